@@ -1,0 +1,33 @@
+# Two commands matter: `make demo` trains, evaluates and shows a small ALBEF; `make test` checks everything.
+PYTHON ?= python3
+BIN := .venv/bin
+NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+
+# threads that spin while they wait cost up to ten times on a shared machine
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: demo test test-slow notebooks clean
+
+demo: .venv/stamp
+	$(BIN)/minalbef demo
+
+test: .venv/stamp
+	$(BIN)/ruff check
+	$(BIN)/python -m pytest -q -m "not slow" tests
+	$(if $(NOTEBOOKS),$(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-cell-timeout=300 $(NOTEBOOKS))
+
+# pytest leaves with 5 where no test is slow
+test-slow: .venv/stamp
+	$(BIN)/python -m pytest -q -m slow tests || [ $$? -eq 5 ]
+
+notebooks: .venv/stamp
+	$(BIN)/jupyter lab notebooks
+
+.venv/stamp: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

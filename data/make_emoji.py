@@ -1,0 +1,169 @@
+"""Draw the emoji sheets from pinned npm packages: six styles of the objects named in emoji/objects.txt.
+
+    python data/make_emoji.py                    fetch by npm, draw, write data/emoji/
+    python data/make_emoji.py --packages DIR     the same from tarballs that lie in DIR
+    python data/make_emoji.py --check            draw again and compare with what is committed
+"""
+import argparse
+import hashlib
+import io
+import json
+import re
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+FOLDER = Path(__file__).parent / "emoji"
+CELL, COLUMNS, MARGIN, CANVAS = 48, 16, 1, 384  # CANVAS: icons are drawn large, so that cropping costs no sharpness
+
+# fxemoji: npm says Apache-2.0, which is the code's; Mozilla's LICENSE.md puts the drawings under CC-BY-4.0
+VENDORS = {  # the first names the objects: emoji/objects.txt uses its icon names
+    "noto": dict(
+        package="@iconify-json/noto", version="1.2.9", licence="Apache-2.0", training=True,
+        sha256="3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
+        attribution="Noto Emoji, Google Inc., https://github.com/googlefonts/noto-emoji"),
+    "fxemoji": dict(
+        package="@iconify-json/fxemoji", version="1.2.2", licence="CC-BY-4.0", training=True,
+        sha256="f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef",
+        attribution="FxEmojis (Firefox OS Emoji), Mozilla Foundation, https://github.com/mozilla/fxemoji"),
+    "twemoji": dict(
+        package="@iconify-json/twemoji", version="1.2.5", licence="CC-BY-4.0", training=True,
+        sha256="19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7",
+        attribution="Twemoji, Twitter, Inc. and other contributors, https://github.com/jdecked/twemoji"),
+    "emojione": dict(
+        package="@iconify-json/emojione", version="1.2.3", licence="CC-BY-4.0", training=True,
+        sha256="26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e",
+        attribution="EmojiOne 2, Emoji One, kept as https://github.com/EmojiTwo/emojitwo"),
+    "fluent": dict(
+        package="@iconify-json/fluent-emoji-flat", version="1.2.6", licence="MIT", training=True,
+        sha256="7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
+        attribution="Fluent Emoji, Microsoft Corporation, https://github.com/microsoft/fluentui-emoji"),
+    "openmoji": dict(
+        package="@iconify-json/openmoji", version="1.2.29", licence="CC-BY-SA-4.0", training=False,
+        sha256="03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5",
+        attribution="OpenMoji, the open-source emoji and icon project, https://openmoji.org"),
+}
+
+
+def read_objects(text: str) -> list[dict]:
+    """Read lines of `name: icon key=value ...`: key is plural, article, drop (vendors) or a vendor (its icon's name).
+
+    What a line leaves out follows from the name: icon, regular plural, article by the first letter. An icon is Noto's
+    name of it; drop lists the vendors whose drawing shows something else. ValueError for an unknown key.
+    """
+    objects = []
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        words = rest.split()
+        keys = dict(word.split("=") for word in words if "=" in word)
+        plural = re.sub(r"(?<=[^aeiou])y$", "ie", name)
+        plural += "es" if plural.endswith(("s", "x", "ch", "sh")) else "s"
+        objects.append({
+            "name": name,
+            "plural": keys.pop("plural", plural).replace("_", " "),
+            "article": keys.pop("article", "an" if name[0] in "aeiou" else "a"),
+            "drop": keys.pop("drop").split(",") if "drop" in keys else [],
+            "icon": words[0] if words and "=" not in words[0] else name.replace(" ", "-"),
+            "icons": keys,
+        })
+        if unknown := {*keys, *objects[-1]["drop"]} - {*VENDORS}:
+            raise ValueError(f"{line!r} has {sorted(unknown)}; known are plural, article, drop and {', '.join(VENDORS)}")
+    return objects
+
+
+def fetch(vendor: dict, folder: Path) -> dict[str, dict]:
+    """The package's JSON files by name, its tarball taken from `folder` or fetched into it by npm; ValueError if other."""
+    package, version = vendor["package"], vendor["version"]
+    path = folder / f"{package[1:].replace('/', '-')}-{version}.tgz"
+    if not path.exists():
+        command = ["npm", "pack", f"{package}@{version}", "--silent", "--pack-destination", str(folder)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != vendor["sha256"]:
+        raise ValueError(f"{path} has sha256 {found}, not the pinned {vendor['sha256']}: delete it and fetch it again")
+    with tarfile.open(path) as tar:
+        return {name: json.load(tar.extractfile(f"package/{name}.json")) for name in ("icons", "chars")}
+
+
+def find(obj: dict, vendor: str, files: dict) -> str | None:
+    """The name of the vendor's icon for an object: as the line says, else by codepoint, else by the same name."""
+    icons, chars = files["icons"], files["chars"]
+    squeezed = obj["icon"].replace("-", "") if vendor == "fxemoji" else obj["icon"]
+    name = obj["icons"].get(vendor) or chars.get(obj["codepoint"]) or chars.get(obj["codepoint"] + "-fe0f")
+    name = name or (None if chars else squeezed)
+    known = name in icons["icons"] or name in icons.get("aliases", {})
+    if vendor in obj["icons"] and not known:
+        raise ValueError(f"{obj['name']}: {vendor} has no icon {name!r}; correct emoji/objects.txt")
+    return name if known and vendor not in obj["drop"] else None
+
+
+def draw(icons: dict, name: str) -> Image.Image:
+    """One icon, cropped to what can be seen and scaled to fill a cell but for its margin -> RGBA, CELL x CELL"""
+    import resvg_py  # only to draw: 0.5.0; another version may shade an edge differently, and --check would say so
+
+    icon = icons["aliases"].get(name, {}) if name not in icons["icons"] else icons["icons"][name]
+    icon = icons["icons"][icon["parent"]] | icon if "parent" in icon else icon
+    width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
+    svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{CANVAS}" '
+           f'height="{CANVAS}" viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">{icon["body"]}</svg>')
+    image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg, skip_system_fonts=True)))).convert("RGBA")
+    image = image.crop(image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox())
+    scale = (CELL - 2 * MARGIN) / max(image.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    # premultiplied while scaling: else the colour of what cannot be seen bleeds into the edge
+    image = image.convert("RGBa").resize(size, Image.Resampling.BOX).convert("RGBA")
+    cell = Image.new("RGBA", (CELL, CELL))
+    cell.paste(image, ((CELL - size[0]) // 2, (CELL - size[1]) // 2))
+    return cell
+
+
+def make(packages: Path) -> tuple[dict, dict[str, Image.Image]]:
+    """Draw everything -> (what objects.json says, a sheet for each vendor)"""
+    files = {vendor: fetch(facts, packages) for vendor, facts in VENDORS.items()}
+    objects = read_objects((FOLDER / "objects.txt").read_text())
+    codepoint = {name: code for code, name in reversed(files["noto"]["chars"].items())}
+    about = {"cell": CELL, "columns": COLUMNS, "objects": [], "vendors": {}}
+    for obj in objects:
+        obj["codepoint"] = codepoint[obj["icon"]]
+        about["objects"].append({key: obj[key] for key in ("name", "plural", "article", "codepoint")})
+    sheets = {}
+    for vendor, facts in VENDORS.items():
+        missing = []
+        sheet = sheets[vendor] = Image.new("RGBA", (CELL * COLUMNS, CELL * -(-len(objects) // COLUMNS)))
+        for i, obj in enumerate(objects):
+            if name := find(obj, vendor, files[vendor]):
+                sheet.paste(draw(files[vendor]["icons"], name), (i % COLUMNS * CELL, i // COLUMNS * CELL))
+            else:
+                missing.append(obj["name"])
+        about["vendors"][vendor] = {"sheet": f"{vendor}.webp", **facts, "missing": missing}
+    return about, sheets
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write or, with --check, compare the sheets and objects.json; exits with the name of what differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packages", type=Path, help="folder of the npm tarballs; without it they are fetched")
+    parser.add_argument("--check", action="store_true", help="write nothing, compare with what is committed")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as temporary:
+        about, sheets = make(args.packages or Path(temporary))
+    text = json.dumps(about, indent=1) + "\n"
+    if not args.check:
+        (FOLDER / "objects.json").write_text(text)
+        for vendor, sheet in sheets.items():
+            sheet.save(FOLDER / f"{vendor}.webp", lossless=True, quality=100, method=6, exact=True)
+        return
+    differ = [] if (FOLDER / "objects.json").read_text() == text else ["objects.json"]
+    for vendor, sheet in sheets.items():
+        with Image.open(FOLDER / f"{vendor}.webp") as old:
+            differ += [f"{vendor}.webp"] if old.convert("RGBA").tobytes() != sheet.tobytes() else []
+    if differ:
+        raise SystemExit(f"drawn again, these differ from what is committed: {', '.join(differ)}")
+    print(f"{len(sheets)} sheets of {len(about['objects'])} objects: every pixel as committed")
+
+
+if __name__ == "__main__":
+    main()

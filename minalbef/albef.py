@@ -1,0 +1,57 @@
+"""ALBEF: three encoders, two projections, two heads. No objective in it (section 3.1)."""
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minalbef.config import Config
+from minalbef.fusion import Fusion
+from minalbef.layers import init_weights
+from minalbef.text import TextEncoder, WordHead
+from minalbef.vision import ViT
+
+
+class ALBEF(nn.Module):
+    """Align, then fuse. Axes: b batch, n image tokens, l words, d width, e shared space, v vocabulary."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.image_encoder = ViT(config)
+        self.text_encoder = TextEncoder(config)
+        self.fusion = Fusion(config)
+        self.image_proj = nn.Linear(config.image_width, config.embed_dim)
+        self.text_proj = nn.Linear(config.text_width, config.embed_dim)
+        self.match_head = nn.Linear(config.text_width, 2)
+        self.word_head = WordHead(config)
+        self.temperature = nn.Parameter(torch.tensor(config.temperature))
+        for part in (self.image_proj, self.text_proj, self.match_head):
+            init_weights(part, config.init_std)
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """(b, 3, s, s) -> (b, 1 + n, d), the first token [CLS]."""
+        return self.image_encoder(image)
+
+    def encode_text(self, tokens: Tensor, keep: Tensor) -> Tensor:
+        """tokens, keep: (b, l) -> (b, l, d), the first token [CLS]."""
+        return self.text_encoder(tokens, keep)
+
+    def fuse(self, text_tokens: Tensor, keep: Tensor, image_tokens: Tensor, image_keep: Tensor | None = None,
+             **options) -> Tensor:
+        """Words that have seen the image: (b, l, d). `pairs`, `queries`, `return_weights`: see Fusion.forward."""
+        return self.fusion(text_tokens, keep, image_tokens, image_keep, **options)
+
+    def image_feature(self, image_tokens: Tensor) -> Tensor:
+        """[CLS] in the shared space: (b, 1 + n, d) -> (b, e), of unit length."""
+        return F.normalize(self.image_proj(image_tokens[:, 0]), dim=-1)
+
+    def text_feature(self, text_tokens: Tensor) -> Tensor:
+        """[CLS] in the shared space: (b, l, d) -> (b, e), of unit length."""
+        return F.normalize(self.text_proj(text_tokens[:, 0]), dim=-1)
+
+    def match_logits(self, fused: Tensor) -> Tensor:
+        """Does the text belong to the image? (b, l, d) -> (b, 2): no, yes."""
+        return self.match_head(fused[:, 0])
+
+    def word_logits(self, fused: Tensor) -> Tensor:
+        """Which word stands here? (..., d) -> (..., v)."""
+        return self.word_head(fused, self.text_encoder.embeddings.word_embed.weight)

@@ -1,0 +1,159 @@
+"""Save, load, resume: nothing half-written, nothing executed on loading."""
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from minalbef import config as configs
+from minalbef.albef import ALBEF
+from minalbef.config import Config
+from minalbef.data import open_image, transform
+from minalbef.tokenizer import Tokenizer
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]):
+    """write(temporary) beside `path`, to disk, then rename: a reader sees the old file or the new, never a part.
+
+    Raises OSError that names the folder when it cannot be written (full, read-only); the old file then stands.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError, SafetensorError) as error:        # torch and safetensors wrap a full disk in theirs
+        raise OSError(f"could not write {path}: {error}; free some space or choose another folder with --run. "
+                      "The file that was there before, if any, is untouched") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(path: str | Path, model: ALBEF, tokenizer: Tokenizer, teacher: nn.Module | None = None):
+    """Write a run folder that `load` reads: config.json, tokenizer.json, model.safetensors (and teacher's)."""
+    folder = Path(path)
+    text = json.dumps(model.config.to_dict(), indent=1)
+    write_atomically(folder / "config.json", lambda p: p.write_text(text + "\n"))
+    write_atomically(folder / "tokenizer.json", lambda p: tokenizer.save(p))
+    for name, module in (("model", model), ("teacher", teacher)):
+        if module is not None:
+            weights = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+            write_atomically(folder / f"{name}.safetensors", lambda p: save_file(weights, p))
+
+
+def save_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, step: int, config: Config):
+    """Everything that training needs to go on, in one file, so that no crash can mix two moments."""
+    state = {"step": step, "config": config.to_dict(), "task": task.state_dict(), "optimiser": optimiser.state_dict()}
+    write_atomically(folder / "state.pt", lambda p: torch.save(state, p))
+
+
+def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, config: Config) -> int:
+    """Go on from `save_state`'s file, if the folder has one: -> the step to do next, 0 without a file.
+
+    Raises ValueError when the file is damaged or was made with other settings.
+    """
+    path = folder / "state.pt"
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read ({error}); remove it to begin again") from error
+    was, now = configs.from_dict(state["config"]).to_dict(), config.to_dict()
+    other = [f"{key}: {was[key]} there, {now[key]} here" for key in now if was[key] != now[key]]
+    if other:
+        raise ValueError(f"{folder} holds a run with other settings ({'; '.join(other)}); "
+                         "go on with the same ones, or choose another folder with --run")
+    task.load_state_dict(state["task"])
+    optimiser.load_state_dict(state["optimiser"])
+    return state["step"]
+
+
+@dataclass
+class Run:
+    """A trained model with all it needs to read pictures and sentences."""
+
+    model: ALBEF
+    tokenizer: Tokenizer
+    config: Config
+    path: Path
+
+    def transform(self, image) -> Tensor:
+        """Any picture (path, PIL, array) -> (3, s, s), as the model reads it."""
+        return transform(open_image(image), self.config.image_size)
+
+    def _encode(self, image, text: str | list[str]) -> tuple[Tensor, Tensor, Tensor]:
+        images = image if isinstance(image, (list, tuple)) else [image]
+        texts = [text] if isinstance(text, str) else list(text)
+        tokens, keep = self.tokenizer.encode(texts, self.config.text_length, truncate=False)
+        pixels = torch.stack([self.transform(one) for one in images])
+        return self.model.encode_image(pixels), self.model.encode_text(tokens, keep), keep
+
+    @torch.no_grad()
+    def similarity(self, image, text: str | list[str]) -> Tensor:
+        """Cosine of every picture and sentence in the shared space, as ITC learnt it: -> (images, texts)."""
+        image_tokens, text_tokens, _ = self._encode(image, text)
+        return self.model.image_feature(image_tokens) @ self.model.text_feature(text_tokens).T
+
+    @torch.no_grad()
+    def match_probability(self, image, text: str | list[str]) -> Tensor:
+        """Probability that picture and sentence belong together, as ITM learnt it: -> (images, texts)."""
+        image_tokens, text_tokens, keep = self._encode(image, text)
+        i, t = len(image_tokens), len(text_tokens)
+        pairs = (torch.arange(t).repeat(i), torch.arange(i).repeat_interleave(t))
+        fused = self.model.fuse(text_tokens, keep, image_tokens, pairs=pairs, queries=1)
+        return self.model.match_logits(fused).softmax(-1)[:, 1].reshape(i, t)
+
+    def summary(self) -> str:
+        """What this model is, in a few lines."""
+        c, m = self.config, self.model
+        def millions(*parts: nn.Module) -> str:
+            return f"{sum(p.numel() for part in parts for p in part.parameters()) / 1e6:7.2f}M"
+        return "\n".join([
+            f"ALBEF from {self.path}, preset {c.name}: {millions(m).strip()} parameters",
+            f"  image encoder {millions(m.image_encoder)}  {c.image_depth} layers of width {c.image_width}, "
+            f"{c.image_size} x {c.image_size} pixels as {c.grid ** 2} patches",
+            f"  text encoder  {millions(m.text_encoder)}  {c.text_depth} layers of width {c.text_width}, "
+            f"{c.vocab_size} word pieces",
+            f"  fusion        {millions(m.fusion)}  {c.fusion_depth} layers",
+            f"  shared space of {c.embed_dim}; temperature {m.temperature.item():.3f}"])
+
+
+def load(path: str | Path) -> Run:
+    """Read a run folder: `load("runs/demo")`. The model is in evaluation mode, on the CPU.
+
+    Raises ValueError that says what is missing or damaged, and what to do.
+    """
+    folder = Path(path)
+    missing = [name for name in ("config.json", "tokenizer.json", "model.safetensors") if not (folder / name).exists()]
+    if missing:
+        raise ValueError(f"{folder} is no run folder: it lacks {', '.join(missing)}; `minalbef demo` makes runs/demo")
+    try:
+        config = configs.from_dict(json.loads((folder / "config.json").read_text()))
+        tokenizer = Tokenizer.load(folder / "tokenizer.json")
+        weights = load_file(folder / "model.safetensors")
+    except Exception as error:
+        raise ValueError(f"{folder} is damaged: {error}; copy or train it again") from error
+    model = ALBEF(config)
+    fit_weights(model, weights, folder / "model.safetensors")
+    return Run(model.eval(), tokenizer, config, folder)
+
+
+def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Path):
+    """load_state_dict, strictly, with a message that lists what does not fit. Raises ValueError."""
+    own = module.state_dict()
+    wrong = ([f"missing {key}" for key in own if key not in weights]
+             + [f"unexpected {key}" for key in weights if key not in own]
+             + [f"{key} is {tuple(weights[key].shape)}, wanted {tuple(own[key].shape)}"
+                for key in own if key in weights and own[key].shape != weights[key].shape])
+    if wrong:
+        raise ValueError(f"{source} does not fit the model: {'; '.join(wrong[:12])}"
+                         + (f"; and {len(wrong) - 12} more" if len(wrong) > 12 else ""))
+    module.load_state_dict(weights)

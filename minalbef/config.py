@@ -1,0 +1,177 @@
+"""Every number of a run, in one frozen dataclass: the defaults are the paper's, presets change them."""
+import difflib
+from dataclasses import asdict, dataclass, fields, replace
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run of ALBEF: model, data and training. Make one with `preset(name, **changes)`."""
+
+    name: str = "paper-4m"
+    seed: int = 0
+
+    # image encoder, section 3.1: ViT-B/16
+    image_size: int = 256             # fine-tuning goes to 384 and resizes the positions
+    patch_size: int = 16
+    image_width: int = 768
+    image_depth: int = 12
+    image_heads: int = 12
+    image_mlp_ratio: float = 4.0
+    stem: str = "patch"               # "conv": strided convolutions instead of one; learns from far fewer pictures
+    pos_scale: float = 0.0            # > 0: positions start as sines and cosines of the grid, at this standard deviation
+
+    # text encoder and fusion, section 3.1: the lower and the upper half of BERT-base
+    vocab_size: int = 30_522
+    text_length: int = 25             # word pieces, with [CLS]
+    positions: int = 512              # rows of BERT's table; text_length of them are used
+    text_width: int = 768
+    text_depth: int = 6
+    text_heads: int = 12
+    text_mlp_ratio: float = 4.0
+    fusion_depth: int = 6
+    dropout: float = 0.1
+    init_std: float = 0.02            # BERT's; narrow models from nothing want more, about 0.5 / width ** 0.5
+    embed_dim: int = 256
+
+    # objectives, sections 3.2 and 3.3
+    temperature: float = 0.07         # learnt, from here
+    temperature_min: float = 0.001
+    temperature_max: float = 0.5
+    temperature_lr: float = 1.0       # its share of the rate: at high rates it runs to its floor and stays
+    queue_size: int = 65_536
+    teacher_momentum: float = 0.995
+    alpha: float = 0.4                # trust in the teacher, reached after the first epoch
+    mask_rate: float = 0.15
+    hard_negatives: str = "global"    # "local": from this process's own rows, as the original does
+
+    # a gentler beginning, as shares of the run; 0 is the paper's way. Small models from nothing need it
+    match_from: float = 0.0           # before: ITC alone
+    queue_from: float = 0.0           # before: ITC within the batch
+    hard_from: float = 0.0            # before: ITM's negatives are drawn evenly
+    siblings_from: float = 0.0        # before: no siblings in the batch
+
+    # training
+    batch: int = 512                  # of all processes together
+    epochs: float = 30.0
+    epoch: int = 5_100_000            # examples
+    lr: float = 1e-4
+    lr_start: float = 1e-5            # warm-up begins here
+    lr_end: float = 1e-5              # cosine ends here
+    warmup_steps: int = 2_000         # the original's "20 epochs" of 100 steps
+    weight_decay: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = 0.0                 # 0: none, as the original
+    save_every: int = 1_000           # steps
+
+    # embedded scenes; the fields have no meaning for other data
+    objects: int = 0                  # how many kinds captions name; 0: not trained on scenes
+    siblings: float = 0.0             # share of the batch that are siblings
+    warm_steps: int = 0               # supervised start of the image encoder, as the paper starts from DeiT
+    warm_batch: int = 64
+    warm_lr: float = 2e-3
+    warm_weight_decay: float = 0.05
+    warm_objects: str = "other"       # "same": the kinds that captions name
+
+    def __post_init__(self):
+        _multiple("image_size", self.image_size, "patch_size", self.patch_size)
+        _multiple("image_width", self.image_width, "image_heads", self.image_heads)
+        _multiple("text_width", self.text_width, "text_heads", self.text_heads)
+        _one_of("stem", self.stem, ("patch", "conv"))
+        _one_of("hard_negatives", self.hard_negatives, ("global", "local"))
+        _one_of("warm_objects", self.warm_objects, ("other", "same"))
+        if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
+            raise ValueError(f"patch_size={self.patch_size}: a conv stem halves the picture again and again, "
+                             "so it wants a power of two; or take stem='patch'")
+        for name in ("batch", "queue_size", "embed_dim", "vocab_size", "text_length", "epoch", "image_depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("alpha", "mask_rate", "siblings", "dropout", "teacher_momentum"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} is a share, between 0 and 1")
+        if self.text_length > self.positions:
+            raise ValueError(f"text_length={self.text_length} is more than positions={self.positions}; raise positions")
+        if not 0 < self.temperature_min <= self.temperature <= self.temperature_max:
+            raise ValueError(f"temperature={self.temperature} lies outside "
+                             f"[{self.temperature_min}, {self.temperature_max}], where it will be held")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return max(1, int(self.epochs * self.epoch) // self.batch)
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side of the picture."""
+        return self.image_size // self.patch_size
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+# Each preset is a rung of one ladder; a field that is not named keeps the paper's value.
+PRESETS: dict[str, dict] = {
+    # a laptop CPU, minutes: emoji scenes of 48 pixels. Everything below the first line departs from the paper
+    "tiny": dict(
+        image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0,
+        stem="conv", pos_scale=0.4, vocab_size=512, text_length=30, positions=32, text_width=96, text_depth=1,
+        text_heads=3, text_mlp_ratio=2.0, fusion_depth=3, dropout=0.0, init_std=0.05, embed_dim=64,
+        temperature_min=0.02, temperature_lr=0.03, queue_size=1024, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5,
+        match_from=0.08, queue_from=0.25, hard_from=0.3, siblings_from=0.25,
+        batch=64, epochs=1.0, epoch=128_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, betas=(0.9, 0.98),
+        clip=1.0, save_every=250, objects=64, siblings=0.5, warm_steps=900),
+    "paper-4m": {},
+    "paper-14m": dict(epoch=15_100_000),
+}
+
+
+def preset(name: str, **changes) -> Config:
+    """The settings of a named preset, with your changes: `preset("tiny", batch=32)`.
+
+    Raises ValueError for a name that does not exist, with the nearest that does, and for values that do not fit.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}{_nearest(name, PRESETS)}; there are {', '.join(PRESETS)}")
+    return replace_checked(Config(name=name, **PRESETS[name]), **changes)
+
+
+def replace_checked(config: Config, **changes) -> Config:
+    """`dataclasses.replace` that reads strings as the field's type and names the nearest field for a wrong one."""
+    known = {f.name: type(getattr(config, f.name)) for f in fields(Config)}
+    for name, value in changes.items():
+        if name not in known:
+            raise ValueError(f"no option {name!r}{_nearest(name, known)}")
+        kind = known[name]
+        try:
+            if kind is tuple:
+                parts = value.strip("()").split(",") if isinstance(value, str) else value
+                changes[name] = tuple(float(part) for part in parts)
+            elif kind is int and float(value) != int(float(value)):
+                raise ValueError
+            else:
+                changes[name] = int(float(value)) if kind is int else kind(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"{name}={value!r} must be {'a whole number' if kind is int else f'a {kind.__name__}'}, "
+                             f"such as {getattr(config, name)!r}") from None
+    return replace(config, **changes)
+
+
+def from_dict(values: dict) -> Config:
+    """The Config that `to_dict` gave, also after JSON."""
+    return replace_checked(Config(), **values)
+
+
+def _multiple(name: str, value: int, of: str, unit: int):
+    if value < 1 or unit < 1 or value % unit:
+        near = max(unit, round(value / unit) * unit) if unit > 0 else "unknown"
+        raise ValueError(f"{name}={value} is not a multiple of {of}={unit}; the nearest that is: {near}")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]):
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is none of {', '.join(choices)}{_nearest(value, choices)}")
+
+
+def _nearest(word: str, words) -> str:
+    near = difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.4)
+    return f" (did you mean {near[0]!r}?)" if near else ""

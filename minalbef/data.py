@@ -1,0 +1,95 @@
+"""Pictures and captions to batches."""
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from minalbef.tokenizer import Tokenizer
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)          # CLIP's, which the original uses for all its pictures
+STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_PIXELS = 80_000_000                             # below PIL's own limit, from which on it warns and still decodes
+_MEAN, _STD = (255 * torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+
+Source = str | Path | BinaryIO | Image.Image | np.ndarray
+
+
+def data_folder() -> Path:
+    """The embedded data: inside the package once installed, beside it in a checkout."""
+    inside = Path(__file__).parent / "_data"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "data"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A picture and its caption. Records of one picture share its id: they are no negatives of each other."""
+
+    image: Image.Image | np.ndarray
+    text: str
+    id: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """image (b, 3, s, s), tokens (b, l), keep (b, l) bool, ids (b,)"""
+
+    image: Tensor
+    tokens: Tensor
+    keep: Tensor
+    ids: Tensor
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch on another device."""
+        return type(self)(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def open_image(source: Source) -> Image.Image:
+    """A path, open file, PIL picture or uint8 array (h, w, 3) -> an upright RGB picture; transparency over white.
+
+    Raises ValueError for what is no whole picture or has more than MAX_PIXELS pixels.
+    """
+    name = "the picture"
+    try:
+        if isinstance(source, np.ndarray):
+            name = f"the array of shape {source.shape} and type {source.dtype}"
+            if source.dtype != np.uint8 or source.ndim not in (2, 3):
+                raise TypeError("it must be uint8, (h, w, 3)")
+            image = Image.fromarray(source)
+        elif isinstance(source, Image.Image):
+            image = source
+        else:
+            name = str(getattr(source, "name", source))
+            image = Image.open(source)
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} is over the limit of {MAX_PIXELS:,} pixels; "
+                             "make it smaller")
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):                          # 16-bit grey, which PIL would clip at 255
+            image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+        if "A" in image.getbands() or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB")
+    except Exception as error:                                  # decoders raise everything from OSError to struct.error
+        raise ValueError(f"{name} cannot be read as a picture: {error or type(error).__name__}. "
+                         "It must be a whole file of a format that PIL knows, such as PNG or JPEG; "
+                         "save it again or leave it out") from error
+
+
+def transform(image: Image.Image | np.ndarray, size: int) -> Tensor:
+    """An RGB picture or uint8 array (h, w, 3) -> (3, s, s), resized (bicubic) and normalised as the encoder wants it."""
+    if not (isinstance(image, np.ndarray) and image.shape == (size, size, 3)):
+        image = np.array(open_image(image).resize((size, size), Image.Resampling.BICUBIC))
+    return (torch.from_numpy(image).permute(2, 0, 1) - _MEAN) / _STD
+
+
+def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: int = 25) -> Batch:
+    """Records -> a Batch of pictures of side `size` and captions of at most `length` tokens."""
+    tokens, keep = tokenizer.encode([record.text for record in records], length)
+    return Batch(torch.stack([transform(record.image, size) for record in records]), tokens, keep,
+                 torch.tensor([record.id for record in records]))

@@ -1,0 +1,72 @@
+"""Several processes, or one: every function does nothing where there is no process group."""
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def start() -> torch.device:
+    """Join the processes that torchrun started, if it did; -> this process's device."""
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        dist.init_process_group("nccl" if cuda else "gloo")
+    return device
+
+
+def stop():
+    """Leave the process group."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if world() > 1 else 0
+
+
+def gather(x: Tensor) -> Tensor:
+    """Rows of all processes, in their order: (b, ...) -> (b * world, ...). No gradient."""
+    if world() == 1:
+        return x
+    parts = [torch.empty_like(x) for _ in range(world())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
+def total(x: Tensor) -> Tensor:
+    """Sum over the processes. No gradient."""
+    if world() > 1:
+        x = x.clone()
+        dist.all_reduce(x)
+    return x
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return gather(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        rows = len(grad) // world()
+        return total(grad)[rank() * rows:(rank() + 1) * rows]    # other processes' losses reach our rows, too
+
+
+def fetch(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of the global batch, with gradient: x (b, ...), rows (p,) counted over all processes.
+
+    -> pool (k, ...), whose first b rows are x, and index (p,) of the wanted rows in it
+    """
+    if world() == 1:
+        return x, rows
+    everyone = _GatherWithGradient.apply(x) if x.requires_grad else gather(x)
+    return torch.cat([x, everyone[rows]]), len(x) + torch.arange(len(rows), device=rows.device)

@@ -1,0 +1,76 @@
+"""The multimodal encoder: words attend to words, then to the image (section 3.1).
+
+The paper calls it an encoder; it is built as a transformer decoder without the causal mask.
+"""
+from torch import Tensor, nn
+
+from minalbef.config import Config
+from minalbef.layers import MLP, Attention, init_weights
+from minalbef.text import NORM_EPS
+
+
+class FusionLayer(nn.Module):
+    """Self-attention, cross-attention to the image, MLP; each with its own sum and norm."""
+
+    def __init__(self, width: int, heads: int, mlp_width: int, image_width: int, dropout: float):
+        super().__init__()
+        self.attn = Attention(width, heads, dropout=dropout)
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.cross = Attention(width, heads, image_width, dropout)
+        self.norm_cross = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = MLP(width, mlp_width)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.dropout = nn.Dropout(dropout)
+
+    def read(self, x: Tensor, keep: Tensor, queries: int | None = None) -> Tensor:
+        """Words attend to words; with `queries`, only the first so many ask: (b, l, d) -> (b, queries or l, d)."""
+        asking = x[:, :queries]
+        return self.norm1(asking + self.dropout(self.attn(asking, x, keep)))
+
+    def look(self, x: Tensor, keys_values: tuple[Tensor, Tensor], image_keep: Tensor | None, return_weights=False):
+        """Words attend to the image, then the MLP: (b, l, d) -> (b, l, d)."""
+        y = self.cross(x, keep=image_keep, keys_values=keys_values, return_weights=return_weights)
+        y, weights = y if return_weights else (y, None)
+        x = self.norm_cross(x + self.dropout(y))
+        x = self.norm2(x + self.dropout(self.mlp(x)))
+        return (x, weights) if return_weights else x
+
+
+class Fusion(nn.Module):
+    """Text tokens take up the image: (b, l, d) and (b, 1 + n, i) -> (b, l, d)."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            FusionLayer(config.text_width, config.text_heads, int(config.text_width * config.text_mlp_ratio),
+                        config.image_width, config.dropout) for _ in range(config.fusion_depth))
+        init_weights(self, config.init_std)
+
+    def keys_values(self, image_tokens: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What the image offers to every layer, to be used in several passes: (b, 1 + n, i) -> (keys, values) each."""
+        return [layer.cross.keys_values(image_tokens) for layer in self.layers]
+
+    def forward(self, text_tokens: Tensor, keep: Tensor, image_tokens: Tensor | None, image_keep: Tensor | None = None,
+                pairs: tuple[Tensor, Tensor] | None = None, queries: int | None = None, keys_values=None,
+                return_weights: bool = False):
+        """Fuse row by row, or the named pairs.
+
+        pairs: rows of text and rows of image, each (p,): every text's first self-attention and every image's keys
+            and values are computed once, however many pairs they stand in  -> (p, l, d)
+        queries: only the first so many words are wanted, so the last layer computes no others  -> (b, queries, d)
+        keys_values: what `keys_values` gave, in place of image_tokens
+        return_weights: also the cross-attention of every layer, each (b, h, l, 1 + n)
+        """
+        x, all_weights = text_tokens, []
+        for i, (layer, seen) in enumerate(zip(self.layers, keys_values or self.keys_values(image_tokens))):
+            x = layer.read(x, keep, queries if layer is self.layers[-1] else None)
+            if pairs is not None:
+                seen = tuple(part[pairs[1]] for part in seen)
+                if i == 0:
+                    x, keep = x[pairs[0]], keep[pairs[0]]
+                    image_keep = None if image_keep is None else image_keep[pairs[1]]
+            x = layer.look(x, seen, image_keep, return_weights)
+            if return_weights:
+                x, weights = x
+                all_weights.append(weights)
+        return (x, all_weights) if return_weights else x

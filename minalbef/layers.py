@@ -1,0 +1,68 @@
+"""Attention and MLP: the two parts of every layer in all three encoders."""
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Each of `x` asks, each of `source` answers: self-attention, or cross-attention where source is given.
+
+    x: (b, n, d), source: (b, k, s) -> (b, n, d). Section 3.1; widths of x and source may differ.
+    """
+
+    def __init__(self, width: int, heads: int, source_width: int | None = None, dropout: float = 0.0):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.q = nn.Linear(width, width)
+        self.k = nn.Linear(source_width or width, width)
+        self.v = nn.Linear(source_width or width, width)
+        self.proj = nn.Linear(width, width)
+
+    def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """What the source offers: (b, k, s) -> keys and values, each (b, h, k, d / h)."""
+        return tuple(rearrange(part(source), "b k (h d) -> b h k d", h=self.heads) for part in (self.k, self.v))
+
+    def forward(self, x: Tensor, source: Tensor | None = None, keep: Tensor | None = None,
+                keys_values: tuple[Tensor, Tensor] | None = None, return_weights: bool = False):
+        """keep: (b, k) bool, which of the source may be seen; keys_values: ready ones, in place of source.
+
+        return_weights: also give the weights (b, h, n, k), as Grad-CAM and the figures need them.
+        """
+        q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
+        k, v = keys_values or self.keys_values(x if source is None else source)
+        mask = None if keep is None else keep[:, None, None, :]
+        dropout = self.dropout if self.training else 0.0
+        if not return_weights:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+            return self.proj(rearrange(y, "b h n d -> b n (h d)"))
+        scores = q @ k.mT / q.shape[-1] ** 0.5                                   # (b, h, n, k)
+        weights = (scores if mask is None else scores.masked_fill(~mask, -float("inf"))).softmax(-1)
+        y = F.dropout(weights, dropout) @ v
+        return self.proj(rearrange(y, "b h n d -> b n (h d)")), weights
+
+
+class MLP(nn.Module):
+    """Two linear layers with an exact GELU between: (..., d) -> (..., d)."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+def init_weights(module: nn.Module, std: float):
+    """Every weight's start, in place: matrices and embeddings normal(0, std), biases 0, norms 1 and 0.
+
+    Convolutions of a stem keep torch's start, which minds their fan-in; parameters that stand alone
+    (cls_token, pos_embed, temperature) are started where they are made.
+    """
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(part.weight, std=std)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
+            nn.init.zeros_(part.weight[part.padding_idx])

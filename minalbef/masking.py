@@ -1,0 +1,15 @@
+"""Which words to hide, and behind what: BERT's 80/10/10 (section 3.2)."""
+import torch
+from torch import Tensor
+
+
+def mask_words(tokens: Tensor, special: tuple[int, ...], mask_id: int, rate: float, choose: Tensor, kind: Tensor,
+               words: Tensor) -> tuple[Tensor, Tensor]:
+    """Hide a share of the words: 80% behind [MASK], 10% behind another word, 10% left as they are.
+
+    tokens: (b, l); special: ids never hidden; choose, kind: (b, l) uniforms; words: (b, l) ids to put in
+    -> masked (b, l), and chosen (b, l) bool: where a word is to be guessed
+    """
+    chosen = (choose < rate) & ~torch.isin(tokens, torch.tensor(special, device=tokens.device))
+    masked = torch.where(chosen & (kind < 0.8), mask_id, tokens)
+    return torch.where(chosen & (kind >= 0.8) & (kind < 0.9), words, masked), chosen

@@ -1,0 +1,84 @@
+"""The whole job on the embedded scenes: tokenizer, warm start, pretraining, each picked up where it stopped."""
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from minalbef import checkpoint, distributed, exam, report, train
+from minalbef.config import Config
+from minalbef.ema import make_teacher
+from minalbef.scenes import Scenes
+from minalbef.tasks.pretrain import Pretrain, SceneBatches
+from minalbef.tasks.warm_start import LabelBatches, WarmStart
+from minalbef.tokenizer import Tokenizer
+
+CAPTIONS = 10_000                     # enough for every word of the grammar to be seen
+
+
+def train_tokenizer(config: Config) -> Tokenizer:
+    """Learn the word pieces of the captions that a run will read."""
+    scenes = Scenes("train", seed=config.seed, objects=config.objects, epoch=config.epoch)
+    return Tokenizer.train((scenes.draw(i).text for i in range(CAPTIONS)), config.vocab_size)
+
+
+def pretrain(config: Config, folder: Path, quiet: bool = False) -> None:
+    """Warm start, then ALBEF, into a run folder; called again, it goes on from where it stopped."""
+    distributed.start()
+    torch.manual_seed(config.seed)
+    tokenizer = train_tokenizer(config)
+    config = replace(config, vocab_size=len(tokenizer))
+    task = Pretrain(config)
+    if config.warm_steps and not (folder / "start" / "model.safetensors").exists():
+        warm_up(task, config, folder / "warm", quiet)
+        if distributed.rank() == 0:
+            checkpoint.save(folder / "start", task.student, tokenizer)
+    if distributed.world() > 1:
+        dist.barrier()
+    if config.warm_steps:
+        task.student.load_state_dict(checkpoint.load(folder / "start").model.state_dict())
+        task.teacher = make_teacher(task.student)
+    train.fit(task, SceneBatches(config, tokenizer), config, folder, quiet=quiet, title="ALBEF")
+    if distributed.rank() == 0:
+        checkpoint.save(folder, task.student, tokenizer, task.teacher)
+    distributed.stop()
+
+
+def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False) -> WarmStart:
+    """The supervised start, handed to the task's image encoder. In place; -> the trained warm start."""
+    recipe = replace(config, lr=config.warm_lr, weight_decay=config.warm_weight_decay, batch=config.warm_batch, alpha=0.0,
+                     epochs=1.0, epoch=config.warm_steps * config.warm_batch, betas=(0.9, 0.999), warmup_steps=20)
+    batches = LabelBatches(recipe)
+    warm = WarmStart(recipe, len(batches.classes))
+    train.fit(warm, batches, recipe, folder, quiet=quiet, title="warm start")
+    warm.start(task.student.image_encoder)
+    return warm
+
+
+def launch(config_arguments: list[str], processes: int) -> int:
+    """Run `minalbef pretrain` in several processes by torchrun, a thread each: -> its exit status.
+
+    Small matrices gain little from a second thread; on a CPU of two cores two processes are faster.
+    """
+    # spinning threads slow a shared machine; and glibc returns and takes big blocks anew every step unless told not to
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296",
+                   "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456", **os.environ}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+               "-m", "minalbef", "pretrain", *config_arguments]
+    return subprocess.run(command if processes > 1 else [sys.executable, "-m", "minalbef", "pretrain",
+                                                         *config_arguments], env=environment).returncode
+
+
+def examine_run(folder: Path, size: float, seed: int, command: str) -> dict:
+    """Examine a finished run and its start; write report.json. -> the report"""
+    clock, run = time.perf_counter(), checkpoint.load(folder)
+    figures = exam.examine(run, seed, size)
+    if (folder / "start").exists():
+        figures["start"] = exam.examine_start(checkpoint.load(folder / "start"), seed, size)
+    seconds = {"warm_start": train.seconds(folder / "warm"), "train": train.seconds(folder),
+               "evaluate": time.perf_counter() - clock}
+    return report.write_report(folder, "pretrain", figures, run.config, seconds, command, run.config.seed)

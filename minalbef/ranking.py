@@ -1,0 +1,93 @@
+"""Who finds whom: similarity, match, re-ranking, and recall where several answers are right."""
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from minalbef.albef import ALBEF
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Pictures and texts, each encoded once: image (i, 1 + n, d), text (t, l, d), keep (t, l) bool."""
+
+    image: Tensor
+    text: Tensor
+    keep: Tensor
+
+    def __getitem__(self, rows: slice) -> "Encoded":
+        return Encoded(self.image[rows], self.text[rows], self.keep[rows])
+
+
+@torch.no_grad()
+def encode(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, chunk: int = 128) -> Encoded:
+    """image: (i, 3, s, s); tokens, keep: (t, l); `chunk` of them at a time."""
+    return Encoded(torch.cat([model.encode_image(part) for part in image.split(chunk)]),
+                   torch.cat([model.encode_text(*part) for part in zip(tokens.split(chunk), keep.split(chunk))]), keep)
+
+
+@torch.no_grad()
+def similarity(model: ALBEF, encoded: Encoded, block: int | None = None) -> Tensor:
+    """Cosine in the shared space, within blocks of so many pictures and as many texts (all in one): -> (g, i, t)."""
+    image, text = model.image_feature(encoded.image), model.text_feature(encoded.text)
+    if block is None:
+        return (image @ text.T)[None]
+    return image.unflatten(0, (-1, block)) @ text.unflatten(0, (-1, block)).mT
+
+
+@torch.no_grad()
+def match_odds(model: ALBEF, encoded: Encoded, images: Tensor, texts: Tensor, chunk: int = 256) -> Tensor:
+    """ITM's log-odds that text and picture belong together, for pairs of rows (p,) and (p,): -> (p,).
+
+    One number ranks and decides: over 0 is a match. The original ranks by the logit for yes alone.
+    """
+    keys_values = model.fusion.keys_values(encoded.image)
+    odds = torch.empty(len(texts))
+    for rows in texts.argsort(stable=True).split(chunk):         # by text, so that a chunk reads few of them
+        first, last = texts[rows[0]], texts[rows[-1]] + 1
+        no, yes = model.match_logits(model.fuse(encoded.text[first:last], encoded.keep[first:last], None, queries=1,
+                                                pairs=(texts[rows] - first, images[rows]), keys_values=keys_values)).T
+        odds[rows] = yes - no
+    return odds
+
+
+def best(scores: Tensor, top: int) -> Tensor:
+    """Where each row has its `top` best: (..., q, c) -> bool."""
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, scores.topk(min(top, scores.shape[-1])).indices, True)
+
+
+def match_best(model: ALBEF, encoded: Encoded, sim: Tensor, top: int = 10, rows: int = 500) -> Tensor:
+    """ITM's log-odds for the `top` best of every picture and of every text, -inf for all others: sim, (g, i, t) alike.
+
+    Blocks of about `rows` pictures are in memory at a time.
+    """
+    g, i, t = sim.shape
+    odds = torch.full_like(sim, -torch.inf)
+    wanted = best(sim, top) | best(sim.mT, top).mT
+    for first in range(0, g, max(1, rows // i)):
+        some = slice(first, first + max(1, rows // i))
+        block, image, text = wanted[some].nonzero(as_tuple=True)
+        part = Encoded(encoded.image[some.start * i:some.stop * i], encoded.text[some.start * t:some.stop * t],
+                       encoded.keep[some.start * t:some.stop * t])
+        odds[some][block, image, text] = match_odds(model, part, block * i + image, block * t + text)
+    return odds
+
+
+def rerank(sim: Tensor, score: Tensor, top: int = 10) -> Tensor:
+    """The `top` best of each row by `sim`, ordered by `score`; all others behind them: (..., q, c) -> the same."""
+    return score.masked_fill(~best(sim, top), -torch.inf)
+
+
+def recall(scores: Tensor, true: Tensor, k: int = 1) -> Tensor:
+    """Chance that a right answer is among each query's k best: (..., q, c) and bool alike -> (..., q), 0 to 1.
+
+    Any right answer counts; ties are broken at random, so a model that says the same of all scores chance.
+    """
+    first = scores.masked_fill(~true, -torch.inf).amax(-1, keepdim=True)         # the best of the right ones
+    ahead, tied = (scores > first).sum(-1), scores == first
+    wrong, alike = (tied & ~true).sum(-1), tied.sum(-1)
+    miss = torch.ones(scores.shape[:-1])
+    for j in range(k):                # drawn one after the other from those that tie with it, while there is room
+        drawn = (wrong - j).clamp(min=0) / (alike - j).clamp(min=1)
+        miss = torch.where(ahead + j < k, miss * drawn, miss)
+    return 1 - miss

@@ -1,0 +1,182 @@
+"""Pretraining: ITC, ITM and MLM, with momentum distillation (sections 3.2 and 3.3)."""
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from minalbef import distributed
+from minalbef.albef import ALBEF
+from minalbef.config import Config
+from minalbef.data import Batch, transform
+from minalbef.ema import make_teacher, update_teacher
+from minalbef.feature_queue import FeatureQueue
+from minalbef.losses import hard_negatives, itc_loss, itm_loss, mlm_loss
+from minalbef.masking import mask_words
+from minalbef.scenes import Scenes, paint, truth
+from minalbef.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class PretrainBatch(Batch):
+    """A Batch of B rows over all processes, and which captions are true of which of its pictures."""
+
+    match: Tensor | None = None       # (B, B) bool: caption i is true of picture j; None: only equal ids match
+
+
+class SceneBatches:
+    """The embedded scenes, endless: step -> the PretrainBatch of this process.
+
+    Every process draws the whole batch, which is cheap, and paints its own rows: so each knows which caption is true
+    of which picture, and all pad to the same length.
+    """
+
+    def __init__(self, config: Config, tokenizer: Tokenizer):
+        self.config, self.tokenizer = config, tokenizer
+        settings = dict(seed=config.seed, size=config.image_size, objects=config.objects, epoch=config.epoch)
+        self.before = Scenes("train", **settings)
+        self.after = Scenes("train", siblings=config.siblings, **settings)
+
+    def __call__(self, step: int) -> PretrainBatch:
+        config, size = self.config, self.config.image_size
+        scenes = self.after if step >= config.siblings_from * config.steps else self.before
+        drawn = [scenes.draw(i % len(scenes)) for i in range(step * config.batch, (step + 1) * config.batch)]
+        tokens, keep = self.tokenizer.encode([one.text for one in drawn], config.text_length)
+        mine = slice(*(config.batch * (distributed.rank() + i) // distributed.world() for i in (0, 1)))
+        return PretrainBatch(torch.stack([transform(paint(one.scene, size), size) for one in drawn[mine]]),
+                             tokens[mine], keep[mine], torch.tensor([one.id for one in drawn[mine]]),
+                             torch.from_numpy(truth(drawn)))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All chance of one step, for the rows of one process; made for the whole batch, so processes agree."""
+
+    step: int
+    choose: Tensor                    # (b, l) uniform: whether a word is masked
+    kind: Tensor                      # (b, l) uniform: behind what
+    words: Tensor                     # (b, l) ids: random words to put in
+    negative_image: Tensor            # (b, B) uniform: an image for each text
+    negative_text: Tensor             # (b, B) uniform: a text for each image
+
+
+def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draws:
+    """The draws of a step, from (seed, step) alone: a resumed run needs no hidden state."""
+    chance = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    whole, length = config.batch, config.text_length
+    mine = slice(rank * whole // world, (rank + 1) * whole // world)
+    def uniform(width: int) -> Tensor:
+        return torch.rand(whole, width, generator=chance).clamp(1e-7, 1 - 1e-7)[mine]
+    return Draws(step, uniform(length), uniform(length),
+                 torch.randint(config.vocab_size, (whole, length), generator=chance)[mine],
+                 uniform(whole), uniform(whole))
+
+
+class Pretrain(nn.Module):
+    """ALBEF, its teacher and its queue, under the three objectives."""
+
+    def __init__(self, config: Config, special: tuple[int, ...] = (0, 1, 2, 3, 4), mask: int = 4):
+        """special: the tokenizer's ids that are never masked; mask: the id of [MASK]."""
+        super().__init__()
+        self.config, self.special, self.mask = config, special, mask
+        self.student = ALBEF(config)
+        self.teacher = make_teacher(self.student)
+        self.queue = FeatureQueue(config.queue_size, config.embed_dim)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.teacher.eval()           # the original's teacher drops out, too
+        return self
+
+    def draws(self, step: int) -> Draws:
+        return make_draws(step, self.config, distributed.rank(), distributed.world())
+
+    def forward(self, batch: PretrainBatch, alpha: float, draws: Draws):
+        """-> losses by name, and what `after_step` wants. Changes nothing."""
+        config, student, teacher = self.config, self.student, self.teacher
+        begun = draws.step / config.steps
+        b, length = batch.tokens.shape
+        masked, chosen = mask_words(batch.tokens, self.special, self.mask, config.mask_rate, draws.choose[:, :length],
+                                    draws.kind[:, :length], draws.words[:, :length])
+        fusing = begun >= config.match_from
+
+        image = student.encode_image(batch.image)                                # (b, 1 + n, d)
+        times = 2 if fusing else 1               # the text, and the text with words masked, in one pass
+        text, *masked_text = student.encode_text(torch.cat([batch.tokens, masked][:times]),
+                                                 batch.keep.repeat(times, 1)).split(b)          # (b, l, d) each
+        with torch.no_grad():
+            teacher_image = teacher.encode_image(batch.image)
+            teacher_features = (teacher.image_feature(teacher_image),
+                                teacher.text_feature(teacher.encode_text(batch.tokens, batch.keep)))
+        carry = (*map(distributed.gather, teacher_features), distributed.gather(batch.ids))
+
+        sims, positives, itc = self.align(student.image_feature(image), student.text_feature(text), teacher_features,
+                                          carry, batch, alpha, begun >= config.queue_from)
+        if not fusing:
+            return {"itc": itc}, carry
+        images, texts, keeps, pairs, labels, valid = self.pair(image, text, batch.keep, sims, positives, draws,
+                                                               begun >= config.hard_from)
+        keys_values = student.fusion.keys_values(images)
+        fused = student.fuse(texts, keeps, None, pairs=pairs, queries=1, keys_values=keys_values)
+        itm = itm_loss(student.match_logits(fused), labels, valid, self.share(valid))
+
+        own = (torch.arange(b, device=text.device),) * 2
+        fused = student.fuse(masked_text[0], batch.keep, None, pairs=own, keys_values=keys_values)
+        teacher_logits = None
+        if alpha:
+            with torch.no_grad():
+                teacher_fused = teacher.fuse(teacher.encode_text(masked, batch.keep), batch.keep, teacher_image)
+                teacher_logits = teacher.word_logits(teacher_fused[chosen])
+        mlm = mlm_loss(student.word_logits(fused[chosen]), batch.tokens[chosen], self.share(chosen), teacher_logits, alpha)
+        return {"itc": itc, "itm": itm, "mlm": mlm}, carry
+
+    def align(self, image: Tensor, text: Tensor, teacher_features, carry, batch: PretrainBatch, alpha: float,
+              queued: bool):
+        """ITC: -> in-batch similarities and positives, each for (images, texts) as queries, and the loss."""
+        b, whole = len(image), len(carry[2])
+        queue_image, queue_text, queue_ids = self.queue.features() if queued else (x[:0] for x in carry)
+        keys_image, keys_text = torch.cat([carry[0], queue_image]), torch.cat([carry[1], queue_text])   # (k, e)
+        same = batch.ids[:, None] == torch.cat([carry[2], queue_ids])                                   # (b, k)
+        mine = slice(distributed.rank() * b, (distributed.rank() + 1) * b)
+        true = (same[:, :whole],) * 2 if batch.match is None else (batch.match[:, mine].T, batch.match[mine])
+        sims, positives, loss = [], [], 0.0
+        for query, keys, opinion, also in zip((image, text), (keys_text, keys_image), teacher_features, true):
+            sim = query @ keys.T / self.student.temperature                                             # (b, k)
+            with torch.no_grad():
+                teacher_sim = opinion @ keys.T / self.student.temperature
+            positive = torch.cat([same[:, :whole] | also, same[:, whole:]], 1)
+            loss = loss + itc_loss(sim, teacher_sim, alpha, positive) / 2
+            sims.append(sim[:, :whole].detach())
+            positives.append(positive[:, :whole])
+        return sims, positives, loss
+
+    def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims, positives, draws: Draws, hard: bool):
+        """ITM's pairs: each text with its image, with a wrong image, and each image with a wrong text.
+
+        -> images and texts to choose from (with their keep), rows of both (3b,), labels (3b,), valid (3b,)
+        """
+        b = len(image)
+        if self.config.hard_negatives == "local":                # rows of other processes are nobody's negatives
+            far = torch.arange(positives[0].shape[1], device=image.device) // b != distributed.rank()
+            positives = [positive | far for positive in positives]
+        (wrong_text, text_valid), (wrong_image, image_valid) = (
+            hard_negatives(sim if hard else torch.zeros_like(sim), own, uniform)
+            for sim, own, uniform in zip(sims, positives, (draws.negative_text, draws.negative_image)))
+        images, wrong_image = distributed.fetch(image, wrong_image)
+        keeps, _ = distributed.fetch(keep, wrong_text)
+        texts, wrong_text = distributed.fetch(text, wrong_text)
+        own = torch.arange(b, device=image.device)
+        pairs = (torch.cat([own, own, wrong_text]), torch.cat([own, wrong_image, own]))
+        labels = torch.cat([torch.ones_like(own), torch.zeros_like(own).repeat(2)])
+        return images, texts, keeps, pairs, labels, torch.cat([torch.ones_like(image_valid), image_valid, text_valid])
+
+    @staticmethod
+    def share(rows: Tensor) -> Tensor:
+        """Rows of all processes over processes: a sum divided by it, averaged over processes, is the global mean."""
+        return distributed.total(rows.sum().float()) / distributed.world()
+
+    @torch.no_grad()
+    def after_step(self, carry):
+        """After the optimiser: hold the temperature in its range, move the teacher, fill the queue."""
+        self.student.temperature.clamp_(self.config.temperature_min, self.config.temperature_max)
+        update_teacher(self.teacher, self.student, self.config.teacher_momentum)
+        self.queue.push(*carry)

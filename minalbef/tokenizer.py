@@ -1,0 +1,118 @@
+"""Words to numbers: lower-case WordPiece, trained on your captions or read from BERT's vocabulary (section 3.1)."""
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer as Core
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def clean(text: str, words: int = 30) -> str:
+    """Lower-case, without punctuation, `-` and `/` as spaces, cut after so many words: as the original cleans."""
+    text = re.sub(r"[,.'!?\"()*#:;~]", "", text.lower())
+    text = text.replace("-", " ").replace("/", " ").replace("<person>", "person")
+    text = re.sub(r"\s{2,}", " ", text).strip()
+    return " ".join(text.split(" ")[:words])
+
+
+class Tokenizer:
+    """WordPiece with BERT's normaliser. Make one with `train`, `load` or `from_vocab`.
+
+    pad, unk, cls, sep, mask: ids of the special tokens; len(tokenizer): the size of its vocabulary
+    """
+
+    def __init__(self, core: Core):
+        self._core = core
+        self.pad, self.unk, self.cls, self.sep, self.mask = _special_ids(core.get_vocab())
+        self._end = core.encode("").ids[1:]                      # [] or [SEP]: the template is saved with the rest
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """Learn at most `vocab_size` word pieces from captions; the same captions give the same pieces."""
+        texts = [clean(text) for text in texts]
+        core = _bert(models.WordPiece(unk_token="[UNK]"))
+        letters = sorted(set(core.normalizer.normalize_str("".join(texts))) - {" "})
+        # the trainer numbers inner letters in the order of a hash table, and breaks ties by number: fix the numbers
+        first = [*SPECIALS, *letters, *("##" + letter for letter in letters)]
+        if len(first) > vocab_size:
+            raise ValueError(f"vocab_size={vocab_size} has no room for the {len(first)} letters and special tokens of "
+                             f"these captions; take at least {len(first)}")
+        core.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=first,
+                                                                  show_progress=False))
+        return cls._from_pieces(core.get_vocab(with_added_tokens=True), sep=False)
+
+    @classmethod
+    def from_vocab(cls, path: str | Path, sep: bool = False) -> "Tokenizer":
+        """Read BERT's vocab.txt, one piece a line. sep: end each text in [SEP], as BERT does and ALBEF does not."""
+        pieces = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        return cls._from_pieces({piece: i for i, piece in enumerate(pieces)}, sep)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Read a tokenizer.json. Raises ValueError where there is none that can be read."""
+        try:
+            return cls(Core.from_str(Path(path).read_text(encoding="utf-8")))
+        except Exception as error:                               # tokenizers raises nothing narrower
+            raise ValueError(f"{path}: no readable tokenizer.json ({error})") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write tokenizer.json, which Hugging Face's tokenizers read too."""
+        Path(path).write_text(self._core.to_str(pretty=True), encoding="utf-8")
+
+    def encode(self, texts: list[str], length: int = 25, truncate: bool = True) -> tuple[Tensor, Tensor]:
+        """Captions -> tokens (b, l) and keep (b, l), False where padded; l is the longest of them, at most `length`.
+
+        Raises ValueError for a caption without words and, with truncate=False, for one that is too long.
+        """
+        rows = []
+        for text, encoded in zip(texts, self._core.encode_batch([clean(text) for text in texts])):
+            ids = encoded.ids
+            if len(ids) == 1 + len(self._end):
+                raise ValueError(f"caption {text!r} has no words; give it at least one")
+            if len(ids) > length and not truncate:
+                raise ValueError(f"caption {text!r} has {len(ids)} tokens, [CLS] included, and the limit is {length}; "
+                                 "shorten it or pass truncate=True")
+            rows.append(ids if len(ids) <= length else ids[:length - len(self._end)] + self._end)
+        tokens = torch.full((len(rows), max(map(len, rows), default=0)), self.pad)
+        for row, ids in zip(tokens, rows):
+            row[:len(ids)] = torch.tensor(ids)
+        return tokens, tokens != self.pad
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Ids of one text -> its words, without special tokens."""
+        return self._core.decode([int(i) for i in ids])
+
+    def tokens(self, text: str) -> list[str]:
+        """The word pieces of a caption, without special tokens: "##" marks one that continues a word."""
+        return self._core.encode(clean(text), add_special_tokens=False).tokens
+
+    def __len__(self) -> int:
+        return self._core.get_vocab_size()
+
+    @classmethod
+    def _from_pieces(cls, vocab: dict[str, int], sep: bool) -> "Tokenizer":
+        special = dict(zip(SPECIALS, _special_ids(vocab)))
+        core = _bert(models.WordPiece(vocab, unk_token="[UNK]"))
+        core.add_special_tokens(list(special))
+        core.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]" if sep else "[CLS] $A",
+            special_tokens=list(special.items()))
+        return cls(core)
+
+
+def _special_ids(vocab: dict[str, int]) -> list[int]:
+    if missing := [token for token in SPECIALS if token not in vocab]:
+        raise ValueError(f"the vocabulary lacks {', '.join(missing)}; it needs {', '.join(SPECIALS)}")
+    return [vocab[token] for token in SPECIALS]
+
+
+def _bert(model: models.Model) -> Core:
+    core = Core(model)
+    core.normalizer = normalizers.BertNormalizer(lowercase=True)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece()
+    return core

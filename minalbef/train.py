@@ -1,0 +1,173 @@
+"""The loop: one for every task. All that changes state in training stands here, after the optimiser's step."""
+import csv
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from minalbef import checkpoint, distributed
+from minalbef.config import Config
+
+NO_DECAY = ("temperature", "cls_token", "pos_embed")     # the original decays these, too; see `parameter_groups`
+
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM: the run was saved and can go on."""
+
+
+def lr_at(step: int, config: Config) -> float:
+    """Learning rate of a step: a straight warm-up, then a cosine to the end (the original moves in stairs)."""
+    if step < config.warmup_steps:
+        return config.lr_start + (config.lr - config.lr_start) * step / config.warmup_steps
+    share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.lr_end + (config.lr - config.lr_end) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def alpha_at(step: int, config: Config) -> float:
+    """Trust in the teacher at a step: up from 0 over the first epoch (section 3.3)."""
+    return config.alpha * min(1.0, step * config.batch / config.epoch)
+
+
+def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
+    """AdamW's groups: decay for matrices alone; the temperature has a share of the rate of its own.
+
+    The original decays everything that is not 1-D or a bias, and so the temperature, class token and positions.
+    """
+    plain, decayed, temperature = [], [], []
+    for name, p in task.named_parameters():
+        if p.requires_grad:
+            last = name.rsplit(".", 1)[-1]
+            group = (temperature if last == "temperature" else plain if p.ndim < 2 or last in NO_DECAY else decayed)
+            group.append(p)
+    groups = [dict(params=decayed, weight_decay=config.weight_decay, share=1.0),
+              dict(params=plain, weight_decay=0.0, share=1.0),
+              dict(params=temperature, weight_decay=0.0, share=config.temperature_lr)]
+    return [group for group in groups if group["params"]]
+
+
+def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int = 10, quiet: bool = False,
+        title: str = "train") -> None:
+    """Train to config.steps, from `folder`'s checkpoint if it has one.
+
+    task(batch, alpha, draws) -> named losses and a carry; task.draws(step) -> all chance of a step, for this process;
+    task.after_step(carry) -> what changes besides weights. batches(step) -> the batch of a step, for this process.
+    Writes metrics.csv and state.pt (atomically, every config.save_every steps and when stopped).
+
+    Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss is not finite (the last checkpoint stands).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
+    start = checkpoint.load_state(folder, task, optimiser, config)
+    model = task
+    if distributed.world() > 1:                  # parameters of a phase not begun have no gradient yet
+        model = nn.parallel.DistributedDataParallel(task, find_unused_parameters=True, broadcast_buffers=False)
+    log = _Log(folder / "metrics.csv", start, log_every, config, quiet, title)
+    with _Signals() as stopped:
+        for step in range(start, config.steps):
+            lr, alpha = lr_at(step, config), alpha_at(step, config)
+            for group in optimiser.param_groups:
+                group["lr"] = lr * group["share"]
+            losses, carry = model(batches(step), alpha, task.draws(step))
+            loss = sum(losses.values())
+            loss.backward()
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"step {step}: the loss is not finite ({', '.join(f'{k} {v:.3g}' for k, v in losses.items())}); "
+                    f"{folder} keeps the last good checkpoint; try a lower lr (now {lr:.2g}), or clip=1")
+            if config.clip:
+                nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            task.after_step(carry)
+            log.step(step, losses, lr, alpha)
+            stop = distributed.total(torch.tensor(float(bool(stopped)))) > 0
+            if stop or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+                if distributed.rank() == 0:
+                    checkpoint.save_state(folder, task, optimiser, step + 1, config)
+            if stop:
+                raise Stopped(f"stopped after step {step + 1} of {config.steps}; the same command goes on from there")
+    log.close()
+
+
+def seconds(folder: Path) -> float:
+    """How long a folder's training took, crashes and pauses left out."""
+    path = folder / "metrics.csv"
+    return float(list(csv.DictReader(path.open()))[-1]["seconds"]) if path.exists() else 0.0
+
+
+class _Signals:
+    """Remember Ctrl-C and SIGTERM instead of dying of them; a second Ctrl-C kills as usual."""
+
+    def __enter__(self) -> list:
+        self.seen, self.before = [], {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self.before[number] = signal.signal(number, self.note)
+            except ValueError:                   # not the main thread: a notebook's widget, say
+                pass
+        return self.seen
+
+    def note(self, number, frame):
+        self.seen.append(number)
+        signal.signal(number, self.before[number])
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+class _Log:
+    """metrics.csv and the progress bar, on the first process."""
+
+    def __init__(self, path: Path, start: int, every: int, config: Config, quiet: bool, title: str):
+        self.path, self.every, self.config, self.on = path, every, config, distributed.rank() == 0
+        self.sums, self.count = {}, 0
+        if not self.on:
+            return
+        rows = list(csv.DictReader(path.open())) if path.exists() else []
+        self.rows = [row for row in rows if int(row["step"]) <= start]      # a crash may have logged beyond its save
+        self.seconds = float(self.rows[-1]["seconds"]) if self.rows else 0.0
+        self.clock = self.last = time.perf_counter()
+        # on a terminal a bar; in a log file a line now and then
+        self.bar = tqdm(total=config.steps, initial=start, desc=title, unit="step", disable=quiet, file=sys.stderr,
+                        mininterval=0.2 if sys.stderr.isatty() else 15, dynamic_ncols=True)
+
+    def step(self, step: int, losses: dict, lr: float, alpha: float):
+        if not self.on:
+            return
+        self.bar.update()
+        self.count += 1
+        for name, value in losses.items():
+            self.sums.setdefault(name, []).append(value.detach())
+        if (step + 1) % self.every and step + 1 < self.config.steps:
+            return
+        now = time.perf_counter()
+        means = {name: torch.stack(values).mean().item() for name, values in self.sums.items()}
+        rate = self.count * self.config.batch / (now - self.last)
+        self.rows.append({"step": step + 1, "samples": (step + 1) * self.config.batch,
+                          "seconds": round(self.seconds + now - self.clock, 2), "lr": f"{lr:.3g}",
+                          "alpha": round(alpha, 4), "samples_per_second": round(rate, 1),
+                          **{name: round(value, 4) for name, value in means.items()}})
+        self.bar.set_postfix({**{k: f"{v:.2f}" for k, v in means.items()}, "lr": f"{lr:.1e}",
+                              "samples/s": f"{rate:.0f}"}, refresh=False)
+        self.last, self.sums, self.count = now, {}, 0
+        self.write()
+
+    def write(self):
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names, restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(temporary, self.path)
+
+    def close(self):
+        if self.on:
+            self.bar.close()

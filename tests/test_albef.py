@@ -1,0 +1,82 @@
+"""albef: the whole model has the parts, names and sizes that others rely on."""
+import torch
+import torch.nn.functional as F
+from helpers import disturb, gradients, small, texts
+from torch.testing import assert_close
+
+from minalbef.albef import ALBEF
+from minalbef.config import preset
+
+
+def count(*modules) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def model() -> ALBEF:
+    torch.manual_seed(0)
+    return disturb(ALBEF(small()))
+
+
+def test_the_papers_model_has_the_parameters_of_the_released_checkpoint():
+    with torch.device("meta"):
+        m = ALBEF(preset("paper-4m"))
+    assert count(m.image_encoder) == 85_844_736
+    assert count(m.text_encoder, m.fusion, m.word_head) == 123_697_722
+    assert count(m) == 209_937_725
+
+
+def test_public_names_and_their_shapes():
+    m, image, (tokens, keep) = model(), torch.randn(3, 3, 24, 24), texts(3, 9)
+    image_tokens, text_tokens = m.encode_image(image), m.encode_text(tokens, keep)
+    fused = m.fuse(text_tokens, keep, image_tokens, torch.ones(3, 10, dtype=torch.bool))
+    shapes = (image_tokens, text_tokens, fused, m.image_feature(image_tokens), m.text_feature(text_tokens),
+              m.match_logits(fused), m.word_logits(fused))
+    assert [tuple(x.shape) for x in shapes] == [(3, 10, 32), (3, 9, 48), (3, 9, 48), (3, 24), (3, 24), (3, 2), (3, 9, 64)]
+    assert_close(fused, m.fuse(text_tokens, keep, image_tokens))
+    assert m.temperature.shape == () and abs(m.temperature - 0.07) < 1       # disturbed, but a parameter
+    assert m.word_logits(fused[keep]).shape == (int(keep.sum()), 64)
+
+
+def test_features_are_cls_projected_to_unit_length():
+    m, tokens = model(), torch.randn(3, 10, 32)
+    y = m.image_feature(tokens)
+    assert_close(y.norm(dim=-1), torch.ones(3))
+    plain = F.linear(tokens[:, 0], m.image_proj.weight, m.image_proj.bias)
+    assert_close(y, plain / plain.norm(dim=-1, keepdim=True))
+    other = tokens.clone()
+    other[:, 1:] = 5
+    assert_close(m.image_feature(other), y)
+    words = torch.randn(3, 9, 48)
+    plain = F.linear(words[:, 0], m.text_proj.weight, m.text_proj.bias)
+    assert_close(m.text_feature(words), plain / plain.norm(dim=-1, keepdim=True))
+    assert_close(m.match_logits(words), F.linear(words[:, 0], m.match_head.weight, m.match_head.bias))
+
+
+def test_the_word_head_shares_the_word_table():
+    m = model()
+    table = m.text_encoder.embeddings.word_embed.weight
+    x = torch.randn(3, 48)
+    (gradient,) = gradients(m.word_logits(x), table)
+    assert gradient.ne(0).all(), "every word's row is reached, the padding's too"
+    with torch.no_grad():
+        before = m.word_logits(x)
+        table[7] += 1
+    changed = (m.word_logits(x) - before).abs().amax(0) > 1e-4
+    assert changed[7] and changed.sum() == 1
+    assert not any("decoder" in key for key in m.state_dict()), "tied weights are stored once"
+
+
+def test_forward_draws_nothing_and_changes_nothing():
+    m, image, (tokens, keep) = model(), torch.randn(3, 3, 24, 24), texts(3, 9)
+    before, state = {k: v.clone() for k, v in m.state_dict().items()}, torch.get_rng_state()
+    y = m.fuse(m.encode_text(tokens, keep), keep, m.encode_image(image))
+    assert_close(m.fuse(m.encode_text(tokens, keep), keep, m.encode_image(image)), y)
+    assert state.equal(torch.get_rng_state())
+    assert all(value.equal(before[key]) for key, value in m.state_dict().items())
+
+
+def test_the_same_seed_gives_the_same_weights():
+    def made(seed):
+        torch.manual_seed(seed)
+        return torch.cat([p.flatten() for p in ALBEF(small()).parameters()])
+    assert made(1).equal(made(1)) and not made(1).equal(made(2))

@@ -1,0 +1,108 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from minalbef import data
+from minalbef.data import MEAN, STD, Record, collate, data_folder, open_image, transform
+from minalbef.tokenizer import Tokenizer
+
+RED = (204, 0, 51)                    # in PIL's palette, as is blue
+
+
+def picture(mode="RGB", size=(20, 10)):
+    image = Image.new("RGB", size, RED)
+    image.paste((0, 0, 255), (0, 0, size[0] // 2, size[1]))
+    return image.convert(mode)
+
+
+def file_of(image, kind="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return io.BytesIO(file.getvalue())
+
+
+def test_every_way_in_gives_the_same_pixels(tmp_path):
+    image = picture()
+    path = tmp_path / "a.png"
+    image.save(path)
+    for source in (image, path, str(path), file_of(image), np.array(image), picture("P"), file_of(picture("P"))):
+        assert np.array_equal(np.array(open_image(source)), np.array(image))
+
+
+def test_grey_becomes_three_equal_channels():
+    pixels = np.array(open_image(file_of(picture("L"))))
+    assert pixels.shape == (10, 20, 3) and (pixels[..., 0] == pixels[..., 2]).all()
+    deep = Image.fromarray(np.full((4, 4), 128 * 257, np.uint16))
+    assert (np.array(open_image(file_of(deep))) == 128).all(), "16 bits are clipped to white"
+
+
+def test_transparency_lies_over_white():
+    clear = picture("RGBA")
+    clear.putalpha(0)
+    assert (np.array(open_image(file_of(clear))) == 255).all()
+    palette = picture("P")
+    hole = palette.getpixel((0, 0))
+    pixels = np.array(open_image(file_of(palette, transparency=hole)))
+    assert (pixels[0, 0] == 255).all() and tuple(pixels[0, -1]) == RED
+
+
+def test_a_camera_held_upright_gives_an_upright_picture():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert open_image(file_of(picture(), "JPEG", exif=exif)).size == (10, 20)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", file_of(picture(), "JPEG").getvalue()[:-200],
+                                     file_of(picture("RGB", (90, 90))).getvalue()[:100]])
+def test_unreadable_files_are_named(tmp_path, content):
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="bad.jpg cannot be read.*leave it out"):
+        open_image(path)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    for path in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(ValueError, match=path.name):
+            open_image(path)
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 7), np.uint8),
+                                   np.zeros(3, np.uint8)])
+def test_arrays_of_another_kind_are_refused(array):
+    with pytest.raises(ValueError, match="array of shape"):
+        open_image(array)
+
+
+def test_a_gigantic_picture_is_an_error_and_not_decoded(monkeypatch):
+    assert data.MAX_PIXELS < Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(data, "MAX_PIXELS", 199)
+    with pytest.raises(ValueError, match="20 x 10 is over the limit of 199 pixels; make it smaller"):
+        open_image(file_of(picture()))
+    monkeypatch.setattr(data, "MAX_PIXELS", 200)
+    assert open_image(file_of(picture())).size == (20, 10)
+
+
+def test_transform_resizes_and_normalises():
+    assert transform(picture(), 8).shape == (3, 8, 8)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    by_hand = (pixels / 255 - np.array(MEAN)) / np.array(STD)
+    assert_close(transform(pixels, 6).permute(1, 2, 0), torch.tensor(by_hand, dtype=torch.float32))
+    assert_close(transform(Image.fromarray(pixels), 6), transform(pixels, 6))
+
+
+def test_collate_makes_one_batch_of_unlike_pictures():
+    tokenizer = Tokenizer.train(["a cat", "a dog and a cat"], 60)
+    batch = collate([Record(picture(), "a cat", 7), Record(np.array(picture("RGB", (8, 8))), "a dog and a cat", 9)],
+                    tokenizer, 8, length=4).to("cpu")
+    assert batch.image.shape == (2, 3, 8, 8) and batch.image.dtype == torch.float32
+    assert batch.tokens.shape == batch.keep.shape == (2, 4)
+    assert batch.keep.sum(1).tolist() == [3, 4] and batch.ids.tolist() == [7, 9]
+
+
+def test_the_embedded_data_is_there():
+    assert (data_folder() / "emoji" / "objects.json").is_file()

@@ -1,0 +1,41 @@
+"""ema: the teacher follows the student slowly, and nothing else moves it."""
+import torch
+from helpers import disturb, small
+from torch import nn
+from torch.testing import assert_close
+
+from minalbef.albef import ALBEF
+from minalbef.ema import make_teacher, update_teacher
+
+
+def test_three_updates_by_hand():
+    student = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(student.weight, 1.0)
+    teacher, expected = make_teacher(student), 1.0
+    for value in (2.0, 5.0, -1.0):
+        nn.init.constant_(student.weight, value)
+        update_teacher(teacher, student, 0.9)
+        expected = 0.9 * expected + 0.1 * value                  # 1.1, 1.49, 1.241
+        assert_close(teacher.weight, torch.tensor([[expected]]))
+    assert student.weight.item() == -1
+
+
+def test_the_teacher_is_a_copy_without_gradient_in_evaluation_mode():
+    student = ALBEF(small(dropout=0.3)).train()
+    teacher = make_teacher(student)
+    assert student.training and not any(part.training for part in teacher.modules())
+    assert not any(p.requires_grad for p in teacher.parameters()) and all(p.requires_grad for p in student.parameters())
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    disturb(student)
+    assert all(value.equal(before[key]) for key, value in teacher.state_dict().items()), "they share memory"
+
+
+def test_every_parameter_follows():
+    student = ALBEF(small())
+    teacher = disturb(make_teacher(student))
+    expected = {name: 0.75 * p + 0.25 * student.get_parameter(name).detach() for name, p in teacher.named_parameters()}
+    before = {name: p.clone() for name, p in teacher.named_parameters()}
+    update_teacher(teacher, student, 0.75)
+    for name, p in teacher.named_parameters():
+        assert_close(p, expected[name])
+        assert not p.equal(before[name]), name

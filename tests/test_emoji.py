@@ -1,0 +1,78 @@
+"""The embedded drawings are whole, named in good English, and stand with their licences."""
+import importlib.util
+import json
+
+import pytest
+from PIL import Image
+
+from minalbef.data import data_folder
+
+FOLDER = data_folder() / "emoji"
+ABOUT = json.loads((FOLDER / "objects.json").read_text())
+NAMES = [obj["name"] for obj in ABOUT["objects"]]
+
+
+@pytest.fixture(scope="module")
+def make_emoji():
+    spec = importlib.util.spec_from_file_location("make_emoji", data_folder() / "make_emoji.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("vendor", ABOUT["vendors"])
+def test_a_cell_is_full_unless_its_object_is_missing(vendor):
+    cell, columns, about = ABOUT["cell"], ABOUT["columns"], ABOUT["vendors"][vendor]
+    with Image.open(FOLDER / about["sheet"]) as sheet:
+        assert sheet.mode == "RGBA" and sheet.size == (cell * columns, cell * -(-len(NAMES) // columns))
+        for i, name in enumerate(NAMES):
+            x, y = i % columns * cell, i // columns * cell
+            box = sheet.crop((x, y, x + cell, y + cell)).getchannel("A").getbbox()
+            if name in about["missing"]:
+                assert box is None, name
+            else:
+                assert max(box[2] - box[0], box[3] - box[1]) == cell - 2, name
+
+
+def test_everyone_draws_what_tiny_names_and_four_of_five_the_rest():
+    assert not {*NAMES[:64]} & {name for about in ABOUT["vendors"].values() for name in about["missing"]}
+    missing = [name for about in ABOUT["vendors"].values() if about["training"] for name in about["missing"]]
+    assert len(missing) == len({*missing}) and {*missing} < {*NAMES}
+    assert [name for name, about in ABOUT["vendors"].items() if not about["training"]] == ["openmoji"]
+
+
+def test_names_are_told_apart():
+    assert 214 <= len(NAMES) == len({*NAMES}) == len({obj["plural"] for obj in ABOUT["objects"]})
+    assert not any(" " in name for name in NAMES[:64]) and max(len(name.split()) for name in NAMES) == 2
+
+
+def test_objects_follow_from_their_source(make_emoji):
+    objects = make_emoji.read_objects((FOLDER / "objects.txt").read_text())
+    keys = ("name", "plural", "article")
+    assert [{key: obj[key] for key in keys} for obj in objects] == [{key: obj[key] for key in keys} for obj in ABOUT["objects"]]
+
+
+def test_plurals_articles_and_unknown_keys(make_emoji):
+    objects = make_emoji.read_objects("strawberry\nmonkey\nfox\nold key\nmouse: mouse-face plural=mice drop=noto,fluent")
+    assert [f"{obj['article']} {obj['name']}, {obj['plural']}" for obj in objects] == [
+        "a strawberry, strawberries", "a monkey, monkeys", "a fox, foxes", "an old key, old keys", "a mouse, mice"]
+    assert objects[-1]["icon"] == "mouse-face" and objects[-1]["drop"] == ["noto", "fluent"]
+    with pytest.raises(ValueError, match="fxemjoi"):
+        make_emoji.read_objects("apple: fxemjoi=redapple")
+
+
+def test_a_changed_package_is_refused(make_emoji, tmp_path):
+    (tmp_path / "iconify-json-noto-1.2.9.tgz").write_bytes(b"another")
+    with pytest.raises(ValueError, match="not the pinned"):
+        make_emoji.fetch(make_emoji.VENDORS["noto"], tmp_path)
+
+
+def test_each_sheet_stands_with_its_licence():
+    rows = (FOLDER / "LICENCES.md").read_text().splitlines()
+    for about in ABOUT["vendors"].values():
+        row, = (row for row in rows if row.startswith(f"| `{about['sheet']}`"))
+        assert all(about[key] in row for key in ("package", "version", "licence"))
+
+
+def test_the_sheets_stay_small():
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 4e6

@@ -1,0 +1,62 @@
+"""feature_queue: the last K features, whatever the batch; empty slots are no keys."""
+import pytest
+import torch
+
+from minalbef.feature_queue import FeatureQueue
+
+
+def rows(*numbers):
+    """Features that carry their id: image i, text -i."""
+    ids = torch.tensor(numbers)
+    return ids[:, None] * torch.ones(3), -ids[:, None] * torch.ones(3), ids
+
+
+def held(queue) -> set[int]:
+    """Ids in the queue; image, text and id must belong together."""
+    image, text, ids = queue.features()
+    assert image.equal(ids[:, None] * torch.ones(3)) and text.equal(-image)
+    assert len(set(ids.tolist())) == len(ids)
+    return set(ids.tolist())
+
+
+def test_unfilled_slots_are_no_keys():
+    queue = FeatureQueue(7, 3)
+    assert [tuple(x.shape) for x in queue.features()] == [(0, 3), (0, 3), (0,)]
+    queue.push(*rows(1, 2, 3))
+    assert held(queue) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("size, batch", [(7, 3), (8, 4), (5, 1), (4, 4), (3, 7), (1, 2)])
+def test_it_holds_the_last_ones_whatever_the_batch(size, batch):
+    queue, seen = FeatureQueue(size, 3), []
+    for i in range(6):
+        new = list(range(i * batch, (i + 1) * batch))
+        queue.push(*rows(*new))
+        seen += new
+        assert held(queue) == set(seen[-size:])
+
+
+def test_batches_of_unequal_size_wrap_too():
+    queue = FeatureQueue(5, 3)
+    for new in ((1, 2), (3, 4, 5, 6), (7,), (8, 9, 10)):
+        queue.push(*rows(*new))
+    assert held(queue) == {6, 7, 8, 9, 10}
+
+
+def test_a_saved_queue_goes_on_as_if_never_saved():
+    queue, other = FeatureQueue(7, 3), FeatureQueue(7, 3)
+    queue.push(*rows(1, 2, 3, 4, 5))
+    other.load_state_dict(queue.state_dict())
+    for each in (queue, other):
+        each.push(*rows(6, 7, 8))
+        assert held(each) == {2, 3, 4, 5, 6, 7, 8}
+    assert all(a.equal(b) for a, b in zip(queue.features(), other.features()))
+
+
+def test_what_is_pushed_is_copied_and_carries_no_gradient():
+    queue, (image, text, ids) = FeatureQueue(7, 3), rows(1, 2, 3)
+    image.requires_grad_()
+    queue.push(image, text, ids)
+    with torch.no_grad():
+        image += 1
+    assert held(queue) == {1, 2, 3} and not queue.features()[0].requires_grad

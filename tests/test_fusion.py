@@ -1,0 +1,113 @@
+"""fusion: against BERT's layers with cross-attention, and its fast forms against the plain one."""
+import torch
+from helpers import copy_weights, disturb, gradients, small, texts
+from test_text import bert_config, layer_pairs
+from torch import nn
+from torch.testing import assert_close
+from transformers.models.bert.modeling_bert import BertLayer
+
+from minalbef.fusion import Fusion
+
+CONFIG = small(fusion_depth=3, text_mlp_ratio=3.0)
+
+
+def inputs():
+    """4 texts of unequal lengths, 3 images of 10 tokens: counts and widths differ, so that no swap goes unseen."""
+    torch.manual_seed(1)
+    return (torch.randn(4, 9, 48, requires_grad=True), texts(4, 9)[1], torch.randn(3, 10, 32, requires_grad=True))
+
+
+def fusion() -> Fusion:
+    torch.manual_seed(0)
+    return disturb(Fusion(CONFIG))
+
+
+def test_fusion_equals_berts_cross_attention_layers():
+    ours, (text, keep, image) = fusion(), inputs()
+    text, keep = text[:3], keep[:3]
+    image_keep = torch.arange(10) < torch.tensor([10, 4, 1])[:, None]
+    x, masks = text, [torch.where(k, 0.0, -1e9)[:, None, None] for k in (keep, image_keep)]
+    for layer in ours.layers:
+        config = bert_config(CONFIG, 1, is_decoder=True, add_cross_attention=True, attn_implementation="eager")
+        theirs = BertLayer(config, layer_idx=0)
+        cross = theirs.crossattention
+        cross.self.key, cross.self.value = nn.Linear(32, 48), nn.Linear(32, 48)          # the image has its own width
+        copy_weights((other, own) for own, other in [
+            *layer_pairs(layer, theirs), (layer.cross.q, cross.self.query), (layer.cross.k, cross.self.key),
+            (layer.cross.v, cross.self.value), (layer.cross.proj, cross.output.dense),
+            (layer.norm_cross, cross.output.LayerNorm)])
+        x = theirs(x, masks[0], image, masks[1])
+        x = x[0] if isinstance(x, tuple) else x
+    y = ours(text, keep, image, image_keep)
+    assert_close(y[keep], x[keep], atol=1e-5, rtol=1e-5)
+    seen = keep[..., None]
+    assert_close(gradients(y * seen, text, image), gradients(x * seen, text, image), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(ours(text, keep, image)[keep], x[keep], atol=1e-3), "blind to the image's mask"
+
+
+def test_every_word_sees_the_image_and_no_padding():
+    f, (text, keep, image) = fusion(), inputs()
+    text, keep = text[:3], keep[:3]
+    y = f(text, keep, image)
+    assert (f(text, keep, image.flip(0)) - y)[[0, 2]].abs().amax(-1).min() > 1e-3
+    assert_close(f(torch.where(keep[..., None], text, 9.0), keep, image)[keep], y[keep])
+
+
+PAIRS = (torch.tensor([0, 0, 3, 1, 2]), torch.tensor([0, 2, 1, 1, 0]))
+
+
+def same(y, y2, wanted):
+    assert_close(y, y2, atol=1e-5, rtol=1e-5)
+    for a, b in zip(gradients(y, *wanted), gradients(y2, *wanted)):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_pairs_equal_the_plain_form():
+    f, (text, keep, image) = fusion(), inputs()
+    image_keep = torch.arange(10) < torch.tensor([10, 4, 7])[:, None]
+    wanted = (text, image, *f.parameters())
+    for shown in (None, image_keep):
+        plain = f(text[PAIRS[0]], keep[PAIRS[0]], image[PAIRS[1]], None if shown is None else shown[PAIRS[1]])
+        same(f(text, keep, image, shown, pairs=PAIRS), plain, wanted)
+
+
+def test_queries_equal_the_first_words_of_the_plain_form():
+    f, (text, keep, image) = fusion(), inputs()
+    text, keep = text[:3], keep[:3]
+    plain, wanted = f(text, keep, image), (text, image, *f.parameters())
+    for queries in (1, 4):
+        y = f(text, keep, image, queries=queries)
+        assert y.shape == (3, queries, 48)
+        same(y, plain[:, :queries], wanted)
+
+
+def test_queries_of_pairs_with_ready_keys_equal_the_plain_form():
+    f, (text, keep, image) = fusion(), inputs()
+    plain = f(text[PAIRS[0]], keep[PAIRS[0]], image[PAIRS[1]])[:, :1]
+    y = f(text, keep, None, pairs=PAIRS, queries=1, keys_values=f.keys_values(image))
+    same(y, plain, (text, image, *f.parameters()))
+
+
+def test_one_layer_has_the_fast_forms_too():
+    f, (text, keep, image) = disturb(Fusion(small(fusion_depth=1))), inputs()
+    plain = f(text[PAIRS[0]], keep[PAIRS[0]], image[PAIRS[1]])[:, :1]
+    same(f(text, keep, image, pairs=PAIRS, queries=1), plain, (text, image, *f.parameters()))
+
+
+def test_returning_weights_changes_nothing_else():
+    f, (text, keep, image) = fusion(), inputs()
+    wanted = (text, image, *f.parameters())
+    y, weights = f(text, keep, image, pairs=PAIRS, queries=2, return_weights=True)
+    same(y, f(text, keep, image, pairs=PAIRS, queries=2), wanted)
+    assert [w.shape for w in weights] == [(5, 4, 9, 10)] * 2 + [(5, 4, 2, 10)]
+    for w in weights:
+        assert_close(w.sum(-1), torch.ones(w.shape[:-1]))
+
+
+def test_only_cls_of_the_last_layer_reaches_the_match():
+    f, (text, keep, image) = fusion(), inputs()
+    y, weights = f(text[:3], keep[:3], image, return_weights=True)
+    last, before = gradients(y[:, 0], weights[-1], weights[-2])
+    assert last[:, :, 1:].eq(0).all() and last[:, :, 0].ne(0).any() and before[:, :, 1:].ne(0).any()

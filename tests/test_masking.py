@@ -1,0 +1,56 @@
+"""masking: how many words are hidden, behind what, and which never are."""
+import torch
+from helpers import texts
+from torch import tensor
+
+from minalbef.masking import mask_words
+
+SPECIAL, MASK = (0, 1, 2, 3, 4), 4
+
+
+def many(rate=0.5):
+    """20,000 captions of unequal lengths, masked."""
+    chance = torch.Generator().manual_seed(0)
+    tokens, keep = texts(20_000, 9)
+    choose, kind = torch.rand(2, *tokens.shape, generator=chance)
+    words = torch.randint(5, 64, tokens.shape, generator=chance)
+    return (tokens, words, keep, *mask_words(tokens, SPECIAL, MASK, rate, choose, kind, words))
+
+
+def test_masking_by_hand():
+    tokens = tensor([[2, 9, 9, 9, 9, 0]])
+    choose = tensor([[0.0, 0.1, 0.1, 0.1, 0.7, 0.0]])            # the fifth is not chosen, nor are [CLS] and [PAD]
+    kind = tensor([[0.5, 0.79, 0.85, 0.95, 0.1, 0.1]])
+    masked, chosen = mask_words(tokens, SPECIAL, MASK, 0.5, choose, kind, torch.full((1, 6), 7))
+    assert chosen.tolist() == [[False, True, True, True, False, False]]
+    assert masked.tolist() == [[2, MASK, 7, 9, 9, 0]]
+
+
+def test_rates_are_those_asked_for():
+    tokens, words, keep, masked, chosen = many(0.15)
+    possible = (tokens >= 5).sum()
+    hidden, swapped = chosen & (masked == MASK), chosen & (masked == words) & (masked != tokens)
+    left = chosen & (masked == tokens)
+    def near(part, whole, share):
+        spread = (share * (1 - share) / whole) ** 0.5
+        assert abs(part / whole - share) < 4 * spread, (part / whole, share)
+    near(chosen.sum(), possible, 0.15)
+    near(hidden.sum(), chosen.sum(), 0.8)
+    near(swapped.sum(), chosen.sum(), 0.1 * 58 / 59)             # one in 59 words is swapped for itself
+    near(left.sum(), chosen.sum(), 0.1 + 0.1 / 59)
+
+
+def test_special_tokens_are_never_masked_and_the_rest_never_changed():
+    tokens, _, keep, masked, chosen = many(1.0)
+    assert chosen.equal(tokens >= 5)
+    assert masked[~chosen].equal(tokens[~chosen])
+    assert not (chosen & ~keep).any() and not chosen[:, 0].any()
+
+
+def test_rate_zero_masks_nothing():
+    tokens, _, _, masked, chosen = many(0.0)
+    assert not chosen.any() and masked.equal(tokens)
+
+
+def test_the_same_draws_mask_the_same_words():
+    assert many()[3].equal(many()[3])

@@ -1,0 +1,135 @@
+"""The project's own rules: what imports what, how long files are, notebooks without drift, two ways to install."""
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "minalbef"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))
+           if path.name != "__init__.py"}
+
+# Imports run down only: a module may import those that stand before it, in its own row too.
+LEVELS = """
+config distributed layers tokenizer masking losses ema feature_queue language
+vision text fusion data scenes readers
+albef
+gradcam checkpoint plan
+tasks.warm_start tasks.pretrain tasks.retrieval tasks.entailment tasks.vqa tasks.nlvr2 tasks.grounding
+train
+checks report ranking plots page search exam pipeline bench __main__
+"""
+ORDER = LEVELS.split()
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of the package that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name} imports relatively: write the whole name"
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name.removeprefix("minalbef.") in ORDER else node.module for name in whole}
+    return {name.removeprefix("minalbef.") for name in found if name.split(".")[0] == "minalbef"}
+
+
+def test_imports_run_down_only():
+    for module, path in MODULES.items():
+        assert module in ORDER, f"{path.name} has no place in LEVELS: give it one"
+        for other in imports(path):
+            assert other in ORDER, f"{module} imports {other}, which has no place in LEVELS"
+            assert ORDER.index(other) < ORDER.index(module), f"{module} imports {other}, which stands above it"
+
+
+def test_the_loop_knows_no_task():
+    assert not {name for name in imports(PACKAGE / "train.py") if name.startswith("tasks")}
+
+
+def test_a_forbidden_import_would_be_seen(tmp_path):
+    file = tmp_path / "a.py"
+    file.write_text("def f():\n    from minalbef import albef\n    import minalbef.tasks.pretrain\n"
+                    "    from minalbef.losses import itc_loss\n    from minalbef import ViT\n")
+    assert imports(file) == {"albef", "tasks.pretrain", "losses", "minalbef"}
+
+
+def test_files_stay_short():
+    lines = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
+    assert {module: n for module, n in lines.items() if n > 280} == {}
+    assert sum(lines.values()) < 4500
+
+
+def test_conda_and_pip_install_the_same():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    conda = [line for line in (ROOT / "environment.yml").read_text().splitlines() if not line.startswith("#")]
+    assert f"name: {project['name']}" in conda
+    listed = [line.strip().removeprefix("- ") for line in conda[conda.index("dependencies:") + 1:]]
+    assert listed == [f"python{project['requires-python']}", "pip", "pip:", "-e .[dev]"]
+    assert "dev" in project["optional-dependencies"]
+
+
+def test_the_command_line_answers():
+    run = subprocess.run([sys.executable, "-m", "minalbef", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0 and "demo" in run.stdout, run.stderr
+
+
+def test_nothing_names_the_machine_it_was_made_on():
+    paths = re.compile(r"(?<![\w.])/(work|tmp|root|home|Users)/|\.\./" + "shared")
+    assert paths.search('"/tm' + 'p/x') and not paths.search("https://example.org/home/")
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git checkout")
+    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                           check=True).stdout
+    for name in files.splitlines():
+        path = ROOT / name
+        if path.is_file() and path.suffix not in (".webp", ".png", ".npz", ".safetensors"):
+            found = paths.search(path.read_text(encoding="utf-8"))
+            assert not found, f"{name} names {found[0]}"
+
+
+def public_names() -> set[str]:
+    """Classes and functions at the top of a module, and no helper's."""
+    nodes = [node for path in MODULES.values() for node in ast.parse(path.read_text()).body]
+    return {node.name for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name[0] != "_"}
+
+
+def unproven(code: str) -> set[str]:
+    """Public names that a notebook defines at its top and never hands to check_same."""
+    tree = ast.parse("\n".join(re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in code.splitlines()))
+    defined = {node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))} & public_names()
+    proven = {arg.id for node in ast.walk(tree) if isinstance(node, ast.Call)
+              if ast.unparse(node.func).endswith("check_same") for arg in node.args if isinstance(arg, ast.Name)}
+    return defined - proven
+
+
+def cells(notebook: Path) -> list[dict]:
+    return [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_chapter_proves_what_it_rebuilds(notebook):
+    assert unproven("\n".join("".join(cell["source"]) for cell in cells(notebook))) == set()
+
+
+def test_a_chapter_that_proves_nothing_would_be_seen():
+    code = "%matplotlib inline\nclass ViT:\n    def forward(self): pass\ndef mine(): pass\n"
+    assert unproven(code) == {"ViT"}
+    assert unproven(code + "check_same(ViT, minalbef.ViT, config, make_input=image)") == set()
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_chapter_is_committed_as_it_ran(notebook):
+    assert notebook.stat().st_size <= 400_000
+    code = [cell for cell in cells(notebook) if "".join(cell["source"]).strip()]
+    ignored = [cell for cell in code if "nbval-ignore-output" in cell["metadata"].get("tags", [])]
+    assert 3 * len(ignored) <= len(code), f"{len(ignored)} of {len(code)} cells are not compared"
+    for cell in code:
+        assert cell["execution_count"], f"not run: {''.join(cell['source'])[:60]}"
+        assert all(output["output_type"] != "error" for output in cell["outputs"])

@@ -1,0 +1,93 @@
+"""text: the encoder against Hugging Face's BertModel, the word head against its own."""
+import pytest
+import torch
+from helpers import copy_weights, disturb, gradients, small, texts
+from torch.testing import assert_close
+from transformers import BertConfig, BertModel
+from transformers.models.bert.modeling_bert import BertLMPredictionHead
+
+from minalbef.text import TextEncoder, WordHead
+
+
+def bert_config(config, layers: int, **more) -> BertConfig:
+    return BertConfig(
+        vocab_size=config.vocab_size, hidden_size=config.text_width, num_hidden_layers=layers,
+        num_attention_heads=config.text_heads, intermediate_size=int(config.text_width * config.text_mlp_ratio),
+        max_position_embeddings=config.positions, hidden_dropout_prob=0, attention_probs_dropout_prob=0, **more)
+
+
+def layer_pairs(ours, theirs):
+    """(ours, theirs) of a self-attention and an MLP."""
+    attention = theirs.attention
+    return [(ours.attn.q, attention.self.query), (ours.attn.k, attention.self.key), (ours.attn.v, attention.self.value),
+            (ours.attn.proj, attention.output.dense), (ours.norm1, attention.output.LayerNorm),
+            (ours.mlp.fc1, theirs.intermediate.dense), (ours.mlp.fc2, theirs.output.dense),
+            (ours.norm2, theirs.output.LayerNorm)]
+
+
+def both(config) -> tuple[TextEncoder, BertModel]:
+    torch.manual_seed(0)
+    theirs = disturb(BertModel(bert_config(config, config.text_depth), add_pooling_layer=False)).eval()
+    ours, table = TextEncoder(config).eval(), theirs.embeddings
+    copy_weights([(ours.embeddings.word_embed, table.word_embeddings),
+                  (ours.embeddings.pos_embed, table.position_embeddings),
+                  (ours.embeddings.type_embed, table.token_type_embeddings), (ours.embeddings.norm, table.LayerNorm)])
+    for layer, other in zip(ours.layers, theirs.encoder.layer, strict=True):
+        copy_weights(layer_pairs(layer, other))
+    return ours, theirs
+
+
+@pytest.mark.parametrize("faint", [1.0, 1e-6])                   # faint embeddings show the eps of the first norm
+def test_encoder_equals_bert_in_outputs_and_gradients(faint):
+    ours, theirs = both(small(text_depth=2, text_mlp_ratio=3.0))
+    with torch.no_grad():
+        for model in (ours.embeddings, theirs.embeddings):
+            for name, p in model.named_parameters():
+                p *= faint if "norm" not in name.lower() else 1
+    tokens, keep = texts(3, 9)
+    y, y2 = ours(tokens, keep), theirs(tokens, attention_mask=keep.long()).last_hidden_state
+    assert_close(y[keep], y2[keep], atol=1e-5, rtol=1e-5)
+    g, g2 = (gradients(out * keep[..., None], *(model.get_parameter(name) for name in names)) for out, model, names in (
+        (y, ours, ("layers.0.attn.v.weight", "layers.1.norm2.weight")),
+        (y2, theirs, ("encoder.layer.0.attention.self.value.weight", "encoder.layer.1.output.LayerNorm.weight"))))
+    assert_close(g, g2, atol=1e-4, rtol=1e-4)
+    ours.embeddings.norm.eps = 1e-5
+    assert not torch.allclose(ours(tokens, keep)[keep], y2[keep], atol=1e-5, rtol=1e-5) or faint == 1, "blind to eps"
+
+
+def test_padding_cannot_be_seen():
+    encoder = disturb(TextEncoder(small(text_depth=2)))
+    tokens, keep = texts(3, 9)
+    other = torch.where(keep, tokens, 17)
+    y = encoder(tokens, keep)
+    assert_close(encoder(other, keep)[keep], y[keep])
+    assert not torch.allclose(encoder(other, keep.new_ones(3, 9))[keep], y[keep]), "the check is blind"
+    short = int(keep[1].sum())
+    assert_close(encoder(tokens[1:2, :short], keep[1:2, :short])[0], y[1, :short], atol=1e-5, rtol=1e-5)
+
+
+def test_order_of_words_is_seen():
+    encoder = disturb(TextEncoder(small()))
+    tokens, keep = texts(1, 6)
+    assert not torch.allclose(encoder(tokens, keep)[0, 0], encoder(tokens[:, [0, 2, 1, 3, 4, 5]], keep)[0, 0], atol=1e-4)
+
+
+def test_a_text_longer_than_the_positions_is_refused():
+    tokens, keep = texts(2, 13)
+    with pytest.raises(ValueError, match="13 tokens are more than the model's 12 positions"):
+        TextEncoder(small())(tokens, keep)
+
+
+def test_word_head_equals_berts_in_outputs_and_gradients():
+    torch.manual_seed(0)
+    config = small()
+    theirs, ours = disturb(BertLMPredictionHead(bert_config(config, 1))), WordHead(config)
+    copy_weights([(ours.dense, theirs.transform.dense), (ours.norm, theirs.transform.LayerNorm)])
+    with torch.no_grad():
+        ours.bias.copy_(theirs.decoder.bias)
+    x = torch.randn(3, 9, 48, requires_grad=True)
+    y, y2 = ours(x, theirs.decoder.weight), theirs(x)
+    assert y.shape == (3, 9, 64)
+    assert_close(y, y2, atol=1e-5, rtol=1e-5)
+    assert_close(gradients(y, x, theirs.decoder.weight, ours.dense.weight),
+                 gradients(y2, x, theirs.decoder.weight, theirs.transform.dense.weight), atol=1e-4, rtol=1e-4)

@@ -1,0 +1,132 @@
+"""vision: the ViT against timm's, the stem and its folding, positions on other grids."""
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from helpers import copy_weights, disturb, gradients, small
+from torch import nn
+from torch.testing import assert_close
+
+from minalbef.config import preset
+from minalbef.vision import ConvStem, PatchEmbed, ViT, grid_positions, resize_positions
+
+
+def timms(config) -> nn.Module:
+    return timm.models.vision_transformer.VisionTransformer(
+        img_size=config.image_size, patch_size=config.patch_size, embed_dim=config.image_width,
+        depth=config.image_depth, num_heads=config.image_heads, mlp_ratio=config.image_mlp_ratio, num_classes=0,
+        global_pool="", qkv_bias=True)
+
+
+@torch.no_grad()
+def take_timms(ours: ViT, theirs: nn.Module):
+    ours.cls_token.copy_(theirs.cls_token)
+    ours.pos_embed.copy_(theirs.pos_embed)
+    copy_weights([(ours.patch_embed.proj, theirs.patch_embed.proj), (ours.norm, theirs.norm)])
+    for block, other in zip(ours.blocks, theirs.blocks, strict=True):
+        copy_weights([(block.norm1, other.norm1), (block.norm2, other.norm2), (block.attn.proj, other.attn.proj),
+                      (block.mlp.fc1, other.mlp.fc1), (block.mlp.fc2, other.mlp.fc2)])
+        for part, weight, bias in zip((block.attn.q, block.attn.k, block.attn.v), other.attn.qkv.weight.chunk(3),
+                                      other.attn.qkv.bias.chunk(3)):
+            part.weight.copy_(weight)
+            part.bias.copy_(bias)
+
+
+@pytest.mark.parametrize("faint", [1.0, 1e-3])                   # faint tokens show the eps of the first norm
+def test_vit_equals_timms_in_outputs_and_gradients(faint):
+    torch.manual_seed(0)
+    config = small(stem="patch", image_mlp_ratio=3.0)
+    theirs, ours = disturb(timms(config)), ViT(config)
+    with torch.no_grad():
+        for p in (theirs.cls_token, theirs.pos_embed, theirs.patch_embed.proj.weight, theirs.patch_embed.proj.bias):
+            p *= faint
+    take_timms(ours, theirs)
+    image = torch.randn(3, 3, 24, 24, requires_grad=True)
+    y, y2 = ours(image), theirs.forward_features(image)
+    assert y.shape == (3, 1 + 9, 32)
+    assert_close(y, y2, atol=1e-5, rtol=1e-5)
+    assert_close(gradients(y, image, ours.pos_embed, ours.blocks[0].mlp.fc1.weight),
+                 gradients(y2, image, theirs.pos_embed, theirs.blocks[0].mlp.fc1.weight), atol=1e-4, rtol=1e-4)
+    for block in ours.blocks:
+        block.norm1.eps = 1e-5
+    assert not torch.allclose(ours(image), y2, atol=1e-5, rtol=1e-5) or faint == 1, "the check is blind to eps"
+
+
+def test_returning_weights_changes_nothing_else():
+    vit, image = disturb(ViT(small())), torch.randn(3, 3, 24, 24)
+    y, weights = vit(image, return_weights=True)
+    assert_close(y, vit(image))
+    assert [w.shape for w in weights] == [(3, 4, 10, 10)] * 2
+    assert_close(weights[0].sum(-1), torch.ones(3, 4, 10))
+
+
+def test_patch_embed_gives_the_patches_row_by_row():
+    embed, image = PatchEmbed(8, 32), torch.randn(1, 3, 24, 24)
+    patch = image[:, :, 8:16, 16:24]                             # row 1, column 2 of a 3 x 3 grid
+    assert_close(embed(image)[0, 1 * 3 + 2], embed(patch)[0, 0])
+
+
+def test_conv_stem_gives_one_token_a_patch_row_by_row():
+    torch.manual_seed(0)
+    stem, image = ConvStem(8, 32), torch.zeros(1, 3, 48, 48)
+    changed = image.clone()
+    changed[:, :, 16, 32] = 5.0                                  # in row 2, column 4 of a 6 x 6 grid
+    moved = (stem(changed) != stem(image))[0].any(-1).reshape(6, 6)
+    assert moved[2, 4] and moved[:5, 2:].all(), "a token sees two patches around its own"
+    assert not moved[5].any() and not moved[:, :2].any()
+
+
+def test_fold_equals_batch_norm_in_evaluation():
+    torch.manual_seed(0)
+    stem = disturb(ConvStem(8, 32, norm=True))
+    for _ in range(5):
+        stem(3 * torch.randn(3, 3, 24, 24) + 1)                  # running means and variances away from 0 and 1
+    image = torch.randn(3, 3, 24, 24)
+    training, evaluation = stem(image), stem.eval()(image)
+    stem.fold()
+    assert_close(stem(image), evaluation, atol=1e-5, rtol=1e-5)
+    assert_close(stem.train()(image), evaluation, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(training, evaluation, atol=1e-2), "the check is blind"
+    ConvStem(8, 32).load_state_dict(stem.state_dict())           # what is left is the stem without norms
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in stem.modules())
+
+
+def test_albefs_stem_couples_no_rows_and_keeps_no_state():
+    vit, image = ViT(small()), torch.randn(3, 3, 24, 24)
+    assert not list(vit.buffers())
+    assert_close(vit(image)[:1], vit(image[:1]))
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 32, 32), (3, 1, 24, 24), (3, 24, 24), (3, 24, 24, 3)])
+def test_a_picture_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match="this model reads .b, 3, 24, 24."):
+        ViT(small())(torch.zeros(shape))
+
+
+def test_positions_resize_as_timms_and_keep_the_class_token():
+    pos = torch.randn(1, 1 + 9, 32)
+    assert resize_positions(pos, 3) is pos
+    bigger = resize_positions(pos, 5)
+    theirs = timm.layers.resample_abs_pos_embed(pos, [5, 5], antialias=False)
+    assert_close(bigger, theirs, atol=1e-5, rtol=1e-5)
+    assert_close(bigger[:, 0], pos[:, 0])
+    row = F.interpolate(pos[:, 1:].reshape(1, 3, 3, 32).permute(0, 3, 1, 2), size=(5, 5), mode="bicubic")[0, :, 0, 4]
+    assert_close(bigger[0, 1 + 4], row)                          # the first row's last patch is token 4
+    with pytest.raises(ValueError, match="8 patch positions are no square grid"):
+        resize_positions(pos[:, :-1], 5)
+
+
+def test_a_resized_model_reads_bigger_pictures():
+    vit, bigger = ViT(small()), ViT(small(image_size=40))
+    weights = vit.state_dict()
+    bigger.load_state_dict(weights | {"pos_embed": resize_positions(weights["pos_embed"], 5)})
+    assert bigger(torch.randn(2, 3, 40, 40)).shape == (2, 26, 32)
+
+
+def test_grid_positions_tell_every_place_from_every_other():
+    pos = grid_positions(6, 96)
+    assert pos.shape == (36, 96) and abs(pos.std() - 1) < 0.1 and pos.mean(0).abs().max() < 1e-5
+    assert torch.pdist(pos).min() > 1
+    assert_close(pos.reshape(6, 6, 96)[0, 1, :48] - pos.reshape(6, 6, 96)[0, 0, :48], torch.zeros(48))   # one half: rows
+    started = ViT(preset("tiny", pos_scale=0.4)).pos_embed
+    assert abs(started[:, 1:].std() - 0.4) < 0.04
