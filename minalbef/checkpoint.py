@@ -64,9 +64,11 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
         return 0
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
+        was, now = configs.from_dict(state["config"]).to_dict(), config.to_dict()
+        if state["task"].keys() != task.state_dict().keys():
+            raise ValueError("it holds another model")
     except Exception as error:
         raise ValueError(f"{path} cannot be read ({error}); remove it to begin again") from error
-    was, now = configs.from_dict(state["config"]).to_dict(), config.to_dict()
     other = [f"{key}: {was[key]} there, {now[key]} here" for key in now if was[key] != now[key]]
     if other:
         raise ValueError(f"{folder} holds a run with other settings ({'; '.join(other)}); "

@@ -1,151 +1,219 @@
 """The exam: what a trained ALBEF knows of scenes it never saw, beside chance and an oracle that sees objects alone."""
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from minalbef import language, ranking, words
+from minalbef import questions, ranking, words
 from minalbef.checkpoint import Run
-from minalbef.data import transform
-from minalbef.language import Scene, Stream
-from minalbef.ranking import Encoded, recall, rerank
-from minalbef.scenes import Drawn, Scenes, paint, truth
+from minalbef.grammar import KINDS, kinds_of_word
+from minalbef.language import needs
+from minalbef.questions import families, plain
+from minalbef.ranking import recall, rerank
+from minalbef.scenes import Drawn, truth
 
 BLOCK = 500                           # pictures and captions that compete, as in the trials
 TOP = 10                              # of which so many are handed to ITM
 WEIGHTS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-KINDS = ("size", "count", "background", "place", "relation", "object")
+UNSEEN = ("openmoji",)
 
 
 def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test") -> dict:
-    """All figures of a report, as shares of 1; "intervals": their 95% intervals; "counts": of how many each is the mean.
+    """All figures of a report, shares of 1; "intervals": their 95% intervals; "counts": of how many each is the mean.
 
     seed: of the freshly drawn scenes; size: share of their number; split: "validation" while you tune
 
     plain: scenes of 2 or 3 objects, in blocks of 500. families: four scenes of the same objects, among themselves.
-    itc: by similarity. rerank: the ten best by that, by ITM's log-odds alone. rerank_plus: by their sum, similarity
-    over temperature, with `rerank_plus_weight`. That and `itm_threshold` are set on other scenes, of the validation split.
+    itc: by similarity. rerank: the ten best by that, by ITM's log-odds alone. rerank_plus: by these plus similarity over
+    temperature times `rerank_plus_weight`. It and `itm_threshold` are set on other scenes, of the validation split.
     """
     weight, threshold = calibrate(run, seed, size)
-    def test(scenes: int, **options) -> dict:
-        return retrieve(run, plain(run, split, seed, scenes * size, **options), None, weight)
-    def family(count: int, **options) -> dict:
-        return retrieve(run, families(run, split, seed, count * size, **options), 4, weight)
+    def many(count: float, ks: Sequence[int] = (1,), **options) -> dict[str, Tensor]:
+        return per_query(hits(compete(run, plain(run, split, seed, count * size, BLOCK, **options)), weight, ks))
+    def few(count: float, **options) -> dict[str, Tensor]:
+        return hits(compete(run, families(run, split, seed, count * size, **options), 4), weight)
     values = {
-        "plain": retrieve(run, plain(run, split, seed, 2000 * size), None, weight, (1, 5, 10)),
-        "families": family(500),
-        "unseen_style": test(1000, vendors=("openmoji",)) | {"families": family(250, vendors=("openmoji",))},
-        "unseen_pairs": test(500, pairs="unseen") | {"control": test(500, pairs="control")},
-        **refusals(run, split, seed, 500 * size, threshold),
-        "itm_one_change_accuracy": one_change(run, split, seed, 500 * size),
-        "itm_one_change_blank": one_change(run, split, seed, 500 * size, blank=True),
-        **masked_words(run, split, seed, 400 * size),
-        **{f"pointing_{name}": share for name, share in point(run, split, seed, 500 * size).items()},
-    }
-    gain = [values["plain"][f"rerank_{way}_r1"] - values["plain"][f"itc_{way}_r1"] for way in ("i2t", "t2i")]
-    values["rerank_gain"] = (sum(gain) / 2)[:, None]
+        "plain": many(2000, ks=(1, 5, 10)), "families": few(500),
+        "unseen_style": many(1000, vendors=UNSEEN) | {"families": few(250, vendors=UNSEEN)},
+        "unseen_pairs": many(500, pairs="unseen") | {"control": many(500, pairs="control")}}
+    values["rerank_gain"] = sum(values["plain"][f"rerank_{way}_r1"] - values["plain"][f"itc_{way}_r1"]
+                                for way in ("i2t", "t2i"))[:, None] / 2
+    refusals = refused(answers(run, questions.wrong_pairs(run, split, seed, 500 * size)), threshold)
+    changes = questions.changed(run, split, seed, 500 * size)
+    values |= {
+        "itm_balanced_accuracy": balanced(refusals), "itm_refused": refusals,
+        "itm_one_change_accuracy": one_change(run, changes), "itm_one_change_blank": one_change(run, changes, blank=True),
+        **masked_words(run, plain(run, split, seed, 400 * size)),
+        **pointing(run, plain(run, split, seed, 500 * size))}
     figures, intervals, counts = summarise(values)
     return {**figures, "rerank_plus_weight": weight, "itm_threshold": threshold, "intervals": intervals, "counts": counts}
 
 
 def examine_start(run: Run, seed: int = 0, size: float = 1.0, split: str = "test") -> dict:
     """What a run knew before its first step, after the warm start alone: retrieval by ITC, and pointing."""
-    values = {"plain": retrieve(run, plain(run, split, seed, 500 * size)),
-              "families": retrieve(run, families(run, split, seed, 200 * size), 4)}
-    values = {name: {key: share for key, share in part.items() if key.startswith("itc")} for name, part in values.items()}
-    figures, _, _ = summarise(values["plain"] | {"families": values["families"]} | {
-        f"pointing_{name}": share for name, share in point(run, split, seed, 200 * size).items()})
-    return figures
-
-
-# the scenes
-
-
-def scenes(run: Run, split: str, seed: int, **options) -> Scenes:
-    """Freshly drawn scenes of the kinds of objects that the run's captions name."""
-    return Scenes(split, **{"seed": seed, "size": run.config.image_size, "objects": run.config.objects,
-                            "counts": (0, 0.5, 0.5), "specific": True} | options)
-
-
-def plain(run: Run, split: str, seed: int, count: float, **options) -> list[Drawn]:
-    """About `count` scenes of 2 or 3 objects whose captions fit few others: whole blocks of 500, or fewer than one."""
-    count = max(8, int(count))
-    source = scenes(run, split, seed, **options)
-    return [source.draw(i) for i in range(count - count % BLOCK if count > BLOCK else count)]
-
-
-def families(run: Run, split: str, seed: int, count: float, **options) -> list[Drawn]:
-    """`count` families, each four scenes in a row."""
-    source = scenes(run, split, seed, **options)
-    return [one for i in range(max(8, int(count))) for one in source.family(i)]
-
-
-def pixels(run: Run, pictures: Sequence[Scene | None]) -> Tensor:
-    """Painted, as the model reads them: -> (i, 3, s, s). None is a blank grey picture."""
-    side = run.config.image_size
-    grey = np.full((side, side, 3), 128, dtype=np.uint8)
-    return torch.stack([transform(grey if one is None else paint(one, side), side) for one in pictures])
-
-
-def encode(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Encoded:
-    """Scenes and captions, each once through its encoder."""
-    return ranking.encode(run.model, pixels(run, pictures), *run.tokenizer.encode(list(texts), run.config.text_length))
-
-
-def odds(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Tensor:
-    """ITM's log-odds, picture by picture with its text: -> (p,). What comes several times is encoded once."""
-    (some, images), (sayings, rows) = numbered(pictures), numbered(texts)
-    return ranking.match_odds(run.model, encode(run, some, sayings), images, rows)
-
-
-def numbered(things: Sequence) -> tuple[list, Tensor]:
-    """Each thing once, and for every thing its number among them."""
-    number = {thing: i for i, thing in enumerate(dict.fromkeys(things))}
-    return list(number), torch.tensor([number[thing] for thing in things])
-
-
-# retrieval
-
-
-def retrieve(run: Run, drawn: list[Drawn], block: int | None = None, weight: float | None = None,
-             ks: Sequence[int] = (1,)) -> dict[str, Tensor]:
-    """Find captions for pictures (i2t) and pictures for captions (t2i), within blocks of so many.
-
-    -> by name whether each query hit: (i,), or (g, 4) in families. weight: of rerank_plus; None: ITC alone
-    """
-    block, encoded = block or min(BLOCK, len(drawn)), encode(run, [one.scene for one in drawn], [one.text for one in drawn])
-    blocks = [drawn[i:i + block] for i in range(0, len(drawn), block)]
-    true = torch.stack([torch.from_numpy(truth(some)).T for some in blocks])     # (g, picture, text)
-    sim = ranking.similarity(run.model, encoded, block)
-    shared = torch.stack([objects_shared(some) for some in blocks])
-    scores = {"itc": sim, "oracle": shared, "chance": torch.zeros_like(sim)}
-    if weight is not None:
-        scores["rerank"] = ranking.match_best(run.model, encoded, sim, TOP)
-        scores["rerank_plus"] = scores["rerank"] + weight * sim / run.model.temperature.item()
-    values = {}
-    for name, score in scores.items():
-        both = [(way, *(x if way == "i2t" else x.mT for x in (score, sim, true))) for way in ("i2t", "t2i")]
-        for k in ks:
-            hits = {way: recall(rerank(by, s, TOP) if "rerank" in name else s, t, k) for way, s, by, t in both}
-            if name in ("oracle", "chance"):
-                values[f"{name}_r{k}"] = (hits["i2t"] + hits["t2i"]) / 2
-            else:
-                values |= {f"{name}_{way}_r{k}": hit for way, hit in hits.items()}
-    return values if block == 4 else {name: hit.flatten() for name, hit in values.items()}
-
-
-def objects_shared(drawn: Sequence[Drawn]) -> Tensor:
-    """The oracle's score: objects that caption and scene share, over those that either has, -> (pictures, texts)."""
-    seen = [{thing.name for thing in one.scene.objects} for one in drawn]
-    said = [language.names(one.form) for one in drawn]
-    return torch.tensor([[len(a & b) / len(a | b) for b in said] for a in seen])
+    def itc(drawn: list[Drawn], block: int | None = None) -> dict[str, Tensor]:
+        found = hits(compete(run, drawn, block, match=False), 0.0)
+        return {name: value for name, value in found.items() if name.startswith("itc")}
+    values = itc(plain(run, split, seed, 500 * size)) | {"families": itc(families(run, split, seed, 200 * size), 4)}
+    return summarise(values | pointing(run, plain(run, split, seed, 300 * size)))[0]
 
 
 def calibrate(run: Run, seed: int = 0, size: float = 1.0) -> tuple[float, float]:
     """What is set on validation: the weight of similarity in rerank_plus, and the log-odds over which ITM says yes."""
     seed += 1_000_000                 # other scenes than those of an exam on the validation split
-    parts = [(plain(run, "validation", seed, 500 * size), None), (families(run, "validation", seed, 100 * size), 4)]
+    contests = [compete(run, plain(run, "validation", seed, 500 * size)),
+                compete(run, families(run, "validation", seed, 100 * size), 4)]
     def reached(weight: float) -> float:
-        ...
+        return sum(value.mean().item() for contest in contests for name, value in hits(contest, weight).items()
+                   if name.startswith("rerank_plus"))
+    odds = answers(run, questions.wrong_pairs(run, "validation", seed, 500 * size))
+    limits = torch.cat(list(odds.values())).quantile(torch.linspace(0, 1, 201)).tolist()
+    return max(WEIGHTS, key=reached), max(limits, key=lambda x: balanced(refused(odds, x)).mean().item())
+
+
+# retrieval
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Pictures and captions that compete within blocks: (g, picture, text) each.
+
+    sim: similarity over temperature; odds: ITM's log-odds, -inf where it was not asked
+    true: the caption is true of the picture; shared: objects that both have over objects that either has
+    """
+
+    sim: Tensor
+    odds: Tensor
+    true: Tensor
+    shared: Tensor
+
+    @property
+    def mT(self) -> "Contest":
+        """The same with captions as queries: (g, text, picture) each."""
+        return Contest(*(getattr(self, field.name).mT for field in fields(self)))
+
+
+def compete(run: Run, drawn: list[Drawn], block: int | None = None, match: bool = True) -> Contest:
+    """Score captions against pictures, within blocks of so many; match=False: do not ask ITM."""
+    block = block or min(BLOCK, len(drawn))
+    encoded = questions.encode(run, [one.scene for one in drawn], [one.text for one in drawn])
+    sim = ranking.similarity(run.model, encoded, block) / run.model.temperature.item()
+    odds = ranking.match_best(run.model, encoded, sim, TOP) if match else torch.full_like(sim, -torch.inf)
+    blocks = [drawn[i:i + block] for i in range(0, len(drawn), block)]
+    return Contest(sim, odds, torch.stack([torch.from_numpy(truth(some)).T for some in blocks]),
+                   torch.stack([objects_shared(some) for some in blocks]))
+
+
+def objects_shared(drawn: Sequence[Drawn]) -> Tensor:
+    """Objects that a picture and a caption share, over those that either has: -> (picture, text)."""
+    seen = [{thing.name for thing in one.scene.objects} for one in drawn]
+    said = [needs(one.form) for one in drawn]
+    return torch.tensor([[len(a & b) / len(a | b) for b in said] for a in seen])
+
+
+def hits(contest: Contest, weight: float, ks: Sequence[int] = (1,)) -> dict[str, Tensor]:
+    """Whether each query finds an answer among its k best: by name (g, query), 0 to 1.
+
+    i2t: captions for a picture; t2i: pictures for a caption; oracle, by shared objects, and chance: the mean of both
+    weight: of the similarity in rerank_plus
+    """
+    values: dict[str, list[Tensor]] = {}
+    for way, c in (("i2t", contest), ("t2i", contest.mT)):
+        scores = {f"itc_{way}": c.sim, f"rerank_{way}": rerank(c.sim, c.odds, TOP),
+                  f"rerank_plus_{way}": rerank(c.sim, c.odds + weight * c.sim, TOP),
+                  "oracle": c.shared, "chance": torch.zeros_like(c.sim)}
+        for name, score in scores.items():
+            for k in ks:
+                values.setdefault(f"{name}_r{k}", []).append(recall(score, c.true, k))
+    return {name: sum(both) / len(both) for name, both in values.items()}
+
+
+def per_query(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Blocks as one row of queries, each a sample of its own: (g, query) -> (g * query,)."""
+    return {name: value.flatten() for name, value in values.items()}
+
+
+# match or not
+
+
+def answers(run: Run, pairs: dict[str, list]) -> dict[str, Tensor]:
+    """ITM's log-odds of pairs of scene and text: by kind (p,)."""
+    odds = questions.match_odds(run, *zip(*(pair for some in pairs.values() for pair in some)))
+    return dict(zip(pairs, odds.split([len(some) for some in pairs.values()])))
+
+
+def refused(odds: dict[str, Tensor], threshold: float) -> dict[str, Tensor]:
+    """Which pairs ITM takes for no match: by kind (p,), 0 or 1."""
+    return {kind: (value <= threshold).float() for kind, value in odds.items()}
+
+
+def balanced(refused: dict[str, Tensor]) -> Tensor:
+    """Mean of true pairs accepted and wrong ones refused, every kind of wrong one alike: -> (p, 1), p of each kind."""
+    count = min(map(len, refused.values()))
+    wrong = torch.stack([share[:count] for kind, share in refused.items() if kind != "true"]).mean(0)
+    return (1 - refused["true"][:count] + wrong)[:, None] / 2
+
+
+def one_change(run: Run, changes: dict[str, list], blank: bool = False) -> dict[str, Tensor]:
+    """Does ITM prefer the true caption to the changed one? By kind (p,): 1, 0, or a half where it cannot say.
+
+    changes: from `questions.changed`; blank: show a grey picture, where nothing but the wording can tell
+    """
+    pictures, true, false = zip(*(trio for some in changes.values() for trio in some))
+    pictures = [None] * len(true) if blank else pictures
+    true, false = questions.match_odds(run, [*pictures, *pictures], [*true, *false]).chunk(2)
+    better = (true > false).float() + (true == false).float() / 2
+    return dict(zip(changes, better.split([len(some) for some in changes.values()])))
+
+
+# words
+
+
+def masked_words(run: Run, drawn: list[Drawn]) -> dict[str, dict[str, Tensor]]:
+    """Every word of every caption masked in turn: is it guessed, with its picture and with a blank one? By kind (w,)."""
+    texts = [one.text for one in drawn]
+    spans = [(i, j, kind) for i, text in enumerate(texts) for j, kind in enumerate(kinds_of_word(text))]
+    hidden = words.hide(run, texts, [(i, [j]) for i, j, _ in spans])
+    figures = {}
+    for name, rows, pictures in (("mlm_accuracy", hidden, [one.scene for one in drawn]),
+                                 ("mlm_accuracy_without_image", replace(hidden, rows=hidden.rows * 0), [None])):
+        guessed = words.guess(run, rows, questions.image_tokens(run, pictures))
+        right = ((guessed == hidden.tokens).all(1) & hidden.hidden.any(1)).float()
+        figures[name] = {kind: right[[kind == other for _, _, other in spans]] for kind in KINDS} | {"all": right}
+    return figures
+
+
+def pointing(run: Run, drawn: list[Drawn]) -> dict[str, Tensor]:
+    """Does the maximum of a word's map lie in its object? By score, and chance: (w,)."""
+    found = words.pointing(run, drawn, questions.image_tokens(run, [one.scene for one in drawn]))
+    return {f"pointing_{name}": share for name, share in found.items()}
+
+
+# means and intervals
+
+
+def summarise(values: dict) -> tuple[dict, dict, dict]:
+    """Nested samples -> their means, 95% intervals and numbers, nested alike. (w,): single samples; (g, q): groups."""
+    parts: tuple[dict, dict, dict] = ({}, {}, {})
+    for name, value in values.items():
+        if len(value):
+            found = (summarise(value) if isinstance(value, dict) else
+                     (value.mean().item(), wilson(value) if value.dim() == 1 else bootstrap(value), len(value)))
+            for part, one in zip(parts, found):
+                part[name] = one
+    return parts
+
+
+def wilson(sample: Tensor, z: float = 1.96) -> list[float]:
+    """Wilson's interval for a share, which has a width at 0 and 1 too: (w,) -> [low, high]."""
+    p, n = sample.mean().item(), len(sample)
+    middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + (z / (2 * n)) ** 2) ** 0.5
+    return [max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))]
+
+
+def bootstrap(sample: Tensor, draws: int = 1000) -> list[float]:
+    """How the mean varies when groups are drawn again: (g, q) -> [low, high]."""
+    groups = sample.mean(1)
+    chosen = torch.randint(len(groups), (draws, len(groups)), generator=torch.Generator().manual_seed(0))
+    return groups[chosen].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()

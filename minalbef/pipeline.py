@@ -67,8 +67,8 @@ def launch(config_arguments: list[str], processes: int) -> int:
     # spinning threads slow a shared machine; and glibc returns and takes big blocks anew every step unless told not to
     environment = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296",
                    "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456", **os.environ}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
-               "-m", "minalbef", "pretrain", *config_arguments]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "--",
+               "minalbef", "pretrain", *config_arguments]
     return subprocess.run(command if processes > 1 else [sys.executable, "-m", "minalbef", "pretrain",
                                                          *config_arguments], env=environment).returncode
 

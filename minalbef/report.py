@@ -115,9 +115,10 @@ def rows(report: dict) -> list[Row]:
     found = []
     def add(group: str, name: str, *path: str, **beside):
         value, interval = _at(report, *path), _at(report, "intervals", *path)
+        began = path[1:] if path[0] == "plain" else path         # the start is measured on plain scenes and families
         if isinstance(value, int | float):
             found.append(Row(group, name, value, tuple(interval) if isinstance(interval, list | tuple) else None,
-                             start=_at(report, "start", *path), **beside))
+                             start=_at(report, "start", *began), **beside))
     for where, title in RETRIEVAL.items():
         path = where.split(".")
         part = _at(report, *path) or {}
@@ -132,7 +133,8 @@ def rows(report: dict) -> list[Row]:
         add(POINTING, name, key, chance=report.get("pointing_chance"))
     add(MATCH, "both halves, evenly", "itm_balanced_accuracy", chance=0.5)
     for kind in _at(report, "itm_refused") or {}:
-        add(MATCH, f"refused: {kind.replace('_', ' ')}", "itm_refused", kind)
+        name = "refused though true (low is good)" if kind == "true" else f"refused: {kind.replace('_', ' ')}"
+        add(MATCH, name, "itm_refused", kind)
     return found
 
 
@@ -143,9 +145,9 @@ def summary_table(report: dict) -> str:
         if row.group != group:
             group = row.group
             lines += ["", group]
-        interval = "({:.2f} to {:.2f})".format(*row.interval) if row.interval else ""
+        interval = "({} to {})".format(*map(share, row.interval)) if row.interval else ""
         beside = ", ".join(f"{name} {share(value)}" for name, value in row.beside.items())
-        lines.append(f"  {row.name:36} {share(row.value):>5}  {interval:14}  {beside}".rstrip())
+        lines.append(f"  {row.name:36} {share(row.value):>5}  {interval:16}  {beside}".rstrip())
     seconds = report.get("seconds", {})
     lines += ["", "Seconds: " + ", ".join(f"{name.replace('_', ' ')} {value:.0f}" for name, value in seconds.items())
               + f"; {sum(seconds.values()) / 60:.1f} minutes in all, on {report.get('device', 'an unknown machine')}"]
@@ -173,6 +175,7 @@ def _rounded(value, digits: int):
 
 def _output(*command: str) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        return "" if done.returncode else done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -1,7 +1,6 @@
 """The loop: one for every task. All that changes state in training stands here, after the optimiser's step."""
 import csv
 import math
-import os
 import signal
 import sys
 import time
@@ -59,8 +58,11 @@ def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int =
     task.after_step(carry) -> what changes besides weights. batches(step) -> the batch of a step, for this process.
     Writes metrics.csv and state.pt (atomically, every config.save_every steps and when stopped).
 
-    Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss is not finite (the last checkpoint stands).
+    Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not finite (the last
+    checkpoint stands), OSError when the folder cannot be written.
     """
+    if config.batch % distributed.world():
+        raise ValueError(f"batch={config.batch} is not a multiple of {distributed.world()} processes; take one that is")
     folder.mkdir(parents=True, exist_ok=True)
     optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
     start = checkpoint.load_state(folder, task, optimiser, config)
@@ -76,12 +78,12 @@ def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int =
             losses, carry = model(batches(step), alpha, task.draws(step))
             loss = sum(losses.values())
             loss.backward()
-            if not torch.isfinite(loss):
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
+            if not torch.isfinite(loss + norm):  # the gradient's norm is that of all processes: they stop together
                 raise FloatingPointError(
-                    f"step {step}: the loss is not finite ({', '.join(f'{k} {v:.3g}' for k, v in losses.items())}); "
+                    f"step {step}: the loss or its gradient is not finite ("
+                    f"{', '.join(f'{k} {v:.3g}' for k, v in {**losses, 'gradient': norm}.items())}); "
                     f"{folder} keeps the last good checkpoint; try a lower lr (now {lr:.2g}), or clip=1")
-            if config.clip:
-                nn.utils.clip_grad_norm_(model.parameters(), config.clip)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             task.after_step(carry)
@@ -161,12 +163,12 @@ class _Log:
 
     def write(self):
         names = list(dict.fromkeys(name for row in self.rows for name in row))
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names, restval="")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(temporary, self.path)
+        def table(path: Path):
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, names, restval="")
+                writer.writeheader()
+                writer.writerows(self.rows)
+        checkpoint.write_atomically(self.path, table)
 
     def close(self):
         if self.on:

@@ -1,3 +1,3 @@
 import torch
 
-torch.set_num_threads(2)              # small matrices gain nothing from more, and other work shares the machine
+torch.set_num_threads(1)              # small matrices gain nothing from more, and waiting threads slow a shared machine

@@ -2,7 +2,9 @@
 import torch
 from torch import nn
 
+from minalbef import distributed
 from minalbef.config import Config, preset
+from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 
 CLS, MASK, FIRST_WORD = 2, 4, 5
 
@@ -46,3 +48,57 @@ def gradients(y: torch.Tensor, *wanted: torch.Tensor, seed: int = 3) -> tuple[to
     """Gradients of a fixed random mixture of y; a sum alone would hide errors that cancel."""
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed))
     return torch.autograd.grad((y * weights).sum(), wanted, retain_graph=True, allow_unused=True)
+
+
+class Batches:
+    """step -> the PretrainBatch of this process; a pure function of the step, cut out of the global batch.
+
+    Rows 0 and 1 are captions of one picture, caption 2 is true of picture 5, too. The first half has long captions, the
+    second short ones, so that two processes mask unequal numbers of words.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def __call__(self, step: int) -> PretrainBatch:
+        batch, share = self.whole(step), self.config.batch // distributed.world()
+        mine = slice(share * distributed.rank(), share * (distributed.rank() + 1))
+        return PretrainBatch(batch.image[mine], batch.tokens[mine], batch.keep[mine], batch.ids[mine], batch.match)
+
+    def whole(self, step: int) -> PretrainBatch:
+        whole, size, length = self.config.batch, self.config.image_size, self.config.text_length
+        chance = torch.Generator().manual_seed(1000 + step)
+        image = torch.randn(whole, 3, size, size, generator=chance)
+        tokens, keep = texts(whole, length, self.config.vocab_size, step,
+                             [length - i % 2 if i < whole // 2 else 3 + i % 2 for i in range(whole)])
+        ids, match = 100 * step + torch.arange(whole), torch.eye(whole, dtype=torch.bool)
+        if whole > 5:
+            ids[1], image[1], match[2, 5] = ids[0], image[0], True
+            match[0, 1] = match[1, 0] = True
+        return PretrainBatch(image, tokens, keep, ids, match)
+
+
+def pretrain(config: Config, seed: int = 0) -> Pretrain:
+    """Student and teacher that differ, and a queue with features of two older batches."""
+    torch.manual_seed(seed)
+    task = Pretrain(config)
+    disturb(task.student, 0.05)
+    disturb(task.teacher, 0.05, seed=8)
+    with torch.no_grad():
+        task.student.temperature.fill_(0.1)
+    for step in (-2, -1):
+        batch = Batches(config).whole(step)
+        task.queue.push(task.teacher.image_feature(task.teacher.encode_image(batch.image)),
+                        task.teacher.text_feature(task.teacher.encode_text(batch.tokens, batch.keep)), batch.ids)
+    return task
+
+
+def same_state(a: dict, b: dict) -> bool:
+    """Two state dicts, nested or not, are equal bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return a.equal(b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same_state, a, b))
+    return a == b

@@ -1,0 +1,225 @@
+"""Every figure that the notebooks and the command line share: one style, safe for the colour-blind, with words for ears.
+
+A function returns a Plot: a matplotlib figure that notebooks show as it is, with `alt`, what it shows in a sentence,
+and `svg()`, which takes the text colour of the page around it, so it reads in light and in dark.
+"""
+import io
+import re
+import zlib
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (        # Okabe and Ito's, told apart by everybody
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+INK = "#3a3f47"                       # all words and axes; in an SVG it becomes the page's own colour
+COLOURS = {"itc": BLUE, "itm": RED, "mlm": GREEN, "cls": PURPLE, "patch": ORANGE}
+LOSSES = {"itc": "ITC: which caption is whose?", "itm": "ITM: do the two belong together?",
+          "mlm": "MLM: which word is hidden?", "cls": "Warm start: which objects?", "patch": "Warm start: and where?"}
+STYLE = {
+    "font.family": "sans-serif", "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold",
+    "axes.titlelocation": "left", "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
+    "axes.titlecolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.color": "#888888", "grid.alpha": 0.25, "axes.axisbelow": True,
+    "lines.linewidth": 2, "svg.fonttype": "none", "svg.hashsalt": "minalbef"}
+styled = matplotlib.rc_context(STYLE)          # a decorator: the style holds inside, and the caller's own is left alone
+
+
+class Plot(Figure):
+    """A figure with its sentence for those who cannot see it. It belongs to no window and no global state."""
+
+    def __init__(self, alt: str, width: float, height: float):
+        super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
+        FigureCanvasAgg(self)
+        self.alt = alt
+
+    @styled
+    def png(self, dpi: int = 110) -> bytes:
+        """The figure as a PNG file."""
+        self.savefig(file := io.BytesIO(), format="png", dpi=dpi, metadata={"Description": self.alt})
+        return file.getvalue()
+
+    @styled
+    def svg(self) -> str:
+        """The figure as an <svg> element, to stand in a page: see-through, its ink the colour of the page's text."""
+        self.savefig(file := io.StringIO(), format="svg", transparent=True, metadata={"Date": None})
+        text = file.getvalue()
+        text = text[text.index("<svg"):].replace(INK, "currentColor")
+        # ids are the page's, not the figure's: each gets a name of its own, which is the same next time
+        own = f"p{zlib.crc32(self.alt.encode()):x}"
+        names = {name: f"{own}-{i}" for i, name in enumerate(re.findall(r'\bid="([^"]+)"', text))}
+        text = re.sub(r'(\bid="|url\(#|href="#)([^")]+)', lambda found: found[1] + names[found[2]], text)
+        return re.sub(r'(<svg [^>]*?)width="[\d.]+pt" height="[\d.]+pt"', r"\1", text, count=1)
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return ({"image/png": self.png(), "text/plain": f"<{type(self).__name__}>"},
+                {"image/png": {"alt": self.alt}})
+
+
+@styled
+def grid(alt: str, rows: int, columns: int, width: float, height: float, **options) -> tuple[Plot, np.ndarray]:
+    """A Plot and its (rows, columns) axes, in the one style; options are matplotlib's for `subplots`."""
+    plot = Plot(alt, width, height)
+    return plot, plot.subplots(rows, columns, squeeze=False, **options)
+
+
+@styled
+def curves(rows: Sequence[dict], phases: dict[str, float] | None = None) -> Plot:
+    """The losses of a run, each in a panel: rows of metrics.csv; phases: {"with the queue": sample, ...} are marked."""
+    names = [name for name in LOSSES if any(row.get(name) not in ("", None) for row in rows)]
+    series = {name: np.array([(float(row["samples"]) / 1000, float(row[name])) for row in rows
+                              if row.get(name) not in ("", None)]) for name in names}
+    alt = "Losses over the samples seen. " + "; ".join(
+        f"{LOSSES[name]} From {line[0, 1]:.2f} to {smooth(line[:, 1])[-1]:.2f}" for name, line in series.items()) + "."
+    plot, axes = grid(alt, 1, max(1, len(names)), 3.6 * max(1, len(names)), 2.9)
+    for ax, name in zip(axes[0], names):
+        x, y = series[name].T
+        ax.plot(x, y, color=COLOURS[name], alpha=0.25, linewidth=1)
+        ax.plot(x, smooth(y), color=COLOURS[name])
+        low, high = np.quantile(y, (0.0, 0.99))
+        ax.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.25 * (high - low) + 1e-3)
+        ax.set_title(LOSSES[name])
+        ax.set_xlabel("thousand captions read")
+        ax.annotate(f"{smooth(y)[-1]:.2f}", (x[-1], smooth(y)[-1]), color=INK, xytext=(0, 7), ha="right",
+                    textcoords="offset points")
+        for i, (phase, sample) in enumerate((phases or {}).items()):
+            if x[0] < sample / 1000 < x[-1]:
+                ax.axvline(sample / 1000, color=INK, linewidth=0.8, linestyle=":")
+                ax.text(sample / 1000, 1 - 0.075 * i, f" {phase}", transform=ax.get_xaxis_transform(), fontsize=8,
+                        va="top")
+    return plot
+
+
+def smooth(y: np.ndarray, share: float = 0.04) -> np.ndarray:
+    """A running mean that looks back over a share of the points."""
+    keep, mean, out = 1 - 1 / max(1.0, share * len(y)), y[0], []
+    for value in y:
+        mean = keep * mean + (1 - keep) * value
+        out.append(mean)
+    return np.array(out)
+
+
+@styled
+def similarities(sim: np.ndarray, pictures: Sequence[np.ndarray], captions: Sequence[str],
+                 true: np.ndarray | None = None) -> Plot:
+    """Every caption with every picture: sim (captions, pictures), cosines; true, alike: framed (by default its own)."""
+    sim = np.asarray(sim)
+    n, m = sim.shape
+    true = np.eye(n, m, dtype=bool) if true is None else np.asarray(true)
+    right = int((true[np.arange(n), sim.argmax(1)]).sum())
+    alt = (f"A table of {n} captions and {m} pictures, coloured by their similarity. In {right} of {n} rows the most "
+           "similar picture is one that the caption is true of.")
+    plot, axes = grid(alt, 1, 1, 3.1 + 0.72 * m, 0.75 + 0.5 * n)
+    ax = axes[0, 0]
+    ax.grid(False)
+    image = ax.imshow(sim, cmap="viridis", aspect="auto")
+    for i, j in np.ndindex(n, m):
+        ax.text(j, i, f"{sim[i, j]:.2f}", ha="center", va="center", fontsize=9,
+                color="#000000" if image.norm(sim[i, j]) > 0.6 else "#ffffff")
+        if true[i, j]:
+            ax.add_patch(Rectangle((j - 0.46, i - 0.44), 0.92, 0.88, fill=False, edgecolor=RED, linewidth=2.5))
+    ax.set_yticks(range(n), [wrapped(text, 38) for text in captions], fontsize=8.5)
+    ax.set_xticks([])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    for j, picture in enumerate(pictures):
+        show(ax.inset_axes([(j + 0.06) / m, 1.01, 0.88 / m, 0.88 / n * 0.72 / 0.5]), picture)
+    return plot
+
+
+@styled
+def gallery(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str = "", columns: int = 4,
+            good: Sequence[bool | None] | None = None) -> Plot:
+    """Pictures with a few words under each; good: True gets a green frame, False a red and dashed one, None none."""
+    rows = -(-len(pictures) // columns)
+    lines = max(wrapped(title, 30).count("\n") for title in titles) + 1
+    alt = f"{heading + ': ' if heading else ''}{len(pictures)} pictures: " + "; ".join(
+        title.replace("\n", ", ") for title in titles)
+    plot, axes = grid(alt, rows, columns, 2.3 * columns, rows * (2.25 + 0.19 * lines) + 0.5 * bool(heading))
+    for i, ax in enumerate(axes.flat):
+        if i >= len(pictures):
+            ax.set_axis_off()
+            continue
+        show(ax, pictures[i], good[i] if good else None)
+        ax.set_xlabel(wrapped(titles[i], 30), fontsize=9)
+    if heading:
+        plot.suptitle(heading, fontsize=13, fontweight="bold", color=INK)
+    return plot
+
+
+def word_maps(picture: np.ndarray, words: Sequence[str], maps: np.ndarray, columns: int = 6) -> Plot:
+    """Where each word looks: maps (words, y, x) over the picture; every map is bright at its own maximum."""
+    alt = "The picture, then the same once for each word, lit where the word looks: " + ", ".join(words)
+    plot = gallery([picture, *(overlay(picture, one) for one in maps)], ["the picture", *words], columns=columns)
+    plot.alt = alt
+    return plot
+
+
+def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A picture (h, w, 3) in colour where a map (y, x) is high, dark and grey where it is 0: -> uint8 (h, w, 3)."""
+    h, w = picture.shape[:2]
+    heat = np.asarray(heat, dtype=float)
+    heat = heat / max(heat.max(), 1e-12)
+    rows, columns = ((np.arange(n) + 0.5) / n * m - 0.5 for n, m in ((h, heat.shape[0]), (w, heat.shape[1])))
+    fine = np.stack([np.interp(columns, range(heat.shape[1]), row) for row in heat])          # (y, w)
+    fine = np.stack([np.interp(rows, range(heat.shape[0]), column) for column in fine.T], 1)  # (h, w)
+    light, grey = fine[..., None], (picture @ np.array([0.3, 0.59, 0.11]))[..., None]
+    return (light * picture + (1 - light) * (0.3 * grey + 12)).astype(np.uint8)
+
+
+@styled
+def slide(x: Sequence[float], lines: dict[str, np.ndarray], pictures: Sequence[np.ndarray],
+          known: dict[str, tuple[float, float]]) -> Plot:
+    """P(match) as a thing moves: lines {sentence: (runs, steps)}, thin each and bold their mean.
+
+    pictures: taken in the middle of as many equal parts of the way
+    known: {sentence: (from, to)}, where on the way the sentence is true
+    """
+    means = {text: np.mean(values, 0) for text, values in lines.items()}
+    alt = "P(match) while a thing slides from left to right. " + "; ".join(
+        f"“{text}”: {mean[0]:.2f} at the left, {mean[-1]:.2f} at the right" for text, mean in means.items()) + "."
+    plot, axes = grid(alt, 2, 1, 7.6, 4.9, height_ratios=(1, 2.1))
+    strip, ax = axes[:, 0]
+    strip.set_axis_off()
+    for i, picture in enumerate(pictures):
+        show(strip.inset_axes([i / len(pictures) + 0.01, 0, 1 / len(pictures) - 0.02, 1]), picture)
+    for (text, values), colour in zip(lines.items(), (BLUE, RED, GREEN, PURPLE)):
+        for one in values:
+            ax.plot(x, one, color=colour, alpha=0.2, linewidth=1)
+        ax.plot(x, means[text], color=colour, label=text)
+        ax.axvspan(*known[text], color=colour, alpha=0.1, linewidth=0)
+        ax.text(sum(known[text]) / 2, 1.02, "true here", color=colour, ha="center", va="bottom", fontsize=9)
+    ax.set_ylim(0, 1.12)
+    ax.set_xlim(x[0], x[-1])
+    ax.set_xlabel("where the thing stands, from the left side to the right")
+    ax.set_ylabel("P(match)")
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return plot
+
+
+def show(ax: Axes, picture: np.ndarray, good: bool | None = None) -> None:
+    """A picture in its axes without ticks, in a frame that says right (green) or wrong (red, dashed)."""
+    ax.imshow(picture, interpolation="antialiased")
+    ax.grid(False)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set(visible=good is not None, color=GREEN if good else RED, linewidth=4,
+                     linestyle="-" if good else (0, (2, 1)))
+
+
+def wrapped(text: str, width: int) -> str:
+    """Text in lines of about `width` letters; line breaks in it stay."""
+    lines = [""]
+    for part in text.split("\n"):
+        for word in part.split(" "):
+            if lines[-1] and len(lines[-1]) + len(word) + 1 > width:
+                lines.append(word)
+            else:
+                lines[-1] = f"{lines[-1]} {word}".strip()
+        lines.append("")
+    return "\n".join(lines[:-1])

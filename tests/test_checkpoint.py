@@ -1,0 +1,243 @@
+"""checkpoint: what is saved comes back, what is damaged is refused, and nothing is half-written or executed."""
+import errno
+import json
+import os
+import pickle
+import resource
+
+import numpy as np
+import pytest
+import torch
+from helpers import disturb, same_state, small
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from minalbef.albef import ALBEF
+from minalbef.checkpoint import fit_weights, load, load_state, save, save_state, write_atomically
+from minalbef.data import transform
+from minalbef.ema import make_teacher
+from minalbef.tasks.pretrain import Pretrain
+from minalbef.tokenizer import Tokenizer
+
+TEXTS = ["a red apple", "two cats above a small lemon on a blue background", "a big dog"]
+
+
+@pytest.fixture(scope="module")
+def made():
+    """(model, tokenizer, three pictures of other sizes than the model's)."""
+    tokenizer = Tokenizer.train(TEXTS, 128)
+    torch.manual_seed(0)
+    model = disturb(ALBEF(small(vocab_size=len(tokenizer), text_length=12))).eval()
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 30, 40, 3), dtype=np.uint8)
+    return model, tokenizer, list(pictures)
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    model, tokenizer, _ = made
+    save(tmp_path / "run", model, tokenizer, make_teacher(model))
+    return tmp_path / "run"
+
+
+def test_a_saved_model_comes_back_the_same(made, folder):
+    model, tokenizer, _ = made
+    run = load(folder)
+    assert same_state(run.model.state_dict(), model.state_dict())
+    assert run.config == model.config and run.path == folder and not run.model.training
+    assert run.tokenizer.encode(TEXTS)[0].equal(tokenizer.encode(TEXTS)[0])
+    assert same_state(load_file(folder / "teacher.safetensors"), dict(model.state_dict()))
+    assert {path.name for path in folder.iterdir()} == {"config.json", "tokenizer.json", "model.safetensors",
+                                                        "teacher.safetensors"}
+
+
+def test_similarity_and_match_probability_equal_the_plain_way(made, folder, tmp_path):
+    model, tokenizer, pictures = made
+    run = load(folder)
+    similarity, probability = run.similarity(pictures, TEXTS[:2]), run.match_probability(pictures, TEXTS[:2])
+    assert similarity.shape == probability.shape == (3, 2)
+    for i, picture in enumerate(pictures):
+        for j, text in enumerate(TEXTS[:2]):                     # one by one: no padding, no pairs
+            tokens, keep = tokenizer.encode([text])
+            image_tokens = model.encode_image(transform(picture, 24)[None])
+            text_tokens = model.encode_text(tokens, keep)
+            match = model.match_logits(model.fuse(text_tokens, keep, image_tokens)).softmax(-1)[0, 1]
+            cosine = (model.image_feature(image_tokens) * model.text_feature(text_tokens)).sum()
+            assert_close(similarity[i, j], cosine.detach(), atol=1e-5, rtol=1e-5)
+            assert_close(probability[i, j], match.detach(), atol=1e-5, rtol=1e-5)
+    Image.fromarray(pictures[1]).save(tmp_path / "picture.png")
+    for source in (tmp_path / "picture.png", str(tmp_path / "picture.png"), pictures[1], Image.fromarray(pictures[1])):
+        assert_close(run.similarity(source, TEXTS[1]), similarity[1:2, 1:2], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("text, says", [("", "has no words"), ("!?", "has no words"), ("a red apple " * 9, "the limit is 12")])
+def test_an_empty_or_too_long_sentence_is_refused(made, folder, text, says):
+    for ask in (load(folder).similarity, load(folder).match_probability):
+        with pytest.raises(ValueError, match=says):
+            ask(made[2][0], text)
+
+
+def test_summary_counts_the_parameters(made, folder):
+    total = sum(p.numel() for p in made[0].parameters())
+    text = load(folder).summary()
+    assert f"{total / 1e6:.2f}M parameters" in text and str(folder) in text and "9 patches" in text
+
+
+def test_a_folder_that_is_no_run_is_told_what_it_lacks(folder, tmp_path):
+    with pytest.raises(ValueError, match="nowhere is no run folder: it lacks config.json, tokenizer.json, model.saf.*demo"):
+        load(tmp_path / "nowhere")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match="it lacks tokenizer.json"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", [lambda data: data[:len(data) // 2], lambda data: b"", lambda data: b"\x80\x04" + data])
+def test_a_damaged_file_is_refused(folder, name, damage):
+    path = folder / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"{folder}.*damaged"):
+        load(folder)
+
+
+def test_a_config_with_an_unknown_option_is_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"image_sise": 24}))
+    with pytest.raises(ValueError, match="damaged: no option 'image_sise' .did you mean 'image_size'"):
+        load(folder)
+
+
+def test_weights_that_do_not_fit_are_listed(folder):
+    weights = load_file(folder / "model.safetensors")
+    del weights["temperature"]
+    weights |= {"extra": torch.zeros(1), "image_proj.bias": torch.zeros(5)}
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"missing temperature; unexpected extra; image_proj.bias is \(5,\), wanted \(24,\)"):
+        load(folder)
+    with pytest.raises(ValueError, match="and [0-9]+ more"):
+        fit_weights(ALBEF(small()), {}, "nothing")
+
+
+# writing
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "file"
+    def half(temporary):
+        temporary.write_text("ne")
+        raise error
+    path.write_text("old")
+    with pytest.raises(OSError, match=f"could not write {path}.*free some space.*untouched"):
+        write_atomically(path, half)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    write_atomically(path, lambda temporary: temporary.write_text("new"))
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    def interrupted(temporary):
+        temporary.write_text("ne")
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, interrupted)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_is_on_disk_before_it_takes_the_name(tmp_path, monkeypatch):
+    order, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("fsync"), fsync(descriptor)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("replace"), replace(a, b)))
+    write_atomically(tmp_path / "file", lambda temporary: temporary.write_text("new"))
+    assert order == ["fsync", "replace"]
+
+
+def test_a_full_disk_leaves_the_old_model(made, folder):
+    model, tokenizer, _ = made
+    before = (folder / "model.safetensors").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))    # the kernel refuses longer files, as on a full disk
+    try:
+        with pytest.raises(OSError, match="could not write .*model.safetensors"):
+            save(folder, disturb(ALBEF(model.config)), tokenizer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert not list(folder.glob(".*"))
+
+
+def test_an_unwritable_folder_is_named(made, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match=f"{tmp_path}/file"):
+        save(tmp_path / "file" / "run", made[0], made[1])
+
+
+# resuming
+
+def training(config=small(image_size=16), seed=0):
+    torch.manual_seed(seed)
+    task = Pretrain(config)
+    optimiser = torch.optim.AdamW(task.student.parameters(), lr=1e-3)
+    sum(p.sum() for p in task.student.parameters()).backward()
+    optimiser.step()
+    task.queue.push(torch.ones(3, 24), torch.ones(3, 24), torch.arange(3))
+    return task, optimiser, config
+
+
+def test_the_state_of_training_comes_back(tmp_path):
+    task, optimiser, config = training()
+    assert load_state(tmp_path, task, optimiser, config) == 0, "an empty folder begins at 0"
+    save_state(tmp_path, task, optimiser, 7, config)
+    other, other_optimiser, _ = training(seed=1)
+    assert load_state(tmp_path, other, other_optimiser, config) == 7
+    assert same_state(task.state_dict(), other.state_dict()) and other.queue.filled == 3
+    assert same_state(optimiser.state_dict(), other_optimiser.state_dict())
+
+
+class Evil:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("write, read", [
+    (torch.save, lambda path: torch.load(path, weights_only=False)),
+    (lambda state, path: path.write_bytes(pickle.dumps(state, protocol=2)), lambda path: pickle.loads(path.read_bytes()))])
+def test_a_pickle_that_executes_is_refused(tmp_path, write, read):
+    evil, path = tmp_path / "executed", tmp_path / "state.pt"
+    write({"step": Evil(evil)}, path)
+    with pytest.raises(ValueError, match="state.pt cannot be read"):
+        load_state(tmp_path, *training())
+    assert not evil.exists()
+    read(path)["step"].close()
+    assert evil.exists(), "the check is blind"
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "another file", "another task"])
+def test_a_damaged_state_is_refused(tmp_path, damage):
+    task, optimiser, config = training()
+    save_state(tmp_path, task, optimiser, 7, config)
+    path = tmp_path / "state.pt"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "another file":
+        torch.save({"weights": torch.ones(3)}, path)
+    else:
+        save_state(tmp_path, task.student, optimiser, 7, config)
+    with pytest.raises(ValueError, match="state.pt cannot be read.*remove it to begin again"):
+        load_state(tmp_path, task, optimiser, config)
+
+
+def test_other_settings_are_refused_and_named(tmp_path):
+    task, optimiser, config = training()
+    save_state(tmp_path, task, optimiser, 7, config)
+    for changes, says in (({"seed": 3}, "seed: 0 there, 3 here"), ({"betas": (0.8, 0.9)}, "betas")):
+        with pytest.raises(ValueError, match=f"other settings .*{says}"):
+            load_state(tmp_path, task, optimiser, small(image_size=16, **changes))

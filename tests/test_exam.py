@@ -1,0 +1,300 @@
+"""The exam: every figure by hand on made-up answers, and chance for a model that learnt nothing."""
+import json
+import math
+from itertools import permutations
+
+import pytest
+import torch
+from helpers import disturb, small
+from torch.testing import assert_close
+
+from minalbef import exam, questions, ranking, words
+from minalbef.albef import ALBEF
+from minalbef.checkpoint import Run
+from minalbef.config import preset
+from minalbef.exam import Contest
+from minalbef.grammar import KINDS
+from minalbef.language import All, Noun, Object, Relation, Scene, There
+from minalbef.ranking import Encoded, recall, rerank
+from minalbef.scenes import Drawn, Scenes
+from minalbef.tokenizer import Tokenizer
+
+F, T = False, True
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    """A model that learnt nothing, with a tokenizer that knows the captions."""
+    torch.manual_seed(0)
+    source = Scenes("train", objects=64)
+    tokenizer = Tokenizer.train((source.draw(i).text for i in range(800)), 512)
+    config = preset("tiny", vocab_size=len(tokenizer))
+    return Run(ALBEF(config).eval(), tokenizer, config, None)
+
+
+@pytest.fixture(scope="module")
+def figures(run) -> dict:
+    return exam.examine(run, seed=3, size=0.05)
+
+
+# recall
+
+
+def test_recall_by_hand():
+    scores = torch.tensor([[.9, .8, .1, .0],          # the right one is second
+                           [.5, .5, .5, .5],          # no opinion: one right of four
+                           [.7, .7, .2, .1],          # two tie ahead, one of them right
+                           [.9, .3, .3, .3],          # two of the three behind the first
+                           [.9, .9, .1, .0],          # both of the best are right
+                           [.4, .3, .2, .1]])         # nothing is right
+    true = torch.tensor([[F, T, F, F], [T, F, F, F], [F, T, F, F], [F, T, T, F], [T, T, F, F], [F, F, F, F]])
+    assert_close(recall(scores, true), torch.tensor([0, 1 / 4, 1 / 2, 0, 1, 0]))
+    assert_close(recall(scores, true, 2), torch.tensor([1, 1 / 2, 1, 2 / 3, 1, 0]))
+    assert_close(recall(scores, true, 3), torch.tensor([1, 3 / 4, 1, 1, 1, 0]))
+
+
+def test_recall_is_the_mean_over_all_ways_to_break_ties():
+    chance = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        scores = torch.randint(3, (5,), generator=chance).float()
+        true = torch.rand(5, generator=chance) < 0.4
+        for k in (1, 2, 4):
+            found = [any(true[i] for i in sorted(order, key=lambda i: -scores[i])[:k]) for order in permutations(range(5))]
+            assert recall(scores, true, k).item() == pytest.approx(sum(found) / len(found), abs=1e-6)
+
+
+def test_recall_of_blocks_is_that_of_each():
+    scores, true = torch.rand(3, 4, 4), torch.rand(3, 4, 4) < 0.5
+    assert_close(recall(scores, true)[1], recall(scores[1], true[1]))
+
+
+def test_only_the_best_by_similarity_are_ordered_anew():
+    sim, score = torch.tensor([[4., 3., 2., 1.]]), torch.tensor([[0., 1., 2., 3.]])
+    assert rerank(sim, score, 3).argmax() == 2
+    assert rerank(sim, score, 3)[0, 3] == -math.inf
+    assert recall(rerank(sim, score, 3), torch.tensor([[F, F, F, T]]), 3) == 0
+
+
+# scores of pairs
+
+
+def test_pairs_are_scored_as_one_by_one(run):
+    chance = torch.Generator().manual_seed(1)
+    tokens = torch.randint(5, 60, (5, 7), generator=chance)
+    keep = torch.arange(7) < torch.tensor([7, 3, 5, 6, 4])[:, None]
+    model = disturb(ALBEF(small()).eval(), 0.2)
+    encoded = ranking.encode(model, torch.randn(4, 3, 24, 24, generator=chance), tokens, keep, chunk=3)
+    images, texts = torch.tensor([3, 0, 1, 1, 2, 0]), torch.tensor([0, 4, 2, 0, 1, 4])
+    odds = ranking.match_odds(model, encoded, images, texts, chunk=2)
+    for i, t, value in zip(images, texts, odds):
+        n = keep[t].sum()
+        no, yes = model.match_logits(model.fuse(model.encode_text(tokens[t:t + 1, :n], keep[t:t + 1, :n]),
+                                                keep[t:t + 1, :n], encoded.image[i:i + 1]))[0]
+        assert_close(value, yes - no, rtol=1e-4, atol=1e-5)
+    assert odds.unique().numel() == 5, "the fifth and the second pair are alike, and no others"
+
+
+def test_itm_is_asked_for_the_best_of_both_ways(run):
+    model = run.model
+    encoded = Encoded(torch.randn(12, 37, 96), torch.randn(12, 5, 96), torch.ones(12, 5, dtype=torch.bool))
+    sim = ranking.similarity(model, encoded, 4)
+    assert_close(sim[1], ranking.similarity(model, encoded[4:8])[0])
+    odds = ranking.match_best(model, encoded, sim, top=2, rows=5)
+    assert_close(odds, ranking.match_best(model, encoded, sim, top=2, rows=500))
+    for g in range(3):
+        for i in range(4):
+            for t in range(4):
+                asked = (sim[g, i] > sim[g, i, t]).sum() < 2 or (sim[g, :, t] > sim[g, i, t]).sum() < 2
+                assert odds[g, i, t].isfinite() == asked
+                if asked:
+                    pair = torch.tensor([4 * g + i]), torch.tensor([4 * g + t])
+                    assert_close(odds[g, i, t], ranking.match_odds(model, encoded, *pair)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_what_comes_twice_is_scored_alike(run):
+    one, other = (Scenes("test").draw(i) for i in (0, 1))
+    odds = questions.match_odds(run, [one.scene, other.scene, one.scene, None], [one.text, one.text, one.text, one.text])
+    assert odds[0] == odds[2] and odds[0] != odds[1] and odds[3] not in odds[:3]
+
+
+# retrieval, by hand
+
+
+def scene(*things: Object) -> Scene:
+    return Scene(things, "white")
+
+
+APPLE, CAT, BUS = (Object(name, x, 0.5, 0.3, "noto") for name, x in (("apple", 0.2), ("cat", 0.8), ("bus", 0.5)))
+
+
+def test_the_oracle_knows_objects_and_no_more():
+    left, right = (Relation(Noun("apple"), kind, Noun("cat")) for kind in ("left", "right"))
+    drawn = [Drawn(scene(APPLE, CAT), left, "an apple left of a cat", 0),
+             Drawn(scene(CAT, APPLE), right, "an apple right of a cat", 1),
+             Drawn(scene(APPLE, BUS), All((There(Noun("apple")), There(Noun("bus")))), "an apple and a bus", 2),
+             Drawn(scene(BUS), There(Noun("bus")), "a bus", 3)]
+    shared = exam.objects_shared(drawn)
+    assert_close(shared, torch.tensor([[1, 1, 1 / 3, 0], [1, 1, 1 / 3, 0], [1 / 3, 1 / 3, 1, 1 / 2], [0, 0, 1 / 2, 1]]))
+    true = torch.eye(4, dtype=torch.bool)
+    assert_close(recall(shared, true), torch.tensor([1 / 2, 1 / 2, 1, 1]))
+    true[2, 3] = True                                 # "a bus" is true of the third, too: the oracle ranks it second there
+    assert_close(recall(shared.T, true.T), torch.tensor([1 / 2, 1 / 2, 1, 1]))
+
+
+def test_hits_of_a_contest_by_hand():
+    sim = torch.tensor([[[3., 2.], [2., 1.]]])                   # pictures by captions: everyone wants the first
+    odds = torch.tensor([[[0., 1.], [4., 3.5]]])
+    contest = Contest(sim, odds, torch.eye(2, dtype=torch.bool)[None], torch.ones(1, 2, 2))
+    found = {name: value.tolist()[0] for name, value in exam.hits(contest, 2.0).items()}
+    assert found["itc_i2t_r1"] == [1, 0] and found["itc_t2i_r1"] == [1, 0]
+    assert found["rerank_i2t_r1"] == [0, 0] and found["rerank_t2i_r1"] == [0, 1]
+    assert found["rerank_plus_i2t_r1"] == [1, 0] and found["rerank_plus_t2i_r1"] == [0, 1]
+    assert found["oracle_r1"] == found["chance_r1"] == [0.5, 0.5]
+
+
+def test_a_model_that_knows_the_truth_scores_one(run):
+    drawn = questions.families(run, "test", 0, 10)
+    contest = exam.compete(run, drawn, 4)
+    assert contest.true.shape == (10, 4, 4) and contest.true.equal(torch.eye(4, dtype=torch.bool).expand(10, 4, 4))
+    knowing = exam.hits(Contest(contest.true.float(), contest.true.float(), contest.true, contest.shared), 1.0)
+    assert all(value.mean() == 1 for name, value in knowing.items() if name.split("_")[0] in ("itc", "rerank"))
+    assert knowing["oracle_r1"].mean() == knowing["chance_r1"].mean() == 0.25
+
+
+# match or not
+
+
+def test_balanced_accuracy_counts_every_kind_alike():
+    odds = {"true": torch.tensor([1., 1., -1., 1.]), "easy": torch.tensor([-2., -2., -2., -2.]),
+            "hard": torch.tensor([2., 2., -2., 2., -2., -2.])}
+    share = exam.balanced(exam.refused(odds, 0.0))
+    assert share.mean().item() == pytest.approx((3 / 4 + (1 + 1 / 4) / 2) / 2)
+    assert exam.refused(odds, 1.0)["true"].mean() == 1, "at the threshold is not over it"
+
+
+def test_wrong_pairs_are_wrong_in_their_way(run):
+    pairs = questions.wrong_pairs(run, "test", 0, 40)
+    for kind, some in pairs.items():
+        assert len(some) >= 20, kind
+    for one, text in pairs["no_object_shared"]:
+        assert not {thing.name for thing in one.objects} & set(text.split())
+    for one, text in pairs["one_object_shared"]:
+        assert {thing.name for thing in one.objects} & {word.removesuffix("s") for word in text.split()} | {"x"}
+
+
+# words
+
+
+def test_patches_inside_by_hand():
+    inside = words.patches_inside(Object("apple", 0.5, 0.25, 0.5, "noto"), 4).view(4, 4)      # 0.25 to 0.75, 0 to 0.5
+    assert inside.tolist() == [[F, T, T, F], [F, T, T, F], [F, F, F, F], [F, F, F, F]]
+
+
+def test_only_names_that_mean_one_thing_are_pointed_at():
+    small_cat = Object("cat", 0.2, 0.2, 0.2, "noto")
+    def found(things, text):
+        return [(thing.name, at) for thing, at in words.named_once(Drawn(scene(*things), None, text, 0))]
+    assert found([APPLE, CAT], "a small cat above an apple") == [("apple", [5]), ("cat", [2])]
+    assert found([APPLE, CAT, small_cat], "a cat, and an apple on the left") == [("apple", [4])]
+    assert found([APPLE, CAT], "two cats left of an apple, and an apple") == []
+    assert found([Object("alarm clock", 0.5, 0.5, 0.3, "noto")], "an alarm clock") == [("alarm clock", [1, 2])]
+
+
+def test_pointing_by_hand(run, monkeypatch):
+    drawn = [Drawn(scene(APPLE, CAT), None, "an apple left of a cat", 0), Drawn(scene(BUS), None, "a bus", 1)]
+    inside = [words.patches_inside(thing, 6) for thing in (APPLE, CAT, BUS)]
+    maps = torch.stack([inside[0] * 2.0, inside[0] * 1.0, torch.zeros(36)])      # right, the wrong object, no answer
+    monkeypatch.setattr(words, "word_maps", lambda *args: maps)
+    found = words.pointing(run, drawn, torch.zeros(2, 37, 96))
+    chance = [part.float().mean() for part in inside]
+    assert_close(found["chance"], torch.stack(chance))
+    assert_close(found["itm"], torch.tensor([1.0, 0.0, chance[2]]))
+
+
+def test_a_word_is_hidden_with_all_its_pieces(run):
+    text = "a helicopter on a red background"
+    tokenizer = Tokenizer.train(["a red cat on a background"], 60)               # has letters for it, and no word
+    other = Run(run.model, tokenizer, run.config, None)
+    assert len(tokenizer.tokens("cat")) < len(tokenizer.tokens("drone"))
+    text = "a drone on a cat"
+    hidden = words.hide(other, ["a cat", text], [(1, [1]), (0, [1]), (1, [3, 4])])
+    assert hidden.rows.tolist() == [1, 0, 1]
+    shown = [tokenizer.decode(row[mask]) for row, mask in zip(hidden.tokens, hidden.hidden)]
+    assert shown == ["drone", "cat", "a cat"]
+
+
+def test_guesses_and_maps_are_those_of_each_row_alone(run):
+    drawn = [Scenes("test").draw(i) for i in range(3)]
+    spans = [(i, [j]) for i, one in enumerate(drawn) for j in range(len(one.text.split()))]
+    hidden = words.hide(run, [one.text for one in drawn], spans)
+    image = questions.image_tokens(run, [one.scene for one in drawn])
+    guessed = words.guess(run, hidden, image, chunk=4)
+    assert guessed[~hidden.hidden].equal(hidden.tokens[~hidden.hidden])
+    maps = {score: words.word_maps(run, hidden, image, score, chunk=4) for score in ("itm", "mlm")}
+    assert maps["itm"].shape == (len(spans), 36)
+    for row in (0, 5, len(spans) - 1):
+        i = spans[row][0]
+        alone = words.hide(run, [drawn[i].text], [(0, spans[row][1])])
+        length = alone.tokens.shape[1]
+        assert_close(words.guess(run, alone, image[i:i + 1])[0], guessed[row, :length])
+        for score in maps:
+            assert_close(words.word_maps(run, alone, image[i:i + 1], score)[0], maps[score][row], rtol=1e-3, atol=1e-7)
+
+
+# the whole
+
+
+def leaves(figures: dict, path: str = ""):
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{path}{name}.")
+        else:
+            yield path + name, value
+
+
+def test_a_model_that_learnt_nothing_scores_chance(figures):
+    intervals = dict(leaves(figures["intervals"]))
+    def near(name: str, expected: float, margin: float):
+        low, high = intervals[name]
+        assert low - margin <= expected <= high + margin, (name, low, high, expected)
+    for part in ("plain", "families", "unseen_style", "unseen_style.families", "unseen_pairs", "unseen_pairs.control"):
+        chance = dict(leaves(figures))[f"{part}.chance_r1"]
+        assert dict(leaves(figures))[f"{part}.oracle_r1"] >= chance
+        for score in ("itc", "rerank", "rerank_plus"):
+            for way in ("i2t", "t2i"):
+                near(f"{part}.{score}_{way}_r1", chance, 0.05)
+    assert figures["families"]["oracle_r1"] == figures["families"]["chance_r1"] == 0.25
+    near("itm_balanced_accuracy", 0.5, 0.03)
+    for kind in KINDS:
+        near(f"itm_one_change_accuracy.{kind}", 0.5, 0.05)
+        near(f"itm_one_change_blank.{kind}", 0.5, 0.05)
+    assert figures["mlm_accuracy"]["all"] < 0.1
+    for score in ("itm", "mlm"):
+        near(f"pointing_{score}", figures["pointing_chance"], 0.05)
+
+
+def test_the_exam_is_complete_and_fit_for_json(figures):
+    again = json.loads(json.dumps(figures, allow_nan=False))
+    assert again == figures
+    for name, value in leaves({key: part for key, part in figures.items() if key not in ("intervals", "counts")}):
+        assert isinstance(value, float), name
+        assert 0 <= value <= 1 or name in ("rerank_gain", "itm_threshold"), name
+    for name, (low, high) in leaves(figures["intervals"]):
+        assert low <= dict(leaves(figures))[name] <= high, name
+    assert {"itc_i2t_r1", "itc_i2t_r5", "itc_t2i_r10", "rerank_t2i_r1", "oracle_r1", "chance_r10"} <= set(figures["plain"])
+    assert figures["counts"]["plain"]["itc_i2t_r1"] == 100 and figures["counts"]["families"]["itc_i2t_r1"] == 25
+
+
+def test_an_exam_repeats_itself_and_its_start_is_part_of_it(run, figures):
+    start = exam.examine_start(run, seed=3, size=0.05)
+    assert {"itc_i2t_r1", "itc_t2i_r1", "families", "pointing_itm", "pointing_chance"} <= set(start)
+    assert start == exam.examine_start(run, seed=3, size=0.05) != exam.examine_start(run, seed=4, size=0.05)
+
+
+def test_intervals_by_hand():
+    low, high = exam.wilson(torch.tensor([1.0] * 8 + [0.0] * 2))
+    assert (low, high) == (pytest.approx(0.490, abs=1e-3), pytest.approx(0.943, abs=1e-3))     # textbook: 8 of 10
+    assert exam.wilson(torch.ones(10))[0] == pytest.approx(0.722, abs=1e-3)
+    groups = torch.tensor([[1.0] * 4, [0.0] * 4] * 50)           # a hundred groups that are all or nothing
+    low, high = exam.bootstrap(groups)
+    assert low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.02) and high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.02)

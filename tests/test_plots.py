@@ -1,0 +1,70 @@
+"""Figures: pictures that can be looked at, words for who cannot, and no state left behind."""
+import matplotlib
+import numpy as np
+import pytest
+
+from minalbef import plots
+
+PICTURES = [np.full((24, 24, 3), 40 * i, np.uint8) for i in range(1, 4)]
+CAPTIONS = ["an apple", "two cats on a red background", "a big donut to the left of a key"]
+ROWS = [{"samples": str(64 * i), "itc": str(3 - i / 10), "itm": "" if i < 5 else "0.6"} for i in range(1, 21)]
+PLOTS = {
+    "curves": lambda: plots.curves(ROWS, {"queue": 320.0}),
+    "similarities": lambda: plots.similarities(np.eye(3), PICTURES, CAPTIONS),
+    "gallery": lambda: plots.gallery(PICTURES, CAPTIONS, "three", columns=2, good=[True, False, None]),
+    "word_maps": lambda: plots.word_maps(PICTURES[0], ["an", "apple"], np.ones((2, 3, 3))),
+    "slide": lambda: plots.slide([0.1, 0.5, 0.9], {"left": np.array([[0.9, 0.5, 0.1]])}, PICTURES, {"left": (0.1, 0.4)})}
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_figure_is_a_png_an_svg_and_a_sentence_and_always_the_same(name):
+    plot = PLOTS[name]()
+    assert len(plot.alt) > 20 and "nan" not in plot.alt
+    data, metadata = plot._repr_mimebundle_()
+    assert data["image/png"].startswith(b"\x89PNG") and metadata["image/png"]["alt"] == plot.alt
+    assert PLOTS[name]().svg() == PLOTS[name]().svg()
+
+
+def test_ink_follows_the_page_and_no_other_colour_does():
+    svg = PLOTS["curves"]().svg()
+    assert svg.startswith("<svg") and "currentColor" in svg and plots.INK not in svg and plots.BLUE.lower() in svg
+
+
+def test_ids_of_two_figures_on_a_page_differ():
+    def ids(svg: str) -> set[str]:
+        return {part.split('"')[0] for part in svg.split('id="')[1:]}
+    one, other = (ids(PLOTS[name]().svg()) for name in ("curves", "slide"))
+    assert one and other and not one & other
+
+
+def test_the_caller_keeps_its_own_style():
+    before = dict(matplotlib.rcParams)
+    PLOTS["curves"]().png()
+    assert dict(matplotlib.rcParams) == before
+    assert not matplotlib._pylab_helpers.Gcf.figs, "a figure stays open"
+
+
+def test_the_sentence_counts_what_the_matrix_shows():
+    sim = np.eye(3)[[0, 2, 1]]
+    assert "In 1 of 3 rows" in plots.similarities(sim, PICTURES, CAPTIONS).alt
+    assert "In 3 of 3 rows" in plots.similarities(sim, PICTURES, CAPTIONS, true=sim > 0).alt
+
+
+def test_an_overlay_is_bright_where_the_map_is_high():
+    picture = np.full((60, 60, 3), 200, np.uint8)
+    heat = np.zeros((6, 6))
+    heat[1, 4] = 0.3
+    lit = plots.overlay(picture, heat)
+    assert lit[15, 45].tolist() == pytest.approx([200] * 3, abs=15)
+    assert lit[50, 10].max() < 90 and plots.overlay(picture, heat * 0).max() < 90
+    assert abs(int(lit[45, 15].max()) - 72) < 3, "a transposed map would light this place"
+
+
+def test_a_running_mean_keeps_a_flat_line_and_calms_a_jumpy_one():
+    assert plots.smooth(np.ones(50)).tolist() == [1.0] * 50
+    jumpy = np.tile([0.0, 2.0], 100)
+    assert np.ptp(plots.smooth(jumpy)[100:]) < 0.5
+
+
+def test_lines_break_at_spaces_and_line_breaks_stay():
+    assert plots.wrapped("a b\nlonger words here", 12) == "a b\nlonger words\nhere"

@@ -1,0 +1,300 @@
+"""pretrain: one step against a plain computation, and what may change, when, and what must not be seen."""
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import MASK, Batches, pretrain, same_state, small
+from torch.testing import assert_close
+
+from minalbef import distributed
+from minalbef.losses import hard_negatives
+from minalbef.pipeline import train_tokenizer
+from minalbef.tasks.pretrain import Pretrain, SceneBatches, make_draws
+
+CONFIG = small(match_from=0.25, queue_from=0.5, hard_from=0.75, epoch=160)          # from step 5, 10 and 15 of 20
+SHORT = {"itc"}
+LONG = {"itc", "itm", "mlm"}
+
+
+def plain(task: Pretrain, batch, alpha: float, draws, queued: bool, hard: bool) -> dict:
+    """The losses once more: no fast forms, one fusion pass for each kind of pair, loops over rows."""
+    student, teacher, b = task.student, task.teacher, len(batch.ids)
+    image, text = student.encode_image(batch.image), student.encode_text(batch.tokens, batch.keep)
+    teacher_image = teacher.encode_image(batch.image)
+    old_image, old_text, old_ids = (x if queued else x[:0] for x in task.queue.features())
+    keys = {"text": torch.cat([teacher.text_feature(teacher.encode_text(batch.tokens, batch.keep)), old_text]),
+            "image": torch.cat([teacher.image_feature(teacher_image), old_image])}
+    queries = {"text": (student.image_feature(image), keys["image"]), "image": (student.text_feature(text), keys["text"])}
+    same = batch.ids[:, None] == torch.cat([batch.ids, old_ids])
+    itc, wrong = 0.0, {}
+    for side, also in (("text", batch.match.T), ("image", batch.match)):
+        query, opinion = queries[side]
+        sim = query @ keys[side].T / student.temperature
+        teacher_sim = (opinion[:b] @ keys[side].T / student.temperature).detach()
+        positive = same.clone()
+        positive[:, :b] |= also
+        for row in range(b):
+            target = (1 - alpha) * positive[row] / positive[row].sum() + alpha * teacher_sim[row].softmax(-1)
+            itc = itc - (target * sim[row].log_softmax(-1)).sum() / b / 2
+        uniform = draws.negative_text if side == "text" else draws.negative_image
+        wrong[side], valid = hard_negatives(sim[:, :b] * hard, positive[:, :b], uniform)
+        assert valid.all()
+    def match(words, keep, picture, label):
+        logits = student.match_logits(student.fuse(words, keep, picture))
+        return F.cross_entropy(logits, torch.full((b,), label), reduction="sum")
+    itm = (match(text, batch.keep, image, 1) + match(text, batch.keep, image[wrong["image"]], 0)
+           + match(text[wrong["text"]], batch.keep[wrong["text"]], image, 0)) / (3 * b)
+
+    length, mlm, words = batch.tokens.shape[1], 0.0, 0
+    masked, chosen = batch.tokens.clone(), torch.zeros_like(batch.keep)
+    for row in range(b):
+        for i in range(1, length):
+            if batch.keep[row, i] and draws.choose[row, i] < task.config.mask_rate:
+                chosen[row, i] = True
+                kind = draws.kind[row, i]
+                masked[row, i] = MASK if kind < 0.8 else draws.words[row, i] if kind < 0.9 else batch.tokens[row, i]
+    fused, taught = (model.word_logits(model.fuse(model.encode_text(masked, batch.keep), batch.keep, picture))
+                     for model, picture in ((student, image), (teacher, teacher_image)))
+    for row, i in chosen.nonzero().tolist():
+        target = (1 - alpha) * F.one_hot(batch.tokens[row, i], 64) + alpha * taught[row, i].softmax(-1)
+        mlm, words = mlm - (target * fused[row, i].log_softmax(-1)).sum(), words + 1
+    return {"itc": itc, "itm": itm, "mlm": mlm / words}
+
+
+@pytest.mark.parametrize("step, names, queued, hard", [
+    (0, SHORT, False, False), (4, SHORT, False, False), (5, LONG, False, False), (9, LONG, False, False),
+    (10, LONG, True, False), (14, LONG, True, False), (15, LONG, True, True), (19, LONG, True, True)])
+def test_a_step_equals_the_plain_computation_in_every_phase(step, names, queued, hard):
+    task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
+    for alpha in (0.0, 0.4):
+        losses, _ = task(batch, alpha, task.draws(step))
+        expected = plain(task, batch, alpha, task.draws(step), queued, hard)
+        assert losses.keys() == names
+        for name, value in losses.items():
+            assert_close(value, expected[name], atol=1e-5, rtol=1e-5, msg=lambda m: f"{name}, alpha {alpha}: {m}")
+    if hard:
+        other = plain(task, batch, 0.4, task.draws(step), False, False)
+        assert all(abs(other[name] - losses[name]) > 1e-4 for name in ("itc", "itm")), "the phases cannot be told apart"
+
+
+def test_gradients_equal_the_plain_computation():
+    task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
+    names, parameters = zip(*task.student.named_parameters())
+    losses, _ = task(batch, 0.4, task.draws(15))
+    ours = torch.autograd.grad(sum(losses.values()), parameters)
+    theirs = torch.autograd.grad(sum(plain(task, batch, 0.4, task.draws(15), True, True).values()), parameters)
+    for name, a, b in zip(names, ours, theirs):
+        assert_close(a, b, atol=1e-5, rtol=1e-4, msg=lambda m: f"{name}: {m}")
+    assert not any(p.requires_grad for p in task.teacher.parameters())
+
+
+def drawn_pairs(task, batch) -> tuple[set, set]:
+    """(caption, picture) that ITM was shown as matching and as not matching, over many steps."""
+    yes, no = set(), set()
+    for step in range(15, 135):
+        draws = make_draws(step, task.config)
+        b = len(batch.ids)
+        true = batch.match | (batch.ids[:, None] == batch.ids)
+        sims = [torch.zeros(b, b)] * 2
+        *_, pairs, labels, valid = task.pair(torch.randn(b, 10, 32), torch.randn(b, 9, 48), batch.keep, sims,
+                                             [true.T, true], draws, True)
+        for text, image, label, ok in zip(*pairs, labels, valid):
+            if ok:
+                (yes if label else no).add((int(text), int(image)))
+    return yes, no
+
+
+def test_captions_true_of_another_picture_are_never_negatives_in_itm():
+    task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
+    true = set(map(tuple, batch.match.nonzero().tolist()))
+    yes, no = drawn_pairs(task, batch)
+    assert yes == {(i, i) for i in range(8)}
+    assert no == {(i, j) for i in range(8) for j in range(8)} - true, "all others are drawn, none that is true"
+
+
+def test_captions_true_of_another_picture_are_positives_in_itc():
+    task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
+    features = torch.randn(2, 8, 24)
+    carry = (features[0], features[1], batch.ids)
+    _, (texts, images), _ = task.align(*torch.randn(2, 8, 24), features, carry, batch, 0.0, False)
+    assert texts[5, 2] and images[2, 5] and not texts[2, 5] and not images[5, 2]
+    assert texts[0, 1] and texts[1, 0] and texts.sum() == images.sum() == 8 + 2 + 1
+    unknown = replace(batch, match=None)                         # then equal ids alone match
+    _, (texts, images), _ = task.align(*torch.randn(2, 8, 24), features, carry, unknown, 0.0, False)
+    assert texts.equal(images) and texts.sum() == 8 + 2
+
+
+def test_an_old_picture_of_the_same_id_is_a_positive_too():
+    task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
+    def itc():
+        return task(batch, 0.0, task.draws(10))[0]["itc"]
+    before = itc()
+    row = len(task.queue.ids[:task.queue.filled]) - 1
+    task.queue.ids[row] = batch.ids[3]
+    assert abs(itc() - before) > 1e-3
+
+
+def test_losses_change_nothing_and_come_out_the_same_twice():
+    task, batch = pretrain(CONFIG).train(), Batches(CONFIG)(0)
+    before, random = copy.deepcopy(task.state_dict()), torch.get_rng_state()
+    losses, carry = task(batch, 0.4, task.draws(15))
+    again, carry_again = task(batch, 0.4, task.draws(15))
+    assert same_state(losses, again) and same_state(carry, carry_again)
+    sum(again.values()).backward()
+    assert same_state(before, task.state_dict()) and random.equal(torch.get_rng_state())
+    task.after_step(carry)
+    assert not same_state(before, task.state_dict()), "the check is blind"
+
+
+def test_after_step_holds_the_temperature_moves_the_teacher_and_fills_the_queue():
+    task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
+    carry = task(batch, 0.4, task.draws(0))[1]
+    with torch.no_grad():
+        expected_image = task.teacher.image_feature(task.teacher.encode_image(batch.image))
+    name = "fusion.layers.1.cross.v.weight"
+    expected = 0.99 * task.teacher.get_parameter(name) + 0.01 * task.student.get_parameter(name).detach()
+    for value, held in ((0.9, 0.5), (1e-5, 0.02), (0.3, 0.3)):
+        with torch.no_grad():
+            task.student.temperature.fill_(value)
+        other = copy.deepcopy(task)
+        other.after_step(carry)
+        assert_close(other.student.temperature.detach(), torch.tensor(held))
+    assert_close(other.teacher.get_parameter(name), expected)
+    slots = (16 + torch.arange(8)) % 20                          # two batches of 8 were in a queue of 20
+    assert other.queue.filled == 20 and other.queue.pointer == 4
+    assert_close(other.queue.image[slots], expected_image)
+    assert other.queue.ids[slots].equal(batch.ids)
+
+
+@pytest.mark.parametrize("kind", ["one", "one image", "one image by id", "all true of all"])
+@pytest.mark.parametrize("hard", [0.0, 1.0])
+def test_batches_without_negatives_give_finite_losses(kind, hard):
+    config = small(batch=1 if kind == "one" else 8, hard_from=hard)
+    task, batch = pretrain(config), Batches(config)(0)
+    if kind == "one image":
+        batch = replace(batch, ids=batch.ids * 0, image=batch.image[:1].expand(8, -1, -1, -1))
+    if kind == "one image by id":
+        batch = replace(batch, ids=batch.ids * 0, match=None)
+    if kind == "all true of all":
+        batch = replace(batch, match=torch.ones(8, 8, dtype=torch.bool))
+    losses, carry = task(batch, 0.4, task.draws(3))
+    sum(losses.values()).backward()
+    assert all(value.isfinite() for value in losses.values())
+    assert all(p.grad.isfinite().all() for p in task.student.parameters())
+    fused = task.student.fuse(task.student.encode_text(batch.tokens, batch.keep), batch.keep,
+                              task.student.encode_image(batch.image))
+    assert_close(losses["itm"], F.cross_entropy(task.student.match_logits(fused), torch.ones_like(batch.ids)))
+    task.after_step(carry)
+
+
+def test_padding_cannot_be_seen_by_any_loss():
+    config = small(text_length=9)
+    task, short = pretrain(config), Batches(small(text_length=7))(0)
+    longer = replace(short, tokens=F.pad(short.tokens, (0, 2)), keep=F.pad(short.keep, (0, 2)))
+    losses, carry = task(short, 0.4, task.draws(3))
+    padded, carry_padded = task(longer, 0.4, task.draws(3))
+    for name in LONG:
+        assert_close(padded[name], losses[name], atol=1e-5, rtol=1e-5)
+    assert_close(carry, carry_padded, atol=1e-5, rtol=1e-5)
+    with torch.no_grad():                                        # what [PAD] looks like is not seen, either
+        for model in (task.student, task.teacher):
+            model.text_encoder.embeddings.word_embed.weight[0] += 9
+    other, _ = task(short, 0.4, task.draws(3))
+    assert_close(other["itc"], losses["itc"])
+    assert_close(other["itm"], losses["itm"])
+    blind, _ = task(replace(short, keep=torch.ones_like(short.keep)), 0.4, task.draws(3))
+    assert all(abs(blind[name] - losses[name]) > 1e-4 for name in ("itc", "itm")), "the check is blind"
+
+
+def test_every_part_of_the_student_learns():
+    task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
+    sum(task(batch, 0.0, task.draws(15))[0].values()).backward()
+    idle = [name for name, p in task.student.named_parameters()
+            if p.grad is None or p.grad.abs().max() < 1e-7 and not name.endswith(".k.bias")]     # softmax ignores it
+    assert not idle
+
+
+def test_nothing_masked_gives_zero_and_no_nan():
+    task = pretrain(small(mask_rate=0.0))
+    losses, _ = task(Batches(task.config)(0), 0.4, task.draws(3))
+    losses["mlm"].backward()
+    assert losses["mlm"] == 0 and all(p.grad is None or p.grad.isfinite().all() for p in task.student.parameters())
+
+
+def test_the_teacher_never_drops_out():
+    task = pretrain(small(dropout=0.5)).train()
+    assert task.student.training and not any(part.training for part in task.teacher.modules())
+    batch = Batches(task.config)(0)
+    (losses, carry), (again, carry_again) = (task(batch, 0.4, task.draws(3)) for _ in range(2))
+    assert same_state(carry, carry_again)
+    assert losses["itm"] != again["itm"], "the student does"
+
+
+def test_draws_come_from_seed_and_step_alone():
+    config = small()
+    a, b = make_draws(3, config), make_draws(3, config)
+    assert same_state(vars(a), vars(b))
+    assert not a.choose.equal(make_draws(4, config).choose)
+    assert not a.choose.equal(make_draws(3, small(seed=1)).choose)
+    for name in ("choose", "kind", "negative_image", "negative_text"):
+        u = getattr(a, name)
+        assert 0 < u.min() and u.max() < 1
+
+
+def test_processes_draw_their_share_of_the_whole():
+    config = small()
+    whole, parts = make_draws(3, config), [make_draws(3, config, rank, 2) for rank in (0, 1)]
+    for name in ("choose", "kind", "words", "negative_image", "negative_text"):
+        assert torch.cat([getattr(part, name) for part in parts]).equal(getattr(whole, name))
+
+
+# the embedded scenes
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Batches of scenes, siblings from step 10 of 20 on."""
+    config = small(objects=12, siblings=1.0, siblings_from=0.5, batch=16, epoch=320, vocab_size=256, text_length=30,
+                   positions=32)
+    return SceneBatches(config, train_tokenizer(config))
+
+
+def test_scene_batches_are_a_pure_function_of_the_step(scenes):
+    for step in (0, 12):
+        a, b = scenes(step), SceneBatches(scenes.config, scenes.tokenizer)(step)
+        assert same_state(vars(a), vars(b))
+        assert a.image.shape == (16, 3, 24, 24) and len(set(a.ids.tolist())) == 16
+        assert a.match.diagonal().all() and not a.match.all()
+    assert not scenes(0).image.equal(scenes(1).image)
+
+
+def test_processes_share_a_scene_batch(scenes, monkeypatch):
+    whole = scenes(12)
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    parts = []
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
+        parts.append(scenes(12))
+    for name in ("image", "tokens", "keep", "ids"):
+        assert torch.cat([getattr(part, name) for part in parts]).equal(getattr(whole, name)), name
+    assert all(part.match.equal(whole.match) for part in parts)
+
+
+def test_siblings_come_when_they_should(scenes):
+    def kinds(drawn):
+        return sorted({thing.name for thing in drawn.scene.objects})
+    def pairs(step):
+        drawn = [scenes.after.draw(i) if step >= 10 else scenes.before.draw(i) for i in range(16 * step, 16 * step + 16)]
+        ids = torch.tensor([one.id for one in drawn])
+        assert ids.equal(scenes(step).ids)
+        return sum(kinds(a) == kinds(b) for a, b in zip(drawn[::2], drawn[1::2]))
+    assert pairs(9) < 4 and pairs(10) == 8
+
+
+def test_a_step_on_scenes_has_finite_losses(scenes):
+    task = Pretrain(replace(scenes.config, vocab_size=len(scenes.tokenizer)))
+    losses, _ = task(scenes(12), 0.0, task.draws(12))
+    assert all(value.isfinite() for value in losses.values())
+    assert abs(losses["itm"] - math.log(2)) < 0.1 and abs(losses["mlm"] - math.log(len(scenes.tokenizer))) < 0.5

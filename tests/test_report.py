@@ -1,0 +1,138 @@
+"""The report: one schema, numbers only, every figure beside what it means; and the page made from it."""
+import csv
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from minalbef import checkpoint, page, report
+from minalbef.config import preset
+
+FIGURES = {
+    "plain": {"itc_i2t_r1": 0.951234567, "itc_t2i_r1": 0.9, "rerank_i2t_r1": 0.96, "oracle_r1": 0.95, "chance_r1": 0.002},
+    "families": {"itc_i2t_r1": 0.5, "oracle_r1": 0.25, "chance_r1": 0.25},
+    "unseen_style": {"itc_t2i_r1": 0.3, "chance_r1": 0.002, "families": {"itc_t2i_r1": 0.35}},
+    "itm_one_change_accuracy": {"size": 0.85}, "itm_one_change_blank": {"size": 0.51},
+    "mlm_accuracy": {"object": 0.88}, "mlm_accuracy_without_image": {"object": 0.02},
+    "itm_refused": {"true": 0.1, "one_change": 0.6}, "pointing_itm": 0.62, "pointing_chance": 0.12,
+    "intervals": {"plain": {"itc_i2t_r1": [0.94, 0.96]}, "pointing_itm": [0.6, 0.64]},
+    "start": {"itc_i2t_r1": 0.004, "families": {"itc_i2t_r1": 0.26}, "pointing_itm": 0.3}}
+SECONDS = {"warm_start": 60.04, "train": 410.21, "evaluate": 55.0}
+
+
+def write(folder, figures=FIGURES):
+    return report.write_report(folder, "pretrain", figures, preset("tiny"), SECONDS, "minalbef demo", 0)
+
+
+def test_what_is_written_is_what_is_read(tmp_path):
+    written = write(tmp_path)
+    assert written == report.read_report(tmp_path) == json.loads((tmp_path / "report.json").read_text())
+    assert written["plain"]["itc_i2t_r1"] == 0.95123 and written["config"]["name"] == "tiny"
+    assert {"schema", "task", "command", "seed", "commit", "date", "device", "versions", "seconds"} <= written.keys()
+
+
+def test_nan_is_refused_and_the_old_report_stands(tmp_path):
+    before = write(tmp_path)
+    with pytest.raises(ValueError, match="not finite"):
+        write(tmp_path, {"plain": {"itc_i2t_r1": float("nan")}})
+    assert report.read_report(tmp_path) == before
+
+
+@pytest.mark.parametrize("text, why", [(None, "evaluate"), ("{", "evaluate"), ('{"schema": 99}', "schema 99")])
+def test_a_report_that_cannot_be_read_says_how_to_make_it(tmp_path, text, why):
+    if text:
+        (tmp_path / "report.json").write_text(text)
+    with pytest.raises(ValueError, match=why):
+        report.read_report(tmp_path)
+
+
+def test_every_figure_stands_beside_what_it_means(tmp_path):
+    rows = {(row.group[:8], row.name): row for row in report.rows(write(tmp_path))}
+    best = rows["Plain: t", "picture to caption, by similarity"]
+    assert best.value == 0.95123 and best.interval == (0.94, 0.96)
+    assert best.beside == {"chance": 0.002, "objects known": 0.95, "start": 0.004}
+    assert rows["Families", "picture to caption, by similarity"].beside["start"] == 0.26
+    assert rows["One chan", "size"].beside == {"chance": 0.5, "no picture": 0.51}
+    assert rows["Masked w", "object"].beside == {"no picture": 0.02}
+    assert rows["Pointing", "what made the match"].beside == {"chance": 0.12, "start": 0.3}
+
+
+def test_the_table_has_every_figure_and_a_report_without_figures_has_one_too(tmp_path):
+    written = write(tmp_path)
+    table = report.summary_table(written)
+    assert len([line for line in table.splitlines() if re.match(r"  \S", line)]) == len(report.rows(written))
+    assert "0.95  (0.94 to 0.96)    chance 0.002, objects known 0.95, start 0.004" in table
+    assert "8.8 minutes in all" in table and "nan" not in table
+    assert "minutes in all" in report.summary_table({})
+
+
+def test_the_device_is_told_in_words():
+    assert re.fullmatch(r".+ \(\w+\), \d+ cores, \d+ threads, \w+, torch .+", report.describe_device())
+
+
+class Page(HTMLParser):
+    """What a page asks for, what it says of its pictures, and whether its tags close."""
+
+    VOID = {"meta", "img", "br", "path", "use", "rect", "image"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.asked, self.alts, self.open, self.headings, self.inside = [], [], [], [], ""
+        self.ids = re.findall(r' id="([^"]+)"', text)
+        self.feed(text)
+
+    def handle_starttag(self, tag, given):
+        given = dict(given)
+        self.asked += [given[key] for key in ("src", "href", "xlink:href") if key in given]
+        if tag == "img" or given.get("role") == "img":
+            self.alts.append(given.get("alt", given.get("aria-label")))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run folder with a model that has learnt nothing, and losses that somebody might have had."""
+    from minalbef.albef import ALBEF
+    from minalbef.pipeline import train_tokenizer
+    folder = tmp_path_factory.mktemp("run")
+    config = preset("tiny", objects=12, image_depth=1, fusion_depth=2, epoch=640)
+    tokenizer = train_tokenizer(config)
+    torch.manual_seed(0)
+    checkpoint.save(folder, ALBEF(preset("tiny", objects=12, image_depth=1, fusion_depth=2, epoch=640,
+                                         vocab_size=len(tokenizer))), tokenizer)
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", "samples", "seconds", "itc", "itm", "mlm"])
+        writer.writerows([[i, 64 * i, i, 4 - i / 10, "" if i < 4 else 0.6, "" if i < 4 else 3] for i in range(1, 11)])
+    write(folder)
+    return folder
+
+
+def test_the_page_stands_alone_and_shows_everything(folder):
+    path = page.write_page(folder)
+    text = path.read_text(encoding="utf-8")
+    found = Page(text)
+    assert path.stat().st_size < 3_000_000 and not found.open
+    assert all(asked.startswith(("data:", "#")) for asked in found.asked), "the page wants the network"
+    assert len(found.headings) == 10 and len(found.alts) > 40 and all(found.alts)
+    assert len(found.ids) == len(set(found.ids))
+    assert "prefers-color-scheme" in text or "light-dark(" in text
+    assert "nan" not in re.sub(r"data:[^\"]+", "", text).lower().split()
+
+
+def test_a_page_without_its_report_says_how_to_make_it(folder, tmp_path):
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    with pytest.raises(ValueError, match="evaluate"):
+        page.write_page(tmp_path)

@@ -1,0 +1,64 @@
+"""Search: the best of unseen scenes, with their scores, as words and as a picture."""
+import pytest
+import torch
+from PIL import Image
+
+from minalbef import search as finder
+from minalbef.albef import ALBEF
+from minalbef.checkpoint import Run
+from minalbef.config import preset
+from minalbef.pipeline import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    config = preset("tiny", objects=12, image_depth=1, fusion_depth=2)
+    tokenizer = train_tokenizer(config)
+    torch.manual_seed(0)
+    config = preset("tiny", objects=12, image_depth=1, fusion_depth=2, vocab_size=len(tokenizer))
+    return Run(ALBEF(config).eval(), tokenizer, config, tmp_path_factory.mktemp("run"))
+
+
+def test_hits_are_ordered_and_score_as_the_model_does_alone(run):
+    sentence = "an apple to the left of a banana"
+    hits = finder.search(run, sentence, scenes=40, top=5)
+    assert len(hits) == 5 and len({hit.drawn.id for hit in hits}) == 5
+    assert [hit.match for hit in hits] == sorted((hit.match for hit in hits), reverse=True)
+    pictures = [finder.paint(hit.drawn.scene, run.config.image_size) for hit in hits]
+    assert [hit.similarity for hit in hits] == pytest.approx(run.similarity(pictures, sentence)[:, 0].tolist(), abs=1e-5)
+    assert [hit.match for hit in hits] == pytest.approx(run.match_probability(pictures, sentence)[:, 0].tolist(), abs=1e-5)
+
+
+def test_only_the_most_similar_are_read_again(run, monkeypatch):
+    monkeypatch.setattr(finder, "FIRST", 3)
+    all_of_them = [hit.similarity for hit in finder.search(run, "a pizza", scenes=3, top=8)]
+    assert len(all_of_them) == 3
+    best = finder.search(run, "a pizza", scenes=40, top=8)
+    assert len(best) == 3 and min(hit.similarity for hit in best) >= max(all_of_them) - 1e-6 or len(best) == 3
+
+
+def test_words_that_training_never_said_are_named(run):
+    assert finder.unknown_words(run, "A red apple, left of two bananas!") == []
+    assert finder.unknown_words(run, "a zeppelin above a gnu above an apple") == ["zeppelin", "gnu"]
+    hits = finder.search(run, "a zeppelin", scenes=8, top=2)
+    text = finder.describe(run, "a zeppelin", hits)
+    assert "'zeppelin'" in text and all(hit.drawn.text in text for hit in hits)
+    assert "Note" not in finder.describe(run, "an apple", hits)
+
+
+def test_the_answer_is_a_picture(run, tmp_path):
+    hits = finder.search(run, "an apple", scenes=8, top=3)
+    finder.picture(run, "an apple", hits, tmp_path / "search.png")
+    assert Image.open(tmp_path / "search.png").width > 500
+
+
+@pytest.mark.parametrize("sentence, why", [("", "no words"), ("!?", "no words"), ("an apple " * 20, "limit")])
+def test_a_sentence_that_cannot_be_read_is_refused(run, sentence, why):
+    with pytest.raises(ValueError, match=why):
+        finder.search(run, sentence, scenes=8)
+
+
+def test_a_run_of_other_data_has_no_scenes_to_search(run):
+    other = Run(run.model, run.tokenizer, preset("paper-4m"), run.path)
+    with pytest.raises(ValueError, match="not trained on the embedded scenes"):
+        finder.search(other, "an apple")

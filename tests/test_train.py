@@ -1,0 +1,273 @@
+"""train: schedules by hand; the same run again, resumed, stopped, broken off: nothing is lost and nothing differs."""
+import contextlib
+import csv
+import math
+import os
+import resource
+import signal
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import Batches, same_state, small
+from torch import nn
+
+from minalbef import distributed, train
+from minalbef.config import preset
+from minalbef.tasks.pretrain import Pretrain
+from minalbef.train import Stopped, alpha_at, fit, lr_at, parameter_groups
+
+CONFIG = small(image_size=16, text_width=32, alpha=0.4, match_from=0.2, queue_from=0.3, hard_from=0.6)
+
+
+def run(folder, batches=None, config=CONFIG, seed=0, **options):
+    """Train, from the folder's checkpoint if it has one -> the task's state."""
+    torch.manual_seed(seed)
+    task = Pretrain(config)
+    fit(task, batches or Batches(config), config, folder, quiet=True, **options)
+    return task.state_dict()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of 20 steps that nothing disturbed: its folder and its last state."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, run(folder)
+
+
+class Disturbed(Batches):
+    """The batches of a run, and something that happens before one of them."""
+
+    def __init__(self, step: int, happens):
+        super().__init__(CONFIG)
+        self.when, self.happens = step, happens
+
+    def __call__(self, step: int):
+        if step == self.when:
+            self.happens()
+        return super().__call__(step)
+
+
+def saved(folder) -> dict:
+    return torch.load(folder / "state.pt", weights_only=True)
+
+
+# schedules and groups
+
+def test_lr_by_hand():
+    c = preset("tiny", lr=1.0, lr_start=0.2, lr_end=0.1, warmup_steps=4, epoch=20, batch=1)
+    assert [round(lr_at(step, c), 6) for step in (0, 1, 2, 3, 4)] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert math.isclose(lr_at(12, c), 0.55) and math.isclose(lr_at(8, c), 0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2)
+    assert math.isclose(lr_at(20, c), 0.1) and math.isclose(lr_at(99, c), 0.1)
+    assert all(lr_at(step, c) > lr_at(step + 1, c) for step in range(4, 20))
+    assert lr_at(0, preset("tiny", warmup_steps=0)) == 2e-3
+
+
+def test_alpha_by_hand():
+    c = preset("tiny", alpha=0.4, epoch=80, batch=8)
+    assert [round(alpha_at(step, c), 6) for step in (0, 1, 5, 10, 11, 99)] == [0, 0.04, 0.2, 0.4, 0.4, 0.4]
+
+
+def test_parameter_groups_decay_matrices_alone():
+    task = Pretrain(CONFIG)
+    names = {id(p): name for name, p in task.named_parameters()}
+    decayed, plain, temperature = ([names[id(p)] for p in group["params"]] for group in parameter_groups(task, CONFIG))
+    assert temperature == ["student.temperature"]
+    assert {"student.image_encoder.cls_token", "student.image_encoder.pos_embed", "student.word_head.bias",
+            "student.fusion.layers.0.norm1.weight"} <= set(plain)
+    assert {"student.fusion.layers.0.cross.q.weight", "student.image_encoder.patch_embed.down.0.0.weight"} <= set(decayed)
+    assert not any(name.endswith("bias") or ".norm" in name for name in decayed)
+    assert len(decayed) + len(plain) + 1 == len(list(task.student.parameters())), "all of the student, none of the teacher"
+    assert [(g["weight_decay"], g["share"]) for g in parameter_groups(task, CONFIG)] == [(0.02, 1), (0, 1), (0, 0.03)]
+
+
+class Toy(nn.Module):
+    """Two weights and no draws: cost(weight, batch) is the loss."""
+
+    def __init__(self, cost):
+        super().__init__()
+        self.weight, self.temperature, self.cost = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(())), cost
+
+    def draws(self, step):
+        return step
+
+    def forward(self, batch, alpha, draws):
+        return {"cost": self.cost(self.weight, self.temperature, batch)}, None
+
+    def after_step(self, carry):
+        pass
+
+
+def test_the_optimiser_steps_at_the_schedules_rate(tmp_path):
+    toy = Toy(lambda weight, temperature, batch: weight.sum() + temperature)
+    config = preset("tiny", epoch=3, batch=1, lr=0.1, lr_start=0.1, lr_end=0.1, clip=0, temperature_lr=0.5, betas=(0, 0))
+    fit(toy, lambda step: step, config, tmp_path, quiet=True)
+    torch.testing.assert_close(toy.weight.detach(), torch.full((2,), 0.7))       # Adam's step is the rate, the sign kept
+    torch.testing.assert_close(toy.temperature.detach(), torch.tensor(0.85))
+
+
+def test_clip_bounds_the_gradients_norm(tmp_path):
+    norms = []
+    toy = Toy(lambda weight, temperature, batch: 30 * weight[0] + 40 * weight[1] + 0 * temperature)
+    toy.after_step = lambda carry: norms.append(toy.seen)
+    toy.weight.register_post_accumulate_grad_hook(lambda p: setattr(toy, "grad", p.grad))
+    step = torch.optim.AdamW.step
+    def spy(self, *args, **kwargs):
+        toy.seen = toy.weight.grad.norm().item()
+        return step(self, *args, **kwargs)
+    for clip, norm in ((1.0, 1.0), (0.0, 50.0), (80.0, 50.0)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.optim.AdamW, "step", spy)
+            fit(toy, lambda step: step, preset("tiny", epoch=1, batch=1, clip=clip), tmp_path / str(clip), quiet=True)
+        assert math.isclose(norms[-1], norm, rel_tol=1e-4)
+
+
+# the same run again
+
+def test_the_same_seed_gives_the_same_weights(finished, tmp_path):
+    assert same_state(run(tmp_path / "again"), finished[1])
+    assert not same_state(run(tmp_path / "other", seed=1), finished[1])
+
+
+def test_a_batch_shown_again_and_again_is_learnt(tmp_path):
+    config = small(image_size=16, text_width=32, epoch=150 * 8, lr=5e-3, teacher_momentum=0.9, hard_from=1.0)
+    batch = Batches(config)(0)
+    run(tmp_path, lambda step: batch, config)
+    first, *_, last = csv.DictReader((tmp_path / "metrics.csv").open())
+    for name, share in (("itc", 0.6), ("itm", 0.3), ("mlm", 0.3)):               # itc ends at its targets' own entropy
+        assert float(last[name]) < share * float(first[name]), (name, first, last)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_is_saved_and_goes_on_to_the_same_weights(finished, tmp_path, number):
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(Stopped, match="after step 10 of 20; the same command goes on"):
+        run(tmp_path, Disturbed(9, lambda: os.kill(os.getpid(), number)))
+    assert saved(tmp_path)["step"] == 10
+    assert same_state(run(tmp_path, seed=5), finished[1]), "what the seed drew is overwritten by the checkpoint"
+    assert same_state(saved(tmp_path)["optimiser"], saved(finished[0])["optimiser"])
+    assert handlers == [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+
+
+def test_a_second_ctrl_c_kills_as_usual(tmp_path):
+    def twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Disturbed(3, twice))
+    assert not (tmp_path / "state.pt").exists()
+
+
+def broken():
+    raise RuntimeError("the power went off")
+
+
+def test_a_crash_loses_no_more_than_the_steps_since_the_last_save(finished, tmp_path):
+    config = replace(CONFIG, save_every=5)
+    with pytest.raises(RuntimeError, match="power"):
+        run(tmp_path, Disturbed(13, broken), config, log_every=1)
+    assert saved(tmp_path)["step"] == 10
+    assert same_state(run(tmp_path, config=config, log_every=1), finished[1])
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [int(row["step"]) for row in rows] == list(range(1, 21)), "steps 11 to 13 are there once"
+
+
+def test_a_finished_run_does_nothing(finished):
+    folder, state = finished
+    before = (folder / "state.pt").read_bytes(), (folder / "metrics.csv").read_bytes()
+    assert same_state(run(folder, Disturbed(0, broken)), state)
+    assert before == ((folder / "state.pt").read_bytes(), (folder / "metrics.csv").read_bytes())
+
+
+def test_metrics_have_a_row_every_ten_steps(finished):
+    rows = list(csv.DictReader((finished[0] / "metrics.csv").open()))
+    assert [int(row["step"]) for row in rows] == [10, 20]
+    assert list(rows[0]) == ["step", "samples", "seconds", "lr", "alpha", "samples_per_second", "itc", "itm", "mlm"]
+    assert rows[1]["samples"] == "160" and float(rows[1]["alpha"]) == 0.38
+    assert 0 < float(rows[0]["seconds"]) <= float(rows[1]["seconds"]) == train.seconds(finished[0])
+    assert train.seconds(finished[0] / "nothing") == 0
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+
+
+# what breaks
+
+class Poisoned(Batches):
+    """A picture of step 7 has NaN in it."""
+
+    def __call__(self, step):
+        batch = super().__call__(step)
+        if step == 7:
+            batch.image[0, 0, 0, 0] = torch.nan
+        return batch
+
+
+def test_nan_in_the_loss_stops_and_keeps_the_last_good_checkpoint(finished, tmp_path):
+    config = replace(CONFIG, save_every=5)
+    with pytest.raises(FloatingPointError, match=r"step 7: .*itc nan.*keeps the last good checkpoint; try a lower lr") as e:
+        run(tmp_path, Poisoned(config), config)
+    assert str(tmp_path) in str(e.value)
+    state = saved(tmp_path)
+    assert state["step"] == 5 and all(torch.as_tensor(v).isfinite().all() for v in state["task"].values()
+                                      if isinstance(v, torch.Tensor))
+    assert same_state(run(tmp_path, config=config), finished[1])
+
+
+@pytest.mark.parametrize("clip", [0, 1.0])
+def test_a_gradient_that_is_not_finite_is_no_step(tmp_path, clip):
+    toy = Toy(lambda weight, temperature, batch: (weight.sum() if batch < 2 else (0 * weight).abs().sqrt().sum()) + 0 * temperature)
+    config = preset("tiny", epoch=4, batch=1, clip=clip, save_every=1)
+    with pytest.raises(FloatingPointError, match="step 2"):
+        fit(toy, lambda step: step, config, tmp_path, quiet=True)
+    assert saved(tmp_path)["step"] == 2 and saved(tmp_path)["task"]["weight"].isfinite().all()
+
+
+@contextlib.contextmanager
+def files_end_at(size: int):
+    """No file may grow beyond `size` bytes: the kernel refuses, as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(finished, tmp_path):
+    config = replace(CONFIG, save_every=10)
+    with contextlib.ExitStack() as full, pytest.raises(OSError, match="could not write .*state.pt.*free some space"):
+        run(tmp_path, Disturbed(15, lambda: full.enter_context(files_end_at(20_000))), config)
+    assert saved(tmp_path)["step"] == 10
+    assert {path.name for path in tmp_path.iterdir()} == {"state.pt", "metrics.csv"}, "no part of a file is left"
+    assert same_state(run(tmp_path, config=config), finished[1])
+
+
+def test_a_full_disk_at_the_metrics_says_so(tmp_path):
+    with contextlib.ExitStack() as full, pytest.raises(OSError, match="metrics.csv.*free some space"):
+        run(tmp_path, Disturbed(3, lambda: full.enter_context(files_end_at(50))))
+    assert not list(tmp_path.iterdir()), "no part of a file is left"
+
+
+def test_an_unwritable_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match=str(tmp_path / "file")):
+        run(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("changes, says", [({"lr": 0.5}, "lr: 0.001 there, 0.5 here"), ({"batch": 4}, "batch: 8 there, 4 here")])
+def test_a_run_does_not_go_on_with_other_settings(finished, changes, says):
+    with pytest.raises(ValueError, match=f"other settings .*{says}.*choose another folder"):
+        run(finished[0], config=replace(CONFIG, **changes))
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "world", lambda: 3)
+    with pytest.raises(ValueError, match="batch=8 is not a multiple of 3 processes"):
+        run(tmp_path)
+
+
+def test_dropout_aside_the_loop_draws_nothing(tmp_path):
+    toy = Toy(lambda weight, temperature, batch: weight.sum() + temperature)
+    state = torch.get_rng_state()
+    fit(toy, lambda step: SimpleNamespace(), preset("tiny", epoch=2, batch=1), tmp_path, quiet=True)
+    assert state.equal(torch.get_rng_state())
