@@ -78,6 +78,7 @@ def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: P
     model = checkpoint.load(run)
     hits = finder.search(model, sentence, scenes)
     out = out or (Path("search.png") if run == data_folder() / "tiny" else run / "search.png")
+    print(finder.describe(model, sentence, hits))
     finder.picture(model, sentence, hits, out)
     print(f"{out} shows the answer")
 

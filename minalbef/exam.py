@@ -15,7 +15,7 @@ from minalbef.scenes import Drawn, truth
 
 BLOCK = 500                           # pictures and captions that compete, as in the trials
 TOP = 10                              # of which so many are handed to ITM
-WEIGHTS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 UNSEEN = ("openmoji",)
 
 
@@ -24,23 +24,27 @@ def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test") -> 
 
     seed: of the freshly drawn scenes; size: share of their number; split: "validation" while you tune
 
-    plain: scenes of 2 or 3 objects, in blocks of 500. families: four scenes of the same objects, among themselves.
+    plain: scenes of 2 or 3 objects, in blocks of 500. families: four scenes of the same objects, among themselves, and
+    by the kind of their difference.
     itc: by similarity. rerank: the ten best by that, by ITM's log-odds alone. rerank_plus: by these plus similarity over
     temperature times `rerank_plus_weight`. It and `itm_threshold` are set on other scenes, of the validation split.
     """
     weight, threshold = calibrate(run, seed, size)
     def many(count: float, ks: Sequence[int] = (1,), **options) -> dict[str, Tensor]:
         return per_query(hits(compete(run, plain(run, split, seed, count * size, BLOCK, **options)), weight, ks))
-    def few(count: float, **options) -> dict[str, Tensor]:
-        return hits(compete(run, families(run, split, seed, count * size, **options), 4), weight)
-    values = {
-        "plain": many(2000, ks=(1, 5, 10)), "families": few(500),
-        "unseen_style": many(1000, vendors=UNSEEN) | {"families": few(250, vendors=UNSEEN)},
+    def within(group: list[Drawn]) -> dict[str, Tensor]:
+        return hits(compete(run, group, 4), weight)
+    group = families(run, split, seed, 500 * size)
+    values: dict = {
+        "plain": many(2000, ks=(1, 5, 10)), "families": (found := within(group))
+        | {"by_kind": by_kind(found, [one.kind for one in group[::4]])},
+        "unseen_style": many(1000, vendors=UNSEEN)
+        | {"families": within(families(run, split, seed, 250 * size, vendors=UNSEEN))},
         "unseen_pairs": many(500, pairs="unseen") | {"control": many(500, pairs="control")}}
     values["rerank_gain"] = sum(values["plain"][f"rerank_{way}_r1"] - values["plain"][f"itc_{way}_r1"]
                                 for way in ("i2t", "t2i"))[:, None] / 2
-    refusals = refused(answers(run, questions.wrong_pairs(run, split, seed, 500 * size)), threshold)
     changes = questions.changed(run, split, seed, 500 * size)
+    refusals = refused(answers(run, questions.wrong_pairs(run, split, seed, 500 * size, changes)), threshold)
     values |= {
         "itm_balanced_accuracy": balanced(refusals), "itm_refused": refusals,
         "itm_one_change_accuracy": one_change(run, changes), "itm_one_change_blank": one_change(run, changes, blank=True),
@@ -67,7 +71,8 @@ def calibrate(run: Run, seed: int = 0, size: float = 1.0) -> tuple[float, float]
     def reached(weight: float) -> float:
         return sum(value.mean().item() for contest in contests for name, value in hits(contest, weight).items()
                    if name.startswith("rerank_plus"))
-    odds = answers(run, questions.wrong_pairs(run, "validation", seed, 500 * size))
+    changes = questions.changed(run, "validation", seed, 50 * size)
+    odds = answers(run, questions.wrong_pairs(run, "validation", seed, 300 * size, changes))
     limits = torch.cat(list(odds.values())).quantile(torch.linspace(0, 1, 201)).tolist()
     return max(WEIGHTS, key=reached), max(limits, key=lambda x: balanced(refused(odds, x)).mean().item())
 
@@ -124,7 +129,7 @@ def hits(contest: Contest, weight: float, ks: Sequence[int] = (1,)) -> dict[str,
                   f"rerank_plus_{way}": rerank(c.sim, c.odds + weight * c.sim, TOP),
                   "oracle": c.shared, "chance": torch.zeros_like(c.sim)}
         for name, score in scores.items():
-            for k in ks:
+            for k in ks if "rerank" not in name else [k for k in ks if k < TOP]:     # among all ten, order is nothing
                 values.setdefault(f"{name}_r{k}", []).append(recall(score, c.true, k))
     return {name: sum(both) / len(both) for name, both in values.items()}
 
@@ -132,6 +137,12 @@ def hits(contest: Contest, weight: float, ks: Sequence[int] = (1,)) -> dict[str,
 def per_query(values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Blocks as one row of queries, each a sample of its own: (g, query) -> (g * query,)."""
     return {name: value.flatten() for name, value in values.items()}
+
+
+def by_kind(values: dict[str, Tensor], kinds: Sequence[str]) -> dict[str, dict[str, Tensor]]:
+    """The same samples apart, by kinds, one for each of them."""
+    return {kind: {name: value[[other == kind for other in kinds]] for name, value in values.items()}
+            for kind in dict.fromkeys(kinds)}
 
 
 # match or not
@@ -199,7 +210,7 @@ def summarise(values: dict) -> tuple[dict, dict, dict]:
     for name, value in values.items():
         if len(value):
             found = (summarise(value) if isinstance(value, dict) else
-                     (value.mean().item(), wilson(value) if value.dim() == 1 else bootstrap(value), len(value)))
+                     (round(value.mean().item(), 4), wilson(value) if value.dim() == 1 else bootstrap(value), len(value)))
             for part, one in zip(parts, found):
                 part[name] = one
     return parts
@@ -209,11 +220,11 @@ def wilson(sample: Tensor, z: float = 1.96) -> list[float]:
     """Wilson's interval for a share, which has a width at 0 and 1 too: (w,) -> [low, high]."""
     p, n = sample.mean().item(), len(sample)
     middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + (z / (2 * n)) ** 2) ** 0.5
-    return [max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))]
+    return [round(max(0.0, edge) / (1 + z * z / n), 4) for edge in (middle - half, middle + half)]
 
 
 def bootstrap(sample: Tensor, draws: int = 1000) -> list[float]:
     """How the mean varies when groups are drawn again: (g, q) -> [low, high]."""
     groups = sample.mean(1)
     chosen = torch.randint(len(groups), (draws, len(groups)), generator=torch.Generator().manual_seed(0))
-    return groups[chosen].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()
+    return [round(edge, 4) for edge in groups[chosen].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()]

@@ -1,5 +1,5 @@
 """Words for scenes: true captions, their English, and foils that differ from them in one thing."""
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from minalbef.language import (
     BIG_MIN,
@@ -17,9 +17,9 @@ from minalbef.language import (
     Scene,
     Stream,
     There,
-    fits,
     holds,
     related,
+    within,
 )
 
 COLOURS = ("red", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
@@ -48,14 +48,14 @@ def words(name: str) -> tuple[str, str]:
     return _nouns.get(name) or ("an" if name[0] in "aeiou" else "a", name + "s")
 
 
-# ------------------------------------------------------------------------------------------------ true captions
+@dataclass(slots=True, eq=False)
 class _Unit:
     """Things that a caption speaks of together, and what it says of them."""
 
-    __slots__ = ("things", "size", "place", "counted")
-
-    def __init__(self, things: list[Object], size: str | None = None, counted: bool = False):
-        self.things, self.size, self.place, self.counted = things, size, None, counted
+    things: list[Object]
+    size: str | None = None
+    counted: bool = False
+    place: str | None = None
 
     def noun(self) -> Noun:
         return Noun(self.things[0].name, self.size, self.place)
@@ -69,6 +69,12 @@ def size_of(thing: Object) -> str | None:
     return "small" if thing.size <= SMALL_MAX else "big" if thing.size >= BIG_MIN else None
 
 
+def places_of(things: list[Object]) -> list[str]:
+    """Keys of PLACES at which all of the things are, corners first."""
+    return [place for place, (horizontal, vertical) in PLACES.items()
+            if all(within(thing.x, horizontal) and within(thing.y, vertical) for thing in things)]
+
+
 def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "") -> Form:
     """A form that is true of the scene, of at most WORDS words once rendered.
 
@@ -76,21 +82,23 @@ def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "
     about: a kind of KINDS is said wherever it can be (and of place and relation not the other); others change nothing
     """
     units = _units(scene, stream, specific, about)
-    room = WORDS - 2 * len(units) - (len(units) > 1)
+    background = about == "background"
+    room = WORDS - 2 * len(units) - (len(units) > 1) - sum(unit.size is not None for unit in units) - 4 * background
     pair = None
-    if about == "relation" or about not in ("place", "count") and stream.chance(0.55):
+    if room >= 4 and (about == "relation" or about not in ("place", "count") and stream.chance(0.65)):
         pair = _related_units(units, stream, about == "relation")
         room -= 4 if pair else 0
     sizes = about == "size" or stream.chance(0.6)
-    room -= len(units) if about == "size" else 0
-    if about == "place" or about != "relation" and stream.chance(0.9 if specific and not pair else 0.33):
-        for unit in units[:2 if specific and not sizes and stream.chance(0.5) else 1]:
-            name = unit.things[0].name
-            places = [place for place in PLACES if all(fits(Noun(name, None, place), thing) for thing in unit.things)]
-            if places and room >= 5:
+    kept = len(units) if about == "size" else 0                  # room for what it is about
+    likely = 0.9 if specific and about not in ("size", "count") else 0.5
+    if about == "place" or about != "relation" and stream.chance(likely):
+        # not within a relation: "a cat on the left on the right of a dog" is no English
+        free = [unit for unit in units if not pair or unit not in pair]
+        for unit in free[:2 if specific and not sizes and stream.chance(0.5) else 1]:
+            places = places_of(unit.things) if room - kept >= 5 else []
+            if places:
                 unit.place = places[0] if stream.chance(0.6) else stream.pick(places)      # a corner stands first
                 room -= 5
-    room += len(units) if about == "size" else 0
     for unit in units:
         size = size_of(unit.things[0])
         if sizes and room and size and not unit.size and all(size_of(thing) == size for thing in unit.things) \
@@ -98,7 +106,8 @@ def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "
             unit.size, room = size, room - 1
     parts: list[Form] = [Relation(pair[0].noun(), pair[1], pair[2].noun())] if pair else []
     parts += [unit.form() for unit in units if not pair or unit not in pair]
-    if room >= 4 and stream.chance(0.4):
+    bare = len(units) == 1 and not units[0].size and not units[0].place       # "a cat" would fit too many scenes
+    if background or bare or room >= 4 and stream.chance(0.27):
         parts.append(Background(scene.background))
     return parts[0] if len(parts) == 1 else All(tuple(stream.shuffle(parts)))
 
@@ -136,7 +145,6 @@ def _related_units(units: list[_Unit], stream: Stream, force: bool) -> tuple[_Un
     return a, stream.pick(kinds), b
 
 
-# ---------------------------------------------------------------------------------------------------- into words
 def render(form: Form, stream: Stream) -> str:
     """Lower-case English. Equal streams choose equal phrases, so a form and its foil differ in the foil's change alone."""
     parts = form.parts if isinstance(form, All) else (form,)
@@ -208,45 +216,42 @@ def kinds_of_word(text: str) -> list[str]:
     return kinds
 
 
-# -------------------------------------------------------------------------------------------------------- foils
 def foils(form: Form, scene: Scene, kind: str, stream: Stream, names=()) -> Form | None:
-    """The form with one thing changed, of a kind of KINDS, so that it is false of the scene; None: it offers none.
+    """The form with one thing of a kind of KINDS changed, false of the scene; None: it offers none.
 
-    names: what an object may be renamed to. A size becomes the other; a place one of the same sort (a corner another
-    corner); a relation its opposite; a count another from 1 to 3, a colour another. Truths and foils of a whole test
-    have equal words only if scenes have: `Scenes.one_change` makes sure of that.
+    names: what an object may be renamed to. Words alone may tell such a foil from the truth, where one of both is
+    rarer in captions; `Scenes.one_change` gives pairs that cannot be told apart so.
     """
     if kind not in KINDS:
         raise ValueError(f"no kind of foil {kind!r}; there are {', '.join(KINDS)}")
-    for foil in stream.shuffle(_changes(form, kind, stream, names)):
+    for foil in stream.shuffle(changes(form, kind, stream.shuffle(names)[:4])):
         if holds(foil, scene) is False:
             return foil
     return None
 
 
-def _changes(form: Form, kind: str, stream: Stream, names) -> list[Form]:
+def changes(form: Form, kind: str, names=()) -> list[Form]:
+    """The form with one thing of a kind changed, in every way: a size to the other, a place to one of the same sort (a
+    corner to a corner), a relation to its opposite, a count to another from 1 to 3, a colour or a name to another."""
     if isinstance(form, All):
         return [All(form.parts[:i] + (new,) + form.parts[i + 1:]) for i, part in enumerate(form.parts)
-                for new in _changes(part, kind, stream, names)]
+                for new in changes(part, kind, names)]
     if isinstance(form, Not):
-        return [Not(new) for new in _changes(form.form, kind, stream, names)]
+        return [Not(new) for new in changes(form.form, kind, names)]
     if isinstance(form, Background):
         return [Background(colour) for colour in COLOURS if colour != form.colour] if kind == "background" else []
     if isinstance(form, Relation):
-        changed = [replace(form, kind=OPPOSITE[form.kind])] if kind == "relation" else []
-        return changed + [replace(form, **{side: new}) for side in "ab"
-                          for new in _other_nouns(getattr(form, side), kind, stream, names)]
-    changed = [replace(form, noun=new) for new in _other_nouns(form.noun, kind, stream, names)]
+        turned = [replace(form, kind=OPPOSITE[form.kind])] if kind == "relation" else []
+        return turned + [replace(form, **{side: new}) for side in "ab" for new in _nouns_like(getattr(form, side), kind, names)]
+    changed = [replace(form, noun=new) for new in _nouns_like(form.noun, kind, names)]
     if isinstance(form, Count) and kind == "count":
         changed += [replace(form, n=n) for n in (1, 2, 3) if n != form.n]
     return changed
 
 
-def _other_nouns(noun: Noun, kind: str, stream: Stream, names) -> list[Noun]:
+def _nouns_like(noun: Noun, kind: str, names) -> list[Noun]:
     if kind == "size" and noun.size:
         return [replace(noun, size=OTHER_SIZE[noun.size])]
     if kind == "place" and noun.place:
         return [replace(noun, place=place) for place in OTHER_PLACES[noun.place]]
-    if kind == "object":
-        return [replace(noun, name=name) for name in stream.shuffle(names)[:4] if name != noun.name]
-    return []
+    return [replace(noun, name=name) for name in names if name != noun.name] if kind == "object" else []

@@ -116,7 +116,7 @@ Form = There | Count | Relation | Background | All | Not
 # People disagree about a thing just beside the middle, or of middling size: no caption should be judged by those.
 SMALLEST, SMALL_MAX, BIG_MIN = 0.2, 0.28, 0.35
 SIZES = {"small": (-inf, -inf, SMALL_MAX, BIG_MIN), "big": (SMALL_MAX, BIG_MIN, inf, inf)}
-LOW, MIDDLE, HIGH, ANY = (-inf, -inf, 0.38, 0.44), (0.38, 0.44, 0.56, 0.62), (0.56, 0.62, inf, inf), (-inf, -inf, inf, inf)
+LOW, MIDDLE, HIGH, ANY = (-inf, -inf, 0.39, 0.43), (0.39, 0.43, 0.57, 0.61), (0.57, 0.61, inf, inf), (-inf, -inf, inf, inf)
 PLACES = {"top left": (LOW, LOW), "top right": (HIGH, LOW), "bottom left": (LOW, HIGH), "bottom right": (HIGH, HIGH),
           "left": (LOW, ANY), "right": (HIGH, ANY), "top": (ANY, LOW), "bottom": (ANY, HIGH), "middle": (MIDDLE, MIDDLE)}
 RELATIONS = {"left": ("x", 1), "right": ("x", -1), "above": ("y", 1), "below": ("y", -1)}  # b minus a, times the sign:
@@ -195,7 +195,7 @@ def _relation(form: Relation, things, scene: Scene) -> bool | None:
     for a, a_value in left:
         for b, b_value in right:
             value = related(a, form.kind, b)
-            if value is not False and a is not b:
+            if value is not False:                      # a thing is never beside itself
                 if a_value and b_value and value:
                     return True
                 result = None

@@ -16,11 +16,11 @@ from minalbef.checkpoint import Run
 from minalbef.config import Config
 from minalbef.grammar import kinds_of_word, phrase
 from minalbef.language import Noun, Scene
-from minalbef.report import Row, read_report, rows, share
+from minalbef.report import Row, competitors, read_report, rows, share
 from minalbef.scenes import Drawn, Scenes, paint, truth
 from minalbef.tokenizer import clean
 
-SIDE = 96                             # pixels of a scene on the page
+SIDE = 144                            # pixels of a scene on the page: three times what the model sees
 SEED = 4242                           # of the page's scenes; they are of the test split, as the exam's are
 POOL = 500                            # scenes and captions to find things among
 
@@ -32,12 +32,12 @@ def write_page(folder: Path) -> Path:
     """
     folder = Path(folder)
     run, report = checkpoint.load(folder), read_report(folder)
-    parts = [head(run, report), numbers(report), training(folder, run)]
+    parts = [head(run, report), training(folder, run)]
     if run.config.objects:
         drawn = questions.plain(run, "test", SEED, POOL)
         parts += [matrix(run, drawn), retrieval(run, drawn), families(run), looks(run, drawn), guesses(run, drawn),
                   slide(run)]
-    body = "\n".join([*parts, made(report)])
+    body = "\n".join([*parts, numbers(report), made(report)])
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     text = (f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>What this ALBEF learnt</title>\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>\n{style}</style>\n'
@@ -65,7 +65,13 @@ def figure(picture: str, words: str, kind: str = "") -> str:
 
 
 def plot(figure: plots.Plot) -> str:
-    return f'<figure class="plot" role="img" aria-label="{html.escape(figure.alt)}">{figure.svg()}</figure>'
+    width = round(88 * figure.get_figwidth())                    # the same letters in a small figure as in a wide one
+    return (f'<figure class="plot" role="img" aria-label="{html.escape(figure.alt)}" style="max-width:{width}px">'
+            f"{figure.svg()}</figure>")
+
+
+def percent(value: float) -> str:
+    return f"{value:.0%}" if value >= 0.01 or value == 0 else f"{value:.1%}"
 
 
 def mark(right: bool) -> str:
@@ -84,8 +90,8 @@ def head(run: Run, report: dict) -> str:
     found = {(row.group.split(":")[0], row.name): row for row in rows(report)}
     def tile(key: tuple[str, str], text: str) -> str:
         row = found.get(key)
-        beside = "; ".join(f"{name}: {share(value)}" for name, value in row.beside.items()) if row else ""
-        return f'<div class="tile"><b>{row.value:.0%}</b><span>{text}</span><small>{beside}</small></div>' if row else ""
+        beside = "<br>".join(f"{name} {percent(value)}" for name, value in row.beside.items()) if row else ""
+        return f'<div class="tile"><b>{percent(row.value)}</b><span>{text}</span><small>{beside}</small></div>' if row else ""
     return (
         f"<h1>What this ALBEF learnt</h1>\n<p>A model of {size:.1f} million parameters looked at {samples(run.config):,} "
         f"small pictures, each with one English sentence, for {report['seconds'].get('train', 0) / 60:.0f} minutes. "
@@ -95,7 +101,7 @@ def head(run: Run, report: dict) -> str:
            + (" that no caption speaks of" if run.config.warm_objects == "other" else "")
            + ". What that start alone can do stands beside every figure as “start”.</p>" if run.config.warm_steps else "")
         + '<div class="tiles">'
-        + tile(("Plain", "caption to picture, by similarity"), "of sentences find their picture among 500")
+        + tile(("Plain", "caption to picture, by similarity"), f"of sentences find their picture among {competitors(report)}")
         + tile(("Families", "caption to picture, by match"), "find it among four pictures of the same objects")
         + tile(("Masked words", "object"), "of hidden object words are guessed exactly")
         + tile(("Pointing", "what made the guess of the word"), "of words point at their object")
@@ -148,8 +154,9 @@ def matrix(run: Run, drawn: Sequence[Drawn]) -> str:
     encoded = questions.encode(run, [one.scene for one in some], [one.text for one in some])
     sim = ranking.similarity(run.model, encoded)[0].T.numpy()
     return section(
-        "Align: sentences and pictures in one space", "Each half of the model turns what it reads into an arrow; here is how "
-        "nearly the arrows agree, from -1 to 1. What belongs together is framed, and should be the brightest of its row.",
+        "Align: sentences and pictures in one space", "Each half of the model turns what it reads into an arrow; "
+        "similarity says how nearly two arrows agree, from -1 to 1. What belongs together is framed, and should be the "
+        "brightest of its row.",
         plot(plots.similarities(sim, [paint(one.scene, SIDE) for one in some], [one.text for one in some], truth(some))))
 
 
@@ -173,9 +180,9 @@ def retrieval(run: Run, drawn: Sequence[Drawn]) -> str:
                         for i, p in zip(best[q, :4].tolist(), match[q]))
         pairs.append(f'<div class="pair">{figure(shown(drawn[q].scene), mark(true[best[q, 0], q]))}<ol>{found}</ol></div>')
     parts += [f"<h3>A picture looks for its sentence among {len(drawn)}</h3>", f'<div class="pairs">{"".join(pairs)}</div>']
-    return section("Then fuse: who finds whom", "Similarity proposes ten answers; fusion reads the sentence word by word with "
-                   "the picture in sight, and puts the best match first. Answers that are true are framed in green. Shown are "
-                   "the first questions that it got right, and the first that it got wrong.", *parts)
+    return section("Then fuse: who finds whom", "Similarity proposes ten answers. Fusion reads the sentence word by word with "
+                   "the picture in sight, says how likely the two match, and puts the best match first. What is true is green. "
+                   "These are the first questions that it got right, and the first that it got wrong.", *parts)
 
 
 def families(run: Run) -> str:
@@ -192,44 +199,45 @@ def families(run: Run) -> str:
                 f'<td class="{"true" if true[i, j] else ""}" style="background:color-mix(in srgb, var(--blue) '
                 f'{75 * match[i, j]:.0f}%, transparent)">{match[i, j]:.2f}</td>' for j in range(4))
             lines += f"<tr><td>“{one.text}” {mark(true[i, match[i].argmax()])}</td>{cells}</tr>"
-        parts.append(f'<h3>They differ in {kind}</h3><table class="family"><tr><td></td>{top}</tr>{lines}</table>')
+        what = "size and place" if kind == "mixed" else kind
+        parts.append(f'<h3>They differ in {what}</h3><table class="family"><tr><td></td>{top}</tr>{lines}</table>')
     return section("Families: four pictures of the same things", "Knowing the objects does not help here: only size, place, "
                    "order or number tells the four apart. Each cell is the probability that sentence and picture match; the "
                    "framed one is true, and should be the highest of its row.", *parts)
 
 
-def looks(run: Run, drawn: Sequence[Drawn], count: int = 3) -> str:
+def looks(run: Run, drawn: Sequence[Drawn], count: int = 4) -> str:
     parts = []
     for one in drawn[:count]:
-        said = clean(one.text).split()
-        hidden = words.hide(run, [one.text], [(0, [i]) for i in range(len(said))])
-        maps = words.word_maps(run, hidden, questions.image_tokens(run, [one.scene]), "itm").numpy()
-        maps, picture = maps.reshape(len(said), run.config.grid, -1), paint(one.scene, SIDE)
-        cards = [figure(image(plots.overlay(picture, heat), f"where “{word}” looks"), html.escape(word))
-                 for word, heat in zip(said, maps)]
+        said, kinds = clean(one.text).split(), kinds_of_word(one.text)
+        places = [i for i, kind in enumerate(kinds) if kind != "other"]
+        maps = words.word_maps(run, words.hide(run, [one.text], [(0, [i]) for i in places]),
+                               questions.image_tokens(run, [one.scene]), "mlm").unflatten(1, (run.config.grid, -1)).numpy()
+        cards = [figure(image(plots.overlay(paint(one.scene, SIDE), heat), f"where the model looks for “{said[i]}”"), said[i])
+                 for i, heat in zip(places, maps)]
         parts.append(f'<p class="query">“{one.text}”</p><div class="maps">{figure(shown(one.scene), "the picture")}'
                      f'{"".join(cards)}</div>')
-    return section("Where a word looks", "Nobody showed the model where things are. Yet we can ask which parts of the picture "
-                   "spoke for the match when it read a word (Grad-CAM); they are lit.", *parts)
+    return section("Where a word looks", "Nobody showed the model where things are. Yet when a word is hidden, we can ask "
+                   "which parts of the picture spoke for the right one (Grad-CAM): they are lit, and the strongest are ringed.", *parts)
 
 
 def guesses(run: Run, drawn: Sequence[Drawn], count: int = 3) -> str:
-    def says(likely: dict[str, float]) -> str:
-        return "".join(f'<div class="says"><i style="width:{70 * p:.0f}px"></i>{html.escape(word)} <small>{p:.2f}</small></div>'
-                       for word, p in likely.items())
+    def says(likely: dict[str, float], true: str) -> str:
+        return "".join(f'<div class="says{" true" if word == true else ""}"><i style="width:{70 * p:.0f}px"></i>'
+                       f"{html.escape(word)} <small>{p:.2f}</small></div>" for word, p in likely.items())
     parts = []
     for one in sorted(drawn[:40], key=lambda one: -len(set(kinds_of_word(one.text))))[:count]:
         said, kinds = clean(one.text).split(), kinds_of_word(one.text)
-        places = [i for i, kind in enumerate(kinds) if kind != "other"][:6]
+        places = sorted(kinds.index(kind) for kind in set(kinds) - {"other", "count"})          # the first of each kind
         lines = "".join(
-            f"<tr><td>{html.escape(' '.join(['___' if i == place else word for i, word in enumerate(said)]))}</td>"
-            f"<td>{says(seen)}</td><td>{says(blind)}</td></tr>"
-            for place, seen, blind in zip(places, *(examples.guesses(run, scene, one.text, places)
-                                                    for scene in (one.scene, None))))
+            f"<tr><td>{html.escape(' '.join(said[:i]))} <b>?</b> {html.escape(' '.join(said[i + 1:]))}</td>"
+            f"<td>{says(seen, said[i])}</td><td>{says(blind, said[i])}</td></tr>"
+            for i, seen, blind in zip(places, *(examples.guesses(run, scene, one.text, places)
+                                                for scene in (one.scene, None))))
         parts.append(f'<div class="guess">{shown(one.scene)}<table><tr><th>one word hidden</th><th>with the picture</th>'
                      f"<th>without it</th></tr>{lines}</table></div>")
     return section("Which word is hidden?", "One word at a time is hidden, and the model guesses it, with the picture and with "
-                   "a blank one: what it gains is what it saw.", *parts)
+                   "a blank one. The right word is green; what the picture adds is what the model saw.", *parts)
 
 
 def slide(run: Run) -> str:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from minalbef import checkpoint, distributed, exam, report, train
 from minalbef.config import Config
 from minalbef.ema import make_teacher
+from minalbef.masking import mask_rates
 from minalbef.scenes import Scenes
 from minalbef.tasks.pretrain import Pretrain, SceneBatches
 from minalbef.tasks.warm_start import LabelBatches, WarmStart
@@ -20,19 +22,22 @@ from minalbef.tokenizer import Tokenizer
 CAPTIONS = 10_000                     # enough for every word of the grammar to be seen
 
 
-def train_tokenizer(config: Config) -> Tokenizer:
-    """Learn the word pieces of the captions that a run will read."""
+def read_captions(config: Config) -> tuple[Tokenizer, Tensor]:
+    """The word pieces of the captions that a run will read, and how often to mask each, (v,)."""
     scenes = Scenes("train", seed=config.seed, objects=config.objects, epoch=config.epoch)
-    return Tokenizer.train((scenes.draw(i).text for i in range(CAPTIONS)), config.vocab_size)
+    texts = [scenes.draw(i).text for i in range(CAPTIONS)]
+    tokenizer = Tokenizer.train(texts, config.vocab_size)
+    tokens, keep = tokenizer.encode(texts, config.text_length)
+    return tokenizer, mask_rates(tokens, keep, len(tokenizer), config.mask_rate, config.mask_power)
 
 
 def pretrain(config: Config, folder: Path, quiet: bool = False) -> None:
     """Warm start, then ALBEF, into a run folder; called again, it goes on from where it stopped."""
     distributed.start()
     torch.manual_seed(config.seed)
-    tokenizer = train_tokenizer(config)
+    tokenizer, rates = read_captions(config)
     config = replace(config, vocab_size=len(tokenizer))
-    task = Pretrain(config)
+    task = Pretrain(config, rates=rates)
     if config.warm_steps and not (folder / "start" / "model.safetensors").exists():
         warm_up(task, config, folder / "warm", quiet)
         if distributed.rank() == 0:
@@ -50,8 +55,9 @@ def pretrain(config: Config, folder: Path, quiet: bool = False) -> None:
 
 def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False) -> WarmStart:
     """The supervised start, handed to the task's image encoder. In place; -> the trained warm start."""
-    recipe = replace(config, lr=config.warm_lr, weight_decay=config.warm_weight_decay, batch=config.warm_batch, alpha=0.0,
-                     epochs=1.0, epoch=config.warm_steps * config.warm_batch, betas=(0.9, 0.999), warmup_steps=20)
+    recipe = replace(config, lr=config.warm_lr, weight_decay=config.warm_weight_decay, batch=config.warm_batch,
+                     epoch=config.warm_steps * config.warm_batch, epochs=1.0, alpha=0.0, stem_lr=1.0, betas=(0.9, 0.999),
+                     warmup_steps=20)
     batches = LabelBatches(recipe)
     warm = WarmStart(recipe, len(batches.classes))
     train.fit(warm, batches, recipe, folder, quiet=quiet, title="warm start")
@@ -59,7 +65,7 @@ def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False) -
     return warm
 
 
-def launch(config_arguments: list[str], processes: int) -> int:
+def launch(arguments: list[str], processes: int) -> int:
     """Run `minalbef pretrain` in several processes by torchrun, a thread each: -> its exit status.
 
     Small matrices gain little from a second thread; on a CPU of two cores two processes are faster.
@@ -67,10 +73,9 @@ def launch(config_arguments: list[str], processes: int) -> int:
     # spinning threads slow a shared machine; and glibc returns and takes big blocks anew every step unless told not to
     environment = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296",
                    "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456", **os.environ}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "--",
-               "minalbef", "pretrain", *config_arguments]
-    return subprocess.run(command if processes > 1 else [sys.executable, "-m", "minalbef", "pretrain",
-                                                         *config_arguments], env=environment).returncode
+    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "--"]
+    command = [sys.executable, "-m", *(torchrun if processes > 1 else []), "minalbef", "pretrain", *arguments]
+    return subprocess.run(command, env=environment).returncode
 
 
 def examine_run(folder: Path, size: float, seed: int, command: str) -> dict:

@@ -35,6 +35,7 @@ class Plot(Figure):
 
     def __init__(self, alt: str, width: float, height: float):
         super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
+        self.get_layout_engine().set(w_pad=0.06, h_pad=0.08)
         FigureCanvasAgg(self)
         self.alt = alt
 
@@ -47,9 +48,11 @@ class Plot(Figure):
     @styled
     def svg(self) -> str:
         """The figure as an <svg> element, to stand in a page: see-through, its ink the colour of the page's text."""
-        self.savefig(file := io.StringIO(), format="svg", transparent=True, metadata={"Date": None})
+        self.savefig(file := io.StringIO(), format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         text = file.getvalue()
         text = text[text.index("<svg"):].replace(INK, "currentColor")
+        for name, colour in {"blue": BLUE, "red": RED, "green": GREEN, "purple": PURPLE}.items():
+            text = text.replace(colour.lower(), f"var(--{name}, {colour.lower()})")         # a dark page has lighter ones
         # ids are the page's, not the figure's: each gets a name of its own, which is the same next time
         own = f"p{zlib.crc32(self.alt.encode()):x}"
         names = {name: f"{own}-{i}" for i, name in enumerate(re.findall(r'\bid="([^"]+)"', text))}
@@ -84,8 +87,8 @@ def curves(rows: Sequence[dict], phases: dict[str, float] | None = None) -> Plot
         low, high = np.quantile(y, (0.0, 0.99))
         ax.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.25 * (high - low) + 1e-3)
         ax.set_title(LOSSES[name])
-        ax.set_xlabel("thousand captions read")
-        ax.annotate(f"{smooth(y)[-1]:.2f}", (x[-1], smooth(y)[-1]), color=INK, xytext=(0, 7), ha="right",
+        ax.set_xlabel("thousand pictures seen")
+        ax.annotate(f"{smooth(y)[-1]:.2f}", (x[-1], smooth(y)[-1]), color=INK, xytext=(0, 11), ha="right",
                     textcoords="offset points")
         for i, (phase, sample) in enumerate((phases or {}).items()):
             if x[0] < sample / 1000 < x[-1]:
@@ -96,12 +99,9 @@ def curves(rows: Sequence[dict], phases: dict[str, float] | None = None) -> Plot
 
 
 def smooth(y: np.ndarray, share: float = 0.04) -> np.ndarray:
-    """A running mean that looks back over a share of the points."""
-    keep, mean, out = 1 - 1 / max(1.0, share * len(y)), y[0], []
-    for value in y:
-        mean = keep * mean + (1 - keep) * value
-        out.append(mean)
-    return np.array(out)
+    """A running mean over a share of the points around each, fewer at the ends."""
+    window = np.ones(1 + 2 * int(share * len(y) / 2))
+    return np.convolve(y, window, "same") / np.convolve(np.ones(len(y)), window, "same")
 
 
 @styled
@@ -140,7 +140,7 @@ def gallery(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str 
     lines = max(wrapped(title, 30).count("\n") for title in titles) + 1
     alt = f"{heading + ': ' if heading else ''}{len(pictures)} pictures: " + "; ".join(
         title.replace("\n", ", ") for title in titles)
-    plot, axes = grid(alt, rows, columns, 2.3 * columns, rows * (2.25 + 0.19 * lines) + 0.5 * bool(heading))
+    plot, axes = grid(alt, rows, columns, 2.3 * columns, rows * (2.25 + 0.19 * lines) + 0.4 * bool(heading))
     for i, ax in enumerate(axes.flat):
         if i >= len(pictures):
             ax.set_axis_off()
@@ -161,7 +161,10 @@ def word_maps(picture: np.ndarray, words: Sequence[str], maps: np.ndarray, colum
 
 
 def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A picture (h, w, 3) in colour where a map (y, x) is high, dark and grey where it is 0: -> uint8 (h, w, 3)."""
+    """A picture (h, w, 3) in colour where a map (y, x) is high, dark and grey where it is 0: -> uint8 (h, w, 3).
+
+    A line goes round what has more than half of the maximum.
+    """
     h, w = picture.shape[:2]
     heat = np.asarray(heat, dtype=float)
     heat = heat / max(heat.max(), 1e-12)
@@ -169,7 +172,10 @@ def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
     fine = np.stack([np.interp(columns, range(heat.shape[1]), row) for row in heat])          # (y, w)
     fine = np.stack([np.interp(rows, range(heat.shape[0]), column) for column in fine.T], 1)  # (h, w)
     light, grey = fine[..., None], (picture @ np.array([0.3, 0.59, 0.11]))[..., None]
-    return (light * picture + (1 - light) * (0.3 * grey + 12)).astype(np.uint8)
+    lit = (light * picture + (1 - light) * (0.4 * grey + 14)).astype(np.uint8)
+    hot = np.pad(fine > 0.5, 1)
+    lit[hot[1:-1, 1:-1] & ~(hot[:-2, 1:-1] & hot[2:, 1:-1] & hot[1:-1, :-2] & hot[1:-1, 2:])] = (230, 159, 0)
+    return lit
 
 
 @styled
@@ -183,7 +189,7 @@ def slide(x: Sequence[float], lines: dict[str, np.ndarray], pictures: Sequence[n
     means = {text: np.mean(values, 0) for text, values in lines.items()}
     alt = "P(match) while a thing slides from left to right. " + "; ".join(
         f"“{text}”: {mean[0]:.2f} at the left, {mean[-1]:.2f} at the right" for text, mean in means.items()) + "."
-    plot, axes = grid(alt, 2, 1, 7.6, 4.9, height_ratios=(1, 2.1))
+    plot, axes = grid(alt, 2, 1, 9.6, 5.4, height_ratios=(1, 2.1))
     strip, ax = axes[:, 0]
     strip.set_axis_off()
     for i, picture in enumerate(pictures):

@@ -41,8 +41,11 @@ def changed(run: Run, split: str, seed: int, count: float) -> dict[str, list[tup
     return found
 
 
-def wrong_pairs(run: Run, split: str, seed: int, count: float) -> dict[str, list[tuple[Scene, str]]]:
-    """About `count` scenes with a caption that is false of them for each kind of error, and as many "true": by kind."""
+def wrong_pairs(run: Run, split: str, seed: int, count: float, changes: dict) -> dict[str, list[tuple[Scene, str]]]:
+    """About `count` scenes with a caption that is false of them for each kind of error, and as many "true": by kind.
+
+    changes: from `changed`; of each kind of change the first `count / 6` are one kind of error together
+    """
     count, chance = max(8, int(count)), Stream("wrong pairs", seed)
     pool = plain(run, split, seed, max(400, count))              # a small pool may hold no scene that shares an object
     named = [{thing.name for thing in one.scene.objects} for one in pool]
@@ -53,8 +56,7 @@ def wrong_pairs(run: Run, split: str, seed: int, count: float) -> dict[str, list
         pairs[kind] = [(chance.pick(some), one.text) for some, one in zip(fits, pool) if some]
     group = families(run, split, seed, count / 4)
     pairs["rearranged"] = [(group[i - i % 4 + (i + 1) % 4].scene, one.text) for i, one in enumerate(group)]
-    pairs["one_change"] = [(scene, foil) for trios in changed(run, split, seed, count / len(KINDS)).values()
-                           for scene, _, foil in trios]
+    pairs["one_change"] = [(scene, foil) for trios in changes.values() for scene, _, foil in trios[:-(-count // len(KINDS))]]
     return pairs
 
 

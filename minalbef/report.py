@@ -122,8 +122,10 @@ def rows(report: dict) -> list[Row]:
     for where, title in RETRIEVAL.items():
         path = where.split(".")
         part = _at(report, *path) or {}
-        title = title.format(block=part.get("block", 500))
+        title = title.format(block=competitors(report))
         for key, name in RECALL.items():
+            if "plus" in key and where.startswith("unseen"):
+                continue                                         # a long table is not read
             add(title, name, *path, key, chance=part.get("chance_r1"), oracle=part.get("oracle_r1"))
     for kind, blind in (_at(report, "itm_one_change_blank") or {}).items():
         add(ONE_CHANGE, kind, "itm_one_change_accuracy", kind, chance=0.5, blind=blind)
@@ -136,6 +138,11 @@ def rows(report: dict) -> list[Row]:
         name = "refused though true (low is good)" if kind == "true" else f"refused: {kind.replace('_', ' ')}"
         add(MATCH, name, "itm_refused", kind)
     return found
+
+
+def competitors(report: dict) -> int:
+    """Among how many a plain scene is to be found: 500, or fewer in a quick look."""
+    return min(500, _at(report, "counts", "plain", "itc_i2t_r1") or 500)
 
 
 def summary_table(report: dict) -> str:

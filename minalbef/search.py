@@ -4,14 +4,16 @@ from pathlib import Path
 
 import torch
 
-from minalbef import ranking
+from minalbef import questions, ranking
 from minalbef.checkpoint import Run, write_atomically
-from minalbef.data import transform
 from minalbef.plots import gallery
+from minalbef.ranking import Encoded
+from minalbef.report import read_report
 from minalbef.scenes import Drawn, Scenes, paint
 from minalbef.tokenizer import clean
 
 FIRST = 32                            # so many by similarity, which is quick, are read again by fusion, which is not
+WEIGHT = 0.2                          # of similarity, where no exam has chosen one
 CAPTIONS = 5000                       # of training: enough that every word of the grammar is among them
 SIDE = 144                            # pixels of a scene in the picture of the answer
 
@@ -27,7 +29,7 @@ class Hit:
 
 @torch.no_grad()
 def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hit]:
-    """The `top` best of so many unseen scenes for a sentence, best match first.
+    """The `top` best of so many unseen scenes for a sentence, by match and similarity together, best first.
 
     Raises ValueError for a sentence without words or with more than the model reads, and for a run of other data.
     """
@@ -38,13 +40,20 @@ def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hi
     tokens, keep = run.tokenizer.encode([sentence], run.config.text_length, truncate=False)
     source = Scenes("test", size=run.config.image_size, objects=run.config.objects)
     drawn = [source.draw(i) for i in range(scenes)]
-    pixels = torch.stack([transform(paint(one.scene, source.size), source.size) for one in drawn])
-    encoded = ranking.encode(run.model, pixels, tokens, keep)
+    encoded = Encoded(questions.image_tokens(run, [one.scene for one in drawn]), run.model.encode_text(tokens, keep), keep)
     sim = ranking.similarity(run.model, encoded)[0, :, 0]                        # (scenes,)
     best = sim.topk(min(FIRST, scenes)).indices
-    match = ranking.match_odds(run.model, encoded, best, torch.zeros_like(best)).sigmoid()
-    order = match.argsort(descending=True, stable=True)[:top].tolist()
-    return [Hit(drawn[best[i]], sim[best[i]].item(), match[i].item()) for i in order]
+    odds = ranking.match_odds(run.model, encoded, best, torch.zeros_like(best))
+    order = (odds + weight(run) * sim[best] / run.model.temperature).argsort(descending=True, stable=True)[:top].tolist()
+    return [Hit(drawn[best[i]], sim[best[i]].item(), odds[i].sigmoid().item()) for i in order]
+
+
+def weight(run: Run) -> float:
+    """Of similarity over temperature beside match's log-odds, as the run's exam chose it: alone, match does worse."""
+    try:
+        return read_report(run.path)["rerank_plus_weight"]
+    except (ValueError, KeyError):
+        return WEIGHT
 
 
 def unknown_words(run: Run, sentence: str) -> list[str]:

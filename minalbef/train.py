@@ -34,20 +34,18 @@ def alpha_at(step: int, config: Config) -> float:
 
 
 def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
-    """AdamW's groups: decay for matrices alone; the temperature has a share of the rate of its own.
+    """AdamW's groups: decay for matrices alone; temperature and stem each at their share of the rate.
 
     The original decays everything that is not 1-D or a bias, and so the temperature, class token and positions.
     """
-    plain, decayed, temperature = [], [], []
+    groups: dict[tuple[float, float], list] = {}
     for name, p in task.named_parameters():
         if p.requires_grad:
             last = name.rsplit(".", 1)[-1]
-            group = (temperature if last == "temperature" else plain if p.ndim < 2 or last in NO_DECAY else decayed)
-            group.append(p)
-    groups = [dict(params=decayed, weight_decay=config.weight_decay, share=1.0),
-              dict(params=plain, weight_decay=0.0, share=1.0),
-              dict(params=temperature, weight_decay=0.0, share=config.temperature_lr)]
-    return [group for group in groups if group["params"]]
+            decay = 0.0 if p.ndim < 2 or last in NO_DECAY else config.weight_decay
+            share = config.temperature_lr if last == "temperature" else config.stem_lr if ".patch_embed." in name else 1.0
+            groups.setdefault((decay, share), []).append(p)
+    return [dict(params=params, weight_decay=decay, share=share) for (decay, share), params in groups.items()]
 
 
 def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int = 10, quiet: bool = False,

@@ -36,13 +36,14 @@ class ConvStem(nn.Module):
             return nn.Sequential(nn.Conv2d(a, b, 3, stride, 1), nn.BatchNorm2d(b) if norm else nn.Identity())
         self.down = nn.ModuleList(conv(a, b, 2) for a, b in zip(sizes, sizes[1:]))
         self.same = nn.ModuleList(conv(width, width, 1) for _ in range(2))
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)            # else tokens outgrow the positions added to them
 
     def forward(self, image: Tensor) -> Tensor:
         x = image
         for conv in self.down:
             x = F.relu(conv(x))                                                  # half the side each time
         x = F.relu(x + self.same[1](F.relu(self.same[0](x))))
-        return rearrange(x, "b d y x -> b (y x) d")
+        return self.norm(rearrange(x, "b d y x -> b (y x) d"))
 
     def fold(self):
         """Merge every BatchNorm, as it computes in evaluation, into the convolution before it. In place."""
@@ -97,8 +98,11 @@ class ViT(nn.Module):
         if image.ndim != 4 or image.shape[1:] != (3, self.image_size, self.image_size):
             raise ValueError(f"image has shape {tuple(image.shape)}; this model reads (b, 3, {self.image_size}, "
                              f"{self.image_size}): use minalbef.data.transform, or resize_positions the model")
-        x = self.patch_embed(image)                                              # (b, n, d)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
+        return self.attend(self.patch_embed(image), return_weights)
+
+    def attend(self, patches: Tensor, return_weights: bool = False):
+        """[CLS], positions and blocks, from the patches' tokens on: (b, n, d) -> (b, 1 + n, d)."""
+        x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.pos_embed
         all_weights = []
         for block in self.blocks:
             x = block(x, return_weights)

@@ -11,8 +11,9 @@ from minalbef.language import Object
 from minalbef.scenes import Drawn
 from minalbef.tokenizer import clean
 
-# chosen on validation: the last layer has no say for "itm", and all the say that a masked word needs
-LAYERS = {"itm": slice(None, -1), "mlm": slice(-1, None)}
+# summed over all layers, maps pointed right more often than those of any one layer: on 400 validation scenes .42
+# against .26, .39, .11 for the match (whose last layer knows [CLS] alone), .70 against .54, .57, .60 for masked words
+LAYERS = {"itm": slice(None), "mlm": slice(None)}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 import os
 import signal
 import socket
+import time
 from dataclasses import replace
 
 import pytest
@@ -111,7 +112,12 @@ def two(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(worker, (port, folder), nprocs=2)
+    processes, end = mp.spawn(worker, (port, folder), nprocs=2, join=False), time.monotonic() + 120
+    while not processes.join(timeout=5):
+        if time.monotonic() > end:                               # one waits for the other, in vain
+            for process in processes.processes:
+                process.kill()
+            pytest.fail("the two processes hang")
     return [torch.load(folder / f"{number}.pt") for number in (0, 1)], folder
 
 

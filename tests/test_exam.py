@@ -1,6 +1,7 @@
 """The exam: every figure by hand on made-up answers, and chance for a model that learnt nothing."""
 import json
 import math
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -8,13 +9,14 @@ import torch
 from helpers import disturb, small
 from torch.testing import assert_close
 
-from minalbef import exam, questions, ranking, words
+from minalbef import exam, grammar, questions, ranking, words
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import Run
 from minalbef.config import preset
 from minalbef.exam import Contest
 from minalbef.grammar import KINDS
 from minalbef.language import All, Noun, Object, Relation, Scene, There
+from minalbef.painting import all_names
 from minalbef.ranking import Encoded, recall, rerank
 from minalbef.scenes import Drawn, Scenes
 from minalbef.tokenizer import Tokenizer
@@ -129,10 +131,10 @@ APPLE, CAT, BUS = (Object(name, x, 0.5, 0.3, "noto") for name, x in (("apple", 0
 
 def test_the_oracle_knows_objects_and_no_more():
     left, right = (Relation(Noun("apple"), kind, Noun("cat")) for kind in ("left", "right"))
-    drawn = [Drawn(scene(APPLE, CAT), left, "an apple left of a cat", 0),
-             Drawn(scene(CAT, APPLE), right, "an apple right of a cat", 1),
-             Drawn(scene(APPLE, BUS), All((There(Noun("apple")), There(Noun("bus")))), "an apple and a bus", 2),
-             Drawn(scene(BUS), There(Noun("bus")), "a bus", 3)]
+    drawn = [Drawn(scene(APPLE, CAT), left, "an apple left of a cat", 0, 0),
+             Drawn(scene(CAT, APPLE), right, "an apple right of a cat", 1, 0),
+             Drawn(scene(APPLE, BUS), All((There(Noun("apple")), There(Noun("bus")))), "an apple and a bus", 2, 0),
+             Drawn(scene(BUS), There(Noun("bus")), "a bus", 3, 0)]
     shared = exam.objects_shared(drawn)
     assert_close(shared, torch.tensor([[1, 1, 1 / 3, 0], [1, 1, 1 / 3, 0], [1 / 3, 1 / 3, 1, 1 / 2], [0, 0, 1 / 2, 1]]))
     true = torch.eye(4, dtype=torch.bool)
@@ -172,14 +174,38 @@ def test_balanced_accuracy_counts_every_kind_alike():
     assert exam.refused(odds, 1.0)["true"].mean() == 1, "at the threshold is not over it"
 
 
+def test_who_cannot_tell_a_change_gets_a_half(run, monkeypatch):
+    changes = {"size": [(scene(APPLE), "a", "b"), (scene(CAT), "c", "d")], "count": [(scene(BUS), "e", "f")]}
+    odds = {"a": 2.0, "b": 1.0, "c": -1.0, "d": -1.0, "e": 0.0, "f": 3.0}
+    asked = []
+    def match_odds(run, pictures, texts):
+        asked.append(pictures)
+        return torch.tensor([odds[text] for text in texts])
+    monkeypatch.setattr(questions, "match_odds", match_odds)
+    found = exam.one_change(run, changes)
+    assert {kind: value.tolist() for kind, value in found.items()} == {"size": [1.0, 0.5], "count": [0.0]}
+    exam.one_change(run, changes, blank=True)
+    assert asked == [[scene(APPLE), scene(CAT), scene(BUS)] * 2, [None] * 6]
+
+
 def test_wrong_pairs_are_wrong_in_their_way(run):
-    pairs = questions.wrong_pairs(run, "test", 0, 40)
+    changes = questions.changed(run, "test", 0, 5)
+    assert {kind: len(some) for kind, some in changes.items()} == dict.fromkeys(KINDS, 5)
+    for some in changes.values():
+        for _, true, false in some:
+            assert sum(a != b for a, b in zip(true.split(), false.split())) >= 1
+    pairs = questions.wrong_pairs(run, "test", 0, 40, changes)
+    assert min(map(len, pairs.values())) >= 28, "nearly as many of each kind"
+    plural = {name: word for word in all_names() for name in (word, grammar.words(word)[1])}
     for kind, some in pairs.items():
-        assert len(some) >= 20, kind
-    for one, text in pairs["no_object_shared"]:
-        assert not {thing.name for thing in one.objects} & set(text.split())
-    for one, text in pairs["one_object_shared"]:
-        assert {thing.name for thing in one.objects} & {word.removesuffix("s") for word in text.split()} | {"x"}
+        shared = [len({thing.name for thing in one.objects} & {plural.get(word.strip(",")) for word in text.split()})
+                  for one, text in some]
+        if kind == "no_object_shared":
+            assert set(shared) == {0}
+        elif kind == "one_object_shared":
+            assert set(shared) == {1}
+        else:
+            assert sum(shared) / len(shared) > 1.2, kind
 
 
 # words
@@ -193,7 +219,7 @@ def test_patches_inside_by_hand():
 def test_only_names_that_mean_one_thing_are_pointed_at():
     small_cat = Object("cat", 0.2, 0.2, 0.2, "noto")
     def found(things, text):
-        return [(thing.name, at) for thing, at in words.named_once(Drawn(scene(*things), None, text, 0))]
+        return [(thing.name, at) for thing, at in words.named_once(Drawn(scene(*things), None, text, 0, 0))]
     assert found([APPLE, CAT], "a small cat above an apple") == [("apple", [5]), ("cat", [2])]
     assert found([APPLE, CAT, small_cat], "a cat, and an apple on the left") == [("apple", [4])]
     assert found([APPLE, CAT], "two cats left of an apple, and an apple") == []
@@ -201,7 +227,7 @@ def test_only_names_that_mean_one_thing_are_pointed_at():
 
 
 def test_pointing_by_hand(run, monkeypatch):
-    drawn = [Drawn(scene(APPLE, CAT), None, "an apple left of a cat", 0), Drawn(scene(BUS), None, "a bus", 1)]
+    drawn = [Drawn(scene(APPLE, CAT), None, "an apple left of a cat", 0, 0), Drawn(scene(BUS), None, "a bus", 1, 0)]
     inside = [words.patches_inside(thing, 6) for thing in (APPLE, CAT, BUS)]
     maps = torch.stack([inside[0] * 2.0, inside[0] * 1.0, torch.zeros(36)])      # right, the wrong object, no answer
     monkeypatch.setattr(words, "word_maps", lambda *args: maps)
@@ -221,6 +247,18 @@ def test_a_word_is_hidden_with_all_its_pieces(run):
     assert hidden.rows.tolist() == [1, 0, 1]
     shown = [tokenizer.decode(row[mask]) for row, mask in zip(hidden.tokens, hidden.hidden)]
     assert shown == ["drone", "cat", "a cat"]
+
+
+def test_a_hidden_word_cannot_be_seen(run):
+    drawn = Scenes("test").draw(0)
+    hidden = words.hide(run, [drawn.text], [(0, [1])])
+    image = questions.image_tokens(run, [drawn.scene])
+    other = replace(hidden, tokens=torch.where(hidden.hidden, run.tokenizer.unk, hidden.tokens))
+    assert words.guess(run, hidden, image).equal(words.guess(run, other, image))
+    shown = replace(hidden, tokens=torch.where(hidden.hidden, hidden.tokens, run.tokenizer.unk))
+    scores = [run.model.word_logits(run.model.fuse(run.model.encode_text(
+        row.tokens.masked_fill(row.hidden, run.tokenizer.mask), row.keep), row.keep, image)) for row in (hidden, shown)]
+    assert not torch.allclose(*scores), "the check is blind: the other words make no difference"
 
 
 def test_guesses_and_maps_are_those_of_each_row_alone(run):
@@ -282,6 +320,7 @@ def test_the_exam_is_complete_and_fit_for_json(figures):
     for name, (low, high) in leaves(figures["intervals"]):
         assert low <= dict(leaves(figures))[name] <= high, name
     assert {"itc_i2t_r1", "itc_i2t_r5", "itc_t2i_r10", "rerank_t2i_r1", "oracle_r1", "chance_r10"} <= set(figures["plain"])
+    assert set(figures["families"]["by_kind"]) == {"size", "place", "relation", "count", "mixed"}
     assert figures["counts"]["plain"]["itc_i2t_r1"] == 100 and figures["counts"]["families"]["itc_i2t_r1"] == 25
 
 

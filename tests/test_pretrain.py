@@ -6,13 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import MASK, Batches, pretrain, same_state, small
+from helpers import MASK, Batches, disturb, pretrain, same_state, small
 from torch.testing import assert_close
 
 from minalbef import distributed
 from minalbef.losses import hard_negatives
-from minalbef.pipeline import train_tokenizer
+from minalbef.scenes import Scenes
 from minalbef.tasks.pretrain import Pretrain, SceneBatches, make_draws
+from minalbef.tokenizer import Tokenizer
 
 CONFIG = small(match_from=0.25, queue_from=0.5, hard_from=0.75, epoch=160)          # from step 5, 10 and 15 of 20
 SHORT = {"itc"}
@@ -258,7 +259,8 @@ def scenes():
     """Batches of scenes, siblings from step 10 of 20 on."""
     config = small(objects=12, siblings=1.0, siblings_from=0.5, batch=16, epoch=320, vocab_size=256, text_length=30,
                    positions=32)
-    return SceneBatches(config, train_tokenizer(config))
+    captions = (Scenes("train", objects=12).draw(i).text for i in range(500))
+    return SceneBatches(config, Tokenizer.train(captions, config.vocab_size))
 
 
 def test_scene_batches_are_a_pure_function_of_the_step(scenes):

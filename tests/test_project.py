@@ -17,13 +17,13 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 
 # Imports run down only: a module may import those that stand before it, in its own row too.
 LEVELS = """
-config distributed layers tokenizer masking losses ema feature_queue language
-vision text fusion data scenes readers
+config distributed layers tokenizer masking losses ema feature_queue language grammar
+vision text fusion data painting placing scenes readers
 albef
-gradcam checkpoint plan
+gradcam checkpoint plan ranking questions words
 tasks.warm_start tasks.pretrain tasks.retrieval tasks.entailment tasks.vqa tasks.nlvr2 tasks.grounding
 train
-checks report ranking plots page search exam pipeline bench __main__
+checks report plots examples page search exam pipeline bench __main__
 """
 ORDER = LEVELS.split()
 

@@ -74,9 +74,14 @@ def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draw
 class Pretrain(nn.Module):
     """ALBEF, its teacher and its queue, under the three objectives."""
 
-    def __init__(self, config: Config, special: tuple[int, ...] = (0, 1, 2, 3, 4), mask: int = 4):
-        """special: the tokenizer's ids that are never masked; mask: the id of [MASK]."""
+    def __init__(self, config: Config, special: tuple[int, ...] = (0, 1, 2, 3, 4), mask: int = 4,
+                 rates: Tensor | None = None):
+        """special: the tokenizer's ids that are never masked; mask: the id of [MASK].
+
+        rates: (v,) how often each word is masked, see masking.mask_rates; by default all at config.mask_rate
+        """
         super().__init__()
+        self.register_buffer("rates", torch.full((config.vocab_size,), config.mask_rate) if rates is None else rates)
         self.config, self.special, self.mask = config, special, mask
         self.student = ALBEF(config)
         self.teacher = make_teacher(self.student)
@@ -95,7 +100,7 @@ class Pretrain(nn.Module):
         config, student, teacher = self.config, self.student, self.teacher
         begun = draws.step / config.steps
         b, length = batch.tokens.shape
-        masked, chosen = mask_words(batch.tokens, self.special, self.mask, config.mask_rate, draws.choose[:, :length],
+        masked, chosen = mask_words(batch.tokens, self.special, self.mask, self.rates[batch.tokens], draws.choose[:, :length],
                                     draws.kind[:, :length], draws.words[:, :length])
         fusing = begun >= config.match_from
 

@@ -26,7 +26,8 @@ class LabelBatches:
     def __init__(self, config: Config):
         self.config = config
         self.scenes = Scenes("train", seed=config.seed, size=config.image_size, epoch=config.epoch,
-                             objects=config.objects if config.warm_objects == "same" else other_objects(config.objects)[:config.objects])
+                             objects=config.objects if config.warm_objects == "same" else
+                             other_objects(config.objects)[:config.objects])
         self.classes = {name: i for i, name in enumerate(self.scenes.names)}
 
     def __call__(self, step: int) -> LabelBatch:
@@ -43,7 +44,7 @@ class WarmStart(nn.Module):
     """A ViT and two linear heads, for the time of the warm start.
 
     One head reads [CLS] of the last layer. The other reads every patch of the stem, and an object counts as found where
-    any patch finds it (multiple-instance learning), so that places are learnt from labels of whole pictures.
+    any patch finds it (multiple-instance learning): labels of whole pictures teach places.
     """
 
     def __init__(self, config: Config, classes: int):
@@ -57,14 +58,15 @@ class WarmStart(nn.Module):
 
     def forward(self, batch: LabelBatch, alpha: float, draws: None):
         """-> losses by name, and nothing for `after_step`."""
-        cls, patches = self.logits(batch.image)
         target = batch.labels / batch.labels.sum(-1, keepdim=True)
+        cls, patches = self.logits(batch.image)
         return {"cls": soft_cross_entropy(cls, target).mean(),
                 "patch": soft_cross_entropy(patches.logsumexp(1), target).mean()}, None
 
     def logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Class scores of the whole picture (b, c), and of every patch (b, n, c)."""
-        return self.head(self.image_encoder(image)[:, 0]), self.patch_head(self.image_encoder.patch_embed(image))
+        """Class scores of the whole picture (b, c), and of every patch of the stem (b, n, c)."""
+        patches = self.image_encoder.patch_embed(image)
+        return self.head(self.image_encoder.attend(patches)[:, 0]), self.patch_head(patches)
 
     def after_step(self, carry: None):
         """Nothing to do."""

@@ -1,0 +1,83 @@
+"""The main job in a minute's size: two processes train, the exam and the page are made, and a second call goes on."""
+import json
+import subprocess
+import sys
+
+import pytest
+
+import minalbef
+
+SMALL = ["epoch=1024", "warm_steps=6", "batch=32", "queue_size=64", "save_every=8", "objects=20"]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A finished run folder, and what was printed."""
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    result = subprocess.run([sys.executable, "-m", "minalbef", "demo", *SMALL, "--run", str(folder), "--exam", "0.02"],
+                            capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return folder, result.stdout
+
+
+def test_the_demo_leaves_a_whole_run_folder(demo):
+    folder, printed = demo
+    for name in ("config.json", "tokenizer.json", "model.safetensors", "teacher.safetensors", "state.pt", "metrics.csv",
+                 "report.json", "report.html", "start/model.safetensors"):
+        assert (folder / name).stat().st_size > 0, name
+    assert "report.html" in printed
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<img" in page and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_its_report_names_every_figure_of_the_schema(demo):
+    report = json.loads((demo[0] / "report.json").read_text(encoding="utf-8"))
+    for section in ("plain", "families", "unseen_style", "unseen_pairs"):
+        for name in ("itc_i2t_r1", "itc_t2i_r1", "rerank_i2t_r1", "rerank_t2i_r1", "oracle_r1", "chance_r1"):
+            assert 0 <= report[section][name] <= 1
+            assert len(report["intervals"][section][name]) == 2
+    for name in ("command", "config", "seed", "commit", "date", "device", "seconds", "itm_balanced_accuracy",
+                 "itm_one_change_accuracy", "mlm_accuracy", "mlm_accuracy_without_image", "pointing_itm", "pointing_mlm",
+                 "pointing_chance", "start"):
+        assert name in report, name
+
+
+def test_a_finished_run_is_not_trained_again(demo):
+    folder, _ = demo
+    before = (folder / "model.safetensors").read_bytes()
+    result = subprocess.run([sys.executable, "-m", "minalbef", "pretrain", *SMALL, "--run", str(folder), "--quiet"],
+                            capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_search_draws_what_it_found(demo, tmp_path):
+    result = subprocess.run([sys.executable, "-m", "minalbef", "search", "an apple left of a banana", "--run", str(demo[0]),
+                             "--scenes", "40", "--out", str(tmp_path / "found.png")], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / "found.png").stat().st_size > 1000
+
+
+def test_a_run_answers_about_pictures_and_sentences(demo, tmp_path):
+    from minalbef.scenes import Scenes, paint
+    run = minalbef.load(demo[0])
+    pictures = [paint(Scenes("test").place(i), 48) for i in range(2)]
+    assert run.similarity(pictures, ["an apple", "a cat", "a dog"]).shape == (2, 3)
+    assert 0 <= run.match_probability(pictures[0], "an apple").item() <= 1
+    assert "parameters" in run.summary()
+    with pytest.raises(ValueError, match="no words"):
+        run.similarity(pictures[0], "")
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["pretrain", "bath=3"], "did you mean 'batch'"),
+    (["pretrain", "batch"], "name=value"),
+    (["pretrain", "--preset", "tinny"], "did you mean 'tiny'"),
+    (["demo", "image_size=50"], "not a multiple"),
+    (["summary", "nowhere"], "no run folder"),
+    (["search", "an apple", "--run", "nowhere"], "no run folder"),
+])
+def test_a_users_mistake_is_answered_in_a_line(arguments, says):
+    result = subprocess.run([sys.executable, "-m", "minalbef", *arguments], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert says in result.stderr and "Traceback" not in result.stderr

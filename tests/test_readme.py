@@ -1,0 +1,36 @@
+"""Every command and every line of Python in the README runs."""
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+COMMANDS = [line.split("#")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()
+            if line.split("#")[0].strip()]
+
+
+def test_the_readmes_python_runs(tmp_path, monkeypatch):
+    code = [text for kind, text in BLOCKS if kind == "python"]
+    assert code, "the README has no Python: the test is blind"
+    monkeypatch.chdir(ROOT)
+    for text in code:
+        exec(compile(text, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_readmes_commands_run(command, tmp_path):
+    words = shlex.split(command)
+    if words[0] == "make":
+        result = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+    elif words[0] == "minalbef":
+        if words[1] in ("demo", "pretrain", "evaluate", "bench"):     # the smoke test of the demo runs these for real
+            words = [*words[:2], "--help"]
+        result = subprocess.run([sys.executable, "-m", "minalbef", *words[1:]], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+    else:
+        pytest.fail(f"a command that no test runs: {command}")

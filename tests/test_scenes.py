@@ -1,0 +1,373 @@
+"""scenes, placing and painting: examples by number, siblings, families, pairs of one change, pictures."""
+import hashlib
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from minalbef.grammar import KINDS, foils, kinds_of_word, render, words
+from minalbef.language import PLACES, SIZES, Object, Scene, Stream, holds, within
+from minalbef.painting import art
+from minalbef.placing import OVERLAP, clash, layout, pair_class, spots_of
+from minalbef.scenes import FAMILIES, Drawn, Scenes, other_objects, paint, rates, tenth, truth
+
+
+@pytest.fixture(scope="module")
+def train():
+    scenes = Scenes("train")
+    return [scenes.draw(i) for i in range(2000)]
+
+
+@pytest.fixture(scope="module")
+def siblings():
+    scenes = Scenes("train", siblings=1.0)
+    return [scenes.draw(i) for i in range(2000)]
+
+
+@pytest.fixture(scope="module")
+def families():
+    scenes = Scenes("test", counts=(0, 0.5, 0.5))
+    return [scenes.family(i) for i in range(40)]
+
+
+def names(drawn: Drawn) -> set[str]:
+    return {thing.name for thing in drawn.scene.objects}
+
+
+def repeats(drawn: Drawn) -> tuple[int, ...]:
+    return tuple(sorted(Counter(thing.name for thing in drawn.scene.objects).values(), reverse=True))
+
+
+# ------------------------------------------------------------------------------------------------ the same for ever
+def test_examples_are_the_same_for_ever():
+    """A change of the stream moves every figure ever reported: if it must be, say so in the change log."""
+    scenes, test = Scenes("train", siblings=0.5), Scenes("test")
+    some = [scenes.draw(0), scenes.draw(2), scenes.draw(3), *test.family(0), test.one_change(0, "count")]
+    assert hashlib.sha256(repr(some).encode()).hexdigest()[:16] == "077dfb226f746f2b"
+
+
+def test_an_example_depends_on_its_number_alone():
+    one, other = Scenes("train", siblings=0.5), Scenes("train", siblings=0.5)
+    forwards = [one.draw(i) for i in range(40)]
+    assert [other.draw(i) for i in reversed(range(40))] == forwards[::-1]
+    assert Scenes("train", seed=1).draw(0) != Scenes("train").draw(0) != Scenes("test").draw(0)
+
+
+def test_a_place_is_the_scene_of_the_example(train):
+    scenes = Scenes("train")
+    assert [scenes.place(i) for i in range(50)] == [one.scene for one in train[:50]]
+
+
+def test_an_epoch_is_as_long_as_stated():
+    assert len(Scenes("train")) == 100_000 and len(Scenes("train", epoch=7)) == 7
+
+
+def test_ids_are_unique(train, siblings):
+    for some in (train, siblings):
+        assert len({one.id for one in some}) == len(some)
+
+
+# ------------------------------------------------------------------------------------------------------- captions
+def test_captions_are_true_and_can_be_said_again(train, siblings, families):
+    for one in [*train, *siblings, *itertools.chain(*families)]:
+        assert holds(one.form, one.scene) is True
+        assert render(one.form, Stream(one.voice)) == one.text
+
+
+def test_splits_share_no_caption(train):
+    texts = {split: {scenes.draw(i).text for i in range(600)} for split in ("validation", "test")
+             for scenes in [Scenes(split, specific=False, objects=8)]}
+    texts["train"] = {Scenes("train", objects=8).draw(i).text for i in range(600)}
+    assert all(not texts[a] & texts[b] for a, b in itertools.combinations(texts, 2))
+    again = {Scenes("train", objects=8, seed=1).draw(i).text for i in range(600)}
+    assert len(again & texts["train"]) > 25, "too few captions ever recur: the check is blind"
+
+
+def test_captions_say_of_everything_as_much_as_stated(train):
+    said = Counter(kind for one in train for kind in set(kinds_of_word(one.text)))
+    for kind, share in dict(object=1, size=0.5, place=1 / 3, relation=1 / 3, background=0.37, count=0.22).items():
+        assert abs(said[kind] / len(train) - share) < 0.05, (kind, said[kind] / len(train))
+
+
+def test_test_captions_fit_few_other_scenes():
+    figures = []
+    for specific in (True, False):
+        scenes = Scenes("test", counts=(0, 0.5, 0.5), objects=20, specific=specific)
+        true = truth([scenes.draw(i) for i in range(200)])
+        figures.append(true.sum() / len(true) - 1)
+    assert figures[0] < figures[1] / 2, figures
+
+
+def test_articles_and_plurals_come_from_the_table():
+    assert art() and words("strawberry") == ("a", "strawberries") and words("cactus") == ("a", "cacti")
+    table = {thing["name"]: thing for thing in art()["objects"]}
+    assert all(words(name) == (thing["article"], thing["plural"]) for name, thing in table.items())
+    known = {word for thing in table.values() for key in ("name", "plural") for word in thing[key].split()}
+    scenes = Scenes("train", objects=other_objects(64))
+    for i in range(300):
+        text = scenes.draw(i).text
+        spoken = {word.strip(",") for word, kind in zip(text.split(), kinds_of_word(text)) if kind == "object"}
+        assert spoken and spoken <= known
+
+
+# --------------------------------------------------------------------------------------------------------- scenes
+def test_counts_have_their_shares(train):
+    shares = Counter(len(one.scene.objects) for one in train)
+    assert all(abs(shares[n] / len(train) - share) < 0.03 for n, share in ((1, 0.3), (2, 0.5), (3, 0.2)))
+    assert 0.1 < sum(max(repeats(one)) > 1 for one in train) / len(train) < 0.25
+    four = Scenes("test", counts=(0, 0, 0, 1))
+    assert {len(four.draw(i).scene.objects) for i in range(20)} == {4}
+
+
+def test_objects_keep_apart_and_inside_and_clear_of_the_margins(train, siblings, families):
+    for one in [*train, *siblings, *itertools.chain(*families)]:
+        things = one.scene.objects
+        for thing in things:
+            half = thing.size / 2
+            assert half - 1e-9 <= min(thing.x, thing.y) and max(thing.x, thing.y) <= 1 - half + 1e-9
+            assert all(within(thing.size, band) is not None for band in SIZES.values())
+            assert all(within(v, band) is not None for bands in PLACES.values() for v, band in zip((thing.x, thing.y), bands))
+        for a, b in itertools.combinations(things, 2):
+            wide, high = ((a.size + b.size) / 2 - abs(p - q) for p, q in ((a.x, b.x), (a.y, b.y)))
+            assert min(wide, high) <= 0 or wide * high <= OVERLAP * min(a.size, b.size) ** 2 + 1e-9
+
+
+def test_a_full_picture_has_no_room():
+    taken = [(x, y, 0.5) for x in (0.25, 0.75) for y in (0.25, 0.75)]
+    assert layout(Stream(0), [0.4], taken) is None and layout(Stream(0), [0.4], taken[:1])
+    assert clash(0.3, 0.3, 0.4, spots_of((Object("cat", 0.5, 0.5, 0.4, "noto"),)))
+
+
+def test_only_vendors_that_have_an_object_draw_it():
+    missing = art()["vendors"]["fxemoji"]["missing"]
+    scenes = Scenes("train", objects=tuple(missing), vendors=("fxemoji", "noto"))
+    assert {thing.vendor for i in range(50) for thing in scenes.place(i).objects} == {"noto"}
+    unseen = Scenes("test", vendors=("openmoji",))
+    assert {thing.vendor for i in range(20) for thing in unseen.draw(i).scene.objects} == {"openmoji"}
+
+
+def test_training_never_draws_the_unseen_style(train):
+    vendors = {thing.vendor for one in train for thing in one.scene.objects}
+    assert vendors == {name for name, vendor in art()["vendors"].items() if vendor["training"]}
+    assert "openmoji" not in vendors
+
+
+def classes(drawn: Drawn) -> set[int]:
+    return {pair_class(a, b) for a, b in itertools.combinations(sorted(names(drawn)), 2)}
+
+
+def test_unseen_pairs_never_meet_in_training(train, siblings, families):
+    for one in [*train, *siblings, *itertools.chain(*families)]:
+        assert 0 not in classes(one)
+    for pairs, number in (("unseen", 0), ("control", 1)):
+        scenes = Scenes("test", pairs=pairs)
+        drawn = [scenes.draw(i) for i in range(150)]
+        assert all(number in classes(one) and 1 - number not in classes(one) for one in drawn)
+        assert all(sum(pair_class(*pair) == number for pair in itertools.combinations(sorted(names(one)), 2)) == 1 for one in drawn)
+    assert len(Scenes("test", pairs="unseen").stage.pairs) == len(Scenes("test", pairs="control").stage.pairs) > 150
+
+
+# ---------------------------------------------------------------------------------------------- siblings, families
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
+def test_siblings_have_exactly_their_share(share):
+    scenes = Scenes("train", siblings=share)
+    pairs = [scenes.draw(2 * g).kind != "" for g in range(40)]
+    assert pairs == [int((g + 1) * share + 1e-9) > int(g * share + 1e-9) for g in range(40)]
+    assert sum(pairs) == round(40 * share)
+
+
+def test_siblings_are_the_same_things_arranged_otherwise(siblings):
+    kinds = Counter()
+    for one, other in zip(siblings[::2], siblings[1::2]):
+        kinds[one.kind] += 1
+        assert names(one) == names(other) and one.scene != other.scene and one.kind == other.kind
+        assert (one.scene.background, one.scene.shade) == (other.scene.background, other.scene.shade)
+        if one.kind == "size":
+            assert [(thing.name, thing.vendor) for thing in one.scene.objects] == [
+                (thing.name, thing.vendor) for thing in other.scene.objects]
+        assert (one.kind == "count") == (len(one.scene.objects) != len(other.scene.objects))
+    assert min(kinds[kind] for kind in ("size", "place", "relation", "count")) > 100
+
+
+def test_captions_tell_siblings_apart(siblings):
+    false = [holds(one.form, siblings[i ^ 1].scene) is False for i, one in enumerate(siblings)]
+    assert np.mean(false) > 0.95
+    blind = [holds(one.form, siblings[i].scene) is False for i, one in enumerate(siblings)]
+    assert not any(blind)
+
+
+def test_siblings_do_not_change_how_many_there_are(train, siblings):
+    for n in range(1, 4):
+        a, b = (np.mean([len(one.scene.objects) == n for one in some]) for some in (train, siblings))
+        assert abs(a - b) < 0.04
+    for n in ((2,), (2, 1)):
+        a, b = (np.mean([repeats(one) == n for one in some]) for some in (train, siblings))
+        assert abs(a - b) < 0.03
+
+
+def test_each_caption_of_a_family_is_true_of_its_own_scene_only(families):
+    for family in families:
+        assert len(family) == 4 and (truth(family) == np.eye(4)).all()
+        assert all(holds(one.form, other.scene) is False for one, other in itertools.permutations(family, 2))
+        assert len({frozenset(names(one)) for one in family}) == 1
+        assert len({(one.scene.background, one.scene.shade) for one in family}) == 1
+    assert Counter(family[0].kind for family in families) == dict.fromkeys(FAMILIES, 8)
+    assert {len(one.scene.objects) for family in families for one in family} == {2, 3}
+
+
+def test_a_family_differs_in_its_kind_alone(families):
+    for family in families:
+        things = [one.scene.objects for one in family]
+        looks = [[(thing.name, thing.vendor, thing.angle) for thing in some] for some in things]
+        kind = family[0].kind
+        assert kind == "count" or all(look == looks[0] for look in looks)
+        sizes = len({tuple(thing.size for thing in some) for some in things})
+        spots = len({tuple((thing.x, thing.y) for thing in some) for some in things})
+        assert kind == "count" or (sizes, spots) == {"size": (4, 1), "mixed": (2, 2)}.get(kind, (1, 4)), kind
+        if kind == "count":
+            assert {repeats(one) for one in family} == {(1, 1), (2, 1)}
+
+
+# ----------------------------------------------------------------------------------------------------- one change
+@pytest.fixture(scope="module")
+def changed():
+    scenes = Scenes("train", counts=(0.2, 0.4, 0.4))
+    return {kind: [scenes.one_change(i, kind) for i in range(350)] for kind in KINDS}
+
+
+def leans(pairs) -> float:
+    """How far words lean to the truth or to the foil: the largest difference of two counts, in standard errors."""
+    true, false = Counter(), Counter()
+    for truth_text, foil_text in pairs:
+        for text, count in ((truth_text, true), (foil_text, false)):
+            count.update(set(text.replace(",", "").split()))
+    return max(abs(true[word] - false[word]) / (true[word] + false[word]) ** 0.5 for word in true | false)
+
+
+def test_foils_are_false_and_truths_true(changed):
+    for kind, some in changed.items():
+        for one, foil, text in some:
+            assert holds(one.form, one.scene) is True and holds(foil, one.scene) is False and one.kind == kind
+            assert text == render(foil, Stream(one.voice)) and len(text.split()) == len(one.text.split())
+            assert 0 not in classes(one)
+
+
+def test_words_alone_do_not_tell_a_foil_from_the_truth(changed):
+    for kind, some in changed.items():
+        assert leans([(one.text, text) for one, _, text in some]) < 4, kind
+    scenes, pairs = Scenes("train", counts=(0.2, 0.4, 0.4)), []
+    for one in map(scenes.draw, range(600)):
+        if foil := foils(one.form, one.scene, "count", Stream(one.id)):
+            pairs.append((one.text, render(foil, Stream(one.voice))))
+    assert leans(pairs) > 4, "foils of drawn captions do lean: 'three' is rarer than 'one'. The check is blind"
+
+
+def test_outside_training_no_foil_is_a_training_caption():
+    scenes = Scenes("test")
+    texts = [text for i in range(10) for one, _, text in [scenes.one_change(i, "size")] for text in (one.text, text)]
+    assert all(tenth(text) in (0, 1) for text in texts)
+
+
+# ---------------------------------------------------------------------------------------------------------- truth
+def test_truth_is_that_of_every_single_question(siblings):
+    some = siblings[:64]
+    expected = [[holds(one.form, other.scene) is True for other in some] for one in some]
+    assert (truth(some) == expected).all() and truth(some).sum() > 64
+
+
+# ---------------------------------------------------------------------------------------------------------- noise
+def test_noise_has_its_rates_and_its_kinds():
+    scenes = Scenes("train", noise=(0.1, 0.2, 0.3))
+    clean = Scenes("train")
+    drawn = [scenes.draw(i) for i in range(1500)]
+    rates = Counter(one.noise for one in drawn)
+    for noise, rate in (("wrong", 0.1), ("missing", 0.2), ("foreign", 0.3)):
+        assert abs(rates[noise] / len(drawn) - rate) < 0.04, rates
+    for i, one in enumerate(drawn):
+        before = clean.draw(i)
+        assert one.scene == before.scene and (one.text == before.text) == (one.noise == "")
+        if one.noise == "missing":
+            rest = iter(before.text.split())
+            assert all(word in rest for word in one.text.split()), "words come in their order"
+        elif one.noise:
+            assert holds(one.form, one.scene) is False
+
+
+def test_noise_makes_no_caption_of_another_split():
+    scenes = Scenes("train", noise=(0.3, 0.3, 0.4))
+    assert all(tenth(scenes.draw(i).text) >= 2 for i in range(300))
+
+
+# ------------------------------------------------------------------------------------------------------- pictures
+def one_thing(vendor="noto", angle=0.0, curtain=None, name="apple"):
+    return Scene((Object(name, 0.3, 0.6, 0.4, vendor, angle),), "blue", curtain)
+
+
+def test_an_object_lies_in_its_square():
+    for size in (48, 64):
+        picture = paint(one_thing(angle=14.0), size)
+        assert picture.shape == (size, size, 3) and picture.dtype == np.uint8
+        rows, columns = np.nonzero((picture != picture[0, 0]).any(-1))
+        assert (0.4 * size - 1 <= rows).all() and (rows <= 0.8 * size).all()
+        assert (0.1 * size - 1 <= columns).all() and (columns <= 0.5 * size).all()
+        assert len(rows) > 0.5 * (0.4 * size) ** 2
+
+
+def test_the_right_drawing_is_painted():
+    """Every sheet's apple is reddest among apple, banana and frog, its frog greenest."""
+    for vendor in art()["vendors"]:
+        red, yellow, green = (paint(one_thing(vendor, name=name), 48)[22:36, 8:22].reshape(-1, 3).mean(0)
+                              for name in ("apple", "banana", "frog"))
+        assert red[0] - red[1] > max(c[0] - c[1] for c in (yellow, green))
+        assert green[1] - green[0] > max(c[1] - c[0] for c in (red, yellow))
+
+
+def test_vendors_angles_and_shades_make_different_pictures():
+    plain = paint(one_thing(), 48)
+    assert len({paint(one_thing(vendor), 48).tobytes() for vendor in art()["vendors"]}) == 6
+    assert (paint(one_thing(angle=7.0), 48) != plain).any() and (paint(one_thing(), 48) == plain).all()
+    tinted = Scene(one_thing().objects, "blue", None, (40, 100, 220))
+    assert paint(tinted, 48)[0, 0].tolist() == [40, 100, 220] != plain[0, 0].tolist()
+
+
+def test_what_is_painted_later_stands_in_front():
+    a, b = (Object(name, x, 0.5, 0.4, "noto") for name, x in (("apple", 0.4), ("frog", 0.6)))
+    over, under = (paint(Scene(things, "blue"), 48) for things in ((a, b), (b, a)))
+    assert (over != under).any()
+    assert (over[:, 30:] == under[:, 30:]).all() and (over[:, :18] == under[:, :18]).all()
+
+
+def test_a_curtain_hides_what_is_behind():
+    with_curtain = [paint(one_thing(curtain=(0.0, 0.3, 0.6, 1.0), name=name), 48) for name in ("apple", "frog")]
+    assert (with_curtain[0] == with_curtain[1]).all()
+    assert (with_curtain[0][:14] == paint(one_thing(), 48)[:14]).all(), "nothing else changes"
+
+
+def test_training_shades_differ_and_stay_their_colour(train):
+    shades = {one.scene.shade for one in train if one.scene.background == "red"}
+    assert len(shades) > 100 and all(r > 2 * max(g, b) for r, g, b in shades)
+
+
+def test_rates_are_measured():
+    assert set(rates(size=24, number=20)) == {"draw", "paint"}
+
+
+# --------------------------------------------------------------------------------------------------------- errors
+@pytest.mark.parametrize("arguments, message", [
+    (dict(split="dev"), "no split 'dev'; there are train, validation, test"),
+    (dict(split="test", noise=(0.1, 0, 0)), "only training captions may be spoilt"),
+    (dict(split="train", pairs="odd"), "pairs='odd' is none of"), (dict(split="train", objects=("apple", "aple")), "no object 'aple'"),
+    (dict(split="train", vendors=("nokia",)), "no vendor 'nokia'"), (dict(split="train", counts=(0, 0)), "give a share"),
+    (dict(split="train", counts=(0.2,) * 5), "more than 4 shares"),
+    (dict(split="test", counts=(1,), pairs="unseen"), "give a share")])
+def test_what_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Scenes(**arguments)
+
+
+def test_too_few_kinds_are_refused():
+    with pytest.raises(ValueError, match="1 kinds of objects are too few for 2"):
+        [Scenes("train", objects=1, counts=(0, 1)).draw(i) for i in range(20)]
+    with pytest.raises(ValueError, match="no kind of change 'colour'"):
+        Scenes("test").one_change(0, "colour")
