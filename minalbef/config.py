@@ -68,6 +68,7 @@ class Config:
     # embedded scenes; the fields have no meaning for other data
     objects: int = 0                  # how many kinds captions name; 0: not trained on scenes
     siblings: float = 0.0             # share of the batch that are siblings
+    bucket: int = 1                   # so many batches are drawn together and sorted by length, to pad less
     warm_steps: int = 0               # supervised start of the image encoder, as the paper starts from DeiT
     warm_batch: int = 64
     warm_lr: float = 2e-3
@@ -84,7 +85,7 @@ class Config:
         if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
             raise ValueError(f"patch_size={self.patch_size}: a conv stem halves the picture again and again, "
                              "so it wants a power of two; or take stem='patch'")
-        for name in ("batch", "queue_size", "embed_dim", "vocab_size", "text_length", "epoch", "image_depth"):
+        for name in ("batch", "queue_size", "embed_dim", "vocab_size", "text_length", "epoch", "image_depth", "bucket"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("alpha", "mask_rate", "siblings", "dropout", "teacher_momentum"):
@@ -118,10 +119,10 @@ PRESETS: dict[str, dict] = {
         image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0,
         stem="conv", pos_scale=0.7, vocab_size=512, text_length=30, positions=32, text_width=96, text_depth=1,
         text_heads=3, text_mlp_ratio=2.0, fusion_depth=3, dropout=0.0, init_std=0.05, embed_dim=64,
-        temperature_min=0.02, temperature_lr=0.03, queue_size=1024, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
+        temperature_min=0.02, temperature_lr=0.05, queue_size=1024, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
         match_from=0.08, queue_from=0.25, hard_from=0.3, siblings_from=0.25,
-        batch=64, epochs=1.0, epoch=128_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, stem_lr=0.2, betas=(0.9, 0.98),
-        clip=1.0, save_every=250, objects=50, siblings=0.5, warm_steps=900),
+        batch=64, epochs=1.0, epoch=128_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, stem_lr=0.4, betas=(0.9, 0.98),
+        clip=1.0, save_every=250, objects=50, siblings=0.5, bucket=8, warm_steps=900),
     "paper-4m": {},
     "paper-14m": dict(epoch=15_100_000),
 }

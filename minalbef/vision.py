@@ -33,7 +33,9 @@ class ConvStem(nn.Module):
         halvings = patch_size.bit_length() - 1
         sizes = [3] + [width * (i + 1) // halvings for i in range(halvings)]
         def conv(a: int, b: int, stride: int) -> nn.Sequential:
-            return nn.Sequential(nn.Conv2d(a, b, 3, stride, 1), nn.BatchNorm2d(b) if norm else nn.Identity())
+            import os
+            k = 3 if stride == 2 or os.environ.get("KK", "3") == "3" else 1
+            return nn.Sequential(nn.Conv2d(a, b, k, stride, k // 2), nn.BatchNorm2d(b) if norm else nn.Identity())
         self.down = nn.ModuleList(conv(a, b, 2) for a, b in zip(sizes, sizes[1:]))
         self.same = nn.ModuleList(conv(width, width, 1) for _ in range(2))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)            # else tokens outgrow the positions added to them

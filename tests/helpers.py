@@ -14,7 +14,9 @@ def small(**changes) -> Config:
     settings = dict(
         image_size=24, image_width=32, image_heads=4, text_width=48, text_heads=4, fusion_depth=2, embed_dim=24,
         vocab_size=64, text_length=9, positions=12, queue_size=20, batch=8, epoch=160, lr=1e-3, warmup_steps=4,
-        save_every=1000, match_from=0, queue_from=0, hard_from=0, objects=0, siblings=0, warm_steps=0)
+        temperature_lr=0.03, stem_lr=0.2, weight_decay=0.02, clip=1.0, pos_scale=0.4, teacher_momentum=0.99, alpha=0.0,
+        mask_rate=0.5, mask_power=0.0, temperature=0.07, temperature_min=0.02, temperature_max=0.5, save_every=1000,
+        match_from=0, queue_from=0, hard_from=0, siblings_from=0, objects=0, siblings=0, bucket=1, warm_steps=0)
     return preset("tiny", **(settings | changes))
 
 
@@ -79,13 +81,13 @@ class Batches:
 
 
 def pretrain(config: Config, seed: int = 0) -> Pretrain:
-    """Student and teacher that differ, and a queue with features of two older batches."""
+    """Student and teacher that differ, words of unequal mask rates, and a queue with features of two older batches."""
     torch.manual_seed(seed)
-    task = Pretrain(config)
-    disturb(task.student, 0.05)
-    disturb(task.teacher, 0.05, seed=8)
+    task = Pretrain(config, rates=config.mask_rate * torch.linspace(0.6, 1.4, config.vocab_size))
+    disturb(task.student, 0.15)
+    disturb(task.teacher, 0.15, seed=8)
     with torch.no_grad():
-        task.student.temperature.fill_(0.1)
+        task.student.temperature.fill_(0.03)
     for step in (-2, -1):
         batch = Batches(config).whole(step)
         task.queue.push(task.teacher.image_feature(task.teacher.encode_image(batch.image)),

@@ -31,7 +31,8 @@ def test_public_names_and_their_shapes():
     fused = m.fuse(text_tokens, keep, image_tokens, torch.ones(3, 10, dtype=torch.bool))
     shapes = (image_tokens, text_tokens, fused, m.image_feature(image_tokens), m.text_feature(text_tokens),
               m.match_logits(fused), m.word_logits(fused))
-    assert [tuple(x.shape) for x in shapes] == [(3, 10, 32), (3, 9, 48), (3, 9, 48), (3, 24), (3, 24), (3, 2), (3, 9, 64)]
+    assert [tuple(x.shape) for x in shapes] == [(3, 10, 32), (3, 9, 48), (3, 9, 48), (3, 24), (3, 24), (3, 2),
+                                                (3, 9, 64)]
     assert_close(fused, m.fuse(text_tokens, keep, image_tokens))
     assert m.temperature.shape == () and abs(m.temperature - 0.07) < 1       # disturbed, but a parameter
     assert m.word_logits(fused[keep]).shape == (int(keep.sum()), 64)

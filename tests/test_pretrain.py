@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import MASK, Batches, disturb, pretrain, same_state, small
+from helpers import MASK, Batches, pretrain, same_state, small
 from torch.testing import assert_close
 
 from minalbef import distributed
@@ -28,7 +28,8 @@ def plain(task: Pretrain, batch, alpha: float, draws, queued: bool, hard: bool) 
     old_image, old_text, old_ids = (x if queued else x[:0] for x in task.queue.features())
     keys = {"text": torch.cat([teacher.text_feature(teacher.encode_text(batch.tokens, batch.keep)), old_text]),
             "image": torch.cat([teacher.image_feature(teacher_image), old_image])}
-    queries = {"text": (student.image_feature(image), keys["image"]), "image": (student.text_feature(text), keys["text"])}
+    queries = {"text": (student.image_feature(image), keys["image"]),
+               "image": (student.text_feature(text), keys["text"])}
     same = batch.ids[:, None] == torch.cat([batch.ids, old_ids])
     itc, wrong = 0.0, {}
     for side, also in (("text", batch.match.T), ("image", batch.match)):
@@ -53,7 +54,7 @@ def plain(task: Pretrain, batch, alpha: float, draws, queued: bool, hard: bool) 
     masked, chosen = batch.tokens.clone(), torch.zeros_like(batch.keep)
     for row in range(b):
         for i in range(1, length):
-            if batch.keep[row, i] and draws.choose[row, i] < task.config.mask_rate:
+            if batch.keep[row, i] and draws.choose[row, i] < task.rates[batch.tokens[row, i]]:
                 chosen[row, i] = True
                 kind = draws.kind[row, i]
                 masked[row, i] = MASK if kind < 0.8 else draws.words[row, i] if kind < 0.9 else batch.tokens[row, i]
@@ -284,19 +285,36 @@ def test_processes_share_a_scene_batch(scenes, monkeypatch):
     assert all(part.match.equal(whole.match) for part in parts)
 
 
+def kinds(drawn) -> list[str]:
+    return sorted({thing.name for thing in drawn.scene.objects})
+
+
 def test_siblings_come_when_they_should(scenes):
-    def kinds(drawn):
-        return sorted({thing.name for thing in drawn.scene.objects})
     def pairs(step):
-        drawn = [scenes.after.draw(i) if step >= 10 else scenes.before.draw(i) for i in range(16 * step, 16 * step + 16)]
-        ids = torch.tensor([one.id for one in drawn])
-        assert ids.equal(scenes(step).ids)
+        kind = scenes.after if step >= 10 else scenes.before
+        drawn = [kind.draw(i) for i in range(16 * step, 16 * step + 16)]
+        assert torch.tensor([one.id for one in drawn]).equal(scenes(step).ids)
         return sum(kinds(a) == kinds(b) for a, b in zip(drawn[::2], drawn[1::2]))
     assert pairs(9) < 4 and pairs(10) == 8
+
+
+def test_buckets_hold_the_same_scenes_sorted_by_length_with_siblings_together(scenes):
+    bucketed = SceneBatches(replace(scenes.config, bucket=5), scenes.tokenizer)
+    plain, sorted_ = ([each(step) for step in range(10, 15)] for each in (scenes, bucketed))
+    ids, ids_sorted = (torch.cat([batch.ids for batch in batches]) for batches in (plain, sorted_))
+    assert not ids.equal(ids_sorted) and sorted(ids.tolist()) == sorted(ids_sorted.tolist())
+    pairs, pairs_sorted = ({frozenset(pair) for pair in each.reshape(-1, 2).tolist()} for each in (ids, ids_sorted))
+    assert pairs == pairs_sorted
+    def padding(batches):
+        return sum((~batch.keep).sum().item() for batch in batches)
+    assert padding(sorted_) < 0.7 * padding(plain)
+    again = SceneBatches(bucketed.config, bucketed.tokenizer)    # a resumed run begins in the middle of a bucket
+    assert same_state(vars(again(13)), vars(sorted_[3]))
 
 
 def test_a_step_on_scenes_has_finite_losses(scenes):
     task = Pretrain(replace(scenes.config, vocab_size=len(scenes.tokenizer)))
     losses, _ = task(scenes(12), 0.0, task.draws(12))
     assert all(value.isfinite() for value in losses.values())
-    assert abs(losses["itm"] - math.log(2)) < 0.1 and abs(losses["mlm"] - math.log(len(scenes.tokenizer))) < 0.5
+    assert abs(losses["itm"] - math.log(2)) < 0.1
+    assert abs(losses["mlm"] - math.log(len(scenes.tokenizer))) < 0.5

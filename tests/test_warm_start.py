@@ -42,6 +42,13 @@ def test_losses_by_hand():
     assert_close(losses["patch"], torch.tensor(cost([math.log(2), 1 + math.log(2), math.log(1 + math.exp(3))])))
 
 
+def test_every_head_has_its_tokens():
+    warm, image = WarmStart(CONFIG, 7), torch.randn(3, 3, 24, 24)
+    cls, patches = warm.eval().logits(image)
+    assert_close(cls, warm.head(warm.image_encoder(image)[:, 0]))
+    assert_close(patches, warm.patch_head(warm.image_encoder.patch_embed(image)))
+
+
 def test_the_encoder_is_handed_over_as_it_computes_in_evaluation():
     torch.manual_seed(0)
     warm, encoder, image = disturb(WarmStart(CONFIG, 7)), ViT(CONFIG), torch.randn(3, 3, 24, 24)

@@ -1,0 +1,57 @@
+"""Copy a finished run into data/tiny, the checkpoint that ships with the package, and write its model card."""
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from minalbef import checkpoint, report
+
+FILES = ("config.json", "tokenizer.json", "model.safetensors", "report.json", "metrics.csv")
+
+
+def card(facts: dict, summary: str) -> str:
+    """The model card, all of it out of the run's report."""
+    return f"""# Model card: tiny
+
+A small ALBEF, trained on emoji scenes by the command below; it ships so that notebooks and searches have a model.
+
+| | |
+|---|---|
+| command | `{facts["command"]}` |
+| commit | {facts["commit"]} |
+| date | {facts["date"]} |
+| hardware | {facts["device"]} |
+| seed | {facts["seed"]} |
+| seconds | {", ".join(f"{name.replace('_', ' ')} {value:.0f}" for name, value in facts["seconds"].items())} |
+
+```
+{summary}
+```
+
+## Figures, on scenes it never saw
+
+```
+{report.summary_table(facts)}
+```
+
+## Meant for, and not
+
+For learning how such models work. It has seen some 50 kinds of emoji on plain backgrounds and a grammar of a hundred-odd
+words: it knows nothing of photographs, of other words, or of people. The drawings have licences of their own, see
+../emoji/LICENCES.md; the weights are under the project's MIT licence.
+"""
+
+
+def main(run: Path):
+    """Ship the run folder `run`."""
+    target, facts, model = Path(__file__).parent / "tiny", report.read_report(run), checkpoint.load(run)
+    target.mkdir(exist_ok=True)
+    for name in FILES:
+        shutil.copy(run / name, target / name)
+    shutil.copytree(run / "start", target / "start", dirs_exist_ok=True)
+    model.path = Path("data/tiny")
+    (target / "README.md").write_text(card(facts, model.summary()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"))
