@@ -6,7 +6,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 # threads that spin while they wait cost up to ten times on a shared machine
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-slow notebooks clean
+.PHONY: demo test test-slow notebooks lab clean
 
 demo: .venv/stamp
 	$(BIN)/minalbef demo
@@ -20,7 +20,11 @@ test: .venv/stamp
 test-slow: .venv/stamp
 	$(BIN)/python -m pytest -q -m slow tests || [ $$? -eq 5 ]
 
+# run the chapters again and save their outputs
 notebooks: .venv/stamp
+	$(BIN)/python notebooks/execute.py
+
+lab: .venv/stamp
 	$(BIN)/jupyter lab notebooks
 
 .venv/stamp: pyproject.toml

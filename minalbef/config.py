@@ -29,6 +29,7 @@ class Config:
     text_heads: int = 12
     text_mlp_ratio: float = 4.0
     fusion_depth: int = 6
+    fuse_cls: bool = True             # False: words see the image's patches, not its [CLS], and so must look at places
     dropout: float = 0.1
     init_std: float = 0.02            # BERT's; narrow models from nothing want more, about 0.5 / width ** 0.5
     embed_dim: int = 256
@@ -117,10 +118,10 @@ PRESETS: dict[str, dict] = {
     # a laptop CPU, minutes: emoji scenes of 48 pixels. Everything below the first line departs from the paper
     "tiny": dict(
         image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0,
-        stem="conv", pos_scale=0.7, vocab_size=512, text_length=30, positions=32, text_width=96, text_depth=1,
-        text_heads=3, text_mlp_ratio=2.0, fusion_depth=3, dropout=0.0, init_std=0.05, embed_dim=64,
+        stem="conv", pos_scale=1.1, vocab_size=512, text_length=30, positions=32, text_width=96, text_depth=2,
+        text_heads=3, text_mlp_ratio=2.0, fusion_depth=3, fuse_cls=False, dropout=0.0, init_std=0.05, embed_dim=64,
         temperature_min=0.02, temperature_lr=0.05, queue_size=1024, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
-        match_from=0.08, queue_from=0.25, hard_from=0.3, siblings_from=0.25,
+        match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12,
         batch=64, epochs=1.0, epoch=128_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, stem_lr=0.4, betas=(0.9, 0.98),
         clip=1.0, save_every=250, objects=50, siblings=0.5, bucket=8, warm_steps=900),
     "paper-4m": {},
@@ -138,6 +139,9 @@ def preset(name: str, **changes) -> Config:
     return replace_checked(Config(name=name, **PRESETS[name]), **changes)
 
 
+_KINDS = {int: "a whole number", bool: "true or false", float: "a number", str: "a word", tuple: "two numbers, a,b"}
+
+
 def replace_checked(config: Config, **changes) -> Config:
     """`dataclasses.replace` that reads strings as the field's type and names the nearest field for a wrong one."""
     known = {f.name: type(getattr(config, f.name)) for f in fields(Config)}
@@ -149,12 +153,14 @@ def replace_checked(config: Config, **changes) -> Config:
             if kind is tuple:
                 parts = value.strip("()").split(",") if isinstance(value, str) else value
                 changes[name] = tuple(float(part) for part in parts)
+            elif kind is bool:
+                changes[name] = {"true": True, "false": False}[str(value).lower()]
             elif kind is int and float(value) != int(float(value)):
                 raise ValueError
             else:
                 changes[name] = int(float(value)) if kind is int else kind(value)
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"{name}={value!r} must be {'a whole number' if kind is int else f'a {kind.__name__}'}, "
+        except (TypeError, ValueError, OverflowError, KeyError):
+            raise ValueError(f"{name}={value!r} must be {_KINDS[kind]}, "
                              f"such as {getattr(config, name)!r}") from None
     return replace(config, **changes)
 

@@ -41,6 +41,7 @@ class Fusion(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
+        self.first = 0 if config.fuse_cls else 1         # of the image's tokens, which [CLS] leads
         self.layers = nn.ModuleList(
             FusionLayer(config.text_width, config.text_heads, int(config.text_width * config.text_mlp_ratio),
                         config.image_width, config.dropout) for _ in range(config.fusion_depth))
@@ -48,7 +49,7 @@ class Fusion(nn.Module):
 
     def keys_values(self, image_tokens: Tensor) -> list[tuple[Tensor, Tensor]]:
         """What the image offers to every layer, to be used in several passes: (b, 1 + n, i) -> (keys, values) each."""
-        return [layer.cross.keys_values(image_tokens) for layer in self.layers]
+        return [layer.cross.keys_values(image_tokens[:, self.first:]) for layer in self.layers]
 
     def forward(self, text_tokens: Tensor, keep: Tensor, image_tokens: Tensor | None, image_keep: Tensor | None = None,
                 pairs: tuple[Tensor, Tensor] | None = None, queries: int | None = None, keys_values=None,
@@ -59,9 +60,10 @@ class Fusion(nn.Module):
             and values are computed once, however many pairs they stand in  -> (p, l, d)
         queries: only the first so many words are wanted, so the last layer computes no others  -> (b, queries, d)
         keys_values: what `keys_values` gave, in place of image_tokens
-        return_weights: also the cross-attention of every layer, each (b, h, l, 1 + n)
+        return_weights: also the cross-attention of every layer, each (b, h, l, 1 + n); n with fuse_cls=False
         """
         x, all_weights = text_tokens, []
+        image_keep = None if image_keep is None else image_keep[:, self.first:]
         for i, (layer, seen) in enumerate(zip(self.layers, keys_values or self.keys_values(image_tokens))):
             x = layer.read(x, keep, queries if layer is self.layers[-1] else None)
             if pairs is not None:

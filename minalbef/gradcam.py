@@ -42,4 +42,4 @@ def relevance(model: ALBEF, image_tokens: Tensor, text_tokens: Tensor, keep: Ten
         weights = [weights[layers]] if isinstance(layers, int) else weights[layers]
         gradients = torch.autograd.grad((score or match_score(model))(fused).sum(), weights)
     maps = sum((w.detach() * g.clamp(min=0)).mean(1) for w, g in zip(weights, gradients))       # (b, l, 1 + n)
-    return maps[:, :, 1:] * keep[:, :, None]
+    return maps[:, :, 1 - image_tokens.shape[1]:] * keep[:, :, None]

@@ -139,24 +139,27 @@ class _Log:
                         mininterval=0.2 if sys.stderr.isatty() else 15, dynamic_ncols=True)
 
     def step(self, step: int, losses: dict, lr: float, alpha: float):
-        if not self.on:
-            return
-        self.bar.update()
+        if self.on:
+            self.bar.update()
         self.count += 1
         for name, value in losses.items():
             self.sums.setdefault(name, []).append(value.detach())
         if (step + 1) % self.every and step + 1 < self.config.steps:
             return
+        means = torch.stack([torch.stack(values).mean() for values in self.sums.values()])
+        means = dict(zip(self.sums, (distributed.total(means) / distributed.world()).tolist()))
+        count, self.sums, self.count = self.count, {}, 0
+        if not self.on:
+            return
         now = time.perf_counter()
-        means = {name: torch.stack(values).mean().item() for name, values in self.sums.items()}
-        rate = self.count * self.config.batch / (now - self.last)
+        rate = count * self.config.batch / (now - self.last)
         self.rows.append({"step": step + 1, "samples": (step + 1) * self.config.batch,
                           "seconds": round(self.seconds + now - self.clock, 2), "lr": f"{lr:.3g}",
                           "alpha": round(alpha, 4), "samples_per_second": round(rate, 1),
                           **{name: round(value, 4) for name, value in means.items()}})
         self.bar.set_postfix({**{k: f"{v:.2f}" for k, v in means.items()}, "lr": f"{lr:.1e}",
                               "samples/s": f"{rate:.0f}"}, refresh=False)
-        self.last, self.sums, self.count = now, {}, 0
+        self.last = now
         self.write()
 
     def write(self):

@@ -33,12 +33,11 @@ class ConvStem(nn.Module):
         halvings = patch_size.bit_length() - 1
         sizes = [3] + [width * (i + 1) // halvings for i in range(halvings)]
         def conv(a: int, b: int, stride: int) -> nn.Sequential:
-            import os
-            k = 3 if stride == 2 or os.environ.get("KK", "3") == "3" else 1
-            return nn.Sequential(nn.Conv2d(a, b, k, stride, k // 2), nn.BatchNorm2d(b) if norm else nn.Identity())
+            return nn.Sequential(nn.Conv2d(a, b, 3, stride, 1), nn.BatchNorm2d(b) if norm else nn.Identity())
         self.down = nn.ModuleList(conv(a, b, 2) for a, b in zip(sizes, sizes[1:]))
         self.same = nn.ModuleList(conv(width, width, 1) for _ in range(2))
-        self.norm = nn.LayerNorm(width, eps=NORM_EPS)            # else tokens outgrow the positions added to them
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)            # else tokens outgrow the positions added to them;
+        nn.init.constant_(self.norm.weight, 2.0)                 # large, so that a patch stays more itself than a mixture
 
     def forward(self, image: Tensor) -> Tensor:
         x = image
@@ -121,7 +120,8 @@ def grid_positions(grid: int, width: int) -> Tensor:
     side = torch.cat([waves.sin(), waves.cos()], 1)                              # (grid, 2 quarter)
     rows = side[:, None].expand(grid, grid, -1)
     both = rearrange(torch.cat([rows, rows.transpose(0, 1)], 2), "y x d -> (y x) d")[:, :width]
-    return (both - both.mean(0)) / both.std()
+    both = both - both.mean(0)
+    return both / both.std()
 
 
 def resize_positions(pos_embed: Tensor, grid: int) -> Tensor:

@@ -54,7 +54,7 @@ def test_strings_are_read_as_the_fields_kind(name, text, value):
     ("tiny", {"batch": 2.5}, "batch=2.5 must be a whole number, such as 64"),
     ("tiny", {"batch": "inf"}, "batch='inf' must be a whole number"),
     ("tiny", {"batch": "many"}, "batch='many' must be a whole number"),
-    ("tiny", {"lr": None}, "lr=None must be a float"),
+    ("tiny", {"lr": None}, "lr=None must be a number"),
     ("tiny", {"mask_rate": 1.5}, "mask_rate=1.5 is a share"),
     ("tiny", {"alpha": float("nan")}, "alpha=nan is a share"),
     ("tiny", {"text_length": 40}, "raise positions"),

@@ -63,7 +63,7 @@ def test_a_forbidden_import_would_be_seen(tmp_path):
 def test_files_stay_short():
     lines = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
     assert {module: n for module, n in lines.items() if n > 280} == {}
-    assert sum(lines.values()) < 4500
+    assert sum(lines.values()) < 5000
 
 
 def test_conda_and_pip_install_the_same():
