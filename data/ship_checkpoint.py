@@ -1,11 +1,16 @@
 """Copy a finished run into data/tiny, the checkpoint that ships with the package, and write its model card."""
-import json
 import shutil
 import sys
 from pathlib import Path
 
-from minalbef import checkpoint, report
+from PIL import Image
 
+from minalbef import checkpoint, report, search
+from minalbef.language import Object, Scene
+from minalbef.scenes import paint
+
+SENTENCE = "a big rocket on a blue background"           # the README's
+EXAMPLE = Scene((Object("rocket", 0.6, 0.45, 0.42, "noto"),), "blue")
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "report.json", "metrics.csv")
 
 
@@ -49,6 +54,8 @@ def main(run: Path):
     for name in FILES:
         shutil.copy(run / name, target / name)
     shutil.copytree(run / "start", target / "start", dirs_exist_ok=True)
+    Image.fromarray(paint(EXAMPLE, 96)).save(target / "example.png")
+    search.picture(model, SENTENCE, search.search(model, SENTENCE), target / "search.png")
     model.path = Path("data/tiny")
     (target / "README.md").write_text(card(facts, model.summary()), encoding="utf-8")
 

@@ -5,6 +5,33 @@ from pathlib import Path
 
 from minalbef import checkpoint, pipeline
 
+ROWS = (                              # what to call it, its figures, and what stands beside it
+    ("one of 500 scenes, ITC, picture to text / text to picture", "plain.itc_i2t_r1 plain.itc_t2i_r1",
+     {"objects alone": "plain.oracle_r1", "start": "start.itc_i2t_r1"}),
+    ("one of 500, the ten best re-ranked by ITM", "plain.rerank_i2t_r1 plain.rerank_t2i_r1", {}),
+    ("one of 500, by both", "plain.rerank_plus_i2t_r1 plain.rerank_plus_t2i_r1", {}),
+    ("one of a family, ITC", "families.itc_i2t_r1 families.itc_t2i_r1", {"objects alone": "families.oracle_r1"}),
+    ("one of a family, ITM", "families.rerank_i2t_r1 families.rerank_t2i_r1", {"chance": "families.chance_r1"}),
+    ("one of 500 in a style never seen, ITC", "unseen_style.itc_i2t_r1 unseen_style.itc_t2i_r1", {}),
+    ("one of 500, of objects never seen together, ITC", "unseen_pairs.itc_i2t_r1 unseen_pairs.itc_t2i_r1",
+     {"the same of pairs seen": "unseen_pairs.control.itc_i2t_r1"}),
+    *((f"one change told from the truth: {kind}", f"itm_one_change_accuracy.{kind}",
+       {"no picture": f"itm_one_change_blank.{kind}"}) for kind in ("size", "count", "background", "place", "relation")),
+    *((f"masked words guessed: {kind}", f"mlm_accuracy.{kind}", {"no picture": f"mlm_accuracy_without_image.{kind}"})
+      for kind in ("object", "size", "place", "relation")),
+    ("pointing at a word's object, ITM", "pointing_itm", {"chance": "pointing_chance", "start": "start.pointing_itm"}),
+    ("pointing, masked word", "pointing_mlm", {"start": "start.pointing_mlm"}))
+
+
+def table(result: dict) -> str:
+    """The README's table, in Markdown, from what `learn` wrote."""
+    def mean(names: str) -> str:
+        return " / ".join(f"{result['figures'][name]['mean']:.2f}" for name in names.split())
+    lines = [f"Mean of {result['seeds']} seeds, each examined on scenes drawn anew; `{result['command']}`, {result['date'][:10]}, "
+             f"{result['device']}.", "", "| | | beside it |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {title} | {mean(names)} | {', '.join(f'{what} {mean(name)}' for what, name in beside.items())} |"
+                              for title, names, beside in ROWS])
+
 
 def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, processes: int, out: Path,
           command: str) -> dict:

@@ -118,12 +118,12 @@ PRESETS: dict[str, dict] = {
     # a laptop CPU, minutes: emoji scenes of 48 pixels. Everything below the first line departs from the paper
     "tiny": dict(
         image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0,
-        stem="conv", pos_scale=1.1, vocab_size=512, text_length=30, positions=32, text_width=96, text_depth=2,
+        stem="conv", pos_scale=1.1, vocab_size=512, text_length=30, positions=32, text_width=96, text_depth=1,
         text_heads=3, text_mlp_ratio=2.0, fusion_depth=3, fuse_cls=False, dropout=0.0, init_std=0.05, embed_dim=64,
         temperature_min=0.02, temperature_lr=0.05, queue_size=1024, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
         match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12,
-        batch=64, epochs=1.0, epoch=128_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, stem_lr=0.4, betas=(0.9, 0.98),
-        clip=1.0, save_every=250, objects=50, siblings=0.5, bucket=8, warm_steps=900),
+        batch=64, epochs=1.0, epoch=184_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, stem_lr=0.4, betas=(0.9, 0.98),
+        clip=1.0, save_every=250, objects=50, siblings=0.7, bucket=8, warm_steps=1000),
     "paper-4m": {},
     "paper-14m": dict(epoch=15_100_000),
 }

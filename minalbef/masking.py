@@ -15,7 +15,7 @@ def mask_words(tokens: Tensor, special: tuple[int, ...], mask_id: int, rate: flo
     return torch.where(chosen & (kind >= 0.8) & (kind < 0.9), words, masked), chosen
 
 
-def mask_rates(tokens: Tensor, keep: Tensor, vocab_size: int, rate: float, power: float, usual: float = 0.025) -> Tensor:
+def mask_rates(tokens: Tensor, keep: Tensor, vocab_size: int, rate: float, power: float, usual: float = 0.01) -> Tensor:
     """The rate for every word, lower for the frequent ones, of which there is little to learn: -> (v,)
 
     tokens, keep: (b, l) of captions to count. A word that makes up more than `usual` of them is masked

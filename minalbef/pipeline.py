@@ -72,7 +72,8 @@ def launch(arguments: list[str], processes: int) -> int:
     """
     # spinning threads slow a shared machine; and glibc returns and takes big blocks anew every step unless told not to
     environment = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296",
-                   "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456", **os.environ}
+                   "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456",
+                   "TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ}
     torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "--"]
     command = [sys.executable, "-m", *(torchrun if processes > 1 else []), "minalbef", "pretrain", *arguments]
     return subprocess.run(command, env=environment).returncode

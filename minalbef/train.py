@@ -4,6 +4,7 @@ import math
 import signal
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -66,7 +67,9 @@ def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int =
     start = checkpoint.load_state(folder, task, optimiser, config)
     model = task
     if distributed.world() > 1:                  # parameters of a phase not begun have no gradient yet
-        model = nn.parallel.DistributedDataParallel(task, find_unused_parameters=True, broadcast_buffers=False)
+        with warnings.catch_warnings():          # torch 2.13 renames broadcast_buffers; older ones lack the new name
+            warnings.simplefilter("ignore", FutureWarning)
+            model = nn.parallel.DistributedDataParallel(task, find_unused_parameters=True, broadcast_buffers=False)
     log = _Log(folder / "metrics.csv", start, log_every, config, quiet, title)
     with _Signals() as stopped:
         for step in range(start, config.steps):

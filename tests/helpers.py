@@ -17,7 +17,7 @@ def small(**changes) -> Config:
         temperature_lr=0.03, stem_lr=0.2, weight_decay=0.02, clip=1.0, pos_scale=0.4, teacher_momentum=0.99, alpha=0.0,
         mask_rate=0.5, mask_power=0.0, temperature=0.07, temperature_min=0.02, temperature_max=0.5, save_every=1000,
         match_from=0, queue_from=0, hard_from=0, siblings_from=0, objects=0, siblings=0, bucket=1, warm_steps=0)
-    return preset("tiny", **(settings | changes))
+    return preset("tiny", **({"fuse_cls": True} | settings | changes))
 
 
 @torch.no_grad()

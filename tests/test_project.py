@@ -94,9 +94,12 @@ def test_nothing_names_the_machine_it_was_made_on():
             assert not found, f"{name} names {found[0]}"
 
 
+TAUGHT = "layers vision text fusion albef losses masking ema feature_queue gradcam tokenizer train".split()
+
+
 def public_names() -> set[str]:
-    """Classes and functions at the top of a module, and no helper's."""
-    nodes = [node for path in MODULES.values() for node in ast.parse(path.read_text()).body]
+    """Classes and functions of the modules that chapters rebuild."""
+    nodes = [node for module in TAUGHT for node in ast.parse(MODULES[module].read_text()).body]
     return {node.name for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name[0] != "_"}
 
 
@@ -105,7 +108,8 @@ def unproven(code: str) -> set[str]:
     tree = ast.parse("\n".join(re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in code.splitlines()))
     defined = {node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))} & public_names()
     proven = {arg.id for node in ast.walk(tree) if isinstance(node, ast.Call)
-              if ast.unparse(node.func).endswith("check_same") for arg in node.args if isinstance(arg, ast.Name)}
+              if ast.unparse(node.func).endswith("check_same") for given in node.args for arg in ast.walk(given)
+              if isinstance(arg, ast.Name)}
     return defined - proven
 
 

@@ -1,4 +1,5 @@
 """Every command and every line of Python in the README runs."""
+import json
 import re
 import shlex
 import subprocess
@@ -7,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from minalbef.bench import table
+
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
 COMMANDS = [line.split("#")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()
             if line.split("#")[0].strip()]
+
+
+def test_the_readmes_figures_are_those_that_were_measured():
+    measured = json.loads((ROOT / "notebooks" / "results" / "learn.json").read_text(encoding="utf-8"))
+    assert table(measured) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_readmes_python_runs(tmp_path, monkeypatch):
