@@ -28,6 +28,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]):
         write(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        temporary.chmod(0o644)                   # safetensors writes for the owner alone
         os.replace(temporary, path)
     except (OSError, RuntimeError, SafetensorError) as error:        # torch and safetensors wrap a full disk in theirs
         raise OSError(f"could not write {path}: {error}; free some space or choose another folder with --run. "

@@ -1,5 +1,7 @@
 """Prove that two implementations are the same: for chapters that rebuild a part, tests and graders."""
 import copy
+import html
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,7 +32,7 @@ def check_same(A: Callable, B: Callable, *args: Any, make_input: Callable[[], An
     (out_a, grad_a), (out_b, grad_b) = (_run(f, inputs, seed) for f in (a, b))
     for where, x in out_a.items():
         assert not x.isnan().any(), f"{names[0]}: its {where} has NaN in it, so nothing can be compared"
-    worst = _compare("output", out_a, out_b, names, tol)
+    _compare("output", out_a, out_b, names, tol)
     # a gradient that is truly zero is noise: hold it against the largest of them all
     largest = max((g.abs().max().item() for g in grad_a.values() if g.numel()), default=0.0)
     _compare("gradient", grad_a, grad_b, names, tol, least=0.1 * largest)
@@ -39,7 +41,17 @@ def check_same(A: Callable, B: Callable, *args: Any, make_input: Callable[[], An
 
     inside = sum(name.startswith("parameter") for name in grad_a)
     what = f"{inside} parameters" if inside else "its inputs"
-    print(f"{names[0]} and {names[1]}: same output (max difference {worst:.0e}) and the same gradients for {what}")
+    # the tolerance, not the difference: that is another on another CPU, and chapters are compared with their outputs
+    print(f"{names[0]} and {names[1]}: same output (within {tol:g}) and the same gradients for {what}")
+
+
+def folded(*things: Callable) -> None:
+    """Show, in a notebook, the source of classes or functions: each behind a triangle, to open with a click."""
+    # here and not above: only notebooks need it, and only they install it
+    from IPython.display import HTML, display
+
+    display(HTML("".join(f"<details><summary>the package's <code>{thing.__module__}.{thing.__qualname__}</code></summary>"
+                         f"<pre>{html.escape(inspect.getsource(thing))}</pre></details>" for thing in things)))
 
 
 def _name(f: Any) -> str:
@@ -96,11 +108,10 @@ def _shrink(f: Any) -> Any:
     return f
 
 
-def _compare(what: str, a: dict, b: dict, names: tuple[str, str], tol: float, least: float = 0.0) -> float:
-    """The largest difference; AssertionError for one above tol times the largest value, or `least`."""
+def _compare(what: str, a: dict, b: dict, names: tuple[str, str], tol: float, least: float = 0.0) -> None:
+    """AssertionError for a difference above tol times the largest value, or `least`."""
     odd = sorted(a.keys() ^ b.keys())
     assert not odd, f"{what}: {names[0] if odd[0] in a else names[1]} alone has {odd[0]}"
-    worst = 0.0
     for place, x in a.items():
         y = b[place]
         assert x.shape == y.shape, f"{place} is {tuple(x.shape)} in {names[0]} and {tuple(y.shape)} in {names[1]}"
@@ -112,8 +123,6 @@ def _compare(what: str, a: dict, b: dict, names: tuple[str, str], tol: float, le
         limit = tol * max(finite.abs().max().item() if finite.numel() else 0.0, least)
         assert difference <= limit, (
             f"{names[0]} and {names[1]} differ: {what}, {place}: by {difference:.1e} where {limit:.1e} is allowed")
-        worst = max(worst, difference)
-    return worst
 
 
 def _tensors(value: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -147,6 +147,7 @@ def gallery(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str 
             continue
         show(ax, pictures[i], good[i] if good else None)
         ax.set_xlabel(wrapped(titles[i], 30), fontsize=9)
+        ax.set_anchor("N")                     # spare height goes below, to the words: else a long caption is cut off
     if heading:
         plot.suptitle(heading, fontsize=13, fontweight="bold", color=INK)
     return plot

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minalbef import plots
+from minalbef.overview import overview
 
 PICTURES = [np.full((24, 24, 3), 40 * i, np.uint8) for i in range(1, 4)]
 CAPTIONS = ["an apple", "two cats on a red background", "a big donut to the left of a key"]
@@ -12,6 +13,7 @@ PLOTS = {
     "curves": lambda: plots.curves(ROWS, {"queue": 320.0}),
     "similarities": lambda: plots.similarities(np.eye(3), PICTURES, CAPTIONS),
     "gallery": lambda: plots.gallery(PICTURES, CAPTIONS, "three", columns=2, good=[True, False, None]),
+    "overview": lambda: overview("itc", "queue"),
     "word_maps": lambda: plots.word_maps(PICTURES[0], ["an", "apple"], np.ones((2, 3, 3))),
     "slide": lambda: plots.slide([0.1, 0.5, 0.9], {"left": np.array([[0.9, 0.5, 0.1]])}, PICTURES, {"left": (0.1, 0.4)})}
 

@@ -23,7 +23,7 @@ albef
 gradcam checkpoint plan ranking questions words
 tasks.warm_start tasks.pretrain tasks.retrieval tasks.entailment tasks.vqa tasks.nlvr2 tasks.grounding
 train
-checks report plots examples page search exam pipeline bench __main__
+checks report plots overview examples page search exam pipeline bench __main__
 """
 ORDER = LEVELS.split()
 
