@@ -1,9 +1,9 @@
 """albef: the whole model has the parts, names and sizes that others rely on."""
 import torch
 import torch.nn.functional as F
-from helpers import disturb, gradients, small, texts
 from torch.testing import assert_close
 
+from helpers import disturb, gradients, small, texts
 from minalbef.albef import ALBEF
 from minalbef.config import preset
 

@@ -8,11 +8,11 @@ import resource
 import numpy as np
 import pytest
 import torch
-from helpers import disturb, same_state, small
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
+from helpers import disturb, same_state, small
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights, load, load_state, save, save_state, write_atomically
 from minalbef.data import transform

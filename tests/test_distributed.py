@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from helpers import Batches, pretrain, small
 from torch import nn
 from torch.testing import assert_close
 
+from helpers import Batches, pretrain, small
 from minalbef import distributed
 from minalbef.distributed import fetch, gather, rank, total, world
 from minalbef.train import Stopped, fit

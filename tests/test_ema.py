@@ -1,9 +1,9 @@
 """ema: the teacher follows the student slowly, and nothing else moves it."""
 import torch
-from helpers import disturb, small
 from torch import nn
 from torch.testing import assert_close
 
+from helpers import disturb, small
 from minalbef.albef import ALBEF
 from minalbef.ema import make_teacher, update_teacher
 

@@ -6,9 +6,9 @@ from itertools import permutations
 
 import pytest
 import torch
-from helpers import disturb, small
 from torch.testing import assert_close
 
+from helpers import disturb, small
 from minalbef import exam, grammar, questions, ranking, words
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import Run

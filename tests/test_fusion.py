@@ -1,12 +1,12 @@
 """fusion: against BERT's layers with cross-attention, and its fast forms against the plain one."""
 import torch
-from helpers import copy_weights, disturb, gradients, small, texts
-from test_text import bert_config, layer_pairs
 from torch import nn
 from torch.testing import assert_close
 from transformers.models.bert.modeling_bert import BertLayer
 
+from helpers import copy_weights, disturb, gradients, small, texts
 from minalbef.fusion import Fusion
+from test_text import bert_config, layer_pairs
 
 CONFIG = small(fusion_depth=3, text_mlp_ratio=3.0)
 

@@ -1,9 +1,9 @@
 """Grad-CAM: against small differences of one attention weight, and what must be true of any map."""
 import pytest
 import torch
-from helpers import disturb, small, texts
 from torch.testing import assert_close
 
+from helpers import disturb, small, texts
 from minalbef.albef import ALBEF
 from minalbef.gradcam import match_score, relevance, word_score
 

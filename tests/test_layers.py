@@ -3,10 +3,10 @@ import math
 
 import pytest
 import torch
-from helpers import disturb, gradients
 from torch import nn
 from torch.testing import assert_close
 
+from helpers import disturb, gradients
 from minalbef.layers import MLP, Attention, init_weights
 
 

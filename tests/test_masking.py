@@ -1,8 +1,8 @@
 """masking: how many words are hidden, behind what, and which never are."""
 import torch
-from helpers import texts
 from torch import tensor
 
+from helpers import texts
 from minalbef.masking import mask_rates, mask_words
 
 SPECIAL, MASK = (0, 1, 2, 3, 4), 4

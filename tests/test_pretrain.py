@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import MASK, Batches, pretrain, same_state, small
 from torch.testing import assert_close
 
+from helpers import MASK, Batches, pretrain, same_state, small
 from minalbef import distributed
 from minalbef.losses import hard_negatives
 from minalbef.scenes import Scenes

@@ -8,7 +8,7 @@ import pytest
 
 from minalbef import checkpoint, page, report
 from minalbef.config import preset
-from runs import untrained
+from untrained import untrained
 
 FIGURES = {
     "plain": {"itc_i2t_r1": 0.951234567, "itc_t2i_r1": 0.9, "rerank_i2t_r1": 0.96, "oracle_r1": 0.95, "chance_r1": 0.002},

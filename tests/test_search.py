@@ -7,7 +7,7 @@ from PIL import Image
 from minalbef import search as finder
 from minalbef.checkpoint import Run
 from minalbef.config import preset
-from runs import untrained
+from untrained import untrained
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 """text: the encoder against Hugging Face's BertModel, the word head against its own."""
 import pytest
 import torch
-from helpers import copy_weights, disturb, gradients, small, texts
 from torch.testing import assert_close
 from transformers import BertConfig, BertModel
 from transformers.models.bert.modeling_bert import BertLMPredictionHead
 
+from helpers import copy_weights, disturb, gradients, small, texts
 from minalbef.text import TextEncoder, WordHead
 
 

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import Batches, same_state, small
 from torch import nn
 
+from helpers import Batches, same_state, small
 from minalbef import distributed, train
 from minalbef.config import preset
 from minalbef.tasks.pretrain import Pretrain

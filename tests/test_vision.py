@@ -3,10 +3,10 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from helpers import copy_weights, disturb, gradients, small
 from torch import nn
 from torch.testing import assert_close
 
+from helpers import copy_weights, disturb, gradients, small
 from minalbef.config import preset
 from minalbef.vision import ConvStem, PatchEmbed, ViT, grid_positions, resize_positions
 

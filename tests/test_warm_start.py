@@ -3,9 +3,9 @@ import math
 
 import pytest
 import torch
-from helpers import disturb, small
 from torch.testing import assert_close
 
+from helpers import disturb, small
 from minalbef.scenes import other_objects
 from minalbef.tasks.warm_start import LabelBatch, LabelBatches, WarmStart
 from minalbef.vision import ViT
