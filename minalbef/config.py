@@ -69,6 +69,7 @@ class Config:
     # embedded scenes; the fields have no meaning for other data
     objects: int = 0                  # how many kinds captions name; 0: not trained on scenes
     siblings: float = 0.0             # share of the batch that are siblings
+    restyle: float = 0.0              # share of drawings given an outline or flat colours, in the warm start too
     bucket: int = 1                   # so many batches are drawn together and sorted by length, to pad less
     warm_steps: int = 0               # supervised start of the image encoder, as the paper starts from DeiT
     warm_batch: int = 64
@@ -89,7 +90,7 @@ class Config:
         for name in ("batch", "queue_size", "embed_dim", "vocab_size", "text_length", "epoch", "image_depth", "bucket"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("alpha", "mask_rate", "siblings", "dropout", "teacher_momentum"):
+        for name in ("alpha", "mask_rate", "siblings", "restyle", "dropout", "teacher_momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a share, between 0 and 1")
         if self.text_length > self.positions:
@@ -123,7 +124,7 @@ PRESETS: dict[str, dict] = {
         temperature_min=0.02, temperature_lr=0.05, queue_size=1024, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
         match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12,
         batch=64, epochs=1.0, epoch=184_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, stem_lr=0.4, betas=(0.9, 0.98),
-        clip=1.0, save_every=250, objects=50, siblings=0.7, bucket=8, warm_steps=1000),
+        clip=1.0, save_every=250, objects=50, siblings=0.7, restyle=0.25, bucket=8, warm_steps=1000),
     "paper-4m": {},
     "paper-14m": dict(epoch=15_100_000),
 }

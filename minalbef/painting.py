@@ -3,7 +3,7 @@ import json
 from functools import cache, lru_cache
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from minalbef.data import data_folder
 from minalbef.grammar import set_nouns
@@ -12,6 +12,8 @@ from minalbef.language import Scene
 RGB = {"red": (214, 48, 49), "yellow": (246, 224, 70), "green": (62, 160, 72), "blue": (52, 104, 212),
        "purple": (136, 78, 170), "pink": (248, 160, 205), "brown": (128, 84, 50), "black": (18, 18, 24),
        "white": (244, 244, 244)}
+FINISHES = ("+outlined", "+outlined", "+flat")       # behind a vendor's name: how else its drawings may be made to look
+INK = (18, 18, 18)
 
 
 @cache
@@ -44,9 +46,16 @@ def _sprite(name: str, vendor: str, pixels: int, angle: float) -> tuple[np.ndarr
     """Its colours times its opacity (p, p, 3), and what it lets through, in 256ths (p, p, 1)."""
     cell = art()["cell"]
     row, column = divmod(all_names()[name], art()["columns"])
+    vendor, _, finish = vendor.partition("+")
     image = _sheet(vendor).crop((column * cell, row * cell, (column + 1) * cell, (row + 1) * cell))
     image = image.rotate(-angle, Image.Resampling.BICUBIC).resize((pixels, pixels), Image.Resampling.BICUBIC)
+    if finish == "outlined":
+        ink = Image.new("RGBA", image.size, INK)
+        ink.putalpha(image.getchannel("A").filter(ImageFilter.MaxFilter(3)))
+        image = Image.alpha_composite(ink, image)
     rgba = np.asarray(image).astype(np.uint16)
+    if finish == "flat":
+        rgba[..., :3] = np.minimum(255, (rgba[..., :3] + 32) // 64 * 64)
     opacity = rgba[..., 3:]
     return rgba[..., :3] * opacity // 255, 256 - (opacity * 257 >> 8)
 

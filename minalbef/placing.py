@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from minalbef.grammar import COLOURS
 from minalbef.language import Object, Scene, Stream
-from minalbef.painting import RGB, all_names, art
+from minalbef.painting import FINISHES, RGB, all_names, art
 
 SMALL, BIG = (0.21, 0.27), (0.36, 0.42)        # clear of the margins of `language.SIZES`
 LOW, MIDDLE = 0.37, (0.45, 0.55)               # centres keep clear of the margins of `language.PLACES`
@@ -135,10 +135,11 @@ def pair_class(a: str, b: str) -> int:
 class Stage:
     """Draws scenes of given kinds of objects.
 
-    objects, counts, vendors, pairs: as of `Scenes`
+    objects, counts, vendors, pairs, restyle: as of `Scenes`
     """
 
-    def __init__(self, objects: int | tuple[str, ...], counts: tuple[float, ...], vendors: tuple[str, ...] | None, pairs: str):
+    def __init__(self, objects: int | tuple[str, ...], counts: tuple[float, ...], vendors: tuple[str, ...] | None, pairs: str,
+                 restyle: float = 0.0):
         names = tuple(all_names())[:objects] if isinstance(objects, int) else tuple(objects)
         known = art()["vendors"]
         chosen = vendors or tuple(vendor for vendor, about in known.items() if about["training"])
@@ -151,7 +152,7 @@ class Stage:
             raise ValueError(f"counts={counts} has more than {len(REPEATS)} shares; no scene has more objects than that")
         styles = {name: tuple(v for v in chosen if name not in known[v]["missing"]) for name in names}
         self.vendors = {name: has for name, has in styles.items() if has}
-        self.names = tuple(self.vendors)
+        self.names, self.restyle = tuple(self.vendors), restyle
         self.shares = {repeats: share * part for n, share in enumerate(counts, 1) if share
                        for repeats, part in REPEATS[n].items() if pairs == "seen" or len(repeats) > 1}
         classes = {(a, b): pair_class(a, b) for i, b in enumerate(self.names) for a in self.names[:i]}
@@ -197,7 +198,12 @@ class Stage:
         return self.backed(tuple(stream.shuffle(things)), stream)
 
     def thing(self, name: str, x: float, y: float, size: float, stream: Stream) -> Object:
-        return Object(name, x, y, size, stream.pick(self.vendors[name]), stream.pick(ANGLES))
+        return Object(name, x, y, size, self.style(name, stream), stream.pick(ANGLES))
+
+    def style(self, name: str, stream: Stream) -> str:
+        """Whose drawing of it, and perhaps a finish."""
+        vendor = stream.pick(self.vendors[name])
+        return vendor + stream.pick(FINISHES) if self.restyle and stream.chance(self.restyle) else vendor
 
     def backed(self, things: Things, stream: Stream) -> Scene:
         """The things before a background of a drawn colour."""
@@ -218,7 +224,7 @@ class Stage:
         kept = {thing.name for thing in things} - {old}
         if new == old or new in kept or any(frozenset((new, name)) in self.apart for name in kept):
             return None
-        return tuple([replace(thing, name=new, vendor=stream.pick(self.vendors[new])) if thing.name == old else thing
+        return tuple([replace(thing, name=new, vendor=self.style(new, stream)) if thing.name == old else thing
                       for thing in things])
 
     def recounted(self, things: Things, stream: Stream) -> Things | None:

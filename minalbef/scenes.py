@@ -51,6 +51,7 @@ class Scenes:
     epoch: how many make an epoch: len(scenes)
     noise: shares of captions with one thing wrong, with words missing, and of other scenes' captions; in training only
     vendors: whose artwork, by default of all that are for training
+    restyle: share of drawings given an outline or flat colours, so that more styles are seen than there are vendors
     pairs: "seen", or at least one pair in each scene that training never shows ("unseen"), or of as many of those that it
         does show ("control"), which makes two tests that differ in this alone
     specific: captions that few other scenes fit, by default outside training
@@ -61,14 +62,14 @@ class Scenes:
     def __init__(self, split: str, seed: int = 0, size: int = 48, objects: int | tuple[str, ...] = 64,
                  counts: tuple[float, ...] = (0.3, 0.5, 0.2), siblings: float = 0.0, epoch: int = 100_000,
                  noise: tuple[float, float, float] = (0.0, 0.0, 0.0), vendors: tuple[str, ...] | None = None,
-                 pairs: str = "seen", specific: bool | None = None):
+                 pairs: str = "seen", specific: bool | None = None, restyle: float = 0.0):
         if split not in SPLITS:
             raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
         if any(noise) and split != "train":
             raise ValueError(f"noise={noise} in the {split} split: only training captions may be spoilt")
         self.split, self.seed, self.size, self.siblings, self.epoch = split, seed, size, siblings, epoch
         self.noise = noise
-        self.stage = Stage(objects, counts, vendors, pairs)
+        self.stage = Stage(objects, counts, vendors, pairs, restyle)
         self.names, self.vendors = self.stage.names, self.stage.vendors
         self.specific = split != "train" if specific is None else specific
         self._last: tuple[int, list[Drawn]] = (-1, [])

@@ -17,7 +17,7 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 
 # Imports run down only: a module may import those that stand before it, in its own row too.
 LEVELS = """
-config distributed layers tokenizer masking losses ema feature_queue language grammar
+config names distributed layers tokenizer masking losses ema feature_queue language grammar
 vision text fusion data painting placing scenes readers
 albef
 gradcam checkpoint plan ranking questions words

@@ -33,7 +33,8 @@ class SceneBatches:
 
     def __init__(self, config: Config, tokenizer: Tokenizer):
         self.config, self.tokenizer, self.window, self.ready = config, tokenizer, -1, []
-        settings = dict(seed=config.seed, size=config.image_size, objects=config.objects, epoch=config.epoch)
+        settings = dict(seed=config.seed, size=config.image_size, objects=config.objects, epoch=config.epoch,
+                        restyle=config.restyle)
         self.before = Scenes("train", **settings)
         self.after = Scenes("train", siblings=config.siblings, **settings)
 

@@ -26,6 +26,7 @@ class LabelBatches:
     def __init__(self, config: Config):
         self.config = config
         self.scenes = Scenes("train", seed=config.seed, size=config.image_size, epoch=config.epoch,
+                             restyle=config.restyle,
                              objects=config.objects if config.warm_objects == "same" else
                              other_objects(config.objects)[:config.objects])
         self.classes = {name: i for i, name in enumerate(self.scenes.names)}

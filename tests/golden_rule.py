@@ -1,0 +1,73 @@
+"""The golden files' weights and inputs, made anew by their rule: from names and shapes alone, with numpy."""
+import json
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from minalbef import names
+
+GOLDEN = Path(__file__).parent / "golden"
+SEED = 20210716
+
+
+def figures(name: str) -> dict:
+    """A file of recorded figures, by name: those of its .json, and under "arrays" those of its .npz."""
+    arrays = GOLDEN / f"{name}.npz"
+    loaded = {key: torch.from_numpy(value) for key, value in np.load(arrays).items()} if arrays.exists() else {}
+    return json.loads((GOLDEN / f"{name}.json").read_text()) | {"arrays": loaded}
+
+
+def chance(name: str) -> np.random.Generator:
+    return np.random.default_rng([SEED, zlib.crc32(name.encode())])
+
+
+def image(name: str, *shape: int) -> torch.Tensor:
+    return torch.from_numpy(chance(name).standard_normal(shape).astype(np.float32))
+
+
+def weight(name: str, shape: list[int]) -> torch.Tensor:
+    """The value of one of the original's parameters or buffers."""
+    def base(name: str) -> np.ndarray:
+        z = chance(name).standard_normal(shape)
+        return 0.15 * z if len(shape) != 1 else 1 + 0.1 * z if name.endswith(".weight") else 0.1 * z
+    if name == "temp":
+        value = np.float64(0.07)
+    elif name in ("image_queue", "text_queue"):
+        value = chance(name).standard_normal(shape)
+        value = value / np.linalg.norm(value, axis=0)
+    elif "_m." in name:
+        value = base(name.replace("_m.", ".", 1)) + 0.05 * chance(name).standard_normal(shape)
+    else:
+        value = base(name)
+    return torch.from_numpy(np.asarray(value, np.float32))
+
+
+def original_state(recorded: list) -> dict[str, torch.Tensor]:
+    """A state dict of the original's from a golden file's `state_keys`: (key, shape) or (key, shape, the key it repeats).
+
+    position_ids count up; queue_ptr and idx_queue are left out, since the rule does not give them.
+    """
+    state: dict[str, torch.Tensor] = {}
+    for key, shape, *once in recorded:
+        if key.endswith("position_ids"):
+            state[key] = torch.arange(shape[-1])[None]
+        elif key not in ("queue_ptr", "idx_queue"):
+            state[key] = state[once[0]] if once else weight(key, shape)
+    return state
+
+
+def fill(module: nn.Module, weights: dict[str, torch.Tensor], absent: str = "") -> nn.Module:
+    """Load weights named as `names.read` names them, strictly; a task's model says albef.* for ALBEF's own.
+
+    absent: a pattern of the module's names that the file may lack; whatever else is missing or left over is an error
+    """
+    own = {key: key.removeprefix("albef.") for key in module.state_dict()}
+    missing = [key for key, name in own.items() if name not in weights and not (absent and re.match(absent, name))]
+    unexpected = set(weights) - set(own.values())
+    assert not missing and not unexpected, (missing, unexpected)
+    module.load_state_dict({key: weights[name] for key, name in own.items() if name in weights}, strict=False)
+    return module
