@@ -9,10 +9,11 @@ from minalbef.config import Config, preset
 from minalbef.feature_queue import FeatureQueue
 from minalbef.fusion import Fusion
 from minalbef.layers import MLP, Attention
+from minalbef.original import load_original
 from minalbef.text import TextEncoder
 from minalbef.tokenizer import Tokenizer
 from minalbef.vision import ViT
 
 __version__ = "0.1.0"
 __all__ = ["ALBEF", "MLP", "Attention", "Config", "FeatureQueue", "Fusion", "Run", "TextEncoder", "Tokenizer", "ViT",
-           "checks", "load", "losses", "preset", "save"]
+           "checks", "load", "load_original", "losses", "preset", "save"]

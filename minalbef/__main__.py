@@ -3,13 +3,14 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from minalbef.config import preset
+from minalbef.config import preset, read_changes
 
 Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
+From = Annotated[Path, tyro.conf.arg(name="from")]
 PROCESSES = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -40,25 +41,66 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
     """
     from minalbef import pipeline
     _config(preset, changes)                             # a wrong option should not wait for torchrun to be told
-    status = pipeline.launch([*changes, "--preset", preset, "--run", str(run), *["--quiet"] * quiet], processes)
+    status = pipeline.launch(["pretrain", *changes, "--preset", preset, "--run", str(run), *["--quiet"] * quiet], processes)
     if status:
         raise SystemExit(status)
     evaluate(run, exam=exam)
 
 
-def evaluate(run: Path = Path("runs/demo"), /, exam: float = 1.0, seed: int = 0) -> None:
-    """Examine a trained run on scenes it never saw; write report.json and report.html, and print the figures.
+def evaluate(what: str = "runs/demo", /, source: From = Path("runs/demo"), exam: float = 1.0, seed: int = 0) -> None:
+    """Examine a run on scenes it never saw; write report.json, for pretraining report.html too, and print the figures.
 
     Args:
-        run: the run folder
+        what: the run folder; or a task, whose run is runs/TASK
+        source: the pretrained run that a task's was begun from, for its baselines
         exam: share of the exam's scenes, for a quick look
         seed: of the freshly drawn tests
     """
-    from minalbef import page, pipeline, report
+    from minalbef import checkpoint, finetune, page, pipeline, report
+    run = Path("runs", what) if what in finetune.JOBS else Path(what)
+    if checkpoint.read_run(run)[1] != "pretrain":
+        print(report.task_table([finetune.examine_run(run, source, _command(), seed, exam)]))
+        return
     figures = pipeline.examine_run(run, exam, seed, _command())
     page.write_page(run)
     print(report.summary_table(figures))
     print(f"\n{run}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")
+
+
+def finetune(task: str, changes: Changes = (), /, source: From = Path("runs/demo"), run: Path | None = None,
+             baselines: tuple[str, ...] = (), processes: int = PROCESSES, exam: float = 1.0, quiet: bool = False) -> None:
+    """Train a pretrained run for a task on the embedded scenes, and examine it beside its baselines.
+
+    Args:
+        task: retrieval, entailment, vqa, nlvr2 or grounding
+        changes: options to change, such as lr=5e-4 epochs=2
+        source: the pretrained run to begin from
+        run: the folder to write, by default runs/TASK
+        baselines: which to train too, for as long each; "all" for every one of the task's
+        processes: how many to train in, a thread each
+        exam: share of the exam's problems, for a quick look
+        quiet: no progress bar
+    """
+    from minalbef import finetune as tuner
+    from minalbef import report
+    run = run or Path("runs", task)
+    print(report.task_table([tuner.finetune(task, source, run, changes, baselines, processes, _command(), exam, quiet)]))
+
+
+def tune(task: str, changes: Changes = (), /, source: From = Path("runs/demo"), run: Path | None = None, rival: str = "",
+         quiet: bool = False) -> None:
+    """What `finetune` runs to train, without the exam. In several processes: torchrun -m minalbef tune.
+
+    Args:
+        task: retrieval, entailment, vqa, nlvr2 or grounding
+        changes: options to change
+        source: the pretrained run to begin from
+        run: the folder to write, by default runs/TASK
+        rival: a baseline of the task to train instead
+        quiet: no progress bar
+    """
+    from minalbef import finetune as tuner
+    tuner.tune(task, source, run or Path("runs", task), tuner.tuning(task, source, *changes), rival, quiet=quiet)
 
 
 def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: Path | None = None) -> None:
@@ -93,6 +135,28 @@ def summary(run: Path, /) -> None:
     print(checkpoint.load(run).summary())
 
 
+def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "minalbef", vocab: Path | None = None,
+            image_size: int | None = None, image_heads: int = 12, text_heads: int = 12) -> None:
+    """A checkpoint of the original's as a run folder, or the other way round, with an account of every key.
+
+    Args:
+        source: the original's .pth; or a run folder
+        out: the run folder to write; or the .pth
+        to: which way
+        vocab: bert-base-uncased's vocab.txt, which the checkpoint does not hold
+        image_size: side of the pictures in pixels, a multiple of the patch; by default the checkpoint's own
+        image_heads: of the image encoder; a checkpoint does not tell them, and the released ones have 12
+        text_heads: of the text encoder and of fusion, likewise
+    """
+    from minalbef import convert as converter
+    if to == "original":
+        keys, dropped = converter.to_original(source, out)
+        print(f"{out}: {keys} keys" + f"; the original has no place for {', '.join(dropped)}" * bool(dropped))
+    else:
+        print(converter.to_run(source, out, vocab, image_size, image_heads, text_heads))
+        print(f"\n{out} is a run folder now")
+
+
 def bench_learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: Path = Path("runs/bench"),
                 processes: int = PROCESSES, out: Path = Path("notebooks/results/learn.json")) -> None:
     """Train and examine several seeds; print the mean of every figure, and write them with hardware and command.
@@ -111,10 +175,7 @@ def bench_learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, 
 
 
 def _config(name: str, changes: tuple[str, ...]):
-    wrong = [change for change in changes if "=" not in change]
-    if wrong:
-        raise ValueError(f"{wrong[0]!r} is no change of an option; write name=value, such as batch=32")
-    return preset(name, **dict(change.split("=", 1) for change in changes))
+    return preset(name, **read_changes(changes))
 
 
 def _command() -> str:
@@ -126,7 +187,7 @@ def main() -> None:
     from minalbef.train import Stopped
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"demo": demo, "pretrain": pretrain, "evaluate": evaluate, "search": search, "summary": summary,
+            {"demo": demo, "pretrain": pretrain, "evaluate": evaluate, "finetune": finetune, "tune": tune, "search": search, "summary": summary, "convert": convert,
              "bench": bench_learn}, prog="minalbef", description="ALBEF, rebuilt minimal, faithful and fast.")
     except Stopped as stop:
         print(f"\n{stop}", file=sys.stderr)

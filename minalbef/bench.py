@@ -42,7 +42,7 @@ def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, proce
     reports = []
     for seed in range(seeds):
         run = folder / f"seed{seed}"
-        arguments = [*changes, f"seed={seed}", "--preset", preset, "--run", str(run)]
+        arguments = ["pretrain", *changes, f"seed={seed}", "--preset", preset, "--run", str(run)]
         if status := pipeline.launch(arguments, processes):
             raise SystemExit(status)
         reports.append(pipeline.examine_run(run, 1.0, 1000 + seed, command))

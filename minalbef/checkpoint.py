@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from minalbef import config as configs
+from minalbef import names
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import open_image, transform
@@ -37,16 +38,25 @@ def write_atomically(path: Path, write: Callable[[Path], None]):
         temporary.unlink(missing_ok=True)
 
 
-def save(path: str | Path, model: ALBEF, tokenizer: Tokenizer, teacher: nn.Module | None = None):
-    """Write a run folder that `load` reads: config.json, tokenizer.json, model.safetensors (and teacher's)."""
+def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer, teacher: nn.Module | None = None, task: str = "pretrain"):
+    """Write a run folder that `load` reads: config.json, tokenizer.json, model.safetensors (and teacher's).
+
+    model: an ALBEF, or a task's model, whose `.albef` it is
+    """
+    modules = {"model": model, "teacher": teacher}
+    save_weights(path, getattr(model, "albef", model).config, tokenizer, task,
+                 {name: module.state_dict() for name, module in modules.items() if module is not None})
+
+
+def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: str, files: dict[str, dict[str, Tensor]]):
+    """A run folder out of weights by file ("model", "teacher"); no two of a file's may share their memory."""
     folder = Path(path)
-    text = json.dumps(model.config.to_dict(), indent=1)
+    text = json.dumps({"task": task, **config.to_dict()}, indent=1)
     write_atomically(folder / "config.json", lambda p: p.write_text(text + "\n"))
     write_atomically(folder / "tokenizer.json", lambda p: tokenizer.save(p))
-    for name, module in (("model", model), ("teacher", teacher)):
-        if module is not None:
-            weights = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-            write_atomically(folder / f"{name}.safetensors", lambda p: save_file(weights, p))
+    for name, weights in files.items():
+        weights = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+        write_atomically(folder / f"{name}.safetensors", lambda p: save_file(weights, p))
 
 
 def save_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, step: int, config: Config):
@@ -87,10 +97,17 @@ class Run:
     tokenizer: Tokenizer
     config: Config
     path: Path
+    task: str = "pretrain"
+    absent: tuple[str, ...] = ()      # parts of the model that its file does not have, and that so know nothing
 
     def transform(self, image) -> Tensor:
         """Any picture (path, PIL, array) -> (3, s, s), as the model reads it."""
         return transform(open_image(image), self.config.image_size)
+
+    def _need(self, *parts: str):
+        if lacking := [part for part in parts if part in self.absent]:
+            raise ValueError(f"{self.path} has no {' and no '.join(lacking)}: it came from a checkpoint of {self.task}, which "
+                             "lacks them; convert one of pretraining or retrieval")
 
     def _encode(self, image, text: str | list[str]) -> tuple[Tensor, Tensor, Tensor]:
         images = image if isinstance(image, (list, tuple)) else [image]
@@ -102,12 +119,14 @@ class Run:
     @torch.no_grad()
     def similarity(self, image, text: str | list[str]) -> Tensor:
         """Cosine of every picture and sentence in the shared space, as ITC learnt it: -> (images, texts)."""
+        self._need("image_proj", "text_proj")
         image_tokens, text_tokens, _ = self._encode(image, text)
         return self.model.image_feature(image_tokens) @ self.model.text_feature(text_tokens).T
 
     @torch.no_grad()
     def match_probability(self, image, text: str | list[str]) -> Tensor:
         """Probability that picture and sentence belong together, as ITM learnt it: -> (images, texts)."""
+        self._need("match_head")
         image_tokens, text_tokens, keep = self._encode(image, text)
         i, t = len(image_tokens), len(text_tokens)
         pairs = (torch.arange(t).repeat(i), torch.arange(i).repeat_interleave(t))
@@ -126,11 +145,12 @@ class Run:
             f"  text encoder  {millions(m.text_encoder)}  {c.text_depth} layers of width {c.text_width}, "
             f"{c.vocab_size} word pieces",
             f"  fusion        {millions(m.fusion)}  {c.fusion_depth} layers",
-            f"  shared space of {c.embed_dim}; temperature {m.temperature.item():.3f}"])
+            f"  shared space of {c.embed_dim}; temperature {m.temperature.item():.3f}",
+            *[f"  the file has no {', '.join(sorted(self.absent))}, as is right for {self.task}"] * bool(self.absent)])
 
 
-def load(path: str | Path) -> Run:
-    """Read a run folder: `load("runs/demo")`. The model is in evaluation mode, on the CPU.
+def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor]]:
+    """A run folder's config, task, tokenizer and weights, under the names of the task's model.
 
     Raises ValueError that says what is missing or damaged, and what to do.
     """
@@ -139,14 +159,42 @@ def load(path: str | Path) -> Run:
     if missing:
         raise ValueError(f"{folder} is no run folder: it lacks {', '.join(missing)}; `minalbef demo` makes runs/demo")
     try:
-        config = configs.from_dict(json.loads((folder / "config.json").read_text()))
-        tokenizer = Tokenizer.load(folder / "tokenizer.json")
-        weights = load_file(folder / "model.safetensors")
+        values = json.loads((folder / "config.json").read_text())
+        task = values.pop("task", "pretrain")
+        config = configs.from_dict(values)
+        if task not in names.LACKS:
+            raise ValueError(f"task {task!r} is none of {', '.join(names.LACKS)}")
+        return config, task, Tokenizer.load(folder / "tokenizer.json"), load_file(folder / "model.safetensors")
     except Exception as error:
         raise ValueError(f"{folder} is damaged: {error}; copy or train it again") from error
+
+
+def load(path: str | Path) -> Run:
+    """Read a run folder: `load("runs/demo")`. The model is in evaluation mode, on the CPU; of a task's model, its ALBEF.
+
+    Raises ValueError that says what is missing or damaged, and what to do.
+    """
+    config, task, tokenizer, weights = read_run(path)
+    if task in names.PAIRS:
+        raise ValueError(f"{path} holds a model of pairs of pictures ({task}), which is no plain ALBEF; "
+                         "build minalbef.tasks.nlvr2's model and give it the weights of minalbef.checkpoint.read_run")
+    if any(name.startswith("albef.") for name in weights):
+        weights = {name.removeprefix("albef."): value for name, value in weights.items() if name.startswith("albef.")}
     model = ALBEF(config)
-    fit_weights(model, weights, folder / "model.safetensors")
-    return Run(model.eval(), tokenizer, config, folder)
+    absent = expected_absent(model.state_dict(), weights, task)
+    fit_weights(model, weights | absent, Path(path) / "model.safetensors")
+    return Run(model.eval(), tokenizer, config, Path(path), task, tuple({name.partition(".")[0] for name in absent}))
+
+
+def expected_absent(own: dict[str, Tensor], weights: dict[str, Tensor], task: str) -> dict[str, Tensor]:
+    """What the model has, and `weights` lack as the original's file of the task does: whole parts, never a bit of one.
+
+    own: the state of an ALBEF, or of a task's model, to be loaded with `weights | expected_absent(own, weights, task)`
+    """
+    def part(name: str) -> str:
+        return name.removeprefix("albef.").partition(".")[0]
+    held = set(map(part, weights))
+    return {name: value for name, value in own.items() if part(name) in names.LACKS[task] and part(name) not in held}
 
 
 def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Path):

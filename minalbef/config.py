@@ -60,11 +60,17 @@ class Config:
     lr_start: float = 1e-5            # warm-up begins here
     lr_end: float = 1e-5              # cosine ends here
     warmup_steps: int = 2_000         # the original's "20 epochs" of 100 steps
+    schedule: str = "smooth"          # "stairs": the original's, which rises every 100 steps and falls every epoch
     stem_lr: float = 1.0              # the stem's share of the rate: without norms inside, it forgets its warm start
     weight_decay: float = 0.02
+    decay_all: bool = False           # True: temperature, class token and positions decay, too, as in the original
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 0.0                 # 0: none, as the original
     save_every: int = 1_000           # steps
+
+    # photographs, in training, and how many candidates the second stage looks at
+    crop: float = 0.2                 # a random crop shows at least this share of a picture; 1: none, it is resized as it is
+    top: int = 128                    # of texts or pictures, re-ranked by ITM; of answers, ranked by their likelihood
 
     # embedded scenes; the fields have no meaning for other data
     objects: int = 0                  # how many kinds captions name; 0: not trained on scenes
@@ -83,14 +89,15 @@ class Config:
         _multiple("text_width", self.text_width, "text_heads", self.text_heads)
         _one_of("stem", self.stem, ("patch", "conv"))
         _one_of("hard_negatives", self.hard_negatives, ("global", "local"))
+        _one_of("schedule", self.schedule, ("smooth", "stairs"))
         _one_of("warm_objects", self.warm_objects, ("other", "same"))
         if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
             raise ValueError(f"patch_size={self.patch_size}: a conv stem halves the picture again and again, "
                              "so it wants a power of two; or take stem='patch'")
-        for name in ("batch", "queue_size", "embed_dim", "vocab_size", "text_length", "epoch", "image_depth", "bucket"):
+        for name in ("batch", "queue_size", "embed_dim", "vocab_size", "text_length", "epoch", "image_depth", "bucket", "top"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("alpha", "mask_rate", "siblings", "restyle", "dropout", "teacher_momentum"):
+        for name in ("alpha", "mask_rate", "siblings", "restyle", "dropout", "teacher_momentum", "crop"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a share, between 0 and 1")
         if self.text_length > self.positions:
@@ -114,6 +121,9 @@ class Config:
         return asdict(self)
 
 
+# fine-tuning, section 5 and the original's configs: larger pictures, cut less; the rate rises over its "1 epoch" of 100 steps
+_TUNING = dict(image_size=384, crop=0.5, text_length=30, batch=256, lr=2e-5, lr_start=1e-5, lr_end=1e-6, warmup_steps=100)
+
 # Each preset is a rung of one ladder; a field that is not named keeps the paper's value.
 PRESETS: dict[str, dict] = {
     # a laptop CPU, minutes: emoji scenes of 48 pixels. Everything below the first line departs from the paper
@@ -127,6 +137,17 @@ PRESETS: dict[str, dict] = {
         clip=1.0, save_every=250, objects=50, siblings=0.7, restyle=0.25, bucket=8, warm_steps=1000),
     "paper-4m": {},
     "paper-14m": dict(epoch=15_100_000),
+    # from a pretrained model; an epoch is what the paper trains on, and `minalbef prepare` counts what you have
+    "retrieval-coco": _TUNING | dict(epochs=5.0, epoch=567_000, lr=1e-5, top=256),
+    "retrieval-flickr": _TUNING | dict(epochs=10.0, epoch=145_000, lr=1e-5),
+    "entailment": _TUNING | dict(epochs=5.0, epoch=529_527),
+    # questions of train and validation; those of Visual Genome, which the paper adds, are not counted here
+    "vqa": _TUNING | dict(text_length=25, epochs=8.0, epoch=658_111, warmup_steps=400),
+    # text assignment on pretraining's data, as pretraining sees it, without a teacher; then the task
+    "nlvr2-assign": _TUNING | dict(image_size=256, crop=0.2, text_length=25, batch=512, epochs=1.0, epoch=5_100_000, lr_end=1e-5,
+                                   alpha=0.0),
+    "nlvr2": _TUNING | dict(batch=128, epochs=10.0, epoch=86_373),
+    "grounding": _TUNING | dict(crop=1.0, epochs=5.0, epoch=120_191, lr=1e-5),
 }
 
 
@@ -136,8 +157,15 @@ def preset(name: str, **changes) -> Config:
     Raises ValueError for a name that does not exist, with the nearest that does, and for values that do not fit.
     """
     if name not in PRESETS:
-        raise ValueError(f"no preset {name!r}{_nearest(name, PRESETS)}; there are {', '.join(PRESETS)}")
+        raise ValueError(f"no preset {name!r}{nearest(name, PRESETS)}; there are {', '.join(PRESETS)}")
     return replace_checked(Config(name=name, **PRESETS[name]), **changes)
+
+
+def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
+    """("batch=32",) -> {"batch": "32"}. Raises ValueError for what has no "="."""
+    if wrong := [change for change in changes if "=" not in change]:
+        raise ValueError(f"{wrong[0]!r} is no change of an option; write name=value, such as batch=32")
+    return dict(change.split("=", 1) for change in changes)
 
 
 _KINDS = {int: "a whole number", bool: "true or false", float: "a number", str: "a word", tuple: "two numbers, a,b"}
@@ -148,7 +176,7 @@ def replace_checked(config: Config, **changes) -> Config:
     known = {f.name: type(getattr(config, f.name)) for f in fields(Config)}
     for name, value in changes.items():
         if name not in known:
-            raise ValueError(f"no option {name!r}{_nearest(name, known)}")
+            raise ValueError(f"no option {name!r}{nearest(name, known)}")
         kind = known[name]
         try:
             if kind is tuple:
@@ -179,9 +207,10 @@ def _multiple(name: str, value: int, of: str, unit: int):
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]):
     if value not in choices:
-        raise ValueError(f"{name}={value!r} is none of {', '.join(choices)}{_nearest(value, choices)}")
+        raise ValueError(f"{name}={value!r} is none of {', '.join(choices)}{nearest(value, choices)}")
 
 
-def _nearest(word: str, words) -> str:
+def nearest(word: str, words) -> str:
+    """" (did you mean 'batch'?)", or nothing where no word is near."""
     near = difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.4)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -45,7 +45,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on another device."""
-        return type(self)(*(getattr(self, field.name).to(device) for field in fields(self)))
+        values = (getattr(self, field.name) for field in fields(self))
+        return type(self)(*(value if value is None else value.to(device) for value in values))
 
 
 def open_image(source: Source) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Which part of the picture a word looked at: Grad-CAM of the cross-attention."""
+"""Which part of the picture a word, a sentence or the picture's own [CLS] looked at: Grad-CAM of attention."""
 from collections.abc import Callable
 
 import torch
@@ -24,22 +24,58 @@ def word_score(model: ALBEF, tokens: Tensor, hidden: Tensor) -> Score:
     return score
 
 
-def relevance(model: ALBEF, image_tokens: Tensor, text_tokens: Tensor, keep: Tensor, score: Score | None = None,
-              layers: slice | int = slice(None)) -> Tensor:
+def relevance(model: ALBEF, image_tokens: Tensor | tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor,
+              score: Score | None = None, layers: slice | int = slice(None)) -> Tensor | tuple[Tensor, Tensor]:
     """Per word, how much each patch spoke for the score: (b, 1 + n, d), (b, l, d), (b, l) -> (b, l, n), 0 where padded.
 
+    image_tokens: of two pictures where NLVR2's fusion reads a pair  -> a map of each
     score: `match_score(model)` when not given. For `word_score`, text_tokens come from the text with the word masked
-    layers: which of fusion's layers; their maps are summed. The last layer's words other than [CLS] cannot reach
-        `match_score`, so their map is 0 there, and of one layer alone the original takes the third of six
+    layers: which of fusion's layers, or of its pairs of them; their maps are summed. The last layer's words other than
+        [CLS] cannot reach `match_score`, so their map is 0 there, and of one layer alone the original takes the third of six
 
     A map is the attention's weight times its gradient where that is positive, mean over heads; the picture's own [CLS]
     is no place and is left out. Weights and gradients of the model stay as they are.
     """
+    pair = isinstance(image_tokens, tuple)
+    images = [one.detach() for one in (image_tokens if pair else (image_tokens,))]
     with torch.enable_grad():
         # a model whose weights want no gradient still has to give one for its attention
         text_tokens = text_tokens.detach().requires_grad_()
-        fused, weights = model.fuse(text_tokens, keep, image_tokens.detach(), return_weights=True)
-        weights = [weights[layers]] if isinstance(layers, int) else weights[layers]
-        gradients = torch.autograd.grad((score or match_score(model))(fused).sum(), weights)
-    maps = sum((w.detach() * g.clamp(min=0)).mean(1) for w, g in zip(weights, gradients))       # (b, l, 1 + n)
-    return maps[:, :, 1 - image_tokens.shape[1]:] * keep[:, :, None]
+        fused, weights = model.fuse(text_tokens, keep, tuple(images) if pair else images[0], return_weights=True)
+        of_image = [weights[i::len(images)] for i in range(len(images))]         # the layers of a pair look in turn
+        of_image = [[own[layers]] if isinstance(layers, int) else own[layers] for own in of_image]
+        gradients = iter(torch.autograd.grad((score or match_score(model))(fused).sum(), sum(of_image, [])))
+    maps = [sum(cam(w.detach(), next(gradients)) for w in own) for own in of_image]             # (b, l, 1 + n) each
+    maps = tuple(one[:, :, 1 - image.shape[1]:] * keep[:, :, None] for one, image in zip(maps, images))
+    return maps if pair else maps[0]
+
+
+def image_relevance(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, block: int) -> Tensor:
+    """How much each patch spoke for ITC's similarity of picture and text: (b, 3, s, s), (b, l), (b, l) -> (b, n).
+
+    block: which of the image encoder's; the map is that of its [CLS], which alone enters the similarity. Unlike
+    `relevance` it needs no fusion, and cannot tell words apart.
+    """
+    with torch.enable_grad():
+        image_tokens, weights = model.image_encoder(image.detach().requires_grad_(), return_weights=True)
+        similarity = (model.image_feature(image_tokens) * model.text_feature(model.encode_text(tokens, keep))).sum(1)
+        gradient, = torch.autograd.grad((similarity / model.temperature).sum(), weights[block])
+    return cam(weights[block].detach(), gradient)[:, 0, 1:]
+
+
+def cam(weights: Tensor, gradients: Tensor) -> Tensor:
+    """Attention that spoke for the score, mean over heads: (b, h, q, k) twice -> (b, q, k)."""
+    return (weights * gradients.clamp(min=0)).mean(1)
+
+
+def text_map(maps: Tensor, keep: Tensor, over: str = "text") -> Tensor:
+    """One map for the whole text, the mean of `relevance`'s: (b, l, n), (b, l) -> (b, n).
+
+    over: "text" takes [CLS] and words, "words" leaves [CLS] out, and "batch" counts padding too, as the original does:
+        its scale then hangs on the other texts of the batch
+    """
+    if over not in ("text", "words", "batch"):
+        raise ValueError(f"over={over!r} is none of text, words, batch")
+    counted = torch.ones_like(keep) if over == "batch" else keep.clone()
+    counted[:, 0] &= over != "words"
+    return (maps * counted[:, :, None]).sum(1) / counted.sum(1, keepdim=True).clamp(min=1)

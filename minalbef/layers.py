@@ -24,13 +24,13 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, source: Tensor | None = None, keep: Tensor | None = None,
                 keys_values: tuple[Tensor, Tensor] | None = None, return_weights: bool = False):
-        """keep: (b, k) bool, which of the source may be seen; keys_values: ready ones, in place of source.
+        """keep: (b, k) bool, which of the source may be seen, or (b, n, k), by whom; keys_values: ready ones, not the source's.
 
         return_weights: also give the weights (b, h, n, k), as Grad-CAM and the figures need them.
         """
         q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
         k, v = keys_values or self.keys_values(x if source is None else source)
-        mask = None if keep is None else keep[:, None, None, :]
+        mask = None if keep is None else keep[:, None] if keep.ndim == 3 else keep[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
         if not return_weights:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)

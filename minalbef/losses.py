@@ -9,6 +9,14 @@ def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return -(target * F.log_softmax(logits, -1)).sum(-1)
 
 
+def distilled_cross_entropy(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None, alpha: float = 0.0) -> Tensor:
+    """Cross-entropy to labels, mixed with that to the teacher's opinion (eq. 7): (b, k), (b,), (b, k) -> (b,)."""
+    loss = F.cross_entropy(logits, labels, reduction="none")
+    if alpha and teacher_logits is not None:
+        loss = (1 - alpha) * loss + alpha * soft_cross_entropy(logits, teacher_logits.softmax(-1))
+    return loss
+
+
 def itc_targets(positive: Tensor, teacher_sim: Tensor, alpha: float) -> Tensor:
     """What each query should pick: its positives, evenly, mixed with the teacher's opinion (eq. 6).
 
@@ -58,7 +66,5 @@ def mlm_loss(logits: Tensor, labels: Tensor, count: Tensor | float, teacher_logi
     count is the number of masked words of all processes, over the number of processes; nothing masked gives 0,
     where the original gives NaN.
     """
-    loss = F.cross_entropy(logits, labels, reduction="sum")
-    if alpha and teacher_logits is not None:
-        loss = (1 - alpha) * loss + alpha * soft_cross_entropy(logits, teacher_logits.softmax(-1)).sum()
+    loss = distilled_cross_entropy(logits, labels, teacher_logits, alpha).sum()
     return loss / max(count, 1) if not isinstance(count, Tensor) else loss / count.clamp(min=1)

@@ -66,7 +66,7 @@ def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False) -
 
 
 def launch(arguments: list[str], processes: int) -> int:
-    """Run `minalbef pretrain` in several processes by torchrun, a thread each: -> its exit status.
+    """Run a command of minalbef's that trains in several processes by torchrun, a thread each: -> its exit status.
 
     Small matrices gain little from a second thread; on a CPU of two cores two processes are faster.
     """
@@ -75,7 +75,7 @@ def launch(arguments: list[str], processes: int) -> int:
                    "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456",
                    "TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ}
     torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "--"]
-    command = [sys.executable, "-m", *(torchrun if processes > 1 else []), "minalbef", "pretrain", *arguments]
+    command = [sys.executable, "-m", *(torchrun if processes > 1 else []), "minalbef", *arguments]
     return subprocess.run(command, env=environment).returncode
 
 

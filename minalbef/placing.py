@@ -251,9 +251,9 @@ class Stage:
     def _share(self, counts: dict[str, int]) -> float:
         return self.shares.get(tuple(sorted(counts.values(), reverse=True)), 0.0)
 
-    def four(self, kind: str, stream: Stream) -> list[Scene] | None:
-        """A family's scenes: the same kinds and background, differing in `kind`; None: it did not come off."""
-        n = 2 if kind == "count" else 2 + stream.below(2)
+    def four(self, kind: str, stream: Stream, most: int = 0) -> list[Scene] | None:
+        """A family's scenes: the same kinds and background, differing in `kind`; None: it did not come off. most: objects."""
+        n = most - (kind == "count") if most else 2 if kind == "count" else 2 + stream.below(2)
         first = self.scene(stream, (1,) * n, roomy=True)
         things = first.objects
         if kind == "size":
@@ -267,7 +267,7 @@ class Stage:
             ways = around(things, stream)
         elif kind == "count":        # one of each; two of the first, alike in size or not; two of the second
             spots = layout(stream, [BIG[1]], [(thing.x, thing.y, BIG[1]) for thing in things])
-            a, b = things
+            a, b = things[:2]
             more = [(a, is_big(a)), (a, not is_big(a)), (b, stream.chance(0.5))]
             ways = [things, *(spots and (*things, self.thing(thing.name, *spots[0][:2], draw_size(stream, big), stream))
                               for thing, big in more)]

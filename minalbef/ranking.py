@@ -36,18 +36,25 @@ def similarity(model: ALBEF, encoded: Encoded, block: int | None = None) -> Tens
 
 
 @torch.no_grad()
-def match_odds(model: ALBEF, encoded: Encoded, images: Tensor, texts: Tensor, chunk: int = 256) -> Tensor:
+def match_odds(model: ALBEF, encoded: Encoded, images: Tensor, texts: Tensor, chunk: int = 256, rows: int = 500,
+               yes_alone: bool = False) -> Tensor:
     """ITM's log-odds that text and picture belong together, for pairs of rows (p,) and (p,): -> (p,).
 
-    One number ranks and decides: over 0 is a match. The original ranks by the logit for yes alone.
+    One number ranks and decides: over 0 is a match. yes_alone: the logit for yes, by which the original ranks.
+    `chunk` pairs are fused at a time, and what `rows` pictures offer to every layer is in memory at a time.
     """
-    keys_values = model.fusion.keys_values(encoded.image)
-    odds = torch.empty(len(texts))
-    for rows in texts.argsort(stable=True).split(chunk):         # by text, so that a chunk reads few of them
-        first, last = texts[rows[0]], texts[rows[-1]] + 1
-        no, yes = model.match_logits(model.fuse(encoded.text[first:last], encoded.keep[first:last], None, queries=1,
-                                                pairs=(texts[rows] - first, images[rows]), keys_values=keys_values)).T
-        odds[rows] = yes - no
+    odds = encoded.text.new_empty(len(texts))
+    for first in range(0, len(encoded.image), rows):
+        here = ((images >= first) & (images < first + rows)).nonzero()[:, 0]
+        if not len(here):
+            continue
+        keys_values = model.fusion.keys_values(encoded.image[first:first + rows])
+        for some in here[texts[here].argsort(stable=True)].split(chunk):         # by text, so that a chunk reads few
+            read, place = texts[some].unique(return_inverse=True)
+            fused = model.fuse(encoded.text[read], encoded.keep[read], None, queries=1,
+                               pairs=(place, images[some] - first), keys_values=keys_values)
+            no, yes = model.match_logits(fused).T
+            odds[some] = yes if yes_alone else yes - no
     return odds
 
 
@@ -56,20 +63,16 @@ def best(scores: Tensor, top: int) -> Tensor:
     return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, scores.topk(min(top, scores.shape[-1])).indices, True)
 
 
-def match_best(model: ALBEF, encoded: Encoded, sim: Tensor, top: int = 10, rows: int = 500) -> Tensor:
+def match_best(model: ALBEF, encoded: Encoded, sim: Tensor, top: int = 10, rows: int = 500, **options) -> Tensor:
     """ITM's log-odds for the `top` best of every picture and of every text, -inf for all others: sim, (g, i, t) alike.
 
-    Blocks of about `rows` pictures are in memory at a time.
+    `rows` pictures are in memory at a time; chunk, yes_alone: see match_odds.
     """
     g, i, t = sim.shape
-    odds = torch.full_like(sim, -torch.inf)
     wanted = best(sim, top) | best(sim.mT, top).mT
-    for first in range(0, g, max(1, rows // i)):
-        some = slice(first, first + max(1, rows // i))
-        block, image, text = wanted[some].nonzero(as_tuple=True)
-        part = Encoded(encoded.image[some.start * i:some.stop * i], encoded.text[some.start * t:some.stop * t],
-                       encoded.keep[some.start * t:some.stop * t])
-        odds[some][block, image, text] = match_odds(model, part, block * i + image, block * t + text)
+    block, image, text = wanted.nonzero(as_tuple=True)
+    odds = torch.full_like(sim, -torch.inf)
+    odds[wanted] = match_odds(model, encoded, block * i + image, block * t + text, rows=rows, **options)
     return odds
 
 
@@ -86,7 +89,7 @@ def recall(scores: Tensor, true: Tensor, k: int = 1) -> Tensor:
     first = scores.masked_fill(~true, -torch.inf).amax(-1, keepdim=True)         # the best of the right ones
     ahead, tied = (scores > first).sum(-1), scores == first
     wrong, alike = (tied & ~true).sum(-1), tied.sum(-1)
-    miss = torch.ones(scores.shape[:-1])
+    miss = torch.ones_like(first[..., 0])
     for j in range(k):                # drawn one after the other from those that tie with it, while there is room
         drawn = (wrong - j).clamp(min=0) / (alike - j).clamp(min=1)
         miss = torch.where(ahead + j < k, miss * drawn, miss)

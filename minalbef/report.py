@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,6 +160,29 @@ def summary_table(report: dict) -> str:
     lines += ["", "Seconds: " + ", ".join(f"{name.replace('_', ' ')} {value:.0f}" for name, value in seconds.items())
               + f"; {sum(seconds.values()) / 60:.1f} minutes in all, on {report.get('device', 'an unknown machine')}"]
     return "\n".join(lines).strip("\n")
+
+
+TASKS = {                             # figures of a task: what they are called, and where they stand
+    "retrieval": (("one of a family, ITC", "families.itc_i2t_r1 families.itc_t2i_r1"),
+                  ("one of a family, ITM", "families.itm_i2t_r1 families.itm_t2i_r1"),
+                  ("one of 500, ITM", "plain.itm_i2t_r1 plain.itm_t2i_r1")),
+    "entailment": (("right of three", "accuracy"),), "vqa": (("VQA accuracy", "accuracy"),),
+    "nlvr2": (("right of two", "accuracy"), ("all four pairs of a statement", "consistency")),
+    "grounding": (("pointing", "pointing"), ("proposals, IoU 0.5", "proposals"))}
+
+
+def task_table(reports: Sequence[dict]) -> str:
+    """Reports of fine-tuned runs as a table in Markdown: each figure, and those of its baselines."""
+    lines = ["| | | beside it |", "|---|---|---|"]
+    for report in reports:
+        for title, paths in TASKS[report["task"]]:
+            def means(*begin: str) -> str | None:
+                values = [_at(report, *begin, *path.split(".")) for path in paths.split()]
+                return None if None in values else " / ".join(f"{value:.2f}" for value in values)
+            beside = {name: means("baselines", name) for name in report.get("baselines", {})}
+            beside = ", ".join(f"{name.replace('_', ' ')} {found}" for name, found in beside.items() if found)
+            lines.append(f"| {report['task']}: {title} | {means('test')} | {beside} |")
+    return "\n".join(lines)
 
 
 def share(value: float) -> str:

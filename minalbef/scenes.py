@@ -67,6 +67,8 @@ class Scenes:
             raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
         if any(noise) and split != "train":
             raise ValueError(f"noise={noise} in the {split} split: only training captions may be spoilt")
+        if not 0 <= restyle <= 1:
+            raise ValueError(f"restyle={restyle} is a share, between 0 and 1")
         self.split, self.seed, self.size, self.siblings, self.epoch = split, seed, size, siblings, epoch
         self.noise = noise
         self.stage = Stage(objects, counts, vendors, pairs, restyle)
@@ -98,16 +100,17 @@ class Scenes:
         """uint8 (size, size, 3)"""
         return paint(drawn.scene, self.size)
 
-    def family(self, index: int) -> list[Drawn]:
+    def family(self, index: int, most: int = 0) -> list[Drawn]:
         """Four scenes of the same kinds of objects and background; each caption is true of its own scene and of no other.
 
         They differ in "size", "place", "relation", "count" or "mixed" (a size and an arrangement), by turns: the `kind`.
+        most: so many objects, where counts differ in one scene one less; by default 2 or 3
         """
         kind = FAMILIES[index % len(FAMILIES)]
-        stream = Stream(self.split, self.seed, "family", index)
+        stream = Stream(self.split, self.seed, "family", index, *[most] * (most > 0))
         while True:
             told: list[Drawn | None] = []
-            scenes = self.stage.four(kind, stream) or []
+            scenes = self.stage.four(kind, stream, most) or []
             for scene in scenes:
                 others = [other for other in scenes if other is not scene]
                 told.append(self._tell(scene, stream, 4 * index + len(told), True, kind, others))
@@ -116,6 +119,16 @@ class Scenes:
             else:
                 if told:
                     return told
+
+    def captions(self, drawn: Drawn, number: int, others=()) -> list[Drawn]:
+        """The same with so many different captions of this split, its own first; each false of the other scenes."""
+        stream, told = Stream(self.split, self.seed, "captions", drawn.id, drawn.text), {drawn.text: drawn}
+        for _ in range(30 * number):
+            if len(told) == number:
+                return list(told.values())
+            if new := self._tell(drawn.scene, stream, drawn.id, self.specific, drawn.kind, others):
+                told[new.text] = new
+        raise ValueError(f"only {len(told)} captions found beside {drawn.text!r}; ask for fewer than {number}")
 
     def one_change(self, index: int, kind: str) -> tuple[Drawn, Form, str]:
         """A scene with a true caption, and a foil: the caption with one thing of a kind of KINDS changed, false; in words.

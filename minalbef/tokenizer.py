@@ -47,9 +47,23 @@ class Tokenizer:
 
     @classmethod
     def from_vocab(cls, path: str | Path, sep: bool = False) -> "Tokenizer":
-        """Read BERT's vocab.txt, one piece a line. sep: end each text in [SEP], as BERT does and ALBEF does not."""
-        pieces = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        return cls._from_pieces({piece: i for i, piece in enumerate(pieces)}, sep)
+        """Read BERT's vocab.txt, one piece a line. sep: end each text in [SEP], as BERT does and ALBEF does not.
+
+        Raises ValueError, which names file and line, for a file that is no such vocabulary.
+        """
+        try:
+            pieces = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        except (OSError, UnicodeError) as error:
+            raise ValueError(f"{path}: no readable vocabulary ({error}); give BERT's vocab.txt") from error
+        lines: dict[str, int] = {}
+        for i, piece in enumerate(pieces):
+            if not piece or lines.setdefault(piece, i) != i:
+                problem = f"repeats {piece!r} of line {lines[piece] + 1}" if piece else "is empty"
+                raise ValueError(f"{path}: line {i + 1} {problem}; a vocabulary has one piece a line, each once")
+        try:
+            return cls._from_pieces(lines, sep)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
@@ -63,20 +77,24 @@ class Tokenizer:
         """Write tokenizer.json, which Hugging Face's tokenizers read too."""
         Path(path).write_text(self._core.to_str(pretty=True), encoding="utf-8")
 
-    def encode(self, texts: list[str], length: int = 25, truncate: bool = True) -> tuple[Tensor, Tensor]:
+    def encode(self, texts: list[str], length: int = 25, truncate: bool = True, raw: bool = False,
+               sep: bool | None = None) -> tuple[Tensor, Tensor]:
         """Captions -> tokens (b, l) and keep (b, l), False where padded; l is the longest of them, at most `length`.
 
+        raw: leave out `clean`, so that punctuation makes pieces: BERT's way, and the original's for VQA's answers
+        sep: end each text in [SEP], as those answers do; None: as this tokenizer was made
         Raises ValueError for a caption without words and, with truncate=False, for one that is too long.
         """
-        rows = []
-        for text, encoded in zip(texts, self._core.encode_batch([clean(text) for text in texts])):
-            ids = encoded.ids
-            if len(ids) == 1 + len(self._end):
+        end, rows = self._end if sep is None else [self.sep] * sep, []
+        cut = self._core.encode_batch([text if raw else clean(text) for text in texts], add_special_tokens=False)
+        for text, encoded in zip(texts, cut):
+            ids = [self.cls, *encoded.ids, *end]
+            if not encoded.ids:
                 raise ValueError(f"caption {text!r} has no words; give it at least one")
             if len(ids) > length and not truncate:
                 raise ValueError(f"caption {text!r} has {len(ids)} tokens, [CLS] included, and the limit is {length}; "
                                  "shorten it or pass truncate=True")
-            rows.append(ids if len(ids) <= length else ids[:length - len(self._end)] + self._end)
+            rows.append(ids if len(ids) <= length else ids[:length - len(end)] + end)
         tokens = torch.full((len(rows), max(map(len, rows), default=0)), self.pad)
         for row, ids in zip(tokens, rows):
             row[:len(ids)] = torch.tensor(ids)

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from minalbef import checkpoint, distributed
 from minalbef.config import Config
 
-NO_DECAY = ("temperature", "cls_token", "pos_embed")     # the original decays these, too; see `parameter_groups`
+NO_DECAY = ("temperature", "cls_token", "pos_embed")
+STAIR = 100                                              # steps between the rises of the original's warm-up
 
 
 class Stopped(Exception):
@@ -22,10 +23,21 @@ class Stopped(Exception):
 
 
 def lr_at(step: int, config: Config) -> float:
-    """Learning rate of a step: a straight warm-up, then a cosine to the end (the original moves in stairs)."""
-    if step < config.warmup_steps:
-        return config.lr_start + (config.lr - config.lr_start) * step / config.warmup_steps
-    share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    """Learning rate of a step: a straight warm-up, then a cosine to the end.
+
+    schedule="stairs" moves as the original does, in jumps. In the first epoch the rate rises after steps 100, 200 and so
+    on, up to warmup_steps, and then stays; later epochs each have one rate, that of the cosine over whole epochs. (Its
+    scripts set it at the start of an epoch, or at the end of the one before: the steps between are trained alike.)
+    """
+    if config.schedule == "stairs":
+        epoch, i = divmod(step, max(1, config.epoch // config.batch))            # an epoch's last, partial batch is dropped
+        risen, whole = max(0, i - 1) // STAIR * STAIR, 0 if epoch else config.warmup_steps
+        share = epoch / config.epochs
+    else:
+        risen, whole = step, config.warmup_steps
+        share = (step - whole) / max(1, config.steps - whole)
+    if risen < whole:
+        return config.lr_start + (config.lr - config.lr_start) * risen / whole
     return config.lr_end + (config.lr - config.lr_end) * (1 + math.cos(math.pi * min(1.0, share))) / 2
 
 
@@ -37,13 +49,14 @@ def alpha_at(step: int, config: Config) -> float:
 def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
     """AdamW's groups: decay for matrices alone; temperature and stem each at their share of the rate.
 
-    The original decays everything that is not 1-D or a bias, and so the temperature, class token and positions.
+    With decay_all everything decays that is not 1-D, and so, as in the original, the temperature, class token and positions.
     """
     groups: dict[tuple[float, float], list] = {}
     for name, p in task.named_parameters():
         if p.requires_grad:
             last = name.rsplit(".", 1)[-1]
-            decay = 0.0 if p.ndim < 2 or last in NO_DECAY else config.weight_decay
+            free = p.ndim == 1 or not config.decay_all and (p.ndim == 0 or last in NO_DECAY)
+            decay = 0.0 if free else config.weight_decay
             share = config.temperature_lr if last == "temperature" else config.stem_lr if ".patch_embed." in name else 1.0
             groups.setdefault((decay, share), []).append(p)
     return [dict(params=params, weight_decay=decay, share=share) for (decay, share), params in groups.items()]

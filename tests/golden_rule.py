@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from minalbef import names
-
 GOLDEN = Path(__file__).parent / "golden"
 SEED = 20210716
 

@@ -50,6 +50,7 @@ def test_strings_are_read_as_the_fields_kind(name, text, value):
     ("tiny", {"patch_size": 12}, "power of two"),
     ("tiny", {"patch_size": 1}, "power of two"),
     ("tiny", {"hard_negatives": "globl"}, "did you mean 'global'"),
+    ("tiny", {"schedule": "stair"}, "did you mean 'stairs'"),
     ("tiny", {"batch": 0}, "batch=0 must be at least 1"),
     ("tiny", {"batch": 2.5}, "batch=2.5 must be a whole number, such as 64"),
     ("tiny", {"batch": "inf"}, "batch='inf' must be a whole number"),

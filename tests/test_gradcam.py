@@ -1,11 +1,104 @@
-"""Grad-CAM: against small differences of one attention weight, and what must be true of any map."""
+"""Grad-CAM: the original's maps, small differences of one attention weight, and what must be true of any map."""
+from types import SimpleNamespace
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.testing import assert_close
 
+from golden_rule import figures, fill, image, original_state
 from helpers import disturb, small, texts
+from minalbef import gradcam, layers, names
 from minalbef.albef import ALBEF
-from minalbef.gradcam import match_score, relevance, word_score
+from minalbef.config import Config
+from minalbef.gradcam import image_relevance, match_score, relevance, text_map, word_score
+
+GOLDEN = {"small": dict(image_size=32, patch_size=8, image_heads=4, text_heads=4, text_depth=2, fusion_depth=2),
+          "native": dict(image_size=96, patch_size=4, image_heads=12, text_heads=12, text_depth=6, fusion_depth=6)}
+
+
+def golden_case(name: str) -> tuple:
+    """The original's grounding model in our form, with its pictures, tokens and keep."""
+    config = Config(**GOLDEN[name], image_width=48, image_depth=4, text_width=48, vocab_size=64, positions=40, embed_dim=16)
+    model, arrays = ALBEF(config).eval(), figures("grounding")["arrays"]
+    shapes = names.write(model.state_dict(), {}, {}, config.text_depth, bert=False)
+    keys = [(key, list(value.shape)) for key, value in shapes.items() if not key.endswith(tuple(names.TIED))]
+    pixels = image(f"grounding.image.{name}", 2, 3, config.image_size, config.image_size)
+    return (fill(model, names.read(original_state(keys)).student), pixels,
+            arrays[f"{name}/input_ids"].long(), arrays[f"{name}/attention_mask"].bool())
+
+
+def differences(name: str, model: ALBEF, pixels, tokens, keep) -> dict[str, float]:
+    """Every recorded array of a case: the worst difference from ours, over what is allowed.
+
+    Maps are as small as 1e-4, so what is allowed is a share of each array's maximum.
+    """
+    recorded = {key.removeprefix(name + "/"): value for key, value in figures("grounding")["arrays"].items()
+                if key.startswith(name + "/") and not key.endswith(("input_ids", "attention_mask"))}
+    assert len(recorded) == {"small": 9, "native": 3}[name]
+    with torch.no_grad():
+        image_tokens, text = model.encode_image(pixels), model.encode_text(tokens, keep)
+    ours = {"itm_logits": model.match_logits(model.fuse(text, keep, image_tokens))}
+    for place in {key.split("/")[0] for key in recorded} - set(ours):
+        mode, block = place.split("_block")
+        if mode == "itc":
+            ours[f"{place}/gradcam"] = gradcam.image_relevance(model, pixels, tokens, keep, int(block))
+            continue
+        layer = int(block) - model.config.text_depth             # it counts BERT's layers, we count fusion's
+        maps = gradcam.relevance(model, image_tokens, text, keep, layers=layer)
+        fused, weights = model.fuse(text, keep, image_tokens, return_weights=True)
+        gradient, = torch.autograd.grad(gradcam.match_score(model)(fused).sum(), weights[layer])
+        shown = keep[:, None, :, None]
+        ours |= {f"{place}/gradcam_per_token": maps, f"{place}/gradcam": gradcam.text_map(maps, keep, over="batch"),
+                 f"{place}/cams": weights[layer][..., 1:] * shown,
+                 f"{place}/grads_clamped": gradient[..., 1:].clamp(min=0) * shown}
+    return {key: ((ours[key].reshape(value.shape) - value).abs().max() / (2e-5 * value.abs().max())).item()
+            for key, value in recorded.items()}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_maps_are_the_originals(name):
+    worst = differences(name, *golden_case(name))
+    assert max(worst.values()) < 1, worst
+
+
+def tanh_gelu(patch, model):
+    patch.setattr(layers, "F", SimpleNamespace(**vars(F) | {"gelu": lambda x: F.gelu(x, approximate="tanh")}))
+
+
+def other(name: str, function):
+    """A mistake that puts another function in a place of gradcam's; it is given the right one first."""
+    right = getattr(gradcam, name)
+    return lambda patch, model: patch.setattr(gradcam, name, lambda *args, **options: function(right, *args, **options))
+
+
+MISTAKES = {
+    "negative gradients count": other("cam", lambda right, w, g: (w * g).mean(1)),
+    "gradients count by size": other("cam", lambda right, w, g: (w * g.abs()).mean(1)),
+    "gradients do not count": other("cam", lambda right, w, g: w.mean(1)),
+    "heads are summed": other("cam", lambda right, w, g: right(w, g) * w.shape[1]),
+    "heads are averaged before the product": other("cam", lambda right, w, g: w.mean(1) * g.clamp(min=0).mean(1)),
+    "[CLS] is the last column": other("cam", lambda right, w, g: right(w, g).roll(1, -1)),
+    "no match is explained": other("match_score", lambda right, model: lambda fused: model.match_logits(fused)[:, 0]),
+    "a probability is explained": other("match_score", lambda right, model: (
+        lambda fused: model.match_logits(fused).softmax(1)[:, 1])),
+    "another layer": other("relevance", lambda right, *args, layers: right(*args, layers=layers - 1)),
+    "padding is seen": other("relevance", lambda right, m, i, t, keep, layers: right(m, i, t, keep | True, layers=layers)),
+    "padding is not counted": other("text_map", lambda right, maps, keep, over: right(maps, keep)),
+    "[CLS] is not counted": other("text_map", lambda right, maps, keep, over: right(maps, keep, "words")),
+    "another block": other("image_relevance", lambda right, *args: right(*args[:-1], args[-1] - 1)),
+    "texts are exchanged": other("image_relevance", lambda right, m, i, t, keep, b: right(m, i, t.flip(0), keep.flip(0), b)),
+    "no temperature": lambda patch, model: model.temperature.data.fill_(1.0),
+    "features not of length 1": lambda patch, model: patch.setattr(
+        model, "image_feature", lambda x: model.image_proj(x[:, 0])),
+    "tanh GELU": tanh_gelu}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_would_be_seen(mistake, monkeypatch):
+    case = golden_case("small")
+    MISTAKES[mistake](monkeypatch, case[0])
+    assert max(differences("small", *case).values()) > 2
 
 
 @pytest.fixture(scope="module")
@@ -17,44 +110,64 @@ def case():
     return model, image, tokens, keep, model.encode_text(tokens, keep).detach()
 
 
-def by_difference(model, image, text, keep, row, word, patch, layer, score, step=1e-4):
+def by_difference(attention, row, query, key, score, step=1e-4):
     """The same from first principles: add a little to one attention weight of one head and see what the score does."""
-    heads = model.config.text_heads
-    values, cross = [], model.fusion.layers[layer].cross
-    for head in range(heads):
+    values = []
+    for head in range(attention.heads):
         results = []
         for sign in (1, -1):
             def forward(x, source=None, keep=None, keys_values=None, return_weights=False):
-                q = cross.q(x).unflatten(-1, (heads, -1)).transpose(1, 2)
-                k, v = keys_values
+                q = attention.q(x).unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+                k, v = keys_values or attention.keys_values(x)
                 weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
                 nudged = weights.clone()
-                nudged[row, head, word, patch + 1] += sign * step
-                forward.weight = weights[row, head, word, patch + 1].item()
-                return cross.proj((nudged @ v).transpose(1, 2).flatten(2))
-            cross.forward = forward
+                nudged[row, head, query, key] += sign * step
+                forward.weight = weights[row, head, query, key].item()
+                return attention.proj((nudged @ v).transpose(1, 2).flatten(2))
+            attention.forward = forward
             with torch.no_grad():
-                results.append(score(model.fuse(text, keep, image))[row].item())
-            del cross.forward
+                results.append(score()[row].item())
+            del attention.forward
         values.append(max(0.0, (results[0] - results[1]) / (2 * step)) * forward.weight)
-    return sum(values) / heads
+    return sum(values) / attention.heads
+
+
+@pytest.fixture(scope="module")
+def double(case):
+    """The same in float64, which small differences need."""
+    model = ALBEF(case[0].config).double().eval()
+    model.load_state_dict(case[0].state_dict())
+    return model
 
 
 @pytest.mark.parametrize("explained", ["itm", "mlm"])
-def test_a_map_is_weight_times_positive_slope_by_small_differences(case, explained):
-    model, image, tokens, keep, _ = case
+def test_a_map_is_weight_times_positive_slope_by_small_differences(case, double, explained):
+    _, image, tokens, keep, _ = case
     hidden = torch.zeros_like(keep)
     hidden[:, 1] = True
-    double = ALBEF(model.config).double().eval()
-    double.load_state_dict(model.state_dict())
     image, text = image.double(), double.encode_text(tokens.masked_fill(hidden, 4), keep)
     score = match_score(double) if explained == "itm" else word_score(double, tokens, hidden)
     for row, word, layer in ((0, 0, 0), (1, 1, 1), (0, 1, 2), (2, 2, 0)):
         maps = relevance(double, image, text, keep, score, layer)
         for patch in (0, 4, 8):
-            expected = by_difference(double, image, text, keep, row, word, patch, layer, score)
+            expected = by_difference(double.fusion.layers[layer].cross, row, word, patch + 1,
+                                     lambda: score(double.fuse(text, keep, image)))
             assert maps[row, word, patch].item() == pytest.approx(expected, rel=1e-4, abs=1e-10)
     assert maps.max() > 0
+
+
+def test_a_pictures_map_is_weight_times_positive_slope_by_small_differences(case, double):
+    _, _, tokens, keep, _ = case
+    pixels = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(5)).double()
+    text = double.text_feature(double.encode_text(tokens, keep))
+    for row, block in ((0, 0), (2, 0), (1, -1)):
+        maps = image_relevance(double, pixels, tokens, keep, block)
+        assert maps.shape == (3, 9) and maps.max() > 0
+        for patch in (0, 4, 8):
+            expected = by_difference(
+                double.image_encoder.blocks[block].attn, row, 0, patch + 1,
+                lambda: (double.image_feature(double.encode_image(pixels)) * text).sum(1) / double.temperature)
+            assert maps[row, patch].item() == pytest.approx(expected, rel=1e-4, abs=1e-10)
 
 
 def test_maps_of_layers_add_up(case):
@@ -104,11 +217,35 @@ def test_a_word_scores_the_sum_of_its_pieces_logits(case):
         logits[0, 3, tokens[0, 3]] + logits[0, 4, tokens[0, 4]], logits[1, 1, tokens[1, 1]], torch.tensor(0.0)]))
 
 
+def test_a_pictures_map_is_its_own_and_padding_changes_none(case):
+    model, _, tokens, keep, _ = case
+    pixels = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(5))
+    maps = image_relevance(model, pixels, tokens, keep, 0)
+    assert_close(image_relevance(model, pixels[2:], tokens[2:, :3], keep[2:, :3], 0), maps[2:])
+    assert not torch.allclose(image_relevance(model, pixels[2:], tokens[1:2], keep[1:2], 0), maps[2:], atol=1e-4), \
+        "another text, another map"
+
+
+def test_a_texts_map_is_the_mean_over_what_is_asked_for():
+    keep = torch.tensor([[True, True, True, True], [True, True, False, False]])
+    maps = torch.tensor([[[8.0], [1.0], [2.0], [3.0]], [[8.0], [6.0], [0.0], [0.0]]])             # (b, l, 1)
+    assert text_map(maps, keep).tolist() == [[3.5], [7.0]]
+    assert text_map(maps, keep, "words").tolist() == [[2.0], [6.0]]
+    assert text_map(maps, keep, "batch").tolist() == [[3.5], [3.5]]
+    assert text_map(maps[1:, :2], keep[1:, :2], "batch").tolist() == [[7.0]], "it hangs on the padding"
+    with pytest.raises(ValueError, match="over='all'.*text, words, batch"):
+        text_map(maps, keep, "all")
+
+
 def test_explaining_leaves_the_model_alone_and_works_on_a_frozen_one(case):
-    model, image, _, keep, text = case
-    before = relevance(model, image, text, keep)
-    assert all(p.grad is None for p in model.parameters())
+    model, image, tokens, keep, text = case
+    pixels = torch.randn(3, 3, 24, 24, generator=torch.Generator().manual_seed(5))
+    def explain():
+        maps = relevance(model, image, text, keep), image_relevance(model, pixels, tokens, keep, 0)
+        return torch.cat([one.flatten() for one in maps])
+    before = explain()
+    assert all(p.grad is None for p in model.parameters()) and pixels.grad is None and not pixels.requires_grad
     model.requires_grad_(False)
     with torch.no_grad():
-        assert_close(relevance(model, image, text, keep), before)
+        assert_close(explain(), before)
     model.requires_grad_(True)

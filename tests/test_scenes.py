@@ -153,6 +153,28 @@ def test_training_never_draws_the_unseen_style(train):
     assert "openmoji" not in vendors
 
 
+def test_a_stated_share_of_drawings_is_restyled_siblings_included():
+    for scenes in (Scenes("train", restyle=0.25), Scenes("train", restyle=0.25, siblings=1.0)):
+        drawn = [thing.vendor for i in range(1500) for thing in scenes.draw(i).scene.objects]
+        finishes = Counter(vendor.partition("+")[2] for vendor in drawn)
+        assert finishes[""] / len(drawn) == pytest.approx(0.75, abs=0.03)
+        assert finishes["outlined"] / finishes["flat"] == pytest.approx(2, abs=0.4) and len(finishes) == 3
+        assert {vendor.partition("+")[0] for vendor in drawn} == {name for name, v in art()["vendors"].items() if v["training"]}
+
+
+def test_an_outline_darkens_only_the_rim_and_flat_colours_are_few():
+    plain, outlined, flat = (paint(Scene((Object("apple", 0.5, 0.5, 0.5, f"noto{finish}"),), "white", None, (255,) * 3), 64)
+                             .astype(int) for finish in ("", "+outlined", "+flat"))
+    shape = (plain != 255).any(-1)
+    rim = (outlined != plain).any(-1)
+    assert rim.any() and (outlined <= plain + 1).all() and not rim[shape].all()
+    grown = np.pad(shape, 1)
+    near = np.any([grown[1 + y:65 + y, 1 + x:65 + x] for y in (-1, 0, 1) for x in (-1, 0, 1)], 0)
+    assert not rim[~near].any()
+    count = lambda picture: len(np.unique(picture[24:40, 24:40].reshape(-1, 3), axis=0))          # noqa: E731
+    assert count(flat) < count(plain) / 2 and flat.shape == plain.shape
+
+
 def classes(drawn: Drawn) -> set[int]:
     return {pair_class(a, b) for a, b in itertools.combinations(sorted(names(drawn)), 2)}
 
@@ -358,6 +380,7 @@ def test_rates_are_measured():
     (dict(split="dev"), "no split 'dev'; there are train, validation, test"),
     (dict(split="test", noise=(0.1, 0, 0)), "only training captions may be spoilt"),
     (dict(split="train", pairs="odd"), "pairs='odd' is none of"), (dict(split="train", objects=("apple", "aple")), "no object 'aple'"),
+    (dict(split="train", restyle=1.5), "restyle=1.5 is a share"),
     (dict(split="train", vendors=("nokia",)), "no vendor 'nokia'"), (dict(split="train", counts=(0, 0)), "give a share"),
     (dict(split="train", counts=(0.2,) * 5), "more than 4 shares"),
     (dict(split="test", counts=(1,), pairs="unseen"), "give a share")])

@@ -30,6 +30,13 @@ def test_the_start_learns_objects_that_captions_name_or_never_name(kind, share):
     assert share or learnt <= set(other_objects(12))
 
 
+def test_the_start_sees_restyled_drawings_as_training_does():
+    def finished(**changes) -> set[str]:
+        scenes = LabelBatches(small(objects=12, **changes)).scenes
+        return {thing.vendor.partition("+")[2] for i in range(40) for thing in scenes.place(i).objects}
+    assert finished(restyle=0.0) == {""} and finished(restyle=1.0) == {"outlined", "flat"}
+
+
 def test_losses_by_hand():
     warm = WarmStart(CONFIG, 3)
     warm.logits = lambda image: (torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[[0.0, 1.0, 0.0], [0.0, 1.0, 3.0]]]))

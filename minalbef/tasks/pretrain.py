@@ -94,7 +94,7 @@ class Pretrain(nn.Module):
 
     def __init__(self, config: Config, special: tuple[int, ...] = (0, 1, 2, 3, 4), mask: int = 4,
                  rates: Tensor | None = None):
-        """special: the tokenizer's ids that are never masked; mask: the id of [MASK].
+        """special: the tokenizer's ids that are never masked (the original spares [PAD] and [CLS] alone); mask: the id of [MASK].
 
         rates: (v,) how often each word is masked, see masking.mask_rates; by default all at config.mask_rate
         """

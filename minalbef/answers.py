@@ -1,0 +1,45 @@
+"""How VQA scores an answer: the official normal form, and agreement with ten annotators (VQA v2's own evaluation)."""
+import re
+from collections.abc import Sequence
+
+NUMBERS = {"none": "0"} | {word: str(i) for i, word in enumerate(
+    "zero one two three four five six seven eight nine ten".split())}
+ARTICLES = ("a", "an", "the")
+PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
+# VQA's list, no other: "lets" stays, and so does what is a word without its apostrophe, such as "well"
+CONTRACTIONS = {full[:i] + full[i + 1:]: full for full in """
+    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's
+    how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't needn't not've o'clock
+    oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd
+    someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've there're there's
+    they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've when's where'd
+    where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't wouldn't've y'all
+    y'all'd've y'all'll you'd you'd've you'll you're you've""".split() for i, letter in enumerate(full) if letter == "'"}
+CONTRACTIONS["somebody'd"] = "somebodyd"         # theirs, the wrong way round
+
+
+def strip_punctuation(text: str) -> str:
+    """Marks fall away where one stands beside a space, or the text has a number such as 1,000; else they part words."""
+    number = re.search(r"\d,\d", text)
+    marks = {mark: "" if number or f"{mark} " in text or f" {mark}" in text else " " for mark in PUNCTUATION}
+    return re.sub(r"\.(?!\d)", "", text.translate(str.maketrans(marks)))
+
+
+def normalise(answer: str) -> str:
+    """Lower case, no punctuation, no articles, numbers up to ten as digits, contractions with their apostrophe."""
+    words = strip_punctuation(re.sub(r"[\n\t]", " ", answer).strip()).lower().split()
+    words = [NUMBERS.get(word, word) for word in words]
+    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+
+
+def accuracy(answer: str, annotators: Sequence[str]) -> float:
+    """Right if three annotators agree, a third for each: min(n / 3, 1), the mean over leaving out one of them in turn.
+
+    annotators: what each of them said. As in the official evaluation they are taken to write in normal form ("2", not
+        "two"); only their punctuation is stripped, and only where they disagree
+    """
+    if len(set(annotators)) > 1:
+        annotators = [strip_punctuation(given) for given in annotators]
+    answer = normalise(answer)
+    agree = [given == answer for given in annotators]
+    return sum(min((sum(agree) - left_out) / 3, 1) for left_out in agree) / len(agree)

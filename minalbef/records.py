@@ -1,0 +1,75 @@
+"""The project's records on disk: lines of JSON and an index of their places, so that any of them can be had by its number."""
+import json
+import os
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from minalbef.data import Record
+from minalbef.public import GroundingRecord
+from minalbef.readers import Member
+from minalbef.tasks.entailment import EntailmentRecord
+from minalbef.tasks.nlvr2 import NLVR2Record
+from minalbef.tasks.vqa import VQARecord
+
+KINDS = {kind.__name__: kind for kind in (Record, EntailmentRecord, VQARecord, NLVR2Record, GroundingRecord)}
+PICTURES = ("image", "images")
+
+
+class Records(Dataset):
+    """A split as `minalbef prepare` wrote it: record i, in the files' order. Its picture is a place, which a batch opens.
+
+    root: where the pictures are now, if they have moved. Raises ValueError for a folder that holds no such split.
+    """
+
+    def __init__(self, folder: str | Path, split: str, root: str | Path | None = None):
+        self.path, about = Path(folder) / f"{split}.jsonl", read_about(folder)
+        if split not in about["splits"]:
+            raise ValueError(f"{folder} has no split {split!r}; there are {', '.join(about['splits'])}")
+        self.kind, self.root = KINDS[about["splits"][split]["kind"]], Path(root or about["root"])
+        try:
+            self.places = np.load(self.path.with_suffix(".npy"), mmap_mode="r")
+            if self.path.stat().st_size != self.places[-1]:
+                raise ValueError("the index is another file's")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.path} and its index cannot be read: {error}; prepare the set again") from error
+
+    def __len__(self) -> int:
+        return len(self.places) - 1
+
+    def __getitem__(self, i: int):
+        i = range(len(self))[i]
+        with open(self.path, "rb") as file:                      # opened anew: a worker must not move another's place in it
+            file.seek(self.places[i])
+            values = json.loads(file.read(self.places[i + 1] - self.places[i]))
+        def place(image):
+            return self.root / image if isinstance(image, str) else Member(self.root / image[0], *image[1:])
+        for name, value in values.items():
+            values[name] = place(value) if name == "image" else tuple(map(place, value)) if name == "images" else frozen(value)
+        return self.kind(**values)
+
+
+def read_about(folder: str | Path) -> dict:
+    """What `prepare` noted of a set. Raises ValueError where there is nothing that it wrote to the end."""
+    try:
+        return json.loads((Path(folder) / "about.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} holds no prepared records ({error}); `minalbef prepare SET --from DIR` makes them") from error
+
+
+def frozen(value):
+    """Lists as tuples, all the way down."""
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
+
+
+def line(record, root: Path) -> bytes:
+    """A record as a line of JSON, its pictures relative to root."""
+    def place(image):
+        path = os.path.relpath(image.path if isinstance(image, Member) else image, root)
+        return [path, image.offset, image.size] if isinstance(image, Member) else path
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    for name in set(PICTURES) & values.keys():
+        values[name] = place(values[name]) if name == "image" else [*map(place, values[name])]
+    return json.dumps(values).encode() + b"\n"

@@ -1,0 +1,195 @@
+"""The exams of the five tasks on the embedded scenes: problems made into batches, and what a model gets right of them.
+
+An exam is called as examine(model, tokenizer, draw, hide) -> samples by name, nested as `exam.summarise` wants them.
+draw: a key of problems.GROUP and how many -> problems, freshly drawn. hide: "" or what the model may not see
+"""
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from minalbef import answers, data, ranking
+from minalbef.albef import ALBEF
+from minalbef.config import Config
+from minalbef.data import Batch, Record
+from minalbef.language import Scene
+from minalbef.painting import paint
+from minalbef.problems import Problems, answer_list
+from minalbef.staging import largest_box, random_box
+from minalbef.tasks import entailment, grounding, nlvr2, retrieval, vqa
+from minalbef.tokenizer import Tokenizer
+
+NOTHING = "a picture"                 # said in place of every text where the text is hidden
+Draw = Callable[[str, int], list]
+
+
+def problems(name: str, split: str, config: Config, seed: int) -> Problems:
+    return Problems(name, split, seed, config.image_size, config.objects, restyle=config.restyle if split == "train" else 0.0)
+
+
+# batches
+
+
+def show(scene: Scene, size: int, hidden: bool = False) -> np.ndarray:
+    """The scene's picture, or a grey one: uint8 (size, size, 3)."""
+    return np.full((size, size, 3), 128, np.uint8) if hidden else paint(scene, size)
+
+
+def say(text: str, hide: str) -> str:
+    return NOTHING if hide == "text" else text
+
+
+def judged(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "") -> entailment.EntailmentBatch:
+    return entailment.collate([entailment.EntailmentRecord(show(p.scene, size, hide == "image"), say(p.text, hide), p.id,
+                                                           entailment.LABELS[p.label]) for p in problems], tokenizer, size)
+
+
+def asked(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "") -> vqa.VQABatch:
+    return vqa.collate([vqa.VQARecord(show(p.scene, size, hide == "image"), say(p.text, hide), p.answers, p.id)
+                        for p in problems], tokenizer, size, 30)
+
+
+def paired(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "") -> nlvr2.NLVR2Batch:
+    return nlvr2.collate([nlvr2.NLVR2Record((show(p.left, size, hide == "image"), show(p.right, size, hide in ("image", "right"))),
+                                            say(p.text, hide), p.true, p.id) for p in problems], tokenizer, size, 30)
+
+
+def told(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "") -> Batch:
+    """Each picture with one of its captions, in turn; an expression is its only one."""
+    records = []
+    for p in problems:
+        texts = getattr(p, "texts", None) or (p.text,)
+        # families and other scenes count their pictures alike
+        records.append(Record(show(p.scene, size), texts[p.id % len(texts)], 2 * p.id + bool(getattr(p, "kind", ""))))
+    return retrieval.collate(records, tokenizer, size)
+
+
+# what a model gets right
+
+
+def over(drawn: Sequence, answer: Callable, chunk: int = 256) -> Tensor:
+    """answer(some problems) -> (n,) or (n, k), for all of them, `chunk` at a time."""
+    return torch.cat([answer(drawn[i:i + chunk]) for i in range(0, len(drawn), chunk)])
+
+
+def by_kind(right: Tensor, drawn: Sequence) -> dict:
+    """-> accuracy, and by the problems' kind."""
+    kinds = [p.kind for p in drawn]
+    return {"accuracy": right, "by_kind": {kind: right[[kind == other for other in kinds]] for kind in sorted(set(kinds))}}
+
+
+def examine_entailment(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
+    def right(some) -> Tensor:
+        batch = judged(some, tokenizer, model.albef.config.image_size, hide)
+        return (entailment.predict(model, batch.image, batch.tokens, batch.keep).argmax(-1) == batch.label).float()
+    return {"accuracy": over(draw("entailment", 1800), right)}
+
+
+def examine_vqa(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
+    config = model.albef.config
+    listed = answer_list(config.objects)
+    candidates = vqa.encode_answers(tokenizer, listed)
+    def score(some) -> Tensor:
+        chosen = vqa.rank(model, asked(some, tokenizer, config.image_size, hide), *candidates)[0][:, 0].tolist()
+        return torch.tensor([answers.accuracy(listed[i], list(map(answers.normalise, p.answers)))
+                             for i, p in zip(chosen, some)])
+    drawn = draw("vqa", 1800)
+    return by_kind(over(drawn, score), drawn)
+
+
+def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
+    def right(some) -> Tensor:
+        batch = paired(some, tokenizer, model.albef.config.image_size, hide)
+        found = nlvr2.predict(model, batch.image, batch.second, batch.tokens, batch.keep)
+        return (found.argmax(-1) == batch.labels).float()
+    drawn = draw("nlvr2", 1800)
+    found = by_kind(over(drawn, right), drawn)
+    return found | {"consistency": found["accuracy"].reshape(-1, 4).amin(1)}      # four pairs share a statement
+
+
+def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
+    """Families of four scenes of four objects, among themselves; and one of 500 such scenes, of which no two are alike."""
+    def encode(drawn) -> ranking.Encoded:
+        batch = told(drawn, tokenizer, model.config.image_size)
+        return ranking.encode(model, batch.image, batch.tokens, batch.keep)
+    def recall(drawn, block: int, top: int) -> dict:
+        encoded = encode(drawn)
+        sim = ranking.similarity(model, encoded, block)
+        odds = ranking.match_best(model, encoded, sim, top)
+        true = torch.eye(block, dtype=torch.bool).expand_as(sim)
+        scores = {"itc": (sim, sim.mT), "itm": (ranking.rerank(sim, odds, top), ranking.rerank(sim.mT, odds.mT, top))}
+        return {f"{name}_{way}_r1": ranking.recall(score, true).flatten()
+                for name, both in scores.items() for way, score in zip(("i2t", "t2i"), both)}
+    return {"families": recall(draw("families", 800), 4, 4), "plain": recall(drawn := draw("retrieval", 504), len(drawn), 10)}
+
+
+def examine_grounding(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
+    """By the layer and mode that do best on other problems, of validation. hide="shuffled": with other problems' words."""
+    size = model.config.image_size
+    def maps(drawn, mode: str, layer: int) -> Tensor:
+        texts = [p.text for p in drawn]
+        tokens, keep = tokenizer.encode(texts[7:] + texts[:7] if hide == "shuffled" else texts)
+        return torch.cat([grounding.heat_map(model, pixels([p.scene for p in drawn[i:i + 256]], size), tokens[i:i + 256],
+                                             keep[i:i + 256], layer, mode) for i in range(0, len(drawn), 256)])
+    def score(drawn, mode: str, layer: int) -> dict:
+        hits: dict[str, list] = {"pointing": [], "proposals": []}
+        for p, heat in zip(drawn, maps(drawn, mode, layer)):
+            box, boxes = size * torch.tensor(p.box), size * torch.tensor(p.proposals)
+            chosen = grounding.choose_box(grounding.score_boxes(heat, boxes, (size, size)), boxes)
+            hits["pointing"].append(grounding.pointing(heat, box, (size, size)))
+            hits["proposals"].append(float(grounding.iou(chosen, box) >= 0.5))
+        return {name: torch.tensor(found) for name, found in hits.items()}
+    places = [("itm", i) for i in range(len(model.fusion.layers))] + [("itc", i) for i in range(len(model.image_encoder.blocks))]
+    tried = problems("grounding", "validation", model.config, 1_000_000)
+    tried = [tried.draw(i) for i in range(200)]
+    (mode, layer), _ = grounding.sweep(lambda place: score(tried, *place)["proposals"].mean().item(), places)
+    print(f"grounding by {mode}, layer {layer}, the best of {len(places)} on validation")
+    return score(draw("grounding", 1000), mode, layer)
+
+
+def pixels(scenes: Sequence[Scene], size: int) -> Tensor:
+    """Painted, as the model reads them: -> (i, 3, s, s)."""
+    return torch.stack([data.transform(paint(scene, size), size) for scene in scenes])
+
+
+# what needs no model
+
+
+def simple_retrieval(draw: Draw) -> dict:
+    """Chance, which is also what the objects alone tell within a family."""
+    families = torch.full((len(draw("families", 800)),), 0.25)
+    return {"chance": {"families": {f"{name}_{way}_r1": families for name in ("itc", "itm") for way in ("i2t", "t2i")}}}
+
+
+def simple_entailment(draw: Draw) -> dict:
+    return {"majority": {"accuracy": commonest([p.label for p in draw("entailment", 1800)])}}
+
+
+def simple_vqa(draw: Draw) -> dict:
+    """The commonest answer to questions of each kind."""
+    drawn = draw("vqa", 1800)
+    right = torch.zeros(len(drawn))
+    for kind in {p.kind for p in drawn}:
+        rows = [i for i, p in enumerate(drawn) if p.kind == kind]
+        right[rows] = commonest([drawn[i].answer for i in rows])
+    return {"majority": by_kind(right, drawn)}
+
+
+def simple_nlvr2(draw: Draw) -> dict:
+    return {"majority": {"accuracy": commonest([p.true for p in draw("nlvr2", 1800)])}}
+
+
+def simple_grounding(draw: Draw) -> dict:
+    """A box at random, the largest box, and a point at random."""
+    drawn = draw("grounding", 1000)
+    return {"random_box": {"proposals": torch.tensor([random_box(p) for p in drawn])},
+            "largest_box": {"proposals": torch.tensor([largest_box(p) for p in drawn]).float()},
+            "random_point": {"pointing": torch.tensor([p.box[2] * p.box[3] for p in drawn])}}
+
+
+def commonest(truths: Sequence) -> Tensor:
+    """Who always says what is commonest is right here: -> (n,)"""
+    most = Counter(truths).most_common(1)[0][0]
+    return torch.tensor([float(truth == most) for truth in truths])

@@ -1,0 +1,103 @@
+"""Visual entailment: is the sentence false of the picture, undecided by it, or true? (section 5)"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from minalbef import data
+from minalbef.albef import ALBEF
+from minalbef.config import Config
+from minalbef.data import Batch, Record
+from minalbef.ema import make_teacher, update_teacher
+from minalbef.layers import init_weights
+from minalbef.losses import distilled_cross_entropy
+from minalbef.tokenizer import Tokenizer
+
+LABELS = ("contradiction", "neutral", "entailment")      # in the original's order
+
+
+@dataclass(frozen=True)
+class EntailmentRecord(Record):
+    """A picture, its id, a sentence, and one of LABELS."""
+
+    label: str
+
+
+@dataclass(frozen=True)
+class EntailmentBatch(Batch):
+    """A Batch, and label (b,): numbers of LABELS."""
+
+    label: Tensor
+
+
+def collate(records: Sequence[EntailmentRecord], tokenizer: Tokenizer, size: int, length: int = 30) -> EntailmentBatch:
+    """Records -> a batch of pictures of side `size` and sentences of at most `length` tokens.
+
+    Raises ValueError for a label that is none of LABELS.
+    """
+    for record in records:
+        if record.label not in LABELS:
+            raise ValueError(f"label {record.label!r} of {record.text!r} is none of {', '.join(LABELS)}; "
+                             "leave out what its annotators did not agree on")
+    batch = data.collate(records, tokenizer, size, length)
+    return EntailmentBatch(batch.image, batch.tokens, batch.keep, batch.ids,
+                           torch.tensor([LABELS.index(record.label) for record in records]))
+
+
+class EntailmentModel(nn.Module):
+    """ALBEF, and a head that reads the fused [CLS]."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.albef = ALBEF(config)
+        width = config.text_width
+        self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, len(LABELS)))
+        init_weights(self.head, config.init_std)
+
+    def forward(self, image: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
+        """image: (b, 3, s, s); tokens, keep: (b, l) -> logits (b, 3), in the order of LABELS."""
+        albef = self.albef
+        fused = albef.fuse(albef.encode_text(tokens, keep), keep, albef.encode_image(image), queries=1)
+        return self.head(fused[:, 0])
+
+
+class Entailment(nn.Module):
+    """The model and its teacher, under cross-entropy with momentum distillation (section 3.3)."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.student = EntailmentModel(config)
+        self.teacher = make_teacher(self.student)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.teacher.eval()           # the original's teacher drops out, too
+        return self
+
+    def draws(self, step: int) -> None:
+        """Nothing is drawn."""
+
+    def forward(self, batch: EntailmentBatch, alpha: float, draws: None = None):
+        """-> losses by name, and nothing for `after_step`. Changes nothing."""
+        inputs = batch.image, batch.tokens, batch.keep
+        with torch.no_grad():
+            opinion = self.teacher(*inputs) if alpha else None                   # (b, 3)
+        return {"entailment": distilled_cross_entropy(self.student(*inputs), batch.label, opinion, alpha).mean()}, None
+
+    def after_step(self, carry: None = None):
+        """After the optimiser: move the teacher."""
+        update_teacher(self.teacher, self.student, self.config.teacher_momentum)
+
+
+@torch.no_grad()
+def predict(model: EntailmentModel, image: Tensor, tokens: Tensor, keep: Tensor, chunk: int = 128) -> Tensor:
+    """The model's probabilities, `chunk` rows at a time: image (n, 3, s, s); tokens, keep (n, l) -> (n, 3)."""
+    parts = zip(*(x.split(chunk) for x in (image, tokens, keep)))
+    return torch.cat([model(*part) for part in parts]).softmax(-1)
+
+
+def accuracy(predicted: Tensor, label: Tensor) -> float:
+    """How often the likeliest is right: (n, 3) and (n,) -> a share of 1."""
+    return (predicted.argmax(-1) == label).float().mean().item()

@@ -1,0 +1,210 @@
+"""NLVR2: is a statement true of two pictures? ALBEF with two layers for every one of fusion's (section 5)."""
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from minalbef import names
+from minalbef.albef import ALBEF
+from minalbef.checkpoint import fit_weights
+from minalbef.config import Config
+from minalbef.data import Batch, Source, transform
+from minalbef.ema import make_teacher, update_teacher
+from minalbef.fusion import Fusion
+from minalbef.layers import init_weights
+from minalbef.losses import distilled_cross_entropy
+from minalbef.tasks.entailment import accuracy as accuracy
+from minalbef.tokenizer import Tokenizer
+from minalbef.vision import resize_positions
+
+SHARED = re.compile(r"(.*\bfusion\.layers\.)(\d+)(\.cross\.[kv]\..+)")             # what the two layers of a pair share
+
+
+@dataclass(frozen=True)
+class NLVR2Record:
+    """A statement about two pictures, and whether it is true. Records of one statement share its id.
+
+    Raises ValueError unless there are two pictures and the label is true or false.
+    """
+
+    images: tuple[Source, Source]
+    text: str
+    true: bool
+    id: int
+
+    def __post_init__(self):
+        given = sum(image is not None for image in self.images)
+        if given != 2 or len(self.images) != 2:
+            raise ValueError(f"{self.text!r} (id {self.id}) has {given} pictures; NLVR2 wants two: leave it out or mend it")
+        if self.true not in (True, False):
+            raise ValueError(f"{self.text!r} (id {self.id}) has label {self.true!r}; it must be True or False")
+
+
+@dataclass(frozen=True)
+class NLVR2Batch(Batch):
+    """A Batch whose `image` is the first picture and whose `ids` number statements, with what comes second."""
+
+    second: Tensor                    # (b, 3, s, s)
+    labels: Tensor                    # (b,) 1 where the statement is true, else 0
+
+
+def collate(records: Sequence[NLVR2Record], tokenizer: Tokenizer, size: int, length: int = 25) -> NLVR2Batch:
+    """Records -> an NLVR2Batch of pictures of side `size` and statements of at most `length` tokens."""
+    tokens, keep = tokenizer.encode([record.text for record in records], length)
+    first, second = (torch.stack([transform(record.images[i], size) for record in records]) for i in (0, 1))
+    return NLVR2Batch(first, tokens, keep, torch.tensor([record.id for record in records]), second,
+                      torch.tensor([int(record.true) for record in records]))
+
+
+class PairFusion(Fusion):
+    """Every layer twice, the first of a pair for the first image, the second for the second.
+
+    The two share the weights of cross-attention's keys and values, and nothing else; the first layer holds them. Called
+    as Fusion is, with a tuple of two images' tokens in place of one's.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__(replace(config, fusion_depth=2 * config.fusion_depth))
+        for layer in self.layers[1::2]:
+            layer.cross.k = layer.cross.v = None
+
+    def keys_values(self, image_tokens: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """What the images offer to every layer in turn: two (b, 1 + n, i) -> (keys, values) each."""
+        return [layer.cross.keys_values(image[:, self.first:]) for layer in self.layers[::2] for image in image_tokens]
+
+
+def double(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A plain ALBEF's weights for a model of pairs: both layers of a pair begin as the one layer."""
+    doubled = {}
+    for name, value in weights.items():
+        before, mark, after = name.rpartition("fusion.layers.")
+        number, _, part = after.partition(".")
+        doubled |= {f"{before}{mark}{2 * int(number) + i}.{part}": value for i in (0, 1)} if mark else {name: value}
+    return drop_shared(doubled)
+
+
+def drop_shared(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the second name of what a pair shares: from the original's files, which say it twice, to ours.
+
+    Raises ValueError where the two differ.
+    """
+    kept = dict(weights)
+    for found in filter(None, map(SHARED.fullmatch, weights)):
+        if int(found[2]) % 2:
+            name, first = found[0], f"{found[1]}{int(found[2]) - 1}{found[3]}"
+            if first not in weights or not torch.equal(weights[first], weights[name]):
+                raise ValueError(f"{name} differs from {first}; the two layers of a pair share them, so these are not the "
+                                 "weights of a model of pairs (`double` makes them from a plain one's)")
+            del kept[name]
+    return kept
+
+
+def add_shared(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `drop_shared`, for writing the original's files."""
+    return weights | {f"{found[1]}{int(found[2]) + 1}{found[3]}": weights[found[0]]
+                      for found in filter(None, map(SHARED.fullmatch, weights))}
+
+
+class PairModel(nn.Module):
+    """ALBEF over two images, and a head over the fused [CLS]."""
+
+    def __init__(self, config: Config, head: nn.Module):
+        super().__init__()
+        self.albef = ALBEF(config)
+        self.albef.fusion = PairFusion(config)
+        self.head = head
+        init_weights(head, config.init_std)
+
+    def start(self, albef: ALBEF):
+        """Take over a trained ALBEF, plain or of pairs, of any image size. In place; the head stays as it is."""
+        weights = albef.state_dict()
+        self.load(weights if isinstance(albef.fusion, PairFusion) else double(weights), "the model to start from")
+
+    def load(self, weights: dict[str, Tensor], source: str):
+        """All of ALBEF's weights, positions resized. Raises ValueError for what is missing, unknown or of another shape."""
+        if (positions := "image_encoder.pos_embed") in weights:
+            weights = weights | {positions: resize_positions(weights[positions], self.albef.config.grid)}
+        fit_weights(self.albef, weights, source)
+
+    def forward(self, first: Tensor, second: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
+        """Two batches of images (b, 3, s, s), tokens and keep (b, l) -> logits (b, c)."""
+        image_tokens = self.albef.encode_image(torch.cat([first, second])).chunk(2)
+        return self.classify(image_tokens, self.albef.encode_text(tokens, keep), keep)
+
+    def classify(self, image_tokens: tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor) -> Tensor:
+        """Both (b, 1 + n, i), and (b, l, d) -> logits (b, c)."""
+        return self.head(self.albef.fuse(text_tokens, keep, image_tokens, queries=1)[:, 0])
+
+
+class NLVR2(nn.Module):
+    """True or false of two pictures, with momentum distillation (section 5)."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config, width = config, config.text_width
+        self.student = PairModel(config, nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2)))
+        self.teacher = make_teacher(self.student)
+
+    @classmethod
+    def from_original(cls, state: dict[str, Tensor], config: Config) -> "NLVR2":
+        """The task, begun from the original's checkpoint of text assignment: all but its head, which is new here.
+
+        config: of the file's sizes; at another image_size the positions are resized
+        The teacher is a copy of the student. The original copies its teacher before it reads the file, and the file has
+        none: its teacher begins as plain BERT and a random ViT, a mistake. ALBEF's own two heads, of no use here, are
+        not in the file and stay new. Raises ValueError for a file of another task or shape.
+        """
+        read = names.read(state)
+        strange = read.unknown + [f"a teacher's {name}" for name in read.teacher] + [f"a queue's {name}" for name in read.queue]
+        if strange or "head.weight" not in read.student:
+            raise ValueError(f"this is no checkpoint of text assignment: it {'holds' if strange else 'lacks'} "
+                             f"{', '.join(strange[:6]) or 'ta_head'}; begin from a pretrained ALBEF with `start`")
+        weights = drop_shared(read.student)
+        task = cls(config)
+        new = {name: value for name, value in task.student.albef.state_dict().items()
+               if name.startswith(("match_head.", "word_head."))}
+        task.student.load(new | {name: value for name, value in weights.items() if not name.startswith("head.")},
+                          "the original's checkpoint")
+        task.teacher = make_teacher(task.student)
+        return task
+
+    def start(self, albef: ALBEF, teacher: ALBEF | None = None):
+        """Begin from a trained ALBEF, plain or of text assignment, and its teacher; without one, from a copy. In place."""
+        self.student.start(albef)
+        self.teacher = make_teacher(self.student)
+        if teacher is not None:
+            self.teacher.start(teacher)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def draws(self, step: int) -> None:
+        """Nothing here is left to chance."""
+
+    def forward(self, batch: NLVR2Batch, alpha: float, draws: None):
+        """-> the loss by name, and nothing for `after_step`. Changes nothing."""
+        given = batch.image, batch.second, batch.tokens, batch.keep
+        with torch.no_grad():
+            opinion = self.teacher(*given) if alpha else None                    # (b, 2)
+        return {"nlvr2": distilled_cross_entropy(self.student(*given), batch.labels, opinion, alpha).mean()}, None
+
+    def after_step(self, carry: None):
+        """After the optimiser: move the teacher."""
+        update_teacher(self.teacher, self.student, self.config.teacher_momentum)
+
+
+@torch.no_grad()
+def predict(model: PairModel, first: Tensor, second: Tensor, tokens: Tensor, keep: Tensor, chunk: int = 64) -> Tensor:
+    """The model's probabilities, `chunk` rows at a time: images (n, 3, s, s), tokens and keep (n, l) -> (n, 2): false, true."""
+    parts = zip(*(x.split(chunk) for x in (first, second, tokens, keep)))
+    return torch.cat([model(*part) for part in parts]).softmax(-1)
+
+
+def consistency(predicted: Tensor, labels: Tensor, ids: Tensor) -> float:
+    """The share of statements judged rightly for all their pairs: (n, 2), (n,), ids of statements (n,) -> a share of 1."""
+    wrong = ids[predicted.argmax(-1) != labels]
+    return 1 - len(wrong.unique()) / len(ids.unique())

@@ -1,0 +1,235 @@
+"""Visual question answering: a decoder writes the answer to a question that has seen the picture (section 5)."""
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from minalbef import distributed
+from minalbef.albef import ALBEF
+from minalbef.config import Config
+from minalbef.data import Batch, Source, transform
+from minalbef.ema import make_teacher, update_teacher
+from minalbef.fusion import FusionLayer
+from minalbef.layers import init_weights
+from minalbef.losses import distilled_cross_entropy
+from minalbef.text import Embeddings, WordHead
+from minalbef.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class VQARecord:
+    """A question about a picture, and what its annotators answered, each in turn."""
+
+    image: Source
+    question: str
+    answers: tuple[str, ...]
+    id: int                           # the question's
+    trust: float = 1.0                # what its answers weigh together; the original gives Visual Genome's 0.5
+
+
+@dataclass(frozen=True)
+class VQABatch(Batch):
+    """A Batch of questions, and the different answers to all of them in one list, the first question's first."""
+
+    answers: Tensor                   # (a, m) tokens, from [CLS] to [SEP]
+    answers_keep: Tensor              # (a, m) bool, False where padded
+    weights: Tensor                   # (a,) the share of annotators who gave it
+    counts: Tensor                    # (b,) how many answers a question has
+
+
+def clean_question(text: str, words: int = 50) -> str:
+    """As the original cleans questions: captions' way, but spaces stay, and each counts as a word's end."""
+    text = re.sub(r"[,.'!?\"()*#:;~]", "", text.lower()).replace("-", " ").replace("/", " ").rstrip(" ")
+    return " ".join(text.split(" ")[:words])
+
+
+def encode_answers(tokenizer: Tokenizer, answers: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """[CLS], the answer, [SEP]: -> tokens (a, m) and keep (a, m). Not cleaned as captions are: 1:30 is not 130.
+
+    Raises ValueError for an answer without words.
+    """
+    return tokenizer.encode(list(answers), 10_000, raw=True, sep=True)          # none is so long that it would be cut
+
+
+def collate(records: Sequence[VQARecord], tokenizer: Tokenizer, size: int, length: int = 25) -> VQABatch:
+    """Records -> a VQABatch of pictures of side `size` and questions of at most `length` tokens.
+
+    Raises ValueError for a question without answers.
+    """
+    for record in records:
+        if not record.answers:
+            raise ValueError(f"question {record.id}, {record.question!r}, has no answer to learn from; "
+                             "leave it out, or ask it as a plain Batch")
+    given = [Counter(record.answers) for record in records]
+    weights = [record.trust * n / len(record.answers) for record, counter in zip(records, given) for n in counter.values()]
+    tokens, keep = tokenizer.encode([clean_question(record.question) for record in records], length, raw=True)
+    return VQABatch(torch.stack([transform(record.image, size) for record in records]), tokens, keep,
+                    torch.tensor([record.id for record in records]),
+                    *encode_answers(tokenizer, [answer for counter in given for answer in counter]),
+                    torch.tensor(weights), torch.tensor([len(counter) for counter in given]))
+
+
+class Decoder(nn.Module):
+    """Writes answers, a word from those before it: fusion's layers with a causal mask, looking at the question's words."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        width = config.text_width
+        self.embeddings = Embeddings(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(FusionLayer(width, config.text_heads, int(width * config.text_mlp_ratio), width,
+                                                config.dropout) for _ in range(config.fusion_depth))
+        self.word_head = WordHead(config)
+        init_weights(self, config.init_std)
+
+    def keys_values(self, question: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What the fused question offers to every layer: (b, l, d) -> (keys, values) each."""
+        return [layer.cross.keys_values(question) for layer in self.layers]
+
+    def forward(self, tokens: Tensor, keep: Tensor, seen, seen_keep: Tensor, rows: Tensor) -> Tensor:
+        """Answers' words, each knowing those before it and the question: -> (a, m, d)
+
+        tokens, keep: (a, m); seen, seen_keep: what `keys_values` gave, and (b, l); rows: (a,) the question of each answer
+        """
+        before = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
+        x = self.dropout(self.embeddings(tokens))
+        for layer, keys_values in zip(self.layers, seen):
+            x = layer.read(x, keep[:, None] & before)
+            x = layer.look(x, tuple(part[rows] for part in keys_values), seen_keep[rows])
+        return x
+
+    def word_logits(self, x: Tensor) -> Tensor:
+        """Which word comes next? (..., d) -> (..., v)."""
+        return self.word_head(x, self.embeddings.word_embed.weight)
+
+
+class VQAModel(nn.Module):
+    """ALBEF, which reads picture and question, and the decoder, which answers."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.albef = ALBEF(config)
+        self.decoder = Decoder(config)
+
+    def decoder_from(self, albef: ALBEF):
+        """Start the decoder, in place, from pretraining, as the original: fusion's layers, the words' embeddings and head.
+
+        It looks at words where fusion looked at patches: if these differ in width, the weights that read them stay.
+        """
+        parts = {"embeddings": albef.text_encoder.embeddings, "layers": albef.fusion.layers, "word_head": albef.word_head}
+        for name, part in parts.items():
+            own = getattr(self.decoder, name).state_dict()
+            fits = {key: value for key, value in part.state_dict().items() if value.shape == own[key].shape}
+            getattr(self.decoder, name).load_state_dict(own | fits)
+
+    def read(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        """The question, fused with the picture, as the decoder's layers will see it: keys and values each."""
+        text = self.albef.encode_text(batch.tokens, batch.keep)
+        return self.decoder.keys_values(self.albef.fuse(text, batch.keep, self.albef.encode_image(batch.image)))
+
+    def forward(self, tokens: Tensor, keep: Tensor, seen, seen_keep: Tensor, rows: Tensor) -> Tensor:
+        """Logits for every word of the answers but [CLS], from the words before it: -> (words kept, v)."""
+        x = self.decoder(tokens[:, :-1], keep[:, :-1], seen, seen_keep, rows)
+        return self.decoder.word_logits(x[keep[:, 1:]])
+
+
+def answer_loss(logits: Tensor, tokens: Tensor, keep: Tensor, teacher_logits: Tensor | None = None,
+                alpha: float = 0.0) -> Tensor:
+    """How unlikely each answer is, the sum over its words (with a teacher as in eq. 7): -> (a,)
+
+    logits: (words kept, v), as `VQAModel.forward` gives them; tokens, keep: (a, m)
+    """
+    loss = distilled_cross_entropy(logits, tokens[:, 1:][keep[:, 1:]], teacher_logits, alpha)
+    return loss.new_zeros(len(tokens)).index_add(0, keep[:, 1:].nonzero()[:, 0], loss)
+
+
+class VQA(nn.Module):
+    """The model and its teacher, which learn to write the annotators' answers (sections 3.3 and 5)."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.student = VQAModel(config)
+        self.teacher = make_teacher(self.student)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.teacher.eval()           # the original's teacher drops out, too
+        return self
+
+    def draws(self, step: int) -> None:
+        """Nothing is drawn."""
+
+    def forward(self, batch: VQABatch, alpha: float, draws: None = None):
+        """-> losses by name, and nothing for `after_step`. Changes nothing.
+
+        An answer's loss times its weight, summed, over the number of questions, not of answers.
+        """
+        rows = torch.arange(len(batch.counts), device=batch.counts.device).repeat_interleave(batch.counts)      # (a,)
+        def logits(model: VQAModel) -> Tensor:
+            return model(batch.answers, batch.answers_keep, model.read(batch), batch.keep, rows)
+        teacher_logits = None
+        if alpha:
+            with torch.no_grad():
+                teacher_logits = logits(self.teacher)
+        loss = answer_loss(logits(self.student), batch.answers, batch.answers_keep, teacher_logits, alpha)
+        count = distributed.total(loss.new_tensor(len(batch.counts))) / distributed.world()
+        return {"answer": (loss * batch.weights).sum() / count}, None
+
+    def after_step(self, carry: None = None):
+        """After the optimiser: move the teacher."""
+        update_teacher(self.teacher, self.student, self.config.teacher_momentum)
+
+
+@torch.no_grad()
+def rank(model: VQAModel, batch: Batch, candidates: Tensor, keep: Tensor, k: int = 128, chunk: int = 1024,
+         count_first_twice: bool = False) -> tuple[Tensor, Tensor]:
+    """Choose from a list: the k likeliest by their first word, ranked by the likelihood of the whole answer.
+
+    candidates, keep: (c, m), as `encode_answers` gives them; chunk: so many answers are read at once
+    count_first_twice: as the original, which adds the first word's log-probability to a sum that has it
+    -> numbers of candidates (b, k), best first, and their probabilities among the k (b, k)
+    """
+    seen, b, k = model.read(batch), len(batch.image), min(k, len(candidates))
+    rows = torch.arange(b, device=candidates.device)
+    x = model.decoder(candidates[:1, :1].expand(b, 1), keep[:1, :1].expand(b, 1), seen, batch.keep, rows)[:, 0]     # [CLS]
+    first = model.decoder.word_logits(x).log_softmax(-1)                         # (b, v)
+    first, chosen = first[:, candidates[:, 1]].topk(k)                           # (b, k)
+    scores = []
+    for mine, which in zip(rows.repeat_interleave(k).split(chunk), chosen.flatten().split(chunk)):
+        tokens, kept = candidates[which], keep[which]
+        scores.append(-answer_loss(model(tokens, kept, seen, batch.keep, mine), tokens, kept))
+    score = torch.cat(scores).reshape(b, k) + first * count_first_twice
+    probability, order = score.softmax(-1).sort(descending=True)
+    return chosen.gather(1, order), probability
+
+
+@torch.no_grad()
+def generate(model: VQAModel, batch: Batch, tokenizer: Tokenizer, length: int = 10, beams: int = 1) -> tuple[Tensor, Tensor]:
+    """Write freely: the likeliest answer found with so many beams; one is greedy.
+
+    -> tokens (b, m) from [CLS] on, at most `length`, padded behind [SEP], and log-probabilities (b,)
+    """
+    seen, b = model.read(batch), len(batch.image)
+    questions = torch.arange(b, device=batch.tokens.device)[:, None]
+    rows = questions.expand(b, beams).flatten()                                  # (b * beams,)
+    tokens, done = torch.full_like(rows, tokenizer.cls)[:, None], rows < 0
+    score = torch.full((b, beams), -torch.inf, device=rows.device)
+    score[:, 0] = 0                                                              # the beams are one at first
+    for _ in range(length - 1):
+        x = model.decoder(tokens, tokens != tokenizer.pad, seen, batch.keep, rows)[:, -1]
+        step = model.decoder.word_logits(x).log_softmax(-1)                      # (b * beams, v)
+        step[:, tokenizer.pad] = -torch.inf
+        step[done] = -torch.inf
+        step[done, tokenizer.pad] = 0                                            # a finished answer waits, at no cost
+        words = step.shape[-1]
+        score, best = (score[..., None] + step.reshape(b, beams, words)).flatten(1).topk(beams)
+        parent = (questions * beams + best // words).flatten()
+        tokens = torch.cat([tokens[parent], (best % words).reshape(-1, 1)], 1)
+        done = done[parent] | (tokens[:, -1] == tokenizer.sep)
+        if done.all():
+            break
+    return tokens.reshape(b, beams, -1)[:, 0], score[:, 0]

@@ -1,0 +1,61 @@
+"""The original's full-size checkpoints of every task, keys and shapes as recorded, made of tensors that take no memory."""
+import re
+
+import torch
+from torch import Tensor
+
+from golden_rule import figures
+
+SCRIPTS = {"pretrain": None, "retrieval": "Retrieval.py", "grounding": "Grounding.py", "entailment": "VE.py", "vqa": "VQA.py",
+           "text_assignment": "Pretrain_nlvr.py", "nlvr2": "NLVR.py (from TA checkpoint)"}
+MAPS = figures("full_checkpoint_key_maps")
+PRETRAINING = {key: tuple(shape) for key, shape, *_ in figures("full_state_dict_keys")["keys"]}
+LABELS = {"entailment": 3, "nlvr2": 2, "text_assignment": 3}
+
+
+def shapes(task: str) -> dict[str, tuple[int, ...]]:
+    """Every key of the task's model, at 256 pixels, and its shape."""
+    if task == "pretrain":
+        return PRETRAINING
+    known = MAPS[SCRIPTS[task]]
+    before = shapes("text_assignment") if task == "nlvr2" else PRETRAINING
+    renamed = known.get("renamed_used", {})
+    gone = {*known["unexpected"], *renamed.values()}             # some unexpected keys were recorded after they were renamed
+    found = {key: shape for key, shape in before.items() if key not in gone and key.replace("bert.", "") not in gone}
+    assert len(found) == known["identical"]
+    found |= {key: before[source] for key, source in renamed.items()}
+    width = before["visual_encoder.norm.weight"][0]
+    for key in known["missing_in_checkpoint"]:
+        if key == "idx_queue":
+            found[key] = (1, PRETRAINING["image_queue"][1])
+        elif "_head" in key:
+            rows = width if ".0." in key else LABELS[task]
+            found[key] = (rows, width) if key.endswith("weight") else (rows,)
+        else:
+            found[key] = found[key.replace("_m.", ".", 1)]
+    assert len(found) == known["n_model_keys"]
+    return found
+
+
+def same_as(key: str, task: str) -> str:
+    """The key whose weight this one repeats, or itself."""
+    key = key.replace("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight")
+    key = key.replace("cls.predictions.decoder.bias", "cls.predictions.bias")
+    if task in ("nlvr2", "text_assignment") and (found := re.search(r"layer\.(\d+)\.crossattention\.self\.(key|value)", key)):
+        key = key.replace(f"layer.{found[1]}.", f"layer.{int(found[1]) // 2 * 2}.")
+    return key
+
+
+def full_state(task: str) -> dict[str, Tensor]:
+    """A state dict in which every weight has a number of its own, and tied ones the same."""
+    state: dict[str, Tensor] = {}
+    for i, (key, shape) in enumerate(shapes(task).items()):
+        if key.endswith("position_ids"):
+            state[key] = torch.arange(shape[-1])[None]
+        elif key in ("queue_ptr", "idx_queue"):
+            state[key] = torch.full(shape, i)
+        else:
+            state[key] = state.get(same_as(key, task), torch.tensor(float(i)).expand(shape))
+    for key in state:
+        state[key] = state[same_as(key, task)]
+    return state

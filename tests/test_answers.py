@@ -1,0 +1,38 @@
+"""answers: VQA's normal form and accuracy, in worked examples."""
+import pytest
+
+from minalbef.answers import CONTRACTIONS, accuracy, normalise, strip_punctuation
+
+
+@pytest.mark.parametrize("text, stripped", [
+    ("yes!", "yes "),                            # parts words ...
+    ("yes! no", "yes no"),                       # ... but beside a space falls away
+    ("black/white", "black white"), ("black /white", "black white"), ("t-shirt", "t shirt"),
+    ("1,000", "1000"), ("1,000-2", "10002"),     # a number with a comma takes every mark along
+    ("3.5", "3.5"), ("st. paul", "st paul"), ("5.", "5"), ("tommy's", "tommy's"), ("1:30", "1:30")])
+def test_punctuation_goes_as_in_the_official_evaluation(text, stripped):
+    assert strip_punctuation(text) == stripped
+
+
+@pytest.mark.parametrize("answer, normal", [
+    ("The Cat", "cat"), ("a cat and an owl", "cat and owl"), ("Two", "2"), ("ten", "10"), ("none", "0"), ("eleven", "eleven"),
+    ("dont know", "don't know"), ("DONT", "don't"), ("shouldnt've", "shouldn't've"), ("yall'd've", "y'all'd've"),
+    ("twas", "'twas"), ("lets go", "lets go"), ("well", "well"), ("somebody'd", "somebodyd"), (" on\ttop\n", "on top"),
+    ("", "")])
+def test_answers_take_their_normal_form(answer, normal):
+    assert normalise(answer) == normal
+
+
+def test_contractions_are_as_many_as_the_official_ones():
+    assert len(CONTRACTIONS) == 114 and CONTRACTIONS["couldn'tve"] == CONTRACTIONS["couldnt've"] == "couldn't've"
+
+
+@pytest.mark.parametrize("agree, score", [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (10, 1.0)])
+def test_accuracy_is_the_mean_over_nine_of_ten_annotators(agree, score):
+    assert accuracy("Red.", ["red"] * agree + ["blue"] * (10 - agree)) == pytest.approx(score)
+
+
+def test_annotators_lose_their_punctuation_only_where_they_disagree():
+    assert accuracy("no.", ["no."] * 10) == 0.0
+    assert accuracy("no.", ["no."] * 9 + ["yes"]) == 1.0
+    assert accuracy("two", ["2"] * 5 + ["3"] * 5) == 1.0 and accuracy("2", ["two"] * 5 + ["3"] * 5) == 0.0

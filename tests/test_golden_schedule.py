@@ -1,0 +1,71 @@
+"""The original's staircase of learning rates, step by step, against the recorded calls of its scheduler."""
+import re
+
+import pytest
+
+from golden_rule import figures
+from minalbef.config import Config
+from minalbef.train import alpha_at, lr_at
+from test_golden_encoders import off, wrong
+
+RUNS = ("Pretrain", "Retrieval_flickr", "VQA", "NLVR_pretrain")
+EPOCH = 2_103                                                    # steps; more than the longest warm-up has, and no round number
+
+
+def run(name: str, **changes) -> Config:
+    """The settings of one of the original's runs."""
+    theirs = figures("schedule")[name]["schedular"]
+    return Config(**dict(lr=theirs["lr"], lr_start=theirs["warmup_lr"], lr_end=theirs["min_lr"], epochs=theirs["epochs"],
+                         warmup_steps=100 * theirs["warmup_epochs"], epoch=4 * EPOCH + 3, batch=4, schedule="stairs") | changes)
+
+
+def begins(event: str) -> int:
+    """The first step that is trained at the rate which the original's scheduler was given in this event."""
+    epoch, step = (int(found[1]) if (found := re.search(rf"{word} (\d+)", event)) else 0 for word in ("epoch", "iter"))
+    after = 0 if event == "initial" or event.startswith("start") else step + 1 if "iter" in event else EPOCH
+    return epoch * EPOCH + after
+
+
+def schedules() -> dict[str, float]:
+    """The rate from each event to the next, at the first, the middle and the last step: {run: worst difference over tolerance}."""
+    differences = {}
+    for name in RUNS:
+        config, events = run(name), figures("schedule")[name]["events"]
+        starts = [begins(one["event"]) for one in events]
+        ends = [*starts[1:], max(starts[-1] + 1, config.epochs * EPOCH)]         # some runs end with an event, others without
+        differences[name] = max(off(lr_at(step, config), one["lr"], 0, 1e-8) for one, start, end in zip(events, starts, ends)
+                                for step in (start, (start + end) // 2, end - 1))
+    return differences
+
+
+def test_stairs_are_the_originals():
+    assert wrong(schedules()) == {}
+
+
+def test_events_are_read_as_steps():
+    events = {"initial": 0, "epoch 0 after iter 0: step(0)": 1, "epoch 0 after iter 100: step(1)": 101,
+              "start epoch 3: step(23)": 3 * EPOCH, "end epoch 3: step(5)": 4 * EPOCH}
+    assert {event: begins(event) for event in events} == events
+
+
+def test_stairs_without_a_warm_up_begin_at_the_top():
+    assert lr_at(0, run("VQA", warmup_steps=0)) == 2e-5
+    assert lr_at(1, run("VQA", epoch=1, warmup_steps=0)) == pytest.approx(1.92768556e-5)         # an epoch of one step
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_ours_is_smooth_by_default_and_begins_where_the_stairs_do(name):
+    stairs, smooth = run(name), run(name, schedule="smooth")
+    assert Config().schedule == "smooth"
+    rates = [lr_at(step, smooth) for step in range(smooth.steps)]
+    jumps = [abs(a - b) for a, b in zip(rates, rates[1:])]
+    rise = (smooth.lr - smooth.lr_start) / smooth.warmup_steps
+    assert max(jumps) <= 1.001 * max(rise, 2 * smooth.lr / smooth.steps)
+    assert lr_at(0, stairs) == lr_at(0, smooth)
+
+
+def test_alpha_rises_with_every_step_of_the_first_epoch_alone():
+    config = run("Pretrain", alpha=0.4, epoch=4 * EPOCH)
+    for step in (0, 1, 7, EPOCH - 1, EPOCH, 3 * EPOCH):
+        epoch, i = divmod(step, EPOCH)                           # as the original says it
+        assert alpha_at(step, config) == pytest.approx(0.4 if epoch else 0.4 * i / EPOCH, rel=1e-12)

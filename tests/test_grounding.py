@@ -1,0 +1,277 @@
+"""Grounding: the original's box scores, overlaps and accuracies, and what must be true of any choice among boxes."""
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from golden_rule import figures
+from helpers import MASK, disturb, small, texts
+from minalbef.albef import ALBEF
+from minalbef.gradcam import image_relevance, relevance, text_map
+from minalbef.tasks import grounding
+from minalbef.tasks.grounding import accuracy, choose_box, heat_map, iou, pointing, score_boxes, sweep
+from test_gradcam import golden_case
+
+SIZE = (120, 160)                     # height, width
+WHOLE = [0.0, 0.0, 160.0, 120.0]
+
+
+@pytest.fixture(scope="module")
+def recorded_maps():
+    return figures("grounding")["arrays"]["native/itm_block8/gradcam"]
+
+
+def differences(maps) -> dict[str, float]:
+    """The recorded evaluation done again from maps (2, g, g): the worst difference of each figure, over what is allowed."""
+    recorded = figures("grounding")
+    case, resized = recorded["grounding_eval"], recorded["arrays"]["grounding_eval/last_resized_map_120x160_every4"]
+    chosen, truth, splits = [], [], []
+    for row, (number, ref) in zip((0, 1, 1), case["refs"].items(), strict=True):
+        picture = case["images"][str(ref["image_id"])]
+        size, boxes = (picture["height"], picture["width"]), torch.tensor(case["dets"][str(ref["image_id"])])
+        scores = grounding.score_boxes(maps[row], boxes, size, case["alpha"])
+        chosen.append(grounding.choose_box(scores, boxes))
+        truth.append(torch.tensor(case["gt"][number]["bbox"]))
+        splits.append(ref["split"])
+    chosen, truth = torch.stack(chosen), torch.stack(truth)
+    pixels = torch.tensor([[x, y, 1.0, 1.0] for y in range(0, size[0], 4) for x in range(0, size[1], 4)])
+    resized_ours = grounding.score_boxes(maps[1], pixels, size, 0).reshape(resized.shape)
+    calls = case["iou_calls"]
+    figure = {"chosen": (chosen, [call["chosen"] for call in calls], 1e-6),
+              "truth": (truth, [call["gt"] for call in calls], 1e-6),
+              "iou": (grounding.iou(chosen, truth, least=1.0), [call["iou"] for call in calls], 1e-6),
+              "last_score": (scores[-1], case["last_score"], 2e-5 * case["last_score"]),
+              "resized": (resized_ours, resized, 2e-5 * resized.abs().max()),
+              "iou_cases": (torch.stack([grounding.iou(*torch.tensor(boxes), least=1.0)
+                                         for *boxes, _ in recorded["iou_cases"]]),
+                            [value for *_, value in recorded["iou_cases"]], 1e-6),
+              "accuracy": (torch.tensor([grounding.accuracy(chosen, truth, splits)[split.removesuffix("_d")]
+                                         for split in case["accuracy"]]), list(case["accuracy"].values()), 1e-6)}
+    return {name: ((ours - torch.as_tensor(theirs)).abs().max() / allowed).item()
+            for name, (ours, theirs, allowed) in figure.items()}
+
+
+def test_boxes_are_scored_and_chosen_as_by_the_original(recorded_maps):
+    worst = differences(recorded_maps)
+    assert max(worst.values()) < 1, worst
+
+
+def other(name: str, function):
+    """A mistake that puts another function in a place of grounding's; it is given the right one first."""
+    right = getattr(grounding, name)
+    return lambda patch: patch.setattr(grounding, name, lambda *args, **options: function(right, *args, **options))
+
+
+def resize(**options):
+    """A mistake in how maps are resized."""
+    return lambda patch: patch.setattr(grounding, "F", SimpleNamespace(
+        interpolate=lambda x, size, mode: F.interpolate(x, size, **{"mode": mode} | options)))
+
+
+MISTAKES = {
+    "bilinear": resize(mode="bilinear"), "corners aligned": resize(align_corners=True), "nearest": resize(mode="nearest"),
+    "area in full": other("score_boxes", lambda right, heat, boxes, size, power: right(heat, boxes, size, 2 * power)),
+    "sums alone": other("score_boxes", lambda right, heat, boxes, size, power: right(heat, boxes, size, 0)),
+    "x and y exchanged": other("score_boxes", lambda right, heat, *rest: right(heat.T, *rest)),
+    "the worst wins": other("choose_box", lambda right, scores, boxes: right(1 - scores, boxes)),
+    "touching boxes overlap": other("iou", lambda right, a, b, least=0.0: right(a, b)),
+    "boxes by their corners": other("iou", lambda right, a, b, least=0.0: right(
+        *(torch.cat([x[..., :2], x[..., 2:] - x[..., :2]], -1) for x in (a, b)), least)),
+    "any overlap is right": other("accuracy", lambda right, *args: right(*args, threshold=0.1))}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_would_be_seen(mistake, recorded_maps, monkeypatch):
+    MISTAKES[mistake](monkeypatch)
+    assert max(differences(recorded_maps).values()) > 2
+
+
+def test_the_papers_map_is_that_of_fusions_third_layer(recorded_maps):
+    found = heat_map(*golden_case("native"), layer=2, over="batch")
+    assert found.shape == (2, 24, 24)
+    assert_close(found, recorded_maps, atol=2e-5 * recorded_maps.max().item(), rtol=0)
+    case = golden_case("small")
+    recorded = figures("grounding")["arrays"]["small/itc_block3/gradcam"]
+    assert_close(heat_map(*case, mode="itc", layer=3), recorded, atol=2e-5, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def case():
+    """Widths differ, and words do not see the picture's [CLS]."""
+    torch.manual_seed(0)
+    return disturb(ALBEF(small(fuse_cls=False))).eval(), torch.randn(3, 3, 24, 24), *texts(3, 8, lengths=[8, 5, 3])
+
+
+def test_a_map_lies_on_the_grid_as_the_picture_does(case):
+    model, image, tokens, keep = case
+    seen = model.encode_image(image), model.encode_text(tokens, keep), keep
+    for layer in (0, 1):
+        assert_close(heat_map(*case, layer=layer).flatten(1), text_map(relevance(model, *seen, layers=layer), keep))
+        assert_close(heat_map(*case, mode="itc", layer=layer).flatten(1), image_relevance(*case, layer))
+    assert_close(heat_map(*case, layer=-2, over="words").flatten(1), text_map(relevance(model, *seen, layers=0), keep, "words"))
+
+
+@pytest.fixture(scope="module")
+def words(case):
+    """Two pieces of the first text, one of the second and all of the third."""
+    chosen = torch.zeros_like(case[3])
+    chosen[0, 3] = chosen[0, 6] = chosen[1, 4] = chosen[2, 1] = chosen[2, 2] = True
+    return chosen
+
+
+def test_the_match_is_explained_over_the_words_that_are_asked_for(case, words):
+    model, image, tokens, keep = case
+    maps = relevance(model, model.encode_image(image), model.encode_text(tokens, keep), keep, layers=0)
+    expected = torch.stack([(maps[0, 3] + maps[0, 6]) / 2, maps[1, 4], (maps[2, 1] + maps[2, 2]) / 2])
+    assert_close(heat_map(*case, layer=0, words=words).flatten(1), expected)
+    assert heat_map(*case, layer=0, words=words, over="words").equal(heat_map(*case, layer=0, words=words))
+    everything = keep.clone()
+    everything[:, 0] = False
+    assert_close(heat_map(*case, layer=0, words=everything), heat_map(*case, layer=0, over="words"))
+
+
+def masked_by_hand(model, image, tokens, hidden, layer):
+    """One text alone: some pieces masked, their true logits pulled back to one layer's attention, mean over the pieces."""
+    keep = torch.ones_like(tokens, dtype=torch.bool)[None]
+    masked = torch.tensor([[MASK if i in hidden else token for i, token in enumerate(tokens.tolist())]])
+    fused, weights = model.fuse(model.encode_text(masked, keep), keep, model.encode_image(image[None]), return_weights=True)
+    logits = model.word_logits(fused)
+    slope, = torch.autograd.grad(sum(logits[0, i, tokens[i]] for i in hidden), weights[layer])
+    heads = weights[layer].shape[1]
+    by_piece = [sum(weights[layer][0, h, i] * slope[0, h, i].clamp(min=0) for h in range(heads)) / heads for i in hidden]
+    return (sum(by_piece) / len(hidden)).detach()[-9:].reshape(3, 3)
+
+
+def test_masked_words_are_explained_as_by_hand_and_a_batch_as_its_texts_alone(case, words):
+    model, image, tokens, keep = case
+    for layer in (0, 1):
+        together = heat_map(*case, layer=layer, mode="mlm", words=words, mask=MASK)
+        each = heat_map(*case, layer=layer, mode="mlm", mask=MASK)
+        assert together.shape == each.shape == (3, 3, 3)
+        for row, length in enumerate((8, 5, 3)):
+            told = tokens[row, :length]
+            assert_close(together[row], masked_by_hand(model, image[row], told, words[row].nonzero()[:, 0].tolist(), layer))
+            assert_close(each[row], sum(masked_by_hand(model, image[row], told, [i], layer) for i in range(1, length))
+                         / (length - 1))
+    assert together.amax((1, 2)).min() > 0, "masked words reach their own logits from the last layer, too"
+    assert not torch.allclose(together, each, rtol=0.01), "the check is blind"
+
+
+def test_padding_of_masked_words_cannot_be_seen(case, words):
+    model, image, tokens, keep = case
+    wide = [F.pad(x, (0, 2)) for x in (tokens, keep, words)]
+    noisy = wide[0].masked_fill(~wide[1], 7)
+    for chosen, padded in ((None, None), (words, wide[2])):
+        assert_close(heat_map(model, image, noisy, wide[1], 0, "mlm", words=padded, mask=MASK),
+                     heat_map(*case, 0, "mlm", words=chosen, mask=MASK))
+    assert not torch.allclose(heat_map(model, image, noisy, wide[1] | True, 0, "mlm", mask=MASK),
+                              heat_map(*case, 0, "mlm", mask=MASK), rtol=0.01), "the check is blind"
+
+
+def test_a_mask_hides_the_word_it_explains(case, words):
+    model, image, tokens, keep = case
+    other = tokens.masked_scatter(words, torch.tensor([5, 6, 7, 8, 9]))
+    def fed(tokens):
+        seen, encode = [], model.encode_text
+        model.encode_text = lambda tokens, keep: seen.append(tokens) or encode(tokens, keep)
+        heat_map(model, image, tokens, keep, 0, "mlm", words=words, mask=MASK)
+        del model.encode_text
+        return seen
+    (one,), (two,) = fed(tokens), fed(other)
+    assert one.equal(two) and (one == MASK).equal(words)
+
+
+def test_an_order_for_a_map_that_cannot_be_made_is_refused(case, words):
+    none, padded, first = (words.clone() for _ in range(3))
+    none[1:] = False
+    padded[2, 5] = first[0, 0] = True
+    for wrong, message in (
+            (dict(mode="map", layer=0), "mode='map'.*itm, itc, mlm"), (dict(layer=2), "layer=2.*has 2, from 0 to 1"),
+            (dict(mode="itc", layer=-3), "layer=-3.*'itc'"), (dict(mode="mlm", layer=2, mask=MASK), "layer=2.*'mlm'.*has 2"),
+            (dict(mode="mlm", layer=0), "mask=tokenizer.mask"), (dict(mode="itc", layer=0, words=words), "leave out words"),
+            (dict(layer=0, words=none), "row 1 names no word.*2 of 3"), (dict(layer=0, words=padded), "row 2 names padding"),
+            (dict(layer=0, words=first), r"row 0 names \[CLS\]"), (dict(layer=0, words=words.long()), "torch.int64.*bool"),
+            (dict(mode="mlm", layer=0, words=words[:, :5], mask=MASK), r"\(3, 5\).*must be \(3, 8\)")):
+        with pytest.raises(ValueError, match=message):
+            heat_map(*case, **wrong)
+
+
+def test_a_box_scores_what_of_the_map_lies_in_it():
+    blob = torch.zeros(4, 4)
+    blob[1, 2] = 1.0                                             # around x 100, y 45
+    boxes = torch.tensor([WHOLE, [80.0, 30, 40, 30], [0, 0, 40, 40], [80, 0, 40, 120]])
+    found = score_boxes(blob, boxes, SIZE)
+    resized = F.interpolate(blob[None, None], SIZE, mode="bicubic")[0, 0]
+    assert_close(found, torch.stack([resized.sum() / 19200 ** 0.5, resized[30:60, 80:120].sum() / 1200 ** 0.5,
+                                     resized[:40, :40].sum() / 40, resized[:, 80:120].sum() / 4800 ** 0.5]))
+    assert found.argmax() == 1 and score_boxes(blob, boxes, SIZE, power=0).argmax() != 1
+    assert choose_box(found, boxes).equal(boxes[1])
+
+
+def test_only_a_positive_score_can_win():
+    boxes = torch.tensor([WHOLE, [10.0, 10, 20, 20]])
+    for scores in ([0.0, 0.0], [-1.0, -0.1]):
+        none = choose_box(torch.tensor(scores), boxes)
+        assert none.tolist() == [0, 0, 0, 0] and iou(none, boxes).tolist() == [0, 0]
+    assert choose_box(torch.tensor([2.0, 2.0]), boxes).equal(boxes[0]), "the first of equals"
+
+
+def test_a_box_over_the_edge_counts_inside_and_pays_for_all_of_itself():
+    even = torch.ones(4, 4)
+    over = torch.tensor([[-20.0, -10, 40, 30], [150.0, 100, 20, 40], [10.0, 10, 0.5, 0.5]])
+    assert_close(score_boxes(even, over, SIZE), torch.tensor([20 * 20 / 1200 ** 0.5, 10 * 20 / 800 ** 0.5, 0.0]))
+
+
+@pytest.mark.parametrize("box, message", [
+    ([5.0, 5, 0, 9], "box 1, .*has no area"), ([50.0, 50, -9, 9], "has no area.*width, height"),
+    ([160.0, 5, 9, 9], "outside the picture of 160 x 120"), ([5.0, 130, 9, 9], "outside"), ([-9.0, 5, 9, 9], "outside"),
+    ([5.0, 5, float("nan"), 9], "not finite"), ([5.0, 5, float("inf"), 9], "not finite.*1 of 2")])
+def test_boxes_that_are_none_of_the_pictures_are_refused(box, message):
+    with pytest.raises(ValueError, match=message):
+        score_boxes(torch.ones(4, 4), torch.tensor([WHOLE, box]), SIZE)
+    with pytest.raises(ValueError, match=message.replace("box 1", "box 0").replace("1 of 2", "1 of 1")):
+        pointing(torch.ones(4, 4), torch.tensor(box), SIZE)
+
+
+@pytest.mark.parametrize("shape", [(4,), (0, 4), (2, 5)])
+def test_boxes_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match="at least one"):
+        score_boxes(torch.ones(4, 4), torch.ones(shape), SIZE)
+
+
+def test_overlap_by_hand():
+    a, b = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [5, 5, 2, 2]]), torch.tensor([5.0, 0, 10, 10])
+    assert_close(iou(a, b), torch.tensor([50 / 150, 50 / 150, 4 / 100]))
+    assert_close(iou(a[:, None], a[None])[:, 2], torch.tensor([0.04, 0.04, 1.0]))
+    edge = torch.tensor([9.0, 0, 10, 10])
+    assert_close(iou(a[0], edge), torch.tensor(10 / 190))
+    assert iou(a[0], edge, least=1.0) == 0 and iou(a[0], torch.tensor([10.0, 0, 10, 10])) == 0
+
+
+def test_accuracy_is_by_split_and_half_is_enough():
+    truth = torch.tensor([[0.0, 0, 10, 10]]).repeat(4, 1)
+    chosen = torch.tensor([[0.0, 0, 10, 5], [0, 0, 10, 4.9], [0, 0, 0, 0], [0, 0, 10, 10]])
+    assert accuracy(chosen, truth, ["val", "testA", "val", "testB"]) == {"val": 0.5, "testA": 0.0, "testB": 1.0}
+    assert accuracy(chosen, truth, ["val"] * 4, threshold=0.4) == {"val": 0.75}
+    with pytest.raises(ValueError, match="4 results and 1 names"):
+        grounding.by_split(torch.ones(4), ["val"])
+
+
+def test_pointing_asks_where_the_highest_patch_is():
+    blob = torch.zeros(4, 4)
+    blob[1, 2] = 1.0                                             # its centre: x 100, y 45
+    inside, outside = torch.tensor([90.0, 40, 20, 10]), torch.tensor([40.0, 90, 20, 20])
+    assert pointing(blob, inside, SIZE) == 1 and pointing(blob, outside, SIZE) == 0
+    assert pointing(torch.zeros(4, 4), torch.tensor([0.0, 0, 80, 120]), SIZE) == 0.5, "a flat map points everywhere"
+    assert pointing(blob, torch.tensor([1.2, 0.7, 0.2, 0.2]), (2, 2)) == 1, "another size, another place"
+    assert grounding.pointing_accuracy([blob, blob, blob], torch.stack([inside, outside, inside]), [SIZE] * 3,
+                                       ["val", "val", "testA"]) == {"val": 0.5, "testA": 1.0}
+
+
+def test_a_sweep_finds_the_best_place_and_tells_all_figures():
+    tried = {("itm", 0): 0.2, ("itm", 1): 0.6, ("itc", 1): 0.6, ("itc", 2): 0.5}
+    assert sweep(tried.__getitem__, tried) == (("itm", 1), tried)
+    with pytest.raises(ValueError, match="no place"):
+        sweep(tried.__getitem__, [])

@@ -1,0 +1,487 @@
+"""tasks.nlvr2 and tasks.text_assignment: against the original's figures, a plain computation, and numbers made by hand."""
+import os
+import socket
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn, tensor
+from torch.testing import assert_close
+
+import golden_rule
+from helpers import disturb, same_state, small, texts
+from minalbef import distributed, layers, losses, names
+from minalbef.albef import ALBEF
+from minalbef.config import Config
+from minalbef.fusion import FusionLayer
+from minalbef.tasks import nlvr2, text_assignment
+from minalbef.tasks.nlvr2 import NLVR2, NLVR2Batch, NLVR2Record, PairFusion, PairModel, add_shared, drop_shared
+from minalbef.tasks.pretrain import PretrainBatch
+from minalbef.tasks.text_assignment import AssignDraws, TextAssignment
+from minalbef.tokenizer import Tokenizer
+
+HALF = {"small": 2, "native": 6}                                 # text layers, and as many of fusion
+ABSENT = r"(albef\.)?(match_head|word_head|image_proj|text_proj|temperature)\b"
+
+
+def golden_config(size: str) -> Config:
+    return Config(image_size=32, patch_size=8, image_width=48, image_depth=4, image_heads=4, vocab_size=64, positions=40,
+                  text_width=48, text_depth=HALF[size], text_heads=4, fusion_depth=HALF[size], dropout=0.0, embed_dim=16,
+                  queue_size=16, batch=4)
+
+
+@cache
+def original(name: str) -> tuple[dict, names.Original]:
+    recorded = golden_rule.figures(name)
+    return recorded, names.read(golden_rule.original_state(recorded["state_keys"]))
+
+
+def golden_nlvr2(size: str) -> tuple[dict, NLVR2, NLVR2Batch]:
+    recorded, read = original(f"nlvr_{size}")
+    task, arrays = NLVR2(golden_config(size)), recorded["arrays"]
+    golden_rule.fill(task.student, drop_shared(read.student), ABSENT)
+    golden_rule.fill(task.teacher, drop_shared(read.teacher), ABSENT)
+    task.after_step(None)                                        # the original updates at the start of its forward
+    first, second = (golden_rule.image(f"nlvr.image{i}", 3, 3, 32, 32) for i in (0, 1))
+    return recorded, task, NLVR2Batch(first, arrays["input_ids"].long(), arrays["attention_mask"].bool(), torch.arange(3),
+                                      second, arrays["targets"].long())
+
+
+def golden_assignment(size: str) -> tuple[dict, TextAssignment, PretrainBatch, AssignDraws]:
+    recorded, read = original(f"nlvr_ta_{size}")
+    task = TextAssignment(golden_config(size))
+    golden_rule.fill(task.student, drop_shared(read.student), ABSENT)
+    inputs = golden_rule.figures("encoders")["arrays"]
+    batch = PretrainBatch(inputs["image"], inputs["input_ids"].long(), inputs["attention_mask"].bool(), torch.arange(4))
+    assert recorded["rand_values"] == [0.9, 0.9, 0.9, 0.1, 0.1, 0.5, 0.7]        # text 2, at 0.1, asks for no side
+    # equal uniforms: the likeliest are drawn, as in the original's run
+    draws = AssignDraws(tensor([0.9, 0.9, 0.1, 0.5]), tensor([0.9, 0.1, 0.9, 0.7]), torch.full((4, 4), 0.5))
+    return recorded, task, batch, draws
+
+
+def worst(ours, theirs, atol: float, rtol: float = 0.0) -> float:
+    """The largest difference, over its tolerance."""
+    ours, theirs = (torch.as_tensor(x, dtype=torch.float64).detach() for x in (ours, theirs))
+    return float(((ours - theirs).abs() / (atol + rtol * theirs.abs())).max())
+
+
+def gradient_differences(student: PairModel, loss, recorded: dict, fusion_from: int, head: str) -> dict[str, float]:
+    """Norms of gradients under the original's names: of every parameter, and of those that have none there."""
+    student.zero_grad()
+    loss.backward()
+    grads = {name.removeprefix("albef."): p.grad for name, p in student.named_parameters() if p.grad is not None}
+    result = {}
+    if "grad_norms" in recorded:
+        norms = {key: float(value.norm()) for key, value in names.write(grads, {}, {}, fusion_from, False, head).items()
+                 if not key.endswith("position_ids")}
+        known = {key: value for key, value in recorded["grad_norms"].items() if value is not None}
+        result = {f"gradient of {key}": worst(norms[key], known[key], 2e-6, 5e-6) for key in norms.keys() & known.keys()}
+        result |= {f"gradient of {key}, of one alone": torch.inf for key in norms.keys() ^ known.keys()}
+    whole = torch.cat([grad.flatten() for grad in grads.values()]).double().norm()
+    return result | {"gradient": worst(whole, recorded["grad_norm_total"], 2e-6, 2e-6)}
+
+
+def nlvr2_differences(size: str) -> dict[str, float]:
+    """The original's NLVR2, as recorded, and ours: what -> worst difference over its tolerance."""
+    recorded, task, batch = golden_nlvr2(size)
+    seen, arrays = {}, recorded["arrays"]
+    for name, model in (("", task.student), ("_m", task.teacher)):
+        model.head.register_forward_hook(lambda _, x, y, name=name: seen.update({f"hidden_state{name}": x[0],
+                                                                                 f"prediction{name}": y}))
+    result = {}
+    for alpha, key in ((0.0, "a0"), (0.4, "a04")):
+        losses, _ = task(batch, alpha, None)
+        result[f"loss {key}"] = worst(losses["nlvr2"], recorded[key]["loss"], 5e-6)
+        result |= {f"{what} {key}": value for what, value in gradient_differences(
+            task.student, losses["nlvr2"], recorded[key], HALF[size], "cls_head").items()}
+        assert ("prediction_m" in seen) == bool(alpha), "without trust in the teacher it must not be asked"
+    result |= {name: worst(seen[name], arrays[f"a04/{name}"], 2e-5) for name in ("hidden_state", "prediction", "prediction_m")}
+    with torch.no_grad():
+        answer = task.eval().student(batch.image, batch.second, batch.tokens, batch.keep)
+    return result | {"evaluation": worst(answer, arrays["eval_prediction_after_forward"], 2e-5)}
+
+
+def assignment_differences(size: str) -> dict[str, float]:
+    """The same of text assignment."""
+    recorded, task, batch, draws = golden_assignment(size)
+    arrays, seen = recorded["arrays"], {}
+    task.student.head.register_forward_hook(lambda _, x, y: seen.update(pred=y))
+    losses, _ = task(batch, 0.4, draws)
+    image = task.student.albef.encode_image(batch.image)
+    feature = task.student.albef.image_feature(image)
+    left, right, labels, valid = task.assign(image, batch, draws)
+    sim = feature @ feature.T / text_assignment.TEMPERATURE
+    one, two = recorded["multinomial_choices"][:2], recorded["multinomial_choices"][2]
+    weights = arrays["weights"] / arrays["weights"].sum(1, keepdim=True)         # ours are masked before the softmax
+    chosen = [0, one[1][0], two[0], 3], [one[0][0], 1, two[1], recorded["multinomial_choices"][3][0]]
+    assert valid.all()
+    return {"image_feat": worst(feature, arrays["image_feat"], 2e-5), "sim": worst(sim, arrays["sim"], 1e-4),
+            "weights": worst(sim.fill_diagonal_(-torch.inf).softmax(1), weights, 2e-5),
+            "labels": worst(labels, arrays["labels"], 0.5),
+            "left": worst(left, chosen[0], 0.5), "right": worst(right, chosen[1], 0.5),
+            "pred": worst(seen["pred"], arrays["pred"], 2e-5), "loss": worst(losses["assign"], recorded["loss"], 5e-6),
+            **gradient_differences(task.student, losses["assign"], recorded, HALF[size], "ta_head")}
+
+
+DIFFERENCES = {"nlvr": nlvr2_differences, "ta": assignment_differences}
+
+
+@pytest.mark.parametrize("what", DIFFERENCES)
+@pytest.mark.parametrize("size", HALF)
+def test_as_the_original(what, size):
+    off = {name: value for name, value in DIFFERENCES[what](size).items() if not value <= 1}
+    assert not off, off
+
+
+def turned(self, images):
+    return in_turn(self, images[::-1])
+
+
+def blocked(self, images):
+    """All layers of one image before all of the other."""
+    seen = in_turn(self, images)
+    return seen[::2] + seen[1::2]
+
+
+in_turn, negatives, fetch = PairFusion.keys_values, text_assignment.hard_negatives, distributed.fetch
+MISTAKES = {                                                     # the object, what of it, what stands there instead
+    "nlvr images swapped": (PairFusion, "keys_values", turned),
+    "nlvr one image alone": (PairFusion, "keys_values", lambda self, images: in_turn(self, images[:1] * 2)),
+    "nlvr images one after the other": (PairFusion, "keys_values", blocked),
+    "nlvr tanh GELU": (layers.MLP, "forward", lambda self, x: self.fc2(F.gelu(self.fc1(x), approximate="tanh"))),
+    "nlvr no cross-attention": (FusionLayer, "look", lambda self, x, *_: self.norm2(x + self.mlp(x))),
+    "nlvr padding seen": (FusionLayer, "read", lambda self, x, keep, queries=None: self.norm1(x + self.attn(x))[:, :queries]),
+    "nlvr no ReLU": (nn.ReLU, "forward", lambda self, x: x),
+    "nlvr teacher not updated": (NLVR2, "after_step", lambda self, carry: None),
+    "nlvr hard targets": (losses, "soft_cross_entropy",
+                          lambda logits, target: F.cross_entropy(logits, target.argmax(1), reduction="none")),
+    "nlvr last word for [CLS]": (PairModel, "classify", lambda self, images, text, keep:
+                                 self.head(self.albef.fuse(text, keep, images)[:, -1])),
+    "ta images swapped": (PairFusion, "keys_values", turned),
+    "ta sides swapped": (text_assignment, "FIRST", 1),
+    "ta neither is first": (text_assignment, "NEITHER", 0),
+    "ta own picture as a wrong one": (text_assignment, "hard_negatives", lambda sim, own, u: negatives(sim, own & False, u)),
+    "ta the same wrong one twice": (text_assignment.F, "one_hot", lambda x, n: torch.zeros(len(x), n)),
+    "ta the least alike": (text_assignment, "hard_negatives", lambda sim, own, u: negatives(-sim, own, u)),
+    "ta a learnt temperature": (text_assignment, "TEMPERATURE", 0.05),
+    "ta no gradient into wrong ones": (distributed, "fetch", lambda x, rows: fetch(x.detach(), rows)),
+    "ta thirds for halves": (text_assignment, "OWN_SHARE", 0.3)}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_seen(mistake, monkeypatch):
+    monkeypatch.setattr(*MISTAKES[mistake])
+    differences = DIFFERENCES[mistake.split()[0]]("small")
+    assert not all(value <= 1 for value in differences.values())
+
+
+# names and weights
+
+@pytest.mark.parametrize("name", ["nlvr_small", "nlvr_native", "nlvr_ta_small", "nlvr_ta_native"])
+def test_the_originals_file_is_written_as_it_was_read(name):
+    state = golden_rule.original_state(original(name)[0]["state_keys"])
+    read = original(name)[1]
+    ours = [drop_shared(weights) for weights in (read.student, read.teacher)]
+    assert len(read.student) - len(ours[0]) == 4 * HALF[name.split("_")[-1]]
+    again = names.write(*map(add_shared, ours), {}, read.fusion_from, read.bert, "ta_head" if "ta" in name else "cls_head")
+    assert same_state(again, state)
+
+
+def test_what_a_pair_shares_must_be_equal():
+    weights = original("nlvr_small")[1].student
+    assert not same_state(drop_shared(weights), weights)
+    with pytest.raises(ValueError, match="layers.1.cross.k.weight differs from .*layers.0.cross.k.weight"):
+        drop_shared(weights | {"fusion.layers.1.cross.k.weight": torch.zeros(48, 48)})
+
+
+def test_a_plain_model_is_doubled_as_the_original_does():
+    recorded = golden_rule.figures("full_checkpoint_key_maps")["Pretrain_nlvr.py"]
+    keys = [key for key, *_ in golden_rule.figures("full_state_dict_keys")["keys"]]
+    pretrained = {key: torch.full((3,), float(i)) for i, key in enumerate(keys)}         # three, for q, k and v
+    for key, _, *once in golden_rule.figures("full_state_dict_keys")["keys"]:
+        pretrained[key] = pretrained[once[0]] if once else pretrained[key]
+    read = names.read(pretrained)
+    student = {name: value for name, value in read.student.items() if not name.startswith(("match_head", "word_head"))}
+    written = names.write(add_shared(nlvr2.double(student)), {}, {}, read.fusion_from, bert=False)
+    used = recorded["renamed_used"]
+    assert len(used) == recorded["n_model_keys"] - recorded["identical"] - len(recorded["missing_in_checkpoint"])
+    assert len(written) == len(used) + recorded["identical"]
+    for key, value in written.items():
+        if not key.endswith("position_ids"):
+            assert value.equal(pretrained[used.get(key, key)]), key
+    assert used.keys() <= written.keys()
+
+
+SIZES = dict(image_width=32, text_width=48, fusion_depth=2, batch=6)
+
+
+def model(**changes) -> NLVR2:
+    """Weights and a teacher that tell; image and text of different widths."""
+    torch.manual_seed(0)
+    task = NLVR2(small(**SIZES | changes))
+    disturb(task.student, 0.15)
+    disturb(task.teacher, 0.15, seed=8)
+    return task
+
+
+def pair_batch(rows: int = 6, size: int = 24) -> NLVR2Batch:
+    chance = torch.Generator().manual_seed(5)
+    first, second = torch.randn(2, rows, 3, size, size, generator=chance)
+    tokens, keep = texts(rows, 9)
+    return NLVR2Batch(first, tokens, keep, torch.arange(rows) // 2, second, torch.arange(rows) % 3 % 2)
+
+
+def test_a_model_of_pairs_starts_from_a_plain_one_of_another_image_size():
+    torch.manual_seed(1)
+    plain, teacher = (disturb(ALBEF(small(**SIZES, image_size=16)), seed=seed) for seed in (1, 2))
+    task = model()
+    head = {name: value.clone() for name, value in task.student.head.state_dict().items()}
+    task.start(plain, teacher)
+    for ours, theirs in ((task.student, plain), (task.teacher, teacher)):
+        pairs = ours.albef.fusion.layers
+        for i, layer in enumerate(theirs.fusion.layers):
+            assert same_state(pairs[2 * i].state_dict(), layer.state_dict())
+            assert pairs[2 * i + 1].cross.q.weight.equal(layer.cross.q.weight) and pairs[2 * i + 1].cross.k is None
+        assert ours.albef.image_encoder.pos_embed.shape == (1, 10, 32) and same_state(ours.head.state_dict(), head)
+    assert not any(p.requires_grad for p in task.teacher.parameters())
+    again = model()
+    again.start(task.student.albef)
+    assert same_state(again.student.albef.state_dict(), task.student.albef.state_dict())
+    assert same_state(again.teacher.state_dict(), again.student.state_dict())
+    with pytest.raises(ValueError, match="fit"):
+        task.start(ALBEF(small(**SIZES | {"fusion_depth": 1})))
+
+
+def test_nlvr2_begins_from_the_originals_text_assignment():
+    recorded = golden_rule.figures("nlvr_ta_small")
+    state = golden_rule.original_state(recorded["state_keys"])
+    task = NLVR2.from_original(state, replace(golden_config("small"), image_size=48))
+    ours = task.student.albef.state_dict()
+    expected = drop_shared(original("nlvr_ta_small")[1].student)
+    assert {key for key in ours if key not in expected} == {key for key in ours if key.startswith(("match_head", "word_head"))}
+    assert expected.keys() - ours.keys() == {"head.weight", "head.bias"}
+    for key in ours.keys() & expected.keys():
+        assert key.endswith("encoder.pos_embed") or ours[key].equal(expected[key])
+    assert ours["image_encoder.pos_embed"].shape == (1, 37, 48)
+    assert same_state(task.teacher.state_dict(), task.student.state_dict())
+    # the original expects the same to be absent, and knows the same to be left over
+    known = golden_rule.figures("full_checkpoint_key_maps")["NLVR.py (from TA checkpoint)"]
+    assert {key for key in known["missing_in_checkpoint"] if "_m." not in key} == {f"cls_head.{i}.{part}" for i in (0, 2)
+                                                                                   for part in ("weight", "bias")}
+    assert {"ta_head.weight", "ta_head.bias"} < set(known["unexpected"])
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda state: state.pop("ta_head.weight"), "lacks ta_head"),
+    (lambda state: state.update({"text_encoder_m.encoder.layer.0.output.dense.bias": torch.zeros(48)}), "holds a teacher's"),
+    (lambda state: state.update(image_queue=torch.zeros(16, 16)), "holds a queue's image"),
+    (lambda state: state.update(bbox_head=torch.zeros(1)), "holds bbox_head"),
+    (lambda state: state.pop("temp"), "missing temperature"),
+    (lambda state: state.pop("text_encoder.encoder.layer.4.crossattention.self.key.bias"), "differs")])
+def test_a_file_that_is_no_text_assignment_is_refused(change, message):
+    state = golden_rule.original_state(original("nlvr_ta_small")[0]["state_keys"])
+    change(state)
+    with pytest.raises(ValueError, match=message):
+        NLVR2.from_original(state, golden_config("small"))
+
+
+# NLVR2 on its own
+
+def plain_logits(model: PairModel, images, tokens) -> torch.Tensor:
+    """One statement without padding about two images, layer by layer, head by head: (l,) -> (2,)."""
+    albef, weights = model.albef, model.albef.fusion.state_dict()
+    seen = [albef.encode_image(image[None])[0] for image in images]                      # (1 + n, 32) each
+    x = albef.encode_text(tokens[None], torch.ones(1, len(tokens), dtype=torch.bool))[0]
+    def linear(x, name):
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+    def attend(x, source, i, part, keys):
+        q = linear(x, f"layers.{i}.{part}.q")
+        k, v = (linear(source, f"layers.{keys}.{part}.{which}") for which in "kv")
+        each = [(q @ k.T / 12 ** 0.5).softmax(-1) @ v for q, k, v in zip(*(y.split(12, -1) for y in (q, k, v)))]
+        return linear(torch.cat(each, -1), f"layers.{i}.{part}.proj")
+    def norm(x, name):
+        return F.layer_norm(x, (48,), weights[f"{name}.weight"], weights[f"{name}.bias"], 1e-12)
+    for i in range(4):
+        x = norm(x + attend(x, x, i, "attn", i), f"layers.{i}.norm1")
+        x = norm(x + attend(x, seen[i % 2], i, "cross", i - i % 2), f"layers.{i}.norm_cross")
+        x = norm(x + linear(F.gelu(linear(x, f"layers.{i}.mlp.fc1")), f"layers.{i}.mlp.fc2"), f"layers.{i}.norm2")
+    return model.head[2](model.head[0](x[0]).clamp(min=0))
+
+
+@torch.no_grad()
+def test_logits_and_losses_are_those_of_a_plain_computation():
+    task, batch = model(), pair_batch()
+    plain, teacher = (torch.stack([plain_logits(who, (a, b), tokens[keep]) for a, b, tokens, keep in
+                                   zip(batch.image, batch.second, batch.tokens, batch.keep)])
+                      for who in (task.student, task.teacher))
+    ours = task.student(batch.image, batch.second, batch.tokens, batch.keep)
+    assert_close(ours, plain, atol=2e-5, rtol=1e-5)
+    assert not torch.allclose(task.student(batch.second, batch.image, batch.tokens, batch.keep), plain, atol=1e-3), "blind"
+    assert_close(nlvr2.predict(task.student, batch.image, batch.second, batch.tokens, batch.keep, 4), plain.softmax(1))
+    own, soft = F.cross_entropy(plain, batch.labels), -(teacher.softmax(1) * plain.log_softmax(1)).sum(1).mean()
+    assert_close(task(batch, 0.0, None)[0]["nlvr2"], own)
+    assert_close(task(batch, 0.3, None)[0]["nlvr2"], 0.7 * own + 0.3 * soft)
+
+
+def test_forward_changes_nothing_and_a_step_moves_the_teacher():
+    task, batch = model().train(), pair_batch()
+    assert not task.teacher.training and task.student.training
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    losses = [task(batch, 0.4, task.draws(0))[0]["nlvr2"] for _ in range(2)]
+    assert losses[0].equal(losses[1]) and same_state(before, task.state_dict())
+    losses[0].backward()
+    assert all(p.grad is None for p in task.teacher.parameters())
+    task.after_step(None)
+    for name, value in task.teacher.state_dict().items():
+        assert_close(value, 0.99 * before[f"teacher.{name}"] + 0.01 * before[f"student.{name}"])
+
+
+def test_without_trust_the_teacher_is_not_asked(monkeypatch):
+    task = model()
+    monkeypatch.setattr(task.teacher, "forward", None)
+    task(pair_batch(), 0.0, None)
+    with pytest.raises(TypeError):
+        task(pair_batch(), 0.1, None)
+
+
+def test_accuracy_and_consistency_by_hand():
+    answers, labels = tensor([1, 0, 1, 1, 0, 0]), tensor([1, 0, 0, 1, 0, 1])            # wrong: the third and the last
+    logits = F.one_hot(answers, 2) * 3.0 - 1
+    assert nlvr2.accuracy(logits, labels) == pytest.approx(4 / 6)
+    assert nlvr2.consistency(logits, labels, tensor([70, 70, 5, 5, 9, 33])) == 2 / 4              # 70 and 9
+    assert nlvr2.consistency(logits, answers, tensor([70, 70, 5, 5, 9, 33])) == 1
+
+
+def test_collate_keeps_the_pictures_in_order():
+    words = Tokenizer.train(["both dogs run", "no cat sits"], 60)
+    red, blue = (Image.new("RGB", (30, 20), colour) for colour in ("red", "blue"))
+    records = [NLVR2Record((red, blue), "both dogs run", True, 7), NLVR2Record((blue, blue), "no cat", False, 8)]
+    batch = nlvr2.collate(records, words, 24)
+    assert batch.image.shape == batch.second.shape == (2, 3, 24, 24)
+    assert batch.image[1].equal(batch.second[0]) and not batch.image[0].equal(batch.image[1])
+    assert batch.labels.tolist() == [1, 0] and batch.ids.tolist() == [7, 8] and batch.keep.sum(1).tolist() == [4, 3]
+    assert batch.to("cpu").second.equal(batch.second)
+    with pytest.raises(ValueError, match="has 1 pictures"):
+        NLVR2Record((red, None), "both dogs run", True, 7)
+    with pytest.raises(ValueError, match="label 'maybe'"):
+        NLVR2Record((red, blue), "both dogs run", "maybe", 7)
+
+
+# text assignment on its own
+
+def assignment(**changes) -> TextAssignment:
+    torch.manual_seed(0)
+    task = TextAssignment(small(**SIZES | changes))
+    disturb(task.student, 0.15)
+    return task
+
+
+def caption_batch(rows: int = 6) -> PretrainBatch:
+    """Rows 0 and 1 have one picture; caption 2 is true of picture 5, too."""
+    images = pair_batch(rows)
+    ids, match = torch.arange(rows), torch.eye(rows, dtype=torch.bool)
+    if rows > 5:
+        images.image[1], ids[1], match[2, 5] = images.image[0], ids[0], True
+    return PretrainBatch(images.image, images.tokens, images.keep, ids, match)
+
+
+@torch.no_grad()
+def test_text_assignment_is_that_of_a_plain_computation():
+    task, batch = assignment(), caption_batch()
+    for step in range(3):
+        draws = task.draws(step)
+        total = 0.0
+        feature = [task.student.albef.image_feature(task.student.albef.encode_image(image[None]))[0] for image in batch.image]
+        for i in range(6):
+            wrong = [j for j in range(6) if j != i and {i, j} != {0, 1} and (i, j) != (2, 5)]
+            score = {j: feature[i] @ feature[j] / 0.07 - (-draws.negative[i, j].log()).log() for j in wrong}
+            first, second = sorted(wrong, key=score.get)[::-1][:2]
+            label = 2 if draws.case[i] <= 1 / 3 else 0 if draws.side[i] > 0.5 else 1
+            shown = [(i, first), (first, i), (first, second)][label]
+            logits = task.student(batch.image[[shown[0]]], batch.image[[shown[1]]], batch.tokens[[i]], batch.keep[[i]])
+            total += F.cross_entropy(logits, tensor([label]))
+        assert_close(task(batch, 0.4, draws)[0]["assign"], total / 6, atol=2e-5, rtol=1e-5)
+
+
+def test_cases_sides_and_wrong_pictures_come_as_often_as_they_should():
+    task, batch = assignment(), caption_batch()
+    image = task.student.albef.encode_image(batch.image)
+    rows = [task.assign(image, batch, task.draws(step)) for step in range(2000)]
+    left, right, labels, valid = (torch.stack(part) for part in zip(*rows))              # (steps, 6) each
+    assert valid.all()
+    assert_close(labels.flatten().bincount() / labels.numel(), torch.full((3,), 1 / 3), atol=0.015, rtol=0)
+    feature = task.student.albef.image_feature(image)
+    p = (feature[3] @ feature.T / 0.07).masked_fill(torch.arange(6) == 3, -torch.inf).softmax(0)
+    assert (p > 0.02).sum() > 2, "one wrong picture alone would tell nothing"
+    neither = labels[:, 3] == 2
+    found = torch.zeros(6, 6).index_put((left[neither, 3], right[neither, 3]), tensor(1.0), accumulate=True) / neither.sum()
+    expected = p[:, None] * p / (1 - p[:, None]) * (1 - torch.eye(6))                    # without putting back
+    assert_close(found, expected, atol=0.06, rtol=0)
+    for i, j in ((0, 1), (1, 0), (2, 5)):                                                # the text is true of both
+        assert not ((left[:, i] == j) | (right[:, i] == j)).any()
+
+
+def test_a_text_without_wrong_pictures_is_skipped():
+    task, batch = assignment(), caption_batch(2)
+    one = PretrainBatch(*(x[:1] for x in (batch.image, batch.tokens, batch.keep, batch.ids)))
+    draws = AssignDraws(tensor([0.9, 0.1]), tensor([0.9, 0.9]), torch.full((2, 2), 0.5))
+    loss = task(one, 0.0, AssignDraws(draws.case[:1], draws.side[:1], draws.negative[:1, :1]))[0]["assign"]
+    loss.backward()
+    assert loss == 0 and all(p.grad.isfinite().all() for p in task.parameters() if p.grad is not None)
+    # of two texts the second wants two wrong pictures, where there is one
+    logits = task.student(batch.image[:1], batch.image[1:], batch.tokens[:1], batch.keep[:1])
+    assert_close(task(batch, 0.0, draws)[0]["assign"], F.cross_entropy(logits, tensor([0])), atol=2e-5, rtol=1e-5)
+
+
+def test_text_assignment_changes_nothing_and_draws_agree_between_processes(monkeypatch):
+    task, batch = assignment().train(), caption_batch()
+    before = {name: value.clone() for name, value in task.state_dict().items()}
+    first, second = (task(batch, 0.4, task.draws(3))[0]["assign"] for _ in range(2))
+    assert first.equal(second) and same_state(before, task.state_dict())
+    whole = task.draws(3)
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    halves = []
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
+        halves.append(task.draws(3))
+    for part in ("case", "side", "negative"):
+        assert torch.cat([getattr(half, part) for half in halves]).equal(getattr(whole, part))
+    assert not task.draws(4).negative.equal(halves[1].negative)
+
+
+def shared_step(rank: int = 0, world: int = 1) -> dict:
+    """One step of a process that has its part of four texts; of the first three, which share a picture, one is skipped."""
+    task, batch = assignment(batch=4), caption_batch(4)
+    batch.image[:3], batch.ids[:3] = batch.image[0].clone(), 0
+    mine = slice(4 * rank // world, 4 * (rank + 1) // world)
+    case, side = tensor([0.9, 0.1, 0.9, 0.1])[mine], tensor([0.9, 0.9, 0.1, 0.1])[mine]
+    batch = PretrainBatch(*(x[mine] for x in (batch.image, batch.tokens, batch.keep, batch.ids)), batch.match)
+    loss = task(batch, 0.0, AssignDraws(case, side, task.draws(0).negative))[0]["assign"]
+    loss.backward()
+    return {"loss": loss.detach()} | {name: p.grad for name, p in task.named_parameters() if p.grad is not None}
+
+
+def worker(rank: int, port: int, folder):
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
+                   "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    torch.save({name: distributed.total(value) / 2 for name, value in shared_step(rank, 2).items()}, folder / f"{rank}.pt")
+    distributed.stop()
+
+
+@pytest.mark.slow
+def test_two_processes_assign_as_one(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(worker, (port, tmp_path), nprocs=2)
+    whole, found = shared_step(), torch.load(tmp_path / "1.pt")
+    assert whole.keys() == found.keys()
+    for name, value in whole.items():
+        assert_close(found[name], value, atol=2e-5, rtol=1e-4)

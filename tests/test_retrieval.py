@@ -1,0 +1,306 @@
+"""retrieval: the original's recorded losses, negatives, gradients, queue and scores; captions that share a picture."""
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from torch.testing import assert_close
+
+from golden_rule import figures, fill, image, original_state
+from helpers import Batches, pretrain, same_state, small
+from minalbef import fusion, layers, losses, names, ranking
+from minalbef.albef import ALBEF
+from minalbef.data import Record
+from minalbef.ema import update_teacher
+from minalbef.ranking import encode, recall, rerank
+from minalbef.tasks import pretrain as shared
+from minalbef.tasks import retrieval
+from minalbef.tasks.pretrain import Draws, PretrainBatch
+from minalbef.tasks.retrieval import Retrieval, collate, evaluate, recalls, two_stage
+from minalbef.tokenizer import Tokenizer
+from test_golden_encoders import CONFIG, off, wrong
+
+HALF = torch.full((4, 4), 0.5)
+LARGE = 1e-5, 2e-6                                      # tolerance where values are large, absolute and relative
+LIKELIEST = Draws(0, HALF, HALF, HALF, HALF, HALF)      # equal uniforms: the likeliest negatives, as in the original's run
+PARTNER = (torch.arange(6), torch.arange(12) // 2)      # two captions for each of six pictures
+
+
+def original() -> tuple[Retrieval, PretrainBatch, dict]:
+    """The original's retrieval model before its first losses, its batch, and what was recorded of it."""
+    recorded, inputs = figures("retrieval"), figures("encoders")["arrays"]
+    state = names.read(original_state(recorded["state_keys"]))
+    task = Retrieval(replace(CONFIG, temperature_max=math.inf))
+    fill(task.student, state.student, "word_head")                        # the original has none here
+    fill(task.teacher, state.teacher, "word_head|match_head|temperature")
+    task.queue.load_state_dict({name: state.queue[name] for name in ("image", "text")} | {
+        "ids": recorded["arrays"]["init/idx_queue"][0].long(), "_extra_state": {"pointer": 12, "filled": 16}})
+    batch = PretrainBatch(inputs["image"], inputs["input_ids"].long(), inputs["attention_mask"].bool(),
+                          recorded["arrays"]["idx"].long())
+    return task, batch, recorded
+
+
+def gradients(student: nn.Module, loss: torch.Tensor, recorded: dict) -> dict[str, float]:
+    """Of every parameter that has one, here or there: {what: difference of norms over tolerance}."""
+    student.zero_grad()
+    loss.backward()
+    ours = {name.removeprefix("albef."): p.grad for name, p in student.named_parameters() if p.grad is not None}
+    norms = {name: grad.norm() for name, grad in names.write(ours, {}, {}, CONFIG.text_depth, bert=False).items()
+             if not name.endswith("position_ids")}
+    result = {"grad_norm_total": off(torch.stack(list(norms.values())).norm(), recorded["grad_norm_total"], *LARGE)}
+    theirs = recorded.get("grad_norms", norms)
+    return result | {f"gradient of {name}": off(norms.get(name, math.nan), theirs.get(name, math.nan), *LARGE)
+                     for name in norms.keys() | theirs.keys()}
+
+
+def training(monkeypatch) -> dict[str, float]:
+    """One step's figures: {what: worst difference over tolerance}."""
+    task, batch, recorded = original()
+    update_teacher(task.teacher, task.student, CONFIG.teacher_momentum)   # the original's first act, before its features
+    seen: dict[str, list] = {}
+    for home, name in ((shared, "itc_loss"), (shared, "hard_negatives"), (retrieval, "itm_loss")):
+        def spy(*args, name=name, real=getattr(home, name)):
+            seen.setdefault(name, []).append((args, real(*args)))
+            return seen[name][-1][1]
+        monkeypatch.setattr(home, name, spy)
+    task.student.match_head.register_forward_hook(lambda _, x, logits: seen.update(fused=x[0]))
+    result = {}
+    for key, alpha in (("a0", 0.0), ("nodistill", 0.0), ("a04", 0.4)):
+        seen.clear()
+        out, carry = task(batch, alpha, LIKELIEST)
+        result |= {f"{key} {name}": value for name, value in gradients(task.student, sum(out.values()), recorded[key]).items()}
+        values = {"loss_ita": out["itc"], "loss_itm": out["itm"], "grad_temp": task.student.temperature.grad,
+                  "pad_row_grad_norm": task.student.text_encoder.embeddings.word_embed.weight.grad[0].norm()}
+        result |= {f"{key} {name}": off(value, recorded[key][name], *LARGE) for name, value in values.items()}
+
+    arrays = recorded["arrays"]
+    for way, side, (args, _), (drawn, (negative, valid)) in zip(("i2t", "t2i"), ("text", "image"), seen["itc_loss"],
+                                                                seen["hard_negatives"]):
+        sim, teacher_sim, _, positive = args
+        weights = arrays[f"a04/weights_{way}"]
+        values = {f"sim_{way}": sim, f"sim_{way}_m": teacher_sim, "pos_idx": positive, "mask": positive[:, :4],
+                  f"sim_{way}_targets": losses.itc_targets(positive, teacher_sim, 0.4),
+                  "sim_targets": losses.itc_targets(positive, teacher_sim, 0.0), f"neg_{side}_idx": negative}
+        result |= {f"{name} ({way})": off(value, arrays[f"a04/{name}"], 1e-4) for name, value in values.items()}
+        # the original zeroes after the softmax; one factor a row remains between its weights and ours
+        result[f"weights_{way}"] = off(drawn[0].masked_fill(drawn[1], -math.inf).softmax(-1),
+                                       weights / weights.sum(1, keepdim=True), 1e-4)
+        assert valid.all()
+    logits, labels, *_ = seen["itm_loss"][0][0]
+    values = {"vl_embeddings": seen["fused"], "vl_output": logits, "itm_labels": labels, "image_feat_m": carry[0],
+              "text_feat_m": carry[1]}
+    result |= {name: off(value, arrays[f"a04/{name}"], 1e-4) for name, value in values.items()}
+    task.after_step(carry)
+    after = names.write({}, {}, {"image": task.queue.image, "text": task.queue.text, "ids": task.queue.ids,
+                                 "pointer": torch.tensor(task.queue.pointer)}, 2, False)
+    result["queue_ptr"] = off(after["queue_ptr"][0], recorded["a04"]["queue_ptr_after"], 1e-9)
+    return result | {f"{name} after": off(after[name], arrays[f"a04/{name}_after"], 2e-5)
+                     for name in ("image_queue", "text_queue", "idx_queue")}
+
+
+@torch.no_grad()
+def temperature() -> dict[str, float]:
+    """A temperature that the original's pretraining would clamp, and its retrieval does not."""
+    task, batch, recorded = original()
+    task.student.temperature.fill_(0.9)
+    task.after_step([x[:0] for x in task.queue.features()])
+    there = recorded["temp_0.9_not_clamped"]
+    return {"temp": off(task.student.temperature, there["temp_after"], 1e-6),
+            "loss_ita at 0.9": off(task(batch, 0.4, LIKELIEST)[0]["itc"], there["loss_ita"], 1e-5)}
+
+
+def ranked() -> dict[str, float]:
+    """Evaluation's figures: {what: worst difference over tolerance}."""
+    task, _, recorded = original()
+    theirs = {name.removeprefix("eval/"): value for name, value in recorded["arrays"].items()}
+    encoded = encode(task.student, image("retrieval.eval.image", 6, 3, 32, 32), theirs["input_ids"].long(),
+                     theirs["attention_mask"].bool(), chunk=4)
+    scores = two_stage(task.student, encoded, recorded["eval"]["k_test"], rows=4)
+    # the original says -100 for what was not re-ranked, and numpy's sort then puts the last of what ties first
+    filled = [x.double().nan_to_num(neginf=-100.0) for x in scores["rerank"]]
+    figured = recalls(*(x + 1e-9 * torch.arange(x.shape[1]) for x in filled), *PARTNER)
+    return {"sims_matrix_i2t": off(scores["itc"][0], theirs["sims_matrix_i2t"], 2e-5),
+            **{f"score_{way}": off(x, theirs[f"score_{way}"], 1e-4) for way, x in zip(("i2t", "t2i"), filled)},
+            **{name: off(100 * figured[name.replace("txt", "i2t").replace("img", "t2i")], value, 1e-4)
+               for name, value in recorded["eval"]["metrics"].items()}}
+
+
+def all_figures(monkeypatch) -> dict[str, float]:
+    return training(monkeypatch) | temperature() | ranked()
+
+
+def test_training_and_evaluation_equal_the_original(monkeypatch):
+    assert wrong(all_figures(monkeypatch)) == {}
+
+
+# deliberate mistakes: where, what, and what comes in its place
+
+
+def changed_arguments(change):
+    """The real thing, called with other arguments."""
+    return lambda real: lambda *args, **kwargs: real(*change(*args), **kwargs)
+
+
+MISTAKES = {
+    "ids do not count in ITC": (shared, "itc_loss", lambda real: lambda sim, teacher_sim, alpha, positive: real(
+        sim, teacher_sim, alpha)),
+    "targets are not normalised": (losses, "itc_targets", lambda real: lambda positive, teacher_sim, alpha:
+                                   alpha * teacher_sim.softmax(-1) + (1 - alpha) * positive),
+    "the teacher is not asked": (losses, "itc_targets", changed_arguments(lambda positive, teacher_sim, alpha: (
+        positive, teacher_sim, 0.0))),
+    "another caption of the picture is a negative": (shared, "hard_negatives", changed_arguments(
+        lambda sim, own, uniform: (sim, torch.eye(4, dtype=torch.bool), uniform))),
+    "the hardest are avoided": (shared, "hard_negatives", changed_arguments(lambda sim, *rest: (-sim, *rest))),
+    "ITM's classes are swapped": (shared.Pretrain, "pair", lambda real: lambda *args: (
+        *(out := real(*args))[:4], 1 - out[4], out[5])),
+    "ITM by positives alone": (shared.Pretrain, "pair", lambda real: lambda *args: (
+        *(out := real(*args))[:5], out[5] & (out[4] == 1))),
+    "a queue that lies on its side": (shared.FeatureQueue, "features", lambda real: lambda self: (
+        self.image.T, self.text.T, self.ids)),
+    "a queue without its ids": (shared.FeatureQueue, "features", lambda real: lambda self: (
+        self.image, self.text, 0 * self.ids)),
+    "no queue": (shared.FeatureQueue, "features", lambda real: lambda self: (self.image[:0], self.text[:0], self.ids[:0])),
+    "a queue that forgets ids": (shared.FeatureQueue, "push", changed_arguments(
+        lambda self, images, texts, ids: (self, images, texts, 0 * ids))),
+    "images and texts pushed crosswise": (shared.FeatureQueue, "push", changed_arguments(
+        lambda self, images, texts, ids: (self, texts, images, ids))),
+    "the temperature is held": (shared.Pretrain, "after_step", lambda real: lambda self, carry: (
+        real(self, carry), self.student.temperature.data.clamp_(0.001, 0.5))),
+    "features are not of unit length": (ALBEF, "image_feature", lambda real: lambda self, tokens: self.image_proj(
+        tokens[:, 0])),
+    "the text's mask is dropped": (layers.Attention, "forward", lambda real: lambda self, x, source=None, keep=None, **rest:
+                                   real(self, x, source, None, **rest)),
+    "words do not see the image": (fusion.FusionLayer, "look", lambda real: lambda self, x, seen, *rest: real(
+        self, x, (seen[0], 0 * seen[1]), *rest)),
+    "a GELU by tanh": (layers.MLP, "forward", lambda real: lambda self, x: self.fc2(F.gelu(self.fc1(x), approximate="tanh"))),
+    "ranked by log-odds": (ranking, "match_odds", lambda real: lambda *args, yes_alone=False, **rest: real(*args, **rest)),
+    "one direction alone chooses": (ranking, "best", lambda real: lambda scores, top: real(
+        scores, top) if scores.shape[-1] > scores.shape[-2] else torch.zeros_like(scores, dtype=torch.bool)),
+    "one too many is ranked anew": (ranking, "best", lambda real: lambda scores, top: real(scores, top + 1)),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_comparison_sees(mistake, monkeypatch):
+    home, name, change = MISTAKES[mistake]
+    monkeypatch.setattr(home, name, change(getattr(home, name)))
+    assert wrong(all_figures(monkeypatch))
+
+
+def test_the_comparison_sees_a_teacher_that_is_updated_too_late(monkeypatch):
+    monkeypatch.setitem(globals(), "update_teacher", lambda *_: None)
+    assert {"image_feat_m", "sim_i2t_m (i2t)", "a04 loss_ita"} <= wrong(training(monkeypatch)).keys()
+
+
+# training, with unequal widths of image and text
+
+
+def task_and_batch(**changes) -> tuple[Retrieval, PretrainBatch]:
+    config = small(match_from=0.25, queue_from=0.5, hard_from=0.75, **changes)
+    task = Retrieval(config)
+    task.load_state_dict(pretrain(config).state_dict())
+    return task, Batches(config)(0)
+
+
+def test_losses_are_those_of_pretraining_once_it_is_in_full_swing():
+    task, batch = task_and_batch()                      # test_pretrain holds these against a plain computation
+    for alpha in (0.0, 0.4):
+        mine, _ = task(batch, alpha, task.draws(0))
+        theirs, _ = pretrain(task.config)(batch, alpha, replace(task.draws(0), step=19))
+        assert mine.keys() == {"itc", "itm"}
+        for name, value in mine.items():
+            assert_close(value, theirs[name], atol=1e-5, rtol=1e-5)
+
+
+def test_forward_changes_nothing_and_after_step_moves_teacher_and_queue():
+    task, batch = task_and_batch()
+    before = copy.deepcopy(task.state_dict())
+    losses, carry = task(batch, 0.4, task.draws(0))
+    again, _ = task(batch, 0.4, task.draws(0))
+    assert same_state(before, task.state_dict()) and losses["itc"] == again["itc"] and losses["itm"] == again["itm"]
+    task.student.temperature.data.fill_(0.9)
+    task.after_step(carry)
+    assert task.student.temperature == task.config.temperature_max
+    assert not same_state(before["queue._extra_state"], task.state_dict()["queue._extra_state"])
+    assert not torch.equal(before["teacher.image_proj.weight"], task.teacher.image_proj.weight)
+
+
+def test_a_batch_of_one_picture_has_no_negatives_and_still_a_loss():
+    task, batch = task_and_batch()
+    batch = replace(batch, ids=torch.full_like(batch.ids, 7), match=None)
+    losses, _ = task(batch, 0.4, task.draws(0))
+    fused = task.student.fuse(task.student.encode_text(batch.tokens, batch.keep), batch.keep,
+                              task.student.encode_image(batch.image))
+    matching = F.cross_entropy(task.student.match_logits(fused), torch.ones(len(batch.ids), dtype=torch.long))
+    assert_close(losses["itm"], matching, atol=1e-5, rtol=1e-5)
+    assert losses["itc"].isfinite()
+
+
+def test_records_become_a_batch_that_knows_its_pictures():
+    tokenizer = Tokenizer.train(["a red cat sits", "a blue dog"], 64)
+    picture = Image.new("RGB", (20, 30), "red")
+    records = [Record(picture, "a red cat", 5), Record(picture, "a cat sits", 5), Record(picture, "a dog", 8)]
+    batch = collate(records, tokenizer, 24, length=3)
+    assert batch.image.shape == (3, 3, 24, 24) and batch.tokens.shape == (3, 3) and batch.match is None
+    assert batch.ids.tolist() == [5, 5, 8] and batch.keep.sum(1).tolist() == [3, 3, 3]
+
+
+# evaluation
+
+
+def test_scores_are_those_of_each_pair_alone_and_padding_cannot_be_seen():
+    task, batch = task_and_batch()
+    model = task.student.eval()
+    encoded = encode(model, batch.image[:5], batch.tokens, batch.keep)
+    scores = two_stage(model, encoded, top=2, rows=2)
+    junk = replace(encoded, text=encoded.text.masked_fill(~encoded.keep[..., None], 9.0))
+    for name, ways in two_stage(model, junk, top=2).items():
+        for a, b in zip(ways, scores[name]):
+            assert_close(a, b, atol=1e-5, rtol=1e-5)
+    sim = model.image_feature(encoded.image) @ model.text_feature(encoded.text).T
+    for score, chosen, turned in zip(scores["rerank"], (sim, sim.T), (False, True)):
+        assert ((score > -math.inf).sum(1) == 2).all()
+        for q, c in (score > -math.inf).nonzero().tolist():
+            i, t = (c, q) if turned else (q, c)
+            assert (chosen[q] > chosen[q, c]).sum() < 2
+            n = int(batch.keep[t].sum())
+            tokens, keep = batch.tokens[t:t + 1, :n], batch.keep[t:t + 1, :n]
+            alone = model.match_logits(model.fuse(model.encode_text(tokens, keep), keep, encoded.image[i:i + 1]))
+            assert_close(score[q, c], alone[0, 1], atol=1e-5, rtol=1e-4)
+            plus = scores["rerank_plus"][turned][q, c]
+            assert_close(plus, alone[0, 1] + sim[i, t], atol=1e-5, rtol=1e-4)
+    assert model.config.image_width != model.config.text_width
+
+
+def test_recalls_by_hand():
+    i2t = torch.tensor([[.1, .9, .2, .0], [.9, .8, .7, .1]])    # the second caption of picture 4 is first; 9's only is last
+    image_ids, text_ids = torch.tensor([4, 9]), torch.tensor([4, 4, 4, 9])
+    found = recalls(i2t, i2t.T, image_ids, text_ids)
+    assert found["i2t_r1"] == 0.5 and found["i2t_r5"] == found["i2t_r10"] == 1
+    assert found["t2i_r1"] == 0.5 and found["t2i_r5"] == 1       # captions 1 and 3 find theirs
+    assert found["i2t_r_mean"] == found["t2i_r_mean"] == found["r_mean"] == pytest.approx(2.5 / 3)
+
+
+@pytest.mark.parametrize("image_ids, text_ids, named", [
+    ([4, 9], [4, 4, 4], r"image ids \[9\]"), ([4], [4, 9], r"text ids \[9\]")])
+def test_what_has_no_partner_is_named(image_ids, text_ids, named):
+    scores = torch.rand(len(image_ids), len(text_ids))
+    with pytest.raises(ValueError, match=named):
+        recalls(scores, scores.T, torch.tensor(image_ids), torch.tensor(text_ids))
+
+
+def test_evaluation_says_by_which_score():
+    task, batch = task_and_batch()
+    model = task.student.eval()
+    encoded = encode(model, batch.image[1:], batch.tokens, batch.keep)
+    figured = evaluate(model, encoded, batch.ids[1:], batch.ids, top=3)
+    true = batch.ids[1:, None] == batch.ids
+    sim = model.image_feature(encoded.image) @ model.text_feature(encoded.text).T
+    assert figured["itc_i2t_r1"] == pytest.approx(recall(sim, true).mean().item())
+    expected = rerank(sim.T, ranking.match_best(model, encoded, sim[None], 3, yes_alone=True)[0].T, 3)
+    assert figured["rerank_t2i_r1"] == pytest.approx(recall(expected, true.T).mean().item())
+    assert len(figured) == 27 and all(0 <= value <= 1 for value in figured.values())
