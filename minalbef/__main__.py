@@ -3,14 +3,15 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from minalbef.config import preset, read_changes
 
 Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
-From = Annotated[Path, tyro.conf.arg(name="from")]
+Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
+From = Annotated[Path | None, tyro.conf.arg(name="from")]
 PROCESSES = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -47,19 +48,19 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
     evaluate(run, exam=exam)
 
 
-def evaluate(what: str = "runs/demo", /, source: From = Path("runs/demo"), exam: float = 1.0, seed: int = 0) -> None:
+def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0, seed: int = 0) -> None:
     """Examine a run on scenes it never saw; write report.json, for pretraining report.html too, and print the figures.
 
     Args:
         what: the run folder; or a task, whose run is runs/TASK
-        source: the pretrained run that a task's was begun from, for its baselines
+        source: the pretrained run that a task's was begun from, for its baselines; by default as `finetune` takes it
         exam: share of the exam's scenes, for a quick look
         seed: of the freshly drawn tests
     """
     from minalbef import checkpoint, finetune, page, pipeline, report
     run = Path("runs", what) if what in finetune.JOBS else Path(what)
     if checkpoint.read_run(run)[1] != "pretrain":
-        print(report.task_table([finetune.examine_run(run, source, _command(), seed, exam)]))
+        print(report.task_table([finetune.examine_run(run, source or _pretrained(), _command(), seed, exam)]))
         return
     figures = pipeline.examine_run(run, exam, seed, _command())
     page.write_page(run)
@@ -67,14 +68,14 @@ def evaluate(what: str = "runs/demo", /, source: From = Path("runs/demo"), exam:
     print(f"\n{run}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")
 
 
-def finetune(task: str, changes: Changes = (), /, source: From = Path("runs/demo"), run: Path | None = None,
+def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None,
              baselines: tuple[str, ...] = (), processes: int = PROCESSES, exam: float = 1.0, quiet: bool = False) -> None:
     """Train a pretrained run for a task on the embedded scenes, and examine it beside its baselines.
 
     Args:
         task: retrieval, entailment, vqa, nlvr2 or grounding
         changes: options to change, such as lr=5e-4 epochs=2
-        source: the pretrained run to begin from
+        source: the pretrained run to begin from; by default runs/demo, or else the model that is shipped
         run: the folder to write, by default runs/TASK
         baselines: which to train too, for as long each; "all" for every one of the task's
         processes: how many to train in, a thread each
@@ -84,22 +85,23 @@ def finetune(task: str, changes: Changes = (), /, source: From = Path("runs/demo
     from minalbef import finetune as tuner
     from minalbef import report
     run = run or Path("runs", task)
-    print(report.task_table([tuner.finetune(task, source, run, changes, baselines, processes, _command(), exam, quiet)]))
+    print(report.task_table([tuner.finetune(task, source or _pretrained(), run, changes, baselines, processes, _command(), exam, quiet)]))
 
 
-def tune(task: str, changes: Changes = (), /, source: From = Path("runs/demo"), run: Path | None = None, rival: str = "",
+def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None, rival: str = "",
          quiet: bool = False) -> None:
     """What `finetune` runs to train, without the exam. In several processes: torchrun -m minalbef tune.
 
     Args:
         task: retrieval, entailment, vqa, nlvr2 or grounding
         changes: options to change
-        source: the pretrained run to begin from
+        source: the pretrained run to begin from; by default runs/demo, or else the model that is shipped
         run: the folder to write, by default runs/TASK
         rival: a baseline of the task to train instead
         quiet: no progress bar
     """
     from minalbef import finetune as tuner
+    source = source or _pretrained()
     tuner.tune(task, source, run or Path("runs", task), tuner.tuning(task, source, *changes), rival, quiet=quiet)
 
 
@@ -115,14 +117,29 @@ def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: P
     from minalbef import checkpoint
     from minalbef import search as finder
     from minalbef.data import data_folder
-    if run is None:
-        run = Path("runs/demo") if Path("runs/demo/model.safetensors").exists() else data_folder() / "tiny"
+    run = run or _pretrained()
     model = checkpoint.load(run)
     hits = finder.search(model, sentence, scenes)
     out = out or (Path("search.png") if run == data_folder() / "tiny" else run / "search.png")
     print(finder.describe(model, sentence, hits))
     finder.picture(model, sentence, hits, out)
     print(f"{out} shows the answer")
+
+
+def predict(task: Literal["retrieval", "entailment", "vqa", "nlvr2", "grounding"], /, image: Images, text: str,
+            run: Path | None = None, out: Path | None = None, boxes: tuple[tuple[float, float, float, float], ...] = ()) -> None:
+    """Ask a fine-tuned model about your own pictures, and draw where it looked.
+
+    Args:
+        task: what to ask
+        image: the picture; for nlvr2 two, the left one first
+        text: caption, statement, question or expression, such as "how many cats are there?"
+        run: the run folder of that task; by default runs/TASK
+        out: the picture to write; by default answer.png in the run folder
+        boxes: grounding's boxes to choose among, each x y width height in pixels
+    """
+    from minalbef import predict as predictor
+    print(predictor.main(task, [one for given in image for one in given], text, run or Path("runs", task), out, boxes or None))
 
 
 def summary(run: Path, /) -> None:
@@ -157,6 +174,36 @@ def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "m
         print(f"\n{out} is a run folder now")
 
 
+def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tuple[Path, ...] = (),
+            without: tuple[Path, ...] = (), look: bool = False, most_bad: float = 0.5) -> None:
+    """Check a public set that you have, and write its records for training. Downloads nothing; data/README.md says from where.
+
+    Args:
+        name: coco, vg, sbu, cc3m, cc12m, shards, flickr30k, entailment, vqa, nlvr2, grounding
+        source: the folder of the set's files
+        out: the folder for all prepared sets; this one's is in it
+        images: folders of the pictures, if they are not below the set's files
+        without: prepared splits whose pictures are left out, such as prepared/coco/test
+        look: open every picture, too, which takes long
+        most_bad: share of bad entries above which nothing is written
+    """
+    from minalbef.prepare import prepare as write
+    print(write(name, source, out, images, without, look, most_bad))
+
+
+def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 2) -> None:
+    """Two steps of a preset at full size on a CPU, with random weights and made-up pictures: loss, gradient, seconds, memory.
+
+    Args:
+        preset: paper-4m, retrieval-coco, retrieval-flickr, entailment, vqa, nlvr2-assign, nlvr2, grounding
+        changes: options of the preset to change
+        steps: how many
+        batch: rows, in place of the preset's
+    """
+    from minalbef import rehearse
+    rehearse.dry_run(preset, steps, batch, **read_changes(changes))
+
+
 def bench_learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: Path = Path("runs/bench"),
                 processes: int = PROCESSES, out: Path = Path("notebooks/results/learn.json")) -> None:
     """Train and examine several seeds; print the mean of every figure, and write them with hardware and command.
@@ -174,6 +221,33 @@ def bench_learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, 
     bench.learn(preset, changes, seeds, run, processes, out, _command())
 
 
+def bench_tasks(run: Path = Path("runs"), out: Path = Path("notebooks/results/tasks.json"),
+                readme: Path = Path("README.md")) -> None:
+    """Gather what the five fine-tuned runs reported, and put their table into the README.
+
+    Args:
+        run: the folder that holds the runs, by task
+        out: where to write all reports in one
+        readme: the file with the table
+    """
+    from minalbef import bench
+    print(bench.tasks(run, out, readme))
+
+
+Benches = Annotated[Any, tyro.conf.subcommand("learn", constructor=bench_learn)] | Annotated[
+    Any, tyro.conf.subcommand("tasks", constructor=bench_tasks)]
+
+
+def bench(what: Annotated[Benches, tyro.conf.arg(name="")]) -> None:
+    """Measure: what is learnt, and how fast."""
+
+
+def _pretrained() -> Path:
+    """The run to take where none is named: the user's own, or else the model that is shipped."""
+    from minalbef.data import data_folder
+    return Path("runs/demo") if Path("runs/demo/model.safetensors").exists() else data_folder() / "tiny"
+
+
 def _config(name: str, changes: tuple[str, ...]):
     return preset(name, **read_changes(changes))
 
@@ -187,8 +261,9 @@ def main() -> None:
     from minalbef.train import Stopped
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"demo": demo, "pretrain": pretrain, "evaluate": evaluate, "finetune": finetune, "tune": tune, "search": search, "summary": summary, "convert": convert,
-             "bench": bench_learn}, prog="minalbef", description="ALBEF, rebuilt minimal, faithful and fast.")
+            {"demo": demo, "pretrain": pretrain, "evaluate": evaluate, "finetune": finetune, "tune": tune, "predict": predict, "search": search, "summary": summary, "convert": convert,
+             "prepare": prepare, "dry-run": dry_run,
+             "bench": bench}, prog="minalbef", description="ALBEF, rebuilt minimal, faithful and fast.")
     except Stopped as stop:
         print(f"\n{stop}", file=sys.stderr)
         raise SystemExit(130) from None

@@ -1,9 +1,10 @@
-"""Measured, not promised: what a preset learns, over seeds."""
+"""Measured, not promised: what a preset learns, over seeds, and what five tasks make of it."""
 import json
+import re
 import statistics
 from pathlib import Path
 
-from minalbef import checkpoint, pipeline
+from minalbef import checkpoint, pipeline, report
 
 ROWS = (                              # what to call it, its figures, and what stands beside it
     ("one of 500 scenes, ITC, picture to text / text to picture", "plain.itc_i2t_r1 plain.itc_t2i_r1",
@@ -55,6 +56,28 @@ def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, proce
     for name, value in result["figures"].items():
         print(f"{name:48} {value['mean']:.3f}  ({value['low']:.3f} to {value['high']:.3f})")
     return result
+
+
+MARKS = re.compile(r"(<!-- tasks -->\n).*?(<!-- end of tasks -->)", re.S)         # between them stands the README's table
+
+
+def tasks(folder: Path, out: Path, readme: Path) -> str:
+    """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file; put their table into the README. -> it
+
+    Raises ValueError where a task's report is missing or was made at another commit than the others, and where the README
+    has no place for the table.
+    """
+    reports = [report.read_report(folder / task) for task in report.TASKS]
+    if len(commits := {one["commit"] for one in reports}) > 1:
+        raise ValueError(f"these reports come from {len(commits)} commits ({', '.join(sorted(commits))}); "
+                         "examine each with `minalbef evaluate TASK`, and gather again")
+    table, text = report.task_table(reports), readme.read_text(encoding="utf-8")
+    if not MARKS.search(text):
+        raise ValueError(f"{readme} has no lines <!-- tasks --> and <!-- end of tasks --> for the table to stand between")
+    checkpoint.write_atomically(out, lambda path: path.write_text(json.dumps(reports, indent=1) + "\n"))
+    text = MARKS.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
+    checkpoint.write_atomically(readme, lambda path: path.write_text(text, encoding="utf-8"))
+    return table
 
 
 def flatten(figures: dict, skip: tuple[str, ...] = ("config", "intervals", "versions", "counts")) -> dict[str, float]:

@@ -193,6 +193,8 @@ def examine_run(folder: Path, source: Path | None, command: str, seed: int = 0, 
         elif source and (run := source / "start" if which == "start" else source).exists():
             beside[name] = score(at_size(checkpoint.load(run).model, config), hide)
     figures, intervals, counts = exam.summarise(values | {"baselines": beside})
+    if task == "grounding":
+        figures["map"] = dict(zip(("mode", "layer"), task_exam.best_map(model, tokenizer)))
     seconds = {"train": train.seconds(folder) + train.seconds(folder / "assign"), "evaluate": time.perf_counter() - clock}
     return report.write_report(folder, task, {**figures, "intervals": intervals, "counts": counts}, config, seconds, command,
                                config.seed)

@@ -126,27 +126,34 @@ def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str)
 
 
 def examine_grounding(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
-    """By the layer and mode that do best on other problems, of validation. hide="shuffled": with other problems' words."""
-    size = model.config.image_size
-    def maps(drawn, mode: str, layer: int) -> Tensor:
-        texts = [p.text for p in drawn]
-        tokens, keep = tokenizer.encode(texts[7:] + texts[:7] if hide == "shuffled" else texts)
-        return torch.cat([grounding.heat_map(model, pixels([p.scene for p in drawn[i:i + 256]], size), tokens[i:i + 256],
-                                             keep[i:i + 256], layer, mode) for i in range(0, len(drawn), 256)])
-    def score(drawn, mode: str, layer: int) -> dict:
-        hits: dict[str, list] = {"pointing": [], "proposals": []}
-        for p, heat in zip(drawn, maps(drawn, mode, layer)):
-            box, boxes = size * torch.tensor(p.box), size * torch.tensor(p.proposals)
-            chosen = grounding.choose_box(grounding.score_boxes(heat, boxes, (size, size)), boxes)
-            hits["pointing"].append(grounding.pointing(heat, box, (size, size)))
-            hits["proposals"].append(float(grounding.iou(chosen, box) >= 0.5))
-        return {name: torch.tensor(found) for name, found in hits.items()}
-    places = [("itm", i) for i in range(len(model.fusion.layers))] + [("itc", i) for i in range(len(model.image_encoder.blocks))]
-    tried = problems("grounding", "validation", model.config, 1_000_000)
-    tried = [tried.draw(i) for i in range(200)]
-    (mode, layer), _ = grounding.sweep(lambda place: score(tried, *place)["proposals"].mean().item(), places)
-    print(f"grounding by {mode}, layer {layer}, the best of {len(places)} on validation")
-    return score(draw("grounding", 1000), mode, layer)
+    """By the map of `best_map`. hide="shuffled": with other problems' words."""
+    return point(model, tokenizer, draw("grounding", 1000), *best_map(model, tokenizer, hide), hide)
+
+
+def best_map(model: ALBEF, tokenizer: Tokenizer, hide: str = "") -> tuple[str, int]:
+    """Which map chooses best among proposals on other problems, of validation: -> mode and layer, as of `grounding.heat_map`."""
+    layers = range(len(model.fusion.layers))
+    places = [*(("itm", i) for i in layers), *(("mlm", i) for i in layers),
+              *(("itc", i) for i in range(len(model.image_encoder.blocks)))]
+    source = problems("grounding", "validation", model.config, 1_000_000)
+    tried = [source.draw(i) for i in range(200)]
+    return grounding.sweep(lambda place: point(model, tokenizer, tried, *place, hide)["proposals"].mean().item(), places)[0]
+
+
+def point(model: ALBEF, tokenizer: Tokenizer, drawn: Sequence, mode: str, layer: int, hide: str = "", chunk: int = 128) -> dict:
+    """Whether the map's highest patch lies on what is meant, and whether the box chosen by it does: samples of both."""
+    size, texts = model.config.image_size, [p.text for p in drawn]
+    tokens, keep = tokenizer.encode(texts[7:] + texts[:7] if hide == "shuffled" else texts, 30)
+    mask = {"mask": tokenizer.mask} if mode == "mlm" else {}
+    maps = torch.cat([grounding.heat_map(model, pixels([p.scene for p in drawn[i:i + chunk]], size), tokens[i:i + chunk],
+                                         keep[i:i + chunk], layer, mode, **mask) for i in range(0, len(drawn), chunk)])
+    hits: dict[str, list] = {"pointing": [], "proposals": []}
+    for p, heat in zip(drawn, maps):
+        box, boxes = size * torch.tensor(p.box), size * torch.tensor(p.proposals)
+        chosen = grounding.choose_box(grounding.score_boxes(heat, boxes, (size, size)), boxes)
+        hits["pointing"].append(grounding.pointing(heat, box, (size, size)))
+        hits["proposals"].append(float(grounding.iou(chosen, box) >= 0.5))
+    return {name: torch.tensor(found) for name, found in hits.items()}
 
 
 def pixels(scenes: Sequence[Scene], size: int) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minalbef.bench import table
+from minalbef.report import task_table
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
@@ -20,6 +21,11 @@ COMMANDS = [line.split("#")[0].strip() for kind, text in BLOCKS if kind == "bash
 def test_the_readmes_figures_are_those_that_were_measured():
     measured = json.loads((ROOT / "notebooks" / "results" / "learn.json").read_text(encoding="utf-8"))
     assert table(measured) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_tasks_are_those_that_were_reported():
+    reports = json.loads((ROOT / "notebooks" / "results" / "tasks.json").read_text(encoding="utf-8"))
+    assert task_table(reports) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_readmes_python_runs(tmp_path, monkeypatch):
@@ -38,7 +44,7 @@ def test_the_readmes_commands_run(command, tmp_path):
         assert result.returncode == 0, result.stderr
     elif words[0] == "minalbef":
         # the demo's smoke test runs most of these for real; convert wants a download, and its own tests run it on small files
-        if words[1] in ("demo", "pretrain", "evaluate", "bench", "convert"):
+        if words[1] in ("demo", "pretrain", "evaluate", "bench", "convert", "finetune", "predict", "prepare", "dry-run", "plan"):
             words = [*words[:2], "--help"]
         (tmp_path / "data").symlink_to(ROOT / "data")                  # what a command writes shall not lie in the checkout
         result = subprocess.run([sys.executable, "-m", "minalbef", *words[1:]], cwd=tmp_path, capture_output=True, text=True,

@@ -1,0 +1,204 @@
+"""finetune, task_exam: five tasks from a pretrained run to a report, in a size for tests."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import small
+from torch.testing import assert_close
+
+from minalbef import answers, checkpoint, distributed, finetune, report, task_exam
+from minalbef.albef import ALBEF
+from minalbef.data import data_folder
+from minalbef.finetune import JOBS, ProblemBatches, at_size, examine_run, load_student, tune, tuning
+from minalbef.problems import GROUP
+from minalbef.tasks import nlvr2, vqa
+from minalbef.tokenizer import Tokenizer
+
+QUICK = ("image_size=32", "epoch=16", "epochs=1", "batch=8", "warmup_steps=1")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A pretrained run, as far as files go, with its warm start."""
+    folder = tmp_path_factory.mktemp("source")
+    tokenizer = Tokenizer.load(data_folder() / "tiny" / "tokenizer.json")
+    torch.manual_seed(0)
+    model = ALBEF(small(objects=50, vocab_size=len(tokenizer), text_length=30, positions=32))
+    checkpoint.save(folder, model, tokenizer)
+    checkpoint.save(folder / "start", model, tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(source, tmp_path_factory):
+    """Task -> a run folder with two steps of training."""
+    folders = {}
+    for task in JOBS:
+        folders[task] = tmp_path_factory.mktemp("tuned") / task
+        tune(task, source, folders[task], tuning(task, source, *QUICK), assign=16, quiet=True)
+    return folders
+
+
+@pytest.mark.parametrize("task", JOBS)
+def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source):
+    found = examine_run(tuned[task], source, "a command", size=0.02)
+    assert found == report.read_report(tuned[task]) and found["task"] == task
+    for title, paths in report.TASKS[task]:
+        for path in paths.split():
+            assert 0 <= report._at(found, "test", *path.split(".")) <= 1
+            low, high = report._at(found, "intervals", "test", *path.split("."))
+            assert 0 <= low <= high <= 1
+    expected = {*JOBS[task].simple(lambda name, n: [finetune.problems(name, "test", small(objects=50), 0).draw(i) for i in range(36)]),
+                *JOBS[task].untrained}
+    assert set(found["baselines"]) == expected
+    table = report.task_table([found])
+    assert all(title in table for title, _ in report.TASKS[task]) and "None" not in table
+
+
+@pytest.mark.parametrize("task", JOBS)
+def test_a_saved_student_is_the_trained_one(task, tuned):
+    name, model, tokenizer = load_student(tuned[task])
+    assert name == task and not model.training and len(tokenizer) == getattr(model, "albef", model).config.vocab_size
+    again = load_student(tuned[task])[1]
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values()))
+
+
+def test_begun_at_its_own_size_a_model_is_the_pretrained_one_and_else_only_positions_differ(source):
+    model, config = checkpoint.load(source).model, checkpoint.read_run(source)[0]
+    image = torch.randn(2, 3, 24, 24)
+    assert_close(at_size(model, config).encode_image(image), model.encode_image(image))
+    larger = at_size(model, tuning("vqa", source, *QUICK))
+    assert larger.image_encoder.pos_embed.shape[1] == 17
+    assert [name for name, value in model.state_dict().items() if value.shape != larger.state_dict()[name].shape
+            or not torch.equal(value, larger.state_dict()[name])] == [finetune.POSITIONS]
+
+
+def test_vqa_and_nlvr2_begin_with_what_fusion_learnt(source):
+    fusion = checkpoint.load(source).model.fusion.layers
+    task = vqa.VQA(config := tuning("vqa", source, *QUICK))
+    finetune.begin(task, source, config)
+    assert torch.equal(task.student.decoder.layers[1].attn.q.weight, fusion[1].attn.q.weight)
+    assert torch.equal(task.teacher.decoder.layers[1].attn.q.weight, fusion[1].attn.q.weight)
+    task = nlvr2.NLVR2(config := tuning("nlvr2", source, *QUICK))
+    finetune.begin(task, source, config)
+    for layer in (2, 3):
+        assert torch.equal(task.student.albef.fusion.layers[layer].attn.q.weight, fusion[1].attn.q.weight)
+
+
+@pytest.mark.parametrize("task", JOBS)
+def test_two_processes_share_the_batch_of_one(task, source, monkeypatch):
+    config, tokenizer = tuning(task, source, "batch=16"), checkpoint.read_run(source)[2]
+    batches = ProblemBatches(JOBS[task], config, tokenizer)
+    whole = batches(3)
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    halves = []
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        halves.append(batches(3))
+    assert halves[0].tokens.shape[1] == config.text_length, "texts that go from process to process are of one length"
+    length = whole.tokens.shape[1]
+    share = len(whole.ids) // len(batches.sources) // 2       # with two sources, each half has its part of both
+    parts = [half.tokens[i * share:(i + 1) * share, :length] for i in range(len(batches.sources)) for half in halves]
+    assert torch.equal(torch.cat(parts), whole.tokens)
+    assert sorted(whole.ids.tolist()) == sorted(halves[0].ids.tolist() + halves[1].ids.tolist())
+
+
+@pytest.mark.parametrize("task", ["entailment", "vqa", "nlvr2"])
+def test_what_is_hidden_cannot_be_seen(task, source):
+    tokenizer = checkpoint.read_run(source)[2]
+    some = [finetune.problems(task, "train", small(objects=50), 0).draw(i) for i in range(8)]
+    batch = {hide: JOBS[task].collate(some, tokenizer, 24, hide) for hide in ("", "image", "text", "right")}
+    def alike(x):
+        return bool((x == x[:1]).all())
+    assert not alike(batch[""].image) and not alike(batch[""].tokens)
+    assert alike(batch["image"].image) and torch.equal(batch["image"].tokens, batch[""].tokens)
+    assert alike(batch["text"].tokens) and torch.equal(batch["text"].image, batch[""].image)
+    if task == "nlvr2":
+        assert alike(batch["image"].second) and alike(batch["right"].second) and torch.equal(batch["right"].image, batch[""].image)
+
+
+# exams, by models that know the truth
+
+
+def draw(name, number):
+    source = finetune.problems(name, "test", small(objects=50), 5)
+    return [source.draw(i) for i in range(36)]
+
+
+def test_consistency_is_all_four_pairs_of_a_statement(monkeypatch, tuned):
+    _, model, tokenizer = load_student(tuned["nlvr2"])
+    truth = torch.tensor([int(p.true) for p in draw("nlvr2", 36)])
+    truth[5] = 1 - truth[5]
+    monkeypatch.setattr(nlvr2, "predict", lambda *_: torch.eye(2)[truth])
+    found = task_exam.examine_nlvr2(model, tokenizer, draw, "")
+    assert_close(found["accuracy"].mean(), torch.tensor(35 / 36))
+    assert_close(found["consistency"].mean(), torch.tensor(8 / 9))
+
+
+def test_who_knows_the_answer_gets_what_the_annotators_agree_on(monkeypatch, tuned):
+    _, model, tokenizer = load_student(tuned["vqa"])
+    drawn, listed = draw("vqa", 36), task_exam.answer_list(50)
+    chosen = torch.tensor([[listed.index(p.answer)] for p in drawn])
+    monkeypatch.setattr(vqa, "rank", lambda *_: (chosen, None))
+    found = task_exam.examine_vqa(model, tokenizer, draw, "")
+    assert found["accuracy"].min() >= 0.99, "seven or more of ten annotators say it, numbers too"
+    assert {"two", "three"} & {p.answer for p in drawn} and answers.normalise("two") == "2"
+    assert set(found["by_kind"]) == {p.kind for p in drawn}
+
+
+def test_simple_baselines_by_hand():
+    assert_close(task_exam.commonest(["a", "b", "b"]), torch.tensor([0.0, 1.0, 1.0]))
+    found = task_exam.simple_entailment(draw)["majority"]["accuracy"].mean()
+    assert_close(found, torch.tensor(1 / 3))
+    boxes = task_exam.simple_grounding(draw)
+    assert 0 < boxes["random_point"]["pointing"].mean() < 0.2 and 0.1 < boxes["random_box"]["proposals"].mean() < 0.3
+
+
+# the command line, and what it refuses
+
+
+def run(*arguments, folder: Path):
+    return subprocess.run([sys.executable, "-m", "minalbef", *map(str, arguments)], capture_output=True, text=True, cwd=folder,
+                          env={**__import__("os").environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+
+
+def test_the_command_trains_in_two_processes_and_evaluates(source, tmp_path):
+    result = run("finetune", "entailment", *QUICK, "--from", source, "--baselines", "text_alone", "--exam", "0.02", "--quiet",
+                 "--processes", "2", folder=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "entailment: right of three" in result.stdout and "text alone" in result.stdout
+    found = json.loads((tmp_path / "runs/entailment/report.json").read_text())
+    assert found["task"] == "entailment" and {"majority", "text_alone"} == set(found["baselines"])
+    assert found["seconds"]["train"] > 0 and found["command"].startswith("minalbef finetune entailment")
+    result = run("evaluate", "entailment", "--from", source, "--exam", "0.02", folder=tmp_path)
+    assert result.returncode == 0 and "right of three" in result.stdout, result.stderr[-3000:]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("entailmnt",), "no task 'entailmnt' (did you mean 'entailment'?); there are retrieval"),
+    (("vqa", "--baselines", "left_alone"), "vqa has no baseline 'left_alone' (did you mean 'text_alone'?) to train"),
+    (("vqa", "lr"), "'lr' is no change of an option; write name=value"),
+    (("vqa", "batsh=8"), "no option 'batsh' (did you mean 'batch'?)"),
+    (("vqa", "--from", "nowhere"), "nowhere is no run folder")])
+def test_what_finetune_cannot_do_is_said_before_it_trains(arguments, message, source):
+    task, *rest = arguments
+    baselines = (rest[1],) if "--baselines" in rest else ()
+    changes = () if "--baselines" in rest or "--from" in rest else tuple(rest)
+    origin = Path("nowhere") if "--from" in rest else source
+    with pytest.raises(ValueError) as caught:
+        finetune.finetune(task, origin, Path("never"), changes, baselines, 1, "")
+    assert message in str(caught.value)
+
+
+def test_a_run_of_another_kind_is_refused(source, tuned):
+    with pytest.raises(ValueError, match="is a run of vqa; fine-tuning begins from a pretrained one"):
+        tuning("nlvr2", tuned["vqa"])
+    with pytest.raises(ValueError, match="is a run of pretrain; `minalbef finetune` makes those of"):
+        load_student(source)
+
+
+def test_every_task_has_problems():
+    assert {name for job in JOBS.values() for name in job.problems} == set(GROUP)
