@@ -4,6 +4,8 @@ import copy
 import torch
 from torch import nn
 
+from minalbef.config import Config
+
 
 def make_teacher(student: nn.Module) -> nn.Module:
     """A copy that no gradient reaches, without dropout (the original's teacher drops out at random)."""
@@ -14,3 +16,23 @@ def make_teacher(student: nn.Module) -> nn.Module:
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float):
     """teacher = momentum * teacher + (1 - momentum) * student, in place."""
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+
+
+class Distilled(nn.Module):
+    """A student and its teacher: what every task has that learns with momentum distillation."""
+
+    def __init__(self, config: Config, student: nn.Module):
+        super().__init__()
+        self.config, self.student, self.teacher = config, student, make_teacher(student)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.teacher.eval()           # the original's teacher drops out, too
+        return self
+
+    def draws(self, step: int) -> None:
+        """Nothing is drawn."""
+
+    def after_step(self, carry: None = None):
+        """After the optimiser: move the teacher."""
+        update_teacher(self.teacher, self.student, self.config.teacher_momentum)

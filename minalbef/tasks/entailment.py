@@ -9,7 +9,7 @@ from minalbef import data
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Record
-from minalbef.ema import make_teacher, update_teacher
+from minalbef.ema import Distilled
 from minalbef.layers import init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.tokenizer import Tokenizer
@@ -62,22 +62,11 @@ class EntailmentModel(nn.Module):
         return self.head(fused[:, 0])
 
 
-class Entailment(nn.Module):
+class Entailment(Distilled):
     """The model and its teacher, under cross-entropy with momentum distillation (section 3.3)."""
 
     def __init__(self, config: Config):
-        super().__init__()
-        self.config = config
-        self.student = EntailmentModel(config)
-        self.teacher = make_teacher(self.student)
-
-    def train(self, mode: bool = True):
-        super().train(mode)
-        self.teacher.eval()           # the original's teacher drops out, too
-        return self
-
-    def draws(self, step: int) -> None:
-        """Nothing is drawn."""
+        super().__init__(config, EntailmentModel(config))
 
     def forward(self, batch: EntailmentBatch, alpha: float, draws: None = None):
         """-> losses by name, and nothing for `after_step`. Changes nothing."""
@@ -85,10 +74,6 @@ class Entailment(nn.Module):
         with torch.no_grad():
             opinion = self.teacher(*inputs) if alpha else None                   # (b, 3)
         return {"entailment": distilled_cross_entropy(self.student(*inputs), batch.label, opinion, alpha).mean()}, None
-
-    def after_step(self, carry: None = None):
-        """After the optimiser: move the teacher."""
-        update_teacher(self.teacher, self.student, self.config.teacher_momentum)
 
 
 @torch.no_grad()

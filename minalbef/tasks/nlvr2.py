@@ -11,7 +11,7 @@ from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights
 from minalbef.config import Config
 from minalbef.data import Batch, Source, transform
-from minalbef.ema import make_teacher, update_teacher
+from minalbef.ema import Distilled, make_teacher
 from minalbef.fusion import Fusion
 from minalbef.layers import init_weights
 from minalbef.losses import distilled_cross_entropy
@@ -138,14 +138,12 @@ class PairModel(nn.Module):
         return self.head(self.albef.fuse(text_tokens, keep, image_tokens, queries=1)[:, 0])
 
 
-class NLVR2(nn.Module):
+class NLVR2(Distilled):
     """True or false of two pictures, with momentum distillation (section 5)."""
 
     def __init__(self, config: Config):
-        super().__init__()
-        self.config, width = config, config.text_width
-        self.student = PairModel(config, nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2)))
-        self.teacher = make_teacher(self.student)
+        width = config.text_width
+        super().__init__(config, PairModel(config, nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))))
 
     @classmethod
     def from_original(cls, state: dict[str, Tensor], config: Config) -> "NLVR2":
@@ -177,24 +175,12 @@ class NLVR2(nn.Module):
         if teacher is not None:
             self.teacher.start(teacher)
 
-    def train(self, mode: bool = True):
-        super().train(mode)
-        self.teacher.eval()
-        return self
-
-    def draws(self, step: int) -> None:
-        """Nothing here is left to chance."""
-
     def forward(self, batch: NLVR2Batch, alpha: float, draws: None):
         """-> the loss by name, and nothing for `after_step`. Changes nothing."""
         given = batch.image, batch.second, batch.tokens, batch.keep
         with torch.no_grad():
             opinion = self.teacher(*given) if alpha else None                    # (b, 2)
         return {"nlvr2": distilled_cross_entropy(self.student(*given), batch.labels, opinion, alpha).mean()}, None
-
-    def after_step(self, carry: None):
-        """After the optimiser: move the teacher."""
-        update_teacher(self.teacher, self.student, self.config.teacher_momentum)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Source, transform
-from minalbef.ema import make_teacher, update_teacher
+from minalbef.ema import Distilled
 from minalbef.fusion import FusionLayer
 from minalbef.layers import init_weights
 from minalbef.losses import distilled_cross_entropy
@@ -146,22 +146,11 @@ def answer_loss(logits: Tensor, tokens: Tensor, keep: Tensor, teacher_logits: Te
     return loss.new_zeros(len(tokens)).index_add(0, keep[:, 1:].nonzero()[:, 0], loss)
 
 
-class VQA(nn.Module):
+class VQA(Distilled):
     """The model and its teacher, which learn to write the annotators' answers (sections 3.3 and 5)."""
 
     def __init__(self, config: Config):
-        super().__init__()
-        self.config = config
-        self.student = VQAModel(config)
-        self.teacher = make_teacher(self.student)
-
-    def train(self, mode: bool = True):
-        super().train(mode)
-        self.teacher.eval()           # the original's teacher drops out, too
-        return self
-
-    def draws(self, step: int) -> None:
-        """Nothing is drawn."""
+        super().__init__(config, VQAModel(config))
 
     def forward(self, batch: VQABatch, alpha: float, draws: None = None):
         """-> losses by name, and nothing for `after_step`. Changes nothing.
@@ -178,10 +167,6 @@ class VQA(nn.Module):
         loss = answer_loss(logits(self.student), batch.answers, batch.answers_keep, teacher_logits, alpha)
         count = distributed.total(loss.new_tensor(len(batch.counts))) / distributed.world()
         return {"answer": (loss * batch.weights).sum() / count}, None
-
-    def after_step(self, carry: None = None):
-        """After the optimiser: move the teacher."""
-        update_teacher(self.teacher, self.student, self.config.teacher_momentum)
 
 
 @torch.no_grad()
