@@ -144,8 +144,8 @@ PRESETS: dict[str, dict] = {
     # questions of train and validation; those of Visual Genome, which the paper adds, are not counted here
     "vqa": _TUNING | dict(text_length=25, epochs=8.0, epoch=658_111, warmup_steps=400),
     # text assignment on pretraining's data, as pretraining sees it, without a teacher; then the task
-    "nlvr2-assign": _TUNING | dict(image_size=256, crop=0.2, text_length=25, batch=512, epochs=1.0, epoch=5_100_000, lr_end=1e-5,
-                                   alpha=0.0),
+    "nlvr2-assign": _TUNING | dict(image_size=256, crop=0.2, text_length=25, batch=512, epochs=1.0, epoch=5_100_000,
+                                   lr_end=1e-5, alpha=0.0),
     "nlvr2": _TUNING | dict(batch=128, epochs=10.0, epoch=86_373),
     "grounding": _TUNING | dict(crop=1.0, epochs=5.0, epoch=120_191, lr=1e-5),
 }

@@ -47,7 +47,8 @@ class Records(Dataset):
         def place(image):
             return self.root / image if isinstance(image, str) else Member(self.root / image[0], *image[1:])
         for name, value in values.items():
-            values[name] = place(value) if name == "image" else tuple(map(place, value)) if name == "images" else frozen(value)
+            read = {"image": place, "images": lambda pair: tuple(map(place, pair))}.get(name, frozen)
+            values[name] = read(value)
         return self.kind(**values)
 
 
@@ -56,7 +57,7 @@ def read_about(folder: str | Path) -> dict:
     try:
         return json.loads((Path(folder) / "about.json").read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} holds no prepared records ({error}); `minalbef prepare SET --from DIR` makes them") from error
+        raise ValueError(f"{folder} holds no prepared records ({error}); `minalbef prepare` makes them") from error
 
 
 def frozen(value):

@@ -20,11 +20,12 @@ LEVELS = """
 config names distributed layers tokenizer masking losses ema feature_queue language grammar answers
 vision text fusion data painting placing scenes phrasing staging problems
 albef
-gradcam checkpoint plan ranking questions words
+gradcam checkpoint ranking questions words
 tasks.warm_start tasks.pretrain tasks.retrieval tasks.entailment tasks.vqa tasks.nlvr2 tasks.text_assignment tasks.grounding
-original convert foreign readers public prepare
+original convert foreign readers public sets records prepare photos loading
 train
-checks report plots overview examples page search exam task_exam pipeline finetune predict rehearse bench __main__
+checks report plots overview examples page search exam task_exam pipeline finetune study predict rehearse
+cost plan bench_step bench_load bench __main__
 """
 ORDER = LEVELS.split()
 

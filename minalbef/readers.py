@@ -1,0 +1,274 @@
+"""Records out of lists of captions: the original's JSON, Karpathy's splits, img2dataset's shards. Those of tasks: public.py
+
+A reader is called as reader(file, root=folder or folders of the pictures, fault=what to do about a bad entry). It yields
+records one at a time; a record names its picture's place, and a batch opens it. With root=None no picture is looked for.
+A bad entry is left out and goes to `fault`, which raises it, a ValueError, unless you pass another.
+"""
+import json
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path, PurePosixPath
+
+from minalbef.data import Record
+from minalbef.tokenizer import clean
+
+CHUNK = 1 << 20                       # characters read at a time
+LARGEST = 16 * CHUNK                  # of one entry: a broken file should not be read to its end to be told
+# folders to look in, by album: never in another's, for two albums may have pictures of one name
+PLACES = {"": ("", "images", "train2014", "val2014"), "vg": ("", "images", "VG_100K", "VG_100K_2"),
+          "flickr": ("", "images", "flickr30k-images")}
+COCO = re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)")
+FLICKR = re.compile(r"flickr\.com/(?:.*/)?(\d+)_")
+
+Roots = Path | Sequence[Path] | None
+
+
+class Fault(ValueError):
+    """What is wrong with an entry, and the way out. kind: a few words, to count by."""
+
+    def __init__(self, kind: str, what: str, way: str = "leave it out or mend it"):
+        super().__init__(f"{what}; {way}")
+        self.kind, self.what, self.way = kind, what, way
+
+
+def refuse(fault: Fault):
+    """The strict way with faults."""
+    raise fault
+
+
+@dataclass(frozen=True)
+class Member:
+    """A picture inside a tar, which PIL opens like a file: where its bytes begin, and how many there are."""
+
+    path: Path
+    offset: int
+    size: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.path} at byte {self.offset}"
+
+    def read(self) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+# files of JSON
+
+
+def entries(path: Path) -> Iterator:
+    """Entries of a JSON list or of JSON lines, one after the other, in little memory. Raises ValueError for a broken file."""
+    decoder, text, at, number = json.JSONDecoder(), "", 0, 0
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(CHUNK).lstrip()
+            whole = text.startswith("[")
+            at = int(whole)
+            while True:
+                at = re.compile(r"[\s,]*").match(text, at).end()
+                if whole and text[at:at + 1] == "]":
+                    return
+                try:
+                    entry, at = decoder.raw_decode(text, at)
+                except ValueError as error:                      # perhaps it goes on in the next chunk
+                    more = file.read(CHUNK)
+                    if not more and not whole and at == len(text):
+                        return
+                    if not more or len(text) - at > LARGEST:
+                        raise ValueError(f"entry {number} is no JSON ({error})") from None
+                    text, at = text[at:] + more, 0
+                else:
+                    yield entry
+                    number += 1
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read: {error}. It must be a JSON list, or JSON lines; get it again") from error
+
+
+def load(path: Path, *keys: str):
+    """A whole JSON file, with a list under each of `keys`. Raises ValueError for another kind of file."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read: {error}. It must be JSON; get it again") from error
+    for key in keys:
+        if not isinstance(value, dict) or not isinstance(value.get(key), list):
+            raise ValueError(f"{path} has no list {key!r}; it is another file than its name says")
+    return value
+
+
+# what entries have in common
+
+
+def number_of(name: str) -> int:
+    """63 bits of a hash: the same in every process, file and year."""
+    return int.from_bytes(blake2b(name.encode(errors="replace"), digest_size=8).digest()) >> 1
+
+
+def photo_id(image: str, album: str = "", same: Mapping[str, str] = {}) -> int:
+    """A number for a photograph, alike in all sets that show it: COCO's number, Flickr's, or else its name in its album.
+
+    album: the set, where the file's name is the photograph's number there: "vg", "flickr"
+    same: what else a photograph of an album is, as {"vg:2370463": "coco:547168"}, see `relations`
+    """
+    if found := COCO.search(image):
+        name = f"coco:{found[1]}"
+    elif found := FLICKR.search(image):
+        name = f"flickr:{found[1]}"
+    else:
+        name = f"{album}:{PurePosixPath(image).stem.lstrip('0')}" if album else image
+    return number_of(same.get(name, name))
+
+
+def relations(path: Path) -> dict[str, str]:
+    """Visual Genome's image_data.json -> which of its pictures are COCO's or else Flickr's, for `photo_id`.
+
+    A picture's file is named as its url ends, which is not its image_id everywhere.
+    """
+    return {f"vg:{PurePosixPath(entry.get('url') or str(entry.get('image_id'))).stem}":
+            f"coco:{entry['coco_id']}" if entry.get("coco_id") else f"flickr:{entry['flickr_id']}"
+            for entry in entries(path) if entry.get("coco_id") or entry.get("flickr_id")}
+
+
+class Finder:
+    """Where a list's pictures lie: below a root as the list says, or with folders left out that only its maker had."""
+
+    def __init__(self, roots: Roots, album: str = ""):
+        self.places = PLACES[album]
+        self.roots = [roots] if isinstance(roots, (str, Path)) else roots
+        self.known = ("", "", 0)
+
+    def __call__(self, image: str) -> Path:
+        if self.roots is None:
+            return Path(image)
+        parts = PurePosixPath(image).parts
+        tries = ((root, place, i) for i in range(len(parts)) for root in self.roots for place in self.places)
+        for root, place, first in (self.known, *tries):
+            path = os.path.join(root, place, *parts[first:])
+            if root and os.path.isfile(path):
+                self.known = root, place, first
+                return Path(path)
+        raise Fault("missing picture", f"picture {image!r} is not below {' or '.join(map(str, self.roots))}",
+                    "get it, or name its folder with --images")
+
+
+def field(entry, name: str, kind: type | tuple = str):
+    """A field of an entry, which must be there, of that kind, and not empty."""
+    value = entry.get(name) if isinstance(entry, dict) else None
+    if not isinstance(value, kind) or value == "" or value == []:
+        raise Fault("malformed", f"{name!r} is {value!r}" if value is not None else f"there is no {name!r}",
+                    "data/README.md shows the format")
+    return value
+
+
+def words(text) -> str:
+    """A text that has some."""
+    if not isinstance(text, str) or not clean(text):
+        raise Fault("no words", f"the text {text!r} has no words")
+    return text
+
+
+def once(seen: dict, key, image: str, what: str):
+    """Remember that `key` is this picture's. Raises Fault if it was another's: one id must not be two pictures'."""
+    if seen.setdefault(str(key), image) != image:
+        raise Fault("duplicate id", f"{what} {key!r} of {image!r} is also that of {seen[str(key)]!r}")
+
+
+def read(path: Path, items: Iterable, parse: Callable, fault: Callable) -> Iterator:
+    """The records of parse(entry), for every entry; Faults that it raises or yields go to `fault`, with file and number."""
+    for number, entry in enumerate(items):
+        found = []
+        try:
+            found.extend(parse(entry))
+        except Fault as wrong:
+            found.append(wrong)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+            found.append(Fault("malformed", f"{type(error).__name__}: {error}", "data/README.md shows the format"))
+        for one in found:
+            if isinstance(one, Fault):
+                fault(Fault(one.kind, f"{path}: entry {number}: {one.what}", one.way))
+            else:
+                yield one
+
+
+def each(texts: Iterable, make: Callable) -> Iterator:
+    """make(text) for each text that has words; a Fault for another."""
+    for text in texts:
+        try:
+            yield make(words(text))
+        except Fault as wrong:
+            yield wrong
+
+
+# captions
+
+
+def captions(path: Path, root: Roots = None, fault: Callable = refuse, key: str = "caption", album: str = "",
+             same: Mapping[str, str] = {}) -> Iterator[Record]:
+    """The original's lists of captions: [{image, caption: one or several, image_id: perhaps}] -> a record a caption.
+
+    key: where the caption is; "text" in RefCOCO+'s training list. album, same: as of `photo_id`
+    """
+    find, seen = Finder(root, album), {}
+
+    def parse(entry):
+        image, given = field(entry, "image"), field(entry, key, (str, list))
+        if "image_id" in entry:
+            once(seen, entry["image_id"], image, "image_id")
+        place, photo = find(image), photo_id(image, album, same)
+        return each([given] if isinstance(given, str) else given, lambda text: Record(place, text, photo))
+    return read(path, entries(path), parse, fault)
+
+
+def karpathy(path: Path, root: Roots = None, fault: Callable = refuse, split: str = "train",
+             album: str = "") -> Iterator[Record]:
+    """dataset_coco.json or dataset_flickr30k.json -> a record a sentence. "train" takes COCO's "restval", too."""
+    find, wanted, seen = Finder(root, album), {split, "restval"} if split == "train" else {split}, {}
+
+    def parse(entry):
+        if field(entry, "split") not in wanted:
+            return []
+        image = str(PurePosixPath(entry.get("filepath", ""), field(entry, "filename")))
+        once(seen, entry.get("imgid", image), image, "imgid")
+        place, photo = find(image), photo_id(image, album)
+        return each([one.get("raw") for one in field(entry, "sentences", list)], lambda text: Record(place, text, photo))
+    return read(path, load(path, "images")["images"], parse, fault)
+
+
+def shards(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[Record]:
+    """One tar of img2dataset's, of jpg (or png, webp) and txt and json by key -> a record a picture."""
+    def parse(sample):
+        key, parts = sample
+        image = next((parts[kind] for kind in ("jpg", "jpeg", "png", "webp") if kind in parts), None)
+        if image is None:
+            raise Fault("missing picture", f"{key} has no jpg, png or webp")
+        about = json.loads(parts.get("json", "{}"))
+        text = parts["txt"].decode() if "txt" in parts else about.get("caption")
+        photo = photo_id(about.get("url") or f"{Path(path).name}/{key}")
+        return [Record(image, words(text), photo)]
+
+    def samples():
+        size, key, parts = Path(path).stat().st_size, None, {}
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                name, _, kind = member.name.rpartition("/")[2].partition(".")
+                if member.offset_data + member.size > size:
+                    raise tarfile.ReadError(f"it ends within {member.name}")
+                if not member.isfile():
+                    continue
+                if name != key and parts:
+                    yield key, parts
+                    parts = {}
+                key, kind = name, kind.lower()
+                parts[kind] = (tar.extractfile(member).read() if kind in ("txt", "json")
+                               else Member(Path(path), member.offset_data, member.size))
+        if parts:
+            yield key, parts
+    try:
+        yield from read(path, samples(), parse, fault)
+    except (tarfile.TarError, OSError) as error:
+        fault(Fault("broken shard", f"{path} cannot be read to its end: {error}", "get it again"))

@@ -1,0 +1,292 @@
+"""prepare, sets, records: from miniature public sets to records that training reads back, checked and compared."""
+import json
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from minalbef import public, sets
+from minalbef.__main__ import main
+from minalbef.prepare import prepare
+from minalbef.readers import photo_id
+from minalbef.records import Records
+from minalbef.tasks import entailment, nlvr2, retrieval, vqa
+from minalbef.tokenizer import Tokenizer
+from test_readers import TRAIN, VAL, jpeg, refcoco, tar, write
+from test_rehearse import SMALL
+
+GROUNDING_TEST = "refcoco+_test.json"
+TOKENIZER = Tokenizer.train(["a cat two dogs what is on the wall not true un café"], 96)
+
+
+@pytest.fixture
+def here(tmp_path):
+    """A folder with pictures, one of them grey, and one for what is prepared."""
+    (tmp_path / "in").mkdir()
+    for i, image in enumerate((TRAIN, VAL, "flickr30k-images/71.jpg", "VG_100K/5.jpg")):
+        jpeg(tmp_path / "in" / image, mode="L" if i == 1 else "RGB", size=(12 + i, 8))
+    return tmp_path / "in", tmp_path / "out"
+
+
+def coco(source, **more):
+    """COCO as the original lists it: two captions to train on, two of one picture for the test."""
+    lists = {"coco_train": [{"image": TRAIN, "caption": "a cat", "image_id": "coco_57870"},
+                            {"image": TRAIN, "caption": "un café", "image_id": "coco_57870"}],
+             "coco_test": [{"image": VAL, "caption": ["two dogs", "a cat"]}]} | more
+    for name, entries in lists.items():
+        write(source / f"{name}.json", entries)
+
+
+def test_what_is_written_is_read_back_by_number(here):
+    source, out = here
+    coco(source)
+    account = prepare("coco", source, out)
+    records = Records(out / "coco", "train")
+    assert len(records) == 2 and [record.text for record in records] == ["a cat", "un café"] and records[-1] == records[1]
+    assert records[0].image == source / TRAIN and records[0].id == photo_id(TRAIN)
+    assert [record.text for record in Records(out / "coco", "test")] == ["two dogs", "a cat"]
+    with pytest.raises(IndexError):
+        records[2]
+    assert "train: 1 pictures of 113,000 (0.0%), 2 records of 567,000 (0.0%)" in account
+    assert f"validation: none of its files is below {source}" in account
+    assert json.loads((out / "coco" / "about.json").read_text())["splits"]["test"]["pictures"] == 1
+
+
+def test_records_feed_a_loader_in_several_processes_and_open_pictures_there(here):
+    source, out = here
+    coco(source)
+    prepare("coco", source, out)
+
+    def collate(records):
+        return retrieval.collate(records, TOKENIZER, 16)
+    one, two = ([batch.image for batch in DataLoader(Records(out / "coco", split), 2, num_workers=n, collate_fn=collate)]
+                for split, n in (("test", 0), ("test", 2)))
+    assert one[0].shape == (2, 3, 16, 16) and torch.equal(one[0], two[0]), "grey pictures become RGB"
+    pickle.loads(pickle.dumps(Records(out / "coco", "test")))
+
+
+def test_pictures_may_move(here, tmp_path):
+    source, out = here
+    coco(source)
+    prepare("coco", source, out)
+    (tmp_path / "in").rename(tmp_path / "moved")
+    assert not Records(out / "coco", "test")[0].image.exists()
+    assert Records(out / "coco", "test", root=tmp_path / "moved")[0].image.exists()
+
+
+def test_pictures_may_lie_in_several_other_folders(here, tmp_path):
+    source, out = here
+    lists = tmp_path / "lists"
+    coco(lists, coco_val=[{"image": "b/1.jpg", "caption": "a cat"}])
+    jpeg(tmp_path / "more" / "b" / "1.jpg")
+    prepare("coco", lists, out, images=[source, tmp_path / "more"])
+    assert Records(out / "coco", "validation")[0].image == tmp_path / "more" / "b" / "1.jpg"
+    assert Records(out / "coco", "train")[0].image.exists()
+
+
+def test_bad_entries_are_counted_named_and_written_down(here):
+    source, out = here
+    coco(source, coco_train=[{"image": TRAIN, "caption": ["a cat", "?!", "b"]}, {"image": "gone.jpg", "caption": "x"}])
+    account = prepare("coco", source, out)
+    assert "1 times missing picture, the first: " in account and "'gone.jpg'" in account and "1 times no words" in account
+    faults = (out / "coco" / "train.faults.txt").read_text().splitlines()
+    assert len(faults) == 2 and "entry 1: picture 'gone.jpg'" in faults[1]
+    about = json.loads((out / "coco" / "about.json").read_text())
+    assert about["splits"]["train"]["faults"] == {"no words": 1, "missing picture": 1}
+
+
+def test_too_many_bad_entries_stop_it_and_nothing_looks_whole(here):
+    source, out = here
+    coco(source)
+    prepare("coco", source, out)
+    coco(source, coco_train=[{"image": TRAIN, "caption": "a cat"}] + [{"image": "gone.jpg", "caption": "x"}] * 2)
+    with pytest.raises(ValueError, match=r"coco/train: 1 good records and 2 bad entries; at most 50% may be bad.*'gone.jpg'"):
+        prepare("coco", source, out)
+    with pytest.raises(ValueError, match="holds no prepared records"):
+        Records(out / "coco", "test")
+    assert "2 times missing picture" in prepare("coco", source, out, most_bad=0.7)
+    coco(source, coco_train=[])
+    with pytest.raises(ValueError, match="0 good records and 0 bad entries.*it is empty"):
+        prepare("coco", source, out)
+
+
+def test_looking_finds_broken_pictures(here):
+    source, out = here
+    (source / VAL).write_bytes(jpeg()[:-200])
+    coco(source, coco_test=[{"image": VAL, "caption": ["two dogs", "a cat"]}, {"image": TRAIN, "caption": ["a cat"] * 3}])
+    assert "unreadable" not in prepare("coco", source, out)
+    account = prepare("coco", source, out, look=True)
+    assert "2 times unreadable picture" in account and len(Records(out / "coco", "test")) == 3
+
+
+def test_wrong_folders_sets_and_files_are_named(here, tmp_path):
+    source, out = here
+    with pytest.raises(ValueError, match="no set 'cocoo'; there are coco, vg"):
+        prepare("cocoo", source, out)
+    with pytest.raises(ValueError, match="no file of coco is there; it needs, for train: coco_train.json or dataset_coco"):
+        prepare("coco", source, out)
+    with pytest.raises(ValueError, match="is no folder; nothing is downloaded"):
+        prepare("coco", tmp_path / "nowhere", out)
+    coco(source)
+    coco(source / "copy")
+    with pytest.raises(ValueError, match="coco_train.json is there more than once"):
+        prepare("coco", source, out)
+    with pytest.raises(ValueError, match="is no prepared split"):
+        prepare("coco", source / "copy", out, without=[out / "coco" / "tset"])
+
+
+def test_a_damaged_index_and_an_unknown_split_are_named(here):
+    source, out = here
+    coco(source)
+    prepare("coco", source, out)
+    with pytest.raises(ValueError, match="has no split 'val'; there are train, test"):
+        Records(out / "coco", "val")
+    with open(out / "coco" / "train.jsonl", "ab") as file:
+        file.write(b"{}\n")
+    with pytest.raises(ValueError, match="the index is another file's; prepare the set again"):
+        Records(out / "coco", "train")
+
+
+# pictures that two sets share
+
+
+def test_pretraining_pictures_that_a_test_shows_are_told_and_can_be_left_out(here):
+    source, out = here
+    coco(source, coco_train=[{"image": TRAIN, "caption": "a cat"}, {"image": VAL, "caption": "seen"}])
+    account = prepare("coco", source, out)
+    assert "1 pictures of coco/train are in coco/test, 100.0% of it" in account
+    write(source / "vg.json", [{"image": "image/5.jpg", "caption": ["a cat"] * 3}, {"image": TRAIN, "caption": "a cat"}])
+    write(source / "image_data.json", [{"image_id": 5, "coco_id": 184613, "flickr_id": None}])
+    account = prepare("vg", source, out)
+    assert "1 pictures of vg/train are in coco/test, 100.0% of it; leave them out by: " \
+        f"prepare vg --without {out}/coco/test" in account
+    account = prepare("vg", source, out, without=[out / "coco" / "test"])
+    assert "3 left out, whose pictures are in a split of --without" in account and "vg/train are in" not in account
+    assert len(Records(out / "vg", "train")) == 1
+    (source / "image_data.json").unlink()
+    assert "vg/train are in" not in prepare("vg", source, out), "without the relations they look different"
+
+
+def test_a_pretraining_set_that_comes_later_is_compared_too(here):
+    source, out = here
+    write(source / "flickr30k_test.json", [{"image": "flickr30k-images/71.jpg", "caption": ["a cat"] * 5}])
+    prepare("flickr30k", source, out)
+    tar(source / "0.tar", {"0.jpg": jpeg(), "0.txt": b"two dogs", "0.json": b'{"url": "http://static.flickr.com/2/71_a.jpg"}'})
+    tar(source / "1.tar", {"1.jpg": jpeg(), "1.txt": b"a cat"})
+    account = prepare("shards", source, out)
+    assert "1 pictures of shards/train are in flickr30k/test, 100.0% of it" in account
+    records = Records(out / "shards", "train")
+    batch = retrieval.collate([records[0], records[1]], TOKENIZER, 16)
+    assert batch.image.shape == (2, 3, 16, 16) and [record.text for record in records] == ["two dogs", "a cat"]
+
+
+# the tasks
+
+
+def test_entailment_reads_back_into_its_batch(here):
+    source, out = here
+    for part in ("train", "dev", "test"):
+        write(source / f"snli_ve_{part}.jsonl", [{"Flikr30kID": "71.jpg", "sentence2": "a cat", "gold_label": "neutral"},
+                                                 {"Flikr30kID": "71.jpg", "sentence2": "a cat", "gold_label": "-"}])
+    account = prepare("entailment", source, out)
+    assert "1 times unknown label" in account and "entailment/train are in entailment/test" in account
+    batch = entailment.collate(list(Records(out / "entailment", "validation")), TOKENIZER, 16)
+    assert batch.label.tolist() == [1]
+
+
+def test_vqa_reads_back_and_counts_what_its_list_of_answers_lacks(here):
+    source, out = here
+    question = {"question": "what is on the wall", "dataset": "vqa", "image": VAL}
+    write(source / "vqa_train.json", [question | {"question_id": 1, "answer": ["cat", "dogs"]},
+                                      question | {"question_id": 2, "answer": ["café"]}])
+    write(source / "vg_qa.json", [question | {"question_id": 3, "answer": "true", "dataset": "vg", "image": "image/5.jpg"}])
+    write(source / "vqa_test.json", [question | {"question_id": 4}])
+    write(source / "answer_list.json", ["cat", "true"])
+    account = prepare("vqa", source, out)
+    assert "1 of 3 questions have none of their answers among the 2 listed" in account and account.count("none of their") == 1
+    assert json.loads((out / "vqa" / "answers.json").read_text()) == ["cat", "true"]
+    batch = vqa.collate(list(Records(out / "vqa", "train")), TOKENIZER, 16)
+    assert batch.weights.tolist() == [0.5, 0.5, 1.0, 0.5] and batch.ids.tolist() == [1, 2, 3]
+    assert Records(out / "vqa", "test")[0].answers == ()
+
+
+def test_official_vqa_is_taken_where_the_originals_files_are_not(here):
+    source, out = here
+    for part, image in (("train2014", 57870), ("val2014", 184613)):
+        write(source / f"v2_OpenEnded_mscoco_{part}_questions.json", {"data_subtype": part, "questions": [
+            {"question_id": 10, "image_id": image, "question": "what is on the wall"}]})
+        write(source / f"v2_mscoco_{part}_annotations.json", {"annotations": [
+            {"question_id": 10, "answers": [{"answer": "cat", "answer_id": i + 1} for i in range(10)]}]})
+    prepare("vqa", source, out)
+    assert Records(out / "vqa", "train")[0].image == source / TRAIN
+    assert Records(out / "vqa", "validation")[0].answers == ("cat",) * 10
+
+
+def test_nlvr2_reads_back_into_its_batch(here):
+    source, out = here
+    for i in (0, 1):
+        jpeg(source / "dev" / f"dev-8-0-img{i}.png")
+    write(source / "nlvr_dev.json", [
+        {"images": [f"dev/dev-8-0-img{i}.png" for i in pair], "sentence": "a cat", "label": "True"}
+        for pair in ((0, 1), (0, 2))])
+    assert "1 times missing picture" in prepare("nlvr2", source, out)
+    batch = nlvr2.collate(list(Records(out / "nlvr2", "validation")), TOKENIZER, 16)
+    assert batch.labels.tolist() == [1] and batch.second.shape == (1, 3, 16, 16)
+
+
+def test_grounding_reads_back_with_boxes_and_trains_on_the_originals_list(here):
+    source, out = here
+    refcoco(source / "refcoco+")
+    write(source / "refcoco+_train.json", [{"image": TRAIN, "text": "a cat", "ref_id": 2}])
+    write(source / GROUNDING_TEST, [{"image": TRAIN, "text": "not a cat", "ref_id": 1}])
+    prepare("grounding", source, out)
+    record = Records(out / "grounding", "validation")[1]
+    assert isinstance(record, public.GroundingRecord) and record.text == "red dog" and record.size == (40, 60)
+    assert record.box == (5.0, 4.0, 20.5, 10.0) and record.proposals[1] == (-5.0, 30.0, 20.0, 20.0)
+    assert Records(out / "grounding", "test")[0].text == "not a cat"
+    train = Records(out / "grounding", "train")[0]
+    assert train.text == "a cat" and not isinstance(train, public.GroundingRecord) and train.id == record.id
+    (source / "refcoco+_train.json").unlink()
+    prepare("grounding", source, out)
+    train = Records(out / "grounding", "train")[0]
+    assert train.text == "a hat" and train.proposals == (), "proposals are of pictures to be examined on alone"
+
+
+def test_both_commands_work_and_name_mistakes(here, monkeypatch, capsys):
+    source, out = here
+    coco(source)
+
+    def call(*words) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["minalbef", *map(str, words)])
+        try:
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code
+        return status, "".join(capsys.readouterr())
+    status, said = call("prepare", "coco", "--from", source, "--out", out)
+    assert status == 0 and "is ready" in said and len(Records(out / "coco", "test")) == 2
+    status, said = call("prepare", "coco", "--from", source / "none", "--out", out)
+    assert status == 2 and said.startswith("minalbef: ") and "nothing is downloaded" in said
+    sizes = [f"{name}={value}" for name, value in SMALL.items()]
+    status, said = call("dry-run", "entailment", *sizes, "--steps", 1)
+    assert status == 0 and "batch 2 in place of 256" in said and "step 0, entailment 1." in said
+    status, said = call("dry-run", "tiny")
+    assert status == 2 and "no rehearsal of 'tiny'" in said
+
+
+def test_every_expected_count_is_of_a_split_that_can_be_prepared():
+    assert all(split in sets.SETS[name] for name, split in sets.EXPECTED)
+    assert set(sets.PRETRAINING) < sets.SETS.keys()
+
+
+def test_the_index_is_of_whole_lines(here):
+    source, out = here
+    coco(source)
+    prepare("coco", source, out)
+    places, text = np.load(out / "coco" / "train.npy"), (out / "coco" / "train.jsonl").read_bytes()
+    assert places.dtype == np.int64 and len(text) == places[-1]
+    assert [text[place - 1:place] for place in places[1:]] == [b"\n", b"\n"]
