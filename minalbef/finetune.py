@@ -2,6 +2,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -158,15 +159,15 @@ def load_student(folder: Path) -> tuple[str, nn.Module, Tokenizer]:
     return task, model.eval(), tokenizer
 
 
-def examine(task: str, model: nn.Module, tokenizer: Tokenizer, seed: int = 0, hide: str = "", split: str = "test",
-            size: float = 1.0) -> dict:
-    """The task's figures on problems that are freshly drawn: samples by name."""
+def examine(task: str, model: nn.Module, tokenizer: Tokenizer, draw: task_exam.Draw, hide: str = "") -> dict:
+    """The task's figures on problems from `draws`: samples by name."""
     with torch.no_grad() if task != "grounding" else torch.enable_grad():
-        return JOBS[task].examine(model, tokenizer, draws(getattr(model, "albef", model).config, split, seed, size), hide)
+        return JOBS[task].examine(model, tokenizer, draw, hide)
 
 
 def draws(config: Config, split: str, seed: int, size: float) -> task_exam.Draw:
-    """What an exam draws its problems with; size: share of the number it asks for."""
+    """What an exam draws its problems with; size: share of the number it asks for. What was drawn is kept."""
+    @cache
     def draw(name: str, number: int) -> list:
         source = problems(name, split, config, seed)
         return [source.draw(i) for i in range(max(36, int(number * size)) // 36 * 36)]          # whole groups of every task
@@ -181,9 +182,11 @@ def examine_run(folder: Path, source: Path | None, command: str, seed: int = 0, 
     clock = time.perf_counter()
     task, model, tokenizer = load_student(folder)
     job, config = JOBS[task], getattr(model, "albef", model).config
+    draw = draws(config, split, seed, size)
     def score(model: nn.Module, hide: str = "") -> dict:
-        return examine(task, model, tokenizer, seed, hide, split, size)
-    values, beside = {"test": score(model)}, job.simple(draws(config, split, seed, size))
+        return examine(task, model, tokenizer, draw, hide)
+    values, beside = {"test": score(model)}, job.simple(draw)
+    torch.manual_seed(seed)                              # of random weights
     for name, differs in job.rivals.items():
         if (folder / name / "model.safetensors").exists():
             beside[name] = score(load_rival(job, differs, folder / name), differs.get("hide", ""))

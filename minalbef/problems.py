@@ -1,6 +1,4 @@
 """Problems for the five tasks, made of scenes by ground truth. A problem is a pure function of its number."""
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +11,7 @@ from minalbef.placing import BIG, draw_size, layout, spots_of
 from minalbef.scenes import SPLITS, Drawn, Scenes, tenth
 from minalbef.staging import Box, Expression, box_of, draw_curtain, find_spot, judge, point, propose, refers, views
 
-GROUP = {"entailment": 9, "vqa": 2, "nlvr2": 4, "grounding": 2, "retrieval": 4, "families": 4}
+GROUP = {"entailment": 9, "vqa": 2, "nlvr2": 4, "grounding": 4, "retrieval": 4, "families": 4}
 COUNTS = {"nlvr2": (0.3, 0.5, 0.2), "grounding": (0, 0.2, 0.5, 0.3), "retrieval": (0, 0, 0, 1), "families": (0, 0, 0, 1)}
 LATIN = (((0, 1, 2), (1, 2, 0), (2, 0, 1)), ((0, 2, 1), (2, 1, 0), (1, 0, 2)))
 STATED = ("place",) * 5 + ("some", "some", "none", "two", "two", "two", "background", "background")
@@ -100,7 +98,8 @@ class Problems:
         vqa: one question about two similar scenes, with different answers
         nlvr2: one claim about two left by two right pictures, twice true and twice false. For kinds in phrasing.NEEDS_BOTH
             each picture is in one true pair and one false; for the others one of both sides decides
-        grounding: two expressions for two things of one kind in one scene, with the same proposals
+        grounding: a scene and the same things rearranged; in each, two expressions for two things of one kind. An expression
+            is of its own thing alone, and of nothing in the other scene; a scene's expressions share their proposals
         retrieval: four scenes of four objects, CAPTIONS of each. families: four scenes alike, each caption true of one alone
     split: "train", "validation" or "test". They share no scene, and no statement, claim, expression or caption. Questions
         are too few to be parted: a question may return in another split, about another scene
@@ -198,12 +197,10 @@ class Problems:
         kind = stream.pick(CLAIMS)
         while True:
             left = self.stage.scene(stream, roomy=True)
-            spots = layout(stream, [BIG[1]] * len(left.objects))
-            if not spots:
+            things = self._rearranged(left, stream)
+            if not things:
                 continue
-            things = [self.stage.thing(thing.name, x, y, draw_size(stream, stream.chance(0.5)), stream)
-                      for thing, (x, y, _) in zip(left.objects, spots)]
-            right = self.stage.backed(tuple(things), stream)
+            right = self.stage.backed(things, stream)
             if kind == "same background":
                 others = [replace(a, background=b.background, shade=b.shade) for a, b in ((left, right), (right, left))]
             else:
@@ -226,19 +223,30 @@ class Problems:
             repeats = self.stage.repeats(stream)
             if repeats[0] < 2:
                 continue
-            scene = self.stage.scene(stream, repeats)
-            things = stream.shuffle(scene.objects)
-            alike = next(some for thing in things if len(some := [one for one in things if one.name == thing.name]) > 1)
-            found: dict[int, tuple[Expression, str]] = {}
-            for thing in alike[:2]:
-                for _ in range(12):
-                    expression, text = point(thing, things, stream)
-                    if refers(expression, scene) == (thing,) and self._allows(text):
-                        found[scene.objects.index(thing)] = expression, text
-                        break
-            if len(found) > 1:
-                boxes = propose(scene, alike[0].name, stream)
-                return [Pointed(scene, *told, i, box_of(scene.objects[i]), boxes, number) for i, told in found.items()]
+            scene = self.stage.scene(stream, repeats, roomy=True)
+            things = self._rearranged(scene, stream)
+            if not things:
+                continue
+            both, found = (scene, replace(scene, objects=things)), []
+            for one, other in (both, both[::-1]):
+                things = stream.shuffle(one.objects)
+                alike = next(some for thing in things if len(some := [x for x in things if x.name == thing.name]) > 1)
+                for thing in alike[:2]:
+                    told = (point(thing, things, stream) for _ in range(12 if self.split == "train" else 60))
+                    told = next(((expression, text) for expression, text in told if refers(expression, one) == (thing,)
+                                 and refers(expression, other) == () and self._allows(text)), None)
+                    if told:
+                        found.append((one, alike, thing, told))
+            if len(found) == 4:
+                boxes = {one: propose(one, alike[0].name, stream) for one, alike, _, _ in found}
+                return [Pointed(one, *told, one.objects.index(thing), box_of(thing), boxes[one], 2 * number + (one is both[1]))
+                        for one, _, thing, told in found]
+
+    def _rearranged(self, scene: Scene, stream: Stream) -> tuple | None:
+        """The same kinds of things, elsewhere, in other sizes and drawings; None: there was no room, draw again."""
+        spots = layout(stream, [BIG[1]] * len(scene.objects))
+        return spots and tuple(self.stage.thing(thing.name, x, y, draw_size(stream, stream.chance(0.5)), stream)
+                               for thing, (x, y, _) in zip(scene.objects, spots))
 
     def _retrieval(self, stream: Stream, number: int) -> list[Told]:
         return self._told([self.scenes.draw(4 * number + i) for i in range(4)], [])
@@ -265,13 +273,3 @@ def answer_list(objects: int | tuple[str, ...] = 64) -> list[str]:
     """All answers that there are to questions about so many kinds of objects."""
     names = tuple(all_names())[:objects] if isinstance(objects, int) else objects
     return [*names, *PLACES, *phrasing.NUMERALS, *COLOURS, "yes", "no"]
-
-
-def majority(given: Iterable[tuple]) -> float:
-    """Of (what is known, truth) each: how often the commonest truth for what is known is right."""
-    counts: dict = {}
-    for known, truth in given:
-        counts.setdefault(known, Counter())[truth] += 1
-    return sum(max(some.values()) for some in counts.values()) / sum(some.total() for some in counts.values())
-
-

@@ -10,7 +10,7 @@ from minalbef.placing import clash, draw_coordinate
 LABELS = {False: 0, None: 1, True: 2}          # contradiction, neutral, entailment: numbers as of tasks.entailment.LABELS
 SLACK = 0.08                           # so much more or less curtain must not change what can be told: the margins' widths
 Expression = Noun | Relation           # a relation points at its first thing
-POINTED = ("size", "size", "place", "both", "relation", "relation", "relation", "relation")        # so often each
+POINTED = ("size", "size", "size", "place", "place", "both") + ("relation",) * 6              # so often each, before most are refused
 PROPOSALS = 12
 Box = tuple[float, float, float, float]        # left, top, width, height, as shares of the picture's sides
 

@@ -5,6 +5,7 @@ draw: a key of problems.GROUP and how many -> problems, freshly drawn. hide: "" 
 """
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from minalbef import answers, data, ranking
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Record
-from minalbef.language import Scene
+from minalbef.language import Relation, Scene
 from minalbef.painting import paint
 from minalbef.problems import Problems, answer_list
 from minalbef.staging import largest_box, random_box
@@ -135,9 +136,15 @@ def best_map(model: ALBEF, tokenizer: Tokenizer, hide: str = "") -> tuple[str, i
     layers = range(len(model.fusion.layers))
     places = [*(("itm", i) for i in layers), *(("mlm", i) for i in layers),
               *(("itc", i) for i in range(len(model.image_encoder.blocks)))]
-    source = problems("grounding", "validation", model.config, 1_000_000)
-    tried = [source.draw(i) for i in range(200)]
+    tried = others(model.config)
     return grounding.sweep(lambda place: point(model, tokenizer, tried, *place, hide)["proposals"].mean().item(), places)[0]
+
+
+@cache
+def others(config: Config) -> list:
+    """Problems to choose a map by."""
+    source = problems("grounding", "validation", config, 1_000_000)
+    return [source.draw(i) for i in range(200)]
 
 
 def point(model: ALBEF, tokenizer: Tokenizer, drawn: Sequence, mode: str, layer: int, hide: str = "", chunk: int = 128) -> dict:
@@ -153,7 +160,9 @@ def point(model: ALBEF, tokenizer: Tokenizer, drawn: Sequence, mode: str, layer:
         chosen = grounding.choose_box(grounding.score_boxes(heat, boxes, (size, size)), boxes)
         hits["pointing"].append(grounding.pointing(heat, box, (size, size)))
         hits["proposals"].append(float(grounding.iou(chosen, box) >= 0.5))
-    return {name: torch.tensor(found) for name, found in hits.items()}
+    found = {name: torch.tensor(values) for name, values in hits.items()}
+    kinds = ["relation" if isinstance(p.expression, Relation) else "place" if p.expression.place else "size" for p in drawn]
+    return found | {"by_kind": {kind: found["pointing"][[kind == other for other in kinds]] for kind in sorted(set(kinds))}}
 
 
 def pixels(scenes: Sequence[Scene], size: int) -> Tensor:
