@@ -1,18 +1,18 @@
 """The command line: `minalbef` and `python -m minalbef`."""
 import os
-import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
+from minalbef.bench_cli import PROCESSES, Changes, bench
+from minalbef.bench_cli import command as _command
 from minalbef.config import preset, read_changes
+from minalbef.study_cli import Exam, Study
 
-Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
 Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
 From = Annotated[Path | None, tyro.conf.arg(name="from")]
-PROCESSES = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), quiet: bool = False) -> None:
@@ -48,8 +48,9 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
     evaluate(run, exam=exam)
 
 
-def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0, seed: int = 0) -> None:
-    """Examine a run on scenes it never saw; write report.json, for pretraining report.html too, and print the figures.
+def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0, seed: int = 0,
+             public: Annotated[Exam, tyro.conf.OmitArgPrefixes] = Exam()) -> None:
+    """Examine a run on scenes it never saw, or with --data on a public set; write report.json, and print the figures.
 
     Args:
         what: the run folder; or a task, whose run is runs/TASK
@@ -59,6 +60,8 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
     """
     from minalbef import checkpoint, finetune, page, pipeline, report
     run = Path("runs", what) if what in finetune.JOBS else Path(what)
+    if public != Exam():
+        return public.evaluate(run, _command())
     if checkpoint.read_run(run)[1] != "pretrain":
         print(report.task_table([finetune.examine_run(run, source or _pretrained(), _command(), seed, exam)]))
         return
@@ -69,8 +72,9 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
 
 
 def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None,
-             baselines: tuple[str, ...] = (), processes: int = PROCESSES, exam: float = 1.0, quiet: bool = False) -> None:
-    """Train a pretrained run for a task on the embedded scenes, and examine it beside its baselines.
+             baselines: tuple[str, ...] = (), processes: int = PROCESSES, exam: float = 1.0, quiet: bool = False,
+             public: Annotated[Study, tyro.conf.OmitArgPrefixes] = Study()) -> None:
+    """Train a pretrained run for a task on the embedded scenes, and examine it beside its baselines; or on a public set.
 
     Args:
         task: retrieval, entailment, vqa, nlvr2 or grounding
@@ -85,6 +89,8 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
     from minalbef import finetune as tuner
     from minalbef import report
     run = run or Path("runs", task)
+    if public != Study():
+        return public.finetune(task, changes, source or _pretrained(), run, quiet)
     print(report.task_table([tuner.finetune(task, source or _pretrained(), run, changes, baselines, processes, _command(), exam, quiet)]))
 
 
@@ -204,42 +210,21 @@ def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 
     rehearse.dry_run(preset, steps, batch, **read_changes(changes))
 
 
-def bench_learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: Path = Path("runs/bench"),
-                processes: int = PROCESSES, out: Path = Path("notebooks/results/learn.json")) -> None:
-    """Train and examine several seeds; print the mean of every figure, and write them with hardware and command.
+def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100", utilisation: float = 0.4,
+         accumulate: int = 1, checkpointing: bool = False) -> None:
+    """What pretraining costs on your hardware, in bf16: parameters, memory, FLOPs, hours; what fits, and what to change if not.
 
     Args:
-        changes: options of the preset to change
-        preset: where to start
-        seeds: how many, from 0
-        run: the folder for the runs
-        processes: how many to train in
-        out: where to write the result
+        preset: paper-4m, paper-14m, tiny
+        changes: options of the preset to change, such as batch=256
+        gpus: how many
+        gpu: which; a wrong name lists those that are known
+        utilisation: the share of its peak that is reached
+        accumulate: passes a step
+        checkpointing: compute layers again on the way back, and keep less
     """
-    from minalbef import bench
-    _config(preset, changes)
-    bench.learn(preset, changes, seeds, run, processes, out, _command())
-
-
-def bench_tasks(run: Path = Path("runs"), out: Path = Path("notebooks/results/tasks.json"),
-                readme: Path = Path("README.md")) -> None:
-    """Gather what the five fine-tuned runs reported, and put their table into the README.
-
-    Args:
-        run: the folder that holds the runs, by task
-        out: where to write all reports in one
-        readme: the file with the table
-    """
-    from minalbef import bench
-    print(bench.tasks(run, out, readme))
-
-
-Benches = Annotated[Any, tyro.conf.subcommand("learn", constructor=bench_learn)] | Annotated[
-    Any, tyro.conf.subcommand("tasks", constructor=bench_tasks)]
-
-
-def bench(what: Annotated[Benches, tyro.conf.arg(name="")]) -> None:
-    """Measure: what is learnt, and how fast."""
+    from minalbef import plan as planner
+    print(planner.describe(planner.plan(preset, changes, gpus, gpu, utilisation, accumulate, checkpointing)))
 
 
 def _pretrained() -> Path:
@@ -252,17 +237,13 @@ def _config(name: str, changes: tuple[str, ...]):
     return preset(name, **read_changes(changes))
 
 
-def _command() -> str:
-    return shlex.join(["minalbef", *sys.argv[1:]])
-
-
 def main() -> None:
     """Entry of the command line: errors that a user can mend are printed without a traceback."""
     from minalbef.train import Stopped
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"demo": demo, "pretrain": pretrain, "evaluate": evaluate, "finetune": finetune, "tune": tune, "predict": predict, "search": search, "summary": summary, "convert": convert,
-             "prepare": prepare, "dry-run": dry_run,
+            {"demo": demo, "pretrain": pretrain, "evaluate": evaluate, "finetune": finetune, "tune": tune, "predict": predict,
+             "search": search, "summary": summary, "convert": convert, "prepare": prepare, "dry-run": dry_run, "plan": plan,
              "bench": bench}, prog="minalbef", description="ALBEF, rebuilt minimal, faithful and fast.")
     except Stopped as stop:
         print(f"\n{stop}", file=sys.stderr)

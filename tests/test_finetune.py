@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import small
 from torch.testing import assert_close
 
+from helpers import small
 from minalbef import answers, checkpoint, distributed, finetune, report, task_exam
 from minalbef.albef import ALBEF
 from minalbef.data import data_folder

@@ -24,8 +24,8 @@ gradcam checkpoint ranking questions words
 tasks.warm_start tasks.pretrain tasks.retrieval tasks.entailment tasks.vqa tasks.nlvr2 tasks.text_assignment tasks.grounding
 original convert foreign readers public sets records prepare photos loading
 train
-checks report plots overview examples page search exam task_exam pipeline finetune study predict rehearse
-cost plan bench_step bench_load bench __main__
+checks report plots overview examples page search exam task_exam public_exam pipeline finetune study study_cli predict rehearse
+cost plan bench_step bench_load bench bench_cli __main__
 """
 ORDER = LEVELS.split()
 
@@ -67,7 +67,7 @@ def test_files_stay_short():
     assert {module: n for module, n in lines.items() if n > 280} == {}
     core = sum(lines[name] for name in (*TAUGHT, "distributed", "tasks.pretrain"))
     assert core < 1400, "what a learner reads to know ALBEF"
-    assert sum(lines.values()) < 9500
+    assert sum(lines.values()) < 11_000
 
 
 def test_conda_and_pip_install_the_same():

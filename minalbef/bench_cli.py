@@ -1,0 +1,60 @@
+"""`minalbef bench` on the command line: its flags, and what they call."""
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from minalbef import bench_load, bench_step
+from minalbef.config import preset as preset_named
+from minalbef.config import read_changes
+
+Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
+PROCESSES = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def command() -> str:
+    """What the user typed, to be written beside figures."""
+    return shlex.join(["minalbef", *sys.argv[1:]])
+
+
+def learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: Path = Path("runs/bench"),
+          processes: int = PROCESSES, out: Path = Path("notebooks/results/learn.json")) -> None:
+    """Train and examine several seeds; print the mean of every figure, and write them with hardware and command.
+
+    Args:
+        changes: options of the preset to change
+        preset: where to start
+        seeds: how many, from 0
+        run: the folder for the runs
+        processes: how many to train in
+        out: where to write the result
+    """
+    from minalbef import bench
+    preset_named(preset, **read_changes(changes))        # a wrong option should not wait for torchrun to be told
+    bench.learn(preset, changes, seeds, run, processes, out, command())
+
+
+def tasks(run: Path = Path("runs"), out: Path = Path("notebooks/results/tasks.json"), readme: Path = Path("README.md")) -> None:
+    """Gather what the five fine-tuned runs reported, and put their table into the README.
+
+    Args:
+        run: the folder that holds the runs, by task
+        out: where to write all reports in one
+        readme: the file with the table
+    """
+    from minalbef import bench
+    print(bench.tasks(run, out, readme))
+
+
+Benches = (Annotated[Any, tyro.conf.subcommand("learn", constructor=learn)]
+           | Annotated[Any, tyro.conf.subcommand("tasks", constructor=tasks)]
+           | Annotated[Any, tyro.conf.subcommand("step", constructor=bench_step.step)]
+           | Annotated[Any, tyro.conf.subcommand("data", constructor=bench_load.data)]
+           | Annotated[Any, tyro.conf.subcommand("retrieval", constructor=bench_load.retrieval)])
+
+
+def bench(what: Annotated[Benches, tyro.conf.arg(name="")]) -> None:
+    """Measure: what is learnt, and how fast."""

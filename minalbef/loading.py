@@ -1,0 +1,113 @@
+"""Prepared records to training's batches: shuffled, augmented, read ahead, and the same wherever a run is picked up."""
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from minalbef import distributed
+from minalbef.config import Config
+from minalbef.data import Batch
+from minalbef.photos import view
+from minalbef.tokenizer import Tokenizer
+
+LEAST = 1000                          # records, before a share of unreadable ones means anything
+IN_A_ROW = 100                        # unreadable ones: the folder is gone, and there is no point in trying all
+
+
+class RecordBatches:
+    """A set's batches, endless: step -> the batch of this process, a pure function of seed and step.
+
+    Every record comes once an epoch, in an order of its own; a batch may end one epoch and begin the next, so that none is
+    short and nothing is left out. An unreadable picture's place is taken by the next record that can be read.
+    """
+
+    def __init__(self, records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer, augment: bool = True,
+                 workers: int = 0, most_bad: float = 0.01, folder: Path | None = None):
+        """records: by number, such as records.Records. collate(records, tokenizer, size, length): a task's
+
+        workers: processes that read ahead. folder: where to name what could not be read, in unreadable.txt
+        most_bad: with a larger share of unreadable pictures, of at least 1,000, training stops
+        Raises ValueError for an empty set; a call does, when the share of unreadable pictures is too large.
+        """
+        if not len(records):
+            raise ValueError("there is no record to train on; look into what `minalbef prepare` said of the set")
+        self.steps = _Steps(records, collate, config, tokenizer, augment)
+        self.last, self.workers, self.most_bad = config.steps, workers, most_bad
+        self.path = folder and Path(folder) / f"unreadable{f'-{distributed.rank()}' * (distributed.world() > 1)}.txt"
+        self.ahead, self.next, self.seen, self.bad = iter(()), -1, 0, {}
+
+    def __call__(self, step: int) -> Batch:
+        found = next(self.ahead, None) if step == self.next else None
+        if found is None:                        # the first, or another than the next: begin to read ahead from there
+            loader = DataLoader(self.steps, batch_size=None, sampler=range(step, max(self.last, step + 1)),
+                                num_workers=self.workers, collate_fn=_as_it_is, worker_init_fn=_alone,
+                                generator=torch.Generator())     # its own: it would else draw from that of dropout
+            self.ahead = iter(loader)
+            found = next(self.ahead)
+        self.next = step + 1
+        batch, bad = found
+        self.note(bad, len(batch.ids))
+        return batch
+
+    def note(self, bad: dict[int, str], rows: int):
+        """Count and name what could not be read. Raises ValueError where it is too much."""
+        self.seen += rows
+        new = {number: why for number, why in bad.items() if number not in self.bad}
+        self.bad |= new
+        if new and self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8", errors="replace") as file:
+                file.writelines(f"record {number}: {why}\n" for number, why in new.items())
+        if len(self.bad) > self.most_bad * max(self.seen, LEAST):
+            raise ValueError(
+                f"{len(self.bad)} pictures of the first {self.seen} records could not be read, more than {self.most_bad:.1%}, "
+                f"such as record {min(self.bad)}: {self.bad[min(self.bad)]}; `minalbef prepare` with --look leaves them out")
+
+
+class _Steps(Dataset):
+    """Step -> this process's batch, and why which records were passed over. In a worker there is no process group to ask."""
+
+    def __init__(self, records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer, augment: bool):
+        self.records, self.collate, self.config, self.tokenizer, self.augment = records, collate, config, tokenizer, augment
+        self.rank, self.world = distributed.rank(), distributed.world()
+
+    def __getitem__(self, step: int) -> tuple[Batch, dict[int, str]]:
+        config, bad = self.config, {}
+        first, last = (step * config.batch + config.batch * (self.rank + i) // self.world for i in (0, 1))
+        chosen = [divmod(place, len(self.records)) for place in range(first, last)]
+        some = [self.readable(int(order(len(self.records), config.seed, epoch)[i]), epoch, bad) for epoch, i in chosen]
+        batch = self.collate(some, self.tokenizer, config.image_size, config.text_length)
+        if self.world > 1:                                       # texts go from process to process
+            room = (0, config.text_length - batch.tokens.shape[1])
+            batch = replace(batch, tokens=F.pad(batch.tokens, room, value=self.tokenizer.pad), keep=F.pad(batch.keep, room))
+        return batch, bad
+
+    def readable(self, number: int, epoch: int, bad: dict[int, str]):
+        """Record `number`, or the next whose pictures can be read, with its pictures opened."""
+        for i in range(number, number + min(len(self.records), IN_A_ROW)):
+            record = self.records[i := i % len(self.records)]
+            try:
+                return view(record, self.config.image_size, self.config.crop, self.config.seed, epoch, i, self.augment)
+            except ValueError as error:
+                bad[i] = str(error)
+        raise ValueError(f"of {len(bad)} records in a row no picture can be read, the first: {next(iter(bad.values()))}")
+
+
+@lru_cache(maxsize=4)
+def order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """In which order an epoch takes its records: a permutation (count,), from seed and epoch alone."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def _as_it_is(found):
+    return found
+
+
+def _alone(worker: int):
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"               # its threads did not survive the fork

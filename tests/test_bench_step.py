@@ -1,0 +1,166 @@
+"""bench step, data, retrieval: what they print, the work by hand, and that what is measured is the training's own step."""
+import copy
+import json
+import math
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from minalbef import __main__ as command_line
+from minalbef import bench_load, bench_step, train
+from minalbef.bench_step import Phases, Steps, measure_step
+from minalbef.config import preset
+from minalbef.cost import step_flops
+
+SIZES = dict(image_size=32, patch_size=8, image_width=24, image_depth=2, image_heads=2, text_width=24, text_depth=1,
+             text_heads=2, fusion_depth=2, vocab_size=50, batch=4, queue_size=8, text_length=9, embed_dim=8)
+CONFIG = preset("paper-4m", **SIZES)
+FLAGS = ("--image 32 --patch 8 --width 24 --depth 2 --text-layers 1 --fusion-layers 2 --heads 2 --vocab 50 --batch 4 --queue 8 "
+         "--text-length 9 --embed-dim 8 --threads 1 --steps 5").split()
+PHASES = {"teacher", "image", "text", "itc", "negatives", "fusion", "mlm_head", "backward", "optimiser", "after_step", "other"}
+KEYS = ("samples_per_second cpu_seconds_per_step peak_memory_mb flops_per_step matmul_peak_gflops share_of_matmul_peak").split()
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return measure_step(CONFIG, steps=5, peak_size=64)
+
+
+def run(monkeypatch, *words: str):
+    monkeypatch.setattr(sys, "argv", ["minalbef", *words])
+    command_line.main()
+
+
+def test_the_command_prints_every_figure(monkeypatch, capsys):
+    peak, sizes = bench_step.matmul_peak, []
+    monkeypatch.setattr(bench_step, "matmul_peak", lambda device, size: sizes.append(size) or peak(device, 64))
+    run(monkeypatch, "bench", "step", *FLAGS)
+    printed = json.loads(capsys.readouterr().out)
+    assert all(printed[key] > 0 and math.isfinite(printed[key]) for key in KEYS) and "1 threads" in printed["device"]
+    assert sizes == [2048], "what the step is held against"
+    assert printed["flops_per_step"] == pytest.approx(step_flops(CONFIG, 4), rel=0.15), "the flags do not reach the model"
+
+
+def test_figures_fit_together(measured):
+    assert measured["samples_per_second"] == pytest.approx(4 / measured["seconds_per_step"])
+    assert measured["best_samples_per_second"] >= measured["samples_per_second"]
+    done = measured["flops_per_step"] / measured["seconds_per_step"] / 1e9
+    assert measured["share_of_matmul_peak"] == pytest.approx(done / measured["matmul_peak_gflops"])
+    assert measured["peak_memory_mb"] >= measured["base_memory_mb"] > 50
+
+
+def test_phases_add_up_to_the_step(measured):
+    parts = measured["breakdown"]
+    assert parts.keys() == PHASES
+    assert sum(part["share"] for part in parts.values()) == pytest.approx(1)
+    assert sum(part["gflop"] for part in parts.values()) * 1e9 == pytest.approx(measured["flops_per_step"])
+    assert all(part["seconds"] > 0 for part in parts.values())
+
+
+def test_flops_of_a_step_are_those_of_the_plan(measured):
+    assert measured["flops_per_step"] == pytest.approx(step_flops(CONFIG, 4), rel=0.15)
+    assert measured["flops_per_step"] < 0.85 * step_flops(replace(CONFIG, image_depth=4), 4), "the check is blind"
+
+
+def test_flops_of_the_image_encoder_are_those_counted_by_hand(measured):
+    stem = 2 * 4 * 16 * (3 * 8 * 8) * 24                         # 4 pictures of 16 patches
+    layer = 4 * 2 * 68 * 24 * 24 + 2 * 2 * 4 * 17 * 17 * 24 + 2 * 2 * 68 * 24 * 96                # 68 tokens: 4 x (16 + [CLS])
+    assert measured["breakdown"]["image"]["gflop"] * 1e9 == stem + 2 * layer
+
+
+def test_flops_of_fusion_show_every_saving(measured):
+    """By hand. 4 texts of 9 words, 4 pictures of 17 tokens, 2 layers; 12 pairs for ITM, 4 for MLM."""
+    offered = 2 * 2 * (2 * 68 * 24 * 24)                         # keys and values: once a picture and layer
+    def read(rows, asking):                                      # self-attention: keys and values; queries and output; weights
+        return rows * (2 * 2 * 9 * 24 * 24 + 2 * 2 * asking * 24 * 24 + 2 * 2 * asking * 9 * 24)
+    def look(rows, asking):                                      # cross-attention without keys and values; MLP
+        return rows * asking * (2 * 2 * 24 * 24 + 2 * 2 * 17 * 24 + 2 * 2 * 24 * 96)
+    match = read(4, 9) + look(12, 9) + read(12, 1) + look(12, 1)                 # first once a text, last for [CLS] alone
+    words = 2 * (read(4, 9) + look(4, 9))
+    assert measured["breakdown"]["fusion"]["gflop"] * 1e9 == offered + match + words
+
+
+def test_flops_of_the_word_head_are_those_of_masked_words_alone():
+    flops = {}
+    for rate in (0.0, 1.0):
+        work = Steps(preset("paper-4m", **SIZES | {"mask_rate": rate}))
+        with bench_step.count_flops() as counter:
+            flops[rate] = work.by_phase(counter.get_total_flops, 1)["mlm_head"]
+    assert flops == {0.0: 0, 1.0: 4 * 8 * (2 * 24 * 24 + 2 * 24 * 50)}
+
+
+def test_a_step_is_that_of_the_training_loop(tmp_path):
+    still = dict(dropout=0.0, alpha=0.0, warmup_steps=0, lr_end=1e-4, lr=1e-4, epoch=4, epochs=1.0)
+    work = Steps(preset("paper-4m", **SIZES | still))
+    start, other = copy.deepcopy(work.task.state_dict()), copy.deepcopy(work.task)
+    work(Phases(float))
+    train.fit(other, lambda step: work.batch, work.config, tmp_path, quiet=True)
+    ours, theirs = ({name: value for name, value in task.state_dict().items() if torch.is_tensor(value)}
+                    for task in (work.task, other))
+    assert_close(ours, theirs)
+    assert not all(value.equal(start[name]) for name, value in ours.items()), "nothing was trained"
+
+
+def test_watching_changes_no_loss_and_is_over_afterwards():
+    work = Steps(preset("paper-4m", **SIZES | {"dropout": 0.0}))
+    task, draws = work.task, work.task.draws(0)
+    plain, _ = task(work.batch, 0.4, draws)
+    with Phases(float).watch(task):
+        watched, _ = task(work.batch, 0.4, draws)
+    assert_close(watched, plain)
+    assert not any("encode_image" in vars(model) for model in (task.student, task.teacher)) and "align" not in vars(task)
+
+
+def test_a_phase_within_a_phase_is_the_outers():
+    ticks = iter((1.0, 4.0))
+    phases = Phases(lambda: next(ticks))
+    with phases("outer"), phases("inner"):
+        pass
+    assert phases.spent == {"outer": 3.0}
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    ("--device cuda:99", "device='cuda:99' is not there; this machine has cpu"), ("--device tpu", "device='tpu' is not there"),
+    ("--heads 5", "image_width=24 is not a multiple of image_heads=5"),
+    ("--patch 7", "image_size=32 is not a multiple of patch_size=7"), ("--threads 0", "threads=0 must be at least 1"),
+    ("--vocab 5", "vocab_size=5 leaves no words"), ("--batch 0", "batch=0"), ("--dtype float16", "float16")])
+def test_what_cannot_be_measured_is_said(monkeypatch, capsys, flags, words):
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, "bench", "step", *FLAGS, *flags.split())
+    assert stop.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_a_type_of_numbers_that_is_not_measured_is_refused():
+    with pytest.raises(ValueError, match="dtype='float16' is none of float32, bfloat16"):
+        measure_step(CONFIG, "float16")
+
+
+def test_loading_is_measured(monkeypatch, capsys):
+    run(monkeypatch, "bench", "data", "--sizes", "32", "--photo", "64", "--number", "20")
+    printed = json.loads(capsys.readouterr().out)
+    scenes = printed["scenes_per_second"]["32"]
+    assert 1 / scenes["both"] == pytest.approx(1 / scenes["draw"] + 1 / scenes["paint"], rel=0.01)
+    assert printed["photos_per_second"].keys() == {"resized", "augmented"} and min(printed["photos_per_second"].values()) > 0
+
+
+def test_retrieval_is_measured_on_pairs_that_either_side_wants(monkeypatch, capsys):
+    run(monkeypatch, "bench", "retrieval", "image_size=32", "--pictures", "30", "--top", "5")
+    printed = json.loads(capsys.readouterr().out)
+    assert 30 * 5 <= printed["pairs"] < 2 * 30 * 5, "the best five of every picture and text, of which some are the same"
+    rates = "pairs_per_second cpu_seconds_per_1000_pairs pictures_and_texts_encoded_per_second".split()
+    assert all(printed[key] > 0 for key in rates)
+
+
+@pytest.mark.parametrize("wrong", [dict(pictures=0), dict(top=0), dict(threads=0), dict(device="cuda:99")])
+def test_retrieval_that_cannot_be_measured_is_said(wrong):
+    with pytest.raises(ValueError, match="must be at least 1|is not there"):
+        bench_load.retrieval(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [dict(number=0), dict(photo=0), dict(sizes=(48, 0))])
+def test_loading_that_cannot_be_measured_is_said(wrong):
+    with pytest.raises(ValueError, match="must be at least 1"):
+        bench_load.data(**wrong)

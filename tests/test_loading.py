@@ -1,0 +1,171 @@
+"""loading: every record once an epoch, alike on any number of processes and after a stop; bad pictures are counted and named."""
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import ConcatDataset
+
+from helpers import same_state, small
+from minalbef import distributed, loading
+from minalbef.data import Record
+from minalbef.loading import RecordBatches
+from minalbef.prepare import prepare
+from minalbef.records import Records
+from minalbef.tasks import nlvr2, retrieval, vqa
+from minalbef.tokenizer import Tokenizer
+from minalbef.train import fit
+from test_readers import jpeg, write
+
+TOKENIZER = Tokenizer.train(["a cat two dogs what is on the wall one three four five six seven eight nine"], 64)
+WORDS = "one two three four five six seven eight nine".split()
+CONFIG = small(batch=4, epoch=11, epochs=3, image_size=16, crop=0.5, objects=0, patch_size=8)
+
+
+class Pictures(list):
+    """Records in memory, as Records gives them from disk; those in `broken` cannot be opened."""
+
+    def __init__(self, count: int, broken=(), folder=None):
+        chance = np.random.default_rng(0)
+        super().__init__(Record(folder / f"{i}.jpg" if i in broken else chance.integers(0, 256, (20, 24, 3), np.uint8),
+                                f"a cat {WORDS[i % 9]}", i) for i in range(count))
+
+
+def batches(records, config=CONFIG, **options) -> RecordBatches:
+    return RecordBatches(records, retrieval.collate, config, TOKENIZER, **options)
+
+
+def same(a, b) -> bool:
+    return same_state(vars(a), vars(b))
+
+
+def test_every_record_comes_once_an_epoch_in_an_order_of_its_own():
+    found = batches(Pictures(11))
+    ids = torch.cat([found(step).ids for step in range(9)]).tolist()             # 36 places: three epochs and a bit
+    epochs = [ids[i:i + 11] for i in (0, 11, 22)]
+    assert all(sorted(epoch) == list(range(11)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2] and epochs[0] != list(range(11))
+    other = torch.cat([batches(Pictures(11), small(**vars_of(CONFIG, seed=1)))(step).ids for step in range(3)]).tolist()
+    assert other[:11] != epochs[0], "the seed decides"
+
+
+def vars_of(config, **changes) -> dict:
+    return {key: value for key, value in config.to_dict().items() if key != "name"} | changes
+
+
+def test_a_set_smaller_than_a_batch_is_gone_through_again():
+    assert sorted(batches(Pictures(2))(0).ids.tolist()) == [0, 0, 1, 1]
+    with pytest.raises(ValueError, match="there is no record to train on"):
+        batches(Pictures(0))
+
+
+def test_two_processes_share_each_batch_evenly_and_pad_alike(monkeypatch):
+    whole, parts = batches(Pictures(11)), []
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
+        parts.append(batches(Pictures(11)))
+    seen = []
+    for step in range(9):
+        one, two, full = parts[0](step), parts[1](step), whole(step)
+        assert len(one.ids) == len(two.ids) == 2 and one.tokens.shape == two.tokens.shape == (2, CONFIG.text_length)
+        assert torch.equal(torch.cat([one.image, two.image]), full.image)
+        assert torch.equal(torch.cat([one.tokens, two.tokens])[:, :full.tokens.shape[1]], full.tokens)
+        assert not torch.cat([one.keep, two.keep])[:, full.tokens.shape[1]:].any()
+        seen += one.ids.tolist() + two.ids.tolist()
+    assert all(sorted(seen[i:i + 11]) == list(range(11)) for i in (0, 11, 22)), "every record once over both"
+
+
+def test_a_step_is_the_same_whatever_came_before_and_however_many_read_ahead():
+    straight = batches(Pictures(11))
+    expected = [straight(step) for step in range(6)]
+    assert same(batches(Pictures(11))(4), expected[4]) and same(straight(2), expected[2]) and same(straight(3), expected[3])
+    ahead = batches(Pictures(11), workers=2)
+    assert all(same(ahead(step), expected[step]) for step in (0, 1, 2, 5, 4))
+    assert not torch.equal(expected[0].image, batches(Pictures(11), augment=False)(0).image), "nothing was augmented"
+
+
+def test_reading_beyond_the_last_step_is_allowed():
+    found = batches(Pictures(11))
+    last = CONFIG.steps
+    assert [len(found(step).ids) for step in (last - 1, last, last + 1)] == [4, 4, 4]
+
+
+def test_reading_draws_nothing_from_torchs_chance():
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    batches(Pictures(11))(0)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_weights(tmp_path):
+    def run(folder, stop=None):
+        torch.manual_seed(0)
+        task, read = retrieval.Retrieval(CONFIG), batches(Pictures(11), workers=1)
+        def disturbed(step):
+            if step == stop:
+                raise KeyboardInterrupt
+            return read(step)
+        try:
+            fit(task, disturbed, config, folder, quiet=True)
+        except KeyboardInterrupt:
+            pass
+        return task
+    config = small(**vars_of(CONFIG, save_every=1))
+    expected = run(tmp_path / "straight")
+    run(tmp_path / "stopped", stop=4)                            # 16 records of 11 an epoch: in the middle of the second
+    state = torch.load(tmp_path / "stopped" / "state.pt")
+    assert state["step"] == 4
+    assert same_state(run(tmp_path / "stopped").state_dict(), expected.state_dict())
+    assert config.steps == 8
+
+
+def test_an_unreadable_picture_gives_way_to_the_next_and_is_named(tmp_path):
+    (tmp_path / "3.jpg").write_bytes(jpeg()[:-200])
+    found = batches(Pictures(11, {3, 7}, tmp_path), folder=tmp_path / "run")
+    ids = torch.cat([found(step).ids for step in range(9)]).tolist()
+    assert sorted(ids[:11]) == [0, 1, 2, 4, 4, 5, 6, 8, 8, 9, 10], "record 4 stands for 3, 8 for 7"
+    lines = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
+    assert found.bad.keys() == {3, 7} and len(lines) == 2, "each is named once, not once an epoch"
+    assert {line.split(":")[0] for line in lines} == {"record 3", "record 7"} and "3.jpg cannot be read" in "".join(lines)
+    assert same(batches(Pictures(11, {3, 7}, tmp_path), workers=1)(1), batches(Pictures(11, {3, 7}, tmp_path))(1))
+
+
+def test_the_last_record_gives_way_to_the_first(tmp_path):
+    found = batches(Pictures(5, {4}, tmp_path))
+    assert sorted(torch.cat([found(step).ids for step in range(2)]).tolist()[:5]) == [0, 0, 1, 2, 3]
+
+
+def test_too_many_unreadable_pictures_stop_training(tmp_path, monkeypatch):
+    found = batches(Pictures(60, range(20, 31), tmp_path))       # 11, where 10 are 1% of the least number that tells
+    with pytest.raises(ValueError, match=r"11 pictures of the first \d+ records could not be read, more than 1.0%, such as "
+                                         r"record 20: .*20.jpg.*--look"):
+        for step in range(30):
+            found(step)
+    lenient = batches(Pictures(60, range(20, 31), tmp_path), most_bad=0.05)
+    assert len(torch.cat([lenient(step).ids for step in range(15)])) == 60
+    monkeypatch.setattr(loading, "LEAST", 1)
+    with pytest.raises(ValueError, match="more than 10.0%"):
+        strict = batches(Pictures(60, range(20, 31), tmp_path), most_bad=0.1)
+        for step in range(15):
+            strict(step)
+
+
+def test_a_folder_without_any_picture_is_told_at_once(tmp_path):
+    with pytest.raises(ValueError, match="of 11 records in a row no picture can be read, the first: .*jpg cannot be read"):
+        batches(Pictures(11, range(11), tmp_path))(0)
+
+
+def test_prepared_sets_feed_it_several_at_once(tmp_path):
+    for i in (0, 1):
+        jpeg(tmp_path / "in" / f"{i}.png")
+    question = {"question": "what is on the wall", "dataset": "vqa", "image": "0.png"}
+    write(tmp_path / "in" / "vqa_train.json", [question | {"question_id": 1, "answer": ["cat", "dogs"]}])
+    write(tmp_path / "in" / "vqa_val.json", [question | {"question_id": 2, "answer": ["cat"]}])
+    write(tmp_path / "in" / "nlvr_train.json", [{"images": ["0.png", "1.png"], "sentence": "a cat", "label": "True"}] * 3)
+    for name in ("vqa", "nlvr2"):
+        prepare(name, tmp_path / "in", tmp_path / "out")
+    both = ConcatDataset([Records(tmp_path / "out" / "vqa", split) for split in ("train", "validation")])
+    found = RecordBatches(both, vqa.collate, CONFIG, TOKENIZER, workers=1)(0)
+    assert sorted(found.ids.tolist()) == [1, 1, 2, 2] and found.counts.sum() == 6
+    found = RecordBatches(Records(tmp_path / "out" / "nlvr2", "train"), nlvr2.collate, CONFIG, TOKENIZER)(0)
+    assert found.second.shape == (4, 3, 16, 16)

@@ -1,0 +1,197 @@
+"""photos: each operation by hand, crops within bounds, flips that mind left and right, and nothing but the seed decides."""
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from minalbef import photos
+from minalbef.data import Record, transform
+from minalbef.photos import GREY, TEN, augment, crop_box, disturb, view
+from minalbef.tasks.entailment import EntailmentRecord
+from minalbef.tasks.nlvr2 import NLVR2Record
+from minalbef.tasks.vqa import VQARecord
+
+
+def grey(rows) -> Image.Image:
+    return Image.fromarray(np.repeat(np.array(rows, np.uint8)[..., None], 3, 2))
+
+
+def plain(image: Image.Image) -> np.ndarray:
+    """(h, w) of a picture whose channels are alike."""
+    found = np.array(image)
+    assert (found == found[..., :1]).all()
+    return found[..., 0].astype(int)
+
+
+RAMP = grey(np.arange(32)[None].repeat(32, 0) * 4 + np.arange(32)[:, None])      # 4 x + y
+
+
+# the ten
+
+
+def test_the_ten_are_the_papers_and_no_colour_is_among_them():
+    assert list(TEN) == "Identity AutoContrast Equalize Brightness Sharpness ShearX ShearY TranslateX TranslateY Rotate".split()
+    image = grey(np.random.default_rng(0).integers(20, 200, (16, 20)))
+    for name, operation in TEN.items():
+        for sign in (1, -1):
+            found = operation(image, sign)
+            assert found.size == image.size and plain(found).any(), "grey stays grey"
+            assert (found != image) == (name != "Identity"), name
+
+
+def test_contrast_is_stretched_to_the_whole_range():
+    assert plain(TEN["AutoContrast"](grey([[50, 101], [76, 60]]), 1)).tolist() == [[0, 255], [130, 50]]
+
+
+def test_equalising_spreads_values_by_how_many_are_below():
+    # 255 pixels count, all but those of the last value: a value becomes how many lie below it
+    values = np.zeros((16, 16), int)
+    values.flat[100:200], values.flat[200:255], values.flat[255:] = 10, 20, 30
+    found = plain(TEN["Equalize"](grey(values), 1))
+    assert [found.flat[i] for i in (0, 100, 200, 255)] == [0, 100, 200, 255]
+
+
+def test_brightness_is_always_raised_by_36_in_100():
+    assert plain(TEN["Brightness"](grey([[0, 100], [150, 200]]), -1)).tolist() == [[0, 136], [204, 255]]
+
+
+def test_sharpness_goes_away_from_the_smoothed_picture():
+    image = np.full((5, 5), 100)
+    image[2, 2] = 139
+    smooth = (5 * 139 + 8 * 100) / 13                            # 115
+    assert plain(grey(image).filter(ImageFilter.SMOOTH))[2, 2] == smooth
+    found = plain(TEN["Sharpness"](grey(image), 1))
+    assert found[2, 2] == int(smooth + 1.36 * (139 - smooth)) and found[0, 0] == 100
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_shifts_are_seven_pixels_and_leave_grey_behind(sign):
+    ramp = plain(RAMP)
+    across, down = plain(TEN["TranslateX"](RAMP, sign)), plain(TEN["TranslateY"](RAMP, sign))
+    kept, left = (slice(7, None), slice(None, -7))[::sign]
+    assert (across[:, kept] == ramp[:, left]).all() and (down[kept] == ramp[left]).all()
+    edge = slice(None, 7) if sign == 1 else slice(-7, None)
+    assert (across[:, edge] == GREY[0]).all() and (down[edge] == GREY[0]).all()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_shears_move_a_row_by_0_21_of_its_number(sign):
+    across, down = plain(TEN["ShearX"](RAMP, sign)), plain(TEN["ShearY"](RAMP, sign))
+    for y, x in ((4, 15), (20, 12), (26, 18)):
+        # a pixel's middle is half a pixel on; the picture is 4 x + y, and its values are whole numbers
+        assert abs(across[y, x] - (4 * (x - sign * 0.21 * (y + 0.5)) + y)) <= 1
+        assert abs(down[y, x] - (4 * x + y - sign * 0.21 * (x + 0.5))) <= 1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_it_turns_by_21_degrees_about_the_middle(sign):
+    found, angle = plain(TEN["Rotate"](RAMP, sign)), np.deg2rad(21)
+    assert found[0, 0] == found[-1, -1] == GREY[0], "grey behind"
+    for y, x in ((15, 20), (8, 14), (22, 10)):
+        right, down = x - 15.5, y - 15.5                         # turned back to where it was
+        x0 = 15.5 + right * np.cos(angle) - sign * down * np.sin(angle)
+        y0 = 15.5 + sign * right * np.sin(angle) + down * np.cos(angle)
+        assert abs(found[y, x] - (4 * x0 + y0)) <= 1.5
+
+
+def test_two_operations_are_each_applied_in_half_of_the_cases():
+    counts = {"none": 0, "one": 0, "two": 0}
+    seen = []
+    spies = {name: lambda image, sign, name=name: seen.append((name, sign)) or image for name in TEN}
+    chance = np.random.default_rng(0)
+    ten, photos.TEN = photos.TEN, spies
+    try:
+        for _ in range(2000):
+            before = len(seen)
+            disturb(RAMP, chance)
+            counts[list(counts)[len(seen) - before]] += 1
+    finally:
+        photos.TEN = ten
+    assert 420 < counts["none"] < 580 and 900 < counts["one"] < 1100 and 420 < counts["two"] < 580
+    names, signs = zip(*seen)
+    assert all(140 < names.count(name) < 260 for name in TEN) and abs(sum(signs)) < 150
+
+
+# cutting and flipping
+
+
+def test_a_crop_shows_at_least_the_share_asked_for_and_stays_inside():
+    chance = np.random.default_rng(1)
+    shares = []
+    for _ in range(500):
+        left, top, right, bottom = crop_box(640, 480, 0.5, chance)
+        assert 0 <= left < right <= 640 and 0 <= top < bottom <= 480
+        assert 3 / 4 - 0.01 <= (right - left) / (bottom - top) <= 4 / 3 + 0.01
+        shares.append((right - left) * (bottom - top) / 640 / 480)
+    assert 0.495 < min(shares) < 0.53 and 0.9 < max(shares) <= 1
+
+
+def test_a_picture_too_narrow_for_any_crop_is_cut_in_its_middle():
+    assert crop_box(300, 10, 0.9, np.random.default_rng(0)) == (143, 0, 156, 10)
+    assert crop_box(10, 300, 0.9, np.random.default_rng(0)) == (0, 143, 10, 156)
+    assert crop_box(1, 1, 0.5, np.random.default_rng(0)) == (0, 0, 1, 1)
+
+
+def halves(record, monkeypatch, images=lambda found: [found.image], times=40) -> set[tuple[bool, ...]]:
+    """Which pictures of it have been seen mirrored, those of one view together; the left half is white."""
+    monkeypatch.setattr(photos, "disturb", lambda image, chance: image)
+    found = [images(view(record, 16, 1.0, 0, 0, number)) for number in range(times)]
+    assert all(image.shape == (16, 16, 3) and image.dtype == np.uint8 for some in found for image in some)
+    return {tuple(bool(image[8, 1, 0] < 128) for image in some) for some in found}
+
+
+def half() -> np.ndarray:
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[:, :15] = 255
+    return image
+
+
+@pytest.mark.parametrize("text, flips", [
+    ("a cat on a mat", True), ("a cat to the LEFT of a dog", False), ("the right-hand door", False), ("leftmost cup", False),
+    ("a bright light", True), ("it is upright", True)])
+def test_flips_mind_left_and_right(text, flips, monkeypatch):
+    both = {(False,), (True,)} if flips else {(False,)}
+    assert halves(Record(half(), text, 0), monkeypatch) == both
+    assert halves(EntailmentRecord(half(), text, 0, "neutral"), monkeypatch) == both
+    assert halves(VQARecord(half(), text, ("yes",), 0), monkeypatch) == both
+
+
+def test_an_answer_that_says_left_keeps_its_picture_as_it_is(monkeypatch):
+    def asked(*answers):
+        return halves(VQARecord(half(), "on which side is the cat", answers, 0), monkeypatch)
+    assert asked("on top") == {(False,), (True,)} and asked("on top", "left") == {(False,)}
+
+
+def test_two_pictures_are_flipped_apart_or_not_at_all(monkeypatch):
+    def pair(text):
+        return halves(NLVR2Record((half(), half()), text, True, 0), monkeypatch, lambda found: found.images)
+    assert pair("two dogs") == {(a, b) for a in (False, True) for b in (False, True)}
+    assert pair("the left image shows a dog") == {(False, False)}
+
+
+def test_a_view_depends_on_seed_epoch_and_number_alone():
+    record = Record(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8), "a cat", 3)
+    first = view(record, 24, 0.5, 7, 2, 5)
+    np.random.seed(1)
+    assert (view(record, 24, 0.5, 7, 2, 5).image == first.image).all() and first.text == "a cat" and first.id == 3
+    for other in ((8, 2, 5), (7, 3, 5), (7, 2, 6)):
+        assert (view(record, 24, 0.5, *other).image != first.image).any()
+
+
+def test_without_augmentation_it_is_what_evaluation_sees():
+    record = Record(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8), "a cat", 3)
+    found = view(record, 24, 0.5, 0, 0, 0, augmented=False)
+    assert transform(found.image, 24).equal(transform(record.image, 24))
+
+
+def test_grounding_sees_the_whole_picture(monkeypatch):
+    monkeypatch.setattr(photos, "disturb", lambda image, chance: image)
+    image = Image.fromarray(half())
+    found = augment(image, 16, 1.0, False, np.random.default_rng(3))
+    assert (found == np.array(image.resize((16, 16), Image.Resampling.BICUBIC))).all()
+    assert (augment(image, 16, 0.2, False, np.random.default_rng(3)) != found).any(), "the check is blind"
+
+
+def test_an_unreadable_picture_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="a.jpg cannot be read as a picture"):
+        view(Record(tmp_path / "a.jpg", "a cat", 0), 16, 0.5, 0, 0, 0)
