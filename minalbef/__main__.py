@@ -16,7 +16,7 @@ From = Annotated[Path | None, tyro.conf.arg(name="from")]
 
 
 def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), quiet: bool = False) -> None:
-    """Train on the embedded scenes, or go on where a run stopped. In several processes: torchrun -m minalbef pretrain.
+    """Train on the embedded scenes, or go on where a run stopped. In several processes: torchrun -m -- minalbef pretrain.
 
     Args:
         changes: options of the preset to change, such as batch=32 lr=1e-3
@@ -96,7 +96,7 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
 
 def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None, rival: str = "",
          quiet: bool = False) -> None:
-    """What `finetune` runs to train, without the exam. In several processes: torchrun -m minalbef tune.
+    """What `finetune` runs to train, without the exam. In several processes: torchrun -m -- minalbef tune.
 
     Args:
         task: retrieval, entailment, vqa, nlvr2 or grounding

@@ -64,10 +64,13 @@ MARKS = re.compile(r"(<!-- tasks -->\n).*?(<!-- end of tasks -->)", re.S)       
 def tasks(folder: Path, out: Path, readme: Path) -> str:
     """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file; put their table into the README. -> it
 
-    Raises ValueError where a task's report is missing or was made at another commit than the others, and where the README
-    has no place for the table.
+    Raises ValueError where there is none, where they were made at different commits, and where the README has no place for
+    the table.
     """
-    reports = [report.read_report(folder / task) for task in report.TASKS]
+    reports = [report.read_report(folder / task) for task in report.TASKS if (folder / task / "report.json").exists()]
+    if not reports:
+        raise ValueError(f"{folder} has no report of a task, such as {folder / next(iter(report.TASKS))}/report.json; "
+                         "`minalbef finetune TASK` writes one")
     if len(commits := {one["commit"] for one in reports}) > 1:
         raise ValueError(f"these reports come from {len(commits)} commits ({', '.join(sorted(commits))}); "
                          "examine each with `minalbef evaluate TASK`, and gather again")

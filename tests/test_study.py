@@ -1,0 +1,615 @@
+"""study, public_exam: six tasks from a prepared set and a pretrained run to a report, in miniature, counted again by hand."""
+import json
+import re
+import shlex
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from helpers import disturb, same_state, small
+from minalbef import answers, checkpoint, distributed, loading, names, public_exam, report
+from minalbef.__main__ import main
+from minalbef.albef import ALBEF
+from minalbef.config import preset
+from minalbef.data import open_image, transform
+from minalbef.prepare import prepare
+from minalbef.public_exam import How, protocol, table
+from minalbef.records import Records
+from minalbef.study import PLANS, begin, evaluate_public, finetune_public, load_model, recipe, task_of
+from minalbef.study_cli import Exam, Study
+from minalbef.tasks import grounding, nlvr2, vqa
+from minalbef.tokenizer import Tokenizer
+from test_readers import refcoco, write
+
+QUICK = ("image_size=32", "batch=4", "epochs=2", "epoch=6", "warmup_steps=1", "save_every=2", "lr=0.01")        # three steps
+SETS = {"retrieval": "coco", "text_assignment": "coco", "entailment": "entailment", "vqa": "vqa", "nlvr2": "nlvr2",
+        "grounding": "grounding"}
+COLOURS = "red green blue white black brown".split()
+ANSWERS = ["red", "big dogs", "yes", "on walls"]          # in normal form, as the official evaluation takes annotators to write
+SEEN = "train2014/COCO_train2014_{:012d}.jpg"
+ASKED = "val2014/COCO_val2014_{:012d}.jpg"
+
+
+def picture(path: Path, seed: int):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
+    Image.fromarray(noise).resize((60, 40), Image.Resampling.NEAREST).save(path, quality=95)
+
+
+def originals(folder: Path):
+    """Six pictures to train on and six to be asked about, and each task's lists of them."""
+    names = {"train": [SEEN.format(i) for i in range(1, 7)], "test": [ASKED.format(i) for i in range(11, 17)]}
+    for i, name in enumerate([*names["train"], *names["test"]]):
+        picture(folder / "all" / name, i)
+        picture(folder / "all" / "flickr30k-images" / f"{i}.jpg", i)
+    for split, some in names.items():
+        write(folder / "coco" / f"coco_{split}.json", [
+            {"image": name, "caption": [f"a {colour} cat", f"{colour} dogs on the wall"]}
+            for name, colour in zip(some, COLOURS)])
+        write(folder / "entailment" / f"ve_{split}.json", [
+            {"image": str(i + 6 * (split == "test")), "sentence": f"the cat is {COLOURS[i]}", "label": label}
+            for i, label in enumerate("neutral entailment contradiction neutral entailment neutral".split())])
+        write(folder / "nlvr2" / f"nlvr_{split}.json", [
+            {"images": [some[i], some[-1 - i]], "sentence": f"two dogs and {i // 2} cats", "label": str(i % 2 == 0)}
+            for i in range(6)])
+        write(folder / "vqa" / f"vqa_{split}.json", [
+            {"question_id": 70 + i, "question": f"what is {COLOURS[i]}?", "image": name, "dataset": "vqa",
+             "answer": [ANSWERS[i % 4]] * 2 + [ANSWERS[(i + 1) % 4]] * 8 if i < 5 else ["a sofa"] * 10}
+            for i, name in enumerate(some)])
+    write(folder / "vqa" / "answer_list.json", ANSWERS)
+    refs = [{"ref_id": i, "ann_id": 10 + i, "image_id": 1 + i, "split": ("train", "testA", "testB", "val")[i],
+             "sentences": [{"sent": f"the {colour} cat"} for colour in COLOURS[:4 - i % 2]]} for i in range(4)]
+    boxes = [[8.0, 4.0, 20.0, 16.0], [30.0, 10.0, 25.0, 25.0], [2.0, 20.0, 40.0, 18.0], [0.0, 0.0, 30.0, 40.0]]
+    refcoco(folder / "grounding", refs)
+    write(folder / "grounding" / "instances.json", {
+        "images": [{"id": i, "file_name": Path(SEEN.format(i)).name, "height": 40, "width": 60} for i in range(1, 5)],
+        "annotations": [{"id": 10 + i, "bbox": box} for i, box in enumerate(boxes)]})
+    write(folder / "grounding" / "dets.json", {str(i): [[0, 0, 30, 40], [31, 9, 24, 26], [2, 2, 56, 36]] for i in range(1, 5)})
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sets")
+    originals(folder)
+    for name in dict.fromkeys(SETS.values()):
+        prepare(name, folder / name, folder / "prepared", images=[folder / "all"])
+    return folder / "prepared"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """A pretrained run, as far as files go, whose teacher differs from its student."""
+    tokenizer = Tokenizer.train([*COLOURS, *ANSWERS, "a cat two what is the and or 0 1 2 sofa"], 96)
+    torch.manual_seed(0)
+    model, teacher = (disturb(ALBEF(small(vocab_size=len(tokenizer), positions=32)), 0.2, seed) for seed in (1, 2))
+    model.temperature.data.fill_(0.05)
+    checkpoint.save(folder := tmp_path_factory.mktemp("source"), model, tokenizer, teacher)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(prepared, source, tmp_path_factory) -> dict[str, Path]:
+    """Task -> a run folder after three steps; nlvr2's was begun from that of text assignment."""
+    runs = {}
+    for task in PLANS:                           # text assignment comes before nlvr2
+        runs[task] = tmp_path_factory.mktemp("tuned") / task
+        finetune_public(task, [prepared / SETS[task]], runs["text_assignment"] if task == "nlvr2" else source, runs[task],
+                        changes=QUICK, quiet=True)
+    return runs
+
+
+# training
+
+
+@pytest.mark.parametrize("task", PLANS)
+def test_a_run_stopped_and_taken_up_again_ends_with_the_same_weights(task, tuned, prepared, source, tmp_path, monkeypatch):
+    begun = tuned["text_assignment"] if task == "nlvr2" else source
+    real = loading.RecordBatches.__call__
+    def failing(self, step):
+        if step == 2:
+            raise KeyboardInterrupt
+        return real(self, step)
+    arguments = task, [prepared / SETS[task] / "train"], begun, tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loading.RecordBatches, "__call__", failing)
+        finetune_public(*arguments, changes=QUICK, quiet=True)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    finetune_public(*arguments, changes=QUICK, quiet=True)
+    for file in ("model.safetensors", "teacher.safetensors")[:1 if task == "text_assignment" else 2]:
+        one, two = (checkpoint.load_file(run / file) for run in (tuned[task], tmp_path / "run"))
+        assert same_state(one, two)
+    config, kind, _, weights = checkpoint.read_run(tuned[task])
+    assert kind == task and config.steps == 3 and config.image_size == 32 and config.image_width == 32
+    assert weights[next(name for name in weights if name.endswith("image_encoder.pos_embed"))].shape[1] == 17
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 3
+    first, last = (run / "metrics.csv" for run in (tuned[task], tmp_path / "run"))
+    assert first.exists() and len(last.read_text().splitlines()) == 2
+    with pytest.raises(ValueError, match="holds a run with other settings .lr: 0.01 there, 0.02 here"):
+        finetune_public(*arguments, changes=(*QUICK, "lr=0.02"), quiet=True)
+
+
+@pytest.mark.parametrize("task", PLANS)
+def test_training_moves_what_the_run_knew(task, tuned, source):
+    began, now = (checkpoint.read_run(run)[3] for run in (source, tuned[task]))
+    name = "text_encoder.layers.0.attn.q.weight"
+    new = now.get(name, now.get(f"albef.{name}"))
+    assert not torch.equal(began[name], new) and (began[name] - new).abs().max() < 0.1, "three steps of at most 0.01"
+
+
+def test_student_and_teacher_begin_from_those_of_the_run(source):
+    student, teacher = (checkpoint.load_file(source / f"{name}.safetensors") for name in ("model", "teacher"))
+    name = "fusion.layers.1.attn.q.weight"
+    for make, place in ((PLANS["retrieval"].make, name), (PLANS["vqa"].make, f"albef.{name}"),
+                        (PLANS["vqa"].make, "decoder.layers.1.attn.q.weight"), (PLANS["entailment"].make, f"albef.{name}"),
+                        (PLANS["nlvr2"].make, "albef.fusion.layers.3.attn.q.weight")):
+        task = make(config := checkpoint.read_run(source)[0])
+        begin(task, source, config)
+        assert torch.equal(task.student.state_dict()[place], student[name])
+        assert torch.equal(task.teacher.state_dict()[place], teacher[name])
+        assert not any(p.requires_grad for p in task.teacher.parameters())
+
+
+def test_nlvr2_begins_from_text_assignment(tuned):
+    config, _, _, weights = checkpoint.read_run(tuned["text_assignment"])
+    task = PLANS["nlvr2"].make(config)
+    begin(task, tuned["text_assignment"], config)
+    for name in ("albef.fusion.layers.2.attn.q.weight", "albef.fusion.layers.3.attn.q.weight", "albef.image_encoder.pos_embed"):
+        assert torch.equal(task.student.state_dict()[name], weights[name])
+        assert torch.equal(task.teacher.state_dict()[name], weights[name])
+    assert not torch.equal(weights["albef.fusion.layers.2.attn.q.weight"], weights["albef.fusion.layers.3.attn.q.weight"])
+
+
+@pytest.mark.parametrize("task, name", [("retrieval", "retrieval-coco"), ("vqa", "vqa"), ("nlvr2", "nlvr2"),
+                                        ("text_assignment", "nlvr2-assign"), ("grounding", "grounding"),
+                                        ("entailment", "entailment")])
+def test_the_recipe_is_the_papers_and_the_model_its_own(task, name, prepared, source):
+    data, base, paper = prepared / SETS[task], checkpoint.read_run(source)[0], preset(name)
+    config = recipe(task, [data, data / "test"], source)
+    for field in ("image_size", "crop", "lr", "lr_end", "batch", "epochs", "alpha", "text_length", "warmup_steps", "top"):
+        assert getattr(config, field) == getattr(paper, field)
+    for field in ("image_width", "vocab_size", "positions", "queue_size", "embed_dim", "dropout"):
+        assert getattr(config, field) == getattr(base, field)
+    assert config.epoch == len(Records(data, "train")) + len(Records(data, "test")), "two sets are one epoch"
+    other = recipe(task, [data], source, "retrieval-flickr", ("epochs=1", "queue_size=8"))
+    assert (other.epochs, other.lr, other.queue_size) == (1, 1e-5, 8)
+
+
+def test_flickrs_recipe_is_taken_for_flickr(prepared, source, tmp_path):
+    shutil.copytree(prepared / "coco", tmp_path / "mine")
+    about = tmp_path / "mine" / "about.json"
+    about.write_text(about.read_text().replace('"set": "coco"', '"set": "flickr30k"'))
+    assert recipe("retrieval", [tmp_path / "mine"], source).epochs == preset("retrieval-flickr").epochs == 10
+
+
+@pytest.mark.parametrize("task, data, options, message", [
+    ("retreival", "coco", {}, r"no task 'retreival' .did you mean 'retrieval'..; there are retrieval, entailment"),
+    ("retrieval", "entailment", {}, "holds records of EntailmentRecord, and retrieval learns from Record: name a set"),
+    ("vqa", "nlvr2", {}, "holds records of NLVR2Record, and vqa learns from VQARecord"),
+    ("grounding", "vqa", {}, "of VQARecord, and grounding learns from GroundingRecord or Record"),
+    ("vqa", "vqa/trian", {}, "trian holds no prepared records|has no split 'trian'; there are train, test"),
+    ("vqa", "nothing", {}, "nothing holds no prepared records"),
+    ("vqa", "vqa", {"changes": ("batsh=4",)}, "no option 'batsh' .did you mean 'batch'.."),
+    ("vqa", "vqa", {"changes": ("image_depth=1",)}, "image_depth=1: the model of .* has 2, which training cannot change"),
+    ("vqa", "vqa", {"changes": ("image_size=30",)}, "image_size=30 is not a multiple of patch_size=8"),
+    ("vqa", "vqa", {"name": "vqqa"}, "no preset 'vqqa' .did you mean 'vqa'")])
+def test_what_does_not_fit_together_is_said_before_training(task, data, options, message, prepared, source, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        finetune_public(task, [prepared / data], source, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_to_begin_from_must_fit_and_is_not_overwritten(prepared, source, tuned, tmp_path):
+    with pytest.raises(ValueError, match="is a run of retrieval, and vqa begins from one of pretrain; name it with --from"):
+        finetune_public("vqa", [prepared / "vqa"], tuned["retrieval"], tmp_path / "run")
+    with pytest.raises(ValueError, match="would be overwritten; choose another folder with --run"):
+        finetune_public("vqa", [prepared / "vqa"], source, source)
+    with pytest.raises(ValueError, match="question 70, 'what is red.', has no answer to learn from|no answer"):
+        secret = secretly(prepared, tmp_path)
+        finetune_public("vqa", [secret / "test"], source, tmp_path / "run", changes=QUICK, quiet=True)
+
+
+def test_training_passes_over_pictures_that_are_gone_and_says_so(prepared, source, tmp_path):
+    moved = elsewhere(prepared / "coco", tmp_path)
+    (tmp_path / "all" / SEEN.format(2)).unlink()
+    finetune_public("retrieval", [moved], source, tmp_path / "run", changes=QUICK, quiet=True)
+    assert json.loads((tmp_path / "run" / "tuned.json").read_text()) == {
+        "splits": ["coco/train"], "from": str(source), "records": 12, "unreadable": 2}
+    assert SEEN.format(2) in (tmp_path / "run" / "unreadable.txt").read_text()
+
+
+def elsewhere(folder: Path, tmp_path: Path) -> Path:
+    """A copy of a prepared set whose pictures one may break."""
+    shutil.copytree(folder, tmp_path / folder.name)
+    about = tmp_path / folder.name / "about.json"
+    values = json.loads(about.read_text())
+    shutil.copytree(values["root"], tmp_path / "all", dirs_exist_ok=True)
+    about.write_text(json.dumps(values | {"root": str(tmp_path / "all")}))
+    return about.parent
+
+
+def secretly(prepared: Path, tmp_path: Path) -> Path:
+    """The questions whose answers only the official server knows."""
+    sets = prepared.parent
+    some = [{key: value for key, value in entry.items() if key != "answer"}
+            for entry in json.loads((sets / "vqa" / "vqa_test.json").read_text())]
+    write(tmp_path / "secret" / "vqa_test.json", some)
+    prepare("vqa", tmp_path / "secret", tmp_path / "prepared", images=[sets / "all"])
+    return tmp_path / "prepared" / "vqa"
+
+
+# examining
+
+
+def examined(task: str, tuned, prepared, tmp_path, data: str = "", **options) -> tuple[dict, list, torch.nn.Module, Tokenizer]:
+    """A report, the records it is of, and the model: made up, and found to answer this and that, which trained ones do not."""
+    shutil.copytree(tuned[task], run := tmp_path / "run")
+    config, _, tokenizer, _ = checkpoint.read_run(run)
+    torch.manual_seed(0)
+    made_up = disturb(PLANS[task].make(config).student, 0.3, 2)
+    checkpoint.save(run, made_up, tokenizer, None, task)
+    folder, _, split = (data or f"{SETS[task]}/test").partition("/")
+    found = evaluate_public(run, prepared / folder / split, batch=4, command="a command", **options)
+    assert found == report.read_report(run / f"{SETS[task]}-{split}")
+    assert found["task"] == task and found["set"] == folder and found["split"] == split and found["command"] == "a command"
+    assert found["seconds"]["evaluate"] >= 0 and found["config"]["image_size"] == 32
+    return found, list(Records(prepared / folder, split)), load_model(task, run)[0], tokenizer
+
+
+def read(record, tokenizer: Tokenizer, question: bool = False):
+    """One record's pictures and text as the model reads them, a batch of one."""
+    images = record.images if hasattr(record, "images") else (record.image,)
+    tokens, keep = tokenizer.encode([vqa.clean_question(record.question) if question else record.text], 32, raw=question)
+    return *(transform(open_image(image), 32)[None] for image in images), tokens, keep
+
+
+def near(figure: float, values) -> bool:
+    return abs(figure - sum(values) / len(values)) < 1e-4
+
+
+@torch.no_grad()
+def test_entailment_counts_what_is_right(tuned, prepared, tmp_path):
+    found, records, model, tokenizer = examined("entailment", tuned, prepared, tmp_path)
+    said = [model(*read(record, tokenizer)).argmax().item() for record in records]
+    labels = [("contradiction", "neutral", "entailment").index(record.label) for record in records]
+    assert len(set(said)) > 1, "the check is blind"
+    assert near(found["test"]["accuracy"], [a == b for a, b in zip(said, labels)]) and found["counts"]["test"]["accuracy"] == 6
+    assert near(found["baselines"]["majority"]["accuracy"], [label == 1 for label in labels])
+    low, high = found["intervals"]["test"]["accuracy"]
+    assert low < found["test"]["accuracy"] < high
+    assert found["protocol"] == "fine-tuned on entailment/train"
+    assert f"accuracy{'':29}{100 * found['test']['accuracy']:6.2f}  (" in table(found)
+
+
+@torch.no_grad()
+def test_nlvr2_counts_statements_that_are_judged_rightly_of_all_pairs(tuned, prepared, tmp_path):
+    found, records, model, tokenizer = examined("nlvr2", tuned, prepared, tmp_path)
+    right = [model(*read(record, tokenizer)).argmax().item() == record.true for record in records]
+    assert 0 < sum(right) < 6, "the check is blind"
+    assert near(found["test"]["accuracy"], right) and found["counts"]["test"] == {"accuracy": 6, "consistency": 3}
+    assert near(found["test"]["consistency"], [all(right[i:i + 2]) for i in (0, 2, 4)])
+    assert near(found["baselines"]["majority"]["accuracy"], [1, 0, 1, 0, 1, 0])
+    assert found["protocol"] == "fine-tuned on coco/train, nlvr2/train", "text assignment's set is told, too"
+    truth = torch.tensor([record.true for record in records]).long()
+    truth[3] = 1 - truth[3]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nlvr2, "predict", lambda *_: torch.eye(2)[truth])
+        samples, _ = public_exam.examine_nlvr2(model, tokenizer, Records(prepared / "nlvr2", "test"), How())
+    assert samples["accuracy"].tolist() == [1, 1, 1, 0, 1, 1] and samples["consistency"].tolist() == [1, 0, 1]
+
+
+def hand_recall(scores: list[list[float]], right: list[list[int]], k: int) -> list[bool]:
+    """Is one of the right ones among the k best? Sorted in plain Python."""
+    return [bool({*sorted(range(len(row)), key=row.__getitem__, reverse=True)[:k]} & {*mine})
+            for row, mine in zip(scores, right)]
+
+
+@torch.no_grad()
+def test_retrieval_counts_each_captions_picture_and_any_caption_of_a_picture(tuned, prepared, tmp_path):
+    top = 3
+    found, records, model, tokenizer = examined("retrieval", tuned, prepared, tmp_path, top=top)
+    read_ones = [read(record, tokenizer) for record in records]
+    images = [model.encode_image(image) for image, _, _ in read_ones[::2]]       # two captions follow each other
+    texts = [(model.encode_text(tokens, keep), keep) for _, tokens, keep in read_ones]
+    cosine = [[(model.image_feature(image) @ model.text_feature(text).T).item() for text, _ in texts] for image in images]
+    yes = [[model.match_logits(model.fuse(text, keep, image))[0, 1].item() for text, keep in texts] for image in images]
+    def both(scores):
+        return {"i2t": (scores, [[2 * i, 2 * i + 1] for i in range(6)]),
+                "t2i": ([[row[t] for row in scores] for t in range(12)], [[t // 2] for t in range(12)])}
+    for way in ("i2t", "t2i"):
+        sims, right = both(cosine)[way]
+        for k in (1, 5, 10):
+            assert near(found["test"][f"itc_{way}_r{k}"], hand_recall(sims, right, k)), (way, k)
+        for name, score in (("rerank", yes), ("rerank_plus", [[a + b for a, b in zip(*rows)] for rows in zip(yes, cosine)])):
+            kept = [[s if c >= sorted(row, reverse=True)[top - 1] else -1e9 for s, c in zip(line, row)]
+                    for line, row in zip(both(score)[way][0], sims)]
+            assert near(found["test"][f"{name}_{way}_r1"], hand_recall(kept, right, 1)), (name, way)
+    assert found["counts"]["test"]["itc_i2t_r1"] == 6 and found["counts"]["test"]["itc_t2i_r1"] == 12
+    assert (found["pictures"], found["captions"], found["top"]) == (6, 12, 3)
+    assert found["test"]["itc_i2t_r5"] < 1, "the check is blind"
+    assert found["test"]["rerank_t2i_r1"] != found["test"]["itc_t2i_r1"], "the check is blind"
+
+
+def likelihood(model: vqa.VQAModel, tokenizer: Tokenizer, record, answer: str) -> float:
+    """log p(answer | picture, question), word for word."""
+    image, tokens, keep = read(record, tokenizer, question=True)
+    albef = model.albef
+    seen = model.decoder.keys_values(albef.fuse(albef.encode_text(tokens, keep), keep, albef.encode_image(image)))
+    said = tokenizer.encode([answer], 32, raw=True, sep=True)[0]
+    total = 0.0
+    for i in range(1, said.shape[1]):
+        before = said[:, :i]
+        x = model.decoder(before, torch.ones_like(before, dtype=torch.bool), seen, keep, torch.tensor([0]))[0, -1]
+        total += model.decoder.word_logits(x).log_softmax(-1)[said[0, i]].item()
+    return total
+
+
+@torch.no_grad()
+def test_vqa_chooses_the_likeliest_answer_and_writes_it_for_the_server(tuned, prepared, tmp_path):
+    found, records, model, tokenizer = examined("vqa", tuned, prepared, tmp_path)
+    best = [max(ANSWERS, key=lambda answer: likelihood(model, tokenizer, record, answer)) for record in records]
+    path = tmp_path / "run" / "vqa-test" / "vqa_result.json"
+    assert json.loads(path.read_text()) == [{"question_id": 70 + i, "answer": answer} for i, answer in enumerate(best)]
+    def official(answer: str, given: tuple[str, ...]) -> float:
+        counts = [sum(other == answer for j, other in enumerate(given) if j != i) for i in range(len(given))]
+        return sum(min(n / 3, 1) for n in counts) / len(given)
+    assert near(found["test"]["accuracy"], [official(answer, record.answers) for answer, record in zip(best, records)])
+    assert official("red", ("red",) * 2 + ("yes",) * 8) == pytest.approx(answers.accuracy("red", ("red",) * 2 + ("yes",) * 8))
+    assert len(set(best)) > 1, "the check is blind"
+    tokens = public_exam.asked(records[:1], tokenizer, 32, 32).tokens
+    assert records[0].question == "what is red?" and torch.equal(tokens, tokenizer.encode(["what is red"], raw=True)[0])
+    assert (found["answered"], found["answers"], found["lacking"]) == ("by choosing", 4, 1)
+    assert "  1 questions have none of their answers among the 4 listed" in table(found)
+
+
+def test_vqas_original_score_counts_the_first_word_twice(tuned, prepared, tmp_path, monkeypatch):
+    asked = []
+    rank = vqa.rank
+    monkeypatch.setattr(vqa, "rank", lambda *a, **options: asked.append(options) or rank(*a, **options))
+    evaluate_public(tuned["vqa"], prepared / "vqa", out=tmp_path, original=True)
+    assert {(one["k"], one["count_first_twice"]) for one in asked} == {(128, True)}
+
+
+def test_a_list_of_answers_that_lacks_the_right_ones_is_told_and_a_wrong_one_refused(tuned, prepared, tmp_path):
+    listed = write(tmp_path / "answers.json", ["cat", "dogs"])
+    found = evaluate_public(tuned["vqa"], prepared / "vqa", out=tmp_path / "out", answers=listed)
+    assert found["lacking"] == 6 and found["test"]["accuracy"] == 0 and found["answers"] == 2
+    assert "6 questions have none of their answers among the 2 listed" in table(found)
+    for name, values, message in (("answers.json", ["cat", "cat"], "has 1 answers twice"),
+                                  ("answers.json", {}, "is no list of answers"),
+                                  ("none.json", None, "none.json is not there: name a list of answers with --answers")):
+        path = tmp_path / name if values is None else write(tmp_path / name, values)
+        with pytest.raises(ValueError, match=message):
+            evaluate_public(tuned["vqa"], prepared / "vqa", out=tmp_path / "out", answers=path)
+    with pytest.raises(ValueError, match="is of no use to vqa that writes freely; leave --answers out"):
+        evaluate_public(tuned["vqa"], prepared / "vqa", answers=listed, free=True)
+    with pytest.raises(ValueError, match="is of no use to retrieval; leave --answers out"):
+        evaluate_public(tuned["retrieval"], prepared / "coco", answers=listed)
+
+
+@torch.no_grad()
+def test_vqa_writes_freely_and_answers_may_be_secret(tuned, prepared, tmp_path):
+    secret = secretly(prepared, tmp_path)
+    with pytest.raises(ValueError, match="answers.json is not there: name a list of .* with --answers, or let .* with --free"):
+        evaluate_public(tuned["vqa"], secret)
+    found = evaluate_public(tuned["vqa"], secret, out=tmp_path / "out", free=True)
+    assert found["answered"] == "freely" and found["test"] == {} and "answers" not in found
+    assert "the right answers are secret: send vqa_result.json to the official server" in table(found)
+    model, tokenizer, _ = load_model("vqa", tuned["vqa"])
+    submission = json.loads((tmp_path / "out" / "vqa_result.json").read_text())
+    for line, record in zip(submission, Records(secret, "test"), strict=True):
+        batch = public_exam.asked([record], tokenizer, 32, 32)
+        written, _ = vqa.generate(model, batch, tokenizer)
+        assert line == {"question_id": record.id, "answer": tokenizer.decode(written[0].tolist())}
+    assert evaluate_public(tuned["vqa"], prepared / "vqa", out=tmp_path / "out", free=True)["counts"]["test"]["accuracy"] == 6
+
+
+def overlap(a, b) -> float:
+    """Intersection over union of (x, y, width, height), in plain Python."""
+    sides = [max(0.0, min(a[i] + a[i + 2], b[i] + b[i + 2]) - max(a[i], b[i])) for i in (0, 1)]
+    shared = sides[0] * sides[1]
+    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+
+def test_grounding_counts_boxes_that_meet_and_patches_that_point_by_split(tuned, prepared, tmp_path):
+    found, records, model, tokenizer = examined("grounding", tuned, prepared, tmp_path, layer=1)
+    hits: dict[str, list] = {}
+    for record in records:
+        heat = grounding.heat_map(model, *read(record, tokenizer), layer=1)[0]
+        boxes = torch.tensor(record.proposals)
+        chosen = grounding.choose_box(grounding.score_boxes(heat, boxes, (40, 60)), boxes)
+        y, x = divmod(heat.argmax().item(), 4)
+        left, top, width, height = record.box
+        points = left <= (x + 0.5) * 15 <= left + width and top <= (y + 0.5) * 10 <= top + height
+        largest = max(record.proposals, key=lambda box: box[2] * box[3])
+        hits.setdefault(record.split, []).append((points, overlap(chosen.tolist(), record.box) >= 0.5,
+                                                  overlap(largest, record.box) >= 0.5))
+    assert [len(some) for some in hits.values()] == [3, 4] and list(hits) == ["testA", "testB"]
+    for split, some in hits.items():
+        pointing, proposals, largest = zip(*some)
+        assert near(found["test"][split]["pointing"], pointing) and near(found["test"][split]["proposals"], proposals)
+        assert near(found["baselines"]["largest_box"][split]["proposals"], largest)
+    assert found["layer"] == 1 and found["proposals"] == 7
+    assert "testB pointing" in table(found)
+
+
+def test_every_layer_is_tried_and_the_best_taken(tuned, prepared, tmp_path):
+    every = evaluate_public(tuned["grounding"], prepared / "grounding" / "validation", out=tmp_path, layer="all")
+    ones = {str(i): evaluate_public(tuned["grounding"], prepared / "grounding" / "validation", out=tmp_path, layer=i)
+            for i in (0, 1)}
+    assert every["layers"].keys() == ones.keys()
+    assert all(abs(every["layers"][i] - ones[i]["test"]["val"]["proposals"]) < 1e-4 for i in ones)
+    best = max(ones, key=lambda i: ones[i]["test"]["val"]["proposals"])
+    assert str(every["layer"]) == best and every["test"] == ones[best]["test"]
+    assert f"layer {best}: " in table(every)
+    assert evaluate_public(tuned["grounding"], prepared / "grounding", out=tmp_path)["layer"] == 0, "the middle one of two"
+    with pytest.raises(ValueError, match="layer=7: mode 'itm' of this model has 2, from 0 to 1"):
+        evaluate_public(tuned["grounding"], prepared / "grounding", out=tmp_path, layer=7)
+
+
+def test_without_proposals_only_pointing_is_asked(tuned, prepared, tmp_path):
+    sets = tmp_path / "in"
+    shutil.copytree(prepared.parent / "grounding", sets)
+    (sets / "dets.json").unlink()
+    prepare("grounding", sets, tmp_path, images=[prepared.parent / "all"])
+    found = evaluate_public(tuned["grounding"], tmp_path / "grounding", out=tmp_path, layer="all")
+    assert found["test"].keys() == {"testA", "testB"} and found["proposals"] == 0
+    assert all(some.keys() == {"pointing"} for some in found["test"].values()) and "proposals" not in table(found)
+
+
+# protocols, and what is refused
+
+
+def test_protocols_say_what_a_model_was_trained_on():
+    assert protocol("pretrain", "flickr30k", "test", []) == "zero-shot: the pretrained model as it is"
+    assert protocol("retrieval", "coco", "test", ["coco/train"]) == protocol("retrieval", "coco", "test", ["coco"]).replace(
+        "coco", "coco/train") == "fine-tuned on coco/train"
+    assert protocol("retrieval", "flickr30k", "test", ["coco"]) == "zero-shot: fine-tuned on coco, not on flickr30k"
+    assert protocol("retrieval", "coco", "test", []) == (
+        "fine-tuned for retrieval, on which set the run does not say: name it with --tuned-on")
+    assert protocol("vqa", "vqa", "validation", ["vqa/train", "vqa/validation"]) == (
+        "fine-tuned on vqa/train, vqa/validation: it was trained on what it is asked here")
+
+
+def test_a_report_names_its_protocol(tuned, source, prepared, tmp_path):
+    def asked(run, **options) -> str:
+        return evaluate_public(run, prepared / "coco", out=tmp_path / "out", **options)["protocol"]
+    assert asked(source) == "zero-shot: the pretrained model as it is"
+    assert asked(tuned["retrieval"]) == "fine-tuned on coco/train"
+    assert asked(tuned["retrieval"], tuned=["flickr30k"]) == "zero-shot: fine-tuned on flickr30k, not on coco"
+    assert asked(tuned["grounding"]) == "zero-shot: fine-tuned on grounding/train, not on coco"
+    finetune_public("retrieval", [prepared / "coco" / "test"], tuned["grounding"], tmp_path / "run", changes=QUICK, quiet=True)
+    assert asked(tmp_path / "run") == "fine-tuned on coco/test, grounding/train: it was trained on what it is asked here"
+
+
+@pytest.mark.parametrize("task, run", [("vqa", "retrieval"), ("nlvr2", "text_assignment"), ("coco", "vqa"),
+                                       ("entailment", "pretrain"), ("grounding", "nlvr2")])
+def test_a_run_of_another_task_is_refused(task, run, tuned, source, prepared):
+    name = "retrieval" if task == "coco" else task
+    with pytest.raises(ValueError, match=f"is a run of {run}, and this set examines {name}: .*finetune {name} --data"):
+        evaluate_public(source if run == "pretrain" else tuned[run], prepared / task)
+
+
+def test_wrong_splits_and_folders_are_named(tuned, prepared, source):
+    with pytest.raises(ValueError, match="has no split 'validation'; there are train, test"):
+        evaluate_public(tuned["retrieval"], prepared / "coco" / "validation")
+    with pytest.raises(ValueError, match="holds no prepared records"):
+        evaluate_public(tuned["retrieval"], prepared / "nothing" / "test")
+    with pytest.raises(ValueError, match="image_size=30 is not a multiple"):
+        evaluate_public(source, prepared / "coco", image_size=30)
+    assert {task_of(Records(prepared / name, "test").kind) for name in SETS.values()} == PLANS.keys() - {"text_assignment"}
+
+
+@pytest.mark.parametrize("task", ["retrieval", "entailment", "vqa", "nlvr2"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_is_gone_stops_an_exam(task, workers, tuned, prepared, tmp_path):
+    if workers and task != "vqa":
+        return
+    moved = elsewhere(prepared / SETS[task], tmp_path)
+    shutil.rmtree(tmp_path / "all")
+    with pytest.raises(ValueError, match="cannot be read as a picture"):
+        evaluate_public(tuned[task], moved, out=tmp_path / "out", workers=workers)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_converted_checkpoint_that_lacks_other_heads_answers_alike(tuned, prepared, tmp_path):
+    shutil.copytree(tuned["vqa"], run := tmp_path / "run")
+    weights = {name: value for name, value in checkpoint.load_file(run / "model.safetensors").items()
+               if name.removeprefix("albef.").partition(".")[0] not in names.LACKS["vqa"]}
+    checkpoint.save_file(weights, run / "model.safetensors")
+    (run / "tuned.json").unlink()
+    lacking, whole = (evaluate_public(one, prepared / "vqa", out=tmp_path / "out") for one in (run, tuned["vqa"]))
+    assert lacking["test"] == whole["test"] and "name it with --tuned-on" in lacking["protocol"]
+    assert len(weights) < len(checkpoint.load_file(tuned["vqa"] / "model.safetensors")), "nothing was left out"
+
+
+def test_larger_pictures_are_read_by_resized_positions(source, prepared, tmp_path):
+    found = evaluate_public(source, prepared / "coco", out=tmp_path, image_size=48)
+    assert found["config"]["image_size"] == 48 and load_model("retrieval", source, 48)[0].image_encoder.pos_embed.shape[1] == 37
+
+
+# the command line
+
+
+def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkeypatch, capsys):
+    def call(*words) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["minalbef", *map(str, words)])
+        try:
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code
+        return status, "".join(capsys.readouterr())
+    run = tmp_path / "run"
+    status, said = call("finetune", "vqa", *QUICK, "--data", prepared / "vqa", prepared / "vqa" / "test", "--from", source,
+                        "--run", run, "--quiet")
+    assert status == 0 and f"next: minalbef evaluate {run} --data {prepared}/vqa/test" in said
+    assert json.loads((run / "tuned.json").read_text())["splits"] == ["vqa/test", "vqa/train"]
+    status, said = call("evaluate", run, "--data", prepared / "vqa" / "test", "--top", 2, "--tuned-on", "vqa")
+    found = json.loads((run / "vqa-test" / "report.json").read_text())
+    assert status == 0 and said.startswith("vqa on vqa/test, fine-tuned on vqa\n  accuracy") and found["top"] == 2
+    assert found["command"].startswith("minalbef evaluate ") and (run / "vqa-test" / "vqa_result.json").exists()
+    for words, message in ((("evaluate", run, "--top", 2), "a public set must be named, with --data"),
+                           (("finetune", "vqa", "--workers", 1), "a public set must be named, with --data"),
+                           (("evaluate", source, "--data", prepared / "vqa"), "a run of pretrain, and this set examines vqa")):
+        status, said = call(*words)
+        assert status == 2 and said.startswith("minalbef: ") and message in said
+
+
+def test_the_documented_commands_have_the_flags_that_there_are(monkeypatch):
+    root = Path(__file__).parents[1]
+    text = "".join((root / name).read_text(encoding="utf-8") for name in ("README.md", "data/README.md"))
+    found = re.findall(r"minalbef (?:finetune|evaluate) [^`#\n]*--data[^`#\n]*", text)
+    assert len(found) > 8
+    called = []
+    monkeypatch.setattr(Study, "finetune", lambda self, task, *_: called.append((task, self.data)))
+    monkeypatch.setattr(Exam, "evaluate", lambda self, run, _: called.append((run, self.data)))
+    for line in found:
+        monkeypatch.setattr(sys, "argv", shlex.split(line))
+        main()
+    assert len(called) == len(found) and all(data for _, data in called)
+    assert {what for what, _ in called if isinstance(what, str)} == PLANS.keys()
+
+
+# the work shared
+
+
+@pytest.mark.parametrize("task", ["retrieval", "entailment", "vqa", "grounding"])
+def test_two_processes_do_what_one_does(task, tuned, prepared, monkeypatch):
+    model, tokenizer, _ = load_model(task, tuned[task])
+    records, how = Records(prepared / SETS[task], "test"), How(batch=2, top=3, answers=ANSWERS)
+    whole = PLANS[task].examine(model, tokenizer, records, how)
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    sums: list[list] = []
+    for rank in (0, 1):                          # the second adds to what the first has found
+        turn = iter(list(sums))
+        def total(x, turn=turn):
+            sums.append(x.clone())
+            return x + next(turn, torch.zeros_like(x))
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "total", total)
+        found = PLANS[task].examine(model, tokenizer, records, how)
+    def flat(tree) -> list:
+        return [leaf for value in tree.values() for leaf in (flat(value) if isinstance(value, dict) else [value])]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(flat(whole[0]), flat(found[0]), strict=True))
+    assert whole[1] == found[1]
+
+
+def test_each_process_answers_every_other_record(monkeypatch):
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    for rank, expected in ((0, [1, 0, 3, 0, 5]), (1, [0, 2, 0, 4, 0])):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "total", lambda x: x)
+        found = public_exam.over([1, 2, 3, 4, 5], lambda some: torch.tensor(some), lambda some, batch: batch[:, None], 1,
+                                 How(batch=2))
+        assert found[:, 0].tolist() == expected
+
+
+def test_the_commonest_by_hand():
+    assert public_exam.commonest(torch.tensor([2, 0, 2, 1])).tolist() == [1, 0, 1, 0]
+    assert Counter([2, 0, 2, 1]).most_common(1) == [(2, 2)]
