@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 TASKS := retrieval entailment vqa nlvr2 grounding
 
-.PHONY: demo test test-slow tasks notebooks lab clean
+.PHONY: demo test test-slow tasks notebooks course lab clean
 
 demo: .venv/stamp
 	$(BIN)/minalbef demo
@@ -30,6 +30,11 @@ tasks: .venv/stamp
 # run the chapters again and save their outputs
 notebooks: .venv/stamp
 	$(BIN)/python notebooks/execute.py
+
+# the course, into runs/course: the students' release and the instructor's version, both checked by a made-up class
+course: .venv/stamp
+	$(BIN)/python -c "import nbgrader" 2>/dev/null || $(BIN)/python -m pip install -q -e '.[course]'
+	$(BIN)/python notebooks/assignments/course.py runs/course
 
 lab: .venv/stamp
 	$(BIN)/jupyter lab notebooks

@@ -1,0 +1,207 @@
+"""The course from its sources: notebooks for nbgrader, mistakes and other answers in process, a made-up class that is graded.
+
+A source, a<number>_<topic>.py, is Python in cells, `# %% KIND NAME POINTS`:
+  [markdown]  text
+  (nothing)   code that students see and cannot change; the first of them has all imports
+  answer      a function or class to write, its solution between ### BEGIN SOLUTION and ### END SOLUTION
+  tests       of that answer: what students see, and more between ### BEGIN HIDDEN TESTS and ### END HIDDEN TESTS
+  written     graded by a person; its text is the model answer
+  instructor  in no notebook: `mistakes`, edits of the answer, (old, new, old, new ...); other right answers, named after it,
+              such as similarity_by_loops; and similarity_cheat, which asks the package, where it can
+"""
+import ast
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"     # nbgrader calls alembic by its name
+SOURCES = sorted(HERE.glob("a[0-9]_*.py"))
+CONFIG = """import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from grading import only_own_work
+
+os.environ["COURSE_SECRET"] = "{secret}"     # the tests' random inputs come from it; students must not know it
+c = get_config()
+c.CourseDirectory.course_id = "minalbef"
+c.Autograde.autograde_preprocessors.insert(0, only_own_work)     # refuses imports, before anything runs
+c.ClearSolutions.text_stub = "*Your answer.*"
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a source."""
+
+    kind: str
+    name: str
+    points: int
+    source: str
+
+
+def read(path: Path) -> list[Cell]:
+    """The cells of a source."""
+    parts = re.split(r"^# %%(.*)\n", path.read_text(), flags=re.M)[1:]
+    cells = []
+    for head, body in zip(parts[::2], parts[1::2]):
+        kind, name, points = (*head.split(), "", "", "")[:3]
+        body = re.sub(r"^# ?", "", body, flags=re.M) if kind in ("[markdown]", "written") else body
+        cells.append(Cell(kind or "code", name, int(points or 0), body.strip()))
+    return cells
+
+
+def find(cells: list[Cell], kind: str, name: str) -> Cell:
+    """The one cell of a kind and a name; ValueError where there is none, or a second."""
+    found = [cell for cell in cells if (cell.kind, cell.name) == (kind, name)]
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} cells '# %% {kind} {name}': a source has one for each answer")
+    return found[0]
+
+
+def answers(cells: list[Cell]) -> list[str]:
+    """Names of what is graded by tests."""
+    return [cell.name for cell in cells if cell.kind == "answer"]
+
+
+def notebook(cells: list[Cell], instead: dict[str, str] | None = None):
+    """The instructor's notebook, in nbgrader's format; `instead`: other sources for answers, by name."""
+    import nbformat.v4 as nbf  # here and not above: tests in process need no notebooks
+
+    made = nbf.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    for number, cell in enumerate(cells):
+        if cell.kind == "instructor":
+            continue
+        text = cell.kind in ("[markdown]", "written")
+        source = (instead or {}).get(cell.name, cell.source) if cell.kind == "answer" else cell.source
+        made.cells.append((nbf.new_markdown_cell if text else nbf.new_code_cell)(source, id=f"cell-{number}"))
+        if cell.kind != "[markdown]":
+            made.cells[-1].metadata["nbgrader"] = {
+                "schema_version": 3, "task": False, "grade_id": f"{cell.kind}-{cell.name or number}",
+                "grade": cell.kind in ("tests", "written"), "solution": cell.kind in ("answer", "written"),
+                "locked": cell.kind in ("tests", "code"), **({"points": cell.points} if cell.points else {})}
+    return made
+
+
+def blank(source: str) -> str:
+    """An answer as students get it."""
+    return re.sub(r"### BEGIN SOLUTION.*?### END SOLUTION", "raise NotImplementedError()", source, flags=re.S)
+
+
+def variants(cells: list[Cell], name: str) -> tuple[dict[str, str], dict[str, str], str | None]:
+    """Sources by name: mistakes, other right answers, and the one that calls the package, where the package has it."""
+    answer, more = find(cells, "answer", name).source, find(cells, "instructor", name).source
+    body = {getattr(node, "name", None) or ast.unparse(node.targets[0]): node for node in ast.parse(more).body}
+    wrong = {}
+    for what, edits in ast.literal_eval(body["mistakes"].value).items():
+        wrong[what] = answer
+        for old, new in zip(edits[::2], edits[1::2]):
+            if answer.count(old) != 1:
+                raise ValueError(f"{name}, mistake '{what}': {old!r} stands {answer.count(old)} times in the answer, not once")
+            wrong[what] = wrong[what].replace(old, new)
+    other = {part: f"{blank(answer)}\n\n{more}\n\n{name} = {part}" for part in body if part.startswith(f"{name}_")}
+    cheat = other.pop(f"{name}_cheat", None)
+    return wrong, other, cheat
+
+
+def grade(cells: list[Cell], name: str, source: str, seed: int = 0) -> Exception | None:
+    """What the tests of one answer raise in this process, on inputs of a seed; None where it keeps its points."""
+    first = next(cell for cell in cells if cell.kind == "code")
+    before = [cell.source for cell in cells[:cells.index(find(cells, "answer", name))] if cell.kind == "answer"]
+    space = {"__name__": "__main__"}
+    os.environ["COURSE_SECRET"] = str(seed)
+    try:
+        for part in (first.source, *before, source, find(cells, "tests", name).source):
+            exec(compile(part, f"<{name}>", "exec"), space)
+    except Exception as problem:
+        return problem
+    finally:
+        del os.environ["COURSE_SECRET"]
+
+
+def write(folder: Path) -> list[str]:
+    """A course for nbgrader: config, and every assignment as the instructor's version. -> their names"""
+    for path in SOURCES:
+        at = folder / "source" / path.stem
+        at.mkdir(parents=True, exist_ok=True)
+        _save(at / f"{path.stem}.ipynb", notebook(read(path)))
+        shutil.copy(HERE / "grading.py", at)
+    shutil.copy(HERE / "grading.py", folder)
+    config = folder / "nbgrader_config.py"
+    if not config.exists():                                      # the instructor's from then on
+        config.write_text(CONFIG.format(secret=secrets.token_hex()))
+    return [path.stem for path in SOURCES]
+
+
+def nbgrader(folder: Path, *words: str) -> str:
+    """Call nbgrader in the course's folder; -> what it said. RuntimeError, with that, where it fails."""
+    run = subprocess.run([sys.executable, "-m", "nbgrader", *words], cwd=folder, text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if run.returncode:
+        raise RuntimeError(f"nbgrader {' '.join(words)} failed:\n{run.stdout[-3000:]}")
+    return run.stdout
+
+
+def made_up_class(folder: Path, assignment: str) -> dict[str, tuple[float, float]]:
+    """Release an assignment to three students, grade them and write their feedback: student -> points, of how many."""
+    from nbgrader.api import Gradebook
+
+    cells = read(HERE / f"{assignment}.py")
+    nbgrader(folder, "generate_assignment", assignment, "--force")
+    cheats = {name: variants(cells, name)[2] or blank(find(cells, "answer", name).source) for name in answers(cells)}
+    for student, instead in (("solution", {}), ("blank", None), ("cheat", cheats)):
+        at = folder / "submitted" / student / assignment
+        shutil.copytree(folder / "release" / assignment, at)
+        if instead is not None:
+            (at / f"{assignment}.ipynb").unlink()
+            _save(at / f"{assignment}.ipynb", notebook(cells, instead))
+    nbgrader(folder, "autograde", assignment)
+    nbgrader(folder, "generate_feedback", assignment)
+    with Gradebook(f"sqlite:///{folder}/gradebook.db") as book:
+        graded = {s.student.id: [grade for grade in s.notebooks[0].grades if grade.cell.cell_type == "code"]
+                  for s in book.assignment_submissions(assignment)}
+        return {student: (sum(grade.auto_score or 0 for grade in grades), sum(grade.max_score for grade in grades))
+                for student, grades in graded.items()}
+
+
+def _save(path: Path, made) -> None:
+    import nbformat
+
+    nbformat.validate(made)
+    nbformat.write(made, path)
+
+
+def main(folder: Path):
+    """Write the course into a folder, check it, and say what was found."""
+    for assignment in write(folder):
+        cells = read(HERE / f"{assignment}.py")
+        print(f"\n{assignment}: {sum(cell.points for cell in cells)} points")
+        for name in answers(cells):
+            wrong, right, cheat = variants(cells, name)
+            lost = sum(grade(cells, name, source) is not None for source in wrong.values())
+            kept = sum(grade(cells, name, source) is None for source in right.values())
+            print(f"  {name}: {find(cells, 'tests', name).points} points, {lost} of {len(wrong)} mistakes lose them, "
+                  f"{kept} of {len(right)} other answers keep them{'' if cheat else '; the package has no such function'}")
+            if lost < len(wrong) or kept < len(right):
+                raise SystemExit(f"{name}: its tests do not tell right from wrong; see tests/test_course.py")
+        nbgrader(folder, "generate_assignment", assignment, "--force")
+        with tempfile.TemporaryDirectory() as trial:
+            write(Path(trial))
+            scores = made_up_class(Path(trial), assignment)
+        print("  graded by nbgrader:", ", ".join(f"{student} {has:g} of {full:g}" for student, (has, full) in scores.items()))
+        if [has for _, (has, full) in sorted(scores.items())] != [0, 0, scores["solution"][1]]:
+            raise SystemExit(f"{assignment}: the solution must have all points, the blank release and the cheat none")
+    print(f"\nthe students' release: {folder}/release; the instructor's version: {folder}/source; to grade, "
+          f"see notebooks/assignments/README.md")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/course").resolve())

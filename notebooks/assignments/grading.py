@@ -1,0 +1,93 @@
+"""What the assignments' tests call: inputs of a submission's own, the package closed, comparisons that name a property."""
+import ast
+import hashlib
+import importlib
+import inspect
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minalbef.checks import check_same
+
+MAY_IMPORT = {"collections", "dataclasses", "einops", "functools", "itertools", "math", "matplotlib", "numpy", "torch",
+              "typing"}
+REFUSED = {"__import__", "compile", "eval", "exec", "importlib"}
+TAUGHT = "layers vision text fusion albef losses masking ema feature_queue gradcam".split()
+
+
+def inputs() -> torch.Generator:
+    """Random numbers of a submission's own: from the course's secret, its folder, which names the student, and time stamp."""
+    stamp = Path("timestamp.txt")
+    words = [os.environ.get("COURSE_SECRET", ""), *Path.cwd().parts[-2:], stamp.read_text() if stamp.exists() else ""]
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256("\n".join(words).encode()).digest()[:6]))
+
+
+def equal(got: torch.Tensor, want: torch.Tensor | float, says: str, tol: float = 1e-4):
+    """AssertionError(says) unless both have one shape and, nearly, the same values."""
+    got, want = torch.as_tensor(got), torch.as_tensor(want)
+    assert got.shape == want.shape and torch.allclose(got.double(), want.double(), rtol=tol, atol=tol), says
+
+
+def same(answer: Callable, formula: Callable, *given: Any, says: str, tol: float = 1e-4):
+    """Hold an answer against an independent formula, values and gradients: AssertionError(says) where they part."""
+    try:
+        with redirect_stdout(io.StringIO()):
+            check_same(answer, formula, make_input=lambda: given, tol=tol)
+    except AssertionError:
+        raise AssertionError(says) from None                     # the numbers would tell the answer, not the mistake
+
+
+@contextmanager
+def closed() -> Iterator[None]:
+    """Inside, every function of minalbef raises, its checks apart, under whatever name an answer has imported it."""
+    for name in TAUGHT:
+        importlib.import_module(f"minalbef.{name}")
+    loaded = [module for name, module in sys.modules.items() if name.split(".")[0] == "minalbef" and name != "minalbef.checks"]
+    functions = {inspect.unwrap(f) for module in loaded for part in vars(module).values()
+                 for f in (vars(part).values() if inspect.isclass(part) else [part])
+                 if inspect.isfunction(f) and f.__module__.startswith("minalbef.") and f.__module__ != "minalbef.checks"}
+    codes = {f: f.__code__ for f in functions}
+    for f, code in codes.items():
+        f.__code__ = _refuse.__code__.replace(co_freevars=code.co_freevars)
+    try:
+        yield
+    finally:
+        for f, code in codes.items():
+            f.__code__ = code
+
+
+def _refuse(*args, **kwargs):
+    raise AssertionError("this answer calls minalbef: write it yourself")
+
+
+def refused(source: str) -> str:
+    """Why a student's cell may not run: a sentence, or nothing."""
+    try:
+        tree = ast.parse(re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.M))
+    except SyntaxError:
+        return ""                                                # Python will say so itself
+    for node in ast.walk(tree):
+        names = ([alias.name for alias in node.names] if isinstance(node, ast.Import) else
+                 [node.module or "."] if isinstance(node, ast.ImportFrom) else [])
+        for name in names:
+            if name.split(".")[0] not in MAY_IMPORT:
+                return f"imports {name}; an answer may import {', '.join(sorted(MAY_IMPORT))}"
+        if isinstance(node, ast.Name) and node.id in REFUSED:
+            return f"uses {node.id}; an answer needs none of {', '.join(sorted(REFUSED))}"
+    return ""
+
+
+def only_own_work(notebook: Any, resources: dict) -> tuple[Any, dict]:
+    """nbgrader's preprocessor: a cell of the student's that imports what it may not raises instead."""
+    for cell in notebook.cells:
+        why = refused(cell.source) if cell.cell_type == "code" and not cell.metadata.get("nbgrader", {}).get("locked") else ""
+        if why:
+            cell.source = f"raise ImportError({why!r})"
+    return notebook, resources

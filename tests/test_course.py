@@ -1,0 +1,143 @@
+"""The course: its tests tell right from wrong, its release gives nothing away, and who asks the package earns nothing."""
+import contextlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ASSIGNMENTS = Path(__file__).parents[1] / "notebooks" / "assignments"
+sys.path.insert(0, str(ASSIGNMENTS))
+import course  # noqa: E402
+import grading  # noqa: E402
+
+import minalbef  # noqa: E402
+
+GRADED = [(path.stem, name) for path in course.SOURCES for name in course.answers(course.read(path))]
+every_answer = pytest.mark.parametrize("assignment, name", GRADED)
+every_assignment = pytest.mark.parametrize("assignment", [path.stem for path in course.SOURCES])
+
+
+def cells_of(assignment: str) -> list[course.Cell]:
+    return course.read(ASSIGNMENTS / f"{assignment}.py")
+
+
+@every_answer
+def test_the_solution_and_four_other_answers_keep_their_points_on_any_numbers(assignment, name):
+    cells = cells_of(assignment)
+    right = course.variants(cells, name)[1] | {"solution": course.find(cells, "answer", name).source}
+    assert len(right) > 4
+    for what, source in right.items():
+        for seed in range(3):
+            assert course.grade(cells, name, source, seed) is None, f"{what}, with the inputs of seed {seed}"
+
+
+@every_answer
+def test_eight_mistakes_lose_their_points_and_hear_which_property_they_break(assignment, name):
+    cells = cells_of(assignment)
+    wrong = course.variants(cells, name)[0]
+    assert len(wrong) >= 8
+    said = {what: course.grade(cells, name, source) for what, source in wrong.items()}
+    for what, problem in said.items():
+        assert isinstance(problem, AssertionError), f"{what}: {problem!r}"
+        assert len(str(problem)) > 20 and not re.search(r"\d\.\d|tensor", str(problem)), f"{what} hears of numbers: {problem}"
+    assert len({str(problem) for problem in said.values()}) >= 4, "one message for nearly all mistakes names none"
+
+
+@every_answer
+def test_a_blank_answer_earns_nothing(assignment, name):
+    cells = cells_of(assignment)
+    problem = course.grade(cells, name, course.blank(course.find(cells, "answer", name).source))
+    assert isinstance(problem, NotImplementedError)
+
+
+@every_answer
+def test_who_asks_the_package_would_be_right_and_earns_nothing(assignment, name, monkeypatch):
+    cells = cells_of(assignment)
+    cheat = course.variants(cells, name)[2]
+    if cheat is None:
+        pytest.skip("the package has no such function")
+    assert "calls minalbef" in str(course.grade(cells, name, cheat))
+    monkeypatch.setattr(grading, "closed", contextlib.nullcontext)
+    assert course.grade(cells, name, cheat) is None, "else this test shows nothing"
+
+
+@every_assignment
+def test_a_release_holds_no_line_of_a_solution(assignment):
+    cells = cells_of(assignment)
+    hidden = r"### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS"
+    shown = "\n".join(re.sub(hidden, "", course.blank(cell.source), flags=re.S) for cell in cells
+                      if cell.kind not in ("instructor", "written"))
+    secret = [line.strip() for cell in cells for line in cell.source.splitlines()
+              if cell.kind in ("instructor", "written") or cell.kind == "answer" and line not in course.blank(cell.source)]
+    long = [line for line in secret if len(line) > 25 and not line.startswith(("###", "def ", "class "))]
+    assert len(long) > 50 and not [line for line in long if line in shown]
+
+
+@every_assignment
+def test_a_source_names_each_cell_once_and_says_its_points(assignment):
+    cells = cells_of(assignment)
+    for name in course.answers(cells):
+        assert course.find(cells, "tests", name).points > 0
+        source = course.find(cells, "tests", name).source
+        assert "grading.closed()" in source and "grading.inputs()" in source and "BEGIN HIDDEN TESTS" in source
+    tested, written = (sum(cell.points for cell in cells if cell.kind == kind) for kind in ("tests", "written"))
+    assert f"**Points:** {tested} by tests, {written} by a person" in re.sub(r"\s+", " ", cells[0].source)
+    for cell in cells:                                           # every heading's points are those of the cell below it
+        for points in re.findall(r"^## .*\((\d+) points", cell.source, flags=re.M):
+            below = next(other for other in cells[cells.index(cell):] if other.points)
+            assert below.points == int(points), cell.source.splitlines()[0]
+
+
+def test_imports_beyond_the_list_are_refused():
+    assert grading.refused("import torch.nn.functional as F\nfrom einops import rearrange") == ""
+    for source in ("from minalbef.losses import itc_loss", "def f():\n    import timm", "x = __import__('minalbef')",
+                   "%matplotlib inline\nimport minalbef", "from . import x", "import importlib"):
+        assert grading.refused(source), source
+    assert grading.refused("this is no Python") == ""
+
+
+def test_closed_is_closed_under_every_name_and_opens_again():
+    theirs, queue = minalbef.losses.itc_loss, minalbef.FeatureQueue(4, 2)
+    sim, key, ids = torch.eye(2), torch.ones(1, 2), torch.tensor([1])
+    before = theirs(sim, sim, 0.0)
+    with grading.closed():
+        for call in (lambda: theirs(sim, sim, 0.0), lambda: queue.push(key, key, ids), lambda: minalbef.MLP(2, 2)):
+            with pytest.raises(AssertionError, match="calls minalbef"):
+                call()
+    assert theirs(sim, sim, 0.0) == before
+    queue.push(key, key, ids)
+    assert queue.features()[2].tolist() == [1]
+
+
+def test_inputs_differ_between_students_and_stay_for_one(tmp_path, monkeypatch):
+    def drawn(student: str, secret: str = "a") -> float:
+        folder = tmp_path / student / "a1"
+        folder.mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("COURSE_SECRET", secret)
+        return torch.rand(1, generator=grading.inputs()).item()
+
+    assert drawn("anna") == drawn("anna") != drawn("ben")
+    assert drawn("anna") != drawn("anna", secret="b")
+
+
+@pytest.mark.slow
+@every_assignment
+def test_nbgrader_gives_the_solution_all_and_the_blank_and_the_cheat_nothing(assignment, tmp_path):
+    """A process of its own, as `make course` has it."""
+    pytest.importorskip("nbgrader")
+    code = ("import course, pathlib, sys; folder = pathlib.Path(sys.argv[1]); course.write(folder); "
+            "print(course.made_up_class(folder, sys.argv[2]))")
+    run = subprocess.run([sys.executable, "-c", code, tmp_path, assignment], cwd=ASSIGNMENTS,
+                         stdout=subprocess.PIPE, text=True, check=True)
+    points = sum(cell.points for cell in cells_of(assignment) if cell.kind == "tests")
+    assert eval(run.stdout.splitlines()[-1]) == {"solution": (points, points), "blank": (0, points), "cheat": (0, points)}
+
+    release = (tmp_path / "release" / assignment / f"{assignment}.ipynb").read_text()
+    assert "NotImplementedError" in release and "HIDDEN TESTS" not in release and "BEGIN SOLUTION" not in release
+    graded = (tmp_path / "autograded" / "solution" / assignment / f"{assignment}.ipynb").read_text()
+    assert '"output_type": "error"' not in graded, "every cell of the solution's notebook runs"
+    assert list((tmp_path / "feedback" / "cheat" / assignment).glob("*.html"))
