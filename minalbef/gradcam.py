@@ -41,7 +41,8 @@ def relevance(model: ALBEF, image_tokens: Tensor | tuple[Tensor, Tensor], text_t
     with torch.enable_grad():
         # a model whose weights want no gradient still has to give one for its attention
         text_tokens = text_tokens.detach().requires_grad_()
-        fused, weights = model.fuse(text_tokens, keep, tuple(images) if pair else images[0], return_weights=True)
+        shown = (torch.cat(images), torch.arange(2 * len(keep)).unflatten(0, (2, -1)).T) if pair else images[0]
+        fused, weights = model.fuse(text_tokens, keep, shown, return_weights=True)
         of_image = [weights[i::len(images)] for i in range(len(images))]         # the layers of a pair look in turn
         of_image = [[own[layers]] if isinstance(layers, int) else own[layers] for own in of_image]
         gradients = iter(torch.autograd.grad((score or match_score(model))(fused).sum(), sum(of_image, [])))

@@ -124,10 +124,11 @@ def ask_pair(model: nn.Module, tokenizer: Tokenizer, pictures, text: str, candid
 def ask_head(model: nn.Module, tokenizer: Tokenizer, pictures, text: str, labels: Sequence[str]) -> dict:
     """A head over the fused [CLS]; the map explains the class that it chooses."""
     seen, said, keep = encode(model.albef, tokenizer, pictures, text)
-    seen = seen.chunk(2) if len(pictures) == 2 else seen
-    found = ranked(labels, model.head(model.albef.fuse(said, keep, seen, queries=1)[:, 0]).softmax(-1)[0])
+    pair = len(pictures) == 2
+    shown = (seen, torch.tensor([[0, 1]])) if pair else seen
+    found = ranked(labels, model.head(model.albef.fuse(said, keep, shown, queries=1)[:, 0]).softmax(-1)[0])
     answer = next(iter(found))
-    maps = look(model.albef, seen, said, keep, head_score(model.head, labels.index(answer)))
+    maps = look(model.albef, seen.chunk(2) if pair else seen, said, keep, head_score(model.head, labels.index(answer)))
     return {"answer": answer, "probabilities": found, "maps": maps, "explained": answer}
 
 

@@ -114,7 +114,7 @@ def examine_entailment(model: nn.Module, tokenizer: Tokenizer, records: Dataset,
 def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, records: Dataset, how: How) -> tuple[dict, dict]:
     """Accuracy, and consistency: the share of statements judged rightly of all their pairs."""
     def answer(some, batch) -> Tensor:
-        found = nlvr2.predict(model, batch.image, batch.second, batch.tokens, batch.keep).argmax(-1)
+        found = nlvr2.predict(model, batch.image, batch.pairs, batch.tokens, batch.keep).argmax(-1)
         return torch.stack([found == batch.labels, batch.labels], 1)
     config = model.albef.config
     right, label = over(records, partial(nlvr2.collate, tokenizer=tokenizer, size=config.image_size, length=config.positions),

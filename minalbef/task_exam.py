@@ -33,7 +33,7 @@ def problems(name: str, split: str, config: Config, seed: int) -> Problems:
 # batches
 
 
-def show(scene: Scene, size: int, hidden: bool = False) -> np.ndarray:
+def show(scene: Scene | None, size: int, hidden: bool = False) -> np.ndarray:
     """The scene's picture, or a grey one: uint8 (size, size, 3)."""
     return np.full((size, size, 3), 128, np.uint8) if hidden else paint(scene, size)
 
@@ -53,8 +53,12 @@ def asked(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "") -
 
 
 def paired(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "") -> nlvr2.NLVR2Batch:
-    return nlvr2.collate([nlvr2.NLVR2Record((show(p.left, size, hide == "image"), show(p.right, size, hide in ("image", "right"))),
-                                            say(p.text, hide), p.true, p.id) for p in problems], tokenizer, size, 30)
+    @cache
+    def seen(scene: Scene | None) -> np.ndarray:         # the four pairs of a statement share their pictures
+        return show(scene, size, scene is None)
+    sides = [(None if hide == "image" else p.left, None if hide in ("image", "right") else p.right) for p in problems]
+    return nlvr2.collate([nlvr2.NLVR2Record(tuple(map(seen, side)), say(p.text, hide), p.true, p.id)
+                          for side, p in zip(sides, problems)], tokenizer, size, 30)
 
 
 def told(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "") -> Batch:
@@ -103,7 +107,7 @@ def examine_vqa(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -
 def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
     def right(some) -> Tensor:
         batch = paired(some, tokenizer, model.albef.config.image_size, hide)
-        found = nlvr2.predict(model, batch.image, batch.second, batch.tokens, batch.keep)
+        found = nlvr2.predict(model, batch.image, batch.pairs, batch.tokens, batch.keep)
         return (found.argmax(-1) == batch.labels).float()
     drawn = draw("nlvr2", 1800)
     found = by_kind(over(drawn, right), drawn)

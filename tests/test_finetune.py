@@ -117,7 +117,9 @@ def test_what_is_hidden_cannot_be_seen(task, source):
     assert alike(batch["image"].image) and torch.equal(batch["image"].tokens, batch[""].tokens)
     assert alike(batch["text"].tokens) and torch.equal(batch["text"].image, batch[""].image)
     if task == "nlvr2":
-        assert alike(batch["image"].second) and alike(batch["right"].second) and torch.equal(batch["right"].image, batch[""].image)
+        second, first = ({hide: one.image[one.pairs[:, i]] for hide, one in batch.items()} for i in (1, 0))
+        assert alike(second["image"]) and alike(second["right"]) and torch.equal(first["right"], first[""])
+        assert len(batch[""].image) == 8, "each of four pairs shares its two pictures"
 
 
 # exams, by models that know the truth

@@ -168,4 +168,4 @@ def test_prepared_sets_feed_it_several_at_once(tmp_path):
     found = RecordBatches(both, vqa.collate, CONFIG, TOKENIZER, workers=1)(0)
     assert sorted(found.ids.tolist()) == [1, 1, 2, 2] and found.counts.sum() == 6
     found = RecordBatches(Records(tmp_path / "out" / "nlvr2", "train"), nlvr2.collate, CONFIG, TOKENIZER)(0)
-    assert found.second.shape == (4, 3, 16, 16)
+    assert found.pairs.shape == (4, 2) and found.image[found.pairs].shape == (4, 2, 3, 16, 16)

@@ -48,8 +48,8 @@ def golden_nlvr2(size: str) -> tuple[dict, NLVR2, NLVR2Batch]:
     golden_rule.fill(task.teacher, drop_shared(read.teacher), ABSENT)
     task.after_step(None)                                        # the original updates at the start of its forward
     first, second = (golden_rule.image(f"nlvr.image{i}", 3, 3, 32, 32) for i in (0, 1))
-    return recorded, task, NLVR2Batch(first, arrays["input_ids"].long(), arrays["attention_mask"].bool(), torch.arange(3),
-                                      second, arrays["targets"].long())
+    return recorded, task, NLVR2Batch(torch.cat([first, second]), arrays["input_ids"].long(), arrays["attention_mask"].bool(),
+                                      torch.arange(3), torch.arange(6).reshape(2, 3).T, arrays["targets"].long())
 
 
 def golden_assignment(size: str) -> tuple[dict, TextAssignment, PretrainBatch, AssignDraws]:
@@ -102,7 +102,7 @@ def nlvr2_differences(size: str) -> dict[str, float]:
         assert ("prediction_m" in seen) == bool(alpha), "without trust in the teacher it must not be asked"
     result |= {name: worst(seen[name], arrays[f"a04/{name}"], 2e-5) for name in ("hidden_state", "prediction", "prediction_m")}
     with torch.no_grad():
-        answer = task.eval().student(batch.image, batch.second, batch.tokens, batch.keep)
+        answer = task.eval().student(batch.image, batch.pairs, batch.tokens, batch.keep)
     return result | {"evaluation": worst(answer, arrays["eval_prediction_after_forward"], 2e-5)}
 
 
@@ -138,20 +138,20 @@ def test_as_the_original(what, size):
     assert not off, off
 
 
-def turned(self, images):
-    return in_turn(self, images[::-1])
+def turned(self, shown):
+    return in_turn(self, (shown[0], shown[1].flip(1)))
 
 
-def blocked(self, images):
+def blocked(self, shown):
     """All layers of one image before all of the other."""
-    seen = in_turn(self, images)
+    seen = in_turn(self, shown)
     return seen[::2] + seen[1::2]
 
 
 in_turn, negatives, fetch = PairFusion.keys_values, text_assignment.hard_negatives, distributed.fetch
 MISTAKES = {                                                     # the object, what of it, what stands there instead
     "nlvr images swapped": (PairFusion, "keys_values", turned),
-    "nlvr one image alone": (PairFusion, "keys_values", lambda self, images: in_turn(self, images[:1] * 2)),
+    "nlvr one image alone": (PairFusion, "keys_values", lambda self, shown: in_turn(self, (shown[0], shown[1][:, [0, 0]]))),
     "nlvr images one after the other": (PairFusion, "keys_values", blocked),
     "nlvr tanh GELU": (layers.MLP, "forward", lambda self, x: self.fc2(F.gelu(self.fc1(x), approximate="tanh"))),
     "nlvr no cross-attention": (FusionLayer, "look", lambda self, x, *_: self.norm2(x + self.mlp(x))),
@@ -231,9 +231,9 @@ def model(**changes) -> NLVR2:
 
 def pair_batch(rows: int = 6, size: int = 24) -> NLVR2Batch:
     chance = torch.Generator().manual_seed(5)
-    first, second = torch.randn(2, rows, 3, size, size, generator=chance)
+    image, pairs = torch.randn(rows, 3, size, size, generator=chance), torch.randint(rows, (rows, 2), generator=chance)
     tokens, keep = texts(rows, 9)
-    return NLVR2Batch(first, tokens, keep, torch.arange(rows) // 2, second, torch.arange(rows) % 3 % 2)
+    return NLVR2Batch(image, tokens, keep, torch.arange(rows) // 2, pairs, torch.arange(rows) % 3 % 2)
 
 
 def test_a_model_of_pairs_starts_from_a_plain_one_of_another_image_size():
@@ -317,12 +317,12 @@ def plain_logits(model: PairModel, images, tokens) -> torch.Tensor:
 def test_logits_and_losses_are_those_of_a_plain_computation():
     task, batch = model(), pair_batch()
     plain, teacher = (torch.stack([plain_logits(who, (a, b), tokens[keep]) for a, b, tokens, keep in
-                                   zip(batch.image, batch.second, batch.tokens, batch.keep)])
+                                   zip(*batch.image[batch.pairs.T], batch.tokens, batch.keep)])
                       for who in (task.student, task.teacher))
-    ours = task.student(batch.image, batch.second, batch.tokens, batch.keep)
+    ours = task.student(batch.image, batch.pairs, batch.tokens, batch.keep)
     assert_close(ours, plain, atol=2e-5, rtol=1e-5)
-    assert not torch.allclose(task.student(batch.second, batch.image, batch.tokens, batch.keep), plain, atol=1e-3), "blind"
-    assert_close(nlvr2.predict(task.student, batch.image, batch.second, batch.tokens, batch.keep, 4), plain.softmax(1))
+    assert not torch.allclose(task.student(batch.image, batch.pairs.flip(1), batch.tokens, batch.keep), plain, atol=1e-3), "blind"
+    assert_close(nlvr2.predict(task.student, batch.image, batch.pairs, batch.tokens, batch.keep, 4), plain.softmax(1))
     own, soft = F.cross_entropy(plain, batch.labels), -(teacher.softmax(1) * plain.log_softmax(1)).sum(1).mean()
     assert_close(task(batch, 0.0, None)[0]["nlvr2"], own)
     assert_close(task(batch, 0.3, None)[0]["nlvr2"], 0.7 * own + 0.3 * soft)
@@ -357,15 +357,15 @@ def test_accuracy_and_consistency_by_hand():
     assert nlvr2.consistency(logits, answers, tensor([70, 70, 5, 5, 9, 33])) == 1
 
 
-def test_collate_keeps_the_pictures_in_order():
+def test_collate_keeps_the_pictures_in_order_and_a_shared_one_once():
     words = Tokenizer.train(["both dogs run", "no cat sits"], 60)
     red, blue = (Image.new("RGB", (30, 20), colour) for colour in ("red", "blue"))
     records = [NLVR2Record((red, blue), "both dogs run", True, 7), NLVR2Record((blue, blue), "no cat", False, 8)]
     batch = nlvr2.collate(records, words, 24)
-    assert batch.image.shape == batch.second.shape == (2, 3, 24, 24)
-    assert batch.image[1].equal(batch.second[0]) and not batch.image[0].equal(batch.image[1])
+    assert batch.image.shape == (2, 3, 24, 24) and batch.pairs.tolist() == [[0, 1], [1, 1]]
+    assert [picture[:, 0, 0].argmax().item() for picture in batch.image] == [0, 2], "red, blue"
     assert batch.labels.tolist() == [1, 0] and batch.ids.tolist() == [7, 8] and batch.keep.sum(1).tolist() == [4, 3]
-    assert batch.to("cpu").second.equal(batch.second)
+    assert batch.to("cpu").pairs.equal(batch.pairs)
     with pytest.raises(ValueError, match="has 1 pictures"):
         NLVR2Record((red, None), "both dogs run", True, 7)
     with pytest.raises(ValueError, match="label 'maybe'"):
@@ -403,7 +403,7 @@ def test_text_assignment_is_that_of_a_plain_computation():
             first, second = sorted(wrong, key=score.get)[::-1][:2]
             label = 2 if draws.case[i] <= 1 / 3 else 0 if draws.side[i] > 0.5 else 1
             shown = [(i, first), (first, i), (first, second)][label]
-            logits = task.student(batch.image[[shown[0]]], batch.image[[shown[1]]], batch.tokens[[i]], batch.keep[[i]])
+            logits = task.student(batch.image, tensor([shown]), batch.tokens[[i]], batch.keep[[i]])
             total += F.cross_entropy(logits, tensor([label]))
         assert_close(task(batch, 0.4, draws)[0]["assign"], total / 6, atol=2e-5, rtol=1e-5)
 
@@ -434,7 +434,7 @@ def test_a_text_without_wrong_pictures_is_skipped():
     loss.backward()
     assert loss == 0 and all(p.grad.isfinite().all() for p in task.parameters() if p.grad is not None)
     # of two texts the second wants two wrong pictures, where there is one
-    logits = task.student(batch.image[:1], batch.image[1:], batch.tokens[:1], batch.keep[:1])
+    logits = task.student(batch.image, tensor([[0, 1]]), batch.tokens[:1], batch.keep[:1])
     assert_close(task(batch, 0.0, draws)[0]["assign"], F.cross_entropy(logits, tensor([0])), atol=2e-5, rtol=1e-5)
 
 

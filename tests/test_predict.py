@@ -70,8 +70,8 @@ def test_entailment_says_the_likeliest_label(ask, models, pictures):
 def test_of_two_pictures_the_first_is_the_left_one(ask, models, pictures):
     for given in (pictures, pictures[::-1]):
         found = ask("nlvr2", images=given)
-        first, second = inputs(given, found.text)[0].split(1)
-        false, true = nlvr2.predict(models["nlvr2"], first, second, *inputs(given, found.text)[1:])[0].tolist()
+        image = inputs(given, found.text)[0]
+        false, true = nlvr2.predict(models["nlvr2"], image, torch.tensor([[0, 1]]), *inputs(given, found.text)[1:])[0].tolist()
         assert found.probabilities == pytest.approx({"true": true, "false": false}, abs=1e-5)
         assert found.answer == ("true" if true > false else "false") and len(found.maps) == 2
     assert ask("nlvr2").probabilities["true"] != pytest.approx(true, abs=1e-4), "the check is blind"
@@ -175,7 +175,8 @@ def test_each_picture_of_a_pair_has_the_map_of_the_layers_that_look_at_it(pair, 
     def score(fused):
         return model.head(fused[:, 0])[:, 1]
     maps = relevance(model.albef, image, text, keep, score, layer)
-    fused, weights = model.albef.fuse(text.requires_grad_(), keep, image, return_weights=True)
+    shown = torch.cat(image), torch.tensor([[0, 3], [1, 4], [2, 5]])
+    fused, weights = model.albef.fuse(text.requires_grad_(), keep, shown, return_weights=True)
     assert len(weights) == 4
     for i in (0, 1):
         own = weights[2 * layer + i]

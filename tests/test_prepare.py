@@ -234,7 +234,7 @@ def test_nlvr2_reads_back_into_its_batch(here):
         for pair in ((0, 1), (0, 2))])
     assert "1 times missing picture" in prepare("nlvr2", source, out)
     batch = nlvr2.collate(list(Records(out / "nlvr2", "validation")), TOKENIZER, 16)
-    assert batch.labels.tolist() == [1] and batch.second.shape == (1, 3, 16, 16)
+    assert batch.labels.tolist() == [1] and batch.pairs.tolist() == [[0, 1]] and batch.image.shape == (2, 3, 16, 16)
 
 
 def test_grounding_reads_back_with_boxes_and_trains_on_the_originals_list(here):

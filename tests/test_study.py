@@ -289,7 +289,9 @@ def test_entailment_counts_what_is_right(tuned, prepared, tmp_path):
 @torch.no_grad()
 def test_nlvr2_counts_statements_that_are_judged_rightly_of_all_pairs(tuned, prepared, tmp_path):
     found, records, model, tokenizer = examined("nlvr2", tuned, prepared, tmp_path)
-    right = [model(*read(record, tokenizer)).argmax().item() == record.true for record in records]
+    both = torch.tensor([[0, 1]])
+    right = [model(torch.cat([left, other]), both, *text).argmax().item() == record.true
+             for record in records for left, other, *text in [read(record, tokenizer)]]
     assert 0 < sum(right) < 6, "the check is blind"
     assert near(found["test"]["accuracy"], right) and found["counts"]["test"] == {"accuracy": 6, "consistency": 3}
     assert near(found["test"]["consistency"], [all(right[i:i + 2]) for i in (0, 2, 4)])

@@ -44,17 +44,26 @@ class NLVR2Record:
 
 @dataclass(frozen=True)
 class NLVR2Batch(Batch):
-    """A Batch whose `image` is the first picture and whose `ids` number statements, with what comes second."""
+    """A Batch whose `image` holds every picture once, (m, 3, s, s), and whose `ids` number statements.
 
-    second: Tensor                    # (b, 3, s, s)
+    Statements are asked of several pairs made of few pictures, and a picture is encoded once for all of them.
+    """
+
+    pairs: Tensor                     # (b, 2) rows of image: the first picture and the second
     labels: Tensor                    # (b,) 1 where the statement is true, else 0
 
 
 def collate(records: Sequence[NLVR2Record], tokenizer: Tokenizer, size: int, length: int = 25) -> NLVR2Batch:
-    """Records -> an NLVR2Batch of pictures of side `size` and statements of at most `length` tokens."""
+    """Records -> an NLVR2Batch of pictures of side `size` and statements of at most `length` tokens.
+
+    Records that hold the very same picture (one object, not merely an equal one) share a row of the batch's.
+    """
     tokens, keep = tokenizer.encode([record.text for record in records], length)
-    first, second = (torch.stack([transform(record.images[i], size) for record in records]) for i in (0, 1))
-    return NLVR2Batch(first, tokens, keep, torch.tensor([record.id for record in records]), second,
+    pictures = {id(image): image for record in records for image in record.images}
+    row = {name: i for i, name in enumerate(pictures)}
+    return NLVR2Batch(torch.stack([transform(image, size) for image in pictures.values()]), tokens, keep,
+                      torch.tensor([record.id for record in records]),
+                      torch.tensor([[row[id(image)] for image in record.images] for record in records]),
                       torch.tensor([int(record.true) for record in records]))
 
 
@@ -62,7 +71,7 @@ class PairFusion(Fusion):
     """Every layer twice, the first of a pair for the first image, the second for the second.
 
     The two share the weights of cross-attention's keys and values, and nothing else; the first layer holds them. Called
-    as Fusion is, with a tuple of two images' tokens in place of one's.
+    as Fusion is, with a tuple in place of one image's tokens: all images', and which rows of them make a pair.
     """
 
     def __init__(self, config: Config):
@@ -70,9 +79,11 @@ class PairFusion(Fusion):
         for layer in self.layers[1::2]:
             layer.cross.k = layer.cross.v = None
 
-    def keys_values(self, image_tokens: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """What the images offer to every layer in turn: two (b, 1 + n, i) -> (keys, values) each."""
-        return [layer.cross.keys_values(image[:, self.first:]) for layer in self.layers[::2] for image in image_tokens]
+    def keys_values(self, shown: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """What the images offer to every layer in turn: (m, 1 + n, i) and pairs (b, 2) -> (keys, values) of b rows each."""
+        image_tokens, pairs = shown
+        offered = [layer.cross.keys_values(image_tokens[:, self.first:]) for layer in self.layers[::2]]
+        return [(keys[rows], values[rows]) for keys, values in offered for rows in pairs.T]
 
 
 def double(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -128,14 +139,13 @@ class PairModel(nn.Module):
             weights = weights | {positions: resize_positions(weights[positions], self.albef.config.grid)}
         fit_weights(self.albef, weights, source)
 
-    def forward(self, first: Tensor, second: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
-        """Two batches of images (b, 3, s, s), tokens and keep (b, l) -> logits (b, c)."""
-        image_tokens = self.albef.encode_image(torch.cat([first, second])).chunk(2)
-        return self.classify(image_tokens, self.albef.encode_text(tokens, keep), keep)
+    def forward(self, image: Tensor, pairs: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
+        """Images (m, 3, s, s), rows of them (b, 2), tokens and keep (b, l) -> logits (b, c)."""
+        return self.classify((self.albef.encode_image(image), pairs), self.albef.encode_text(tokens, keep), keep)
 
-    def classify(self, image_tokens: tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor) -> Tensor:
-        """Both (b, 1 + n, i), and (b, l, d) -> logits (b, c)."""
-        return self.head(self.albef.fuse(text_tokens, keep, image_tokens, queries=1)[:, 0])
+    def classify(self, shown: tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor) -> Tensor:
+        """Images' tokens (m, 1 + n, i) with rows of them (b, 2), and text tokens (b, l, d) -> logits (b, c)."""
+        return self.head(self.albef.fuse(text_tokens, keep, shown, queries=1)[:, 0])
 
 
 class NLVR2(Distilled):
@@ -177,17 +187,23 @@ class NLVR2(Distilled):
 
     def forward(self, batch: NLVR2Batch, alpha: float, draws: None):
         """-> the loss by name, and nothing for `after_step`. Changes nothing."""
-        given = batch.image, batch.second, batch.tokens, batch.keep
+        given = batch.image, batch.pairs, batch.tokens, batch.keep
         with torch.no_grad():
             opinion = self.teacher(*given) if alpha else None                    # (b, 2)
         return {"nlvr2": distilled_cross_entropy(self.student(*given), batch.labels, opinion, alpha).mean()}, None
 
 
 @torch.no_grad()
-def predict(model: PairModel, first: Tensor, second: Tensor, tokens: Tensor, keep: Tensor, chunk: int = 64) -> Tensor:
-    """The model's probabilities, `chunk` rows at a time: images (n, 3, s, s), tokens and keep (n, l) -> (n, 2): false, true."""
-    parts = zip(*(x.split(chunk) for x in (first, second, tokens, keep)))
-    return torch.cat([model(*part) for part in parts]).softmax(-1)
+def predict(model: PairModel, image: Tensor, pairs: Tensor, tokens: Tensor, keep: Tensor, chunk: int = 64) -> Tensor:
+    """The model's probabilities of false and true, `chunk` statements at a time.
+
+    images (m, 3, s, s), rows of them (n, 2), tokens and keep (n, l) -> (n, 2)
+    """
+    found = []
+    for rows, *text in zip(*(x.split(chunk) for x in (pairs, tokens, keep))):
+        used, places = rows.unique(return_inverse=True)
+        found.append(model(image[used], places, *text))
+    return torch.cat(found).softmax(-1)
 
 
 def consistency(predicted: Tensor, labels: Tensor, ids: Tensor) -> float:
