@@ -61,6 +61,8 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
     from minalbef import checkpoint, finetune, page, pipeline, report
     run = Path("runs", what) if what in finetune.JOBS else Path(what)
     if public != Exam():
+        if exam != 1.0 or source:
+            raise ValueError("--exam and --from are for the embedded scenes; with --data leave them out")
         return public.evaluate(run, _command())
     if checkpoint.read_run(run)[1] != "pretrain":
         print(report.task_table([finetune.examine_run(run, source or _pretrained(), _command(), seed, exam)]))
@@ -90,6 +92,9 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
     from minalbef import report
     run = run or Path("runs", task)
     if public != Study():
+        if baselines or exam != 1.0 or processes != PROCESSES:
+            raise ValueError("--baselines, --exam and --processes are for the embedded scenes; on a public set leave them out: "
+                             "torchrun -m -- minalbef finetune trains in several processes")
         return public.finetune(task, changes, source or _pretrained(), run, quiet)
     print(report.task_table([tuner.finetune(task, source or _pretrained(), run, changes, baselines, processes, _command(), exam, quiet)]))
 

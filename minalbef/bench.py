@@ -64,16 +64,18 @@ MARKS = re.compile(r"(<!-- tasks -->\n).*?(<!-- end of tasks -->)", re.S)       
 def tasks(folder: Path, out: Path, readme: Path) -> str:
     """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file; put their table into the README. -> it
 
-    Raises ValueError where there is none, where they were made at different commits, and where the README has no place for
-    the table.
+    Runs of further seeds are folder/TASK-seed1 and so on. Of a task that has not run here, `out` keeps what it held; the
+    table says which code each figure comes from.
+    Raises ValueError where there is no report, and where the README has no place for the table.
     """
-    reports = [report.read_report(folder / task) for task in report.TASKS if (folder / task / "report.json").exists()]
+    held = json.loads(out.read_text()) if out.exists() else []
+    reports = []
+    for task in report.TASKS:
+        ran = [path.parent for name in (task, f"{task}-seed*") for path in sorted(folder.glob(f"{name}/report.json"))]
+        reports += [report.read_report(run) for run in ran] or [one for one in held if one["task"] == task]
     if not reports:
         raise ValueError(f"{folder} has no report of a task, such as {folder / next(iter(report.TASKS))}/report.json; "
                          "`minalbef finetune TASK` writes one")
-    if len(commits := {one["commit"] for one in reports}) > 1:
-        raise ValueError(f"these reports come from {len(commits)} commits ({', '.join(sorted(commits))}); "
-                         "examine each with `minalbef evaluate TASK`, and gather again")
     table, text = report.task_table(reports), readme.read_text(encoding="utf-8")
     if not MARKS.search(text):
         raise ValueError(f"{readme} has no lines <!-- tasks --> and <!-- end of tasks --> for the table to stand between")

@@ -79,7 +79,7 @@ JOBS = {
                       task_exam.simple_entailment, BLIND),
     "vqa": Job(vqa.VQA, ("vqa",), task_exam.asked, task_exam.examine_vqa, task_exam.simple_vqa, BLIND),
     "nlvr2": Job(nlvr2.NLVR2, ("nlvr2",), task_exam.paired, task_exam.examine_nlvr2, task_exam.simple_nlvr2,
-                 BLIND | {"left_alone": {"hide": "right"}, "without_assignment": {"assign": 0}}),
+                 BLIND | {"left_alone": {"hide": "right"}, "without_assignment": {"assign": 0}}, settings={"lr": 6e-4}),
     "grounding": Job(retrieval.Retrieval, ("grounding",), task_exam.told, task_exam.examine_grounding,
                      task_exam.simple_grounding, {}, {"pretrained": ("pretrained", ""), "warm_start": ("start", ""),
                                                       "random_weights": ("random", ""), "shuffled_text": ("tuned", "shuffled")})}

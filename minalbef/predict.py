@@ -17,6 +17,7 @@ from minalbef.data import Batch, Source, open_image, transform
 from minalbef.finetune import load_student
 from minalbef.gradcam import Score, relevance, text_map
 from minalbef.problems import answer_list
+from minalbef.report import read_report
 from minalbef.tasks import entailment, grounding, vqa
 from minalbef.tokenizer import Tokenizer, clean
 
@@ -46,12 +47,13 @@ class Prediction:
 
 @torch.no_grad()
 def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | Sequence[Source], text: str,
-            candidates: Sequence | Tensor | None = None) -> Prediction:
+            candidates: Sequence | Tensor | None = None, place: tuple[str, int] | None = None) -> Prediction:
     """Ask a model of `finetune.load_student`: does the text belong to the picture, follow from it, what is the answer?
 
     images: what data.open_image opens; nlvr2 reads two, the left one first, all others one
     candidates: vqa's answers to choose among; by default those of the embedded scenes, for a model that was trained on them,
         else the answer is written freely. grounding's boxes, (k, 4) of x, y, width, height in pixels; by default none
+    place: the mode and layer of grounding's map, as of `grounding.heat_map`; by default that of the other tasks
     The maps are Grad-CAM's of fusion's middle layer, the paper's third of six, mean over the text.
     Raises ValueError for another number of pictures, a picture that cannot be read, a text without words or too long, boxes
     outside the picture.
@@ -67,6 +69,8 @@ def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | 
     if candidates is not None and task != "grounding" and (task != "vqa" or not all(isinstance(c, str) for c in candidates)):
         raise ValueError(f"{task} does not choose among these: answers are for vqa, boxes for grounding; leave them out")
     pictures = tuple(map(open_image, images))
+    if task == "grounding":
+        return Prediction(task, pictures, text, **ask_place(model, tokenizer, pictures, text, candidates, place))
     return Prediction(task, pictures, text, **ASK[task](model, tokenizer, pictures, text, candidates))
 
 
@@ -155,13 +159,18 @@ def ask_question(model: vqa.VQAModel, tokenizer: Tokenizer, pictures, text: str,
     return {"answer": best, "probabilities": found, "maps": maps, "explained": best, "written": written}
 
 
-def ask_place(model: ALBEF, tokenizer: Tokenizer, pictures, text: str, candidates) -> dict:
+def ask_place(model: ALBEF, tokenizer: Tokenizer, pictures, text: str, candidates, place: tuple[str, int] | None = None) -> dict:
     """The match's map, and where it is highest; with boxes, the one that holds most of it for its size."""
     size = pictures[0].height, pictures[0].width
     if candidates is not None:
         candidates = torch.as_tensor(candidates, dtype=torch.float)
         grounding.check_boxes(candidates, size)
     found = ask_match(model, tokenizer, pictures, text, None)
+    if place:
+        tokens, keep = tokenizer.encode([text], model.config.text_length)
+        mask = {"mask": tokenizer.mask} if place[0] == "mlm" else {}
+        heat = grounding.heat_map(model, pixels(model.config, pictures), tokens, keep, place[1], place[0], **mask)
+        found |= {"maps": tuple(heat), "explained": {"itm": "match", "itc": "similarity", "mlm": "its words"}[place[0]]}
     heat, = found["maps"]
     if candidates is None:
         row, column = divmod(int(heat.argmax()), len(heat))
@@ -224,13 +233,19 @@ def picture(found: Prediction, path: Path) -> None:
 
 
 def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | None = None, boxes: Sequence | None = None) -> str:
-    """What `minalbef predict` does: ask a run, draw the answer, and say both. Raises ValueError for a run of another task."""
+    """What `minalbef predict` does: ask a run, draw the answer, and say both. Raises ValueError for a run of another task.
+
+    Grounding's map is the one that the run's report chose.
+    """
     if not run.exists():
         raise ValueError(f"there is no {run}; `minalbef finetune {task}` makes one, or name another with --run")
     trained, model, tokenizer = load_student(run)
     if trained != task:
         raise ValueError(f"{run} is a run of {trained}, not of {task}; ask it as `minalbef predict {trained}`, "
                          f"or name a run of {task} with --run")
-    found = predict(task, model, tokenizer, images, text, boxes)
+    place = None
+    if (run / "report.json").exists() and (told := read_report(run).get("map")):
+        place = told["mode"], told["layer"]      # which chose best on validation problems
+    found = predict(task, model, tokenizer, images, text, boxes, place)
     picture(found, out := out or run / "answer.png")
     return f"{describe(found)}\n{out} shows the answer"

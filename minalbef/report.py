@@ -172,9 +172,13 @@ TASKS = {                             # figures of a task: what they are called,
 
 
 def task_table(reports: Sequence[dict]) -> str:
-    """Reports of fine-tuned runs as a table in Markdown: each figure, and those of its baselines."""
+    """Reports of fine-tuned runs as a table in Markdown: each figure, and those of its baselines.
+
+    Of several seeds of a task the first has the table; NLVR2's others tell what text assignment gains.
+    """
     lines = ["| | | beside it |", "|---|---|---|"]
-    for report in reports:
+    firsts = list({report["task"]: report for report in reversed(reports)}.values())[::-1]
+    for report in firsts:
         for title, paths in TASKS[report["task"]]:
             def means(*begin: str) -> str | None:
                 values = [_at(report, *begin, *path.split(".")) for path in paths.split()]
@@ -182,7 +186,15 @@ def task_table(reports: Sequence[dict]) -> str:
             beside = {name: means("baselines", name) for name in report.get("baselines", {})}
             beside = ", ".join(f"{name.replace('_', ' ')} {found}" for name, found in beside.items() if found)
             lines.append(f"| {report['task']}: {title} | {means('test')} | {beside} |")
-    return "\n".join(lines)
+    gains = {report["seed"]: report["test"]["accuracy"] - without for report in reports
+             if (without := _at(report, "baselines", "without_assignment", "accuracy")) is not None}
+    if gains:
+        each = ", ".join(f"seed {seed} {gain:+.3f}" for seed, gain in gains.items())
+        lines.append(f"| nlvr2: gained by text assignment | {sum(gains.values()) / len(gains):+.3f} | {each} |")
+    where: dict[str, list] = {}
+    for report in firsts:
+        where.setdefault(report["commit"].removesuffix("+")[:7], []).append(report["task"])
+    return "\n".join([*lines, "", "Code: " + "; ".join(f"{', '.join(tasks)} at {commit}" for commit, tasks in where.items()) + "."])
 
 
 def share(value: float) -> str:

@@ -43,15 +43,28 @@ def test_what_is_missing_is_said_and_nothing_is_written(runs):
     assert not (runs / "tasks.json").exists()
 
 
-def test_a_task_that_has_not_run_is_left_out(runs):
+def test_a_task_that_has_not_run_is_kept_as_it_was_or_left_out(runs):
     whole = bench.tasks(runs, runs / "tasks.json", runs / "README.md")
     (runs / "vqa" / "report.json").unlink()
+    assert bench.tasks(runs, runs / "tasks.json", runs / "README.md") == whole
+    (runs / "tasks.json").unlink()
     table = bench.tasks(runs, runs / "tasks.json", runs / "README.md")
     assert "vqa" in whole and "vqa" not in table and "nlvr2" in table
 
 
-def test_reports_of_several_commits_are_no_table(runs):
-    path = runs / "vqa" / "report.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": "another"}))
-    with pytest.raises(ValueError, match="come from 2 commits.*minalbef evaluate TASK"):
-        bench.tasks(runs, runs / "tasks.json", runs / "README.md")
+def test_the_code_behind_each_figure_is_named(runs):
+    for task in report.TASKS:
+        path = runs / task / "report.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": "another one" if task == "vqa" else "0123456789+"}))
+    table = bench.tasks(runs, runs / "tasks.json", runs / "README.md")
+    assert table.endswith("\n\nCode: retrieval, entailment, nlvr2, grounding at 0123456; vqa at another.")
+
+
+def test_text_assignments_gain_is_paired_over_seeds(runs):
+    for seed, (accuracy, without) in enumerate([(0.8, 0.7), (0.74, 0.76), (0.78, 0.74)]):
+        (folder := runs / f"nlvr2-seed{seed}" if seed else runs / "nlvr2").mkdir(exist_ok=True)
+        report.write_report(folder, "nlvr2", {"test": {"accuracy": accuracy, "consistency": 0.4}, "baselines": {
+            "without_assignment": {"accuracy": without}}}, preset("tiny"), {"train": 1.0}, "a command", seed)
+    table = bench.tasks(runs, runs / "tasks.json", runs / "README.md")
+    assert "| nlvr2: right of two | 0.80 | without assignment 0.70 |" in table and table.count("nlvr2: right of two") == 1
+    assert "| nlvr2: gained by text assignment | +0.040 | seed 0 +0.100, seed 1 -0.020, seed 2 +0.040 |" in table

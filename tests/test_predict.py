@@ -9,7 +9,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from helpers import disturb, small, texts
-from minalbef import __main__, checkpoint, predict
+from minalbef import __main__, checkpoint, predict, report
 from minalbef.data import Batch, transform
 from minalbef.finetune import JOBS
 from minalbef.gradcam import relevance, text_map
@@ -151,6 +151,16 @@ def test_a_place_is_that_of_the_matchs_map(ask, models, pictures):
     assert found.box.tolist() == BOXES[scores.argmax()] and "the box at x {:g}, y {:g}".format(*found.box) in found.answer
 
 
+@pytest.mark.parametrize("mode, layer", [("mlm", 0), ("itc", 0), ("itm", 1)])
+def test_a_place_is_that_of_the_map_that_was_chosen(ask, models, pictures, mode, layer):
+    found = ask("grounding", BOXES, place=(mode, layer))
+    mask = {"mask": untrained().tokenizer.mask} if mode == "mlm" else {}
+    heat = grounding.heat_map(models["grounding"], *inputs(pictures[:1], found.text), layer, mode, **mask)[0]
+    assert_close(found.maps[0], heat)
+    assert_close(found.scores, grounding.score_boxes(heat, torch.tensor(BOXES), (50, 80)))
+    assert not torch.allclose(heat, ask("grounding").maps[0], rtol=0.01), "the check is blind"
+
+
 def test_a_map_of_nothing_is_nowhere(ask, monkeypatch):
     monkeypatch.setattr(predict, "relevance", lambda *args: relevance(*args) * 0)
     assert ask("grounding").answer == "nowhere"
@@ -276,6 +286,9 @@ def test_the_command_tells_the_answer_and_draws_it(runs, ask, capsys, monkeypatc
     command("grounding", "--image", "a.png", "--text", TEXTS["grounding"], "--run", "runs/grounding", "--out", "here.png",
             "--boxes", *(f"{value:g}" for box in BOXES for value in box))
     assert capsys.readouterr().out.startswith(ask("grounding", BOXES).answer + "\n") and (runs / "here.png").exists()
+    report.write_report(runs / "runs/grounding", "grounding", {"map": {"mode": "itc", "layer": 0}}, untrained().config, {}, "", 0)
+    command("grounding", "--image", "a.png", "--text", TEXTS["grounding"])
+    assert capsys.readouterr().out.startswith(predict.describe(ask("grounding", place=("itc", 0)))), "the report's own map"
 
 
 def test_two_pictures_are_named_at_once_or_one_by_one(runs, ask, capsys, monkeypatch):

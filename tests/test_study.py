@@ -556,7 +556,9 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkey
     found = json.loads((run / "vqa-test" / "report.json").read_text())
     assert status == 0 and said.startswith("vqa on vqa/test, fine-tuned on vqa\n  accuracy") and found["top"] == 2
     assert found["command"].startswith("minalbef evaluate ") and (run / "vqa-test" / "vqa_result.json").exists()
-    for words, message in ((("evaluate", run, "--top", 2), "a public set must be named, with --data"),
+    for words, message in ((("evaluate", run, "--data", prepared / "vqa" / "test", "--exam", 0.5), "--exam and --from are for the"),
+                           (("finetune", "vqa", "--data", prepared / "vqa", "--baselines", "all"), "--baselines, --exam and"),
+                           (("evaluate", run, "--top", 2), "a public set must be named, with --data"),
                            (("finetune", "vqa", "--workers", 1), "a public set must be named, with --data"),
                            (("evaluate", source, "--data", prepared / "vqa"), "a run of pretrain, and this set examines vqa")):
         status, said = call(*words)
