@@ -133,7 +133,8 @@ def write(folder: Path) -> list[str]:
         at = folder / "source" / path.stem
         at.mkdir(parents=True, exist_ok=True)
         _save(at / f"{path.stem}.ipynb", notebook(read(path)))
-        shutil.copy(HERE / "grading.py", at)
+        for needed in (HERE / "grading.py", *HERE.glob(f"{path.stem[:2]}_*.csv")):
+            shutil.copy(needed, at)
     shutil.copy(HERE / "grading.py", folder)
     config = folder / "nbgrader_config.py"
     if not config.exists():                                      # the instructor's from then on

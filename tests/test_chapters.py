@@ -1,0 +1,39 @@
+"""A test of the tests: change the package, and the chapter that teaches the changed part must fail where it compares itself."""
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).parents[1]
+MISTAKES = {                          # chapter, file, what stands there, what shall stand there instead
+    "an epsilon of the image's norms": ("02_image_encoder", "vision", "NORM_EPS = 1e-6", "NORM_EPS = 1e-5"),
+    "an epsilon of the text's norms": ("03_text_encoder", "text", "NORM_EPS = 1e-12", "NORM_EPS = 1e-5"),
+    "a norm's place": ("03_text_encoder", "text", "x = self.norm1(x + self.dropout(self.attn(x, keep=keep)))",
+                       "x = x + self.dropout(self.attn(self.norm1(x), keep=keep))"),
+    "a sign in a loss": ("04_align", "losses", "return -(target *", "return (target *"),
+    "the queue's order": ("04_align", "feature_queue", "slots = (self.pointer +", "slots = (self.pointer -"),
+    "the teacher's momentum": ("05_teacher", "ema", "1 - momentum)", "momentum)"),
+    "own pair as its negative": ("06_fuse", "losses", ".masked_fill(own, -torch.inf)", ""),
+    "how many hidden words become others": ("07_masked_words", "masking", "(kind < 0.9), words", "(kind < 0.95), words")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_chapter_sees_a_mistake_in_the_package(mistake, tmp_path, monkeypatch):
+    chapter, name, before, after = MISTAKES[mistake]
+    shutil.copytree(ROOT / "minalbef", tmp_path / "minalbef", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    (tmp_path / "notebooks").mkdir()
+    source = (tmp_path / "minalbef" / f"{name}.py").read_text(encoding="utf-8")
+    assert before in source, "the package has changed; choose the mistake anew"
+    (tmp_path / "minalbef" / f"{name}.py").write_text(source.replace(before, after), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", 4)
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path / "notebooks")}})
+    with pytest.raises(CellExecutionError):
+        client.execute()
+    failed, = (cell for cell in notebook.cells if any(one.output_type == "error" for one in cell.get("outputs", ())))
+    assert "check_same(" in failed.source, failed.source
