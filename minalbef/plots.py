@@ -216,7 +216,7 @@ def show(ax: Axes, picture: np.ndarray, good: bool | None = None) -> None:
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set(visible=good is not None, color=GREEN if good else RED, linewidth=4,
-                     linestyle="-" if good else (0, (2, 1)))
+                     linestyle="-" if good else (0, (2, 1)), capstyle="butt")        # a spine's own cap fills the gaps
 
 
 def wrapped(text: str, width: int) -> str:
