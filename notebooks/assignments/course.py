@@ -34,6 +34,7 @@ os.environ["COURSE_SECRET"] = "{secret}"     # the tests' random inputs come fro
 c = get_config()
 c.CourseDirectory.course_id = "minalbef"
 c.Autograde.autograde_preprocessors.insert(0, only_own_work)     # refuses imports, before anything runs
+c.Execute.timeout = 300              # seconds a cell; nbgrader throws away whole submissions that take longer, and its own is 30
 c.ClearSolutions.text_stub = "*Your answer.*"
 """
 
