@@ -1,0 +1,106 @@
+"""JupyterLab in a headless Chromium: a learner opens a chapter, runs all of it, moves a widget, and sees the picture change."""
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+RUN = 400_000                         # milliseconds for a chapter, on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; Debian's package is `chromium`")]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """JupyterLab's address; it serves copies of the chapters, and the same package and data."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    for name in ("minalbef", "data"):
+        (folder / name).symlink_to(ROOT / name)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+         "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder}"], cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
+    while True:
+        try:
+            urllib.request.urlopen(f"{address}/api/status", timeout=5)
+            break
+        except OSError:
+            assert server.poll() is None and time.monotonic() < end, "JupyterLab does not start"
+            time.sleep(0.5)
+    yield address
+    server.terminate()
+    server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install -e '.[browser]' brings it")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+def open_and_run(browser, lab: str, chapter: str):
+    """The page of a chapter, every cell of which has run."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    # a document of its own, windowing off: cells that are out of sight would have no place in the page
+    page.goto(f"{lab}/doc/tree/notebooks/{chapter}.ipynb", wait_until="domcontentloaded")
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=120_000)
+    for name in ("Run", "Run All Cells"):
+        page.get_by_role("menuitem", name=name, exact=True).click(timeout=60_000)
+    # the last code cell has a number once it has run, and no cell waits with a star
+    page.wait_for_function("""() => {
+        const marks = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputArea-prompt')].map(x => x.innerText.trim());
+        return marks.length > 5 && marks.every(mark => /^\\[\\d+\\]:?$/.test(mark));
+    }""", timeout=RUN, polling=1000)
+    assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'], .jp-mod-error").count() == 0
+    return page
+
+
+def keep(page, name: str) -> None:
+    """A screenshot, for people to look at, where MINALBEF_SCREENSHOTS says."""
+    if folder := os.environ.get("MINALBEF_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+CHAPTERS = {                          # the kind of widget, and what it is called
+    "00_tour": ("text", None), "06_fuse": ("slider", "Move the apple from left to right")}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_learner_runs_a_chapter_and_moves_a_widget(browser, lab, chapter):
+    how, label = CHAPTERS[chapter]
+    page = open_and_run(browser, lab, chapter)
+    area = page.locator(".jp-OutputArea-output").filter(has=page.locator(".widget-slider" if how == "slider" else ".widget-text"))
+    area = area.filter(has_text=label).first if label else area.first
+    area.scroll_into_view_if_needed()
+    keep(page, f"{chapter}-before")
+    before = area.locator("img").first.screenshot()
+    if how == "slider":
+        area.locator(".noUi-handle").first.focus()
+        for _ in range(8):
+            page.keyboard.press("ArrowRight")
+    else:
+        box = area.locator("input[type=text]").first
+        box.fill("a big dog on a red background")
+        box.press("Enter")
+    end = time.monotonic() + 60
+    while area.locator("img").first.screenshot() == before:
+        assert time.monotonic() < end, "the picture stays as it was"
+        page.wait_for_timeout(500)
+    keep(page, f"{chapter}-after")
+    page.close()
