@@ -68,6 +68,14 @@ class Config:
     clip: float = 0.0                 # 0: none, as the original
     save_every: int = 1_000           # steps
 
+    # how it is computed; what alters results by more than rounding says so
+    device: str = "auto"              # "auto": a GPU where there is one; "cuda", "cpu"
+    precision: str = "fp32"           # "bf16": products in bfloat16; weights, sums and losses stay in fp32
+    accumulate: int = 1               # passes a step; negatives within the batch then come from a pass, see train.backward
+    checkpointing: bool = False       # layers are computed again on the way back: a third of the memory, a quarter more time
+    compile: bool = False             # layers go through torch.compile, which takes a minute or two at first
+    tensorboard: bool = False         # curves also for TensorBoard, an extra of the package
+
     # photographs, in training, and how many candidates the second stage looks at
     crop: float = 0.2                 # a random crop shows at least this share of a picture; 1: none, it is resized as it is
     top: int = 128                    # of texts or pictures, re-ranked by ITM; of answers, ranked by their likelihood
@@ -91,12 +99,17 @@ class Config:
         _one_of("hard_negatives", self.hard_negatives, ("global", "local"))
         _one_of("schedule", self.schedule, ("smooth", "stairs"))
         _one_of("warm_objects", self.warm_objects, ("other", "same"))
+        _one_of("device", self.device, ("auto", "cpu", "cuda"))
+        _one_of("precision", self.precision, ("fp32", "bf16"))
         if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
             raise ValueError(f"patch_size={self.patch_size}: a conv stem halves the picture again and again, "
                              "so it wants a power of two; or take stem='patch'")
         for name in ("batch", "queue_size", "embed_dim", "vocab_size", "text_length", "epoch", "image_depth", "bucket", "top"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.accumulate < 1 or self.batch % self.accumulate:
+            near = next((n for n in range(self.accumulate, 0, -1) if self.batch % n == 0), 1)
+            raise ValueError(f"accumulate={self.accumulate} does not divide batch={self.batch}; take {near}, or another batch")
         for name in ("alpha", "mask_rate", "siblings", "restyle", "dropout", "teacher_momentum", "crop"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a share, between 0 and 1")
@@ -120,6 +133,9 @@ class Config:
         """Plain values, for JSON."""
         return asdict(self)
 
+
+# Options that a run may go on with others of: they alter no result but by rounding
+FREE = ("device", "checkpointing", "compile", "tensorboard")
 
 # fine-tuning, section 5 and the original's configs: larger pictures, cut less; the rate rises over its "1 epoch" of 100 steps
 _TUNING = dict(image_size=384, crop=0.5, text_length=30, batch=256, lr=2e-5, lr_start=1e-5, lr_end=1e-6, warmup_steps=100)

@@ -33,7 +33,7 @@ def read_captions(config: Config) -> tuple[Tokenizer, Tensor]:
 
 def pretrain(config: Config, folder: Path, quiet: bool = False) -> None:
     """Warm start, then ALBEF, into a run folder; called again, it goes on from where it stopped."""
-    distributed.start()
+    distributed.start(config.device)
     torch.manual_seed(config.seed)
     tokenizer, rates = read_captions(config)
     config = replace(config, vocab_size=len(tokenizer))

@@ -80,7 +80,7 @@ def worker(number: int, port: int, folder):
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    distributed.start()
+    distributed.start("cpu")
     assert (rank(), world()) == (number, 2)
     result = {"pieces": pieces(), "global": train(folder / "global")}
     result["local"] = train(folder / "local", replace(CONFIG, hard_negatives="local"))

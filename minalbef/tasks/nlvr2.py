@@ -13,7 +13,7 @@ from minalbef.config import Config
 from minalbef.data import Batch, Source, transform
 from minalbef.ema import Distilled, make_teacher
 from minalbef.fusion import Fusion
-from minalbef.layers import init_weights
+from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.tasks.entailment import accuracy as accuracy
 from minalbef.tokenizer import Tokenizer
@@ -135,7 +135,7 @@ class PairModel(nn.Module):
 
     def classify(self, image_tokens: tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor) -> Tensor:
         """Both (b, 1 + n, i), and (b, l, d) -> logits (b, c)."""
-        return self.head(self.albef.fuse(text_tokens, keep, image_tokens, queries=1)[:, 0])
+        return full(self.head(self.albef.fuse(text_tokens, keep, image_tokens, queries=1)[:, 0]))
 
 
 class NLVR2(Distilled):

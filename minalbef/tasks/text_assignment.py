@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
+from minalbef.data import Rows
 from minalbef.losses import hard_negatives
 from minalbef.tasks.nlvr2 import PairModel
 from minalbef.tasks.pretrain import PretrainBatch
@@ -18,12 +19,17 @@ TEMPERATURE = 0.07                    # of the pictures' similarity, by which wr
 
 
 @dataclass(frozen=True)
-class AssignDraws:
+class AssignDraws(Rows):
     """All chance of one step of text assignment, for the rows of one process."""
 
     case: Tensor                      # (b,) uniform: whether the text's own picture is shown
     side: Tensor                      # (b,) uniform: on which side
     negative: Tensor                  # (b, B) uniform: wrong pictures
+
+    def part(self, i: int, n: int) -> "AssignDraws":
+        """Wrong pictures come from the rows that all processes take in pass i."""
+        far = distributed.rows_of_pass(self.negative.shape[1], len(self.case), i, n)
+        return AssignDraws(*(x.chunk(n)[i] for x in (self.case, self.side, self.negative[:, far])))
 
 
 class TextAssignment(nn.Module):
