@@ -84,9 +84,10 @@ class Steps:
 
     def __call__(self, phases: Phases) -> None:
         """One step, as train.fit takes it."""
-        task, draws = self.task, self.task.prepare(self.batch, self.task.draws(self.count))
+        task = self.task
+        (batch, draws), = task.prepare([(self.batch, task.draws(self.count))])
         with self.precision:
-            losses, carry = task(self.batch.to(self.device), self.config.alpha, draws.to(self.device))
+            losses, carry = task(batch.to(self.device), self.config.alpha, draws.to(self.device))
         with phases("backward"):
             sum(losses.values()).backward()
         with phases("optimiser"):

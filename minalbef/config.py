@@ -151,6 +151,20 @@ PRESETS: dict[str, dict] = {
         match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12,
         batch=64, epochs=1.0, epoch=184_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, stem_lr=0.4, betas=(0.9, 0.98),
         clip=1.0, save_every=250, objects=50, siblings=0.7, restyle=0.25, bucket=8, warm_steps=1000),
+    # one GPU, minutes: scenes of 128 pixels and all the objects there are, learnt as `tiny` learns them. Sizes and rates follow
+    # from tiny's by width and batch; no run has tuned them
+    "small": dict(
+        image_size=128, patch_size=16, image_width=384, image_depth=6, image_heads=6, stem="conv", pos_scale=1.1,
+        vocab_size=1024, text_length=30, positions=32, text_width=384, text_depth=3, text_heads=6, fusion_depth=3, fuse_cls=False,
+        dropout=0.0, init_std=0.025, temperature_min=0.02, temperature_lr=0.05, queue_size=4096, teacher_momentum=0.99,
+        alpha=0.0, mask_rate=0.5, mask_power=1.0, match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12,
+        batch=256, epochs=1.0, epoch=1_500_000, lr=1e-3, lr_start=0.0, lr_end=5e-5, warmup_steps=100, stem_lr=0.4,
+        betas=(0.9, 0.98), clip=1.0, save_every=500, precision="bf16", objects=223, siblings=0.7, restyle=0.25, bucket=8,
+        warm_steps=1500, warm_batch=128, warm_lr=1e-3, warm_objects="same"),       # there are no other kinds left
+    # one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 times through COCO and Visual Genome. Layers are
+    # computed again, so that 256 rows are there to compete; the queue holds as many steps as the paper's, the rate goes with
+    # the batch's square root
+    "base": dict(queue_size=32_768, batch=256, epochs=12.0, epoch=1_336_000, lr=7e-5, precision="bf16", checkpointing=True),
     "paper-4m": {},
     "paper-14m": dict(epoch=15_100_000),
     # from a pretrained model; an epoch is what the paper trains on, and `minalbef prepare` counts what you have

@@ -37,6 +37,8 @@ class Record:
 class Rows:
     """A dataclass of tensors with a row for every example: sent to a device, or cut, all together."""
 
+    columns = ()                      # fields whose columns are rows, too, of all processes
+
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The same with every tensor changed."""
         values = (getattr(self, field.name) for field in fields(self))
@@ -51,9 +53,14 @@ class Rows:
         """In memory from which a GPU reads by itself; a DataLoader calls it."""
         return self.map(Tensor.pin_memory)
 
-    def part(self, i: int, n: int) -> Self:
-        """The i-th of n parts with as many rows each."""
-        return self if n == 1 else self.map(lambda x: x.chunk(n)[i])
+    def part(self, i: int, n: int, own: int) -> Self:
+        """The i-th of n equal parts of a process's `own` rows; of fields with a row for all processes' rows, their parts."""
+        changed = {}
+        for name, x in vars(self).items():
+            for dim in range((1 + (name in self.columns)) * isinstance(x, Tensor)):
+                x = x.index_select(dim, torch.arange(x.shape[dim]).view(-1, n, own // n)[:, i].flatten())
+            changed[name] = x
+        return type(self)(**changed)
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,6 @@ def total(x: Tensor) -> Tensor:
     return x
 
 
-def rows_of_pass(whole: int, own: int, i: int, n: int) -> Tensor:
-    """Which rows of the global batch all processes, of `own` rows each, take in pass i of n: (whole / n,)."""
-    return torch.arange(whole).view(-1, n, own // n)[:, i].flatten()
-
-
 class _GatherWithGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:

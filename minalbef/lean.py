@@ -32,7 +32,7 @@ def lean(task: nn.Module, config: Config) -> Iterator[None]:
         yield
     finally:
         for layer in layers:
-            del layer.forward                    # the instance's; the class's shows again
+            vars(layer).pop("forward", None)     # the instance's; the class's shows again
 
 
 def again(run: Callable, chance: bool, *args, **options):

@@ -39,7 +39,7 @@ class RecordBatches:
             raise ValueError("there is no record to train on; look into what `minalbef prepare` said of the set")
         self.steps = _Steps(records, collate, config, tokenizer, augment)
         self.last, self.workers, self.most_bad = config.steps, workers, most_bad
-        self.pinned = distributed.device_of(config.device).type == "cuda"        # from there a GPU fetches it by itself
+        self.pinned = distributed.device_of(config.device).type == "cuda"        # a GPU fetches it from there by itself
         self.path = folder and Path(folder) / f"unreadable{f'-{distributed.rank()}' * (distributed.world() > 1)}.txt"
         self.ahead, self.next, self.seen, self.bad = iter(()), -1, 0, {}
 

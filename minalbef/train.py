@@ -73,11 +73,15 @@ def backward(model: nn.Module, task: nn.Module, batch, alpha: float, draws, conf
     all passes), answers, entailment, NLVR2. They cannot where rows of the batch compete: ITC contrasts a row with its pass and
     the queue, and ITM and text assignment draw their wrong partners from the pass. So does BatchNorm, of the warm start.
     """
-    draws, n = task.prepare(batch, draws) if hasattr(task, "prepare") else draws, config.accumulate
+    n, own, passes = config.accumulate, config.batch // distributed.world(), [(batch, draws)]
+    if n > 1:
+        passes = [tuple(one.part(i, n, own) if isinstance(one, Rows) else one for one in (batch, draws)) for i in range(n)]
+    if hasattr(task, "prepare"):
+        passes = task.prepare(passes)
     low = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
     found, carries = [], []
-    for i in range(n):
-        mine, chance = (one.part(i, n).to(device) if isinstance(one, Rows) else one for one in (batch, draws))
+    for i, given in enumerate(passes):
+        mine, chance = (one.to(device) if isinstance(one, Rows) else one for one in given)
         with model.no_sync() if model is not task and i + 1 < n else nullcontext():
             with low:
                 losses, carry = model(mine, alpha, chance)
@@ -96,7 +100,7 @@ def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int =
 
     task(batch, alpha, draws) -> named losses and a carry; task.draws(step) -> all chance of a step, for this process;
     task.after_step(carry) -> what changes besides weights. batches(step) -> the batch of a step, for this process.
-    task.prepare(batch, draws) -> draws, if it has that: what is better computed before they go to the device.
+    task.prepare([(batch, draws)]) -> the same, if it has that: what is better computed before they go to the device.
     Writes metrics.csv and state.pt (atomically, every config.save_every steps and when stopped).
 
     Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not finite (found when losses are

@@ -22,13 +22,7 @@ class PretrainBatch(Batch):
     """A Batch of B rows over all processes, and which captions are true of which of its pictures."""
 
     match: Tensor | None = None       # (B, B) bool: caption i is true of picture j; None: only equal ids match
-
-    def part(self, i: int, n: int) -> "PretrainBatch":
-        """Of `match` what belongs to the rows that all processes take in pass i."""
-        if n == 1 or self.match is None:
-            return super().part(i, n)
-        far = distributed.rows_of_pass(len(self.match), len(self.ids), i, n)
-        return replace(super().part(i, n), match=self.match[far][:, far])
+    columns = ("match",)
 
 
 class SceneBatches:
@@ -83,20 +77,10 @@ class Draws(Rows):
     negative_image: Tensor            # (b, B) uniform: an image for each text
     negative_text: Tensor             # (b, B) uniform: a text for each image
 
-    # what comes of it, filled in by `Pretrain.prepare`
-    masked: Tensor | None = None      # (b, l) ids, words hidden
+    masked: Tensor | None = None      # (b, l) ids, words hidden: this and the next by `Pretrain.prepare`
     places: Tensor | None = None      # (m,) where, row after row: of b * l
-    hidden: Tensor | None = None      # () how many in all passes, over their number
-
-    def part(self, i: int, n: int) -> "Draws":
-        """Negatives come from the rows that all processes take in pass i."""
-        if n == 1:
-            return self
-        (b, length), far = self.masked.shape, distributed.rows_of_pass(self.negative_text.shape[1], len(self.masked), i, n)
-        mine, place = slice(i * b // n, (i + 1) * b // n), self.places - i * b // n * length
-        return Draws(self.step, self.choose[mine], self.kind[mine], self.words[mine], self.negative_image[mine][:, far],
-                     self.negative_text[mine][:, far], self.masked[mine],
-                     place[(place >= 0) & (place < b // n * length)], self.hidden)
+    hidden: Tensor | None = None      # () how many in a step, over its passes
+    columns = ("negative_image", "negative_text")
 
 
 def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draws:
@@ -136,21 +120,25 @@ class Pretrain(nn.Module):
     def draws(self, step: int) -> Draws:
         return make_draws(step, self.config, distributed.rank(), distributed.world())
 
-    def prepare(self, batch: PretrainBatch, draws: Draws) -> Draws:
-        """Hide words. Where batches are made, for a GPU that were asked how many it hid would have to finish first."""
-        length = batch.tokens.shape[1]
-        rates = self.rates_at_hand if self.rates_at_hand.device == batch.tokens.device else self.rates
-        masked, chosen = mask_words(batch.tokens, self.special, self.mask, rates[batch.tokens], draws.choose[:, :length],
-                                    draws.kind[:, :length], draws.words[:, :length])
-        places = chosen.flatten().nonzero()[:, 0]
-        hidden = torch.tensor(len(places) / self.config.accumulate, device=places.device)
-        return replace(draws, masked=masked, places=places, hidden=hidden)
+    def prepare(self, passes: list[tuple[PretrainBatch, Draws]]) -> list[tuple[PretrainBatch, Draws]]:
+        """Hide words in a step's passes. On the CPU: a GPU that were asked how many it hid would have to finish first."""
+        found = []
+        for batch, draws in passes:
+            length = batch.tokens.shape[1]
+            rates = self.rates_at_hand if self.rates_at_hand.device == batch.tokens.device else self.rates
+            masked, chosen = mask_words(batch.tokens, self.special, self.mask, rates[batch.tokens], draws.choose[:, :length],
+                                        draws.kind[:, :length], draws.words[:, :length])
+            found.append(replace(draws, masked=masked, places=chosen.flatten().nonzero()[:, 0]))
+        hidden = sum(len(draws.places) for draws in found) / len(passes)
+        return [(batch, replace(draws, hidden=torch.tensor(hidden, device=draws.places.device)))
+                for (batch, _), draws in zip(passes, found)]
 
     def forward(self, batch: PretrainBatch, alpha: float, draws: Draws):
         """-> losses by name, and what `after_step` wants. Changes nothing."""
         config, student, teacher = self.config, self.student, self.teacher
         begun, b = draws.step / config.steps, len(batch.tokens)
-        draws = draws if draws.masked is not None else self.prepare(batch, draws)
+        if draws.masked is None:
+            (_, draws), = self.prepare([(batch, draws)])
         masked, chosen = draws.masked, draws.places
         fusing = begun >= config.match_from
 

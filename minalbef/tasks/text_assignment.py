@@ -25,11 +25,7 @@ class AssignDraws(Rows):
     case: Tensor                      # (b,) uniform: whether the text's own picture is shown
     side: Tensor                      # (b,) uniform: on which side
     negative: Tensor                  # (b, B) uniform: wrong pictures
-
-    def part(self, i: int, n: int) -> "AssignDraws":
-        """Wrong pictures come from the rows that all processes take in pass i."""
-        far = distributed.rows_of_pass(self.negative.shape[1], len(self.case), i, n)
-        return AssignDraws(*(x.chunk(n)[i] for x in (self.case, self.side, self.negative[:, far])))
+    columns = ("negative",)
 
 
 class TextAssignment(nn.Module):

@@ -39,14 +39,12 @@ class VQABatch(Batch):
     weights: Tensor                   # (a,) the share of annotators who gave it
     counts: Tensor                    # (b,) how many answers a question has
 
-    def part(self, i: int, n: int) -> "VQABatch":
+    def part(self, i: int, n: int, own: int) -> "VQABatch":
         """Some questions, with their answers."""
-        if n == 1:
-            return self
-        rows = [slice(k * len(self.counts) // n, (k + 1) * len(self.counts) // n) for k in range(n)]
-        some = slice(sum(self.counts[row].sum() for row in rows[:i]), sum(self.counts[row].sum() for row in rows[:i + 1]))
-        mine = (x[rows[i]] for x in (self.image, self.tokens, self.keep, self.ids))
-        return VQABatch(*mine, self.answers[some], self.answers_keep[some], self.weights[some], self.counts[rows[i]])
+        mine = slice(i * own // n, (i + 1) * own // n)
+        some = slice(self.counts[:mine.start].sum(), self.counts[:mine.stop].sum())
+        return VQABatch(*(x[mine] for x in (self.image, self.tokens, self.keep, self.ids)),
+                        *(x[some] for x in (self.answers, self.answers_keep, self.weights)), self.counts[mine])
 
 
 def clean_question(text: str, words: int = 50) -> str:
