@@ -20,7 +20,7 @@ def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("r
 
     Args:
         changes: options of the preset to change, such as batch=32 lr=1e-3
-        preset: where to start: tiny, paper-4m, paper-14m
+        preset: where to start: tiny, or small with a GPU
         run: the folder to write
         quiet: no progress bar
     """
@@ -206,7 +206,7 @@ def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 
     """Two steps of a preset at full size on a CPU, with random weights and made-up pictures: loss, gradient, seconds, memory.
 
     Args:
-        preset: paper-4m, retrieval-coco, retrieval-flickr, entailment, vqa, nlvr2-assign, nlvr2, grounding
+        preset: paper-4m, base, retrieval-coco, retrieval-flickr, entailment, vqa, nlvr2-assign, nlvr2, grounding
         changes: options of the preset to change
         steps: how many
         batch: rows, in place of the preset's
@@ -216,16 +216,16 @@ def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 
 
 
 def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100", utilisation: float = 0.4,
-         accumulate: int = 1, checkpointing: bool = False) -> None:
+         accumulate: int | None = None, checkpointing: bool = False) -> None:
     """What pretraining costs on your hardware, in bf16: parameters, memory, FLOPs, hours; what fits, and what to change if not.
 
     Args:
-        preset: paper-4m, paper-14m, tiny
+        preset: tiny, small, base, paper-4m, paper-14m
         changes: options of the preset to change, such as batch=256
         gpus: how many
         gpu: which; a wrong name lists those that are known
         utilisation: the share of its peak that is reached
-        accumulate: passes a step
+        accumulate: passes a step, by default the preset's
         checkpointing: compute layers again on the way back, and keep less
     """
     from minalbef import plan as planner

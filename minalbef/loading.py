@@ -39,6 +39,7 @@ class RecordBatches:
             raise ValueError("there is no record to train on; look into what `minalbef prepare` said of the set")
         self.steps = _Steps(records, collate, config, tokenizer, augment)
         self.last, self.workers, self.most_bad = config.steps, workers, most_bad
+        self.pinned = distributed.device_of(config.device).type == "cuda"        # a GPU fetches it from there by itself
         self.path = folder and Path(folder) / f"unreadable{f'-{distributed.rank()}' * (distributed.world() > 1)}.txt"
         self.ahead, self.next, self.seen, self.bad = iter(()), -1, 0, {}
 
@@ -46,7 +47,7 @@ class RecordBatches:
         found = next(self.ahead, None) if step == self.next else None
         if found is None:                        # the first, or another than the next: begin to read ahead from there
             loader = DataLoader(self.steps, batch_size=None, sampler=range(step, max(self.last, step + 1)),
-                                num_workers=self.workers, collate_fn=_as_it_is, worker_init_fn=_alone,
+                                num_workers=self.workers, collate_fn=_as_it_is, worker_init_fn=_alone, pin_memory=self.pinned,
                                 generator=torch.Generator())     # its own: it would else draw from that of dropout
             self.ahead = iter(loader)
             found = next(self.ahead)

@@ -161,7 +161,7 @@ def finetune_public(task: str, data: Sequence[str | Path], source: Path, run: Pa
     config = recipe(task, data, source, name, changes)
     if run.resolve() == Path(source).resolve():
         raise ValueError(f"{run} is the run to begin from, and would be overwritten; choose another folder with --run")
-    distributed.start()
+    distributed.start(config.device)
     torch.manual_seed(config.seed)
     records, tokenizer = open_records(task, data, "train"), checkpoint.read_run(source)[2]
     module = PLANS[task].make(config)
