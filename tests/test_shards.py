@@ -1,5 +1,6 @@
 """shards: tars in img2dataset's layout, whole and broken, and training on them: each picture once an epoch, wherever it is read."""
 import io
+import itertools
 import json
 import random
 import tarfile
@@ -12,10 +13,11 @@ import torch
 from PIL import Image
 
 from helpers import same_state
-from minalbef import distributed, loading
+from minalbef import distributed, loading, study_cli
 from minalbef.data import open_image
 from minalbef.loading import RecordBatches, named_unreadable
 from minalbef.prepare import prepare
+from minalbef.public_pretrain import pretrain
 from minalbef.readers import photo_id
 from minalbef.records import Records
 from minalbef.shards import shards
@@ -23,6 +25,8 @@ from minalbef.tasks import retrieval
 from test_loading import CONFIG, TOKENIZER, WORDS
 from test_readers import jpeg, some
 
+SMALL = ("image_size=16 patch_size=8 image_width=16 image_heads=2 text_width=16 text_heads=2 embed_dim=8 vocab_size=64 text_length=9 "
+         "positions=12 queue_size=8 batch=4 epochs=3 warmup_steps=1 save_every=1 siblings=0 restyle=0 bucket=1 warm_steps=0").split()
 SIZES = (5, 1, 7)                     # of the miniature shards: 13 pictures
 
 
@@ -251,3 +255,40 @@ def test_later_epochs_do_not_dilute_the_share(prepared, monkeypatch):
     with pytest.raises(ValueError, match="of the first 13 records could not be read, more than 30.0%"):
         for step in range(20, 23):
             found(step)
+
+
+# pretraining
+
+
+def weights(folder):
+    return torch.load(folder / "state.pt", weights_only=True)["task"]
+
+
+def test_pretraining_on_shards_goes_on_after_a_stop_to_the_same_weights(prepared, monkeypatch):
+    data = [prepared / "out" / "shards"]
+    pretrain(data, prepared / "straight", "tiny", SMALL, quiet=True)
+    real, calls = RecordBatches.__call__, itertools.count()
+    def stops(self, step):
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+        return real(self, step)
+    monkeypatch.setattr(RecordBatches, "__call__", stops)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(data, prepared / "stopped", "tiny", SMALL, quiet=True)
+    assert torch.load(prepared / "stopped" / "state.pt")["step"] == 5
+    pretrain(data, prepared / "stopped", "tiny", SMALL, workers=1, quiet=True)
+    assert same_state(weights(prepared / "stopped"), weights(prepared / "straight"))
+    pretrain(data, prepared / "other", "tiny", [*SMALL, "seed=1"], quiet=True)
+    assert not same_state(weights(prepared / "other"), weights(prepared / "straight")), "the check is blind"
+
+
+def test_the_command_line_passes_the_share_on(prepared, monkeypatch):
+    monkeypatch.setattr(loading, "LEAST", 1)
+    (prepared / "in" / "00001.tar").unlink()
+    def train(**options):
+        study_cli.Sets((prepared / "out" / "shards",), **options).pretrain("tiny", tuple(SMALL), prepared / "run", True)
+    with pytest.raises(ValueError, match="more than 1.0%.*00001.tar"):
+        train()
+    train(most_bad=0.5)
+    with pytest.raises(ValueError, match="a public set must be named, with --data"):
+        study_cli.Sets(workers=1).pretrain("tiny", (), prepared / "run", True)
