@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from helpers import same_state
 from minalbef import distributed, loading, study_cli
 from minalbef.data import open_image
 from minalbef.loading import RecordBatches, named_unreadable
 from minalbef.prepare import prepare
-from minalbef.public_pretrain import pretrain
+from minalbef.public_pretrain import begin, pretrain
 from minalbef.readers import photo_id
 from minalbef.records import Records
 from minalbef.shards import shards
@@ -280,6 +281,20 @@ def test_pretraining_on_shards_goes_on_after_a_stop_to_the_same_weights(prepared
     assert same_state(weights(prepared / "stopped"), weights(prepared / "straight"))
     pretrain(data, prepared / "other", "tiny", [*SMALL, "seed=1"], quiet=True)
     assert not same_state(weights(prepared / "other"), weights(prepared / "straight")), "the check is blind"
+
+
+def test_pretraining_begins_from_given_weights_with_berts_word_pieces(prepared):
+    pieces = ["[PAD]", *(f"[unused{i}]" for i in range(5)), "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", *WORDS]
+    (prepared / "vocab.txt").write_text("\n".join(pieces))
+    data = [prepared / "out" / "shards"]
+    other = begin(data, "tiny", [*SMALL, "seed=1"])[0].student.image_encoder.state_dict()
+    save_file(other, prepared / "vit.safetensors")
+    task, tokenizer, config = begin(data, "tiny", SMALL, prepared / "vocab.txt", str(prepared / "vit.safetensors"))
+    assert task.mask == 9 and task.special == (0, 6, 7, 8, 9) and config.vocab_size == len(tokenizer) == 20
+    assert config.epoch == 13 and begin(data, "tiny", [*SMALL, "epoch=5"])[2].epoch == 5
+    for model in (task.student, task.teacher):
+        assert same_state(model.image_encoder.state_dict(), other)
+    assert not same_state(begin(data, "tiny", SMALL)[0].student.image_encoder.state_dict(), other), "the check is blind"
 
 
 def test_the_command_line_passes_the_share_on(prepared, monkeypatch):
