@@ -9,14 +9,15 @@ import tyro
 from minalbef.bench_cli import PROCESSES, Changes, bench
 from minalbef.bench_cli import command as _command
 from minalbef.config import preset, read_changes
-from minalbef.study_cli import Exam, Study
+from minalbef.study_cli import Exam, Sets, Study
 
 Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
 From = Annotated[Path | None, tyro.conf.arg(name="from")]
 
 
-def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), quiet: bool = False) -> None:
-    """Train on the embedded scenes, or go on where a run stopped. In several processes: torchrun -m -- minalbef pretrain.
+def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), quiet: bool = False,
+             public: Annotated[Sets, tyro.conf.OmitArgPrefixes] = Sets()) -> None:
+    """Train on the embedded scenes or public sets, or go on where a run stopped. In several processes: torchrun -m -- minalbef pretrain.
 
     Args:
         changes: options of the preset to change, such as batch=32 lr=1e-3
@@ -24,6 +25,8 @@ def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("r
         run: the folder to write
         quiet: no progress bar
     """
+    if public != Sets():
+        return public.pretrain(preset, changes, run, quiet)
     from minalbef import pipeline
     pipeline.pretrain(_config(preset, changes), run, quiet)
 
