@@ -9,21 +9,24 @@ import tyro
 from minalbef.bench_cli import PROCESSES, Changes, bench
 from minalbef.bench_cli import command as _command
 from minalbef.config import preset, read_changes
-from minalbef.study_cli import Exam, Study
+from minalbef.study_cli import Exam, Sets, Study
 
 Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
 From = Annotated[Path | None, tyro.conf.arg(name="from")]
 
 
-def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), quiet: bool = False) -> None:
-    """Train on the embedded scenes, or go on where a run stopped. In several processes: torchrun -m -- minalbef pretrain.
+def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), quiet: bool = False,
+             public: Annotated[Sets, tyro.conf.OmitArgPrefixes] = Sets()) -> None:
+    """Train on the embedded scenes or public sets, or go on where a run stopped. In several processes: torchrun -m -- minalbef pretrain.
 
     Args:
         changes: options of the preset to change, such as batch=32 lr=1e-3
-        preset: where to start: tiny, paper-4m, paper-14m
+        preset: where to start: tiny, or small with a GPU
         run: the folder to write
         quiet: no progress bar
     """
+    if public != Sets():
+        return public.pretrain(preset, changes, run, quiet)
     from minalbef import pipeline
     pipeline.pretrain(_config(preset, changes), run, quiet)
 
@@ -206,7 +209,7 @@ def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 
     """Two steps of a preset at full size on a CPU, with random weights and made-up pictures: loss, gradient, seconds, memory.
 
     Args:
-        preset: paper-4m, retrieval-coco, retrieval-flickr, entailment, vqa, nlvr2-assign, nlvr2, grounding
+        preset: paper-4m, base, retrieval-coco, retrieval-flickr, entailment, vqa, nlvr2-assign, nlvr2, grounding
         changes: options of the preset to change
         steps: how many
         batch: rows, in place of the preset's
@@ -216,16 +219,16 @@ def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 
 
 
 def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100", utilisation: float = 0.4,
-         accumulate: int = 1, checkpointing: bool = False) -> None:
+         accumulate: int | None = None, checkpointing: bool = False) -> None:
     """What pretraining costs on your hardware, in bf16: parameters, memory, FLOPs, hours; what fits, and what to change if not.
 
     Args:
-        preset: paper-4m, paper-14m, tiny
+        preset: tiny, small, base, paper-4m, paper-14m
         changes: options of the preset to change, such as batch=256
         gpus: how many
         gpu: which; a wrong name lists those that are known
         utilisation: the share of its peak that is reached
-        accumulate: passes a step
+        accumulate: passes a step, by default the preset's
         checkpointing: compute layers again on the way back, and keep less
     """
     from minalbef import plan as planner

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from minalbef.config import Config
 from minalbef.fusion import Fusion
-from minalbef.layers import init_weights
+from minalbef.layers import full, init_weights
 from minalbef.text import TextEncoder, WordHead
 from minalbef.vision import ViT
 
@@ -42,16 +42,16 @@ class ALBEF(nn.Module):
 
     def image_feature(self, image_tokens: Tensor) -> Tensor:
         """[CLS] in the shared space: (b, 1 + n, d) -> (b, e), of unit length."""
-        return F.normalize(self.image_proj(image_tokens[:, 0]), dim=-1)
+        return F.normalize(full(self.image_proj(image_tokens[:, 0])), dim=-1)
 
     def text_feature(self, text_tokens: Tensor) -> Tensor:
         """[CLS] in the shared space: (b, l, d) -> (b, e), of unit length."""
-        return F.normalize(self.text_proj(text_tokens[:, 0]), dim=-1)
+        return F.normalize(full(self.text_proj(text_tokens[:, 0])), dim=-1)
 
     def match_logits(self, fused: Tensor) -> Tensor:
         """Does the text belong to the image? (b, l, d) -> (b, 2): no, yes."""
-        return self.match_head(fused[:, 0])
+        return full(self.match_head(fused[:, 0]))
 
     def word_logits(self, fused: Tensor) -> Tensor:
         """Which word stands here? (..., d) -> (..., v)."""
-        return self.word_head(fused, self.text_encoder.embeddings.word_embed.weight)
+        return full(self.word_head(fused, self.text_encoder.embeddings.word_embed.weight))

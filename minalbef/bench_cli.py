@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 
 from minalbef import bench_load, bench_step
@@ -12,7 +13,8 @@ from minalbef.config import preset as preset_named
 from minalbef.config import read_changes
 
 Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
-PROCESSES = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+PROCESSES = (torch.cuda.device_count()                           # one a GPU; without any, a small CPU likes two
+             or min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
 def command() -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from minalbef import train
@@ -76,16 +76,18 @@ class Steps:
         groups = train.parameter_groups(self.task, config)
         self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
         self.precision = nullcontext() if dtype == "float32" else torch.autocast(self.device.type, getattr(torch, dtype))
-        self.batch = made_up(config, self.device)
+        self.batch = made_up(config)
+        if self.device.type == "cuda":
+            self.batch = self.batch.pin_memory()
         features = (F.normalize(torch.randn(config.queue_size, config.embed_dim, device=self.device), dim=-1) for _ in range(2))
         self.task.queue.push(*features, -1 - torch.arange(config.queue_size, device=self.device))
 
     def __call__(self, phases: Phases) -> None:
         """One step, as train.fit takes it."""
-        task, draws = self.task, self.task.draws(self.count)
-        moved = {name: value.to(self.device) if isinstance(value, Tensor) else value for name, value in vars(draws).items()}
+        task = self.task
+        (batch, draws), = task.prepare([(self.batch, task.draws(self.count))])
         with self.precision:
-            losses, carry = task(self.batch, self.config.alpha, type(draws)(**moved))
+            losses, carry = task(batch.to(self.device), self.config.alpha, draws.to(self.device))
         with phases("backward"):
             sum(losses.values()).backward()
         with phases("optimiser"):
@@ -113,15 +115,14 @@ class Steps:
         return {name: value / steps for name, value in spent.items()}
 
 
-def made_up(config: Config, device: torch.device) -> PretrainBatch:
+def made_up(config: Config) -> PretrainBatch:
     """A batch of noise and of texts of full length, every picture its own."""
     if config.vocab_size <= FIRST_WORD:
         raise ValueError(f"vocab_size={config.vocab_size} leaves no words: the first {FIRST_WORD} ids are special; take more")
     b, size = config.batch, config.image_size
     tokens = torch.randint(FIRST_WORD, config.vocab_size, (b, config.text_length))
     tokens[:, 0] = 2                                 # [CLS]
-    return PretrainBatch(torch.randn(b, 3, size, size).to(device), tokens.to(device),
-                         torch.ones_like(tokens, dtype=torch.bool).to(device), torch.arange(b).to(device))
+    return PretrainBatch(torch.randn(b, 3, size, size), tokens, torch.ones_like(tokens, dtype=torch.bool), torch.arange(b))
 
 
 def device_named(name: str) -> torch.device:

@@ -80,7 +80,7 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
             raise ValueError("it holds another model")
     except Exception as error:
         raise ValueError(f"{path} cannot be read ({error}); remove it to begin again") from error
-    other = [f"{key}: {was[key]} there, {now[key]} here" for key in now if was[key] != now[key]]
+    other = [f"{key}: {was[key]} there, {now[key]} here" for key in now if was[key] != now[key] and key not in configs.FREE]
     if other:
         raise ValueError(f"{folder} holds a run with other settings ({'; '.join(other)}); "
                          "go on with the same ones, or choose another folder with --run")

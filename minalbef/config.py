@@ -68,6 +68,14 @@ class Config:
     clip: float = 0.0                 # 0: none, as the original
     save_every: int = 1_000           # steps
 
+    # how it is computed; what alters results by more than rounding says so
+    device: str = "auto"              # "auto": a GPU where there is one; "cuda", "cpu"
+    precision: str = "fp32"           # "bf16": products in bfloat16; weights, sums and losses stay in fp32
+    accumulate: int = 1               # passes a step; negatives within the batch then come from a pass, see train.backward
+    checkpointing: bool = False       # layers are computed again on the way back: a third of the memory, a quarter more time
+    compile: bool = False             # layers go through torch.compile, which takes a minute or two at first
+    tensorboard: bool = False         # curves also for TensorBoard, an extra of the package
+
     # photographs, in training, and how many candidates the second stage looks at
     crop: float = 0.2                 # a random crop shows at least this share of a picture; 1: none, it is resized as it is
     top: int = 128                    # of texts or pictures, re-ranked by ITM; of answers, ranked by their likelihood
@@ -91,12 +99,17 @@ class Config:
         _one_of("hard_negatives", self.hard_negatives, ("global", "local"))
         _one_of("schedule", self.schedule, ("smooth", "stairs"))
         _one_of("warm_objects", self.warm_objects, ("other", "same"))
+        _one_of("device", self.device, ("auto", "cpu", "cuda"))
+        _one_of("precision", self.precision, ("fp32", "bf16"))
         if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
             raise ValueError(f"patch_size={self.patch_size}: a conv stem halves the picture again and again, "
                              "so it wants a power of two; or take stem='patch'")
         for name in ("batch", "queue_size", "embed_dim", "vocab_size", "text_length", "epoch", "image_depth", "bucket", "top"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.accumulate < 1 or self.batch % self.accumulate:
+            near = next((n for n in range(self.accumulate, 0, -1) if self.batch % n == 0), 1)
+            raise ValueError(f"accumulate={self.accumulate} does not divide batch={self.batch}; take {near}, or another batch")
         for name in ("alpha", "mask_rate", "siblings", "restyle", "dropout", "teacher_momentum", "crop"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a share, between 0 and 1")
@@ -121,6 +134,9 @@ class Config:
         return asdict(self)
 
 
+# Options that a run may go on with others of: they alter no result but by rounding
+FREE = ("device", "checkpointing", "compile", "tensorboard")
+
 # fine-tuning, section 5 and the original's configs: larger pictures, cut less; the rate rises over its "1 epoch" of 100 steps
 _TUNING = dict(image_size=384, crop=0.5, text_length=30, batch=256, lr=2e-5, lr_start=1e-5, lr_end=1e-6, warmup_steps=100)
 
@@ -135,6 +151,20 @@ PRESETS: dict[str, dict] = {
         match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12,
         batch=64, epochs=1.0, epoch=184_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, stem_lr=0.4, betas=(0.9, 0.98),
         clip=1.0, save_every=250, objects=50, siblings=0.7, restyle=0.25, bucket=8, warm_steps=1000),
+    # one GPU, minutes: scenes of 128 pixels and all the objects there are, learnt as `tiny` learns them. Sizes and rates follow
+    # from tiny's by width and batch; no run has tuned them
+    "small": dict(
+        image_size=128, patch_size=16, image_width=384, image_depth=6, image_heads=6, stem="conv", pos_scale=1.1,
+        vocab_size=1024, text_length=30, positions=32, text_width=384, text_depth=3, text_heads=6, fusion_depth=3, fuse_cls=False,
+        dropout=0.0, init_std=0.025, temperature_min=0.02, temperature_lr=0.05, queue_size=4096, teacher_momentum=0.99,
+        alpha=0.0, mask_rate=0.5, mask_power=1.0, match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12,
+        batch=256, epochs=1.0, epoch=1_500_000, lr=1e-3, lr_start=0.0, lr_end=5e-5, warmup_steps=100, stem_lr=0.4,
+        betas=(0.9, 0.98), clip=1.0, save_every=500, precision="bf16", objects=223, siblings=0.7, restyle=0.25, bucket=8,
+        warm_steps=1500, warm_batch=128, warm_lr=1e-3, warm_objects="same"),       # there are no other kinds left
+    # one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 times through COCO and Visual Genome. Layers are
+    # computed again, so that 256 rows are there to compete; the queue holds as many steps as the paper's, the rate goes with
+    # the batch's square root
+    "base": dict(queue_size=32_768, batch=256, epochs=12.0, epoch=1_336_000, lr=7e-5, precision="bf16", checkpointing=True),
     "paper-4m": {},
     "paper-14m": dict(epoch=15_100_000),
     # from a pretrained model; an epoch is what the paper trains on, and `minalbef prepare` counts what you have

@@ -1,5 +1,5 @@
 """Pictures and captions to batches."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -34,19 +34,43 @@ class Record:
     id: int
 
 
+class Rows:
+    """A dataclass of tensors with a row for every example: sent to a device, or cut, all together."""
+
+    columns = ()                      # fields whose columns are rows, too, of all processes
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same with every tensor changed."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return type(self)(*(change(value) if isinstance(value, Tensor) else value for value in values))
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device; to a GPU by way of pinned memory, and without waiting for it."""
+        cuda = torch.device(device).type == "cuda"
+        return self.map(lambda x: x.pin_memory().to(device, non_blocking=True) if cuda and not x.is_cuda else x.to(device))
+
+    def pin_memory(self) -> Self:
+        """In memory from which a GPU reads by itself; a DataLoader calls it."""
+        return self.map(Tensor.pin_memory)
+
+    def part(self, i: int, n: int, own: int) -> Self:
+        """The i-th of n equal parts of a process's `own` rows; of fields with a row for all processes' rows, their parts."""
+        changed = {}
+        for name, x in vars(self).items():
+            for dim in range((1 + (name in self.columns)) * isinstance(x, Tensor)):
+                x = x.index_select(dim, torch.arange(x.shape[dim]).view(-1, n, own // n)[:, i].flatten())
+            changed[name] = x
+        return type(self)(**changed)
+
+
 @dataclass(frozen=True)
-class Batch:
+class Batch(Rows):
     """image (b, 3, s, s), tokens (b, l), keep (b, l) bool, ids (b,)"""
 
     image: Tensor
     tokens: Tensor
     keep: Tensor
     ids: Tensor
-
-    def to(self, device: torch.device | str) -> Self:
-        """The same batch on another device."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return type(self)(*(value if value is None else value.to(device) for value in values))
 
 
 def open_image(source: Source) -> Image.Image:

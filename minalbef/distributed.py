@@ -6,14 +6,28 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-def start() -> torch.device:
-    """Join the processes that torchrun started, if it did; -> this process's device."""
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
-    if cuda:
+def device_of(name: str = "auto") -> torch.device:
+    """This process's device: of the GPUs its own, on the CPU if there is none. name: "auto", or "cpu" or "cuda" to insist.
+
+    Raises ValueError where there are fewer GPUs than processes want.
+    """
+    count, place = torch.cuda.device_count() if torch.cuda.is_available() else 0, int(os.environ.get("LOCAL_RANK", 0))
+    if name == "cpu" or name == "auto" and not count:
+        return torch.device("cpu")
+    if place >= count:
+        raise ValueError(f"device={name!r}: process {place} of this machine has no GPU, of which there are {count}; "
+                         "start as many processes as there are GPUs, or take device=cpu")
+    return torch.device("cuda", place)
+
+
+def start(name: str = "auto") -> torch.device:
+    """Join the processes that torchrun started, if it did; -> this process's device, see `device_of`."""
+    device = device_of(name)
+    if device.type == "cuda":
         torch.cuda.set_device(device)
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if cuda else "gloo")
+        # NCCL refuses a CPU's tensors, and those of the stop flag shall not wait for the GPU: they go by gloo
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return device
 
 

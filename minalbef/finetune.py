@@ -128,7 +128,7 @@ def tune(task: str, source: Path, folder: Path, config: Config, rival: str = "",
 
     rival: train this baseline of the job's instead. assign: of how many captions NLVR2's text assignment is made before
     """
-    distributed.start()
+    distributed.start(config.device)
     torch.manual_seed(config.seed)
     job, tokenizer = JOBS[task], checkpoint.read_run(source)[2]
     differs = job.rivals[rival] if rival else {}

@@ -22,6 +22,20 @@ class FusionLayer(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
         self.dropout = nn.Dropout(dropout)
 
+    def forward(self, x: Tensor, keep: Tensor, keys_values: tuple[Tensor, Tensor], image_keep: Tensor | None = None,
+                texts: Tensor | None = None, images: Tensor | None = None, queries: int | None = None, return_weights=False):
+        """Read, then look: (b, l, d) -> (p, queries or l, d).
+
+        texts: rows (p,) of what was read, which look; images: rows (p,) of keys_values and image_keep, to look at. They are
+            gathered here, so that a layer computed again on the way back keeps none of them
+        """
+        x = self.read(x, keep, queries)
+        x = x if texts is None else x[texts]
+        if images is not None:
+            keys_values = tuple(part[images] for part in keys_values)
+            image_keep = None if image_keep is None else image_keep[images]
+        return self.look(x, keys_values, image_keep, return_weights)
+
     def read(self, x: Tensor, keep: Tensor, queries: int | None = None) -> Tensor:
         """Words attend to words; with `queries`, only the first so many ask: (b, l, d) -> (b, queries or l, d)."""
         asking = x[:, :queries]
@@ -65,13 +79,9 @@ class Fusion(nn.Module):
         x, all_weights = text_tokens, []
         image_keep = None if image_keep is None else image_keep[:, self.first:]
         for i, (layer, seen) in enumerate(zip(self.layers, keys_values or self.keys_values(image_tokens))):
-            x = layer.read(x, keep, queries if layer is self.layers[-1] else None)
-            if pairs is not None:
-                seen = tuple(part[pairs[1]] for part in seen)
-                if i == 0:
-                    x, keep = x[pairs[0]], keep[pairs[0]]
-                    image_keep = None if image_keep is None else image_keep[pairs[1]]
-            x = layer.look(x, seen, image_keep, return_weights)
+            texts, images = (None, None) if pairs is None else (pairs[0] if i == 0 else None, pairs[1])
+            x = layer(x, keep, seen, image_keep, texts, images, queries if layer is self.layers[-1] else None, return_weights)
+            keep = keep if texts is None else keep[texts]
             if return_weights:
                 x, weights = x
                 all_weights.append(weights)

@@ -1,4 +1,5 @@
 """Attention and MLP: the two parts of every layer in all three encoders."""
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -51,6 +52,11 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))
+
+
+def full(x: Tensor) -> Tensor:
+    """In fp32 at least: what autocast left in bf16, and a loss will read."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def init_weights(module: nn.Module, std: float):

@@ -33,7 +33,7 @@ def read_captions(config: Config) -> tuple[Tokenizer, Tensor]:
 
 def pretrain(config: Config, folder: Path, quiet: bool = False) -> None:
     """Warm start, then ALBEF, into a run folder; called again, it goes on from where it stopped."""
-    distributed.start()
+    distributed.start(config.device)
     torch.manual_seed(config.seed)
     tokenizer, rates = read_captions(config)
     config = replace(config, vocab_size=len(tokenizer))
@@ -57,7 +57,7 @@ def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False) -
     """The supervised start, handed to the task's image encoder. In place; -> the trained warm start."""
     recipe = replace(config, lr=config.warm_lr, weight_decay=config.warm_weight_decay, batch=config.warm_batch,
                      epoch=config.warm_steps * config.warm_batch, epochs=1.0, alpha=0.0, stem_lr=1.0, betas=(0.9, 0.999),
-                     warmup_steps=20)
+                     warmup_steps=20, accumulate=1)
     batches = LabelBatches(recipe)
     warm = WarmStart(recipe, len(batches.classes))
     train.fit(warm, batches, recipe, folder, quiet=quiet, title="warm start")

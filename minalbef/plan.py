@@ -112,8 +112,10 @@ class Plan:
 
 
 def plan(preset_name: str, changes: tuple[str, ...] = (), gpus: int = 1, gpu: str = "H100", utilisation: float = 0.4,
-         accumulate: int = 1, checkpointing: bool = False) -> Plan:
+         accumulate: int | None = None, checkpointing: bool = False) -> Plan:
     """What pretraining by a preset costs in bf16. `describe` says it in words.
+
+    accumulate, by default the preset's: passes a step; checkpointing: also where the preset does without
 
     Raises ValueError for a preset or a card that does not exist, for a preset of another task, and for a batch that the GPUs
     cannot share evenly.
@@ -123,6 +125,7 @@ def plan(preset_name: str, changes: tuple[str, ...] = (), gpus: int = 1, gpu: st
         raise ValueError(f"{preset_name} fine-tunes; what is planned is pretraining: give its preset, such as paper-4m")
     if gpu not in GPUS:
         raise ValueError(f"no card {gpu!r}{nearest(gpu, GPUS)}; there are {', '.join(GPUS)}")
+    accumulate, checkpointing = config.accumulate if accumulate is None else accumulate, checkpointing or config.checkpointing
     if gpus < 1 or accumulate < 1 or config.batch % (gpus * accumulate):
         raise ValueError(f"batch={config.batch} is not a multiple of gpus={gpus} times accumulate={accumulate}; "
                          "take numbers that divide it")

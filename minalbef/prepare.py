@@ -28,7 +28,7 @@ class Tally:
 
     def __call__(self, fault: Fault):
         print(fault, file=self.file)
-        self.count[fault.kind] += 1
+        self.count[fault.kind] += fault.entries
         self.first.setdefault(fault.kind, str(fault))
 
 

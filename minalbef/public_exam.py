@@ -69,10 +69,10 @@ def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, records: Dataset, how:
         first.setdefault(record.id, i)
     size, length = config.image_size, min(LENGTH, config.positions)
     loader = DataLoader(Subset(records, list(first.values())), how.batch, num_workers=how.workers,
-                        collate_fn=partial(pictures, size=size))
+                        collate_fn=partial(pictures, size=size), pin_memory=how.device.type == "cuda")
     tokens, keep = (x.to(how.device) for x in tokenizer.encode(texts, length))
     with torch.no_grad():                        # every process encodes all: it is the pairs that take the time
-        image = torch.cat([model.encode_image(some.to(how.device)) for some in loader])
+        image = torch.cat([model.encode_image(some.to(how.device, non_blocking=True)) for some in loader])
         text = torch.cat([model.encode_text(*some) for some in zip(tokens.split(256), keep.split(256))])
         scores = two_stage(model, ranking.Encoded(image, text, keep), how.top)
     true = (torch.tensor(list(first))[:, None] == torch.tensor(ids)).to(how.device)

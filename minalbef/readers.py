@@ -1,4 +1,4 @@
-"""Records out of lists of captions: the original's JSON, Karpathy's splits, img2dataset's shards. Those of tasks: public.py
+"""Records out of lists of captions: the original's JSON, Karpathy's splits. Those of tasks: public.py; of tars: shards.py
 
 A reader is called as reader(file, root=folder or folders of the pictures, fault=what to do about a bad entry). It yields
 records one at a time; a record names its picture's place, and a batch opens it. With root=None no picture is looked for.
@@ -7,9 +7,7 @@ A bad entry is left out and goes to `fault`, which raises it, a ValueError, unle
 import json
 import os
 import re
-import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
@@ -28,34 +26,16 @@ Roots = Path | Sequence[Path] | None
 
 
 class Fault(ValueError):
-    """What is wrong with an entry, and the way out. kind: a few words, to count by."""
+    """What is wrong with an entry, and the way out. kind: a few words, to count by; entries: how many are lost by it."""
 
-    def __init__(self, kind: str, what: str, way: str = "leave it out or mend it"):
+    def __init__(self, kind: str, what: str, way: str = "leave it out or mend it", entries: int = 1):
         super().__init__(f"{what}; {way}")
-        self.kind, self.what, self.way = kind, what, way
+        self.kind, self.what, self.way, self.entries = kind, what, way, entries
 
 
 def refuse(fault: Fault):
     """The strict way with faults."""
     raise fault
-
-
-@dataclass(frozen=True)
-class Member:
-    """A picture inside a tar, which PIL opens like a file: where its bytes begin, and how many there are."""
-
-    path: Path
-    offset: int
-    size: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.path} at byte {self.offset}"
-
-    def read(self) -> bytes:
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
 
 
 # files of JSON
@@ -237,38 +217,3 @@ def karpathy(path: Path, root: Roots = None, fault: Callable = refuse, split: st
         place, photo = find(image), photo_id(image, album)
         return each([one.get("raw") for one in field(entry, "sentences", list)], lambda text: Record(place, text, photo))
     return read(path, load(path, "images")["images"], parse, fault)
-
-
-def shards(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[Record]:
-    """One tar of img2dataset's, of jpg (or png, webp) and txt and json by key -> a record a picture."""
-    def parse(sample):
-        key, parts = sample
-        image = next((parts[kind] for kind in ("jpg", "jpeg", "png", "webp") if kind in parts), None)
-        if image is None:
-            raise Fault("missing picture", f"{key} has no jpg, png or webp")
-        about = json.loads(parts.get("json", "{}"))
-        text = parts["txt"].decode() if "txt" in parts else about.get("caption")
-        photo = photo_id(about.get("url") or f"{Path(path).name}/{key}")
-        return [Record(image, words(text), photo)]
-
-    def samples():
-        size, key, parts = Path(path).stat().st_size, None, {}
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                name, _, kind = member.name.rpartition("/")[2].partition(".")
-                if member.offset_data + member.size > size:
-                    raise tarfile.ReadError(f"it ends within {member.name}")
-                if not member.isfile():
-                    continue
-                if name != key and parts:
-                    yield key, parts
-                    parts = {}
-                key, kind = name, kind.lower()
-                parts[kind] = (tar.extractfile(member).read() if kind in ("txt", "json")
-                               else Member(Path(path), member.offset_data, member.size))
-        if parts:
-            yield key, parts
-    try:
-        yield from read(path, samples(), parse, fault)
-    except (tarfile.TarError, OSError) as error:
-        fault(Fault("broken shard", f"{path} cannot be read to its end: {error}", "get it again"))

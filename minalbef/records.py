@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from minalbef.data import Record
 from minalbef.public import GroundingRecord
-from minalbef.readers import Member
+from minalbef.shards import Member
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord

@@ -30,7 +30,7 @@ class Rehearsal:
 
 
 REHEARSALS = {
-    **dict.fromkeys(("paper-4m", "paper-14m"), Rehearsal(Pretrain, retrieval.collate)),
+    **dict.fromkeys(("paper-4m", "paper-14m", "base"), Rehearsal(Pretrain, retrieval.collate)),
     **dict.fromkeys(("retrieval-coco", "retrieval-flickr", "grounding"), Rehearsal(retrieval.Retrieval, retrieval.collate)),
     "entailment": Rehearsal(
         entailment.Entailment, entailment.collate, lambda picture, other, text, i: entailment.EntailmentRecord(

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from minalbef import public, readers
+from minalbef.shards import shards
 
 TARS = "*.tar"
 
@@ -51,7 +52,7 @@ SETS: dict[str, dict[str, list[list[Source]]]] = {
     "sbu": {"train": [lists("sbu.json")]},
     "cc3m": {"train": [lists("cc3m_train.json", "cc3m_val.json")]},
     "cc12m": {"train": [lists("cc12m.json")]},
-    "shards": {"train": [lists(TARS, reader=readers.shards)]},
+    "shards": {"train": [lists(TARS, reader=shards)]},
     "flickr30k": {split: [lists(f"flickr30k_{part}.json", album="flickr"), karpathy("flickr30k", part, album="flickr")]
                   for split, part in (("train", "train"), ("validation", "val"), ("test", "test"))},
     "entailment": {split: [lists(name, reader=public.entailment) for name in (f"ve_{part}.json", f"snli_ve_{part}.jsonl")]

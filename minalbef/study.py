@@ -16,7 +16,7 @@ from minalbef.config import Config, nearest, preset, read_changes, replace_check
 from minalbef.data import Record
 from minalbef.ema import make_teacher
 from minalbef.finetune import POSITIONS, at_size
-from minalbef.loading import RecordBatches
+from minalbef.loading import RecordBatches, named_unreadable
 from minalbef.public_exam import How
 from minalbef.records import Records, read_about
 from minalbef.tasks import entailment, nlvr2, retrieval, vqa
@@ -151,28 +151,28 @@ def resized(weights: dict, config: Config) -> dict:
 
 
 def finetune_public(task: str, data: Sequence[str | Path], source: Path, run: Path, name: str = "", changes: Sequence[str] = (),
-                    workers: int = 0, quiet: bool = False) -> None:
+                    workers: int = 0, most_bad: float = 0.01, quiet: bool = False) -> None:
     """Train a run for a task on prepared sets, into a run folder; called again, it goes on where it stopped, to the step.
 
     task: one of PLANS. data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken
-    source: a run folder, converted ones too. name: of the preset. workers: processes that open pictures, for each that trains
+    source: a run folder, converted ones too. name: of the preset. workers, most_bad: see loading.RecordBatches
     Raises ValueError for what does not fit together, and when too many pictures cannot be read.
     """
     config = recipe(task, data, source, name, changes)
     if run.resolve() == Path(source).resolve():
         raise ValueError(f"{run} is the run to begin from, and would be overwritten; choose another folder with --run")
-    distributed.start()
+    distributed.start(config.device)
     torch.manual_seed(config.seed)
     records, tokenizer = open_records(task, data, "train"), checkpoint.read_run(source)[2]
     module = PLANS[task].make(config)
     begin(module, source, config)
-    batches = RecordBatches(records, PLANS[task].collate, config, tokenizer, workers=workers, folder=run)
+    batches = RecordBatches(records, PLANS[task].collate, config, tokenizer, workers=workers, most_bad=most_bad, folder=run)
     train.fit(module, batches, config, run, quiet=quiet, title=task)
     if distributed.rank() == 0:
         checkpoint.save(run, module.student, tokenizer, module.teacher, task)
         tuned = {"splits": sorted({*tuned_on(source), *(f"{read_about(folder)['set']}/{split}" for folder, split in
                                                         (place_of(one, "train") for one in data))}),
-                 "from": str(source), "records": len(records), "unreadable": len(batches.bad)}
+                 "from": str(source), "records": len(records), "unreadable": named_unreadable(run)}
         write_atomically(run / "tuned.json", lambda path: path.write_text(json.dumps(tuned, indent=1) + "\n"))
     distributed.stop()
 

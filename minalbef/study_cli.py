@@ -1,8 +1,36 @@
-"""`minalbef finetune` and `minalbef evaluate` on a public set: the flags that --data brings, and what they call."""
+"""`minalbef pretrain`, `finetune` and `evaluate` on public sets: the flags that --data brings, and what they call."""
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+
+@dataclass(frozen=True)
+class Sets:
+    """On sets that `minalbef prepare` wrote. In several processes: torchrun -m -- minalbef pretrain.
+
+    Args:
+        data: prepared sets to train on, such as prepared/coco prepared/shards, or splits of them
+        vocab: BERT's vocab.txt; without it, word pieces are learnt from the captions
+        vit: weights to start the image encoder from, a file or a name such as deit_base_patch16_224
+        bert: weights to start text encoder and fusion from, a file or a name such as google-bert/bert-base-uncased
+        workers: processes that open pictures, for each that trains
+        most_bad: share of unreadable pictures above which training stops; those below it are named in unreadable.txt
+    """
+
+    data: tuple[Path, ...] = ()
+    vocab: Path | None = None
+    vit: str | None = None
+    bert: str | None = None
+    workers: int = 0
+    most_bad: float = 0.01
+
+    def pretrain(self, preset: str, changes: tuple[str, ...], run: Path, quiet: bool) -> None:
+        from minalbef import public_pretrain
+        if not self.data:
+            raise ValueError("a public set must be named, with --data prepared/SET")
+        public_pretrain.pretrain(self.data, run, preset, changes, self.vocab, self.vit, self.bert, self.workers, self.most_bad,
+                                 quiet)
 
 
 @dataclass(frozen=True)
@@ -13,17 +41,19 @@ class Study:
         data: prepared sets to train on, such as prepared/coco, or splits of them; text_assignment is a task here, too
         preset: the recipe, by default the paper's for the task and the set
         workers: processes that open pictures, for each that trains
+        most_bad: share of unreadable pictures above which training stops; those below it are named in unreadable.txt
     """
 
     data: tuple[Path, ...] = ()
     preset: str = ""
     workers: int = 0
+    most_bad: float = 0.01
 
     def finetune(self, task: str, changes: tuple[str, ...], source: Path, run: Path, quiet: bool) -> None:
         from minalbef import study
         if not self.data:
             raise ValueError("a public set must be named, with --data prepared/SET")
-        study.finetune_public(task, self.data, source, run, self.preset, changes, self.workers, quiet)
+        study.finetune_public(task, self.data, source, run, self.preset, changes, self.workers, self.most_bad, quiet)
         if os.environ.get("RANK", "0") == "0":
             print(f"{run} is trained; next: " + (
                 f"minalbef evaluate {run} --data {study.place_of(self.data[0], 'train')[0]}/test" if study.PLANS[task].examine

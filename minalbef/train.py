@@ -1,18 +1,19 @@
 """The loop: one for every task. All that changes state in training stands here, after the optimiser's step."""
-import csv
 import math
 import signal
-import sys
-import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from minalbef import checkpoint, distributed
 from minalbef.config import Config
+from minalbef.data import Rows
+from minalbef.lean import lean
+from minalbef.logs import Log
+from minalbef.logs import seconds as seconds
 
 NO_DECAY = ("temperature", "cls_token", "pos_embed")
 STAIR = 100                                              # steps between the rises of the original's warm-up
@@ -62,59 +63,82 @@ def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
     return [dict(params=params, weight_decay=decay, share=share) for (decay, share), params in groups.items()]
 
 
+def backward(model: nn.Module, task: nn.Module, batch, alpha: float, draws, config: Config, device: torch.device):
+    """A step's losses and, added up in the parameters, their gradients, in config.accumulate passes: -> losses, carry.
+
+    batch and draws are cut where they are made, and sent to the device pass by pass. model: the task, or DDP around it, which
+    adds up over processes in the last pass.
+
+    Dropout aside, passes give what the whole batch gives wherever a loss is a mean over examples: masked words (counted over
+    all passes), answers, entailment, NLVR2. They cannot where rows of the batch compete: ITC contrasts a row with its pass and
+    the queue, and ITM and text assignment draw their wrong partners from the pass. So does BatchNorm, of the warm start.
+    """
+    n, own, passes = config.accumulate, config.batch // distributed.world(), [(batch, draws)]
+    if n > 1:
+        passes = [tuple(one.part(i, n, own) if isinstance(one, Rows) else one for one in (batch, draws)) for i in range(n)]
+    if hasattr(task, "prepare"):
+        passes = task.prepare(passes)
+    low = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+    found, carries = [], []
+    for i, given in enumerate(passes):
+        mine, chance = (one.to(device) if isinstance(one, Rows) else one for one in given)
+        with model.no_sync() if model is not task and i + 1 < n else nullcontext():
+            with low:
+                losses, carry = model(mine, alpha, chance)
+            (sum(losses.values()) / n).backward()
+        found.append({name: loss.detach() for name, loss in losses.items()})
+        carries.append(carry)
+    if n == 1:
+        return found[0], carries[0]
+    losses = {name: torch.stack([losses[name] for losses in found]).mean() for name in found[0]}
+    return losses, carries[0] and tuple(map(torch.cat, zip(*carries)))
+
+
 def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int = 10, quiet: bool = False,
         title: str = "train") -> None:
-    """Train to config.steps, from `folder`'s checkpoint if it has one.
+    """Train to config.steps on config.device, to which the task is moved, from `folder`'s checkpoint if it has one.
 
     task(batch, alpha, draws) -> named losses and a carry; task.draws(step) -> all chance of a step, for this process;
     task.after_step(carry) -> what changes besides weights. batches(step) -> the batch of a step, for this process.
+    task.prepare([(batch, draws)]) -> the same, if it has that: what is better computed before they go to the device.
     Writes metrics.csv and state.pt (atomically, every config.save_every steps and when stopped).
 
-    Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not finite (the last
-    checkpoint stands), OSError when the folder cannot be written.
+    Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not finite (found when losses are
+    logged; the last checkpoint stands), OSError when the folder cannot be written, ValueError for a device that is not there.
     """
-    if config.batch % distributed.world():
-        raise ValueError(f"batch={config.batch} is not a multiple of {distributed.world()} processes; take one that is")
+    if config.batch % (config.accumulate * distributed.world()):
+        raise ValueError(f"batch={config.batch} is not a multiple of {distributed.world()} processes"
+                         + f" times accumulate={config.accumulate}" * (config.accumulate > 1) + "; take one that is")
+    device = distributed.device_of(config.device)
     folder.mkdir(parents=True, exist_ok=True)
+    task.to(device)
     optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
     start = checkpoint.load_state(folder, task, optimiser, config)
     model = task
     if distributed.world() > 1:                  # parameters of a phase not begun have no gradient yet
         with warnings.catch_warnings():          # torch 2.13 renames broadcast_buffers; older ones lack the new name
             warnings.simplefilter("ignore", FutureWarning)
-            model = nn.parallel.DistributedDataParallel(task, find_unused_parameters=True, broadcast_buffers=False)
-    log = _Log(folder / "metrics.csv", start, log_every, config, quiet, title)
-    with _Signals() as stopped:
+            model = nn.parallel.DistributedDataParallel(task, [device] if device.type == "cuda" else None,
+                                                        find_unused_parameters=True, broadcast_buffers=False)
+    log = Log(folder, start, log_every, config, quiet, title)
+    with _Signals() as stopped, lean(task, config):
         for step in range(start, config.steps):
             lr, alpha = lr_at(step, config), alpha_at(step, config)
             for group in optimiser.param_groups:
                 group["lr"] = lr * group["share"]
-            losses, carry = model(batches(step), alpha, task.draws(step))
-            loss = sum(losses.values())
-            loss.backward()
+            losses, carry = backward(model, task, batches(step), alpha, task.draws(step), config, device)
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
-            if not torch.isfinite(loss + norm):  # the gradient's norm is that of all processes: they stop together
-                raise FloatingPointError(
-                    f"step {step}: the loss or its gradient is not finite ("
-                    f"{', '.join(f'{k} {v:.3g}' for k, v in {**losses, 'gradient': norm}.items())}); "
-                    f"{folder} keeps the last good checkpoint; try a lower lr (now {lr:.2g}), or clip=1")
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             task.after_step(carry)
-            log.step(step, losses, lr, alpha)
-            stop = distributed.total(torch.tensor(float(bool(stopped)))) > 0
-            if stop or (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-                if distributed.rank() == 0:
-                    checkpoint.save_state(folder, task, optimiser, step + 1, config)
+            stop = distributed.total(torch.tensor(float(bool(stopped)))) > 0     # on the CPU: no GPU is waited for
+            save = stop or (step + 1) % config.save_every == 0 or step + 1 == config.steps
+            log.step(step, losses, norm, lr, alpha, save)
+            if save and distributed.rank() == 0:
+                checkpoint.save_state(folder, task, optimiser, step + 1, config)
             if stop:
                 raise Stopped(f"stopped after step {step + 1} of {config.steps}; the same command goes on from there")
     log.close()
-
-
-def seconds(folder: Path) -> float:
-    """How long a folder's training took, crashes and pauses left out."""
-    path = folder / "metrics.csv"
-    return float(list(csv.DictReader(path.open()))[-1]["seconds"]) if path.exists() else 0.0
 
 
 class _Signals:
@@ -136,57 +160,3 @@ class _Signals:
     def __exit__(self, *_):
         for number, handler in self.before.items():
             signal.signal(number, handler)
-
-
-class _Log:
-    """metrics.csv and the progress bar, on the first process."""
-
-    def __init__(self, path: Path, start: int, every: int, config: Config, quiet: bool, title: str):
-        self.path, self.every, self.config, self.on = path, every, config, distributed.rank() == 0
-        self.sums, self.count = {}, 0
-        if not self.on:
-            return
-        rows = list(csv.DictReader(path.open())) if path.exists() else []
-        self.rows = [row for row in rows if int(row["step"]) <= start]      # a crash may have logged beyond its save
-        self.seconds = float(self.rows[-1]["seconds"]) if self.rows else 0.0
-        self.clock = self.last = time.perf_counter()
-        # on a terminal a bar; in a log file a line now and then
-        self.bar = tqdm(total=config.steps, initial=start, desc=title, unit="step", disable=quiet, file=sys.stderr,
-                        mininterval=0.2 if sys.stderr.isatty() else 15, dynamic_ncols=True)
-
-    def step(self, step: int, losses: dict, lr: float, alpha: float):
-        if self.on:
-            self.bar.update()
-        self.count += 1
-        for name, value in losses.items():
-            self.sums.setdefault(name, []).append(value.detach())
-        if (step + 1) % self.every and step + 1 < self.config.steps:
-            return
-        means = torch.stack([torch.stack(values).mean() for values in self.sums.values()])
-        means = dict(zip(self.sums, (distributed.total(means) / distributed.world()).tolist()))
-        count, self.sums, self.count = self.count, {}, 0
-        if not self.on:
-            return
-        now = time.perf_counter()
-        rate = count * self.config.batch / (now - self.last)
-        self.rows.append({"step": step + 1, "samples": (step + 1) * self.config.batch,
-                          "seconds": round(self.seconds + now - self.clock, 2), "lr": f"{lr:.3g}",
-                          "alpha": round(alpha, 4), "samples_per_second": round(rate, 1),
-                          **{name: round(value, 4) for name, value in means.items()}})
-        self.bar.set_postfix({**{k: f"{v:.2f}" for k, v in means.items()}, "lr": f"{lr:.1e}",
-                              "samples/s": f"{rate:.0f}"}, refresh=False)
-        self.last = now
-        self.write()
-
-    def write(self):
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        def table(path: Path):
-            with path.open("w", newline="") as file:
-                writer = csv.DictWriter(file, names, restval="")
-                writer.writeheader()
-                writer.writerows(self.rows)
-        checkpoint.write_atomically(self.path, table)
-
-    def close(self):
-        if self.on:
-            self.bar.close()

@@ -8,6 +8,7 @@ import torch
 from minalbef import config
 from minalbef.albef import ALBEF
 from minalbef.config import Config, preset
+from minalbef.painting import all_names
 
 
 @pytest.mark.parametrize("name", config.PRESETS)
@@ -41,7 +42,7 @@ def test_strings_are_read_as_the_fields_kind(name, text, value):
 
 @pytest.mark.parametrize("name, changes, says", [
     ("tinny", {}, "did you mean 'tiny'"),
-    ("zzz", {}, "tiny, paper-4m"),
+    ("zzz", {}, "tiny, small, base, paper-4m"),
     ("tiny", {"bach": 3}, "no option 'bach' (did you mean 'batch'?)"),
     ("tiny", {"image_size": 50}, "image_size=50 is not a multiple of patch_size=8; the nearest that is: 48"),
     ("tiny", {"image_heads": 5}, "image_width=96 is not a multiple of image_heads=5; the nearest that is: 95"),
@@ -51,6 +52,11 @@ def test_strings_are_read_as_the_fields_kind(name, text, value):
     ("tiny", {"patch_size": 1}, "power of two"),
     ("tiny", {"hard_negatives": "globl"}, "did you mean 'global'"),
     ("tiny", {"schedule": "stair"}, "did you mean 'stairs'"),
+    ("tiny", {"precision": "fp16"}, "precision='fp16' is none of fp32, bf16"),
+    ("tiny", {"device": "gpu"}, "device='gpu' is none of auto, cpu, cuda"),
+    ("tiny", {"accumulate": 3}, "accumulate=3 does not divide batch=64; take 2, or another batch"),
+    ("tiny", {"accumulate": 0}, "accumulate=0 does not divide batch=64; take 1"),
+    ("tiny", {"checkpointing": "yes"}, "checkpointing='yes' must be true or false"),
     ("tiny", {"batch": 0}, "batch=0 must be at least 1"),
     ("tiny", {"batch": 2.5}, "batch=2.5 must be a whole number, such as 64"),
     ("tiny", {"batch": "inf"}, "batch='inf' must be a whole number"),
@@ -65,6 +71,17 @@ def test_strings_are_read_as_the_fields_kind(name, text, value):
 def test_a_mistake_is_named_with_the_way_out(name, changes, says):
     with pytest.raises(ValueError, match=f".*{''.join(c if c.isalnum() else chr(92) + c for c in says)}"):
         preset(name, **changes)
+
+
+def test_the_ladder_rises():
+    """What each rung sees, and how it is computed; tiny's results must not depend on the newer options."""
+    tiny, small, base, paper = map(preset, ("tiny", "small", "base", "paper-4m"))
+    assert (tiny.precision, tiny.accumulate, tiny.checkpointing, tiny.compile) == ("fp32", 1, False, False)
+    assert small.objects == len(all_names()) and small.warm_objects == "same" and small.image_size == 128
+    sizes = ("image_size", "image_width", "image_depth", "text_width", "text_depth", "fusion_depth", "vocab_size", "positions")
+    assert all(getattr(base, size) == getattr(paper, size) for size in sizes), "DeiT and BERT would not fit"
+    assert base.queue_size / base.batch == paper.queue_size / paper.batch
+    assert tiny.epoch < small.epoch < base.steps * base.batch < paper.steps * paper.batch
 
 
 def test_defaults_are_the_papers():

@@ -485,3 +485,11 @@ def test_two_processes_assign_as_one(tmp_path):
     assert whole.keys() == found.keys()
     for name, value in whole.items():
         assert_close(found[name], value, atol=2e-5, rtol=1e-4)
+
+
+def test_half_a_batch_asks_the_same_of_the_same_pictures():
+    task, batch = model().eval(), pair_batch()
+    whole = task.student(batch.image, batch.pairs, batch.tokens, batch.keep)
+    parts = [batch.part(i, 2, 6) for i in range(2)]
+    assert_close(torch.cat([task.student(one.image, one.pairs, one.tokens, one.keep) for one in parts]), whole)
+    assert torch.cat([one.labels for one in parts]).equal(batch.labels) and all(len(one.image) < 6 for one in parts)

@@ -15,8 +15,9 @@ from minalbef.readers import photo_id
 from minalbef.records import Records
 from minalbef.tasks import entailment, nlvr2, retrieval, vqa
 from minalbef.tokenizer import Tokenizer
-from test_readers import TRAIN, VAL, jpeg, refcoco, tar, write
+from test_readers import TRAIN, VAL, jpeg, refcoco, write
 from test_rehearse import SMALL
+from test_shards import tar
 
 GROUNDING_TEST = "refcoco+_test.json"
 TOKENIZER = Tokenizer.train(["a cat two dogs what is on the wall not true un café"], 96)

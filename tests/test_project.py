@@ -22,9 +22,9 @@ vision text fusion data painting placing scenes phrasing staging problems
 albef
 gradcam checkpoint ranking questions words
 tasks.warm_start tasks.pretrain tasks.retrieval tasks.entailment tasks.vqa tasks.nlvr2 tasks.text_assignment tasks.grounding
-original convert foreign readers public sets records prepare photos loading
-train
-checks report plots overview examples page search exam task_exam public_exam pipeline finetune study study_cli predict rehearse
+original convert foreign readers public shards sets records prepare photos loading
+lean logs train
+checks report plots overview examples page search exam task_exam public_exam pipeline finetune study public_pretrain study_cli predict rehearse
 cost plan bench_step bench_load bench bench_cli __main__
 """
 ORDER = LEVELS.split()

@@ -4,15 +4,14 @@ import io
 import json
 import os
 import pickle
-import tarfile
 
 import pytest
 from PIL import Image
 
 from minalbef import public, readers
 from minalbef.answers import accuracy
-from minalbef.data import Record, open_image
-from minalbef.readers import Fault, captions, karpathy, photo_id, shards
+from minalbef.data import Record
+from minalbef.readers import Fault, captions, karpathy, photo_id
 from minalbef.tasks.vqa import collate
 from minalbef.tokenizer import Tokenizer
 
@@ -43,7 +42,7 @@ def some(reader, *files, **options):
     counts = collections.Counter()
 
     def note(fault: Fault):
-        counts[fault.kind] += 1
+        counts[fault.kind] += fault.entries
         faults.setdefault(fault.kind, str(fault))
     return list(reader(*files, fault=note, **options)), dict(counts), faults
 
@@ -159,46 +158,6 @@ def test_karpathy_splits_and_restval(tmp_path):
     records, counts, _ = some(karpathy, flickr, root=tmp_path, split="val", album="flickr")
     assert records[0].image.name == "1000092795.jpg" and records[0].id == photo_id("1000092795.jpg", "flickr")
     assert counts == {"no words": 1}
-
-
-# shards
-
-
-def tar(path, members: dict[str, bytes]):
-    with tarfile.open(path, "w") as file:
-        for name, content in members.items():
-            about = tarfile.TarInfo(name)
-            about.size = len(content)
-            file.addfile(about, io.BytesIO(content))
-    return path
-
-
-def test_shards_give_pictures_that_open_from_within_the_tar(tmp_path):
-    about = {"url": "http://static.flickr.com/2723/4385058960_b0f2.jpg", "caption": "from json", "status": "success"}
-    path = tar(tmp_path / "00000.tar", {
-        "000000000.jpg": jpeg(size=(30, 20), mode="L"), "000000000.json": json.dumps(about).encode(),
-        "000000000.txt": "un café".encode(),
-        "000000001.json": json.dumps(about | {"url": "http://x.org/a.jpg"}).encode(), "000000001.jpg": jpeg(),
-        "000000002.txt": b"no picture", "000000003.jpg": jpeg(), "000000004.jpg": jpeg(), "000000004.txt": b"\xff\xfe"})
-    records, counts, faults = some(shards, path)
-    assert [record.text for record in records] == ["un café", "from json"]
-    image = open_image(records[0].image)
-    assert image.size == (30, 20) and image.mode == "RGB", "grey must become RGB"
-    assert records[0].id == photo_id("4385058960.jpg", "flickr") != records[1].id
-    assert counts == {"missing picture": 1, "no words": 1, "malformed": 1}
-    assert "000000002 has no jpg, png or webp" in faults["missing picture"]
-
-
-def test_a_broken_shard_gives_what_it_has_and_one_fault(tmp_path):
-    path = tar(tmp_path / "00001.tar", {"0.jpg": jpeg(), "0.txt": b"whole", "1.txt": b"cut", "1.jpg": jpeg() * 50})
-    path.write_bytes(path.read_bytes()[:4500])
-    records, counts, faults = some(shards, path)
-    assert [record.text for record in records] == ["whole"] and counts == {"broken shard": 1}
-    assert "it ends within 1.jpg" in faults["broken shard"]
-    for junk in (b"", b"not a tar" * 100):
-        (tmp_path / "junk.tar").write_bytes(junk)
-        assert some(shards, tmp_path / "junk.tar")[:2] == ([], {"broken shard": 1})
-    assert some(shards, tmp_path / "none.tar")[1] == {"broken shard": 1}
 
 
 # entailment

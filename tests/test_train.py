@@ -4,7 +4,9 @@ import csv
 import math
 import os
 import resource
+import shutil
 import signal
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -260,6 +262,71 @@ def test_an_unwritable_folder_is_named(tmp_path):
         run(tmp_path / "file" / "run")
 
 
+def test_a_run_goes_on_with_other_means_and_not_with_another_precision(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    assert same_state(run(tmp_path / "run", config=replace(CONFIG, device="auto", checkpointing=True)), finished[1])
+    with pytest.raises(ValueError, match="precision: fp32 there, bf16 here"):
+        run(tmp_path / "run", config=replace(CONFIG, precision="bf16"))
+
+
+def test_tensorboard_has_the_figures_of_the_metrics(tmp_path, monkeypatch):
+    found, config = [], replace(CONFIG, tensorboard=True)
+    class Writer(SimpleNamespace):
+        def __init__(self, folder, purge_step):
+            found.append((folder, purge_step))
+            super().__init__(add_scalar=lambda *what: found.append(what), flush=lambda: None, close=lambda: None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    run(tmp_path, config=config)
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert found[0] == (str(tmp_path / "tensorboard"), 1)
+    shown = {(name, step): value for name, value, step in found[1:]}
+    assert shown.keys() == {(name, step) for name in ("itc", "itm", "mlm", "lr", "alpha", "samples_per_second")
+                            for step in (10, 20)}
+    assert all(round(shown[name, step], 4) == float(row[name]) for name in ("itc", "mlm") for step, row in zip((10, 20), rows))
+
+
+def test_tensorboard_that_is_missing_is_said_with_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match=r"tensorboard=true wants .*pip install 'minalbef\[tensorboard\]', or leave it out"):
+        run(tmp_path, config=replace(CONFIG, tensorboard=True))
+
+
+def test_a_device_that_is_not_there_is_named_with_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert distributed.device_of("auto") == distributed.device_of("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match="device='cuda': process 0 of this machine has no GPU, of which there are 0.*device=cpu"):
+        run(tmp_path, config=replace(CONFIG, device="cuda"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert distributed.device_of() == torch.device("cuda", 1) and distributed.device_of("cpu") == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match="process 2 of this machine has no GPU, of which there are 2"):
+        distributed.device_of()
+
+
+def test_the_forward_pass_asks_for_no_number(tmp_path, monkeypatch):
+    """A GPU would have to finish first. Losses and gradients are read when they are logged, after the tenth step."""
+    asked, inside = [], []
+    def watched(name):
+        plain = getattr(torch.Tensor, name)
+        return lambda x, *args: asked.append((name, bool(inside))) or plain(x, *args)
+    class Watched(Pretrain):
+        def forward(self, batch, alpha, draws):
+            inside.append(draws.step)
+            found = super().forward(batch, alpha, draws)
+            inside.clear()
+            return found
+    names = ("item", "tolist", "nonzero", "__bool__", "__float__", "__int__", "__index__")
+    with monkeypatch.context() as patch:
+        for name in names:
+            patch.setattr(torch.Tensor, name, watched(name))
+        fit(Watched(CONFIG), Batches(CONFIG), CONFIG, tmp_path, quiet=True)
+    assert {name for name, within in asked if within} == set()
+    assert {name for name, within in asked} == {"tolist", "nonzero", "__bool__"}, "the check is blind"
+    assert sum(name == "tolist" for name, _ in asked) == 4, "twice for each of two rows of the metrics"
+
+
 @pytest.mark.parametrize("changes, says", [({"lr": 0.5}, "lr: 0.001 there, 0.5 here"),
                                            ({"batch": 4}, "batch: 8 there, 4 here")])
 def test_a_run_does_not_go_on_with_other_settings(finished, changes, says):
@@ -269,8 +336,11 @@ def test_a_run_does_not_go_on_with_other_settings(finished, changes, says):
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "world", lambda: 3)
-    with pytest.raises(ValueError, match="batch=8 is not a multiple of 3 processes"):
+    with pytest.raises(ValueError, match="batch=8 is not a multiple of 3 processes; take one that is"):
         run(tmp_path)
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    with pytest.raises(ValueError, match="batch=8 is not a multiple of 2 processes times accumulate=8; take one that is"):
+        run(tmp_path, config=replace(CONFIG, accumulate=8))
 
 
 def test_dropout_aside_the_loop_draws_nothing(tmp_path):

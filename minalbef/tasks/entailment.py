@@ -10,7 +10,7 @@ from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Record
 from minalbef.ema import Distilled
-from minalbef.layers import init_weights
+from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.tokenizer import Tokenizer
 
@@ -59,7 +59,7 @@ class EntailmentModel(nn.Module):
         """image: (b, 3, s, s); tokens, keep: (b, l) -> logits (b, 3), in the order of LABELS."""
         albef = self.albef
         fused = albef.fuse(albef.encode_text(tokens, keep), keep, albef.encode_image(image), queries=1)
-        return self.head(fused[:, 0])
+        return full(self.head(fused[:, 0]))
 
 
 class Entailment(Distilled):

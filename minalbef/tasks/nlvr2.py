@@ -13,7 +13,7 @@ from minalbef.config import Config
 from minalbef.data import Batch, Source, transform
 from minalbef.ema import Distilled, make_teacher
 from minalbef.fusion import Fusion
-from minalbef.layers import init_weights
+from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.tasks.entailment import accuracy as accuracy
 from minalbef.tokenizer import Tokenizer
@@ -51,6 +51,12 @@ class NLVR2Batch(Batch):
 
     pairs: Tensor                     # (b, 2) rows of image: the first picture and the second
     labels: Tensor                    # (b,) 1 where the statement is true, else 0
+
+    def part(self, i: int, n: int, own: int) -> "NLVR2Batch":
+        """Some statements, with the pictures that they ask about."""
+        mine = slice(i * own // n, (i + 1) * own // n)
+        used, pairs = self.pairs[mine].unique(return_inverse=True)
+        return NLVR2Batch(self.image[used], *(x[mine] for x in (self.tokens, self.keep, self.ids)), pairs, self.labels[mine])
 
 
 def collate(records: Sequence[NLVR2Record], tokenizer: Tokenizer, size: int, length: int = 25) -> NLVR2Batch:
@@ -145,7 +151,7 @@ class PairModel(nn.Module):
 
     def classify(self, shown: tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor) -> Tensor:
         """Images' tokens (m, 1 + n, i) with rows of them (b, 2), and text tokens (b, l, d) -> logits (b, c)."""
-        return self.head(self.albef.fuse(text_tokens, keep, shown, queries=1)[:, 0])
+        return full(self.head(self.albef.fuse(text_tokens, keep, shown, queries=1)[:, 0]))
 
 
 class NLVR2(Distilled):

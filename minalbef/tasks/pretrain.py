@@ -1,5 +1,5 @@
 """Pretraining: ITC, ITM and MLM, with momentum distillation (sections 3.2 and 3.3)."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import Batch, transform
+from minalbef.data import Batch, Rows, transform
 from minalbef.ema import make_teacher, update_teacher
 from minalbef.feature_queue import FeatureQueue
 from minalbef.language import Stream
@@ -22,6 +22,7 @@ class PretrainBatch(Batch):
     """A Batch of B rows over all processes, and which captions are true of which of its pictures."""
 
     match: Tensor | None = None       # (B, B) bool: caption i is true of picture j; None: only equal ids match
+    columns = ("match",)
 
 
 class SceneBatches:
@@ -66,7 +67,7 @@ class SceneBatches:
 
 
 @dataclass(frozen=True)
-class Draws:
+class Draws(Rows):
     """All chance of one step, for the rows of one process; made for the whole batch, so processes agree."""
 
     step: int
@@ -75,6 +76,11 @@ class Draws:
     words: Tensor                     # (b, l) ids: random words to put in
     negative_image: Tensor            # (b, B) uniform: an image for each text
     negative_text: Tensor             # (b, B) uniform: a text for each image
+
+    masked: Tensor | None = None      # (b, l) ids, words hidden: this and the next by `Pretrain.prepare`
+    places: Tensor | None = None      # (m,) where, row after row: of b * l
+    hidden: Tensor | None = None      # () how many in a step, over its passes
+    columns = ("negative_image", "negative_text")
 
 
 def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draws:
@@ -100,6 +106,7 @@ class Pretrain(nn.Module):
         """
         super().__init__()
         self.register_buffer("rates", torch.full((config.vocab_size,), config.mask_rate) if rates is None else rates)
+        self.rates_at_hand = self.rates          # where batches are made: what moves the module moves its buffers alone
         self.config, self.special, self.mask = config, special, mask
         self.student = ALBEF(config)
         self.teacher = make_teacher(self.student)
@@ -113,13 +120,26 @@ class Pretrain(nn.Module):
     def draws(self, step: int) -> Draws:
         return make_draws(step, self.config, distributed.rank(), distributed.world())
 
+    def prepare(self, passes: list[tuple[PretrainBatch, Draws]]) -> list[tuple[PretrainBatch, Draws]]:
+        """Hide words in a step's passes. On the CPU: a GPU that were asked how many it hid would have to finish first."""
+        found = []
+        for batch, draws in passes:
+            length = batch.tokens.shape[1]
+            rates = self.rates_at_hand if self.rates_at_hand.device == batch.tokens.device else self.rates
+            masked, chosen = mask_words(batch.tokens, self.special, self.mask, rates[batch.tokens], draws.choose[:, :length],
+                                        draws.kind[:, :length], draws.words[:, :length])
+            found.append(replace(draws, masked=masked, places=chosen.flatten().nonzero()[:, 0]))
+        hidden = sum(len(draws.places) for draws in found) / len(passes)
+        return [(batch, replace(draws, hidden=torch.tensor(hidden, device=draws.places.device)))
+                for (batch, _), draws in zip(passes, found)]
+
     def forward(self, batch: PretrainBatch, alpha: float, draws: Draws):
         """-> losses by name, and what `after_step` wants. Changes nothing."""
         config, student, teacher = self.config, self.student, self.teacher
-        begun = draws.step / config.steps
-        b, length = batch.tokens.shape
-        masked, chosen = mask_words(batch.tokens, self.special, self.mask, self.rates[batch.tokens], draws.choose[:, :length],
-                                    draws.kind[:, :length], draws.words[:, :length])
+        begun, b = draws.step / config.steps, len(batch.tokens)
+        if draws.masked is None:
+            (_, draws), = self.prepare([(batch, draws)])
+        masked, chosen = draws.masked, draws.places
         fusing = begun >= config.match_from
 
         image = student.encode_image(batch.image)                                # (b, 1 + n, d)
@@ -148,8 +168,9 @@ class Pretrain(nn.Module):
         if alpha:
             with torch.no_grad():
                 teacher_fused = teacher.fuse(teacher.encode_text(masked, batch.keep), batch.keep, teacher_image)
-                teacher_logits = teacher.word_logits(teacher_fused[chosen])
-        mlm = mlm_loss(student.word_logits(fused[chosen]), batch.tokens[chosen], self.share(chosen), teacher_logits, alpha)
+                teacher_logits = teacher.word_logits(teacher_fused.flatten(0, 1)[chosen])
+        mlm = mlm_loss(student.word_logits(fused.flatten(0, 1)[chosen]), batch.tokens.flatten()[chosen],
+                       self.share(draws.hidden), teacher_logits, alpha)
         return {"itc": itc, "itm": itm, "mlm": mlm}, carry
 
     def align(self, image: Tensor, text: Tensor, teacher_features, carry, batch: PretrainBatch, alpha: float,
@@ -163,9 +184,10 @@ class Pretrain(nn.Module):
         true = (same[:, :whole],) * 2 if batch.match is None else (batch.match[:, mine].T, batch.match[mine])
         sims, positives, loss = [], [], 0.0
         for query, keys, opinion, also in zip((image, text), (keys_text, keys_image), teacher_features, true):
-            sim = query @ keys.T / self.student.temperature                                             # (b, k)
-            with torch.no_grad():
-                teacher_sim = opinion @ keys.T / self.student.temperature
+            with torch.autocast(image.device.type, enabled=False):               # bf16 has too few digits to compare with
+                sim = query @ keys.T / self.student.temperature                                         # (b, k)
+                with torch.no_grad():
+                    teacher_sim = opinion @ keys.T / self.student.temperature
             positive = torch.cat([same[:, :whole] | also, same[:, whole:]], 1)
             loss = loss + itc_loss(sim, teacher_sim, alpha, positive) / 2
             sims.append(sim[:, :whole].detach())

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
+from minalbef.data import Rows
 from minalbef.losses import hard_negatives
 from minalbef.tasks.nlvr2 import PairModel
 from minalbef.tasks.pretrain import PretrainBatch
@@ -18,12 +19,13 @@ TEMPERATURE = 0.07                    # of the pictures' similarity, by which wr
 
 
 @dataclass(frozen=True)
-class AssignDraws:
+class AssignDraws(Rows):
     """All chance of one step of text assignment, for the rows of one process."""
 
     case: Tensor                      # (b,) uniform: whether the text's own picture is shown
     side: Tensor                      # (b,) uniform: on which side
     negative: Tensor                  # (b, B) uniform: wrong pictures
+    columns = ("negative",)
 
 
 class TextAssignment(nn.Module):

@@ -13,7 +13,7 @@ from minalbef.config import Config
 from minalbef.data import Batch, Source, transform
 from minalbef.ema import Distilled
 from minalbef.fusion import FusionLayer
-from minalbef.layers import init_weights
+from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.text import Embeddings, WordHead
 from minalbef.tokenizer import Tokenizer
@@ -38,6 +38,13 @@ class VQABatch(Batch):
     answers_keep: Tensor              # (a, m) bool, False where padded
     weights: Tensor                   # (a,) the share of annotators who gave it
     counts: Tensor                    # (b,) how many answers a question has
+
+    def part(self, i: int, n: int, own: int) -> "VQABatch":
+        """Some questions, with their answers."""
+        mine = slice(i * own // n, (i + 1) * own // n)
+        some = slice(self.counts[:mine.start].sum(), self.counts[:mine.stop].sum())
+        return VQABatch(*(x[mine] for x in (self.image, self.tokens, self.keep, self.ids)),
+                        *(x[some] for x in (self.answers, self.answers_keep, self.weights)), self.counts[mine])
 
 
 def clean_question(text: str, words: int = 50) -> str:
@@ -97,13 +104,12 @@ class Decoder(nn.Module):
         before = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
         x = self.dropout(self.embeddings(tokens))
         for layer, keys_values in zip(self.layers, seen):
-            x = layer.read(x, keep[:, None] & before)
-            x = layer.look(x, tuple(part[rows] for part in keys_values), seen_keep[rows])
+            x = layer(x, keep[:, None] & before, keys_values, seen_keep, images=rows)
         return x
 
     def word_logits(self, x: Tensor) -> Tensor:
         """Which word comes next? (..., d) -> (..., v)."""
-        return self.word_head(x, self.embeddings.word_embed.weight)
+        return full(self.word_head(x, self.embeddings.word_embed.weight))
 
 
 class VQAModel(nn.Module):
@@ -157,7 +163,8 @@ class VQA(Distilled):
 
         An answer's loss times its weight, summed, over the number of questions, not of answers.
         """
-        rows = torch.arange(len(batch.counts), device=batch.counts.device).repeat_interleave(batch.counts)      # (a,)
+        rows = torch.arange(len(batch.counts), device=batch.counts.device).repeat_interleave(
+            batch.counts, output_size=len(batch.answers))        # (a,); a GPU that were asked for the sum would have to finish
         def logits(model: VQAModel) -> Tensor:
             return model(batch.answers, batch.answers_keep, model.read(batch), batch.keep, rows)
         teacher_logits = None

@@ -6,14 +6,15 @@ from torch import Tensor, nn
 
 from minalbef import distributed
 from minalbef.config import Config
-from minalbef.data import transform
+from minalbef.data import Rows, transform
+from minalbef.layers import full
 from minalbef.losses import soft_cross_entropy
 from minalbef.scenes import Scenes, other_objects, paint
 from minalbef.vision import ViT
 
 
 @dataclass(frozen=True)
-class LabelBatch:
+class LabelBatch(Rows):
     """image (b, 3, s, s); labels (b, c): 1 for every kind of object in the picture, else 0."""
 
     image: Tensor
@@ -67,7 +68,7 @@ class WarmStart(nn.Module):
     def logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Class scores of the whole picture (b, c), and of every patch of the stem (b, n, c)."""
         patches = self.image_encoder.patch_embed(image)
-        return self.head(self.image_encoder.attend(patches)[:, 0]), self.patch_head(patches)
+        return full(self.head(self.image_encoder.attend(patches)[:, 0])), full(self.patch_head(patches))
 
     def after_step(self, carry: None):
         """Nothing to do."""

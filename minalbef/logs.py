@@ -1,0 +1,115 @@
+"""What a run tells of itself: metrics.csv, a progress bar, and TensorBoard on request."""
+import csv
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from minalbef import checkpoint, distributed
+from minalbef.config import Config
+
+
+def seconds(folder: Path) -> float:
+    """How long a folder's training took, crashes and pauses left out."""
+    path = folder / "metrics.csv"
+    return float(list(csv.DictReader(path.open()))[-1]["seconds"]) if path.exists() else 0.0
+
+
+class Log:
+    """Losses stay tensors, on their device, and are read every so many steps: in between no GPU is waited for."""
+
+    def __init__(self, folder: Path, start: int, every: int, config: Config, quiet: bool, title: str):
+        """Raises ValueError where TensorBoard is wanted and missing."""
+        self.folder, self.path, self.every, self.config, self.on = (
+            folder, folder / "metrics.csv", every, config, distributed.rank() == 0)
+        self.unread, self.unchecked, self.board = [], [], None
+        writer = find_tensorboard() if config.tensorboard else None      # all look, lest the others wait for one that failed
+        if not self.on:
+            return
+        rows = list(csv.DictReader(self.path.open())) if self.path.exists() else []
+        self.rows = [row for row in rows if int(row["step"]) <= start]      # a crash may have logged beyond its save
+        self.seconds = float(self.rows[-1]["seconds"]) if self.rows else 0.0
+        self.clock = self.last = time.perf_counter()
+        # on a terminal a bar; in a log file a line now and then
+        self.bar = tqdm(total=config.steps, initial=start, desc=title, unit="step", disable=quiet, file=sys.stderr,
+                        mininterval=0.2 if sys.stderr.isatty() else 15, dynamic_ncols=True)
+        self.board = writer and writer(str(folder / "tensorboard"), purge_step=start + 1)
+
+    def step(self, step: int, losses: dict[str, Tensor], norm: Tensor, lr: float, alpha: float, save: bool = False):
+        """Note a step. save: its weights are to be saved, and so must be sound.
+
+        Raises FloatingPointError for the first losses or gradient that are not finite; it says of which step.
+        """
+        if self.on:
+            self.bar.update()
+        losses = {name: value.detach() for name, value in losses.items()}
+        self.unread.append(losses)
+        self.unchecked.append((step, lr, losses | {"gradient": norm}))
+        due = (step + 1) % self.every == 0 or step + 1 == self.config.steps
+        if due or save:
+            self.check()
+        if due:
+            self.read(step, lr, alpha)
+
+    def check(self):
+        found, self.unchecked = self.unchecked, []
+        sound = torch.stack([sum(values.values()) for _, _, values in found]).isfinite().tolist()
+        for (step, lr, values), fine in zip(found, sound):
+            if not fine:                         # the gradient's norm is that of all processes: they stop together
+                raise FloatingPointError(
+                    f"step {step}: the loss or its gradient is not finite ("
+                    f"{', '.join(f'{name} {value:.3g}' for name, value in values.items())}); "
+                    f"{self.folder} keeps the last good checkpoint; try a lower lr (now {lr:.2g}), or clip=1")
+
+    def read(self, step: int, lr: float, alpha: float):
+        values: dict[str, list] = {}
+        for losses in self.unread:
+            for name, value in losses.items():
+                values.setdefault(name, []).append(value)
+        count, self.unread = len(self.unread), []
+        means = torch.stack([torch.stack(some).mean() for some in values.values()])
+        means = dict(zip(values, (distributed.total(means) / distributed.world()).tolist()))
+        if not self.on:
+            return
+        now = time.perf_counter()
+        rate = count * self.config.batch / (now - self.last)
+        self.rows.append({"step": step + 1, "samples": (step + 1) * self.config.batch,
+                          "seconds": round(self.seconds + now - self.clock, 2), "lr": f"{lr:.3g}",
+                          "alpha": round(alpha, 4), "samples_per_second": round(rate, 1),
+                          **{name: round(value, 4) for name, value in means.items()}})
+        self.bar.set_postfix({**{k: f"{v:.2f}" for k, v in means.items()}, "lr": f"{lr:.1e}",
+                              "samples/s": f"{rate:.0f}"}, refresh=False)
+        for name, value in (means | {"lr": lr, "alpha": alpha, "samples_per_second": rate}).items() if self.board else ():
+            self.board.add_scalar(name, value, step + 1)
+        if self.board:
+            self.board.flush()                   # a stopped run shows all it did
+        self.last = now
+        self.write()
+
+    def write(self):
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        def table(path: Path):
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, names, restval="")
+                writer.writeheader()
+                writer.writerows(self.rows)
+        checkpoint.write_atomically(self.path, table)
+
+    def close(self):
+        if self.on:
+            self.bar.close()
+        if self.board:
+            self.board.close()
+
+
+def find_tensorboard() -> type:
+    """TensorBoard's writer. Raises ValueError where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError(f"tensorboard=true wants TensorBoard, which is not there ({error}); "
+                         "pip install 'minalbef[tensorboard]', or leave it out: metrics.csv has the same figures") from error
+    return SummaryWriter

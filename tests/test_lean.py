@@ -1,0 +1,216 @@
+"""How a step is computed, and for how much: in passes, in bf16, layers again or compiled; its losses and gradients stay."""
+import copy
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from helpers import Batches, pretrain, same_state, small
+from minalbef import rehearse, train
+from minalbef.config import preset
+from minalbef.fusion import FusionLayer
+from minalbef.lean import LAYERS, lean
+from minalbef.tasks.warm_start import LabelBatch, WarmStart
+from minalbef.tokenizer import Tokenizer
+from test_rehearse import SMALL
+
+CPU = torch.device("cpu")
+TASKS = ("paper-4m", "retrieval-coco", "entailment", "vqa", "nlvr2-assign", "nlvr2")
+OF_ROWS = {"mlm", "entailment", "answer", "nlvr2"}               # losses that are means over examples
+
+
+def made(name: str, **changes):
+    """A task in small, its config, and a batch of 6: of noise, the student a step away from its teacher."""
+    config = preset(name, **SMALL | dict(batch=6, dropout=0.0, device="cpu", epoch=60) | changes)
+    plan = rehearse.REHEARSALS[name]
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.train([" ".join(rehearse.WORDS)], 256)
+    task = plan.make(config)
+    with torch.no_grad():
+        for p in task.student.parameters():
+            p += 0.02 * torch.randn_like(p)
+    return task, config, rehearse.made_up(plan, config, tokenizer, 0)
+
+
+def step(task, config, batch) -> tuple[dict, dict, tuple]:
+    """-> losses, gradients, and the carry of a training step."""
+    task.zero_grad()
+    torch.manual_seed(1)                                         # of dropout
+    with lean(task, config):
+        losses, carry = train.backward(task, task, batch, 0.4, task.draws(3), config, CPU)
+    return losses, {name: p.grad.clone() for name, p in task.named_parameters() if p.grad is not None}, carry
+
+
+def double(batch):
+    return batch.map(lambda x: x.double() if x.is_floating_point() else x)
+
+
+# passes
+
+@pytest.mark.parametrize("name", TASKS)
+def test_passes_equal_the_whole_batch_where_a_loss_is_a_mean_over_examples(name):
+    task, config, batch = made(name)
+    task, batch = task.double(), double(batch)
+    whole, gradients, carry = step(task, config, batch)
+    parts, in_parts, carry_in_parts = step(task, replace(config, accumulate=3), batch)
+    assert parts.keys() == whole.keys() and gradients.keys() == in_parts.keys()
+    for loss in whole:
+        same = abs(parts[loss] - whole[loss]) < 1e-6 * whole[loss]               # weights of draws and counts are in fp32
+        assert same == (loss in OF_ROWS), (loss, parts[loss], whole[loss])
+    if whole.keys() <= OF_ROWS:
+        assert_close(in_parts, gradients, atol=1e-7, rtol=1e-6)
+    if carry:
+        assert_close(carry_in_parts, carry)                      # the queue is filled alike
+
+
+def only_words(task):
+    """The task with the loss of masked words alone."""
+    whole = task.forward
+    def forward(batch, alpha, draws):
+        losses, carry = whole(batch, alpha, draws)
+        return {"mlm": losses["mlm"]}, carry
+    task.forward = forward
+    return task
+
+
+def test_masked_words_are_counted_over_all_passes():
+    config = small(image_size=16)
+    task = only_words(pretrain(config).double())
+    batch = double(Batches(config)(0))
+    hidden = [len(draws.places) for _, draws in task.prepare([
+        (batch.part(i, 2, 8), task.draws(3).part(i, 2, 8)) for i in range(2)])]
+    assert hidden[0] > 1.5 * hidden[1], "a mean of the passes' means would be the same"
+    whole, gradients, _ = step(task, config, batch)
+    parts, in_parts, _ = step(task, replace(config, accumulate=2), batch)
+    assert_close(parts, whole)
+    assert_close(in_parts, gradients)
+
+
+def test_negatives_and_truths_of_a_pass_are_those_of_its_rows_in_every_process():
+    config = small(batch=8)
+    whole, draws = Batches(config).whole(0), pretrain(config).draws(0)
+    mine = whole.part(0, 2, 4), draws.part(0, 2, 4)              # as the first of two processes, of 4 rows each, would cut it
+    far = [0, 1, 4, 5]
+    assert mine[0].match.equal(whole.match[far][:, far])
+    assert mine[1].negative_text.equal(draws.negative_text[far][:, far])
+    assert whole.part(1, 2, 8).ids.equal(whole.ids[4:]) and whole.part(1, 2, 8).match.equal(whole.match[4:, 4:])
+
+
+def test_accumulated_training_fills_the_queue_and_goes_on_after_a_stop(tmp_path):
+    config = small(image_size=16, accumulate=2, epoch=6 * 8)
+    whole = pretrain(config)
+    train.fit(whole, Batches(config), config, tmp_path / "whole", quiet=True)
+    assert whole.queue.ids[(whole.queue.pointer - 8) % 20:][:8].tolist()[-1] in Batches(config)(5).ids.tolist()
+    def broken(step):
+        if step == 4:
+            raise RuntimeError("the power went off")
+        return Batches(config)(step)
+    with pytest.raises(RuntimeError):
+        train.fit(pretrain(config), broken, replace(config, save_every=3), tmp_path / "cut", quiet=True)
+    again = pretrain(config, seed=5)
+    train.fit(again, Batches(config), replace(config, save_every=3), tmp_path / "cut", quiet=True)
+    assert same_state(again.state_dict(), whole.state_dict())
+
+
+# bf16
+
+@pytest.mark.parametrize("name", TASKS)
+def test_bf16_is_near_fp32_and_its_losses_and_gradients_are_in_fp32(name):
+    task, config, batch = made(name)
+    losses, gradients, carry = step(task, config, batch)
+    low, low_gradients, low_carry = step(task, replace(config, precision="bf16"), batch)
+    for loss, value in losses.items():
+        assert low[loss].dtype == torch.float32 and low[loss] == pytest.approx(value.item(), rel=0.02), loss
+        assert low[loss] != value, "bf16 was not on"
+    ours, theirs = (torch.cat([g[key].flatten() for key in gradients]) for g in (gradients, low_gradients))
+    assert theirs.dtype == torch.float32
+    assert torch.cosine_similarity(ours, theirs, 0) > 0.95
+    for x, y in zip(carry or (), low_carry or ()):
+        assert x.dtype == y.dtype, "the queue's features are in fp32"
+
+
+def test_the_warm_start_runs_in_bf16():
+    config = small(precision="bf16", batch=6)
+    torch.manual_seed(0)
+    task = WarmStart(config, 5)
+    batch = LabelBatch(torch.randn(6, 3, 24, 24), torch.eye(6, 5) + torch.eye(6, 5).roll(1))
+    fine, _ = train.backward(task, task, batch, 0.0, None, replace(config, precision="fp32"), CPU)
+    low, _ = train.backward(task, task, batch, 0.0, None, config, CPU)
+    for name, value in fine.items():
+        assert low[name].dtype == torch.float32 and low[name] == pytest.approx(value.item(), rel=0.02) and low[name] != value
+
+
+def test_similarities_are_compared_in_fp32():
+    """At a temperature of .02 a step of bf16 in a similarity near 50 is .25; the loss would be off by as much."""
+    config = small(image_size=16)
+    task, batch, seen = pretrain(config), Batches(config)(0), []
+    align = task.align
+    task.align = lambda *args: seen.append(align(*args)) or seen[-1]
+    step(task, replace(config, precision="bf16"), batch)
+    (sims, _, loss), = seen
+    assert all(sim.dtype == torch.float32 for sim in sims) and loss.dtype == torch.float32
+    assert any((sim.bfloat16().float() != sim).any() for sim in sims), "they were rounded on the way"
+
+
+# layers again
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_layers_computed_again_give_the_same_losses_and_gradients(name, dropout):
+    task, config, batch = made(name, dropout=dropout)
+    plain = step(task, config, batch)
+    assert same_state(plain[:2], step(task, replace(config, checkpointing=True), batch)[:2])
+
+
+def kept(task, config, batch) -> int:
+    """Numbers that a step keeps for the way back, weights aside, each block of memory once."""
+    own, seen = {p.untyped_storage().data_ptr() for p in task.parameters()}, {}
+    def note(x):
+        if x.untyped_storage().data_ptr() not in own:
+            seen[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes() // x.element_size(), x
+        return x
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x), lean(task, config):
+        task(batch, 0.4, task.draws(3))
+    return sum(count for count, _ in seen.values())
+
+
+def test_layers_computed_again_keep_what_they_read_alone():
+    task, config, batch = made("paper-4m", image_depth=4, image_size=64)
+    assert kept(task, replace(config, checkpointing=True), batch) < 0.5 * kept(task, config, batch)
+
+
+def test_only_the_student_computes_again_and_all_is_as_before_afterwards(tmp_path):
+    config = small(image_size=16, checkpointing=True, epoch=8)
+    task = pretrain(config)
+    with lean(task, config):
+        changed = {name for name, module in task.named_modules() if "forward" in vars(module)}
+    layers = {name for name, module in task.named_modules() if isinstance(module, LAYERS)}
+    assert changed == {name for name in layers if name.startswith("student")} and any("fusion" in name for name in changed)
+    train.fit(task, Batches(config), config, tmp_path, quiet=True)
+    assert not any("forward" in vars(module) for module in task.modules())
+    assert copy.deepcopy(task).state_dict().keys() == task.state_dict().keys()
+
+
+# compiled
+
+def test_compiling_reaches_the_layers_of_student_and_teacher(monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda f: seen.append(f.__self__) or f)
+    task, config, _ = made("paper-4m")
+    with lean(task, replace(config, compile=True)):
+        pass
+    assert set(seen) == {module for module in task.modules() if isinstance(module, LAYERS)}
+    assert any(isinstance(layer, FusionLayer) for layer in seen) and not any("forward" in vars(m) for m in task.modules())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_layers_give_the_same_losses_and_gradients(checkpointing):
+    torch._dynamo.reset()
+    task, config, batch = made("paper-4m")
+    plain = step(task, config, batch)
+    compiled = step(task, replace(config, compile=True, checkpointing=checkpointing), batch)
+    assert_close(compiled[:2], plain[:2], atol=1e-5, rtol=1e-4)

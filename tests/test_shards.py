@@ -1,0 +1,309 @@
+"""shards: tars in img2dataset's layout, whole and broken, and training on them: each picture once an epoch, wherever it is read."""
+import io
+import itertools
+import json
+import random
+import tarfile
+import zlib
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from helpers import same_state
+from minalbef import distributed, loading, study_cli
+from minalbef.data import open_image
+from minalbef.loading import RecordBatches, named_unreadable
+from minalbef.prepare import prepare
+from minalbef.public_pretrain import begin, pretrain
+from minalbef.readers import photo_id
+from minalbef.records import Records
+from minalbef.shards import shards
+from minalbef.tasks import retrieval
+from test_loading import CONFIG, TOKENIZER, WORDS
+from test_readers import jpeg, some
+
+SMALL = ("image_size=16 patch_size=8 image_width=16 image_heads=2 text_width=16 text_heads=2 embed_dim=8 vocab_size=64 text_length=9 "
+         "positions=12 queue_size=8 batch=4 epochs=3 warmup_steps=1 save_every=1 siblings=0 restyle=0 bucket=1 warm_steps=0").split()
+SIZES = (5, 1, 7)                     # of the miniature shards: 13 pictures
+
+
+def tar(path, members: dict[str, bytes], **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", **options) as file:
+        for name, content in members.items():
+            about = tarfile.TarInfo(name)
+            about.size, about.mtime = len(content), 1.7e9 + 0.5      # a fraction: in PAX it has a header of its own
+            file.addfile(about, io.BytesIO(content))
+    return path
+
+
+def photo(seed: int, kind: str = "JPEG") -> bytes:
+    picture = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 24, 3), np.uint8))
+    picture.save(file := io.BytesIO(), kind)
+    return file.getvalue()
+
+
+def img2dataset(folder, *sizes: int, format=tarfile.USTAR_FORMAT, change=lambda key, files: files):
+    """What `img2dataset --output_format webdataset --save_caption True` leaves, but for its parquet files: -> the tars."""
+    tars = []
+    for shard, size in enumerate(sizes):
+        members = {}
+        for i in range(size):
+            key, caption = f"{shard:05d}{i:04d}", f"a {WORDS[shard]} {WORDS[i % 9]}"
+            about = {"caption": caption, "url": f"https://x.org/{shard}/{i}.jpg", "key": key, "status": "success",
+                     "error_message": None, "width": 24, "height": 20, "original_width": 48, "original_height": 40}
+            files = {"jpg": photo(100 * shard + i), "json": json.dumps(about, indent=4).encode(), "txt": caption.encode()}
+            members |= {f"{key}.{kind}": content for kind, content in change(key, files).items()}
+        tars.append(tar(folder / f"{shard:05d}.tar", members, format=format))
+        stats = {"count": size + 2, "successes": size, "failed_to_download": 2, "failed_to_resize": 0, "duration": 1.0,
+                 "start_time": 0.0, "end_time": 1.0, "status_dict": {"success": size, "HTTP Error 404: Not Found": 2}}
+        (folder / f"{shard:05d}_stats.json").write_text(json.dumps(stats, indent=4))
+    return tars
+
+
+def place(path, key: str) -> tuple[int, int]:
+    """Where a member's bytes begin, and how many there are."""
+    with tarfile.open(path) as file:
+        member = file.getmember(key)
+        return member.offset_data, member.size
+
+
+# reading
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_img2datasets_shards_give_pictures_that_open_from_within_the_tar(tmp_path, format):
+    tars = img2dataset(tmp_path, *SIZES, format=format)
+    records, counts, _ = some(shards, tars[2])
+    assert [record.text for record in records] == [f"a three {word}" for word in WORDS[:7]] and counts == {}
+    assert records[4].image.read() == photo(204) and records[4].id == photo_id("https://x.org/2/4.jpg")
+
+
+def test_captions_come_from_txt_or_json_and_what_has_none_is_named(tmp_path):
+    about = {"url": "http://static.flickr.com/2723/4385058960_b0f2.jpg", "caption": "from json", "status": "success"}
+    path = tar(tmp_path / "00000.tar", {
+        "000000000.jpg": jpeg(size=(30, 20), mode="L"), "000000000.json": json.dumps(about).encode(),
+        "000000000.txt": "un café".encode(),
+        "000000001.json": json.dumps(about | {"url": "http://x.org/a.jpg"}).encode(), "000000001.jpg": jpeg(),
+        "000000002.txt": b"no picture", "000000003.jpg": jpeg(), "000000004.jpg": jpeg(), "000000004.txt": b"\xff\xfe",
+        "sub/5.webp": photo(5, "webp"), "sub/5.txt": b"webp", "6.PNG": photo(6, "png"), "6.txt": b"png"})
+    records, counts, faults = some(shards, path)
+    assert [record.text for record in records] == ["un café", "from json", "webp", "png"]
+    image = open_image(records[0].image)
+    assert image.size == (30, 20) and image.mode == "RGB", "grey must become RGB"
+    assert open_image(records[2].image).size == open_image(records[3].image).size == (24, 20)
+    assert records[0].id == photo_id("4385058960.jpg", "flickr") != records[1].id
+    assert counts == {"missing picture": 1, "no words": 1, "malformed": 1}
+    assert "000000002 has no jpg, png or webp" in faults["missing picture"]
+
+
+def test_wherever_a_tar_is_cut_the_pictures_before_are_kept_and_the_others_counted(tmp_path):
+    path, = img2dataset(tmp_path, 4)
+    whole = path.read_bytes()
+    ends = [sum(place(path, f"00000000{i}.txt")) for i in range(4)]
+    last = -(-ends[-1] // 512) * 512                             # then come blocks of zeros
+    for cut in sorted({*range(0, last + 512, 256), *(end + i for end in ends for i in (-1, 0, 1)), 1, 700}):
+        path.write_bytes(whole[:cut])
+        records, counts, _ = some(shards, path)
+        kept = len(records)
+        assert counts == {"lost with a broken shard": max(1, 4 - kept)}, f"cut at byte {cut}, nobody was told"
+        assert [record.text for record in records] == [f"a one {word}" for word in WORDS[:kept]]
+        assert all(record.image.read() == photo(i) for i, record in enumerate(records))
+        assert sum(end <= cut for end in ends) - kept in (0, 1), "the last before the cut may not look whole, no other"
+    path.write_bytes(whole[:last + 512])                         # one block of zeros is end enough
+    assert len(some(shards, path)[0]) == 4 and not some(shards, path)[1]
+
+
+def test_damaged_headers_and_what_is_no_tar_are_one_fault_each(tmp_path):
+    path, = img2dataset(tmp_path, 4)
+    whole = bytearray(path.read_bytes())
+    broken = bytearray(whole)
+    broken[place(path, "000000002.jpg")[0] - 512] ^= 0xFF        # the name's first letter
+    path.write_bytes(broken)
+    records, counts, faults = some(shards, path)
+    assert 1 <= len(records) <= 2 and counts == {"lost with a broken shard": 4 - len(records)}
+    assert "00000.tar cannot be read to its end" in faults["lost with a broken shard"]
+    for junk in (b"", b"not a tar" * 100, b"<html>" * 500, photo(0)):
+        path.write_bytes(junk)
+        assert some(shards, path)[:2] == ([], {"lost with a broken shard": 4})
+    (tmp_path / "00000_stats.json").write_text("[]")
+    assert some(shards, path)[1] == some(shards, tmp_path / "none.tar")[1] == {"lost with a broken shard": 1}, "unknown: one"
+    path.unlink()
+    path.mkdir()
+    assert some(shards, path)[1] == {"lost with a broken shard": 1}
+
+
+def test_noise_in_a_tar_never_stops_the_reader(tmp_path):
+    path, = img2dataset(tmp_path, 4, format=tarfile.PAX_FORMAT)
+    whole, chance = path.read_bytes(), random.Random(0)
+    for _ in range(150):
+        broken = bytearray(whole)
+        for _ in range(chance.choice((1, 8, 64))):
+            broken[chance.randrange(len(whole))] = chance.randrange(256)
+        path.write_bytes(broken)
+        records, counts, _ = some(shards, path)
+        assert len(records) + sum(counts.values()) >= 4, "a picture is gone and nobody was told"
+
+
+def test_prepare_stops_above_a_share_of_lost_pictures_and_tells_it_below(tmp_path):
+    tars = img2dataset(tmp_path / "in", 10, 10)
+    tars[1].write_bytes(tars[1].read_bytes()[:place(tars[1], "000010004.jpg")[0]])
+    with pytest.raises(ValueError, match="14 good records and 6 bad entries; at most 25% may be bad"):
+        prepare("shards", tmp_path / "in", tmp_path / "out", most_bad=0.25)
+    account = prepare("shards", tmp_path / "in", tmp_path / "out", most_bad=0.35)
+    assert "6 times lost with a broken shard, the first: " in account and "00001.tar" in account
+    assert len(Records(tmp_path / "out" / "shards", "train")) == 14
+
+
+# training
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Three shards of unequal size, and their records."""
+    img2dataset(tmp_path / "in", *SIZES)
+    prepare("shards", tmp_path / "in", tmp_path / "out")
+    return tmp_path
+
+
+def batches(here, batch: int = 6, **options) -> RecordBatches:
+    config = type(CONFIG)(**CONFIG.to_dict() | {"batch": batch, "epoch": 13})
+    return RecordBatches(Records(here / "out" / "shards", "train"), retrieval.collate, config, TOKENIZER, **options)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_any_ranks_and_workers_show_each_picture_once_an_epoch_and_resume_at_any_step(prepared, monkeypatch, world, workers):
+    whole, steps, seen, texts = batches(prepared), 7, [], Counter()                # 42 places: three epochs of 13 and a bit
+    expected = [whole(step) for step in range(steps)]
+    monkeypatch.setattr(distributed, "world", lambda: world)
+    parts = []
+    for rank in range(world):
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
+        straight = batches(prepared, workers=workers)
+        parts.append([straight(step) for step in range(steps)])
+        for step in range(steps):
+            assert same_state(vars(batches(prepared, workers=workers)(step)), vars(parts[-1][step])), f"resumed at {step}"
+    for step in range(steps):
+        share = [part[step] for part in parts]
+        assert {len(batch.ids) for batch in share} == {6 // world}
+        assert torch.equal(torch.cat([batch.image for batch in share]), expected[step].image)
+        seen += torch.cat([batch.ids for batch in share]).tolist()
+    epochs = [seen[i:i + 13] for i in (0, 13, 26)]
+    assert all(len(set(epoch)) == 13 for epoch in epochs) and epochs[0] != epochs[1] != epochs[2]
+    known = {record.id: record.text for record in Records(prepared / "out" / "shards", "train")}
+    assert set(known) == set(seen), "all shards are shown"
+    texts.update(known[i].split()[1] for i in epochs[0])
+    assert texts == {"one": 5, "two": 1, "three": 7}
+    assert [known[i].split()[1] for i in epochs[0]] != sorted(known[i].split()[1] for i in epochs[0]), "shards are mixed"
+
+
+def test_pictures_that_broke_after_prepare_are_replaced_counted_and_named(prepared):
+    tars = sorted((prepared / "in").glob("*.tar"))
+    def overwrite(path, key, make):
+        at, size = place(path, key)
+        content = bytearray(path.read_bytes())
+        content[at:at + size] = make(bytes(content[at:at + size]))[:size].ljust(size, b"\0")
+        path.write_bytes(content)
+    overwrite(tars[0], "000000001.jpg", lambda old: b"<html>404</html>")                     # corrupt
+    overwrite(tars[0], "000000003.jpg", lambda old: old[:len(old) // 2])                     # truncated
+    overwrite(tars[2], "000020000.jpg", lambda old: bomb(20_000, 20_000))                    # four hundred million pixels
+    tars[1].unlink()                                                                         # missing
+    tars[2].write_bytes(tars[2].read_bytes()[:place(tars[2], "000020005.jpg")[0] + 100])     # a tar cut in the middle
+    found = batches(prepared, batch=13, folder=prepared / "run", workers=1)
+    ids = [found(step).ids.tolist() for step in range(3)]
+    names = {record.id: record.image.name for record in Records(prepared / "out" / "shards", "train")}
+    assert all(len(epoch) == 13 and len(set(epoch)) == 7 for epoch in ids) and set(ids[0]) == set(ids[1])
+    lines = (prepared / "run" / "unreadable.txt").read_text().splitlines()
+    assert len(found.bad) == len(lines) == named_unreadable(prepared / "run") == 6, "once each, not once an epoch"
+    assert all(any(names[i] in line for line in lines) for i in names if i not in ids[0])
+    assert any("over the limit" in line or "decompression bomb" in line for line in lines)
+    again = batches(prepared, batch=13, folder=prepared / "run")
+    assert again(2).ids.tolist() == ids[2] and named_unreadable(prepared / "run") == 6, "a resumed run counts none twice"
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG's head that claims many pixels."""
+    Image.new("1", (1, 1)).save(file := io.BytesIO(), "PNG")
+    content = bytearray(file.getvalue())
+    content[16:24] = width.to_bytes(4) + height.to_bytes(4)
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4)
+    return bytes(content)
+
+
+def test_a_shard_that_is_gone_does_not_stop_training_below_the_share(prepared, monkeypatch):
+    monkeypatch.setattr(loading, "IN_A_ROW", 6)                  # fewer than the shard has
+    monkeypatch.setattr(loading, "LEAST", 13)
+    (prepared / "in" / "00002.tar").unlink()
+    lenient = batches(prepared, most_bad=0.6)
+    assert len(set(lenient(0).ids.tolist() + lenient(1).ids.tolist())) == 6, "the other two shards are shown"
+    strict = batches(prepared, most_bad=0.5)
+    with pytest.raises(ValueError, match="7 pictures of the first 1[23] records could not be read, more than 50.0%.*--most-bad"):
+        for step in range(4):
+            strict(step)
+
+
+def test_later_epochs_do_not_dilute_the_share(prepared, monkeypatch):
+    monkeypatch.setattr(loading, "LEAST", 1)
+    found = batches(prepared, batch=13, most_bad=0.3)
+    for step in range(20):
+        found(step)
+    (prepared / "in" / "00000.tar").unlink()                     # 5 of 13, in the twenty-first epoch
+    with pytest.raises(ValueError, match="of the first 13 records could not be read, more than 30.0%"):
+        for step in range(20, 23):
+            found(step)
+
+
+# pretraining
+
+
+def weights(folder):
+    return torch.load(folder / "state.pt", weights_only=True)["task"]
+
+
+def test_pretraining_on_shards_goes_on_after_a_stop_to_the_same_weights(prepared, monkeypatch):
+    data = [prepared / "out" / "shards"]
+    pretrain(data, prepared / "straight", "tiny", SMALL, quiet=True)
+    real, calls = RecordBatches.__call__, itertools.count()
+    def stops(self, step):
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+        return real(self, step)
+    monkeypatch.setattr(RecordBatches, "__call__", stops)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(data, prepared / "stopped", "tiny", SMALL, quiet=True)
+    assert torch.load(prepared / "stopped" / "state.pt")["step"] == 5
+    pretrain(data, prepared / "stopped", "tiny", SMALL, workers=1, quiet=True)
+    assert same_state(weights(prepared / "stopped"), weights(prepared / "straight"))
+    pretrain(data, prepared / "other", "tiny", [*SMALL, "seed=1"], quiet=True)
+    assert not same_state(weights(prepared / "other"), weights(prepared / "straight")), "the check is blind"
+
+
+def test_pretraining_begins_from_given_weights_with_berts_word_pieces(prepared):
+    pieces = ["[PAD]", *(f"[unused{i}]" for i in range(5)), "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", *WORDS]
+    (prepared / "vocab.txt").write_text("\n".join(pieces))
+    data = [prepared / "out" / "shards"]
+    other = begin(data, "tiny", [*SMALL, "seed=1"])[0].student.image_encoder.state_dict()
+    save_file(other, prepared / "vit.safetensors")
+    task, tokenizer, config = begin(data, "tiny", SMALL, prepared / "vocab.txt", str(prepared / "vit.safetensors"))
+    assert task.mask == 9 and task.special == (0, 6, 7, 8, 9) and config.vocab_size == len(tokenizer) == 20
+    assert config.epoch == 13 and begin(data, "tiny", [*SMALL, "epoch=5"])[2].epoch == 5
+    for model in (task.student, task.teacher):
+        assert same_state(model.image_encoder.state_dict(), other)
+    assert not same_state(begin(data, "tiny", SMALL)[0].student.image_encoder.state_dict(), other), "the check is blind"
+
+
+def test_the_command_line_passes_the_share_on(prepared, monkeypatch):
+    monkeypatch.setattr(loading, "LEAST", 1)
+    (prepared / "in" / "00001.tar").unlink()
+    def train(**options):
+        study_cli.Sets((prepared / "out" / "shards",), **options).pretrain("tiny", tuple(SMALL), prepared / "run", True)
+    with pytest.raises(ValueError, match="more than 1.0%.*00001.tar"):
+        train()
+    train(most_bad=0.5)
+    with pytest.raises(ValueError, match="a public set must be named, with --data"):
+        study_cli.Sets(workers=1).pretrain("tiny", (), prepared / "run", True)
