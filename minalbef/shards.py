@@ -45,18 +45,16 @@ def shards(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator
 
     def samples():
         nonlocal given
-        size, key, parts = Path(path).stat().st_size, None, {}
+        key, parts = None, {}
         with tarfile.open(path, "r:") as tar:
             for member in tar:
+                if not member.isfile():
+                    continue
                 name, _, kind = member.name.rpartition("/")[2].partition(".")
                 if name != key and parts:
                     given += 1
                     yield key, parts
                     parts = {}
-                if not 0 <= member.size <= size - member.offset_data:
-                    raise tarfile.ReadError(f"it ends within {member.name}")
-                if not member.isfile():
-                    continue
                 key, kind = name, kind.lower()
                 parts[kind] = (tar.extractfile(member).read() if kind in ("txt", "json")
                                else Member(Path(path), member.offset_data, member.size))

@@ -22,7 +22,7 @@ from minalbef.prepare import prepare
 from minalbef.public_exam import How, protocol, table
 from minalbef.records import Records
 from minalbef.study import PLANS, begin, evaluate_public, finetune_public, load_model, recipe, task_of
-from minalbef.study_cli import Exam, Study
+from minalbef.study_cli import Exam, Sets, Study
 from minalbef.tasks import grounding, nlvr2, vqa
 from minalbef.tokenizer import Tokenizer
 from test_readers import refcoco, write
@@ -568,9 +568,10 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkey
 def test_the_documented_commands_have_the_flags_that_there_are(monkeypatch):
     root = Path(__file__).parents[1]
     text = "".join((root / name).read_text(encoding="utf-8") for name in ("README.md", "data/README.md"))
-    found = re.findall(r"minalbef (?:finetune|evaluate) [^`#\n]*--data[^`#\n]*", text)
+    found = re.findall(r"minalbef (?:pretrain|finetune|evaluate) [^`#\n]*--data[^`#\n]*", text)
     assert len(found) > 8
     called = []
+    monkeypatch.setattr(Sets, "pretrain", lambda self, preset, changes, run, quiet: called.append((run, self.data)))
     monkeypatch.setattr(Study, "finetune", lambda self, task, *_: called.append((task, self.data)))
     monkeypatch.setattr(Exam, "evaluate", lambda self, run, _: called.append((run, self.data)))
     for line in found:
