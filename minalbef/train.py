@@ -111,6 +111,9 @@ def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int =
                          + f" times accumulate={config.accumulate}" * (config.accumulate > 1) + "; take one that is")
     device = distributed.device_of(config.device)
     folder.mkdir(parents=True, exist_ok=True)
+    if distributed.rank() == 0:
+        for path in folder.glob(".*.tmp"):       # of a run that was killed while it wrote
+            path.unlink()
     task.to(device)
     optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
     start = checkpoint.load_state(folder, task, optimiser, config)
