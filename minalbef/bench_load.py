@@ -66,7 +66,7 @@ def retrieval(changes: tuple[str, ...] = (), /, preset: str = "tiny", pictures: 
     config = preset_named(preset, **read_changes(changes) | {"batch": pictures})
     torch.manual_seed(config.seed)
     place = device_named(device)
-    model, batch = ALBEF(config).eval().to(place), made_up(config, place)
+    model, batch = ALBEF(config).eval().to(place), made_up(config).to(place)
     def timed(work: Callable):
         start, cpu = time.perf_counter(), time.process_time()
         result = work()
