@@ -63,10 +63,13 @@ def open_and_run(browser, lab: str, chapter: str):
     for name in ("Run", "Run All Cells"):
         page.get_by_role("menuitem", name=name, exact=True).click(timeout=60_000)
     # the last code cell has a number once it has run, and no cell waits with a star
-    page.wait_for_function("""() => {
-        const marks = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputArea-prompt')].map(x => x.innerText.trim());
-        return marks.length > 5 && marks.every(mark => /^\\[\\d+\\]:?$/.test(mark));
-    }""", timeout=RUN, polling=1000)
+    try:
+        page.wait_for_function("""() => {
+            const marks = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputArea-prompt')].map(x => x.innerText.trim());
+            return marks.length > 5 && marks.every(mark => /^\\[\\d+\\]:?$/.test(mark));
+        }""", timeout=RUN, polling=1000)
+    finally:
+        keep(page, f"{chapter}-ran")
     assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'], .jp-mod-error").count() == 0
     return page
 

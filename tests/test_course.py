@@ -1,5 +1,7 @@
 """The course: its tests tell right from wrong, its release gives nothing away, and who asks the package earns nothing."""
+import ast
 import contextlib
+import json
 import re
 import subprocess
 import sys
@@ -12,12 +14,14 @@ ASSIGNMENTS = Path(__file__).parents[1] / "notebooks" / "assignments"
 sys.path.insert(0, str(ASSIGNMENTS))
 import course  # noqa: E402
 import grading  # noqa: E402
+import package  # noqa: E402
 
 import minalbef  # noqa: E402
 
 GRADED = [(path.stem, name) for path in course.SOURCES for name in course.answers(course.read(path))]
 every_answer = pytest.mark.parametrize("assignment, name", GRADED)
 every_assignment = pytest.mark.parametrize("assignment", [path.stem for path in course.SOURCES])
+every_seam = pytest.mark.parametrize("seam", package.MISTAKES)
 
 
 def cells_of(assignment: str) -> list[course.Cell]:
@@ -141,3 +145,72 @@ def test_nbgrader_gives_the_solution_all_and_the_blank_and_the_cheat_nothing(ass
     graded = (tmp_path / "autograded" / "solution" / assignment / f"{assignment}.ipynb").read_text()
     assert '"output_type": "error"' not in graded, "every cell of the solution's notebook runs"
     assert list((tmp_path / "feedback" / "cheat" / assignment).glob("*.html"))
+
+
+@every_seam
+def test_a_seam_gives_its_points_to_the_solution_and_two_other_answers_on_any_numbers(seam):
+    right = package.variants(seam)[1] | {"solution": package.files(True, True)}
+    assert len(right) > 2
+    for what, made in right.items():
+        for seed in range(2):
+            assert package.tried(made, seam, seed) is None, f"{what}, with the inputs of seed {seed}"
+
+
+@every_seam
+def test_six_mistakes_lose_a_seams_points_and_hear_which_property_they_break(seam):
+    said = {what: package.tried(made, seam) for what, made in package.variants(seam)[0].items()}
+    assert len(said) >= 6 and len({str(problem) for problem in said.values()}) >= 3
+    for what, problem in said.items():
+        assert isinstance(problem, AssertionError), f"{what}: {problem!r}"
+        assert len(str(problem)) > 20 and not re.search(r"\d\.\d|tensor", str(problem)), f"{what} hears of numbers: {problem}"
+
+
+@every_seam
+def test_a_blank_package_has_no_points_of_a_seam_and_who_asks_minalbef_would_have_them(seam):
+    blank = {**package.files(), "test_mine.py": package.files(hidden=True)["test_mine.py"]}
+    assert isinstance(package.tried(blank, seam), NotImplementedError)
+    assert package.tried(package.cheat(), seam) is None, "minalbef is open in this process"
+
+
+def test_the_seams_tested_are_the_seams_there_are():
+    seams = re.findall(r"def test_(\w+)", package.files()["test_mine.py"])
+    assert seams == [name.split(".")[1] for name in package.MISTAKES]
+
+
+def test_a_package_to_fill_keeps_signatures_and_docstrings_and_no_line_of_a_solution():
+    blank, solved = package.files(), package.files(True, True)
+    for module, names in package.BLANKED.items():
+        ours, theirs = (package.functions(made[f"mine/{module}.py"]) for made in (solved, blank))
+        assert ours.keys() == theirs.keys()
+        for name, node in ours.items():
+            assert ast.unparse(node.args) == ast.unparse(theirs[name].args)
+            assert ast.get_docstring(node) == ast.get_docstring(theirs[name])
+            assert (ast.unparse(theirs[name].body[-1]) == "raise NotImplementedError") == (name in names), name
+    secret = {line.strip() for path, text in solved.items() for line in text.splitlines()} - {
+        line.strip() for text in blank.values() for line in text.splitlines()}
+    long = [line for line in secret if len(line) > 40]
+    assert len(long) > 50 and not [line for line in long if line in "\n".join(blank.values())]
+    assert "HIDDEN" not in blank["test_mine.py"] and not re.search(r"^(from|import) minalbef", "\n".join(
+        text for path, text in blank.items() if path != "conftest.py"), flags=re.M)
+
+
+def test_a_package_that_imports_minalbef_is_refused_and_would_find_it_closed():
+    scores = package.grade(package.cheat(), "any")
+    assert (scores["points"], scores["of"]) == (0, 50) and "mine/losses.py imports minalbef" in scores["says"]
+    scores = package.grade(package.cheat(), "any", check=False)
+    assert (scores["points"], scores["of"], len(scores["seams"])) == (0, 50, len(package.MISTAKES))
+    assert all("minalbef is closed" in seam["says"] for seam in scores["seams"].values())
+
+
+@pytest.mark.slow
+def test_a_package_handed_in_is_graded_by_seams_into_a_file(tmp_path):
+    package.write(tmp_path)
+    wrong = package.variants("losses.itc_loss")[0]["sum for mean"]
+    for student, made in (("anna", package.files(True)), ("ben", wrong), ("carl", package.files()),
+                          ("dora", package.files(True) | {"mine/ema.py": "import os\nos._exit(0)\n"})):
+        package.save(made, tmp_path / "submitted" / student)
+    package.grade_all(tmp_path)
+    graded = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "graded").glob("*.json")}
+    assert {student: scores["points"] for student, scores in graded.items()} == {"anna": 50, "ben": 45, "carl": 0, "dora": 0}
+    assert [name for name, seam in graded["ben"]["seams"].items() if seam["says"]] == ["itc_loss"]
+    assert "imports os" in graded["dora"]["says"]

@@ -20,6 +20,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import package
+
 HERE = Path(__file__).parent
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"     # nbgrader calls alembic by its name
 SOURCES = sorted(HERE.glob("a[0-9]_*.py"))
@@ -201,6 +203,7 @@ def main(folder: Path):
         print("  graded by nbgrader:", ", ".join(f"{student} {has:g} of {full:g}" for student, (has, full) in scores.items()))
         if [has for _, (has, full) in sorted(scores.items())] != [0, 0, scores["solution"][1]]:
             raise SystemExit(f"{assignment}: the solution must have all points, the blank release and the cheat none")
+    package.write(folder / "package")
     print(f"\nthe students' release: {folder}/release; the instructor's version: {folder}/source; to grade, "
           f"see notebooks/assignments/README.md")
 

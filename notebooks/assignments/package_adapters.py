@@ -1,0 +1,93 @@
+"""The seams: what the tests of your package call, and nothing else. Built otherwise? Change a seam's body, not its signature.
+
+Weights come by the package's names of parameters: {"q.weight": ..., "q.bias": ...}; b batch, n tokens, k keys, l words, d width
+(They are modelled on the adapters of Stanford's CS336: https://github.com/stanford-cs336/assignment1-basics)
+"""
+from torch import Tensor, nn
+
+from minalbef import ema, losses, masking
+from minalbef.config import Config
+from minalbef.feature_queue import FeatureQueue
+from minalbef.fusion import FusionLayer
+from minalbef.layers import Attention
+from minalbef.text import TextLayer
+from minalbef.vision import Block, ViT
+
+Weights = dict[str, Tensor]
+
+
+def run_attention(weights: Weights, x: Tensor, source: Tensor | None, keep: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """What x (b, n, d) takes from source (b, k, s), or itself; keep: (b, k) bool -> (b, n, d), and the weights (b, h, n, k)."""
+    attend = _filled(Attention(x.shape[-1], heads, None if source is None else source.shape[-1]), weights)
+    return attend(x, source, keep), attend(x, source, keep, return_weights=True)[1]
+
+
+def run_block(weights: Weights, x: Tensor, heads: int) -> Tensor:
+    """A pre-norm block of the image encoder: (b, n, d) -> (b, n, d)."""
+    return _filled(Block(x.shape[-1], heads, len(weights["mlp.fc1.bias"])), weights)(x)
+
+
+def run_vit(weights: Weights, config: Config, image: Tensor) -> Tensor:
+    """The image encoder: (b, 3, s, s) -> (b, 1 + n, d), [CLS] first."""
+    return _filled(ViT(config), weights)(image)
+
+
+def run_text_layer(weights: Weights, x: Tensor, keep: Tensor, heads: int) -> Tensor:
+    """A post-norm layer: (b, l, d), keep (b, l) bool -> (b, l, d). No dropout."""
+    return _filled(TextLayer(x.shape[-1], heads, len(weights["mlp.fc1.bias"]), 0.0), weights)(x, keep)
+
+
+def run_fusion_layer(weights: Weights, x: Tensor, keep: Tensor, image_tokens: Tensor, heads: int) -> Tensor:
+    """Words attend to words, then to the image: (b, l, d), keep (b, l) bool, (b, k, i) -> (b, l, d). No dropout."""
+    wide = len(weights["mlp.fc1.bias"])
+    layer = _filled(FusionLayer(x.shape[-1], heads, wide, image_tokens.shape[-1], 0.0), weights)
+    return layer.look(layer.read(x, keep), layer.cross.keys_values(image_tokens), None)
+
+
+def run_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tensor | None = None) -> Tensor:
+    """Queries against keys, (b, k) over temperature, with the teacher's opinion; `positive`: (b, k) bool -> scalar."""
+    return losses.itc_loss(sim, teacher_sim, alpha, positive)
+
+
+def run_hard_negatives(sim: Tensor, own: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """A wrong key drawn for each query, by softmax(sim): all (b, k) -> index (b,), valid (b,). Use `uniform` as you like."""
+    return losses.hard_negatives(sim, own, uniform)
+
+
+def run_itm_loss(logits: Tensor, labels: Tensor, valid: Tensor, count: float) -> Tensor:
+    """Match or not: (r, 2), (r,), (r,) bool -> the sum over valid rows, over count."""
+    return losses.itm_loss(logits, labels, valid, count)
+
+
+def run_mlm_loss(logits: Tensor, labels: Tensor, count: Tensor | float, teacher_logits: Tensor | None, alpha: float) -> Tensor:
+    """Hidden words: (m, v), (m,) -> the sum over words, over count; 0 where nothing is hidden."""
+    return losses.mlm_loss(logits, labels, count, teacher_logits, alpha)
+
+
+def run_mask_words(tokens: Tensor, special: tuple[int, ...], mask_id: int, rate: float | Tensor, choose: Tensor, kind: Tensor,
+                   words: Tensor) -> tuple[Tensor, Tensor]:
+    """80/10/10: (b, l) ids, uniforms `choose` and `kind`, and `words` to put in -> masked (b, l), chosen (b, l) bool."""
+    return masking.mask_words(tokens, special, mask_id, rate, choose, kind, words)
+
+
+def run_make_teacher(student: nn.Module) -> nn.Module:
+    """A copy of the student that no gradient reaches, in evaluation."""
+    return ema.make_teacher(student)
+
+
+def run_update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Move the teacher's parameters, in place."""
+    ema.update_teacher(teacher, student, momentum)
+
+
+def run_queue(size: int, pushes: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Push image (b, e), text (b, e), ids (b,), one batch after another -> what is left: (k, e), (k, e), (k,), in any order."""
+    queue = FeatureQueue(size, pushes[0][0].shape[1])
+    for image, text, ids in pushes:
+        queue.push(image, text, ids)
+    return queue.features()
+
+
+def _filled(module: nn.Module, weights: Weights) -> nn.Module:
+    module.load_state_dict(weights)
+    return module.eval()

@@ -1,0 +1,358 @@
+"""What your package must do. A seam gives all of its points or none, and a failure names the property that is broken.
+
+`pytest test_mine.py` counts your points; MINE_SEED=7 draws other inputs. Who grades you draws his own, and tests more.
+PYTEST_DONT_REWRITE: the numbers would tell the answer, not the mistake.
+"""
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from minalbef.config import Config
+
+HEADS, WIDTH, IMAGE = 3, 12, 8        # the picture's tokens are of another width than the words
+
+
+def points(n: int) -> Callable[[Callable], Callable]:
+    """What a seam gives."""
+    def give(test: Callable) -> Callable:
+        test.points = n
+        return test
+    return give
+
+
+def equal(got: Tensor, want: Tensor | float, says: str, tol: float = 1e-4) -> None:
+    got, want = torch.as_tensor(got), torch.as_tensor(want)
+    assert got.shape == want.shape and torch.allclose(got.double(), want.double(), rtol=tol, atol=tol), says
+
+
+def same(answer: Callable[..., Tensor], formula: Callable[..., Tensor], *given: Any, says: str) -> None:
+    """Values, and gradients of the first argument."""
+    x, y = (given[0].clone().requires_grad_() for _ in range(2))
+    got, want = answer(x, *given[1:]), formula(y, *given[1:])
+    equal(got, want, says)
+    mix = torch.cos(torch.arange(want.numel()).double()).view_as(want)
+    slopes = (torch.autograd.grad((out * mix).sum(), leaf)[0] for out, leaf in ((got, x), (want, y)))
+    equal(*slopes, f"{says}, in its gradients too")
+
+
+def weights_of(g: Generator, *parts: str, source: int = WIDTH) -> dict[str, Tensor]:
+    """Random weights for parts by name, attentions, MLPs and norms; `source`: the width of what keys and values read."""
+    made = {}
+    for part in parts:
+        shapes = {"q": (WIDTH, WIDTH), "k": (WIDTH, source), "v": (WIDTH, source), "proj": (WIDTH, WIDTH)}
+        shapes = {"fc1": (20, WIDTH), "fc2": (WIDTH, 20)} if "mlp" in part else {"": (WIDTH,)} if "norm" in part else shapes
+        for name, shape in shapes.items():
+            weight, bias = torch.randn(shape, generator=g), torch.randn(shape[0], generator=g)
+            made[f"{part}.{name}.weight".replace("..", ".")] = 1 + 0.5 * weight if "norm" in part else 0.5 * weight
+            made[f"{part}.{name}.bias".replace("..", ".")] = 0.5 * bias
+    return made
+
+
+def only(weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The weights of one part, by the names they have in it."""
+    return {name.removeprefix(f"{part}."): x for name, x in weights.items() if name.startswith(f"{part}.")}
+
+
+def words_and_picture(g: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    return (torch.randn(3, 5, WIDTH, generator=g), torch.arange(5) < torch.tensor([[3], [5], [1]]),
+            torch.randn(3, 4, IMAGE, generator=g))
+
+
+@points(6)
+def test_attention(mine: ModuleType, g: Generator) -> None:
+    x, source = torch.randn(2, 4, WIDTH, generator=g), torch.randn(2, 5, IMAGE, generator=g)
+    keep = torch.arange(5) < torch.tensor([[3], [5]])
+    w = only(weights_of(g, "cross", source=IMAGE), "cross")
+    y, weights = mine.run_attention(w, x, source, keep, HEADS)
+    assert y.shape == x.shape and weights.shape == (2, HEADS, 4, 5), "a row for each query; weights by head, query and key"
+    equal(weights.sum(-1), torch.ones(2, HEADS, 4), "a query's weights sum to one, over its keys")
+    equal(weights.amax((1, 2)) > 0, keep, "padding has no weight, and all else has some")
+    noise = torch.where(keep[..., None], 0, torch.randn(source.shape, generator=g))
+    equal(mine.run_attention(w, x, source + noise, keep, HEADS)[0], y, "what stands in the padding changes nothing")
+    equal(mine.run_attention(w, x[:, :1], source, keep, HEADS)[0], y[:, :1], "a query does not depend on the other queries")
+    alone = only(weights_of(g, "attn"), "attn")
+    equal(mine.run_attention(alone, x, None, keep[:, 1:], HEADS)[0], mine.run_attention(alone, x, x, keep[:, 1:], HEADS)[0],
+          "without a source the queries attend to themselves")
+    silent = {name: 0 * v if name.startswith("v.") else v for name, v in w.items()}
+    equal(mine.run_attention(silent, x, source, keep, HEADS)[0], w["proj.bias"].expand(2, 4, -1),
+          "where all values are zero the projection's bias is all that comes out")
+    ### BEGIN HIDDEN TESTS
+    equal(weights, torchs_attention(w)(x, source, source, key_padding_mask=~keep, average_attn_weights=False)[1],
+          "scores are divided by the root of a head's width; heads are neighbouring columns")
+    same(lambda x, s: mine.run_attention(w, x, s, keep, HEADS)[0],
+         lambda x, s: torchs_attention(w)(x, s, s, key_padding_mask=~keep)[0], x, source,
+         says="each head takes the mean of its own values by its weights, and the heads lie side by side")
+    ### END HIDDEN TESTS
+
+
+@points(4)
+def test_block(mine: ModuleType, g: Generator) -> None:
+    x, w = torch.randn(2, 5, WIDTH, generator=g), weights_of(g, "norm1", "attn", "norm2", "mlp")
+    quiet = {name: v if "norm" in name else 0 * v for name, v in w.items()}
+    equal(mine.run_block(quiet, x, HEADS), x, "attention and MLP add to what they read, so silent ones change nothing")
+    loud = {name: 0 * v if "attn" in name else v for name, v in w.items()}
+    equal(mine.run_block(loud, 2 * x, HEADS) - 2 * x, mine.run_block(loud, x, HEADS) - x, "the MLP reads what is normed", 1e-3)
+    ### BEGIN HIDDEN TESTS
+    same(lambda x: mine.run_block(w, x, HEADS), lambda x: torchs_layer(w, True, 1e-6)(x), x,
+         says="norm, attention, sum; then the other norm, the MLP, sum")
+    ### END HIDDEN TESTS
+
+
+@points(5)
+def test_vit(mine: ModuleType, g: Generator) -> None:
+    config = Config(image_size=12, patch_size=4, image_width=WIDTH, image_depth=2, image_heads=HEADS, image_mlp_ratio=20 / 12)
+    blocks = [f"blocks.{i}.{part}" for i in range(2) for part in ("norm1", "attn", "norm2", "mlp")]
+    more = {"cls_token": (1, 1, WIDTH), "pos_embed": (1, 10, WIDTH), "patch_embed.proj.weight": (WIDTH, 3, 4, 4),
+            "patch_embed.proj.bias": (WIDTH,)}
+    w = weights_of(g, *blocks, "norm") | {name: torch.randn(shape, generator=g) for name, shape in more.items()}
+    image = torch.randn(2, 3, 12, 12, generator=g)
+    quiet = {name: 0 * v if name.startswith("blocks") and "norm" not in name else v for name, v in w.items()}
+    still, other = mine.run_vit(quiet, config, image), image.clone()
+    other[:, :, :4, 4:8] += 1                                                # the second patch of the upper row
+    assert still.shape == (2, 10, WIDTH), "a token for each patch, and one more"
+    moved = (mine.run_vit(quiet, config, other) - still).abs().amax((0, 2)) > 1e-3
+    assert moved.tolist() == [i == 2 for i in range(10)], "[CLS] comes first, then the patches row by row, each for itself"
+    first = F.layer_norm(w["cls_token"] + w["pos_embed"][:, :1], (WIDTH,), w["norm.weight"], w["norm.bias"])
+    equal(still[:, 0], first[0].expand(2, -1), "[CLS] has a place of its own, added once, and a norm comes last", 1e-3)
+    ### BEGIN HIDDEN TESTS
+    def formula(image: Tensor) -> Tensor:
+        patches = F.unfold(image, 4, stride=4).mT @ w["patch_embed.proj.weight"].flatten(1).T + w["patch_embed.proj.bias"]
+        x = torch.cat([w["cls_token"].expand(2, 1, -1), patches], 1) + w["pos_embed"]
+        for i in range(2):
+            x = torchs_layer(only(w, f"blocks.{i}"), True, 1e-6)(x)
+        return F.layer_norm(x, (WIDTH,), w["norm.weight"], w["norm.bias"], 1e-6)
+
+    same(lambda image: mine.run_vit(w, config, image), formula, image, says="every patch has its place, every block its turn")
+    ### END HIDDEN TESTS
+
+
+@points(4)
+def test_text_layer(mine: ModuleType, g: Generator) -> None:
+    x, keep, _ = words_and_picture(g)
+    w = weights_of(g, "attn", "norm1", "mlp", "norm2")
+    y = mine.run_text_layer(w, x, keep, HEADS)
+    noise = torch.where(keep[..., None], 0, torch.randn(x.shape, generator=g))
+    equal(mine.run_text_layer(w, x + noise, keep, HEADS)[keep], y[keep], "a word does not see padding")
+    last = (y - w["norm2.bias"]) / w["norm2.weight"]
+    equal(last.mean(-1), torch.zeros(3, 5), "the second norm comes last", 1e-3)
+    ### BEGIN HIDDEN TESTS
+    same(lambda x: mine.run_text_layer(w, x, keep, HEADS)[keep],
+         lambda x: torchs_layer(w, False, 1e-12)(x, src_key_padding_mask=~keep)[keep], x,
+         says="attention, sum, norm; then the MLP, sum, the other norm")
+    ### END HIDDEN TESTS
+
+
+@points(5)
+def test_fusion_layer(mine: ModuleType, g: Generator) -> None:
+    x, keep, image = words_and_picture(g)
+    w = weights_of(g, "attn", "norm1", "norm_cross", "mlp", "norm2") | weights_of(g, "cross", source=IMAGE)
+    y = mine.run_fusion_layer(w, x, keep, image, HEADS)
+    noise = torch.where(keep[..., None], 0, torch.randn(x.shape, generator=g))
+    equal(mine.run_fusion_layer(w, x + noise, keep, image, HEADS)[keep], y[keep], "a word does not see padding")
+    equal(mine.run_fusion_layer(w, x, keep, image.flip(1), HEADS), y, "the order of the picture's tokens means nothing here")
+    assert not torch.allclose(mine.run_fusion_layer(w, x, keep, image.flip(0), HEADS), y), "the words look at the picture"
+    ### BEGIN HIDDEN TESTS
+    same(lambda x: mine.run_fusion_layer(w, x, keep, image, HEADS)[keep], lambda x: torchs_fusion(w, x, keep, image)[keep], x,
+         says="words attend to words, then to the picture, then the MLP: each adds, and each has its own norm after the sum")
+    same(lambda image: mine.run_fusion_layer(w, x, keep, image, HEADS)[keep],
+         lambda image: torchs_fusion(w, x, keep, image)[keep], image, says="all tokens of the picture are keys and values")
+    ### END HIDDEN TESTS
+
+
+@points(5)
+def test_itc_loss(mine: ModuleType, g: Generator) -> None:
+    sim, teacher = 2 * torch.randn(2, 3, 5, generator=g)
+    first = torch.arange(3)
+    equal(mine.run_itc_loss(torch.zeros(3, 5), teacher, 0.0), torch.tensor(5.0).log(),
+          "who knows nothing pays the log of the number of keys")
+    same(lambda sim: mine.run_itc_loss(sim, teacher, 0.0), lambda sim: F.cross_entropy(sim, first), sim,
+         says="without a teacher each query should pick its own key")
+    equal(mine.run_itc_loss(sim + 7, teacher + 7, 0.4), mine.run_itc_loss(sim, teacher, 0.4), "only differences count")
+    ### BEGIN HIDDEN TESTS
+    positive = torch.eye(3, 5, dtype=torch.bool) | (torch.arange(5) == torch.tensor([[4], [4], [9]]))
+    share = positive.double() / torch.tensor([[2], [2], [1]])
+    for alpha in (0.0, 0.3, 1.0):
+        target = alpha * teacher.double().softmax(1) + (1 - alpha) * share
+        same(lambda sim: mine.run_itc_loss(sim, teacher, alpha, positive), lambda sim: F.cross_entropy(sim.double(), target),
+             sim, says="positives share the target evenly, and alpha is the teacher's part of it")
+    ### END HIDDEN TESTS
+
+
+@points(4)
+def test_hard_negatives(mine: ModuleType, g: Generator) -> None:
+    def drawn(sim: list[float], own: list[int], n: int = 20_000) -> tuple[Tensor, Tensor]:
+        mask = torch.zeros(n, len(sim), dtype=torch.bool)
+        mask[:, own] = True
+        uniform = torch.rand(mask.shape, generator=g).clamp(1e-6, 1 - 1e-6)
+        return mine.run_hard_negatives(torch.tensor(sim).expand(n, -1), mask, uniform)
+
+    log = torch.tensor([1.0, 2.0, 3.0, 4.0]).log().tolist()
+    index, valid = drawn(log, [3])
+    assert valid.all(), "a query that has a wrong key has a draw"
+    assert not (index == 3).any(), "a query's own key is never drawn"
+    share = torch.bincount(index, minlength=4) / len(index)
+    equal(share, torch.tensor([1, 2, 3, 0]) / 6, "wrong keys are drawn in proportion to exp(sim)", 0.02)
+    index, valid = drawn([500.0, 1.0, 1.0], [0], 2_000)
+    assert valid.all() and index.all(), "a row that is sure of its own key has a draw as well"
+    equal((index == 1).float().mean(), 0.5, "and is then drawn evenly, where the others are alike", 0.06)
+    ### BEGIN HIDDEN TESTS
+    assert not drawn(log, [0, 1, 2, 3], 3)[1].any(), "where every key is the query's own nothing can be drawn"
+    index, valid = drawn(log, [0, 2])
+    equal((index == 3).float().mean(), 2 / 3, "several own keys are all left out", 0.02)
+    two = torch.rand(20_000, 2, generator=g).clamp(1e-6, 1 - 1e-6)
+    index, _ = mine.run_hard_negatives(torch.tensor([[0.0, 9.0], [9.0, 0.0]]).repeat(10_000, 1), two > 2, two)
+    equal((index == torch.tensor([1, 0]).repeat(10_000)).float().mean(), 1.0, "each query draws by its own similarities", 0.01)
+    ### END HIDDEN TESTS
+
+
+@points(2)
+def test_itm_loss(mine: ModuleType, g: Generator) -> None:
+    logits, labels = 2 * torch.randn(6, 2, generator=g), torch.tensor([1, 0, 0, 1, 1, 0])
+    valid = torch.tensor([True, True, False, True, False, True])
+    ln2 = torch.tensor(2.0).log()
+    equal(mine.run_itm_loss(torch.zeros(4, 2), labels[:4], valid[:4], 3.0), ln2, "who knows nothing pays ln 2 a valid row")
+    equal(mine.run_itm_loss(logits, labels, valid, 2.0), 2 * mine.run_itm_loss(logits, labels, valid, 4.0),
+          "the sum is divided by count")
+    ### BEGIN HIDDEN TESTS
+    same(lambda x: mine.run_itm_loss(x, labels, valid, 5.0),
+         lambda x: F.cross_entropy(x[valid], labels[valid], reduction="sum") / 5, logits,
+         says="the label's cross-entropy, of valid rows alone")
+    ### END HIDDEN TESTS
+
+
+@points(3)
+def test_mlm_loss(mine: ModuleType, g: Generator) -> None:
+    logits, teacher = 2 * torch.randn(2, 5, 7, generator=g)
+    labels = torch.randint(7, (5,), generator=g)
+    equal(mine.run_mlm_loss(torch.zeros(5, 7), labels, 5.0, None, 0.0), torch.tensor(7.0).log(),
+          "who knows nothing pays the log of the vocabulary a word")
+    for count in (0.0, torch.tensor(0.0)):
+        equal(mine.run_mlm_loss(logits[:0], labels[:0], count, None, 0.0), 0.0, "where nothing is hidden the loss is zero")
+    equal(mine.run_mlm_loss(logits, labels, 4.0, teacher, 0.0), mine.run_mlm_loss(logits, labels, 4.0, None, 0.4),
+          "without a teacher, or without trust in it, the labels count alone")
+    ### BEGIN HIDDEN TESTS
+    for alpha, count in ((0.0, 4.0), (0.3, torch.tensor(4.0)), (1.0, 4.0)):
+        target = alpha * teacher.double().softmax(1) + (1 - alpha) * F.one_hot(labels, 7)
+        same(lambda x: mine.run_mlm_loss(x, labels, count, teacher, alpha),
+             lambda x: F.cross_entropy(x.double(), target, reduction="sum") / 4, logits,
+             says="the sum over words, over count; alpha is the teacher's part of the target")
+    ### END HIDDEN TESTS
+
+
+@points(4)
+def test_mask_words(mine: ModuleType, g: Generator) -> None:
+    size = (400, 60)
+    tokens, words = torch.randint(5, 90, size, generator=g), torch.randint(100, 190, size, generator=g)
+    tokens[:, 0], tokens[:, 50:] = 1, 0                                      # [CLS] and padding
+
+    def run(rate: float | Tensor) -> tuple[Tensor, Tensor]:
+        return mine.run_mask_words(tokens.clone(), (0, 1, 3), 4, rate, *torch.rand(2, *size, generator=g), words)
+
+    masked, chosen = run(0.3)
+    assert chosen.dtype == torch.bool and not chosen[tokens < 5].any(), "special tokens are never hidden"
+    equal(masked[~chosen], tokens[~chosen], "what was not chosen stays")
+    equal(chosen[:, 1:50].float().mean(), 0.3, "the rate is the share of words that are chosen", 0.02)
+    was = [now[chosen].float().mean() for now in (masked == 4, masked == words, masked == tokens)]
+    equal(torch.stack(was), torch.tensor([0.8, 0.1, 0.1]),
+          "four of five go behind [MASK], and of the rest one half behind other words", 0.02)
+    ### BEGIN HIDDEN TESTS
+    even = (torch.arange(60) % 2 == 0).expand(size)
+    masked, chosen = run(even.float())
+    equal(chosen, even & (tokens > 4), "a rate for each word is that word's own")
+    equal((masked[chosen] == 4).float().mean(), 0.8, "what a word goes behind does not depend on how it was chosen", 0.02)
+    assert not run(0.0)[1].any(), "a rate of zero hides nothing"
+    ### END HIDDEN TESTS
+
+
+@points(4)
+def test_teacher(mine: ModuleType, g: Generator) -> None:
+    student = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    teacher = mine.run_make_teacher(student)
+    before = [p.clone() for p in student.parameters()]
+    for p, q in zip(teacher.parameters(), before, strict=True):
+        equal(p, q, "a teacher begins as a copy")
+        assert not p.requires_grad, "no gradient reaches the teacher"
+    assert not any(part.training for part in teacher.modules()), "the teacher does not drop out"
+    assert student.training and all(p.requires_grad for p in student.parameters()), "the student is left as it was"
+    with torch.no_grad():
+        for p in student.parameters():
+            p += torch.randn(p.shape, generator=g)
+    for p, q in zip(teacher.parameters(), before):
+        equal(p, q, "the teacher's weights are its own, and do not move with the student's")
+    ### BEGIN HIDDEN TESTS
+    kept, now = list(teacher.parameters()), [p.detach().clone() for p in student.parameters()]
+    want = before
+    for momentum in (0.9, 0.75, 1.0):
+        mine.run_update_teacher(teacher, student, momentum)
+        want = [a + (1 - momentum) * (b - a) for a, b in zip(want, now)]
+        for p, q, own, old, new in zip(teacher.parameters(), want, student.parameters(), kept, now):
+            equal(p, q, "momentum is the part that stays, and the student's the rest")
+            equal(own, new, "the student does not move")
+            assert p is old and not p.requires_grad, "the teacher moves in place, and still has no gradient"
+    ### END HIDDEN TESTS
+
+
+@points(4)
+def test_queue(mine: ModuleType, g: Generator) -> None:
+    image, text = torch.randn(2, 30, 4, generator=g)
+    ids = 50 + torch.randperm(30, generator=g)
+
+    def left(size: int, *batches: int) -> list[int]:
+        """Which of the rows are left, after batches of these sizes."""
+        grown = (2 * (image / 2).requires_grad_(), 2 * (text / 2).requires_grad_(), ids)
+        got = mine.run_queue(size, list(zip(*(x[:sum(batches)].split(batches) for x in grown))))
+        rows = [ids.tolist().index(i) if i in ids else -1 for i in got[2].tolist()]
+        assert -1 not in rows, "slots that nothing was pushed into do not count"
+        equal(got[0], image[rows], "an id stays with its picture's feature")
+        equal(got[1], text[rows], "an id stays with its text's feature")
+        assert not got[0].requires_grad and not got[1].requires_grad, "no gradient goes into the queue"
+        return sorted(rows)
+
+    assert left(8, 3) == [0, 1, 2], "a queue that is not full holds what was pushed"
+    assert left(8, 4, 4, 4) == list(range(4, 12)), "the oldest are overwritten"
+    ### BEGIN HIDDEN TESTS
+    assert left(8, 3, 3, 3) == list(range(1, 9)), "a batch that does not fit at the end goes on at the beginning"
+    assert left(5, 3, 3, 3, 3, 3, 3) == list(range(13, 18)), "it does so lap after lap"
+    assert left(4, 2, 7, 1) == list(range(6, 10)), "of a batch larger than the queue the last rows stay"
+    ### END HIDDEN TESTS
+
+
+### BEGIN HIDDEN TESTS
+def torchs_attention(w: dict[str, Tensor]) -> nn.MultiheadAttention:
+    """torch's own, with our weights."""
+    source = w["k.weight"].shape[1]
+    theirs = nn.MultiheadAttention(WIDTH, HEADS, kdim=source, vdim=source, batch_first=True)
+    parts = [w[f"{name}.weight"] for name in "qkv"]
+    one = {"in_proj_weight": torch.cat(parts)} if source == WIDTH else dict(zip(
+        ("q_proj_weight", "k_proj_weight", "v_proj_weight"), parts))
+    theirs.load_state_dict(one | {"in_proj_bias": torch.cat([w[f"{name}.bias"] for name in "qkv"]),
+                                  "out_proj.weight": w["proj.weight"], "out_proj.bias": w["proj.bias"]})
+    return theirs
+
+
+def torchs_layer(w: dict[str, Tensor], norm_first: bool, eps: float) -> nn.Module:
+    """torch's encoder layer, with our weights."""
+    theirs = nn.TransformerEncoderLayer(WIDTH, HEADS, 20, 0.0, "gelu", eps, batch_first=True, norm_first=norm_first)
+    return _with(theirs, w, self_attn="attn", linear1="mlp.fc1", linear2="mlp.fc2", norm1="norm1", norm2="norm2")
+
+
+def torchs_fusion(w: dict[str, Tensor], x: Tensor, keep: Tensor, image: Tensor) -> Tensor:
+    """torch's decoder layer, which is what a fusion layer is, with our weights."""
+    theirs = nn.TransformerDecoderLayer(WIDTH, HEADS, 20, 0.0, "gelu", 1e-12, batch_first=True)
+    theirs = _with(theirs, w, self_attn="attn", multihead_attn="cross", linear1="mlp.fc1", linear2="mlp.fc2",
+                   norm1="norm1", norm2="norm_cross", norm3="norm2")
+    return theirs(x, image, tgt_key_padding_mask=~keep)
+
+
+def _with(theirs: nn.Module, w: dict[str, Tensor], **parts: str) -> nn.Module:
+    for name, part in parts.items():
+        if name.endswith("attn"):
+            setattr(theirs, name, torchs_attention(only(w, part)))
+        else:
+            getattr(theirs, name).load_state_dict(only(w, part))
+    return theirs
+### END HIDDEN TESTS
