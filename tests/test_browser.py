@@ -65,7 +65,7 @@ def open_and_run(browser, lab: str, chapter: str):
     # the last code cell has a number once it has run, and no cell waits with a star
     try:
         page.wait_for_function("""() => {
-            const marks = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputArea-prompt')].map(x => x.innerText.trim());
+            const marks = [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputArea-prompt')].map(x => x.textContent.trim());
             return marks.length > 5 && marks.every(mark => /^\\[\\d+\\]:?$/.test(mark));
         }""", timeout=RUN, polling=1000)
     finally:

@@ -154,10 +154,10 @@ with grading.closed():
     ids = torch.tensor([7, 7, 7, 9, 9, 4])
     grading.equal(consistency(yes.repeat(6), ids), 1.0, "without an error all statements are judged rightly")
     grading.equal(consistency(no.repeat(6), ids), 0.0, "where every pair is judged wrongly no statement is right")
+    grading.equal(consistency(torch.tensor([False, False, True]), torch.tensor([9, 9, 4])), 1 / 2,
+                  "statements count alike, however many pairs they have")
     one_wrong = torch.tensor([True, True, False, True, True, True])
     grading.equal(consistency(one_wrong, ids), 2 / 3, "one wrong pair spoils its statement, and no other")
-    grading.equal(consistency(torch.cat([one_wrong, yes.repeat(3)]), torch.cat([ids, ids[3:5], ids[5:]])), 2 / 3,
-                  "statements count alike, however many pairs they have")
     grading.equal(consistency(one_wrong.repeat(2), torch.cat([ids, ids + 10])), 2 / 3,
                   "a share: twice as many statements change nothing")
     ### BEGIN HIDDEN TESTS
