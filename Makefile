@@ -8,14 +8,20 @@ export OMP_WAIT_POLICY := PASSIVE
 
 TASKS := retrieval entailment vqa nlvr2 grounding
 
-.PHONY: demo test test-slow tasks notebooks course lab clean
+.PHONY: demo test units chapters test-slow tasks notebooks course lab clean
 
 demo: .venv/stamp
 	$(BIN)/minalbef demo
 
+# side by side: a chapter keeps to one core
 test: .venv/stamp
 	$(BIN)/ruff check
+	$(MAKE) --jobs 2 units chapters
+
+units: .venv/stamp
 	$(BIN)/python -m pytest -q -m "not slow" tests
+
+chapters: .venv/stamp
 	$(if $(NOTEBOOKS),$(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-cell-timeout=300 $(NOTEBOOKS))
 
 # pytest leaves with 5 where no test is slow
