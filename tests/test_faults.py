@@ -71,7 +71,7 @@ def finish(run: Path, steps: int, processes: int) -> bytes:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find a run's processes")
 @pytest.mark.parametrize("processes, kills", [(1, 20), (2, 5)])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(tmp_path, processes, kills):
-    steps, run, chance = 10 * kills, tmp_path / "run", random.Random(processes)
+    steps, run, chance = 20 * kills, tmp_path / "run", random.Random(processes)
     whole = finish(tmp_path / "whole", steps, processes)
     caught, early = 0, 0
     for life in range(kills):
