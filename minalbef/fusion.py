@@ -5,7 +5,7 @@ The paper calls it an encoder; it is built as a transformer decoder without the 
 from torch import Tensor, nn
 
 from minalbef.config import Config
-from minalbef.layers import MLP, Attention, init_weights
+from minalbef.layers import MLP, Attention, Dropout, init_weights
 from minalbef.text import NORM_EPS
 
 
@@ -20,7 +20,7 @@ class FusionLayer(nn.Module):
         self.norm_cross = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = MLP(width, mlp_width)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, keep: Tensor, keys_values: tuple[Tensor, Tensor], image_keep: Tensor | None = None,
                 texts: Tensor | None = None, images: Tensor | None = None, queries: int | None = None, return_weights=False):
@@ -30,9 +30,9 @@ class FusionLayer(nn.Module):
             gathered here, so that a layer computed again on the way back keeps none of them
         """
         x = self.read(x, keep, queries)
-        x = x if texts is None else x[texts]
+        x = x if texts is None else x.index_select(0, texts)         # backward, indexing with [] is slow
         if images is not None:
-            keys_values = tuple(part[images] for part in keys_values)
+            keys_values = tuple(part.index_select(0, images) for part in keys_values)
             image_keep = None if image_keep is None else image_keep[images]
         return self.look(x, keys_values, image_keep, return_weights)
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minalbef.config import Config
-from minalbef.layers import MLP, Attention, init_weights
+from minalbef.layers import MLP, Attention, Dropout, init_weights
 
 NORM_EPS = 1e-12                      # BERT's
 
@@ -37,7 +37,7 @@ class TextLayer(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = MLP(width, mlp_width)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, keep: Tensor) -> Tensor:
         x = self.norm1(x + self.dropout(self.attn(x, keep=keep)))
@@ -50,7 +50,7 @@ class TextEncoder(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.embeddings = Embeddings(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(
             TextLayer(config.text_width, config.text_heads, int(config.text_width * config.text_mlp_ratio),
                       config.dropout) for _ in range(config.text_depth))

@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from helpers import disturb, gradients
-from minalbef.layers import MLP, Attention, init_weights
+from minalbef.layers import MLP, Attention, Dropout, init_weights
 
 
 def torchs(ours: Attention) -> nn.MultiheadAttention:
@@ -74,6 +74,28 @@ def test_attention_drops_out_in_training_alone():
     assert not torch.allclose(attn(x, return_weights=True)[0], attn(x, return_weights=True)[0])
     assert_close(attn.eval()(x), attn(x))
     assert_close(attn(x, return_weights=True)[0], attn(x))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.75])
+def test_dropout_drops_its_share_independently_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    drop, x = Dropout(p), torch.full((999, 1001), 2.0, requires_grad=True)
+    y = drop(x)
+    y.sum().backward()
+    dropped = (y == 0).float()
+    assert abs(dropped.mean() - p) < 5 * (p * (1 - p) / x.numel()) ** 0.5
+    assert_close(y[y != 0], torch.full_like(y[y != 0], 2 / (1 - p)))
+    assert_close(x.grad, y.detach() / 2)
+    flat = (dropped - p).flatten()
+    for lag in (1, 2, 3, 4, 1001):                                   # four share a draw
+        assert abs((flat[lag:] * flat[:-lag]).mean()) < 5 * p * (1 - p) / x.numel() ** 0.5, f"values {lag} apart drop together"
+    assert drop.eval()(x).equal(x)
+
+
+def test_dropout_of_all_and_of_none_are_torchs():
+    x = torch.randn(5, 7)
+    assert Dropout(1.0)(x).eq(0).all() and Dropout(0.0)(x).equal(x)
+    assert Dropout(0.5)(x[:0]).shape == (0, 7)
 
 
 def test_mlp_by_hand():

@@ -13,7 +13,7 @@ from minalbef.config import Config
 from minalbef.data import Batch, Source, transform
 from minalbef.ema import Distilled
 from minalbef.fusion import FusionLayer
-from minalbef.layers import full, init_weights
+from minalbef.layers import Dropout, full, init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.text import Embeddings, WordHead
 from minalbef.tokenizer import Tokenizer
@@ -86,7 +86,7 @@ class Decoder(nn.Module):
         super().__init__()
         width = config.text_width
         self.embeddings = Embeddings(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(FusionLayer(width, config.text_heads, int(width * config.text_mlp_ratio), width,
                                                 config.dropout) for _ in range(config.fusion_depth))
         self.word_head = WordHead(config)
