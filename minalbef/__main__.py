@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import tyro
 
 from minalbef.bench_cli import PROCESSES, Changes, bench
-from minalbef.bench_cli import command as _command
 from minalbef.config import preset, read_changes
 from minalbef.study_cli import Exam, Sets, Study
 
@@ -66,11 +65,11 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
     if public != Exam():
         if exam != 1.0 or source:
             raise ValueError("--exam and --from are for the embedded scenes; with --data leave them out")
-        return public.evaluate(run, _command())
+        return public.evaluate(run, report.command())
     if checkpoint.read_run(run)[1] != "pretrain":
-        print(report.task_table([finetune.examine_run(run, source or _pretrained(), _command(), seed, exam)]))
+        print(report.task_table([finetune.examine_run(run, source or _pretrained(), report.command(), seed, exam)]))
         return
-    figures = pipeline.examine_run(run, exam, seed, _command())
+    figures = pipeline.examine_run(run, exam, seed, report.command())
     page.write_page(run)
     print(report.summary_table(figures))
     print(f"\n{run}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")
@@ -99,7 +98,7 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
             raise ValueError("--baselines, --exam and --processes are for the embedded scenes; on a public set leave them out: "
                              "torchrun -m -- minalbef finetune trains in several processes")
         return public.finetune(task, changes, source or _pretrained(), run, quiet)
-    print(report.task_table([tuner.finetune(task, source or _pretrained(), run, changes, baselines, processes, _command(), exam, quiet)]))
+    print(report.task_table([tuner.finetune(task, source or _pretrained(), run, changes, baselines, processes, report.command(), exam, quiet)]))
 
 
 def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None, rival: str = "",

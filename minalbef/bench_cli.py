@@ -1,7 +1,5 @@
 """`minalbef bench` on the command line: its flags, and what they call."""
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,15 +9,11 @@ import tyro
 from minalbef import bench_load, bench_step
 from minalbef.config import preset as preset_named
 from minalbef.config import read_changes
+from minalbef.report import command
 
 Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
 PROCESSES = (torch.cuda.device_count()                           # one a GPU; without any, a small CPU likes two
              or min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
-
-
-def command() -> str:
-    """What the user typed, to be written beside figures."""
-    return shlex.join(["minalbef", *sys.argv[1:]])
 
 
 def learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: Path = Path("runs/bench"),

@@ -15,7 +15,7 @@ from minalbef import train
 from minalbef.config import Config, preset
 from minalbef.cost import peak_memory
 from minalbef.plan import gpu_named
-from minalbef.report import describe_device
+from minalbef.report import command, commit, describe_device, now
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 
 ROUNDS = 5                            # the steps are timed in so many parts; the fastest tells what a quiet machine would do
@@ -235,9 +235,10 @@ def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, te
 
 
 def show(result: dict) -> None:
-    """Print as JSON, in four digits, with the machine."""
+    """Print as JSON, in four digits, with command, date, code and machine."""
     def rounded(value):
         if isinstance(value, dict):
             return {key: rounded(inner) for key, inner in value.items()}
         return float(f"{value:.4g}") if isinstance(value, float) else value
-    print(json.dumps(rounded(result) | {"device": describe_device()}, indent=1))
+    about = {"command": command(), "date": now(), "commit": commit(), "device": describe_device()}
+    print(json.dumps(about | rounded(result), indent=1))

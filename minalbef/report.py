@@ -3,7 +3,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,7 +66,7 @@ def write_report(folder: Path, task: str, figures: dict, config: Config, seconds
     Raises ValueError for a figure that is no number (NaN), OSError where the folder cannot be written.
     """
     report = {"schema": SCHEMA, "task": task, "command": command, "seed": seed, "commit": commit(),
-              "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": describe_device(),
+              "date": now(), "device": describe_device(),
               "versions": {"python": platform.python_version(),
                            **{name: importlib.metadata.version(name) for name in PACKAGES}},
               "seconds": _rounded(seconds, 1), "config": config.to_dict(), **_rounded(figures, 5)}
@@ -89,8 +91,18 @@ def read_report(folder: Path) -> dict:
     return report
 
 
+def command() -> str:
+    """What the user typed, to be written beside figures."""
+    return shlex.join(["minalbef", *sys.argv[1:]])
+
+
+def now() -> str:
+    """The time, in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def describe_device() -> str:
-    """The machine in words: processor, cores we may use, threads, system."""
+    """The machine in words: processor, cores we may use, threads, GPU if there is one, system."""
     name = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).exists():
         named = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines()
@@ -100,6 +112,7 @@ def describe_device() -> str:
         name = _output("sysctl", "-n", "machdep.cpu.brand_string") or name
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (f"{name} ({platform.machine()}), {cores} cores, {torch.get_num_threads()} threads, "
+            f"{torch.cuda.get_device_name() + ', ' if torch.cuda.is_available() else ''}"
             f"{platform.system()}, torch {torch.__version__}")
 
 

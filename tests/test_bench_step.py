@@ -40,6 +40,7 @@ def test_the_command_prints_every_figure(monkeypatch, capsys):
     run(monkeypatch, "bench", "step", *FLAGS)
     printed = json.loads(capsys.readouterr().out)
     assert all(printed[key] > 0 and math.isfinite(printed[key]) for key in KEYS) and "1 threads" in printed["device"]
+    assert printed["command"] == " ".join(("minalbef bench step", *FLAGS)) and printed["date"] and printed["commit"]
     assert sizes == [2048], "what the step is held against"
     assert printed["flops_per_step"] == pytest.approx(step_flops(CONFIG, 4), rel=0.15), "the flags do not reach the model"
 

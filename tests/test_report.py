@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import torch
 
 from minalbef import checkpoint, page, report
 from minalbef.config import preset
@@ -68,8 +69,12 @@ def test_the_table_has_every_figure_and_a_report_without_figures_has_one_too(tmp
     assert "minutes in all" in report.summary_table({})
 
 
-def test_the_device_is_told_in_words():
+def test_the_device_is_told_in_words(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert re.fullmatch(r".+ \(\w+\), \d+ cores, \d+ threads, \w+, torch .+", report.describe_device())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
+    assert ", NVIDIA H100 80GB HBM3, " in report.describe_device()
 
 
 class Page(HTMLParser):
