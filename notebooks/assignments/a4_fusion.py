@@ -154,7 +154,7 @@ def cross_attention_cheat(words, patches, picture, q, k, v, heads):
     from minalbef.layers import Attention
     theirs = Attention.__new__(Attention)
     torch.nn.Module.__init__(theirs)
-    theirs.heads, theirs.dropout, theirs.q, theirs.k, theirs.v, theirs.proj = heads, 0.0, q, k, v, lambda x: x
+    theirs.heads, theirs.dropout, theirs.q, theirs.k, theirs.v, theirs.proj = heads, torch.nn.Dropout(0.0), q, k, v, lambda x: x
     return theirs(words, keys_values=tuple(x[picture] for x in theirs.keys_values(patches)))
 
 

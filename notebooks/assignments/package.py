@@ -2,7 +2,8 @@
 
 `python package.py write FOLDER` writes FOLDER/release for students and FOLDER/source, with solutions and all tests, and checks
 both; `python package.py grade FOLDER` grades every FOLDER/submitted/NAME into FOLDER/graded/NAME.json. The seams stand in
-package_adapters.py, what they must do in package_tests.py, what must lose points and what must not in package_mistakes.py.
+package_adapters.py, what they must do in package_tests.py, what must lose points in package_mistakes.py,
+and what must not in package_right.py.
 """
 import ast
 import json
@@ -20,7 +21,8 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from grading import refused
-from package_mistakes import MISTAKES, RIGHT
+from package_mistakes import MISTAKES
+from package_right import RIGHT
 
 HERE = Path(__file__).parent
 Files = dict[str, str]                # contents by path

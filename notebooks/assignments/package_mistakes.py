@@ -131,8 +131,7 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
         "the student itself": ("copy.deepcopy(student)", "student"),
         "weights shared": ("copy.deepcopy(student)", "copy.deepcopy(student, {id(p): p for p in student.parameters()})"),
         "gradients reach it": (".requires_grad_(False).eval()", ".eval()"),
-        "the student stands still, too": ("copy.deepcopy(student).requires_grad_", "copy.deepcopy(student.requires_grad_(False))"
-                                          ".requires_grad_"),
+        "the student stands still, too": ("copy.deepcopy(student)", "copy.deepcopy(student.requires_grad_(False))"),
         "gradients reach the average": ("@torch.no_grad()\ndef update_teacher", "def update_teacher"),
         "it drops out": (".requires_grad_(False).eval()", ".requires_grad_(False)"),
         "momentum reversed": ("list(student.parameters()), 1 - momentum)", "list(student.parameters()), momentum)"),
@@ -150,7 +149,8 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
         "gradients go in": ("    @torch.no_grad()\n    def push", "    def push"),
         "the end is cut off": ("device=self.ids.device)) % size", "device=self.ids.device)).clamp(max=size - 1)"),
         "off by one": ("self.pointer + len(ids)) % size", "self.pointer + len(ids) + 1) % size"),
-        "the last of a batch left out": ("ids[-size:]\n", "ids[-size:]\n        image, text, ids = image[:-1], text[:-1], ids[:-1]\n"),
+        "the last of a batch left out": ("image[-size:], text[-size:], ids[-size:]",
+                                         "image[-size:-1], text[-size:-1], ids[-size:-1]"),
         "pushes count, not rows": ("min(size, self.filled + len(ids))", "min(size, self.filled + 1)"),
         "never full": ("min(size, self.filled + len(ids))", "min(size - 1, self.filled + len(ids))")},
 }

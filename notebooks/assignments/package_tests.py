@@ -99,6 +99,7 @@ def test_block(mine: ModuleType, g: Generator) -> None:
     ### BEGIN HIDDEN TESTS
     same(lambda x: mine.run_block(w, x, HEADS), lambda x: torchs_layer(w, True, 1e-6)(x), x,
          says="norm, attention, sum; then the other norm, the MLP, sum")
+    equal(mine.run_block(w, x / 1000, HEADS), torchs_layer(w, True, 1e-6)(x / 1000), "faint input shows the norm's epsilon")
     ### END HIDDEN TESTS
 
 
@@ -139,6 +140,9 @@ def test_text_layer(mine: ModuleType, g: Generator) -> None:
     equal(mine.run_text_layer(w, x + noise, keep, HEADS)[keep], y[keep], "a word does not see padding")
     last = (y - w["norm2.bias"]) / w["norm2.weight"]
     equal(last.mean(-1), torch.zeros(3, 5), "the second norm comes last", 1e-3)
+    quiet = {name: v if "norm" in name else 0 * v for name, v in w.items()}
+    equal(mine.run_text_layer(quiet, x / 1000, keep, HEADS), mine.run_text_layer(quiet, x, keep, HEADS),
+          "what nothing is added to is normed, and a text norm's epsilon minds no faint input", 1e-3)
     ### BEGIN HIDDEN TESTS
     same(lambda x: mine.run_text_layer(w, x, keep, HEADS)[keep],
          lambda x: torchs_layer(w, False, 1e-12)(x, src_key_padding_mask=~keep)[keep], x,
@@ -155,6 +159,9 @@ def test_fusion_layer(mine: ModuleType, g: Generator) -> None:
     equal(mine.run_fusion_layer(w, x + noise, keep, image, HEADS)[keep], y[keep], "a word does not see padding")
     equal(mine.run_fusion_layer(w, x, keep, image.flip(1), HEADS), y, "the order of the picture's tokens means nothing here")
     assert not torch.allclose(mine.run_fusion_layer(w, x, keep, image.flip(0), HEADS), y), "the words look at the picture"
+    quiet = {name: v if "norm" in name else 0 * v for name, v in w.items()}
+    equal(mine.run_fusion_layer(quiet, x / 1000, keep, image, HEADS), mine.run_fusion_layer(quiet, x, keep, image, HEADS),
+          "what nothing is added to is normed, and a text norm's epsilon minds no faint input", 1e-3)
     ### BEGIN HIDDEN TESTS
     same(lambda x: mine.run_fusion_layer(w, x, keep, image, HEADS)[keep], lambda x: torchs_fusion(w, x, keep, image)[keep], x,
          says="words attend to words, then to the picture, then the MLP: each adds, and each has its own norm after the sum")
