@@ -1,6 +1,7 @@
 """The command line: `minalbef` and `python -m minalbef`."""
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,10 +25,10 @@ def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("r
         run: the folder to write
         quiet: no progress bar
     """
-    if public != Sets():
+    if replace(public, workers=0) != Sets():
         return public.pretrain(preset, changes, run, quiet)
     from minalbef import pipeline
-    pipeline.pretrain(_config(preset, changes), run, quiet)
+    pipeline.pretrain(_config(preset, changes), run, quiet, public.workers)
 
 
 def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), processes: int = PROCESSES,

@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from minalbef import checkpoint, distributed, exam, pipeline, report, task_exam, train
@@ -53,17 +52,14 @@ class ProblemBatches:
 
     def __init__(self, job: Job, config: Config, tokenizer: Tokenizer, hide: str = ""):
         self.job, self.config, self.tokenizer, self.hide = job, config, tokenizer, hide
+        self.rank, self.world = distributed.rank(), distributed.world()
         self.sources = [problems(name, "train", config, config.seed) for name in job.problems]
 
     def __call__(self, step: int) -> Batch:
         share = self.config.batch // len(self.sources)
-        mine = range(*(step * share + share * (distributed.rank() + i) // distributed.world() for i in (0, 1)))
+        mine = range(*(step * share + share * (self.rank + i) // self.world for i in (0, 1)))
         drawn = [source.draw(i) for source in self.sources for i in mine]
-        batch = self.job.collate(drawn, self.tokenizer, self.config.image_size, self.hide)
-        if distributed.world() == 1:
-            return batch
-        room = (0, self.config.text_length - batch.tokens.shape[1])              # texts go from process to process
-        return replace(batch, tokens=F.pad(batch.tokens, room), keep=F.pad(batch.keep, room))
+        return self.job.collate(drawn, self.tokenizer, self.config.image_size, self.hide)
 
 
 def again(config: Config) -> Pretrain:

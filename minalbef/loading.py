@@ -1,13 +1,11 @@
 """Prepared records to training's batches: shuffled, augmented, read ahead, and the same wherever a run is picked up."""
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from minalbef import distributed
@@ -18,6 +16,29 @@ from minalbef.tokenizer import Tokenizer
 
 LEAST = 1000                          # records, before a share of unreadable ones means anything
 IN_A_ROW = 100                        # unreadable ones: the folder is gone, and there is no point in trying all
+
+
+class Ahead:
+    """What a source gives, step -> source(step), got ready ahead of time by workers, in memory from which a GPU reads by itself.
+
+    source must be a function of the step alone, and know its rank: in a worker there is no process group to ask.
+    """
+
+    def __init__(self, source: Callable, config: Config, workers: int):
+        self.source, self.last, self.workers = _Numbered(source), config.steps, workers
+        self.pinned = distributed.device_of(config.device).type == "cuda"
+        self.ready, self.next = iter(()), -1
+
+    def __call__(self, step: int):
+        found = next(self.ready, None) if step == self.next else None
+        if found is None:                        # the first, or another than the next: begin to read ahead from there
+            loader = DataLoader(self.source, batch_size=None, sampler=range(step, max(self.last, step + 1)),
+                                num_workers=self.workers, collate_fn=_as_it_is, worker_init_fn=_alone, pin_memory=self.pinned,
+                                generator=torch.Generator())     # its own: it would else draw from that of dropout
+            self.ready = iter(loader)
+            found = next(self.ready)
+        self.next = step + 1
+        return found
 
 
 class RecordBatches:
@@ -37,28 +58,19 @@ class RecordBatches:
         """
         if not len(records):
             raise ValueError("there is no record to train on; look into what `minalbef prepare` said of the set")
-        self.steps = _Steps(records, collate, config, tokenizer, augment)
-        self.last, self.workers, self.most_bad = config.steps, workers, most_bad
-        self.pinned = distributed.device_of(config.device).type == "cuda"        # a GPU fetches it from there by itself
+        self.records, self.most_bad = records, most_bad
+        self.ahead = Ahead(_Steps(records, collate, config, tokenizer, augment), config, workers)
         self.path = folder and Path(folder) / f"unreadable{f'-{distributed.rank()}' * (distributed.world() > 1)}.txt"
-        self.ahead, self.next, self.seen, self.bad = iter(()), -1, 0, {}
+        self.seen, self.bad = 0, {}
 
     def __call__(self, step: int) -> Batch:
-        found = next(self.ahead, None) if step == self.next else None
-        if found is None:                        # the first, or another than the next: begin to read ahead from there
-            loader = DataLoader(self.steps, batch_size=None, sampler=range(step, max(self.last, step + 1)),
-                                num_workers=self.workers, collate_fn=_as_it_is, worker_init_fn=_alone, pin_memory=self.pinned,
-                                generator=torch.Generator())     # its own: it would else draw from that of dropout
-            self.ahead = iter(loader)
-            found = next(self.ahead)
-        self.next = step + 1
-        batch, bad = found
+        batch, bad = self.ahead(step)
         self.note(bad, len(batch.ids))
         return batch
 
     def note(self, bad: dict[int, str], rows: int):
         """Count and name what could not be read. Raises ValueError where it is too much."""
-        self.seen = min(self.seen + rows, len(self.steps.records))           # later epochs show the same again
+        self.seen = min(self.seen + rows, len(self.records))                 # later epochs show the same again
         new = {number: why for number, why in bad.items() if number not in self.bad}
         self.bad |= new
         if new and self.path:
@@ -72,22 +84,28 @@ class RecordBatches:
                 "--most-bad allows more")
 
 
-class _Steps(Dataset):
-    """Step -> this process's batch, and why which records were passed over. In a worker there is no process group to ask."""
+class _Numbered(Dataset):
+    """A function of a number, as a DataLoader wants it."""
+
+    def __init__(self, source: Callable):
+        self.source = source
+
+    def __getitem__(self, number: int):
+        return self.source(number)
+
+
+class _Steps:
+    """Step -> this process's batch, and why which records were passed over."""
 
     def __init__(self, records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer, augment: bool):
         self.records, self.collate, self.config, self.tokenizer, self.augment = records, collate, config, tokenizer, augment
         self.rank, self.world = distributed.rank(), distributed.world()
 
-    def __getitem__(self, step: int) -> tuple[Batch, dict[int, str]]:
+    def __call__(self, step: int) -> tuple[Batch, dict[int, str]]:
         config, bad = self.config, {}
         first, last = (step * config.batch + config.batch * (self.rank + i) // self.world for i in (0, 1))
         some = [self.readable(*divmod(place, len(self.records)), bad) for place in range(first, last)]
-        batch = self.collate(some, self.tokenizer, config.image_size, config.text_length)
-        if self.world > 1:                                       # texts go from process to process
-            room = (0, config.text_length - batch.tokens.shape[1])
-            batch = replace(batch, tokens=F.pad(batch.tokens, room, value=self.tokenizer.pad), keep=F.pad(batch.keep, room))
-        return batch, bad
+        return self.collate(some, self.tokenizer, config.image_size, config.text_length), bad
 
     def readable(self, epoch: int, place: int, bad: dict[int, str]):
         """The record at a place of an epoch's order, or the next whose pictures can be read, with its pictures opened."""

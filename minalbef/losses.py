@@ -67,4 +67,5 @@ def mlm_loss(logits: Tensor, labels: Tensor, count: Tensor | float, teacher_logi
     where the original gives NaN.
     """
     loss = distilled_cross_entropy(logits, labels, teacher_logits, alpha).sum()
-    return loss / max(count, 1) if not isinstance(count, Tensor) else loss / count.clamp(min=1)
+    count = torch.as_tensor(count)
+    return loss / count.where(count > 0, 1)      # it may lie between 0 and 1

@@ -13,6 +13,7 @@ from torch import Tensor
 from minalbef import checkpoint, distributed, exam, report, train
 from minalbef.config import Config
 from minalbef.ema import make_teacher
+from minalbef.loading import Ahead
 from minalbef.masking import mask_rates
 from minalbef.scenes import Scenes
 from minalbef.tasks.pretrain import Pretrain, SceneBatches
@@ -20,6 +21,7 @@ from minalbef.tasks.warm_start import LabelBatches, WarmStart
 from minalbef.tokenizer import Tokenizer
 
 CAPTIONS = 10_000                     # enough for every word of the grammar to be seen
+PAINTERS = 4                          # cores that paint what a GPU learns from meanwhile, unless you say another number
 
 
 def read_captions(config: Config) -> tuple[Tokenizer, Tensor]:
@@ -31,15 +33,15 @@ def read_captions(config: Config) -> tuple[Tokenizer, Tensor]:
     return tokenizer, mask_rates(tokens, keep, len(tokenizer), config.mask_rate, config.mask_power)
 
 
-def pretrain(config: Config, folder: Path, quiet: bool = False) -> None:
-    """Warm start, then ALBEF, into a run folder; called again, it goes on from where it stopped."""
-    distributed.start(config.device)
+def pretrain(config: Config, folder: Path, quiet: bool = False, workers: int = 0) -> None:
+    """Warm start, then ALBEF, into a run folder; called again, it goes on from where it stopped. workers: paint ahead."""
+    workers = workers or PAINTERS * (distributed.start(config.device).type == "cuda")
     torch.manual_seed(config.seed)
     tokenizer, rates = read_captions(config)
     config = replace(config, vocab_size=len(tokenizer))
     task = Pretrain(config, rates=rates)
     if config.warm_steps and not (folder / "start" / "model.safetensors").exists():
-        warm_up(task, config, folder / "warm", quiet)
+        warm_up(task, config, folder / "warm", quiet, workers)
         if distributed.rank() == 0:
             checkpoint.save(folder / "start", task.student, tokenizer)
     if distributed.world() > 1:
@@ -47,20 +49,20 @@ def pretrain(config: Config, folder: Path, quiet: bool = False) -> None:
     if config.warm_steps:
         task.student.load_state_dict(checkpoint.load(folder / "start").model.state_dict())
         task.teacher = make_teacher(task.student)
-    train.fit(task, SceneBatches(config, tokenizer), config, folder, quiet=quiet, title="ALBEF")
+    train.fit(task, Ahead(SceneBatches(config, tokenizer), config, workers), config, folder, quiet=quiet, title="ALBEF")
     if distributed.rank() == 0:
         checkpoint.save(folder, task.student, tokenizer, task.teacher)
     distributed.stop()
 
 
-def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False) -> WarmStart:
+def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False, workers: int = 0) -> WarmStart:
     """The supervised start, handed to the task's image encoder. In place; -> the trained warm start."""
     recipe = replace(config, lr=config.warm_lr, weight_decay=config.warm_weight_decay, batch=config.warm_batch,
                      epoch=config.warm_steps * config.warm_batch, epochs=1.0, alpha=0.0, stem_lr=1.0, betas=(0.9, 0.999),
                      warmup_steps=20, accumulate=1)
     batches = LabelBatches(recipe)
     warm = WarmStart(recipe, len(batches.classes))
-    train.fit(warm, batches, recipe, folder, quiet=quiet, title="warm start")
+    train.fit(warm, Ahead(batches, recipe, workers), recipe, folder, quiet=quiet, title="warm start")
     warm.start(task.student.image_encoder)
     return warm
 

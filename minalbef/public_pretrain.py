@@ -8,7 +8,7 @@ import torch
 from minalbef import checkpoint, distributed, foreign, train
 from minalbef.config import Config, preset, read_changes
 from minalbef.ema import make_teacher
-from minalbef.loading import RecordBatches, order
+from minalbef.loading import RecordBatches, named_unreadable, order
 from minalbef.masking import mask_rates
 from minalbef.pipeline import CAPTIONS
 from minalbef.study import open_records
@@ -49,11 +49,13 @@ def pretrain(data: Sequence[str | Path], run: Path, name: str = "paper-4m", chan
     vit, bert: weights to start from, files or names, see foreign.py. workers, most_bad: see loading.RecordBatches
     Raises ValueError for what does not fit together, and when too many pictures cannot be read.
     """
-    distributed.start()
+    distributed.start(preset(name, **read_changes(tuple(changes))).device)
     task, tokenizer, config = begin(data, name, changes, vocab, vit, bert)
     batches = RecordBatches(open_records("retrieval", data, "train"), collate, config, tokenizer, workers=workers,
                             most_bad=most_bad, folder=run)
     train.fit(task, batches, config, run, quiet=quiet, title="ALBEF")
     if distributed.rank() == 0:
         checkpoint.save(run, task.student, tokenizer, task.teacher)
+        if bad := named_unreadable(run):
+            print(f"{bad} pictures could not be read, and others took their places; {run}/unreadable*.txt names them")
     distributed.stop()

@@ -235,7 +235,7 @@ def evaluate_public(run: Path, data: str | Path, split: str = "test", out: Path 
     model, tokenizer, kind = load_model(task, run, image_size)
     config = getattr(model, "albef", model).config
     top = top or preset(PRESETS.get(name, PLANS[task].preset)).top
-    how = How(batch, workers, distributed.start(), top, chosen, original, layer)
+    how = How(batch, workers, distributed.start("cpu" if config.device == "cpu" else "auto"), top, chosen, original, layer)
     samples, more = PLANS[task].examine(model.to(how.device), tokenizer, records, how)
     simple = samples.pop("baselines", None)
     figures, intervals, counts = exam.summarise({"test": samples} | ({"baselines": simple} if simple else {}))

@@ -115,6 +115,13 @@ def test_mlm_learns_from_the_teacher_too():
     assert_close(mlm_loss(logits, labels, 2, teacher, 0.0), tensor(own / 2))
 
 
+@pytest.mark.parametrize("count", [0.5, tensor(0.5)])
+def test_one_word_in_two_processes_counts_half_in_each_and_weighs_as_much_as_in_one(count):
+    logits, labels = tensor([[0.0, 1.0, 2.0]]), tensor([2])
+    here, elsewhere = mlm_loss(logits, labels, count), mlm_loss(logits[:0], labels[:0], count)
+    assert_close((here + elsewhere) / 2, mlm_loss(logits, labels, 1))
+
+
 @pytest.mark.parametrize("count", [0, tensor(0.0)])
 def test_nothing_masked_costs_nothing_and_teaches_nothing(count):
     logits = torch.randn(0, 7, requires_grad=True)

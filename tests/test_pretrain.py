@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from helpers import MASK, Batches, pretrain, same_state, small
 from minalbef import distributed
+from minalbef.loading import Ahead
 from minalbef.losses import hard_negatives
 from minalbef.scenes import Scenes
 from minalbef.tasks.pretrain import Pretrain, SceneBatches, make_draws
@@ -279,10 +280,15 @@ def test_processes_share_a_scene_batch(scenes, monkeypatch):
     parts = []
     for rank in (0, 1):
         monkeypatch.setattr(distributed, "rank", lambda: rank)
-        parts.append(scenes(12))
+        parts.append(SceneBatches(scenes.config, scenes.tokenizer)(12))
     for name in ("image", "tokens", "keep", "ids"):
         assert torch.cat([getattr(part, name) for part in parts]).equal(getattr(whole, name)), name
     assert all(part.match.equal(whole.match) for part in parts)
+
+
+def test_scenes_are_the_same_when_workers_paint_them_ahead(scenes):
+    ahead = Ahead(scenes, scenes.config, workers=2)
+    assert all(same_state(vars(ahead(step)), vars(scenes(step))) for step in (3, 4, 5, 12, 19))
 
 
 def kinds(drawn) -> list[str]:

@@ -2,6 +2,7 @@
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minalbef import distributed
@@ -34,6 +35,7 @@ class SceneBatches:
 
     def __init__(self, config: Config, tokenizer: Tokenizer):
         self.config, self.tokenizer, self.window, self.ready = config, tokenizer, -1, []
+        self.rank, self.world = distributed.rank(), distributed.world()
         settings = dict(seed=config.seed, size=config.image_size, objects=config.objects, epoch=config.epoch,
                         restyle=config.restyle)
         self.before = Scenes("train", **settings)
@@ -46,7 +48,7 @@ class SceneBatches:
             self.window, self.ready = window, self._window(window)
         drawn = self.ready[place]
         tokens, keep = self.tokenizer.encode([one.text for one in drawn], config.text_length)
-        mine = slice(*(config.batch * (distributed.rank() + i) // distributed.world() for i in (0, 1)))
+        mine = slice(*(config.batch * (self.rank + i) // self.world for i in (0, 1)))
         return PretrainBatch(torch.stack([transform(paint(one.scene, size), size) for one in drawn[mine]]),
                              tokens[mine], keep[mine], torch.tensor([one.id for one in drawn[mine]]),
                              torch.from_numpy(truth(drawn)))
@@ -148,8 +150,10 @@ class Pretrain(nn.Module):
                                                  batch.keep.repeat(times, 1)).split(b)          # (b, l, d) each
         with torch.no_grad():
             teacher_image = teacher.encode_image(batch.image)
-            teacher_features = (teacher.image_feature(teacher_image),
-                                teacher.text_feature(teacher.encode_text(batch.tokens, batch.keep)))
+            times = 2 if fusing and alpha else 1
+            teacher_text, *teacher_masked = teacher.encode_text(torch.cat([batch.tokens, masked][:times]),
+                                                                batch.keep.repeat(times, 1)).split(b)
+            teacher_features = teacher.image_feature(teacher_image), teacher.text_feature(teacher_text)
         carry = (*map(distributed.gather, teacher_features), distributed.gather(batch.ids))
 
         sims, positives, itc = self.align(student.image_feature(image), student.text_feature(text), teacher_features,
@@ -162,12 +166,12 @@ class Pretrain(nn.Module):
         fused = student.fuse(texts, keeps, None, pairs=pairs, queries=1, keys_values=keys_values)
         itm = itm_loss(student.match_logits(fused), labels, valid, self.share(valid))
 
-        own = (torch.arange(b, device=text.device),) * 2
+        own = (torch.arange(b, device=text.device),) * 2                         # a pass of its own: all words ask, to the last layer
         fused = student.fuse(masked_text[0], batch.keep, None, pairs=own, keys_values=keys_values)
         teacher_logits = None
         if alpha:
             with torch.no_grad():
-                teacher_fused = teacher.fuse(teacher.encode_text(masked, batch.keep), batch.keep, teacher_image)
+                teacher_fused = teacher.fuse(teacher_masked[0], batch.keep, teacher_image)
                 teacher_logits = teacher.word_logits(teacher_fused.flatten(0, 1)[chosen])
         mlm = mlm_loss(student.word_logits(fused.flatten(0, 1)[chosen]), batch.tokens.flatten()[chosen],
                        self.share(draws.hidden), teacher_logits, alpha)
@@ -206,6 +210,8 @@ class Pretrain(nn.Module):
         (wrong_text, text_valid), (wrong_image, image_valid) = (
             hard_negatives(sim if hard else torch.zeros_like(sim), own, uniform)
             for sim, own, uniform in zip(sims, positives, (draws.negative_text, draws.negative_image)))
+        room = distributed.longest(text.shape[1]) - text.shape[1]                # texts go from process to process
+        text, keep = F.pad(text, (0, 0, 0, room)), F.pad(keep, (0, room))
         images, wrong_image = distributed.fetch(image, wrong_image)
         keeps, _ = distributed.fetch(keep, wrong_text)
         texts, wrong_text = distributed.fetch(text, wrong_text)

@@ -25,7 +25,7 @@ class LabelBatches:
     """Scenes of named kinds of objects, with labels for captions: step -> the LabelBatch of this process."""
 
     def __init__(self, config: Config):
-        self.config = config
+        self.config, self.rank, self.world = config, distributed.rank(), distributed.world()
         self.scenes = Scenes("train", seed=config.seed, size=config.image_size, epoch=config.epoch,
                              restyle=config.restyle,
                              objects=config.objects if config.warm_objects == "same" else
@@ -34,7 +34,7 @@ class LabelBatches:
 
     def __call__(self, step: int) -> LabelBatch:
         batch, size = self.config.batch, self.config.image_size
-        first, last = (step * batch + batch * (distributed.rank() + i) // distributed.world() for i in (0, 1))
+        first, last = (step * batch + batch * (self.rank + i) // self.world for i in (0, 1))
         drawn = [self.scenes.place(i) for i in range(first, last)]
         labels = torch.zeros(len(drawn), len(self.classes))
         for row, scene in zip(labels, drawn):
