@@ -117,6 +117,8 @@ def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int =
     task.to(device)
     optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
     start = checkpoint.load_state(folder, task, optimiser, config)
+    if (least := -distributed.longest(-start)) != (most := distributed.longest(start)):
+        raise ValueError(f"a process would go on from step {least}, another from {most}: all machines must see the same {folder}")
     model = task
     if distributed.world() > 1:                  # parameters of a phase not begun have no gradient yet
         with warnings.catch_warnings():          # torch 2.13 renames broadcast_buffers; older ones lack the new name

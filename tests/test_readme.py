@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minalbef.bench import table
+from minalbef.plan import plan
 from minalbef.report import task_table
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +27,15 @@ def test_the_readmes_figures_are_those_that_were_measured():
 def test_the_readmes_tasks_are_those_that_were_reported():
     reports = json.loads((ROOT / "notebooks" / "results" / "tasks.json").read_text(encoding="utf-8"))
     assert task_table(reports) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("preset, gpus, gpu", [("small", 1, "RTX-4090"), ("base", 1, "RTX-4090"), ("paper-4m", 8, "A100-80"),
+                                               ("paper-14m", 8, "A100-80")])
+def test_the_readmes_ladder_is_what_plan_counts(preset, gpus, gpu):
+    counted = plan(preset, gpus=gpus, gpu=gpu)
+    row, = re.findall(rf"^\| `{preset}` .*", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M)
+    hours, minutes = f"{counted.hours:.0f} hours on", f"{60 * counted.hours:.0f} minutes on"
+    assert (hours if counted.hours > 1 else minutes) in row and f", {counted.memory['all'] / 1e9:.0f} GB |" in row
 
 
 def test_the_readmes_python_runs(tmp_path, monkeypatch):

@@ -343,6 +343,13 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, monkeypatc
         run(tmp_path, config=replace(CONFIG, accumulate=8))
 
 
+def test_processes_that_see_different_folders_are_told(tmp_path, monkeypatch):
+    others = iter((-7, 7))                                       # another has got to step 7
+    monkeypatch.setattr(distributed, "longest", lambda n: max(n, next(others)))
+    with pytest.raises(ValueError, match="from step 0, another from 7: all machines must see the same"):
+        run(tmp_path)
+
+
 def test_dropout_aside_the_loop_draws_nothing(tmp_path):
     toy = Toy(lambda weight, temperature, batch: weight.sum() + temperature)
     state = torch.get_rng_state()

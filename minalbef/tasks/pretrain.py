@@ -148,7 +148,7 @@ class Pretrain(nn.Module):
         times = 2 if fusing else 1               # the text, and the text with words masked, in one pass
         text, *masked_text = student.encode_text(torch.cat([batch.tokens, masked][:times]),
                                                  batch.keep.repeat(times, 1)).split(b)          # (b, l, d) each
-        with torch.no_grad():
+        with torch.inference_mode():
             teacher_image = teacher.encode_image(batch.image)
             times = 2 if fusing and alpha else 1
             teacher_text, *teacher_masked = teacher.encode_text(torch.cat([batch.tokens, masked][:times]),
@@ -170,7 +170,7 @@ class Pretrain(nn.Module):
         fused = student.fuse(masked_text[0], batch.keep, None, pairs=own, keys_values=keys_values)
         teacher_logits = None
         if alpha:
-            with torch.no_grad():
+            with torch.inference_mode():
                 teacher_fused = teacher.fuse(teacher_masked[0], batch.keep, teacher_image)
                 teacher_logits = teacher.word_logits(teacher_fused.flatten(0, 1)[chosen])
         mlm = mlm_loss(student.word_logits(fused.flatten(0, 1)[chosen]), batch.tokens.flatten()[chosen],

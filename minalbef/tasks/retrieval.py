@@ -33,7 +33,7 @@ class Retrieval(Pretrain):
         """-> losses by name, and what `after_step` wants. Changes nothing."""
         student, teacher = self.student, self.teacher
         image, text = student.encode_image(batch.image), student.encode_text(batch.tokens, batch.keep)
-        with torch.no_grad():
+        with torch.inference_mode():
             features = (teacher.image_feature(teacher.encode_image(batch.image)),
                         teacher.text_feature(teacher.encode_text(batch.tokens, batch.keep)))
         carry = (*map(distributed.gather, features), distributed.gather(batch.ids))
