@@ -1,4 +1,4 @@
-"""JupyterLab in a headless Chromium: a learner opens a chapter, runs all of it, moves a widget, and sees the picture change."""
+"""JupyterLab in a headless Chromium: a learner runs a chapter and moves a widget; an instructor grades what students handed in."""
 import os
 import shutil
 import socket
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,32 +18,43 @@ RUN = 400_000                         # milliseconds for a chapter, on a busy ma
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; Debian's package is `chromium`")]
 
 
+@contextmanager
+def jupyterlab(folder: Path):
+    """JupyterLab's address; it serves a folder, its settings and log in there, until the block ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = folder / "lab.log"
+    with log.open("w") as said:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+             "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder}"],
+            cwd=folder, stdout=said, stderr=said,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"), "OMP_NUM_THREADS": "1"})
+    address, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/api/status", timeout=5)
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < end, f"JupyterLab does not start:\n{log.read_text()[-3000:]}"
+                time.sleep(0.5)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """JupyterLab's address; it serves copies of the chapters, and the same package and data."""
+    """The address of a JupyterLab with copies of the chapters, and the same package and data."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     for name in ("minalbef", "data"):
         (folder / name).symlink_to(ROOT / name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-         "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder}"], cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
-    while True:
-        try:
-            urllib.request.urlopen(f"{address}/api/status", timeout=5)
-            break
-        except OSError:
-            assert server.poll() is None and time.monotonic() < end, "JupyterLab does not start"
-            time.sleep(0.5)
-    yield address
-    server.terminate()
-    server.wait(30)
+    with jupyterlab(folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +72,8 @@ def open_and_run(browser, lab: str, chapter: str):
     # a document of its own, windowing off: cells that are out of sight would have no place in the page
     page.goto(f"{lab}/doc/tree/notebooks/{chapter}.ipynb", wait_until="domcontentloaded")
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=120_000)
+    # cells that are run before the kernel is there stay as they are, without a word
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=120_000)
     for name in ("Run", "Run All Cells"):
         page.get_by_role("menuitem", name=name, exact=True).click(timeout=60_000)
     # the last code cell has a number once it has run, and no cell waits with a star
@@ -107,3 +121,44 @@ def test_a_learner_runs_a_chapter_and_moves_a_widget(browser, lab, chapter):
         page.wait_for_timeout(500)
     keep(page, f"{chapter}-after")
     page.close()
+
+
+def test_formgrader_gives_the_solution_all_points_of_tests_and_the_blank_none(browser, tmp_path, monkeypatch):
+    """As notebooks/assignments/README.md says: *Nbgrader, Formgrader* in JupyterLab's menu, then a button for each student."""
+    pytest.importorskip("nbgrader", reason="no nbgrader; pip install -e '.[course]' brings it")
+    import nbformat
+    monkeypatch.syspath_prepend(ROOT / "notebooks" / "assignments")
+    import course
+    name, folder = "a1_encoders", tmp_path
+    cells = course.read(course.HERE / f"{name}.py")
+    course.write(folder)
+    course.nbgrader(folder, "generate_assignment", name)
+    for student in ("blank", "solution"):
+        shutil.copytree(folder / "release" / name, folder / "submitted" / student / name)
+    nbformat.write(course.notebook(cells, {}), folder / "submitted" / "solution" / name / f"{name}.ipynb")
+
+    with jupyterlab(folder) as lab:
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.goto(f"{lab}/lab", wait_until="domcontentloaded")
+        for item in ("Nbgrader", "Formgrader"):
+            page.get_by_role("menuitem", name=item, exact=True).click(timeout=120_000)
+        form = page.frame_locator("iframe[src*=formgrader]")
+        row = form.locator("#main-table tr").filter(has_text=name)
+        row.wait_for(timeout=60_000)
+        keep(page, "formgrader-assignments")
+        row.locator(".num-submissions a").click()
+        scores = {}
+        for student in ("solution", "blank"):
+            row = form.locator("#main-table tr").filter(has=form.locator(f".student-id:text-is('{student}')"))
+            try:
+                row.locator(".autograde a").click(timeout=60_000)
+                form.get_by_text(f"Successfully autograded '{name}' for student '{student}'.").wait_for(timeout=RUN)
+            finally:
+                keep(page, f"formgrader-{student}")
+            form.get_by_role("button", name="Close", exact=True).click()
+            form.locator(".modal").wait_for(state="hidden")
+            scores[student] = [float(points) for points in row.locator(".score").inner_text().split("/")]
+        keep(page, "formgrader-graded")
+        page.close()
+    by_tests, of = sum(cell.points for cell in cells if cell.kind == "tests"), sum(cell.points for cell in cells)
+    assert 0 < by_tests < of and scores == {"solution": [by_tests, of], "blank": [0, of]}
