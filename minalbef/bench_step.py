@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from minalbef import train
 from minalbef.config import Config, preset
 from minalbef.cost import peak_memory
+from minalbef.lean import lean
 from minalbef.plan import gpu_named
 from minalbef.report import command, commit, describe_device, now
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch
@@ -169,22 +170,23 @@ def measure_step(config: Config, dtype: str = "float32", device: str = "cpu", st
     """Time, memory and work of a pretraining step, in all and by phase: see `step`, which prints it."""
     base = peak_memory()
     work, silent, rounds = Steps(config, dtype, device), Phases(float), []
-    for _ in range(2):                               # the first allocates the optimiser's state
-        work(silent)
     steps = max(1, steps // ROUNDS) * ROUNDS
-    work.clock()
-    cpu = time.process_time()
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        for _ in range(steps // ROUNDS):
+    with lean(work.task, config):
+        for _ in range(2):                           # the first allocates the optimiser's state, and compiles
             work(silent)
         work.clock()
-        rounds.append(time.perf_counter() - start)
-    cpu = (time.process_time() - cpu) / steps
-    peak = peak_memory() if work.device.type == "cpu" else torch.cuda.max_memory_allocated(work.device) / 1e6
-    with count_flops() as counter:
+        cpu = time.process_time()
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            for _ in range(steps // ROUNDS):
+                work(silent)
+            work.clock()
+            rounds.append(time.perf_counter() - start)
+        cpu = (time.process_time() - cpu) / steps
+        peak = peak_memory() if work.device.type == "cpu" else torch.cuda.max_memory_allocated(work.device) / 1e6
+        seconds = work.by_phase(work.clock, max(1, steps // 2))
+    with count_flops() as counter:                   # of plain layers: what is done twice, or by a compiled kernel, adds none
         flops = work.by_phase(counter.get_total_flops, 1)
-    seconds = work.by_phase(work.clock, max(1, steps // 2))
     (product, by_cpu), total, rate = matmul_peak(device, peak_size), sum(flops.values()), steps / sum(rounds)
     on_cpu = work.device.type == "cpu"
     gpu = None if on_cpu else gpu_named(torch.cuda.get_device_name(work.device))
@@ -201,12 +203,13 @@ def measure_step(config: Config, dtype: str = "float32", device: str = "cpu", st
 
 def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, text_layers: int = 3, fusion_layers: int = 3,
          heads: int = 3, vocab: int = 2000, batch: int = 16, queue: int = 1024, text_length: int = 25, embed_dim: int = 256,
-         dtype: Literal["float32", "bfloat16"] = "float32", device: str = "cpu", threads: int = 2, steps: int = 20) -> None:
+         dtype: Literal["float32", "bfloat16"] = "float32", device: str = "cpu", threads: int = 2, steps: int = 20,
+         compile: bool = False, checkpointing: bool = False) -> None:
     """Time, memory and work of a pretraining step on made-up data: dropout 0.1, full texts, 15% of words masked.
 
     samples_per_second is by the clock. On a CPU the breakdown's seconds are the processor's, and so are the peak and the
     share named by_cpu, which other programs disturb less. Memory is the process's highest (base: before
-    the model was made), or a GPU's. FLOPs are those of products, a multiplication and an addition two.
+    the model was made), or a GPU's. FLOPs are those of products, a multiplication and an addition two, every layer once.
 
     Args:
         image: side of the pictures, in pixels
@@ -225,12 +228,15 @@ def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, te
         device: cpu or cuda
         threads: of a CPU
         steps: how many to time, rounded down to a multiple of 5, but 5 at least
+        compile: layers go through torch.compile, before the clock starts
+        checkpointing: layers are computed again on the way back, and keep less
     """
     at_least_one(threads=threads, steps=steps)
     torch.set_num_threads(threads)
     config = preset("paper-4m", image_size=image, patch_size=patch, image_width=width, image_depth=depth, image_heads=heads,
                     text_width=width, text_depth=text_layers, fusion_depth=fusion_layers, text_heads=heads, vocab_size=vocab,
-                    batch=batch, queue_size=queue, text_length=text_length, embed_dim=embed_dim)
+                    batch=batch, queue_size=queue, text_length=text_length, embed_dim=embed_dim, compile=compile,
+                    checkpointing=checkpointing)
     show(measure_step(config, dtype, device, steps))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from minalbef import __main__ as command_line
-from minalbef import bench_load, bench_step, train
+from minalbef import bench_load, bench_step, layers, lean, train
 from minalbef.bench_step import Phases, Steps, measure_step
 from minalbef.config import preset
 from minalbef.cost import step_flops
@@ -43,6 +43,75 @@ def test_the_command_prints_every_figure(monkeypatch, capsys):
     assert printed["command"] == " ".join(("minalbef bench step", *FLAGS)) and printed["date"] and printed["commit"]
     assert sizes == [2048], "what the step is held against"
     assert printed["flops_per_step"] == pytest.approx(step_flops(CONFIG, 4), rel=0.15), "the flags do not reach the model"
+
+
+def asked(monkeypatch, *words: str) -> tuple:
+    """What `bench step` hands to measure_step: config, dtype, device, steps; and the threads it sets."""
+    seen, threads = [], []
+    monkeypatch.setattr(bench_step, "measure_step", lambda *given: seen.append(given) or {})
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    run(monkeypatch, "bench", "step", *words)
+    return *seen[0], *threads
+
+
+@pytest.mark.parametrize(("flag", "changes"), [
+    ("--image 64", dict(image_size=64)), ("--patch 8", dict(patch_size=8)), ("--width 96", dict(image_width=96, text_width=96)),
+    ("--depth 5", dict(image_depth=5)), ("--text-layers 2", dict(text_depth=2)), ("--fusion-layers 4", dict(fusion_depth=4)),
+    ("--heads 6", dict(image_heads=6, text_heads=6)), ("--vocab 100", dict(vocab_size=100)), ("--batch 7", dict(batch=7)),
+    ("--queue 70", dict(queue_size=70)), ("--text-length 11", dict(text_length=11)), ("--embed-dim 20", dict(embed_dim=20)),
+    ("--compile", dict(compile=True)), ("--checkpointing", dict(checkpointing=True)),
+    ("--dtype bfloat16", "bfloat16"), ("--device cuda", "cuda"), ("--steps 35", 35), ("--threads 3", 3)])
+def test_every_flag_reaches_what_is_measured_and_changes_nothing_else(monkeypatch, capsys, flag, changes):
+    plain, found = asked(monkeypatch), asked(monkeypatch, *flag.split())
+    assert plain[1:] == ("float32", "cpu", 20, 2)
+    if isinstance(changes, dict):
+        assert found == (replace(plain[0], **changes), *plain[1:]) and found != plain
+    else:
+        place = {"bfloat16": 1, "cuda": 2, 35: 3, 3: 4}[changes]
+        assert found == (*plain[:place], changes, *plain[place + 1:])
+
+
+def test_it_measures_what_it_says_dropout_full_texts_and_the_share_of_masked_words(monkeypatch, capsys):
+    config, *_ = asked(monkeypatch)
+    assert (config.dropout, config.mask_rate) == (0.1, 0.15)
+    work = Steps(replace(config, image_size=16, batch=64, queue_size=8))
+    student = work.task.student                                  # the image encoder has none, as in the original
+    dropouts = [layer for part in (student.text_encoder, student.fusion) for layer in part.modules()
+                if isinstance(layer, layers.Dropout)]
+    assert student.training and all(layer.p == 0.1 and layer.training for layer in dropouts) and len(dropouts) > 3 + 3
+    batch = bench_step.made_up(replace(config, batch=64))
+    assert batch.keep.all() and batch.tokens.shape == (64, 25) and batch.tokens[:, 1:].min() >= bench_step.FIRST_WORD
+    hidden = []
+    for step in range(20):
+        (_, draws), = work.task.prepare([(batch, work.task.draws(step))])
+        hidden.append(len(draws.places) / (64 * 24))             # [CLS] is never masked
+    assert sum(hidden) / 20 == pytest.approx(0.15, abs=0.008), "four standard deviations of 30,720 words"
+
+
+def test_bfloat16_is_the_type_of_the_products_and_is_measured():
+    seen = {}
+    for dtype in bench_step.DTYPES:
+        work = Steps(CONFIG, dtype)
+        work.task.student.fusion.layers[0].mlp.register_forward_hook(lambda module, given, x: seen.update({dtype: x.dtype}))
+        work(Phases(float))
+        assert all(p.dtype == torch.float32 and p.isfinite().all() for p in work.task.student.parameters())
+    assert seen == {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    figures = measure_step(CONFIG, "bfloat16", steps=5, peak_size=64)
+    assert all(figures[key] > 0 and math.isfinite(figures[key]) for key in KEYS)
+
+
+def test_layers_computed_again_or_compiled_are_timed_and_their_work_is_counted_once(monkeypatch, measured):
+    compiled, again, timed = [], [], []
+    plain, count, again_plain = bench_step.Steps.__call__, bench_step.count_flops, lean.again
+    monkeypatch.setattr(torch, "compile", lambda f: compiled.append(f.__self__) or f)
+    monkeypatch.setattr(lean, "again", lambda *args, **options: again.append(1) or again_plain(*args, **options))
+    monkeypatch.setattr(bench_step, "count_flops", lambda: timed.append(len(again)) or count())
+    monkeypatch.setattr(bench_step.Steps, "__call__", lambda self, phases: again.clear() or plain(self, phases) or timed.append(len(again)))
+    figures = measure_step(replace(CONFIG, compile=True, checkpointing=True), steps=5, peak_size=64)
+    steps = 2 + 5 + 2                                            # to warm up, by the clock, by phase
+    assert timed == [7] * steps + [7, 0], "2 + 1 + 2 layers, fusion's for two kinds of rows; plain ones are counted"
+    assert len(compiled) == 2 * 5, "of student and teacher"
+    assert figures["flops_per_step"] == measured["flops_per_step"]
 
 
 def test_figures_fit_together(measured):

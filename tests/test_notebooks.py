@@ -1,0 +1,116 @@
+"""The chapters as they are committed: run, compared, proven against the package, with links and pictures for everyone."""
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("data/*.md"), *ROOT.glob("notebooks/**/*.md")})
+every_chapter = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def cells(notebook: Path, kind: str = "code") -> list[dict]:
+    return [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == kind]
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def ignored(cell: dict) -> bool:
+    return "nbval-ignore-output" in cell["metadata"].get("tags", [])
+
+
+def parse(code: str) -> ast.Module:
+    """A notebook's code without its magics."""
+    return ast.parse("\n".join(re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in code.splitlines()))
+
+
+def public_names() -> set[str]:
+    """Classes and functions of the package."""
+    nodes = [node for path in (ROOT / "minalbef").rglob("*.py") for node in ast.parse(path.read_text(encoding="utf-8")).body]
+    return {node.name for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name[0] != "_"}
+
+
+def unproven(code: str) -> set[str]:
+    """Public names that a notebook defines at its top and never hands to check_same."""
+    tree = parse(code)
+    defined = {node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))} & public_names()
+    proven = {arg.id for node in ast.walk(tree) if isinstance(node, ast.Call)
+              if ast.unparse(node.func).endswith("check_same") for given in node.args for arg in ast.walk(given)
+              if isinstance(arg, ast.Name)}
+    return defined - proven
+
+
+def asserts_last(code: str) -> bool:
+    """Whether a cell ends in an assert, or in one and then what it shows."""
+    return any(isinstance(node, ast.Assert) for node in parse(code).body[-2:])
+
+
+def broken_links(text: str, folder: Path) -> list[str]:
+    """Relative links of a Markdown text, that lead to no file."""
+    links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text))
+    return [link for link in links if not re.match(r"https?:|mailto:|#|attachment:|data:", link)
+            and not (folder / link.split("#")[0]).exists()]
+
+
+@every_chapter
+def test_a_chapter_proves_what_it_rebuilds(notebook):
+    assert unproven("\n".join(map(source, cells(notebook)))) == set()
+
+
+def test_a_chapter_that_proves_nothing_would_be_seen():
+    code = "%matplotlib inline\nclass ViT:\n    def forward(self): pass\ndef mine(): pass\n"
+    assert unproven(code) == {"ViT"}
+    assert unproven(code + "check_same(ViT, minalbef.ViT, config, make_input=image)") == set()
+
+
+@every_chapter
+def test_a_chapter_is_committed_as_it_ran(notebook):
+    assert notebook.stat().st_size <= 400_000
+    code = [cell for cell in cells(notebook) if source(cell).strip()]
+    hidden = [cell for cell in code if ignored(cell)]
+    assert 3 * len(hidden) <= len(code), f"{len(hidden)} of {len(code)} cells are not compared"
+    for cell in code:
+        assert cell["execution_count"], f"not run: {source(cell)[:60]}"
+        assert all(output["output_type"] != "error" for output in cell["outputs"])
+
+
+@every_chapter
+def test_a_cell_that_is_not_compared_ends_in_an_assert(notebook):
+    assert not [source(cell)[:80] for cell in cells(notebook) if ignored(cell) and not asserts_last(source(cell))]
+
+
+def test_a_cell_without_its_assert_would_be_seen():
+    assert asserts_last("x = 1\nassert x\nplot") and asserts_last("assert True")
+    assert not asserts_last("assert True\nx = 1\nplot") and not asserts_last("if x:\n    assert x") and not asserts_last("plot")
+
+
+@every_chapter
+def test_every_picture_says_what_it_shows(notebook):
+    shown = [(source(cell)[:60], output.get("metadata", {}).get("image/png", {}).get("alt", ""))
+             for cell in cells(notebook) for output in cell["outputs"] if "image/png" in output.get("data", {})]
+    assert shown and not [where for where, alt in shown if len(alt.split()) < 4 or "; ; " in alt]
+
+
+@every_chapter
+def test_a_chapter_takes_its_parameters_and_links_lead_somewhere(notebook):
+    given, = [cell for cell in cells(notebook) if "parameters" in cell["metadata"].get("tags", [])]
+    assert {"preset", "run"} <= {node.targets[0].id for node in parse(source(given)).body}
+    text = "\n".join(map(source, cells(notebook, "markdown")))
+    assert broken_links(text, notebook.parent) == []
+    place = NOTEBOOKS.index(notebook)
+    assert all(other.name in text for other in NOTEBOOKS[max(0, place - 1):place + 2] if other != notebook), "its neighbours"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_of_a_page_lead_somewhere(page):
+    assert broken_links(page.read_text(encoding="utf-8"), page.parent) == []
+
+
+def test_a_broken_link_would_be_seen(tmp_path):
+    (tmp_path / "here.md").touch()
+    assert broken_links("[a](here.md) [b](here.md#part) [c](gone.md) [d](https://e.org) `[x](y)`", tmp_path) == ["gone.md"]
