@@ -4,6 +4,8 @@ Writes ablation.json beside itself, run by run, and leaves out what is there: so
 """
 import argparse
 import json
+import shlex
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -95,8 +97,8 @@ def main():
             if any((one["arm"], one["seed"], one["pairs"]) == (arm, seed, given.pairs) for one in known["runs"]):
                 continue
             runs = [*known["runs"], measure(arm, seed, given.pairs)]
-            about = {"command": "python notebooks/results/ablation.py", "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                     "device": f"{describe_device()}, one thread a run", "commit": commit(), "torch": torch.__version__,
+            about = {"command": shlex.join(["python", *sys.argv]), "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                     "device": describe_device(), "commit": commit(), "torch": torch.__version__,
                      "seeds": sorted({one["seed"] for one in runs}), "runs": runs}
             checkpoint.write_atomically(PATH, lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
             print(f"{arm}, seed {seed}: {runs[-1]['cpu_seconds']} CPU s, process {time.process_time():.0f}", flush=True)
