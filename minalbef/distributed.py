@@ -1,4 +1,5 @@
 """Several processes, or one: every function does nothing where there is no process group."""
+import gc
 import os
 
 import torch
@@ -32,9 +33,11 @@ def start(name: str = "auto") -> torch.device:
 
 
 def stop():
-    """Leave the process group."""
+    """Leave the process group, all together."""
     if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+        dist.barrier()                           # who leaves early takes the others' meeting place along
+        gc.collect()                             # DDP, in a circle of references, would hold the group until the interpreter ends:
+        dist.destroy_process_group()             # gloo's threads then abort the process, once in some thirty runs
 
 
 def world() -> int:

@@ -106,7 +106,8 @@ def test_layers_computed_again_or_compiled_are_timed_and_their_work_is_counted_o
     monkeypatch.setattr(torch, "compile", lambda f: compiled.append(f.__self__) or f)
     monkeypatch.setattr(lean, "again", lambda *args, **options: again.append(1) or again_plain(*args, **options))
     monkeypatch.setattr(bench_step, "count_flops", lambda: timed.append(len(again)) or count())
-    monkeypatch.setattr(bench_step.Steps, "__call__", lambda self, phases: again.clear() or plain(self, phases) or timed.append(len(again)))
+    monkeypatch.setattr(bench_step.Steps, "__call__",
+                        lambda self, phases: again.clear() or plain(self, phases) or timed.append(len(again)))
     figures = measure_step(replace(CONFIG, compile=True, checkpointing=True), steps=5, peak_size=64)
     steps = 2 + 5 + 2                                            # to warm up, by the clock, by phase
     assert timed == [7] * steps + [7, 0], "2 + 1 + 2 layers, fusion's for two kinds of rows; plain ones are counted"

@@ -3,6 +3,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -10,14 +11,22 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.testing import assert_close
 
 from helpers import Batches, pretrain, small
 from minalbef import distributed
 from minalbef import train as loop
 from minalbef.distributed import fetch, gather, rank, total, world
+from minalbef.loading import RecordBatches
+from minalbef.prepare import prepare
+from minalbef.public_pretrain import begin
+from minalbef.study import open_records
 from minalbef.tasks import pretrain as objective
+from minalbef.tasks import retrieval
 from minalbef.train import Stopped, fit
+from test_shards import SIZES, img2dataset
+from test_shards import SMALL as OF_RECORDS
 
 # five steps: ITC alone, then all three, with queue and hard negatives from the third on
 CONFIG = small(image_size=16, alpha=0.4, epoch=5 * 8, match_from=0.2, queue_from=0.4, hard_from=0.4, warmup_steps=2)
@@ -29,7 +38,7 @@ class Recorded(nn.Module):
 
     def __init__(self, task: nn.Module):
         super().__init__()
-        self.task, self.losses, self.gradients, self.negatives = task, [], [], []
+        self.task, self.losses, self.gradients = task, [], []
         self.draws, self.prepare, self.hidden = task.draws, task.prepare, []
 
     def forward(self, batch, alpha, draws):
@@ -46,44 +55,81 @@ class Recorded(nn.Module):
                                if p.grad is not None})
 
 
-def train(folder, config=CONFIG, happens=None, dtype=torch.float32) -> dict:
-    """Five steps of `fit`; another process may be stopped on the way, and all go on."""
-    task = Recorded(pretrain(config).to(dtype))
-    batches = Batches(config)
+def only(task: nn.Module, name: str) -> nn.Module:
+    """The task with one of its losses alone."""
+    whole = task.forward
+    def forward(*args):
+        losses, carry = whole(*args)
+        return {name: losses[name]}, carry
+    task.forward = forward
+    return task
+
+
+@contextmanager
+def recorded_draws():
+    """Meanwhile the negatives that are drawn are written down: rows, and whether they count."""
+    found, draw = [], objective.hard_negatives
+    def drawn(*args):
+        found.append(draw(*args))
+        return found[-1]
+    objective.hard_negatives = drawn
+    try:
+        yield found
+    finally:
+        objective.hard_negatives = draw
+
+
+def train(folder, config=CONFIG, happens=None, dtype=torch.float32, task=None, batches=None) -> dict:
+    """All steps of `fit`; another process may be stopped on the way, and all go on."""
+    task = Recorded((task or pretrain(config)).to(dtype))
+    batches = batches or Batches(config)
     def disturbed(step):
         if happens and step == 2:
             happens()
         return batches(step).map(lambda x: x.to(dtype) if x.is_floating_point() else x)
-    step, draw = torch.optim.AdamW.step, objective.hard_negatives
+    step = torch.optim.AdamW.step
     def spy(self, *args, **kwargs):
         task.note(self)
         return step(self, *args, **kwargs)
-    def drawn(*args):
-        task.negatives.append(draw(*args))
-        return task.negatives[-1]
-    torch.optim.AdamW.step, objective.hard_negatives = spy, drawn
+    torch.optim.AdamW.step = spy
     try:
-        fit(task, disturbed, config, folder, quiet=True, log_every=1)
+        with recorded_draws() as negatives:
+            fit(task, disturbed, config, folder, quiet=True, log_every=1)
     finally:
-        torch.optim.AdamW.step, objective.hard_negatives = step, draw
-    return {"losses": task.losses, "gradients": task.gradients, "state": task.task.state_dict(), "negatives": task.negatives,
+        torch.optim.AdamW.step = step
+    return {"losses": task.losses, "gradients": task.gradients, "state": task.task.state_dict(), "negatives": negatives,
             "hidden": task.hidden}
 
 
-def words_in_passes(passes: int) -> dict:
-    """The loss of masked words and its gradients, of a step in so many passes."""
-    config = replace(CONFIG, accumulate=passes)
-    task = pretrain(config).double()
-    whole = task.forward
-    def forward(*args):
-        losses, carry = whole(*args)
-        return {"mlm": losses["mlm"]}, carry
-    task.forward = forward
-    model = nn.parallel.DistributedDataParallel(task, find_unused_parameters=True) if world() > 1 else task
+def in_passes(name: str, passes: int, **changes) -> dict:
+    """A loss alone and its gradients, of a step in so many passes; and how often the gradients were added up."""
+    config, reduced = replace(CONFIG, accumulate=passes, **changes), []
+    task = model = only(pretrain(config).double(), name)
+    def counted(group, bucket):
+        reduced.append(bucket.index())
+        return allreduce_hook(group, bucket)
+    if world() > 1:
+        model = nn.parallel.DistributedDataParallel(task, find_unused_parameters=True)
+        model.register_comm_hook(dist.group.WORLD, counted)
     batch = Batches(config)(0).map(lambda x: x.double() if x.is_floating_point() else x)
-    losses, carry = loop.backward(model, task, batch, 0.4, task.draws(3), config, torch.device("cpu"))
-    return {"loss": losses["mlm"], "gradients": {name: p.grad for name, p in task.named_parameters() if p.grad is not None},
-            "ids": carry[2]}
+    with recorded_draws() as negatives:
+        losses, carry = loop.backward(model, task, batch, 0.4, task.draws(3), config, torch.device("cpu"))
+    gradients = {name: p.grad for name, p in task.named_parameters() if p.grad is not None}
+    return {"loss": losses[name], "gradients": gradients, "ids": carry[2], "reduced": reduced, "negatives": negatives}
+
+
+def words_trained(folder, passes: int) -> dict:
+    """The whole of `fit` with the loss of masked words alone, in so many passes a step."""
+    config = replace(CONFIG, accumulate=passes, match_from=0.0)
+    return train(folder, config, dtype=torch.double, task=only(pretrain(config), "mlm"))
+
+
+def train_on_records(folder, prepared) -> dict:
+    """Pretraining on a prepared set, of which few words are masked: of some batches one, or none."""
+    task, tokenizer, config = begin([prepared], "tiny", [*OF_RECORDS, "mask_rate=0.06", "mask_power=0", "alpha=0.4"])
+    records = open_records("retrieval", [prepared], "train")
+    batches = RecordBatches(records, retrieval.collate, config, tokenizer)
+    return train(folder, config, dtype=torch.double, task=task, batches=batches)
 
 
 def pieces() -> dict:
@@ -106,7 +152,10 @@ def worker(number: int, port: int, folder):
     distributed.start("cpu")
     assert (rank(), world()) == (number, 2)
     result = {"pieces": pieces(), "global": train(folder / "global")}
-    result |= {"exact": train(folder / "exact", dtype=torch.double), "words": words_in_passes(2)}
+    result |= {"exact": train(folder / "exact", dtype=torch.double), "words": in_passes("mlm", 2)}
+    result |= {"trained words": words_trained(folder / "words", 2), "whole words": in_passes("mlm", 1)}
+    result |= {"near": in_passes("itm", 1, hard_negatives="local")}
+    result["records"] = train_on_records(folder / "records", folder / "prepared" / "shards")
     result["local"] = train(folder / "local", replace(CONFIG, hard_negatives="local"))
     def stop():                                                  # one process alone hears of it
         if number == 1:
@@ -134,6 +183,8 @@ def worker(number: int, port: int, folder):
 def two(tmp_path_factory):
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp("two")
+    img2dataset(folder / "shards", *SIZES)
+    prepare("shards", folder / "shards", folder / "prepared")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -245,7 +296,7 @@ def test_in_float64_two_processes_end_with_the_weights_teacher_and_queue_of_one(
 
 
 def test_masked_words_are_counted_over_all_passes_of_all_processes(two):
-    whole = words_in_passes(1)
+    whole = in_passes("mlm", 1)
     a, b = (found["words"] for found in two[0])
     assert_close((a["loss"] + b["loss"]) / 2, whole["loss"])
     for found in (a, b):
@@ -254,10 +305,55 @@ def test_masked_words_are_counted_over_all_passes_of_all_processes(two):
     assert a["ids"].equal(b["ids"]), "the queues would drift apart"
 
 
-def test_local_negatives_are_another_run(two, one):
-    local = two[0][0]["local"]["losses"], two[0][1]["local"]["losses"]
-    itm = (local[0][-1]["itm"] + local[1][-1]["itm"]) / 2
-    assert itm.isfinite() and abs(itm - one["losses"][-1]["itm"]) > 1e-4
+def test_gradients_are_added_up_over_the_processes_once_a_step_however_many_passes(two):
+    for found in two[0]:
+        assert found["words"]["reduced"] == found["whole words"]["reduced"] != [], "once a bucket"
+
+
+def test_training_in_two_passes_on_two_processes_ends_with_the_weights_of_one_pass_on_one(two, tmp_path):
+    whole = words_trained(tmp_path, 1)
+    assert len(whole["losses"]) == 5 and all(losses.keys() == {"mlm"} for losses in whole["losses"])
+    for found in (one["trained words"] for one in two[0]):
+        assert len(found["losses"]) == 2 * 5 and same_weights(found["state"], whole["state"])
+
+
+def same_weights(a: dict, b: dict) -> bool:
+    """Of student and teacher, but for what softmax ignores."""
+    names = [name for name in b if name.startswith(("student", "teacher")) and not name.endswith(".k.bias")]
+    assert_close({name: a[name] for name in names}, {name: b[name] for name in names}, atol=EXACT, rtol=0)
+    return a.keys() == b.keys()
+
+
+def test_two_processes_on_prepared_records_equal_one_however_few_words_are_masked(two, tmp_path):
+    whole = train_on_records(tmp_path, two[1] / "prepared" / "shards")
+    first, second = (found["records"] for found in two[0])
+    assert [a + b for a, b in zip(first["hidden"], second["hidden"])] == whole["hidden"]
+    assert {0, 1} < set(whole["hidden"]), "a batch of no word, one of fewer than there are processes, and others"
+    for ours, a, b in zip(whole["losses"], first["losses"], second["losses"], strict=True):
+        assert_close({name: (a[name] + b[name]) / 2 for name in ours}, ours, atol=EXACT, rtol=0)
+    for found in (first, second):
+        assert_close(found["gradients"], whole["gradients"], atol=EXACT, rtol=0)
+        assert same_weights(found["state"], whole["state"])
+
+
+def test_local_negatives_are_of_the_own_process_and_global_ones_are_not(two):
+    def own(name):
+        return [(index[valid] // 4 == number).all().item()       # 4 rows of 8 are a process's
+                for number, found in enumerate(two[0]) for index, valid in found[name]["negatives"]]
+    assert len(own("local")) == 2 * 2 * 4 and all(own("local")), "two processes, texts and pictures, all steps but the first"
+    assert not all(own("global")), "the check is blind"
+
+
+def test_local_negatives_on_two_processes_are_those_of_one_in_two_passes(two):
+    """A pass draws its negatives from its own rows, and so is what a process is."""
+    whole, parts = in_passes("itm", 2, hard_negatives="local"), [found["near"] for found in two[0]]
+    drawn = [(index + 4 * number, valid) for number in (0, 1) for index, valid in whole["negatives"][2 * number:][:2]]
+    for (index, valid), (near, counts) in zip(drawn, parts[0]["negatives"] + parts[1]["negatives"], strict=True):
+        assert near.equal(index) and counts.equal(valid)
+    assert_close((parts[0]["loss"] + parts[1]["loss"]) / 2, whole["loss"])
+    for found in parts:
+        assert_close(found["gradients"], {name: whole["gradients"][name] for name in found["gradients"]}, atol=1e-7, rtol=1e-6)
+    assert abs(in_passes("itm", 1)["loss"] - whole["loss"]) > 1e-3, "it would be the same with global ones"
 
 
 def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_to_the_same_weights(two):

@@ -10,16 +10,33 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers import same_state
+
 ROOT = Path(__file__).parents[1]
 EVERY = 4                             # steps between two saves
+SOON = 20                             # seconds in which a job goes down; on two busy cores it took 4
 SMALL = ["image_size=24", "image_width=32", "text_width=32", "image_heads=2", "text_heads=2", "embed_dim=16", "batch=16", "queue_size=64",
          f"save_every={EVERY}", "objects=12", "warm_steps=6", "match_from=0", "queue_from=0", "hard_from=0", "siblings_from=0"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "--"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"]
+# the command, which writes down each step that it has done, before it may save it
+NOTING = """
+from minalbef import __main__, logs
+plain = logs.Log.step
+def step(self, number, *given):
+    if self.on:
+        with open(self.folder / "done.txt", "a") as file:
+            file.write(f"{number + 1}\\n")
+    plain(self, number, *given)
+logs.Log.step = step
+__main__.main()
+"""
 
 
-def start(run: Path, steps: int, processes: int) -> subprocess.Popen:
-    words = [*(TORCHRUN if processes > 1 else (sys.executable, "-m")), "minalbef", "pretrain", *SMALL, f"epoch={16 * steps}", "--run", str(run),
-             "--quiet"]
+def start(run: Path, steps: int, processes: int, *changes: str) -> subprocess.Popen:
+    script = run.with_suffix(".py")
+    script.write_text(NOTING)
+    words = [*(TORCHRUN if processes > 1 else [sys.executable]), str(script), "pretrain", *SMALL, *changes,
+             f"epoch={16 * steps}", "--run", str(run), "--quiet"]
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                             env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
 
@@ -53,6 +70,12 @@ def saved(run: Path) -> int:
     return torch.load(path, weights_only=True)["step"] if path.exists() else 0
 
 
+def done(run: Path) -> list[int]:
+    """Steps that were done, of all lives one after the other."""
+    path = run / "done.txt"
+    return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def wait(process: subprocess.Popen, happened, seconds: float = 120) -> None:
     """Until something happened, or the process ended."""
     end = time.monotonic() + seconds
@@ -61,10 +84,14 @@ def wait(process: subprocess.Popen, happened, seconds: float = 120) -> None:
         time.sleep(0.002)
 
 
-def finish(run: Path, steps: int, processes: int) -> bytes:
-    process = start(run, steps, processes)
+def finish(run: Path, steps: int, processes: int, *changes: str) -> dict:
+    """What a run keeps at its end: weights, teacher, queue, the optimiser's state, the step; and its files of weights."""
+    process = start(run, steps, processes, *changes)
     assert process.wait(600) == 0
-    return (run / "model.safetensors").read_bytes()
+    state = torch.load(run / "state.pt", weights_only=True)
+    kinds = {name.split(".")[0] for name in state["task"]}
+    assert kinds >= {"student", "teacher", "queue"} and state["optimiser"]["state"] and state["step"] == steps
+    return state | {name: (run / f"{name}.safetensors").read_bytes() for name in ("model", "teacher")}
 
 
 @pytest.mark.slow
@@ -75,7 +102,8 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(tmp_pat
     whole = finish(tmp_path / "whole", steps, processes)
     caught, early = 0, 0
     for life in range(kills):
-        before, process = saved(run), start(run, steps, processes)
+        before, known = saved(run), len(done(run))
+        process = start(run, steps, processes)
         if life % 4 == 0:                                        # at any time, while it starts, too
             time.sleep(chance.uniform(0.5, 6 if life else 2))
         elif life % 4 == 1:                                      # in the middle of writing a checkpoint
@@ -88,12 +116,31 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(tmp_pat
         assert process.poll() is None, "it ended before it could be killed: more steps are needed"
         kill(process)
         early += not (run / "state.pt").exists()
-        rows = (run / "metrics.csv").read_text().splitlines()[1:] if (run / "metrics.csv").exists() else []
-        assert saved(run) >= before, "a checkpoint was lost"
-        assert not rows or saved(run) > int(rows[-1].split(",")[0]) - EVERY - 1, "more was lost than since the last save"
+        lived = done(run)[known:]
+        assert lived == list(range(before + 1, before + 1 + len(lived))), "it did not go on where the last checkpoint was"
+        last = lived[-1] if lived else before
+        kept = {last // EVERY * EVERY} | ({last - EVERY} if lived and last % EVERY == 0 else set())      # before it was saved
+        assert saved(run) in kept, f"step {last} was done, and the checkpoint is of step {saved(run)}"
     assert caught and early, "no kill fell into the writing of a checkpoint, or before the first"
-    assert finish(run, steps, processes) == whole
+    assert same_state(finish(run, steps, processes), whole)
     assert not list(run.glob(".*.tmp")), "what was half written is swept up"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find a run's processes")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_saves_a_checkpoint_and_ends_and_the_same_command_goes_on(tmp_path, processes):
+    steps, run, rarely = 40, tmp_path / "run", "save_every=1000"
+    whole, process = finish(tmp_path / "whole", steps, processes, rarely), start(run, steps, processes, rarely)
+    wait(process, lambda: len(done(run)) > 5)
+    others = family(process.pid)
+    assert process.poll() is None and not (run / "state.pt").exists()
+    process.terminate()
+    status = process.wait(SOON)
+    assert status == 130 if processes == 1 else status != 0      # torchrun has a status of its own
+    assert not [pid for pid in others if Path(f"/proc/{pid}").exists()]
+    assert 5 < saved(run) == done(run)[-1] < steps, "the last step that was done is not the one that was saved"
+    assert same_state(finish(run, steps, processes, rarely), whole) and done(run) == list(range(1, steps + 1))
 
 
 @pytest.mark.slow
@@ -105,6 +152,6 @@ def test_a_rank_that_dies_brings_the_job_down_and_relaunching_resumes(tmp_path):
     worker = next(pid for pid in family(process.pid)[1:] if b"pretrain" in Path(f"/proc/{pid}/cmdline").read_bytes())
     others = family(process.pid)
     os.kill(worker, signal.SIGKILL)
-    assert process.wait(60) != 0, "the job goes down with it, and says so by its status"
+    assert process.wait(SOON) != 0, "the job goes down with it, and says so by its status"
     assert not [pid for pid in others if Path(f"/proc/{pid}").exists()], "and leaves nobody behind"
-    assert 0 < saved(run) < steps and finish(run, steps, 2) == whole
+    assert 0 < saved(run) < steps and same_state(finish(run, steps, 2), whole)
