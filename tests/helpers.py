@@ -65,8 +65,8 @@ class Batches:
     def __call__(self, step: int) -> PretrainBatch:
         batch, share = self.whole(step), self.config.batch // distributed.world()
         mine = slice(share * distributed.rank(), share * (distributed.rank() + 1))
-        longest = int(batch.keep[mine].sum(1).max())             # of its own: of another length than another process's
-        return PretrainBatch(batch.image[mine], batch.tokens[mine, :longest], batch.keep[mine, :longest], batch.ids[mine], batch.match)
+        used = batch.keep[mine].any(0)                           # padded to its own longest, not to another process's
+        return PretrainBatch(batch.image[mine], batch.tokens[mine][:, used], batch.keep[mine][:, used], batch.ids[mine], batch.match)
 
     def whole(self, step: int) -> PretrainBatch:
         whole, size, length = self.config.batch, self.config.image_size, self.config.text_length

@@ -114,8 +114,8 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
         "half and half": ("(1 - alpha) * loss + alpha * soft", "0.5 * loss + 0.5 * soft"),
         "softmax over words": ("F.log_softmax(logits, -1)", "F.log_softmax(logits, 0)"),
         "teacher and student exchanged": ("(logits, teacher_logits.softmax(-1))", "(teacher_logits, logits.softmax(-1))"),
-        "nothing over nothing": ("count.clamp(min=1)", "count"),
-        "count forgotten": ("loss / max(count, 1) if", "loss if"),
+        "nothing over nothing": ("count.where(count > 0, 1)", "count"),
+        "count forgotten": ("loss / count.where(count > 0, 1)", "loss"),
         "teacher not normed": ("(logits, teacher_logits.softmax(-1))", "(logits, teacher_logits)")},
     "masking.mask_words": {
         "special words, too": (" & ~torch.isin(tokens, torch.tensor(special, device=tokens.device))", ""),

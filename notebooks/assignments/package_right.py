@@ -182,7 +182,7 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
             target = F.one_hot(labels, logits.shape[-1]).float()
             if teacher_logits is not None:
                 target = torch.lerp(target, teacher_logits.softmax(-1), alpha)
-            return F.cross_entropy(logits, target, reduction="sum") / torch.as_tensor(count).clamp(min=1)"""},
+            return F.cross_entropy(logits, target, reduction="sum") / (count or 1)"""},
         "by picking": {"distilled_cross_entropy": """
             log_p = logits.log_softmax(-1)
             hard = -log_p.gather(1, labels[:, None])[:, 0]
