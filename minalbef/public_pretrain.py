@@ -57,5 +57,5 @@ def pretrain(data: Sequence[str | Path], run: Path, name: str = "paper-4m", chan
     if distributed.rank() == 0:
         checkpoint.save(run, task.student, tokenizer, task.teacher)
         if bad := named_unreadable(run):
-            print(f"{bad} pictures could not be read, and others took their places; {run}/unreadable*.txt names them")
+            print(f"could not be read, and gave way to others: {bad} of the pictures, named in {run}/unreadable*.txt")
     distributed.stop()

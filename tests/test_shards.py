@@ -297,7 +297,14 @@ def test_pretraining_begins_from_given_weights_with_berts_word_pieces(prepared):
     assert not same_state(begin(data, "tiny", SMALL)[0].student.image_encoder.state_dict(), other), "the check is blind"
 
 
-def test_the_command_line_passes_the_share_on(prepared, monkeypatch):
+def test_pretraining_is_on_the_device_that_was_asked_for(prepared, monkeypatch):
+    asked = []
+    monkeypatch.setattr(distributed, "start", lambda name="auto": asked.append(name))
+    pretrain([prepared / "out" / "shards"], prepared / "run", "tiny", [*SMALL, "device=cpu"], quiet=True)
+    assert asked == ["cpu"]
+
+
+def test_the_command_line_passes_the_share_on_and_tells_what_was_lost(prepared, monkeypatch, capsys):
     monkeypatch.setattr(loading, "LEAST", 1)
     (prepared / "in" / "00001.tar").unlink()
     def train(**options):
@@ -305,5 +312,6 @@ def test_the_command_line_passes_the_share_on(prepared, monkeypatch):
     with pytest.raises(ValueError, match="more than 1.0%.*00001.tar"):
         train()
     train(most_bad=0.5)
+    assert f"gave way to others: {SIZES[1]} of the pictures, named in {prepared / 'run'}/unreadable*.txt" in capsys.readouterr().out
     with pytest.raises(ValueError, match="a public set must be named, with --data"):
         study_cli.Sets(workers=1).pretrain("tiny", (), prepared / "run", True)

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from helpers import disturb, same_state, small
-from minalbef import answers, checkpoint, distributed, loading, names, public_exam, report
+from minalbef import answers, checkpoint, distributed, loading, names, public_exam, report, study
 from minalbef.__main__ import main
 from minalbef.albef import ALBEF
 from minalbef.config import preset
@@ -367,6 +368,17 @@ def test_vqa_chooses_the_likeliest_answer_and_writes_it_for_the_server(tuned, pr
     assert records[0].question == "what is red?" and torch.equal(tokens, tokenizer.encode(["what is red"], raw=True)[0])
     assert (found["answered"], found["answers"], found["lacking"]) == ("by choosing", 4, 1)
     assert "  1 questions have none of their answers among the 4 listed" in table(found)
+
+
+@pytest.mark.parametrize("made_on, examined_on", [("cpu", "cpu"), ("auto", "auto"), ("cuda", "auto")])
+def test_a_run_that_kept_to_the_cpu_is_examined_there_and_others_where_there_is_a_gpu(
+        made_on, examined_on, tuned, prepared, tmp_path, monkeypatch):
+    asked, (model, *more) = [], load_model("vqa", tuned["vqa"])
+    model.albef.config = replace(model.albef.config, device=made_on)
+    monkeypatch.setattr(study, "load_model", lambda *_: (model, *more))
+    monkeypatch.setattr(distributed, "start", lambda name: asked.append(name) or torch.device("cpu"))
+    evaluate_public(tuned["vqa"], prepared / "vqa", out=tmp_path)
+    assert asked == [examined_on]
 
 
 def test_vqas_original_score_counts_the_first_word_twice(tuned, prepared, tmp_path, monkeypatch):

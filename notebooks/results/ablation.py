@@ -8,7 +8,6 @@ import shlex
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from minalbef.config import preset
 from minalbef.data import data_folder
 from minalbef.ema import make_teacher
 from minalbef.masking import mask_rates
-from minalbef.report import commit, describe_device
+from minalbef.report import commit, describe_device, now
 from minalbef.scenes import Scenes
 from minalbef.tasks.pretrain import Pretrain, SceneBatches
 
@@ -97,7 +96,7 @@ def main():
             if any((one["arm"], one["seed"], one["pairs"]) == (arm, seed, given.pairs) for one in known["runs"]):
                 continue
             runs = [*known["runs"], measure(arm, seed, given.pairs)]
-            about = {"command": shlex.join(["python", *sys.argv]), "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            about = {"command": shlex.join(["python", *sys.argv]), "date": now(),
                      "device": describe_device(), "commit": commit(), "torch": torch.__version__,
                      "seeds": sorted({one["seed"] for one in runs}), "runs": runs}
             checkpoint.write_atomically(PATH, lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))

@@ -7,7 +7,6 @@ import json
 import tempfile
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from minalbef import checkpoint, pipeline, train
 from minalbef.config import preset
 from minalbef.data import data_folder, transform
 from minalbef.ema import make_teacher
-from minalbef.report import commit, describe_device
+from minalbef.report import commit, describe_device, now
 from minalbef.scenes import Scenes, paint, truth
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch, SceneBatches
 
@@ -67,7 +66,7 @@ def main():
                        for name, sim in (("image_to_text", image), ("text_to_image", text))}
             looks.append({"step": step, "temperature": round(task.student.temperature.item(), 4), "itc": round(loss.item(), 4),
                           **rounded})
-            about = {"command": "python notebooks/results/negatives.py", "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            about = {"command": "python notebooks/results/negatives.py", "date": now(),
                      "device": describe_device(), "commit": code, "torch": torch.__version__,
                      "cpu_seconds": round(time.process_time()), "scenes": SCENES, "looks": looks}
             checkpoint.write_atomically(PATH, lambda path: path.write_text(json.dumps(about, separators=(",", ":")) + "\n"))

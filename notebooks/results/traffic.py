@@ -44,7 +44,7 @@ def main():
     if distributed.rank() == 0:
         found = {kind: dict(zip(("seconds", "cpu_seconds"), (round(statistics.median(x), 4) for x in zip(*times))))
                  for kind, times in spent.items()}
-        print(json.dumps({"processes": distributed.world(), **found, "date": now(), "commit": commit(), "device": describe_device()}, indent=1))
+        print(json.dumps({"command": __doc__.split("`")[1], "processes": distributed.world(), **found, "date": now(), "commit": commit(), "device": describe_device()}, indent=1))
     distributed.stop()
 
 
