@@ -4,8 +4,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import minalbef
+from minalbef import distributed, pipeline
+from minalbef.__main__ import main
 
 SMALL = ["epoch=1024", "warm_steps=6", "batch=32", "queue_size=64", "save_every=8", "objects=20"]
 
@@ -81,3 +84,18 @@ def test_a_users_mistake_is_answered_in_a_line(arguments, says):
     result = subprocess.run([sys.executable, "-m", "minalbef", *arguments], capture_output=True, text=True)
     assert result.returncode == 2
     assert says in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("warm_steps", [0, 6])
+@pytest.mark.parametrize("device, words, workers", [("cpu", "", 0), ("cpu", "--workers 3", 3), ("cuda", "", 4), ("cuda", "--workers 3", 3)])
+def test_scenes_are_painted_ahead_by_as_many_as_you_say_or_by_four_beside_a_gpu(device, words, workers, warm_steps, tmp_path, monkeypatch):
+    class Stop(Exception):
+        """What no command catches."""
+    def ahead(source, config, workers):
+        raise Stop(workers)
+    monkeypatch.setattr(pipeline, "Ahead", ahead)
+    monkeypatch.setattr(pipeline, "CAPTIONS", 100)
+    monkeypatch.setattr(distributed, "start", lambda name: torch.device(device))
+    monkeypatch.setattr(sys, "argv", ["minalbef", "pretrain", f"warm_steps={warm_steps}", "--run", str(tmp_path), *words.split()])
+    with pytest.raises(Stop, match=f"^{workers}$"):
+        main()
