@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout, of any shape, and in less of its time on a CPU, where torch draws slowly; p is taken to the nearest 1 / 65536."""
+    """nn.Dropout, for any shape, in less time on a CPU, where torch draws slowly; p is taken to the nearest 1 / 65536."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not (x.is_cpu and self.training and 0 < self.p < 1):
