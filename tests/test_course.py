@@ -38,6 +38,16 @@ def test_the_solution_and_four_other_answers_keep_their_points_on_any_numbers(as
             assert course.grade(cells, name, source, seed) is None, f"{what}, with the inputs of seed {seed}"
 
 
+@pytest.mark.slow
+@every_answer
+def test_the_solution_keeps_its_points_on_three_hundred_students_numbers(assignment, name):
+    """Tests that fail a right answer once in 300 draws are unjust to somebody in every course."""
+    cells = cells_of(assignment)
+    source = course.find(cells, "answer", name).source
+    lost = {seed: problem for seed in range(300) if (problem := course.grade(cells, name, source, seed))}
+    assert not lost
+
+
 @every_answer
 def test_eight_mistakes_lose_their_points_and_hear_which_property_they_break(assignment, name):
     cells = cells_of(assignment)
