@@ -22,13 +22,22 @@ def device_of(name: str = "auto") -> torch.device:
 
 
 def start(name: str = "auto") -> torch.device:
-    """Join the processes that torchrun started, if it did; -> this process's device, see `device_of`."""
+    """Join the processes that torchrun started, if it did; -> this process's device, see `device_of`.
+
+    Raises ConnectionError where they do not reach each other.
+    """
     device = device_of(name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         # NCCL refuses a CPU's tensors, and those of the stop flag shall not wait for the GPU: they go by gloo
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        try:
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ConnectionError(f"the processes do not reach each other ({reason}). Each takes the network that its machine's name "
+                                  "stands for, and with Debian's /etc/hosts that is 127.0.1.1: name another one, as in "
+                                  "GLOO_SOCKET_IFNAME=eth0, on every machine (ip -brief address lists them)") from error
     return device
 
 
@@ -87,12 +96,13 @@ class _GatherWithGradient(torch.autograd.Function):
         return total(grad)[rank() * rows:(rank() + 1) * rows]    # other processes' losses reach our rows, too
 
 
-def fetch(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def fetch(x: Tensor, rows: Tensor, near: bool = False) -> tuple[Tensor, Tensor]:
     """Rows of the global batch, with gradient: x (b, ...), rows (p,) counted over all processes.
 
+    near: they are all of this process, or do not count: nothing travels.
     -> pool (k, ...), whose first b rows are x, and index (p,) of the wanted rows in it
     """
-    if world() == 1:
-        return x, rows
+    if near or world() == 1:
+        return x, rows % len(x)
     everyone = _GatherWithGradient.apply(x) if x.requires_grad else gather(x)
     return torch.cat([x, everyone[rows]]), len(x) + torch.arange(len(rows), device=rows.device)

@@ -5,6 +5,7 @@ import socket
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ from test_shards import SMALL as OF_RECORDS
 # five steps: ITC alone, then all three, with queue and hard negatives from the third on
 CONFIG = small(image_size=16, alpha=0.4, epoch=5 * 8, match_from=0.2, queue_from=0.4, hard_from=0.4, warmup_steps=2)
 ROWS = torch.tensor([5, 0, 3, 2, 7, 7])
+gather_all = dist.all_gather
 
 
 class Recorded(nn.Module):
@@ -102,8 +104,11 @@ def train(folder, config=CONFIG, happens=None, dtype=torch.float32, task=None, b
 
 
 def in_passes(name: str, passes: int, **changes) -> dict:
-    """A loss alone and its gradients, of a step in so many passes; and how often the gradients were added up."""
-    config, reduced = replace(CONFIG, accumulate=passes, **changes), []
+    """A loss alone and its gradients, of a step in so many passes; how often the gradients were added up, and what was gathered."""
+    config, reduced, gathered = replace(CONFIG, accumulate=passes, **changes), [], []
+    def noted(parts, x):
+        gathered.append(x.shape)
+        return gather_all(parts, x)
     task = model = only(pretrain(config).double(), name)
     def counted(group, bucket):
         reduced.append(bucket.index())
@@ -112,10 +117,11 @@ def in_passes(name: str, passes: int, **changes) -> dict:
         model = nn.parallel.DistributedDataParallel(task, find_unused_parameters=True)
         model.register_comm_hook(dist.group.WORLD, counted)
     batch = Batches(config)(0).map(lambda x: x.double() if x.is_floating_point() else x)
-    with recorded_draws() as negatives:
+    with recorded_draws() as negatives, mock.patch.object(dist, "all_gather", noted):
         losses, carry = loop.backward(model, task, batch, 0.4, task.draws(3), config, torch.device("cpu"))
     gradients = {name: p.grad for name, p in task.named_parameters() if p.grad is not None}
-    return {"loss": losses[name], "gradients": gradients, "ids": carry[2], "reduced": reduced, "negatives": negatives}
+    return {"loss": losses[name], "gradients": gradients, "ids": carry[2], "reduced": reduced, "negatives": negatives,
+            "gathered": gathered}
 
 
 def words_trained(folder, passes: int) -> dict:
@@ -354,6 +360,13 @@ def test_local_negatives_on_two_processes_are_those_of_one_in_two_passes(two):
     for found in parts:
         assert_close(found["gradients"], {name: whole["gradients"][name] for name in found["gradients"]}, atol=1e-7, rtol=1e-6)
     assert abs(in_passes("itm", 1)["loss"] - whole["loss"]) > 1e-3, "it would be the same with global ones"
+
+
+def test_local_negatives_send_features_alone_and_no_hidden_states(two):
+    def ways(name):
+        return {len(shape) for found in two[0] for shape in found[name]["gathered"]}
+    assert ways("near") == {1, 2}, "ids (b,) and features (b, e)"
+    assert ways("words") == {1, 2, 3}, "the check is blind: global ones send (b, n, d)"
 
 
 def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_to_the_same_weights(two):

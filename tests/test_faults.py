@@ -1,6 +1,8 @@
 """Runs that are killed without a word, again and again, end with the weights of a run that nobody disturbed."""
+import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,10 @@ EVERY = 4                             # steps between two saves
 SOON = 20                             # seconds in which a job goes down; on two busy cores it took 4
 SMALL = ["image_size=24", "image_width=32", "text_width=32", "image_heads=2", "text_heads=2", "embed_dim=16", "batch=16", "queue_size=64",
          f"save_every={EVERY}", "objects=12", "warm_steps=6", "match_from=0", "queue_from=0", "hard_from=0", "siblings_from=0"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"]
+LAUNCHERS = {1: [sys.executable], 2: [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"],
+             "machines": ["bash", str(Path(__file__).with_name("two_machines.sh")), "--"]}         # a process on each of two
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
+                            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 # the command, which writes down each step that it has done, before it may save it
 NOTING = """
 from minalbef import __main__, logs
@@ -32,13 +37,20 @@ __main__.main()
 """
 
 
-def start(run: Path, steps: int, processes: int, *changes: str) -> subprocess.Popen:
+@pytest.fixture
+def machines():
+    """Skips where this machine cannot play two."""
+    name = f"minalbef-{os.getpid()}"
+    if not shutil.which("ip") or subprocess.run(["ip", "netns", "add", name], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("network namespaces want Linux, root and Debian's iproute2")
+    subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def start(run: Path, steps: int, processes: int | str, *changes: str) -> subprocess.Popen:
     script = run.with_suffix(".py")
     script.write_text(NOTING)
-    words = [*(TORCHRUN if processes > 1 else [sys.executable]), str(script), "pretrain", *SMALL, *changes,
-             f"epoch={16 * steps}", "--run", str(run), "--quiet"]
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    words = [*LAUNCHERS[processes], str(script), "pretrain", *SMALL, *changes, f"epoch={16 * steps}", "--run", str(run), "--quiet"]
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
 
 
 def family(pid: int) -> list[int]:
@@ -53,6 +65,13 @@ def family(pid: int) -> list[int]:
     for one in found:
         found += [child for child, parent in parents.items() if parent == one]
     return found
+
+
+def running(pids: list[int]) -> list[int]:
+    """Those that have not ended; one that has, and waits to be fetched, has no command line."""
+    with contextlib.suppress(OSError):                           # it ended while we looked
+        return [pid for pid in pids if (path := Path(f"/proc/{pid}/cmdline")).exists() and path.read_bytes()]
+    return running(pids)
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -84,7 +103,7 @@ def wait(process: subprocess.Popen, happened, seconds: float = 120) -> None:
         time.sleep(0.002)
 
 
-def finish(run: Path, steps: int, processes: int, *changes: str) -> dict:
+def finish(run: Path, steps: int, processes: int | str, *changes: str) -> dict:
     """What a run keeps at its end: weights, teacher, queue, the optimiser's state, the step; and its files of weights."""
     process = start(run, steps, processes, *changes)
     assert process.wait(600) == 0
@@ -138,7 +157,7 @@ def test_sigterm_saves_a_checkpoint_and_ends_and_the_same_command_goes_on(tmp_pa
     process.terminate()
     status = process.wait(SOON)
     assert status == 130 if processes == 1 else status != 0      # torchrun has a status of its own
-    assert not [pid for pid in others if Path(f"/proc/{pid}").exists()]
+    assert not running(others)
     assert 5 < saved(run) == done(run)[-1] < steps, "the last step that was done is not the one that was saved"
     assert same_state(finish(run, steps, processes, rarely), whole) and done(run) == list(range(1, steps + 1))
 
@@ -153,5 +172,33 @@ def test_a_rank_that_dies_brings_the_job_down_and_relaunching_resumes(tmp_path):
     others = family(process.pid)
     os.kill(worker, signal.SIGKILL)
     assert process.wait(SOON) != 0, "the job goes down with it, and says so by its status"
-    assert not [pid for pid in others if Path(f"/proc/{pid}").exists()], "and leaves nobody behind"
+    assert not running(others), "and leaves nobody behind"
     assert 0 < saved(run) < steps and same_state(finish(run, steps, 2), whole)
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_one_and_either_that_dies_brings_the_other_down(tmp_path, machines):
+    steps, run = 40, tmp_path / "run"
+    whole = finish(tmp_path / "whole", steps, 2)
+    for lost in range(2):
+        before, process = saved(run), start(run, steps, "machines")
+        wait(process, lambda: saved(run) > before)
+        everyone = family(process.pid)
+        machine = family(sorted(everyone[1:3])[lost])
+        assert len(machine) > 1, "a machine is a torchrun and its process"
+        for pid in machine:
+            os.kill(pid, signal.SIGKILL)
+        assert process.wait(SOON) != 0
+        assert not running(everyone)
+        assert before < saved(run) < steps
+    assert same_state(finish(run, steps, "machines"), whole)
+
+
+@pytest.mark.slow
+def test_machines_whose_names_lead_nowhere_are_told_what_to_say(tmp_path, machines):
+    words, told = [*LAUNCHERS["machines"][:-1], "-m", "--", "minalbef", "pretrain", *SMALL, "--run", str(tmp_path / "run")], tmp_path / "told"
+    with told.open("w") as file:
+        process = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file, env=ENVIRONMENT | {"INTERFACE": ""})
+        wait(process, lambda: "minalbef: the processes do not reach each other" in told.read_text())
+    process.terminate()                                          # one of them may wait for half an hour, torch's rule
+    assert process.wait(SOON) != 0 and "GLOO_SOCKET_IFNAME=eth0" in told.read_text() and not (tmp_path / "run").exists()

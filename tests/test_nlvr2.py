@@ -169,7 +169,7 @@ MISTAKES = {                                                     # the object, w
     "ta the same wrong one twice": (text_assignment.F, "one_hot", lambda x, n: torch.zeros(len(x), n)),
     "ta the least alike": (text_assignment, "hard_negatives", lambda sim, own, u: negatives(-sim, own, u)),
     "ta a learnt temperature": (text_assignment, "TEMPERATURE", 0.05),
-    "ta no gradient into wrong ones": (distributed, "fetch", lambda x, rows: fetch(x.detach(), rows)),
+    "ta no gradient into wrong ones": (distributed, "fetch", lambda x, *rows: fetch(x.detach(), *rows)),
     "ta thirds for halves": (text_assignment, "OWN_SHARE", 0.3)}
 
 

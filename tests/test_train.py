@@ -156,7 +156,10 @@ def test_a_stopped_run_is_saved_and_goes_on_to_the_same_weights(finished, tmp_pa
     assert handlers == [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
 
 
-def test_a_second_ctrl_c_kills_as_usual(tmp_path):
+def test_a_second_ctrl_c_kills_as_usual(tmp_path, request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)        # which a shell's background jobs are started without
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+
     def twice():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)

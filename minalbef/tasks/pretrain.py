@@ -203,18 +203,19 @@ class Pretrain(nn.Module):
 
         -> images and texts to choose from (with their keep), rows of both (3b,), labels (3b,), valid (3b,)
         """
-        b = len(image)
-        if self.config.hard_negatives == "local":                # rows of other processes are nobody's negatives
+        b, near = len(image), self.config.hard_negatives == "local"
+        if near:                                                 # rows of other processes are nobody's negatives
             far = torch.arange(positives[0].shape[1], device=image.device) // b != distributed.rank()
             positives = [positive | far for positive in positives]
         (wrong_text, text_valid), (wrong_image, image_valid) = (
             hard_negatives(sim if hard else torch.zeros_like(sim), own, uniform)
             for sim, own, uniform in zip(sims, positives, (draws.negative_text, draws.negative_image)))
-        room = distributed.longest(text.shape[1]) - text.shape[1]                # texts go from process to process
-        text, keep = F.pad(text, (0, 0, 0, room)), F.pad(keep, (0, room))
-        images, wrong_image = distributed.fetch(image, wrong_image)
-        keeps, _ = distributed.fetch(keep, wrong_text)
-        texts, wrong_text = distributed.fetch(text, wrong_text)
+        if not near:                                             # texts go from process to process
+            room = distributed.longest(text.shape[1]) - text.shape[1]
+            text, keep = F.pad(text, (0, 0, 0, room)), F.pad(keep, (0, room))
+        images, wrong_image = distributed.fetch(image, wrong_image, near)
+        keeps, _ = distributed.fetch(keep, wrong_text, near)
+        texts, wrong_text = distributed.fetch(text, wrong_text, near)
         own = torch.arange(b, device=image.device)
         pairs = (torch.cat([own, own, wrong_text]), torch.cat([own, wrong_image, own]))
         labels = torch.cat([torch.ones_like(own), torch.zeros_like(own).repeat(2)])

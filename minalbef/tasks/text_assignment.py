@@ -61,7 +61,7 @@ class TextAssignment(nn.Module):
         albef = self.student.albef
         image = albef.encode_image(batch.image)                                  # (b, 1 + n, i)
         left, right, labels, valid = self.assign(image.detach(), batch, draws)
-        pool, rows = distributed.fetch(image, torch.cat([left, right]))
+        pool, rows = distributed.fetch(image, torch.cat([left, right]), self.config.hard_negatives == "local")
         logits = self.student.classify((pool, rows.unflatten(0, (2, -1)).T), albef.encode_text(batch.tokens, batch.keep), batch.keep)
         count = distributed.total(valid.sum().float()).clamp(min=1) / distributed.world()
         return {"assign": (F.cross_entropy(logits, labels, reduction="none") * valid).sum() / count}, None

@@ -1,9 +1,11 @@
-"""What it costs that hard negatives come from all processes: `torchrun --nproc-per-node=2 notebooks/results/traffic.py`, from the root.
+"""What it costs that hard negatives come from all processes, from the root, as root: `bash tests/two_machines.sh notebooks/results/traffic.py`.
 
+RATE=1gbit before it: over a cable that carries so much each way. With `torchrun --nproc-per-node=2` for the script: in one machine.
 Steps with negatives of the global batch and of the own process alone take turns, at the sizes of `minalbef bench step`. Prints JSON:
 seconds a step by the clock and of the first process's processor, medians.
 """
 import json
+import os
 import statistics
 import time
 from dataclasses import replace
@@ -44,7 +46,7 @@ def main():
     if distributed.rank() == 0:
         found = {kind: dict(zip(("seconds", "cpu_seconds"), (round(statistics.median(x), 4) for x in zip(*times))))
                  for kind, times in spent.items()}
-        print(json.dumps({"command": __doc__.split("`")[1], "processes": distributed.world(), **found, "date": now(), "commit": commit(), "device": describe_device()}, indent=1))
+        print(json.dumps({"machines": distributed.world() // int(os.environ["LOCAL_WORLD_SIZE"]), "rate": os.environ.get("RATE"), **found, "date": now(), "commit": commit(), "device": describe_device()}, indent=1))
     distributed.stop()
 
 
