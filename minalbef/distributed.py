@@ -92,8 +92,9 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        rows = len(grad) // world()
-        return total(grad)[rank() * rows:(rank() + 1) * rows]    # other processes' losses reach our rows, too
+        own = grad.new_empty(len(grad) // world(), *grad.shape[1:])
+        dist.reduce_scatter_tensor(own, grad.contiguous())       # other processes' losses reach our rows, too
+        return own
 
 
 def fetch(x: Tensor, rows: Tensor, near: bool = False) -> tuple[Tensor, Tensor]:
