@@ -100,6 +100,11 @@ class Run:
     task: str = "pretrain"
     absent: tuple[str, ...] = ()      # parts of the model that its file does not have, and that so know nothing
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is; `run.model.to("cuda")` moves it, and what it is asked goes there."""
+        return self.model.temperature.device
+
     def transform(self, image) -> Tensor:
         """Any picture (path, PIL, array) -> (3, s, s), as the model reads it."""
         return transform(open_image(image), self.config.image_size)
@@ -114,6 +119,7 @@ class Run:
         texts = [text] if isinstance(text, str) else list(text)
         tokens, keep = self.tokenizer.encode(texts, self.config.text_length, truncate=False)
         pixels = torch.stack([self.transform(one) for one in images])
+        pixels, tokens, keep = (x.to(self.device) for x in (pixels, tokens, keep))
         return self.model.encode_image(pixels), self.model.encode_text(tokens, keep), keep
 
     @torch.no_grad()
@@ -129,7 +135,8 @@ class Run:
         self._need("match_head")
         image_tokens, text_tokens, keep = self._encode(image, text)
         i, t = len(image_tokens), len(text_tokens)
-        pairs = (torch.arange(t).repeat(i), torch.arange(i).repeat_interleave(t))
+        text, picture = torch.arange(t, device=self.device), torch.arange(i, device=self.device)
+        pairs = (text.repeat(i), picture.repeat_interleave(t))
         fused = self.model.fuse(text_tokens, keep, image_tokens, pairs=pairs, queries=1)
         return self.model.match_logits(fused).softmax(-1)[:, 1].reshape(i, t)
 

@@ -19,24 +19,25 @@ WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 UNSEEN = ("openmoji",)
 
 
-def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test") -> dict:
+def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", among: int = BLOCK) -> dict:
     """All figures of a report, shares of 1; "intervals": their 95% intervals; "counts": of how many each is the mean.
 
     seed: of the freshly drawn scenes; size: share of their number; split: "validation" while you tune
 
-    plain: scenes of 2 or 3 objects, in blocks of 500. families: four scenes of the same objects, among themselves, and
+    plain: scenes of 2 or 3 objects, in blocks of `among`, of which there is at least one. families: four scenes of the same objects, among themselves, and
     by the kind of their difference.
     itc: by similarity. rerank: the ten best by that, by ITM's log-odds alone. rerank_plus: by these plus similarity over
     temperature times `rerank_plus_weight`. It and `itm_threshold` are set on other scenes, of the validation split.
     """
     weight, threshold = calibrate(run, seed, size)
-    def many(count: float, ks: Sequence[int] = (1,), **options) -> dict[str, Tensor]:
-        return per_query(hits(compete(run, plain(run, split, seed, count * size, BLOCK, **options)), weight, ks))
+    def many(count: float, block: int = BLOCK, ks: Sequence[int] = (1,), **options) -> dict[str, Tensor]:
+        drawn = plain(run, split, seed, max(count, block) * size, block, **options)
+        return per_query(hits(compete(run, drawn, min(block, len(drawn))), weight, ks))
     def within(group: list[Drawn]) -> dict[str, Tensor]:
         return hits(compete(run, group, 4), weight)
     group = families(run, split, seed, 500 * size)
     values: dict = {
-        "plain": many(2000, ks=(1, 5, 10)), "families": (found := within(group))
+        "plain": many(2000, among, ks=(1, 5, 10)), "families": (found := within(group))
         | {"by_kind": by_kind(found, [one.kind for one in group[::4]])},
         "unseen_style": many(1000, vendors=UNSEEN)
         | {"families": within(families(run, split, seed, 250 * size, vendors=UNSEEN))},
@@ -51,7 +52,7 @@ def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test") -> 
         **masked_words(run, plain(run, split, seed, 400 * size)),
         **pointing(run, plain(run, split, seed, 500 * size))}
     figures, intervals, counts = summarise(values)
-    return {**figures, "rerank_plus_weight": weight, "itm_threshold": threshold, "intervals": intervals, "counts": counts}
+    return {**figures, "among": among, "rerank_plus_weight": weight, "itm_threshold": threshold, "intervals": intervals, "counts": counts}
 
 
 def examine_start(run: Run, seed: int = 0, size: float = 1.0, split: str = "test") -> dict:
@@ -106,7 +107,7 @@ def compete(run: Run, drawn: list[Drawn], block: int | None = None, match: bool 
     sim = ranking.similarity(run.model, encoded, block) / run.model.temperature.item()
     odds = ranking.match_best(run.model, encoded, sim, TOP) if match else torch.full_like(sim, -torch.inf)
     blocks = [drawn[i:i + block] for i in range(0, len(drawn), block)]
-    return Contest(sim, odds, torch.stack([torch.from_numpy(truth(some)).T for some in blocks]),
+    return Contest(sim.cpu(), odds.cpu(), torch.stack([torch.from_numpy(truth(some)).T for some in blocks]),
                    torch.stack([objects_shared(some) for some in blocks]))
 
 
@@ -190,7 +191,7 @@ def masked_words(run: Run, drawn: list[Drawn]) -> dict[str, dict[str, Tensor]]:
     for name, rows, pictures in (("mlm_accuracy", hidden, [one.scene for one in drawn]),
                                  ("mlm_accuracy_without_image", replace(hidden, rows=hidden.rows * 0), [None])):
         guessed = words.guess(run, rows, questions.image_tokens(run, pictures))
-        right = ((guessed == hidden.tokens).all(1) & hidden.hidden.any(1)).float()
+        right = ((guessed == hidden.tokens).all(1) & hidden.hidden.any(1)).float().cpu()
         figures[name] = {kind: right[[kind == other for _, _, other in spans]] for kind in KINDS} | {"all": right}
     return figures
 

@@ -70,7 +70,7 @@ def pixels(run: Run, pictures: Sequence[Scene | None]) -> Tensor:
 @torch.no_grad()
 def image_tokens(run: Run, pictures: Sequence[Scene | None], chunk: int = 128) -> Tensor:
     """-> (i, 1 + n, d)"""
-    return torch.cat([run.model.encode_image(pixels(run, pictures[i:i + chunk])) for i in range(0, len(pictures), chunk)])
+    return torch.cat([run.model.encode_image(pixels(run, pictures[i:i + chunk]).to(run.device)) for i in range(0, len(pictures), chunk)])
 
 
 def encode(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Encoded:
@@ -79,9 +79,9 @@ def encode(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> 
 
 
 def match_odds(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Tensor:
-    """ITM's log-odds, picture by picture with its text: -> (p,). What comes several times is encoded once."""
+    """ITM's log-odds, picture by picture with its text: -> (p,), on the CPU. What comes several times is encoded once."""
     (some, images), (sayings, rows) = _numbered(pictures), _numbered(texts)
-    return ranking.match_odds(run.model, encode(run, some, sayings), images, rows)
+    return ranking.match_odds(run.model, encode(run, some, sayings), images.to(run.device), rows.to(run.device)).cpu()
 
 
 def _numbered(things: Sequence) -> tuple[list, Tensor]:

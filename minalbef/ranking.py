@@ -21,8 +21,10 @@ class Encoded:
 
 @torch.no_grad()
 def encode(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, chunk: int = 128) -> Encoded:
-    """image: (i, 3, s, s); tokens, keep: (t, l); `chunk` of them at a time."""
-    return Encoded(torch.cat([model.encode_image(part) for part in image.split(chunk)]),
+    """image: (i, 3, s, s); tokens, keep: (t, l), on any device; `chunk` of them at a time are moved to the model's, and encoded."""
+    device = model.temperature.device
+    tokens, keep = tokens.to(device), keep.to(device)
+    return Encoded(torch.cat([model.encode_image(part.to(device)) for part in image.split(chunk)]),
                    torch.cat([model.encode_text(*part) for part in zip(tokens.split(chunk), keep.split(chunk))]), keep)
 
 

@@ -155,8 +155,9 @@ def rows(report: dict) -> list[Row]:
 
 
 def competitors(report: dict) -> int:
-    """Among how many a plain scene is to be found: 500, or fewer in a quick look."""
-    return min(500, _at(report, "counts", "plain", "itc_i2t_r1") or 500)
+    """Among how many a plain scene is to be found: 500 unless somebody said another number, or fewer in a quick look."""
+    among = report.get("among", 500)
+    return min(among, _at(report, "counts", "plain", "itc_i2t_r1") or among)
 
 
 def summary_table(report: dict) -> str:
@@ -211,8 +212,8 @@ def task_table(reports: Sequence[dict]) -> str:
 
 
 def share(value: float) -> str:
-    """A share of 1 in as many digits as it deserves: 0.95, 0.002."""
-    return f"{value:.2f}" if value >= 0.01 or value == 0 else f"{value:.3f}"
+    """A share of 1 in as many digits as it deserves: 0.95, 0.002, 0.0004."""
+    return f"{value:.{2 if value >= 0.01 or value == 0 else 3 if value >= 0.001 else 4}f}"
 
 
 def _at(tree: dict, *path: str):

@@ -42,14 +42,14 @@ def piece_places(run: Run, text: str) -> list[list[int]]:
 
 
 def hide(run: Run, texts: Sequence[str], spans: Sequence[tuple[int, Sequence[int]]]) -> Hidden:
-    """spans: a text's number and which of its words to hide as one -> a row for each span."""
+    """spans: a text's number and which of its words to hide as one -> a row for each span, where the model is."""
     tokens, keep = run.tokenizer.encode(list(texts), run.config.text_length)
     places = [piece_places(run, text) for text in texts]
     rows = torch.tensor([i for i, _ in spans], dtype=torch.long)
     hidden = torch.zeros(len(spans), tokens.shape[1], dtype=torch.bool)
     for row, (i, words) in zip(hidden, spans):
         row[[place for word in words for place in places[i][word] if place < len(row)]] = True
-    return Hidden(rows, tokens[rows], keep[rows], hidden)
+    return Hidden(*(x.to(run.device) for x in (rows, tokens[rows], keep[rows], hidden)))
 
 
 @torch.no_grad()
@@ -57,7 +57,7 @@ def guess(run: Run, hidden: Hidden, image_tokens: Tensor, chunk: int = 256) -> T
     """The likeliest piece at every hidden place, and the tokens elsewhere: image_tokens (i, 1 + n, d) -> (r, l)."""
     model, guessed = run.model, hidden.tokens.clone()
     keys_values = model.fusion.keys_values(image_tokens)
-    for some in torch.arange(len(guessed)).split(chunk):
+    for some in torch.arange(len(guessed), device=run.device).split(chunk):
         keep, place = hidden.keep[some], hidden.hidden[some]
         text = model.encode_text(hidden.tokens[some].masked_fill(place, run.tokenizer.mask), keep)
         fused = model.fuse(text, keep, None, pairs=(some - some[0], hidden.rows[some]), keys_values=keys_values)
@@ -112,7 +112,7 @@ def pointing(run: Run, drawn: Sequence[Drawn], image_tokens: Tensor, scores: Seq
     inside = torch.stack([patches_inside(thing, run.config.grid) for _, thing, _ in things]).float()      # (w, n)
     values = {"chance": inside.mean(1)}
     for score in scores:
-        maps = word_maps(run, hidden, image_tokens, score)
+        maps = word_maps(run, hidden, image_tokens, score).cpu()
         top = (maps == maps.amax(1, keepdim=True)).float()       # a flat map points everywhere, which is chance
         values[score] = (inside * top).sum(1) / top.sum(1)
     return values

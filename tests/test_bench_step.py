@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from card import card
 from minalbef import __main__ as command_line
 from minalbef import bench_load, bench_step, layers, lean, train
 from minalbef.bench_step import Phases, Steps, measure_step
@@ -43,6 +44,20 @@ def test_the_command_prints_every_figure(monkeypatch, capsys):
     assert printed["command"] == " ".join(("minalbef bench step", *FLAGS)) and printed["date"] and printed["commit"]
     assert sizes == [2048], "what the step is held against"
     assert printed["flops_per_step"] == pytest.approx(step_flops(CONFIG, 4), rel=0.15), "the flags do not reach the model"
+
+
+@pytest.mark.parametrize("words", ["step --dtype bfloat16", "retrieval image_size=32 --pictures 30 --top 5"])
+def test_a_gpu_is_measured_by_its_own_clock_and_memory(words, monkeypatch, capsys):
+    waited, peak = [], bench_step.matmul_peak
+    monkeypatch.setattr(bench_step, "matmul_peak", lambda device, size: peak(device, 64))
+    with card():
+        monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+        run(monkeypatch, "bench", *words.split(), *FLAGS * words.startswith("step"), "--device", "cuda")
+    printed = json.loads(capsys.readouterr().out)
+    assert waited and "a card that is not there" in printed["device"]
+    if words.startswith("step"):
+        assert printed["peak_memory_mb"] == 1000 and printed["samples_per_second"] > 0
+        assert printed["matmul_peak_gflops_by_cpu"] is None
 
 
 def asked(monkeypatch, *words: str) -> tuple:

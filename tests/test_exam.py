@@ -6,10 +6,12 @@ from itertools import permutations
 
 import pytest
 import torch
+from PIL import Image
 from torch.testing import assert_close
 
+from card import card
 from helpers import disturb, small
-from minalbef import exam, grammar, questions, ranking, words
+from minalbef import exam, grammar, questions, ranking, report, words
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import Run
 from minalbef.config import preset
@@ -314,7 +316,7 @@ def test_a_model_that_learnt_nothing_scores_chance(figures):
 def test_the_exam_is_complete_and_fit_for_json(figures):
     again = json.loads(json.dumps(figures, allow_nan=False))
     assert again == figures
-    for name, value in leaves({key: part for key, part in figures.items() if key not in ("intervals", "counts")}):
+    for name, value in leaves({key: part for key, part in figures.items() if key not in ("intervals", "counts", "among")}):
         assert isinstance(value, float), name
         assert 0 <= value <= 1 or name in ("rerank_gain", "itm_threshold"), name
     for name, (low, high) in leaves(figures["intervals"]):
@@ -337,3 +339,19 @@ def test_intervals_by_hand():
     groups = torch.tensor([[1.0] * 4, [0.0] * 4] * 50)           # a hundred groups that are all or nothing
     low, high = exam.bootstrap(groups)
     assert low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.02) and high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.02)
+
+
+def test_an_exam_on_a_gpu_has_the_figures_of_one_on_the_cpu(run, figures):
+    with card():
+        assert exam.examine(run, seed=3, size=0.05) == figures
+        picture, said = Image.new("RGB", (48, 48)), ["a red apple", "a cat"]
+        for answer in (run.similarity, run.match_probability):
+            assert answer([picture] * 3, said).is_cuda and answer([picture] * 3, said).shape == (3, 2)
+
+
+def test_as_many_scenes_compete_as_you_say(run):
+    found = exam.examine(run, seed=3, size=0.01, among=4000)     # of 4,000 and of 500 here a hundredth
+    assert found["among"] == 4000 and found["counts"]["plain"]["itc_i2t_r1"] == 40 and found["plain"]["chance_r1"] < 0.04
+    assert found["counts"]["unseen_pairs"]["itc_i2t_r1"] == 8, "of the rest 500 compete as ever"
+    assert report.competitors(found) == 40 and report.competitors(found | {"counts": {}}) == 4000 and report.competitors({}) == 500
+    assert "Plain: the right one of 40 scenes" in report.summary_table(found)

@@ -163,7 +163,7 @@ MISTAKES = {
     "negatives not masked": (first_step, [(pretraining, "hard_negatives", other(hard_negatives, own=lambda v: v.own & False))]),
     "negatives the wrong way": (first_step, [(Pretrain, "pair", lambda self, image, words, keep, sims, *rest: pair(
         self, image, words, keep, sims[::-1], *rest))]),
-    "negatives without gradient": (first_step, [(distributed, "fetch", lambda x, rows: (x.detach(), rows))]),
+    "negatives without gradient": (first_step, [(distributed, "fetch", lambda x, rows, near: (x.detach(), rows))]),
     "matching labels swapped": (first_step, [(ALBEF, "match_logits", after(ALBEF.match_logits, lambda y: y.flip(-1)))]),
     "no temperature for the teacher": (first_step, [(pretraining, "itc_loss", other(
         itc_loss, teacher_sim=lambda v: v.teacher_sim * 0.07))]),

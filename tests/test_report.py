@@ -136,3 +136,7 @@ def test_a_page_without_its_report_says_how_to_make_it(folder, tmp_path):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     with pytest.raises(ValueError, match="evaluate"):
         page.write_page(tmp_path)
+
+
+def test_a_share_has_as_many_digits_as_it_deserves():
+    assert [report.share(x) for x in (0, 0.954, 0.01, 0.0021, 0.00038)] == ["0.00", "0.95", "0.01", "0.002", "0.0004"]

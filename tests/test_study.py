@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from card import card
 from helpers import disturb, same_state, small
 from minalbef import answers, checkpoint, distributed, loading, names, public_exam, report, study
 from minalbef.__main__ import main
@@ -568,7 +569,10 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkey
     found = json.loads((run / "vqa-test" / "report.json").read_text())
     assert status == 0 and said.startswith("vqa on vqa/test, fine-tuned on vqa\n  accuracy") and found["top"] == 2
     assert found["command"].startswith("minalbef evaluate ") and (run / "vqa-test" / "vqa_result.json").exists()
-    for words, message in ((("evaluate", run, "--data", prepared / "vqa" / "test", "--exam", 0.5), "--exam and --from are for the"),
+    for words, message in ((("evaluate", run, "--data", prepared / "vqa" / "test", "--exam", 0.5), "--exam, --among and --from are for the"),
+                           (("evaluate", run, "--data", prepared / "vqa" / "test", "--among", 50), "--exam, --among and --from are for the"),
+                           (("evaluate", run, "--among", 50), "--among is for runs of pretraining"),
+                           (("evaluate", run, "--among", 3), "--among 3: at least 10 scenes compete"),
                            (("finetune", "vqa", "--data", prepared / "vqa", "--baselines", "all"), "--baselines, --exam and"),
                            (("evaluate", run, "--top", 2), "a public set must be named, with --data"),
                            (("finetune", "vqa", "--workers", 1), "a public set must be named, with --data"),
@@ -630,3 +634,16 @@ def test_each_process_answers_every_other_record(monkeypatch):
 def test_the_commonest_by_hand():
     assert public_exam.commonest(torch.tensor([2, 0, 2, 1])).tolist() == [1, 0, 1, 0]
     assert Counter([2, 0, 2, 1]).most_common(1) == [(2, 2)]
+
+
+@pytest.mark.parametrize("task", PLANS)
+def test_on_a_gpu_a_task_trains_to_the_same_weights_and_figures(task, prepared, source, tuned, tmp_path):
+    with card():
+        finetune_public(task, [prepared / SETS[task]], tuned["text_assignment"] if task == "nlvr2" else source, tmp_path,
+                        changes=(*QUICK, "device=cuda"), quiet=True)
+        if task != "text_assignment":
+            there = evaluate_public(tmp_path, prepared / SETS[task], out=tmp_path / "out")
+    assert (tmp_path / "model.safetensors").read_bytes() == (tuned[task] / "model.safetensors").read_bytes()
+    if task != "text_assignment":
+        here = evaluate_public(tuned[task], prepared / SETS[task], out=tmp_path / "out")
+        assert all(here[part] == there[part] for part in ("test", "intervals", "counts"))

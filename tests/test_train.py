@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from card import card
 from helpers import Batches, same_state, small
 from minalbef import distributed, train
 from minalbef.config import preset
@@ -270,6 +271,25 @@ def test_a_run_goes_on_with_other_means_and_not_with_another_precision(finished,
     assert same_state(run(tmp_path / "run", config=replace(CONFIG, device="auto", checkpointing=True)), finished[1])
     with pytest.raises(ValueError, match="precision: fp32 there, bf16 here"):
         run(tmp_path / "run", config=replace(CONFIG, precision="bf16"))
+
+
+@pytest.mark.parametrize("how", [{}, {"precision": "bf16"}, {"accumulate": 2}, {"checkpointing": True}])
+def test_training_on_a_gpu_moves_all_that_it_needs_there(how, tmp_path):
+    there = run(tmp_path / "cpu", config=replace(CONFIG, **how))
+    with card():
+        here = run(tmp_path / "gpu", config=replace(CONFIG, device="cuda", **how))
+        assert all(value.is_cuda for value in here.values() if isinstance(value, torch.Tensor) and value.dim())
+    assert same_state(here, there)
+
+
+def test_a_run_begun_on_a_gpu_goes_on_there(finished, tmp_path):
+    with card():
+        config = replace(CONFIG, device="cuda", save_every=5)
+        with pytest.raises(RuntimeError, match="power"):
+            run(tmp_path, Disturbed(13, broken), config)
+        assert saved(tmp_path)["step"] == 10
+        state = run(tmp_path, config=config)
+    assert same_state(state, finished[1])
 
 
 def test_tensorboard_has_the_figures_of_the_metrics(tmp_path, monkeypatch):

@@ -1,0 +1,78 @@
+"""A GPU for machines without one: tensors know whether they are on it, and what mixes them with others fails as it would there."""
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_iter, tree_map
+
+CUDA = torch.device("cuda", 0)
+MIXED = (Tensor.__getitem__, Tensor.__setitem__, Tensor.copy_)   # rows may be counted on the CPU, and copies cross over
+
+
+class OnCard(Tensor):
+    """What torch makes of such a tensor is one, too; in a file it is like any other."""
+
+    def __reduce_ex__(self, protocol):
+        return self.as_subclass(Tensor).__reduce_ex__(protocol)
+
+
+class Card(TorchFunctionMode):
+    """Meanwhile "cuda" is there, and parameters are on it. Its numbers are the CPU's."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        def here(x) -> bool:
+            return isinstance(x, (OnCard, nn.Parameter))
+        if func == Tensor.device.__get__:
+            return CUDA if here(args[0]) else func(*args)
+        if func == Tensor.is_cuda.__get__:
+            return here(args[0])
+        if func == Tensor.is_cpu.__get__:
+            return not here(args[0])
+        if func is Tensor.numpy and here(args[0]):
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        if func is Tensor.pin_memory:
+            if here(args[0]):
+                raise RuntimeError("cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned")
+            return args[0]
+        if func is Tensor.cpu:
+            return args[0].detach().as_subclass(Tensor) if here(args[0]) else args[0]
+        if func is Tensor.to and args[1:] and isinstance(args[1], Tensor):    # to the dtype and the place of another tensor
+            args = args[0], CUDA if here(args[1]) else "cpu", args[1].dtype, *args[2:]
+        places = [x for x in (*args[1:], *kwargs.values()) if isinstance(x, torch.device) or isinstance(x, str) and x[:4] in ("cuda", "cpu")]
+        if func is Tensor.to and places:
+            def stays(x):
+                return "cpu" if x is places[0] else x
+            moved = args[0].to(*map(stays, args[1:]), **{key: stays(x) for key, x in kwargs.items()})
+            return moved.as_subclass(OnCard if torch.device(places[0]).type == "cuda" else Tensor)
+        if places and "device" in kwargs:
+            if kwargs.get("generator") is not None and torch.device(kwargs["device"]).type == "cuda":
+                raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+            made = func(*args, **kwargs | {"device": "cpu"})
+            return made.as_subclass(OnCard) if torch.device(kwargs["device"]).type == "cuda" else made
+        given = [x for x in tree_iter((args, kwargs)) if isinstance(x, Tensor) and x.dim()]
+        if func in MIXED:
+            given = given[:1]
+        if any(map(here, given)) and not all(map(here, given)):
+            raise RuntimeError(f"{getattr(func, '__name__', func)}: expected all tensors to be on the same device, but found "
+                               f"{[(tuple(x.shape), 'cuda' if here(x) else 'cpu') for x in given]}")
+        if kwargs.get("generator") is not None and any(map(here, given)):
+            raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+        made = func(*args, **kwargs)
+        if any(map(here, given)) or any(here(x) for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)):
+            return tree_map(lambda x: x.as_subclass(OnCard) if type(x) is Tensor else x, made)
+        return made
+
+
+@contextmanager
+def card():
+    """Meanwhile this machine has one GPU, as far as torch.cuda is asked here; autocast is the CPU's."""
+    autocast = torch.autocast
+    with mock.patch.multiple(torch.cuda, is_available=lambda: True, device_count=lambda: 1, set_device=lambda device: None,
+                             synchronize=lambda device=None: None,
+                             get_device_name=lambda device=None: "a card that is not there",
+                             max_memory_allocated=lambda device=None: 10 ** 9), \
+            mock.patch.object(torch, "autocast", lambda device, *rest, **more: autocast("cpu", *rest, **more)), Card():
+        yield
