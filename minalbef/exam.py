@@ -24,8 +24,8 @@ def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", amo
 
     seed: of the freshly drawn scenes; size: share of their number; split: "validation" while you tune
 
-    plain: scenes of 2 or 3 objects, in blocks of `among`, of which there is at least one. families: four scenes of the same objects, among themselves, and
-    by the kind of their difference.
+    plain: scenes of 2 or 3 objects, in blocks of `among`, of which there is at least one. families: four scenes of the same
+    objects, among themselves, and by the kind of their difference.
     itc: by similarity. rerank: the ten best by that, by ITM's log-odds alone. rerank_plus: by these plus similarity over
     temperature times `rerank_plus_weight`. It and `itm_threshold` are set on other scenes, of the validation split.
     """

@@ -82,10 +82,10 @@ def launch(arguments: list[str], processes: int) -> int:
 
 
 def examine_run(folder: Path, size: float, seed: int, command: str, among: int | None = None) -> dict:
-    """Examine a finished run and its start, where it was trained; write report.json. among: see `exam.examine`. -> the report"""
+    """Examine a finished run and its start, on a GPU if there is one; write report.json. among: see `exam.examine`. -> the report"""
     def load(place: Path) -> checkpoint.Run:
         run = checkpoint.load(place)
-        run.model.to(distributed.device_of(run.config.device))
+        run.model.to(distributed.device_of("cpu" if run.config.device == "cpu" else "auto"))
         return run
 
     clock, run = time.perf_counter(), load(folder)

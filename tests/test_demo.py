@@ -1,5 +1,6 @@
 """The main job in a minute's size: two processes train, the exam and the page are made, and a second call goes on."""
 import json
+import shutil
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 import minalbef
-from minalbef import distributed, pipeline
+from minalbef import distributed, exam, pipeline
 from minalbef.__main__ import main
 
 SMALL = ["epoch=1024", "warm_steps=6", "batch=32", "queue_size=64", "save_every=8", "objects=20"]
@@ -43,6 +44,19 @@ def test_its_report_names_every_figure_of_the_schema(demo):
                  "itm_one_change_accuracy", "mlm_accuracy", "mlm_accuracy_without_image", "pointing_itm", "pointing_mlm",
                  "pointing_chance", "start"):
         assert name in report, name
+
+
+@pytest.mark.parametrize("trained, asked", [("cuda", "auto"), ("auto", "auto"), ("cpu", "cpu")])
+def test_a_run_is_examined_on_a_gpu_where_there_is_one_and_elsewhere_without(trained, asked, demo, tmp_path, monkeypatch):
+    folder, places, seen = shutil.copytree(demo[0], tmp_path / "run"), [], []
+    for part in (folder, folder / "start"):
+        config = json.loads((part / "config.json").read_text()) | {"device": trained}
+        (part / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(distributed, "device_of", lambda name: places.append(name) or torch.device("meta"))
+    for name in ("examine", "examine_start"):
+        monkeypatch.setattr(exam, name, lambda run, *rest, **more: seen.append(run.device.type) or {})
+    pipeline.examine_run(folder, 0.02, 0, "a command")
+    assert places == [asked] * 2 and seen == ["meta"] * 2
 
 
 def test_a_finished_run_is_not_trained_again(demo):
