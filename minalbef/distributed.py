@@ -21,6 +21,11 @@ def device_of(name: str = "auto") -> torch.device:
     return torch.device("cuda", place)
 
 
+def device_at_hand(name: str) -> torch.device:
+    """Where to examine a run that was trained with device=name, elsewhere perhaps: on a GPU if there is one, unless it says cpu."""
+    return device_of("cpu" if name == "cpu" else "auto")
+
+
 def start(name: str = "auto") -> torch.device:
     """Join the processes that torchrun started, if it did; -> this process's device, see `device_of`.
 

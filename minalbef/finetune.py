@@ -156,7 +156,8 @@ def load_student(folder: Path) -> tuple[str, nn.Module, Tokenizer]:
 
 
 def examine(task: str, model: nn.Module, tokenizer: Tokenizer, draw: task_exam.Draw, hide: str = "") -> dict:
-    """The task's figures on problems from `draws`: samples by name."""
+    """The task's figures on problems from `draws`: samples by name. The model is moved to a GPU if there is one."""
+    model.to(distributed.device_at_hand(getattr(model, "albef", model).config.device))
     with torch.no_grad() if task != "grounding" else torch.enable_grad():
         return JOBS[task].examine(model, tokenizer, draw, hide)
 

@@ -85,7 +85,7 @@ def examine_run(folder: Path, size: float, seed: int, command: str, among: int |
     """Examine a finished run and its start, on a GPU if there is one; write report.json. among: see `exam.examine`. -> the report"""
     def load(place: Path) -> checkpoint.Run:
         run = checkpoint.load(place)
-        run.model.to(distributed.device_of("cpu" if run.config.device == "cpu" else "auto"))
+        run.model.to(distributed.device_at_hand(run.config.device))
         return run
 
     clock, run = time.perf_counter(), load(folder)

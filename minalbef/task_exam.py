@@ -75,8 +75,12 @@ def told(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "") ->
 
 
 def over(drawn: Sequence, answer: Callable, chunk: int = 256) -> Tensor:
-    """answer(some problems) -> (n,) or (n, k), for all of them, `chunk` at a time."""
-    return torch.cat([answer(drawn[i:i + chunk]) for i in range(0, len(drawn), chunk)])
+    """answer(some problems) -> (n,) or (n, k), for all of them, `chunk` at a time; on the CPU."""
+    return torch.cat([answer(drawn[i:i + chunk]).cpu() for i in range(0, len(drawn), chunk)])
+
+
+def place_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def by_kind(right: Tensor, drawn: Sequence) -> dict:
@@ -87,7 +91,7 @@ def by_kind(right: Tensor, drawn: Sequence) -> dict:
 
 def examine_entailment(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
     def right(some) -> Tensor:
-        batch = judged(some, tokenizer, model.albef.config.image_size, hide)
+        batch = judged(some, tokenizer, model.albef.config.image_size, hide).to(place_of(model))
         return (entailment.predict(model, batch.image, batch.tokens, batch.keep).argmax(-1) == batch.label).float()
     return {"accuracy": over(draw("entailment", 1800), right)}
 
@@ -95,9 +99,10 @@ def examine_entailment(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide:
 def examine_vqa(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
     config = model.albef.config
     listed = answer_list(config.objects)
-    candidates = vqa.encode_answers(tokenizer, listed)
+    candidates = [part.to(place_of(model)) for part in vqa.encode_answers(tokenizer, listed)]
     def score(some) -> Tensor:
-        chosen = vqa.rank(model, asked(some, tokenizer, config.image_size, hide), *candidates)[0][:, 0].tolist()
+        batch = asked(some, tokenizer, config.image_size, hide).to(place_of(model))
+        chosen = vqa.rank(model, batch, *candidates)[0][:, 0].tolist()
         return torch.tensor([answers.accuracy(listed[i], list(map(answers.normalise, p.answers)))
                              for i, p in zip(chosen, some)])
     drawn = draw("vqa", 1800)
@@ -106,7 +111,7 @@ def examine_vqa(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -
 
 def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
     def right(some) -> Tensor:
-        batch = paired(some, tokenizer, model.albef.config.image_size, hide)
+        batch = paired(some, tokenizer, model.albef.config.image_size, hide).to(place_of(model))
         found = nlvr2.predict(model, batch.image, batch.pairs, batch.tokens, batch.keep)
         return (found.argmax(-1) == batch.labels).float()
     drawn = draw("nlvr2", 1800)
@@ -122,7 +127,7 @@ def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str)
     def recall(drawn, block: int, top: int) -> dict:
         encoded = encode(drawn)
         sim = ranking.similarity(model, encoded, block)
-        odds = ranking.match_best(model, encoded, sim, top)
+        sim, odds = sim.cpu(), ranking.match_best(model, encoded, sim, top).cpu()
         true = torch.eye(block, dtype=torch.bool).expand_as(sim)
         scores = {"itc": (sim, sim.mT), "itm": (ranking.rerank(sim, odds, top), ranking.rerank(sim.mT, odds.mT, top))}
         return {f"{name}_{way}_r1": ranking.recall(score, true).flatten()
@@ -154,10 +159,11 @@ def others(config: Config) -> list:
 def point(model: ALBEF, tokenizer: Tokenizer, drawn: Sequence, mode: str, layer: int, hide: str = "", chunk: int = 128) -> dict:
     """Whether the map's highest patch lies on what is meant, and whether the box chosen by it does: samples of both."""
     size, texts = model.config.image_size, [p.text for p in drawn]
-    tokens, keep = tokenizer.encode(texts[7:] + texts[:7] if hide == "shuffled" else texts, 30)
+    tokens, keep = (x.to(place_of(model)) for x in tokenizer.encode(texts[7:] + texts[:7] if hide == "shuffled" else texts, 30))
     mask = {"mask": tokenizer.mask} if mode == "mlm" else {}
-    maps = torch.cat([grounding.heat_map(model, pixels([p.scene for p in drawn[i:i + chunk]], size), tokens[i:i + chunk],
-                                         keep[i:i + chunk], layer, mode, **mask) for i in range(0, len(drawn), chunk)])
+    maps = torch.cat([grounding.heat_map(model, pixels([p.scene for p in drawn[i:i + chunk]], size).to(tokens.device),
+                                         tokens[i:i + chunk], keep[i:i + chunk], layer, mode, **mask).cpu()
+                      for i in range(0, len(drawn), chunk)])
     hits: dict[str, list] = {"pointing": [], "proposals": []}
     for p, heat in zip(drawn, maps):
         box, boxes = size * torch.tensor(p.box), size * torch.tensor(p.proposals)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+from card import CUDA, card
 from helpers import small
 from minalbef import answers, checkpoint, distributed, finetune, report, task_exam
 from minalbef.albef import ALBEF
@@ -44,7 +45,7 @@ def tuned(source, tmp_path_factory):
 
 
 @pytest.mark.parametrize("task", JOBS)
-def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source):
+def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monkeypatch):
     found = examine_run(tuned[task], source, "a command", size=0.02)
     assert found == report.read_report(tuned[task]) and found["task"] == task
     for title, paths in report.TASKS[task]:
@@ -55,6 +56,10 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source):
     expected = {*JOBS[task].simple(lambda name, n: [finetune.problems(name, "test", small(objects=50), 0).draw(i) for i in range(36)]),
                 *JOBS[task].untrained}
     assert set(found["baselines"]) == expected
+    monkeypatch.setattr(distributed, "device_at_hand", lambda name: CUDA)
+    with card():
+        there = examine_run(tuned[task], source, "a command", size=0.02)
+    assert all(there[part] == found[part] for part in ("test", "baselines", "counts"))
     table = report.task_table([found])
     assert all(title in table for title, _ in report.TASKS[task]) and "None" not in table
 
