@@ -8,7 +8,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_iter, tree_map
 
 CUDA = torch.device("cuda", 0)
-MIXED = (Tensor.__getitem__, Tensor.__setitem__, Tensor.copy_)   # rows may be counted on the CPU, and copies cross over
+# rows may be counted on the CPU, copies cross over, and nn.Module.to asks whether what it moved is like it was
+MIXED = (Tensor.__getitem__, Tensor.__setitem__, Tensor.copy_, torch._has_compatible_shallow_copy_type)
 
 
 class OnCard(Tensor):
@@ -17,16 +18,25 @@ class OnCard(Tensor):
     def __reduce_ex__(self, protocol):
         return self.as_subclass(Tensor).__reduce_ex__(protocol)
 
+    def __format__(self, spec: str) -> str:
+        return self.as_subclass(Tensor).__format__(spec)
+
+
+def here(x) -> bool:
+    """Is it on the card? A parameter is where its data was put."""
+    return isinstance(x, OnCard) or isinstance(x, nn.Parameter) and getattr(x, "on_card", False)
+
 
 class Card(TorchFunctionMode):
-    """Meanwhile "cuda" is there, and parameters are on it. Its numbers are the CPU's."""
+    """Meanwhile "cuda" is there. Its numbers are the CPU's."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        def here(x) -> bool:
-            return isinstance(x, (OnCard, nn.Parameter))
         if func == Tensor.device.__get__:
             return CUDA if here(args[0]) else func(*args)
+        if func == Tensor.data.__set__ and isinstance(args[0], nn.Parameter):            # what nn.Module.to does
+            args[0].on_card = here(args[1])
+            return func(args[0], args[1].as_subclass(Tensor))
         if func == Tensor.is_cuda.__get__:
             return here(args[0])
         if func == Tensor.is_cpu.__get__:

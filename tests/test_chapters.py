@@ -1,5 +1,9 @@
-"""A test of the tests: change the package, and the chapter that teaches the changed part must fail where it compares itself."""
+"""Chapters elsewhere: with a mistake in the package they fail where they compare themselves; beside a GPU they run as they are."""
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -37,3 +41,15 @@ def test_a_chapter_sees_a_mistake_in_the_package(mistake, tmp_path, monkeypatch)
         client.execute()
     failed, = (cell for cell in notebook.cells if any(one.output_type == "error" for one in cell.get("outputs", ())))
     assert "check_same(" in failed.source, failed.source
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))])
+def test_a_chapter_runs_beside_a_gpu_without_a_change(chapter):
+    """A pretended one: no number of it is a GPU's, but whatever is trained goes there, and must be fetched or followed."""
+    run = subprocess.run([sys.executable, ROOT / "tests" / "on_card.py", f"{chapter}.ipynb"], cwd=ROOT / "notebooks",
+                         stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    failed = json.loads(run.stdout.splitlines()[-1])
+    if chapter == "15_scale":                                    # what it compiles wants a real one
+        failed = [(number, why) for number, why in failed if "Torch not compiled with CUDA enabled" not in why]
+    assert not failed
