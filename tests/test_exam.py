@@ -1,4 +1,5 @@
 """The exam: every figure by hand on made-up answers, and chance for a model that learnt nothing."""
+import copy
 import json
 import math
 from dataclasses import replace
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from card import card
+from card import CUDA, card
 from helpers import disturb, small
 from minalbef import exam, grammar, questions, ranking, report, words
 from minalbef.albef import ALBEF
@@ -342,8 +343,10 @@ def test_intervals_by_hand():
 
 
 def test_an_exam_on_a_gpu_has_the_figures_of_one_on_the_cpu(run, figures):
+    run = replace(run, model=copy.deepcopy(run.model))
     with card():
-        assert exam.examine(run, seed=3, size=0.05) == figures
+        run.model.to("cuda")
+        assert run.device == CUDA and exam.examine(run, seed=3, size=0.05) == figures
         picture, said = Image.new("RGB", (48, 48)), ["a red apple", "a cat"]
         for answer in (run.similarity, run.match_probability):
             assert answer([picture] * 3, said).is_cuda and answer([picture] * 3, said).shape == (3, 2)
