@@ -79,7 +79,8 @@ def over(drawn: Sequence, answer: Callable, chunk: int = 256) -> Tensor:
     return torch.cat([answer(drawn[i:i + chunk]).cpu() for i in range(0, len(drawn), chunk)])
 
 
-def place_of(model: nn.Module) -> torch.device:
+def where(model: nn.Module) -> torch.device:
+    """The device of its weights, to which its batches go."""
     return next(model.parameters()).device
 
 
@@ -91,7 +92,7 @@ def by_kind(right: Tensor, drawn: Sequence) -> dict:
 
 def examine_entailment(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
     def right(some) -> Tensor:
-        batch = judged(some, tokenizer, model.albef.config.image_size, hide).to(place_of(model))
+        batch = judged(some, tokenizer, model.albef.config.image_size, hide).to(where(model))
         return (entailment.predict(model, batch.image, batch.tokens, batch.keep).argmax(-1) == batch.label).float()
     return {"accuracy": over(draw("entailment", 1800), right)}
 
@@ -99,9 +100,9 @@ def examine_entailment(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide:
 def examine_vqa(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
     config = model.albef.config
     listed = answer_list(config.objects)
-    candidates = [part.to(place_of(model)) for part in vqa.encode_answers(tokenizer, listed)]
+    candidates = [part.to(where(model)) for part in vqa.encode_answers(tokenizer, listed)]
     def score(some) -> Tensor:
-        batch = asked(some, tokenizer, config.image_size, hide).to(place_of(model))
+        batch = asked(some, tokenizer, config.image_size, hide).to(where(model))
         chosen = vqa.rank(model, batch, *candidates)[0][:, 0].tolist()
         return torch.tensor([answers.accuracy(listed[i], list(map(answers.normalise, p.answers)))
                              for i, p in zip(chosen, some)])
@@ -111,7 +112,7 @@ def examine_vqa(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -
 
 def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
     def right(some) -> Tensor:
-        batch = paired(some, tokenizer, model.albef.config.image_size, hide).to(place_of(model))
+        batch = paired(some, tokenizer, model.albef.config.image_size, hide).to(where(model))
         found = nlvr2.predict(model, batch.image, batch.pairs, batch.tokens, batch.keep)
         return (found.argmax(-1) == batch.labels).float()
     drawn = draw("nlvr2", 1800)
@@ -159,7 +160,7 @@ def others(config: Config) -> list:
 def point(model: ALBEF, tokenizer: Tokenizer, drawn: Sequence, mode: str, layer: int, hide: str = "", chunk: int = 128) -> dict:
     """Whether the map's highest patch lies on what is meant, and whether the box chosen by it does: samples of both."""
     size, texts = model.config.image_size, [p.text for p in drawn]
-    tokens, keep = (x.to(place_of(model)) for x in tokenizer.encode(texts[7:] + texts[:7] if hide == "shuffled" else texts, 30))
+    tokens, keep = (x.to(where(model)) for x in tokenizer.encode(texts[7:] + texts[:7] if hide == "shuffled" else texts, 30))
     mask = {"mask": tokenizer.mask} if mode == "mlm" else {}
     maps = torch.cat([grounding.heat_map(model, pixels([p.scene for p in drawn[i:i + chunk]], size).to(tokens.device),
                                          tokens[i:i + chunk], keep[i:i + chunk], layer, mode, **mask).cpu()

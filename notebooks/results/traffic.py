@@ -46,7 +46,10 @@ def main():
     if distributed.rank() == 0:
         found = {kind: dict(zip(("seconds", "cpu_seconds"), (round(statistics.median(x), 4) for x in zip(*times))))
                  for kind, times in spent.items()}
-        print(json.dumps({"machines": distributed.world() // int(os.environ["LOCAL_WORLD_SIZE"]), "rate": os.environ.get("RATE"), **found, "date": now(), "commit": commit(), "device": describe_device()}, indent=1))
+        one, rate = os.environ["LOCAL_WORLD_SIZE"] == str(distributed.world()), os.environ.get("RATE")
+        launcher = "torchrun --nproc-per-node=2" if one else f"{f'RATE={rate} ' if rate else ''}bash tests/two_machines.sh"
+        print(json.dumps({"command": f"{launcher} notebooks/results/traffic.py", **found, "date": now(), "commit": commit(),
+                          "device": describe_device()}, indent=1))
     distributed.stop()
 
 
