@@ -41,7 +41,8 @@ class Config:
     temperature_lr: float = 1.0       # its share of the rate: at high rates it runs to its floor and stays
     queue_size: int = 65_536
     teacher_momentum: float = 0.995
-    alpha: float = 0.4                # trust in the teacher, reached after the first epoch
+    alpha: float = 0.4                # weight of the teacher's soft targets
+    alpha_ramp: bool = True           # alpha rises from 0 over the first epoch; False: constant, the original's way in entailment
     mask_rate: float = 0.15
     mask_power: float = 0.0           # > 0: frequent words are masked less; "a" and "on" teach little (not the paper's)
     hard_negatives: str = "global"    # "local": from this process's own rows, as the original does
@@ -170,7 +171,7 @@ PRESETS: dict[str, dict] = {
     # from a pretrained model; an epoch is what the paper trains on, and `minalbef prepare` counts what you have
     "retrieval-coco": _TUNING | dict(epochs=5.0, epoch=567_000, lr=1e-5, top=256),
     "retrieval-flickr": _TUNING | dict(epochs=10.0, epoch=145_000, lr=1e-5),
-    "entailment": _TUNING | dict(epochs=5.0, epoch=529_527),
+    "entailment": _TUNING | dict(epochs=5.0, epoch=529_527, alpha_ramp=False),
     # questions of train and validation; those of Visual Genome, which the paper adds, are not counted here
     "vqa": _TUNING | dict(text_length=25, epochs=8.0, epoch=658_111, warmup_steps=400),
     # text assignment on pretraining's data, as pretraining sees it, without a teacher; then the task

@@ -72,7 +72,7 @@ JOBS = {
     "retrieval": Job(retrieval.Retrieval, ("families", "retrieval"), task_exam.told, task_exam.examine_retrieval,
                      task_exam.simple_retrieval, {"continued_pretraining": {"make": again}}, {"pretrained": ("pretrained", "")}),
     "entailment": Job(entailment.Entailment, ("entailment",), task_exam.judged, task_exam.examine_entailment,
-                      task_exam.simple_entailment, BLIND),
+                      task_exam.simple_entailment, BLIND, settings={"alpha_ramp": False}),
     "vqa": Job(vqa.VQA, ("vqa",), task_exam.asked, task_exam.examine_vqa, task_exam.simple_vqa, BLIND),
     "nlvr2": Job(nlvr2.NLVR2, ("nlvr2",), task_exam.paired, task_exam.examine_nlvr2, task_exam.simple_nlvr2,
                  BLIND | {"left_alone": {"hide": "right"}, "without_assignment": {"assign": 0}}, settings={"lr": 6e-4}),

@@ -43,7 +43,9 @@ def lr_at(step: int, config: Config) -> float:
 
 
 def alpha_at(step: int, config: Config) -> float:
-    """Trust in the teacher at a step: up from 0 over the first epoch (section 3.3)."""
+    """Weight of the teacher's soft targets at a step: a ramp from 0 over the first epoch (section 3.3), or constant."""
+    if not config.alpha_ramp:
+        return config.alpha
     return config.alpha * min(1.0, step * config.batch / config.epoch)
 
 

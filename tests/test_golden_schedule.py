@@ -1,10 +1,12 @@
 """The original's staircase of learning rates, step by step, against the recorded calls of its scheduler."""
 import re
+from dataclasses import replace
 
 import pytest
 
 from golden_rule import figures
-from minalbef.config import Config
+from minalbef.config import Config, preset
+from minalbef.finetune import JOBS, TUNING
 from minalbef.train import alpha_at, lr_at
 from test_golden_encoders import off, wrong
 
@@ -69,3 +71,11 @@ def test_alpha_rises_with_every_step_of_the_first_epoch_alone():
     for step in (0, 1, 7, EPOCH - 1, EPOCH, 3 * EPOCH):
         epoch, i = divmod(step, EPOCH)                           # as the original says it
         assert alpha_at(step, config) == pytest.approx(0.4 if epoch else 0.4 * i / EPOCH, rel=1e-12)
+
+
+def test_alpha_does_not_rise_in_entailment_alone():
+    """In the original VE.yaml alone says warm_up: False; the other configs say True."""
+    tasks = ("retrieval-coco", "retrieval-flickr", "entailment", "vqa", "nlvr2", "grounding")
+    assert [alpha_at(0, preset(name)) for name in tasks] == [0, 0, 0.4, 0, 0, 0]
+    embedded = {task: replace(preset("tiny"), **TUNING | job.settings) for task, job in JOBS.items()}
+    assert {task for task, config in embedded.items() if alpha_at(0, config) == config.alpha == 0.4} == {"entailment"}
