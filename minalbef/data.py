@@ -14,6 +14,8 @@ from minalbef.tokenizer import Tokenizer
 MEAN = (0.48145466, 0.4578275, 0.40821073)          # CLIP's, which the original uses for all its pictures
 STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 80_000_000                             # below PIL's own limit, from which on it warns and still decodes
+# none of PIL's others: it hands EPS, whatever the file's name, to Ghostscript, which runs the program in it
+FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "PPM")
 _MEAN, _STD = (255 * torch.tensor(values)[:, None, None] for values in (MEAN, STD))
 
 Source = str | Path | BinaryIO | Image.Image | np.ndarray
@@ -76,7 +78,7 @@ class Batch(Rows):
 def open_image(source: Source) -> Image.Image:
     """A path, open file, PIL picture or uint8 array (h, w, 3) -> an upright RGB picture; transparency over white.
 
-    Raises ValueError for what is no whole picture or has more than MAX_PIXELS pixels.
+    Raises ValueError for what is no whole picture of one of FORMATS, has no pixels, or more than MAX_PIXELS.
     """
     name = "the picture"
     try:
@@ -89,7 +91,9 @@ def open_image(source: Source) -> Image.Image:
             image = source
         else:
             name = str(getattr(source, "name", source))
-            image = Image.open(source)
+            image = Image.open(source, formats=FORMATS)
+        if 0 in image.size:
+            raise ValueError(f"{image.width} x {image.height} are no pixels")
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} is over the limit of {MAX_PIXELS:,} pixels; "
                              "make it smaller")
@@ -102,8 +106,8 @@ def open_image(source: Source) -> Image.Image:
         return image.convert("RGB")
     except Exception as error:                                  # decoders raise everything from OSError to struct.error
         raise ValueError(f"{name} cannot be read as a picture: {error or type(error).__name__}. "
-                         "It must be a whole file of a format that PIL knows, such as PNG or JPEG; "
-                         "save it again or leave it out") from error
+                         f"It must be a whole file of {', '.join(FORMATS[:-1])} or {FORMATS[-1]}; "
+                         "save it again as one of them or leave it out") from error
 
 
 def transform(image: Image.Image | np.ndarray, size: int) -> Tensor:

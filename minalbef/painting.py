@@ -5,7 +5,7 @@ from functools import cache, lru_cache
 import numpy as np
 from PIL import Image, ImageFilter
 
-from minalbef.data import data_folder
+from minalbef.data import FORMATS, data_folder
 from minalbef.grammar import set_nouns
 from minalbef.language import Scene
 
@@ -37,7 +37,7 @@ def other_objects(count: int) -> tuple[str, ...]:
 
 @cache
 def _sheet(vendor: str) -> Image.Image:
-    with Image.open(data_folder() / "emoji" / art()["vendors"][vendor]["sheet"]) as sheet:
+    with Image.open(data_folder() / "emoji" / art()["vendors"][vendor]["sheet"], formats=FORMATS) as sheet:
         return sheet.convert("RGBA")
 
 

@@ -1,13 +1,16 @@
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from torch.testing import assert_close
 
 from minalbef import data
-from minalbef.data import MEAN, STD, Record, collate, data_folder, open_image, transform
+from minalbef.data import FORMATS, MEAN, STD, Record, collate, data_folder, open_image, transform
+from minalbef.shards import Member
 from minalbef.tokenizer import Tokenizer
 
 RED = (204, 0, 51)                    # in PIL's palette, as is blue
@@ -71,11 +74,37 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
             open_image(path)
 
 
-@pytest.mark.parametrize("array", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 7), np.uint8),
-                                   np.zeros(3, np.uint8)])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_named_format_opens(kind):
+    assert open_image(file_of(picture(), kind)).size == (20, 10)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "ICNS", "TGA", "JPEG2000", "PCX"])
+def test_no_other_format_opens_and_no_postscript_runs_whatever_the_files_name(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("a picture's program was run"))
+    path = tmp_path / "a.jpg"
+    path.write_bytes(file_of(picture("L" if kind == "PCX" else "RGB"), kind).getvalue())
+    for source in (path, str(path), io.BytesIO(path.read_bytes()), Member(path, 0, path.stat().st_size)):
+        with pytest.raises(ValueError, match="must be a whole file of JPEG, PNG, WebP, GIF, BMP, TIFF or PPM; save it again"):
+            open_image(source)
+
+
+def test_nothing_in_the_package_opens_pictures_of_other_formats():
+    texts = [path.read_text() for path in Path(data.__file__).parent.rglob("*.py")]
+    calls = [call for text in texts for call in re.findall(r"Image\.open\(.*", text)]
+    assert len(calls) == 2 and all("formats=FORMATS" in call for call in calls), calls
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 7), np.uint8), np.zeros(3, np.uint8),
+                                   np.zeros((0, 4, 3), np.uint8), np.zeros((4, 0), np.uint8)])
 def test_arrays_of_another_kind_are_refused(array):
     with pytest.raises(ValueError, match="array of shape"):
         open_image(array)
+
+
+def test_a_picture_without_height_is_refused():
+    with pytest.raises(ValueError, match="4 x 0 are no pixels"):
+        open_image(Image.new("RGB", (4, 0)))
 
 
 def test_a_gigantic_picture_is_an_error_and_not_decoded(monkeypatch):
