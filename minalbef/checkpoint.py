@@ -11,11 +11,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from minalbef import config as configs
-from minalbef import names
+from minalbef import names, ranking
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import open_image, transform
+from minalbef.data import data_folder, open_image, transform
 from minalbef.tokenizer import Tokenizer
+
+PICTURES = 32                         # whose keys and values fusion holds at a time; so many of ViT-B/16's take 0.3 GB
+
+
+def run_folder(path: str | Path) -> Path:
+    """The folder of a run; "tiny" is the shipped model's, unless there is a folder of that name."""
+    return data_folder() / "tiny" if str(path) == "tiny" and not Path(path).exists() else Path(path)
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]):
@@ -114,31 +121,26 @@ class Run:
             raise ValueError(f"{self.path} has no {' and no '.join(lacking)}: it came from a checkpoint of {self.task}, which "
                              "lacks them; convert one of pretraining or retrieval")
 
-    def _encode(self, image, text: str | list[str]) -> tuple[Tensor, Tensor, Tensor]:
+    def _encode(self, image, text: str | list[str]) -> ranking.Encoded:
         images = image if isinstance(image, (list, tuple)) else [image]
         texts = [text] if isinstance(text, str) else list(text)
         tokens, keep = self.tokenizer.encode(texts, self.config.text_length, truncate=False)
-        pixels = torch.stack([self.transform(one) for one in images])
-        pixels, tokens, keep = (x.to(self.device) for x in (pixels, tokens, keep))
-        return self.model.encode_image(pixels), self.model.encode_text(tokens, keep), keep
+        return ranking.encode(self.model, torch.stack([self.transform(one) for one in images]), tokens, keep)
 
     @torch.no_grad()
     def similarity(self, image, text: str | list[str]) -> Tensor:
         """Cosine of every picture and sentence in the shared space, as ITC learnt it: -> (images, texts)."""
         self._need("image_proj", "text_proj")
-        image_tokens, text_tokens, _ = self._encode(image, text)
-        return self.model.image_feature(image_tokens) @ self.model.text_feature(text_tokens).T
+        return ranking.similarity(self.model, self._encode(image, text))[0]
 
     @torch.no_grad()
     def match_probability(self, image, text: str | list[str]) -> Tensor:
         """Probability that picture and sentence belong together, as ITM learnt it: -> (images, texts)."""
         self._need("match_head")
-        image_tokens, text_tokens, keep = self._encode(image, text)
-        i, t = len(image_tokens), len(text_tokens)
-        text, picture = torch.arange(t, device=self.device), torch.arange(i, device=self.device)
-        pairs = (text.repeat(i), picture.repeat_interleave(t))
-        fused = self.model.fuse(text_tokens, keep, image_tokens, pairs=pairs, queries=1)
-        return self.model.match_logits(fused).softmax(-1)[:, 1].reshape(i, t)
+        encoded = self._encode(image, text)
+        pairs = torch.cartesian_prod(torch.arange(len(encoded.image)), torch.arange(len(encoded.text))).to(self.device)
+        odds = ranking.match_odds(self.model, encoded, *pairs.T, rows=PICTURES)
+        return odds.sigmoid().reshape(len(encoded.image), -1)
 
     def summary(self) -> str:
         """What this model is, in a few lines."""
@@ -161,7 +163,7 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
 
     Raises ValueError that says what is missing or damaged, and what to do.
     """
-    folder = Path(path)
+    folder = run_folder(path)
     missing = [name for name in ("config.json", "tokenizer.json", "model.safetensors") if not (folder / name).exists()]
     if missing:
         raise ValueError(f"{folder} is no run folder: it lacks {', '.join(missing)}; `minalbef demo` makes runs/demo")
@@ -177,10 +179,12 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
 
 
 def load(path: str | Path) -> Run:
-    """Read a run folder: `load("runs/demo")`. The model is in evaluation mode, on the CPU; of a task's model, its ALBEF.
+    """Read a run folder: `load("runs/demo")`, or `load("tiny")`, the shipped one. The model is in evaluation mode, on the CPU;
+    of a task's model, its ALBEF.
 
     Raises ValueError that says what is missing or damaged, and what to do.
     """
+    path = run_folder(path)
     config, task, tokenizer, weights = read_run(path)
     if task in names.PAIRS:
         raise ValueError(f"{path} holds a model of pairs of pictures ({task}), which is no plain ALBEF; "
@@ -189,8 +193,8 @@ def load(path: str | Path) -> Run:
         weights = {name.removeprefix("albef."): value for name, value in weights.items() if name.startswith("albef.")}
     model = ALBEF(config)
     absent = expected_absent(model.state_dict(), weights, task)
-    fit_weights(model, weights | absent, Path(path) / "model.safetensors")
-    return Run(model.eval(), tokenizer, config, Path(path), task, tuple({name.partition(".")[0] for name in absent}))
+    fit_weights(model, weights | absent, path / "model.safetensors")
+    return Run(model.eval(), tokenizer, config, path, task, tuple({name.partition(".")[0] for name in absent}))
 
 
 def expected_absent(own: dict[str, Tensor], weights: dict[str, Tensor], task: str) -> dict[str, Tensor]:

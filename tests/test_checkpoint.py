@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch.testing import assert_close
 from helpers import disturb, same_state, small
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights, load, load_state, save, save_state, write_atomically
-from minalbef.data import transform
+from minalbef.data import data_folder, transform
 from minalbef.ema import make_teacher
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
@@ -68,6 +69,23 @@ def test_similarity_and_match_probability_equal_the_plain_way(made, folder, tmp_
     Image.fromarray(pictures[1]).save(tmp_path / "picture.png")
     for source in (tmp_path / "picture.png", str(tmp_path / "picture.png"), pictures[1], Image.fromarray(pictures[1])):
         assert_close(run.similarity(source, TEXTS[1]), similarity[1:2, 1:2], atol=1e-5, rtol=1e-5)
+
+
+def test_many_pairs_are_encoded_and_fused_in_parts(made, folder, monkeypatch):
+    run, pictures, rows = load(folder), [made[2][i % 3] for i in range(150)], []
+    head = run.model.match_head.register_forward_hook(lambda _, given, __: rows.append(len(given[0])))
+    monkeypatch.setattr(run.model, "encode_image", lambda x, real=run.model.encode_image: rows.append(len(x)) or real(x))
+    probability = run.match_probability(pictures, [*TEXTS[:2]] * 4)
+    assert max(rows) <= 256 and sum(rows) == 150 + 150 * 8
+    head.remove()
+    assert_close(probability, run.match_probability(made[2], TEXTS[:2]).repeat(50, 4), atol=1e-6, rtol=0)
+
+
+def test_tiny_is_the_shipped_model_where_no_folder_has_that_name(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load("tiny").path == data_folder() / "tiny"
+    shutil.copytree(folder, "tiny")
+    assert same_state(load("tiny").model.state_dict(), load(folder).model.state_dict())
 
 
 @pytest.mark.parametrize("text, says", [("", "has no words"), ("!?", "has no words"),

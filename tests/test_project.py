@@ -18,7 +18,7 @@ LEVELS = """
 config names distributed layers tokenizer masking losses ema feature_queue language grammar answers
 vision text fusion data painting placing scenes phrasing staging problems
 albef
-gradcam checkpoint ranking questions words
+gradcam ranking checkpoint questions words
 tasks.warm_start tasks.pretrain tasks.retrieval tasks.entailment tasks.vqa tasks.nlvr2 tasks.text_assignment tasks.grounding
 original convert foreign readers public shards sets records prepare photos loading
 lean logs train
