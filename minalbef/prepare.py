@@ -2,19 +2,22 @@
 import json
 import os
 import shutil
+import time
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from tqdm import tqdm
 
 from minalbef import public, readers
+from minalbef.checkpoint import write_atomically
 from minalbef.data import open_image
 from minalbef.readers import Fault, photo_id
-from minalbef.records import line, read_about
+from minalbef.records import file_of, line, read_about
 from minalbef.sets import EXPECTED, PRETRAINING, files_below, sources
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord
@@ -36,6 +39,7 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
             look: bool = False, most_bad: float = 0.5) -> str:
     """Check what `source` has of a set, and write it to out/name for `records.Records`: -> an account.
 
+    A set that was there before stands until the new one is whole, and a training that reads it reads on.
     images: folders of the pictures, if they are not below source. without: prepared splits, such as out/coco/test, whose
     pictures are left out. look: open every picture, too. most_bad: with a larger share of bad entries nothing is written
     Raises ValueError for an unknown set, for a file that is missing or broken, and for too many bad entries.
@@ -47,29 +51,45 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
     avoid = {int(photo) for split in without for photo in photos_in(split)}
     answers = public.answer_list(found["answer_list.json"][0]) if name == "vqa" and "answer_list.json" in found else []
     (folder := out / name).mkdir(parents=True, exist_ok=True)
-    (folder / "about.json").unlink(missing_ok=True)              # what is half-written must not look whole
+    old = files_of(folder)
+    mark = f"-{time.time_ns()}" if old else ""                   # beside the old set, which stands until about.json names the new
     splits, account = {}, []
-    for split, way in ways.items():
-        if not way:
-            account.append(f"{split}: none of its files is below {source}")
-            continue
-        more = {"same": same} if name == "vg" else {}
-        with open(folder / f"{split}.faults.txt", "w", encoding="utf-8", errors="replace") as file:
-            tally = Tally(file)
-            records = chain.from_iterable(reader(**files, root=roots, fault=tally, **more) for reader, files in way)
-            counts = write(folder / split, checked(records, tally, same, avoid, look), root, set(answers), same)
-        bad = sum(tally.count.values())
-        if not counts["records"] or bad > most_bad * (bad + counts["records"]):
-            raise ValueError(f"{name}/{split}: {counts['records']:,} good records and {bad:,} bad entries; at most "
-                             f"{most_bad:.0%} may be bad. The first of each kind: "
-                             f"{'; '.join(tally.first.values()) or 'none, it is empty'}")
-        splits[split] = counts | {"faults": dict(tally.count), "avoided": tally.avoided,
-                                  "files": [str(path) for _, files in way for path in files.values()]}
-        account += describe(name, split, splits[split], tally, len(answers))
-    if answers:
-        shutil.copyfile(found["answer_list.json"][0], folder / "answers.json")
-    (folder / "about.json").write_text(json.dumps({"set": name, "root": str(root), "splits": splits}, indent=1) + "\n")
+    with TemporaryDirectory(prefix=".", suffix=f".{os.getpid()}.tmp", dir=folder) as half:
+        for split, way in ways.items():
+            if not way:
+                account.append(f"{split}: none of its files is below {source}")
+                continue
+            more = {"same": same} if name == "vg" else {}
+            with open(folder / f"{split}.faults.txt", "w", encoding="utf-8", errors="replace") as file:
+                tally = Tally(file)
+                records = chain.from_iterable(reader(**files, root=roots, fault=tally, **more) for reader, files in way)
+                counts = write(Path(half, split + mark), checked(records, tally, same, avoid, look), root, set(answers), same)
+            bad = sum(tally.count.values())
+            if not counts["records"] or bad > most_bad * (bad + counts["records"]):
+                raise ValueError(f"{name}/{split}: {counts['records']:,} good records and {bad:,} bad entries; at most "
+                                 f"{most_bad:.0%} may be bad. The first of each kind: "
+                                 f"{'; '.join(tally.first.values()) or 'none, it is empty'}")
+            splits[split] = counts | {"file": split + mark, "faults": dict(tally.count), "avoided": tally.avoided,
+                                      "files": [str(path) for _, files in way for path in files.values()]}
+            account += describe(name, split, splits[split], tally, len(answers))
+        if answers:
+            shutil.copyfile(found["answer_list.json"][0], Path(half, "answers.json"))
+        for path in Path(half).iterdir():
+            os.replace(path, folder / path.name)
+    about = json.dumps({"set": name, "root": str(root), "splits": splits}, indent=1) + "\n"
+    write_atomically(folder / "about.json", lambda path: path.write_text(about))
+    for path in old:
+        path.unlink(missing_ok=True)                             # who has it open reads on
     return "\n".join([*account, *shared(out, name), f"{folder} is ready for minalbef.records.Records"])
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a prepared set's splits; none where there is no set."""
+    try:
+        return [file_of(folder, split, ending) for split in read_about(folder)["splits"]
+                for ending in (".jsonl", ".npy", ".photos.npy")]
+    except ValueError:
+        return []
 
 
 def checked(records: Iterable, tally: Tally, same: dict, avoid: set[int], look: bool) -> Iterator:
@@ -111,15 +131,16 @@ def write(path: Path, records: Iterable, root: Path, listed: set[str], same: dic
 def photos_of(record, same: dict) -> list[int]:
     """Ids of the photographs that a record shows; the record's own id may number something else."""
     if isinstance(record, VQARecord):
-        return [photo_id(str(record.image), "vg" if record.trust < 1 else "", same)]
+        return [photo_id(str(record.image), "vg" if record.dataset == "vg" else "", same)]
     return [photo_id(image.name) for image in record.images] if isinstance(record, NLVR2Record) else [record.id]
 
 
 def photos_in(split: Path) -> np.ndarray:
     """Ids of all photographs of a prepared split, such as prepared/coco/test. Raises ValueError where there is none."""
+    folder, name = Path(split).parent, Path(split).stem
     try:
-        return np.load(Path(split).with_suffix(".photos.npy"))
-    except (OSError, ValueError) as error:
+        return np.load(file_of(folder, name, ".photos.npy"))
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{split} is no prepared split ({error}); name one as FOLDER/coco/test") from error
 
 

@@ -70,7 +70,8 @@ def vqa(path: Path, root: Roots = None, fault: Callable = refuse, test: bool = F
         once(seen, number, f"{image}: {question}", "question_id")
         answers = () if test and not entry.get("answer") else answered(entry.get("answer"), number)
         id = number if isinstance(number, int) else readers.number_of(number)
-        return [VQARecord(find[source](image), question, answers, id, VISUAL_GENOME_TRUST if source == "vg" else 1.0)]
+        trust = VISUAL_GENOME_TRUST if source == "vg" else 1.0
+        return [VQARecord(find[source](image), question, answers, id, trust, source)]
     return read(path, entries(path), parse, fault)
 
 

@@ -25,25 +25,29 @@ class Records(Dataset):
     """
 
     def __init__(self, folder: str | Path, split: str, root: str | Path | None = None):
-        self.path, about = Path(folder) / f"{split}.jsonl", read_about(folder)
+        self.opened, about = (folder, split, root), read_about(folder)
         if split not in about["splits"]:
             raise ValueError(f"{folder} has no split {split!r}; there are {', '.join(about['splits'])}")
+        self.path = file_of(folder, split, ".jsonl")
         self.kind, self.root = KINDS[about["splits"][split]["kind"]], Path(root or about["root"])
         try:
             self.places = np.load(self.path.with_suffix(".npy"), mmap_mode="r")
             if self.path.stat().st_size != self.places[-1]:
                 raise ValueError("the index is another file's")
+            # both stay open: `prepare` may write the set anew meanwhile, and a worker must not move another's place in a file
+            self.lines = np.memmap(self.path, np.uint8, "r")
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.path} and its index cannot be read: {error}; prepare the set again") from error
 
     def __len__(self) -> int:
         return len(self.places) - 1
 
+    def __reduce__(self):
+        return Records, self.opened                              # a worker opens the files, and is not sent what is in them
+
     def __getitem__(self, i: int):
         i = range(len(self))[i]
-        with open(self.path, "rb") as file:                      # opened anew: a worker must not move another's place in it
-            file.seek(self.places[i])
-            values = json.loads(file.read(self.places[i + 1] - self.places[i]))
+        values = json.loads(self.lines[self.places[i]:self.places[i + 1]].tobytes())
         def place(image):
             return self.root / image if isinstance(image, str) else Member(self.root / image[0], *image[1:])
         for name, value in values.items():
@@ -58,6 +62,11 @@ def read_about(folder: str | Path) -> dict:
         return json.loads((Path(folder) / "about.json").read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} holds no prepared records ({error}); `minalbef prepare` makes them") from error
+
+
+def file_of(folder: str | Path, split: str, ending: str) -> Path:
+    """A file of a prepared split. Raises KeyError for an unknown split, ValueError as `read_about`."""
+    return Path(folder) / (read_about(folder)["splits"][split].get("file", split) + ending)
 
 
 def frozen(value):

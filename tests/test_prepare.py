@@ -1,7 +1,12 @@
 """prepare, sets, records: from miniature public sets to records that training reads back, checked and compared."""
 import json
+import os
 import pickle
+import pkgutil
+import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +15,11 @@ from torch.utils.data import DataLoader
 
 from minalbef import public, sets
 from minalbef.__main__ import main
-from minalbef.prepare import prepare
+from minalbef.prepare import photos_of, prepare
 from minalbef.readers import photo_id
 from minalbef.records import Records
 from minalbef.tasks import entailment, nlvr2, retrieval, vqa
+from minalbef.tasks.vqa import VQARecord
 from minalbef.tokenizer import Tokenizer
 from test_readers import TRAIN, VAL, jpeg, refcoco, write
 from test_rehearse import SMALL
@@ -101,8 +107,6 @@ def test_bad_entries_are_counted_named_and_written_down(here):
 
 def test_too_many_bad_entries_stop_it_and_nothing_looks_whole(here):
     source, out = here
-    coco(source)
-    prepare("coco", source, out)
     coco(source, coco_train=[{"image": TRAIN, "caption": "a cat"}] + [{"image": "gone.jpg", "caption": "x"}] * 2)
     with pytest.raises(ValueError, match=r"coco/train: 1 good records and 2 bad entries; at most 50% may be bad.*'gone.jpg'"):
         prepare("coco", source, out)
@@ -112,6 +116,64 @@ def test_too_many_bad_entries_stop_it_and_nothing_looks_whole(here):
     coco(source, coco_train=[])
     with pytest.raises(ValueError, match="0 good records and 0 bad entries.*it is empty"):
         prepare("coco", source, out)
+
+
+MOMENTS = {                           # of a second prepare: what is called then, and the how manieth time
+    "a picture is looked at": ("open_image", 2), "an index is written": ("np.save", 1), "the last file is written": ("np.save", 4),
+    "the first file gets its name": ("os.replace", 1), "the fourth file gets its name": ("os.replace", 4),
+    "all files have their names": ("write_atomically", 1)}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_prepare_that_fails_or_is_killed_leaves_the_old_set_as_it_was(here, monkeypatch, moment, killed):
+    source, out = here
+    coco(source)
+    prepare("coco", source, out)
+    coco(source, coco_train=[{"image": TRAIN, "caption": text} for text in ("a dog", "un thé")],
+         coco_test=[{"image": VAL, "caption": ["two cats", "a dog"]}])
+    name, wanted = MOMENTS[moment]
+    target, _, name = f"minalbef.prepare.{name}".rpartition(".")
+    real, calls = getattr(pkgutil.resolve_name(target), name), []
+
+    def stop(*given, **named):
+        calls.append(name)
+        if len(calls) == wanted:
+            if killed:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise KeyboardInterrupt
+        return real(*given, **named)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{target}.{name}", stop)
+        if killed and not (child := os.fork()):
+            with suppress(BaseException):
+                prepare("coco", source, out, look=True)
+            os._exit(0)
+        if killed:
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                prepare("coco", source, out, look=True)
+            assert not [*(out / "coco").glob(".*")], "what was half-written is swept up"
+
+    def texts():
+        return [record.text for split in ("train", "test") for record in Records(out / "coco", split)]
+    assert texts() == ["a cat", "un café", "two dogs", "a cat"]
+    prepare("coco", source, out)
+    assert texts() == ["a dog", "un thé", "two cats", "a dog"]
+
+
+def test_who_reads_a_set_reads_on_while_it_is_prepared_again(here):
+    source, out = here
+    coco(source)
+    prepare("coco", source, out)
+    reader = Records(out / "coco", "test")
+    for texts in (["the two cats", "x"], ["a"], ["one more", "and more", "and yet more"]):
+        coco(source, coco_test=[{"image": VAL, "caption": texts}])
+        prepare("coco", source, out)
+        assert [record.text for record in reader] == ["two dogs", "a cat"]
+        assert [record.text for record in pickle.loads(pickle.dumps(reader))] == texts, "a new one reads the new set"
+        assert len([*(out / "coco").glob("*.jsonl")]) == 2, "the old files are gone"
 
 
 def test_looking_finds_broken_pictures(here):
@@ -169,6 +231,12 @@ def test_pretraining_pictures_that_a_test_shows_are_told_and_can_be_left_out(her
     assert len(Records(out / "vg", "train")) == 1
     (source / "image_data.json").unlink()
     assert "vg/train are in" not in prepare("vg", source, out), "without the relations they look different"
+
+
+def test_visual_genomes_questions_are_told_by_their_set_and_not_by_their_weight():
+    same, image = {"vg:5": "coco:184613"}, Path("images/5.jpg")
+    asked = [VQARecord(image, "what", ("a",), 1, trust, dataset) for trust in (0.5, 1.0) for dataset in ("vg", "vqa")]
+    assert [photos_of(record, same) == [photo_id(VAL)] for record in asked] == [True, False, True, False]
 
 
 def test_a_pretraining_set_that_comes_later_is_compared_too(here):

@@ -200,7 +200,8 @@ def test_the_originals_questions_carry_answers_and_trust(tmp_path):
     entries = [{"question_id": 3, "question": "What?", "answer": ["net", "net", "nets"], "image": VAL, "dataset": "vqa"},
                {"question_id": 4, "question": "Where?", "answer": "on the wall", "image": "image/12.jpg", "dataset": "vg"}]
     records = list(public.vqa(write(tmp_path / "vqa_train.json", entries), tmp_path))
-    assert [(record.answers, record.trust) for record in records] == [(("net", "net", "nets"), 1.0), (("on the wall",), 0.5)]
+    assert [(record.answers, record.trust, record.dataset) for record in records] == [
+        (("net", "net", "nets"), 1.0, "vqa"), (("on the wall",), 0.5, "vg")]
     batch = collate(records, Tokenizer.train(["what where net nets on the wall"], 64), 16)
     assert [round(weight, 4) for weight in batch.weights.tolist()] == [0.6667, 0.3333, 0.5]
     assert batch.image.shape == (2, 3, 16, 16)

@@ -28,6 +28,7 @@ class VQARecord:
     answers: tuple[str, ...]
     id: int                           # the question's
     trust: float = 1.0                # what its answers weigh together; the original gives Visual Genome's 0.5
+    dataset: str = "vqa"              # whose question and picture it is: vqa, or vg, Visual Genome
 
 
 @dataclass(frozen=True)
