@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 TASKS := retrieval entailment vqa nlvr2 grounding
 
-.PHONY: demo test units chapters test-slow tasks notebooks course lab clean
+.PHONY: demo test units chapters test-slow parity tasks notebooks course lab clean
 
 demo: .venv/stamp
 	$(BIN)/minalbef demo
@@ -27,6 +27,11 @@ chapters: .venv/stamp
 # pytest leaves with 5 where no test is slow
 test-slow: .venv/stamp
 	$(BIN)/python -m pytest -q -m slow tests || [ $$? -eq 5 ]
+
+# train and evaluate with the code of a commit and with the working tree: which number differs, and from which step on?
+BASE ?= HEAD
+parity: .venv/stamp
+	$(BIN)/python tests/parity.py $(BASE)
 
 # fine-tune the shipped model for all tasks, each with its baselines, and put their table into the README
 tasks: .venv/stamp
