@@ -11,6 +11,7 @@ from torch import nn
 from minalbef import checkpoint, distributed
 from minalbef.config import Config
 from minalbef.data import Rows
+from minalbef.language import Stream
 from minalbef.lean import lean
 from minalbef.logs import Log
 from minalbef.logs import seconds as seconds
@@ -63,6 +64,11 @@ def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
             share = config.temperature_lr if last == "temperature" else config.stem_lr if ".patch_embed." in name else 1.0
             groups.setdefault((decay, share), []).append(p)
     return [dict(params=params, weight_decay=decay, share=share) for (decay, share), params in groups.items()]
+
+
+def seed_dropout(config: Config, step: int) -> None:
+    """Seed torch's generators from (seed, step, rank): no two steps or processes drop the same units, a resumed run does."""
+    torch.manual_seed(Stream("dropout", config.seed, step, distributed.rank()).below(2 ** 32))
 
 
 def backward(model: nn.Module, task: nn.Module, batch, alpha: float, draws, config: Config, device: torch.device):
@@ -133,6 +139,8 @@ def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int =
             lr, alpha = lr_at(step, config), alpha_at(step, config)
             for group in optimiser.param_groups:
                 group["lr"] = lr * group["share"]
+            if config.dropout:
+                seed_dropout(config, step)
             losses, carry = backward(model, task, batches(step), alpha, task.draws(step), config, device)
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
             optimiser.step()

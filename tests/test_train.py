@@ -16,7 +16,7 @@ from torch import nn
 
 from card import card
 from helpers import Batches, same_state, small
-from minalbef import distributed, train
+from minalbef import distributed, logs, train
 from minalbef.config import preset
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.train import Stopped, alpha_at, fit, lr_at, parameter_groups
@@ -173,6 +173,35 @@ def broken():
     raise RuntimeError("the power went off")
 
 
+@pytest.mark.parametrize("how", [{}, {"accumulate": 2, "checkpointing": True}])
+def test_a_run_with_dropout_that_is_broken_off_ends_with_the_same_weights(tmp_path, how):
+    config = replace(CONFIG, dropout=0.1, epoch=80, save_every=4, **how)         # ten steps
+    whole = run(tmp_path / "whole", config=config)
+    with pytest.raises(RuntimeError, match="power"):
+        run(tmp_path / "cut", Disturbed(6, broken), config)
+    assert same_state(run(tmp_path / "cut", config=config, seed=5), whole)
+    assert not same_state(run(tmp_path / "without", config=replace(config, dropout=0.0)), whole), "nothing was dropped"
+
+
+def test_no_two_steps_passes_processes_or_seeds_drop_the_same_units_and_a_resumed_run_does(tmp_path, monkeypatch):
+    def masks(folder, steps: int, rank: int = 0, seed: int = 0) -> list[bytes]:
+        """What a process drops, pass after pass, in a run up to so many of six steps."""
+        found, monkey = [], monkeypatch.setattr
+        def cost(weight, temperature, batch):
+            found.append(nn.functional.dropout(torch.ones(64), 0.5).numpy().tobytes())
+            return weight.sum() + temperature
+        def batches(step):
+            return broken() if step == steps else SimpleNamespace()
+        monkey(distributed, "rank", lambda: rank)
+        config = preset("tiny", epoch=12, batch=2, dropout=0.1, accumulate=2, save_every=1, seed=seed)
+        with contextlib.suppress(RuntimeError):
+            fit(Toy(cost), batches, config, tmp_path / folder, quiet=True)
+        return found
+    whole = masks("whole", 6)
+    assert len({*whole, *masks("rank 1", 6, rank=1), *masks("seed 1", 6, seed=1)}) == 3 * 6 * 2
+    assert masks("cut", 4) + masks("cut", 6) == whole
+
+
 def test_a_crash_loses_no_more_than_the_steps_since_the_last_save(finished, tmp_path):
     config = replace(CONFIG, save_every=5)
     with pytest.raises(RuntimeError, match="power"):
@@ -198,6 +227,35 @@ def test_metrics_have_a_row_every_ten_steps(finished):
     assert 0 < float(rows[0]["seconds"]) <= float(rows[1]["seconds"]) == train.seconds(finished[0])
     assert train.seconds(finished[0] / "nothing") == 0
     assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+
+
+def test_a_resumed_runs_metrics_leave_out_no_step_and_no_second(finished, tmp_path, monkeypatch):
+    """A run that is stopped after step 14 has a row there: rows 14 and 20 together average what row 20 of a whole run does."""
+    clock = iter(range(1000))
+    monkeypatch.setattr(logs.time, "perf_counter", lambda: next(clock))          # each look at it is a second later
+    with pytest.raises(Stopped):
+        run(tmp_path, Disturbed(13, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    run(tmp_path)
+    ours, whole = logs.read_metrics(tmp_path), logs.read_metrics(finished[0])
+    assert [int(row["step"]) for row in ours] == [10, 14, 20] and ours[0]["itc"] == whole[0]["itc"]
+    for name in ("itc", "itm", "mlm"):
+        mean = (4 * float(ours[1][name]) + 6 * float(ours[2][name])) / 10
+        assert math.isclose(mean, float(whole[1][name]), abs_tol=2e-4)           # rows have four digits
+    assert [float(row["seconds"]) for row in ours] == [1, 2, 3] and train.seconds(tmp_path) == 3
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: data[:-30], lambda data: b"\x80\x04" + data, lambda data: data.replace(b"step", b"stop"),
+    lambda data: data.replace(b"20,160", b"twenty,160"), lambda data: data.replace(b"\r\n20,", b"\r\n20,20,")])
+def test_damaged_metrics_are_named_with_the_way_out(finished, tmp_path, damage):
+    shutil.copytree(finished[0], tmp_path / "run")
+    path = tmp_path / "run" / "metrics.csv"
+    path.write_bytes(damage(path.read_bytes()))
+    for read in (run, train.seconds):
+        with pytest.raises(ValueError, match=f"{path} is damaged .*remove it"):
+            read(tmp_path / "run")
+    path.unlink()
+    assert same_state(run(tmp_path / "run"), finished[1])
 
 
 # what breaks
