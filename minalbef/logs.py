@@ -12,25 +12,42 @@ from minalbef import checkpoint, distributed
 from minalbef.config import Config
 
 
-def seconds(folder: Path) -> float:
-    """How long a folder's training took, crashes and pauses left out."""
+def read_metrics(folder: Path) -> list[dict[str, str]]:
+    """The rows of a folder's metrics.csv, none without the file. Raises ValueError for a damaged one."""
     path = folder / "metrics.csv"
-    return float(list(csv.DictReader(path.open()))[-1]["seconds"]) if path.exists() else 0.0
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        for row in rows:
+            if None in row or None in row.values():
+                raise ValueError(f"a row of unequal length: {','.join(map(str, row.values()))[:80]}")
+            int(row["step"]), float(row["seconds"])
+    except (csv.Error, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it, and training goes on without its rows") from error
+    return rows
+
+
+def seconds(folder: Path) -> float:
+    """How long a folder's training took, pauses and lost steps left out. Raises ValueError for a damaged metrics.csv."""
+    rows = read_metrics(folder)
+    return float(rows[-1]["seconds"]) if rows else 0.0
 
 
 class Log:
     """Losses stay tensors, on their device, and are read every so many steps: in between no GPU is waited for."""
 
     def __init__(self, folder: Path, start: int, every: int, config: Config, quiet: bool, title: str):
-        """Raises ValueError where TensorBoard is wanted and missing."""
+        """Raises ValueError where TensorBoard is wanted and missing, and for a damaged metrics.csv."""
         self.folder, self.path, self.every, self.config, self.on = (
             folder, folder / "metrics.csv", every, config, distributed.rank() == 0)
         self.unread, self.unchecked, self.board = [], [], None
         writer = find_tensorboard() if config.tensorboard else None      # all look, lest the others wait for one that failed
+        # a crash may have logged beyond its save
+        self.rows = [row for row in read_metrics(folder) if int(row["step"]) <= start]
         if not self.on:
             return
-        rows = list(csv.DictReader(self.path.open())) if self.path.exists() else []
-        self.rows = [row for row in rows if int(row["step"]) <= start]      # a crash may have logged beyond its save
         self.seconds = float(self.rows[-1]["seconds"]) if self.rows else 0.0
         self.clock = self.last = time.perf_counter()
         # on a terminal a bar; in a log file a line now and then
@@ -39,7 +56,7 @@ class Log:
         self.board = writer and writer(str(folder / "tensorboard"), purge_step=start + 1)
 
     def step(self, step: int, losses: dict[str, Tensor], norm: Tensor, lr: float, alpha: float, save: bool = False):
-        """Note a step. save: its weights are to be saved, and so must be sound.
+        """Note a step. save: its weights are to be saved, and so must be sound; a resumed run counts from this row on.
 
         Raises FloatingPointError for the first losses or gradient that are not finite; it says of which step.
         """
@@ -48,10 +65,8 @@ class Log:
         losses = {name: value.detach() for name, value in losses.items()}
         self.unread.append(losses)
         self.unchecked.append((step, lr, losses | {"gradient": norm}))
-        due = (step + 1) % self.every == 0 or step + 1 == self.config.steps
-        if due or save:
+        if save or (step + 1) % self.every == 0:
             self.check()
-        if due:
             self.read(step, lr, alpha)
 
     def check(self):

@@ -1,6 +1,5 @@
 """The demo's page: what a run learnt, shown in pictures. One file, no network, light and dark."""
 import base64
-import csv
 import html
 import io
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from minalbef.checkpoint import Run
 from minalbef.config import Config
 from minalbef.grammar import kinds_of_word, phrase
 from minalbef.language import Noun, Scene
+from minalbef.logs import read_metrics
 from minalbef.report import Row, competitors, read_report, rows, share
 from minalbef.scenes import Drawn, Scenes, paint, truth
 from minalbef.tokenizer import clean
@@ -141,10 +141,8 @@ def training(folder: Path, run: Run) -> str:
     phases = {"ITM and MLM join": config.match_from, "queue joins": config.queue_from,
               "siblings join": config.siblings_from if config.siblings else 0, "hard negatives": config.hard_from}
     for where, marked in ((folder / "warm", {}), (folder, phases)):
-        if (path := where / "metrics.csv").exists():
-            with path.open() as file:
-                parts.append(plot(plots.curves(list(csv.DictReader(file)),
-                                               {name: at * samples(config) for name, at in marked.items()})))
+        if logged := read_metrics(where):
+            parts.append(plot(plots.curves(logged, {name: at * samples(config) for name, at in marked.items()})))
     return section("How it learnt", "A loss says how wrong the model is, so down is good; each of them asks another "
                    "question. Where another task or harder examples join (dotted lines), a loss may rise.", *parts)
 

@@ -438,6 +438,15 @@ def test_a_text_without_wrong_pictures_is_skipped():
     assert_close(task(batch, 0.0, draws)[0]["assign"], F.cross_entropy(logits, tensor([0])), atol=2e-5, rtol=1e-5)
 
 
+def test_text_assignment_compares_similarities_in_fp32(monkeypatch):
+    """At a temperature of .07 a step of bf16 in a similarity near 10 is .06."""
+    task, batch, seen = assignment(), caption_batch(), []
+    monkeypatch.setattr(text_assignment, "hard_negatives", lambda sim, *rest: seen.append(sim) or negatives(sim, *rest))
+    with torch.autocast("cpu", torch.bfloat16):
+        task(batch, 0.0, task.draws(0))
+    assert len(seen) == 2 and all(sim.dtype == torch.float32 and (sim.bfloat16().float() != sim).any() for sim in seen)
+
+
 def test_text_assignment_changes_nothing_and_draws_agree_between_processes(monkeypatch):
     task, batch = assignment().train(), caption_batch()
     before = {name: value.clone() for name, value in task.state_dict().items()}

@@ -71,7 +71,8 @@ class TextAssignment(nn.Module):
         """Two pictures for every text: (b, 1 + n, i) -> rows of the global batch (b,) and (b,), labels (b,), valid (b,)."""
         b, begin = len(image), distributed.rank() * len(image)
         feature, ids = self.student.albef.image_feature(image), distributed.gather(batch.ids)
-        sim = feature @ distributed.gather(feature).T / TEMPERATURE              # (b, B)
+        with torch.autocast(image.device.type, enabled=False):                   # bf16 has too few digits to compare with
+            sim = feature @ distributed.gather(feature).T / TEMPERATURE          # (b, B)
         true = batch.ids[:, None] == ids
         if batch.match is not None:
             true = true | batch.match[begin:begin + b]
