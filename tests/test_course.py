@@ -18,14 +18,14 @@ import package  # noqa: E402
 
 import minalbef  # noqa: E402
 
-GRADED = [(path.stem, name) for path in course.SOURCES for name in course.answers(course.read(path))]
+GRADED = [(path.name, name) for path in course.SOURCES for name in course.answers(course.read(path))]
 every_answer = pytest.mark.parametrize("assignment, name", GRADED)
-every_assignment = pytest.mark.parametrize("assignment", [path.stem for path in course.SOURCES])
+every_assignment = pytest.mark.parametrize("assignment", [path.name for path in course.SOURCES])
 every_seam = pytest.mark.parametrize("seam", package.MISTAKES)
 
 
 def cells_of(assignment: str) -> list[course.Cell]:
-    return course.read(ASSIGNMENTS / f"{assignment}.py")
+    return course.read(ASSIGNMENTS / assignment)
 
 
 @every_answer

@@ -1,13 +1,14 @@
 """The course from its sources: notebooks for nbgrader, mistakes and other answers in process, a made-up class that is graded.
 
-A source, a<number>_<topic>.py, is Python in cells, `# %% KIND NAME POINTS`:
+An assignment is a folder, a<number>_<topic>, of Python in cells, `# %% KIND NAME POINTS`. Students see student.py:
   [markdown]  text
   (nothing)   code that students see and cannot change; the first of them has all imports
-  answer      a function or class to write, its solution between ### BEGIN SOLUTION and ### END SOLUTION
-  tests       of that answer: what students see, and more between ### BEGIN HIDDEN TESTS and ### END HIDDEN TESTS
-  written     graded by a person; its text is the model answer
-  instructor  in no notebook: `mistakes`, edits of the answer, (old, new, old, new ...); other right answers, named after it,
-              such as similarity_by_loops; and similarity_cheat, which asks the package, where it can
+  answer      a function or class to write, blank: `raise NotImplementedError()`
+  tests       of that answer, as far as students see them
+  written     graded by a person; blank
+solution.py holds the answers, whole, and model answers in place of the written ones; hidden.py the rest of the tests, under
+their names; mistakes.py, under an answer's name, `mistakes`, edits of the answer, (old, new, old, new ...); other right answers,
+named after it, such as similarity_by_loops; and similarity_cheat, which asks the package, where it can.
 """
 import ast
 import os
@@ -17,14 +18,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import package
 
 HERE = Path(__file__).parent
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"     # nbgrader calls alembic by its name
-SOURCES = sorted(HERE.glob("a[0-9]_*.py"))
+SOURCES = sorted(HERE.glob("a[0-9]_*/"))
+BLANK = "raise NotImplementedError()"
 CONFIG = """import os
 import sys
 from pathlib import Path
@@ -43,7 +45,7 @@ c.ClearSolutions.text_stub = "*Your answer.*"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a source."""
+    """One cell of an assignment."""
 
     kind: str
     name: str
@@ -51,8 +53,8 @@ class Cell:
     source: str
 
 
-def read(path: Path) -> list[Cell]:
-    """The cells of a source."""
+def parse(path: Path) -> list[Cell]:
+    """The cells of one file."""
     parts = re.split(r"^# %%(.*)\n", path.read_text(), flags=re.M)[1:]
     cells = []
     for head, body in zip(parts[::2], parts[1::2]):
@@ -60,6 +62,39 @@ def read(path: Path) -> list[Cell]:
         body = re.sub(r"^# ?", "", body, flags=re.M) if kind in ("[markdown]", "written") else body
         cells.append(Cell(kind or "code", name, int(points or 0), body.strip()))
     return cells
+
+
+def read(folder: Path) -> list[Cell]:
+    """The cells of an assignment: the students', with solutions, hidden tests and, behind each test, the list of mistakes."""
+    solution, hidden = ({(cell.kind, cell.name): cell.source for cell in parse(folder / f"{name}.py")}
+                        for name in ("solution", "hidden"))
+    mistakes = {cell.kind: cell.source for cell in parse(folder / "mistakes.py")}
+    cells = []
+    for cell in parse(folder / "student.py"):
+        whole = (cell.kind, cell.name)
+        if cell.kind == "answer":
+            cells.append(replace(cell, source=solved(cell.source, solution[whole])))
+        elif cell.kind == "written":
+            cells.append(replace(cell, source=solution[whole]))
+        elif cell.kind == "tests":
+            more = hidden[whole].removeprefix("with grading.closed():\n")
+            cells.append(replace(cell, source=f"{cell.source}\n    ### BEGIN HIDDEN TESTS\n{more}\n    ### END HIDDEN TESTS"))
+            cells.append(Cell("instructor", cell.name, 0, mistakes[cell.name]))
+        else:
+            cells.append(cell)
+    return cells
+
+
+def solved(blank: str, solution: str) -> str:
+    """A blank answer with its solution between nbgrader's marks. ValueError where they differ outside of the blanks."""
+    around = re.split(rf"^( *){re.escape(BLANK)}", blank, flags=re.M)                # text, indent, text, indent, text ...
+    found = re.fullmatch("(.*?)".join(map(re.escape, around[::2])), solution, flags=re.S)
+    if not found:
+        raise ValueError(f"the solution differs from student.py's answer outside of its blanks:\n{blank}")
+    whole = around[0]
+    for body, space, text in zip(found.groups(), around[1::2], around[2::2]):
+        whole += f"{space}### BEGIN SOLUTION\n{body}\n{space}### END SOLUTION{text}"
+    return whole
 
 
 def find(cells: list[Cell], kind: str, name: str) -> Cell:
@@ -96,7 +131,7 @@ def notebook(cells: list[Cell], instead: dict[str, str] | None = None):
 
 def blank(source: str) -> str:
     """An answer as students get it."""
-    return re.sub(r"### BEGIN SOLUTION.*?### END SOLUTION", "raise NotImplementedError()", source, flags=re.S)
+    return re.sub(r"### BEGIN SOLUTION.*?### END SOLUTION", BLANK, source, flags=re.S)
 
 
 def variants(cells: list[Cell], name: str) -> tuple[dict[str, str], dict[str, str], str | None]:
@@ -133,16 +168,16 @@ def grade(cells: list[Cell], name: str, source: str, seed: int = 0) -> Exception
 def write(folder: Path) -> list[str]:
     """A course for nbgrader: config, and every assignment as the instructor's version. -> their names"""
     for path in SOURCES:
-        at = folder / "source" / path.stem
+        at = folder / "source" / path.name
         at.mkdir(parents=True, exist_ok=True)
-        _save(at / f"{path.stem}.ipynb", notebook(read(path)))
-        for needed in (HERE / "grading.py", *HERE.glob(f"{path.stem[:2]}_*.csv")):
+        _save(at / f"{path.name}.ipynb", notebook(read(path)))
+        for needed in (HERE / "grading.py", *HERE.glob(f"{path.name[:2]}_*.csv")):
             shutil.copy(needed, at)
     shutil.copy(HERE / "grading.py", folder)
     config = folder / "nbgrader_config.py"
     if not config.exists():                                      # the instructor's from then on
         config.write_text(CONFIG.format(secret=secrets.token_hex()))
-    return [path.stem for path in SOURCES]
+    return [path.name for path in SOURCES]
 
 
 def nbgrader(folder: Path, *words: str) -> str:
@@ -158,7 +193,7 @@ def made_up_class(folder: Path, assignment: str) -> dict[str, tuple[float, float
     """Release an assignment to three students, grade them and write their feedback: student -> points, of how many."""
     from nbgrader.api import Gradebook
 
-    cells = read(HERE / f"{assignment}.py")
+    cells = read(HERE / assignment)
     nbgrader(folder, "generate_assignment", assignment, "--force")
     cheats = {name: variants(cells, name)[2] or blank(find(cells, "answer", name).source) for name in answers(cells)}
     for student, instead in (("solution", {}), ("blank", None), ("cheat", cheats)):
@@ -186,7 +221,7 @@ def _save(path: Path, made) -> None:
 def main(folder: Path):
     """Write the course into a folder, check it, and say what was found."""
     for assignment in write(folder):
-        cells = read(HERE / f"{assignment}.py")
+        cells = read(HERE / assignment)
         print(f"\n{assignment}: {sum(cell.points for cell in cells)} points")
         for name in answers(cells):
             wrong, right, cheat = variants(cells, name)

@@ -1,0 +1,264 @@
+"""Assignment 2: mistakes that must lose an answer's points, other right answers, and calls of the package."""
+
+
+# %% similarity
+mistakes = {
+    "pictures not normalised": ("F.normalize(image, dim=-1)", "image"),
+    "sentences not normalised": ("F.normalize(text, dim=-1)", "text"),
+    "normalised over the batch": ("F.normalize(image, dim=-1)", "F.normalize(image, dim=0)"),
+    "lengths by absolute values": ("F.normalize(text, dim=-1)", "F.normalize(text, p=1, dim=-1)"),
+    "normalised after the product": ("F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T",
+                                     "F.normalize(image @ text.T, dim=-1)"),
+    "times the temperature": ("/ temperature", "* temperature"),
+    "no temperature": (" / temperature", ""),
+    "root of the temperature": ("/ temperature", "/ temperature ** 0.5"),
+    "already a softmax": ("/ temperature", "/ temperature).softmax(-1)", "return ", "return ("),
+    "a distance": ("return ", "return -"),
+    "pictures cannot learn": ("F.normalize(image, dim=-1)", "F.normalize(image, dim=-1).detach()"),
+}
+
+
+def similarity_by_lengths(image, text, temperature):
+    return image @ text.T / image.norm(dim=1)[:, None] / text.norm(dim=1) / temperature
+
+
+def similarity_by_torch(image, text, temperature):
+    return F.cosine_similarity(image.unsqueeze(1), text.unsqueeze(0), dim=2).div(temperature)
+
+
+def similarity_by_einsum(image, text, temperature):
+    image, text = (x / (x ** 2).sum(-1, keepdim=True) ** 0.5 for x in (image, text))
+    return torch.einsum("be,ke->bk", image, text) / temperature
+
+
+def similarity_by_loops(image, text, temperature):
+    rows = [torch.stack([a @ b / (a.norm() * b.norm()) for b in text]) for a in image]
+    return torch.stack(rows) / temperature
+
+
+# %% itc_loss
+mistakes = {
+    "the diagonal alone": ("ids[:, None] == key_ids", "torch.eye(*sim.shape, dtype=torch.bool)"),
+    "its own pair as its negative": ("ids[:, None] == key_ids",
+                                     "(ids[:, None] == key_ids) & ~torch.eye(*sim.shape, dtype=torch.bool)"),
+    "targets that do not sum to one": (" / positive.sum(-1, keepdim=True)", " * 1.0"),
+    "shared by column": ("positive.sum(-1, keepdim=True)", "positive.sum(0)"),
+    "softmax over queries": ("log_softmax(-1)", "log_softmax(0)"),
+    "softmax twice": ("sim.log_softmax(-1)", "sim.softmax(-1).log_softmax(-1)"),
+    "no logarithm": ("log_softmax", "softmax"),
+    "logarithm of a softmax": ("log_softmax(-1)", "softmax(-1).log()"),
+    "mean over keys": (".sum(-1).mean()", ".mean(-1).mean()"),
+    "sum over queries": (".sum(-1).mean()", ".sum()"),
+    "sign": ("return -", "return "),
+    "any true key will do": ("-(target * sim.log_softmax(-1)).sum(-1).mean()",
+                             "-(positive * sim.softmax(-1)).sum(-1).log().mean()"),
+    "mean over pairs": ("-(target * sim.log_softmax(-1)).sum(-1).mean()", "-sim.log_softmax(-1)[positive].mean()"),
+}
+
+
+def itc_loss_by_torch(sim, ids, key_ids):
+    positive = (ids.unsqueeze(1) == key_ids.unsqueeze(0)).float()
+    return F.cross_entropy(sim, positive / positive.sum(1, keepdim=True))
+
+
+def itc_loss_by_logsumexp(sim, ids, key_ids):
+    positive = ids[:, None] == key_ids
+    return (sim.logsumexp(-1) - (sim * positive).sum(-1) / positive.sum(-1)).mean()
+
+
+def itc_loss_by_loop(sim, ids, key_ids):
+    loss = 0
+    for row, own in zip(sim, ids):
+        true = torch.nonzero(key_ids == own)[:, 0]
+        loss = loss + sum(F.cross_entropy(row, j) for j in true) / len(true)
+    return loss / len(sim)
+
+
+def itc_loss_by_divergence(sim, ids, key_ids):
+    positive = ids[:, None] == key_ids
+    count = positive.sum(-1, keepdim=True)
+    return F.kl_div(sim.log_softmax(-1), positive / count, reduction="batchmean") + count.log().mean()
+
+
+def itc_loss_cheat(sim, ids, key_ids):
+    from minalbef.losses import itc_loss as theirs
+    return theirs(sim, sim, 0.0, ids[:, None] == key_ids)
+
+
+# %% both_ways
+mistakes = {
+    "sentences meet queued sentences": ("queue_image.detach()", "queue_text.detach()"),
+    "pictures meet queued pictures": ("queue_text.detach()", "queue_image.detach()"),
+    "queues change places": ("queue_text.detach()", "queue_image.detach()", "[image, queue_image.detach()]",
+                             "[image, queue_text.detach()]"),
+    "pictures meet pictures": ("[text, queue_text.detach()]", "[image, queue_text.detach()]"),
+    "one way only": ("(itc_loss(i2t, ids, key_ids) + itc_loss(t2i, ids, key_ids)) / 2", "itc_loss(i2t, ids, key_ids)"),
+    "sum of both ways": (" / 2", ""),
+    "queued positives taught as negatives": ("torch.cat([ids, queue_ids])", "torch.cat([ids, -1 - queue_ids])"),
+    "gradient into the queue": ("queue_text.detach()", "queue_text"),
+    "no gradient to the batch's keys": ("torch.cat([text, ", "torch.cat([text.detach(), "),
+    "one way without the queue": ("torch.cat([image, queue_image.detach()])", "image", "itc_loss(t2i, ids, key_ids)",
+                                  "itc_loss(t2i, ids, ids)"),
+    "one temperature forgotten": ("[image, queue_image.detach()]), temperature", "[image, queue_image.detach()]), 1.0"),
+    "queue before the batch": ("[text, queue_text.detach()]", "[queue_text.detach(), text]"),
+}
+
+
+def both_ways_by_blocks(image, text, ids, temperature, queue_image, queue_text, queue_ids):
+    all_ids = torch.cat((ids, queue_ids))
+    in_batch = similarity(image, text, temperature)
+    i2t = torch.cat((in_batch, similarity(image, queue_text.detach(), temperature)), dim=1)
+    t2i = torch.cat((in_batch.T, similarity(text, queue_image.detach(), temperature)), dim=1)
+    return 0.5 * itc_loss(i2t, ids, all_ids) + 0.5 * itc_loss(t2i, ids, all_ids)
+
+
+def both_ways_by_stacking(image, text, ids, temperature, queue_image, queue_text, queue_ids):
+    with torch.no_grad():
+        queue_image, queue_text = queue_image.clone(), queue_text.clone()
+    all_ids = torch.cat([queue_ids, ids])
+    losses = [itc_loss(similarity(a, torch.cat([past, b]), temperature), ids, all_ids)
+              for a, b, past in ((image, text, queue_text), (text, image, queue_image))]
+    return torch.stack(losses).mean()
+
+
+def both_ways_by_one_batch(image, text, ids, temperature, queue_image, queue_text, queue_ids):
+    i2t = similarity(image, torch.cat([text, queue_text.detach()]), temperature)
+    t2i = similarity(text, torch.cat([image, queue_image.detach()]), temperature)
+    return itc_loss(torch.cat([i2t, t2i]), ids.repeat(2), torch.cat([ids, queue_ids]))
+
+
+def both_ways_by_torch(image, text, ids, temperature, queue_image, queue_text, queue_ids):
+    image, text = F.normalize(image, dim=1), F.normalize(text, dim=1)
+    past_image, past_text = (F.normalize(x, dim=1).detach() for x in (queue_image, queue_text))
+    target = (ids.view(-1, 1) == torch.cat([ids, queue_ids]).view(1, -1)).float()
+    target = target / target.sum(1, keepdim=True)
+    return (F.cross_entropy(image @ torch.cat([text, past_text]).T / temperature, target)
+            + F.cross_entropy(text @ torch.cat([image, past_image]).T / temperature, target)) / 2
+
+
+def both_ways_cheat(image, text, ids, temperature, queue_image, queue_text, queue_ids):
+    from minalbef.losses import itc_loss as theirs
+    loss = 0
+    for a, b, past in ((image, text, queue_text), (text, image, queue_image)):
+        sim = F.normalize(a, dim=-1) @ F.normalize(torch.cat([b, past.detach()]), dim=-1).T / temperature
+        loss = loss + theirs(sim, sim, 0.0, ids[:, None] == torch.cat([ids, queue_ids])) / 2
+    return loss
+
+
+# %% sigmoid_loss
+mistakes = {
+    "false pairs are 0, not -1": ("2.0 * positive - 1", "1.0 * positive"),
+    "signs reversed": ("2.0 * positive - 1", "1 - 2.0 * positive"),
+    "no bias": (" + bias", ""),
+    "bias subtracted": ("sim + bias", "sim - bias"),
+    "bias outside the sign": ("sign * (sim + bias)", "sign * sim + bias"),
+    "mean over keys": (".sum(-1).mean()", ".mean()"),
+    "sum over queries": (".sum(-1).mean()", ".sum()"),
+    "sum over queries, mean over keys": (".sum(-1).mean()", ".sum(0).mean()"),
+    "softmax": ("F.logsigmoid(sign * (sim + bias))", "F.log_softmax(sign * (sim + bias), -1)"),
+    "true pairs alone": ("F.logsigmoid(sign * (sim + bias))", "(positive * F.logsigmoid(sign * (sim + bias)))"),
+    "the diagonal alone is true": ("2.0 * positive - 1", "2.0 * torch.eye(*sim.shape) - 1"),
+    "logarithm of a sigmoid": ("F.logsigmoid(sign * (sim + bias))", "torch.sigmoid(sign * (sim + bias)).log()"),
+    "minus forgotten": ("return -", "return "),
+}
+
+
+def sigmoid_loss_by_torch(sim, positive, bias):
+    return F.binary_cross_entropy_with_logits(sim + bias, positive.float(), reduction="sum") / sim.shape[0]
+
+
+def sigmoid_loss_by_softplus(sim, positive, bias):
+    return F.softplus(torch.where(positive, -1, 1) * (sim + bias)).sum(1).mean(0)
+
+
+def sigmoid_loss_by_kind(sim, positive, bias):
+    logits = sim + bias
+    return -(F.logsigmoid(logits[positive]).sum() + F.logsigmoid(-logits[~positive]).sum()) / len(sim)
+
+
+def sigmoid_loss_by_logaddexp(sim, positive, bias):
+    logits = sim + bias
+    return (torch.logaddexp(logits, torch.zeros_like(logits)) - logits * positive).sum() / len(sim)
+
+
+# %% Ring
+mistakes = {
+    "pointer one slot short": ("self.pointer + len(ids)) % size", "self.pointer + len(ids) - 1) % size"),
+    "pointer one slot too far": ("self.pointer + len(ids)) % size", "self.pointer + len(ids) + 1) % size"),
+    "pointer stays": ("self.pointer = (self.pointer + len(ids)) % size", "pass"),
+    "end does not wrap": ("(self.pointer + torch.arange(len(ids))) % size",
+                          "(self.pointer + torch.arange(len(ids))).clamp(max=size - 1)"),
+    "starts one slot late": ("(self.pointer + torch.arange(len(ids))) % size",
+                             "(self.pointer + 1 + torch.arange(len(ids))) % size"),
+    "backwards": ("(self.pointer + torch.arange(len(ids))) % size", "(self.pointer - torch.arange(len(ids))) % size"),
+    "empty slots count": ("self.keys[:self.filled], self.ids[:self.filled]", "self.keys, self.ids"),
+    "one key too few": ("min(size, ", "min(size - 1, "),
+    "counts batches": ("self.filled + len(ids))", "self.filled + 1)"),
+    "keeps the gradient": (".detach()", ""),
+    "first rows of a large batch": ("keys[-size:].detach(), ids[-size:]", "keys[:size].detach(), ids[:size]"),
+    "ids left behind": ("self.keys[slots], self.ids[slots] = keys, ids",
+                        "self.keys[slots], self.ids[slots] = keys.flip(0), ids"),
+    "mixed with the old": ("= keys, ids", "= (self.keys[slots] + keys) / 2, ids"),
+}
+
+
+class Ring_deque:
+    def __init__(self, size, width):
+        from collections import deque
+        self.width, self.held = width, deque(maxlen=size)
+
+    def push(self, keys, ids):
+        self.held.extend((key.detach().clone(), i) for key, i in zip(keys, ids))
+
+    def features(self):
+        if not self.held:
+            return torch.zeros(0, self.width), torch.zeros(0, dtype=torch.long)
+        return torch.stack([key for key, _ in self.held]), torch.stack([i for _, i in self.held])
+
+
+class Ring_newest_first(Ring):
+    def push(self, keys, ids):
+        size = len(self.ids)
+        self.filled = min(size, self.filled + len(ids))
+        self.keys = torch.cat([keys.detach().flip(0), self.keys])[:size]
+        self.ids = torch.cat([ids.flip(0), self.ids])[:size]
+
+    def features(self):
+        return self.keys[:self.filled], self.ids[:self.filled]
+
+
+class Ring_one_by_one(Ring):
+    def push(self, keys, ids):
+        with torch.no_grad():
+            for key, i in zip(keys, ids):
+                self.keys[self.pointer], self.ids[self.pointer] = key, i
+                self.pointer += 1
+                self.filled = max(self.filled, self.pointer)
+                if self.pointer == len(self.ids):
+                    self.pointer = 0
+
+    def features(self):
+        return self.keys[:self.filled].clone(), self.ids[:self.filled].clone()
+
+
+class Ring_history:
+    def __init__(self, size, width):
+        self.size, self.keys, self.ids = size, torch.zeros(0, width), torch.zeros(0, dtype=torch.long)
+
+    def push(self, keys, ids):
+        self.keys, self.ids = torch.cat([self.keys, keys.detach()]), torch.cat([self.ids, ids])
+
+    def features(self):
+        return self.keys[-self.size:], self.ids[-self.size:]
+
+
+class Ring_cheat:
+    def __init__(self, size, width):
+        from minalbef import FeatureQueue
+        self.theirs = FeatureQueue(size, width)
+
+    def push(self, keys, ids):
+        self.theirs.push(keys, keys, ids)
+
+    def features(self):
+        return self.theirs.features()[1:]

@@ -1,0 +1,101 @@
+"""Assignment 4: the hidden tests, which follow those that students see in student.py."""
+
+
+# %% tests cross_attention
+with grading.closed():
+    asked = []
+    cross_attention(words, patches, picture, q, linear(wk, asked), linear(wv, asked), 3)
+    assert sum(asked) <= 4, "keys and values are made once a picture, however many texts ask it"
+
+    def formula(words, patches, wq, wk, wv):
+        rows = []
+        for text, j in zip(words, picture):
+            parts = []
+            for i in range(0, 12, 6):
+                scores = (text @ wq)[:, i:i + 6] @ (patches[j] @ wk)[:, i:i + 6].T / 6 ** 0.5
+                parts.append((scores - scores.logsumexp(-1, keepdim=True)).exp() @ (patches[j] @ wv)[:, i:i + 6])
+            rows.append(torch.cat(parts, -1))
+        return torch.stack(rows)
+
+    grading.same(lambda words, patches, *w: cross_attention(words, patches, picture, *map(linear, w), 2), formula,
+                 words, patches, wq, wk, wv, says="words and patches both learn, through queries, keys and values")
+
+
+# %% tests fusion_layer
+with grading.closed():
+    a, b, c = (torch.randn(4, 4, generator=g) for _ in range(3))
+
+    def formula(words, tokens):
+        x = F.layer_norm(words + mean_kept(words @ a, keep), (4,))
+        x = torch.tanh(x + torch.sin(x @ b) * tokens[:, 1:].sum(1, keepdim=True))
+        return F.layer_norm(x + F.gelu(x @ c), (4,)) * 3
+
+    grading.same(lambda words, tokens: fusion_layer(
+        words, keep, tokens, lambda x, seen: mean_kept(x @ a, seen), lambda x: F.layer_norm(x, (4,)),
+        lambda x, patches: torch.sin(x @ b) * patches.sum(1, keepdim=True), torch.tanh, lambda x: F.gelu(x @ c),
+        lambda x: F.layer_norm(x, (4,)) * 3), formula, words, tokens,
+                 says="words and patches both learn, through every part and around it")
+
+
+# %% tests hard_negatives
+with grading.closed():
+    # a confident model: after the softmax its own key has all, and nothing would be left to draw from
+    sure, ids = torch.tensor([[900.0, 0], [1, 0], [0, 0]]), torch.tensor([7, 3, 5])
+    found = often(torch.tensor([1.0, 0]), 7, sure, ids, none, ids[:0], 1.0, g)
+    assert found[0] == 0, "own keys are struck out before the softmax: a confident query has a negative, too"
+    grading.equal(found[1:], torch.tensor([1.0, 0]).softmax(0),
+                  "among wrong keys a confident query draws as any other", tol=0.02)
+    keys, queue, queries = (torch.randn(n, 3, generator=g) / 2 for n in (3, 4, 2))
+    ids, queue_ids = torch.tensor([1, 2, 3]), torch.tensor([9, 2, 8, 3])
+    asked = torch.arange(2).repeat_interleave(MANY)              # two kinds of queries in one batch
+    index, _ = hard_negatives(queries[asked], 2 + asked, keys, ids, queue, queue_ids, 0.3, g)
+    for i, drawn in enumerate(index.view(2, MANY)):
+        mass = torch.tensor([0.0 if j == 2 + i else (key @ queries[i] / 0.3).exp()
+                             for key, j in zip((*keys, *queue), (*ids, *queue_ids))])
+        grading.equal(drawn.bincount(minlength=7) / MANY, mass / mass.sum(),
+                      "each query draws by its own similarities and its own id", tol=0.02)
+
+
+# %% tests match_loss
+with grading.closed():
+    grading.equal(match_loss(logits, labels, valid & False), 0.0, "where nothing is valid there is nothing to pay")
+    grading.equal(match_loss(torch.tensor([[1.0, 3]]).log(), torch.tensor([1]), valid[:1]), 2 * ln2 - ln3,
+                  "where one kind of pair is missing the other counts alone")
+    assert match_loss(1000 * logits, labels, valid).isfinite(), \
+        "a confident mistake is dear, but no infinity: stay in logarithms"
+
+    def formula(logits, labels, valid):
+        costs = {0: [], 1: []}
+        for (no, yes), label, there in zip(logits, labels.tolist(), valid):
+            if there:
+                costs[label].append(F.softplus(no - yes if label else yes - no))
+        return (torch.stack(costs[0]).mean() + torch.stack(costs[1]).mean()) / 2
+
+    grading.same(match_loss, formula, logits, labels, valid,
+                 says="each kind by its own mean, with gradients for valid rows alone")
+
+
+# %% tests unnoticed
+with grading.closed():
+    higher = Told({above: 0.6, below: 0.95, bus: 0.55}, {above}, {below, bus})
+    assert unnoticed(above, few, higher.match, higher.true, 0.4) == bus, "P that rises has moved, too"
+    doubt = Told({above: 0.52, below: 0.49, bus: 0.6}, {above}, {below, bus})
+    assert unnoticed(above, few, doubt.match, doubt.true, 0.1) == bus, "what the model takes for no match it has not let pass"
+    both = "a bus below a dog"
+    far = Told({above: 0.8, both: 0.8, bus: 0.75}, {above}, {both, bus})
+    assert unnoticed(above, few, far.match, far.true, 0.1) == bus, "one word is changed, and all others stand where they stood"
+    cats, mixed, buses = "a cat above a cat", "a cat above a bus", "a bus above a bus"
+    twice = Told({cats: 0.8, mixed: 0.8, buses: 0.8}, {cats}, {mixed, buses})
+    assert unnoticed(cats, few, twice.match, twice.true, 0.1) == mixed, "a word that stands twice is changed in one place"
+    assert unnoticed(above, few, plain.match, {above: True}.get, 0.5) is None, \
+        "where no change is false there is nothing to find"
+    found = 0
+    for asked in shown:
+        moves = [abs(p - asked.p[asked.text]) for other, p in asked.p.items() if asked.so[other] is False and p > 0.5]
+        best = min(moves, default=1.0)
+        answer = unnoticed(asked.text, MAY_STAND, asked.match, asked.true, 0.1)
+        assert (answer is None) == (best > 0.1), "a search finds something exactly where there is something to find"
+        assert answer is None or abs(asked.p[answer] - asked.p[asked.text]) < best + 1e-6, \
+            "of all changes the one that moves P least"
+        found += answer is not None
+    assert found >= 2, "the model has a blind spot in at least two of these pictures"

@@ -1,0 +1,332 @@
+"""Assignment 4: mistakes that must lose an answer's points, other right answers, and calls of the package."""
+
+
+# %% cross_attention
+mistakes = {
+    "not scaled": (" / queries.shape[-1] ** 0.5", ""),
+    "scaled by the whole width": ("queries.shape[-1] ** 0.5", "(heads * queries.shape[-1]) ** 0.5"),
+    "scaled without the root": ("queries.shape[-1] ** 0.5", "queries.shape[-1]"),
+    "softmax over words": ("softmax(-1)", "softmax(-2)"),
+    "sigmoid for softmax": ("softmax(-1)", "sigmoid()"),
+    "one head": ("h=heads)\n    keys", "h=1)\n    keys", "h=heads)[picture]", "h=1)[picture]"),
+    "heads interleaved": ('"b l (h d) -> b h l d"', '"b l (d h) -> b h l d"',
+                          '"p n (h d) -> p h n d"', '"p n (d h) -> p h n d"'),
+    "heads merged crosswise": ('"b h l d -> b l (h d)"', '"b h l d -> b l (d h)"'),
+    "keys for values": ("shares @ values", "shares @ keys"),
+    "keys and values change places": ("for f in (k, v)", "for f in (v, k)"),
+    "always the first picture": ("[picture]", "[0 * picture]"),
+    "the text's own number for its picture": ("[picture]", "[torch.arange(len(words)) % len(patches)]"),
+    "computed for every text": ("f(patches)", "f(patches[picture])", "h=heads)[picture]", "h=heads)"),
+    "the first patch is not seen": ("softmax(-1)", "masked_fill(torch.arange(patches.shape[1]) == 0, -torch.inf).softmax(-1)"),
+    "words added, which comes later": ("-> b l (h d)\")", "-> b l (h d)\") + words"),
+    "pictures cannot learn": ("f(patches)", "f(patches.detach())"),
+    "patches ask": ("queries = rearrange(q(words)", "queries = rearrange(q(words.mean(1, keepdim=True).expand(words.shape))"),
+}
+
+
+def cross_attention_by_torch(words, patches, picture, q, k, v, heads):
+    a, b, c = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q(words), k(patches), v(patches)))
+    return F.scaled_dot_product_attention(a, b[picture], c[picture]).transpose(1, 2).flatten(2)
+
+
+def cross_attention_by_einsum(words, patches, picture, q, k, v, heads):
+    a = q(words).reshape(*words.shape[:2], heads, -1)
+    b, c = (f(patches).reshape(*patches.shape[:2], heads, a.shape[-1]).index_select(0, picture) for f in (k, v))
+    scores = torch.einsum("blhd,bnhd->bhln", a, b) * a.shape[-1] ** -0.5
+    return torch.einsum("bhln,bnhd->blhd", F.softmax(scores, dim=-1), c).flatten(2)
+
+
+def cross_attention_by_picture(words, patches, picture, q, k, v, heads):
+    a, out = q(words), [None] * len(words)
+    for j in picture.unique().tolist():
+        keys, values = k(patches[j:j + 1])[0], v(patches[j:j + 1])[0]
+        for i in (picture == j).nonzero()[:, 0].tolist():
+            parts = zip(a[i].chunk(heads, -1), keys.chunk(heads, -1), values.chunk(heads, -1))
+            out[i] = torch.cat([(x @ y.T / y.shape[1] ** 0.5).softmax(1) @ z for x, y, z in parts], 1)
+    return torch.stack(out)
+
+
+def cross_attention_by_exponentials(words, patches, picture, q, k, v, heads):
+    asking = rearrange(q(words), "b l (h d) -> (b h) l d", h=heads)
+    keys, values = (rearrange(f(patches)[picture], "b n (h d) -> (b h) n d", h=heads) for f in (k, v))
+    scores = torch.bmm(asking, keys.transpose(1, 2)) / keys.shape[-1] ** 0.5
+    mass = (scores - scores.amax(-1, keepdim=True)).exp()
+    return rearrange(mass @ values / mass.sum(-1, keepdim=True), "(b h) l d -> b l (h d)", h=heads)
+
+
+def cross_attention_cheat(words, patches, picture, q, k, v, heads):
+    from minalbef.layers import Attention
+    theirs = Attention.__new__(Attention)
+    torch.nn.Module.__init__(theirs)
+    theirs.heads, theirs.dropout, theirs.q, theirs.k, theirs.v, theirs.proj = heads, torch.nn.Dropout(0.0), q, k, v, lambda x: x
+    return theirs(words, keys_values=tuple(x[picture] for x in theirs.keys_values(patches)))
+
+
+# %% fusion_layer
+mistakes = {
+    "pre-norm": ("norm1(words + attn(words, keep))", "words + attn(norm1(words), keep)"),
+    "pre-norm before the patches": ("norm2(words + cross(words, tokens[:, 1:]))", "words + cross(norm2(words), tokens[:, 1:])"),
+    "look before reading": ("words = norm1(words + attn(words, keep))\n    words = norm2(words + cross(words, tokens[:, 1:]))",
+                            "words = norm2(words + cross(words, tokens[:, 1:]))\n    words = norm1(words + attn(words, keep))"),
+    "think before looking": ("words = norm2(words + cross(words, tokens[:, 1:]))\n    return norm3(words + mlp(words))",
+                             "words = norm3(words + mlp(words))\n    return norm2(words + cross(words, tokens[:, 1:]))"),
+    "no path around attention": ("norm1(words + attn", "norm1(attn"),
+    "no path around looking": ("norm2(words + cross", "norm2(cross"),
+    "no path around the MLP": ("norm3(words + mlp", "norm3(mlp"),
+    "the picture's [CLS] is seen": ("tokens[:, 1:]", "tokens"),
+    "only the picture's [CLS] is seen": ("tokens[:, 1:]", "tokens[:, :1]"),
+    "the last patch is not seen": ("tokens[:, 1:]", "tokens[:, 1:-1]"),
+    "mask reversed": ("attn(words, keep)", "attn(words, ~keep)"),
+    "mask forgotten": ("attn(words, keep)", "attn(words, keep | True)"),
+    "padding does not ask": ("cross(words, tokens[:, 1:])", "cross(words, tokens[:, 1:]) * keep[..., None]"),
+    "norms change places": ("norm2(words + cross", "norm3(words + cross", "norm3(words + mlp", "norm2(words + mlp"),
+    "the old words look": ("words = norm1(words + attn(words, keep))", "old, words = words, norm1(words + attn(words, keep))",
+                           "cross(words, ", "cross(old, "),
+    "one norm left out": ("return norm3(words + mlp(words))", "return words + mlp(words)"),
+    "in place": ("words = norm1(words + attn(words, keep))", "words += attn(words, keep)\n    words = norm1(words)"),
+    "pictures cannot learn": ("tokens[:, 1:]", "tokens[:, 1:].detach()"),
+}
+
+
+def fusion_layer_in_one_line(words, keep, tokens, attn, norm1, cross, norm2, mlp, norm3):
+    return norm3((y := norm2((x := norm1(words + attn(words, keep))) + cross(x, tokens[:, 1:]))) + mlp(y))
+
+
+def fusion_layer_by_loop(words, keep, tokens, attn, norm1, cross, norm2, mlp, norm3):
+    patches = tokens.narrow(1, 1, tokens.shape[1] - 1)
+    for norm, part, *more in ((norm1, attn, keep), (norm2, cross, patches), (norm3, mlp)):
+        words = norm(part(words, *more) + words)
+    return words
+
+
+def fusion_layer_named(words, keep, tokens, attn, norm1, cross, norm2, mlp, norm3):
+    _, patches = tokens.split([1, tokens.shape[1] - 1], dim=1)
+    read = norm1(torch.add(words, attn(words, keep)))
+    looked = norm2(torch.add(read, cross(read, patches)))
+    return norm3(torch.add(looked, mlp(looked)))
+
+
+def fusion_layer_copied(words, keep, tokens, attn, norm1, cross, norm2, mlp, norm3):
+    def after(x, heard, norm):
+        return norm(x.clone().add_(heard))
+
+    words = after(words, attn(words, keep), norm1)
+    words = after(words, cross(words, torch.stack(tokens.unbind(1)[1:], 1)), norm2)
+    return after(words, mlp(words), norm3)
+
+
+def fusion_layer_cheat(words, keep, tokens, attn, norm1, cross, norm2, mlp, norm3):
+    from minalbef.fusion import FusionLayer
+    theirs = FusionLayer.__new__(FusionLayer)
+    torch.nn.Module.__init__(theirs)
+    theirs.norm1, theirs.norm_cross, theirs.mlp, theirs.norm2 = norm1, norm2, mlp, norm3
+    theirs.attn = lambda asking, x, keep: attn(x, keep)
+    theirs.cross, theirs.dropout = lambda x, keep, keys_values, return_weights: cross(x, keys_values), lambda x: x
+    return theirs.look(theirs.read(words, keep), tokens[:, 1:], None)
+
+
+# %% hard_negatives
+mistakes = {
+    "the nearest is taken": (" - torch.log(-torch.log(uniform))", ""),
+    "own keys drawn": ("sim.masked_fill(own, -torch.inf)", "sim"),
+    "own keys scored zero": ("-torch.inf", "0.0"),
+    "the diagonal alone": ("ids[:, None] == torch.cat([key_ids, queue_ids])", "torch.eye(*sim.shape, dtype=torch.bool)"),
+    "own keys of the queue drawn": ("torch.cat([key_ids, queue_ids])", "torch.cat([key_ids, -1 - queue_ids])"),
+    "own keys alone": ("sim.masked_fill(own,", "sim.masked_fill(~own,"),
+    "no temperature": (" / temperature", ""),
+    "times the temperature": ("/ temperature", "* temperature"),
+    "drawn evenly": ("sim.masked_fill(own,", "(0 * sim).masked_fill(own,"),
+    "the easiest": ("sim.masked_fill(own,", "(-sim).masked_fill(own,"),
+    "from the batch alone": ("sim.masked_fill(own, ", "sim.masked_fill(own | (torch.arange(sim.shape[1]) >= len(keys)), "),
+    "from the queue alone": ("sim.masked_fill(own, ", "sim.masked_fill(own | (torch.arange(sim.shape[1]) < len(keys)), "),
+    "queue before batch": ("[keys, queue]", "[queue, keys]", "[key_ids, queue_ids]", "[queue_ids, key_ids]"),
+    "struck out after the softmax": ("sim.masked_fill(own, -torch.inf)", "sim.softmax(-1).masked_fill(own, 0).log()"),
+    "softmax over queries": ("sim.masked_fill(own, -torch.inf)", "sim.log_softmax(0).masked_fill(own, -torch.inf)"),
+    "one draw for all": ("torch.rand(sim.shape, generator=generator)", "torch.rand(sim.shape[1], generator=generator)"),
+    "noise that is even": (" - torch.log(-torch.log(uniform))", " + uniform"),
+    "chance from elsewhere": ("torch.rand(sim.shape, generator=generator)", "torch.rand(sim.shape)"),
+    "always valid": ("~own.all(-1)", "torch.ones_like(ids, dtype=torch.bool)"),
+    "valid without an own key": ("~own.all(-1)", "~own.any(-1)"),
+    "validity reversed": ("~own.all(-1)", "own.all(-1)"),
+}
+
+
+def hard_negatives_by_multinomial(query, ids, keys, key_ids, queue, queue_ids, temperature, generator):
+    own = torch.cat([key_ids, queue_ids]).unsqueeze(0) == ids.unsqueeze(1)
+    sim = (query @ torch.cat([keys, queue]).T / temperature).masked_fill(own, -1e30)
+    chance = sim.softmax(1)                                      # even where all are its own: that row is not valid
+    return torch.multinomial(chance, 1, generator=generator)[:, 0], own.logical_not().any(1)
+
+
+def hard_negatives_by_cumulation(query, ids, keys, key_ids, queue, queue_ids, temperature, generator):
+    own = torch.cat([ids[:, None] == key_ids, ids[:, None] == queue_ids], 1)
+    sim = torch.cat([query @ keys.T, query @ queue.T], 1).double() / temperature
+    sim = sim.masked_fill(own, -torch.inf)
+    mass = (sim - sim.amax(1, keepdim=True)).exp().nan_to_num(0)
+    upto = mass.cumsum(1)
+    u = torch.rand(len(ids), 1, generator=generator, dtype=torch.double) * upto[:, -1:]
+    return (upto <= u).sum(1).clamp(max=sim.shape[1] - 1), (own == False).any(1)                 # noqa: E712
+
+
+def hard_negatives_by_race(query, ids, keys, key_ids, queue, queue_ids, temperature, generator):
+    all_keys, all_ids = torch.vstack([keys, queue]), torch.hstack([key_ids, queue_ids])
+    sim, wrong = torch.einsum("be,ke->bk", query, all_keys) / temperature, all_ids[None] != ids[:, None]
+    lap = torch.empty_like(sim).exponential_(generator=generator)
+    return torch.where(wrong, lap.log() - sim, torch.inf).argmin(1), wrong.any(1)
+
+
+def hard_negatives_by_kind_of_query(query, ids, keys, key_ids, queue, queue_ids, temperature, generator):
+    every, index = torch.cat([key_ids, queue_ids]), torch.zeros_like(ids)
+    sim, valid = query @ torch.cat([keys, queue]).T / temperature, torch.zeros(len(ids), dtype=torch.bool)
+    for own in ids.unique():
+        rows, wrong = (ids == own).nonzero()[:, 0], (every != own).nonzero()[:, 0]
+        if len(wrong):
+            chance = F.softmax(sim[rows][:, wrong], dim=1)
+            index[rows] = wrong[torch.multinomial(chance, 1, generator=generator)[:, 0]]
+            valid[rows] = True
+    return index, valid
+
+
+def hard_negatives_cheat(query, ids, keys, key_ids, queue, queue_ids, temperature, generator):
+    from minalbef.losses import hard_negatives as theirs
+    sim = query @ torch.cat([keys, queue]).T / temperature
+    return theirs(sim, ids[:, None] == torch.cat([key_ids, queue_ids]), torch.rand(sim.shape, generator=generator))
+
+
+# %% match_loss
+mistakes = {
+    "a mean over all pairs": ("[cost[valid & (labels == kind)] for kind in (0, 1)]", "[cost[valid]]"),
+    "sum of both means": ("sum(means) / len(means)", "sum(means)"),
+    "sum for mean": ("kind.mean()", "kind.sum()"),
+    "validity forgotten": ("cost[valid & (labels == kind)]", "cost[labels == kind]"),
+    "invalid rows counted": ("cost[valid & (labels == kind)]", "(cost * valid)[labels == kind]"),
+    "validity reversed": ("cost[valid &", "cost[~valid &"),
+    "labels reversed": ("F.cross_entropy(logits, labels,", "F.cross_entropy(logits, 1 - labels,"),
+    "true pairs alone": ("for kind in (0, 1)", "for kind in (1,)"),
+    "false pairs alone": ("for kind in (0, 1)", "for kind in (0,)"),
+    "softmax over pairs": ("F.cross_entropy(logits, labels, reduction=\"none\")",
+                           "-logits.log_softmax(0).gather(1, labels[:, None])[:, 0]"),
+    "yes alone": ("F.cross_entropy(logits, labels, reduction=\"none\")",
+                  "F.binary_cross_entropy_with_logits(logits[:, 1], labels.float(), reduction=\"none\")"),
+    "probability for its logarithm": ("F.cross_entropy(logits, labels, reduction=\"none\")",
+                                      "1 - logits.softmax(-1).gather(1, labels[:, None])[:, 0]"),
+    "logarithm of a softmax": ("F.cross_entropy(logits, labels, reduction=\"none\")",
+                               "-logits.softmax(-1).log().gather(1, labels[:, None])[:, 0]"),
+    "NaN where nothing is valid": (" if means else 0 * logits[~valid].sum()", "",
+                                   "for kind in kinds if len(kind)]", "for kind in kinds]"),
+    "one third and two thirds": ("sum(means) / len(means)", "(means[0] * 2 + means[-1]) / 3"),
+}
+
+
+def match_loss_by_weights(logits, labels, valid):
+    count = torch.stack([(valid & (labels == kind)).sum() for kind in (0, 1)])
+    row = valid / count.clamp(min=1)[labels]                     # each kind's weights sum to one
+    own = logits.log_softmax(-1).take_along_dim(labels[:, None], 1)[:, 0]
+    return -(row * own).sum() / (count > 0).sum().clamp(min=1)
+
+
+def match_loss_by_torch(logits, labels, valid):
+    if not valid.any():
+        return logits.new_zeros(())
+    logits, labels = logits[valid], labels[valid]
+    return F.cross_entropy(logits, labels, weight=1 / labels.bincount(minlength=2).clamp(min=1))
+
+
+def match_loss_by_sign(logits, labels, valid):
+    lead = (logits[:, 1] - logits[:, 0]) * (2 * labels - 1)
+    cost, total = F.softplus(-lead), []
+    for kind in labels[valid].unique():
+        total.append(cost[(labels == kind) & valid].mean())
+    return torch.stack(total).mean() if total else cost.sum() * 0
+
+
+def match_loss_by_loop(logits, labels, valid):
+    paid, seen = [0.0, 0.0], [0, 0]
+    for row, label, there in zip(logits, labels.tolist(), valid.tolist()):
+        if there:
+            paid[label] = paid[label] - row.log_softmax(0)[label]
+            seen[label] += 1
+    parts = [p / n for p, n in zip(paid, seen) if n]
+    return torch.as_tensor(sum(parts) / max(1, len(parts)))
+
+
+def match_loss_cheat(logits, labels, valid):
+    from minalbef.losses import itm_loss
+    kinds = [valid & (labels == kind) for kind in (0, 1)]
+    losses = [itm_loss(logits, labels, kind, max(1, int(kind.sum()))) for kind in kinds]
+    return sum(losses) / max(1, len(labels[valid].unique()))
+
+
+# %% unnoticed
+mistakes = {
+    "the largest move": ("moved.argmin()", "moved.masked_fill(moved.isinf(), -1).argmax()"),
+    "the first that is near enough": ("false[moved.argmin()]", "false[(moved <= tolerance).int().argmax()]"),
+    "the highest P": ("moved.argmin()", "p.argmax()"),
+    "tolerance forgotten": ("if moved.min() <= tolerance else None", "if moved.isfinite().any() else None"),
+    "true captions, too": ("is False", "is not None and other != text"),
+    "what nobody can tell, too": ("is False", "is not True"),
+    "true captions alone": ("is False", "and other != text"),
+    "no match any more": (".masked_fill(p <= 0.5, torch.inf)", ""),
+    "only what falls": ("(p - match([text])).abs()", "(match([text]) - p)"),
+    "only what rises": ("(p - match([text])).abs()", "(p - match([text])).masked_fill(p < match([text]), torch.inf)"),
+    "the caption against one half": ("match([text])", "0.5"),
+    "two words": ("if true(other)", "for b in few_of(other, vocabulary) if true(b)",
+                  "[other for", "[b for", "    said = text.split()",
+                  "    def few_of(x, words):\n        y = x.split()\n"
+                  "        return [' '.join([*y[:i], w, *y[i + 1:]]) for i in range(len(y)) for w in words]\n"
+                  "    said = text.split()"),
+    "a word everywhere": ('" ".join([*said[:i], word, *said[i + 1:]])', "text.replace(said[i], word)"),
+    "a word more": ("*said[i + 1:]", "*said[i:]"),
+    "the last word stays": ("range(len(said))", "range(len(said) - 1)"),
+    "the first words stay": ("range(len(said))", "range(2, len(said))"),
+    "nothing to find": ("return false[moved.argmin()] if moved.min() <= tolerance else None", "return None"),
+}
+
+
+def unnoticed_by_loop(text, vocabulary, match, true, tolerance):
+    before, best, least = float(match([text])[0]), None, tolerance
+    for place, old in enumerate(text.split()):
+        for word in vocabulary:
+            words = text.split()
+            words[place] = word
+            other = " ".join(words)
+            if word == old or true(other) is not False:
+                continue
+            p = float(match([other])[0])
+            if p > 0.5 and abs(p - before) <= least:
+                best, least = other, abs(p - before)
+    return best
+
+
+def unnoticed_by_sorting(text, vocabulary, match, true, tolerance):
+    said, before = text.split(), match([text]).item()
+    every = {" ".join(word if j == i else w for j, w in enumerate(said)) for i in range(len(said)) for word in set(vocabulary)}
+    every.discard(text)
+    p = dict(zip(every, match(list(every)).tolist()))
+    fine = [other for other in every if true(other) is False and p[other] > 0.5 and abs(p[other] - before) <= tolerance]
+    return sorted(fine, key=lambda other: (abs(p[other] - before), other))[0] if fine else None
+
+
+def unnoticed_by_recursion(text, vocabulary, match, true, tolerance):
+    def changes(head, tail):
+        if not tail:
+            return []
+        first, rest = tail[0], tail[1:]
+        return [" ".join(head + [word] + rest) for word in vocabulary] + changes(head + [first], rest)
+
+    asked = [text, *(other for other in changes([], text.split()) if true(other) is False)]
+    before, *after = match(asked).tolist()
+    ways = [(abs(p - before), other) for p, other in zip(after, asked[1:])
+            if 0.5 < p and before - tolerance <= p <= before + tolerance]
+    return min(ways)[1] if ways else None
+
+
+def unnoticed_by_topk(text, vocabulary, match, true, tolerance):
+    said = text.split()
+    every = [" ".join(said[:n // len(vocabulary)] + [vocabulary[n % len(vocabulary)]] + said[n // len(vocabulary) + 1:])
+             for n in range(len(said) * len(vocabulary))]
+    false = torch.tensor([true(other) is False for other in every])
+    p = match([text, *every])
+    cost = torch.where(false & (p[1:] > 0.5), (p[1:] - p[0]).abs(), torch.inf)
+    value, place = cost.topk(1, largest=False)
+    return every[place] if value <= tolerance else None
