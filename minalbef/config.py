@@ -22,7 +22,7 @@ class Config:
 
     # text encoder and fusion, section 3.1: the lower and the upper half of BERT-base
     vocab_size: int = 30_522
-    text_length: int = 25             # word pieces, with [CLS]
+    text_length: int = 25             # word pieces, with [CLS], of a text that was cut at 30 words before
     positions: int = 512              # rows of BERT's table; text_length of them are used
     text_width: int = 768
     text_depth: int = 6
@@ -115,7 +115,8 @@ class Config:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is a share, between 0 and 1")
         if self.text_length > self.positions:
-            raise ValueError(f"text_length={self.text_length} is more than positions={self.positions}; raise positions")
+            raise ValueError(f"text_length={self.text_length} is more than positions={self.positions}; "
+                             "raise positions or lower text_length")
         if not 0 < self.temperature_min <= self.temperature <= self.temperature_max:
             raise ValueError(f"temperature={self.temperature} lies outside "
                              f"[{self.temperature_min}, {self.temperature_max}], where it will be held")
@@ -138,8 +139,9 @@ class Config:
 # Options that a run may go on with others of: they alter no result but by rounding
 FREE = ("device", "checkpointing", "compile", "tensorboard")
 
-# fine-tuning, section 5 and the original's configs: larger pictures, cut less; the rate rises over its "1 epoch" of 100 steps
-_TUNING = dict(image_size=384, crop=0.5, text_length=30, batch=256, lr=2e-5, lr_start=1e-5, lr_end=1e-6, warmup_steps=100)
+# fine-tuning, section 5 and the original's configs: larger pictures, cut less; the rate rises over its "1 epoch" of 100 steps.
+# Texts are cut at 30 words and not at pieces: 512 of them, all positions, are no cut
+_TUNING = dict(image_size=384, crop=0.5, text_length=512, batch=256, lr=2e-5, lr_start=1e-5, lr_end=1e-6, warmup_steps=100)
 
 # Each preset is a rung of one ladder; a field that is not named keeps the paper's value.
 PRESETS: dict[str, dict] = {

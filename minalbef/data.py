@@ -75,9 +75,11 @@ class Batch(Rows):
     ids: Tensor
 
 
-def open_image(source: Source) -> Image.Image:
-    """A path, open file, PIL picture or uint8 array (h, w, 3) -> an upright RGB picture; transparency over white.
+def open_image(source: Source, upright: bool = True) -> Image.Image:
+    """A path, open file, PIL picture or uint8 array (h, w, 3) -> an RGB picture.
 
+    upright: turned by EXIF, transparency over white, 16 bits scaled to 8; False: PIL's plain convert("RGB"), as the original
+        reads its sets, whose boxes belong to the picture as stored
     Raises ValueError for what is no whole picture of one of FORMATS, has no pixels, or more than MAX_PIXELS.
     """
     name = "the picture"
@@ -97,6 +99,8 @@ def open_image(source: Source) -> Image.Image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} is over the limit of {MAX_PIXELS:,} pixels; "
                              "make it smaller")
+        if not upright:
+            return image.convert("RGB")
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):                          # 16-bit grey, which PIL would clip at 255
             image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
@@ -111,9 +115,12 @@ def open_image(source: Source) -> Image.Image:
 
 
 def transform(image: Image.Image | np.ndarray, size: int) -> Tensor:
-    """An RGB picture or uint8 array (h, w, 3) -> (3, s, s), resized (bicubic) and normalised as the encoder wants it."""
+    """A picture or uint8 array (h, w, 3) -> (3, s, s), resized (bicubic) and normalised as the encoder wants it.
+
+    A record's picture is read as stored; open your own with `open_image`, which turns it upright.
+    """
     if not (isinstance(image, np.ndarray) and image.shape == (size, size, 3)):
-        image = np.array(open_image(image).resize((size, size), Image.Resampling.BICUBIC))
+        image = np.array(open_image(image, upright=False).resize((size, size), Image.Resampling.BICUBIC))
     return (torch.from_numpy(image).permute(2, 0, 1) - _MEAN) / _STD
 
 

@@ -59,7 +59,7 @@ class ProblemBatches:
         share = self.config.batch // len(self.sources)
         mine = range(*(step * share + share * (self.rank + i) // self.world for i in (0, 1)))
         drawn = [source.draw(i) for source in self.sources for i in mine]
-        return self.job.collate(drawn, self.tokenizer, self.config.image_size, self.hide)
+        return self.job.collate(drawn, self.tokenizer, self.config.image_size, self.hide, self.config.text_length)
 
 
 def again(config: Config) -> Pretrain:

@@ -27,7 +27,7 @@ def view(record, size: int, crop: float, seed: int, epoch: int, number: int, aug
     """
     chance = np.random.default_rng([seed, epoch, number])
     def seen(image) -> np.ndarray:
-        image = open_image(image)
+        image = open_image(image, upright=False)                  # as the original reads its sets
         return augment(image, size, crop, flip, chance) if augmented else np.array(resized(image, size))
     flip = not SIDES.search(" ".join(words(record)))
     if isinstance(record, NLVR2Record):

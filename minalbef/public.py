@@ -115,7 +115,8 @@ def answer_list(path: Path) -> list[str]:
 def nlvr2(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[NLVR2Record]:
     """NLVR2, the original's [{images: [a, b], sentence, label}] or the official lines of identifier, sentence, label.
 
-    One statement, word for word, has one id, so that consistency can be told.
+    The id groups pairs of one statement as the official metric does: by the identifier without its third field, the pair.
+    The original's list has no identifiers: there it is the set, from the pictures' names, and the sentence.
     """
     find = Finder(root)
 
@@ -125,13 +126,16 @@ def nlvr2(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[
             raise Fault("unknown label", f"label {label!r} is none of True, False", "leave it out")
         if "images" in entry:
             images = field(entry, "images", list)
+            named = re.search(r"([^/]+)-\d+-img\d\.", str(images[0]))
+            group = named[1] if named else "", text
         else:
-            pair = field(entry, "identifier").rpartition("-")[0]                 # split, set, pair; then the sentence
+            pair, _, sentence = field(entry, "identifier").rpartition("-")       # split-set-pair-sentence
+            group = pair.rpartition("-")[0], sentence
             folder = str(PurePosixPath("images", pair.partition("-")[0], str(entry.get("directory", ""))))
             images = [f"{folder}/{pair}-img{i}.png" for i in (0, 1)]
         if len(images) != 2 or not all(isinstance(image, str) and image for image in images):
             raise Fault("missing picture", f"the pair {images!r} must be two pictures")
-        return [NLVR2Record(tuple(map(find, images)), text, label.lower() == "true", readers.number_of(text))]
+        return [NLVR2Record(tuple(map(find, images)), text, label.lower() == "true", readers.number_of(" ".join(group)))]
     return read(path, entries(path), parse, fault)
 
 

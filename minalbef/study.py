@@ -103,8 +103,9 @@ def recipe(task: str, data: Sequence[str | Path], source: Path, name: str = "", 
     if not name:
         about = read_about(place_of(data[0], "train")[0])
         name = PRESETS.get(about.get("set"), PLANS[task].preset) if task == "retrieval" else PLANS[task].preset
-    config = replace(preset(name), **{field: getattr(base, field) for field in KEPT}, name=f"{base.name}-{name}",
-                     epoch=len(open_records(task, data, "train")))
+    paper = preset(name)
+    config = replace(paper, **{field: getattr(base, field) for field in KEPT}, name=f"{base.name}-{name}",
+                     text_length=min(paper.text_length, base.positions), epoch=len(open_records(task, data, "train")))
     config = replace_checked(config, **read_changes(changes))
     for field in SIZES:
         if (value := getattr(config, field)) != (own := getattr(base, field)):

@@ -42,33 +42,35 @@ def say(text: str, hide: str) -> str:
     return NOTHING if hide == "text" else text
 
 
-def judged(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "") -> entailment.EntailmentBatch:
+def judged(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "", length: int = 30
+           ) -> entailment.EntailmentBatch:
     return entailment.collate([entailment.EntailmentRecord(show(p.scene, size, hide == "image"), say(p.text, hide), p.id,
-                                                           entailment.LABELS[p.label]) for p in problems], tokenizer, size)
+                                                           entailment.LABELS[p.label]) for p in problems],
+                              tokenizer, size, length)
 
 
-def asked(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "") -> vqa.VQABatch:
+def asked(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "", length: int = 30) -> vqa.VQABatch:
     return vqa.collate([vqa.VQARecord(show(p.scene, size, hide == "image"), say(p.text, hide), p.answers, p.id)
-                        for p in problems], tokenizer, size, 30)
+                        for p in problems], tokenizer, size, length)
 
 
-def paired(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "") -> nlvr2.NLVR2Batch:
+def paired(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "", length: int = 30) -> nlvr2.NLVR2Batch:
     @cache
     def seen(scene: Scene | None) -> np.ndarray:         # the four pairs of a statement share their pictures
         return show(scene, size, scene is None)
     sides = [(None if hide == "image" else p.left, None if hide in ("image", "right") else p.right) for p in problems]
     return nlvr2.collate([nlvr2.NLVR2Record(tuple(map(seen, side)), say(p.text, hide), p.true, p.id)
-                          for side, p in zip(sides, problems)], tokenizer, size, 30)
+                          for side, p in zip(sides, problems)], tokenizer, size, length)
 
 
-def told(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "") -> Batch:
+def told(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "", length: int = 30) -> Batch:
     """Each picture with one of its captions, in turn; an expression is its only one."""
     records = []
     for p in problems:
         texts = getattr(p, "texts", None) or (p.text,)
         # families and other scenes count their pictures alike
         records.append(Record(show(p.scene, size), texts[p.id % len(texts)], 2 * p.id + bool(getattr(p, "kind", ""))))
-    return retrieval.collate(records, tokenizer, size)
+    return retrieval.collate(records, tokenizer, size, length)
 
 
 # what a model gets right
@@ -91,8 +93,9 @@ def by_kind(right: Tensor, drawn: Sequence) -> dict:
 
 
 def examine_entailment(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
+    config = model.albef.config
     def right(some) -> Tensor:
-        batch = judged(some, tokenizer, model.albef.config.image_size, hide).to(where(model))
+        batch = judged(some, tokenizer, config.image_size, hide, config.text_length).to(where(model))
         return (entailment.predict(model, batch.image, batch.tokens, batch.keep).argmax(-1) == batch.label).float()
     return {"accuracy": over(draw("entailment", 1800), right)}
 
@@ -102,7 +105,7 @@ def examine_vqa(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -
     listed = answer_list(config.objects)
     candidates = [part.to(where(model)) for part in vqa.encode_answers(tokenizer, listed)]
     def score(some) -> Tensor:
-        batch = asked(some, tokenizer, config.image_size, hide).to(where(model))
+        batch = asked(some, tokenizer, config.image_size, hide, config.text_length).to(where(model))
         chosen = vqa.rank(model, batch, *candidates)[0][:, 0].tolist()
         return torch.tensor([answers.accuracy(listed[i], list(map(answers.normalise, p.answers)))
                              for i, p in zip(chosen, some)])
@@ -111,8 +114,9 @@ def examine_vqa(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -
 
 
 def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
+    config = model.albef.config
     def right(some) -> Tensor:
-        batch = paired(some, tokenizer, model.albef.config.image_size, hide).to(where(model))
+        batch = paired(some, tokenizer, config.image_size, hide, config.text_length).to(where(model))
         found = nlvr2.predict(model, batch.image, batch.pairs, batch.tokens, batch.keep)
         return (found.argmax(-1) == batch.labels).float()
     drawn = draw("nlvr2", 1800)
@@ -123,7 +127,7 @@ def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str)
 def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
     """Families of four scenes of four objects, among themselves; and one of 500 such scenes, of which no two are alike."""
     def encode(drawn) -> ranking.Encoded:
-        batch = told(drawn, tokenizer, model.config.image_size)
+        batch = told(drawn, tokenizer, model.config.image_size, length=model.config.text_length)
         return ranking.encode(model, batch.image, batch.tokens, batch.keep)
     def recall(drawn, block: int, top: int) -> dict:
         encoded = encode(drawn)
@@ -160,7 +164,8 @@ def others(config: Config) -> list:
 def point(model: ALBEF, tokenizer: Tokenizer, drawn: Sequence, mode: str, layer: int, hide: str = "", chunk: int = 128) -> dict:
     """Whether the map's highest patch lies on what is meant, and whether the box chosen by it does: samples of both."""
     size, texts = model.config.image_size, [p.text for p in drawn]
-    tokens, keep = (x.to(where(model)) for x in tokenizer.encode(texts[7:] + texts[:7] if hide == "shuffled" else texts, 30))
+    said = texts[7:] + texts[:7] if hide == "shuffled" else texts
+    tokens, keep = (x.to(where(model)) for x in tokenizer.encode(said, model.config.text_length))
     mask = {"mask": tokenizer.mask} if mode == "mlm" else {}
     maps = torch.cat([grounding.heat_map(model, pixels([p.scene for p in drawn[i:i + chunk]], size).to(tokens.device),
                                          tokens[i:i + chunk], keep[i:i + chunk], layer, mode, **mask).cpu()

@@ -59,6 +59,19 @@ def test_a_camera_held_upright_gives_an_upright_picture():
     assert open_image(file_of(picture(), "JPEG", exif=exif)).size == (10, 20)
 
 
+def test_a_sets_picture_is_read_as_stored():
+    """As the original does: Image.open(path).convert("RGB"), no more."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    clear = picture("RGBA")
+    clear.putalpha(0)
+    grey = picture("RGB").convert("L")
+    for file in (file_of(picture(), "JPEG", exif=exif), file_of(clear), file_of(picture("P"), transparency=1), file_of(grey)):
+        theirs = Image.open(file).convert("RGB")
+        assert np.array_equal(np.array(open_image(file, upright=False)), np.array(theirs))
+        assert torch.equal(transform(file, 8), transform(theirs.resize((8, 8), Image.Resampling.BICUBIC), 8))
+
+
 @pytest.mark.parametrize("content", [b"", b"no picture", file_of(picture(), "JPEG").getvalue()[:-200],
                                      file_of(picture("RGB", (90, 90))).getvalue()[:100]])
 def test_unreadable_files_are_named(tmp_path, content):

@@ -130,6 +130,20 @@ def test_what_is_hidden_cannot_be_seen(task, source):
         assert len(batch[""].image) == 8, "each of four pairs shares its two pictures"
 
 
+@pytest.mark.parametrize("task", JOBS)
+def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, source, monkeypatch):
+    seen, encode = [], Tokenizer.encode
+    def remember(self, texts, length=25, *more, **options):
+        seen.append(length)
+        return encode(self, texts, length, *more, **options)
+    monkeypatch.setattr(Tokenizer, "encode", remember)
+    monkeypatch.setattr(task_exam, "best_map", lambda *_: ("itm", 0))
+    config, tokenizer = tuning(task, source, "batch=16", "text_length=7"), checkpoint.read_run(source)[2]
+    assert ProblemBatches(JOBS[task], config, tokenizer)(0).tokens.shape[1] == 7
+    finetune.examine(task, JOBS[task].make(config).student.eval(), tokenizer, lambda name, number: draw(name, number)[:8])
+    assert set(seen) - {10_000} == {7}, "VQA's answers are not cut"
+
+
 # exams, by models that know the truth
 
 

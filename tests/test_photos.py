@@ -183,6 +183,14 @@ def test_without_augmentation_it_is_what_evaluation_sees():
     assert transform(found.image, 24).equal(transform(record.image, 24))
 
 
+def test_training_sees_a_picture_as_stored_whose_boxes_fit_it(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6                                             # a camera held upright
+    Image.fromarray(half()).save(tmp_path / "a.png", exif=exif)
+    found = view(Record(tmp_path / "a.png", "a cat", 0), 16, 1.0, 0, 0, 0, augmented=False)
+    assert (found.image == view(Record(half(), "a cat", 0), 16, 1.0, 0, 0, 0, augmented=False).image).all()
+
+
 def test_grounding_sees_the_whole_picture(monkeypatch):
     monkeypatch.setattr(photos, "disturb", lambda image, chance: image)
     image = Image.fromarray(half())

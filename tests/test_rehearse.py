@@ -8,7 +8,7 @@ from minalbef import rehearse
 from minalbef.config import PRESETS, preset
 from minalbef.rehearse import REHEARSALS, dry_run
 
-SMALL = dict(image_size=32, patch_size=16, image_width=32, image_depth=1, image_heads=4, vocab_size=256, positions=32,
+SMALL = dict(image_size=32, patch_size=16, image_width=32, image_depth=1, image_heads=4, vocab_size=256,
              text_width=48, text_heads=4, text_depth=1, fusion_depth=2, embed_dim=16, queue_size=8)
 PARTS = {"paper-4m": {"itc", "itm", "mlm"}, "paper-14m": {"itc", "itm", "mlm"}, "base": {"itc", "itm", "mlm"},
          "retrieval-coco": {"itc", "itm"}, "retrieval-flickr": {"itc", "itm"}, "grounding": {"itc", "itm"}, "entailment": {"entailment"}, "vqa": {"answer"},

@@ -19,13 +19,14 @@ from minalbef import answers, checkpoint, distributed, loading, names, public_ex
 from minalbef.__main__ import main
 from minalbef.albef import ALBEF
 from minalbef.config import preset
-from minalbef.data import open_image, transform
+from minalbef.data import Record, open_image, transform
 from minalbef.prepare import prepare
 from minalbef.public_exam import How, protocol, table
 from minalbef.records import Records
 from minalbef.study import PLANS, begin, evaluate_public, finetune_public, load_model, recipe, task_of
 from minalbef.study_cli import Exam, Sets, Study
 from minalbef.tasks import grounding, nlvr2, vqa
+from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tokenizer import Tokenizer
 from test_readers import refcoco, write
 
@@ -173,8 +174,9 @@ def test_nlvr2_begins_from_text_assignment(tuned):
 def test_the_recipe_is_the_papers_and_the_model_its_own(task, name, prepared, source):
     data, base, paper = prepared / SETS[task], checkpoint.read_run(source)[0], preset(name)
     config = recipe(task, [data, data / "test"], source)
-    for field in ("image_size", "crop", "lr", "lr_end", "batch", "epochs", "alpha", "text_length", "warmup_steps", "top"):
+    for field in ("image_size", "crop", "lr", "lr_end", "batch", "epochs", "alpha", "warmup_steps", "top"):
         assert getattr(config, field) == getattr(paper, field)
+    assert config.text_length == min(paper.text_length, base.positions)
     for field in ("image_width", "vocab_size", "positions", "queue_size", "embed_dim", "dropout"):
         assert getattr(config, field) == getattr(base, field)
     assert config.epoch == len(Records(data, "train")) + len(Records(data, "test")), "two sets are one epoch"
@@ -647,3 +649,18 @@ def test_on_a_gpu_a_task_trains_to_the_same_weights_and_figures(task, prepared, 
     if task != "text_assignment":
         here = evaluate_public(tuned[task], prepared / SETS[task], out=tmp_path / "out")
         assert all(here[part] == there[part] for part in ("test", "intervals", "counts"))
+
+
+@pytest.mark.parametrize("name, words", [
+    ("retrieval-coco", 30), ("retrieval-flickr", 30), ("entailment", 30), ("nlvr2", 30), ("grounding", 30),
+    ("vqa", 24), ("nlvr2-assign", 24)])
+def test_texts_are_cut_at_thirty_words_and_at_25_pieces_where_the_original_does(name, words):
+    """Its tokenizer cuts, [CLS] included, in VQA's training, text assignment and pretraining; else pre_caption alone does."""
+    config, picture, text = preset(name), np.zeros((16, 16, 3), np.uint8), "cat " * 40
+    kind, collate = ("text_assignment", PLANS["text_assignment"].collate) if name == "nlvr2-assign" else (
+        name.partition("-")[0], PLANS[name.partition("-")[0]].collate)
+    record = {"vqa": vqa.VQARecord(picture, text, ("yes",), 0), "nlvr2": nlvr2.NLVR2Record((picture, picture), text, True, 0),
+              "entailment": EntailmentRecord(picture, text, 0, "neutral")}.get(kind, Record(picture, text, 0))
+    pieces = Tokenizer.train(["c", "a", "t", "yes"], 20)         # three pieces a word
+    tokens = collate([record], pieces, 16, config.text_length).tokens[0]
+    assert len(tokens) == 1 + (3 * words if words == 30 else words)

@@ -14,10 +14,7 @@ from minalbef.tokenizer import Tokenizer
 
 
 def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: int = 30) -> PretrainBatch:
-    """Records -> a batch of pictures of side `size` and captions of at most `length` tokens; captions of one id match.
-
-    The original cuts captions after 30 words, not tokens, in training.
-    """
+    """Records -> a batch of pictures of side `size` and captions of at most `length` tokens; captions of one id match."""
     batch = data.collate(records, tokenizer, size, length)
     return PretrainBatch(batch.image, batch.tokens, batch.keep, batch.ids)
 
