@@ -1,12 +1,9 @@
 """Save, load, resume: nothing half-written, nothing executed on loading."""
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -16,6 +13,7 @@ from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import data_folder, open_image, transform
 from minalbef.tokenizer import Tokenizer
+from minalbef.writing import other_settings, write_atomically
 
 PICTURES = 32                         # whose keys and values fusion holds at a time; so many of ViT-B/16's take 0.3 GB
 
@@ -23,26 +21,6 @@ PICTURES = 32                         # whose keys and values fusion holds at a 
 def run_folder(path: str | Path) -> Path:
     """The folder of a run; "tiny" is the shipped model's, unless there is a folder of that name."""
     return data_folder() / "tiny" if str(path) == "tiny" and not Path(path).exists() else Path(path)
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]):
-    """write(temporary) beside `path`, to disk, then rename: a reader sees the old file or the new, never a part.
-
-    Raises OSError that names the folder when it cannot be written (full, read-only); the old file then stands.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)                   # safetensors writes for the owner alone
-        os.replace(temporary, path)
-    except (OSError, RuntimeError, SafetensorError) as error:        # torch and safetensors wrap a full disk in theirs
-        raise OSError(f"could not write {path}: {error}; free some space or choose another folder with --run. "
-                      "The file that was there before, if any, is untouched") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer, teacher: nn.Module | None = None, task: str = "pretrain"):
@@ -82,14 +60,13 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
         return 0
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-        was, now = configs.from_dict(state["config"]).to_dict(), config.to_dict()
+        other = other_settings(state["config"], config)
         if state["task"].keys() != task.state_dict().keys():
             raise ValueError("it holds another model")
     except Exception as error:
         raise ValueError(f"{path} cannot be read ({error}); remove it to begin again") from error
-    other = [f"{key}: {was[key]} there, {now[key]} here" for key in now if was[key] != now[key] and key not in configs.FREE]
     if other:
-        raise ValueError(f"{folder} holds a run with other settings ({'; '.join(other)}); "
+        raise ValueError(f"{folder} holds a run with other settings ({other}); "
                          "go on with the same ones, or choose another folder with --run")
     task.load_state_dict(state["task"])
     optimiser.load_state_dict(state["optimiser"])

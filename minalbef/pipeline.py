@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from minalbef import checkpoint, distributed, exam, report, train
+from minalbef import checkpoint, distributed, exam, report, train, writing
 from minalbef.config import Config
 from minalbef.ema import make_teacher
 from minalbef.loading import Ahead
@@ -36,22 +36,23 @@ def read_captions(config: Config) -> tuple[Tokenizer, Tensor]:
 def pretrain(config: Config, folder: Path, quiet: bool = False, workers: int = 0) -> None:
     """Warm start, then ALBEF, into a run folder; called again, it goes on from where it stopped. workers: paint ahead."""
     workers = workers or PAINTERS * (distributed.start(config.device).type == "cuda")
-    torch.manual_seed(config.seed)
-    tokenizer, rates = read_captions(config)
-    config = replace(config, vocab_size=len(tokenizer))
-    task = Pretrain(config, rates=rates)
-    if config.warm_steps and not (folder / "start" / "model.safetensors").exists():
-        warm_up(task, config, folder / "warm", quiet, workers)
+    with writing.lock(folder, config):
+        torch.manual_seed(config.seed)
+        tokenizer, rates = read_captions(config)
+        config = replace(config, vocab_size=len(tokenizer))
+        task = Pretrain(config, rates=rates)
+        if config.warm_steps and not (folder / "start" / "model.safetensors").exists():
+            warm_up(task, config, folder / "warm", quiet, workers)
+            if distributed.rank() == 0:
+                checkpoint.save(folder / "start", task.student, tokenizer)
+        if distributed.world() > 1:
+            dist.barrier()
+        if config.warm_steps:
+            task.student.load_state_dict(checkpoint.load(folder / "start").model.state_dict())
+            task.teacher = make_teacher(task.student)
+        train.fit(task, Ahead(SceneBatches(config, tokenizer), config, workers), config, folder, quiet=quiet, title="ALBEF")
         if distributed.rank() == 0:
-            checkpoint.save(folder / "start", task.student, tokenizer)
-    if distributed.world() > 1:
-        dist.barrier()
-    if config.warm_steps:
-        task.student.load_state_dict(checkpoint.load(folder / "start").model.state_dict())
-        task.teacher = make_teacher(task.student)
-    train.fit(task, Ahead(SceneBatches(config, tokenizer), config, workers), config, folder, quiet=quiet, title="ALBEF")
-    if distributed.rank() == 0:
-        checkpoint.save(folder, task.student, tokenizer, task.teacher)
+            checkpoint.save(folder, task.student, tokenizer, task.teacher)
     distributed.stop()
 
 

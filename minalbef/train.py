@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from minalbef import checkpoint, distributed
+from minalbef import checkpoint, distributed, writing
 from minalbef.config import Config
 from minalbef.data import Rows
 from minalbef.language import Stream
@@ -102,6 +102,7 @@ def backward(model: nn.Module, task: nn.Module, batch, alpha: float, draws, conf
     return losses, carries[0] and tuple(map(torch.cat, zip(*carries)))
 
 
+@writing.locked
 def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int = 10, quiet: bool = False,
         title: str = "train") -> None:
     """Train to config.steps on config.device, to which the task is moved, from `folder`'s checkpoint if it has one.
@@ -112,16 +113,13 @@ def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int =
     Writes metrics.csv and state.pt (atomically, every config.save_every steps and when stopped).
 
     Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not finite (found when losses are
-    logged; the last checkpoint stands), OSError when the folder cannot be written, ValueError for a device that is not there.
+    logged; the last checkpoint stands), OSError when the folder cannot be written, ValueError for a device that is not there
+    and for a folder that another process writes.
     """
     if config.batch % (config.accumulate * distributed.world()):
         raise ValueError(f"batch={config.batch} is not a multiple of {distributed.world()} processes"
                          + f" times accumulate={config.accumulate}" * (config.accumulate > 1) + "; take one that is")
     device = distributed.device_of(config.device)
-    folder.mkdir(parents=True, exist_ok=True)
-    if distributed.rank() == 0:
-        for path in folder.glob(".*.tmp"):       # of a run that was killed while it wrote
-            path.unlink()
     task.to(device)
     optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
     start = checkpoint.load_state(folder, task, optimiser, config)

@@ -18,7 +18,7 @@ LEVELS = """
 config names distributed layers tokenizer masking losses ema feature_queue language grammar answers
 vision text fusion data painting placing scenes phrasing staging problems
 albef
-gradcam ranking checkpoint questions words
+gradcam writing ranking checkpoint questions words
 tasks.warm_start tasks.pretrain tasks.retrieval tasks.entailment tasks.vqa tasks.nlvr2 tasks.text_assignment tasks.grounding
 original convert foreign readers public shards sets records prepare photos loading
 lean logs train
@@ -66,7 +66,7 @@ def test_files_stay_short():
     assert {module: n for module, n in lines.items() if n > 280} == {}
     core = sum(lines[name] for name in (*TAUGHT, "distributed", "tasks.pretrain"))
     assert core < 1400, "what a learner reads to know ALBEF"
-    assert sum(lines.values()) < 11_000
+    assert sum(lines.values()) < 11_500
 
 
 def test_conda_and_pip_install_the_same():

@@ -417,6 +417,7 @@ def test_a_run_does_not_go_on_with_other_settings(finished, changes, says):
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "world", lambda: 3)
+    monkeypatch.setattr(distributed, "rank", lambda: 0)
     with pytest.raises(ValueError, match="batch=8 is not a multiple of 3 processes; take one that is"):
         run(tmp_path)
     monkeypatch.setattr(distributed, "world", lambda: 2)

@@ -1,0 +1,160 @@
+"""Writing a run folder: its files are whole or not there, one command at a time writes them, and nothing but a run is written over."""
+import errno
+import json
+import os
+import platform
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from minalbef import config as configs
+from minalbef import distributed
+from minalbef.config import Config
+
+try:
+    import fcntl
+except ImportError:                              # Windows
+    import msvcrt
+    fcntl = None
+
+LOCK = ".lock"
+BEHIND = 1 << 30                                 # Windows lets nobody read a locked byte: lock one behind the text
+SIGNS = (LOCK, "state.pt", "metrics.csv", "warm", "assign")      # any of them shows that a folder is a run's
+_held: set[Path] = set()
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]):
+    """write(temporary) beside `path`, to disk, then rename: a reader sees the old file or the new, never a part.
+
+    Raises OSError that names the folder when it cannot be written (full, read-only); the old file then stands.
+    Raises ValueError where `path` is there and is no file: renaming would put a file in a device's place.
+    """
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no file, but a device or pipe'}; "
+                         "name a file to write, new or old")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)                   # safetensors writes for the owner alone
+        os.replace(temporary, path)
+    except (OSError, RuntimeError, SafetensorError) as error:        # torch and safetensors wrap a full disk in theirs
+        raise OSError(f"could not write {path}: {error}; free some space or choose another folder with --run. "
+                      "The file that was there before, if any, is untouched") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(folder: Path, config: Config) -> Iterator[None]:
+    """Hold a run folder while a command writes it, and sweep up what killed ones left half-written. Reading needs no lock.
+
+    Rank 0 holds it for all. The lock is the system's, and ends with its process; the file .lock says whose it is.
+    Raises ValueError for a folder that another process holds, naming it and its settings, and for one that holds no run.
+    """
+    folder = folder.resolve()
+    if distributed.rank() or folder in _held:
+        yield
+        return
+    check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        if not _acquire(file.fileno()):
+            file.close()
+            raise ValueError(_refusal(path, config))
+        with suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                break
+        file.close()                             # its holder ended and removed it after we had opened it
+    try:
+        _held.add(folder)
+        with suppress(OSError):                  # a full disk: who holds the lock is then not said
+            file.truncate(0)
+            file.write(json.dumps({"process": os.getpid(), "machine": platform.node(), "config": config.to_dict()}))
+            file.flush()
+        sweep(folder)
+        yield
+    finally:
+        _held.discard(folder)
+        with suppress(OSError):                  # Windows keeps an open file
+            path.unlink(missing_ok=True)
+        file.close()
+
+
+def locked(train: Callable) -> Callable:
+    """A function (task, batches, config, folder, ...) that holds the folder's lock while it trains."""
+    @wraps(train)
+    def held(task, batches, config: Config, folder: Path, *given, **named):
+        with lock(folder, config):
+            return train(task, batches, config, folder, *given, **named)
+    return held
+
+
+def check_folder(folder: Path):
+    """Raises ValueError for a folder with things in it and none of a run's, such as / or your home."""
+    held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    shown = [name for name in held if not name.startswith(".")]
+    if shown and not any(sign in held for sign in SIGNS):
+        raise ValueError(f"{folder} is no run folder and not empty: it holds {', '.join(shown[:5])}"
+                         f"{f' and {len(shown) - 5} more' if len(shown) > 5 else ''}; name a new folder with --run")
+
+
+def sweep(folder: Path):
+    """Remove the temporary files of processes that are no more, in a run folder and the folders in it."""
+    for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
+        number = path.name.split(".")[-2]
+        if number.isdecimal() and not _alive(int(number)):
+            with suppress(OSError):              # Windows keeps what another process has open
+                path.unlink()
+
+
+def other_settings(was: dict, config: Config) -> str:
+    """What differs between the settings of a run, as Config.to_dict has them, and `config`, but for FREE: "" if nothing does."""
+    was, now = configs.from_dict(was).to_dict(), config.to_dict()
+    return "; ".join(f"{key}: {was[key]} there, {now[key]} here" for key in now
+                     if was[key] != now[key] and key not in configs.FREE)
+
+
+def _acquire(descriptor: int) -> bool:
+    """Lock an open file, if no other process has. Where the file system has no locks, everybody gets one."""
+    try:
+        if fcntl:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)       # unlike flock's, forked workers do not inherit it
+        else:
+            os.lseek(descriptor, BEHIND, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
+
+
+def _refusal(path: Path, config: Config) -> str:
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        who = f"process {holder['process']} of {holder['machine']}"
+        other = other_settings(holder["config"], config)
+        settings = f"with other settings ({other})" if other else "with the same settings"
+    except (OSError, ValueError, KeyError):      # it has not written them yet, or is of another version
+        who, settings = "another process", "with settings unknown"
+    return (f"{path.parent} is in use: {who} trains there, {settings}; wait until it ends, or choose another folder with "
+            "--run")
+
+
+def _alive(number: int) -> bool:
+    if not fcntl:                                # on Windows os.kill(number, 0) would send Ctrl-C; there, unlink says it
+        return False
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):     # another user's
+        return True
+    return True

@@ -1,0 +1,129 @@
+"""writing: one process writes a run at a time, the dead hold nothing, and what is no run is not written over."""
+import json
+import multiprocessing
+import os
+import re
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from helpers import small
+from minalbef import distributed, pipeline
+from minalbef.checkpoint import write_atomically
+from minalbef.writing import lock
+
+CONFIG = small(seed=3)
+
+
+@pytest.fixture
+def holder():
+    """hold(folder) -> a process that holds it, until it is told to end or killed."""
+    context, began = multiprocessing.get_context("fork"), []
+
+    def held(folder, pipe):
+        with lock(folder, CONFIG):
+            pipe.send("held")
+            pipe.recv()
+
+    def hold(folder):
+        here, there = context.Pipe()
+        process = context.Process(target=held, args=(folder, there))
+        process.start()
+        assert here.recv() == "held"
+        began.append(process)
+        return process, here
+    yield hold
+    for process in began:
+        process.kill()
+        process.join()
+
+
+def test_a_folder_that_another_process_holds_is_refused_with_its_number_and_settings(holder, tmp_path):
+    process, pipe = holder(tmp_path / "run")
+    for here, says in ((CONFIG, "with the same settings"), (replace(CONFIG, seed=4, batch=2), "with other settings (seed: 3 there, 4 here; batch: 8 there, 2 here)")):
+        with pytest.raises(ValueError, match=f"run is in use: process {process.pid} of .*{re.escape(says)}.*choose another folder with --run"):
+            with lock(tmp_path / "run", here):
+                pass
+    with lock(tmp_path / "other", CONFIG):
+        pass
+    pipe.send("end")
+    process.join()
+    assert not list((tmp_path / "run").iterdir()), "who ends in peace leaves no lock"
+    with lock(tmp_path / "run", CONFIG):
+        assert (tmp_path / "run" / ".lock").exists()
+
+
+def test_the_lock_of_a_killed_process_is_gone(holder, tmp_path):
+    process, _ = holder(tmp_path / "run")
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert (tmp_path / "run" / ".lock").exists(), "the check is blind: it was no sudden end"
+    with lock(tmp_path / "run", CONFIG):
+        pass
+
+
+def test_rank_0_alone_holds_the_lock_and_may_take_it_again(holder, tmp_path, monkeypatch):
+    with lock(tmp_path / "run", CONFIG), lock(tmp_path / "run", CONFIG):
+        pass
+    holder(tmp_path / "run")
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    with lock(tmp_path / "run", CONFIG):
+        pass
+
+
+def test_a_held_folder_is_refused_before_anything_is_drawn(holder, tmp_path, monkeypatch):
+    process, _ = holder(tmp_path / "run")
+    monkeypatch.setattr(pipeline, "read_captions", lambda config: pytest.fail("it went on"))
+    with pytest.raises(ValueError, match=f"process {process.pid}"):
+        pipeline.pretrain(CONFIG, tmp_path / "run", quiet=True)
+
+
+def test_only_temporary_files_of_dead_processes_are_swept_in_start_too(holder, tmp_path):
+    process, pipe = holder(tmp_path / "other")
+    for folder in (tmp_path / "run", tmp_path / "run" / "start"):
+        folder.mkdir()
+        for number in (process.pid, os.getpid()):
+            (folder / f".state.pt.{number}.tmp").touch()
+    (tmp_path / "run" / "state.pt").touch()
+    pipe.send("end")
+    process.join()
+    with lock(tmp_path / "run", CONFIG):
+        left = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob(".*.tmp")}
+    assert left == {f".state.pt.{os.getpid()}.tmp", f"start/.state.pt.{os.getpid()}.tmp"}
+
+
+def test_a_folder_of_other_things_is_refused_and_what_it_holds_is_named(tmp_path):
+    for i in range(7):
+        (tmp_path / f"{i}.txt").touch()
+    for folder in (tmp_path, Path("/")):
+        with pytest.raises(ValueError, match="is no run folder and not empty: it holds .*2 more|no run folder.*bin"):
+            with lock(folder, CONFIG):
+                pass
+        assert not (folder / ".lock").exists()
+    (tmp_path / "state.pt").touch()
+    with lock(tmp_path, CONFIG):
+        pass
+
+
+@pytest.mark.parametrize("make, says", [(os.mkdir, "a folder"), (os.mkfifo, "no file, but a device or pipe")])
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path, make, says):
+    make(tmp_path / "there")
+    with pytest.raises(ValueError, match=f"there is {says}"):
+        write_atomically(tmp_path / "there", lambda path: path.write_text("new"))
+    assert not (tmp_path / "there").is_file()
+
+
+def test_two_processes_that_write_one_file_at_once_leave_it_whole(tmp_path):
+    path, numbers = tmp_path / "report.json", list(range(20_000))
+
+    def write(value):
+        for _ in range(20):
+            write_atomically(path, lambda temporary: temporary.write_text(json.dumps([value, *numbers])))
+    processes = [multiprocessing.get_context("fork").Process(target=write, args=(value,)) for value in (1, 2)]
+    for process in processes:
+        process.start()
+    while any(process.is_alive() for process in processes):
+        assert not path.exists() or json.loads(path.read_text())[1:] == numbers
+    assert [process.exitcode for process in processes] == [0, 0] and list(tmp_path.iterdir()) == [path]
