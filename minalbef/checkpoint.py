@@ -101,6 +101,8 @@ class Run:
     def _encode(self, image, text: str | list[str]) -> ranking.Encoded:
         images = image if isinstance(image, (list, tuple)) else [image]
         texts = [text] if isinstance(text, str) else list(text)
+        if not images or not texts:
+            raise ValueError(f"{len(images)} pictures and {len(texts)} texts; give at least one of each")
         tokens, keep = self.tokenizer.encode(texts, self.config.text_length, truncate=False)
         return ranking.encode(self.model, torch.stack([self.transform(one) for one in images]), tokens, keep)
 

@@ -170,11 +170,13 @@ def retrieval(run: Run, drawn: Sequence[Drawn]) -> str:
     for q in chosen(true, best):
         found = "".join(figure(shown(drawn[i].scene), f"match {p:.2f}", "right" if true[q, i] else "")
                         for i, p in zip(best[q, :5].tolist(), match[q]))
-        parts.append(f'<p class="query">“{drawn[q].text}” {mark(true[q, best[q, 0]])}</p><div class="strip">{found}</div>')
+        parts.append(f'<p class="query">“{html.escape(drawn[q].text)}” {mark(true[q, best[q, 0]])}</p>'
+                     f'<div class="strip">{found}</div>')
     best, match = examples.answers(run, encoded, sim.T, of_pictures=True)
     pairs = []
     for q in chosen(true.T, best):
-        found = "".join(f'<li class="{"true" if true[i, q] else ""}">{drawn[i].text} <small>match {p:.2f}</small></li>'
+        found = "".join(f'<li class="{"true" if true[i, q] else ""}">{html.escape(drawn[i].text)} '
+                        f"<small>match {p:.2f}</small></li>"
                         for i, p in zip(best[q, :4].tolist(), match[q]))
         pairs.append(f'<div class="pair">{figure(shown(drawn[q].scene), mark(true[best[q, 0], q]))}<ol>{found}</ol></div>')
     parts += [f"<h3>A picture looks for its sentence among {len(drawn)}</h3>", f'<div class="pairs">{"".join(pairs)}</div>']
@@ -196,7 +198,7 @@ def families(run: Run) -> str:
             cells = "".join(
                 f'<td class="{"true" if true[i, j] else ""}" style="background:color-mix(in srgb, var(--blue) '
                 f'{75 * match[i, j]:.0f}%, transparent)">{match[i, j]:.2f}</td>' for j in range(4))
-            lines += f"<tr><td>“{one.text}” {mark(true[i, match[i].argmax()])}</td>{cells}</tr>"
+            lines += f"<tr><td>“{html.escape(one.text)}” {mark(true[i, match[i].argmax()])}</td>{cells}</tr>"
         what = "size and place" if kind == "mixed" else kind
         parts.append(f'<h3>They differ in {what}</h3><table class="family"><tr><td></td>{top}</tr>{lines}</table>')
     return section("Families: four pictures of the same things", "Knowing the objects does not help here: only size, place, "
@@ -211,10 +213,11 @@ def looks(run: Run, drawn: Sequence[Drawn], count: int = 4) -> str:
         places = [i for i, kind in enumerate(kinds) if kind != "other"]
         maps = words.word_maps(run, words.hide(run, [one.text], [(0, [i]) for i in places]),
                                questions.image_tokens(run, [one.scene]), "mlm").unflatten(1, (run.config.grid, -1)).numpy()
-        cards = [figure(image(plots.overlay(paint(one.scene, SIDE), heat), f"where the model looks for “{said[i]}”"), said[i])
-                 for i, heat in zip(places, maps)]
-        parts.append(f'<p class="query">“{one.text}”</p><div class="maps">{figure(shown(one.scene), "the picture")}'
-                     f'{"".join(cards)}</div>')
+        lit = [plots.overlay(paint(one.scene, SIDE), heat) for heat in maps]
+        cards = [figure(image(heat, f"where the model looks for “{said[i]}”"), html.escape(said[i]))
+                 for i, heat in zip(places, lit)]
+        parts.append(f'<p class="query">“{html.escape(one.text)}”</p>'
+                     f'<div class="maps">{figure(shown(one.scene), "the picture")}{"".join(cards)}</div>')
     return section("Where a word looks", "Nobody showed the model where things are. Yet when a word is hidden, we can ask "
                    "which parts of the picture spoke for the right one (Grad-CAM): they are lit, and the strongest are ringed.", *parts)
 

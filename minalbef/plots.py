@@ -123,7 +123,7 @@ def similarities(sim: np.ndarray, pictures: Sequence[np.ndarray], captions: Sequ
                 color="#000000" if image.norm(sim[i, j]) > 0.6 else "#ffffff")
         if true[i, j]:
             ax.add_patch(Rectangle((j - 0.46, i - 0.44), 0.92, 0.88, fill=False, edgecolor=RED, linewidth=2.5))
-    ax.set_yticks(range(n), [wrapped(text, 38) for text in captions], fontsize=8.5)
+    ax.set_yticks(range(n), [wrapped(text, 38) for text in captions], fontsize=8.5, parse_math=False)
     ax.set_xticks([])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -146,10 +146,10 @@ def gallery(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str 
             ax.set_axis_off()
             continue
         show(ax, pictures[i], good[i] if good else None)
-        ax.set_xlabel(wrapped(titles[i], 30), fontsize=9)
+        ax.set_xlabel(wrapped(titles[i], 30), fontsize=9, parse_math=False)     # a sentence's $ begins no formula
         ax.set_anchor("N")                     # spare height goes below, to the words: else a long caption is cut off
     if heading:
-        plot.suptitle(heading, fontsize=13, fontweight="bold", color=INK)
+        plot.suptitle(heading, fontsize=13, fontweight="bold", color=INK, parse_math=False)
     return plot
 
 
@@ -205,7 +205,9 @@ def slide(x: Sequence[float], lines: dict[str, np.ndarray], pictures: Sequence[n
     ax.set_xlim(x[0], x[-1])
     ax.set_xlabel("where the thing stands, from the left side to the right")
     ax.set_ylabel("P(match)")
-    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    legend = ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return plot
 
 

@@ -11,7 +11,8 @@ from minalbef.data import Record
 from minalbef.readers import Fault, Finder, Roots, each, entries, field, load, once, photo_id, read, refuse, words
 from minalbef.tasks.entailment import LABELS, EntailmentRecord
 from minalbef.tasks.nlvr2 import NLVR2Record
-from minalbef.tasks.vqa import VQARecord
+from minalbef.tasks.vqa import VQARecord, clean_question
+from minalbef.tokenizer import has_words
 
 VISUAL_GENOME_TRUST = 0.5             # of its answers, each one person's: the original's weight
 Box = tuple[float, float, float, float]
@@ -51,7 +52,7 @@ def entailment(path: Path, root: Roots = None, fault: Callable = refuse) -> Iter
 def answered(given, number: int | str) -> tuple[str, ...]:
     """The answers of an entry, one or several, as a tuple. Raises Fault where there is none."""
     some = tuple([given] if isinstance(given, str) else given or ())
-    if not some or not all(isinstance(one, str) and one.strip() for one in some):
+    if not some or not all(isinstance(one, str) and has_words(one) for one in some):
         raise Fault("no answer", f"question {number} has answers {given!r}", "leave it out, or read it as a test's")
     return some
 
@@ -64,7 +65,8 @@ def vqa(path: Path, root: Roots = None, fault: Callable = refuse, test: bool = F
     find, seen = {"vqa": Finder(root), "vg": Finder(root, "vg")}, {}
 
     def parse(entry):
-        number, image, question = field(entry, "question_id", (int, str)), field(entry, "image"), words(entry.get("question"))
+        number, image = field(entry, "question_id", (int, str)), field(entry, "image")
+        question = words(entry.get("question"), clean_question)
         if (source := entry.get("dataset", "vqa")) not in find:
             raise Fault("malformed", f"dataset {source!r} is none of vqa, vg", "data/README.md shows the format")
         once(seen, number, f"{image}: {question}", "question_id")
@@ -88,7 +90,7 @@ def vqa_official(path: Path, annotations: Path | None, root: Roots = None, fault
         raise ValueError(f"{path} has data_subtype {part!r}, so its pictures are unknown; it must be such as val2014")
 
     def parse(entry):
-        number, question = field(entry, "question_id", int), words(entry.get("question"))
+        number, question = field(entry, "question_id", int), words(entry.get("question"), clean_question)
         image = f"{part}/COCO_{part}_{field(entry, 'image_id', int):012d}.jpg"
         once(seen, number, f"{image}: {question}", "question_id")
         if annotations and number not in given:
@@ -101,7 +103,7 @@ def vqa_official(path: Path, annotations: Path | None, root: Roots = None, fault
 def answer_list(path: Path) -> list[str]:
     """The answers to rank, as in the original's answer_list.json. Raises ValueError for another file, or one with repeats."""
     some = load(path)
-    if not isinstance(some, list) or not some or not all(isinstance(one, str) and one.strip() for one in some):
+    if not isinstance(some, list) or not some or not all(isinstance(one, str) and has_words(one) for one in some):
         raise ValueError(f"{path} is no list of answers; it must be a JSON list of strings")
     if len(set(some)) < len(some):
         twice = next(one for i, one in enumerate(some) if one in some[:i])

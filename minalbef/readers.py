@@ -12,13 +12,14 @@ from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
 from minalbef.data import Record
-from minalbef.tokenizer import clean
+from minalbef.tokenizer import clean, has_words
 
 CHUNK = 1 << 20                       # characters read at a time
 LARGEST = 16 * CHUNK                  # of one entry: a broken file should not be read to its end to be told
 # folders to look in, by album: never in another's, for two albums may have pictures of one name
 PLACES = {"": ("", "images", "train2014", "val2014"), "vg": ("", "images", "VG_100K", "VG_100K_2"),
           "flickr": ("", "images", "flickr30k-images")}
+LONGEST = 500                         # letters of what is said of a fault, which may hold all of a long text
 COCO = re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)")
 FLICKR = re.compile(r"flickr\.com/(?:.*/)?(\d+)_")
 
@@ -29,6 +30,7 @@ class Fault(ValueError):
     """What is wrong with an entry, and the way out. kind: a few words, to count by; entries: how many are lost by it."""
 
     def __init__(self, kind: str, what: str, way: str = "leave it out or mend it", entries: int = 1):
+        what = what if len(what) <= LONGEST else f"{what[:LONGEST]}..."
         super().__init__(f"{what}; {way}")
         self.kind, self.what, self.way, self.entries = kind, what, way, entries
 
@@ -125,7 +127,8 @@ class Finder:
     def __call__(self, image: str) -> Path:
         if self.roots is None:
             return Path(image)
-        parts = PurePosixPath(image).parts
+        # nothing leads out of the roots: of /a/b.jpg and ../a/b.jpg, only a/b.jpg and b.jpg are looked for
+        parts = PurePosixPath(f"/{image}".rpartition("/../")[2].lstrip("/")).parts
         tries = ((root, place, i) for i in range(len(parts)) for root in self.roots for place in self.places)
         for root, place, first in (self.known, *tries):
             path = os.path.join(root, place, *parts[first:])
@@ -142,14 +145,19 @@ def field(entry, name: str, kind: type | tuple = str):
     if not isinstance(value, kind) or value == "" or value == []:
         raise Fault("malformed", f"{name!r} is {value!r}" if value is not None else f"there is no {name!r}",
                     "data/README.md shows the format")
+    if isinstance(value, int) and abs(value) >> 63:
+        raise Fault("malformed", f"{name!r} is {value}, which 63 bits do not hold", "data/README.md shows the format")
     return value
 
 
-def words(text) -> str:
-    """A text that has some."""
-    if not isinstance(text, str) or not clean(text):
-        raise Fault("no words", f"the text {text!r} has no words")
-    return text
+def words(text, cleaned: Callable = clean) -> str:
+    """A text that has some, as its task cleans it."""
+    try:
+        if isinstance(text, str) and has_words(cleaned(text)):
+            return text
+    except ValueError as error:
+        raise Fault("broken text", str(error).rpartition("; ")[0]) from error
+    raise Fault("no words", f"the text {text!r} has no words")
 
 
 def once(seen: dict, key, image: str, what: str):
@@ -166,7 +174,7 @@ def read(path: Path, items: Iterable, parse: Callable, fault: Callable) -> Itera
             found.extend(parse(entry))
         except Fault as wrong:
             found.append(wrong)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
             found.append(Fault("malformed", f"{type(error).__name__}: {error}", "data/README.md shows the format"))
         for one in found:
             if isinstance(one, Fault):

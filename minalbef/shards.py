@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minalbef.data import Record
-from minalbef.readers import Fault, Roots, photo_id, read, refuse, words
+from minalbef.readers import LARGEST, Fault, Roots, photo_id, read, refuse, words
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ def shards(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator
         image = next((parts[kind] for kind in ("jpg", "jpeg", "png", "webp") if kind in parts), None)
         if image is None:
             raise Fault("missing picture", f"{key} has no jpg, png or webp")
+        for kind in ("txt", "json"):
+            if isinstance(parts.get(kind), Member):
+                raise Fault("malformed", f"{key}.{kind} has {parts[kind].size:,} bytes, and may have {LARGEST:,}")
         about = json.loads(parts.get("json", "{}"))
         text = parts["txt"].decode() if "txt" in parts else about.get("caption")
         photo = photo_id(about.get("url") or f"{Path(path).name}/{key}")
@@ -47,7 +50,7 @@ def shards(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator
         nonlocal given
         key, parts = None, {}
         with tarfile.open(path, "r:") as tar:
-            for member in tar:
+            for member in members(tar):
                 if not member.isfile():
                     continue
                 name, _, kind = member.name.rpartition("/")[2].partition(".")
@@ -56,7 +59,7 @@ def shards(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator
                     yield key, parts
                     parts = {}
                 key, kind = name, kind.lower()
-                parts[kind] = (tar.extractfile(member).read() if kind in ("txt", "json")
+                parts[kind] = (tar.extractfile(member).read() if kind in ("txt", "json") and member.size <= LARGEST
                                else Member(Path(path), member.offset_data, member.size))
             tar.fileobj.seek(tar.offset)
             if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):      # tarfile takes a bad header for the end
@@ -71,9 +74,17 @@ def shards(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator
         fault(Fault("lost with a broken shard", f"{path} cannot be read to its end: {error}", "get it again", lost))
 
 
+def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """A tar's members. Raises ReadError at a broken header, where tarfile itself raises nearly everything."""
+    try:
+        yield from tar
+    except (ValueError, OverflowError, MemoryError) as error:
+        raise tarfile.ReadError(f"a header is broken: {error}") from error
+
+
 def successes(path: Path) -> int:
     """How many pictures img2dataset says that it put into a tar; 0 where it does not say."""
     try:
         return int(json.loads(path.with_name(f"{path.stem}_stats.json").read_text())["successes"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return 0

@@ -9,6 +9,10 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+NORMALISER = normalizers.BertNormalizer(lowercase=True)
+LONG_WORD = re.compile(r"\S{101,}")   # WordPiece reads no such word, and training on it takes quadratic time
+SURROGATE = re.compile("[\ud800-\udfff]")
+SHOWN = 60                            # letters of a text in an error
 
 
 def clean(text: str, words: int = 30) -> str:
@@ -17,6 +21,22 @@ def clean(text: str, words: int = 30) -> str:
     text = text.replace("-", " ").replace("/", " ").replace("<person>", "person")
     text = re.sub(r"\s{2,}", " ", text).strip()
     return " ".join(text.split(" ")[:words])
+
+
+def has_words(text: str) -> bool:
+    """Whether word pieces are left of a text, which has lost its marks, control and zero-width characters.
+
+    Raises ValueError for half of a surrogate pair, which JSON can hold and UTF-8 cannot.
+    """
+    if SURROGATE.search(text):
+        raise ValueError(f"the text {excerpt(text)} has half of a surrogate pair, which is no character; "
+                         "leave it out or mend it")
+    return bool(NORMALISER.normalize_str(text).strip())
+
+
+def excerpt(text: str) -> str:
+    """How an error shows a text: its beginning, in quotes."""
+    return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}... ({len(text):,} letters)"
 
 
 class Tokenizer:
@@ -33,9 +53,10 @@ class Tokenizer:
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         """Learn at most `vocab_size` word pieces from captions; the same captions give the same pieces."""
-        texts = [clean(text) for text in texts]
+        texts = [NORMALISER.normalize_str(text) for text in map(clean, texts) if has_words(text)]
+        texts = [LONG_WORD.sub("", text) for text in texts]
         core = _bert(models.WordPiece(unk_token="[UNK]"))
-        letters = sorted(set(core.normalizer.normalize_str("".join(texts))) - {" "})
+        letters = sorted(set("".join(texts)) - {" "})
         # the trainer numbers inner letters in the order of a hash table, and breaks ties by number: fix the numbers
         first = [*SPECIALS, *letters, *("##" + letter for letter in letters)]
         if len(first) > vocab_size:
@@ -86,14 +107,14 @@ class Tokenizer:
         Raises ValueError for a caption without words and, with truncate=False, for one that is too long.
         """
         end, rows = self._end if sep is None else [self.sep] * sep, []
-        cut = self._core.encode_batch([text if raw else clean(text) for text in texts], add_special_tokens=False)
-        for text, encoded in zip(texts, cut):
+        cleaned = [text if raw else clean(text) for text in texts]
+        if missing := [text for text, rest in zip(texts, cleaned) if not has_words(rest)]:
+            raise ValueError(f"caption {excerpt(missing[0])} has no words; give it at least one")
+        for text, encoded in zip(texts, self._core.encode_batch(cleaned, add_special_tokens=False)):
             ids = [self.cls, *encoded.ids, *end]
-            if not encoded.ids:
-                raise ValueError(f"caption {text!r} has no words; give it at least one")
             if len(ids) > length and not truncate:
-                raise ValueError(f"caption {text!r} has {len(ids)} tokens, [CLS] included, and the limit is {length}; "
-                                 "shorten it or pass truncate=True")
+                raise ValueError(f"caption {excerpt(text)} has {len(ids)} tokens, [CLS] included, and the limit is "
+                                 f"{length}; shorten it")
             rows.append(ids if len(ids) <= length else ids[:length - len(end)] + end)
         tokens = torch.full((len(rows), max(map(len, rows), default=0)), self.pad)
         for row, ids in zip(tokens, rows):
@@ -130,7 +151,7 @@ def _special_ids(vocab: dict[str, int]) -> list[int]:
 
 def _bert(model: models.Model) -> Core:
     core = Core(model)
-    core.normalizer = normalizers.BertNormalizer(lowercase=True)
+    core.normalizer = NORMALISER
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     core.decoder = decoders.WordPiece()
     return core

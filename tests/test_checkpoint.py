@@ -96,6 +96,19 @@ def test_an_empty_or_too_long_sentence_is_refused(made, folder, text, says):
             ask(made[2][0], text)
 
 
+def test_a_too_long_sentence_is_not_shown_to_its_end(made, folder):
+    with pytest.raises(ValueError, match=r"'a red apple .{48}'\.\.\. \(12,000 letters\) has 31 tokens") as error:
+        load(folder).similarity(made[2][0], "a red apple " * 1000)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("count", [(1, 0), (0, 1), (0, 0)])
+def test_no_pictures_or_no_texts_are_refused(made, folder, count):
+    for ask in (load(folder).similarity, load(folder).match_probability):
+        with pytest.raises(ValueError, match=f"{count[0]} pictures and {count[1]} texts; give at least one of each"):
+            ask(made[2][:count[0]], TEXTS[:count[1]])
+
+
 def test_summary_counts_the_parameters(made, folder):
     total = sum(p.numel() for p in made[0].parameters())
     text = load(folder).summary()

@@ -32,6 +32,16 @@ def test_ink_follows_the_page_and_no_other_colour_does():
     assert "http" not in svg.replace("http://www.w3.org/", "") and svg.startswith("<svg") and "currentColor" in svg and plots.INK not in svg and plots.BLUE.lower() in svg
 
 
+@pytest.mark.parametrize("name", ["similarities", "gallery", "slide"])
+def test_a_dollar_in_a_sentence_is_no_formula(name):
+    text = "$5 or \\bad{ $6 cat"                                 # as a formula it is an error
+    make = {"similarities": lambda: plots.similarities(np.eye(3), PICTURES, [text] * 3),
+            "gallery": lambda: plots.gallery(PICTURES, [text] * 3, text),
+            "slide": lambda: plots.slide([0.1, 0.9], {text: np.array([[0.9, 0.1]])}, PICTURES, {text: (0.1, 0.4)})}
+    plot = make[name]()
+    assert plot.png() and "$5 or \\bad{ $6 cat" in plot.svg()
+
+
 def test_ids_of_two_figures_on_a_page_differ():
     def ids(svg: str) -> set[str]:
         return {part.split('"')[0] for part in svg.split('id="')[1:]}

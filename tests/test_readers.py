@@ -124,6 +124,59 @@ def test_bad_captions_are_left_out_counted_and_named(tmp_path):
         list(captions(path, tmp_path))
 
 
+HOSTILE = {                           # what a caption's entry has instead, and the kind of fault that it is
+    "a lone surrogate": ({"caption": "a cat \ud83d"}, "broken text"),
+    "NUL": ({"caption": "\0"}, "no words"),
+    "zero width": ({"caption": "\u200b\ufeff"}, "no words"),
+    "a mark alone": ({"caption": "\u0301"}, "no words"),
+    "cut before its words": ({"caption": "\u200b " * 30 + "cat"}, "no words"),
+    "two million marks": ({"caption": "!" * 2_000_000}, "no words"),
+    "a list": ({"caption": [["x"]]}, "no words"),
+    "a number": ({"caption": 7}, "malformed"),
+    "out of the folder": ({"image": "../out.jpg"}, "missing picture"),
+    "far out": ({"image": "a/../../out.jpg"}, "missing picture"),
+    "the machine's": ({"image": os.path.abspath(__file__)}, "missing picture"),
+    "a picture's NUL": ({"image": "a\0b"}, "missing picture"),
+    "a picture's surrogate": ({"image": "\ud800.jpg"}, "missing picture"),
+    "a folder": ({"image": "train2014/.."}, "missing picture")}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_entry_is_counted_and_the_others_are_read(tmp_path, name):
+    change, kind = HOSTILE[name]
+    jpeg(tmp_path / "out.jpg")
+    jpeg(tmp_path / "in" / TRAIN)
+    good = {"image": TRAIN, "caption": "a cat"}
+    path = write(tmp_path / "coco.json", [good, good | change, good])
+    records, counts, faults = some(captions, path, root=tmp_path / "in")
+    assert [record.text for record in records] == ["a cat"] * 2 and counts == {kind: 1} and len(faults[kind]) < 700
+
+
+HOSTILE_QUESTIONS = {
+    "an id of a hundred digits": {"question_id": 10 ** 100},
+    "cut before its words": {"question": "\u200b" + " " * 60 + "what"},
+    "an answer of nothing": {"answer": ["\u200b"]},
+    "a broken answer": {"answer": ["\udc00"]},
+    "no answer": {"answer": []}}
+
+
+@pytest.mark.parametrize("name", HOSTILE_QUESTIONS)
+def test_a_hostile_question_is_counted_and_the_others_make_a_batch(tmp_path, name):
+    jpeg(tmp_path / VAL)
+    good = {"question_id": 3, "question": "What?", "answer": ["net"], "image": VAL}
+    path = write(tmp_path / "vqa.json", [good, good | {"question_id": 4} | HOSTILE_QUESTIONS[name]])
+    records, counts, _ = some(public.vqa, path, root=tmp_path)
+    assert len(records) == 1 and sum(counts.values()) == 1
+    assert collate(records, Tokenizer.train(["what net"], 64), 16).ids.tolist() == [3]
+
+
+def test_what_leads_out_of_the_folder_is_looked_for_in_it(tmp_path):
+    jpeg(tmp_path / "in" / "b" / "1.jpg")
+    ways = ("../", "../../", "a/../", "/", "/x/", "./")
+    path = write(tmp_path / "a.json", [{"image": f"{way}b/1.jpg", "caption": "x"} for way in ways])
+    assert [record.image for record in captions(path, tmp_path / "in")] == [tmp_path / "in" / "b" / "1.jpg"] * 6
+
+
 def test_a_photograph_has_one_number_in_all_sets(tmp_path):
     path = write(tmp_path / "image_data.json", [
         {"image_id": 2412112, "url": "https://a.org/VG_100K/5.jpg", "coco_id": 57870, "flickr_id": 9},

@@ -2,12 +2,13 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 import torch
 
-from minalbef import checkpoint, page, report
+from minalbef import checkpoint, page, questions, report
 from minalbef.config import preset
 from untrained import untrained
 
@@ -129,6 +130,16 @@ def test_the_page_stands_alone_and_shows_everything(folder, monkeypatch):
     assert len(found.ids) == len(set(found.ids))
     assert "prefers-color-scheme" in text or "light-dark(" in text
     assert "nan" not in re.sub(r"data:[^\"]+", "", text).lower().split()
+
+
+def test_captions_are_words_on_the_page_and_no_markup():
+    run = untrained()
+    drawn = [replace(one, text=f"{one.text} <b>&x") for one in questions.plain(run, "test", 0, 16)]
+    families = [replace(one, text=f"{one.text} <b>&x") for one in questions.families(run, "test", 0, 4)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(questions, "families", lambda *_: families)
+        text = page.retrieval(run, drawn) + page.families(run) + page.looks(run, drawn, 1) + page.guesses(run, drawn, 1)
+    assert text.count("&lt;b&gt;&amp;x") > 20 and "<b>&" not in text
 
 
 def test_a_page_without_its_report_says_how_to_make_it(folder, tmp_path):

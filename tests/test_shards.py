@@ -101,6 +101,46 @@ def test_captions_come_from_txt_or_json_and_what_has_none_is_named(tmp_path):
     assert "000000002 has no jpg, png or webp" in faults["missing picture"]
 
 
+HOSTILE = {                           # what a sample has instead, and the kind of fault that it is
+    "JSON nested 100,000 deep": ({"json": b"[" * 100_000}, "malformed"),
+    "JSON of another kind": ({"json": b"[1]"}, "malformed"),
+    "a number of 9,999 digits": ({"json": b"9" * 9999}, "malformed"),
+    "JSON of 17 MB": ({"json": b" " * (17 << 20)}, "malformed"),
+    "a text of 17 MB": ({"txt": b"a " * (17 << 19)}, "malformed"),
+    "no UTF-8": ({"txt": b"\xed\xa0\x80"}, "malformed"),
+    "half a character": ({"txt": None, "json": b'{"caption": "a \\ud83d"}'}, "broken text"),
+    "NUL": ({"txt": b"\0"}, "no words"),
+    "zero width": ({"txt": "\u200b".encode()}, "no words"),
+    "a caption of numbers": ({"txt": None, "json": b'{"caption": 5}'}, "no words"),
+    "a url of numbers": ({"json": b'{"url": 5}'}, "malformed"),
+    "no picture": ({"jpg": None}, "missing picture")}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_sample_is_counted_and_the_others_are_read(tmp_path, name):
+    change, kind = HOSTILE[name]
+    samples = [{"jpg": photo(i), "txt": b"a cat"} | (change if i == 1 else {}) for i in range(3)]
+    files = {f"../../{i}.{ending}": sample[ending] for i, sample in enumerate(samples) for ending in sample}
+    members = {name: content for name, content in files.items() if content}
+    records, counts, faults = some(shards, tar(tmp_path / "0.tar", members))
+    assert [record.image.read() for record in records] == [photo(0), photo(2)] and counts == {kind: 1}
+    assert len(faults[kind]) < 700
+
+
+@pytest.mark.parametrize("at, field", [(124, b"\x80" + b"\x7f" * 11), (124, b"\xff" * 12), (156, b"L"), (156, b"x")])
+def test_a_hostile_header_loses_what_follows_and_ends_nothing(tmp_path, at, field):
+    path, = img2dataset(tmp_path, 3)
+    with tarfile.open(path) as file:
+        start = file.getmember("000000001.jpg").offset
+    data = bytearray(path.read_bytes())
+    data[start + at:start + at + len(field)] = field
+    block = data[start:start + 512]
+    data[start + 148:start + 156] = b"%06o\0 " % (sum(block[:148]) + sum(block[156:]) + 8 * ord(" "))
+    path.write_bytes(data)
+    records, counts, _ = some(shards, path)
+    assert records[0].image.read() == photo(0) and sum(counts.values()) >= 1
+
+
 def test_wherever_a_tar_is_cut_the_pictures_before_are_kept_and_the_others_counted(tmp_path):
     path, = img2dataset(tmp_path, 4)
     whole = path.read_bytes()

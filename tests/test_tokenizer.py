@@ -2,6 +2,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 import unicodedata
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from transformers import BertTokenizer
 
 from golden_rule import figures
-from minalbef.tokenizer import SPECIALS, Tokenizer, clean
+from minalbef.tokenizer import SPECIALS, Tokenizer, clean, has_words
 
 CAPTIONS = ["a small lemon above a big donut", "On a red background, an apple to the left of two cats.",
             "there are three crabs in the top left corner", "a lemon is below an apple"]
@@ -192,3 +193,38 @@ def test_a_vocabulary_with_windows_line_ends_is_the_same(tmp_path, vocab):
     windows = tmp_path / "windows.txt"
     windows.write_bytes(vocab.read_bytes().replace(b"\n", b"\r\n"))
     assert Tokenizer.from_vocab(windows).encode(CAPTIONS)[0].equal(Tokenizer.from_vocab(vocab).encode(CAPTIONS)[0])
+
+
+# hostile texts
+
+
+HOSTILE = {"NUL": "\0", "zero width": "\u200b\u200d\ufeff", "a mark alone": "\u0301\ufe0f", "private use": "\ue000",
+           "behind thirty that vanish": "\u200b " * 30 + "cat", "a lone surrogate": "a cat \ud83d", "nothing": " \n",
+           "punctuation": "?!"}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_has_no_words_is_refused_before_and_by_the_tokenizer(name):
+    text, tokenizer = HOSTILE[name], Tokenizer.train(CAPTIONS, 200)
+    with pytest.raises(ValueError, match="half of a surrogate pair|has no words"):
+        tokenizer.encode(["a cat", text])
+    if name == "a lone surrogate":
+        with pytest.raises(ValueError, match=r"'a cat \\ud83d' has half of a surrogate pair.*leave it out"):
+            has_words(text)
+    else:
+        assert not has_words(clean(text))
+
+
+def test_whatever_has_words_has_pieces():
+    tokenizer = Tokenizer.train(CAPTIONS, 200)
+    texts = awkward(CAPTIONS)
+    assert [has_words(text) for text in texts] == [bool(ids_or_none(tokenizer, text, raw=True)) for text in texts]
+    assert 0 < sum(map(has_words, texts)) < len(texts)
+
+
+def test_a_word_too_long_to_be_read_is_not_learnt_from():
+    start = time.perf_counter()
+    long = Tokenizer.train([*CAPTIONS, "xq" * 100_000, "a " + "z" * 101], 200)
+    assert time.perf_counter() - start < 5, "quadratic: it took minutes"
+    assert long._core.to_str() == Tokenizer.train([*CAPTIONS, "a"], 200)._core.to_str()
+    assert "z" in Tokenizer.train([*CAPTIONS, "z" * 100], 200)._core.get_vocab()
