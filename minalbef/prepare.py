@@ -14,13 +14,13 @@ import numpy as np
 from tqdm import tqdm
 
 from minalbef import public, readers
-from minalbef.checkpoint import write_atomically
 from minalbef.data import open_image
 from minalbef.readers import Fault, photo_id
 from minalbef.records import file_of, line, read_about
 from minalbef.sets import EXPECTED, PRETRAINING, files_below, sources
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord
+from minalbef.writing import sweep, write_atomically
 
 
 class Tally:
@@ -51,8 +51,9 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
     avoid = {int(photo) for split in without for photo in photos_in(split)}
     answers = public.answer_list(found["answer_list.json"][0]) if name == "vqa" and "answer_list.json" in found else []
     (folder := out / name).mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     old = files_of(folder)
-    mark = f"-{time.time_ns()}" if old else ""                   # beside the old set, which stands until about.json names the new
+    mark = f"-{time.time_ns()}" if old else ""                   # the old set stands until about.json names the new one
     splits, account = {}, []
     with TemporaryDirectory(prefix=".", suffix=f".{os.getpid()}.tmp", dir=folder) as half:
         for split, way in ways.items():

@@ -3,6 +3,7 @@ import errno
 import json
 import os
 import platform
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -108,12 +109,12 @@ def check_folder(folder: Path):
 
 
 def sweep(folder: Path):
-    """Remove the temporary files of processes that are no more, in a run folder and the folders in it."""
+    """Remove the temporary files and folders of processes that are no more, in a folder and the folders in it."""
     for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
         number = path.name.split(".")[-2]
         if number.isdecimal() and not _alive(int(number)):
             with suppress(OSError):              # Windows keeps what another process has open
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def other_settings(was: dict, config: Config) -> str:
