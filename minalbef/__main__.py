@@ -52,6 +52,7 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
 
 
 def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0, seed: int = 0, among: int | None = None,
+             split: Literal["test", "validation"] = "test",
              public: Annotated[Exam, tyro.conf.OmitArgPrefixes] = Exam()) -> None:
     """Examine a run on scenes it never saw, or with --data on a public set; write report.json, and print the figures.
 
@@ -61,21 +62,23 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
         exam: share of the exam's scenes, for a quick look
         seed: of the freshly drawn tests
         among: how many plain scenes compete, 500 unless you say; `small` is meant to find the right one of 5000
+        split: validation while you try settings, so that the test stays unseen
     """
     from minalbef import checkpoint, finetune, page, pipeline, report
     if among is not None and among < 10:
         raise ValueError(f"--among {among}: at least 10 scenes compete, as many as are ranked again; 500 unless you say otherwise")
     run = Path("runs", what) if what in finetune.JOBS else Path(what)
     if public != Exam():
-        if exam != 1.0 or source or among:
-            raise ValueError("--exam, --among and --from are for the embedded scenes; with --data leave them out")
+        if exam != 1.0 or source or among or split != "test":
+            raise ValueError("--exam, --among, --from and --split are for the embedded scenes; with --data leave them out and "
+                             "name the split in it, such as --data prepared/coco/validation")
         return public.evaluate(run, report.command())
     if checkpoint.read_run(run)[1] != "pretrain":
         if among:
             raise ValueError(f"--among is for runs of pretraining; {run} is one of a task, whose exam has its own number")
-        print(report.task_table([finetune.examine_run(run, source or _pretrained(), report.command(), seed, exam)]))
+        print(report.task_table([finetune.examine_run(run, source or _pretrained(), report.command(), seed, exam, split)]))
         return
-    figures = pipeline.examine_run(run, exam, seed, report.command(), among)
+    figures = pipeline.examine_run(run, exam, seed, report.command(), among, split)
     page.write_page(run)
     print(report.summary_table(figures))
     print(f"\n{run}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")

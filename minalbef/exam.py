@@ -8,6 +8,9 @@ from torch import Tensor
 from minalbef import questions, ranking, words
 from minalbef.checkpoint import Run
 from minalbef.grammar import KINDS, kinds_of_word
+from minalbef.intervals import Clusters, summarise
+from minalbef.intervals import bootstrap as bootstrap  # chapters take these two from here
+from minalbef.intervals import wilson as wilson
 from minalbef.language import needs
 from minalbef.questions import families, plain
 from minalbef.ranking import recall, rerank
@@ -20,7 +23,7 @@ UNSEEN = ("openmoji",)
 
 
 def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", among: int = BLOCK) -> dict:
-    """All figures of a report, shares of 1; "intervals": their 95% intervals; "counts": of how many each is the mean.
+    """All figures of a report, shares of 1; "intervals": their 95% intervals; "counts": of how many samples, or families.
 
     seed: of the freshly drawn scenes; size: share of their number; split: "validation" while you tune
 
@@ -34,16 +37,16 @@ def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", amo
         drawn = plain(run, split, seed, max(count, block) * size, block, **options)
         return per_query(hits(compete(run, drawn, min(block, len(drawn))), weight, ks))
     def within(group: list[Drawn]) -> dict[str, Tensor]:
-        return hits(compete(run, group, 4), weight)
+        return per_family(hits(compete(run, group, 4), weight))
     group = families(run, split, seed, 500 * size)
     values: dict = {
         "plain": many(2000, among, ks=(1, 5, 10)), "families": (found := within(group))
-        | {"by_kind": by_kind(found, [one.kind for one in group[::4]])},
+        | {"by_kind": by_kind(found, [one.kind for one in group])},
         "unseen_style": many(1000, vendors=UNSEEN)
         | {"families": within(families(run, split, seed, 250 * size, vendors=UNSEEN))},
         "unseen_pairs": many(500, pairs="unseen") | {"control": many(500, pairs="control")}}
     values["rerank_gain"] = sum(values["plain"][f"rerank_{way}_r1"] - values["plain"][f"itc_{way}_r1"]
-                                for way in ("i2t", "t2i"))[:, None] / 2
+                                for way in ("i2t", "t2i")) / 2
     changes = questions.changed(run, split, seed, 500 * size)
     refusals = refused(answers(run, questions.wrong_pairs(run, split, seed, 500 * size, changes)), threshold)
     values |= {
@@ -52,7 +55,8 @@ def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", amo
         **masked_words(run, plain(run, split, seed, 400 * size)),
         **pointing(run, plain(run, split, seed, 500 * size))}
     figures, intervals, counts = summarise(values)
-    return {**figures, "among": among, "rerank_plus_weight": weight, "itm_threshold": threshold, "intervals": intervals, "counts": counts}
+    return {**figures, "split": split, "exam_seed": seed, "among": among, "rerank_plus_weight": weight, "itm_threshold": threshold,
+            "intervals": intervals, "counts": counts}
 
 
 def examine_start(run: Run, seed: int = 0, size: float = 1.0, split: str = "test") -> dict:
@@ -60,7 +64,8 @@ def examine_start(run: Run, seed: int = 0, size: float = 1.0, split: str = "test
     def itc(drawn: list[Drawn], block: int | None = None) -> dict[str, Tensor]:
         found = hits(compete(run, drawn, block, match=False), 0.0)
         return {name: value for name, value in found.items() if name.startswith("itc")}
-    values = itc(plain(run, split, seed, 500 * size)) | {"families": itc(families(run, split, seed, 200 * size), 4)}
+    values = (per_query(itc(plain(run, split, seed, 500 * size)))
+              | {"families": per_family(itc(families(run, split, seed, 200 * size), 4))})
     return summarise(values | pointing(run, plain(run, split, seed, 300 * size)))[0]
 
 
@@ -140,7 +145,12 @@ def per_query(values: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.flatten() for name, value in values.items()}
 
 
-def by_kind(values: dict[str, Tensor], kinds: Sequence[str]) -> dict[str, dict[str, Tensor]]:
+def per_family(values: dict[str, Tensor]) -> dict[str, Clusters]:
+    """Blocks as clusters, for their answers are about the same four scenes: (g, query) -> g clusters."""
+    return {name: Clusters.of(value) for name, value in values.items()}
+
+
+def by_kind(values: dict[str, Clusters], kinds: Sequence[str]) -> dict[str, dict[str, Clusters]]:
     """The same samples apart, by kinds, one for each of them."""
     return {kind: {name: value[[other == kind for other in kinds]] for name, value in values.items()}
             for kind in dict.fromkeys(kinds)}
@@ -161,10 +171,10 @@ def refused(odds: dict[str, Tensor], threshold: float) -> dict[str, Tensor]:
 
 
 def balanced(refused: dict[str, Tensor]) -> Tensor:
-    """Mean of true pairs accepted and wrong ones refused, every kind of wrong one alike: -> (p, 1), p of each kind."""
+    """Mean of true pairs accepted and wrong ones refused, every kind of wrong one alike: -> (p,), p of each kind."""
     count = min(map(len, refused.values()))
     wrong = torch.stack([share[:count] for kind, share in refused.items() if kind != "true"]).mean(0)
-    return (1 - refused["true"][:count] + wrong)[:, None] / 2
+    return (1 - refused["true"][:count] + wrong) / 2
 
 
 def one_change(run: Run, changes: dict[str, list], blank: bool = False) -> dict[str, Tensor]:
@@ -200,32 +210,3 @@ def pointing(run: Run, drawn: list[Drawn]) -> dict[str, Tensor]:
     """Does the maximum of a word's map lie in its object? By score, and chance: (w,)."""
     found = words.pointing(run, drawn, questions.image_tokens(run, [one.scene for one in drawn]))
     return {f"pointing_{name}": share for name, share in found.items()}
-
-
-# means and intervals
-
-
-def summarise(values: dict) -> tuple[dict, dict, dict]:
-    """Nested samples -> their means, 95% intervals and numbers, nested alike. (w,): single samples; (g, q): groups."""
-    parts: tuple[dict, dict, dict] = ({}, {}, {})
-    for name, value in values.items():
-        if len(value):
-            found = (summarise(value) if isinstance(value, dict) else
-                     (round(value.mean().item(), 4), wilson(value) if value.dim() == 1 else bootstrap(value), len(value)))
-            for part, one in zip(parts, found):
-                part[name] = one
-    return parts
-
-
-def wilson(sample: Tensor, z: float = 1.96) -> list[float]:
-    """Wilson's interval for a share, which has a width at 0 and 1 too: (w,) -> [low, high]."""
-    p, n = sample.mean().item(), len(sample)
-    middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + (z / (2 * n)) ** 2) ** 0.5
-    return [round(max(0.0, edge) / (1 + z * z / n), 4) for edge in (middle - half, middle + half)]
-
-
-def bootstrap(sample: Tensor, draws: int = 1000) -> list[float]:
-    """How the mean varies when groups are drawn again: (g, q) -> [low, high]."""
-    groups = sample.mean(1)
-    chosen = torch.randint(len(groups), (draws, len(groups)), generator=torch.Generator().manual_seed(0))
-    return [round(edge, 4) for edge in groups[chosen].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()]

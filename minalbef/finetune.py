@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from minalbef import checkpoint, distributed, exam, pipeline, report, task_exam, train
+from minalbef import checkpoint, distributed, intervals, pipeline, report, task_exam, train
 from minalbef.albef import ALBEF
 from minalbef.config import Config, nearest, read_changes, replace_checked
 from minalbef.data import Batch
 from minalbef.ema import make_teacher
+from minalbef.problems import GROUP
 from minalbef.task_exam import problems
 from minalbef.tasks import entailment, nlvr2, retrieval, vqa
 from minalbef.tasks.pretrain import Pretrain, SceneBatches
@@ -163,11 +164,11 @@ def examine(task: str, model: nn.Module, tokenizer: Tokenizer, draw: task_exam.D
 
 
 def draws(config: Config, split: str, seed: int, size: float) -> task_exam.Draw:
-    """What an exam draws its problems with; size: share of the number it asks for. What was drawn is kept."""
+    """What an exam draws its problems with, in whole groups; size: share of the number it asks for. What was drawn is kept."""
     @cache
     def draw(name: str, number: int) -> list:
         source = problems(name, split, config, seed)
-        return [source.draw(i) for i in range(max(36, int(number * size)) // 36 * 36)]          # whole groups of every task
+        return [source.draw(i) for i in range(max(36, int(number * size)) // GROUP[name] * GROUP[name])]
     return draw
 
 
@@ -192,12 +193,12 @@ def examine_run(folder: Path, source: Path | None, command: str, seed: int = 0, 
             beside[name] = score(model if which == "tuned" else ALBEF(config).eval(), hide)
         elif source and (run := source / "start" if which == "start" else source).exists():
             beside[name] = score(at_size(checkpoint.load(run).model, config), hide)
-    figures, intervals, counts = exam.summarise(values | {"baselines": beside})
+    figures, spans, counts = intervals.summarise(values | {"baselines": beside})
     if task == "grounding":
         figures["map"] = dict(zip(("mode", "layer"), task_exam.best_map(model, tokenizer)))
     seconds = {"train": train.seconds(folder) + train.seconds(folder / "assign"), "evaluate": time.perf_counter() - clock}
-    return report.write_report(folder, task, {**figures, "intervals": intervals, "counts": counts}, config, seconds, command,
-                               config.seed)
+    figures |= {"split": split, "exam_seed": seed, "intervals": spans, "counts": counts}
+    return report.write_report(folder, task, figures, config, seconds, command, config.seed)
 
 
 def load_rival(job: Job, differs: dict, folder: Path) -> nn.Module:

@@ -82,17 +82,20 @@ def launch(arguments: list[str], processes: int) -> int:
     return subprocess.run(command, env=environment).returncode
 
 
-def examine_run(folder: Path, size: float, seed: int, command: str, among: int | None = None) -> dict:
-    """Examine a finished run and its start, on a GPU if there is one; write report.json. among: see `exam.examine`. -> the report"""
+def examine_run(folder: Path, size: float, seed: int, command: str, among: int | None = None, split: str = "test") -> dict:
+    """Examine a finished run and its start, on a GPU if there is one; write report.json. -> the report
+
+    size, seed, among, split: see `exam.examine`
+    """
     def load(place: Path) -> checkpoint.Run:
         run = checkpoint.load(place)
         run.model.to(distributed.device_at_hand(run.config.device))
         return run
 
     clock, run = time.perf_counter(), load(folder)
-    figures = exam.examine(run, seed, size, among=among or exam.BLOCK)
+    figures = exam.examine(run, seed, size, split, among or exam.BLOCK)
     if (folder / "start").exists():
-        figures["start"] = exam.examine_start(load(folder / "start"), seed, size)
+        figures["start"] = exam.examine_start(load(folder / "start"), seed, size, split)
     seconds = {"warm_start": train.seconds(folder / "warm"), "train": train.seconds(folder),
                "evaluate": time.perf_counter() - clock}
     return report.write_report(folder, "pretrain", figures, run.config, seconds, command, run.config.seed)

@@ -1,6 +1,6 @@
 """The exams of the tasks on the public sets: what a model gets right of a prepared split, the work shared by all processes.
 
-An exam is called as examine(model, tokenizer, records, how) -> samples by name, nested as `exam.summarise` wants them, and
+An exam is called as examine(model, tokenizer, records, how) -> samples by name, nested as `intervals.summarise` wants them, and
 what else the report should say. A picture that cannot be read is an error: figures on fewer pictures compare with nothing.
 """
 from collections import Counter
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from minalbef import answers, data, distributed, ranking
 from minalbef.albef import ALBEF
 from minalbef.data import Batch
+from minalbef.intervals import Clusters
 from minalbef.tasks import entailment, grounding, nlvr2, vqa
 from minalbef.tokenizer import Tokenizer
 
@@ -119,12 +120,10 @@ def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, records: Dataset, how:
     config = model.albef.config
     right, label = over(records, partial(nlvr2.collate, tokenizer=tokenizer, size=config.image_size, length=config.positions),
                         answer, 2, how).unbind(1)
-    statements: dict[int, bool] = {}
-    for i, hit in enumerate(right.tolist()):
-        id = records[i].id
-        statements[id] = statements.get(id, True) and bool(hit)
-    return {"accuracy": right.float(), "consistency": torch.tensor(list(statements.values())).float(),
-            "baselines": {"majority": {"accuracy": commonest(label)}}}, {}
+    statements, statement = torch.tensor([records[i].id for i in range(len(records))]).unique(return_inverse=True)
+    consistent = torch.ones(len(statements)).scatter_reduce(0, statement, right.float(), "amin")
+    return {"accuracy": Clusters(right.float(), statement), "consistency": consistent,
+            "baselines": {"majority": {"accuracy": Clusters(commonest(label), statement)}}}, {}
 
 
 def commonest(label: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The exams of the five tasks on the embedded scenes: problems made into batches, and what a model gets right of them.
 
-An exam is called as examine(model, tokenizer, draw, hide) -> samples by name, nested as `exam.summarise` wants them.
+An exam is called as examine(model, tokenizer, draw, hide) -> samples by name, nested as `intervals.summarise` wants them.
 draw: a key of problems.GROUP and how many -> problems, freshly drawn. hide: "" or what the model may not see
 """
 from collections import Counter
@@ -15,9 +15,10 @@ from minalbef import answers, data, ranking
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Record
+from minalbef.intervals import Clusters
 from minalbef.language import Relation, Scene
 from minalbef.painting import paint
-from minalbef.problems import Problems, answer_list
+from minalbef.problems import GROUP, Asked, Problems, answer_list
 from minalbef.staging import largest_box, random_box
 from minalbef.tasks import entailment, grounding, nlvr2, retrieval, vqa
 from minalbef.tokenizer import Tokenizer
@@ -86,10 +87,19 @@ def where(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def by_kind(right: Tensor, drawn: Sequence) -> dict:
+def grouped(samples: Tensor, name: str) -> Clusters:
+    """Samples in the order drawn, as clusters: problems of one group of GROUP share scenes or texts."""
+    return Clusters(samples, torch.arange(len(samples)) // GROUP[name])
+
+
+def by_kind(right: Tensor | Clusters, drawn: Sequence) -> dict:
     """-> accuracy, and by the problems' kind."""
-    kinds = [p.kind for p in drawn]
-    return {"accuracy": right, "by_kind": {kind: right[[kind == other for other in kinds]] for kind in sorted(set(kinds))}}
+    return {"accuracy": right, "by_kind": apart(right, [p.kind for p in drawn])}
+
+
+def apart(samples: Tensor | Clusters, kinds: Sequence[str]) -> dict:
+    """The same samples by kind, one for each of them."""
+    return {kind: samples[[kind == other for other in kinds]] for kind in sorted(set(kinds))}
 
 
 def examine_entailment(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
@@ -97,7 +107,7 @@ def examine_entailment(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide:
     def right(some) -> Tensor:
         batch = judged(some, tokenizer, config.image_size, hide, config.text_length).to(where(model))
         return (entailment.predict(model, batch.image, batch.tokens, batch.keep).argmax(-1) == batch.label).float()
-    return {"accuracy": over(draw("entailment", 1800), right)}
+    return {"accuracy": grouped(over(draw("entailment", 1800), right), "entailment")}
 
 
 def examine_vqa(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
@@ -107,10 +117,14 @@ def examine_vqa(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -
     def score(some) -> Tensor:
         batch = asked(some, tokenizer, config.image_size, hide, config.text_length).to(where(model))
         chosen = vqa.rank(model, batch, *candidates)[0][:, 0].tolist()
-        return torch.tensor([answers.accuracy(listed[i], list(map(answers.normalise, p.answers)))
-                             for i, p in zip(chosen, some)])
+        return torch.tensor([agreement(listed[i], p) for i, p in zip(chosen, some)])
     drawn = draw("vqa", 1800)
-    return by_kind(over(drawn, score), drawn)
+    return by_kind(grouped(over(drawn, score), "vqa"), drawn)
+
+
+def agreement(answer: str, problem: Asked) -> float:
+    """VQA accuracy of an answer."""
+    return answers.accuracy(answer, list(map(answers.normalise, problem.answers)))
 
 
 def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
@@ -120,8 +134,8 @@ def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str)
         found = nlvr2.predict(model, batch.image, batch.pairs, batch.tokens, batch.keep)
         return (found.argmax(-1) == batch.labels).float()
     drawn = draw("nlvr2", 1800)
-    found = by_kind(over(drawn, right), drawn)
-    return found | {"consistency": found["accuracy"].reshape(-1, 4).amin(1)}      # four pairs share a statement
+    found = over(drawn, right)
+    return by_kind(grouped(found, "nlvr2"), drawn) | {"consistency": found.reshape(-1, 4).amin(1)}
 
 
 def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
@@ -129,7 +143,7 @@ def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str)
     def encode(drawn) -> ranking.Encoded:
         batch = told(drawn, tokenizer, model.config.image_size, length=model.config.text_length)
         return ranking.encode(model, batch.image, batch.tokens, batch.keep)
-    def recall(drawn, block: int, top: int) -> dict:
+    def recall(drawn, block: int, top: int) -> dict[str, Tensor]:
         encoded = encode(drawn)
         sim = ranking.similarity(model, encoded, block)
         sim, odds = sim.cpu(), ranking.match_best(model, encoded, sim, top).cpu()
@@ -137,12 +151,18 @@ def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str)
         scores = {"itc": (sim, sim.mT), "itm": (ranking.rerank(sim, odds, top), ranking.rerank(sim.mT, odds.mT, top))}
         return {f"{name}_{way}_r1": ranking.recall(score, true).flatten()
                 for name, both in scores.items() for way, score in zip(("i2t", "t2i"), both)}
-    return {"families": recall(draw("families", 800), 4, 4), "plain": recall(drawn := draw("retrieval", 504), len(drawn), 10)}
+    families = recall(draw("families", 800), 4, 4)
+    return {"families": {name: grouped(value, "families") for name, value in families.items()},
+            "plain": recall(drawn := draw("retrieval", 500), len(drawn), 10)}
 
 
 def examine_grounding(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
     """By the map of `best_map`. hide="shuffled": with other problems' words."""
-    return point(model, tokenizer, draw("grounding", 1000), *best_map(model, tokenizer, hide), hide)
+    drawn = draw("grounding", 1000)
+    found = point(model, tokenizer, drawn, *best_map(model, tokenizer, hide), hide)
+    found = {name: grouped(value, "grounding") for name, value in found.items()}
+    kinds = ["relation" if isinstance(p.expression, Relation) else "place" if p.expression.place else "size" for p in drawn]
+    return found | {"by_kind": apart(found["pointing"], kinds)}
 
 
 def best_map(model: ALBEF, tokenizer: Tokenizer, hide: str = "") -> tuple[str, int]:
@@ -176,9 +196,7 @@ def point(model: ALBEF, tokenizer: Tokenizer, drawn: Sequence, mode: str, layer:
         chosen = grounding.choose_box(grounding.score_boxes(heat, boxes, (size, size)), boxes)
         hits["pointing"].append(grounding.pointing(heat, box, (size, size)))
         hits["proposals"].append(float(grounding.iou(chosen, box) >= 0.5))
-    found = {name: torch.tensor(values) for name, values in hits.items()}
-    kinds = ["relation" if isinstance(p.expression, Relation) else "place" if p.expression.place else "size" for p in drawn]
-    return found | {"by_kind": {kind: found["pointing"][[kind == other for other in kinds]] for kind in sorted(set(kinds))}}
+    return {name: torch.tensor(values) for name, values in hits.items()}
 
 
 def pixels(scenes: Sequence[Scene], size: int) -> Tensor:
@@ -191,34 +209,46 @@ def pixels(scenes: Sequence[Scene], size: int) -> Tensor:
 
 def simple_retrieval(draw: Draw) -> dict:
     """Chance, which is also what the objects alone tell within a family."""
-    families = torch.full((len(draw("families", 800)),), 0.25)
+    families = grouped(torch.full((len(draw("families", 800)),), 0.25), "families")
     return {"chance": {"families": {f"{name}_{way}_r1": families for name in ("itc", "itm") for way in ("i2t", "t2i")}}}
 
 
 def simple_entailment(draw: Draw) -> dict:
-    return {"majority": {"accuracy": commonest([p.label for p in draw("entailment", 1800)])}}
+    return {"majority": {"accuracy": grouped(commonest([p.label for p in draw("entailment", 1800)]), "entailment")}}
 
 
 def simple_vqa(draw: Draw) -> dict:
-    """The commonest answer to questions of each kind."""
+    """VQA accuracy of the answer that scores best on all questions of a kind, and of a random one of those that may be right.
+
+    To "what" that may be any object, to the other kinds a question's own options: to "compare" the two that it names
+    """
     drawn = draw("vqa", 1800)
-    right = torch.zeros(len(drawn))
+    objects = sorted({thing.name for p in drawn for thing in p.scene.objects})
+    scores = [{said: agreement(said, p) for said in dict.fromkeys(p.answers)} for p in drawn]  # what nobody said scores 0
+    constant, chance = torch.zeros(2, len(drawn))
     for kind in {p.kind for p in drawn}:
-        rows = [i for i, p in enumerate(drawn) if p.kind == kind]
-        right[rows] = commonest([drawn[i].answer for i in rows])
-    return {"majority": by_kind(right, drawn)}
+        rows, totals = [i for i, p in enumerate(drawn) if p.kind == kind], Counter()
+        for i in rows:
+            totals.update(scores[i])
+            options = objects if kind == "what" else [option for option, _ in drawn[i].question.options]
+            chance[i] = sum(scores[i].get(option, 0) for option in options) / len(options)
+        best = max(totals, key=totals.get)
+        constant[rows] = torch.tensor([scores[i].get(best, 0.0) for i in rows])
+    return {name: by_kind(grouped(found, "vqa"), drawn) for name, found in (("majority", constant), ("chance", chance))}
 
 
 def simple_nlvr2(draw: Draw) -> dict:
-    return {"majority": {"accuracy": commonest([p.true for p in draw("nlvr2", 1800)])}}
+    return {"majority": {"accuracy": grouped(commonest([p.true for p in draw("nlvr2", 1800)]), "nlvr2")}}
 
 
 def simple_grounding(draw: Draw) -> dict:
     """A box at random, the largest box, and a point at random."""
     drawn = draw("grounding", 1000)
-    return {"random_box": {"proposals": torch.tensor([random_box(p) for p in drawn])},
-            "largest_box": {"proposals": torch.tensor([largest_box(p) for p in drawn]).float()},
-            "random_point": {"pointing": torch.tensor([p.box[2] * p.box[3] for p in drawn])}}
+    def samples(values) -> Clusters:
+        return grouped(torch.tensor(list(values)).float(), "grounding")
+    return {"random_box": {"proposals": samples(map(random_box, drawn))},
+            "largest_box": {"proposals": samples(map(largest_box, drawn))},
+            "random_point": {"pointing": samples(p.box[2] * p.box[3] for p in drawn)}}
 
 
 def commonest(truths: Sequence) -> Tensor:

@@ -317,7 +317,7 @@ def test_a_model_that_learnt_nothing_scores_chance(figures):
 def test_the_exam_is_complete_and_fit_for_json(figures):
     again = json.loads(json.dumps(figures, allow_nan=False))
     assert again == figures
-    for name, value in leaves({key: part for key, part in figures.items() if key not in ("intervals", "counts", "among")}):
+    for name, value in leaves({key: part for key, part in figures.items() if key not in ("intervals", "counts", "among", "split", "exam_seed")}):
         assert isinstance(value, float), name
         assert 0 <= value <= 1 or name in ("rerank_gain", "itm_threshold"), name
     for name, (low, high) in leaves(figures["intervals"]):
@@ -333,13 +333,14 @@ def test_an_exam_repeats_itself_and_its_start_is_part_of_it(run, figures):
     assert start == exam.examine_start(run, seed=3, size=0.05) != exam.examine_start(run, seed=4, size=0.05)
 
 
-def test_intervals_by_hand():
-    low, high = exam.wilson(torch.tensor([1.0] * 8 + [0.0] * 2))
-    assert (low, high) == (pytest.approx(0.490, abs=1e-3), pytest.approx(0.943, abs=1e-3))     # textbook: 8 of 10
-    assert exam.wilson(torch.ones(10))[0] == pytest.approx(0.722, abs=1e-3)
-    groups = torch.tensor([[1.0] * 4, [0.0] * 4] * 50)           # a hundred groups that are all or nothing
-    low, high = exam.bootstrap(groups)
-    assert low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.02) and high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.02)
+def test_what_is_calibrated_is_calibrated_on_other_scenes_of_validation(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(questions, "Scenes", lambda split, **more: asked.append((split, more["seed"])) or Scenes(split, **more))
+    exam.calibrate(run, seed=3, size=0.01)
+    assert set(asked) == {("validation", 1_000_003)}, "of the test nothing may be set"
+    asked.clear()
+    exam.examine(run, seed=3, size=0.01, split="validation")
+    assert set(asked) == {("validation", 3), ("validation", 1_000_003)}, "an exam on validation has no other split"
 
 
 def test_an_exam_on_a_gpu_has_the_figures_of_one_on_the_cpu(run, figures):

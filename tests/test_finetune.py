@@ -1,8 +1,10 @@
 """finetune, task_exam: five tasks from a pretrained run to a report, in a size for tests."""
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +13,12 @@ from torch.testing import assert_close
 
 from card import CUDA, card
 from helpers import small
-from minalbef import answers, checkpoint, distributed, finetune, report, task_exam
+from minalbef import __main__, answers, checkpoint, distributed, finetune, intervals, phrasing, report, task_exam
 from minalbef.albef import ALBEF
 from minalbef.data import data_folder
 from minalbef.finetune import JOBS, ProblemBatches, at_size, examine_run, load_student, tune, tuning
 from minalbef.problems import GROUP
+from minalbef.study_cli import Exam
 from minalbef.tasks import nlvr2, vqa
 from minalbef.tokenizer import Tokenizer
 
@@ -49,7 +52,7 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monk
     found = examine_run(tuned[task], source, "a command", size=0.02)
     assert found == report.read_report(tuned[task]) and found["task"] == task
     for title, paths in report.TASKS[task]:
-        for path in paths.split():
+        for path in paths.split(" / "):
             assert 0 <= report._at(found, "test", *path.split(".")) <= 1
             low, high = report._at(found, "intervals", "test", *path.split("."))
             assert 0 <= low <= high <= 1
@@ -168,9 +171,68 @@ def test_who_knows_the_answer_gets_what_the_annotators_agree_on(monkeypatch, tun
     chosen = torch.tensor([[listed.index(p.answer)] for p in drawn])
     monkeypatch.setattr(vqa, "rank", lambda *_: (chosen, None))
     found = task_exam.examine_vqa(model, tokenizer, draw, "")
-    assert found["accuracy"].min() >= 0.99, "seven or more of ten annotators say it, numbers too"
+    assert found["accuracy"].values.min() >= 0.99, "seven or more of ten annotators say it, numbers too"
     assert {"two", "three"} & {p.answer for p in drawn} and answers.normalise("two") == "2"
     assert set(found["by_kind"]) == {p.kind for p in drawn}
+
+
+def test_pairs_of_one_statement_are_one_cluster(monkeypatch, tuned):
+    _, model, tokenizer = load_student(tuned["nlvr2"])
+    monkeypatch.setattr(nlvr2, "predict", lambda *_: torch.eye(2)[torch.ones(36, dtype=torch.long)])
+    found = task_exam.examine_nlvr2(model, tokenizer, draw, "")
+    assert len(found["accuracy"]) == 9 and found["accuracy"].cluster.tolist() == [i // 4 for i in range(36)]
+    assert sum(map(len, found["by_kind"].values())) == 9
+    assert intervals.interval(found["accuracy"]) == [0.5, 0.5], "two of a statement's four are true, always"
+
+
+def test_no_constant_answer_beats_the_majority_and_baselines_are_scored_as_models_are(monkeypatch, tuned):
+    _, model, tokenizer = load_student(tuned["vqa"])
+    source = finetune.problems("vqa", "test", small(objects=50), 5)
+    drawn, listed = [source.draw(i) for i in range(120)], task_exam.answer_list(50)
+    simple, yes = task_exam.simple_vqa(lambda *_: drawn), listed.index("yes")
+    scores = {kind: {said: sum(task_exam.agreement(said, p) for p in drawn if p.kind == kind) / 20 for said in listed}
+              for kind in phrasing.ASKED}
+    for kind, found in simple["majority"]["by_kind"].items():
+        assert found.mean().item() == pytest.approx(max(scores[kind].values())), kind
+    polar = scores["yes or no"]
+    assert simple["chance"]["by_kind"]["yes or no"].mean().item() == pytest.approx((polar["yes"] + polar["no"]) / 2)
+    p = next(p for p in drawn if p.kind == "compare" and len(set(p.answers)) == 1)
+    assert simple["chance"]["accuracy"].values[drawn.index(p)] == 0.5, "the question names both that may be right"
+    monkeypatch.setattr(vqa, "rank", lambda model, batch, *_: (torch.full((len(batch.tokens), 1), yes), None))
+    said_yes = task_exam.examine_vqa(model, tokenizer, lambda *_: drawn, "")["by_kind"]["yes or no"].mean().item()
+    assert said_yes == pytest.approx(polar["yes"]) and said_yes != 0.5, "the annotators count, not the one right answer"
+
+
+def test_an_exam_asks_as_many_as_it_says():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "problems", lambda *_: SimpleNamespace(draw=lambda i: i))
+        whole, quick = (finetune.draws(small(), "test", 0, size) for size in (1.0, 0.02))
+        for name, number in (("retrieval", 500), ("families", 800), ("entailment", 1800), ("vqa", 1800), ("nlvr2", 1800),
+                             ("grounding", 1000)):
+            assert len(whole(name, number)) == number and len(quick(name, number)) % GROUP[name] == 0
+
+
+def test_an_exam_draws_from_its_split_and_the_report_says_which(monkeypatch, tuned, source, tmp_path):
+    asked, drawn = [], finetune.problems
+    monkeypatch.setattr(finetune, "problems", lambda *given: asked.append((given[1], given[3])) or drawn(*given))
+    shutil.copytree(tuned["entailment"], run := tmp_path / "run")
+    __main__.evaluate(str(run), source=source, exam=0.02, seed=7, split="validation")
+    found = report.read_report(run)
+    assert set(asked) == {("validation", 7)} and (found["split"], found["exam_seed"]) == ("validation", 7)
+    with pytest.raises(ValueError, match="--split are for the embedded scenes.*prepared/coco/validation"):
+        __main__.evaluate(str(run), split="validation", public=Exam(data=Path("prepared/coco")))
+
+
+def test_groundings_map_is_chosen_on_validation_whatever_is_examined(monkeypatch):
+    asked, seen, model = [], [], ALBEF(small(objects=50))
+    monkeypatch.setattr(task_exam, "others", task_exam.others.__wrapped__)       # not what another test drew
+    monkeypatch.setattr(task_exam, "problems", lambda name, split, config, seed: asked.append((name, split, seed))
+                        or SimpleNamespace(draw=lambda i: i))
+    monkeypatch.setattr(task_exam, "point", lambda model, tokenizer, drawn, *_: seen.append(drawn)
+                        or {"proposals": torch.ones(1)})
+    task_exam.best_map(model, None)
+    assert asked == [("grounding", "validation", 1_000_000)], "the test has no say"
+    assert seen == [list(range(200))] * 6
 
 
 def test_simple_baselines_by_hand():

@@ -1,0 +1,65 @@
+"""intervals: by hand, by the normal approximation, and what independent samples get against clusters."""
+import pytest
+import torch
+
+from minalbef.intervals import Clusters, bootstrap, interval, summarise, wilson
+
+
+def halves(sample) -> tuple[float, float]:
+    """How far an interval reaches below and above the mean."""
+    low, high = interval(sample)
+    return sample.mean().item() - low, high - sample.mean().item()
+
+
+def test_wilsons_interval_is_the_textbooks():
+    low, high = wilson(torch.tensor([1.0] * 8 + [0.0] * 2))
+    assert (low, high) == (pytest.approx(0.490, abs=1e-3), pytest.approx(0.943, abs=1e-3))     # 8 of 10
+    assert wilson(torch.ones(10))[0] == pytest.approx(0.722, abs=1e-3)
+
+
+@pytest.mark.parametrize("sample", [
+    torch.tensor([1.0, 0.0] * 2000), torch.tensor([0.9, 0.1] * 2000),
+    Clusters.of(torch.tensor([[1.0] * 4, [0.0] * 4] * 2000))])
+def test_an_interval_is_of_95_percent(sample):
+    deviation = (0.4 if isinstance(sample, torch.Tensor) and sample.max() < 1 else 0.5) / 4000 ** 0.5
+    for half in halves(sample):
+        assert half == pytest.approx(1.96 * deviation, abs=0.15 * deviation), "one of 90% would be 1.64 wide"
+
+
+def test_thirds_and_ties_are_no_shares():
+    thirds = torch.tensor([0.3, 0.6] * 500)
+    assert max(halves(thirds)) < 0.4 * (wilson(thirds)[1] - 0.45), "Wilson's knows rights and wrongs alone"
+    assert interval(thirds) == bootstrap(thirds) and interval((thirds > 0.5).float()) == wilson((thirds > 0.5).float())
+
+
+def test_clusters_are_drawn_whole_whatever_their_size():
+    rows = (torch.rand(300, 1, generator=torch.Generator().manual_seed(0)) < 0.5).float().expand(300, 4)
+    whole = Clusters.of(rows)
+    assert interval(whole) == bootstrap(rows) and max(halves(whole)) > 1.8 * max(halves(rows.flatten()))
+    kept = torch.ones(1200, dtype=torch.bool)
+    kept[:600] = torch.arange(600) % 4 == 0                      # one is left of each of the first 150 clusters
+    uneven, size = whole[kept], torch.tensor([1.0] * 150 + [4.0] * 150)
+    expected = (((size * (rows[:, 0] - uneven.mean())) ** 2).sum().sqrt() / size.sum()).item()     # of a ratio
+    assert halves(uneven) == (pytest.approx(1.96 * expected, rel=0.15), pytest.approx(1.96 * expected, rel=0.15))
+    order = torch.randperm(750)
+    mixed = Clusters(uneven.values[order], uneven.cluster[order] * 7)
+    assert interval(mixed) == pytest.approx(interval(uneven), abs=1e-4)
+
+
+def test_nothing_wrong_has_a_width_too():
+    assert interval(Clusters.of(torch.ones(10, 4))) == wilson(torch.ones(10)) != [1, 1]
+    assert interval(Clusters.of(torch.tensor([[1.0, 0.0]] * 10))) == [0.5, 0.5], "one of two, however they are drawn"
+
+
+def test_many_samples_are_drawn_in_parts_and_alike():
+    sample = torch.rand(3000)
+    rows = torch.randint(3000, (1000, 3000), generator=torch.Generator().manual_seed(0))
+    expected = sample[rows].mean(1).quantile(torch.tensor([0.025, 0.975])).tolist()
+    assert bootstrap(sample) == bootstrap(sample.double()) == pytest.approx(expected, abs=1e-4)
+
+
+def test_means_intervals_and_numbers_are_nested_alike():
+    samples = {"a": torch.ones(8), "b": {"c": Clusters.of(torch.eye(4)), "none": torch.ones(0)}}
+    means, intervals, counts = summarise(samples)
+    assert means == {"a": 1.0, "b": {"c": 0.25}} and counts == {"a": 8, "b": {"c": 4}}
+    assert intervals == {"a": wilson(torch.ones(8)), "b": {"c": [0.25, 0.25]}}
