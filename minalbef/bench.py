@@ -28,8 +28,11 @@ def table(result: dict) -> str:
     """The README's table, in Markdown, from what `learn` wrote."""
     def mean(names: str) -> str:
         return " / ".join(f"{result['figures'][name]['mean']:.2f}" for name in names.split())
+    def minutes(of: str) -> str:
+        return f"{sum(result['figures'][f'seconds.{part}'][of] for part in ('warm_start', 'train')) / 60:.1f}"
     lines = [f"Mean of {result['seeds']} seeds, each examined on scenes drawn anew; `{result['command']}`, {result['date'][:10]}, "
-             f"{result['device']}.", "", "| | | beside it |", "|---|---|---|"]
+             f"{result['device']}. A run trained for {minutes('mean')} minutes, the shortest for {minutes('low')}.", "",
+             "| | | beside it |", "|---|---|---|"]
     return "\n".join(lines + [f"| {title} | {mean(names)} | {', '.join(f'{what} {mean(name)}' for what, name in beside.items())} |"
                               for title, names, beside in ROWS])
 
@@ -64,15 +67,17 @@ MARKS = re.compile(r"(<!-- tasks -->\n).*?(<!-- end of tasks -->)", re.S)       
 def tasks(folder: Path, out: Path, readme: Path) -> str:
     """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file; put their table into the README. -> it
 
-    Runs of further seeds are folder/TASK-seed1 and so on. Of a task that has not run here, `out` keeps what it held; the
-    table says which code each figure comes from.
+    Runs of further seeds are folder/TASK-seed1 and so on; folder/TASK/fresh is an evaluation on fresh tests. Of a task, seed
+    or baseline that has not run here, `out` keeps the figures it held; the table names the code of each.
     Raises ValueError where there is no report, and where the README has no place for the table.
     """
     held = json.loads(out.read_text()) if out.exists() else []
     reports = []
     for task in report.TASKS:
         ran = [path.parent for name in (task, f"{task}-seed*") for path in sorted(folder.glob(f"{name}/report.json"))]
-        reports += [report.read_report(run) for run in ran] or [one for one in held if one["task"] == task]
+        old = [one for one in held if one["task"] == task]
+        by_seed = {one["seed"]: one for one in [*old, *(gathered(run, old) for run in ran)]}
+        reports += by_seed.values()
     if not reports:
         raise ValueError(f"{folder} has no report of a task, such as {folder / next(iter(report.TASKS))}/report.json; "
                          "`minalbef finetune TASK` writes one")
@@ -83,6 +88,19 @@ def tasks(folder: Path, out: Path, readme: Path) -> str:
     text = MARKS.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
     checkpoint.write_atomically(readme, lambda path: path.write_text(text, encoding="utf-8"))
     return table
+
+
+def gathered(run: Path, held: list[dict]) -> dict:
+    """A run's report with that of its fresh tests; of baselines that it lacks, the figures of a held report of its seed."""
+    found = report.read_report(run)
+    old = next((one for one in held if one["seed"] == found["seed"]), {"baselines": {}})
+    kept = [name for name in old["baselines"] if name not in found["baselines"]]
+    if kept:
+        found["baselines"] = old["baselines"] | found["baselines"]
+        found["kept"] = {name: old.get("kept", {}).get(name, old["commit"]) for name in kept}
+    if (run / "fresh" / "report.json").exists():
+        found["fresh"] = {part: value for part, value in report.read_report(run / "fresh").items() if part != "config"}
+    return found
 
 
 def flatten(figures: dict, skip: tuple[str, ...] = ("config", "intervals", "versions", "counts")) -> dict[str, float]:

@@ -15,6 +15,7 @@ import torch
 
 from minalbef.checkpoint import write_atomically
 from minalbef.config import Config
+from minalbef.phrasing import ASKED
 
 SCHEMA = 1
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
@@ -177,37 +178,43 @@ def summary_table(report: dict) -> str:
 
 
 TASKS = {                             # figures of a task: what they are called, and where they stand
-    "retrieval": (("one of a family, ITC", "families.itc_i2t_r1 families.itc_t2i_r1"),
-                  ("one of a family, ITM", "families.itm_i2t_r1 families.itm_t2i_r1"),
-                  ("one of 500, ITM", "plain.itm_i2t_r1 plain.itm_t2i_r1")),
-    "entailment": (("right of three", "accuracy"),), "vqa": (("VQA accuracy", "accuracy"),),
+    "retrieval": (("one of a family, ITC", "families.itc_i2t_r1 / families.itc_t2i_r1"),
+                  ("one of a family, ITM", "families.itm_i2t_r1 / families.itm_t2i_r1"),
+                  ("one of 500, ITM", "plain.itm_i2t_r1 / plain.itm_t2i_r1")),
+    "entailment": (("right of three", "accuracy"),),
+    "vqa": (("VQA accuracy", "accuracy"), *((f"VQA accuracy, {kind}", f"by_kind.{kind}") for kind in ASKED)),
     "nlvr2": (("right of two", "accuracy"), ("all four pairs of a statement", "consistency")),
-    "grounding": (("pointing", "pointing"), ("proposals, IoU 0.5", "proposals"))}
+    "grounding": (("pointing", "pointing"), ("pointing, told by a relation alone", "by_kind.relation"),
+                  ("proposals, IoU 0.5", "proposals"))}
 
 
 def task_table(reports: Sequence[dict]) -> str:
-    """Reports of fine-tuned runs as a table in Markdown: each figure, and those of its baselines.
+    """Reports of fine-tuned runs as a table in Markdown: each figure, beside that on fresh tests and those of baselines.
 
     Of several seeds of a task the first has the table; NLVR2's others tell what text assignment gains.
     """
-    lines = ["| | | beside it |", "|---|---|---|"]
+    lines = ["| | | fresh tests | beside it |", "|---|---|---|---|"]
     firsts = list({report["task"]: report for report in reversed(reports)}.values())[::-1]
     for report in firsts:
         for title, paths in TASKS[report["task"]]:
-            def means(*begin: str) -> str | None:
-                values = [_at(report, *begin, *path.split(".")) for path in paths.split()]
-                return None if None in values else " / ".join(f"{value:.2f}" for value in values)
+            def means(*begin: str) -> str:
+                values = [_at(report, *begin, *path.split(".")) for path in paths.split(" / ")]
+                return "" if None in values else " / ".join(f"{value:.2f}" for value in values)
             beside = {name: means("baselines", name) for name in report.get("baselines", {})}
             beside = ", ".join(f"{name.replace('_', ' ')} {found}" for name, found in beside.items() if found)
-            lines.append(f"| {report['task']}: {title} | {means('test')} | {beside} |")
+            if figure := means("test"):
+                lines.append(f"| {report['task']}: {title} | {figure} | {means('fresh', 'test')} | {beside} |")
     gains = {report["seed"]: report["test"]["accuracy"] - without for report in reports
              if (without := _at(report, "baselines", "without_assignment", "accuracy")) is not None}
     if gains:
         each = ", ".join(f"seed {seed} {gain:+.3f}" for seed, gain in gains.items())
-        lines.append(f"| nlvr2: gained by text assignment | {sum(gains.values()) / len(gains):+.3f} | {each} |")
+        lines.append(f"| nlvr2: gained by text assignment | {sum(gains.values()) / len(gains):+.3f} | | {each} |")
     where: dict[str, list] = {}
     for report in firsts:
-        where.setdefault(report["commit"].removesuffix("+")[:7], []).append(report["task"])
+        code = {report["task"]: report["commit"]}
+        code |= {f"{report['task']}'s {name.replace('_', ' ')}": commit for name, commit in report.get("kept", {}).items()}
+        for who, commit in code.items():
+            where.setdefault(commit.removesuffix("+")[:7], []).append(who)
     return "\n".join([*lines, "", "Code: " + "; ".join(f"{', '.join(tasks)} at {commit}" for commit, tasks in where.items()) + "."])
 
 
