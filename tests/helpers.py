@@ -1,9 +1,15 @@
 """Small models and batches that the tests share."""
+import itertools
+from contextlib import contextmanager
+from unittest import mock
+
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from minalbef import distributed
 from minalbef.config import Config, preset
+from minalbef.layers import Dropout
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 
 CLS, MASK, FIRST_WORD = 2, 4, 5
@@ -50,6 +56,20 @@ def gradients(y: torch.Tensor, *wanted: torch.Tensor, seed: int = 3) -> tuple[to
     """Gradients of a fixed random mixture of y; a sum alone would hide errors that cancel."""
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed))
     return torch.autograd.grad((y * weights).sum(), wanted, retain_graph=True, allow_unused=True)
+
+
+@contextmanager
+def same_dropout():
+    """Dropout, ours and torch's, whose n-th mask in the block is a function of n: so two models can be compared in training."""
+    calls = itertools.count()
+
+    def dropout(x, p=0.5, training=True, inplace=False):
+        if not (training and p):
+            return x
+        return x * (torch.rand(x.shape, generator=torch.Generator().manual_seed(next(calls))) >= p) / (1 - p)
+    with (mock.patch.object(F, "dropout", dropout),
+          mock.patch.object(Dropout, "forward", lambda self, x: dropout(x, self.p, self.training))):
+        yield
 
 
 class Batches:

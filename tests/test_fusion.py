@@ -1,10 +1,13 @@
 """fusion: against BERT's layers with cross-attention, and its fast forms against the plain one."""
+from dataclasses import replace
+
+import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 from transformers.models.bert.modeling_bert import BertLayer
 
-from helpers import copy_weights, disturb, gradients, small, texts
+from helpers import copy_weights, disturb, gradients, same_dropout, small, texts
 from minalbef.fusion import Fusion
 from test_text import bert_config, layer_pairs
 
@@ -22,23 +25,28 @@ def fusion() -> Fusion:
     return disturb(Fusion(CONFIG))
 
 
-def test_fusion_equals_berts_cross_attention_layers():
-    ours, (text, keep, image) = fusion(), inputs()
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_fusion_equals_berts_cross_attention_layers(dropout):
+    torch.manual_seed(0)
+    config = replace(CONFIG, dropout=dropout)
+    ours, (text, keep, image) = disturb(Fusion(config)), inputs()
     text, keep = text[:3], keep[:3]
     image_keep = torch.arange(10) < torch.tensor([10, 4, 1])[:, None]
     x, masks = text, [torch.where(k, 0.0, -1e9)[:, None, None] for k in (keep, image_keep)]
-    for layer in ours.layers:
-        config = bert_config(CONFIG, 1, is_decoder=True, add_cross_attention=True, attn_implementation="eager")
-        theirs = BertLayer(config, layer_idx=0)
-        cross = theirs.crossattention
+    theirs = [BertLayer(bert_config(config, 1, is_decoder=True, add_cross_attention=True), layer_idx=0) for _ in ours.layers]
+    for layer, other in zip(ours.layers, theirs):
+        cross = other.crossattention
         cross.self.key, cross.self.value = nn.Linear(32, 48), nn.Linear(32, 48)          # the image has its own width
-        copy_weights((other, own) for own, other in [
-            *layer_pairs(layer, theirs), (layer.cross.q, cross.self.query), (layer.cross.k, cross.self.key),
+        copy_weights((part, own) for own, part in [
+            *layer_pairs(layer, other), (layer.cross.q, cross.self.query), (layer.cross.k, cross.self.key),
             (layer.cross.v, cross.self.value), (layer.cross.proj, cross.output.dense),
             (layer.norm_cross, cross.output.LayerNorm)])
-        x = theirs(x, masks[0], image, masks[1])
-        x = x[0] if isinstance(x, tuple) else x
-    y = ours(text, keep, image, image_keep)
+    with same_dropout():
+        for layer in theirs:
+            x = layer(x, masks[0], image, masks[1])
+            x = x[0] if isinstance(x, tuple) else x
+    with same_dropout():
+        y = ours(text, keep, image, image_keep)
     assert_close(y[keep], x[keep], atol=1e-5, rtol=1e-5)
     seen = keep[..., None]
     assert_close(gradients(y * seen, text, image), gradients(x * seen, text, image), atol=1e-4, rtol=1e-4)

@@ -5,7 +5,7 @@ from torch.testing import assert_close
 from transformers import BertConfig, BertModel
 from transformers.models.bert.modeling_bert import BertLMPredictionHead
 
-from helpers import copy_weights, disturb, gradients, small, texts
+from helpers import copy_weights, disturb, gradients, same_dropout, small, texts
 from minalbef.text import TextEncoder, WordHead
 
 
@@ -13,7 +13,8 @@ def bert_config(config, layers: int, **more) -> BertConfig:
     return BertConfig(
         vocab_size=config.vocab_size, hidden_size=config.text_width, num_hidden_layers=layers,
         num_attention_heads=config.text_heads, intermediate_size=int(config.text_width * config.text_mlp_ratio),
-        max_position_embeddings=config.positions, hidden_dropout_prob=0, attention_probs_dropout_prob=0, **more)
+        max_position_embeddings=config.positions, hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout, attn_implementation="eager", **more)
 
 
 def layer_pairs(ours, theirs):
@@ -27,8 +28,8 @@ def layer_pairs(ours, theirs):
 
 def both(config) -> tuple[TextEncoder, BertModel]:
     torch.manual_seed(0)
-    theirs = disturb(BertModel(bert_config(config, config.text_depth), add_pooling_layer=False)).eval()
-    ours, table = TextEncoder(config).eval(), theirs.embeddings
+    theirs = disturb(BertModel(bert_config(config, config.text_depth), add_pooling_layer=False)).train()
+    ours, table = TextEncoder(config), theirs.embeddings
     copy_weights([(ours.embeddings.word_embed, table.word_embeddings),
                   (ours.embeddings.pos_embed, table.position_embeddings),
                   (ours.embeddings.type_embed, table.token_type_embeddings), (ours.embeddings.norm, table.LayerNorm)])
@@ -37,15 +38,18 @@ def both(config) -> tuple[TextEncoder, BertModel]:
     return ours, theirs
 
 
-@pytest.mark.parametrize("faint", [1.0, 1e-6])                   # faint embeddings show the eps of the first norm
-def test_encoder_equals_bert_in_outputs_and_gradients(faint):
-    ours, theirs = both(small(text_depth=2, text_mlp_ratio=3.0))
+@pytest.mark.parametrize("faint, dropout", [(1.0, 0.0), (1e-6, 0.0), (1.0, 0.3)])    # faint embeddings show the first norm's eps
+def test_encoder_equals_bert_in_outputs_and_gradients(faint, dropout):
+    ours, theirs = both(small(text_depth=2, text_mlp_ratio=3.0, dropout=dropout))
     with torch.no_grad():
         for model in (ours.embeddings, theirs.embeddings):
             for name, p in model.named_parameters():
                 p *= faint if "norm" not in name.lower() else 1
     tokens, keep = texts(3, 9)
-    y, y2 = ours(tokens, keep), theirs(tokens, attention_mask=keep.long()).last_hidden_state
+    with same_dropout():
+        y = ours(tokens, keep)
+    with same_dropout():
+        y2 = theirs(tokens, attention_mask=keep.long()).last_hidden_state
     assert_close(y[keep], y2[keep], atol=1e-5, rtol=1e-5)
     g, g2 = (gradients(out * keep[..., None], *(model.get_parameter(name) for name in names)) for out, model, names in (
         (y, ours, ("layers.0.attn.v.weight", "layers.1.norm2.weight")),

@@ -52,6 +52,11 @@ def test_vit_equals_timms_in_outputs_and_gradients(faint):
     assert not torch.allclose(ours(image), y2, atol=1e-5, rtol=1e-5) or faint == 1, "the check is blind to eps"
 
 
+def test_the_image_encoder_drops_nothing_out():
+    vit, image = ViT(small(dropout=0.5)).train(), torch.randn(3, 3, 24, 24)
+    assert_close(vit(image), vit.eval()(image))
+
+
 def test_returning_weights_changes_nothing_else():
     vit, image = disturb(ViT(small())), torch.randn(3, 3, 24, 24)
     y, weights = vit(image, return_weights=True)
