@@ -84,8 +84,46 @@ def test_the_ladder_rises():
     assert tiny.epoch < small.epoch < base.steps * base.batch < paper.steps * paper.batch
 
 
+# What the paper and its code say, in literals. "paper" is Li et al. 2021, "code" salesforce/ALBEF at b9727e4
+PAPER = {
+    # section 3.1: ViT-B/16, BERT-base in two halves (code: configs/config_bert.json, models/vit.py)
+    "image_size": 256, "patch_size": 16, "image_width": 768, "image_depth": 12, "image_heads": 12, "image_mlp_ratio": 4.0,
+    "vocab_size": 30_522, "text_width": 768, "text_depth": 6, "fusion_depth": 6, "text_heads": 12, "text_mlp_ratio": 4.0,
+    "positions": 512, "dropout": 0.1, "init_std": 0.02,
+    # sections 3.2 and 3.3; code: configs/Pretrain.yaml, and models/model_pretrain.py clamps the temperature
+    "embed_dim": 256, "temperature": 0.07, "temperature_min": 0.001, "temperature_max": 0.5, "queue_size": 65_536,
+    "teacher_momentum": 0.995, "alpha": 0.4, "alpha_ramp": True, "mask_rate": 0.15, "hard_negatives": "global",
+    # section 3.5; code: configs/Pretrain.yaml (64 on each of 8 GPUs; 20 "epochs" of warm-up, 100 steps each), dataset/__init__.py (crop)
+    "batch": 512, "epochs": 30, "epoch": 5_100_000, "lr": 1e-4, "lr_start": 1e-5, "lr_end": 1e-5, "warmup_steps": 20 * 100,
+    "weight_decay": 0.02, "betas": (0.9, 0.999), "clip": 0, "crop": 0.2, "top": 128, "precision": "fp32",
+    # what departs from the paper, off
+    "stem": "patch", "pos_scale": 0, "fuse_cls": True, "temperature_lr": 1, "stem_lr": 1, "mask_power": 0, "match_from": 0,
+    "queue_from": 0, "hard_from": 0, "siblings_from": 0, "objects": 0, "siblings": 0, "restyle": 0, "bucket": 1, "warm_steps": 0,
+    "accumulate": 1}
+
+# section 5 and appendix; code: configs/{Retrieval_coco,Retrieval_flickr,VE,VQA,NLVR_pretrain,NLVR,Grounding}.yaml. One "epoch" of
+# warm-up is 100 steps, batches are those of 8 GPUs, top is k_test; of all, only VE.yaml has "warm_up: False", so no ramp of alpha
+TUNED = {"image_size": 384, "crop": 0.5, "batch": 256, "lr": 2e-5, "lr_start": 1e-5, "lr_end": 1e-6, "warmup_steps": 100}
+OF_THE_PAPER = {
+    "paper-4m": {},
+    "paper-14m": {"epoch": 15_100_000},
+    "retrieval-coco": TUNED | {"epochs": 5, "epoch": 567_000, "lr": 1e-5, "top": 256},
+    "retrieval-flickr": TUNED | {"epochs": 10, "epoch": 145_000, "lr": 1e-5},
+    "entailment": TUNED | {"epochs": 5, "epoch": 529_527, "alpha_ramp": False},
+    "vqa": TUNED | {"epochs": 8, "epoch": 658_111, "warmup_steps": 400},
+    "nlvr2-assign": TUNED | {"image_size": 256, "crop": 0.2, "batch": 512, "epochs": 1, "lr_end": 1e-5, "alpha": 0},
+    "nlvr2": TUNED | {"batch": 128, "epochs": 10, "epoch": 86_373},
+    "grounding": TUNED | {"crop": 1.0, "epochs": 5, "epoch": 120_191, "lr": 1e-5}}
+
+
+@pytest.mark.parametrize("name", OF_THE_PAPER)
+def test_the_papers_presets_have_the_papers_numbers(name):
+    c, said = preset(name), PAPER | OF_THE_PAPER[name]
+    assert {field: getattr(c, field) for field in said} == said
+    unsaid = {field for field, value in c.to_dict().items() if value != getattr(Config(), field)} - said.keys()
+    assert unsaid <= {"name", "text_length"}, "says nothing of it: neither the paper nor this table"
+
+
 def test_defaults_are_the_papers():
-    c = Config()
-    assert c == preset("paper-4m")
-    assert (c.image_size, c.text_depth, c.fusion_depth, c.queue_size, c.alpha) == (256, 6, 6, 65_536, 0.4)
-    assert max(c.match_from, c.queue_from, c.hard_from, c.siblings_from) == 0, "a departure is on by default"
+    assert Config() == preset("paper-4m") and Config().text_length == preset("vqa").text_length == 25
+    assert {name for name in config.PRESETS if name not in OF_THE_PAPER} == {"tiny", "small", "base"}

@@ -9,7 +9,7 @@ from PIL import EpsImagePlugin, Image
 from torch.testing import assert_close
 
 from minalbef import data
-from minalbef.data import FORMATS, MEAN, STD, Record, collate, data_folder, open_image, transform
+from minalbef.data import FORMATS, Record, collate, data_folder, open_image, transform
 from minalbef.shards import Member
 from minalbef.tokenizer import Tokenizer
 
@@ -132,7 +132,8 @@ def test_a_gigantic_picture_is_an_error_and_not_decoded(monkeypatch):
 def test_transform_resizes_and_normalises():
     assert transform(picture(), 8).shape == (3, 8, 8)
     pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    by_hand = (pixels / 255 - np.array(MEAN)) / np.array(STD)
+    mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]      # CLIP's: red, green, blue
+    by_hand = (pixels / 255 - np.array(mean)) / np.array(std)
     assert_close(transform(pixels, 6).permute(1, 2, 0), torch.tensor(by_hand, dtype=torch.float32))
     assert_close(transform(Image.fromarray(pixels), 6), transform(pixels, 6))
 

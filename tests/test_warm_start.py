@@ -6,6 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from helpers import disturb, small
+from minalbef import distributed
 from minalbef.scenes import other_objects
 from minalbef.tasks.warm_start import LabelBatch, LabelBatches, WarmStart
 from minalbef.vision import ViT
@@ -20,6 +21,18 @@ def test_labels_are_the_objects_of_the_scene():
     for i, row in enumerate(batch.labels):
         names = {thing.name for thing in batches.scenes.place(3 * 6 + i).objects}
         assert {name for name, j in batches.classes.items() if row[j]} == names
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_processes_split_the_batch_among_them(world, monkeypatch):
+    whole = LabelBatches(CONFIG)(3)
+    monkeypatch.setattr(distributed, "world", lambda: world)
+    parts = []
+    for rank in range(world):
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
+        parts.append(LabelBatches(CONFIG)(3))
+    assert_close(torch.cat([part.image for part in parts]), whole.image)
+    assert_close(torch.cat([part.labels for part in parts]), whole.labels)
 
 
 @pytest.mark.parametrize("kind, share", [("other", False), ("same", True)])
