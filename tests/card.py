@@ -81,11 +81,15 @@ class Card(TorchFunctionMode):
 
 @contextmanager
 def card():
-    """Meanwhile this machine has one GPU, as far as torch.cuda is asked here; autocast is the CPU's."""
+    """Meanwhile this machine has one GPU, as far as torch.cuda is asked here; autocast is the CPU's.
+
+    Optimisers ask torch.accelerator for a stream, which torch's CUDA build can't give without a driver: they find none.
+    """
     autocast = torch.autocast
     with mock.patch.multiple(torch.cuda, is_available=lambda: True, device_count=lambda: 1, set_device=lambda device: None,
                              synchronize=lambda device=None: None,
                              get_device_name=lambda device=None: "a card that is not there",
-                             max_memory_allocated=lambda device=None: 10 ** 9), \
+                             max_memory_allocated=lambda device=None: 10 ** 9, is_current_stream_capturing=lambda: False), \
+            mock.patch.object(torch.accelerator, "current_accelerator", lambda check_available=False: None), \
             mock.patch.object(torch, "autocast", lambda device, *rest, **more: autocast("cpu", *rest, **more)), Card():
         yield

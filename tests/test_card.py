@@ -28,3 +28,18 @@ def test_what_a_gpu_allows_is_allowed_and_stays_there():
         layer(x).sum().backward()
         assert layer.weight.grad.device == CUDA and x.cpu().device.type == torch.ones(3).device.type == "cpu"
         assert x.cpu().numpy().tolist() == x.tolist() == [1, 2, 3]
+
+
+def test_an_optimiser_steps_where_torch_is_built_for_cuda_and_no_driver_is_there(monkeypatch):
+    def no_driver(*_):
+        raise RuntimeError("Found no NVIDIA driver on your system")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: CUDA)
+    monkeypatch.setattr(torch.accelerator, "current_stream", no_driver)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", no_driver)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)         # torch 2.6 asks this and torch.cuda instead
+    with card():
+        layer = nn.Linear(3, 2).to("cuda")
+        layer(torch.ones(4, 3, device="cuda")).sum().backward()
+        before = layer.bias.clone()
+        torch.optim.AdamW(layer.parameters(), lr=0.1).step()
+        assert not before.equal(layer.bias) and layer.bias.is_cuda
