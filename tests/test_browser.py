@@ -1,6 +1,7 @@
 """JupyterLab in a headless Chromium: a learner runs a chapter and moves a widget; an instructor grades what students handed in."""
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -21,7 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="the
 
 @contextmanager
 def jupyterlab(folder: Path):
-    """JupyterLab's address; it serves a folder, its settings and log in there, until the block ends."""
+    """JupyterLab's address and its random token; it serves a folder, its settings and log in there, until the block ends."""
+    token = secrets.token_hex()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -29,19 +31,20 @@ def jupyterlab(folder: Path):
     with log.open("w") as said:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-             "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder}"],
+             "--ServerApp.port_retries=0", "--ServerApp.password=", f"--ServerApp.root_dir={folder}"],
             cwd=folder, stdout=said, stderr=said,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"), "OMP_NUM_THREADS": "1"})
+            env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"), "OMP_NUM_THREADS": "1",
+                              "JUPYTER_TOKEN": token})
     address, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
     try:
         while True:
             try:
-                urllib.request.urlopen(f"{address}/api/status", timeout=5)
+                urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=5)
                 break
             except OSError:
                 assert server.poll() is None and time.monotonic() < end, f"JupyterLab does not start:\n{log.read_text()[-3000:]}"
                 time.sleep(0.5)
-        yield address
+        yield address, token
     finally:
         server.terminate()
         server.wait(30)
@@ -49,13 +52,13 @@ def jupyterlab(folder: Path):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """The address of a JupyterLab with copies of the chapters, and the same package and data."""
+    """The address and token of a JupyterLab with copies of the chapters, and the same package and data."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     for name in ("minalbef", "data"):
         (folder / name).symlink_to(ROOT / name)
-    with jupyterlab(folder) as address:
-        yield address
+    with jupyterlab(folder) as address_and_token:
+        yield address_and_token
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +70,12 @@ def browser():
         chromium.close()
 
 
-def open_and_run(browser, lab: str, chapter: str):
+def open_and_run(browser, lab: tuple[str, str], chapter: str):
     """The page of a chapter, every cell of which has run."""
+    address, token = lab
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     # a document of its own, windowing off: cells that are out of sight would have no place in the page
-    page.goto(f"{lab}/doc/tree/notebooks/{chapter}.ipynb", wait_until="domcontentloaded")
+    page.goto(f"{address}/doc/tree/notebooks/{chapter}.ipynb?token={token}", wait_until="domcontentloaded")
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=120_000)
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=120_000)
     end, marks, blank = time.monotonic() + RUN, [], 20
@@ -139,9 +143,9 @@ def test_formgrader_gives_the_solution_all_points_of_tests_and_the_blank_none(br
         shutil.copytree(folder / "release" / name, folder / "submitted" / student / name)
     nbformat.write(course.notebook(cells, {}), folder / "submitted" / "solution" / name / f"{name}.ipynb")
 
-    with jupyterlab(folder) as lab:
+    with jupyterlab(folder) as (address, token):
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.goto(f"{lab}/lab", wait_until="domcontentloaded")
+        page.goto(f"{address}/lab?token={token}", wait_until="domcontentloaded")
         for item in ("Nbgrader", "Formgrader"):
             page.get_by_role("menuitem", name=item, exact=True).click(timeout=120_000)
         form = page.frame_locator("iframe[src*=formgrader]")

@@ -200,7 +200,7 @@ def two(tmp_path_factory):
             for process in processes.processes:
                 process.kill()
             pytest.fail("the two processes hang")
-    return [torch.load(folder / f"{number}.pt") for number in (0, 1)], folder
+    return [torch.load(folder / f"{number}.pt", weights_only=True) for number in (0, 1)], folder
 
 
 @pytest.fixture(scope="module")
@@ -381,6 +381,6 @@ def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_to_the_same_weigh
 def test_nan_in_one_process_stops_all_at_the_same_step(two):
     found, folder = two
     assert all("step 3: the loss or its gradient" in one["poisoned"] for one in found)
-    state = torch.load(folder / "poisoned" / "state.pt")
+    state = torch.load(folder / "poisoned" / "state.pt", weights_only=True)
     assert state["step"] == 3
     assert all(value.isfinite().all() for value in state["task"].values() if isinstance(value, torch.Tensor))

@@ -115,7 +115,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_weights(tmp_
     config = small(**vars_of(CONFIG, save_every=1))
     expected = run(tmp_path / "straight")
     run(tmp_path / "stopped", stop=4)                            # 16 records of 11 an epoch: in the middle of the second
-    state = torch.load(tmp_path / "stopped" / "state.pt")
+    state = torch.load(tmp_path / "stopped" / "state.pt", weights_only=True)
     assert state["step"] == 4
     assert same_state(run(tmp_path / "stopped").state_dict(), expected.state_dict())
     assert config.steps == 8

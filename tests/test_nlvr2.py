@@ -490,7 +490,7 @@ def test_two_processes_assign_as_one(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     mp.spawn(worker, (port, tmp_path), nprocs=2)
-    whole, found = shared_step(), torch.load(tmp_path / "1.pt")
+    whole, found = shared_step(), torch.load(tmp_path / "1.pt", weights_only=True)
     assert whole.keys() == found.keys()
     for name, value in whole.items():
         assert_close(found[name], value, atol=2e-5, rtol=1e-4)

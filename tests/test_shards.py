@@ -316,7 +316,7 @@ def test_pretraining_on_shards_goes_on_after_a_stop_to_the_same_weights(prepared
     monkeypatch.setattr(RecordBatches, "__call__", stops)
     with pytest.raises(KeyboardInterrupt):
         pretrain(data, prepared / "stopped", "tiny", SMALL, quiet=True)
-    assert torch.load(prepared / "stopped" / "state.pt")["step"] == 5
+    assert torch.load(prepared / "stopped" / "state.pt", weights_only=True)["step"] == 5
     pretrain(data, prepared / "stopped", "tiny", SMALL, workers=1, quiet=True)
     assert same_state(weights(prepared / "stopped"), weights(prepared / "straight"))
     pretrain(data, prepared / "other", "tiny", [*SMALL, "seed=1"], quiet=True)
