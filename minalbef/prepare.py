@@ -64,7 +64,8 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
             with open(folder / f"{split}.faults.txt", "w", encoding="utf-8", errors="replace") as file:
                 tally = Tally(file)
                 records = chain.from_iterable(reader(**files, root=roots, fault=tally, **more) for reader, files in way)
-                counts = write(Path(half, split + mark), checked(records, tally, same, avoid, look), root, set(answers), same)
+                good = checked(records, tally, same, avoid, look)
+                counts = write(Path(half, split + mark), good, root, set(answers), same)
             bad = sum(tally.count.values())
             if not counts["records"] or bad > most_bad * (bad + counts["records"]):
                 raise ValueError(f"{name}/{split}: {counts['records']:,} good records and {bad:,} bad entries; at most "

@@ -34,7 +34,7 @@ class Records(Dataset):
             self.places = np.load(self.path.with_suffix(".npy"), mmap_mode="r")
             if self.path.stat().st_size != self.places[-1]:
                 raise ValueError("the index is another file's")
-            # both stay open: `prepare` may write the set anew meanwhile, and a worker must not move another's place in a file
+            # both stay open: `prepare` may write the set anew meanwhile, and workers must share no place in a file
             self.lines = np.memmap(self.path, np.uint8, "r")
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.path} and its index cannot be read: {error}; prepare the set again") from error
@@ -43,7 +43,7 @@ class Records(Dataset):
         return len(self.places) - 1
 
     def __reduce__(self):
-        return Records, self.opened                              # a worker opens the files, and is not sent what is in them
+        return Records, self.opened                              # a worker opens the files itself
 
     def __getitem__(self, i: int):
         i = range(len(self))[i]
