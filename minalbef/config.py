@@ -2,6 +2,37 @@
 import difflib
 from dataclasses import asdict, dataclass, fields, replace
 
+_KINDS = {int: "a whole number", bool: "true or false", float: "a number", str: "a word", tuple: "two numbers, a,b"}
+_MANY = 10 ** 9                       # no run comes near it, and sums of it fit 64 bits
+
+# the least and the most that each number may be
+RANGES = {name: limits for names, limits in {
+    "seed": (0, 2 ** 32 - 1),
+    "image_size patch_size": (1, 10_000),
+    "image_width image_heads text_width text_heads embed_dim": (1, 100_000),
+    "image_depth fusion_depth": (1, 1_000),
+    "text_depth": (0, 1_000),
+    "image_mlp_ratio text_mlp_ratio": (0.1, 100),
+    "text_length": (2, 100_000),      # [CLS] and a word
+    "positions": (2, 100_000),
+    "vocab_size queue_size batch warm_batch accumulate bucket top save_every": (1, _MANY),
+    "warmup_steps warm_steps": (0, _MANY),
+    "epochs": (1e-6, 1_000_000),
+    "epoch": (1, 1_000 * _MANY),
+    "lr lr_start lr_end warm_lr temperature_lr stem_lr weight_decay warm_weight_decay mask_power pos_scale": (0, 1_000),
+    "init_std": (0, 10),
+    "clip": (0, _MANY),
+    "temperature temperature_min temperature_max": (1e-6, 1_000),
+    "alpha teacher_momentum mask_rate dropout match_from queue_from hard_from siblings_from siblings restyle crop": (0, 1),
+    "objects": (0, 223),              # kinds in data/emoji
+}.items() for name in names.split()}
+
+
+def check_range(said: str, value: float, least: float, most: float):
+    """Raises ValueError for a number outside, and for nan. said: the number with its name, as the user wrote it."""
+    if not least <= value <= most:
+        raise ValueError(f"{said} must lie between {least:,} and {most:,}")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -93,6 +124,14 @@ class Config:
     warm_objects: str = "other"       # "same": the kinds that captions name
 
     def __post_init__(self):
+        for field in fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            if not isinstance(value, (int, float) if kind is float else kind):
+                raise ValueError(f"{field.name}={value!r} must be {_KINDS[kind]}, such as {field.default!r}")
+            if kind in (int, float):
+                check_range(f"{field.name}={value}", value, *RANGES[field.name])
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas={self.betas} must be two numbers, from 0 to less than 1, such as 0.9,0.999")
         _multiple("image_size", self.image_size, "patch_size", self.patch_size)
         _multiple("image_width", self.image_width, "image_heads", self.image_heads)
         _multiple("text_width", self.text_width, "text_heads", self.text_heads)
@@ -105,19 +144,13 @@ class Config:
         if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
             raise ValueError(f"patch_size={self.patch_size}: a conv stem halves the picture again and again, "
                              "so it wants a power of two; or take stem='patch'")
-        for name in ("batch", "queue_size", "embed_dim", "vocab_size", "text_length", "epoch", "image_depth", "bucket", "top"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.accumulate < 1 or self.batch % self.accumulate:
-            near = next((n for n in range(self.accumulate, 0, -1) if self.batch % n == 0), 1)
+        if self.batch % self.accumulate:
+            near = next(n for n in range(min(self.accumulate, self.batch), 0, -1) if self.batch % n == 0)
             raise ValueError(f"accumulate={self.accumulate} does not divide batch={self.batch}; take {near}, or another batch")
-        for name in ("alpha", "mask_rate", "siblings", "restyle", "dropout", "teacher_momentum", "crop"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is a share, between 0 and 1")
         if self.text_length > self.positions:
             raise ValueError(f"text_length={self.text_length} is more than positions={self.positions}; "
                              "raise positions or lower text_length")
-        if not 0 < self.temperature_min <= self.temperature <= self.temperature_max:
+        if not self.temperature_min <= self.temperature <= self.temperature_max:
             raise ValueError(f"temperature={self.temperature} lies outside "
                              f"[{self.temperature_min}, {self.temperature_max}], where it will be held")
 
@@ -201,12 +234,9 @@ def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
     return dict(change.split("=", 1) for change in changes)
 
 
-_KINDS = {int: "a whole number", bool: "true or false", float: "a number", str: "a word", tuple: "two numbers, a,b"}
-
-
 def replace_checked(config: Config, **changes) -> Config:
     """`dataclasses.replace` that reads strings as the field's type and names the nearest field for a wrong one."""
-    known = {f.name: type(getattr(config, f.name)) for f in fields(Config)}
+    known = {f.name: type(f.default) for f in fields(Config)}
     for name, value in changes.items():
         if name not in known:
             raise ValueError(f"no option {name!r}{nearest(name, known)}")

@@ -1,6 +1,8 @@
 """config: every number has a name, a kind and a range; mistakes are answered with the way out."""
 import dataclasses
+import itertools
 import json
+import re
 
 import pytest
 import torch
@@ -55,22 +57,58 @@ def test_strings_are_read_as_the_fields_kind(name, text, value):
     ("tiny", {"precision": "fp16"}, "precision='fp16' is none of fp32, bf16"),
     ("tiny", {"device": "gpu"}, "device='gpu' is none of auto, cpu, cuda"),
     ("tiny", {"accumulate": 3}, "accumulate=3 does not divide batch=64; take 2, or another batch"),
-    ("tiny", {"accumulate": 0}, "accumulate=0 does not divide batch=64; take 1"),
+    ("tiny", {"accumulate": 0}, "accumulate=0 must lie between 1 and 1,000,000,000"),
     ("tiny", {"checkpointing": "yes"}, "checkpointing='yes' must be true or false"),
-    ("tiny", {"batch": 0}, "batch=0 must be at least 1"),
+    ("tiny", {"batch": 0}, "batch=0 must lie between 1 and 1,000,000,000"),
     ("tiny", {"batch": 2.5}, "batch=2.5 must be a whole number, such as 64"),
     ("tiny", {"batch": "inf"}, "batch='inf' must be a whole number"),
     ("tiny", {"batch": "many"}, "batch='many' must be a whole number"),
     ("tiny", {"lr": None}, "lr=None must be a number"),
-    ("tiny", {"mask_rate": 1.5}, "mask_rate=1.5 is a share"),
-    ("tiny", {"alpha": float("nan")}, "alpha=nan is a share"),
+    ("tiny", {"mask_rate": 1.5}, "mask_rate=1.5 must lie between 0 and 1"),
+    ("tiny", {"alpha": float("nan")}, "alpha=nan must lie between 0 and 1"),
     ("tiny", {"text_length": 40}, "raise positions"),
     ("tiny", {"temperature": 0.9}, "temperature=0.9 lies outside"),
     ("tiny", {"betas": "0.9;0.98"}, "betas="),
+    ("tiny", {"betas": "0.9"}, "betas=(0.9,) must be two numbers, from 0 to less than 1"),
+    ("tiny", {"betas": (0.9, float("nan"))}, "betas=(0.9, nan) must be two numbers"),
+    ("tiny", {"save_every": 0}, "save_every=0 must lie between 1 and"),
+    ("tiny", {"lr": "nan"}, "lr=nan must lie between 0 and 1,000"),
+    ("tiny", {"objects": 100_000}, "objects=100000 must lie between 0 and 223"),
 ])
 def test_a_mistake_is_named_with_the_way_out(name, changes, says):
     with pytest.raises(ValueError, match=f".*{''.join(c if c.isalnum() else chr(92) + c for c in says)}"):
         preset(name, **changes)
+
+
+HOSTILE = (float("nan"), float("inf"), float("-inf"), -1, -1e-3, 0, 10 ** 30, 1e300)
+
+
+RULES = "must be|must lie between|is not a multiple of|is more than|lies outside|is none of|does not divide|power of two"
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Config), ids=lambda field: field.name)
+def test_a_hostile_value_is_in_the_fields_range_or_refused_by_name(field):
+    """As code passes it, and as it is typed."""
+    kind = type(field.default)
+    for make, value in itertools.product((dataclasses.replace, config.replace_checked), HOSTILE):
+        try:
+            made = getattr(make(preset("paper-4m"), **{field.name: value}), field.name)
+        except ValueError as error:
+            assert re.search(f"{field.name}=.*({RULES})", str(error)), error
+            continue
+        assert type(made) is kind or kind is float, f"{field.name}={value} is taken"
+        if kind in (int, float):
+            least, most = config.RANGES[field.name]
+            assert least <= made <= most and made == value
+        else:
+            assert field.name == "name" or made is False
+
+
+def test_every_number_has_a_range_and_the_last_kind_of_object_is_its_end():
+    numbers = {field.name for field in dataclasses.fields(Config) if type(field.default) in (int, float)}
+    assert config.RANGES.keys() == numbers
+    assert config.RANGES["objects"][1] == len(all_names())
+    assert preset("tiny", epochs=config.RANGES["epochs"][1], epoch=config.RANGES["epoch"][1]).steps > 0
 
 
 def test_the_ladder_rises():
