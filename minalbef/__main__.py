@@ -9,6 +9,8 @@ import tyro
 
 from minalbef.bench_cli import PROCESSES, Changes, bench
 from minalbef.config import preset, read_changes
+from minalbef.errors import explain
+from minalbef.limits import checked
 from minalbef.study_cli import Exam, Sets, Study
 
 Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
@@ -250,25 +252,26 @@ def _pretrained() -> Path:
 
 
 def _config(name: str, changes: tuple[str, ...]):
-    return preset(name, **read_changes(changes))
+    from minalbef import pipeline
+    return pipeline.for_scenes(preset(name, **read_changes(changes)))
+
+
+COMMANDS = {"demo": demo, "pretrain": pretrain, "evaluate": evaluate, "finetune": finetune, "tune": tune, "predict": predict,
+            "search": search, "summary": summary, "convert": convert, "prepare": prepare, "dry-run": dry_run, "plan": plan,
+            "bench": bench}
 
 
 def main() -> None:
     """Entry of the command line: errors that a user can mend are printed without a traceback."""
-    from minalbef.train import Stopped
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            {"demo": demo, "pretrain": pretrain, "evaluate": evaluate, "finetune": finetune, "tune": tune, "predict": predict,
-             "search": search, "summary": summary, "convert": convert, "prepare": prepare, "dry-run": dry_run, "plan": plan,
-             "bench": bench}, prog="minalbef", description="ALBEF, rebuilt minimal, faithful and fast.")
-    except Stopped as stop:
-        print(f"\n{stop}", file=sys.stderr)
-        raise SystemExit(130) from None
-    except (ValueError, OSError, FloatingPointError) as error:
+        tyro.extras.subcommand_cli_from_dict({name: checked(command) for name, command in COMMANDS.items()}, prog="minalbef",
+                                             description="ALBEF, rebuilt minimal, faithful and fast.")
+    except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("MINALBEF_TRACEBACK"):
             raise
-        print(f"minalbef: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        said, status = explain(error)
+        print(f"minalbef: {said}", file=sys.stderr)
+        raise SystemExit(status) from None
 
 
 if __name__ == "__main__":

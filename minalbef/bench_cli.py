@@ -9,6 +9,7 @@ import tyro
 from minalbef import bench_load, bench_step
 from minalbef.config import preset as preset_named
 from minalbef.config import read_changes
+from minalbef.limits import checked
 from minalbef.report import command
 
 Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -16,6 +17,7 @@ PROCESSES = (torch.cuda.device_count()                           # one a GPU; wi
              or min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
+@checked
 def learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: Path = Path("runs/bench"),
           processes: int = PROCESSES, out: Path = Path("notebooks/results/learn.json")) -> None:
     """Train and examine several seeds; print the mean of every figure, and write them with hardware and command.
@@ -28,8 +30,9 @@ def learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: P
         processes: how many to train in
         out: where to write the result
     """
-    from minalbef import bench
-    preset_named(preset, **read_changes(changes))        # a wrong option should not wait for torchrun to be told
+    from minalbef import bench, pipeline
+    # a wrong option should not wait for torchrun to be told
+    pipeline.for_scenes(preset_named(preset, **read_changes(changes)))
     bench.learn(preset, changes, seeds, run, processes, out, command())
 
 

@@ -9,13 +9,15 @@ from PIL import Image
 
 from minalbef import ranking, scenes
 from minalbef.albef import ALBEF
-from minalbef.bench_step import at_least_one, device_named, made_up, show
+from minalbef.bench_step import device_named, made_up, show
 from minalbef.config import preset as preset_named
 from minalbef.config import read_changes
 from minalbef.data import open_image, transform
+from minalbef.limits import checked
 from minalbef.photos import augment
 
 
+@checked
 def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000) -> None:
     """What one core loads a second: scenes drawn and painted; JPEGs of 640 x 480 pixels opened and resized, or augmented.
 
@@ -24,7 +26,6 @@ def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000
         photo: side to which a JPEG is resized
         number: how many scenes; of JPEGs a tenth
     """
-    at_least_one(photo=photo, number=number, sizes=min(sizes, default=1))
     rates = {str(size): scenes.rates(size, number) for size in sizes}
     for rate in rates.values():
         rate["both"] = 1 / (1 / rate["draw"] + 1 / rate["paint"])
@@ -49,6 +50,7 @@ def jpeg(width: int = 640, height: int = 480, seed: int = 0) -> bytes:
     return file.getvalue()
 
 
+@checked
 def retrieval(changes: tuple[str, ...] = (), /, preset: str = "tiny", pictures: int = 500, top: int = 10,
               device: str = "cpu", threads: int = 1) -> None:
     """What evaluation does a second: pictures and texts encoded, and pairs matched for re-ranking.
@@ -61,7 +63,6 @@ def retrieval(changes: tuple[str, ...] = (), /, preset: str = "tiny", pictures: 
         device: cpu or cuda
         threads: of a CPU
     """
-    at_least_one(pictures=pictures, top=top, threads=threads)
     torch.set_num_threads(threads)
     config = preset_named(preset, **read_changes(changes) | {"batch": pictures})
     torch.manual_seed(config.seed)

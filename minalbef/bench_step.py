@@ -15,6 +15,7 @@ from minalbef import train
 from minalbef.config import Config, preset
 from minalbef.cost import peak_memory
 from minalbef.lean import lean
+from minalbef.limits import checked
 from minalbef.plan import gpu_named
 from minalbef.report import command, commit, describe_device, now
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch
@@ -134,13 +135,6 @@ def device_named(name: str) -> torch.device:
     return torch.device(name)
 
 
-def at_least_one(**values: int) -> None:
-    """Raises ValueError for a smaller one, by its name."""
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1")
-
-
 def count_flops() -> FlopCounterMode:
     """Counts the products of whatever runs inside it, forward and backward, a multiplication and an addition as two.
 
@@ -201,6 +195,7 @@ def measure_step(config: Config, dtype: str = "float32", device: str = "cpu", st
                           for name, spent in seconds.items()}}
 
 
+@checked
 def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, text_layers: int = 3, fusion_layers: int = 3,
          heads: int = 3, vocab: int = 2000, batch: int = 16, queue: int = 1024, text_length: int = 25, embed_dim: int = 256,
          dtype: Literal["float32", "bfloat16"] = "float32", device: str = "cpu", threads: int = 2, steps: int = 20,
@@ -231,7 +226,6 @@ def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, te
         compile: layers go through torch.compile, before the clock starts
         checkpointing: layers are computed again on the way back, and keep less
     """
-    at_least_one(threads=threads, steps=steps)
     torch.set_num_threads(threads)
     config = preset("paper-4m", image_size=image, patch_size=patch, image_width=width, image_depth=depth, image_heads=heads,
                     text_width=width, text_depth=text_layers, fusion_depth=fusion_layers, text_heads=heads, vocab_size=vocab,

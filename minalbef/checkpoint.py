@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from minalbef import config as configs
 from minalbef import names, ranking
 from minalbef.albef import ALBEF
-from minalbef.config import Config
+from minalbef.config import Config, nearest
 from minalbef.data import data_folder, open_image, transform
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import other_settings, write_atomically
@@ -150,11 +150,14 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
         values = json.loads((folder / "config.json").read_text())
         task = values.pop("task", "pretrain")
         config = configs.from_dict(values)
-        if task not in names.LACKS:
-            raise ValueError(f"task {task!r} is none of {', '.join(names.LACKS)}")
-        return config, task, Tokenizer.load(folder / "tokenizer.json"), load_file(folder / "model.safetensors")
+        tokenizer, weights = Tokenizer.load(folder / "tokenizer.json"), load_file(folder / "model.safetensors")
     except Exception as error:
         raise ValueError(f"{folder} is damaged: {error}; copy or train it again") from error
+    if str(task) not in names.LACKS:
+        raise ValueError(f"{folder} is a run of task {task!r}, which this version does not know"
+                         f"{nearest(task, names.LACKS)}; it knows {', '.join(names.LACKS)}. Install the version that "
+                         "trained it, or mend config.json")
+    return config, task, tokenizer, weights
 
 
 def load(path: str | Path) -> Run:

@@ -274,6 +274,7 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]):
 
 
 def nearest(word: str, words) -> str:
-    """" (did you mean 'batch'?)", or nothing where no word is near."""
-    near = difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.4)
+    """" (did you mean 'batch'?)", one that begins with the word if there is, or nothing where no word is near."""
+    near = ([one for one in words if one.startswith(str(word))]
+            or difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.4))
     return f" (did you mean {near[0]!r}?)" if near else ""

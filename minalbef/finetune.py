@@ -125,10 +125,13 @@ def tune(task: str, source: Path, folder: Path, config: Config, rival: str = "",
 
     rival: train this baseline of the job's instead. assign: of how many captions NLVR2's text assignment is made before
     """
+    if rival and rival not in (rivals := JOBS[task].rivals):
+        raise ValueError(f"--rival {rival}: {task} has no such baseline{nearest(rival, rivals)}; it has "
+                         f"{', '.join(rivals) or 'none'}")
     distributed.start(config.device)
     torch.manual_seed(config.seed)
     job, tokenizer = JOBS[task], checkpoint.read_run(source)[2]
-    differs = job.rivals[rival] if rival else {}
+    differs = job.rivals.get(rival, {})
     module = differs.get("make", job.make)(config)
     begin(module, source, config)
     if task == "nlvr2" and (assign := differs.get("assign", assign)):

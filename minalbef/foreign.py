@@ -18,7 +18,8 @@ OLD_NORMS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm
 def load_vit(encoder: ViT, source: str | Path | dict[str, Tensor]) -> Report:
     """A plain ViT's weights, such as DeiT-B's, into the image encoder, positions resized. In place; -> the account.
 
-    source: a file (.pth, .bin, .safetensors), a state dict, or one of timm's names, which is fetched:
+    source: a file (.pth, .bin, .safetensors), a state dict, a folder of the hub's format, or one of timm's
+        names, which is fetched:
         "deit_base_patch16_224" is what the original starts from
     Raises ValueError for anything but a classifier that is missing, left over, or of another shape.
     """
@@ -45,7 +46,7 @@ def load_bert(model: ALBEF, source: str | Path | dict[str, Tensor]) -> Report:
 
     Its lower layers become the text encoder, its upper ones fusion, whose cross-attention BERT does not know: that, and a
     word head that the file lacks, are `absent` in the report, and keep the start they had.
-    source: a file (.bin, .safetensors), a state dict, or a name on Hugging Face's hub, which is fetched:
+    source: a file (.bin, .safetensors), a state dict, a folder of the hub's format, or a name there, which is fetched:
         "google-bert/bert-base-uncased" is what the original starts from
     Raises ValueError for anything but the pooler and the next-sentence head that is missing, left over, or of another shape.
     """
@@ -68,10 +69,15 @@ def load_bert(model: ALBEF, source: str | Path | dict[str, Tensor]) -> Report:
 
 
 def _state(source: str | Path | dict[str, Tensor], repository) -> tuple[dict[str, Tensor], str]:
-    """Weights and what to call them, from a state dict, a file, or a name that `repository` turns into one of the hub's."""
+    """Weights and what to call them, from a state dict, a file, a folder, or a name; `repository` turns that into one of the hub's."""
     if isinstance(source, dict):
         return source, "the state dict"
     path = Path(source)
+    if path.is_dir():
+        held = [path / name for name in FILES if (path / name).is_file()]
+        if not held:
+            raise ValueError(f"folder {path} has neither {' nor '.join(FILES)}; put one of them there, or name a file of weights")
+        return read_file(held[0])[0], str(held[0])
     if path.exists() or path.suffix in (".pth", ".pt", ".bin", ".safetensors"):
         return read_file(path)[0], str(source)
     return read_file(_fetch(repository(str(source))))[0], str(source)

@@ -126,5 +126,5 @@ def find_tensorboard() -> type:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError(f"tensorboard=true wants TensorBoard, which is not there ({error}); "
-                         "pip install 'minalbef[tensorboard]', or leave it out: metrics.csv has the same figures") from error
+                         "pip install tensorboard, or leave it out: metrics.csv has the same figures") from error
     return SummaryWriter

@@ -15,6 +15,7 @@ from minalbef.config import Config
 from minalbef.ema import make_teacher
 from minalbef.loading import Ahead
 from minalbef.masking import mask_rates
+from minalbef.painting import all_names
 from minalbef.scenes import Scenes
 from minalbef.tasks.pretrain import Pretrain, SceneBatches
 from minalbef.tasks.warm_start import LabelBatches, WarmStart
@@ -22,6 +23,19 @@ from minalbef.tokenizer import Tokenizer
 
 CAPTIONS = 10_000                     # enough for every word of the grammar to be seen
 PAINTERS = 4                          # cores that paint what a GPU learns from meanwhile, unless you say another number
+LEAST = 3                             # kinds of objects: as many as one scene shows
+
+
+def for_scenes(config: Config) -> Config:
+    """The same config. Raises ValueError where it has no kinds of objects for the embedded scenes, or for the warm start."""
+    if not config.objects:
+        raise ValueError(f"preset {config.name} with objects=0 trains on photographs: name a prepared set with --data; "
+                         "for the embedded scenes it takes kinds of objects, as the presets tiny and small have them")
+    left = len(all_names()) - config.objects
+    if config.warm_steps and config.warm_objects == "other" and left < LEAST:
+        raise ValueError(f"objects={config.objects} leaves {left} kinds for the warm start to see; take at most "
+                         f"objects={len(all_names()) - LEAST}, or warm_objects=same")
+    return config
 
 
 def read_captions(config: Config) -> tuple[Tokenizer, Tensor]:
@@ -34,7 +48,11 @@ def read_captions(config: Config) -> tuple[Tokenizer, Tensor]:
 
 
 def pretrain(config: Config, folder: Path, quiet: bool = False, workers: int = 0) -> None:
-    """Warm start, then ALBEF, into a run folder; called again, it goes on from where it stopped. workers: paint ahead."""
+    """Warm start, then ALBEF, into a run folder; called again, it goes on from where it stopped. workers: paint ahead.
+
+    Raises ValueError for a config that is not of the embedded scenes.
+    """
+    for_scenes(config)
     workers = workers or PAINTERS * (distributed.start(config.device).type == "cuda")
     with writing.lock(folder, config):
         torch.manual_seed(config.seed)

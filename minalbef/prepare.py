@@ -155,6 +155,11 @@ def describe(name: str, split: str, counts: dict, tally: Tally, answers: int) ->
         parts.append(f"{counts[what]:,} {what}" + (f" of {wanted:,}{odd}" if wanted else ""))
     lines = [f"{split}: {', '.join(parts)}"]
     lines += [f"  {count:,} times {kind}, the first: {tally.first[kind]}" for kind, count in tally.count.most_common()]
+    pictures = EXPECTED.get((name, split), (None, None))[0] or 0
+    if counts["pictures"] < 0.99 * pictures:
+        lines.append(f"  {pictures - counts['pictures']:,} pictures of the published set are missing: its lists here are not whole, "
+                     "or entries were left out. Training learns from what is here, and figures are not the published set's; "
+                     "of a set of your own under this name nothing is missing")
     if counts["lacking"]:
         lines.append(f"  {counts['lacking']:,} of {counts['records']:,} questions have none of their answers among the "
                      f"{answers:,} listed")

@@ -1,5 +1,4 @@
 """Two steps of a full-size preset on a CPU, with random weights and made-up data: does it run, how long, in what memory?"""
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from torch import nn
 
 from minalbef import train
 from minalbef.config import Config, preset
+from minalbef.cost import peak_memory
 from minalbef.data import Record
 from minalbef.tasks import entailment, nlvr2, retrieval, vqa
 from minalbef.tasks.pretrain import Pretrain
@@ -77,7 +77,7 @@ def dry_run(name: str, steps: int = 2, batch: int = 2, say: Callable[[str], None
         task.after_step(carry)
         rows.append({"step": step, **{part: value.item() for part, value in losses.items()}, "loss": loss.item(),
                      "gradient": norm.item(), "lr": lr, "alpha": alpha, "seconds": time.perf_counter() - clock,
-                     "memory_gb": peak_memory()})
+                     "memory_gb": peak / 1e3 if (peak := peak_memory()) else None})
         say("  " + ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].items() if value is not None))
     return rows
 
@@ -90,12 +90,3 @@ def made_up(plan: Rehearsal, config: Config, tokenizer: Tokenizer, step: int):
         pictures = chance.integers(0, 256, (2, 48, 64, 3), np.uint8)             # resized to the preset's side
         records.append(plan.record(*pictures, " ".join(chance.choice(WORDS, config.text_length)), config.batch * step + i))
     return plan.collate(records, tokenizer, config.image_size, config.text_length)
-
-
-def peak_memory() -> float | None:
-    """The most memory that this process has held, in GB; None on Windows."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9

@@ -211,8 +211,8 @@ def test_a_phase_within_a_phase_is_the_outers():
 @pytest.mark.parametrize(("flags", "words"), [
     ("--device cuda:99", "device='cuda:99' is not there; this machine has cpu"), ("--device tpu", "device='tpu' is not there"),
     ("--heads 5", "image_width=24 is not a multiple of image_heads=5"),
-    ("--patch 7", "image_size=32 is not a multiple of patch_size=7"), ("--threads 0", "threads=0 must be at least 1"),
-    ("--vocab 5", "vocab_size=5 leaves no words"), ("--batch 0", "batch=0"), ("--dtype float16", "float16")])
+    ("--patch 7", "image_size=32 is not a multiple of patch_size=7"), ("--threads 0", "--threads 0 must lie between"),
+    ("--vocab 5", "vocab_size=5 leaves no words"), ("--batch 0", "--batch 0 must"), ("--dtype float16", "float16")])
 def test_what_cannot_be_measured_is_said(monkeypatch, capsys, flags, words):
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, "bench", "step", *FLAGS, *flags.split())
@@ -242,11 +242,11 @@ def test_retrieval_is_measured_on_pairs_that_either_side_wants(monkeypatch, caps
 
 @pytest.mark.parametrize("wrong", [dict(pictures=0), dict(top=0), dict(threads=0), dict(device="cuda:99")])
 def test_retrieval_that_cannot_be_measured_is_said(wrong):
-    with pytest.raises(ValueError, match="must be at least 1|is not there"):
+    with pytest.raises(ValueError, match="must lie between|is not there"):
         bench_load.retrieval(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [dict(number=0), dict(photo=0), dict(sizes=(48, 0))])
 def test_loading_that_cannot_be_measured_is_said(wrong):
-    with pytest.raises(ValueError, match="must be at least 1"):
+    with pytest.raises(ValueError, match="must lie between"):
         bench_load.data(**wrong)

@@ -133,6 +133,15 @@ def test_a_damaged_file_is_refused(folder, name, damage):
         load(folder)
 
 
+@pytest.mark.parametrize("task", ["vqa2", ["vqa"], None])
+def test_a_task_that_is_unknown_is_not_called_damaged(folder, task):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"task": task}))
+    with pytest.raises(ValueError, match="is a run of task .*, which this version does not know.*; it knows pretrain, ") as told:
+        load(folder)
+    assert "damaged" not in str(told.value)
+
+
 def test_a_config_with_an_unknown_option_is_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"image_sise": 24}))

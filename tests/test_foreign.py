@@ -220,6 +220,18 @@ def test_a_name_is_fetched_from_the_hub_in_either_form(hub, tmp_path, name):
     assert same_state(by_name.state_dict(), by_file.state_dict())
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_of_the_hubs_format_is_read_and_an_empty_one_is_said_to_lack_its_weights(tmp_path, name):
+    state, by_folder, by_state = bert().state_dict(), our_albef(), our_albef()
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"folder {tmp_path} has neither model.safetensors nor pytorch_model.bin; put one"):
+        load_bert(by_folder, tmp_path)
+    save_file(state, tmp_path / name) if "safe" in name else torch.save(state, tmp_path / name)
+    load_bert(by_state, state)
+    assert load_bert(by_folder, str(tmp_path)).source == str(tmp_path / name)
+    assert same_state(by_folder.state_dict(), by_state.state_dict())
+
+
 def test_timms_names_are_looked_up(hub, tmp_path):
     repository = timm.get_pretrained_cfg("deit_base_patch16_224").hf_hub_id
     save_file(timm_vit().state_dict(), tmp_path / "model.safetensors")

@@ -140,7 +140,8 @@ def test_what_no_card_holds_is_said(monkeypatch):
 
 
 @pytest.mark.parametrize(("wrong", "words"), [
-    (dict(gpu="H100-SXM"), "did you mean 'H100"), (dict(gpus=7), "batch=512 is not a multiple of gpus=7"),
+    (dict(gpu="H100-SXM"), "did you mean 'H100"), (dict(gpu="A100"), "did you mean 'A100-80'"),
+    (dict(gpus=7), "batch=512 is not a multiple of gpus=7"),
     (dict(utilisation=40), "is a share"), (dict(preset_name="vqa"), "give its preset, such as paper-4m"),
     (dict(accumulate=0), "accumulate=0"), (dict(preset_name="paper"), "did you mean 'paper-"),
     (dict(changes=("batch",)), "batch=32")])

@@ -58,6 +58,8 @@ def test_what_is_written_is_read_back_by_number(here):
     with pytest.raises(IndexError):
         records[2]
     assert "train: 1 pictures of 113,000 (0.0%), 2 records of 567,000 (0.0%)" in account
+    assert account.count("112,999 pictures of the published set are missing: its lists here are not whole") == 1
+    assert "of a set of your own under this name nothing is missing" in account
     assert f"validation: none of its files is below {source}" in account
     assert json.loads((out / "coco" / "about.json").read_text())["splits"]["test"]["pictures"] == 1
 

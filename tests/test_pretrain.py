@@ -324,3 +324,12 @@ def test_a_step_on_scenes_has_finite_losses(scenes):
     assert all(value.isfinite() for value in losses.values())
     assert abs(losses["itm"] - math.log(2)) < 0.1
     assert abs(losses["mlm"] - math.log(len(scenes.tokenizer))) < 0.5
+
+
+def test_rates_at_hand_are_the_buffers_after_a_move_and_a_load():
+    """A move to a GPU, and a change of type, make a new buffer: what is loaded into it must be what batches are masked by."""
+    saved = Pretrain(CONFIG, rates=torch.linspace(0, 1, CONFIG.vocab_size)).state_dict()
+    for moved in (Pretrain(CONFIG), Pretrain(CONFIG).double()):
+        moved.load_state_dict(saved)
+        assert moved.rates_at_hand.equal(moved.rates) and moved.rates.float().equal(saved["rates"])
+    assert copy.deepcopy(moved).load_state_dict(Pretrain(CONFIG).state_dict()) and moved.rates.float().equal(saved["rates"])

@@ -15,15 +15,15 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 
 # Imports run down only: a module may import those that stand before it, in its own row too.
 LEVELS = """
-config names distributed layers tokenizer masking losses ema feature_queue language grammar answers intervals
+config limits names distributed layers tokenizer masking losses ema feature_queue language grammar answers intervals
 vision text fusion data painting placing scenes phrasing staging problems
 albef
 gradcam writing ranking checkpoint questions words
 tasks.warm_start tasks.pretrain tasks.retrieval tasks.entailment tasks.vqa tasks.nlvr2 tasks.text_assignment tasks.grounding
 original convert foreign readers public shards sets records prepare photos loading
-lean logs train
-checks report plots overview examples page search exam task_exam public_exam pipeline finetune study public_pretrain study_cli predict rehearse
-cost plan bench_step bench_load bench bench_cli __main__
+lean logs train errors
+checks report plots overview examples page search exam task_exam public_exam pipeline finetune study public_pretrain study_cli predict
+cost rehearse plan bench_step bench_load bench bench_cli __main__
 """
 ORDER = LEVELS.split()
 TAUGHT = "layers vision text fusion albef losses masking ema feature_queue gradcam tokenizer train".split()

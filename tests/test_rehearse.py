@@ -1,5 +1,7 @@
 """rehearse: every preset of the paper takes two steps, here in small, and says what they cost."""
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -39,6 +41,16 @@ def test_presets_are_the_papers_recipes(name, recipe):
     assert (c.image_size, c.crop, c.epochs, c.lr, c.batch, c.alpha, c.top) == recipe
     assert c.weight_decay == 0.02 and c.lr_start == 1e-5 <= c.lr and c.lr_end == (1e-5 if name == "nlvr2-assign" else 1e-6)
     assert c.image_depth == 12 and c.queue_size == 65_536 and c.warmup_steps < c.steps
+
+
+def test_memory_is_that_of_the_process_and_not_of_the_one_that_started_it():
+    """getrusage's figure is inherited: a child of a process that held 1 GB would seem to have held as much."""
+    code = ("import os, sys; from minalbef.rehearse import dry_run; "
+            "print(dry_run('vqa', steps=1, say=str, **eval(sys.argv[1]))[0]['memory_gb'])")
+    parent = ("import subprocess, sys; block = b'x' * 1_500_000_000; del block; "
+              "print(subprocess.run([sys.executable, '-c', *sys.argv[1:]], capture_output=True, text=True).stdout)")
+    run = subprocess.run([sys.executable, "-c", parent, code, str(SMALL)], capture_output=True, text=True, check=True)
+    assert 0.1 < float(run.stdout) < 1.2
 
 
 def test_every_preset_of_the_paper_is_rehearsed():

@@ -368,7 +368,7 @@ def test_tensorboard_has_the_figures_of_the_metrics(tmp_path, monkeypatch):
 
 def test_tensorboard_that_is_missing_is_said_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ValueError, match=r"tensorboard=true wants .*pip install 'minalbef\[tensorboard\]', or leave it out"):
+    with pytest.raises(ValueError, match=r"tensorboard=true wants .*pip install tensorboard, or leave it out"):
         run(tmp_path, config=replace(CONFIG, tensorboard=True))
 
 

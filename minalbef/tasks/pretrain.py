@@ -109,6 +109,7 @@ class Pretrain(nn.Module):
         super().__init__()
         self.register_buffer("rates", torch.full((config.vocab_size,), config.mask_rate) if rates is None else rates)
         self.rates_at_hand = self.rates          # where batches are made: what moves the module moves its buffers alone
+        self.register_load_state_dict_post_hook(lambda task, _: setattr(task, "rates_at_hand", task.rates.cpu()))
         self.config, self.special, self.mask = config, special, mask
         self.student = ALBEF(config)
         self.teacher = make_teacher(self.student)

@@ -1,0 +1,150 @@
+"""limits: no number of the command line is taken unseen; and every error that a user can mend is one paragraph."""
+import dataclasses
+import inspect
+import re
+import signal
+import subprocess
+import sys
+import time
+import typing
+
+import numpy as np
+import pytest
+import torch
+
+from minalbef import __main__ as command_line
+from minalbef import bench_cli, bench_load, bench_step, checkpoint, finetune
+from minalbef.config import preset
+from minalbef.limits import LIMITS, checked
+from minalbef.pipeline import for_scenes
+
+COMMANDS = [*command_line.COMMANDS.values(), bench_cli.learn, bench_step.step, bench_load.data, bench_load.retrieval]
+
+
+def kinds(annotation) -> set[type]:
+    """int, float and whatever else stands in an annotation, at any depth."""
+    inner = typing.get_args(annotation)
+    return set().union(*map(kinds, inner)) if inner else {annotation}
+
+
+def numbers(command) -> set[str]:
+    found = set()
+    for name, annotation in typing.get_type_hints(command).items():
+        inside = [kind for kind in kinds(annotation) if dataclasses.is_dataclass(kind)]
+        found |= {name} if {int, float} & kinds(annotation) else set().union(*map(numbers, inside))
+    return found - {"boxes"}                                     # in pixels of their picture: task.grounding checks them
+
+
+def test_every_number_of_the_command_line_has_limits():
+    found = set().union(*map(numbers, COMMANDS))
+    assert found <= LIMITS.keys() and {"exam", "most_bad", "processes", "gpus", "workers", "steps"} <= found
+    assert all(hasattr(command, "__wrapped__") for command in COMMANDS[-4:])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_a_hostile_number_is_refused_by_flag_before_the_command_begins(command):
+    ran, plain = [], inspect.unwrap(command)
+    def stub(*args, **kwargs):
+        ran.append(kwargs)
+    stub.__signature__ = inspect.signature(plain)
+    call, given = checked(stub), {name: p for name, p in inspect.signature(plain).parameters.items()}
+    before = [None for p in given.values() if p.kind is p.POSITIONAL_ONLY]
+    for name in numbers(plain):
+        for value in (float("nan"), float("inf"), -1, 10 ** 30):
+            holder = {name: value}
+            if name not in given:
+                holder = {"public": dataclasses.replace(given["public"].default, **holder)}
+            if name in given and given[name].kind is not inspect.Parameter.KEYWORD_ONLY:
+                holder = {name: (value, value) if name == "sizes" else value}
+            rest = {key: None for key, p in given.items() if p.default is p.empty and p.kind is not p.POSITIONAL_ONLY}
+            with pytest.raises(ValueError, match=f"^--{name.replace('_', '-')} {value} must lie between ".replace("+", r"\+")):
+                call(*before, **rest | holder)
+    assert not ran
+    call(*before, **{key: None for key, p in given.items() if p.default is p.empty and p.kind is not p.POSITIONAL_ONLY})
+    assert len(ran) == 1
+
+
+@pytest.mark.parametrize("words, says", [
+    ("evaluate tiny --exam nan", "--exam nan must lie between 0.001 and 1"),
+    ("evaluate tiny --exam 0", "--exam 0.0 must"), ("demo --processes -1", "--processes -1 must lie between 1 and 256"),
+    ("prepare coco --from here --most-bad 2", "--most-bad 2.0 must lie between 0 and 1"),
+    ("pretrain --workers -3", "--workers -3 must lie between 0 and 1,024"),
+    ("search apple --scenes 0", "--scenes 0 must"), ("plan base --gpus 0", "--gpus 0 must"),
+    ("dry-run base --steps 0", "--steps 0 must"), ("bench learn --seeds 0", "--seeds 0 must"),
+    ("pretrain --preset base", "preset base with objects=0 trains on photographs: name a prepared set with --data"),
+    ("demo --preset vqa", "preset vqa with objects=0 trains on photographs"),
+    ("pretrain objects=0", "preset tiny with objects=0 trains on photographs"),
+    ("demo objects=-1", "objects=-1 must lie between 0 and 223"),
+    ("bench learn objects=100000", "objects=100000 must lie between 0 and 223"),
+    ("demo objects=223", "objects=223 leaves 0 kinds for the warm start to see; take at most objects=220, or warm_objects")])
+def test_what_cannot_be_done_is_said_before_it_begins(words, says, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["minalbef", *words.split()])
+    with pytest.raises(SystemExit) as stop:
+        command_line.main()
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.startswith(f"minalbef: {says}"), said
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_has_objects_is_for_scenes():
+    assert for_scenes(preset("tiny")) == preset("tiny") and for_scenes(preset("small")) and for_scenes(preset("tiny", objects=220))
+    assert for_scenes(preset("tiny", objects=223, warm_steps=0)) and for_scenes(preset("tiny", objects=223, warm_objects="same"))
+
+
+def test_an_unknown_rival_is_refused(tmp_path):
+    source = checkpoint.run_folder("tiny")
+    with pytest.raises(ValueError, match="--rival text_alon: vqa has no such baseline .did you mean 'text_alone'"):
+        finetune.tune("vqa", source, tmp_path, finetune.tuning("vqa", source), rival="text_alon")
+
+
+def deep():
+    return deep()
+
+
+def fail(error: BaseException):
+    raise error
+
+
+@pytest.mark.parametrize("fault, status, says", [
+    (lambda: torch.empty(2 ** 50), 2, "not enough memory .*can't allocate memory.*; take a smaller batch"),
+    (lambda: torch.empty(2 ** 40, 2 ** 40), 2, "not enough memory .*overflow"),
+    (lambda: np.empty(2 ** 58), 2, "not enough memory .Unable to allocate"),
+    (lambda: fail(MemoryError()), 2, "not enough memory .MemoryError.; take"),
+    (lambda: fail(RuntimeError("CUDA out of memory. Tried\nto")), 2, "not enough memory .CUDA out of memory. Tried.; take"),
+    (deep, 2, "what was read is nested too deep"), (lambda: fail(KeyboardInterrupt()), 130, "stopped"),
+    (lambda: fail(OSError("no space")), 2, "no space")])
+def test_errors_of_the_world_are_one_line_without_a_traceback(fault, status, says, monkeypatch, capsys):
+    def summary() -> None:
+        fault()
+    monkeypatch.setattr(command_line, "COMMANDS", {"summary": summary, "other": summary})
+    monkeypatch.setattr(sys, "argv", ["minalbef", "summary"])
+    with pytest.raises(SystemExit) as stop:
+        command_line.main()
+    said = capsys.readouterr().err
+    assert stop.value.code == status and said.count("\n") == 1
+    assert re.match(f"minalbef: {says}", said), said
+    monkeypatch.setenv("MINALBEF_TRACEBACK", "1")
+    with pytest.raises((RuntimeError, MemoryError, OSError, KeyboardInterrupt)):
+        command_line.main()
+
+
+def test_our_own_faults_keep_their_traceback(monkeypatch):
+    def summary() -> None:
+        raise IndexError("tuple index out of range")
+    monkeypatch.setattr(command_line, "COMMANDS", {"summary": summary, "other": summary})
+    monkeypatch.setattr(sys, "argv", ["minalbef", "summary"])
+    with pytest.raises(IndexError):
+        command_line.main()
+
+
+def test_ctrl_c_ends_a_command_with_130_and_one_line(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+                              "import sys; from minalbef.__main__ import main; print('ready', flush=True); main()",
+                              "bench", "data", "--number", "1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             cwd=tmp_path)
+    assert child.stdout.readline() == "ready\n"
+    time.sleep(1)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130 and said == "minalbef: stopped\n"
