@@ -256,16 +256,16 @@ def _config(name: str, changes: tuple[str, ...]):
     return pipeline.for_scenes(preset(name, **read_changes(changes)))
 
 
-COMMANDS = {"demo": demo, "pretrain": pretrain, "evaluate": evaluate, "finetune": finetune, "tune": tune, "predict": predict,
-            "search": search, "summary": summary, "convert": convert, "prepare": prepare, "dry-run": dry_run, "plan": plan,
-            "bench": bench}
+COMMANDS = {"demo": demo, "pretrain": pretrain, "evaluate": evaluate, "finetune": finetune, "tune": tune,
+            "predict": predict, "search": search, "summary": summary, "convert": convert, "prepare": prepare,
+            "dry-run": dry_run, "plan": plan, "bench": bench}
 
 
 def main() -> None:
     """Entry of the command line: errors that a user can mend are printed without a traceback."""
     try:
-        tyro.extras.subcommand_cli_from_dict({name: checked(command) for name, command in COMMANDS.items()}, prog="minalbef",
-                                             description="ALBEF, rebuilt minimal, faithful and fast.")
+        tyro.extras.subcommand_cli_from_dict({name: checked(command) for name, command in COMMANDS.items()},
+                                             prog="minalbef", description="ALBEF, rebuilt minimal, faithful and fast.")
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("MINALBEF_TRACEBACK"):
             raise

@@ -23,7 +23,8 @@ RANGES = {name: limits for names, limits in {
     "init_std": (0, 10),
     "clip": (0, _MANY),
     "temperature temperature_min temperature_max": (1e-6, 1_000),
-    "alpha teacher_momentum mask_rate dropout match_from queue_from hard_from siblings_from siblings restyle crop": (0, 1),
+    "alpha teacher_momentum mask_rate dropout crop match_from queue_from hard_from siblings_from": (0, 1),
+    "siblings restyle": (0, 1),
     "objects": (0, 223),              # kinds in data/emoji
 }.items() for name in names.split()}
 

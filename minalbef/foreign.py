@@ -69,14 +69,15 @@ def load_bert(model: ALBEF, source: str | Path | dict[str, Tensor]) -> Report:
 
 
 def _state(source: str | Path | dict[str, Tensor], repository) -> tuple[dict[str, Tensor], str]:
-    """Weights and what to call them, from a state dict, a file, a folder, or a name; `repository` turns that into one of the hub's."""
+    """Weights and what to call them, from a state dict, a file, a folder, or a name, by `repository` the hub's."""
     if isinstance(source, dict):
         return source, "the state dict"
     path = Path(source)
     if path.is_dir():
         held = [path / name for name in FILES if (path / name).is_file()]
         if not held:
-            raise ValueError(f"folder {path} has neither {' nor '.join(FILES)}; put one of them there, or name a file of weights")
+            raise ValueError(f"folder {path} has neither {' nor '.join(FILES)}; put one of them there, or name a file "
+                             "of weights")
         return read_file(held[0])[0], str(held[0])
     if path.exists() or path.suffix in (".pth", ".pt", ".bin", ".safetensors"):
         return read_file(path)[0], str(source)

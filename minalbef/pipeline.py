@@ -27,7 +27,7 @@ LEAST = 3                             # kinds of objects: as many as one scene s
 
 
 def for_scenes(config: Config) -> Config:
-    """The same config. Raises ValueError where it has no kinds of objects for the embedded scenes, or for the warm start."""
+    """The same config. Raises ValueError where there are no kinds of objects for scenes or the warm start."""
     if not config.objects:
         raise ValueError(f"preset {config.name} with objects=0 trains on photographs: name a prepared set with --data; "
                          "for the embedded scenes it takes kinds of objects, as the presets tiny and small have them")

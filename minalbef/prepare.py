@@ -157,9 +157,9 @@ def describe(name: str, split: str, counts: dict, tally: Tally, answers: int) ->
     lines += [f"  {count:,} times {kind}, the first: {tally.first[kind]}" for kind, count in tally.count.most_common()]
     pictures = EXPECTED.get((name, split), (None, None))[0] or 0
     if counts["pictures"] < 0.99 * pictures:
-        lines.append(f"  {pictures - counts['pictures']:,} pictures of the published set are missing: its lists here are not whole, "
-                     "or entries were left out. Training learns from what is here, and figures are not the published set's; "
-                     "of a set of your own under this name nothing is missing")
+        lines.append(f"  {pictures - counts['pictures']:,} pictures of the published set are missing: its lists here are "
+                     "not whole, or entries were left out. Training learns from what is here, and figures are not the "
+                     "published set's; of a set of your own under this name nothing is missing")
     if counts["lacking"]:
         lines.append(f"  {counts['lacking']:,} of {counts['records']:,} questions have none of their answers among the "
                      f"{answers:,} listed")

@@ -13,7 +13,8 @@ class Sets:
         data: prepared sets to train on, such as prepared/coco prepared/shards, or splits of them
         vocab: BERT's vocab.txt; without it, word pieces are learnt from the captions
         vit: weights to start the image encoder from, a file, a folder or a name such as deit_base_patch16_224
-        bert: weights to start text encoder and fusion from, a file, a folder or a name such as google-bert/bert-base-uncased
+        bert: weights to start text encoder and fusion from, a file, a folder or a name such as
+            google-bert/bert-base-uncased
         workers: processes that open pictures ahead, or paint them, for each that trains
         most_bad: share of unreadable pictures above which training stops; those below it are named in unreadable.txt
     """

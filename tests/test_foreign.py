@@ -224,7 +224,7 @@ def test_a_name_is_fetched_from_the_hub_in_either_form(hub, tmp_path, name):
 def test_a_folder_of_the_hubs_format_is_read_and_an_empty_one_is_said_to_lack_its_weights(tmp_path, name):
     state, by_folder, by_state = bert().state_dict(), our_albef(), our_albef()
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match=f"folder {tmp_path} has neither model.safetensors nor pytorch_model.bin; put one"):
+    with pytest.raises(ValueError, match=f"folder {tmp_path} has neither model.safetensors nor pytorch_model.bin; put"):
         load_bert(by_folder, tmp_path)
     save_file(state, tmp_path / name) if "safe" in name else torch.save(state, tmp_path / name)
     load_bert(by_state, state)

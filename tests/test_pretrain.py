@@ -327,9 +327,11 @@ def test_a_step_on_scenes_has_finite_losses(scenes):
 
 
 def test_rates_at_hand_are_the_buffers_after_a_move_and_a_load():
-    """A move to a GPU, and a change of type, make a new buffer: what is loaded into it must be what batches are masked by."""
+    """A move to a GPU, and a change of type, make a new buffer: what is loaded into it must mask the batches."""
     saved = Pretrain(CONFIG, rates=torch.linspace(0, 1, CONFIG.vocab_size)).state_dict()
     for moved in (Pretrain(CONFIG), Pretrain(CONFIG).double()):
         moved.load_state_dict(saved)
         assert moved.rates_at_hand.equal(moved.rates) and moved.rates.float().equal(saved["rates"])
-    assert copy.deepcopy(moved).load_state_dict(Pretrain(CONFIG).state_dict()) and moved.rates.float().equal(saved["rates"])
+    other = copy.deepcopy(moved)
+    other.load_state_dict(Pretrain(CONFIG).state_dict())
+    assert other.rates_at_hand.equal(other.rates) and moved.rates_at_hand.float().equal(saved["rates"])

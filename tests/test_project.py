@@ -22,7 +22,8 @@ gradcam writing ranking checkpoint questions words
 tasks.warm_start tasks.pretrain tasks.retrieval tasks.entailment tasks.vqa tasks.nlvr2 tasks.text_assignment tasks.grounding
 original convert foreign readers public shards sets records prepare photos loading
 lean logs train errors
-checks report plots overview examples page search exam task_exam public_exam pipeline finetune study public_pretrain study_cli predict
+checks report plots overview examples page search exam task_exam public_exam pipeline finetune study public_pretrain
+study_cli predict
 cost rehearse plan bench_step bench_load bench bench_cli __main__
 """
 ORDER = LEVELS.split()
