@@ -2,42 +2,17 @@
 import difflib
 from dataclasses import asdict, dataclass, fields, replace
 
+from minalbef.limits import RANGES, check_range
+
 _KINDS = {int: "a whole number", bool: "true or false", float: "a number", str: "a word", tuple: "two numbers, a,b"}
-_MANY = 10 ** 9                       # no run comes near it, and sums of it fit 64 bits
-
-# the least and the most that each number may be
-RANGES = {name: limits for names, limits in {
-    "seed": (0, 2 ** 32 - 1),
-    "image_size patch_size": (1, 10_000),
-    "image_width image_heads text_width text_heads embed_dim": (1, 100_000),
-    "image_depth fusion_depth": (1, 1_000),
-    "text_depth": (0, 1_000),
-    "image_mlp_ratio text_mlp_ratio": (0.1, 100),
-    "text_length": (2, 100_000),      # [CLS] and a word
-    "positions": (2, 100_000),
-    "vocab_size queue_size batch warm_batch accumulate bucket top save_every": (1, _MANY),
-    "warmup_steps warm_steps": (0, _MANY),
-    "epochs": (1e-6, 1_000_000),
-    "epoch": (1, 1_000 * _MANY),
-    "lr lr_start lr_end warm_lr temperature_lr stem_lr weight_decay warm_weight_decay mask_power pos_scale": (0, 1_000),
-    "init_std": (0, 10),
-    "clip": (0, _MANY),
-    "temperature temperature_min temperature_max": (1e-6, 1_000),
-    "alpha teacher_momentum mask_rate dropout crop match_from queue_from hard_from siblings_from": (0, 1),
-    "siblings restyle": (0, 1),
-    "objects": (0, 223),              # kinds in data/emoji
-}.items() for name in names.split()}
-
-
-def check_range(said: str, value: float, least: float, most: float):
-    """Raises ValueError for a number outside, and for nan. said: the number with its name, as the user wrote it."""
-    if not least <= value <= most:
-        raise ValueError(f"{said} must lie between {least:,} and {most:,}")
 
 
 @dataclass(frozen=True)
 class Config:
-    """One run of ALBEF: model, data and training. Make one with `preset(name, **changes)`."""
+    """One run of ALBEF: model, data and training. Make one with `preset(name, **changes)`.
+
+    Raises ValueError for a number outside its range, which is in limits.py, and for values that do not fit together.
+    """
 
     name: str = "paper-4m"
     seed: int = 0

@@ -10,6 +10,7 @@ import torch
 from minalbef import config
 from minalbef.albef import ALBEF
 from minalbef.config import Config, preset
+from minalbef.limits import RANGES
 from minalbef.painting import all_names
 
 
@@ -98,7 +99,7 @@ def test_a_hostile_value_is_in_the_fields_range_or_refused_by_name(field):
             continue
         assert type(made) is kind or kind is float, f"{field.name}={value} is taken"
         if kind in (int, float):
-            least, most = config.RANGES[field.name]
+            least, most = RANGES[field.name]
             assert least <= made <= most and made == value
         else:
             assert field.name == "name" or made is False
@@ -106,9 +107,9 @@ def test_a_hostile_value_is_in_the_fields_range_or_refused_by_name(field):
 
 def test_every_number_has_a_range_and_the_last_kind_of_object_is_its_end():
     numbers = {field.name for field in dataclasses.fields(Config) if type(field.default) in (int, float)}
-    assert config.RANGES.keys() == numbers
-    assert config.RANGES["objects"][1] == len(all_names())
-    assert preset("tiny", epochs=config.RANGES["epochs"][1], epoch=config.RANGES["epoch"][1]).steps > 0
+    assert RANGES.keys() == numbers
+    assert RANGES["objects"][1] == len(all_names())
+    assert preset("tiny", epochs=RANGES["epochs"][1], epoch=RANGES["epoch"][1]).steps > 0
 
 
 def test_the_ladder_rises():

@@ -15,7 +15,7 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 
 # Imports run down only: a module may import those that stand before it, in its own row too.
 LEVELS = """
-config limits names distributed layers tokenizer masking losses ema feature_queue language grammar answers intervals
+limits config names distributed layers tokenizer masking losses ema feature_queue language grammar answers intervals
 vision text fusion data painting placing scenes phrasing staging problems
 albef
 gradcam writing ranking checkpoint questions words
