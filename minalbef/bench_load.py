@@ -13,7 +13,7 @@ from minalbef.bench_step import device_named, made_up, show
 from minalbef.config import preset as preset_named
 from minalbef.config import read_changes
 from minalbef.data import open_image, transform
-from minalbef.limits import checked
+from minalbef.limits import RANGES, check_range, checked
 from minalbef.photos import augment
 
 
@@ -63,6 +63,7 @@ def retrieval(changes: tuple[str, ...] = (), /, preset: str = "tiny", pictures: 
         device: cpu or cuda
         threads: of a CPU
     """
+    check_range(f"--top {top}", top, *RANGES["top"])           # `evaluate --top 0` means the paper's
     torch.set_num_threads(threads)
     config = preset_named(preset, **read_changes(changes) | {"batch": pictures})
     torch.manual_seed(config.seed)
