@@ -50,11 +50,11 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
     status = pipeline.launch(["pretrain", *changes, "--preset", preset, "--run", str(run), *["--quiet"] * quiet], processes)
     if status:
         raise SystemExit(status)
-    evaluate(run, exam=exam)
+    evaluate(str(run), exam=exam)
 
 
 def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0, seed: int = 0, among: int | None = None,
-             split: Literal["test", "validation"] = "test",
+             split: Literal["test", "validation"] = "test", out: Path | None = None,
              public: Annotated[Exam, tyro.conf.OmitArgPrefixes] = Exam()) -> None:
     """Examine a run on scenes it never saw, or with --data on a public set; write report.json, and print the figures.
 
@@ -65,25 +65,27 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
         seed: of the freshly drawn tests
         among: how many plain scenes compete, 500 unless you say; `small` is meant to find the right one of 5000
         split: validation while you try settings, so that the test stays unseen
+        out: the folder to write; by default RUN, RUN/evaluation unless it is the whole test, with --data RUN/SET-SPLIT
     """
     from minalbef import checkpoint, finetune, page, pipeline, report
     if among is not None and among < 10:
         raise ValueError(f"--among {among}: at least 10 scenes compete, as many as are ranked again; 500 unless you say otherwise")
-    run = Path("runs", what) if what in finetune.JOBS else Path(what)
+    run = Path("runs", what) if what in finetune.JOBS else checkpoint.run_folder(what)
     if public != Exam():
         if exam != 1.0 or source or among or split != "test":
             raise ValueError("--exam, --among, --from and --split are for the embedded scenes; with --data leave them out and "
                              "name the split in it, such as --data prepared/coco/validation")
-        return public.evaluate(run, report.command())
+        return public.evaluate(run, report.command(), out)
+    out = out or checkpoint.output_folder(run, whole=(exam, seed, among, split) == (1.0, 0, None, "test"))
     if checkpoint.read_run(run)[1] != "pretrain":
         if among:
             raise ValueError(f"--among is for runs of pretraining; {run} is one of a task, whose exam has its own number")
-        print(report.task_table([finetune.examine_run(run, source or _pretrained(), report.command(), seed, exam, split)]))
-        return
-    figures = pipeline.examine_run(run, exam, seed, report.command(), among, split)
-    page.write_page(run)
+        found = finetune.examine_run(run, _source(source), report.command(), seed, exam, split, out)
+        return print(report.task_table([found]))
+    figures = pipeline.examine_run(run, exam, seed, report.command(), among, split, out)
+    page.write_page(run, out)
     print(report.summary_table(figures))
-    print(f"\n{run}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")
+    print(f"\n{out}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")
 
 
 def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None,
@@ -108,8 +110,9 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
         if baselines or exam != 1.0 or processes != PROCESSES:
             raise ValueError("--baselines, --exam and --processes are for the embedded scenes; on a public set leave them out: "
                              "torchrun -m -- minalbef finetune trains in several processes")
-        return public.finetune(task, changes, source or _pretrained(), run, quiet)
-    print(report.task_table([tuner.finetune(task, source or _pretrained(), run, changes, baselines, processes, report.command(), exam, quiet)]))
+        return public.finetune(task, changes, _source(source), run, quiet)
+    figures = tuner.finetune(task, _source(source), run, changes, baselines, processes, report.command(), exam, quiet)
+    print(report.task_table([figures]))
 
 
 def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None, rival: str = "",
@@ -125,8 +128,7 @@ def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | N
         quiet: no progress bar
     """
     from minalbef import finetune as tuner
-    source = source or _pretrained()
-    tuner.tune(task, source, run or Path("runs", task), tuner.tuning(task, source, *changes), rival, quiet=quiet)
+    tuner.tune(task, source := _source(source), run or Path("runs", task), tuner.tuning(task, source, *changes), rival, quiet=quiet)
 
 
 def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: Path | None = None) -> None:
@@ -136,15 +138,13 @@ def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: P
         sentence: what to look for, such as "an apple left of a cat"
         run: the run folder; by default runs/demo, or else the model that is shipped
         scenes: how many unseen scenes to look through
-        out: the picture to write; by default search.png in the run folder, or here
+        out: the picture to write; by default search.png in the run folder, of the shipped model in runs/tiny
     """
     from minalbef import checkpoint
     from minalbef import search as finder
-    from minalbef.data import data_folder
-    run = run or _pretrained()
-    model = checkpoint.load(run)
+    model = checkpoint.load(_source(run))
     hits = finder.search(model, sentence, scenes)
-    out = out or (Path("search.png") if run == data_folder() / "tiny" else run / "search.png")
+    out = out or checkpoint.output_folder(model.path) / "search.png"
     print(finder.describe(model, sentence, hits))
     finder.picture(model, sentence, hits, out)
     print(f"{out} shows the answer")
@@ -158,12 +158,14 @@ def predict(task: Literal["retrieval", "entailment", "vqa", "nlvr2", "grounding"
         task: what to ask
         image: the picture; for nlvr2 two, the left one first
         text: caption, statement, question or expression, such as "how many cats are there?"
-        run: the run folder of that task; by default runs/TASK
-        out: the picture to write; by default answer.png in the run folder
+        run: the run folder; retrieval and grounding take a pretrained one, too; by default runs/TASK, or the shipped model
+        out: the picture to write; by default answer.png in the run folder, of the shipped model in runs/tiny
         boxes: grounding's boxes to choose among, each x y width height in pixels
     """
     from minalbef import predict as predictor
-    print(predictor.main(task, [one for given in image for one in given], text, run or Path("runs", task), out, boxes or None))
+    tuned = Path("runs", task)
+    run = run or (_source(None) if task == "retrieval" and not tuned.exists() else tuned)
+    print(predictor.main(task, [one for given in image for one in given], text, run, out, boxes or None))
 
 
 def summary(run: Path, /) -> None:
@@ -245,10 +247,10 @@ def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100"
     print(planner.describe(planner.plan(preset, changes, gpus, gpu, utilisation, accumulate, checkpointing)))
 
 
-def _pretrained() -> Path:
-    """The run to take where none is named: the user's own, or else the model that is shipped."""
-    from minalbef.data import data_folder
-    return Path("runs/demo") if Path("runs/demo/model.safetensors").exists() else data_folder() / "tiny"
+def _source(run: Path | None) -> Path:
+    """The pretrained run to take; where none is named the user's own, or else the model that is shipped."""
+    from minalbef.checkpoint import run_folder
+    return run_folder(run or ("runs/demo" if Path("runs/demo/model.safetensors").exists() else "tiny"))
 
 
 def _config(name: str, changes: tuple[str, ...]):

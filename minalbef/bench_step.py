@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minalbef import train
 from minalbef.config import Config, preset
-from minalbef.cost import peak_memory
+from minalbef.cost import matmul_peak, peak_memory
 from minalbef.lean import lean
 from minalbef.limits import checked
 from minalbef.plan import gpu_named
@@ -148,16 +148,6 @@ def count_flops() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping={
         aten._scaled_dot_product_flash_attention_for_cpu: forward,
         aten._scaled_dot_product_flash_attention_for_cpu_backward: backward})
-
-
-def matmul_peak(device: str = "cpu", size: int = 2048, repeats: int = 10) -> tuple[float, float]:
-    """GFLOP of the fastest of some products of two square fp32 matrices: a second, and a second of a processor's work."""
-    a, b, spent = torch.randn(size, size, device=device), torch.randn(size, size, device=device), []
-    for _ in range(repeats):
-        start = time.perf_counter(), time.process_time()
-        (a @ b)[0, 0].item()                         # .item() waits for the device
-        spent.append((time.perf_counter() - start[0], time.process_time() - start[1]))
-    return tuple(2 * size ** 3 / 1e9 / min(times) for times in zip(*spent))
 
 
 def measure_step(config: Config, dtype: str = "float32", device: str = "cpu", steps: int = 20, peak_size: int = 2048) -> dict:

@@ -1,5 +1,6 @@
 """What a pretraining step computes and keeps in memory, counted from the config; nothing is run."""
 import sys
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -192,3 +193,13 @@ def peak_memory() -> float | None:
     except ImportError:
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def matmul_peak(device: str = "cpu", size: int = 2048, repeats: int = 10) -> tuple[float, float]:
+    """GFLOP of the fastest of some products of two square fp32 matrices: a second, and a second of a processor's work."""
+    a, b, spent = torch.randn(size, size, device=device), torch.randn(size, size, device=device), []
+    for _ in range(repeats):
+        start = time.perf_counter(), time.process_time()
+        (a @ b)[0, 0].item()                         # .item() waits for the device
+        spent.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    return tuple(2 * size ** 3 / 1e9 / min(times) for times in zip(*spent))

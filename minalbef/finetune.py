@@ -95,6 +95,7 @@ def tuning(task: str, source: Path, *changes: str) -> Config:
     base, kind, _, _ = checkpoint.read_run(source)
     if kind != "pretrain":
         raise ValueError(f"{source} is a run of {kind}; fine-tuning begins from a pretrained one, such as `minalbef demo` makes")
+    checkpoint.need_scenes(base, source)
     return replace_checked(replace(base, **TUNING | JOBS[task].settings, name=f"{base.name}-{task}"), **read_changes(changes))
 
 
@@ -175,14 +176,17 @@ def draws(config: Config, split: str, seed: int, size: float) -> task_exam.Draw:
     return draw
 
 
-def examine_run(folder: Path, source: Path | None, command: str, seed: int = 0, size: float = 1.0, split: str = "test") -> dict:
+def examine_run(folder: Path, source: Path | None, command: str, seed: int = 0, size: float = 1.0, split: str = "test",
+                out: Path | None = None) -> dict:
     """Examine a fine-tuned run and every baseline there is; write report.json. -> the report
 
     source: the pretrained run, for the baselines that are made of it; without it they are left out
+    out: where to write, by default the run's folder
     """
     clock = time.perf_counter()
     task, model, tokenizer = load_student(folder)
     job, config = JOBS[task], getattr(model, "albef", model).config
+    checkpoint.need_scenes(config, folder)
     draw = draws(config, split, seed, size)
     def score(model: nn.Module, hide: str = "") -> dict:
         return examine(task, model, tokenizer, draw, hide)
@@ -201,7 +205,7 @@ def examine_run(folder: Path, source: Path | None, command: str, seed: int = 0, 
         figures["map"] = dict(zip(("mode", "layer"), task_exam.best_map(model, tokenizer)))
     seconds = {"train": train.seconds(folder) + train.seconds(folder / "assign"), "evaluate": time.perf_counter() - clock}
     figures |= {"split": split, "exam_seed": seed, "intervals": spans, "counts": counts}
-    return report.write_report(folder, task, figures, config, seconds, command, config.seed)
+    return report.write_report(out or folder, task, figures, config, seconds, command, config.seed)
 
 
 def load_rival(job: Job, differs: dict, folder: Path) -> nn.Module:
@@ -229,4 +233,4 @@ def finetune(task: str, source: Path, folder: Path, changes: tuple[str, ...], ba
         arguments = ["tune", task, *changes, "--from", str(source), "--run", str(folder / name), *["--rival", name] * bool(name)]
         if status := pipeline.launch([*arguments, *["--quiet"] * quiet], processes):
             raise SystemExit(status)
-    return examine_run(folder, source, command, size=size)
+    return examine_run(folder, source, command, size=size, out=checkpoint.output_folder(folder, size == 1))

@@ -25,13 +25,16 @@ SEED = 4242                           # of the page's scenes; they are of the te
 POOL = 500                            # scenes and captions to find things among
 
 
-def write_page(folder: Path) -> Path:
-    """Write report.html into a run folder that holds a trained model and its report.json: -> its path.
+def write_page(folder: Path, out: Path | None = None) -> Path:
+    """Write report.html beside report.json, of a run folder that holds a trained model: -> its path.
+
+    out: the folder of the report, by default the run's
 
     Raises ValueError where one of them is missing or damaged, OSError where the page cannot be written.
     """
     folder = Path(folder)
-    run, report = checkpoint.load(folder), read_report(folder)
+    out = out or folder
+    run, report = checkpoint.load(folder), read_report(out)
     parts = [head(run, report), training(folder, run)]
     if run.config.objects:
         drawn = questions.plain(run, "test", SEED, POOL)
@@ -42,8 +45,8 @@ def write_page(folder: Path) -> Path:
     text = (f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>What this ALBEF learnt</title>\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>\n{style}</style>\n'
             f"<main>\n{body}\n</main>\n</html>\n")
-    checkpoint.write_atomically(folder / "report.html", lambda path: path.write_text(text, encoding="utf-8"))
-    return folder / "report.html"
+    checkpoint.write_atomically(out / "report.html", lambda path: path.write_text(text, encoding="utf-8"))
+    return out / "report.html"
 
 
 # small pieces

@@ -100,10 +100,12 @@ def launch(arguments: list[str], processes: int) -> int:
     return subprocess.run(command, env=environment).returncode
 
 
-def examine_run(folder: Path, size: float, seed: int, command: str, among: int | None = None, split: str = "test") -> dict:
+def examine_run(folder: Path, size: float, seed: int, command: str, among: int | None = None, split: str = "test",
+                out: Path | None = None) -> dict:
     """Examine a finished run and its start, on a GPU if there is one; write report.json. -> the report
 
-    size, seed, among, split: see `exam.examine`
+    size, seed, among, split: see `exam.examine`. out: where to write, by default the run's folder
+    Raises ValueError for a run that was not trained on the embedded scenes.
     """
     def load(place: Path) -> checkpoint.Run:
         run = checkpoint.load(place)
@@ -111,9 +113,10 @@ def examine_run(folder: Path, size: float, seed: int, command: str, among: int |
         return run
 
     clock, run = time.perf_counter(), load(folder)
+    checkpoint.need_scenes(run.config, folder)
     figures = exam.examine(run, seed, size, split, among or exam.BLOCK)
     if (folder / "start").exists():
         figures["start"] = exam.examine_start(load(folder / "start"), seed, size, split)
     seconds = {"warm_start": train.seconds(folder / "warm"), "train": train.seconds(folder),
                "evaluate": time.perf_counter() - clock}
-    return report.write_report(folder, "pretrain", figures, run.config, seconds, command, run.config.seed)
+    return report.write_report(out or folder, "pretrain", figures, run.config, seconds, command, run.config.seed)

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from minalbef import plots
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import write_atomically
+from minalbef.checkpoint import output_folder, read_run, run_folder, write_atomically
 from minalbef.config import Config
 from minalbef.data import Batch, Source, open_image, transform
-from minalbef.finetune import load_student
 from minalbef.gradcam import Score, relevance, text_map
 from minalbef.problems import answer_list
 from minalbef.report import read_report
+from minalbef.study import PLANS, load_model
 from minalbef.tasks import entailment, grounding, vqa
 from minalbef.tokenizer import Tokenizer, clean
 
@@ -235,17 +235,19 @@ def picture(found: Prediction, path: Path) -> None:
 def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | None = None, boxes: Sequence | None = None) -> str:
     """What `minalbef predict` does: ask a run, draw the answer, and say both. Raises ValueError for a run of another task.
 
-    Grounding's map is the one that the run's report chose.
+    Retrieval and grounding take pretrained runs, too. Grounding's map is the one that the run's report chose.
     """
+    run = run_folder(run)
     if not run.exists():
         raise ValueError(f"there is no {run}; `minalbef finetune {task}` makes one, or name another with --run")
-    trained, model, tokenizer = load_student(run)
-    if trained != task:
+    trained = read_run(run)[1]
+    if trained not in PLANS[task].runs:
         raise ValueError(f"{run} is a run of {trained}, not of {task}; ask it as `minalbef predict {trained}`, "
                          f"or name a run of {task} with --run")
+    model, tokenizer, _ = load_model(task, run)
     place = None
     if (run / "report.json").exists() and (told := read_report(run).get("map")):
         place = told["mode"], told["layer"]      # which chose best on validation problems
     found = predict(task, model, tokenizer, images, text, boxes, place)
-    picture(found, out := out or run / "answer.png")
+    picture(found, out := out or output_folder(run) / "answer.png")
     return f"{describe(found)}\n{out} shows the answer"

@@ -1,16 +1,19 @@
 """The exams of the tasks on the public sets: what a model gets right of a prepared split, the work shared by all processes.
 
-An exam is called as examine(model, tokenizer, records, how) -> samples by name, nested as `intervals.summarise` wants them, and
-what else the report should say. A picture that cannot be read is an error: figures on fewer pictures compare with nothing.
+An exam is called as examine(model, tokenizer, records, how) -> samples by name, nested as `intervals.summarise` wants them,
+and what else the report should say, with what guessing gets right under "chance", nested alike. A picture that cannot be
+read is an error: figures on fewer pictures compare with nothing.
 """
+import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm import tqdm
 
 from minalbef import answers, data, distributed, ranking
 from minalbef.albef import ALBEF
@@ -48,10 +51,16 @@ def over(records: Dataset, collate: Callable, answer: Callable, width: int, how:
     whole = torch.zeros(len(records), width, dtype=torch.double, device=how.device)
     loader = DataLoader(Subset(records, mine), how.batch, num_workers=how.workers, collate_fn=partial(_both, collate))
     done = 0
-    for some, batch in loader:
+    for some, batch in progress(loader, "reading"):
         whole[torch.tensor(mine[done:done + len(some)])] = answer(some, batch.to(how.device)).to(whole)
         done += len(some)
     return distributed.total(whole).cpu()
+
+
+def progress(some: Iterable, title: str) -> tqdm:
+    """The same, with a bar in the first process; in a log file a line now and then."""
+    return tqdm(some, title, disable=distributed.rank() > 0, file=sys.stderr, dynamic_ncols=True,
+                mininterval=0.2 if sys.stderr.isatty() else 15)
 
 
 def _both(collate: Callable, some: list):
@@ -73,13 +82,17 @@ def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, records: Dataset, how:
                         collate_fn=partial(pictures, size=size), pin_memory=how.device.type == "cuda")
     tokens, keep = (x.to(how.device) for x in tokenizer.encode(texts, length))
     with torch.no_grad():                        # every process encodes all: it is the pairs that take the time
-        image = torch.cat([model.encode_image(some.to(how.device, non_blocking=True)) for some in loader])
+        image = torch.cat([model.encode_image(some.to(how.device, non_blocking=True))
+                           for some in progress(loader, "pictures")])
         text = torch.cat([model.encode_text(*some) for some in zip(tokens.split(256), keep.split(256))])
         scores = two_stage(model, ranking.Encoded(image, text, keep), how.top)
     true = (torch.tensor(list(first))[:, None] == torch.tensor(ids)).to(how.device)
     samples = {f"{name}_{way}_r{k}": ranking.recall(score, right, k).cpu() for name, both in scores.items()
                for way, score, right in zip(("i2t", "t2i"), both, (true, true.T)) for k in (1, 5, 10)}
-    return samples, {"pictures": len(first), "captions": len(texts), "top": how.top}
+    guessed = {f"{way}_r{k}": ranking.recall(torch.zeros_like(right, dtype=torch.float), right, k).mean().item()
+               for way, right in (("i2t", true), ("t2i", true.T)) for k in (1, 5, 10)}
+    chance = {f"{name}_{way}": value for name in scores for way, value in guessed.items()}
+    return samples, {"pictures": len(first), "captions": len(texts), "top": how.top, "chance": chance}
 
 
 def two_stage(model: ALBEF, encoded: ranking.Encoded, top: int) -> dict[str, tuple[Tensor, Tensor]]:
@@ -89,8 +102,12 @@ def two_stage(model: ALBEF, encoded: ranking.Encoded, top: int) -> dict[str, tup
     image, text = wanted.nonzero(as_tuple=True)
     # pictures stay together: what they offer to fusion is computed once
     mine = image * distributed.world() // len(sim) == distributed.rank()
-    match = torch.zeros_like(sim)
-    match[image[mine], text[mine]] = ranking.match_odds(model, encoded, image[mine], text[mine], rows=64, yes_alone=True)
+    image, text, match = image[mine], text[mine], torch.zeros_like(sim)
+    for some in progress(image.unique().split(64), "matching"):
+        here = (image >= some[0]) & (image <= some[-1])
+        near = replace(encoded, image=encoded.image[some[0]:some[-1] + 1])
+        odds = ranking.match_odds(model, near, image[here] - some[0], text[here], yes_alone=True)
+        match[image[here], text[here]] = odds
     match = distributed.total(match)
     return {"itc": (sim, sim.T)} | {name: (ranking.rerank(sim, score, top), ranking.rerank(sim.T, score.T, top))
                                     for name, score in (("rerank", match), ("rerank_plus", match + sim))}
@@ -109,7 +126,8 @@ def examine_entailment(model: nn.Module, tokenizer: Tokenizer, records: Dataset,
     config = model.albef.config
     right, label = over(records, partial(entailment.collate, tokenizer=tokenizer, size=config.image_size,
                                          length=config.positions), answer, 2, how).unbind(1)
-    return {"accuracy": right.float(), "baselines": {"majority": {"accuracy": commonest(label)}}}, {}
+    return {"accuracy": right.float(), "baselines": {"majority": {"accuracy": commonest(label)}}}, {
+        "chance": {"accuracy": 1 / len(entailment.LABELS)}}
 
 
 def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, records: Dataset, how: How) -> tuple[dict, dict]:
@@ -123,7 +141,8 @@ def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, records: Dataset, how:
     statements, statement = torch.tensor([records[i].id for i in range(len(records))]).unique(return_inverse=True)
     consistent = torch.ones(len(statements)).scatter_reduce(0, statement, right.float(), "amin")
     return {"accuracy": Clusters(right.float(), statement), "consistency": consistent,
-            "baselines": {"majority": {"accuracy": Clusters(commonest(label), statement)}}}, {}
+            "baselines": {"majority": {"accuracy": Clusters(commonest(label), statement)}}}, {
+                "chance": {"accuracy": 1 / 2, "consistency": (0.5 ** statement.bincount()).mean().item()}}
 
 
 def commonest(label: Tensor) -> Tensor:
@@ -151,14 +170,18 @@ def examine_vqa(model: vqa.VQAModel, tokenizer: Tokenizer, records: Dataset, how
             tokens = vqa.generate(model, batch, tokenizer, WRITTEN)[0]
             return torch.nn.functional.pad(tokens, (0, WRITTEN - tokens.shape[1]), value=tokenizer.pad)
         said = [tokenizer.decode(map(int, row)) for row in over(records, collate, write, WRITTEN, how).tolist()]
-    submission, scores, lacking = [], [], 0
+    submission, scores, lacking, chance, listed = [], [], 0, [], set(how.answers or ())
     for i, answer in enumerate(said):
         record = records[i]
         submission.append({"question_id": record.id, "answer": answer})
         if record.answers:
             scores.append(answers.accuracy(answer, record.answers))
-            lacking += bool(how.answers) and set(how.answers).isdisjoint(record.answers)
+            lacking += bool(listed) and listed.isdisjoint(record.answers)
+            guessed = sum(answers.accuracy(one, record.answers) for one in listed & set(record.answers))
+            chance.append(guessed / max(1, len(listed)))
     more = {"submission": submission, "answered": "by choosing" if how.answers else "freely", "lacking": lacking}
+    if listed and chance:
+        more["chance"] = {"accuracy": sum(chance) / len(chance)}
     return {"accuracy": torch.tensor(scores)}, more | ({"answers": len(how.answers), "top": how.top} if how.answers else {})
 
 
@@ -185,21 +208,28 @@ def examine_grounding(model: ALBEF, tokenizer: Tokenizer, records: Dataset, how:
             box, boxes = torch.tensor(record.box), torch.tensor(record.proposals)
             def meets(chosen: Tensor) -> float:
                 return float(grounding.iou(chosen, box, float(how.original)) >= 0.5)
-            hits = [torch.nan, torch.nan]
+            hits = [torch.nan] * 3
             if len(boxes):
                 scores = grounding.score_boxes(heat, boxes, record.size)
-                hits = [meets(grounding.choose_box(scores, boxes)), meets(boxes[boxes[:, 2:].prod(1).argmax()])]
-            rows.append([grounding.pointing(heat, box, record.size), *hits])
+                hits = [meets(grounding.choose_box(scores, boxes)), meets(boxes[boxes[:, 2:].prod(1).argmax()]),
+                        sum(map(meets, boxes)) / len(boxes)]
+            (x, y, w, h), (height, width) = record.box, record.size                 # the box may overhang the picture
+            inside = (min(x + w, width) - max(x, 0)) * (min(y + h, height) - max(y, 0))
+            rows.append([grounding.pointing(heat, box, record.size), *hits, inside / (height * width)])
         return torch.tensor(rows)
     config = model.config
     found = over(records, partial(data.collate, tokenizer=tokenizer, size=config.image_size, length=config.positions),
-                 answer, 3, how).float()
-    splits, samples, simple = [records[i].split for i in range(len(records))], {}, {}
+                 answer, 5, how).float()
+    splits, samples, simple, chance = [records[i].split for i in range(len(records))], {}, {}, {}
     for split in dict.fromkeys(splits):
-        point, chosen, largest = found[[one == split for one in splits]].unbind(1)
+        point, chosen, largest, guessed, area = found[[one == split for one in splits]].unbind(1)
         samples[split] = {"pointing": point, "proposals": chosen[~chosen.isnan()]}
         simple[split] = {"proposals": largest[~largest.isnan()]}
-    return samples | {"baselines": {"largest_box": simple}}, {"layer": layer, "proposals": int((~found[:, 1].isnan()).sum())}
+        chance[split] = {"pointing": area.mean().item()}
+        if len(samples[split]["proposals"]):
+            chance[split]["proposals"] = guessed.nanmean().item()
+    return samples | {"baselines": {"largest_box": simple}}, {
+        "layer": layer, "proposals": int((~found[:, 1].isnan()).sum()), "chance": chance}
 
 
 # in words
@@ -218,17 +248,19 @@ def protocol(kind: str, name: str, split: str, splits: Sequence[str]) -> str:
 
 
 def table(found: dict) -> str:
-    """A report of `study.evaluate_public` as text: every figure with its 95% interval, and how it was come by."""
+    """A report of `study.evaluate_public` as text: every figure with its 95% interval and chance, and the protocol."""
     lines = [f"{found['task']} on {found['set']}/{found['split']}, {found['protocol']}"]
-    def add(where: str, figures: dict, intervals: dict):
+    def add(where: str, figures: dict, intervals: dict, chance: dict):
         for key, value in figures.items():
             if isinstance(value, dict):
-                add(f"{where}{key} ", value, intervals[key])
+                add(f"{where}{key} ", value, intervals[key], chance.get(key, {}))
             else:
                 low, high = intervals[key]
-                lines.append(f"  {where + key.replace('_', ' '):36} {100 * value:6.2f}  ({100 * low:.2f} to {100 * high:.2f})")
-    for part, where in (("test", ""), ("baselines", "beside it: ")):
-        add(where, found.get(part, {}), found["intervals"].get(part, {}))
+                guessed = f"  chance {100 * chance[key]:.2f}" if key in chance else ""
+                lines.append(f"  {where + key.replace('_', ' '):36} {100 * value:6.2f}  "
+                             f"({100 * low:.2f} to {100 * high:.2f}){guessed}")
+    for part, where, chance in (("test", "", found.get("chance", {})), ("baselines", "baseline: ", {})):
+        add(where, found.get(part, {}), found["intervals"].get(part, {}), chance)
     if found.get("lacking"):
         lines.append(f"  {found['lacking']:,} questions have none of their answers among the {found['answers']:,} listed")
     lines += [f"  layer {layer}: {100 * figure:.2f}" for layer, figure in found.get("layers", {}).items()]

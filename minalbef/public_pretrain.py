@@ -8,6 +8,7 @@ import torch
 from minalbef import checkpoint, distributed, foreign, train
 from minalbef.config import Config, preset, read_changes
 from minalbef.ema import make_teacher
+from minalbef.forecast import forecast
 from minalbef.loading import RecordBatches, named_unreadable, order
 from minalbef.masking import mask_rates
 from minalbef.pipeline import CAPTIONS
@@ -27,7 +28,7 @@ def begin(data: Sequence[str | Path], name: str, changes: Sequence[str] = (), vo
     config = preset(name, **{"epoch": len(records), **read_changes(tuple(changes))})
     texts = [records[int(i)].text for i in order(len(records), config.seed, 0)[:CAPTIONS]]
     tokenizer = Tokenizer.from_vocab(vocab) if vocab else Tokenizer.train(texts, config.vocab_size)
-    config = replace(config, vocab_size=len(tokenizer))
+    config = replace(config, vocab_size=len(tokenizer), objects=0)                # it sees no scenes
     rates = mask_rates(*tokenizer.encode(texts, config.text_length), len(tokenizer), config.mask_rate, config.mask_power)
     torch.manual_seed(config.seed)
     special = (tokenizer.pad, tokenizer.unk, tokenizer.cls, tokenizer.sep, tokenizer.mask)
@@ -53,6 +54,8 @@ def pretrain(data: Sequence[str | Path], run: Path, name: str = "paper-4m", chan
     task, tokenizer, config = begin(data, name, changes, vocab, vit, bert)
     batches = RecordBatches(open_records("retrieval", data, "train"), collate, config, tokenizer, workers=workers,
                             most_bad=most_bad, folder=run)
+    if distributed.rank() == 0:
+        print(forecast(config, "pretraining"), flush=True)
     train.fit(task, batches, config, run, quiet=quiet, title="ALBEF")
     if distributed.rank() == 0:
         checkpoint.save(run, task.student, tokenizer, task.teacher)

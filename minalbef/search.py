@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from minalbef import questions, ranking
-from minalbef.checkpoint import Run, write_atomically
+from minalbef.checkpoint import Run, need_scenes, write_atomically
 from minalbef.plots import gallery
 from minalbef.ranking import Encoded
 from minalbef.report import read_report
@@ -33,8 +33,7 @@ def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hi
 
     Raises ValueError for a sentence without words or with more than the model reads, and for a run of other data.
     """
-    if not run.config.objects:
-        raise ValueError(f"{run.path} was not trained on the embedded scenes, so there is nothing to search")
+    need_scenes(run.config, run.path)
     if scenes < 1 or top < 1:
         raise ValueError(f"scenes={scenes} and top={top} must be at least 1")
     tokens, keep = run.tokenizer.encode([sentence], run.config.text_length, truncate=False)

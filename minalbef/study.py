@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import ConcatDataset, Dataset
 
-from minalbef import checkpoint, distributed, exam, public, public_exam, report, train
+from minalbef import checkpoint, distributed, exam, forecast, public, public_exam, report, train
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import write_atomically
 from minalbef.config import Config, nearest, preset, read_changes, replace_checked
@@ -93,6 +93,8 @@ def task_of(kind: type) -> str:
 def recipe(task: str, data: Sequence[str | Path], source: Path, name: str = "", changes: Sequence[str] = ()) -> Config:
     """The settings to train with: the source's model, and all else as the preset has it, and your changes.
 
+    A small run takes no larger batch than in its own training, and pictures larger by as much as the paper's, 384
+    pixels after 256; one that was tuned for retrieval or grounding keeps its size.
     name: of the preset, by default the task's. Raises ValueError for what does not exist or does not fit together.
     """
     if task not in PLANS:
@@ -103,8 +105,11 @@ def recipe(task: str, data: Sequence[str | Path], source: Path, name: str = "", 
     if not name:
         about = read_about(place_of(data[0], "train")[0])
         name = PRESETS.get(about.get("set"), PLANS[task].preset) if task == "retrieval" else PLANS[task].preset
-    paper = preset(name)
+    paper, size = preset(name), base.image_size
+    if kind in ("pretrain", "text_assignment"):
+        size = max(1, size * paper.image_size // Config.image_size // base.patch_size) * base.patch_size
     config = replace(paper, **{field: getattr(base, field) for field in KEPT}, name=f"{base.name}-{name}",
+                     image_size=min(paper.image_size, size), batch=min(paper.batch, base.batch),
                      text_length=min(paper.text_length, base.positions), epoch=len(open_records(task, data, "train")))
     config = replace_checked(config, **read_changes(changes))
     for field in SIZES:
@@ -168,6 +173,8 @@ def finetune_public(task: str, data: Sequence[str | Path], source: Path, run: Pa
     module = PLANS[task].make(config)
     begin(module, source, config)
     batches = RecordBatches(records, PLANS[task].collate, config, tokenizer, workers=workers, most_bad=most_bad, folder=run)
+    if distributed.rank() == 0:
+        print(forecast.forecast(config, task), flush=True)
     train.fit(module, batches, config, run, quiet=quiet, title=task)
     if distributed.rank() == 0:
         checkpoint.save(run, module.student, tokenizer, module.teacher, task)
@@ -223,7 +230,8 @@ def evaluate_public(run: Path, data: str | Path, split: str = "test", out: Path 
                     command: str = "") -> dict | None:
     """Examine a run on a prepared split, and write report.json: -> the report, None in all processes but the first.
 
-    data: a folder of `minalbef prepare`, whose records say the task. out: where to write, by default RUN/SET-SPLIT
+    data: a folder of `minalbef prepare`, whose records say the task
+    out: where to write, by default RUN/SET-SPLIT, of the shipped model in runs/tiny
     answers: VQA's list, by default the set's; free: write answers instead. top, by default the paper's for the set, layer,
     original, batch, workers: see public_exam.How. tuned: the sets that a converted run was trained on
     VQA's answers go to vqa_result.json, as the official server takes them.
@@ -240,7 +248,7 @@ def evaluate_public(run: Path, data: str | Path, split: str = "test", out: Path 
     samples, more = PLANS[task].examine(model.to(how.device), tokenizer, records, how)
     simple = samples.pop("baselines", None)
     figures, intervals, counts = exam.summarise({"test": samples} | ({"baselines": simple} if simple else {}))
-    written, out = None, out or run / f"{name}-{split}"
+    written, out = None, out or checkpoint.output_folder(run) / f"{name}-{split}"
     if distributed.rank() == 0:
         if (submission := more.pop("submission", None)) is not None:
             write_atomically(out / "vqa_result.json", lambda path: path.write_text(json.dumps(submission) + "\n"))

@@ -89,12 +89,12 @@ class Exam:
     batch: int = 32
     workers: int = 0
 
-    def evaluate(self, run: Path, command: str) -> None:
+    def evaluate(self, run: Path, command: str, out: Path | None = None) -> None:
         from minalbef import public_exam, study
         if not self.data:
             raise ValueError("a public set must be named, with --data prepared/SET/test")
-        found = study.evaluate_public(run, self.data, answers=self.answers, free=self.free, image_size=self.image_size,
-                                      top=self.top, layer=self.layer, original=self.original, tuned=self.tuned_on,
-                                      batch=self.batch, workers=self.workers, command=command)
+        found = study.evaluate_public(run, self.data, out=out, answers=self.answers, free=self.free,
+                                      image_size=self.image_size, top=self.top, layer=self.layer, original=self.original,
+                                      tuned=self.tuned_on, batch=self.batch, workers=self.workers, command=command)
         if found:                                # in the first process
             print(public_exam.table(found))

@@ -3,12 +3,13 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import minalbef
-from minalbef import distributed, exam, pipeline
+from minalbef import checkpoint, distributed, exam, pipeline
 from minalbef.__main__ import main
 
 SMALL = ["epoch=1024", "warm_steps=6", "batch=32", "queue_size=64", "save_every=8", "objects=20"]
@@ -27,15 +28,15 @@ def demo(tmp_path_factory):
 def test_the_demo_leaves_a_whole_run_folder(demo):
     folder, printed = demo
     for name in ("config.json", "tokenizer.json", "model.safetensors", "teacher.safetensors", "state.pt", "metrics.csv",
-                 "report.json", "report.html", "start/model.safetensors"):
+                 "evaluation/report.json", "evaluation/report.html", "start/model.safetensors"):
         assert (folder / name).stat().st_size > 0, name
     assert "report.html" in printed
-    page = (folder / "report.html").read_text(encoding="utf-8")
+    page = (folder / "evaluation/report.html").read_text(encoding="utf-8")
     assert "<img" in page and "http://" not in page.replace("http://www.w3.org", "")
 
 
 def test_its_report_names_every_figure_of_the_schema(demo):
-    report = json.loads((demo[0] / "report.json").read_text(encoding="utf-8"))
+    report = json.loads((demo[0] / "evaluation/report.json").read_text(encoding="utf-8"))
     for section in ("plain", "families", "unseen_style", "unseen_pairs"):
         for name in ("itc_i2t_r1", "itc_t2i_r1", "rerank_i2t_r1", "rerank_t2i_r1", "oracle_r1", "chance_r1"):
             assert 0 <= report[section][name] <= 1
@@ -57,6 +58,20 @@ def test_a_run_is_examined_on_a_gpu_where_there_is_one_and_elsewhere_without(tra
         monkeypatch.setattr(exam, name, lambda run, *rest, **more: seen.append(run.device.type) or {})
     pipeline.examine_run(folder, 0.02, 0, "a command")
     assert places == [asked] * 2 and seen == ["meta"] * 2
+
+
+def test_only_a_runs_own_whole_evaluation_takes_the_place_of_its_report(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr(pipeline, "examine_run", lambda *given: asked.append(given[-1]) or {})
+    monkeypatch.setattr("minalbef.page.write_page", lambda run, out: asked.append(out))
+    for words, out in (("", "runs/tiny"), ("--exam 0.05", "runs/tiny/evaluation"), ("--seed 1", "runs/tiny/evaluation"),
+                       ("--among 50", "runs/tiny/evaluation"), ("--split validation", "runs/tiny/evaluation"),
+                       ("--out here --exam 0.05", "here")):
+        monkeypatch.setattr(sys, "argv", ["minalbef", "evaluate", "tiny", *words.split()])
+        main()
+        assert asked[-2:] == [Path(out)] * 2
+    assert checkpoint.output_folder(tmp_path) == tmp_path, "another run's own folder"
 
 
 def test_a_finished_run_is_not_trained_again(demo):

@@ -291,6 +291,21 @@ def test_the_command_tells_the_answer_and_draws_it(runs, ask, capsys, monkeypatc
     assert capsys.readouterr().out.startswith(predict.describe(ask("grounding", place=("itc", 0)))), "the report's own map"
 
 
+def test_a_pretrained_run_and_the_shipped_model_are_asked_for_a_match(runs, models, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = "--image", str(runs / "a.png"), "--text", "a cat"
+    for words in ((), ("--run", "tiny")):
+        command("retrieval", *given, *words)
+        run = checkpoint.load("tiny")
+        assert f"{run.similarity(runs / 'a.png', 'a cat').item():7.2f}  similarity" in capsys.readouterr().out
+        assert (tmp_path / "runs/tiny/answer.png").exists() and not (run.path / "answer.png").exists()
+    checkpoint.save("mine", models["retrieval"], untrained().tokenizer)
+    for task in ("retrieval", "grounding"):
+        command(task, *given, "--run", "mine")
+    with pytest.raises(ValueError, match="mine is a run of pretrain, not of vqa"):
+        command("vqa", *given, "--run", "mine")
+
+
 def test_two_pictures_are_named_at_once_or_one_by_one(runs, ask, capsys, monkeypatch):
     monkeypatch.chdir(runs)
     for images in (["--image", "a.png", "b.png"], ["--image", "a.png", "--image", "b.png"]):

@@ -22,9 +22,10 @@ gradcam writing ranking checkpoint questions words
 tasks.warm_start tasks.pretrain tasks.retrieval tasks.entailment tasks.vqa tasks.nlvr2 tasks.text_assignment tasks.grounding
 original convert foreign readers public shards sets records prepare photos loading
 lean logs train errors
+cost plan forecast
 checks report plots overview examples page search exam task_exam public_exam pipeline finetune study public_pretrain
 study_cli predict
-cost rehearse plan bench_step bench_load bench bench_cli __main__
+rehearse bench_step bench_load bench bench_cli __main__
 """
 ORDER = LEVELS.split()
 TAUGHT = "layers vision text fusion albef losses masking ema feature_queue gradcam tokenizer train".split()

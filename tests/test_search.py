@@ -1,10 +1,13 @@
 """Search: the best of unseen scenes, with their scores, as words and as a picture."""
 import math
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
+from minalbef import checkpoint, finetune, pipeline
 from minalbef import search as finder
+from minalbef.albef import ALBEF
 from minalbef.checkpoint import Run
 from minalbef.config import preset
 from untrained import untrained
@@ -58,5 +61,16 @@ def test_a_sentence_that_cannot_be_read_is_refused(run, sentence, why):
 
 def test_a_run_of_other_data_has_no_scenes_to_search(run):
     other = Run(run.model, run.tokenizer, preset("paper-4m"), run.path)
-    with pytest.raises(ValueError, match="not trained on the embedded scenes"):
+    with pytest.raises(ValueError, match="not trained on the embedded scenes.*--data prepared/SET, or name .* such as tiny"):
         finder.search(other, "an apple")
+
+
+def test_a_run_of_other_data_is_not_evaluated_or_tuned_on_scenes(run, tmp_path):
+    other = ALBEF(replace(run.config, objects=0))
+    for task in ("pretrain", "retrieval"):
+        checkpoint.save(tmp_path / task, other, run.tokenizer, None, task)
+    for ask in (lambda: pipeline.examine_run(tmp_path / "pretrain", 0.02, 0, ""),
+                lambda: finetune.examine_run(tmp_path / "retrieval", None, ""),
+                lambda: finetune.tuning("vqa", tmp_path / "pretrain")):
+        with pytest.raises(ValueError, match="not trained on the embedded scenes"):
+            ask()

@@ -331,6 +331,7 @@ def test_pretraining_begins_from_given_weights_with_berts_word_pieces(prepared):
     save_file(other, prepared / "vit.safetensors")
     task, tokenizer, config = begin(data, "tiny", SMALL, prepared / "vocab.txt", str(prepared / "vit.safetensors"))
     assert task.mask == 9 and task.special == (0, 6, 7, 8, 9) and config.vocab_size == len(tokenizer) == 20
+    assert config.objects == 0, "a run of photographs is none of scenes, though tiny's preset is"
     assert config.epoch == 13 and begin(data, "tiny", [*SMALL, "epoch=5"])[2].epoch == 5
     for model in (task.student, task.teacher):
         assert same_state(model.image_encoder.state_dict(), other)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from card import card
 from helpers import disturb, same_state, small
-from minalbef import answers, checkpoint, distributed, loading, names, public_exam, report, study
+from minalbef import answers, checkpoint, distributed, forecast, loading, names, public_exam, report, study
 from minalbef.__main__ import main
 from minalbef.albef import ALBEF
 from minalbef.config import preset
@@ -133,7 +133,7 @@ def test_a_run_stopped_and_taken_up_again_ends_with_the_same_weights(task, tuned
     assert weights[next(name for name in weights if name.endswith("image_encoder.pos_embed"))].shape[1] == 17
     assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 3
     first, last = (run / "metrics.csv" for run in (tuned[task], tmp_path / "run"))
-    assert first.exists() and len(last.read_text().splitlines()) == 2
+    assert first.exists() and len(last.read_text().splitlines()) == 3
     with pytest.raises(ValueError, match="holds a run with other settings .lr: 0.01 there, 0.02 here"):
         finetune_public(*arguments, changes=(*QUICK, "lr=0.02"), quiet=True)
 
@@ -172,8 +172,11 @@ def test_nlvr2_begins_from_text_assignment(tuned):
 @pytest.mark.parametrize("task, name", [("retrieval", "retrieval-coco"), ("vqa", "vqa"), ("nlvr2", "nlvr2"),
                                         ("text_assignment", "nlvr2-assign"), ("grounding", "grounding"),
                                         ("entailment", "entailment")])
-def test_the_recipe_is_the_papers_and_the_model_its_own(task, name, prepared, source):
-    data, base, paper = prepared / SETS[task], checkpoint.read_run(source)[0], preset(name)
+def test_the_recipe_is_the_papers_and_the_model_its_own(task, name, prepared, source, tmp_path):
+    large = shutil.copytree(source, tmp_path / "run")            # as large as the paper's in pictures and batch
+    config = json.loads((large / "config.json").read_text()) | {"image_size": 256, "batch": 512}
+    (large / "config.json").write_text(json.dumps(config))
+    data, base, paper, source = prepared / SETS[task], checkpoint.read_run(large)[0], preset(name), large
     config = recipe(task, [data, data / "test"], source)
     for field in ("image_size", "crop", "lr", "lr_end", "batch", "epochs", "alpha", "warmup_steps", "top"):
         assert getattr(config, field) == getattr(paper, field)
@@ -183,6 +186,22 @@ def test_the_recipe_is_the_papers_and_the_model_its_own(task, name, prepared, so
     assert config.epoch == len(Records(data, "train")) + len(Records(data, "test")), "two sets are one epoch"
     other = recipe(task, [data], source, "retrieval-flickr", ("epochs=1", "queue_size=8"))
     assert (other.epochs, other.lr, other.queue_size) == (1, 1e-5, 8)
+
+
+def test_a_small_runs_recipe_has_its_batch_and_pictures_larger_by_as_much_as_the_papers(prepared, source, tuned):
+    for task, run, size in (("retrieval", source, 32), ("text_assignment", source, 24), ("grounding", tuned["retrieval"], 32),
+                            ("nlvr2", tuned["text_assignment"], 48)):
+        config, base = recipe(task, [prepared / SETS[task]], run), checkpoint.read_run(run)[0]
+        assert (config.image_size, config.batch) == (size, base.batch), task     # 24 * 384 / 256, in patches of 8
+    assert recipe("retrieval", [prepared / "coco"], source, changes=("image_size=64", "batch=9")).image_size == 64
+
+
+def test_a_training_says_what_it_takes_before_it_starts(prepared, source, tmp_path, capsys):
+    finetune_public("retrieval", [prepared / "coco"], source, tmp_path / "run", changes=QUICK, quiet=True)
+    said = capsys.readouterr().out
+    assert "retrieval: 6 examples an epoch, epochs=2, 3 steps of batch=4; image_size=32, lr=0.01; about 0." in said
+    assert "Warning: 3 steps teach hardly anything; epochs=667 makes them 1,000" in said
+    assert "Warning" not in forecast.forecast(small(epoch=8000), "pretraining"), "1,000 steps"
 
 
 def test_flickrs_recipe_is_taken_for_flickr(prepared, source, tmp_path):
@@ -289,6 +308,7 @@ def test_entailment_counts_what_is_right(tuned, prepared, tmp_path):
     assert low < found["test"]["accuracy"] < high
     assert found["protocol"] == "fine-tuned on entailment/train"
     assert f"accuracy{'':29}{100 * found['test']['accuracy']:6.2f}  (" in table(found)
+    assert ")  chance 33.33\n" in table(found) and found["chance"] == {"accuracy": 0.33333}
 
 
 @torch.no_grad()
@@ -301,6 +321,7 @@ def test_nlvr2_counts_statements_that_are_judged_rightly_of_all_pairs(tuned, pre
     assert near(found["test"]["accuracy"], right) and found["counts"]["test"] == {"accuracy": 3, "consistency": 3}
     assert near(found["test"]["consistency"], [all(right[i:i + 2]) for i in (0, 2, 4)])
     assert near(found["baselines"]["majority"]["accuracy"], [1, 0, 1, 0, 1, 0])
+    assert found["chance"] == {"accuracy": 0.5, "consistency": 0.25}
     assert found["protocol"] == "fine-tuned on coco/train, nlvr2/train", "text assignment's set is told, too"
     truth = torch.tensor([record.true for record in records]).long()
     truth[3] = 1 - truth[3]
@@ -339,6 +360,8 @@ def test_retrieval_counts_each_captions_picture_and_any_caption_of_a_picture(tun
     assert found["counts"]["test"]["itc_i2t_r1"] == 6 and found["counts"]["test"]["itc_t2i_r1"] == 12
     assert (found["pictures"], found["captions"], found["top"]) == (6, 12, 3)
     assert found["test"]["itc_i2t_r5"] < 1, "the check is blind"
+    for name, chance in (("i2t_r1", 2 / 12), ("t2i_r1", 1 / 6), ("i2t_r5", 1 - 252 / 792), ("t2i_r5", 5 / 6)):
+        assert found["chance"][f"itc_{name}"] == found["chance"][f"rerank_plus_{name}"] == pytest.approx(chance, abs=1e-5)
     assert found["test"]["rerank_t2i_r1"] != found["test"]["itc_t2i_r1"], "the check is blind"
 
 
@@ -368,6 +391,8 @@ def test_vqa_chooses_the_likeliest_answer_and_writes_it_for_the_server(tuned, pr
     assert near(found["test"]["accuracy"], [official(answer, record.answers) for answer, record in zip(best, records)])
     assert official("red", ("red",) * 2 + ("yes",) * 8) == pytest.approx(answers.accuracy("red", ("red",) * 2 + ("yes",) * 8))
     assert len(set(best)) > 1, "the check is blind"
+    each = [official(answer, record.answers) for record in records for answer in ANSWERS]
+    assert near(found["chance"]["accuracy"], each) and sum(each) > 0
     tokens = public_exam.asked(records[:1], tokenizer, 32, 32).tokens
     assert records[0].question == "what is red?" and torch.equal(tokens, tokenizer.encode(["what is red"], raw=True)[0])
     assert (found["answered"], found["answers"], found["lacking"]) == ("by choosing", 4, 1)
@@ -453,6 +478,10 @@ def test_grounding_counts_boxes_that_meet_and_patches_that_point_by_split(tuned,
         assert near(found["test"][split]["pointing"], pointing) and near(found["test"][split]["proposals"], proposals)
         assert near(found["baselines"]["largest_box"][split]["proposals"], largest)
     assert found["layer"] == 1 and found["proposals"] == 7
+    some = [record for record in records if record.split == "testB"]
+    guess = [overlap(box, record.box) >= 0.5 for record in some for box in record.proposals]
+    assert near(found["chance"]["testB"]["proposals"], guess)
+    assert near(found["chance"]["testB"]["pointing"], [record.box[2] * record.box[3] / 2400 for record in some])
     assert "testB pointing" in table(found)
 
 
@@ -576,8 +605,8 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkey
     found = json.loads((run / "vqa-test" / "report.json").read_text())
     assert status == 0 and said.startswith("vqa on vqa/test, fine-tuned on vqa\n  accuracy") and found["top"] == 2
     assert found["command"].startswith("minalbef evaluate ") and (run / "vqa-test" / "vqa_result.json").exists()
-    for words, message in ((("evaluate", run, "--data", prepared / "vqa" / "test", "--exam", 0.5), "--exam, --among and --from are for the"),
-                           (("evaluate", run, "--data", prepared / "vqa" / "test", "--among", 50), "--exam, --among and --from are for the"),
+    for words, message in ((("evaluate", run, "--data", prepared / "vqa" / "test", "--exam", 0.5), "--exam, --among, --from and --split are for the"),
+                           (("evaluate", run, "--data", prepared / "vqa" / "test", "--among", 50), "--exam, --among, --from and --split are for the"),
                            (("evaluate", run, "--among", 50), "--among is for runs of pretraining"),
                            (("evaluate", run, "--among", 3), "--among 3: at least 10 scenes compete"),
                            (("finetune", "vqa", "--data", prepared / "vqa", "--baselines", "all"), "--baselines, --exam and"),
@@ -596,7 +625,7 @@ def test_the_documented_commands_have_the_flags_that_there_are(monkeypatch):
     called = []
     monkeypatch.setattr(Sets, "pretrain", lambda self, preset, changes, run, quiet: called.append((run, self.data)))
     monkeypatch.setattr(Study, "finetune", lambda self, task, *_: called.append((task, self.data)))
-    monkeypatch.setattr(Exam, "evaluate", lambda self, run, _: called.append((run, self.data)))
+    monkeypatch.setattr(Exam, "evaluate", lambda self, run, *_: called.append((run, self.data)))
     for line in found:
         monkeypatch.setattr(sys, "argv", shlex.split(line))
         main()
