@@ -1,9 +1,12 @@
 """Save, load, resume: nothing half-written, nothing executed on loading."""
 import json
+import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -13,7 +16,7 @@ from minalbef.albef import ALBEF
 from minalbef.config import Config, nearest
 from minalbef.data import data_folder, open_image, transform
 from minalbef.tokenizer import Tokenizer
-from minalbef.writing import other_settings, write_atomically
+from minalbef.writing import Later, other_settings, refuse_later, write_atomically
 
 PICTURES = 32                         # whose keys and values fusion holds at a time; so many of ViT-B/16's take 0.3 GB
 
@@ -75,19 +78,38 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
     path = folder / "state.pt"
     if not path.exists():
         return 0
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        other = other_settings(state["config"], config)
-        if state["task"].keys() != task.state_dict().keys():
-            raise ValueError("it holds another model")
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read ({error}); remove it to begin again") from error
-    if other:
+    state = read_state(path)
+    if other := other_settings(state["config"], config):
         raise ValueError(f"{folder} holds a run with other settings ({other}); "
                          "go on with the same ones, or choose another folder with --run")
-    task.load_state_dict(state["task"])
-    optimiser.load_state_dict(state["optimiser"])
+    try:
+        task.load_state_dict(state["task"])
+        optimiser.load_state_dict(state["optimiser"])
+        if any(one.ndim and one.shape != p.shape for p, held in optimiser.state.items() for one in held.values()):
+            raise ValueError("the optimiser's state has other shapes than the weights")
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())[:300]}); remove it to begin again") from error
     return state["step"]
+
+
+def read_state(path: Path, mmap: bool = False) -> dict:
+    """`save_state`'s file. Raises ValueError for one that is cut off, has a byte changed or is something else."""
+    try:
+        with zipfile.ZipFile(path) as file:      # torch does not compare the check sums that it writes
+            changed = file.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); remove it to begin again") from error
+    if changed:
+        raise ValueError(f"{path} cannot be read (bytes of {changed} in it have changed); remove it to begin again")
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
+    except (pickle.UnpicklingError, RuntimeError) as error:      # torch would advise to let the file run its code
+        raise ValueError(f"{path} cannot be read (it holds more than tensors and numbers); remove it to begin again") from error
+    kinds = {"step": int, "config": dict, "task": dict, "optimiser": dict}
+    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in kinds.items()):
+        raise ValueError(f"{path} cannot be read (it is no state of training); remove it to begin again")
+    refuse_later(state["config"], path)
+    return state
 
 
 @dataclass
@@ -165,15 +187,24 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
         raise ValueError(f"{folder} is no run folder: it lacks {', '.join(missing)}; `minalbef demo` makes runs/demo")
     try:
         values = json.loads((folder / "config.json").read_text())
+        if not isinstance(values, dict):
+            raise ValueError("config.json holds no settings by name")
         task = values.pop("task", "pretrain")
+        refuse_later(values, folder / "config.json")
         config = configs.from_dict(values)
         tokenizer, weights = Tokenizer.load(folder / "tokenizer.json"), load_file(folder / "model.safetensors")
-    except Exception as error:
+    except Later:
+        raise
+    except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(f"{folder} is damaged: {error}; copy or train it again") from error
     if str(task) not in names.LACKS:
         raise ValueError(f"{folder} is a run of task {task!r}, which this version does not know"
                          f"{nearest(task, names.LACKS)}; it knows {', '.join(names.LACKS)}. Install the version that "
                          "trained it, or mend config.json")
+    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
+        raise ValueError(f"{folder / 'model.safetensors'} is of no use: {broken[0]} is not finite (NaN or infinite)"
+                         f"{f', and {len(broken) - 1} more' if len(broken) > 1 else ''}; train it again with a lower lr, "
+                         "or copy it again")
     return config, task, tokenizer, weights
 
 

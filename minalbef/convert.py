@@ -61,7 +61,7 @@ def to_original(source: str | Path, out: str | Path) -> tuple[int, list[str]]:
         teacher, queue = (read_file(path)[0] if (path := source / f"{name}.safetensors").exists() else {}
                           for name in ("teacher", "queue"))
         if not queue and (source / "state.pt").exists():
-            queue = _queue_of(torch.load(source / "state.pt", weights_only=True, mmap=True)["task"], task)
+            queue = _queue_of(checkpoint.read_state(source / "state.pt", mmap=True)["task"], task)
     student, teacher = ({name.removeprefix("albef."): value for name, value in held.items()} for held in (student, teacher))
     task = task or task_of(student)
     dropped = set(map(part_of, student)) & set(names.LACKS[task])

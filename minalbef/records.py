@@ -31,7 +31,9 @@ class Records(Dataset):
         self.path = file_of(folder, split, ".jsonl")
         self.kind, self.root = KINDS[about["splits"][split]["kind"]], Path(root or about["root"])
         try:
-            self.places = np.load(self.path.with_suffix(".npy"), mmap_mode="r")
+            self.places = np.lib.format.open_memmap(self.path.with_suffix(".npy"), mode="r")
+            if self.places.ndim != 1 or self.places.dtype.kind not in "iu" or not len(self.places):
+                raise ValueError("the index is damaged")
             if self.path.stat().st_size != self.places[-1]:
                 raise ValueError("the index is another file's")
             # both stay open: `prepare` may write the set anew meanwhile, and workers must share no place in a file
@@ -47,7 +49,12 @@ class Records(Dataset):
 
     def __getitem__(self, i: int):
         i = range(len(self))[i]
-        values = json.loads(self.lines[self.places[i]:self.places[i + 1]].tobytes())
+        try:
+            values = json.loads(self.lines[self.places[i]:self.places[i + 1]].tobytes())
+            if not isinstance(values, dict) or not values.keys() <= {field.name for field in fields(self.kind)}:
+                raise ValueError("it is no record")
+        except ValueError as error:
+            raise ValueError(f"record {i} of {self.path} is damaged ({error}); prepare the set again") from error
         def place(image):
             return self.root / image if isinstance(image, str) else Member(self.root / image[0], *image[1:])
         for name, value in values.items():
@@ -59,7 +66,10 @@ class Records(Dataset):
 def read_about(folder: str | Path) -> dict:
     """What `prepare` noted of a set. Raises ValueError where there is nothing that it wrote to the end."""
     try:
-        return json.loads((Path(folder) / "about.json").read_text())
+        about = json.loads((Path(folder) / "about.json").read_text())
+        if not isinstance(about, dict) or not isinstance(about.get("splits"), dict):
+            raise ValueError("about.json names no splits")
+        return about
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} holds no prepared records ({error}); `minalbef prepare` makes them") from error
 

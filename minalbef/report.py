@@ -84,6 +84,8 @@ def read_report(folder: Path) -> dict:
     path = Path(folder) / "report.json"
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(report, dict):
+            raise ValueError("it holds no figures by name")
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}); `minalbef evaluate {folder}` makes it") from error
     if report.get("schema") != SCHEMA:

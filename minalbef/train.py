@@ -132,7 +132,7 @@ def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int =
             model = nn.parallel.DistributedDataParallel(task, [device] if device.type == "cuda" else None,
                                                         find_unused_parameters=True, broadcast_buffers=False)
     log = Log(folder, start, log_every, config, quiet, title)
-    with _Signals() as stopped, lean(task, config):
+    with Signals() as stopped, lean(task, config):
         for step in range(start, config.steps):
             lr, alpha = lr_at(step, config), alpha_at(step, config)
             for group in optimiser.param_groups:
@@ -154,7 +154,7 @@ def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int =
     log.close()
 
 
-class _Signals:
+class Signals:
     """Remember Ctrl-C and SIGTERM instead of dying of them; a second Ctrl-C kills as usual."""
 
     def __enter__(self) -> list:
@@ -168,7 +168,8 @@ class _Signals:
 
     def note(self, number, frame):
         self.seen.append(number)
-        signal.signal(number, self.before[number])
+        if number == signal.SIGINT:              # SIGTERM comes twice where a whole group is told to end
+            signal.signal(number, self.before[number])
 
     def __exit__(self, *_):
         for number, handler in self.before.items():

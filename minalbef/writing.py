@@ -7,6 +7,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from functools import wraps
 from pathlib import Path
 
@@ -115,6 +116,17 @@ def sweep(folder: Path):
         if number.isdecimal() and not _alive(int(number)):
             with suppress(OSError):              # Windows keeps what another process has open
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+class Later(ValueError):
+    """A run has settings that this version does not know."""
+
+
+def refuse_later(values: dict, path: Path):
+    """Raises Later for a run's settings of which some are unknown here. path: of their file"""
+    if unknown := sorted(values.keys() - {field.name for field in fields(Config)}):
+        raise Later(f"{path} was made by a later version of minalbef, or changed: it has {', '.join(unknown)}, which this version "
+                    "does not know; take the later version, or train the run again")
 
 
 def other_settings(was: dict, config: Config) -> str:

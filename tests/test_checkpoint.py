@@ -1,4 +1,5 @@
 """checkpoint: what is saved comes back, what is damaged is refused, and nothing is half-written or executed."""
+import copy
 import errno
 import json
 import os
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from helpers import disturb, same_state, small
+from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights, load, load_state, save, save_state, write_atomically
 from minalbef.data import data_folder, transform
@@ -142,11 +144,36 @@ def test_a_task_that_is_unknown_is_not_called_damaged(folder, task):
     assert "damaged" not in str(told.value)
 
 
-def test_a_config_with_an_unknown_option_is_refused(folder):
+def test_a_config_with_an_unknown_option_is_of_a_later_version(folder):
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"image_sise": 24}))
-    with pytest.raises(ValueError, match="damaged: no option 'image_sise' .did you mean 'image_size'"):
+    (folder / "config.json").write_text(json.dumps(config | {"rotary": True}))
+    with pytest.raises(ValueError, match="config.json was made by a later version of minalbef, or changed: it has rotary") as error:
         load(folder)
+    assert "damaged" not in str(error.value)
+    (folder / "config.json").write_text("[1]")
+    with pytest.raises(ValueError, match="damaged: config.json holds no settings by name"):
+        load(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_found_on_loading(folder, value):
+    weights = load_file(folder / "model.safetensors")
+    weights["image_proj.bias"][1] = value
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="model.safetensors is of no use: .* is not finite.*train it again"):
+        load(folder)
+
+
+def test_a_mistake_of_ours_is_not_called_a_damaged_file(folder, tmp_path, monkeypatch):
+    def wrong(*_):
+        raise ZeroDivisionError
+    task, optimiser, config = training()
+    save_state(tmp_path, task, optimiser, 7, config)
+    monkeypatch.setattr(optimiser, "load_state_dict", wrong)
+    monkeypatch.setattr(checkpoint, "load_file", wrong)
+    for read in (lambda: load(folder), lambda: load_state(tmp_path, task, optimiser, config)):
+        with pytest.raises(ZeroDivisionError):
+            read()
 
 
 def test_weights_that_do_not_fit_are_listed(folder):
@@ -262,20 +289,57 @@ def test_a_pickle_that_executes_is_refused(tmp_path, write, read):
     assert evil.exists(), "the check is blind"
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "another file", "another task"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "another file", "another task", "a list", "no config", "other shapes",
+                                    "other moments", "no groups", "code"])
 def test_a_damaged_state_is_refused(tmp_path, damage):
     task, optimiser, config = training()
     save_state(tmp_path, task, optimiser, 7, config)
     path = tmp_path / "state.pt"
+    state = torch.load(path, weights_only=True)
+    name, number = next(iter(state["task"])), next(iter(state["optimiser"]["state"]))
+    changed = {"a list": [1], "no config": {**state, "config": None}, "code": {**state, "step": Evil(tmp_path / "executed")},
+               "other shapes": {**state, "task": state["task"] | {name: torch.ones(7)}},
+               "no groups": {**state, "optimiser": {"state": {}}}}
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-1000])
     elif damage == "empty":
         path.write_bytes(b"")
     elif damage == "another file":
         torch.save({"weights": torch.ones(3)}, path)
-    else:
+    elif damage == "another task":
         save_state(tmp_path, task.student, optimiser, 7, config)
-    with pytest.raises(ValueError, match="state.pt cannot be read.*remove it to begin again"):
+    elif damage == "other moments":
+        state["optimiser"]["state"][number]["exp_avg"] = torch.ones(7)
+        torch.save(state, path)
+    else:
+        torch.save(changed[damage], path)
+    with pytest.raises(ValueError, match="state.pt cannot be read.*remove it to begin again") as error:
+        load_state(tmp_path, task, optimiser, config)
+    assert "weights_only" not in str(error.value), "torch's advice to run the file's code"
+
+
+def test_a_flipped_byte_of_the_state_is_found(tmp_path):
+    task, optimiser, config = training()
+    save_state(tmp_path, task, optimiser, 7, config)
+    path = tmp_path / "state.pt"
+    good, found, before = path.read_bytes(), 0, copy.deepcopy(task.state_dict())
+    places = [*range(0, len(good), len(good) // 60), *range(len(good) - 60, len(good), 6)]
+    for place in places:
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1:])
+        try:
+            assert load_state(tmp_path, task, optimiser, config) == 7
+        except ValueError as error:
+            found += "state.pt cannot be read" in str(error)
+        assert same_state(task.state_dict(), before), f"byte {place} changed the weights"
+    assert found > len(places) // 2                    # the others are padding
+
+
+def test_a_state_of_a_later_version_says_so(tmp_path):
+    task, optimiser, config = training()
+    save_state(tmp_path, task, optimiser, 7, config)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save(state | {"config": state["config"] | {"rotary": True}}, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match="state.pt was made by a later version .* it has rotary"):
         load_state(tmp_path, task, optimiser, config)
 
 

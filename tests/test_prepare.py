@@ -213,6 +213,29 @@ def test_a_damaged_index_and_an_unknown_split_are_named(here):
         file.write(b"{}\n")
     with pytest.raises(ValueError, match="the index is another file's; prepare the set again"):
         Records(out / "coco", "train")
+    index = out / "coco" / "train.npy"
+    for damage in (b"", index.read_bytes()[:-3], b"PK\x03\x04", np.array(7), np.array([]), np.array(["a"]), np.array([{}])):
+        if isinstance(damage, bytes):
+            index.write_bytes(damage)
+        else:
+            np.save(index, damage)
+        with pytest.raises(ValueError, match="train.jsonl and its index cannot be read: .*; prepare the set again"):
+            Records(out / "coco", "train")
+    (out / "coco" / "about.json").write_text("[1]")
+    with pytest.raises(ValueError, match="holds no prepared records"):
+        Records(out / "coco", "train")
+
+
+def test_a_damaged_record_is_named(here):
+    source, out = here
+    coco(source)
+    prepare("coco", source, out)
+    path = out / "coco" / "train.jsonl"
+    for line in (b"[", b"[1]", b'{"odd": 1}'):
+        text = path.read_bytes()
+        path.write_bytes(line.ljust(text.index(b"\n")) + text[text.index(b"\n"):])
+        with pytest.raises(ValueError, match="record 0 of .*train.jsonl is damaged .*prepare the set again"):
+            Records(out / "coco", "train")[0]
 
 
 # pictures that two sets share

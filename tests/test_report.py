@@ -151,3 +151,9 @@ def test_a_page_without_its_report_says_how_to_make_it(folder, tmp_path):
 
 def test_a_share_has_as_many_digits_as_it_deserves():
     assert [report.share(x) for x in (0, 0.954, 0.01, 0.0021, 0.00038)] == ["0.00", "0.95", "0.01", "0.002", "0.0004"]
+
+
+def test_a_report_that_is_no_report_is_named(tmp_path):
+    (tmp_path / "report.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match="report.json cannot be read .it holds no figures by name.; `minalbef evaluate"):
+        report.read_report(tmp_path)

@@ -1,0 +1,87 @@
+"""Training in several processes: they end with the command that started them, however it ends, and say why in one line."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from minalbef import pipeline
+from test_faults import ENVIRONMENT, ROOT, SMALL, SOON, family, finish, running, saved, wait
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")]
+COMMANDS = {"demo": ["demo"], "finetune": ["finetune", "entailment", "--from", str(ROOT / "data" / "tiny")]}
+CHANGES = {"demo": [*SMALL, "epoch=960"], "finetune": ["image_size=48", "batch=16", "epoch=640", "epochs=1", "save_every=4"]}
+
+
+@pytest.fixture
+def start():
+    """start(command, run, processes, told) -> the process; what a failed test leaves is killed."""
+    began = []
+
+    def begin(*given):
+        began.append(begun(*given))
+        return began[-1]
+    yield begin
+    for process in began:
+        process.kill()                           # and its training follows
+
+
+def begun(command: str, run: Path, processes: int, told) -> subprocess.Popen:
+    words = [sys.executable, "-m", "minalbef", *COMMANDS[command], *CHANGES[command], "--run", str(run),
+             "--processes", str(processes), "--exam", "0.01", "--quiet"]
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=told, env=ENVIRONMENT)
+
+
+def gone(pids: list[int]) -> bool:
+    end = time.monotonic() + SOON
+    while running(pids) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not running(pids)
+
+
+@pytest.mark.parametrize("command, processes, number", [
+    ("demo", 2, signal.SIGTERM), ("demo", 2, signal.SIGKILL), ("demo", 1, signal.SIGINT), ("finetune", 2, signal.SIGKILL)])
+def test_training_ends_with_the_command_and_the_same_command_goes_on(tmp_path, start, command, processes, number):
+    run, told = tmp_path / "run", tmp_path / "told"
+    with told.open("w") as file:
+        process = start(command, run, processes, file)
+        wait(process, lambda: (run / "state.pt").exists(), 600)
+        everyone = family(process.pid)
+        assert len(everyone) >= 1 + processes
+        os.kill(process.pid, number)
+        assert process.wait(SOON) == (-number if number == signal.SIGKILL else 130)
+        assert gone(everyone), "somebody trains on"
+    step = saved(run)
+    lines = [line for line in told.read_text().splitlines() if line]
+    assert len(lines) == 1 and lines[0].startswith(f"minalbef: stopped after step {step} of "), lines
+    with told.open("w") as file:
+        process = start(command, run, processes, file)
+        wait(process, lambda: saved(run) > step, 600)
+        everyone = family(process.pid)
+        process.terminate()
+        assert process.wait(SOON) == 130 and gone(everyone)
+    assert saved(run) > step, told.read_text()
+
+
+def test_a_command_that_is_stopped_before_training_leaves_nobody_and_says_so(tmp_path, start):
+    with (tmp_path / "told").open("w") as file:
+        process = start("demo", tmp_path / "run", 2, file)
+        wait(process, lambda: len(family(process.pid)) > 2, 600)
+        everyone = family(process.pid)
+        process.terminate()
+        assert process.wait(SOON) == 130 and gone(everyone)
+    assert (tmp_path / "told").read_text().strip() == "minalbef: stopped; the same command goes on"
+
+
+def test_the_failure_of_any_process_ends_all_and_is_said_once(tmp_path, capfd):
+    assert pipeline.launch(["pretrain", *SMALL, "batch=15", "--run", str(tmp_path / "run"), "--quiet"], 2) == 2
+    assert [line[:40] for line in capfd.readouterr().err.splitlines()] == ["minalbef: batch=15 is not a multiple of 2"[:40]]
+
+
+def test_a_launched_run_has_the_weights_of_one_by_torchrun(tmp_path):
+    whole, run = finish(tmp_path / "whole", 12, 2), tmp_path / "run"
+    assert pipeline.launch(["pretrain", *SMALL, "epoch=192", "--run", str(run), "--quiet"], 2) == 0
+    assert (run / "model.safetensors").read_bytes() == whole["model"]
