@@ -20,6 +20,8 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file, strict=True))
+        if not rows:
+            raise ValueError("it has no rows")
         for row in rows:
             if None in row or None in row.values():
                 raise ValueError(f"a row of unequal length: {','.join(map(str, row.values()))[:80]}")

@@ -1,5 +1,7 @@
-"""Runs that are killed without a word, again and again, end with the weights of a run that nobody disturbed."""
+"""Fault injection: kills, a full disk, two commands at once, damaged files, hostile records; at its end a table of what came of them."""
 import contextlib
+import io
+import json
 import os
 import random
 import shutil
@@ -7,34 +9,61 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from helpers import same_state
+from minalbef import __main__, pipeline
+from minalbef.data import data_folder
+from test_shards import img2dataset, photo, tar
+from test_train import files_end_at
 
+pytestmark = pytest.mark.slow
+proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find a run's processes")
 ROOT = Path(__file__).parents[1]
 EVERY = 4                             # steps between two saves
 SOON = 20                             # seconds in which a job goes down; on two busy cores it took 4
 SMALL = ["image_size=24", "image_width=32", "text_width=32", "image_heads=2", "text_heads=2", "embed_dim=16", "batch=16", "queue_size=64",
-         f"save_every={EVERY}", "objects=12", "warm_steps=6", "match_from=0", "queue_from=0", "hard_from=0", "siblings_from=0"]
+         f"save_every={EVERY}", "objects=12", "warm_steps=6", "match_from=0", "queue_from=0", "hard_from=0", "siblings_from=0",
+         "device=cpu"]
 LAUNCHERS = {1: [sys.executable], 2: [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"],
              "machines": ["bash", str(Path(__file__).with_name("two_machines.sh")), "--"]}         # a process on each of two
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
                             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+CAPTIONS = 300                        # of which a run learns its word pieces: fewer than usual, to start sooner
 # the command, which writes down each step that it has done, before it may save it
-NOTING = """
-from minalbef import __main__, logs
+NOTING = f"""
+from minalbef import __main__, logs, pipeline
+pipeline.CAPTIONS = {CAPTIONS}
 plain = logs.Log.step
 def step(self, number, *given):
     if self.on:
         with open(self.folder / "done.txt", "a") as file:
-            file.write(f"{number + 1}\\n")
+            file.write(f"{{number + 1}}\\n")
     plain(self, number, *given)
 logs.Log.step = step
 __main__.main()
 """
+
+
+@pytest.fixture(scope="module")
+def note(request):
+    """note(fault, times, outcome): a row of the table."""
+    rows = [("what was injected", "times", "what came of it")]
+    yield lambda *row: rows.append(tuple(map(str, row)))
+    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        width = max(len(fault) for fault, _, _ in rows)
+        print("\n" + "\n".join(f"{fault:{width}}  {times:>5}  {outcome}" for fault, times, outcome in rows))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(steps, processes, changes) -> what a run that nobody disturbs keeps at its end."""
+    return cache(lambda *how: finish(tmp_path_factory.mktemp("whole") / "run", *how))
 
 
 @pytest.fixture
@@ -108,30 +137,29 @@ def finish(run: Path, steps: int, processes: int | str, *changes: str) -> dict:
     process = start(run, steps, processes, *changes)
     assert process.wait(600) == 0
     state = torch.load(run / "state.pt", weights_only=True)
+    del state["config"]                                          # save_every may differ
     kinds = {name.split(".")[0] for name in state["task"]}
     assert kinds >= {"student", "teacher", "queue"} and state["optimiser"]["state"] and state["step"] == steps
     return state | {name: (run / f"{name}.safetensors").read_bytes() for name in ("model", "teacher")}
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find a run's processes")
-@pytest.mark.parametrize("processes, kills", [(1, 20), (2, 5)])
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(tmp_path, processes, kills):
-    steps, run, chance = 20 * kills, tmp_path / "run", random.Random(processes)
-    whole = finish(tmp_path / "whole", steps, processes)
+@proc
+@pytest.mark.parametrize("processes, kills, dropout", [(1, 20, 0.1), (1, 5, 0.0), (2, 5, 0.1)])
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(tmp_path, whole, note, processes, kills, dropout):
+    steps, run, chance, changed = 15 * kills, tmp_path / "run", random.Random(processes), f"dropout={dropout}"
     caught, early = 0, 0
     for life in range(kills):
         before, known = saved(run), len(done(run))
-        process = start(run, steps, processes)
+        process = start(run, steps, processes, changed)
         if life % 4 == 0:                                        # at any time, while it starts, too
-            time.sleep(chance.uniform(0.5, 6 if life else 2))
+            time.sleep(chance.uniform(0.5, 4) if life else 1)
         elif life % 4 == 1:                                      # in the middle of writing a checkpoint
             wait(process, lambda: any(run.glob(".state.pt.*.tmp")))
             caught += any(run.glob(".state.pt.*.tmp"))
         else:                                                    # a little after one
             stamp = os.stat(run / "state.pt").st_mtime_ns if before else 0
             wait(process, lambda: (run / "state.pt").exists() and os.stat(run / "state.pt").st_mtime_ns != stamp)
-            time.sleep(chance.uniform(0, 0.3))
+            time.sleep(chance.uniform(0, 0.15))
         assert process.poll() is None, "it ended before it could be killed: more steps are needed"
         kill(process)
         early += not (run / "state.pt").exists()
@@ -141,16 +169,16 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(tmp_pat
         kept = {last // EVERY * EVERY} | ({last - EVERY} if lived and last % EVERY == 0 else set())      # before it was saved
         assert saved(run) in kept, f"step {last} was done, and the checkpoint is of step {saved(run)}"
     assert caught and early, "no kill fell into the writing of a checkpoint, or before the first"
-    assert same_state(finish(run, steps, processes), whole)
-    assert not list(run.glob(".*.tmp")), "what was half written is swept up"
+    assert same_state(finish(run, steps, processes, changed), whole(steps, processes, changed))
+    assert not list(run.rglob(".*.tmp")), "what was half written is swept up"
+    note(f"SIGKILL, {processes} processes, {changed}", kills, f"the same bits as undisturbed; {early} before, {caught} in a save")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find a run's processes")
+@proc
 @pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_saves_a_checkpoint_and_ends_and_the_same_command_goes_on(tmp_path, processes):
+def test_sigterm_saves_a_checkpoint_and_ends_and_the_same_command_goes_on(tmp_path, whole, note, processes):
     steps, run, rarely = 40, tmp_path / "run", "save_every=1000"
-    whole, process = finish(tmp_path / "whole", steps, processes, rarely), start(run, steps, processes, rarely)
+    process = start(run, steps, processes, rarely)
     wait(process, lambda: len(done(run)) > 5)
     others = family(process.pid)
     assert process.poll() is None and not (run / "state.pt").exists()
@@ -159,27 +187,26 @@ def test_sigterm_saves_a_checkpoint_and_ends_and_the_same_command_goes_on(tmp_pa
     assert status == 130 if processes == 1 else status != 0      # torchrun has a status of its own
     assert not running(others)
     assert 5 < saved(run) == done(run)[-1] < steps, "the last step that was done is not the one that was saved"
-    assert same_state(finish(run, steps, processes, rarely), whole) and done(run) == list(range(1, steps + 1))
+    assert same_state(finish(run, steps, processes, rarely), whole(steps, processes)) and done(run) == list(range(1, steps + 1))
+    note(f"SIGTERM, {processes} processes", 1, "saved at that step; the same bits as undisturbed")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find a run's processes")
-def test_a_rank_that_dies_brings_the_job_down_and_relaunching_resumes(tmp_path):
+@proc
+def test_a_rank_that_dies_brings_the_job_down_and_relaunching_resumes(tmp_path, whole, note):
     steps, run = 40, tmp_path / "run"
-    whole, process = finish(tmp_path / "whole", steps, 2), start(run, steps, 2)
+    process = start(run, steps, 2)
     wait(process, lambda: (run / "state.pt").exists())
     worker = next(pid for pid in family(process.pid)[1:] if b"pretrain" in Path(f"/proc/{pid}/cmdline").read_bytes())
     others = family(process.pid)
     os.kill(worker, signal.SIGKILL)
     assert process.wait(SOON) != 0, "the job goes down with it, and says so by its status"
     assert not running(others), "and leaves nobody behind"
-    assert 0 < saved(run) < steps and same_state(finish(run, steps, 2), whole)
+    assert 0 < saved(run) < steps and same_state(finish(run, steps, 2), whole(steps, 2))
+    note("SIGKILL of one rank of two", 1, "the other ends, too; the same bits as undisturbed")
 
 
-@pytest.mark.slow
-def test_two_machines_train_as_one_and_either_that_dies_brings_the_other_down(tmp_path, machines):
+def test_two_machines_train_as_one_and_either_that_dies_brings_the_other_down(tmp_path, whole, note, machines):
     steps, run = 40, tmp_path / "run"
-    whole = finish(tmp_path / "whole", steps, 2)
     for lost in range(2):
         before, process = saved(run), start(run, steps, "machines")
         wait(process, lambda: saved(run) > before)
@@ -191,10 +218,10 @@ def test_two_machines_train_as_one_and_either_that_dies_brings_the_other_down(tm
         assert process.wait(SOON) != 0
         assert not running(everyone)
         assert before < saved(run) < steps
-    assert same_state(finish(run, steps, "machines"), whole)
+    assert same_state(finish(run, steps, "machines"), whole(steps, 2))
+    note("a machine of two is lost", 2, "the other ends, too; the same bits as undisturbed")
 
 
-@pytest.mark.slow
 def test_machines_whose_names_lead_nowhere_are_told_what_to_say(tmp_path, machines):
     words, told = [*LAUNCHERS["machines"][:-1], "-m", "--", "minalbef", "pretrain", *SMALL, "--run", str(tmp_path / "run")], tmp_path / "told"
     with told.open("w") as file:
@@ -202,3 +229,126 @@ def test_machines_whose_names_lead_nowhere_are_told_what_to_say(tmp_path, machin
         wait(process, lambda: "minalbef: the processes do not reach each other" in told.read_text())
     process.terminate()                                          # one of them may wait for half an hour, torch's rule
     assert process.wait(SOON) != 0 and "GLOO_SOCKET_IFNAME=eth0" in told.read_text() and not (tmp_path / "run").exists()
+
+
+# one process that is told what to do, and says no; in this process, which has torch at hand
+
+STEPS = 8
+
+
+class Refused(Exception):
+    """minalbef's own paragraph."""
+
+
+def command(*words: str) -> str:
+    """Run a command of minalbef's: -> what it printed. Raises Refused with what it says when it ends with 2, as it may."""
+    told, printed = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(told), contextlib.redirect_stdout(printed):
+        patch.setattr(pipeline, "CAPTIONS", CAPTIONS)
+        patch.setattr(sys, "argv", ["minalbef", *map(str, words)])
+        try:
+            __main__.main()
+        except SystemExit as end:
+            if end.code:
+                assert end.code == 2 and told.getvalue().startswith("minalbef: "), (end.code, told.getvalue())
+                raise Refused(told.getvalue()) from end
+    return printed.getvalue()
+
+
+def training(run: Path, *changes: str) -> list[str]:
+    return ["pretrain", *SMALL, *changes, f"epoch={16 * STEPS}", "--run", str(run), "--quiet"]
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {name: (run / f"{name}.safetensors").read_bytes() for name in ("model", "teacher")}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of eight steps that nothing disturbed."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    command(*training(run))
+    return run
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A prepared set of 13 pictures in two tars, one whose faults do no harm."""
+    folder = tmp_path_factory.mktemp("photographs")
+    img2dataset(folder / "in", 5, 8)
+    command("prepare", "shards", "--from", folder / "in", "--out", folder / "out")
+    return folder / "out" / "shards"
+
+
+def on_photographs(folder: Path, run: Path) -> list:
+    return [*training(run, "objects=0", "warm_steps=0", "siblings=0", "restyle=0", "bucket=1", "vocab_size=64", "batch=4"), "--data", folder]
+
+
+def test_a_full_disk_ends_a_run_in_a_sentence_and_space_lets_it_go_on(tmp_path, trained, note):
+    sizes = (0, 100, 1_000, 300_000, 500_000, 700_000)           # the last is enough for the warm start, and not for state.pt
+    for size in sizes:
+        run = tmp_path / str(size)
+        with files_end_at(size), pytest.raises(Refused, match="could not write .*free some space") as told:
+            command(*training(run))
+        assert str(run) in str(told.value)
+        assert not list(run.rglob(".*.tmp")), "no part of a file is left"
+        command(*training(run))
+        assert weights(run) == weights(trained)
+    note("full disk while training", len(sizes), "refused by name; with space the same bits as undisturbed")
+
+
+@proc
+def test_a_second_command_in_a_run_folder_is_refused_and_the_first_ends_undisturbed(tmp_path, whole, note):
+    steps, run = 40, tmp_path / "run"
+    process, others = start(run, steps, 1), ([], ["seed=1"], ["warm_steps=7"], ["lr=0.5"])
+    for happened in (lambda: (run / ".lock").exists(), lambda: done(run)):       # as it starts, and while it trains
+        wait(process, happened)
+        for changes in others:
+            with pytest.raises(Refused, match=f"{run} is in use: process .*--run"):
+                command("pretrain", *SMALL, *changes, f"epoch={16 * steps}", "--run", run, "--quiet")
+        assert process.poll() is None, "it ended before the others came: more steps are needed"
+    assert process.wait(120) == 0
+    assert same_state(finish(run, steps, 1), whole(steps, 1))
+    note("a second command in a run folder", 2 * len(others), "refused by name; the first ends with the bits of undisturbed")
+
+
+def flipped(data: bytes, place: float) -> bytes:
+    """One bit of it turned."""
+    i = int(place * (len(data) - 1))
+    return data[:i] + bytes([data[i] ^ 1]) + data[i + 1:]
+
+
+DAMAGE = {"empty": lambda data: b"", "cut": lambda data: data[:len(data) // 2], "its last byte is missing": lambda data: data[:-1],
+          "other bytes before it": lambda data: b"\x80\x04" + data, "a list": lambda data: b"[]", "a number": lambda data: b"3",
+          "nested 100,000 deep": lambda data: b"[" * 100_000, "zeros": lambda data: bytes(len(data)),
+          **{f"a bit at {place:.0%}": lambda data, place=place: flipped(data, place) for place in (0.001, 0.3, 0.6, 0.9)}}
+
+
+@pytest.mark.parametrize("name, reader", [
+    ("state.pt", training), ("metrics.csv", training), ("start/config.json", training), ("start/tokenizer.json", training),
+    ("start/model.safetensors", training), ("config.json", "summary"), ("tokenizer.json", "summary"), ("model.safetensors", "summary"),
+    ("report.json", "search"), ("about.json", on_photographs), ("train.npy", on_photographs), ("train.jsonl", on_photographs)])
+def test_a_damaged_file_is_named_with_the_way_out(tmp_path, trained, photographs, note, name, reader):
+    source = photographs if reader is on_photographs else data_folder() / "tiny" if isinstance(reader, str) else trained
+    folder = shutil.copytree(source, tmp_path / "copy")
+    if reader is on_photographs and name != "about.json":        # its name is noted in about.json
+        name = next(folder.glob(f"train*{Path(name).suffix}")).name
+    path = folder / name
+    sound, refused, passed = path.read_bytes(), 0, []
+    for what, damage in DAMAGE.items():
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        path.write_bytes(damage(sound))
+        words = {"summary": ["summary", folder], "search": ["search", "a cat", "--run", folder, "--scenes", "10"]}.get(reader) or (
+            reader(folder, tmp_path / "run") if reader is on_photographs else reader(folder))
+        try:
+            command(*words)
+            passed.append(what)
+        except Refused as error:
+            refused += 1
+            said = str(error)
+            assert str(folder) in said and path.stem in said and ";" in said, f"{what}: it names no file, or no way out: {said}"
+            assert len(said) < 1_000 and "weights_only" not in said, said
+        path.write_bytes(sound)                                  # a run that goes on writes it anew
+    note(f"damaged {name}", len(DAMAGE), f"{refused} refused by name" + f"; read: {', '.join(passed)}" * bool(passed))
+    assert all(what.startswith("a bit") or what == "its last byte is missing" for what in passed), passed
+    assert name != "state.pt" or not passed, passed

@@ -245,7 +245,7 @@ def test_a_resumed_runs_metrics_leave_out_no_step_and_no_second(finished, tmp_pa
 
 
 @pytest.mark.parametrize("damage", [
-    lambda data: data[:-30], lambda data: b"\x80\x04" + data, lambda data: data.replace(b"step", b"stop"),
+    lambda data: b"", lambda data: data[:-30], lambda data: b"\x80\x04" + data, lambda data: data.replace(b"step", b"stop"),
     lambda data: data.replace(b"20,160", b"twenty,160"), lambda data: data.replace(b"\r\n20,", b"\r\n20,20,")])
 def test_damaged_metrics_are_named_with_the_way_out(finished, tmp_path, damage):
     shutil.copytree(finished[0], tmp_path / "run")
