@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import minalbef
+from minalbef import search
 from minalbef.bench import table
 from minalbef.plan import plan
 from minalbef.report import task_table
@@ -51,7 +53,16 @@ def test_the_readmes_commands_run(command, tmp_path):
     words = shlex.split(command)
     if words[0] == "torchrun":
         words = words[words.index("--") + 1:]
-    if words[0] == "make":
+    if words[0] == "git":                        # a clone of this checkout, in the place of its address
+        if not (ROOT / ".git").exists():
+            pytest.skip("no git checkout")
+        command = command.replace("REPOSITORY", shlex.quote(str(ROOT)))
+        subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+        assert (tmp_path / "minalbef" / "Makefile").exists()
+    elif words[0] == "source":                   # where make puts the environment
+        folder, _, script = words[1].rpartition("/")
+        assert script == "activate" and f"\nBIN := {folder}\n" in (ROOT / "Makefile").read_text()
+    elif words[0] == "make":
         result = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
     elif words[0] == "minalbef":
@@ -64,3 +75,14 @@ def test_the_readmes_commands_run(command, tmp_path):
         assert result.returncode == 0, result.stderr
     else:
         pytest.fail(f"a command that no test runs: {command}")
+
+
+def test_the_readmes_unknown_word_is_unknown_to_the_shipped_model():
+    run, (sentence,) = minalbef.load("tiny"), [shlex.split(one)[2] for one in COMMANDS if "zeppelin" in one]
+    assert search.unknown_words(run, sentence) == ["zeppelin"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "data/README.md", "notebooks/assignments/README.md"])
+def test_every_page_of_commands_says_to_activate_the_environment(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert "source .venv/bin/activate" in text and r".venv\Scripts\activate" in text
