@@ -1,5 +1,6 @@
 """The loop: one for every task. All that changes state in training stands here, after the optimiser's step."""
 import math
+import os
 import signal
 import warnings
 from contextlib import nullcontext
@@ -167,6 +168,8 @@ class Signals:
         return self.seen
 
     def note(self, number, frame):
+        if not self.seen and distributed.rank() == 0:            # os.write: print may be what was interrupted
+            os.write(2, b"\nstopping when this step is done, to save it; a second Ctrl-C ends at once\n")
         self.seen.append(number)
         if number == signal.SIGINT:              # SIGTERM comes twice where a whole group is told to end
             signal.signal(number, self.before[number])

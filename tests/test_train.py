@@ -437,3 +437,10 @@ def test_dropout_aside_the_loop_draws_nothing(tmp_path):
     state = torch.get_rng_state()
     fit(toy, lambda step: SimpleNamespace(), preset("tiny", epoch=2, batch=1), tmp_path, quiet=True)
     assert state.equal(torch.get_rng_state())
+
+
+def test_a_signal_during_a_step_is_answered_at_once(capfd):
+    with train.Signals() as seen:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    assert seen == [signal.SIGTERM] * 2 and capfd.readouterr().err.count("stopping when this step is done") == 1
