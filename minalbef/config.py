@@ -49,9 +49,10 @@ class Config:
     queue_size: int = 65_536
     teacher_momentum: float = 0.995
     alpha: float = 0.4                # weight of the teacher's soft targets
-    alpha_ramp: bool = True           # alpha rises from 0 over the first epoch; False: constant, the original's way in entailment
+    alpha_ramp: bool = True           # alpha rises from 0 over the first epoch; False: constant, as the original's entailment
     mask_rate: float = 0.15
     mask_power: float = 0.0           # > 0: frequent words are masked less; "a" and "on" teach little (not the paper's)
+    equal_texts_match: bool = False   # True: pictures with equal captions are no negatives of each other (not the paper's)
     hard_negatives: str = "global"    # "local": from this process's own rows, as the original does
 
     # a gentler beginning, as shares of the run; 0 is the paper's way. Small models from nothing need it
@@ -160,7 +161,7 @@ PRESETS: dict[str, dict] = {
         stem="conv", pos_scale=1.1, vocab_size=512, text_length=30, positions=32, text_width=96, text_depth=1,
         text_heads=3, text_mlp_ratio=2.0, fusion_depth=3, fuse_cls=False, dropout=0.0, init_std=0.05, embed_dim=64,
         temperature_min=0.02, temperature_lr=0.05, queue_size=1024, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
-        match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12,
+        match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12, equal_texts_match=True,
         batch=64, epochs=1.0, epoch=184_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, stem_lr=0.4, betas=(0.9, 0.98),
         clip=1.0, save_every=250, objects=50, siblings=0.7, restyle=0.25, bucket=8, warm_steps=1000),
     # one GPU, minutes: scenes of 128 pixels and all the objects there are, learnt as `tiny` learns them. Sizes and rates follow
@@ -170,13 +171,14 @@ PRESETS: dict[str, dict] = {
         vocab_size=1024, text_length=30, positions=32, text_width=384, text_depth=3, text_heads=6, fusion_depth=3, fuse_cls=False,
         dropout=0.0, init_std=0.025, temperature_min=0.02, temperature_lr=0.05, queue_size=4096, teacher_momentum=0.99,
         alpha=0.0, mask_rate=0.5, mask_power=1.0, match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12,
-        batch=256, epochs=1.0, epoch=1_500_000, lr=1e-3, lr_start=0.0, lr_end=5e-5, warmup_steps=100, stem_lr=0.4,
-        betas=(0.9, 0.98), clip=1.0, save_every=500, precision="bf16", objects=223, siblings=0.7, restyle=0.25, bucket=8,
-        warm_steps=1500, warm_batch=128, warm_lr=1e-3, warm_objects="same"),       # there are no other kinds left
+        equal_texts_match=True, batch=256, epochs=1.0, epoch=1_500_000, lr=1e-3, lr_start=0.0, lr_end=5e-5,
+        warmup_steps=100, stem_lr=0.4, betas=(0.9, 0.98), clip=1.0, save_every=500, precision="bf16", objects=223,
+        siblings=0.7, restyle=0.25, bucket=8, warm_steps=1500, warm_batch=128, warm_lr=1e-3, warm_objects="same"),       # there are no other kinds left
     # one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 times through COCO and Visual Genome. Layers are
     # computed again, so that 256 rows are there to compete; the queue holds as many steps as the paper's, the rate goes with
     # the batch's square root
-    "base": dict(queue_size=32_768, batch=256, epochs=12.0, epoch=1_336_000, lr=7e-5, precision="bf16", checkpointing=True),
+    "base": dict(equal_texts_match=True, queue_size=32_768, batch=256, epochs=12.0, epoch=1_336_000, lr=7e-5, precision="bf16",
+                 checkpointing=True),
     "paper-4m": {},
     "paper-14m": dict(epoch=15_100_000),
     # from a pretrained model; an epoch is what the paper trains on, and `minalbef prepare` counts what you have

@@ -23,7 +23,7 @@ from minalbef.vision import resize_positions
 
 # from a pretrained `tiny`: larger pictures, so that positions are resized as in the paper, and distillation, as there
 TUNING = dict(image_size=64, epochs=4.0, epoch=20_000, batch=64, lr=1e-3, lr_start=0.0, lr_end=5e-5, warmup_steps=50, alpha=0.4,
-              match_from=0.0, queue_from=0.0, hard_from=0.0, siblings_from=0.0, save_every=250)
+              match_from=0.0, queue_from=0.0, hard_from=0.0, siblings_from=0.0, equal_texts_match=False, save_every=250)
 POSITIONS = "image_encoder.pos_embed"
 
 

@@ -28,7 +28,7 @@ ALIGNED = ("pretrain", "retrieval", "grounding")                 # runs whose AL
 # a model's own settings, which a recipe keeps: its sizes, and what you may yet change
 SIZES = ("patch_size image_width image_depth image_heads image_mlp_ratio stem vocab_size positions text_width text_depth "
          "text_heads text_mlp_ratio fusion_depth fuse_cls embed_dim").split()
-KEPT = [*SIZES, "pos_scale", "dropout", "init_std", "queue_size"]
+KEPT = [*SIZES, "pos_scale", "dropout", "init_std", "queue_size", "equal_texts_match"]
 PRESETS = {"coco": "retrieval-coco", "flickr30k": "retrieval-flickr"}            # retrieval's, by set
 
 

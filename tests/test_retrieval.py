@@ -304,3 +304,34 @@ def test_evaluation_says_by_which_score():
     expected = rerank(sim.T, ranking.match_best(model, encoded, sim[None], 3, yes_alone=True)[0].T, 3)
     assert figured["rerank_t2i_r1"] == pytest.approx(recall(expected, true.T).mean().item())
     assert len(figured) == 27 and all(0 <= value <= 1 for value in figured.values())
+
+
+@pytest.mark.parametrize("kind", [Retrieval, shared.Pretrain])
+@pytest.mark.parametrize("option", [False, True])
+def test_equal_captions_of_different_pictures_match_in_batch_and_queue_if_the_option_says_so(kind, option, monkeypatch):
+    config = small(equal_texts_match=option)
+    task, batch = kind(config), Batches(config)(0)
+    older, batch = (replace(batch, match=None, ids=torch.tensor(ids), texts=torch.tensor(texts)) for ids, texts in (
+        ([2 ** 40 + 1, 12, 13, 14, 15, 16, 17, 18], [90, 91, 92, 93, 94, 95, 96, 2 ** 32 - 1]),
+        ([2 ** 40 + 1, 2, 3, 4, 5, 6, 7, 8], [2 ** 31 + 7, 91, 2 ** 31 + 7, 80, 81, 82, 83, 2 ** 32 - 1])))
+    task.after_step(task(older, 0.0, task.draws(0))[1])
+    seen, chosen = [], []
+    real, drawn = shared.itc_loss, shared.hard_negatives
+    monkeypatch.setattr(shared, "itc_loss", lambda *given: seen.append(given[3]) or real(*given))
+    monkeypatch.setattr(shared, "hard_negatives", lambda sim, positive, uniform:
+                        chosen.append(positive) or drawn(sim, positive, uniform))
+    task(batch, 0.0, task.draws(1))
+    expected = torch.cat([torch.eye(8), torch.zeros(8, 8)], 1).bool()
+    expected[0, 8] = True                                        # its own picture, in the queue
+    if option:
+        expected[0, 2] = expected[2, 0] = expected[1, 9] = expected[7, 15] = True
+    assert len(seen) == 2 and all(torch.equal(positive, expected) for positive in seen)
+    assert all(torch.equal(positive, expected[:, :8]) for positive in chosen), "an equal caption is drawn as a negative"
+
+
+def test_captions_are_equal_as_the_model_reads_them():
+    tokenizer = Tokenizer.train(["a red cat sits", "a blue dog"], 64)
+    picture = Image.new("RGB", (20, 30), "red")
+    texts = collate([Record(picture, text, i) for i, text in enumerate(["A red cat.", "a red cat", "a red cat sits"])],
+                    tokenizer, 24).texts.tolist()
+    assert texts[0] == texts[1] != texts[2] and 0 <= min(texts) and max(texts) < 2 ** 32

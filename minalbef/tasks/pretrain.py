@@ -23,7 +23,18 @@ class PretrainBatch(Batch):
     """A Batch of B rows over all processes, and which captions are true of which of its pictures."""
 
     match: Tensor | None = None       # (B, B) bool: caption i is true of picture j; None: only equal ids match
+    texts: Tensor | None = None       # (b,) 32 bits of each caption's hash; None for scenes, whose match says more
     columns = ("match",)
+
+    def keys(self, equal_texts: bool) -> Tensor:
+        """What makes rows positives: their ids (b,), or with equal_texts 31 bits of the id before 32 of the caption's hash."""
+        return (self.ids % 2 ** 31 << 32) | self.texts if equal_texts else self.ids
+
+
+def shared_keys(a: Tensor, b: Tensor, equal_texts: bool) -> Tensor:
+    """Which of `PretrainBatch.keys` are of one picture or, with equal_texts, of one caption: (b,), (k,) -> (b, k) bool."""
+    a = a[:, None]
+    return (a >> 32 == b >> 32) | (a % 2 ** 32 == b % 2 ** 32) if equal_texts else a == b
 
 
 class SceneBatches:
@@ -155,7 +166,7 @@ class Pretrain(nn.Module):
             teacher_text, *teacher_masked = teacher.encode_text(torch.cat([batch.tokens, masked][:times]),
                                                                 batch.keep.repeat(times, 1)).split(b)
             teacher_features = teacher.image_feature(teacher_image), teacher.text_feature(teacher_text)
-        carry = (*map(distributed.gather, teacher_features), distributed.gather(batch.ids))
+        carry = (*map(distributed.gather, teacher_features), distributed.gather(batch.keys(self.equal_texts(batch))))
 
         sims, positives, itc = self.align(student.image_feature(image), student.text_feature(text), teacher_features,
                                           carry, batch, alpha, begun >= config.queue_from)
@@ -184,7 +195,8 @@ class Pretrain(nn.Module):
         b, whole = len(image), len(carry[2])
         queue_image, queue_text, queue_ids = self.queue.features() if queued else (x[:0] for x in carry)
         keys_image, keys_text = torch.cat([carry[0], queue_image]), torch.cat([carry[1], queue_text])   # (k, e)
-        same = batch.ids[:, None] == torch.cat([carry[2], queue_ids])                                   # (b, k)
+        equal_texts = self.equal_texts(batch)
+        same = shared_keys(batch.keys(equal_texts), torch.cat([carry[2], queue_ids]), equal_texts)      # (b, k)
         mine = slice(distributed.rank() * b, (distributed.rank() + 1) * b)
         true = (same[:, :whole],) * 2 if batch.match is None else (batch.match[:, mine].T, batch.match[mine])
         sims, positives, loss = [], [], 0.0
@@ -221,6 +233,10 @@ class Pretrain(nn.Module):
         pairs = (torch.cat([own, own, wrong_text]), torch.cat([own, wrong_image, own]))
         labels = torch.cat([torch.ones_like(own), torch.zeros_like(own).repeat(2)])
         return images, texts, keeps, pairs, labels, torch.cat([torch.ones_like(image_valid), image_valid, text_valid])
+
+    def equal_texts(self, batch: PretrainBatch) -> bool:
+        """Whether equal captions match."""
+        return self.config.equal_texts_match and batch.texts is not None
 
     @staticmethod
     def share(rows: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 """Image-text retrieval: trained on ITC and ITM, evaluated in two stages (section 5)."""
+import zlib
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +17,8 @@ from minalbef.tokenizer import Tokenizer
 def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: int = 30) -> PretrainBatch:
     """Records -> a batch of pictures of side `size` and captions of at most `length` tokens; captions of one id match."""
     batch = data.collate(records, tokenizer, size, length)
-    return PretrainBatch(batch.image, batch.tokens, batch.keep, batch.ids)
+    texts = [zlib.crc32(row[keep].numpy().tobytes()) for row, keep in zip(batch.tokens, batch.keep)]
+    return PretrainBatch(batch.image, batch.tokens, batch.keep, batch.ids, texts=torch.tensor(texts))
 
 
 class Retrieval(Pretrain):
@@ -33,7 +35,7 @@ class Retrieval(Pretrain):
         with torch.inference_mode():
             features = (teacher.image_feature(teacher.encode_image(batch.image)),
                         teacher.text_feature(teacher.encode_text(batch.tokens, batch.keep)))
-        carry = (*map(distributed.gather, features), distributed.gather(batch.ids))
+        carry = (*map(distributed.gather, features), distributed.gather(batch.keys(self.equal_texts(batch))))
         sims, positives, itc = self.align(student.image_feature(image), student.text_feature(text), features, carry, batch,
                                           alpha, True)
         images, texts, keeps, pairs, labels, valid = self.pair(image, text, batch.keep, sims, positives, draws, True)

@@ -76,6 +76,8 @@ class TextAssignment(nn.Module):
         true = batch.ids[:, None] == ids
         if batch.match is not None:
             true = true | batch.match[begin:begin + b]
+        if self.config.equal_texts_match and batch.texts is not None:
+            true = true | (batch.texts[:, None] == distributed.gather(batch.texts))
         if self.config.hard_negatives == "local":
             true = true | (torch.arange(len(ids), device=ids.device) // b != distributed.rank())
         one, some = hard_negatives(sim, true, draws.negative)
