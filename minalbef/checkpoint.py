@@ -18,6 +18,7 @@ from minalbef.data import data_folder, open_image, transform
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import Later, other_settings, refuse_later, write_atomically
 
+TRAINED_ON = "trained_on.json"        # in a run folder: the public splits that its weights have seen, by study.py
 PICTURES = 32                         # whose keys and values fusion holds at a time; so many of ViT-B/16's take 0.3 GB
 
 
@@ -56,6 +57,7 @@ def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer, teacher: nn.M
 def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: str, files: dict[str, dict[str, Tensor]]):
     """A run folder out of weights by file ("model", "teacher"); no two of a file's may share their memory."""
     folder = Path(path)
+    (folder / TRAINED_ON).unlink(missing_ok=True)                # of other weights; who knows it writes it anew
     text = json.dumps({"task": task, **config.to_dict()}, indent=1)
     write_atomically(folder / "config.json", lambda p: p.write_text(text + "\n"))
     write_atomically(folder / "tokenizer.json", lambda p: tokenizer.save(p))

@@ -12,7 +12,7 @@ from minalbef.forecast import forecast
 from minalbef.loading import RecordBatches, named_unreadable, order
 from minalbef.masking import mask_rates
 from minalbef.pipeline import CAPTIONS
-from minalbef.study import open_records
+from minalbef.study import open_records, record_training
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.retrieval import collate
 from minalbef.tokenizer import Tokenizer
@@ -59,6 +59,7 @@ def pretrain(data: Sequence[str | Path], run: Path, name: str = "paper-4m", chan
     train.fit(task, batches, config, run, quiet=quiet, title="ALBEF")
     if distributed.rank() == 0:
         checkpoint.save(run, task.student, tokenizer, task.teacher)
+        record_training(run, "pretrained", data, {"pretrained": {}, "tuned": {}})
         if bad := named_unreadable(run):
             print(f"could not be read, and gave way to others: {bad} of the pictures, named in {run}/unreadable*.txt")
     distributed.stop()

@@ -1,4 +1,5 @@
 """Fine-tune and examine on the public sets: from a pretrained run and a prepared set to a report, in one process or many."""
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from minalbef import checkpoint, distributed, exam, forecast, public, public_exam, report, train
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import write_atomically
+from minalbef.checkpoint import TRAINED_ON, write_atomically
 from minalbef.config import Config, nearest, preset, read_changes, replace_checked
 from minalbef.data import Record
 from minalbef.ema import make_teacher
@@ -178,17 +179,31 @@ def finetune_public(task: str, data: Sequence[str | Path], source: Path, run: Pa
     train.fit(module, batches, config, run, quiet=quiet, title=task)
     if distributed.rank() == 0:
         checkpoint.save(run, module.student, tokenizer, module.teacher, task)
-        tuned = {"splits": sorted({*tuned_on(source), *(f"{read_about(folder)['set']}/{split}" for folder, split in
-                                                        (place_of(one, "train") for one in data))}),
-                 "from": str(source), "records": len(records), "unreadable": named_unreadable(run)}
-        write_atomically(run / "tuned.json", lambda path: path.write_text(json.dumps(tuned, indent=1) + "\n"))
+        record_training(run, "tuned", data, trained_on(source))
     distributed.stop()
 
 
-def tuned_on(run: str | Path) -> list[str]:
-    """The splits, as coco/train, that a run was fine-tuned on, and those that it was begun from before; [] if it says none."""
-    path = Path(run) / "tuned.json"
-    return json.loads(path.read_text())["splits"] if path.exists() else []
+def record_training(run: Path, phase: str, data: Sequence[str | Path], before: dict) -> None:
+    """Write down in a run folder what it was trained on: `data`, and what the run that it was begun from says, `before`.
+
+    phase: "pretrained" or "tuned". Each split has the hash of its records, which tells it under another name, too.
+    """
+    splits = {f"{read_about(folder)['set']}/{split}": hash_of(folder, split)
+              for folder, split in (place_of(one, "train") for one in data)}
+    known = before | {phase: (before[phase] or {}) | splits, "unreadable": named_unreadable(run)}
+    write_atomically(run / TRAINED_ON, lambda path: path.write_text(json.dumps(known, indent=1) + "\n"))
+
+
+def trained_on(run: str | Path) -> dict:
+    """{"pretrained": {"coco/train": hash}, "tuned": {}}. Pretraining is None in a run that does not say, as converted ones."""
+    path = Path(run) / TRAINED_ON
+    return json.loads(path.read_text()) if path.exists() else {"pretrained": None, "tuned": {}}
+
+
+def hash_of(folder: Path, split: str) -> str:
+    """Of a prepared split's records."""
+    with open(folder / f"{split}.jsonl", "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 # examining
@@ -233,7 +248,7 @@ def evaluate_public(run: Path, data: str | Path, split: str = "test", out: Path 
     data: a folder of `minalbef prepare`, whose records say the task
     out: where to write, by default RUN/SET-SPLIT, of the shipped model in runs/tiny
     answers: VQA's list, by default the set's; free: write answers instead. top, by default the paper's for the set, layer,
-    original, batch, workers: see public_exam.How. tuned: the sets that a converted run was trained on
+    original, batch, workers: see public_exam.How. tuned: the sets that a run was trained on, where it does not say
     VQA's answers go to vqa_result.json, as the official server takes them.
     Raises ValueError for a run of another task, and for a picture that cannot be read.
     """
@@ -252,7 +267,11 @@ def evaluate_public(run: Path, data: str | Path, split: str = "test", out: Path 
     if distributed.rank() == 0:
         if (submission := more.pop("submission", None)) is not None:
             write_atomically(out / "vqa_result.json", lambda path: path.write_text(json.dumps(submission) + "\n"))
-        words = public_exam.protocol(kind, name, split, tuned or tuned_on(run))
+        seen = trained_on(run)
+        again = hash_of(folder, split) in {**(seen["pretrained"] or {}), **seen["tuned"]}.values()
+        if tuned:
+            seen["pretrained" if kind == "pretrain" else "tuned"] = dict.fromkeys(tuned)
+        words = public_exam.protocol(kind, name, split, [*seen["tuned"]], seen["pretrained"], again)
         about = {"run": str(run), "set": name, "split": split, "protocol": words, **more}
         written = report.write_report(out, task, {**about, **figures, "intervals": intervals, "counts": counts}, config,
                                       {"evaluate": time.perf_counter() - clock}, command, config.seed)

@@ -73,7 +73,7 @@ class Exam:
         layer: grounding: of fusion's layers, from 0, whose map chooses; "all" tries every one; by default the middle
         image_size: side of the pictures in pixels, by default the run's
         original: score as the original does: VQA's first word twice, and no overlap of boxes below a pixel
-        tuned_on: sets that a converted run was fine-tuned on, to name the protocol
+        tuned_on: sets that a run was trained on which does not say so, as converted ones do not: they name the protocol
         batch: records that are read at once
         workers: processes that open pictures ahead
     """

@@ -438,6 +438,19 @@ def test_a_text_without_wrong_pictures_is_skipped():
     assert_close(task(batch, 0.0, draws)[0]["assign"], F.cross_entropy(logits, tensor([0])), atol=2e-5, rtol=1e-5)
 
 
+def test_a_picture_with_an_equal_caption_is_no_wrong_partner_if_the_option_says_so():
+    batch = replace(caption_batch(), match=None, texts=torch.tensor([1, 2, 9, 9, 5, 6]))
+    images = torch.randn(6, 10, 32, generator=torch.Generator().manual_seed(0))
+    for option in (False, True):
+        task, met = assignment(), False
+        task.config = replace(task.config, equal_texts_match=option)
+        for step in range(20):
+            left, right, labels, _ = task.assign(images, batch, task.draws(step))
+            wrong = torch.where(labels == 0, right, left)[2], torch.where(labels == 1, left, right)[2]
+            met |= 3 in [int(one) for one in wrong]
+        assert met != option
+
+
 def test_text_assignment_compares_similarities_in_fp32(monkeypatch):
     """At a temperature of .07 a step of bf16 in a similarity near 10 is .06."""
     task, batch, seen = assignment(), caption_batch(), []

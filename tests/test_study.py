@@ -23,8 +23,9 @@ from minalbef.config import preset
 from minalbef.data import Record, open_image, transform
 from minalbef.prepare import prepare
 from minalbef.public_exam import How, protocol, table
+from minalbef.public_pretrain import pretrain
 from minalbef.records import Records
-from minalbef.study import PLANS, begin, evaluate_public, finetune_public, load_model, recipe, task_of
+from minalbef.study import PLANS, begin, evaluate_public, finetune_public, load_model, recipe, task_of, trained_on
 from minalbef.study_cli import Exam, Sets, Study
 from minalbef.tasks import grounding, nlvr2, vqa
 from minalbef.tasks.entailment import EntailmentRecord
@@ -242,8 +243,7 @@ def test_training_passes_over_pictures_that_are_gone_and_says_so(prepared, sourc
     moved = elsewhere(prepared / "coco", tmp_path)
     (tmp_path / "all" / SEEN.format(2)).unlink()
     finetune_public("retrieval", [moved], source, tmp_path / "run", changes=QUICK, quiet=True)
-    assert json.loads((tmp_path / "run" / "tuned.json").read_text()) == {
-        "splits": ["coco/train"], "from": str(source), "records": 12, "unreadable": 2}
+    assert trained_on(tmp_path / "run") == {"pretrained": None, "tuned": {"coco/train": study.hash_of(moved, "train")}, "unreadable": 2}
     assert SEEN.format(2) in (tmp_path / "run" / "unreadable.txt").read_text()
 
 
@@ -525,15 +525,53 @@ def test_protocols_say_what_a_model_was_trained_on():
         "fine-tuned for retrieval, on which set the run does not say: name it with --tuned-on")
     assert protocol("vqa", "vqa", "validation", ["vqa/train", "vqa/validation"]) == (
         "fine-tuned on vqa/train, vqa/validation: it was trained on what it is asked here")
+    assert protocol("retrieval", "flickr30k", "test", ["coco"], None) == (
+        "zero-shot: fine-tuned on coco, not on flickr30k; what it was pretrained on is not recorded")
+
+
+@pytest.mark.parametrize("name, split, pretrained, says", [
+    ("coco", "test", None, "the pretrained model as it is; what it was trained on is not recorded: name it with --tuned-on"),
+    ("coco", "test", ["vg/train"], "zero-shot: pretrained on vg/train, not on coco"),
+    ("coco", "test", ["coco/train"], "pretrained on coco/train: not zero-shot, for it was pretrained on coco"),
+    ("coco", "train", ["coco/train"], "pretrained on coco/train: it was trained on what it is asked here")])
+def test_what_pretraining_saw_is_not_zero_shot(name, split, pretrained, says):
+    assert protocol("pretrain", name, split, [], pretrained) == says
+    if pretrained:
+        assert protocol("retrieval", name, split, ["flickr30k/train"], pretrained) == says.replace(
+            f"pretrained on {pretrained[0]}", f"pretrained on {pretrained[0]}, fine-tuned on flickr30k/train", 1)
+
+
+def test_a_run_records_what_it_was_trained_on_and_hands_it_on(prepared, tmp_path):
+    def asked(run, split="test", data=prepared / "coco", **options) -> str:
+        return evaluate_public(run, data / split, out=tmp_path / "out", **options)["protocol"]
+    sizes = [f"{field}={getattr(small(), field)}" for field in (*study.SIZES, "queue_size") if field != "vocab_size"]
+    pretrain([prepared / "coco"], run := tmp_path / "run", "tiny", (*QUICK, *sizes, "text_length=9",
+                             "bucket=1", "warm_steps=0", "vocab_size=96"), quiet=True)
+    assert asked(run).startswith("pretrained on coco/train: not zero-shot")
+    assert asked(run, "train") == "pretrained on coco/train: it was trained on what it is asked here"
+    shutil.copytree(prepared / "coco", tmp_path / "mine")
+    about = tmp_path / "mine" / "about.json"
+    about.write_text(about.read_text().replace('"set": "coco"', '"set": "mine"'))
+    assert asked(run, "train", tmp_path / "mine").endswith("it was trained on what it is asked here"), "under another name, too"
+    assert asked(run, "test", tmp_path / "mine") == "zero-shot: pretrained on coco/train, not on mine"
+    finetune_public("grounding", [prepared / "grounding"], run, tmp_path / "tuned", changes=QUICK, quiet=True)
+    assert asked(tmp_path / "tuned", "train") == (
+        "pretrained on coco/train, fine-tuned on grounding/train: it was trained on what it is asked here")
+    model, tokenizer, _ = load_model("retrieval", run)
+    checkpoint.save(run, model, tokenizer)
+    assert trained_on(run) == {"pretrained": None, "tuned": {}}, "other weights keep no record of those before them"
 
 
 def test_a_report_names_its_protocol(tuned, source, prepared, tmp_path):
     def asked(run, **options) -> str:
         return evaluate_public(run, prepared / "coco", out=tmp_path / "out", **options)["protocol"]
-    assert asked(source) == "zero-shot: the pretrained model as it is"
+    assert asked(source) == "the pretrained model as it is; what it was trained on is not recorded: name it with --tuned-on"
+    assert asked(source, tuned=["vg"]) == "zero-shot: pretrained on vg, not on coco"
     assert asked(tuned["retrieval"]) == "fine-tuned on coco/train"
-    assert asked(tuned["retrieval"], tuned=["flickr30k"]) == "zero-shot: fine-tuned on flickr30k, not on coco"
-    assert asked(tuned["grounding"]) == "zero-shot: fine-tuned on grounding/train, not on coco"
+    assert asked(tuned["retrieval"], tuned=["flickr30k"]) == (
+        "zero-shot: fine-tuned on flickr30k, not on coco; what it was pretrained on is not recorded")
+    assert asked(tuned["grounding"]) == (
+        "zero-shot: fine-tuned on grounding/train, not on coco; what it was pretrained on is not recorded")
     finetune_public("retrieval", [prepared / "coco" / "test"], tuned["grounding"], tmp_path / "run", changes=QUICK, quiet=True)
     assert asked(tmp_path / "run") == "fine-tuned on coco/test, grounding/train: it was trained on what it is asked here"
 
@@ -573,7 +611,7 @@ def test_a_converted_checkpoint_that_lacks_other_heads_answers_alike(tuned, prep
     weights = {name: value for name, value in checkpoint.load_file(run / "model.safetensors").items()
                if name.removeprefix("albef.").partition(".")[0] not in names.LACKS["vqa"]}
     checkpoint.save_file(weights, run / "model.safetensors")
-    (run / "tuned.json").unlink()
+    (run / "trained_on.json").unlink()
     lacking, whole = (evaluate_public(one, prepared / "vqa", out=tmp_path / "out") for one in (run, tuned["vqa"]))
     assert lacking["test"] == whole["test"] and "name it with --tuned-on" in lacking["protocol"]
     assert len(weights) < len(checkpoint.load_file(tuned["vqa"] / "model.safetensors")), "nothing was left out"
@@ -600,10 +638,11 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkey
     status, said = call("finetune", "vqa", *QUICK, "--data", prepared / "vqa", prepared / "vqa" / "test", "--from", source,
                         "--run", run, "--quiet")
     assert status == 0 and f"next: minalbef evaluate {run} --data {prepared}/vqa/test" in said
-    assert json.loads((run / "tuned.json").read_text())["splits"] == ["vqa/test", "vqa/train"]
+    assert trained_on(run)["tuned"].keys() == {"vqa/test", "vqa/train"}
     status, said = call("evaluate", run, "--data", prepared / "vqa" / "test", "--top", 2, "--tuned-on", "vqa")
     found = json.loads((run / "vqa-test" / "report.json").read_text())
-    assert status == 0 and said.startswith("vqa on vqa/test, fine-tuned on vqa\n  accuracy") and found["top"] == 2
+    assert status == 0 and said.startswith("vqa on vqa/test, fine-tuned on vqa: it was trained on what it is")
+    assert found["top"] == 2
     assert found["command"].startswith("minalbef evaluate ") and (run / "vqa-test" / "vqa_result.json").exists()
     for words, message in ((("evaluate", run, "--data", prepared / "vqa" / "test", "--exam", 0.5), "--exam, --among, --from and --split are for the"),
                            (("evaluate", run, "--data", prepared / "vqa" / "test", "--among", 50), "--exam, --among, --from and --split are for the"),
