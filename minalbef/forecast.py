@@ -1,5 +1,6 @@
 """What a training will take, said before it starts: steps, sizes, memory, time, and whether it is hardly anything."""
 import math
+from dataclasses import replace
 
 import torch
 
@@ -8,12 +9,14 @@ from minalbef.config import Config
 from minalbef.cost import matmul_peak, memory_bytes, peak_memory, step_flops
 
 FEW = 1000                            # steps; `tiny` takes 2,875 to learn its scenes, and 1,250 for a task of them
+WORDS = 30                            # at which texts are cut; recipes whose text_length is larger do not cut at pieces
 SHARE = 0.4                           # of the speed of a large product, which a step is counted to reach
 
 
 def forecast(config: Config, task: str) -> str:
     """Steps and sizes of a run, and about how much memory and time it takes here, counted as steps of pretraining."""
     world, device = distributed.world(), distributed.device_of(config.device)
+    config = replace(config, text_length=min(config.text_length, WORDS))
     rows = config.batch // world // config.accumulate * (2 if task == "nlvr2" else 1)        # two pictures each
     flops = step_flops(config, rows, world, config.checkpointing) * config.accumulate
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
