@@ -217,7 +217,7 @@ def test_an_exam_draws_from_its_split_and_the_report_says_which(monkeypatch, tun
     monkeypatch.setattr(finetune, "problems", lambda *given: asked.append((given[1], given[3])) or drawn(*given))
     shutil.copytree(tuned["entailment"], run := tmp_path / "run")
     __main__.evaluate(str(run), source=source, exam=0.02, seed=7, split="validation")
-    found = report.read_report(run)
+    found = report.read_report(run / "evaluation")
     assert set(asked) == {("validation", 7)} and (found["split"], found["exam_seed"]) == ("validation", 7)
     with pytest.raises(ValueError, match="--split are for the embedded scenes.*prepared/coco/validation"):
         __main__.evaluate(str(run), split="validation", public=Exam(data=Path("prepared/coco")))
