@@ -91,13 +91,17 @@ def tasks(folder: Path, out: Path, readme: Path) -> str:
 
 
 def gathered(run: Path, held: list[dict]) -> dict:
-    """A run's report with that of its fresh tests; of baselines that it lacks, the figures of a held report of its seed."""
+    """A run's report with that of its fresh tests, and what it lacks of the baselines in a held report of its seed.
+
+    "kept" has for each of these the commit and the figures of the model that it was trained beside.
+    """
     found = report.read_report(run)
     old = next((one for one in held if one["seed"] == found["seed"]), {"baselines": {}})
     kept = [name for name in old["baselines"] if name not in found["baselines"]]
     if kept:
         found["baselines"] = old["baselines"] | found["baselines"]
-        found["kept"] = {name: old.get("kept", {}).get(name, old["commit"]) for name in kept}
+        beside = {"commit": old["commit"], "test": old["test"]}
+        found["kept"] = {name: old.get("kept", {}).get(name, beside) for name in kept}
     if (run / "fresh" / "report.json").exists():
         found["fresh"] = {part: value for part, value in report.read_report(run / "fresh").items() if part != "config"}
     return found

@@ -206,15 +206,18 @@ def task_table(reports: Sequence[dict]) -> str:
             beside = ", ".join(f"{name.replace('_', ' ')} {found}" for name, found in beside.items() if found)
             if figure := means("test"):
                 lines.append(f"| {report['task']}: {title} | {figure} | {means('fresh', 'test')} | {beside} |")
-    gains = {report["seed"]: report["test"]["accuracy"] - without for report in reports
-             if (without := _at(report, "baselines", "without_assignment", "accuracy")) is not None}
+    gains = {}
+    for report in reports:
+        if (without := _at(report, "baselines", "without_assignment", "accuracy")) is not None:
+            paired = report.get("kept", {}).get("without_assignment", report)        # of the same code, else no pair
+            gains[report["seed"]] = paired["test"]["accuracy"] - without
     if gains:
         each = ", ".join(f"seed {seed} {gain:+.3f}" for seed, gain in gains.items())
         lines.append(f"| nlvr2: gained by text assignment | {sum(gains.values()) / len(gains):+.3f} | | {each} |")
     where: dict[str, list] = {}
     for report in firsts:
         code = {report["task"]: report["commit"]}
-        code |= {f"{report['task']}'s {name.replace('_', ' ')}": commit for name, commit in report.get("kept", {}).items()}
+        code |= {f"{report['task']}'s {name.replace('_', ' ')}": model["commit"] for name, model in report.get("kept", {}).items()}
         for who, commit in code.items():
             where.setdefault(commit.removesuffix("+")[:7], []).append(who)
     return "\n".join([*lines, "", "Code: " + "; ".join(f"{', '.join(tasks)} at {commit}" for commit, tasks in where.items()) + "."])
