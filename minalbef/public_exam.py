@@ -5,7 +5,6 @@ and what else the report should say, with what guessing gets right under "chance
 read is an error: figures on fewer pictures compare with nothing.
 """
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ from minalbef import answers, data, distributed, ranking
 from minalbef.albef import ALBEF
 from minalbef.data import Batch
 from minalbef.intervals import Clusters
+from minalbef.task_exam import commonest
 from minalbef.tasks import entailment, grounding, nlvr2, vqa
 from minalbef.tokenizer import Tokenizer
 
@@ -126,7 +126,7 @@ def examine_entailment(model: nn.Module, tokenizer: Tokenizer, records: Dataset,
     config = model.albef.config
     right, label = over(records, partial(entailment.collate, tokenizer=tokenizer, size=config.image_size,
                                          length=config.positions), answer, 2, how).unbind(1)
-    return {"accuracy": right.float(), "baselines": {"majority": {"accuracy": commonest(label)}}}, {
+    return {"accuracy": right.float(), "baselines": {"majority": {"accuracy": commonest(label.tolist())}}}, {
         "chance": {"accuracy": 1 / len(entailment.LABELS)}}
 
 
@@ -141,13 +141,8 @@ def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, records: Dataset, how:
     statements, statement = torch.tensor([records[i].id for i in range(len(records))]).unique(return_inverse=True)
     consistent = torch.ones(len(statements)).scatter_reduce(0, statement, right.float(), "amin")
     return {"accuracy": Clusters(right.float(), statement), "consistency": consistent,
-            "baselines": {"majority": {"accuracy": Clusters(commonest(label), statement)}}}, {
+            "baselines": {"majority": {"accuracy": Clusters(commonest(label.tolist()), statement)}}}, {
                 "chance": {"accuracy": 1 / 2, "consistency": (0.5 ** statement.bincount()).mean().item()}}
-
-
-def commonest(label: Tensor) -> Tensor:
-    """What who always says the commonest gets right: (n,) -> (n,) 0 or 1."""
-    return (label == Counter(label.tolist()).most_common(1)[0][0]).float()
 
 
 def asked(some: Sequence[vqa.VQARecord], tokenizer: Tokenizer, size: int, length: int) -> Batch:
