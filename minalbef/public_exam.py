@@ -232,19 +232,17 @@ def examine_grounding(model: ALBEF, tokenizer: Tokenizer, records: Dataset, how:
 
 def protocol(kind: str, name: str, split: str, tuned: Sequence[str], pretrained: Iterable[str] | None = (),
              again: bool = False) -> str:
-    """In words, what a run of a kind was trained on, and whether the set that it is evaluated on is among it.
+    """In words, what a run was trained on, and whether the set that it is evaluated on is among it.
 
-    tuned, pretrained: splits or sets, such as coco/train; pretrained=None: not recorded
-    again: the split's records are among them, whatever their name
+    tuned, pretrained: sets or splits; pretrained=None: not recorded. again: the split's records are in them, under any name
     """
     if kind != "pretrain" and not tuned:
         return f"fine-tuned for {kind}, on which set the run does not say: name it with --tuned-on"
     if kind == "pretrain" and pretrained is None:
         return "the pretrained model as it is; what it was trained on is not recorded: name it with --tuned-on"
-    parts = [f"pretrained on {', '.join(pretrained)}"] if pretrained else []
-    parts += [f"fine-tuned on {', '.join(sorted(tuned))}"] if tuned else []
+    parts = [f"{how} on {', '.join(sorted(sets))}" for how, sets in (("pretrained", pretrained), ("fine-tuned", tuned)) if sets]
     words = ", ".join(parts) or "the pretrained model as it is"
-    seen = {*(pretrained or ()), *tuned}
+    seen = [*(pretrained or ()), *tuned]
     if again or f"{name}/{split}" in seen:
         return f"{words}: it was trained on what it is asked here"
     if name in {one.partition("/")[0] for one in tuned}:
@@ -252,7 +250,7 @@ def protocol(kind: str, name: str, split: str, tuned: Sequence[str], pretrained:
     if name in {one.partition("/")[0] for one in seen}:
         return f"{words}: not zero-shot, for it was pretrained on {name}"
     unsaid = "; what it was pretrained on is not recorded" if pretrained is None else ""
-    return f"zero-shot: {words}" + (f", not on {name}" if seen else "") + unsaid
+    return f"zero-shot: {words}{f', not on {name}' if seen else ''}{unsaid}"
 
 
 def table(found: dict) -> str:

@@ -277,6 +277,7 @@ def examined(task: str, tuned, prepared, tmp_path, data: str = "", **options) ->
     torch.manual_seed(0)
     made_up = disturb(PLANS[task].make(config).student, 0.3, 2)
     checkpoint.save(run, made_up, tokenizer, None, task)
+    shutil.copy(tuned[task] / "trained_on.json", run)
     folder, _, split = (data or f"{SETS[task]}/test").partition("/")
     found = evaluate_public(run, prepared / folder / split, batch=4, command="a command", **options)
     assert found == report.read_report(run / f"{SETS[task]}-{split}")
