@@ -45,9 +45,9 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
         exam: share of the exam's scenes, for a quick look
         quiet: no progress bar
     """
-    from minalbef import pipeline
+    from minalbef.launch import launch
     _config(preset, changes)                             # a wrong option should not wait for torchrun to be told
-    status = pipeline.launch(["pretrain", *changes, "--preset", preset, "--run", str(run), *["--quiet"] * quiet], processes)
+    status = launch(["pretrain", *changes, "--preset", preset, "--run", str(run), *["--quiet"] * quiet], processes)
     if status:
         raise SystemExit(status)
     evaluate(str(run), exam=exam)

@@ -4,7 +4,7 @@ import re
 import statistics
 from pathlib import Path
 
-from minalbef import checkpoint, pipeline, report
+from minalbef import checkpoint, launch, pipeline, report
 
 ROWS = (                              # what to call it, its figures, and what stands beside it
     ("one of 500 scenes, ITC, picture to text / text to picture", "plain.itc_i2t_r1 plain.itc_t2i_r1",
@@ -47,7 +47,7 @@ def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, proce
     for seed in range(seeds):
         run = folder / f"seed{seed}"
         arguments = ["pretrain", *changes, f"seed={seed}", "--preset", preset, "--run", str(run)]
-        if status := pipeline.launch(arguments, processes):
+        if status := launch.launch(arguments, processes):
             raise SystemExit(status)
         reports.append(pipeline.examine_run(run, 1.0, 1000 + seed, command))
     figures = [flatten(one) for one in reports]

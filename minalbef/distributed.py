@@ -1,14 +1,10 @@
 """Several processes, or one: every function does nothing where there is no process group."""
 import gc
 import os
-import signal
-import threading
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-
-LAUNCHED = "MINALBEF_LAUNCHED"         # set for the processes that pipeline.launch starts
 
 
 def device_of(name: str = "auto") -> torch.device:
@@ -35,7 +31,6 @@ def start(name: str = "auto") -> torch.device:
 
     Raises ConnectionError where they do not reach each other.
     """
-    follow_launcher()
     device = device_of(name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -49,19 +44,6 @@ def start(name: str = "auto") -> torch.device:
                                   "stands for, and with Debian's /etc/hosts that is 127.0.1.1: name another one, as in "
                                   "GLOO_SOCKET_IFNAME=eth0, on every machine (ip -brief address lists them)") from error
     return device
-
-
-def follow_launcher():
-    """From now on stop, as of SIGTERM, when the process that launched this one ends or lets go, by pipeline.launch.
-
-    Its standard input is a pipe from there: all systems close it when a process ends, even one that is killed.
-    """
-    def wait():
-        while os.read(0, 1):
-            pass
-        signal.raise_signal(signal.SIGTERM)
-    if os.environ.pop(LAUNCHED, None):           # not for what this process starts itself
-        threading.Thread(target=wait, daemon=True).start()
 
 
 def stop():

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from minalbef import checkpoint, distributed, intervals, pipeline, report, task_exam, train
+from minalbef import checkpoint, distributed, intervals, launch, report, task_exam, train
 from minalbef.albef import ALBEF
 from minalbef.config import Config, nearest, read_changes, replace_checked
 from minalbef.data import Batch
@@ -129,6 +129,7 @@ def tune(task: str, source: Path, folder: Path, config: Config, rival: str = "",
     if rival and rival not in (rivals := JOBS[task].rivals):
         raise ValueError(f"--rival {rival}: {task} has no such baseline{nearest(rival, rivals)}; it has "
                          f"{', '.join(rivals) or 'none'}")
+    launch.follow_launcher()
     distributed.start(config.device)
     torch.manual_seed(config.seed)
     job, tokenizer = JOBS[task], checkpoint.read_run(source)[2]
@@ -231,6 +232,6 @@ def finetune(task: str, source: Path, folder: Path, changes: tuple[str, ...], ba
     tuning(task, source, *changes)                       # a wrong option should not wait for torchrun to be told
     for name in ("", *(rivals if "all" in baselines else dict.fromkeys(baselines))):
         arguments = ["tune", task, *changes, "--from", str(source), "--run", str(folder / name), *["--rival", name] * bool(name)]
-        if status := pipeline.launch([*arguments, *["--quiet"] * quiet], processes):
+        if status := launch.launch([*arguments, *["--quiet"] * quiet], processes):
             raise SystemExit(status)
     return examine_run(folder, source, command, size=size, out=checkpoint.output_folder(folder, size == 1))

@@ -23,7 +23,8 @@ RANGES = {name: limits for names, limits in {
     "lr lr_start lr_end warm_lr temperature_lr stem_lr weight_decay warm_weight_decay mask_power pos_scale": (0, 1_000),
     "init_std": (0, 10),
     "clip": (0, _MANY),
-    "temperature temperature_min temperature_max": (1e-6, 1_000),
+    "temperature temperature_min": (1e-6, 1_000),
+    "temperature_max": (1e-6, float("inf")),      # the original holds it from below alone in retrieval
     "alpha teacher_momentum mask_rate dropout crop match_from queue_from hard_from siblings_from": (0, 1),
     "siblings restyle": (0, 1),
     "objects": (0, 223),              # kinds in data/emoji

@@ -1,19 +1,13 @@
 """The whole job on the embedded scenes: tokenizer, warm start, pretraining, each picked up where it stopped."""
-import os
-import signal
-import subprocess
-import sys
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from minalbef import checkpoint, distributed, exam, report, train, writing
+from minalbef import checkpoint, distributed, exam, launch, report, train, writing
 from minalbef.config import Config
 from minalbef.ema import make_teacher
 from minalbef.loading import Ahead
@@ -26,8 +20,6 @@ from minalbef.tokenizer import Tokenizer
 
 CAPTIONS = 10_000                     # enough for every word of the grammar to be seen
 PAINTERS = 4                          # cores that paint what a GPU learns from meanwhile, unless you say another number
-POLL, GRACE = 0.05, 30                # seconds: between two looks at the training processes, and for them to end in peace
-MENDABLE, STOPPED = 2, 130            # exit statuses: of an error that was said in a line, and of a run that was stopped
 LEAST = 3                             # kinds of objects: as many as one scene shows
 
 
@@ -58,6 +50,7 @@ def pretrain(config: Config, folder: Path, quiet: bool = False, workers: int = 0
     Raises ValueError for a config that is not of the embedded scenes.
     """
     for_scenes(config)
+    launch.follow_launcher()
     workers = workers or PAINTERS * (distributed.start(config.device).type == "cuda")
     with writing.lock(folder, config):
         torch.manual_seed(config.seed)
@@ -93,58 +86,6 @@ def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False, w
     train.fit(warm, Ahead(batches, recipe, workers), recipe, folder, quiet=quiet, title="warm start")
     warm.start(task.student.image_encoder)
     return warm
-
-
-def launch(arguments: list[str], processes: int) -> int:
-    """Run a command of minalbef's that trains, in several processes of a thread each: -> its exit status.
-
-    Ctrl-C, SIGTERM and the failure of one process stop all of them after the step that they are in, or after GRACE seconds.
-    They also stop when this process is killed: see distributed.follow_launcher.
-    Small matrices gain little from a second thread; on a CPU of two cores two processes are faster.
-    """
-    # spinning threads slow a shared machine; and glibc returns and takes big blocks anew every step unless told not to
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296",
-                   "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456",
-                   "TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ, distributed.LAUNCHED: "yes"}
-    if processes > 1:                            # as torchrun does: the store is here, so that no two runs take one port
-        store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(processes),
-                        "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    with ExitStack() as stack:
-        stopped, workers = stack.enter_context(train.Signals()), []
-        said = [None, *(stack.enter_context(TemporaryFile()) for _ in range(processes - 1))]     # rank 0 speaks for all
-        try:
-            for rank, stderr in enumerate(said):                 # in sessions of their own: Ctrl-C is for this process to pass on
-                own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
-                workers.append(subprocess.Popen([sys.executable, "-m", "minalbef", *arguments], env=environment | own,
-                                                stdin=subprocess.PIPE, stderr=stderr, start_new_session=True))
-            patience = GRACE
-            while patience > 0 and any(worker.poll() is None for worker in workers):
-                if stopped or any(worker.returncode for worker in workers):
-                    patience -= POLL
-                    for worker in workers:
-                        worker.stdin.close()
-                time.sleep(POLL)
-        finally:
-            for worker in workers:
-                worker.kill()                    # of those that have ended nothing happens
-                worker.wait()
-                worker.stdin.close()
-        codes = [worker.returncode for worker in workers]
-        if stopped:
-            if codes[0] != STOPPED:              # in training it would have said so itself
-                print("minalbef: stopped; the same command goes on", file=sys.stderr)
-            return STOPPED
-        if any(codes) and codes[0] not in (MENDABLE, STOPPED):       # else rank 0 has said why
-            for file in said[1:]:
-                file.seek(0)
-                print(file.read().decode(errors="replace"), end="", file=sys.stderr)
-            for rank, code in enumerate(codes):
-                if code == -signal.SIGKILL:
-                    print(f"minalbef: training process {rank} was killed, for want of memory perhaps; the same command goes on "
-                          "from the last checkpoint", file=sys.stderr)
-        code = max((code for code in codes if code), default=0)
-        return code if code >= 0 else 128 - code
 
 
 def examine_run(folder: Path, size: float, seed: int, command: str, among: int | None = None, split: str = "test",

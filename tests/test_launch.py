@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minalbef import pipeline
+from minalbef import launch
 from test_faults import ENVIRONMENT, ROOT, SMALL, SOON, family, finish, running, saved, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")]
@@ -77,11 +77,11 @@ def test_a_command_that_is_stopped_before_training_leaves_nobody_and_says_so(tmp
 
 
 def test_the_failure_of_any_process_ends_all_and_is_said_once(tmp_path, capfd):
-    assert pipeline.launch(["pretrain", *SMALL, "batch=15", "--run", str(tmp_path / "run"), "--quiet"], 2) == 2
+    assert launch.launch(["pretrain", *SMALL, "batch=15", "--run", str(tmp_path / "run"), "--quiet"], 2) == 2
     assert [line[:40] for line in capfd.readouterr().err.splitlines()] == ["minalbef: batch=15 is not a multiple of 2"[:40]]
 
 
 def test_a_launched_run_has_the_weights_of_one_by_torchrun(tmp_path):
     whole, run = finish(tmp_path / "whole", 12, 2), tmp_path / "run"
-    assert pipeline.launch(["pretrain", *SMALL, "epoch=192", "--run", str(run), "--quiet"], 2) == 0
+    assert launch.launch(["pretrain", *SMALL, "epoch=192", "--run", str(run), "--quiet"], 2) == 0
     assert (run / "model.safetensors").read_bytes() == whole["model"]

@@ -83,7 +83,8 @@ def gradient_differences(student: PairModel, loss, recorded: dict, fusion_from: 
         result = {f"gradient of {key}": worst(norms[key], known[key], 2e-6, 5e-6) for key in norms.keys() & known.keys()}
         result |= {f"gradient of {key}, of one alone": torch.inf for key in norms.keys() ^ known.keys()}
     whole = torch.cat([grad.flatten() for grad in grads.values()]).double().norm()
-    return result | {"gradient": worst(whole, recorded["grad_norm_total"], 2e-6, 2e-6)}
+    # the original's own norms in fp32 are up to 3.7e-6 of themselves away from those in fp64; processors round differently
+    return result | {"gradient": worst(whole, recorded["grad_norm_total"], 2e-6, 5e-6)}
 
 
 def nlvr2_differences(size: str) -> dict[str, float]:

@@ -89,7 +89,6 @@ class Draws(Rows):
     words: Tensor                     # (b, l) ids: random words to put in
     negative_image: Tensor            # (b, B) uniform: an image for each text
     negative_text: Tensor             # (b, B) uniform: a text for each image
-
     masked: Tensor | None = None      # (b, l) ids, words hidden: this and the next by `Pretrain.prepare`
     places: Tensor | None = None      # (m,) where, row after row: of b * l
     hidden: Tensor | None = None      # () how many in a step, over its passes
