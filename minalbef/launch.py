@@ -10,7 +10,7 @@ from tempfile import TemporaryFile
 
 import torch.distributed as dist
 
-from minalbef import train
+from minalbef.signals import Signals
 
 LAUNCHED = "MINALBEF_LAUNCHED"         # set for the processes that `launch` starts
 POLL, GRACE = 0.05, 30                # seconds: between two looks at the training processes, and for them to end in peace
@@ -33,7 +33,7 @@ def launch(arguments: list[str], processes: int) -> int:
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(processes),
                         "TORCHELASTIC_USE_AGENT_STORE": "True"}
     with ExitStack() as stack:
-        stopped, workers = stack.enter_context(train.Signals()), []
+        stopped, workers = stack.enter_context(Signals(aloud=False)), []
         said = [None, *(stack.enter_context(TemporaryFile()) for _ in range(processes - 1))]     # rank 0 speaks for all
         try:
             for rank, stderr in enumerate(said):                 # in sessions of their own: Ctrl-C is for this process to pass on

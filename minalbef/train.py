@@ -1,7 +1,5 @@
 """The loop: one for every task. All that changes state in training stands here, after the optimiser's step."""
 import math
-import os
-import signal
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +14,7 @@ from minalbef.language import Stream
 from minalbef.lean import lean
 from minalbef.logs import Log
 from minalbef.logs import seconds as seconds
+from minalbef.signals import Signals
 
 NO_DECAY = ("temperature", "cls_token", "pos_embed")
 STAIR = 100                                              # steps between the rises of the original's warm-up
@@ -153,27 +152,3 @@ def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int =
             if stop:
                 raise Stopped(f"stopped after step {step + 1} of {config.steps}; the same command goes on from there")
     log.close()
-
-
-class Signals:
-    """Remember Ctrl-C and SIGTERM instead of dying of them; a second Ctrl-C kills as usual."""
-
-    def __enter__(self) -> list:
-        self.seen, self.before = [], {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self.before[number] = signal.signal(number, self.note)
-            except ValueError:                   # not the main thread: a notebook's widget, say
-                pass
-        return self.seen
-
-    def note(self, number, frame):
-        if not self.seen and distributed.rank() == 0:            # os.write: print may be what was interrupted
-            os.write(2, b"\nstopping when this step is done, to save it; a second Ctrl-C ends at once\n")
-        self.seen.append(number)
-        if number == signal.SIGINT:              # SIGTERM comes twice where a whole group is told to end
-            signal.signal(number, self.before[number])
-
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)

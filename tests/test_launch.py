@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minalbef import launch
-from test_faults import ENVIRONMENT, ROOT, SMALL, SOON, family, finish, running, saved, wait
+from test_faults import ENVIRONMENT, LAUNCHERS, ROOT, SMALL, SOON, family, running, saved, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")]
 COMMANDS = {"demo": ["demo"], "finetune": ["finetune", "entailment", "--from", str(ROOT / "data" / "tiny")]}
@@ -56,7 +56,8 @@ def test_training_ends_with_the_command_and_the_same_command_goes_on(tmp_path, s
         assert gone(everyone), "somebody trains on"
     step = saved(run)
     lines = [line for line in told.read_text().splitlines() if line]
-    assert len(lines) == 1 and lines[0].startswith(f"minalbef: stopped after step {step} of "), lines
+    assert lines[-1].startswith(f"minalbef: stopped after step {step} of "), lines
+    assert all(line.startswith("stopping when this step is done") for line in lines[:-1]) and len(lines) <= 2, lines
     with told.open("w") as file:
         process = start(command, run, processes, file)
         wait(process, lambda: saved(run) > step, 600)
@@ -82,6 +83,9 @@ def test_the_failure_of_any_process_ends_all_and_is_said_once(tmp_path, capfd):
 
 
 def test_a_launched_run_has_the_weights_of_one_by_torchrun(tmp_path):
-    whole, run = finish(tmp_path / "whole", 12, 2), tmp_path / "run"
-    assert launch.launch(["pretrain", *SMALL, "epoch=192", "--run", str(run), "--quiet"], 2) == 0
-    assert (run / "model.safetensors").read_bytes() == whole["model"]
+    arguments = ["pretrain", *SMALL, "epoch=192", "--quiet"]
+    subprocess.run([*LAUNCHERS[2][:-1], "-m", "--", "minalbef", *arguments, "--run", str(tmp_path / "whole")], cwd=ROOT,
+                   env=ENVIRONMENT, stderr=subprocess.DEVNULL, check=True)
+    assert launch.launch([*arguments, "--run", str(tmp_path / "run")], 2) == 0
+    ours, theirs = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("run", "whole"))
+    assert ours == theirs

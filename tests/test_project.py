@@ -21,7 +21,7 @@ albef
 gradcam writing ranking checkpoint questions words
 tasks.warm_start tasks.pretrain tasks.retrieval tasks.entailment tasks.vqa tasks.nlvr2 tasks.text_assignment tasks.grounding
 original convert foreign readers public shards sets records prepare photos loading
-lean logs train launch errors
+lean logs signals launch train errors
 cost plan forecast
 checks report plots overview examples page search exam task_exam public_exam pipeline finetune study public_pretrain
 study_cli predict

@@ -77,7 +77,7 @@ def test_a_held_folder_is_refused_before_anything_is_drawn(holder, tmp_path, mon
     process, _ = holder(tmp_path / "run")
     monkeypatch.setattr(pipeline, "read_captions", lambda config: pytest.fail("it went on"))
     with pytest.raises(ValueError, match=f"process {process.pid}"):
-        pipeline.pretrain(CONFIG, tmp_path / "run", quiet=True)
+        pipeline.pretrain(replace(CONFIG, objects=12), tmp_path / "run", quiet=True)
 
 
 def test_only_temporary_files_of_dead_processes_are_swept_in_start_too(holder, tmp_path):
