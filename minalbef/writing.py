@@ -88,7 +88,8 @@ def lock(folder: Path, config: Config) -> Iterator[None]:
         _held.discard(folder)
         with suppress(OSError):                  # Windows keeps an open file
             path.unlink(missing_ok=True)
-        file.close()
+        with suppress(OSError):                  # on a full disk closing tries once more to write
+            file.close()
 
 
 def locked(train: Callable) -> Callable:
