@@ -46,7 +46,7 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
         quiet: no progress bar
     """
     from minalbef.launch import launch
-    _config(preset, changes)                             # a wrong option should not wait for torchrun to be told
+    _config(preset, changes)                             # refuse a wrong option before any process starts
     status = launch(["pretrain", *changes, "--preset", preset, "--run", str(run), *["--quiet"] * quiet], processes)
     if status:
         raise SystemExit(status)

@@ -31,7 +31,7 @@ def learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: P
         out: where to write the result
     """
     from minalbef import bench, pipeline
-    # a wrong option should not wait for torchrun to be told
+    # refuse a wrong option before any process starts
     pipeline.for_scenes(preset_named(preset, **read_changes(changes)))
     bench.learn(preset, changes, seeds, run, processes, out, command())
 

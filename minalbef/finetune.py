@@ -229,7 +229,7 @@ def finetune(task: str, source: Path, folder: Path, changes: tuple[str, ...], ba
     for name in baselines:
         if name not in (*rivals, "all"):
             raise ValueError(f"{task} has no baseline {name!r}{nearest(name, rivals)} to train; it has {', '.join(rivals) or 'none'}")
-    tuning(task, source, *changes)                       # a wrong option should not wait for torchrun to be told
+    tuning(task, source, *changes)                       # refuse a wrong option before any process starts
     for name in ("", *(rivals if "all" in baselines else dict.fromkeys(baselines))):
         arguments = ["tune", task, *changes, "--from", str(source), "--run", str(folder / name), *["--rival", name] * bool(name)]
         if status := launch.launch([*arguments, *["--quiet"] * quiet], processes):

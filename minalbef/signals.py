@@ -24,7 +24,7 @@ class Signals:
         if self.aloud and not self.seen:                         # os.write: print may be what was interrupted
             os.write(2, b"\nstopping when this step is done, to save it; a second Ctrl-C ends at once\n")
         self.seen.append(number)
-        if number == signal.SIGINT:              # SIGTERM comes twice where a whole group is told to end
+        if number == signal.SIGINT:              # SIGTERM comes twice where a whole group is terminated
             signal.signal(number, self.before[number])
 
     def __exit__(self, *_):

@@ -24,7 +24,7 @@ except ImportError:                              # Windows
     fcntl = None
 
 LOCK = ".lock"
-BEHIND = 1 << 30                                 # Windows lets nobody read a locked byte: lock one behind the text
+BEHIND = 1 << 30                                 # a locked byte can't be read on Windows: lock one behind the text
 SIGNS = (LOCK, "state.pt", "metrics.csv", "warm", "assign")      # any of them shows that a folder is a run's
 _held: set[Path] = set()
 

@@ -356,7 +356,7 @@ def test_a_damaged_file_is_named_with_the_way_out(tmp_path, trained, photographs
             assert str(folder) in said and ";" in said, f"{what}: it names no file, or no way out: {said}"
             assert len(said) < 1_000 and "weights_only" not in said, said
         path.write_bytes(sound)                                  # a run that goes on writes it anew
-    note(f"damaged {name}", len(DAMAGE), f"{refused} refused by name" + f"; read: {', '.join(passed)}" * bool(passed))
+    note(f"damaged {name}", len(DAMAGE), f"{refused} refused by name" + (f"; read: {', '.join(passed)}" if passed else ""))
     assert all(what.startswith("a bit") or what == "its last byte is missing" for what in passed), passed
     assert name != "state.pt" or not passed, passed
 
