@@ -5,9 +5,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from minalbef import checkpoint, report, search
-from minalbef.language import Object, Scene
-from minalbef.scenes import paint
+from minalbef import load
+from minalbef.evaluation import report
+from minalbef.recipes import search
+from minalbef.scenes.language import Object, Scene
+from minalbef.scenes.scenes import paint
 
 SENTENCE = "a big rocket on a blue background"           # the README's
 EXAMPLE = Scene((Object("rocket", 0.6, 0.45, 0.42, "noto"),), "blue")
@@ -49,7 +51,7 @@ words: it knows nothing of photographs, of other words, or of people. The drawin
 
 def main(run: Path):
     """Ship the run folder `run`."""
-    target, facts, model = Path(__file__).parent / "tiny", report.read_report(run), checkpoint.load(run)
+    target, facts, model = Path(__file__).parent / "tiny", report.read_report(run), load(run)
     target.mkdir(exist_ok=True)
     for name in FILES:
         shutil.copy(run / name, target / name)

@@ -2,7 +2,6 @@
 import json
 import pickle
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,15 +10,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from minalbef import config as configs
-from minalbef import names, ranking
-from minalbef.albef import ALBEF
 from minalbef.config import Config, nearest
-from minalbef.data import data_folder, open_image, transform
+from minalbef.data import data_folder
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import Later, other_settings, refuse_later, write_atomically
 
-TRAINED_ON = "trained_on.json"        # in a run folder: the public splits that its weights have seen, by study.py
-PICTURES = 32                         # whose keys and values fusion holds at a time; so many of ViT-B/16's take 0.3 GB
+# the parts of ALBEF that the original's file of a task leaves out; a task is called as its module is
+_HEADS = ("image_proj", "text_proj", "temperature", "match_head", "word_head")
+LACKS = {"pretrain": (), "retrieval": ("word_head",), "grounding": ("word_head",), "entailment": _HEADS, "vqa": _HEADS,
+         "nlvr2": _HEADS, "text_assignment": ("match_head", "word_head")}
+PAIRS = ("nlvr2", "text_assignment")           # tasks over two images, whose fusion layers are doubled
+UNTAUGHT = ("match_head", "temperature")       # the teacher has no copy of these
+TRAINED_ON = "trained_on.json"        # in a run folder: the public splits that its weights have seen, by recipes.study
 
 
 def run_folder(path: str | Path) -> Path:
@@ -114,70 +116,6 @@ def read_state(path: Path, mmap: bool = False) -> dict:
     return state
 
 
-@dataclass
-class Run:
-    """A trained model with all it needs to read pictures and sentences."""
-
-    model: ALBEF
-    tokenizer: Tokenizer
-    config: Config
-    path: Path
-    task: str = "pretrain"
-    absent: tuple[str, ...] = ()      # parts of the model that its file does not have, and that so know nothing
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is; `run.model.to("cuda")` moves it, and what it is asked goes there."""
-        return self.model.temperature.device
-
-    def transform(self, image) -> Tensor:
-        """Any picture (path, PIL, array) -> (3, s, s), as the model reads it."""
-        return transform(open_image(image), self.config.image_size)
-
-    def _need(self, *parts: str):
-        if lacking := [part for part in parts if part in self.absent]:
-            raise ValueError(f"{self.path} has no {' and no '.join(lacking)}: it came from a checkpoint of {self.task}, which "
-                             "lacks them; convert one of pretraining or retrieval")
-
-    def _encode(self, image, text: str | list[str]) -> ranking.Encoded:
-        images = image if isinstance(image, (list, tuple)) else [image]
-        texts = [text] if isinstance(text, str) else list(text)
-        if not images or not texts:
-            raise ValueError(f"{len(images)} pictures and {len(texts)} texts; give at least one of each")
-        tokens, keep = self.tokenizer.encode(texts, self.config.text_length, truncate=False)
-        return ranking.encode(self.model, torch.stack([self.transform(one) for one in images]), tokens, keep)
-
-    @torch.no_grad()
-    def similarity(self, image, text: str | list[str]) -> Tensor:
-        """Cosine of every picture and sentence in the shared space, as ITC learnt it: -> (images, texts)."""
-        self._need("image_proj", "text_proj")
-        return ranking.similarity(self.model, self._encode(image, text))[0]
-
-    @torch.no_grad()
-    def match_probability(self, image, text: str | list[str]) -> Tensor:
-        """Probability that picture and sentence belong together, as ITM learnt it: -> (images, texts)."""
-        self._need("match_head")
-        encoded = self._encode(image, text)
-        pairs = torch.cartesian_prod(torch.arange(len(encoded.image)), torch.arange(len(encoded.text))).to(self.device)
-        odds = ranking.match_odds(self.model, encoded, *pairs.T, rows=PICTURES)
-        return odds.sigmoid().reshape(len(encoded.image), -1)
-
-    def summary(self) -> str:
-        """What this model is, in a few lines."""
-        c, m = self.config, self.model
-        def millions(*parts: nn.Module) -> str:
-            return f"{sum(p.numel() for part in parts for p in part.parameters()) / 1e6:7.2f}M"
-        return "\n".join([
-            f"ALBEF from {self.path}, preset {c.name}: {millions(m).strip()} parameters",
-            f"  image encoder {millions(m.image_encoder)}  {c.image_depth} layers of width {c.image_width}, "
-            f"{c.image_size} x {c.image_size} pixels as {c.grid ** 2} patches",
-            f"  text encoder  {millions(m.text_encoder)}  {c.text_depth} layers of width {c.text_width}, "
-            f"{c.vocab_size} word pieces",
-            f"  fusion        {millions(m.fusion)}  {c.fusion_depth} layers",
-            f"  shared space of {c.embed_dim}; temperature {m.temperature.item():.3f}",
-            *[f"  the file has no {', '.join(sorted(self.absent))}, as is right for {self.task}"] * bool(self.absent)])
-
-
 def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor]]:
     """A run folder's config, task, tokenizer and weights, under the names of the task's model.
 
@@ -199,34 +137,15 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
         raise
     except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(f"{folder} is damaged: {error}; copy or train it again") from error
-    if str(task) not in names.LACKS:
+    if str(task) not in LACKS:
         raise ValueError(f"{folder} is a run of task {task!r}, which this version does not know"
-                         f"{nearest(task, names.LACKS)}; it knows {', '.join(names.LACKS)}. Install the version that "
+                         f"{nearest(task, LACKS)}; it knows {', '.join(LACKS)}. Install the version that "
                          "trained it, or mend config.json")
     if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
         raise ValueError(f"{folder / 'model.safetensors'} is of no use: {broken[0]} is not finite (NaN or infinite)"
                          f"{f', and {len(broken) - 1} more' if len(broken) > 1 else ''}; train it again with a lower lr, "
                          "or copy it again")
     return config, task, tokenizer, weights
-
-
-def load(path: str | Path) -> Run:
-    """Read a run folder: `load("runs/demo")`, or `load("tiny")`, the shipped one. The model is in evaluation mode, on the CPU;
-    of a task's model, its ALBEF.
-
-    Raises ValueError that says what is missing or damaged, and what to do.
-    """
-    path = run_folder(path)
-    config, task, tokenizer, weights = read_run(path)
-    if task in names.PAIRS:
-        raise ValueError(f"{path} holds a model of pairs of pictures ({task}), which is no plain ALBEF; "
-                         "build minalbef.tasks.nlvr2's model and give it the weights of minalbef.checkpoint.read_run")
-    if any(name.startswith("albef.") for name in weights):
-        weights = {name.removeprefix("albef."): value for name, value in weights.items() if name.startswith("albef.")}
-    model = ALBEF(config)
-    absent = expected_absent(model.state_dict(), weights, task)
-    fit_weights(model, weights | absent, path / "model.safetensors")
-    return Run(model.eval(), tokenizer, config, path, task, tuple({name.partition(".")[0] for name in absent}))
 
 
 def expected_absent(own: dict[str, Tensor], weights: dict[str, Tensor], task: str) -> dict[str, Tensor]:
@@ -237,7 +156,7 @@ def expected_absent(own: dict[str, Tensor], weights: dict[str, Tensor], task: st
     def part(name: str) -> str:
         return name.removeprefix("albef.").partition(".")[0]
     held = set(map(part, weights))
-    return {name: value for name, value in own.items() if part(name) in names.LACKS[task] and part(name) not in held}
+    return {name: value for name, value in own.items() if part(name) in LACKS[task] and part(name) not in held}
 
 
 def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Path):

@@ -2,8 +2,31 @@
 import difflib
 from dataclasses import asdict, dataclass, fields, replace
 
-from minalbef.limits import RANGES, check_range
+_MANY = 10 ** 9                       # no run comes near it, and sums of it fit 64 bits
 
+# the least and the most that each number of a Config may be
+RANGES = {name: limits for names, limits in {
+    "seed": (0, 2 ** 32 - 1),
+    "image_size patch_size": (1, 10_000),
+    "image_width image_heads text_width text_heads embed_dim": (1, 100_000),
+    "image_depth fusion_depth": (1, 1_000),
+    "text_depth": (0, 1_000),
+    "image_mlp_ratio text_mlp_ratio": (0.1, 100),
+    "text_length": (2, 100_000),      # [CLS] and a word
+    "positions": (2, 100_000),
+    "vocab_size queue_size batch warm_batch accumulate bucket top save_every": (1, _MANY),
+    "warmup_steps warm_steps": (0, _MANY),
+    "epochs": (1e-6, 1_000_000),
+    "epoch": (1, 1_000 * _MANY),
+    "lr lr_start lr_end warm_lr temperature_lr stem_lr weight_decay warm_weight_decay mask_power pos_scale": (0, 1_000),
+    "init_std": (0, 10),
+    "clip": (0, _MANY),
+    "temperature temperature_min": (1e-6, 1_000),
+    "temperature_max": (1e-6, float("inf")),      # the original holds it from below alone in retrieval
+    "alpha teacher_momentum mask_rate dropout crop match_from queue_from hard_from siblings_from": (0, 1),
+    "siblings restyle": (0, 1),
+    "objects": (0, 223),              # kinds in data/emoji
+}.items() for name in names.split()}
 _KINDS = {int: "a whole number", bool: "true or false", float: "a number", str: "a word", tuple: "two numbers, a,b"}
 
 
@@ -11,7 +34,7 @@ _KINDS = {int: "a whole number", bool: "true or false", float: "a number", str: 
 class Config:
     """One run of ALBEF: model, data and training. Make one with `preset(name, **changes)`.
 
-    Raises ValueError for a number outside its range, which is in limits.py, and for values that do not fit together.
+    Raises ValueError for a number outside its range, which is in RANGES, and for values that do not fit together.
     """
 
     name: str = "paper-4m"
@@ -149,62 +172,6 @@ class Config:
 # Options that a run may go on with others of: they alter no result but by rounding
 FREE = ("device", "checkpointing", "compile", "tensorboard")
 
-# fine-tuning, section 5 and the original's configs: larger pictures, cut less; the rate rises over its "1 epoch" of 100 steps.
-# Texts are cut at 30 words and not at pieces: 512 of them, all positions, are no cut
-_TUNING = dict(image_size=384, crop=0.5, text_length=512, batch=256, lr=2e-5, lr_start=1e-5, lr_end=1e-6, warmup_steps=100)
-
-# Each preset is a rung of one ladder; a field that is not named keeps the paper's value.
-PRESETS: dict[str, dict] = {
-    # a laptop CPU, minutes: emoji scenes of 48 pixels. Everything below the first line departs from the paper
-    "tiny": dict(
-        image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0,
-        stem="conv", pos_scale=1.1, vocab_size=512, text_length=30, positions=32, text_width=96, text_depth=1,
-        text_heads=3, text_mlp_ratio=2.0, fusion_depth=3, fuse_cls=False, dropout=0.0, init_std=0.05, embed_dim=64,
-        temperature_min=0.02, temperature_lr=0.05, queue_size=1024, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
-        match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12, equal_texts_match=True,
-        batch=64, epochs=1.0, epoch=184_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, stem_lr=0.4, betas=(0.9, 0.98),
-        clip=1.0, save_every=250, objects=50, siblings=0.7, restyle=0.25, bucket=8, warm_steps=1000),
-    # one GPU, minutes: scenes of 128 pixels and all the objects there are, learnt as `tiny` learns them. Sizes and rates follow
-    # from tiny's by width and batch; no run has tuned them
-    "small": dict(
-        image_size=128, patch_size=16, image_width=384, image_depth=6, image_heads=6, stem="conv", pos_scale=1.1,
-        vocab_size=1024, text_length=30, positions=32, text_width=384, text_depth=3, text_heads=6, fusion_depth=3, fuse_cls=False,
-        dropout=0.0, init_std=0.025, temperature_min=0.02, temperature_lr=0.05, queue_size=4096, teacher_momentum=0.99,
-        alpha=0.0, mask_rate=0.5, mask_power=1.0, match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12,
-        equal_texts_match=True, batch=256, epochs=1.0, epoch=1_500_000, lr=1e-3, lr_start=0.0, lr_end=5e-5,
-        warmup_steps=100, stem_lr=0.4, betas=(0.9, 0.98), clip=1.0, save_every=500, precision="bf16", objects=223,
-        siblings=0.7, restyle=0.25, bucket=8, warm_steps=1500, warm_batch=128, warm_lr=1e-3, warm_objects="same"),       # there are no other kinds left
-    # one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 times through COCO and Visual Genome. Layers are
-    # computed again, so that 256 rows are there to compete; the queue holds as many steps as the paper's, the rate goes with
-    # the batch's square root
-    "base": dict(equal_texts_match=True, queue_size=32_768, batch=256, epochs=12.0, epoch=1_336_000, lr=7e-5, precision="bf16",
-                 checkpointing=True),
-    "paper-4m": {},
-    "paper-14m": dict(epoch=15_100_000),
-    # from a pretrained model; an epoch is what the paper trains on, and `minalbef prepare` counts what you have
-    "retrieval-coco": _TUNING | dict(epochs=5.0, epoch=567_000, lr=1e-5, top=256),
-    "retrieval-flickr": _TUNING | dict(epochs=10.0, epoch=145_000, lr=1e-5),
-    "entailment": _TUNING | dict(epochs=5.0, epoch=529_527, alpha_ramp=False),
-    # questions of train and validation; those of Visual Genome, which the paper adds, are not counted here
-    "vqa": _TUNING | dict(text_length=25, epochs=8.0, epoch=658_111, warmup_steps=400),
-    # text assignment on pretraining's data, as pretraining sees it, without a teacher; then the task
-    "nlvr2-assign": _TUNING | dict(image_size=256, crop=0.2, text_length=25, batch=512, epochs=1.0, epoch=5_100_000,
-                                   lr_end=1e-5, alpha=0.0),
-    "nlvr2": _TUNING | dict(batch=128, epochs=10.0, epoch=86_373),
-    "grounding": _TUNING | dict(crop=1.0, epochs=5.0, epoch=120_191, lr=1e-5),
-}
-
-
-def preset(name: str, **changes) -> Config:
-    """The settings of a named preset, with your changes: `preset("tiny", batch=32)`.
-
-    Raises ValueError for a name that does not exist, with the nearest that does, and for values that do not fit.
-    """
-    if name not in PRESETS:
-        raise ValueError(f"no preset {name!r}{nearest(name, PRESETS)}; there are {', '.join(PRESETS)}")
-    return replace_checked(Config(name=name, **PRESETS[name]), **changes)
-
-
 def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
     """("batch=32",) -> {"batch": "32"}. Raises ValueError for what has no "="."""
     if wrong := [change for change in changes if "=" not in change]:
@@ -238,6 +205,12 @@ def replace_checked(config: Config, **changes) -> Config:
 def from_dict(values: dict) -> Config:
     """The Config that `to_dict` gave, also after JSON."""
     return replace_checked(Config(), **values)
+
+
+def check_range(said: str, value: float, least: float, most: float):
+    """Raises ValueError for a number outside, and for nan. said: the number with its name, as the user wrote it."""
+    if not least <= value <= most:
+        raise ValueError(f"{said} must lie between {least:,} and {most:,}")
 
 
 def _multiple(name: str, value: int, of: str, unit: int):

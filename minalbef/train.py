@@ -1,23 +1,30 @@
 """The loop: one for every task. All that changes state in training stands here, after the optimiser's step."""
 import math
+import os
+import signal
 import warnings
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint as recompute
 
 from minalbef import checkpoint, distributed, writing
 from minalbef.config import Config
 from minalbef.data import Rows
-from minalbef.language import Stream
-from minalbef.lean import lean
-from minalbef.logs import Log
-from minalbef.logs import seconds as seconds
-from minalbef.signals import Signals
+from minalbef.draws import Stream
+from minalbef.fusion import FusionLayer
+from minalbef.metrics import Log
+from minalbef.metrics import seconds as seconds
+from minalbef.text import TextLayer
+from minalbef.vision import Block
 
 NO_DECAY = ("temperature", "cls_token", "pos_embed")
 STAIR = 100                                              # steps between the rises of the original's warm-up
+LAYERS = (Block, TextLayer, FusionLayer)
 
 
 class Stopped(Exception):
@@ -100,6 +107,60 @@ def backward(model: nn.Module, task: nn.Module, batch, alpha: float, draws, conf
         return found[0], carries[0]
     losses = {name: torch.stack([losses[name] for losses in found]).mean() for name in found[0]}
     return losses, carries[0] and tuple(map(torch.cat, zip(*carries)))
+
+
+@contextmanager
+def lean(task: nn.Module, config: Config) -> Iterator[None]:
+    """Meanwhile the encoders' layers, the teacher's too, run as config.compile and config.checkpointing say.
+
+    Layers alone: gathering among processes must not be done twice, and layers of a kind share one compiled form. Weights keep
+    their names.
+    """
+    layers = [layer for layer in task.modules() if isinstance(layer, LAYERS)] * (config.compile or config.checkpointing)
+    for layer in layers:
+        if config.compile:
+            layer.forward = torch.compile(layer.forward)
+        if config.checkpointing and any(p.requires_grad for p in layer.parameters()):
+            layer.forward = partial(again, layer.forward, config.dropout > 0)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            vars(layer).pop("forward", None)     # the instance's; the class's shows again
+
+
+def again(run: Callable, chance: bool, *args, **options):
+    """Keep what the layer reads alone, and run it again for its gradients. chance: with the same dropout, if there is any."""
+    if not torch.is_grad_enabled():
+        return run(*args, **options)
+    return recompute(run, *args, use_reentrant=False, preserve_rng_state=chance, **options)
+
+
+class Signals:
+    """Remember Ctrl-C and SIGTERM instead of dying of them; a second Ctrl-C kills as usual. aloud: say what follows."""
+
+    def __init__(self, aloud: bool = True):
+        self.aloud = aloud and distributed.rank() == 0
+
+    def __enter__(self) -> list:
+        self.seen, self.before = [], {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self.before[number] = signal.signal(number, self.note)
+            except ValueError:                   # not the main thread: a notebook's widget, say
+                pass
+        return self.seen
+
+    def note(self, number, frame):
+        if self.aloud and not self.seen:                         # os.write: print may be what was interrupted
+            os.write(2, b"\nstopping when this step is done, to save it; a second Ctrl-C ends at once\n")
+        self.seen.append(number)
+        if number == signal.SIGINT:              # SIGTERM comes twice where a whole group is terminated
+            signal.signal(number, self.before[number])
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
 
 @writing.locked

@@ -59,7 +59,7 @@ def original_state(recorded: list) -> dict[str, torch.Tensor]:
 
 
 def fill(module: nn.Module, weights: dict[str, torch.Tensor], absent: str = "") -> nn.Module:
-    """Load weights named as `names.read` names them, strictly; a task's model says albef.* for ALBEF's own.
+    """Load weights named as `key_table.read` names them, strictly; a task's model says albef.* for ALBEF's own.
 
     absent: a pattern of the module's names that the file may lack; whatever else is missing or left over is an error
     """

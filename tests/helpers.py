@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from minalbef import distributed
-from minalbef.config import Config, preset
+from minalbef.config import Config
 from minalbef.layers import Dropout
+from minalbef.presets import preset
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 
 CLS, MASK, FIRST_WORD = 2, 4, 5

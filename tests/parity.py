@@ -97,7 +97,8 @@ def child(log: Path, steps: int, arguments: list[str]) -> None:
     """One command, with every training cut to `steps` and its losses written to `log`, line by line."""
     from dataclasses import replace
 
-    from minalbef import __main__, train
+    from minalbef import train
+    from minalbef.__main__ import main as command_line  # where it is in every layout
     whole, logged = train.fit, train.Log.step
 
     def fit(task, batches, config, folder, *rest, **more):
@@ -114,7 +115,7 @@ def child(log: Path, steps: int, arguments: list[str]) -> None:
 
     train.fit, train.Log.step = fit, step
     sys.argv = ["minalbef", *arguments]
-    __main__.main()
+    command_line()
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from helpers import disturb, gradients, small, texts
 from minalbef.albef import ALBEF
-from minalbef.config import preset
+from minalbef.presets import preset
 
 
 def count(*modules) -> int:

@@ -1,7 +1,7 @@
 """answers: VQA's normal form and accuracy, in worked examples."""
 import pytest
 
-from minalbef.answers import CONTRACTIONS, accuracy, normalise, strip_punctuation
+from minalbef.evaluation.answers import CONTRACTIONS, accuracy, normalise, strip_punctuation
 
 
 @pytest.mark.parametrize("text, stripped", [

@@ -10,11 +10,13 @@ import torch
 from torch.testing import assert_close
 
 from card import card
-from minalbef import __main__ as command_line
-from minalbef import bench_load, bench_step, layers, lean, train
-from minalbef.bench_step import Phases, Steps, measure_step
-from minalbef.config import preset
-from minalbef.cost import step_flops
+from minalbef import layers, train
+from minalbef.bench import loading, step
+from minalbef.bench.step import Phases, Steps, measure_step
+from minalbef.cli import main as command_line
+from minalbef.cli.limits import checked
+from minalbef.presets import preset
+from minalbef.recipes.cost import step_flops
 
 SIZES = dict(image_size=32, patch_size=8, image_width=24, image_depth=2, image_heads=2, text_width=24, text_depth=1,
              text_heads=2, fusion_depth=2, vocab_size=50, batch=4, queue_size=8, text_length=9, embed_dim=8)
@@ -36,8 +38,8 @@ def run(monkeypatch, *words: str):
 
 
 def test_the_command_prints_every_figure(monkeypatch, capsys):
-    peak, sizes = bench_step.matmul_peak, []
-    monkeypatch.setattr(bench_step, "matmul_peak", lambda device, size: sizes.append(size) or peak(device, 64))
+    peak, sizes = step.matmul_peak, []
+    monkeypatch.setattr(step, "matmul_peak", lambda device, size: sizes.append(size) or peak(device, 64))
     run(monkeypatch, "bench", "step", *FLAGS)
     printed = json.loads(capsys.readouterr().out)
     assert all(printed[key] > 0 and math.isfinite(printed[key]) for key in KEYS) and "1 threads" in printed["device"]
@@ -48,8 +50,8 @@ def test_the_command_prints_every_figure(monkeypatch, capsys):
 
 @pytest.mark.parametrize("words", ["step --dtype bfloat16", "retrieval image_size=32 --pictures 30 --top 5"])
 def test_a_gpu_is_measured_by_its_own_clock_and_memory(words, monkeypatch, capsys):
-    waited, peak = [], bench_step.matmul_peak
-    monkeypatch.setattr(bench_step, "matmul_peak", lambda device, size: peak(device, 64))
+    waited, peak = [], step.matmul_peak
+    monkeypatch.setattr(step, "matmul_peak", lambda device, size: peak(device, 64))
     with card():
         monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
         run(monkeypatch, "bench", *words.split(), *FLAGS * words.startswith("step"), "--device", "cuda")
@@ -63,7 +65,7 @@ def test_a_gpu_is_measured_by_its_own_clock_and_memory(words, monkeypatch, capsy
 def asked(monkeypatch, *words: str) -> tuple:
     """What `bench step` hands to measure_step: config, dtype, device, steps; and the threads it sets."""
     seen, threads = [], []
-    monkeypatch.setattr(bench_step, "measure_step", lambda *given: seen.append(given) or {})
+    monkeypatch.setattr(step, "measure_step", lambda *given: seen.append(given) or {})
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     run(monkeypatch, "bench", "step", *words)
     return *seen[0], *threads
@@ -94,18 +96,18 @@ def test_it_measures_what_it_says_dropout_full_texts_and_the_share_of_masked_wor
     dropouts = [layer for part in (student.text_encoder, student.fusion) for layer in part.modules()
                 if isinstance(layer, layers.Dropout)]
     assert student.training and all(layer.p == 0.1 and layer.training for layer in dropouts) and len(dropouts) > 3 + 3
-    batch = bench_step.made_up(replace(config, batch=64))
-    assert batch.keep.all() and batch.tokens.shape == (64, 25) and batch.tokens[:, 1:].min() >= bench_step.FIRST_WORD
+    batch = step.made_up(replace(config, batch=64))
+    assert batch.keep.all() and batch.tokens.shape == (64, 25) and batch.tokens[:, 1:].min() >= step.FIRST_WORD
     hidden = []
-    for step in range(20):
-        (_, draws), = work.task.prepare([(batch, work.task.draws(step))])
+    for i in range(20):
+        (_, draws), = work.task.prepare([(batch, work.task.draws(i))])
         hidden.append(len(draws.places) / (64 * 24))             # [CLS] is never masked
     assert sum(hidden) / 20 == pytest.approx(0.15, abs=0.008), "four standard deviations of 30,720 words"
 
 
 def test_bfloat16_is_the_type_of_the_products_and_is_measured():
     seen = {}
-    for dtype in bench_step.DTYPES:
+    for dtype in step.DTYPES:
         work = Steps(CONFIG, dtype)
         work.task.student.fusion.layers[0].mlp.register_forward_hook(lambda module, given, x: seen.update({dtype: x.dtype}))
         work(Phases(float))
@@ -117,11 +119,11 @@ def test_bfloat16_is_the_type_of_the_products_and_is_measured():
 
 def test_layers_computed_again_or_compiled_are_timed_and_their_work_is_counted_once(monkeypatch, measured):
     compiled, again, timed = [], [], []
-    plain, count, again_plain = bench_step.Steps.__call__, bench_step.count_flops, lean.again
+    plain, count, again_plain = step.Steps.__call__, step.count_flops, train.again
     monkeypatch.setattr(torch, "compile", lambda f: compiled.append(f.__self__) or f)
-    monkeypatch.setattr(lean, "again", lambda *args, **options: again.append(1) or again_plain(*args, **options))
-    monkeypatch.setattr(bench_step, "count_flops", lambda: timed.append(len(again)) or count())
-    monkeypatch.setattr(bench_step.Steps, "__call__",
+    monkeypatch.setattr(train, "again", lambda *args, **options: again.append(1) or again_plain(*args, **options))
+    monkeypatch.setattr(step, "count_flops", lambda: timed.append(len(again)) or count())
+    monkeypatch.setattr(step.Steps, "__call__",
                         lambda self, phases: again.clear() or plain(self, phases) or timed.append(len(again)))
     figures = measure_step(replace(CONFIG, compile=True, checkpointing=True), steps=5, peak_size=64)
     steps = 2 + 5 + 2                                            # to warm up, by the clock, by phase
@@ -173,7 +175,7 @@ def test_flops_of_the_word_head_are_those_of_masked_words_alone():
     flops = {}
     for rate in (0.0, 1.0):
         work = Steps(preset("paper-4m", **SIZES | {"mask_rate": rate}))
-        with bench_step.count_flops() as counter:
+        with step.count_flops() as counter:
             flops[rate] = work.by_phase(counter.get_total_flops, 1)["mlm_head"]
     assert flops == {0.0: 0, 1.0: 4 * 8 * (2 * 24 * 24 + 2 * 24 * 50)}
 
@@ -243,10 +245,10 @@ def test_retrieval_is_measured_on_pairs_that_either_side_wants(monkeypatch, caps
 @pytest.mark.parametrize("wrong", [dict(pictures=0), dict(top=0), dict(threads=0), dict(device="cuda:99")])
 def test_retrieval_that_cannot_be_measured_is_said(wrong):
     with pytest.raises(ValueError, match="must lie between|is not there"):
-        bench_load.retrieval(**wrong)
+        checked(loading.retrieval)(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [dict(number=0), dict(photo=0), dict(sizes=(48, 0))])
 def test_loading_that_cannot_be_measured_is_said(wrong):
     with pytest.raises(ValueError, match="must lie between"):
-        bench_load.data(**wrong)
+        checked(loading.data)(**wrong)

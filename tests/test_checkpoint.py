@@ -17,9 +17,10 @@ from torch.testing import assert_close
 from helpers import disturb, same_state, small
 from minalbef import checkpoint
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import fit_weights, load, load_state, save, save_state, write_atomically
+from minalbef.checkpoint import fit_weights, load_state, save, save_state, write_atomically
 from minalbef.data import data_folder, transform
 from minalbef.ema import make_teacher
+from minalbef.run import load
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
 

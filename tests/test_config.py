@@ -7,14 +7,14 @@ import re
 import pytest
 import torch
 
-from minalbef import config
+from minalbef import config, presets
 from minalbef.albef import ALBEF
-from minalbef.config import Config, preset
-from minalbef.limits import RANGES
-from minalbef.painting import all_names
+from minalbef.config import RANGES, Config
+from minalbef.presets import preset
+from minalbef.scenes.painting import all_names
 
 
-@pytest.mark.parametrize("name", config.PRESETS)
+@pytest.mark.parametrize("name", presets.PRESETS)
 def test_every_preset_builds_a_model_and_survives_json(name):
     c = preset(name)
     assert c.name == name
@@ -165,4 +165,4 @@ def test_the_papers_presets_have_the_papers_numbers(name):
 
 def test_defaults_are_the_papers():
     assert Config() == preset("paper-4m") and Config().text_length == preset("vqa").text_length == 25
-    assert {name for name in config.PRESETS if name not in OF_THE_PAPER} == {"tiny", "small", "base"}
+    assert {name for name in presets.PRESETS if name not in OF_THE_PAPER} == {"tiny", "small", "base"}

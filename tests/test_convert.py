@@ -10,12 +10,13 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from helpers import pretrain, same_state, small
-from minalbef import checkpoint, load_original, names
-from minalbef.convert import to_original, to_run
-from minalbef.original import pretrain_from_original, read_file
+from minalbef import checkpoint, load, load_original
+from minalbef.checkpoint import LACKS, UNTAUGHT
 from minalbef.tasks.entailment import EntailmentModel
 from minalbef.tasks.vqa import VQAModel
 from minalbef.tokenizer import SPECIALS, Tokenizer
+from minalbef.weights.convert import to_original, to_run
+from minalbef.weights.original import pretrain_from_original, read_file
 from test_names import small_state
 from test_original import HEADS, TASKS, UNEQUAL, as_file
 
@@ -58,7 +59,7 @@ def test_weights_alone_go_back_without_their_folder(file, vocab, tmp_path):
 def test_a_converted_folder_is_a_run_folder(vocab, tmp_path):
     state = small_state("encoders")
     to_run(saved(state, tmp_path / "in.pth"), tmp_path / "run", vocab, image_size=48, **HEADS)
-    run = checkpoint.load(tmp_path / "run")
+    run = load(tmp_path / "run")
     assert same_state(run.model.state_dict(), load_original(state, image_size=48, **HEADS).state_dict())
     assert run.config.image_size == 48 and run.task == "pretrain" and run.absent == ()
     assert run.similarity(torch.zeros(30, 40, 3).byte().numpy(), ["word3 word5"]).shape == (1, 1)
@@ -73,10 +74,10 @@ def test_a_tasks_folder_gives_its_albef_and_says_what_that_cannot_do(vocab, tmp_
         to_run(saved(state, tmp_path / "in.pth"), tmp_path / file, vocab, **HEADS)
         assert {path.name for path in (tmp_path / file).iterdir()} == {"config.json", "tokenizer.json", "model.safetensors"}, (
             "the released checkpoints of tasks have neither teacher nor queue")
-    run = checkpoint.load(tmp_path / "retrieval")
+    run = load(tmp_path / "retrieval")
     assert run.absent == ("word_head",) and "has no word_head, as is right for retrieval" in run.summary()
     assert run.similarity(picture, "word1").shape == run.match_probability(picture, "word1").shape == (1, 1)
-    run = checkpoint.load(tmp_path / "vqa_small")
+    run = load(tmp_path / "vqa_small")
     assert run.task == "vqa" and run.model.fusion.layers[1].cross.k.weight.equal(
         small_state("vqa_small")["text_encoder.encoder.layer.3.crossattention.self.key.weight"])
     with pytest.raises(ValueError, match="has no image_proj and no text_proj: it came from a checkpoint of vqa"):
@@ -91,7 +92,7 @@ def test_a_tasks_folder_fills_the_tasks_model(file, make, vocab, tmp_path):
     config, task, _, weights = checkpoint.read_run(tmp_path / "run")
     model = make(config)
     absent = checkpoint.expected_absent(model.state_dict(), weights, task)
-    assert {name.split(".")[1] for name in absent} == set(names.LACKS[task])
+    assert {name.split(".")[1] for name in absent} == set(LACKS[task])
     checkpoint.fit_weights(model, weights | absent, "the folder")
     assert all(model.state_dict()[name].equal(value) for name, value in weights.items())
 
@@ -99,7 +100,7 @@ def test_a_tasks_folder_fills_the_tasks_model(file, make, vocab, tmp_path):
 def test_a_folder_of_pairs_is_sent_to_its_own_model(vocab, tmp_path):
     to_run(saved(small_state("nlvr_ta_small"), tmp_path / "in.pth"), tmp_path / "run", vocab, **HEADS)
     with pytest.raises(ValueError, match="pairs of pictures .text_assignment."):
-        checkpoint.load(tmp_path / "run")
+        load(tmp_path / "run")
     config, _, _, weights = checkpoint.read_run(tmp_path / "run")
     assert config.fusion_depth == 2 and "albef.fusion.layers.3.cross.q.weight" in weights
     assert "albef.fusion.layers.3.cross.k.weight" not in weights, "the pair has one"
@@ -120,7 +121,7 @@ def test_a_run_of_ours_goes_to_the_original_and_on_from_there(tmp_path, full):
     again = pretrain_from_original(tmp_path / "out.pth", **HEADS)
     assert same_state(again.student.state_dict(), task.student.state_dict())
     for name, value in task.teacher.state_dict().items():
-        if name.partition(".")[0] not in names.UNTAUGHT:
+        if name.partition(".")[0] not in UNTAUGHT:
             assert again.teacher.state_dict()[name].equal(value), name
     assert (again.queue.filled, again.queue.pointer) == ((20, 3) if full else (0, 0))
 

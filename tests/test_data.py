@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from minalbef import data
 from minalbef.data import FORMATS, Record, collate, data_folder, open_image, transform
-from minalbef.shards import Member
+from minalbef.datasets.shards import Member
 from minalbef.tokenizer import Tokenizer
 
 RED = (204, 0, 51)                    # in PIL's palette, as is blue

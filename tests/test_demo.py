@@ -9,8 +9,10 @@ import pytest
 import torch
 
 import minalbef
-from minalbef import checkpoint, distributed, exam, pipeline
-from minalbef.__main__ import main
+from minalbef import checkpoint, distributed
+from minalbef.cli.main import main
+from minalbef.recipes import pipeline
+from minalbef.scenes.exam import exam
 
 SMALL = ["epoch=1024", "warm_steps=6", "batch=32", "queue_size=64", "save_every=8", "objects=20"]
 
@@ -64,7 +66,7 @@ def test_only_a_runs_own_whole_evaluation_takes_the_place_of_its_report(monkeypa
     monkeypatch.chdir(tmp_path)
     asked = []
     monkeypatch.setattr(pipeline, "examine_run", lambda *given: asked.append(given[-1]) or {})
-    monkeypatch.setattr("minalbef.page.write_page", lambda run, out: asked.append(out))
+    monkeypatch.setattr("minalbef.viz.page.write_page", lambda run, out: asked.append(out))
     for words, out in (("", "runs/tiny"), ("--exam 0.05", "runs/tiny/evaluation"), ("--seed 1", "runs/tiny/evaluation"),
                        ("--among 50", "runs/tiny/evaluation"), ("--split validation", "runs/tiny/evaluation"),
                        ("--out here --exam 0.05", "here")):
@@ -91,7 +93,7 @@ def test_search_draws_what_it_found(demo, tmp_path):
 
 
 def test_a_run_answers_about_pictures_and_sentences(demo, tmp_path):
-    from minalbef.scenes import Scenes, paint
+    from minalbef.scenes.scenes import Scenes, paint
     run = minalbef.load(demo[0])
     pictures = [paint(Scenes("test").place(i), 48) for i in range(2)]
     assert run.similarity(pictures, ["an apple", "a cat", "a dog"]).shape == (2, 3)

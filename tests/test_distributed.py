@@ -18,11 +18,11 @@ from torch.testing import assert_close
 from helpers import Batches, pretrain, small
 from minalbef import distributed
 from minalbef import train as loop
+from minalbef.datasets.loader import RecordBatches
+from minalbef.datasets.prepare import prepare
 from minalbef.distributed import fetch, gather, rank, total, world
-from minalbef.loading import RecordBatches
-from minalbef.prepare import prepare
-from minalbef.public_pretrain import begin
-from minalbef.study import open_records
+from minalbef.recipes.public_pretrain import begin
+from minalbef.recipes.study import open_records
 from minalbef.tasks import pretrain as objective
 from minalbef.tasks import retrieval
 from minalbef.train import Stopped, fit

@@ -10,10 +10,19 @@ from torch.testing import assert_close
 
 from golden_rule import figures, fill, original_state
 from helpers import disturb, same_state, small, texts
-from minalbef import fusion, layers, losses, names, text
+from minalbef import fusion, layers, losses, text
 from minalbef.tasks import entailment
-from minalbef.tasks.entailment import LABELS, Entailment, EntailmentBatch, EntailmentRecord, accuracy, collate, predict
+from minalbef.tasks.entailment import (
+    LABELS,
+    Entailment,
+    EntailmentBatch,
+    EntailmentRecord,
+    accuracy,
+    collate,
+    predict,
+)
 from minalbef.tokenizer import Tokenizer
+from minalbef.weights import key_table
 from test_golden_encoders import CONFIG, checksum, off, wrong
 from test_retrieval import gradients
 
@@ -23,7 +32,7 @@ ABSENT = "image_proj|text_proj|match_head|word_head|temperature"                
 def original() -> tuple[Entailment, EntailmentBatch, dict]:
     """The original's model before its first loss, its batch, and what was recorded of it."""
     recorded, inputs = figures("ve"), figures("encoders")["arrays"]
-    state = names.read(original_state(recorded["state_keys"]))
+    state = key_table.read(original_state(recorded["state_keys"]))
     task = Entailment(CONFIG)
     fill(task.student, state.student, ABSENT)
     fill(task.teacher, state.teacher, ABSENT)
@@ -46,7 +55,7 @@ def all_figures() -> dict[str, float]:
             result[name] = off(model(*inputs), arrays[f"a04/{name}"], 2e-5)
     result["probabilities"] = off(predict(task.student.eval(), *inputs, chunk=3),
                                   arrays["eval_prediction_after_forward"].softmax(-1), 2e-5)
-    after = names.write({}, {name.removeprefix("albef."): p for name, p in task.teacher.named_parameters()}, {}, 2, False)
+    after = key_table.write({}, {name.removeprefix("albef."): p for name, p in task.teacher.named_parameters()}, {}, 2, False)
     return result | {name: off(checksum(after[name])[:2], sums[:2], 1e-4)
                      for name, sums in recorded["a04"]["ema_checksums"].items()}
 

@@ -12,16 +12,18 @@ from torch.testing import assert_close
 
 from card import CUDA, card
 from helpers import disturb, small
-from minalbef import exam, grammar, questions, ranking, report, words
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import Run
-from minalbef.config import preset
-from minalbef.exam import Contest
-from minalbef.grammar import KINDS
-from minalbef.language import All, Noun, Object, Relation, Scene, There
-from minalbef.painting import all_names
-from minalbef.ranking import Encoded, recall, rerank
-from minalbef.scenes import Drawn, Scenes
+from minalbef.evaluation import ranking, report
+from minalbef.evaluation.ranking import Encoded, recall, rerank
+from minalbef.presets import preset
+from minalbef.run import Run
+from minalbef.scenes import grammar
+from minalbef.scenes.exam import exam, questions, words
+from minalbef.scenes.exam.exam import Contest
+from minalbef.scenes.grammar import KINDS
+from minalbef.scenes.language import All, Noun, Object, Relation, Scene, There
+from minalbef.scenes.painting import all_names
+from minalbef.scenes.scenes import Drawn, Scenes
 from minalbef.tokenizer import Tokenizer
 
 F, T = False, True

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from helpers import same_state
-from minalbef import __main__, pipeline
+from minalbef.cli import main
 from minalbef.data import data_folder
+from minalbef.recipes import pipeline
 from test_shards import img2dataset, photo, tar
 from test_train import files_end_at
 
@@ -247,7 +248,7 @@ def command(*words: str) -> str:
         patch.setattr(pipeline, "CAPTIONS", CAPTIONS)
         patch.setattr(sys, "argv", ["minalbef", *map(str, words)])
         try:
-            __main__.main()
+            main.main()
         except SystemExit as end:
             if end.code:
                 assert end.code == 2 and told.getvalue().startswith("minalbef: "), (end.code, told.getvalue())

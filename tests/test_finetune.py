@@ -13,12 +13,17 @@ from torch.testing import assert_close
 
 from card import CUDA, card
 from helpers import small
-from minalbef import __main__, answers, checkpoint, distributed, finetune, intervals, phrasing, report, task_exam
+from minalbef import checkpoint, distributed, load
 from minalbef.albef import ALBEF
+from minalbef.cli import main
+from minalbef.cli.public import Exam
 from minalbef.data import data_folder
-from minalbef.finetune import JOBS, ProblemBatches, at_size, examine_run, load_student, tune, tuning
-from minalbef.problems import GROUP
-from minalbef.study_cli import Exam
+from minalbef.evaluation import answers, intervals, report
+from minalbef.recipes import finetune
+from minalbef.recipes.finetune import JOBS, ProblemBatches, at_size, examine_run, load_student, tune, tuning
+from minalbef.scenes.exam import task_exam
+from minalbef.scenes.problems import phrasing
+from minalbef.scenes.problems.problems import GROUP
 from minalbef.tasks import nlvr2, vqa
 from minalbef.tokenizer import Tokenizer
 
@@ -76,7 +81,7 @@ def test_a_saved_student_is_the_trained_one(task, tuned):
 
 
 def test_begun_at_its_own_size_a_model_is_the_pretrained_one_and_else_only_positions_differ(source):
-    model, config = checkpoint.load(source).model, checkpoint.read_run(source)[0]
+    model, config = load(source).model, checkpoint.read_run(source)[0]
     image = torch.randn(2, 3, 24, 24)
     assert_close(at_size(model, config).encode_image(image), model.encode_image(image))
     larger = at_size(model, tuning("vqa", source, *QUICK))
@@ -86,7 +91,7 @@ def test_begun_at_its_own_size_a_model_is_the_pretrained_one_and_else_only_posit
 
 
 def test_vqa_and_nlvr2_begin_with_what_fusion_learnt(source):
-    fusion = checkpoint.load(source).model.fusion.layers
+    fusion = load(source).model.fusion.layers
     task = vqa.VQA(config := tuning("vqa", source, *QUICK))
     finetune.begin(task, source, config)
     assert torch.equal(task.student.decoder.layers[1].attn.q.weight, fusion[1].attn.q.weight)
@@ -216,11 +221,11 @@ def test_an_exam_draws_from_its_split_and_the_report_says_which(monkeypatch, tun
     asked, drawn = [], finetune.problems
     monkeypatch.setattr(finetune, "problems", lambda *given: asked.append((given[1], given[3])) or drawn(*given))
     shutil.copytree(tuned["entailment"], run := tmp_path / "run")
-    __main__.evaluate(str(run), source=source, exam=0.02, seed=7, split="validation")
+    main.evaluate(str(run), source=source, exam=0.02, seed=7, split="validation")
     found = report.read_report(run / "evaluation")
     assert set(asked) == {("validation", 7)} and (found["split"], found["exam_seed"]) == ("validation", 7)
     with pytest.raises(ValueError, match="--split are for the embedded scenes.*prepared/coco/validation"):
-        __main__.evaluate(str(run), split="validation", public=Exam(data=Path("prepared/coco")))
+        main.evaluate(str(run), split="validation", public=Exam(data=Path("prepared/coco")))
 
 
 def test_groundings_map_is_chosen_on_validation_whatever_is_examined(monkeypatch):

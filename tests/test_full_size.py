@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from golden_rule import figures
-from minalbef import names
 from minalbef.albef import ALBEF
-from minalbef.config import preset
+from minalbef.presets import preset
 from minalbef.tasks.pretrain import Pretrain
+from minalbef.weights import key_table
 from original_keys import PRETRAINING
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ def test_pretraining_at_full_size_has_every_key_and_shape_of_the_originals_check
     with torch.device("meta"):
         task = Pretrain(preset("paper-4m"))
         queue = {"image": task.queue.image, "text": task.queue.text, "pointer": torch.zeros(1)}
-        written = names.write(task.student.state_dict(), task.teacher.state_dict(), queue, 6, True)
+        written = key_table.write(task.student.state_dict(), task.teacher.state_dict(), queue, 6, True)
     assert len(written) == 844
     assert {key: tuple(value.shape) for key, value in written.items()} == PRETRAINING
 
@@ -48,7 +48,7 @@ def test_pretraining_at_full_size_has_every_key_and_shape_of_the_originals_check
 LOAD = """
 import resource, sys
 import torch
-from minalbef.original import pretrain_from_original
+from minalbef.weights.original import pretrain_from_original
 task = pretrain_from_original(sys.argv[1])
 for model, value in ((task.student, 1.0), (task.teacher, 2.0)):
     assert all((p == value).all() for name, p in model.named_parameters() if model is task.student or "head" not in name
@@ -68,7 +68,7 @@ def test_a_full_checkpoint_loads_within_6_gb_of_memory(tmp_path):
             value = 3 if "queue" in key else 2 if "_m." in key else 1
             state[key] = torch.full(shape, value, dtype=torch.int64 if key == "queue_ptr" else torch.float32)
     for side in ("text_encoder", "text_encoder_m"):              # as in the file: one storage, said twice
-        for tied, once in names.TIED.items():
+        for tied, once in key_table.TIED.items():
             repeated[f"{side}.{tied}"] = state[f"{side}.{once}"]
     torch.save({"model": state | repeated, "epoch": 29}, tmp_path / "full.pth")
     assert (tmp_path / "full.pth").stat().st_size > 1.8e9

@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 from golden_rule import figures, fill, image, original_state
-from minalbef import names, vision
+from minalbef import vision
 from minalbef.albef import ALBEF
-from minalbef.config import Config, preset
+from minalbef.config import Config
+from minalbef.presets import preset
+from minalbef.weights import key_table
 
 CONFIG = Config(                                                 # the original's, made small
     image_size=32, patch_size=8, image_width=48, image_depth=4, image_heads=4, vocab_size=64, text_length=12, positions=40,
@@ -39,7 +41,7 @@ def encoders() -> dict[str, float]:
     """Everything of this file that is computed: {what: worst difference over tolerance}."""
     recorded = figures("encoders")
     theirs = recorded["arrays"]
-    model = fill(ALBEF(CONFIG), names.read(original_state(recorded["state_keys"])).student)
+    model = fill(ALBEF(CONFIG), key_table.read(original_state(recorded["state_keys"])).student)
     pixels, tokens, keep = theirs["image"], theirs["input_ids"].long(), theirs["attention_mask"].bool()
     image_keep, lower, upper = theirs["image_mask_partial"].bool(), model.text_encoder.layers[0], model.fusion.layers[0]
     seen, text = model.encode_image(pixels), model.encode_text(tokens, keep)

@@ -9,11 +9,12 @@ from torch import nn
 
 from golden_rule import chance, figures, fill, image, original_state
 from helpers import same_state
-from minalbef import names, train
+from minalbef import train
 from minalbef.losses import itc_targets
 from minalbef.tasks import pretrain
 from minalbef.tasks.pretrain import Draws, Pretrain, PretrainBatch
 from minalbef.train import parameter_groups
+from minalbef.weights import key_table
 from test_golden_encoders import CONFIG, checksum, off, wrong
 
 LENGTHS = torch.tensor([12, 7, 9, 5])
@@ -27,7 +28,7 @@ def task_at_start(temperature: float | None = None) -> Pretrain:
 
     Its teacher follows, and its temperature is clamped, at the beginning of a step, ours after it: so once more at first.
     """
-    state = names.read(original_state(figures("encoders")["state_keys"]))
+    state = key_table.read(original_state(figures("encoders")["state_keys"]))
     task = Pretrain(CONFIG)
     fill(task.student, state.student)
     fill(task.teacher, state.teacher, absent="match_head|temperature")          # the original's teacher has none
@@ -73,8 +74,8 @@ def overheard():
 def gradients(task: Pretrain) -> dict[str, torch.Tensor]:
     """The student's gradients under the original's names."""
     ours = {name: p.grad for name, p in task.student.named_parameters()}
-    return {name: value for name, value in names.write(ours, {}, {}, CONFIG.text_depth, True).items()
-            if not name.endswith((*names.TIED, "position_ids"))}
+    return {name: value for name, value in key_table.write(ours, {}, {}, CONFIG.text_depth, True).items()
+            if not name.endswith((*key_table.TIED, "position_ids"))}
 
 
 def noise(name: str) -> bool:
@@ -105,7 +106,7 @@ def one_step(task: Pretrain, step: int, alpha: float, recorded: dict) -> tuple[d
     if "grad_norms" in recorded:
         assert norms.keys() == recorded["grad_norms"].keys()
         differences["grad_norms"] = max(off(norms[name], value, **LARGE) for name, value in recorded["grad_norms"].items())
-    teacher = names.write({}, task.teacher.state_dict(), {}, CONFIG.text_depth, True)
+    teacher = key_table.write({}, task.teacher.state_dict(), {}, CONFIG.text_depth, True)
     differences["teacher"] = checked(teacher, recorded["ema_checksums_after_forward"], 2e-5, step > 1)
     if "neg_image_idx" in recorded:
         texts, images = (index for _, (index, _) in heard["hard_negatives"])
@@ -182,7 +183,7 @@ def training(steps: int = 3, task: Pretrain | None = None) -> dict[str, float]:
         optimiser.step()
         optimiser.zero_grad()
         if step == 1:
-            student = names.write(task.student.state_dict(), {}, {}, CONFIG.text_depth, True)
+            student = key_table.write(task.student.state_dict(), {}, {}, CONFIG.text_depth, True)
             found["student"] = checked(student, recorded["param_checksums_after_step1"], 2e-4, True)
         task.after_step(carry)
         found["pointer"] = off(task.queue.pointer, figure["queue_ptr_after"], 0.5)
@@ -200,8 +201,8 @@ def decay(decay_all: bool) -> dict[str, bool]:
     own = {id(p): name for name, p in task.student.named_parameters()}
     marks = {own[id(p)]: torch.full(p.shape, group["weight_decay"]) for group in
              parameter_groups(task, replace(CONFIG, decay_all=decay_all)) for p in group["params"]}
-    written = names.write(marks, {}, {}, CONFIG.text_depth, True)
-    return {name: bool(value.any()) for name, value in written.items() if not name.endswith((*names.TIED, "position_ids"))}
+    written = key_table.write(marks, {}, {}, CONFIG.text_depth, True)
+    return {name: bool(value.any()) for name, value in written.items() if not name.endswith((*key_table.TIED, "position_ids"))}
 
 
 def groups() -> dict[str, float]:

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from minalbef.intervals import Clusters, bootstrap, interval, summarise, wilson
+from minalbef.evaluation.intervals import Clusters, bootstrap, interval, summarise, wilson
 
 
 def halves(sample) -> tuple[float, float]:

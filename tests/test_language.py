@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from minalbef.grammar import (
+from minalbef.draws import Stream
+from minalbef.scenes.grammar import (
     COLOURS,
     KINDS,
     WORDS,
@@ -16,7 +17,7 @@ from minalbef.grammar import (
     render,
     words,
 )
-from minalbef.language import (
+from minalbef.scenes.language import (
     PLACES,
     RELATIONS,
     All,
@@ -27,7 +28,6 @@ from minalbef.language import (
     Object,
     Relation,
     Scene,
-    Stream,
     There,
     holds,
     needs,

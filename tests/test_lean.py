@@ -10,12 +10,13 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import Batches, pretrain, same_state, small
-from minalbef import rehearse, train
-from minalbef.config import preset
+from minalbef import train
 from minalbef.fusion import FusionLayer
-from minalbef.lean import LAYERS, lean
-from minalbef.tasks.warm_start import LabelBatch, WarmStart
+from minalbef.presets import preset
+from minalbef.recipes import rehearse
+from minalbef.scenes.warm_start import LabelBatch, WarmStart
 from minalbef.tokenizer import Tokenizer
+from minalbef.train import LAYERS, lean
 from test_rehearse import SMALL
 
 CPU = torch.device("cpu")

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from minalbef import __main__ as command_line
-from minalbef import bench_cli, bench_load, bench_step, checkpoint, finetune
-from minalbef.config import preset
-from minalbef.limits import LIMITS, checked
-from minalbef.pipeline import for_scenes
+from minalbef import checkpoint
+from minalbef.bench import loading, step
+from minalbef.cli import bench
+from minalbef.cli import main as command_line
+from minalbef.cli.limits import LIMITS, checked
+from minalbef.presets import preset
+from minalbef.recipes import finetune
+from minalbef.recipes.pipeline import for_scenes
 
-COMMANDS = [*command_line.COMMANDS.values(), bench_cli.learn, bench_step.step, bench_load.data, bench_load.retrieval]
+COMMANDS = [*command_line.COMMANDS.values(), bench.learn, *map(checked, (step.step, loading.data, loading.retrieval))]
 
 
 def kinds(annotation) -> set[type]:
@@ -141,7 +144,7 @@ def test_our_own_faults_keep_their_traceback(monkeypatch):
 
 def test_ctrl_c_ends_a_command_with_130_and_one_line(tmp_path):
     code = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            "from minalbef.__main__ import main; print('ready', flush=True); main()")
+            "from minalbef.cli.main import main; print('ready', flush=True); main()")
     child = subprocess.Popen([sys.executable, "-c", code, "bench", "data", "--number", "1000000"], cwd=tmp_path,
                              text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout.readline() == "ready\n"

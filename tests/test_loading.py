@@ -5,11 +5,12 @@ import torch
 from torch.utils.data import ConcatDataset
 
 from helpers import same_state, small
-from minalbef import distributed, loading
+from minalbef import distributed
 from minalbef.data import Record
-from minalbef.loading import RecordBatches
-from minalbef.prepare import prepare
-from minalbef.records import Records
+from minalbef.datasets import loader
+from minalbef.datasets.loader import RecordBatches
+from minalbef.datasets.prepare import prepare
+from minalbef.datasets.store import Records
 from minalbef.tasks import nlvr2, retrieval, vqa
 from minalbef.tokenizer import Tokenizer
 from minalbef.train import fit
@@ -125,7 +126,7 @@ def test_an_unreadable_picture_gives_way_to_the_epochs_next_and_is_named(tmp_pat
     (tmp_path / "3.jpg").write_bytes(jpeg()[:-200])
     found = batches(Pictures(11, {3, 7}, tmp_path), folder=tmp_path / "run")
     ids = torch.cat([found(step).ids for step in range(9)]).tolist()
-    turn = loading.order(11, CONFIG.seed, 0).tolist()
+    turn = loader.order(11, CONFIG.seed, 0).tolist()
     stands = [turn[(i + 1) % 11] if number in (3, 7) else number for i, number in enumerate(turn)]
     assert ids[:11] == stands and abs(turn.index(3) - turn.index(7)) > 1, "each gives way to the one behind it"
     lines = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
@@ -135,7 +136,7 @@ def test_an_unreadable_picture_gives_way_to_the_epochs_next_and_is_named(tmp_pat
 
 
 def test_the_last_of_an_epoch_gives_way_to_its_first(tmp_path):
-    turn = loading.order(5, CONFIG.seed, 0).tolist()
+    turn = loader.order(5, CONFIG.seed, 0).tolist()
     found = batches(Pictures(5, {turn[-1]}, tmp_path))
     assert torch.cat([found(step).ids for step in range(2)]).tolist()[:5] == [*turn[:-1], turn[0]]
 
@@ -148,7 +149,7 @@ def test_too_many_unreadable_pictures_stop_training(tmp_path, monkeypatch):
             found(step)
     lenient = batches(Pictures(60, range(20, 31), tmp_path), most_bad=0.05)
     assert len(torch.cat([lenient(step).ids for step in range(15)])) == 60
-    monkeypatch.setattr(loading, "LEAST", 1)
+    monkeypatch.setattr(loader, "LEAST", 1)
     with pytest.raises(ValueError, match="more than 10.0%"):
         strict = batches(Pictures(60, range(20, 31), tmp_path), most_bad=0.1)
         for step in range(15):

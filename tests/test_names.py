@@ -4,9 +4,10 @@ import torch
 
 from golden_rule import figures, original_state
 from helpers import same_state
-from minalbef import names
 from minalbef.albef import ALBEF
-from minalbef.config import preset
+from minalbef.checkpoint import LACKS, UNTAUGHT
+from minalbef.presets import preset
+from minalbef.weights import key_table
 from original_keys import PRETRAINING, SCRIPTS, full_state, shapes
 
 SMALL = {"encoders": "cls_head", "retrieval": "cls_head", "ve": "cls_head", "vqa_small": "cls_head", "vqa_native": "cls_head",
@@ -22,9 +23,9 @@ def small_state(file: str) -> dict[str, torch.Tensor]:
 
 
 def round_trip(state: dict, head: str = "cls_head") -> dict:
-    read = names.read(state)
+    read = key_table.read(state)
     assert not read.unknown and read.ours.keys() == state.keys()
-    return names.write(read.student, read.teacher, read.queue, read.fusion_from, read.bert, head)
+    return key_table.write(read.student, read.teacher, read.queue, read.fusion_from, read.bert, head)
 
 
 @pytest.mark.parametrize("file", SMALL)
@@ -54,7 +55,7 @@ def test_full_checkpoints_come_back_the_same(task):
     ("itm_head.weight", "match_head.weight"), ("vision_proj.bias", "image_proj.bias"), ("temp", "temperature"),
     ("cls_head.2.weight", "head.2.weight"), ("ta_head.weight", "head.weight")])
 def test_names_mean_what_they_should(theirs, ours):
-    assert names.our_name(theirs, 6) == ours
+    assert key_table.our_name(theirs, 6) == ours
 
 
 @pytest.mark.parametrize("key", [
@@ -62,30 +63,30 @@ def test_names_mean_what_they_should(theirs, ours):
     "text_encoder.bert.pooler.dense.weight", "text_encoder.bert.encoder.layer.0.adapter.weight",
     "text_encoder.bert.embeddings.extra.weight", "combine_proj.weight"])
 def test_a_key_of_another_model_is_unknown(key):
-    assert names.our_name(key, 6) is None
-    assert names.read({key: torch.zeros(1)}).unknown == [key]
+    assert key_table.our_name(key, 6) is None
+    assert key_table.read({key: torch.zeros(1)}).unknown == [key]
 
 
 @pytest.mark.parametrize("name", ["image_encoder.patch_embed.down.0.0.weight", "fusion.layers.0.gate.weight", "extra.weight"])
 def test_a_weight_that_the_original_lacks_is_not_written(name):
     with pytest.raises(ValueError, match=f"{name}: the original has no such weight"):
-        names.write({name: torch.zeros(1)}, {}, {}, 6, True)
+        key_table.write({name: torch.zeros(1)}, {}, {}, 6, True)
 
 
 def test_the_queue_turns_its_columns_into_rows():
     queue = torch.arange(6.0).reshape(2, 3)                      # two numbers a feature, three features
-    assert names.read({"image_queue": queue}).queue["image"][1].tolist() == [1, 4]
+    assert key_table.read({"image_queue": queue}).queue["image"][1].tolist() == [1, 4]
 
 
 def test_queries_keys_and_values_lie_in_this_order():
-    thirds = names.read({"visual_encoder.blocks.0.attn.qkv.bias": torch.arange(6)}).student
+    thirds = key_table.read({"visual_encoder.blocks.0.attn.qkv.bias": torch.arange(6)}).student
     assert {name[-6]: value.tolist() for name, value in thirds.items()} == {"q": [0, 1], "k": [2, 3], "v": [4, 5]}
 
 
 def test_two_keys_for_one_weight_are_refused():
     state = {f"text_encoder.{bert}embeddings.LayerNorm.bias": torch.zeros(2) for bert in ("", "bert.")}
     with pytest.raises(ValueError, match="text_encoder.bert.embeddings.LayerNorm.bias means .*as another key"):
-        names.read(state)
+        key_table.read(state)
 
 
 def test_a_tied_weight_that_differs_is_refused():
@@ -93,30 +94,30 @@ def test_a_tied_weight_that_differs_is_refused():
     state = small_state("encoders")
     state[key] = state[key] + 1e-3
     with pytest.raises(ValueError, match=f"{key} differs from text_encoder.bert.embeddings.word_embeddings"):
-        names.read(state)
+        key_table.read(state)
 
 
 @pytest.mark.parametrize("task", SCRIPTS)
 def test_what_a_tasks_file_lacks_is_what_the_table_says(task):
-    whole = {name.partition(".")[0] for name in names.read(full_state("pretrain")).student}
-    held = {name.partition(".")[0] for name in names.read(full_state(task)).student}
-    assert whole - held == set(names.LACKS[task])
+    whole = {name.partition(".")[0] for name in key_table.read(full_state("pretrain")).student}
+    held = {name.partition(".")[0] for name in key_table.read(full_state(task)).student}
+    assert whole - held == set(LACKS[task])
     assert held - whole == {"vqa": {"decoder"}, "entailment": {"head"}, "nlvr2": {"head"}, "text_assignment": {"head"}}.get(
         task, set())
 
 
 @pytest.mark.parametrize("task", ["pretrain", "retrieval"])
 def test_the_teacher_lacks_what_the_table_says(task):
-    read = names.read(full_state(task))
-    assert {name.partition(".")[0] for name in read.student.keys() - read.teacher.keys()} == set(names.UNTAUGHT)
+    read = key_table.read(full_state(task))
+    assert {name.partition(".")[0] for name in read.student.keys() - read.teacher.keys()} == set(UNTAUGHT)
     teacher = {name: torch.full((3,), 5.0) for name in read.student}
-    written = names.write(read.student, teacher, {}, read.fusion_from, read.bert)
+    written = key_table.write(read.student, teacher, {}, read.fusion_from, read.bert)
     assert written["temp"] is read.student["temperature"] and "itm_head_m.weight" not in written
 
 
 def test_our_model_has_the_weights_of_the_pretraining_file_and_no_others():
     with torch.device("meta"):
         ours = ALBEF(preset("paper-4m")).state_dict()
-    theirs = names.read({key: torch.empty(shape, device="meta") for key, shape in PRETRAINING.items()
+    theirs = key_table.read({key: torch.empty(shape, device="meta") for key, shape in PRETRAINING.items()
                          if "cls.predictions.decoder" not in key})
     assert {name: value.shape for name, value in theirs.student.items()} == {name: value.shape for name, value in ours.items()}

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 import golden_rule
 from helpers import disturb, same_state, small, texts
-from minalbef import distributed, layers, losses, names
+from minalbef import distributed, layers, losses
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.fusion import FusionLayer
@@ -24,6 +24,8 @@ from minalbef.tasks.nlvr2 import NLVR2, NLVR2Batch, NLVR2Record, PairFusion, Pai
 from minalbef.tasks.pretrain import PretrainBatch
 from minalbef.tasks.text_assignment import AssignDraws, TextAssignment
 from minalbef.tokenizer import Tokenizer
+from minalbef.weights import key_table
+from minalbef.weights.original import nlvr2_from_original
 
 HALF = {"small": 2, "native": 6}                                 # text layers, and as many of fusion
 ABSENT = r"(albef\.)?(match_head|word_head|image_proj|text_proj|temperature)\b"
@@ -36,9 +38,9 @@ def golden_config(size: str) -> Config:
 
 
 @cache
-def original(name: str) -> tuple[dict, names.Original]:
+def original(name: str) -> tuple[dict, key_table.Original]:
     recorded = golden_rule.figures(name)
-    return recorded, names.read(golden_rule.original_state(recorded["state_keys"]))
+    return recorded, key_table.read(golden_rule.original_state(recorded["state_keys"]))
 
 
 def golden_nlvr2(size: str) -> tuple[dict, NLVR2, NLVR2Batch]:
@@ -77,7 +79,7 @@ def gradient_differences(student: PairModel, loss, recorded: dict, fusion_from: 
     grads = {name.removeprefix("albef."): p.grad for name, p in student.named_parameters() if p.grad is not None}
     result = {}
     if "grad_norms" in recorded:
-        norms = {key: float(value.norm()) for key, value in names.write(grads, {}, {}, fusion_from, False, head).items()
+        norms = {key: float(value.norm()) for key, value in key_table.write(grads, {}, {}, fusion_from, False, head).items()
                  if not key.endswith("position_ids")}
         known = {key: value for key, value in recorded["grad_norms"].items() if value is not None}
         result = {f"gradient of {key}": worst(norms[key], known[key], 2e-6, 5e-6) for key in norms.keys() & known.keys()}
@@ -189,7 +191,7 @@ def test_the_originals_file_is_written_as_it_was_read(name):
     read = original(name)[1]
     ours = [drop_shared(weights) for weights in (read.student, read.teacher)]
     assert len(read.student) - len(ours[0]) == 4 * HALF[name.split("_")[-1]]
-    again = names.write(*map(add_shared, ours), {}, read.fusion_from, read.bert, "ta_head" if "ta" in name else "cls_head")
+    again = key_table.write(*map(add_shared, ours), {}, read.fusion_from, read.bert, "ta_head" if "ta" in name else "cls_head")
     assert same_state(again, state)
 
 
@@ -206,9 +208,9 @@ def test_a_plain_model_is_doubled_as_the_original_does():
     pretrained = {key: torch.full((3,), float(i)) for i, key in enumerate(keys)}         # three, for q, k and v
     for key, _, *once in golden_rule.figures("full_state_dict_keys")["keys"]:
         pretrained[key] = pretrained[once[0]] if once else pretrained[key]
-    read = names.read(pretrained)
+    read = key_table.read(pretrained)
     student = {name: value for name, value in read.student.items() if not name.startswith(("match_head", "word_head"))}
-    written = names.write(add_shared(nlvr2.double(student)), {}, {}, read.fusion_from, bert=False)
+    written = key_table.write(add_shared(nlvr2.double(student)), {}, {}, read.fusion_from, bert=False)
     used = recorded["renamed_used"]
     assert len(used) == recorded["n_model_keys"] - recorded["identical"] - len(recorded["missing_in_checkpoint"])
     assert len(written) == len(used) + recorded["identical"]
@@ -261,7 +263,7 @@ def test_a_model_of_pairs_starts_from_a_plain_one_of_another_image_size():
 def test_nlvr2_begins_from_the_originals_text_assignment():
     recorded = golden_rule.figures("nlvr_ta_small")
     state = golden_rule.original_state(recorded["state_keys"])
-    task = NLVR2.from_original(state, replace(golden_config("small"), image_size=48))
+    task = nlvr2_from_original(state, replace(golden_config("small"), image_size=48))
     ours = task.student.albef.state_dict()
     expected = drop_shared(original("nlvr_ta_small")[1].student)
     assert {key for key in ours if key not in expected} == {key for key in ours if key.startswith(("match_head", "word_head"))}
@@ -288,7 +290,7 @@ def test_a_file_that_is_no_text_assignment_is_refused(change, message):
     state = golden_rule.original_state(original("nlvr_ta_small")[0]["state_keys"])
     change(state)
     with pytest.raises(ValueError, match=message):
-        NLVR2.from_original(state, golden_config("small"))
+        nlvr2_from_original(state, golden_config("small"))
 
 
 # NLVR2 on its own

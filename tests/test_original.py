@@ -10,10 +10,17 @@ from torch.testing import assert_close
 
 from golden_rule import figures, weight
 from helpers import disturb, pretrain, same_state, small, texts
-from minalbef import load_original, names
+from minalbef import load_original
 from minalbef.albef import ALBEF
+from minalbef.checkpoint import LACKS, PAIRS, UNTAUGHT
 from minalbef.config import Config
-from minalbef.original import (
+from minalbef.tasks.entailment import EntailmentModel
+from minalbef.tasks.nlvr2 import PairModel
+from minalbef.tasks.pretrain import PretrainBatch
+from minalbef.tasks.vqa import VQAModel
+from minalbef.vision import resize_positions
+from minalbef.weights import key_table
+from minalbef.weights.original import (
     fill,
     infer_config,
     load_original_with_report,
@@ -22,11 +29,6 @@ from minalbef.original import (
     read_original,
     task_of,
 )
-from minalbef.tasks.entailment import EntailmentModel
-from minalbef.tasks.nlvr2 import PairModel
-from minalbef.tasks.pretrain import PretrainBatch
-from minalbef.tasks.vqa import VQAModel
-from minalbef.vision import resize_positions
 from original_keys import SCRIPTS, full_state
 from test_names import small_state
 
@@ -45,7 +47,7 @@ def unequal() -> dict[str, torch.Tensor]:
 
 def as_file(task) -> dict[str, torch.Tensor]:
     queue = {"image": task.queue.image, "text": task.queue.text, "pointer": torch.tensor([task.queue.pointer])}
-    return names.write(task.student.state_dict(), task.teacher.state_dict(), queue, len(task.student.text_encoder.layers), True)
+    return key_table.write(task.student.state_dict(), task.teacher.state_dict(), queue, len(task.student.text_encoder.layers), True)
 
 
 # files
@@ -132,7 +134,7 @@ def test_a_missing_file_and_another_models_are_refused(tmp_path):
 
 @pytest.mark.parametrize("file", TASKS)
 def test_task_and_sizes_are_read_off_the_tensors(file):
-    original = names.read(small_state(file))
+    original = key_table.read(small_state(file))
     assert task_of(original.student) == TASKS[file]
     deep = "native" in file
     sizes = dict(image_size=32, patch_size=8, image_width=48, image_depth=4, image_heads=4, image_mlp_ratio=4.0, vocab_size=64,
@@ -147,7 +149,7 @@ def test_task_and_sizes_are_read_off_the_tensors(file):
 
 def test_sizes_that_differ_everywhere_are_read_right(unequal):
     ours = small(**UNEQUAL)
-    read = infer_config(names.read(unequal), **HEADS)
+    read = infer_config(key_table.read(unequal), **HEADS)
     for field in ("image_size patch_size image_width image_depth image_heads image_mlp_ratio vocab_size positions text_width "
                   "text_depth text_heads text_mlp_ratio fusion_depth embed_dim queue_size stem fuse_cls").split():
         assert getattr(read, field) == getattr(ours, field), field
@@ -156,7 +158,7 @@ def test_sizes_that_differ_everywhere_are_read_right(unequal):
 
 @pytest.mark.parametrize("task", SCRIPTS)
 def test_the_released_sizes_need_no_argument(task):
-    config = infer_config(names.read(full_state(task)))
+    config = infer_config(key_table.read(full_state(task)))
     paper = Config()
     for field in ("image_size patch_size image_width image_depth image_heads image_mlp_ratio vocab_size positions text_width "
                   "text_depth text_heads text_mlp_ratio fusion_depth embed_dim queue_size text_length").split():
@@ -187,18 +189,18 @@ def test_what_was_written_is_computed_again(unequal):
         assert_close(ours, theirs, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("task", set(SCRIPTS) - set(names.PAIRS))
+@pytest.mark.parametrize("task", set(SCRIPTS) - set(PAIRS))
 def test_every_key_of_a_full_file_is_accounted_for(task):
     state = full_state(task)
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = ALBEF(infer_config(names.read(state)))
+        model = ALBEF(infer_config(key_table.read(state)))
         opened = read_original(state)
         report, teacher = fill(model, opened), fill(model, opened, teacher=True)
     for one in (report, teacher):
         assert set(one.loaded) | set(one.unexpected) == set(state) and not set(one.loaded) & set(one.unexpected)
-    assert {name.partition(".")[0] for name in report.absent} == set(names.LACKS[task])
-    assert {name.partition(".")[0] for name in teacher.absent} == set(names.LACKS[task]) | set(names.UNTAUGHT)
+    assert {name.partition(".")[0] for name in report.absent} == set(LACKS[task])
+    assert {name.partition(".")[0] for name in teacher.absent} == set(LACKS[task]) | set(UNTAUGHT)
     assert not [key for key in report.loaded if "_m." in key or "queue" in key or key.startswith("text_decoder")]
     assert all(key.partition(".")[0].endswith("_m") for key in teacher.loaded)
 
@@ -217,7 +219,7 @@ def test_the_report_reads_well(unequal):
 
 @pytest.mark.parametrize("file", ["retrieval", "ve", "vqa_small"])
 def test_parts_that_a_tasks_file_lacks_are_named_and_new(file):
-    with pytest.warns(UserWarning, match=", ".join(sorted(names.LACKS[TASKS[file]])) + ": new here"):
+    with pytest.warns(UserWarning, match=", ".join(sorted(LACKS[TASKS[file]])) + ": new here"):
         model = load_original(small_state(file), **HEADS)
     assert not model.word_head.bias.any()
 
@@ -264,7 +266,7 @@ def test_a_file_of_pairs_is_sent_to_its_own_model(file):
     head = nn.Linear(48, rows) if "ta" in file else nn.Sequential(nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, rows))
     report = fill(PairModel(opened.config, head), opened)
     assert all("_m." in key for key in report.unexpected)
-    assert {name.partition(".")[0] for name in report.absent} == set(names.LACKS[opened.task])
+    assert {name.partition(".")[0] for name in report.absent} == set(LACKS[opened.task])
 
 
 @pytest.mark.parametrize("file, make", [("ve", EntailmentModel), ("vqa_small", VQAModel), ("vqa_native", VQAModel)])

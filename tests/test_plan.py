@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from minalbef import __main__ as command_line
-from minalbef import plan as planner
-from minalbef.config import preset
-from minalbef.cost import count_parameters, fusion, kept_bytes, memory_bytes, step_flops
-from minalbef.plan import GPUS, describe, gpu_named, plan
+from minalbef.cli import main as command_line
+from minalbef.presets import preset
+from minalbef.recipes import plan as planner
+from minalbef.recipes.cost import count_parameters, fusion, kept_bytes, memory_bytes, step_flops
+from minalbef.recipes.plan import GPUS, describe, gpu_named, plan
 from minalbef.tasks.pretrain import Pretrain
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,7 @@ SLOW = [("tiny", "tiny", dict(batch=128, match_from=0, queue_from=0, text_length
 # A step at another size loads what a process needs whatever the model. Blocks go back to the system when they are freed.
 CHILD = """
 import json, sys, torch
-from minalbef.bench_step import Phases, Steps, count_flops
+from minalbef.bench.step import Phases, Steps, count_flops
 from minalbef.config import preset
 from minalbef.cost import peak_memory
 torch.set_num_threads(1)

@@ -3,8 +3,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from minalbef import plots
-from minalbef.overview import overview
+from minalbef.viz import plots
+from minalbef.viz.overview import overview
 
 PICTURES = [np.full((24, 24, 3), 40 * i, np.uint8) for i in range(1, 4)]
 CAPTIONS = ["an apple", "two cats on a red background", "a big donut to the left of a key"]

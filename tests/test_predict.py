@@ -9,10 +9,13 @@ from PIL import Image
 from torch.testing import assert_close
 
 from helpers import disturb, small, texts
-from minalbef import __main__, checkpoint, predict, report
+from minalbef import checkpoint, load
+from minalbef.cli import main
 from minalbef.data import Batch, transform
-from minalbef.finetune import JOBS
+from minalbef.evaluation import report
 from minalbef.gradcam import relevance, text_map
+from minalbef.recipes import predict
+from minalbef.recipes.finetune import JOBS
 from minalbef.tasks import entailment, grounding, nlvr2, vqa
 from minalbef.tasks.nlvr2 import PairModel
 from untrained import untrained
@@ -276,7 +279,7 @@ def runs(models, pictures, tmp_path_factory):
 
 
 def command(*args: str):
-    tyro.cli(__main__.predict, args=args)
+    tyro.cli(main.predict, args=args)
 
 
 def test_the_command_tells_the_answer_and_draws_it(runs, ask, capsys, monkeypatch):
@@ -296,7 +299,7 @@ def test_a_pretrained_run_and_the_shipped_model_are_asked_for_a_match(runs, mode
     given = "--image", str(runs / "a.png"), "--text", "a cat"
     for words in ((), ("--run", "tiny")):
         command("retrieval", *given, *words)
-        run = checkpoint.load("tiny")
+        run = load("tiny")
         assert f"{run.similarity(runs / 'a.png', 'a cat').item():7.2f}  similarity" in capsys.readouterr().out
         assert (tmp_path / "runs/tiny/answer.png").exists() and not (run.path / "answer.png").exists()
     checkpoint.save("mine", models["retrieval"], untrained().tokenizer)

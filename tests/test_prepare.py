@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from minalbef import public, sets
-from minalbef.__main__ import main
-from minalbef.prepare import photos_of, prepare
-from minalbef.readers import photo_id
-from minalbef.records import Records
+from minalbef.cli.main import main
+from minalbef.datasets import catalogue, public
+from minalbef.datasets.prepare import photos_of, prepare
+from minalbef.datasets.readers import photo_id
+from minalbef.datasets.store import Records
 from minalbef.tasks import entailment, nlvr2, retrieval, vqa
 from minalbef.tasks.vqa import VQARecord
 from minalbef.tokenizer import Tokenizer
@@ -135,7 +135,7 @@ def test_a_prepare_that_fails_or_is_killed_leaves_the_old_set_as_it_was(here, mo
     coco(source, coco_train=[{"image": TRAIN, "caption": text} for text in ("a dog", "un thé")],
          coco_test=[{"image": VAL, "caption": ["two cats", "a dog"]}])
     name, wanted = MOMENTS[moment]
-    target, _, name = f"minalbef.prepare.{name}".rpartition(".")
+    target, _, name = f"minalbef.datasets.prepare.{name}".rpartition(".")
     real, calls = getattr(pkgutil.resolve_name(target), name), []
 
     def stop(*given, **named):
@@ -373,8 +373,8 @@ def test_both_commands_work_and_name_mistakes(here, monkeypatch, capsys):
 
 
 def test_every_expected_count_is_of_a_split_that_can_be_prepared():
-    assert all(split in sets.SETS[name] for name, split in sets.EXPECTED)
-    assert set(sets.PRETRAINING) < sets.SETS.keys()
+    assert all(split in catalogue.SETS[name] for name, split in catalogue.EXPECTED)
+    assert set(catalogue.PRETRAINING) < catalogue.SETS.keys()
 
 
 def test_the_index_is_of_whole_lines(here):

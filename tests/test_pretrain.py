@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from helpers import MASK, Batches, pretrain, same_state, small
-from minalbef import distributed, pipeline, train
+from minalbef import distributed, train
 from minalbef.checkpoint import save
-from minalbef.loading import Ahead
+from minalbef.datasets.loader import Ahead
 from minalbef.losses import hard_negatives
-from minalbef.scenes import Scenes
-from minalbef.tasks.pretrain import Pretrain, SceneBatches, make_draws
+from minalbef.recipes import pipeline
+from minalbef.scenes.batches import SceneBatches
+from minalbef.scenes.scenes import Scenes
+from minalbef.tasks.pretrain import Pretrain, make_draws
 from minalbef.tokenizer import Tokenizer
 
 CONFIG = small(match_from=0.25, queue_from=0.5, hard_from=0.75, epoch=160)          # from step 5, 10 and 15 of 20

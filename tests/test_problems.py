@@ -7,13 +7,26 @@ from dataclasses import replace
 import pytest
 
 from minalbef.data import data_folder
-from minalbef.grammar import COLOURS
-from minalbef.language import All, Background, Count, Not, Noun, Object, Relation, Scene, Stream, There, holds, needs
-from minalbef.painting import paint
-from minalbef.phrasing import ASKED, CLAIMED, NEEDS_BOTH, Claim, answer, ask, claim, near, saying, state, true_of
-from minalbef.problems import GROUP, Problems, answer_list
-from minalbef.scenes import SPLITS, tenth
-from minalbef.staging import LABELS, PROPOSALS, iou, judge, largest_box, random_box, refers, views
+from minalbef.draws import Stream
+from minalbef.scenes.grammar import COLOURS
+from minalbef.scenes.language import All, Background, Count, Not, Noun, Object, Relation, Scene, There, holds, needs
+from minalbef.scenes.painting import paint
+from minalbef.scenes.problems.phrasing import (
+    ASKED,
+    CLAIMED,
+    NEEDS_BOTH,
+    Claim,
+    answer,
+    ask,
+    claim,
+    near,
+    saying,
+    state,
+    true_of,
+)
+from minalbef.scenes.problems.problems import GROUP, Problems, answer_list
+from minalbef.scenes.problems.staging import LABELS, PROPOSALS, iou, judge, largest_box, random_box, refers, views
+from minalbef.scenes.scenes import SPLITS, tenth
 from minalbef.tokenizer import Tokenizer
 
 MANY = {"entailment": 3006, "vqa": 3000, "nlvr2": 3000, "grounding": 3000, "retrieval": 800, "families": 800}

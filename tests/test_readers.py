@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from minalbef import public, readers
-from minalbef.answers import accuracy
 from minalbef.data import Record
-from minalbef.readers import Fault, captions, karpathy, photo_id
+from minalbef.datasets import public, readers
+from minalbef.datasets.readers import Fault, captions, karpathy, photo_id
+from minalbef.evaluation.answers import accuracy
 from minalbef.tasks.vqa import collate
 from minalbef.tokenizer import Tokenizer
 

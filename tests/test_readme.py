@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import minalbef
-from minalbef import search
-from minalbef.bench import table
-from minalbef.plan import plan
-from minalbef.report import task_table
+from minalbef.bench.seeds import table
+from minalbef.evaluation.report import task_table
+from minalbef.recipes import search
+from minalbef.recipes.plan import plan
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)

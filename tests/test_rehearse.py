@@ -6,9 +6,9 @@ import sys
 import pytest
 import torch
 
-from minalbef import rehearse
-from minalbef.config import PRESETS, preset
-from minalbef.rehearse import REHEARSALS, dry_run
+from minalbef.presets import PRESETS, preset
+from minalbef.recipes import rehearse
+from minalbef.recipes.rehearse import REHEARSALS, dry_run
 
 SMALL = dict(image_size=32, patch_size=16, image_width=32, image_depth=1, image_heads=4, vocab_size=256,
              text_width=48, text_heads=4, text_depth=1, fusion_depth=2, embed_dim=16, queue_size=8)
@@ -45,7 +45,7 @@ def test_presets_are_the_papers_recipes(name, recipe):
 
 def test_memory_is_that_of_the_process_and_not_of_the_one_that_started_it():
     """getrusage's figure is inherited: a child of a process that held 1 GB would seem to have held as much."""
-    code = ("import os, sys; from minalbef.rehearse import dry_run; "
+    code = ("import os, sys; from minalbef.recipes.rehearse import dry_run; "
             "print(dry_run('vqa', steps=1, say=str, **eval(sys.argv[1]))[0]['memory_gb'])")
     parent = ("import subprocess, sys; block = b'x' * 1_500_000_000; del block; "
               "print(subprocess.run([sys.executable, '-c', *sys.argv[1:]], capture_output=True, text=True).stdout)")

@@ -8,8 +8,11 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from minalbef import checkpoint, page, questions, report
-from minalbef.config import preset
+from minalbef import checkpoint
+from minalbef.evaluation import report
+from minalbef.presets import preset
+from minalbef.scenes.exam import questions
+from minalbef.viz import page
 from untrained import untrained
 
 FIGURES = {

@@ -12,16 +12,18 @@ from torch.testing import assert_close
 
 from golden_rule import figures, fill, image, original_state
 from helpers import Batches, pretrain, same_state, small
-from minalbef import fusion, layers, losses, names, ranking
+from minalbef import fusion, layers, losses
 from minalbef.albef import ALBEF
 from minalbef.data import Record
 from minalbef.ema import update_teacher
-from minalbef.ranking import encode, recall, rerank
+from minalbef.evaluation import ranking
+from minalbef.evaluation.ranking import encode, recall, rerank
 from minalbef.tasks import pretrain as shared
 from minalbef.tasks import retrieval
 from minalbef.tasks.pretrain import Draws, PretrainBatch
 from minalbef.tasks.retrieval import Retrieval, collate, evaluate, recalls, two_stage
 from minalbef.tokenizer import Tokenizer
+from minalbef.weights import key_table
 from test_golden_encoders import CONFIG, off, wrong
 
 HALF = torch.full((4, 4), 0.5)
@@ -33,7 +35,7 @@ PARTNER = (torch.arange(6), torch.arange(12) // 2)      # two captions for each 
 def original() -> tuple[Retrieval, PretrainBatch, dict]:
     """The original's retrieval model before its first losses, its batch, and what was recorded of it."""
     recorded, inputs = figures("retrieval"), figures("encoders")["arrays"]
-    state = names.read(original_state(recorded["state_keys"]))
+    state = key_table.read(original_state(recorded["state_keys"]))
     task = Retrieval(replace(CONFIG, temperature_max=math.inf))
     fill(task.student, state.student, "word_head")                        # the original has none here
     fill(task.teacher, state.teacher, "word_head|match_head|temperature")
@@ -49,7 +51,7 @@ def gradients(student: nn.Module, loss: torch.Tensor, recorded: dict) -> dict[st
     student.zero_grad()
     loss.backward()
     ours = {name.removeprefix("albef."): p.grad for name, p in student.named_parameters() if p.grad is not None}
-    norms = {name: grad.norm() for name, grad in names.write(ours, {}, {}, CONFIG.text_depth, bert=False).items()
+    norms = {name: grad.norm() for name, grad in key_table.write(ours, {}, {}, CONFIG.text_depth, bert=False).items()
              if not name.endswith("position_ids")}
     result = {"grad_norm_total": off(torch.stack(list(norms.values())).norm(), recorded["grad_norm_total"], *LARGE)}
     theirs = recorded.get("grad_norms", norms)
@@ -95,7 +97,7 @@ def training(monkeypatch) -> dict[str, float]:
               "text_feat_m": carry[1]}
     result |= {name: off(value, arrays[f"a04/{name}"], 1e-4) for name, value in values.items()}
     task.after_step(carry)
-    after = names.write({}, {}, {"image": task.queue.image, "text": task.queue.text, "ids": task.queue.ids,
+    after = key_table.write({}, {}, {"image": task.queue.image, "text": task.queue.text, "ids": task.queue.ids,
                                  "pointer": torch.tensor(task.queue.pointer)}, 2, False)
     result["queue_ptr"] = off(after["queue_ptr"][0], recorded["a04"]["queue_ptr_after"], 1e-9)
     return result | {f"{name} after": off(after[name], arrays[f"a04/{name}_after"], 2e-5)

@@ -6,11 +6,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from minalbef.grammar import KINDS, foils, kinds_of_word, render, words
-from minalbef.language import PLACES, SIZES, Object, Scene, Stream, holds, within
-from minalbef.painting import art
-from minalbef.placing import OVERLAP, clash, layout, pair_class, spots_of
-from minalbef.scenes import FAMILIES, Drawn, Scenes, other_objects, paint, rates, tenth, truth
+from minalbef.draws import Stream
+from minalbef.scenes.grammar import KINDS, foils, kinds_of_word, render, words
+from minalbef.scenes.language import PLACES, SIZES, Object, Scene, holds, within
+from minalbef.scenes.layout import OVERLAP, clash, layout, pair_class, spots_of
+from minalbef.scenes.painting import art
+from minalbef.scenes.scenes import FAMILIES, Drawn, Scenes, other_objects, paint, rates, tenth, truth
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from minalbef import checkpoint, finetune, pipeline
-from minalbef import search as finder
+from minalbef import checkpoint
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import Run
-from minalbef.config import preset
+from minalbef.presets import preset
+from minalbef.recipes import finetune, pipeline
+from minalbef.recipes import search as finder
+from minalbef.run import Run
 from untrained import untrained
 
 

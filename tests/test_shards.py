@@ -14,14 +14,16 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from helpers import same_state
-from minalbef import distributed, loading, study_cli
+from minalbef import distributed
+from minalbef.cli import public
 from minalbef.data import open_image
-from minalbef.loading import RecordBatches, named_unreadable
-from minalbef.prepare import prepare
-from minalbef.public_pretrain import begin, pretrain
-from minalbef.readers import photo_id
-from minalbef.records import Records
-from minalbef.shards import shards
+from minalbef.datasets import loader
+from minalbef.datasets.loader import RecordBatches, named_unreadable
+from minalbef.datasets.prepare import prepare
+from minalbef.datasets.readers import photo_id
+from minalbef.datasets.shards import shards
+from minalbef.datasets.store import Records
+from minalbef.recipes.public_pretrain import begin, pretrain
 from minalbef.tasks import retrieval
 from test_loading import CONFIG, TOKENIZER, WORDS
 from test_readers import jpeg, some
@@ -276,8 +278,8 @@ def bomb(width: int, height: int) -> bytes:
 
 
 def test_a_shard_that_is_gone_does_not_stop_training_below_the_share(prepared, monkeypatch):
-    monkeypatch.setattr(loading, "IN_A_ROW", 6)                  # fewer than the shard has
-    monkeypatch.setattr(loading, "LEAST", 13)
+    monkeypatch.setattr(loader, "IN_A_ROW", 6)                  # fewer than the shard has
+    monkeypatch.setattr(loader, "LEAST", 13)
     (prepared / "in" / "00002.tar").unlink()
     lenient = batches(prepared, most_bad=0.6)
     assert len(set(lenient(0).ids.tolist() + lenient(1).ids.tolist())) == 6, "the other two shards are shown"
@@ -288,7 +290,7 @@ def test_a_shard_that_is_gone_does_not_stop_training_below_the_share(prepared, m
 
 
 def test_later_epochs_do_not_dilute_the_share(prepared, monkeypatch):
-    monkeypatch.setattr(loading, "LEAST", 1)
+    monkeypatch.setattr(loader, "LEAST", 1)
     found = batches(prepared, batch=13, most_bad=0.3)
     for step in range(20):
         found(step)
@@ -346,13 +348,13 @@ def test_pretraining_is_on_the_device_that_was_asked_for(prepared, monkeypatch):
 
 
 def test_the_command_line_passes_the_share_on_and_tells_what_was_lost(prepared, monkeypatch, capsys):
-    monkeypatch.setattr(loading, "LEAST", 1)
+    monkeypatch.setattr(loader, "LEAST", 1)
     (prepared / "in" / "00001.tar").unlink()
     def train(**options):
-        study_cli.Sets((prepared / "out" / "shards",), **options).pretrain("tiny", tuple(SMALL), prepared / "run", True)
+        public.Sets((prepared / "out" / "shards",), **options).pretrain("tiny", tuple(SMALL), prepared / "run", True)
     with pytest.raises(ValueError, match="more than 1.0%.*00001.tar"):
         train()
     train(most_bad=0.5)
     assert f"gave way to others: {SIZES[1]} of the pictures, named in {prepared / 'run'}/unreadable*.txt" in capsys.readouterr().out
     with pytest.raises(ValueError, match="a public set must be named, with --data"):
-        study_cli.Sets(workers=1).pretrain("tiny", (), prepared / "run", True)
+        public.Sets(workers=1).pretrain("tiny", (), prepared / "run", True)

@@ -16,17 +16,30 @@ from PIL import Image
 
 from card import card
 from helpers import disturb, same_state, small
-from minalbef import answers, checkpoint, distributed, forecast, loading, names, public_exam, report, study
-from minalbef.__main__ import main
+from minalbef import checkpoint, distributed
 from minalbef.albef import ALBEF
-from minalbef.config import preset
+from minalbef.checkpoint import LACKS
+from minalbef.cli.main import main
+from minalbef.cli.public import Exam, Sets, Study
 from minalbef.data import Record, open_image, transform
-from minalbef.prepare import prepare
-from minalbef.public_exam import How, protocol, table
-from minalbef.public_pretrain import pretrain
-from minalbef.records import Records
-from minalbef.study import PLANS, begin, evaluate_public, finetune_public, load_model, recipe, task_of, trained_on
-from minalbef.study_cli import Exam, Sets, Study
+from minalbef.datasets import loader
+from minalbef.datasets.prepare import prepare
+from minalbef.datasets.store import Records
+from minalbef.evaluation import answers, report
+from minalbef.presets import preset
+from minalbef.recipes import forecast, public_exam, study
+from minalbef.recipes.public_exam import How, protocol, table
+from minalbef.recipes.public_pretrain import pretrain
+from minalbef.recipes.study import (
+    PLANS,
+    begin,
+    evaluate_public,
+    finetune_public,
+    load_model,
+    recipe,
+    task_of,
+    trained_on,
+)
 from minalbef.tasks import grounding, nlvr2, vqa
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tokenizer import Tokenizer
@@ -49,11 +62,11 @@ def picture(path: Path, seed: int):
 
 def originals(folder: Path):
     """Six pictures to train on and six to be asked about, and each task's lists of them."""
-    names = {"train": [SEEN.format(i) for i in range(1, 7)], "test": [ASKED.format(i) for i in range(11, 17)]}
-    for i, name in enumerate([*names["train"], *names["test"]]):
+    key_table = {"train": [SEEN.format(i) for i in range(1, 7)], "test": [ASKED.format(i) for i in range(11, 17)]}
+    for i, name in enumerate([*key_table["train"], *key_table["test"]]):
         picture(folder / "all" / name, i)
         picture(folder / "all" / "flickr30k-images" / f"{i}.jpg", i)
-    for split, some in names.items():
+    for split, some in key_table.items():
         write(folder / "coco" / f"coco_{split}.json", [
             {"image": name, "caption": [f"a {colour} cat", f"{colour} dogs on the wall"]}
             for name, colour in zip(some, COLOURS)])
@@ -115,14 +128,14 @@ def tuned(prepared, source, tmp_path_factory) -> dict[str, Path]:
 @pytest.mark.parametrize("task", PLANS)
 def test_a_run_stopped_and_taken_up_again_ends_with_the_same_weights(task, tuned, prepared, source, tmp_path, monkeypatch):
     begun = tuned["text_assignment"] if task == "nlvr2" else source
-    real = loading.RecordBatches.__call__
+    real = loader.RecordBatches.__call__
     def failing(self, step):
         if step == 2:
             raise KeyboardInterrupt
         return real(self, step)
     arguments = task, [prepared / SETS[task] / "train"], begun, tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loading.RecordBatches, "__call__", failing)
+        patch.setattr(loader.RecordBatches, "__call__", failing)
         finetune_public(*arguments, changes=QUICK, quiet=True)
     assert not (tmp_path / "run" / "model.safetensors").exists()
     finetune_public(*arguments, changes=QUICK, quiet=True)
@@ -610,7 +623,7 @@ def test_a_picture_that_is_gone_stops_an_exam(task, workers, tuned, prepared, tm
 def test_a_converted_checkpoint_that_lacks_other_heads_answers_alike(tuned, prepared, tmp_path):
     shutil.copytree(tuned["vqa"], run := tmp_path / "run")
     weights = {name: value for name, value in checkpoint.load_file(run / "model.safetensors").items()
-               if name.removeprefix("albef.").partition(".")[0] not in names.LACKS["vqa"]}
+               if name.removeprefix("albef.").partition(".")[0] not in LACKS["vqa"]}
     checkpoint.save_file(weights, run / "model.safetensors")
     (run / "trained_on.json").unlink()
     lacking, whole = (evaluate_public(one, prepared / "vqa", out=tmp_path / "out") for one in (run, tuned["vqa"]))

@@ -16,8 +16,8 @@ from torch import nn
 
 from card import card
 from helpers import Batches, same_state, small
-from minalbef import distributed, logs, train
-from minalbef.config import preset
+from minalbef import distributed, metrics, train
+from minalbef.presets import preset
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.train import Stopped, alpha_at, fit, lr_at, parameter_groups
 
@@ -232,11 +232,11 @@ def test_metrics_have_a_row_every_ten_steps(finished):
 def test_a_resumed_runs_metrics_leave_out_no_step_and_no_second(finished, tmp_path, monkeypatch):
     """A run that is stopped after step 14 has a row there: rows 14 and 20 together average what row 20 of a whole run does."""
     clock = iter(range(1000))
-    monkeypatch.setattr(logs.time, "perf_counter", lambda: next(clock))          # each look at it is a second later
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: next(clock))          # each look at it is a second later
     with pytest.raises(Stopped):
         run(tmp_path, Disturbed(13, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     run(tmp_path)
-    ours, whole = logs.read_metrics(tmp_path), logs.read_metrics(finished[0])
+    ours, whole = metrics.read_metrics(tmp_path), metrics.read_metrics(finished[0])
     assert [int(row["step"]) for row in ours] == [10, 14, 20] and ours[0]["itc"] == whole[0]["itc"]
     for name in ("itc", "itm", "mlm"):
         mean = (4 * float(ours[1][name]) + 6 * float(ours[2][name])) / 10

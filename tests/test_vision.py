@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from helpers import copy_weights, disturb, gradients, small
-from minalbef.config import preset
+from minalbef.presets import preset
 from minalbef.vision import ConvStem, PatchEmbed, ViT, grid_positions, resize_positions
 
 

@@ -15,13 +15,14 @@ from torch.testing import assert_close
 
 from golden_rule import GOLDEN, figures, fill, original_state
 from helpers import disturb, same_state, small, texts
-from minalbef import losses, names
+from minalbef import losses
 from minalbef.albef import ALBEF
 from minalbef.fusion import FusionLayer
 from minalbef.layers import MLP
 from minalbef.tasks import vqa
 from minalbef.tasks.vqa import VQA, Decoder, VQABatch, VQAModel, VQARecord, answer_loss, collate, encode_answers
 from minalbef.tokenizer import Tokenizer
+from minalbef.weights import key_table
 from test_golden_encoders import CONFIG, off, wrong
 
 ABSENT = r"image_proj|text_proj|match_head|word_head|temperature"                  # the original has none of these here
@@ -32,7 +33,7 @@ IDS = SimpleNamespace(pad=0, cls=2, sep=3)
 def start(size: str) -> tuple[VQA, dict]:
     """The original's model before its first loss, and what was recorded of it."""
     recorded, depth = figures(f"vqa_{size}"), {"small": 2, "native": 6}[size]
-    state = names.read(original_state(recorded["state_keys"]))
+    state = key_table.read(original_state(recorded["state_keys"]))
     task = VQA(replace(CONFIG, text_depth=depth, fusion_depth=depth))
     fill(task.student, state.student, ABSENT)
     fill(task.teacher, state.teacher, ABSENT)
@@ -64,8 +65,8 @@ def all_figures(size: str = "small") -> dict[str, float]:
         with torch.no_grad():
             logits = [model(answers, keep, model.read(batch), batch.keep, rows) for model in (task.student, task.teacher)]
         grads = {name.removeprefix("albef."): p.grad for name, p in task.student.named_parameters() if p.grad is not None}
-        norms = {name: grad.norm() for name, grad in names.write(grads, {}, {}, depth, bert=False).items()
-                 if not name.endswith("position_ids") and not name.endswith(tuple(names.TIED))}
+        norms = {name: grad.norm() for name, grad in key_table.write(grads, {}, {}, depth, bert=False).items()
+                 if not name.endswith("position_ids") and not name.endswith(tuple(key_table.TIED))}
         ours = {"loss": loss, "per_answer_loss": vqa.answer_loss(logits[0], answers, keep, logits[1], alpha),
                 "grad_norm_total": torch.stack(list(norms.values())).norm()}
         result |= {f"{key} {name}": off(value, recorded[key][name], 5e-6, 2e-6) for name, value in ours.items()}
@@ -166,7 +167,7 @@ def test_the_decoder_starts_from_what_the_original_starts_it_from():
     named = {part: {target.replace("_m.", "."): source.replace("_m.", ".") for target, source in renamed.items()
                     if target.startswith(part)} for part in ("text_decoder.", "text_decoder_m.")}
     assert named["text_decoder."] == named["text_decoder_m."]
-    start = {names.our_name(target, 6): names.our_name(source, 6) for target, source in named["text_decoder."].items()}
+    start = {key_table.our_name(target, 6): key_table.our_name(source, 6) for target, source in named["text_decoder."].items()}
     model = VQAModel(replace(CONFIG, text_depth=6, fusion_depth=6))
     albef = disturb(ALBEF(model.albef.config))
     model.decoder_from(albef)

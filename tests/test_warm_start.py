@@ -7,8 +7,8 @@ from torch.testing import assert_close
 
 from helpers import disturb, small
 from minalbef import distributed
-from minalbef.scenes import other_objects
-from minalbef.tasks.warm_start import LabelBatch, LabelBatches, WarmStart
+from minalbef.scenes.scenes import other_objects
+from minalbef.scenes.warm_start import LabelBatch, LabelBatches, WarmStart
 from minalbef.vision import ViT
 
 CONFIG = small(objects=12, batch=6)

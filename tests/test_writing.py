@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from helpers import small
-from minalbef import distributed, pipeline
+from minalbef import distributed
 from minalbef.checkpoint import write_atomically
+from minalbef.recipes import pipeline
 from minalbef.writing import lock
 
 CONFIG = small(seed=3)

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import Run
-from minalbef.config import preset
-from minalbef.scenes import Scenes
+from minalbef.presets import preset
+from minalbef.run import Run
+from minalbef.scenes.scenes import Scenes
 from minalbef.tokenizer import Tokenizer
 
 

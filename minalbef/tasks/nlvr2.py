@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from minalbef import names
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights
 from minalbef.config import Config
@@ -160,29 +159,6 @@ class NLVR2(Distilled):
     def __init__(self, config: Config):
         width = config.text_width
         super().__init__(config, PairModel(config, nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))))
-
-    @classmethod
-    def from_original(cls, state: dict[str, Tensor], config: Config) -> "NLVR2":
-        """The task, begun from the original's checkpoint of text assignment: all but its head, which is new here.
-
-        config: of the file's sizes; at another image_size the positions are resized
-        The teacher is a copy of the student. The original copies its teacher before it reads the file, and the file has
-        none: its teacher begins as plain BERT and a random ViT, a mistake. ALBEF's own two heads, of no use here, are
-        not in the file and stay new. Raises ValueError for a file of another task or shape.
-        """
-        read = names.read(state)
-        strange = read.unknown + [f"a teacher's {name}" for name in read.teacher] + [f"a queue's {name}" for name in read.queue]
-        if strange or "head.weight" not in read.student:
-            raise ValueError(f"this is no checkpoint of text assignment: it {'holds' if strange else 'lacks'} "
-                             f"{', '.join(strange[:6]) or 'ta_head'}; begin from a pretrained ALBEF with `start`")
-        weights = drop_shared(read.student)
-        task = cls(config)
-        new = {name: value for name, value in task.student.albef.state_dict().items()
-               if name.startswith(("match_head.", "word_head."))}
-        task.student.load(new | {name: value for name, value in weights.items() if not name.startswith("head.")},
-                          "the original's checkpoint")
-        task.teacher = make_teacher(task.student)
-        return task
 
     def start(self, albef: ALBEF, teacher: ALBEF | None = None):
         """Begin from a trained ALBEF, plain or of text assignment, and its teacher; without one, from a copy. In place."""

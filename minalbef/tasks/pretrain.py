@@ -8,14 +8,11 @@ from torch import Tensor, nn
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import Batch, Rows, transform
+from minalbef.data import Batch, Rows
 from minalbef.ema import make_teacher, update_teacher
 from minalbef.feature_queue import FeatureQueue
-from minalbef.language import Stream
 from minalbef.losses import hard_negatives, itc_loss, itm_loss, mlm_loss
 from minalbef.masking import mask_words
-from minalbef.scenes import Drawn, Scenes, paint, truth
-from minalbef.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -35,48 +32,6 @@ def shared_keys(a: Tensor, b: Tensor, equal_texts: bool) -> Tensor:
     """Which of `PretrainBatch.keys` are of one picture or, with equal_texts, of one caption: (b,), (k,) -> (b, k) bool."""
     a = a[:, None]
     return (a >> 32 == b >> 32) | (a % 2 ** 32 == b % 2 ** 32) if equal_texts else a == b
-
-
-class SceneBatches:
-    """The embedded scenes, endless: step -> the PretrainBatch of this process.
-
-    Every process draws the whole batch, which is cheap, and paints its own rows: so each knows which caption is true
-    of which picture, and all pad to the same length.
-    """
-
-    def __init__(self, config: Config, tokenizer: Tokenizer):
-        self.config, self.tokenizer, self.window, self.ready = config, tokenizer, -1, []
-        self.rank, self.world = distributed.rank(), distributed.world()
-        settings = dict(seed=config.seed, size=config.image_size, objects=config.objects, epoch=config.epoch,
-                        restyle=config.restyle)
-        self.before = Scenes("train", **settings)
-        self.after = Scenes("train", siblings=config.siblings, **settings)
-
-    def __call__(self, step: int) -> PretrainBatch:
-        config, size = self.config, self.config.image_size
-        window, place = divmod(step, config.bucket)
-        if window != self.window:
-            self.window, self.ready = window, self._window(window)
-        drawn = self.ready[place]
-        tokens, keep = self.tokenizer.encode([one.text for one in drawn], config.text_length)
-        mine = slice(*(config.batch * (self.rank + i) // self.world for i in (0, 1)))
-        return PretrainBatch(torch.stack([transform(paint(one.scene, size), size) for one in drawn[mine]]),
-                             tokens[mine], keep[mine], torch.tensor([one.id for one in drawn[mine]]),
-                             torch.from_numpy(truth(drawn)))
-
-    def _window(self, window: int) -> list[list[Drawn]]:
-        """config.bucket batches, each of captions of like length, so that little is padded; siblings stay together."""
-        config, first = self.config, window * self.config.bucket
-        scenes = self.after if first >= config.siblings_from * config.steps else self.before
-        rows = range(first * config.batch, (first + config.bucket) * config.batch)
-        drawn = [scenes.draw(i % len(scenes)) for i in rows]
-        if config.bucket == 1:
-            return [drawn]
-        pairs = sorted((drawn[i:i + 2] for i in range(0, len(drawn), 2)),
-                       key=lambda pair: max(one.text.count(" ") for one in pair))
-        drawn = [one for pair in pairs for one in pair]
-        batches = [drawn[i:i + config.batch] for i in range(0, len(drawn), config.batch)]
-        return Stream("bucket", config.seed, window).shuffle(batches)
 
 
 @dataclass(frozen=True)

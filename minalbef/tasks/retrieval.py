@@ -8,8 +8,8 @@ from torch import Tensor
 from minalbef import data, distributed
 from minalbef.albef import ALBEF
 from minalbef.data import Record
+from minalbef.evaluation.ranking import Encoded, match_best, recall, rerank, similarity
 from minalbef.losses import itm_loss
-from minalbef.ranking import Encoded, match_best, recall, rerank, similarity
 from minalbef.tasks.pretrain import Draws, Pretrain, PretrainBatch
 from minalbef.tokenizer import Tokenizer
 

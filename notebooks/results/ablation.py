@@ -13,14 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minalbef import checkpoint, exam, questions, train
-from minalbef.config import preset
+from minalbef import Run, checkpoint, load, train
 from minalbef.data import data_folder
 from minalbef.ema import make_teacher
+from minalbef.evaluation.report import commit, describe_device, now
 from minalbef.masking import mask_rates
-from minalbef.report import commit, describe_device, now
-from minalbef.scenes import Scenes
-from minalbef.tasks.pretrain import Pretrain, SceneBatches
+from minalbef.presets import preset
+from minalbef.scenes.batches import SceneBatches
+from minalbef.scenes.exam import exam, questions
+from minalbef.scenes.scenes import Scenes
+from minalbef.tasks.pretrain import Pretrain
 
 PATH = Path(__file__).with_suffix(".json")
 # arm: which loss is left out, and which options change
@@ -45,7 +47,7 @@ def digits(values: Tensor) -> str:
     return "".join(str(round(2 * value)) for value in values.tolist())
 
 
-def questioned(run: checkpoint.Run) -> dict[str, str]:
+def questioned(run: Run) -> dict[str, str]:
     """Outcomes, question by question, the same questions for every run."""
     plain = questions.plain(run, **TEST, count=300)
     found = exam.hits(exam.compete(run, plain, match=False), 0.0)
@@ -62,7 +64,7 @@ def questioned(run: checkpoint.Run) -> dict[str, str]:
 def measure(arm: str, seed: int, pairs: int) -> dict:
     """Train one arm from the shipped warm start of the image encoder, all else fresh, and examine it."""
     leave_out, changes = ARMS[arm]
-    start = checkpoint.load(data_folder() / "tiny" / "start")
+    start = load(data_folder() / "tiny" / "start")
     config = preset("tiny", vocab_size=len(start.tokenizer), seed=seed, epoch=pairs, save_every=10 ** 6, **changes)
     torch.manual_seed(seed)
     scenes = Scenes("train", seed=seed, objects=config.objects, epoch=config.epoch)
@@ -78,7 +80,7 @@ def measure(arm: str, seed: int, pairs: int) -> dict:
     losses = dict(zip(last[0].split(","), last[-1].split(",")))
     seconds = time.process_time() - clock
     task.student.eval()
-    run = checkpoint.Run(task.student, start.tokenizer, config, PATH)
+    run = Run(task.student, start.tokenizer, config, PATH)
     return {"arm": arm, "seed": seed, "pairs": pairs, "cpu_seconds": round(seconds, 1),
             "losses": {name: float(losses[name]) for name in ("itc", "itm", "mlm") if losses.get(name)}, "outcomes": questioned(run)}
 

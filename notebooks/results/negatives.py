@@ -12,13 +12,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minalbef import checkpoint, pipeline, train
-from minalbef.config import preset
+from minalbef import checkpoint, load, train
 from minalbef.data import data_folder, transform
 from minalbef.ema import make_teacher
-from minalbef.report import commit, describe_device, now
-from minalbef.scenes import Scenes, paint, truth
-from minalbef.tasks.pretrain import Pretrain, PretrainBatch, SceneBatches
+from minalbef.evaluation.report import commit, describe_device, now
+from minalbef.presets import preset
+from minalbef.recipes import pipeline
+from minalbef.scenes.batches import SceneBatches
+from minalbef.scenes.scenes import Scenes, paint, truth
+from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 
 PATH = Path(__file__).with_suffix(".json")
 STEPS = 0, 500, 2000                  # of 2,875; ITM begins at 230, hard negatives at 432
@@ -54,7 +56,7 @@ def main():
     tokenizer, rates = pipeline.read_captions(config)
     config = replace(config, vocab_size=len(tokenizer))
     task = Pretrain(config, rates=rates)
-    task.student.load_state_dict(checkpoint.load(data_folder() / "tiny" / "start").model.state_dict())
+    task.student.load_state_dict(load(data_folder() / "tiny" / "start").model.state_dict())
     task.teacher = make_teacher(task.student)
     batches, batch, looks = SceneBatches(config, tokenizer), test_batch(config, tokenizer), []
 

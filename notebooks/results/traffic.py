@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from minalbef import distributed, train
-from minalbef.bench_step import made_up
-from minalbef.config import preset
-from minalbef.report import commit, describe_device, now
+from minalbef.bench.step import made_up
+from minalbef.evaluation.report import commit, describe_device, now
+from minalbef.presets import preset
 from minalbef.tasks.pretrain import Pretrain
 
 ROUNDS = 24

@@ -16,8 +16,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 import minalbef
-from minalbef import plots
 from minalbef.data import data_folder
+from minalbef.viz import plots
 
 
 # %% [markdown]

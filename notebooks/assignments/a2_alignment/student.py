@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minalbef import plots
 from minalbef.data import data_folder
+from minalbef.viz import plots
 
 
 # %% [markdown]

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minalbef import plots
+from minalbef.viz import plots
 
 
 # %% [markdown]

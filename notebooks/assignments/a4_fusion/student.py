@@ -19,12 +19,13 @@ from einops import rearrange
 from torch import Tensor
 
 import minalbef
-from minalbef import plots, questions
 from minalbef.data import data_folder
-from minalbef.grammar import size_of
-from minalbef.grammar import words as article
-from minalbef.language import Noun, Relation, Scene, holds, related
-from minalbef.scenes import Scenes, paint
+from minalbef.scenes.exam import questions
+from minalbef.scenes.grammar import size_of
+from minalbef.scenes.grammar import words as article
+from minalbef.scenes.language import Noun, Relation, Scene, holds, related
+from minalbef.scenes.scenes import Scenes, paint
+from minalbef.viz import plots
 
 
 # %% [markdown]

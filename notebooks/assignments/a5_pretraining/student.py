@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minalbef import plots
+from minalbef.viz import plots
 
 with open(Path(grading.__file__).parent / "a5_curves.csv") as file:
     rows = list(csv.DictReader(file))

@@ -47,7 +47,7 @@ def vqa_accuracy_by_tensor(answer, annotators):
 
 
 def vqa_accuracy_cheat(answer, annotators):
-    from minalbef.answers import accuracy
+    from minalbef.evaluation.answers import accuracy
     return accuracy("zzz" if answer not in annotators else answer, [given.replace("a cat", "acat") for given in annotators])
 
 
@@ -280,7 +280,7 @@ def recall_at_by_sets(sim, owner, k):
 
 
 def recall_at_cheat(sim, owner, k):
-    from minalbef.ranking import recall
+    from minalbef.evaluation.ranking import recall
     own = torch.arange(len(sim))[:, None] == owner
     return recall(sim, own, k).mean().item(), recall(sim.T, own.T, k).mean().item()
 

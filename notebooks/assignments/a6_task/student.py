@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minalbef import plots
+from minalbef.viz import plots
 
 # 300 statements of Problems("entailment", "train", seed=0) and 180 of "test", three a group of three pictures;
 # labels: of the three pictures in turn, 0 contradiction, 1 neutral, 2 entailment

@@ -1,0 +1,120 @@
+"""Measured, not promised: what a preset learns, over seeds, and what five tasks make of it."""
+import json
+import re
+import statistics
+from pathlib import Path
+
+from minalbef import checkpoint
+from minalbef.evaluation import report
+from minalbef.recipes import launch, pipeline
+
+ROWS = (                              # what to call it, its figures, and what stands beside it
+    ("one of 500 scenes, ITC, picture to text / text to picture", "plain.itc_i2t_r1 plain.itc_t2i_r1",
+     {"objects alone": "plain.oracle_r1", "start": "start.itc_i2t_r1"}),
+    ("one of 500, the ten best re-ranked by ITM", "plain.rerank_i2t_r1 plain.rerank_t2i_r1", {}),
+    ("one of 500, by both", "plain.rerank_plus_i2t_r1 plain.rerank_plus_t2i_r1", {}),
+    ("one of a family, ITC", "families.itc_i2t_r1 families.itc_t2i_r1", {"objects alone": "families.oracle_r1"}),
+    ("one of a family, ITM", "families.rerank_i2t_r1 families.rerank_t2i_r1", {"chance": "families.chance_r1"}),
+    ("one of 500 in a style never seen, ITC", "unseen_style.itc_i2t_r1 unseen_style.itc_t2i_r1", {}),
+    ("one of 500, of objects never seen together, ITC", "unseen_pairs.itc_i2t_r1 unseen_pairs.itc_t2i_r1",
+     {"the same of pairs seen": "unseen_pairs.control.itc_i2t_r1"}),
+    *((f"one change told from the truth: {kind}", f"itm_one_change_accuracy.{kind}",
+       {"no picture": f"itm_one_change_blank.{kind}"}) for kind in ("size", "count", "background", "place", "relation")),
+    *((f"masked words guessed: {kind}", f"mlm_accuracy.{kind}", {"no picture": f"mlm_accuracy_without_image.{kind}"})
+      for kind in ("object", "size", "place", "relation")),
+    ("pointing at a word's object, ITM", "pointing_itm", {"chance": "pointing_chance", "start": "start.pointing_itm"}),
+    ("pointing, masked word", "pointing_mlm", {"start": "start.pointing_mlm"}))
+
+
+def table(result: dict) -> str:
+    """The README's table, in Markdown, from what `learn` wrote."""
+    def mean(names: str) -> str:
+        return " / ".join(f"{result['figures'][name]['mean']:.2f}" for name in names.split())
+    def minutes(of: str) -> str:
+        return f"{sum(result['figures'][f'seconds.{part}'][of] for part in ('warm_start', 'train')) / 60:.1f}"
+    lines = [f"Mean of {result['seeds']} seeds, each examined on scenes drawn anew; `{result['command']}`, {result['date'][:10]}, "
+             f"{result['device']}. A run trained for {minutes('mean')} minutes, the shortest for {minutes('low')}.", "",
+             "| | | beside it |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {title} | {mean(names)} | {', '.join(f'{what} {mean(name)}' for what, name in beside.items())} |"
+                              for title, names, beside in ROWS])
+
+
+def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, processes: int, out: Path,
+          command: str) -> dict:
+    """Train and examine `seeds` runs, each on its own freshly drawn tests, and write the mean and spread of each figure.
+
+    Runs that are finished are not trained again. -> what was written: by figure its mean, lowest and highest
+    """
+    reports = []
+    for seed in range(seeds):
+        run = folder / f"seed{seed}"
+        arguments = ["pretrain", *changes, f"seed={seed}", "--preset", preset, "--run", str(run)]
+        if status := launch.launch(arguments, processes):
+            raise SystemExit(status)
+        reports.append(pipeline.examine_run(run, 1.0, 1000 + seed, command))
+    figures = [flatten(one) for one in reports]
+    result = {"command": command, "date": reports[-1]["date"], "device": reports[-1]["device"],
+              "commit": reports[-1]["commit"], "seeds": seeds, "config": reports[0]["config"],
+              "figures": {name: {"mean": round(statistics.mean(values), 4), "low": min(values), "high": max(values)}
+                          for name in figures[0] if (values := [one[name] for one in figures if name in one])}}
+    checkpoint.write_atomically(out, lambda path: path.write_text(json.dumps(result, indent=1) + "\n"))
+    for name, value in result["figures"].items():
+        print(f"{name:48} {value['mean']:.3f}  ({value['low']:.3f} to {value['high']:.3f})")
+    return result
+
+
+MARKS = re.compile(r"(<!-- tasks -->\n).*?(<!-- end of tasks -->)", re.S)         # between them stands the README's table
+
+
+def tasks(folder: Path, out: Path, readme: Path) -> str:
+    """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file; put their table into the README. -> it
+
+    Runs of further seeds are folder/TASK-seed1 and so on; folder/TASK/fresh is an evaluation on fresh tests. Of a task, seed
+    or baseline that has not run here, `out` keeps the figures it held; the table names the code of each.
+    Raises ValueError where there is no report, and where the README has no place for the table.
+    """
+    held = json.loads(out.read_text()) if out.exists() else []
+    reports = []
+    for task in report.TASKS:
+        ran = [path.parent for name in (task, f"{task}-seed*") for path in sorted(folder.glob(f"{name}/report.json"))]
+        old = [one for one in held if one["task"] == task]
+        by_seed = {one["seed"]: one for one in [*old, *(gathered(run, old) for run in ran)]}
+        reports += by_seed.values()
+    if not reports:
+        raise ValueError(f"{folder} has no report of a task, such as {folder / next(iter(report.TASKS))}/report.json; "
+                         "`minalbef finetune TASK` writes one")
+    table, text = report.task_table(reports), readme.read_text(encoding="utf-8")
+    if not MARKS.search(text):
+        raise ValueError(f"{readme} has no lines <!-- tasks --> and <!-- end of tasks --> for the table to stand between")
+    checkpoint.write_atomically(out, lambda path: path.write_text(json.dumps(reports, indent=1) + "\n"))
+    text = MARKS.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
+    checkpoint.write_atomically(readme, lambda path: path.write_text(text, encoding="utf-8"))
+    return table
+
+
+def gathered(run: Path, held: list[dict]) -> dict:
+    """A run's report with that of its fresh tests, and what it lacks of the baselines in a held report of its seed.
+
+    "kept" has for each of these the commit and the figures of the model that it was trained beside.
+    """
+    found = report.read_report(run)
+    old = next((one for one in held if one["seed"] == found["seed"]), {"baselines": {}})
+    kept = [name for name in old["baselines"] if name not in found["baselines"]]
+    if kept:
+        found["baselines"] = old["baselines"] | found["baselines"]
+        beside = {"commit": old["commit"], "test": old["test"]}
+        found["kept"] = {name: old.get("kept", {}).get(name, beside) for name in kept}
+    if (run / "fresh" / "report.json").exists():
+        found["fresh"] = {part: value for part, value in report.read_report(run / "fresh").items() if part != "config"}
+    return found
+
+
+def flatten(figures: dict, skip: tuple[str, ...] = ("config", "intervals", "versions", "counts")) -> dict[str, float]:
+    """Nested figures as one level: {"plain": {"oracle_r1": .9}} -> {"plain.oracle_r1": .9}. Words are left out."""
+    flat = {}
+    for name, value in figures.items():
+        if isinstance(value, dict) and name not in skip:
+            flat |= {f"{name}.{inner}": x for inner, x in flatten(value, skip).items()}
+        elif isinstance(value, float):
+            flat[name] = value
+    return flat

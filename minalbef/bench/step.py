@@ -1,0 +1,233 @@
+"""Measured, not promised: the time, memory and work of a pretraining step on this machine, in all and by phase."""
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from minalbef import train
+from minalbef.config import Config
+from minalbef.evaluation.report import command, commit, describe_device, now
+from minalbef.presets import preset
+from minalbef.recipes.cost import matmul_peak, peak_memory
+from minalbef.recipes.plan import gpu_named
+from minalbef.tasks.pretrain import Pretrain, PretrainBatch
+from minalbef.train import lean
+
+ROUNDS = 5                            # the steps are timed in so many parts; the fastest tells what a quiet machine would do
+FIRST_WORD = 5                        # word ids below it are special
+DTYPES = ("float32", "bfloat16")
+# phase, whose methods, which: what a step's forward is made of; what is left over is "other"
+PARTS = (("teacher", "teacher", "encode_image encode_text image_feature text_feature fuse word_logits"),
+         ("image", "student", "encode_image"), ("text", "student", "encode_text"),
+         ("itc", "student", "image_feature text_feature"), ("itc", "", "align"), ("negatives", "", "pair"),
+         ("fusion", "student.fusion", "keys_values"), ("fusion", "student", "fuse"), ("mlm_head", "student", "word_logits"))
+
+
+class Phases:
+    """Adds up what a clock shows while named parts run. Within a part, others are not looked at."""
+
+    def __init__(self, clock: Callable[[], float]):
+        self.clock, self.spent, self.inside = clock, Counter(), False
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        if self.inside:
+            yield
+            return
+        self.inside, start = True, self.clock()
+        try:
+            yield
+        finally:
+            self.inside = False
+            self.spent[name] += self.clock() - start
+
+    @contextmanager
+    def watch(self, task: Pretrain) -> Iterator[None]:
+        """Meanwhile the parts of the task's forward count as phases."""
+        def watched(method: Callable, name: str) -> Callable:
+            def call(*args, **options):
+                with self(name):
+                    return method(*args, **options)
+            return call
+        changed = [(task.get_submodule(path), method, name) for name, path, methods in PARTS for method in methods.split()]
+        for module, method, name in changed:
+            setattr(module, method, watched(getattr(module, method), name))
+        try:
+            yield
+        finally:
+            for module, method, _ in changed:
+                delattr(module, method)              # the instance's; the class's shows again
+
+
+class Steps:
+    """Pretraining at given sizes on made-up data, with the queue full and the teacher trusted."""
+
+    def __init__(self, config: Config, dtype: str = "float32", device: str = "cpu"):
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype={dtype!r} is none of {', '.join(DTYPES)}")
+        torch.manual_seed(config.seed)
+        self.config, self.device, self.count = config, device_named(device), 0
+        self.task = Pretrain(config).to(self.device)
+        groups = train.parameter_groups(self.task, config)
+        self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+        self.precision = nullcontext() if dtype == "float32" else torch.autocast(self.device.type, getattr(torch, dtype))
+        self.batch = made_up(config)
+        if self.device.type == "cuda":
+            self.batch = self.batch.pin_memory()
+        features = (F.normalize(torch.randn(config.queue_size, config.embed_dim, device=self.device), dim=-1) for _ in range(2))
+        self.task.queue.push(*features, -1 - torch.arange(config.queue_size, device=self.device))
+
+    def __call__(self, phases: Phases) -> None:
+        """One step, as train.fit takes it."""
+        task = self.task
+        (batch, draws), = task.prepare([(self.batch, task.draws(self.count))])
+        with self.precision:
+            losses, carry = task(batch.to(self.device), self.config.alpha, draws.to(self.device))
+        with phases("backward"):
+            sum(losses.values()).backward()
+        with phases("optimiser"):
+            nn.utils.clip_grad_norm_(task.parameters(), self.config.clip or torch.inf)
+            self.optimiser.step()
+            self.optimiser.zero_grad(set_to_none=True)
+        with phases("after_step"):
+            task.after_step(carry)
+        self.count += 1
+
+    def clock(self) -> float:
+        """Seconds: of the processor's work on a CPU, which other programs do not lengthen; else when the device is done."""
+        if self.device.type == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def by_phase(self, clock: Callable[[], float], steps: int) -> dict[str, float]:
+        """What a step's phases cost, by the given clock."""
+        phases, start = Phases(clock), clock()
+        with phases.watch(self.task):
+            for _ in range(steps):
+                self(phases)
+        spent = phases.spent | {"other": clock() - start - sum(phases.spent.values())}
+        return {name: value / steps for name, value in spent.items()}
+
+
+def made_up(config: Config) -> PretrainBatch:
+    """A batch of noise and of texts of full length, every picture its own."""
+    if config.vocab_size <= FIRST_WORD:
+        raise ValueError(f"vocab_size={config.vocab_size} leaves no words: the first {FIRST_WORD} ids are special; take more")
+    b, size = config.batch, config.image_size
+    tokens = torch.randint(FIRST_WORD, config.vocab_size, (b, config.text_length))
+    tokens[:, 0] = 2                                 # [CLS]
+    return PretrainBatch(torch.randn(b, 3, size, size), tokens, torch.ones_like(tokens, dtype=torch.bool), torch.arange(b))
+
+
+def device_named(name: str) -> torch.device:
+    """Raises ValueError for a device that this machine has not."""
+    names = ["cpu", *["cuda"] * torch.cuda.is_available(), *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if name not in names:
+        raise ValueError(f"device={name!r} is not there; this machine has {', '.join(names)}")
+    return torch.device(name)
+
+
+def count_flops() -> FlopCounterMode:
+    """Counts the products of whatever runs inside it, forward and backward, a multiplication and an addition as two.
+
+    torch's own counter is blind to a CPU's fused attention, whose backward computes the scores anew: five products, not four.
+    """
+    def forward(q, k, v, *_, **__):
+        return 4 * q[0] * q[1] * q[2] * k[2] * q[3]
+    def backward(gradient, q, k, v, *_, **__):
+        return 10 * q[0] * q[1] * q[2] * k[2] * q[3]
+    aten = torch.ops.aten
+    return FlopCounterMode(display=False, custom_mapping={
+        aten._scaled_dot_product_flash_attention_for_cpu: forward,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward})
+
+
+def measure_step(config: Config, dtype: str = "float32", device: str = "cpu", steps: int = 20, peak_size: int = 2048) -> dict:
+    """Time, memory and work of a pretraining step, in all and by phase: see `step`, which prints it."""
+    base = peak_memory()
+    work, silent, rounds = Steps(config, dtype, device), Phases(float), []
+    steps = max(1, steps // ROUNDS) * ROUNDS
+    with lean(work.task, config):
+        for _ in range(2):                           # the first allocates the optimiser's state, and compiles
+            work(silent)
+        work.clock()
+        cpu = time.process_time()
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            for _ in range(steps // ROUNDS):
+                work(silent)
+            work.clock()
+            rounds.append(time.perf_counter() - start)
+        cpu = (time.process_time() - cpu) / steps
+        peak = peak_memory() if work.device.type == "cpu" else torch.cuda.max_memory_allocated(work.device) / 1e6
+        seconds = work.by_phase(work.clock, max(1, steps // 2))
+    with count_flops() as counter:                   # of plain layers: what is done twice, or by a compiled kernel, adds none
+        flops = work.by_phase(counter.get_total_flops, 1)
+    (product, by_cpu), total, rate = matmul_peak(device, peak_size), sum(flops.values()), steps / sum(rounds)
+    on_cpu = work.device.type == "cpu"
+    gpu = None if on_cpu else gpu_named(torch.cuda.get_device_name(work.device))
+    return {"samples_per_second": rate * config.batch, "best_samples_per_second": steps / ROUNDS * config.batch / min(rounds),
+            "seconds_per_step": 1 / rate, "cpu_seconds_per_step": cpu, "peak_memory_mb": peak,
+            "base_memory_mb": base if on_cpu else None, "flops_per_step": total,
+            "matmul_peak_gflops": product, "matmul_peak_gflops_by_cpu": by_cpu if on_cpu else None,
+            "share_of_matmul_peak": total * rate / product / 1e9,
+            "share_of_matmul_peak_by_cpu": total / cpu / by_cpu / 1e9 if on_cpu else None,
+            "share_of_bf16_peak": total * rate / gpu.bf16 / 1e12 if gpu else None,
+            "breakdown": {name: {"seconds": spent, "share": spent / sum(seconds.values()), "gflop": flops[name] / 1e9}
+                          for name, spent in seconds.items()}}
+
+
+def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, text_layers: int = 3, fusion_layers: int = 3,
+         heads: int = 3, vocab: int = 2000, batch: int = 16, queue: int = 1024, text_length: int = 25, embed_dim: int = 256,
+         dtype: Literal["float32", "bfloat16"] = "float32", device: str = "cpu", threads: int = 2, steps: int = 20,
+         compile: bool = False, checkpointing: bool = False) -> None:
+    """Time, memory and work of a pretraining step on made-up data: dropout 0.1, full texts, 15% of words masked.
+
+    samples_per_second is by the clock. On a CPU the breakdown's seconds are the processor's, and so are the peak and the
+    share named by_cpu, which other programs disturb less. Memory is the process's highest (base: before
+    the model was made), or a GPU's. FLOPs are those of products, a multiplication and an addition two, every layer once.
+
+    Args:
+        image: side of the pictures, in pixels
+        patch: side of a patch
+        width: of all three encoders
+        depth: layers of the image encoder
+        text_layers: layers of the text encoder
+        fusion_layers: layers of the multimodal encoder
+        heads: of every attention
+        vocab: word pieces
+        batch: pairs of picture and text
+        queue: features kept of either side
+        text_length: word pieces of every text
+        embed_dim: of the shared space
+        dtype: of the products; bfloat16 is autocast
+        device: cpu or cuda
+        threads: of a CPU
+        steps: how many to time, rounded down to a multiple of 5, but 5 at least
+        compile: layers go through torch.compile, before the clock starts
+        checkpointing: layers are computed again on the way back, and keep less
+    """
+    torch.set_num_threads(threads)
+    config = preset("paper-4m", image_size=image, patch_size=patch, image_width=width, image_depth=depth, image_heads=heads,
+                    text_width=width, text_depth=text_layers, fusion_depth=fusion_layers, text_heads=heads, vocab_size=vocab,
+                    batch=batch, queue_size=queue, text_length=text_length, embed_dim=embed_dim, compile=compile,
+                    checkpointing=checkpointing)
+    show(measure_step(config, dtype, device, steps))
+
+
+def show(result: dict) -> None:
+    """Print as JSON, in four digits, with command, date, code and machine."""
+    def rounded(value):
+        if isinstance(value, dict):
+            return {key: rounded(inner) for key, inner in value.items()}
+        return float(f"{value:.4g}") if isinstance(value, float) else value
+    about = {"command": command(), "date": now(), "commit": commit(), "device": describe_device()}
+    print(json.dumps(about | rounded(result), indent=1))

@@ -1,0 +1,3 @@
+"""The command line: one function a command.
+
+Imports everything; nothing imports it."""

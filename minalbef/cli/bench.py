@@ -1,0 +1,60 @@
+"""`minalbef bench` on the command line: its flags, and what they call."""
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from minalbef.bench import loading, step
+from minalbef.cli.limits import checked
+from minalbef.config import read_changes
+from minalbef.evaluation.report import command
+from minalbef.presets import preset as preset_named
+
+Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
+PROCESSES = (torch.cuda.device_count()                           # one a GPU; without any, a small CPU likes two
+             or min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+@checked
+def learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: Path = Path("runs/bench"),
+          processes: int = PROCESSES, out: Path = Path("notebooks/results/learn.json")) -> None:
+    """Train and examine several seeds; print the mean of every figure, and write them with hardware and command.
+
+    Args:
+        changes: options of the preset to change
+        preset: where to start
+        seeds: how many, from 0
+        run: the folder for the runs
+        processes: how many to train in
+        out: where to write the result
+    """
+    from minalbef.bench.seeds import learn as learn_seeds
+    from minalbef.recipes import pipeline
+    # refuse a wrong option before any process starts
+    pipeline.for_scenes(preset_named(preset, **read_changes(changes)))
+    learn_seeds(preset, changes, seeds, run, processes, out, command())
+
+
+def tasks(run: Path = Path("runs"), out: Path = Path("notebooks/results/tasks.json"), readme: Path = Path("README.md")) -> None:
+    """Gather what the five fine-tuned runs reported, and put their table into the README.
+
+    Args:
+        run: the folder that holds the runs, by task
+        out: where to write all reports in one
+        readme: the file with the table
+    """
+    from minalbef.bench import seeds
+    print(seeds.tasks(run, out, readme))
+
+
+Benches = (Annotated[Any, tyro.conf.subcommand("learn", constructor=learn)]
+           | Annotated[Any, tyro.conf.subcommand("tasks", constructor=tasks)]
+           | Annotated[Any, tyro.conf.subcommand("step", constructor=checked(step.step))]
+           | Annotated[Any, tyro.conf.subcommand("data", constructor=checked(loading.data))]
+           | Annotated[Any, tyro.conf.subcommand("retrieval", constructor=checked(loading.retrieval))])
+
+
+def bench(what: Annotated[Benches, tyro.conf.arg(name="")]) -> None:
+    """Measure: what is learnt, and how fast."""

@@ -1,0 +1,284 @@
+"""The command line: `minalbef` and `python -m minalbef`."""
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from minalbef.cli.bench import PROCESSES, Changes, bench
+from minalbef.cli.errors import explain
+from minalbef.cli.limits import checked
+from minalbef.cli.public import Exam, Sets, Study
+from minalbef.config import read_changes
+from minalbef.presets import preset
+
+Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
+From = Annotated[Path | None, tyro.conf.arg(name="from")]
+
+
+def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), quiet: bool = False,
+             public: Annotated[Sets, tyro.conf.OmitArgPrefixes] = Sets()) -> None:
+    """Train on the embedded scenes or public sets, or go on where a run stopped. In several processes: torchrun -m -- minalbef pretrain.
+
+    Args:
+        changes: options of the preset to change, such as batch=32 lr=1e-3
+        preset: where to start: tiny, or small with a GPU
+        run: the folder to write
+        quiet: no progress bar
+    """
+    if replace(public, workers=0) != Sets():
+        return public.pretrain(preset, changes, run, quiet)
+    from minalbef.recipes import pipeline
+    pipeline.pretrain(_config(preset, changes), run, quiet, public.workers)
+
+
+def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), processes: int = PROCESSES,
+         exam: float = 1.0, quiet: bool = False) -> None:
+    """The main job: warm start, pretraining, exam, and a page that shows what was learnt.
+
+    Args:
+        changes: options of the preset to change, such as batch=32 lr=1e-3
+        preset: where to start
+        run: the folder to write
+        processes: how many to train in, a thread each
+        exam: share of the exam's scenes, for a quick look
+        quiet: no progress bar
+    """
+    from minalbef.recipes.launch import launch
+    _config(preset, changes)                             # refuse a wrong option before any process starts
+    status = launch(["pretrain", *changes, "--preset", preset, "--run", str(run), *["--quiet"] * quiet], processes)
+    if status:
+        raise SystemExit(status)
+    evaluate(str(run), exam=exam)
+
+
+def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0, seed: int = 0, among: int | None = None,
+             split: Literal["test", "validation"] = "test", out: Path | None = None,
+             public: Annotated[Exam, tyro.conf.OmitArgPrefixes] = Exam()) -> None:
+    """Examine a run on scenes it never saw, or with --data on a public set; write report.json, and print the figures.
+
+    Args:
+        what: the run folder; or a task, whose run is runs/TASK
+        source: the pretrained run that a task's was begun from, for its baselines; by default as `finetune` takes it
+        exam: share of the exam's scenes, for a quick look
+        seed: of the freshly drawn tests
+        among: how many plain scenes compete, 500 unless you say; `small` is meant to find the right one of 5000
+        split: validation while you try settings, so that the test stays unseen
+        out: the folder to write; by default RUN, RUN/evaluation unless it is the whole test, with --data RUN/SET-SPLIT
+    """
+    from minalbef import checkpoint
+    from minalbef.evaluation import report
+    from minalbef.recipes import finetune, pipeline
+    from minalbef.viz import page
+    if among is not None and among < 10:
+        raise ValueError(f"--among {among}: at least 10 scenes compete, as many as are ranked again; 500 unless you say otherwise")
+    run = Path("runs", what) if what in finetune.JOBS else checkpoint.run_folder(what)
+    if public != Exam():
+        if exam != 1.0 or source or among or split != "test":
+            raise ValueError("--exam, --among, --from and --split are for the embedded scenes; with --data leave them out and "
+                             "name the split in it, such as --data prepared/coco/validation")
+        return public.evaluate(run, report.command(), out)
+    out = out or checkpoint.output_folder(run, whole=(exam, seed, among, split) == (1.0, 0, None, "test"))
+    if checkpoint.read_run(run)[1] != "pretrain":
+        if among:
+            raise ValueError(f"--among is for runs of pretraining; {run} is one of a task, whose exam has its own number")
+        found = finetune.examine_run(run, _source(source), report.command(), seed, exam, split, out)
+        return print(report.task_table([found]))
+    figures = pipeline.examine_run(run, exam, seed, report.command(), among, split, out)
+    page.write_page(run, out)
+    print(report.summary_table(figures))
+    print(f"\n{out}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")
+
+
+def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None,
+             baselines: tuple[str, ...] = (), processes: int = PROCESSES, exam: float = 1.0, quiet: bool = False,
+             public: Annotated[Study, tyro.conf.OmitArgPrefixes] = Study()) -> None:
+    """Train a pretrained run for a task on the embedded scenes, and examine it beside its baselines; or on a public set.
+
+    Args:
+        task: retrieval, entailment, vqa, nlvr2 or grounding
+        changes: options to change, such as lr=5e-4 epochs=2
+        source: the pretrained run to begin from; by default runs/demo, or else the model that is shipped
+        run: the folder to write, by default runs/TASK
+        baselines: which to train too, for as long each; "all" for every one of the task's
+        processes: how many to train in, a thread each
+        exam: share of the exam's problems, for a quick look
+        quiet: no progress bar
+    """
+    from minalbef.evaluation import report
+    from minalbef.recipes import finetune as tuner
+    run = run or Path("runs", task)
+    if public != Study():
+        if baselines or exam != 1.0 or processes != PROCESSES:
+            raise ValueError("--baselines, --exam and --processes are for the embedded scenes; on a public set leave them out: "
+                             "torchrun -m -- minalbef finetune trains in several processes")
+        return public.finetune(task, changes, _source(source), run, quiet)
+    figures = tuner.finetune(task, _source(source), run, changes, baselines, processes, report.command(), exam, quiet)
+    print(report.task_table([figures]))
+
+
+def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None, rival: str = "",
+         quiet: bool = False) -> None:
+    """What `finetune` runs to train, without the exam. In several processes: torchrun -m -- minalbef tune.
+
+    Args:
+        task: retrieval, entailment, vqa, nlvr2 or grounding
+        changes: options to change
+        source: the pretrained run to begin from; by default runs/demo, or else the model that is shipped
+        run: the folder to write, by default runs/TASK
+        rival: a baseline of the task to train instead
+        quiet: no progress bar
+    """
+    from minalbef.recipes import finetune as tuner
+    tuner.tune(task, source := _source(source), run or Path("runs", task), tuner.tuning(task, source, *changes), rival, quiet=quiet)
+
+
+def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: Path | None = None) -> None:
+    """Find scenes for a sentence, and draw the best.
+
+    Args:
+        sentence: what to look for, such as "an apple left of a cat"
+        run: the run folder; by default runs/demo, or else the model that is shipped
+        scenes: how many unseen scenes to look through
+        out: the picture to write; by default search.png in the run folder, of the shipped model in runs/tiny
+    """
+    from minalbef import checkpoint, load
+    from minalbef.recipes import search as finder
+    model = load(_source(run))
+    hits = finder.search(model, sentence, scenes)
+    out = out or checkpoint.output_folder(model.path) / "search.png"
+    print(finder.describe(model, sentence, hits))
+    finder.picture(model, sentence, hits, out)
+    print(f"{out} shows the answer")
+
+
+def predict(task: Literal["retrieval", "entailment", "vqa", "nlvr2", "grounding"], /, image: Images, text: str,
+            run: Path | None = None, out: Path | None = None, boxes: tuple[tuple[float, float, float, float], ...] = ()) -> None:
+    """Ask a fine-tuned model about your own pictures, and draw where it looked.
+
+    Args:
+        task: what to ask
+        image: the picture; for nlvr2 two, the left one first
+        text: caption, statement, question or expression, such as "how many cats are there?"
+        run: the run folder; retrieval and grounding take a pretrained one, too; by default runs/TASK, or the shipped model
+        out: the picture to write; by default answer.png in the run folder, of the shipped model in runs/tiny
+        boxes: grounding's boxes to choose among, each x y width height in pixels
+    """
+    from minalbef.recipes import predict as predictor
+    tuned = Path("runs", task)
+    run = run or (_source(None) if task == "retrieval" and not tuned.exists() else tuned)
+    print(predictor.main(task, [one for given in image for one in given], text, run, out, boxes or None))
+
+
+def summary(run: Path, /) -> None:
+    """What a run folder holds.
+
+    Args:
+        run: the run folder
+    """
+    from minalbef import load
+    print(load(run).summary())
+
+
+def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "minalbef", vocab: Path | None = None,
+            image_size: int | None = None, image_heads: int = 12, text_heads: int = 12) -> None:
+    """A checkpoint of the original's as a run folder, or the other way round, with an account of every key.
+
+    Args:
+        source: the original's .pth; or a run folder
+        out: the run folder to write; or the .pth
+        to: which way
+        vocab: bert-base-uncased's vocab.txt, which the checkpoint does not hold
+        image_size: side of the pictures in pixels, a multiple of the patch; by default the checkpoint's own
+        image_heads: of the image encoder; a checkpoint does not tell them, and the released ones have 12
+        text_heads: of the text encoder and of fusion, likewise
+    """
+    from minalbef.weights import convert as converter
+    if to == "original":
+        keys, dropped = converter.to_original(source, out)
+        print(f"{out}: {keys} keys" + f"; the original has no place for {', '.join(dropped)}" * bool(dropped))
+    else:
+        print(converter.to_run(source, out, vocab, image_size, image_heads, text_heads))
+        print(f"\n{out} is a run folder now")
+
+
+def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tuple[Path, ...] = (),
+            without: tuple[Path, ...] = (), look: bool = False, most_bad: float = 0.5) -> None:
+    """Check a public set that you have, and write its records for training. Downloads nothing; data/README.md says from where.
+
+    Args:
+        name: coco, vg, sbu, cc3m, cc12m, shards, flickr30k, entailment, vqa, nlvr2, grounding
+        source: the folder of the set's files
+        out: the folder for all prepared sets; this one's is in it
+        images: folders of the pictures, if they are not below the set's files
+        without: prepared splits whose pictures are left out, such as prepared/coco/test
+        look: open every picture, too, which takes long
+        most_bad: share of bad entries above which nothing is written
+    """
+    from minalbef.datasets.prepare import prepare as write
+    print(write(name, source, out, images, without, look, most_bad))
+
+
+def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 2) -> None:
+    """Two steps of a preset at full size on a CPU, with random weights and made-up pictures: loss, gradient, seconds, memory.
+
+    Args:
+        preset: paper-4m, base, retrieval-coco, retrieval-flickr, entailment, vqa, nlvr2-assign, nlvr2, grounding
+        changes: options of the preset to change
+        steps: how many
+        batch: rows, in place of the preset's
+    """
+    from minalbef.recipes import rehearse
+    rehearse.dry_run(preset, steps, batch, **read_changes(changes))
+
+
+def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100", utilisation: float = 0.4,
+         accumulate: int | None = None, checkpointing: bool = False) -> None:
+    """What pretraining costs on your hardware, in bf16: parameters, memory, FLOPs, hours; what fits, and what to change if not.
+
+    Args:
+        preset: tiny, small, base, paper-4m, paper-14m
+        changes: options of the preset to change, such as batch=256
+        gpus: how many
+        gpu: which; a wrong name lists those that are known
+        utilisation: the share of its peak that is reached
+        accumulate: passes a step, by default the preset's
+        checkpointing: compute layers again on the way back, and keep less
+    """
+    from minalbef.recipes import plan as planner
+    print(planner.describe(planner.plan(preset, changes, gpus, gpu, utilisation, accumulate, checkpointing)))
+
+
+def _source(run: Path | None) -> Path:
+    """The pretrained run to take; where none is named the user's own, or else the model that is shipped."""
+    from minalbef.checkpoint import run_folder
+    return run_folder(run or ("runs/demo" if Path("runs/demo/model.safetensors").exists() else "tiny"))
+
+
+def _config(name: str, changes: tuple[str, ...]):
+    from minalbef.recipes import pipeline
+    return pipeline.for_scenes(preset(name, **read_changes(changes)))
+
+
+COMMANDS = {"demo": demo, "pretrain": pretrain, "evaluate": evaluate, "finetune": finetune, "tune": tune,
+            "predict": predict, "search": search, "summary": summary, "convert": convert, "prepare": prepare,
+            "dry-run": dry_run, "plan": plan, "bench": bench}
+
+
+def main() -> None:
+    """Entry of the command line: errors that a user can mend are printed without a traceback."""
+    try:
+        tyro.extras.subcommand_cli_from_dict({name: checked(command) for name, command in COMMANDS.items()},
+                                             prog="minalbef", description="ALBEF, rebuilt minimal, faithful and fast.")
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("MINALBEF_TRACEBACK"):
+            raise
+        said, status = explain(error)
+        print(f"minalbef: {said}", file=sys.stderr)
+        raise SystemExit(status) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Prepared records to training's batches: shuffled, augmented, read ahead, and the same wherever a run is picked up."""
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from minalbef import distributed
+from minalbef.config import Config
+from minalbef.data import Batch
+from minalbef.datasets.augment import view
+from minalbef.tokenizer import Tokenizer
+
+LEAST = 1000                          # records, before a share of unreadable ones means anything
+IN_A_ROW = 100                        # unreadable ones: the folder is gone, and there is no point in trying all
+
+
+class Ahead:
+    """What a source gives, step -> source(step), got ready ahead of time by workers, in memory from which a GPU reads by itself.
+
+    source must be a function of the step alone, and know its rank: in a worker there is no process group to ask.
+    """
+
+    def __init__(self, source: Callable, config: Config, workers: int):
+        self.source, self.last, self.workers = _Numbered(source), config.steps, workers
+        self.pinned = distributed.device_of(config.device).type == "cuda"
+        self.ready, self.next = iter(()), -1
+
+    def __call__(self, step: int):
+        found = next(self.ready, None) if step == self.next else None
+        if found is None:                        # the first, or another than the next: begin to read ahead from there
+            loader = DataLoader(self.source, batch_size=None, sampler=range(step, max(self.last, step + 1)),
+                                num_workers=self.workers, collate_fn=_as_it_is, worker_init_fn=_alone, pin_memory=self.pinned,
+                                generator=torch.Generator())     # its own: it would else draw from that of dropout
+            self.ready = iter(loader)
+            found = next(self.ready)
+        self.next = step + 1
+        return found
+
+
+class RecordBatches:
+    """A set's batches, endless: step -> the batch of this process, a pure function of seed and step.
+
+    Every record comes once an epoch, in an order of its own; a batch may end one epoch and begin the next, so that none is
+    short and nothing is left out. An unreadable picture's place is taken by the epoch's next record that can be read.
+    """
+
+    def __init__(self, records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer, augment: bool = True,
+                 workers: int = 0, most_bad: float = 0.01, folder: Path | None = None):
+        """records: by number, such as records.Records. collate(records, tokenizer, size, length): a task's
+
+        workers: processes that read ahead. folder: where to name what could not be read, in unreadable.txt
+        most_bad: with a larger share of unreadable pictures, of at least 1,000, training stops; each counts once
+        Raises ValueError for an empty set; a call does, when the share of unreadable pictures is too large.
+        """
+        if not len(records):
+            raise ValueError("there is no record to train on; look into what `minalbef prepare` said of the set")
+        self.records, self.most_bad = records, most_bad
+        self.ahead = Ahead(_Steps(records, collate, config, tokenizer, augment), config, workers)
+        self.path = folder and Path(folder) / f"unreadable{f'-{distributed.rank()}' * (distributed.world() > 1)}.txt"
+        self.seen, self.bad = 0, {}
+
+    def __call__(self, step: int) -> Batch:
+        batch, bad = self.ahead(step)
+        self.note(bad, len(batch.ids))
+        return batch
+
+    def note(self, bad: dict[int, str], rows: int):
+        """Count and name what could not be read. Raises ValueError where it is too much."""
+        self.seen = min(self.seen + rows, len(self.records))                 # later epochs show the same again
+        new = {number: why for number, why in bad.items() if number not in self.bad}
+        self.bad |= new
+        if new and self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8", errors="replace") as file:
+                file.writelines(f"record {number}: {why}\n" for number, why in new.items())
+        if len(self.bad) > self.most_bad * max(self.seen, LEAST):
+            raise ValueError(
+                f"{len(self.bad)} pictures of the first {self.seen} records could not be read, more than {self.most_bad:.1%}, "
+                f"such as record {min(self.bad)}: {self.bad[min(self.bad)]}; `minalbef prepare` with --look leaves them out, "
+                "--most-bad allows more")
+
+
+class _Numbered(Dataset):
+    """A function of a number, as a DataLoader wants it."""
+
+    def __init__(self, source: Callable):
+        self.source = source
+
+    def __getitem__(self, number: int):
+        return self.source(number)
+
+
+class _Steps:
+    """Step -> this process's batch, and why which records were passed over."""
+
+    def __init__(self, records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer, augment: bool):
+        self.records, self.collate, self.config, self.tokenizer, self.augment = records, collate, config, tokenizer, augment
+        self.rank, self.world = distributed.rank(), distributed.world()
+
+    def __call__(self, step: int) -> tuple[Batch, dict[int, str]]:
+        config, bad = self.config, {}
+        first, last = (step * config.batch + config.batch * (self.rank + i) // self.world for i in (0, 1))
+        some = [self.readable(*divmod(place, len(self.records)), bad) for place in range(first, last)]
+        return self.collate(some, self.tokenizer, config.image_size, config.text_length), bad
+
+    def readable(self, epoch: int, place: int, bad: dict[int, str]):
+        """The record at a place of an epoch's order, or the next whose pictures can be read, with its pictures opened."""
+        turn = order(len(self.records), self.config.seed, epoch)
+        for i in range(place, place + min(len(turn), IN_A_ROW)):     # not the next of the set: that may be in the same broken tar
+            number = int(turn[i % len(turn)])
+            try:
+                return view(self.records[number], self.config.image_size, self.config.crop, self.config.seed, epoch, number,
+                            self.augment)
+            except ValueError as error:
+                bad[number] = str(error)
+        raise ValueError(f"of {len(bad)} records in a row no picture can be read, the first: {next(iter(bad.values()))}")
+
+
+def named_unreadable(folder: Path) -> int:
+    """How many records the processes of a run, and of those it went on from, have named in `folder`."""
+    files = [path.read_text(encoding="utf-8", errors="replace") for path in Path(folder).glob("unreadable*.txt")]
+    return len({line.partition(":")[0] for file in files for line in file.splitlines()})
+
+
+@lru_cache(maxsize=2)                                            # where one epoch ends in a batch, the next begins
+def order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """In which order an epoch takes its records: a permutation (count,), from seed and epoch alone."""
+    turn = np.arange(count, dtype=np.uint32)                     # 60 MB for 15 million records, in every worker
+    np.random.default_rng([seed, epoch]).shuffle(turn)
+    return turn
+
+
+def _as_it_is(found):
+    return found
+
+
+def _alone(worker: int):
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"               # its threads did not survive the fork

@@ -1,0 +1,183 @@
+"""From a public set's files to the project's records: checked, counted, compared with other sets. Nothing is downloaded."""
+import json
+import os
+import shutil
+import time
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from tqdm import tqdm
+
+from minalbef.data import open_image
+from minalbef.datasets import public, readers
+from minalbef.datasets.catalogue import EXPECTED, PRETRAINING, files_below, sources
+from minalbef.datasets.readers import Fault, photo_id
+from minalbef.datasets.store import file_of, line, read_about
+from minalbef.tasks.nlvr2 import NLVR2Record
+from minalbef.tasks.vqa import VQARecord
+from minalbef.writing import sweep, write_atomically
+
+
+class Tally:
+    """Bad entries: written to a file, and counted by kind, with the first of each."""
+
+    def __init__(self, file):
+        self.file, self.count, self.first, self.avoided = file, Counter(), {}, 0
+
+    def __call__(self, fault: Fault):
+        print(fault, file=self.file)
+        self.count[fault.kind] += fault.entries
+        self.first.setdefault(fault.kind, str(fault))
+
+
+def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), without: Sequence[Path] = (),
+            look: bool = False, most_bad: float = 0.5) -> str:
+    """Check what `source` has of a set, and write it to out/name for `records.Records`: -> an account.
+
+    A set that was there before stands until the new one is whole, and a training that reads it reads on.
+    images: folders of the pictures, if they are not below source. without: prepared splits, such as out/coco/test, whose
+    pictures are left out. look: open every picture, too. most_bad: with a larger share of bad entries nothing is written
+    Raises ValueError for an unknown set, for a file that is missing or broken, and for too many bad entries.
+    """
+    found = files_below(source)
+    ways, roots = sources(name, found), [Path(os.path.abspath(root)) for root in images or [source]]
+    root = Path(os.path.commonpath(roots))
+    same = readers.relations(found["image_data.json"][0]) if "image_data.json" in found else {}
+    avoid = {int(photo) for split in without for photo in photos_in(split)}
+    answers = public.answer_list(found["answer_list.json"][0]) if name == "vqa" and "answer_list.json" in found else []
+    (folder := out / name).mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    old = files_of(folder)
+    mark = f"-{time.time_ns()}" if old else ""                   # the old set stands until about.json names the new one
+    splits, account = {}, []
+    with TemporaryDirectory(prefix=".", suffix=f".{os.getpid()}.tmp", dir=folder) as half:
+        for split, way in ways.items():
+            if not way:
+                account.append(f"{split}: none of its files is below {source}")
+                continue
+            more = {"same": same} if name == "vg" else {}
+            with open(folder / f"{split}.faults.txt", "w", encoding="utf-8", errors="replace") as file:
+                tally = Tally(file)
+                records = chain.from_iterable(reader(**files, root=roots, fault=tally, **more) for reader, files in way)
+                good = checked(records, tally, same, avoid, look)
+                counts = write(Path(half, split + mark), good, root, set(answers), same)
+            bad = sum(tally.count.values())
+            if not counts["records"] or bad > most_bad * (bad + counts["records"]):
+                raise ValueError(f"{name}/{split}: {counts['records']:,} good records and {bad:,} bad entries; at most "
+                                 f"{most_bad:.0%} may be bad. The first of each kind: "
+                                 f"{'; '.join(tally.first.values()) or 'none, it is empty'}")
+            splits[split] = counts | {"file": split + mark, "faults": dict(tally.count), "avoided": tally.avoided,
+                                      "files": [str(path) for _, files in way for path in files.values()]}
+            account += describe(name, split, splits[split], tally, len(answers))
+        if answers:
+            shutil.copyfile(found["answer_list.json"][0], Path(half, "answers.json"))
+        for path in Path(half).iterdir():
+            os.replace(path, folder / path.name)
+    about = json.dumps({"set": name, "root": str(root), "splits": splits}, indent=1) + "\n"
+    write_atomically(folder / "about.json", lambda path: path.write_text(about))
+    for path in old:
+        path.unlink(missing_ok=True)                             # who has it open reads on
+    return "\n".join([*account, *shared(out, name), f"{folder} is ready for minalbef.records.Records"])
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a prepared set's splits; none where there is no set."""
+    try:
+        return [file_of(folder, split, ending) for split in read_about(folder)["splits"]
+                for ending in (".jsonl", ".npy", ".photos.npy")]
+    except ValueError:
+        return []
+
+
+def checked(records: Iterable, tally: Tally, same: dict, avoid: set[int], look: bool) -> Iterator:
+    """The records whose pictures are not to be avoided and, if we look, can be opened."""
+    last, fault = None, None
+    for record in records:
+        if avoid and avoid.intersection(photos_of(record, same)):
+            tally.avoided += 1
+            continue
+        pictures = record.images if isinstance(record, NLVR2Record) else (record.image,)
+        if look and pictures != last:                            # captions of one picture follow each other
+            last, fault = pictures, None
+            try:
+                for picture in pictures:
+                    open_image(picture)
+            except ValueError as error:
+                fault = Fault("unreadable picture", str(error).rpartition("; ")[0], "get it again or leave it out")
+        if fault:
+            tally(fault)
+        else:
+            yield record
+
+
+def write(path: Path, records: Iterable, root: Path, listed: set[str], same: dict) -> dict:
+    """Lines, index and photographs, beside each other; -> kind, records, pictures, and questions without a listed answer."""
+    places, photos, kind, lacking = array("q", [0]), array("q"), "Record", 0
+    with open(path.with_suffix(".jsonl"), "wb") as file:
+        for record in tqdm(records, desc=path.name, unit=" records", disable=None, mininterval=1):
+            places.append(places[-1] + file.write(line(record, root)))
+            photos.extend(photos_of(record, same))
+            kind = type(record).__name__
+            lacking += bool(listed) and bool(record.answers) and listed.isdisjoint(record.answers)
+    np.save(path.with_suffix(".npy"), np.frombuffer(places, np.int64))
+    unique = np.unique(np.array(photos, np.int64))
+    np.save(path.with_suffix(".photos.npy"), unique)
+    return {"kind": kind, "records": len(places) - 1, "pictures": len(unique), "lacking": lacking}
+
+
+def photos_of(record, same: dict) -> list[int]:
+    """Ids of the photographs that a record shows; the record's own id may number something else."""
+    if isinstance(record, VQARecord):
+        return [photo_id(str(record.image), "vg" if record.dataset == "vg" else "", same)]
+    return [photo_id(image.name) for image in record.images] if isinstance(record, NLVR2Record) else [record.id]
+
+
+def photos_in(split: Path) -> np.ndarray:
+    """Ids of all photographs of a prepared split, such as prepared/coco/test. Raises ValueError where there is none."""
+    folder, name = Path(split).parent, Path(split).stem
+    try:
+        return np.load(file_of(folder, name, ".photos.npy"))
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{split} is no prepared split ({error}); name one as FOLDER/coco/test") from error
+
+
+def describe(name: str, split: str, counts: dict, tally: Tally, answers: int) -> list[str]:
+    """Lines for people: what there is, what there should be, what was left out and why."""
+    parts = []
+    for what, wanted in zip(("pictures", "records"), EXPECTED.get((name, split), (None, None))):
+        share = counts[what] / wanted if wanted else 1
+        odd = f" ({share:.1%})" if abs(share - 1) > 0.01 else ""
+        parts.append(f"{counts[what]:,} {what}" + (f" of {wanted:,}{odd}" if wanted else ""))
+    lines = [f"{split}: {', '.join(parts)}"]
+    lines += [f"  {count:,} times {kind}, the first: {tally.first[kind]}" for kind, count in tally.count.most_common()]
+    pictures = EXPECTED.get((name, split), (None, None))[0] or 0
+    if counts["pictures"] < 0.99 * pictures:
+        lines.append(f"  {pictures - counts['pictures']:,} pictures of the published set are missing: its lists here are "
+                     "not whole, or entries were left out. Training learns from what is here, and figures are not the "
+                     "published set's; of a set of your own under this name nothing is missing")
+    if counts["lacking"]:
+        lines.append(f"  {counts['lacking']:,} of {counts['records']:,} questions have none of their answers among the "
+                     f"{answers:,} listed")
+    if tally.avoided:
+        lines.append(f"  {tally.avoided:,} left out, whose pictures are in a split of --without")
+    return lines
+
+
+def shared(out: Path, name: str) -> list[str]:
+    """Lines for people: photographs of a split to train on that others, among the prepared sets, are examined on."""
+    lines, known = [], {}
+    for about in sorted(out.glob("*/about.json")):
+        for split in read_about(about.parent)["splits"]:
+            known[about.parent.name, split] = photos_in(about.parent / split)
+    for (learnt, part), photos in known.items():
+        for (asked, split), others in known.items():
+            if part == "train" != split and name in (learnt, asked) and (learnt in PRETRAINING or learnt == asked):
+                if n := len(np.intersect1d(photos, others, assume_unique=True)):
+                    lines.append(f"{n:,} pictures of {learnt}/train are in {asked}/{split}, {n / len(others):.1%} of it; "
+                                 f"leave them out by: prepare {learnt} --without {out / asked / split}")
+    return lines

@@ -1,0 +1,95 @@
+"""The project's records on disk: lines of JSON and an index of their places, so that any of them can be had by its number."""
+import json
+import os
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from minalbef.data import Record
+from minalbef.datasets.public import GroundingRecord
+from minalbef.datasets.shards import Member
+from minalbef.tasks.entailment import EntailmentRecord
+from minalbef.tasks.nlvr2 import NLVR2Record
+from minalbef.tasks.vqa import VQARecord
+
+KINDS = {kind.__name__: kind for kind in (Record, EntailmentRecord, VQARecord, NLVR2Record, GroundingRecord)}
+PICTURES = ("image", "images")
+
+
+class Records(Dataset):
+    """A split as `minalbef prepare` wrote it: record i, in the files' order. Its picture is a place, which a batch opens.
+
+    root: where the pictures are now, if they have moved. Raises ValueError for a folder that holds no such split.
+    """
+
+    def __init__(self, folder: str | Path, split: str, root: str | Path | None = None):
+        self.opened, about = (folder, split, root), read_about(folder)
+        if split not in about["splits"]:
+            raise ValueError(f"{folder} has no split {split!r}; there are {', '.join(about['splits'])}")
+        self.path = file_of(folder, split, ".jsonl")
+        self.kind, self.root = KINDS[about["splits"][split]["kind"]], Path(root or about["root"])
+        try:
+            self.places = np.lib.format.open_memmap(self.path.with_suffix(".npy"), mode="r")
+            if self.places.ndim != 1 or self.places.dtype.kind not in "iu" or not len(self.places):
+                raise ValueError("the index is damaged")
+            if self.path.stat().st_size != self.places[-1]:
+                raise ValueError("the index is another file's")
+            # both stay open: `prepare` may write the set anew meanwhile, and workers must share no place in a file
+            self.lines = np.memmap(self.path, np.uint8, "r")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.path} and its index cannot be read: {error}; prepare the set again") from error
+
+    def __len__(self) -> int:
+        return len(self.places) - 1
+
+    def __reduce__(self):
+        return Records, self.opened                              # a worker opens the files itself
+
+    def __getitem__(self, i: int):
+        i = range(len(self))[i]
+        try:
+            values = json.loads(self.lines[self.places[i]:self.places[i + 1]].tobytes())
+            if not isinstance(values, dict) or not values.keys() <= {field.name for field in fields(self.kind)}:
+                raise ValueError("it is no record")
+        except ValueError as error:
+            raise ValueError(f"record {i} of {self.path} is damaged ({error}); prepare the set again") from error
+        def place(image):
+            return self.root / image if isinstance(image, str) else Member(self.root / image[0], *image[1:])
+        for name, value in values.items():
+            read = {"image": place, "images": lambda pair: tuple(map(place, pair))}.get(name, frozen)
+            values[name] = read(value)
+        return self.kind(**values)
+
+
+def read_about(folder: str | Path) -> dict:
+    """What `prepare` noted of a set. Raises ValueError where there is nothing that it wrote to the end."""
+    try:
+        about = json.loads((Path(folder) / "about.json").read_text())
+        if not isinstance(about, dict) or not isinstance(about.get("splits"), dict):
+            raise ValueError("about.json names no splits")
+        return about
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} holds no prepared records ({error}); `minalbef prepare` makes them") from error
+
+
+def file_of(folder: str | Path, split: str, ending: str) -> Path:
+    """A file of a prepared split. Raises KeyError for an unknown split, ValueError as `read_about`."""
+    return Path(folder) / (read_about(folder)["splits"][split].get("file", split) + ending)
+
+
+def frozen(value):
+    """Lists as tuples, all the way down."""
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
+
+
+def line(record, root: Path) -> bytes:
+    """A record as a line of JSON, its pictures relative to root."""
+    def place(image):
+        path = os.path.relpath(image.path if isinstance(image, Member) else image, root)
+        return [path, image.offset, image.size] if isinstance(image, Member) else path
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    for name in set(PICTURES) & values.keys():
+        values[name] = place(values[name]) if name == "image" else [*map(place, values[name])]
+    return json.dumps(values).encode() + b"\n"

@@ -1,0 +1,89 @@
+"""Means and their 95% intervals: of independent samples, and of samples that come in clusters."""
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Samples that are not independent, such as a family's: values (w,), and the number of each one's cluster (w,).
+
+    Its length is the number of clusters.
+    """
+
+    values: Tensor
+    cluster: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> "Clusters":
+        """Each row a cluster: (g, q)."""
+        return cls(rows.flatten(), torch.arange(len(rows)).repeat_interleave(rows.shape[1]))
+
+    def mean(self) -> Tensor:
+        return self.values.mean()
+
+    def __getitem__(self, rows) -> "Clusters":
+        return Clusters(self.values[rows], self.cluster[rows])
+
+    def __len__(self) -> int:
+        return len(self.cluster.unique())
+
+
+def summarise(values: dict) -> tuple[dict, dict, dict]:
+    """Nested samples -> their means, their 95% intervals, and how many samples or clusters there were, nested alike.
+
+    values: by name (w,) independent samples, Clusters, or a dict of such
+    """
+    parts: tuple[dict, dict, dict] = ({}, {}, {})
+    for name, value in values.items():
+        if len(value):
+            found = (summarise(value) if isinstance(value, dict) else
+                     (round(value.mean().item(), 4), interval(value), len(value)))
+            for part, one in zip(parts, found):
+                part[name] = one
+    return parts
+
+
+def interval(sample: Tensor | Clusters) -> list[float]:
+    """95% interval of the mean: Wilson's for independent samples that are 0 or 1, otherwise a bootstrap -> [low, high].
+
+    Clusters that are all 0 or all 1 get Wilson's for as many samples: a bootstrap would have no width.
+    """
+    if isinstance(sample, Clusters):
+        same = sample.values.unique().tolist() in ([0], [1])
+        return wilson(sample) if same else bootstrap(sample.values, sample.cluster)
+    binary = ((sample == 0) | (sample == 1)).all()
+    return wilson(sample) if binary else bootstrap(sample)
+
+
+def wilson(sample: Tensor | Clusters, z: float = 1.96) -> list[float]:
+    """Wilson's 95% interval of the mean of samples that are 0 or 1; it has a width at 0 and 1, too -> [low, high]."""
+    p, n = sample.mean().item(), len(sample)
+    middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + (z / (2 * n)) ** 2) ** 0.5
+    return [round(max(0.0, edge) / (1 + z * z / n), 4) for edge in (middle - half, middle + half)]
+
+
+def bootstrap(sample: Tensor, cluster: Tensor | None = None, draws: int = 1000) -> list[float]:
+    """95% interval of the mean from resampling rows, or whole clusters of rows, with a fixed seed -> [low, high].
+
+    sample: (w,), or (w, q) of which a row is resampled whole. cluster: (w,) the number of each row's; None: each its own
+    """
+    sample = sample.float().reshape(len(sample), -1).mean(1)
+    cluster = torch.arange(len(sample)) if cluster is None else cluster
+    cluster = cluster.unique(return_inverse=True)[1]
+    size = cluster.bincount()
+    total = torch.zeros(len(size)).index_add(0, cluster, sample)
+    generator, means = torch.Generator().manual_seed(0), []
+    for some in torch.arange(draws).split(max(1, 1_000_000 // len(size))):         # VQA's 200,000 at once would be 1.6 GB
+        rows = torch.randint(len(size), (len(some), len(size)), generator=generator)
+        means.append(total[rows].sum(1) / size[rows].sum(1))
+    return [round(edge, 4) for edge in torch.cat(means).quantile(torch.tensor([0.025, 0.975])).tolist()]
+
+
+def commonest(truths: Sequence) -> Tensor:
+    """Where the majority baseline, which always gives the most frequent answer, is right: -> (n,)"""
+    most = Counter(truths).most_common(1)[0][0]
+    return torch.tensor([float(truth == most) for truth in truths])

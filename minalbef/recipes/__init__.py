@@ -1,0 +1,3 @@
+"""Whole jobs: pretrain, fine-tune, evaluate, predict, search, and what a run will cost.
+
+Imports everything but bench and cli."""

@@ -1,0 +1,253 @@
+"""Ask a fine-tuned model about your own pictures: its answer in words, how sure it is, and where it looked."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.patches import Rectangle
+from PIL import Image
+from torch import Tensor, nn
+
+from minalbef.albef import ALBEF
+from minalbef.checkpoint import output_folder, read_run, run_folder, write_atomically
+from minalbef.config import Config
+from minalbef.data import Batch, Source, open_image, transform
+from minalbef.evaluation.report import read_report
+from minalbef.gradcam import Score, relevance, text_map
+from minalbef.recipes.study import PLANS, load_model
+from minalbef.scenes.problems.problems import answer_list
+from minalbef.tasks import entailment, grounding, vqa
+from minalbef.tokenizer import Tokenizer, clean
+from minalbef.viz import plots
+
+SHOWN = 5                             # so many answers are told, of more that were weighed
+SIDE = 288                            # pixels of a picture's longer side in the figure
+BEAMS = 3                             # for an answer that is written freely
+NOTHING = "(nothing)"                 # stands for an answer without words
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one or two pictures and a text."""
+
+    task: str
+    pictures: tuple[Image.Image, ...]
+    text: str
+    answer: str
+    probabilities: dict[str, float]   # by answer, the likeliest first; VQA's among the candidates that it read to the end
+    maps: tuple[Tensor, ...]          # (g, g) for each picture: what spoke for `explained`
+    explained: str
+    similarity: float | None = None   # retrieval and grounding: cosine in the shared space
+    written: str | None = None        # VQA: the answer without a list to choose from
+    boxes: Tensor | None = None       # grounding: (k, 4), as they were given
+    scores: Tensor | None = None      # (k,)
+    box: Tensor | None = None         # (4,) the chosen one; None where none scores above 0
+
+
+@torch.no_grad()
+def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | Sequence[Source], text: str,
+            candidates: Sequence | Tensor | None = None, place: tuple[str, int] | None = None) -> Prediction:
+    """Ask a model of `finetune.load_student`: does the text belong to the picture, follow from it, what is the answer?
+
+    images: what data.open_image opens; nlvr2 reads two, the left one first, all others one
+    candidates: vqa's answers to choose among; by default those of the embedded scenes, for a model that was trained on them,
+        else the answer is written freely. grounding's boxes, (k, 4) of x, y, width, height in pixels; by default none
+    place: the mode and layer of grounding's map, as of `grounding.heat_map`; by default that of the other tasks
+    The maps are Grad-CAM's of fusion's middle layer, the paper's third of six, mean over the text.
+    Raises ValueError for another number of pictures, a picture that cannot be read, a text without words or too long, boxes
+    outside the picture.
+    """
+    if task not in ASK:
+        raise ValueError(f"no task {task!r}; there are {', '.join(ASK)}")
+    images = list(images) if isinstance(images, (list, tuple)) else [images]
+    if len(images) != (wanted := 2 if task == "nlvr2" else 1):
+        raise ValueError(f"{task} reads {['one picture', 'two pictures, the left one first'][wanted - 1]}, and was given "
+                         f"{len(images)}; on the command line name each with --image")
+    if not clean(text):
+        raise ValueError(f"the text {text!r} has no words; give it at least one")
+    if candidates is not None and task != "grounding" and (task != "vqa" or not all(isinstance(c, str) for c in candidates)):
+        raise ValueError(f"{task} does not choose among these: answers are for vqa, boxes for grounding; leave them out")
+    pictures = tuple(map(open_image, images))
+    if task == "grounding":
+        return Prediction(task, pictures, text, **ask_place(model, tokenizer, pictures, text, candidates, place))
+    return Prediction(task, pictures, text, **ASK[task](model, tokenizer, pictures, text, candidates))
+
+
+# what the tasks answer: (model, tokenizer, pictures, text, candidates) -> the rest of a Prediction
+
+
+def pixels(config: Config, pictures: Sequence[Image.Image]) -> Tensor:
+    return torch.stack([transform(picture, config.image_size) for picture in pictures])          # (i, 3, s, s)
+
+
+def encode(albef: ALBEF, tokenizer: Tokenizer, pictures: Sequence[Image.Image], text: str) -> tuple[Tensor, Tensor, Tensor]:
+    """-> image tokens (i, 1 + n, d), text tokens (1, l, d), keep (1, l)."""
+    tokens, keep = tokenizer.encode([text], albef.config.text_length, truncate=False)
+    return albef.encode_image(pixels(albef.config, pictures)), albef.encode_text(tokens, keep), keep
+
+
+def look(albef: ALBEF, image_tokens: Tensor | tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor,
+         score: Score | None = None) -> tuple[Tensor, ...]:
+    """What spoke for a score (see gradcam.relevance): a map (g, g) of each picture."""
+    maps = relevance(albef, image_tokens, text_tokens, keep, score, middle(albef.config))
+    maps = maps if isinstance(maps, tuple) else (maps,)
+    return tuple(text_map(one, keep)[0].unflatten(0, (albef.config.grid, -1)) for one in maps)
+
+
+def middle(config: Config) -> int:
+    """The third of six; of two or more never the last, where no word but [CLS] reaches a head."""
+    return (config.fusion_depth - 1) // 2
+
+
+def ranked(names: Sequence[str], probability: Tensor) -> dict[str, float]:
+    """The likeliest first: (c,) -> by name."""
+    return {names[i]: probability[i].item() for i in probability.argsort(descending=True, stable=True).tolist()}
+
+
+def head_score(head: nn.Module, label: int) -> Score:
+    """Explain a class: its logit."""
+    return lambda fused: head(fused[:, 0])[:, label]
+
+
+def ask_match(model: ALBEF, tokenizer: Tokenizer, pictures, text: str, candidates) -> dict:
+    seen, said, keep = encode(model, tokenizer, pictures, text)
+    found = ranked(("no match", "match"), model.match_logits(model.fuse(said, keep, seen, queries=1)).softmax(-1)[0])
+    return {"answer": next(iter(found)), "probabilities": found, "maps": look(model, seen, said, keep), "explained": "match",
+            "similarity": (model.image_feature(seen) @ model.text_feature(said).T).item()}
+
+
+def ask_entailment(model: entailment.EntailmentModel, tokenizer: Tokenizer, pictures, text: str, candidates) -> dict:
+    return ask_head(model, tokenizer, pictures, text, entailment.LABELS)
+
+
+def ask_pair(model: nn.Module, tokenizer: Tokenizer, pictures, text: str, candidates) -> dict:
+    return ask_head(model, tokenizer, pictures, text, ("false", "true"))
+
+
+def ask_head(model: nn.Module, tokenizer: Tokenizer, pictures, text: str, labels: Sequence[str]) -> dict:
+    """A head over the fused [CLS]; the map explains the class that it chooses."""
+    seen, said, keep = encode(model.albef, tokenizer, pictures, text)
+    pair = len(pictures) == 2
+    shown = (seen, torch.tensor([[0, 1]])) if pair else seen
+    found = ranked(labels, model.head(model.albef.fuse(said, keep, shown, queries=1)[:, 0]).softmax(-1)[0])
+    answer = next(iter(found))
+    maps = look(model.albef, seen.chunk(2) if pair else seen, said, keep, head_score(model.head, labels.index(answer)))
+    return {"answer": answer, "probabilities": found, "maps": maps, "explained": answer}
+
+
+def ask_question(model: vqa.VQAModel, tokenizer: Tokenizer, pictures, text: str, candidates: Sequence[str] | None) -> dict:
+    """The best of the candidates, or else what is written freely; the map explains the likelihood of the whole answer."""
+    config = model.albef.config
+    tokens, keep = tokenizer.encode([vqa.clean_question(text)], config.text_length, truncate=False, raw=True)
+    batch = Batch(pixels(config, pictures), tokens, keep, torch.zeros(1, dtype=torch.long))
+    answer, odds = vqa.generate(model, batch, tokenizer, beams=BEAMS)
+    written = tokenizer.decode(answer[0])
+    found = {written: odds.exp().item()}
+    if candidates is None and config.objects:
+        candidates = answer_list(config.objects)
+    if candidates:
+        candidates = list(dict.fromkeys(candidates))
+        chosen, probability = vqa.rank(model, batch, *vqa.encode_answers(tokenizer, candidates))
+        found = ranked([candidates[i] for i in chosen[0].tolist()], probability[0])
+        answer, _ = vqa.encode_answers(tokenizer, [next(iter(found))])
+    kept, row = answer != tokenizer.pad, torch.zeros(1, dtype=torch.long)
+    def score(fused: Tensor) -> Tensor:
+        return -vqa.answer_loss(model(answer, kept, model.decoder.keys_values(fused), keep, row), answer, kept)
+    maps = look(model.albef, model.albef.encode_image(batch.image), model.albef.encode_text(tokens, keep), keep, score)
+    best = next(iter(found))
+    return {"answer": best, "probabilities": found, "maps": maps, "explained": best, "written": written}
+
+
+def ask_place(model: ALBEF, tokenizer: Tokenizer, pictures, text: str, candidates, place: tuple[str, int] | None = None) -> dict:
+    """The match's map, and where it is highest; with boxes, the one that holds most of it for its size."""
+    size = pictures[0].height, pictures[0].width
+    if candidates is not None:
+        candidates = torch.as_tensor(candidates, dtype=torch.float)
+        grounding.check_boxes(candidates, size)
+    found = ask_match(model, tokenizer, pictures, text, None)
+    if place:
+        tokens, keep = tokenizer.encode([text], model.config.text_length)
+        mask = {"mask": tokenizer.mask} if place[0] == "mlm" else {}
+        heat = grounding.heat_map(model, pixels(model.config, pictures), tokens, keep, place[1], place[0], **mask)
+        found |= {"maps": tuple(heat), "explained": {"itm": "match", "itc": "similarity", "mlm": "its words"}[place[0]]}
+    heat, = found["maps"]
+    if candidates is None:
+        row, column = divmod(int(heat.argmax()), len(heat))
+        x, y = ((place + 0.5) * side / len(heat) for place, side in ((column, size[1]), (row, size[0])))
+        return found | {"answer": f"around x {x:.0f}, y {y:.0f}" if heat.max() > 0 else "nowhere"}
+    scores = grounding.score_boxes(heat, candidates, size)
+    box = grounding.choose_box(scores, candidates) if (scores > 0).any() else None
+    answer = "none of the boxes" if box is None else "the box at x {:g}, y {:g}, {:g} wide and {:g} high".format(*box.tolist())
+    return found | {"answer": answer, "boxes": candidates, "scores": scores, "box": box}
+
+
+ASK = {"retrieval": ask_match, "entailment": ask_entailment, "vqa": ask_question, "nlvr2": ask_pair, "grounding": ask_place}
+
+
+# shown
+
+
+def describe(found: Prediction) -> str:
+    """The answer in words: a line for each of the likeliest, and what else is known."""
+    likely = list(found.probabilities.items())[:SHOWN]
+    lines = [found.answer or NOTHING, *(f"{value:7.2f}  {name or NOTHING}" for name, value in likely)]
+    if found.similarity is not None:
+        lines.append(f"{found.similarity:7.2f}  similarity")
+    if found.written is not None:
+        lines.append(f"written without a list: {found.written or NOTHING}")
+    if found.boxes is not None:
+        lines += [f"{score:7.3f}  for the box {' '.join(f'{value:g}' for value in box.tolist())}"
+                  for box, score in zip(found.boxes, found.scores)]
+    return "\n".join(lines)
+
+
+def figure(found: Prediction) -> plots.Plot:
+    """Each picture, and beside it the same, lit where it spoke for the answer; grounding's boxes, the chosen one bold."""
+    likely = [f"{name or NOTHING} {value:.2f}" for name, value in list(found.probabilities.items())[:3]]
+    answer, explained = found.answer or NOTHING, found.explained or NOTHING
+    panels, titles, scales = [], [], []
+    for picture, heat, side in zip(found.pictures, found.maps, ("left: ", "right: ") if len(found.pictures) == 2 else ("",)):
+        scale = SIDE / max(picture.size)
+        shown = np.array(picture.resize([max(1, round(n * scale)) for n in picture.size], Image.Resampling.BICUBIC))
+        panels += [shown, plots.overlay(shown, heat.numpy())]
+        titles += [f"{side}the picture", f"{side}what speaks for “{explained}”"]
+        scales += [scale, scale]
+    titles[0] = "\n".join([titles[0], *likely])
+    plot = plots.gallery(panels, titles, plots.wrapped(f"“{found.text}”: {answer}", 18 * len(panels)), len(panels))
+    plot.alt = (f"{found.task} asked “{found.text}” and answered: {answer} ({', '.join(likely)}). Beside each picture the "
+                f"same, lit where it speaks for “{explained}”.")
+    for ax, scale in zip(plot.axes, scales):
+        for box in found.boxes if found.boxes is not None else ():
+            best = found.box is not None and box.equal(found.box)
+            x, y, width, height = (scale * box).tolist()
+            ax.add_patch(Rectangle((x - 0.5, y - 0.5), width, height, fill=False, zorder=3 if best else 2,
+                                   edgecolor=plots.GREEN if best else plots.SKY, linewidth=3 if best else 1))
+    return plot
+
+
+def picture(found: Prediction, path: Path) -> None:
+    """Draw the answer into a PNG file. Raises OSError where it cannot be written."""
+    plot = figure(found)
+    write_atomically(Path(path), lambda file: file.write_bytes(plot.png()))
+
+
+def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | None = None, boxes: Sequence | None = None) -> str:
+    """What `minalbef predict` does: ask a run, draw the answer, and say both. Raises ValueError for a run of another task.
+
+    Retrieval and grounding take pretrained runs, too. Grounding's map is the one that the run's report chose.
+    """
+    run = run_folder(run)
+    if not run.exists():
+        raise ValueError(f"there is no {run}; `minalbef finetune {task}` makes one, or name another with --run")
+    trained = read_run(run)[1]
+    if trained not in PLANS[task].runs:
+        raise ValueError(f"{run} is a run of {trained}, not of {task}; ask it as `minalbef predict {trained}`, "
+                         f"or name a run of {task} with --run")
+    model, tokenizer, _ = load_model(task, run)
+    place = None
+    if (run / "report.json").exists() and (told := read_report(run).get("map")):
+        place = told["mode"], told["layer"]      # which chose best on validation problems
+    found = predict(task, model, tokenizer, images, text, boxes, place)
+    picture(found, out := out or output_folder(run) / "answer.png")
+    return f"{describe(found)}\n{out} shows the answer"

@@ -1,0 +1,93 @@
+"""Two steps of a full-size preset on a CPU, with random weights and made-up data: does it run, how long, in what memory?"""
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from minalbef import train
+from minalbef.config import Config
+from minalbef.data import Record
+from minalbef.presets import preset
+from minalbef.recipes.cost import peak_memory
+from minalbef.tasks import entailment, nlvr2, retrieval, vqa
+from minalbef.tasks.pretrain import Pretrain
+from minalbef.tasks.text_assignment import TextAssignment
+from minalbef.tokenizer import Tokenizer
+
+WORDS = "a bird sits on the red roof of an old house while two men in green coats walk their dogs along a wide river".split()
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """make: config -> a task. record: picture, other picture, text, number -> a record for collate. least: rows of a batch."""
+
+    make: Callable[[Config], nn.Module]
+    collate: Callable
+    record: Callable = lambda picture, other, text, i: Record(picture, text, i)
+    least: int = 2
+
+
+REHEARSALS = {
+    **dict.fromkeys(("paper-4m", "paper-14m", "base"), Rehearsal(Pretrain, retrieval.collate)),
+    **dict.fromkeys(("retrieval-coco", "retrieval-flickr", "grounding"), Rehearsal(retrieval.Retrieval, retrieval.collate)),
+    "entailment": Rehearsal(
+        entailment.Entailment, entailment.collate, lambda picture, other, text, i: entailment.EntailmentRecord(
+            picture, text, i, entailment.LABELS[i % 3])),
+    "vqa": Rehearsal(vqa.VQA, vqa.collate, lambda picture, other, text, i: vqa.VQARecord(
+        picture, text, ("two dogs",) * 6 + ("red",) * 3 + ("house",), i)),
+    # a text has two wrong pictures beside its own
+    "nlvr2-assign": Rehearsal(TextAssignment, retrieval.collate, least=3),
+    "nlvr2": Rehearsal(nlvr2.NLVR2, nlvr2.collate, lambda picture, other, text, i: nlvr2.NLVR2Record(
+        (picture, other), text, bool(i % 2), i))}
+
+
+def dry_run(name: str, steps: int = 2, batch: int = 2, say: Callable[[str], None] = print, **changes) -> list[dict]:
+    """Train a preset for so many steps on noise: -> for each its losses, gradient norm, seconds and peak memory in GB.
+
+    batch: few rows in place of the preset's, the rest is full size. changes: of the preset, to make it smaller
+    say: where to tell it. Memory is that of the whole process until then, None where the system does not tell.
+    Raises ValueError for a preset that is not rehearsed, FloatingPointError for a loss that is not finite.
+    """
+    if name not in REHEARSALS:
+        raise ValueError(f"no rehearsal of {name!r}; there are {', '.join(REHEARSALS)}")
+    config, plan = preset(name, **changes), REHEARSALS[name]
+    usual, config = config.batch, replace(config, batch=max(batch, plan.least))
+    torch.manual_seed(config.seed)
+    tokenizer = Tokenizer.train([" ".join(WORDS)], min(config.vocab_size, 512))
+    task = plan.make(config)
+    optimiser = torch.optim.AdamW(train.parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
+    count = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    say(f"{name}: {count / 1e6:.1f}M parameters to train, {config.image_size} x {config.image_size} pixels, "
+        f"random weights, noise for pictures; batch {config.batch} in place of {usual}")
+    rows = []
+    for step in range(steps):
+        clock, (lr, alpha) = time.perf_counter(), (train.lr_at(step, config), train.alpha_at(step, config))
+        for group in optimiser.param_groups:
+            group["lr"] = lr * group["share"]
+        losses, carry = task(made_up(plan, config, tokenizer, step), alpha, task.draws(step))
+        loss = sum(losses.values())
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(task.parameters(), config.clip or torch.inf)
+        if not torch.isfinite(loss + norm):
+            raise FloatingPointError(f"{name}, step {step}: loss {loss:.3g} and gradient {norm:.3g} must be finite")
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        task.after_step(carry)
+        rows.append({"step": step, **{part: value.item() for part, value in losses.items()}, "loss": loss.item(),
+                     "gradient": norm.item(), "lr": lr, "alpha": alpha, "seconds": time.perf_counter() - clock,
+                     "memory_gb": peak / 1e3 if (peak := peak_memory()) else None})
+        say("  " + ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].items() if value is not None))
+    return rows
+
+
+def made_up(plan: Rehearsal, config: Config, tokenizer: Tokenizer, step: int):
+    """A batch of noise and of sentences longer than the limit, from (seed, step) alone."""
+    chance = np.random.default_rng([config.seed, step])
+    records = []
+    for i in range(config.batch):
+        pictures = chance.integers(0, 256, (2, 48, 64, 3), np.uint8)             # resized to the preset's side
+        records.append(plan.record(*pictures, " ".join(chance.choice(WORDS, config.text_length)), config.batch * step + i))
+    return plan.collate(records, tokenizer, config.image_size, config.text_length)

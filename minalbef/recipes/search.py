@@ -1,0 +1,81 @@
+"""Find scenes for a typed sentence: similarity looks through all of them, match through the best."""
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from minalbef.checkpoint import need_scenes, write_atomically
+from minalbef.evaluation import ranking
+from minalbef.evaluation.ranking import Encoded
+from minalbef.evaluation.report import read_report
+from minalbef.run import Run
+from minalbef.scenes.exam import questions
+from minalbef.scenes.scenes import Drawn, Scenes, paint
+from minalbef.tokenizer import clean
+from minalbef.viz.plots import gallery
+
+FIRST = 32                            # so many by similarity, which is quick, are read again by fusion, which is not
+WEIGHT = 0.2                          # of similarity, where no exam has chosen one
+CAPTIONS = 5000                       # of training: enough that every word of the grammar is among them
+SIDE = 144                            # pixels of a scene in the picture of the answer
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A scene that was found, with its own caption in `drawn.text`; similarity: cosine; match: probability."""
+
+    drawn: Drawn
+    similarity: float
+    match: float
+
+
+@torch.no_grad()
+def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hit]:
+    """The `top` best of so many unseen scenes for a sentence, by match and similarity together, best first.
+
+    Raises ValueError for a sentence without words or with more than the model reads, and for a run of other data.
+    """
+    need_scenes(run.config, run.path)
+    if scenes < 1 or top < 1:
+        raise ValueError(f"scenes={scenes} and top={top} must be at least 1")
+    tokens, keep = run.tokenizer.encode([sentence], run.config.text_length, truncate=False)
+    source = Scenes("test", size=run.config.image_size, objects=run.config.objects)
+    drawn = [source.draw(i) for i in range(scenes)]
+    encoded = Encoded(questions.image_tokens(run, [one.scene for one in drawn]), run.model.encode_text(tokens, keep), keep)
+    sim = ranking.similarity(run.model, encoded)[0, :, 0]                        # (scenes,)
+    best = sim.topk(min(FIRST, scenes)).indices
+    odds = ranking.match_odds(run.model, encoded, best, torch.zeros_like(best))
+    order = (odds + weight(run) * sim[best] / run.model.temperature).argsort(descending=True, stable=True)[:top].tolist()
+    return [Hit(drawn[best[i]], sim[best[i]].item(), odds[i].sigmoid().item()) for i in order]
+
+
+def weight(run: Run) -> float:
+    """Of similarity over temperature beside match's log-odds, as the run's exam chose it: alone, match does worse."""
+    try:
+        return read_report(run.path)["rerank_plus_weight"]
+    except (ValueError, KeyError):
+        return WEIGHT
+
+
+def unknown_words(run: Run, sentence: str) -> list[str]:
+    """Words of a sentence that no training caption says; the model can make nothing of them."""
+    source = Scenes("train", seed=run.config.seed, objects=run.config.objects)
+    known = {word for i in range(CAPTIONS) for word in clean(source.draw(i).text).split()}
+    return [word for word in dict.fromkeys(clean(sentence).split()) if word not in known]
+
+
+def describe(run: Run, sentence: str, hits: list[Hit]) -> str:
+    """The answer in words: scores, captions, and a note on words that the model never read."""
+    lines = [f"{'match':>7} {'similarity':>11}  the scene's own caption"]
+    lines += [f"{hit.match:7.2f} {hit.similarity:11.2f}  {hit.drawn.text}" for hit in hits]
+    if unknown := unknown_words(run, sentence):
+        lines.append(f"Note: no training caption says {', '.join(map(repr, unknown))}, so the model cannot know it.")
+    return "\n".join(lines)
+
+
+def picture(run: Run, sentence: str, hits: list[Hit], path: Path) -> None:
+    """Draw the hits with their scores into a PNG file. Raises OSError where it cannot be written."""
+    plot = gallery([paint(hit.drawn.scene, SIDE) for hit in hits],
+                   [f"match {hit.match:.2f}, similarity {hit.similarity:.2f}\n{hit.drawn.text}" for hit in hits],
+                   f"“{sentence}”")
+    write_atomically(Path(path), lambda file: file.write_bytes(plot.png()))

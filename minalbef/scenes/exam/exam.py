@@ -1,0 +1,213 @@
+"""The exam: what a trained ALBEF knows of scenes it never saw, beside chance and an oracle that sees objects alone."""
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from minalbef.evaluation import ranking
+from minalbef.evaluation.intervals import Clusters, summarise
+from minalbef.evaluation.intervals import bootstrap as bootstrap  # chapters take these two from here
+from minalbef.evaluation.intervals import wilson as wilson
+from minalbef.evaluation.ranking import recall, rerank
+from minalbef.run import Run
+from minalbef.scenes.exam import questions, words
+from minalbef.scenes.exam.questions import families, plain
+from minalbef.scenes.grammar import KINDS, kinds_of_word
+from minalbef.scenes.language import needs
+from minalbef.scenes.scenes import Drawn, truth
+
+BLOCK = 500                           # pictures and captions that compete, as in the trials
+TOP = 10                              # of which so many are handed to ITM
+WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+UNSEEN = ("openmoji",)
+
+
+def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", among: int = BLOCK) -> dict:
+    """All figures of a report, shares of 1; "intervals": their 95% intervals; "counts": of how many samples, or families.
+
+    seed: of the freshly drawn scenes; size: share of their number; split: "validation" while you tune
+
+    plain: scenes of 2 or 3 objects, in blocks of `among`, of which there is at least one. families: four scenes of the same
+    objects, among themselves, and by the kind of their difference.
+    itc: by similarity. rerank: the ten best by that, by ITM's log-odds alone. rerank_plus: by these plus similarity over
+    temperature times `rerank_plus_weight`. It and `itm_threshold` are set on other scenes, of the validation split.
+    """
+    weight, threshold = calibrate(run, seed, size)
+    def many(count: float, block: int = BLOCK, ks: Sequence[int] = (1,), **options) -> dict[str, Tensor]:
+        drawn = plain(run, split, seed, max(count, block) * size, block, **options)
+        return per_query(hits(compete(run, drawn, min(block, len(drawn))), weight, ks))
+    def within(group: list[Drawn]) -> dict[str, Tensor]:
+        return per_family(hits(compete(run, group, 4), weight))
+    group = families(run, split, seed, 500 * size)
+    values: dict = {
+        "plain": many(2000, among, ks=(1, 5, 10)), "families": (found := within(group))
+        | {"by_kind": by_kind(found, [one.kind for one in group])},
+        "unseen_style": many(1000, vendors=UNSEEN)
+        | {"families": within(families(run, split, seed, 250 * size, vendors=UNSEEN))},
+        "unseen_pairs": many(500, pairs="unseen") | {"control": many(500, pairs="control")}}
+    values["rerank_gain"] = sum(values["plain"][f"rerank_{way}_r1"] - values["plain"][f"itc_{way}_r1"]
+                                for way in ("i2t", "t2i")) / 2
+    changes = questions.changed(run, split, seed, 500 * size)
+    refusals = refused(answers(run, questions.wrong_pairs(run, split, seed, 500 * size, changes)), threshold)
+    values |= {
+        "itm_balanced_accuracy": balanced(refusals), "itm_refused": refusals,
+        "itm_one_change_accuracy": one_change(run, changes), "itm_one_change_blank": one_change(run, changes, blank=True),
+        **masked_words(run, plain(run, split, seed, 400 * size)),
+        **pointing(run, plain(run, split, seed, 500 * size))}
+    figures, intervals, counts = summarise(values)
+    return {**figures, "split": split, "exam_seed": seed, "among": among, "rerank_plus_weight": weight, "itm_threshold": threshold,
+            "intervals": intervals, "counts": counts}
+
+
+def examine_start(run: Run, seed: int = 0, size: float = 1.0, split: str = "test") -> dict:
+    """What a run knew before its first step, after the warm start alone: retrieval by ITC, and pointing."""
+    def itc(drawn: list[Drawn], block: int | None = None) -> dict[str, Tensor]:
+        found = hits(compete(run, drawn, block, match=False), 0.0)
+        return {name: value for name, value in found.items() if name.startswith("itc")}
+    values = (per_query(itc(plain(run, split, seed, 500 * size)))
+              | {"families": per_family(itc(families(run, split, seed, 200 * size), 4))})
+    return summarise(values | pointing(run, plain(run, split, seed, 300 * size)))[0]
+
+
+def calibrate(run: Run, seed: int = 0, size: float = 1.0) -> tuple[float, float]:
+    """What is set on validation: the weight of similarity in rerank_plus, and the log-odds over which ITM says yes."""
+    seed += 1_000_000                 # other scenes than those of an exam on the validation split
+    contests = [compete(run, plain(run, "validation", seed, 500 * size)),
+                compete(run, families(run, "validation", seed, 100 * size), 4)]
+    def reached(weight: float) -> float:
+        return sum(value.mean().item() for contest in contests for name, value in hits(contest, weight).items()
+                   if name.startswith("rerank_plus"))
+    changes = questions.changed(run, "validation", seed, 50 * size)
+    odds = answers(run, questions.wrong_pairs(run, "validation", seed, 300 * size, changes))
+    limits = torch.cat(list(odds.values())).quantile(torch.linspace(0, 1, 201)).tolist()
+    return max(WEIGHTS, key=reached), max(limits, key=lambda x: balanced(refused(odds, x)).mean().item())
+
+
+# retrieval
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Pictures and captions that compete within blocks: (g, picture, text) each.
+
+    sim: similarity over temperature; odds: ITM's log-odds, -inf where it was not asked
+    true: the caption is true of the picture; shared: objects that both have over objects that either has
+    """
+
+    sim: Tensor
+    odds: Tensor
+    true: Tensor
+    shared: Tensor
+
+    @property
+    def mT(self) -> "Contest":
+        """The same with captions as queries: (g, text, picture) each."""
+        return Contest(*(getattr(self, field.name).mT for field in fields(self)))
+
+
+def compete(run: Run, drawn: list[Drawn], block: int | None = None, match: bool = True) -> Contest:
+    """Score captions against pictures, within blocks of so many; match=False: do not ask ITM."""
+    block = block or min(BLOCK, len(drawn))
+    encoded = questions.encode(run, [one.scene for one in drawn], [one.text for one in drawn])
+    sim = ranking.similarity(run.model, encoded, block) / run.model.temperature.item()
+    odds = ranking.match_best(run.model, encoded, sim, TOP) if match else torch.full_like(sim, -torch.inf)
+    blocks = [drawn[i:i + block] for i in range(0, len(drawn), block)]
+    return Contest(sim.cpu(), odds.cpu(), torch.stack([torch.from_numpy(truth(some)).T for some in blocks]),
+                   torch.stack([objects_shared(some) for some in blocks]))
+
+
+def objects_shared(drawn: Sequence[Drawn]) -> Tensor:
+    """Objects that a picture and a caption share, over those that either has: -> (picture, text)."""
+    seen = [{thing.name for thing in one.scene.objects} for one in drawn]
+    said = [needs(one.form) for one in drawn]
+    return torch.tensor([[len(a & b) / len(a | b) for b in said] for a in seen])
+
+
+def hits(contest: Contest, weight: float, ks: Sequence[int] = (1,)) -> dict[str, Tensor]:
+    """Whether each query finds an answer among its k best: by name (g, query), 0 to 1.
+
+    i2t: captions for a picture; t2i: pictures for a caption; oracle, by shared objects, and chance: the mean of both
+    weight: of the similarity in rerank_plus
+    """
+    values: dict[str, list[Tensor]] = {}
+    for way, c in (("i2t", contest), ("t2i", contest.mT)):
+        scores = {f"itc_{way}": c.sim, f"rerank_{way}": rerank(c.sim, c.odds, TOP),
+                  f"rerank_plus_{way}": rerank(c.sim, c.odds + weight * c.sim, TOP),
+                  "oracle": c.shared, "chance": torch.zeros_like(c.sim)}
+        for name, score in scores.items():
+            for k in ks if "rerank" not in name else [k for k in ks if k < TOP]:     # among all ten, order is nothing
+                values.setdefault(f"{name}_r{k}", []).append(recall(score, c.true, k))
+    return {name: sum(both) / len(both) for name, both in values.items()}
+
+
+def per_query(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Blocks as one row of queries, each a sample of its own: (g, query) -> (g * query,)."""
+    return {name: value.flatten() for name, value in values.items()}
+
+
+def per_family(values: dict[str, Tensor]) -> dict[str, Clusters]:
+    """Blocks as clusters, for their answers are about the same four scenes: (g, query) -> g clusters."""
+    return {name: Clusters.of(value) for name, value in values.items()}
+
+
+def by_kind(values: dict[str, Clusters], kinds: Sequence[str]) -> dict[str, dict[str, Clusters]]:
+    """The same samples apart, by kinds, one for each of them."""
+    return {kind: {name: value[[other == kind for other in kinds]] for name, value in values.items()}
+            for kind in dict.fromkeys(kinds)}
+
+
+# match or not
+
+
+def answers(run: Run, pairs: dict[str, list]) -> dict[str, Tensor]:
+    """ITM's log-odds of pairs of scene and text: by kind (p,)."""
+    odds = questions.match_odds(run, *zip(*(pair for some in pairs.values() for pair in some)))
+    return dict(zip(pairs, odds.split([len(some) for some in pairs.values()])))
+
+
+def refused(odds: dict[str, Tensor], threshold: float) -> dict[str, Tensor]:
+    """Which pairs ITM takes for no match: by kind (p,), 0 or 1."""
+    return {kind: (value <= threshold).float() for kind, value in odds.items()}
+
+
+def balanced(refused: dict[str, Tensor]) -> Tensor:
+    """Mean of true pairs accepted and wrong ones refused, every kind of wrong one alike: -> (p,), p of each kind."""
+    count = min(map(len, refused.values()))
+    wrong = torch.stack([share[:count] for kind, share in refused.items() if kind != "true"]).mean(0)
+    return (1 - refused["true"][:count] + wrong) / 2
+
+
+def one_change(run: Run, changes: dict[str, list], blank: bool = False) -> dict[str, Tensor]:
+    """Does ITM prefer the true caption to the changed one? By kind (p,): 1, 0, or a half where it cannot say.
+
+    changes: from `questions.changed`; blank: show a grey picture, where nothing but the wording can tell
+    """
+    pictures, true, false = zip(*(trio for some in changes.values() for trio in some))
+    pictures = [None] * len(true) if blank else pictures
+    true, false = questions.match_odds(run, [*pictures, *pictures], [*true, *false]).chunk(2)
+    better = (true > false).float() + (true == false).float() / 2
+    return dict(zip(changes, better.split([len(some) for some in changes.values()])))
+
+
+# words
+
+
+def masked_words(run: Run, drawn: list[Drawn]) -> dict[str, dict[str, Tensor]]:
+    """Every word of every caption masked in turn: is it guessed, with its picture and with a blank one? By kind (w,)."""
+    texts = [one.text for one in drawn]
+    spans = [(i, j, kind) for i, text in enumerate(texts) for j, kind in enumerate(kinds_of_word(text))]
+    hidden = words.hide(run, texts, [(i, [j]) for i, j, _ in spans])
+    figures = {}
+    for name, rows, pictures in (("mlm_accuracy", hidden, [one.scene for one in drawn]),
+                                 ("mlm_accuracy_without_image", replace(hidden, rows=hidden.rows * 0), [None])):
+        guessed = words.guess(run, rows, questions.image_tokens(run, pictures))
+        right = ((guessed == hidden.tokens).all(1) & hidden.hidden.any(1)).float().cpu()
+        figures[name] = {kind: right[[kind == other for _, _, other in spans]] for kind in KINDS} | {"all": right}
+    return figures
+
+
+def pointing(run: Run, drawn: list[Drawn]) -> dict[str, Tensor]:
+    """Does the maximum of a word's map lie in its object? By score, and chance: (w,)."""
+    found = words.pointing(run, drawn, questions.image_tokens(run, [one.scene for one in drawn]))
+    return {f"pointing_{name}": share for name, share in found.items()}

@@ -1,0 +1,90 @@
+"""What the exam asks: freshly drawn scenes, captions, foils, and a model's answer to any pair of them."""
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from minalbef.data import transform
+from minalbef.draws import Stream
+from minalbef.evaluation import ranking
+from minalbef.evaluation.ranking import Encoded
+from minalbef.run import Run
+from minalbef.scenes.grammar import KINDS
+from minalbef.scenes.language import Scene
+from minalbef.scenes.scenes import Drawn, Scenes, paint
+
+
+def scenes(run: Run, split: str, seed: int, **options) -> Scenes:
+    """Freshly drawn scenes of 2 or 3 of the objects that the run's captions name, with captions that fit few others."""
+    return Scenes(split, **{"seed": seed, "size": run.config.image_size, "objects": run.config.objects,
+                            "counts": (0, 0.5, 0.5), "specific": True} | options)
+
+
+def plain(run: Run, split: str, seed: int, count: float, block: int = 1, **options) -> list[Drawn]:
+    """About `count` scenes, a whole number of blocks, or else fewer than a block."""
+    count, source = max(8, int(count)), scenes(run, split, seed, **options)
+    return [source.draw(i) for i in range(count - count % block if count > block else count)]
+
+
+def families(run: Run, split: str, seed: int, count: float, **options) -> list[Drawn]:
+    """About `count` families, each four scenes in a row: the same objects and background, differing otherwise."""
+    source = scenes(run, split, seed, **options)
+    return [one for i in range(max(4, int(count))) for one in source.family(i)]
+
+
+def changed(run: Run, split: str, seed: int, count: float) -> dict[str, list[tuple[Scene, str, str]]]:
+    """`count` scenes for each kind of change, with a true caption and the same with one thing changed, false: by kind."""
+    source, found = scenes(run, split, seed, counts=(0.2, 0.4, 0.4)), {}
+    for kind in KINDS:
+        asked = [source.one_change(i, kind) for i in range(max(4, int(count)))]
+        found[kind] = [(drawn.scene, drawn.text, foil) for drawn, _, foil in asked]
+    return found
+
+
+def wrong_pairs(run: Run, split: str, seed: int, count: float, changes: dict) -> dict[str, list[tuple[Scene, str]]]:
+    """About `count` scenes with a caption that is false of them for each kind of error, and as many "true": by kind.
+
+    changes: from `changed`; of each kind of change the first `count / 6` are one kind of error together
+    """
+    count, chance = max(8, int(count)), Stream("wrong pairs", seed)
+    pool = plain(run, split, seed, max(400, count))              # a small pool may hold no scene that shares an object
+    named = [{thing.name for thing in one.scene.objects} for one in pool]
+    pairs: dict[str, list] = {"true": [(one.scene, one.text) for one in pool[:count]]}
+    for kind, shared in (("no_object_shared", 0), ("one_object_shared", 1)):
+        fits = [[other.scene for other, theirs in zip(pool, named) if len(mine & theirs) == shared]
+                for mine in named[:count]]
+        pairs[kind] = [(chance.pick(some), one.text) for some, one in zip(fits, pool) if some]
+    group = families(run, split, seed, count / 4)
+    pairs["rearranged"] = [(group[i - i % 4 + (i + 1) % 4].scene, one.text) for i, one in enumerate(group)]
+    pairs["one_change"] = [(scene, foil) for trios in changes.values() for scene, _, foil in trios[:-(-count // len(KINDS))]]
+    return pairs
+
+
+def pixels(run: Run, pictures: Sequence[Scene | None]) -> Tensor:
+    """Painted, as the model reads them: -> (i, 3, s, s). None is a blank grey picture."""
+    side = run.config.image_size
+    grey = np.full((side, side, 3), 128, dtype=np.uint8)
+    return torch.stack([transform(grey if one is None else paint(one, side), side) for one in pictures])
+
+
+@torch.no_grad()
+def image_tokens(run: Run, pictures: Sequence[Scene | None], chunk: int = 128) -> Tensor:
+    """-> (i, 1 + n, d)"""
+    return torch.cat([run.model.encode_image(pixels(run, pictures[i:i + chunk]).to(run.device)) for i in range(0, len(pictures), chunk)])
+
+
+def encode(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Encoded:
+    """Scenes and captions, each once through its encoder."""
+    return ranking.encode(run.model, pixels(run, pictures), *run.tokenizer.encode(list(texts), run.config.text_length))
+
+
+def match_odds(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Tensor:
+    """ITM's log-odds, picture by picture with its text: -> (p,), on the CPU. What comes several times is encoded once."""
+    (some, images), (sayings, rows) = _numbered(pictures), _numbered(texts)
+    return ranking.match_odds(run.model, encode(run, some, sayings), images.to(run.device), rows.to(run.device)).cpu()
+
+
+def _numbered(things: Sequence) -> tuple[list, Tensor]:
+    number = {thing: i for i, thing in enumerate(dict.fromkeys(things))}
+    return list(number), torch.tensor([number[thing] for thing in things])

@@ -1,0 +1,257 @@
+"""Words for scenes: true captions, their English, and foils that differ from them in one thing."""
+from dataclasses import dataclass, replace
+
+from minalbef.draws import Stream
+from minalbef.scenes.language import (
+    BIG_MIN,
+    PLACES,
+    RELATIONS,
+    SMALL_MAX,
+    All,
+    Background,
+    Count,
+    Form,
+    Not,
+    Noun,
+    Object,
+    Relation,
+    Scene,
+    There,
+    holds,
+    related,
+    within,
+)
+
+COLOURS = ("red", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
+NUMBERS = ("no", "one", "two", "three", "four")
+KINDS = ("object", "size", "place", "relation", "count", "background")
+OTHER_SIZE = {"small": "big", "big": "small"}
+OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
+_CORNERS = [place for place in PLACES if " " in place]
+OTHER_PLACES = {"left": ("right",), "right": ("left",), "top": ("bottom",), "bottom": ("top",), "middle": (),
+                **{corner: tuple(other for other in _CORNERS if other != corner) for corner in _CORNERS}}
+SAID = {"left": ("left of", "to the left of", "on the left of"), "right": ("right of", "to the right of", "on the right of"),
+        "above": ("above", "above", "above", "over"), "below": ("below", "below", "below", "under")}
+GROUNDS = ("on a {} background", "on a {} background", "on {}", "in front of {}")
+WORDS = 16                                   # the longest caption
+
+_nouns: dict[str, tuple[str, str]] = {}
+
+
+def set_nouns(table: dict[str, tuple[str, str]]) -> None:
+    """Teach names their article and plural; a name without an entry follows the rule: an before a vowel, s at the end."""
+    _nouns.update(table)
+
+
+def words(name: str) -> tuple[str, str]:
+    """Article and plural of a name."""
+    return _nouns.get(name) or ("an" if name[0] in "aeiou" else "a", name + "s")
+
+
+@dataclass(slots=True, eq=False)
+class _Unit:
+    """Things that a caption speaks of together, and what it says of them."""
+
+    things: list[Object]
+    size: str | None = None
+    counted: bool = False
+    place: str | None = None
+
+    def noun(self) -> Noun:
+        return Noun(self.things[0].name, self.size, self.place)
+
+    def form(self) -> Form:
+        return Count(self.noun(), len(self.things)) if self.counted else There(self.noun())
+
+
+def size_of(thing: Object) -> str | None:
+    """"small", "big", or None between."""
+    return "small" if thing.size <= SMALL_MAX else "big" if thing.size >= BIG_MIN else None
+
+
+def places_of(things: list[Object]) -> list[str]:
+    """Keys of PLACES at which all of the things are, corners first."""
+    return [place for place, (horizontal, vertical) in PLACES.items()
+            if all(within(thing.x, horizontal) and within(thing.y, vertical) for thing in things)]
+
+
+def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "") -> Form:
+    """A form that is true of the scene, of at most WORDS words once rendered.
+
+    specific: name everything, and say so much that few other scenes fit
+    about: a kind of KINDS is said wherever it can be (and of place and relation not the other); others change nothing
+    """
+    units = _units(scene, stream, specific, about)
+    background = about == "background"
+    room = WORDS - 2 * len(units) - (len(units) > 1) - sum(unit.size is not None for unit in units) - 4 * background
+    pair = None
+    if room >= 4 and (about == "relation" or about not in ("place", "count") and stream.chance(0.65)):
+        pair = _related_units(units, stream, about == "relation")
+        room -= 4 if pair else 0
+    sizes = about == "size" or stream.chance(0.6)
+    kept = len(units) if about == "size" else 0                  # room for what it is about
+    likely = 0.9 if specific and about not in ("size", "count") else 0.5
+    if about == "place" or about != "relation" and stream.chance(likely):
+        # not within a relation: "a cat on the left on the right of a dog" is no English
+        free = [unit for unit in units if not pair or unit not in pair]
+        for unit in free[:2 if specific and not sizes and stream.chance(0.5) else 1]:
+            places = places_of(unit.things) if room - kept >= 5 else []
+            if places:
+                unit.place = places[0] if stream.chance(0.6) else stream.pick(places)      # a corner stands first
+                room -= 5
+    for unit in units:
+        size = size_of(unit.things[0])
+        if sizes and room and size and not unit.size and all(size_of(thing) == size for thing in unit.things) \
+                and (about == "size" or stream.chance(0.85)):
+            unit.size, room = size, room - 1
+    parts: list[Form] = [Relation(pair[0].noun(), pair[1], pair[2].noun())] if pair else []
+    parts += [unit.form() for unit in units if not pair or unit not in pair]
+    bare = len(units) == 1 and not units[0].size and not units[0].place       # "a cat" would fit too many scenes
+    if background or bare or room >= 4 and stream.chance(0.27):
+        parts.append(Background(scene.background))
+    return parts[0] if len(parts) == 1 else All(tuple(stream.shuffle(parts)))
+
+
+def _units(scene: Scene, stream: Stream, specific: bool, about: str) -> list[_Unit]:
+    """What to speak of, in a random order: each kind of thing, or its small and its big ones apart."""
+    kinds: dict[str, list[Object]] = {}
+    for thing in scene.objects:
+        kinds.setdefault(thing.name, []).append(thing)
+    units = []
+    for things in kinds.values():
+        parts = [things]
+        if len(things) > 1 and stream.chance(0.5):
+            parts = [part for size in OTHER_SIZE if (part := [thing for thing in things if size_of(thing) == size])]
+        for part in parts:
+            several = len(part) > 1
+            counted = stream.chance(1.0 if several and specific else 0.8 if several or about == "count" else 0.08)
+            units.append(_Unit(part if counted else [stream.pick(part)], size_of(part[0]) if len(parts) > 1 else None,
+                               counted))
+    units = stream.shuffle(units)
+    return units[1:] if len(units) > 1 and not specific and not about and stream.chance(0.12) else units
+
+
+def _related_units(units: list[_Unit], stream: Stream, force: bool) -> tuple[_Unit, str, _Unit] | None:
+    """Two units of one thing each, and how they stand; force: one of several will do, too."""
+    single = [unit for unit in units if not unit.counted or force]
+    if len(single) < 2:
+        return None
+    a, b = single[:2]
+    x, y = stream.pick(a.things), stream.pick(b.things)
+    kinds = [kind for kind in RELATIONS if related(x, kind, y)]
+    if not kinds:
+        return None
+    a.things, b.things = [x], [y]
+    return a, stream.pick(kinds), b
+
+
+def render(form: Form, stream: Stream) -> str:
+    """Lower-case English. Equal streams choose equal phrases, so a form and its foil differ in the foil's change alone."""
+    parts = form.parts if isinstance(form, All) else (form,)
+    grounds = [part.colour for part in parts if isinstance(part, Background)]
+    # relations last: "a dog, and an apple left of a cat" cannot be misread
+    said = sorted((part for part in parts if not isinstance(part, Background)), key=lambda part: isinstance(part, Relation))
+    phrases = [_phrase(part, stream, alone=len(said) == 1) for part in said]
+    text = ", ".join(phrases)
+    if len(phrases) > 1:
+        joint = ", and " if isinstance(said[-1], Relation) else " and "
+        text = ", ".join(phrases[:-1]) + joint + phrases[-1]
+    there, front, ground = stream.chance(0.15), stream.chance(0.3), stream.pick(GROUNDS)
+    if there and said and len(text.split()) <= WORDS - 2 - 4 * len(grounds) and " is " not in text:
+        text = ("there are " if isinstance(said[0], Count) and said[0].n != 1 else "there is ") + text
+    if not said:
+        return f"a {grounds[0]} background"
+    if not grounds:
+        return text
+    ground = ground.format(grounds[0])
+    return f"{ground}, {text}" if front else f"{text} {ground}"
+
+
+def phrase(noun: Noun, number: int | None = None, corner: bool = True) -> str:
+    """A noun in words: "an apple", or with a number "two small apples on the left". corner: whether corners are so called."""
+    article, plural = words(noun.name)
+    first = NUMBERS[number] if number is not None else "a" if noun.size else article
+    text = " ".join(filter(None, (first, noun.size, noun.name if number in (None, 1) else plural)))
+    if not noun.place:
+        return text
+    if " " in noun.place:
+        return f"{text} in the {noun.place} corner" if corner else f"{text} at the {noun.place}"
+    return f"{text} {'in' if noun.place == 'middle' else 'on' if noun.place in OPPOSITE else 'at'} the {noun.place}"
+
+
+def _phrase(part: Form, stream: Stream, alone: bool) -> str:
+    if isinstance(part, There):
+        return phrase(part.noun, None, stream.chance(0.7))
+    if isinstance(part, Count):
+        return phrase(part.noun, part.n, stream.chance(0.7))
+    if isinstance(part, Relation):
+        turned, verb, way, corner = stream.chance(0.5), stream.chance(0.15), stream.below(12), stream.chance(0.7)
+        a, kind, b = (part.b, OPPOSITE[part.kind], part.a) if turned else (part.a, part.kind, part.b)
+        said = SAID[kind][way % len(SAID[kind])]
+        return f"{phrase(a, None, corner)} {'is ' if verb and alone else ''}{said} {phrase(b, None, corner)}"
+    if isinstance(part, Not):
+        return f"it is not so that there is {_phrase(part.form, stream, alone=False)}"
+    raise ValueError(f"no words for {part!r}: write All of There, Count, Relation and Background, or Not of one of them")
+
+
+_COLOURS, _NUMBERS = frozenset(COLOURS), frozenset(NUMBERS)
+_PLACE_WORDS = frozenset("top bottom left right middle".split())
+_OTHER = frozenset("a an the and of to on in at is are it not so that there front background corner".split())
+
+
+def kinds_of_word(text: str) -> list[str]:
+    """The class of each white-space word of a rendered caption: one of KINDS, or "other".
+
+    "left" and "right" belong to a relation before "of", else to a place.
+    """
+    listed = [word.strip(",") for word in text.split()]
+    kinds = []
+    for word, after in zip(listed, listed[1:] + [""]):
+        if word in ("above", "over", "below", "under") or word in ("left", "right") and after == "of":
+            kinds.append("relation")
+        else:
+            kinds.append("size" if word in OTHER_SIZE else "place" if word in _PLACE_WORDS else
+                         "count" if word in _NUMBERS else "background" if word in _COLOURS else
+                         "other" if word in _OTHER else "object")
+    return kinds
+
+
+def foils(form: Form, scene: Scene, kind: str, stream: Stream, names=()) -> Form | None:
+    """The form with one thing of a kind of KINDS changed, false of the scene; None: it offers none.
+
+    names: what an object may be renamed to. Words alone may tell such a foil from the truth, where one of both is
+    rarer in captions; `Scenes.one_change` gives pairs that cannot be told apart so.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"no kind of foil {kind!r}; there are {', '.join(KINDS)}")
+    for foil in stream.shuffle(changes(form, kind, stream.shuffle(names)[:4])):
+        if holds(foil, scene) is False:
+            return foil
+    return None
+
+
+def changes(form: Form, kind: str, names=()) -> list[Form]:
+    """The form with one thing of a kind changed, in every way: a size to the other, a place to one of the same sort (a
+    corner to a corner), a relation to its opposite, a count to another from 1 to 3, a colour or a name to another."""
+    if isinstance(form, All):
+        return [All(form.parts[:i] + (new,) + form.parts[i + 1:]) for i, part in enumerate(form.parts)
+                for new in changes(part, kind, names)]
+    if isinstance(form, Not):
+        return [Not(new) for new in changes(form.form, kind, names)]
+    if isinstance(form, Background):
+        return [Background(colour) for colour in COLOURS if colour != form.colour] if kind == "background" else []
+    if isinstance(form, Relation):
+        turned = [replace(form, kind=OPPOSITE[form.kind])] if kind == "relation" else []
+        return turned + [replace(form, **{side: new}) for side in "ab" for new in _nouns_like(getattr(form, side), kind, names)]
+    changed = [replace(form, noun=new) for new in _nouns_like(form.noun, kind, names)]
+    if isinstance(form, Count) and kind == "count":
+        changed += [replace(form, n=n) for n in (1, 2, 3) if n != form.n]
+    return changed
+
+
+def _nouns_like(noun: Noun, kind: str, names) -> list[Noun]:
+    if kind == "size" and noun.size:
+        return [replace(noun, size=OTHER_SIZE[noun.size])]
+    if kind == "place" and noun.place:
+        return [replace(noun, place=place) for place in OTHER_PLACES[noun.place]]
+    return [replace(noun, name=name) for name in names if name != noun.name] if kind == "object" else []

@@ -1,0 +1,215 @@
+"""What can be said of a scene, and whether it is so: scenes, logical forms, `holds`. `grammar` puts forms into words."""
+from dataclasses import dataclass
+from itertools import product
+from math import inf
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """x, y: its centre, from 0 to 1, y downwards; size: the side of its square, as a share of the picture's; angle: degrees."""
+
+    name: str
+    x: float
+    y: float
+    size: float
+    vendor: str
+    angle: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """curtain: x0, y0, x1, y1 of what is hidden; shade: the background's exact RGB, which no form speaks of."""
+
+    objects: tuple[Object, ...]
+    background: str
+    curtain: tuple[float, float, float, float] | None = None
+    shade: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """A kind of thing, perhaps of a size (a key of SIZES) or at a place (a key of PLACES)."""
+
+    name: str
+    size: str | None = None
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """There is at least one."""
+
+    noun: Noun
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """There are exactly n."""
+
+    noun: Noun
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """Some a is left, right, above or below (a key of RELATIONS) some other b."""
+
+    a: Noun
+    kind: str
+    b: Noun
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    colour: str
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    parts: tuple["Form", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    form: "Form"
+
+
+Form = There | Count | Relation | Background | All | Not
+
+# A band is four numbers a <= b <= c <= d: true from b to c, false up to a and from d on, unknown between.
+# People disagree about a thing just beside the middle, or of middling size: no caption should be judged by those.
+SMALLEST, SMALL_MAX, BIG_MIN = 0.2, 0.28, 0.35
+SIZES = {"small": (-inf, -inf, SMALL_MAX, BIG_MIN), "big": (SMALL_MAX, BIG_MIN, inf, inf)}
+LOW, MIDDLE, HIGH, ANY = (-inf, -inf, 0.39, 0.43), (0.39, 0.43, 0.57, 0.61), (0.57, 0.61, inf, inf), (-inf, -inf, inf, inf)
+PLACES = {"top left": (LOW, LOW), "top right": (HIGH, LOW), "bottom left": (LOW, HIGH), "bottom right": (HIGH, HIGH),
+          "left": (LOW, ANY), "right": (HIGH, ANY), "top": (ANY, LOW), "bottom": (ANY, HIGH), "middle": (MIDDLE, MIDDLE)}
+RELATIONS = {"left": ("x", 1), "right": ("x", -1), "above": ("y", 1), "below": ("y", -1)}  # b minus a, times the sign:
+NEAR, FAR = 0.04, 0.14                                                   # false up to NEAR, true from FAR on
+
+
+def within(value: float, band: tuple[float, float, float, float]) -> bool | None:
+    """Whether a number lies in a band; None in its margins."""
+    a, b, c, d = band
+    return True if b <= value <= c else None if a < value < d else False
+
+
+def fits(noun: Noun, thing: Object) -> bool | None:
+    """Whether a thing may be called so."""
+    if noun.name != thing.name:
+        return False
+    result = True
+    if noun.size:
+        result = within(thing.size, SIZES[noun.size])
+        if result is False:
+            return False
+    if noun.place:
+        horizontal, vertical = PLACES[noun.place]
+        for value in (within(thing.x, horizontal), within(thing.y, vertical)):
+            if value is False:
+                return False
+            result = result and value              # None stays None, True becomes the other
+    return result
+
+
+def related(a: Object, kind: str, b: Object) -> bool | None:
+    """Whether thing a is left of, right of, above or below thing b."""
+    axis, sign = RELATIONS[kind]
+    distance = sign * (b.x - a.x if axis == "x" else b.y - a.y)
+    return True if distance >= FAR else None if distance > NEAR else False
+
+
+def holds(form: Form, scene: Scene) -> bool | None:
+    """Whether a form is true of a scene: True, False, or None where the picture cannot tell.
+
+    It cannot tell within the margins, nor what only things wholly behind the curtain would decide (any number may
+    stand there; a thing whose centre is hidden is not seen). All and Not follow Kleene: None where a part is None,
+    unless another part decides. So of parts that depend on each other it may say None where the truth is known.
+    """
+    things = scene.objects
+    if scene.curtain:
+        x0, y0, x1, y1 = scene.curtain
+        things = [thing for thing in things if not (x0 <= thing.x <= x1 and y0 <= thing.y <= y1)]
+    return _VALUE[type(form)](form, things, scene)
+
+
+def _there(form: There, things, scene: Scene) -> bool | None:
+    result = False
+    for thing in things:
+        value = fits(form.noun, thing)
+        if value:
+            return True
+        if value is None:
+            result = None
+    return None if scene.curtain and _hidden(form.noun, scene.curtain) else result
+
+
+def _count(form: Count, things, scene: Scene) -> bool | None:
+    values = [fits(form.noun, thing) for thing in things]
+    least = most = values.count(True)
+    most += values.count(None)
+    if scene.curtain and _hidden(form.noun, scene.curtain):
+        most = inf
+    return False if not least <= form.n <= most else True if least == most else None
+
+
+def _relation(form: Relation, things, scene: Scene) -> bool | None:
+    left = [(thing, value) for thing in things if (value := fits(form.a, thing)) is not False]
+    right = [(thing, value) for thing in things if (value := fits(form.b, thing)) is not False]
+    result = False
+    for a, a_value in left:
+        for b, b_value in right:
+            value = related(a, form.kind, b)
+            if value is not False:                      # a thing is never beside itself
+                if a_value and b_value and value:
+                    return True
+                result = None
+    if scene.curtain and result is False:           # a pair of which one or both are hidden
+        axis, sign = RELATIONS[form.kind]
+        seen = [[(getattr(thing, axis),) * 2 for thing, _ in side] for side in (left, right)]
+        behind = [[ranges[axis]] if (ranges := _hidden(noun, scene.curtain)) else [] for noun in (form.a, form.b)]
+        pairs = [*product(seen[0], behind[1]), *product(behind[0], seen[1] + behind[1])]
+        if any(sign * (end - start) > NEAR for a, b in pairs for start in a for end in b):
+            return None
+    return result
+
+
+def _hidden(noun: Noun, curtain) -> dict[str, tuple[float, float]] | None:
+    """Where the centre of such a thing may lie, wholly behind the curtain: ranges of x and of y; None: nowhere."""
+    x0, y0, x1, y1 = curtain
+    half = (SMALL_MAX if noun.size == "big" else SMALLEST) / 2
+    ranges = {}
+    for axis, low, high, band in zip("xy", (x0, y0), (x1, y1), PLACES.get(noun.place, (ANY, ANY))):
+        low, high = max(low + half, band[0]), min(high - half, band[3])
+        if low >= high:
+            return None
+        ranges[axis] = low, high
+    return ranges
+
+
+def _all(form: All, things, scene: Scene) -> bool | None:
+    result = True
+    for part in form.parts:
+        value = _VALUE[type(part)](part, things, scene)
+        if value is False:
+            return False
+        if value is None:
+            result = None
+    return result
+
+
+def _not(form: Not, things, scene: Scene) -> bool | None:
+    value = _VALUE[type(form.form)](form.form, things, scene)
+    return None if value is None else not value
+
+
+_VALUE = {There: _there, Count: _count, Relation: _relation, All: _all, Not: _not,
+          Background: lambda form, things, scene: form.colour == scene.background}
+
+
+def needs(form: Form) -> set[str]:
+    """Kinds of things without which a form cannot be true."""
+    if isinstance(form, All):
+        return set().union(*map(needs, form.parts))
+    if isinstance(form, Relation):
+        return {form.a.name, form.b.name}
+    return {form.noun.name} if isinstance(form, There) or isinstance(form, Count) and form.n else set()

@@ -1,0 +1,280 @@
+"""Who stands where: scenes without captions, and the ways in which one scene becomes another."""
+import zlib
+from dataclasses import replace
+
+from minalbef.draws import Stream
+from minalbef.scenes.grammar import COLOURS
+from minalbef.scenes.language import Object, Scene
+from minalbef.scenes.painting import FINISHES, RGB, all_names, art
+
+SMALL, BIG = (0.21, 0.27), (0.36, 0.42)        # clear of the margins of `language.SIZES`
+LOW, MIDDLE = 0.37, (0.45, 0.55)               # centres keep clear of the margins of `language.PLACES`
+ANGLES = (-14.0, -7.0, 0.0, 7.0, 14.0)         # few, so that sprites can be kept
+OVERLAP = 0.1                                  # at most, of the smaller square
+# How many there are of each kind, by the number of objects, and how often: (2, 1) is two of one and one of another.
+REPEATS = {1: {(1,): 1.0}, 2: {(1, 1): 0.8, (2,): 0.2}, 3: {(1, 1, 1): 0.66, (2, 1): 0.28, (3,): 0.06},
+           4: {(1, 1, 1, 1): 0.5, (2, 1, 1): 0.35, (2, 2): 0.1, (3, 1): 0.05}}
+Things = tuple[Object, ...]
+
+
+def is_big(thing: Object) -> bool:
+    return thing.size >= BIG[0]
+
+
+def draw_size(stream: Stream, big: bool) -> float:
+    return stream.uniform(*(BIG if big else SMALL))
+
+
+def draw_coordinate(stream: Stream, size: float) -> float:
+    """Low, in the middle or high; the square stays inside the picture."""
+    zone = stream.random()
+    if zone < 0.2:
+        return stream.uniform(*MIDDLE)
+    low = stream.uniform(size / 2, LOW)
+    return low if zone < 0.6 else 1 - low
+
+
+def clash(x: float, y: float, size: float, spots) -> bool:
+    """Whether a square overlaps others too much; spots: (x, y, size) of each."""
+    for other_x, other_y, other in spots:
+        wide, high = (size + other) / 2 - abs(x - other_x), (size + other) / 2 - abs(y - other_y)
+        if wide > 0 and high > 0 and wide * high > OVERLAP * min(size, other) ** 2:
+            return True
+    return False
+
+
+def spots_of(things: Things) -> list[tuple[float, float, float]]:
+    return [(thing.x, thing.y, thing.size) for thing in things]
+
+
+def layout(stream: Stream, sizes, taken=()) -> list[tuple[float, float, float]] | None:
+    """Spots for squares of these sizes, beside those that are taken: (x, y, size) of each; None: no room found."""
+    for _ in range(30):
+        spots = list(taken)
+        for size in sizes:
+            for _ in range(10):
+                x, y = draw_coordinate(stream, size), draw_coordinate(stream, size)
+                if not clash(x, y, size, spots):
+                    spots.append((x, y, size))
+                    break
+            else:
+                break
+        else:
+            return spots[len(taken):]
+    return None
+
+
+def settle(things) -> Things | None:
+    """The things, moved inside the picture where they are not; None if they clash."""
+    spots, settled = [], []
+    for thing in things:
+        x, y = (min(max(centre, thing.size / 2), 1 - thing.size / 2) for centre in (thing.x, thing.y))
+        if clash(x, y, thing.size, spots):
+            return None
+        spots.append((x, y, thing.size))
+        settled.append(thing if x == thing.x and y == thing.y else replace(thing, x=x, y=y))
+    return tuple(settled)
+
+
+def at(things: Things, spots) -> Things:
+    return tuple(replace(thing, x=x, y=y) for thing, (x, y, _) in zip(things, spots))
+
+
+def resized(things: Things, stream: Stream) -> Things | None:
+    """One made small or big, or where sizes differ perhaps two of them exchanged."""
+    i, changed = stream.below(len(things)), list(things)
+    others = [j for j, thing in enumerate(things) if is_big(thing) != is_big(things[i])]
+    for j in (i, stream.pick(others)) if others and stream.chance(0.5) else (i,):
+        changed[j] = replace(things[j], size=draw_size(stream, not is_big(things[j])))
+    return settle(changed)
+
+
+def mirrored(things: Things, stream: Stream) -> Things:
+    """Left and right exchanged, or top and bottom."""
+    if stream.chance(0.5):
+        return tuple([replace(thing, x=1 - thing.x) for thing in things])
+    return tuple([replace(thing, y=1 - thing.y) for thing in things])
+
+
+def exchanged(things: Things, stream: Stream) -> Things | None:
+    """Two of different kinds, each in the other's place."""
+    i, j = stream.below(len(things)), stream.below(len(things))
+    if things[i].name == things[j].name:
+        return None
+    changed = list(things)
+    changed[i], changed[j] = (replace(things[a], x=things[b].x, y=things[b].y) for a, b in ((i, j), (j, i)))
+    return settle(changed)
+
+
+def moved(things: Things, stream: Stream) -> Things | None:
+    """One of them elsewhere."""
+    i = stream.below(len(things))
+    spots = layout(stream, [things[i].size], spots_of(things[:i] + things[i + 1:]))
+    return spots and things[:i] + at(things[i:i + 1], spots) + things[i + 1:]
+
+
+def around(things: Things, stream: Stream) -> list[Things | None]:
+    """The first left of, right of, above and below the second, nothing else being true of the two; a third anywhere."""
+    ways = []
+    for upright, sign in ((False, -1), (False, 1), (True, -1), (True, 1)):
+        middle, half, across = stream.uniform(*MIDDLE), stream.uniform(0.2, 0.28), draw_coordinate(stream, BIG[1])
+        pair = []
+        for thing, side in zip(things, (sign, -sign)):
+            x, y = middle + side * half, across + stream.uniform(-0.015, 0.015)
+            pair.append(replace(thing, x=y, y=x) if upright else replace(thing, x=x, y=y))
+        pair = settle(pair)
+        spots = pair and layout(stream, [thing.size for thing in things[2:]], spots_of(pair))
+        ways.append(None if spots is None else pair + at(things[2:], spots))
+    return ways
+
+
+def pair_class(a: str, b: str) -> int:
+    """A stable number from 0 to 9 for two names. Pairs of class 0 never meet in training."""
+    return zlib.crc32(" ".join(sorted((a, b))).encode()) % 10
+
+
+class Stage:
+    """Draws scenes of given kinds of objects.
+
+    objects, counts, vendors, pairs, restyle: as of `Scenes`
+    """
+
+    def __init__(self, objects: int | tuple[str, ...], counts: tuple[float, ...], vendors: tuple[str, ...] | None, pairs: str,
+                 restyle: float = 0.0):
+        names = tuple(all_names())[:objects] if isinstance(objects, int) else tuple(objects)
+        known = art()["vendors"]
+        chosen = vendors or tuple(vendor for vendor, about in known.items() if about["training"])
+        for what, wrong in (("object", set(names) - set(all_names())), ("vendor", set(chosen) - set(known))):
+            if wrong:
+                raise ValueError(f"no {what} {min(wrong)!r} in the artwork; see data/emoji/objects.json")
+        if pairs not in ("seen", "unseen", "control"):
+            raise ValueError(f"pairs={pairs!r} is none of seen, unseen, control")
+        if len(counts) > len(REPEATS):
+            raise ValueError(f"counts={counts} has more than {len(REPEATS)} shares; no scene has more objects than that")
+        styles = {name: tuple(v for v in chosen if name not in known[v]["missing"]) for name in names}
+        self.vendors = {name: has for name, has in styles.items() if has}
+        self.names, self.restyle = tuple(self.vendors), restyle
+        self.shares = {repeats: share * part for n, share in enumerate(counts, 1) if share
+                       for repeats, part in REPEATS[n].items() if pairs == "seen" or len(repeats) > 1}
+        classes = {(a, b): pair_class(a, b) for i, b in enumerate(self.names) for a in self.names[:i]}
+        special = [[pair for pair, number in classes.items() if number == k] for k in (0, 1)]
+        # as many of either, and a third object makes no further pair of either: so both are equally hard
+        self.pairs = None if pairs == "seen" else special[pairs == "control"][:min(map(len, special))]
+        self.apart = {frozenset(pair) for k, some in enumerate(special) if k == 0 or self.pairs is not None for pair in some}
+        if not self.shares or self.pairs == []:
+            raise ValueError(f"counts={counts}, pairs={pairs!r}: no such scene can be made of {len(self.names)} kinds; "
+                             "name more objects, or give a share to more of them in a scene")
+
+    def repeats(self, stream: Stream) -> tuple[int, ...]:
+        """How many of each kind."""
+        point = stream.random() * sum(self.shares.values())
+        for repeats, share in self.shares.items():
+            point -= share
+            if point < 0:
+                break
+        return repeats
+
+    def kinds(self, stream: Stream, count: int) -> list[str]:
+        """Different names that may meet."""
+        for _ in range(1000):
+            names = stream.shuffle(stream.pick(self.pairs)) if self.pairs else []
+            while len(names) < count:
+                name = stream.pick(self.names)
+                if name in names or any(frozenset((name, other)) in self.apart for other in names):
+                    break
+                names.append(name)
+            else:
+                return names
+        raise ValueError(f"{len(self.names)} kinds of objects are too few for {count} in a scene; name more")
+
+    def scene(self, stream: Stream, repeats: tuple[int, ...] | None = None, roomy: bool = False) -> Scene:
+        """roomy: each object stands where it could as well be big."""
+        repeats = repeats or self.repeats(stream)
+        names = [name for name, n in zip(self.kinds(stream, len(repeats)), repeats) for _ in range(n)]
+        sizes = [draw_size(stream, stream.chance(0.5)) for _ in names]
+        spots = None
+        while not spots:
+            spots = layout(stream, [BIG[1]] * len(names) if roomy else sizes)
+        things = [self.thing(name, x, y, size, stream) for name, size, (x, y, _) in zip(names, sizes, spots)]
+        return self.backed(tuple(stream.shuffle(things)), stream)
+
+    def thing(self, name: str, x: float, y: float, size: float, stream: Stream) -> Object:
+        return Object(name, x, y, size, self.style(name, stream), stream.pick(ANGLES))
+
+    def style(self, name: str, stream: Stream) -> str:
+        """Whose drawing of it, and perhaps a finish."""
+        vendor = stream.pick(self.vendors[name])
+        return vendor + stream.pick(FINISHES) if self.restyle and stream.chance(self.restyle) else vendor
+
+    def backed(self, things: Things, stream: Stream) -> Scene:
+        """The things before a background of a drawn colour."""
+        colour = stream.pick(COLOURS)
+        return Scene(things, colour, None, tuple([min(255, max(0, v + stream.below(25) - 12)) for v in RGB[colour]]))
+
+    def changed(self, scene: Scene, kind: str, stream: Stream) -> Scene | None:
+        """The same with one thing changed, of a kind of `grammar.KINDS`; None: it did not come off, draw again."""
+        if kind == "background":
+            return self.backed(scene.objects, stream)
+        ways = {"object": (self.renamed,), "size": (resized,), "count": (self.recounted,)}
+        things = stream.pick(ways.get(kind, (mirrored, exchanged, moved)))(scene.objects, stream)
+        return things and replace(scene, objects=things)
+
+    def renamed(self, things: Things, stream: Stream) -> Things | None:
+        """All of one kind become another."""
+        old, new = stream.pick(things).name, stream.pick(self.names)
+        kept = {thing.name for thing in things} - {old}
+        if new == old or new in kept or any(frozenset((new, name)) in self.apart for name in kept):
+            return None
+        return tuple([replace(thing, name=new, vendor=self.style(new, stream)) if thing.name == old else thing
+                      for thing in things])
+
+    def recounted(self, things: Things, stream: Stream) -> Things | None:
+        """One more or one less of a kind that stays; done so rarely that scenes keep their shares (Metropolis' rule)."""
+        counts: dict[str, int] = {}
+        for thing in things:
+            counts[thing.name] = counts.get(thing.name, 0) + 1
+        share = self._share(counts)
+        more = stream.chance(0.5)
+        names = [name for name, n in counts.items() if more or n > 1]
+        if not names:
+            return None
+        name = stream.pick(names)
+        counts[name] += 1 if more else -1
+        if not stream.chance(self._share(counts) / share):
+            return None
+        if not more:
+            gone = stream.pick([thing for thing in things if thing.name == name])
+            return tuple(thing for thing in things if thing is not gone)
+        size = draw_size(stream, stream.chance(0.5))
+        spots = layout(stream, [size], spots_of(things))
+        return spots and (*things, self.thing(name, *spots[0], stream))
+
+    def _share(self, counts: dict[str, int]) -> float:
+        return self.shares.get(tuple(sorted(counts.values(), reverse=True)), 0.0)
+
+    def four(self, kind: str, stream: Stream, most: int = 0) -> list[Scene] | None:
+        """A family's scenes: the same kinds and background, differing in `kind`; None: it did not come off. most: objects."""
+        n = most - (kind == "count") if most else 2 if kind == "count" else 2 + stream.below(2)
+        first = self.scene(stream, (1,) * n, roomy=True)
+        things = first.objects
+        if kind == "size":
+            sizes = [[draw_size(stream, big) for _ in things] for big in (False, True)]
+            ways = [tuple(replace(thing, size=sizes[way >> i & 1][i]) for i, thing in enumerate(things))
+                    for way in stream.shuffle(range(2 ** n))[:4]]
+        elif kind == "place":
+            layouts = [layout(stream, [thing.size for thing in things]) for _ in range(4)]
+            ways = [spots and at(things, spots) for spots in layouts]
+        elif kind == "relation":
+            ways = around(things, stream)
+        elif kind == "count":        # one of each; two of the first, alike in size or not; two of the second
+            spots = layout(stream, [BIG[1]], [(thing.x, thing.y, BIG[1]) for thing in things])
+            a, b = things[:2]
+            more = [(a, is_big(a)), (a, not is_big(a)), (b, stream.chance(0.5))]
+            ways = [things, *(spots and (*things, self.thing(thing.name, *spots[0][:2], draw_size(stream, big), stream))
+                              for thing, big in more)]
+        else:                        # mixed: a size, an arrangement, or both
+            i, turned = stream.below(n), stream.pick((mirrored, exchanged))(things, stream)
+            size = draw_size(stream, not is_big(things[i]))
+            ways = [things, turned, *(each and (*each[:i], replace(each[i], size=size), *each[i + 1:])
+                                      for each in (things, turned))]
+        return [replace(first, objects=each) for each in ways] if all(ways) else None

@@ -1,0 +1,1 @@
+"""Problems of the five tasks on embedded scenes: what is asked, and its answer."""

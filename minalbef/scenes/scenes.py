@@ -1,0 +1,246 @@
+"""The embedded data: scenes with captions, siblings, families and foils. An example is a pure function of its number."""
+import time
+import zlib
+from dataclasses import dataclass, replace
+from itertools import count
+
+import numpy as np
+
+from minalbef.draws import Stream
+from minalbef.scenes.grammar import KINDS, caption, changes, foils, render
+from minalbef.scenes.language import Form, Scene, holds, needs
+from minalbef.scenes.layout import Stage
+from minalbef.scenes.painting import other_objects, paint
+
+__all__ = ["Drawn", "Scenes", "other_objects", "paint", "rates", "truth"]
+FAMILIES = ("size", "place", "relation", "count", "mixed")
+SPLITS = {"train": range(2, 10), "validation": (1,), "test": (0,)}     # each has its tenths of all captions
+SIBLINGS = ("size", "place", "relation", "relation")                  # how they differ where it is not by a count
+
+
+def tenth(text: str) -> int:
+    """Which tenth of all captions this one belongs to, for good."""
+    return zlib.crc32(text.encode()) % 10
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A scene and its caption, as a form and in words.
+
+    voice: text is render(form, Stream(voice)), so a foil can be said alike
+    kind: in what it differs from its sibling or family; "" for neither. noise: how the caption was spoilt, or ""
+    """
+
+    scene: Scene
+    form: Form
+    text: str
+    id: int
+    voice: int = 0
+    kind: str = ""
+    noise: str = ""
+
+
+class Scenes:
+    """Examples by number, without end; equal arguments give equal examples, everywhere and for ever.
+
+    split: "train", "validation" or "test"; they share no scene and no caption
+    seed: another seed, other scenes. size: side of the pictures of `picture`
+    objects: how many kinds, from the first on, or their names
+    counts: shares of scenes with 1, 2, 3, (4) objects
+    siblings: share of neighbours 2g and 2g + 1 that show the same kinds of objects and background, arranged otherwise,
+        with captions that tell them apart
+    epoch: how many make an epoch: len(scenes)
+    noise: shares of captions with one thing wrong, with words missing, and of other scenes' captions; in training only
+    vendors: whose artwork, by default of all that are for training
+    restyle: share of drawings given an outline or flat colours, so that more styles are seen than there are vendors
+    pairs: "seen", or at least one pair in each scene that training never shows ("unseen"), or of as many of those that it
+        does show ("control"), which makes two tests that differ in this alone
+    specific: captions that few other scenes fit, by default outside training
+
+    Raises ValueError for what does not exist or cannot be done.
+    """
+
+    def __init__(self, split: str, seed: int = 0, size: int = 48, objects: int | tuple[str, ...] = 64,
+                 counts: tuple[float, ...] = (0.3, 0.5, 0.2), siblings: float = 0.0, epoch: int = 100_000,
+                 noise: tuple[float, float, float] = (0.0, 0.0, 0.0), vendors: tuple[str, ...] | None = None,
+                 pairs: str = "seen", specific: bool | None = None, restyle: float = 0.0):
+        if split not in SPLITS:
+            raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+        if any(noise) and split != "train":
+            raise ValueError(f"noise={noise} in the {split} split: only training captions may be spoilt")
+        if not 0 <= restyle <= 1:
+            raise ValueError(f"restyle={restyle} is a share, between 0 and 1")
+        self.split, self.seed, self.size, self.siblings, self.epoch = split, seed, size, siblings, epoch
+        self.noise = noise
+        self.stage = Stage(objects, counts, vendors, pairs, restyle)
+        self.names, self.vendors = self.stage.names, self.stage.vendors
+        self.specific = split != "train" if specific is None else specific
+        self._last: tuple[int, list[Drawn]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self.epoch
+
+    def draw(self, index: int) -> Drawn:
+        """A scene and a true caption (but for noise)."""
+        group = index // 2
+        if int((group + 1) * self.siblings + 1e-9) > int(group * self.siblings + 1e-9):
+            if self._last[0] != group:
+                self._last = group, self._pair(group)       # the neighbour is asked for next
+            drawn = self._last[1][index % 2]
+        else:
+            stream, drawn = Stream(self.split, self.seed, index), None
+            while not drawn:            # a scene of three like things has few captions, perhaps none for a small split
+                drawn = self._tell(self.stage.scene(stream), stream, index, self.specific)
+        return self._spoilt(drawn) if any(self.noise) else drawn
+
+    def place(self, index: int) -> Scene:
+        """A scene without caption, in less time: in training without siblings, that of `draw`."""
+        return self.stage.scene(Stream(self.split, self.seed, index))
+
+    def picture(self, drawn: Drawn) -> np.ndarray:
+        """uint8 (size, size, 3)"""
+        return paint(drawn.scene, self.size)
+
+    def family(self, index: int, most: int = 0) -> list[Drawn]:
+        """Four scenes of the same kinds of objects and background; each caption is true of its own scene and of no other.
+
+        They differ in "size", "place", "relation", "count" or "mixed" (a size and an arrangement), by turns: the `kind`.
+        most: so many objects, where counts differ in one scene one less; by default 2 or 3
+        """
+        kind = FAMILIES[index % len(FAMILIES)]
+        stream = Stream(self.split, self.seed, "family", index, *[most] * (most > 0))
+        while True:
+            told: list[Drawn | None] = []
+            scenes = self.stage.four(kind, stream, most) or []
+            for scene in scenes:
+                others = [other for other in scenes if other is not scene]
+                told.append(self._tell(scene, stream, 4 * index + len(told), True, kind, others))
+                if not told[-1]:
+                    break
+            else:
+                if told:
+                    return told
+
+    def captions(self, drawn: Drawn, number: int, others=()) -> list[Drawn]:
+        """The same with so many different captions of this split, its own first; each false of the other scenes."""
+        stream, told = Stream(self.split, self.seed, "captions", drawn.id, drawn.text), {drawn.text: drawn}
+        for _ in range(30 * number):
+            if len(told) == number:
+                return list(told.values())
+            if new := self._tell(drawn.scene, stream, drawn.id, self.specific, drawn.kind, others):
+                told[new.text] = new
+        raise ValueError(f"only {len(told)} captions found beside {drawn.text!r}; ask for fewer than {number}")
+
+    def one_change(self, index: int, kind: str) -> tuple[Drawn, Form, str]:
+        """A scene with a true caption, and a foil: the caption with one thing of a kind of KINDS changed, false; in words.
+
+        Two scenes are made, of which one sentence each is true, before chance shows one of them: so words alone cannot
+        tell the truth from the foil. Outside training neither is a caption of training.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"no kind of change {kind!r}; there are {', '.join(KINDS)}")
+        stream = Stream(self.split, self.seed, "one change", kind, index)
+        tenths = SPLITS["train"] if self.split == "train" else (*SPLITS["validation"], *SPLITS["test"])
+        while True:
+            scene = self.stage.scene(stream, roomy=True)
+            other = self.stage.changed(scene, kind, stream)
+            if not other:
+                continue
+            form = caption(scene, stream, self.specific, kind)
+            new = {thing.name for thing in other.objects} - {thing.name for thing in scene.objects}
+            found = [foil for foil in changes(form, kind, new) if holds(foil, other) and holds(foil, scene) is False]
+            if not found or holds(form, other) is not False:
+                continue
+            foil = stream.pick(found)
+            for _ in range(40):
+                voice = stream.below(1 << 30)
+                text = render(form, Stream(voice))
+                if tenth(text) in tenths and tenth(wrong := render(foil, Stream(voice))) in tenths:
+                    if stream.chance(0.5):
+                        scene, form, text, foil, wrong = other, foil, wrong, form, text
+                    return Drawn(scene, form, text, index, voice, kind), foil, wrong
+
+    def _tell(self, scene: Scene, stream: Stream, id: int, specific: bool, kind: str = "", others=(),
+              tries: int = 300) -> Drawn | None:
+        """The scene with a caption of this split, about `kind` and false of the others; None: not found."""
+        for _ in range(tries):
+            form = caption(scene, stream, specific, kind)
+            for other in others:
+                if holds(form, other) is not False:
+                    break
+            else:
+                voice = stream.below(1 << 30)
+                text = render(form, Stream(voice))
+                if self._allows(text):
+                    return Drawn(scene, form, text, id, voice, kind)
+        return None
+
+    def _allows(self, text: str) -> bool:
+        return tenth(text) in SPLITS[self.split]
+
+    def _pair(self, group: int) -> list[Drawn]:
+        """Two siblings. Their captions are false of each other, but for a few that will not come off."""
+        stream = Stream(self.split, self.seed, "siblings", group)
+        repeats = self.stage.repeats(stream)               # kept for good, so that scenes keep their shares
+        kind = "count" if stream.chance(0.9) else ""
+        for attempt in count():
+            scene = self.stage.scene(stream, repeats, roomy=True)
+            other = kind and self.stage.changed(scene, kind, stream)
+            if not other and kind in ("", "count"):        # counts change as rarely as shares demand
+                kind = stream.pick(SIBLINGS[:2] if len(repeats) == 1 else SIBLINGS)
+            while not other:
+                other = self.stage.changed(scene, kind, stream)
+            told: list[Drawn | None] = []
+            for one, sibling in ((scene, other), (other, scene)):
+                others = [sibling] if attempt < 4 else []
+                told.append(self._tell(one, stream, 2 * group + len(told), True, kind, others, 60 // len(SPLITS[self.split])))
+                if not told[-1]:
+                    break
+            else:
+                return told
+
+    def _spoilt(self, drawn: Drawn) -> Drawn:
+        """Perhaps with another caption. Its form is that of the sentence; with words missing, of the whole sentence."""
+        stream = Stream(self.split, self.seed, "noise", drawn.id)
+        point, (wrong, missing, foreign) = stream.random(), self.noise
+        if point < wrong:
+            for kind in stream.shuffle(KINDS):
+                form = foils(drawn.form, drawn.scene, kind, stream, self.names)
+                if form and self._allows(text := render(form, Stream(drawn.voice))):
+                    return replace(drawn, form=form, text=text, noise="wrong")
+        elif point < wrong + missing:
+            for _ in range(100):
+                text = " ".join(word for word in drawn.text.split() if stream.chance(0.6))
+                if text and text != drawn.text and self._allows(text):
+                    return replace(drawn, text=text, noise="missing")
+        elif point < wrong + missing + foreign:
+            for _ in range(100):
+                other = self._tell(self.stage.scene(stream), stream, drawn.id, self.specific)
+                if other and holds(other.form, drawn.scene) is False:
+                    return replace(other, scene=drawn.scene, noise="foreign")
+        return drawn
+
+
+def truth(drawn: list[Drawn]) -> np.ndarray:
+    """Which captions are true of which scenes: bool (b, b), caption by scene. Its own scene always counts."""
+    present = [{thing.name for thing in one.scene.objects} for one in drawn]
+    true = np.eye(len(drawn), dtype=bool)
+    for i, one in enumerate(drawn):
+        needed, form = needs(one.form), one.form
+        for j, names in enumerate(present):
+            if needed <= names and holds(form, drawn[j].scene):
+                true[i, j] = True
+    return true
+
+
+def rates(size: int = 64, number: int = 4000) -> dict[str, float]:
+    """Examples drawn, and pictures painted of sprites that were painted before, a second on one core."""
+    scenes, seconds = Scenes("train", siblings=0.5), {}
+    drawn = [scenes.draw(i) for i in range(number)]
+    [paint(one.scene, size) for one in drawn]
+    for name, work in (("draw", scenes.draw), ("paint", lambda i: paint(drawn[i].scene, size))):
+        start = time.process_time()
+        for i in range(number):
+            work(i)
+        seconds[name] = time.process_time() - start
+    return {name: number / spent for name, spent in seconds.items()}

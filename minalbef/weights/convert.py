@@ -1,0 +1,87 @@
+"""From the original's checkpoints to run folders, and back to the original's keys."""
+import re
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from minalbef import checkpoint
+from minalbef.albef import ALBEF
+from minalbef.checkpoint import LACKS, PAIRS
+from minalbef.tasks.nlvr2 import PairModel, add_shared, drop_shared
+from minalbef.tokenizer import Tokenizer
+from minalbef.weights import key_table
+from minalbef.weights.original import Report, fill, part_of, read_file, read_original, task_of
+
+VOCAB = "https://huggingface.co/google-bert/bert-base-uncased/resolve/main/vocab.txt"
+
+
+def to_run(source: str | Path, folder: str | Path, vocab: str | Path | None, image_size: int | None = None,
+           image_heads: int = 12, text_heads: int = 12) -> Report:
+    """One of the original's checkpoints, of any task, as a run folder: all that it holds, teacher and queue included.
+
+    vocab: the vocab.txt that the model was trained with
+    """
+    if vocab is None:
+        raise ValueError(f"the checkpoint does not hold its vocabulary: fetch bert-base-uncased's from {VOCAB} "
+                         "and name it with --vocab vocab.txt")
+    tokenizer, opened = Tokenizer.from_vocab(vocab), read_original(source, image_size, image_heads, text_heads)
+    if len(tokenizer) != opened.config.vocab_size:
+        raise ValueError(f"{vocab} has {len(tokenizer)} pieces and the model {opened.config.vocab_size} words: "
+                         f"it was trained with another vocabulary; bert-base-uncased's is at {VOCAB}")
+    with torch.device("meta"), warnings.catch_warnings():        # to check names and shapes takes no memory
+        warnings.simplefilter("ignore")
+        model = PairModel(opened.config, nn.Identity()) if opened.task in PAIRS else ALBEF(opened.config)
+        report = fill(model, opened)
+        if opened.original.teacher:
+            fill(model, opened, teacher=True)
+    files = {}
+    for name, weights in (("model", opened.original.student), ("teacher", opened.original.teacher)):
+        weights = drop_shared(weights) if opened.task in PAIRS else weights
+        prefix = "albef." if {"decoder", "head"} & set(map(part_of, weights)) else ""
+        files[name] = {prefix * (part_of(key) not in ("decoder", "head")) + key: value for key, value in weights.items()}
+    files["queue"] = opened.original.queue
+    checkpoint.save_weights(folder, opened.config, tokenizer, opened.task, {name: held for name, held in files.items() if held})
+    return replace(report, loaded=tuple(opened.original.ours), unexpected=(), resized=opened.resized)
+
+
+def to_original(source: str | Path, out: str | Path) -> tuple[int, list[str]]:
+    """A run folder, or a .safetensors of ours, as the original's checkpoint: {"model": state dict}.
+
+    -> how many keys it has, and which parts of ours it has no place for. Raises ValueError for a model that the original
+    cannot build.
+    """
+    source = Path(source)
+    if source.suffix == ".safetensors":
+        student, teacher, queue, task = read_file(source)[0], {}, {}, None
+    else:
+        config, task, _, student = checkpoint.read_run(source)
+        if not config.fuse_cls:
+            raise ValueError(f"{source} fuses without the image's [CLS] (fuse_cls=False); the original always reads it")
+        teacher, queue = (read_file(path)[0] if (path := source / f"{name}.safetensors").exists() else {}
+                          for name in ("teacher", "queue"))
+        if not queue and (source / "state.pt").exists():
+            queue = _queue_of(checkpoint.read_state(source / "state.pt", mmap=True)["task"], task)
+    student, teacher = ({name.removeprefix("albef."): value for name, value in held.items()} for held in (student, teacher))
+    task = task or task_of(student)
+    dropped = set(map(part_of, student)) & set(LACKS[task])
+    student, teacher = ({name: value for name, value in held.items() if part_of(name) not in dropped}
+                        for held in (student, teacher))
+    if task in PAIRS:
+        student, teacher = add_shared(student), add_shared(teacher)
+    depth = len({found[0] for name in student if (found := re.match(r"text_encoder\.layers\.\d+\.", name))})
+    head = "ta_head" if task == "text_assignment" else "cls_head"
+    state = key_table.write(student, teacher, queue, depth, task == "pretrain", head)
+    checkpoint.write_atomically(Path(out), lambda path: torch.save({"model": state}, path))
+    return len(state), sorted(dropped)
+
+
+def _queue_of(state: dict[str, Tensor], task: str) -> dict[str, Tensor]:
+    """The queue in a training state: none before it is full, since the original takes every slot for a picture."""
+    if state["queue._extra_state"]["filled"] < len(state["queue.ids"]):
+        return {}
+    queue = {"image": state["queue.image"], "text": state["queue.text"],
+             "pointer": torch.tensor([state["queue._extra_state"]["pointer"]])}
+    return queue if task == "pretrain" else queue | {"ids": state["queue.ids"]}

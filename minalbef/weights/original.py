@@ -1,0 +1,263 @@
+"""The original's checkpoints, read strictly, with an account of every key."""
+import math
+import pickle
+import re
+import warnings
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from minalbef.albef import ALBEF
+from minalbef.checkpoint import LACKS, PAIRS, UNTAUGHT, expected_absent, fit_weights
+from minalbef.config import Config, replace_checked
+from minalbef.ema import make_teacher
+from minalbef.feature_queue import FeatureQueue
+from minalbef.tasks.nlvr2 import NLVR2, drop_shared
+from minalbef.tasks.pretrain import Pretrain
+from minalbef.vision import resize_positions
+from minalbef.weights import key_table
+
+BERT_SPECIAL, BERT_MASK = (0, 100, 101, 102, 103), 103           # bert-base-uncased's [PAD] [UNK] [CLS] [SEP] [MASK]
+POSITIONS = "image_encoder.pos_embed"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of every key of a file. loaded, unexpected: its keys; resized, absent: our names.
+
+    absent: of the model, and rightly not in a file of this task; they keep the start they had
+    unexpected: known, but without a place in this model, such as the teacher's
+    """
+
+    source: str
+    loaded: tuple[str, ...]
+    resized: tuple[str, ...]
+    absent: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+    def __str__(self) -> str:
+        def count(keys: tuple[str, ...]) -> str:
+            parts = Counter(key.partition(".")[0] for key in keys)
+            return f"{len(keys)}" + f" ({', '.join(f'{part} {n}' for part, n in parts.items())})" * bool(keys)
+        return "\n".join([f"{self.source}:", f"  loaded      {count(self.loaded)}",
+                          f"  resized     {', '.join(self.resized) or 'nothing'}",
+                          f"  absent      {count(self.absent)}", f"  unexpected  {count(self.unexpected)}"])
+
+
+def read_file(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """A .safetensors file or one of torch.save, without executing code: -> weights, and what else lies beside them.
+
+    Large files are mapped, not read, so that weights take memory once. Raises ValueError for a file that is missing,
+    damaged, no weights, or that only code could read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path), {}
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:                                   # each of the two libraries has its own
+        if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL (\S+)", str(error))):
+            raise ValueError(
+                f"{path} holds a {found[1]}, which cannot be read without running code that the file names. If you trust it, "
+                f"take its weights out once: torch.save(torch.load({str(path)!r}, weights_only=False)['model'], 'weights.pth')"
+            ) from error
+        reason = (str(error) or repr(error)).splitlines()[0][:200]
+        raise ValueError(f"{path} is damaged or holds no weights ({reason}); fetch it again") from error
+    beside = {}
+    for inner in ("model", "state_dict"):
+        if isinstance(held, dict) and isinstance(held.get(inner), dict):
+            held, beside = held[inner], {key: value for key, value in held.items() if key != inner}
+    if not isinstance(held, dict) or not held or not all(isinstance(value, Tensor) for value in held.values()):
+        raise ValueError(f"{path} holds no state dict of tensors, neither by itself nor under 'model'")
+    return held, beside
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One of the original's files, sorted and checked: ready to `fill` a model of `config`."""
+
+    source: str
+    task: str
+    config: Config
+    original: key_table.Original
+    resized: tuple[str, ...]
+
+
+def read_original(source: str | Path | dict[str, Tensor], image_size: int | None = None, image_heads: int = 12,
+                  text_heads: int = 12) -> Opened:
+    """Any of the original's checkpoints, from a file or a state dict; positions resized where image_size differs.
+
+    image_heads, text_heads: a tensor cannot tell them. The released models have 12 and 12.
+    Raises ValueError that lists the keys of no known meaning, if there is one.
+    """
+    state = source if isinstance(source, dict) else read_file(source)[0]
+    source = "the state dict" if isinstance(source, dict) else str(source)
+    original = key_table.read(state)
+    if original.unknown:
+        raise ValueError(f"{source} holds keys that no model of the original's has: {', '.join(original.unknown)}")
+    try:
+        task = task_of(original.student)
+        config = infer_config(original, image_size, image_heads, text_heads)
+    except KeyError as error:
+        raise ValueError(f"{source} is no checkpoint of the original's: it lacks {error}") from error
+    resized = []
+    for owner, weights in (("", original.student), ("teacher.", original.teacher)):
+        if (before := weights.get(POSITIONS)) is not None and before.shape[1] != 1 + config.grid ** 2:
+            weights[POSITIONS] = resize_positions(before, config.grid)
+            resized.append(f"{owner}{POSITIONS} from {math.isqrt(before.shape[1] - 1)} to {config.grid} patches a side")
+    return Opened(source, task, config, original, tuple(resized))
+
+
+def task_of(weights: dict[str, Tensor]) -> str:
+    """Which task's weights these are, under our names. Grounding is trained as retrieval, and looks like it."""
+    if any(name.startswith("decoder.") for name in weights):
+        return "vqa"
+    if "head.weight" in weights:
+        return "text_assignment"
+    if "head.0.weight" in weights:                               # a pair of layers shares its keys; ours has them once
+        first, second = (weights.get(f"fusion.layers.{i}.cross.k.weight") for i in (0, 1))
+        shared = second is None and "fusion.layers.1.norm1.weight" in weights
+        return "nlvr2" if shared or second is not None and torch.equal(first, second) else "entailment"
+    return "pretrain" if "word_head.bias" in weights else "retrieval"
+
+
+def infer_config(original: key_table.Original, image_size: int | None = None, image_heads: int = 12,
+                 text_heads: int = 12) -> Config:
+    """The settings that fit the weights; those of training are the paper's. Raises KeyError for a weight that is not there."""
+    weights = original.student
+    width, _, patch, _ = weights["image_encoder.patch_embed.proj.weight"].shape
+    words, text_width = weights["text_encoder.embeddings.word_embed.weight"].shape
+    positions = len(weights["text_encoder.embeddings.pos_embed.weight"])
+    def depth(layers: str) -> int:
+        return 1 + max((int(found[1]) for name in weights if (found := re.match(rf"{layers}\.(\d+)\.", name))), default=-1)
+    fusion_depth = depth(r"fusion\.layers")
+    sizes = dict(embed_dim=len(weights["image_proj.weight"])) if "image_proj.weight" in weights else {}
+    if "image" in original.queue:
+        sizes["queue_size"] = len(original.queue["image"])
+    return Config(
+        name="original", image_size=image_size or patch * math.isqrt(weights[POSITIONS].shape[1] - 1), patch_size=patch,
+        image_width=width, image_depth=depth(r"image_encoder\.blocks"), image_heads=image_heads,
+        image_mlp_ratio=len(weights["image_encoder.blocks.0.mlp.fc1.weight"]) / width,
+        vocab_size=words, positions=positions, text_length=min(Config.text_length, positions), text_width=text_width,
+        text_depth=original.fusion_from, text_heads=text_heads,
+        text_mlp_ratio=len(weights["fusion.layers.0.mlp.fc1.weight"]) / text_width,
+        fusion_depth=fusion_depth // 2 if task_of(weights) in PAIRS else fusion_depth, **sizes)
+
+
+def fill(module: nn.Module, opened: Opened, teacher: bool = False) -> Report:
+    """Load the file's student, or its teacher, into an ALBEF or a task's model. In place; -> the account.
+
+    Raises ValueError that lists what is missing, left over, or of another shape.
+    """
+    owner, weights = ("teacher.", opened.original.teacher) if teacher else ("", opened.original.student)
+    own = module.state_dict()
+    ours = {name.removeprefix("albef."): name for name in own}
+    homeless = {"decoder", "head"} - set(map(part_of, ours))     # a plain ALBEF has no place for a task's own parts
+    weights = drop_shared(weights) if opened.task in PAIRS else weights
+    weights = {ours.get(name, name): value for name, value in weights.items() if part_of(name) not in homeless}
+    absent = expected_absent(own, weights, opened.task)
+    if teacher:
+        absent |= {name: value for name, value in own.items() if part_of(name.removeprefix("albef.")) in UNTAUGHT}
+    fit_weights(module, weights | absent, opened.source)
+    loaded = [key for key, name in opened.original.ours.items()
+              if name.startswith(owner) and part_of(name.removeprefix(owner)) not in homeless | {"teacher", "queue"}]
+    return Report(opened.source, tuple(loaded), tuple(line for line in opened.resized if line.startswith(owner + POSITIONS)),
+                  tuple(name.removeprefix("albef.") for name in absent),
+                  tuple(key for key in opened.original.ours if key not in set(loaded)))
+
+
+def load_original_with_report(source: str | Path | dict[str, Tensor], image_size: int | None = None, image_heads: int = 12,
+                              text_heads: int = 12) -> tuple[ALBEF, Report]:
+    """`load_original`, with the account of every key in place of a warning."""
+    opened = read_original(source, image_size, image_heads, text_heads)
+    if opened.task in PAIRS:
+        raise ValueError(
+            f"{opened.source} is of {opened.task}, with two fusion layers for each of ALBEF's: a plain ALBEF cannot hold it. "
+            "Take opened = minalbef.original.read_original(...), make minalbef.tasks.nlvr2's PairModel of opened.config, and "
+            "minalbef.original.fill(model, opened)")
+    model = ALBEF(opened.config)
+    return model.eval(), fill(model, opened)
+
+
+def load_original(source: str | Path | dict[str, Tensor], image_size: int | None = None, image_heads: int = 12,
+                  text_heads: int = 12) -> ALBEF:
+    """The ALBEF in one of the original's checkpoints, of pretraining or of a task, in evaluation mode.
+
+    source: a file, which is read without executing code, or a state dict. image_size: resize the positions to it
+    image_heads, text_heads: a tensor cannot tell them. The released models have 12 and 12.
+    Warns of parts that the file rightly lacks, such as the word head after retrieval: they are new and know nothing.
+    Raises ValueError for anything that is not accounted for, and lists it.
+    """
+    model, report = load_original_with_report(source, image_size, image_heads, text_heads)
+    if report.absent:
+        parts = sorted(set(map(part_of, report.absent)))
+        warnings.warn(f"{report.source} has no {', '.join(parts)}: new here, and untrained", stacklevel=2)
+    return model
+
+
+def pretrain_from_original(source: str | Path | dict[str, Tensor], special: tuple[int, ...] = BERT_SPECIAL,
+                           mask: int = BERT_MASK, image_size: int | None = None, image_heads: int = 12, text_heads: int = 12,
+                           **changes) -> Pretrain:
+    """The pretraining task with student, teacher and queue as the file has them, every slot of the queue filled.
+
+    special, mask: ids of the tokenizer, by default those of bert-base-uncased. changes: options of training
+    Without a teacher in the file, it begins as the student; without a queue, empty. Raises ValueError for a task's file.
+    """
+    opened = read_original(source, image_size, image_heads, text_heads)
+    if opened.task != "pretrain":
+        raise ValueError(f"{opened.source} is of {opened.task} and lacks {', '.join(LACKS[opened.task])}; "
+                         "pretraining goes on from a checkpoint of pretraining")
+    task = Pretrain(replace_checked(opened.config, **changes), special, mask)
+    fill(task.student, opened)
+    task.teacher = make_teacher(task.student)
+    if opened.original.teacher:
+        fill(task.teacher, opened, teacher=True)
+    if opened.original.queue:
+        fill_queue(task.queue, opened.original.queue)
+    return task
+
+
+def nlvr2_from_original(state: dict[str, Tensor], config: Config) -> NLVR2:
+    """NLVR2, begun from the original's checkpoint of text assignment: all but its head, which is new here.
+
+    config: of the file's sizes; at another image_size the positions are resized
+    The teacher is a copy of the student. The original copies its teacher before it reads the file, and the file has
+    none: its teacher begins as plain BERT and a random ViT, a mistake. ALBEF's own two heads, of no use here, are
+    not in the file and stay new. Raises ValueError for a file of another task or shape.
+    """
+    read = key_table.read(state)
+    strange = read.unknown + [f"a teacher's {name}" for name in read.teacher] + [f"a queue's {name}" for name in read.queue]
+    if strange or "head.weight" not in read.student:
+        raise ValueError(f"this is no checkpoint of text assignment: it {'holds' if strange else 'lacks'} "
+                         f"{', '.join(strange[:6]) or 'ta_head'}; begin from a pretrained ALBEF with `start`")
+    weights = drop_shared(read.student)
+    task = NLVR2(config)
+    new = {name: value for name, value in task.student.albef.state_dict().items()
+           if name.startswith(("match_head.", "word_head."))}
+    task.student.load(new | {name: value for name, value in weights.items() if not name.startswith("head.")},
+                      "the original's checkpoint")
+    task.teacher = make_teacher(task.student)
+    return task
+
+
+def fill_queue(queue: FeatureQueue, found: dict[str, Tensor]):
+    """Every slot, as an original's file has them. In place. Features without ids get -1, which is no picture's."""
+    if {"image", "text", "pointer"} - found.keys() or not found["image"].shape == found["text"].shape == queue.image.shape:
+        raise ValueError(f"the file's queue has {', '.join(f'{name} {tuple(x.shape)}' for name, x in found.items())}; "
+                         f"wanted image, text {tuple(queue.image.shape)} and pointer")
+    queue.image.copy_(found["image"])
+    queue.text.copy_(found["text"])
+    queue.ids.copy_(found.get("ids", torch.tensor(-1)))
+    queue.pointer, queue.filled = int(found["pointer"]), len(queue.ids)
+
+
+def part_of(name: str) -> str:
+    """The part of the model that a weight lies in."""
+    return name.partition(".")[0]
