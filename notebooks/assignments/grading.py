@@ -19,8 +19,8 @@ from minalbef.checks import check_same
 MAY_IMPORT = {"collections", "dataclasses", "einops", "functools", "itertools", "math", "matplotlib", "numpy", "torch",
               "typing"}
 REFUSED = {"__import__", "compile", "eval", "exec", "importlib"}
-TAUGHT = ("layers vision text fusion albef losses masking ema feature_queue gradcam train answers ranking tasks.grounding "
-          "tasks.nlvr2").split()
+TAUGHT = ("layers vision text fusion albef losses masking ema feature_queue gradcam train evaluation.answers "
+          "evaluation.ranking tasks.grounding tasks.nlvr2").split()
 
 
 def inputs() -> torch.Generator:
