@@ -70,12 +70,13 @@ def read_objects(text: str) -> list[dict]:
             "icons": keys,
         })
         if unknown := {*keys, *objects[-1]["drop"]} - {*VENDORS}:
-            raise ValueError(f"{line!r} has {sorted(unknown)}; known are plural, article, drop and {', '.join(VENDORS)}")
+            raise ValueError(f"{line!r} has {sorted(unknown)}; "
+                             f"known are plural, article, drop and {', '.join(VENDORS)}")
     return objects
 
 
 def fetch(vendor: dict, folder: Path) -> dict[str, dict]:
-    """The package's JSON files by name, its tarball taken from `folder` or fetched into it by npm; ValueError if other."""
+    """The package's JSON files by name; its tarball lies in `folder` or npm fetches it there. ValueError if other."""
     package, version = vendor["package"], vendor["version"]
     path = folder / f"{package[1:].replace('/', '-')}-{version}.tgz"
     if not path.exists():
@@ -108,7 +109,8 @@ def draw(icons: dict, name: str) -> Image.Image:
     icon = icons["icons"][icon["parent"]] | icon if "parent" in icon else icon
     width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
     svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{CANVAS}" '
-           f'height="{CANVAS}" viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">{icon["body"]}</svg>')
+           f'height="{CANVAS}" viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">'
+           f'{icon["body"]}</svg>')
     image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg, skip_system_fonts=True)))).convert("RGBA")
     image = image.crop(image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox())
     scale = (CELL - 2 * MARGIN) / max(image.size)

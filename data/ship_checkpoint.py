@@ -43,9 +43,9 @@ A small ALBEF, trained on emoji scenes by the command below; it ships so that no
 
 ## Meant for, and not
 
-For learning how such models work. It has seen some 50 kinds of emoji on plain backgrounds and a grammar of a hundred-odd
-words: it knows nothing of photographs, of other words, or of people. The drawings have licences of their own, see
-../emoji/LICENCES.md; the weights are under the project's MIT licence.
+For learning how such models work. It has seen some 50 kinds of emoji on plain backgrounds and a grammar of
+a hundred-odd words: it knows nothing of photographs, of other words, or of people. The drawings have licences of their
+own, see ../emoji/LICENCES.md; the weights are under the project's MIT licence.
 """
 
 

@@ -21,8 +21,8 @@ def smaller(png: str) -> str:
         if isinstance(value, str):
             notes.add_text(key, value)
     file = io.BytesIO()
-    picture.convert("RGB").quantize(
-        256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE).save(file, "PNG", optimize=True, pnginfo=notes)
+    picture = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+    picture.save(file, "PNG", optimize=True, pnginfo=notes)
     small = base64.b64encode(file.getvalue()).decode()
     return small if len(small) < len(png) else png
 
@@ -30,7 +30,8 @@ def smaller(png: str) -> str:
 def execute(path: Path):
     """Run one notebook from the top and save it: no timestamps, no widget state, small figures."""
     notebook = nbformat.read(path, 4)
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}).execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3",
+                   resources={"metadata": {"path": str(FOLDER)}}).execute()
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                          "language_info": {"name": "python"}}
     for cell in notebook.cells:

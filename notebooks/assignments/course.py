@@ -1,4 +1,4 @@
-"""The course from its sources: notebooks for nbgrader, mistakes and other answers in process, a made-up class that is graded.
+"""The course from its sources: notebooks for nbgrader, mistakes and other answers in process, a made-up class graded.
 
 An assignment is a folder, a<number>_<topic>, of Python in cells, `# %% KIND NAME POINTS`. Students see student.py:
   [markdown]  text
@@ -6,9 +6,9 @@ An assignment is a folder, a<number>_<topic>, of Python in cells, `# %% KIND NAM
   answer      a function or class to write, blank: `raise NotImplementedError()`
   tests       of that answer, as far as students see them
   written     graded by a person; blank
-solution.py holds the answers, whole, and model answers in place of the written ones; hidden.py the rest of the tests, under
-their names; mistakes.py, under an answer's name, `mistakes`, edits of the answer, (old, new, old, new ...); other right answers,
-named after it, such as similarity_by_loops; and similarity_cheat, which asks the package, where it can.
+solution.py holds the answers, whole, and model answers in place of the written ones; hidden.py the rest of the tests,
+under their names; mistakes.py, under an answer's name, `mistakes`, edits of the answer, (old, new, old, new ...); other
+right answers, named after it, such as similarity_by_loops; and similarity_cheat, which asks the package, where it can.
 """
 import ast
 import os
@@ -24,7 +24,8 @@ from pathlib import Path
 import package
 
 HERE = Path(__file__).parent
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"     # nbgrader calls alembic by its name
+# nbgrader calls alembic by its name
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 SOURCES = sorted(HERE.glob("a[0-9]_*/"))
 BLANK = "raise NotImplementedError()"
 CONFIG = """import os
@@ -38,7 +39,7 @@ os.environ["COURSE_SECRET"] = "{secret}"     # the tests' random inputs come fro
 c = get_config()
 c.CourseDirectory.course_id = "minalbef"
 c.Autograde.autograde_preprocessors.insert(0, only_own_work)     # refuses imports, before anything runs
-c.Execute.timeout = 300              # seconds a cell; nbgrader throws away whole submissions that take longer, and its own is 30
+c.Execute.timeout = 300     # seconds a cell, 30 by default; nbgrader throws away whole submissions that take longer
 c.ClearSolutions.text_stub = "*Your answer.*"
 """
 
@@ -65,7 +66,7 @@ def parse(path: Path) -> list[Cell]:
 
 
 def read(folder: Path) -> list[Cell]:
-    """The cells of an assignment: the students', with solutions, hidden tests and, behind each test, the list of mistakes."""
+    """The cells of an assignment: the students', with solutions, hidden tests and, behind each test, its mistakes."""
     solution, hidden = ({(cell.kind, cell.name): cell.source for cell in parse(folder / f"{name}.py")}
                         for name in ("solution", "hidden"))
     mistakes = {cell.kind: cell.source for cell in parse(folder / "mistakes.py")}
@@ -78,7 +79,8 @@ def read(folder: Path) -> list[Cell]:
             cells.append(replace(cell, source=solution[whole]))
         elif cell.kind == "tests":
             more = hidden[whole].removeprefix("with grading.closed():\n")
-            cells.append(replace(cell, source=f"{cell.source}\n    ### BEGIN HIDDEN TESTS\n{more}\n    ### END HIDDEN TESTS"))
+            whole = f"{cell.source}\n    ### BEGIN HIDDEN TESTS\n{more}\n    ### END HIDDEN TESTS"
+            cells.append(replace(cell, source=whole))
             cells.append(Cell("instructor", cell.name, 0, mistakes[cell.name]))
         else:
             cells.append(cell)
@@ -87,7 +89,7 @@ def read(folder: Path) -> list[Cell]:
 
 def solved(blank: str, solution: str) -> str:
     """A blank answer with its solution between nbgrader's marks. ValueError where they differ outside of the blanks."""
-    around = re.split(rf"^( *){re.escape(BLANK)}", blank, flags=re.M)                # text, indent, text, indent, text ...
+    around = re.split(rf"^( *){re.escape(BLANK)}", blank, flags=re.M)     # text, indent, text, indent, text ...
     found = re.fullmatch("(.*?)".join(map(re.escape, around[::2])), solution, flags=re.S)
     if not found:
         raise ValueError(f"the solution differs from student.py's answer outside of its blanks:\n{blank}")
@@ -114,7 +116,8 @@ def notebook(cells: list[Cell], instead: dict[str, str] | None = None):
     """The instructor's notebook, in nbgrader's format; `instead`: other sources for answers, by name."""
     import nbformat.v4 as nbf  # here and not above: tests in process need no notebooks
 
-    made = nbf.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    made = nbf.new_notebook(metadata={"kernelspec": kernel})
     for number, cell in enumerate(cells):
         if cell.kind == "instructor":
             continue
@@ -143,7 +146,8 @@ def variants(cells: list[Cell], name: str) -> tuple[dict[str, str], dict[str, st
         wrong[what] = answer
         for old, new in zip(edits[::2], edits[1::2]):
             if answer.count(old) != 1:
-                raise ValueError(f"{name}, mistake '{what}': {old!r} stands {answer.count(old)} times in the answer, not once")
+                raise ValueError(f"{name}, mistake '{what}': "
+                                 f"{old!r} stands {answer.count(old)} times in the answer, not once")
             wrong[what] = wrong[what].replace(old, new)
     other = {part: f"{blank(answer)}\n\n{more}\n\n{name} = {part}" for part in body if part.startswith(f"{name}_")}
     cheat = other.pop(f"{name}_cheat", None)
@@ -228,14 +232,16 @@ def main(folder: Path):
             lost = sum(grade(cells, name, source) is not None for source in wrong.values())
             kept = sum(grade(cells, name, source) is None for source in right.values())
             print(f"  {name}: {find(cells, 'tests', name).points} points, {lost} of {len(wrong)} mistakes lose them, "
-                  f"{kept} of {len(right)} other answers keep them{'' if cheat else '; the package has no such function'}")
+                  f"{kept} of {len(right)} other answers keep them"
+                  f"{'' if cheat else '; the package has no such function'}")
             if lost < len(wrong) or kept < len(right):
                 raise SystemExit(f"{name}: its tests do not tell right from wrong; see tests/test_course.py")
         nbgrader(folder, "generate_assignment", assignment, "--force")
         with tempfile.TemporaryDirectory() as trial:
             write(Path(trial))
             scores = made_up_class(Path(trial), assignment)
-        print("  graded by nbgrader:", ", ".join(f"{student} {has:g} of {full:g}" for student, (has, full) in scores.items()))
+        print("  graded by nbgrader:",
+              ", ".join(f"{student} {has:g} of {full:g}" for student, (has, full) in scores.items()))
         if [has for _, (has, full) in sorted(scores.items())] != [0, 0, scores["solution"][1]]:
             raise SystemExit(f"{assignment}: the solution must have all points, the blank release and the cheat none")
     package.write(folder / "package")

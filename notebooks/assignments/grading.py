@@ -1,4 +1,4 @@
-"""What the assignments' tests call: inputs of a submission's own, the package closed, comparisons that name a property."""
+"""What the assignments' tests call: a submission's own inputs, the package closed, comparisons that name a property."""
 import ast
 import hashlib
 import importlib
@@ -24,7 +24,7 @@ TAUGHT = ("layers vision text fusion albef losses masking ema feature_queue grad
 
 
 def inputs() -> torch.Generator:
-    """Random numbers of a submission's own: from the course's secret, its folder, which names the student, and time stamp."""
+    """A submission's own random numbers: from the course's secret, its folder (the student's name) and time stamp."""
     stamp = Path("timestamp.txt")
     words = [os.environ.get("COURSE_SECRET", ""), *Path.cwd().parts[-2:], stamp.read_text() if stamp.exists() else ""]
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256("\n".join(words).encode()).digest()[:6]))
@@ -50,10 +50,12 @@ def closed() -> Iterator[None]:
     """Inside, every function of minalbef raises, its checks apart, under whatever name an answer has imported it."""
     for name in TAUGHT:
         importlib.import_module(f"minalbef.{name}")
-    loaded = [module for name, module in sys.modules.items() if name.split(".")[0] == "minalbef" and name != "minalbef.checks"]
+    loaded = [module for name, module in sys.modules.items()
+              if name.split(".")[0] == "minalbef" and name != "minalbef.checks"]
     functions = {inspect.unwrap(f) for module in loaded for part in vars(module).values()
                  for f in (vars(part).values() if inspect.isclass(part) else [part])
-                 if inspect.isfunction(f) and f.__module__.startswith("minalbef.") and f.__module__ != "minalbef.checks"}
+                 if inspect.isfunction(f) and f.__module__.startswith("minalbef.")
+                 and f.__module__ != "minalbef.checks"}
     codes = {f: f.__code__ for f in functions}
     for f, code in codes.items():
         f.__code__ = _refuse.__code__.replace(co_freevars=code.co_freevars)
@@ -88,7 +90,8 @@ def refused(source: str) -> str:
 def only_own_work(notebook: Any, resources: dict) -> tuple[Any, dict]:
     """nbgrader's preprocessor: a cell of the student's that imports what it may not raises instead."""
     for cell in notebook.cells:
-        why = refused(cell.source) if cell.cell_type == "code" and not cell.metadata.get("nbgrader", {}).get("locked") else ""
+        locked = cell.metadata.get("nbgrader", {}).get("locked")
+        why = refused(cell.source) if cell.cell_type == "code" and not locked else ""
         if why:
             cell.source = f"raise ImportError({why!r})"
     return notebook, resources

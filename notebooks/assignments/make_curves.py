@@ -1,9 +1,9 @@
-"""Makes a5_curves.csv: four short runs of the package on a CPU, one as it should be and three with a bug planted. Seed 0.
+"""Makes a5_curves.csv: four short runs of the package on a CPU, one as it should be, three with a planted bug. Seed 0.
 
     python notebooks/assignments/make_curves.py
 
-All start from the shipped encoders, with new projections, fusion and heads; the image encoder stays as it is, so its tokens are
-computed once. Instructors only: RUNS is the key to assignment 5.
+All start from the shipped encoders, with new projections, fusion and heads; the image encoder stays as it is, so its
+tokens are computed once. Instructors only: RUNS is the key to assignment 5.
 """
 import csv
 from dataclasses import replace
@@ -71,7 +71,7 @@ def main():
 
 
 def run(kind: type[Pretrain], config: minalbef.Config, begun: minalbef.ALBEF, batches: list, seen: list[Tensor]):
-    """Train -> (step, means of losses, temperature and the gradient's length before it is clipped), every EVERY steps."""
+    """Train -> (step, means of losses, temperature and the gradient's norm before clipping), every EVERY steps."""
     torch.manual_seed(0)
     task = kind(config)
     task.student.text_encoder.load_state_dict(begun.text_encoder.state_dict())

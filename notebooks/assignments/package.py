@@ -1,9 +1,9 @@
 """A package to fill: the taught modules without their bodies, and typed seams through which a student's own are graded.
 
-`python package.py write FOLDER` writes FOLDER/release for students and FOLDER/source, with solutions and all tests, and checks
-both; `python package.py grade FOLDER` grades every FOLDER/submitted/NAME into FOLDER/graded/NAME.json. The seams stand in
-package_adapters.py, what they must do in package_tests.py, what must lose points in package_mistakes.py,
-and what must not in package_right.py.
+`python package.py write FOLDER` writes FOLDER/release for students and FOLDER/source, with solutions and all tests, and
+checks both; `python package.py grade FOLDER` grades every FOLDER/submitted/NAME into FOLDER/graded/NAME.json. The seams
+stand in package_adapters.py, what they must do in package_tests.py, what must lose points in package_mistakes.py, and
+what must not in package_right.py.
 """
 import ast
 import json
@@ -64,10 +64,13 @@ def files(solved: bool = False, hidden: bool = False) -> Files:
     made = {"mine/__init__.py": '"""Your own parts of ALBEF. Write where it says raise NotImplementedError."""\n'}
     for name, blanked in BLANKED.items():
         source = (HERE.parents[1] / "minalbef" / f"{name}.py").read_text()
-        made[f"mine/{name}.py"] = source if solved else refilled(source, dict.fromkeys(blanked, "raise NotImplementedError"))
-    made |= {"adapters.py": (HERE / "package_adapters.py").read_text(), "test_mine.py": (HERE / "package_tests.py").read_text()}
+        blank = dict.fromkeys(blanked, "raise NotImplementedError")
+        made[f"mine/{name}.py"] = source if solved else refilled(source, blank)
+    made |= {"adapters.py": (HERE / "package_adapters.py").read_text(),
+             "test_mine.py": (HERE / "package_tests.py").read_text()}
     if not hidden:
-        made["test_mine.py"] = re.sub(r"\n+ *### BEGIN HIDDEN.*?### END HIDDEN TESTS", "", made["test_mine.py"], flags=re.S)
+        hidden_part = r"\n+ *### BEGIN HIDDEN.*?### END HIDDEN TESTS"
+        made["test_mine.py"] = re.sub(hidden_part, "", made["test_mine.py"], flags=re.S)
     made = {path: re.sub(r"^(from|import) minalbef\b", r"\1 mine", text, flags=re.M) for path, text in made.items()}
     return made | {"conftest.py": (HERE / "package_conftest.py").read_text()}
 
@@ -90,7 +93,8 @@ def variants(seam: str) -> tuple[dict[str, Files], dict[str, Files]]:
     wrong, right = {}, {}
     for what, (old, new) in MISTAKES[seam].items():
         if solution[path].count(old) != 1:
-            raise ValueError(f"{seam}, mistake '{what}': {old!r} stands {solution[path].count(old)} times in {path}, not once")
+            raise ValueError(f"{seam}, mistake '{what}': "
+                             f"{old!r} stands {solution[path].count(old)} times in {path}, not once")
         wrong[what] = solution | {path: solution[path].replace(old, new)}
     for what, bodies in RIGHT[seam].items():
         right[what] = dict(solution)
@@ -121,10 +125,11 @@ def tried(made: Files, seam: str, seed: int = 0) -> Exception | None:
 
 
 def grade(submission: Files, seed: str, check: bool = True) -> dict[str, Any]:
-    """Points by seam and in all, from a process of its own; `check`: refuse imports of what an answer may not import."""
+    """Points by seam and in all, from a process of its own; `check`: refuse imports that an answer may not use."""
     ours = files(hidden=True)
     points = [int(n) for n in re.findall(r"@points\((\d+)\)", ours["test_mine.py"])]
-    own = {path: text for path, text in submission.items() if re.fullmatch(r"adapters\.py|mine/(?!config\.py)[\w/]+\.py", path)}
+    own = {path: text for path, text in submission.items()
+           if re.fullmatch(r"adapters\.py|mine/(?!config\.py)[\w/]+\.py", path)}
     why = [f"{path} {reason}" for path, text in own.items() if check and
            (reason := refused(re.sub(r"^(\s*)(from|import) (mine|copy)\b", r"\1\2 torch", text, flags=re.M)))]
     nothing = {"points": 0, "of": sum(points), "seams": {}}
@@ -162,13 +167,16 @@ def write(folder: Path) -> None:
         save(made, folder / name)
     if not (folder / "secret.txt").exists():                     # the instructor's from then on
         (folder / "secret.txt").write_text(secrets.token_hex())
-    scores = {"solution": grade(files(True), "0"), "blank": grade(files(), "0"), "cheat": grade(cheat(), "0", check=False)}
-    print("\na package to fill:", ", ".join(f"{student} {has['points']} of {has['of']}" for student, has in scores.items()))
+    scores = {"solution": grade(files(True), "0"), "blank": grade(files(), "0"),
+              "cheat": grade(cheat(), "0", check=False)}
+    print("\na package to fill:",
+          ", ".join(f"{student} {has['points']} of {has['of']}" for student, has in scores.items()))
     for seam in MISTAKES:
         wrong, right = variants(seam)
         lost = sum(tried(made, seam) is not None for made in wrong.values())
         kept = sum(tried(made, seam) is None for made in right.values())
-        print(f"  {seam}: {lost} of {len(wrong)} mistakes lose its points, {kept} of {len(right)} other answers keep them")
+        print(f"  {seam}: {lost} of {len(wrong)} mistakes lose its points, "
+              f"{kept} of {len(right)} other answers keep them")
         if lost < len(wrong) or kept < len(right):
             raise SystemExit(f"{seam}: its tests do not tell right from wrong; see tests/test_course.py")
     if [has["points"] for has in scores.values()] != [scores["solution"]["of"], 0, 0]:
@@ -180,7 +188,8 @@ def grade_all(folder: Path) -> None:
     for student in sorted(path for path in (folder / "submitted").iterdir() if path.is_dir()):
         made = {path.relative_to(student).as_posix(): path.read_text() for path in student.rglob("*.py")}
         scores = grade(made, (folder / "secret.txt").read_text() + student.name)
-        save({f"{student.name}.json": json.dumps({"student": student.name, **scores}, indent=1) + "\n"}, folder / "graded")
+        save({f"{student.name}.json": json.dumps({"student": student.name, **scores}, indent=1) + "\n"},
+             folder / "graded")
         print(f"{student.name}: {scores['points']} of {scores['of']} {scores.get('says', '')}")
 
 

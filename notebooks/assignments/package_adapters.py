@@ -1,6 +1,7 @@
-"""The seams: what the tests of your package call, and nothing else. Built otherwise? Change a seam's body, not its signature.
+"""The seams: all that the tests of your package call. Built otherwise? Change a seam's body, not its signature.
 
-Weights come by the package's names of parameters: {"q.weight": ..., "q.bias": ...}; b batch, n tokens, k keys, l words, d width
+Weights come by the package's names of parameters: {"q.weight": ..., "q.bias": ...}; b batch, n tokens, k keys, l words,
+d width
 (They are modelled on the adapters of Stanford's CS336: https://github.com/stanford-cs336/assignment1-basics)
 """
 from torch import Tensor, nn
@@ -16,8 +17,9 @@ from minalbef.vision import Block, ViT
 Weights = dict[str, Tensor]
 
 
-def run_attention(weights: Weights, x: Tensor, source: Tensor | None, keep: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """What x (b, n, d) takes from source (b, k, s), or itself; keep: (b, k) bool -> (b, n, d), and the weights (b, h, n, k)."""
+def run_attention(
+        weights: Weights, x: Tensor, source: Tensor | None, keep: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """What x (b, n, d) takes from source (b, k, s), or itself; keep: (b, k) bool -> (b, n, d), weights (b, h, n, k)."""
     attend = _filled(Attention(x.shape[-1], heads, None if source is None else source.shape[-1]), weights)
     return attend(x, source, keep), attend(x, source, keep, return_weights=True)[1]
 
@@ -50,7 +52,7 @@ def run_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tenso
 
 
 def run_hard_negatives(sim: Tensor, own: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """A wrong key drawn for each query, by softmax(sim): all (b, k) -> index (b,), valid (b,). Use `uniform` as you like."""
+    """A wrong key drawn for each query, by softmax(sim): all (b, k) -> index (b,), valid (b,). Use `uniform` or not."""
     return losses.hard_negatives(sim, own, uniform)
 
 
@@ -59,14 +61,15 @@ def run_itm_loss(logits: Tensor, labels: Tensor, valid: Tensor, count: float) ->
     return losses.itm_loss(logits, labels, valid, count)
 
 
-def run_mlm_loss(logits: Tensor, labels: Tensor, count: Tensor | float, teacher_logits: Tensor | None, alpha: float) -> Tensor:
+def run_mlm_loss(logits: Tensor, labels: Tensor, count: Tensor | float, teacher_logits: Tensor | None,
+                 alpha: float) -> Tensor:
     """Hidden words: (m, v), (m,) -> the sum over words, over count; 0 where nothing is hidden."""
     return losses.mlm_loss(logits, labels, count, teacher_logits, alpha)
 
 
-def run_mask_words(tokens: Tensor, special: tuple[int, ...], mask_id: int, rate: float | Tensor, choose: Tensor, kind: Tensor,
-                   words: Tensor) -> tuple[Tensor, Tensor]:
-    """80/10/10: (b, l) ids, uniforms `choose` and `kind`, and `words` to put in -> masked (b, l), chosen (b, l) bool."""
+def run_mask_words(tokens: Tensor, special: tuple[int, ...], mask_id: int, rate: float | Tensor,
+                   choose: Tensor, kind: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+    """80/10/10: (b, l) ids, uniforms `choose` and `kind`, `words` to put in -> masked (b, l), chosen (b, l) bool."""
     return masking.mask_words(tokens, special, mask_id, rate, choose, kind, words)
 
 
@@ -81,7 +84,7 @@ def run_update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) 
 
 
 def run_queue(size: int, pushes: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Push image (b, e), text (b, e), ids (b,), one batch after another -> what is left: (k, e), (k, e), (k,), in any order."""
+    """Push image (b, e), text (b, e), ids (b,), batch after batch -> what stays: (k, e), (k, e), (k,), in any order."""
     queue = FeatureQueue(size, pushes[0][0].shape[1])
     for image, text, ids in pushes:
         queue.push(image, text, ids)

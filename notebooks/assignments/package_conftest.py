@@ -53,5 +53,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Gener
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     total = {what: sum(seam[what] for seam in SCORES.values()) for what in ("points", "of")}
-    Path(os.environ.get("MINE_SCORES", "scores.json")).write_text(json.dumps({**total, "seams": SCORES}, indent=1) + "\n")
+    scores = json.dumps({**total, "seams": SCORES}, indent=1)
+    Path(os.environ.get("MINE_SCORES", "scores.json")).write_text(scores + "\n")
     terminalreporter.write_line(f"{total['points']} of {total['of']} points")

@@ -129,7 +129,8 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
     "losses.itc_loss": {
         "by torch": {"soft_cross_entropy": 'return F.cross_entropy(logits, target, reduction="none")'},
         "divergence and entropy": {"soft_cross_entropy": """
-            return (F.kl_div(F.log_softmax(logits, -1), target, reduction="none") + torch.special.entr(target)).sum(-1)"""},
+            divergence = F.kl_div(F.log_softmax(logits, -1), target, reduction="none")
+            return (divergence + torch.special.entr(target)).sum(-1)"""},
         "targets between two": {"itc_targets": """
             return torch.lerp(F.normalize(positive.float(), p=1, dim=-1), teacher_sim.softmax(-1), alpha)"""},
         "query by query": {"itc_loss": """
@@ -163,9 +164,11 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
             logits = torch.where(own & valid[:, None], -torch.inf, sim)
             return torch.distributions.Categorical(logits=logits).sample(), valid"""},
         "by torch's Gumbel softmax": {"hard_negatives": """
-            return F.gumbel_softmax(sim.masked_fill(own, -torch.inf), hard=True).argmax(-1), own.sum(-1) < own.shape[-1]"""}},
+            drawn = F.gumbel_softmax(sim.masked_fill(own, -torch.inf), hard=True).argmax(-1)
+            return drawn, own.sum(-1) < own.shape[-1]"""}},
     "losses.itm_loss": {
-        "valid rows picked": {"itm_loss": 'return F.cross_entropy(logits[valid], labels[valid], reduction="sum") / count'},
+        "valid rows picked": {"itm_loss": """
+            return F.cross_entropy(logits[valid], labels[valid], reduction="sum") / count"""},
         "invalid rows ignored by their label": {"itm_loss": """
             return F.cross_entropy(logits, labels.masked_fill(~valid, -100), reduction="sum") / count"""},
         "row by row": {"itm_loss": """
@@ -176,7 +179,8 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
             return total / count"""},
         "one hot": {"itm_loss": """
             hot = F.one_hot(labels, 2) * valid[:, None]
-            return -torch.einsum("rc,rc->", hot.to(logits.dtype), logits - logits.logsumexp(1, keepdim=True)) / count"""}},
+            log_p = logits - logits.logsumexp(1, keepdim=True)
+            return -torch.einsum("rc,rc->", hot.to(logits.dtype), log_p) / count"""}},
     "losses.mlm_loss": {
         "one target": {"mlm_loss": """
             target = F.one_hot(labels, logits.shape[-1]).float()
@@ -217,7 +221,8 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
             common = (tokens[..., None] == torch.tensor(special, device=tokens.device)).any(-1).logical_not()
             chosen = common.logical_and(choose.lt(rate))
             behind = torch.bucketize(kind, torch.tensor([0.8, 0.9], device=kind.device)).masked_fill(~chosen, 2)
-            return torch.stack([torch.full_like(tokens, mask_id), words, tokens]).gather(0, behind[None])[0], chosen"""},
+            three = torch.stack([torch.full_like(tokens, mask_id), words, tokens])
+            return three.gather(0, behind[None])[0], chosen"""},
         "text by text": {"mask_words": """
             rates, made = torch.as_tensor(rate).expand(tokens.shape), []
             never = torch.zeros(int(tokens.max()) + max(special) + 1, dtype=torch.bool)

@@ -40,11 +40,14 @@ def same(answer: Callable[..., Tensor], formula: Callable[..., Tensor], *given: 
 
 
 def weights_of(g: Generator, *parts: str, source: int = WIDTH) -> dict[str, Tensor]:
-    """Random weights for parts by name, attentions, MLPs and norms; `source`: the width of what keys and values read."""
+    """Random weights for parts by name, attentions, MLPs and norms; `source`: the width that keys and values read."""
     made = {}
     for part in parts:
         shapes = {"q": (WIDTH, WIDTH), "k": (WIDTH, source), "v": (WIDTH, source), "proj": (WIDTH, WIDTH)}
-        shapes = {"fc1": (20, WIDTH), "fc2": (WIDTH, 20)} if "mlp" in part else {"": (WIDTH,)} if "norm" in part else shapes
+        if "mlp" in part:
+            shapes = {"fc1": (20, WIDTH), "fc2": (WIDTH, 20)}
+        elif "norm" in part:
+            shapes = {"": (WIDTH,)}
         for name, shape in shapes.items():
             weight, bias = torch.randn(shape, generator=g), torch.randn(shape[0], generator=g)
             made[f"{part}.{name}.weight".replace("..", ".")] = 1 + 0.5 * weight if "norm" in part else 0.5 * weight
@@ -68,14 +71,17 @@ def test_attention(mine: ModuleType, g: Generator) -> None:
     keep = torch.arange(5) < torch.tensor([[3], [5]])
     w = only(weights_of(g, "cross", source=IMAGE), "cross")
     y, weights = mine.run_attention(w, x, source, keep, HEADS)
-    assert y.shape == x.shape and weights.shape == (2, HEADS, 4, 5), "a row for each query; weights by head, query and key"
+    assert y.shape == x.shape and weights.shape == (2, HEADS, 4, 5), (
+        "a row for each query; weights by head, query and key")
     equal(weights.sum(-1), torch.ones(2, HEADS, 4), "a query's weights sum to one, over its keys")
     equal(weights.amax((1, 2)) > 0, keep, "padding has no weight, and all else has some")
     noise = torch.where(keep[..., None], 0, torch.randn(source.shape, generator=g))
     equal(mine.run_attention(w, x, source + noise, keep, HEADS)[0], y, "what stands in the padding changes nothing")
-    equal(mine.run_attention(w, x[:, :1], source, keep, HEADS)[0], y[:, :1], "a query does not depend on the other queries")
+    equal(mine.run_attention(w, x[:, :1], source, keep, HEADS)[0], y[:, :1],
+          "a query does not depend on the other queries")
     alone = only(weights_of(g, "attn"), "attn")
-    equal(mine.run_attention(alone, x, None, keep[:, 1:], HEADS)[0], mine.run_attention(alone, x, x, keep[:, 1:], HEADS)[0],
+    equal(mine.run_attention(alone, x, None, keep[:, 1:], HEADS)[0],
+          mine.run_attention(alone, x, x, keep[:, 1:], HEADS)[0],
           "without a source the queries attend to themselves")
     silent = {name: 0 * v if name.startswith("v.") else v for name, v in w.items()}
     equal(mine.run_attention(silent, x, source, keep, HEADS)[0], w["proj.bias"].expand(2, 4, -1),
@@ -95,17 +101,20 @@ def test_block(mine: ModuleType, g: Generator) -> None:
     quiet = {name: v if "norm" in name else 0 * v for name, v in w.items()}
     equal(mine.run_block(quiet, x, HEADS), x, "attention and MLP add to what they read, so silent ones change nothing")
     loud = {name: 0 * v if "attn" in name else v for name, v in w.items()}
-    equal(mine.run_block(loud, 2 * x, HEADS) - 2 * x, mine.run_block(loud, x, HEADS) - x, "the MLP reads what is normed", 1e-3)
+    equal(mine.run_block(loud, 2 * x, HEADS) - 2 * x, mine.run_block(loud, x, HEADS) - x,
+          "the MLP reads what is normed", 1e-3)
     ### BEGIN HIDDEN TESTS
     same(lambda x: mine.run_block(w, x, HEADS), lambda x: torchs_layer(w, True, 1e-6)(x), x,
          says="norm, attention, sum; then the other norm, the MLP, sum")
-    equal(mine.run_block(w, x / 1000, HEADS), torchs_layer(w, True, 1e-6)(x / 1000), "faint input shows the norm's epsilon")
+    equal(mine.run_block(w, x / 1000, HEADS), torchs_layer(w, True, 1e-6)(x / 1000),
+          "faint input shows the norm's epsilon")
     ### END HIDDEN TESTS
 
 
 @points(5)
 def test_vit(mine: ModuleType, g: Generator) -> None:
-    config = Config(image_size=12, patch_size=4, image_width=WIDTH, image_depth=2, image_heads=HEADS, image_mlp_ratio=20 / 12)
+    config = Config(image_size=12, patch_size=4, image_width=WIDTH, image_depth=2, image_heads=HEADS,
+                    image_mlp_ratio=20 / 12)
     blocks = [f"blocks.{i}.{part}" for i in range(2) for part in ("norm1", "attn", "norm2", "mlp")]
     more = {"cls_token": (1, 1, WIDTH), "pos_embed": (1, 10, WIDTH), "patch_embed.proj.weight": (WIDTH, 3, 4, 4),
             "patch_embed.proj.bias": (WIDTH,)}
@@ -116,18 +125,21 @@ def test_vit(mine: ModuleType, g: Generator) -> None:
     other[:, :, :4, 4:8] += 1                                                # the second patch of the upper row
     assert still.shape == (2, 10, WIDTH), "a token for each patch, and one more"
     moved = (mine.run_vit(quiet, config, other) - still).abs().amax((0, 2)) > 1e-3
-    assert moved.tolist() == [i == 2 for i in range(10)], "[CLS] comes first, then the patches row by row, each for itself"
+    assert moved.tolist() == [i == 2 for i in range(10)], (
+        "[CLS] comes first, then the patches row by row, each for itself")
     first = F.layer_norm(w["cls_token"] + w["pos_embed"][:, :1], (WIDTH,), w["norm.weight"], w["norm.bias"])
     equal(still[:, 0], first[0].expand(2, -1), "[CLS] has a place of its own, added once, and a norm comes last", 1e-3)
     ### BEGIN HIDDEN TESTS
     def formula(image: Tensor) -> Tensor:
-        patches = F.unfold(image, 4, stride=4).mT @ w["patch_embed.proj.weight"].flatten(1).T + w["patch_embed.proj.bias"]
+        weight, bias = w["patch_embed.proj.weight"], w["patch_embed.proj.bias"]
+        patches = F.unfold(image, 4, stride=4).mT @ weight.flatten(1).T + bias
         x = torch.cat([w["cls_token"].expand(2, 1, -1), patches], 1) + w["pos_embed"]
         for i in range(2):
             x = torchs_layer(only(w, f"blocks.{i}"), True, 1e-6)(x)
         return F.layer_norm(x, (WIDTH,), w["norm.weight"], w["norm.bias"], 1e-6)
 
-    same(lambda image: mine.run_vit(w, config, image), formula, image, says="every patch has its place, every block its turn")
+    same(lambda image: mine.run_vit(w, config, image), formula, image,
+         says="every patch has its place, every block its turn")
     ### END HIDDEN TESTS
 
 
@@ -157,16 +169,22 @@ def test_fusion_layer(mine: ModuleType, g: Generator) -> None:
     y = mine.run_fusion_layer(w, x, keep, image, HEADS)
     noise = torch.where(keep[..., None], 0, torch.randn(x.shape, generator=g))
     equal(mine.run_fusion_layer(w, x + noise, keep, image, HEADS)[keep], y[keep], "a word does not see padding")
-    equal(mine.run_fusion_layer(w, x, keep, image.flip(1), HEADS), y, "the order of the picture's tokens means nothing here")
-    assert not torch.allclose(mine.run_fusion_layer(w, x, keep, image.flip(0), HEADS), y), "the words look at the picture"
+    equal(mine.run_fusion_layer(w, x, keep, image.flip(1), HEADS), y,
+          "the order of the picture's tokens means nothing here")
+    assert not torch.allclose(mine.run_fusion_layer(w, x, keep, image.flip(0), HEADS), y), (
+        "the words look at the picture")
     quiet = {name: v if "norm" in name else 0 * v for name, v in w.items()}
-    equal(mine.run_fusion_layer(quiet, x / 1000, keep, image, HEADS), mine.run_fusion_layer(quiet, x, keep, image, HEADS),
+    equal(mine.run_fusion_layer(quiet, x / 1000, keep, image, HEADS),
+          mine.run_fusion_layer(quiet, x, keep, image, HEADS),
           "what nothing is added to is normed, and a text norm's epsilon minds no faint input", 1e-3)
     ### BEGIN HIDDEN TESTS
-    same(lambda x: mine.run_fusion_layer(w, x, keep, image, HEADS)[keep], lambda x: torchs_fusion(w, x, keep, image)[keep], x,
-         says="words attend to words, then to the picture, then the MLP: each adds, and each has its own norm after the sum")
+    same(lambda x: mine.run_fusion_layer(w, x, keep, image, HEADS)[keep],
+         lambda x: torchs_fusion(w, x, keep, image)[keep], x,
+         says="words attend to words, then to the picture, then the MLP: "
+              "each adds, and each has its own norm after the sum")
     same(lambda image: mine.run_fusion_layer(w, x, keep, image, HEADS)[keep],
-         lambda image: torchs_fusion(w, x, keep, image)[keep], image, says="all tokens of the picture are keys and values")
+         lambda image: torchs_fusion(w, x, keep, image)[keep], image,
+         says="all tokens of the picture are keys and values")
     ### END HIDDEN TESTS
 
 
@@ -184,8 +202,9 @@ def test_itc_loss(mine: ModuleType, g: Generator) -> None:
     share = positive.double() / torch.tensor([[2], [2], [1]])
     for alpha in (0.0, 0.3, 1.0):
         target = alpha * teacher.double().softmax(1) + (1 - alpha) * share
-        same(lambda sim: mine.run_itc_loss(sim, teacher, alpha, positive), lambda sim: F.cross_entropy(sim.double(), target),
-             sim, says="positives share the target evenly, and alpha is the teacher's part of it")
+        same(lambda sim: mine.run_itc_loss(sim, teacher, alpha, positive),
+             lambda sim: F.cross_entropy(sim.double(), target), sim,
+             says="positives share the target evenly, and alpha is the teacher's part of it")
     ### END HIDDEN TESTS
 
 
@@ -212,7 +231,8 @@ def test_hard_negatives(mine: ModuleType, g: Generator) -> None:
     equal((index == 3).float().mean(), 2 / 3, "several own keys are all left out", 0.02)
     two = torch.rand(20_000, 2, generator=g).clamp(1e-6, 1 - 1e-6)
     index, _ = mine.run_hard_negatives(torch.tensor([[0.0, 9.0], [9.0, 0.0]]).repeat(10_000, 1), two > 2, two)
-    equal((index == torch.tensor([1, 0]).repeat(10_000)).float().mean(), 1.0, "each query draws by its own similarities", 0.01)
+    equal((index == torch.tensor([1, 0]).repeat(10_000)).float().mean(), 1.0,
+          "each query draws by its own similarities", 0.01)
     ### END HIDDEN TESTS
 
 
@@ -221,7 +241,8 @@ def test_itm_loss(mine: ModuleType, g: Generator) -> None:
     logits, labels = 2 * torch.randn(6, 2, generator=g), torch.tensor([1, 0, 0, 1, 1, 0])
     valid = torch.tensor([True, True, False, True, False, True])
     ln2 = torch.tensor(2.0).log()
-    equal(mine.run_itm_loss(torch.zeros(4, 2), labels[:4], valid[:4], 3.0), ln2, "who knows nothing pays ln 2 a valid row")
+    equal(mine.run_itm_loss(torch.zeros(4, 2), labels[:4], valid[:4], 3.0), ln2,
+          "who knows nothing pays ln 2 a valid row")
     equal(mine.run_itm_loss(logits, labels, valid, 2.0), 2 * mine.run_itm_loss(logits, labels, valid, 4.0),
           "the sum is divided by count")
     ### BEGIN HIDDEN TESTS
@@ -238,7 +259,8 @@ def test_mlm_loss(mine: ModuleType, g: Generator) -> None:
     equal(mine.run_mlm_loss(torch.zeros(5, 7), labels, 5.0, None, 0.0), torch.tensor(7.0).log(),
           "who knows nothing pays the log of the vocabulary a word")
     for count in (0.0, torch.tensor(0.0)):
-        equal(mine.run_mlm_loss(logits[:0], labels[:0], count, None, 0.0), 0.0, "where nothing is hidden the loss is zero")
+        equal(mine.run_mlm_loss(logits[:0], labels[:0], count, None, 0.0), 0.0,
+              "where nothing is hidden the loss is zero")
     equal(mine.run_mlm_loss(logits, labels, 4.0, teacher, 0.0), mine.run_mlm_loss(logits, labels, 4.0, None, 0.4),
           "without a teacher, or without trust in it, the labels count alone")
     ### BEGIN HIDDEN TESTS
@@ -270,7 +292,8 @@ def test_mask_words(mine: ModuleType, g: Generator) -> None:
     even = (torch.arange(60) % 2 == 0).expand(size)
     masked, chosen = run(even.float())
     equal(chosen, even & (tokens > 4), "a rate for each word is that word's own")
-    equal((masked[chosen] == 4).float().mean(), 0.8, "what a word goes behind does not depend on how it was chosen", 0.02)
+    equal((masked[chosen] == 4).float().mean(), 0.8,
+          "what a word goes behind does not depend on how it was chosen", 0.02)
     assert not run(0.0)[1].any(), "a rate of zero hides nothing"
     ### END HIDDEN TESTS
 

@@ -1,6 +1,6 @@
-"""Pretraining with one part switched off at a time, at a small budget: `python notebooks/results/ablation.py` from the root.
+"""Pretraining without one part at a time, at a small budget: `python notebooks/results/ablation.py` from the root.
 
-Writes ablation.json beside itself, run by run, and leaves out what is there: so it can be stopped, and asked for more seeds.
+Writes ablation.json beside itself, run by run, and skips runs that are there: you can stop it, or ask for more seeds.
 """
 import argparse
 import json
@@ -26,9 +26,9 @@ from minalbef.tasks.pretrain import Pretrain
 
 PATH = Path(__file__).with_suffix(".json")
 # arm: which loss is left out, and which options change
-ARMS = {"all parts": ("", {}), "no ITC": ("itc", dict(match_from=0.0, hard_from=1.0)), "no ITM": ("itm", {}), "no MLM": ("mlm", {}),
-        "even negatives": ("", dict(hard_from=1.0)), "no queue": ("", dict(queue_from=1.0)), "no siblings": ("", dict(siblings=0.0)),
-        "distillation": ("", dict(alpha=0.4))}
+ARMS = {"all parts": ("", {}), "no ITC": ("itc", dict(match_from=0.0, hard_from=1.0)), "no ITM": ("itm", {}),
+        "no MLM": ("mlm", {}), "even negatives": ("", dict(hard_from=1.0)), "no queue": ("", dict(queue_from=1.0)),
+        "no siblings": ("", dict(siblings=0.0)), "distillation": ("", dict(alpha=0.4))}
 TEST = dict(split="test", seed=1400)  # scenes that nothing else was chosen or examined on
 
 
@@ -82,7 +82,8 @@ def measure(arm: str, seed: int, pairs: int) -> dict:
     task.student.eval()
     run = Run(task.student, start.tokenizer, config, PATH)
     return {"arm": arm, "seed": seed, "pairs": pairs, "cpu_seconds": round(seconds, 1),
-            "losses": {name: float(losses[name]) for name in ("itc", "itm", "mlm") if losses.get(name)}, "outcomes": questioned(run)}
+            "losses": {name: float(losses[name]) for name in ("itc", "itm", "mlm") if losses.get(name)},
+            "outcomes": questioned(run)}
 
 
 def main():

@@ -1,7 +1,8 @@
-"""By what the sampler picks its negatives, early, later and late in the run of `tiny`: `python notebooks/results/negatives.py`.
+"""By what the sampler picks its negatives at four steps of the run of `tiny`: `python notebooks/results/negatives.py`.
 
-Trains as `minalbef pretrain` does with seed 0, in one process, from the start that is shipped, and stops at the last step that is
-looked at. Writes negatives.json beside itself: of one batch of test scenes, the similarities over temperature, both ways.
+Trains as `minalbef pretrain` does with seed 0, in one process, from the start that is shipped, and stops at the last of
+those steps. Writes negatives.json beside itself: of one batch of test scenes, the similarities over temperature, both
+ways.
 """
 import json
 import tempfile
@@ -42,9 +43,10 @@ def test_batch(config, tokenizer) -> PretrainBatch:
 
 @torch.no_grad()
 def similarities(task: Pretrain, batch: PretrainBatch) -> tuple[list[Tensor], Tensor]:
-    """What `Pretrain.forward` hands to the sampler: in-batch similarities of (images, texts) as queries; and ITC's loss."""
+    """What `Pretrain.forward` gives the sampler: in-batch similarities of (images, texts) as queries; and ITC."""
     ours, theirs = ((model.image_feature(model.encode_image(batch.image)),
-                     model.text_feature(model.encode_text(batch.tokens, batch.keep))) for model in (task.student, task.teacher))
+                     model.text_feature(model.encode_text(batch.tokens, batch.keep)))
+                     for model in (task.student, task.teacher))
     sims, _, loss = task.align(*ours, theirs, (*theirs, batch.ids), batch, 0.0, queued=False)
     return sims, loss
 
@@ -66,12 +68,13 @@ def main():
             (image, text), loss = similarities(task, batch)
             rounded = {name: [[round(x, 2) for x in row] for row in sim.tolist()]
                        for name, sim in (("image_to_text", image), ("text_to_image", text))}
-            looks.append({"step": step, "temperature": round(task.student.temperature.item(), 4), "itc": round(loss.item(), 4),
-                          **rounded})
+            looks.append({"step": step, "temperature": round(task.student.temperature.item(), 4),
+                          "itc": round(loss.item(), 4), **rounded})
             about = {"command": "python notebooks/results/negatives.py", "date": now(),
                      "device": describe_device(), "commit": code, "torch": torch.__version__,
                      "cpu_seconds": round(time.process_time()), "scenes": SCENES, "looks": looks}
-            checkpoint.write_atomically(PATH, lambda path: path.write_text(json.dumps(about, separators=(",", ":")) + "\n"))
+            text = json.dumps(about, separators=(",", ":")) + "\n"
+            checkpoint.write_atomically(PATH, lambda path: path.write_text(text))
             print(f"step {step}: ITC {loss:.2f} on the test batch, CPU {time.process_time():.0f} s", flush=True)
         if step == STEPS[-1]:
             raise Seen

@@ -1,8 +1,10 @@
-"""What it costs that hard negatives come from all processes, from the root, as root: `bash tests/two_machines.sh notebooks/results/traffic.py`.
+"""What hard negatives from all processes cost. From the root, as root:
 
-RATE=1gbit before it: over a cable that carries so much each way. With `torchrun --nproc-per-node=2` for the script: in one machine.
-Steps with negatives of the global batch and of the own process alone take turns, at the sizes of `minalbef bench step`. Prints JSON:
-seconds a step by the clock and of the first process's processor, medians.
+    bash tests/two_machines.sh notebooks/results/traffic.py
+
+RATE=1gbit before it: over a cable of that bandwidth. `torchrun --nproc-per-node=2` for the script: on one machine.
+Steps with negatives of the global batch and of the own process alone take turns, at the sizes of `minalbef bench step`.
+Prints JSON: seconds a step by the clock and of the first process's processor, medians.
 """
 import json
 import os
@@ -20,8 +22,9 @@ from minalbef.presets import preset
 from minalbef.tasks.pretrain import Pretrain
 
 ROUNDS = 24
-SIZES = dict(image_size=128, image_width=192, image_depth=6, image_heads=3, text_width=192, text_depth=3, fusion_depth=3, text_heads=3,
-             vocab_size=2000, batch=32, queue_size=1024, text_length=25, hard_from=0.0, match_from=0.0)
+SIZES = dict(image_size=128, image_width=192, image_depth=6, image_heads=3, text_width=192, text_depth=3,
+             fusion_depth=3, text_heads=3, vocab_size=2000, batch=32, queue_size=1024, text_length=25,
+             hard_from=0.0, match_from=0.0)
 
 
 def main():
@@ -47,9 +50,10 @@ def main():
         found = {kind: dict(zip(("seconds", "cpu_seconds"), (round(statistics.median(x), 4) for x in zip(*times))))
                  for kind, times in spent.items()}
         one, rate = os.environ["LOCAL_WORLD_SIZE"] == str(distributed.world()), os.environ.get("RATE")
-        launcher = "torchrun --nproc-per-node=2" if one else f"{f'RATE={rate} ' if rate else ''}bash tests/two_machines.sh"
-        print(json.dumps({"command": f"{launcher} notebooks/results/traffic.py", **found, "date": now(), "commit": commit(),
-                          "device": describe_device()}, indent=1))
+        launcher = f"RATE={rate} bash tests/two_machines.sh" if rate else "bash tests/two_machines.sh"
+        launcher = "torchrun --nproc-per-node=2" if one else launcher
+        print(json.dumps({"command": f"{launcher} notebooks/results/traffic.py",
+                          **found, "date": now(), "commit": commit(), "device": describe_device()}, indent=1))
     distributed.stop()
 
 

@@ -34,7 +34,8 @@ with grading.closed():
 
     keep = torch.rand(2, 5, generator=g) < 0.6
     keep[:, 0] = True
-    grading.same(attention, formula, q, k, v, keep, 2, says="the weighted mean of the values that may be seen, with gradients")
+    grading.same(attention, formula, q, k, v, keep, 2,
+                 says="the weighted mean of the values that may be seen, with gradients")
 
 
 # %% tests block
@@ -47,7 +48,8 @@ with grading.closed():
         return torch.add(y, F.gelu((y * 3).sin() @ weights[1]))
 
     def answer(x):
-        return block(x, norm, lambda y: torch.tanh(y @ weights[0]), lambda y: (y * 3).sin(), lambda y: F.gelu(y @ weights[1]))
+        return block(x, norm, lambda y: torch.tanh(y @ weights[0]), lambda y: (y * 3).sin(),
+                     lambda y: F.gelu(y @ weights[1]))
 
     grading.same(answer, by_hand, x, says="the gradient reaches the input through both parts and around them")
 

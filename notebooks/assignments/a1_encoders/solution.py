@@ -39,17 +39,16 @@ def image_feature(tokens: Tensor, norm, proj) -> Tensor:
 
 
 # %% written figure
-# (a) Places near each other point the same way, along rows and columns; random starts would be near 0 everywhere but at the
-# place itself. (2)
-# (b) The start is made of sines and cosines of row and column, as a departure from the paper for small models: neighbours are
-# alike before the first picture. The lower row must be compared with the upper. (2) (c) For instance: shuffle the positions and
-# see recall on captions that tell places apart fall; or a probe that reads an object's cell from the tokens, against the same
-# probe on the start. (2)
+# (a) Places near each other point the same way, along rows and columns; random starts would be near 0 everywhere but at
+# the place itself. (2) (b) The start is made of sines and cosines of row and column, as a departure from the paper for
+# small models: neighbours are alike before the first picture. The lower row must be compared with the upper. (2) (c)
+# For instance: shuffle the positions and see recall on captions that tell places apart fall; or a probe that reads an
+# object's cell from the tokens, against the same probe on the start. (2)
 
 
 # %% written thought
-# (a) Nothing. Attention and MLP treat all patches alike, so shuffled patches give shuffled outputs, and [CLS], a sum over keys,
-# does not know their order. (2) It keeps the first two (a count needs no order); it loses the third against "a dog left of a
-# cat". (1) (b) With post-norm the path around each part is scaled at every layer, so gradients at the start differ much between
-# the layers, and those near the output are large; small first steps keep them from spoiling what lies below. With pre-norm the
-# path is an identity, and each layer's gradient has about the same size. (3)
+# (a) Nothing. Attention and MLP treat all patches alike, so shuffled patches give shuffled outputs, and [CLS], a sum
+# over keys, does not know their order. (2) It keeps the first two (a count needs no order); it loses the third against
+# "a dog left of a cat". (1) (b) With post-norm the path around each part is scaled at every layer, so gradients at the
+# start differ much between the layers, and those near the output are large; small first steps keep them from spoiling
+# what lies below. With pre-norm the path is an identity, and each layer's gradient has about the same size. (3)

@@ -1,12 +1,13 @@
 # %% [markdown]
 # # Assignment 1 · Encoders
 #
-# **You build the parts of both encoders: a picture cut into tokens, positions, attention that does not see padding, a block,
-# and the one vector that stands for the picture.** Then you look at what a trained model has learnt about places.
+# **You build the parts of both encoders: a picture cut into tokens, positions, attention that does not see padding, a
+# block, and the one vector that stands for the picture.** Then you look at what a trained model has learnt about
+# places.
 #
 # - **Needs:** chapters 02 and 03. **Time:** five hours. **Points:** 28 by tests, 12 by a person.
-# - Write where it says `raise NotImplementedError()`. Below each answer stand tests that you may run; those that grade you hold
-#   more, on numbers of your own. `minalbef` is closed while they run: calling it earns nothing.
+# - Write where it says `raise NotImplementedError()`. Below each answer stand tests that you may run; those that grade
+#   you hold more, on numbers of your own. `minalbef` is closed while they run: calling it earns nothing.
 # - Letters: b batch, n tokens, k keys, d width, h heads, e the width of the shared space.
 # %%
 import grading
@@ -23,9 +24,9 @@ from minalbef.viz import plots
 # %% [markdown]
 # ## 1. Patches (6 points)
 #
-# A picture is cut into squares of p by p pixels, row by row. Each square, all its channels, is flattened and multiplied by one
-# matrix. The matrix comes as a convolution keeps it, (d, c, p, p), and the bias as (d,). You may do it with a convolution or
-# without.
+# A picture is cut into squares of p by p pixels, row by row. Each square, all its channels, is flattened and multiplied
+# by one matrix. The matrix comes as a convolution keeps it, (d, c, p, p), and the bias as (d,). You may do it with a
+# convolution or without.
 # %% answer patch_embed
 def patch_embed(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """A token for each patch, row by row: (b, c, y p, x p), (d, c, p, p), (d,) -> (b, y x, d)."""
@@ -39,19 +40,20 @@ with grading.closed():
     tokens = patch_embed(image, weight, bias)
     assert tokens.shape == (2, 6, 5), "a token for each patch, of the matrix's width"
     grading.equal(patch_embed(image, 0 * weight, bias), bias.expand(2, 6, 5), "the bias is added once to every token")
-    grading.equal(patch_embed(image[:, :, :2, :2], weight, bias)[:, 0], tokens[:, 0], "a token knows its own patch alone")
+    grading.equal(patch_embed(image[:, :, :2, :2], weight, bias)[:, 0], tokens[:, 0],
+                  "a token knows its own patch alone")
     grading.equal(patch_embed(image[:, :, :2], weight, bias), tokens[:, :3],
                   "patches go row by row: the upper half comes first")
     one = torch.zeros(1, 1, 2, 2)
     one[0, 0, 0, 1] = 1                                                      # looks at the pixel above right
-    grading.equal(patch_embed(torch.arange(4.0).reshape(1, 1, 2, 2), one, torch.zeros(1)).flatten(), torch.tensor([1.0]),
-                  "pixel and weight of one place meet")
+    grading.equal(patch_embed(torch.arange(4.0).reshape(1, 1, 2, 2), one, torch.zeros(1)).flatten(),
+                  torch.tensor([1.0]), "pixel and weight of one place meet")
 
 # %% [markdown]
 # ## 2. [CLS] and positions (4 points)
 #
-# A learnt token goes in front of the patches. Then every token, that one too, gets the vector of its own place added. The
-# caller's tensors stay as they are.
+# A learnt token goes in front of the patches. Then every token, that one too, gets the vector of its own place added.
+# The caller's tensors stay as they are.
 # %% answer with_positions
 def with_positions(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Tensor:
     """[CLS] in front, positions added to all: (b, n, d), (d,), (1 + n, d) -> (b, 1 + n, d)."""
@@ -76,9 +78,10 @@ with grading.closed():
 # %% [markdown]
 # ## 3. Attention that does not see padding (8 points)
 #
-# The width is split into h heads of neighbouring columns. In each head a query's score for a key is their dot product over the
-# root of the head's width. Keys where `keep` is False are padding: they get no weight, and what they hold changes nothing. The
-# rest is a softmax over keys and a mean of the values by it. The heads are laid side by side again, in their order.
+# The width is split into h heads of neighbouring columns. In each head a query's score for a key is their dot product
+# over the root of the head's width. Keys where `keep` is False are padding: they get no weight, and what they hold
+# changes nothing. The rest is a softmax over keys and a mean of the values by it. The heads are laid side by side
+# again, in their order.
 # %% answer attention
 def attention(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, heads: int) -> Tensor:
     """What each query takes from the values: q (b, n, d), k and v (b, k, d), keep (b, k) bool -> (b, n, d)."""
@@ -97,7 +100,8 @@ with grading.closed():
                   "a query's weights sum to one, over its keys")
     noise = torch.where(keep[..., None], 0, 9 * torch.randn(2, 5, 12, generator=g))
     grading.equal(attention(q, k + noise, v + noise, keep, 3), out, "what stands in the padding changes nothing")
-    grading.equal(attention(q[:1], k[:1, :3], v[:1, :3], keep[:1, :3], 3), out[:1], "padding is the same as no key there")
+    grading.equal(attention(q[:1], k[:1, :3], v[:1, :3], keep[:1, :3], 3), out[:1],
+                  "padding is the same as no key there")
     grading.equal(attention(q, k.flip(1), v.flip(1), keep.flip(1), 3), out, "the order of the keys means nothing")
     grading.equal(attention(q[:, :1], k, v, keep, 3), out[:, :1], "a query does not depend on the other queries")
     apart = torch.cat([attention(*(x[..., i:i + 4] for x in (q, k, v)), keep, 1) for i in (0, 4, 8)], -1)
@@ -107,14 +111,15 @@ with grading.closed():
     key[0, 0, 0] = 2 * torch.tensor(2.0).log()
     value = torch.tensor([3.0, 0.0])[None, :, None].expand(1, 2, 4)
     by_hand = attention(torch.eye(4)[None, :1], key, value, torch.ones(1, 2, dtype=torch.bool), 1)
-    grading.equal(by_hand, torch.full((1, 1, 4), 2.0), "scores are divided by the root of the head's width, before the softmax")
+    grading.equal(by_hand, torch.full((1, 1, 4), 2.0),
+                  "scores are divided by the root of the head's width, before the softmax")
 
 # %% [markdown]
 # ## 4. A pre-norm block (5 points)
 #
-# Attention reads its input through the first norm and adds what it finds to the input as it was. The MLP does the same with the
-# second norm. So there is one path from the first layer to the last on which nothing is multiplied. Norms, attention and MLP
-# are given as functions.
+# Attention reads its input through the first norm and adds what it finds to the input as it was. The MLP does the same
+# with the second norm. So there is one path from the first layer to the last on which nothing is multiplied. Norms,
+# attention and MLP are given as functions.
 # %% answer block
 def block(x: Tensor, norm1, attn, norm2, mlp) -> Tensor:
     """A pre-norm layer of four given functions, each (b, n, d) -> (b, n, d): (b, n, d) -> (b, n, d)."""
@@ -138,20 +143,22 @@ with grading.closed():
     before = x.clone()
     block(x, double, tenfold, tenfold, double)
     grading.equal(x, before, "the caller's input stays as it is")
-    grading.equal(block(x, double, zero, tenfold, zero), x, "where attention and MLP say nothing, the input passes as it was")
+    grading.equal(block(x, double, zero, tenfold, zero), x,
+                  "where attention and MLP say nothing, the input passes as it was")
     grading.equal(block(x, double, tenfold, zero, double), 21 * x,
                   "attention reads through the first norm, and is added to the input")
     grading.equal(block(x, zero, double, tenfold, double), 21 * x,
                   "the MLP reads through the second norm, and is added to its input")
     one = torch.ones(1, 1, 1)
-    grading.equal(block(one, lambda x: 2 * x, lambda x: x + 1, lambda x: 3 * x, lambda x: x * x), torch.full((1, 1, 1), 148.0),
+    grading.equal(block(one, lambda x: 2 * x, lambda x: x + 1, lambda x: 3 * x, lambda x: x * x),
+                  torch.full((1, 1, 1), 148.0),
                   "attention first: its sum, and not the input, is what the MLP reads and adds to")
 
 # %% [markdown]
 # ## 5. One vector for the picture (5 points)
 #
-# After the last block a norm is applied, [CLS] is taken, projected into the shared space, and made of length one. Both are
-# given as functions.
+# After the last block a norm is applied, [CLS] is taken, projected into the shared space, and made of length one. Both
+# are given as functions.
 # %% answer image_feature
 def image_feature(tokens: Tensor, norm, proj) -> Tensor:
     """What stands for the picture: (b, 1 + n, d), [CLS] first -> (b, e); norm keeps the width d, proj makes it e."""
@@ -177,8 +184,8 @@ with grading.closed():
 # %% [markdown]
 # ## 6. Read a figure (6 points, by a person)
 #
-# Below, for six places of the shipped model's six by six grid: the cosine of that place's position vector with all others', at
-# the start of training and at its end.
+# Below, for six places of the shipped model's six by six grid: the cosine of that place's position vector with all
+# others', at the start of training and at its end.
 # %%
 def position_maps(pos_embed: Tensor) -> Tensor:
     """Cosines of each patch's position with all, as maps: (1, 1 + n, d) -> (n, side, side)."""
@@ -188,8 +195,8 @@ def position_maps(pos_embed: Tensor) -> Tensor:
 
 
 run = minalbef.load(data_folder() / "tiny")
-plot, axes = plots.grid("Cosines of six positions with all others, at the start and after training: at both, neighbours are "
-                        "alike.", 2, 6, 8, 2.9)
+plot, axes = plots.grid("Cosines of six positions with all others, at the start and after training: at both, "
+                        "neighbours are alike.", 2, 6, 8, 2.9)
 learnt = run.model.image_encoder.pos_embed.detach()
 given = minalbef.ViT(run.config).pos_embed.detach()
 for row, (name, pos_embed) in enumerate({"start": given, "trained": learnt}.items()):
@@ -198,15 +205,16 @@ for row, (name, pos_embed) in enumerate({"start": given, "trained": learnt}.item
         ax.set(xticks=[], yticks=[], title=f"{name}, {place // 6 + 1}.{place % 6 + 1}")
 plot
 # %% [markdown]
-# (a) What do the maps show, and how would they look had the positions started as small random numbers and nothing been learnt?
-# (b) The upper row is not learnt: where does it come from (`config.pos_scale`)? Why is such a figure of a finished model alone
-# no proof that it learnt where things are? (c) Name a measurement that would be one.
+# (a) What do the maps show, and how would they look had the positions started as small random numbers and nothing been
+# learnt? (b) The upper row is not learnt: where does it come from (`config.pos_scale`)? Why is such a figure of a
+# finished model alone no proof that it learnt where things are? (c) Name a measurement that would be one.
 # %% written figure 6
 
 # %% [markdown]
 # ## 7. By thought (6 points, by a person)
 #
-# (a) Leave the positions out of a ViT with [CLS] pooling. Shuffle the patches of a picture: what happens to its feature? Prove
-# it in two sentences. Which captions, of "a cat", "two cats", "a cat left of a dog", can such a model still tell apart? (b)
-# Post-norm divides every sum by its length. Why do deep post-norm models want a warm-up where pre-norm ones do well without?
+# (a) Leave the positions out of a ViT with [CLS] pooling. Shuffle the patches of a picture: what happens to its
+# feature? Prove it in two sentences. Which captions, of "a cat", "two cats", "a cat left of a dog", can such a model
+# still tell apart? (b) Post-norm divides every sum by its length. Why do deep post-norm models want a warm-up where
+# pre-norm ones do well without?
 # %% written thought 6

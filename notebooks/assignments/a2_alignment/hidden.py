@@ -10,7 +10,8 @@ with grading.closed():
 # %% tests itc_loss
 with grading.closed():
     sim = 3 * torch.randn(4, 6, generator=g)
-    assert itc_loss(1000 * sim, ids, key_ids).isfinite(), "a confident mistake is dear, but no infinity: stay in logarithms"
+    assert itc_loss(1000 * sim, ids, key_ids).isfinite(), (
+        "a confident mistake is dear, but no infinity: stay in logarithms")
 
     def formula(sim, ids, key_ids):
         return torch.stack([row.logsumexp(0) - row[key_ids == i].mean() for row, i in zip(sim, ids)]).mean()
@@ -30,7 +31,8 @@ with grading.closed():
         return sum(rows) / len(rows)
 
     def formula(image, text, ids, t, queue_image, queue_text, queue_ids):
-        return (one_way(image, text, queue_text, ids, queue_ids, t) + one_way(text, image, queue_image, ids, queue_ids, t)) / 2
+        return (one_way(image, text, queue_text, ids, queue_ids, t)
+                + one_way(text, image, queue_image, ids, queue_ids, t)) / 2
 
     grading.equal(both_ways(*given[:6], queue_ids + 10), formula(*given[:6], queue_ids + 10),
                   "queued keys of other pictures are negatives, at the same temperature as the batch's")
@@ -64,7 +66,8 @@ with grading.closed():
         keys, ids = ring.features()
         grading.equal(keys, torch.stack([ids, -ids], 1).float(), "every key lies beside its own id")
     assert push_all(Ring(3, 2), [[1, 2, 3, 4, 5]]) == [3, 4, 5], "of a batch larger than the ring the last rows stay"
-    assert push_all(Ring(3, 2), [[1, 2], [3, 4, 5, 6], [7]]) == [5, 6, 7], "after a large batch the oldest is next in line, too"
+    assert push_all(Ring(3, 2), [[1, 2], [3, 4, 5, 6], [7]]) == [5, 6, 7], (
+        "after a large batch the oldest is next in line, too")
     ring, key = Ring(3, 2), torch.ones(1, 2, requires_grad=True)
     ring.push(key, torch.tensor([1]))
     assert not ring.features()[0].requires_grad, "a key of the past carries no gradient"

@@ -9,7 +9,7 @@ def similarity(image: Tensor, text: Tensor, temperature: float) -> Tensor:
 
 # %% answer itc_loss
 def itc_loss(sim: Tensor, ids: Tensor, key_ids: Tensor) -> Tensor:
-    """Each query should pick the keys of its own picture: sim (b, k), over temperature, ids (b,), key_ids (k,) -> scalar."""
+    """Each query should pick its own picture's keys: sim (b, k), over temperature, ids (b,), key_ids (k,) -> scalar."""
     positive = ids[:, None] == key_ids                           # (b, k)
     target = positive / positive.sum(-1, keepdim=True)
     return -(target * sim.log_softmax(-1)).sum(-1).mean()
@@ -18,7 +18,7 @@ def itc_loss(sim: Tensor, ids: Tensor, key_ids: Tensor) -> Tensor:
 # %% answer both_ways
 def both_ways(image: Tensor, text: Tensor, ids: Tensor, temperature: float,
               queue_image: Tensor, queue_text: Tensor, queue_ids: Tensor) -> Tensor:
-    """ITC of a batch against itself and a queue: image, text (b, e), ids (b,), the queue's (k, e), (k, e), (k,) -> scalar."""
+    """ITC of a batch with itself and a queue: image, text (b, e), ids (b,), queue (k, e), (k, e), (k,) -> scalar."""
     key_ids = torch.cat([ids, queue_ids])
     i2t = similarity(image, torch.cat([text, queue_text.detach()]), temperature)             # (b, b + k)
     t2i = similarity(text, torch.cat([image, queue_image.detach()]), temperature)
@@ -27,7 +27,7 @@ def both_ways(image: Tensor, text: Tensor, ids: Tensor, temperature: float,
 
 # %% answer sigmoid_loss
 def sigmoid_loss(sim: Tensor, positive: Tensor, bias: float) -> Tensor:
-    """Every pair for itself: sim (b, k), over temperature, positive (b, k) bool -> scalar: sum over keys, mean over queries."""
+    """Each pair for itself: sim (b, k), over temperature, positive (b, k) bool -> sum over keys, mean over queries."""
     sign = 2.0 * positive - 1
     return -F.logsigmoid(sign * (sim + bias)).sum(-1).mean()
 
@@ -41,7 +41,7 @@ class Ring:
         self.pointer = self.filled = 0                           # the slot to write next; how many slots hold a key
 
     def push(self, keys: Tensor, ids: Tensor):
-        """Overwrite the oldest: (b, e), (b,). Of a batch larger than the ring the last rows stay. Copies, without gradient."""
+        """Overwrite the oldest: (b, e), (b,). Of a batch longer than the ring the last rows stay. No gradient."""
         size = len(self.ids)
         keys, ids = keys[-size:].detach(), ids[-size:]
         slots = (self.pointer + torch.arange(len(ids))) % size
@@ -55,15 +55,15 @@ class Ring:
 
 
 # %% written curve
-# (a) The queue is switched on: each query must now find its own among 1,088 keys, not among 64. (1) (b) From ln 64 = 4.16 to ln
-# 1088 = 6.99, by ln 17 = 2.83. (2) (c) From 1.2 to 2.9, by 1.7: most queued keys are easy, and get little of the softmax; the
-# rise is ln(1 + mass of the queue / mass of the batch), so the queue weighs about 4.5 times the batch, not 16 times. (2) (d)
-# Not by this curve: the task became harder. Recall at 1 among a fixed number of unseen scenes decides. (1)
+# (a) The queue is switched on: each query must now find its own among 1,088 keys, not among 64. (1) (b) From ln 64 =
+# 4.16 to ln 1088 = 6.99, by ln 17 = 2.83. (2) (c) From 1.2 to 2.9, by 1.7: most queued keys are easy, and get little of
+# the softmax; the rise is ln(1 + mass of the queue / mass of the batch), so the queue weighs about 4.5 times the batch,
+# not 16 times. (2) (d) Not by this curve: the task became harder. Recall at 1 among a fixed number of unseen scenes
+# decides. (1)
 
 
 # %% written losses
-# (a) ln 2, since the best prediction is one half each, and the target has that entropy; 0, since each cell can be right for
-# itself. (2)
-# (b) The softmax does not; the sigmoid does. At similarity 0 each false pair would cost ln 2, and b - 1 of b push down on
-# everything; a bias such as -10 begins where nearly all are false, and learning is about the few that are true. (2) (c) The
-# sigmoid loss: a cell needs only its own similarity; a softmax needs its row's normaliser. (2)
+# (a) ln 2, since the best prediction is one half each, and the target has that entropy; 0, since each cell can be right
+# for itself. (2) (b) The softmax does not; the sigmoid does. At similarity 0 each false pair would cost ln 2, and b - 1
+# of b push down on everything; a bias such as -10 begins where nearly all are false, and learning is about the few that
+# are true. (2) (c) The sigmoid loss: a cell needs only its own similarity; a softmax needs its row's normaliser. (2)

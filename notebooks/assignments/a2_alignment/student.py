@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Assignment 2 · Alignment
 #
-# **You build the contrastive loss of ALBEF, with several captions of a picture in the batch and with keys from the past, and
-# the sigmoid loss that competes with it.** Then you read a curve that looks broken and is not.
+# **You build the contrastive loss of ALBEF, with several captions of a picture in the batch and with keys from the
+# past, and the sigmoid loss that competes with it.** Then you read a curve that looks broken and is not.
 #
 # - **Needs:** chapter 04. **Time:** four hours. **Points:** 29 by tests, 12 by a person.
-# - Write where it says `raise NotImplementedError()`. Below each answer stand tests that you may run; those that grade you hold
-#   more, on numbers of your own. `minalbef` is closed while they run: calling it earns nothing.
+# - Write where it says `raise NotImplementedError()`. Below each answer stand tests that you may run; those that grade
+#   you hold more, on numbers of your own. `minalbef` is closed while they run: calling it earns nothing.
 # - Letters: b pictures with b sentences, e the width of the shared space, k keys.
 # %%
 import csv
@@ -24,7 +24,8 @@ from minalbef.viz import plots
 # %% [markdown]
 # ## 1. Similarity (4 points)
 #
-# The cosine of every picture with every sentence, divided by a temperature. Whoever makes a vector longer gains nothing.
+# The cosine of every picture with every sentence, divided by a temperature. Whoever makes a vector longer gains
+# nothing.
 # %% answer similarity
 def similarity(image: Tensor, text: Tensor, temperature: float) -> Tensor:
     """Cosine of every picture with every sentence, over temperature: (b, e), (k, e) -> (b, k)."""
@@ -49,12 +50,12 @@ with grading.closed():
 # %% [markdown]
 # ## 2. Several positives, one way (7 points)
 #
-# A picture may have two captions in one batch. Then both are true, and its target is shared evenly among them: one half each.
-# The loss of a query is the cross-entropy between that target and the softmax over its keys; the loss of the batch is the mean
-# over queries. Which keys are true, ids tell: key j belongs to query i where their ids are equal.
+# A picture may have two captions in one batch. Then both are true, and its target is shared evenly among them: one half
+# each. The loss of a query is the cross-entropy between that target and the softmax over its keys; the loss of the
+# batch is the mean over queries. Which keys are true, ids tell: key j belongs to query i where their ids are equal.
 # %% answer itc_loss
 def itc_loss(sim: Tensor, ids: Tensor, key_ids: Tensor) -> Tensor:
-    """Each query should pick the keys of its own picture: sim (b, k), over temperature, ids (b,), key_ids (k,) -> scalar."""
+    """Each query should pick its own picture's keys: sim (b, k), over temperature, ids (b,), key_ids (k,) -> scalar."""
     raise NotImplementedError()
 
 
@@ -82,13 +83,13 @@ with grading.closed():
 # %% [markdown]
 # ## 3. Both ways, with keys from the past (6 points)
 #
-# Pictures ask among the batch's sentences and those in the queue; sentences ask among the batch's pictures and those in the
-# queue. The loss is the mean of the two. A key from the past is compared with and never changed: no gradient may reach it. Its
-# id counts: a second caption of a picture may wait in the queue. Use what you wrote above.
+# Pictures ask among the batch's sentences and those in the queue; sentences ask among the batch's pictures and those in
+# the queue. The loss is the mean of the two. A key from the past is compared with and never changed: no gradient may
+# reach it. Its id counts: a second caption of a picture may wait in the queue. Use what you wrote above.
 # %% answer both_ways
 def both_ways(image: Tensor, text: Tensor, ids: Tensor, temperature: float,
               queue_image: Tensor, queue_text: Tensor, queue_ids: Tensor) -> Tensor:
-    """ITC of a batch against itself and a queue: image, text (b, e), ids (b,), the queue's (k, e), (k, e), (k,) -> scalar."""
+    """ITC of a batch with itself and a queue: image, text (b, e), ids (b,), queue (k, e), (k, e), (k,) -> scalar."""
     raise NotImplementedError()
 
 
@@ -106,21 +107,23 @@ with grading.closed():
     assert all(x.grad is None or not x.grad.any() for x in old), "no gradient may reach a key of the queue"
     assert all(x.grad is not None and x.grad.any() for x in new), "pictures and sentences of the batch both learn"
     east, north, none, one = torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 1]]), torch.zeros(0, 2), torch.tensor([1])
-    grading.equal(both_ways(east, east, one, 1.0, none, none, one[:0]), 0.0, "a pair alone, without a queue, confuses nothing")
+    grading.equal(both_ways(east, east, one, 1.0, none, none, one[:0]), 0.0,
+                  "a pair alone, without a queue, confuses nothing")
     # the pair's cosine is 1; the queued picture's with the sentence is 0, the queued sentence's with the picture -1
     by_picture, by_sentence = math.log(1 + math.exp(-2)), math.log(1 + math.exp(-1))
     grading.equal(both_ways(east, east, one, 1.0, north, -east, one + 1), (by_picture + by_sentence) / 2,
-                  "pictures meet queued sentences, sentences meet queued pictures, and the loss is the mean of both ways")
+                  "pictures meet queued sentences, sentences meet queued pictures, "
+                  "and the loss is the mean of both ways")
 
 # %% [markdown]
 # ## 4. A variant: the sigmoid loss (6 points)
 #
-# SigLIP asks each cell of the table alone: do these two belong together? With $z = 1$ for a pair that does, $-1$ for one that
-# does not, and a bias $\beta$ that is learnt, a cell costs $-\ln \sigma(z (s + \beta))$. Sum over keys, mean over queries. This
-# loss does not mind how many keys are true. The package has no such function.
+# SigLIP asks each cell of the table alone: do these two belong together? With $z = 1$ for a pair that does, $-1$ for
+# one that does not, and a bias $\beta$ that is learnt, a cell costs $-\ln \sigma(z (s + \beta))$. Sum over keys, mean
+# over queries. This loss does not mind how many keys are true. The package has no such function.
 # %% answer sigmoid_loss
 def sigmoid_loss(sim: Tensor, positive: Tensor, bias: float) -> Tensor:
-    """Every pair for itself: sim (b, k), over temperature, positive (b, k) bool -> scalar: sum over keys, mean over queries."""
+    """Each pair for itself: sim (b, k), over temperature, positive (b, k) bool -> sum over keys, mean over queries."""
     raise NotImplementedError()
 
 
@@ -137,7 +140,8 @@ with grading.closed():
                   "a sum over keys, each pair for itself: every key twice costs twice")
     grading.equal(sigmoid_loss(sim + 1.5, positive, -1.5), sigmoid_loss(sim, positive, 0.0),
                   "the bias moves every similarity, before the sign is put to it")
-    grading.equal(sigmoid_loss(-sim, ~positive, 1.5), loss, "who calls true false and turns every sign has changed nothing")
+    grading.equal(sigmoid_loss(-sim, ~positive, 1.5), loss,
+                  "who calls true false and turns every sign has changed nothing")
     sim, positive = torch.tensor([[math.log(3), -math.log(4)]]), torch.tensor([[True, False]])
     grading.equal(sigmoid_loss(sim, positive, 0.0), math.log(4 / 3) + math.log(5 / 4),
                   "the sigmoids are 3/4, of a true pair, and 1/5, of a false one: right by 3/4 and by 4/5")
@@ -145,8 +149,8 @@ with grading.closed():
 # %% [markdown]
 # ## 5. A ring of keys (6 points)
 #
-# The queue holds the last `size` keys with the ids of their pictures. New ones overwrite the oldest, the end wraps around,
-# slots never filled do not count, and batches of any length fit.
+# The queue holds the last `size` keys with the ids of their pictures. New ones overwrite the oldest, the end wraps
+# around, slots never filled do not count, and batches of any length fit.
 # %% answer Ring
 class Ring:
     """The last `size` keys, with ids."""
@@ -156,7 +160,7 @@ class Ring:
         self.pointer = self.filled = 0                           # the slot to write next; how many slots hold a key
 
     def push(self, keys: Tensor, ids: Tensor):
-        """Overwrite the oldest: (b, e), (b,). Of a batch larger than the ring the last rows stay. Copies, without gradient."""
+        """Overwrite the oldest: (b, e), (b,). Of a batch longer than the ring the last rows stay. No gradient."""
         raise NotImplementedError()
 
     def features(self) -> tuple[Tensor, Tensor]:
@@ -182,27 +186,28 @@ with grading.closed():
 # %% [markdown]
 # ## 6. Read a curve (6 points, by a person)
 #
-# Below is the ITC loss of the model that ships with minalbef, over its training. Its batch is 64 pairs; its queue holds 1,024
-# keys a side and is switched on after a fifth of the run.
+# Below is the ITC loss of the model that ships with minalbef, over its training. Its batch is 64 pairs; its queue holds
+# 1,024 keys a side and is switched on after a fifth of the run.
 # %%
 with open(data_folder() / "tiny" / "metrics.csv") as file:
     rows = list(csv.DictReader(file))
-plot, axes = plots.grid("The ITC loss of the shipped model: it falls from 4.5 to 1.2, leaps to 2.9 at 37 thousand samples, and "
-                        "falls again to 1.7.", 1, 1, 6.5, 2.9)
-axes[0, 0].plot([float(row["samples"]) / 1000 for row in rows], [float(row["itc"]) for row in rows], color=plots.BLUE, lw=1)
+plot, axes = plots.grid("The ITC loss of the shipped model: it falls from 4.5 to 1.2, leaps to 2.9 at 37 thousand "
+                        "samples, and falls again to 1.7.", 1, 1, 6.5, 2.9)
+axes[0, 0].plot([float(row["samples"]) / 1000 for row in rows], [float(row["itc"]) for row in rows],
+                color=plots.BLUE, lw=1)
 axes[0, 0].set(xlabel="thousand samples", ylabel="ITC loss", ylim=(0, 5))
 plot
 # %% [markdown]
-# (a) The loss more than doubles at 37 thousand samples, and nothing is broken. What happened? (b) By how much would the loss of
-# a model that knows nothing rise there? (c) It rises by less. What does that say about most keys of the queue? (d) The run ends
-# at a loss higher than it had before the leap. Is the model worse? Name one figure that would decide.
+# (a) The loss more than doubles at 37 thousand samples, and nothing is broken. What happened? (b) By how much would the
+# loss of a model that knows nothing rise there? (c) It rises by less. What does that say about most keys of the queue?
+# (d) The run ends at a loss higher than it had before the leap. Is the model worse? Name one figure that would decide.
 # %% written curve 6
 
 # %% [markdown]
 # ## 7. Two losses (6 points, by a person)
 #
 # (a) A picture has two captions in a batch of four. What is the lowest loss of its row under `itc_loss`, and under
-# `sigmoid_loss`? (b) Add the same number to all similarities of one row. Which loss notices? Say why that makes the sigmoid
-# loss need its bias at the start of training, when almost all pairs are false. (c) Which of the two can be computed on many
-# machines without gathering a whole row, and why?
+# `sigmoid_loss`? (b) Add the same number to all similarities of one row. Which loss notices? Say why that makes the
+# sigmoid loss need its bias at the start of training, when almost all pairs are false. (c) Which of the two can be
+# computed on many machines without gathering a whole row, and why?
 # %% written losses 6

@@ -6,7 +6,8 @@ with grading.closed():
     for mine, theirs in zip(teacher[1].buffers(), student[1].buffers()):
         grading.equal(mine, theirs, "buffers are no weights: the teacher has the student's as they are")
     for mine, was, new in zip(*(list(module.parameters()) for module in (teacher, old, student))):
-        grading.equal(mine, new + 0.7 * (was - new), "every weight keeps one share of its distance, bias and norm as well")
+        grading.equal(mine, new + 0.7 * (was - new),
+                      "every weight keeps one share of its distance, bias and norm as well")
 
 
 # %% tests shares
@@ -35,7 +36,8 @@ with grading.closed():
 with grading.closed():
     only = torch.tensor([[0.9, 0.1], [0.8, 0.2]])
     by_hand = smoothed_targets(only, torch.tensor([[True, True], [False, True]]))
-    assert by_hand.isfinite().all(), "a query whose keys are all true has no rest to spread, and that is no reason for NaN"
+    assert by_hand.isfinite().all(), (
+        "a query whose keys are all true has no rest to spread, and that is no reason for NaN")
     grading.equal(by_hand, torch.tensor([[0.5, 0.5], [0.8, 0.2]]), "where all keys are true they share the whole")
     positive = torch.rand(5, 8, generator=g) < 0.4
     positive[:, 0], positive[:, 1] = True, False
@@ -72,7 +74,8 @@ with grading.closed():
     distil_step(student, teacher, optimiser, seen, labels, 0.4, 0.9)
     grading.equal(student[1].weight, new, "gradients left over from before do not count")
     assert seen.grad is not None, "what lies below the student learns, too"
-    grading.equal(seen.grad, ((x @ w.T).softmax(-1) - target) @ w / 8, "what lies below learns through the student alone")
+    grading.equal(seen.grad, ((x @ w.T).softmax(-1) - target) @ w / 8,
+                  "what lies below learns through the student alone")
     second = distil_step(student, teacher, optimiser, x, labels, 0.4, 0.9)
     target = 0.6 * F.one_hot(labels, 4) + 0.4 * (x @ mean.T).softmax(-1)
     grading.equal(second, -(target * (x @ new.T).log_softmax(-1)).sum(-1).mean(),

@@ -20,7 +20,8 @@ mistakes = {
                     "        for old", "        for name, x in list(teacher.named_parameters()):\n"
                     "            at, last = name.rpartition('.')[::2]\n"
                     "            mixed = momentum * x + (1 - momentum) * student.get_parameter(name)\n"
-                    "            setattr(teacher.get_submodule(at), last, nn.Parameter(mixed, False))\n        for old"),
+                    "            setattr(teacher.get_submodule(at), last, nn.Parameter(mixed, False))\n"
+                    "        for old"),
 }
 
 
@@ -177,7 +178,8 @@ mistakes = {
     "divided by all keys": ("(1 - mass) / false", "(1 - mass) / positive.shape[1]"),
     "the diagonal alone": ("(target * positive)", "(target * torch.eye(*target.shape))"),
     "mean for sum": ("(target * positive).sum(-1, keepdim=True)", "(target * positive).mean(-1, keepdim=True)"),
-    "the largest for the sum": ("(target * positive).sum(-1, keepdim=True)", "(target * positive).amax(-1, keepdim=True)"),
+    "the largest for the sum": ("(target * positive).sum(-1, keepdim=True)",
+                                "(target * positive).amax(-1, keepdim=True)"),
     "NaN where nothing is false": ("return torch.where(positive, mass / true, (1 - mass) / false)",
                                    "false = (~positive).sum(-1, keepdim=True)\n"
                                    "    return positive * mass / true + ~positive * ((1 - mass) / false)"),
@@ -214,14 +216,16 @@ def smoothed_targets_by_mixing(target, positive):
 mistakes = {
     "alpha reversed": ("(1 - trust) * by_label + trust * by_teacher", "trust * by_label + (1 - trust) * by_teacher"),
     "gradient through the teacher": (".detach()", ""),
-    "gradient to the teacher alone": ("logits[hidden].log_softmax(-1), alpha", "logits[hidden].log_softmax(-1).detach(), alpha",
+    "gradient to the teacher alone": ("logits[hidden].log_softmax(-1), alpha",
+                                      "logits[hidden].log_softmax(-1).detach(), alpha",
                                       "teacher_logits[hidden].detach()", "teacher_logits[hidden]"),
     "mean over all places": ("hidden.sum().clamp(min=1)", "len(labels)"),
     "sum for mean": (" / hidden.sum().clamp(min=1)", ""),
     "places without a word are taught": ("hidden = labels >= 0", "hidden, labels = labels > -999, labels.clamp(min=0)"),
     "the first word is skipped": ("labels >= 0", "labels > 0"),
     "softmax over places": ("detach().softmax(-1)", "detach().softmax(0)"),
-    "the student's softmax over places": ("logits[hidden].log_softmax(-1), alpha", "logits[hidden].log_softmax(0), alpha"),
+    "the student's softmax over places": ("logits[hidden].log_softmax(-1), alpha",
+                                          "logits[hidden].log_softmax(0), alpha"),
     "the student is its own teacher": ("teacher_logits[hidden]", "logits[hidden]"),
     "the teacher's favourite": ("teacher_logits[hidden].detach().softmax(-1)",
                                 "(1e4 * teacher_logits[hidden].detach()).softmax(-1)"),
@@ -280,9 +284,11 @@ def distilled_loss_cheat(logits, labels, teacher_logits, alpha):
 
 # %% distil_step
 mistakes = {
-    "the teacher moves first": ("    teacher.eval()", "    update_teacher(teacher, student, momentum)\n    teacher.eval()",
+    "the teacher moves first": ("    teacher.eval()",
+                                "    update_teacher(teacher, student, momentum)\n    teacher.eval()",
                                 "    update_teacher(teacher, student, momentum)\n    return", "    return"),
-    "the teacher moves before the step": ("    optimiser.step()\n", "", "    update_teacher(teacher, student, momentum)\n",
+    "the teacher moves before the step": ("    optimiser.step()\n", "",
+                                          "    update_teacher(teacher, student, momentum)\n",
                                           "    update_teacher(teacher, student, momentum)\n    optimiser.step()\n"),
     "the teacher stays": ("    update_teacher(teacher, student, momentum)\n", ""),
     "the teacher moves twice": ("    update_teacher(teacher, student, momentum)\n",
@@ -308,7 +314,8 @@ mistakes = {
     "the student is its own teacher": ("opinion = teacher(x)", "opinion = student(x)"),
     "the graph is kept": ("return loss.item()", "return loss"),
     "the loss after the step": ("return loss.item()",
-                                "return distilled_loss(student(x), labels, opinion, torch.full(labels.shape, alpha)).item()"),
+                                "return distilled_loss(student(x), labels, opinion, "
+                                "torch.full(labels.shape, alpha)).item()"),
     "what lies below is cut off": ("distilled_loss(student(x)", "distilled_loss(student(x.detach())"),
 }
 

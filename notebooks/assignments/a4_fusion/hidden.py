@@ -80,13 +80,16 @@ with grading.closed():
     higher = Told({above: 0.6, below: 0.95, bus: 0.55}, {above}, {below, bus})
     assert unnoticed(above, few, higher.match, higher.true, 0.4) == bus, "P that rises has moved, too"
     doubt = Told({above: 0.52, below: 0.49, bus: 0.6}, {above}, {below, bus})
-    assert unnoticed(above, few, doubt.match, doubt.true, 0.1) == bus, "what the model takes for no match it has not let pass"
+    assert unnoticed(above, few, doubt.match, doubt.true, 0.1) == bus, (
+        "what the model takes for no match it has not let pass")
     both = "a bus below a dog"
     far = Told({above: 0.8, both: 0.8, bus: 0.75}, {above}, {both, bus})
-    assert unnoticed(above, few, far.match, far.true, 0.1) == bus, "one word is changed, and all others stand where they stood"
+    assert unnoticed(above, few, far.match, far.true, 0.1) == bus, (
+        "one word is changed, and all others stand where they stood")
     cats, mixed, buses = "a cat above a cat", "a cat above a bus", "a bus above a bus"
     twice = Told({cats: 0.8, mixed: 0.8, buses: 0.8}, {cats}, {mixed, buses})
-    assert unnoticed(cats, few, twice.match, twice.true, 0.1) == mixed, "a word that stands twice is changed in one place"
+    assert unnoticed(cats, few, twice.match, twice.true, 0.1) == mixed, (
+        "a word that stands twice is changed in one place")
     assert unnoticed(above, few, plain.match, {above: True}.get, 0.5) is None, \
         "where no change is false there is nothing to find"
     found = 0

@@ -17,10 +17,12 @@ mistakes = {
     "always the first picture": ("[picture]", "[0 * picture]"),
     "the text's own number for its picture": ("[picture]", "[torch.arange(len(words)) % len(patches)]"),
     "computed for every text": ("f(patches)", "f(patches[picture])", "h=heads)[picture]", "h=heads)"),
-    "the first patch is not seen": ("softmax(-1)", "masked_fill(torch.arange(patches.shape[1]) == 0, -torch.inf).softmax(-1)"),
+    "the first patch is not seen": ("softmax(-1)",
+                                    "masked_fill(torch.arange(patches.shape[1]) == 0, -torch.inf).softmax(-1)"),
     "words added, which comes later": ("-> b l (h d)\")", "-> b l (h d)\") + words"),
     "pictures cannot learn": ("f(patches)", "f(patches.detach())"),
-    "patches ask": ("queries = rearrange(q(words)", "queries = rearrange(q(words.mean(1, keepdim=True).expand(words.shape))"),
+    "patches ask": ("queries = rearrange(q(words)",
+                    "queries = rearrange(q(words.mean(1, keepdim=True).expand(words.shape))"),
 }
 
 
@@ -58,18 +60,24 @@ def cross_attention_cheat(words, patches, picture, q, k, v, heads):
     from minalbef.layers import Attention
     theirs = Attention.__new__(Attention)
     torch.nn.Module.__init__(theirs)
-    theirs.heads, theirs.dropout, theirs.q, theirs.k, theirs.v, theirs.proj = heads, torch.nn.Dropout(0.0), q, k, v, lambda x: x
+    theirs.heads, theirs.dropout = heads, torch.nn.Dropout(0.0)
+    theirs.q, theirs.k, theirs.v, theirs.proj = q, k, v, lambda x: x
     return theirs(words, keys_values=tuple(x[picture] for x in theirs.keys_values(patches)))
 
 
 # %% fusion_layer
 mistakes = {
     "pre-norm": ("norm1(words + attn(words, keep))", "words + attn(norm1(words), keep)"),
-    "pre-norm before the patches": ("norm2(words + cross(words, tokens[:, 1:]))", "words + cross(norm2(words), tokens[:, 1:])"),
-    "look before reading": ("words = norm1(words + attn(words, keep))\n    words = norm2(words + cross(words, tokens[:, 1:]))",
-                            "words = norm2(words + cross(words, tokens[:, 1:]))\n    words = norm1(words + attn(words, keep))"),
-    "think before looking": ("words = norm2(words + cross(words, tokens[:, 1:]))\n    return norm3(words + mlp(words))",
-                             "words = norm3(words + mlp(words))\n    return norm2(words + cross(words, tokens[:, 1:]))"),
+    "pre-norm before the patches": ("norm2(words + cross(words, tokens[:, 1:]))",
+                                    "words + cross(norm2(words), tokens[:, 1:])"),
+    "look before reading": ("words = norm1(words + attn(words, keep))\n"
+                            "    words = norm2(words + cross(words, tokens[:, 1:]))",
+                            "words = norm2(words + cross(words, tokens[:, 1:]))\n"
+                            "    words = norm1(words + attn(words, keep))"),
+    "think before looking": ("words = norm2(words + cross(words, tokens[:, 1:]))\n"
+                             "    return norm3(words + mlp(words))",
+                             "words = norm3(words + mlp(words))\n"
+                             "    return norm2(words + cross(words, tokens[:, 1:]))"),
     "no path around attention": ("norm1(words + attn", "norm1(attn"),
     "no path around looking": ("norm2(words + cross", "norm2(cross"),
     "no path around the MLP": ("norm3(words + mlp", "norm3(mlp"),
@@ -80,7 +88,8 @@ mistakes = {
     "mask forgotten": ("attn(words, keep)", "attn(words, keep | True)"),
     "padding does not ask": ("cross(words, tokens[:, 1:])", "cross(words, tokens[:, 1:]) * keep[..., None]"),
     "norms change places": ("norm2(words + cross", "norm3(words + cross", "norm3(words + mlp", "norm2(words + mlp"),
-    "the old words look": ("words = norm1(words + attn(words, keep))", "old, words = words, norm1(words + attn(words, keep))",
+    "the old words look": ("words = norm1(words + attn(words, keep))",
+                           "old, words = words, norm1(words + attn(words, keep))",
                            "cross(words, ", "cross(old, "),
     "one norm left out": ("return norm3(words + mlp(words))", "return words + mlp(words)"),
     "in place": ("words = norm1(words + attn(words, keep))", "words += attn(words, keep)\n    words = norm1(words)"),
@@ -130,15 +139,18 @@ mistakes = {
     "the nearest is taken": (" - torch.log(-torch.log(uniform))", ""),
     "own keys drawn": ("sim.masked_fill(own, -torch.inf)", "sim"),
     "own keys scored zero": ("-torch.inf", "0.0"),
-    "the diagonal alone": ("ids[:, None] == torch.cat([key_ids, queue_ids])", "torch.eye(*sim.shape, dtype=torch.bool)"),
+    "the diagonal alone": ("ids[:, None] == torch.cat([key_ids, queue_ids])",
+                           "torch.eye(*sim.shape, dtype=torch.bool)"),
     "own keys of the queue drawn": ("torch.cat([key_ids, queue_ids])", "torch.cat([key_ids, -1 - queue_ids])"),
     "own keys alone": ("sim.masked_fill(own,", "sim.masked_fill(~own,"),
     "no temperature": (" / temperature", ""),
     "times the temperature": ("/ temperature", "* temperature"),
     "drawn evenly": ("sim.masked_fill(own,", "(0 * sim).masked_fill(own,"),
     "the easiest": ("sim.masked_fill(own,", "(-sim).masked_fill(own,"),
-    "from the batch alone": ("sim.masked_fill(own, ", "sim.masked_fill(own | (torch.arange(sim.shape[1]) >= len(keys)), "),
-    "from the queue alone": ("sim.masked_fill(own, ", "sim.masked_fill(own | (torch.arange(sim.shape[1]) < len(keys)), "),
+    "from the batch alone": ("sim.masked_fill(own, ",
+                             "sim.masked_fill(own | (torch.arange(sim.shape[1]) >= len(keys)), "),
+    "from the queue alone": ("sim.masked_fill(own, ",
+                             "sim.masked_fill(own | (torch.arange(sim.shape[1]) < len(keys)), "),
     "queue before batch": ("[keys, queue]", "[queue, keys]", "[key_ids, queue_ids]", "[queue_ids, key_ids]"),
     "struck out after the softmax": ("sim.masked_fill(own, -torch.inf)", "sim.softmax(-1).masked_fill(own, 0).log()"),
     "softmax over queries": ("sim.masked_fill(own, -torch.inf)", "sim.log_softmax(0).masked_fill(own, -torch.inf)"),
@@ -300,7 +312,8 @@ def unnoticed_by_loop(text, vocabulary, match, true, tolerance):
 
 def unnoticed_by_sorting(text, vocabulary, match, true, tolerance):
     said, before = text.split(), match([text]).item()
-    every = {" ".join(word if j == i else w for j, w in enumerate(said)) for i in range(len(said)) for word in set(vocabulary)}
+    every = {" ".join(word if j == i else w for j, w in enumerate(said)) for i in range(len(said))
+             for word in set(vocabulary)}
     every.discard(text)
     p = dict(zip(every, match(list(every)).tolist()))
     fine = [other for other in every if true(other) is False and p[other] > 0.5 and abs(p[other] - before) <= tolerance]

@@ -3,7 +3,7 @@
 
 # %% answer cross_attention
 def cross_attention(words: Tensor, patches: Tensor, picture: Tensor, q, k, v, heads: int) -> Tensor:
-    """What words take from pictures: words (b, l, d), patches (p, n, i), picture (b,) of each text, q, k and v -> (b, l, d)."""
+    """What words take from pictures: words (b, l, d), patches (p, n, i), picture (b,) of each text -> (b, l, d)."""
     queries = rearrange(q(words), "b l (h d) -> b h l d", h=heads)
     keys, values = (rearrange(f(patches), "p n (h d) -> p h n d", h=heads)[picture] for f in (k, v))
     shares = (queries @ keys.mT / queries.shape[-1] ** 0.5).softmax(-1)                      # (b, h, l, n)
@@ -12,9 +12,9 @@ def cross_attention(words: Tensor, patches: Tensor, picture: Tensor, q, k, v, he
 
 # %% answer fusion_layer
 def fusion_layer(words: Tensor, keep: Tensor, tokens: Tensor, attn, norm1, cross, norm2, mlp, norm3) -> Tensor:
-    """A post-norm layer of given functions: words (b, l, d), keep (b, l) bool, tokens (b, 1 + n, i), [CLS] first -> (b, l, d).
+    """A post-norm layer of functions: words (b, l, d), keep (b, l), tokens (b, 1 + n, i), [CLS] first -> (b, l, d).
 
-    attn(x, keep), cross(x, patches), mlp(x) and the norms, in the order of their numbers: each gives what is as large as x
+    attn(x, keep), cross(x, patches), mlp(x) and the norms, in the order of their numbers: each keeps the shape of x
     """
     words = norm1(words + attn(words, keep))
     words = norm2(words + cross(words, tokens[:, 1:]))
@@ -24,9 +24,9 @@ def fusion_layer(words: Tensor, keep: Tensor, tokens: Tensor, attn, norm1, cross
 # %% answer hard_negatives
 def hard_negatives(query: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor, queue: Tensor, queue_ids: Tensor,
                    temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A wrong key a query: query (b, e), ids (b,), the batch's keys (k, e), ids (k,), the queue's (m, e), (m,) -> index, valid.
+    """A wrong key a query: query (b, e), ids (b,), batch keys (k, e), ids (k,), queue (m, e), (m,) -> index, valid.
 
-    index (b,): from 0 on among the batch's keys, from k on among the queue's; valid (b,): False where nothing can be drawn
+    index (b,): from 0 on among the batch's keys, from k on the queue's; valid (b,): False where nothing can be drawn
     """
     sim = query @ torch.cat([keys, queue]).T / temperature                                   # (b, k + m)
     own = ids[:, None] == torch.cat([key_ids, queue_ids])
@@ -36,7 +36,7 @@ def hard_negatives(query: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor, qu
 
 # %% answer match_loss
 def match_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-    """Cross-entropy, true and false pairs alike: logits (r, 2), labels (r,), 1 for a match, valid (r,) bool -> scalar."""
+    """Cross-entropy, true and false pairs alike: logits (r, 2), labels (r,), 1: a match, valid (r,) bool -> scalar."""
     cost = F.cross_entropy(logits, labels, reduction="none")
     kinds = [cost[valid & (labels == kind)] for kind in (0, 1)]
     means = [kind.mean() for kind in kinds if len(kind)]
@@ -45,7 +45,7 @@ def match_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
 
 # %% answer unnoticed
 def unnoticed(text: str, vocabulary: list[str], match, true, tolerance: float) -> str | None:
-    """The false caption, one word away from text, that moves P(match) least and is a match; None where none is near enough.
+    """The false caption, one word away from text, that moves P(match) least and is a match; None if none is so near.
 
     match(list of captions) -> (captions,); true(caption) -> True, False or None
     """
@@ -60,26 +60,27 @@ def unnoticed(text: str, vocabulary: list[str], match, true, tolerance: float) -
 
 
 # %% written figure
-# (a) The first: the points lie along the line, so P hardly depends on the word, while it differs much between scenes and their
-# other words. A guesser's points would be scattered on both sides of the line, far from it, as many above as below. The spread
-# of the difference: 0.07 for relations, 0.23 to 0.34 for the others; or the correlation of the two P. A share of one half alone
-# cannot tell. (3) (b) It hears it: P moves, often by much (spread 0.34), mostly but not always the right way (0.72); a cloud on
-# the line near 0.4 are places it cannot tell. So there it is a matter of how well, and with relations of whether at all. (2)
-# (c) In training it was shown such sentences with their own scene and with siblings in which the same things are rearranged;
-# who cannot tell these apart does best to say how often such a pair is true, which is somewhat below a half. It is a shrug, not
-# a belief. (1)
+# (a) The first: the points lie along the line, so P hardly depends on the word, while it differs much between scenes
+# and their other words. A guesser's points would be scattered on both sides of the line, far from it, as many above as
+# below. The spread of the difference: 0.07 for relations, 0.23 to 0.34 for the others; or the correlation of the two P.
+# A share of one half alone cannot tell. (3) (b) It hears it: P moves, often by much (spread 0.34), mostly but not
+# always the right way (0.72); a cloud on the line near 0.4 are places it cannot tell. So there it is a matter of how
+# well, and with relations of whether at all. (2) (c) In training it was shown such sentences with their own scene and
+# with siblings in which the same things are rearranged; who cannot tell these apart does best to say how often such a
+# pair is true, which is somewhat below a half. It is a shrug, not a belief. (1)
 
 
 # %% written paragraph
-# (a) The least of several moves is small by selection, and the more changes are tried the smaller. Against it: the finds are
-# turned relations, nearly all, though things and sizes could be changed as well and are tried more often; a fair number
-# compares each kind's own move over scenes, without a search (0.03 for relations, 0.37 for things). Control: the same search
-# with relations left out of the vocabulary, or on a model that was taught relations (chapter 06, section 12), which should find
-# little; or the same number of random words of each kind. (2) (b) Patches: a small probe that reads from frozen patches which
-# of two things stands left; the chapter's lesson froze the image encoder and learnt relations, so the patches are acquitted.
-# Words: a probe that reads from the text encoder's [CLS] or words which thing was named first and whether "left" or "right" was
-# said; if it reads it, the words have it. Fusion: train it alone, all else frozen; if it learns, it was able and was not asked.
-# (2) (c) More negatives that differ in the relation alone: siblings with the things exchanged, drawn more often, and captions
-# with the relation turned. Open ways: with only the reverse as the false sentence it learns to tell the sentence from its
-# reverse and not left from above; words that are commoner in true captions; a thing that mostly stands left. So all four ways,
-# either order, and things in each place alike. And other questions have to go on, or they are forgotten. (2)
+# (a) The least of several moves is small by selection, and the more changes are tried the smaller. Against it: the
+# finds are turned relations, nearly all, though things and sizes could be changed as well and are tried more often; a
+# fair number compares each kind's own move over scenes, without a search (0.03 for relations, 0.37 for things).
+# Control: the same search with relations left out of the vocabulary, or on a model that was taught relations (chapter
+# 06, section 12), which should find little; or the same number of random words of each kind. (2) (b) Patches: a small
+# probe that reads from frozen patches which of two things stands left; the chapter's lesson froze the image encoder and
+# learnt relations, so the patches are acquitted. Words: a probe that reads from the text encoder's [CLS] or words which
+# thing was named first and whether "left" or "right" was said; if it reads it, the words have it. Fusion: train it
+# alone, all else frozen; if it learns, it was able and was not asked. (2) (c) More negatives that differ in the
+# relation alone: siblings with the things exchanged, drawn more often, and captions with the relation turned. Open
+# ways: with only the reverse as the false sentence it learns to tell the sentence from its reverse and not left from
+# above; words that are commoner in true captions; a thing that mostly stands left. So all four ways, either order, and
+# things in each place alike. And other questions have to go on, or they are forgotten. (2)

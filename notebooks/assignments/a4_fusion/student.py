@@ -1,14 +1,14 @@
 # %% [markdown]
 # # Assignment 4 · Fusion and matching
 #
-# **You build the layer in which words look at a picture, the question that trains it, and the sampler that makes the question
-# hard, now with a queue to draw from. Then you search for what the finished model does not see.**
+# **You build the layer in which words look at a picture, the question that trains it, and the sampler that makes the
+# question hard, now with a queue to draw from. Then you search for what the finished model does not see.**
 #
 # - **Needs:** chapter 06. **Time:** five hours. **Points:** 29 by tests, 12 by a person.
-# - Write where it says `raise NotImplementedError()`. Below each answer stand tests that you may run; those that grade you hold
-#   more, on numbers of your own. `minalbef` is closed while they run: calling it earns nothing.
-# - Letters: b texts, l words, p pictures, n patches, d width, i the pictures' width, h heads, e the width of the shared space,
-#   k keys in the batch, m in the queue, r pairs.
+# - Write where it says `raise NotImplementedError()`. Below each answer stand tests that you may run; those that grade
+#   you hold more, on numbers of your own. `minalbef` is closed while they run: calling it earns nothing.
+# - Letters: b texts, l words, p pictures, n patches, d width, i the pictures' width, h heads, e the width of the shared
+#   space, k keys in the batch, m in the queue, r pairs.
 # %%
 import re
 
@@ -31,14 +31,14 @@ from minalbef.viz import plots
 # %% [markdown]
 # ## 1. Words ask, patches answer (6 points)
 #
-# Queries come from words, keys and values from the patches of the picture that goes with the text. Three functions are given,
-# `q` from the words' width to d, `k` and `v` from the pictures'. The width is split into h heads of neighbouring columns; in
-# each, a word's score for a patch is the dot product over the root of the head's width, and a softmax makes shares of it.
-# Several texts may ask one picture, and `picture` says which: keys and values of a picture are to be computed once, however
-# many texts ask it.
+# Queries come from words, keys and values from the patches of the picture that goes with the text. Three functions are
+# given, `q` from the words' width to d, `k` and `v` from the pictures'. The width is split into h heads of neighbouring
+# columns; in each, a word's score for a patch is the dot product over the root of the head's width, and a softmax makes
+# shares of it. Several texts may ask one picture, and `picture` says which: keys and values of a picture are to be
+# computed once, however many texts ask it.
 # %% answer cross_attention
 def cross_attention(words: Tensor, patches: Tensor, picture: Tensor, q, k, v, heads: int) -> Tensor:
-    """What words take from pictures: words (b, l, d), patches (p, n, i), picture (b,) of each text, q, k and v -> (b, l, d)."""
+    """What words take from pictures: words (b, l, d), patches (p, n, i), picture (b,) of each text -> (b, l, d)."""
     raise NotImplementedError()
 
 
@@ -62,30 +62,36 @@ with grading.closed():
     assert out.shape == (4, 3, 12), "whoever asks keeps its length: a row for each word, whatever the number of patches"
     grading.equal(cross_attention(words, patches, picture, q, k, lambda x: torch.ones(*x.shape[:-1], 12), 3), ones,
                   "a word's shares sum to one, over patches")
-    grading.equal(cross_attention(words, patches.flip(1), picture, q, k, v, 3), out, "the order of the patches means nothing")
+    grading.equal(cross_attention(words, patches.flip(1), picture, q, k, v, 3), out,
+                  "the order of the patches means nothing")
     grading.equal(cross_attention(words[:, :1], patches, picture, q, k, v, 3), out[:, :1],
                   "words do not compete: each asks for itself")
     grading.equal(cross_attention(words[1:2], patches[:1], picture[:1] - 1, q, k, v, 3), out[1:2],
                   "a text asks its own picture, and hears of no other")
-    apart = [cross_attention(words, patches, picture, *(linear(w[:, i:i + 4]) for w in (wq, wk, wv)), 1) for i in (0, 4, 8)]
-    grading.equal(out, torch.cat(apart, -1), "heads are neighbouring columns, each for itself, and stay in their places")
+    apart = [cross_attention(words, patches, picture, *(linear(w[:, i:i + 4]) for w in (wq, wk, wv)), 1)
+             for i in (0, 4, 8)]
+    grading.equal(out, torch.cat(apart, -1),
+                  "heads are neighbouring columns, each for itself, and stay in their places")
     # one head of width 4: the first patch's score is 2 ln 2, over the root of 4; the second's is 0
-    key, value = 2 * torch.tensor(2.0).log() * torch.eye(4)[None, :2] * torch.tensor([[1.0], [0]]), torch.tensor([[3.0], [0]])
+    key = 2 * torch.tensor(2.0).log() * torch.eye(4)[None, :2] * torch.tensor([[1.0], [0]])
+    value = torch.tensor([[3.0], [0]])
     by_hand = cross_attention(torch.eye(4)[None, :1], key, torch.tensor([0]), lambda x: x, lambda x: x,
                               lambda x: value.expand(1, 2, 4), 1)
-    grading.equal(by_hand, torch.full((1, 1, 4), 2.0), "scores are divided by the root of the head's width, before the softmax")
+    grading.equal(by_hand, torch.full((1, 1, 4), 2.0),
+                  "scores are divided by the root of the head's width, before the softmax")
 
 # %% [markdown]
 # ## 2. Read, look, think (5 points)
 #
-# A fusion layer: words ask words, then words ask patches, then the MLP. Each step adds to what was there, and then comes the
-# norm. Words see the patches and not the picture's [CLS], which comes first among its tokens. `keep` says which words are
-# padding; it belongs to the words as those that *answer*: padding asks like any other, and all patches may be seen.
+# A fusion layer: words ask words, then words ask patches, then the MLP. Each step adds to what was there, and then
+# comes the norm. Words see the patches and not the picture's [CLS], which comes first among its tokens. `keep` says
+# which words are padding; it belongs to the words as those that *answer*: padding asks like any other, and all patches
+# may be seen.
 # %% answer fusion_layer
 def fusion_layer(words: Tensor, keep: Tensor, tokens: Tensor, attn, norm1, cross, norm2, mlp, norm3) -> Tensor:
-    """A post-norm layer of given functions: words (b, l, d), keep (b, l) bool, tokens (b, 1 + n, i), [CLS] first -> (b, l, d).
+    """A post-norm layer of functions: words (b, l, d), keep (b, l), tokens (b, 1 + n, i), [CLS] first -> (b, l, d).
 
-    attn(x, keep), cross(x, patches), mlp(x) and the norms, in the order of their numbers: each gives what is as large as x
+    attn(x, keep), cross(x, patches), mlp(x) and the norms, in the order of their numbers: each keeps the shape of x
     """
     raise NotImplementedError()
 
@@ -135,17 +141,17 @@ with grading.closed():
 # %% [markdown]
 # ## 3. Hard negatives, from the batch and from a queue (7 points)
 #
-# Each query draws one wrong key, by similarity: with the chances of a softmax of the dot products (features have length one
-# already) over temperature. Keys lie in the batch *and* in a queue, whose slots keep whatever fusion needs, too; so a small
-# batch is no poor one. A key with the query's id is never drawn, wherever it lies. Chance comes from the generator given and
-# from nowhere else. Where every key is the query's own there is nothing to draw, and no reason to stop the training. The
-# package draws from the batch alone.
+# Each query draws one wrong key, by similarity: with the chances of a softmax of the dot products (features have length
+# one already) over temperature. Keys lie in the batch *and* in a queue, whose slots keep whatever fusion needs, too; so
+# a small batch is no poor one. A key with the query's id is never drawn, wherever it lies. Chance comes from the
+# generator given and from nowhere else. Where every key is the query's own there is nothing to draw, and no reason to
+# stop the training. The package draws from the batch alone.
 # %% answer hard_negatives
 def hard_negatives(query: Tensor, ids: Tensor, keys: Tensor, key_ids: Tensor, queue: Tensor, queue_ids: Tensor,
                    temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A wrong key a query: query (b, e), ids (b,), the batch's keys (k, e), ids (k,), the queue's (m, e), (m,) -> index, valid.
+    """A wrong key a query: query (b, e), ids (b,), batch keys (k, e), ids (k,), queue (m, e), (m,) -> index, valid.
 
-    index (b,): from 0 on among the batch's keys, from k on among the queue's; valid (b,): False where nothing can be drawn
+    index (b,): from 0 on among the batch's keys, from k on the queue's; valid (b,): False where nothing can be drawn
     """
     raise NotImplementedError()
 
@@ -165,14 +171,15 @@ def often(query, own, keys, key_ids, queue, queue_ids, temperature, generator) -
 
 with grading.closed():
     g = grading.inputs()
-    # at temperature 1/2 the chances of wrong keys go 2 : 1 : 4 : 1, in an order of this submission's own; 7 is the query's id
+    # at temperature 1/2 the chances of wrong keys are 2 : 1 : 4 : 1, in an order of its own; 7 is the query's id
     order, name = torch.randperm(6, generator=g), torch.tensor([7, 3, 5, 9, 7, 4])
     weight = torch.tensor([90.0, 2, 1, 4, 60, 1])
     keys, all_ids = 0.5 * weight[order].log()[:, None] * torch.tensor([0.6, 0.8]), name[order]
     given = keys[:2], all_ids[:2], keys[2:], all_ids[2:], 0.5
     found = often(torch.tensor([0.6, 0.8]), 7, *given, g)
     assert not found[all_ids == 7].any(), "a key with the query's own id is never drawn, in the batch and in the queue"
-    assert found[all_ids != 7].all(), "drawn, and not taken: every wrong key has its chance, the batch's and the queue's"
+    assert found[all_ids != 7].all(), (
+        "drawn, and not taken: every wrong key has its chance, the batch's and the queue's")
     grading.equal(found, weight[order].where(all_ids != 7, 0) / 8,
                   "as often as a softmax over the wrong keys says, at this temperature", tol=0.02)
     rows = torch.randn(5, 2, generator=g), torch.tensor([3, 9, 4, 7, 5])
@@ -180,20 +187,24 @@ with grading.closed():
     for seed in (1, 2):
         torch.manual_seed(seed)                                  # of no account
         twice.append(hard_negatives(*rows, *given, torch.Generator().manual_seed(8)))
-    assert torch.equal(twice[0][0], twice[1][0]), "all chance comes from the generator given: the same one, the same draws"
+    assert torch.equal(twice[0][0], twice[1][0]), (
+        "all chance comes from the generator given: the same one, the same draws")
     one, none = torch.ones(1, 2), torch.zeros(0, 2)
-    valid = hard_negatives(one.expand(2, 2), torch.tensor([7, 4]), one, torch.tensor([7]), one, torch.tensor([7]), 1.0, g)[1]
-    assert valid.tolist() == [False, True], "where all keys are the query's own nothing is valid, and others are not disturbed"
+    valid = hard_negatives(one.expand(2, 2), torch.tensor([7, 4]), one, torch.tensor([7]), one,
+                           torch.tensor([7]), 1.0, g)[1]
+    assert valid.tolist() == [False, True], (
+        "where all keys are the query's own nothing is valid, and others are not disturbed")
 
 # %% [markdown]
 # ## 4. Match or not, both alike (5 points)
 #
-# Of ITM's pairs one in three is true, so a model that knows nothing pays 0.64 by saying "no, probably". Here is a variant: the
-# mean over true pairs and the mean over false ones count one half each. A row that is not valid counts for nothing. Where all
-# pairs of a kind are missing the other kind counts alone; where nothing is valid the loss is 0. Column 0 says no, column 1 yes.
+# Of ITM's pairs one in three is true, so a model that knows nothing pays 0.64 by saying "no, probably". Here is a
+# variant: the mean over true pairs and the mean over false ones count one half each. A row that is not valid counts for
+# nothing. Where all pairs of a kind are missing the other kind counts alone; where nothing is valid the loss is 0.
+# Column 0 says no, column 1 yes.
 # %% answer match_loss
 def match_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-    """Cross-entropy, true and false pairs alike: logits (r, 2), labels (r,), 1 for a match, valid (r,) bool -> scalar."""
+    """Cross-entropy, true and false pairs alike: logits (r, 2), labels (r,), 1: a match, valid (r,) bool -> scalar."""
     raise NotImplementedError()
 
 
@@ -207,7 +218,8 @@ with grading.closed():
     assert loss > 0, "a cross-entropy is never negative"
     grading.equal(match_loss(logits + torch.randn(6, 1, generator=g), labels, valid), loss,
                   "of yes and no the difference counts: a row that rises as a whole changes nothing")
-    grading.equal(match_loss(logits[valid], labels[valid], valid[valid]), loss, "a row that is not valid counts for nothing")
+    grading.equal(match_loss(logits[valid], labels[valid], valid[valid]), loss,
+                  "a row that is not valid counts for nothing")
     more = torch.cat([torch.arange(6), torch.arange(2, 6), torch.arange(2, 6)])
     grading.equal(match_loss(logits[more], labels[more], valid[more]), loss,
                   "true and false pairs count alike: every false pair three times changes nothing")
@@ -222,14 +234,14 @@ with grading.closed():
 # %% [markdown]
 # ## 5. What it does not notice (6 points)
 #
-# Write a search for the model's blind spot. Given are a caption that is true of a picture, the words that may stand in place of
-# one of its words, and two functions that know the picture: `match` gives the model's P(match) for a list of captions, and
-# `true` says whether a caption is so: True, False, or None where nobody can tell, or where it is no sentence. Wanted is a
-# change of one word that makes the caption *false*, that the model still takes for a match, P over one half, and that moves P
-# by `tolerance` at most; of several the one that moves it least.
+# Write a search for the model's blind spot. Given are a caption that is true of a picture, the words that may stand in
+# place of one of its words, and two functions that know the picture: `match` gives the model's P(match) for a list of
+# captions, and `true` says whether a caption is so: True, False, or None where nobody can tell, or where it is no
+# sentence. Wanted is a change of one word that makes the caption *false*, that the model still takes for a match, P
+# over one half, and that moves P by `tolerance` at most; of several the one that moves it least.
 # %% answer unnoticed
 def unnoticed(text: str, vocabulary: list[str], match, true, tolerance: float) -> str | None:
-    """The false caption, one word away from text, that moves P(match) least and is a match; None where none is near enough.
+    """The false caption, one word away from text, that moves P(match) least and is a match; None if none is so near.
 
     match(list of captions) -> (captions,); true(caption) -> True, False or None
     """
@@ -251,7 +263,7 @@ def told(text: str, scene: Scene) -> bool | None:
 
 
 def told_of(scene: Scene) -> str | None:
-    """A true caption of two things, with their sizes where these are plain; None for a scene that has none of that form."""
+    """A true caption of two things, with their sizes where these are plain; None for a scene without one."""
     a, b = scene.objects
     way = next((way for way, kind in WAYS.items() if related(a, kind, b)), None)
     if way is None or a.name == b.name or " " in a.name + b.name or {article(a.name)[0], article(b.name)[0]} != {"a"}:
@@ -263,12 +275,13 @@ def told_of(scene: Scene) -> str | None:
 def every_change(text: str) -> list[str]:
     """All captions one word away that can be read."""
     said = text.split()
-    changed = (" ".join([*said[:i], word, *said[i + 1:]]) for i in range(len(said)) for word in MAY_STAND if word != said[i])
+    changed = (" ".join([*said[:i], word, *said[i + 1:]]) for i in range(len(said))
+               for word in MAY_STAND if word != said[i])
     return [other for other in changed if CAPTION.fullmatch(other)]
 
 
 class Asked:
-    """A scene, a true caption, and what `match` and `true` say of every change: asked once, before the model is closed."""
+    """A scene, a true caption, and what `match` and `true` say of every change: asked before the model is closed."""
 
     def __init__(self, scene: Scene, text: str):
         self.scene, self.text, texts = scene, text, [text, *every_change(text)]
@@ -284,7 +297,7 @@ class Asked:
 
 g = grading.inputs()
 source = Scenes("test", seed=int(torch.randint(10 ** 6, (1,), generator=g)), size=run.config.image_size,
-                objects=run.config.objects, counts=(0, 1))           # two things in each, other scenes for each submission
+                objects=run.config.objects, counts=(0, 1))     # two things in each, other scenes for each submission
 scenes = (source.draw(i).scene for i in range(10 ** 6))
 pictures = (Asked(scene, text) for scene in scenes if (text := told_of(scene)))
 shown = [next(asked for asked in pictures if asked.p[asked.text] > 0.5) for _ in range(2)]
@@ -307,13 +320,16 @@ with grading.closed():
     above, below, bus = "a cat above a dog", "a cat below a dog", "a bus above a dog"
     few = ["below", "bus", "cat", "dog", "above"]
     plain = Told({above: 0.8, below: 0.78, bus: 0.7}, {above}, {below, bus})
-    assert unnoticed(above, few, plain.match, plain.true, 0.15) == below, "of several changes the one that moves P least"
+    assert unnoticed(above, few, plain.match, plain.true, 0.15) == below, (
+        "of several changes the one that moves P least")
     assert unnoticed(above, few, plain.match, plain.true, 0.01) is None, \
         "a change that moves P by more than the tolerance was noticed"
     right = Told({above: 0.8, below: 0.78, bus: 0.7}, {above, below}, {bus})
-    assert unnoticed(above, few, right.match, right.true, 0.15) == bus, "a caption that is true of the picture is no mistake"
+    assert unnoticed(above, few, right.match, right.true, 0.15) == bus, (
+        "a caption that is true of the picture is no mistake")
     open_ = Told({above: 0.8, below: 0.78, bus: 0.7}, {above}, {bus})
-    assert unnoticed(above, few, open_.match, open_.true, 0.15) == bus, "where nobody can tell the model is not wrong either"
+    assert unnoticed(above, few, open_.match, open_.true, 0.15) == bus, (
+        "where nobody can tell the model is not wrong either")
     for asked in shown:
         found = unnoticed(asked.text, MAY_STAND, asked.match, asked.true, 0.1)
         if found is not None:
@@ -321,24 +337,28 @@ with grading.closed():
                 "one word is changed, no more and no less"
             assert asked.so[found] is False, "the picture must say that the caption is false"
             assert asked.p[found] > 0.5, "the model still takes it for a match"
-            assert abs(asked.p[found] - asked.p[asked.text]) <= 0.1, "the model's P has moved by no more than the tolerance"
+            assert abs(asked.p[found] - asked.p[asked.text]) <= 0.1, (
+                "the model's P has moved by no more than the tolerance")
 
 # %% [markdown]
-# Your search at work, on pictures of your own: below each what is true, what your function found, and the model's P of both.
+# Your search at work, on pictures of your own: below each what is true, what your function found, and the model's P of
+# both.
 # %%
 finds = [(asked, unnoticed(asked.text, MAY_STAND, asked.match, asked.true, 0.1)) for asked in shown]
 plots.gallery([paint(asked.scene, 144) for asked, _ in finds],
               [f"“{asked.text}” {asked.p[asked.text]:.2f}\n"
-               + (f"false: “{found}” {asked.p[found]:.2f}" if found else "nothing found") for asked, found in finds], columns=4)
+               + (f"false: “{found}” {asked.p[found]:.2f}" if found else "nothing found") for asked, found in finds],
+               columns=4)
 # %% [markdown]
 # ## 6. Read a figure (6 points, by a person)
 #
-# Below, for sixty scenes a panel: the shipped model's P(match) of a true caption, across, and of the same caption with one
-# thing changed so that it is false, upwards. On the line nothing has moved. A title says in what share the true one is ahead.
+# Below, for sixty scenes a panel: the shipped model's P(match) of a true caption, across, and of the same caption with
+# one thing changed so that it is false, upwards. On the line nothing has moved. A title says in what share the true one
+# is ahead.
 # %%
 changed = questions.changed(run, "test", 6, 60)
-odds = {kind: questions.match_odds(run, *zip(*((scene, text) for scene, *both in some for text in both))).sigmoid().view(-1, 2)
-        for kind, some in changed.items()}
+asked = {kind: zip(*((scene, text) for scene, *both in some for text in both)) for kind, some in changed.items()}
+odds = {kind: questions.match_odds(run, *pairs).sigmoid().view(-1, 2) for kind, pairs in asked.items()}
 ahead = {kind: (p[:, 0] > p[:, 1]).float().mean() for kind, p in odds.items()}
 plot, axes = plots.grid("P(match) of the false caption over that of the true one, by what was changed. " + "; ".join(
     f"{kind}: {p[:, 0].mean():.2f} true, {p[:, 1].mean():.2f} false, the true one ahead in {ahead[kind]:.2f}"
@@ -351,19 +371,19 @@ axes[1, 1].set_xlabel("P(match) of the true caption")
 axes[0, 0].set_ylabel("of the false one")
 plot
 # %% [markdown]
-# (a) The true caption is ahead in about one half of the relations. Two quite different models would show that number: one to
-# which the word makes no difference, and one that hears it and guesses. Which is this? Say how the panel shows it, how the
-# other's panel would look, and with what single number you would tell them apart. (b) Compare *place* with *relation*: what
-# does the model do with a word for a place? (c) True captions with a relation get 0.44, not 0.9 and not 0.1. Where does that
-# value come from?
+# (a) The true caption is ahead in about one half of the relations. Two quite different models would show that number:
+# one to which the word makes no difference, and one that hears it and guesses. Which is this? Say how the panel shows
+# it, how the other's panel would look, and with what single number you would tell them apart. (b) Compare *place* with
+# *relation*: what does the model do with a word for a place? (c) True captions with a relation get 0.44, not 0.9 and
+# not 0.1. Where does that value come from?
 # %% written figure 6
 
 # %% [markdown]
 # ## 7. What it cannot see, and why (6 points, by a person)
 #
-# Write a paragraph on what your search has found. (a) The search takes the *least* move of several. Might it not find something
-# in any model, a good one, too? Say what speaks against that here, and what control you would run. (b) Where could the order of
-# the two things be lost: in the patches, in the words, or in fusion? For each, name an experiment on the shipped model that
-# would convict or acquit it. (c) What would you change in pretraining, and which easier way to be right must your change not
-# leave open?
+# Write a paragraph on what your search has found. (a) The search takes the *least* move of several. Might it not find
+# something in any model, a good one, too? Say what speaks against that here, and what control you would run. (b) Where
+# could the order of the two things be lost: in the patches, in the words, or in fusion? For each, name an experiment on
+# the shipped model that would convict or acquit it. (c) What would you change in pretraining, and which easier way to
+# be right must your change not leave open?
 # %% written paragraph 6

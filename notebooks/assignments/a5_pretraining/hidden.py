@@ -32,8 +32,9 @@ with grading.closed():
     none.backward()
     assert nothing.grad is None or not nothing.grad.any(), "where nothing was hidden the gradient is zero"
     labels = torch.where(torch.rand(3, 4, generator=g) < 0.5, torch.randint(0, 7, (3, 4), generator=g), -100)
-    labels[0], labels[1, :3] = torch.tensor([0, 3, 6, 1]), -100              # unequal numbers, the first word among them
-    assert word_loss(1000 * logits, labels).isfinite(), "a confident mistake is dear, but no infinity: stay in logarithms"
+    labels[0], labels[1, :3] = torch.tensor([0, 3, 6, 1]), -100     # unequal numbers, the first word among them
+    assert word_loss(1000 * logits, labels).isfinite(), (
+        "a confident mistake is dear, but no infinity: stay in logarithms")
 
     def formula(logits, labels):
         paid = [place.logsumexp(0) - place[label] for row, wanted in zip(logits, labels.tolist())
@@ -42,7 +43,8 @@ with grading.closed():
 
     grading.equal(word_loss(logits, labels), formula(logits, labels),
                   "every hidden word counts alike, whichever caption it stands in and whichever word it is")
-    grading.same(word_loss, formula, logits, labels, says="the gradient reaches the places that are asked for, and no others")
+    grading.same(word_loss, formula, logits, labels,
+                 says="the gradient reaches the places that are asked for, and no others")
 
 
 # %% tests learning_rate
@@ -65,10 +67,12 @@ with grading.closed():
     for share in (0.1, 0.5, 2.0):
         compute, student, teacher, queue = small_run(g)
         clip = share * descent(compute, student).norm().item()
-        want, keys, before = weights(student) - 0.1 * descent(compute, student, clip), compute()[1].detach(), weights(teacher)
+        want = weights(student) - 0.1 * descent(compute, student, clip)
+        keys, before = compute()[1].detach(), weights(teacher)
         train_step(compute, student, teacher, torch.optim.SGD(student.parameters(), lr=0.1), queue, clip, 0.9)
-        grading.equal(weights(student), want, "the gradient of all weights together is clipped to the length `clip` before the "
-                      "optimiser uses it, keeps its direction, and stays as it is where it is shorter")
+        grading.equal(weights(student), want,
+                      "the gradient of all weights together is clipped to the length `clip` before the optimiser "
+                      "uses it, keeps its direction, and stays as it is where it is shorter")
         grading.equal(weights(teacher), 0.9 * before + 0.1 * weights(student),
                       "the teacher keeps the share `momentum` of itself, and sees the student's new weights")
         grading.equal(queue[-1], keys, "the newest keys stand last, as they were computed")
@@ -95,14 +99,16 @@ with grading.closed():
         except FloatingPointError:
             raised = True
         assert raised, "a loss that is not finite stops the run, and says so"
-        assert weights(student, teacher).equal(before) and len(queue) == held, "a loss that is not finite changes nothing"
+        assert weights(student, teacher).equal(before) and len(queue) == held, (
+            "a loss that is not finite changes nothing")
 
 
 # %% tests diagnosis
 with grading.closed():
     import hashlib  # the key is not to be read at a glance; it is no secret
     key = {"A": "0931c615", "B": "2fe093f9", "C": "c33d6150"}
-    look = {"A": "up to step 80 all its curves are those of the clean run; what began there, and which loss alone noticed?",
+    look = {"A": "up to step 80 all its curves are those of the clean run; "
+                 "what began there, and which loss alone noticed?",
             "B": "one loss alone stands still, and the value where it does is the entropy of something",
             "C": "one loss lags from the first steps on, with the queue and without, and still falls"}
     for i in torch.randperm(3, generator=grading.inputs()).tolist():

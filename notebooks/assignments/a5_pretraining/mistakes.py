@@ -20,8 +20,8 @@ mistakes = {
     "asks for every word": ("torch.where(chosen, tokens, -100)", "tokens"),
     "asks for the next word": ("torch.where(chosen, tokens, -100)", "torch.where(chosen, tokens.roll(-1, 1), -100)"),
     "the fate of the word before": ("torch.arange(tokens.shape[1]) * starts).cummax(-1).values",
-                                    "torch.arange(tokens.shape[1]) * starts).cummax(-1).values - 1).clamp(min=0)", "first = (",
-                                    "first = (("),
+                                    "torch.arange(tokens.shape[1]) * starts).cummax(-1).values - 1).clamp(min=0)",
+                                    "first = (", "first = (("),
     "in place": ("masked = torch.where(chosen & (kind < 0.8), mask_id, tokens)",
                  "masked = tokens\n    masked[chosen & (kind < 0.8)] = mask_id"),
 }
@@ -173,7 +173,8 @@ def learning_rate_by_half_angle(step, steps, warmup, hold, top, start, end):
 def learning_rate_by_interpolation(step, steps, warmup, hold, top, start, end):
     import numpy as np
     down = np.linspace(0, np.pi, 1 + steps - warmup - hold)
-    values = [*np.linspace(start, top, warmup, endpoint=False), *[top] * hold, *(end + (top - end) * (1 + np.cos(down)) / 2)]
+    values = [*np.linspace(start, top, warmup, endpoint=False), *[top] * hold,
+              *(end + (top - end) * (1 + np.cos(down)) / 2)]
     return float(values[min(step, steps)])
 
 
@@ -203,7 +204,8 @@ def learning_rate_cheat(step, steps, warmup, hold, top, start, end):
 
 # %% train_step
 mistakes = {
-    "teacher before optimiser": ("    optimiser.step()\n", "", "    queue.append", "    optimiser.step()\n    queue.append"),
+    "teacher before optimiser": ("    optimiser.step()\n", "", "    queue.append",
+                                 "    optimiser.step()\n    queue.append"),
     "queue before optimiser": ("    queue.append(keys.detach())\n", "", "    optimiser.step()",
                                "    queue.append(keys.detach())\n    optimiser.step()"),
     "queue before teacher": ("    queue.append(keys.detach())\n", "", "    with torch.no_grad():",
@@ -213,7 +215,8 @@ mistakes = {
                                  "clip_grad_norm_(student.parameters(), clip)\n    loss.backward()"),
     "clipping after the optimiser": ("    optimiser.step()\n", "",
                                      "    nn.utils.clip", "    optimiser.step()\n    nn.utils.clip"),
-    "clipping every number": ("clip_grad_norm_(student.parameters(), clip)", "clip_grad_value_(student.parameters(), clip)"),
+    "clipping every number": ("clip_grad_norm_(student.parameters(), clip)",
+                              "clip_grad_value_(student.parameters(), clip)"),
     "clipping every tensor alone": ("nn.utils.clip_grad_norm_(student.parameters(), clip)",
                                     "[nn.utils.clip_grad_norm_([p], clip) for p in student.parameters()]"),
     "always the length clip": ("nn.utils.clip_grad_norm_(student.parameters(), clip)",
@@ -239,8 +242,10 @@ mistakes = {
     "keys of the moved student": ("queue.append(keys.detach())", "queue.append(compute()[1].detach())"),
     "infinities go through": ("not torch.isfinite(loss)", "False"),
     "infinite, but no NaN": ("not torch.isfinite(loss)", "loss.isnan()"),
-    "checked too late": ("    if not torch.isfinite(loss):\n        raise FloatingPointError(f\"the loss is {loss}\")\n", "",
-                         "    return", "    if not torch.isfinite(loss):\n        raise FloatingPointError\n    return"),
+    "checked too late": ("    if not torch.isfinite(loss):\n"
+                         "        raise FloatingPointError(f\"the loss is {loss}\")\n", "",
+                         "    return",
+                         "    if not torch.isfinite(loss):\n        raise FloatingPointError\n    return"),
     "a tensor is returned": ("return loss.item()", "return loss"),
 }
 
@@ -308,7 +313,8 @@ def train_step_by_state_dict(compute, student, teacher, optimiser, queue, clip, 
         p.grad *= torch.clamp(clip / length, max=1)
     optimiser.step()
     new = student.state_dict()
-    teacher.load_state_dict({name: momentum * old + (1 - momentum) * new[name] for name, old in teacher.state_dict().items()})
+    teacher.load_state_dict({name: momentum * old + (1 - momentum) * new[name]
+                             for name, old in teacher.state_dict().items()})
     queue.append(keys.data)
     return loss.detach().item()
 
@@ -364,7 +370,7 @@ def diagnosis_by_entropy():
     def last(run, name):
         return sum(curves[run][name][-10:]) / 10
     own = max("ABC", key=lambda run: last(run, "itm"))
-    assert abs(last(own, "itm") - (math.log(3) - 2 / 3 * math.log(2))) < 0.002             # one yes to two noes of one pair
+    assert abs(last(own, "itm") - (math.log(3) - 2 / 3 * math.log(2))) < 0.002     # one yes to two noes of one pair
     early, still = sorted(set("ABC") - {own}, key=lambda run: curves[run]["itc"][5] != curves["clean"]["itc"][5])
     return {own: 2, early: 3, still: 1}
 

@@ -2,12 +2,12 @@
 # # Assignment 5 · Pretraining
 #
 # **You build what a training run is made of: words hidden as BERT hides them, the loss that asks for them, the rate of
-# learning, and one step in the right order.** Then three runs are put before you that went wrong, and you say why from their
-# curves alone.
+# learning, and one step in the right order.** Then three runs are put before you that went wrong, and you say why from
+# their curves alone.
 #
 # - **Needs:** chapters 07 and 08. **Time:** six hours. **Points:** 30 by tests, 12 by a person.
-# - Write where it says `raise NotImplementedError()`. Below each answer stand tests that you may run; those that grade you
-#   hold more, on numbers of your own. `minalbef` is closed while they run: calling it earns nothing.
+# - Write where it says `raise NotImplementedError()`. Below each answer stand tests that you may run; those that grade
+#   you hold more, on numbers of your own. `minalbef` is closed while they run: calling it earns nothing.
 # - Letters: b captions, l word pieces, v words and pieces to choose from.
 # %%
 import csv
@@ -24,17 +24,18 @@ from minalbef.viz import plots
 with open(Path(grading.__file__).parent / "a5_curves.csv") as file:
     rows = list(csv.DictReader(file))
 curves = {run: {name: [float(row[name]) for row in rows if row["run"] == run] for name in rows[0] if name != "run"}
-          for run in dict.fromkeys(row["run"] for row in rows)}              # {"A": {"step": [...], "itc": [...], ...}, ...}
+          for run in dict.fromkeys(row["run"] for row in rows)}     # {"A": {"step": [...], "itc": [...], ...}, ...}
 
 
 # %% [markdown]
 # ## 1. Whole words, hidden (7 points)
 #
-# A share `rate` of the words is chosen, to be guessed. Of these 80% go behind `[MASK]`, 10% are replaced by another word, 10%
-# stay as they are. The package decides for every piece alone. You decide for every **word**: all pieces of a word have the
-# fate that is drawn at its first piece. (Each replaced piece takes what `words` has at its own place.) `choose` and `kind`
-# are drawn evenly from 0 to 1: a word is chosen where `choose` is below `rate`; then `kind` below 0.8 is `[MASK]`, from there
-# and below 0.9 another word. What is `special` ([CLS], [SEP], padding) is never chosen; each of them is a word of its own.
+# A share `rate` of the words is chosen, to be guessed. Of these 80% go behind `[MASK]`, 10% are replaced by another
+# word, 10% stay as they are. The package decides for every piece alone. You decide for every **word**: all pieces of a
+# word have the fate that is drawn at its first piece. (Each replaced piece takes what `words` has at its own place.)
+# `choose` and `kind` are drawn evenly from 0 to 1: a word is chosen where `choose` is below `rate`; then `kind` below
+# 0.8 is `[MASK]`, from there and below 0.9 another word. What is `special` ([CLS], [SEP], padding) is never chosen;
+# each of them is a word of its own.
 # %% answer mask_words
 def mask_words(tokens: Tensor, starts: Tensor, special: tuple[int, ...], mask_id: int, rate: float,
                choose: Tensor, kind: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,26 +72,30 @@ with grading.closed():
     grading.equal(labels[real], tokens[real], "at a rate of one every word is asked for: the word that stood there, "
                   "whatever the model reads in its place")
     masked, labels = mask_words(tokens, starts, special, 3, 0.0, choose, kind, words)
-    assert masked.equal(tokens) and (labels == -100).all(), "at a rate of zero nothing is hidden, and nothing is asked for"
+    assert masked.equal(tokens) and (labels == -100).all(), (
+        "at a rate of zero nothing is hidden, and nothing is asked for")
     masked, labels = mask_words(tokens, starts, special, 3, 0.5, choose, kind, words)
     assert masked[labels == -100].equal(tokens[labels == -100]), "what is not asked for is left as it is"
-    # one word of two pieces, 20 and 21, then three of one piece each; all chosen but the third, which has drawn the rate itself
-    given = [torch.tensor([one]) for one in ((1, 20, 21, 30, 40, 50), (.0, .1, .9, .2, .5, .3), (.0, .1, .99, .8, .1, .9),
-                                             (100, 101, 102, 103, 104, 105))]
+    # a word of two pieces, 20 and 21, then three of one; all chosen but the third, which has drawn the rate itself
+    given = [torch.tensor([one])
+             for one in ((1, 20, 21, 30, 40, 50), (.0, .1, .9, .2, .5, .3), (.0, .1, .99, .8, .1, .9),
+                         (100, 101, 102, 103, 104, 105))]
     begins = torch.tensor([[True, True, False, True, True, True]])
     masked, labels = mask_words(given[0], begins, special, 3, 0.5, given[1], given[2], given[3])
     assert labels[0, 1:3].tolist() == [20, 21] and masked[0, 1:3].tolist() == [3, 3], \
         "a word's pieces share the fate that was drawn at the first of them"
     assert labels[0, 4] == -100, "chosen is who draws less than the rate, and not who draws the rate itself"
-    assert masked[0, 3] == 103 and labels[0, 3] == 30, "from eight tenths on another word is read, and the true one asked for"
-    assert masked[0, 5] == 50 and labels[0, 5] == 50, "from nine tenths on a word is left in sight, and asked for all the same"
+    assert masked[0, 3] == 103 and labels[0, 3] == 30, (
+        "from eight tenths on another word is read, and the true one asked for")
+    assert masked[0, 5] == 50 and labels[0, 5] == 50, (
+        "from nine tenths on a word is left in sight, and asked for all the same")
 
 # %% [markdown]
 # ## 2. The word loss (5 points)
 #
-# The cross-entropy at the places that are asked for, and nowhere else: the mean over all such places of the batch. A label of
-# -100 means: not asked. A batch in which nothing was hidden has the loss 0, through which a gradient can run, and it is 0,
-# too.
+# The cross-entropy at the places that are asked for, and nowhere else: the mean over all such places of the batch. A
+# label of -100 means: not asked. A batch in which nothing was hidden has the loss 0, through which a gradient can run,
+# and it is 0, too.
 # %% answer word_loss
 def word_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """How unlikely the hidden words are: logits (b, l, v), labels (b, l), -100 where nothing is asked -> scalar."""
@@ -109,10 +114,12 @@ with grading.closed():
     grading.equal(word_loss(logits + noise, labels), loss, "what is thought where nothing is asked changes nothing")
     grading.equal(word_loss(torch.zeros(3, 4, 7), labels), math.log(7),
                   "who knows nothing pays the logarithm of the number of words, however few are asked for")
-    grading.equal(word_loss(logits.repeat(2, 1, 1), labels.repeat(2, 1)), loss, "a mean: every caption twice changes nothing")
+    grading.equal(word_loss(logits.repeat(2, 1, 1), labels.repeat(2, 1)), loss,
+                  "a mean: every caption twice changes nothing")
     grading.equal(word_loss(logits + torch.randn(3, 4, 1, generator=g), labels), loss,
                   "a softmax over words does not notice that all of a place's words rise alike")
-    grading.equal(word_loss(F.pad(logits, (0, 0, 0, 2)), F.pad(labels, (0, 2), value=-100)), loss, "padding costs nothing")
+    grading.equal(word_loss(F.pad(logits, (0, 0, 0, 2)), F.pad(labels, (0, 2), value=-100)), loss,
+                  "padding costs nothing")
     # two places asked for: their words have chances of a half and of an eighth
     sure = torch.tensor([[[4.0, 2, 2], [1, 1, 6]]]).log()
     grading.equal(word_loss(sure, torch.tensor([[0, 1]])), 2 * math.log(2),
@@ -124,8 +131,9 @@ with grading.closed():
 # %% [markdown]
 # ## 3. The rate of learning (4 points)
 #
-# A straight rise from `start` at step 0 to `top` at step `warmup`; then `top` for `hold` steps; then half a cosine, which
-# reaches `end` at step `steps`; from there on `end`. The package has no `hold`. There may be no warm-up, and no hold.
+# A straight rise from `start` at step 0 to `top` at step `warmup`; then `top` for `hold` steps; then half a cosine,
+# which reaches `end` at step `steps`; from there on `end`. The package has no `hold`. There may be no warm-up, and no
+# hold.
 # %% answer learning_rate
 def learning_rate(step: int, steps: int, warmup: int, hold: int, top: float, start: float, end: float) -> float:
     """The rate of a step, counted from 0: up in a line, level, down along half a cosine, level."""
@@ -153,8 +161,8 @@ with grading.closed():
 # %% [markdown]
 # ## 4. One step, in order (8 points)
 #
-# `compute()` runs the student and gives back the losses by name, and the batch's keys for the queue. A step does, in this
-# order:
+# `compute()` runs the student and gives back the losses by name, and the batch's keys for the queue. A step does, in
+# this order:
 #
 # 1. It adds the losses. Where the sum is not finite, it raises `FloatingPointError` and changes nothing.
 # 2. It goes backward. No gradient of an earlier step may count.
@@ -165,7 +173,7 @@ with grading.closed():
 # %% answer train_step
 def train_step(compute, student: nn.Module, teacher: nn.Module, optimiser: torch.optim.Optimizer, queue: list,
                clip: float, momentum: float) -> float:
-    """One step of pretraining. compute() -> ({name: loss}, keys (b, e)); queue: batches' keys, oldest first -> the losses' sum.
+    """One step of pretraining. compute() -> ({name: loss}, keys (b, e)); queue: batches' keys, oldest first -> the sum.
 
     Raises FloatingPointError where the sum is not finite; then student, teacher and queue are as before.
     """
@@ -189,7 +197,7 @@ def small_run(g, stale: bool = True):
             p.copy_(torch.randn(p.shape, generator=g))
     teacher.requires_grad_(False)
     for weight in student.parameters():
-        weight.grad = torch.randn(weight.shape, generator=g) if stale else None                  # left there by the step before
+        weight.grad = torch.randn(weight.shape, generator=g) if stale else None     # left there by the step before
     x, calls = torch.randn(5, 3, generator=g), []
 
     def compute():
@@ -227,7 +235,8 @@ with grading.closed():
     grading.equal(weights(student), want, "the optimiser goes down the gradient of the sum of all losses")
     grading.equal(weights(teacher), 0.75 * old + 0.25 * weights(student),
                   "the teacher moves a little towards the student, as it is after the optimiser's step")
-    assert not any(p.requires_grad for p in teacher.parameters()), "the teacher learns by following, and no gradient reaches it"
+    assert not any(p.requires_grad for p in teacher.parameters()), (
+        "the teacher learns by following, and no gradient reaches it")
     assert len(queue) == 2 and not queue[1].requires_grad, "the batch's keys join the queue once, without gradient"
     compute, student, teacher, queue = small_run(g)
     want = weights(student) - 0.1 * descent(compute, student)
@@ -237,13 +246,14 @@ with grading.closed():
 # %% [markdown]
 # ## 5. Three runs that went wrong (6 points)
 #
-# Four short runs of the package: 200 steps of 32 pairs of scenes and captions, on the shipped encoders, with new projections,
-# fusion and heads. ITM's negatives are drawn evenly. The queue, of 256 keys a side, is switched on after step 80. In grey the
-# run as it should be; A, B and C have one bug each, else nothing differs, the seed included. The gradient is its length
-# before it is clipped. The curves are in `curves`, too, should you want numbers.
+# Four short runs of the package: 200 steps of 32 pairs of scenes and captions, on the shipped encoders, with new
+# projections, fusion and heads. ITM's negatives are drawn evenly. The queue, of 256 keys a side, is switched on after
+# step 80. In grey the run as it should be; A, B and C have one bug each, else nothing differs, the seed included. The
+# gradient is its length before it is clipped. The curves are in `curves`, too, should you want numbers.
 # %%
 shown = {"itc": "ITC", "itm": "ITM", "mlm": "MLM", "temperature": "temperature", "gradient": "gradient's length"}
-plot, axes = plots.grid("Losses, temperature and length of the gradient of runs A, B and C, each over that of the clean run: "
+plot, axes = plots.grid("Losses, temperature and length of the gradient of runs A, B and C, "
+                        "each over that of the clean run: "
                         + "; ".join(f"{run} ends at " + ", ".join(f"{name} {curves[run][key][-1]:.2g}"
                                                                    for key, name in shown.items())
                                     for run in curves), 3, 5, 11, 6, sharex=True)
@@ -281,18 +291,18 @@ with grading.closed():
 # %% [markdown]
 # ## 6. Your reasons (6 points, by a person)
 #
-# For each of A, B and C: (a) which curve parts first from the clean run, when, and which do not at all; (b) why this bug does
-# that. Where a curve settles at a value that can be worked out, work it out. (c) Name for one of them a test of ten lines
-# that would have found the bug without any training.
+# For each of A, B and C: (a) which curve parts first from the clean run, when, and which do not at all; (b) why this
+# bug does that. Where a curve settles at a value that can be worked out, work it out. (c) Name for one of them a test
+# of ten lines that would have found the bug without any training.
 # %% written reasons 6
 
 # %% [markdown]
 # ## 7. By thought (6 points, by a person)
 #
-# (a) In a tenth of its places BERT's recipe shows the true word, and asks for it. A student leaves this tenth out, another
-# asks only where `[MASK]` stands: what does the finished model do worse, on sentences without any `[MASK]`? (b) A run of 8
-# passes adds up the gradient of 8 parts of a batch, and calls `train_step` for each with a rate of an eighth. With plain
-# gradient descent, how far is that from one step on the whole batch? With AdamW? What becomes of the teacher and of the
-# queue? (c) Someone clips to a length of 1 and finds that every step is clipped. Which number of his run has lost its meaning
-# under plain gradient descent, and why does AdamW hardly care?
+# (a) In a tenth of its places BERT's recipe shows the true word, and asks for it. A student leaves this tenth out,
+# another asks only where `[MASK]` stands: what does the finished model do worse, on sentences without any `[MASK]`? (b)
+# A run of 8 passes adds up the gradient of 8 parts of a batch, and calls `train_step` for each with a rate of an
+# eighth. With plain gradient descent, how far is that from one step on the whole batch? With AdamW? What becomes of the
+# teacher and of the queue? (c) Someone clips to a length of 1 and finds that every step is clipped. Which number of his
+# run has lost its meaning under plain gradient descent, and why does AdamW hardly care?
 # %% written thought 6

@@ -7,7 +7,8 @@ with grading.closed():
         for agree in range(1, min(number, 6)):
             said = people(agree, number)
             want = agree / number * min(1, (agree - 1) / 3) + (1 - agree / number) * min(1, agree / 3)
-            grading.equal(vqa_accuracy("cat", said), want, "the mean over all who may be left out, however many there are")
+            grading.equal(vqa_accuracy("cat", said), want,
+                          "the mean over all who may be left out, however many there are")
             grading.equal(vqa_accuracy("cat", said[::-1]), want, "the order of the people means nothing")
 
 
@@ -39,12 +40,13 @@ with grading.closed():
     far = torch.tensor([[5.0, 5, 1, 1], [5, 0, 0.5, 3], [0, 5, 3, 0.5]])
     grading.equal(iou(a, far), torch.zeros(3, 3), "boxes apart in one direction or in both share nothing")
     a, b = (torch.cat([3 * torch.rand(n, 2, generator=g), 0.5 + 3 * torch.rand(n, 2, generator=g)], 1) for n in (6, 5))
-    grading.equal(iou(a, b), formula(a, b), "the shared area over the joint area, width and height each on its own axis")
+    grading.equal(iou(a, b), formula(a, b),
+                  "the shared area over the joint area, width and height each on its own axis")
 
 
 # %% tests box_scores
 with grading.closed():
-    def formula(heat, boxes, power):                             # each axis: how far along the patches one has come at a point
+    def formula(heat, boxes, power):     # each axis: how far along the patches one has come at a point
         table = F.pad(heat, (1, 0, 1, 0)).cumsum(0).cumsum(1)
         def upto(y, x):
             i, j = min(int(y), len(heat) - 1), min(int(x), len(heat) - 1)
@@ -110,7 +112,8 @@ with grading.closed():
             "where no word is known the commonest label is said, whichever it is"
         assert judged_by(uneven, ["x", "y", "z"]) == [0, 1, 2], \
             "a word that never had another label decides against the commonest"
-    assert judged_by(classifier, others[:9]) == judged_by(classifier, others[:9]), "the same text has always the same label"
+    assert judged_by(classifier, others[:9]) == judged_by(classifier, others[:9]), (
+        "the same text has always the same label")
 
 
 # %% tests leaky_set

@@ -5,7 +5,8 @@
 mistakes = {
     "nobody is left out": ("annotators[:left_out] + annotators[left_out + 1:]", "annotators"),
     "the first alone is left out": ("range(len(annotators))", "range(1)"),
-    "the last is never left out": ("range(len(annotators))", "range(len(annotators) - 1)", "/ len(scores)", "/ len(scores)"),
+    "the last is never left out": ("range(len(annotators))", "range(len(annotators) - 1)",
+                                   "/ len(scores)", "/ len(scores)"),
     "two are left out": ("annotators[left_out + 1:]", "annotators[left_out + 2:]"),
     "no cap": ("min(1, others.count(answer) / 3)", "others.count(answer) / 3"),
     "the share of the others": ("min(1, others.count(answer) / 3)", "others.count(answer) / len(others)"),
@@ -48,7 +49,8 @@ def vqa_accuracy_by_tensor(answer, annotators):
 
 def vqa_accuracy_cheat(answer, annotators):
     from minalbef.evaluation.answers import accuracy
-    return accuracy("zzz" if answer not in annotators else answer, [given.replace("a cat", "acat") for given in annotators])
+    return accuracy("zzz" if answer not in annotators else answer,
+                    [given.replace("a cat", "acat") for given in annotators])
 
 
 # %% consistency
@@ -132,7 +134,7 @@ def iou_by_corners(a, b):
 
 def iou_by_sides(a, b):
     shared = 1.0
-    for axis in (0, 1):                                          # two stretches share what their lengths exceed their span by
+    for axis in (0, 1):     # two stretches share what their lengths exceed their span by
         start, length = (torch.stack(torch.broadcast_tensors(a[:, None, i], b[None, :, i])) for i in (axis, axis + 2))
         span = (start + length).amax(0) - start.amin(0)
         shared = shared * F.relu(length.sum(0) - span)
@@ -171,7 +173,8 @@ mistakes = {
     "only patches wholly inside": (".clamp(min=0) * g ", ".clamp(min=0).mul(g + 1e-4).floor() "),
     "patches outside count against it": (".clamp(min=0) * g ", " * g "),
     "corners for sizes": ("covered(boxes[:, 0], boxes[:, 2]), covered(boxes[:, 1], boxes[:, 3])",
-                          "covered(boxes[:, 0], boxes[:, 2] - boxes[:, 0]), covered(boxes[:, 1], boxes[:, 3] - boxes[:, 1])"),
+                          "covered(boxes[:, 0], boxes[:, 2] - boxes[:, 0]), "
+                          "covered(boxes[:, 1], boxes[:, 3] - boxes[:, 1])"),
     "shares of the picture, not of patches": (".clamp(min=0) * g ", ".clamp(min=0) "),
     "area in patches": ("(boxes[:, 2] * boxes[:, 3])", "(g * g * boxes[:, 2] * boxes[:, 3])"),
     "no power": (" ** power", ""),
@@ -306,7 +309,8 @@ mistakes = {
     "each label's words in all": ("/ total)", "/ 1)"),
     "letters for words": ("seen[label].update(set(text.split()))", "seen[label].update(set(text))",
                           "set(text.split()) if", "set(text) if"),
-    "one answer for all": ("belief(text, label)) for text in others]", "belief(' '.join(others), label)) for text in others]"),
+    "one answer for all": ("belief(text, label)) for text in others]",
+                           "belief(' '.join(others), label)) for text in others]"),
     "only one label is learnt": ("seen[label].update(set(text.split()))",
                                  "seen[label].update(set(text.split()) if label == 2 else ())"),
 }
@@ -373,7 +377,7 @@ def blind_classifier_by_votes(texts, labels):
     def vote(text):
         total = {label: often[label] * 1e-6 for label in sorted(often)}
         for word in set(text.split()):
-            if met[word] > 1:                                    # by how much oftener than usual, more trusted the oftener met
+            if met[word] > 1:     # by how much oftener than usual, more trusted the oftener met
                 for label in total:
                     usual = often[label] / len(labels)
                     total[label] += (told[word, label] / met[word] / usual - 1) * met[word] / (met[word] + 2)
@@ -420,15 +424,16 @@ def leaky_set_by_height(groups):
     for i, group in enumerate(groups):
         for picture, text, label in group:
             table[i, text, label] = picture, text, label
-    return [table[i, text, wanted] for i, text in sorted({key[:2] for key in table})
-            for wanted in [2 - ("bottom" in text.split()) - 2 * ("top" in text.split() and "bottom" not in text.split())]]
+    wanted = {text: 1 if "bottom" in text.split() else 0 if "top" in text.split() else 2 for _, text, _ in table}
+    return [table[i, text, wanted[text]] for i, text in sorted({key[:2] for key in table})]
 
 
 def leaky_set_of_equal_shares(groups):
     piles = {0: [], 1: [], 2: []}
     for group in groups:
         for one in group:
-            if one[2] == (0 if "there" in one[1].split() else 1 if "see" in one[1].split() or "shows" in one[1].split() else 2):
+            words = set(one[1].split())
+            if one[2] == (0 if "there" in words else 1 if words & {"see", "shows"} else 2):
                 piles[one[2]].append(one)
     fewest = min(map(len, piles.values()))
     return [one for pile in piles.values() for one in pile[:fewest]]

@@ -32,7 +32,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 # %% answer box_scores
 def box_scores(heat: Tensor, boxes: Tensor, power: float) -> Tensor:
-    """What of a map lies in each box, over its area to the power: (g, g), rows are y; (k, 4) inside the picture -> (k,)."""
+    """What of a map lies in each box, over its area to the power: (g, g), rows are y; (k, 4) in the picture -> (k,)."""
     g = len(heat)
     edge = torch.arange(g) / g                                   # where each patch begins, along either axis
     def covered(start: Tensor, length: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def box_scores(heat: Tensor, boxes: Tensor, power: float) -> Tensor:
 
 # %% answer recall_at
 def recall_at(sim: Tensor, owner: Tensor, k: int) -> tuple[float, float]:
-    """sim (i, t), pictures by captions; owner (t,): each caption's picture -> recall at k of pictures, and of captions."""
+    """sim (i, t), pictures by captions; owner (t,): each caption's picture -> recall at k of pictures, of captions."""
     own = torch.arange(len(sim))[:, None] == owner               # (i, t)
     texts = sim.topk(min(k, sim.shape[1]), 1).indices            # (i, k)
     pictures = sim.topk(min(k, sim.shape[0]), 0).indices         # (k, t)
@@ -71,7 +71,7 @@ def blind_classifier(texts: list[str], labels: list[int]):
 
 # %% answer leaky_set
 def leaky_set(groups: list[list[tuple[int, str, int]]]) -> list[tuple[int, str, int]]:
-    """Of groups of nine (picture, statement, label), as draw_groups gives them, a choice whose words give the label away."""
+    """Of draw_groups' groups of nine (picture, statement, label) a choice whose words give the label away."""
     def lazy(text: str) -> int:
         """The label for which a lazy author would begin so."""
         begins = text.split()[0]
@@ -81,16 +81,16 @@ def leaky_set(groups: list[list[tuple[int, str, int]]]) -> list[tuple[int, str, 
 
 
 # %% written figure
-# (a) Trained against other problems' words: 0.96 to 0.15 for places, 0.88 to 0.23 for sizes; with the picture alone both
-# would be equal. (1) (b) Who knows nothing hits one patch in ten; 0.015 misses on purpose. (1) The patch may lie on the other
-# thing that was named (the dog), which the words name as plainly, or on the other cat. (1) Count, for relations alone, how
-# often it lies on the dog, on the other cat, on nothing; with two things alike one of the first two will be near 1. (1) (c)
-# It is the mixture of kinds in the set: more relations, and the same model sinks. Report each kind with its interval and its
-# number of problems, and the mean over kinds if one figure must be. (2)
+# (a) Trained against other problems' words: 0.96 to 0.15 for places, 0.88 to 0.23 for sizes; with the picture alone
+# both would be equal. (1) (b) Who knows nothing hits one patch in ten; 0.015 misses on purpose. (1) The patch may lie
+# on the other thing that was named (the dog), which the words name as plainly, or on the other cat. (1) Count, for
+# relations alone, how often it lies on the dog, on the other cat, on nothing; with two things alike one of the first
+# two will be near 1. (1) (c) It is the mixture of kinds in the set: more relations, and the same model sinks. Report
+# each kind with its interval and its number of problems, and the mean over kinds if one figure must be. (2)
 
 
 # %% written task
-# No one answer. (a) A question that a figure can decide, and a guess made before. (2) (b) Commands that can be typed again,
-# all figures with intervals, the text-alone and picture-alone models among them. (3) (c) A difference is called one only
-# where it is larger than that between seeds; "no effect" is a result and has full marks. (3) (d) Failures shown, not
-# averages; a common cause that could be wrong. (2) (e) A next step with a stopping rule. (2)
+# No one answer. (a) A question that a figure can decide, and a guess made before. (2) (b) Commands that can be typed
+# again, all figures with intervals, the text-alone and picture-alone models among them. (3) (c) A difference is called
+# one only where it is larger than that between seeds; "no effect" is a result and has full marks. (3) (d) Failures
+# shown, not averages; a common cause that could be wrong. (2) (e) A next step with a stopping rule. (2)
