@@ -14,7 +14,7 @@ from minalbef.ema import make_teacher
 from minalbef.evaluation import report
 from minalbef.masking import mask_rates
 from minalbef.recipes import launch
-from minalbef.run import load
+from minalbef.run import Run, load
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.exam import exam
 from minalbef.scenes.painting import all_names
@@ -100,16 +100,16 @@ def examine_run(folder: Path, size: float, seed: int, command: str, among: int |
     size, seed, among, split: see `exam.examine`. out: where to write, by default the run's folder
     Raises ValueError for a run that was not trained on the embedded scenes.
     """
-    def load(place: Path) -> checkpoint.Run:
+    def opened(place: Path) -> Run:
         run = load(place)
         run.model.to(distributed.device_at_hand(run.config.device))
         return run
 
-    clock, run = time.perf_counter(), load(folder)
+    clock, run = time.perf_counter(), opened(folder)
     checkpoint.need_scenes(run.config, folder)
     figures = exam.examine(run, seed, size, split, among or exam.BLOCK)
     if (folder / "start").exists():
-        figures["start"] = exam.examine_start(load(folder / "start"), seed, size, split)
+        figures["start"] = exam.examine_start(opened(folder / "start"), seed, size, split)
     seconds = {"warm_start": train.seconds(folder / "warm"), "train": train.seconds(folder),
                "evaluate": time.perf_counter() - clock}
     return report.write_report(out or folder, "pretrain", figures, run.config, seconds, command, run.config.seed)
