@@ -16,7 +16,8 @@ from minalbef.viz import page
 from untrained import untrained
 
 FIGURES = {
-    "plain": {"itc_i2t_r1": 0.951234567, "itc_t2i_r1": 0.9, "rerank_i2t_r1": 0.96, "oracle_r1": 0.95, "chance_r1": 0.002},
+    "plain": {"itc_i2t_r1": 0.951234567, "itc_t2i_r1": 0.9, "rerank_i2t_r1": 0.96, "oracle_r1": 0.95,
+              "chance_r1": 0.002},
     "families": {"itc_i2t_r1": 0.5, "oracle_r1": 0.25, "chance_r1": 0.25},
     "unseen_style": {"itc_t2i_r1": 0.3, "chance_r1": 0.002, "families": {"itc_t2i_r1": 0.35}},
     "itm_one_change_accuracy": {"size": 0.85}, "itm_one_change_blank": {"size": 0.51},
@@ -88,7 +89,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.asked, self.alts, self.open, self.headings, self.inside = [], [], [], [], ""
+        self.asked, self.alts, self.open, self.headings, self.words = [], [], [], [], []
         self.ids = re.findall(r' id="([^"]+)"', text)
         self.feed(text)
 
@@ -105,6 +106,7 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data):
+        self.words.append(data)
         if self.open and self.open[-1] == "h2":
             self.headings.append(data)
 
@@ -135,14 +137,24 @@ def test_the_page_stands_alone_and_shows_everything(folder, monkeypatch):
     assert "nan" not in re.sub(r"data:[^\"]+", "", text).lower().split()
 
 
-def test_captions_are_words_on_the_page_and_no_markup():
-    run = untrained()
-    drawn = [replace(one, text=f"{one.text} <b>&x") for one in questions.plain(run, "test", 0, 16)]
-    families = [replace(one, text=f"{one.text} <b>&x") for one in questions.families(run, "test", 0, 4)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(questions, "families", lambda *_: families)
-        text = page.retrieval(run, drawn) + page.families(run) + page.looks(run, drawn, 1) + page.guesses(run, drawn, 1)
-    assert text.count("&lt;b&gt;&amp;x") > 20 and "<b>&" not in text
+def test_captions_and_names_are_words_on_the_page_and_no_markup(folder, tmp_path, monkeypatch):
+    hostile = '<b>&"cat'
+    def spoil(draw):
+        return lambda *given: [replace(one, text=f"{one.text} {hostile}") for one in draw(*given)]
+    for name in ("plain", "families"):
+        monkeypatch.setattr(questions, name, spoil(getattr(questions, name)))
+    monkeypatch.setattr(page, "POOL", 60)
+    made = report.write_report(tmp_path, "pretrain", FIGURES | {"itm_refused": {hostile: 0.5}}, preset("tiny"),
+                               SECONDS | {hostile: 1}, f"minalbef {hostile}", 0)
+    assert hostile in made["command"]
+    text = page.write_page(folder, tmp_path).read_text(encoding="utf-8")
+    found = Page(text)
+    assert not re.search(r'<b>&|&"cat|<b>&amp;', text) and not found.open
+    assert any("<b>&cat" in alt for alt in found.alts), "the alt text of a map"
+    words = "".join(found.words)
+    for where in ("“", "refused: ", "seconds, ", "command: minalbef "):
+        assert re.search(where + ".*" + re.escape(hostile), words), where
+    assert words.count(hostile) > 40
 
 
 def test_a_page_without_its_report_says_how_to_make_it(folder, tmp_path):
@@ -158,5 +170,5 @@ def test_a_share_has_as_many_digits_as_it_deserves():
 
 def test_a_report_that_is_no_report_is_named(tmp_path):
     (tmp_path / "report.json").write_text("[1, 2]")
-    with pytest.raises(ValueError, match="report.json cannot be read .it holds no figures by name.; `minalbef evaluate"):
+    with pytest.raises(ValueError, match="json cannot be read .it holds no figures by name.; `minalbef evaluate"):
         report.read_report(tmp_path)

@@ -8,11 +8,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 PROBE = """
+from pathlib import Path
 import minalbef
 from minalbef.data import data_folder
 folder = data_folder()
 print(folder)
 assert (folder / "emoji" / "objects.json").is_file() and (folder / "emoji" / "noto.webp").stat().st_size > 100_000
+assert {path.suffix for path in Path(minalbef.__file__).parent.rglob("page.*")} >= {".html", ".css"}
 if (folder / "tiny").is_dir():
     assert minalbef.load(folder / "tiny").summary()
 """
