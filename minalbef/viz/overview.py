@@ -17,10 +17,12 @@ def overview(*parts: str) -> plots.Plot:
     """ALBEF in one drawing; parts: names from PARTS, which alone are coloured; by default all are."""
     if unknown := sorted(set(parts) - set(PARTS)):
         raise ValueError(f"no part of the drawing is named {unknown[0]!r}; there are {', '.join(PARTS)}")
-    plot, axes = plots.grid("A picture enters the image encoder, a caption the text encoder; ITC compares the two. Fusion reads "
-                            "the words with the picture in sight and serves ITM and MLM. A teacher, a slow copy of all this, "
-                            "fills a queue of features for ITC and gives soft targets."
-                            + f" In colour: {', '.join(parts)}." * bool(parts), 1, 1, 9.6, 6.2)
+    alt = ("A picture enters the image encoder, a caption the text encoder; ITC compares the two. Fusion reads the "
+           "words with the picture in sight and serves ITM and MLM. A teacher, a slow copy of all this, fills a queue "
+           "of features for ITC and gives soft targets.")
+    if parts:
+        alt += f" In colour: {', '.join(parts)}."
+    plot, axes = plots.grid(alt, 1, 1, 9.6, 6.2)
     ax = axes[0, 0]
     ax.set(xlim=(0, 10), ylim=(0, 6.4))
     ax.set_axis_off()
@@ -33,8 +35,10 @@ def overview(*parts: str) -> plots.Plot:
         ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, facecolor=to_rgba(edge, 0.16),
                                     edgecolor=edge, linewidth=2, **line))
         title, _, rest = words.partition("\n")
-        ax.text(x + width / 2, y + height / 2 + 0.17 * bool(rest), title, ha="center", va="center", weight="bold", size=11)
-        ax.text(x + width / 2, y + height / 2 - 0.2, rest, ha="center", va="center", size=8.5)
+        middle = y + height / 2
+        raised = middle + 0.17 if rest else middle               # the title makes room for a second line
+        ax.text(x + width / 2, raised, title, ha="center", va="center", weight="bold", size=11)
+        ax.text(x + width / 2, middle - 0.2, rest, ha="center", va="center", size=8.5)
 
     def arrow(a, b, own=plots.INK, style="-|>", **options):
         ax.add_patch(FancyArrowPatch(a, b, arrowstyle=style, mutation_scale=13, color=own, linewidth=1.6, shrinkA=0,
@@ -56,8 +60,8 @@ def overview(*parts: str) -> plots.Plot:
     box("mlm", 4.9, 5.5, 0.7, 0.5, plots.ORANGE, "MLM")
     box("teacher", 7.0, 2.2, 2.9, 2.8, plots.PURPLE, linestyle="--")
     ax.text(8.45, 4.3, "teacher", ha="center", va="center", weight="bold", size=11)
-    ax.text(8.45, 3.35, "a copy of all of it\nthat changes slowly:\nafter each step it moves\na little towards the model",
-            ha="center", va="center", size=8.5, linespacing=1.5)
+    ax.text(8.45, 3.35, "a copy of all of it\nthat changes slowly:\nafter each step it moves\n"
+            "a little towards the model", ha="center", va="center", size=8.5, linespacing=1.5)
     for i in range(10):
         box("queue", 7.0 + 0.29 * i, 0.75, 0.29, 0.4, plots.SKY, style="square,pad=0")
     ax.text(7.0, 0.62, "newest", size=8, va="top")

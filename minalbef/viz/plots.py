@@ -1,4 +1,4 @@
-"""Every figure that the notebooks and the command line share: one style, safe for the colour-blind, with words for ears.
+"""Every figure that the notebooks and the command line share: one style, safe for the colour-blind, with alt texts.
 
 A function returns a Plot: a matplotlib figure that notebooks show as it is, with `alt`, what it shows in a sentence,
 and `svg()`, which takes the text colour of the page around it, so it reads in light and in dark.
@@ -48,11 +48,12 @@ class Plot(Figure):
     @styled
     def svg(self) -> str:
         """The figure as an <svg> element, to stand in a page: see-through, its ink the colour of the page's text."""
-        self.savefig(file := io.StringIO(), format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        self.savefig(file := io.StringIO(), format="svg", transparent=True,
+                     metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         text = file.getvalue()
         text = text[text.index("<svg"):].replace(INK, "currentColor")
         for name, colour in {"blue": BLUE, "red": RED, "green": GREEN, "purple": PURPLE}.items():
-            text = text.replace(colour.lower(), f"var(--{name}, {colour.lower()})")         # a dark page has lighter ones
+            text = text.replace(colour.lower(), f"var(--{name}, {colour.lower()})")   # a dark page has lighter ones
         # ids are the page's, not the figure's: each gets a name of its own, which is the same next time
         own = f"p{zlib.crc32(self.alt.encode()):x}"
         names = {name: f"{own}-{i}" for i, name in enumerate(re.findall(r'\bid="([^"]+)"', text))}
@@ -138,9 +139,11 @@ def gallery(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str 
     """Pictures with a few words under each; good: True gets a green frame, False a red and dashed one, None none."""
     rows = -(-len(pictures) // columns)
     lines = max(wrapped(title, 30).count("\n") for title in titles) + 1
-    alt = f"{heading + ': ' if heading else ''}{len(pictures)} pictures: " + "; ".join(
-        title.replace("\n", ", ") for title in titles)
-    plot, axes = grid(alt, rows, columns, 2.3 * columns, rows * (2.25 + 0.19 * lines) + 0.4 * bool(heading))
+    alt = f"{len(pictures)} pictures: " + "; ".join(title.replace("\n", ", ") for title in titles)
+    height = rows * (2.25 + 0.19 * lines)
+    if heading:
+        alt, height = f"{heading}: {alt}", height + 0.4
+    plot, axes = grid(alt, rows, columns, 2.3 * columns, height)
     for i, ax in enumerate(axes.flat):
         if i >= len(pictures):
             ax.set_axis_off()
