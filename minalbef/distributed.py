@@ -64,6 +64,11 @@ def rank() -> int:
     return dist.get_rank() if world() > 1 else 0
 
 
+def own_rows(count: int, rank: int, world: int) -> slice:
+    """Rows of one process when `world` processes share `count` rows in order."""
+    return slice(count * rank // world, count * (rank + 1) // world)
+
+
 def gather(x: Tensor) -> Tensor:
     """Rows of all processes, in their order: (b, ...) -> (b * world, ...). No gradient."""
     if world() == 1:

@@ -2,6 +2,8 @@
 import hashlib
 import random
 
+import torch
+
 
 class Stream:
     """Random numbers that stay the same for ever: equal arguments, equal numbers, in every version of Python.
@@ -35,3 +37,8 @@ class Stream:
             j = int((i + 1) * self.random())
             values[i], values[j] = values[j], values[i]
         return values
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """A generator from (seed, step) alone: a resumed run needs no hidden state, and all processes draw alike."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)

@@ -1,6 +1,8 @@
 """language and grammar: what is true of a scene, and how it is said."""
 import itertools
 import random
+import subprocess
+import sys
 
 import pytest
 
@@ -206,6 +208,12 @@ def test_english_by_hand():
     assert [phrase(Noun("cat", None, place)) for place in ("left", "top", "middle")] == [
         "a cat on the left", "a cat at the top", "a cat in the middle"]
     assert words("zebra") == ("a", "zebras") and words("emu") == ("an", "emus")
+
+
+def test_english_is_the_same_before_any_picture_is_loaded():
+    program = "from minalbef.scenes.grammar import words; print(words('strawberry'), words('mouse'))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "('a', 'strawberries') ('a', 'mice')"
 
 
 def said(form, count=300):

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from minalbef.draws import Stream
-from minalbef.scenes.grammar import KINDS, foils, kinds_of_word, render, words
+from minalbef.scenes.grammar import KINDS, emoji, foils, kinds_of_word, render, words
 from minalbef.scenes.language import PLACES, SIZES, Object, Scene, holds, within
 from minalbef.scenes.layout import OVERLAP, clash, layout, pair_class, spots_of
-from minalbef.scenes.painting import art
 from minalbef.scenes.scenes import FAMILIES, Drawn, Scenes, other_objects, paint, rates, tenth, truth
 
 
@@ -101,8 +100,8 @@ def test_test_captions_fit_few_other_scenes():
 
 
 def test_articles_and_plurals_come_from_the_table():
-    assert art() and words("strawberry") == ("a", "strawberries") and words("cactus") == ("a", "cacti")
-    table = {thing["name"]: thing for thing in art()["objects"]}
+    assert words("strawberry") == ("a", "strawberries") and words("cactus") == ("a", "cacti")
+    table = {thing["name"]: thing for thing in emoji()["objects"]}
     assert all(words(name) == (thing["article"], thing["plural"]) for name, thing in table.items())
     known = {word for thing in table.values() for key in ("name", "plural") for word in thing[key].split()}
     scenes = Scenes("train", objects=other_objects(64))
@@ -141,7 +140,7 @@ def test_a_full_picture_has_no_room():
 
 
 def test_only_vendors_that_have_an_object_draw_it():
-    missing = art()["vendors"]["fxemoji"]["missing"]
+    missing = emoji()["vendors"]["fxemoji"]["missing"]
     scenes = Scenes("train", objects=tuple(missing), vendors=("fxemoji", "noto"))
     assert {thing.vendor for i in range(50) for thing in scenes.place(i).objects} == {"noto"}
     unseen = Scenes("test", vendors=("openmoji",))
@@ -150,7 +149,7 @@ def test_only_vendors_that_have_an_object_draw_it():
 
 def test_training_never_draws_the_unseen_style(train):
     vendors = {thing.vendor for one in train for thing in one.scene.objects}
-    assert vendors == {name for name, vendor in art()["vendors"].items() if vendor["training"]}
+    assert vendors == {name for name, vendor in emoji()["vendors"].items() if vendor["training"]}
     assert "openmoji" not in vendors
 
 
@@ -160,7 +159,7 @@ def test_a_stated_share_of_drawings_is_restyled_siblings_included():
         finishes = Counter(vendor.partition("+")[2] for vendor in drawn)
         assert finishes[""] / len(drawn) == pytest.approx(0.75, abs=0.03)
         assert finishes["outlined"] / finishes["flat"] == pytest.approx(2, abs=0.4) and len(finishes) == 3
-        assert {vendor.partition("+")[0] for vendor in drawn} == {name for name, v in art()["vendors"].items() if v["training"]}
+        assert {vendor.partition("+")[0] for vendor in drawn} == {name for name, v in emoji()["vendors"].items() if v["training"]}
 
 
 def test_an_outline_darkens_only_the_rim_and_flat_colours_are_few():
@@ -339,7 +338,7 @@ def test_an_object_lies_in_its_square():
 
 def test_the_right_drawing_is_painted():
     """Every sheet's apple is reddest among apple, banana and frog, its frog greenest."""
-    for vendor in art()["vendors"]:
+    for vendor in emoji()["vendors"]:
         red, yellow, green = (paint(one_thing(vendor, name=name), 48)[22:36, 8:22].reshape(-1, 3).mean(0)
                               for name in ("apple", "banana", "frog"))
         assert red[0] - red[1] > max(c[0] - c[1] for c in (yellow, green))
@@ -348,7 +347,7 @@ def test_the_right_drawing_is_painted():
 
 def test_vendors_angles_and_shades_make_different_pictures():
     plain = paint(one_thing(), 48)
-    assert len({paint(one_thing(vendor), 48).tobytes() for vendor in art()["vendors"]}) == 6
+    assert len({paint(one_thing(vendor), 48).tobytes() for vendor in emoji()["vendors"]}) == 6
     assert (paint(one_thing(angle=7.0), 48) != plain).any() and (paint(one_thing(), 48) == plain).all()
     tinted = Scene(one_thing().objects, "blue", None, (40, 100, 220))
     assert paint(tinted, 48)[0, 0].tolist() == [40, 100, 220] != plain[0, 0].tolist()

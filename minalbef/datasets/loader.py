@@ -102,9 +102,9 @@ class _Steps:
         self.rank, self.world = distributed.rank(), distributed.world()
 
     def __call__(self, step: int) -> tuple[Batch, dict[int, str]]:
-        config, bad = self.config, {}
-        first, last = (step * config.batch + config.batch * (self.rank + i) // self.world for i in (0, 1))
-        some = [self.readable(*divmod(place, len(self.records)), bad) for place in range(first, last)]
+        config, batch, bad = self.config, self.config.batch, {}
+        mine = range(step * batch, (step + 1) * batch)[distributed.own_rows(batch, self.rank, self.world)]
+        some = [self.readable(*divmod(place, len(self.records)), bad) for place in mine]
         return self.collate(some, self.tokenizer, config.image_size, config.text_length), bad
 
     def readable(self, epoch: int, place: int, bad: dict[int, str]):

@@ -32,7 +32,7 @@ class SceneBatches:
             self.window, self.ready = window, self._window(window)
         drawn = self.ready[place]
         tokens, keep = self.tokenizer.encode([one.text for one in drawn], config.text_length)
-        mine = slice(*(config.batch * (self.rank + i) // self.world for i in (0, 1)))
+        mine = distributed.own_rows(config.batch, self.rank, self.world)
         return PretrainBatch(torch.stack([transform(paint(one.scene, size), size) for one in drawn[mine]]),
                              tokens[mine], keep[mine], torch.tensor([one.id for one in drawn[mine]]),
                              torch.from_numpy(truth(drawn)))

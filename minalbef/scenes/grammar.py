@@ -1,6 +1,9 @@
 """Words for scenes: true captions, their English, and foils that differ from them in one thing."""
+import json
 from dataclasses import dataclass, replace
+from functools import cache
 
+from minalbef.data import data_folder
 from minalbef.draws import Stream
 from minalbef.scenes.language import (
     BIG_MIN,
@@ -35,17 +38,20 @@ SAID = {"left": ("left of", "to the left of", "on the left of"), "right": ("righ
 GROUNDS = ("on a {} background", "on a {} background", "on {}", "in front of {}")
 WORDS = 16                                   # the longest caption
 
-_nouns: dict[str, tuple[str, str]] = {}
+@cache
+def emoji() -> dict:
+    """data/emoji/objects.json: the objects' names, articles and plurals, and where they stand in the sheets."""
+    return json.loads((data_folder() / "emoji" / "objects.json").read_text())
 
 
-def set_nouns(table: dict[str, tuple[str, str]]) -> None:
-    """Teach names their article and plural; a name without an entry follows the rule: an before a vowel, s at the end."""
-    _nouns.update(table)
+@cache
+def _nouns() -> dict[str, tuple[str, str]]:
+    return {thing["name"]: (thing["article"], thing["plural"]) for thing in emoji()["objects"]}
 
 
 def words(name: str) -> tuple[str, str]:
-    """Article and plural of a name."""
-    return _nouns.get(name) or ("an" if name[0] in "aeiou" else "a", name + "s")
+    """Article and plural of a name; an unknown one follows the rule: "an" before a vowel, "s" at the end."""
+    return _nouns().get(name) or ("an" if name[0] in "aeiou" else "a", name + "s")
 
 
 @dataclass(slots=True, eq=False)

@@ -3,9 +3,9 @@ import zlib
 from dataclasses import replace
 
 from minalbef.draws import Stream
-from minalbef.scenes.grammar import COLOURS
+from minalbef.scenes.grammar import COLOURS, emoji
 from minalbef.scenes.language import Object, Scene
-from minalbef.scenes.painting import FINISHES, RGB, all_names, art
+from minalbef.scenes.painting import FINISHES, RGB, all_names
 
 SMALL, BIG = (0.21, 0.27), (0.36, 0.42)        # clear of the margins of `language.SIZES`
 LOW, MIDDLE = 0.37, (0.45, 0.55)               # centres keep clear of the margins of `language.PLACES`
@@ -142,7 +142,7 @@ class Stage:
     def __init__(self, objects: int | tuple[str, ...], counts: tuple[float, ...], vendors: tuple[str, ...] | None, pairs: str,
                  restyle: float = 0.0):
         names = tuple(all_names())[:objects] if isinstance(objects, int) else tuple(objects)
-        known = art()["vendors"]
+        known = emoji()["vendors"]
         chosen = vendors or tuple(vendor for vendor, about in known.items() if about["training"])
         for what, wrong in (("object", set(names) - set(all_names())), ("vendor", set(chosen) - set(known))):
             if wrong:

@@ -1,12 +1,11 @@
 """Pictures of scenes, from the embedded emoji."""
-import json
 from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from minalbef.data import FORMATS, data_folder
-from minalbef.scenes.grammar import set_nouns
+from minalbef.scenes.grammar import emoji
 from minalbef.scenes.language import Scene
 
 RGB = {"red": (214, 48, 49), "yellow": (246, 224, 70), "green": (62, 160, 72), "blue": (52, 104, 212),
@@ -17,17 +16,9 @@ INK = (18, 18, 18)
 
 
 @cache
-def art() -> dict:
-    """data/emoji/objects.json. On the way the grammar learns its nouns."""
-    about = json.loads((data_folder() / "emoji" / "objects.json").read_text())
-    set_nouns({thing["name"]: (thing["article"], thing["plural"]) for thing in about["objects"]})
-    return about
-
-
-@cache
 def all_names() -> dict[str, int]:
     """Every kind of object, in the order of the sheets: {name: its number}."""
-    return {thing["name"]: i for i, thing in enumerate(art()["objects"])}
+    return {thing["name"]: i for i, thing in enumerate(emoji()["objects"])}
 
 
 def other_objects(count: int) -> tuple[str, ...]:
@@ -37,15 +28,15 @@ def other_objects(count: int) -> tuple[str, ...]:
 
 @cache
 def _sheet(vendor: str) -> Image.Image:
-    with Image.open(data_folder() / "emoji" / art()["vendors"][vendor]["sheet"], formats=FORMATS) as sheet:
+    with Image.open(data_folder() / "emoji" / emoji()["vendors"][vendor]["sheet"], formats=FORMATS) as sheet:
         return sheet.convert("RGBA")
 
 
 @lru_cache(maxsize=60_000)                      # all of 64 kinds in five styles at one picture size: about 15,000
 def _sprite(name: str, vendor: str, pixels: int, angle: float) -> tuple[np.ndarray, np.ndarray]:
     """Its colours times its opacity (p, p, 3), and what it lets through, in 256ths (p, p, 1)."""
-    cell = art()["cell"]
-    row, column = divmod(all_names()[name], art()["columns"])
+    cell = emoji()["cell"]
+    row, column = divmod(all_names()[name], emoji()["columns"])
     vendor, _, finish = vendor.partition("+")
     image = _sheet(vendor).crop((column * cell, row * cell, (column + 1) * cell, (row + 1) * cell))
     image = image.rotate(-angle, Image.Resampling.BICUBIC).resize((pixels, pixels), Image.Resampling.BICUBIC)

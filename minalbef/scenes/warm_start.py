@@ -34,8 +34,8 @@ class LabelBatches:
 
     def __call__(self, step: int) -> LabelBatch:
         batch, size = self.config.batch, self.config.image_size
-        first, last = (step * batch + batch * (self.rank + i) // self.world for i in (0, 1))
-        drawn = [self.scenes.place(i) for i in range(first, last)]
+        mine = range(step * batch, (step + 1) * batch)[distributed.own_rows(batch, self.rank, self.world)]
+        drawn = [self.scenes.place(i) for i in mine]
         labels = torch.zeros(len(drawn), len(self.classes))
         for row, scene in zip(labels, drawn):
             row[[self.classes[thing.name] for thing in scene.objects]] = 1

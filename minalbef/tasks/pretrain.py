@@ -9,6 +9,7 @@ from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Rows
+from minalbef.draws import step_generator
 from minalbef.ema import make_teacher, update_teacher
 from minalbef.feature_queue import FeatureQueue
 from minalbef.losses import hard_negatives, itc_loss, itm_loss, mlm_loss
@@ -52,9 +53,8 @@ class Draws(Rows):
 
 def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draws:
     """The draws of a step, from (seed, step) alone: a resumed run needs no hidden state."""
-    chance = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    whole, length = config.batch, config.text_length
-    mine = slice(rank * whole // world, (rank + 1) * whole // world)
+    whole, length, chance = config.batch, config.text_length, step_generator(config.seed, step)
+    mine = distributed.own_rows(whole, rank, world)
     def uniform(width: int) -> Tensor:
         return torch.rand(whole, width, generator=chance).clamp(1e-7, 1 - 1e-7)[mine]
     return Draws(step, uniform(length), uniform(length),

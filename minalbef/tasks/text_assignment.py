@@ -9,6 +9,7 @@ from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Rows
+from minalbef.draws import step_generator
 from minalbef.losses import hard_negatives
 from minalbef.tasks.nlvr2 import PairModel
 from minalbef.tasks.pretrain import PretrainBatch
@@ -50,9 +51,8 @@ class TextAssignment(nn.Module):
 
     def draws(self, step: int) -> AssignDraws:
         """From (seed, step) alone, cut for this process."""
-        whole, rank, world = self.config.batch, distributed.rank(), distributed.world()
-        chance = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
-        mine = slice(rank * whole // world, (rank + 1) * whole // world)
+        whole, chance = self.config.batch, step_generator(self.config.seed, step)
+        mine = distributed.own_rows(whole, distributed.rank(), distributed.world())
         uniform = torch.rand(whole, 2 + whole, generator=chance).clamp(1e-7, 1 - 1e-7)[mine]
         return AssignDraws(uniform[:, 0], uniform[:, 1], uniform[:, 2:])
 
