@@ -19,8 +19,8 @@ from minalbef.scenes.problems.phrasing import (
     answer,
     ask,
     claim,
+    make_form,
     near,
-    saying,
     state,
     true_of,
 )
@@ -399,6 +399,6 @@ def test_english_by_hand():
 
 def test_what_is_said_of_things_is_true_of_them():
     for i in range(300):
-        form = saying(ROOM.objects, Stream(i), ("object", "size", "place", "two", "relation"))
+        form = make_form(ROOM.objects, Stream(i), ("object", "size", "place", "two", "relation"))
         assert holds(form, ROOM) is not False, form
         assert holds(Not(form), ROOM) is not True

@@ -382,7 +382,7 @@ def test_rates_are_measured():
     (dict(split="train", pairs="odd"), "pairs='odd' is none of"), (dict(split="train", objects=("apple", "aple")), "no object 'aple'"),
     (dict(split="train", restyle=1.5), "restyle=1.5 is a share"),
     (dict(split="train", vendors=("nokia",)), "no vendor 'nokia'"), (dict(split="train", counts=(0, 0)), "give a share"),
-    (dict(split="train", counts=(0.2,) * 5), "more than 4 shares"),
+    (dict(split="train", counts=(0.2,) * 5), "more than 4 objects"),
     (dict(split="test", counts=(1,), pairs="unseen"), "give a share")])
 def test_what_cannot_be_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -1,3 +1,3 @@
-"""The embedded world: scenes of emoji, what is said of them, and their pictures.
+"""The embedded world: scenes of emoji, their captions and their pictures.
 
-Imports the library (core files, train, tasks, weights, evaluation), never datasets. recipes, viz, bench and cli import it."""
+Imports the library (core, train, tasks, weights, evaluation), never datasets; recipes, viz, bench and cli import it."""

@@ -33,7 +33,8 @@ OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"
 _CORNERS = [place for place in PLACES if " " in place]
 OTHER_PLACES = {"left": ("right",), "right": ("left",), "top": ("bottom",), "bottom": ("top",), "middle": (),
                 **{corner: tuple(other for other in _CORNERS if other != corner) for corner in _CORNERS}}
-SAID = {"left": ("left of", "to the left of", "on the left of"), "right": ("right of", "to the right of", "on the right of"),
+SAID = {"left": ("left of", "to the left of", "on the left of"),
+        "right": ("right of", "to the right of", "on the right of"),
         "above": ("above", "above", "above", "over"), "below": ("below", "below", "below", "under")}
 GROUNDS = ("on a {} background", "on a {} background", "on {}", "in front of {}")
 WORDS = 16                                   # the longest caption
@@ -89,11 +90,16 @@ def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "
     """
     units = _units(scene, stream, specific, about)
     background = about == "background"
-    room = WORDS - 2 * len(units) - (len(units) > 1) - sum(unit.size is not None for unit in units) - 4 * background
+    room = WORDS - 2 * len(units) - sum(unit.size is not None for unit in units)
+    if len(units) > 1:
+        room -= 1                                                # "and"
+    if background:
+        room -= 4
     pair = None
     if room >= 4 and (about == "relation" or about not in ("place", "count") and stream.chance(0.65)):
         pair = _related_units(units, stream, about == "relation")
-        room -= 4 if pair else 0
+        if pair:
+            room -= 4
     sizes = about == "size" or stream.chance(0.6)
     kept = len(units) if about == "size" else 0                  # room for what it is about
     likely = 0.9 if specific and about not in ("size", "count") else 0.5
@@ -152,11 +158,12 @@ def _related_units(units: list[_Unit], stream: Stream, force: bool) -> tuple[_Un
 
 
 def render(form: Form, stream: Stream) -> str:
-    """Lower-case English. Equal streams choose equal phrases, so a form and its foil differ in the foil's change alone."""
+    """Lower-case English. Equal streams choose equal phrases, so a form and its foil differ in one change only."""
     parts = form.parts if isinstance(form, All) else (form,)
     grounds = [part.colour for part in parts if isinstance(part, Background)]
     # relations last: "a dog, and an apple left of a cat" cannot be misread
-    said = sorted((part for part in parts if not isinstance(part, Background)), key=lambda part: isinstance(part, Relation))
+    said = [part for part in parts if not isinstance(part, Background)]
+    said.sort(key=lambda part: isinstance(part, Relation))
     phrases = [_phrase(part, stream, alone=len(said) == 1) for part in said]
     text = ", ".join(phrases)
     if len(phrases) > 1:
@@ -174,7 +181,7 @@ def render(form: Form, stream: Stream) -> str:
 
 
 def phrase(noun: Noun, number: int | None = None, corner: bool = True) -> str:
-    """A noun in words: "an apple", or with a number "two small apples on the left". corner: whether corners are so called."""
+    """A noun in words: "an apple"; with a number, "two small apples on the left". corner: say "in the ... corner"."""
     article, plural = words(noun.name)
     first = NUMBERS[number] if number is not None else "a" if noun.size else article
     text = " ".join(filter(None, (first, noun.size, noun.name if number in (None, 1) else plural)))
@@ -197,7 +204,7 @@ def _phrase(part: Form, stream: Stream, alone: bool) -> str:
         return f"{phrase(a, None, corner)} {'is ' if verb and alone else ''}{said} {phrase(b, None, corner)}"
     if isinstance(part, Not):
         return f"it is not so that there is {_phrase(part.form, stream, alone=False)}"
-    raise ValueError(f"no words for {part!r}: write All of There, Count, Relation and Background, or Not of one of them")
+    raise ValueError(f"no words for {part!r}: use All of There, Count, Relation and Background, or Not of one of them")
 
 
 _COLOURS, _NUMBERS = frozenset(COLOURS), frozenset(NUMBERS)
@@ -248,7 +255,8 @@ def changes(form: Form, kind: str, names=()) -> list[Form]:
         return [Background(colour) for colour in COLOURS if colour != form.colour] if kind == "background" else []
     if isinstance(form, Relation):
         turned = [replace(form, kind=OPPOSITE[form.kind])] if kind == "relation" else []
-        return turned + [replace(form, **{side: new}) for side in "ab" for new in _nouns_like(getattr(form, side), kind, names)]
+        return turned + [replace(form, **{side: new}) for side in "ab"
+                         for new in _nouns_like(getattr(form, side), kind, names)]
     changed = [replace(form, noun=new) for new in _nouns_like(form.noun, kind, names)]
     if isinstance(form, Count) and kind == "count":
         changed += [replace(form, n=n) for n in (1, 2, 3) if n != form.n]

@@ -1,4 +1,4 @@
-"""What can be said of a scene, and whether it is so: scenes, logical forms, `holds`. `grammar` puts forms into words."""
+"""Scenes, logical forms, and whether a form holds in a scene (`holds`). `grammar` puts forms into words."""
 from dataclasses import dataclass
 from itertools import product
 from math import inf
@@ -6,7 +6,7 @@ from math import inf
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """x, y: its centre, from 0 to 1, y downwards; size: the side of its square, as a share of the picture's; angle: degrees."""
+    """x, y: centre, 0 to 1, y downwards; size: side of its square over the picture's; angle: in degrees."""
 
     name: str
     x: float
@@ -80,9 +80,11 @@ Form = There | Count | Relation | Background | All | Not
 # People disagree about a thing just beside the middle, or of middling size: no caption should be judged by those.
 SMALLEST, SMALL_MAX, BIG_MIN = 0.2, 0.28, 0.35
 SIZES = {"small": (-inf, -inf, SMALL_MAX, BIG_MIN), "big": (SMALL_MAX, BIG_MIN, inf, inf)}
-LOW, MIDDLE, HIGH, ANY = (-inf, -inf, 0.39, 0.43), (0.39, 0.43, 0.57, 0.61), (0.57, 0.61, inf, inf), (-inf, -inf, inf, inf)
+LOW, MIDDLE, HIGH = (-inf, -inf, 0.39, 0.43), (0.39, 0.43, 0.57, 0.61), (0.57, 0.61, inf, inf)
+ANY = (-inf, -inf, inf, inf)
 PLACES = {"top left": (LOW, LOW), "top right": (HIGH, LOW), "bottom left": (LOW, HIGH), "bottom right": (HIGH, HIGH),
-          "left": (LOW, ANY), "right": (HIGH, ANY), "top": (ANY, LOW), "bottom": (ANY, HIGH), "middle": (MIDDLE, MIDDLE)}
+          "left": (LOW, ANY), "right": (HIGH, ANY), "top": (ANY, LOW), "bottom": (ANY, HIGH),
+          "middle": (MIDDLE, MIDDLE)}
 RELATIONS = {"left": ("x", 1), "right": ("x", -1), "above": ("y", 1), "below": ("y", -1)}  # b minus a, times the sign:
 NEAR, FAR = 0.04, 0.14                                                   # false up to NEAR, true from FAR on
 

@@ -1,5 +1,6 @@
 """Who stands where: scenes without captions, and the ways in which one scene becomes another."""
 import zlib
+from collections import Counter
 from dataclasses import replace
 
 from minalbef.draws import Stream
@@ -80,7 +81,7 @@ def at(things: Things, spots) -> Things:
     return tuple(replace(thing, x=x, y=y) for thing, (x, y, _) in zip(things, spots))
 
 
-def resized(things: Things, stream: Stream) -> Things | None:
+def resize(things: Things, stream: Stream) -> Things | None:
     """One made small or big, or where sizes differ perhaps two of them exchanged."""
     i, changed = stream.below(len(things)), list(things)
     others = [j for j, thing in enumerate(things) if is_big(thing) != is_big(things[i])]
@@ -89,14 +90,14 @@ def resized(things: Things, stream: Stream) -> Things | None:
     return settle(changed)
 
 
-def mirrored(things: Things, stream: Stream) -> Things:
+def mirror(things: Things, stream: Stream) -> Things:
     """Left and right exchanged, or top and bottom."""
     if stream.chance(0.5):
         return tuple([replace(thing, x=1 - thing.x) for thing in things])
     return tuple([replace(thing, y=1 - thing.y) for thing in things])
 
 
-def exchanged(things: Things, stream: Stream) -> Things | None:
+def exchange(things: Things, stream: Stream) -> Things | None:
     """Two of different kinds, each in the other's place."""
     i, j = stream.below(len(things)), stream.below(len(things))
     if things[i].name == things[j].name:
@@ -106,11 +107,11 @@ def exchanged(things: Things, stream: Stream) -> Things | None:
     return settle(changed)
 
 
-def moved(things: Things, stream: Stream) -> Things | None:
+def move(things: Things, stream: Stream) -> Things | None:
     """One of them elsewhere."""
     i = stream.below(len(things))
     spots = layout(stream, [things[i].size], spots_of(things[:i] + things[i + 1:]))
-    return spots and things[:i] + at(things[i:i + 1], spots) + things[i + 1:]
+    return None if spots is None else things[:i] + at(things[i:i + 1], spots) + things[i + 1:]
 
 
 def around(things: Things, stream: Stream) -> list[Things | None]:
@@ -123,7 +124,7 @@ def around(things: Things, stream: Stream) -> list[Things | None]:
             x, y = middle + side * half, across + stream.uniform(-0.015, 0.015)
             pair.append(replace(thing, x=y, y=x) if upright else replace(thing, x=x, y=y))
         pair = settle(pair)
-        spots = pair and layout(stream, [thing.size for thing in things[2:]], spots_of(pair))
+        spots = layout(stream, [thing.size for thing in things[2:]], spots_of(pair)) if pair else None
         ways.append(None if spots is None else pair + at(things[2:], spots))
     return ways
 
@@ -134,13 +135,10 @@ def pair_class(a: str, b: str) -> int:
 
 
 class Stage:
-    """Draws scenes of given kinds of objects.
+    """Draws scenes of given kinds of objects; the arguments are those of `Scenes`."""
 
-    objects, counts, vendors, pairs, restyle: as of `Scenes`
-    """
-
-    def __init__(self, objects: int | tuple[str, ...], counts: tuple[float, ...], vendors: tuple[str, ...] | None, pairs: str,
-                 restyle: float = 0.0):
+    def __init__(self, objects: int | tuple[str, ...], counts: tuple[float, ...], vendors: tuple[str, ...] | None,
+                 pairs: str, restyle: float = 0.0):
         names = tuple(all_names())[:objects] if isinstance(objects, int) else tuple(objects)
         known = emoji()["vendors"]
         chosen = vendors or tuple(vendor for vendor, about in known.items() if about["training"])
@@ -150,17 +148,18 @@ class Stage:
         if pairs not in ("seen", "unseen", "control"):
             raise ValueError(f"pairs={pairs!r} is none of seen, unseen, control")
         if len(counts) > len(REPEATS):
-            raise ValueError(f"counts={counts} has more than {len(REPEATS)} shares; no scene has more objects than that")
+            raise ValueError(f"counts={counts}: no scene has more than {len(REPEATS)} objects, so give no more shares")
         styles = {name: tuple(v for v in chosen if name not in known[v]["missing"]) for name in names}
         self.vendors = {name: has for name, has in styles.items() if has}
         self.names, self.restyle = tuple(self.vendors), restyle
         self.shares = {repeats: share * part for n, share in enumerate(counts, 1) if share
                        for repeats, part in REPEATS[n].items() if pairs == "seen" or len(repeats) > 1}
         classes = {(a, b): pair_class(a, b) for i, b in enumerate(self.names) for a in self.names[:i]}
-        special = [[pair for pair, number in classes.items() if number == k] for k in (0, 1)]
-        # as many of either, and a third object makes no further pair of either: so both are equally hard
-        self.pairs = None if pairs == "seen" else special[pairs == "control"][:min(map(len, special))]
-        self.apart = {frozenset(pair) for k, some in enumerate(special) if k == 0 or self.pairs is not None for pair in some}
+        unseen, control = ([pair for pair, number in classes.items() if number == k] for k in (0, 1))
+        self.pairs, self.apart = None, set(map(frozenset, unseen))
+        if pairs != "seen":          # as many of either, and no third object makes another pair: both are equally hard
+            self.pairs = (unseen if pairs == "unseen" else control)[:min(len(unseen), len(control))]
+            self.apart |= set(map(frozenset, control))
         if not self.shares or self.pairs == []:
             raise ValueError(f"counts={counts}, pairs={pairs!r}: no such scene can be made of {len(self.names)} kinds; "
                              "name more objects, or give a share to more of them in a scene")
@@ -215,11 +214,11 @@ class Stage:
         """The same with one thing changed, of a kind of `grammar.KINDS`; None: it did not come off, draw again."""
         if kind == "background":
             return self.backed(scene.objects, stream)
-        ways = {"object": (self.renamed,), "size": (resized,), "count": (self.recounted,)}
-        things = stream.pick(ways.get(kind, (mirrored, exchanged, moved)))(scene.objects, stream)
-        return things and replace(scene, objects=things)
+        ways = {"object": (self.rename,), "size": (resize,), "count": (self.recount,)}
+        things = stream.pick(ways.get(kind, (mirror, exchange, move)))(scene.objects, stream)
+        return None if things is None else replace(scene, objects=things)
 
-    def renamed(self, things: Things, stream: Stream) -> Things | None:
+    def rename(self, things: Things, stream: Stream) -> Things | None:
         """All of one kind become another."""
         old, new = stream.pick(things).name, stream.pick(self.names)
         kept = {thing.name for thing in things} - {old}
@@ -228,13 +227,10 @@ class Stage:
         return tuple([replace(thing, name=new, vendor=self.style(new, stream)) if thing.name == old else thing
                       for thing in things])
 
-    def recounted(self, things: Things, stream: Stream) -> Things | None:
-        """One more or one less of a kind that stays; done so rarely that scenes keep their shares (Metropolis' rule)."""
-        counts: dict[str, int] = {}
-        for thing in things:
-            counts[thing.name] = counts.get(thing.name, 0) + 1
-        share = self._share(counts)
-        more = stream.chance(0.5)
+    def recount(self, things: Things, stream: Stream) -> Things | None:
+        """One more or one less of a kind that stays, accepted so rarely that scenes keep their shares (Metropolis)."""
+        counts = Counter(thing.name for thing in things)
+        share, more = self._share(counts), stream.chance(0.5)
         names = [name for name, n in counts.items() if more or n > 1]
         if not names:
             return None
@@ -247,14 +243,14 @@ class Stage:
             return tuple(thing for thing in things if thing is not gone)
         size = draw_size(stream, stream.chance(0.5))
         spots = layout(stream, [size], spots_of(things))
-        return spots and (*things, self.thing(name, *spots[0], stream))
+        return None if spots is None else (*things, self.thing(name, *spots[0], stream))
 
     def _share(self, counts: dict[str, int]) -> float:
         return self.shares.get(tuple(sorted(counts.values(), reverse=True)), 0.0)
 
     def four(self, kind: str, stream: Stream, most: int = 0) -> list[Scene] | None:
-        """A family's scenes: the same kinds and background, differing in `kind`; None: it did not come off. most: objects."""
-        n = most - (kind == "count") if most else 2 if kind == "count" else 2 + stream.below(2)
+        """A family's scenes: same kinds and background, other in `kind`; None: it failed. most: how many objects."""
+        n = (most or 3) - 1 if kind == "count" else most or 2 + stream.below(2)
         first = self.scene(stream, (1,) * n, roomy=True)
         things = first.objects
         if kind == "size":
@@ -263,18 +259,20 @@ class Stage:
                     for way in stream.shuffle(range(2 ** n))[:4]]
         elif kind == "place":
             layouts = [layout(stream, [thing.size for thing in things]) for _ in range(4)]
-            ways = [spots and at(things, spots) for spots in layouts]
+            ways = [None if spots is None else at(things, spots) for spots in layouts]
         elif kind == "relation":
             ways = around(things, stream)
         elif kind == "count":        # one of each; two of the first, alike in size or not; two of the second
             spots = layout(stream, [BIG[1]], [(thing.x, thing.y, BIG[1]) for thing in things])
             a, b = things[:2]
             more = [(a, is_big(a)), (a, not is_big(a)), (b, stream.chance(0.5))]
-            ways = [things, *(spots and (*things, self.thing(thing.name, *spots[0][:2], draw_size(stream, big), stream))
+            if spots is None:
+                return None
+            ways = [things, *((*things, self.thing(thing.name, *spots[0][:2], draw_size(stream, big), stream))
                               for thing, big in more)]
         else:                        # mixed: a size, an arrangement, or both
-            i, turned = stream.below(n), stream.pick((mirrored, exchanged))(things, stream)
+            i, turned = stream.below(n), stream.pick((mirror, exchange))(things, stream)
             size = draw_size(stream, not is_big(things[i]))
-            ways = [things, turned, *(each and (*each[:i], replace(each[i], size=size), *each[i + 1:])
-                                      for each in (things, turned))]
+            ways = [things, turned, *((*each[:i], replace(each[i], size=size), *each[i + 1:])
+                                      for each in (things, turned) if each)]
         return [replace(first, objects=each) for each in ways] if all(ways) else None

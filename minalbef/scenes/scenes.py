@@ -1,4 +1,4 @@
-"""The embedded data: scenes with captions, siblings, families and foils. An example is a pure function of its number."""
+"""The embedded data: scenes with captions, siblings, families and foils, each a pure function of its number."""
 import time
 import zlib
 from dataclasses import dataclass, replace
@@ -53,8 +53,8 @@ class Scenes:
     noise: shares of captions with one thing wrong, with words missing, and of other scenes' captions; in training only
     vendors: whose artwork, by default of all that are for training
     restyle: share of drawings given an outline or flat colours, so that more styles are seen than there are vendors
-    pairs: "seen", or at least one pair in each scene that training never shows ("unseen"), or of as many of those that it
-        does show ("control"), which makes two tests that differ in this alone
+    pairs: "seen"; or each scene has a pair of objects that training never shows ("unseen"), or one of as many that it
+        does show ("control"): two tests that differ in this alone
     specific: captions that few other scenes fit, by default outside training
 
     Raises ValueError for what does not exist or cannot be done.
@@ -102,13 +102,13 @@ class Scenes:
         return paint(drawn.scene, self.size)
 
     def family(self, index: int, most: int = 0) -> list[Drawn]:
-        """Four scenes of the same kinds of objects and background; each caption is true of its own scene and of no other.
+        """Four scenes of the same kinds of objects and background; each caption is true of its own scene alone.
 
-        They differ in "size", "place", "relation", "count" or "mixed" (a size and an arrangement), by turns: the `kind`.
+        They differ in "size", "place", "relation", "count" or "mixed" (a size and an arrangement), in turn: the `kind`.
         most: so many objects, where counts differ in one scene one less; by default 2 or 3
         """
-        kind = FAMILIES[index % len(FAMILIES)]
-        stream = Stream(self.split, self.seed, "family", index, *[most] * (most > 0))
+        kind, seed = FAMILIES[index % len(FAMILIES)], (self.split, self.seed, "family", index)
+        stream = Stream(*seed, most) if most else Stream(*seed)
         while True:
             told: list[Drawn | None] = []
             scenes = self.stage.four(kind, stream, most) or []
@@ -132,10 +132,10 @@ class Scenes:
         raise ValueError(f"only {len(told)} captions found beside {drawn.text!r}; ask for fewer than {number}")
 
     def one_change(self, index: int, kind: str) -> tuple[Drawn, Form, str]:
-        """A scene with a true caption, and a foil: the caption with one thing of a kind of KINDS changed, false; in words.
+        """A scene with a true caption, a foil (the caption with one thing of a kind of KINDS changed), and its words.
 
-        Two scenes are made, of which one sentence each is true, before chance shows one of them: so words alone cannot
-        tell the truth from the foil. Outside training neither is a caption of training.
+        Two scenes are made, each with a sentence true of it alone, and one of them is shown at random: words alone
+        can't tell the caption from the foil. Outside training neither is a caption of training.
         """
         if kind not in KINDS:
             raise ValueError(f"no kind of change {kind!r}; there are {', '.join(KINDS)}")
@@ -193,7 +193,8 @@ class Scenes:
             told: list[Drawn | None] = []
             for one, sibling in ((scene, other), (other, scene)):
                 others = [sibling] if attempt < 4 else []
-                told.append(self._tell(one, stream, 2 * group + len(told), True, kind, others, 60 // len(SPLITS[self.split])))
+                tries = 60 // len(SPLITS[self.split])
+                told.append(self._tell(one, stream, 2 * group + len(told), True, kind, others, tries))
                 if not told[-1]:
                     break
             else:

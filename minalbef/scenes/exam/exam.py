@@ -1,4 +1,4 @@
-"""The exam: what a trained ALBEF knows of scenes it never saw, beside chance and an oracle that sees objects alone."""
+"""Evaluation of a pretrained ALBEF on unseen scenes, with chance and an oracle that sees objects alone as baselines."""
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -24,14 +24,14 @@ UNSEEN = ("openmoji",)
 
 
 def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", among: int = BLOCK) -> dict:
-    """All figures of a report, shares of 1; "intervals": their 95% intervals; "counts": of how many samples, or families.
+    """All figures of a report, from 0 to 1; "intervals": their 95% intervals; "counts": how many samples or families.
 
     seed: of the freshly drawn scenes; size: share of their number; split: "validation" while you tune
 
-    plain: scenes of 2 or 3 objects, in blocks of `among`, of which there is at least one. families: four scenes of the same
-    objects, among themselves, and by the kind of their difference.
-    itc: by similarity. rerank: the ten best by that, by ITM's log-odds alone. rerank_plus: by these plus similarity over
-    temperature times `rerank_plus_weight`. It and `itm_threshold` are set on other scenes, of the validation split.
+    plain: scenes of 2 or 3 objects, in blocks of `among`, at least one block. families: four scenes of the same
+    objects, ranked among themselves, and by the kind of their difference.
+    itc: by similarity. rerank: its ten best, by ITM's log-odds alone. rerank_plus: by these plus similarity over
+    temperature times `rerank_plus_weight`. That weight and `itm_threshold` are set on other scenes, of validation.
     """
     weight, threshold = calibrate(run, seed, size)
     def many(count: float, block: int = BLOCK, ks: Sequence[int] = (1,), **options) -> dict[str, Tensor]:
@@ -52,12 +52,13 @@ def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", amo
     refusals = refused(answers(run, questions.wrong_pairs(run, split, seed, 500 * size, changes)), threshold)
     values |= {
         "itm_balanced_accuracy": balanced(refusals), "itm_refused": refusals,
-        "itm_one_change_accuracy": one_change(run, changes), "itm_one_change_blank": one_change(run, changes, blank=True),
+        "itm_one_change_accuracy": one_change(run, changes),
+        "itm_one_change_blank": one_change(run, changes, blank=True),
         **masked_words(run, plain(run, split, seed, 400 * size)),
         **pointing(run, plain(run, split, seed, 500 * size))}
     figures, intervals, counts = summarise(values)
-    return {**figures, "split": split, "exam_seed": seed, "among": among, "rerank_plus_weight": weight, "itm_threshold": threshold,
-            "intervals": intervals, "counts": counts}
+    return {**figures, "split": split, "exam_seed": seed, "among": among, "rerank_plus_weight": weight,
+            "itm_threshold": threshold, "intervals": intervals, "counts": counts}
 
 
 def examine_start(run: Run, seed: int = 0, size: float = 1.0, split: str = "test") -> dict:
@@ -194,7 +195,7 @@ def one_change(run: Run, changes: dict[str, list], blank: bool = False) -> dict[
 
 
 def masked_words(run: Run, drawn: list[Drawn]) -> dict[str, dict[str, Tensor]]:
-    """Every word of every caption masked in turn: is it guessed, with its picture and with a blank one? By kind (w,)."""
+    """Every word of every caption masked in turn: is it guessed, with its picture and a blank one? By kind (w,)."""
     texts = [one.text for one in drawn]
     spans = [(i, j, kind) for i, text in enumerate(texts) for j, kind in enumerate(kinds_of_word(text))]
     hidden = words.hide(run, texts, [(i, [j]) for i, j, _ in spans])

@@ -1,4 +1,4 @@
-"""What the exam asks: freshly drawn scenes, captions, foils, and a model's answer to any pair of them."""
+"""Test sets of the evaluation: freshly drawn scenes, captions and foils, and a model's scores for any pair of them."""
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +24,9 @@ def scenes(run: Run, split: str, seed: int, **options) -> Scenes:
 def plain(run: Run, split: str, seed: int, count: float, block: int = 1, **options) -> list[Drawn]:
     """About `count` scenes, a whole number of blocks, or else fewer than a block."""
     count, source = max(8, int(count)), scenes(run, split, seed, **options)
-    return [source.draw(i) for i in range(count - count % block if count > block else count)]
+    if count > block:
+        count -= count % block
+    return [source.draw(i) for i in range(count)]
 
 
 def families(run: Run, split: str, seed: int, count: float, **options) -> list[Drawn]:
@@ -34,7 +36,7 @@ def families(run: Run, split: str, seed: int, count: float, **options) -> list[D
 
 
 def changed(run: Run, split: str, seed: int, count: float) -> dict[str, list[tuple[Scene, str, str]]]:
-    """`count` scenes for each kind of change, with a true caption and the same with one thing changed, false: by kind."""
+    """`count` scenes for each kind of change, each with a true caption and a foil with one thing changed: by kind."""
     source, found = scenes(run, split, seed, counts=(0.2, 0.4, 0.4)), {}
     for kind in KINDS:
         asked = [source.one_change(i, kind) for i in range(max(4, int(count)))]
@@ -57,7 +59,8 @@ def wrong_pairs(run: Run, split: str, seed: int, count: float, changes: dict) ->
         pairs[kind] = [(chance.pick(some), one.text) for some, one in zip(fits, pool) if some]
     group = families(run, split, seed, count / 4)
     pairs["rearranged"] = [(group[i - i % 4 + (i + 1) % 4].scene, one.text) for i, one in enumerate(group)]
-    pairs["one_change"] = [(scene, foil) for trios in changes.values() for scene, _, foil in trios[:-(-count // len(KINDS))]]
+    share = -(-count // len(KINDS))
+    pairs["one_change"] = [(scene, foil) for trios in changes.values() for scene, _, foil in trios[:share]]
     return pairs
 
 
@@ -71,7 +74,8 @@ def pixels(run: Run, pictures: Sequence[Scene | None]) -> Tensor:
 @torch.no_grad()
 def image_tokens(run: Run, pictures: Sequence[Scene | None], chunk: int = 128) -> Tensor:
     """-> (i, 1 + n, d)"""
-    return torch.cat([run.model.encode_image(pixels(run, pictures[i:i + chunk]).to(run.device)) for i in range(0, len(pictures), chunk)])
+    parts = [pictures[i:i + chunk] for i in range(0, len(pictures), chunk)]
+    return torch.cat([run.model.encode_image(pixels(run, part).to(run.device)) for part in parts])
 
 
 def encode(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Encoded:
@@ -80,7 +84,7 @@ def encode(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> 
 
 
 def match_odds(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Tensor:
-    """ITM's log-odds, picture by picture with its text: -> (p,), on the CPU. What comes several times is encoded once."""
+    """ITM's log-odds, each picture with its text: -> (p,), on the CPU. Repeated pictures and texts are encoded once."""
     (some, images), (sayings, rows) = _numbered(pictures), _numbered(texts)
     return ranking.match_odds(run.model, encode(run, some, sayings), images.to(run.device), rows.to(run.device)).cpu()
 

@@ -11,8 +11,8 @@ from minalbef.scenes.language import Object
 from minalbef.scenes.scenes import Drawn
 from minalbef.tokenizer import clean
 
-# which of fusion's layers: all, as chosen on 300 validation scenes with three seeds of `tiny`. Masked words: .71, .72, .77
-# from all; a single layer is best in none of them and as low as .19. Match: .66, .59, .25, the last layer adding nothing
+# which fusion layers: all, chosen on 300 validation scenes with three seeds of `tiny`. Masked words: .71, .72, .77 with
+# all layers; no single layer is better, and one is as low as .19. Match: .66, .59, .25; the last layer adds nothing
 LAYERS = {"itm": slice(None), "mlm": slice(None)}
 
 
@@ -92,7 +92,7 @@ def patches_inside(thing: Object, grid: int) -> Tensor:
 
 
 def named_once(drawn: Drawn) -> list[tuple[Object, list[int]]]:
-    """Objects that are the only ones of their name in the scene and whose name the caption says once, with the words."""
+    """Objects whose name fits one thing in the scene and occurs once in the caption; and which words those are."""
     words, found = clean(drawn.text).split(), []
     for thing in drawn.scene.objects:
         name = thing.name.split()

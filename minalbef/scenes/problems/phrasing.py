@@ -22,7 +22,8 @@ from minalbef.scenes.language import (
     related,
 )
 
-CLAIMED = ("only one", "one and other", "total", "same number", "same background", "both", "at least one", "left", "right")
+CLAIMED = ("only one", "one and other", "total", "same number", "same background",
+           "both", "at least one", "left", "right")
 NEEDS_BOTH = CLAIMED[:5]             # of these no picture tells anything without the other
 NUMERALS = ("none", *NUMBERS[1:])    # as answers. In VQA's normal form they are digits, for which `tiny` has no tokens
 LIKE = {"red": "pink", "pink": "red", "blue": "purple", "purple": "blue", "brown": "black", "black": "brown",
@@ -31,8 +32,8 @@ STATEMENTS = ("{}", "there {is} {}", "there {is} {}", "the picture shows {}", "y
 _PLACES, _RELATIONS = list(PLACES), list(RELATIONS)
 
 
-def saying(things: Sequence[Object], stream: Stream, kinds: tuple[str, ...], colours=COLOURS) -> Form:
-    """Something of a kind picked from `kinds`. It is true of a scene of these things, unless it counts or names a colour."""
+def make_form(things: Sequence[Object], stream: Stream, kinds: tuple[str, ...], colours=COLOURS) -> Form:
+    """A form of a kind picked from `kinds`, true of a scene of these things unless it counts or names a colour."""
     kind, pick = stream.pick(kinds), stream.pick
     thing = pick(things)
     others = [other for other in things if other.name != thing.name]
@@ -41,7 +42,7 @@ def saying(things: Sequence[Object], stream: Stream, kinds: tuple[str, ...], col
     if kind == "colour":
         return Background(pick(colours))
     if kind == "background":
-        return All((saying(things, stream, ("object", "size", "relation")), Background(pick(colours))))
+        return All((make_form(things, stream, ("object", "size", "relation")), Background(pick(colours))))
     if kind == "relation":
         other = pick(others)
         ways = [way for way in RELATIONS if related(thing, way, other)]
@@ -53,8 +54,10 @@ def saying(things: Sequence[Object], stream: Stream, kinds: tuple[str, ...], col
         return Count(Noun(thing.name, size, pick(_PLACES)), 0)
     noun = Noun(thing.name, size, place_of(thing, stream) if kind != "size" else None)
     if kind == "some":
-        return Count(noun, 1 + stream.chance(0.3))
-    return All((There(noun), saying(others, stream, ("object", "size")))) if kind == "two" and others else There(noun)
+        return Count(noun, 2 if stream.chance(0.3) else 1)
+    if kind == "two" and others:
+        return All((There(noun), make_form(others, stream, ("object", "size"))))
+    return There(noun)
 
 
 def place_of(thing: Object, stream: Stream) -> str:
@@ -86,7 +89,7 @@ def where(place: str, stream: Stream) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """options: each answer, and the form that makes it right. given: what is taken for granted: "the cat" is one cat."""
+    """options: each answer, and the form that makes it right. given: what is presupposed: "the cat" is one cat."""
 
     kind: str
     text: str
@@ -131,11 +134,13 @@ def ask(kind: str, things: Sequence[Object], stream: Stream, colours=COLOURS) ->
         text = pick(ways).format(many, where(noun.place, stream) if noun.place else "")
         return Question(kind, text, tuple((NUMERALS[n], Count(noun, n)) for n in range(len(NUMERALS))))
     if kind == "background":
-        text = pick(("what is the background?", "on what background is the {}?", "what background is behind the {}?")).format(a)
+        ways = ("what is the background?", "on what background is the {}?", "what background is behind the {}?")
+        text = pick(ways).format(a)
         return Question(kind, text, tuple((colour, Background(colour)) for colour in COLOURS),
                         given if a in text else ())
     if kind == "yes or no":
-        form = saying(things, stream, ("object", "size", "place", "place", "count", "relation", "relation", "colour"), colours)
+        about = ("object", "size", "place", "place", "count", "relation", "relation", "colour")
+        form = make_form(things, stream, about, colours)
         return Question(kind, *_yes_or_no(form, stream))
     b = pick(others)
     one, other = (There(Noun(a, "big")), There(Noun(b, "small"))), (There(Noun(b, "big")), There(Noun(a, "small")))
@@ -180,7 +185,7 @@ def near(question: Question, right: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """kind: of CLAIMED. negated: it says that this is not so. other: what the other picture shows; n: how many in total."""
+    """kind: of CLAIMED. negated: it denies that. other: what the other picture shows. n: how many in total."""
 
     kind: str
     form: There | Count | Relation
@@ -212,16 +217,21 @@ def true_of(claim: Claim, left: Scene, right: Scene) -> bool | None:
 
 
 SAYINGS = {
-    "only one": ("only one picture shows {0}", "only one of the two pictures shows {0}", "there {is} {0} in only one picture"),
+    "only one": ("only one picture shows {0}", "only one of the two pictures shows {0}",
+                 "there {is} {0} in only one picture"),
     "one and other": ("one picture shows {0} and the other {1}", "there is {0} in one picture and {1} in the other"),
-    "total": ("there {is} {0} in total", "the pictures show {0} in total", "there {is} {0} in the two pictures together"),
+    "total": ("there {is} {0} in total", "the pictures show {0} in total",
+              "there {is} {0} in the two pictures together"),
     "same number": ("both pictures show the same number of {1}", "the number of {1} is the same in both pictures"),
-    "not same number": ("one picture shows more {1} than the other", "the number of {1} is not the same in both pictures"),
-    "same background": ("both pictures show {0} on the same background", "the {2} has the same background in both pictures"),
+    "not same number": ("one picture shows more {1} than the other",
+                        "the number of {1} is not the same in both pictures"),
+    "same background": ("both pictures show {0} on the same background",
+                        "the {2} has the same background in both pictures"),
     "not same background": ("both pictures show {0}, but not on the same background",
                             "the {2} does not have the same background in both pictures"),
     "both": ("both pictures show {0}", "each picture shows {0}", "there {is} {0} in both pictures"),
-    "at least one": ("at least one picture shows {0}", "one picture or both show {0}", "there {is} {0} in one picture or both"),
+    "at least one": ("at least one picture shows {0}", "one picture or both show {0}",
+                     "there {is} {0} in one picture or both"),
     "left": ("the left picture shows {0}", "in the left picture, there {is} {0}"),
     "right": ("the right picture shows {0}", "in the right picture, there {is} {0}")}
 
@@ -238,14 +248,14 @@ def claim(kind: str, things: Sequence[Object], stream: Stream) -> tuple[Claim, s
         form = There(Noun(stream.pick(things).name))
     elif kind == "one and other":
         about = (stream.pick(("object", "size", "place")),)
-        form = saying(things, stream, about)
+        form = make_form(things, stream, about)
         alike = [thing for thing in things if (thing.name == form.noun.name) == (about != ("object",))] or things
-        other = saying(alike, stream, about)
+        other = make_form(alike, stream, about)
     else:
-        form = saying(things, stream, ("object", "object", "size", "place", "count", "relation"))
+        form = make_form(things, stream, ("object", "object", "size", "place", "count", "relation"))
     negated = kind.startswith("same") and stream.chance(0.5)
     name = form.a.name if isinstance(form, Relation) else form.noun.name
-    text = stream.pick(SAYINGS["not " * negated + kind]).format(
+    text = stream.pick(SAYINGS[f"not {kind}" if negated else kind]).format(
         say(form, stream), say(other, stream) if other else words(name)[1], name,
         **{"is": "are" if isinstance(form, Count) and form.n > 1 else "is"})
     return Claim(kind, form, negated, other, n), text

@@ -8,23 +8,12 @@ from minalbef.scenes.grammar import COLOURS
 from minalbef.scenes.language import PLACES, Form, Scene
 from minalbef.scenes.layout import BIG, draw_size, layout, spots_of
 from minalbef.scenes.painting import all_names, paint
-from minalbef.scenes.problems import phrasing
-from minalbef.scenes.problems.staging import (
-    Box,
-    Expression,
-    box_of,
-    draw_curtain,
-    find_spot,
-    judge,
-    point,
-    propose,
-    refers,
-    views,
-)
+from minalbef.scenes.problems import phrasing, staging
 from minalbef.scenes.scenes import SPLITS, Drawn, Scenes, tenth
 
 GROUP = {"entailment": 9, "vqa": 2, "nlvr2": 4, "grounding": 4, "retrieval": 4, "families": 4}
-COUNTS = {"nlvr2": (0.3, 0.5, 0.2), "grounding": (0, 0.2, 0.5, 0.3), "retrieval": (0, 0, 0, 1), "families": (0, 0, 0, 1)}
+COUNTS = {"nlvr2": (0.3, 0.5, 0.2), "grounding": (0, 0.2, 0.5, 0.3),
+          "retrieval": (0, 0, 0, 1), "families": (0, 0, 0, 1)}
 LATIN = (((0, 1, 2), (1, 2, 0), (2, 0, 1)), ((0, 2, 1), (2, 1, 0), (1, 0, 2)))
 STATED = ("place",) * 5 + ("some", "some", "none", "two", "two", "two", "background", "background")
 CLAIMS = ("only one",) * 4 + ("one and other", "total", "same number", "same background") + (
@@ -82,11 +71,11 @@ class Pointed:
     """Grounding: target is the number of a thing in scene.objects, box its square."""
 
     scene: Scene
-    expression: Expression
+    expression: staging.Expression
     text: str
     target: int
-    box: Box
-    proposals: tuple[Box, ...]
+    box: staging.Box
+    proposals: tuple[staging.Box, ...]
     id: int
 
 
@@ -108,16 +97,14 @@ class Problems:
         entailment: three scenes by three statements; each of the nine occurs with each label once. Things stand wholly
             behind the curtain or wholly clear of it, and there may be something behind it or nothing
         vqa: one question about two similar scenes, with different answers
-        nlvr2: one claim about two left by two right pictures, twice true and twice false. For kinds in phrasing.NEEDS_BOTH
-            each picture is in one true pair and one false; for the others one of both sides decides
-        grounding: a scene and the same things rearranged; in each, two expressions for two things of one kind. An expression
-            is of its own thing alone, and of nothing in the other scene; a scene's expressions share their proposals
-        retrieval: four scenes of four objects, CAPTIONS of each. families: four scenes alike, each caption true of one alone
-    split: "train", "validation" or "test". They share no scene, and no statement, claim, expression or caption. Questions
-        are too few to be parted: a question may return in another split, about another scene
-    seed, size, objects, vendors, restyle: as of `Scenes`
-
-    Raises ValueError for what does not exist.
+        nlvr2: one claim about two left by two right pictures, twice true and twice false. For kinds in
+            phrasing.NEEDS_BOTH each picture is in one true pair and one false; for the others one side decides
+        grounding: a scene and the same things rearranged; in each, two expressions for two things of one kind. One fits
+            its own thing alone, and nothing in the other scene; a scene's expressions share their proposals
+        retrieval: four scenes of four objects, CAPTIONS of each. families: the four are similar, a caption true of one
+    split: "train", "validation" or "test". They share no scene, statement, claim, expression or caption. Questions are
+        too few to be split: one may return in another split, about another scene
+    seed, size, objects, vendors, restyle: as of `Scenes`. Raises ValueError for what does not exist.
     """
 
     def __init__(self, task: str, split: str, seed: int = 0, size: int = 64, objects: int | tuple[str, ...] = 64,
@@ -125,8 +112,8 @@ class Problems:
         if task not in GROUP:
             raise ValueError(f"no task {task!r}; there are {', '.join(GROUP)}")
         self.task, self.split, self.seed, self.size = task, split, seed, size
-        self.scenes = Scenes(split, seed, size, objects, COUNTS.get(task, (0, 0.5, 0.5)), vendors=vendors, restyle=restyle,
-                             specific=True)
+        self.scenes = Scenes(split, seed, size, objects, COUNTS.get(task, (0, 0.5, 0.5)), vendors=vendors,
+                             restyle=restyle, specific=True)
         self.stage = self.scenes.stage
         self._last: tuple[int, list] = (-1, [])
 
@@ -157,19 +144,18 @@ class Problems:
             scenes = [self._curtained(names, stream) for _ in range(3)]
             if stream.chance(0.6):           # one background twice: it may be right where the rest is hidden
                 scenes[1] = replace(scenes[1], background=scenes[0].background, shade=scenes[0].shade)
-            colours, seen, found = [scene.background for scene in scenes], [views(scene) for scene in scenes], {}
+            colours, seen, found = [scene.background for scene in scenes], list(map(staging.views, scenes)), {}
             for _ in range(40 if self.split == "train" else 200):         # a small split has words for few
-                form, labels = phrasing.saying(stream.pick(seen)[2].objects, stream, STATED, colours), ()
+                form, labels = phrasing.make_form(stream.pick(seen)[2].objects, stream, STATED, colours), ()
                 for view in seen:
-                    label = judge(form, view)
+                    label = staging.judge(form, view)
                     if label is None or label in labels:
                         break
                     labels += (label,)
-                text = len(labels) == 3 and labels not in found and self._worded(form, stream)
-                if not text:
+                if len(labels) < 3 or labels in found or not (text := self._worded(form, stream)):
                     continue
                 found[labels] = form, text
-                square = LATIN[labels not in LATIN[0]]
+                square = LATIN[0] if labels in LATIN[0] else LATIN[1]
                 if all(row in found for row in square):
                     return [Judged(scene, *found[row], label, 3 * number + i) for row in stream.shuffle(square)
                             for i, (scene, label) in enumerate(zip(scenes, row))]
@@ -177,10 +163,10 @@ class Problems:
     def _curtained(self, names: list[str], stream: Stream) -> Scene:
         """Two or three things to be seen, and up to two behind a curtain."""
         while True:
-            curtain, things = draw_curtain(stream), []
+            curtain, things = staging.draw_curtain(stream), []
             for behind in [True] * stream.below(3) + [False] * (2 + stream.below(2)):
                 size = draw_size(stream, stream.chance(0.5))
-                spot = find_spot(stream, size, curtain, behind, spots_of(things))
+                spot = staging.find_spot(stream, size, curtain, behind, spots_of(things))
                 if not spot:
                     break
                 things.append(self.stage.thing(stream.pick(names), *spot, size, stream))
@@ -193,17 +179,19 @@ class Problems:
             repeats = self.stage.repeats(stream)
             if kind == "how many" and repeats[0] < 2 and stream.chance(0.7):
                 continue
-            scenes = [scene := self.stage.scene(stream, repeats, roomy=True),
-                      self.stage.changed(scene, stream.pick(CHANGES[kind]), stream)]
-            if not scenes[1]:
+            first = self.stage.scene(stream, repeats, roomy=True)
+            second = self.stage.changed(first, stream.pick(CHANGES[kind]), stream)
+            if not second:
                 continue
-            things = scenes[0].objects + scenes[1].objects
-            for _ in range(12 if kind != "compare" or len({thing.name for thing in things}) > 1 else 0):
+            scenes, things = (first, second), first.objects + second.objects
+            if kind == "compare" and len({thing.name for thing in things}) == 1:
+                continue
+            for _ in range(12):
                 question = phrasing.ask(kind, things, stream, [scene.background for scene in scenes])
                 right = [phrasing.answer(question, scene) for scene in scenes]
                 if None not in right and right[0] != right[1]:
-                    return [Asked(scene, question, question.text, kind, one, annotators(question, one, stream), 2 * number + i)
-                            for i, (scene, one) in enumerate(stream.shuffle(zip(scenes, right)))]
+                    return [Asked(scene, question, question.text, kind, one, annotators(question, one, stream),
+                                  2 * number + i) for i, (scene, one) in enumerate(stream.shuffle(zip(scenes, right)))]
 
     def _nlvr2(self, stream: Stream, number: int) -> list[Paired]:
         kind = stream.pick(CLAIMS)
@@ -244,21 +232,23 @@ class Problems:
                 things = stream.shuffle(one.objects)
                 alike = next(some for thing in things if len(some := [x for x in things if x.name == thing.name]) > 1)
                 for thing in alike[:2]:
-                    told = (point(thing, things, stream) for _ in range(12 if self.split == "train" else 60))
-                    told = next(((expression, text) for expression, text in told if refers(expression, one) == (thing,)
-                                 and refers(expression, other) == () and self._allows(text)), None)
+                    told = (staging.point(thing, things, stream) for _ in range(12 if self.split == "train" else 60))
+                    told = next((pair for pair in told if staging.refers(pair[0], one) == (thing,)
+                                 and staging.refers(pair[0], other) == () and self._allows(pair[1])), None)
                     if told:
                         found.append((one, alike, thing, told))
             if len(found) == 4:
-                boxes = {one: propose(one, alike[0].name, stream) for one, alike, _, _ in found}
-                return [Pointed(one, *told, one.objects.index(thing), box_of(thing), boxes[one], 2 * number + (one is both[1]))
-                        for one, _, thing, told in found]
+                boxes = {one: staging.propose(one, alike[0].name, stream) for one, alike, _, _ in found}
+                return [Pointed(one, *told, one.objects.index(thing), staging.box_of(thing), boxes[one],
+                                2 * number + (0 if one is scene else 1)) for one, _, thing, told in found]
 
     def _rearranged(self, scene: Scene, stream: Stream) -> tuple | None:
         """The same kinds of things, elsewhere, in other sizes and drawings; None: there was no room, draw again."""
         spots = layout(stream, [BIG[1]] * len(scene.objects))
-        return spots and tuple(self.stage.thing(thing.name, x, y, draw_size(stream, stream.chance(0.5)), stream)
-                               for thing, (x, y, _) in zip(scene.objects, spots))
+        if spots is None:
+            return None
+        return tuple(self.stage.thing(thing.name, x, y, draw_size(stream, stream.chance(0.5)), stream)
+                     for thing, (x, y, _) in zip(scene.objects, spots))
 
     def _retrieval(self, stream: Stream, number: int) -> list[Told]:
         return self._told([self.scenes.draw(4 * number + i) for i in range(4)], [])
@@ -271,14 +261,16 @@ class Problems:
         told = []
         for one in drawn:
             some = self.scenes.captions(one, CAPTIONS, [other.scene for other in family if other is not one])
-            told.append(Told(one.scene, tuple(each.form for each in some), tuple(each.text for each in some), one.kind, one.id))
+            forms, texts = zip(*((each.form, each.text) for each in some))
+            told.append(Told(one.scene, forms, texts, one.kind, one.id))
         return told
 
 
 def annotators(question: phrasing.Question, right: str, stream: Stream) -> tuple[str, ...]:
     """Ten answers, at least seven of them right."""
     wrong = 1 + stream.below(3) if stream.chance(DISSENT) else 0
-    return tuple(stream.shuffle([stream.pick(phrasing.near(question, right)) for _ in range(wrong)] + [right] * (10 - wrong)))
+    errors = [stream.pick(phrasing.near(question, right)) for _ in range(wrong)]
+    return tuple(stream.shuffle(errors + [right] * (10 - wrong)))
 
 
 def answer_list(objects: int | tuple[str, ...] = 64) -> list[str]:

@@ -8,10 +8,10 @@ from minalbef.scenes.language import RELATIONS, Form, Noun, Object, Relation, Sc
 from minalbef.scenes.layout import clash, draw_coordinate
 from minalbef.scenes.problems.phrasing import place_of, where
 
-LABELS = {False: 0, None: 1, True: 2}          # contradiction, neutral, entailment: numbers as of tasks.entailment.LABELS
-SLACK = 0.08                           # so much more or less curtain must not change what can be told: the margins' widths
+LABELS = {False: 0, None: 1, True: 2}  # contradiction, neutral, entailment: the numbers of tasks.entailment.LABELS
+SLACK = 0.08                           # this much more or less curtain must not change the label: the margins' widths
 Expression = Noun | Relation           # a relation points at its first thing
-POINTED = ("size", "size", "size", "place", "place", "both") + ("relation",) * 6              # so often each, before most are refused
+POINTED = ("size",) * 3 + ("place", "place", "both") + ("relation",) * 6      # drawn so often; most are then rejected
 PROPOSALS = 12
 Box = tuple[float, float, float, float]        # left, top, width, height, as shares of the picture's sides
 
@@ -21,7 +21,8 @@ def draw_curtain(stream: Stream) -> tuple[float, float, float, float]:
     wide, high = stream.uniform(0.46, 0.6), stream.uniform(0.46, 0.6)
     if stream.chance(0.5):
         wide, high = stream.shuffle((1.0, stream.uniform(0.4, 0.48)))
-    x, y = (stream.uniform(0, 1 - side) if stream.chance(0.2) else stream.pick((0.0, 1 - side)) for side in (wide, high))
+    x, y = (stream.uniform(0, 1 - side) if stream.chance(0.2) else stream.pick((0.0, 1 - side))
+            for side in (wide, high))
     return x, y, x + wide, y + high
 
 
@@ -46,7 +47,9 @@ def find_spot(stream: Stream, size: float, curtain, behind: bool, spots) -> tupl
     x0, y0, x1, y1 = curtain
     half = size / 2
     inner = half + 0.01                                 # or rounding to pixels would let it peep out
-    for _ in range(25 if not behind or min(x1 - x0, y1 - y0) > 2 * inner else 0):
+    if behind and min(x1 - x0, y1 - y0) <= 2 * inner:
+        return None
+    for _ in range(25):
         if behind:
             x, y = stream.uniform(x0 + inner, x1 - inner), stream.uniform(y0 + inner, y1 - inner)
         else:
@@ -80,7 +83,8 @@ def refers(expression: Expression, scene: Scene) -> tuple[Object, ...] | None:
 def point(thing: Object, others: Sequence[Object], stream: Stream) -> tuple[Expression, str]:
     """An expression of a kind of POINTED that is true of a thing, though perhaps not of it alone, and its English."""
     the, kind, name = stream.pick(("the ", "the ", "")), stream.pick(POINTED), thing.name
-    others = [(way, other.name) for other in others for way in RELATIONS if other.name != name and related(thing, way, other)]
+    others = [(way, other.name) for other in others for way in RELATIONS
+              if other.name != name and related(thing, way, other)]
     if kind == "relation" and others:
         relation, b = stream.pick(others)
         return Relation(Noun(name), relation, Noun(b)), f"{the}{name} {stream.pick(SAID[relation])} the {b}"
@@ -105,8 +109,9 @@ def iou(a: Box, b: Box) -> float:
 
 def propose(scene: Scene, name: str, stream: Stream) -> tuple[Box, ...]:
     """Two loose boxes of everything, two things of that name in part and joined, and boxes of nothing."""
-    boxes = [_inside(x + stream.uniform(-0.1, 0.1) * w, y + stream.uniform(-0.1, 0.1) * h, w * stream.uniform(0.88, 1.2),
-                     h * stream.uniform(0.88, 1.2)) for x, y, w, h in map(box_of, scene.objects) for _ in range(2)]
+    boxes = [_inside(x + stream.uniform(-0.1, 0.1) * w, y + stream.uniform(-0.1, 0.1) * h,
+                     w * stream.uniform(0.88, 1.2), h * stream.uniform(0.88, 1.2))
+             for x, y, w, h in map(box_of, scene.objects) for _ in range(2)]
     two = [box_of(thing) for thing in scene.objects if thing.name == name][:2]
     for x, y, w, h in two:
         part = stream.uniform(0.3, 0.45)
