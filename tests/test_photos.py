@@ -5,7 +5,7 @@ from PIL import Image, ImageFilter
 
 from minalbef.data import Record, transform
 from minalbef.datasets import augment as photos
-from minalbef.datasets.augment import GREY, TEN, augment, crop_box, disturb, view
+from minalbef.datasets.augment import GREY, TEN, augment, crop_box, rand_augment, view
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord
@@ -102,7 +102,7 @@ def test_two_operations_are_each_applied_in_half_of_the_cases():
     try:
         for _ in range(2000):
             before = len(seen)
-            disturb(RAMP, chance)
+            rand_augment(RAMP, chance)
             counts[list(counts)[len(seen) - before]] += 1
     finally:
         photos.TEN = ten
@@ -133,7 +133,7 @@ def test_a_picture_too_narrow_for_any_crop_is_cut_in_its_middle():
 
 def halves(record, monkeypatch, images=lambda found: [found.image], times=40) -> set[tuple[bool, ...]]:
     """Which pictures of it have been seen mirrored, those of one view together; the left half is white."""
-    monkeypatch.setattr(augment, "disturb", lambda image, chance: image)
+    monkeypatch.setattr(photos, "rand_augment", lambda image, chance: image)
     found = [images(view(record, 16, 1.0, 0, 0, number)) for number in range(times)]
     assert all(image.shape == (16, 16, 3) and image.dtype == np.uint8 for some in found for image in some)
     return {tuple(bool(image[8, 1, 0] < 128) for image in some) for some in found}
@@ -192,7 +192,7 @@ def test_training_sees_a_picture_as_stored_whose_boxes_fit_it(tmp_path):
 
 
 def test_grounding_sees_the_whole_picture(monkeypatch):
-    monkeypatch.setattr(augment, "disturb", lambda image, chance: image)
+    monkeypatch.setattr(photos, "rand_augment", lambda image, chance: image)
     image = Image.fromarray(half())
     found = augment(image, 16, 1.0, False, np.random.default_rng(3))
     assert (found == np.array(image.resize((16, 16), Image.Resampling.BICUBIC))).all()

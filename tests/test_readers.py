@@ -306,7 +306,7 @@ def test_official_tests_have_no_annotations(tmp_path):
 
 def test_the_list_of_answers_must_be_one(tmp_path):
     assert public.answer_list(write(tmp_path / "answer_list.json", ["yes", "no"])) == ["yes", "no"]
-    for wrong, says in ((["yes", "no", "yes"], "1 answers twice, the first is 'yes'"), ({"yes": 1}, "no list of answers"),
+    for wrong, says in ((["yes", "no", "yes"], "1 answers twice, such as 'yes'"), ({"yes": 1}, "no list of answers"),
                         ([], "no list of answers"), (["yes", 2], "no list of answers")):
         with pytest.raises(ValueError, match=says):
             public.answer_list(write(tmp_path / "answer_list.json", wrong))

@@ -1,4 +1,4 @@
-"""Photographs for training, cut, flipped and disturbed as in section 3.5; for evaluation they are only resized, by data.py."""
+"""Augmentation of photographs for training: random crop, flip and RandAugment (section 3.5)."""
 import math
 import re
 from dataclasses import replace
@@ -18,17 +18,17 @@ GREY = (128, 128, 128)
 
 
 def view(record, size: int, crop: float, seed: int, epoch: int, number: int, augmented: bool = True):
-    """The record with its pictures as training shows them, uint8 (size, size, 3): the same whenever it is asked.
+    """The record with augmented pictures, uint8 (size, size, 3): a pure function of seed, epoch and number.
 
     crop: see `augment`; number: the record's in its set; augmented=False: only resized
-    No picture is flipped of which a text says left or right, a question's answers among them; the original flips all.
-    NLVR2's two pictures are drawn apart.
+    A picture is never flipped if its text, question or answers say left or right; the original flips all.
+    NLVR2's two pictures are augmented independently.
     Raises ValueError for a picture that cannot be read.
     """
     chance = np.random.default_rng([seed, epoch, number])
     def seen(image) -> np.ndarray:
         image = open_image(image, upright=False)                  # as the original reads its sets
-        return augment(image, size, crop, flip, chance) if augmented else np.array(resized(image, size))
+        return augment(image, size, crop, flip, chance) if augmented else np.array(resize(image, size))
     flip = not SIDES.search(" ".join(words(record)))
     if isinstance(record, NLVR2Record):
         return replace(record, images=tuple(map(seen, record.images)))
@@ -36,34 +36,35 @@ def view(record, size: int, crop: float, seed: int, epoch: int, number: int, aug
 
 
 def words(record) -> tuple[str, ...]:
-    """Everything that a record says of its picture."""
+    """All texts of a record."""
     return (record.question, *record.answers) if isinstance(record, VQARecord) else (record.text,)
 
 
-def resized(image: Image.Image, size: int) -> Image.Image:
+def resize(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def augment(image: Image.Image, size: int, crop: float, flip: bool, chance: np.random.Generator) -> np.ndarray:
-    """A random view of a picture: a part, resized (bicubic), maybe mirrored, then `disturb`: -> uint8 (size, size, 3).
+    """A random crop, resized (bicubic), perhaps flipped, then RandAugment: -> uint8 (size, size, 3).
 
-    crop: the least share of the picture that is seen; 1: it is resized as it is. flip: it may be mirrored
+    crop: the least share of the picture's area; 1: no crop. flip: whether it may be flipped
     """
     if crop < 1:
         image = image.crop(crop_box(image.width, image.height, crop, chance))
-    image = resized(image, size)
+    image = resize(image, size)
     if chance.random() < 0.5 and flip:
         image = ImageOps.mirror(image)
-    return np.array(disturb(image, chance))
+    return np.array(rand_augment(image, chance))
 
 
 def crop_box(width: int, height: int, least: float, chance: np.random.Generator) -> tuple[int, int, int, int]:
-    """A random part of a picture, of at least so large a share: -> left, top, right, bottom. torchvision's way.
+    """torchvision's random resized crop, of at least this share of the area: -> left, top, right, bottom.
 
-    Where ten tries did not fit, the largest part in the middle whose sides are not too unequal.
+    After ten tries that don't fit, the largest centre crop whose aspect ratio is within bounds.
     """
     for _ in range(10):
-        area, ratio = width * height * chance.uniform(least, 1), math.exp(chance.uniform(-math.log(RATIO), math.log(RATIO)))
+        area = width * height * chance.uniform(least, 1)
+        ratio = math.exp(chance.uniform(-math.log(RATIO), math.log(RATIO)))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             left, top = int(chance.integers(width - w + 1)), int(chance.integers(height - h + 1))
@@ -73,8 +74,8 @@ def crop_box(width: int, height: int, least: float, chance: np.random.Generator)
     return left, top, left + w, top + h
 
 
-def disturb(image: Image.Image, chance: np.random.Generator) -> Image.Image:
-    """RandAugment without colours, of the original's ten operations."""
+def rand_augment(image: Image.Image, chance: np.random.Generator) -> Image.Image:
+    """RandAugment with the original's ten operations, which leave colours alone."""
     for operation in chance.choice(list(TEN), OPERATIONS):
         applied, sign = chance.random() < APPLIED, 1 if chance.random() < 0.5 else -1
         if applied:
@@ -82,8 +83,8 @@ def disturb(image: Image.Image, chance: np.random.Generator) -> Image.Image:
     return image
 
 
-def moved(image: Image.Image, *source: float) -> Image.Image:
-    """Pixel (x, y) from (a x + b y + c, d x + e y + f), grey where that is outside. The original does it with OpenCV."""
+def warp(image: Image.Image, *source: float) -> Image.Image:
+    """Affine: pixel (x, y) comes from (a x + b y + c, d x + e y + f), grey outside. The original uses OpenCV."""
     return image.transform(image.size, Image.Transform.AFFINE, source, Image.Resampling.BILINEAR, fillcolor=GREY)
 
 
@@ -94,8 +95,8 @@ TEN = {
     "Equalize": lambda image, sign: ImageOps.equalize(image),
     "Brightness": lambda image, sign: ImageEnhance.Brightness(image).enhance(0.1 + 1.8 * LEVEL),
     "Sharpness": lambda image, sign: ImageEnhance.Sharpness(image).enhance(0.1 + 1.8 * LEVEL),
-    "ShearX": lambda image, sign: moved(image, 1, -sign * 0.3 * LEVEL, 0, 0, 1, 0),
-    "ShearY": lambda image, sign: moved(image, 1, 0, 0, -sign * 0.3 * LEVEL, 1, 0),
-    "TranslateX": lambda image, sign: moved(image, 1, 0, -sign * 10 * LEVEL, 0, 1, 0),
-    "TranslateY": lambda image, sign: moved(image, 1, 0, 0, 0, 1, -sign * 10 * LEVEL),
+    "ShearX": lambda image, sign: warp(image, 1, -sign * 0.3 * LEVEL, 0, 0, 1, 0),
+    "ShearY": lambda image, sign: warp(image, 1, 0, 0, -sign * 0.3 * LEVEL, 1, 0),
+    "TranslateX": lambda image, sign: warp(image, 1, 0, -sign * 10 * LEVEL, 0, 1, 0),
+    "TranslateY": lambda image, sign: warp(image, 1, 0, 0, 0, 1, -sign * 10 * LEVEL),
     "Rotate": lambda image, sign: image.rotate(sign * 30 * LEVEL, Image.Resampling.BILINEAR, fillcolor=GREY)}

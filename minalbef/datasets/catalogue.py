@@ -38,8 +38,9 @@ def official_vqa(part: str) -> list[Source]:
 
 
 def expressions(*splits: str, **more: str) -> list[Source]:
-    """RefCOCO+'s refs, with region proposals where they are; training has no use for them, and the file none of them."""
-    return [Source(partial(public.refcoco, splits=splits), {"path": "refs(unc).p", "instances": "instances.json"} | more,
+    """RefCOCO+'s refs, for evaluation with region proposals where they are; the file has none for training."""
+    files = {"path": "refs(unc).p", "instances": "instances.json"} | more
+    return [Source(partial(public.refcoco, splits=splits), files,
                    {} if "train" in splits else {"proposals": "dets.json"})]
 
 
@@ -55,7 +56,8 @@ SETS: dict[str, dict[str, list[list[Source]]]] = {
     "shards": {"train": [lists(TARS, reader=shards)]},
     "flickr30k": {split: [lists(f"flickr30k_{part}.json", album="flickr"), karpathy("flickr30k", part, album="flickr")]
                   for split, part in (("train", "train"), ("validation", "val"), ("test", "test"))},
-    "entailment": {split: [lists(name, reader=public.entailment) for name in (f"ve_{part}.json", f"snli_ve_{part}.jsonl")]
+    "entailment": {split: [lists(f"ve_{part}.json", reader=public.entailment),
+                           lists(f"snli_ve_{part}.jsonl", reader=public.entailment)]
                    for split, part in (("train", "train"), ("validation", "dev"), ("test", "test"))},
     "vqa": {"train": [lists("vqa_train.json", "vg_qa.json", reader=public.vqa), official_vqa("train2014")],
             "validation": [lists("vqa_val.json", reader=public.vqa), official_vqa("val2014")],
@@ -70,8 +72,9 @@ PRETRAINING = ("coco", "vg", "sbu", "cc3m", "cc12m", "shards")
 # pictures and records, None where no source says; data/README.md names the sources
 EXPECTED = {
     ("coco", "train"): (113_000, 567_000), ("coco", "validation"): (5_000, None), ("coco", "test"): (5_000, None),
-    ("vg", "train"): (100_000, 769_000), ("sbu", "train"): (860_000, 860_000), ("cc3m", "train"): (2_950_000, 2_950_000),
-    ("cc12m", "train"): (10_100_000, 10_100_000), ("flickr30k", "train"): (29_000, 145_000),
+    ("vg", "train"): (100_000, 769_000), ("sbu", "train"): (860_000, 860_000),
+    ("cc3m", "train"): (2_950_000, 2_950_000), ("cc12m", "train"): (10_100_000, 10_100_000),
+    ("flickr30k", "train"): (29_000, 145_000),
     ("flickr30k", "validation"): (1_014, 5_070), ("flickr30k", "test"): (1_000, 5_000),
     ("entailment", "train"): (29_783, 529_527), ("entailment", "validation"): (1_000, 17_858),
     ("entailment", "test"): (1_000, 17_901), ("vqa", "validation"): (None, 214_354), ("vqa", "test"): (None, 447_793),
@@ -81,9 +84,9 @@ EXPECTED = {
 
 
 def files_below(source: Path) -> dict[str, list[Path]]:
-    """Lists, pickles and tars below a folder, by name; all tars under TARS. Raises ValueError where there is no folder."""
+    """Lists, pickles and tars below a folder, by name; all tars as TARS. Raises ValueError if there is no folder."""
     if not source.is_dir():
-        raise ValueError(f"{source} is no folder; nothing is downloaded: get the set first, data/README.md says from where")
+        raise ValueError(f"{source} is no folder; nothing is downloaded: get the set first, as data/README.md says")
     found: dict[str, list[Path]] = {}
     for folder, inner, names in os.walk(source):
         inner.sort()
@@ -104,7 +107,7 @@ def sources(name: str, found: dict[str, list[Path]]) -> dict[str, list[tuple[Cal
     if not any(ways.values()):
         wanted = (f"{split}: {' or '.join(' and '.join(way[0].files.values()) for way in some)}"
                   for split, some in SETS[name].items())
-        raise ValueError(f"no file of {name} is there; it needs, for {'; '.join(wanted)}; data/README.md says from where")
+        raise ValueError(f"no file of {name} is there; it needs, for {'; '.join(wanted)}; see data/README.md")
     return ways
 
 

@@ -1,4 +1,4 @@
-"""Prepared records to training's batches: shuffled, augmented, read ahead, and the same wherever a run is picked up."""
+"""Training batches of prepared records: shuffled, augmented, prefetched, and reproducible on resume."""
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -19,9 +19,9 @@ IN_A_ROW = 100                        # unreadable ones: the folder is gone, and
 
 
 class Ahead:
-    """What a source gives, step -> source(step), got ready ahead of time by workers, in memory from which a GPU reads by itself.
+    """Prefetch of source(step) by workers, in pinned memory where there is a GPU.
 
-    source must be a function of the step alone, and know its rank: in a worker there is no process group to ask.
+    source must be a function of the step alone and know its rank: a worker has no process group.
     """
 
     def __init__(self, source: Callable, config: Config, workers: int):
@@ -31,10 +31,10 @@ class Ahead:
 
     def __call__(self, step: int):
         found = next(self.ready, None) if step == self.next else None
-        if found is None:                        # the first, or another than the next: begin to read ahead from there
+        if found is None:                        # the first step, or not the next one: prefetch from here
             loader = DataLoader(self.source, batch_size=None, sampler=range(step, max(self.last, step + 1)),
-                                num_workers=self.workers, collate_fn=_as_it_is, worker_init_fn=_alone, pin_memory=self.pinned,
-                                generator=torch.Generator())     # its own: it would else draw from that of dropout
+                                num_workers=self.workers, collate_fn=_as_it_is, worker_init_fn=_alone,
+                                pin_memory=self.pinned, generator=torch.Generator())     # not dropout's generator
             self.ready = iter(loader)
             found = next(self.ready)
         self.next = step + 1
@@ -44,23 +44,24 @@ class Ahead:
 class RecordBatches:
     """A set's batches, endless: step -> the batch of this process, a pure function of seed and step.
 
-    Every record comes once an epoch, in an order of its own; a batch may end one epoch and begin the next, so that none is
-    short and nothing is left out. An unreadable picture's place is taken by the epoch's next record that can be read.
+    Every record comes once an epoch, in a new order; a batch may span two epochs, so none is short and nothing is left
+    out. An unreadable picture is replaced by the epoch's next readable record.
     """
 
     def __init__(self, records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer, augment: bool = True,
                  workers: int = 0, most_bad: float = 0.01, folder: Path | None = None):
-        """records: by number, such as records.Records. collate(records, tokenizer, size, length): a task's
+        """records: by number, such as store.Records. collate(records, tokenizer, size, length): a task's
 
-        workers: processes that read ahead. folder: where to name what could not be read, in unreadable.txt
+        workers: processes that prefetch. folder: where unreadable.txt lists unreadable records
         most_bad: with a larger share of unreadable pictures, of at least 1,000, training stops; each counts once
-        Raises ValueError for an empty set; a call does, when the share of unreadable pictures is too large.
+        Raises ValueError for an empty set; a call does if too many pictures are unreadable.
         """
         if not len(records):
             raise ValueError("there is no record to train on; look into what `minalbef prepare` said of the set")
         self.records, self.most_bad = records, most_bad
         self.ahead = Ahead(_Steps(records, collate, config, tokenizer, augment), config, workers)
-        self.path = folder and Path(folder) / f"unreadable{f'-{distributed.rank()}' * (distributed.world() > 1)}.txt"
+        mine = f"-{distributed.rank()}" if distributed.world() > 1 else ""
+        self.path = Path(folder) / f"unreadable{mine}.txt" if folder else None
         self.seen, self.bad = 0, {}
 
     def __call__(self, step: int) -> Batch:
@@ -69,7 +70,7 @@ class RecordBatches:
         return batch
 
     def note(self, bad: dict[int, str], rows: int):
-        """Count and name what could not be read. Raises ValueError where it is too much."""
+        """Count and list unreadable records. Raises ValueError for too many."""
         self.seen = min(self.seen + rows, len(self.records))                 # later epochs show the same again
         new = {number: why for number, why in bad.items() if number not in self.bad}
         self.bad |= new
@@ -78,10 +79,10 @@ class RecordBatches:
             with open(self.path, "a", encoding="utf-8", errors="replace") as file:
                 file.writelines(f"record {number}: {why}\n" for number, why in new.items())
         if len(self.bad) > self.most_bad * max(self.seen, LEAST):
-            raise ValueError(
-                f"{len(self.bad)} pictures of the first {self.seen} records could not be read, more than {self.most_bad:.1%}, "
-                f"such as record {min(self.bad)}: {self.bad[min(self.bad)]}; `minalbef prepare` with --look leaves them out, "
-                "--most-bad allows more")
+            first = min(self.bad)
+            raise ValueError(f"{len(self.bad)} pictures of the first {self.seen} records could not be read, more than "
+                             f"{self.most_bad:.1%}, such as record {first}: {self.bad[first]}; `minalbef prepare` with "
+                             "--look leaves them out, --most-bad allows more")
 
 
 class _Numbered(Dataset):
@@ -95,10 +96,11 @@ class _Numbered(Dataset):
 
 
 class _Steps:
-    """Step -> this process's batch, and why which records were passed over."""
+    """Step -> this process's batch, and by record that was skipped, why."""
 
     def __init__(self, records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer, augment: bool):
-        self.records, self.collate, self.config, self.tokenizer, self.augment = records, collate, config, tokenizer, augment
+        self.records, self.collate, self.config, self.tokenizer = records, collate, config, tokenizer
+        self.augment = augment
         self.rank, self.world = distributed.rank(), distributed.world()
 
     def __call__(self, step: int) -> tuple[Batch, dict[int, str]]:
@@ -108,16 +110,16 @@ class _Steps:
         return self.collate(some, self.tokenizer, config.image_size, config.text_length), bad
 
     def readable(self, epoch: int, place: int, bad: dict[int, str]):
-        """The record at a place of an epoch's order, or the next whose pictures can be read, with its pictures opened."""
-        turn = order(len(self.records), self.config.seed, epoch)
-        for i in range(place, place + min(len(turn), IN_A_ROW)):     # not the next of the set: that may be in the same broken tar
+        """The record at a place of an epoch's order, or the next one whose pictures can be read, augmented."""
+        config, turn = self.config, order(len(self.records), self.config.seed, epoch)
+        for i in range(place, place + min(len(turn), IN_A_ROW)):     # in epoch order: neighbours may share a broken tar
             number = int(turn[i % len(turn)])
             try:
-                return view(self.records[number], self.config.image_size, self.config.crop, self.config.seed, epoch, number,
+                return view(self.records[number], config.image_size, config.crop, config.seed, epoch, number,
                             self.augment)
             except ValueError as error:
                 bad[number] = str(error)
-        raise ValueError(f"of {len(bad)} records in a row no picture can be read, the first: {next(iter(bad.values()))}")
+        raise ValueError(f"of {len(bad)} records in a row no picture can be read: {next(iter(bad.values()))}")
 
 
 def named_unreadable(folder: Path) -> int:

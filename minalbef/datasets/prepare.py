@@ -1,4 +1,4 @@
-"""From a public set's files to the project's records: checked, counted, compared with other sets. Nothing is downloaded."""
+"""A public set's files to the project's records: checked, counted, compared with other sets. Downloads nothing."""
 import json
 import os
 import shutil
@@ -37,11 +37,11 @@ class Tally:
 
 def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), without: Sequence[Path] = (),
             look: bool = False, most_bad: float = 0.5) -> str:
-    """Check what `source` has of a set, and write it to out/name for `records.Records`: -> an account.
+    """Check what `source` has of a set, and write it to out/name for `store.Records`: -> an account.
 
-    A set that was there before stands until the new one is whole, and a training that reads it reads on.
-    images: folders of the pictures, if they are not below source. without: prepared splits, such as out/coco/test, whose
-    pictures are left out. look: open every picture, too. most_bad: with a larger share of bad entries nothing is written
+    An older version of the set stays until the new one is complete, and a training that reads it goes on.
+    images: folders of the pictures, if not below source. without: prepared splits, such as out/coco/test, whose
+    pictures are left out. look: open every picture, too. most_bad: with a larger share of bad entries, write nothing
     Raises ValueError for an unknown set, for a file that is missing or broken, and for too many bad entries.
     """
     found = files_below(source)
@@ -64,7 +64,7 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
             with open(folder / f"{split}.faults.txt", "w", encoding="utf-8", errors="replace") as file:
                 tally = Tally(file)
                 records = chain.from_iterable(reader(**files, root=roots, fault=tally, **more) for reader, files in way)
-                good = checked(records, tally, same, avoid, look)
+                good = check(records, tally, same, avoid, look)
                 counts = write(Path(half, split + mark), good, root, set(answers), same)
             bad = sum(tally.count.values())
             if not counts["records"] or bad > most_bad * (bad + counts["records"]):
@@ -82,7 +82,7 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
     write_atomically(folder / "about.json", lambda path: path.write_text(about))
     for path in old:
         path.unlink(missing_ok=True)                             # who has it open reads on
-    return "\n".join([*account, *shared(out, name), f"{folder} is ready for minalbef.records.Records"])
+    return "\n".join([*account, *find_shared(out, name), f"{folder} is ready for minalbef.datasets.store.Records"])
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -94,7 +94,7 @@ def files_of(folder: Path) -> list[Path]:
         return []
 
 
-def checked(records: Iterable, tally: Tally, same: dict, avoid: set[int], look: bool) -> Iterator:
+def check(records: Iterable, tally: Tally, same: dict, avoid: set[int], look: bool) -> Iterator:
     """The records whose pictures are not to be avoided and, if we look, can be opened."""
     last, fault = None, None
     for record in records:
@@ -116,14 +116,15 @@ def checked(records: Iterable, tally: Tally, same: dict, avoid: set[int], look: 
 
 
 def write(path: Path, records: Iterable, root: Path, listed: set[str], same: dict) -> dict:
-    """Lines, index and photographs, beside each other; -> kind, records, pictures, and questions without a listed answer."""
+    """Write lines, index and photo ids; -> kind, records, pictures, and questions without a listed answer."""
     places, photos, kind, lacking = array("q", [0]), array("q"), "Record", 0
     with open(path.with_suffix(".jsonl"), "wb") as file:
         for record in tqdm(records, desc=path.name, unit=" records", disable=None, mininterval=1):
             places.append(places[-1] + file.write(line(record, root)))
             photos.extend(photos_of(record, same))
             kind = type(record).__name__
-            lacking += bool(listed) and bool(record.answers) and listed.isdisjoint(record.answers)
+            if listed and record.answers and listed.isdisjoint(record.answers):
+                lacking += 1
     np.save(path.with_suffix(".npy"), np.frombuffer(places, np.int64))
     unique = np.unique(np.array(photos, np.int64))
     np.save(path.with_suffix(".photos.npy"), unique)
@@ -157,9 +158,9 @@ def describe(name: str, split: str, counts: dict, tally: Tally, answers: int) ->
     lines += [f"  {count:,} times {kind}, the first: {tally.first[kind]}" for kind, count in tally.count.most_common()]
     pictures = EXPECTED.get((name, split), (None, None))[0] or 0
     if counts["pictures"] < 0.99 * pictures:
-        lines.append(f"  {pictures - counts['pictures']:,} pictures of the published set are missing: its lists here are "
-                     "not whole, or entries were left out. Training learns from what is here, and figures are not the "
-                     "published set's; of a set of your own under this name nothing is missing")
+        lines.append(f"  {pictures - counts['pictures']:,} pictures of the published set are missing: its lists here "
+                     "are not whole, or entries were left out. Training learns from what is here, and figures are not "
+                     "the published set's; of a set of your own under this name nothing is missing")
     if counts["lacking"]:
         lines.append(f"  {counts['lacking']:,} of {counts['records']:,} questions have none of their answers among the "
                      f"{answers:,} listed")
@@ -168,8 +169,8 @@ def describe(name: str, split: str, counts: dict, tally: Tally, answers: int) ->
     return lines
 
 
-def shared(out: Path, name: str) -> list[str]:
-    """Lines for people: photographs of a split to train on that others, among the prepared sets, are examined on."""
+def find_shared(out: Path, name: str) -> list[str]:
+    """Lines for people: pictures in a training split that are also in an evaluation split, among the prepared sets."""
     lines, known = [], {}
     for about in sorted(out.glob("*/about.json")):
         for split in read_about(about.parent)["splits"]:
@@ -178,6 +179,7 @@ def shared(out: Path, name: str) -> list[str]:
         for (asked, split), others in known.items():
             if part == "train" != split and name in (learnt, asked) and (learnt in PRETRAINING or learnt == asked):
                 if n := len(np.intersect1d(photos, others, assume_unique=True)):
-                    lines.append(f"{n:,} pictures of {learnt}/train are in {asked}/{split}, {n / len(others):.1%} of it; "
-                                 f"leave them out by: prepare {learnt} --without {out / asked / split}")
+                    lines.append(f"{n:,} pictures of {learnt}/train are in {asked}/{split}, "
+                                 f"{n / len(others):.1%} of it; leave them out by: prepare {learnt} "
+                                 f"--without {out / asked / split}")
     return lines

@@ -50,8 +50,8 @@ def entailment(path: Path, root: Roots = None, fault: Callable = refuse) -> Iter
         official = isinstance(entry, dict) and "gold_label" in entry
         label = field(entry, "gold_label" if official else "label")
         if label not in LABELS:
-            raise Fault("unknown label", f"label {label!r} is none of {', '.join(LABELS)}" +
-                        " (its annotators did not agree)" * (label == "-"), "leave it out")
+            why = " (its annotators did not agree)" if label == "-" else ""
+            raise Fault("unknown label", f"label {label!r} is none of {', '.join(LABELS)}{why}", "leave it out")
         name = next((key for key in entry if re.fullmatch("flic?kr30k_?id", key.lower())), "Flikr30kID")
         image = str(field(entry, name if official else "image", (str, int))).removesuffix(".jpg") + ".jpg"
         text = words(entry.get("sentence2" if official else "sentence"))
@@ -62,7 +62,7 @@ def entailment(path: Path, root: Roots = None, fault: Callable = refuse) -> Iter
 # questions
 
 
-def answered(given, number: int | str) -> tuple[str, ...]:
+def read_answers(given, number: int | str) -> tuple[str, ...]:
     """The answers of an entry, one or several, as a tuple. Raises Fault where there is none."""
     some = tuple([given] if isinstance(given, str) else given or ())
     if not some or not all(isinstance(one, str) and has_words(one) for one in some):
@@ -83,22 +83,23 @@ def vqa(path: Path, root: Roots = None, fault: Callable = refuse, test: bool = F
         if (source := entry.get("dataset", "vqa")) not in find:
             raise Fault("malformed", f"dataset {source!r} is none of vqa, vg", "data/README.md shows the format")
         once(seen, number, f"{image}: {question}", "question_id")
-        answers = () if test and not entry.get("answer") else answered(entry.get("answer"), number)
+        answers = () if test and not entry.get("answer") else read_answers(entry.get("answer"), number)
         id = number if isinstance(number, int) else readers.number_of(number)
         trust = VISUAL_GENOME_TRUST if source == "vg" else 1.0
         return [VQARecord(find[source](image), question, answers, id, trust, source)]
     return read(path, entries(path), parse, fault)
 
 
-def vqa_official(path: Path, annotations: Path | None, root: Roots = None, fault: Callable = refuse) -> Iterator[VQARecord]:
-    """VQA v2's questions and annotations, as its site gives them. annotations: None for a test, whose answers are secret.
+def vqa_official(path: Path, annotations: Path | None, root: Roots = None,
+                 fault: Callable = refuse) -> Iterator[VQARecord]:
+    """VQA v2's questions and annotations, as its site has them. annotations: None for a test, whose answers are secret.
 
     The answers are those of the ten annotators, word for word, as answers.accuracy wants them.
     """
     noted, seen, find = load(annotations, "annotations")["annotations"] if annotations else (), {}, Finder(root)
     given = {entry.get("question_id"): entry.get("answers") for entry in noted if isinstance(entry, dict)}
     whole = load(path, "questions")
-    part = str(whole.get("data_subtype")).replace("-dev", "")                    # test-dev2015 shows pictures of test2015
+    part = str(whole.get("data_subtype")).replace("-dev", "")                    # test-dev2015 has test2015's pictures
     if not re.fullmatch(r"(train|val|test)20\d\d", part):
         raise ValueError(f"{path} has data_subtype {part!r}, so its pictures are unknown; it must be such as val2014")
 
@@ -107,20 +108,21 @@ def vqa_official(path: Path, annotations: Path | None, root: Roots = None, fault
         image = f"{part}/COCO_{part}_{field(entry, 'image_id', int):012d}.jpg"
         once(seen, number, f"{image}: {question}", "question_id")
         if annotations and number not in given:
-            raise Fault("no answer", f"question {number} is not in {Path(annotations).name}", "both must be of one split")
-        answers = answered([one["answer"] for one in given[number]], number) if annotations else ()
+            raise Fault("no answer", f"question {number} is not in {Path(annotations).name}",
+                        "both must be of one split")
+        answers = read_answers([one["answer"] for one in given[number]], number) if annotations else ()
         return [VQARecord(find(image), question, answers, number)]
     return read(path, whole["questions"], parse, fault)
 
 
 def answer_list(path: Path) -> list[str]:
-    """The answers to rank, as in the original's answer_list.json. Raises ValueError for another file, or one with repeats."""
+    """The answers to rank, as in the original's answer_list.json. Raises ValueError for another file or repeats."""
     some = load(path)
     if not isinstance(some, list) or not some or not all(isinstance(one, str) and has_words(one) for one in some):
         raise ValueError(f"{path} is no list of answers; it must be a JSON list of strings")
     if len(set(some)) < len(some):
         twice = next(one for i, one in enumerate(some) if one in some[:i])
-        raise ValueError(f"{path} has {len(some) - len(set(some))} answers twice, the first is {twice!r}; leave one out")
+        raise ValueError(f"{path} has {len(some) - len(set(some))} answers twice, such as {twice!r}; leave one out")
     return some
 
 
@@ -130,8 +132,8 @@ def answer_list(path: Path) -> list[str]:
 def nlvr2(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[NLVR2Record]:
     """NLVR2, the original's [{images: [a, b], sentence, label}] or the official lines of identifier, sentence, label.
 
-    The id groups pairs of one statement as the official metric does: by the identifier without its third field, the pair.
-    The original's list has no identifiers: there it is the set, from the pictures' names, and the sentence.
+    The id groups pairs of one statement as the official metric does: by the identifier without its third field, the
+    pair. The original's list has no identifiers: there it is the set, from the pictures' names, and the sentence.
     """
     find = Finder(root)
 
@@ -150,7 +152,8 @@ def nlvr2(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[
             images = [f"{folder}/{pair}-img{i}.png" for i in (0, 1)]
         if len(images) != 2 or not all(isinstance(image, str) and image for image in images):
             raise Fault("missing picture", f"the pair {images!r} must be two pictures")
-        return [NLVR2Record(tuple(map(find, images)), text, label.lower() == "true", readers.number_of(" ".join(group)))]
+        id = readers.number_of(" ".join(group))
+        return [NLVR2Record(tuple(map(find, images)), text, label.lower() == "true", id)]
     return read(path, entries(path), parse, fault)
 
 
@@ -169,8 +172,9 @@ def load_refs(path: Path) -> list[dict]:
     try:
         with open(path, "rb") as file:
             refs = _Plain(file, encoding="utf-8", errors="replace").load()       # Python 2 wrote it
-    except Exception as error:                                                   # broken pickles raise nearly everything
-        raise ValueError(f"{path} cannot be read: {error}. It must be the pickle of the set's site; get it again") from error
+    except Exception as error:                                                   # broken pickles raise anything
+        raise ValueError(f"{path} cannot be read: {error}. It must be the pickle of the set's site; "
+                         "get it again") from error
     if not isinstance(refs, list) or not all(
             isinstance(ref, dict) and all(isinstance(ref.get(key), int) for key in ("ref_id", "ann_id", "image_id"))
             for ref in refs):
@@ -179,7 +183,7 @@ def load_refs(path: Path) -> list[dict]:
 
 
 def box_fault(box, size: tuple[int, int]) -> str:
-    """What is wrong with (x, y, width, height) in a picture of (height, width); "" if nothing. It may overhang the edge."""
+    """What is wrong with (x, y, width, height) in a picture of (height, width), or "". It may overhang the edge."""
     if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(
             isinstance(x, (int, float)) and math.isfinite(x) for x in box):
         return f"box {box!r} is not four numbers: x, y, width, height"
@@ -194,7 +198,7 @@ def refcoco(path: Path, instances: Path, root: Roots = None, fault: Callable = r
             proposals: Path | None = None, splits: tuple[str, ...] = ("val",)) -> Iterator[GroundingRecord]:
     """RefCOCO+'s refs(unc).p and instances.json -> a record an expression, in the splits wanted.
 
-    listed: the original's list [{ref_id, text}], whose order and texts are taken. proposals: its dets.json, {image: boxes}
+    listed: the original's list [{ref_id, text}], for order and texts. proposals: its dets.json, {image: boxes}
     """
     refs = {ref["ref_id"]: ref for ref in load_refs(path) if ref.get("split") in splits}
     whole = load(instances, "annotations", "images")
@@ -202,7 +206,7 @@ def refcoco(path: Path, instances: Path, root: Roots = None, fault: Callable = r
     truth = {one.get("id"): one.get("bbox") for one in whole["annotations"] if isinstance(one, dict)}
     boxes = load(proposals) if proposals else {}
     if not isinstance(boxes, dict):
-        raise ValueError(f"{proposals} has no boxes by image; it must be a JSON object, such as the original's dets.json")
+        raise ValueError(f"{proposals} has no boxes by image; it must be a JSON object, like the original's dets.json")
     find, checked = Finder(root), {}
 
     def parse(item):
@@ -226,6 +230,8 @@ def refcoco(path: Path, instances: Path, root: Roots = None, fault: Callable = r
         rest = photo_id(name), tuple(map(float, box)), checked.get(key, ()), size, ref["split"], number
         yield from each(texts, lambda text: GroundingRecord(place, text, *rest))
     if listed:
-        return read(listed, entries(listed), lambda entry: parse((field(entry, "ref_id", int), [entry.get("text")])), fault)
-    items = [(number, [one.get("sent") or one.get("raw") for one in ref.get("sentences", ())]) for number, ref in refs.items()]
+        return read(listed, entries(listed),
+                    lambda entry: parse((field(entry, "ref_id", int), [entry.get("text")])), fault)
+    items = [(number, [one.get("sent") or one.get("raw") for one in ref.get("sentences", ())])
+             for number, ref in refs.items()]
     return read(path, items, parse, fault)

@@ -1,8 +1,8 @@
-"""Records out of lists of captions: the original's JSON, Karpathy's splits. Those of tasks: public.py; of tars: shards.py
+"""Readers of caption lists: the original's JSON, Karpathy's splits. The tasks' sets: public.py; tars: shards.py
 
-A reader is called as reader(file, root=folder or folders of the pictures, fault=what to do about a bad entry). It yields
-records one at a time; a record names its picture's place, and a batch opens it. With root=None no picture is looked for.
-A bad entry is left out and goes to `fault`, which raises it, a ValueError, unless you pass another.
+A reader is called as reader(file, root=folder or folders of the pictures, fault=handler of a bad entry). It yields
+records one at a time; a record holds its picture's path, which a batch opens. With root=None no picture is looked for.
+A bad entry is left out and goes to `fault`, which by default raises it; it is a ValueError.
 """
 import json
 import os
@@ -15,11 +15,11 @@ from minalbef.data import Record
 from minalbef.tokenizer import clean, has_words
 
 CHUNK = 1 << 20                       # characters read at a time
-LARGEST = 16 * CHUNK                  # of one entry: a broken file should not be read to its end to be told
-# folders to look in, by album: never in another's, for two albums may have pictures of one name
+LARGEST = 16 * CHUNK                  # of one entry: a broken file is recognised without reading it all
+# folders to look in, by album: never in another's, for two albums may have equal file names
 PLACES = {"": ("", "images", "train2014", "val2014"), "vg": ("", "images", "VG_100K", "VG_100K_2"),
           "flickr": ("", "images", "flickr30k-images")}
-LONGEST = 500                         # letters of what is said of a fault, which may hold all of a long text
+LONGEST = 500                         # letters of a fault's message, which may quote a long text
 COCO = re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)")
 FLICKR = re.compile(r"flickr\.com/(?:.*/)?(\d+)_")
 
@@ -27,7 +27,7 @@ Roots = Path | Sequence[Path] | None
 
 
 class Fault(ValueError):
-    """What is wrong with an entry, and the way out. kind: a few words, to count by; entries: how many are lost by it."""
+    """What is wrong with an entry, and the way out. kind: a few words, to count by; entries: how many are lost."""
 
     def __init__(self, kind: str, what: str, way: str = "leave it out or mend it", entries: int = 1):
         what = what if len(what) <= LONGEST else f"{what[:LONGEST]}..."
@@ -36,7 +36,7 @@ class Fault(ValueError):
 
 
 def refuse(fault: Fault):
-    """The strict way with faults."""
+    """Raise the fault."""
     raise fault
 
 
@@ -44,13 +44,13 @@ def refuse(fault: Fault):
 
 
 def entries(path: Path) -> Iterator:
-    """Entries of a JSON list or of JSON lines, one after the other, in little memory. Raises ValueError for a broken file."""
+    """Entries of a JSON list or of JSON lines, streamed in little memory. Raises ValueError for a broken file."""
     decoder, text, at, number = json.JSONDecoder(), "", 0, 0
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read(CHUNK).lstrip()
             whole = text.startswith("[")
-            at = int(whole)
+            at = 1 if whole else 0
             while True:
                 at = re.compile(r"[\s,]*").match(text, at).end()
                 if whole and text[at:at + 1] == "]":
@@ -68,7 +68,7 @@ def entries(path: Path) -> Iterator:
                     yield entry
                     number += 1
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. It must be a JSON list, or JSON lines; get it again") from error
+        raise ValueError(f"{path} cannot be read: {error}. It must be JSON, a list or lines; get it again") from error
 
 
 def load(path: Path, *keys: str):
@@ -92,10 +92,10 @@ def number_of(name: str) -> int:
 
 
 def photo_id(image: str, album: str = "", same: Mapping[str, str] = {}) -> int:
-    """A number for a photograph, alike in all sets that show it: COCO's number, Flickr's, or else its name in its album.
+    """An id for a photograph, equal in all sets that contain it: COCO's number, Flickr's, or its name in its album.
 
     album: the set, where the file's name is the photograph's number there: "vg", "flickr"
-    same: what else a photograph of an album is, as {"vg:2370463": "coco:547168"}, see `relations`
+    same: aliases of an album's photographs, as {"vg:2370463": "coco:547168"}, see `relations`
     """
     if found := COCO.search(image):
         name = f"coco:{found[1]}"
@@ -167,7 +167,7 @@ def once(seen: dict, key, image: str, what: str):
 
 
 def read(path: Path, items: Iterable, parse: Callable, fault: Callable) -> Iterator:
-    """The records of parse(entry), for every entry; Faults that it raises or yields go to `fault`, with file and number."""
+    """The records of parse(entry), for every entry; Faults that it raises or yields go to `fault`, with their place."""
     for number, entry in enumerate(items):
         found = []
         try:
@@ -223,5 +223,6 @@ def karpathy(path: Path, root: Roots = None, fault: Callable = refuse, split: st
         image = str(PurePosixPath(entry.get("filepath", ""), field(entry, "filename")))
         once(seen, entry.get("imgid", image), image, "imgid")
         place, photo = find(image), photo_id(image, album)
-        return each([one.get("raw") for one in field(entry, "sentences", list)], lambda text: Record(place, text, photo))
+        texts = [one.get("raw") for one in field(entry, "sentences", list)]
+        return each(texts, lambda text: Record(place, text, photo))
     return read(path, load(path, "images")["images"], parse, fault)

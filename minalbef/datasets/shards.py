@@ -62,7 +62,7 @@ def shards(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator
                 parts[kind] = (tar.extractfile(member).read() if kind in ("txt", "json") and member.size <= LARGEST
                                else Member(Path(path), member.offset_data, member.size))
             tar.fileobj.seek(tar.offset)
-            if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):      # tarfile takes a bad header for the end
+            if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile stops at a bad header
                 raise tarfile.ReadError(f"it is cut or damaged at byte {tar.offset:,}")
         if parts:
             yield key, parts

@@ -1,4 +1,4 @@
-"""The project's records on disk: lines of JSON and an index of their places, so that any of them can be had by its number."""
+"""The project's records on disk: JSON lines and an index of their offsets, for random access."""
 import json
 import os
 from dataclasses import fields
@@ -19,7 +19,7 @@ PICTURES = ("image", "images")
 
 
 class Records(Dataset):
-    """A split as `minalbef prepare` wrote it: record i, in the files' order. Its picture is a place, which a batch opens.
+    """A split as `minalbef prepare` wrote it: record i in the files' order. Its picture is a path, which a batch opens.
 
     root: where the pictures are now, if they have moved. Raises ValueError for a folder that holds no such split.
     """
@@ -58,7 +58,7 @@ class Records(Dataset):
         def place(image):
             return self.root / image if isinstance(image, str) else Member(self.root / image[0], *image[1:])
         for name, value in values.items():
-            read = {"image": place, "images": lambda pair: tuple(map(place, pair))}.get(name, frozen)
+            read = {"image": place, "images": lambda pair: tuple(map(place, pair))}.get(name, to_tuples)
             values[name] = read(value)
         return self.kind(**values)
 
@@ -79,9 +79,9 @@ def file_of(folder: str | Path, split: str, ending: str) -> Path:
     return Path(folder) / (read_about(folder)["splits"][split].get("file", split) + ending)
 
 
-def frozen(value):
+def to_tuples(value):
     """Lists as tuples, all the way down."""
-    return tuple(map(frozen, value)) if isinstance(value, list) else value
+    return tuple(map(to_tuples, value)) if isinstance(value, list) else value
 
 
 def line(record, root: Path) -> bytes:
