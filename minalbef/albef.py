@@ -1,10 +1,12 @@
 """ALBEF: three encoders, two projections, two heads. No objective in it (section 3.1)."""
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minalbef.config import Config
-from minalbef.fusion import Fusion
+from minalbef.fusion import Fusion, Images
 from minalbef.layers import full, init_weights
 from minalbef.text import TextEncoder, WordHead
 from minalbef.vision import ViT
@@ -35,8 +37,8 @@ class ALBEF(nn.Module):
         """tokens, keep: (b, l) -> (b, l, d), the first token [CLS]."""
         return self.text_encoder(tokens, keep)
 
-    def fuse(self, text_tokens: Tensor, keep: Tensor, image_tokens: Tensor, image_keep: Tensor | None = None,
-             **options) -> Tensor:
+    def fuse(self, text_tokens: Tensor, keep: Tensor, image_tokens: Images | None, image_keep: Tensor | None = None,
+             **options: Any) -> Tensor:
         """Words that have seen the image: (b, l, d). `pairs`, `queries`, `return_weights`: see Fusion.forward."""
         return self.fusion(text_tokens, keep, image_tokens, image_keep, **options)
 

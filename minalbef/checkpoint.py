@@ -3,6 +3,7 @@ import json
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -46,20 +47,23 @@ def need_scenes(config: Config, run: str | Path) -> None:
                          "`finetune` take your own set with --data prepared/SET, or name a run of scenes, such as tiny")
 
 
-def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer, teacher: nn.Module | None = None, task: str = "pretrain"):
+def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer, teacher: nn.Module | None = None,
+         task: str = "pretrain") -> None:
     """Write a run folder that `load` reads: config.json, tokenizer.json, model.safetensors (and teacher's).
 
     model: an ALBEF, or a task's model, whose `.albef` it is
     """
+    albef: Any = getattr(model, "albef", model)                  # has a config
     modules = {"model": model, "teacher": teacher}
-    save_weights(path, getattr(model, "albef", model).config, tokenizer, task,
+    save_weights(path, albef.config, tokenizer, task,
                  {name: module.state_dict() for name, module in modules.items() if module is not None})
 
 
-def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: str, files: dict[str, dict[str, Tensor]]):
-    """A run folder out of weights by file ("model", "teacher"); no two of a file's may share their memory."""
+def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: str,
+                 files: dict[str, dict[str, Tensor]]) -> None:
+    """A run folder out of weights by file ("model", "teacher"); tensors of one file must not share memory."""
     folder = Path(path)
-    (folder / TRAINED_ON).unlink(missing_ok=True)                # of other weights; who knows it writes it anew
+    (folder / TRAINED_ON).unlink(missing_ok=True)                # of other weights; the caller writes the new one
     text = json.dumps({"task": task, **config.to_dict()}, indent=1)
     write_atomically(folder / "config.json", lambda p: p.write_text(text + "\n"))
     write_atomically(folder / "tokenizer.json", lambda p: tokenizer.save(p))
@@ -68,8 +72,8 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
         write_atomically(folder / f"{name}.safetensors", lambda p: save_file(weights, p))
 
 
-def save_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, step: int, config: Config):
-    """Everything that training needs to go on, in one file, so that no crash can mix two moments."""
+def save_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, step: int, config: Config) -> None:
+    """All that a resume needs, in one file: model and optimiser always come from the same step."""
     state = {"step": step, "config": config.to_dict(), "task": task.state_dict(), "optimiser": optimiser.state_dict()}
     write_atomically(folder / "state.pt", lambda p: torch.save(state, p))
 
@@ -92,11 +96,12 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
         if any(one.ndim and one.shape != p.shape for p, held in optimiser.state.items() for one in held.values()):
             raise ValueError("the optimiser's state has other shapes than the weights")
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())[:300]}); remove it to begin again") from error
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path} cannot be read ({reason}); remove it to begin again") from error
     return state["step"]
 
 
-def read_state(path: Path, mmap: bool = False) -> dict:
+def read_state(path: Path, mmap: bool = False) -> dict[str, Any]:
     """`save_state`'s file. Raises ValueError for one that is cut off, has a byte changed or is something else."""
     try:
         with zipfile.ZipFile(path) as file:      # torch does not compare the check sums that it writes
@@ -108,7 +113,8 @@ def read_state(path: Path, mmap: bool = False) -> dict:
     try:
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
     except (pickle.UnpicklingError, RuntimeError) as error:      # torch would advise to let the file run its code
-        raise ValueError(f"{path} cannot be read (it holds more than tensors and numbers); remove it to begin again") from error
+        raise ValueError(f"{path} cannot be read (it holds more than tensors and numbers); "
+                         "remove it to begin again") from error
     kinds = {"step": int, "config": dict, "task": dict, "optimiser": dict}
     if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in kinds.items()):
         raise ValueError(f"{path} cannot be read (it is no state of training); remove it to begin again")
@@ -143,13 +149,13 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
                          "trained it, or mend config.json")
     if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
         raise ValueError(f"{folder / 'model.safetensors'} is of no use: {broken[0]} is not finite (NaN or infinite)"
-                         f"{f', and {len(broken) - 1} more' if len(broken) > 1 else ''}; train it again with a lower lr, "
-                         "or copy it again")
+                         f"{f', and {len(broken) - 1} more' if len(broken) > 1 else ''}; "
+                         "train it again with a lower lr, or copy it again")
     return config, task, tokenizer, weights
 
 
 def expected_absent(own: dict[str, Tensor], weights: dict[str, Tensor], task: str) -> dict[str, Tensor]:
-    """What the model has, and `weights` lack as the original's file of the task does: whole parts, never a bit of one.
+    """What the model has and `weights` lack, as the original's file of the task does: whole parts only.
 
     own: the state of an ALBEF, or of a task's model, to be loaded with `weights | expected_absent(own, weights, task)`
     """
@@ -159,8 +165,8 @@ def expected_absent(own: dict[str, Tensor], weights: dict[str, Tensor], task: st
     return {name: value for name, value in own.items() if part(name) in LACKS[task] and part(name) not in held}
 
 
-def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Path):
-    """load_state_dict, strictly, with a message that lists what does not fit. Raises ValueError."""
+def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:
+    """load_state_dict, strict; raises ValueError that lists what does not fit."""
     own = module.state_dict()
     wrong = ([f"missing {key}" for key in own if key not in weights]
              + [f"unexpected {key}" for key in weights if key not in own]

@@ -2,16 +2,17 @@
 import copy
 import html
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-FAINT = 1e-3                          # shrinks weights and input until a norm's eps shows: 1e-5 against 1e-6 is else unseen
+FAINT = 1e-3                          # shrinks weights and input until a norm's eps shows, 1e-5 or 1e-6
 
 
-def check_same(A: Callable, B: Callable, *args: Any, make_input: Callable[[], Any], tol: float = 1e-5, seed: int = 0):
+def check_same(A: Callable, B: Callable, *args: Any, make_input: Callable[[], Any], tol: float = 1e-5,
+               seed: int = 0) -> None:
     """Compare A with B, under one set of weights and on one input: outputs, and the gradients of everything.
 
     A, B: classes of modules, made with `args`; or modules; or functions, which are called as they are
@@ -50,8 +51,9 @@ def folded(*things: Callable) -> None:
     # here and not above: only notebooks need it, and only they install it
     from IPython.display import HTML, display
 
-    display(HTML("".join(f"<details><summary>the package's <code>{thing.__module__}.{thing.__qualname__}</code></summary>"
-                         f"<pre>{html.escape(inspect.getsource(thing))}</pre></details>" for thing in things)))
+    shown = (f"<details><summary>the package's <code>{thing.__module__}.{thing.__qualname__}</code></summary>"
+             f"<pre>{html.escape(inspect.getsource(thing))}</pre></details>" for thing in things)
+    display(HTML("".join(shown)))
 
 
 def _name(f: Any) -> str:
@@ -71,7 +73,7 @@ def _disturb(module: nn.Module) -> None:
     """Biases at 0 and gains at 1 would hide that one is missing."""
     for parameter in module.parameters():
         if parameter.dim():
-            parameter += 0.1 * torch.randn_like(parameter)
+            parameter.add_(0.1 * torch.randn_like(parameter))
 
 
 def _load(a: nn.Module, b: nn.Module, names: tuple[str, str]) -> None:
@@ -94,9 +96,10 @@ def _run(f: Any, inputs: tuple, seed: int) -> tuple[dict[str, Tensor], dict[str,
         leaves |= {f"parameter {name}": p for name, p in f.named_parameters(remove_duplicate=False) if p.requires_grad}
     g = torch.Generator().manual_seed(seed + 1)                 # not the input's: along x itself, a norm has no slope
     total = sum((x * torch.randn(x.shape, generator=g)).sum() for x in outputs.values() if x.requires_grad)
-    grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True) if isinstance(total, Tensor) and leaves else ()
-    gradients = {name: torch.zeros_like(x) if grad is None else grad
-                 for (name, x), grad in zip(leaves.items(), grads or [None] * len(leaves))}
+    grads: Sequence[Tensor | None] = [None] * len(leaves)
+    if isinstance(total, Tensor) and leaves:
+        grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    gradients = {name: torch.zeros_like(x) if grad is None else grad for (name, x), grad in zip(leaves.items(), grads)}
     return {f"output{place}": x.detach() for place, x in outputs.items()}, gradients
 
 
@@ -104,7 +107,7 @@ def _shrink(f: Any) -> Any:
     if isinstance(f, nn.Module):
         with torch.no_grad():
             for parameter in f.parameters():
-                parameter *= FAINT
+                parameter.mul_(FAINT)
     return f
 
 
@@ -118,11 +121,11 @@ def _compare(what: str, a: dict, b: dict, names: tuple[str, str], tol: float, le
         if not x.numel():
             continue
         x, y = x.double(), y.double()
-        difference = torch.where((x == y) | (x.isnan() & y.isnan()), 0, (x - y).abs()).nan_to_num(torch.inf).max().item()
+        apart = torch.where((x == y) | (x.isnan() & y.isnan()), 0, (x - y).abs()).nan_to_num(torch.inf).max().item()
         finite = x[x.isfinite()]
         limit = tol * max(finite.abs().max().item() if finite.numel() else 0.0, least)
-        assert difference <= limit, (
-            f"{names[0]} and {names[1]} differ: {what}, {place}: by {difference:.1e} where {limit:.1e} is allowed")
+        assert apart <= limit, (
+            f"{names[0]} and {names[1]} differ: {what}, {place}: by {apart:.1e} where {limit:.1e} is allowed")
 
 
 def _tensors(value: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -1,6 +1,8 @@
 """Every number of a run, in one frozen dataclass: the defaults are the paper's, presets change them."""
 import difflib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 _MANY = 10 ** 9                       # no run comes near it, and sums of it fit 64 bits
 
@@ -48,7 +50,7 @@ class Config:
     image_heads: int = 12
     image_mlp_ratio: float = 4.0
     stem: str = "patch"               # "conv": strided convolutions instead of one; learns from far fewer pictures
-    pos_scale: float = 0.0            # > 0: positions start as sines and cosines of the grid, at this standard deviation
+    pos_scale: float = 0.0            # > 0: positions start as sines and cosines of this standard deviation
 
     # text encoder and fusion, section 3.1: the lower and the upper half of BERT-base
     vocab_size: int = 30_522
@@ -72,10 +74,10 @@ class Config:
     queue_size: int = 65_536
     teacher_momentum: float = 0.995
     alpha: float = 0.4                # weight of the teacher's soft targets
-    alpha_ramp: bool = True           # alpha rises from 0 over the first epoch; False: constant, as the original's entailment
+    alpha_ramp: bool = True           # alpha rises from 0 over the first epoch; False: constant (original's entailment)
     mask_rate: float = 0.15
     mask_power: float = 0.0           # > 0: frequent words are masked less; "a" and "on" teach little (not the paper's)
-    equal_texts_match: bool = False   # True: pictures with equal captions are no negatives of each other (not the paper's)
+    equal_texts_match: bool = False   # True: pairs with equal captions are positives of each other (not the paper's)
     hard_negatives: str = "global"    # "local": from this process's own rows, as the original does
 
     # a gentler beginning, as shares of the run; 0 is the paper's way. Small models from nothing need it
@@ -103,13 +105,13 @@ class Config:
     # how it is computed; what alters results by more than rounding says so
     device: str = "auto"              # "auto": a GPU where there is one; "cuda", "cpu"
     precision: str = "fp32"           # "bf16": products in bfloat16; weights, sums and losses stay in fp32
-    accumulate: int = 1               # passes a step; negatives within the batch then come from a pass, see train.backward
-    checkpointing: bool = False       # layers are computed again on the way back: a third of the memory, a quarter more time
+    accumulate: int = 1               # passes a step; in-batch negatives then come from one pass, see train.backward
+    checkpointing: bool = False       # activation checkpointing: a third of the memory, a quarter more time
     compile: bool = False             # layers go through torch.compile, which takes a minute or two at first
     tensorboard: bool = False         # curves also for TensorBoard, an extra of the package
 
     # photographs, in training, and how many candidates the second stage looks at
-    crop: float = 0.2                 # a random crop shows at least this share of a picture; 1: none, it is resized as it is
+    crop: float = 0.2                 # a random crop keeps at least this share of a picture; 1: no crop, only resized
     top: int = 128                    # of texts or pictures, re-ranked by ITM; of answers, ranked by their likelihood
 
     # embedded scenes; the fields have no meaning for other data
@@ -123,9 +125,10 @@ class Config:
     warm_weight_decay: float = 0.05
     warm_objects: str = "other"       # "same": the kinds that captions name
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in fields(self):
-            value, kind = getattr(self, field.name), type(field.default)
+            value: Any = getattr(self, field.name)
+            kind: Any = type(field.default)
             if not isinstance(value, (int, float) if kind is float else kind):
                 raise ValueError(f"{field.name}={value!r} must be {_KINDS[kind]}, such as {field.default!r}")
             if kind in (int, float):
@@ -146,7 +149,8 @@ class Config:
                              "so it wants a power of two; or take stem='patch'")
         if self.batch % self.accumulate:
             near = next(n for n in range(min(self.accumulate, self.batch), 0, -1) if self.batch % n == 0)
-            raise ValueError(f"accumulate={self.accumulate} does not divide batch={self.batch}; take {near}, or another batch")
+            raise ValueError(f"accumulate={self.accumulate} does not divide batch={self.batch}; take {near}, "
+                             "or another batch")
         if self.text_length > self.positions:
             raise ValueError(f"text_length={self.text_length} is more than positions={self.positions}; "
                              "raise positions or lower text_length")
@@ -169,7 +173,7 @@ class Config:
         return asdict(self)
 
 
-# Options that a run may go on with others of: they alter no result but by rounding
+# These may differ on resume: they change results by rounding at most
 FREE = ("device", "checkpointing", "compile", "tensorboard")
 
 def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
@@ -179,9 +183,9 @@ def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
     return dict(change.split("=", 1) for change in changes)
 
 
-def replace_checked(config: Config, **changes) -> Config:
+def replace_checked(config: Config, **changes: Any) -> Config:
     """`dataclasses.replace` that reads strings as the field's type and names the nearest field for a wrong one."""
-    known = {f.name: type(f.default) for f in fields(Config)}
+    known: dict[str, Any] = {field.name: type(field.default) for field in fields(Config)}
     for name, value in changes.items():
         if name not in known:
             raise ValueError(f"no option {name!r}{nearest(name, known)}")
@@ -207,24 +211,24 @@ def from_dict(values: dict) -> Config:
     return replace_checked(Config(), **values)
 
 
-def check_range(said: str, value: float, least: float, most: float):
+def check_range(said: str, value: float, least: float, most: float) -> None:
     """Raises ValueError for a number outside, and for nan. said: the number with its name, as the user wrote it."""
     if not least <= value <= most:
         raise ValueError(f"{said} must lie between {least:,} and {most:,}")
 
 
-def _multiple(name: str, value: int, of: str, unit: int):
+def _multiple(name: str, value: int, of: str, unit: int) -> None:
     if value < 1 or unit < 1 or value % unit:
         near = max(unit, round(value / unit) * unit) if unit > 0 else "unknown"
         raise ValueError(f"{name}={value} is not a multiple of {of}={unit}; the nearest that is: {near}")
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]):
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name}={value!r} is none of {', '.join(choices)}{nearest(value, choices)}")
 
 
-def nearest(word: str, words) -> str:
+def nearest(word: str, words: Iterable[str]) -> str:
     """" (did you mean 'batch'?)", one that begins with the word if there is, or nothing where no word is near."""
     near = ([one for one in words if one.startswith(str(word))]
             or difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.4))

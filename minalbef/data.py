@@ -2,7 +2,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, ClassVar, Self
 
 import numpy as np
 import torch
@@ -36,10 +36,11 @@ class Record:
     id: int
 
 
+@dataclass(frozen=True)
 class Rows:
     """A dataclass of tensors with a row for every example: sent to a device, or cut, all together."""
 
-    columns = ()                      # fields whose columns are rows, too, of all processes
+    columns: ClassVar[tuple[str, ...]] = ()      # fields whose columns are rows, too, of all processes
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The same with every tensor changed."""
@@ -47,22 +48,21 @@ class Rows:
         return type(self)(*(change(value) if isinstance(value, Tensor) else value for value in values))
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on another device; to a GPU by way of pinned memory, and without waiting for it."""
-        cuda = torch.device(device).type == "cuda"
-        return self.map(lambda x: x.pin_memory().to(device, non_blocking=True) if cuda and not x.is_cuda else x.to(device))
+        """The same on another device; to a GPU through pinned memory, without waiting for it."""
+        if torch.device(device).type != "cuda":
+            return self.map(lambda x: x.to(device))
+        return self.map(lambda x: (x if x.is_cuda else x.pin_memory()).to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
-        """In memory from which a GPU reads by itself; a DataLoader calls it."""
+        """The same in pinned memory; a DataLoader calls this."""
         return self.map(Tensor.pin_memory)
 
     def part(self, i: int, n: int, own: int) -> Self:
-        """The i-th of n equal parts of a process's `own` rows; of fields with a row for all processes' rows, their parts."""
-        changed = {}
-        for name, x in vars(self).items():
-            for dim in range((1 + (name in self.columns)) * isinstance(x, Tensor)):
-                x = x.index_select(dim, torch.arange(x.shape[dim]).view(-1, n, own // n)[:, i].flatten())
-            changed[name] = x
-        return type(self)(**changed)
+        """The i-th of n equal parts of a process's `own` rows; rows of all processes give a part of each one's."""
+        def cut(x: Tensor, dim: int) -> Tensor:
+            return x.index_select(dim, torch.arange(x.shape[dim]).view(-1, n, own // n)[:, i].flatten())
+        parts = {name: cut(x, 0) if isinstance(x, Tensor) else x for name, x in vars(self).items()}
+        return type(self)(**parts | {name: cut(parts[name], 1) for name in self.columns if parts[name] is not None})
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Batch(Rows):
 def open_image(source: Source, upright: bool = True) -> Image.Image:
     """A path, open file, PIL picture or uint8 array (h, w, 3) -> an RGB picture.
 
-    upright: turned by EXIF, transparency over white, 16 bits scaled to 8; False: PIL's plain convert("RGB"), as the original
-        reads its sets, whose boxes belong to the picture as stored
+    upright: turned by EXIF, transparency over white, 16 bits scaled to 8; False: PIL's plain convert("RGB"), the
+        original's way, whose boxes belong to the picture as stored
     Raises ValueError for what is no whole picture of one of FORMATS, has no pixels, or more than MAX_PIXELS.
     """
     name = "the picture"
@@ -114,7 +114,7 @@ def open_image(source: Source, upright: bool = True) -> Image.Image:
                          "save it again as one of them or leave it out") from error
 
 
-def transform(image: Image.Image | np.ndarray, size: int) -> Tensor:
+def transform(image: Source, size: int) -> Tensor:
     """A picture or uint8 array (h, w, 3) -> (3, s, s), resized (bicubic) and normalised as the encoder wants it.
 
     A record's picture is read as stored; open your own with `open_image`, which turns it upright.

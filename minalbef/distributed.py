@@ -1,6 +1,7 @@
 """Several processes, or one: every function does nothing where there is no process group."""
 import gc
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -8,9 +9,9 @@ from torch import Tensor
 
 
 def device_of(name: str = "auto") -> torch.device:
-    """This process's device: of the GPUs its own, on the CPU if there is none. name: "auto", or "cpu" or "cuda" to insist.
+    """This process's GPU, or the CPU if there is none. name: "auto", or "cpu" or "cuda" to insist.
 
-    Raises ValueError where there are fewer GPUs than processes want.
+    Raises ValueError where there are fewer GPUs than processes.
     """
     count, place = torch.cuda.device_count() if torch.cuda.is_available() else 0, int(os.environ.get("LOCAL_RANK", 0))
     if name == "cpu" or name == "auto" and not count:
@@ -22,7 +23,7 @@ def device_of(name: str = "auto") -> torch.device:
 
 
 def device_at_hand(name: str) -> torch.device:
-    """Where to examine a run that was trained with device=name, elsewhere perhaps: on a GPU if there is one, unless it says cpu."""
+    """Where to evaluate a run that was trained with device=name: on a GPU if there is one, unless it says cpu."""
     return device_of("cpu" if name == "cpu" else "auto")
 
 
@@ -40,18 +41,19 @@ def start(name: str = "auto") -> torch.device:
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            raise ConnectionError(f"the processes do not reach each other ({reason}). Each takes the network that its machine's name "
-                                  "stands for, and with Debian's /etc/hosts that is 127.0.1.1: name another one, as in "
-                                  "GLOO_SOCKET_IFNAME=eth0, on every machine (ip -brief address lists them)") from error
+            raise ConnectionError(
+                f"the processes do not reach each other ({reason}). Each takes the network that its machine's name "
+                "stands for, and with Debian's /etc/hosts that is 127.0.1.1: name another one, as in "
+                "GLOO_SOCKET_IFNAME=eth0, on every machine (ip -brief address lists them)") from error
     return device
 
 
-def stop():
+def stop() -> None:
     """Leave the process group, all together."""
     if dist.is_available() and dist.is_initialized():
-        dist.barrier()                           # who leaves early takes the others' meeting place along
-        gc.collect()                             # DDP, in a circle of references, would hold the group until the interpreter ends:
-        dist.destroy_process_group()             # gloo's threads then abort the process, once in some thirty runs
+        dist.barrier()                           # rank 0 hosts the rendezvous store, and must not leave first
+        gc.collect()                             # DDP's reference cycle would hold the group until the interpreter
+        dist.destroy_process_group()             # ends, and gloo's threads abort one process in some thirty
 
 
 def world() -> int:
@@ -97,11 +99,11 @@ def longest(n: int) -> int:
 
 class _GatherWithGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         return gather(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         own = grad.new_empty(len(grad) // world(), *grad.shape[1:])
         scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)     # its name since torch 2.13
         scatter(own, grad.contiguous())                          # other processes' losses reach our rows, too

@@ -1,8 +1,12 @@
 """Random numbers from a seed, the same on every machine."""
 import hashlib
 import random
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 class Stream:
@@ -24,13 +28,13 @@ class Stream:
         """A whole number from 0 to n - 1."""
         return int(n * self.random())
 
-    def pick(self, values):
+    def pick(self, values: Sequence[T]) -> T:
         return values[int(len(values) * self.random())]
 
     def chance(self, p: float) -> bool:
         return self.random() < p
 
-    def shuffle(self, values) -> list:
+    def shuffle(self, values: Iterable[T]) -> list[T]:
         """The values in a new order; the argument stays as it is."""
         values = list(values)
         for i in range(len(values) - 1, 0, -1):

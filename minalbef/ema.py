@@ -1,19 +1,22 @@
 """The teacher: an exponential moving average of the student (section 3.3)."""
 import copy
+from typing import Self, TypeVar
 
 import torch
 from torch import nn
 
 from minalbef.config import Config
 
+M = TypeVar("M", bound=nn.Module)
 
-def make_teacher(student: nn.Module) -> nn.Module:
+
+def make_teacher(student: M) -> M:
     """A copy that no gradient reaches, without dropout (the original's teacher drops out at random)."""
     return copy.deepcopy(student).requires_grad_(False).eval()
 
 
 @torch.no_grad()
-def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float):
+def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """teacher = momentum * teacher + (1 - momentum) * student, in place."""
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
 
@@ -21,11 +24,14 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float):
 class Distilled(nn.Module):
     """A student and its teacher: what every task has that learns with momentum distillation."""
 
+    student: nn.Module                # a task says which
+    teacher: nn.Module
+
     def __init__(self, config: Config, student: nn.Module):
         super().__init__()
         self.config, self.student, self.teacher = config, student, make_teacher(student)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         self.teacher.eval()           # the original's teacher drops out, too
         return self
@@ -33,6 +39,6 @@ class Distilled(nn.Module):
     def draws(self, step: int) -> None:
         """Nothing is drawn."""
 
-    def after_step(self, carry: None = None):
+    def after_step(self, carry: None = None) -> None:
         """After the optimiser: move the teacher."""
         update_teacher(self.teacher, self.student, self.config.teacher_momentum)

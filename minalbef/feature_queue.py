@@ -9,6 +9,10 @@ class FeatureQueue(nn.Module):
     (The original starts with random vectors that act as negatives for a lap, and wants K divisible by the batch.)
     """
 
+    image: Tensor
+    text: Tensor
+    ids: Tensor
+
     def __init__(self, size: int, embed_dim: int):
         super().__init__()
         self.register_buffer("image", torch.zeros(size, embed_dim))
@@ -21,7 +25,7 @@ class FeatureQueue(nn.Module):
         return self.image[:self.filled], self.text[:self.filled], self.ids[:self.filled]
 
     @torch.no_grad()
-    def push(self, image: Tensor, text: Tensor, ids: Tensor):
+    def push(self, image: Tensor, text: Tensor, ids: Tensor) -> None:
         """Overwrite the oldest: image, text (b, e), ids (b,). Of a batch larger than the queue the last rows stay."""
         size = len(self.ids)
         image, text, ids = image[-size:], text[-size:], ids[-size:]
@@ -33,5 +37,5 @@ class FeatureQueue(nn.Module):
     def get_extra_state(self) -> dict:
         return {"pointer": self.pointer, "filled": self.filled}
 
-    def set_extra_state(self, state: dict):
+    def set_extra_state(self, state: dict) -> None:
         self.pointer, self.filled = state["pointer"], state["filled"]

@@ -2,11 +2,15 @@
 
 The paper calls it an encoder; it is built as a transformer decoder without the causal mask.
 """
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from minalbef.config import Config
 from minalbef.layers import MLP, Attention, Dropout, init_weights
 from minalbef.text import NORM_EPS
+
+Images = Tensor | tuple[Tensor, Tensor]                  # tokens; for NLVR2 all images' tokens, and pairs of rows
 
 
 class FusionLayer(nn.Module):
@@ -23,16 +27,17 @@ class FusionLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, keep: Tensor, keys_values: tuple[Tensor, Tensor], image_keep: Tensor | None = None,
-                texts: Tensor | None = None, images: Tensor | None = None, queries: int | None = None, return_weights=False):
+                texts: Tensor | None = None, images: Tensor | None = None, queries: int | None = None,
+                return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Read, then look: (b, l, d) -> (p, queries or l, d).
 
-        texts: rows (p,) of what was read, which look; images: rows (p,) of keys_values and image_keep, to look at. They are
-            gathered here, so that a layer computed again on the way back keeps none of them
+        texts: rows (p,) of what was read, which look; images: rows (p,) of keys_values and image_keep, to look at.
+            They are gathered here, so that activation checkpointing keeps none of them
         """
         x = self.read(x, keep, queries)
         x = x if texts is None else x.index_select(0, texts)         # backward, indexing with [] is slow
         if images is not None:
-            keys_values = tuple(part.index_select(0, images) for part in keys_values)
+            keys_values = keys_values[0].index_select(0, images), keys_values[1].index_select(0, images)
             image_keep = None if image_keep is None else image_keep[images]
         return self.look(x, keys_values, image_keep, return_weights)
 
@@ -41,22 +46,25 @@ class FusionLayer(nn.Module):
         asking = x[:, :queries]
         return self.norm1(asking + self.dropout(self.attn(asking, x, keep)))
 
-    def look(self, x: Tensor, keys_values: tuple[Tensor, Tensor], image_keep: Tensor | None, return_weights=False):
+    def look(self, x: Tensor, keys_values: tuple[Tensor, Tensor], image_keep: Tensor | None,
+             return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Words attend to the image, then the MLP: (b, l, d) -> (b, l, d)."""
-        y = self.cross(x, keep=image_keep, keys_values=keys_values, return_weights=return_weights)
-        y, weights = y if return_weights else (y, None)
+        found = self.cross(x, keep=image_keep, keys_values=keys_values, return_weights=return_weights)
+        y = found[0] if return_weights else found
         x = self.norm_cross(x + self.dropout(y))
         x = self.norm2(x + self.dropout(self.mlp(x)))
-        return (x, weights) if return_weights else x
+        return (x, found[1]) if return_weights else x
 
 
 class Fusion(nn.Module):
     """Text tokens take up the image: (b, l, d) and (b, 1 + n, i) -> (b, l, d)."""
 
+    layers: Sequence[FusionLayer]
+
     def __init__(self, config: Config):
         super().__init__()
         self.first = 0 if config.fuse_cls else 1         # of the image's tokens, which [CLS] leads
-        self.layers = nn.ModuleList(
+        self.layers = nn.ModuleList(                     # type: ignore[assignment]  # torch cannot say of which layers
             FusionLayer(config.text_width, config.text_heads, int(config.text_width * config.text_mlp_ratio),
                         config.image_width, config.dropout) for _ in range(config.fusion_depth))
         init_weights(self, config.init_std)
@@ -65,9 +73,10 @@ class Fusion(nn.Module):
         """What the image offers to every layer, to be used in several passes: (b, 1 + n, i) -> (keys, values) each."""
         return [layer.cross.keys_values(image_tokens[:, self.first:]) for layer in self.layers]
 
-    def forward(self, text_tokens: Tensor, keep: Tensor, image_tokens: Tensor | None, image_keep: Tensor | None = None,
-                pairs: tuple[Tensor, Tensor] | None = None, queries: int | None = None, keys_values=None,
-                return_weights: bool = False):
+    def forward(self, text_tokens: Tensor, keep: Tensor, image_tokens: Images | None, image_keep: Tensor | None = None,
+                pairs: tuple[Tensor, Tensor] | None = None, queries: int | None = None,
+                keys_values: list[tuple[Tensor, Tensor]] | None = None,
+                return_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Fuse row by row, or the named pairs.
 
         pairs: rows of text and rows of image, each (p,): every text's first self-attention and every image's keys
@@ -78,9 +87,11 @@ class Fusion(nn.Module):
         """
         x, all_weights = text_tokens, []
         image_keep = None if image_keep is None else image_keep[:, self.first:]
-        for i, (layer, seen) in enumerate(zip(self.layers, keys_values or self.keys_values(image_tokens))):
+        seen = keys_values or self.keys_values(image_tokens)     # type: ignore[arg-type]  # a subclass reads pairs
+        for i, layer in enumerate(self.layers):
             texts, images = (None, None) if pairs is None else (pairs[0] if i == 0 else None, pairs[1])
-            x = layer(x, keep, seen, image_keep, texts, images, queries if layer is self.layers[-1] else None, return_weights)
+            wanted = queries if layer is self.layers[-1] else None
+            x = layer(x, keep, seen[i], image_keep, texts, images, wanted, return_weights)
             keep = keep if texts is None else keep[texts]
             if return_weights:
                 x, weights = x

@@ -1,5 +1,6 @@
 """Which part of the picture a word, a sentence or the picture's own [CLS] looked at: Grad-CAM of attention."""
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -31,13 +32,13 @@ def relevance(model: ALBEF, image_tokens: Tensor | tuple[Tensor, Tensor], text_t
     image_tokens: of two pictures where NLVR2's fusion reads a pair  -> a map of each
     score: `match_score(model)` when not given. For `word_score`, text_tokens come from the text with the word masked
     layers: which of fusion's layers, or of its pairs of them; their maps are summed. The last layer's words other than
-        [CLS] cannot reach `match_score`, so their map is 0 there, and of one layer alone the original takes the third of six
+        [CLS] cannot reach `match_score`, so their map is 0 there; the original takes the third of six alone
 
     A map is the attention's weight times its gradient where that is positive, mean over heads; the picture's own [CLS]
     is no place and is left out. Weights and gradients of the model stay as they are.
     """
     pair = isinstance(image_tokens, tuple)
-    images = [one.detach() for one in (image_tokens if pair else (image_tokens,))]
+    images = [one.detach() for one in (image_tokens if isinstance(image_tokens, tuple) else (image_tokens,))]
     with torch.enable_grad():
         # a model whose weights want no gradient still has to give one for its attention
         text_tokens = text_tokens.detach().requires_grad_()
@@ -46,9 +47,9 @@ def relevance(model: ALBEF, image_tokens: Tensor | tuple[Tensor, Tensor], text_t
         of_image = [weights[i::len(images)] for i in range(len(images))]         # the layers of a pair look in turn
         of_image = [[own[layers]] if isinstance(layers, int) else own[layers] for own in of_image]
         gradients = iter(torch.autograd.grad((score or match_score(model))(fused).sum(), sum(of_image, [])))
-    maps = [sum(cam(w.detach(), next(gradients)) for w in own) for own in of_image]             # (b, l, 1 + n) each
-    maps = tuple(one[:, :, 1 - image.shape[1]:] * keep[:, :, None] for one, image in zip(maps, images))
-    return maps if pair else maps[0]
+    found = [reduce(torch.add, (cam(w.detach(), next(gradients)) for w in own)) for own in of_image]   # (b, l, 1 + n)
+    maps = [one[:, :, 1 - image.shape[1]:] * keep[:, :, None] for one, image in zip(found, images)]
+    return (maps[0], maps[1]) if pair else maps[0]
 
 
 def image_relevance(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, block: int) -> Tensor:

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout, for any shape, in less time on a CPU, where torch draws slowly; p is taken to the nearest 1 / 65536."""
+    """nn.Dropout in less time on a CPU, where torch draws slowly; p is rounded to the nearest 1 / 65536."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not (x.is_cpu and self.training and 0 < self.p < 1):
             return super().forward(x)
-        four = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-2 ** 63, None)     # numbers of 16 bits, four at a draw
+        four = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-2 ** 63, None)        # 16-bit numbers
         kept = four.view(torch.int16)[:x.numel()].view(x.shape) >= round(self.p * 2 ** 16) - 2 ** 15
         return x * kept.to(x.dtype).mul_(1 / (1 - self.p))
 
@@ -35,8 +35,9 @@ class Attention(nn.Module):
         return tuple(rearrange(part(source), "b k (h d) -> b h k d", h=self.heads) for part in (self.k, self.v))
 
     def forward(self, x: Tensor, source: Tensor | None = None, keep: Tensor | None = None,
-                keys_values: tuple[Tensor, Tensor] | None = None, return_weights: bool = False):
-        """keep: (b, k) bool, which of the source may be seen, or (b, n, k), by whom; keys_values: ready ones, not the source's.
+                keys_values: tuple[Tensor, Tensor] | None = None,
+                return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """keep: attention mask, True = visible; (b, k) or (b, n, k). keys_values: computed before, in place of source.
 
         return_weights: also give the weights (b, h, n, k), as Grad-CAM and the figures need them.
         """
@@ -66,11 +67,11 @@ class MLP(nn.Module):
 
 
 def full(x: Tensor) -> Tensor:
-    """In fp32 at least: what autocast left in bf16, and a loss will read."""
+    """Upcast to fp32 before a loss: autocast leaves bf16."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def init_weights(module: nn.Module, std: float):
+def init_weights(module: nn.Module, std: float) -> None:
     """Every weight's start, in place: matrices and embeddings normal(0, std), biases 0, norms 1 and 0.
 
     Convolutions of a stem keep torch's start, which minds their fan-in; parameters that stand alone

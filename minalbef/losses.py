@@ -9,7 +9,8 @@ def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return -(target * F.log_softmax(logits, -1)).sum(-1)
 
 
-def distilled_cross_entropy(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None, alpha: float = 0.0) -> Tensor:
+def distilled_cross_entropy(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None = None,
+                            alpha: float = 0.0) -> Tensor:
     """Cross-entropy to labels, mixed with that to the teacher's opinion (eq. 7): (b, k), (b,), (b, k) -> (b,)."""
     loss = F.cross_entropy(logits, labels, reduction="none")
     if alpha and teacher_logits is not None:

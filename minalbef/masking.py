@@ -3,11 +3,12 @@ import torch
 from torch import Tensor
 
 
-def mask_words(tokens: Tensor, special: tuple[int, ...], mask_id: int, rate: float | Tensor, choose: Tensor, kind: Tensor,
-               words: Tensor) -> tuple[Tensor, Tensor]:
+def mask_words(tokens: Tensor, special: tuple[int, ...], mask_id: int, rate: float | Tensor, choose: Tensor,
+               kind: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
     """Hide a share of the words: 80% behind [MASK], 10% behind another word, 10% left as they are.
 
-    tokens: (b, l); special: ids never hidden; rate: the share, or (b, l) shares; choose, kind: (b, l) uniforms; words: (b, l) ids to put in
+    tokens: (b, l); special: ids never hidden; rate: the share, or (b, l) shares
+    choose, kind: (b, l) uniforms; words: (b, l) ids to put in
     -> masked (b, l), and chosen (b, l) bool: where a word is to be guessed
     """
     chosen = (choose < rate) & ~torch.isin(tokens, torch.tensor(special, device=tokens.device))

@@ -1,8 +1,11 @@
-"""What a run tells of itself: metrics.csv, a progress bar, and TensorBoard on request."""
+"""Metrics of a run: metrics.csv, a progress bar, and TensorBoard on request."""
 import csv
 import sys
 import time
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +35,7 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
 
 
 def seconds(folder: Path) -> float:
-    """How long a folder's training took, pauses and lost steps left out. Raises ValueError for a damaged metrics.csv."""
+    """How long a folder's training took, without pauses and lost steps. Raises ValueError for a damaged metrics.csv."""
     rows = read_metrics(folder)
     return float(rows[-1]["seconds"]) if rows else 0.0
 
@@ -44,10 +47,12 @@ class Log:
         """Raises ValueError where TensorBoard is wanted and missing, and for a damaged metrics.csv."""
         self.folder, self.path, self.every, self.config, self.on = (
             folder, folder / "metrics.csv", every, config, distributed.rank() == 0)
-        self.unread, self.unchecked, self.board = [], [], None
-        writer = find_tensorboard() if config.tensorboard else None      # all look, lest the others wait for one that failed
+        self.unread: list[dict[str, Tensor]] = []
+        self.unchecked: list[tuple[int, float, dict[str, Tensor]]] = []
+        self.board: Any = None                   # TensorBoard's writer, an extra
+        writer = find_tensorboard() if config.tensorboard else None      # on all ranks: if one fails, none waits for it
         # a crash may have logged beyond its save
-        self.rows = [row for row in read_metrics(folder) if int(row["step"]) <= start]
+        self.rows: list[dict[str, Any]] = [row for row in read_metrics(folder) if int(row["step"]) <= start]
         if not self.on:
             return
         self.seconds = float(self.rows[-1]["seconds"]) if self.rows else 0.0
@@ -57,8 +62,9 @@ class Log:
                         mininterval=0.2 if sys.stderr.isatty() else 15, dynamic_ncols=True)
         self.board = writer and writer(str(folder / "tensorboard"), purge_step=start + 1)
 
-    def step(self, step: int, losses: dict[str, Tensor], norm: Tensor, lr: float, alpha: float, save: bool = False):
-        """Note a step. save: its weights are to be saved, and so must be sound; a resumed run counts from this row on.
+    def step(self, step: int, losses: dict[str, Tensor], norm: Tensor, lr: float, alpha: float,
+             save: bool = False) -> None:
+        """Note a step. save: its weights will be saved, so they must be finite; a resumed run counts from this row on.
 
         Raises FloatingPointError for the first losses or gradient that are not finite; it says of which step.
         """
@@ -71,9 +77,9 @@ class Log:
             self.check()
             self.read(step, lr, alpha)
 
-    def check(self):
+    def check(self) -> None:
         found, self.unchecked = self.unchecked, []
-        sound = torch.stack([sum(values.values()) for _, _, values in found]).isfinite().tolist()
+        sound = torch.stack([reduce(torch.add, values.values()) for _, _, values in found]).isfinite().tolist()
         for (step, lr, values), fine in zip(found, sound):
             if not fine:                         # the gradient's norm is that of all processes: they stop together
                 raise FloatingPointError(
@@ -81,14 +87,14 @@ class Log:
                     f"{', '.join(f'{name} {value:.3g}' for name, value in values.items())}); "
                     f"{self.folder} keeps the last good checkpoint; try a lower lr (now {lr:.2g}), or clip=1")
 
-    def read(self, step: int, lr: float, alpha: float):
-        values: dict[str, list] = {}
+    def read(self, step: int, lr: float, alpha: float) -> None:
+        values: dict[str, list[Tensor]] = {}
         for losses in self.unread:
             for name, value in losses.items():
                 values.setdefault(name, []).append(value)
         count, self.unread = len(self.unread), []
-        means = torch.stack([torch.stack(some).mean() for some in values.values()])
-        means = dict(zip(values, (distributed.total(means) / distributed.world()).tolist()))
+        own = torch.stack([torch.stack(some).mean() for some in values.values()])
+        means = dict(zip(values, (distributed.total(own) / distributed.world()).tolist()))
         if not self.on:
             return
         now = time.perf_counter()
@@ -99,30 +105,30 @@ class Log:
                           **{name: round(value, 4) for name, value in means.items()}})
         self.bar.set_postfix({**{k: f"{v:.2f}" for k, v in means.items()}, "lr": f"{lr:.1e}",
                               "samples/s": f"{rate:.0f}"}, refresh=False)
-        for name, value in (means | {"lr": lr, "alpha": alpha, "samples_per_second": rate}).items() if self.board else ():
-            self.board.add_scalar(name, value, step + 1)
         if self.board:
+            for name, value in (means | {"lr": lr, "alpha": alpha, "samples_per_second": rate}).items():
+                self.board.add_scalar(name, value, step + 1)
             self.board.flush()                   # a stopped run shows all it did
         self.last = now
         self.write()
 
-    def write(self):
+    def write(self) -> None:
         names = list(dict.fromkeys(name for row in self.rows for name in row))
-        def table(path: Path):
+        def table(path: Path) -> None:
             with path.open("w", newline="") as file:
                 writer = csv.DictWriter(file, names, restval="")
                 writer.writeheader()
                 writer.writerows(self.rows)
         checkpoint.write_atomically(self.path, table)
 
-    def close(self):
+    def close(self) -> None:
         if self.on:
             self.bar.close()
         if self.board:
             self.board.close()
 
 
-def find_tensorboard() -> type:
+def find_tensorboard() -> Callable[..., Any]:
     """TensorBoard's writer. Raises ValueError where it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter

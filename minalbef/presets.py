@@ -1,36 +1,40 @@
-"""The ladder from a laptop to the paper's run, and the recipes of fine-tuning: what each changes of the paper's numbers."""
+"""The ladder from a laptop to the paper's run, and each task's fine-tuning: what changes of the paper's numbers."""
+from typing import Any
+
 from minalbef.config import Config, nearest, replace_checked
 
-# fine-tuning, section 5 and the original's configs: larger pictures, cut less; the rate rises over its "1 epoch" of 100 steps.
-# Texts are cut at 30 words and not at pieces: 512 of them, all positions, are no cut
-_TUNING = dict(image_size=384, crop=0.5, text_length=512, batch=256, lr=2e-5, lr_start=1e-5, lr_end=1e-6, warmup_steps=100)
+# fine-tuning, section 5 and the original's configs: larger pictures, milder crops; "1 epoch" of warm-up is 100 steps.
+# Texts are cut at 30 words, not at pieces: 512 of them, all positions, are no cut
+_TUNING: dict[str, Any] = dict(image_size=384, crop=0.5, text_length=512, batch=256, lr=2e-5, lr_start=1e-5,
+                               lr_end=1e-6, warmup_steps=100)
 
 # Each preset is a rung of one ladder; a field that is not named keeps the paper's value.
-PRESETS: dict[str, dict] = {
+PRESETS: dict[str, dict[str, Any]] = {
     # a laptop CPU, minutes: emoji scenes of 48 pixels. Everything below the first line departs from the paper
     "tiny": dict(
         image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0,
         stem="conv", pos_scale=1.1, vocab_size=512, text_length=30, positions=32, text_width=96, text_depth=1,
         text_heads=3, text_mlp_ratio=2.0, fusion_depth=3, fuse_cls=False, dropout=0.0, init_std=0.05, embed_dim=64,
-        temperature_min=0.02, temperature_lr=0.05, queue_size=1024, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
-        match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12, equal_texts_match=True,
-        batch=64, epochs=1.0, epoch=184_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, stem_lr=0.4, betas=(0.9, 0.98),
-        clip=1.0, save_every=250, objects=50, siblings=0.7, restyle=0.25, bucket=8, warm_steps=1000),
-    # one GPU, minutes: scenes of 128 pixels and all the objects there are, learnt as `tiny` learns them. Sizes and rates follow
-    # from tiny's by width and batch; no run has tuned them
+        temperature_min=0.02, temperature_lr=0.05, queue_size=1024, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5,
+        mask_power=1.0, match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12, equal_texts_match=True,
+        batch=64, epochs=1.0, epoch=184_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, stem_lr=0.4,
+        betas=(0.9, 0.98), clip=1.0, save_every=250, objects=50, siblings=0.7, restyle=0.25, bucket=8, warm_steps=1000),
+    # one GPU, minutes: scenes of 128 pixels and all the objects there are, learnt as `tiny` learns them. Sizes and
+    # rates follow from tiny's by width and batch; no run has tuned them
     "small": dict(
         image_size=128, patch_size=16, image_width=384, image_depth=6, image_heads=6, stem="conv", pos_scale=1.1,
-        vocab_size=1024, text_length=30, positions=32, text_width=384, text_depth=3, text_heads=6, fusion_depth=3, fuse_cls=False,
-        dropout=0.0, init_std=0.025, temperature_min=0.02, temperature_lr=0.05, queue_size=4096, teacher_momentum=0.99,
-        alpha=0.0, mask_rate=0.5, mask_power=1.0, match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12,
-        equal_texts_match=True, batch=256, epochs=1.0, epoch=1_500_000, lr=1e-3, lr_start=0.0, lr_end=5e-5,
-        warmup_steps=100, stem_lr=0.4, betas=(0.9, 0.98), clip=1.0, save_every=500, precision="bf16", objects=223,
-        siblings=0.7, restyle=0.25, bucket=8, warm_steps=1500, warm_batch=128, warm_lr=1e-3, warm_objects="same"),       # there are no other kinds left
-    # one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 times through COCO and Visual Genome. Layers are
-    # computed again, so that 256 rows are there to compete; the queue holds as many steps as the paper's, the rate goes with
-    # the batch's square root
-    "base": dict(equal_texts_match=True, queue_size=32_768, batch=256, epochs=12.0, epoch=1_336_000, lr=7e-5, precision="bf16",
-                 checkpointing=True),
+        vocab_size=1024, text_length=30, positions=32, text_width=384, text_depth=3, text_heads=6, fusion_depth=3,
+        fuse_cls=False, dropout=0.0, init_std=0.025, temperature_min=0.02, temperature_lr=0.05, queue_size=4096,
+        teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0, match_from=0.08, queue_from=0.2,
+        hard_from=0.15, siblings_from=0.12, equal_texts_match=True, batch=256, epochs=1.0, epoch=1_500_000, lr=1e-3,
+        lr_start=0.0, lr_end=5e-5, warmup_steps=100, stem_lr=0.4, betas=(0.9, 0.98), clip=1.0, save_every=500,
+        precision="bf16", objects=223, siblings=0.7, restyle=0.25, bucket=8, warm_steps=1500, warm_batch=128,
+        warm_lr=1e-3, warm_objects="same"),      # no other kinds are left
+    # one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 epochs of COCO and Visual Genome.
+    # Activation checkpointing makes room for 256 rows; the queue holds as many steps as the paper's, the rate goes
+    # with the batch's square root
+    "base": dict(equal_texts_match=True, queue_size=32_768, batch=256, epochs=12.0, epoch=1_336_000, lr=7e-5,
+                 precision="bf16", checkpointing=True),
     "paper-4m": {},
     "paper-14m": dict(epoch=15_100_000),
     # from a pretrained model; an epoch is what the paper trains on, and `minalbef prepare` counts what you have
@@ -47,7 +51,7 @@ PRESETS: dict[str, dict] = {
 }
 
 
-def preset(name: str, **changes) -> Config:
+def preset(name: str, **changes: Any) -> Config:
     """The settings of a named preset, with your changes: `preset("tiny", batch=32)`.
 
     Raises ValueError for a name that does not exist, with the nearest that does, and for values that do not fit.

@@ -1,4 +1,5 @@
 """A trained model as you use it: `run = load("tiny")`, then similarity and match of pictures and texts."""
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import PAIRS, expected_absent, fit_weights, read_run, run_folder
 from minalbef.config import Config
-from minalbef.data import open_image, transform
+from minalbef.data import Source, open_image, transform
 from minalbef.evaluation import ranking
 from minalbef.tokenizer import Tokenizer
 
@@ -24,24 +25,24 @@ class Run:
     config: Config
     path: Path
     task: str = "pretrain"
-    absent: tuple[str, ...] = ()      # parts of the model that its file does not have, and that so know nothing
+    absent: tuple[str, ...] = ()      # parts that its file does not have, left at random initialisation
 
     @property
     def device(self) -> torch.device:
         """Where the model is; `run.model.to("cuda")` moves it, and what it is asked goes there."""
         return self.model.temperature.device
 
-    def transform(self, image) -> Tensor:
+    def transform(self, image: Source) -> Tensor:
         """Any picture (path, PIL, array) -> (3, s, s), as the model reads it."""
         return transform(open_image(image), self.config.image_size)
 
-    def _need(self, *parts: str):
+    def _need(self, *parts: str) -> None:
         if lacking := [part for part in parts if part in self.absent]:
-            raise ValueError(f"{self.path} has no {' and no '.join(lacking)}: it came from a checkpoint of {self.task}, which "
-                             "lacks them; convert one of pretraining or retrieval")
+            raise ValueError(f"{self.path} has no {' and no '.join(lacking)}: it came from a checkpoint of "
+                             f"{self.task}, which lacks them; convert one of pretraining or retrieval")
 
-    def _encode(self, image, text: str | list[str]) -> ranking.Encoded:
-        images = image if isinstance(image, (list, tuple)) else [image]
+    def _encode(self, image: Source | Sequence[Source], text: str | Sequence[str]) -> ranking.Encoded:
+        images = image if isinstance(image, Sequence) and not isinstance(image, str) else [image]
         texts = [text] if isinstance(text, str) else list(text)
         if not images or not texts:
             raise ValueError(f"{len(images)} pictures and {len(texts)} texts; give at least one of each")
@@ -49,18 +50,18 @@ class Run:
         return ranking.encode(self.model, torch.stack([self.transform(one) for one in images]), tokens, keep)
 
     @torch.no_grad()
-    def similarity(self, image, text: str | list[str]) -> Tensor:
+    def similarity(self, image: Source | Sequence[Source], text: str | Sequence[str]) -> Tensor:
         """Cosine of every picture and sentence in the shared space, as ITC learnt it: -> (images, texts)."""
         self._need("image_proj", "text_proj")
         return ranking.similarity(self.model, self._encode(image, text))[0]
 
     @torch.no_grad()
-    def match_probability(self, image, text: str | list[str]) -> Tensor:
+    def match_probability(self, image: Source | Sequence[Source], text: str | Sequence[str]) -> Tensor:
         """Probability that picture and sentence belong together, as ITM learnt it: -> (images, texts)."""
         self._need("match_head")
         encoded = self._encode(image, text)
-        pairs = torch.cartesian_prod(torch.arange(len(encoded.image)), torch.arange(len(encoded.text))).to(self.device)
-        odds = ranking.match_odds(self.model, encoded, *pairs.T, rows=PICTURES)
+        i, t = torch.cartesian_prod(torch.arange(len(encoded.image)), torch.arange(len(encoded.text))).to(self.device).T
+        odds = ranking.match_odds(self.model, encoded, i, t, rows=PICTURES)
         return odds.sigmoid().reshape(len(encoded.image), -1)
 
     def summary(self) -> str:
@@ -68,20 +69,22 @@ class Run:
         c, m = self.config, self.model
         def millions(*parts: nn.Module) -> str:
             return f"{sum(p.numel() for part in parts for p in part.parameters()) / 1e6:7.2f}M"
-        return "\n".join([
+        lines = [
             f"ALBEF from {self.path}, preset {c.name}: {millions(m).strip()} parameters",
             f"  image encoder {millions(m.image_encoder)}  {c.image_depth} layers of width {c.image_width}, "
             f"{c.image_size} x {c.image_size} pixels as {c.grid ** 2} patches",
             f"  text encoder  {millions(m.text_encoder)}  {c.text_depth} layers of width {c.text_width}, "
             f"{c.vocab_size} word pieces",
             f"  fusion        {millions(m.fusion)}  {c.fusion_depth} layers",
-            f"  shared space of {c.embed_dim}; temperature {m.temperature.item():.3f}",
-            *[f"  the file has no {', '.join(sorted(self.absent))}, as is right for {self.task}"] * bool(self.absent)])
+            f"  shared space of {c.embed_dim}; temperature {m.temperature.item():.3f}"]
+        if self.absent:
+            lines.append(f"  the file has no {', '.join(sorted(self.absent))}, as is right for {self.task}")
+        return "\n".join(lines)
 
 
 def load(path: str | Path) -> Run:
-    """Read a run folder: `load("runs/demo")`, or `load("tiny")`, the shipped one. The model is in evaluation mode, on the CPU;
-    of a task's model, its ALBEF.
+    """Read a run folder, such as "runs/demo", or "tiny", the shipped one. The model, of a task its ALBEF, is on the CPU
+    in evaluation mode.
 
     Raises ValueError that says what is missing or damaged, and what to do.
     """

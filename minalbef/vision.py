@@ -37,7 +37,7 @@ class ConvStem(nn.Module):
         self.down = nn.ModuleList(conv(a, b, 2) for a, b in zip(sizes, sizes[1:]))
         self.same = nn.ModuleList(conv(width, width, 1) for _ in range(2))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)            # else tokens outgrow the positions added to them;
-        nn.init.constant_(self.norm.weight, 2.0)                 # large, so that a patch stays more itself than a mixture
+        nn.init.constant_(self.norm.weight, 2.0)                 # large, so that a patch stays itself, not a mixture
 
     def forward(self, image: Tensor) -> Tensor:
         x = image
@@ -46,7 +46,7 @@ class ConvStem(nn.Module):
         x = F.relu(x + self.same[1](F.relu(self.same[0](x))))
         return self.norm(rearrange(x, "b d y x -> b (y x) d"))
 
-    def fold(self):
+    def fold(self) -> None:
         """Merge every BatchNorm, as it computes in evaluation, into the convolution before it. In place."""
         for pair in [*self.down, *self.same]:
             if isinstance(pair[1], nn.BatchNorm2d):
@@ -64,12 +64,12 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = MLP(width, mlp_width)
 
-    def forward(self, x: Tensor, return_weights: bool = False):
-        y = self.attn(self.norm1(x), return_weights=return_weights)
-        y, weights = y if return_weights else (y, None)
+    def forward(self, x: Tensor, return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        found = self.attn(self.norm1(x), return_weights=return_weights)
+        y = found[0] if return_weights else found
         x = x + y
         x = x + self.mlp(self.norm2(x))
-        return (x, weights) if return_weights else x
+        return (x, found[1]) if return_weights else x
 
 
 class ViT(nn.Module):
@@ -91,7 +91,7 @@ class ViT(nn.Module):
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         init_weights(self.blocks, config.init_std)
 
-    def forward(self, image: Tensor, return_weights: bool = False):
+    def forward(self, image: Tensor, return_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
         """return_weights: also the attention of every block, each (b, h, 1 + n, 1 + n).
 
         Raises ValueError for a picture of another size than the model's.
@@ -101,7 +101,7 @@ class ViT(nn.Module):
                              f"{self.image_size}): use minalbef.data.transform, or resize_positions the model")
         return self.attend(self.patch_embed(image), return_weights)
 
-    def attend(self, patches: Tensor, return_weights: bool = False):
+    def attend(self, patches: Tensor, return_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
         """[CLS], positions and blocks, from the patches' tokens on: (b, n, d) -> (b, 1 + n, d)."""
         x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.pos_embed
         all_weights = []

@@ -1,15 +1,17 @@
-"""Writing a run folder: its files are whole or not there, one command at a time writes them, and nothing but a run is written over."""
+"""Atomic writes of a run folder's files, its lock, and the check that nothing but a run is overwritten."""
 import errno
 import json
 import os
 import platform
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from safetensors import SafetensorError
 
@@ -17,19 +19,21 @@ from minalbef import config as configs
 from minalbef import distributed
 from minalbef.config import Config
 
-try:
-    import fcntl
-except ImportError:                              # Windows
+if sys.platform == "win32":
     import msvcrt
-    fcntl = None
+else:
+    import fcntl
 
 LOCK = ".lock"
 BEHIND = 1 << 30                                 # a locked byte can't be read on Windows: lock one behind the text
 SIGNS = (LOCK, "state.pt", "metrics.csv", "warm", "assign")      # any of them shows that a folder is a run's
 _held: set[Path] = set()
+Task = TypeVar("Task")
+Batches = TypeVar("Batches")
+P = ParamSpec("P")
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]):
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """write(temporary) beside `path`, to disk, then rename: a reader sees the old file or the new, never a part.
 
     Raises OSError that names the folder when it cannot be written (full, read-only); the old file then stands.
@@ -55,10 +59,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]):
 
 @contextmanager
 def lock(folder: Path, config: Config) -> Iterator[None]:
-    """Hold a run folder while a command writes it, and sweep up what killed ones left half-written. Reading needs no lock.
+    """Hold a run folder while a command writes it, and remove temporary files of killed ones. Reading needs no lock.
 
     Rank 0 holds it for all. The lock is the system's, and ends with its process; the file .lock says whose it is.
-    Raises ValueError for a folder that another process holds, naming it and its settings, and for one that holds no run.
+    Raises ValueError for a folder that another process holds, naming it and its settings, and for one without a run.
     """
     folder = folder.resolve()
     if distributed.rank() or folder in _held:
@@ -92,16 +96,17 @@ def lock(folder: Path, config: Config) -> Iterator[None]:
             file.close()
 
 
-def locked(train: Callable) -> Callable:
+def locked(train: Callable[Concatenate[Task, Batches, Config, Path, P], None]
+           ) -> Callable[Concatenate[Task, Batches, Config, Path, P], None]:
     """A function (task, batches, config, folder, ...) that holds the folder's lock while it trains."""
     @wraps(train)
-    def held(task, batches, config: Config, folder: Path, *given, **named):
+    def held(task: Task, batches: Batches, config: Config, folder: Path, /, *given: P.args, **named: P.kwargs) -> None:
         with lock(folder, config):
-            return train(task, batches, config, folder, *given, **named)
+            train(task, batches, config, folder, *given, **named)
     return held
 
 
-def check_folder(folder: Path):
+def check_folder(folder: Path) -> None:
     """Raises ValueError for a folder with things in it and none of a run's, such as / or your home."""
     held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     shown = [name for name in held if not name.startswith(".")]
@@ -110,8 +115,8 @@ def check_folder(folder: Path):
                          f"{f' and {len(shown) - 5} more' if len(shown) > 5 else ''}; name a new folder with --run")
 
 
-def sweep(folder: Path):
-    """Remove the temporary files and folders of processes that are no more, in a folder and the folders in it."""
+def sweep(folder: Path) -> None:
+    """Remove the temporary files and folders of dead processes, in a folder and the folders in it."""
     for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
         number = path.name.split(".")[-2]
         if number.isdecimal() and not _alive(int(number)):
@@ -123,15 +128,15 @@ class Later(ValueError):
     """A run has settings that this version does not know."""
 
 
-def refuse_later(values: dict, path: Path):
+def refuse_later(values: dict[str, Any], path: Path) -> None:
     """Raises Later for a run's settings of which some are unknown here. path: of their file"""
     if unknown := sorted(values.keys() - {field.name for field in fields(Config)}):
-        raise Later(f"{path} was made by a later version of minalbef, or changed: it has {', '.join(unknown)}, which this version "
-                    "does not know; take the later version, or train the run again")
+        raise Later(f"{path} was made by a later version of minalbef, or changed: it has {', '.join(unknown)}, "
+                    "which this version does not know; take the later version, or train the run again")
 
 
-def other_settings(was: dict, config: Config) -> str:
-    """What differs between the settings of a run, as Config.to_dict has them, and `config`, but for FREE: "" if nothing does."""
+def other_settings(was: dict[str, Any], config: Config) -> str:
+    """How a run's settings, as Config.to_dict has them, differ from `config`, FREE ones aside; "" if they do not."""
     was, now = configs.from_dict(was).to_dict(), config.to_dict()
     return "; ".join(f"{key}: {was[key]} there, {now[key]} here" for key in now
                      if was[key] != now[key] and key not in configs.FREE)
@@ -140,11 +145,11 @@ def other_settings(was: dict, config: Config) -> str:
 def _acquire(descriptor: int) -> bool:
     """Lock an open file, if no other process has. Where the file system has no locks, everybody gets one."""
     try:
-        if fcntl:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)       # unlike flock's, forked workers do not inherit it
-        else:
+        if sys.platform == "win32":
             os.lseek(descriptor, BEHIND, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)       # not flock, whose lock forked workers inherit
     except OSError as error:
         return error.errno not in (errno.EACCES, errno.EAGAIN)
     return True
@@ -158,12 +163,12 @@ def _refusal(path: Path, config: Config) -> str:
         settings = f"with other settings ({other})" if other else "with the same settings"
     except (OSError, ValueError, KeyError):      # it has not written them yet, or is of another version
         who, settings = "another process", "with settings unknown"
-    return (f"{path.parent} is in use: {who} trains there, {settings}; wait until it ends, or choose another folder with "
-            "--run")
+    return (f"{path.parent} is in use: {who} trains there, {settings}; "
+            "wait until it ends, or choose another folder with --run")
 
 
 def _alive(number: int) -> bool:
-    if not fcntl:                                # on Windows os.kill(number, 0) would send Ctrl-C; there, unlink says it
+    if sys.platform == "win32":                  # there os.kill(number, 0) would send Ctrl-C, and unlink tells
         return False
     try:
         os.kill(number, 0)
