@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint as recompute
 
 from minalbef import checkpoint, distributed, writing
@@ -27,6 +29,19 @@ STAIR = 100                                              # steps between the ris
 LAYERS = (Block, TextLayer, FusionLayer)
 
 
+@runtime_checkable
+class Trainable(Protocol):
+    """What `fit` asks of a module. Called with (batch, alpha, draws) it gives losses by name and a carry, and changes
+    nothing. It may have `prepare`, too: [(batch, draws)] of a step's passes -> the same, made ready on the CPU.
+    """
+
+    def draws(self, step: int) -> Any:
+        """All chance of a step, for this process."""
+
+    def after_step(self, carry: Any) -> None:
+        """What changes besides weights, after the optimiser."""
+
+
 class Stopped(Exception):
     """Ctrl-C or SIGTERM: the run was saved and can go on."""
 
@@ -34,12 +49,12 @@ class Stopped(Exception):
 def lr_at(step: int, config: Config) -> float:
     """Learning rate of a step: a straight warm-up, then a cosine to the end.
 
-    schedule="stairs" moves as the original does, in jumps. In the first epoch the rate rises after steps 100, 200 and so
-    on, up to warmup_steps, and then stays; later epochs each have one rate, that of the cosine over whole epochs. (Its
-    scripts set it at the start of an epoch, or at the end of the one before: the steps between are trained alike.)
+    schedule="stairs" moves in jumps, as the original does. In the first epoch the rate rises after steps 100, 200 and
+    so on, up to warmup_steps, and then stays; later epochs each have one rate, that of the cosine over whole epochs.
+    (Its scripts set it at the start of an epoch, or at the end of the one before: the steps between are the same.)
     """
     if config.schedule == "stairs":
-        epoch, i = divmod(step, max(1, config.epoch // config.batch))            # an epoch's last, partial batch is dropped
+        epoch, i = divmod(step, max(1, config.epoch // config.batch))            # drops an epoch's last, partial batch
         risen, whole = max(0, i - 1) // STAIR * STAIR, 0 if epoch else config.warmup_steps
         share = epoch / config.epochs
     else:
@@ -60,44 +75,49 @@ def alpha_at(step: int, config: Config) -> float:
 def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
     """AdamW's groups: decay for matrices alone; temperature and stem each at their share of the rate.
 
-    With decay_all everything decays that is not 1-D, and so, as in the original, the temperature, class token and positions.
+    With decay_all all that is not 1-D decays: temperature, class token and positions too, as in the original.
     """
-    groups: dict[tuple[float, float], list] = {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, p in task.named_parameters():
         if p.requires_grad:
             last = name.rsplit(".", 1)[-1]
             free = p.ndim == 1 or not config.decay_all and (p.ndim == 0 or last in NO_DECAY)
             decay = 0.0 if free else config.weight_decay
-            share = config.temperature_lr if last == "temperature" else config.stem_lr if ".patch_embed." in name else 1.0
+            share = config.stem_lr if ".patch_embed." in name else 1.0
+            share = config.temperature_lr if last == "temperature" else share
             groups.setdefault((decay, share), []).append(p)
     return [dict(params=params, weight_decay=decay, share=share) for (decay, share), params in groups.items()]
 
 
 def seed_dropout(config: Config, step: int) -> None:
-    """Seed torch's generators from (seed, step, rank): no two steps or processes drop the same units, a resumed run does."""
+    """Seed torch's generators from (seed, step, rank): steps and ranks drop different units, a resumed run the same."""
     torch.manual_seed(Stream("dropout", config.seed, step, distributed.rank()).below(2 ** 32))
 
 
-def backward(model: nn.Module, task: nn.Module, batch, alpha: float, draws, config: Config, device: torch.device):
-    """A step's losses and, added up in the parameters, their gradients, in config.accumulate passes: -> losses, carry.
+def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws: Any, config: Config,
+             device: torch.device) -> tuple[dict[str, Tensor], Any]:
+    """A step's losses, and their gradients accumulated over config.accumulate passes: -> losses, carry.
 
-    batch and draws are cut where they are made, and sent to the device pass by pass. model: the task, or DDP around it, which
-    adds up over processes in the last pass.
+    batch and draws, if they are Rows, are cut where they are made, and sent to the device pass by pass.
+    model: the task, or DDP around it, which reduces the gradients in the last pass.
 
-    Dropout aside, passes give what the whole batch gives wherever a loss is a mean over examples: masked words (counted over
-    all passes), answers, entailment, NLVR2. They cannot where rows of the batch compete: ITC contrasts a row with its pass and
-    the queue, and ITM and text assignment draw their wrong partners from the pass. So does BatchNorm, of the warm start.
+    Dropout aside, passes give what the whole batch gives wherever a loss is a mean over examples: masked words (counted
+    over all passes), answers, entailment, NLVR2. They cannot where rows of the batch compete: ITC contrasts a row with
+    its pass and the queue, and ITM and text assignment draw negatives from the pass. The warm start's BatchNorm, too,
+    sees one pass.
     """
     n, own, passes = config.accumulate, config.batch // distributed.world(), [(batch, draws)]
+    def part(one: Any, i: int) -> Any:
+        return one.part(i, n, own) if isinstance(one, Rows) else one
     if n > 1:
-        passes = [tuple(one.part(i, n, own) if isinstance(one, Rows) else one for one in (batch, draws)) for i in range(n)]
-    if hasattr(task, "prepare"):
-        passes = task.prepare(passes)
+        passes = [(part(batch, i), part(draws, i)) for i in range(n)]
+    if prepare := getattr(task, "prepare", None):
+        passes = prepare(passes)
     low = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
     found, carries = [], []
     for i, given in enumerate(passes):
         mine, chance = (one.to(device) if isinstance(one, Rows) else one for one in given)
-        with model.no_sync() if model is not task and i + 1 < n else nullcontext():
+        with model.no_sync() if isinstance(model, DistributedDataParallel) and i + 1 < n else nullcontext():
             with low:
                 losses, carry = model(mine, alpha, chance)
             (sum(losses.values()) / n).backward()
@@ -113,15 +133,15 @@ def backward(model: nn.Module, task: nn.Module, batch, alpha: float, draws, conf
 def lean(task: nn.Module, config: Config) -> Iterator[None]:
     """Meanwhile the encoders' layers, the teacher's too, run as config.compile and config.checkpointing say.
 
-    Layers alone: gathering among processes must not be done twice, and layers of a kind share one compiled form. Weights keep
-    their names.
+    Layers alone: a gather among processes must not run twice, and layers of a kind share one compiled form. Weights
+    keep their names.
     """
-    layers = [layer for layer in task.modules() if isinstance(layer, LAYERS)] * (config.compile or config.checkpointing)
+    layers = [layer for layer in task.modules() if isinstance(layer, LAYERS)]
     for layer in layers:
         if config.compile:
-            layer.forward = torch.compile(layer.forward)
+            vars(layer)["forward"] = torch.compile(layer.forward)
         if config.checkpointing and any(p.requires_grad for p in layer.parameters()):
-            layer.forward = partial(again, layer.forward, config.dropout > 0)
+            vars(layer)["forward"] = partial(again, layer.forward, config.dropout > 0)
     try:
         yield
     finally:
@@ -129,8 +149,8 @@ def lean(task: nn.Module, config: Config) -> Iterator[None]:
             vars(layer).pop("forward", None)     # the instance's; the class's shows again
 
 
-def again(run: Callable, chance: bool, *args, **options):
-    """Keep what the layer reads alone, and run it again for its gradients. chance: with the same dropout, if there is any."""
+def again(run: Callable[..., Any], chance: bool, *args: Any, **options: Any) -> Any:
+    """Activation checkpointing: a layer is recomputed in the backward pass. chance: with the same dropout, if any."""
     if not torch.is_grad_enabled():
         return run(*args, **options)
     return recompute(run, *args, use_reentrant=False, preserve_rng_state=chance, **options)
@@ -142,8 +162,9 @@ class Signals:
     def __init__(self, aloud: bool = True):
         self.aloud = aloud and distributed.rank() == 0
 
-    def __enter__(self) -> list:
-        self.seen, self.before = [], {}
+    def __enter__(self) -> list[int]:
+        self.seen: list[int] = []
+        self.before: dict[int, Any] = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self.before[number] = signal.signal(number, self.note)
@@ -151,47 +172,48 @@ class Signals:
                 pass
         return self.seen
 
-    def note(self, number, frame):
+    def note(self, number: int, frame: object) -> None:
         if self.aloud and not self.seen:                         # os.write: print may be what was interrupted
             os.write(2, b"\nstopping when this step is done, to save it; a second Ctrl-C ends at once\n")
         self.seen.append(number)
         if number == signal.SIGINT:              # SIGTERM comes twice where a whole group is terminated
             signal.signal(number, self.before[number])
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
 
 @writing.locked
-def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int = 10, quiet: bool = False,
-        title: str = "train") -> None:
+def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: Path, log_every: int = 10,
+        quiet: bool = False, title: str = "train") -> None:
     """Train to config.steps on config.device, to which the task is moved, from `folder`'s checkpoint if it has one.
 
-    task(batch, alpha, draws) -> named losses and a carry; task.draws(step) -> all chance of a step, for this process;
-    task.after_step(carry) -> what changes besides weights. batches(step) -> the batch of a step, for this process.
-    task.prepare([(batch, draws)]) -> the same, if it has that: what is better computed before they go to the device.
+    task: a Trainable, too. batches(step) -> the batch of a step, for this process.
     Writes metrics.csv and state.pt (atomically, every config.save_every steps and when stopped).
 
-    Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not finite (found when losses are
-    logged; the last checkpoint stands), OSError when the folder cannot be written, ValueError for a device that is not there
-    and for a folder that another process writes.
+    Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not finite (found when
+    losses are logged; the last checkpoint stands), OSError when the folder cannot be written, ValueError for a device
+    that is not there and for a folder that another process writes.
     """
+    assert isinstance(task, Trainable)
     if config.batch % (config.accumulate * distributed.world()):
-        raise ValueError(f"batch={config.batch} is not a multiple of {distributed.world()} processes"
-                         + f" times accumulate={config.accumulate}" * (config.accumulate > 1) + "; take one that is")
+        times = f" times accumulate={config.accumulate}" if config.accumulate > 1 else ""
+        raise ValueError(f"batch={config.batch} is not a multiple of {distributed.world()} processes{times}; "
+                         "take one that is")
     device = distributed.device_of(config.device)
     task.to(device)
     optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
     start = checkpoint.load_state(folder, task, optimiser, config)
     if (least := -distributed.longest(-start)) != (most := distributed.longest(start)):
-        raise ValueError(f"a process would go on from step {least}, another from {most}: all machines must see the same {folder}")
-    model = task
+        raise ValueError(f"a process would go on from step {least}, another from {most}: "
+                         f"all machines must see the same {folder}")
+    model: nn.Module = task
     if distributed.world() > 1:                  # parameters of a phase not begun have no gradient yet
         with warnings.catch_warnings():          # torch 2.13 renames broadcast_buffers; older ones lack the new name
             warnings.simplefilter("ignore", FutureWarning)
-            model = nn.parallel.DistributedDataParallel(task, [device] if device.type == "cuda" else None,
-                                                        find_unused_parameters=True, broadcast_buffers=False)
+            model = DistributedDataParallel(task, [device] if device.type == "cuda" else None,
+                                            find_unused_parameters=True, broadcast_buffers=False)
     log = Log(folder, start, log_every, config, quiet, title)
     with Signals() as stopped, lean(task, config):
         for step in range(start, config.steps):
@@ -205,7 +227,7 @@ def fit(task: nn.Module, batches, config: Config, folder: Path, log_every: int =
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             task.after_step(carry)
-            stop = distributed.total(torch.tensor(float(bool(stopped)))) > 0     # on the CPU: no GPU is waited for
+            stop = bool(distributed.total(torch.tensor(float(bool(stopped)))) > 0)       # on the CPU: waits for no GPU
             save = stop or (step + 1) % config.save_every == 0 or step + 1 == config.steps
             log.step(step, losses, norm, lr, alpha, save)
             if save and distributed.rank() == 0:
