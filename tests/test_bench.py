@@ -21,36 +21,36 @@ def runs(tmp_path):
                           }.items():
         (tmp_path / task).mkdir()
         write(tmp_path, task, {"test": figures, "baselines": {"text_alone": {"accuracy": 0.334}, "random_box": {"proposals": 0.2}}})
-    (tmp_path / "README.md").write_text("before\n<!-- tasks -->\nold\n<!-- end of tasks -->\nafter\n")
+    (tmp_path / "page.md").write_text("before\n<!-- tasks -->\nold\n<!-- end of tasks -->\nafter\n")
     return tmp_path
 
 
-def test_five_reports_make_the_readmes_table(runs):
-    table = seeds.tasks(runs, runs / "tasks.json", runs / "README.md")
-    assert "| entailment: right of three | 0.80 |  | text alone 0.33 |" in table
-    assert "| grounding: proposals, IoU 0.5 | 0.65 |  | random box 0.20 |" in table
-    assert "| retrieval: one of a family, ITM | 0.60 / 0.60 |  |  |" in table
+def test_five_reports_make_the_table_of_docs_tasks(runs):
+    table = seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
+    assert "| entailment: accuracy, three classes | 0.80 |  | text alone 0.33 |" in table
+    assert "| grounding: proposals, accuracy at IoU 0.5 | 0.65 |  | random box 0.20 |" in table
+    assert "| retrieval: R@1 in a family of 4, ITM | 0.60 / 0.60 |  |  |" in table
     assert "relation" not in table, "a figure that no report has is left out"
-    assert (runs / "README.md").read_text() == f"before\n<!-- tasks -->\n{table}\n<!-- end of tasks -->\nafter\n"
+    assert (runs / "page.md").read_text() == f"before\n<!-- tasks -->\n{table}\n<!-- end of tasks -->\nafter\n"
     assert report.task_table(json.loads((runs / "tasks.json").read_text())) == table
-    assert seeds.tasks(runs, runs / "tasks.json", runs / "README.md") == table, "a second time changes nothing"
+    assert seeds.tasks(runs, runs / "tasks.json", runs / "page.md") == table, "a second time changes nothing"
 
 
 def test_what_is_missing_is_said_and_nothing_is_written(runs):
     with pytest.raises(ValueError, match="has no report of a task"):
-        seeds.tasks(runs / "nothing", runs / "tasks.json", runs / "README.md")
-    (runs / "README.md").write_text("no place")
-    with pytest.raises(ValueError, match="no lines <!-- tasks -->"):
-        seeds.tasks(runs, runs / "tasks.json", runs / "README.md")
+        seeds.tasks(runs / "nothing", runs / "tasks.json", runs / "page.md")
+    (runs / "page.md").write_text("no place")
+    with pytest.raises(ValueError, match="no table of tasks: add the lines <!-- tasks -->"):
+        seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
     assert not (runs / "tasks.json").exists()
 
 
 def test_a_task_that_has_not_run_is_kept_as_it_was_or_left_out(runs):
-    whole = seeds.tasks(runs, runs / "tasks.json", runs / "README.md")
+    whole = seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
     (runs / "vqa" / "report.json").unlink()
-    assert seeds.tasks(runs, runs / "tasks.json", runs / "README.md") == whole
+    assert seeds.tasks(runs, runs / "tasks.json", runs / "page.md") == whole
     (runs / "tasks.json").unlink()
-    table = seeds.tasks(runs, runs / "tasks.json", runs / "README.md")
+    table = seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
     assert "vqa" in whole and "vqa" not in table and "nlvr2" in table
 
 
@@ -58,7 +58,7 @@ def test_the_code_behind_each_figure_is_named(runs):
     for task in report.TASKS:
         path = runs / task / "report.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": "another one" if task == "vqa" else "0123456789+"}))
-    table = seeds.tasks(runs, runs / "tasks.json", runs / "README.md")
+    table = seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
     assert table.endswith("\n\nCode: retrieval, entailment, nlvr2, grounding at 0123456; vqa at another.")
 
 
@@ -67,26 +67,26 @@ def test_text_assignments_gain_is_paired_over_seeds(runs):
         (folder := runs / f"nlvr2-seed{seed}" if seed else runs / "nlvr2").mkdir(exist_ok=True)
         report.write_report(folder, "nlvr2", {"test": {"accuracy": accuracy, "consistency": 0.4}, "baselines": {
             "without_assignment": {"accuracy": without}}}, preset("tiny"), {"train": 1.0}, "a command", seed)
-    table = seeds.tasks(runs, runs / "tasks.json", runs / "README.md")
-    assert "| nlvr2: right of two | 0.80 |  | without assignment 0.70 |" in table and table.count("nlvr2: right of two") == 1
-    gains = "| nlvr2: gained by text assignment | +0.040 | | seed 0 +0.100, seed 1 -0.020, seed 2 +0.040 |"
+    table = seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
+    assert "| nlvr2: accuracy | 0.80 |  | without assignment 0.70 |" in table and table.count("nlvr2: accuracy") == 1
+    gains = "| nlvr2: gain from text assignment | +0.040 | | seed 0 +0.100, seed 1 -0.020, seed 2 +0.040 |"
     assert gains in table
     report.write_report(runs / "nlvr2", "nlvr2", {"test": {"accuracy": 0.9}, "baselines": {}}, preset("tiny"), {}, "", 0)
-    table = seeds.tasks(runs, runs / "tasks.json", runs / "README.md")
-    assert "| nlvr2: right of two | 0.90 |" in table and gains in table, "a model trained anew is no pair of an old baseline"
+    table = seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
+    assert "| nlvr2: accuracy | 0.90 |" in table and gains in table, "a model trained anew is no pair of an old baseline"
 
 
 def test_fresh_tests_stand_beside_the_first_and_what_did_not_run_again_is_kept(runs):
-    seeds.tasks(runs, runs / "tasks.json", runs / "README.md")
+    seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
     report.write_report(runs / "nlvr2-seed1", "nlvr2", {"test": {"accuracy": 0.7}, "baselines": {}}, preset("tiny"), {}, "", 1)
-    seeds.tasks(runs, runs / "tasks.json", runs / "README.md")
+    seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
     (runs / "nlvr2-seed1" / "report.json").unlink()
     report.write_report(runs / "vqa", "vqa", {"test": {"accuracy": 0.76}, "baselines": {"chance": {"accuracy": 0.1}}},
                         preset("tiny"), {}, "examined again", 0)
     write(runs / "vqa", "fresh", {"test": {"accuracy": 0.73}})
-    table = seeds.tasks(runs, runs / "tasks.json", runs / "README.md")
+    table = seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
     assert "| vqa: VQA accuracy | 0.76 | 0.73 | text alone 0.33, chance 0.10 |" in table
     assert "vqa's text alone" in table.splitlines()[-1] and "vqa's chance" not in table
     held = json.loads((runs / "tasks.json").read_text())
     assert [one["seed"] for one in held if one["task"] == "nlvr2"] == [0, 1], "a seed that did not run again stays"
-    assert seeds.tasks(runs, runs / "tasks.json", runs / "README.md") == table
+    assert seeds.tasks(runs, runs / "tasks.json", runs / "page.md") == table

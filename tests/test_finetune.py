@@ -260,12 +260,12 @@ def test_the_command_trains_in_two_processes_and_evaluates(source, tmp_path):
     result = run("finetune", "entailment", *QUICK, "--from", source, "--baselines", "text_alone", "--exam", "0.02", "--quiet",
                  "--processes", "2", folder=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert "entailment: right of three" in result.stdout and "text alone" in result.stdout
+    assert "entailment: accuracy, three classes" in result.stdout and "text alone" in result.stdout
     found = json.loads((tmp_path / "runs/entailment/evaluation/report.json").read_text())
     assert found["task"] == "entailment" and {"majority", "text_alone"} == set(found["baselines"])
     assert found["seconds"]["train"] > 0 and found["command"].startswith("minalbef finetune entailment")
     result = run("evaluate", "entailment", "--from", source, "--exam", "0.02", folder=tmp_path)
-    assert result.returncode == 0 and "right of three" in result.stdout, result.stderr[-3000:]
+    assert result.returncode == 0 and "accuracy, three classes" in result.stdout, result.stderr[-3000:]
 
 
 @pytest.mark.parametrize("arguments, message", [

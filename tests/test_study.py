@@ -672,7 +672,7 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkey
 
 def test_the_documented_commands_have_the_flags_that_there_are(monkeypatch):
     root = Path(__file__).parents[1]
-    text = "".join((root / name).read_text(encoding="utf-8") for name in ("README.md", "data/README.md"))
+    text = "".join(page.read_text(encoding="utf-8") for page in (root / "README.md", *(root / "docs").glob("*.md")))
     found = re.findall(r"minalbef (?:pretrain|finetune|evaluate) [^`#\n]*--data[^`#\n]*", text)
     assert len(found) > 8
     called = []

@@ -8,33 +8,33 @@ from minalbef import checkpoint
 from minalbef.evaluation import report
 from minalbef.recipes import launch, pipeline
 
-ROWS = (                              # what to call it, its figures, and what stands beside it
-    ("one of 500 scenes, ITC, picture to text / text to picture", "plain.itc_i2t_r1 plain.itc_t2i_r1",
-     {"objects alone": "plain.oracle_r1", "start": "start.itc_i2t_r1"}),
-    ("one of 500, the ten best re-ranked by ITM", "plain.rerank_i2t_r1 plain.rerank_t2i_r1", {}),
-    ("one of 500, by both", "plain.rerank_plus_i2t_r1 plain.rerank_plus_t2i_r1", {}),
-    ("one of a family, ITC", "families.itc_i2t_r1 families.itc_t2i_r1", {"objects alone": "families.oracle_r1"}),
-    ("one of a family, ITM", "families.rerank_i2t_r1 families.rerank_t2i_r1", {"chance": "families.chance_r1"}),
-    ("one of 500 in a style never seen, ITC", "unseen_style.itc_i2t_r1 unseen_style.itc_t2i_r1", {}),
-    ("one of 500, of objects never seen together, ITC", "unseen_pairs.itc_i2t_r1 unseen_pairs.itc_t2i_r1",
-     {"the same of pairs seen": "unseen_pairs.control.itc_i2t_r1"}),
-    *((f"one change told from the truth: {kind}", f"itm_one_change_accuracy.{kind}",
+ROWS = (                              # title, figures, baselines
+    ("R@1 of 500 scenes, ITC, image to text / text to image", "plain.itc_i2t_r1 plain.itc_t2i_r1",
+     {"objects alone": "plain.oracle_r1", "warm start": "start.itc_i2t_r1"}),
+    ("R@1 of 500, ITC's ten best re-ranked by ITM", "plain.rerank_i2t_r1 plain.rerank_t2i_r1", {}),
+    ("R@1 of 500, ITC and ITM", "plain.rerank_plus_i2t_r1 plain.rerank_plus_t2i_r1", {}),
+    ("R@1 in a family of 4, ITC", "families.itc_i2t_r1 families.itc_t2i_r1", {"objects alone": "families.oracle_r1"}),
+    ("R@1 in a family of 4, ITM", "families.rerank_i2t_r1 families.rerank_t2i_r1", {"chance": "families.chance_r1"}),
+    ("R@1 of 500 in an unseen style, ITC", "unseen_style.itc_i2t_r1 unseen_style.itc_t2i_r1", {}),
+    ("R@1 of 500, object pairs never seen together, ITC", "unseen_pairs.itc_i2t_r1 unseen_pairs.itc_t2i_r1",
+     {"pairs seen together": "unseen_pairs.control.itc_i2t_r1"}),
+    *((f"one change, ITM accuracy: {kind}", f"itm_one_change_accuracy.{kind}",
        {"no picture": f"itm_one_change_blank.{kind}"}) for kind in ("size", "count", "background", "place", "relation")),
-    *((f"masked words guessed: {kind}", f"mlm_accuracy.{kind}", {"no picture": f"mlm_accuracy_without_image.{kind}"})
+    *((f"masked word, accuracy: {kind}", f"mlm_accuracy.{kind}", {"no picture": f"mlm_accuracy_without_image.{kind}"})
       for kind in ("object", "size", "place", "relation")),
-    ("pointing at a word's object, ITM", "pointing_itm", {"chance": "pointing_chance", "start": "start.pointing_itm"}),
-    ("pointing, masked word", "pointing_mlm", {"start": "start.pointing_mlm"}))
+    ("pointing, ITM", "pointing_itm", {"chance": "pointing_chance", "warm start": "start.pointing_itm"}),
+    ("pointing, MLM", "pointing_mlm", {"warm start": "start.pointing_mlm"}))
 
 
 def table(result: dict) -> str:
-    """The README's table, in Markdown, from what `learn` wrote."""
+    """The table of docs/results.md, from what `learn` wrote."""
     def mean(names: str) -> str:
         return " / ".join(f"{result['figures'][name]['mean']:.2f}" for name in names.split())
     def minutes(of: str) -> str:
         return f"{sum(result['figures'][f'seconds.{part}'][of] for part in ('warm_start', 'train')) / 60:.1f}"
-    lines = [f"Mean of {result['seeds']} seeds, each examined on scenes drawn anew; `{result['command']}`, {result['date'][:10]}, "
+    lines = [f"Mean of {result['seeds']} seeds, each evaluated on newly drawn scenes; `{result['command']}`, {result['date'][:10]}, "
              f"{result['device']}. A run trained for {minutes('mean')} minutes, the shortest for {minutes('low')}.", "",
-             "| | | beside it |", "|---|---|---|"]
+             "| | mean | baselines |", "|---|---|---|"]
     return "\n".join(lines + [f"| {title} | {mean(names)} | {', '.join(f'{what} {mean(name)}' for what, name in beside.items())} |"
                               for title, names, beside in ROWS])
 
@@ -63,15 +63,15 @@ def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, proce
     return result
 
 
-MARKS = re.compile(r"(<!-- tasks -->\n).*?(<!-- end of tasks -->)", re.S)         # between them stands the README's table
+MARKS = re.compile(r"(<!-- tasks -->\n).*?(<!-- end of tasks -->)", re.S)         # the table of docs/tasks.md is between them
 
 
-def tasks(folder: Path, out: Path, readme: Path) -> str:
-    """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file; put their table into the README. -> it
+def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
+    """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file. -> their table, written into `page` if given
 
     Runs of further seeds are folder/TASK-seed1 and so on; folder/TASK/fresh is an evaluation on fresh tests. Of a task, seed
     or baseline that has not run here, `out` keeps the figures it held; the table names the code of each.
-    Raises ValueError where there is no report, and where the README has no place for the table.
+    Raises ValueError if there is no report, or if the page lacks the two lines that enclose the table.
     """
     held = json.loads(out.read_text()) if out.exists() else []
     reports = []
@@ -83,12 +83,13 @@ def tasks(folder: Path, out: Path, readme: Path) -> str:
     if not reports:
         raise ValueError(f"{folder} has no report of a task, such as {folder / next(iter(report.TASKS))}/report.json; "
                          "`minalbef finetune TASK` writes one")
-    table, text = report.task_table(reports), readme.read_text(encoding="utf-8")
-    if not MARKS.search(text):
-        raise ValueError(f"{readme} has no lines <!-- tasks --> and <!-- end of tasks --> for the table to stand between")
+    table, text = report.task_table(reports), page.read_text(encoding="utf-8") if page else ""
+    if page and not MARKS.search(text):
+        raise ValueError(f"{page} has no table of tasks: add the lines <!-- tasks --> and <!-- end of tasks --> around its place")
     checkpoint.write_atomically(out, lambda path: path.write_text(json.dumps(reports, indent=1) + "\n"))
-    text = MARKS.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
-    checkpoint.write_atomically(readme, lambda path: path.write_text(text, encoding="utf-8"))
+    if page:
+        text = MARKS.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
+        checkpoint.write_atomically(page, lambda path: path.write_text(text, encoding="utf-8"))
     return table
 
 

@@ -19,7 +19,7 @@ PROCESSES = (torch.cuda.device_count()                           # one a GPU; wi
 
 @checked
 def learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: Path = Path("runs/bench"),
-          processes: int = PROCESSES, out: Path = Path("notebooks/results/learn.json")) -> None:
+          processes: int = PROCESSES, out: Path | None = None) -> None:
     """Train and examine several seeds; print the mean of every figure, and write them with hardware and command.
 
     Args:
@@ -28,25 +28,25 @@ def learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: P
         seeds: how many, from 0
         run: the folder for the runs
         processes: how many to train in
-        out: where to write the result
+        out: where to write the result; by default learn.json in the folder for the runs
     """
     from minalbef.bench.seeds import learn as learn_seeds
     from minalbef.recipes import pipeline
     # refuse a wrong option before any process starts
     pipeline.for_scenes(preset_named(preset, **read_changes(changes)))
-    learn_seeds(preset, changes, seeds, run, processes, out, command())
+    learn_seeds(preset, changes, seeds, run, processes, out or run / "learn.json", command())
 
 
-def tasks(run: Path = Path("runs"), out: Path = Path("notebooks/results/tasks.json"), readme: Path = Path("README.md")) -> None:
-    """Gather what the five fine-tuned runs reported, and put their table into the README.
+def tasks(run: Path = Path("runs"), out: Path | None = None, page: Path | None = None) -> None:
+    """Gather the reports of the five fine-tuned runs, and print their table.
 
     Args:
         run: the folder that holds the runs, by task
-        out: where to write all reports in one
-        readme: the file with the table
+        out: where to write all reports in one file; by default tasks.json in that folder
+        page: a Markdown file whose table of tasks to replace, such as docs/tasks.md
     """
     from minalbef.bench import seeds
-    print(seeds.tasks(run, out, readme))
+    print(seeds.tasks(run, out or run / "tasks.json", page))
 
 
 Benches = (Annotated[Any, tyro.conf.subcommand("learn", constructor=learn)]

@@ -69,7 +69,7 @@ SETS: dict[str, dict[str, list[list[Source]]]] = {
                   "test": [expressions("testA", "testB", listed="refcoco+_test.json"), expressions("testA", "testB")]}}
 PRETRAINING = ("coco", "vg", "sbu", "cc3m", "cc12m", "shards")
 
-# pictures and records, None where no source says; data/README.md names the sources
+# pictures and records, None where no source says; docs/data.md names the sources
 EXPECTED = {
     ("coco", "train"): (113_000, 567_000), ("coco", "validation"): (5_000, None), ("coco", "test"): (5_000, None),
     ("vg", "train"): (100_000, 769_000), ("sbu", "train"): (860_000, 860_000),
@@ -86,7 +86,7 @@ EXPECTED = {
 def files_below(source: Path) -> dict[str, list[Path]]:
     """Lists, pickles and tars below a folder, by name; all tars as TARS. Raises ValueError if there is no folder."""
     if not source.is_dir():
-        raise ValueError(f"{source} is no folder; nothing is downloaded: get the set first, as data/README.md says")
+        raise ValueError(f"{source} is no folder; nothing is downloaded: get the set first, as docs/data.md says")
     found: dict[str, list[Path]] = {}
     for folder, inner, names in os.walk(source):
         inner.sort()
@@ -107,7 +107,7 @@ def sources(name: str, found: dict[str, list[Path]]) -> dict[str, list[tuple[Cal
     if not any(ways.values()):
         wanted = (f"{split}: {' or '.join(' and '.join(way[0].files.values()) for way in some)}"
                   for split, some in SETS[name].items())
-        raise ValueError(f"no file of {name} is there; it needs, for {'; '.join(wanted)}; see data/README.md")
+        raise ValueError(f"no file of {name} is there; it needs, for {'; '.join(wanted)}; see docs/data.md")
     return ways
 
 

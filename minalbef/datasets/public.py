@@ -81,7 +81,7 @@ def vqa(path: Path, root: Roots = None, fault: Callable = refuse, test: bool = F
         number, image = field(entry, "question_id", (int, str)), field(entry, "image")
         question = words(entry.get("question"), clean_question)
         if (source := entry.get("dataset", "vqa")) not in find:
-            raise Fault("malformed", f"dataset {source!r} is none of vqa, vg", "data/README.md shows the format")
+            raise Fault("malformed", f"dataset {source!r} is none of vqa, vg", "docs/data.md shows the format")
         once(seen, number, f"{image}: {question}", "question_id")
         answers = () if test and not entry.get("answer") else read_answers(entry.get("answer"), number)
         id = number if isinstance(number, int) else readers.number_of(number)

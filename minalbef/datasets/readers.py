@@ -144,9 +144,9 @@ def field(entry, name: str, kind: type | tuple = str):
     value = entry.get(name) if isinstance(entry, dict) else None
     if not isinstance(value, kind) or value == "" or value == []:
         raise Fault("malformed", f"{name!r} is {value!r}" if value is not None else f"there is no {name!r}",
-                    "data/README.md shows the format")
+                    "docs/data.md shows the format")
     if isinstance(value, int) and abs(value) >> 63:
-        raise Fault("malformed", f"{name!r} is {value}, which 63 bits do not hold", "data/README.md shows the format")
+        raise Fault("malformed", f"{name!r} is {value}, which 63 bits do not hold", "docs/data.md shows the format")
     return value
 
 
@@ -175,7 +175,7 @@ def read(path: Path, items: Iterable, parse: Callable, fault: Callable) -> Itera
         except Fault as wrong:
             found.append(wrong)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
-            found.append(Fault("malformed", f"{type(error).__name__}: {error}", "data/README.md shows the format"))
+            found.append(Fault("malformed", f"{type(error).__name__}: {error}", "docs/data.md shows the format"))
         for one in found:
             if isinstance(one, Fault):
                 fault(Fault(one.kind, f"{path}: entry {number}: {one.what}", one.way))

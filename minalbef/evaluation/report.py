@@ -179,15 +179,15 @@ def summary_table(report: dict) -> str:
     return "\n".join(lines).strip("\n")
 
 
-TASKS = {                             # figures of a task: what they are called, and where they stand
-    "retrieval": (("one of a family, ITC", "families.itc_i2t_r1 / families.itc_t2i_r1"),
-                  ("one of a family, ITM", "families.itm_i2t_r1 / families.itm_t2i_r1"),
-                  ("one of 500, ITM", "plain.itm_i2t_r1 / plain.itm_t2i_r1")),
-    "entailment": (("right of three", "accuracy"),),
+TASKS = {                             # a task's figures: title, and path in its report
+    "retrieval": (("R@1 in a family of 4, ITC", "families.itc_i2t_r1 / families.itc_t2i_r1"),
+                  ("R@1 in a family of 4, ITM", "families.itm_i2t_r1 / families.itm_t2i_r1"),
+                  ("R@1 of 500, ITM", "plain.itm_i2t_r1 / plain.itm_t2i_r1")),
+    "entailment": (("accuracy, three classes", "accuracy"),),
     "vqa": (("VQA accuracy", "accuracy"), *((f"VQA accuracy, {kind}", f"by_kind.{kind}") for kind in QUESTIONS)),
-    "nlvr2": (("right of two", "accuracy"), ("all four pairs of a statement", "consistency")),
-    "grounding": (("pointing", "pointing"), ("pointing, told by a relation alone", "by_kind.relation"),
-                  ("proposals, IoU 0.5", "proposals"))}
+    "nlvr2": (("accuracy", "accuracy"), ("consistency, all four pairs of a statement", "consistency")),
+    "grounding": (("pointing", "pointing"), ("pointing, if only a relation decides", "by_kind.relation"),
+                  ("proposals, accuracy at IoU 0.5", "proposals"))}
 
 
 def task_table(reports: Sequence[dict]) -> str:
@@ -195,7 +195,7 @@ def task_table(reports: Sequence[dict]) -> str:
 
     Of several seeds of a task the first has the table; NLVR2's others tell what text assignment gains.
     """
-    lines = ["| | | fresh tests | beside it |", "|---|---|---|---|"]
+    lines = ["| | test | fresh test | baselines |", "|---|---|---|---|"]
     firsts = list({report["task"]: report for report in reversed(reports)}.values())[::-1]
     for report in firsts:
         for title, paths in TASKS[report["task"]]:
@@ -213,7 +213,7 @@ def task_table(reports: Sequence[dict]) -> str:
             gains[report["seed"]] = paired["test"]["accuracy"] - without
     if gains:
         each = ", ".join(f"seed {seed} {gain:+.3f}" for seed, gain in gains.items())
-        lines.append(f"| nlvr2: gained by text assignment | {sum(gains.values()) / len(gains):+.3f} | | {each} |")
+        lines.append(f"| nlvr2: gain from text assignment | {sum(gains.values()) / len(gains):+.3f} | | {each} |")
     where: dict[str, list] = {}
     for report in firsts:
         code = {report["task"]: report["commit"]}
