@@ -20,8 +20,8 @@ from minalbef.recipes.plan import plan
 ROOT = Path(__file__).parents[1]
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
          for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-LINKED = (*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "data/tiny/README.md", "notebooks/assignments/README.md",
-          "notebooks/results/tried.md")
+LINKED = (*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "data/tiny/README.md",
+          "notebooks/assignments/README.md", "notebooks/results/tried.md")
 AWAITED = {"docs/extend.md"}          # a page that is still being written
 ROOMS = "tasks|weights|evaluation|scenes|datasets|viz|recipes|bench|cli"
 
@@ -51,8 +51,8 @@ def test_the_figures_of_tasks_are_those_that_were_reported():
     assert task_table(measured("tasks.json")) in PAGES["docs/tasks.md"]
 
 
-@pytest.mark.parametrize("preset, gpus, gpu", [("small", 1, "RTX-4090"), ("base", 1, "RTX-4090"), ("paper-4m", 8, "A100-80"),
-                                               ("paper-14m", 8, "A100-80")])
+@pytest.mark.parametrize("preset, gpus, gpu", [("small", 1, "RTX-4090"), ("base", 1, "RTX-4090"),
+                                               ("paper-4m", 8, "A100-80"), ("paper-14m", 8, "A100-80")])
 def test_the_ladder_is_what_plan_counts(preset, gpus, gpu):
     counted = plan(preset, gpus=gpus, gpu=gpu)
     row, = re.findall(rf"^\| `{preset}` .*", PAGES["docs/scale.md"], flags=re.M)
@@ -129,7 +129,8 @@ def dead_links(page: Path, text: str) -> list[str]:
         if str(target.relative_to(ROOT)) in AWAITED:
             continue
         there = text if not name else target.read_text(encoding="utf-8") if anchor and target.exists() else ""
-        headings = {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.*)", there, re.M)}
+        headings = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+                    for heading in re.findall(r"^#+ (.*)", there, re.M)}
         if not target.exists() or anchor and anchor not in headings:
             dead.append(link)
     return dead
@@ -141,7 +142,8 @@ def test_every_link_leads_somewhere(page):
 
 
 def test_a_dead_link_would_be_seen():
-    text = "# A title\n[a](README.md) [b](nowhere.md) [c](#a-title) [d](#another) [e](docs/scale.md#train) [f](docs/scale.md#x)"
+    text = ("# A title\n[a](README.md) [b](nowhere.md) [c](#a-title) [d](#another) "
+            "[e](docs/scale.md#train) [f](docs/scale.md#x)")
     assert dead_links(ROOT / "page.md", text) == ["nowhere.md", "#another", "docs/scale.md#x"]
 
 

@@ -32,8 +32,9 @@ def table(result: dict) -> str:
         return " / ".join(f"{result['figures'][name]['mean']:.2f}" for name in names.split())
     def minutes(of: str) -> str:
         return f"{sum(result['figures'][f'seconds.{part}'][of] for part in ('warm_start', 'train')) / 60:.1f}"
-    lines = [f"Mean of {result['seeds']} seeds, each evaluated on newly drawn scenes; `{result['command']}`, {result['date'][:10]}, "
-             f"{result['device']}. A run trained for {minutes('mean')} minutes, the shortest for {minutes('low')}.", "",
+    lines = [f"Mean of {result['seeds']} seeds, each evaluated on newly drawn scenes; "
+             f"`{result['command']}`, {result['date'][:10]}, {result['device']}. "
+             f"A run trained for {minutes('mean')} minutes, the shortest for {minutes('low')}.", "",
              "| | mean | baselines |", "|---|---|---|"]
     return "\n".join(lines + [f"| {title} | {mean(names)} | {', '.join(f'{what} {mean(name)}' for what, name in beside.items())} |"
                               for title, names, beside in ROWS])
@@ -63,11 +64,11 @@ def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, proce
     return result
 
 
-MARKS = re.compile(r"(<!-- tasks -->\n).*?(<!-- end of tasks -->)", re.S)         # the table of docs/tasks.md is between them
+MARKS = re.compile(r"(<!-- tasks -->\n).*?(<!-- end of tasks -->)", re.S)        # around the table of docs/tasks.md
 
 
 def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
-    """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file. -> their table, written into `page` if given
+    """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file. -> their table, which `page` gets too
 
     Runs of further seeds are folder/TASK-seed1 and so on; folder/TASK/fresh is an evaluation on fresh tests. Of a task, seed
     or baseline that has not run here, `out` keeps the figures it held; the table names the code of each.
@@ -85,7 +86,7 @@ def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
                          "`minalbef finetune TASK` writes one")
     table, text = report.task_table(reports), page.read_text(encoding="utf-8") if page else ""
     if page and not MARKS.search(text):
-        raise ValueError(f"{page} has no table of tasks: add the lines <!-- tasks --> and <!-- end of tasks --> around its place")
+        raise ValueError(f"{page} has no table of tasks: add the lines <!-- tasks --> and <!-- end of tasks -->")
     checkpoint.write_atomically(out, lambda path: path.write_text(json.dumps(reports, indent=1) + "\n"))
     if page:
         text = MARKS.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)

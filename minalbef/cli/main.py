@@ -206,7 +206,7 @@ def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "m
 
 def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tuple[Path, ...] = (),
             without: tuple[Path, ...] = (), look: bool = False, most_bad: float = 0.5) -> None:
-    """Check a public set that you have, and write its records for training. Downloads nothing; docs/data.md says from where.
+    """Check a public set and write its records for training. Downloads nothing; docs/data.md has the sources.
 
     Args:
         name: coco, vg, sbu, cc3m, cc12m, shards, flickr30k, entailment, vqa, nlvr2, grounding
