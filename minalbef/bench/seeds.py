@@ -68,7 +68,7 @@ MARKS = re.compile(r"(<!-- tasks -->\n).*?(<!-- end of tasks -->)", re.S)       
 
 
 def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
-    """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file. -> their table, which `page` gets too
+    """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file. -> their table, put into page too
 
     Runs of further seeds are folder/TASK-seed1 and so on; folder/TASK/fresh is an evaluation on fresh tests. Of a task, seed
     or baseline that has not run here, `out` keeps the figures it held; the table names the code of each.
