@@ -73,7 +73,7 @@ def test_text_assignments_gain_is_paired_over_seeds(runs):
     assert gains in table
     report.write_report(runs / "nlvr2", "nlvr2", {"test": {"accuracy": 0.9}, "baselines": {}}, preset("tiny"), {}, "", 0)
     table = seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
-    assert "| nlvr2: accuracy | 0.90 |" in table and gains in table, "a model trained anew is no pair of an old baseline"
+    assert "| nlvr2: accuracy | 0.90 |" in table and gains in table, "a retrained model is no pair of an old baseline"
 
 
 def test_fresh_tests_stand_beside_the_first_and_what_did_not_run_again_is_kept(runs):

@@ -8,7 +8,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("data/*.md"), *ROOT.glob("notebooks/**/*.md")})
 every_chapter = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -104,11 +103,6 @@ def test_a_chapter_takes_its_parameters_and_links_lead_somewhere(notebook):
     assert broken_links(text, notebook.parent) == []
     place = NOTEBOOKS.index(notebook)
     assert all(other.name in text for other in NOTEBOOKS[max(0, place - 1):place + 2] if other != notebook), "its neighbours"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_of_a_page_lead_somewhere(page):
-    assert broken_links(page.read_text(encoding="utf-8"), page.parent) == []
 
 
 def test_a_broken_link_would_be_seen(tmp_path):
