@@ -1,4 +1,4 @@
-"""bench step, data, retrieval: what they print, the work by hand, and that what is measured is the training's own step."""
+"""bench step, data, retrieval: what they print, FLOPs by hand, and that the measured step is the training's own."""
 import copy
 import json
 import math
@@ -21,10 +21,13 @@ from minalbef.recipes.cost import step_flops
 SIZES = dict(image_size=32, patch_size=8, image_width=24, image_depth=2, image_heads=2, text_width=24, text_depth=1,
              text_heads=2, fusion_depth=2, vocab_size=50, batch=4, queue_size=8, text_length=9, embed_dim=8)
 CONFIG = preset("paper-4m", **SIZES)
-FLAGS = ("--image 32 --patch 8 --width 24 --depth 2 --text-layers 1 --fusion-layers 2 --heads 2 --vocab 50 --batch 4 --queue 8 "
+FLAGS = ("--image 32 --patch 8 --width 24 --depth 2 --text-layers 1 --fusion-layers 2 --heads 2 --vocab 50 --batch 4 "
+         "--queue 8 "
          "--text-length 9 --embed-dim 8 --threads 1 --steps 5").split()
-PHASES = {"teacher", "image", "text", "itc", "negatives", "fusion", "mlm_head", "backward", "optimiser", "after_step", "other"}
-KEYS = ("samples_per_second cpu_seconds_per_step peak_memory_mb flops_per_step matmul_peak_gflops share_of_matmul_peak").split()
+PHASES = {"teacher", "image", "text", "itc", "negatives", "fusion", "mlm_head", "backward", "optimiser",
+          "after_step", "other"}
+KEYS = ("samples_per_second cpu_seconds_per_step peak_memory_mb flops_per_step matmul_peak_gflops "
+        "share_of_matmul_peak").split()
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,8 @@ def test_the_command_prints_every_figure(monkeypatch, capsys):
     assert all(printed[key] > 0 and math.isfinite(printed[key]) for key in KEYS) and "1 threads" in printed["device"]
     assert printed["command"] == " ".join(("minalbef bench step", *FLAGS)) and printed["date"] and printed["commit"]
     assert sizes == [2048], "what the step is held against"
-    assert printed["flops_per_step"] == pytest.approx(step_flops(CONFIG, 4), rel=0.15), "the flags do not reach the model"
+    assert printed["flops_per_step"] == pytest.approx(step_flops(CONFIG, 4),
+                                                      rel=0.15), "the flags do not reach the model"
 
 
 @pytest.mark.parametrize("words", ["step --dtype bfloat16", "retrieval image_size=32 --pictures 30 --top 5"])
@@ -72,11 +76,14 @@ def asked(monkeypatch, *words: str) -> tuple:
 
 
 @pytest.mark.parametrize(("flag", "changes"), [
-    ("--image 64", dict(image_size=64)), ("--patch 8", dict(patch_size=8)), ("--width 96", dict(image_width=96, text_width=96)),
-    ("--depth 5", dict(image_depth=5)), ("--text-layers 2", dict(text_depth=2)), ("--fusion-layers 4", dict(fusion_depth=4)),
-    ("--heads 6", dict(image_heads=6, text_heads=6)), ("--vocab 100", dict(vocab_size=100)), ("--batch 7", dict(batch=7)),
-    ("--queue 70", dict(queue_size=70)), ("--text-length 11", dict(text_length=11)), ("--embed-dim 20", dict(embed_dim=20)),
-    ("--compile", dict(compile=True)), ("--checkpointing", dict(checkpointing=True)),
+    ("--image 64", dict(image_size=64)), ("--patch 8", dict(patch_size=8)),
+    ("--width 96", dict(image_width=96, text_width=96)),
+    ("--depth 5", dict(image_depth=5)), ("--text-layers 2", dict(text_depth=2)),
+    ("--fusion-layers 4", dict(fusion_depth=4)), ("--heads 6", dict(image_heads=6, text_heads=6)),
+    ("--vocab 100", dict(vocab_size=100)), ("--batch 7", dict(batch=7)),
+    ("--queue 70", dict(queue_size=70)), ("--text-length 11", dict(text_length=11)),
+    ("--embed-dim 20", dict(embed_dim=20)), ("--compile", dict(compile=True)),
+    ("--checkpointing", dict(checkpointing=True)),
     ("--dtype bfloat16", "bfloat16"), ("--device cuda", "cuda"), ("--steps 35", 35), ("--threads 3", 3)])
 def test_every_flag_reaches_what_is_measured_and_changes_nothing_else(monkeypatch, capsys, flag, changes):
     plain, found = asked(monkeypatch), asked(monkeypatch, *flag.split())
@@ -96,7 +103,7 @@ def test_it_measures_what_it_says_dropout_full_texts_and_the_share_of_masked_wor
     dropouts = [layer for part in (student.text_encoder, student.fusion) for layer in part.modules()
                 if isinstance(layer, layers.Dropout)]
     assert student.training and all(layer.p == 0.1 and layer.training for layer in dropouts) and len(dropouts) > 3 + 3
-    batch = step.made_up(replace(config, batch=64))
+    batch = step.make_batch(replace(config, batch=64))
     assert batch.keep.all() and batch.tokens.shape == (64, 25) and batch.tokens[:, 1:].min() >= step.FIRST_WORD
     hidden = []
     for i in range(20):
@@ -109,7 +116,8 @@ def test_bfloat16_is_the_type_of_the_products_and_is_measured():
     seen = {}
     for dtype in step.DTYPES:
         work = Steps(CONFIG, dtype)
-        work.task.student.fusion.layers[0].mlp.register_forward_hook(lambda module, given, x: seen.update({dtype: x.dtype}))
+        mlp = work.task.student.fusion.layers[0].mlp
+        mlp.register_forward_hook(lambda module, given, x: seen.update({dtype: x.dtype}))
         work(Phases(float))
         assert all(p.dtype == torch.float32 and p.isfinite().all() for p in work.task.student.parameters())
     assert seen == {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -155,18 +163,18 @@ def test_flops_of_a_step_are_those_of_the_plan(measured):
 
 def test_flops_of_the_image_encoder_are_those_counted_by_hand(measured):
     stem = 2 * 4 * 16 * (3 * 8 * 8) * 24                         # 4 pictures of 16 patches
-    layer = 4 * 2 * 68 * 24 * 24 + 2 * 2 * 4 * 17 * 17 * 24 + 2 * 2 * 68 * 24 * 96                # 68 tokens: 4 x (16 + [CLS])
+    layer = 4 * 2 * 68 * 24 * 24 + 2 * 2 * 4 * 17 * 17 * 24 + 2 * 2 * 68 * 24 * 96      # 68 tokens: 4 x (16 + [CLS])
     assert measured["breakdown"]["image"]["gflop"] * 1e9 == stem + 2 * layer
 
 
 def test_flops_of_fusion_show_every_saving(measured):
     """By hand. 4 texts of 9 words, 4 pictures of 17 tokens, 2 layers; 12 pairs for ITM, 4 for MLM."""
     offered = 2 * 2 * (2 * 68 * 24 * 24)                         # keys and values: once a picture and layer
-    def read(rows, asking):                                      # self-attention: keys and values; queries and output; weights
+    def read(rows, asking):                              # self-attention: keys and values; queries and output; weights
         return rows * (2 * 2 * 9 * 24 * 24 + 2 * 2 * asking * 24 * 24 + 2 * 2 * asking * 9 * 24)
     def look(rows, asking):                                      # cross-attention without keys and values; MLP
         return rows * asking * (2 * 2 * 24 * 24 + 2 * 2 * 17 * 24 + 2 * 2 * 24 * 96)
-    match = read(4, 9) + look(12, 9) + read(12, 1) + look(12, 1)                 # first once a text, last for [CLS] alone
+    match = read(4, 9) + look(12, 9) + read(12, 1) + look(12, 1)         # first once a text, last for [CLS] alone
     words = 2 * (read(4, 9) + look(4, 9))
     assert measured["breakdown"]["fusion"]["gflop"] * 1e9 == offered + match + words
 
@@ -199,7 +207,8 @@ def test_watching_changes_no_loss_and_is_over_afterwards():
     with Phases(float).watch(task):
         watched, _ = task(work.batch, 0.4, draws)
     assert_close(watched, plain)
-    assert not any("encode_image" in vars(model) for model in (task.student, task.teacher)) and "align" not in vars(task)
+    assert not any("encode_image" in vars(model)
+                   for model in (task.student, task.teacher)) and "align" not in vars(task)
 
 
 def test_a_phase_within_a_phase_is_the_outers():
@@ -211,7 +220,8 @@ def test_a_phase_within_a_phase_is_the_outers():
 
 
 @pytest.mark.parametrize(("flags", "words"), [
-    ("--device cuda:99", "device='cuda:99' is not there; this machine has cpu"), ("--device tpu", "device='tpu' is not there"),
+    ("--device cuda:99", "device='cuda:99' is not there; this machine has cpu"),
+    ("--device tpu", "device='tpu' is not there"),
     ("--heads 5", "image_width=24 is not a multiple of image_heads=5"),
     ("--patch 7", "image_size=32 is not a multiple of patch_size=7"), ("--threads 0", "--threads 0 must lie between"),
     ("--vocab 5", "vocab_size=5 leaves no words"), ("--batch 0", "--batch 0 must"), ("--dtype float16", "float16")])
@@ -231,13 +241,14 @@ def test_loading_is_measured(monkeypatch, capsys):
     printed = json.loads(capsys.readouterr().out)
     scenes = printed["scenes_per_second"]["32"]
     assert 1 / scenes["both"] == pytest.approx(1 / scenes["draw"] + 1 / scenes["paint"], rel=0.01)
-    assert printed["photos_per_second"].keys() == {"resized", "augmented"} and min(printed["photos_per_second"].values()) > 0
+    assert printed["photos_per_second"].keys() == {"resized",
+                                                   "augmented"} and min(printed["photos_per_second"].values()) > 0
 
 
 def test_retrieval_is_measured_on_pairs_that_either_side_wants(monkeypatch, capsys):
     run(monkeypatch, "bench", "retrieval", "image_size=32", "--pictures", "30", "--top", "5")
     printed = json.loads(capsys.readouterr().out)
-    assert 30 * 5 <= printed["pairs"] < 2 * 30 * 5, "the best five of every picture and text, of which some are the same"
+    assert 30 * 5 <= printed["pairs"] < 2 * 30 * 5, "the best five of every picture and text, which overlap"
     rates = "pairs_per_second cpu_seconds_per_1000_pairs pictures_and_texts_encoded_per_second".split()
     assert all(printed[key] > 0 for key in rates)
 

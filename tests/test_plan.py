@@ -21,20 +21,23 @@ SIZES = dict(image_size=96, image_width=192, image_depth=4, image_heads=3, text_
              fusion_depth=3, vocab_size=2000, batch=16, queue_size=1024)
 # name, preset, changes: each is ruled by something else
 RUNS = [("pictures", "paper-4m", SIZES | dict(image_size=128, batch=8)),
-        ("weights", "paper-4m", SIZES | dict(image_width=384, text_width=384, image_heads=6, text_heads=6, image_depth=2,
-                                             text_depth=1, fusion_depth=2, vocab_size=20_000, image_size=64, batch=2)),
-        ("words and queue", "paper-4m", SIZES | dict(text_length=60, queue_size=30_000, image_depth=2, batch=8, mask_rate=0.4)),
+        ("weights", "paper-4m", SIZES
+         | dict(image_width=384, text_width=384, image_heads=6, text_heads=6, image_depth=2,
+                text_depth=1, fusion_depth=2, vocab_size=20_000, image_size=64, batch=2)),
+        ("words and queue", "paper-4m",
+         SIZES | dict(text_length=60, queue_size=30_000, image_depth=2, batch=8, mask_rate=0.4)),
         ("two widths, no dropout, no teacher for words", "paper-4m",
-         SIZES | dict(image_width=96, text_width=256, text_heads=4, image_depth=3, dropout=0.0, alpha=0.0, fuse_cls=False))]
+         SIZES | dict(image_width=96, text_width=256, text_heads=4, image_depth=3, dropout=0.0, alpha=0.0,
+                      fuse_cls=False))]
 SLOW = [("tiny", "tiny", dict(batch=128, match_from=0, queue_from=0, text_length=30)),
         ("as bench step has it", "paper-4m", SIZES | dict(image_size=128, image_depth=6, text_depth=3))]
 
-# A step at another size loads what a process needs whatever the model. Blocks go back to the system when they are freed.
+# A step at another size first loads what any model needs. Blocks go back to the system when they are freed.
 CHILD = """
 import json, sys, torch
 from minalbef.bench.step import Phases, Steps, count_flops
-from minalbef.config import preset
-from minalbef.cost import peak_memory
+from minalbef.presets import preset
+from minalbef.recipes.cost import peak_memory
 torch.set_num_threads(1)
 name, changes, small = json.loads(sys.argv[1])
 Steps(preset(name, **changes | small))(Phases(float))
@@ -46,7 +49,8 @@ with count_flops() as counter:
     work(Phases(float))
 print(json.dumps([(peak - before) * 1e6, counter.get_total_flops()]))
 """
-SMALL = dict(image_size=32, image_width=48, text_width=48, image_heads=3, text_heads=3, vocab_size=200, queue_size=8, batch=2)
+SMALL = dict(image_size=32, image_width=48, text_width=48, image_heads=3, text_heads=3, vocab_size=200,
+             queue_size=8, batch=2)
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
 
 
@@ -57,7 +61,8 @@ def check(name: str, changes: dict):
     held, counted = json.loads(run.stdout)
     config = preset(name, **changes)
     assert step_flops(config, config.batch) == pytest.approx(counted, rel=0.03)
-    assert step_flops(replace(config, text_depth=config.text_depth + 1), config.batch) > 1.03 * counted, "the check is blind"
+    assert step_flops(replace(config, text_depth=config.text_depth + 1),
+                      config.batch) > 1.03 * counted, "the check is blind"
     if Path("/proc/self/status").exists():
         needed = memory_bytes(config, config.batch, half=False, plain=True)["all"]
         assert needed == pytest.approx(held, rel=NEAR)
@@ -77,7 +82,8 @@ def test_flops_and_memory_are_those_of_a_longer_process(name, changes):
 def test_parameters_are_the_students():
     config = preset("tiny")
     model = Pretrain(config).student
-    assert count_parameters(config) == tuple(sum(p.numel() for p in part.parameters()) for part in (model, model.image_encoder))
+    assert count_parameters(config) == tuple(sum(p.numel() for p in part.parameters())
+                                             for part in (model, model.image_encoder))
     assert 209e6 < count_parameters(preset("paper-4m"))[0] < 211e6
 
 
@@ -128,7 +134,8 @@ def test_each_way_out_of_too_little_memory_works():
     assert plan("paper-4m", gpu="RTX-4090", accumulate=passes).fits
     assert not plan("paper-4m", gpu="RTX-4090", accumulate=passes // 2).fits
     cards = int(next(way for way in ways if "--gpus" in way).split("--gpus ")[1])
-    assert plan("paper-4m", gpus=cards, gpu="RTX-4090").fits and not plan("paper-4m", gpus=cards // 2, gpu="RTX-4090").fits
+    assert plan("paper-4m", gpus=cards, gpu="RTX-4090").fits
+    assert not plan("paper-4m", gpus=cards // 2, gpu="RTX-4090").fits
     larger = next(way for way in ways if "larger" in way).split(": ")[1].split(", ")
     assert larger and all(plan("paper-4m", gpu=name).fits for name in larger)
 
@@ -151,7 +158,8 @@ def test_wrong_wishes_name_the_way_out(wrong, words):
 
 
 def test_the_command_prints_the_plan(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", "minalbef plan paper-4m batch=256 --gpus 2 --gpu A100-80 --utilisation 0.3".split())
+    monkeypatch.setattr(sys, "argv",
+                        "minalbef plan paper-4m batch=256 --gpus 2 --gpu A100-80 --utilisation 0.3".split())
     command_line.main()
     assert capsys.readouterr().out == describe(plan("paper-4m", ("batch=256",), 2, "A100-80", 0.3)) + "\n"
     monkeypatch.setattr(sys, "argv", "minalbef plan paper-4m --gpus 7".split())

@@ -1,4 +1,4 @@
-"""Measured, not promised: how fast this machine loads pictures and evaluates. Each prints JSON."""
+"""Benchmarks of loading pictures and of evaluation on this machine. Each prints JSON."""
 import io
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from minalbef.albef import ALBEF
-from minalbef.bench.step import device_named, made_up, show
+from minalbef.bench.step import device_named, make_batch, show
 from minalbef.config import RANGES, check_range, read_changes
 from minalbef.data import open_image, transform
 from minalbef.datasets.augment import augment
@@ -18,7 +18,7 @@ from minalbef.scenes import scenes
 
 
 def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000) -> None:
-    """What one core loads a second: scenes drawn and painted; JPEGs of 640 x 480 pixels opened and resized, or augmented.
+    """What one core loads a second: scenes drawn and painted; JPEGs of 640 x 480 pixels resized, or augmented.
 
     Args:
         sizes: of the scenes, in pixels
@@ -43,7 +43,8 @@ def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000
 def jpeg(width: int = 640, height: int = 480, seed: int = 0) -> bytes:
     """A made-up photograph: smooth colours and some noise, about as large a file as a real one."""
     chance = np.random.default_rng(seed)
-    smooth = Image.fromarray(chance.integers(0, 256, (12, 16, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    colours = Image.fromarray(chance.integers(0, 256, (12, 16, 3), np.uint8))
+    smooth = colours.resize((width, height), Image.Resampling.BICUBIC)
     noisy = np.asarray(smooth) + chance.normal(0, 12, (height, width, 1))
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file := io.BytesIO(), "JPEG", quality=90)
     return file.getvalue()
@@ -66,16 +67,16 @@ def retrieval(changes: tuple[str, ...] = (), /, preset: str = "tiny", pictures: 
     config = preset_named(preset, **read_changes(changes) | {"batch": pictures})
     torch.manual_seed(config.seed)
     place = device_named(device)
-    model, batch = ALBEF(config).eval().to(place), made_up(config).to(place)
+    model, batch = ALBEF(config).eval().to(place), make_batch(config).to(place)
     def timed(work: Callable):
         start, cpu = time.perf_counter(), time.process_time()
         result = work()
         if place.type == "cuda":
             torch.cuda.synchronize(place)
         return result, time.perf_counter() - start, time.process_time() - cpu
-    timed(lambda: ranking.encode(model, batch.image[:2], batch.tokens[:2], batch.keep[:2]))       # what only a first time takes
+    timed(lambda: ranking.encode(model, batch.image[:2], batch.tokens[:2], batch.keep[:2]))       # warm-up
     encoded, encoding, _ = timed(lambda: ranking.encode(model, batch.image, batch.tokens, batch.keep))
-    sim = torch.rand(1, pictures, pictures, device=place)           # of an untrained model all would have the same best
+    sim = torch.rand(1, pictures, pictures, device=place)           # an untrained model has one ranking for all
     odds, matching, cpu = timed(lambda: ranking.match_best(model, encoded, sim, top))
     pairs = int(odds.isfinite().sum())
     show({"pairs": pairs, "pairs_per_second": pairs / matching, "cpu_seconds_per_1000_pairs": 1000 * cpu / pairs,

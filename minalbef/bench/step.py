@@ -1,4 +1,4 @@
-"""Measured, not promised: the time, memory and work of a pretraining step on this machine, in all and by phase."""
+"""Benchmark of a pretraining step on this machine: time, memory and FLOPs, in total and by phase."""
 import json
 import time
 from collections import Counter
@@ -20,18 +20,19 @@ from minalbef.recipes.plan import gpu_named
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 from minalbef.train import lean
 
-ROUNDS = 5                            # the steps are timed in so many parts; the fastest tells what a quiet machine would do
+ROUNDS = 5                            # parts in which the steps are timed; the fastest is nearest to a quiet machine
 FIRST_WORD = 5                        # word ids below it are special
 DTYPES = ("float32", "bfloat16")
-# phase, whose methods, which: what a step's forward is made of; what is left over is "other"
+# phase, module, methods: what a step's forward is made of; the rest is "other"
 PARTS = (("teacher", "teacher", "encode_image encode_text image_feature text_feature fuse word_logits"),
          ("image", "student", "encode_image"), ("text", "student", "encode_text"),
          ("itc", "student", "image_feature text_feature"), ("itc", "", "align"), ("negatives", "", "pair"),
-         ("fusion", "student.fusion", "keys_values"), ("fusion", "student", "fuse"), ("mlm_head", "student", "word_logits"))
+         ("fusion", "student.fusion", "keys_values"), ("fusion", "student", "fuse"),
+         ("mlm_head", "student", "word_logits"))
 
 
 class Phases:
-    """Adds up what a clock shows while named parts run. Within a part, others are not looked at."""
+    """Adds up a clock's readings while named parts run; a part within a part isn't counted."""
 
     def __init__(self, clock: Callable[[], float]):
         self.clock, self.spent, self.inside = clock, Counter(), False
@@ -56,7 +57,8 @@ class Phases:
                 with self(name):
                     return method(*args, **options)
             return call
-        changed = [(task.get_submodule(path), method, name) for name, path, methods in PARTS for method in methods.split()]
+        changed = [(task.get_submodule(path), method, name) for name, path, methods in PARTS
+                   for method in methods.split()]
         for module, method, name in changed:
             setattr(module, method, watched(getattr(module, method), name))
         try:
@@ -77,11 +79,14 @@ class Steps:
         self.task = Pretrain(config).to(self.device)
         groups = train.parameter_groups(self.task, config)
         self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-        self.precision = nullcontext() if dtype == "float32" else torch.autocast(self.device.type, getattr(torch, dtype))
-        self.batch = made_up(config)
+        self.precision = nullcontext()
+        if dtype != "float32":
+            self.precision = torch.autocast(self.device.type, getattr(torch, dtype))
+        self.batch = make_batch(config)
         if self.device.type == "cuda":
             self.batch = self.batch.pin_memory()
-        features = (F.normalize(torch.randn(config.queue_size, config.embed_dim, device=self.device), dim=-1) for _ in range(2))
+        shape = config.queue_size, config.embed_dim
+        features = (F.normalize(torch.randn(shape, device=self.device), dim=-1) for _ in range(2))
         self.task.queue.push(*features, -1 - torch.arange(config.queue_size, device=self.device))
 
     def __call__(self, phases: Phases) -> None:
@@ -101,7 +106,7 @@ class Steps:
         self.count += 1
 
     def clock(self) -> float:
-        """Seconds: of the processor's work on a CPU, which other programs do not lengthen; else when the device is done."""
+        """Seconds: process time on a CPU, which other programs do not lengthen; else wall time after a synchronise."""
         if self.device.type == "cpu":
             return time.process_time()
         torch.cuda.synchronize(self.device)
@@ -117,28 +122,31 @@ class Steps:
         return {name: value / steps for name, value in spent.items()}
 
 
-def made_up(config: Config) -> PretrainBatch:
+def make_batch(config: Config) -> PretrainBatch:
     """A batch of noise and of texts of full length, every picture its own."""
     if config.vocab_size <= FIRST_WORD:
-        raise ValueError(f"vocab_size={config.vocab_size} leaves no words: the first {FIRST_WORD} ids are special; take more")
+        raise ValueError(f"vocab_size={config.vocab_size} leaves no words; take more than {FIRST_WORD}, which are special")
     b, size = config.batch, config.image_size
     tokens = torch.randint(FIRST_WORD, config.vocab_size, (b, config.text_length))
     tokens[:, 0] = 2                                 # [CLS]
-    return PretrainBatch(torch.randn(b, 3, size, size), tokens, torch.ones_like(tokens, dtype=torch.bool), torch.arange(b))
+    keep = torch.ones_like(tokens, dtype=torch.bool)
+    return PretrainBatch(torch.randn(b, 3, size, size), tokens, keep, torch.arange(b))
 
 
 def device_named(name: str) -> torch.device:
     """Raises ValueError for a device that this machine has not."""
-    names = ["cpu", *["cuda"] * torch.cuda.is_available(), *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    names = ["cpu"]
+    if torch.cuda.is_available():
+        names += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if name not in names:
         raise ValueError(f"device={name!r} is not there; this machine has {', '.join(names)}")
     return torch.device(name)
 
 
 def count_flops() -> FlopCounterMode:
-    """Counts the products of whatever runs inside it, forward and backward, a multiplication and an addition as two.
+    """Counts the FLOPs of matrix products that run inside it, forward and backward; a multiply-add is two.
 
-    torch's own counter is blind to a CPU's fused attention, whose backward computes the scores anew: five products, not four.
+    torch's own counter misses the CPU's fused attention, whose backward recomputes the scores: five products, not four.
     """
     def forward(q, k, v, *_, **__):
         return 4 * q[0] * q[1] * q[2] * k[2] * q[3]
@@ -150,8 +158,9 @@ def count_flops() -> FlopCounterMode:
         aten._scaled_dot_product_flash_attention_for_cpu_backward: backward})
 
 
-def measure_step(config: Config, dtype: str = "float32", device: str = "cpu", steps: int = 20, peak_size: int = 2048) -> dict:
-    """Time, memory and work of a pretraining step, in all and by phase: see `step`, which prints it."""
+def measure_step(config: Config, dtype: str = "float32", device: str = "cpu", steps: int = 20,
+                 peak_size: int = 2048) -> dict:
+    """Time, memory and FLOPs of a pretraining step, in total and by phase: see `step`, which prints it."""
     base = peak_memory()
     work, silent, rounds = Steps(config, dtype, device), Phases(float), []
     steps = max(1, steps // ROUNDS) * ROUNDS
@@ -169,12 +178,13 @@ def measure_step(config: Config, dtype: str = "float32", device: str = "cpu", st
         cpu = (time.process_time() - cpu) / steps
         peak = peak_memory() if work.device.type == "cpu" else torch.cuda.max_memory_allocated(work.device) / 1e6
         seconds = work.by_phase(work.clock, max(1, steps // 2))
-    with count_flops() as counter:                   # of plain layers: what is done twice, or by a compiled kernel, adds none
+    with count_flops() as counter:                   # of plain layers: recomputed or compiled ones would distort it
         flops = work.by_phase(counter.get_total_flops, 1)
     (product, by_cpu), total, rate = matmul_peak(device, peak_size), sum(flops.values()), steps / sum(rounds)
     on_cpu = work.device.type == "cpu"
     gpu = None if on_cpu else gpu_named(torch.cuda.get_device_name(work.device))
-    return {"samples_per_second": rate * config.batch, "best_samples_per_second": steps / ROUNDS * config.batch / min(rounds),
+    return {"samples_per_second": rate * config.batch,
+            "best_samples_per_second": steps / ROUNDS * config.batch / min(rounds),
             "seconds_per_step": 1 / rate, "cpu_seconds_per_step": cpu, "peak_memory_mb": peak,
             "base_memory_mb": base if on_cpu else None, "flops_per_step": total,
             "matmul_peak_gflops": product, "matmul_peak_gflops_by_cpu": by_cpu if on_cpu else None,
@@ -185,15 +195,16 @@ def measure_step(config: Config, dtype: str = "float32", device: str = "cpu", st
                           for name, spent in seconds.items()}}
 
 
-def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, text_layers: int = 3, fusion_layers: int = 3,
-         heads: int = 3, vocab: int = 2000, batch: int = 16, queue: int = 1024, text_length: int = 25, embed_dim: int = 256,
-         dtype: Literal["float32", "bfloat16"] = "float32", device: str = "cpu", threads: int = 2, steps: int = 20,
-         compile: bool = False, checkpointing: bool = False) -> None:
-    """Time, memory and work of a pretraining step on made-up data: dropout 0.1, full texts, 15% of words masked.
+def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, text_layers: int = 3,
+         fusion_layers: int = 3, heads: int = 3, vocab: int = 2000, batch: int = 16, queue: int = 1024,
+         text_length: int = 25, embed_dim: int = 256, dtype: Literal["float32", "bfloat16"] = "float32",
+         device: str = "cpu", threads: int = 2, steps: int = 20, compile: bool = False,
+         checkpointing: bool = False) -> None:
+    """Time, memory and FLOPs of a pretraining step on random data: dropout 0.1, full texts, 15% of words masked.
 
-    samples_per_second is by the clock. On a CPU the breakdown's seconds are the processor's, and so are the peak and the
-    share named by_cpu, which other programs disturb less. Memory is the process's highest (base: before
-    the model was made), or a GPU's. FLOPs are those of products, a multiplication and an addition two, every layer once.
+    samples_per_second is wall time. On a CPU the breakdown's seconds are process time, as are the peak and the share
+    named by_cpu: other programs affect them less. Memory is the process's peak (base: before the model was made), or a
+    GPU's. FLOPs are those of matrix products, a multiply-add counted as two, every layer once.
 
     Args:
         image: side of the pictures, in pixels
@@ -212,14 +223,14 @@ def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, te
         device: cpu or cuda
         threads: of a CPU
         steps: how many to time, rounded down to a multiple of 5, but 5 at least
-        compile: layers go through torch.compile, before the clock starts
-        checkpointing: layers are computed again on the way back, and keep less
+        compile: torch.compile for every layer, before timing starts
+        checkpointing: activation checkpointing: layers are recomputed in the backward pass
     """
     torch.set_num_threads(threads)
-    config = preset("paper-4m", image_size=image, patch_size=patch, image_width=width, image_depth=depth, image_heads=heads,
-                    text_width=width, text_depth=text_layers, fusion_depth=fusion_layers, text_heads=heads, vocab_size=vocab,
-                    batch=batch, queue_size=queue, text_length=text_length, embed_dim=embed_dim, compile=compile,
-                    checkpointing=checkpointing)
+    config = preset("paper-4m", image_size=image, patch_size=patch, image_width=width, image_depth=depth,
+                    image_heads=heads, text_width=width, text_depth=text_layers, fusion_depth=fusion_layers,
+                    text_heads=heads, vocab_size=vocab, batch=batch, queue_size=queue, text_length=text_length,
+                    embed_dim=embed_dim, compile=compile, checkpointing=checkpointing)
     show(measure_step(config, dtype, device, steps))
 
 

@@ -7,12 +7,15 @@ from typing import Annotated, Literal
 
 import tyro
 
+from minalbef import checkpoint, load
 from minalbef.cli.bench import PROCESSES, Changes, bench
 from minalbef.cli.errors import explain
 from minalbef.cli.limits import checked
 from minalbef.cli.public import Exam, Sets, Study
 from minalbef.config import read_changes
+from minalbef.evaluation import report
 from minalbef.presets import preset
+from minalbef.weights.original import HEADS
 
 Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
 From = Annotated[Path | None, tyro.conf.arg(name="from")]
@@ -20,7 +23,7 @@ From = Annotated[Path | None, tyro.conf.arg(name="from")]
 
 def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), quiet: bool = False,
              public: Annotated[Sets, tyro.conf.OmitArgPrefixes] = Sets()) -> None:
-    """Train on the embedded scenes or public sets, or go on where a run stopped. In several processes: torchrun -m -- minalbef pretrain.
+    """Pretrain on the embedded scenes or public sets, or resume a run. In parallel: torchrun -m -- minalbef pretrain.
 
     Args:
         changes: options of the preset to change, such as batch=32 lr=1e-3
@@ -48,14 +51,14 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
     """
     from minalbef.recipes.launch import launch
     _config(preset, changes)                             # refuse a wrong option before any process starts
-    status = launch(["pretrain", *changes, "--preset", preset, "--run", str(run), *["--quiet"] * quiet], processes)
-    if status:
+    command = ["pretrain", *changes, "--preset", preset, "--run", str(run)]
+    if status := launch(command + ["--quiet"] if quiet else command, processes):
         raise SystemExit(status)
     evaluate(str(run), exam=exam)
 
 
-def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0, seed: int = 0, among: int | None = None,
-             split: Literal["test", "validation"] = "test", out: Path | None = None,
+def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0, seed: int = 0,
+             among: int | None = None, split: Literal["test", "validation"] = "test", out: Path | None = None,
              public: Annotated[Exam, tyro.conf.OmitArgPrefixes] = Exam()) -> None:
     """Examine a run on scenes it never saw, or with --data on a public set; write report.json, and print the figures.
 
@@ -68,22 +71,20 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
         split: validation while you try settings, so that the test stays unseen
         out: the folder to write; by default RUN, RUN/evaluation unless it is the whole test, with --data RUN/SET-SPLIT
     """
-    from minalbef import checkpoint
-    from minalbef.evaluation import report
     from minalbef.recipes import finetune, pipeline
     from minalbef.viz import page
     if among is not None and among < 10:
-        raise ValueError(f"--among {among}: at least 10 scenes compete, as many as are ranked again; 500 unless you say otherwise")
+        raise ValueError(f"--among {among}: must be at least 10, as many as ITM re-ranks; the default is 500")
     run = Path("runs", what) if what in finetune.JOBS else checkpoint.run_folder(what)
     if public != Exam():
         if exam != 1.0 or source or among or split != "test":
-            raise ValueError("--exam, --among, --from and --split are for the embedded scenes; with --data leave them out and "
-                             "name the split in it, such as --data prepared/coco/validation")
+            raise ValueError("--exam, --among, --from and --split are for the embedded scenes; with --data leave them "
+                             "out and name the split in it, such as --data prepared/coco/validation")
         return public.evaluate(run, report.command(), out)
     out = out or checkpoint.output_folder(run, whole=(exam, seed, among, split) == (1.0, 0, None, "test"))
     if checkpoint.read_run(run)[1] != "pretrain":
         if among:
-            raise ValueError(f"--among is for runs of pretraining; {run} is one of a task, whose exam has its own number")
+            raise ValueError(f"--among is for runs of pretraining; {run} is one of a task, whose test set is fixed")
         found = finetune.examine_run(run, _source(source), report.command(), seed, exam, split, out)
         return print(report.task_table([found]))
     figures = pipeline.examine_run(run, exam, seed, report.command(), among, split, out)
@@ -95,7 +96,7 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
 def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None,
              baselines: tuple[str, ...] = (), processes: int = PROCESSES, exam: float = 1.0, quiet: bool = False,
              public: Annotated[Study, tyro.conf.OmitArgPrefixes] = Study()) -> None:
-    """Train a pretrained run for a task on the embedded scenes, and examine it beside its baselines; or on a public set.
+    """Fine-tune a pretrained run for a task on the embedded scenes, evaluated with its baselines; or on a public set.
 
     Args:
         task: retrieval, entailment, vqa, nlvr2 or grounding
@@ -107,13 +108,12 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
         exam: share of the exam's problems, for a quick look
         quiet: no progress bar
     """
-    from minalbef.evaluation import report
     from minalbef.recipes import finetune as tuner
     run = run or Path("runs", task)
     if public != Study():
         if baselines or exam != 1.0 or processes != PROCESSES:
-            raise ValueError("--baselines, --exam and --processes are for the embedded scenes; on a public set leave them out: "
-                             "torchrun -m -- minalbef finetune trains in several processes")
+            raise ValueError("--baselines, --exam and --processes are for the embedded scenes; on a public set leave "
+                             "them out: torchrun -m -- minalbef finetune trains in several processes")
         return public.finetune(task, changes, _source(source), run, quiet)
     figures = tuner.finetune(task, _source(source), run, changes, baselines, processes, report.command(), exam, quiet)
     print(report.task_table([figures]))
@@ -132,7 +132,8 @@ def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | N
         quiet: no progress bar
     """
     from minalbef.recipes import finetune as tuner
-    tuner.tune(task, source := _source(source), run or Path("runs", task), tuner.tuning(task, source, *changes), rival, quiet=quiet)
+    source, run = _source(source), run or Path("runs", task)
+    tuner.tune(task, source, run, tuner.tuning(task, source, *changes), rival, quiet=quiet)
 
 
 def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: Path | None = None) -> None:
@@ -144,7 +145,6 @@ def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: P
         scenes: how many unseen scenes to look through
         out: the picture to write; by default search.png in the run folder, of the shipped model in runs/tiny
     """
-    from minalbef import checkpoint, load
     from minalbef.recipes import search as finder
     model = load(_source(run))
     hits = finder.search(model, sentence, scenes)
@@ -155,14 +155,15 @@ def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: P
 
 
 def predict(task: Literal["retrieval", "entailment", "vqa", "nlvr2", "grounding"], /, image: Images, text: str,
-            run: Path | None = None, out: Path | None = None, boxes: tuple[tuple[float, float, float, float], ...] = ()) -> None:
+            run: Path | None = None, out: Path | None = None,
+            boxes: tuple[tuple[float, float, float, float], ...] = ()) -> None:
     """Ask a fine-tuned model about your own pictures, and draw where it looked.
 
     Args:
         task: what to ask
         image: the picture; for nlvr2 two, the left one first
         text: caption, statement, question or expression, such as "how many cats are there?"
-        run: the run folder; retrieval and grounding take a pretrained one, too; by default runs/TASK, or the shipped model
+        run: the run folder; retrieval and grounding take a pretrained one, too; by default runs/TASK or the shipped one
         out: the picture to write; by default answer.png in the run folder, of the shipped model in runs/tiny
         boxes: grounding's boxes to choose among, each x y width height in pixels
     """
@@ -178,12 +179,11 @@ def summary(run: Path, /) -> None:
     Args:
         run: the run folder
     """
-    from minalbef import load
     print(load(run).summary())
 
 
 def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "minalbef", vocab: Path | None = None,
-            image_size: int | None = None, image_heads: int = 12, text_heads: int = 12) -> None:
+            image_size: int | None = None, image_heads: int = HEADS, text_heads: int = HEADS) -> None:
     """A checkpoint of the original's as a run folder, or the other way round, with an account of every key.
 
     Args:
@@ -192,13 +192,13 @@ def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "m
         to: which way
         vocab: bert-base-uncased's vocab.txt, which the checkpoint does not hold
         image_size: side of the pictures in pixels, a multiple of the patch; by default the checkpoint's own
-        image_heads: of the image encoder; a checkpoint does not tell them, and the released ones have 12
+        image_heads: of the image encoder; a checkpoint does not tell them
         text_heads: of the text encoder and of fusion, likewise
     """
     from minalbef.weights import convert as converter
     if to == "original":
         keys, dropped = converter.to_original(source, out)
-        print(f"{out}: {keys} keys" + f"; the original has no place for {', '.join(dropped)}" * bool(dropped))
+        print(f"{out}: {keys} keys" + (f"; the original has no place for {', '.join(dropped)}" if dropped else ""))
     else:
         print(converter.to_run(source, out, vocab, image_size, image_heads, text_heads))
         print(f"\n{out} is a run folder now")
@@ -222,7 +222,7 @@ def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tu
 
 
 def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 2) -> None:
-    """Two steps of a preset at full size on a CPU, with random weights and made-up pictures: loss, gradient, seconds, memory.
+    """Two steps of a preset at full size on a CPU, with random weights and pictures: loss, gradient, seconds, memory.
 
     Args:
         preset: paper-4m, base, retrieval-coco, retrieval-flickr, entailment, vqa, nlvr2-assign, nlvr2, grounding
@@ -236,7 +236,7 @@ def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 
 
 def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100", utilisation: float = 0.4,
          accumulate: int | None = None, checkpointing: bool = False) -> None:
-    """What pretraining costs on your hardware, in bf16: parameters, memory, FLOPs, hours; what fits, and what to change if not.
+    """What pretraining costs on your hardware, in bf16: parameters, memory, FLOPs, hours; and what to change to fit.
 
     Args:
         preset: tiny, small, base, paper-4m, paper-14m
@@ -245,7 +245,7 @@ def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100"
         gpu: which; a wrong name lists those that are known
         utilisation: the share of its peak that is reached
         accumulate: passes a step, by default the preset's
-        checkpointing: compute layers again on the way back, and keep less
+        checkpointing: activation checkpointing: layers are recomputed in the backward pass
     """
     from minalbef.recipes import plan as planner
     print(planner.describe(planner.plan(preset, changes, gpus, gpu, utilisation, accumulate, checkpointing)))
@@ -253,8 +253,7 @@ def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100"
 
 def _source(run: Path | None) -> Path:
     """The pretrained run to take; where none is named the user's own, or else the model that is shipped."""
-    from minalbef.checkpoint import run_folder
-    return run_folder(run or ("runs/demo" if Path("runs/demo/model.safetensors").exists() else "tiny"))
+    return checkpoint.run_folder(run or ("runs/demo" if Path("runs/demo/model.safetensors").exists() else "tiny"))
 
 
 def _config(name: str, changes: tuple[str, ...]):
@@ -262,9 +261,8 @@ def _config(name: str, changes: tuple[str, ...]):
     return pipeline.for_scenes(preset(name, **read_changes(changes)))
 
 
-COMMANDS = {"demo": demo, "pretrain": pretrain, "evaluate": evaluate, "finetune": finetune, "tune": tune,
-            "predict": predict, "search": search, "summary": summary, "convert": convert, "prepare": prepare,
-            "dry-run": dry_run, "plan": plan, "bench": bench}
+COMMANDS = {command.__name__.replace("_", "-"): command for command in (
+    demo, pretrain, evaluate, finetune, tune, predict, search, summary, convert, prepare, dry_run, plan, bench)}
 
 
 def main() -> None:
@@ -278,7 +276,3 @@ def main() -> None:
         said, status = explain(error)
         print(f"minalbef: {said}", file=sys.stderr)
         raise SystemExit(status) from None
-
-
-if __name__ == "__main__":
-    main()

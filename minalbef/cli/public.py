@@ -30,8 +30,8 @@ class Sets:
         from minalbef.recipes import public_pretrain
         if not self.data:
             raise ValueError("a public set must be named, with --data prepared/SET")
-        public_pretrain.pretrain(self.data, run, preset, changes, self.vocab, self.vit, self.bert, self.workers, self.most_bad,
-                                 quiet)
+        public_pretrain.pretrain(self.data, run, preset, changes, self.vocab, self.vit, self.bert, self.workers,
+                                 self.most_bad, quiet)
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,10 @@ class Study:
             raise ValueError("a public set must be named, with --data prepared/SET")
         study.finetune_public(task, self.data, source, run, self.preset, changes, self.workers, self.most_bad, quiet)
         if os.environ.get("RANK", "0") == "0":
-            print(f"{run} is trained; next: " + (
-                f"minalbef evaluate {run} --data {study.place_of(self.data[0], 'train')[0]}/test" if study.PLANS[task].examine
-                else f"minalbef finetune nlvr2 --from {run} --data prepared/nlvr2"))
+            following = f"minalbef finetune nlvr2 --from {run} --data prepared/nlvr2"
+            if study.PLANS[task].examine:
+                following = f"minalbef evaluate {run} --data {study.place_of(self.data[0], 'train')[0]}/test"
+            print(f"{run} is trained; next: {following}")
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ class Exam:
         from minalbef.recipes import public_exam, study
         if not self.data:
             raise ValueError("a public set must be named, with --data prepared/SET/test")
-        found = study.evaluate_public(run, self.data, out=out, answers=self.answers, free=self.free,
-                                      image_size=self.image_size, top=self.top, layer=self.layer, original=self.original,
+        found = study.evaluate_public(run, self.data, out=out, answers=self.answers, free=self.free, top=self.top,
+                                      image_size=self.image_size, layer=self.layer, original=self.original,
                                       tuned=self.tuned_on, batch=self.batch, workers=self.workers, command=command)
         if found:                                # in the first process
             print(public_exam.table(found))

@@ -13,13 +13,13 @@ from minalbef.checkpoint import LACKS, PAIRS
 from minalbef.tasks.nlvr2 import PairModel, add_shared, drop_shared
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
-from minalbef.weights.original import Report, fill, part_of, read_file, read_original, task_of
+from minalbef.weights.original import HEADS, Report, fill, part_of, read_file, read_original, task_of
 
 VOCAB = "https://huggingface.co/google-bert/bert-base-uncased/resolve/main/vocab.txt"
 
 
 def to_run(source: str | Path, folder: str | Path, vocab: str | Path | None, image_size: int | None = None,
-           image_heads: int = 12, text_heads: int = 12) -> Report:
+           image_heads: int = HEADS, text_heads: int = HEADS) -> Report:
     """One of the original's checkpoints, of any task, as a run folder: all that it holds, teacher and queue included.
 
     vocab: the vocab.txt that the model was trained with

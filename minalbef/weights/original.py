@@ -22,6 +22,7 @@ from minalbef.tasks.pretrain import Pretrain
 from minalbef.vision import resize_positions
 from minalbef.weights import key_table
 
+HEADS = 12        # of every encoder of the released models; the shapes of a checkpoint do not tell them
 BERT_SPECIAL, BERT_MASK = (0, 100, 101, 102, 103), 103           # bert-base-uncased's [PAD] [UNK] [CLS] [SEP] [MASK]
 POSITIONS = "image_encoder.pos_embed"
 
@@ -90,11 +91,11 @@ class Opened:
     resized: tuple[str, ...]
 
 
-def read_original(source: str | Path | dict[str, Tensor], image_size: int | None = None, image_heads: int = 12,
-                  text_heads: int = 12) -> Opened:
+def read_original(source: str | Path | dict[str, Tensor], image_size: int | None = None, image_heads: int = HEADS,
+                  text_heads: int = HEADS) -> Opened:
     """Any of the original's checkpoints, from a file or a state dict; positions resized where image_size differs.
 
-    image_heads, text_heads: a tensor cannot tell them. The released models have 12 and 12.
+    image_heads, text_heads: a tensor cannot tell them.
     Raises ValueError that lists the keys of no known meaning, if there is one.
     """
     state = source if isinstance(source, dict) else read_file(source)[0]
@@ -128,8 +129,8 @@ def task_of(weights: dict[str, Tensor]) -> str:
     return "pretrain" if "word_head.bias" in weights else "retrieval"
 
 
-def infer_config(original: key_table.Original, image_size: int | None = None, image_heads: int = 12,
-                 text_heads: int = 12) -> Config:
+def infer_config(original: key_table.Original, image_size: int | None = None, image_heads: int = HEADS,
+                 text_heads: int = HEADS) -> Config:
     """The settings that fit the weights; those of training are the paper's. Raises KeyError for a weight that is not there."""
     weights = original.student
     width, _, patch, _ = weights["image_encoder.patch_embed.proj.weight"].shape
@@ -173,8 +174,8 @@ def fill(module: nn.Module, opened: Opened, teacher: bool = False) -> Report:
                   tuple(key for key in opened.original.ours if key not in set(loaded)))
 
 
-def load_original_with_report(source: str | Path | dict[str, Tensor], image_size: int | None = None, image_heads: int = 12,
-                              text_heads: int = 12) -> tuple[ALBEF, Report]:
+def load_original_with_report(source: str | Path | dict[str, Tensor], image_size: int | None = None, image_heads: int = HEADS,
+                              text_heads: int = HEADS) -> tuple[ALBEF, Report]:
     """`load_original`, with the account of every key in place of a warning."""
     opened = read_original(source, image_size, image_heads, text_heads)
     if opened.task in PAIRS:
@@ -186,12 +187,12 @@ def load_original_with_report(source: str | Path | dict[str, Tensor], image_size
     return model.eval(), fill(model, opened)
 
 
-def load_original(source: str | Path | dict[str, Tensor], image_size: int | None = None, image_heads: int = 12,
-                  text_heads: int = 12) -> ALBEF:
+def load_original(source: str | Path | dict[str, Tensor], image_size: int | None = None, image_heads: int = HEADS,
+                  text_heads: int = HEADS) -> ALBEF:
     """The ALBEF in one of the original's checkpoints, of pretraining or of a task, in evaluation mode.
 
     source: a file, which is read without executing code, or a state dict. image_size: resize the positions to it
-    image_heads, text_heads: a tensor cannot tell them. The released models have 12 and 12.
+    image_heads, text_heads: a tensor cannot tell them.
     Warns of parts that the file rightly lacks, such as the word head after retrieval: they are new and know nothing.
     Raises ValueError for anything that is not accounted for, and lists it.
     """
@@ -203,7 +204,7 @@ def load_original(source: str | Path | dict[str, Tensor], image_size: int | None
 
 
 def pretrain_from_original(source: str | Path | dict[str, Tensor], special: tuple[int, ...] = BERT_SPECIAL,
-                           mask: int = BERT_MASK, image_size: int | None = None, image_heads: int = 12, text_heads: int = 12,
+                           mask: int = BERT_MASK, image_size: int | None = None, image_heads: int = HEADS, text_heads: int = HEADS,
                            **changes) -> Pretrain:
     """The pretraining task with student, teacher and queue as the file has them, every slot of the queue filled.
 
