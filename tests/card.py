@@ -1,4 +1,4 @@
-"""A GPU for machines without one: tensors know whether they are on it, and what mixes them with others fails as it would there.
+"""A pretended GPU for machines without one: tensors know where they are, and mixing devices fails as on a real one.
 
 Blind to what torch does inside a function of its own, in backward and in optimisers; numbers and speed are the CPU's.
 """
@@ -52,9 +52,10 @@ class Card(TorchFunctionMode):
             return args[0]
         if func is Tensor.cpu:
             return args[0].detach().as_subclass(Tensor) if here(args[0]) else args[0]
-        if func is Tensor.to and args[1:] and isinstance(args[1], Tensor):    # to the dtype and the place of another tensor
+        if func is Tensor.to and args[1:] and isinstance(args[1], Tensor):    # as another tensor is
             args = args[0], CUDA if here(args[1]) else "cpu", args[1].dtype, *args[2:]
-        places = [x for x in (*args[1:], *kwargs.values()) if isinstance(x, torch.device) or isinstance(x, str) and x[:4] in ("cuda", "cpu")]
+        places = [x for x in (*args[1:], *kwargs.values()) if isinstance(x, torch.device) or isinstance(x, str)
+                  and x[:4] in ("cuda", "cpu")]
         if func is Tensor.to and places:
             def stays(x):
                 return "cpu" if x is places[0] else x
@@ -69,7 +70,8 @@ class Card(TorchFunctionMode):
         if func in MIXED:
             given = given[:1]
         if any(map(here, given)) and not all(map(here, given)):
-            raise RuntimeError(f"{getattr(func, '__name__', func)}: expected all tensors to be on the same device, but found "
+            raise RuntimeError(f"{getattr(func, '__name__', func)}: expected all tensors to be on the same device, but "
+                               f"found "
                                f"{[(tuple(x.shape), 'cuda' if here(x) else 'cpu') for x in given]}")
         if kwargs.get("generator") is not None and any(map(here, given)):
             raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
@@ -86,10 +88,11 @@ def card():
     Optimisers ask torch.accelerator for a stream, which torch's CUDA build can't give without a driver: they find none.
     """
     autocast = torch.autocast
-    with mock.patch.multiple(torch.cuda, is_available=lambda: True, device_count=lambda: 1, set_device=lambda device: None,
-                             synchronize=lambda device=None: None,
+    with mock.patch.multiple(torch.cuda, is_available=lambda: True, device_count=lambda: 1,
+                             set_device=lambda device: None, synchronize=lambda device=None: None,
                              get_device_name=lambda device=None: "a card that is not there",
-                             max_memory_allocated=lambda device=None: 10 ** 9, is_current_stream_capturing=lambda: False), \
+                             max_memory_allocated=lambda device=None: 10 ** 9,
+                             is_current_stream_capturing=lambda: False), \
             mock.patch.object(torch.accelerator, "current_accelerator", lambda check_available=False: None), \
             mock.patch.object(torch, "autocast", lambda device, *rest, **more: autocast("cpu", *rest, **more)), Card():
         yield

@@ -45,7 +45,7 @@ def weight(name: str, shape: list[int]) -> torch.Tensor:
 
 
 def original_state(recorded: list) -> dict[str, torch.Tensor]:
-    """A state dict of the original's from a golden file's `state_keys`: (key, shape) or (key, shape, the key it repeats).
+    """A state dict of the original's from a golden file's `state_keys`: (key, shape) or (key, shape, repeated key).
 
     position_ids count up; queue_ptr and idx_queue are left out, since the rule does not give them.
     """

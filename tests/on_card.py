@@ -1,4 +1,4 @@
-"""Runs a chapter as on a machine with a GPU, see card.py: `on_card.py CHAPTER` prints, as JSON, cells that failed and why."""
+"""Runs a chapter as with a GPU, see card.py: `on_card.py CHAPTER` prints, as JSON, cells that failed and why."""
 import contextlib
 import io
 import json

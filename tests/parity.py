@@ -1,8 +1,8 @@
 """Two commits side by side: do they train and evaluate to the same numbers? `make parity BASE=<commit>`.
 
-Each side runs the same commands in a folder of its own: pretraining and every fine-tuning for a few steps, in one process and
-in two, and evaluations on a tenth of the test set. Losses are compared to six digits, step by step, and figures as printed.
-Only the command line and `train.fit` are relied on, so that sides whose modules are laid out differently can be compared.
+Each side runs the same commands in a folder of its own: pretraining and every fine-tuning for a few steps, in one
+process and in two, and evaluations on a tenth of the test set. Losses are compared to six digits, step by step, and
+figures as printed. It relies on the command line and `train.fit` alone, so the sides may differ in their modules.
 """
 import argparse
 import json
@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parents[1]
 TASKS = ("retrieval", "entailment", "vqa", "nlvr2", "grounding")
 SMALL = ["batch=16", "save_every=100000"]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-DIGITS = 6                            # of a loss; two processes add up in an order of their own, but the same one every time
+DIGITS = 6                            # of a loss; two processes sum in another order than one, but always in the same
 
 
 def commands(steps: int, only: list[str]) -> list[tuple[str, int, list[str]]]:
@@ -28,8 +28,10 @@ def commands(steps: int, only: list[str]) -> list[tuple[str, int, list[str]]]:
     for processes in (1, 2):
         end = f"-{processes}"
         cases.append((f"pretrain{end}", processes,
-                      ["pretrain", *SMALL, f"epoch={16 * steps}", "warm_steps=20", "--run", f"pretrain{end}", "--quiet"]))
-        cases += [(f"{task}{end}", processes, ["tune", task, *SMALL, "--from", "tiny", "--run", f"{task}{end}", "--quiet"])
+                      ["pretrain", *SMALL, f"epoch={16 * steps}", "warm_steps=20", "--run", f"pretrain{end}",
+                       "--quiet"]))
+        cases += [(f"{task}{end}", processes,
+                   ["tune", task, *SMALL, "--from", "tiny", "--run", f"{task}{end}", "--quiet"])
                   for task in TASKS]
     cases.append(("evaluate-pretrain", 1, ["evaluate", "tiny", "--exam", "0.1"]))
     cases += [(f"evaluate-{task}", 1, ["evaluate", f"{task}-1", "--from", "tiny", "--exam", "0.1"]) for task in TASKS]
@@ -48,8 +50,8 @@ def run_side(code: Path, folder: Path, steps: int, only: list[str]) -> dict[str,
     for case, processes, arguments in commands(steps, only):
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         log = folder / f"{case}.jsonl"
-        command = [sys.executable, *(torchrun if processes > 1 else []), str(Path(__file__).resolve()), "--child", str(log),
-                   "--steps", str(steps), "--", *arguments]
+        command = [sys.executable, *(torchrun if processes > 1 else []), str(Path(__file__).resolve()),
+                   "--child", str(log), "--steps", str(steps), "--", *arguments]
         done = subprocess.run(command, cwd=folder, env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(code)},
                               capture_output=True, text=True)
         if done.returncode:
@@ -85,7 +87,8 @@ def differences(base: dict[str, dict], head: dict[str, dict]) -> list[str]:
         ours, theirs, named = head[case], base[case], set()
         for name in sorted(theirs.keys() | ours.keys()):
             before, after = theirs.get(name), ours.get(name)
-            same = before is not None and after is not None and math.isclose(before, after, rel_tol=0.5 * 10.0 ** -DIGITS)
+            same = (before is not None and after is not None
+                    and math.isclose(before, after, rel_tol=0.5 * 10.0 ** -DIGITS))
             series = name.partition(" step ")[0]
             if not same and series not in named:
                 named.add(series)

@@ -15,9 +15,10 @@ def test_punctuation_goes_as_in_the_official_evaluation(text, stripped):
 
 
 @pytest.mark.parametrize("answer, normal", [
-    ("The Cat", "cat"), ("a cat and an owl", "cat and owl"), ("Two", "2"), ("ten", "10"), ("none", "0"), ("eleven", "eleven"),
-    ("dont know", "don't know"), ("DONT", "don't"), ("shouldnt've", "shouldn't've"), ("yall'd've", "y'all'd've"),
-    ("twas", "'twas"), ("lets go", "lets go"), ("well", "well"), ("somebody'd", "somebodyd"), (" on\ttop\n", "on top"),
+    ("The Cat", "cat"), ("a cat and an owl", "cat and owl"), ("Two", "2"), ("ten", "10"), ("none", "0"),
+    ("eleven", "eleven"), ("dont know", "don't know"), ("DONT", "don't"), ("shouldnt've", "shouldn't've"),
+    ("yall'd've", "y'all'd've"), ("twas", "'twas"), ("lets go", "lets go"), ("well", "well"),
+    ("somebody'd", "somebodyd"), (" on\ttop\n", "on top"),
     ("", "")])
 def test_answers_take_their_normal_form(answer, normal):
     assert normalise(answer) == normal

@@ -16,11 +16,14 @@ def write(folder, task: str, figures: dict):
 def runs(tmp_path):
     """Reports of all five tasks, by hand."""
     four = {f"{name}_{way}_r1": value for name, value in (("itc", 0.5), ("itm", 0.6)) for way in ("i2t", "t2i")}
-    for task, figures in {"retrieval": {"families": four, "plain": four}, "grounding": {"pointing": 0.7, "proposals": 0.65},
-                          "nlvr2": {"accuracy": 0.75, "consistency": 0.4}, "entailment": {"accuracy": 0.8}, "vqa": {"accuracy": 0.751}
+    for task, figures in {"retrieval": {"families": four, "plain": four},
+                          "grounding": {"pointing": 0.7, "proposals": 0.65},
+                          "nlvr2": {"accuracy": 0.75, "consistency": 0.4}, "entailment": {"accuracy": 0.8},
+                          "vqa": {"accuracy": 0.751}
                           }.items():
         (tmp_path / task).mkdir()
-        write(tmp_path, task, {"test": figures, "baselines": {"text_alone": {"accuracy": 0.334}, "random_box": {"proposals": 0.2}}})
+        write(tmp_path, task, {"test": figures,
+                               "baselines": {"text_alone": {"accuracy": 0.334}, "random_box": {"proposals": 0.2}}})
     (tmp_path / "page.md").write_text("before\n<!-- tasks -->\nold\n<!-- end of tasks -->\nafter\n")
     return tmp_path
 
@@ -57,7 +60,8 @@ def test_a_task_that_has_not_run_is_kept_as_it_was_or_left_out(runs):
 def test_the_code_behind_each_figure_is_named(runs):
     for task in report.TASKS:
         path = runs / task / "report.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": "another one" if task == "vqa" else "0123456789+"}))
+        path.write_text(json.dumps(json.loads(path.read_text())
+                                   | {"commit": "another one" if task == "vqa" else "0123456789+"}))
     table = seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
     assert table.endswith("\n\nCode: retrieval, entailment, nlvr2, grounding at 0123456; vqa at another.")
 
@@ -71,14 +75,16 @@ def test_text_assignments_gain_is_paired_over_seeds(runs):
     assert "| nlvr2: accuracy | 0.80 |  | without assignment 0.70 |" in table and table.count("nlvr2: accuracy") == 1
     gains = "| nlvr2: gain from text assignment | +0.040 | | seed 0 +0.100, seed 1 -0.020, seed 2 +0.040 |"
     assert gains in table
-    report.write_report(runs / "nlvr2", "nlvr2", {"test": {"accuracy": 0.9}, "baselines": {}}, preset("tiny"), {}, "", 0)
+    report.write_report(runs / "nlvr2", "nlvr2", {"test": {"accuracy": 0.9}, "baselines": {}},
+                        preset("tiny"), {}, "", 0)
     table = seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
     assert "| nlvr2: accuracy | 0.90 |" in table and gains in table, "a retrained model is no pair of an old baseline"
 
 
 def test_fresh_tests_stand_beside_the_first_and_what_did_not_run_again_is_kept(runs):
     seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
-    report.write_report(runs / "nlvr2-seed1", "nlvr2", {"test": {"accuracy": 0.7}, "baselines": {}}, preset("tiny"), {}, "", 1)
+    report.write_report(runs / "nlvr2-seed1", "nlvr2", {"test": {"accuracy": 0.7}, "baselines": {}},
+                        preset("tiny"), {}, "", 1)
     seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
     (runs / "nlvr2-seed1" / "report.json").unlink()
     report.write_report(runs / "vqa", "vqa", {"test": {"accuracy": 0.76}, "baselines": {"chance": {"accuracy": 0.1}}},

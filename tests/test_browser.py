@@ -1,4 +1,4 @@
-"""JupyterLab in a headless Chromium: a learner runs a chapter and moves a widget; an instructor grades what students handed in."""
+"""JupyterLab in a headless Chromium: a learner runs a chapter and moves a widget; an instructor grades submissions."""
 import os
 import re
 import secrets
@@ -15,14 +15,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
 RUN = 400                             # seconds for a chapter, on a busy machine
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; Debian's package is `chromium`")]
+pytestmark = [pytest.mark.slow,
+              pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; Debian's package is `chromium`")]
 
 
 @contextmanager
 def jupyterlab(folder: Path):
-    """JupyterLab's address and its random token; it serves a folder, its settings and log in there, until the block ends."""
+    """JupyterLab's address and its random token; it serves a folder, which holds its settings and log, in the block."""
     token = secrets.token_hex()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -33,8 +35,8 @@ def jupyterlab(folder: Path):
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
              "--ServerApp.port_retries=0", "--ServerApp.password=", f"--ServerApp.root_dir={folder}"],
             cwd=folder, stdout=said, stderr=said,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"), "OMP_NUM_THREADS": "1",
-                              "JUPYTER_TOKEN": token})
+            env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"),
+                              "OMP_NUM_THREADS": "1", "JUPYTER_TOKEN": token})
     address, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
     try:
         while True:
@@ -42,7 +44,8 @@ def jupyterlab(folder: Path):
                 urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=5)
                 break
             except OSError:
-                assert server.poll() is None and time.monotonic() < end, f"JupyterLab does not start:\n{log.read_text()[-3000:]}"
+                assert server.poll() is None and time.monotonic() < end, (
+                    f"JupyterLab does not start:\n{log.read_text()[-3000:]}")
                 time.sleep(0.5)
         yield address, token
     finally:
@@ -82,15 +85,17 @@ def open_and_run(browser, lab: tuple[str, str], chapter: str):
     try:
         while not marks or not all(re.fullmatch(r"\[\d+\]:?", mark) for mark in marks):       # a star waits
             assert time.monotonic() < end, "some cells have not run"
-            if blank == 20:                      # seconds: a kernel that was not quite there leaves all blank, without a word
+            if blank == 20:                      # seconds: a kernel that is not ready leaves all blank, silently
                 for name in ("Run", "Run All Cells"):
                     page.get_by_role("menuitem", name=name, exact=True).click(timeout=60_000)
             page.wait_for_timeout(1000)
-            marks = [mark.strip() for mark in page.locator(".jp-Notebook .jp-CodeCell .jp-InputArea-prompt").all_text_contents()]
+            marks = [mark.strip()
+                     for mark in page.locator(".jp-Notebook .jp-CodeCell .jp-InputArea-prompt").all_text_contents()]
             blank = 0 if any(re.search(r"[*\d]", mark) for mark in marks) else blank % 20 + 1
     finally:
         keep(page, f"{chapter}-ran")
-    assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'], .jp-mod-error").count() == 0
+    assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'], "
+                        ".jp-mod-error").count() == 0
     return page
 
 
@@ -108,7 +113,8 @@ CHAPTERS = {                          # the kind of widget, and what it is calle
 def test_a_learner_runs_a_chapter_and_moves_a_widget(browser, lab, chapter):
     how, label = CHAPTERS[chapter]
     page = open_and_run(browser, lab, chapter)
-    area = page.locator(".jp-OutputArea-output").filter(has=page.locator(".widget-slider" if how == "slider" else ".widget-text"))
+    widget = page.locator(".widget-slider" if how == "slider" else ".widget-text")
+    area = page.locator(".jp-OutputArea-output").filter(has=widget)
     area = area.filter(has_text=label).first if label else area.first
     area.scroll_into_view_if_needed()
     keep(page, f"{chapter}-before")
@@ -130,7 +136,7 @@ def test_a_learner_runs_a_chapter_and_moves_a_widget(browser, lab, chapter):
 
 
 def test_formgrader_gives_the_solution_all_points_of_tests_and_the_blank_none(browser, tmp_path, monkeypatch):
-    """As notebooks/assignments/README.md says: *Nbgrader, Formgrader* in JupyterLab's menu, then a button for each student."""
+    """As notebooks/assignments/README.md says: *Nbgrader, Formgrader* in JupyterLab's menu, then a button a student."""
     pytest.importorskip("nbgrader", reason="no nbgrader; pip install -e '.[course]' brings it")
     import nbformat
     monkeypatch.syspath_prepend(ROOT / "notebooks" / "assignments")
@@ -158,7 +164,8 @@ def test_formgrader_gives_the_solution_all_points_of_tests_and_the_blank_none(br
             row = form.locator("#main-table tr").filter(has=form.locator(f".student-id:text-is('{student}')"))
             try:
                 row.locator(".autograde a").click(timeout=60_000)
-                form.get_by_text(f"Successfully autograded '{name}' for student '{student}'.").wait_for(timeout=1000 * RUN)
+                form.get_by_text(f"Successfully autograded '{name}' for student "
+                                 f"'{student}'.").wait_for(timeout=1000 * RUN)
             finally:
                 keep(page, f"formgrader-{student}")
             form.get_by_role("button", name="Close", exact=True).click()

@@ -7,7 +7,8 @@ from card import CUDA, card
 
 
 @pytest.mark.parametrize("mixed", [
-    lambda x: x + torch.ones(3), lambda x: torch.cat([x, torch.ones(3)]), lambda x: nn.Linear(3, 2).to("cuda")(torch.ones(3)),
+    lambda x: x + torch.ones(3), lambda x: torch.cat([x, torch.ones(3)]),
+    lambda x: nn.Linear(3, 2).to("cuda")(torch.ones(3)),
     lambda x: x.index_select(0, torch.tensor([1])), lambda x: torch.where(torch.ones(3) > 0, x, x), lambda x: x.numpy(),
     lambda x: x.pin_memory(), lambda x: torch.rand(3, generator=torch.Generator(), device=CUDA), lambda x: x.cpu() * x,
     lambda x: torch.arange(3, device=x.device) + torch.arange(3)])
@@ -36,7 +37,7 @@ def test_an_optimiser_steps_where_torch_is_built_for_cuda_and_no_driver_is_there
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: CUDA)
     monkeypatch.setattr(torch.accelerator, "current_stream", no_driver)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", no_driver)
-    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)         # torch 2.6 asks this and torch.cuda instead
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)    # torch 2.6 asks this and torch.cuda
     with card():
         layer = nn.Linear(3, 2).to("cuda")
         layer(torch.ones(4, 3, device="cuda")).sum().backward()

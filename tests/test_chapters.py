@@ -1,4 +1,4 @@
-"""Chapters elsewhere: with a mistake in the package they fail where they compare themselves; beside a GPU they run as they are."""
+"""Chapters elsewhere: with a mistake in the package they fail where they compare; with a GPU they run as they are."""
 import json
 import os
 import shutil
@@ -21,7 +21,8 @@ MISTAKES = {                          # chapter, file, what stands there, what s
     "the queue's order": ("04_align", "feature_queue", "slots = (self.pointer +", "slots = (self.pointer -"),
     "the teacher's momentum": ("05_teacher", "ema", "1 - momentum)", "momentum)"),
     "own pair as its negative": ("06_fuse", "losses", ".masked_fill(own, -torch.inf)", ""),
-    "how many hidden words become others": ("07_masked_words", "masking", "(kind < 0.9), words", "(kind < 0.95), words")}
+    "how many hidden words become others": ("07_masked_words", "masking", "(kind < 0.9), words",
+                                            "(kind < 0.95), words")}
 
 
 @pytest.mark.slow
@@ -36,7 +37,8 @@ def test_a_chapter_sees_a_mistake_in_the_package(mistake, tmp_path, monkeypatch)
     (tmp_path / "minalbef" / f"{name}.py").write_text(source.replace(before, after), encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", 4)
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path / "notebooks")}})
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3",
+                            resources={"metadata": {"path": str(tmp_path / "notebooks")}})
     with pytest.raises(CellExecutionError):
         client.execute()
     failed, = (cell for cell in notebook.cells if any(one.output_type == "error" for one in cell.get("outputs", ())))
@@ -46,7 +48,7 @@ def test_a_chapter_sees_a_mistake_in_the_package(mistake, tmp_path, monkeypatch)
 @pytest.mark.slow
 @pytest.mark.parametrize("chapter", [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))])
 def test_a_chapter_runs_beside_a_gpu_without_a_change(chapter):
-    """A pretended one: no number of it is a GPU's, but whatever is trained goes there, and must be fetched or followed."""
+    """A pretended GPU: no number is a GPU's, but whatever is trained goes there, and must be fetched or followed."""
     run = subprocess.run([sys.executable, ROOT / "tests" / "on_card.py", f"{chapter}.ipynb"], cwd=ROOT / "notebooks",
                          stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     failed = json.loads(run.stdout.splitlines()[-1])

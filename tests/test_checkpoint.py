@@ -77,7 +77,8 @@ def test_similarity_and_match_probability_equal_the_plain_way(made, folder, tmp_
 def test_many_pairs_are_encoded_and_fused_in_parts(made, folder, monkeypatch):
     run, pictures, rows = load(folder), [made[2][i % 3] for i in range(150)], []
     head = run.model.match_head.register_forward_hook(lambda _, given, __: rows.append(len(given[0])))
-    monkeypatch.setattr(run.model, "encode_image", lambda x, real=run.model.encode_image: rows.append(len(x)) or real(x))
+    monkeypatch.setattr(run.model, "encode_image",
+                        lambda x, real=run.model.encode_image: rows.append(len(x)) or real(x))
     probability = run.match_probability(pictures, [*TEXTS[:2]] * 4)
     assert max(rows) <= 256 and sum(rows) == 150 + 150 * 8
     head.remove()
@@ -148,7 +149,8 @@ def test_a_task_that_is_unknown_is_not_called_damaged(folder, task):
 def test_a_config_with_an_unknown_option_is_of_a_later_version(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"rotary": True}))
-    with pytest.raises(ValueError, match="config.json was made by a later version of minalbef, or changed: it has rotary") as error:
+    with pytest.raises(ValueError,
+                       match="config.json was made by a later version of minalbef, or changed: it has rotary") as error:
         load(folder)
     assert "damaged" not in str(error.value)
     (folder / "config.json").write_text("[1]")
@@ -290,15 +292,17 @@ def test_a_pickle_that_executes_is_refused(tmp_path, write, read):
     assert evil.exists(), "the check is blind"
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "another file", "another task", "a list", "no config", "other shapes",
-                                    "other moments", "no groups", "code"])
+@pytest.mark.parametrize("damage",
+                         ["cut", "empty", "another file", "another task", "a list", "no config", "other shapes",
+                          "other moments", "no groups", "code"])
 def test_a_damaged_state_is_refused(tmp_path, damage):
     task, optimiser, config = training()
     save_state(tmp_path, task, optimiser, 7, config)
     path = tmp_path / "state.pt"
     state = torch.load(path, weights_only=True)
     name, number = next(iter(state["task"])), next(iter(state["optimiser"]["state"]))
-    changed = {"a list": [1], "no config": {**state, "config": None}, "code": {**state, "step": Evil(tmp_path / "executed")},
+    changed = {"a list": [1], "no config": {**state, "config": None},
+               "code": {**state, "step": Evil(tmp_path / "executed")},
                "other shapes": {**state, "task": state["task"] | {name: torch.ones(7)}},
                "no groups": {**state, "optimiser": {"state": {}}}}
     if damage == "cut":

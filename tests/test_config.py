@@ -117,7 +117,8 @@ def test_the_ladder_rises():
     tiny, small, base, paper = map(preset, ("tiny", "small", "base", "paper-4m"))
     assert (tiny.precision, tiny.accumulate, tiny.checkpointing, tiny.compile) == ("fp32", 1, False, False)
     assert small.objects == len(all_names()) and small.warm_objects == "same" and small.image_size == 128
-    sizes = ("image_size", "image_width", "image_depth", "text_width", "text_depth", "fusion_depth", "vocab_size", "positions")
+    sizes = ("image_size", "image_width", "image_depth", "text_width", "text_depth", "fusion_depth", "vocab_size",
+             "positions")
     assert all(getattr(base, size) == getattr(paper, size) for size in sizes), "DeiT and BERT would not fit"
     assert base.queue_size / base.batch == paper.queue_size / paper.batch
     assert tiny.epoch < small.epoch < base.steps * base.batch < paper.steps * paper.batch
@@ -126,23 +127,27 @@ def test_the_ladder_rises():
 # What the paper and its code say, in literals. "paper" is Li et al. 2021, "code" salesforce/ALBEF at b9727e4
 PAPER = {
     # section 3.1: ViT-B/16, BERT-base in two halves (code: configs/config_bert.json, models/vit.py)
-    "image_size": 256, "patch_size": 16, "image_width": 768, "image_depth": 12, "image_heads": 12, "image_mlp_ratio": 4.0,
-    "vocab_size": 30_522, "text_width": 768, "text_depth": 6, "fusion_depth": 6, "text_heads": 12, "text_mlp_ratio": 4.0,
-    "positions": 512, "dropout": 0.1, "init_std": 0.02,
+    "image_size": 256, "patch_size": 16, "image_width": 768, "image_depth": 12, "image_heads": 12,
+    "image_mlp_ratio": 4.0, "vocab_size": 30_522, "text_width": 768, "text_depth": 6, "fusion_depth": 6,
+    "text_heads": 12, "text_mlp_ratio": 4.0, "positions": 512, "dropout": 0.1, "init_std": 0.02,
     # sections 3.2 and 3.3; code: configs/Pretrain.yaml, and models/model_pretrain.py clamps the temperature
     "embed_dim": 256, "temperature": 0.07, "temperature_min": 0.001, "temperature_max": 0.5, "queue_size": 65_536,
     "teacher_momentum": 0.995, "alpha": 0.4, "alpha_ramp": True, "mask_rate": 0.15, "hard_negatives": "global",
-    # section 3.5; code: configs/Pretrain.yaml (64 on each of 8 GPUs; 20 "epochs" of warm-up, 100 steps each), dataset/__init__.py (crop)
-    "batch": 512, "epochs": 30, "epoch": 5_100_000, "lr": 1e-4, "lr_start": 1e-5, "lr_end": 1e-5, "warmup_steps": 20 * 100,
-    "weight_decay": 0.02, "betas": (0.9, 0.999), "clip": 0, "crop": 0.2, "top": 128, "precision": "fp32",
+    # section 3.5; code: configs/Pretrain.yaml (64 on each of 8 GPUs; 20 "epochs" of warm-up, 100 steps each),
+    # dataset/__init__.py (crop)
+    "batch": 512, "epochs": 30, "epoch": 5_100_000, "lr": 1e-4, "lr_start": 1e-5, "lr_end": 1e-5,
+    "warmup_steps": 20 * 100, "weight_decay": 0.02, "betas": (0.9, 0.999), "clip": 0, "crop": 0.2, "top": 128,
+    "precision": "fp32",
     # what departs from the paper, off
-    "stem": "patch", "pos_scale": 0, "fuse_cls": True, "temperature_lr": 1, "stem_lr": 1, "mask_power": 0, "match_from": 0,
-    "queue_from": 0, "hard_from": 0, "siblings_from": 0, "objects": 0, "siblings": 0, "restyle": 0, "bucket": 1, "warm_steps": 0,
-    "accumulate": 1}
+    "stem": "patch", "pos_scale": 0, "fuse_cls": True, "temperature_lr": 1, "stem_lr": 1, "mask_power": 0,
+    "match_from": 0, "queue_from": 0, "hard_from": 0, "siblings_from": 0, "objects": 0, "siblings": 0, "restyle": 0,
+    "bucket": 1, "warm_steps": 0, "accumulate": 1}
 
-# section 5 and appendix; code: configs/{Retrieval_coco,Retrieval_flickr,VE,VQA,NLVR_pretrain,NLVR,Grounding}.yaml. One "epoch" of
-# warm-up is 100 steps, batches are those of 8 GPUs, top is k_test; of all, only VE.yaml has "warm_up: False", so no ramp of alpha
-TUNED = {"image_size": 384, "crop": 0.5, "batch": 256, "lr": 2e-5, "lr_start": 1e-5, "lr_end": 1e-6, "warmup_steps": 100}
+# section 5 and appendix; code: configs/{Retrieval_coco,Retrieval_flickr,VE,VQA,NLVR_pretrain,NLVR,Grounding}.yaml. One
+# "epoch" of warm-up is 100 steps, batches are those of 8 GPUs, top is k_test; only VE.yaml has "warm_up: False", so no
+# ramp of alpha
+TUNED = {"image_size": 384, "crop": 0.5, "batch": 256, "lr": 2e-5, "lr_start": 1e-5, "lr_end": 1e-6,
+         "warmup_steps": 100}
 OF_THE_PAPER = {
     "paper-4m": {},
     "paper-14m": {"epoch": 15_100_000},

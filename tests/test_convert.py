@@ -72,7 +72,8 @@ def test_a_tasks_folder_gives_its_albef_and_says_what_that_cannot_do(vocab, tmp_
     for file in ("retrieval", "vqa_small"):
         state = {key: value for key, value in small_state(file).items() if "_m." not in key and "queue" not in key}
         to_run(saved(state, tmp_path / "in.pth"), tmp_path / file, vocab, **HEADS)
-        assert {path.name for path in (tmp_path / file).iterdir()} == {"config.json", "tokenizer.json", "model.safetensors"}, (
+        assert {path.name for path in (tmp_path / file).iterdir()} == {"config.json", "tokenizer.json",
+                                                                       "model.safetensors"}, (
             "the released checkpoints of tasks have neither teacher nor queue")
     run = load(tmp_path / "retrieval")
     assert run.absent == ("word_head",) and "has no word_head, as is right for retrieval" in run.summary()
@@ -167,8 +168,8 @@ def test_a_folder_is_written_only_from_whole_weights(vocab, tmp_path, name):
 
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "minalbef", "convert", *words], cwd=folder, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return subprocess.run([sys.executable, "-m", "minalbef", "convert", *words], cwd=folder,
+                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def test_the_command_converts_both_ways_and_says_what_it_did(vocab, tmp_path):

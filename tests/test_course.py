@@ -1,4 +1,4 @@
-"""The course: its tests tell right from wrong, its release gives nothing away, and who asks the package earns nothing."""
+"""The course: its tests tell right from wrong, its release gives nothing away, and using the package earns nothing."""
 import ast
 import contextlib
 import json
@@ -56,7 +56,8 @@ def test_eight_mistakes_lose_their_points_and_hear_which_property_they_break(ass
     said = {what: course.grade(cells, name, source) for what, source in wrong.items()}
     for what, problem in said.items():
         assert isinstance(problem, AssertionError), f"{what}: {problem!r}"
-        assert len(str(problem)) > 20 and not re.search(r"\d\.\d|tensor", str(problem)), f"{what} hears of numbers: {problem}"
+        assert len(str(problem)) > 20 and not re.search(r"\d\.\d|tensor",
+                                                        str(problem)), f"{what} hears of numbers: {problem}"
     assert len({str(problem) for problem in said.values()}) >= 4, "one message for nearly all mistakes names none"
 
 
@@ -85,7 +86,8 @@ def test_a_release_holds_no_line_of_a_solution(assignment):
     shown = "\n".join(re.sub(hidden, "", course.blank(cell.source), flags=re.S) for cell in cells
                       if cell.kind not in ("instructor", "written"))
     secret = [line.strip() for cell in cells for line in cell.source.splitlines()
-              if cell.kind in ("instructor", "written") or cell.kind == "answer" and line not in course.blank(cell.source)]
+              if cell.kind in ("instructor", "written") or cell.kind == "answer"
+              and line not in course.blank(cell.source)]
     long = [line for line in secret if len(line) > 25 and not line.startswith(("###", "def ", "class "))]
     assert len(long) > 50 and not [line for line in long if line in shown]
 
@@ -148,7 +150,8 @@ def test_nbgrader_gives_the_solution_all_and_the_blank_and_the_cheat_nothing(ass
     run = subprocess.run([sys.executable, "-c", code, tmp_path, assignment], cwd=ASSIGNMENTS,
                          stdout=subprocess.PIPE, text=True, check=True)
     points = sum(cell.points for cell in cells_of(assignment) if cell.kind == "tests")
-    assert eval(run.stdout.splitlines()[-1]) == {"solution": (points, points), "blank": (0, points), "cheat": (0, points)}
+    assert eval(run.stdout.splitlines()[-1]) == {"solution": (points, points), "blank": (0, points),
+                                                 "cheat": (0, points)}
 
     release = (tmp_path / "release" / assignment / f"{assignment}.ipynb").read_text()
     assert "NotImplementedError" in release and "HIDDEN TESTS" not in release and "BEGIN SOLUTION" not in release
@@ -172,7 +175,8 @@ def test_eight_mistakes_lose_a_seams_points_and_hear_which_property_they_break(s
     assert len(said) >= 8 and len({str(problem) for problem in said.values()}) >= 3
     for what, problem in said.items():
         assert isinstance(problem, AssertionError), f"{what}: {problem!r}"
-        assert len(str(problem)) > 20 and not re.search(r"\d\.\d|tensor", str(problem)), f"{what} hears of numbers: {problem}"
+        assert len(str(problem)) > 20 and not re.search(r"\d\.\d|tensor",
+                                                        str(problem)), f"{what} hears of numbers: {problem}"
 
 
 @every_seam
@@ -221,6 +225,7 @@ def test_a_package_handed_in_is_graded_by_seams_into_a_file(tmp_path):
         package.save(made, tmp_path / "submitted" / student)
     package.grade_all(tmp_path)
     graded = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "graded").glob("*.json")}
-    assert {student: scores["points"] for student, scores in graded.items()} == {"anna": 50, "ben": 45, "carl": 0, "dora": 0}
+    assert {student: scores["points"] for student, scores in graded.items()} == {
+        "anna": 50, "ben": 45, "carl": 0, "dora": 0}
     assert [name for name, seam in graded["ben"]["seams"].items() if seam["says"]] == ["itc_loss"]
     assert "imports os" in graded["dora"]["says"]

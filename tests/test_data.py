@@ -66,7 +66,8 @@ def test_a_sets_picture_is_read_as_stored():
     clear = picture("RGBA")
     clear.putalpha(0)
     grey = picture("RGB").convert("L")
-    for file in (file_of(picture(), "JPEG", exif=exif), file_of(clear), file_of(picture("P"), transparency=1), file_of(grey)):
+    for file in (file_of(picture(), "JPEG", exif=exif), file_of(clear), file_of(picture("P"), transparency=1),
+                 file_of(grey)):
         theirs = Image.open(file).convert("RGB")
         assert np.array_equal(np.array(open_image(file, upright=False)), np.array(theirs))
         assert torch.equal(transform(file, 8), transform(theirs.resize((8, 8), Image.Resampling.BICUBIC), 8))
@@ -98,7 +99,8 @@ def test_no_other_format_opens_and_no_postscript_runs_whatever_the_files_name(tm
     path = tmp_path / "a.jpg"
     path.write_bytes(file_of(picture("L" if kind == "PCX" else "RGB"), kind).getvalue())
     for source in (path, str(path), io.BytesIO(path.read_bytes()), Member(path, 0, path.stat().st_size)):
-        with pytest.raises(ValueError, match="must be a whole file of JPEG, PNG, WebP, GIF, BMP, TIFF or PPM; save it again"):
+        with pytest.raises(ValueError,
+                           match="must be a whole file of JPEG, PNG, WebP, GIF, BMP, TIFF or PPM; save it again"):
             open_image(source)
 
 
@@ -108,8 +110,9 @@ def test_nothing_in_the_package_opens_pictures_of_other_formats():
     assert len(calls) == 2 and all("formats=FORMATS" in call for call in calls), calls
 
 
-@pytest.mark.parametrize("array", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 7), np.uint8), np.zeros(3, np.uint8),
-                                   np.zeros((0, 4, 3), np.uint8), np.zeros((4, 0), np.uint8)])
+@pytest.mark.parametrize("array",
+                         [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 7), np.uint8), np.zeros(3, np.uint8),
+                          np.zeros((0, 4, 3), np.uint8), np.zeros((4, 0), np.uint8)])
 def test_arrays_of_another_kind_are_refused(array):
     with pytest.raises(ValueError, match="array of shape"):
         open_image(array)
@@ -132,7 +135,7 @@ def test_a_gigantic_picture_is_an_error_and_not_decoded(monkeypatch):
 def test_transform_resizes_and_normalises():
     assert transform(picture(), 8).shape == (3, 8, 8)
     pixels = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]      # CLIP's: red, green, blue
+    mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]  # CLIP's, RGB
     by_hand = (pixels / 255 - np.array(mean)) / np.array(std)
     assert_close(transform(pixels, 6).permute(1, 2, 0), torch.tensor(by_hand, dtype=torch.float32))
     assert_close(transform(Image.fromarray(pixels), 6), transform(pixels, 6))

@@ -44,13 +44,14 @@ def test_its_report_names_every_figure_of_the_schema(demo):
             assert 0 <= report[section][name] <= 1
             assert len(report["intervals"][section][name]) == 2
     for name in ("command", "config", "seed", "commit", "date", "device", "seconds", "itm_balanced_accuracy",
-                 "itm_one_change_accuracy", "mlm_accuracy", "mlm_accuracy_without_image", "pointing_itm", "pointing_mlm",
-                 "pointing_chance", "start"):
+                 "itm_one_change_accuracy", "mlm_accuracy", "mlm_accuracy_without_image", "pointing_itm",
+                 "pointing_mlm", "pointing_chance", "start"):
         assert name in report, name
 
 
 @pytest.mark.parametrize("trained, asked", [("cuda", "auto"), ("auto", "auto"), ("cpu", "cpu")])
-def test_a_run_is_examined_on_a_gpu_where_there_is_one_and_elsewhere_without(trained, asked, demo, tmp_path, monkeypatch):
+def test_a_run_is_examined_on_a_gpu_where_there_is_one_and_elsewhere_without(trained, asked, demo, tmp_path,
+                                                                             monkeypatch):
     folder, places, seen = shutil.copytree(demo[0], tmp_path / "run"), [], []
     for part in (folder, folder / "start"):
         config = json.loads((part / "config.json").read_text()) | {"device": trained}
@@ -86,8 +87,9 @@ def test_a_finished_run_is_not_trained_again(demo):
 
 
 def test_search_draws_what_it_found(demo, tmp_path):
-    result = subprocess.run([sys.executable, "-m", "minalbef", "search", "an apple left of a banana", "--run", str(demo[0]),
-                             "--scenes", "40", "--out", str(tmp_path / "found.png")], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-m", "minalbef", "search", "an apple left of a banana", "--run",
+                             str(demo[0]), "--scenes", "40", "--out", str(tmp_path / "found.png")],
+                            capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / "found.png").stat().st_size > 1000
 
@@ -118,8 +120,10 @@ def test_a_users_mistake_is_answered_in_a_line(arguments, says):
 
 
 @pytest.mark.parametrize("warm_steps", [0, 6])
-@pytest.mark.parametrize("device, words, workers", [("cpu", "", 0), ("cpu", "--workers 3", 3), ("cuda", "", 4), ("cuda", "--workers 3", 3)])
-def test_scenes_are_painted_ahead_by_as_many_as_you_say_or_by_four_beside_a_gpu(device, words, workers, warm_steps, tmp_path, monkeypatch):
+@pytest.mark.parametrize("device, words, workers",
+                         [("cpu", "", 0), ("cpu", "--workers 3", 3), ("cuda", "", 4), ("cuda", "--workers 3", 3)])
+def test_scenes_are_painted_ahead_by_as_many_as_you_say_or_by_four_beside_a_gpu(device, words, workers, warm_steps,
+                                                                                tmp_path, monkeypatch):
     class Stop(Exception):
         """What no command catches."""
     def ahead(source, config, workers):
@@ -127,6 +131,7 @@ def test_scenes_are_painted_ahead_by_as_many_as_you_say_or_by_four_beside_a_gpu(
     monkeypatch.setattr(pipeline, "Ahead", ahead)
     monkeypatch.setattr(pipeline, "CAPTIONS", 100)
     monkeypatch.setattr(distributed, "start", lambda name: torch.device(device))
-    monkeypatch.setattr(sys, "argv", ["minalbef", "pretrain", f"warm_steps={warm_steps}", "--run", str(tmp_path), *words.split()])
+    monkeypatch.setattr(sys, "argv",
+                        ["minalbef", "pretrain", f"warm_steps={warm_steps}", "--run", str(tmp_path), *words.split()])
     with pytest.raises(Stop, match=f"^{workers}$"):
         main()

@@ -104,7 +104,7 @@ def train(folder, config=CONFIG, happens=None, dtype=torch.float32, task=None, b
 
 
 def in_passes(name: str, passes: int, **changes) -> dict:
-    """A loss alone and its gradients, of a step in so many passes; how often the gradients were added up, and what was gathered."""
+    """One loss and its gradients in so many passes; how often the gradients were reduced, and what was gathered."""
     config, reduced, gathered = replace(CONFIG, accumulate=passes, **changes), [], []
     def noted(parts, x):
         gathered.append(x.shape)
@@ -314,7 +314,8 @@ def test_masked_words_are_counted_over_all_passes_of_all_processes(two):
     a, b = (found["words"] for found in two[0])
     assert_close((a["loss"] + b["loss"]) / 2, whole["loss"])
     for found in (a, b):
-        assert_close(found["gradients"], {name: whole["gradients"][name] for name in found["gradients"]}, atol=1e-7, rtol=1e-6)
+        assert_close(found["gradients"], {name: whole["gradients"][name] for name in found["gradients"]},
+                     atol=1e-7, rtol=1e-6)
         assert sorted(found["ids"].tolist()) == sorted(whole["ids"].tolist())
     assert a["ids"].equal(b["ids"]), "the queues would drift apart"
 
@@ -354,7 +355,7 @@ def test_local_negatives_are_of_the_own_process_and_global_ones_are_not(two):
     def own(name):
         return [(index[valid] // 4 == number).all().item()       # 4 rows of 8 are a process's
                 for number, found in enumerate(two[0]) for index, valid in found[name]["negatives"]]
-    assert len(own("local")) == 2 * 2 * 4 and all(own("local")), "two processes, texts and pictures, all steps but the first"
+    assert len(own("local")) == 2 * 2 * 4 and all(own("local")), "two processes, texts and pictures, from step 1 on"
     assert not all(own("global")), "the check is blind"
 
 
@@ -366,7 +367,8 @@ def test_local_negatives_on_two_processes_are_those_of_one_in_two_passes(two):
         assert near.equal(index) and counts.equal(valid)
     assert_close((parts[0]["loss"] + parts[1]["loss"]) / 2, whole["loss"])
     for found in parts:
-        assert_close(found["gradients"], {name: whole["gradients"][name] for name in found["gradients"]}, atol=1e-7, rtol=1e-6)
+        assert_close(found["gradients"], {name: whole["gradients"][name] for name in found["gradients"]},
+                     atol=1e-7, rtol=1e-6)
     assert abs(in_passes("itm", 1)["loss"] - whole["loss"]) > 1e-3, "it would be the same with global ones"
 
 

@@ -49,11 +49,13 @@ def test_names_are_told_apart():
 def test_objects_follow_from_their_source(make_emoji):
     objects = make_emoji.read_objects((FOLDER / "objects.txt").read_text())
     keys = ("name", "plural", "article")
-    assert [{key: obj[key] for key in keys} for obj in objects] == [{key: obj[key] for key in keys} for obj in ABOUT["objects"]]
+    assert [{key: obj[key] for key in keys}
+            for obj in objects] == [{key: obj[key] for key in keys} for obj in ABOUT["objects"]]
 
 
 def test_plurals_articles_and_unknown_keys(make_emoji):
-    objects = make_emoji.read_objects("strawberry\nmonkey\nfox\nold key\nmouse: mouse-face plural=mice drop=noto,fluent")
+    objects = make_emoji.read_objects("strawberry\nmonkey\nfox\nold key\nmouse: mouse-face plural=mice "
+                                      "drop=noto,fluent")
     assert [f"{obj['article']} {obj['name']}, {obj['plural']}" for obj in objects] == [
         "a strawberry, strawberries", "a monkey, monkeys", "a fox, foxes", "an old key, old keys", "a mouse, mice"]
     assert objects[-1]["icon"] == "mouse-face" and objects[-1]["drop"] == ["noto", "fluent"]

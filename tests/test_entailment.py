@@ -1,4 +1,4 @@
-"""entailment: the original's recorded predictions, losses, gradients and teacher; a plain computation at unequal widths."""
+"""entailment: the original's recorded predictions, losses, gradients, teacher; plain computation at unequal widths."""
 import copy
 from dataclasses import replace
 
@@ -36,8 +36,8 @@ def original() -> tuple[Entailment, EntailmentBatch, dict]:
     task = Entailment(CONFIG)
     fill(task.student, state.student, ABSENT)
     fill(task.teacher, state.teacher, ABSENT)
-    batch = EntailmentBatch(inputs["image"], inputs["input_ids"].long(), inputs["attention_mask"].bool(), torch.arange(4),
-                            recorded["arrays"]["targets"].long())
+    batch = EntailmentBatch(inputs["image"], inputs["input_ids"].long(), inputs["attention_mask"].bool(),
+                            torch.arange(4), recorded["arrays"]["targets"].long())
     return task, batch, recorded
 
 
@@ -55,7 +55,8 @@ def all_figures() -> dict[str, float]:
             result[name] = off(model(*inputs), arrays[f"a04/{name}"], 2e-5)
     result["probabilities"] = off(predict(task.student.eval(), *inputs, chunk=3),
                                   arrays["eval_prediction_after_forward"].softmax(-1), 2e-5)
-    after = key_table.write({}, {name.removeprefix("albef."): p for name, p in task.teacher.named_parameters()}, {}, 2, False)
+    after = key_table.write({}, {name.removeprefix("albef."): p for name, p in task.teacher.named_parameters()},
+                            {}, 2, False)
     return result | {name: off(checksum(after[name])[:2], sums[:2], 1e-4)
                      for name, sums in recorded["a04"]["ema_checksums"].items()}
 
@@ -86,13 +87,15 @@ MISTAKES = {
     "the teacher is not updated": (Entailment, "after_step", lambda real: lambda self: None),
     "labels in another order": (Entailment, "forward", lambda real: lambda self, batch, alpha: real(
         self, replace(batch, label=2 - batch.label), alpha)),
-    "the text's mask is dropped": (layers.Attention, "forward", lambda real: lambda self, x, source=None, keep=None, **rest:
+    "the text's mask is dropped": (layers.Attention, "forward",
+                                   lambda real: lambda self, x, source=None, keep=None, **rest:
                                    real(self, x, source, None, **rest)),
     "words do not see the image": (fusion.FusionLayer, "look", lambda real: lambda self, x, seen, *rest: real(
         self, x, (seen[0], 0 * seen[1]), *rest)),
     "a text encoder of pre-norm": (text.TextLayer, "forward", lambda real: lambda self, x, keep: (
         y := x + self.attn(self.norm1(x), keep=keep)) + self.mlp(self.norm2(y))),
-    "a GELU by tanh": (layers.MLP, "forward", lambda real: lambda self, x: self.fc2(F.gelu(self.fc1(x), approximate="tanh"))),
+    "a GELU by tanh": (layers.MLP, "forward",
+                       lambda real: lambda self, x: self.fc2(F.gelu(self.fc1(x), approximate="tanh"))),
 }
 
 
@@ -112,7 +115,8 @@ def task_and_batch(**changes) -> tuple[Entailment, EntailmentBatch]:
     disturb(task.student, 0.2)
     disturb(task.teacher, 0.2, seed=8)
     tokens, keep = texts(6, 9)
-    return task, EntailmentBatch(torch.randn(6, 3, 24, 24), tokens, keep, torch.arange(6), torch.tensor([0, 2, 1, 1, 0, 2]))
+    return task, EntailmentBatch(torch.randn(6, 3, 24, 24), tokens, keep, torch.arange(6),
+                                 torch.tensor([0, 2, 1, 1, 0, 2]))
 
 
 def test_the_loss_equals_a_plain_computation():
@@ -169,7 +173,8 @@ def test_probabilities_do_not_depend_on_the_others_of_a_batch():
     assert_close(whole.sum(1), torch.ones(6))
     junk = batch.tokens.masked_fill(~batch.keep, 9)
     assert_close(whole, predict(model, batch.image, junk, batch.keep), atol=1e-6, rtol=1e-5)
-    assert not torch.allclose(whole, predict(model, batch.image, junk, batch.keep | True), atol=1e-3), "the check is blind"
+    assert not torch.allclose(whole, predict(model, batch.image, junk, batch.keep | True),
+                              atol=1e-3), "the check is blind"
 
 
 def test_accuracy_by_hand():

@@ -66,7 +66,8 @@ def test_recall_is_the_mean_over_all_ways_to_break_ties():
         scores = torch.randint(3, (5,), generator=chance).float()
         true = torch.rand(5, generator=chance) < 0.4
         for k in (1, 2, 4):
-            found = [any(true[i] for i in sorted(order, key=lambda i: -scores[i])[:k]) for order in permutations(range(5))]
+            found = [any(true[i] for i in sorted(order, key=lambda i: -scores[i])[:k])
+                     for order in permutations(range(5))]
             assert recall(scores, true, k).item() == pytest.approx(sum(found) / len(found), abs=1e-6)
 
 
@@ -120,7 +121,8 @@ def test_itm_is_asked_for_the_best_of_both_ways(run):
 
 def test_what_comes_twice_is_scored_alike(run):
     one, other = (Scenes("test").draw(i) for i in (0, 1))
-    odds = questions.match_odds(run, [one.scene, other.scene, one.scene, None], [one.text, one.text, one.text, one.text])
+    odds = questions.match_odds(run, [one.scene, other.scene, one.scene, None],
+                                [one.text, one.text, one.text, one.text])
     assert odds[0] == odds[2] and odds[0] != odds[1] and odds[3] not in odds[:3]
 
 
@@ -144,7 +146,7 @@ def test_the_oracle_knows_objects_and_no_more():
     assert_close(shared, torch.tensor([[1, 1, 1 / 3, 0], [1, 1, 1 / 3, 0], [1 / 3, 1 / 3, 1, 1 / 2], [0, 0, 1 / 2, 1]]))
     true = torch.eye(4, dtype=torch.bool)
     assert_close(recall(shared, true), torch.tensor([1 / 2, 1 / 2, 1, 1]))
-    true[2, 3] = True                                 # "a bus" is true of the third, too: the oracle ranks it second there
+    true[2, 3] = True                                 # "a bus" is true of the third, too; the oracle ranks it second
     assert_close(recall(shared.T, true.T), torch.tensor([1 / 2, 1 / 2, 1, 1]))
 
 
@@ -319,12 +321,14 @@ def test_a_model_that_learnt_nothing_scores_chance(figures):
 def test_the_exam_is_complete_and_fit_for_json(figures):
     again = json.loads(json.dumps(figures, allow_nan=False))
     assert again == figures
-    for name, value in leaves({key: part for key, part in figures.items() if key not in ("intervals", "counts", "among", "split", "exam_seed")}):
+    for name, value in leaves({key: part for key, part in figures.items()
+                               if key not in ("intervals", "counts", "among", "split", "exam_seed")}):
         assert isinstance(value, float), name
         assert 0 <= value <= 1 or name in ("rerank_gain", "itm_threshold"), name
     for name, (low, high) in leaves(figures["intervals"]):
         assert low <= dict(leaves(figures))[name] <= high, name
-    assert {"itc_i2t_r1", "itc_i2t_r5", "itc_t2i_r10", "rerank_t2i_r1", "oracle_r1", "chance_r10"} <= set(figures["plain"])
+    assert {"itc_i2t_r1", "itc_i2t_r5", "itc_t2i_r10", "rerank_t2i_r1", "oracle_r1",
+            "chance_r10"} <= set(figures["plain"])
     assert set(figures["families"]["by_kind"]) == {"size", "place", "relation", "count", "mixed"}
     assert figures["counts"]["plain"]["itc_i2t_r1"] == 100 and figures["counts"]["families"]["itc_i2t_r1"] == 25
 
@@ -337,7 +341,8 @@ def test_an_exam_repeats_itself_and_its_start_is_part_of_it(run, figures):
 
 def test_what_is_calibrated_is_calibrated_on_other_scenes_of_validation(run, monkeypatch):
     asked = []
-    monkeypatch.setattr(questions, "Scenes", lambda split, **more: asked.append((split, more["seed"])) or Scenes(split, **more))
+    monkeypatch.setattr(questions, "Scenes", lambda split, **more: asked.append((split, more["seed"]))
+                        or Scenes(split, **more))
     exam.calibrate(run, seed=3, size=0.01)
     assert set(asked) == {("validation", 1_000_003)}, "of the test nothing may be set"
     asked.clear()
@@ -357,7 +362,9 @@ def test_an_exam_on_a_gpu_has_the_figures_of_one_on_the_cpu(run, figures):
 
 def test_as_many_scenes_compete_as_you_say(run):
     found = exam.examine(run, seed=3, size=0.01, among=4000)     # of 4,000 and of 500 here a hundredth
-    assert found["among"] == 4000 and found["counts"]["plain"]["itc_i2t_r1"] == 40 and found["plain"]["chance_r1"] < 0.04
+    assert found["among"] == 4000 and found["counts"]["plain"]["itc_i2t_r1"] == 40
+    assert found["plain"]["chance_r1"] < 0.04
     assert found["counts"]["unseen_pairs"]["itc_i2t_r1"] == 8, "of the rest 500 compete as ever"
-    assert report.competitors(found) == 40 and report.competitors(found | {"counts": {}}) == 4000 and report.competitors({}) == 500
+    assert report.competitors(found) == 40 and report.competitors({}) == 500
+    assert report.competitors(found | {"counts": {}}) == 4000
     assert "Plain: the right one of 40 scenes" in report.summary_table(found)

@@ -27,11 +27,13 @@ proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /p
 ROOT = Path(__file__).parents[1]
 EVERY = 4                             # steps between two saves
 SOON = 20                             # seconds in which a job goes down; on two busy cores it took 4
-SMALL = ["image_size=24", "image_width=32", "text_width=32", "image_heads=2", "text_heads=2", "embed_dim=16", "batch=16", "queue_size=64",
-         f"save_every={EVERY}", "objects=12", "warm_steps=6", "match_from=0", "queue_from=0", "hard_from=0", "siblings_from=0",
+SMALL = ["image_size=24", "image_width=32", "text_width=32", "image_heads=2", "text_heads=2", "embed_dim=16",
+         "batch=16", "queue_size=64", f"save_every={EVERY}", "objects=12", "warm_steps=6", "match_from=0",
+         "queue_from=0", "hard_from=0", "siblings_from=0",
          "device=cpu"]
-LAUNCHERS = {1: [sys.executable], 2: [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"],
-             "machines": ["bash", str(Path(__file__).with_name("two_machines.sh")), "--"]}         # a process on each of two
+LAUNCHERS = {1: [sys.executable],
+             2: [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"],
+             "machines": ["bash", str(Path(__file__).with_name("two_machines.sh")), "--"]}   # a process on each
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
                             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 CAPTIONS = 300                        # of which a run learns its word pieces: fewer than usual, to start sooner
@@ -78,7 +80,8 @@ def machines():
 def start(run: Path, steps: int, processes: int | str, *changes: str) -> subprocess.Popen:
     script = run.with_suffix(".py")
     script.write_text(NOTING)
-    words = [*LAUNCHERS[processes], str(script), "pretrain", *SMALL, *changes, f"epoch={16 * steps}", "--run", str(run), "--quiet"]
+    words = [*LAUNCHERS[processes], str(script), "pretrain", *SMALL, *changes, f"epoch={16 * steps}", "--run",
+             str(run), "--quiet"]
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
 
 
@@ -133,7 +136,7 @@ def wait(process: subprocess.Popen, happened, seconds: float = 120) -> None:
 
 
 def finish(run: Path, steps: int, processes: int | str, *changes: str) -> dict:
-    """What a run keeps at its end: weights, teacher, queue, the optimiser's state, the step; and its files of weights."""
+    """A run's final state: weights, teacher, queue, the optimiser's state, the step; and its files of weights."""
     process = start(run, steps, processes, *changes)
     assert process.wait(600) == 0
     state = torch.load(run / "state.pt", weights_only=True)
@@ -165,14 +168,16 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(
         kill(process)
         early += not (run / "state.pt").exists()
         lived = done(run)[known:]
-        assert lived == list(range(before + 1, before + 1 + len(lived))), "it did not go on where the last checkpoint was"
+        assert lived == list(range(before + 1,
+                                   before + 1 + len(lived))), "it did not go on where the last checkpoint was"
         last = lived[-1] if lived else before
-        kept = {last // EVERY * EVERY} | ({last - EVERY} if lived and last % EVERY == 0 else set())      # before it was saved
+        kept = {last // EVERY * EVERY} | ({last - EVERY} if lived and last % EVERY == 0 else set())   # not yet saved
         assert saved(run) in kept, f"step {last} was done, and the checkpoint is of step {saved(run)}"
     assert caught and early, "no kill fell into the writing of a checkpoint, or before the first"
     assert same_state(finish(run, steps, processes, changed), whole(steps, processes, changed))
     assert not list(run.rglob(".*.tmp")), "what was half written is swept up"
-    note(f"SIGKILL, {processes} processes, {changed}", kills, f"the same bits as undisturbed; {early} before, {caught} in a save")
+    note(f"SIGKILL, {processes} processes, {changed}", kills,
+         f"the same bits as undisturbed; {early} before, {caught} in a save")
 
 
 @proc
@@ -188,7 +193,8 @@ def test_sigterm_saves_a_checkpoint_and_ends_and_the_same_command_goes_on(tmp_pa
     assert status == 130 if processes == 1 else status != 0      # torchrun has a status of its own
     assert not running(others)
     assert 5 < saved(run) == done(run)[-1] < steps, "the last step that was done is not the one that was saved"
-    assert same_state(finish(run, steps, processes, rarely), whole(steps, processes)) and done(run) == list(range(1, steps + 1))
+    assert same_state(finish(run, steps, processes, rarely),
+                      whole(steps, processes)) and done(run) == list(range(1, steps + 1))
     note(f"SIGTERM, {processes} processes", 1, "saved at that step; the same bits as undisturbed")
 
 
@@ -224,7 +230,8 @@ def test_two_machines_train_as_one_and_either_that_dies_brings_the_other_down(tm
 
 
 def test_machines_whose_names_lead_nowhere_are_told_what_to_say(tmp_path, machines):
-    words, told = [*LAUNCHERS["machines"][:-1], "-m", "--", "minalbef", "pretrain", *SMALL, "--run", str(tmp_path / "run")], tmp_path / "told"
+    words, told = [*LAUNCHERS["machines"][:-1], "-m", "--", "minalbef", "pretrain", *SMALL, "--run",
+                   str(tmp_path / "run")], tmp_path / "told"
     with told.open("w") as file:
         process = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file, env=ENVIRONMENT | {"INTERFACE": ""})
         wait(process, lambda: "minalbef: the processes do not reach each other" in told.read_text())
@@ -357,7 +364,8 @@ def test_a_damaged_file_is_named_with_the_way_out(tmp_path, trained, photographs
             assert str(folder) in said and ";" in said, f"{what}: it names no file, or no way out: {said}"
             assert len(said) < 1_000 and "weights_only" not in said, said
         path.write_bytes(sound)                                  # a run that goes on writes it anew
-    note(f"damaged {name}", len(DAMAGE), f"{refused} refused by name" + (f"; read: {', '.join(passed)}" if passed else ""))
+    note(f"damaged {name}", len(DAMAGE),
+         f"{refused} refused by name" + (f"; read: {', '.join(passed)}" if passed else ""))
     assert all(what.startswith("a bit") or what == "its last byte is missing" for what in passed), passed
     assert name != "state.pt" or not passed, passed
 

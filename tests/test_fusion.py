@@ -33,7 +33,8 @@ def test_fusion_equals_berts_cross_attention_layers(dropout):
     text, keep = text[:3], keep[:3]
     image_keep = torch.arange(10) < torch.tensor([10, 4, 1])[:, None]
     x, masks = text, [torch.where(k, 0.0, -1e9)[:, None, None] for k in (keep, image_keep)]
-    theirs = [BertLayer(bert_config(config, 1, is_decoder=True, add_cross_attention=True), layer_idx=0) for _ in ours.layers]
+    theirs = [BertLayer(bert_config(config, 1, is_decoder=True, add_cross_attention=True), layer_idx=0)
+              for _ in ours.layers]
     for layer, other in zip(ours.layers, theirs):
         cross = other.crossattention
         cross.self.key, cross.self.value = nn.Linear(32, 48), nn.Linear(32, 48)          # the image has its own width

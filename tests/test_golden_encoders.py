@@ -12,10 +12,10 @@ from minalbef.presets import preset
 from minalbef.weights import key_table
 
 CONFIG = Config(                                                 # the original's, made small
-    image_size=32, patch_size=8, image_width=48, image_depth=4, image_heads=4, vocab_size=64, text_length=12, positions=40,
-    text_width=48, text_depth=2, text_heads=4, fusion_depth=2, dropout=0.0, embed_dim=16, queue_size=16, batch=4, epoch=12,
-    mask_rate=0.5, lr=1e-3, decay_all=True)
-TOKENS = 2e-5                                                    # the original's float32 and float64 differ by less than 4e-6
+    image_size=32, patch_size=8, image_width=48, image_depth=4, image_heads=4, vocab_size=64, text_length=12,
+    positions=40, text_width=48, text_depth=2, text_heads=4, fusion_depth=2, dropout=0.0, embed_dim=16, queue_size=16,
+    batch=4, epoch=12, mask_rate=0.5, lr=1e-3, decay_all=True)
+TOKENS = 2e-5                           # the original's float32 and float64 differ by less than 4e-6
 
 
 def off(ours, theirs, atol: float, rtol: float = 0.0) -> float:
@@ -50,8 +50,8 @@ def encoders() -> dict[str, float]:
     ours = {
         "vit_patch_embed": model.image_encoder.patch_embed(pixels), "vit_tokens": seen, "bert_embeddings": embedded,
         "text_layer1": lower(embedded, keep), "text_tokens": text,
-        "fusion_layer_first": upper.look(upper.read(text, keep), upper.cross.keys_values(seen), None), "fusion_tokens": fused,
-        "fusion_tokens_partial_image_mask": model.fuse(text, keep, seen, image_keep),
+        "fusion_layer_first": upper.look(upper.read(text, keep), upper.cross.keys_values(seen), None),
+        "fusion_tokens": fused, "fusion_tokens_partial_image_mask": model.fuse(text, keep, seen, image_keep),
         "image_feat": model.image_feature(seen), "text_feat": model.text_feature(text),
         "mlm_logits_unmasked": model.word_logits(fused)}
     differences = {name: off(value, theirs[name], TOKENS) for name, value in ours.items()}
@@ -62,11 +62,12 @@ def encoders() -> dict[str, float]:
         differences[f"pos_embed_{grid}x{grid}"] = off(resized, theirs[f"pos_embed_{grid}x{grid}"], 1e-6)
     faint = [model.image_encoder.cls_token, model.image_encoder.pos_embed, model.image_encoder.patch_embed.proj.bias,
              *(getattr(model.text_encoder.embeddings, f"{name}_embed").weight for name in ("word", "pos", "type"))]
-    for parameter in faint:                                      # then a norm's epsilon is no longer small beside the variance
+    for parameter in faint:                              # then a norm's epsilon is not small against the variance
         parameter *= 1e-3
     probes = {"vit_tokens": model.encode_image(pixels * 1e-3), "bert_embeddings": model.text_encoder.embeddings(tokens),
               "text_tokens": model.encode_text(tokens, keep)}
-    return differences | {f"eps_probe_{name}": off(value, theirs[f"eps_probe_{name}"], TOKENS) for name, value in probes.items()}
+    return differences | {f"eps_probe_{name}": off(value, theirs[f"eps_probe_{name}"], TOKENS)
+                          for name, value in probes.items()}
 
 
 def test_encoders_compute_what_the_original_computes():
@@ -75,7 +76,8 @@ def test_encoders_compute_what_the_original_computes():
 
 def test_norms_that_no_faint_input_reaches_have_berts_epsilon():
     model = ALBEF(CONFIG)
-    norms = [part for home in (model.fusion, model.word_head) for part in home.modules() if isinstance(part, nn.LayerNorm)]
+    norms = [part for home in (model.fusion, model.word_head)
+             for part in home.modules() if isinstance(part, nn.LayerNorm)]
     assert len(norms) == 7 and {norm.eps for norm in norms} == {1e-12}
 
 

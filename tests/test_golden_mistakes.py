@@ -1,4 +1,4 @@
-"""A test of the tests: plausible mistakes, made one at a time, each of them seen by a comparison with the original's figures."""
+"""A test of the tests: plausible mistakes, one at a time, each seen by a comparison with the original's figures."""
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ first_step = partial(training, 1)
 
 
 def unequal() -> dict[str, float]:
-    """A step of a model whose sizes all differ (image 32, text 48, shared 24, queue 20) against the plain computation."""
+    """A step of a model of unequal sizes (image 32, text 48, shared 24, queue 20) against the plain computation."""
     config = small()
     task, batch = pretrain(config), Batches(config)(0)
     losses, _ = task(batch, 0.4, task.draws(3))
@@ -125,7 +125,8 @@ def from_the_first_slot(self, *given):
 
 forward, push, pair = Pretrain.forward, FeatureQueue.push, Pretrain.pair
 layer, look = TextLayer.forward, FusionLayer.look
-attention_init, cross_init, queue_init, albef_init = (kind.__init__ for kind in (Attention, FusionLayer, FeatureQueue, ALBEF))
+attention_init, cross_init, queue_init, albef_init = (kind.__init__
+                                                      for kind in (Attention, FusionLayer, FeatureQueue, ALBEF))
 mask_words, mlm_loss, hard_negatives, itc_loss = (
     getattr(pretraining, name) for name in ("mask_words", "mlm_loss", "hard_negatives", "itc_loss"))
 
@@ -148,19 +149,24 @@ MISTAKES = {
     "positions counted from 1": (encoders, [(Embeddings, "forward", lambda self, tokens: self.norm(
         self.word_embed(tokens) + self.pos_embed.weight[1:tokens.shape[1] + 1] + self.type_embed.weight[0]))]),
     "padding is seen": (encoders, [(TextLayer, "forward", lambda self, x, keep: layer(self, x, None))]),
-    "the image's mask is not": (encoders, [(FusionLayer, "look", lambda self, x, keys_values, image_keep, weights=False: look(
+    "the image's mask is not": (encoders,
+                                [(FusionLayer, "look", lambda self, x, keys_values, image_keep, weights=False: look(
         self, x, keys_values, None, weights))]),
     "scores are not scaled": (encoders, [(layers, "F", functional(scaled_dot_product_attention=dict(scale=1.0)))]),
     "half the heads": (encoders, [(Attention, "__init__", lambda self, width, heads, *given, **options: attention_init(
         self, width, heads // 2, *given, **options))]),
     "features not of unit length": (encoders, [(ALBEF, "image_feature", lambda self, x: self.image_proj(x[:, 0]))]),
-    "features of the mean token": (encoders, [(ALBEF, "text_feature", lambda self, x: F.normalize(self.text_proj(x.mean(1)), dim=-1))]),
-    "projections swapped": (encoders, [(ALBEF, "image_feature", ALBEF.text_feature), (ALBEF, "text_feature", ALBEF.image_feature)]),
-    "no bias in the word head": (encoders, [(WordHead, "forward", lambda self, x, table: self.norm(F.gelu(self.dense(x))) @ table.T)]),
+    "features of the mean "
+    "token": (encoders, [(ALBEF, "text_feature", lambda self, x: F.normalize(self.text_proj(x.mean(1)), dim=-1))]),
+    "projections swapped": (encoders, [(ALBEF, "image_feature", ALBEF.text_feature),
+                                       (ALBEF, "text_feature", ALBEF.image_feature)]),
+    "no bias in the word "
+    "head": (encoders, [(WordHead, "forward", lambda self, x, table: self.norm(F.gelu(self.dense(x))) @ table.T)]),
     "positions resized corner to corner": (encoders, [(vision, "F", functional(interpolate=dict(align_corners=True)))]),
     "positions resized with antialias": (encoders, [(vision, "F", functional(interpolate=dict(antialias=True)))]),
 
-    "negatives not masked": (first_step, [(pretraining, "hard_negatives", other(hard_negatives, own=lambda v: v.own & False))]),
+    "negatives not masked": (first_step,
+                             [(pretraining, "hard_negatives", other(hard_negatives, own=lambda v: v.own & False))]),
     "negatives the wrong way": (first_step, [(Pretrain, "pair", lambda self, image, words, keep, sims, *rest: pair(
         self, image, words, keep, sims[::-1], *rest))]),
     "negatives without gradient": (first_step, [(distributed, "fetch", lambda x, rows, near: (x.detach(), rows))]),
@@ -173,7 +179,8 @@ MISTAKES = {
     "MLM's mean over all words": (first_step, [(pretraining, "mlm_loss", other(mlm_loss, count=lambda v: 48.0))]),
     "[CLS] masked": (training, [(pretraining, "mask_words", other(mask_words, special=lambda v: (0,)))]),
     "padding masked": (first_step, [(pretraining, "mask_words", other(mask_words, special=lambda v: (2,)))]),
-    "no word left as it is": (first_step, [(pretraining, "mask_words", other(mask_words, kind=lambda v: v.kind.clamp(max=0.85)))]),
+    "no word left as it is": (first_step,
+                              [(pretraining, "mask_words", other(mask_words, kind=lambda v: v.kind.clamp(max=0.85)))]),
     "queue transposed": (first_step, [(FeatureQueue, "features", lambda self: (self.image.T, self.text.T, self.ids))]),
     "queue's sides swapped": (first_step, [(FeatureQueue, "features", lambda self: (self.text, self.image, self.ids))]),
     "queue filled from its first slot": (first_step, [(FeatureQueue, "push", from_the_first_slot)]),
@@ -181,12 +188,15 @@ MISTAKES = {
     "another momentum": (first_step, [(pretraining, "update_teacher", lambda teacher, student, _: update_teacher(
         teacher, student, 0.99))]),
     "the teacher stands still": (first_step, [(Pretrain, "after_step", no_update)]),
-    "the teacher follows after its features": (first_step, [(Pretrain, "forward", follows_afterwards), (Pretrain, "after_step", no_update)]),
+    "the teacher follows after its "
+    "features": (first_step, [(Pretrain, "forward", follows_afterwards), (Pretrain, "after_step", no_update)]),
     "temperature not held": (without_teacher, [(Pretrain, "after_step", no_clamp)]),
-    "class token and positions not decayed": (groups, [(test_golden_pretrain, "parameter_groups", lambda task, config: parameter_groups(
+    "class token and positions not "
+    "decayed": (groups, [(test_golden_pretrain, "parameter_groups", lambda task, config: parameter_groups(
         task, replace(config, decay_all=False)))]),
 
-    "smooth rate": (schedules, [(test_golden_schedule, "lr_at", lambda step, config: lr_at(step, replace(config, schedule="smooth")))]),
+    "smooth rate": (schedules, [(test_golden_schedule, "lr_at",
+                                 lambda step, config: lr_at(step, replace(config, schedule="smooth")))]),
     "rate one step early": (schedules, [(test_golden_schedule, "lr_at", lambda step, config: lr_at(step + 1, config))]),
     "cosine over one epoch less": (schedules, [(test_golden_schedule, "lr_at", lambda step, config: lr_at(
         step, replace(config, epochs=max(1, config.epochs - 1))))]),

@@ -19,14 +19,14 @@ from test_golden_encoders import CONFIG, checksum, off, wrong
 
 LENGTHS = torch.tensor([12, 7, 9, 5])
 CLS = 2
-LOGITS = 1e-4                                                    # the original's float32 and float64 differ by less than 8e-6
+LOGITS = 1e-4                           # the original's float32 and float64 differ by less than 8e-6
 LARGE = dict(atol=2e-5, rtol=2e-6)
 
 
 def task_at_start(temperature: float | None = None) -> Pretrain:
     """The original's model before its first losses, and its queue, full, its pointer at 12 of 16.
 
-    Its teacher follows, and its temperature is clamped, at the beginning of a step, ours after it: so once more at first.
+    The original moves the teacher and clamps the temperature before a step, ours after it: so once more at first.
     """
     state = key_table.read(original_state(figures("encoders")["state_keys"]))
     task = Pretrain(CONFIG)
@@ -85,7 +85,8 @@ def noise(name: str) -> bool:
 
 def checked(state: dict, recorded: dict, atol: float, trained: bool) -> float:
     """The worst sum or norm of the recorded weights, without noise once they are trained, over tolerance."""
-    sums = {name: (checksum(state[name]), expected) for name, expected in recorded.items() if not (trained and noise(name))}
+    sums = {name: (checksum(state[name]), expected) for name, expected in recorded.items()
+            if not (trained and noise(name))}
     assert len(sums) > 100 and all(ours[2] == theirs[2] for ours, theirs in sums.values())
     return max(off(ours[:2], theirs[:2], atol, 2e-6) for ours, theirs in sums.values())
 
@@ -97,20 +98,22 @@ def one_step(task: Pretrain, step: int, alpha: float, recorded: dict) -> tuple[d
     total = sum(losses.values())
     total.backward()
     i2t, t2i = (result for _, result in heard["itc_loss"])
-    ours = {"loss_ita": losses["itc"], "loss_itm": losses["itm"], "loss_mlm": losses["mlm"], "loss_i2t": i2t, "loss_t2i": t2i,
-            "total": total, "temp_after": task.student.temperature}
+    ours = {"loss_ita": losses["itc"], "loss_itm": losses["itm"], "loss_mlm": losses["mlm"], "loss_i2t": i2t,
+            "loss_t2i": t2i, "total": total, "temp_after": task.student.temperature}
     differences = {name: off(value, recorded[name], **LARGE) for name, value in ours.items()}
     grads = gradients(task)
     norms = {name: value.norm() for name, value in grads.items()}
     differences["grad_norm_total"] = off(torch.stack(list(norms.values())).norm(), recorded["grad_norm_total"], **LARGE)
     if "grad_norms" in recorded:
         assert norms.keys() == recorded["grad_norms"].keys()
-        differences["grad_norms"] = max(off(norms[name], value, **LARGE) for name, value in recorded["grad_norms"].items())
+        differences["grad_norms"] = max(off(norms[name], value, **LARGE)
+                                        for name, value in recorded["grad_norms"].items())
     teacher = key_table.write({}, task.teacher.state_dict(), {}, CONFIG.text_depth, True)
     differences["teacher"] = checked(teacher, recorded["ema_checksums_after_forward"], 2e-5, step > 1)
     if "neg_image_idx" in recorded:
         texts, images = (index for _, (index, _) in heard["hard_negatives"])
-        differences["negatives"] = off(torch.stack([images, texts]), [recorded["neg_image_idx"], recorded["neg_text_idx"]], 0.5)
+        differences["negatives"] = off(torch.stack([images, texts]),
+                                       [recorded["neg_image_idx"], recorded["neg_text_idx"]], 0.5)
     return differences, heard, carry
 
 
@@ -122,7 +125,8 @@ def within(heard: dict, theirs: dict) -> dict[str, float]:
         sim, teacher_sim, alpha, positive = arguments
         differences[f"sim_{side}"] = off(sim, theirs[f"sim_{side}"], LOGITS)
         differences[f"sim_{side}_m"] = off(teacher_sim, theirs[f"sim_{side}_m"], LOGITS)
-        differences[f"sim_{side}_targets"] = off(itc_targets(positive, teacher_sim, alpha), theirs[f"sim_{side}_targets"], 1e-5)
+        differences[f"sim_{side}_targets"] = off(itc_targets(positive, teacher_sim, alpha),
+                                                 theirs[f"sim_{side}_targets"], 1e-5)
         differences["sim_targets"] = off(positive, theirs["sim_targets"], 0.5)
         weights = theirs[f"weights_{side}"]                      # theirs are masked after the softmax, ours before
         differences[f"weights_{side}"] = off(chosen[0].masked_fill(chosen[1], -torch.inf).softmax(-1),
@@ -134,7 +138,8 @@ def within(heard: dict, theirs: dict) -> dict[str, float]:
     word_logits, words, _, teacher_logits, _ = heard["mlm_loss"][0][0]
     there = theirs["labels"] != -100
     differences |= {"input_ids": off(masked, theirs["input_ids"], 0.5), "chosen": off(chosen, there, 0.5),
-                    "vl_output": off(logits, theirs["vl_output"], LOGITS), "itm_labels": off(labels, theirs["itm_labels"], 0.5),
+                    "vl_output": off(logits, theirs["vl_output"], LOGITS),
+                    "itm_labels": off(labels, theirs["itm_labels"], 0.5),
                     "labels": off(words, theirs["labels"][there], 0.5),
                     "mlm_logits": off(word_logits, theirs["mlm_logits"][there], LOGITS),
                     "logits_m": off(teacher_logits, theirs["logits_m"][there], LOGITS)}
@@ -148,7 +153,8 @@ def without_teacher() -> dict[str, float]:
     with mock.patch.object(task.teacher, "fuse", side_effect=AssertionError("at alpha 0 the teacher need not fuse")):
         differences, heard, _ = one_step(task, 1, 0.0, recorded["a0"])
     for (arguments, _), side in zip(heard["itc_loss"], ("i2t", "t2i")):
-        differences[f"sim_{side}_targets"] = off(itc_targets(arguments[3], *arguments[1:3]), theirs[f"a0/sim_{side}_targets"], 1e-5)
+        differences[f"sim_{side}_targets"] = off(itc_targets(arguments[3], *arguments[1:3]),
+                                                 theirs[f"a0/sim_{side}_targets"], 1e-5)
     for temperature, name in ((0.9, "clamp_temp_0.9"), (1e-5, "clamp_temp_1e-05")):
         task = task_at_start(temperature)
         losses, _ = task(batch_at(1), 0.4, draws_at(1))
@@ -202,7 +208,8 @@ def decay(decay_all: bool) -> dict[str, bool]:
     marks = {own[id(p)]: torch.full(p.shape, group["weight_decay"]) for group in
              parameter_groups(task, replace(CONFIG, decay_all=decay_all)) for p in group["params"]}
     written = key_table.write(marks, {}, {}, CONFIG.text_depth, True)
-    return {name: bool(value.any()) for name, value in written.items() if not name.endswith((*key_table.TIED, "position_ids"))}
+    return {name: bool(value.any())
+            for name, value in written.items() if not name.endswith((*key_table.TIED, "position_ids"))}
 
 
 def groups() -> dict[str, float]:

@@ -12,14 +12,15 @@ from minalbef.train import alpha_at, lr_at
 from test_golden_encoders import off, wrong
 
 RUNS = ("Pretrain", "Retrieval_flickr", "VQA", "NLVR_pretrain")
-EPOCH = 2_103                                                    # steps; more than the longest warm-up has, and no round number
+EPOCH = 2_103                           # steps; more than the longest warm-up, and no round number
 
 
 def run(name: str, **changes) -> Config:
     """The settings of one of the original's runs."""
     theirs = figures("schedule")[name]["schedular"]
-    return Config(**dict(lr=theirs["lr"], lr_start=theirs["warmup_lr"], lr_end=theirs["min_lr"], epochs=theirs["epochs"],
-                         warmup_steps=100 * theirs["warmup_epochs"], epoch=4 * EPOCH + 3, batch=4, schedule="stairs") | changes)
+    return Config(**dict(lr=theirs["lr"], lr_start=theirs["warmup_lr"], lr_end=theirs["min_lr"],
+                         epochs=theirs["epochs"], warmup_steps=100 * theirs["warmup_epochs"], epoch=4 * EPOCH + 3,
+                         batch=4, schedule="stairs") | changes)
 
 
 def begins(event: str) -> int:
@@ -30,13 +31,14 @@ def begins(event: str) -> int:
 
 
 def schedules() -> dict[str, float]:
-    """The rate from each event to the next, at the first, the middle and the last step: {run: worst difference over tolerance}."""
+    """The rate between events, at the first, the middle and the last step: {run: worst difference over tolerance}."""
     differences = {}
     for name in RUNS:
         config, events = run(name), figures("schedule")[name]["events"]
         starts = [begins(one["event"]) for one in events]
-        ends = [*starts[1:], max(starts[-1] + 1, config.epochs * EPOCH)]         # some runs end with an event, others without
-        differences[name] = max(off(lr_at(step, config), one["lr"], 0, 1e-8) for one, start, end in zip(events, starts, ends)
+        ends = [*starts[1:], max(starts[-1] + 1, config.epochs * EPOCH)]   # some runs end with an event
+        differences[name] = max(off(lr_at(step, config), one["lr"], 0, 1e-8)
+                                for one, start, end in zip(events, starts, ends)
                                 for step in (start, (start + end) // 2, end - 1))
     return differences
 

@@ -20,7 +20,8 @@ GOLDEN = {"small": dict(image_size=32, patch_size=8, image_heads=4, text_heads=4
 
 def golden_case(name: str) -> tuple:
     """The original's grounding model in our form, with its pictures, tokens and keep."""
-    config = Config(**GOLDEN[name], image_width=48, image_depth=4, text_width=48, vocab_size=64, positions=40, embed_dim=16)
+    config = Config(**GOLDEN[name], image_width=48, image_depth=4, text_width=48, vocab_size=64, positions=40,
+                    embed_dim=16)
     model, arrays = ALBEF(config).eval(), figures("grounding")["arrays"]
     shapes = key_table.write(model.state_dict(), {}, {}, config.text_depth, bert=False)
     keys = [(key, list(value.shape)) for key, value in shapes.items() if not key.endswith(tuple(key_table.TIED))]
@@ -84,11 +85,13 @@ MISTAKES = {
     "a probability is explained": other("match_score", lambda right, model: (
         lambda fused: model.match_logits(fused).softmax(1)[:, 1])),
     "another layer": other("relevance", lambda right, *args, layers: right(*args, layers=layers - 1)),
-    "padding is seen": other("relevance", lambda right, m, i, t, keep, layers: right(m, i, t, keep | True, layers=layers)),
+    "padding is seen": other("relevance",
+                             lambda right, m, i, t, keep, layers: right(m, i, t, keep | True, layers=layers)),
     "padding is not counted": other("text_map", lambda right, maps, keep, over: right(maps, keep)),
     "[CLS] is not counted": other("text_map", lambda right, maps, keep, over: right(maps, keep, "words")),
     "another block": other("image_relevance", lambda right, *args: right(*args[:-1], args[-1] - 1)),
-    "texts are exchanged": other("image_relevance", lambda right, m, i, t, keep, b: right(m, i, t.flip(0), keep.flip(0), b)),
+    "texts are exchanged": other("image_relevance",
+                                 lambda right, m, i, t, keep, b: right(m, i, t.flip(0), keep.flip(0), b)),
     "no temperature": lambda patch, model: model.temperature.data.fill_(1.0),
     "features not of length 1": lambda patch, model: patch.setattr(
         model, "image_feature", lambda x: model.image_proj(x[:, 0])),

@@ -24,7 +24,7 @@ def recorded_maps():
 
 
 def differences(maps) -> dict[str, float]:
-    """The recorded evaluation done again from maps (2, g, g): the worst difference of each figure, over what is allowed."""
+    """The recorded evaluation from maps (2, g, g), done again: each figure's worst difference over its tolerance."""
     recorded = figures("grounding")
     case, resized = recorded["grounding_eval"], recorded["arrays"]["grounding_eval/last_resized_map_120x160_every4"]
     chosen, truth, splits = [], [], []
@@ -71,7 +71,8 @@ def resize(**options):
 
 
 MISTAKES = {
-    "bilinear": resize(mode="bilinear"), "corners aligned": resize(align_corners=True), "nearest": resize(mode="nearest"),
+    "bilinear": resize(mode="bilinear"), "corners aligned": resize(align_corners=True),
+    "nearest": resize(mode="nearest"),
     "area in full": other("score_boxes", lambda right, heat, boxes, size, power: right(heat, boxes, size, 2 * power)),
     "sums alone": other("score_boxes", lambda right, heat, boxes, size, power: right(heat, boxes, size, 0)),
     "x and y exchanged": other("score_boxes", lambda right, heat, *rest: right(heat.T, *rest)),
@@ -110,7 +111,8 @@ def test_a_map_lies_on_the_grid_as_the_picture_does(case):
     for layer in (0, 1):
         assert_close(heat_map(*case, layer=layer).flatten(1), text_map(relevance(model, *seen, layers=layer), keep))
         assert_close(heat_map(*case, mode="itc", layer=layer).flatten(1), image_relevance(*case, layer))
-    assert_close(heat_map(*case, layer=-2, over="words").flatten(1), text_map(relevance(model, *seen, layers=0), keep, "words"))
+    assert_close(heat_map(*case, layer=-2, over="words").flatten(1),
+                 text_map(relevance(model, *seen, layers=0), keep, "words"))
 
 
 @pytest.fixture(scope="module")
@@ -133,14 +135,16 @@ def test_the_match_is_explained_over_the_words_that_are_asked_for(case, words):
 
 
 def masked_by_hand(model, image, tokens, hidden, layer):
-    """One text alone: some pieces masked, their true logits pulled back to one layer's attention, mean over the pieces."""
+    """One text: some pieces masked, their true logits pulled back to one layer's attention, mean over the pieces."""
     keep = torch.ones_like(tokens, dtype=torch.bool)[None]
     masked = torch.tensor([[MASK if i in hidden else token for i, token in enumerate(tokens.tolist())]])
-    fused, weights = model.fuse(model.encode_text(masked, keep), keep, model.encode_image(image[None]), return_weights=True)
+    fused, weights = model.fuse(model.encode_text(masked, keep), keep, model.encode_image(image[None]),
+                                return_weights=True)
     logits = model.word_logits(fused)
     slope, = torch.autograd.grad(sum(logits[0, i, tokens[i]] for i in hidden), weights[layer])
     heads = weights[layer].shape[1]
-    by_piece = [sum(weights[layer][0, h, i] * slope[0, h, i].clamp(min=0) for h in range(heads)) / heads for i in hidden]
+    by_piece = [sum(weights[layer][0, h, i] * slope[0, h, i].clamp(min=0) for h in range(heads)) / heads
+                for i in hidden]
     return (sum(by_piece) / len(hidden)).detach()[-9:].reshape(3, 3)
 
 
@@ -152,7 +156,8 @@ def test_masked_words_are_explained_as_by_hand_and_a_batch_as_its_texts_alone(ca
         assert together.shape == each.shape == (3, 3, 3)
         for row, length in enumerate((8, 5, 3)):
             told = tokens[row, :length]
-            assert_close(together[row], masked_by_hand(model, image[row], told, words[row].nonzero()[:, 0].tolist(), layer))
+            assert_close(together[row],
+                         masked_by_hand(model, image[row], told, words[row].nonzero()[:, 0].tolist(), layer))
             assert_close(each[row], sum(masked_by_hand(model, image[row], told, [i], layer) for i in range(1, length))
                          / (length - 1))
     assert together.amax((1, 2)).min() > 0, "masked words reach their own logits from the last layer, too"
@@ -189,10 +194,14 @@ def test_an_order_for_a_map_that_cannot_be_made_is_refused(case, words):
     padded[2, 5] = first[0, 0] = True
     for wrong, message in (
             (dict(mode="map", layer=0), "mode='map'.*itm, itc, mlm"), (dict(layer=2), "layer=2.*has 2, from 0 to 1"),
-            (dict(mode="itc", layer=-3), "layer=-3.*'itc'"), (dict(mode="mlm", layer=2, mask=MASK), "layer=2.*'mlm'.*has 2"),
-            (dict(mode="mlm", layer=0), "mask=tokenizer.mask"), (dict(mode="itc", layer=0, words=words), "leave out words"),
-            (dict(layer=0, words=none), "row 1 names no word.*2 of 3"), (dict(layer=0, words=padded), "row 2 names padding"),
-            (dict(layer=0, words=first), r"row 0 names \[CLS\]"), (dict(layer=0, words=words.long()), "torch.int64.*bool"),
+            (dict(mode="itc", layer=-3), "layer=-3.*'itc'"),
+            (dict(mode="mlm", layer=2, mask=MASK), "layer=2.*'mlm'.*has 2"),
+            (dict(mode="mlm", layer=0), "mask=tokenizer.mask"),
+            (dict(mode="itc", layer=0, words=words), "leave out words"),
+            (dict(layer=0, words=none), "row 1 names no word.*2 of 3"),
+            (dict(layer=0, words=padded), "row 2 names padding"),
+            (dict(layer=0, words=first), r"row 0 names \[CLS\]"),
+            (dict(layer=0, words=words.long()), "torch.int64.*bool"),
             (dict(mode="mlm", layer=0, words=words[:, :5], mask=MASK), r"\(3, 5\).*must be \(3, 8\)")):
         with pytest.raises(ValueError, match=message):
             heat_map(*case, **wrong)

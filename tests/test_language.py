@@ -89,10 +89,11 @@ def test_nothing_is_decided_in_the_margins(form, value):
 
 
 @pytest.mark.parametrize("form, value", [
-    (There(APPLE), True), (There(CAT), None), (Not(There(CAT)), None), (Count(APPLE, 1), None), (Count(APPLE, 0), False),
-    (Count(APPLE, 3), None), (There(Noun("cat", None, "left")), False), (There(Noun("cat", None, "right")), None),
-    (There(Noun("cat", "big", "top right")), None), (Relation(APPLE, "left", CAT), None),
-    (Relation(Noun("apple", None, "left"), "right", CAT), False), (Relation(CAT, "left", CAT), None), (Background("red"), True),
+    (There(APPLE), True), (There(CAT), None), (Not(There(CAT)), None), (Count(APPLE, 1), None),
+    (Count(APPLE, 0), False), (Count(APPLE, 3), None), (There(Noun("cat", None, "left")), False),
+    (There(Noun("cat", None, "right")), None), (There(Noun("cat", "big", "top right")), None),
+    (Relation(APPLE, "left", CAT), None), (Relation(Noun("apple", None, "left"), "right", CAT), False),
+    (Relation(CAT, "left", CAT), None), (Background("red"), True),
     (There(Noun("dog", None, "top left")), False)])
 def test_a_curtain_leaves_open_what_it_may_hide(form, value):
     behind = scene(("apple", 0.2, 0.2, 0.25), ("cat", 0.8, 0.5, 0.25), curtain=(0.55, 0.0, 1.0, 1.0))
@@ -147,7 +148,8 @@ NOUNS = [Noun(name, size, place) for name in ("apple", "cat") for size in (None,
          for place in (None, "top right", "left", "bottom", "middle")]
 PLAIN = [noun for noun in NOUNS if noun.place is None]
 ATOMS = [*map(There, NOUNS), *(Count(noun, n) for noun in PLAIN for n in range(3)),
-         *(Relation(a, kind, b) for a in PLAIN[:2] + NOUNS[1:2] for b in (APPLE, PLAIN[3], PLAIN[5]) for kind in RELATIONS)]
+         *(Relation(a, kind, b) for a in PLAIN[:2] + NOUNS[1:2] for b in (APPLE, PLAIN[3], PLAIN[5])
+           for kind in RELATIONS)]
 
 
 def test_in_full_sight_truth_agrees_with_the_slow_version():
@@ -196,7 +198,8 @@ def test_where_parts_depend_on_each_other_kleene_knows_less():
 
 
 def test_what_a_form_needs():
-    assert needs(All((Relation(APPLE, "left", CAT), Count(Noun("dog"), 1), Background("red")))) == {"apple", "cat", "dog"}
+    form = All((Relation(APPLE, "left", CAT), Count(Noun("dog"), 1), Background("red")))
+    assert needs(form) == {"apple", "cat", "dog"}
     assert needs(Count(CAT, 0)) == needs(Not(There(CAT))) == set()
 
 
@@ -224,7 +227,8 @@ def test_phrases_vary():
     ways = said(Relation(APPLE, "left", CAT))
     assert {"an apple left of a cat", "a cat to the right of an apple", "an apple is on the left of a cat",
             "there is an apple to the left of a cat"} <= ways
-    assert {"an apple over a cat", "a cat under an apple", "a cat below an apple"} <= said(Relation(APPLE, "above", CAT))
+    assert {"an apple over a cat", "a cat under an apple",
+            "a cat below an apple"} <= said(Relation(APPLE, "above", CAT))
     assert {"two cats on red", "on a red background, two cats", "there are two cats in front of red"} <= said(
         All((Background("red"), Count(CAT, 2))))
     assert {"an apple, one dog and two cats"} <= said(All((There(APPLE), Count(Noun("dog"), 1), Count(CAT, 2))))
@@ -251,8 +255,9 @@ def rooms(count):
     """Scenes of one to three things, some of a kind."""
     chance = random.Random(2)
     for _ in range(count):
-        yield scene(*((chance.choice(("apple", "cat", "dog")), chance.choice((0.2, 0.5, 0.8)), chance.choice((0.2, 0.5, 0.8)),
-                       chance.choice((0.25, 0.4))) for _ in range(1 + chance.randrange(3))), background=chance.choice(COLOURS))
+        yield scene(*((chance.choice(("apple", "cat", "dog")), chance.choice((0.2, 0.5, 0.8)),
+                       chance.choice((0.2, 0.5, 0.8)), chance.choice((0.25, 0.4)))
+                      for _ in range(1 + chance.randrange(3))), background=chance.choice(COLOURS))
 
 
 @pytest.mark.parametrize("specific", [False, True])

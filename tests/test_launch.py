@@ -1,4 +1,4 @@
-"""Training in several processes: they end with the command that started them, however it ends, and say why in one line."""
+"""Training in several processes: they end with the command that started them, and say why in one line."""
 import os
 import signal
 import subprocess
@@ -13,7 +13,8 @@ from test_faults import ENVIRONMENT, LAUNCHERS, ROOT, SMALL, SOON, family, runni
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")]
 COMMANDS = {"demo": ["demo"], "finetune": ["finetune", "entailment", "--from", str(ROOT / "data" / "tiny")]}
-CHANGES = {"demo": [*SMALL, "epoch=960"], "finetune": ["image_size=48", "batch=16", "epoch=640", "epochs=1", "save_every=4"]}
+CHANGES = {"demo": [*SMALL, "epoch=960"],
+           "finetune": ["image_size=48", "batch=16", "epoch=640", "epochs=1", "save_every=4"]}
 
 
 @pytest.fixture
@@ -43,7 +44,8 @@ def gone(pids: list[int]) -> bool:
 
 
 @pytest.mark.parametrize("command, processes, number", [
-    ("demo", 2, signal.SIGTERM), ("demo", 2, signal.SIGKILL), ("demo", 1, signal.SIGINT), ("finetune", 2, signal.SIGKILL)])
+    ("demo", 2, signal.SIGTERM), ("demo", 2, signal.SIGKILL), ("demo", 1, signal.SIGINT),
+    ("finetune", 2, signal.SIGKILL)])
 def test_training_ends_with_the_command_and_the_same_command_goes_on(tmp_path, start, command, processes, number):
     run, told = tmp_path / "run", tmp_path / "told"
     with told.open("w") as file:
@@ -79,7 +81,8 @@ def test_a_command_that_is_stopped_before_training_leaves_nobody_and_says_so(tmp
 
 def test_the_failure_of_any_process_ends_all_and_is_said_once(tmp_path, capfd):
     assert launch.launch(["pretrain", *SMALL, "batch=15", "--run", str(tmp_path / "run"), "--quiet"], 2) == 2
-    assert [line[:40] for line in capfd.readouterr().err.splitlines()] == ["minalbef: batch=15 is not a multiple of 2"[:40]]
+    said = "minalbef: batch=15 is not a multiple of 2"[:40]
+    assert [line[:40] for line in capfd.readouterr().err.splitlines()] == [said]
 
 
 def test_a_launched_run_has_the_weights_of_one_by_torchrun(tmp_path):

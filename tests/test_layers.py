@@ -88,7 +88,8 @@ def test_dropout_drops_its_share_independently_and_keeps_the_mean(p):
     assert_close(x.grad, y.detach() / 2)
     flat = (dropped - p).flatten()
     for lag in (1, 2, 3, 4, 1001):                                   # four share a draw
-        assert abs((flat[lag:] * flat[:-lag]).mean()) < 5 * p * (1 - p) / x.numel() ** 0.5, f"values {lag} apart drop together"
+        assert abs((flat[lag:]
+                    * flat[:-lag]).mean()) < 5 * p * (1 - p) / x.numel() ** 0.5, f"values {lag} apart drop together"
     assert drop.eval()(x).equal(x)
 
 

@@ -1,4 +1,4 @@
-"""How a step is computed, and for how much: in passes, in bf16, layers again or compiled; its losses and gradients stay."""
+"""A step in passes, in bf16, with activation checkpointing or compiled: losses and gradients stay; its costs."""
 import copy
 import shutil
 from dataclasses import replace
@@ -60,7 +60,7 @@ def test_passes_equal_the_whole_batch_where_a_loss_is_a_mean_over_examples(name)
     parts, in_parts, carry_in_parts = step(task, replace(config, accumulate=3), batch)
     assert parts.keys() == whole.keys() and gradients.keys() == in_parts.keys()
     for loss in whole:
-        same = abs(parts[loss] - whole[loss]) < 1e-6 * whole[loss]               # weights of draws and counts are in fp32
+        same = abs(parts[loss] - whole[loss]) < 1e-6 * whole[loss]   # weights of draws and counts are fp32
         assert same == (loss in OF_ROWS), (loss, parts[loss], whole[loss])
     if whole.keys() <= OF_ROWS:
         assert_close(in_parts, gradients, atol=1e-7, rtol=1e-6)
@@ -94,7 +94,7 @@ def test_masked_words_are_counted_over_all_passes():
 def test_negatives_and_truths_of_a_pass_are_those_of_its_rows_in_every_process():
     config = small(batch=8)
     whole, draws = Batches(config).whole(0), pretrain(config).draws(0)
-    mine = whole.part(0, 2, 4), draws.part(0, 2, 4)              # as the first of two processes, of 4 rows each, would cut it
+    mine = whole.part(0, 2, 4), draws.part(0, 2, 4)   # as the first of two processes, of 4 rows each, cuts it
     far = [0, 1, 4, 5]
     assert mine[0].match.equal(whole.match[far][:, far])
     assert mine[1].negative_text.equal(draws.negative_text[far][:, far])
@@ -142,7 +142,8 @@ def test_the_warm_start_runs_in_bf16():
     fine, _ = train.backward(task, task, batch, 0.0, None, replace(config, precision="fp32"), CPU)
     low, _ = train.backward(task, task, batch, 0.0, None, config, CPU)
     for name, value in fine.items():
-        assert low[name].dtype == torch.float32 and low[name] == pytest.approx(value.item(), rel=0.02) and low[name] != value
+        assert low[name].dtype == torch.float32 and low[name] != value
+        assert low[name] == pytest.approx(value.item(), rel=0.02)
 
 
 def test_similarities_are_compared_in_fp32():
@@ -163,8 +164,8 @@ def test_similarities_are_compared_in_fp32():
 class Spy(TorchDispatchMode):
     """Notes what would make a GPU's caller wait: a number that is asked for, or a shape that hangs on the data."""
 
-    asks = {"_local_scalar_dense", "item", "nonzero", "nonzero_static", "masked_select", "unique_dim", "_unique", "_unique2",
-            "unique_consecutive", "bincount", "equal", "is_nonzero", "repeat_interleave"}
+    asks = {"_local_scalar_dense", "item", "nonzero", "nonzero_static", "masked_select", "unique_dim",
+            "_unique", "_unique2", "unique_consecutive", "bincount", "equal", "is_nonzero", "repeat_interleave"}
 
     def __init__(self):
         super().__init__()
@@ -175,7 +176,8 @@ class Spy(TorchDispatchMode):
         by_bool = name in ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index") and any(
             rows is not None and rows.dtype in (torch.bool, torch.uint8) for rows in args[1])
         sized = "output_size" in (kwargs or {})                  # repeat_interleave then knows its shape
-        self.seen += [f"{name}[bool]" if by_bool else name] * (self.watching and (by_bool or name in self.asks and not sized))
+        self.seen += [f"{name}[bool]" if by_bool
+                      else name] * (self.watching and (by_bool or name in self.asks and not sized))
         self.ran.add(name)
         return function(*args, **(kwargs or {}))
 
@@ -191,12 +193,13 @@ class Spy(TorchDispatchMode):
 @pytest.mark.parametrize("ask", [
     lambda x: x.sum().item(), lambda x: bool(x.any()), lambda x: float(x[0]), lambda x: x[x > 0], lambda x: x.nonzero(),
     lambda x: x.masked_select(x > 0), lambda x: x.unique(), lambda x: torch.where(x > 0), lambda x: x.equal(x),
-    lambda x: x.clone().__setitem__(x > 0, x[:2]), lambda x: x.repeat_interleave(x.long()), lambda x: x.long().bincount(),
-    lambda x: torch.zeros(9)[int(x.argmax()):]])
+    lambda x: x.clone().__setitem__(x > 0, x[:2]), lambda x: x.repeat_interleave(x.long()),
+    lambda x: x.long().bincount(), lambda x: torch.zeros(9)[int(x.argmax()):]])
 def test_the_spy_sees_whatever_makes_a_gpu_wait(ask):
     x = torch.tensor([1.0, 0.0, 2.0])
     with Spy() as spy:
-        x.index_select(0, torch.tensor([0, 1])), x[torch.tensor([2, 0])], x.masked_fill(x > 0, 1), x.repeat_interleave(2)
+        x.index_select(0, torch.tensor([0, 1])), x[torch.tensor([2, 0])]
+        x.masked_fill(x > 0, 1), x.repeat_interleave(2)
         torch.where(x > 0, x, 0.0), x.clone().index_add_(0, torch.tensor([0]), x[:1])
         assert not spy.seen and spy.ran, "it cries wolf"
         ask(x)
@@ -258,7 +261,8 @@ def test_only_the_student_computes_again_and_all_is_as_before_afterwards(tmp_pat
     with lean(task, config):
         changed = {name for name, module in task.named_modules() if "forward" in vars(module)}
     layers = {name for name, module in task.named_modules() if isinstance(module, LAYERS)}
-    assert changed == {name for name in layers if name.startswith("student")} and any("fusion" in name for name in changed)
+    assert changed == {name for name in layers if name.startswith("student")}
+    assert any("fusion" in name for name in changed)
     train.fit(task, Batches(config), config, tmp_path, quiet=True)
     assert not any("forward" in vars(module) for module in task.modules())
     assert copy.deepcopy(task).state_dict().keys() == task.state_dict().keys()
@@ -273,7 +277,8 @@ def test_compiling_reaches_the_layers_of_student_and_teacher(monkeypatch):
     with lean(task, replace(config, compile=True)):
         pass
     assert set(seen) == {module for module in task.modules() if isinstance(module, LAYERS)}
-    assert any(isinstance(layer, FusionLayer) for layer in seen) and not any("forward" in vars(m) for m in task.modules())
+    assert any(isinstance(layer, FusionLayer)
+               for layer in seen) and not any("forward" in vars(m) for m in task.modules())
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""loading: every record once an epoch, alike on any number of processes and after a stop; bad pictures are counted and named."""
+"""loader: every record once an epoch, on any number of processes and after a stop; bad pictures are counted."""
 import numpy as np
 import pytest
 import torch
@@ -71,7 +71,8 @@ def test_two_processes_share_each_batch_evenly(monkeypatch):
         assert torch.equal(torch.cat([one.image, two.image]), full.image)
         for half, rows in ((one, full.tokens[:2]), (two, full.tokens[2:])):
             length = half.tokens.shape[1]
-            assert torch.equal(half.tokens, rows[:, :length]) and not rows[:, length:].any() and half.keep[:, -1].any(), \
+            assert torch.equal(half.tokens,
+                               rows[:, :length]) and not rows[:, length:].any() and half.keep[:, -1].any(), \
                 "as long as its own longest text"
         seen += one.ids.tolist() + two.ids.tolist()
     assert all(sorted(seen[i:i + 11]) == list(range(11)) for i in (0, 11, 22)), "every record once over both"
@@ -80,7 +81,8 @@ def test_two_processes_share_each_batch_evenly(monkeypatch):
 def test_a_step_is_the_same_whatever_came_before_and_however_many_read_ahead():
     straight = batches(Pictures(11))
     expected = [straight(step) for step in range(6)]
-    assert same(batches(Pictures(11))(4), expected[4]) and same(straight(2), expected[2]) and same(straight(3), expected[3])
+    assert same(batches(Pictures(11))(4),
+                expected[4]) and same(straight(2), expected[2]) and same(straight(3), expected[3])
     ahead = batches(Pictures(11), workers=2)
     assert all(same(ahead(step), expected[step]) for step in (0, 1, 2, 5, 4))
     assert not torch.equal(expected[0].image, batches(Pictures(11), augment=False)(0).image), "nothing was augmented"
@@ -115,7 +117,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_weights(tmp_
         return task
     config = small(**vars_of(CONFIG, save_every=1))
     expected = run(tmp_path / "straight")
-    run(tmp_path / "stopped", stop=4)                            # 16 records of 11 an epoch: in the middle of the second
+    run(tmp_path / "stopped", stop=4)                       # 16 records of 11 an epoch: in the middle of the second
     state = torch.load(tmp_path / "stopped" / "state.pt", weights_only=True)
     assert state["step"] == 4
     assert same_state(run(tmp_path / "stopped").state_dict(), expected.state_dict())
@@ -131,7 +133,8 @@ def test_an_unreadable_picture_gives_way_to_the_epochs_next_and_is_named(tmp_pat
     assert ids[:11] == stands and abs(turn.index(3) - turn.index(7)) > 1, "each gives way to the one behind it"
     lines = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
     assert found.bad.keys() == {3, 7} and len(lines) == 2, "each is named once, not once an epoch"
-    assert {line.split(":")[0] for line in lines} == {"record 3", "record 7"} and "3.jpg cannot be read" in "".join(lines)
+    assert {line.split(":")[0] for line in lines} == {"record 3",
+                                                      "record 7"} and "3.jpg cannot be read" in "".join(lines)
     assert same(batches(Pictures(11, {3, 7}, tmp_path), workers=1)(1), batches(Pictures(11, {3, 7}, tmp_path))(1))
 
 
@@ -143,7 +146,8 @@ def test_the_last_of_an_epoch_gives_way_to_its_first(tmp_path):
 
 def test_too_many_unreadable_pictures_stop_training(tmp_path, monkeypatch):
     found = batches(Pictures(60, range(20, 31), tmp_path))       # 11, where 10 are 1% of the least number that tells
-    with pytest.raises(ValueError, match=r"11 pictures of the first \d+ records could not be read, more than 1.0%, such as "
+    with pytest.raises(ValueError,
+                       match=r"11 pictures of the first \d+ records could not be read, more than 1.0%, such as "
                                          r"record 20: .*20.jpg.*--look"):
         for step in range(30):
             found(step)
@@ -167,7 +171,8 @@ def test_prepared_sets_feed_it_several_at_once(tmp_path):
     question = {"question": "what is on the wall", "dataset": "vqa", "image": "0.png"}
     write(tmp_path / "in" / "vqa_train.json", [question | {"question_id": 1, "answer": ["cat", "dogs"]}])
     write(tmp_path / "in" / "vqa_val.json", [question | {"question_id": 2, "answer": ["cat"]}])
-    write(tmp_path / "in" / "nlvr_train.json", [{"images": ["0.png", "1.png"], "sentence": "a cat", "label": "True"}] * 3)
+    write(tmp_path / "in" / "nlvr_train.json",
+          [{"images": ["0.png", "1.png"], "sentence": "a cat", "label": "True"}] * 3)
     for name in ("vqa", "nlvr2"):
         prepare(name, tmp_path / "in", tmp_path / "out")
     both = ConcatDataset([Records(tmp_path / "out" / "vqa", split) for split in ("train", "validation")])

@@ -10,8 +10,9 @@ from minalbef.presets import preset
 from minalbef.weights import key_table
 from original_keys import PRETRAINING, SCRIPTS, full_state, shapes
 
-SMALL = {"encoders": "cls_head", "retrieval": "cls_head", "ve": "cls_head", "vqa_small": "cls_head", "vqa_native": "cls_head",
-         "nlvr_small": "cls_head", "nlvr_native": "cls_head", "nlvr_ta_small": "ta_head", "nlvr_ta_native": "ta_head"}
+SMALL = {"encoders": "cls_head", "retrieval": "cls_head", "ve": "cls_head", "vqa_small": "cls_head",
+         "vqa_native": "cls_head", "nlvr_small": "cls_head", "nlvr_native": "cls_head", "nlvr_ta_small": "ta_head",
+         "nlvr_ta_native": "ta_head"}
 
 
 def small_state(file: str) -> dict[str, torch.Tensor]:
@@ -67,7 +68,8 @@ def test_a_key_of_another_model_is_unknown(key):
     assert key_table.read({key: torch.zeros(1)}).unknown == [key]
 
 
-@pytest.mark.parametrize("name", ["image_encoder.patch_embed.down.0.0.weight", "fusion.layers.0.gate.weight", "extra.weight"])
+@pytest.mark.parametrize("name",
+                         ["image_encoder.patch_embed.down.0.0.weight", "fusion.layers.0.gate.weight", "extra.weight"])
 def test_a_weight_that_the_original_lacks_is_not_written(name):
     with pytest.raises(ValueError, match=f"{name}: the original has no such weight"):
         key_table.write({name: torch.zeros(1)}, {}, {}, 6, True)
@@ -102,7 +104,8 @@ def test_what_a_tasks_file_lacks_is_what_the_table_says(task):
     whole = {name.partition(".")[0] for name in key_table.read(full_state("pretrain")).student}
     held = {name.partition(".")[0] for name in key_table.read(full_state(task)).student}
     assert whole - held == set(LACKS[task])
-    assert held - whole == {"vqa": {"decoder"}, "entailment": {"head"}, "nlvr2": {"head"}, "text_assignment": {"head"}}.get(
+    assert held - whole == {"vqa": {"decoder"}, "entailment": {"head"}, "nlvr2": {"head"},
+                            "text_assignment": {"head"}}.get(
         task, set())
 
 
@@ -120,4 +123,5 @@ def test_our_model_has_the_weights_of_the_pretraining_file_and_no_others():
         ours = ALBEF(preset("paper-4m")).state_dict()
     theirs = key_table.read({key: torch.empty(shape, device="meta") for key, shape in PRETRAINING.items()
                          if "cls.predictions.decoder" not in key})
-    assert {name: value.shape for name, value in theirs.student.items()} == {name: value.shape for name, value in ours.items()}
+    assert {name: value.shape
+            for name, value in theirs.student.items()} == {name: value.shape for name, value in ours.items()}

@@ -1,4 +1,4 @@
-"""tasks.nlvr2 and tasks.text_assignment: against the original's figures, a plain computation, and numbers made by hand."""
+"""tasks.nlvr2, tasks.text_assignment: against the original's figures, a plain computation, and numbers made by hand."""
 import os
 import socket
 from dataclasses import replace
@@ -32,9 +32,9 @@ ABSENT = r"(albef\.)?(match_head|word_head|image_proj|text_proj|temperature)\b"
 
 
 def golden_config(size: str) -> Config:
-    return Config(image_size=32, patch_size=8, image_width=48, image_depth=4, image_heads=4, vocab_size=64, positions=40,
-                  text_width=48, text_depth=HALF[size], text_heads=4, fusion_depth=HALF[size], dropout=0.0, embed_dim=16,
-                  queue_size=16, batch=4)
+    return Config(image_size=32, patch_size=8, image_width=48, image_depth=4, image_heads=4, vocab_size=64,
+                  positions=40, text_width=48, text_depth=HALF[size], text_heads=4, fusion_depth=HALF[size],
+                  dropout=0.0, embed_dim=16, queue_size=16, batch=4)
 
 
 @cache
@@ -50,8 +50,9 @@ def golden_nlvr2(size: str) -> tuple[dict, NLVR2, NLVR2Batch]:
     golden_rule.fill(task.teacher, drop_shared(read.teacher), ABSENT)
     task.after_step(None)                                        # the original updates at the start of its forward
     first, second = (golden_rule.image(f"nlvr.image{i}", 3, 3, 32, 32) for i in (0, 1))
-    return recorded, task, NLVR2Batch(torch.cat([first, second]), arrays["input_ids"].long(), arrays["attention_mask"].bool(),
-                                      torch.arange(3), torch.arange(6).reshape(2, 3).T, arrays["targets"].long())
+    return recorded, task, NLVR2Batch(torch.cat([first, second]), arrays["input_ids"].long(),
+                                      arrays["attention_mask"].bool(), torch.arange(3), torch.arange(6).reshape(2, 3).T,
+                                      arrays["targets"].long())
 
 
 def golden_assignment(size: str) -> tuple[dict, TextAssignment, PretrainBatch, AssignDraws]:
@@ -79,13 +80,15 @@ def gradient_differences(student: PairModel, loss, recorded: dict, fusion_from: 
     grads = {name.removeprefix("albef."): p.grad for name, p in student.named_parameters() if p.grad is not None}
     result = {}
     if "grad_norms" in recorded:
-        norms = {key: float(value.norm()) for key, value in key_table.write(grads, {}, {}, fusion_from, False, head).items()
+        norms = {key: float(value.norm())
+                 for key, value in key_table.write(grads, {}, {}, fusion_from, False, head).items()
                  if not key.endswith("position_ids")}
         known = {key: value for key, value in recorded["grad_norms"].items() if value is not None}
-        result = {f"gradient of {key}": worst(norms[key], known[key], 2e-6, 5e-6) for key in norms.keys() & known.keys()}
+        result = {f"gradient of {key}": worst(norms[key], known[key], 2e-6, 5e-6)
+                  for key in norms.keys() & known.keys()}
         result |= {f"gradient of {key}, of one alone": torch.inf for key in norms.keys() ^ known.keys()}
     whole = torch.cat([grad.flatten() for grad in grads.values()]).double().norm()
-    # the original's own norms in fp32 are up to 3.7e-6 of themselves away from those in fp64; processors round differently
+    # the original's own norms differ by up to a share of 3.7e-6 between fp32 and fp64; processors round differently
     return result | {"gradient": worst(whole, recorded["grad_norm_total"], 2e-6, 5e-6)}
 
 
@@ -103,7 +106,8 @@ def nlvr2_differences(size: str) -> dict[str, float]:
         result |= {f"{what} {key}": value for what, value in gradient_differences(
             task.student, losses["nlvr2"], recorded[key], HALF[size], "cls_head").items()}
         assert ("prediction_m" in seen) == bool(alpha), "without trust in the teacher it must not be asked"
-    result |= {name: worst(seen[name], arrays[f"a04/{name}"], 2e-5) for name in ("hidden_state", "prediction", "prediction_m")}
+    result |= {name: worst(seen[name], arrays[f"a04/{name}"], 2e-5)
+               for name in ("hidden_state", "prediction", "prediction_m")}
     with torch.no_grad():
         answer = task.eval().student(batch.image, batch.pairs, batch.tokens, batch.keep)
     return result | {"evaluation": worst(answer, arrays["eval_prediction_after_forward"], 2e-5)}
@@ -154,11 +158,13 @@ def blocked(self, shown):
 in_turn, negatives, fetch = PairFusion.keys_values, text_assignment.hard_negatives, distributed.fetch
 MISTAKES = {                                                     # the object, what of it, what stands there instead
     "nlvr images swapped": (PairFusion, "keys_values", turned),
-    "nlvr one image alone": (PairFusion, "keys_values", lambda self, shown: in_turn(self, (shown[0], shown[1][:, [0, 0]]))),
+    "nlvr one image alone": (PairFusion, "keys_values",
+                             lambda self, shown: in_turn(self, (shown[0], shown[1][:, [0, 0]]))),
     "nlvr images one after the other": (PairFusion, "keys_values", blocked),
     "nlvr tanh GELU": (layers.MLP, "forward", lambda self, x: self.fc2(F.gelu(self.fc1(x), approximate="tanh"))),
     "nlvr no cross-attention": (FusionLayer, "look", lambda self, x, *_: self.norm2(x + self.mlp(x))),
-    "nlvr padding seen": (FusionLayer, "read", lambda self, x, keep, queries=None: self.norm1(x + self.attn(x))[:, :queries]),
+    "nlvr padding seen": (FusionLayer, "read",
+                          lambda self, x, keep, queries=None: self.norm1(x + self.attn(x))[:, :queries]),
     "nlvr no ReLU": (nn.ReLU, "forward", lambda self, x: x),
     "nlvr teacher not updated": (NLVR2, "after_step", lambda self, carry: None),
     "nlvr hard targets": (losses, "soft_cross_entropy",
@@ -168,7 +174,8 @@ MISTAKES = {                                                     # the object, w
     "ta images swapped": (PairFusion, "keys_values", turned),
     "ta sides swapped": (text_assignment, "FIRST", 1),
     "ta neither is first": (text_assignment, "NEITHER", 0),
-    "ta own picture as a wrong one": (text_assignment, "hard_negatives", lambda sim, own, u: negatives(sim, own & False, u)),
+    "ta own picture as a wrong one": (text_assignment, "hard_negatives",
+                                      lambda sim, own, u: negatives(sim, own & False, u)),
     "ta the same wrong one twice": (text_assignment.F, "one_hot", lambda x, n: torch.zeros(len(x), n)),
     "ta the least alike": (text_assignment, "hard_negatives", lambda sim, own, u: negatives(-sim, own, u)),
     "ta a learnt temperature": (text_assignment, "TEMPERATURE", 0.05),
@@ -191,7 +198,8 @@ def test_the_originals_file_is_written_as_it_was_read(name):
     read = original(name)[1]
     ours = [drop_shared(weights) for weights in (read.student, read.teacher)]
     assert len(read.student) - len(ours[0]) == 4 * HALF[name.split("_")[-1]]
-    again = key_table.write(*map(add_shared, ours), {}, read.fusion_from, read.bert, "ta_head" if "ta" in name else "cls_head")
+    again = key_table.write(*map(add_shared, ours), {}, read.fusion_from, read.bert,
+                            "ta_head" if "ta" in name else "cls_head")
     assert same_state(again, state)
 
 
@@ -266,7 +274,8 @@ def test_nlvr2_begins_from_the_originals_text_assignment():
     task = nlvr2_from_original(state, replace(golden_config("small"), image_size=48))
     ours = task.student.albef.state_dict()
     expected = drop_shared(original("nlvr_ta_small")[1].student)
-    assert {key for key in ours if key not in expected} == {key for key in ours if key.startswith(("match_head", "word_head"))}
+    assert {key for key in ours
+            if key not in expected} == {key for key in ours if key.startswith(("match_head", "word_head"))}
     assert expected.keys() - ours.keys() == {"head.weight", "head.bias"}
     for key in ours.keys() & expected.keys():
         assert key.endswith("encoder.pos_embed") or ours[key].equal(expected[key])
@@ -274,14 +283,15 @@ def test_nlvr2_begins_from_the_originals_text_assignment():
     assert same_state(task.teacher.state_dict(), task.student.state_dict())
     # the original expects the same to be absent, and knows the same to be left over
     known = golden_rule.figures("full_checkpoint_key_maps")["NLVR.py (from TA checkpoint)"]
-    assert {key for key in known["missing_in_checkpoint"] if "_m." not in key} == {f"cls_head.{i}.{part}" for i in (0, 2)
-                                                                                   for part in ("weight", "bias")}
+    assert {key for key in known["missing_in_checkpoint"] if "_m." not in key} == {
+        f"cls_head.{i}.{part}" for i in (0, 2) for part in ("weight", "bias")}
     assert {"ta_head.weight", "ta_head.bias"} < set(known["unexpected"])
 
 
 @pytest.mark.parametrize("change, message", [
     (lambda state: state.pop("ta_head.weight"), "lacks ta_head"),
-    (lambda state: state.update({"text_encoder_m.encoder.layer.0.output.dense.bias": torch.zeros(48)}), "holds a teacher's"),
+    (lambda state: state.update({"text_encoder_m.encoder.layer.0.output.dense.bias": torch.zeros(48)}),
+     "holds a teacher's"),
     (lambda state: state.update(image_queue=torch.zeros(16, 16)), "holds a queue's image"),
     (lambda state: state.update(bbox_head=torch.zeros(1)), "holds bbox_head"),
     (lambda state: state.pop("temp"), "missing temperature"),
@@ -324,7 +334,8 @@ def test_logits_and_losses_are_those_of_a_plain_computation():
                       for who in (task.student, task.teacher))
     ours = task.student(batch.image, batch.pairs, batch.tokens, batch.keep)
     assert_close(ours, plain, atol=2e-5, rtol=1e-5)
-    assert not torch.allclose(task.student(batch.image, batch.pairs.flip(1), batch.tokens, batch.keep), plain, atol=1e-3), "blind"
+    assert not torch.allclose(task.student(batch.image, batch.pairs.flip(1), batch.tokens, batch.keep), plain,
+                              atol=1e-3), "blind"
     assert_close(nlvr2.predict(task.student, batch.image, batch.pairs, batch.tokens, batch.keep, 4), plain.softmax(1))
     own, soft = F.cross_entropy(plain, batch.labels), -(teacher.softmax(1) * plain.log_softmax(1)).sum(1).mean()
     assert_close(task(batch, 0.0, None)[0]["nlvr2"], own)
@@ -399,7 +410,8 @@ def test_text_assignment_is_that_of_a_plain_computation():
     for step in range(3):
         draws = task.draws(step)
         total = 0.0
-        feature = [task.student.albef.image_feature(task.student.albef.encode_image(image[None]))[0] for image in batch.image]
+        feature = [task.student.albef.image_feature(task.student.albef.encode_image(image[None]))[0]
+                   for image in batch.image]
         for i in range(6):
             wrong = [j for j in range(6) if j != i and {i, j} != {0, 1} and (i, j) != (2, 5)]
             score = {j: feature[i] @ feature[j] / 0.07 - (-draws.negative[i, j].log()).log() for j in wrong}
@@ -422,7 +434,8 @@ def test_cases_sides_and_wrong_pictures_come_as_often_as_they_should():
     p = (feature[3] @ feature.T / 0.07).masked_fill(torch.arange(6) == 3, -torch.inf).softmax(0)
     assert (p > 0.02).sum() > 2, "one wrong picture alone would tell nothing"
     neither = labels[:, 3] == 2
-    found = torch.zeros(6, 6).index_put((left[neither, 3], right[neither, 3]), tensor(1.0), accumulate=True) / neither.sum()
+    found = torch.zeros(6, 6).index_put((left[neither, 3], right[neither, 3]), tensor(1.0),
+                                        accumulate=True) / neither.sum()
     expected = p[:, None] * p / (1 - p[:, None]) * (1 - torch.eye(6))                    # without putting back
     assert_close(found, expected, atol=0.06, rtol=0)
     for i, j in ((0, 1), (1, 0), (2, 5)):                                                # the text is true of both
@@ -480,7 +493,7 @@ def test_text_assignment_changes_nothing_and_draws_agree_between_processes(monke
 
 
 def shared_step(rank: int = 0, world: int = 1) -> dict:
-    """One step of a process that has its part of four texts; of the first three, which share a picture, one is skipped."""
+    """One step of a process with its part of four texts; of the first three, which share a picture, one is skipped."""
     task, batch = assignment(batch=4), caption_batch(4)
     batch.image[:3], batch.ids[:3] = batch.image[0].clone(), 0
     mine = slice(4 * rank // world, 4 * (rank + 1) // world)
@@ -496,7 +509,8 @@ def worker(rank: int, port: int, folder):
                    "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    torch.save({name: distributed.total(value) / 2 for name, value in shared_step(rank, 2).items()}, folder / f"{rank}.pt")
+    torch.save({name: distributed.total(value) / 2 for name, value in shared_step(rank, 2).items()},
+               folder / f"{rank}.pt")
     distributed.stop()
 
 

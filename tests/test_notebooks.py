@@ -1,4 +1,4 @@
-"""The chapters as they are committed: run, compared, proven against the package, with links and pictures for everyone."""
+"""The chapters as committed: run, compared, proven against the package, with links and pictures for everyone."""
 import ast
 import json
 import re
@@ -30,7 +30,8 @@ def parse(code: str) -> ast.Module:
 
 def public_names() -> set[str]:
     """Classes and functions of the package."""
-    nodes = [node for path in (ROOT / "minalbef").rglob("*.py") for node in ast.parse(path.read_text(encoding="utf-8")).body]
+    nodes = [node for path in (ROOT / "minalbef").rglob("*.py")
+             for node in ast.parse(path.read_text(encoding="utf-8")).body]
     return {node.name for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name[0] != "_"}
 
 
@@ -85,7 +86,8 @@ def test_a_cell_that_is_not_compared_ends_in_an_assert(notebook):
 
 def test_a_cell_without_its_assert_would_be_seen():
     assert asserts_last("x = 1\nassert x\nplot") and asserts_last("assert True")
-    assert not asserts_last("assert True\nx = 1\nplot") and not asserts_last("if x:\n    assert x") and not asserts_last("plot")
+    assert not asserts_last("assert True\nx = "
+                            "1\nplot") and not asserts_last("if x:\n    assert x") and not asserts_last("plot")
 
 
 @every_chapter
@@ -102,9 +104,11 @@ def test_a_chapter_takes_its_parameters_and_links_lead_somewhere(notebook):
     text = "\n".join(map(source, cells(notebook, "markdown")))
     assert broken_links(text, notebook.parent) == []
     place = NOTEBOOKS.index(notebook)
-    assert all(other.name in text for other in NOTEBOOKS[max(0, place - 1):place + 2] if other != notebook), "its neighbours"
+    assert all(other.name in text for other in NOTEBOOKS[max(0, place - 1):place + 2]
+               if other != notebook), "its neighbours"
 
 
 def test_a_broken_link_would_be_seen(tmp_path):
     (tmp_path / "here.md").touch()
-    assert broken_links("[a](here.md) [b](here.md#part) [c](gone.md) [d](https://e.org) `[x](y)`", tmp_path) == ["gone.md"]
+    assert broken_links("[a](here.md) [b](here.md#part) [c](gone.md) [d](https://e.org) `[x](y)`",
+                        tmp_path) == ["gone.md"]

@@ -1,4 +1,4 @@
-"""original: checkpoints load strictly and whole, from files that execute nothing, or are refused with the names in question."""
+"""original: checkpoints load strictly and whole, from files that execute nothing, or an error names the keys."""
 import argparse
 import warnings
 
@@ -33,7 +33,8 @@ from original_keys import SCRIPTS, full_state
 from test_names import small_state
 
 TASKS = {"encoders": "pretrain", "retrieval": "retrieval", "ve": "entailment", "vqa_small": "vqa", "vqa_native": "vqa",
-         "nlvr_small": "nlvr2", "nlvr_native": "nlvr2", "nlvr_ta_small": "text_assignment", "nlvr_ta_native": "text_assignment"}
+         "nlvr_small": "nlvr2", "nlvr_native": "nlvr2", "nlvr_ta_small": "text_assignment",
+         "nlvr_ta_native": "text_assignment"}
 HEADS = dict(image_heads=4, text_heads=4)
 UNEQUAL = dict(stem="patch", image_mlp_ratio=3.0, text_mlp_ratio=2.5, text_depth=2, dropout=0.0, pos_scale=0.0)
 
@@ -47,7 +48,8 @@ def unequal() -> dict[str, torch.Tensor]:
 
 def as_file(task) -> dict[str, torch.Tensor]:
     queue = {"image": task.queue.image, "text": task.queue.text, "pointer": torch.tensor([task.queue.pointer])}
-    return key_table.write(task.student.state_dict(), task.teacher.state_dict(), queue, len(task.student.text_encoder.layers), True)
+    return key_table.write(task.student.state_dict(), task.teacher.state_dict(), queue,
+                           len(task.student.text_encoder.layers), True)
 
 
 # files
@@ -137,9 +139,9 @@ def test_task_and_sizes_are_read_off_the_tensors(file):
     original = key_table.read(small_state(file))
     assert task_of(original.student) == TASKS[file]
     deep = "native" in file
-    sizes = dict(image_size=32, patch_size=8, image_width=48, image_depth=4, image_heads=4, image_mlp_ratio=4.0, vocab_size=64,
-                 text_length=25, positions=40, text_width=48, text_depth=6 if deep else 2, text_heads=4, text_mlp_ratio=4.0,
-                 fusion_depth=6 if deep else 2)
+    sizes = dict(image_size=32, patch_size=8, image_width=48, image_depth=4, image_heads=4, image_mlp_ratio=4.0,
+                 vocab_size=64, text_length=25, positions=40, text_width=48, text_depth=6 if deep else 2, text_heads=4,
+                 text_mlp_ratio=4.0, fusion_depth=6 if deep else 2)
     if "image" in original.queue:
         sizes["queue_size"] = 16
     if "image_proj.weight" in original.student:
@@ -150,7 +152,8 @@ def test_task_and_sizes_are_read_off_the_tensors(file):
 def test_sizes_that_differ_everywhere_are_read_right(unequal):
     ours = small(**UNEQUAL)
     read = infer_config(key_table.read(unequal), **HEADS)
-    for field in ("image_size patch_size image_width image_depth image_heads image_mlp_ratio vocab_size positions text_width "
+    for field in ("image_size patch_size image_width image_depth image_heads image_mlp_ratio vocab_size positions "
+                  "text_width "
                   "text_depth text_heads text_mlp_ratio fusion_depth embed_dim queue_size stem fuse_cls").split():
         assert getattr(read, field) == getattr(ours, field), field
     assert read.text_length == 12, "no more words than positions"
@@ -160,7 +163,8 @@ def test_sizes_that_differ_everywhere_are_read_right(unequal):
 def test_the_released_sizes_need_no_argument(task):
     config = infer_config(key_table.read(full_state(task)))
     paper = Config()
-    for field in ("image_size patch_size image_width image_depth image_heads image_mlp_ratio vocab_size positions text_width "
+    for field in ("image_size patch_size image_width image_depth image_heads image_mlp_ratio vocab_size positions "
+                  "text_width "
                   "text_depth text_heads text_mlp_ratio fusion_depth embed_dim queue_size text_length").split():
         assert getattr(config, field) == getattr(paper, field), field
 
@@ -231,20 +235,24 @@ def test_a_pretraining_file_warns_of_nothing(unequal):
 
 
 MISTAKES = {
-    "a weight missing": (lambda s: s.pop("visual_encoder.blocks.1.norm2.bias"), "missing image_encoder.blocks.1.norm2.bias"),
+    "a weight missing": (lambda s: s.pop("visual_encoder.blocks.1.norm2.bias"),
+                         "missing image_encoder.blocks.1.norm2.bias"),
     "a head half there": (lambda s: s.pop("text_encoder.cls.predictions.transform.dense.bias"),
                           "missing word_head.dense.bias"),
     "no temperature": (lambda s: s.pop("temp"), "missing temperature"),
-    "a whole part missing": (lambda s: [s.pop(f"itm_head.{x}") for x in ("weight", "bias")], "missing match_head.weight"),
+    "a whole part missing": (lambda s: [s.pop(f"itm_head.{x}") for x in ("weight", "bias")],
+                             "missing match_head.weight"),
     "a layer missing": (lambda s: [s.pop(key) for key in list(s) if "layer.1." in key],
                         "missing text_encoder.layers.1.attn.q.weight"),
-    "a key too many": (lambda s: s.update({"visual_encoder.head.weight": torch.ones(1)}), "has: visual_encoder.head.weight"),
+    "a key too many": (lambda s: s.update({"visual_encoder.head.weight": torch.ones(1)}),
+                       "has: visual_encoder.head.weight"),
     "another width": (lambda s: s.update({"text_proj.weight": torch.ones(24, 32)}),
                       r"text_proj.weight is \(24, 32\), wanted \(24, 48\)"),
     "image and text swapped": (lambda s: s.update({"vision_proj.weight": s["text_proj.weight"],
                                                    "text_proj.weight": s["vision_proj.weight"]}),
                                r"image_proj.weight is \(24, 48\)"),
-    "positions not square": (lambda s: s.update({"visual_encoder.pos_embed": torch.ones(1, 9, 32)}), "8 patch positions"),
+    "positions not square": (lambda s: s.update({"visual_encoder.pos_embed": torch.ones(1, 9, 32)}),
+                             "8 patch positions"),
 }
 
 
@@ -290,7 +298,8 @@ def test_positions_are_resized_as_the_original_does():
     state = small_state("encoders") | {"visual_encoder.pos_embed": recorded["pos_embed_src"]}
     for side in (3, 6):
         model, report = load_original_with_report(state, image_size=8 * side, **HEADS)
-        assert_close(model.image_encoder.pos_embed, nn.Parameter(recorded[f"pos_embed_{side}x{side}"]), atol=2e-5, rtol=0)
+        assert_close(model.image_encoder.pos_embed, nn.Parameter(recorded[f"pos_embed_{side}x{side}"]),
+                     atol=2e-5, rtol=0)
         assert report.resized == (f"image_encoder.pos_embed from 4 to {side} patches a side",)
         assert model.encode_image(torch.zeros(1, 3, 8 * side, 8 * side)).shape == (1, 1 + side * side, 48)
 

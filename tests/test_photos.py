@@ -1,4 +1,4 @@
-"""photos: each operation by hand, crops within bounds, flips that mind left and right, and nothing but the seed decides."""
+"""augment: each operation by hand, crops within bounds, flips that mind left and right, all decided by the seed."""
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -29,7 +29,8 @@ RAMP = grey(np.arange(32)[None].repeat(32, 0) * 4 + np.arange(32)[:, None])     
 
 
 def test_the_ten_are_the_papers_and_no_colour_is_among_them():
-    assert list(TEN) == "Identity AutoContrast Equalize Brightness Sharpness ShearX ShearY TranslateX TranslateY Rotate".split()
+    assert list(TEN) == ("Identity AutoContrast Equalize Brightness Sharpness ShearX ShearY TranslateX TranslateY "
+                         "Rotate").split()
     image = grey(np.random.default_rng(0).integers(20, 200, (16, 20)))
     for name, operation in TEN.items():
         for sign in (1, -1):
@@ -146,8 +147,8 @@ def half() -> np.ndarray:
 
 
 @pytest.mark.parametrize("text, flips", [
-    ("a cat on a mat", True), ("a cat to the LEFT of a dog", False), ("the right-hand door", False), ("leftmost cup", False),
-    ("a bright light", True), ("it is upright", True)])
+    ("a cat on a mat", True), ("a cat to the LEFT of a dog", False), ("the right-hand door", False),
+    ("leftmost cup", False), ("a bright light", True), ("it is upright", True)])
 def test_flips_mind_left_and_right(text, flips, monkeypatch):
     both = {(False,), (True,)} if flips else {(False,)}
     assert halves(Record(half(), text, 0), monkeypatch) == both

@@ -15,7 +15,8 @@ PLOTS = {
     "gallery": lambda: plots.gallery(PICTURES, CAPTIONS, "three", columns=2, good=[True, False, None]),
     "overview": lambda: overview("itc", "queue"),
     "word_maps": lambda: plots.word_maps(PICTURES[0], ["an", "apple"], np.ones((2, 3, 3))),
-    "slide": lambda: plots.slide([0.1, 0.5, 0.9], {"left": np.array([[0.9, 0.5, 0.1]])}, PICTURES, {"left": (0.1, 0.4)})}
+    "slide": lambda: plots.slide([0.1, 0.5, 0.9], {"left": np.array([[0.9, 0.5, 0.1]])}, PICTURES,
+                                 {"left": (0.1, 0.4)})}
 
 
 @pytest.mark.parametrize("name", PLOTS)
@@ -29,7 +30,8 @@ def test_a_figure_is_a_png_an_svg_and_a_sentence_and_always_the_same(name):
 
 def test_ink_follows_the_page_and_no_other_colour_does():
     svg = PLOTS["curves"]().svg()
-    assert "http" not in svg.replace("http://www.w3.org/", "") and svg.startswith("<svg") and "currentColor" in svg and plots.INK not in svg and plots.BLUE.lower() in svg
+    assert "http" not in svg.replace("http://www.w3.org/", "") and svg.startswith("<svg")
+    assert "currentColor" in svg and plots.INK not in svg and plots.BLUE.lower() in svg
 
 
 @pytest.mark.parametrize("name", ["similarities", "gallery", "slide"])

@@ -20,8 +20,9 @@ from minalbef.tasks import entailment, grounding, nlvr2, vqa
 from minalbef.tasks.nlvr2 import PairModel
 from untrained import untrained
 
-TEXTS = {"retrieval": "an apple left of a key", "entailment": "an apple left of a key", "vqa": "how many apples are there?",
-         "nlvr2": "both pictures show an apple", "grounding": "the apple on the left"}
+TEXTS = {"retrieval": "an apple left of a key", "entailment": "an apple left of a key",
+         "vqa": "how many apples are there?", "nlvr2": "both pictures show an apple",
+         "grounding": "the apple on the left"}
 BOXES = [[5.0, 5, 20, 20], [30.0, 10, 40, 30], [60.0, 5, 15, 40]]
 
 
@@ -74,7 +75,8 @@ def test_of_two_pictures_the_first_is_the_left_one(ask, models, pictures):
     for given in (pictures, pictures[::-1]):
         found = ask("nlvr2", images=given)
         image = inputs(given, found.text)[0]
-        false, true = nlvr2.predict(models["nlvr2"], image, torch.tensor([[0, 1]]), *inputs(given, found.text)[1:])[0].tolist()
+        false, true = nlvr2.predict(models["nlvr2"], image, torch.tensor([[0, 1]]),
+                                    *inputs(given, found.text)[1:])[0].tolist()
         assert found.probabilities == pytest.approx({"true": true, "false": false}, abs=1e-5)
         assert found.answer == ("true" if true > false else "false") and len(found.maps) == 2
     assert ask("nlvr2").probabilities["true"] != pytest.approx(true, abs=1e-4), "the check is blind"
@@ -93,7 +95,8 @@ def test_an_answer_is_the_best_of_the_candidates_and_one_is_written_freely(ask, 
     assert list(found.probabilities.values()) == pytest.approx(odds[0].tolist(), abs=1e-5)
     written, logp = vqa.generate(models["vqa"], question(pictures), tokenizer, beams=predict.BEAMS)
     assert found.written == tokenizer.decode(written[0])
-    assert {"yes", "three", "apple"} < set(ask("vqa").probabilities), "the scenes' answers, where a model learnt from scenes"
+    assert {"yes", "three",
+            "apple"} < set(ask("vqa").probabilities), "the scenes' answers, where a model learnt from scenes"
 
 
 def test_without_a_list_the_written_answer_is_the_answer(ask, models, pictures, monkeypatch):
@@ -132,7 +135,8 @@ def test_the_map_of_an_answer_explains_all_its_words(ask, models, pictures):
         def score(fused):
             seen, row = model.decoder.keys_values(fused), torch.zeros(1, dtype=torch.long)
             x = model.decoder(ids[:, :-1], ids[:, :-1] != tokenizer.pad, seen, batch.keep, row)
-            return model.decoder.word_logits(x).log_softmax(-1)[0, range(ids.shape[1] - 1), ids[0, 1:]][words].sum()[None]
+            return model.decoder.word_logits(x).log_softmax(-1)[0, range(ids.shape[1] - 1),
+                                                                ids[0, 1:]][words].sum()[None]
         text = model.albef.encode_text(batch.tokens, batch.keep)
         return text_map(relevance(model.albef, model.albef.encode_image(batch.image), text, batch.keep, score, 0),
                         batch.keep).reshape(6, 6)
@@ -147,11 +151,13 @@ def test_a_place_is_that_of_the_matchs_map(ask, models, pictures):
     heat = grounding.heat_map(models["grounding"], *inputs(pictures[:1], found.text), layer=0)[0]
     assert_close(found.maps[0], heat)
     row, column = divmod(int(heat.argmax()), 6)
-    assert found.answer == f"around x {(column + 0.5) * 80 / 6:.0f}, y {(row + 0.5) * 50 / 6:.0f}" and found.boxes is None
+    assert found.answer == f"around x {(column + 0.5) * 80 / 6:.0f}, y {(row + 0.5) * 50 / 6:.0f}"
+    assert found.boxes is None
     found = ask("grounding", BOXES)
     scores = grounding.score_boxes(heat, torch.tensor(BOXES), (50, 80))
     assert_close(found.scores, scores)
-    assert found.box.tolist() == BOXES[scores.argmax()] and "the box at x {:g}, y {:g}".format(*found.box) in found.answer
+    assert found.box.tolist() == BOXES[scores.argmax()]
+    assert "the box at x {:g}, y {:g}".format(*found.box) in found.answer
 
 
 @pytest.mark.parametrize("mode, layer", [("mlm", 0), ("itc", 0), ("itm", 1)])
@@ -229,7 +235,8 @@ def test_boxes_are_drawn_where_they_lie_and_the_chosen_one_bold(ask):
     found = ask("grounding", BOXES)
     best = BOXES.index(found.box.tolist())
     for ax in predict.figure(found).axes:
-        drawn = [(patch.get_x() + 0.5, patch.get_y() + 0.5, patch.get_width(), patch.get_height()) for patch in ax.patches]
+        drawn = [(patch.get_x() + 0.5, patch.get_y() + 0.5, patch.get_width(), patch.get_height())
+                 for patch in ax.patches]
         assert_close(torch.tensor(drawn), torch.tensor(BOXES) * predict.SIDE / 80)
         assert max(range(3), key=lambda i: ax.patches[i].get_linewidth()) == best
         assert ax.images[0].get_array().shape == (180, 288, 3)
@@ -246,15 +253,18 @@ def test_a_picture_as_narrow_as_a_line_can_be_shown(ask):
     ("nlvr2", {"images": 1}, "nlvr2 reads two pictures, the left one first, and was given 1"),
     ("retrieval", {"images": 0}, "was given 0"),
     ("vqa", {"text": " ?! "}, "' .! ' has no words"), ("entailment", {"text": ""}, "no words"),
-    ("retrieval", {"text": "an apple " * 20}, "the limit is 30"), ("vqa", {"text": "how many " * 20}, "the limit is 30"),
+    ("retrieval", {"text": "an apple " * 20}, "the limit is 30"),
+    ("vqa", {"text": "how many " * 20}, "the limit is 30"),
     ("grounding", {"candidates": [[5, 5, 9, 9], [80, 5, 9, 9]]}, "box 1.*outside the picture of 80 x 50 pixels"),
-    ("grounding", {"candidates": [[5, 5, 0, 9]]}, "no area"), ("grounding", {"candidates": [[5, 5, 9]]}, r"must be \(k, 4\)"),
+    ("grounding", {"candidates": [[5, 5, 0, 9]]}, "no area"),
+    ("grounding", {"candidates": [[5, 5, 9]]}, r"must be \(k, 4\)"),
     ("entailment", {"candidates": ["yes"]}, "entailment does not choose among these"),
     ("vqa", {"candidates": BOXES}, "vqa does not choose among these: answers"),
     ("nlvr2", {"candidates": BOXES}, "nlvr2 does not choose among these.*leave them out")])
 def test_what_cannot_be_asked_is_refused(models, pictures, task, changes, message):
     images = (pictures * 2)[:changes.get("images", 1 + (task == "nlvr2"))]
-    given = {"images": images, "text": TEXTS.get(task, "an apple")} | {k: v for k, v in changes.items() if k != "images"}
+    given = {"images": images,
+             "text": TEXTS.get(task, "an apple")} | {k: v for k, v in changes.items() if k != "images"}
     with pytest.raises(ValueError, match=message):
         predict.predict(task, models.get(task), untrained().tokenizer, **given)
 
@@ -286,12 +296,14 @@ def test_the_command_tells_the_answer_and_draws_it(runs, ask, capsys, monkeypatc
     monkeypatch.chdir(runs)
     command("vqa", "--image", "a.png", "--text", TEXTS["vqa"])
     assert capsys.readouterr().out.startswith(predict.describe(ask("vqa"))) and (runs / "runs/vqa/answer.png").exists()
-    command("grounding", "--image", "a.png", "--text", TEXTS["grounding"], "--run", "runs/grounding", "--out", "here.png",
-            "--boxes", *(f"{value:g}" for box in BOXES for value in box))
+    command("grounding", "--image", "a.png", "--text", TEXTS["grounding"], "--run", "runs/grounding",
+            "--out", "here.png", "--boxes", *(f"{value:g}" for box in BOXES for value in box))
     assert capsys.readouterr().out.startswith(ask("grounding", BOXES).answer + "\n") and (runs / "here.png").exists()
-    report.write_report(runs / "runs/grounding", "grounding", {"map": {"mode": "itc", "layer": 0}}, untrained().config, {}, "", 0)
+    report.write_report(runs / "runs/grounding", "grounding", {"map": {"mode": "itc", "layer": 0}},
+                        untrained().config, {}, "", 0)
     command("grounding", "--image", "a.png", "--text", TEXTS["grounding"])
-    assert capsys.readouterr().out.startswith(predict.describe(ask("grounding", place=("itc", 0)))), "the report's own map"
+    assert capsys.readouterr().out.startswith(predict.describe(ask("grounding",
+                                                                   place=("itc", 0)))), "the report's own map"
 
 
 def test_a_pretrained_run_and_the_shipped_model_are_asked_for_a_match(runs, models, capsys, monkeypatch, tmp_path):
@@ -317,14 +329,16 @@ def test_two_pictures_are_named_at_once_or_one_by_one(runs, ask, capsys, monkeyp
 
 
 @pytest.mark.parametrize("args, message", [
-    (["vqa", "--image", "a.png", "--text", "a", "--run", "runs/nlvr2"], "runs/nlvr2 is a run of nlvr2, not of vqa.*--run"),
+    (["vqa", "--image", "a.png", "--text", "a", "--run", "runs/nlvr2"],
+     "runs/nlvr2 is a run of nlvr2, not of vqa.*--run"),
     (["vqa", "--image", "a.png", "--text", "a", "--run", "runs/mine"], "no runs/mine; `minalbef finetune vqa`.*--run"),
     (["vqa", "--image", "a.png", "--text", "a", "--run", "empty"], "no run folder"),
     (["vqa", "--image", "c.png", "--text", "a"], "c.png cannot be read"),
     (["vqa", "--text", "a"], "given 0"), (["nlvr2", "--image", "a.png", "--text", "a"], "given 1"),
     (["vqa", "--image", "a.png", "--text", "a", "--boxes", "1", "1", "5", "5"], "boxes for grounding"),
     (["entailment", "--image", "a.png", "--text", "a", "--boxes", "1", "1", "5", "5"], "boxes for grounding"),
-    (["grounding", "--image", "a.png", "--text", "a", "--boxes", "90", "1", "5", "5"], "outside the picture of 80 x 50")])
+    (["grounding", "--image", "a.png", "--text", "a", "--boxes", "90", "1", "5", "5"],
+     "outside the picture of 80 x 50")])
 def test_a_command_that_cannot_be_done_says_what_can(runs, monkeypatch, args, message):
     monkeypatch.chdir(runs)
     (runs / "empty").mkdir(exist_ok=True)

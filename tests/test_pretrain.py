@@ -342,9 +342,11 @@ def test_rates_at_hand_are_the_buffers_after_a_move_and_a_load():
 
 # the start of a run
 
-@pytest.mark.parametrize("changes, says", [({"warm_steps": 7}, "warm_steps: 5 there, 7 here"), ({"warm_lr": 0.5}, "warm_lr"),
-                                           ({"text_width": 24}, "text_width: 48 there, 24 here"), ({"warm_steps": 0}, "warm_steps")])
-def test_a_start_that_was_made_with_other_settings_is_refused_before_anything_is_trained(tmp_path, monkeypatch, changes, says):
+@pytest.mark.parametrize("changes, says",
+                         [({"warm_steps": 7}, "warm_steps: 5 there, 7 here"), ({"warm_lr": 0.5}, "warm_lr"),
+                          ({"text_width": 24}, "text_width: 48 there, 24 here"), ({"warm_steps": 0}, "warm_steps")])
+def test_a_start_that_was_made_with_other_settings_is_refused_before_anything_is_trained(tmp_path, monkeypatch,
+                                                                                         changes, says):
     config = small(objects=12, warm_steps=5)
     monkeypatch.setattr(pipeline, "CAPTIONS", 300)
     tokenizer, _ = pipeline.read_captions(config)
@@ -353,7 +355,8 @@ def test_a_start_that_was_made_with_other_settings_is_refused_before_anything_is
     (tmp_path / "warm").mkdir()
     monkeypatch.setattr(train, "fit", lambda *given, **named: trained.append(given[3]))
     trained = []
-    with pytest.raises(ValueError, match=f"start was made with other settings .*{says}.*remove .*start .*or choose another folder"):
+    with pytest.raises(ValueError,
+                       match=f"start was made with other settings .*{says}.*remove .*start .*or choose another folder"):
         pipeline.pretrain(replace(config, **changes), tmp_path, quiet=True)
     assert not trained
     pipeline.pretrain(replace(config, device="cpu"), tmp_path, quiet=True)

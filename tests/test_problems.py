@@ -76,7 +76,8 @@ def test_texts_fit_the_shipped_tokenizer(task, drawn):
     texts = [text for one in drawn[task] for text in texts_of(one)][:2000]
     tokens, _ = tokenizer.encode(texts, length=30, truncate=False)
     assert not (tokens == tokenizer.unk).any()
-    assert (tokenizer.encode(["exactly one"])[0] == tokenizer.unk).any(), "the check is blind: there are no letters j, q, x"
+    assert (tokenizer.encode(["exactly one"])[0]
+            == tokenizer.unk).any(), "the check is blind: there are no letters j, q, x"
 
 
 @pytest.mark.parametrize("task", GROUP)
@@ -89,20 +90,23 @@ def test_splits_share_neither_sentence_nor_scene(task, drawn):
         if task != "vqa":
             assert all(tenth(text) in SPLITS[split] for text in said)
         if split != "train":
-            seen = {scene for one in drawn[task] for scene in ([one.left, one.right] if task == "nlvr2" else [one.scene])}
+            seen = {scene for one in drawn[task]
+                    for scene in ([one.left, one.right] if task == "nlvr2" else [one.scene])}
             assert not seen & {one.left if task == "nlvr2" else one.scene for one in some}
 
 
 def test_options_reach_the_scenes():
     problems = Problems("vqa", "train", size=48, objects=5, vendors=("fluent",), restyle=1.0)
     things = [thing for i in range(40) for thing in problems.draw(i).scene.objects]
-    assert {one.vendor for one in things} <= {"fluent+outlined", "fluent+flat"} and len({one.name for one in things}) <= 5
+    assert {one.vendor for one in things} <= {"fluent+outlined",
+                                              "fluent+flat"} and len({one.name for one in things}) <= 5
     assert problems.picture(problems.draw(0).scene).shape == (48, 48, 3)
 
 
 def test_what_does_not_exist_is_refused():
     for arguments, message in ((("riddles", "train"), "no task 'riddles'; there are entailment"),
-                               (("vqa", "dev"), "no split 'dev'"), (("vqa", "train", 0, 64, ("yeti",)), "no object 'yeti'")):
+                               (("vqa", "dev"), "no split 'dev'"),
+                               (("vqa", "train", 0, 64, ("yeti",)), "no object 'yeti'")):
         with pytest.raises(ValueError, match=message):
             Problems(*arguments)
     with pytest.raises(ValueError, match="no kind of question 'why'"):
@@ -124,7 +128,8 @@ def test_neither_statement_nor_scene_nor_curtain_tells_a_label(drawn):
         assert majority((key(one), one.label) for one in some) == pytest.approx(1 / 3), name
     for word in {word for one in some for word in one.text.split()}:
         assert len(set(Counter(one.label for one in some if word in one.text.split()).values())) == 1, word
-    both = majority((needs(one.form) <= {thing.name for thing in views(one.scene)[2].objects}, one.label) for one in some)
+    both = majority((needs(one.form) <= {thing.name for thing in views(one.scene)[2].objects}, one.label)
+                    for one in some)
     assert 0.4 < both < 0.6, "only with both can there be more than chance, or the check is blind"
     assert all(one.scene.curtain for one in some)
 
@@ -138,7 +143,8 @@ def worlds(one):
     """The scene without curtain, with up to two things that may stand behind it."""
     seen, (x0, y0, x1, y1) = views(one.scene)[2], one.scene.curtain
     some = [thing(name, x0 + half + a * (x1 - x0 - 2 * half), y0 + half + b * (y1 - y0 - 2 * half), 2 * half)
-            for name in sorted(needs(one.form) | {getattr(one.form, "noun", Noun("gift")).name} | {thing.name for thing in seen.objects}) for half in (0.105, 0.19)
+            for name in sorted(needs(one.form) | {getattr(one.form, "noun", Noun("gift")).name}
+                               | {thing.name for thing in seen.objects}) for half in (0.105, 0.19)
             for a, b in itertools.product((0.0, 0.5, 1.0), repeat=2) if min(x1 - x0, y1 - y0) >= 2 * half]
     pairs = [pair for pair in itertools.combinations(some, 2) if pair[0].name != pair[1].name]
     for more in [(), *((single,) for single in some), *pairs[::7], *pairs[3::31]]:
@@ -212,19 +218,21 @@ def test_answers_agree_with_the_words(drawn):
         value = expected(one.question, one.scene)
         assert value in (None, one.answer), one
         checked[one.kind] += value is not None
-    assert checked == {**dict.fromkeys(("where", "background", "compare"), 500), **dict.fromkeys(("what", "how many", "yes or no"), 0)}
+    assert checked == {**dict.fromkeys(("where", "background", "compare"), 500),
+                       **dict.fromkeys(("what", "how many", "yes or no"), 0)}
 
 
 def test_plain_questions_by_hand():
     asked = {ask(kind, ROOM.objects, Stream("hand", kind, i)) for kind in ASKED for i in range(400)}
     said = {question.text: answer(question, ROOM) for question in asked}
     for text, value in {
-            "how many cats are there?": "two", "how many small cats are there?": "one", "how many apples do you see?": "one",
-            "what is the background?": "red", "where is the apple?": "top left", "where is the cat?": None,
-            "what is in the top left corner?": "apple", "what is on the right?": "cat", "is there a big cat?": "yes",
-            "what is left of the cat?": None, "what is right of the apple?": "cat", "what is above the apple?": None,
-            "is the background blue?": "no", "are there two cats?": "yes", "are there three cats?": "no",
-            "is the apple small?": "yes", "is there a cat right of an apple?": "yes"}.items():
+            "how many cats are there?": "two", "how many small cats are there?": "one",
+            "how many apples do you see?": "one", "what is the background?": "red", "where is the apple?": "top left",
+            "where is the cat?": None, "what is in the top left corner?": "apple", "what is on the right?": "cat",
+            "is there a big cat?": "yes", "what is left of the cat?": None, "what is right of the apple?": "cat",
+            "what is above the apple?": None, "is the background blue?": "no", "are there two cats?": "yes",
+            "are there three cats?": "no", "is the apple small?": "yes",
+            "is there a cat right of an apple?": "yes"}.items():
         assert said[text] == value, text
 
 
@@ -237,7 +245,7 @@ def test_each_question_stands_with_two_scenes_of_different_answers(drawn):
 def test_questions_alone_give_no_answers(drawn):
     for kind in ASKED:
         some = [one for one in drawn["vqa"] if one.kind == kind]
-        assert majority((one.text, one.answer) for one in some) <= 0.5, kind       # even having seen these very problems
+        assert majority((one.text, one.answer) for one in some) <= 0.5, kind    # even having seen these problems
     assert Counter(one.answer for one in drawn["vqa"] if one.kind == "yes or no") == {"yes": 250, "no": 250}
     shares = Counter(one.answer for one in drawn["vqa"] if one.kind == "how many")
     assert shares["two"] > 80 and shares["none"] > 80
@@ -266,12 +274,14 @@ CAT, DOG = There(Noun("cat")), There(Noun("dog"))
 
 
 @pytest.mark.parametrize("made, value", [
-    (Claim("both", CAT), True), (Claim("both", DOG), False), (Claim("only one", DOG), True), (Claim("only one", CAT), False),
-    (Claim("at least one", DOG), True), (Claim("left", DOG), False), (Claim("right", DOG), True),
-    (Claim("total", Count(Noun("cat"), 3), n=3), True), (Claim("total", Count(Noun("cat"), 2), n=2), False),
+    (Claim("both", CAT), True), (Claim("both", DOG), False), (Claim("only one", DOG), True),
+    (Claim("only one", CAT), False), (Claim("at least one", DOG), True), (Claim("left", DOG), False),
+    (Claim("right", DOG), True), (Claim("total", Count(Noun("cat"), 3), n=3), True),
+    (Claim("total", Count(Noun("cat"), 2), n=2), False),
     (Claim("same number", Count(Noun("cat"), 2)), False), (Claim("same number", Count(Noun("cat"), 2), True), True),
-    (Claim("same background", CAT), False), (Claim("same background", CAT, True), True), (Claim("same background", DOG), None),
-    (Claim("one and other", There(Noun("cat", "big")), other=DOG), True), (Claim("one and other", DOG, other=DOG), False),
+    (Claim("same background", CAT), False), (Claim("same background", CAT, True), True),
+    (Claim("same background", DOG), None), (Claim("one and other", There(Noun("cat", "big")), other=DOG), True),
+    (Claim("one and other", DOG, other=DOG), False),
     (Claim("left", There(Noun("cat", None, "middle"))), False)])
 def test_claims_by_hand(made, value):
     assert true_of(made, LEFT, RIGHT) is value
@@ -279,12 +289,14 @@ def test_claims_by_hand(made, value):
 
 def test_a_claim_about_a_margin_has_no_truth():
     middling = Scene((thing("cat", 0.5, 0.5, 0.31),), "red")
-    assert all(true_of(Claim(kind, There(Noun("cat", "big"))), middling, RIGHT) is None for kind in ("both", "left", "only one"))
+    assert all(true_of(Claim(kind, There(Noun("cat", "big"))), middling, RIGHT) is None
+               for kind in ("both", "left", "only one"))
 
 
 def test_claims_are_twice_true_and_twice_false(drawn):
     for group in zip(*(drawn["nlvr2"][i::4] for i in range(4))):
-        assert [one.true for one in group].count(True) == 2 and len({(one.text, one.id, one.kind) for one in group}) == 1
+        assert [one.true for one in group].count(True) == 2 and len({(one.text, one.id, one.kind)
+                                                                     for one in group}) == 1
         assert len({one.left for one in group}) == len({one.right for one in group}) == 2
         assert len({(one.left, one.right) for one in group}) == 4
         for one in group:
@@ -293,7 +305,8 @@ def test_claims_are_twice_true_and_twice_false(drawn):
 
 
 def test_text_or_one_picture_do_not_tell_where_both_are_needed(drawn):
-    ids = {"text": lambda one: one.text, "left": lambda one: (one.id, one.left), "right": lambda one: (one.id, one.right)}
+    ids = {"text": lambda one: one.text, "left": lambda one: (one.id, one.left),
+           "right": lambda one: (one.id, one.right)}
     for name, key in ids.items():
         for kind in CLAIMED:
             share = majority((key(one), one.true) for one in drawn["nlvr2"] if one.kind == kind)
@@ -342,7 +355,8 @@ def test_an_expression_is_of_nothing_in_the_other_scene(drawn):
     for i in range(0, len(some), 4):
         first, _, second, _ = group = some[i:i + 4]
         assert {thing.name for thing in first.scene.objects} == {thing.name for thing in second.scene.objects}
-        assert [one.id - first.id for one in group] == [0, 0, 1, 1] and first.scene.background == second.scene.background
+        assert [one.id - first.id for one in group] == [0, 0, 1,
+                                                        1] and first.scene.background == second.scene.background
         assert all(refers(one.expression, other.scene) == () for one in group for other in group if other.id != one.id)
 
 

@@ -13,12 +13,13 @@ PACKAGE = ROOT / "minalbef"
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 # Imports run down only: a room may import those before it. Within the core, files run from the smallest part up.
-ROOMS = ("core", "train", "evaluation", "tasks", "weights", "top", "scenes", "datasets", "viz", "recipes", "bench", "cli")
+ROOMS = ("core", "train", "evaluation", "tasks", "weights", "top", "scenes", "datasets", "viz", "recipes",
+         "bench", "cli")
 CORE = """
 draws config presets distributed layers tokenizer masking losses ema feature_queue vision text fusion data albef gradcam
 writing checkpoint metrics
 """.split()
-TOP = ("run", "checks", "__init__", "__main__")          # what a caller holds in hands; built from the rooms of the library
+TOP = ("run", "checks", "__init__", "__main__")    # what callers use; built from the library's rooms
 LIBRARY = ROOMS[:ROOMS.index("top")]
 TAUGHT = "layers vision text fusion albef losses masking ema feature_queue gradcam tokenizer train".split()
 
@@ -106,8 +107,8 @@ def test_nothing_names_the_machine_it_was_made_on():
     assert paths.search('"/tm' + 'p/x') and not paths.search("https://example.org/home/")
     if not (ROOT / ".git").exists():
         pytest.skip("no git checkout")
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
-                           check=True).stdout
+    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT,
+                           stdout=subprocess.PIPE, text=True, check=True).stdout
     for name in files.splitlines():
         path = ROOT / name
         if path.is_file() and path.suffix not in (".webp", ".png", ".npz", ".safetensors"):

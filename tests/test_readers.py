@@ -51,8 +51,9 @@ def some(reader, *files, **options):
 # files of JSON
 
 
-@pytest.mark.parametrize("text", ['[{"a": 1}, {"a": "é\\u00e9 [x], {y}"}]', '\ufeff[{"a": 1},\n {"a": "éé [x], {y}"}]\n',
-                                  '{"a": 1}\n\n{"a": "éé [x], {y}"}\n', '  \n{"a": 1} {"a": "éé [x], {y}"}'])
+@pytest.mark.parametrize("text",
+                         ['[{"a": 1}, {"a": "é\\u00e9 [x], {y}"}]', '\ufeff[{"a": 1},\n {"a": "éé [x], {y}"}]\n',
+                          '{"a": 1}\n\n{"a": "éé [x], {y}"}\n', '  \n{"a": 1} {"a": "éé [x], {y}"}'])
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
 def test_lists_and_lines_read_alike_however_they_are_cut(tmp_path, monkeypatch, text, chunk):
     monkeypatch.setattr(readers, "CHUNK", chunk)
@@ -104,14 +105,16 @@ def test_pictures_are_found_below_the_folder_whatever_the_lists_maker_had_before
     jpeg(tmp_path / "a" / "flickr30k-images" / "7.jpg")                           # another album's, of the same name
     found = [record.image for record in captions(path, [tmp_path / "a", tmp_path / "b"], album="vg")]
     assert found == [tmp_path / "b" / "VG_100K_2" / "7.jpg", tmp_path / "a" / TRAIN]
-    assert [str(record.image) for record in captions(path)][1] == f"/export/coco/images/{TRAIN}", "root=None looks for nothing"
+    assert [str(record.image)
+            for record in captions(path)][1] == f"/export/coco/images/{TRAIN}", "root=None looks for nothing"
 
 
 def test_bad_captions_are_left_out_counted_and_named(tmp_path):
     jpeg(tmp_path / TRAIN)
     path = write(tmp_path / "coco.json", [
-        {"image": TRAIN, "caption": ["good", "?!", 5], "image_id": 1}, {"image": "gone.jpg", "caption": "x"}, {"caption": "x"},
-        {"image": TRAIN, "caption": []}, "no entry", None, {"image": VAL, "caption": "another", "image_id": 1},
+        {"image": TRAIN, "caption": ["good", "?!", 5], "image_id": 1}, {"image": "gone.jpg", "caption": "x"},
+        {"caption": "x"}, {"image": TRAIN, "caption": []}, "no entry", None,
+        {"image": VAL, "caption": "another", "image_id": 1},
         {"image": "a\0b", "caption": "x"}, {"image": "x" * 5000, "caption": "x"},
         {"image": TRAIN, "caption": "last", "image_id": [1]}])
     records, counts, faults = some(captions, path, root=tmp_path)
@@ -186,7 +189,8 @@ def test_a_photograph_has_one_number_in_all_sets(tmp_path):
     assert photo_id("VG_100K/5.jpg", "vg", same) == photo_id(TRAIN)
     assert photo_id("image/6.jpg", "vg", same) == photo_id("flickr30k-images/71.jpg", "flickr") == photo_id(
         "http://static.flickr.com/2723/71_b0f2.jpg")
-    numbers = {photo_id("7.jpg", "vg", same), photo_id("7.jpg", "flickr"), photo_id("7.jpg"), photo_id(TRAIN), photo_id(VAL)}
+    numbers = {photo_id("7.jpg", "vg", same), photo_id("7.jpg", "flickr"), photo_id("7.jpg"), photo_id(TRAIN),
+               photo_id(VAL)}
     assert len(numbers) == 5, "different photographs are one"
 
 
@@ -235,7 +239,8 @@ def test_an_unknown_label_is_left_out_and_named(tmp_path):
         {"image": "1", "label": "neutral"}])
     records, counts, faults = some(public.entailment, path)
     assert records == [] and counts == {"unknown label": 2, "no words": 1}
-    assert "label '-' is none of contradiction, neutral, entailment (its annotators did not agree)" in faults["unknown label"]
+    assert ("label '-' is none of contradiction, neutral, entailment (its annotators did not agree)"
+            in faults["unknown label"])
 
 
 # questions
@@ -251,8 +256,10 @@ def answers(*given):
 def test_the_originals_questions_carry_answers_and_trust(tmp_path):
     jpeg(tmp_path / VAL)
     jpeg(tmp_path / "VG_100K" / "12.jpg")
-    entries = [{"question_id": 3, "question": "What?", "answer": ["net", "net", "nets"], "image": VAL, "dataset": "vqa"},
-               {"question_id": 4, "question": "Where?", "answer": "on the wall", "image": "image/12.jpg", "dataset": "vg"}]
+    entries = [{"question_id": 3, "question": "What?", "answer": ["net", "net", "nets"], "image": VAL,
+                "dataset": "vqa"},
+               {"question_id": 4, "question": "Where?", "answer": "on the wall", "image": "image/12.jpg",
+                "dataset": "vg"}]
     records = list(public.vqa(write(tmp_path / "vqa_train.json", entries), tmp_path))
     assert [(record.answers, record.trust, record.dataset) for record in records] == [
         (("net", "net", "nets"), 1.0, "vqa"), (("on the wall",), 0.5, "vg")]
@@ -273,7 +280,8 @@ def test_a_question_without_answer_and_other_faults(tmp_path, change, kind):
 
 
 def test_a_tests_questions_need_no_answer(tmp_path):
-    path = write(tmp_path / "vqa_test.json", [{"question_id": 2, "question": "What?", "image": "1.jpg", "dataset": "vqa"}])
+    path = write(tmp_path / "vqa_test.json",
+                 [{"question_id": 2, "question": "What?", "image": "1.jpg", "dataset": "vqa"}])
     assert list(public.vqa(path, test=True))[0].answers == ()
 
 
@@ -289,7 +297,8 @@ def test_official_questions_and_annotations_are_joined_for_scoring(tmp_path):
 
 
 def test_an_official_question_that_is_not_annotated_is_left_out(tmp_path):
-    questions = write(tmp_path / "q.json", {"data_subtype": "train2014", "questions": [*QUESTIONS, {"question": "no id"}]})
+    questions = write(tmp_path / "q.json",
+                      {"data_subtype": "train2014", "questions": [*QUESTIONS, {"question": "no id"}]})
     annotations = write(tmp_path / "a.json", {"annotations": [{"question_id": 578700, "answers": answers("cat")}]})
     records, counts, faults = some(public.vqa_official, questions, annotations)
     assert len(records) == 1 and counts == {"no answer": 1, "malformed": 1}
@@ -323,7 +332,8 @@ def test_pairs_in_both_forms(tmp_path):
         {"images": [f"train/77/train-10171-0-img{i}.png" for i in (0, 1)], "sentence": "Two dogs.", "label": "True"},
         {"images": [f"dev/dev-850-0-img{i}.png" for i in (0, 1)], "sentence": "Two dogs.", "label": "False"}])
     theirs = write(tmp_path / "train.json", "\n".join(map(json.dumps, [
-        {"identifier": "train-10171-0-0", "sentence": "Two dogs.", "label": "True", "directory": 77, "left_url": "http://a"},
+        {"identifier": "train-10171-0-0", "sentence": "Two dogs.", "label": "True", "directory": 77,
+         "left_url": "http://a"},
         {"identifier": "dev-850-0-1", "sentence": "Two dogs.", "label": "False"}])))
     records = list(public.nlvr2(ours, tmp_path))
     assert records == [replace(record, id=own.id) for record, own in zip(public.nlvr2(theirs, tmp_path), records)]
@@ -332,7 +342,7 @@ def test_pairs_in_both_forms(tmp_path):
 
 
 def test_a_statement_is_its_set_and_sentence_as_in_the_official_consistency(tmp_path):
-    """The official script drops the identifier's third field, the pair: dev-850-0-1 and dev-850-3-1 are one statement."""
+    """The official script drops the identifier's third field, the pair: dev-850-0-1 and dev-850-3-1 are the same."""
     said = {"dev-850-0-0": "Two dogs.", "dev-850-1-0": "Two dogs.", "dev-850-1-1": "A cat.", "dev-7-0-0": "Two dogs."}
     theirs = [{"identifier": name, "sentence": text, "label": "True"} for name, text in said.items()]
     ours = [{"images": [f"dev/{name[:-2]}-img{i}.png" for i in (0, 1)], "sentence": text, "label": "True"}
@@ -345,8 +355,9 @@ def test_a_statement_is_its_set_and_sentence_as_in_the_official_consistency(tmp_
 def test_a_pair_with_one_picture_missing_is_left_out(tmp_path):
     jpeg(tmp_path / "a.png")
     good = {"images": ["a.png", "a.png"], "sentence": "x", "label": "True"}
-    entries = [good, good | {"images": ["a.png", "b.png"]}, good | {"images": ["a.png"]}, good | {"images": ["a.png", None]},
-               good | {"label": "yes"}, good | {"label": None}, good | {"sentence": ""}, 3]
+    entries = [good, good | {"images": ["a.png", "b.png"]}, good | {"images": ["a.png"]},
+               good | {"images": ["a.png", None]}, good | {"label": "yes"}, good | {"label": None},
+               good | {"sentence": ""}, 3]
     records, counts, faults = some(public.nlvr2, write(tmp_path / "nlvr_dev.json", entries), root=tmp_path)
     assert len(records) == 1 and counts == {"missing picture": 3, "unknown label": 2, "no words": 2}
     assert "'b.png'" in faults["missing picture"]
@@ -359,7 +370,8 @@ def refcoco(tmp_path, refs=None, dets=None, boxes=None):
     """refs(unc).p as Python 2 wrote it, instances.json, dets.json."""
     tmp_path.mkdir(exist_ok=True)
     def sentences(*texts):
-        return [{"sent_id": i, "sent": text, "raw": text.upper(), "tokens": text.split()} for i, text in enumerate(texts)]
+        return [{"sent_id": i, "sent": text, "raw": text.upper(), "tokens": text.split()}
+                for i, text in enumerate(texts)]
     refs = refs if refs is not None else [
         {"ref_id": 0, "ann_id": 10, "image_id": 57870, "split": "val", "category_id": 1,
          "file_name": "COCO_train2014_000000057870_10.jpg", "sent_ids": [0, 1, 2],
@@ -370,7 +382,8 @@ def refcoco(tmp_path, refs=None, dets=None, boxes=None):
     boxes = boxes or [[5.0, 4.0, 20.5, 10.0]] * 3
     instances = write(tmp_path / "instances.json", {
         "images": [{"id": 57870, "file_name": "COCO_train2014_000000057870.jpg", "height": 40, "width": 60}],
-        "annotations": [{"id": 10 + i, "image_id": 57870, "bbox": box, "category_id": 1} for i, box in enumerate(boxes)],
+        "annotations": [{"id": 10 + i, "image_id": 57870, "bbox": box, "category_id": 1}
+                        for i, box in enumerate(boxes)],
         "categories": []})
     proposals = write(tmp_path / "dets.json", {"57870": [[0, 0, 30, 20], [-5, 30, 20, 20]]} if dets is None else dets)
     return tmp_path / "refs(unc).p", instances, proposals
@@ -396,13 +409,15 @@ def test_the_originals_list_chooses_order_and_words(tmp_path):
         {"text": "x"}])
     records, counts, faults = some(public.refcoco, refs, instances, listed=listed)
     assert [record.text for record in records] == ["red dog", "the cafe"]
-    assert counts == {"unknown ref": 1, "malformed": 1} and "ref_id 9 is not among the 1 refs of val" in faults["unknown ref"]
+    assert counts == {"unknown ref": 1,
+                      "malformed": 1} and "ref_id 9 is not among the 1 refs of val" in faults["unknown ref"]
 
 
 @pytest.mark.parametrize("box, says", [
     ([5, 5, 0, 3], "has no area"), ([5, 5, 3, -1], "has no area"), ([5, -9, 3, 9], "lies outside"),
     ([60, 5, 3, 3], "lies outside the picture of 60 x 40 pixels"), ([5, 5, 3], "is not four numbers"),
-    (["a", 5, 3, 3], "is not four numbers"), ([float("nan"), 5, 3, 3], "is not four numbers"), ("box", "is not four numbers")])
+    (["a", 5, 3, 3], "is not four numbers"), ([float("nan"), 5, 3, 3], "is not four numbers"),
+    ("box", "is not four numbers")])
 def test_boxes_outside_the_picture_or_of_no_area_are_left_out(tmp_path, box, says):
     refs, instances, dets = refcoco(tmp_path, boxes=[box] * 3)
     records, counts, faults = some(public.refcoco, refs, instances)

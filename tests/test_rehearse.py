@@ -13,7 +13,8 @@ from minalbef.recipes.rehearse import REHEARSALS, dry_run
 SMALL = dict(image_size=32, patch_size=16, image_width=32, image_depth=1, image_heads=4, vocab_size=256,
              text_width=48, text_heads=4, text_depth=1, fusion_depth=2, embed_dim=16, queue_size=8)
 PARTS = {"paper-4m": {"itc", "itm", "mlm"}, "paper-14m": {"itc", "itm", "mlm"}, "base": {"itc", "itm", "mlm"},
-         "retrieval-coco": {"itc", "itm"}, "retrieval-flickr": {"itc", "itm"}, "grounding": {"itc", "itm"}, "entailment": {"entailment"}, "vqa": {"answer"},
+         "retrieval-coco": {"itc", "itm"}, "retrieval-flickr": {"itc", "itm"}, "grounding": {"itc", "itm"},
+         "entailment": {"entailment"}, "vqa": {"answer"},
          "nlvr2-assign": {"assign"}, "nlvr2": {"nlvr2"}}
 
 
@@ -39,7 +40,8 @@ def test_a_preset_takes_two_steps_in_small(name):
 def test_presets_are_the_papers_recipes(name, recipe):
     c = preset(name)
     assert (c.image_size, c.crop, c.epochs, c.lr, c.batch, c.alpha, c.top) == recipe
-    assert c.weight_decay == 0.02 and c.lr_start == 1e-5 <= c.lr and c.lr_end == (1e-5 if name == "nlvr2-assign" else 1e-6)
+    assert c.weight_decay == 0.02 and c.lr_start == 1e-5 <= c.lr
+    assert c.lr_end == (1e-5 if name == "nlvr2-assign" else 1e-6)
     assert c.image_depth == 12 and c.queue_size == 65_536 and c.warmup_steps < c.steps
 
 
@@ -59,7 +61,8 @@ def test_every_preset_of_the_paper_is_rehearsed():
 
 
 def test_rehearsals_repeat_themselves_and_learn():
-    first, again = (dry_run("entailment", say=lambda line: None, lr=0.01, lr_start=0.01, steps=2, **SMALL) for _ in range(2))
+    first, again = (dry_run("entailment", say=lambda line: None, lr=0.01, lr_start=0.01, steps=2, **SMALL)
+                    for _ in range(2))
     assert [row["loss"] for row in first] == [row["loss"] for row in again]
     still = dry_run("entailment", say=lambda line: None, lr=0.0, lr_start=0.0, lr_end=0.0, steps=2, **SMALL)
     assert still[0]["loss"] == first[0]["loss"] and still[1]["loss"] != first[1]["loss"], "the optimiser does nothing"
@@ -79,7 +82,8 @@ def test_a_loss_that_is_not_finite_stops_it(monkeypatch):
 
         def draws(self, step):
             return None
-    broken = rehearse.Rehearsal(lambda config: Broken(1, 1), REHEARSALS["entailment"].collate, REHEARSALS["entailment"].record)
+    broken = rehearse.Rehearsal(lambda config: Broken(1, 1), REHEARSALS["entailment"].collate,
+                                REHEARSALS["entailment"].record)
     monkeypatch.setitem(REHEARSALS, "entailment", broken)
     with pytest.raises(FloatingPointError, match="entailment, step 0: loss nan"):
         dry_run("entailment", say=lambda line: None, **SMALL)

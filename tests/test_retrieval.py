@@ -28,7 +28,7 @@ from test_golden_encoders import CONFIG, off, wrong
 
 HALF = torch.full((4, 4), 0.5)
 LARGE = 1e-5, 2e-6                                      # tolerance where values are large, absolute and relative
-LIKELIEST = Draws(0, HALF, HALF, HALF, HALF, HALF)      # equal uniforms: the likeliest negatives, as in the original's run
+LIKELIEST = Draws(0, HALF, HALF, HALF, HALF, HALF)   # equal uniforms: the likeliest negatives, as the original's
 PARTNER = (torch.arange(6), torch.arange(12) // 2)      # two captions for each of six pictures
 
 
@@ -62,7 +62,7 @@ def gradients(student: nn.Module, loss: torch.Tensor, recorded: dict) -> dict[st
 def training(monkeypatch) -> dict[str, float]:
     """One step's figures: {what: worst difference over tolerance}."""
     task, batch, recorded = original()
-    update_teacher(task.teacher, task.student, CONFIG.teacher_momentum)   # the original's first act, before its features
+    update_teacher(task.teacher, task.student, CONFIG.teacher_momentum)   # as the original does, before its features
     seen: dict[str, list] = {}
     for home, name in ((shared, "itc_loss"), (shared, "hard_negatives"), (retrieval, "itm_loss")):
         def spy(*args, name=name, real=getattr(home, name)):
@@ -74,7 +74,8 @@ def training(monkeypatch) -> dict[str, float]:
     for key, alpha in (("a0", 0.0), ("nodistill", 0.0), ("a04", 0.4)):
         seen.clear()
         out, carry = task(batch, alpha, LIKELIEST)
-        result |= {f"{key} {name}": value for name, value in gradients(task.student, sum(out.values()), recorded[key]).items()}
+        result |= {f"{key} {name}": value
+                   for name, value in gradients(task.student, sum(out.values()), recorded[key]).items()}
         values = {"loss_ita": out["itc"], "loss_itm": out["itm"], "grad_temp": task.student.temperature.grad,
                   "pad_row_grad_norm": task.student.text_encoder.embeddings.word_embed.weight.grad[0].norm()}
         result |= {f"{key} {name}": off(value, recorded[key][name], *LARGE) for name, value in values.items()}
@@ -165,7 +166,8 @@ MISTAKES = {
         self.image.T, self.text.T, self.ids)),
     "a queue without its ids": (shared.FeatureQueue, "features", lambda real: lambda self: (
         self.image, self.text, 0 * self.ids)),
-    "no queue": (shared.FeatureQueue, "features", lambda real: lambda self: (self.image[:0], self.text[:0], self.ids[:0])),
+    "no queue": (shared.FeatureQueue, "features",
+                 lambda real: lambda self: (self.image[:0], self.text[:0], self.ids[:0])),
     "a queue that forgets ids": (shared.FeatureQueue, "push", changed_arguments(
         lambda self, images, texts, ids: (self, images, texts, 0 * ids))),
     "images and texts pushed crosswise": (shared.FeatureQueue, "push", changed_arguments(
@@ -174,12 +176,15 @@ MISTAKES = {
         real(self, carry), self.student.temperature.data.clamp_(0.001, 0.5))),
     "features are not of unit length": (ALBEF, "image_feature", lambda real: lambda self, tokens: self.image_proj(
         tokens[:, 0])),
-    "the text's mask is dropped": (layers.Attention, "forward", lambda real: lambda self, x, source=None, keep=None, **rest:
+    "the text's mask is dropped": (layers.Attention, "forward",
+                                   lambda real: lambda self, x, source=None, keep=None, **rest:
                                    real(self, x, source, None, **rest)),
     "words do not see the image": (fusion.FusionLayer, "look", lambda real: lambda self, x, seen, *rest: real(
         self, x, (seen[0], 0 * seen[1]), *rest)),
-    "a GELU by tanh": (layers.MLP, "forward", lambda real: lambda self, x: self.fc2(F.gelu(self.fc1(x), approximate="tanh"))),
-    "ranked by log-odds": (ranking, "match_odds", lambda real: lambda *args, yes_alone=False, **rest: real(*args, **rest)),
+    "a GELU by tanh": (layers.MLP, "forward",
+                       lambda real: lambda self, x: self.fc2(F.gelu(self.fc1(x), approximate="tanh"))),
+    "ranked by log-odds": (ranking, "match_odds",
+                           lambda real: lambda *args, yes_alone=False, **rest: real(*args, **rest)),
     "one direction alone chooses": (ranking, "best", lambda real: lambda scores, top: real(
         scores, top) if scores.shape[-1] > scores.shape[-2] else torch.zeros_like(scores, dtype=torch.bool)),
     "one too many is ranked anew": (ranking, "best", lambda real: lambda scores, top: real(scores, top + 1)),
@@ -279,7 +284,7 @@ def test_scores_are_those_of_each_pair_alone_and_padding_cannot_be_seen():
 
 
 def test_recalls_by_hand():
-    i2t = torch.tensor([[.1, .9, .2, .0], [.9, .8, .7, .1]])    # the second caption of picture 4 is first; 9's only is last
+    i2t = torch.tensor([[.1, .9, .2, .0], [.9, .8, .7, .1]])   # picture 4's second caption is first; 9's only is last
     image_ids, text_ids = torch.tensor([4, 9]), torch.tensor([4, 4, 4, 9])
     found = recalls(i2t, i2t.T, image_ids, text_ids)
     assert found["i2t_r1"] == 0.5 and found["i2t_r5"] == found["i2t_r10"] == 1

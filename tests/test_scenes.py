@@ -127,7 +127,8 @@ def test_objects_keep_apart_and_inside_and_clear_of_the_margins(train, siblings,
             half = thing.size / 2
             assert half - 1e-9 <= min(thing.x, thing.y) and max(thing.x, thing.y) <= 1 - half + 1e-9
             assert all(within(thing.size, band) is not None for band in SIZES.values())
-            assert all(within(v, band) is not None for bands in PLACES.values() for v, band in zip((thing.x, thing.y), bands))
+            assert all(within(v, band) is not None for bands in PLACES.values()
+                       for v, band in zip((thing.x, thing.y), bands))
         for a, b in itertools.combinations(things, 2):
             wide, high = ((a.size + b.size) / 2 - abs(p - q) for p, q in ((a.x, b.x), (a.y, b.y)))
             assert min(wide, high) <= 0 or wide * high <= OVERLAP * min(a.size, b.size) ** 2 + 1e-9
@@ -159,11 +160,13 @@ def test_a_stated_share_of_drawings_is_restyled_siblings_included():
         finishes = Counter(vendor.partition("+")[2] for vendor in drawn)
         assert finishes[""] / len(drawn) == pytest.approx(0.75, abs=0.03)
         assert finishes["outlined"] / finishes["flat"] == pytest.approx(2, abs=0.4) and len(finishes) == 3
-        assert {vendor.partition("+")[0] for vendor in drawn} == {name for name, v in emoji()["vendors"].items() if v["training"]}
+        assert {vendor.partition("+")[0]
+                for vendor in drawn} == {name for name, v in emoji()["vendors"].items() if v["training"]}
 
 
 def test_an_outline_darkens_only_the_rim_and_flat_colours_are_few():
-    plain, outlined, flat = (paint(Scene((Object("apple", 0.5, 0.5, 0.5, f"noto{finish}"),), "white", None, (255,) * 3), 64)
+    plain, outlined, flat = (paint(Scene((Object("apple", 0.5, 0.5, 0.5, f"noto{finish}"),), "white", None, (255,) * 3),
+                                   64)
                              .astype(int) for finish in ("", "+outlined", "+flat"))
     shape = (plain != 255).any(-1)
     rim = (outlined != plain).any(-1)
@@ -186,7 +189,8 @@ def test_unseen_pairs_never_meet_in_training(train, siblings, families):
         scenes = Scenes("test", pairs=pairs)
         drawn = [scenes.draw(i) for i in range(150)]
         assert all(number in classes(one) and 1 - number not in classes(one) for one in drawn)
-        assert all(sum(pair_class(*pair) == number for pair in itertools.combinations(sorted(names(one)), 2)) == 1 for one in drawn)
+        assert all(sum(pair_class(*pair) == number for pair in itertools.combinations(sorted(names(one)), 2)) == 1
+                   for one in drawn)
     assert len(Scenes("test", pairs="unseen").stage.pairs) == len(Scenes("test", pairs="control").stage.pairs) > 150
 
 
@@ -379,9 +383,11 @@ def test_rates_are_measured():
 @pytest.mark.parametrize("arguments, message", [
     (dict(split="dev"), "no split 'dev'; there are train, validation, test"),
     (dict(split="test", noise=(0.1, 0, 0)), "only training captions may be spoilt"),
-    (dict(split="train", pairs="odd"), "pairs='odd' is none of"), (dict(split="train", objects=("apple", "aple")), "no object 'aple'"),
+    (dict(split="train", pairs="odd"), "pairs='odd' is none of"),
+    (dict(split="train", objects=("apple", "aple")), "no object 'aple'"),
     (dict(split="train", restyle=1.5), "restyle=1.5 is a share"),
-    (dict(split="train", vendors=("nokia",)), "no vendor 'nokia'"), (dict(split="train", counts=(0, 0)), "give a share"),
+    (dict(split="train", vendors=("nokia",)), "no vendor 'nokia'"),
+    (dict(split="train", counts=(0, 0)), "give a share"),
     (dict(split="train", counts=(0.2,) * 5), "more than 4 objects"),
     (dict(split="test", counts=(1,), pairs="unseen"), "give a share")])
 def test_what_cannot_be_is_refused(arguments, message):

@@ -28,8 +28,10 @@ def test_hits_are_ordered_and_score_as_the_model_does_alone(run):
               for hit in hits]
     assert scores == sorted(scores, reverse=True)
     pictures = [finder.paint(hit.drawn.scene, run.config.image_size) for hit in hits]
-    assert [hit.similarity for hit in hits] == pytest.approx(run.similarity(pictures, sentence)[:, 0].tolist(), abs=1e-5)
-    assert [hit.match for hit in hits] == pytest.approx(run.match_probability(pictures, sentence)[:, 0].tolist(), abs=1e-5)
+    assert [hit.similarity for hit in hits] == pytest.approx(run.similarity(pictures, sentence)[:, 0].tolist(),
+                                                             abs=1e-5)
+    assert [hit.match for hit in hits] == pytest.approx(run.match_probability(pictures, sentence)[:, 0].tolist(),
+                                                        abs=1e-5)
 
 
 def test_only_the_most_similar_are_read_again(run, monkeypatch):
@@ -62,7 +64,8 @@ def test_a_sentence_that_cannot_be_read_is_refused(run, sentence, why):
 
 def test_a_run_of_other_data_has_no_scenes_to_search(run):
     other = Run(run.model, run.tokenizer, preset("paper-4m"), run.path)
-    with pytest.raises(ValueError, match="not trained on the embedded scenes.*--data prepared/SET, or name .* such as tiny"):
+    with pytest.raises(ValueError,
+                       match="not trained on the embedded scenes.*--data prepared/SET, or name .* such as tiny"):
         finder.search(other, "an apple")
 
 

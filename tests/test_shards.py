@@ -1,4 +1,4 @@
-"""shards: tars in img2dataset's layout, whole and broken, and training on them: each picture once an epoch, wherever it is read."""
+"""shards: tars in img2dataset's layout, whole and broken, and training on them: each picture once an epoch."""
 import io
 import itertools
 import json
@@ -28,8 +28,10 @@ from minalbef.tasks import retrieval
 from test_loading import CONFIG, TOKENIZER, WORDS
 from test_readers import jpeg, some
 
-SMALL = ("image_size=16 patch_size=8 image_width=16 image_heads=2 text_width=16 text_heads=2 embed_dim=8 vocab_size=64 text_length=9 "
-         "positions=12 queue_size=8 batch=4 epochs=3 warmup_steps=1 save_every=1 siblings=0 restyle=0 bucket=1 warm_steps=0").split()
+SMALL = ("image_size=16 patch_size=8 image_width=16 image_heads=2 text_width=16 text_heads=2 embed_dim=8 vocab_size=64 "
+         "text_length=9 "
+         "positions=12 queue_size=8 batch=4 epochs=3 warmup_steps=1 save_every=1 siblings=0 restyle=0 bucket=1 "
+         "warm_steps=0").split()
 SIZES = (5, 1, 7)                     # of the miniature shards: 13 pictures
 
 
@@ -50,7 +52,7 @@ def photo(seed: int, kind: str = "JPEG") -> bytes:
 
 
 def img2dataset(folder, *sizes: int, format=tarfile.USTAR_FORMAT, change=lambda key, files: files):
-    """What `img2dataset --output_format webdataset --save_caption True` leaves, but for its parquet files: -> the tars."""
+    """What `img2dataset --output_format webdataset --save_caption True` writes, without parquet files: -> the tars."""
     tars = []
     for shard, size in enumerate(sizes):
         members = {}
@@ -58,7 +60,8 @@ def img2dataset(folder, *sizes: int, format=tarfile.USTAR_FORMAT, change=lambda 
             key, caption = f"{shard:05d}{i:04d}", f"a {WORDS[shard]} {WORDS[i % 9]}"
             about = {"caption": caption, "url": f"https://x.org/{shard}/{i}.jpg", "key": key, "status": "success",
                      "error_message": None, "width": 24, "height": 20, "original_width": 48, "original_height": 40}
-            files = {"jpg": photo(100 * shard + i), "json": json.dumps(about, indent=4).encode(), "txt": caption.encode()}
+            files = {"jpg": photo(100 * shard + i), "json": json.dumps(about, indent=4).encode(),
+                     "txt": caption.encode()}
             members |= {f"{key}.{kind}": content for kind, content in change(key, files).items()}
         tars.append(tar(folder / f"{shard:05d}.tar", members, format=format))
         stats = {"count": size + 2, "successes": size, "failed_to_download": 2, "failed_to_resize": 0, "duration": 1.0,
@@ -173,7 +176,8 @@ def test_damaged_headers_and_what_is_no_tar_are_one_fault_each(tmp_path):
         path.write_bytes(junk)
         assert some(shards, path)[:2] == ([], {"lost with a broken shard": 4})
     (tmp_path / "00000_stats.json").write_text("[]")
-    assert some(shards, path)[1] == some(shards, tmp_path / "none.tar")[1] == {"lost with a broken shard": 1}, "unknown: one"
+    assert some(shards, path)[1] == some(shards,
+                                         tmp_path / "none.tar")[1] == {"lost with a broken shard": 1}, "unknown: one"
     path.unlink()
     path.mkdir()
     assert some(shards, path)[1] == {"lost with a broken shard": 1}
@@ -219,8 +223,9 @@ def batches(here, batch: int = 6, **options) -> RecordBatches:
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_any_ranks_and_workers_show_each_picture_once_an_epoch_and_resume_at_any_step(prepared, monkeypatch, world, workers):
-    whole, steps, seen, texts = batches(prepared), 7, [], Counter()                # 42 places: three epochs of 13 and a bit
+def test_any_ranks_and_workers_show_each_picture_once_an_epoch_and_resume_at_any_step(prepared, monkeypatch,
+                                                                                      world, workers):
+    whole, steps, seen, texts = batches(prepared), 7, [], Counter()        # 42 rows: three epochs of 13 and a bit
     expected = [whole(step) for step in range(steps)]
     monkeypatch.setattr(distributed, "world", lambda: world)
     parts = []
@@ -229,7 +234,8 @@ def test_any_ranks_and_workers_show_each_picture_once_an_epoch_and_resume_at_any
         straight = batches(prepared, workers=workers)
         parts.append([straight(step) for step in range(steps)])
         for step in range(steps):
-            assert same_state(vars(batches(prepared, workers=workers)(step)), vars(parts[-1][step])), f"resumed at {step}"
+            assert same_state(vars(batches(prepared, workers=workers)(step)),
+                              vars(parts[-1][step])), f"resumed at {step}"
     for step in range(steps):
         share = [part[step] for part in parts]
         assert {len(batch.ids) for batch in share} == {6 // world}
@@ -241,7 +247,8 @@ def test_any_ranks_and_workers_show_each_picture_once_an_epoch_and_resume_at_any
     assert set(known) == set(seen), "all shards are shown"
     texts.update(known[i].split()[1] for i in epochs[0])
     assert texts == {"one": 5, "two": 1, "three": 7}
-    assert [known[i].split()[1] for i in epochs[0]] != sorted(known[i].split()[1] for i in epochs[0]), "shards are mixed"
+    assert [known[i].split()[1]
+            for i in epochs[0]] != sorted(known[i].split()[1] for i in epochs[0]), "shards are mixed"
 
 
 def test_pictures_that_broke_after_prepare_are_replaced_counted_and_named(prepared):
@@ -253,7 +260,7 @@ def test_pictures_that_broke_after_prepare_are_replaced_counted_and_named(prepar
         path.write_bytes(content)
     overwrite(tars[0], "000000001.jpg", lambda old: b"<html>404</html>")                     # corrupt
     overwrite(tars[0], "000000003.jpg", lambda old: old[:len(old) // 2])                     # truncated
-    overwrite(tars[2], "000020000.jpg", lambda old: bomb(20_000, 20_000))                    # four hundred million pixels
+    overwrite(tars[2], "000020000.jpg", lambda old: bomb(20_000, 20_000))        # 400 million pixels
     tars[1].unlink()                                                                         # missing
     tars[2].write_bytes(tars[2].read_bytes()[:place(tars[2], "000020005.jpg")[0] + 100])     # a tar cut in the middle
     found = batches(prepared, batch=13, folder=prepared / "run", workers=1)
@@ -265,7 +272,8 @@ def test_pictures_that_broke_after_prepare_are_replaced_counted_and_named(prepar
     assert all(any(names[i] in line for line in lines) for i in names if i not in ids[0])
     assert any("over the limit" in line or "decompression bomb" in line for line in lines)
     again = batches(prepared, batch=13, folder=prepared / "run")
-    assert again(2).ids.tolist() == ids[2] and named_unreadable(prepared / "run") == 6, "a resumed run counts none twice"
+    assert again(2).ids.tolist() == ids[2] and named_unreadable(prepared
+                                                                / "run") == 6, "a resumed run counts none twice"
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -284,7 +292,8 @@ def test_a_shard_that_is_gone_does_not_stop_training_below_the_share(prepared, m
     lenient = batches(prepared, most_bad=0.6)
     assert len(set(lenient(0).ids.tolist() + lenient(1).ids.tolist())) == 6, "the other two shards are shown"
     strict = batches(prepared, most_bad=0.5)
-    with pytest.raises(ValueError, match="7 pictures of the first 1[23] records could not be read, more than 50.0%.*--most-bad"):
+    with pytest.raises(ValueError,
+                       match="7 pictures of the first 1[23] records could not be read, more than 50.0%.*--most-bad"):
         for step in range(4):
             strict(step)
 
@@ -355,6 +364,7 @@ def test_the_command_line_passes_the_share_on_and_tells_what_was_lost(prepared, 
     with pytest.raises(ValueError, match="more than 1.0%.*00001.tar"):
         train()
     train(most_bad=0.5)
-    assert f"gave way to others: {SIZES[1]} of the pictures, named in {prepared / 'run'}/unreadable*.txt" in capsys.readouterr().out
+    assert (f"gave way to others: {SIZES[1]} of the pictures, named in {prepared / 'run'}/unreadable*.txt"
+            in capsys.readouterr().out)
     with pytest.raises(ValueError, match="a public set must be named, with --data"):
         public.Sets(workers=1).pretrain("tiny", (), prepared / "run", True)

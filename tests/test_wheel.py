@@ -30,7 +30,8 @@ def test_the_wheel_carries_all_it_needs(tmp_path):
     scripts = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
     subprocess.run([scripts / "python", "-m", "pip", "install", "-q", "--no-index", "--no-deps", wheel], **run)
     # a plain line in a .pth lends torch and the rest, but runs no .pth of its own: the checkout stays out of sight
-    libraries = subprocess.run([scripts / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], **run)
+    libraries = subprocess.run([scripts / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+                               **run)
     Path(libraries.stdout.strip(), "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
     found = Path(subprocess.run([scripts / "python", "-c", PROBE], **run).stdout.strip())

@@ -43,8 +43,11 @@ def holder():
 
 def test_a_folder_that_another_process_holds_is_refused_with_its_number_and_settings(holder, tmp_path):
     process, pipe = holder(tmp_path / "run")
-    for here, says in ((CONFIG, "with the same settings"), (replace(CONFIG, seed=4, batch=2), "with other settings (seed: 3 there, 4 here; batch: 8 there, 2 here)")):
-        with pytest.raises(ValueError, match=f"run is in use: process {process.pid} of .*{re.escape(says)}.*choose another folder with --run"):
+    for here, says in ((CONFIG, "with the same settings"),
+                       (replace(CONFIG, seed=4, batch=2),
+                        "with other settings (seed: 3 there, 4 here; batch: 8 there, 2 here)")):
+        with pytest.raises(ValueError, match=f"run is in use: process {process.pid} of .*{re.escape(says)}.*choose "
+                                             f"another folder with --run"):
             with lock(tmp_path / "run", here):
                 pass
     with lock(tmp_path / "other", CONFIG):
