@@ -98,9 +98,9 @@ def test_splits_share_neither_sentence_nor_scene(task, drawn):
 def test_options_reach_the_scenes():
     problems = Problems("vqa", "train", size=48, objects=5, vendors=("fluent",), restyle=1.0)
     things = [thing for i in range(40) for thing in problems.draw(i).scene.objects]
-    assert {one.vendor for one in things} <= {"fluent+outlined",
-                                              "fluent+flat"} and len({one.name for one in things}) <= 5
-    assert problems.picture(problems.draw(0).scene).shape == (48, 48, 3)
+    assert {one.vendor for one in things} <= {"fluent+outlined", "fluent+flat"}
+    assert len({one.name for one in things}) <= 5
+    assert paint(problems.draw(0).scene, problems.size).shape == (48, 48, 3)
 
 
 def test_what_does_not_exist_is_refused():

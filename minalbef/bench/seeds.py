@@ -19,7 +19,8 @@ ROWS = (                              # title, figures, baselines
     ("R@1 of 500, object pairs never seen together, ITC", "unseen_pairs.itc_i2t_r1 unseen_pairs.itc_t2i_r1",
      {"pairs seen together": "unseen_pairs.control.itc_i2t_r1"}),
     *((f"one change, ITM accuracy: {kind}", f"itm_one_change_accuracy.{kind}",
-       {"no picture": f"itm_one_change_blank.{kind}"}) for kind in ("size", "count", "background", "place", "relation")),
+       {"no picture": f"itm_one_change_blank.{kind}"})
+      for kind in ("size", "count", "background", "place", "relation")),
     *((f"masked word, accuracy: {kind}", f"mlm_accuracy.{kind}", {"no picture": f"mlm_accuracy_without_image.{kind}"})
       for kind in ("object", "size", "place", "relation")),
     ("pointing, ITM", "pointing_itm", {"chance": "pointing_chance", "warm start": "start.pointing_itm"}),
@@ -36,13 +37,15 @@ def table(result: dict) -> str:
              f"`{result['command']}`, {result['date'][:10]}, {result['device']}. "
              f"A run trained for {minutes('mean')} minutes, the shortest for {minutes('low')}.", "",
              "| | mean | baselines |", "|---|---|---|"]
-    return "\n".join(lines + [f"| {title} | {mean(names)} | {', '.join(f'{what} {mean(name)}' for what, name in beside.items())} |"
-                              for title, names, beside in ROWS])
+    for title, names, baselines in ROWS:
+        beside = ", ".join(f"{what} {mean(name)}" for what, name in baselines.items())
+        lines.append(f"| {title} | {mean(names)} | {beside} |")
+    return "\n".join(lines)
 
 
 def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, processes: int, out: Path,
           command: str) -> dict:
-    """Train and examine `seeds` runs, each on its own freshly drawn tests, and write the mean and spread of each figure.
+    """Train and evaluate `seeds` runs, each on a freshly drawn test set; write the mean and range of each figure.
 
     Runs that are finished are not trained again. -> what was written: by figure its mean, lowest and highest
     """
@@ -70,8 +73,8 @@ MARKS = re.compile(r"(<!-- tasks -->\n).*?(<!-- end of tasks -->)", re.S)       
 def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
     """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file. -> their table, put into page too
 
-    Runs of further seeds are folder/TASK-seed1 and so on; folder/TASK/fresh is an evaluation on fresh tests. Of a task, seed
-    or baseline that has not run here, `out` keeps the figures it held; the table names the code of each.
+    Runs of further seeds are folder/TASK-seed1 and so on; folder/TASK/fresh has figures of a fresh test set. Figures
+    of a task, seed or baseline that did not run here stay in `out`; the table names the commit of each.
     Raises ValueError if there is no report, or if the page lacks the two lines that enclose the table.
     """
     held = json.loads(out.read_text()) if out.exists() else []
@@ -79,7 +82,7 @@ def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
     for task in report.TASKS:
         ran = [path.parent for name in (task, f"{task}-seed*") for path in sorted(folder.glob(f"{name}/report.json"))]
         old = [one for one in held if one["task"] == task]
-        by_seed = {one["seed"]: one for one in [*old, *(gathered(run, old) for run in ran)]}
+        by_seed = {one["seed"]: one for one in [*old, *(merge_report(run, old) for run in ran)]}
         reports += by_seed.values()
     if not reports:
         raise ValueError(f"{folder} has no report of a task, such as {folder / next(iter(report.TASKS))}/report.json; "
@@ -94,10 +97,10 @@ def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
     return table
 
 
-def gathered(run: Path, held: list[dict]) -> dict:
-    """A run's report with that of its fresh tests, and what it lacks of the baselines in a held report of its seed.
+def merge_report(run: Path, held: list[dict]) -> dict:
+    """A run's report with that of its fresh test set, and baselines it lacks from the held report of its seed.
 
-    "kept" has for each of these the commit and the figures of the model that it was trained beside.
+    "kept" has, for each of these baselines, the commit and the figures of the model that it was compared with.
     """
     found = report.read_report(run)
     old = next((one for one in held if one["seed"] == found["seed"]), {"baselines": {}})

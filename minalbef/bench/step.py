@@ -125,7 +125,7 @@ class Steps:
 def make_batch(config: Config) -> PretrainBatch:
     """A batch of noise and of texts of full length, every picture its own."""
     if config.vocab_size <= FIRST_WORD:
-        raise ValueError(f"vocab_size={config.vocab_size} leaves no words; take more than {FIRST_WORD}, which are special")
+        raise ValueError(f"vocab_size={config.vocab_size} leaves no words: {FIRST_WORD} are special; take more")
     b, size = config.batch, config.image_size
     tokens = torch.randint(FIRST_WORD, config.vocab_size, (b, config.text_length))
     tokens[:, 0] = 2                                 # [CLS]

@@ -8,20 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from minalbef.data import Record
 from minalbef.datasets import readers
-from minalbef.datasets.readers import (
-    Fault,
-    Finder,
-    Roots,
-    each,
-    entries,
-    field,
-    load,
-    once,
-    photo_id,
-    read,
-    refuse,
-    words,
-)
+from minalbef.datasets.readers import Fault, Finder, Roots, entries, field, load, photo_id, read, refuse, words
 from minalbef.tasks.entailment import LABELS, EntailmentRecord
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord, clean_question
@@ -82,7 +69,7 @@ def vqa(path: Path, root: Roots = None, fault: Callable = refuse, test: bool = F
         question = words(entry.get("question"), clean_question)
         if (source := entry.get("dataset", "vqa")) not in find:
             raise Fault("malformed", f"dataset {source!r} is none of vqa, vg", "docs/data.md shows the format")
-        once(seen, number, f"{image}: {question}", "question_id")
+        readers.once(seen, number, f"{image}: {question}", "question_id")
         answers = () if test and not entry.get("answer") else read_answers(entry.get("answer"), number)
         id = number if isinstance(number, int) else readers.number_of(number)
         trust = VISUAL_GENOME_TRUST if source == "vg" else 1.0
@@ -106,7 +93,7 @@ def vqa_official(path: Path, annotations: Path | None, root: Roots = None,
     def parse(entry):
         number, question = field(entry, "question_id", int), words(entry.get("question"), clean_question)
         image = f"{part}/COCO_{part}_{field(entry, 'image_id', int):012d}.jpg"
-        once(seen, number, f"{image}: {question}", "question_id")
+        readers.once(seen, number, f"{image}: {question}", "question_id")
         if annotations and number not in given:
             raise Fault("no answer", f"question {number} is not in {Path(annotations).name}",
                         "both must be of one split")
@@ -228,7 +215,7 @@ def refcoco(path: Path, instances: Path, root: Roots = None, fault: Callable = r
         if proposals and not checked[key]:
             raise Fault("no proposals", f"picture {key} has no proposals in {Path(proposals).name}")
         rest = photo_id(name), tuple(map(float, box)), checked.get(key, ()), size, ref["split"], number
-        yield from each(texts, lambda text: GroundingRecord(place, text, *rest))
+        yield from readers.each(texts, lambda text: GroundingRecord(place, text, *rest))
     if listed:
         return read(listed, entries(listed),
                     lambda entry: parse((field(entry, "ref_id", int), [entry.get("text")])), fault)

@@ -1,13 +1,11 @@
 """Problems for the five tasks, made of scenes by ground truth. A problem is a pure function of its number."""
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from minalbef.draws import Stream
 from minalbef.scenes.grammar import COLOURS
 from minalbef.scenes.language import PLACES, Form, Scene
 from minalbef.scenes.layout import BIG, draw_size, layout, spots_of
-from minalbef.scenes.painting import all_names, paint
+from minalbef.scenes.painting import all_names
 from minalbef.scenes.problems import phrasing, staging
 from minalbef.scenes.scenes import SPLITS, Drawn, Scenes, tenth
 
@@ -127,10 +125,6 @@ class Problems:
     def group(self, number: int) -> list:
         """All problems of a group, in order."""
         return getattr(self, f"_{self.task}")(Stream(self.task, self.split, self.seed, number), number)
-
-    def picture(self, scene: Scene) -> np.ndarray:
-        """uint8 (size, size, 3)"""
-        return paint(scene, self.size)
 
     def _allows(self, text: str) -> bool:
         return tenth(text) in SPLITS[self.split]
