@@ -2,6 +2,7 @@
 import json
 import pickle
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from minalbef import config as configs
-from minalbef.config import Config, nearest
+from minalbef.config import Config
 from minalbef.data import data_folder
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import Later, other_settings, refuse_later, write_atomically
 
-# the parts of ALBEF that the original's file of a task leaves out; a task is called as its module is
-_HEADS = ("image_proj", "text_proj", "temperature", "match_head", "word_head")
-LACKS = {"pretrain": (), "retrieval": ("word_head",), "grounding": ("word_head",), "entailment": _HEADS, "vqa": _HEADS,
-         "nlvr2": _HEADS, "text_assignment": ("match_head", "word_head")}
-PAIRS = ("nlvr2", "text_assignment")           # tasks over two images, whose fusion layers are doubled
-UNTAUGHT = ("match_head", "temperature")       # the teacher has no copy of these
 TRAINED_ON = "trained_on.json"        # in a run folder: the public splits that its weights have seen, by recipes.study
 
 
@@ -135,7 +130,7 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
         values = json.loads((folder / "config.json").read_text())
         if not isinstance(values, dict):
             raise ValueError("config.json holds no settings by name")
-        task = values.pop("task", "pretrain")
+        task = str(values.pop("task", "pretrain"))
         refuse_later(values, folder / "config.json")
         config = configs.from_dict(values)
         tokenizer, weights = Tokenizer.load(folder / "tokenizer.json"), load_file(folder / "model.safetensors")
@@ -143,10 +138,6 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
         raise
     except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(f"{folder} is damaged: {error}; copy or train it again") from error
-    if str(task) not in LACKS:
-        raise ValueError(f"{folder} is a run of task {task!r}, which this version does not know"
-                         f"{nearest(task, LACKS)}; it knows {', '.join(LACKS)}. Install the version that "
-                         "trained it, or mend config.json")
     if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
         raise ValueError(f"{folder / 'model.safetensors'} is of no use: {broken[0]} is not finite (NaN or infinite)"
                          f"{f', and {len(broken) - 1} more' if len(broken) > 1 else ''}; "
@@ -154,15 +145,16 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
     return config, task, tokenizer, weights
 
 
-def expected_absent(own: dict[str, Tensor], weights: dict[str, Tensor], task: str) -> dict[str, Tensor]:
-    """What the model has and `weights` lack, as the original's file of the task does: whole parts only.
+def expected_absent(own: dict[str, Tensor], weights: dict[str, Tensor], lacks: Collection[str]) -> dict[str, Tensor]:
+    """What the model has and `weights` lack, as the original\'s file of the task does: whole parts only.
 
-    own: the state of an ALBEF, or of a task's model, to be loaded with `weights | expected_absent(own, weights, task)`
+    own: the state of an ALBEF, or of a task's model, to be loaded with `weights | expected_absent(own, weights, lacks)`
+    lacks: the parts, of tasks.base.TASKS
     """
     def part(name: str) -> str:
         return name.removeprefix("albef.").partition(".")[0]
     held = set(map(part, weights))
-    return {name: value for name, value in own.items() if part(name) in LACKS[task] and part(name) not in held}
+    return {name: value for name, value in own.items() if part(name) in lacks and part(name) not in held}
 
 
 def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:

@@ -36,6 +36,13 @@ class Distilled(nn.Module):
         self.teacher.eval()           # the original's teacher drops out, too
         return self
 
+    def start(self, albef: nn.Module, teacher: nn.Module | None = None) -> None:
+        """Begin from a trained ALBEF and its teacher; without one, from a copy of the student. In place."""
+        self.student.start(albef)
+        self.teacher = make_teacher(self.student)
+        if teacher is not None:
+            self.teacher.start(teacher)
+
     def draws(self, step: int) -> None:
         """Nothing is drawn."""
 

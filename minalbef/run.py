@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import PAIRS, expected_absent, fit_weights, read_run, run_folder
+from minalbef.checkpoint import expected_absent, fit_weights, read_run, run_folder
 from minalbef.config import Config
 from minalbef.data import Source, open_image, transform
 from minalbef.evaluation import ranking
+from minalbef.tasks.base import entry
 from minalbef.tokenizer import Tokenizer
 
 PICTURES = 32                         # whose keys and values fusion holds at a time; so many of ViT-B/16's take 0.3 GB
@@ -90,12 +91,13 @@ def load(path: str | Path) -> Run:
     """
     path = run_folder(path)
     config, task, tokenizer, weights = read_run(path)
-    if task in PAIRS:
+    row = entry(task, path)
+    if row.pairs:
         raise ValueError(f"{path} holds a model of pairs of pictures ({task}), which is no plain ALBEF; "
                          "build minalbef.tasks.nlvr2's model and give it the weights of minalbef.checkpoint.read_run")
     if any(name.startswith("albef.") for name in weights):
         weights = {name.removeprefix("albef."): value for name, value in weights.items() if name.startswith("albef.")}
     model = ALBEF(config)
-    absent = expected_absent(model.state_dict(), weights, task)
+    absent = expected_absent(model.state_dict(), weights, row.lacks)
     fit_weights(model, weights | absent, path / "model.safetensors")
     return Run(model.eval(), tokenizer, config, path, task, tuple({name.partition(".")[0] for name in absent}))

@@ -141,7 +141,7 @@ def test_a_damaged_file_is_refused(folder, name, damage):
 def test_a_task_that_is_unknown_is_not_called_damaged(folder, task):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"task": task}))
-    with pytest.raises(ValueError, match="is a run of task .*version does not know.*it knows pretrain, ") as told:
+    with pytest.raises(ValueError, match="is a run of task .*version does not know.*there are pretrain, ") as told:
         load(folder)
     assert "damaged" not in str(told.value)
 

@@ -11,10 +11,11 @@ from torch.testing import assert_close
 
 from helpers import pretrain, same_state, small
 from minalbef import checkpoint, load, load_original
-from minalbef.checkpoint import LACKS, UNTAUGHT
+from minalbef.tasks.base import TASKS as TABLE
 from minalbef.tasks.entailment import EntailmentModel
 from minalbef.tasks.vqa import VQAModel
 from minalbef.tokenizer import SPECIALS, Tokenizer
+from minalbef.weights import key_table
 from minalbef.weights.convert import to_original, to_run
 from minalbef.weights.original import pretrain_from_original, read_file
 from test_names import small_state
@@ -92,8 +93,8 @@ def test_a_tasks_folder_fills_the_tasks_model(file, make, vocab, tmp_path):
     to_run(small_state(file), tmp_path / "run", vocab, **HEADS)
     config, task, _, weights = checkpoint.read_run(tmp_path / "run")
     model = make(config)
-    absent = checkpoint.expected_absent(model.state_dict(), weights, task)
-    assert {name.split(".")[1] for name in absent} == set(LACKS[task])
+    absent = checkpoint.expected_absent(model.state_dict(), weights, TABLE[task].lacks)
+    assert {name.split(".")[1] for name in absent} == set(TABLE[task].lacks)
     checkpoint.fit_weights(model, weights | absent, "the folder")
     assert all(model.state_dict()[name].equal(value) for name, value in weights.items())
 
@@ -122,7 +123,7 @@ def test_a_run_of_ours_goes_to_the_original_and_on_from_there(tmp_path, full):
     again = pretrain_from_original(tmp_path / "out.pth", **HEADS)
     assert same_state(again.student.state_dict(), task.student.state_dict())
     for name, value in task.teacher.state_dict().items():
-        if name.partition(".")[0] not in UNTAUGHT:
+        if name.partition(".")[0] not in key_table.UNTAUGHT:
             assert again.teacher.state_dict()[name].equal(value), name
     assert (again.queue.filled, again.queue.pointer) == ((20, 3) if full else (0, 0))
 

@@ -22,7 +22,7 @@ from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.prepare import prepare
 from minalbef.distributed import fetch, gather, rank, total, world
 from minalbef.recipes.public_pretrain import begin
-from minalbef.recipes.study import open_records
+from minalbef.recipes.public_tasks import open_records
 from minalbef.tasks import pretrain as objective
 from minalbef.tasks import retrieval
 from minalbef.train import Stopped, fit

@@ -17,7 +17,6 @@ from minalbef.tasks.entailment import (
     Entailment,
     EntailmentBatch,
     EntailmentRecord,
-    accuracy,
     collate,
     predict,
 )
@@ -175,11 +174,6 @@ def test_probabilities_do_not_depend_on_the_others_of_a_batch():
     assert_close(whole, predict(model, batch.image, junk, batch.keep), atol=1e-6, rtol=1e-5)
     assert not torch.allclose(whole, predict(model, batch.image, junk, batch.keep | True),
                               atol=1e-3), "the check is blind"
-
-
-def test_accuracy_by_hand():
-    predicted = torch.tensor([[.5, .3, .2], [.1, .2, .7], [.2, .6, .2], [.4, .3, .3]])
-    assert accuracy(predicted, torch.tensor([0, 2, 0, 1])) == 0.5
 
 
 def test_records_become_a_batch_with_labels():

@@ -1,4 +1,4 @@
-"""finetune, task_exam: five tasks from a pretrained run to a report, in a size for tests."""
+"""scene_tasks, task_exam: five tasks from a pretrained run to a report, in a size for tests."""
 import json
 import shutil
 import subprocess
@@ -19,12 +19,14 @@ from minalbef.cli import main
 from minalbef.cli.public import Exam
 from minalbef.data import data_folder
 from minalbef.evaluation import answers, intervals, report
-from minalbef.recipes import finetune
-from minalbef.recipes.finetune import JOBS, ProblemBatches, at_size, examine_run, load_student, tune, tuning
+from minalbef.recipes import finetune, scene_tasks
+from minalbef.recipes.finetune import at_size
+from minalbef.recipes.scene_tasks import JOBS, ProblemBatches, examine_run, load_student, tune, tuning
 from minalbef.scenes.exam import task_exam
 from minalbef.scenes.problems import phrasing
 from minalbef.scenes.problems.problems import GROUP
 from minalbef.tasks import nlvr2, vqa
+from minalbef.tasks.base import POSITIONS, TASKS
 from minalbef.tokenizer import Tokenizer
 
 QUICK = ("image_size=32", "epoch=16", "epochs=1", "batch=8", "warmup_steps=1")
@@ -61,8 +63,7 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monk
             assert 0 <= report._at(found, "test", *path.split(".")) <= 1
             low, high = report._at(found, "intervals", "test", *path.split("."))
             assert 0 <= low <= high <= 1
-    expected = {*JOBS[task].simple(lambda name, n: [finetune.problems(name, "test", small(objects=50), 0).draw(i)
-                                                    for i in range(36)]),
+    expected = {*JOBS[task].simple(lambda name, n: [scene_tasks.problems(name, "test", small(objects=50), 0).draw(i) for i in range(36)]),
                 *JOBS[task].untrained}
     assert set(found["baselines"]) == expected
     monkeypatch.setattr(distributed, "device_at_hand", lambda name: CUDA)
@@ -88,7 +89,7 @@ def test_begun_at_its_own_size_a_model_is_the_pretrained_one_and_else_only_posit
     larger = at_size(model, tuning("vqa", source, *QUICK))
     assert larger.image_encoder.pos_embed.shape[1] == 17
     assert [name for name, value in model.state_dict().items() if value.shape != larger.state_dict()[name].shape
-            or not torch.equal(value, larger.state_dict()[name])] == [finetune.POSITIONS]
+            or not torch.equal(value, larger.state_dict()[name])] == [POSITIONS[0]]
 
 
 def test_vqa_and_nlvr2_begin_with_what_fusion_learnt(source):
@@ -107,7 +108,7 @@ def test_vqa_and_nlvr2_begin_with_what_fusion_learnt(source):
 def test_two_processes_share_the_batch_of_one(task, source, monkeypatch):
     config, tokenizer = tuning(task, source, "batch=16"), checkpoint.read_run(source)[2]
     def batches():
-        return ProblemBatches(JOBS[task], config, tokenizer)
+        return ProblemBatches(task, config, tokenizer)
     whole = batches()(3)
     monkeypatch.setattr(distributed, "world", lambda: 2)
     halves = []
@@ -126,8 +127,8 @@ def test_two_processes_share_the_batch_of_one(task, source, monkeypatch):
 @pytest.mark.parametrize("task", ["entailment", "vqa", "nlvr2"])
 def test_what_is_hidden_cannot_be_seen(task, source):
     tokenizer = checkpoint.read_run(source)[2]
-    some = [finetune.problems(task, "train", small(objects=50), 0).draw(i) for i in range(8)]
-    batch = {hide: JOBS[task].collate(some, tokenizer, 24, hide) for hide in ("", "image", "text", "right")}
+    some = [scene_tasks.problems(task, "train", small(objects=50), 0).draw(i) for i in range(8)]
+    batch = {hide: task_exam.batch(task, some, tokenizer, 24, hide) for hide in ("", "image", "text", "right")}
     def alike(x):
         return bool((x == x[:1]).all())
     assert not alike(batch[""].image) and not alike(batch[""].tokens)
@@ -148,9 +149,8 @@ def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, 
     monkeypatch.setattr(Tokenizer, "encode", remember)
     monkeypatch.setattr(task_exam, "best_map", lambda *_: ("itm", 0))
     config, tokenizer = tuning(task, source, "batch=16", "text_length=7"), checkpoint.read_run(source)[2]
-    assert ProblemBatches(JOBS[task], config, tokenizer)(0).tokens.shape[1] == 7
-    finetune.examine(task, JOBS[task].make(config).student.eval(), tokenizer,
-                     lambda name, number: draw(name, number)[:8])
+    assert ProblemBatches(task, config, tokenizer)(0).tokens.shape[1] == 7
+    scene_tasks.examine(task, TASKS[task].make(config).student.eval(), tokenizer, lambda name, number: draw(name, number)[:8])
     assert set(seen) - {10_000} == {7}, "VQA's answers are not cut"
 
 
@@ -158,7 +158,7 @@ def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, 
 
 
 def draw(name, number):
-    source = finetune.problems(name, "test", small(objects=50), 5)
+    source = scene_tasks.problems(name, "test", small(objects=50), 5)
     return [source.draw(i) for i in range(36)]
 
 
@@ -176,7 +176,7 @@ def test_who_knows_the_answer_gets_what_the_annotators_agree_on(monkeypatch, tun
     _, model, tokenizer = load_student(tuned["vqa"])
     drawn, listed = draw("vqa", 36), task_exam.answer_list(50)
     chosen = torch.tensor([[listed.index(p.answer)] for p in drawn])
-    monkeypatch.setattr(vqa, "rank", lambda *_: (chosen, None))
+    monkeypatch.setattr(vqa, "rank", lambda *_, **options: (chosen, None))
     found = task_exam.examine_vqa(model, tokenizer, draw, "")
     assert found["accuracy"].values.min() >= 0.99, "seven or more of ten annotators say it, numbers too"
     assert {"two", "three"} & {p.answer for p in drawn} and answers.normalise("two") == "2"
@@ -194,7 +194,7 @@ def test_pairs_of_one_statement_are_one_cluster(monkeypatch, tuned):
 
 def test_no_constant_answer_beats_the_majority_and_baselines_are_scored_as_models_are(monkeypatch, tuned):
     _, model, tokenizer = load_student(tuned["vqa"])
-    source = finetune.problems("vqa", "test", small(objects=50), 5)
+    source = scene_tasks.problems("vqa", "test", small(objects=50), 5)
     drawn, listed = [source.draw(i) for i in range(120)], task_exam.answer_list(50)
     simple, yes = task_exam.simple_vqa(lambda *_: drawn), listed.index("yes")
     scores = {kind: {said: sum(task_exam.agreement(said, p) for p in drawn if p.kind == kind) / 20 for said in listed}
@@ -205,23 +205,23 @@ def test_no_constant_answer_beats_the_majority_and_baselines_are_scored_as_model
     assert simple["chance"]["by_kind"]["yes or no"].mean().item() == pytest.approx((polar["yes"] + polar["no"]) / 2)
     p = next(p for p in drawn if p.kind == "compare" and len(set(p.answers)) == 1)
     assert simple["chance"]["accuracy"].values[drawn.index(p)] == 0.5, "the question names both that may be right"
-    monkeypatch.setattr(vqa, "rank", lambda model, batch, *_: (torch.full((len(batch.tokens), 1), yes), None))
+    monkeypatch.setattr(vqa, "rank", lambda model, batch, *_, **options: (torch.full((len(batch.tokens), 1), yes), None))
     said_yes = task_exam.examine_vqa(model, tokenizer, lambda *_: drawn, "")["by_kind"]["yes or no"].mean().item()
     assert said_yes == pytest.approx(polar["yes"]) and said_yes != 0.5, "the annotators count, not the one right answer"
 
 
 def test_an_exam_asks_as_many_as_it_says():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune, "problems", lambda *_: SimpleNamespace(draw=lambda i: i))
-        whole, quick = (finetune.draws(small(), "test", 0, size) for size in (1.0, 0.02))
-        for name, number in (("retrieval", 500), ("families", 800), ("entailment", 1800), ("vqa", 1800),
-                             ("nlvr2", 1800), ("grounding", 1000)):
+        patch.setattr(scene_tasks, "problems", lambda *_: SimpleNamespace(draw=lambda i: i))
+        whole, quick = (scene_tasks.draws(small(), "test", 0, size) for size in (1.0, 0.02))
+        for name, number in (("retrieval", 500), ("families", 800), ("entailment", 1800), ("vqa", 1800), ("nlvr2", 1800),
+                             ("grounding", 1000)):
             assert len(whole(name, number)) == number and len(quick(name, number)) % GROUP[name] == 0
 
 
 def test_an_exam_draws_from_its_split_and_the_report_says_which(monkeypatch, tuned, source, tmp_path):
-    asked, drawn = [], finetune.problems
-    monkeypatch.setattr(finetune, "problems", lambda *given: asked.append((given[1], given[3])) or drawn(*given))
+    asked, drawn = [], scene_tasks.problems
+    monkeypatch.setattr(scene_tasks, "problems", lambda *given: asked.append((given[1], given[3])) or drawn(*given))
     shutil.copytree(tuned["entailment"], run := tmp_path / "run")
     main.evaluate(str(run), source=source, exam=0.02, seed=7, split="validation")
     found = report.read_report(run / "evaluation")
@@ -283,7 +283,7 @@ def test_what_finetune_cannot_do_is_said_before_it_trains(arguments, message, so
     changes = () if "--baselines" in rest or "--from" in rest else tuple(rest)
     origin = Path("nowhere") if "--from" in rest else source
     with pytest.raises(ValueError) as caught:
-        finetune.finetune(task, origin, Path("never"), changes, baselines, 1, "")
+        scene_tasks.finetune(task, origin, Path("never"), changes, baselines, 1, "")
     assert message in str(caught.value)
 
 

@@ -7,7 +7,7 @@ import pytest
 from golden_rule import figures
 from minalbef.config import Config
 from minalbef.presets import preset
-from minalbef.recipes.finetune import JOBS, TUNING
+from minalbef.recipes.scene_tasks import JOBS, TUNING
 from minalbef.train import alpha_at, lr_at
 from test_golden_encoders import off, wrong
 

@@ -5,8 +5,8 @@ import torch
 from golden_rule import figures, original_state
 from helpers import same_state
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import LACKS, UNTAUGHT
 from minalbef.presets import preset
+from minalbef.tasks.base import TASKS
 from minalbef.weights import key_table
 from original_keys import PRETRAINING, SCRIPTS, full_state, shapes
 
@@ -103,16 +103,15 @@ def test_a_tied_weight_that_differs_is_refused():
 def test_what_a_tasks_file_lacks_is_what_the_table_says(task):
     whole = {name.partition(".")[0] for name in key_table.read(full_state("pretrain")).student}
     held = {name.partition(".")[0] for name in key_table.read(full_state(task)).student}
-    assert whole - held == set(LACKS[task])
-    assert held - whole == {"vqa": {"decoder"}, "entailment": {"head"}, "nlvr2": {"head"},
-                            "text_assignment": {"head"}}.get(
+    assert whole - held == set(TASKS[task].lacks)
+    assert held - whole == {"vqa": {"decoder"}, "entailment": {"head"}, "nlvr2": {"head"}, "text_assignment": {"head"}}.get(
         task, set())
 
 
 @pytest.mark.parametrize("task", ["pretrain", "retrieval"])
 def test_the_teacher_lacks_what_the_table_says(task):
     read = key_table.read(full_state(task))
-    assert {name.partition(".")[0] for name in read.student.keys() - read.teacher.keys()} == set(UNTAUGHT)
+    assert {name.partition(".")[0] for name in read.student.keys() - read.teacher.keys()} == set(key_table.UNTAUGHT)
     teacher = {name: torch.full((3,), 5.0) for name in read.student}
     written = key_table.write(read.student, teacher, {}, read.fusion_from, read.bert)
     assert written["temp"] is read.student["temperature"] and "itm_head_m.weight" not in written

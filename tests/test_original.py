@@ -12,8 +12,8 @@ from golden_rule import figures, weight
 from helpers import disturb, pretrain, same_state, small, texts
 from minalbef import load_original
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import LACKS, PAIRS, UNTAUGHT
 from minalbef.config import Config
+from minalbef.tasks.base import TASKS as TABLE
 from minalbef.tasks.entailment import EntailmentModel
 from minalbef.tasks.nlvr2 import PairModel
 from minalbef.tasks.pretrain import PretrainBatch
@@ -193,7 +193,7 @@ def test_what_was_written_is_computed_again(unequal):
         assert_close(ours, theirs, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("task", set(SCRIPTS) - set(PAIRS))
+@pytest.mark.parametrize("task", set(SCRIPTS) - {name for name, row in TABLE.items() if row.pairs})
 def test_every_key_of_a_full_file_is_accounted_for(task):
     state = full_state(task)
     with torch.device("meta"), warnings.catch_warnings():
@@ -203,8 +203,8 @@ def test_every_key_of_a_full_file_is_accounted_for(task):
         report, teacher = fill(model, opened), fill(model, opened, teacher=True)
     for one in (report, teacher):
         assert set(one.loaded) | set(one.unexpected) == set(state) and not set(one.loaded) & set(one.unexpected)
-    assert {name.partition(".")[0] for name in report.absent} == set(LACKS[task])
-    assert {name.partition(".")[0] for name in teacher.absent} == set(LACKS[task]) | set(UNTAUGHT)
+    assert {name.partition(".")[0] for name in report.absent} == set(TABLE[task].lacks)
+    assert {name.partition(".")[0] for name in teacher.absent} == set(TABLE[task].lacks) | set(key_table.UNTAUGHT)
     assert not [key for key in report.loaded if "_m." in key or "queue" in key or key.startswith("text_decoder")]
     assert all(key.partition(".")[0].endswith("_m") for key in teacher.loaded)
 
@@ -223,7 +223,7 @@ def test_the_report_reads_well(unequal):
 
 @pytest.mark.parametrize("file", ["retrieval", "ve", "vqa_small"])
 def test_parts_that_a_tasks_file_lacks_are_named_and_new(file):
-    with pytest.warns(UserWarning, match=", ".join(sorted(LACKS[TASKS[file]])) + ": new here"):
+    with pytest.warns(UserWarning, match=", ".join(sorted(TABLE[TASKS[file]].lacks)) + ": new here"):
         model = load_original(small_state(file), **HEADS)
     assert not model.word_head.bias.any()
 
@@ -274,7 +274,7 @@ def test_a_file_of_pairs_is_sent_to_its_own_model(file):
     head = nn.Linear(48, rows) if "ta" in file else nn.Sequential(nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, rows))
     report = fill(PairModel(opened.config, head), opened)
     assert all("_m." in key for key in report.unexpected)
-    assert {name.partition(".")[0] for name in report.absent} == set(LACKS[opened.task])
+    assert {name.partition(".")[0] for name in report.absent} == set(TABLE[opened.task].lacks)
 
 
 @pytest.mark.parametrize("file, make", [("ve", EntailmentModel), ("vqa_small", VQAModel), ("vqa_native", VQAModel)])

@@ -15,8 +15,9 @@ from minalbef.data import Batch, transform
 from minalbef.evaluation import report
 from minalbef.gradcam import relevance, text_map
 from minalbef.recipes import predict
-from minalbef.recipes.finetune import JOBS
+from minalbef.recipes.scene_tasks import JOBS
 from minalbef.tasks import entailment, grounding, nlvr2, vqa
+from minalbef.tasks.base import TASKS
 from minalbef.tasks.nlvr2 import PairModel
 from untrained import untrained
 
@@ -30,7 +31,7 @@ BOXES = [[5.0, 5, 20, 20], [30.0, 10, 40, 30], [60.0, 5, 15, 40]]
 def models():
     """One of each task, of 6 x 6 patches, with weights that answer decidedly."""
     torch.manual_seed(0)
-    return {task: disturb(job.make(untrained().config).student, 0.15).eval() for task, job in JOBS.items()}
+    return {task: disturb(TASKS[task].make(untrained().config).student, 0.15).eval() for task in JOBS}
 
 
 @pytest.fixture(scope="module")

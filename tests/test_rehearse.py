@@ -2,13 +2,14 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from minalbef.presets import PRESETS, preset
-from minalbef.recipes import rehearse
 from minalbef.recipes.rehearse import REHEARSALS, dry_run
+from minalbef.tasks.base import TASKS
 
 SMALL = dict(image_size=32, patch_size=16, image_width=32, image_depth=1, image_heads=4, vocab_size=256,
              text_width=48, text_heads=4, text_depth=1, fusion_depth=2, embed_dim=16, queue_size=8)
@@ -82,8 +83,6 @@ def test_a_loss_that_is_not_finite_stops_it(monkeypatch):
 
         def draws(self, step):
             return None
-    broken = rehearse.Rehearsal(lambda config: Broken(1, 1), REHEARSALS["entailment"].collate,
-                                REHEARSALS["entailment"].record)
-    monkeypatch.setitem(REHEARSALS, "entailment", broken)
+    monkeypatch.setitem(TASKS, "entailment", replace(TASKS["entailment"], make=lambda config: Broken(1, 1)))
     with pytest.raises(FloatingPointError, match="entailment, step 0: loss nan"):
         dry_run("entailment", say=lambda line: None, **SMALL)

@@ -17,11 +17,11 @@ from minalbef.albef import ALBEF
 from minalbef.data import Record
 from minalbef.ema import update_teacher
 from minalbef.evaluation import ranking
-from minalbef.evaluation.ranking import encode, recall, rerank
+from minalbef.evaluation.ranking import encode
 from minalbef.tasks import pretrain as shared
 from minalbef.tasks import retrieval
 from minalbef.tasks.pretrain import Draws, PretrainBatch
-from minalbef.tasks.retrieval import Retrieval, collate, evaluate, recalls, two_stage
+from minalbef.tasks.retrieval import Retrieval, collate, recalls, two_stage
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 from test_golden_encoders import CONFIG, off, wrong
@@ -125,7 +125,10 @@ def ranked() -> dict[str, float]:
     scores = two_stage(task.student, encoded, recorded["eval"]["k_test"], rows=4)
     # the original says -100 for what was not re-ranked, and numpy's sort then puts the last of what ties first
     filled = [x.double().nan_to_num(neginf=-100.0) for x in scores["rerank"]]
-    figured = recalls(*(x + 1e-9 * torch.arange(x.shape[1]) for x in filled), *PARTNER)
+    found = recalls(*(x + 1e-9 * torch.arange(x.shape[1]) for x in filled), *PARTNER)
+    figured = {name: value.mean().item() for name, value in found.items()}
+    figured |= {f"{way}_r_mean": sum(figured[f"{way}_r{k}"] for k in (1, 5, 10)) / 3 for way in ("i2t", "t2i")}
+    figured["r_mean"] = (figured["i2t_r_mean"] + figured["t2i_r_mean"]) / 2
     return {"sims_matrix_i2t": off(scores["itc"][0], theirs["sims_matrix_i2t"], 2e-5),
             **{f"score_{way}": off(x, theirs[f"score_{way}"], 1e-4) for way, x in zip(("i2t", "t2i"), filled)},
             **{name: off(100 * figured[name.replace("txt", "i2t").replace("img", "t2i")], value, 1e-4)
@@ -181,10 +184,8 @@ MISTAKES = {
                                    real(self, x, source, None, **rest)),
     "words do not see the image": (fusion.FusionLayer, "look", lambda real: lambda self, x, seen, *rest: real(
         self, x, (seen[0], 0 * seen[1]), *rest)),
-    "a GELU by tanh": (layers.MLP, "forward",
-                       lambda real: lambda self, x: self.fc2(F.gelu(self.fc1(x), approximate="tanh"))),
-    "ranked by log-odds": (ranking, "match_odds",
-                           lambda real: lambda *args, yes_alone=False, **rest: real(*args, **rest)),
+    "a GELU by tanh": (layers.MLP, "forward", lambda real: lambda self, x: self.fc2(F.gelu(self.fc1(x), approximate="tanh"))),
+    "ranked by log-odds": (retrieval, "match_odds", lambda real: lambda *args, yes_alone=False, **rest: real(*args, **rest)),
     "one direction alone chooses": (ranking, "best", lambda real: lambda scores, top: real(
         scores, top) if scores.shape[-1] > scores.shape[-2] else torch.zeros_like(scores, dtype=torch.bool)),
     "one too many is ranked anew": (ranking, "best", lambda real: lambda scores, top: real(scores, top + 1)),
@@ -286,10 +287,9 @@ def test_scores_are_those_of_each_pair_alone_and_padding_cannot_be_seen():
 def test_recalls_by_hand():
     i2t = torch.tensor([[.1, .9, .2, .0], [.9, .8, .7, .1]])   # picture 4's second caption is first; 9's only is last
     image_ids, text_ids = torch.tensor([4, 9]), torch.tensor([4, 4, 4, 9])
-    found = recalls(i2t, i2t.T, image_ids, text_ids)
+    found = {name: value.mean() for name, value in recalls(i2t, i2t.T, image_ids, text_ids).items()}
     assert found["i2t_r1"] == 0.5 and found["i2t_r5"] == found["i2t_r10"] == 1
     assert found["t2i_r1"] == 0.5 and found["t2i_r5"] == 1       # captions 1 and 3 find theirs
-    assert found["i2t_r_mean"] == found["t2i_r_mean"] == found["r_mean"] == pytest.approx(2.5 / 3)
 
 
 @pytest.mark.parametrize("image_ids, text_ids, named", [
@@ -298,19 +298,6 @@ def test_what_has_no_partner_is_named(image_ids, text_ids, named):
     scores = torch.rand(len(image_ids), len(text_ids))
     with pytest.raises(ValueError, match=named):
         recalls(scores, scores.T, torch.tensor(image_ids), torch.tensor(text_ids))
-
-
-def test_evaluation_says_by_which_score():
-    task, batch = task_and_batch()
-    model = task.student.eval()
-    encoded = encode(model, batch.image[1:], batch.tokens, batch.keep)
-    figured = evaluate(model, encoded, batch.ids[1:], batch.ids, top=3)
-    true = batch.ids[1:, None] == batch.ids
-    sim = model.image_feature(encoded.image) @ model.text_feature(encoded.text).T
-    assert figured["itc_i2t_r1"] == pytest.approx(recall(sim, true).mean().item())
-    expected = rerank(sim.T, ranking.match_best(model, encoded, sim[None], 3, yes_alone=True)[0].T, 3)
-    assert figured["rerank_t2i_r1"] == pytest.approx(recall(expected, true.T).mean().item())
-    assert len(figured) == 27 and all(0 <= value <= 1 for value in figured.values())
 
 
 @pytest.mark.parametrize("kind", [Retrieval, shared.Pretrain])

@@ -8,7 +8,7 @@ from PIL import Image
 from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.presets import preset
-from minalbef.recipes import finetune, pipeline
+from minalbef.recipes import pipeline, scene_tasks
 from minalbef.recipes import search as finder
 from minalbef.run import Run
 from untrained import untrained
@@ -74,7 +74,7 @@ def test_a_run_of_other_data_is_not_evaluated_or_tuned_on_scenes(run, tmp_path):
     for task in ("pretrain", "retrieval"):
         checkpoint.save(tmp_path / task, other, run.tokenizer, None, task)
     for ask in (lambda: pipeline.examine_run(tmp_path / "pretrain", 0.02, 0, ""),
-                lambda: finetune.examine_run(tmp_path / "retrieval", None, ""),
-                lambda: finetune.tuning("vqa", tmp_path / "pretrain")):
+                lambda: scene_tasks.examine_run(tmp_path / "retrieval", None, ""),
+                lambda: scene_tasks.tuning("vqa", tmp_path / "pretrain")):
         with pytest.raises(ValueError, match="not trained on the embedded scenes"):
             ask()

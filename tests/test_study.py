@@ -1,10 +1,9 @@
-"""study, public_exam: six tasks from a prepared set and a pretrained run to a report, in miniature, checked by hand."""
+"""public_tasks: six tasks from a prepared set and a pretrained run to a report, in miniature, counted again by hand."""
 import json
 import re
 import shlex
 import shutil
 import sys
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +17,6 @@ from card import card
 from helpers import disturb, same_state, small
 from minalbef import checkpoint, distributed
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import LACKS
 from minalbef.cli.main import main
 from minalbef.cli.public import Exam, Sets, Study
 from minalbef.data import Record, open_image, transform
@@ -26,26 +24,28 @@ from minalbef.datasets import loader
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.evaluation import answers, report
+from minalbef.evaluation.loop import How, over
 from minalbef.presets import preset
-from minalbef.recipes import forecast, public_exam, study
-from minalbef.recipes.public_exam import How, protocol, table
+from minalbef.recipes import forecast, public_tasks
+from minalbef.recipes.finetune import begin
 from minalbef.recipes.public_pretrain import pretrain
-from minalbef.recipes.study import (
-    PLANS,
-    begin,
+from minalbef.recipes.public_tasks import (
     evaluate_public,
     finetune_public,
-    load_model,
+    protocol,
     recipe,
+    table,
     task_of,
     trained_on,
 )
 from minalbef.tasks import grounding, nlvr2, vqa
+from minalbef.tasks.base import TASKS, load_model
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tokenizer import Tokenizer
 from test_readers import refcoco, write
 
-QUICK = ("image_size=32", "batch=4", "epochs=2", "epoch=6", "warmup_steps=1", "save_every=2", "lr=0.01")  # three steps
+TUNED = [task for task, row in TASKS.items() if row.begin]
+QUICK = ("image_size=32", "batch=4", "epochs=2", "epoch=6", "warmup_steps=1", "save_every=2", "lr=0.01")        # three steps
 SETS = {"retrieval": "coco", "text_assignment": "coco", "entailment": "entailment", "vqa": "vqa", "nlvr2": "nlvr2",
         "grounding": "grounding"}
 COLOURS = "red green blue white black brown".split()
@@ -116,7 +116,7 @@ def source(tmp_path_factory) -> Path:
 def tuned(prepared, source, tmp_path_factory) -> dict[str, Path]:
     """Task -> a run folder after three steps; nlvr2's was begun from that of text assignment."""
     runs = {}
-    for task in PLANS:                           # text assignment comes before nlvr2
+    for task in TUNED:                           # text assignment comes before nlvr2
         runs[task] = tmp_path_factory.mktemp("tuned") / task
         finetune_public(task, [prepared / SETS[task]], runs["text_assignment"] if task == "nlvr2" else source,
                         runs[task], changes=QUICK, quiet=True)
@@ -126,9 +126,8 @@ def tuned(prepared, source, tmp_path_factory) -> dict[str, Path]:
 # training
 
 
-@pytest.mark.parametrize("task", PLANS)
-def test_a_run_stopped_and_taken_up_again_ends_with_the_same_weights(task, tuned, prepared, source, tmp_path,
-                                                                     monkeypatch):
+@pytest.mark.parametrize("task", TUNED)
+def test_a_run_stopped_and_taken_up_again_ends_with_the_same_weights(task, tuned, prepared, source, tmp_path, monkeypatch):
     begun = tuned["text_assignment"] if task == "nlvr2" else source
     real = loader.RecordBatches.__call__
     def failing(self, step):
@@ -154,7 +153,7 @@ def test_a_run_stopped_and_taken_up_again_ends_with_the_same_weights(task, tuned
         finetune_public(*arguments, changes=(*QUICK, "lr=0.02"), quiet=True)
 
 
-@pytest.mark.parametrize("task", PLANS)
+@pytest.mark.parametrize("task", TUNED)
 def test_training_moves_what_the_run_knew(task, tuned, source):
     began, now = (checkpoint.read_run(run)[3] for run in (source, tuned[task]))
     name = "text_encoder.layers.0.attn.q.weight"
@@ -165,10 +164,9 @@ def test_training_moves_what_the_run_knew(task, tuned, source):
 def test_student_and_teacher_begin_from_those_of_the_run(source):
     student, teacher = (checkpoint.load_file(source / f"{name}.safetensors") for name in ("model", "teacher"))
     name = "fusion.layers.1.attn.q.weight"
-    for make, place in ((PLANS["retrieval"].make, name), (PLANS["vqa"].make, f"albef.{name}"),
-                        (PLANS["vqa"].make, "decoder.layers.1.attn.q.weight"),
-                        (PLANS["entailment"].make, f"albef.{name}"),
-                        (PLANS["nlvr2"].make, "albef.fusion.layers.3.attn.q.weight")):
+    for make, place in ((TASKS["retrieval"].make, name), (TASKS["vqa"].make, f"albef.{name}"),
+                        (TASKS["vqa"].make, "decoder.layers.1.attn.q.weight"), (TASKS["entailment"].make, f"albef.{name}"),
+                        (TASKS["nlvr2"].make, "albef.fusion.layers.3.attn.q.weight")):
         task = make(config := checkpoint.read_run(source)[0])
         begin(task, source, config)
         assert torch.equal(task.student.state_dict()[place], student[name])
@@ -178,7 +176,7 @@ def test_student_and_teacher_begin_from_those_of_the_run(source):
 
 def test_nlvr2_begins_from_text_assignment(tuned):
     config, _, _, weights = checkpoint.read_run(tuned["text_assignment"])
-    task = PLANS["nlvr2"].make(config)
+    task = TASKS["nlvr2"].make(config)
     begin(task, tuned["text_assignment"], config)
     for name in ("albef.fusion.layers.2.attn.q.weight", "albef.fusion.layers.3.attn.q.weight",
                  "albef.image_encoder.pos_embed"):
@@ -263,8 +261,7 @@ def test_training_passes_over_pictures_that_are_gone_and_says_so(prepared, sourc
     moved = elsewhere(prepared / "coco", tmp_path)
     (tmp_path / "all" / SEEN.format(2)).unlink()
     finetune_public("retrieval", [moved], source, tmp_path / "run", changes=QUICK, quiet=True)
-    assert trained_on(tmp_path / "run") == {"pretrained": None, "tuned": {"coco/train": study.hash_of(moved, "train")},
-                                            "unreadable": 2}
+    assert trained_on(tmp_path / "run") == {"pretrained": None, "tuned": {"coco/train": public_tasks.hash_of(moved, "train")}, "unreadable": 2}
     assert SEEN.format(2) in (tmp_path / "run" / "unreadable.txt").read_text()
 
 
@@ -297,7 +294,7 @@ def examined(task: str, tuned, prepared, tmp_path, data: str = "",
     shutil.copytree(tuned[task], run := tmp_path / "run")
     config, _, tokenizer, _ = checkpoint.read_run(run)
     torch.manual_seed(0)
-    made_up = disturb(PLANS[task].make(config).student, 0.3, 2)
+    made_up = disturb(TASKS[task].make(config).student, 0.3, 2)
     checkpoint.save(run, made_up, tokenizer, None, task)
     shutil.copy(tuned[task] / "trained_on.json", run)
     folder, _, split = (data or f"{SETS[task]}/test").partition("/")
@@ -352,7 +349,7 @@ def test_nlvr2_counts_statements_that_are_judged_rightly_of_all_pairs(tuned, pre
     truth[3] = 1 - truth[3]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nlvr2, "predict", lambda *_: torch.eye(2)[truth])
-        samples, _ = public_exam.examine_nlvr2(model, tokenizer, Records(prepared / "nlvr2", "test"), How())
+        samples, _ = nlvr2.evaluate(model, tokenizer, Records(prepared / "nlvr2", "test"), How())
     assert samples["accuracy"].values.tolist() == [1, 1, 1, 0, 1, 1] and samples["consistency"].tolist() == [1, 0, 1]
 
 
@@ -422,7 +419,7 @@ def test_vqa_chooses_the_likeliest_answer_and_writes_it_for_the_server(tuned, pr
     assert len(set(best)) > 1, "the check is blind"
     each = [official(answer, record.answers) for record in records for answer in ANSWERS]
     assert near(found["chance"]["accuracy"], each) and sum(each) > 0
-    tokens = public_exam.asked(records[:1], tokenizer, 32, 32).tokens
+    tokens = vqa.collate_questions(records[:1], tokenizer, 32, 32).tokens
     assert records[0].question == "what is red?" and torch.equal(tokens, tokenizer.encode(["what is red"], raw=True)[0])
     assert (found["answered"], found["answers"], found["lacking"]) == ("by choosing", 4, 1)
     assert "  1 questions have none of their answers among the 4 listed" in table(found)
@@ -433,7 +430,7 @@ def test_a_run_that_kept_to_the_cpu_is_examined_there_and_others_where_there_is_
         made_on, examined_on, tuned, prepared, tmp_path, monkeypatch):
     asked, (model, *more) = [], load_model("vqa", tuned["vqa"])
     model.albef.config = replace(model.albef.config, device=made_on)
-    monkeypatch.setattr(study, "load_model", lambda *_: (model, *more))
+    monkeypatch.setattr(public_tasks, "load_model", lambda *_: (model, *more))
     monkeypatch.setattr(distributed, "start", lambda name: asked.append(name) or torch.device("cpu"))
     evaluate_public(tuned["vqa"], prepared / "vqa", out=tmp_path)
     assert asked == [examined_on]
@@ -476,7 +473,7 @@ def test_vqa_writes_freely_and_answers_may_be_secret(tuned, prepared, tmp_path):
     model, tokenizer, _ = load_model("vqa", tuned["vqa"])
     submission = json.loads((tmp_path / "out" / "vqa_result.json").read_text())
     for line, record in zip(submission, Records(secret, "test"), strict=True):
-        batch = public_exam.asked([record], tokenizer, 32, 32)
+        batch = vqa.collate_questions([record], tokenizer, 32, 32)
         written, _ = vqa.generate(model, batch, tokenizer)
         assert line == {"question_id": record.id, "answer": tokenizer.decode(written[0].tolist())}
     assert evaluate_public(tuned["vqa"], prepared / "vqa", out=tmp_path / "out",
@@ -526,11 +523,10 @@ def test_every_layer_is_tried_and_the_best_taken(tuned, prepared, tmp_path, monk
     assert str(every["layer"]) == best and every["test"] == ones[best]["test"]
     assert f"layer {best}: " in table(every)
     with monkeypatch.context() as patch:
-        patch.setattr(public_exam, "over", lambda *_: torch.zeros(0, 3))
+        patch.setattr(grounding, "judge_maps", lambda *_: torch.zeros(0, 5))
         for depth, third in ((6, 2), (3, 1), (2, 0)):
             model = SimpleNamespace(config=SimpleNamespace(fusion_depth=depth, image_size=32, positions=32))
-            assert public_exam.examine_grounding(model, None, [],
-                                                 How())[1]["layer"] == third, "the paper's third of six"
+            assert grounding.evaluate(model, None, [], How())[1]["layer"] == third, "the paper's third of six"
     with pytest.raises(ValueError, match="layer=7: mode 'itm' of this model has 2, from 0 to 1"):
         evaluate_public(tuned["grounding"], prepared / "grounding", out=tmp_path, layer=7)
 
@@ -578,7 +574,7 @@ def test_what_pretraining_saw_is_not_zero_shot(name, split, pretrained, says):
 def test_a_run_records_what_it_was_trained_on_and_hands_it_on(prepared, tmp_path):
     def asked(run, split="test", data=prepared / "coco", **options) -> str:
         return evaluate_public(run, data / split, out=tmp_path / "out", **options)["protocol"]
-    sizes = [f"{field}={getattr(small(), field)}" for field in (*study.SIZES, "queue_size") if field != "vocab_size"]
+    sizes = [f"{field}={getattr(small(), field)}" for field in (*public_tasks.SIZES, "queue_size") if field != "vocab_size"]
     pretrain([prepared / "coco"], run := tmp_path / "run", "tiny", (*QUICK, *sizes, "text_length=9",
                              "bucket=1", "warm_steps=0", "vocab_size=96"), quiet=True)
     assert asked(run).startswith("pretrained on coco/train: not zero-shot")
@@ -618,7 +614,7 @@ def test_a_report_names_its_protocol(tuned, source, prepared, tmp_path):
                                        ("entailment", "pretrain"), ("grounding", "nlvr2")])
 def test_a_run_of_another_task_is_refused(task, run, tuned, source, prepared):
     name = "retrieval" if task == "coco" else task
-    with pytest.raises(ValueError, match=f"is a run of {run}, and this set examines {name}: .*finetune {name} --data"):
+    with pytest.raises(ValueError, match=f"is a run of {run}, and this set evaluates {name}: .*finetune {name} --data"):
         evaluate_public(source if run == "pretrain" else tuned[run], prepared / task)
 
 
@@ -629,8 +625,7 @@ def test_wrong_splits_and_folders_are_named(tuned, prepared, source):
         evaluate_public(tuned["retrieval"], prepared / "nothing" / "test")
     with pytest.raises(ValueError, match="image_size=30 is not a multiple"):
         evaluate_public(source, prepared / "coco", image_size=30)
-    assert {task_of(Records(prepared / name, "test").kind)
-            for name in SETS.values()} == PLANS.keys() - {"text_assignment"}
+    assert {task_of(Records(prepared / name, "test").kind) for name in SETS.values()} == set(TUNED) - {"text_assignment"}
 
 
 @pytest.mark.parametrize("task", ["retrieval", "entailment", "vqa", "nlvr2"])
@@ -648,7 +643,7 @@ def test_a_picture_that_is_gone_stops_an_exam(task, workers, tuned, prepared, tm
 def test_a_converted_checkpoint_that_lacks_other_heads_answers_alike(tuned, prepared, tmp_path):
     shutil.copytree(tuned["vqa"], run := tmp_path / "run")
     weights = {name: value for name, value in checkpoint.load_file(run / "model.safetensors").items()
-               if name.removeprefix("albef.").partition(".")[0] not in LACKS["vqa"]}
+               if name.removeprefix("albef.").partition(".")[0] not in TASKS["vqa"].lacks}
     checkpoint.save_file(weights, run / "model.safetensors")
     (run / "trained_on.json").unlink()
     lacking, whole = (evaluate_public(one, prepared / "vqa", out=tmp_path / "out") for one in (run, tuned["vqa"]))
@@ -694,8 +689,7 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkey
                             "--baselines, --exam and"),
                            (("evaluate", run, "--top", 2), "a public set must be named, with --data"),
                            (("finetune", "vqa", "--workers", 1), "a public set must be named, with --data"),
-                           (("evaluate", source, "--data", prepared / "vqa"),
-                            "a run of pretrain, and this set examines vqa")):
+                           (("evaluate", source, "--data", prepared / "vqa"), "a run of pretrain, and this set evaluates vqa")):
         status, said = call(*words)
         assert status == 2 and said.startswith("minalbef: ") and message in said
 
@@ -713,7 +707,7 @@ def test_the_documented_commands_have_the_flags_that_there_are(monkeypatch):
         monkeypatch.setattr(sys, "argv", shlex.split(line))
         main()
     assert len(called) == len(found) and all(data for _, data in called)
-    assert {what for what, _ in called if isinstance(what, str)} == PLANS.keys()
+    assert {what for what, _ in called if isinstance(what, str)} == set(TUNED)
 
 
 # the work shared
@@ -723,7 +717,7 @@ def test_the_documented_commands_have_the_flags_that_there_are(monkeypatch):
 def test_two_processes_do_what_one_does(task, tuned, prepared, monkeypatch):
     model, tokenizer, _ = load_model(task, tuned[task])
     records, how = Records(prepared / SETS[task], "test"), How(batch=2, top=3, answers=ANSWERS)
-    whole = PLANS[task].examine(model, tokenizer, records, how)
+    whole = TASKS[task].evaluate(model, tokenizer, records, how)
     monkeypatch.setattr(distributed, "world", lambda: 2)
     sums: list[list] = []
     for rank in (0, 1):                          # the second adds to what the first has found
@@ -733,7 +727,7 @@ def test_two_processes_do_what_one_does(task, tuned, prepared, monkeypatch):
             return x + next(turn, torch.zeros_like(x))
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         monkeypatch.setattr(distributed, "total", total)
-        found = PLANS[task].examine(model, tokenizer, records, how)
+        found = TASKS[task].evaluate(model, tokenizer, records, how)
     def flat(tree) -> list:
         return [leaf for value in tree.values() for leaf in (flat(value) if isinstance(value, dict) else [value])]
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(flat(whole[0]), flat(found[0]), strict=True))
@@ -745,17 +739,12 @@ def test_each_process_answers_every_other_record(monkeypatch):
     for rank, expected in ((0, [1, 0, 3, 0, 5]), (1, [0, 2, 0, 4, 0])):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         monkeypatch.setattr(distributed, "total", lambda x: x)
-        found = public_exam.over([1, 2, 3, 4, 5], lambda some: torch.tensor(some),
-                                 lambda some, batch: batch[:, None], 1, How(batch=2))
+        found = over([1, 2, 3, 4, 5], lambda some: torch.tensor(some), lambda some, batch: batch[:, None], 1,
+                                 How(batch=2))
         assert found[:, 0].tolist() == expected
 
 
-def test_the_commonest_by_hand():
-    assert public_exam.commonest(torch.tensor([2, 0, 2, 1])).tolist() == [1, 0, 1, 0]
-    assert Counter([2, 0, 2, 1]).most_common(1) == [(2, 2)]
-
-
-@pytest.mark.parametrize("task", PLANS)
+@pytest.mark.parametrize("task", TUNED)
 def test_on_a_gpu_a_task_trains_to_the_same_weights_and_figures(task, prepared, source, tuned, tmp_path):
     with card():
         finetune_public(task, [prepared / SETS[task]], tuned["text_assignment"] if task == "nlvr2" else source,
@@ -774,10 +763,9 @@ def test_on_a_gpu_a_task_trains_to_the_same_weights_and_figures(task, prepared, 
 def test_texts_are_cut_at_thirty_words_and_at_25_pieces_where_the_original_does(name, words):
     """Its tokenizer cuts, [CLS] included, in VQA's training, text assignment and pretraining; else pre_caption does."""
     config, picture, text = preset(name), np.zeros((16, 16, 3), np.uint8), "cat " * 40
-    kind, collate = ("text_assignment", PLANS["text_assignment"].collate) if name == "nlvr2-assign" else (
-        name.partition("-")[0], PLANS[name.partition("-")[0]].collate)
-    record = {"vqa": vqa.VQARecord(picture, text, ("yes",), 0),
-              "nlvr2": nlvr2.NLVR2Record((picture, picture), text, True, 0),
+    kind, collate = ("text_assignment", TASKS["text_assignment"].collate) if name == "nlvr2-assign" else (
+        name.partition("-")[0], TASKS[name.partition("-")[0]].collate)
+    record = {"vqa": vqa.VQARecord(picture, text, ("yes",), 0), "nlvr2": nlvr2.NLVR2Record((picture, picture), text, True, 0),
               "entailment": EntailmentRecord(picture, text, 0, "neutral")}.get(kind, Record(picture, text, 0))
     pieces = Tokenizer.train(["c", "a", "t", "yes"], 20)         # three pieces a word
     tokens = collate([record], pieces, 16, config.text_length).tokens[0]

@@ -51,15 +51,15 @@ class Study:
     most_bad: float = 0.01
 
     def finetune(self, task: str, changes: tuple[str, ...], source: Path, run: Path, quiet: bool) -> None:
-        from minalbef.recipes import study
+        from minalbef.recipes import public_tasks
+        from minalbef.tasks.base import TASKS
         if not self.data:
             raise ValueError("a public set must be named, with --data prepared/SET")
-        study.finetune_public(task, self.data, source, run, self.preset, changes, self.workers, self.most_bad, quiet)
+        public_tasks.finetune_public(task, self.data, source, run, self.preset, changes, self.workers, self.most_bad, quiet)
         if os.environ.get("RANK", "0") == "0":
-            following = f"minalbef finetune nlvr2 --from {run} --data prepared/nlvr2"
-            if study.PLANS[task].examine:
-                following = f"minalbef evaluate {run} --data {study.place_of(self.data[0], 'train')[0]}/test"
-            print(f"{run} is trained; next: {following}")
+            print(f"{run} is trained; next: " + (
+                f"minalbef evaluate {run} --data {public_tasks.place_of(self.data[0], 'train')[0]}/test" if TASKS[task].evaluate
+                else f"minalbef finetune nlvr2 --from {run} --data prepared/nlvr2"))
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,11 @@ class Exam:
     workers: int = 0
 
     def evaluate(self, run: Path, command: str, out: Path | None = None) -> None:
-        from minalbef.recipes import public_exam, study
+        from minalbef.recipes import public_tasks
         if not self.data:
             raise ValueError("a public set must be named, with --data prepared/SET/test")
-        found = study.evaluate_public(run, self.data, out=out, answers=self.answers, free=self.free, top=self.top,
-                                      image_size=self.image_size, layer=self.layer, original=self.original,
+        found = public_tasks.evaluate_public(run, self.data, out=out, answers=self.answers, free=self.free,
+                                      image_size=self.image_size, top=self.top, layer=self.layer, original=self.original,
                                       tuned=self.tuned_on, batch=self.batch, workers=self.workers, command=command)
         if found:                                # in the first process
-            print(public_exam.table(found))
+            print(public_tasks.table(found))

@@ -3,30 +3,18 @@ import math
 import pickle
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from minalbef.data import Record
 from minalbef.datasets import readers
 from minalbef.datasets.readers import Fault, Finder, Roots, entries, field, load, photo_id, read, refuse, words
 from minalbef.tasks.entailment import LABELS, EntailmentRecord
+from minalbef.tasks.grounding import GroundingRecord
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord, clean_question
 from minalbef.tokenizer import has_words
 
 VISUAL_GENOME_TRUST = 0.5             # of its answers, each one person's: the original's weight
 Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class GroundingRecord(Record):
-    """A picture, its id, an expression, and what evaluation needs. Boxes are (x, y, width, height) in pixels."""
-
-    box: Box
-    proposals: tuple[Box, ...]        # none where no file of them was given
-    size: tuple[int, int]             # (height, width)
-    split: str                        # val, testA, testB
-    ref: int                          # of the thing meant; several expressions share it
 
 
 def entailment(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[EntailmentRecord]:

@@ -1,242 +1,54 @@
-"""Fine-tuning on the embedded scenes: five tasks, each begun from a pretrained run and shown beside its baselines."""
-import time
+"""Fine-tuning: a pretrained run, a task and its batches, to a run of that task. The batches may come from any world."""
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from minalbef import checkpoint, distributed, train
 from minalbef.albef import ALBEF
-from minalbef.config import Config, nearest, read_changes, replace_checked
-from minalbef.data import Batch
-from minalbef.ema import make_teacher
-from minalbef.evaluation import intervals, report
-from minalbef.recipes import launch
+from minalbef.config import Config
 from minalbef.run import load
-from minalbef.scenes.batches import SceneBatches
-from minalbef.scenes.exam import task_exam
-from minalbef.scenes.exam.task_exam import problems
-from minalbef.scenes.problems.problems import GROUP
-from minalbef.tasks import entailment, nlvr2, retrieval, vqa
-from minalbef.tasks.pretrain import Pretrain
+from minalbef.tasks.base import Task, entry, resized
 from minalbef.tasks.text_assignment import TextAssignment
-from minalbef.tokenizer import Tokenizer
-from minalbef.vision import resize_positions
-
-# from a pretrained `tiny`: larger pictures, so that positions are resized as in the paper, and distillation, as there
-TUNING = dict(image_size=64, epochs=4.0, epoch=20_000, batch=64, lr=1e-3, lr_start=0.0, lr_end=5e-5, warmup_steps=50, alpha=0.4,
-              match_from=0.0, queue_from=0.0, hard_from=0.0, siblings_from=0.0, equal_texts_match=False, save_every=250)
-POSITIONS = "image_encoder.pos_embed"
 
 
-@dataclass(frozen=True)
-class Job:
-    """One task on the embedded scenes.
+def finetune(task: str, batches: Callable[[int], Any], source: str | Path, run: Path, config: Config, quiet: bool = False,
+             module: Task | None = None, title: str = "") -> None:
+    """Train a run for a task, into a run folder; called again, it goes on from where it stopped, to the step.
 
-    make: config -> the task, as train.fit wants it. problems: keys of problems.GROUP, in equal parts of a batch
-    collate, examine, simple: of task_exam. simple: draw -> samples of what needs no model, by name
-    rivals: baselines that are trained alike, by name: what differs, "hide" or "make" or "assign"
-    untrained: baselines of the pretrained run as it is, by name: which model ("pretrained", "start", "random", "tuned")
-        and what is hidden from it
+    task: a name of tasks.base.TASKS. batches: step -> the batch of this process, such as loader.RecordBatches
+    source: the run to begin from. config: the settings, of the source's sizes but for image_size
+    module: the task, begun already, in place of a new one. Raises ValueError for a run that the task cannot begin from.
     """
-
-    make: Callable[[Config], nn.Module]
-    problems: tuple[str, ...]
-    collate: Callable
-    examine: Callable
-    simple: Callable
-    rivals: dict[str, dict]
-    untrained: dict[str, tuple[str, str]] = field(default_factory=dict)
-    settings: dict = field(default_factory=dict)
-
-
-class ProblemBatches:
-    """A job's training problems, endless: step -> the batch of this process."""
-
-    def __init__(self, job: Job, config: Config, tokenizer: Tokenizer, hide: str = ""):
-        self.job, self.config, self.tokenizer, self.hide = job, config, tokenizer, hide
-        self.rank, self.world = distributed.rank(), distributed.world()
-        self.sources = [problems(name, "train", config, config.seed) for name in job.problems]
-
-    def __call__(self, step: int) -> Batch:
-        share = self.config.batch // len(self.sources)
-        mine = range(step * share, (step + 1) * share)[distributed.own_rows(share, self.rank, self.world)]
-        drawn = [source.draw(i) for source in self.sources for i in mine]
-        return self.job.collate(drawn, self.tokenizer, self.config.image_size, self.hide, self.config.text_length)
+    tokenizer = checkpoint.read_run(source)[2]
+    if module is None:
+        torch.manual_seed(config.seed)           # of the parts that are new
+        module = entry(task).make(config)
+        begin(module, source, config)
+    train.fit(module, batches, config, run, quiet=quiet, title=title or task)
+    if distributed.rank() == 0:
+        checkpoint.save(run, module.student, tokenizer, module.teacher, task)
 
 
-def again(config: Config) -> Pretrain:
-    """More of pretraining, on a task's own data."""
-    return Pretrain(config)
-
-
-BLIND = {"text_alone": {"hide": "image"}, "picture_alone": {"hide": "text"}}
-JOBS = {
-    "retrieval": Job(retrieval.Retrieval, ("families", "retrieval"), task_exam.told, task_exam.examine_retrieval,
-                     task_exam.simple_retrieval, {"continued_pretraining": {"make": again}}, {"pretrained": ("pretrained", "")}),
-    "entailment": Job(entailment.Entailment, ("entailment",), task_exam.judged, task_exam.examine_entailment,
-                      task_exam.simple_entailment, BLIND, settings={"alpha_ramp": False}),
-    "vqa": Job(vqa.VQA, ("vqa",), task_exam.asked, task_exam.examine_vqa, task_exam.simple_vqa, BLIND),
-    "nlvr2": Job(nlvr2.NLVR2, ("nlvr2",), task_exam.paired, task_exam.examine_nlvr2, task_exam.simple_nlvr2,
-                 BLIND | {"left_alone": {"hide": "right"}, "without_assignment": {"assign": 0}}, settings={"lr": 6e-4}),
-    "grounding": Job(retrieval.Retrieval, ("grounding",), task_exam.told, task_exam.examine_grounding,
-                     task_exam.simple_grounding, {}, {"pretrained": ("pretrained", ""), "warm_start": ("start", ""),
-                                                      "random_weights": ("random", ""), "shuffled_text": ("tuned", "shuffled")})}
-
-
-# the work
-
-
-def tuning(task: str, source: Path, *changes: str) -> Config:
-    """The settings to fine-tune a run for a task: its own, but for TUNING, the job's and your changes.
-
-    Raises ValueError for a task that does not exist.
-    """
-    if task not in JOBS:
-        raise ValueError(f"no task {task!r}{nearest(task, JOBS)}; there are {', '.join(JOBS)}")
-    base, kind, _, _ = checkpoint.read_run(source)
-    if kind != "pretrain":
-        raise ValueError(f"{source} is a run of {kind}; fine-tuning begins from a pretrained one, such as `minalbef demo` makes")
-    checkpoint.need_scenes(base, source)
-    return replace_checked(replace(base, **TUNING | JOBS[task].settings, name=f"{base.name}-{task}"), **read_changes(changes))
-
-
-def begin(task: nn.Module, source: Path, config: Config) -> None:
-    """Give a task's student and teacher what a pretrained run knows; positions are resized. In place."""
-    albef = at_size(load(source).model, config)
-    if isinstance(task, nlvr2.NLVR2 | TextAssignment):
-        task.start(albef)
-        return
-    student = task.student
-    getattr(student, "albef", student).load_state_dict(albef.state_dict())
-    if isinstance(student, vqa.VQAModel):
-        student.decoder_from(albef)
-    task.teacher = make_teacher(student)
+def begin(task: Task, source: str | Path, config: Config) -> None:
+    """Give student and teacher what a run knows, its teacher if it has one; positions are resized. In place."""
+    base, kind, _, weights = checkpoint.read_run(source)
+    if kind == "text_assignment":
+        model = TextAssignment(base).student
+        checkpoint.fit_weights(
+            model, weights | checkpoint.expected_absent(model.state_dict(), weights, entry(kind).lacks), source)
+        return task.start(model.albef)
+    albef, teacher = at_size(load(source).model, config), None
+    if (path := checkpoint.run_folder(source) / "teacher.safetensors").exists():
+        teacher = ALBEF(config)                  # what a teacher's file lacks, a student's has: the match head
+        held = {name.removeprefix("albef."): value for name, value in checkpoint.load_file(path).items()}
+        checkpoint.fit_weights(teacher, albef.state_dict() | resized(held, config), path)
+    task.start(albef, teacher)
 
 
 def at_size(albef: ALBEF, config: Config) -> ALBEF:
     """The same model for pictures of config.image_size."""
-    weights = albef.state_dict()
-    weights[POSITIONS] = resize_positions(weights[POSITIONS], config.grid)
     model = ALBEF(config)
-    model.load_state_dict(weights)
+    model.load_state_dict(resized(albef.state_dict(), config))
     return model.eval()
-
-
-def tune(task: str, source: Path, folder: Path, config: Config, rival: str = "", assign: int = 20_000, quiet: bool = False) -> None:
-    """Fine-tune a pretrained run for a task, into a run folder; called again, it goes on from where it stopped.
-
-    rival: train this baseline of the job's instead. assign: of how many captions NLVR2's text assignment is made before
-    """
-    if rival and rival not in (rivals := JOBS[task].rivals):
-        raise ValueError(f"--rival {rival}: {task} has no such baseline{nearest(rival, rivals)}; it has "
-                         f"{', '.join(rivals) or 'none'}")
-    launch.follow_launcher()
-    distributed.start(config.device)
-    torch.manual_seed(config.seed)
-    job, tokenizer = JOBS[task], checkpoint.read_run(source)[2]
-    differs = job.rivals.get(rival, {})
-    module = differs.get("make", job.make)(config)
-    begin(module, source, config)
-    if task == "nlvr2" and (assign := differs.get("assign", assign)):
-        assignment, recipe = TextAssignment(config), replace(config, epochs=1.0, epoch=assign)
-        begin(assignment, source, config)
-        train.fit(assignment, SceneBatches(recipe, tokenizer), recipe, folder / "assign", quiet=quiet, title="text assignment")
-        module.start(assignment.student.albef)
-    batches = ProblemBatches(job, config, tokenizer, differs.get("hide", ""))
-    train.fit(module, batches, config, folder, quiet=quiet, title=rival.replace("_", " ") or task)
-    if distributed.rank() == 0:
-        checkpoint.save(folder, module.student, tokenizer, module.teacher, task)
-    distributed.stop()
-
-
-def load_student(folder: Path) -> tuple[str, nn.Module, Tokenizer]:
-    """A fine-tuned run: its task's name, its model, in evaluation mode, and its tokenizer.
-
-    Raises ValueError for a run of no task.
-    """
-    config, task, tokenizer, weights = checkpoint.read_run(folder)
-    if task not in JOBS:
-        raise ValueError(f"{folder} is a run of {task}; `minalbef finetune` makes those of {', '.join(JOBS)}")
-    model = JOBS[task].make(config).student
-    checkpoint.fit_weights(model, weights | checkpoint.expected_absent(model.state_dict(), weights, task), folder)
-    return task, model.eval(), tokenizer
-
-
-def examine(task: str, model: nn.Module, tokenizer: Tokenizer, draw: task_exam.Draw, hide: str = "") -> dict:
-    """The task's figures on problems from `draws`: samples by name. The model is moved to a GPU if there is one."""
-    model.to(distributed.device_at_hand(getattr(model, "albef", model).config.device))
-    with torch.no_grad() if task != "grounding" else torch.enable_grad():
-        return JOBS[task].examine(model, tokenizer, draw, hide)
-
-
-def draws(config: Config, split: str, seed: int, size: float) -> task_exam.Draw:
-    """What an exam draws its problems with, in whole groups; size: share of the number it asks for. What was drawn is kept."""
-    @cache
-    def draw(name: str, number: int) -> list:
-        source = problems(name, split, config, seed)
-        return [source.draw(i) for i in range(max(36, int(number * size)) // GROUP[name] * GROUP[name])]
-    return draw
-
-
-def examine_run(folder: Path, source: Path | None, command: str, seed: int = 0, size: float = 1.0, split: str = "test",
-                out: Path | None = None) -> dict:
-    """Examine a fine-tuned run and every baseline there is; write report.json. -> the report
-
-    source: the pretrained run, for the baselines that are made of it; without it they are left out
-    out: where to write, by default the run's folder
-    """
-    clock = time.perf_counter()
-    task, model, tokenizer = load_student(folder)
-    job, config = JOBS[task], getattr(model, "albef", model).config
-    checkpoint.need_scenes(config, folder)
-    draw = draws(config, split, seed, size)
-    def score(model: nn.Module, hide: str = "") -> dict:
-        return examine(task, model, tokenizer, draw, hide)
-    values, beside = {"test": score(model)}, job.simple(draw)
-    torch.manual_seed(seed)                              # of random weights
-    for name, differs in job.rivals.items():
-        if (folder / name / "model.safetensors").exists():
-            beside[name] = score(load_rival(job, differs, folder / name), differs.get("hide", ""))
-    for name, (which, hide) in job.untrained.items():
-        if which in ("random", "tuned"):
-            beside[name] = score(model if which == "tuned" else ALBEF(config).eval(), hide)
-        elif source and (run := source / "start" if which == "start" else source).exists():
-            beside[name] = score(at_size(load(run).model, config), hide)
-    figures, spans, counts = intervals.summarise(values | {"baselines": beside})
-    if task == "grounding":
-        figures["map"] = dict(zip(("mode", "layer"), task_exam.best_map(model, tokenizer)))
-    seconds = {"train": train.seconds(folder) + train.seconds(folder / "assign"), "evaluate": time.perf_counter() - clock}
-    figures |= {"split": split, "exam_seed": seed, "intervals": spans, "counts": counts}
-    return report.write_report(out or folder, task, figures, config, seconds, command, config.seed)
-
-
-def load_rival(job: Job, differs: dict, folder: Path) -> nn.Module:
-    """The model of a baseline that was trained."""
-    config, _, _, weights = checkpoint.read_run(folder)
-    model = differs.get("make", job.make)(config).student
-    checkpoint.fit_weights(model, weights, folder)
-    return model.eval()
-
-
-def finetune(task: str, source: Path, folder: Path, changes: tuple[str, ...], baselines: tuple[str, ...], processes: int,
-             command: str, size: float = 1.0, quiet: bool = False) -> dict:
-    """Train a task and the named baselines of its job ("all": every one), each in several processes, and examine them.
-
-    -> the report. Raises ValueError for a task, option or baseline that does not exist, SystemExit where training failed
-    """
-    if task not in JOBS:
-        raise ValueError(f"no task {task!r}{nearest(task, JOBS)}; there are {', '.join(JOBS)}")
-    rivals = JOBS[task].rivals
-    for name in baselines:
-        if name not in (*rivals, "all"):
-            raise ValueError(f"{task} has no baseline {name!r}{nearest(name, rivals)} to train; it has {', '.join(rivals) or 'none'}")
-    tuning(task, source, *changes)                       # refuse a wrong option before any process starts
-    for name in ("", *(rivals if "all" in baselines else dict.fromkeys(baselines))):
-        arguments = ["tune", task, *changes, "--from", str(source), "--run", str(folder / name), *["--rival", name] * bool(name)]
-        if status := launch.launch([*arguments, *["--quiet"] * quiet], processes):
-            raise SystemExit(status)
-    return examine_run(folder, source, command, size=size, out=checkpoint.output_folder(folder, size == 1))

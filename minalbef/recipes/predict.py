@@ -15,9 +15,9 @@ from minalbef.config import Config
 from minalbef.data import Batch, Source, open_image, transform
 from minalbef.evaluation.report import read_report
 from minalbef.gradcam import Score, relevance, text_map
-from minalbef.recipes.study import PLANS, load_model
 from minalbef.scenes.problems.problems import answer_list
 from minalbef.tasks import entailment, grounding, vqa
+from minalbef.tasks.base import entry, load_model
 from minalbef.tokenizer import Tokenizer, clean
 from minalbef.viz import plots
 
@@ -48,7 +48,7 @@ class Prediction:
 @torch.no_grad()
 def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | Sequence[Source], text: str,
             candidates: Sequence | Tensor | None = None, place: tuple[str, int] | None = None) -> Prediction:
-    """Ask a model of `finetune.load_student`: does the text belong to the picture, follow from it, what is the answer?
+    """Ask a model of `tasks.base.load_model`: does the text belong to the picture, follow from it, what is the answer?
 
     images: what data.open_image opens; nlvr2 reads two, the left one first, all others one
     candidates: vqa's answers to choose among; by default those of the embedded scenes, for a model that was trained on them,
@@ -241,7 +241,7 @@ def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | 
     if not run.exists():
         raise ValueError(f"there is no {run}; `minalbef finetune {task}` makes one, or name another with --run")
     trained = read_run(run)[1]
-    if trained not in PLANS[task].runs:
+    if trained not in (task, *entry(task).runs):
         raise ValueError(f"{run} is a run of {trained}, not of {task}; ask it as `minalbef predict {trained}`, "
                          f"or name a run of {task} with --run")
     model, tokenizer, _ = load_model(task, run)

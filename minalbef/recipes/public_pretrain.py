@@ -13,7 +13,7 @@ from minalbef.masking import mask_rates
 from minalbef.presets import preset
 from minalbef.recipes.forecast import forecast
 from minalbef.recipes.pipeline import CAPTIONS
-from minalbef.recipes.study import open_records, record_training
+from minalbef.recipes.public_tasks import open_records, record_training
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.retrieval import collate
 from minalbef.tokenizer import Tokenizer
@@ -49,7 +49,7 @@ def pretrain(data: Sequence[str | Path], run: Path, name: str = "paper-4m", chan
 
     data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken
     vocab: BERT's vocab.txt, which `bert` needs; without it, word pieces are learnt from captions
-    vit, bert: weights to start from, files or names, see foreign.py. workers, most_bad: see loading.RecordBatches
+    vit, bert: weights to start from, files or names, see weights.pretrained. workers, most_bad: see loader.RecordBatches
     Raises ValueError for what does not fit together, and when too many pictures cannot be read.
     """
     distributed.start(preset(name, **read_changes(tuple(changes))).device)

@@ -12,9 +12,8 @@ from minalbef.config import Config
 from minalbef.data import Record
 from minalbef.presets import preset
 from minalbef.recipes.cost import peak_memory
-from minalbef.tasks import entailment, nlvr2, retrieval, vqa
-from minalbef.tasks.pretrain import Pretrain
-from minalbef.tasks.text_assignment import TextAssignment
+from minalbef.tasks import entailment, nlvr2, vqa
+from minalbef.tasks.base import TASKS
 from minalbef.tokenizer import Tokenizer
 
 WORDS = "a bird sits on the red roof of an old house while two men in green coats walk their dogs along a wide river".split()
@@ -22,26 +21,22 @@ WORDS = "a bird sits on the red roof of an old house while two men in green coat
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """make: config -> a task. record: picture, other picture, text, number -> a record for collate. least: rows of a batch."""
+    """task: of the table. record: picture, other picture, text, number -> a record for collate. least: rows of a batch."""
 
-    make: Callable[[Config], nn.Module]
-    collate: Callable
+    task: str
     record: Callable = lambda picture, other, text, i: Record(picture, text, i)
     least: int = 2
 
 
 REHEARSALS = {
-    **dict.fromkeys(("paper-4m", "paper-14m", "base"), Rehearsal(Pretrain, retrieval.collate)),
-    **dict.fromkeys(("retrieval-coco", "retrieval-flickr", "grounding"), Rehearsal(retrieval.Retrieval, retrieval.collate)),
-    "entailment": Rehearsal(
-        entailment.Entailment, entailment.collate, lambda picture, other, text, i: entailment.EntailmentRecord(
-            picture, text, i, entailment.LABELS[i % 3])),
-    "vqa": Rehearsal(vqa.VQA, vqa.collate, lambda picture, other, text, i: vqa.VQARecord(
+    **dict.fromkeys(("paper-4m", "paper-14m", "base"), Rehearsal("pretrain")),
+    **dict.fromkeys(("retrieval-coco", "retrieval-flickr"), Rehearsal("retrieval")), "grounding": Rehearsal("grounding"),
+    "entailment": Rehearsal("entailment", lambda picture, other, text, i: entailment.EntailmentRecord(
+        picture, text, i, entailment.LABELS[i % 3])),
+    "vqa": Rehearsal("vqa", lambda picture, other, text, i: vqa.VQARecord(
         picture, text, ("two dogs",) * 6 + ("red",) * 3 + ("house",), i)),
-    # a text has two wrong pictures beside its own
-    "nlvr2-assign": Rehearsal(TextAssignment, retrieval.collate, least=3),
-    "nlvr2": Rehearsal(nlvr2.NLVR2, nlvr2.collate, lambda picture, other, text, i: nlvr2.NLVR2Record(
-        (picture, other), text, bool(i % 2), i))}
+    "nlvr2-assign": Rehearsal("text_assignment", least=3),                       # a text has two wrong pictures beside its own
+    "nlvr2": Rehearsal("nlvr2", lambda picture, other, text, i: nlvr2.NLVR2Record((picture, other), text, bool(i % 2), i))}
 
 
 def dry_run(name: str, steps: int = 2, batch: int = 2, say: Callable[[str], None] = print, **changes) -> list[dict]:
@@ -57,7 +52,7 @@ def dry_run(name: str, steps: int = 2, batch: int = 2, say: Callable[[str], None
     usual, config = config.batch, replace(config, batch=max(batch, plan.least))
     torch.manual_seed(config.seed)
     tokenizer = Tokenizer.train([" ".join(WORDS)], min(config.vocab_size, 512))
-    task = plan.make(config)
+    task = TASKS[plan.task].make(config)
     optimiser = torch.optim.AdamW(train.parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
     count = sum(p.numel() for p in task.parameters() if p.requires_grad)
     say(f"{name}: {count / 1e6:.1f}M parameters to train, {config.image_size} x {config.image_size} pixels, "
@@ -90,4 +85,4 @@ def made_up(plan: Rehearsal, config: Config, tokenizer: Tokenizer, step: int):
     for i in range(config.batch):
         pictures = chance.integers(0, 256, (2, 48, 64, 3), np.uint8)             # resized to the preset's side
         records.append(plan.record(*pictures, " ".join(chance.choice(WORDS, config.text_length)), config.batch * step + i))
-    return plan.collate(records, tokenizer, config.image_size, config.text_length)
+    return TASKS[plan.task].collate(records, tokenizer, config.image_size, config.text_length)

@@ -1,15 +1,19 @@
 """Visual entailment: is the sentence false of the picture, undecided by it, or true? (section 5)"""
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from minalbef import data
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Record
 from minalbef.ema import Distilled
+from minalbef.evaluation.intervals import commonest
+from minalbef.evaluation.loop import How, over
 from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.tokenizer import Tokenizer
@@ -55,6 +59,10 @@ class EntailmentModel(nn.Module):
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, len(LABELS)))
         init_weights(self.head, config.init_std)
 
+    def start(self, albef: ALBEF) -> None:
+        """Take over a trained ALBEF. In place; the head stays as it is."""
+        self.albef.load_state_dict(albef.state_dict())
+
     def forward(self, image: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
         """image: (b, 3, s, s); tokens, keep: (b, l) -> logits (b, 3), in the order of LABELS."""
         albef = self.albef
@@ -83,6 +91,13 @@ def predict(model: EntailmentModel, image: Tensor, tokens: Tensor, keep: Tensor,
     return torch.cat([model(*part) for part in parts]).softmax(-1)
 
 
-def accuracy(predicted: Tensor, label: Tensor) -> float:
-    """How often the likeliest is right: (n, 3) and (n,) -> a share of 1."""
-    return (predicted.argmax(-1) == label).float().mean().item()
+def evaluate(model: EntailmentModel, tokenizer: Tokenizer, records: Dataset, how: How) -> tuple[dict, dict]:
+    """Accuracy, beside that of the majority baseline: -> samples, what else to report; see evaluation.loop."""
+    def answer(some, batch) -> Tensor:
+        right = predict(model, batch.image, batch.tokens, batch.keep).argmax(-1) == batch.label
+        return torch.stack([right, batch.label], 1)
+    config = model.albef.config
+    make = partial(collate, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
+    right, label = over(records, make, answer, 2, how).unbind(1)
+    return {"accuracy": right.float(), "baselines": {"majority": {"accuracy": commonest(label.tolist())}}}, {
+        "chance": {"accuracy": 1 / len(LABELS)}}

@@ -3,14 +3,34 @@
 
 Boxes are (x, y, width, height) in pixels of the picture, as in RefCOCO+; sizes are (height, width).
 """
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import Dataset
 
+from minalbef import data
 from minalbef.albef import ALBEF
+from minalbef.data import Record
+from minalbef.evaluation.loop import How, over
 from minalbef.gradcam import Score, image_relevance, relevance, text_map, word_score
+from minalbef.tokenizer import Tokenizer
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class GroundingRecord(Record):
+    """A picture, its id, an expression, and what evaluation needs. Boxes are (x, y, width, height) in pixels."""
+
+    box: Box
+    proposals: tuple[Box, ...]        # none where no file of them was given
+    size: tuple[int, int]             # (height, width)
+    split: str                        # val, testA, testB
+    ref: int                          # of the thing meant; several expressions share it
 
 
 def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: int, mode: str = "itm",
@@ -106,9 +126,9 @@ def iou(a: Tensor, b: Tensor, least: float = 0.0) -> Tensor:
     return shared / (a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - shared)
 
 
-def accuracy(chosen: Tensor, truth: Tensor, splits: Sequence[str], threshold: float = 0.5) -> dict[str, float]:
-    """Share of expressions whose chosen box overlaps the true one by half: (r, 4) twice -> by split."""
-    return by_split(iou(chosen, truth) >= threshold, splits)
+def overlaps(chosen: Tensor, truth: Tensor, least: float = 0.0, threshold: float = 0.5) -> Tensor:
+    """Whether chosen boxes overlap the true ones by half, which counts as right: (..., 4) twice -> (...) bool."""
+    return iou(chosen, truth, least) >= threshold
 
 
 def pointing(heat: Tensor, box: Tensor, size: tuple[int, int]) -> float:
@@ -117,19 +137,6 @@ def pointing(heat: Tensor, box: Tensor, size: tuple[int, int]) -> float:
     y, x = (heat == heat.max()).nonzero(as_tuple=True)
     centres = torch.stack([(x + 0.5) * size[1] / heat.shape[1], (y + 0.5) * size[0] / heat.shape[0]], 1)
     return ((centres >= box[:2]) & (centres <= box[:2] + box[2:])).all(1).float().mean().item()
-
-
-def pointing_accuracy(maps: Iterable[Tensor], truth: Tensor, sizes: Iterable[tuple[int, int]],
-                      splits: Sequence[str]) -> dict[str, float]:
-    """Mean of `pointing` over expressions, by split; pictures may differ in size."""
-    return by_split(torch.tensor([pointing(*one) for one in zip(maps, truth, sizes, strict=True)]), splits)
-
-
-def by_split(hits: Tensor, splits: Sequence[str]) -> dict[str, float]:
-    """Mean of (r,) hits within each split, in order of appearance."""
-    if len(hits) != len(splits):
-        raise ValueError(f"{len(hits)} results and {len(splits)} names of splits: each result needs one")
-    return {split: hits[[name == split for name in splits]].float().mean().item() for split in dict.fromkeys(splits)}
 
 
 def sweep(evaluate: Callable[..., float], places: Iterable) -> tuple:
@@ -141,3 +148,56 @@ def sweep(evaluate: Callable[..., float], places: Iterable) -> tuple:
     if not figures:
         raise ValueError("no place to try; name at least one layer")
     return max(figures, key=figures.__getitem__), figures
+
+
+def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Dataset, how: How) -> tuple[dict, dict]:
+    """By split: does the chosen proposal meet the true box by half, and does the map's highest patch lie in it?
+
+    Beside it, choosing the largest proposal. Without proposals only the second is asked. how.layer="all" tries every layer of
+    fusion's and tells how each did; the figures are then those of the best, so choose on validation, not on the test set.
+    -> samples, what else to report; see evaluation.loop
+    """
+    depth = model.config.fusion_depth
+    if how.layer == "all":
+        tried: dict[int, tuple[dict, dict]] = {}
+        def reached(layer: int) -> float:
+            tried[layer] = evaluate(model, tokenizer, records, replace(how, layer=layer))
+            asked = "proposals" if tried[layer][1]["proposals"] else "pointing"
+            return torch.cat([found[asked] for split, found in tried[layer][0].items() if split != "baselines"]).mean().item()
+        chosen, figures = sweep(reached, range(depth))
+        return tried[chosen][0], tried[chosen][1] | {"layers": {str(layer): figure for layer, figure in figures.items()}}
+    layer = (depth - 1) // 2 if how.layer is None else how.layer
+    found = judge_maps(model, tokenizer, records, replace(how, layer=layer))
+    splits, samples, simple, chance = [records[i].split for i in range(len(records))], {}, {}, {}
+    for split in dict.fromkeys(splits):
+        point, chosen, largest, guessed, area = found[[one == split for one in splits]].unbind(1)
+        samples[split] = {"pointing": point, "proposals": chosen[~chosen.isnan()]}
+        simple[split] = {"proposals": largest[~largest.isnan()]}
+        chance[split] = {"pointing": area.mean().item()}
+        if len(samples[split]["proposals"]):
+            chance[split]["proposals"] = guessed.nanmean().item()
+    return samples | {"baselines": {"largest_box": simple}}, {
+        "layer": layer, "proposals": int((~found[:, 1].isnan()).sum()), "chance": chance}
+
+
+def judge_maps(model: ALBEF, tokenizer: Tokenizer, records: Dataset, how: How) -> Tensor:
+    """What each record's map is worth: pointing, whether the chosen box is right, the largest one, a random one; and the share
+    of the picture that the true box takes: -> (n, 5), nan where there are no proposals."""
+    config, mask = model.config, tokenizer.mask if how.mode == "mlm" else None
+    def answer(some, batch) -> Tensor:
+        maps, rows = heat_map(model, batch.image, batch.tokens, batch.keep, how.layer, how.mode, mask=mask).cpu(), []
+        for record, heat in zip(some, maps):
+            box, boxes = torch.tensor(record.box), torch.tensor(record.proposals)
+            def meets(chosen: Tensor) -> float:
+                return float(overlaps(chosen, box, float(how.original)))
+            hits = [torch.nan] * 3
+            if len(boxes):
+                scores = score_boxes(heat, boxes, record.size)
+                hits = [meets(choose_box(scores, boxes)), meets(boxes[boxes[:, 2:].prod(1).argmax()]),
+                        sum(map(meets, boxes)) / len(boxes)]
+            (x, y, w, h), (height, width) = record.box, record.size                 # the box may overhang the picture
+            inside = (min(x + w, width) - max(x, 0)) * (min(y + h, height) - max(y, 0))
+            rows.append([pointing(heat, box, record.size), *hits, inside / (height * width)])
+        return torch.tensor(rows)
+    make = partial(data.collate, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
+    return over(records, make, answer, 5, how).float()

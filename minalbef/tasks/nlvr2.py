@@ -2,19 +2,22 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights
 from minalbef.config import Config
 from minalbef.data import Batch, Source, transform
-from minalbef.ema import Distilled, make_teacher
+from minalbef.ema import Distilled
+from minalbef.evaluation.intervals import Clusters, commonest
+from minalbef.evaluation.loop import How, over
 from minalbef.fusion import Fusion
 from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
-from minalbef.tasks.entailment import accuracy as accuracy
 from minalbef.tokenizer import Tokenizer
 from minalbef.vision import resize_positions
 
@@ -160,13 +163,6 @@ class NLVR2(Distilled):
         width = config.text_width
         super().__init__(config, PairModel(config, nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))))
 
-    def start(self, albef: ALBEF, teacher: ALBEF | None = None):
-        """Begin from a trained ALBEF, plain or of text assignment, and its teacher; without one, from a copy. In place."""
-        self.student.start(albef)
-        self.teacher = make_teacher(self.student)
-        if teacher is not None:
-            self.teacher.start(teacher)
-
     def forward(self, batch: NLVR2Batch, alpha: float, draws: None):
         """-> the loss by name, and nothing for `after_step`. Changes nothing."""
         given = batch.image, batch.pairs, batch.tokens, batch.keep
@@ -188,7 +184,22 @@ def predict(model: PairModel, image: Tensor, pairs: Tensor, tokens: Tensor, keep
     return torch.cat(found).softmax(-1)
 
 
-def consistency(predicted: Tensor, labels: Tensor, ids: Tensor) -> float:
-    """The share of statements judged rightly for all their pairs: (n, 2), (n,), ids of statements (n,) -> a share of 1."""
-    wrong = ids[predicted.argmax(-1) != labels]
-    return 1 - len(wrong.unique()) / len(ids.unique())
+def consistency(right: Tensor, ids: Tensor) -> Tensor:
+    """Which statements are judged rightly of all their pairs: (n,) 0 or 1, ids of statements (n,) -> (statements,) 0 or 1."""
+    statements, statement = ids.unique(return_inverse=True)
+    return torch.ones(len(statements)).scatter_reduce(0, statement, right.float(), "amin")
+
+
+def evaluate(model: PairModel, tokenizer: Tokenizer, records: Dataset, how: How) -> tuple[dict, dict]:
+    """Accuracy, and `consistency`: -> samples, what else to report; see evaluation.loop."""
+    def answer(some, batch) -> Tensor:
+        found = predict(model, batch.image, batch.pairs, batch.tokens, batch.keep).argmax(-1)
+        return torch.stack([found == batch.labels, batch.labels], 1)
+    config = model.albef.config
+    make = partial(collate, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
+    right, label = over(records, make, answer, 2, how).unbind(1)
+    ids = torch.tensor([records[i].id for i in range(len(records))])
+    statement = ids.unique(return_inverse=True)[1]
+    return {"accuracy": Clusters(right.float(), statement), "consistency": consistency(right, ids),
+            "baselines": {"majority": {"accuracy": Clusters(commonest(label.tolist()), statement)}}}, {
+                "chance": {"accuracy": 1 / 2, "consistency": (0.5 ** statement.bincount()).mean().item()}}

@@ -85,6 +85,11 @@ class Pretrain(nn.Module):
         self.teacher.eval()           # the original's teacher drops out, too
         return self
 
+    def start(self, albef: ALBEF, teacher: ALBEF | None = None) -> None:
+        """Begin from a trained ALBEF and its teacher; without one, from a copy of the student. In place."""
+        self.student.load_state_dict(albef.state_dict())
+        self.teacher = make_teacher(teacher or self.student)
+
     def draws(self, step: int) -> Draws:
         return make_draws(step, self.config, distributed.rank(), distributed.world())
 

@@ -1,17 +1,23 @@
 """Image-text retrieval: trained on ITC and ITM, evaluated in two stages (section 5)."""
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from minalbef import data, distributed
 from minalbef.albef import ALBEF
 from minalbef.data import Record
-from minalbef.evaluation.ranking import Encoded, match_best, recall, rerank, similarity
+from minalbef.evaluation.loop import How, pictures, progress
+from minalbef.evaluation.ranking import Encoded, best, match_odds, recall, rerank, similarity
 from minalbef.losses import itm_loss
 from minalbef.tasks.pretrain import Draws, Pretrain, PretrainBatch
 from minalbef.tokenizer import Tokenizer
+
+LENGTH = 30                           # of captions in evaluation, as the original; other tasks' texts are not cut
 
 
 def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: int = 30) -> PretrainBatch:
@@ -44,21 +50,32 @@ class Retrieval(Pretrain):
         return {"itc": itc, "itm": itm}, carry
 
 
-def two_stage(model: ALBEF, encoded: Encoded, top: int = 128, rows: int = 64) -> dict[str, tuple[Tensor, Tensor]]:
+def two_stage(model: ALBEF, encoded: Encoded, top: int = 128, rows: int = 64, how: How = How(quiet=True)
+              ) -> dict[str, tuple[Tensor, Tensor]]:
     """Scores of all texts for every image (i, t), and of all images for every text (t, i), by name of the way to score.
 
     itc: cosine. rerank: of each query's `top` best by that ITM's logit for yes, -inf for all others (the original's
     -100). rerank_plus: that logit plus the cosine, as later models of the family rank.
     top: the original takes 128 on Flickr30k, 256 on COCO; rows: so many pictures are fused from at a time
+    The pairs to match are shared by all processes.
     """
     sim = similarity(model, encoded)[0]                                          # (i, t)
-    match = match_best(model, encoded, sim[None], top, rows, yes_alone=True)[0]
+    image, text = (best(sim, top) | best(sim.T, top).T).nonzero(as_tuple=True)
+    # pictures stay together: what they offer to fusion is computed once
+    mine = image * distributed.world() // len(sim) == distributed.rank()
+    image, text, match = image[mine], text[mine], torch.zeros_like(sim)
+    for some in progress(image.unique().split(rows), "matching", how):
+        here = (image >= some[0]) & (image <= some[-1])
+        near = replace(encoded, image=encoded.image[some[0]:some[-1] + 1])
+        odds = match_odds(model, near, image[here] - some[0], text[here], yes_alone=True)
+        match[image[here], text[here]] = odds
+    match = distributed.total(match)
     return {"itc": (sim, sim.T)} | {name: (rerank(sim, score, top), rerank(sim.T, score.T, top))
                                     for name, score in (("rerank", match), ("rerank_plus", match + sim))}
 
 
-def recalls(i2t: Tensor, t2i: Tensor, image_ids: Tensor, text_ids: Tensor) -> dict[str, float]:
-    """R@1, 5 and 10 and their means, shares of 1: i2t (i, t), t2i (t, i); ids (i,) and (t,), alike where both match.
+def recalls(i2t: Tensor, t2i: Tensor, image_ids: Tensor, text_ids: Tensor) -> dict[str, Tensor]:
+    """Recall at 1, 5 and 10, a sample a query: i2t (i, t), t2i (t, i); ids (i,) and (t,), alike where both match.
 
     Any of an image's captions counts. Ties count by chance; the original leaves them to numpy's sort.
     Raises ValueError for an image or a text that has no partner.
@@ -68,14 +85,33 @@ def recalls(i2t: Tensor, t2i: Tensor, image_ids: Tensor, text_ids: Tensor) -> di
         if not found.all():
             raise ValueError(f"{what} ids {ids[~found].tolist()[:10]} have no partner on the other side, so nothing right "
                              "can be found for them; leave them out")
-    result = {f"{way}_r{k}": recall(scores, right, k).mean().item()
-              for way, scores, right in (("i2t", i2t, true), ("t2i", t2i, true.T)) for k in (1, 5, 10)}
-    means = {f"{way}_r_mean": sum(result[f"{way}_r{k}"] for k in (1, 5, 10)) / 3 for way in ("i2t", "t2i")}
-    return result | means | {"r_mean": sum(means.values()) / 2}
+    return {f"{way}_r{k}": recall(scores, right, k)
+            for way, scores, right in (("i2t", i2t, true), ("t2i", t2i, true.T)) for k in (1, 5, 10)}
 
 
-def evaluate(model: ALBEF, encoded: Encoded, image_ids: Tensor, text_ids: Tensor, top: int = 128,
-             rows: int = 64) -> dict[str, float]:
-    """`recalls` by each way to score of `two_stage`: itc_i2t_r1, rerank_t2i_r5, rerank_plus_r_mean and so on."""
-    return {f"{name}_{key}": value for name, scores in two_stage(model, encoded, top, rows).items()
-            for key, value in recalls(*scores, image_ids, text_ids).items()}
+@torch.no_grad()
+def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Dataset, how: How) -> tuple[dict, dict]:
+    """`recalls` of every caption and every picture, by each way to score of `two_stage`, such as rerank_t2i_r5.
+
+    Captions of one picture share its id; any of them is right for it.
+    -> samples, what else to report; see evaluation.loop
+    """
+    config, texts, ids, first = model.config, [], [], {}
+    for i, record in enumerate(records[i] for i in range(len(records))):
+        texts.append(record.text)
+        ids.append(record.id)
+        first.setdefault(record.id, i)
+    loader = DataLoader(Subset(records, list(first.values())), how.batch, num_workers=how.workers,
+                        collate_fn=partial(pictures, size=config.image_size), pin_memory=how.device.type == "cuda",
+                        generator=torch.Generator())
+    tokens, keep = (x.to(how.device) for x in tokenizer.encode(texts, how.length or min(LENGTH, config.positions)))
+    image = torch.cat([model.encode_image(some.to(how.device, non_blocking=True))       # every process encodes all:
+                       for some in progress(loader, "pictures", how)])                  # it is the pairs that take the time
+    text = torch.cat([model.encode_text(*some) for some in zip(tokens.split(256), keep.split(256))])
+    partner = torch.tensor(list(first), device=how.device), torch.tensor(ids, device=how.device)
+    scores = two_stage(model, Encoded(image, text, keep), how.top, how=how)
+    samples = {f"{name}_{query}": value.cpu() for name, both in scores.items() for query, value in recalls(*both, *partner).items()}
+    nothing = torch.zeros(len(first), len(ids), device=how.device)
+    guessed = {query: value.mean().item() for query, value in recalls(nothing, nothing.T, *partner).items()}
+    return samples, {"pictures": len(first), "captions": len(texts), "top": how.top,
+                     "chance": {f"{name}_{query}": value for name in scores for query, value in guessed.items()}}

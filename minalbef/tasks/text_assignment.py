@@ -45,8 +45,8 @@ class TextAssignment(nn.Module):
         self.config = config
         self.student = PairModel(config, nn.Linear(config.text_width, 3))
 
-    def start(self, albef: ALBEF):
-        """Begin from a pretrained ALBEF. In place."""
+    def start(self, albef: ALBEF, teacher: ALBEF | None = None) -> None:
+        """Begin from a pretrained ALBEF; a teacher is of no use here. In place."""
         self.student.start(albef)
 
     def draws(self, step: int) -> AssignDraws:

@@ -3,20 +3,27 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Source, transform
 from minalbef.ema import Distilled
+from minalbef.evaluation import answers
+from minalbef.evaluation.loop import How, over, pictures
 from minalbef.fusion import FusionLayer
 from minalbef.layers import Dropout, full, init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.text import Embeddings, WordHead
 from minalbef.tokenizer import Tokenizer
+
+WRITTEN = 10                          # tokens of an answer that is written freely
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,11 @@ class VQAModel(nn.Module):
         super().__init__()
         self.albef = ALBEF(config)
         self.decoder = Decoder(config)
+
+    def start(self, albef: ALBEF) -> None:
+        """Take over a trained ALBEF, also for the decoder. In place."""
+        self.albef.load_state_dict(albef.state_dict())
+        self.decoder_from(albef)
 
     def decoder_from(self, albef: ALBEF):
         """Start the decoder, in place, from pretraining, as the original: fusion's layers, the words' embeddings and head.
@@ -226,3 +238,47 @@ def generate(model: VQAModel, batch: Batch, tokenizer: Tokenizer, length: int = 
         if done.all():
             break
     return tokens.reshape(b, beams, -1)[:, 0], score[:, 0]
+
+
+def collate_questions(records: Sequence[VQARecord], tokenizer: Tokenizer, size: int, length: int) -> Batch:
+    """Questions without their answers, which a test set keeps to itself."""
+    tokens, keep = tokenizer.encode([clean_question(record.question) for record in records], length, raw=True)
+    return Batch(pictures(records, size), tokens, keep, torch.tensor([record.id for record in records]))
+
+
+def answer_questions(model: VQAModel, tokenizer: Tokenizer, records: Dataset, how: How) -> list[str]:
+    """An answer for each record: the best of how.answers, or without them what the model writes."""
+    config = model.albef.config
+    make = partial(collate_questions, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
+    if how.answers:
+        candidates = [x.to(how.device) for x in encode_answers(tokenizer, how.answers)]
+        def choose(some, batch) -> Tensor:
+            return rank(model, batch, *candidates, k=how.top, count_first_twice=how.original)[0][:, :1]
+        return [how.answers[int(i)] for i, in over(records, make, choose, 1, how).tolist()]
+    def write(some, batch) -> Tensor:
+        tokens = generate(model, batch, tokenizer, WRITTEN)[0]
+        return F.pad(tokens, (0, WRITTEN - tokens.shape[1]), value=tokenizer.pad)
+    return [tokenizer.decode(map(int, row)) for row in over(records, make, write, WRITTEN, how).tolist()]
+
+
+def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Dataset, how: How) -> tuple[dict, dict]:
+    """VQA accuracy where the right answers are there, and what the official server takes under "submission".
+
+    -> samples, what else to report; see evaluation.loop
+    """
+    submission, scores, lacking, chance, listed = [], [], 0, [], set(how.answers or ())
+    for i, answer in enumerate(answer_questions(model, tokenizer, records, how)):
+        record = records[i]
+        submission.append({"question_id": record.id, "answer": answer})
+        if record.answers:
+            right = list(map(answers.normalise, record.answers))
+            scores.append(answers.accuracy(answer, right))
+            lacking += bool(listed) and listed.isdisjoint(record.answers)
+            guessed = sum(answers.accuracy(one, right) for one in listed & set(record.answers))
+            chance.append(guessed / max(1, len(listed)))
+    more = {"submission": submission, "answered": "by choosing" if how.answers else "freely", "lacking": lacking}
+    if listed and chance:
+        more["chance"] = {"accuracy": sum(chance) / len(chance)}
+    if how.answers:
+        more |= {"answers": len(how.answers), "top": how.top}
+    return {"accuracy": torch.tensor(scores)}, more

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from minalbef import checkpoint
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import LACKS, PAIRS
+from minalbef.tasks.base import TASKS
 from minalbef.tasks.nlvr2 import PairModel, add_shared, drop_shared
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
@@ -33,13 +33,13 @@ def to_run(source: str | Path, folder: str | Path, vocab: str | Path | None, ima
                          f"it was trained with another vocabulary; bert-base-uncased's is at {VOCAB}")
     with torch.device("meta"), warnings.catch_warnings():        # to check names and shapes takes no memory
         warnings.simplefilter("ignore")
-        model = PairModel(opened.config, nn.Identity()) if opened.task in PAIRS else ALBEF(opened.config)
+        model = PairModel(opened.config, nn.Identity()) if TASKS[opened.task].pairs else ALBEF(opened.config)
         report = fill(model, opened)
         if opened.original.teacher:
             fill(model, opened, teacher=True)
     files = {}
     for name, weights in (("model", opened.original.student), ("teacher", opened.original.teacher)):
-        weights = drop_shared(weights) if opened.task in PAIRS else weights
+        weights = drop_shared(weights) if TASKS[opened.task].pairs else weights
         prefix = "albef." if {"decoder", "head"} & set(map(part_of, weights)) else ""
         files[name] = {prefix * (part_of(key) not in ("decoder", "head")) + key: value for key, value in weights.items()}
     files["queue"] = opened.original.queue
@@ -66,10 +66,10 @@ def to_original(source: str | Path, out: str | Path) -> tuple[int, list[str]]:
             queue = _queue_of(checkpoint.read_state(source / "state.pt", mmap=True)["task"], task)
     student, teacher = ({name.removeprefix("albef."): value for name, value in held.items()} for held in (student, teacher))
     task = task or task_of(student)
-    dropped = set(map(part_of, student)) & set(LACKS[task])
+    dropped = set(map(part_of, student)) & set(TASKS[task].lacks)
     student, teacher = ({name: value for name, value in held.items() if part_of(name) not in dropped}
                         for held in (student, teacher))
-    if task in PAIRS:
+    if TASKS[task].pairs:
         student, teacher = add_shared(student), add_shared(teacher)
     depth = len({found[0] for name in student if (found := re.match(r"text_encoder\.layers\.\d+\.", name))})
     head = "ta_head" if task == "text_assignment" else "cls_head"

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from minalbef.checkpoint import UNTAUGHT
-
+UNTAUGHT = ("match_head", "temperature")       # the teacher has no copy of these
 # theirs, ours. BERT's layers lie in the text encoder, in fusion and in the answer decoder alike
 LAYER = {
     "attention.self.query": "attn.q", "attention.self.key": "attn.k", "attention.self.value": "attn.v",

@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import LACKS, PAIRS, UNTAUGHT, expected_absent, fit_weights
+from minalbef.checkpoint import expected_absent, fit_weights
 from minalbef.config import Config, replace_checked
 from minalbef.ema import make_teacher
 from minalbef.feature_queue import FeatureQueue
+from minalbef.tasks.base import TASKS
 from minalbef.tasks.nlvr2 import NLVR2, drop_shared
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.vision import resize_positions
@@ -149,7 +150,7 @@ def infer_config(original: key_table.Original, image_size: int | None = None, im
         vocab_size=words, positions=positions, text_length=min(Config.text_length, positions), text_width=text_width,
         text_depth=original.fusion_from, text_heads=text_heads,
         text_mlp_ratio=len(weights["fusion.layers.0.mlp.fc1.weight"]) / text_width,
-        fusion_depth=fusion_depth // 2 if task_of(weights) in PAIRS else fusion_depth, **sizes)
+        fusion_depth=fusion_depth // 2 if TASKS[task_of(weights)].pairs else fusion_depth, **sizes)
 
 
 def fill(module: nn.Module, opened: Opened, teacher: bool = False) -> Report:
@@ -161,11 +162,11 @@ def fill(module: nn.Module, opened: Opened, teacher: bool = False) -> Report:
     own = module.state_dict()
     ours = {name.removeprefix("albef."): name for name in own}
     homeless = {"decoder", "head"} - set(map(part_of, ours))     # a plain ALBEF has no place for a task's own parts
-    weights = drop_shared(weights) if opened.task in PAIRS else weights
+    weights = drop_shared(weights) if TASKS[opened.task].pairs else weights
     weights = {ours.get(name, name): value for name, value in weights.items() if part_of(name) not in homeless}
-    absent = expected_absent(own, weights, opened.task)
+    absent = expected_absent(own, weights, TASKS[opened.task].lacks)
     if teacher:
-        absent |= {name: value for name, value in own.items() if part_of(name.removeprefix("albef.")) in UNTAUGHT}
+        absent |= {name: value for name, value in own.items() if part_of(name.removeprefix("albef.")) in key_table.UNTAUGHT}
     fit_weights(module, weights | absent, opened.source)
     loaded = [key for key, name in opened.original.ours.items()
               if name.startswith(owner) and part_of(name.removeprefix(owner)) not in homeless | {"teacher", "queue"}]
@@ -178,7 +179,7 @@ def load_original_with_report(source: str | Path | dict[str, Tensor], image_size
                               text_heads: int = HEADS) -> tuple[ALBEF, Report]:
     """`load_original`, with the account of every key in place of a warning."""
     opened = read_original(source, image_size, image_heads, text_heads)
-    if opened.task in PAIRS:
+    if TASKS[opened.task].pairs:
         raise ValueError(
             f"{opened.source} is of {opened.task}, with two fusion layers for each of ALBEF's: a plain ALBEF cannot hold it. "
             "Take opened = minalbef.original.read_original(...), make minalbef.tasks.nlvr2's PairModel of opened.config, and "
@@ -213,7 +214,7 @@ def pretrain_from_original(source: str | Path | dict[str, Tensor], special: tupl
     """
     opened = read_original(source, image_size, image_heads, text_heads)
     if opened.task != "pretrain":
-        raise ValueError(f"{opened.source} is of {opened.task} and lacks {', '.join(LACKS[opened.task])}; "
+        raise ValueError(f"{opened.source} is of {opened.task} and lacks {', '.join(TASKS[opened.task].lacks)}; "
                          "pretraining goes on from a checkpoint of pretraining")
     task = Pretrain(replace_checked(opened.config, **changes), special, mask)
     fill(task.student, opened)

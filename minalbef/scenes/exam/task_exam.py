@@ -5,6 +5,7 @@ draw: a key of problems.GROUP and how many -> problems, freshly drawn. hide: "" 
 """
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,14 +15,16 @@ from torch import Tensor, nn
 from minalbef import data
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import Batch, Record
+from minalbef.data import Record
 from minalbef.evaluation import answers, ranking
 from minalbef.evaluation.intervals import Clusters, commonest
+from minalbef.evaluation.loop import How
 from minalbef.scenes.language import Relation, Scene
 from minalbef.scenes.painting import paint
-from minalbef.scenes.problems.problems import GROUP, Asked, Problems, answer_list
+from minalbef.scenes.problems.problems import GROUP, Asked, Judged, Paired, Pointed, Problems, answer_list
 from minalbef.scenes.problems.staging import largest_box, random_box
-from minalbef.tasks import entailment, grounding, nlvr2, retrieval, vqa
+from minalbef.tasks import entailment, grounding, nlvr2, vqa
+from minalbef.tasks.base import TASKS
 from minalbef.tokenizer import Tokenizer
 
 NOTHING = "a picture"                 # said in place of every text where the text is hidden
@@ -32,60 +35,47 @@ def problems(name: str, split: str, config: Config, seed: int) -> Problems:
     return Problems(name, split, seed, config.image_size, config.objects, restyle=config.restyle if split == "train" else 0.0)
 
 
-# batches
+# records
 
 
-def show(scene: Scene | None, size: int, hidden: bool = False) -> np.ndarray:
-    """The scene's picture, or a grey one: uint8 (size, size, 3)."""
-    return np.full((size, size, 3), 128, np.uint8) if hidden else paint(scene, size)
+def records(problems: Sequence, size: int, hide: str = "") -> list:
+    """Problems as the records of their task, painted at a side of `size` pixels; hide: "" or what the model may not see."""
+    def words(text: str) -> str:
+        return NOTHING if hide == "text" else text
+    @cache                                               # the four pairs of a statement share their pictures
+    def picture(scene: Scene | None) -> np.ndarray:
+        return np.full((size, size, 3), 128, np.uint8) if scene is None else paint(scene, size)
+    def seen(scene: Scene) -> np.ndarray:
+        return picture(None if hide == "image" else scene)
+    def record(p):
+        match p:
+            case Judged():
+                return entailment.EntailmentRecord(seen(p.scene), words(p.text), p.id, entailment.LABELS[p.label])
+            case Asked():
+                return vqa.VQARecord(seen(p.scene), words(p.text), p.answers, p.id)
+            case Paired():
+                right = picture(None) if hide == "right" else seen(p.right)
+                return nlvr2.NLVR2Record((seen(p.left), right), words(p.text), p.true, p.id)
+            case Pointed():
+                box, *proposals = (tuple((size * torch.tensor(one)).tolist()) for one in (p.box, *p.proposals))
+                return grounding.GroundingRecord(seen(p.scene), p.text, 2 * p.id, box, tuple(proposals), (size, size), "", p.id)
+        # one of a picture's captions, in turn; families and other scenes count their pictures alike
+        return Record(seen(p.scene), p.texts[p.id % len(p.texts)], 2 * p.id + bool(p.kind))
+    return [record(p) for p in problems]
 
 
-def say(text: str, hide: str) -> str:
-    return NOTHING if hide == "text" else text
+def batch(task: str, problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "", length: int = 30):
+    """Problems as the batch that the task trains on."""
+    return TASKS[task].collate(records(problems, size, hide), tokenizer, size, length)
 
 
-def judged(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "", length: int = 30
-           ) -> entailment.EntailmentBatch:
-    return entailment.collate([entailment.EntailmentRecord(show(p.scene, size, hide == "image"), say(p.text, hide), p.id,
-                                                           entailment.LABELS[p.label]) for p in problems],
-                              tokenizer, size, length)
-
-
-def asked(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "", length: int = 30) -> vqa.VQABatch:
-    return vqa.collate([vqa.VQARecord(show(p.scene, size, hide == "image"), say(p.text, hide), p.answers, p.id)
-                        for p in problems], tokenizer, size, length)
-
-
-def paired(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "", length: int = 30) -> nlvr2.NLVR2Batch:
-    @cache
-    def seen(scene: Scene | None) -> np.ndarray:         # the four pairs of a statement share their pictures
-        return show(scene, size, scene is None)
-    sides = [(None if hide == "image" else p.left, None if hide in ("image", "right") else p.right) for p in problems]
-    return nlvr2.collate([nlvr2.NLVR2Record(tuple(map(seen, side)), say(p.text, hide), p.true, p.id)
-                          for side, p in zip(sides, problems)], tokenizer, size, length)
-
-
-def told(problems: Sequence, tokenizer: Tokenizer, size: int, hide: str = "", length: int = 30) -> Batch:
-    """Each picture with one of its captions, in turn; an expression is its only one."""
-    records = []
-    for p in problems:
-        texts = getattr(p, "texts", None) or (p.text,)
-        # families and other scenes count their pictures alike
-        records.append(Record(show(p.scene, size), texts[p.id % len(texts)], 2 * p.id + bool(getattr(p, "kind", ""))))
-    return retrieval.collate(records, tokenizer, size, length)
+def how(model: nn.Module, rows: int = 256, **more) -> How:
+    """How a model is evaluated here: where it is, texts cut as in its training."""
+    albef = getattr(model, "albef", model)
+    return How(rows, device=next(model.parameters()).device, length=albef.config.text_length, quiet=True, **more)
 
 
 # what a model gets right
-
-
-def over(drawn: Sequence, answer: Callable, chunk: int = 256) -> Tensor:
-    """answer(some problems) -> (n,) or (n, k), for all of them, `chunk` at a time; on the CPU."""
-    return torch.cat([answer(drawn[i:i + chunk]).cpu() for i in range(0, len(drawn), chunk)])
-
-
-def where(model: nn.Module) -> torch.device:
-    """The device of its weights, to which its batches go."""
-    return next(model.parameters()).device
 
 
 def grouped(samples: Tensor, name: str) -> Clusters:
@@ -104,23 +94,15 @@ def apart(samples: Tensor | Clusters, kinds: Sequence[str]) -> dict:
 
 
 def examine_entailment(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
-    config = model.albef.config
-    def right(some) -> Tensor:
-        batch = judged(some, tokenizer, config.image_size, hide, config.text_length).to(where(model))
-        return (entailment.predict(model, batch.image, batch.tokens, batch.keep).argmax(-1) == batch.label).float()
-    return {"accuracy": grouped(over(draw("entailment", 1800), right), "entailment")}
+    some = records(draw("entailment", 1800), model.albef.config.image_size, hide)
+    return {"accuracy": grouped(entailment.evaluate(model, tokenizer, some, how(model))[0]["accuracy"], "entailment")}
 
 
 def examine_vqa(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
-    config = model.albef.config
-    listed = answer_list(config.objects)
-    candidates = [part.to(where(model)) for part in vqa.encode_answers(tokenizer, listed)]
-    def score(some) -> Tensor:
-        batch = asked(some, tokenizer, config.image_size, hide, config.text_length).to(where(model))
-        chosen = vqa.rank(model, batch, *candidates)[0][:, 0].tolist()
-        return torch.tensor([agreement(listed[i], p) for i, p in zip(chosen, some)])
-    drawn = draw("vqa", 1800)
-    return by_kind(grouped(over(drawn, score), "vqa"), drawn)
+    drawn, config = draw("vqa", 1800), model.albef.config
+    asked = how(model, answers=answer_list(config.objects))
+    right = vqa.evaluate(model, tokenizer, records(drawn, config.image_size, hide), asked)[0]["accuracy"]
+    return by_kind(grouped(right, "vqa"), drawn)
 
 
 def agreement(answer: str, problem: Asked) -> float:
@@ -129,21 +111,16 @@ def agreement(answer: str, problem: Asked) -> float:
 
 
 def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
-    config = model.albef.config
-    def right(some) -> Tensor:
-        batch = paired(some, tokenizer, config.image_size, hide, config.text_length).to(where(model))
-        found = nlvr2.predict(model, batch.image, batch.pairs, batch.tokens, batch.keep)
-        return (found.argmax(-1) == batch.labels).float()
     drawn = draw("nlvr2", 1800)
-    found = over(drawn, right)
-    return by_kind(grouped(found, "nlvr2"), drawn) | {"consistency": found.reshape(-1, 4).amin(1)}
+    found = nlvr2.evaluate(model, tokenizer, records(drawn, model.albef.config.image_size, hide), how(model))[0]
+    return by_kind(grouped(found["accuracy"].values, "nlvr2"), drawn) | {"consistency": found["consistency"]}
 
 
 def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
     """Families of four scenes of four objects, among themselves; and one of 500 such scenes, of which no two are alike."""
     def encode(drawn) -> ranking.Encoded:
-        batch = told(drawn, tokenizer, model.config.image_size, length=model.config.text_length)
-        return ranking.encode(model, batch.image, batch.tokens, batch.keep)
+        shown = batch("retrieval", drawn, tokenizer, model.config.image_size, length=model.config.text_length)
+        return ranking.encode(model, shown.image, shown.tokens, shown.keep)
     def recall(drawn, block: int, top: int) -> dict[str, Tensor]:
         encoded = encode(drawn)
         sim = ranking.similarity(model, encoded, block)
@@ -182,22 +159,13 @@ def others(config: Config) -> list:
     return [source.draw(i) for i in range(200)]
 
 
-def point(model: ALBEF, tokenizer: Tokenizer, drawn: Sequence, mode: str, layer: int, hide: str = "", chunk: int = 128) -> dict:
+def point(model: ALBEF, tokenizer: Tokenizer, drawn: Sequence, mode: str, layer: int, hide: str = "") -> dict:
     """Whether the map's highest patch lies on what is meant, and whether the box chosen by it does: samples of both."""
-    size, texts = model.config.image_size, [p.text for p in drawn]
-    said = texts[7:] + texts[:7] if hide == "shuffled" else texts
-    tokens, keep = (x.to(where(model)) for x in tokenizer.encode(said, model.config.text_length))
-    mask = {"mask": tokenizer.mask} if mode == "mlm" else {}
-    maps = torch.cat([grounding.heat_map(model, pixels([p.scene for p in drawn[i:i + chunk]], size).to(tokens.device),
-                                         tokens[i:i + chunk], keep[i:i + chunk], layer, mode, **mask).cpu()
-                      for i in range(0, len(drawn), chunk)])
-    hits: dict[str, list] = {"pointing": [], "proposals": []}
-    for p, heat in zip(drawn, maps):
-        box, boxes = size * torch.tensor(p.box), size * torch.tensor(p.proposals)
-        chosen = grounding.choose_box(grounding.score_boxes(heat, boxes, (size, size)), boxes)
-        hits["pointing"].append(grounding.pointing(heat, box, (size, size)))
-        hits["proposals"].append(float(grounding.iou(chosen, box) >= 0.5))
-    return {name: torch.tensor(values) for name, values in hits.items()}
+    some = records(drawn, model.config.image_size)
+    if hide == "shuffled":
+        some = [replace(one, text=other.text) for one, other in zip(some, some[7:] + some[:7])]
+    found = grounding.judge_maps(model, tokenizer, some, how(model, 128, layer=layer, mode=mode))
+    return {"pointing": found[:, 0], "proposals": found[:, 1]}
 
 
 def pixels(scenes: Sequence[Scene], size: int) -> Tensor:

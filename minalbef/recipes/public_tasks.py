@@ -1,72 +1,31 @@
-"""Fine-tune and examine on the public sets: from a pretrained run and a prepared set to a report, in one process or many."""
+"""The tasks on prepared public sets: fine-tuned from a run and evaluated, in one process or many."""
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import nn
 from torch.utils.data import ConcatDataset, Dataset
 
-from minalbef import checkpoint, distributed, train
-from minalbef.albef import ALBEF
+from minalbef import checkpoint, distributed
 from minalbef.checkpoint import TRAINED_ON, write_atomically
-from minalbef.config import Config, nearest, read_changes, replace_checked
-from minalbef.data import Record
+from minalbef.config import Config, read_changes, replace_checked
 from minalbef.datasets import public
 from minalbef.datasets.loader import RecordBatches, named_unreadable
 from minalbef.datasets.store import Records, read_about
-from minalbef.ema import make_teacher
-from minalbef.evaluation import report
+from minalbef.evaluation import intervals, report
+from minalbef.evaluation.loop import How
 from minalbef.presets import preset
-from minalbef.recipes import forecast, public_exam
-from minalbef.recipes.finetune import POSITIONS, at_size
-from minalbef.recipes.public_exam import How
-from minalbef.run import load
-from minalbef.scenes.exam import exam
-from minalbef.tasks import entailment, nlvr2, retrieval, vqa
-from minalbef.tasks.text_assignment import TextAssignment
-from minalbef.tokenizer import Tokenizer
-from minalbef.vision import resize_positions
+from minalbef.recipes import forecast
+from minalbef.recipes.finetune import finetune
+from minalbef.tasks.base import TASKS, entry, load_model
 
-ALIGNED = ("pretrain", "retrieval", "grounding")                 # runs whose ALBEF has all its parts, but for words
 # a model's own settings, which a recipe keeps: its sizes, and what you may yet change
 SIZES = ("patch_size image_width image_depth image_heads image_mlp_ratio stem vocab_size positions text_width text_depth "
          "text_heads text_mlp_ratio fusion_depth fuse_cls embed_dim").split()
 KEPT = [*SIZES, "pos_scale", "dropout", "init_std", "queue_size", "equal_texts_match"]
 PRESETS = {"coco": "retrieval-coco", "flickr30k": "retrieval-flickr"}            # retrieval's, by set
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One task on a public set.
-
-    make: config -> the task, as train.fit wants it, with its `student`. records: the kinds it learns from. preset: the paper's
-    begin: runs to begin from. examine: of public_exam; None: it is only a step on the way. runs: whose models it examines
-    """
-
-    make: Callable[[Config], nn.Module]
-    collate: Callable
-    records: tuple[type, ...]
-    preset: str
-    begin: tuple[str, ...]
-    examine: Callable | None
-    runs: tuple[str, ...]
-
-
-PLANS = {
-    "retrieval": Plan(retrieval.Retrieval, retrieval.collate, (Record,), "retrieval-coco", ALIGNED,
-                      public_exam.examine_retrieval, ALIGNED),
-    "entailment": Plan(entailment.Entailment, entailment.collate, (entailment.EntailmentRecord,), "entailment", ALIGNED,
-                       public_exam.examine_entailment, ("entailment",)),
-    "vqa": Plan(vqa.VQA, vqa.collate, (vqa.VQARecord,), "vqa", ("pretrain",), public_exam.examine_vqa, ("vqa",)),
-    "text_assignment": Plan(TextAssignment, retrieval.collate, (Record,), "nlvr2-assign", ALIGNED, None, ()),
-    "nlvr2": Plan(nlvr2.NLVR2, nlvr2.collate, (nlvr2.NLVR2Record,), "nlvr2", (*ALIGNED, "text_assignment"),
-                  public_exam.examine_nlvr2, ("nlvr2",)),
-    "grounding": Plan(retrieval.Retrieval, retrieval.collate, (public.GroundingRecord, Record), "grounding", ALIGNED,
-                      public_exam.examine_grounding, ALIGNED)}
 
 
 # data
@@ -83,7 +42,7 @@ def open_records(task: str, data: Sequence[str | Path], split: str) -> Dataset:
     """Records of prepared sets, one after the other. Raises ValueError for records of another task."""
     opened = [Records(*place_of(one, split)) for one in data]
     for records in opened:
-        if records.kind not in (kinds := PLANS[task].records):
+        if records.kind not in (kinds := TASKS[task].records):
             raise ValueError(f"{records.path} holds records of {records.kind.__name__}, and {task} learns from "
                              f"{' or '.join(kind.__name__ for kind in kinds)}: name a set that was prepared for it with --data")
     return opened[0] if len(opened) == 1 else ConcatDataset(opened)
@@ -91,7 +50,7 @@ def open_records(task: str, data: Sequence[str | Path], split: str) -> Dataset:
 
 def task_of(kind: type) -> str:
     """Which task's exam records of a kind are for."""
-    return next(task for task, plan in PLANS.items() if plan.records[0] is kind)
+    return next(task for task, row in TASKS.items() if row.evaluate and row.records[0] is kind)
 
 
 # training
@@ -104,14 +63,14 @@ def recipe(task: str, data: Sequence[str | Path], source: Path, name: str = "", 
     pixels after 256; one that was tuned for retrieval or grounding keeps its size.
     name: of the preset, by default the task's. Raises ValueError for what does not exist or does not fit together.
     """
-    if task not in PLANS:
-        raise ValueError(f"no task {task!r}{nearest(task, PLANS)}; there are {', '.join(PLANS)}")
+    if not entry(task).begin:
+        raise ValueError(f"{task} begins from nothing; fine-tuning is for {', '.join(name for name in TASKS if TASKS[name].begin)}")
     base, kind, _, _ = checkpoint.read_run(source)
-    if kind not in (begin := PLANS[task].begin):
+    if kind not in (begin := TASKS[task].begin):
         raise ValueError(f"{source} is a run of {kind}, and {task} begins from one of {', '.join(begin)}; name it with --from")
     if not name:
         about = read_about(place_of(data[0], "train")[0])
-        name = PRESETS.get(about.get("set"), PLANS[task].preset) if task == "retrieval" else PLANS[task].preset
+        name = PRESETS.get(about.get("set"), TASKS[task].preset) if task == "retrieval" else TASKS[task].preset
     paper, size = preset(name), base.image_size
     if kind in ("pretrain", "text_assignment"):
         size = max(1, size * paper.image_size // Config.image_size // base.patch_size) * base.patch_size
@@ -125,66 +84,24 @@ def recipe(task: str, data: Sequence[str | Path], source: Path, name: str = "", 
     return config
 
 
-def begin(task: nn.Module, source: Path, config: Config) -> None:
-    """Give student and teacher what a run knows, its teacher if it has one; positions are resized. In place."""
-    base, kind, tokenizer, weights = checkpoint.read_run(source)
-    if kind == "text_assignment":
-        model = TextAssignment(base).student
-        checkpoint.fit_weights(model, weights | checkpoint.expected_absent(model.state_dict(), weights, kind), source)
-        task.start(model.albef)
-        return
-    albef = at_size(load(source).model, config)
-    teacher = None
-    if (path := Path(source) / "teacher.safetensors").exists():
-        teacher = ALBEF(config)                  # what a teacher's file lacks, a student's has: the match head
-        held = resized({name.removeprefix("albef."): value for name, value in checkpoint.load_file(path).items()}, config)
-        checkpoint.fit_weights(teacher, albef.state_dict() | held, path)
-    if isinstance(task, TextAssignment):
-        task.start(albef)
-    elif isinstance(task, nlvr2.NLVR2):
-        task.start(albef, teacher)
-    else:
-        fill(task.student, albef)
-        task.teacher = make_teacher(task.student)
-        if teacher is not None:
-            fill(task.teacher, teacher)
-
-
-def fill(model: nn.Module, albef: ALBEF) -> None:
-    """Weights for a task's model. In place."""
-    getattr(model, "albef", model).load_state_dict(albef.state_dict())
-    if isinstance(model, vqa.VQAModel):
-        model.decoder_from(albef)
-
-
-def resized(weights: dict, config: Config) -> dict:
-    """The weights with the image's positions for pictures of config.image_size."""
-    return weights | {name: resize_positions(weights[name], config.grid) for name in (POSITIONS, f"albef.{POSITIONS}")
-                      if name in weights}
-
-
 def finetune_public(task: str, data: Sequence[str | Path], source: Path, run: Path, name: str = "", changes: Sequence[str] = (),
                     workers: int = 0, most_bad: float = 0.01, quiet: bool = False) -> None:
     """Train a run for a task on prepared sets, into a run folder; called again, it goes on where it stopped, to the step.
 
-    task: one of PLANS. data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken
-    source: a run folder, converted ones too. name: of the preset. workers, most_bad: see loading.RecordBatches
+    task: one of TASKS. data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken
+    source: a run folder, converted ones too. name: of the preset. workers, most_bad: see loader.RecordBatches
     Raises ValueError for what does not fit together, and when too many pictures cannot be read.
     """
     config = recipe(task, data, source, name, changes)
     if run.resolve() == Path(source).resolve():
         raise ValueError(f"{run} is the run to begin from, and would be overwritten; choose another folder with --run")
     distributed.start(config.device)
-    torch.manual_seed(config.seed)
-    records, tokenizer = open_records(task, data, "train"), checkpoint.read_run(source)[2]
-    module = PLANS[task].make(config)
-    begin(module, source, config)
-    batches = RecordBatches(records, PLANS[task].collate, config, tokenizer, workers=workers, most_bad=most_bad, folder=run)
+    batches = RecordBatches(open_records(task, data, "train"), TASKS[task].collate, config, checkpoint.read_run(source)[2],
+                            workers=workers, most_bad=most_bad, folder=run)
     if distributed.rank() == 0:
         print(forecast.forecast(config, task), flush=True)
-    train.fit(module, batches, config, run, quiet=quiet, title=task)
+    finetune(task, batches, source, run, config, quiet)
     if distributed.rank() == 0:
-        checkpoint.save(run, module.student, tokenizer, module.teacher, task)
         record_training(run, "tuned", data, trained_on(source))
     distributed.stop()
 
@@ -212,25 +129,6 @@ def hash_of(folder: Path, split: str) -> str:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
-# examining
-
-
-def load_model(task: str, run: Path, image_size: int | None = None) -> tuple[nn.Module, Tokenizer, str]:
-    """A run's model for a task, in evaluation mode, its tokenizer, and which kind of run it is.
-
-    image_size: resize the positions for such pictures. Raises ValueError for a run of another task.
-    """
-    config, kind, tokenizer, weights = checkpoint.read_run(run)
-    if kind not in (runs := PLANS[task].runs):
-        raise ValueError(f"{run} is a run of {kind}, and this set examines {task}: name a run of {' or '.join(runs)}, such as "
-                         f"`minalbef finetune {task} --data FOLDER --from RUN` makes")
-    config = replace_checked(config, image_size=image_size or config.image_size)
-    model = PLANS[task].make(config).student
-    lacking = checkpoint.expected_absent(model.state_dict(), weights, kind)
-    checkpoint.fit_weights(model, resized(weights, config) | lacking, run)
-    return model.eval(), tokenizer, kind
-
-
 def listed(task: str, folder: Path, answers: Path | None, free: bool) -> list[str] | None:
     """The answers to choose among, by default the set's; None to write freely, and for other tasks than VQA.
 
@@ -254,7 +152,7 @@ def evaluate_public(run: Path, data: str | Path, split: str = "test", out: Path 
     data: a folder of `minalbef prepare`, whose records say the task
     out: where to write, by default RUN/SET-SPLIT, of the shipped model in runs/tiny
     answers: VQA's list, by default the set's; free: write answers instead. top, by default the paper's for the set, layer,
-    original, batch, workers: see public_exam.How. tuned: the sets that a run was trained on, where it does not say
+    original, batch, workers: see evaluation.loop.How. tuned: the sets that a run was trained on, where it does not say
     VQA's answers go to vqa_result.json, as the official server takes them.
     Raises ValueError for a run of another task, and for a picture that cannot be read.
     """
@@ -264,11 +162,11 @@ def evaluate_public(run: Path, data: str | Path, split: str = "test", out: Path 
     chosen = listed(task, folder, answers, free)
     model, tokenizer, kind = load_model(task, run, image_size)
     config = getattr(model, "albef", model).config
-    top = top or preset(PRESETS.get(name, PLANS[task].preset)).top
+    top = top or preset(PRESETS.get(name, TASKS[task].preset)).top
     how = How(batch, workers, distributed.start("cpu" if config.device == "cpu" else "auto"), top, chosen, original, layer)
-    samples, more = PLANS[task].examine(model.to(how.device), tokenizer, records, how)
+    samples, more = TASKS[task].evaluate(model.to(how.device), tokenizer, records, how)
     simple = samples.pop("baselines", None)
-    figures, intervals, counts = exam.summarise({"test": samples} | ({"baselines": simple} if simple else {}))
+    figures, spans, counts = intervals.summarise({"test": samples} | ({"baselines": simple} if simple else {}))
     written, out = None, out or checkpoint.output_folder(run) / f"{name}-{split}"
     if distributed.rank() == 0:
         if (submission := more.pop("submission", None)) is not None:
@@ -277,9 +175,57 @@ def evaluate_public(run: Path, data: str | Path, split: str = "test", out: Path 
         again = hash_of(folder, split) in {**(seen["pretrained"] or {}), **seen["tuned"]}.values()
         if tuned:
             seen["pretrained" if kind == "pretrain" else "tuned"] = dict.fromkeys(tuned)
-        words = public_exam.protocol(kind, name, split, [*seen["tuned"]], seen["pretrained"], again)
+        words = protocol(kind, name, split, [*seen["tuned"]], seen["pretrained"], again)
         about = {"run": str(run), "set": name, "split": split, "protocol": words, **more}
-        written = report.write_report(out, task, {**about, **figures, "intervals": intervals, "counts": counts}, config,
+        written = report.write_report(out, task, {**about, **figures, "intervals": spans, "counts": counts}, config,
                                       {"evaluate": time.perf_counter() - clock}, command, config.seed)
     distributed.stop()
     return written
+
+
+# in words
+
+
+def protocol(kind: str, name: str, split: str, tuned: Sequence[str], pretrained: Iterable[str] | None = (),
+             again: bool = False) -> str:
+    """In words, what a run was trained on, and whether the set that it is evaluated on is among it.
+
+    tuned, pretrained: sets or splits; pretrained=None: not recorded. again: the split's records are in them, under any name
+    """
+    if kind != "pretrain" and not tuned:
+        return f"fine-tuned for {kind}, on which set the run does not say: name it with --tuned-on"
+    if kind == "pretrain" and pretrained is None:
+        return "the pretrained model as it is; what it was trained on is not recorded: name it with --tuned-on"
+    parts = [f"{how} on {', '.join(sorted(sets))}" for how, sets in (("pretrained", pretrained), ("fine-tuned", tuned)) if sets]
+    words = ", ".join(parts) or "the pretrained model as it is"
+    seen = [*(pretrained or ()), *tuned]
+    if again or f"{name}/{split}" in seen:
+        return f"{words}: it was trained on what it is asked here"
+    if name in {one.partition("/")[0] for one in tuned}:
+        return words
+    if name in {one.partition("/")[0] for one in seen}:
+        return f"{words}: not zero-shot, for it was pretrained on {name}"
+    unsaid = "; what it was pretrained on is not recorded" if pretrained is None else ""
+    return f"zero-shot: {words}{f', not on {name}' if seen else ''}{unsaid}"
+
+
+def table(found: dict) -> str:
+    """A report of `evaluate_public` as text: every figure with its 95% interval and chance, and the protocol."""
+    lines = [f"{found['task']} on {found['set']}/{found['split']}, {found['protocol']}"]
+    def add(where: str, figures: dict, intervals: dict, chance: dict):
+        for key, value in figures.items():
+            if isinstance(value, dict):
+                add(f"{where}{key} ", value, intervals[key], chance.get(key, {}))
+            else:
+                low, high = intervals[key]
+                guessed = f"  chance {100 * chance[key]:.2f}" if key in chance else ""
+                lines.append(f"  {where + key.replace('_', ' '):36} {100 * value:6.2f}  "
+                             f"({100 * low:.2f} to {100 * high:.2f}){guessed}")
+    for part, where, chance in (("test", "", found.get("chance", {})), ("baselines", "baseline: ", {})):
+        add(where, found.get(part, {}), found["intervals"].get(part, {}), chance)
+    if found.get("lacking"):
+        lines.append(f"  {found['lacking']:,} questions have none of their answers among the {found['answers']:,} listed")
+    lines += [f"  layer {layer}: {100 * figure:.2f}" for layer, figure in found.get("layers", {}).items()]
+    if found["task"] == "vqa" and not found["test"]:
+        lines.append("  the right answers are secret: send vqa_result.json to the official server")
+    return "\n".join(lines)

@@ -1,0 +1,70 @@
+"""The loop of evaluation: every record once, in batches, shared by all processes.
+
+A task's evaluate(model, tokenizer, records, how) gives samples by name, in the order of the records and nested as
+`intervals.summarise` wants them, and what else the report should say, with what guessing gets right under "chance", nested
+alike. A picture that cannot be read is an error: figures on fewer pictures compare with nothing.
+"""
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm import tqdm
+
+from minalbef import data, distributed
+
+
+@dataclass(frozen=True)
+class How:
+    """How to evaluate.
+
+    batch: records that are read at once, by each process. workers: processes that open pictures ahead, for each
+    length: at which texts are cut; by default at the model's positions, which is not at all
+    top: candidates of the second stage. answers: what VQA may answer; None: it writes freely
+    original: as the original scores, VQA's first word counted twice, and an overlap of boxes no wider than a pixel as none
+    layer, mode: the map that grounds a text, see grounding.heat_map; layer None: fusion's middle, the paper's third of six;
+        "all": each in turn, to choose one
+    quiet: no progress bar
+    """
+
+    batch: int = 32
+    workers: int = 0
+    device: torch.device = torch.device("cpu")
+    length: int | None = None
+    top: int = 128
+    answers: Sequence[str] | None = None
+    original: bool = False
+    layer: int | str | None = None
+    mode: str = "itm"
+    quiet: bool = False
+
+
+def over(records: Dataset, collate: Callable, answer: Callable, width: int, how: How) -> Tensor:
+    """answer(some records, their batch) -> (b, width), for all records, each process doing its share: -> (n, width)."""
+    mine = range(distributed.rank(), len(records), distributed.world())
+    whole = torch.zeros(len(records), width, dtype=torch.double, device=how.device)
+    loader = DataLoader(Subset(records, mine), how.batch, num_workers=how.workers, collate_fn=partial(_both, collate),
+                        generator=torch.Generator())     # its own: the global one is for the model
+    done = 0
+    for some, batch in progress(loader, "reading", how):
+        whole[torch.tensor(mine[done:done + len(some)])] = answer(some, batch.to(how.device)).to(whole)
+        done += len(some)
+    return distributed.total(whole).cpu()
+
+
+def progress(some: Iterable, title: str, how: How) -> tqdm:
+    """The same, with a bar in the first process; in a log file a line now and then."""
+    return tqdm(some, title, disable=how.quiet or distributed.rank() > 0, file=sys.stderr, dynamic_ncols=True,
+                mininterval=0.2 if sys.stderr.isatty() else 15)
+
+
+def _both(collate: Callable, some: list):
+    return some, collate(some)
+
+
+def pictures(some: Sequence, size: int) -> Tensor:
+    """Records' pictures as the model reads them: (b, 3, s, s)."""
+    return torch.stack([data.transform(record.image, size) for record in some])

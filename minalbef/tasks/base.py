@@ -1,0 +1,112 @@
+"""What a task is, and the one table of tasks: the paper's, and yours once you put it there."""
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from minalbef import checkpoint
+from minalbef.albef import ALBEF
+from minalbef.config import Config, nearest, replace_checked
+from minalbef.data import Record
+from minalbef.tasks import entailment, grounding, nlvr2, retrieval, vqa
+from minalbef.tasks.pretrain import Pretrain
+from minalbef.tasks.text_assignment import TextAssignment
+from minalbef.tokenizer import Tokenizer
+from minalbef.vision import resize_positions
+
+POSITIONS = ("image_encoder.pos_embed", "albef.image_encoder.pos_embed")
+
+
+class Task(Protocol):
+    """What `train.fit` trains: an nn.Module with a student, maybe a teacher, and these four methods.
+
+    `ema.Distilled` has all but forward; a task with draws of its own overrides `draws`.
+    """
+
+    student: nn.Module
+    teacher: nn.Module | None
+
+    def __call__(self, batch: Any, alpha: float, draws: Any) -> tuple[dict[str, Tensor], Any]:
+        """Losses by name, and what `after_step` wants. Changes nothing. alpha: weight of the teacher's soft targets."""
+
+    def draws(self, step: int) -> Any:
+        """All random numbers of a step, for this process, from (seed, step) alone."""
+
+    def after_step(self, carry: Any) -> None:
+        """What changes besides weights, after the optimiser's step: teacher, queue, clamps."""
+
+    def start(self, albef: ALBEF, teacher: ALBEF | None = None) -> None:
+        """Begin from a trained ALBEF and its teacher; without one, from a copy of the student. In place."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table.
+
+    make: config -> the Task. collate(records, tokenizer, size, length) -> a batch
+    records: the types it learns from, the first of them the one it is evaluated on
+    evaluate(model, tokenizer, records, how) -> samples, what else to report, see evaluation.loop; None: a step on the way
+    preset: the paper's recipe. begin: tasks whose runs it begins from. runs: others whose models it evaluates, too
+    lacks: parts of ALBEF that the original's file of the task leaves out. pairs: its model reads two images
+    """
+
+    make: Callable[[Config], Any]
+    collate: Callable[..., Any]
+    records: tuple[type, ...] = (Record,)
+    evaluate: Callable[..., tuple[dict, dict]] | None = None
+    preset: str = ""
+    begin: tuple[str, ...] = ("pretrain", "retrieval", "grounding")              # whose ALBEF has all its parts, but for words
+    runs: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    pairs: bool = False
+
+
+_ALIGNED = Entry.begin
+_HEADS = ("image_proj", "text_proj", "temperature", "match_head", "word_head")
+TASKS: dict[str, Entry] = {
+    "pretrain": Entry(Pretrain, retrieval.collate, preset="paper-4m", begin=()),
+    "retrieval": Entry(retrieval.Retrieval, retrieval.collate, (Record,), retrieval.evaluate, "retrieval-coco", runs=_ALIGNED,
+                       lacks=("word_head",)),
+    "entailment": Entry(entailment.Entailment, entailment.collate, (entailment.EntailmentRecord,), entailment.evaluate,
+                        "entailment", lacks=_HEADS),
+    "vqa": Entry(vqa.VQA, vqa.collate, (vqa.VQARecord,), vqa.evaluate, "vqa", ("pretrain",), lacks=_HEADS),
+    "text_assignment": Entry(TextAssignment, retrieval.collate, preset="nlvr2-assign", lacks=("match_head", "word_head"),
+                             pairs=True),
+    "nlvr2": Entry(nlvr2.NLVR2, nlvr2.collate, (nlvr2.NLVR2Record,), nlvr2.evaluate, "nlvr2", (*_ALIGNED, "text_assignment"),
+                   lacks=_HEADS, pairs=True),
+    "grounding": Entry(retrieval.Retrieval, retrieval.collate, (grounding.GroundingRecord, Record), grounding.evaluate,
+                       "grounding", runs=_ALIGNED, lacks=("word_head",))}
+
+
+def entry(task: str, run: str | Path = "") -> Entry:
+    """A task's row. run: the folder that names the task, for the message. Raises ValueError for an unknown task."""
+    if task not in TASKS:
+        known = f"{nearest(task, TASKS)}; there are {', '.join(TASKS)}"
+        raise ValueError(f"no task {task!r}{known}" if not run else
+                         f"{run} is a run of task {task!r}, which this version does not know{known}. Put your own into "
+                         "minalbef.tasks.base.TASKS before you load it, or install the version that trained it")
+    return TASKS[task]
+
+
+def load_model(task: str, run: Path, image_size: int | None = None) -> tuple[nn.Module, Tokenizer, str]:
+    """A run's model for a task, in evaluation mode, its tokenizer, and the task that it was trained for.
+
+    image_size: resize the positions for such pictures. Raises ValueError for a run of another task.
+    """
+    config, kind, tokenizer, weights = checkpoint.read_run(run)
+    if kind not in (runs := {task, *entry(task).runs}):
+        raise ValueError(f"{run} is a run of {kind}, and this set evaluates {task}: name a run of {' or '.join(sorted(runs))}, "
+                         f"such as `minalbef finetune {task} --data FOLDER --from RUN` makes")
+    config = replace_checked(config, image_size=image_size or config.image_size)
+    model = TASKS[task].make(config).student
+    weights = resized(weights, config)
+    lacking = checkpoint.expected_absent(model.state_dict(), weights, entry(kind, run).lacks)
+    checkpoint.fit_weights(model, weights | lacking, run)
+    return model.eval(), tokenizer, kind
+
+
+def resized(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """The weights with the image's positions resized for pictures of config.image_size."""
+    return weights | {name: resize_positions(weights[name], config.grid) for name in POSITIONS if name in weights}
