@@ -146,7 +146,7 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
 
 
 def expected_absent(own: dict[str, Tensor], weights: dict[str, Tensor], lacks: Collection[str]) -> dict[str, Tensor]:
-    """What the model has and `weights` lack, as the original\'s file of the task does: whole parts only.
+    """What the model has and `weights` lack, as the original's file of the task does: whole parts only.
 
     own: the state of an ALBEF, or of a task's model, to be loaded with `weights | expected_absent(own, weights, lacks)`
     lacks: the parts, of tasks.base.TASKS

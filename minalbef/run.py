@@ -1,5 +1,5 @@
 """A trained model as you use it: `run = load("tiny")`, then similarity and match of pictures and texts."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,10 +83,11 @@ class Run:
         return "\n".join(lines)
 
 
-def load(path: str | Path) -> Run:
+def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:
     """Read a run folder, such as "runs/demo", or "tiny", the shipped one. The model, of a task its ALBEF, is on the CPU
     in evaluation mode.
 
+    build: config -> an empty model, for one that is not `ALBEF(config)`, such as with another image encoder
     Raises ValueError that says what is missing or damaged, and what to do.
     """
     path = run_folder(path)
@@ -97,7 +98,7 @@ def load(path: str | Path) -> Run:
                          "build minalbef.tasks.nlvr2's model and give it the weights of minalbef.checkpoint.read_run")
     if any(name.startswith("albef.") for name in weights):
         weights = {name.removeprefix("albef."): value for name, value in weights.items() if name.startswith("albef.")}
-    model = ALBEF(config)
+    model = build(config)
     absent = expected_absent(model.state_dict(), weights, row.lacks)
     fit_weights(model, weights | absent, path / "model.safetensors")
     return Run(model.eval(), tokenizer, config, path, task, tuple({name.partition(".")[0] for name in absent}))

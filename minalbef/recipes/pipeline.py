@@ -1,5 +1,6 @@
 """The whole job on the embedded scenes: tokenizer, warm start, pretraining, each picked up where it stopped."""
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,11 +50,14 @@ def read_captions(config: Config) -> tuple[Tokenizer, Tensor]:
     return tokenizer, mask_rates(tokens, keep, len(tokenizer), config.mask_rate, config.mask_power)
 
 
-def pretrain(config: Config, folder: Path, quiet: bool = False, workers: int = 0) -> None:
+def pretrain(config: Config, folder: str | Path, quiet: bool = False, workers: int = 0,
+             make: Callable[..., Pretrain] = Pretrain) -> None:
     """Warm start, then ALBEF, into a run folder; called again, it goes on from where it stopped. workers: paint ahead.
 
+    make: the task, called as Pretrain is with config and rates; with another image encoder, set warm_steps=0
     Raises ValueError for a config that is not of the embedded scenes.
     """
+    folder = Path(folder)
     for_scenes(config)
     launch.follow_launcher()
     workers = workers or PAINTERS * (distributed.start(config.device).type == "cuda")
@@ -61,7 +65,7 @@ def pretrain(config: Config, folder: Path, quiet: bool = False, workers: int = 0
         torch.manual_seed(config.seed)
         tokenizer, rates = read_captions(config)
         config = replace(config, vocab_size=len(tokenizer))
-        task, start = Pretrain(config, rates=rates), folder / "start"
+        task, start = make(config, rates=rates), folder / "start"
         if (start / "model.safetensors").exists():
             if other := writing.other_settings(checkpoint.read_run(start)[0].to_dict(), config):
                 raise ValueError(f"{start} was made with other settings ({other}); go on with the same ones, remove {start} to "

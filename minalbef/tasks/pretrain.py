@@ -1,4 +1,5 @@
 """Pretraining: ITC, ITM and MLM, with momentum distillation (sections 3.2 and 3.3)."""
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import torch
@@ -66,17 +67,23 @@ class Pretrain(nn.Module):
     """ALBEF, its teacher and its queue, under the three objectives."""
 
     def __init__(self, config: Config, special: tuple[int, ...] = (0, 1, 2, 3, 4), mask: int = 4,
-                 rates: Tensor | None = None):
+                 rates: Tensor | None = None, student: ALBEF | None = None, itc: Callable[..., Tensor] | None = None,
+                 without: Collection[str] = ()):
         """special: the tokenizer's ids that are never masked (the original spares [PAD] and [CLS] alone); mask: the id of [MASK].
 
         rates: (v,) how often each word is masked, see masking.mask_rates; by default all at config.mask_rate
+        student: in place of ALBEF(config). itc: a loss in place of losses.itc_loss, called as it is
+        without: objectives to leave out, of "itm" and "mlm"
+        Raises ValueError for another objective.
         """
         super().__init__()
         self.register_buffer("rates", torch.full((config.vocab_size,), config.mask_rate) if rates is None else rates)
         self.rates_at_hand = self.rates          # where batches are made: what moves the module moves its buffers alone
         self.register_load_state_dict_post_hook(lambda task, _: setattr(task, "rates_at_hand", task.rates.cpu()))
-        self.config, self.special, self.mask = config, special, mask
-        self.student = ALBEF(config)
+        if unknown := set(without) - {"itm", "mlm"}:
+            raise ValueError(f"without={sorted(unknown)}: only itm and mlm can be left out; hard negatives come from ITC")
+        self.config, self.special, self.mask, self.itc, self.without = config, special, mask, itc, without
+        self.student = ALBEF(config) if student is None else student
         self.teacher = make_teacher(self.student)
         self.queue = FeatureQueue(config.queue_size, config.embed_dim)
 
@@ -116,12 +123,13 @@ class Pretrain(nn.Module):
         fusing = begun >= config.match_from
 
         image = student.encode_image(batch.image)                                # (b, 1 + n, d)
-        times = 2 if fusing else 1               # the text, and the text with words masked, in one pass
+        guessing = fusing and "mlm" not in self.without
+        times = 2 if guessing else 1             # the text, and the text with words masked, in one pass
         text, *masked_text = student.encode_text(torch.cat([batch.tokens, masked][:times]),
                                                  batch.keep.repeat(times, 1)).split(b)          # (b, l, d) each
         with torch.inference_mode():
             teacher_image = teacher.encode_image(batch.image)
-            times = 2 if fusing and alpha else 1
+            times = 2 if guessing and alpha else 1
             teacher_text, *teacher_masked = teacher.encode_text(torch.cat([batch.tokens, masked][:times]),
                                                                 batch.keep.repeat(times, 1)).split(b)
             teacher_features = teacher.image_feature(teacher_image), teacher.text_feature(teacher_text)
@@ -129,24 +137,27 @@ class Pretrain(nn.Module):
 
         sims, positives, itc = self.align(student.image_feature(image), student.text_feature(text), teacher_features,
                                           carry, batch, alpha, begun >= config.queue_from)
+        losses = {"itc": itc}
         if not fusing:
-            return {"itc": itc}, carry
+            return losses, carry
         images, texts, keeps, pairs, labels, valid = self.pair(image, text, batch.keep, sims, positives, draws,
                                                                begun >= config.hard_from)
         keys_values = student.fusion.keys_values(images)
-        fused = student.fuse(texts, keeps, None, pairs=pairs, queries=1, keys_values=keys_values)
-        itm = itm_loss(student.match_logits(fused), labels, valid, self.share(valid))
-
-        own = (torch.arange(b, device=text.device),) * 2                         # a pass of its own: all words ask, to the last layer
+        if "itm" not in self.without:
+            fused = student.fuse(texts, keeps, None, pairs=pairs, queries=1, keys_values=keys_values)
+            losses["itm"] = itm_loss(student.match_logits(fused), labels, valid, self.share(valid))
+        if not guessing:
+            return losses, carry
+        own = (torch.arange(b, device=text.device),) * 2         # a pass of its own: all words ask, to the last layer
         fused = student.fuse(masked_text[0], batch.keep, None, pairs=own, keys_values=keys_values)
         teacher_logits = None
         if alpha:
             with torch.inference_mode():
                 teacher_fused = teacher.fuse(teacher_masked[0], batch.keep, teacher_image)
                 teacher_logits = teacher.word_logits(teacher_fused.flatten(0, 1)[chosen])
-        mlm = mlm_loss(student.word_logits(fused.flatten(0, 1)[chosen]), batch.tokens.flatten()[chosen],
-                       self.share(draws.hidden), teacher_logits, alpha)
-        return {"itc": itc, "itm": itm, "mlm": mlm}, carry
+        losses["mlm"] = mlm_loss(student.word_logits(fused.flatten(0, 1)[chosen]), batch.tokens.flatten()[chosen],
+                                 self.share(draws.hidden), teacher_logits, alpha)
+        return losses, carry
 
     def align(self, image: Tensor, text: Tensor, teacher_features, carry, batch: PretrainBatch, alpha: float,
               queued: bool):
@@ -165,7 +176,7 @@ class Pretrain(nn.Module):
                 with torch.no_grad():
                     teacher_sim = opinion @ keys.T / self.student.temperature
             positive = torch.cat([same[:, :whole] | also, same[:, whole:]], 1)
-            loss = loss + itc_loss(sim, teacher_sim, alpha, positive) / 2
+            loss = loss + (self.itc or itc_loss)(sim, teacher_sim, alpha, positive) / 2
             sims.append(sim[:, :whole].detach())
             positives.append(positive[:, :whole])
         return sims, positives, loss

@@ -1,0 +1,79 @@
+"""docs/extend.md: every block of it runs, and what it promises holds."""
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import minalbef
+from minalbef.checkpoint import read_run
+from minalbef.metrics import read_metrics
+from minalbef.tasks.base import TASKS, load_model
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extend.md").read_text(encoding="utf-8"), re.S)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The names that the page defines, and the folder in which it ran."""
+    folder, names = tmp_path_factory.mktemp("page"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("minalbef.tasks.base.TASKS", TASKS)
+        before = dict(TASKS)
+        for block in BLOCKS:
+            exec(compile(block, "docs/extend.md", "exec"), names)
+        yield names, folder / "runs"
+    TASKS.clear()
+    TASKS.update(before)
+
+
+def losses(folder: Path) -> set[str]:
+    return set(read_metrics(folder)[-1]) & {"itc", "itm", "mlm", "caption"}
+
+
+def test_another_contrastive_loss_trains(page):
+    names, runs = page
+    assert losses(runs / "sigmoid") == {"itc", "itm", "mlm"}
+    sim, positive = torch.tensor([[12.0, 9.0]]), torch.tensor([[True, False]])
+    by_hand = torch.log1p(torch.exp(torch.tensor(-2.0))) + torch.log1p(torch.exp(torch.tensor(-1.0)))
+    assert torch.isclose(names["sigmoid_loss"](sim, None, 0.0, positive), by_hand)
+    assert float(read_metrics(runs / "sigmoid")[0]["itc"]) != float(read_metrics(runs / "no-mlm")[0]["itc"])
+
+
+def test_an_objective_that_is_left_out_is_not_computed(page):
+    assert losses(page[1] / "no-mlm") == {"itc", "itm"}
+    with pytest.raises(ValueError, match=r"without=\['itc'\]: only itm and mlm can be left out"):
+        minalbef.tasks.pretrain.Pretrain(minalbef.preset("tiny"), without=("itc",))
+
+
+def test_an_image_encoder_of_timm_trains_and_is_loaded_again(page):
+    names, runs = page
+    saved = {name: value for name, value in read_run(runs / "timm")[3].items() if name.startswith("image_encoder.vit.")}
+    fresh = names["build"](names["run"].config).state_dict()
+    assert len(saved) > 20 and names["run"].model.image_encoder.state_dict()["vit.cls_token"].equal(
+        saved["image_encoder.vit.cls_token"])
+    assert not fresh["image_encoder.vit.cls_token"].equal(saved["image_encoder.vit.cls_token"]), "it has not learnt"
+    with pytest.raises(ValueError, match="does not fit the model: missing image_encoder"):
+        minalbef.load(runs / "timm")
+
+
+def test_a_task_of_ones_own_is_saved_loaded_and_evaluated(page):
+    names, runs = page
+    assert read_run(runs / "caption")[1] == "caption" and losses(runs / "caption") == {"caption"}
+    assert names["samples"]["log_likelihood"].shape == (64,)
+    run = minalbef.load(runs / "caption")
+    assert run.task == "caption" and run.similarity(names["Squares"]()[0].image, "a cat").shape == (1, 1)
+    row = TASKS.pop("caption")
+    with pytest.raises(ValueError, match="'caption', which this version does not know.*tasks.base.TASKS before you load it"):
+        minalbef.load(runs / "caption")
+    TASKS["caption"] = row
+    with pytest.raises(ValueError, match="is a run of retrieval, and this set evaluates caption"):
+        load_model("caption", runs / "squares")
+    block, = (block for block in BLOCKS if "class Caption" in block)
+    assert len(block.splitlines()) < 60
+
+
+def test_a_dataset_of_ones_own_trains_a_run(page):
+    assert read_run(page[1] / "squares")[1] == "retrieval" and len(read_metrics(page[1] / "squares")) > 0
