@@ -60,7 +60,7 @@ class ProblemBatches:
 
     def __call__(self, step: int) -> Batch:
         share = self.config.batch // len(self.sources)
-        mine = range(*(step * share + share * (self.rank + i) // self.world for i in (0, 1)))
+        mine = range(step * share, (step + 1) * share)[distributed.own_rows(share, self.rank, self.world)]
         drawn = [source.draw(i) for source in self.sources for i in mine]
         config = self.config
         return task_exam.batch(self.task, drawn, self.tokenizer, config.image_size, self.hide, config.text_length)
