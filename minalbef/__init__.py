@@ -2,7 +2,9 @@
 
 Axes, everywhere: b batch, n image tokens, l words, d width, h heads, k keys, e shared space, v vocabulary.
 """
-from minalbef import checks, losses
+import importlib
+
+from minalbef import checks, losses, tasks
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import save
 from minalbef.config import Config
@@ -17,5 +19,16 @@ from minalbef.vision import ViT
 from minalbef.weights.original import load_original
 
 __version__ = "0.1.0"
-__all__ = ["ALBEF", "MLP", "Attention", "Config", "FeatureQueue", "Fusion", "Run", "TextEncoder", "Tokenizer", "ViT",
-           "checks", "load", "load_original", "losses", "preset", "save"]
+__all__ = ["ALBEF", "MLP", "Attention", "Config", "FeatureQueue", "Fusion", "Run", "TextEncoder", "Tokenizer", "ViT", "checks",
+           "datasets", "load", "load_original", "losses", "preset", "recipes", "save", "scenes", "tasks", "viz"]
+
+
+def __getattr__(name: str):
+    """The rooms beside the library, once you name them: they take longer to load."""
+    if name in ("datasets", "recipes", "scenes", "viz"):
+        return importlib.import_module(f"minalbef.{name}")
+    raise AttributeError(f"module 'minalbef' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

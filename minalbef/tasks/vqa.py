@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -257,27 +256,23 @@ def answer_questions(model: VQAModel, tokenizer: Tokenizer, records: Dataset, ho
         return [how.answers[int(i)] for i, in over(records, make, choose, 1, how).tolist()]
     def write(some, batch) -> Tensor:
         tokens = generate(model, batch, tokenizer, WRITTEN)[0]
-        return F.pad(tokens, (0, WRITTEN - tokens.shape[1]), value=tokenizer.pad)
+        return nn.functional.pad(tokens, (0, WRITTEN - tokens.shape[1]), value=tokenizer.pad)
     return [tokenizer.decode(map(int, row)) for row in over(records, make, write, WRITTEN, how).tolist()]
 
 
 def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Dataset, how: How) -> tuple[dict, dict]:
-    """VQA accuracy where the right answers are there, and what the official server takes under "submission".
-
-    -> samples, what else to report; see evaluation.loop
-    """
+    """VQA accuracy where the right answers are there: -> samples, what else to report, see evaluation.loop; with "submission"."""
     submission, scores, lacking, chance, listed = [], [], 0, [], set(how.answers or ())
     for i, answer in enumerate(answer_questions(model, tokenizer, records, how)):
-        record = records[i]
+        record, right = records[i], list(map(answers.normalise, records[i].answers))
         submission.append({"question_id": record.id, "answer": answer})
-        if record.answers:
-            right = list(map(answers.normalise, record.answers))
+        if right:
             scores.append(answers.accuracy(answer, right))
-            lacking += bool(listed) and listed.isdisjoint(record.answers)
-            guessed = sum(answers.accuracy(one, right) for one in listed & set(record.answers))
-            chance.append(guessed / max(1, len(listed)))
+            if listed:
+                lacking += listed.isdisjoint(record.answers)
+                chance.append(sum(answers.accuracy(one, right) for one in listed & set(record.answers)) / len(listed))
     more = {"submission": submission, "answered": "by choosing" if how.answers else "freely", "lacking": lacking}
-    if listed and chance:
+    if chance:
         more["chance"] = {"accuracy": sum(chance) / len(chance)}
     if how.answers:
         more |= {"answers": len(how.answers), "top": how.top}
