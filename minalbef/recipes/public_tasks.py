@@ -10,7 +10,7 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from minalbef import checkpoint, distributed
 from minalbef.checkpoint import TRAINED_ON, write_atomically
-from minalbef.config import Config, read_changes, replace_checked
+from minalbef.config import Config, nearest, read_changes, replace_checked
 from minalbef.datasets import public
 from minalbef.datasets.loader import RecordBatches, named_unreadable
 from minalbef.datasets.store import Records, read_about
@@ -19,7 +19,7 @@ from minalbef.evaluation.loop import How
 from minalbef.presets import preset
 from minalbef.recipes import forecast
 from minalbef.recipes.finetune import finetune
-from minalbef.tasks.base import TASKS, entry, load_model
+from minalbef.tasks.base import TASKS, load_model
 
 # a model's own settings, which a recipe keeps: its sizes, and what you may yet change
 SIZES = ("patch_size image_width image_depth image_heads image_mlp_ratio stem vocab_size positions text_width text_depth "
@@ -63,8 +63,8 @@ def recipe(task: str, data: Sequence[str | Path], source: Path, name: str = "", 
     pixels after 256; one that was tuned for retrieval or grounding keeps its size.
     name: of the preset, by default the task's. Raises ValueError for what does not exist or does not fit together.
     """
-    if not entry(task).begin:
-        raise ValueError(f"{task} begins from nothing; fine-tuning is for {', '.join(name for name in TASKS if TASKS[name].begin)}")
+    if task not in (tuned := [name for name, row in TASKS.items() if row.begin]):
+        raise ValueError(f"no task {task!r}{nearest(task, tuned)}; there are {', '.join(tuned)}")
     base, kind, _, _ = checkpoint.read_run(source)
     if kind not in (begin := TASKS[task].begin):
         raise ValueError(f"{source} is a run of {kind}, and {task} begins from one of {', '.join(begin)}; name it with --from")
@@ -163,7 +163,8 @@ def evaluate_public(run: Path, data: str | Path, split: str = "test", out: Path 
     model, tokenizer, kind = load_model(task, run, image_size)
     config = getattr(model, "albef", model).config
     top = top or preset(PRESETS.get(name, TASKS[task].preset)).top
-    how = How(batch, workers, distributed.start("cpu" if config.device == "cpu" else "auto"), top, chosen, original, layer)
+    how = How(batch, workers, distributed.start("cpu" if config.device == "cpu" else "auto"), top=top,
+              answers=chosen, original=original, layer=layer)
     samples, more = TASKS[task].evaluate(model.to(how.device), tokenizer, records, how)
     simple = samples.pop("baselines", None)
     figures, spans, counts = intervals.summarise({"test": samples} | ({"baselines": simple} if simple else {}))
