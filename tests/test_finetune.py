@@ -63,8 +63,7 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monk
             assert 0 <= report._at(found, "test", *path.split(".")) <= 1
             low, high = report._at(found, "intervals", "test", *path.split("."))
             assert 0 <= low <= high <= 1
-    expected = {*JOBS[task].simple(lambda name, n: [scene_tasks.problems(name, "test", small(objects=50), 0).draw(i) for i in range(36)]),
-                *JOBS[task].untrained}
+    expected = {*JOBS[task].simple(draw), *JOBS[task].untrained}
     assert set(found["baselines"]) == expected
     monkeypatch.setattr(distributed, "device_at_hand", lambda name: CUDA)
     with card():
@@ -150,7 +149,8 @@ def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, 
     monkeypatch.setattr(task_exam, "best_map", lambda *_: ("itm", 0))
     config, tokenizer = tuning(task, source, "batch=16", "text_length=7"), checkpoint.read_run(source)[2]
     assert ProblemBatches(task, config, tokenizer)(0).tokens.shape[1] == 7
-    scene_tasks.examine(task, TASKS[task].make(config).student.eval(), tokenizer, lambda name, number: draw(name, number)[:8])
+    model = TASKS[task].make(config).student.eval()
+    scene_tasks.examine(task, model, tokenizer, lambda name, number: draw(name, number)[:8])
     assert set(seen) - {10_000} == {7}, "VQA's answers are not cut"
 
 
@@ -205,7 +205,7 @@ def test_no_constant_answer_beats_the_majority_and_baselines_are_scored_as_model
     assert simple["chance"]["by_kind"]["yes or no"].mean().item() == pytest.approx((polar["yes"] + polar["no"]) / 2)
     p = next(p for p in drawn if p.kind == "compare" and len(set(p.answers)) == 1)
     assert simple["chance"]["accuracy"].values[drawn.index(p)] == 0.5, "the question names both that may be right"
-    monkeypatch.setattr(vqa, "rank", lambda model, batch, *_, **options: (torch.full((len(batch.tokens), 1), yes), None))
+    monkeypatch.setattr(vqa, "rank", lambda model, batch, *_, **how: (torch.full((len(batch.tokens), 1), yes), None))
     said_yes = task_exam.examine_vqa(model, tokenizer, lambda *_: drawn, "")["by_kind"]["yes or no"].mean().item()
     assert said_yes == pytest.approx(polar["yes"]) and said_yes != 0.5, "the annotators count, not the one right answer"
 
@@ -214,8 +214,8 @@ def test_an_exam_asks_as_many_as_it_says():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scene_tasks, "problems", lambda *_: SimpleNamespace(draw=lambda i: i))
         whole, quick = (scene_tasks.draws(small(), "test", 0, size) for size in (1.0, 0.02))
-        for name, number in (("retrieval", 500), ("families", 800), ("entailment", 1800), ("vqa", 1800), ("nlvr2", 1800),
-                             ("grounding", 1000)):
+        for name, number in (("retrieval", 500), ("families", 800), ("entailment", 1800), ("vqa", 1800),
+                             ("nlvr2", 1800), ("grounding", 1000)):
             assert len(whole(name, number)) == number and len(quick(name, number)) % GROUP[name] == 0
 
 

@@ -39,6 +39,7 @@ def differences(maps) -> dict[str, float]:
     pixels = torch.tensor([[x, y, 1.0, 1.0] for y in range(0, size[0], 4) for x in range(0, size[1], 4)])
     resized_ours = grounding.score_boxes(maps[1], pixels, size, 0).reshape(resized.shape)
     calls = case["iou_calls"]
+    right = grounding.overlaps(chosen, truth).float()
     figure = {"chosen": (chosen, [call["chosen"] for call in calls], 1e-6),
               "truth": (truth, [call["gt"] for call in calls], 1e-6),
               "iou": (grounding.iou(chosen, truth, least=1.0), [call["iou"] for call in calls], 1e-6),
@@ -47,7 +48,7 @@ def differences(maps) -> dict[str, float]:
               "iou_cases": (torch.stack([grounding.iou(*torch.tensor(boxes), least=1.0)
                                          for *boxes, _ in recorded["iou_cases"]]),
                             [value for *_, value in recorded["iou_cases"]], 1e-6),
-              "accuracy": (torch.tensor([grounding.overlaps(chosen, truth)[[one == split.removesuffix("_d") for one in splits]].float().mean()
+              "accuracy": (torch.tensor([right[[one == split.removesuffix("_d") for one in splits]].mean()
                                          for split in case["accuracy"]]), list(case["accuracy"].values()), 1e-6)}
     return {name: ((ours - torch.as_tensor(theirs)).abs().max() / allowed).item()
             for name, (ours, theirs, allowed) in figure.items()}

@@ -80,10 +80,10 @@ def test_a_forbidden_import_would_be_seen(tmp_path):
 
 
 def test_importing_minalbef_loads_the_library_alone():
-    code = ("import sys, minalbef; print(' '.join(sorted({'.'.join(name.split('.')[:2]) if name.startswith('minalbef.') else "
-            "name.partition('.')[0] for name in sys.modules})))")
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    rooms = {name.partition(".")[2] for name in loaded if name.startswith("minalbef.")}
+    code = "import sys, minalbef; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = found.stdout.split()
+    rooms = {name.split(".")[1] for name in loaded if name.startswith("minalbef.")}
     assert "tasks" in rooms and not rooms & {"scenes", "datasets", "recipes", "viz", "bench", "cli"}
     assert {"torch", "einops"} <= set(loaded) and not {"matplotlib", "tyro", "timm", "jinja2", "IPython"} & set(loaded)
 
@@ -98,7 +98,7 @@ def test_rooms_that_are_not_loaded_come_when_they_are_named():
 
 def test_files_stay_short():
     lines = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
-    assert {module: n for module, n in lines.items() if n > 290} == {}
+    assert {module: n for module, n in lines.items() if n > 280} == {}
     core = sum(lines[name] for name in (*TAUGHT, "distributed", "tasks.pretrain"))
     assert core < 1450, "what a learner reads to know ALBEF"
     assert sum(n for module, n in lines.items() if room(module) in (*LIBRARY, "top")) < 5_000

@@ -184,8 +184,10 @@ MISTAKES = {
                                    real(self, x, source, None, **rest)),
     "words do not see the image": (fusion.FusionLayer, "look", lambda real: lambda self, x, seen, *rest: real(
         self, x, (seen[0], 0 * seen[1]), *rest)),
-    "a GELU by tanh": (layers.MLP, "forward", lambda real: lambda self, x: self.fc2(F.gelu(self.fc1(x), approximate="tanh"))),
-    "ranked by log-odds": (retrieval, "match_odds", lambda real: lambda *args, yes_alone=False, **rest: real(*args, **rest)),
+    "a GELU by tanh": (layers.MLP, "forward", lambda real: lambda self, x: self.fc2(
+        F.gelu(self.fc1(x), approximate="tanh"))),
+    "ranked by log-odds": (retrieval, "match_odds", lambda real: lambda *args, yes_alone=False, **rest: real(
+        *args, **rest)),
     "one direction alone chooses": (ranking, "best", lambda real: lambda scores, top: real(
         scores, top) if scores.shape[-1] > scores.shape[-2] else torch.zeros_like(scores, dtype=torch.bool)),
     "one too many is ranked anew": (ranking, "best", lambda real: lambda scores, top: real(scores, top + 1)),

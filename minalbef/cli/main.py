@@ -71,12 +71,10 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
         split: validation while you try settings, so that the test stays unseen
         out: the folder to write; by default RUN, RUN/evaluation unless it is the whole test, with --data RUN/SET-SPLIT
     """
-    from minalbef import checkpoint
-    from minalbef.evaluation import report
     from minalbef.recipes import pipeline, scene_tasks
     from minalbef.viz import page
     if among is not None and among < 10:
-        raise ValueError(f"--among {among}: at least 10 scenes compete, as many as are ranked again; 500 unless you say otherwise")
+        raise ValueError(f"--among {among}: must be at least 10, as many as ITM re-ranks; the default is 500")
     run = Path("runs", what) if what in scene_tasks.JOBS else checkpoint.run_folder(what)
     if public != Exam():
         if exam != 1.0 or source or among or split != "test":
@@ -86,7 +84,7 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
     out = out or checkpoint.output_folder(run, whole=(exam, seed, among, split) == (1.0, 0, None, "test"))
     if checkpoint.read_run(run)[1] != "pretrain":
         if among:
-            raise ValueError(f"--among is for runs of pretraining; {run} is one of a task, whose exam has its own number")
+            raise ValueError(f"--among is for runs of pretraining; {run} is one of a task, whose test set is fixed")
         found = scene_tasks.examine_run(run, _source(source), report.command(), seed, exam, split, out)
         return print(report.task_table([found]))
     figures = pipeline.examine_run(run, exam, seed, report.command(), among, split, out)
@@ -110,15 +108,14 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
         exam: share of the exam's problems, for a quick look
         quiet: no progress bar
     """
-    from minalbef.evaluation import report
-    from minalbef.recipes import scene_tasks
+    from minalbef.recipes import scene_tasks as tuner
     run = run or Path("runs", task)
     if public != Study():
         if baselines or exam != 1.0 or processes != PROCESSES:
             raise ValueError("--baselines, --exam and --processes are for the embedded scenes; on a public set leave "
                              "them out: torchrun -m -- minalbef finetune trains in several processes")
         return public.finetune(task, changes, _source(source), run, quiet)
-    figures = scene_tasks.finetune(task, _source(source), run, changes, baselines, processes, report.command(), exam, quiet)
+    figures = tuner.finetune(task, _source(source), run, changes, baselines, processes, report.command(), exam, quiet)
     print(report.task_table([figures]))
 
 
@@ -134,8 +131,9 @@ def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | N
         rival: a baseline of the task to train instead
         quiet: no progress bar
     """
-    from minalbef.recipes import scene_tasks
-    scene_tasks.tune(task, source := _source(source), run or Path("runs", task), scene_tasks.tuning(task, source, *changes), rival, quiet=quiet)
+    from minalbef.recipes import scene_tasks as tuner
+    source, run = _source(source), run or Path("runs", task)
+    tuner.tune(task, source, run, tuner.tuning(task, source, *changes), rival, quiet=quiet)
 
 
 def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: Path | None = None) -> None:

@@ -55,11 +55,13 @@ class Study:
         from minalbef.tasks.base import TASKS
         if not self.data:
             raise ValueError("a public set must be named, with --data prepared/SET")
-        public_tasks.finetune_public(task, self.data, source, run, self.preset, changes, self.workers, self.most_bad, quiet)
+        public_tasks.finetune_public(task, self.data, source, run, self.preset, changes, self.workers, self.most_bad,
+                                     quiet)
         if os.environ.get("RANK", "0") == "0":
-            print(f"{run} is trained; next: " + (
-                f"minalbef evaluate {run} --data {public_tasks.place_of(self.data[0], 'train')[0]}/test" if TASKS[task].evaluate
-                else f"minalbef finetune nlvr2 --from {run} --data prepared/nlvr2"))
+            following = f"minalbef finetune nlvr2 --from {run} --data prepared/nlvr2"
+            if TASKS[task].evaluate:
+                following = f"minalbef evaluate {run} --data {public_tasks.place_of(self.data[0], 'train')[0]}/test"
+            print(f"{run} is trained; next: {following}")
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,9 @@ class Exam:
         from minalbef.recipes import public_tasks
         if not self.data:
             raise ValueError("a public set must be named, with --data prepared/SET/test")
-        found = public_tasks.evaluate_public(run, self.data, out=out, answers=self.answers, free=self.free,
-                                      image_size=self.image_size, top=self.top, layer=self.layer, original=self.original,
-                                      tuned=self.tuned_on, batch=self.batch, workers=self.workers, command=command)
+        found = public_tasks.evaluate_public(
+            run, self.data, out=out, answers=self.answers, free=self.free, top=self.top, image_size=self.image_size,
+            layer=self.layer, original=self.original, tuned=self.tuned_on, batch=self.batch, workers=self.workers,
+            command=command)
         if found:                                # in the first process
             print(public_tasks.table(found))
