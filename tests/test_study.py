@@ -689,7 +689,7 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkey
                            (("evaluate", run, "--data", prepared / "vqa" / "test", "--among", 50),
                             "--exam, --among, --from and --split are for the"),
                            (("evaluate", run, "--among", 50), "--among is for runs of pretraining"),
-                           (("evaluate", run, "--among", 3), "--among 3: at least 10 scenes compete"),
+                           (("evaluate", run, "--among", 3), "--among 3: must be at least 10, as many as ITM re-ranks"),
                            (("finetune", "vqa", "--data", prepared / "vqa", "--baselines", "all"),
                             "--baselines, --exam and"),
                            (("evaluate", run, "--top", 2), "a public set must be named, with --data"),
