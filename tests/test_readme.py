@@ -1,7 +1,8 @@
 """README and docs/: every command, line of Python, link, name and table is checked."""
+import contextlib
 import functools
+import io
 import json
-import os
 import pkgutil
 import re
 import shlex
@@ -13,6 +14,7 @@ import pytest
 
 import minalbef
 from minalbef.bench.seeds import table
+from minalbef.cli.main import main
 from minalbef.evaluation.report import task_table
 from minalbef.recipes import search
 from minalbef.recipes.plan import plan
@@ -72,16 +74,18 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
 
 
 @functools.cache
-def call(*words: str, folder: Path = ROOT) -> str:
-    """The output of `minalbef WORDS`; fails unless it succeeds."""
-    done = subprocess.run([sys.executable, "-m", "minalbef", *words], cwd=folder, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def flags(*words: str) -> str:
+    """What `minalbef WORDS --help` shows."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as shown:
+        patch.setattr(sys, "argv", ["minalbef", *words, "--help"])
+        with pytest.raises(SystemExit) as end:
+            main()
+    assert not end.value.code
+    return shown.getvalue()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_a_page_runs(command, tmp_path):
+def test_a_command_of_a_page_runs(command, tmp_path, monkeypatch):
     words = shlex.split(command)
     if words[0] == "torchrun":
         words = words[words.index("--") + 1:]
@@ -99,9 +103,11 @@ def test_a_command_of_a_page_runs(command, tmp_path):
         assert result.returncode == 0, result.stderr
     elif words[0] == "minalbef" and words[1] in ("search", "summary"):
         (tmp_path / "data").symlink_to(ROOT / "data")
-        call(*words[1:], folder=tmp_path)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", words)
+        main()
     elif words[0] == "minalbef":                 # takes too long or needs files; other tests run these on small ones
-        shown = call(*words[1:3 if words[1] == "bench" else 2], "--help")
+        shown = flags(*words[1:3 if words[1] == "bench" else 2])
         assert not [word for word in words if word.startswith("--") and word not in shown]
     else:
         pytest.fail(f"a command that no test runs: {command}")
