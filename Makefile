@@ -31,7 +31,7 @@ test-slow: .venv/stamp
 # train and evaluate with the code of a commit and with the working tree: which number differs, and from which step on?
 BASE ?= HEAD
 parity: .venv/stamp
-	$(BIN)/python tests/parity.py $(BASE)
+	$(BIN)/python tests/support/parity.py $(BASE)
 
 # fine-tune the shipped model for all tasks, each with its baselines and on fresh tests, and put their table into docs/tasks.md
 tasks: .venv/stamp

@@ -256,7 +256,7 @@ def test_simple_baselines_by_hand():
 def run(*arguments, folder: Path):
     return subprocess.run([sys.executable, "-m", "minalbef", *map(str, arguments)], capture_output=True,
                           text=True, cwd=folder, env={**__import__("os").environ,
-                                                      "PYTHONPATH": str(Path(__file__).parents[1])})
+                                                      "PYTHONPATH": str(Path(__file__).parents[2])})
 
 
 def test_the_command_trains_in_two_processes_and_evaluates(source, tmp_path):

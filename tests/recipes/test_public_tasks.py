@@ -700,7 +700,7 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkey
 
 
 def test_the_documented_commands_have_the_flags_that_there_are(monkeypatch):
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     text = "".join(page.read_text(encoding="utf-8") for page in (root / "README.md", *(root / "docs").glob("*.md")))
     found = re.findall(r"minalbef (?:pretrain|finetune|evaluate) [^`#\n]*--data[^`#\n]*", text)
     assert len(found) > 8

@@ -9,7 +9,7 @@ import pytest
 
 import parity
 
-HERE = Path(__file__).parents[1]
+HERE = Path(__file__).parents[2]
 
 
 def test_a_series_is_named_once_with_the_first_step_that_differs():
@@ -40,11 +40,11 @@ def test_what_a_report_says_of_clock_and_machine_is_not_compared():
 def test_a_planted_mistake_is_found_at_its_first_step(tmp_path, file, right, wrong, found):
     code = tmp_path / "code"
     subprocess.run(["git", "clone", "--quiet", str(HERE), str(code)], check=True)
-    shutil.copy(HERE / "tests" / "parity.py", code / "tests" / "parity.py")
+    shutil.copy(HERE / "tests" / "support" / "parity.py", code / "tests" / "support" / "parity.py")
     path = code / "minalbef" / file
     assert right in path.read_text()
     path.write_text(path.read_text().replace(right, wrong))
-    done = subprocess.run([sys.executable, "tests/parity.py", "HEAD", "--steps", "4", "--only", "pretrain-1"], cwd=code,
+    done = subprocess.run([sys.executable, "tests/support/parity.py", "HEAD", "--steps", "4", "--only", "pretrain-1"], cwd=code,
                           capture_output=True, text=True)
     assert done.returncode == bool(found), done.stderr
     assert found in done.stdout

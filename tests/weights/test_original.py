@@ -30,7 +30,7 @@ from minalbef.weights.original import (
     task_of,
 )
 from original_keys import SCRIPTS, full_state
-from test_names import small_state
+from test_key_table import small_state
 
 TASKS = {"encoders": "pretrain", "retrieval": "retrieval", "ve": "entailment", "vqa_small": "vqa", "vqa_native": "vqa",
          "nlvr_small": "nlvr2", "nlvr_native": "nlvr2", "nlvr_ta_small": "text_assignment",

@@ -13,7 +13,7 @@ from minalbef.tasks.pretrain import Pretrain
 from minalbef.weights import key_table
 from original_keys import PRETRAINING
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def parameters(*parts: torch.nn.Module) -> int:

@@ -19,7 +19,7 @@ from minalbef.evaluation.report import task_table
 from minalbef.recipes import search
 from minalbef.recipes.plan import plan
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
          for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 LINKED = sorted(str(path.relative_to(ROOT)) for pattern in ("*.md", "docs/*.md", "data/**/*.md", "notebooks/**/*.md")

@@ -18,10 +18,10 @@ from minalbef.tokenizer import SPECIALS, Tokenizer
 from minalbef.weights import key_table
 from minalbef.weights.convert import to_original, to_run
 from minalbef.weights.original import pretrain_from_original, read_file
-from test_names import small_state
+from test_key_table import small_state
 from test_original import HEADS, TASKS, UNEQUAL, as_file
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 SEED = 20210716
 
 

@@ -10,7 +10,7 @@ from minalbef.checkpoint import read_run
 from minalbef.metrics import read_metrics
 from minalbef.tasks.base import TASKS, load_model
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extend.md").read_text(encoding="utf-8"), re.S)
 
 

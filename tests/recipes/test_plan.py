@@ -15,7 +15,7 @@ from minalbef.recipes.cost import count_parameters, fusion, kept_bytes, memory_b
 from minalbef.recipes.plan import GPUS, describe, gpu_named, plan
 from minalbef.tasks.pretrain import Pretrain
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NEAR = 0.15
 SIZES = dict(image_size=96, image_width=192, image_depth=4, image_heads=3, text_width=192, text_depth=2, text_heads=3,
              fusion_depth=3, vocab_size=2000, batch=16, queue_size=1024)

@@ -25,7 +25,7 @@ from minalbef.datasets.shards import shards
 from minalbef.datasets.store import Records
 from minalbef.recipes.public_pretrain import begin, pretrain
 from minalbef.tasks import retrieval
-from test_loading import CONFIG, TOKENIZER, WORDS
+from test_loader import CONFIG, TOKENIZER, WORDS
 from test_readers import jpeg, some
 
 SMALL = ("image_size=16 patch_size=8 image_width=16 image_heads=2 text_width=16 text_heads=2 embed_dim=8 vocab_size=64 "

@@ -24,7 +24,7 @@ from test_train import files_end_at
 
 pytestmark = pytest.mark.slow
 proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find a run's processes")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EVERY = 4                             # steps between two saves
 SOON = 20                             # seconds in which a job goes down; on two busy cores it took 4
 SMALL = ["image_size=24", "image_width=32", "text_width=32", "image_heads=2", "text_heads=2", "embed_dim=16",
@@ -33,7 +33,7 @@ SMALL = ["image_size=24", "image_width=32", "text_width=32", "image_heads=2", "t
          "device=cpu"]
 LAUNCHERS = {1: [sys.executable],
              2: [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"],
-             "machines": ["bash", str(Path(__file__).with_name("two_machines.sh")), "--"]}   # a process on each
+             "machines": ["bash", str(ROOT / "tests" / "support" / "two_machines.sh"), "--"]}   # a process on each
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
                             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 CAPTIONS = 300                        # of which a run learns its word pieces: fewer than usual, to start sooner

@@ -11,7 +11,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MISTAKES = {                          # chapter, file, what stands there, what shall stand there instead
     "an epsilon of the image's norms": ("02_image_encoder", "vision", "NORM_EPS = 1e-6", "NORM_EPS = 1e-5"),
     "an epsilon of the text's norms": ("03_text_encoder", "text", "NORM_EPS = 1e-12", "NORM_EPS = 1e-5"),
@@ -49,7 +49,7 @@ def test_a_chapter_sees_a_mistake_in_the_package(mistake, tmp_path, monkeypatch)
 @pytest.mark.parametrize("chapter", [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))])
 def test_a_chapter_runs_beside_a_gpu_without_a_change(chapter):
     """A pretended GPU: no number is a GPU's, but whatever is trained goes there, and must be fetched or followed."""
-    run = subprocess.run([sys.executable, ROOT / "tests" / "on_card.py", f"{chapter}.ipynb"], cwd=ROOT / "notebooks",
+    run = subprocess.run([sys.executable, ROOT / "tests" / "support" / "on_card.py", f"{chapter}.ipynb"], cwd=ROOT / "notebooks",
                          stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     failed = json.loads(run.stdout.splitlines()[-1])
     if chapter == "15_scale":                                    # what it compiles wants a real one

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-ASSIGNMENTS = Path(__file__).parents[1] / "notebooks" / "assignments"
+ASSIGNMENTS = Path(__file__).parents[2] / "notebooks" / "assignments"
 sys.path.insert(0, str(ASSIGNMENTS))
 import course  # noqa: E402
 import grading  # noqa: E402
