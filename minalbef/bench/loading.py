@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from minalbef.albef import ALBEF
-from minalbef.bench.step import device_named, make_batch, show
+from minalbef.bench.step import find_device, make_batch, show
 from minalbef.config import RANGES, check_range, read_changes
 from minalbef.data import open_image, transform
 from minalbef.datasets.augment import augment
@@ -66,7 +66,7 @@ def retrieval(changes: tuple[str, ...] = (), /, preset: str = "tiny", pictures: 
     torch.set_num_threads(threads)
     config = preset_named(preset, **read_changes(changes) | {"batch": pictures})
     torch.manual_seed(config.seed)
-    place = device_named(device)
+    place = find_device(device)
     model, batch = ALBEF(config).eval().to(place), make_batch(config).to(place)
     def timed(work: Callable):
         start, cpu = time.perf_counter(), time.process_time()

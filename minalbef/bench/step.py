@@ -75,7 +75,7 @@ class Steps:
         if dtype not in DTYPES:
             raise ValueError(f"dtype={dtype!r} is none of {', '.join(DTYPES)}")
         torch.manual_seed(config.seed)
-        self.config, self.device, self.count = config, device_named(device), 0
+        self.config, self.device, self.count = config, find_device(device), 0
         self.task = Pretrain(config).to(self.device)
         groups = train.parameter_groups(self.task, config)
         self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
@@ -133,7 +133,7 @@ def make_batch(config: Config) -> PretrainBatch:
     return PretrainBatch(torch.randn(b, 3, size, size), tokens, keep, torch.arange(b))
 
 
-def device_named(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """Raises ValueError for a device that this machine has not."""
     names = ["cpu"]
     if torch.cuda.is_available():

@@ -195,7 +195,7 @@ class Stage:
         while not spots:
             spots = layout(stream, [BIG[1]] * len(names) if roomy else sizes)
         things = [self.thing(name, x, y, size, stream) for name, size, (x, y, _) in zip(names, sizes, spots)]
-        return self.backed(tuple(stream.shuffle(things)), stream)
+        return self.with_background(tuple(stream.shuffle(things)), stream)
 
     def thing(self, name: str, x: float, y: float, size: float, stream: Stream) -> Object:
         return Object(name, x, y, size, self.style(name, stream), stream.pick(ANGLES))
@@ -205,15 +205,15 @@ class Stage:
         vendor = stream.pick(self.vendors[name])
         return vendor + stream.pick(FINISHES) if self.restyle and stream.chance(self.restyle) else vendor
 
-    def backed(self, things: Things, stream: Stream) -> Scene:
+    def with_background(self, things: Things, stream: Stream) -> Scene:
         """The things before a background of a drawn colour."""
         colour = stream.pick(COLOURS)
         return Scene(things, colour, None, tuple([min(255, max(0, v + stream.below(25) - 12)) for v in RGB[colour]]))
 
-    def changed(self, scene: Scene, kind: str, stream: Stream) -> Scene | None:
+    def change(self, scene: Scene, kind: str, stream: Stream) -> Scene | None:
         """The same with one thing changed, of a kind of `grammar.KINDS`; None: it did not come off, draw again."""
         if kind == "background":
-            return self.backed(scene.objects, stream)
+            return self.with_background(scene.objects, stream)
         ways = {"object": (self.rename,), "size": (resize,), "count": (self.recount,)}
         things = stream.pick(ways.get(kind, (mirror, exchange, move)))(scene.objects, stream)
         return None if things is None else replace(scene, objects=things)

@@ -143,7 +143,7 @@ class Scenes:
         tenths = SPLITS["train"] if self.split == "train" else (*SPLITS["validation"], *SPLITS["test"])
         while True:
             scene = self.stage.scene(stream, roomy=True)
-            other = self.stage.changed(scene, kind, stream)
+            other = self.stage.change(scene, kind, stream)
             if not other:
                 continue
             form = caption(scene, stream, self.specific, kind)
@@ -185,11 +185,11 @@ class Scenes:
         kind = "count" if stream.chance(0.9) else ""
         for attempt in count():
             scene = self.stage.scene(stream, repeats, roomy=True)
-            other = kind and self.stage.changed(scene, kind, stream)
+            other = self.stage.change(scene, kind, stream) if kind else None
             if not other and kind in ("", "count"):        # counts change as rarely as shares demand
                 kind = stream.pick(SIBLINGS[:2] if len(repeats) == 1 else SIBLINGS)
             while not other:
-                other = self.stage.changed(scene, kind, stream)
+                other = self.stage.change(scene, kind, stream)
             told: list[Drawn | None] = []
             for one, sibling in ((scene, other), (other, scene)):
                 others = [sibling] if attempt < 4 else []

@@ -129,13 +129,13 @@ class Problems:
     def _allows(self, text: str) -> bool:
         return tenth(text) in SPLITS[self.split]
 
-    def _worded(self, form: Form, stream: Stream) -> str | None:
+    def _write(self, form: Form, stream: Stream) -> str | None:
         return next((text for _ in range(8) if self._allows(text := phrasing.state(form, stream))), None)
 
     def _entailment(self, stream: Stream, number: int) -> list[Judged]:
         while True:
             names = self.stage.kinds(stream, 3)
-            scenes = [self._curtained(names, stream) for _ in range(3)]
+            scenes = [self._curtain(names, stream) for _ in range(3)]
             if stream.chance(0.6):           # one background twice: it may be right where the rest is hidden
                 scenes[1] = replace(scenes[1], background=scenes[0].background, shade=scenes[0].shade)
             colours, seen, found = [scene.background for scene in scenes], list(map(staging.views, scenes)), {}
@@ -146,7 +146,7 @@ class Problems:
                     if label is None or label in labels:
                         break
                     labels += (label,)
-                if len(labels) < 3 or labels in found or not (text := self._worded(form, stream)):
+                if len(labels) < 3 or labels in found or not (text := self._write(form, stream)):
                     continue
                 found[labels] = form, text
                 square = LATIN[0] if labels in LATIN[0] else LATIN[1]
@@ -154,7 +154,7 @@ class Problems:
                     return [Judged(scene, *found[row], label, 3 * number + i) for row in stream.shuffle(square)
                             for i, (scene, label) in enumerate(zip(scenes, row))]
 
-    def _curtained(self, names: list[str], stream: Stream) -> Scene:
+    def _curtain(self, names: list[str], stream: Stream) -> Scene:
         """Two or three things to be seen, and up to two behind a curtain."""
         while True:
             curtain, things = staging.draw_curtain(stream), []
@@ -165,7 +165,7 @@ class Problems:
                     break
                 things.append(self.stage.thing(stream.pick(names), *spot, size, stream))
             else:
-                return replace(self.stage.backed(tuple(stream.shuffle(things)), stream), curtain=curtain)
+                return replace(self.stage.with_background(tuple(stream.shuffle(things)), stream), curtain=curtain)
 
     def _vqa(self, stream: Stream, number: int) -> list[Asked]:
         kind = phrasing.ASKED[number % len(phrasing.ASKED)]
@@ -174,7 +174,7 @@ class Problems:
             if kind == "how many" and repeats[0] < 2 and stream.chance(0.7):
                 continue
             first = self.stage.scene(stream, repeats, roomy=True)
-            second = self.stage.changed(first, stream.pick(CHANGES[kind]), stream)
+            second = self.stage.change(first, stream.pick(CHANGES[kind]), stream)
             if not second:
                 continue
             scenes, things = (first, second), first.objects + second.objects
@@ -191,15 +191,15 @@ class Problems:
         kind = stream.pick(CLAIMS)
         while True:
             left = self.stage.scene(stream, roomy=True)
-            things = self._rearranged(left, stream)
+            things = self._rearrange(left, stream)
             if not things:
                 continue
-            right = self.stage.backed(things, stream)
+            right = self.stage.with_background(things, stream)
             if kind == "same background":
                 others = [replace(a, background=b.background, shade=b.shade) for a, b in ((left, right), (right, left))]
             else:
                 change = stream.pick(CHANGES[kind])
-                others = [self.stage.changed(scene, change, stream) for scene in (left, right)]
+                others = [self.stage.change(scene, change, stream) for scene in (left, right)]
             if None in others:
                 continue
             lefts, rights = (stream.shuffle(pair) for pair in zip((left, right), others))
@@ -218,7 +218,7 @@ class Problems:
             if repeats[0] < 2:
                 continue
             scene = self.stage.scene(stream, repeats, roomy=True)
-            things = self._rearranged(scene, stream)
+            things = self._rearrange(scene, stream)
             if not things:
                 continue
             both, found = (scene, replace(scene, objects=things)), []
@@ -236,7 +236,7 @@ class Problems:
                 return [Pointed(one, *told, one.objects.index(thing), staging.box_of(thing), boxes[one],
                                 2 * number + (0 if one is scene else 1)) for one, _, thing, told in found]
 
-    def _rearranged(self, scene: Scene, stream: Stream) -> tuple | None:
+    def _rearrange(self, scene: Scene, stream: Stream) -> tuple | None:
         """The same kinds of things, elsewhere, in other sizes and drawings; None: there was no room, draw again."""
         spots = layout(stream, [BIG[1]] * len(scene.objects))
         if spots is None:
