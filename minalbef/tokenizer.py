@@ -47,7 +47,7 @@ class Tokenizer:
 
     def __init__(self, core: Core):
         self._core = core
-        self.pad, self.unk, self.cls, self.sep, self.mask = _special_ids(core.get_vocab())
+        self.pad, self.unk, self.cls, self.sep, self.mask = self.special = _special_ids(core.get_vocab())
         self._end = core.encode("").ids[1:]                      # [] or [SEP]: the template is saved with the rest
 
     @classmethod

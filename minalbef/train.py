@@ -129,6 +129,24 @@ def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws:
     return losses, carries[0] and tuple(map(torch.cat, zip(*carries)))
 
 
+def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimizer, batch: Any, step: int,
+               config: Config, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
+    """One step of the optimiser, on `parameter_groups`: -> losses by name, and the gradient's norm before clipping.
+
+    model: the task, or DDP around it. Everything that training changes, it changes here.
+    """
+    for group in optimiser.param_groups:
+        group["lr"] = lr_at(step, config) * group["share"]
+    if config.dropout:
+        seed_dropout(config, step)
+    losses, carry = backward(model, task, batch, alpha_at(step, config), task.draws(step), config, device)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    task.after_step(carry)
+    return losses, norm
+
+
 @contextmanager
 def lean(task: nn.Module, config: Config) -> Iterator[None]:
     """Meanwhile the encoders' layers, the teacher's too, run as config.compile and config.checkpointing say.
@@ -196,7 +214,8 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
     losses are logged; the last checkpoint stands), OSError when the folder cannot be written, ValueError for a device
     that is not there and for a folder that another process writes.
     """
-    assert isinstance(task, Trainable)
+    if not isinstance(task, Trainable):
+        raise TypeError(f"{type(task).__name__} lacks draws(step) or after_step(carry); see train.Trainable")
     if config.batch % (config.accumulate * distributed.world()):
         times = f" times accumulate={config.accumulate}" if config.accumulate > 1 else ""
         raise ValueError(f"batch={config.batch} is not a multiple of {distributed.world()} processes{times}; "
@@ -217,19 +236,10 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
     log = Log(folder, start, log_every, config, quiet, title)
     with Signals() as stopped, lean(task, config):
         for step in range(start, config.steps):
-            lr, alpha = lr_at(step, config), alpha_at(step, config)
-            for group in optimiser.param_groups:
-                group["lr"] = lr * group["share"]
-            if config.dropout:
-                seed_dropout(config, step)
-            losses, carry = backward(model, task, batches(step), alpha, task.draws(step), config, device)
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            task.after_step(carry)
+            losses, norm = train_step(model, task, optimiser, batches(step), step, config, device)
             stop = bool(distributed.total(torch.tensor(float(bool(stopped)))) > 0)       # on the CPU: waits for no GPU
             save = stop or (step + 1) % config.save_every == 0 or step + 1 == config.steps
-            log.step(step, losses, norm, lr, alpha, save)
+            log.step(step, losses, norm, lr_at(step, config), alpha_at(step, config), save)
             if save and distributed.rank() == 0:
                 checkpoint.save_state(folder, task, optimiser, step + 1, config)
             if stop:

@@ -54,7 +54,7 @@ def pretrain(config: Config, folder: str | Path, quiet: bool = False, workers: i
              make: Callable[..., Pretrain] = Pretrain) -> None:
     """Warm start, then ALBEF, into a run folder; called again, it goes on from where it stopped. workers: paint ahead.
 
-    make: the task, called as Pretrain is with config and rates; with another image encoder, set warm_steps=0
+    make: the task, called as Pretrain is, with config, special, mask and rates; with another image encoder, set warm_steps=0
     Raises ValueError for a config that is not of the embedded scenes.
     """
     folder = Path(folder)
@@ -65,7 +65,8 @@ def pretrain(config: Config, folder: str | Path, quiet: bool = False, workers: i
         torch.manual_seed(config.seed)
         tokenizer, rates = read_captions(config)
         config = replace(config, vocab_size=len(tokenizer))
-        task, start = make(config, rates=rates), folder / "start"
+        task = make(config, special=tokenizer.special, mask=tokenizer.mask, rates=rates)
+        start = folder / "start"
         if (start / "model.safetensors").exists():
             if other := writing.other_settings(checkpoint.read_run(start)[0].to_dict(), config):
                 raise ValueError(f"{start} was made with other settings ({other}); go on with the same ones, remove {start} to "

@@ -33,8 +33,7 @@ def begin(data: Sequence[str | Path], name: str, changes: Sequence[str] = (), vo
     config = replace(config, vocab_size=len(tokenizer), objects=0)                # it sees no scenes
     rates = mask_rates(*tokenizer.encode(texts, config.text_length), len(tokenizer), config.mask_rate, config.mask_power)
     torch.manual_seed(config.seed)
-    special = (tokenizer.pad, tokenizer.unk, tokenizer.cls, tokenizer.sep, tokenizer.mask)
-    task = Pretrain(config, special, tokenizer.mask, rates)
+    task = Pretrain(config, tokenizer.special, tokenizer.mask, rates)
     if vit:
         pretrained.load_vit(task.student.image_encoder, vit)
     if bert:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import nn
 
 from minalbef import train
 from minalbef.config import Config
@@ -49,7 +48,8 @@ def dry_run(name: str, steps: int = 2, batch: int = 2, say: Callable[[str], None
     if name not in REHEARSALS:
         raise ValueError(f"no rehearsal of {name!r}; there are {', '.join(REHEARSALS)}")
     config, plan = preset(name, **changes), REHEARSALS[name]
-    usual, config = config.batch, replace(config, batch=max(batch, plan.least))
+    usual = config.batch
+    config = replace(config, batch=max(batch, plan.least), precision="fp32", accumulate=1)
     torch.manual_seed(config.seed)
     tokenizer = Tokenizer.train([" ".join(WORDS)], min(config.vocab_size, 512))
     task = TASKS[plan.task].make(config)
@@ -59,20 +59,15 @@ def dry_run(name: str, steps: int = 2, batch: int = 2, say: Callable[[str], None
         f"random weights, noise for pictures; batch {config.batch} in place of {usual}")
     rows = []
     for step in range(steps):
-        clock, (lr, alpha) = time.perf_counter(), (train.lr_at(step, config), train.alpha_at(step, config))
-        for group in optimiser.param_groups:
-            group["lr"] = lr * group["share"]
-        losses, carry = task(made_up(plan, config, tokenizer, step), alpha, task.draws(step))
+        clock = time.perf_counter()
+        losses, norm = train.train_step(task, task, optimiser, made_up(plan, config, tokenizer, step), step, config,
+                                        torch.device("cpu"))
         loss = sum(losses.values())
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(task.parameters(), config.clip or torch.inf)
         if not torch.isfinite(loss + norm):
             raise FloatingPointError(f"{name}, step {step}: loss {loss:.3g} and gradient {norm:.3g} must be finite")
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        task.after_step(carry)
         rows.append({"step": step, **{part: value.item() for part, value in losses.items()}, "loss": loss.item(),
-                     "gradient": norm.item(), "lr": lr, "alpha": alpha, "seconds": time.perf_counter() - clock,
+                     "gradient": norm.item(), "lr": train.lr_at(step, config),
+                     "alpha": train.alpha_at(step, config), "seconds": time.perf_counter() - clock,
                      "memory_gb": peak / 1e3 if (peak := peak_memory()) else None})
         say("  " + ", ".join(f"{key} {value:.4g}" for key, value in rows[-1].items() if value is not None))
     return rows

@@ -14,13 +14,14 @@ from minalbef.tasks import entailment, grounding, nlvr2, retrieval, vqa
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.text_assignment import TextAssignment
 from minalbef.tokenizer import Tokenizer
+from minalbef.train import Trainable
 from minalbef.vision import resize_positions
 
 POSITIONS = ("image_encoder.pos_embed", "albef.image_encoder.pos_embed")
 
 
-class Task(Protocol):
-    """What `train.fit` trains: an nn.Module with a student, maybe a teacher, and these four methods.
+class Task(Trainable, Protocol):
+    """What `train.fit` trains, with a student, maybe a teacher, and a beginning: an nn.Module.
 
     `ema.Distilled` has all but forward; a task with draws of its own overrides `draws`.
     """
@@ -30,12 +31,6 @@ class Task(Protocol):
 
     def __call__(self, batch: Any, alpha: float, draws: Any) -> tuple[dict[str, Tensor], Any]:
         """Losses by name, and what `after_step` wants. Changes nothing. alpha: weight of the teacher's soft targets."""
-
-    def draws(self, step: int) -> Any:
-        """All random numbers of a step, for this process, from (seed, step) alone."""
-
-    def after_step(self, carry: Any) -> None:
-        """What changes besides weights, after the optimiser's step: teacher, queue, clamps."""
 
     def start(self, albef: ALBEF, teacher: ALBEF | None = None) -> None:
         """Begin from a trained ALBEF and its teacher; without one, from a copy of the student. In place."""

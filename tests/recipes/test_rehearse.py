@@ -83,6 +83,9 @@ def test_a_loss_that_is_not_finite_stops_it(monkeypatch):
 
         def draws(self, step):
             return None
+
+        def after_step(self, carry):
+            pass
     monkeypatch.setitem(TASKS, "entailment", replace(TASKS["entailment"], make=lambda config: Broken(1, 1)))
     with pytest.raises(FloatingPointError, match="entailment, step 0: loss nan"):
         dry_run("entailment", say=lambda line: None, **SMALL)
