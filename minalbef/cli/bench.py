@@ -20,7 +20,7 @@ PROCESSES = (torch.cuda.device_count()                           # one a GPU; wi
 @checked
 def learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: Path = Path("runs/bench"),
           processes: int = PROCESSES, out: Path | None = None) -> None:
-    """Train and examine several seeds; print the mean of every figure, and write them with hardware and command.
+    """Train and evaluate several seeds; print the mean of every figure, and write them with hardware and command.
 
     Args:
         changes: options of the preset to change

@@ -1,11 +1,11 @@
-"""Errors that a user can mend, as one paragraph and an exit status."""
+"""Errors that a user can mend, as a message and an exit status."""
 import re
 
 from minalbef.train import Stopped
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """What is said of an error, and the exit status. Raises the error itself where it is a fault of ours."""
+    """An error's message for the user, and the exit status. Raises the error again if it is a bug of ours."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, Stopped | KeyboardInterrupt):
         return str(error) or "stopped", 130

@@ -1,4 +1,4 @@
-"""What each number on the command line may be, read before any work begins."""
+"""Ranges of the command line's numbers, checked before any work begins."""
 import functools
 import inspect
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import is_dataclass
 
 from minalbef.config import RANGES, check_range
 
-# the least and the most, by flag; what a flag shares with a field of Config has that field's range
+# (least, most) by flag; a flag named like a field of Config has that field's range
 LIMITS = RANGES | {name: limits for names, limits in {
     "processes seeds": (1, 256),
     "threads": (1, 1_024),
@@ -26,7 +26,7 @@ LIMITS = RANGES | {name: limits for names, limits in {
 
 
 def checked(command: Callable) -> Callable:
-    """The command, which then raises ValueError before it begins where a number of its flags is not within LIMITS."""
+    """The command, with its flags checked: raises ValueError for a number outside LIMITS."""
     @functools.wraps(command)
     def call(*args, **kwargs):
         given = inspect.signature(command).bind(*args, **kwargs).arguments

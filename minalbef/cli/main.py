@@ -39,14 +39,14 @@ def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("r
 
 def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), processes: int = PROCESSES,
          exam: float = 1.0, quiet: bool = False) -> None:
-    """The main job: warm start, pretraining, exam, and a page that shows what was learnt.
+    """The main job: warm start, pretraining, evaluation, and a page that shows the results.
 
     Args:
         changes: options of the preset to change, such as batch=32 lr=1e-3
         preset: where to start
         run: the folder to write
-        processes: how many to train in, a thread each
-        exam: share of the exam's scenes, for a quick look
+        processes: how many to train in, one thread each
+        exam: share of the test set, for a quick look
         quiet: no progress bar
     """
     from minalbef.recipes.launch import launch
@@ -60,15 +60,15 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
 def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0, seed: int = 0,
              among: int | None = None, split: Literal["test", "validation"] = "test", out: Path | None = None,
              public: Annotated[Exam, tyro.conf.OmitArgPrefixes] = Exam()) -> None:
-    """Examine a run on scenes it never saw, or with --data on a public set; write report.json, and print the figures.
+    """Evaluate a run on unseen scenes, or with --data on a public set; write report.json and print the figures.
 
     Args:
         what: the run folder; or a task, whose run is runs/TASK
-        source: the pretrained run that a task's was begun from, for its baselines; by default as `finetune` takes it
-        exam: share of the exam's scenes, for a quick look
-        seed: of the freshly drawn tests
-        among: how many plain scenes compete, 500 unless you say; `small` is meant to find the right one of 5000
-        split: validation while you try settings, so that the test stays unseen
+        source: the pretrained run that a task's run started from, for its baselines; by default as for `finetune`
+        exam: share of the test set, for a quick look
+        seed: of the freshly drawn test set
+        among: how many scenes a caption is ranked among, by default 500; `small` is made for 5000
+        split: validation while you tune, so that the test set stays unseen
         out: the folder to write; by default RUN, RUN/evaluation unless it is the whole test, with --data RUN/SET-SPLIT
     """
     from minalbef.recipes import pipeline, scene_tasks
@@ -101,11 +101,11 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
     Args:
         task: retrieval, entailment, vqa, nlvr2 or grounding
         changes: options to change, such as lr=5e-4 epochs=2
-        source: the pretrained run to begin from; by default runs/demo, or else the model that is shipped
+        source: the pretrained run to start from; by default runs/demo, or else the shipped model
         run: the folder to write, by default runs/TASK
-        baselines: which to train too, for as long each; "all" for every one of the task's
-        processes: how many to train in, a thread each
-        exam: share of the exam's problems, for a quick look
+        baselines: which to train as well, each for as long; "all" for every one the task has
+        processes: how many to train in, one thread each
+        exam: share of the test set, for a quick look
         quiet: no progress bar
     """
     from minalbef.recipes import scene_tasks as tuner
@@ -121,12 +121,12 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
 
 def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None, rival: str = "",
          quiet: bool = False) -> None:
-    """What `finetune` runs to train, without the exam. In several processes: torchrun -m -- minalbef tune.
+    """The training of `finetune`, without evaluation. In several processes: torchrun -m -- minalbef tune.
 
     Args:
         task: retrieval, entailment, vqa, nlvr2 or grounding
         changes: options to change
-        source: the pretrained run to begin from; by default runs/demo, or else the model that is shipped
+        source: the pretrained run to start from; by default runs/demo, or else the shipped model
         run: the folder to write, by default runs/TASK
         rival: a baseline of the task to train instead
         quiet: no progress bar
@@ -141,7 +141,7 @@ def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: P
 
     Args:
         sentence: what to look for, such as "an apple left of a cat"
-        run: the run folder; by default runs/demo, or else the model that is shipped
+        run: the run folder; by default runs/demo, or else the shipped model
         scenes: how many unseen scenes to look through
         out: the picture to write; by default search.png in the run folder, of the shipped model in runs/tiny
     """
@@ -252,7 +252,7 @@ def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100"
 
 
 def _source(run: Path | None) -> Path:
-    """The pretrained run to take; where none is named the user's own, or else the model that is shipped."""
+    """The pretrained run to use: the one named, or else the user's runs/demo, or else the shipped model."""
     return checkpoint.run_folder(run or ("runs/demo" if Path("runs/demo/model.safetensors").exists() else "tiny"))
 
 

@@ -30,8 +30,8 @@ class Member:
 def shards(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[Record]:
     """One tar of img2dataset's, of jpg (or png, webp) and txt and json by key -> a record a picture.
 
-    Of a tar that is cut, or damaged, the pictures before that are taken. How many it should have, img2dataset's
-    00000_stats.json beside it tells: the others count as bad, each.
+    From a truncated or damaged tar, the pictures before the damage are taken; each of the others, by the count in
+    img2dataset's 00000_stats.json, is a bad entry.
     """
     def parse(sample):
         key, parts = sample

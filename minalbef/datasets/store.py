@@ -36,7 +36,7 @@ class Records(Dataset):
                 raise ValueError("the index is damaged")
             if self.path.stat().st_size != self.places[-1]:
                 raise ValueError("the index is another file's")
-            # both stay open: `prepare` may write the set anew meanwhile, and workers must share no place in a file
+            # both stay open: `prepare` may replace the set meanwhile, and workers must not share a file offset
             self.lines = np.memmap(self.path, np.uint8, "r")
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.path} and its index cannot be read: {error}; prepare the set again") from error

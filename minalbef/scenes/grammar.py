@@ -232,8 +232,8 @@ def kinds_of_word(text: str) -> list[str]:
 def foils(form: Form, scene: Scene, kind: str, stream: Stream, names=()) -> Form | None:
     """The form with one thing of a kind of KINDS changed, false of the scene; None: it offers none.
 
-    names: what an object may be renamed to. Words alone may tell such a foil from the truth, where one of both is
-    rarer in captions; `Scenes.one_change` gives pairs that cannot be told apart so.
+    names: what an object may be renamed to. Words alone may reveal such a foil, if it is rarer in captions than the
+    truth; `Scenes.one_change` gives pairs for which they can't.
     """
     if kind not in KINDS:
         raise ValueError(f"no kind of foil {kind!r}; there are {', '.join(KINDS)}")

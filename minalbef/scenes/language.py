@@ -77,7 +77,7 @@ class Not:
 Form = There | Count | Relation | Background | All | Not
 
 # A band is four numbers a <= b <= c <= d: true from b to c, false up to a and from d on, unknown between.
-# People disagree about a thing just beside the middle, or of middling size: no caption should be judged by those.
+# People disagree about a thing just off the middle, or of middling size: no caption should depend on it.
 SMALLEST, SMALL_MAX, BIG_MIN = 0.2, 0.28, 0.35
 SIZES = {"small": (-inf, -inf, SMALL_MAX, BIG_MIN), "big": (SMALL_MAX, BIG_MIN, inf, inf)}
 LOW, MIDDLE, HIGH = (-inf, -inf, 0.39, 0.43), (0.39, 0.43, 0.57, 0.61), (0.57, 0.61, inf, inf)

@@ -1,4 +1,4 @@
-"""Who stands where: scenes without captions, and the ways in which one scene becomes another."""
+"""Layout: scenes without captions, and the changes that make one scene another."""
 import zlib
 from collections import Counter
 from dataclasses import replace
@@ -49,7 +49,7 @@ def spots_of(things: Things) -> list[tuple[float, float, float]]:
 
 
 def layout(stream: Stream, sizes, taken=()) -> list[tuple[float, float, float]] | None:
-    """Spots for squares of these sizes, beside those that are taken: (x, y, size) of each; None: no room found."""
+    """Spots for squares of these sizes, besides those taken: (x, y, size) of each; None: no room found."""
     for _ in range(30):
         spots = list(taken)
         for size in sizes:

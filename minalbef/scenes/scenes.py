@@ -90,7 +90,7 @@ class Scenes:
         else:
             stream, drawn = Stream(self.split, self.seed, index), None
             while not drawn:            # a scene of three like things has few captions, perhaps none for a small split
-                drawn = self._tell(self.stage.scene(stream), stream, index, self.specific)
+                drawn = self._caption(self.stage.scene(stream), stream, index, self.specific)
         return self._spoilt(drawn) if any(self.noise) else drawn
 
     def place(self, index: int) -> Scene:
@@ -110,26 +110,26 @@ class Scenes:
         kind, seed = FAMILIES[index % len(FAMILIES)], (self.split, self.seed, "family", index)
         stream = Stream(*seed, most) if most else Stream(*seed)
         while True:
-            told: list[Drawn | None] = []
+            found: list[Drawn | None] = []
             scenes = self.stage.four(kind, stream, most) or []
             for scene in scenes:
                 others = [other for other in scenes if other is not scene]
-                told.append(self._tell(scene, stream, 4 * index + len(told), True, kind, others))
-                if not told[-1]:
+                found.append(self._caption(scene, stream, 4 * index + len(found), True, kind, others))
+                if not found[-1]:
                     break
             else:
-                if told:
-                    return told
+                if found:
+                    return found
 
     def captions(self, drawn: Drawn, number: int, others=()) -> list[Drawn]:
         """The same with so many different captions of this split, its own first; each false of the other scenes."""
-        stream, told = Stream(self.split, self.seed, "captions", drawn.id, drawn.text), {drawn.text: drawn}
+        stream, found = Stream(self.split, self.seed, "captions", drawn.id, drawn.text), {drawn.text: drawn}
         for _ in range(30 * number):
-            if len(told) == number:
-                return list(told.values())
-            if new := self._tell(drawn.scene, stream, drawn.id, self.specific, drawn.kind, others):
-                told[new.text] = new
-        raise ValueError(f"only {len(told)} captions found beside {drawn.text!r}; ask for fewer than {number}")
+            if len(found) == number:
+                return list(found.values())
+            if new := self._caption(drawn.scene, stream, drawn.id, self.specific, drawn.kind, others):
+                found[new.text] = new
+        raise ValueError(f"only {len(found)} captions found besides {drawn.text!r}; ask for fewer than {number}")
 
     def one_change(self, index: int, kind: str) -> tuple[Drawn, Form, str]:
         """A scene with a true caption, a foil (the caption with one thing of a kind of KINDS changed), and its words.
@@ -160,7 +160,7 @@ class Scenes:
                         scene, form, text, foil, wrong = other, foil, wrong, form, text
                     return Drawn(scene, form, text, index, voice, kind), foil, wrong
 
-    def _tell(self, scene: Scene, stream: Stream, id: int, specific: bool, kind: str = "", others=(),
+    def _caption(self, scene: Scene, stream: Stream, id: int, specific: bool, kind: str = "", others=(),
               tries: int = 300) -> Drawn | None:
         """The scene with a caption of this split, about `kind` and false of the others; None: not found."""
         for _ in range(tries):
@@ -190,15 +190,15 @@ class Scenes:
                 kind = stream.pick(SIBLINGS[:2] if len(repeats) == 1 else SIBLINGS)
             while not other:
                 other = self.stage.change(scene, kind, stream)
-            told: list[Drawn | None] = []
+            found: list[Drawn | None] = []
             for one, sibling in ((scene, other), (other, scene)):
                 others = [sibling] if attempt < 4 else []
                 tries = 60 // len(SPLITS[self.split])
-                told.append(self._tell(one, stream, 2 * group + len(told), True, kind, others, tries))
-                if not told[-1]:
+                found.append(self._caption(one, stream, 2 * group + len(found), True, kind, others, tries))
+                if not found[-1]:
                     break
             else:
-                return told
+                return found
 
     def _spoilt(self, drawn: Drawn) -> Drawn:
         """Perhaps with another caption. Its form is that of the sentence; with words missing, of the whole sentence."""
@@ -216,7 +216,7 @@ class Scenes:
                     return replace(drawn, text=text, noise="missing")
         elif point < wrong + missing + foreign:
             for _ in range(100):
-                other = self._tell(self.stage.scene(stream), stream, drawn.id, self.specific)
+                other = self._caption(self.stage.scene(stream), stream, drawn.id, self.specific)
                 if other and holds(other.form, drawn.scene) is False:
                     return replace(other, scene=drawn.scene, noise="foreign")
         return drawn

@@ -245,13 +245,13 @@ class Problems:
                      for thing, (x, y, _) in zip(scene.objects, spots))
 
     def _retrieval(self, stream: Stream, number: int) -> list[Told]:
-        return self._told([self.scenes.draw(4 * number + i) for i in range(4)], [])
+        return self._with_captions([self.scenes.draw(4 * number + i) for i in range(4)], [])
 
     def _families(self, stream: Stream, number: int) -> list[Told]:
         family = self.scenes.family(number, 4)
-        return self._told(family, family)
+        return self._with_captions(family, family)
 
-    def _told(self, drawn: list[Drawn], family: list[Drawn]) -> list[Told]:
+    def _with_captions(self, drawn: list[Drawn], family: list[Drawn]) -> list[Told]:
         told = []
         for one in drawn:
             some = self.scenes.captions(one, CAPTIONS, [other.scene for other in family if other is not one])
