@@ -95,7 +95,7 @@ def consistency_by_table(right, ids):
 
 def consistency_cheat(right, ids):
     from minalbef.tasks.nlvr2 import consistency as theirs
-    return theirs(torch.stack([~right, right], 1).float(), torch.ones_like(ids), ids)
+    return theirs(right, ids).mean().item()
 
 
 # %% iou
