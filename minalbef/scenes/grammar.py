@@ -5,25 +5,8 @@ from functools import cache
 
 from minalbef.data import data_folder
 from minalbef.draws import Stream
-from minalbef.scenes.language import (
-    BIG_MIN,
-    PLACES,
-    RELATIONS,
-    SMALL_MAX,
-    All,
-    Background,
-    Count,
-    Form,
-    Not,
-    Noun,
-    Object,
-    Relation,
-    Scene,
-    There,
-    holds,
-    related,
-    within,
-)
+from minalbef.scenes import language
+from minalbef.scenes.language import PLACES, All, Background, Count, Form, Not, Noun, Object, Relation, Scene, There
 
 COLOURS = ("red", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 NUMBERS = ("no", "one", "two", "three", "four")
@@ -73,13 +56,13 @@ class _Unit:
 
 def size_of(thing: Object) -> str | None:
     """"small", "big", or None between."""
-    return "small" if thing.size <= SMALL_MAX else "big" if thing.size >= BIG_MIN else None
+    return "small" if thing.size <= language.SMALL_MAX else "big" if thing.size >= language.BIG_MIN else None
 
 
 def places_of(things: list[Object]) -> list[str]:
     """Keys of PLACES at which all of the things are, corners first."""
     return [place for place, (horizontal, vertical) in PLACES.items()
-            if all(within(thing.x, horizontal) and within(thing.y, vertical) for thing in things)]
+            if all(language.within(thing.x, horizontal) and language.within(thing.y, vertical) for thing in things)]
 
 
 def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "") -> Form:
@@ -150,7 +133,7 @@ def _related_units(units: list[_Unit], stream: Stream, force: bool) -> tuple[_Un
         return None
     a, b = single[:2]
     x, y = stream.pick(a.things), stream.pick(b.things)
-    kinds = [kind for kind in RELATIONS if related(x, kind, y)]
+    kinds = [kind for kind in language.RELATIONS if language.related(x, kind, y)]
     if not kinds:
         return None
     a.things, b.things = [x], [y]
@@ -238,7 +221,7 @@ def foils(form: Form, scene: Scene, kind: str, stream: Stream, names=()) -> Form
     if kind not in KINDS:
         raise ValueError(f"no kind of foil {kind!r}; there are {', '.join(KINDS)}")
     for foil in stream.shuffle(changes(form, kind, stream.shuffle(names)[:4])):
-        if holds(foil, scene) is False:
+        if language.holds(foil, scene) is False:
             return foil
     return None
 

@@ -49,8 +49,9 @@ def test_a_chapter_sees_a_mistake_in_the_package(mistake, tmp_path, monkeypatch)
 @pytest.mark.parametrize("chapter", [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))])
 def test_a_chapter_runs_beside_a_gpu_without_a_change(chapter):
     """A pretended GPU: no number is a GPU's, but whatever is trained goes there, and must be fetched or followed."""
-    run = subprocess.run([sys.executable, ROOT / "tests" / "support" / "on_card.py", f"{chapter}.ipynb"], cwd=ROOT / "notebooks",
-                         stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    run = subprocess.run([sys.executable, ROOT / "tests" / "support" / "on_card.py", f"{chapter}.ipynb"],
+                         cwd=ROOT / "notebooks", stdout=subprocess.PIPE, text=True,
+                         env=os.environ | {"PYTHONPATH": str(ROOT)})
     failed = json.loads(run.stdout.splitlines()[-1])
     if chapter == "15_scale":                                    # what it compiles wants a real one
         failed = [(number, why) for number, why in failed if "Torch not compiled with CUDA enabled" not in why]

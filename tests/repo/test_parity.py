@@ -44,7 +44,7 @@ def test_a_planted_mistake_is_found_at_its_first_step(tmp_path, file, right, wro
     path = code / "minalbef" / file
     assert right in path.read_text()
     path.write_text(path.read_text().replace(right, wrong))
-    done = subprocess.run([sys.executable, "tests/support/parity.py", "HEAD", "--steps", "4", "--only", "pretrain-1"], cwd=code,
-                          capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "tests/support/parity.py", "HEAD", "--steps", "4", "--only", "pretrain-1"],
+                          cwd=code, capture_output=True, text=True)
     assert done.returncode == bool(found), done.stderr
     assert found in done.stdout

@@ -4,23 +4,9 @@ from dataclasses import dataclass
 
 from minalbef.draws import Stream
 from minalbef.evaluation.report import QUESTIONS as ASKED
+from minalbef.scenes import language
 from minalbef.scenes.grammar import COLOURS, NUMBERS, SAID, phrase, places_of, render, size_of, words
-from minalbef.scenes.language import (
-    PLACES,
-    RELATIONS,
-    All,
-    Background,
-    Count,
-    Form,
-    Not,
-    Noun,
-    Object,
-    Relation,
-    Scene,
-    There,
-    holds,
-    related,
-)
+from minalbef.scenes.language import PLACES, All, Background, Count, Form, Not, Noun, Object, Relation, Scene, There
 
 CLAIMED = ("only one", "one and other", "total", "same number", "same background",
            "both", "at least one", "left", "right")
@@ -29,7 +15,7 @@ NUMERALS = ("none", *NUMBERS[1:])    # as answers. In VQA's normal form they are
 LIKE = {"red": "pink", "pink": "red", "blue": "purple", "purple": "blue", "brown": "black", "black": "brown",
         "yellow": "white", "white": "yellow", "green": "blue"}
 STATEMENTS = ("{}", "there {is} {}", "there {is} {}", "the picture shows {}", "you see {}")
-_PLACES, _RELATIONS = list(PLACES), list(RELATIONS)
+_PLACES, _RELATIONS = list(PLACES), list(language.RELATIONS)
 
 
 def make_form(things: Sequence[Object], stream: Stream, kinds: tuple[str, ...], colours=COLOURS) -> Form:
@@ -45,7 +31,7 @@ def make_form(things: Sequence[Object], stream: Stream, kinds: tuple[str, ...], 
         return All((make_form(things, stream, ("object", "size", "relation")), Background(pick(colours))))
     if kind == "relation":
         other = pick(others)
-        ways = [way for way in RELATIONS if related(thing, way, other)]
+        ways = [way for way in language.RELATIONS if language.related(thing, way, other)]
         return Relation(Noun(thing.name), pick(ways or _RELATIONS), Noun(other.name))
     size = size_of(thing) if kind == "size" or stream.chance(0.25) else None
     if kind == "count":
@@ -99,8 +85,8 @@ class Question:
 
 def answer(question: Question, scene: Scene) -> str | None:
     """The only right answer; None where there are several or none, or where the picture cannot tell."""
-    values = [holds(form, scene) for _, form in question.options]
-    if None in values or values.count(True) != 1 or not all(holds(form, scene) for form in question.given):
+    values = [language.holds(form, scene) for _, form in question.options]
+    if None in values or values.count(True) != 1 or not all(language.holds(form, scene) for form in question.given):
         return None
     return question.options[values.index(True)][0]
 
@@ -195,7 +181,7 @@ class Claim:
 
 
 def number(noun: Noun, scene: Scene) -> int | None:
-    return next((n for n in range(len(NUMERALS)) if holds(Count(noun, n), scene)), None)
+    return next((n for n in range(len(NUMERALS)) if language.holds(Count(noun, n), scene)), None)
 
 
 def true_of(claim: Claim, left: Scene, right: Scene) -> bool | None:
@@ -205,11 +191,11 @@ def true_of(claim: Claim, left: Scene, right: Scene) -> bool | None:
         if a is None or b is None:
             return None
         return (a + b == claim.n if claim.kind == "total" else a == b) != claim.negated
-    a, b = holds(claim.form, left), holds(claim.form, right)
+    a, b = language.holds(claim.form, left), language.holds(claim.form, right)
     if a is None or b is None:
         return None
     if claim.kind == "one and other":
-        c, d = holds(claim.other, left), holds(claim.other, right)
+        c, d = language.holds(claim.other, left), language.holds(claim.other, right)
         return None if c is None or d is None else a and d or b and c
     if claim.kind == "same background":
         return (left.background == right.background) != claim.negated if a and b else None
