@@ -73,10 +73,13 @@ class EntailmentModel(nn.Module):
 class Entailment(Distilled):
     """The model and its teacher, under cross-entropy with momentum distillation (section 3.3)."""
 
+    student: EntailmentModel
+    teacher: EntailmentModel
+
     def __init__(self, config: Config):
         super().__init__(config, EntailmentModel(config))
 
-    def forward(self, batch: EntailmentBatch, alpha: float, draws: None = None):
+    def forward(self, batch: EntailmentBatch, alpha: float, draws: None = None) -> tuple[dict[str, Tensor], None]:
         """-> losses by name, and nothing for `after_step`. Changes nothing."""
         inputs = batch.image, batch.tokens, batch.keep
         with torch.no_grad():

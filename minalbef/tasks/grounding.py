@@ -5,7 +5,8 @@ Boxes are (x, y, width, height) in pixels of the picture, as in RefCOCO+; sizes 
 """
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,8 @@ class GroundingRecord(Record):
     split: str                        # val, testA, testB
     ref: int                          # of the thing meant; several expressions share it
 
+Place = TypeVar("Place")
+
 
 def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: int, mode: str = "itm",
              over: str = "text", words: Tensor | None = None, mask: int | None = None) -> Tensor:
@@ -41,8 +44,8 @@ def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: i
         "mlm" masked words by that layer of fusion's, and wants mask, `tokenizer.mask`
     layer: from 0; the paper takes the third of fusion's six. Choose it by `sweep`: small models differ
     over: what "itm" takes the mean of, see gradcam.text_map
-    words: (b, l) bool, at least one in each row. "itm" takes the mean of their maps, whatever `over` says; "mlm" masks them
-        together, a word of several pieces or a phrase. None: "mlm" masks each piece in turn and takes the mean of all
+    words: (b, l) bool, at least one in each row. "itm" takes the mean of their maps, whatever `over` says; "mlm" masks
+        them together, a word of several pieces or a phrase. None: "mlm" masks each piece in turn, and takes the mean
     """
     if mode not in ("itm", "itc", "mlm"):
         raise ValueError(f"mode={mode!r} is none of itm, itc, mlm")
@@ -62,26 +65,30 @@ def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: i
     def maps(tokens: Tensor, score: Score | None = None) -> Tensor:
         with torch.no_grad():
             text_tokens = model.encode_text(tokens, keep)
-        return relevance(model, image_tokens, text_tokens, keep, score, layer)                  # (b, l, n)
-    if mode == "itm":
+        found = relevance(model, image_tokens, text_tokens, keep, score, layer)                 # (b, l, n)
+        assert isinstance(found, Tensor)
+        return found
+    if mode == "itm" or mask is None:
         heat = text_map(maps(tokens), keep, over) if words is None else text_map(maps(tokens), words)
     else:
         places = torch.eye(keep.shape[1], dtype=torch.bool, device=keep.device)[1:, None] & keep
         hidden = places if words is None else words[None]                                       # (places or 1, b, l)
-        heat = sum(text_map(maps(tokens.masked_fill(one, mask), word_score(model, tokens, one)), one) for one in hidden)
+        heat = reduce(torch.add, (text_map(maps(tokens.masked_fill(one, mask), word_score(model, tokens, one)), one)
+                                  for one in hidden.unbind()))
         heat = heat / hidden.any(2).sum(0)[:, None].clamp(min=1)
     return heat.unflatten(1, (model.config.grid, -1))
 
 
-def check_words(words: Tensor, keep: Tensor):
+def check_words(words: Tensor, keep: Tensor) -> None:
     """Raises ValueError unless words are (b, l) bool as keep, some in each row, and neither padding nor [CLS]."""
     if words.shape != keep.shape or words.dtype != torch.bool:
-        raise ValueError(f"words are {tuple(words.shape)} of {words.dtype}; they must be {tuple(keep.shape)} of torch.bool, "
-                         "True where a piece belongs to them")
+        raise ValueError(f"words are {tuple(words.shape)} of {words.dtype}; they must be {tuple(keep.shape)} of "
+                         "torch.bool, True where a piece belongs to them")
     for problem, rows in (("names padding", (words & ~keep).any(1)), ("names [CLS], which is no word", words[:, 0]),
                           ("names no word; words=None takes all", ~words.any(1))):
         if rows.any():
-            raise ValueError(f"words: row {int(rows.nonzero()[0])} {problem}; {int(rows.sum())} of {len(words)} rows are so")
+            raise ValueError(f"words: row {int(rows.nonzero()[0])} {problem}; "
+                             f"{int(rows.sum())} of {len(words)} rows are so")
 
 
 def score_boxes(heat: Tensor, boxes: Tensor, size: tuple[int, int], power: float = 0.5) -> Tensor:
@@ -102,8 +109,8 @@ def choose_box(scores: Tensor, boxes: Tensor) -> Tensor:
     return boxes[scores.argmax()] if (scores > 0).any() else torch.zeros_like(boxes[0])
 
 
-def check_boxes(boxes: Tensor, size: tuple[int, int]):
-    """Raises ValueError for boxes without area or wholly outside the picture; one that overhangs its edge is allowed."""
+def check_boxes(boxes: Tensor, size: tuple[int, int]) -> None:
+    """Raises ValueError for boxes without area or wholly outside the picture; a box may overhang the edge."""
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
         raise ValueError(f"boxes have shape {tuple(boxes.shape)}; they must be (k, 4), at least one")
     start, extent, limit = boxes[:, :2], boxes[:, 2:], boxes.new_tensor([size[1], size[0]])
@@ -113,7 +120,8 @@ def check_boxes(boxes: Tensor, size: tuple[int, int]):
                            ((start >= limit) | (start + extent <= 0)).any(1))):
         if rows.any():
             first = int(rows.nonzero()[0])
-            raise ValueError(f"box {first}, {boxes[first].tolist()}, {problem}; {int(rows.sum())} of {len(boxes)} are so")
+            raise ValueError(f"box {first}, {boxes[first].tolist()}, {problem}; "
+                             f"{int(rows.sum())} of {len(boxes)} are so")
 
 
 def iou(a: Tensor, b: Tensor, least: float = 0.0) -> Tensor:
@@ -139,7 +147,7 @@ def pointing(heat: Tensor, box: Tensor, size: tuple[int, int]) -> float:
     return ((centres >= box[:2]) & (centres <= box[:2] + box[2:])).all(1).float().mean().item()
 
 
-def sweep(evaluate: Callable[..., float], places: Iterable) -> tuple:
+def sweep(evaluate: Callable[[Place], float], places: Iterable[Place]) -> tuple[Place, dict[Place, float]]:
     """Try every place, a layer or a tuple such as (mode, layer), on validation.
 
     evaluate: place -> a figure, the higher the better  -> the best place, the first of equals; all figures by place

@@ -36,10 +36,11 @@ class NLVR2Record:
     true: bool
     id: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         given = sum(image is not None for image in self.images)
         if given != 2 or len(self.images) != 2:
-            raise ValueError(f"{self.text!r} (id {self.id}) has {given} pictures; NLVR2 wants two: leave it out or mend it")
+            raise ValueError(f"{self.text!r} (id {self.id}) has {given} pictures; NLVR2 wants two: "
+                             "leave it out or mend it")
         if self.true not in (True, False):
             raise ValueError(f"{self.text!r} (id {self.id}) has label {self.true!r}; it must be True or False")
 
@@ -58,7 +59,8 @@ class NLVR2Batch(Batch):
         """Some statements, with the pictures that they ask about."""
         mine = slice(i * own // n, (i + 1) * own // n)
         used, pairs = self.pairs[mine].unique(return_inverse=True)
-        return NLVR2Batch(self.image[used], *(x[mine] for x in (self.tokens, self.keep, self.ids)), pairs, self.labels[mine])
+        return NLVR2Batch(self.image[used], self.tokens[mine], self.keep[mine], self.ids[mine], pairs,
+                          self.labels[mine])
 
 
 def collate(records: Sequence[NLVR2Record], tokenizer: Tokenizer, size: int, length: int = 25) -> NLVR2Batch:
@@ -85,10 +87,11 @@ class PairFusion(Fusion):
     def __init__(self, config: Config):
         super().__init__(replace(config, fusion_depth=2 * config.fusion_depth))
         for layer in self.layers[1::2]:
-            layer.cross.k = layer.cross.v = None
+            layer.cross.k = layer.cross.v = None         # type: ignore[assignment]  # the pair's first layer has them
 
-    def keys_values(self, shown: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """What the images offer to every layer in turn: (m, 1 + n, i) and pairs (b, 2) -> (keys, values) of b rows each."""
+    def keys_values(                                     # type: ignore[override]  # Fusion's reads one image
+            self, shown: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Images' tokens (m, 1 + n, i), pairs of their rows (b, 2) -> every layer's (keys, values), of b rows each."""
         image_tokens, pairs = shown
         offered = [layer.cross.keys_values(image_tokens[:, self.first:]) for layer in self.layers[::2]]
         return [(keys[rows], values[rows]) for keys, values in offered for rows in pairs.T]
@@ -96,7 +99,7 @@ class PairFusion(Fusion):
 
 def double(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """A plain ALBEF's weights for a model of pairs: both layers of a pair begin as the one layer."""
-    doubled = {}
+    doubled: dict[str, Tensor] = {}
     for name, value in weights.items():
         before, mark, after = name.rpartition("fusion.layers.")
         number, _, part = after.partition(".")
@@ -114,8 +117,8 @@ def drop_shared(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         if int(found[2]) % 2:
             name, first = found[0], f"{found[1]}{int(found[2]) - 1}{found[3]}"
             if first not in weights or not torch.equal(weights[first], weights[name]):
-                raise ValueError(f"{name} differs from {first}; the two layers of a pair share them, so these are not the "
-                                 "weights of a model of pairs (`double` makes them from a plain one's)")
+                raise ValueError(f"{name} differs from {first}; the two layers of a pair share them, so these are not "
+                                 "the weights of a model of pairs (`double` makes them from a plain one's)")
             del kept[name]
     return kept
 
@@ -136,13 +139,13 @@ class PairModel(nn.Module):
         self.head = head
         init_weights(head, config.init_std)
 
-    def start(self, albef: ALBEF):
+    def start(self, albef: ALBEF) -> None:
         """Take over a trained ALBEF, plain or of pairs, of any image size. In place; the head stays as it is."""
         weights = albef.state_dict()
         self.load(weights if isinstance(albef.fusion, PairFusion) else double(weights), "the model to start from")
 
-    def load(self, weights: dict[str, Tensor], source: str):
-        """All of ALBEF's weights, positions resized. Raises ValueError for what is missing, unknown or of another shape."""
+    def load(self, weights: dict[str, Tensor], source: str) -> None:
+        """ALBEF's weights, positions resized. Raises ValueError for what is missing, unknown or of another shape."""
         if (positions := "image_encoder.pos_embed") in weights:
             weights = weights | {positions: resize_positions(weights[positions], self.albef.config.grid)}
         fit_weights(self.albef, weights, source)
@@ -159,11 +162,15 @@ class PairModel(nn.Module):
 class NLVR2(Distilled):
     """True or false of two pictures, with momentum distillation (section 5)."""
 
+    student: PairModel
+    teacher: PairModel
+
     def __init__(self, config: Config):
         width = config.text_width
-        super().__init__(config, PairModel(config, nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))))
+        head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
+        super().__init__(config, PairModel(config, head))
 
-    def forward(self, batch: NLVR2Batch, alpha: float, draws: None):
+    def forward(self, batch: NLVR2Batch, alpha: float, draws: None) -> tuple[dict[str, Tensor], None]:
         """-> the loss by name, and nothing for `after_step`. Changes nothing."""
         given = batch.image, batch.pairs, batch.tokens, batch.keep
         with torch.no_grad():

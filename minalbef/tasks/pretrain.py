@@ -1,6 +1,7 @@
 """Pretraining: ITC, ITM and MLM, with momentum distillation (sections 3.2 and 3.3)."""
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,8 @@ from minalbef.feature_queue import FeatureQueue
 from minalbef.losses import hard_negatives, itc_loss, itm_loss, mlm_loss
 from minalbef.masking import mask_words
 
+Carry = tuple[Tensor, Tensor, Tensor]            # features (B, e) of the teacher, image and text, and keys (B,)
+
 
 @dataclass(frozen=True)
 class PretrainBatch(Batch):
@@ -26,12 +29,14 @@ class PretrainBatch(Batch):
     columns = ("match",)
 
     def keys(self, equal_texts: bool) -> Tensor:
-        """What makes rows positives: their ids (b,), or with equal_texts 31 bits of the id before 32 of the caption's hash."""
-        return (self.ids % 2 ** 31 << 32) | self.texts if equal_texts else self.ids
+        """What makes rows positives: ids (b,); with equal_texts 31 bits of the id before 32 of the caption's hash."""
+        if not equal_texts or self.texts is None:
+            return self.ids
+        return (self.ids % 2 ** 31 << 32) | self.texts
 
 
 def shared_keys(a: Tensor, b: Tensor, equal_texts: bool) -> Tensor:
-    """Which of `PretrainBatch.keys` are of one picture or, with equal_texts, of one caption: (b,), (k,) -> (b, k) bool."""
+    """Where `PretrainBatch.keys` are of one picture or, with equal_texts, one caption: (b,), (k,) -> (b, k) bool."""
     a = a[:, None]
     return (a >> 32 == b >> 32) | (a % 2 ** 32 == b % 2 ** 32) if equal_texts else a == b
 
@@ -46,10 +51,27 @@ class Draws(Rows):
     words: Tensor                     # (b, l) ids: random words to put in
     negative_image: Tensor            # (b, B) uniform: an image for each text
     negative_text: Tensor             # (b, B) uniform: a text for each image
-    masked: Tensor | None = None      # (b, l) ids, words hidden: this and the next by `Pretrain.prepare`
-    places: Tensor | None = None      # (m,) where, row after row: of b * l
-    hidden: Tensor | None = None      # () how many in a step, over its passes
     columns = ("negative_image", "negative_text")
+
+
+@dataclass(frozen=True)
+class MaskedDraws(Draws):
+    """Draws, and the words that they hide; `Pretrain.prepare` makes them."""
+
+    masked: Tensor                    # (b, l) ids, words hidden
+    places: Tensor                    # (m,) where, row after row: of b * l
+    hidden: Tensor                    # () how many in a step, over its passes
+
+
+class Pairs(NamedTuple):
+    """ITM's pairs: images and texts to choose from, the texts' keep, and of 3b pairs rows of both, labels, valid."""
+
+    images: Tensor
+    texts: Tensor
+    keep: Tensor
+    rows: tuple[Tensor, Tensor]
+    labels: Tensor
+    valid: Tensor
 
 
 def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draws:
@@ -66,11 +88,14 @@ def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draw
 class Pretrain(nn.Module):
     """ALBEF, its teacher and its queue, under the three objectives."""
 
+    rates: Tensor
+
     def __init__(self, config: Config, special: tuple[int, ...] = (0, 1, 2, 3, 4), mask: int = 4,
                  rates: Tensor | None = None, student: ALBEF | None = None, itc: Callable[..., Tensor] | None = None,
                  without: Collection[str] = ()):
-        """special: the tokenizer's ids that are never masked (the original spares [PAD] and [CLS] alone); mask: the id of [MASK].
+        """special: the tokenizer's ids that are never masked (the original spares [PAD] and [CLS] alone)
 
+        mask: the id of [MASK]
         rates: (v,) how often each word is masked, see masking.mask_rates; by default all at config.mask_rate
         student: in place of ALBEF(config). itc: a loss in place of losses.itc_loss, called as it is
         without: objectives to leave out, of "itm" and "mlm"
@@ -87,7 +112,7 @@ class Pretrain(nn.Module):
         self.teacher = make_teacher(self.student)
         self.queue = FeatureQueue(config.queue_size, config.embed_dim)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         self.teacher.eval()           # the original's teacher drops out, too
         return self
@@ -100,26 +125,26 @@ class Pretrain(nn.Module):
     def draws(self, step: int) -> Draws:
         return make_draws(step, self.config, distributed.rank(), distributed.world())
 
-    def prepare(self, passes: list[tuple[PretrainBatch, Draws]]) -> list[tuple[PretrainBatch, Draws]]:
-        """Hide words in a step's passes. On the CPU: a GPU that were asked how many it hid would have to finish first."""
+    def prepare(self, passes: list[tuple[PretrainBatch, Draws]]) -> list[tuple[PretrainBatch, MaskedDraws]]:
+        """Mask the words of a step's passes, on the CPU: counting them on a GPU would wait for it."""
         found = []
         for batch, draws in passes:
             length = batch.tokens.shape[1]
             rates = self.rates_at_hand if self.rates_at_hand.device == batch.tokens.device else self.rates
-            masked, chosen = mask_words(batch.tokens, self.special, self.mask, rates[batch.tokens], draws.choose[:, :length],
-                                        draws.kind[:, :length], draws.words[:, :length])
-            found.append(replace(draws, masked=masked, places=chosen.flatten().nonzero()[:, 0]))
-        hidden = sum(len(draws.places) for draws in found) / len(passes)
-        return [(batch, replace(draws, hidden=torch.tensor(hidden, device=draws.places.device)))
-                for (batch, _), draws in zip(passes, found)]
+            masked, chosen = mask_words(batch.tokens, self.special, self.mask, rates[batch.tokens],
+                                        draws.choose[:, :length], draws.kind[:, :length], draws.words[:, :length])
+            found.append((batch, draws, masked, chosen.flatten().nonzero()[:, 0]))
+        count = sum(len(places) for *_, places in found) / len(passes)
+        return [(batch, MaskedDraws(**vars(draws), masked=masked, places=places,
+                                    hidden=torch.tensor(count, device=places.device)))
+                for batch, draws, masked, places in found]
 
-    def forward(self, batch: PretrainBatch, alpha: float, draws: Draws):
+    def forward(self, batch: PretrainBatch, alpha: float, draws: Draws) -> tuple[dict[str, Tensor], Carry]:
         """-> losses by name, and what `after_step` wants. Changes nothing."""
         config, student, teacher = self.config, self.student, self.teacher
         begun, b = draws.step / config.steps, len(batch.tokens)
-        if draws.masked is None:
-            (_, draws), = self.prepare([(batch, draws)])
-        masked, chosen = draws.masked, draws.places
+        drawn = draws if isinstance(draws, MaskedDraws) else self.prepare([(batch, draws)])[0][1]
+        masked, chosen = drawn.masked, drawn.places
         fusing = begun >= config.match_from
 
         image = student.encode_image(batch.image)                                # (b, 1 + n, d)
@@ -133,22 +158,21 @@ class Pretrain(nn.Module):
             teacher_text, *teacher_masked = teacher.encode_text(torch.cat([batch.tokens, masked][:times]),
                                                                 batch.keep.repeat(times, 1)).split(b)
             teacher_features = teacher.image_feature(teacher_image), teacher.text_feature(teacher_text)
-        carry = (*map(distributed.gather, teacher_features), distributed.gather(batch.keys(self.equal_texts(batch))))
+        carry = self.gather(teacher_features, batch)
 
         sims, positives, itc = self.align(student.image_feature(image), student.text_feature(text), teacher_features,
                                           carry, batch, alpha, begun >= config.queue_from)
         losses = {"itc": itc}
         if not fusing:
             return losses, carry
-        images, texts, keeps, pairs, labels, valid = self.pair(image, text, batch.keep, sims, positives, draws,
-                                                               begun >= config.hard_from)
-        keys_values = student.fusion.keys_values(images)
+        pairs = self.pair(image, text, batch.keep, sims, positives, draws, begun >= config.hard_from)
+        keys_values = student.fusion.keys_values(pairs.images)
         if "itm" not in self.without:
-            fused = student.fuse(texts, keeps, None, pairs=pairs, queries=1, keys_values=keys_values)
-            losses["itm"] = itm_loss(student.match_logits(fused), labels, valid, self.share(valid))
+            fused = student.fuse(pairs.texts, pairs.keep, None, pairs=pairs.rows, queries=1, keys_values=keys_values)
+            losses["itm"] = itm_loss(student.match_logits(fused), pairs.labels, pairs.valid, self.share(pairs.valid))
         if not guessing:
             return losses, carry
-        own = (torch.arange(b, device=text.device),) * 2         # a pass of its own: all words ask, to the last layer
+        own = (torch.arange(b, device=text.device),) * 2                         # all words ask, up to the last layer
         fused = student.fuse(masked_text[0], batch.keep, None, pairs=own, keys_values=keys_values)
         teacher_logits = None
         if alpha:
@@ -156,11 +180,16 @@ class Pretrain(nn.Module):
                 teacher_fused = teacher.fuse(teacher_masked[0], batch.keep, teacher_image)
                 teacher_logits = teacher.word_logits(teacher_fused.flatten(0, 1)[chosen])
         losses["mlm"] = mlm_loss(student.word_logits(fused.flatten(0, 1)[chosen]), batch.tokens.flatten()[chosen],
-                                 self.share(draws.hidden), teacher_logits, alpha)
+                                 self.share(drawn.hidden), teacher_logits, alpha)
         return losses, carry
 
-    def align(self, image: Tensor, text: Tensor, teacher_features, carry, batch: PretrainBatch, alpha: float,
-              queued: bool):
+    def gather(self, features: tuple[Tensor, Tensor], batch: PretrainBatch) -> Carry:
+        """The teacher's features and the batch's keys, of all processes."""
+        image, text = map(distributed.gather, features)
+        return image, text, distributed.gather(batch.keys(self.equal_texts(batch)))
+
+    def align(self, image: Tensor, text: Tensor, teacher_features: tuple[Tensor, Tensor], carry: Carry,
+              batch: PretrainBatch, alpha: float, queued: bool) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """ITC: -> in-batch similarities and positives, each for (images, texts) as queries, and the loss."""
         b, whole = len(image), len(carry[2])
         queue_image, queue_text, queue_ids = self.queue.features() if queued else (x[:0] for x in carry)
@@ -169,23 +198,21 @@ class Pretrain(nn.Module):
         same = shared_keys(batch.keys(equal_texts), torch.cat([carry[2], queue_ids]), equal_texts)      # (b, k)
         mine = slice(distributed.rank() * b, (distributed.rank() + 1) * b)
         true = (same[:, :whole],) * 2 if batch.match is None else (batch.match[:, mine].T, batch.match[mine])
-        sims, positives, loss = [], [], 0.0
+        sims, positives, losses = [], [], []
         for query, keys, opinion, also in zip((image, text), (keys_text, keys_image), teacher_features, true):
-            with torch.autocast(image.device.type, enabled=False):               # bf16 has too few digits to compare with
+            with torch.autocast(image.device.type, enabled=False):               # bf16 has too few digits to compare
                 sim = query @ keys.T / self.student.temperature                                         # (b, k)
                 with torch.no_grad():
                     teacher_sim = opinion @ keys.T / self.student.temperature
             positive = torch.cat([same[:, :whole] | also, same[:, whole:]], 1)
-            loss = loss + (self.itc or itc_loss)(sim, teacher_sim, alpha, positive) / 2
+            losses.append((self.itc or itc_loss)(sim, teacher_sim, alpha, positive) / 2)
             sims.append(sim[:, :whole].detach())
             positives.append(positive[:, :whole])
-        return sims, positives, loss
+        return sims, positives, losses[0] + losses[1]
 
-    def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims, positives, draws: Draws, hard: bool):
-        """ITM's pairs: each text with its image, with a wrong image, and each image with a wrong text.
-
-        -> images and texts to choose from (with their keep), rows of both (3b,), labels (3b,), valid (3b,)
-        """
+    def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims: Sequence[Tensor], positives: Sequence[Tensor],
+             draws: Draws, hard: bool) -> Pairs:
+        """ITM's pairs: each text with its image, with a wrong image, and each image with a wrong text."""
         b, near = len(image), self.config.hard_negatives == "local"
         if near:                                                 # rows of other processes are nobody's negatives
             far = torch.arange(positives[0].shape[1], device=image.device) // b != distributed.rank()
@@ -200,9 +227,10 @@ class Pretrain(nn.Module):
         keeps, _ = distributed.fetch(keep, wrong_text, near)
         texts, wrong_text = distributed.fetch(text, wrong_text, near)
         own = torch.arange(b, device=image.device)
-        pairs = (torch.cat([own, own, wrong_text]), torch.cat([own, wrong_image, own]))
+        rows = (torch.cat([own, own, wrong_text]), torch.cat([own, wrong_image, own]))
         labels = torch.cat([torch.ones_like(own), torch.zeros_like(own).repeat(2)])
-        return images, texts, keeps, pairs, labels, torch.cat([torch.ones_like(image_valid), image_valid, text_valid])
+        return Pairs(images, texts, keeps, rows, labels,
+                     torch.cat([torch.ones_like(image_valid), image_valid, text_valid]))
 
     def equal_texts(self, batch: PretrainBatch) -> bool:
         """Whether equal captions match."""
@@ -214,7 +242,7 @@ class Pretrain(nn.Module):
         return distributed.total(rows.sum().float()) / distributed.world()
 
     @torch.no_grad()
-    def after_step(self, carry):
+    def after_step(self, carry: Carry) -> None:
         """After the optimiser: hold the temperature in its range, move the teacher, fill the queue."""
         self.student.temperature.clamp_(self.config.temperature_min, self.config.temperature_max)
         update_teacher(self.teacher, self.student, self.config.teacher_momentum)

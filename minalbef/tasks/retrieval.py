@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from minalbef import data, distributed
+from minalbef import data
 from minalbef.albef import ALBEF
 from minalbef.data import Record
 from minalbef.evaluation.loop import How, pictures, progress
 from minalbef.evaluation.ranking import Encoded, best, match_odds, recall, rerank, similarity
 from minalbef.losses import itm_loss
-from minalbef.tasks.pretrain import Draws, Pretrain, PretrainBatch
+from minalbef.tasks.pretrain import Carry, Draws, Pretrain, PretrainBatch
 from minalbef.tokenizer import Tokenizer
 
 LENGTH = 30                           # of captions in evaluation, as the original; other tasks' texts are not cut
 
 
 def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: int = 30) -> PretrainBatch:
-    """Records -> a batch of pictures of side `size` and captions of at most `length` tokens; captions of one id match."""
+    """Records -> a batch of pictures of side `size` and captions of at most `length` tokens; equal ids match."""
     batch = data.collate(records, tokenizer, size, length)
     texts = [zlib.crc32(row[keep].numpy().tobytes()) for row, keep in zip(batch.tokens, batch.keep)]
     return PretrainBatch(batch.image, batch.tokens, batch.keep, batch.ids, texts=torch.tensor(texts))
@@ -34,19 +34,19 @@ class Retrieval(Pretrain):
     temperature run free here: temperature_max=inf.
     """
 
-    def forward(self, batch: PretrainBatch, alpha: float, draws: Draws):
+    def forward(self, batch: PretrainBatch, alpha: float, draws: Draws) -> tuple[dict[str, Tensor], Carry]:
         """-> losses by name, and what `after_step` wants. Changes nothing."""
         student, teacher = self.student, self.teacher
         image, text = student.encode_image(batch.image), student.encode_text(batch.tokens, batch.keep)
         with torch.inference_mode():
             features = (teacher.image_feature(teacher.encode_image(batch.image)),
                         teacher.text_feature(teacher.encode_text(batch.tokens, batch.keep)))
-        carry = (*map(distributed.gather, features), distributed.gather(batch.keys(self.equal_texts(batch))))
-        sims, positives, itc = self.align(student.image_feature(image), student.text_feature(text), features, carry, batch,
-                                          alpha, True)
-        images, texts, keeps, pairs, labels, valid = self.pair(image, text, batch.keep, sims, positives, draws, True)
-        fused = student.fuse(texts, keeps, images, pairs=pairs, queries=1)
-        itm = itm_loss(student.match_logits(fused), labels, valid, self.share(valid))
+        carry = self.gather(features, batch)
+        sims, positives, itc = self.align(student.image_feature(image), student.text_feature(text), features, carry,
+                                          batch, alpha, True)
+        pairs = self.pair(image, text, batch.keep, sims, positives, draws, True)
+        fused = student.fuse(pairs.texts, pairs.keep, pairs.images, pairs=pairs.rows, queries=1)
+        itm = itm_loss(student.match_logits(fused), pairs.labels, pairs.valid, self.share(pairs.valid))
         return {"itc": itc, "itm": itm}, carry
 
 
@@ -83,8 +83,8 @@ def recalls(i2t: Tensor, t2i: Tensor, image_ids: Tensor, text_ids: Tensor) -> di
     true = image_ids[:, None] == text_ids
     for what, ids, found in (("image", image_ids, true.any(1)), ("text", text_ids, true.any(0))):
         if not found.all():
-            raise ValueError(f"{what} ids {ids[~found].tolist()[:10]} have no partner on the other side, so nothing right "
-                             "can be found for them; leave them out")
+            raise ValueError(f"{what} ids {ids[~found].tolist()[:10]} have no partner on the other side, so nothing "
+                             "right can be found for them; leave them out")
     return {f"{way}_r{k}": recall(scores, right, k)
             for way, scores, right in (("i2t", i2t, true), ("t2i", t2i, true.T)) for k in (1, 5, 10)}
 

@@ -1,4 +1,4 @@
-"""Text assignment: to which of two pictures does a text belong? It prepares a pretrained model for NLVR2 (section 5)."""
+"""Text assignment, a pretraining for NLVR2: to which of two pictures does a text belong? (section 5)"""
 from dataclasses import dataclass
 
 import torch
@@ -56,22 +56,24 @@ class TextAssignment(nn.Module):
         uniform = torch.rand(whole, 2 + whole, generator=chance).clamp(1e-7, 1 - 1e-7)[mine]
         return AssignDraws(uniform[:, 0], uniform[:, 1], uniform[:, 2:])
 
-    def forward(self, batch: PretrainBatch, alpha: float, draws: AssignDraws):
+    def forward(self, batch: PretrainBatch, alpha: float, draws: AssignDraws) -> tuple[dict[str, Tensor], None]:
         """-> the loss by name, and nothing for `after_step`. Changes nothing; alpha is of no use here."""
         albef = self.student.albef
         image = albef.encode_image(batch.image)                                  # (b, 1 + n, i)
         left, right, labels, valid = self.assign(image.detach(), batch, draws)
         pool, rows = distributed.fetch(image, torch.cat([left, right]), self.config.hard_negatives == "local")
-        logits = self.student.classify((pool, rows.unflatten(0, (2, -1)).T), albef.encode_text(batch.tokens, batch.keep), batch.keep)
+        text = albef.encode_text(batch.tokens, batch.keep)
+        logits = self.student.classify((pool, rows.unflatten(0, (2, -1)).T), text, batch.keep)
         count = distributed.total(valid.sum().float()).clamp(min=1) / distributed.world()
         return {"assign": (F.cross_entropy(logits, labels, reduction="none") * valid).sum() / count}, None
 
     @torch.no_grad()
-    def assign(self, image: Tensor, batch: PretrainBatch, draws: AssignDraws):
-        """Two pictures for every text: (b, 1 + n, i) -> rows of the global batch (b,) and (b,), labels (b,), valid (b,)."""
+    def assign(self, image: Tensor, batch: PretrainBatch,
+               draws: AssignDraws) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Two pictures for every text: (b, 1 + n, i) -> rows of the global batch, twice, labels, valid, each (b,)."""
         b, begin = len(image), distributed.rank() * len(image)
         feature, ids = self.student.albef.image_feature(image), distributed.gather(batch.ids)
-        with torch.autocast(image.device.type, enabled=False):                   # bf16 has too few digits to compare with
+        with torch.autocast(image.device.type, enabled=False):                   # bf16 has too few digits to compare
             sim = feature @ distributed.gather(feature).T / TEMPERATURE          # (b, B)
         true = batch.ids[:, None] == ids
         if batch.match is not None:
@@ -89,5 +91,5 @@ class TextAssignment(nn.Module):
         right = torch.where(labels == SECOND, own, torch.where(labels == NEITHER, two, one))
         return left, right, labels, torch.where(labels == NEITHER, more, some)
 
-    def after_step(self, carry: None):
+    def after_step(self, carry: None) -> None:
         """Nothing to do."""

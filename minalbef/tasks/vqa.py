@@ -23,6 +23,7 @@ from minalbef.text import Embeddings, WordHead
 from minalbef.tokenizer import Tokenizer
 
 WRITTEN = 10                          # tokens of an answer that is written freely
+Seen = list[tuple[Tensor, Tensor]]    # what `Decoder.keys_values` gave for every layer
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class VQABatch(Batch):
         """Some questions, with their answers."""
         mine = slice(i * own // n, (i + 1) * own // n)
         some = slice(self.counts[:mine.start].sum(), self.counts[:mine.stop].sum())
-        return VQABatch(*(x[mine] for x in (self.image, self.tokens, self.keep, self.ids)),
-                        *(x[some] for x in (self.answers, self.answers_keep, self.weights)), self.counts[mine])
+        return VQABatch(self.image[mine], self.tokens[mine], self.keep[mine], self.ids[mine], self.answers[some],
+                        self.answers_keep[some], self.weights[some], self.counts[mine])
 
 
 def clean_question(text: str, words: int = 50) -> str:
@@ -78,7 +79,8 @@ def collate(records: Sequence[VQARecord], tokenizer: Tokenizer, size: int, lengt
             raise ValueError(f"question {record.id}, {record.question!r}, has no answer to learn from; "
                              "leave it out, or ask it as a plain Batch")
     given = [Counter(record.answers) for record in records]
-    weights = [record.trust * n / len(record.answers) for record, counter in zip(records, given) for n in counter.values()]
+    weights = [record.trust * n / len(record.answers)
+               for record, counter in zip(records, given) for n in counter.values()]
     tokens, keep = tokenizer.encode([clean_question(record.question) for record in records], length, raw=True)
     return VQABatch(torch.stack([transform(record.image, size) for record in records]), tokens, keep,
                     torch.tensor([record.id for record in records]),
@@ -87,15 +89,18 @@ def collate(records: Sequence[VQARecord], tokenizer: Tokenizer, size: int, lengt
 
 
 class Decoder(nn.Module):
-    """Writes answers, a word from those before it: fusion's layers with a causal mask, looking at the question's words."""
+    """Writes answers word by word: fusion's layers with a causal mask, and cross-attention to the question's words."""
+
+    layers: Sequence[FusionLayer]
 
     def __init__(self, config: Config):
         super().__init__()
         width = config.text_width
         self.embeddings = Embeddings(config)
         self.dropout = Dropout(config.dropout)
-        self.layers = nn.ModuleList(FusionLayer(width, config.text_heads, int(width * config.text_mlp_ratio), width,
-                                                config.dropout) for _ in range(config.fusion_depth))
+        self.layers = nn.ModuleList(                     # type: ignore[assignment]  # torch cannot say of which layers
+            FusionLayer(width, config.text_heads, int(width * config.text_mlp_ratio), width, config.dropout)
+            for _ in range(config.fusion_depth))
         self.word_head = WordHead(config)
         init_weights(self, config.init_std)
 
@@ -103,10 +108,10 @@ class Decoder(nn.Module):
         """What the fused question offers to every layer: (b, l, d) -> (keys, values) each."""
         return [layer.cross.keys_values(question) for layer in self.layers]
 
-    def forward(self, tokens: Tensor, keep: Tensor, seen, seen_keep: Tensor, rows: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, keep: Tensor, seen: Seen, seen_keep: Tensor, rows: Tensor) -> Tensor:
         """Answers' words, each knowing those before it and the question: -> (a, m, d)
 
-        tokens, keep: (a, m); seen, seen_keep: what `keys_values` gave, and (b, l); rows: (a,) the question of each answer
+        tokens, keep: (a, m); seen, seen_keep: what `keys_values` gave, and (b, l); rows: (a,) each answer's question
         """
         before = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
         x = self.dropout(self.embeddings(tokens))
@@ -132,23 +137,23 @@ class VQAModel(nn.Module):
         self.albef.load_state_dict(albef.state_dict())
         self.decoder_from(albef)
 
-    def decoder_from(self, albef: ALBEF):
-        """Start the decoder, in place, from pretraining, as the original: fusion's layers, the words' embeddings and head.
+    def decoder_from(self, albef: ALBEF) -> None:
+        """Start the decoder, in place, from pretraining, as the original: fusion's layers, word embeddings and head.
 
         It looks at words where fusion looked at patches: if these differ in width, the weights that read them stay.
         """
-        parts = {"embeddings": albef.text_encoder.embeddings, "layers": albef.fusion.layers, "word_head": albef.word_head}
-        for name, part in parts.items():
-            own = getattr(self.decoder, name).state_dict()
-            fits = {key: value for key, value in part.state_dict().items() if value.shape == own[key].shape}
-            getattr(self.decoder, name).load_state_dict(own | fits)
+        for name, source in (("embeddings", albef.text_encoder), ("layers", albef.fusion), ("word_head", albef)):
+            own, begun = getattr(self.decoder, name), getattr(source, name).state_dict()
+            start = own.state_dict()
+            own.load_state_dict({key: begun[key] if begun[key].shape == value.shape else value
+                                 for key, value in start.items()})
 
-    def read(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+    def read(self, batch: Batch) -> Seen:
         """The question, fused with the picture, as the decoder's layers will see it: keys and values each."""
         text = self.albef.encode_text(batch.tokens, batch.keep)
         return self.decoder.keys_values(self.albef.fuse(text, batch.keep, self.albef.encode_image(batch.image)))
 
-    def forward(self, tokens: Tensor, keep: Tensor, seen, seen_keep: Tensor, rows: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, keep: Tensor, seen: Seen, seen_keep: Tensor, rows: Tensor) -> Tensor:
         """Logits for every word of the answers but [CLS], from the words before it: -> (words kept, v)."""
         x = self.decoder(tokens[:, :-1], keep[:, :-1], seen, seen_keep, rows)
         return self.decoder.word_logits(x[keep[:, 1:]])
@@ -167,16 +172,19 @@ def answer_loss(logits: Tensor, tokens: Tensor, keep: Tensor, teacher_logits: Te
 class VQA(Distilled):
     """The model and its teacher, which learn to write the annotators' answers (sections 3.3 and 5)."""
 
+    student: VQAModel
+    teacher: VQAModel
+
     def __init__(self, config: Config):
         super().__init__(config, VQAModel(config))
 
-    def forward(self, batch: VQABatch, alpha: float, draws: None = None):
+    def forward(self, batch: VQABatch, alpha: float, draws: None = None) -> tuple[dict[str, Tensor], None]:
         """-> losses by name, and nothing for `after_step`. Changes nothing.
 
         An answer's loss times its weight, summed, over the number of questions, not of answers.
         """
         rows = torch.arange(len(batch.counts), device=batch.counts.device).repeat_interleave(
-            batch.counts, output_size=len(batch.answers))        # (a,); a GPU that were asked for the sum would have to finish
+            batch.counts, output_size=len(batch.answers))        # (a,); without the size the CPU waits for the GPU
         def logits(model: VQAModel) -> Tensor:
             return model(batch.answers, batch.answers_keep, model.read(batch), batch.keep, rows)
         teacher_logits = None
@@ -199,20 +207,24 @@ def rank(model: VQAModel, batch: Batch, candidates: Tensor, keep: Tensor, k: int
     """
     seen, b, k = model.read(batch), len(batch.image), min(k, len(candidates))
     rows = torch.arange(b, device=candidates.device)
-    x = model.decoder(candidates[:1, :1].expand(b, 1), keep[:1, :1].expand(b, 1), seen, batch.keep, rows)[:, 0]     # [CLS]
+    cls, cls_keep = candidates[:1, :1].expand(b, 1), keep[:1, :1].expand(b, 1)
+    x = model.decoder(cls, cls_keep, seen, batch.keep, rows)[:, 0]
     first = model.decoder.word_logits(x).log_softmax(-1)                         # (b, v)
     first, chosen = first[:, candidates[:, 1]].topk(k)                           # (b, k)
     scores = []
     for mine, which in zip(rows.repeat_interleave(k).split(chunk), chosen.flatten().split(chunk)):
         tokens, kept = candidates[which], keep[which]
         scores.append(-answer_loss(model(tokens, kept, seen, batch.keep, mine), tokens, kept))
-    score = torch.cat(scores).reshape(b, k) + first * count_first_twice
+    score = torch.cat(scores).reshape(b, k)
+    if count_first_twice:
+        score = score + first
     probability, order = score.softmax(-1).sort(descending=True)
     return chosen.gather(1, order), probability
 
 
 @torch.no_grad()
-def generate(model: VQAModel, batch: Batch, tokenizer: Tokenizer, length: int = 10, beams: int = 1) -> tuple[Tensor, Tensor]:
+def generate(model: VQAModel, batch: Batch, tokenizer: Tokenizer, length: int = 10,
+             beams: int = 1) -> tuple[Tensor, Tensor]:
     """Write freely: the likeliest answer found with so many beams; one is greedy.
 
     -> tokens (b, m) from [CLS] on, at most `length`, padded behind [SEP], and log-probabilities (b,)
