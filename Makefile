@@ -16,6 +16,7 @@ demo: .venv/stamp
 # side by side: a chapter keeps to one core
 test: .venv/stamp
 	$(BIN)/ruff check
+	$(BIN)/mypy
 	$(MAKE) --jobs 2 units chapters
 
 units: .venv/stamp
@@ -57,5 +58,5 @@ lab: .venv/stamp
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

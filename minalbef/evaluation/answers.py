@@ -8,20 +8,22 @@ ARTICLES = ("a", "an", "the")
 PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
 # VQA's list, no other: "lets" stays, and so does what is a word without its apostrophe, such as "well"
 CONTRACTIONS = {full[:i] + full[i + 1:]: full for full in """
-    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've he's
-    how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't needn't not've o'clock
-    oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd
-    someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've there're there's
-    they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've when's where'd
-    where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't wouldn't've y'all
-    y'all'd've y'all'll you'd you'd've you'll you're you've""".split() for i, letter in enumerate(full) if letter == "'"}
+    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
+    he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't needn't not've
+    o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's
+    someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've
+    there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's
+    what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've
+    wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've
+    """.split() for i, letter in enumerate(full) if letter == "'"}
 CONTRACTIONS["somebody'd"] = "somebodyd"         # theirs, the wrong way round
 
 
 def strip_punctuation(text: str) -> str:
     """Marks fall away where one stands beside a space, or the text has a number such as 1,000; else they part words."""
     number = re.search(r"\d,\d", text)
-    marks = {mark: "" if number or f"{mark} " in text or f" {mark}" in text else " " for mark in PUNCTUATION}
+    marks: dict[str, str | int | None] = {
+        mark: "" if number or f"{mark} " in text or f" {mark}" in text else " " for mark in PUNCTUATION}
     return re.sub(r"\.(?!\d)", "", text.translate(str.maketrans(marks)))
 
 

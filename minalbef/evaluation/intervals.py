@@ -25,7 +25,7 @@ class Clusters:
     def mean(self) -> Tensor:
         return self.values.mean()
 
-    def __getitem__(self, rows) -> "Clusters":
+    def __getitem__(self, rows: Tensor | slice) -> "Clusters":
         return Clusters(self.values[rows], self.cluster[rows])
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ def wilson(sample: Tensor | Clusters, z: float = 1.96) -> list[float]:
 def bootstrap(sample: Tensor, cluster: Tensor | None = None, draws: int = 1000) -> list[float]:
     """95% interval of the mean from resampling rows, or whole clusters of rows, with a fixed seed -> [low, high].
 
-    sample: (w,), or (w, q) of which a row is resampled whole. cluster: (w,) the number of each row's; None: each its own
+    sample: (w,), or (w, q) of which a row is resampled whole. cluster: (w,) each row's number; None: each its own
     """
     sample = sample.float().reshape(len(sample), -1).mean(1)
     cluster = torch.arange(len(sample)) if cluster is None else cluster
@@ -77,7 +77,7 @@ def bootstrap(sample: Tensor, cluster: Tensor | None = None, draws: int = 1000) 
     size = cluster.bincount()
     total = torch.zeros(len(size)).index_add(0, cluster, sample)
     generator, means = torch.Generator().manual_seed(0), []
-    for some in torch.arange(draws).split(max(1, 1_000_000 // len(size))):         # VQA's 200,000 at once would be 1.6 GB
+    for some in torch.arange(draws).split(max(1, 1_000_000 // len(size))):       # VQA's 200,000 at once take 1.6 GB
         rows = torch.randint(len(size), (len(some), len(size)), generator=generator)
         means.append(total[rows].sum(1) / size[rows].sum(1))
     return [round(edge, 4) for edge in torch.cat(means).quantile(torch.tensor([0.025, 0.975])).tolist()]

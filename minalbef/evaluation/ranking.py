@@ -1,5 +1,6 @@
-"""Who finds whom: similarity, match, re-ranking, and recall where several answers are right."""
+"""Retrieval scoring: ITC similarity, ITM re-ranking, and recall@k where several answers are right."""
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ class Encoded:
 
 @torch.no_grad()
 def encode(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, chunk: int = 128) -> Encoded:
-    """image: (i, 3, s, s); tokens, keep: (t, l), on any device; `chunk` of them at a time are moved to the model's, and encoded."""
+    """Encode on the model's device, `chunk` at a time: image (i, 3, s, s); tokens, keep (t, l), on any device."""
     device = model.temperature.device
     tokens, keep = tokens.to(device), keep.to(device)
     return Encoded(torch.cat([model.encode_image(part.to(device)) for part in image.split(chunk)]),
@@ -65,7 +66,7 @@ def best(scores: Tensor, top: int) -> Tensor:
     return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, scores.topk(min(top, scores.shape[-1])).indices, True)
 
 
-def match_best(model: ALBEF, encoded: Encoded, sim: Tensor, top: int = 10, rows: int = 500, **options) -> Tensor:
+def match_best(model: ALBEF, encoded: Encoded, sim: Tensor, top: int = 10, rows: int = 500, **options: Any) -> Tensor:
     """ITM's log-odds for the `top` best of every picture and of every text, -inf for all others: sim, (g, i, t) alike.
 
     `rows` pictures are in memory at a time; chunk, yes_alone: see match_odds.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,13 +18,13 @@ from minalbef.checkpoint import write_atomically
 from minalbef.config import Config
 
 SCHEMA = 1
-QUESTIONS = ("what", "where", "how many", "background", "yes or no", "compare")       # kinds of them, of the scenes' VQA
+QUESTIONS = ("what", "where", "how many", "background", "yes or no", "compare")      # kinds of the scenes' VQA
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A figure of a report, with what it is to be held against; None where there is no such thing."""
+    """A figure of a report, with its baselines; None where there is no such thing."""
 
     group: str
     name: str
@@ -36,7 +37,7 @@ class Row:
 
     @property
     def beside(self) -> dict[str, float]:
-        """The other figures, by what they are called."""
+        """Baselines and chance, by name."""
         named = {"chance": self.chance, "no picture": self.blind, "objects known": self.oracle, "start": self.start}
         return {name: value for name, value in named.items() if value is not None}
 
@@ -44,7 +45,7 @@ class Row:
 RECALL = {"itc_i2t_r1": "picture to caption, by similarity", "itc_t2i_r1": "caption to picture, by similarity",
           "rerank_i2t_r1": "picture to caption, by match", "rerank_t2i_r1": "caption to picture, by match",
           "rerank_plus_i2t_r1": "picture to caption, by both", "rerank_plus_t2i_r1": "caption to picture, by both"}
-# path in the report, title. Under a path of several parts stands a part of the exam's dict that nests
+# path in the report, title; a dot leads into a nested part
 RETRIEVAL = {"families": "Families: the right one of four scenes with the same objects",
              "plain": "Plain: the right one of {block} scenes",
              "unseen_style": "Plain, drawn in a style never trained on",
@@ -130,7 +131,7 @@ def commit() -> str:
 def rows(report: dict) -> list[Row]:
     """The figures that a reader should see, in order; what a report lacks is left out."""
     found = []
-    def add(group: str, name: str, *path: str, **beside):
+    def add(group: str, name: str, *path: str, **beside: Any) -> None:
         value, interval = _at(report, *path), _at(report, "intervals", *path)
         began = path[1:] if path[0] == "plain" else path         # the start is measured on plain scenes and families
         if isinstance(value, int | float):
@@ -158,13 +159,13 @@ def rows(report: dict) -> list[Row]:
 
 
 def competitors(report: dict) -> int:
-    """Among how many a plain scene is to be found: 500 unless somebody said another number, or fewer in a quick look."""
+    """Among how many plain scenes the right one is found: 500 unless the report says another number or has fewer."""
     among = report.get("among", 500)
     return min(among, _at(report, "counts", "plain", "itc_i2t_r1") or among)
 
 
 def summary_table(report: dict) -> str:
-    """The figures of a report as text, each with its 95% interval and what it is to be held against."""
+    """The figures of a report as text, each with its 95% interval and its baselines."""
     lines, group = [], None
     for row in rows(report):
         if row.group != group:
@@ -191,9 +192,9 @@ TASKS = {                             # a task's figures: title, and path in its
 
 
 def task_table(reports: Sequence[dict]) -> str:
-    """Reports of fine-tuned runs as a table in Markdown: each figure, beside that on fresh tests and those of baselines.
+    """Reports of fine-tuned runs as a Markdown table: each figure, that on fresh tests, and those of baselines.
 
-    Of several seeds of a task the first has the table; NLVR2's others tell what text assignment gains.
+    Of several seeds of a task the first has the table; NLVR2's others show what text assignment gains.
     """
     lines = ["| | test | fresh test | baselines |", "|---|---|---|---|"]
     firsts = list({report["task"]: report for report in reversed(reports)}.values())[::-1]
@@ -202,8 +203,8 @@ def task_table(reports: Sequence[dict]) -> str:
             def means(*begin: str) -> str:
                 values = [_at(report, *begin, *path.split(".")) for path in paths.split(" / ")]
                 return "" if None in values else " / ".join(f"{value:.2f}" for value in values)
-            beside = {name: means("baselines", name) for name in report.get("baselines", {})}
-            beside = ", ".join(f"{name.replace('_', ' ')} {found}" for name, found in beside.items() if found)
+            baselines = {name: means("baselines", name) for name in report.get("baselines", {})}
+            beside = ", ".join(f"{name.replace('_', ' ')} {found}" for name, found in baselines.items() if found)
             if figure := means("test"):
                 lines.append(f"| {report['task']}: {title} | {figure} | {means('fresh', 'test')} | {beside} |")
     gains = {}
@@ -214,13 +215,15 @@ def task_table(reports: Sequence[dict]) -> str:
     if gains:
         each = ", ".join(f"seed {seed} {gain:+.3f}" for seed, gain in gains.items())
         lines.append(f"| nlvr2: gain from text assignment | {sum(gains.values()) / len(gains):+.3f} | | {each} |")
-    where: dict[str, list] = {}
+    where: dict[str, list[str]] = {}
     for report in firsts:
         code = {report["task"]: report["commit"]}
-        code |= {f"{report['task']}'s {name.replace('_', ' ')}": model["commit"] for name, model in report.get("kept", {}).items()}
+        for name, model in report.get("kept", {}).items():
+            code[f"{report['task']}'s {name.replace('_', ' ')}"] = model["commit"]
         for who, commit in code.items():
             where.setdefault(commit.removesuffix("+")[:7], []).append(who)
-    return "\n".join([*lines, "", "Code: " + "; ".join(f"{', '.join(tasks)} at {commit}" for commit, tasks in where.items()) + "."])
+    code_line = "; ".join(f"{', '.join(tasks)} at {commit}" for commit, tasks in where.items())
+    return "\n".join([*lines, "", f"Code: {code_line}."])
 
 
 def share(value: float) -> str:
@@ -228,13 +231,13 @@ def share(value: float) -> str:
     return f"{value:.{2 if value >= 0.01 or value == 0 else 3 if value >= 0.001 else 4}f}"
 
 
-def _at(tree: dict, *path: str):
+def _at(tree: Any, *path: str) -> Any:
     for part in path:
         tree = tree.get(part) if isinstance(tree, dict) else None
     return tree
 
 
-def _rounded(value, digits: int):
+def _rounded(value: Any, digits: int) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(inner, digits) for key, inner in value.items()}
     if isinstance(value, list | tuple):

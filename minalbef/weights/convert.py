@@ -3,6 +3,7 @@ import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,17 +42,19 @@ def to_run(source: str | Path, folder: str | Path, vocab: str | Path | None, ima
     for name, weights in (("model", opened.original.student), ("teacher", opened.original.teacher)):
         weights = drop_shared(weights) if TASKS[opened.task].pairs else weights
         prefix = "albef." if {"decoder", "head"} & set(map(part_of, weights)) else ""
-        files[name] = {prefix * (part_of(key) not in ("decoder", "head")) + key: value for key, value in weights.items()}
+        files[name] = {key if part_of(key) in ("decoder", "head") else prefix + key: value
+                       for key, value in weights.items()}
     files["queue"] = opened.original.queue
-    checkpoint.save_weights(folder, opened.config, tokenizer, opened.task, {name: held for name, held in files.items() if held})
+    held = {name: weights for name, weights in files.items() if weights}
+    checkpoint.save_weights(folder, opened.config, tokenizer, opened.task, held)
     return replace(report, loaded=tuple(opened.original.ours), unexpected=(), resized=opened.resized)
 
 
 def to_original(source: str | Path, out: str | Path) -> tuple[int, list[str]]:
     """A run folder, or a .safetensors of ours, as the original's checkpoint: {"model": state dict}.
 
-    -> how many keys it has, and which parts of ours it has no place for. Raises ValueError for a model that the original
-    cannot build.
+    -> how many keys it has, and which parts of ours it has no place for.
+    Raises ValueError for a model that the original cannot build.
     """
     source = Path(source)
     if source.suffix == ".safetensors":
@@ -64,7 +67,8 @@ def to_original(source: str | Path, out: str | Path) -> tuple[int, list[str]]:
                           for name in ("teacher", "queue"))
         if not queue and (source / "state.pt").exists():
             queue = _queue_of(checkpoint.read_state(source / "state.pt", mmap=True)["task"], task)
-    student, teacher = ({name.removeprefix("albef."): value for name, value in held.items()} for held in (student, teacher))
+    student, teacher = ({name.removeprefix("albef."): value for name, value in held.items()}
+                        for held in (student, teacher))
     task = task or task_of(student)
     dropped = set(map(part_of, student)) & set(TASKS[task].lacks)
     student, teacher = ({name: value for name, value in held.items() if part_of(name) not in dropped}
@@ -78,7 +82,7 @@ def to_original(source: str | Path, out: str | Path) -> tuple[int, list[str]]:
     return len(state), sorted(dropped)
 
 
-def _queue_of(state: dict[str, Tensor], task: str) -> dict[str, Tensor]:
+def _queue_of(state: dict[str, Any], task: str) -> dict[str, Tensor]:
     """The queue in a training state: none before it is full, since the original takes every slot for a picture."""
     if state["queue._extra_state"]["filled"] < len(state["queue.ids"]):
         return {}

@@ -7,6 +7,7 @@ import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -45,7 +46,7 @@ class Report:
     def __str__(self) -> str:
         def count(keys: tuple[str, ...]) -> str:
             parts = Counter(key.partition(".")[0] for key in keys)
-            return f"{len(keys)}" + f" ({', '.join(f'{part} {n}' for part, n in parts.items())})" * bool(keys)
+            return f"{len(keys)} ({', '.join(f'{part} {n}' for part, n in parts.items())})" if keys else "0"
         return "\n".join([f"{self.source}:", f"  loaded      {count(self.loaded)}",
                           f"  resized     {', '.join(self.resized) or 'nothing'}",
                           f"  absent      {count(self.absent)}", f"  unexpected  {count(self.unexpected)}"])
@@ -67,9 +68,9 @@ def read_file(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     except Exception as error:                                   # each of the two libraries has its own
         if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL (\S+)", str(error))):
             raise ValueError(
-                f"{path} holds a {found[1]}, which cannot be read without running code that the file names. If you trust it, "
-                f"take its weights out once: torch.save(torch.load({str(path)!r}, weights_only=False)['model'], 'weights.pth')"
-            ) from error
+                f"{path} holds a {found[1]}, which cannot be read without running code that the file names. "
+                "If you trust it, take its weights out once: "
+                f"torch.save(torch.load({str(path)!r}, weights_only=False)['model'], 'weights.pth')") from error
         reason = (str(error) or repr(error)).splitlines()[0][:200]
         raise ValueError(f"{path} is damaged or holds no weights ({reason}); fetch it again") from error
     beside = {}
@@ -124,25 +125,25 @@ def task_of(weights: dict[str, Tensor]) -> str:
     if "head.weight" in weights:
         return "text_assignment"
     if "head.0.weight" in weights:                               # a pair of layers shares its keys; ours has them once
-        first, second = (weights.get(f"fusion.layers.{i}.cross.k.weight") for i in (0, 1))
-        shared = second is None and "fusion.layers.1.norm1.weight" in weights
-        return "nlvr2" if shared or second is not None and torch.equal(first, second) else "entailment"
+        first, second = (f"fusion.layers.{i}.cross.k.weight" for i in (0, 1))
+        if second in weights:
+            return "nlvr2" if torch.equal(weights[first], weights[second]) else "entailment"
+        return "nlvr2" if "fusion.layers.1.norm1.weight" in weights else "entailment"
     return "pretrain" if "word_head.bias" in weights else "retrieval"
 
 
 def infer_config(original: key_table.Original, image_size: int | None = None, image_heads: int = HEADS,
                  text_heads: int = HEADS) -> Config:
-    """The settings that fit the weights; those of training are the paper's. Raises KeyError for a weight that is not there."""
+    """The settings that fit the weights; those of training are the paper's. Raises KeyError for a missing weight."""
     weights = original.student
     width, _, patch, _ = weights["image_encoder.patch_embed.proj.weight"].shape
     words, text_width = weights["text_encoder.embeddings.word_embed.weight"].shape
     positions = len(weights["text_encoder.embeddings.pos_embed.weight"])
     def depth(layers: str) -> int:
-        return 1 + max((int(found[1]) for name in weights if (found := re.match(rf"{layers}\.(\d+)\.", name))), default=-1)
+        found = (re.match(rf"{layers}\.(\d+)\.", name) for name in weights)
+        return 1 + max((int(one[1]) for one in found if one), default=-1)
     fusion_depth = depth(r"fusion\.layers")
-    sizes = dict(embed_dim=len(weights["image_proj.weight"])) if "image_proj.weight" in weights else {}
-    if "image" in original.queue:
-        sizes["queue_size"] = len(original.queue["image"])
+    shared, queue = weights.get("image_proj.weight"), original.queue.get("image")
     return Config(
         name="original", image_size=image_size or patch * math.isqrt(weights[POSITIONS].shape[1] - 1), patch_size=patch,
         image_width=width, image_depth=depth(r"image_encoder\.blocks"), image_heads=image_heads,
@@ -150,7 +151,9 @@ def infer_config(original: key_table.Original, image_size: int | None = None, im
         vocab_size=words, positions=positions, text_length=min(Config.text_length, positions), text_width=text_width,
         text_depth=original.fusion_from, text_heads=text_heads,
         text_mlp_ratio=len(weights["fusion.layers.0.mlp.fc1.weight"]) / text_width,
-        fusion_depth=fusion_depth // 2 if TASKS[task_of(weights)].pairs else fusion_depth, **sizes)
+        fusion_depth=fusion_depth // 2 if TASKS[task_of(weights)].pairs else fusion_depth,
+        embed_dim=Config.embed_dim if shared is None else len(shared),
+        queue_size=Config.queue_size if queue is None else len(queue))
 
 
 def fill(module: nn.Module, opened: Opened, teacher: bool = False) -> Report:
@@ -170,20 +173,21 @@ def fill(module: nn.Module, opened: Opened, teacher: bool = False) -> Report:
     fit_weights(module, weights | absent, opened.source)
     loaded = [key for key, name in opened.original.ours.items()
               if name.startswith(owner) and part_of(name.removeprefix(owner)) not in homeless | {"teacher", "queue"}]
-    return Report(opened.source, tuple(loaded), tuple(line for line in opened.resized if line.startswith(owner + POSITIONS)),
+    return Report(opened.source, tuple(loaded),
+                  tuple(line for line in opened.resized if line.startswith(owner + POSITIONS)),
                   tuple(name.removeprefix("albef.") for name in absent),
                   tuple(key for key in opened.original.ours if key not in set(loaded)))
 
 
-def load_original_with_report(source: str | Path | dict[str, Tensor], image_size: int | None = None, image_heads: int = HEADS,
-                              text_heads: int = HEADS) -> tuple[ALBEF, Report]:
+def load_original_with_report(source: str | Path | dict[str, Tensor], image_size: int | None = None,
+                              image_heads: int = HEADS, text_heads: int = HEADS) -> tuple[ALBEF, Report]:
     """`load_original`, with the account of every key in place of a warning."""
     opened = read_original(source, image_size, image_heads, text_heads)
     if TASKS[opened.task].pairs:
         raise ValueError(
-            f"{opened.source} is of {opened.task}, with two fusion layers for each of ALBEF's: a plain ALBEF cannot hold it. "
-            "Take opened = minalbef.original.read_original(...), make minalbef.tasks.nlvr2's PairModel of opened.config, and "
-            "minalbef.original.fill(model, opened)")
+            f"{opened.source} is of {opened.task}, with two fusion layers for each of ALBEF's: a plain ALBEF cannot "
+            "hold it. Take opened = minalbef.weights.original.read_original(...), make minalbef.tasks.nlvr2's PairModel"
+            " of opened.config, and minalbef.weights.original.fill(model, opened)")
     model = ALBEF(opened.config)
     return model.eval(), fill(model, opened)
 
@@ -194,7 +198,7 @@ def load_original(source: str | Path | dict[str, Tensor], image_size: int | None
 
     source: a file, which is read without executing code, or a state dict. image_size: resize the positions to it
     image_heads, text_heads: a tensor cannot tell them.
-    Warns of parts that the file rightly lacks, such as the word head after retrieval: they are new and know nothing.
+    Warns of parts that the file rightly lacks, such as the word head after retrieval: left at random initialisation.
     Raises ValueError for anything that is not accounted for, and lists it.
     """
     model, report = load_original_with_report(source, image_size, image_heads, text_heads)
@@ -205,12 +209,13 @@ def load_original(source: str | Path | dict[str, Tensor], image_size: int | None
 
 
 def pretrain_from_original(source: str | Path | dict[str, Tensor], special: tuple[int, ...] = BERT_SPECIAL,
-                           mask: int = BERT_MASK, image_size: int | None = None, image_heads: int = HEADS, text_heads: int = HEADS,
-                           **changes) -> Pretrain:
+                           mask: int = BERT_MASK, image_size: int | None = None, image_heads: int = HEADS,
+                           text_heads: int = HEADS, **changes: Any) -> Pretrain:
     """The pretraining task with student, teacher and queue as the file has them, every slot of the queue filled.
 
     special, mask: ids of the tokenizer, by default those of bert-base-uncased. changes: options of training
-    Without a teacher in the file, it begins as the student; without a queue, empty. Raises ValueError for a task's file.
+    Without a teacher in the file, it begins as the student; without a queue, empty.
+    Raises ValueError for a task's file.
     """
     opened = read_original(source, image_size, image_heads, text_heads)
     if opened.task != "pretrain":
@@ -235,7 +240,8 @@ def nlvr2_from_original(state: dict[str, Tensor], config: Config) -> NLVR2:
     not in the file and stay new. Raises ValueError for a file of another task or shape.
     """
     read = key_table.read(state)
-    strange = read.unknown + [f"a teacher's {name}" for name in read.teacher] + [f"a queue's {name}" for name in read.queue]
+    strange = [*read.unknown, *(f"a teacher's {name}" for name in read.teacher),
+               *(f"a queue's {name}" for name in read.queue)]
     if strange or "head.weight" not in read.student:
         raise ValueError(f"this is no checkpoint of text assignment: it {'holds' if strange else 'lacks'} "
                          f"{', '.join(strange[:6]) or 'ta_head'}; begin from a pretrained ALBEF with `start`")
@@ -249,9 +255,10 @@ def nlvr2_from_original(state: dict[str, Tensor], config: Config) -> NLVR2:
     return task
 
 
-def fill_queue(queue: FeatureQueue, found: dict[str, Tensor]):
+def fill_queue(queue: FeatureQueue, found: dict[str, Tensor]) -> None:
     """Every slot, as an original's file has them. In place. Features without ids get -1, which is no picture's."""
-    if {"image", "text", "pointer"} - found.keys() or not found["image"].shape == found["text"].shape == queue.image.shape:
+    whole = {"image", "text", "pointer"} <= found.keys()
+    if not whole or not found["image"].shape == found["text"].shape == queue.image.shape:
         raise ValueError(f"the file's queue has {', '.join(f'{name} {tuple(x.shape)}' for name, x in found.items())}; "
                          f"wanted image, text {tuple(queue.image.shape)} and pointer")
     queue.image.copy_(found["image"])

@@ -1,4 +1,5 @@
-"""Where the paper starts from: a ViT of timm's names (DeiT) into the image encoder, BERT into text encoder and fusion."""
+"""Where the paper starts from: DeiT, by timm's names, in the image encoder; BERT in text encoder and fusion."""
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -18,21 +19,21 @@ OLD_NORMS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm
 def load_vit(encoder: ViT, source: str | Path | dict[str, Tensor]) -> Report:
     """A plain ViT's weights, such as DeiT-B's, into the image encoder, positions resized. In place; -> the account.
 
-    source: a file (.pth, .bin, .safetensors), a state dict, a folder of the hub's format, or one of timm's
-        names, which is fetched:
-        "deit_base_patch16_224" is what the original starts from
+    source: a file (.pth, .bin, .safetensors), a state dict, a folder of the hub's format, or one of timm's names, which
+        is fetched: "deit_base_patch16_224" is what the original starts from
     Raises ValueError for anything but a classifier that is missing, left over, or of another shape.
     """
     state, source = _state(source, _timm_repository)
     if strange := [name for name in ("dist_token", "reg_token", "fc_norm.weight", "norm_pre.weight") if name in state]:
-        raise ValueError(f"{source} has {', '.join(strange)}: it is no plain ViT; the one that the paper starts from is "
-                         "deit_base_patch16_224, not distilled")
-    weights = {}
+        raise ValueError(f"{source} has {', '.join(strange)}: it is no plain ViT; the one that the paper starts from "
+                         "is deit_base_patch16_224, not distilled")
+    weights: dict[str, Tensor] = {}
     for key, value in state.items():
         if part_of(key) not in VIT_HEADS:
             shares = zip("qkv", value.chunk(3)) if ".attn.qkv." in key else [("qkv", value)]
             weights |= {key.replace(".qkv.", f".{part}."): share for part, share in shares}
-    resized, own = (), encoder.pos_embed.shape[1]
+    resized: tuple[str, ...] = ()
+    own = encoder.pos_embed.shape[1]
     if "pos_embed" in weights and weights["pos_embed"].shape[1] != own:
         resized = (f"pos_embed from {weights['pos_embed'].shape[1] - 1} to {own - 1} patches",)
         weights["pos_embed"] = resize_positions(weights["pos_embed"], int((own - 1) ** 0.5))
@@ -44,11 +45,11 @@ def load_vit(encoder: ViT, source: str | Path | dict[str, Tensor]) -> Report:
 def load_bert(model: ALBEF, source: str | Path | dict[str, Tensor]) -> Report:
     """BERT's weights under Hugging Face's names into text encoder, fusion and word head. In place; -> the account.
 
-    Its lower layers become the text encoder, its upper ones fusion, whose cross-attention BERT does not know: that, and a
-    word head that the file lacks, are `absent` in the report, and keep the start they had.
+    Its lower layers become the text encoder, its upper ones fusion, whose cross-attention BERT does not have: that, and
+    a word head that the file lacks, are `absent` in the report, and keep the start they had.
     source: a file (.bin, .safetensors), a state dict, a folder of the hub's format, or a name there, which is fetched:
         "google-bert/bert-base-uncased" is what the original starts from
-    Raises ValueError for anything but the pooler and the next-sentence head that is missing, left over, or of another shape.
+    Raises ValueError for what is missing, left over, or of another shape, pooler and next-sentence head aside.
     """
     state, source = _state(source, lambda name: name)
     theirs = {}                                                  # as the original would call it -> the file's key
@@ -60,7 +61,9 @@ def load_bert(model: ALBEF, source: str | Path | dict[str, Tensor]) -> Report:
             theirs["text_encoder." + ("" if name.startswith("cls.") else "bert.") + name] = key
     read = key_table.read({name: state[key] for name, key in theirs.items()}, len(model.text_encoder.layers))
     parts = nn.ModuleDict({part: model.get_submodule(part) for part in ("text_encoder", "fusion", "word_head")})
-    fresh = [".cross.", ".norm_cross."] + ["word_head."] * ("word_head" not in map(part_of, read.student))
+    fresh = [".cross.", ".norm_cross."]
+    if "word_head" not in map(part_of, read.student):
+        fresh.append("word_head.")
     absent = {name: value for name, value in parts.state_dict().items()
               if name not in read.student and any(part in name for part in fresh)}
     fit_weights(parts, read.student | absent | {theirs[key]: state[theirs[key]] for key in read.unknown}, source)
@@ -68,7 +71,8 @@ def load_bert(model: ALBEF, source: str | Path | dict[str, Tensor]) -> Report:
     return Report(source, loaded, (), tuple(absent), tuple(key for key in state if key not in set(loaded)))
 
 
-def _state(source: str | Path | dict[str, Tensor], repository) -> tuple[dict[str, Tensor], str]:
+def _state(source: str | Path | dict[str, Tensor],
+           repository: Callable[[str], str]) -> tuple[dict[str, Tensor], str]:
     """Weights and what to call them, from a state dict, a file, a folder, or a name, by `repository` the hub's."""
     if isinstance(source, dict):
         return source, "the state dict"
@@ -90,9 +94,9 @@ def _timm_repository(name: str) -> str:
     try:
         import timm
     except ImportError:
-        raise ValueError(f"{name!r} is no file here, and to look the name up wants timm: pip install timm, or pass a file; "
-                         "deit_base_patch16_224's is https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth"
-                         ) from None
+        raise ValueError(f"{name!r} is no file here, and to look the name up wants timm: pip install timm, or pass a "
+                         "file; deit_base_patch16_224's is "
+                         "https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth") from None
     known = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
     if known is None or not known.hf_hub_id:
         raise ValueError(f"{name!r} is no file here, and timm has no weights of that name; "
@@ -112,6 +116,6 @@ def _fetch(repository: str) -> Path:
                 continue                                         # it keeps its weights under the other name
             raise ValueError(
                 f"could not fetch {repository} ({str(error).splitlines()[0][:200]}). Without a network, fetch "
-                f"https://huggingface.co/{repository}/resolve/main/{name} on another machine, put it anywhere here, and pass "
-                "its path in place of the name") from error
+                f"https://huggingface.co/{repository}/resolve/main/{name} on another machine, put it anywhere here, "
+                "and pass its path in place of the name") from error
     raise ValueError(f"{repository} on Hugging Face's hub has neither {' nor '.join(FILES)}")

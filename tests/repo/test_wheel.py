@@ -10,9 +10,11 @@ ROOT = Path(__file__).parents[2]
 PROBE = """
 from pathlib import Path
 import minalbef
+from pathlib import Path
 from minalbef.data import data_folder
 folder = data_folder()
 print(folder)
+assert Path(minalbef.__file__).with_name("py.typed").is_file()
 assert (folder / "emoji" / "objects.json").is_file() and (folder / "emoji" / "noto.webp").stat().st_size > 100_000
 assert {path.suffix for path in Path(minalbef.__file__).parent.rglob("page.*")} >= {".html", ".css"}
 if (folder / "tiny").is_dir():

@@ -162,9 +162,9 @@ MISTAKES = {
         lambda sim, own, uniform: (sim, torch.eye(4, dtype=torch.bool), uniform))),
     "the hardest are avoided": (shared, "hard_negatives", changed_arguments(lambda sim, *rest: (-sim, *rest))),
     "ITM's classes are swapped": (shared.Pretrain, "pair", lambda real: lambda *args: (
-        *(out := real(*args))[:4], 1 - out[4], out[5])),
+        out := real(*args))._replace(labels=1 - out.labels)),
     "ITM by positives alone": (shared.Pretrain, "pair", lambda real: lambda *args: (
-        *(out := real(*args))[:5], out[5] & (out[4] == 1))),
+        out := real(*args))._replace(valid=out.valid & (out.labels == 1))),
     "a queue that lies on its side": (shared.FeatureQueue, "features", lambda real: lambda self: (
         self.image.T, self.text.T, self.ids)),
     "a queue without its ids": (shared.FeatureQueue, "features", lambda real: lambda self: (
