@@ -3,6 +3,7 @@
 Axes, everywhere: b batch, n image tokens, l words, d width, h heads, k keys, e shared space, v vocabulary.
 """
 import importlib
+from types import ModuleType
 
 from minalbef import checks, losses, tasks
 from minalbef.albef import ALBEF
@@ -19,11 +20,12 @@ from minalbef.vision import ViT
 from minalbef.weights.original import load_original
 
 __version__ = "0.1.0"
-__all__ = ["ALBEF", "MLP", "Attention", "Config", "FeatureQueue", "Fusion", "Run", "TextEncoder", "Tokenizer", "ViT", "checks",
-           "datasets", "load", "load_original", "losses", "preset", "recipes", "save", "scenes", "tasks", "viz"]
+__all__ = ["ALBEF", "MLP", "Attention", "Config", "FeatureQueue", "Fusion", "Run", "TextEncoder", "Tokenizer", "ViT",
+           "checks", "datasets", "load", "load_original", "losses", "preset", "recipes", "save", "scenes", "tasks",
+           "viz"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> ModuleType:
     """The rooms beside the library, once you name them: they take longer to load."""
     if name in ("datasets", "recipes", "scenes", "viz"):
         return importlib.import_module(f"minalbef.{name}")

@@ -16,7 +16,7 @@ class ALBEF(nn.Module):
     """Align, then fuse. Axes: b batch, n image tokens, l words, d width, e shared space, v vocabulary."""
 
     def __init__(self, config: Config, image_encoder: nn.Module | None = None):
-        """image_encoder: one of your own in place of the ViT: (b, 3, s, s) -> (b, 1 + n, config.image_width), first [CLS]."""
+        """image_encoder: your own in place of the ViT: (b, 3, s, s) -> (b, 1 + n, config.image_width), first [CLS]."""
         super().__init__()
         self.config = config
         self.image_encoder = ViT(config) if image_encoder is None else image_encoder

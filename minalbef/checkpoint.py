@@ -17,7 +17,7 @@ from minalbef.data import data_folder
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import Later, other_settings, refuse_later, write_atomically
 
-TRAINED_ON = "trained_on.json"        # in a run folder: the public splits that its weights have seen, by recipes.public_tasks
+TRAINED_ON = "trained_on.json"        # public splits that a run's weights have seen, written by recipes.public_tasks
 
 
 def run_folder(path: str | Path) -> Path:

@@ -1,6 +1,6 @@
 """The teacher: an exponential moving average of the student (section 3.3)."""
 import copy
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import nn
@@ -24,8 +24,8 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
 class Distilled(nn.Module):
     """A student and its teacher: what every task has that learns with momentum distillation."""
 
-    student: nn.Module                # a task says which
-    teacher: nn.Module
+    student: Any                      # the model of the task, which says of what class; its `start` takes over an ALBEF
+    teacher: Any
 
     def __init__(self, config: Config, student: nn.Module):
         super().__init__()

@@ -31,15 +31,13 @@ LAYERS = (Block, TextLayer, FusionLayer)
 
 @runtime_checkable
 class Trainable(Protocol):
-    """What `fit` asks of a module. Called with (batch, alpha, draws) it gives losses by name and a carry, and changes
-    nothing. It may have `prepare`, too: [(batch, draws)] of a step's passes -> the same, made ready on the CPU.
-    """
+    """What `fit` calls of a task besides the module itself; tasks.base.Task says more."""
 
     def draws(self, step: int) -> Any:
-        """All chance of a step, for this process."""
+        ...
 
     def after_step(self, carry: Any) -> None:
-        """What changes besides weights, after the optimiser."""
+        ...
 
 
 class Stopped(Exception):
@@ -207,7 +205,8 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
         quiet: bool = False, title: str = "train") -> None:
     """Train to config.steps on config.device, to which the task is moved, from `folder`'s checkpoint if it has one.
 
-    task: a Trainable, too. batches(step) -> the batch of a step, for this process.
+    task: a tasks.base.Task. batches(step) -> the batch of a step, for this process.
+    task.prepare([(batch, draws)]) of a step's passes, if it has that -> the same, made ready on the CPU.
     Writes metrics.csv and state.pt (atomically, every config.save_every steps and when stopped).
 
     Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not finite (found when

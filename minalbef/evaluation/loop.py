@@ -1,20 +1,31 @@
 """The loop of evaluation: every record once, in batches, shared by all processes.
 
 A task's evaluate(model, tokenizer, records, how) gives samples by name, in the order of the records and nested as
-`intervals.summarise` wants them, and what else the report should say, with what guessing gets right under "chance", nested
-alike. A picture that cannot be read is an error: figures on fewer pictures compare with nothing.
+`intervals.summarise` wants them, and what else the report should say, with what guessing gets right under "chance",
+nested alike. A picture that cannot be read is an error: figures on fewer pictures compare with nothing.
 """
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from minalbef import data, distributed
+
+
+class Records(Protocol):
+    """A Dataset of records of known length."""
+
+    def __len__(self) -> int:
+        ...
+
+    def __getitem__(self, i: int, /) -> Any:
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,9 +35,9 @@ class How:
     batch: records that are read at once, by each process. workers: processes that open pictures ahead, for each
     length: at which texts are cut; by default at the model's positions, which is not at all
     top: candidates of the second stage. answers: what VQA may answer; None: it writes freely
-    original: as the original scores, VQA's first word counted twice, and an overlap of boxes no wider than a pixel as none
-    layer, mode: the map that grounds a text, see grounding.heat_map; layer None: fusion's middle, the paper's third of six;
-        "all": each in turn, to choose one
+    original: score as the original: VQA's first word counts twice, an overlap of boxes no wider than a pixel is none
+    layer, mode: the map that grounds a text, see grounding.heat_map; layer None: fusion's middle, the paper's third of
+        six; "all": each in turn, to choose one
     quiet: no progress bar
     """
 
@@ -42,11 +53,12 @@ class How:
     quiet: bool = False
 
 
-def over(records: Dataset, collate: Callable, answer: Callable, width: int, how: How) -> Tensor:
+def over(records: Records, collate: Callable[[Sequence[Any]], Any], answer: Callable[[Sequence[Any], Any], Tensor],
+         width: int, how: How) -> Tensor:
     """answer(some records, their batch) -> (b, width), for all records, each process doing its share: -> (n, width)."""
     mine = range(distributed.rank(), len(records), distributed.world())
     whole = torch.zeros(len(records), width, dtype=torch.double, device=how.device)
-    loader = DataLoader(Subset(records, mine), how.batch, num_workers=how.workers, collate_fn=partial(_both, collate),
+    loader = DataLoader(subset(records, mine), how.batch, num_workers=how.workers, collate_fn=partial(_both, collate),
                         generator=torch.Generator())     # its own: the global one is for the model
     done = 0
     for some, batch in progress(loader, "reading", how):
@@ -55,16 +67,21 @@ def over(records: Dataset, collate: Callable, answer: Callable, width: int, how:
     return distributed.total(whole).cpu()
 
 
-def progress(some: Iterable, title: str, how: How) -> tqdm:
+def subset(records: Records, rows: Sequence[int]) -> Subset[Any]:
+    """Some of the records."""
+    return Subset(records, rows)                         # type: ignore[arg-type]  # torch's Dataset has no length
+
+
+def progress(some: Iterable[Any], title: str, how: How) -> tqdm:
     """The same, with a bar in the first process; in a log file a line now and then."""
     return tqdm(some, title, disable=how.quiet or distributed.rank() > 0, file=sys.stderr, dynamic_ncols=True,
                 mininterval=0.2 if sys.stderr.isatty() else 15)
 
 
-def _both(collate: Callable, some: list):
+def _both(collate: Callable[[Sequence[Any]], Any], some: list[Any]) -> tuple[list[Any], Any]:
     return some, collate(some)
 
 
-def pictures(some: Sequence, size: int) -> Tensor:
+def pictures(some: Sequence[Any], size: int) -> Tensor:
     """Records' pictures as the model reads them: (b, 3, s, s)."""
     return torch.stack([data.transform(record.image, size) for record in some])

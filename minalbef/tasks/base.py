@@ -42,7 +42,7 @@ class Entry:
 
     make: config -> the Task. collate(records, tokenizer, size, length) -> a batch
     records: the types it learns from, the first of them the one it is evaluated on
-    evaluate(model, tokenizer, records, how) -> samples, what else to report, see evaluation.loop; None: a step on the way
+    evaluate(model, tokenizer, records, how) -> samples, what else to report, see evaluation.loop; None: no evaluation
     preset: the paper's recipe. begin: tasks whose runs it begins from. runs: others whose models it evaluates, too
     lacks: parts of ALBEF that the original's file of the task leaves out. pairs: its model reads two images
     """
@@ -52,7 +52,7 @@ class Entry:
     records: tuple[type, ...] = (Record,)
     evaluate: Callable[..., tuple[dict, dict]] | None = None
     preset: str = ""
-    begin: tuple[str, ...] = ("pretrain", "retrieval", "grounding")              # whose ALBEF has all its parts, but for words
+    begin: tuple[str, ...] = ("pretrain", "retrieval", "grounding")      # whose ALBEF lacks the word head at most
     runs: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
     pairs: bool = False
@@ -62,15 +62,15 @@ _ALIGNED = Entry.begin
 _HEADS = ("image_proj", "text_proj", "temperature", "match_head", "word_head")
 TASKS: dict[str, Entry] = {
     "pretrain": Entry(Pretrain, retrieval.collate, preset="paper-4m", begin=()),
-    "retrieval": Entry(retrieval.Retrieval, retrieval.collate, (Record,), retrieval.evaluate, "retrieval-coco", runs=_ALIGNED,
-                       lacks=("word_head",)),
+    "retrieval": Entry(retrieval.Retrieval, retrieval.collate, (Record,), retrieval.evaluate, "retrieval-coco",
+                       runs=_ALIGNED, lacks=("word_head",)),
     "entailment": Entry(entailment.Entailment, entailment.collate, (entailment.EntailmentRecord,), entailment.evaluate,
                         "entailment", lacks=_HEADS),
     "vqa": Entry(vqa.VQA, vqa.collate, (vqa.VQARecord,), vqa.evaluate, "vqa", ("pretrain",), lacks=_HEADS),
-    "text_assignment": Entry(TextAssignment, retrieval.collate, preset="nlvr2-assign", lacks=("match_head", "word_head"),
-                             pairs=True),
-    "nlvr2": Entry(nlvr2.NLVR2, nlvr2.collate, (nlvr2.NLVR2Record,), nlvr2.evaluate, "nlvr2", (*_ALIGNED, "text_assignment"),
-                   lacks=_HEADS, pairs=True),
+    "text_assignment": Entry(TextAssignment, retrieval.collate, preset="nlvr2-assign",
+                             lacks=("match_head", "word_head"), pairs=True),
+    "nlvr2": Entry(nlvr2.NLVR2, nlvr2.collate, (nlvr2.NLVR2Record,), nlvr2.evaluate, "nlvr2",
+                   (*_ALIGNED, "text_assignment"), lacks=_HEADS, pairs=True),
     "grounding": Entry(retrieval.Retrieval, retrieval.collate, (grounding.GroundingRecord, Record), grounding.evaluate,
                        "grounding", runs=_ALIGNED, lacks=("word_head",))}
 
@@ -92,8 +92,9 @@ def load_model(task: str, run: Path, image_size: int | None = None) -> tuple[nn.
     """
     config, kind, tokenizer, weights = checkpoint.read_run(run)
     if kind not in (runs := {task, *entry(task).runs}):
-        raise ValueError(f"{run} is a run of {kind}, and this set evaluates {task}: name a run of {' or '.join(sorted(runs))}, "
-                         f"such as `minalbef finetune {task} --data FOLDER --from RUN` makes")
+        raise ValueError(f"{run} is a run of {kind}, and this set evaluates {task}: name a run of "
+                         f"{' or '.join(sorted(runs))}, such as "
+                         f"`minalbef finetune {task} --data FOLDER --from RUN` makes")
     config = replace_checked(config, image_size=image_size or config.image_size)
     model = TASKS[task].make(config).student
     weights = resized(weights, config)

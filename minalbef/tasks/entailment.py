@@ -5,7 +5,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from minalbef import data
 from minalbef.albef import ALBEF
@@ -13,7 +12,7 @@ from minalbef.config import Config
 from minalbef.data import Batch, Record
 from minalbef.ema import Distilled
 from minalbef.evaluation.intervals import commonest
-from minalbef.evaluation.loop import How, over
+from minalbef.evaluation.loop import How, Records, over
 from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.tokenizer import Tokenizer
@@ -94,9 +93,9 @@ def predict(model: EntailmentModel, image: Tensor, tokens: Tensor, keep: Tensor,
     return torch.cat([model(*part) for part in parts]).softmax(-1)
 
 
-def evaluate(model: EntailmentModel, tokenizer: Tokenizer, records: Dataset, how: How) -> tuple[dict, dict]:
+def evaluate(model: EntailmentModel, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
     """Accuracy, beside that of the majority baseline: -> samples, what else to report; see evaluation.loop."""
-    def answer(some, batch) -> Tensor:
+    def answer(some: Sequence[EntailmentRecord], batch: EntailmentBatch) -> Tensor:
         right = predict(model, batch.image, batch.tokens, batch.keep).argmax(-1) == batch.label
         return torch.stack([right, batch.label], 1)
     config = model.albef.config

@@ -3,20 +3,19 @@
 
 Boxes are (x, y, width, height) in pixels of the picture, as in RefCOCO+; sizes are (height, width).
 """
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from minalbef import data
 from minalbef.albef import ALBEF
-from minalbef.data import Record
-from minalbef.evaluation.loop import How, over
+from minalbef.data import Batch, Record
+from minalbef.evaluation.loop import How, Records, over
 from minalbef.gradcam import Score, image_relevance, relevance, text_map, word_score
 from minalbef.tokenizer import Tokenizer
 
@@ -49,7 +48,8 @@ def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: i
     """
     if mode not in ("itm", "itc", "mlm"):
         raise ValueError(f"mode={mode!r} is none of itm, itc, mlm")
-    depth = len(model.image_encoder.blocks if mode == "itc" else model.fusion.layers)
+    layers: Any = model.image_encoder.blocks if mode == "itc" else model.fusion.layers
+    depth = len(layers)
     if not -depth <= layer < depth:
         raise ValueError(f"layer={layer}: mode {mode!r} of this model has {depth}, from 0 to {depth - 1}")
     if mode == "mlm" and mask is None:
@@ -158,11 +158,11 @@ def sweep(evaluate: Callable[[Place], float], places: Iterable[Place]) -> tuple[
     return max(figures, key=figures.__getitem__), figures
 
 
-def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Dataset, how: How) -> tuple[dict, dict]:
-    """By split: does the chosen proposal meet the true box by half, and does the map's highest patch lie in it?
+def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
+    """By split: does the chosen proposal overlap the true box by half, and does the map's highest patch lie in it?
 
-    Beside it, choosing the largest proposal. Without proposals only the second is asked. how.layer="all" tries every layer of
-    fusion's and tells how each did; the figures are then those of the best, so choose on validation, not on the test set.
+    Baseline: the largest proposal. Without proposals only the second is measured. how.layer="all" tries every layer of
+    fusion's and reports each; the figures are then those of the best, so choose on validation, not on the test set.
     -> samples, what else to report; see evaluation.loop
     """
     depth = model.config.fusion_depth
@@ -170,11 +170,12 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Dataset, how: How) -> 
         tried: dict[int, tuple[dict, dict]] = {}
         def reached(layer: int) -> float:
             tried[layer] = evaluate(model, tokenizer, records, replace(how, layer=layer))
-            asked = "proposals" if tried[layer][1]["proposals"] else "pointing"
-            return torch.cat([found[asked] for split, found in tried[layer][0].items() if split != "baselines"]).mean().item()
-        chosen, figures = sweep(reached, range(depth))
-        return tried[chosen][0], tried[chosen][1] | {"layers": {str(layer): figure for layer, figure in figures.items()}}
-    layer = (depth - 1) // 2 if how.layer is None else how.layer
+            samples, more = tried[layer]
+            measure = "proposals" if more["proposals"] else "pointing"
+            return torch.cat([one[measure] for split, one in samples.items() if split != "baselines"]).mean().item()
+        first, figures = sweep(reached, range(depth))
+        return tried[first][0], tried[first][1] | {"layers": {str(layer): figure for layer, figure in figures.items()}}
+    layer = (depth - 1) // 2 if how.layer is None else int(how.layer)
     found = judge_maps(model, tokenizer, records, replace(how, layer=layer))
     splits, samples, simple, chance = [records[i].split for i in range(len(records))], {}, {}, {}
     for split in dict.fromkeys(splits):
@@ -188,12 +189,13 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Dataset, how: How) -> 
         "layer": layer, "proposals": int((~found[:, 1].isnan()).sum()), "chance": chance}
 
 
-def judge_maps(model: ALBEF, tokenizer: Tokenizer, records: Dataset, how: How) -> Tensor:
-    """What each record's map is worth: pointing, whether the chosen box is right, the largest one, a random one; and the share
-    of the picture that the true box takes: -> (n, 5), nan where there are no proposals."""
-    config, mask = model.config, tokenizer.mask if how.mode == "mlm" else None
-    def answer(some, batch) -> Tensor:
-        maps, rows = heat_map(model, batch.image, batch.tokens, batch.keep, how.layer, how.mode, mask=mask).cpu(), []
+def judge_maps(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> Tensor:
+    """Each record's pointing, whether the chosen box is right, the largest one, a random one, and the true box's share
+    of the picture: -> (n, 5), nan where there are no proposals."""
+    config, mask, layer = model.config, tokenizer.mask if how.mode == "mlm" else None, how.layer
+    assert isinstance(layer, int)
+    def answer(some: Sequence[GroundingRecord], batch: Batch) -> Tensor:
+        maps, rows = heat_map(model, batch.image, batch.tokens, batch.keep, layer, how.mode, mask=mask).cpu(), []
         for record, heat in zip(some, maps):
             box, boxes = torch.tensor(record.box), torch.tensor(record.proposals)
             def meets(chosen: Tensor) -> float:

@@ -6,7 +6,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights
@@ -14,7 +13,7 @@ from minalbef.config import Config
 from minalbef.data import Batch, Source, transform
 from minalbef.ema import Distilled
 from minalbef.evaluation.intervals import Clusters, commonest
-from minalbef.evaluation.loop import How, over
+from minalbef.evaluation.loop import How, Records, over
 from minalbef.fusion import Fusion
 from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
@@ -192,14 +191,14 @@ def predict(model: PairModel, image: Tensor, pairs: Tensor, tokens: Tensor, keep
 
 
 def consistency(right: Tensor, ids: Tensor) -> Tensor:
-    """Which statements are judged rightly of all their pairs: (n,) 0 or 1, ids of statements (n,) -> (statements,) 0 or 1."""
+    """Which statements are right for all their pairs: (n,) 0 or 1, ids of statements (n,) -> (statements,) 0 or 1."""
     statements, statement = ids.unique(return_inverse=True)
     return torch.ones(len(statements)).scatter_reduce(0, statement, right.float(), "amin")
 
 
-def evaluate(model: PairModel, tokenizer: Tokenizer, records: Dataset, how: How) -> tuple[dict, dict]:
+def evaluate(model: PairModel, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
     """Accuracy, and `consistency`: -> samples, what else to report; see evaluation.loop."""
-    def answer(some, batch) -> Tensor:
+    def answer(some: Sequence[NLVR2Record], batch: NLVR2Batch) -> Tensor:
         found = predict(model, batch.image, batch.pairs, batch.tokens, batch.keep).argmax(-1)
         return torch.stack([found == batch.labels, batch.labels], 1)
     config = model.albef.config

@@ -106,7 +106,8 @@ class Pretrain(nn.Module):
         self.rates_at_hand = self.rates          # where batches are made: what moves the module moves its buffers alone
         self.register_load_state_dict_post_hook(lambda task, _: setattr(task, "rates_at_hand", task.rates.cpu()))
         if unknown := set(without) - {"itm", "mlm"}:
-            raise ValueError(f"without={sorted(unknown)}: only itm and mlm can be left out; hard negatives come from ITC")
+            raise ValueError(f"without={sorted(unknown)}: only itm and mlm can be left out; hard negatives come from "
+                             "ITC")
         self.config, self.special, self.mask, self.itc, self.without = config, special, mask, itc, without
         self.student = ALBEF(config) if student is None else student
         self.teacher = make_teacher(self.student)

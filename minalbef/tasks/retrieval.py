@@ -6,12 +6,12 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader
 
-from minalbef import data
+from minalbef import data, distributed
 from minalbef.albef import ALBEF
 from minalbef.data import Record
-from minalbef.evaluation.loop import How, pictures, progress
+from minalbef.evaluation.loop import How, Records, pictures, progress, subset
 from minalbef.evaluation.ranking import Encoded, best, match_odds, recall, rerank, similarity
 from minalbef.losses import itm_loss
 from minalbef.tasks.pretrain import Carry, Draws, Pretrain, PretrainBatch
@@ -90,27 +90,29 @@ def recalls(i2t: Tensor, t2i: Tensor, image_ids: Tensor, text_ids: Tensor) -> di
 
 
 @torch.no_grad()
-def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Dataset, how: How) -> tuple[dict, dict]:
+def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
     """`recalls` of every caption and every picture, by each way to score of `two_stage`, such as rerank_t2i_r5.
 
     Captions of one picture share its id; any of them is right for it.
     -> samples, what else to report; see evaluation.loop
     """
-    config, texts, ids, first = model.config, [], [], {}
+    config, texts, ids = model.config, [], []
+    first: dict[int, int] = {}                           # a picture's first record, by its id
     for i, record in enumerate(records[i] for i in range(len(records))):
         texts.append(record.text)
         ids.append(record.id)
         first.setdefault(record.id, i)
-    loader = DataLoader(Subset(records, list(first.values())), how.batch, num_workers=how.workers,
+    loader = DataLoader(subset(records, list(first.values())), how.batch, num_workers=how.workers,
                         collate_fn=partial(pictures, size=config.image_size), pin_memory=how.device.type == "cuda",
                         generator=torch.Generator())
     tokens, keep = (x.to(how.device) for x in tokenizer.encode(texts, how.length or min(LENGTH, config.positions)))
     image = torch.cat([model.encode_image(some.to(how.device, non_blocking=True))       # every process encodes all:
-                       for some in progress(loader, "pictures", how)])                  # it is the pairs that take the time
+                       for some in progress(loader, "pictures", how)])                  # most time goes to the pairs
     text = torch.cat([model.encode_text(*some) for some in zip(tokens.split(256), keep.split(256))])
     partner = torch.tensor(list(first), device=how.device), torch.tensor(ids, device=how.device)
     scores = two_stage(model, Encoded(image, text, keep), how.top, how=how)
-    samples = {f"{name}_{query}": value.cpu() for name, both in scores.items() for query, value in recalls(*both, *partner).items()}
+    samples = {f"{name}_{query}": value.cpu()
+               for name, both in scores.items() for query, value in recalls(*both, *partner).items()}
     nothing = torch.zeros(len(first), len(ids), device=how.device)
     guessed = {query: value.mean().item() for query, value in recalls(nothing, nothing.T, *partner).items()}
     return samples, {"pictures": len(first), "captions": len(texts), "top": how.top,

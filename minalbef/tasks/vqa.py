@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from minalbef import distributed
 from minalbef.albef import ALBEF
@@ -15,7 +15,7 @@ from minalbef.config import Config
 from minalbef.data import Batch, Source, transform
 from minalbef.ema import Distilled
 from minalbef.evaluation import answers
-from minalbef.evaluation.loop import How, over, pictures
+from minalbef.evaluation.loop import How, Records, over, pictures
 from minalbef.fusion import FusionLayer
 from minalbef.layers import Dropout, full, init_weights
 from minalbef.losses import distilled_cross_entropy
@@ -257,23 +257,24 @@ def collate_questions(records: Sequence[VQARecord], tokenizer: Tokenizer, size: 
     return Batch(pictures(records, size), tokens, keep, torch.tensor([record.id for record in records]))
 
 
-def answer_questions(model: VQAModel, tokenizer: Tokenizer, records: Dataset, how: How) -> list[str]:
+def answer_questions(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How) -> list[str]:
     """An answer for each record: the best of how.answers, or without them what the model writes."""
     config = model.albef.config
-    make = partial(collate_questions, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
+    make = partial(collate_questions, tokenizer=tokenizer, size=config.image_size,
+                   length=how.length or config.positions)
     if how.answers:
-        candidates = [x.to(how.device) for x in encode_answers(tokenizer, how.answers)]
-        def choose(some, batch) -> Tensor:
-            return rank(model, batch, *candidates, k=how.top, count_first_twice=how.original)[0][:, :1]
+        candidates, keep = (x.to(how.device) for x in encode_answers(tokenizer, how.answers))
+        def choose(some: Sequence[VQARecord], batch: Batch) -> Tensor:
+            return rank(model, batch, candidates, keep, how.top, count_first_twice=how.original)[0][:, :1]
         return [how.answers[int(i)] for i, in over(records, make, choose, 1, how).tolist()]
-    def write(some, batch) -> Tensor:
+    def write(some: Sequence[VQARecord], batch: Batch) -> Tensor:
         tokens = generate(model, batch, tokenizer, WRITTEN)[0]
         return nn.functional.pad(tokens, (0, WRITTEN - tokens.shape[1]), value=tokenizer.pad)
     return [tokenizer.decode(map(int, row)) for row in over(records, make, write, WRITTEN, how).tolist()]
 
 
-def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Dataset, how: How) -> tuple[dict, dict]:
-    """VQA accuracy where the right answers are there: -> samples, what else to report, see evaluation.loop; with "submission"."""
+def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
+    """VQA accuracy where answers are given: -> samples, what else to report, "submission" too; see evaluation.loop."""
     submission, scores, lacking, chance, listed = [], [], 0, [], set(how.answers or ())
     for i, answer in enumerate(answer_questions(model, tokenizer, records, how)):
         record, right = records[i], list(map(answers.normalise, records[i].answers))
@@ -283,7 +284,8 @@ def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Dataset, how: How) 
             if listed:
                 lacking += listed.isdisjoint(record.answers)
                 chance.append(sum(answers.accuracy(one, right) for one in listed & set(record.answers)) / len(listed))
-    more = {"submission": submission, "answered": "by choosing" if how.answers else "freely", "lacking": lacking}
+    answered = "by choosing" if how.answers else "freely"
+    more: dict[str, Any] = {"submission": submission, "answered": answered, "lacking": lacking}
     if chance:
         more["chance"] = {"accuracy": sum(chance) / len(chance)}
     if how.answers:

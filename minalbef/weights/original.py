@@ -169,7 +169,8 @@ def fill(module: nn.Module, opened: Opened, teacher: bool = False) -> Report:
     weights = {ours.get(name, name): value for name, value in weights.items() if part_of(name) not in homeless}
     absent = expected_absent(own, weights, TASKS[opened.task].lacks)
     if teacher:
-        absent |= {name: value for name, value in own.items() if part_of(name.removeprefix("albef.")) in key_table.UNTAUGHT}
+        absent |= {name: value for name, value in own.items()
+                   if part_of(name.removeprefix("albef.")) in key_table.UNTAUGHT}
     fit_weights(module, weights | absent, opened.source)
     loaded = [key for key, name in opened.original.ours.items()
               if name.startswith(owner) and part_of(name.removeprefix(owner)) not in homeless | {"teacher", "queue"}]
