@@ -1,6 +1,6 @@
 """The teacher: an exponential moving average of the student (section 3.3)."""
 import copy
-from typing import Any, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import torch
 from torch import nn
@@ -21,13 +21,10 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
 
 
-class Distilled(nn.Module):
+class Distilled(nn.Module, Generic[M]):
     """A student and its teacher: what every task has that learns with momentum distillation."""
 
-    student: Any                      # the model of the task, which says of what class; its `start` takes over an ALBEF
-    teacher: Any
-
-    def __init__(self, config: Config, student: nn.Module):
+    def __init__(self, config: Config, student: M):
         super().__init__()
         self.config, self.student, self.teacher = config, student, make_teacher(student)
 
@@ -38,10 +35,10 @@ class Distilled(nn.Module):
 
     def start(self, albef: nn.Module, teacher: nn.Module | None = None) -> None:
         """Begin from a trained ALBEF and its teacher; without one, from a copy of the student. In place."""
-        self.student.start(albef)
+        self.student.start(albef)                        # type: ignore[operator]  # a task's model has it
         self.teacher = make_teacher(self.student)
         if teacher is not None:
-            self.teacher.start(teacher)
+            self.teacher.start(teacher)                  # type: ignore[operator]
 
     def draws(self, step: int) -> None:
         """Nothing is drawn."""

@@ -133,6 +133,7 @@ def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimiz
 
     model: the task, or DDP around it. Everything that training changes, it changes here.
     """
+    assert isinstance(task, Trainable)
     for group in optimiser.param_groups:
         group["lr"] = lr_at(step, config) * group["share"]
     if config.dropout:

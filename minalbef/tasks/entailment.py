@@ -69,11 +69,8 @@ class EntailmentModel(nn.Module):
         return full(self.head(fused[:, 0]))
 
 
-class Entailment(Distilled):
+class Entailment(Distilled[EntailmentModel]):
     """The model and its teacher, under cross-entropy with momentum distillation (section 3.3)."""
-
-    student: EntailmentModel
-    teacher: EntailmentModel
 
     def __init__(self, config: Config):
         super().__init__(config, EntailmentModel(config))

@@ -158,11 +158,8 @@ class PairModel(nn.Module):
         return full(self.head(self.albef.fuse(text_tokens, keep, shown, queries=1)[:, 0]))
 
 
-class NLVR2(Distilled):
+class NLVR2(Distilled[PairModel]):
     """True or false of two pictures, with momentum distillation (section 5)."""
-
-    student: PairModel
-    teacher: PairModel
 
     def __init__(self, config: Config):
         width = config.text_width

@@ -79,8 +79,7 @@ def collate(records: Sequence[VQARecord], tokenizer: Tokenizer, size: int, lengt
             raise ValueError(f"question {record.id}, {record.question!r}, has no answer to learn from; "
                              "leave it out, or ask it as a plain Batch")
     given = [Counter(record.answers) for record in records]
-    weights = [record.trust * n / len(record.answers)
-               for record, counter in zip(records, given) for n in counter.values()]
+    weights = [record.trust * n / len(record.answers) for record, one in zip(records, given) for n in one.values()]
     tokens, keep = tokenizer.encode([clean_question(record.question) for record in records], length, raw=True)
     return VQABatch(torch.stack([transform(record.image, size) for record in records]), tokens, keep,
                     torch.tensor([record.id for record in records]),
@@ -98,9 +97,8 @@ class Decoder(nn.Module):
         width = config.text_width
         self.embeddings = Embeddings(config)
         self.dropout = Dropout(config.dropout)
-        self.layers = nn.ModuleList(                     # type: ignore[assignment]  # torch cannot say of which layers
-            FusionLayer(width, config.text_heads, int(width * config.text_mlp_ratio), width, config.dropout)
-            for _ in range(config.fusion_depth))
+        layer = partial(FusionLayer, width, config.text_heads, int(width * config.text_mlp_ratio), width, config.dropout)
+        self.layers = nn.ModuleList(layer() for _ in range(config.fusion_depth))  # type: ignore[assignment]  # as Fusion
         self.word_head = WordHead(config)
         init_weights(self, config.init_std)
 
@@ -143,10 +141,9 @@ class VQAModel(nn.Module):
         It looks at words where fusion looked at patches: if these differ in width, the weights that read them stay.
         """
         for name, source in (("embeddings", albef.text_encoder), ("layers", albef.fusion), ("word_head", albef)):
-            own, begun = getattr(self.decoder, name), getattr(source, name).state_dict()
-            start = own.state_dict()
-            own.load_state_dict({key: begun[key] if begun[key].shape == value.shape else value
-                                 for key, value in start.items()})
+            part, theirs = getattr(self.decoder, name), getattr(source, name).state_dict()
+            part.load_state_dict({key: theirs[key] if theirs[key].shape == own.shape else own
+                                  for key, own in part.state_dict().items()})
 
     def read(self, batch: Batch) -> Seen:
         """The question, fused with the picture, as the decoder's layers will see it: keys and values each."""
@@ -169,11 +166,8 @@ def answer_loss(logits: Tensor, tokens: Tensor, keep: Tensor, teacher_logits: Te
     return loss.new_zeros(len(tokens)).index_add(0, keep[:, 1:].nonzero()[:, 0], loss)
 
 
-class VQA(Distilled):
+class VQA(Distilled[VQAModel]):
     """The model and its teacher, which learn to write the annotators' answers (sections 3.3 and 5)."""
-
-    student: VQAModel
-    teacher: VQAModel
 
     def __init__(self, config: Config):
         super().__init__(config, VQAModel(config))
@@ -187,10 +181,8 @@ class VQA(Distilled):
             batch.counts, output_size=len(batch.answers))        # (a,); without the size the CPU waits for the GPU
         def logits(model: VQAModel) -> Tensor:
             return model(batch.answers, batch.answers_keep, model.read(batch), batch.keep, rows)
-        teacher_logits = None
-        if alpha:
-            with torch.no_grad():
-                teacher_logits = logits(self.teacher)
+        with torch.no_grad():
+            teacher_logits = logits(self.teacher) if alpha else None
         loss = answer_loss(logits(self.student), batch.answers, batch.answers_keep, teacher_logits, alpha)
         count = distributed.total(loss.new_tensor(len(batch.counts))) / distributed.world()
         return {"answer": (loss * batch.weights).sum() / count}, None
@@ -208,16 +200,13 @@ def rank(model: VQAModel, batch: Batch, candidates: Tensor, keep: Tensor, k: int
     seen, b, k = model.read(batch), len(batch.image), min(k, len(candidates))
     rows = torch.arange(b, device=candidates.device)
     cls, cls_keep = candidates[:1, :1].expand(b, 1), keep[:1, :1].expand(b, 1)
-    x = model.decoder(cls, cls_keep, seen, batch.keep, rows)[:, 0]
-    first = model.decoder.word_logits(x).log_softmax(-1)                         # (b, v)
+    first = model.decoder.word_logits(model.decoder(cls, cls_keep, seen, batch.keep, rows)[:, 0]).log_softmax(-1)
     first, chosen = first[:, candidates[:, 1]].topk(k)                           # (b, k)
     scores = []
     for mine, which in zip(rows.repeat_interleave(k).split(chunk), chosen.flatten().split(chunk)):
         tokens, kept = candidates[which], keep[which]
         scores.append(-answer_loss(model(tokens, kept, seen, batch.keep, mine), tokens, kept))
-    score = torch.cat(scores).reshape(b, k)
-    if count_first_twice:
-        score = score + first
+    score = torch.cat(scores).reshape(b, k) + (first if count_first_twice else 0)
     probability, order = score.softmax(-1).sort(descending=True)
     return chosen.gather(1, order), probability
 
@@ -259,9 +248,8 @@ def collate_questions(records: Sequence[VQARecord], tokenizer: Tokenizer, size: 
 
 def answer_questions(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How) -> list[str]:
     """An answer for each record: the best of how.answers, or without them what the model writes."""
-    config = model.albef.config
-    make = partial(collate_questions, tokenizer=tokenizer, size=config.image_size,
-                   length=how.length or config.positions)
+    c = model.albef.config
+    make = partial(collate_questions, tokenizer=tokenizer, size=c.image_size, length=how.length or c.positions)
     if how.answers:
         candidates, keep = (x.to(how.device) for x in encode_answers(tokenizer, how.answers))
         def choose(some: Sequence[VQARecord], batch: Batch) -> Tensor:
@@ -284,8 +272,7 @@ def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How) 
             if listed:
                 lacking += listed.isdisjoint(record.answers)
                 chance.append(sum(answers.accuracy(one, right) for one in listed & set(record.answers)) / len(listed))
-    answered = "by choosing" if how.answers else "freely"
-    more: dict[str, Any] = {"submission": submission, "answered": answered, "lacking": lacking}
+    more = dict[str, Any](submission=submission, answered="by choosing" if how.answers else "freely", lacking=lacking)
     if chance:
         more["chance"] = {"accuracy": sum(chance) / len(chance)}
     if how.answers:

@@ -100,9 +100,9 @@ def test_files_stay_short():
     lines = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
     assert {module: n for module, n in lines.items() if n > 280} == {}
     core = sum(lines[name] for name in (*TAUGHT, "distributed", "tasks.pretrain"))
-    assert core < 1490, "what a learner reads to know ALBEF"
-    assert sum(n for module, n in lines.items() if room(module) in (*LIBRARY, "top")) < 5_050
-    assert sum(lines.values()) < 11_900
+    assert core < 1510, "what a learner reads to know ALBEF"
+    assert sum(n for module, n in lines.items() if room(module) in (*LIBRARY, "top")) < 5_150
+    assert sum(lines.values()) < 11_950
 
 
 def test_conda_and_pip_install_the_same():
