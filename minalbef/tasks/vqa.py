@@ -94,10 +94,10 @@ class Decoder(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
-        width = config.text_width
+        width, mlp_width = config.text_width, int(config.text_width * config.text_mlp_ratio)
         self.embeddings = Embeddings(config)
         self.dropout = Dropout(config.dropout)
-        layer = partial(FusionLayer, width, config.text_heads, int(width * config.text_mlp_ratio), width, config.dropout)
+        layer = partial(FusionLayer, width, config.text_heads, mlp_width, width, config.dropout)
         self.layers = nn.ModuleList(layer() for _ in range(config.fusion_depth))  # type: ignore[assignment]  # as Fusion
         self.word_head = WordHead(config)
         init_weights(self, config.init_std)
@@ -253,7 +253,7 @@ def answer_questions(model: VQAModel, tokenizer: Tokenizer, records: Records, ho
     if how.answers:
         candidates, keep = (x.to(how.device) for x in encode_answers(tokenizer, how.answers))
         def choose(some: Sequence[VQARecord], batch: Batch) -> Tensor:
-            return rank(model, batch, candidates, keep, how.top, count_first_twice=how.original)[0][:, :1]
+            return rank(model, batch, candidates, keep, k=how.top, count_first_twice=how.original)[0][:, :1]
         return [how.answers[int(i)] for i, in over(records, make, choose, 1, how).tolist()]
     def write(some: Sequence[VQARecord], batch: Batch) -> Tensor:
         tokens = generate(model, batch, tokenizer, WRITTEN)[0]
