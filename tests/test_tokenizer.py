@@ -14,8 +14,8 @@ from minalbef.tokenizer import SPECIALS, Tokenizer, clean, has_words
 
 CAPTIONS = ["a small lemon above a big donut", "On a red background, an apple to the left of two cats.",
             "there are three crabs in the top left corner", "a lemon is below an apple"]
-WORDS = """the a cat dog un ##aff ##able run ##ning caf ##e i ##s ##n ##t well known 中 文 ##中 2 ##0 ##2 ##1 $ & < > [ ]
-mask man riding wave u ß strasse o ##ne ^ `"""
+WORDS = """the a cat dog un ##aff ##able run ##ning caf ##e i ##s ##n ##t well known 中 文 ##中 2 ##0 ##2 ##1 $ & < >
+[ ] mask man riding wave u ß strasse o ##ne ^ `"""
 AWKWARD = ["The cat!", "unaffable running", "Café CAFÉ cafe\u0301", "Isn't it well-known?", "中文 the 中",
            "2021 $20 & <b>", "tab\tand\nline", "a\u200bcat \u00a0dog", "straße", "[MASK] a [CLS] cat", "🍎 cat",
            "x" * 120, "^`_{|}", "i's #1"]

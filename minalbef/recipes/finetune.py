@@ -1,4 +1,4 @@
-"""Fine-tuning: a pretrained run, a task and its batches, to a run of that task. The batches may come from any world."""
+"""Fine-tuning: from a pretrained run, a task and its batches, of scenes or of records, to a run of that task."""
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,17 @@ from minalbef.tasks.base import Task, entry, resized
 from minalbef.tasks.text_assignment import TextAssignment
 
 
-def finetune(task: str, batches: Callable[[int], Any], source: str | Path, run: Path, config: Config, quiet: bool = False,
-             module: Task | None = None, title: str = "") -> None:
-    """Train a run for a task, into a run folder; called again, it goes on from where it stopped, to the step.
+def finetune(task: str, batches: Callable[[int], Any], source: str | Path, run: Path, config: Config,
+             quiet: bool = False, module: Task | None = None, title: str = "") -> None:
+    """Train a run for a task, into a run folder; called again, it resumes from the last checkpoint.
 
-    task: a name of tasks.base.TASKS. batches: step -> the batch of this process, such as loader.RecordBatches
-    source: the run to begin from. config: the settings, of the source's sizes but for image_size
-    module: the task, begun already, in place of a new one. Raises ValueError for a run that the task cannot begin from.
+    task: a name of tasks.base.TASKS. batches: step -> this rank's batch, such as loader.RecordBatches
+    source: the run to begin from. config: of the source's sizes, except image_size
+    module: an initialised task, in place of a new one. Raises ValueError for a run that the task cannot begin from.
     """
     tokenizer = checkpoint.read_run(source)[2]
     if module is None:
-        torch.manual_seed(config.seed)           # of the parts that are new
+        torch.manual_seed(config.seed)           # of new layers
         module = entry(task).make(config)
         begin(module, source, config)
     train.fit(module, batches, config, run, quiet=quiet, title=title or task)
@@ -32,7 +32,7 @@ def finetune(task: str, batches: Callable[[int], Any], source: str | Path, run: 
 
 
 def begin(task: Task, source: str | Path, config: Config) -> None:
-    """Give student and teacher what a run knows, its teacher if it has one; positions are resized. In place."""
+    """Initialise student and teacher from a run, its teacher if it has one, with positions resized. In place."""
     base, kind, _, weights = checkpoint.read_run(source)
     if kind == "text_assignment":
         model = TextAssignment(base).student
@@ -48,7 +48,7 @@ def begin(task: Task, source: str | Path, config: Config) -> None:
 
 
 def at_size(albef: ALBEF, config: Config) -> ALBEF:
-    """The same model for pictures of config.image_size."""
+    """The same model for images of config.image_size."""
     model = ALBEF(config)
     model.load_state_dict(resized(albef.state_dict(), config))
     return model.eval()

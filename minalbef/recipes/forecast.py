@@ -1,4 +1,4 @@
-"""What a training will take, said before it starts: steps, sizes, memory, time, and whether it is hardly anything."""
+"""Forecast of a training run: steps, sizes, memory and time, with a warning where the steps are too few to learn."""
 import math
 from dataclasses import replace
 

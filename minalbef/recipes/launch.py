@@ -12,23 +12,23 @@ import torch.distributed as dist
 
 from minalbef.train import Signals
 
-LAUNCHED = "MINALBEF_LAUNCHED"         # set for the processes that `launch` starts
-POLL, GRACE = 0.05, 30                # seconds: between two looks at the training processes, and for them to end in peace
-MENDABLE, STOPPED = 2, 130            # exit statuses: of an error that was said in a line, and of a run that was stopped
+LAUNCHED = "MINALBEF_LAUNCHED"        # set for the processes that `launch` starts
+POLL, GRACE = 0.05, 30                # seconds: between two polls of the training processes, and for them to shut down
+MENDABLE, STOPPED = 2, 130            # exit statuses: of an error reported in one line, and of a stopped run
 
 
 def launch(arguments: list[str], processes: int) -> int:
-    """Run a command of minalbef's that trains, in several processes of a thread each: -> its exit status.
+    """Run a training command of minalbef in several processes of one thread each: -> its exit status.
 
-    Ctrl-C, SIGTERM and the failure of one process stop all of them after the step that they are in, or after GRACE seconds.
+    Ctrl-C, SIGTERM and the failure of one process stop all of them after the current step, or after GRACE seconds.
     They also stop when this process is killed: see `follow_launcher`.
     Small matrices gain little from a second thread; on a CPU of two cores two processes are faster.
     """
-    # spinning threads slow a shared machine; and glibc returns and takes big blocks anew every step unless told not to
+    # spinning threads slow a shared machine; by default glibc frees and maps big blocks anew in every step
     environment = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296",
                    "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456",
                    "TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ, LAUNCHED: "yes"}
-    if processes > 1:                            # as torchrun does: the store is here, so that no two runs take one port
+    if processes > 1:                            # as in torchrun, we host the store, so that no two runs take one port
         store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(processes),
                         "TORCHELASTIC_USE_AGENT_STORE": "True"}
@@ -36,7 +36,7 @@ def launch(arguments: list[str], processes: int) -> int:
         stopped, workers = stack.enter_context(Signals(aloud=False)), []
         said = [None, *(stack.enter_context(TemporaryFile()) for _ in range(processes - 1))]     # rank 0 speaks for all
         try:
-            for rank, stderr in enumerate(said):                 # in sessions of their own: Ctrl-C is for this process to pass on
+            for rank, stderr in enumerate(said):                 # in new sessions: Ctrl-C reaches this process alone
                 own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
                 workers.append(subprocess.Popen([sys.executable, "-m", "minalbef", *arguments], env=environment | own,
                                                 stdin=subprocess.PIPE, stderr=stderr, start_new_session=True))
@@ -49,7 +49,7 @@ def launch(arguments: list[str], processes: int) -> int:
                 time.sleep(POLL)
         finally:
             for worker in workers:
-                worker.kill()                    # of those that have ended nothing happens
+                worker.kill()                    # does nothing to those that have ended
                 worker.wait()
                 worker.stdin.close()
         codes = [worker.returncode for worker in workers]
@@ -63,20 +63,20 @@ def launch(arguments: list[str], processes: int) -> int:
                 print(file.read().decode(errors="replace"), end="", file=sys.stderr)
             for rank, code in enumerate(codes):
                 if code == -signal.SIGKILL:
-                    print(f"minalbef: training process {rank} was killed, for want of memory perhaps; the same command goes on "
-                          "from the last checkpoint", file=sys.stderr)
+                    print(f"minalbef: training process {rank} was killed, perhaps for want of memory; "
+                          "the same command goes on from the last checkpoint", file=sys.stderr)
         code = max((code for code in codes if code), default=0)
         return code if code >= 0 else 128 - code
 
 
 def follow_launcher():
-    """From now on stop, as of SIGTERM, when the process that launched this one ends or lets go, by `launch`.
+    """From now on stop, as on SIGTERM, when the `launch` that started this process ends or closes its pipe.
 
-    Its standard input is a pipe from there: all systems close it when a process ends, even one that is killed.
+    Standard input is that pipe: every system closes it when the parent process ends, even when it is killed.
     """
     def wait():
         while os.read(0, 1):
             pass
         signal.raise_signal(signal.SIGTERM)
-    if os.environ.pop(LAUNCHED, None):           # not for what this process starts itself
+    if os.environ.pop(LAUNCHED, None):           # not for the children of this process
         threading.Thread(target=wait, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The whole job on the embedded scenes: tokenizer, warm start, pretraining, each picked up where it stopped."""
+"""Pretraining on the embedded scenes: tokenizer, warm start, ALBEF; each resumes from its last checkpoint."""
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
 
 CAPTIONS = 10_000                     # enough for every word of the grammar to be seen
-PAINTERS = 4                          # cores that paint what a GPU learns from meanwhile, unless you say another number
+PAINTERS = 4                          # workers that paint scenes for a GPU, by default
 LEAST = 3                             # kinds of objects: as many as one scene shows
 
 
@@ -42,7 +42,7 @@ def for_scenes(config: Config) -> Config:
 
 
 def read_captions(config: Config) -> tuple[Tokenizer, Tensor]:
-    """The word pieces of the captions that a run will read, and how often to mask each, (v,)."""
+    """A tokenizer trained on the captions of a run, and the mask rate of each of its word pieces, (v,)."""
     scenes = Scenes("train", seed=config.seed, objects=config.objects, epoch=config.epoch)
     texts = [scenes.draw(i).text for i in range(CAPTIONS)]
     tokenizer = Tokenizer.train(texts, config.vocab_size)
@@ -52,15 +52,17 @@ def read_captions(config: Config) -> tuple[Tokenizer, Tensor]:
 
 def pretrain(config: Config, folder: str | Path, quiet: bool = False, workers: int = 0,
              make: Callable[..., Pretrain] = Pretrain) -> None:
-    """Warm start, then ALBEF, into a run folder; called again, it goes on from where it stopped. workers: paint ahead.
+    """Warm start, then ALBEF, into a run folder; called again, it resumes. workers: processes that paint ahead.
 
-    make: the task, called as Pretrain is, with config, special, mask and rates; with another image encoder, set warm_steps=0
+    make: the task, called as Pretrain is, with config, special, mask and rates
+    With another image encoder, set warm_steps=0.
     Raises ValueError for a config that is not of the embedded scenes.
     """
     folder = Path(folder)
     for_scenes(config)
     launch.follow_launcher()
-    workers = workers or PAINTERS * (distributed.start(config.device).type == "cuda")
+    if distributed.start(config.device).type == "cuda":
+        workers = workers or PAINTERS
     with writing.lock(folder, config):
         torch.manual_seed(config.seed)
         tokenizer, rates = read_captions(config)
@@ -69,8 +71,8 @@ def pretrain(config: Config, folder: str | Path, quiet: bool = False, workers: i
         start = folder / "start"
         if (start / "model.safetensors").exists():
             if other := writing.other_settings(checkpoint.read_run(start)[0].to_dict(), config):
-                raise ValueError(f"{start} was made with other settings ({other}); go on with the same ones, remove {start} to "
-                                 "make it again, or choose another folder with --run")
+                raise ValueError(f"{start} was made with other settings ({other}); go on with the same ones, "
+                                 f"remove {start} to make it again, or choose another folder with --run")
         elif config.warm_steps:
             warm_up(task, config, folder / "warm", quiet, workers)
             if distributed.rank() == 0:
@@ -80,17 +82,18 @@ def pretrain(config: Config, folder: str | Path, quiet: bool = False, workers: i
         if config.warm_steps:
             task.student.load_state_dict(load(start).model.state_dict())
             task.teacher = make_teacher(task.student)
-        train.fit(task, Ahead(SceneBatches(config, tokenizer), config, workers), config, folder, quiet=quiet, title="ALBEF")
+        batches = Ahead(SceneBatches(config, tokenizer), config, workers)
+        train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF")
         if distributed.rank() == 0:
             checkpoint.save(folder, task.student, tokenizer, task.teacher)
     distributed.stop()
 
 
 def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False, workers: int = 0) -> WarmStart:
-    """The supervised start, handed to the task's image encoder. In place; -> the trained warm start."""
+    """Supervised pretraining of the task's image encoder, in place: -> the trained warm start."""
     recipe = replace(config, lr=config.warm_lr, weight_decay=config.warm_weight_decay, batch=config.warm_batch,
-                     epoch=config.warm_steps * config.warm_batch, epochs=1.0, alpha=0.0, stem_lr=1.0, betas=(0.9, 0.999),
-                     warmup_steps=20, accumulate=1)
+                     epoch=config.warm_steps * config.warm_batch, epochs=1.0, alpha=0.0, stem_lr=1.0,
+                     betas=(0.9, 0.999), warmup_steps=20, accumulate=1)
     batches = LabelBatches(recipe)
     warm = WarmStart(recipe, len(batches.classes))
     train.fit(warm, Ahead(batches, recipe, workers), recipe, folder, quiet=quiet, title="warm start")
@@ -100,7 +103,7 @@ def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False, w
 
 def examine_run(folder: Path, size: float, seed: int, command: str, among: int | None = None, split: str = "test",
                 out: Path | None = None) -> dict:
-    """Examine a finished run and its start, on a GPU if there is one; write report.json. -> the report
+    """Evaluate a finished run and its warm start, on a GPU if there is one; write report.json. -> the report
 
     size, seed, among, split: see `exam.examine`. out: where to write, by default the run's folder
     Raises ValueError for a run that was not trained on the embedded scenes.

@@ -1,6 +1,7 @@
-"""Ask a fine-tuned model about your own pictures: its answer in words, how sure it is, and where it looked."""
+"""Inference on your own images with a fine-tuned model: the answer, its probability, and a Grad-CAM map."""
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,26 +22,26 @@ from minalbef.tasks.base import entry, load_model
 from minalbef.tokenizer import Tokenizer, clean
 from minalbef.viz import plots
 
-SHOWN = 5                             # so many answers are told, of more that were weighed
-SIDE = 288                            # pixels of a picture's longer side in the figure
-BEAMS = 3                             # for an answer that is written freely
+SHOWN = 5                             # answers that are printed
+SIDE = 288                            # pixels of an image's longer side in the figure
+BEAMS = 3                             # for an open-ended answer
 NOTHING = "(nothing)"                 # stands for an answer without words
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one or two pictures and a text."""
+    """A model's output for one or two images and a text."""
 
     task: str
     pictures: tuple[Image.Image, ...]
     text: str
     answer: str
-    probabilities: dict[str, float]   # by answer, the likeliest first; VQA's among the candidates that it read to the end
-    maps: tuple[Tensor, ...]          # (g, g) for each picture: what spoke for `explained`
+    probabilities: dict[str, float]   # by answer, the likeliest first; VQA's over its top-k candidates
+    maps: tuple[Tensor, ...]          # (g, g) for each image: Grad-CAM of `explained`
     explained: str
     similarity: float | None = None   # retrieval and grounding: cosine in the shared space
-    written: str | None = None        # VQA: the answer without a list to choose from
-    boxes: Tensor | None = None       # grounding: (k, 4), as they were given
+    written: str | None = None        # VQA: the open-ended answer, without candidates
+    boxes: Tensor | None = None       # grounding: (k, 4) candidates
     scores: Tensor | None = None      # (k,)
     box: Tensor | None = None         # (4,) the chosen one; None where none scores above 0
 
@@ -51,37 +52,41 @@ def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | 
     """Ask a model of `tasks.base.load_model`: does the text belong to the picture, follow from it, what is the answer?
 
     images: what data.open_image opens; nlvr2 reads two, the left one first, all others one
-    candidates: vqa's answers to choose among; by default those of the embedded scenes, for a model that was trained on them,
-        else the answer is written freely. grounding's boxes, (k, 4) of x, y, width, height in pixels; by default none
+    candidates: vqa's answers to rank; by default those of the embedded scenes for a model trained on them, else the
+        answer is open-ended. grounding's boxes, (k, 4) of x, y, width, height in pixels; by default none
     place: the mode and layer of grounding's map, as of `grounding.heat_map`; by default that of the other tasks
-    The maps are Grad-CAM's of fusion's middle layer, the paper's third of six, mean over the text.
-    Raises ValueError for another number of pictures, a picture that cannot be read, a text without words or too long, boxes
-    outside the picture.
+    The maps are Grad-CAM of fusion's middle layer, the paper's third of six, averaged over the text.
+    Raises ValueError for a wrong number of images, one that cannot be read or does not hold the boxes, and for a text
+    without words or too long.
     """
     if task not in ASK:
         raise ValueError(f"no task {task!r}; there are {', '.join(ASK)}")
     images = list(images) if isinstance(images, (list, tuple)) else [images]
     if len(images) != (wanted := 2 if task == "nlvr2" else 1):
-        raise ValueError(f"{task} reads {['one picture', 'two pictures, the left one first'][wanted - 1]}, and was given "
-                         f"{len(images)}; on the command line name each with --image")
+        reads = "one picture" if wanted == 1 else "two pictures, the left one first"
+        raise ValueError(f"{task} reads {reads}, and was given {len(images)}; on the command line name each "
+                         "with --image")
     if not clean(text):
         raise ValueError(f"the text {text!r} has no words; give it at least one")
-    if candidates is not None and task != "grounding" and (task != "vqa" or not all(isinstance(c, str) for c in candidates)):
-        raise ValueError(f"{task} does not choose among these: answers are for vqa, boxes for grounding; leave them out")
+    answers = task == "vqa" and candidates is not None and all(isinstance(one, str) for one in candidates)
+    if not (candidates is None or task == "grounding" or answers):
+        raise ValueError(f"{task} does not choose among these: answers are for vqa, boxes for grounding; "
+                         "leave them out")
     pictures = tuple(map(open_image, images))
     if task == "grounding":
         return Prediction(task, pictures, text, **ask_place(model, tokenizer, pictures, text, candidates, place))
     return Prediction(task, pictures, text, **ASK[task](model, tokenizer, pictures, text, candidates))
 
 
-# what the tasks answer: (model, tokenizer, pictures, text, candidates) -> the rest of a Prediction
+# one function a task: (model, tokenizer, pictures, text, candidates) -> the other fields of a Prediction
 
 
 def pixels(config: Config, pictures: Sequence[Image.Image]) -> Tensor:
     return torch.stack([transform(picture, config.image_size) for picture in pictures])          # (i, 3, s, s)
 
 
-def encode(albef: ALBEF, tokenizer: Tokenizer, pictures: Sequence[Image.Image], text: str) -> tuple[Tensor, Tensor, Tensor]:
+def encode(albef: ALBEF, tokenizer: Tokenizer, pictures: Sequence[Image.Image], text: str
+           ) -> tuple[Tensor, Tensor, Tensor]:
     """-> image tokens (i, 1 + n, d), text tokens (1, l, d), keep (1, l)."""
     tokens, keep = tokenizer.encode([text], albef.config.text_length, truncate=False)
     return albef.encode_image(pixels(albef.config, pictures)), albef.encode_text(tokens, keep), keep
@@ -89,14 +94,14 @@ def encode(albef: ALBEF, tokenizer: Tokenizer, pictures: Sequence[Image.Image], 
 
 def look(albef: ALBEF, image_tokens: Tensor | tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor,
          score: Score | None = None) -> tuple[Tensor, ...]:
-    """What spoke for a score (see gradcam.relevance): a map (g, g) of each picture."""
+    """Grad-CAM of a score (see gradcam.relevance): a map (g, g) of each image."""
     maps = relevance(albef, image_tokens, text_tokens, keep, score, middle(albef.config))
     maps = maps if isinstance(maps, tuple) else (maps,)
     return tuple(text_map(one, keep)[0].unflatten(0, (albef.config.grid, -1)) for one in maps)
 
 
 def middle(config: Config) -> int:
-    """The third of six; of two or more never the last, where no word but [CLS] reaches a head."""
+    """The third of six; never the last of two or more, where only [CLS] reaches a head."""
     return (config.fusion_depth - 1) // 2
 
 
@@ -106,27 +111,19 @@ def ranked(names: Sequence[str], probability: Tensor) -> dict[str, float]:
 
 
 def head_score(head: nn.Module, label: int) -> Score:
-    """Explain a class: its logit."""
+    """The logit of a class, for Grad-CAM."""
     return lambda fused: head(fused[:, 0])[:, label]
 
 
 def ask_match(model: ALBEF, tokenizer: Tokenizer, pictures, text: str, candidates) -> dict:
     seen, said, keep = encode(model, tokenizer, pictures, text)
     found = ranked(("no match", "match"), model.match_logits(model.fuse(said, keep, seen, queries=1)).softmax(-1)[0])
-    return {"answer": next(iter(found)), "probabilities": found, "maps": look(model, seen, said, keep), "explained": "match",
-            "similarity": (model.image_feature(seen) @ model.text_feature(said).T).item()}
+    return {"answer": next(iter(found)), "probabilities": found, "maps": look(model, seen, said, keep),
+            "explained": "match", "similarity": (model.image_feature(seen) @ model.text_feature(said).T).item()}
 
 
-def ask_entailment(model: entailment.EntailmentModel, tokenizer: Tokenizer, pictures, text: str, candidates) -> dict:
-    return ask_head(model, tokenizer, pictures, text, entailment.LABELS)
-
-
-def ask_pair(model: nn.Module, tokenizer: Tokenizer, pictures, text: str, candidates) -> dict:
-    return ask_head(model, tokenizer, pictures, text, ("false", "true"))
-
-
-def ask_head(model: nn.Module, tokenizer: Tokenizer, pictures, text: str, labels: Sequence[str]) -> dict:
-    """A head over the fused [CLS]; the map explains the class that it chooses."""
+def ask_head(model: nn.Module, tokenizer: Tokenizer, pictures, text: str, candidates, labels: Sequence[str]) -> dict:
+    """A classifier over the fused [CLS]; the map explains the predicted class."""
     seen, said, keep = encode(model.albef, tokenizer, pictures, text)
     pair = len(pictures) == 2
     shown = (seen, torch.tensor([[0, 1]])) if pair else seen
@@ -136,8 +133,9 @@ def ask_head(model: nn.Module, tokenizer: Tokenizer, pictures, text: str, labels
     return {"answer": answer, "probabilities": found, "maps": maps, "explained": answer}
 
 
-def ask_question(model: vqa.VQAModel, tokenizer: Tokenizer, pictures, text: str, candidates: Sequence[str] | None) -> dict:
-    """The best of the candidates, or else what is written freely; the map explains the likelihood of the whole answer."""
+def ask_question(model: vqa.VQAModel, tokenizer: Tokenizer, pictures, text: str, candidates: Sequence[str] | None
+                 ) -> dict:
+    """The best candidate, or without a list an open-ended answer; the map explains the whole answer's likelihood."""
     config = model.albef.config
     tokens, keep = tokenizer.encode([vqa.clean_question(text)], config.text_length, truncate=False, raw=True)
     batch = Batch(pixels(config, pictures), tokens, keep, torch.zeros(1, dtype=torch.long))
@@ -159,8 +157,9 @@ def ask_question(model: vqa.VQAModel, tokenizer: Tokenizer, pictures, text: str,
     return {"answer": best, "probabilities": found, "maps": maps, "explained": best, "written": written}
 
 
-def ask_place(model: ALBEF, tokenizer: Tokenizer, pictures, text: str, candidates, place: tuple[str, int] | None = None) -> dict:
-    """The match's map, and where it is highest; with boxes, the one that holds most of it for its size."""
+def ask_place(model: ALBEF, tokenizer: Tokenizer, pictures, text: str, candidates,
+              place: tuple[str, int] | None = None) -> dict:
+    """The map of the match and its maximum; with boxes, the one that scores best, by its heat for its size."""
     size = pictures[0].height, pictures[0].width
     if candidates is not None:
         candidates = torch.as_tensor(candidates, dtype=torch.float)
@@ -178,18 +177,21 @@ def ask_place(model: ALBEF, tokenizer: Tokenizer, pictures, text: str, candidate
         return found | {"answer": f"around x {x:.0f}, y {y:.0f}" if heat.max() > 0 else "nowhere"}
     scores = grounding.score_boxes(heat, candidates, size)
     box = grounding.choose_box(scores, candidates) if (scores > 0).any() else None
-    answer = "none of the boxes" if box is None else "the box at x {:g}, y {:g}, {:g} wide and {:g} high".format(*box.tolist())
+    answer = "none of the boxes"
+    if box is not None:
+        answer = "the box at x {:g}, y {:g}, {:g} wide and {:g} high".format(*box.tolist())
     return found | {"answer": answer, "boxes": candidates, "scores": scores, "box": box}
 
 
-ASK = {"retrieval": ask_match, "entailment": ask_entailment, "vqa": ask_question, "nlvr2": ask_pair, "grounding": ask_place}
+ASK = {"retrieval": ask_match, "entailment": partial(ask_head, labels=entailment.LABELS), "vqa": ask_question,
+       "nlvr2": partial(ask_head, labels=("false", "true")), "grounding": ask_place}
 
 
-# shown
+# output
 
 
 def describe(found: Prediction) -> str:
-    """The answer in words: a line for each of the likeliest, and what else is known."""
+    """The answer in words, with a line for each of the likeliest answers and other scores."""
     likely = list(found.probabilities.items())[:SHOWN]
     lines = [found.answer or NOTHING, *(f"{value:7.2f}  {name or NOTHING}" for name, value in likely)]
     if found.similarity is not None:
@@ -203,11 +205,12 @@ def describe(found: Prediction) -> str:
 
 
 def figure(found: Prediction) -> plots.Plot:
-    """Each picture, and beside it the same, lit where it spoke for the answer; grounding's boxes, the chosen one bold."""
+    """Each image next to its Grad-CAM map for the answer; grounding's boxes, the chosen one bold."""
     likely = [f"{name or NOTHING} {value:.2f}" for name, value in list(found.probabilities.items())[:3]]
     answer, explained = found.answer or NOTHING, found.explained or NOTHING
     panels, titles, scales = [], [], []
-    for picture, heat, side in zip(found.pictures, found.maps, ("left: ", "right: ") if len(found.pictures) == 2 else ("",)):
+    sides = ("left: ", "right: ") if len(found.pictures) == 2 else ("",)
+    for picture, heat, side in zip(found.pictures, found.maps, sides):
         scale = SIDE / max(picture.size)
         shown = np.array(picture.resize([max(1, round(n * scale)) for n in picture.size], Image.Resampling.BICUBIC))
         panels += [shown, plots.overlay(shown, heat.numpy())]
@@ -215,8 +218,8 @@ def figure(found: Prediction) -> plots.Plot:
         scales += [scale, scale]
     titles[0] = "\n".join([titles[0], *likely])
     plot = plots.gallery(panels, titles, plots.wrapped(f"“{found.text}”: {answer}", 18 * len(panels)), len(panels))
-    plot.alt = (f"{found.task} asked “{found.text}” and answered: {answer} ({', '.join(likely)}). Beside each picture the "
-                f"same, lit where it speaks for “{explained}”.")
+    plot.alt = (f"{found.task} asked “{found.text}” and answered: {answer} ({', '.join(likely)}). Beside each picture "
+                f"the same, lit where it speaks for “{explained}”.")
     for ax, scale in zip(plot.axes, scales):
         for box in found.boxes if found.boxes is not None else ():
             best = found.box is not None and box.equal(found.box)
@@ -232,10 +235,11 @@ def picture(found: Prediction, path: Path) -> None:
     write_atomically(Path(path), lambda file: file.write_bytes(plot.png()))
 
 
-def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | None = None, boxes: Sequence | None = None) -> str:
-    """What `minalbef predict` does: ask a run, draw the answer, and say both. Raises ValueError for a run of another task.
+def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | None = None,
+         boxes: Sequence | None = None) -> str:
+    """`minalbef predict`: ask a run, draw the answer, -> both in words. Raises ValueError for a run of another task.
 
-    Retrieval and grounding take pretrained runs, too. Grounding's map is the one that the run's report chose.
+    Retrieval and grounding take pretrained runs, too. Grounding uses the map that was best on the validation set.
     """
     run = run_folder(run)
     if not run.exists():
@@ -245,9 +249,9 @@ def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | 
         raise ValueError(f"{run} is a run of {trained}, not of {task}; ask it as `minalbef predict {trained}`, "
                          f"or name a run of {task} with --run")
     model, tokenizer, _ = load_model(task, run)
-    place = None
-    if (run / "report.json").exists() and (told := read_report(run).get("map")):
-        place = told["mode"], told["layer"]      # which chose best on validation problems
+    place = None                                 # of grounding's map
+    if (run / "report.json").exists() and (best := read_report(run).get("map")):
+        place = best["mode"], best["layer"]
     found = predict(task, model, tokenizer, images, text, boxes, place)
     picture(found, out := out or output_folder(run) / "answer.png")
     return f"{describe(found)}\n{out} shows the answer"

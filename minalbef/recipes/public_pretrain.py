@@ -1,4 +1,4 @@
-"""Pretraining on prepared sets, records and shards alike: from DeiT and BERT or from nothing, in one process or many."""
+"""Pretraining on prepared sets, as records or shards: from DeiT and BERT or from scratch, on one rank or many."""
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from minalbef.weights import pretrained
 
 def begin(data: Sequence[str | Path], name: str, changes: Sequence[str] = (), vocab: Path | None = None,
           vit: str | None = None, bert: str | None = None) -> tuple[Pretrain, Tokenizer, Config]:
-    """The task, its word pieces and its settings, an epoch of which is all records, unless you change it.
+    """The task, its tokenizer and its settings, where an epoch is all records unless you change it.
 
     data, vocab, vit, bert: see `pretrain`. name: of the preset. Raises ValueError for what does not fit together.
     """
@@ -31,7 +31,8 @@ def begin(data: Sequence[str | Path], name: str, changes: Sequence[str] = (), vo
     texts = [records[int(i)].text for i in order(len(records), config.seed, 0)[:CAPTIONS]]
     tokenizer = Tokenizer.from_vocab(vocab) if vocab else Tokenizer.train(texts, config.vocab_size)
     config = replace(config, vocab_size=len(tokenizer), objects=0)                # it sees no scenes
-    rates = mask_rates(*tokenizer.encode(texts, config.text_length), len(tokenizer), config.mask_rate, config.mask_power)
+    tokens, keep = tokenizer.encode(texts, config.text_length)
+    rates = mask_rates(tokens, keep, len(tokenizer), config.mask_rate, config.mask_power)
     torch.manual_seed(config.seed)
     task = Pretrain(config, tokenizer.special, tokenizer.mask, rates)
     if vit:
@@ -42,14 +43,15 @@ def begin(data: Sequence[str | Path], name: str, changes: Sequence[str] = (), vo
     return task, tokenizer, config
 
 
-def pretrain(data: Sequence[str | Path], run: Path, name: str = "paper-4m", changes: Sequence[str] = (), vocab: Path | None = None,
-             vit: str | None = None, bert: str | None = None, workers: int = 0, most_bad: float = 0.01, quiet: bool = False) -> None:
-    """Pretrain on prepared sets, into a run folder; called again, it goes on where it stopped, to the step.
+def pretrain(data: Sequence[str | Path], run: Path, name: str = "paper-4m", changes: Sequence[str] = (),
+             vocab: Path | None = None, vit: str | None = None, bert: str | None = None, workers: int = 0,
+             most_bad: float = 0.01, quiet: bool = False) -> None:
+    """Pretrain on prepared sets, into a run folder; called again, it resumes from the last checkpoint.
 
     data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken
-    vocab: BERT's vocab.txt, which `bert` needs; without it, word pieces are learnt from captions
-    vit, bert: weights to start from, files or names, see weights.pretrained. workers, most_bad: see loader.RecordBatches
-    Raises ValueError for what does not fit together, and when too many pictures cannot be read.
+    vocab: BERT's vocab.txt, which `bert` needs; without it, a tokenizer is trained on the captions
+    vit, bert: initial weights, files or names, see weights.pretrained. workers, most_bad: see loader.RecordBatches
+    Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
     distributed.start(preset(name, **read_changes(tuple(changes))).device)
     task, tokenizer, config = begin(data, name, changes, vocab, vit, bert)

@@ -1,4 +1,4 @@
-"""The tasks on prepared public sets: fine-tuned from a run and evaluated, in one process or many."""
+"""The tasks on prepared public sets: fine-tuned from a run and evaluated, on one rank or many."""
 import hashlib
 import json
 import time
@@ -21,9 +21,9 @@ from minalbef.recipes import forecast
 from minalbef.recipes.finetune import finetune
 from minalbef.tasks.base import TASKS, load_model
 
-# a model's own settings, which a recipe keeps: its sizes, and what you may yet change
-SIZES = ("patch_size image_width image_depth image_heads image_mlp_ratio stem vocab_size positions text_width text_depth "
-         "text_heads text_mlp_ratio fusion_depth fuse_cls embed_dim").split()
+# what a fine-tuned run takes from its source: sizes, which are fixed, and settings that you can change
+SIZES = ("patch_size image_width image_depth image_heads image_mlp_ratio stem vocab_size positions text_width "
+         "text_depth text_heads text_mlp_ratio fusion_depth fuse_cls embed_dim").split()
 KEPT = [*SIZES, "pos_scale", "dropout", "init_std", "queue_size", "equal_texts_match"]
 PRESETS = {"coco": "retrieval-coco", "flickr30k": "retrieval-flickr"}            # retrieval's, by set
 
@@ -32,7 +32,7 @@ PRESETS = {"coco": "retrieval-coco", "flickr30k": "retrieval-flickr"}           
 
 
 def place_of(data: str | Path, split: str) -> tuple[Path, str]:
-    """prepared/coco, or one of its splits as prepared/coco/test -> the folder and the split, by default the one given."""
+    """prepared/coco, or one of its splits, as prepared/coco/test -> the folder and the split, by default `split`."""
     path = Path(data)
     named = not (path / "about.json").exists() and (path.parent / "about.json").exists()
     return (path.parent, path.name) if named else (path, split)
@@ -44,12 +44,12 @@ def open_records(task: str, data: Sequence[str | Path], split: str) -> Dataset:
     for records in opened:
         if records.kind not in (kinds := TASKS[task].records):
             raise ValueError(f"{records.path} holds records of {records.kind.__name__}, and {task} learns from "
-                             f"{' or '.join(kind.__name__ for kind in kinds)}: name a set that was prepared for it with --data")
+                             f"{' or '.join(kind.__name__ for kind in kinds)}: name a set prepared for it with --data")
     return opened[0] if len(opened) == 1 else ConcatDataset(opened)
 
 
 def task_of(kind: type) -> str:
-    """Which task's exam records of a kind are for."""
+    """The task that records of a kind evaluate."""
     return next(task for task, row in TASKS.items() if row.evaluate and row.records[0] is kind)
 
 
@@ -57,17 +57,18 @@ def task_of(kind: type) -> str:
 
 
 def recipe(task: str, data: Sequence[str | Path], source: Path, name: str = "", changes: Sequence[str] = ()) -> Config:
-    """The settings to train with: the source's model, and all else as the preset has it, and your changes.
+    """The settings to train with: the model's from its source, all others from the preset, and your changes.
 
-    A small run takes no larger batch than in its own training, and pictures larger by as much as the paper's, 384
-    pixels after 256; one that was tuned for retrieval or grounding keeps its size.
+    The batch is at most the source's, and images grow as in the paper, from 256 to 384 pixels, except after
+    fine-tuning for retrieval or grounding, where the size stays.
     name: of the preset, by default the task's. Raises ValueError for what does not exist or does not fit together.
     """
     if task not in (tuned := [name for name, row in TASKS.items() if row.begin]):
         raise ValueError(f"no task {task!r}{nearest(task, tuned)}; there are {', '.join(tuned)}")
     base, kind, _, _ = checkpoint.read_run(source)
     if kind not in (begin := TASKS[task].begin):
-        raise ValueError(f"{source} is a run of {kind}, and {task} begins from one of {', '.join(begin)}; name it with --from")
+        raise ValueError(f"{source} is a run of {kind}, and {task} begins from one of {', '.join(begin)}; "
+                         "name it with --from")
     if not name:
         about = read_about(place_of(data[0], "train")[0])
         name = PRESETS.get(about.get("set"), TASKS[task].preset) if task == "retrieval" else TASKS[task].preset
@@ -79,25 +80,27 @@ def recipe(task: str, data: Sequence[str | Path], source: Path, name: str = "", 
                      text_length=min(paper.text_length, base.positions), epoch=len(open_records(task, data, "train")))
     config = replace_checked(config, **read_changes(changes))
     for field in SIZES:
-        if (value := getattr(config, field)) != (own := getattr(base, field)):
-            raise ValueError(f"{field}={value}: the model of {source} has {own}, which training cannot change; leave it out")
+        if (value := getattr(config, field)) != (fixed := getattr(base, field)):
+            raise ValueError(f"{field}={value}: the model of {source} has {fixed}, which training cannot change; "
+                             "leave it out")
     return config
 
 
-def finetune_public(task: str, data: Sequence[str | Path], source: Path, run: Path, name: str = "", changes: Sequence[str] = (),
-                    workers: int = 0, most_bad: float = 0.01, quiet: bool = False) -> None:
-    """Train a run for a task on prepared sets, into a run folder; called again, it goes on where it stopped, to the step.
+def finetune_public(task: str, data: Sequence[str | Path], source: Path, run: Path, name: str = "",
+                    changes: Sequence[str] = (), workers: int = 0, most_bad: float = 0.01, quiet: bool = False) -> None:
+    """Train a run for a task on prepared sets, into a run folder; called again, it resumes from the last checkpoint.
 
     task: one of TASKS. data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken
     source: a run folder, converted ones too. name: of the preset. workers, most_bad: see loader.RecordBatches
-    Raises ValueError for what does not fit together, and when too many pictures cannot be read.
+    Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
     config = recipe(task, data, source, name, changes)
     if run.resolve() == Path(source).resolve():
         raise ValueError(f"{run} is the run to begin from, and would be overwritten; choose another folder with --run")
     distributed.start(config.device)
-    batches = RecordBatches(open_records(task, data, "train"), TASKS[task].collate, config, checkpoint.read_run(source)[2],
-                            workers=workers, most_bad=most_bad, folder=run)
+    records, tokenizer = open_records(task, data, "train"), checkpoint.read_run(source)[2]
+    batches = RecordBatches(records, TASKS[task].collate, config, tokenizer, workers=workers, most_bad=most_bad,
+                            folder=run)
     if distributed.rank() == 0:
         print(forecast.forecast(config, task), flush=True)
     finetune(task, batches, source, run, config, quiet)
@@ -107,9 +110,9 @@ def finetune_public(task: str, data: Sequence[str | Path], source: Path, run: Pa
 
 
 def record_training(run: Path, phase: str, data: Sequence[str | Path], before: dict) -> None:
-    """Write down in a run folder what it was trained on: `data`, and what the run that it was begun from says, `before`.
+    """Record in a run folder what it was trained on: `data`, and what the run that it began from records, `before`.
 
-    phase: "pretrained" or "tuned". Each split has the hash of its records, which tells it under another name, too.
+    phase: "pretrained" or "tuned". The hash of a split's records identifies it under another name, too.
     """
     splits = {f"{read_about(folder)['set']}/{split}": hash_of(folder, split)
               for folder, split in (place_of(one, "train") for one in data)}
@@ -118,43 +121,46 @@ def record_training(run: Path, phase: str, data: Sequence[str | Path], before: d
 
 
 def trained_on(run: str | Path) -> dict:
-    """{"pretrained": {"coco/train": hash}, "tuned": {}}. Pretraining is None in a run that does not say, as converted ones."""
+    """{"pretrained": {"coco/train": hash}, "tuned": {}}; "pretrained" is None if unknown, as in converted runs."""
     path = Path(run) / TRAINED_ON
     return json.loads(path.read_text()) if path.exists() else {"pretrained": None, "tuned": {}}
 
 
 def hash_of(folder: Path, split: str) -> str:
-    """Of a prepared split's records."""
+    """The hash of a prepared split's records."""
     with open(folder / f"{split}.jsonl", "rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 def listed(task: str, folder: Path, answers: Path | None, free: bool) -> list[str] | None:
-    """The answers to choose among, by default the set's; None to write freely, and for other tasks than VQA.
+    """The candidate answers, by default the set's; None for open-ended answers, and for other tasks than VQA.
 
-    Raises ValueError for a list that is not there, or that nothing asks for.
+    Raises ValueError for a list that is missing, or that isn't used.
     """
     if task != "vqa" or free:
         if answers:
-            raise ValueError(f"{answers} is of no use to {task}{' that writes freely' * free}; leave --answers out")
+            user = f"{task} that writes freely" if free else task
+            raise ValueError(f"{answers} is of no use to {user}; leave --answers out")
         return None
     if not (path := answers or folder / "answers.json").exists():
-        raise ValueError(f"{path} is not there: name a list of answers with --answers, or let the model write with --free")
+        raise ValueError(f"{path} is not there: name a list of answers with --answers, or let the model write freely "
+                         "with --free")
     return public.answer_list(path)
 
 
-def evaluate_public(run: Path, data: str | Path, split: str = "test", out: Path | None = None, answers: Path | None = None,
-                    free: bool = False, image_size: int | None = None, top: int = 0, layer: int | str | None = None,
-                    original: bool = False, tuned: Sequence[str] = (), batch: int = 32, workers: int = 0,
-                    command: str = "") -> dict | None:
-    """Examine a run on a prepared split, and write report.json: -> the report, None in all processes but the first.
+def evaluate_public(run: Path, data: str | Path, split: str = "test", out: Path | None = None,
+                    answers: Path | None = None, free: bool = False, image_size: int | None = None, top: int = 0,
+                    layer: int | str | None = None, original: bool = False, tuned: Sequence[str] = (),
+                    batch: int = 32, workers: int = 0, command: str = "") -> dict | None:
+    """Evaluate a run on a prepared split, and write report.json: -> the report, on rank 0 alone, None elsewhere.
 
-    data: a folder of `minalbef prepare`, whose records say the task
-    out: where to write, by default RUN/SET-SPLIT, of the shipped model in runs/tiny
-    answers: VQA's list, by default the set's; free: write answers instead. top, by default the paper's for the set, layer,
-    original, batch, workers: see evaluation.loop.How. tuned: the sets that a run was trained on, where it does not say
-    VQA's answers go to vqa_result.json, as the official server takes them.
-    Raises ValueError for a run of another task, and for a picture that cannot be read.
+    data: a folder of `minalbef prepare`, whose records decide the task
+    out: where to write, by default RUN/SET-SPLIT, for the shipped model in runs/tiny
+    answers: VQA's candidates, by default the set's; free: open-ended answers instead
+    top (by default the paper's for the set), layer, original, batch, workers: see evaluation.loop.How
+    tuned: the sets that the run was trained on, if it doesn't record them
+    VQA's answers go to vqa_result.json, in the official server's format.
+    Raises ValueError for a run of another task, and for an image that cannot be read.
     """
     clock, (folder, split) = time.perf_counter(), place_of(data, split)
     records, name = Records(folder, split), read_about(folder)["set"]
@@ -189,15 +195,16 @@ def evaluate_public(run: Path, data: str | Path, split: str = "test", out: Path 
 
 def protocol(kind: str, name: str, split: str, tuned: Sequence[str], pretrained: Iterable[str] | None = (),
              again: bool = False) -> str:
-    """In words, what a run was trained on, and whether the set that it is evaluated on is among it.
+    """In words, what a run was trained on, and whether that includes the test set.
 
-    tuned, pretrained: sets or splits; pretrained=None: not recorded. again: the split's records are in them, under any name
+    tuned, pretrained: sets or splits; pretrained=None: not recorded. again: they include the split, under any name
     """
     if kind != "pretrain" and not tuned:
         return f"fine-tuned for {kind}, on which set the run does not say: name it with --tuned-on"
     if kind == "pretrain" and pretrained is None:
         return "the pretrained model as it is; what it was trained on is not recorded: name it with --tuned-on"
-    parts = [f"{how} on {', '.join(sorted(sets))}" for how, sets in (("pretrained", pretrained), ("fine-tuned", tuned)) if sets]
+    phases = {"pretrained": pretrained, "fine-tuned": tuned}
+    parts = [f"{phase} on {', '.join(sorted(sets))}" for phase, sets in phases.items() if sets]
     words = ", ".join(parts) or "the pretrained model as it is"
     seen = [*(pretrained or ()), *tuned]
     if again or f"{name}/{split}" in seen:
@@ -211,7 +218,7 @@ def protocol(kind: str, name: str, split: str, tuned: Sequence[str], pretrained:
 
 
 def table(found: dict) -> str:
-    """A report of `evaluate_public` as text: every figure with its 95% interval and chance, and the protocol."""
+    """A report of `evaluate_public` as text: each figure with its 95% interval and chance level, and the protocol."""
     lines = [f"{found['task']} on {found['set']}/{found['split']}, {found['protocol']}"]
     def add(where: str, figures: dict, intervals: dict, chance: dict):
         for key, value in figures.items():
@@ -225,7 +232,8 @@ def table(found: dict) -> str:
     for part, where, chance in (("test", "", found.get("chance", {})), ("baselines", "baseline: ", {})):
         add(where, found.get(part, {}), found["intervals"].get(part, {}), chance)
     if found.get("lacking"):
-        lines.append(f"  {found['lacking']:,} questions have none of their answers among the {found['answers']:,} listed")
+        lines.append(f"  {found['lacking']:,} questions have none of their answers among the "
+                     f"{found['answers']:,} listed")
     lines += [f"  layer {layer}: {100 * figure:.2f}" for layer, figure in found.get("layers", {}).items()]
     if found["task"] == "vqa" and not found["test"]:
         lines.append("  the right answers are secret: send vqa_result.json to the official server")

@@ -1,4 +1,4 @@
-"""Two steps of a full-size preset on a CPU, with random weights and made-up data: does it run, how long, in what memory?"""
+"""Dry run of a full-size preset on a CPU, on random weights and data: does it run, how fast, in what memory?"""
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,12 +15,13 @@ from minalbef.tasks import entailment, nlvr2, vqa
 from minalbef.tasks.base import TASKS
 from minalbef.tokenizer import Tokenizer
 
-WORDS = "a bird sits on the red roof of an old house while two men in green coats walk their dogs along a wide river".split()
+WORDS = ("a bird sits on the red roof of an old house while two men in green coats walk their dogs "
+         "along a wide river").split()
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """task: of the table. record: picture, other picture, text, number -> a record for collate. least: rows of a batch."""
+    """task: of TASKS. record: image, second image, text, number -> a record to collate. least: rows a batch needs."""
 
     task: str
     record: Callable = lambda picture, other, text, i: Record(picture, text, i)
@@ -29,21 +30,23 @@ class Rehearsal:
 
 REHEARSALS = {
     **dict.fromkeys(("paper-4m", "paper-14m", "base"), Rehearsal("pretrain")),
-    **dict.fromkeys(("retrieval-coco", "retrieval-flickr"), Rehearsal("retrieval")), "grounding": Rehearsal("grounding"),
+    **dict.fromkeys(("retrieval-coco", "retrieval-flickr"), Rehearsal("retrieval")),
+    "grounding": Rehearsal("grounding"),
     "entailment": Rehearsal("entailment", lambda picture, other, text, i: entailment.EntailmentRecord(
         picture, text, i, entailment.LABELS[i % 3])),
     "vqa": Rehearsal("vqa", lambda picture, other, text, i: vqa.VQARecord(
         picture, text, ("two dogs",) * 6 + ("red",) * 3 + ("house",), i)),
-    "nlvr2-assign": Rehearsal("text_assignment", least=3),                       # a text has two wrong pictures beside its own
-    "nlvr2": Rehearsal("nlvr2", lambda picture, other, text, i: nlvr2.NLVR2Record((picture, other), text, bool(i % 2), i))}
+    "nlvr2-assign": Rehearsal("text_assignment", least=3),                       # each text takes two negative images
+    "nlvr2": Rehearsal("nlvr2", lambda picture, other, text, i: nlvr2.NLVR2Record(
+        (picture, other), text, bool(i % 2), i))}
 
 
 def dry_run(name: str, steps: int = 2, batch: int = 2, say: Callable[[str], None] = print, **changes) -> list[dict]:
-    """Train a preset for so many steps on noise: -> for each its losses, gradient norm, seconds and peak memory in GB.
+    """Train a preset for a few steps on noise: -> each step's losses, gradient norm, seconds and peak memory in GB.
 
-    batch: few rows in place of the preset's, the rest is full size. changes: of the preset, to make it smaller
-    say: where to tell it. Memory is that of the whole process until then, None where the system does not tell.
-    Raises ValueError for a preset that is not rehearsed, FloatingPointError for a loss that is not finite.
+    batch: in place of the preset's; all else is full size. changes: of the preset, to make it smaller
+    say: prints a line. Memory is the process's peak so far, None where the system doesn't report it.
+    Raises ValueError for a preset without a rehearsal, FloatingPointError for a loss that is not finite.
     """
     if name not in REHEARSALS:
         raise ValueError(f"no rehearsal of {name!r}; there are {', '.join(REHEARSALS)}")
@@ -74,10 +77,11 @@ def dry_run(name: str, steps: int = 2, batch: int = 2, say: Callable[[str], None
 
 
 def made_up(plan: Rehearsal, config: Config, tokenizer: Tokenizer, step: int):
-    """A batch of noise and of sentences longer than the limit, from (seed, step) alone."""
+    """A batch of noise images and random texts longer than the limit, seeded by (seed, step)."""
     chance = np.random.default_rng([config.seed, step])
     records = []
     for i in range(config.batch):
         pictures = chance.integers(0, 256, (2, 48, 64, 3), np.uint8)             # resized to the preset's side
-        records.append(plan.record(*pictures, " ".join(chance.choice(WORDS, config.text_length)), config.batch * step + i))
+        text = " ".join(chance.choice(WORDS, config.text_length))
+        records.append(plan.record(*pictures, text, config.batch * step + i))
     return TASKS[plan.task].collate(records, tokenizer, config.image_size, config.text_length)

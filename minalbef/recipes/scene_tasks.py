@@ -1,4 +1,4 @@
-"""The five tasks on the embedded scenes: each fine-tuned from a pretrained run, and evaluated beside its baselines."""
+"""The five tasks on the embedded scenes: each fine-tuned from a pretrained run, and evaluated with its baselines."""
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,20 +26,21 @@ from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.text_assignment import TextAssignment
 from minalbef.tokenizer import Tokenizer
 
-# from a pretrained `tiny`: larger pictures, so that positions are resized as in the paper, and distillation, as there
-TUNING = dict(image_size=64, epochs=4.0, epoch=20_000, batch=64, lr=1e-3, lr_start=0.0, lr_end=5e-5, warmup_steps=50, alpha=0.4,
-              match_from=0.0, queue_from=0.0, hard_from=0.0, siblings_from=0.0, equal_texts_match=False, save_every=250)
+# from a pretrained `tiny`: larger images, so that positions are resized, and distillation, both as in the paper
+TUNING = dict(image_size=64, epochs=4.0, epoch=20_000, batch=64, lr=1e-3, lr_start=0.0, lr_end=5e-5, warmup_steps=50,
+              alpha=0.4, match_from=0.0, queue_from=0.0, hard_from=0.0, siblings_from=0.0, equal_texts_match=False,
+              save_every=250)
 
 
 @dataclass(frozen=True)
 class Job:
     """One task on the embedded scenes.
 
-    problems: keys of problems.GROUP, in equal parts of a batch. examine, simple: of task_exam; simple: draw -> samples of
-        what needs no model, by name
-    rivals: baselines that are trained alike, by name: what differs, "hide" or "make" or "assign"
-    untrained: baselines of the pretrained run as it is, by name: which model ("pretrained", "start", "random", "tuned")
-        and what is hidden from it
+    problems: keys of problems.GROUP, in equal parts of a batch. examine, simple: of task_exam; simple: draw -> samples
+        of baselines without a model, by name
+    rivals: baselines that are trained in the same way, by name: what differs, "hide" or "make" or "assign"
+    untrained: baselines without training, by name: which model ("pretrained", "start", "random", "tuned"), and the
+        input that is hidden from it
     """
 
     problems: tuple[str, ...]
@@ -51,7 +52,7 @@ class Job:
 
 
 class ProblemBatches:
-    """A task's training problems, endless: step -> the batch of this process."""
+    """A task's training problems, without end: step -> this rank's batch."""
 
     def __init__(self, task: str, config: Config, tokenizer: Tokenizer, hide: str = ""):
         self.task, self.config, self.tokenizer, self.hide = task, config, tokenizer, hide
@@ -80,11 +81,11 @@ JOBS = {
                       "shuffled_text": ("tuned", "shuffled")})}
 
 
-# the work
+# training and evaluation
 
 
 def tuning(task: str, source: Path, *changes: str) -> Config:
-    """The settings to fine-tune a run for a task: its own, but for TUNING, the job's and your changes.
+    """The settings to fine-tune a run for a task: the run's, overridden by TUNING, the job's and your changes.
 
     Raises ValueError for a task that does not exist.
     """
@@ -92,19 +93,22 @@ def tuning(task: str, source: Path, *changes: str) -> Config:
         raise ValueError(f"no task {task!r}{nearest(task, JOBS)}; there are {', '.join(JOBS)}")
     base, kind, _, _ = checkpoint.read_run(source)
     if kind != "pretrain":
-        raise ValueError(f"{source} is a run of {kind}; fine-tuning begins from a pretrained one, such as `minalbef demo` makes")
+        raise ValueError(f"{source} is a run of {kind}; fine-tuning begins from a pretrained one, "
+                         "such as `minalbef demo` makes")
     checkpoint.need_scenes(base, source)
-    return replace_checked(replace(base, **TUNING | JOBS[task].settings, name=f"{base.name}-{task}"), **read_changes(changes))
+    config = replace(base, **TUNING | JOBS[task].settings, name=f"{base.name}-{task}")
+    return replace_checked(config, **read_changes(changes))
 
 
-def tune(task: str, source: Path, folder: Path, config: Config, rival: str = "", assign: int = 20_000, quiet: bool = False) -> None:
-    """Fine-tune a pretrained run for a task, into a run folder; called again, it goes on from where it stopped.
+def tune(task: str, source: Path, folder: Path, config: Config, rival: str = "", assign: int = 20_000,
+         quiet: bool = False) -> None:
+    """Fine-tune a pretrained run for a task, into a run folder; called again, it resumes from the last checkpoint.
 
-    rival: train this baseline of the job's instead. assign: of how many captions NLVR2's text assignment is made before
+    rival: train this baseline of the job's instead. assign: number of captions of NLVR2's text assignment pretraining
     """
     if rival and rival not in (rivals := JOBS[task].rivals):
-        raise ValueError(f"--rival {rival}: {task} has no such baseline{nearest(rival, rivals)}; it has "
-                         f"{', '.join(rivals) or 'none'}")
+        raise ValueError(f"--rival {rival}: {task} has no such baseline{nearest(rival, rivals)}; "
+                         f"it has {', '.join(rivals) or 'none'}")
     launch.follow_launcher()
     distributed.start(config.device)
     torch.manual_seed(config.seed)
@@ -114,15 +118,16 @@ def tune(task: str, source: Path, folder: Path, config: Config, rival: str = "",
     if task == "nlvr2" and (assign := differs.get("assign", assign)):
         assignment, recipe = TextAssignment(config), replace(config, epochs=1.0, epoch=assign)
         begin(assignment, source, config)
-        train.fit(assignment, SceneBatches(recipe, tokenizer), recipe, folder / "assign", quiet=quiet, title="text assignment")
+        train.fit(assignment, SceneBatches(recipe, tokenizer), recipe, folder / "assign", quiet=quiet,
+                  title="text assignment")
         module.start(assignment.student.albef)
-    fit_task(task, ProblemBatches(task, config, tokenizer, differs.get("hide", "")), source, folder, config, quiet, module,
-             rival.replace("_", " "))
+    batches = ProblemBatches(task, config, tokenizer, differs.get("hide", ""))
+    fit_task(task, batches, source, folder, config, quiet, module, rival.replace("_", " "))
     distributed.stop()
 
 
 def load_student(folder: Path) -> tuple[str, nn.Module, Tokenizer]:
-    """A run fine-tuned on scenes: its task's name, its model, in evaluation mode, and its tokenizer.
+    """A run fine-tuned on scenes: its task's name, its model in evaluation mode, and its tokenizer.
 
     Raises ValueError for a run of no such task.
     """
@@ -140,7 +145,7 @@ def examine(task: str, model: nn.Module, tokenizer: Tokenizer, draw: task_exam.D
 
 
 def draws(config: Config, split: str, seed: int, size: float) -> task_exam.Draw:
-    """What an exam draws its problems with, in whole groups; size: share of the number it asks for. What was drawn is kept."""
+    """-> a cached function that draws a test set's problems, in whole groups; size: share of the number asked for."""
     @cache
     def draw(name: str, number: int) -> list:
         source = problems(name, split, config, seed)
@@ -150,9 +155,9 @@ def draws(config: Config, split: str, seed: int, size: float) -> task_exam.Draw:
 
 def examine_run(folder: Path, source: Path | None, command: str, seed: int = 0, size: float = 1.0, split: str = "test",
                 out: Path | None = None) -> dict:
-    """Examine a fine-tuned run and every baseline there is; write report.json. -> the report
+    """Evaluate a fine-tuned run and every baseline there is; write report.json. -> the report
 
-    source: the pretrained run, for the baselines that are made of it; without it they are left out
+    source: the pretrained run, for its baselines; without it they are left out
     out: where to write, by default the run's folder
     """
     clock = time.perf_counter()
@@ -162,20 +167,21 @@ def examine_run(folder: Path, source: Path | None, command: str, seed: int = 0, 
     draw = draws(config, split, seed, size)
     def score(model: nn.Module, hide: str = "") -> dict:
         return examine(task, model, tokenizer, draw, hide)
-    values, beside = {"test": score(model)}, job.simple(draw)
+    values, baselines = {"test": score(model)}, job.simple(draw)
     torch.manual_seed(seed)                              # of random weights
     for name, differs in job.rivals.items():
         if (folder / name / "model.safetensors").exists():
-            beside[name] = score(load_rival(task, differs, folder / name), differs.get("hide", ""))
+            baselines[name] = score(load_rival(task, differs, folder / name), differs.get("hide", ""))
     for name, (which, hide) in job.untrained.items():
         if which in ("random", "tuned"):
-            beside[name] = score(model if which == "tuned" else ALBEF(config).eval(), hide)
+            baselines[name] = score(model if which == "tuned" else ALBEF(config).eval(), hide)
         elif source and (run := source / "start" if which == "start" else source).exists():
-            beside[name] = score(at_size(load(run).model, config), hide)
-    figures, spans, counts = intervals.summarise(values | {"baselines": beside})
+            baselines[name] = score(at_size(load(run).model, config), hide)
+    figures, spans, counts = intervals.summarise(values | {"baselines": baselines})
     if task == "grounding":
         figures["map"] = dict(zip(("mode", "layer"), task_exam.best_map(model, tokenizer)))
-    seconds = {"train": train.seconds(folder) + train.seconds(folder / "assign"), "evaluate": time.perf_counter() - clock}
+    seconds = {"train": train.seconds(folder) + train.seconds(folder / "assign"),
+               "evaluate": time.perf_counter() - clock}
     figures |= {"split": split, "exam_seed": seed, "intervals": spans, "counts": counts}
     return report.write_report(out or folder, task, figures, config, seconds, command, config.seed)
 
@@ -188,21 +194,26 @@ def load_rival(task: str, differs: dict, folder: Path) -> nn.Module:
     return model.eval()
 
 
-def finetune(task: str, source: Path, folder: Path, changes: tuple[str, ...], baselines: tuple[str, ...], processes: int,
-             command: str, size: float = 1.0, quiet: bool = False) -> dict:
-    """Train a task and the named baselines of its job ("all": every one), each in several processes, and examine them.
+def finetune(task: str, source: Path, folder: Path, changes: tuple[str, ...], baselines: tuple[str, ...],
+             processes: int, command: str, size: float = 1.0, quiet: bool = False) -> dict:
+    """Train a task and the named baselines of its job ("all": every one), each in several processes; evaluate them.
 
-    -> the report. Raises ValueError for a task, option or baseline that does not exist, SystemExit where training failed
+    -> the report. Raises ValueError for an unknown task, option or baseline, SystemExit where training failed
     """
     if task not in JOBS:
         raise ValueError(f"no task {task!r}{nearest(task, JOBS)}; there are {', '.join(JOBS)}")
     rivals = JOBS[task].rivals
     for name in baselines:
         if name not in (*rivals, "all"):
-            raise ValueError(f"{task} has no baseline {name!r}{nearest(name, rivals)} to train; it has {', '.join(rivals) or 'none'}")
+            raise ValueError(f"{task} has no baseline {name!r}{nearest(name, rivals)} to train; "
+                             f"it has {', '.join(rivals) or 'none'}")
     tuning(task, source, *changes)                       # refuse a wrong option before any process starts
     for name in ("", *(rivals if "all" in baselines else dict.fromkeys(baselines))):
-        arguments = ["tune", task, *changes, "--from", str(source), "--run", str(folder / name), *["--rival", name] * bool(name)]
-        if status := launch.launch([*arguments, *["--quiet"] * quiet], processes):
+        arguments = ["tune", task, *changes, "--from", str(source), "--run", str(folder / name)]
+        if name:
+            arguments += ["--rival", name]
+        if quiet:
+            arguments.append("--quiet")
+        if status := launch.launch(arguments, processes):
             raise SystemExit(status)
     return examine_run(folder, source, command, size=size, out=checkpoint.output_folder(folder, size == 1))

@@ -1,4 +1,4 @@
-"""Find scenes for a typed sentence: similarity looks through all of them, match through the best."""
+"""Text-to-image search over scenes: ranked by similarity, the best re-ranked by ITM."""
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from minalbef.scenes.scenes import Drawn, Scenes, paint
 from minalbef.tokenizer import clean
 from minalbef.viz.plots import gallery
 
-FIRST = 32                            # so many by similarity, which is quick, are read again by fusion, which is not
-WEIGHT = 0.2                          # of similarity, where no exam has chosen one
+FIRST = 32                            # the best by similarity, which fusion, far slower, re-ranks
+WEIGHT = 0.2                          # of similarity, for a run that has not been evaluated
 CAPTIONS = 5000                       # of training: enough that every word of the grammar is among them
-SIDE = 144                            # pixels of a scene in the picture of the answer
+SIDE = 144                            # pixels of a scene in the figure
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Hit:
 
 @torch.no_grad()
 def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hit]:
-    """The `top` best of so many unseen scenes for a sentence, by match and similarity together, best first.
+    """The `top` best of so many unseen scenes for a sentence, by ITM and similarity together, best first.
 
     Raises ValueError for a sentence without words or with more than the model reads, and for a run of other data.
     """
@@ -41,16 +41,17 @@ def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hi
     tokens, keep = run.tokenizer.encode([sentence], run.config.text_length, truncate=False)
     source = Scenes("test", size=run.config.image_size, objects=run.config.objects)
     drawn = [source.draw(i) for i in range(scenes)]
-    encoded = Encoded(questions.image_tokens(run, [one.scene for one in drawn]), run.model.encode_text(tokens, keep), keep)
+    seen = questions.image_tokens(run, [one.scene for one in drawn])
+    encoded = Encoded(seen, run.model.encode_text(tokens, keep), keep)
     sim = ranking.similarity(run.model, encoded)[0, :, 0]                        # (scenes,)
     best = sim.topk(min(FIRST, scenes)).indices
     odds = ranking.match_odds(run.model, encoded, best, torch.zeros_like(best))
-    order = (odds + weight(run) * sim[best] / run.model.temperature).argsort(descending=True, stable=True)[:top].tolist()
+    order = (odds + weight(run) * sim[best] / run.model.temperature).argsort(descending=True, stable=True)[:top]
     return [Hit(drawn[best[i]], sim[best[i]].item(), odds[i].sigmoid().item()) for i in order]
 
 
 def weight(run: Run) -> float:
-    """Of similarity over temperature beside match's log-odds, as the run's exam chose it: alone, match does worse."""
+    """Of similarity over temperature, added to ITM's log-odds, as the run's evaluation chose it; ITM alone is worse."""
     try:
         return read_report(run.path)["rerank_plus_weight"]
     except (ValueError, KeyError):
@@ -58,14 +59,14 @@ def weight(run: Run) -> float:
 
 
 def unknown_words(run: Run, sentence: str) -> list[str]:
-    """Words of a sentence that no training caption says; the model can make nothing of them."""
+    """Words of a sentence that are in no training caption, so that the model can't know them."""
     source = Scenes("train", seed=run.config.seed, objects=run.config.objects)
     known = {word for i in range(CAPTIONS) for word in clean(source.draw(i).text).split()}
     return [word for word in dict.fromkeys(clean(sentence).split()) if word not in known]
 
 
 def describe(run: Run, sentence: str, hits: list[Hit]) -> str:
-    """The answer in words: scores, captions, and a note on words that the model never read."""
+    """The hits in words: scores, captions, and a note on words that the model has never seen."""
     lines = [f"{'match':>7} {'similarity':>11}  the scene's own caption"]
     lines += [f"{hit.match:7.2f} {hit.similarity:11.2f}  {hit.drawn.text}" for hit in hits]
     if unknown := unknown_words(run, sentence):

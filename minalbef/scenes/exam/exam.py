@@ -1,4 +1,4 @@
-"""Evaluation of a pretrained ALBEF on unseen scenes, with chance and an oracle that sees objects alone as baselines."""
+"""Evaluation of a pretrained ALBEF on unseen scenes; baselines: chance, and an oracle that knows objects alone."""
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -17,21 +17,21 @@ from minalbef.scenes.grammar import KINDS, kinds_of_word
 from minalbef.scenes.language import needs
 from minalbef.scenes.scenes import Drawn, truth
 
-BLOCK = 500                           # pictures and captions that compete, as in the trials
-TOP = 10                              # of which so many are handed to ITM
+BLOCK = 500                           # images and captions that are ranked together, as in our experiments
+TOP = 10                              # candidates that ITM re-ranks
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 UNSEEN = ("openmoji",)
 
 
 def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", among: int = BLOCK) -> dict:
-    """All figures of a report, from 0 to 1; "intervals": their 95% intervals; "counts": how many samples or families.
+    """All metrics of a report, from 0 to 1; "intervals": 95% intervals; "counts": the number of samples or families.
 
     seed: of the freshly drawn scenes; size: share of their number; split: "validation" while you tune
 
     plain: scenes of 2 or 3 objects, in blocks of `among`, at least one block. families: four scenes of the same
     objects, ranked among themselves, and by the kind of their difference.
-    itc: by similarity. rerank: its ten best, by ITM's log-odds alone. rerank_plus: by these plus similarity over
-    temperature times `rerank_plus_weight`. That weight and `itm_threshold` are set on other scenes, of validation.
+    itc: ranked by similarity. rerank: its ten best re-ranked by ITM's log-odds. rerank_plus: by these plus similarity
+    over temperature times `rerank_plus_weight`. That weight and `itm_threshold` are tuned on validation scenes.
     """
     weight, threshold = calibrate(run, seed, size)
     def many(count: float, block: int = BLOCK, ks: Sequence[int] = (1,), **options) -> dict[str, Tensor]:
@@ -62,7 +62,7 @@ def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", amo
 
 
 def examine_start(run: Run, seed: int = 0, size: float = 1.0, split: str = "test") -> dict:
-    """What a run knew before its first step, after the warm start alone: retrieval by ITC, and pointing."""
+    """Metrics of a run's initial weights, after the warm start: retrieval by ITC, and the pointing game."""
     def itc(drawn: list[Drawn], block: int | None = None) -> dict[str, Tensor]:
         found = hits(compete(run, drawn, block, match=False), 0.0)
         return {name: value for name, value in found.items() if name.startswith("itc")}
@@ -72,8 +72,8 @@ def examine_start(run: Run, seed: int = 0, size: float = 1.0, split: str = "test
 
 
 def calibrate(run: Run, seed: int = 0, size: float = 1.0) -> tuple[float, float]:
-    """What is set on validation: the weight of similarity in rerank_plus, and the log-odds over which ITM says yes."""
-    seed += 1_000_000                 # other scenes than those of an exam on the validation split
+    """Tuned on validation scenes: the weight of similarity in rerank_plus, and the threshold of ITM's log-odds."""
+    seed += 1_000_000                 # other scenes than those of an evaluation on the validation split
     contests = [compete(run, plain(run, "validation", seed, 500 * size)),
                 compete(run, families(run, "validation", seed, 100 * size), 4)]
     def reached(weight: float) -> float:
@@ -90,10 +90,10 @@ def calibrate(run: Run, seed: int = 0, size: float = 1.0) -> tuple[float, float]
 
 @dataclass(frozen=True)
 class Contest:
-    """Pictures and captions that compete within blocks: (g, picture, text) each.
+    """Scores of images and captions within blocks: (g, image, text) each.
 
-    sim: similarity over temperature; odds: ITM's log-odds, -inf where it was not asked
-    true: the caption is true of the picture; shared: objects that both have over objects that either has
+    sim: similarity over temperature; odds: ITM's log-odds, -inf where it was not computed
+    true: the caption is true of the image; shared: intersection over union of their objects
     """
 
     sim: Tensor
@@ -103,12 +103,12 @@ class Contest:
 
     @property
     def mT(self) -> "Contest":
-        """The same with captions as queries: (g, text, picture) each."""
+        """With captions as queries: (g, text, image) each."""
         return Contest(*(getattr(self, field.name).mT for field in fields(self)))
 
 
 def compete(run: Run, drawn: list[Drawn], block: int | None = None, match: bool = True) -> Contest:
-    """Score captions against pictures, within blocks of so many; match=False: do not ask ITM."""
+    """Score captions against images, within blocks of so many; match=False: without ITM."""
     block = block or min(BLOCK, len(drawn))
     encoded = questions.encode(run, [one.scene for one in drawn], [one.text for one in drawn])
     sim = ranking.similarity(run.model, encoded, block) / run.model.temperature.item()
@@ -119,16 +119,16 @@ def compete(run: Run, drawn: list[Drawn], block: int | None = None, match: bool 
 
 
 def objects_shared(drawn: Sequence[Drawn]) -> Tensor:
-    """Objects that a picture and a caption share, over those that either has: -> (picture, text)."""
+    """Intersection over union of an image's and a caption's objects: -> (image, text)."""
     seen = [{thing.name for thing in one.scene.objects} for one in drawn]
     said = [needs(one.form) for one in drawn]
     return torch.tensor([[len(a & b) / len(a | b) for b in said] for a in seen])
 
 
 def hits(contest: Contest, weight: float, ks: Sequence[int] = (1,)) -> dict[str, Tensor]:
-    """Whether each query finds an answer among its k best: by name (g, query), 0 to 1.
+    """Recall@k of each query: by name (g, query), 0 to 1.
 
-    i2t: captions for a picture; t2i: pictures for a caption; oracle, by shared objects, and chance: the mean of both
+    i2t: image-to-text; t2i: text-to-image; oracle, ranked by shared objects, and chance level: the mean of both
     weight: of the similarity in rerank_plus
     """
     values: dict[str, list[Tensor]] = {}
@@ -137,28 +137,28 @@ def hits(contest: Contest, weight: float, ks: Sequence[int] = (1,)) -> dict[str,
                   f"rerank_plus_{way}": rerank(c.sim, c.odds + weight * c.sim, TOP),
                   "oracle": c.shared, "chance": torch.zeros_like(c.sim)}
         for name, score in scores.items():
-            for k in ks if "rerank" not in name else [k for k in ks if k < TOP]:     # among all ten, order is nothing
+            for k in ks if "rerank" not in name else [k for k in ks if k < TOP]:     # among all ten, order is no matter
                 values.setdefault(f"{name}_r{k}", []).append(recall(score, c.true, k))
     return {name: sum(both) / len(both) for name, both in values.items()}
 
 
 def per_query(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Blocks as one row of queries, each a sample of its own: (g, query) -> (g * query,)."""
+    """Every query an independent sample: (g, query) -> (g * query,)."""
     return {name: value.flatten() for name, value in values.items()}
 
 
 def per_family(values: dict[str, Tensor]) -> dict[str, Clusters]:
-    """Blocks as clusters, for their answers are about the same four scenes: (g, query) -> g clusters."""
+    """Every block a cluster, whose queries share four scenes: (g, query) -> g clusters."""
     return {name: Clusters.of(value) for name, value in values.items()}
 
 
 def by_kind(values: dict[str, Clusters], kinds: Sequence[str]) -> dict[str, dict[str, Clusters]]:
-    """The same samples apart, by kinds, one for each of them."""
+    """Samples by kind, of which `kinds` has one a sample."""
     return {kind: {name: value[[other == kind for other in kinds]] for name, value in values.items()}
             for kind in dict.fromkeys(kinds)}
 
 
-# match or not
+# image-text matching
 
 
 def answers(run: Run, pairs: dict[str, list]) -> dict[str, Tensor]:
@@ -168,21 +168,21 @@ def answers(run: Run, pairs: dict[str, list]) -> dict[str, Tensor]:
 
 
 def refused(odds: dict[str, Tensor], threshold: float) -> dict[str, Tensor]:
-    """Which pairs ITM takes for no match: by kind (p,), 0 or 1."""
+    """Which pairs ITM classifies as no match: by kind (p,), 0 or 1."""
     return {kind: (value <= threshold).float() for kind, value in odds.items()}
 
 
 def balanced(refused: dict[str, Tensor]) -> Tensor:
-    """Mean of true pairs accepted and wrong ones refused, every kind of wrong one alike: -> (p,), p of each kind."""
+    """Balanced accuracy, every kind of negative weighted alike: -> (p,), p pairs of each kind."""
     count = min(map(len, refused.values()))
     wrong = torch.stack([share[:count] for kind, share in refused.items() if kind != "true"]).mean(0)
     return (1 - refused["true"][:count] + wrong) / 2
 
 
 def one_change(run: Run, changes: dict[str, list], blank: bool = False) -> dict[str, Tensor]:
-    """Does ITM prefer the true caption to the changed one? By kind (p,): 1, 0, or a half where it cannot say.
+    """Does ITM score the true caption higher than the foil? By kind (p,): 1, 0, or a half for a tie.
 
-    changes: from `questions.changed`; blank: show a grey picture, where nothing but the wording can tell
+    changes: from `questions.changed`; blank: with a grey image, as the text-only baseline
     """
     pictures, true, false = zip(*(trio for some in changes.values() for trio in some))
     pictures = [None] * len(true) if blank else pictures
@@ -195,7 +195,7 @@ def one_change(run: Run, changes: dict[str, list], blank: bool = False) -> dict[
 
 
 def masked_words(run: Run, drawn: list[Drawn]) -> dict[str, dict[str, Tensor]]:
-    """Every word of every caption masked in turn: is it guessed, with its picture and a blank one? By kind (w,)."""
+    """MLM accuracy with every word masked in turn, with its image and with a blank one: by kind (w,)."""
     texts = [one.text for one in drawn]
     spans = [(i, j, kind) for i, text in enumerate(texts) for j, kind in enumerate(kinds_of_word(text))]
     hidden = words.hide(run, texts, [(i, [j]) for i, j, _ in spans])
@@ -209,6 +209,6 @@ def masked_words(run: Run, drawn: list[Drawn]) -> dict[str, dict[str, Tensor]]:
 
 
 def pointing(run: Run, drawn: list[Drawn]) -> dict[str, Tensor]:
-    """Does the maximum of a word's map lie in its object? By score, and chance: (w,)."""
+    """Pointing game: does the maximum of a word's map lie in its object? By score, and chance level: (w,)."""
     found = words.pointing(run, drawn, questions.image_tokens(run, [one.scene for one in drawn]))
     return {f"pointing_{name}": share for name, share in found.items()}

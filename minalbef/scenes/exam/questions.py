@@ -16,13 +16,13 @@ from minalbef.scenes.scenes import Drawn, Scenes, paint
 
 
 def scenes(run: Run, split: str, seed: int, **options) -> Scenes:
-    """Freshly drawn scenes of 2 or 3 of the objects that the run's captions name, with captions that fit few others."""
+    """Freshly drawn scenes of 2 or 3 of the run's kinds of objects, with captions that fit few other scenes."""
     return Scenes(split, **{"seed": seed, "size": run.config.image_size, "objects": run.config.objects,
                             "counts": (0, 0.5, 0.5), "specific": True} | options)
 
 
 def plain(run: Run, split: str, seed: int, count: float, block: int = 1, **options) -> list[Drawn]:
-    """About `count` scenes, a whole number of blocks, or else fewer than a block."""
+    """About `count` scenes: a whole number of blocks, or less than one block."""
     count, source = max(8, int(count)), scenes(run, split, seed, **options)
     if count > block:
         count -= count % block
@@ -45,9 +45,9 @@ def changed(run: Run, split: str, seed: int, count: float) -> dict[str, list[tup
 
 
 def wrong_pairs(run: Run, split: str, seed: int, count: float, changes: dict) -> dict[str, list[tuple[Scene, str]]]:
-    """About `count` scenes with a caption that is false of them for each kind of error, and as many "true": by kind.
+    """About `count` negative pairs of each kind, and as many "true" ones: by kind.
 
-    changes: from `changed`; of each kind of change the first `count / 6` are one kind of error together
+    changes: from `changed`; the first `count / 6` foils of each kind make up the kind "one_change"
     """
     count, chance = max(8, int(count)), Stream("wrong pairs", seed)
     pool = plain(run, split, seed, max(400, count))              # a small pool may hold no scene that shares an object
@@ -65,7 +65,7 @@ def wrong_pairs(run: Run, split: str, seed: int, count: float, changes: dict) ->
 
 
 def pixels(run: Run, pictures: Sequence[Scene | None]) -> Tensor:
-    """Painted, as the model reads them: -> (i, 3, s, s). None is a blank grey picture."""
+    """Scenes as model input: -> (i, 3, s, s); None is a grey image."""
     side = run.config.image_size
     grey = np.full((side, side, 3), 128, dtype=np.uint8)
     return torch.stack([transform(grey if one is None else paint(one, side), side) for one in pictures])
@@ -79,12 +79,12 @@ def image_tokens(run: Run, pictures: Sequence[Scene | None], chunk: int = 128) -
 
 
 def encode(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Encoded:
-    """Scenes and captions, each once through its encoder."""
+    """Scenes and captions through their encoders."""
     return ranking.encode(run.model, pixels(run, pictures), *run.tokenizer.encode(list(texts), run.config.text_length))
 
 
 def match_odds(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Tensor:
-    """ITM's log-odds, each picture with its text: -> (p,), on the CPU. Repeated pictures and texts are encoded once."""
+    """ITM's log-odds of pairs of image and text: -> (p,), on the CPU. Repeated images and texts are encoded once."""
     (some, images), (sayings, rows) = _numbered(pictures), _numbered(texts)
     return ranking.match_odds(run.model, encode(run, some, sayings), images.to(run.device), rows.to(run.device)).cpu()
 

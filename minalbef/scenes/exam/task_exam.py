@@ -1,7 +1,7 @@
-"""The exams of the five tasks on the embedded scenes: problems made into batches, and what a model gets right of them.
+"""Evaluation of the five tasks on the embedded scenes: problems as records, each task's metrics, and its baselines.
 
-An exam is called as examine(model, tokenizer, draw, hide) -> samples by name, nested as `intervals.summarise` wants them.
-draw: a key of problems.GROUP and how many -> problems, freshly drawn. hide: "" or what the model may not see
+Called as examine_TASK(model, tokenizer, draw, hide) -> samples by name, nested as `intervals.summarise` takes them.
+draw: a key of problems.GROUP and how many -> problems, freshly drawn. hide: "" or the input that is hidden
 """
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,19 +27,20 @@ from minalbef.tasks import entailment, grounding, nlvr2, vqa
 from minalbef.tasks.base import TASKS
 from minalbef.tokenizer import Tokenizer
 
-NOTHING = "a picture"                 # said in place of every text where the text is hidden
+NOTHING = "a picture"                 # every text, where the text is hidden
 Draw = Callable[[str, int], list]
 
 
 def problems(name: str, split: str, config: Config, seed: int) -> Problems:
-    return Problems(name, split, seed, config.image_size, config.objects, restyle=config.restyle if split == "train" else 0.0)
+    restyle = config.restyle if split == "train" else 0.0
+    return Problems(name, split, seed, config.image_size, config.objects, restyle=restyle)
 
 
 # records
 
 
 def records(problems: Sequence, size: int, hide: str = "") -> list:
-    """Problems as the records of their task, painted at a side of `size` pixels; hide: "" or what the model may not see."""
+    """Problems as the records of their task, painted at `size` pixels; hide: "" or the input that is hidden."""
     def words(text: str) -> str:
         return NOTHING if hide == "text" else text
     @cache                                               # the four pairs of a statement share their pictures
@@ -58,9 +59,10 @@ def records(problems: Sequence, size: int, hide: str = "") -> list:
                 return nlvr2.NLVR2Record((seen(p.left), right), words(p.text), p.true, p.id)
             case Pointed():
                 box, *proposals = (tuple((size * torch.tensor(one)).tolist()) for one in (p.box, *p.proposals))
-                return grounding.GroundingRecord(seen(p.scene), p.text, 2 * p.id, box, tuple(proposals), (size, size), "", p.id)
-        # one of a picture's captions, in turn; families and other scenes count their pictures alike
-        return Record(seen(p.scene), p.texts[p.id % len(p.texts)], 2 * p.id + bool(p.kind))
+                return grounding.GroundingRecord(seen(p.scene), p.text, 2 * p.id, box, tuple(proposals),
+                                                 (size, size), "", p.id)
+        # one of an image's captions, in turn; families and other scenes both count images from 0: even and odd ids
+        return Record(seen(p.scene), p.texts[p.id % len(p.texts)], 2 * p.id + (1 if p.kind else 0))
     return [record(p) for p in problems]
 
 
@@ -70,26 +72,26 @@ def batch(task: str, problems: Sequence, tokenizer: Tokenizer, size: int, hide: 
 
 
 def how(model: nn.Module, rows: int = 256, **more) -> How:
-    """How a model is evaluated here: where it is, texts cut as in its training."""
+    """How a model is evaluated here: on its device, with texts truncated as in training."""
     albef = getattr(model, "albef", model)
     return How(rows, device=next(model.parameters()).device, length=albef.config.text_length, quiet=True, **more)
 
 
-# what a model gets right
+# metrics
 
 
 def grouped(samples: Tensor, name: str) -> Clusters:
-    """Samples in the order drawn, as clusters: problems of one group of GROUP share scenes or texts."""
+    """Samples in the order drawn, as clusters: the problems of a group (see GROUP) share scenes or texts."""
     return Clusters(samples, torch.arange(len(samples)) // GROUP[name])
 
 
 def by_kind(right: Tensor | Clusters, drawn: Sequence) -> dict:
-    """-> accuracy, and by the problems' kind."""
+    """-> accuracy, overall and by the problems' kind."""
     return {"accuracy": right, "by_kind": apart(right, [p.kind for p in drawn])}
 
 
 def apart(samples: Tensor | Clusters, kinds: Sequence[str]) -> dict:
-    """The same samples by kind, one for each of them."""
+    """Samples by kind, of which `kinds` has one a sample."""
     return {kind: samples[[kind == other for other in kinds]] for kind in sorted(set(kinds))}
 
 
@@ -117,7 +119,7 @@ def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str)
 
 
 def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
-    """Families of four scenes of four objects, among themselves; and one of 500 such scenes, of which no two are alike."""
+    """Recall@1 within families of four scenes of the same objects, and among 500 scenes, of which no two are alike."""
     def encode(drawn) -> ranking.Encoded:
         shown = batch("retrieval", drawn, tokenizer, model.config.image_size, length=model.config.text_length)
         return ranking.encode(model, shown.image, shown.tokens, shown.keep)
@@ -135,32 +137,37 @@ def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str)
 
 
 def examine_grounding(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
-    """By the map of `best_map`. hide="shuffled": with other problems' words."""
+    """With the map of `best_map`. hide="shuffled": with other problems' texts."""
     drawn = draw("grounding", 1000)
     found = point(model, tokenizer, drawn, *best_map(model, tokenizer, hide), hide)
     found = {name: grouped(value, "grounding") for name, value in found.items()}
-    kinds = ["relation" if isinstance(p.expression, Relation) else "place" if p.expression.place else "size" for p in drawn]
-    return found | {"by_kind": apart(found["pointing"], kinds)}
+    def kind(p: Pointed) -> str:
+        if isinstance(p.expression, Relation):
+            return "relation"
+        return "place" if p.expression.place else "size"
+    return found | {"by_kind": apart(found["pointing"], [kind(p) for p in drawn])}
 
 
 def best_map(model: ALBEF, tokenizer: Tokenizer, hide: str = "") -> tuple[str, int]:
-    """Which map chooses best among proposals on other problems, of validation: -> mode and layer, as of `grounding.heat_map`."""
+    """The Grad-CAM map that ranks proposals best on the validation set: -> mode and layer of `grounding.heat_map`."""
     layers = range(len(model.fusion.layers))
     places = [*(("itm", i) for i in layers), *(("mlm", i) for i in layers),
               *(("itc", i) for i in range(len(model.image_encoder.blocks)))]
-    tried = others(model.config)
-    return grounding.sweep(lambda place: point(model, tokenizer, tried, *place, hide)["proposals"].mean().item(), places)[0]
+    drawn = others(model.config)
+    def accuracy(place: tuple[str, int]) -> float:
+        return point(model, tokenizer, drawn, *place, hide)["proposals"].mean().item()
+    return grounding.sweep(accuracy, places)[0]
 
 
 @cache
 def others(config: Config) -> list:
-    """Problems to choose a map by."""
+    """Validation problems to choose a map on."""
     source = problems("grounding", "validation", config, 1_000_000)
     return [source.draw(i) for i in range(200)]
 
 
 def point(model: ALBEF, tokenizer: Tokenizer, drawn: Sequence, mode: str, layer: int, hide: str = "") -> dict:
-    """Whether the map's highest patch lies on what is meant, and whether the box chosen by it does: samples of both."""
+    """Does the map's maximum lie on the target, and does the box that it ranks first fit? -> samples of both."""
     some = records(drawn, model.config.image_size)
     if hide == "shuffled":
         some = [replace(one, text=other.text) for one, other in zip(some, some[7:] + some[:7])]
@@ -169,15 +176,15 @@ def point(model: ALBEF, tokenizer: Tokenizer, drawn: Sequence, mode: str, layer:
 
 
 def pixels(scenes: Sequence[Scene], size: int) -> Tensor:
-    """Painted, as the model reads them: -> (i, 3, s, s)."""
+    """Scenes as model input: -> (i, 3, s, s)."""
     return torch.stack([data.transform(paint(scene, size), size) for scene in scenes])
 
 
-# what needs no model
+# baselines without a model
 
 
 def simple_retrieval(draw: Draw) -> dict:
-    """Chance, which is also what the objects alone tell within a family."""
+    """Chance level, which knowing the objects alone doesn't exceed within a family."""
     families = grouped(torch.full((len(draw("families", 800)),), 0.25), "families")
     return {"chance": {"families": {f"{name}_{way}_r1": families for name in ("itc", "itm") for way in ("i2t", "t2i")}}}
 
@@ -187,13 +194,13 @@ def simple_entailment(draw: Draw) -> dict:
 
 
 def simple_vqa(draw: Draw) -> dict:
-    """VQA accuracy of the answer that scores best on all questions of a kind, and of a random one of those that may be right.
+    """VQA accuracy of the best constant answer to each kind of question, and of a random one of its possible answers.
 
-    To "what" that may be any object, to the other kinds a question's own options: to "compare" the two that it names
+    Possible answers to "what" are all objects, to the other kinds a question's options: to "compare" the two it names
     """
     drawn = draw("vqa", 1800)
     objects = sorted({thing.name for p in drawn for thing in p.scene.objects})
-    scores = [{said: agreement(said, p) for said in dict.fromkeys(p.answers)} for p in drawn]  # what nobody said scores 0
+    scores = [{said: agreement(said, p) for said in dict.fromkeys(p.answers)} for p in drawn]    # all others score 0
     constant, chance = torch.zeros(2, len(drawn))
     for kind in {p.kind for p in drawn}:
         rows, totals = [i for i, p in enumerate(drawn) if p.kind == kind], Counter()
@@ -211,7 +218,7 @@ def simple_nlvr2(draw: Draw) -> dict:
 
 
 def simple_grounding(draw: Draw) -> dict:
-    """A box at random, the largest box, and a point at random."""
+    """A random box, the largest box, and a random point."""
     drawn = draw("grounding", 1000)
     def samples(values) -> Clusters:
         return grouped(torch.tensor(list(values)).float(), "grounding")

@@ -1,4 +1,4 @@
-"""One word at a time: guess it when it is masked, and point at what it names."""
+"""Single words: predicting a masked one, and the pointing game with its Grad-CAM map."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,17 +11,17 @@ from minalbef.scenes.language import Object
 from minalbef.scenes.scenes import Drawn
 from minalbef.tokenizer import clean
 
-# which fusion layers: all, chosen on 300 validation scenes with three seeds of `tiny`. Masked words: .71, .72, .77 with
-# all layers; no single layer is better, and one is as low as .19. Match: .66, .59, .25; the last layer adds nothing
+# fusion layers of the maps: all, chosen on 300 validation scenes with three seeds of `tiny`. Masked words: .71, .72,
+# .77 with all layers; no single layer is better, and one is as low as .19. Match: .66, .59, .25; the last adds nothing
 LAYERS = {"itm": slice(None), "mlm": slice(None)}
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """Rows of text, in each of which one word is hidden.
+    """Texts with one word to mask in each.
 
-    rows: (r,) the picture of each row; tokens: (r, l), nothing masked; keep: (r, l) bool
-    hidden: (r, l) bool, the pieces of the word
+    rows: (r,) the image of each text; tokens: (r, l), before masking; keep: (r, l) bool
+    hidden: (r, l) bool, the word's pieces
     """
 
     rows: Tensor
@@ -31,7 +31,7 @@ class Hidden:
 
 
 def piece_places(run: Run, text: str) -> list[list[int]]:
-    """Where the pieces of every word of a text stand among its tokens, of which [CLS] is the first."""
+    """The token positions of each word's pieces; position 0 is [CLS]."""
     places: list[list[int]] = []
     for i, piece in enumerate(run.tokenizer.tokens(text), start=1):
         if piece.startswith("##"):
@@ -42,7 +42,7 @@ def piece_places(run: Run, text: str) -> list[list[int]]:
 
 
 def hide(run: Run, texts: Sequence[str], spans: Sequence[tuple[int, Sequence[int]]]) -> Hidden:
-    """spans: a text's number and which of its words to hide as one -> a row for each span, where the model is."""
+    """spans: a text's index and the words in it to mask together -> a row for each span, on the model's device."""
     tokens, keep = run.tokenizer.encode(list(texts), run.config.text_length)
     places = [piece_places(run, text) for text in texts]
     rows = torch.tensor([i for i, _ in spans], dtype=torch.long)
@@ -54,7 +54,7 @@ def hide(run: Run, texts: Sequence[str], spans: Sequence[tuple[int, Sequence[int
 
 @torch.no_grad()
 def guess(run: Run, hidden: Hidden, image_tokens: Tensor, chunk: int = 256) -> Tensor:
-    """The likeliest piece at every hidden place, and the tokens elsewhere: image_tokens (i, 1 + n, d) -> (r, l)."""
+    """MLM's prediction at masked positions, the tokens elsewhere: image_tokens (i, 1 + n, d) -> (r, l)."""
     model, guessed = run.model, hidden.tokens.clone()
     keys_values = model.fusion.keys_values(image_tokens)
     for some in torch.arange(len(guessed), device=run.device).split(chunk):
@@ -67,9 +67,9 @@ def guess(run: Run, hidden: Hidden, image_tokens: Tensor, chunk: int = 256) -> T
 
 def word_maps(run: Run, hidden: Hidden, image_tokens: Tensor, score: str = "itm", layers: slice | int | None = None,
               chunk: int = 128) -> Tensor:
-    """Where each hidden word looks: image_tokens (i, 1 + n, d) -> (r, n), by Grad-CAM over the patches, row by row.
+    """Grad-CAM of each row's word over the patches: image_tokens (i, 1 + n, d) -> (r, n).
 
-    score: "itm" explains the match, with the word in sight; "mlm" explains the word, masked. layers: see `relevance`
+    score: "itm" explains the match, with nothing masked; "mlm" the masked word's prediction. layers: see `relevance`
     """
     layers = LAYERS[score] if layers is None else layers
     maps = []
@@ -85,14 +85,14 @@ def word_maps(run: Run, hidden: Hidden, image_tokens: Tensor, score: str = "itm"
 
 
 def patches_inside(thing: Object, grid: int) -> Tensor:
-    """Which patches have their centre in the object's square: (n,) bool, row by row."""
+    """Patches whose centre is in the object's box: (n,) bool, row-major."""
     centre = (torch.arange(grid) + 0.5) / grid
     near = [(centre - at).abs() <= thing.size / 2 for at in (thing.y, thing.x)]
     return (near[0][:, None] & near[1]).flatten()
 
 
 def named_once(drawn: Drawn) -> list[tuple[Object, list[int]]]:
-    """Objects whose name fits one thing in the scene and occurs once in the caption; and which words those are."""
+    """Objects whose name is unique in the scene and occurs once in the caption, with the indices of its words."""
     words, found = clean(drawn.text).split(), []
     for thing in drawn.scene.objects:
         name = thing.name.split()
@@ -103,7 +103,7 @@ def named_once(drawn: Drawn) -> list[tuple[Object, list[int]]]:
 
 
 def pointing(run: Run, drawn: Sequence[Drawn], image_tokens: Tensor, scores: Sequence[str] = ("itm", "mlm")) -> dict:
-    """Does the maximum of an object word's map lie in that object? -> by score, and by "chance", (w,) 0 to 1.
+    """Pointing game: does the maximum of a noun's map lie in its object? -> by score, and "chance" level, (w,) 0 to 1.
 
     image_tokens: (i, 1 + n, d), of the drawn scenes
     """
@@ -113,6 +113,6 @@ def pointing(run: Run, drawn: Sequence[Drawn], image_tokens: Tensor, scores: Seq
     values = {"chance": inside.mean(1)}
     for score in scores:
         maps = word_maps(run, hidden, image_tokens, score).cpu()
-        top = (maps == maps.amax(1, keepdim=True)).float()       # a flat map points everywhere, which is chance
+        top = (maps == maps.amax(1, keepdim=True)).float()       # a flat map points everywhere, at chance level
         values[score] = (inside * top).sum(1) / top.sum(1)
     return values
