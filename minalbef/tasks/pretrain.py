@@ -215,7 +215,7 @@ class Pretrain(nn.Module):
              draws: Draws, hard: bool) -> Pairs:
         """ITM's pairs: each text with its image, with a wrong image, and each image with a wrong text."""
         b, near = len(image), self.config.hard_negatives == "local"
-        if near:                                                 # rows of other processes are nobody's negatives
+        if near:                                                 # rows of other processes are no negatives
             far = torch.arange(positives[0].shape[1], device=image.device) // b != distributed.rank()
             positives = [positive | far for positive in positives]
         (wrong_text, text_valid), (wrong_image, image_valid) = (

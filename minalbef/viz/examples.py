@@ -1,4 +1,4 @@
-"""Single answers to look at, for the page and the notebooks: who finds whom, what is hidden, and a thing that moves."""
+"""Single answers to look at, for the page and the notebooks: retrieval, masked words, and an object that moves."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -24,7 +24,7 @@ from minalbef.tokenizer import clean
 from minalbef.viz import examples, plots
 
 SIDE = 144                            # pixels of a scene on the page: three times what the model sees
-SEED = 4242                           # of the page's scenes; they are of the test split, as the exam's are
+SEED = 4242                           # of the page's scenes; of the test split
 POOL = 500                            # scenes and captions to find things among
 
 
