@@ -143,10 +143,10 @@ class Tokenizer:
         return cls(core)
 
 
-def _special_ids(vocab: dict[str, int]) -> list[int]:
+def _special_ids(vocab: dict[str, int]) -> tuple[int, ...]:
     if missing := [token for token in SPECIALS if token not in vocab]:
         raise ValueError(f"the vocabulary lacks {', '.join(missing)}; it needs {', '.join(SPECIALS)}")
-    return [vocab[token] for token in SPECIALS]
+    return tuple(vocab[token] for token in SPECIALS)
 
 
 def _bert(model: models.Model) -> Core:

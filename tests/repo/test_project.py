@@ -102,7 +102,7 @@ def test_files_stay_short():
     core = sum(lines[name] for name in (*TAUGHT, "distributed", "tasks.pretrain"))
     assert core < 1510, "what a learner reads to know ALBEF"
     assert sum(n for module, n in lines.items() if room(module) in (*LIBRARY, "top")) < 5_150
-    assert sum(lines.values()) < 11_950
+    assert sum(lines.values()) < 12_000
 
 
 def test_conda_and_pip_install_the_same():
