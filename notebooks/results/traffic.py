@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from minalbef import distributed, train
-from minalbef.bench.step import made_up
+from minalbef.bench.step import make_batch
 from minalbef.evaluation.report import commit, describe_device, now
 from minalbef.presets import preset
 from minalbef.tasks.pretrain import Pretrain
@@ -33,7 +33,7 @@ def main():
     task = Pretrain(config).to(device)
     optimiser = torch.optim.AdamW(task.parameters(), lr=1e-4, fused=True)
     model = nn.parallel.DistributedDataParallel(task, find_unused_parameters=True)
-    own = made_up(replace(config, batch=config.batch // distributed.world()))
+    own = make_batch(replace(config, batch=config.batch // distributed.world()))
     own = replace(own, ids=own.ids + len(own.ids) * distributed.rank())
     spent = {"global": [], "local": []}
     for step in range(2 * ROUNDS):

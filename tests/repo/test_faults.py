@@ -39,15 +39,16 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
 CAPTIONS = 300                        # of which a run learns its word pieces: fewer than usual, to start sooner
 # the command, which writes down each step that it has done, before it may save it
 NOTING = f"""
-from minalbef import __main__, logs, pipeline
+from minalbef import __main__, metrics
+from minalbef.recipes import pipeline
 pipeline.CAPTIONS = {CAPTIONS}
-plain = logs.Log.step
+plain = metrics.Log.step
 def step(self, number, *given):
     if self.on:
         with open(self.folder / "done.txt", "a") as file:
             file.write(f"{{number + 1}}\\n")
     plain(self, number, *given)
-logs.Log.step = step
+metrics.Log.step = step
 __main__.main()
 """
 
