@@ -98,7 +98,7 @@ class Decoder(nn.Module):
         self.embeddings = Embeddings(config)
         self.dropout = Dropout(config.dropout)
         layer = partial(FusionLayer, width, config.text_heads, mlp_width, width, config.dropout)
-        self.layers = nn.ModuleList(layer() for _ in range(config.fusion_depth))  # type: ignore[assignment]  # as Fusion
+        self.layers = nn.ModuleList(layer() for _ in range(config.fusion_depth))  # type: ignore[assignment]
         self.word_head = WordHead(config)
         init_weights(self, config.init_std)
 
