@@ -8,6 +8,7 @@ from PIL import Image
 from minalbef import load
 from minalbef.evaluation import report
 from minalbef.recipes import search
+from minalbef.scenes.exam import tables
 from minalbef.scenes.language import Object, Scene
 from minalbef.scenes.scenes import paint
 
@@ -38,7 +39,7 @@ A small ALBEF, trained on emoji scenes by the command below; it ships so that no
 ## Figures, on scenes it never saw
 
 ```
-{report.summary_table(facts)}
+{tables.summary_table(facts)}
 ```
 
 ## Meant for, and not

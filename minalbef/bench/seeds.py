@@ -7,6 +7,7 @@ from pathlib import Path
 from minalbef import checkpoint
 from minalbef.evaluation import report
 from minalbef.recipes import launch, pipeline
+from minalbef.scenes.exam import tables
 
 ROWS = (                              # title, figures, baselines
     ("R@1 of 500 scenes, ITC, image to text / text to image", "plain.itc_i2t_r1 plain.itc_t2i_r1",
@@ -79,15 +80,15 @@ def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
     """
     held = json.loads(out.read_text()) if out.exists() else []
     reports = []
-    for task in report.TASKS:
+    for task in tables.TASKS:
         ran = [path.parent for name in (task, f"{task}-seed*") for path in sorted(folder.glob(f"{name}/report.json"))]
         old = [one for one in held if one["task"] == task]
         by_seed = {one["seed"]: one for one in [*old, *(merge_report(run, old) for run in ran)]}
         reports += by_seed.values()
     if not reports:
-        raise ValueError(f"{folder} has no report of a task, such as {folder / next(iter(report.TASKS))}/report.json; "
+        raise ValueError(f"{folder} has no report of a task, such as {folder / next(iter(tables.TASKS))}/report.json; "
                          "`minalbef finetune TASK` writes one")
-    table, text = report.task_table(reports), page.read_text(encoding="utf-8") if page else ""
+    table, text = tables.task_table(reports), page.read_text(encoding="utf-8") if page else ""
     if page and not MARKS.search(text):
         raise ValueError(f"{page} has no table of tasks: add the lines <!-- tasks --> and <!-- end of tasks -->")
     checkpoint.write_atomically(out, lambda path: path.write_text(json.dumps(reports, indent=1) + "\n"))

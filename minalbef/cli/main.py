@@ -72,6 +72,7 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
         out: the folder to write; by default RUN, RUN/evaluation unless it is the whole test, with --data RUN/SET-SPLIT
     """
     from minalbef.recipes import pipeline, scene_tasks
+    from minalbef.scenes.exam import tables
     from minalbef.viz import page
     if among is not None and among < 10:
         raise ValueError(f"--among {among}: must be at least 10, as many as ITM re-ranks; the default is 500")
@@ -86,10 +87,10 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
         if among:
             raise ValueError(f"--among is for runs of pretraining; {run} is one of a task, whose test set is fixed")
         found = scene_tasks.examine_run(run, _source(source), report.command(), seed, exam, split, out)
-        return print(report.task_table([found]))
+        return print(tables.task_table([found]))
     figures = pipeline.examine_run(run, exam, seed, report.command(), among, split, out)
     page.write_page(run, out)
-    print(report.summary_table(figures))
+    print(tables.summary_table(figures))
     print(f"\n{out}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")
 
 
@@ -109,6 +110,7 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
         quiet: no progress bar
     """
     from minalbef.recipes import scene_tasks as tuner
+    from minalbef.scenes.exam import tables
     run = run or Path("runs", task)
     if public != Study():
         if baselines or exam != 1.0 or processes != PROCESSES:
@@ -116,7 +118,7 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
                              "them out: torchrun -m -- minalbef finetune trains in several processes")
         return public.finetune(task, changes, _source(source), run, quiet)
     figures = tuner.finetune(task, _source(source), run, changes, baselines, processes, report.command(), exam, quiet)
-    print(report.task_table([figures]))
+    print(tables.task_table([figures]))
 
 
 def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None, rival: str = "",

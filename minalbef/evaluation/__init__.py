@@ -1,3 +1,3 @@
-"""Figures of a model: ranking, intervals, and the report with its tables.
+"""Figures of a model: ranking, intervals, and report.json.
 
 Imports core files and train. tasks and everything above import it."""

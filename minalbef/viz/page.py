@@ -13,10 +13,11 @@ from torch import Tensor
 from minalbef import checkpoint
 from minalbef.config import Config
 from minalbef.evaluation import ranking
-from minalbef.evaluation.report import competitors, read_report, rows, share
+from minalbef.evaluation.report import read_report
 from minalbef.metrics import read_metrics
 from minalbef.run import Run, load
 from minalbef.scenes.exam import questions, words
+from minalbef.scenes.exam.tables import competitors, rows, share
 from minalbef.scenes.grammar import kinds_of_word, phrase
 from minalbef.scenes.language import Noun, Scene
 from minalbef.scenes.scenes import Drawn, Scenes, paint, truth

@@ -6,6 +6,7 @@ import pytest
 from minalbef.bench import seeds
 from minalbef.evaluation import report
 from minalbef.presets import preset
+from minalbef.scenes.exam import tables
 
 
 def write(folder, task: str, figures: dict):
@@ -35,7 +36,7 @@ def test_five_reports_make_the_table_of_docs_tasks(runs):
     assert "| retrieval: R@1 in a family of 4, ITM | 0.60 / 0.60 |  |  |" in table
     assert "relation" not in table, "a figure that no report has is left out"
     assert (runs / "page.md").read_text() == f"before\n<!-- tasks -->\n{table}\n<!-- end of tasks -->\nafter\n"
-    assert report.task_table(json.loads((runs / "tasks.json").read_text())) == table
+    assert tables.task_table(json.loads((runs / "tasks.json").read_text())) == table
     assert seeds.tasks(runs, runs / "tasks.json", runs / "page.md") == table, "a second time changes nothing"
 
 
@@ -58,7 +59,7 @@ def test_a_task_that_has_not_run_is_kept_as_it_was_or_left_out(runs):
 
 
 def test_the_code_behind_each_figure_is_named(runs):
-    for task in report.TASKS:
+    for task in tables.TASKS:
         path = runs / task / "report.json"
         path.write_text(json.dumps(json.loads(path.read_text())
                                    | {"commit": "another one" if task == "vqa" else "0123456789+"}))

@@ -11,7 +11,7 @@ import torch
 from minalbef import checkpoint
 from minalbef.evaluation import report
 from minalbef.presets import preset
-from minalbef.scenes.exam import questions
+from minalbef.scenes.exam import questions, tables
 from minalbef.viz import page
 from untrained import untrained
 
@@ -55,7 +55,7 @@ def test_a_report_that_cannot_be_read_says_how_to_make_it(tmp_path, text, why):
 
 
 def test_every_figure_stands_beside_what_it_means(tmp_path):
-    rows = {(row.group[:8], row.name): row for row in report.rows(write(tmp_path))}
+    rows = {(row.group[:8], row.name): row for row in tables.rows(write(tmp_path))}
     best = rows["Plain: t", "picture to caption, by similarity"]
     assert best.value == 0.95123 and best.interval == (0.94, 0.96)
     assert best.beside == {"chance": 0.002, "objects known": 0.95, "start": 0.004}
@@ -67,11 +67,11 @@ def test_every_figure_stands_beside_what_it_means(tmp_path):
 
 def test_the_table_has_every_figure_and_a_report_without_figures_has_one_too(tmp_path):
     written = write(tmp_path)
-    table = report.summary_table(written)
-    assert len([line for line in table.splitlines() if re.match(r"  \S", line)]) == len(report.rows(written))
+    table = tables.summary_table(written)
+    assert len([line for line in table.splitlines() if re.match(r"  \S", line)]) == len(tables.rows(written))
     assert "0.95  (0.94 to 0.96)    chance 0.002, objects known 0.95, start 0.004" in table
     assert "8.8 minutes in all" in table and "nan" not in table
-    assert "minutes in all" in report.summary_table({})
+    assert "minutes in all" in tables.summary_table({})
 
 
 def test_the_device_is_told_in_words(monkeypatch):
@@ -165,7 +165,7 @@ def test_a_page_without_its_report_says_how_to_make_it(folder, tmp_path):
 
 
 def test_a_share_has_as_many_digits_as_it_deserves():
-    assert [report.share(x) for x in (0, 0.954, 0.01, 0.0021, 0.00038)] == ["0.00", "0.95", "0.01", "0.002", "0.0004"]
+    assert [tables.share(x) for x in (0, 0.954, 0.01, 0.0021, 0.00038)] == ["0.00", "0.95", "0.01", "0.002", "0.0004"]
 
 
 def test_a_report_that_is_no_report_is_named(tmp_path):

@@ -15,9 +15,9 @@ import pytest
 import minalbef
 from minalbef.bench.seeds import table
 from minalbef.cli.main import main
-from minalbef.evaluation.report import task_table
 from minalbef.recipes import search
 from minalbef.recipes.plan import plan
+from minalbef.scenes.exam.tables import task_table
 
 ROOT = Path(__file__).parents[2]
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")

@@ -3,11 +3,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minalbef.draws import Stream
-from minalbef.evaluation.report import QUESTIONS as ASKED
 from minalbef.scenes import language
 from minalbef.scenes.grammar import COLOURS, NUMBERS, SAID, phrase, places_of, render, size_of, words
 from minalbef.scenes.language import PLACES, All, Background, Count, Form, Not, Noun, Object, Relation, Scene, There
 
+ASKED = ("what", "where", "how many", "background", "yes or no", "compare")   # kinds of questions
 CLAIMED = ("only one", "one and other", "total", "same number", "same background",
            "both", "at least one", "left", "right")
 NEEDS_BOTH = CLAIMED[:5]             # of these no picture tells anything without the other
