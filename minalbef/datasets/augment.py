@@ -17,67 +17,58 @@ OPERATIONS, LEVEL, APPLIED = 2, 0.7, 0.5
 GREY = (128, 128, 128)
 
 
-def view(record, size: int, crop: float, seed: int, epoch: int, number: int, augmented: bool = True):
+def view(record, size: int, crop: float, seed: int, epoch: int, number: int):
     """The record with augmented pictures, uint8 (size, size, 3): a pure function of seed, epoch and number.
 
-    crop: see `augment`; number: the record's in its set; augmented=False: only resized
+    crop: see `augment`; number: the record's in its set
     A picture is never flipped if its text, question or answers say left or right; the original flips all.
-    NLVR2's two pictures are augmented independently.
-    Raises ValueError for a picture that cannot be read.
+    NLVR2's two pictures are augmented independently. Raises ValueError for a picture that cannot be read.
     """
-    chance = np.random.default_rng([seed, epoch, number])
-    def seen(image) -> np.ndarray:
+    rng = np.random.default_rng([seed, epoch, number])
+    texts = (record.question, *record.answers) if isinstance(record, VQARecord) else (record.text,)
+    flip = not SIDES.search(" ".join(texts))
+    def augmented(image) -> np.ndarray:
         image = open_image(image, upright=False)                  # as the original reads its sets
-        return augment(image, size, crop, flip, chance) if augmented else np.array(resize(image, size))
-    flip = not SIDES.search(" ".join(words(record)))
+        return augment(image, size, crop, flip, rng)
     if isinstance(record, NLVR2Record):
-        return replace(record, images=tuple(map(seen, record.images)))
-    return replace(record, image=seen(record.image))
+        return replace(record, images=tuple(map(augmented, record.images)))
+    return replace(record, image=augmented(record.image))
 
 
-def words(record) -> tuple[str, ...]:
-    """All texts of a record."""
-    return (record.question, *record.answers) if isinstance(record, VQARecord) else (record.text,)
-
-
-def resize(image: Image.Image, size: int) -> Image.Image:
-    return image.resize((size, size), Image.Resampling.BICUBIC)
-
-
-def augment(image: Image.Image, size: int, crop: float, flip: bool, chance: np.random.Generator) -> np.ndarray:
+def augment(image: Image.Image, size: int, crop: float, flip: bool, rng: np.random.Generator) -> np.ndarray:
     """A random crop, resized (bicubic), perhaps flipped, then RandAugment: -> uint8 (size, size, 3).
 
     crop: the least share of the picture's area; 1: no crop. flip: whether it may be flipped
     """
     if crop < 1:
-        image = image.crop(crop_box(image.width, image.height, crop, chance))
-    image = resize(image, size)
-    if chance.random() < 0.5 and flip:
+        image = image.crop(crop_box(image.width, image.height, crop, rng))
+    image = image.resize((size, size), Image.Resampling.BICUBIC)
+    if rng.random() < 0.5 and flip:
         image = ImageOps.mirror(image)
-    return np.array(rand_augment(image, chance))
+    return np.array(rand_augment(image, rng))
 
 
-def crop_box(width: int, height: int, least: float, chance: np.random.Generator) -> tuple[int, int, int, int]:
+def crop_box(width: int, height: int, least: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
     """torchvision's random resized crop, of at least this share of the area: -> left, top, right, bottom.
 
     After ten tries that don't fit, the largest centre crop whose aspect ratio is within bounds.
     """
     for _ in range(10):
-        area = width * height * chance.uniform(least, 1)
-        ratio = math.exp(chance.uniform(-math.log(RATIO), math.log(RATIO)))
+        area = width * height * rng.uniform(least, 1)
+        ratio = math.exp(rng.uniform(-math.log(RATIO), math.log(RATIO)))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
-            left, top = int(chance.integers(width - w + 1)), int(chance.integers(height - h + 1))
+            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
             return left, top, left + w, top + h
     w, h = min(width, max(1, round(height * RATIO))), min(height, max(1, round(width * RATIO)))
     left, top = (width - w) // 2, (height - h) // 2
     return left, top, left + w, top + h
 
 
-def rand_augment(image: Image.Image, chance: np.random.Generator) -> Image.Image:
+def rand_augment(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """RandAugment with the original's ten operations, which leave colours alone."""
-    for operation in chance.choice(list(TEN), OPERATIONS):
-        applied, sign = chance.random() < APPLIED, 1 if chance.random() < 0.5 else -1
+    for operation in rng.choice(list(TEN), OPERATIONS):
+        applied, sign = rng.random() < APPLIED, 1 if rng.random() < 0.5 else -1
         if applied:
             image = TEN[operation](image, sign)
     return image

@@ -1,7 +1,7 @@
 """Training batches of prepared records: shuffled, augmented, prefetched, and reproducible on resume."""
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +25,17 @@ class Ahead:
     """
 
     def __init__(self, source: Callable, config: Config, workers: int):
-        self.source, self.last, self.workers = _Numbered(source), config.steps, workers
+        self.source, self.last, self.workers = source, config.steps, workers
         self.pinned = distributed.device_of(config.device).type == "cuda"
         self.ready, self.next = iter(()), -1
 
     def __call__(self, step: int):
         found = next(self.ready, None) if step == self.next else None
         if found is None:                        # the first step, or not the next one: prefetch from here
-            loader = DataLoader(self.source, batch_size=None, sampler=range(step, max(self.last, step + 1)),
-                                num_workers=self.workers, collate_fn=_as_it_is, worker_init_fn=_alone,
-                                pin_memory=self.pinned, generator=torch.Generator())     # not dropout's generator
-            self.ready = iter(loader)
+            steps = range(step, max(self.last, step + 1))        # the data set; what collates a step is the source
+            self.ready = iter(DataLoader(steps, batch_size=None, num_workers=self.workers, collate_fn=self.source,
+                                         worker_init_fn=_one_thread, pin_memory=self.pinned,
+                                         generator=torch.Generator()))                   # not dropout's generator
             found = next(self.ready)
         self.next = step + 1
         return found
@@ -48,8 +48,8 @@ class RecordBatches:
     out. An unreadable picture is replaced by the epoch's next readable record.
     """
 
-    def __init__(self, records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer, augment: bool = True,
-                 workers: int = 0, most_bad: float = 0.01, folder: Path | None = None):
+    def __init__(self, records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer, workers: int = 0,
+                 most_bad: float = 0.01, folder: Path | None = None):
         """records: by number, such as store.Records. collate(records, tokenizer, size, length): a task's
 
         workers: processes that prefetch. folder: where unreadable.txt lists unreadable records
@@ -58,11 +58,11 @@ class RecordBatches:
         """
         if not len(records):
             raise ValueError("there is no record to train on; look into what `minalbef prepare` said of the set")
-        self.records, self.most_bad = records, most_bad
-        self.ahead = Ahead(_Steps(records, collate, config, tokenizer, augment), config, workers)
-        mine = f"-{distributed.rank()}" if distributed.world() > 1 else ""
-        self.path = Path(folder) / f"unreadable{mine}.txt" if folder else None
-        self.seen, self.bad = 0, {}
+        self.records, self.most_bad, self.seen, self.bad = records, most_bad, 0, {}
+        mine = distributed.own_rows(config.batch, distributed.rank(), distributed.world())
+        self.ahead = Ahead(partial(read_batch, records, collate, config, tokenizer, mine), config, workers)
+        rank = f"-{distributed.rank()}" if distributed.world() > 1 else ""
+        self.path = Path(folder) / f"unreadable{rank}.txt" if folder else None
 
     def __call__(self, step: int) -> Batch:
         batch, bad = self.ahead(step)
@@ -85,41 +85,24 @@ class RecordBatches:
                              "--look leaves them out, --most-bad allows more")
 
 
-class _Numbered(Dataset):
-    """A function of a number, as a DataLoader wants it."""
-
-    def __init__(self, source: Callable):
-        self.source = source
-
-    def __getitem__(self, number: int):
-        return self.source(number)
+def read_batch(records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer, mine: slice,
+               step: int) -> tuple[Batch, dict[int, str]]:
+    """A step's batch of one process, whose rows of it are `mine`, and by record that was skipped, why."""
+    places, bad = range(step * config.batch, (step + 1) * config.batch)[mine], {}
+    some = [read_augmented(records, config, *divmod(place, len(records)), bad) for place in places]
+    return collate(some, tokenizer, config.image_size, config.text_length), bad
 
 
-class _Steps:
-    """Step -> this process's batch, and by record that was skipped, why."""
-
-    def __init__(self, records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer, augment: bool):
-        self.records, self.collate, self.config, self.tokenizer = records, collate, config, tokenizer
-        self.augment = augment
-        self.rank, self.world = distributed.rank(), distributed.world()
-
-    def __call__(self, step: int) -> tuple[Batch, dict[int, str]]:
-        config, batch, bad = self.config, self.config.batch, {}
-        mine = range(step * batch, (step + 1) * batch)[distributed.own_rows(batch, self.rank, self.world)]
-        some = [self.readable(*divmod(place, len(self.records)), bad) for place in mine]
-        return self.collate(some, self.tokenizer, config.image_size, config.text_length), bad
-
-    def readable(self, epoch: int, place: int, bad: dict[int, str]):
-        """The record at a place of an epoch's order, or the next one whose pictures can be read, augmented."""
-        config, turn = self.config, order(len(self.records), self.config.seed, epoch)
-        for i in range(place, place + min(len(turn), IN_A_ROW)):     # in epoch order: neighbours may share a broken tar
-            number = int(turn[i % len(turn)])
-            try:
-                return view(self.records[number], config.image_size, config.crop, config.seed, epoch, number,
-                            self.augment)
-            except ValueError as error:
-                bad[number] = str(error)
-        raise ValueError(f"of {len(bad)} records in a row no picture can be read: {next(iter(bad.values()))}")
+def read_augmented(records: Dataset, config: Config, epoch: int, place: int, bad: dict[int, str]):
+    """The record at a place of an epoch's order, or the next one whose pictures can be read, augmented."""
+    turn = order(len(records), config.seed, epoch)
+    for i in range(place, place + min(len(turn), IN_A_ROW)):         # in epoch order: neighbours may share a broken tar
+        number = int(turn[i % len(turn)])
+        try:
+            return view(records[number], config.image_size, config.crop, config.seed, epoch, number)
+        except ValueError as error:
+            bad[number] = str(error)
+    raise ValueError(f"of {len(bad)} records in a row no picture can be read: {next(iter(bad.values()))}")
 
 
 def named_unreadable(folder: Path) -> int:
@@ -136,9 +119,5 @@ def order(count: int, seed: int, epoch: int) -> np.ndarray:
     return turn
 
 
-def _as_it_is(found):
-    return found
-
-
-def _alone(worker: int):
+def _one_thread(worker: int):
     os.environ["TOKENIZERS_PARALLELISM"] = "false"               # its threads did not survive the fork

@@ -1,5 +1,4 @@
 """Records of the downstream tasks' public sets: SNLI-VE, VQA v2, NLVR2, RefCOCO+, called as those of readers.py."""
-import math
 import pickle
 import re
 from collections.abc import Callable, Iterator
@@ -8,13 +7,12 @@ from pathlib import Path, PurePosixPath
 from minalbef.datasets import readers
 from minalbef.datasets.readers import Fault, Finder, Roots, entries, field, load, photo_id, read, refuse, words
 from minalbef.tasks.entailment import LABELS, EntailmentRecord
-from minalbef.tasks.grounding import GroundingRecord
+from minalbef.tasks.grounding import GroundingRecord, box_fault
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord, clean_question
 from minalbef.tokenizer import has_words
 
 VISUAL_GENOME_TRUST = 0.5             # of its answers, each one person's: the original's weight
-Box = tuple[float, float, float, float]
 
 
 def entailment(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[EntailmentRecord]:
@@ -157,18 +155,6 @@ def load_refs(path: Path) -> list[dict]:
     return refs
 
 
-def box_fault(box, size: tuple[int, int]) -> str:
-    """What is wrong with (x, y, width, height) in a picture of (height, width), or "". It may overhang the edge."""
-    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(
-            isinstance(x, (int, float)) and math.isfinite(x) for x in box):
-        return f"box {box!r} is not four numbers: x, y, width, height"
-    x, y, width, height = box
-    if width <= 0 or height <= 0:
-        return f"box {box!r} has no area"
-    outside = x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0
-    return f"box {box!r} lies outside the picture of {size[1]} x {size[0]} pixels" if outside else ""
-
-
 def refcoco(path: Path, instances: Path, root: Roots = None, fault: Callable = refuse, listed: Path | None = None,
             proposals: Path | None = None, splits: tuple[str, ...] = ("val",)) -> Iterator[GroundingRecord]:
     """RefCOCO+'s refs(unc).p and instances.json -> a record an expression, in the splits wanted.
@@ -194,11 +180,11 @@ def refcoco(path: Path, instances: Path, root: Roots = None, fault: Callable = r
             raise Fault("malformed", f"ref {number} has no picture or no box in {Path(instances).name}")
         name, size, key = image["file_name"], (image["height"], image["width"]), str(ref["image_id"])
         if wrong := box_fault(box, size):
-            raise Fault("bad box", f"ref {number}: {wrong}")
+            raise Fault("bad box", f"ref {number}: box {box!r} {wrong}")
         place = find("/".join([*re.findall(r"_((?:train|val)20\d\d)_", name), name]))
         if proposals and key not in checked:                     # once a picture, not once an expression
             some = [(one, box_fault(one, size)) for one in boxes.get(key, ())]
-            yield from (Fault("bad proposal", f"picture {key}: {wrong}") for _, wrong in some if wrong)
+            yield from (Fault("bad proposal", f"picture {key}: box {one!r} {wrong}") for one, wrong in some if wrong)
             checked[key] = tuple(tuple(map(float, one)) for one, wrong in some if not wrong)
         if proposals and not checked[key]:
             raise Fault("no proposals", f"picture {key} has no proposals in {Path(proposals).name}")

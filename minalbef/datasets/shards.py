@@ -3,6 +3,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from minalbef.data import Record
@@ -48,24 +49,15 @@ def shards(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator
 
     def samples():
         nonlocal given
-        key, parts = None, {}
         with tarfile.open(path, "r:") as tar:
-            for member in members(tar):
-                if not member.isfile():
-                    continue
-                name, _, kind = member.name.rpartition("/")[2].partition(".")
-                if name != key and parts:
-                    given += 1
-                    yield key, parts
-                    parts = {}
-                key, kind = name, kind.lower()
-                parts[kind] = (tar.extractfile(member).read() if kind in ("txt", "json") and member.size <= LARGEST
-                               else Member(Path(path), member.offset_data, member.size))
-            tar.fileobj.seek(tar.offset)
-            if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile stops at a bad header
-                raise tarfile.ReadError(f"it is cut or damaged at byte {tar.offset:,}")
-        if parts:
-            yield key, parts
+            for key, files in groupby(whole_files(tar), lambda file: key_and_kind(file)[0]):
+                parts = {}
+                for file in files:
+                    kind = key_and_kind(file)[1]
+                    parts[kind] = (tar.extractfile(file).read() if kind in ("txt", "json") and file.size <= LARGEST
+                                   else Member(Path(path), file.offset_data, file.size))
+                given += 1
+                yield key, parts
     given = 0
     try:
         yield from read(path, samples(), parse, fault)
@@ -74,12 +66,21 @@ def shards(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator
         fault(Fault("lost with a broken shard", f"{path} cannot be read to its end: {error}", "get it again", lost))
 
 
-def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """A tar's members. Raises ReadError at a broken header, where tarfile itself raises nearly everything."""
+def key_and_kind(file: tarfile.TarInfo) -> tuple[str, str]:
+    """What files of one sample share, and what this one of them is: 00000/000000012.jpg -> 000000012, jpg."""
+    key, _, kind = file.name.rpartition("/")[2].partition(".")
+    return key, kind.lower()
+
+
+def whole_files(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """A tar's files. Raises ReadError where it is cut or damaged, of which tarfile itself raises nearly everything."""
     try:
-        yield from tar
+        yield from filter(tarfile.TarInfo.isfile, tar)
     except (ValueError, OverflowError, MemoryError) as error:
         raise tarfile.ReadError(f"a header is broken: {error}") from error
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):          # tarfile stops at a bad header
+        raise tarfile.ReadError(f"it is cut or damaged at byte {tar.offset:,}")
 
 
 def successes(path: Path) -> int:

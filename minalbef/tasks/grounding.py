@@ -3,6 +3,7 @@
 
 Boxes are (x, y, width, height) in pixels of the picture, as in RefCOCO+; sizes are (height, width).
 """
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -110,18 +111,25 @@ def choose_box(scores: Tensor, boxes: Tensor) -> Tensor:
 
 
 def check_boxes(boxes: Tensor, size: tuple[int, int]) -> None:
-    """Raises ValueError for boxes without area or wholly outside the picture; a box may overhang the edge."""
+    """Raises ValueError for boxes (k, 4) that have a `box_fault`, and for boxes of another shape."""
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
         raise ValueError(f"boxes have shape {tuple(boxes.shape)}; they must be (k, 4), at least one")
-    start, extent, limit = boxes[:, :2], boxes[:, 2:], boxes.new_tensor([size[1], size[0]])
-    for problem, rows in (("is not finite", ~boxes.isfinite().all(1)),
-                          ("has no area; boxes are x, y, width, height", (extent <= 0).any(1)),
-                          (f"lies outside the picture of {size[1]} x {size[0]} pixels",
-                           ((start >= limit) | (start + extent <= 0)).any(1))):
-        if rows.any():
-            first = int(rows.nonzero()[0])
-            raise ValueError(f"box {first}, {boxes[first].tolist()}, {problem}; "
-                             f"{int(rows.sum())} of {len(boxes)} are so")
+    for i, box in enumerate(boxes.tolist()):
+        if fault := box_fault(box, size):
+            raise ValueError(f"box {i} of {len(boxes)}, {box}, {fault}")
+
+
+def box_fault(box: object, size: tuple[int, int]) -> str:
+    """What is wrong with (x, y, width, height) in a picture of (height, width), or "". It may overhang the edge."""
+    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(
+            isinstance(value, (int, float)) and math.isfinite(value) for value in box):
+        return "is not four finite numbers: x, y, width, height"
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        return "has no area; boxes are x, y, width, height"
+    if x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
+        return f"lies outside the picture of {size[1]} x {size[0]} pixels"
+    return ""
 
 
 def iou(a: Tensor, b: Tensor, least: float = 0.0) -> Tensor:

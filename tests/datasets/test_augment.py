@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from minalbef.data import Record, transform
+from minalbef.data import Record
 from minalbef.datasets import augment as photos
 from minalbef.datasets.augment import GREY, TEN, augment, crop_box, rand_augment, view
 from minalbef.tasks.entailment import EntailmentRecord
@@ -178,18 +178,12 @@ def test_a_view_depends_on_seed_epoch_and_number_alone():
         assert (view(record, 24, 0.5, *other).image != first.image).any()
 
 
-def test_without_augmentation_it_is_what_evaluation_sees():
-    record = Record(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8), "a cat", 3)
-    found = view(record, 24, 0.5, 0, 0, 0, augmented=False)
-    assert transform(found.image, 24).equal(transform(record.image, 24))
-
-
 def test_training_sees_a_picture_as_stored_whose_boxes_fit_it(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6                                             # a camera held upright
     Image.fromarray(half()).save(tmp_path / "a.png", exif=exif)
-    found = view(Record(tmp_path / "a.png", "a cat", 0), 16, 1.0, 0, 0, 0, augmented=False)
-    assert (found.image == view(Record(half(), "a cat", 0), 16, 1.0, 0, 0, 0, augmented=False).image).all()
+    found = view(Record(tmp_path / "a.png", "a cat", 0), 16, 1.0, 0, 0, 0)
+    assert (found.image == view(Record(half(), "a cat", 0), 16, 1.0, 0, 0, 0).image).all()
 
 
 def test_grounding_sees_the_whole_picture(monkeypatch):
