@@ -151,10 +151,13 @@ def expected_absent(own: dict[str, Tensor], weights: dict[str, Tensor], lacks: C
     own: the state of an ALBEF, or of a task's model, to be loaded with `weights | expected_absent(own, weights, lacks)`
     lacks: the parts, of tasks.base.TASKS
     """
-    def part(name: str) -> str:
-        return name.removeprefix("albef.").partition(".")[0]
-    held = set(map(part, weights))
-    return {name: value for name, value in own.items() if part(name) in lacks and part(name) not in held}
+    absent = set(lacks) - set(map(part_of, weights))
+    return {name: value for name, value in own.items() if part_of(name) in absent}
+
+
+def part_of(name: str) -> str:
+    """The part of an ALBEF, or of a task's model, that a weight lies in."""
+    return name.removeprefix("albef.").partition(".")[0]
 
 
 def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from minalbef import checkpoint
 from minalbef.albef import ALBEF
+from minalbef.checkpoint import part_of
 from minalbef.tasks.base import TASKS
 from minalbef.tasks.nlvr2 import PairModel, add_shared, drop_shared
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
-from minalbef.weights.original import HEADS, Report, fill, part_of, read_file, read_original, task_of
+from minalbef.weights.original import HEADS, Report, fill, read_file, read_original, task_of
 
 VOCAB = "https://huggingface.co/google-bert/bert-base-uncased/resolve/main/vocab.txt"
 
@@ -38,15 +39,14 @@ def to_run(source: str | Path, folder: str | Path, vocab: str | Path | None, ima
         report = fill(model, opened)
         if opened.original.teacher:
             fill(model, opened, teacher=True)
-    files = {}
+    files = {"queue": opened.original.queue}
     for name, weights in (("model", opened.original.student), ("teacher", opened.original.teacher)):
         weights = drop_shared(weights) if TASKS[opened.task].pairs else weights
         prefix = "albef." if {"decoder", "head"} & set(map(part_of, weights)) else ""
         files[name] = {key if part_of(key) in ("decoder", "head") else prefix + key: value
                        for key, value in weights.items()}
-    files["queue"] = opened.original.queue
-    held = {name: weights for name, weights in files.items() if weights}
-    checkpoint.save_weights(folder, opened.config, tokenizer, opened.task, held)
+    checkpoint.save_weights(folder, opened.config, tokenizer, opened.task,
+                            {name: weights for name, weights in files.items() if weights})
     return replace(report, loaded=tuple(opened.original.ours), unexpected=(), resized=opened.resized)
 
 
@@ -58,21 +58,19 @@ def to_original(source: str | Path, out: str | Path) -> tuple[int, list[str]]:
     """
     source = Path(source)
     if source.suffix == ".safetensors":
-        student, teacher, queue, task = read_file(source)[0], {}, {}, None
+        student, teacher, queue, task = read_file(source), {}, {}, None
     else:
         config, task, _, student = checkpoint.read_run(source)
         if not config.fuse_cls:
             raise ValueError(f"{source} fuses without the image's [CLS] (fuse_cls=False); the original always reads it")
-        teacher, queue = (read_file(path)[0] if (path := source / f"{name}.safetensors").exists() else {}
+        teacher, queue = (read_file(path) if (path := source / f"{name}.safetensors").exists() else {}
                           for name in ("teacher", "queue"))
         if not queue and (source / "state.pt").exists():
             queue = _queue_of(checkpoint.read_state(source / "state.pt", mmap=True)["task"], task)
-    student, teacher = ({name.removeprefix("albef."): value for name, value in held.items()}
-                        for held in (student, teacher))
-    task = task or task_of(student)
+    task = task or task_of({name.removeprefix("albef."): value for name, value in student.items()})
     dropped = set(map(part_of, student)) & set(TASKS[task].lacks)
-    student, teacher = ({name: value for name, value in held.items() if part_of(name) not in dropped}
-                        for held in (student, teacher))
+    student, teacher = ({name.removeprefix("albef."): value for name, value in held.items()
+                         if part_of(name) not in dropped} for held in (student, teacher))
     if TASKS[task].pairs:
         student, teacher = add_shared(student), add_shared(teacher)
     depth = len({found[0] for name in student if (found := re.match(r"text_encoder\.layers\.\d+\.", name))})

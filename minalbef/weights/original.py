@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import expected_absent, fit_weights
+from minalbef.checkpoint import expected_absent, fit_weights, part_of
 from minalbef.config import Config, replace_checked
 from minalbef.ema import make_teacher
 from minalbef.feature_queue import FeatureQueue
 from minalbef.tasks.base import TASKS
-from minalbef.tasks.nlvr2 import NLVR2, drop_shared
+from minalbef.tasks.nlvr2 import drop_shared
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.vision import resize_positions
 from minalbef.weights import key_table
@@ -52,8 +52,8 @@ class Report:
                           f"  absent      {count(self.absent)}", f"  unexpected  {count(self.unexpected)}"])
 
 
-def read_file(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """A .safetensors file or one of torch.save, without executing code: -> weights, and what else lies beside them.
+def read_file(path: str | Path) -> dict[str, Tensor]:
+    """The weights in a .safetensors file or one of torch.save, without executing code.
 
     Large files are mapped, not read, so that weights take memory once. Raises ValueError for a file that is missing,
     damaged, no weights, or that only code could read.
@@ -63,7 +63,7 @@ def read_file(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         raise ValueError(f"{path}: there is no such file")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path), {}
+            return load_file(path)
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:                                   # each of the two libraries has its own
         if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL (\S+)", str(error))):
@@ -73,13 +73,12 @@ def read_file(path: str | Path) -> tuple[dict[str, Tensor], dict]:
                 f"torch.save(torch.load({str(path)!r}, weights_only=False)['model'], 'weights.pth')") from error
         reason = (str(error) or repr(error)).splitlines()[0][:200]
         raise ValueError(f"{path} is damaged or holds no weights ({reason}); fetch it again") from error
-    beside = {}
     for inner in ("model", "state_dict"):
         if isinstance(held, dict) and isinstance(held.get(inner), dict):
-            held, beside = held[inner], {key: value for key, value in held.items() if key != inner}
+            held = held[inner]
     if not isinstance(held, dict) or not held or not all(isinstance(value, Tensor) for value in held.values()):
         raise ValueError(f"{path} holds no state dict of tensors, neither by itself nor under 'model'")
-    return held, beside
+    return held
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def read_original(source: str | Path | dict[str, Tensor], image_size: int | None
     image_heads, text_heads: a tensor cannot tell them.
     Raises ValueError that lists the keys of no known meaning, if there is one.
     """
-    state = source if isinstance(source, dict) else read_file(source)[0]
+    state = source if isinstance(source, dict) else read_file(source)
     source = "the state dict" if isinstance(source, dict) else str(source)
     original = key_table.read(state)
     if original.unknown:
@@ -126,9 +125,8 @@ def task_of(weights: dict[str, Tensor]) -> str:
         return "text_assignment"
     if "head.0.weight" in weights:                               # a pair of layers shares its keys; ours has them once
         first, second = (f"fusion.layers.{i}.cross.k.weight" for i in (0, 1))
-        if second in weights:
-            return "nlvr2" if torch.equal(weights[first], weights[second]) else "entailment"
-        return "nlvr2" if "fusion.layers.1.norm1.weight" in weights else "entailment"
+        once = second not in weights and "fusion.layers.1.norm1.weight" in weights
+        return "nlvr2" if once or second in weights and torch.equal(weights[first], weights[second]) else "entailment"
     return "pretrain" if "word_head.bias" in weights else "retrieval"
 
 
@@ -161,16 +159,16 @@ def fill(module: nn.Module, opened: Opened, teacher: bool = False) -> Report:
 
     Raises ValueError that lists what is missing, left over, or of another shape.
     """
-    owner, weights = ("teacher.", opened.original.teacher) if teacher else ("", opened.original.student)
+    owner, weights, lacks = "", opened.original.student, set(TASKS[opened.task].lacks)
+    if teacher:
+        owner, weights, lacks = "teacher.", opened.original.teacher, lacks | set(key_table.UNTAUGHT)
+    if TASKS[opened.task].pairs:
+        weights = drop_shared(weights)
     own = module.state_dict()
     ours = {name.removeprefix("albef."): name for name in own}
-    homeless = {"decoder", "head"} - set(map(part_of, ours))     # a plain ALBEF has no place for a task's own parts
-    weights = drop_shared(weights) if TASKS[opened.task].pairs else weights
+    homeless = {"decoder", "head"} - set(map(part_of, own))      # a plain ALBEF has no place for a task's own parts
     weights = {ours.get(name, name): value for name, value in weights.items() if part_of(name) not in homeless}
-    absent = expected_absent(own, weights, TASKS[opened.task].lacks)
-    if teacher:
-        absent |= {name: value for name, value in own.items()
-                   if part_of(name.removeprefix("albef.")) in key_table.UNTAUGHT}
+    absent = expected_absent(own, weights, lacks)
     fit_weights(module, weights | absent, opened.source)
     loaded = [key for key, name in opened.original.ours.items()
               if name.startswith(owner) and part_of(name.removeprefix(owner)) not in homeless | {"teacher", "queue"}]
@@ -180,10 +178,9 @@ def fill(module: nn.Module, opened: Opened, teacher: bool = False) -> Report:
                   tuple(key for key in opened.original.ours if key not in set(loaded)))
 
 
-def load_original_with_report(source: str | Path | dict[str, Tensor], image_size: int | None = None,
-                              image_heads: int = HEADS, text_heads: int = HEADS) -> tuple[ALBEF, Report]:
+def load_original_with_report(source: str | Path | dict[str, Tensor], **sizes: Any) -> tuple[ALBEF, Report]:
     """`load_original`, with the account of every key in place of a warning."""
-    opened = read_original(source, image_size, image_heads, text_heads)
+    opened = read_original(source, **sizes)
     if TASKS[opened.task].pairs:
         raise ValueError(
             f"{opened.source} is of {opened.task}, with two fusion layers for each of ALBEF's: a plain ALBEF cannot "
@@ -202,7 +199,8 @@ def load_original(source: str | Path | dict[str, Tensor], image_size: int | None
     Warns of parts that the file rightly lacks, such as the word head after retrieval: left at random initialisation.
     Raises ValueError for anything that is not accounted for, and lists it.
     """
-    model, report = load_original_with_report(source, image_size, image_heads, text_heads)
+    model, report = load_original_with_report(
+        source, image_size=image_size, image_heads=image_heads, text_heads=text_heads)
     if report.absent:
         parts = sorted(set(map(part_of, report.absent)))
         warnings.warn(f"{report.source} has no {', '.join(parts)}: new here, and untrained", stacklevel=2)
@@ -232,42 +230,12 @@ def pretrain_from_original(source: str | Path | dict[str, Tensor], special: tupl
     return task
 
 
-def nlvr2_from_original(state: dict[str, Tensor], config: Config) -> NLVR2:
-    """NLVR2, begun from the original's checkpoint of text assignment: all but its head, which is new here.
-
-    config: of the file's sizes; at another image_size the positions are resized
-    The teacher is a copy of the student. The original copies its teacher before it reads the file, and the file has
-    none: its teacher begins as plain BERT and a random ViT, a mistake. ALBEF's own two heads, of no use here, are
-    not in the file and stay new. Raises ValueError for a file of another task or shape.
-    """
-    read = key_table.read(state)
-    strange = [*read.unknown, *(f"a teacher's {name}" for name in read.teacher),
-               *(f"a queue's {name}" for name in read.queue)]
-    if strange or "head.weight" not in read.student:
-        raise ValueError(f"this is no checkpoint of text assignment: it {'holds' if strange else 'lacks'} "
-                         f"{', '.join(strange[:6]) or 'ta_head'}; begin from a pretrained ALBEF with `start`")
-    weights = drop_shared(read.student)
-    task = NLVR2(config)
-    new = {name: value for name, value in task.student.albef.state_dict().items()
-           if name.startswith(("match_head.", "word_head."))}
-    task.student.load(new | {name: value for name, value in weights.items() if not name.startswith("head.")},
-                      "the original's checkpoint")
-    task.teacher = make_teacher(task.student)
-    return task
-
-
 def fill_queue(queue: FeatureQueue, found: dict[str, Tensor]) -> None:
     """Every slot, as an original's file has them. In place. Features without ids get -1, which is no picture's."""
     whole = {"image", "text", "pointer"} <= found.keys()
     if not whole or not found["image"].shape == found["text"].shape == queue.image.shape:
         raise ValueError(f"the file's queue has {', '.join(f'{name} {tuple(x.shape)}' for name, x in found.items())}; "
                          f"wanted image, text {tuple(queue.image.shape)} and pointer")
-    queue.image.copy_(found["image"])
-    queue.text.copy_(found["text"])
-    queue.ids.copy_(found.get("ids", torch.tensor(-1)))
-    queue.pointer, queue.filled = int(found["pointer"]), len(queue.ids)
-
-
-def part_of(name: str) -> str:
-    """The part of the model that a weight lies in."""
-    return name.partition(".")[0]
+    ids = found.get("ids", torch.full_like(queue.ids, -1))
+    queue.load_state_dict({"image": found["image"], "text": found["text"], "ids": ids,
+                           "_extra_state": {"pointer": int(found["pointer"]), "filled": len(ids)}})

@@ -1,14 +1,15 @@
 """Where the paper starts from: DeiT, by timm's names, in the image encoder; BERT in text encoder and fusion."""
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import fit_weights
+from minalbef.checkpoint import fit_weights, part_of
 from minalbef.vision import ViT, resize_positions
 from minalbef.weights import key_table
-from minalbef.weights.original import Report, part_of, read_file
+from minalbef.weights.original import Report, read_file
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 VIT_HEADS = ("head", "pre_logits")             # classifiers, for which ALBEF has no place
@@ -27,18 +28,17 @@ def load_vit(encoder: ViT, source: str | Path | dict[str, Tensor]) -> Report:
     if strange := [name for name in ("dist_token", "reg_token", "fc_norm.weight", "norm_pre.weight") if name in state]:
         raise ValueError(f"{source} has {', '.join(strange)}: it is no plain ViT; the one that the paper starts from "
                          "is deit_base_patch16_224, not distilled")
+    heads = tuple(key for key in state if part_of(key) in VIT_HEADS)
     weights: dict[str, Tensor] = {}
     for key, value in state.items():
-        if part_of(key) not in VIT_HEADS:
-            shares = zip("qkv", value.chunk(3)) if ".attn.qkv." in key else [("qkv", value)]
-            weights |= {key.replace(".qkv.", f".{part}."): share for part, share in shares}
+        if key not in heads:
+            weights |= key_table.split_qkv(key, value)
     resized: tuple[str, ...] = ()
-    own = encoder.pos_embed.shape[1]
-    if "pos_embed" in weights and weights["pos_embed"].shape[1] != own:
-        resized = (f"pos_embed from {weights['pos_embed'].shape[1] - 1} to {own - 1} patches",)
-        weights["pos_embed"] = resize_positions(weights["pos_embed"], int((own - 1) ** 0.5))
+    places, own = weights.get("pos_embed"), encoder.pos_embed.shape[1]
+    if places is not None and places.shape[1] != own:
+        resized = (f"pos_embed from {places.shape[1] - 1} to {own - 1} patches",)
+        weights["pos_embed"] = resize_positions(places, math.isqrt(own - 1))
     fit_weights(encoder, weights, source)
-    heads = tuple(key for key in state if part_of(key) in VIT_HEADS)
     return Report(source, tuple(key for key in state if key not in heads), resized, (), heads)
 
 
@@ -82,10 +82,10 @@ def _state(source: str | Path | dict[str, Tensor],
         if not held:
             raise ValueError(f"folder {path} has neither {' nor '.join(FILES)}; put one of them there, or name a file "
                              "of weights")
-        return read_file(held[0])[0], str(held[0])
-    if path.exists() or path.suffix in (".pth", ".pt", ".bin", ".safetensors"):
-        return read_file(path)[0], str(source)
-    return read_file(_fetch(repository(str(source))))[0], str(source)
+        source = path = held[0]
+    elif not path.exists() and path.suffix not in (".pth", ".pt", ".bin", ".safetensors"):
+        path = _fetch(repository(str(source)))
+    return read_file(path), str(source)
 
 
 def _timm_repository(name: str) -> str:

@@ -173,7 +173,8 @@ def test_the_decoder_starts_from_what_the_original_starts_it_from():
     named = {part: {target.replace("_m.", "."): source.replace("_m.", ".") for target, source in renamed.items()
                     if target.startswith(part)} for part in ("text_decoder.", "text_decoder_m.")}
     assert named["text_decoder."] == named["text_decoder_m."]
-    start = {key_table.our_name(target, 6): key_table.our_name(source, 6)
+    ours = key_table.names(6, bert=True)
+    start = {ours.get(target): ours.get(source)
              for target, source in named["text_decoder."].items()}
     model = VQAModel(replace(CONFIG, text_depth=6, fusion_depth=6))
     albef = disturb(ALBEF(model.albef.config))

@@ -45,7 +45,7 @@ def test_there_and_back_is_exact(file, vocab, tmp_path):
     assert checkpoint.read_run(tmp_path / "run")[1] == TASKS[file]
     keys, dropped = to_original(tmp_path / "run", tmp_path / "out.pth")
     assert keys == len(state) and not dropped
-    assert same_state(read_file(tmp_path / "out.pth")[0], state)
+    assert same_state(read_file(tmp_path / "out.pth"), state)
 
 
 @pytest.mark.parametrize("file", ["encoders", "ve", "nlvr_small"])
@@ -54,7 +54,7 @@ def test_weights_alone_go_back_without_their_folder(file, vocab, tmp_path):
     to_run(saved(state, tmp_path / "in.pth"), tmp_path / "run", vocab, **HEADS)
     to_original(tmp_path / "run" / "model.safetensors", tmp_path / "out.pth")
     alone = {key: value for key, value in state.items() if "_m." not in key and "queue" not in key}
-    assert same_state(read_file(tmp_path / "out.pth")[0], alone)
+    assert same_state(read_file(tmp_path / "out.pth"), alone)
 
 
 def test_a_converted_folder_is_a_run_folder(vocab, tmp_path):
@@ -117,7 +117,7 @@ def test_a_run_of_ours_goes_to_the_original_and_on_from_there(tmp_path, full):
     checkpoint.save(tmp_path / "run", task.student, tokenizer, task.teacher)
     checkpoint.save_state(tmp_path / "run", task, torch.optim.AdamW(task.student.parameters()), 3, task.config)
     to_original(tmp_path / "run", tmp_path / "out.pth")
-    state = read_file(tmp_path / "out.pth")[0]
+    state = read_file(tmp_path / "out.pth")
     assert same_state(state, {key: value for key, value in as_file(task).items() if full or "queue" not in key}), (
         "the original would take empty slots for pictures")
     again = pretrain_from_original(tmp_path / "out.pth", **HEADS)
@@ -132,7 +132,7 @@ def test_parts_that_the_original_has_no_place_for_are_left_and_named(tmp_path):
     model = pretrain(small(**UNEQUAL)).student
     checkpoint.save(tmp_path / "run", model, Tokenizer.train(["a"], 64), task="retrieval")
     keys, dropped = to_original(tmp_path / "run", tmp_path / "out.pth")
-    state = read_file(tmp_path / "out.pth")[0]
+    state = read_file(tmp_path / "out.pth")
     assert dropped == ["word_head"] and len(state) == keys and not [key for key in state if "predictions" in key]
     with pytest.warns(UserWarning, match="has no word_head"):
         again = load_original(tmp_path / "out.pth", **HEADS)
@@ -180,7 +180,7 @@ def test_the_command_converts_both_ways_and_says_what_it_did(vocab, tmp_path):
     assert there.returncode == 0 and f"loaded      {len(state)} (temp 1, image_queue 1" in there.stdout, there.stderr
     back = command(tmp_path, "run", "out.pth", "--to", "original")
     assert back.returncode == 0 and back.stdout == f"out.pth: {len(state)} keys\n", back.stderr
-    assert same_state(read_file(tmp_path / "out.pth")[0], state)
+    assert same_state(read_file(tmp_path / "out.pth"), state)
     assert load_file(tmp_path / "run" / "queue.safetensors")["image"].equal(state["image_queue"].T)
 
 
