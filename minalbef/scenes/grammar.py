@@ -1,6 +1,6 @@
 """Words for scenes: true captions, their English, and foils that differ from them in one thing."""
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 
 from minalbef.data import data_folder
@@ -13,14 +13,15 @@ NUMBERS = ("no", "one", "two", "three", "four")
 KINDS = ("object", "size", "place", "relation", "count", "background")
 OTHER_SIZE = {"small": "big", "big": "small"}
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
-_CORNERS = [place for place in PLACES if " " in place]
+CORNERS = tuple(place for place in PLACES if " " in place)
 OTHER_PLACES = {"left": ("right",), "right": ("left",), "top": ("bottom",), "bottom": ("top",), "middle": (),
-                **{corner: tuple(other for other in _CORNERS if other != corner) for corner in _CORNERS}}
+                **{corner: tuple(other for other in CORNERS if other != corner) for corner in CORNERS}}
 SAID = {"left": ("left of", "to the left of", "on the left of"),
         "right": ("right of", "to the right of", "on the right of"),
         "above": ("above", "above", "above", "over"), "below": ("below", "below", "below", "under")}
 GROUNDS = ("on a {} background", "on a {} background", "on {}", "in front of {}")
 WORDS = 16                                   # the longest caption
+
 
 @cache
 def emoji() -> dict:
@@ -29,13 +30,12 @@ def emoji() -> dict:
 
 
 @cache
-def _nouns() -> dict[str, tuple[str, str]]:
-    return {thing["name"]: (thing["article"], thing["plural"]) for thing in emoji()["objects"]}
-
-
 def words(name: str) -> tuple[str, str]:
     """Article and plural of a name; an unknown one follows the rule: "an" before a vowel, "s" at the end."""
-    return _nouns().get(name) or ("an" if name[0] in "aeiou" else "a", name + "s")
+    for thing in emoji()["objects"]:
+        if thing["name"] == name:
+            return thing["article"], thing["plural"]
+    return "an" if name[0] in "aeiou" else "a", name + "s"
 
 
 @dataclass(slots=True, eq=False)
@@ -43,20 +43,16 @@ class _Unit:
     """Things that a caption speaks of together, and what it says of them."""
 
     things: list[Object]
-    size: str | None = None
-    counted: bool = False
-    place: str | None = None
-
-    def noun(self) -> Noun:
-        return Noun(self.things[0].name, self.size, self.place)
+    noun: Noun
+    counted: bool
 
     def form(self) -> Form:
-        return Count(self.noun(), len(self.things)) if self.counted else There(self.noun())
+        return Count(self.noun, len(self.things)) if self.counted else There(self.noun)
 
 
 def size_of(thing: Object) -> str | None:
     """"small", "big", or None between."""
-    return "small" if thing.size <= language.SMALL_MAX else "big" if thing.size >= language.BIG_MIN else None
+    return next((size for size, band in language.SIZES.items() if language.within(thing.size, band)), None)
 
 
 def places_of(things: list[Object]) -> list[str]:
@@ -72,56 +68,53 @@ def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "
     about: a kind of KINDS is said wherever it can be (and of place and relation not the other); others change nothing
     """
     units = _units(scene, stream, specific, about)
-    background = about == "background"
-    room = WORDS - 2 * len(units) - sum(unit.size is not None for unit in units)
+    room = WORDS - 2 * len(units) - sum(unit.noun.size is not None for unit in units)
     if len(units) > 1:
         room -= 1                                                # "and"
-    if background:
+    if about == "background":
         room -= 4
     pair = None
     if room >= 4 and (about == "relation" or about not in ("place", "count") and stream.chance(0.65)):
         pair = _related_units(units, stream, about == "relation")
         if pair:
             room -= 4
+    free = [unit for unit in units if not pair or unit not in pair]
     sizes = about == "size" or stream.chance(0.6)
     kept = len(units) if about == "size" else 0                  # room for what it is about
     likely = 0.9 if specific and about not in ("size", "count") else 0.5
     if about == "place" or about != "relation" and stream.chance(likely):
         # not within a relation: "a cat on the left on the right of a dog" is no English
-        free = [unit for unit in units if not pair or unit not in pair]
         for unit in free[:2 if specific and not sizes and stream.chance(0.5) else 1]:
             places = places_of(unit.things) if room - kept >= 5 else []
             if places:
-                unit.place = places[0] if stream.chance(0.6) else stream.pick(places)      # a corner stands first
-                room -= 5
+                place = places[0] if stream.chance(0.6) else stream.pick(places)      # a corner stands first
+                unit.noun, room = replace(unit.noun, place=place), room - 5
     for unit in units:
         size = size_of(unit.things[0])
-        if sizes and room and size and not unit.size and all(size_of(thing) == size for thing in unit.things) \
+        if sizes and room and size and not unit.noun.size and all(size_of(thing) == size for thing in unit.things) \
                 and (about == "size" or stream.chance(0.85)):
-            unit.size, room = size, room - 1
-    parts: list[Form] = [Relation(pair[0].noun(), pair[1], pair[2].noun())] if pair else []
-    parts += [unit.form() for unit in units if not pair or unit not in pair]
-    bare = len(units) == 1 and not units[0].size and not units[0].place       # "a cat" would fit too many scenes
-    if background or bare or room >= 4 and stream.chance(0.27):
+            unit.noun, room = replace(unit.noun, size=size), room - 1
+    parts: list[Form] = [Relation(pair[0].noun, pair[1], pair[2].noun)] if pair else []
+    parts += [unit.form() for unit in free]
+    bare = len(units) == 1 and not units[0].noun.size and not units[0].noun.place      # "a cat" fits too many scenes
+    if about == "background" or bare or room >= 4 and stream.chance(0.27):
         parts.append(Background(scene.background))
     return parts[0] if len(parts) == 1 else All(tuple(stream.shuffle(parts)))
 
 
 def _units(scene: Scene, stream: Stream, specific: bool, about: str) -> list[_Unit]:
     """What to speak of, in a random order: each kind of thing, or its small and its big ones apart."""
-    kinds: dict[str, list[Object]] = {}
-    for thing in scene.objects:
-        kinds.setdefault(thing.name, []).append(thing)
     units = []
-    for things in kinds.values():
+    for name in dict.fromkeys(thing.name for thing in scene.objects):
+        things = [thing for thing in scene.objects if thing.name == name]
         parts = [things]
         if len(things) > 1 and stream.chance(0.5):
             parts = [part for size in OTHER_SIZE if (part := [thing for thing in things if size_of(thing) == size])]
         for part in parts:
             several = len(part) > 1
             counted = stream.chance(1.0 if several and specific else 0.8 if several or about == "count" else 0.08)
-            units.append(_Unit(part if counted else [stream.pick(part)], size_of(part[0]) if len(parts) > 1 else None,
-                               counted))
+            noun = Noun(name, size_of(part[0]) if len(parts) > 1 else None)
+            units.append(_Unit(part if counted else [stream.pick(part)], noun, counted))
     units = stream.shuffle(units)
     return units[1:] if len(units) > 1 and not specific and not about and stream.chance(0.12) else units
 
@@ -176,23 +169,26 @@ def phrase(noun: Noun, number: int | None = None, corner: bool = True) -> str:
 
 
 def _phrase(part: Form, stream: Stream, alone: bool) -> str:
-    if isinstance(part, There):
-        return phrase(part.noun, None, stream.chance(0.7))
-    if isinstance(part, Count):
-        return phrase(part.noun, part.n, stream.chance(0.7))
-    if isinstance(part, Relation):
-        turned, verb, way, corner = stream.chance(0.5), stream.chance(0.15), stream.below(12), stream.chance(0.7)
-        a, kind, b = (part.b, OPPOSITE[part.kind], part.a) if turned else (part.a, part.kind, part.b)
-        said = SAID[kind][way % len(SAID[kind])]
-        return f"{phrase(a, None, corner)} {'is ' if verb and alone else ''}{said} {phrase(b, None, corner)}"
-    if isinstance(part, Not):
-        return f"it is not so that there is {_phrase(part.form, stream, alone=False)}"
+    match part:
+        case There(noun):
+            return phrase(noun, None, stream.chance(0.7))
+        case Count(noun, n):
+            return phrase(noun, n, stream.chance(0.7))
+        case Relation(a, kind, b):
+            turned, verb, way, corner = stream.chance(0.5), stream.chance(0.15), stream.below(12), stream.chance(0.7)
+            if turned:
+                a, kind, b = b, OPPOSITE[kind], a
+            said = SAID[kind][way % len(SAID[kind])]
+            return f"{phrase(a, None, corner)} {'is ' if verb and alone else ''}{said} {phrase(b, None, corner)}"
+        case Not(form):
+            return f"it is not so that there is {_phrase(form, stream, alone=False)}"
     raise ValueError(f"no words for {part!r}: use All of There, Count, Relation and Background, or Not of one of them")
 
 
-_COLOURS, _NUMBERS = frozenset(COLOURS), frozenset(NUMBERS)
-_PLACE_WORDS = frozenset("top bottom left right middle".split())
-_OTHER = frozenset("a an the and of to on in at is are it not so that there front background corner".split())
+_OTHER = "a an the and of to on in at is are it not so that there front background corner"
+_KIND_OF_WORD = {word: kind for kind, some in {
+    "size": OTHER_SIZE, "place": "top bottom left right middle".split(), "count": NUMBERS, "background": COLOURS,
+    "relation": "above over below under".split(), "other": _OTHER.split()}.items() for word in some}
 
 
 def kinds_of_word(text: str) -> list[str]:
@@ -200,16 +196,9 @@ def kinds_of_word(text: str) -> list[str]:
 
     "left" and "right" belong to a relation before "of", else to a place.
     """
-    listed = [word.strip(",") for word in text.split()]
-    kinds = []
-    for word, after in zip(listed, listed[1:] + [""]):
-        if word in ("above", "over", "below", "under") or word in ("left", "right") and after == "of":
-            kinds.append("relation")
-        else:
-            kinds.append("size" if word in OTHER_SIZE else "place" if word in _PLACE_WORDS else
-                         "count" if word in _NUMBERS else "background" if word in _COLOURS else
-                         "other" if word in _OTHER else "object")
-    return kinds
+    said = [word.strip(",") for word in text.split()]
+    return ["relation" if after == "of" and word in ("left", "right") else _KIND_OF_WORD.get(word, "object")
+            for word, after in zip(said, [*said[1:], ""])]
 
 
 def foils(form: Form, scene: Scene, kind: str, stream: Stream, names=()) -> Form | None:
@@ -226,29 +215,24 @@ def foils(form: Form, scene: Scene, kind: str, stream: Stream, names=()) -> Form
     return None
 
 
-def changes(form: Form, kind: str, names=()) -> list[Form]:
+def changes(form: Form | Noun, kind: str, names=()) -> list:
     """The form with one thing of a kind changed, in every way: a size to the other, a place to one of the same sort (a
     corner to a corner), a relation to its opposite, a count to another from 1 to 3, a colour or a name to another."""
-    if isinstance(form, All):
-        return [All(form.parts[:i] + (new,) + form.parts[i + 1:]) for i, part in enumerate(form.parts)
-                for new in changes(part, kind, names)]
-    if isinstance(form, Not):
-        return [Not(new) for new in changes(form.form, kind, names)]
-    if isinstance(form, Background):
-        return [Background(colour) for colour in COLOURS if colour != form.colour] if kind == "background" else []
-    if isinstance(form, Relation):
-        turned = [replace(form, kind=OPPOSITE[form.kind])] if kind == "relation" else []
-        return turned + [replace(form, **{side: new}) for side in "ab"
-                         for new in _nouns_like(getattr(form, side), kind, names)]
-    changed = [replace(form, noun=new) for new in _nouns_like(form.noun, kind, names)]
-    if isinstance(form, Count) and kind == "count":
-        changed += [replace(form, n=n) for n in (1, 2, 3) if n != form.n]
-    return changed
-
-
-def _nouns_like(noun: Noun, kind: str, names) -> list[Noun]:
-    if kind == "size" and noun.size:
-        return [replace(noun, size=OTHER_SIZE[noun.size])]
-    if kind == "place" and noun.place:
-        return [replace(noun, place=place) for place in OTHER_PLACES[noun.place]]
-    return [replace(noun, name=name) for name in names if name != noun.name] if kind == "object" else []
+    match kind, form:
+        case "object", Noun(name):
+            return [replace(form, name=new) for new in names if new != name]
+        case "size", Noun(_, str(size)):
+            return [replace(form, size=OTHER_SIZE[size])]
+        case "place", Noun(_, _, str(place)):
+            return [replace(form, place=new) for new in OTHER_PLACES[place]]
+        case "relation", Relation():
+            return [replace(form, kind=OPPOSITE[form.kind])]
+        case "count", Count():
+            return [replace(form, n=n) for n in (1, 2, 3) if n != form.n]
+        case "background", Background():
+            return [Background(colour) for colour in COLOURS if colour != form.colour]
+        case _, All(parts):
+            return [All((*parts[:i], new, *parts[i + 1:])) for i, part in enumerate(parts)
+                    for new in changes(part, kind, names)]
+    return [replace(form, **{field.name: new}) for field in fields(form)             # or one thing of a part
+            if isinstance(part := getattr(form, field.name), Form | Noun) for new in changes(part, kind, names)]

@@ -1,4 +1,5 @@
 """Scenes, logical forms, and whether a form holds in a scene (`holds`). `grammar` puts forms into words."""
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from math import inf
@@ -95,22 +96,34 @@ def within(value: float, band: tuple[float, float, float, float]) -> bool | None
     return True if b <= value <= c else None if a < value < d else False
 
 
+def negate(value: bool | None) -> bool | None:
+    """Kleene's not."""
+    return None if value is None else not value
+
+
+def every(values: Iterable[bool | None]) -> bool | None:
+    """Kleene's and: False if one is False, else None if one is None."""
+    result: bool | None = True
+    for value in values:
+        if value is False:
+            return False
+        if value is None:
+            result = None
+    return result
+
+
+def some(values: Iterable[bool | None]) -> bool | None:
+    """Kleene's or: True if one is True, else None if one is None."""
+    return negate(every(map(negate, values)))
+
+
 def fits(noun: Noun, thing: Object) -> bool | None:
     """Whether a thing may be called so."""
     if noun.name != thing.name:
         return False
-    result = True
-    if noun.size:
-        result = within(thing.size, SIZES[noun.size])
-        if result is False:
-            return False
-    if noun.place:
-        horizontal, vertical = PLACES[noun.place]
-        for value in (within(thing.x, horizontal), within(thing.y, vertical)):
-            if value is False:
-                return False
-            result = result and value              # None stays None, True becomes the other
-    return result
+    horizontal, vertical = PLACES.get(noun.place, (ANY, ANY))
+    return every((within(thing.size, SIZES.get(noun.size, ANY)), within(thing.x, horizontal),
+                  within(thing.y, vertical)))
 
 
 def related(a: Object, kind: str, b: Object) -> bool | None:
@@ -120,6 +133,14 @@ def related(a: Object, kind: str, b: Object) -> bool | None:
     return True if distance >= FAR else None if distance > NEAR else False
 
 
+def visible(scene: Scene) -> tuple[Object, ...]:
+    """The things whose centre no curtain hides."""
+    if not scene.curtain:
+        return scene.objects
+    x0, y0, x1, y1 = scene.curtain
+    return tuple(thing for thing in scene.objects if not (x0 <= thing.x <= x1 and y0 <= thing.y <= y1))
+
+
 def holds(form: Form, scene: Scene) -> bool | None:
     """Whether a form is true of a scene: True, False, or None where the picture cannot tell.
 
@@ -127,56 +148,43 @@ def holds(form: Form, scene: Scene) -> bool | None:
     stand there; a thing whose centre is hidden is not seen). All and Not follow Kleene: None where a part is None,
     unless another part decides. So of parts that depend on each other it may say None where the truth is known.
     """
-    things = scene.objects
-    if scene.curtain:
-        x0, y0, x1, y1 = scene.curtain
-        things = [thing for thing in things if not (x0 <= thing.x <= x1 and y0 <= thing.y <= y1)]
-    return _VALUE[type(form)](form, things, scene)
+    match form:
+        case There(noun):
+            value = some(fits(noun, thing) for thing in visible(scene))
+            return None if not value and _hidden(noun, scene.curtain) else value
+        case Count(noun, n):
+            values = [fits(noun, thing) for thing in visible(scene)]
+            least = values.count(True)
+            most = inf if _hidden(noun, scene.curtain) else least + values.count(None)
+            return False if not least <= n <= most else True if least == most else None
+        case Relation():
+            return _relation(form, scene)
+        case Background(colour):
+            return colour == scene.background
+        case All(parts):
+            return every(holds(part, scene) for part in parts)
+        case Not(negated):
+            return negate(holds(negated, scene))
 
 
-def _there(form: There, things, scene: Scene) -> bool | None:
-    result = False
-    for thing in things:
-        value = fits(form.noun, thing)
-        if value:
-            return True
-        if value is None:
-            result = None
-    return None if scene.curtain and _hidden(form.noun, scene.curtain) else result
-
-
-def _count(form: Count, things, scene: Scene) -> bool | None:
-    values = [fits(form.noun, thing) for thing in things]
-    least = most = values.count(True)
-    most += values.count(None)
-    if scene.curtain and _hidden(form.noun, scene.curtain):
-        most = inf
-    return False if not least <= form.n <= most else True if least == most else None
-
-
-def _relation(form: Relation, things, scene: Scene) -> bool | None:
-    left = [(thing, value) for thing in things if (value := fits(form.a, thing)) is not False]
-    right = [(thing, value) for thing in things if (value := fits(form.b, thing)) is not False]
-    result = False
-    for a, a_value in left:
-        for b, b_value in right:
-            value = related(a, form.kind, b)
-            if value is not False:                      # a thing is never beside itself
-                if a_value and b_value and value:
-                    return True
-                result = None
-    if scene.curtain and result is False:           # a pair of which one or both are hidden
+def _relation(form: Relation, scene: Scene) -> bool | None:
+    left, right = ([(thing, value) for thing in visible(scene) if (value := fits(noun, thing)) is not False]
+                   for noun in (form.a, form.b))
+    value = some(every((fits_a, fits_b, related(a, form.kind, b))) for a, fits_a in left for b, fits_b in right)
+    if scene.curtain and value is False:            # a pair of which one or both are hidden
         axis, sign = RELATIONS[form.kind]
         seen = [[(getattr(thing, axis),) * 2 for thing, _ in side] for side in (left, right)]
         behind = [[ranges[axis]] if (ranges := _hidden(noun, scene.curtain)) else [] for noun in (form.a, form.b)]
         pairs = [*product(seen[0], behind[1]), *product(behind[0], seen[1] + behind[1])]
         if any(sign * (end - start) > NEAR for a, b in pairs for start in a for end in b):
             return None
-    return result
+    return value
 
 
 def _hidden(noun: Noun, curtain) -> dict[str, tuple[float, float]] | None:
     """Where the centre of such a thing may lie, wholly behind the curtain: ranges of x and of y; None: nowhere."""
+    if not curtain:
+        return None
     x0, y0, x1, y1 = curtain
     half = (SMALL_MAX if noun.size == "big" else SMALLEST) / 2
     ranges = {}
@@ -186,26 +194,6 @@ def _hidden(noun: Noun, curtain) -> dict[str, tuple[float, float]] | None:
             return None
         ranges[axis] = low, high
     return ranges
-
-
-def _all(form: All, things, scene: Scene) -> bool | None:
-    result = True
-    for part in form.parts:
-        value = _VALUE[type(part)](part, things, scene)
-        if value is False:
-            return False
-        if value is None:
-            result = None
-    return result
-
-
-def _not(form: Not, things, scene: Scene) -> bool | None:
-    value = _VALUE[type(form.form)](form.form, things, scene)
-    return None if value is None else not value
-
-
-_VALUE = {There: _there, Count: _count, Relation: _relation, All: _all, Not: _not,
-          Background: lambda form, things, scene: form.colour == scene.background}
 
 
 def needs(form: Form) -> set[str]:

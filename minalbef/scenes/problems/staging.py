@@ -1,10 +1,11 @@
 """What is hidden and what is pointed at: curtains, referring expressions, boxes."""
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 
 from minalbef.draws import Stream
 from minalbef.scenes.grammar import SAID, size_of
-from minalbef.scenes.language import RELATIONS, Form, Noun, Object, Relation, Scene, fits, holds, related
+from minalbef.scenes.language import RELATIONS, Form, Noun, Object, Relation, Scene, fits, holds, related, some, visible
 from minalbef.scenes.layout import clash, draw_coordinate
 from minalbef.scenes.problems.phrasing import place_of, where
 
@@ -29,9 +30,8 @@ def draw_curtain(stream: Stream) -> tuple[float, float, float, float]:
 def views(scene: Scene) -> tuple[Scene, Scene, Scene]:
     """With a little more curtain, with a little less, and without it nor what it hides."""
     x0, y0, x1, y1 = scene.curtain
-    seen = tuple(thing for thing in scene.objects if not (x0 <= thing.x <= x1 and y0 <= thing.y <= y1))
     return (*(replace(scene, curtain=(x0 - d, y0 - d, x1 + d, y1 + d)) for d in (SLACK, -SLACK)),
-            replace(scene, objects=seen, curtain=None))
+            replace(scene, objects=visible(scene), curtain=None))
 
 
 def judge(form: Form, view: tuple[Scene, Scene, Scene]) -> int | None:
@@ -63,21 +63,14 @@ def find_spot(stream: Stream, size: float, curtain, behind: bool, spots) -> tupl
 
 def refers(expression: Expression, scene: Scene) -> tuple[Object, ...] | None:
     """The things that may be so called; None where it cannot be told of one of them."""
-    found = []
-    for thing in scene.objects:
+    def value(thing: Object) -> bool | None:
         if isinstance(expression, Noun):
-            value = fits(expression, thing)
-        else:
-            value = fits(expression.a, thing)
-            beside = [fits(expression.b, other) and related(thing, expression.kind, other) for other in scene.objects
-                      if other is not thing]
-            if value:
-                value = True if True in beside else None if None in beside else False
-        if value is None:
-            return None
-        if value:
-            found.append(thing)
-    return tuple(found)
+            return fits(expression, thing)
+        return fits(expression.a, thing) and some(
+            fits(expression.b, other) and related(thing, expression.kind, other)
+            for other in scene.objects if other is not thing)
+    values = list(map(value, scene.objects))
+    return None if None in values else tuple(compress(scene.objects, values))
 
 
 def point(thing: Object, others: Sequence[Object], stream: Stream) -> tuple[Expression, str]:
