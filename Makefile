@@ -8,26 +8,28 @@ export OMP_WAIT_POLICY := PASSIVE
 
 TASKS := retrieval entailment vqa nlvr2 grounding
 
-.PHONY: demo test units chapters test-slow parity tasks notebooks course lab clean
+.PHONY: demo test types fast test-slow parity tasks notebooks course lab clean
 
 demo: .venv/stamp
 	$(BIN)/minalbef demo
 
-# side by side: a chapter keeps to one core
+# in as many processes as `.ci/run` has cores; a file's tests stay together, for what they share, and so do a chapter's cells
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
+
 test: .venv/stamp
 	$(BIN)/ruff check
+	$(MAKE) --jobs 2 types fast
+
+types: .venv/stamp
 	$(BIN)/mypy
-	$(MAKE) --jobs 2 units chapters
 
-units: .venv/stamp
-	$(BIN)/python -m pytest -q -m "not slow" tests
-
-chapters: .venv/stamp
-	$(if $(NOTEBOOKS),$(BIN)/python -m pytest -q --nbval --nbval-current-env --nbval-cell-timeout=300 $(NOTEBOOKS))
+fast: .venv/stamp
+	$(PYTEST) --dist loadfile -m "not slow" --nbval --nbval-current-env --nbval-cell-timeout=300 tests $(NOTEBOOKS)
 
 # pytest leaves with 5 where no test is slow
 test-slow: .venv/stamp
-	$(BIN)/python -m pytest -q -m slow tests || [ $$? -eq 5 ]
+	$(PYTEST) --dist worksteal -m slow tests || [ $$? -eq 5 ]
 
 # train and evaluate with the code of a commit and with the working tree: which number differs, and from which step on?
 BASE ?= HEAD

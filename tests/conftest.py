@@ -1,3 +1,21 @@
+import pytest
 import torch
 
 torch.set_num_threads(1)              # small matrices gain nothing from more, and waiting threads slow a shared machine
+
+
+@pytest.fixture
+def note(record_property):
+    """note(fault, times, outcome): a row of the table of injected faults, which stands at the end of the report."""
+    return lambda *row: record_property("injected", [str(part) for part in row])
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    rows = [row for report in reports for name, row in report.user_properties if name == "injected"]
+    if rows:
+        rows.insert(0, ("what was injected", "times", "what came of it"))
+        width = max(len(fault) for fault, _, _ in rows)
+        terminalreporter.section("injected faults")
+        for fault, times, outcome in rows:
+            terminalreporter.write_line(f"{fault:{width}}  {times:>5}  {outcome}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minalbef.recipes import launch
-from test_faults import ENVIRONMENT, LAUNCHERS, ROOT, SMALL, SOON, family, running, saved, wait
+from processes import ENVIRONMENT, LAUNCHERS, ROOT, SMALL, SOON, family, running, saved, wait
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")]
 COMMANDS = {"demo": ["demo"], "finetune": ["finetune", "entailment", "--from", str(ROOT / "data" / "tiny")]}

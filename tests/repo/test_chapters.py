@@ -1,6 +1,7 @@
 """Chapters elsewhere: with a mistake in the package they fail where they compare; with a GPU they run as they are."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).parents[2]
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MISTAKES = {                          # chapter, file, what stands there, what shall stand there instead
     "an epsilon of the image's norms": ("02_image_encoder", "vision", "NORM_EPS = 1e-6", "NORM_EPS = 1e-5"),
     "an epsilon of the text's norms": ("03_text_encoder", "text", "NORM_EPS = 1e-12", "NORM_EPS = 1e-5"),
@@ -45,8 +47,15 @@ def test_a_chapter_sees_a_mistake_in_the_package(mistake, tmp_path, monkeypatch)
     assert "check_same(" in failed.source, failed.source
 
 
+def reaches_for_a_gpu(chapter: Path) -> bool:
+    """Whether a chapter trains, or asks for a device; tensors of the others stay on the CPU, as everywhere."""
+    code = [cell.source for cell in nbformat.read(chapter, 4).cells if cell.cell_type == "code"]
+    return re.search(r"device_of\(|device_at_hand\(|\bfit\(|\bcuda\b|\b(pretrain|tune|finetune|evaluate|examine_run)\(",
+                     "\n".join(code)) is not None
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("chapter", [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))])
+@pytest.mark.parametrize("chapter", [path.stem for path in CHAPTERS if reaches_for_a_gpu(path)])
 def test_a_chapter_runs_beside_a_gpu_without_a_change(chapter):
     """A pretended GPU: no number is a GPU's, but whatever is trained goes there, and must be fetched or followed."""
     run = subprocess.run([sys.executable, ROOT / "tests" / "support" / "on_card.py", f"{chapter}.ipynb"],

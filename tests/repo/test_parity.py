@@ -32,19 +32,24 @@ def test_what_a_report_says_of_clock_and_machine_is_not_compared():
         == {"test accuracy": 0.5, "test kinds 0": 0.25, "test kinds 1": 0.75}
 
 
+PLANTED = {                           # file, what stands there, what shall stand there instead, what is found
+    "a loss is summed": ("losses.py", "teacher_sim, alpha)).mean()", "teacher_sim, alpha)).sum()",
+                         "pretrain-1: pretrain-1 itc step 0000"),
+    "biases decay": ("train.py", "decay = 0.0 if free", "decay = 0.5 if free", "pretrain-1: warm patch step 0002")}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("file, right, wrong, found", [
-    ("losses.py", "teacher_sim, alpha)).mean()", "teacher_sim, alpha)).sum()", "pretrain-1: pretrain-1 itc step 0000"),
-    ("train.py", "decay = 0.0 if free", "decay = 0.5 if free", "pretrain-1: warm patch step 0002"),
-    ("losses.py", "", "", "")], ids=["a loss is summed", "biases decay", "nothing is planted"])
-def test_a_planted_mistake_is_found_at_its_first_step(tmp_path, file, right, wrong, found):
+@pytest.mark.parametrize("mistakes", [PLANTED, {}], ids=["two mistakes are planted", "nothing is planted"])
+def test_planted_mistakes_are_found_at_their_first_step(tmp_path, mistakes):
     code = tmp_path / "code"
     subprocess.run(["git", "clone", "--quiet", str(HERE), str(code)], check=True)
     shutil.copy(HERE / "tests" / "support" / "parity.py", code / "tests" / "support" / "parity.py")
-    path = code / "minalbef" / file
-    assert right in path.read_text()
-    path.write_text(path.read_text().replace(right, wrong))
+    for file, right, wrong, _ in mistakes.values():
+        path = code / "minalbef" / file
+        assert right in path.read_text()
+        path.write_text(path.read_text().replace(right, wrong))
     done = subprocess.run([sys.executable, "tests/support/parity.py", "HEAD", "--steps", "4", "--only", "pretrain-1"],
                           cwd=code, capture_output=True, text=True)
-    assert done.returncode == bool(found), done.stderr
-    assert found in done.stdout
+    assert done.returncode == bool(mistakes), done.stderr
+    for *_, found in mistakes.values():
+        assert found in done.stdout

@@ -3,16 +3,21 @@
 Each side runs the same commands in a folder of its own: pretraining and every fine-tuning for a few steps, in one
 process and in two, and evaluations on a tenth of the test set. Losses are compared to six digits, step by step, and
 figures as printed. It relies on the command line and `train.fit` alone, so the sides may differ in their modules.
+A side imports torch once, and forks for each process of each command: starting anew would take a third of the time.
 """
 import argparse
 import json
 import math
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[2]
@@ -46,17 +51,14 @@ def run_side(code: Path, folder: Path, steps: int, only: list[str]) -> dict[str,
     folder.mkdir()
     shutil.copytree(code / "data" / "tiny", folder / "tiny")
     (folder / "tiny" / "report.json").unlink(missing_ok=True)
+    command = [sys.executable, str(Path(__file__).resolve()), "--here", "--steps", str(steps), "--only", *only]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(code)},
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"with the code in {code}: {done.stdout[-6000:]}{done.stderr[-4000:]}")
     found = {}
-    for case, processes, arguments in commands(steps, only):
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        log = folder / f"{case}.jsonl"
-        command = [sys.executable, *(torchrun if processes > 1 else []), str(Path(__file__).resolve()),
-                   "--child", str(log), "--steps", str(steps), "--", *arguments]
-        done = subprocess.run(command, cwd=folder, env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(code)},
-                              capture_output=True, text=True)
-        if done.returncode:
-            raise ValueError(f"{case} failed with the code in {code}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
-        values = {}
+    for case, _, arguments in commands(steps, only):
+        values, log = {}, folder / f"{case}.jsonl"
         for line in log.read_text().splitlines() if log.exists() else ():
             title, step, losses = json.loads(line)
             values |= {f"{title} {name} step {step:04}": value for name, value in losses.items()}
@@ -96,13 +98,17 @@ def differences(base: dict[str, dict], head: dict[str, dict]) -> list[str]:
     return lines
 
 
-def child(log: Path, steps: int, arguments: list[str]) -> None:
-    """One command, with every training cut to `steps` and its losses written to `log`, line by line."""
-    from dataclasses import replace
+def run_here(steps: int, only: list[str]) -> None:
+    """The commands of one side, in this folder, each in forks of this process; every training is cut to `steps`.
+
+    A case's losses are written to CASE.jsonl, line by line, and what it prints to CASE.txt. Raises SystemExit with the
+    latter for a case that fails.
+    """
+    import torch._dynamo  # noqa: F401  an optimiser would import it, in every process
 
     from minalbef import train
     from minalbef.__main__ import main as command_line  # where it is in every layout
-    whole, logged = train.fit, train.Log.step
+    whole, logged, log = train.fit, train.Log.step, None
 
     def fit(task, batches, config, folder, *rest, **more):
         if config.steps > steps:
@@ -112,13 +118,52 @@ def child(log: Path, steps: int, arguments: list[str]) -> None:
     def step(self, number, losses, norm, *rest, **more):
         if self.on:
             values = {name: float(f"{float(value):.{DIGITS}g}") for name, value in {**losses, "gradient": norm}.items()}
-            with open(log, "a", encoding="utf-8") as file:
+            with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([self.folder.name, number, values]) + "\n")
         return logged(self, number, losses, norm, *rest, **more)
 
     train.fit, train.Log.step = fit, step
-    sys.argv = ["minalbef", *arguments]
-    command_line()
+    for case, processes, arguments in commands(steps, only):
+        log, said, port = Path(f"{case}.jsonl").resolve(), Path(f"{case}.txt"), free_port()
+        sys.argv = ["minalbef", *arguments]
+        children = {fork(command_line, said, rank, processes, port) for rank in range(processes)}
+        while children:
+            process, status = os.wait()
+            children.remove(process)
+            if status:
+                for other in children:                   # it may wait for the one that failed
+                    os.kill(other, signal.SIGKILL)
+                raise SystemExit(f"{case} failed:\n{said.read_text()}")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def fork(command_line, said: Path, rank: int, processes: int, port: int) -> int:
+    """One process of a command, as torchrun would start it: -> its id. What it prints goes to `said`."""
+    if process := os.fork():
+        return process
+    status = 1
+    try:
+        with said.open("a") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        if processes > 1:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
+                           "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        command_line()
+        status = 0
+    except SystemExit as end:
+        status = int(bool(end.code))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)                                 # the parent's own way out is not for its children
 
 
 def main() -> None:
@@ -126,13 +171,10 @@ def main() -> None:
     parser.add_argument("base", nargs="?", default="HEAD", help="the commit to compare the working tree with")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--only", nargs="*", default=[], help="cases whose names contain one of these words")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
-    given = sys.argv[1:]
-    cut = given.index("--") if "--" in given else len(given)
-    options, arguments = parser.parse_args(given[:cut]), given[cut + 1:]
-    if options.child:
-        child(options.child, options.steps, arguments)
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.here:
+        run_here(options.steps, options.only)
         return
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
