@@ -6,7 +6,7 @@ from dataclasses import replace
 from minalbef.draws import Stream
 from minalbef.scenes.grammar import COLOURS, emoji
 from minalbef.scenes.language import Object, Scene
-from minalbef.scenes.painting import FINISHES, RGB, all_names
+from minalbef.scenes.painting import FINISHES, RGB, all_names, object_names
 
 SMALL, BIG = (0.21, 0.27), (0.36, 0.42)        # clear of the margins of `language.SIZES`
 LOW, MIDDLE = 0.37, (0.45, 0.55)               # centres keep clear of the margins of `language.PLACES`
@@ -65,20 +65,19 @@ def layout(stream: Stream, sizes, taken=()) -> list[tuple[float, float, float]] 
     return None
 
 
-def settle(things) -> Things | None:
+def place(things: Things, spots) -> Things:
+    return tuple(replace(thing, x=x, y=y) for thing, (x, y, *_) in zip(things, spots))
+
+
+def settle(things: Things) -> Things | None:
     """The things, moved inside the picture where they are not; None if they clash."""
-    spots, settled = [], []
+    settled: Things = ()
     for thing in things:
         x, y = (min(max(centre, thing.size / 2), 1 - thing.size / 2) for centre in (thing.x, thing.y))
-        if clash(x, y, thing.size, spots):
+        if clash(x, y, thing.size, spots_of(settled)):
             return None
-        spots.append((x, y, thing.size))
-        settled.append(thing if x == thing.x and y == thing.y else replace(thing, x=x, y=y))
-    return tuple(settled)
-
-
-def at(things: Things, spots) -> Things:
-    return tuple(replace(thing, x=x, y=y) for thing, (x, y, _) in zip(things, spots))
+        settled += (replace(thing, x=x, y=y),)
+    return settled
 
 
 def resize(things: Things, stream: Stream) -> Things | None:
@@ -87,14 +86,13 @@ def resize(things: Things, stream: Stream) -> Things | None:
     others = [j for j, thing in enumerate(things) if is_big(thing) != is_big(things[i])]
     for j in (i, stream.pick(others)) if others and stream.chance(0.5) else (i,):
         changed[j] = replace(things[j], size=draw_size(stream, not is_big(things[j])))
-    return settle(changed)
+    return settle(tuple(changed))
 
 
 def mirror(things: Things, stream: Stream) -> Things:
     """Left and right exchanged, or top and bottom."""
-    if stream.chance(0.5):
-        return tuple([replace(thing, x=1 - thing.x) for thing in things])
-    return tuple([replace(thing, y=1 - thing.y) for thing in things])
+    sideways = stream.chance(0.5)
+    return tuple(replace(thing, x=1 - thing.x) if sideways else replace(thing, y=1 - thing.y) for thing in things)
 
 
 def exchange(things: Things, stream: Stream) -> Things | None:
@@ -102,16 +100,16 @@ def exchange(things: Things, stream: Stream) -> Things | None:
     i, j = stream.below(len(things)), stream.below(len(things))
     if things[i].name == things[j].name:
         return None
-    changed = list(things)
-    changed[i], changed[j] = (replace(things[a], x=things[b].x, y=things[b].y) for a, b in ((i, j), (j, i)))
-    return settle(changed)
+    spots = spots_of(things)
+    spots[i], spots[j] = spots[j], spots[i]
+    return settle(place(things, spots))
 
 
 def move(things: Things, stream: Stream) -> Things | None:
     """One of them elsewhere."""
     i = stream.below(len(things))
     spots = layout(stream, [things[i].size], spots_of(things[:i] + things[i + 1:]))
-    return None if spots is None else things[:i] + at(things[i:i + 1], spots) + things[i + 1:]
+    return None if spots is None else things[:i] + place(things[i:i + 1], spots) + things[i + 1:]
 
 
 def around(things: Things, stream: Stream) -> list[Things | None]:
@@ -119,13 +117,10 @@ def around(things: Things, stream: Stream) -> list[Things | None]:
     ways = []
     for upright, sign in ((False, -1), (False, 1), (True, -1), (True, 1)):
         middle, half, across = stream.uniform(*MIDDLE), stream.uniform(0.2, 0.28), draw_coordinate(stream, BIG[1])
-        pair = []
-        for thing, side in zip(things, (sign, -sign)):
-            x, y = middle + side * half, across + stream.uniform(-0.015, 0.015)
-            pair.append(replace(thing, x=y, y=x) if upright else replace(thing, x=x, y=y))
-        pair = settle(pair)
-        spots = layout(stream, [thing.size for thing in things[2:]], spots_of(pair)) if pair else None
-        ways.append(None if spots is None else pair + at(things[2:], spots))
+        spots = [(middle + side * half, across + stream.uniform(-0.015, 0.015)) for side in (sign, -sign)]
+        pair = settle(place(things[:2], [(y, x) for x, y in spots] if upright else spots))
+        rest = layout(stream, [thing.size for thing in things[2:]], spots_of(pair)) if pair else None
+        ways.append(None if rest is None else pair + place(things[2:], rest))
     return ways
 
 
@@ -139,18 +134,17 @@ class Stage:
 
     def __init__(self, objects: int | tuple[str, ...], counts: tuple[float, ...], vendors: tuple[str, ...] | None,
                  pairs: str, restyle: float = 0.0):
-        names = tuple(all_names())[:objects] if isinstance(objects, int) else tuple(objects)
-        known = emoji()["vendors"]
-        chosen = vendors or tuple(vendor for vendor, about in known.items() if about["training"])
-        for what, wrong in (("object", set(names) - set(all_names())), ("vendor", set(chosen) - set(known))):
+        names, known = object_names(objects), emoji()["vendors"]
+        vendors = vendors or tuple(vendor for vendor, about in known.items() if about["training"])
+        for what, wrong in (("object", set(names) - set(all_names())), ("vendor", set(vendors) - set(known))):
             if wrong:
                 raise ValueError(f"no {what} {min(wrong)!r} in the artwork; see data/emoji/objects.json")
         if pairs not in ("seen", "unseen", "control"):
             raise ValueError(f"pairs={pairs!r} is none of seen, unseen, control")
         if len(counts) > len(REPEATS):
             raise ValueError(f"counts={counts}: no scene has more than {len(REPEATS)} objects, so give no more shares")
-        styles = {name: tuple(v for v in chosen if name not in known[v]["missing"]) for name in names}
-        self.vendors = {name: has for name, has in styles.items() if has}
+        self.vendors = {name: styles for name in names
+                        if (styles := tuple(v for v in vendors if name not in known[v]["missing"]))}
         self.names, self.restyle = tuple(self.vendors), restyle
         self.shares = {repeats: share * part for n, share in enumerate(counts, 1) if share
                        for repeats, part in REPEATS[n].items() if pairs == "seen" or len(repeats) > 1}
@@ -253,13 +247,14 @@ class Stage:
         n = (most or 3) - 1 if kind == "count" else most or 2 + stream.below(2)
         first = self.scene(stream, (1,) * n, roomy=True)
         things = first.objects
+        ways: list[Things | None]
         if kind == "size":
             sizes = [[draw_size(stream, big) for _ in things] for big in (False, True)]
             ways = [tuple(replace(thing, size=sizes[way >> i & 1][i]) for i, thing in enumerate(things))
                     for way in stream.shuffle(range(2 ** n))[:4]]
         elif kind == "place":
             layouts = [layout(stream, [thing.size for thing in things]) for _ in range(4)]
-            ways = [None if spots is None else at(things, spots) for spots in layouts]
+            ways = [None if spots is None else place(things, spots) for spots in layouts]
         elif kind == "relation":
             ways = around(things, stream)
         elif kind == "count":        # one of each; two of the first, alike in size or not; two of the second
@@ -268,7 +263,8 @@ class Stage:
             more = [(a, is_big(a)), (a, not is_big(a)), (b, stream.chance(0.5))]
             if spots is None:
                 return None
-            ways = [things, *((*things, self.thing(thing.name, *spots[0][:2], draw_size(stream, big), stream))
+            x, y, _ = spots[0]
+            ways = [things, *((*things, self.thing(thing.name, x, y, draw_size(stream, big), stream))
                               for thing, big in more)]
         else:                        # mixed: a size, an arrangement, or both
             i, turned = stream.below(n), stream.pick((mirror, exchange))(things, stream)

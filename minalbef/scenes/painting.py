@@ -21,6 +21,11 @@ def all_names() -> dict[str, int]:
     return {thing["name"]: i for i, thing in enumerate(emoji()["objects"])}
 
 
+def object_names(objects: int | tuple[str, ...]) -> tuple[str, ...]:
+    """Kinds of objects: so many, from the first on, or those named."""
+    return tuple(all_names())[:objects] if isinstance(objects, int) else tuple(objects)
+
+
 def other_objects(count: int) -> tuple[str, ...]:
     """The kinds that captions of the first `count` never name."""
     return tuple(all_names())[count:]

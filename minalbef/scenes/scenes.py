@@ -110,16 +110,10 @@ class Scenes:
         kind, seed = FAMILIES[index % len(FAMILIES)], (self.split, self.seed, "family", index)
         stream = Stream(*seed, most) if most else Stream(*seed)
         while True:
-            found: list[Drawn | None] = []
-            scenes = self.stage.four(kind, stream, most) or []
-            for scene in scenes:
-                others = [other for other in scenes if other is not scene]
-                found.append(self._caption(scene, stream, 4 * index + len(found), True, kind, others))
-                if not found[-1]:
-                    break
-            else:
-                if found:
-                    return found
+            scenes = self.stage.four(kind, stream, most)
+            family = self._tell_apart(scenes, stream, 4 * index, kind) if scenes else None
+            if family:
+                return family
 
     def captions(self, drawn: Drawn, number: int, others=()) -> list[Drawn]:
         """The same with so many different captions of this split, its own first; each false of the other scenes."""
@@ -178,6 +172,18 @@ class Scenes:
     def _allows(self, text: str) -> bool:
         return tenth(text) in SPLITS[self.split]
 
+    def _tell_apart(self, scenes: list[Scene], stream: Stream, first: int, kind: str, tries: int = 300,
+                    apart: bool = True) -> list[Drawn] | None:
+        """Each scene with a caption about `kind`, if `apart` false of the other scenes; None: not found. first: id."""
+        found = []
+        for id, scene in enumerate(scenes, first):
+            others = [other for other in scenes if other is not scene] if apart else []
+            drawn = self._caption(scene, stream, id, True, kind, others, tries)
+            if not drawn:
+                return None
+            found.append(drawn)
+        return found
+
     def _pair(self, group: int) -> list[Drawn]:
         """Two siblings. Their captions are false of each other, but for a few that will not come off."""
         stream = Stream(self.split, self.seed, "siblings", group)
@@ -190,15 +196,9 @@ class Scenes:
                 kind = stream.pick(SIBLINGS[:2] if len(repeats) == 1 else SIBLINGS)
             while not other:
                 other = self.stage.change(scene, kind, stream)
-            found: list[Drawn | None] = []
-            for one, sibling in ((scene, other), (other, scene)):
-                others = [sibling] if attempt < 4 else []
-                tries = 60 // len(SPLITS[self.split])
-                found.append(self._caption(one, stream, 2 * group + len(found), True, kind, others, tries))
-                if not found[-1]:
-                    break
-            else:
-                return found
+            pair = self._tell_apart([scene, other], stream, 2 * group, kind, 60 // len(SPLITS[self.split]), attempt < 4)
+            if pair:
+                return pair
 
     def _spoilt(self, drawn: Drawn) -> Drawn:
         """Perhaps with another caption. Its form is that of the sentence; with words missing, of the whole sentence."""
@@ -226,11 +226,11 @@ def truth(drawn: list[Drawn]) -> np.ndarray:
     """Which captions are true of which scenes: bool (b, b), caption by scene. Its own scene always counts."""
     present = [{thing.name for thing in one.scene.objects} for one in drawn]
     true = np.eye(len(drawn), dtype=bool)
-    for i, one in enumerate(drawn):
-        needed, form = needs(one.form), one.form
+    for row, one in zip(true, drawn):
+        needed = needs(one.form)
         for j, names in enumerate(present):
-            if needed <= names and holds(form, drawn[j].scene):
-                true[i, j] = True
+            if needed <= names and holds(one.form, drawn[j].scene):
+                row[j] = True
     return true
 
 

@@ -54,7 +54,7 @@ def questioned(run: Run) -> dict[str, str]:
     groups = exam.hits(exam.compete(run, questions.families(run, **TEST, count=75), 4), 0.0)
     true, false = questions.match_odds(run, [one.scene for one in plain] * 2,
                                        [one.text for one in (*plain, *plain[1:], plain[0])]).chunk(2)
-    changes = exam.one_change(run, questions.changed(run, **TEST, count=60))
+    changes = exam.one_change(run, questions.foils(run, **TEST, count=60))
     return {"plain by ITC": digits((found["itc_i2t_r1"] + found["itc_t2i_r1"])[0] / 2),
             "families by ITM": digits((groups["rerank_i2t_r1"] + groups["rerank_t2i_r1"]).flatten() / 2),
             "another's caption refused by ITM": digits((true > false).float()),

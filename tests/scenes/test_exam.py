@@ -13,12 +13,12 @@ from torch.testing import assert_close
 from card import CUDA, card
 from helpers import disturb, small
 from minalbef.albef import ALBEF
-from minalbef.evaluation import ranking, report
+from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded, recall, rerank
 from minalbef.presets import preset
 from minalbef.run import Run
 from minalbef.scenes import grammar
-from minalbef.scenes.exam import exam, questions, words
+from minalbef.scenes.exam import exam, questions, tables, words
 from minalbef.scenes.exam.exam import Contest
 from minalbef.scenes.grammar import KINDS
 from minalbef.scenes.language import All, Noun, Object, Relation, Scene, There
@@ -176,9 +176,9 @@ def test_a_model_that_knows_the_truth_scores_one(run):
 def test_balanced_accuracy_counts_every_kind_alike():
     odds = {"true": torch.tensor([1., 1., -1., 1.]), "easy": torch.tensor([-2., -2., -2., -2.]),
             "hard": torch.tensor([2., 2., -2., 2., -2., -2.])}
-    share = exam.balanced(exam.refused(odds, 0.0))
+    share = exam.balanced_accuracy(exam.rejections(odds, 0.0))
     assert share.mean().item() == pytest.approx((3 / 4 + (1 + 1 / 4) / 2) / 2)
-    assert exam.refused(odds, 1.0)["true"].mean() == 1, "at the threshold is not over it"
+    assert exam.rejections(odds, 1.0)["true"].mean() == 1, "at the threshold is not over it"
 
 
 def test_who_cannot_tell_a_change_gets_a_half(run, monkeypatch):
@@ -196,7 +196,7 @@ def test_who_cannot_tell_a_change_gets_a_half(run, monkeypatch):
 
 
 def test_wrong_pairs_are_wrong_in_their_way(run):
-    changes = questions.changed(run, "test", 0, 5)
+    changes = questions.foils(run, "test", 0, 5)
     assert {kind: len(some) for kind, some in changes.items()} == dict.fromkeys(KINDS, 5)
     for some in changes.values():
         for _, true, false in some:
@@ -238,10 +238,10 @@ def test_pointing_by_hand(run, monkeypatch):
     inside = [words.patches_inside(thing, 6) for thing in (APPLE, CAT, BUS)]
     maps = torch.stack([inside[0] * 2.0, inside[0] * 1.0, torch.zeros(36)])      # right, the wrong object, no answer
     monkeypatch.setattr(words, "word_maps", lambda *args: maps)
-    found = words.pointing(run, drawn, torch.zeros(2, 37, 96))
+    found = words.pointing_game(run, drawn)
     chance = [part.float().mean() for part in inside]
-    assert_close(found["chance"], torch.stack(chance))
-    assert_close(found["itm"], torch.tensor([1.0, 0.0, chance[2]]))
+    assert_close(found["pointing_chance"], torch.stack(chance))
+    assert_close(found["pointing_itm"], torch.tensor([1.0, 0.0, chance[2]]))
 
 
 def test_a_word_is_hidden_with_all_its_pieces(run):
@@ -365,6 +365,6 @@ def test_as_many_scenes_compete_as_you_say(run):
     assert found["among"] == 4000 and found["counts"]["plain"]["itc_i2t_r1"] == 40
     assert found["plain"]["chance_r1"] < 0.04
     assert found["counts"]["unseen_pairs"]["itc_i2t_r1"] == 8, "of the rest 500 compete as ever"
-    assert report.competitors(found) == 40 and report.competitors({}) == 500
-    assert report.competitors(found | {"counts": {}}) == 4000
-    assert "Plain: the right one of 40 scenes" in report.summary_table(found)
+    assert tables.competitors(found) == 40 and tables.competitors({}) == 500
+    assert tables.competitors(found | {"counts": {}}) == 4000
+    assert "Plain: the right one of 40 scenes" in tables.summary_table(found)

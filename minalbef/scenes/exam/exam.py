@@ -7,8 +7,6 @@ from torch import Tensor
 
 from minalbef.evaluation import ranking
 from minalbef.evaluation.intervals import Clusters, summarise
-from minalbef.evaluation.intervals import bootstrap as bootstrap  # chapters take these two from here
-from minalbef.evaluation.intervals import wilson as wilson
 from minalbef.evaluation.ranking import recall, rerank
 from minalbef.run import Run
 from minalbef.scenes.exam import questions, words
@@ -34,28 +32,29 @@ def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", amo
     over temperature times `rerank_plus_weight`. That weight and `itm_threshold` are tuned on validation scenes.
     """
     weight, threshold = calibrate(run, seed, size)
-    def many(count: float, block: int = BLOCK, ks: Sequence[int] = (1,), **options) -> dict[str, Tensor]:
+    def among_many(count: float, block: int = BLOCK, ks: Sequence[int] = (1,), **options) -> dict[str, Tensor]:
         drawn = plain(run, split, seed, max(count, block) * size, block, **options)
-        return per_query(hits(compete(run, drawn, min(block, len(drawn))), weight, ks))
-    def within(group: list[Drawn]) -> dict[str, Tensor]:
-        return per_family(hits(compete(run, group, 4), weight))
+        found = hits(compete(run, drawn, min(block, len(drawn))), weight, ks)
+        return {name: value.flatten() for name, value in found.items()}
+    def among_four(group: list[Drawn]) -> dict[str, Clusters]:
+        return {name: Clusters.of(value) for name, value in hits(compete(run, group, 4), weight).items()}
     group = families(run, split, seed, 500 * size)
     values: dict = {
-        "plain": many(2000, among, ks=(1, 5, 10)), "families": (found := within(group))
+        "plain": among_many(2000, among, ks=(1, 5, 10)), "families": (found := among_four(group))
         | {"by_kind": by_kind(found, [one.kind for one in group])},
-        "unseen_style": many(1000, vendors=UNSEEN)
-        | {"families": within(families(run, split, seed, 250 * size, vendors=UNSEEN))},
-        "unseen_pairs": many(500, pairs="unseen") | {"control": many(500, pairs="control")}}
+        "unseen_style": among_many(1000, vendors=UNSEEN)
+        | {"families": among_four(families(run, split, seed, 250 * size, vendors=UNSEEN))},
+        "unseen_pairs": among_many(500, pairs="unseen") | {"control": among_many(500, pairs="control")}}
     values["rerank_gain"] = sum(values["plain"][f"rerank_{way}_r1"] - values["plain"][f"itc_{way}_r1"]
                                 for way in ("i2t", "t2i")) / 2
-    changes = questions.changed(run, split, seed, 500 * size)
-    refusals = refused(answers(run, questions.wrong_pairs(run, split, seed, 500 * size, changes)), threshold)
+    foils = questions.foils(run, split, seed, 500 * size)
+    rejected = rejections(match_odds(run, questions.wrong_pairs(run, split, seed, 500 * size, foils)), threshold)
     values |= {
-        "itm_balanced_accuracy": balanced(refusals), "itm_refused": refusals,
-        "itm_one_change_accuracy": one_change(run, changes),
-        "itm_one_change_blank": one_change(run, changes, blank=True),
+        "itm_balanced_accuracy": balanced_accuracy(rejected), "itm_refused": rejected,
+        "itm_one_change_accuracy": one_change(run, foils),
+        "itm_one_change_blank": one_change(run, foils, blank=True),
         **masked_words(run, plain(run, split, seed, 400 * size)),
-        **pointing(run, plain(run, split, seed, 500 * size))}
+        **words.pointing_game(run, plain(run, split, seed, 500 * size))}
     figures, intervals, counts = summarise(values)
     return {**figures, "split": split, "exam_seed": seed, "among": among, "rerank_plus_weight": weight,
             "itm_threshold": threshold, "intervals": intervals, "counts": counts}
@@ -66,9 +65,10 @@ def examine_start(run: Run, seed: int = 0, size: float = 1.0, split: str = "test
     def itc(drawn: list[Drawn], block: int | None = None) -> dict[str, Tensor]:
         found = hits(compete(run, drawn, block, match=False), 0.0)
         return {name: value for name, value in found.items() if name.startswith("itc")}
-    values = (per_query(itc(plain(run, split, seed, 500 * size)))
-              | {"families": per_family(itc(families(run, split, seed, 200 * size), 4))})
-    return summarise(values | pointing(run, plain(run, split, seed, 300 * size)))[0]
+    many, four = itc(plain(run, split, seed, 500 * size)), itc(families(run, split, seed, 200 * size), 4)
+    return summarise({**{name: value.flatten() for name, value in many.items()},
+                      "families": {name: Clusters.of(value) for name, value in four.items()},
+                      **words.pointing_game(run, plain(run, split, seed, 300 * size))})[0]
 
 
 def calibrate(run: Run, seed: int = 0, size: float = 1.0) -> tuple[float, float]:
@@ -79,10 +79,10 @@ def calibrate(run: Run, seed: int = 0, size: float = 1.0) -> tuple[float, float]
     def reached(weight: float) -> float:
         return sum(value.mean().item() for contest in contests for name, value in hits(contest, weight).items()
                    if name.startswith("rerank_plus"))
-    changes = questions.changed(run, "validation", seed, 50 * size)
-    odds = answers(run, questions.wrong_pairs(run, "validation", seed, 300 * size, changes))
+    foils = questions.foils(run, "validation", seed, 50 * size)
+    odds = match_odds(run, questions.wrong_pairs(run, "validation", seed, 300 * size, foils))
     limits = torch.cat(list(odds.values())).quantile(torch.linspace(0, 1, 201)).tolist()
-    return max(WEIGHTS, key=reached), max(limits, key=lambda x: balanced(refused(odds, x)).mean().item())
+    return max(WEIGHTS, key=reached), max(limits, key=lambda x: balanced_accuracy(rejections(odds, x)).mean().item())
 
 
 # retrieval
@@ -142,16 +142,6 @@ def hits(contest: Contest, weight: float, ks: Sequence[int] = (1,)) -> dict[str,
     return {name: sum(both) / len(both) for name, both in values.items()}
 
 
-def per_query(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every query an independent sample: (g, query) -> (g * query,)."""
-    return {name: value.flatten() for name, value in values.items()}
-
-
-def per_family(values: dict[str, Tensor]) -> dict[str, Clusters]:
-    """Every block a cluster, whose queries share four scenes: (g, query) -> g clusters."""
-    return {name: Clusters.of(value) for name, value in values.items()}
-
-
 def by_kind(values: dict[str, Clusters], kinds: Sequence[str]) -> dict[str, dict[str, Clusters]]:
     """Samples by kind, of which `kinds` has one a sample."""
     return {kind: {name: value[[other == kind for other in kinds]] for name, value in values.items()}
@@ -161,34 +151,34 @@ def by_kind(values: dict[str, Clusters], kinds: Sequence[str]) -> dict[str, dict
 # image-text matching
 
 
-def answers(run: Run, pairs: dict[str, list]) -> dict[str, Tensor]:
+def match_odds(run: Run, pairs: dict[str, list]) -> dict[str, Tensor]:
     """ITM's log-odds of pairs of scene and text: by kind (p,)."""
     odds = questions.match_odds(run, *zip(*(pair for some in pairs.values() for pair in some)))
     return dict(zip(pairs, odds.split([len(some) for some in pairs.values()])))
 
 
-def refused(odds: dict[str, Tensor], threshold: float) -> dict[str, Tensor]:
+def rejections(odds: dict[str, Tensor], threshold: float) -> dict[str, Tensor]:
     """Which pairs ITM classifies as no match: by kind (p,), 0 or 1."""
     return {kind: (value <= threshold).float() for kind, value in odds.items()}
 
 
-def balanced(refused: dict[str, Tensor]) -> Tensor:
-    """Balanced accuracy, every kind of negative weighted alike: -> (p,), p pairs of each kind."""
-    count = min(map(len, refused.values()))
-    wrong = torch.stack([share[:count] for kind, share in refused.items() if kind != "true"]).mean(0)
-    return (1 - refused["true"][:count] + wrong) / 2
+def balanced_accuracy(rejected: dict[str, Tensor]) -> Tensor:
+    """Of `rejections`, every kind of negative weighted alike: -> (p,), p pairs of each kind."""
+    count = min(map(len, rejected.values()))
+    wrong = torch.stack([share[:count] for kind, share in rejected.items() if kind != "true"]).mean(0)
+    return (1 - rejected["true"][:count] + wrong) / 2
 
 
-def one_change(run: Run, changes: dict[str, list], blank: bool = False) -> dict[str, Tensor]:
+def one_change(run: Run, foils: dict[str, list], blank: bool = False) -> dict[str, Tensor]:
     """Does ITM score the true caption higher than the foil? By kind (p,): 1, 0, or a half for a tie.
 
-    changes: from `questions.changed`; blank: with a grey image, as the text-only baseline
+    foils: of `questions.foils`; blank: with a grey image, as the text-only baseline
     """
-    pictures, true, false = zip(*(trio for some in changes.values() for trio in some))
+    pictures, true, false = zip(*(trio for some in foils.values() for trio in some))
     pictures = [None] * len(true) if blank else pictures
     true, false = questions.match_odds(run, [*pictures, *pictures], [*true, *false]).chunk(2)
     better = (true > false).float() + (true == false).float() / 2
-    return dict(zip(changes, better.split([len(some) for some in changes.values()])))
+    return dict(zip(foils, better.split([len(some) for some in foils.values()])))
 
 
 # words
@@ -206,9 +196,3 @@ def masked_words(run: Run, drawn: list[Drawn]) -> dict[str, dict[str, Tensor]]:
         right = ((guessed == hidden.tokens).all(1) & hidden.hidden.any(1)).float().cpu()
         figures[name] = {kind: right[[kind == other for _, _, other in spans]] for kind in KINDS} | {"all": right}
     return figures
-
-
-def pointing(run: Run, drawn: list[Drawn]) -> dict[str, Tensor]:
-    """Pointing game: does the maximum of a word's map lie in its object? By score, and chance level: (w,)."""
-    found = words.pointing(run, drawn, questions.image_tokens(run, [one.scene for one in drawn]))
-    return {f"pointing_{name}": share for name, share in found.items()}

@@ -35,32 +35,30 @@ def families(run: Run, split: str, seed: int, count: float, **options) -> list[D
     return [one for i in range(max(4, int(count))) for one in source.family(i)]
 
 
-def changed(run: Run, split: str, seed: int, count: float) -> dict[str, list[tuple[Scene, str, str]]]:
+def foils(run: Run, split: str, seed: int, count: float) -> dict[str, list[tuple[Scene, str, str]]]:
     """`count` scenes for each kind of change, each with a true caption and a foil with one thing changed: by kind."""
-    source, found = scenes(run, split, seed, counts=(0.2, 0.4, 0.4)), {}
-    for kind in KINDS:
-        asked = [source.one_change(i, kind) for i in range(max(4, int(count)))]
-        found[kind] = [(drawn.scene, drawn.text, foil) for drawn, _, foil in asked]
-    return found
+    source = scenes(run, split, seed, counts=(0.2, 0.4, 0.4))
+    asked = {kind: [source.one_change(i, kind) for i in range(max(4, int(count)))] for kind in KINDS}
+    return {kind: [(drawn.scene, drawn.text, foil) for drawn, _, foil in some] for kind, some in asked.items()}
 
 
-def wrong_pairs(run: Run, split: str, seed: int, count: float, changes: dict) -> dict[str, list[tuple[Scene, str]]]:
+def wrong_pairs(run: Run, split: str, seed: int, count: float, foils: dict) -> dict[str, list[tuple[Scene, str]]]:
     """About `count` negative pairs of each kind, and as many "true" ones: by kind.
 
-    changes: from `changed`; the first `count / 6` foils of each kind make up the kind "one_change"
+    foils: of `foils`; the first `count / 6` of each kind make up the kind "one_change"
     """
-    count, chance = max(8, int(count)), Stream("wrong pairs", seed)
+    count, stream = max(8, int(count)), Stream("wrong pairs", seed)
     pool = plain(run, split, seed, max(400, count))              # a small pool may hold no scene that shares an object
     named = [{thing.name for thing in one.scene.objects} for one in pool]
     pairs: dict[str, list] = {"true": [(one.scene, one.text) for one in pool[:count]]}
     for kind, shared in (("no_object_shared", 0), ("one_object_shared", 1)):
         fits = [[other.scene for other, theirs in zip(pool, named) if len(mine & theirs) == shared]
                 for mine in named[:count]]
-        pairs[kind] = [(chance.pick(some), one.text) for some, one in zip(fits, pool) if some]
+        pairs[kind] = [(stream.pick(some), one.text) for some, one in zip(fits, pool) if some]
     group = families(run, split, seed, count / 4)
     pairs["rearranged"] = [(group[i - i % 4 + (i + 1) % 4].scene, one.text) for i, one in enumerate(group)]
     share = -(-count // len(KINDS))
-    pairs["one_change"] = [(scene, foil) for trios in changes.values() for scene, _, foil in trios[:share]]
+    pairs["one_change"] = [(scene, foil) for trios in foils.values() for scene, _, foil in trios[:share]]
     return pairs
 
 
@@ -85,10 +83,7 @@ def encode(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> 
 
 def match_odds(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Tensor:
     """ITM's log-odds of pairs of image and text: -> (p,), on the CPU. Repeated images and texts are encoded once."""
-    (some, images), (sayings, rows) = _numbered(pictures), _numbered(texts)
-    return ranking.match_odds(run.model, encode(run, some, sayings), images.to(run.device), rows.to(run.device)).cpu()
-
-
-def _numbered(things: Sequence) -> tuple[list, Tensor]:
-    number = {thing: i for i, thing in enumerate(dict.fromkeys(things))}
-    return list(number), torch.tensor([number[thing] for thing in things])
+    numbers = [{thing: i for i, thing in enumerate(dict.fromkeys(things))} for things in (pictures, texts)]
+    rows = (torch.tensor([number[thing] for thing in things], device=run.device)
+            for number, things in zip(numbers, (pictures, texts)))
+    return ranking.match_odds(run.model, encode(run, *map(list, numbers)), *rows).cpu()

@@ -5,7 +5,7 @@ from minalbef.draws import Stream
 from minalbef.scenes.grammar import COLOURS
 from minalbef.scenes.language import PLACES, Form, Scene
 from minalbef.scenes.layout import BIG, draw_size, layout, spots_of
-from minalbef.scenes.painting import all_names
+from minalbef.scenes.painting import object_names
 from minalbef.scenes.problems import phrasing, staging
 from minalbef.scenes.scenes import SPLITS, Drawn, Scenes, tenth
 
@@ -269,5 +269,4 @@ def annotators(question: phrasing.Question, right: str, stream: Stream) -> tuple
 
 def answer_list(objects: int | tuple[str, ...] = 64) -> list[str]:
     """All answers that there are to questions about so many kinds of objects."""
-    names = tuple(all_names())[:objects] if isinstance(objects, int) else objects
-    return [*names, *PLACES, *phrasing.NUMERALS, *COLOURS, "yes", "no"]
+    return [*object_names(objects), *PLACES, *phrasing.NUMERALS, *COLOURS, "yes", "no"]

@@ -356,7 +356,7 @@ plots.gallery([paint(asked.scene, 144) for asked, _ in finds],
 # one thing changed so that it is false, upwards. On the line nothing has moved. A title says in what share the true one
 # is ahead.
 # %%
-changed = questions.changed(run, "test", 6, 60)
+changed = questions.foils(run, "test", 6, 60)
 asked = {kind: zip(*((scene, text) for scene, *both in some for text in both)) for kind, some in changed.items()}
 odds = {kind: questions.match_odds(run, *pairs).sigmoid().view(-1, 2) for kind, pairs in asked.items()}
 ahead = {kind: (p[:, 0] > p[:, 1]).float().mean() for kind, p in odds.items()}
