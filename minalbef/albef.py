@@ -40,7 +40,7 @@ class ALBEF(nn.Module):
 
     def fuse(self, text_tokens: Tensor, keep: Tensor, image_tokens: Images | None, image_keep: Tensor | None = None,
              **options: Any) -> Tensor:
-        """Words that have seen the image: (b, l, d). `pairs`, `queries`, `return_weights`: see Fusion.forward."""
+        """Words that have seen the image: (b, l, d). `pairs`, `queries`, `keys_values`: see Fusion.forward."""
         return self.fusion(text_tokens, keep, image_tokens, image_keep, **options)
 
     def image_feature(self, image_tokens: Tensor) -> Tensor:

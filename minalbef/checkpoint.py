@@ -15,8 +15,9 @@ from minalbef import config as configs
 from minalbef.config import Config
 from minalbef.data import data_folder
 from minalbef.tokenizer import Tokenizer
-from minalbef.writing import Later, other_settings, refuse_later, write_atomically
+from minalbef.writing import explain, write_atomically
 
+REMOVE = "remove it to begin again"
 TRAINED_ON = "trained_on.json"        # public splits that a run's weights have seen, written by recipes.public_tasks
 
 
@@ -82,38 +83,32 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
     if not path.exists():
         return 0
     state = read_state(path)
-    if other := other_settings(state["config"], config):
+    if other := configs.other_settings(state["config"], config):
         raise ValueError(f"{folder} holds a run with other settings ({other}); "
                          "go on with the same ones, or choose another folder with --run")
-    try:
+    with explain(f"{path} cannot be read", REMOVE, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         task.load_state_dict(state["task"])
         optimiser.load_state_dict(state["optimiser"])
         if any(one.ndim and one.shape != p.shape for p, held in optimiser.state.items() for one in held.values()):
             raise ValueError("the optimiser's state has other shapes than the weights")
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path} cannot be read ({reason}); remove it to begin again") from error
     return state["step"]
 
 
 def read_state(path: Path, mmap: bool = False) -> dict[str, Any]:
     """`save_state`'s file. Raises ValueError for one that is cut off, has a byte changed or is something else."""
-    try:
-        with zipfile.ZipFile(path) as file:      # torch does not compare the check sums that it writes
-            changed = file.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); remove it to begin again") from error
-    if changed:
-        raise ValueError(f"{path} cannot be read (bytes of {changed} in it have changed); remove it to begin again")
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
-    except (pickle.UnpicklingError, RuntimeError) as error:      # torch would advise to let the file run its code
-        raise ValueError(f"{path} cannot be read (it holds more than tensors and numbers); "
-                         "remove it to begin again") from error
     kinds = {"step": int, "config": dict, "task": dict, "optimiser": dict}
-    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in kinds.items()):
-        raise ValueError(f"{path} cannot be read (it is no state of training); remove it to begin again")
-    refuse_later(state["config"], path)
+    with explain(f"{path} cannot be read", REMOVE, zipfile.BadZipFile, EOFError, NotImplementedError, OSError,
+                 RuntimeError, ValueError):
+        with zipfile.ZipFile(path) as file:
+            if changed := file.testzip():        # torch does not compare the check sums that it writes
+                raise ValueError(f"bytes of {changed} in it have changed")
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
+        except (pickle.UnpicklingError, RuntimeError) as error:  # torch would advise to let the file run its code
+            raise ValueError("it holds more than tensors and numbers") from error
+        if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in kinds.items()):
+            raise ValueError("it is no state of training")
+    configs.from_dict(state["config"], path)     # or it is of a later version
     return state
 
 
@@ -126,18 +121,13 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
     missing = [name for name in ("config.json", "tokenizer.json", "model.safetensors") if not (folder / name).exists()]
     if missing:
         raise ValueError(f"{folder} is no run folder: it lacks {', '.join(missing)}; `minalbef demo` makes runs/demo")
-    try:
+    with explain(f"{folder} is damaged", "copy or train it again", OSError, SafetensorError, ValueError):
         values = json.loads((folder / "config.json").read_text())
         if not isinstance(values, dict):
             raise ValueError("config.json holds no settings by name")
         task = str(values.pop("task", "pretrain"))
-        refuse_later(values, folder / "config.json")
-        config = configs.from_dict(values)
         tokenizer, weights = Tokenizer.load(folder / "tokenizer.json"), load_file(folder / "model.safetensors")
-    except Later:
-        raise
-    except (OSError, SafetensorError, ValueError) as error:
-        raise ValueError(f"{folder} is damaged: {error}; copy or train it again") from error
+    config = configs.from_dict(values, folder / "config.json")
     if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
         raise ValueError(f"{folder / 'model.safetensors'} is of no use: {broken[0]} is not finite (NaN or infinite)"
                          f"{f', and {len(broken) - 1} more' if len(broken) > 1 else ''}; "

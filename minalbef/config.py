@@ -2,6 +2,7 @@
 import difflib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 _MANY = 10 ** 9                       # no run comes near it, and sums of it fit 64 bits
@@ -206,9 +207,25 @@ def replace_checked(config: Config, **changes: Any) -> Config:
     return replace(config, **changes)
 
 
-def from_dict(values: dict) -> Config:
-    """The Config that `to_dict` gave, also after JSON."""
-    return replace_checked(Config(), **values)
+def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Config:
+    """The Config that `to_dict` gave, also after JSON. source: where it stands, for the message.
+
+    Raises ValueError for a value that does not fit, and for options that this version does not have.
+    """
+    if unknown := sorted(values.keys() - {field.name for field in fields(Config)}):
+        raise ValueError(f"{source} was made by a later version of minalbef, or changed: it has {', '.join(unknown)}, "
+                         "which this version does not know; take the later version, or train the run again")
+    try:
+        return replace_checked(Config(), **values)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def other_settings(was: dict[str, Any], config: Config) -> str:
+    """How a run's settings, as `to_dict` has them, differ from `config`, FREE ones aside; "" if they do not."""
+    was, now = from_dict(was).to_dict(), config.to_dict()
+    return "; ".join(f"{key}: {was[key]} there, {now[key]} here" for key in now
+                     if was[key] != now[key] and key not in FREE)
 
 
 def check_range(said: str, value: float, least: float, most: float) -> None:

@@ -27,8 +27,7 @@ class FusionLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, keep: Tensor, keys_values: tuple[Tensor, Tensor], image_keep: Tensor | None = None,
-                texts: Tensor | None = None, images: Tensor | None = None, queries: int | None = None,
-                return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+                texts: Tensor | None = None, images: Tensor | None = None, queries: int | None = None) -> Tensor:
         """Read, then look: (b, l, d) -> (p, queries or l, d).
 
         texts: rows (p,) of what was read, which look; images: rows (p,) of keys_values and image_keep, to look at.
@@ -39,21 +38,17 @@ class FusionLayer(nn.Module):
         if images is not None:
             keys_values = keys_values[0].index_select(0, images), keys_values[1].index_select(0, images)
             image_keep = None if image_keep is None else image_keep[images]
-        return self.look(x, keys_values, image_keep, return_weights)
+        return self.look(x, keys_values, image_keep)
 
     def read(self, x: Tensor, keep: Tensor, queries: int | None = None) -> Tensor:
         """Words attend to words; with `queries`, only the first so many ask: (b, l, d) -> (b, queries or l, d)."""
         asking = x[:, :queries]
         return self.norm1(asking + self.dropout(self.attn(asking, x, keep)))
 
-    def look(self, x: Tensor, keys_values: tuple[Tensor, Tensor], image_keep: Tensor | None,
-             return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+    def look(self, x: Tensor, keys_values: tuple[Tensor, Tensor], image_keep: Tensor | None) -> Tensor:
         """Words attend to the image, then the MLP: (b, l, d) -> (b, l, d)."""
-        found = self.cross(x, keep=image_keep, keys_values=keys_values, return_weights=return_weights)
-        y = found[0] if return_weights else found
-        x = self.norm_cross(x + self.dropout(y))
-        x = self.norm2(x + self.dropout(self.mlp(x)))
-        return (x, found[1]) if return_weights else x
+        x = self.norm_cross(x + self.dropout(self.cross(x, keep=image_keep, keys_values=keys_values)))
+        return self.norm2(x + self.dropout(self.mlp(x)))
 
 
 class Fusion(nn.Module):
@@ -75,25 +70,20 @@ class Fusion(nn.Module):
 
     def forward(self, text_tokens: Tensor, keep: Tensor, image_tokens: Images | None, image_keep: Tensor | None = None,
                 pairs: tuple[Tensor, Tensor] | None = None, queries: int | None = None,
-                keys_values: list[tuple[Tensor, Tensor]] | None = None,
-                return_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
+                keys_values: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
         """Fuse row by row, or the named pairs.
 
         pairs: rows of text and rows of image, each (p,): every text's first self-attention and every image's keys
             and values are computed once, however many pairs they stand in  -> (p, l, d)
         queries: only the first so many words are wanted, so the last layer computes no others  -> (b, queries, d)
         keys_values: what `keys_values` gave, in place of image_tokens
-        return_weights: also the cross-attention of every layer, each (b, h, l, 1 + n); n with fuse_cls=False
         """
-        x, all_weights = text_tokens, []
+        x = text_tokens
         image_keep = None if image_keep is None else image_keep[:, self.first:]
         seen = keys_values or self.keys_values(image_tokens)     # type: ignore[arg-type]  # a subclass reads pairs
         for i, layer in enumerate(self.layers):
             texts, images = (None, None) if pairs is None else (pairs[0] if i == 0 else None, pairs[1])
             wanted = queries if layer is self.layers[-1] else None
-            x = layer(x, keep, seen[i], image_keep, texts, images, wanted, return_weights)
+            x = layer(x, keep, seen[i], image_keep, texts, images, wanted)
             keep = keep if texts is None else keep[texts]
-            if return_weights:
-                x, weights = x
-                all_weights.append(weights)
-        return (x, all_weights) if return_weights else x
+        return x

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from minalbef.albef import ALBEF
+from minalbef.layers import record_weights
 
 Score = Callable[[Tensor], Tensor]    # fused (b, l, d) -> (b,), what the map is to explain
 
@@ -25,31 +26,34 @@ def word_score(model: ALBEF, tokens: Tensor, hidden: Tensor) -> Score:
     return score
 
 
-def relevance(model: ALBEF, image_tokens: Tensor | tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor,
-              score: Score | None = None, layers: slice | int = slice(None)) -> Tensor | tuple[Tensor, Tensor]:
+def relevance(model: ALBEF, image_tokens: Tensor, text_tokens: Tensor, keep: Tensor, score: Score | None = None,
+              layers: slice | int = slice(None)) -> Tensor:
     """Per word, how much each patch spoke for the score: (b, 1 + n, d), (b, l, d), (b, l) -> (b, l, n), 0 where padded.
 
-    image_tokens: of two pictures where NLVR2's fusion reads a pair  -> a map of each
     score: `match_score(model)` when not given. For `word_score`, text_tokens come from the text with the word masked
-    layers: which of fusion's layers, or of its pairs of them; their maps are summed. The last layer's words other than
-        [CLS] cannot reach `match_score`, so their map is 0 there; the original takes the third of six alone
+    layers: which of fusion's layers; their maps are summed. The last layer's words other than [CLS] cannot reach
+        `match_score`, so their map is 0 there; the original takes the third of six alone
 
     A map is the attention's weight times its gradient where that is positive, mean over heads; the picture's own [CLS]
     is no place and is left out. Weights and gradients of the model stay as they are.
     """
-    pair = isinstance(image_tokens, tuple)
-    images = [one.detach() for one in (image_tokens if isinstance(image_tokens, tuple) else (image_tokens,))]
-    with torch.enable_grad():
+    with torch.enable_grad(), record_weights(model.fusion, "cross") as weights:
         # a model whose weights want no gradient still has to give one for its attention
-        text_tokens = text_tokens.detach().requires_grad_()
-        shown = (torch.cat(images), torch.arange(2 * len(keep)).unflatten(0, (2, -1)).T) if pair else images[0]
-        fused, weights = model.fuse(text_tokens, keep, shown, return_weights=True)
-        of_image = [weights[i::len(images)] for i in range(len(images))]         # the layers of a pair look in turn
-        of_image = [[own[layers]] if isinstance(layers, int) else own[layers] for own in of_image]
-        gradients = iter(torch.autograd.grad((score or match_score(model))(fused).sum(), sum(of_image, [])))
-    found = [reduce(torch.add, (cam(w.detach(), next(gradients)) for w in own)) for own in of_image]   # (b, l, 1 + n)
-    maps = [one[:, :, 1 - image.shape[1]:] * keep[:, :, None] for one, image in zip(found, images)]
-    return (maps[0], maps[1]) if pair else maps[0]
+        fused = model.fuse(text_tokens.detach().requires_grad_(), keep, image_tokens.detach())
+        found = layer_map((score or match_score(model))(fused), weights, layers)                  # (b, l, n or 1 + n)
+    return found[:, :, 1 - image_tokens.shape[1]:] * keep[:, :, None]
+
+
+def pair_relevance(model: ALBEF, image_tokens: tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor, score: Score,
+                   layers: slice | int = slice(None)) -> tuple[Tensor, Tensor]:
+    """`relevance` for NLVR2's fusion, which reads two pictures: a map of each. layers: of its pairs of layers."""
+    rows = torch.arange(2 * len(keep)).unflatten(0, (2, -1)).T
+    with torch.enable_grad(), record_weights(model.fusion, "cross") as weights:
+        fused = model.fuse(text_tokens.detach().requires_grad_(), keep, (torch.cat(image_tokens).detach(), rows))
+        scores = score(fused)
+        maps = [layer_map(scores, weights[i::2], layers) for i in (0, 1)]        # the layers of a pair look in turn
+    first, second = (found[:, :, 1 - image_tokens[0].shape[1]:] * keep[:, :, None] for found in maps)
+    return first, second
 
 
 def image_relevance(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, block: int) -> Tensor:
@@ -58,11 +62,17 @@ def image_relevance(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, b
     block: which of the image encoder's; the map is that of its [CLS], which alone enters the similarity. Unlike
     `relevance` it needs no fusion, and cannot tell words apart.
     """
-    with torch.enable_grad():
-        image_tokens, weights = model.image_encoder(image.detach().requires_grad_(), return_weights=True)
-        similarity = (model.image_feature(image_tokens) * model.text_feature(model.encode_text(tokens, keep))).sum(1)
-        gradient, = torch.autograd.grad((similarity / model.temperature).sum(), weights[block])
-    return cam(weights[block].detach(), gradient)[:, 0, 1:]
+    with torch.enable_grad(), record_weights(model.image_encoder) as weights:
+        image_feature = model.image_feature(model.encode_image(image.detach().requires_grad_()))
+        similarity = (image_feature * model.text_feature(model.encode_text(tokens, keep))).sum(1)
+        return layer_map(similarity / model.temperature, weights, block)[:, 0, 1:]
+
+
+def layer_map(score: Tensor, weights: list[Tensor], layers: slice | int) -> Tensor:
+    """`cam` of each of these layers' attention, summed: (b,), (b, h, q, k) each -> (b, q, k)."""
+    some = [weights[layers]] if isinstance(layers, int) else weights[layers]
+    gradients = torch.autograd.grad(score.sum(), some, retain_graph=True)
+    return reduce(torch.add, (cam(one.detach(), gradient) for one, gradient in zip(some, gradients)))
 
 
 def cam(weights: Tensor, gradients: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
 """Attention and MLP: the two parts of every layer in all three encoders."""
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -22,6 +25,8 @@ class Attention(nn.Module):
     x: (b, n, d), source: (b, k, s) -> (b, n, d). Section 3.1; widths of x and source may differ.
     """
 
+    record: list[Tensor] | None = None       # see `record_weights`
+
     def __init__(self, width: int, heads: int, source_width: int | None = None, dropout: float = 0.0):
         super().__init__()
         self.heads, self.dropout = heads, Dropout(dropout)
@@ -35,23 +40,38 @@ class Attention(nn.Module):
         return tuple(rearrange(part(source), "b k (h d) -> b h k d", h=self.heads) for part in (self.k, self.v))
 
     def forward(self, x: Tensor, source: Tensor | None = None, keep: Tensor | None = None,
-                keys_values: tuple[Tensor, Tensor] | None = None,
-                return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """keep: attention mask, True = visible; (b, k) or (b, n, k). keys_values: computed before, in place of source.
-
-        return_weights: also give the weights (b, h, n, k), as Grad-CAM and the figures need them.
-        """
+                keys_values: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """keep: attention mask, True = visible; (b, k) or (b, n, k). keys_values: computed before, for the source."""
         q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
         k, v = keys_values or self.keys_values(x if source is None else source)
         mask = None if keep is None else keep[:, None] if keep.ndim == 3 else keep[:, None, None, :]
         dropout = self.dropout.p if self.training else 0.0
-        if not return_weights and not (dropout and x.is_cpu):                    # no CPU fuses attention with dropout
+        if self.record is None and not (dropout and x.is_cpu):                   # no CPU fuses attention with dropout
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-            return self.proj(rearrange(y, "b h n d -> b n (h d)"))
-        scores = q / q.shape[-1] ** 0.5 @ k.mT                                   # (b, h, n, k)
-        weights = (scores if mask is None else scores.masked_fill(~mask, -float("inf"))).softmax(-1)
-        y = self.proj(rearrange(self.dropout(weights) @ v, "b h n d -> b n (h d)"))
-        return (y, weights) if return_weights else y
+        else:
+            scores = q / q.shape[-1] ** 0.5 @ k.mT                               # (b, h, n, k)
+            weights = (scores if mask is None else scores.masked_fill(~mask, -float("inf"))).softmax(-1)
+            if self.record is not None:
+                self.record.append(weights)
+            y = self.dropout(weights) @ v
+        return self.proj(rearrange(y, "b h n d -> b n (h d)"))
+
+
+@contextmanager
+def record_weights(module: nn.Module, name: str = "") -> Iterator[list[Tensor]]:
+    """Collect, for Grad-CAM and figures, the weights (b, h, n, k) that attention in a module computes, call by call.
+
+    name: "attn" or "cross", to record self-attention or cross-attention alone
+    """
+    weights: list[Tensor] = []
+    recorded = [part for path, part in module.named_modules() if isinstance(part, Attention) and path.endswith(name)]
+    for attention in recorded:
+        attention.record = weights
+    try:
+        yield weights
+    finally:
+        for attention in recorded:
+            attention.record = None
 
 
 class MLP(nn.Module):

@@ -4,7 +4,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -173,35 +173,27 @@ def again(run: Callable[..., Any], chance: bool, *args: Any, **options: Any) -> 
     return recompute(run, *args, use_reentrant=False, preserve_rng_state=chance, **options)
 
 
-class Signals:
-    """Remember Ctrl-C and SIGTERM instead of dying of them; a second Ctrl-C kills as usual. aloud: say what follows."""
-
-    def __init__(self, aloud: bool = True):
-        self.aloud = aloud and distributed.rank() == 0
-
-    def __enter__(self) -> list[int]:
-        self.seen: list[int] = []
-        self.before: dict[int, Any] = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self.before[number] = signal.signal(number, self.note)
-            except ValueError:                   # not the main thread: a notebook's widget, say
-                pass
-        return self.seen
-
-    def note(self, number: int, frame: object) -> None:
-        if self.aloud and not self.seen:                         # os.write: print may be what was interrupted
+@contextmanager
+def catch_signals(aloud: bool = True) -> Iterator[list[int]]:
+    """Note Ctrl-C and SIGTERM in the list instead of ending; a second Ctrl-C kills as usual. aloud: say so."""
+    seen: list[int] = []
+    before: dict[int, Any] = {}
+    def note(number: int, frame: object) -> None:
+        if aloud and not seen and distributed.rank() == 0:       # os.write: print may be what was interrupted
             os.write(2, b"\nstopping when this step is done, to save it; a second Ctrl-C ends at once\n")
-        self.seen.append(number)
+        seen.append(number)
         if number == signal.SIGINT:              # SIGTERM comes twice where a whole group is terminated
-            signal.signal(number, self.before[number])
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
+            signal.signal(number, before[number])
+    for caught in (signal.SIGINT, signal.SIGTERM):
+        with suppress(ValueError):               # not the main thread: a notebook's widget, say
+            before[caught] = signal.signal(caught, note)
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
-@writing.locked
 def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: Path, log_every: int = 10,
         quiet: bool = False, title: str = "train") -> None:
     """Train to config.steps on config.device, to which the task is moved, from `folder`'s checkpoint if it has one.
@@ -222,26 +214,32 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
                          "take one that is")
     device = distributed.device_of(config.device)
     task.to(device)
-    optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
-    start = checkpoint.load_state(folder, task, optimiser, config)
-    if (least := -distributed.longest(-start)) != (most := distributed.longest(start)):
-        raise ValueError(f"a process would go on from step {least}, another from {most}: "
-                         f"all machines must see the same {folder}")
-    model: nn.Module = task
-    if distributed.world() > 1:                  # parameters of a phase not begun have no gradient yet
-        with warnings.catch_warnings():          # torch 2.13 renames broadcast_buffers; older ones lack the new name
-            warnings.simplefilter("ignore", FutureWarning)
-            model = DistributedDataParallel(task, [device] if device.type == "cuda" else None,
-                                            find_unused_parameters=True, broadcast_buffers=False)
-    log = Log(folder, start, log_every, config, quiet, title)
-    with Signals() as stopped, lean(task, config):
-        for step in range(start, config.steps):
-            losses, norm = train_step(model, task, optimiser, batches(step), step, config, device)
-            stop = bool(distributed.total(torch.tensor(float(bool(stopped)))) > 0)       # on the CPU: waits for no GPU
-            save = stop or (step + 1) % config.save_every == 0 or step + 1 == config.steps
-            log.step(step, losses, norm, lr_at(step, config), alpha_at(step, config), save)
-            if save and distributed.rank() == 0:
-                checkpoint.save_state(folder, task, optimiser, step + 1, config)
-            if stop:
-                raise Stopped(f"stopped after step {step + 1} of {config.steps}; the same command goes on from there")
-    log.close()
+    with writing.lock(folder, config):
+        optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
+        start = checkpoint.load_state(folder, task, optimiser, config)
+        if (least := -distributed.longest(-start)) != (most := distributed.longest(start)):
+            raise ValueError(f"a process would go on from step {least}, another from {most}: "
+                             f"all machines must see the same {folder}")
+        model, log = wrap(task, device), Log(folder, start, log_every, config, quiet, title)
+        with catch_signals() as stopped, lean(task, config):
+            for step in range(start, config.steps):
+                losses, norm = train_step(model, task, optimiser, batches(step), step, config, device)
+                stop = bool(distributed.total(torch.tensor(float(bool(stopped)))) > 0)   # on the CPU: waits for no GPU
+                save = stop or (step + 1) % config.save_every == 0 or step + 1 == config.steps
+                log.step(step, losses, norm, lr_at(step, config), alpha_at(step, config), save)
+                if save and distributed.rank() == 0:
+                    checkpoint.save_state(folder, task, optimiser, step + 1, config)
+                if stop:
+                    raise Stopped(f"stopped after step {step + 1} of {config.steps}; "
+                                  "the same command goes on from there")
+        log.close()
+
+
+def wrap(task: nn.Module, device: torch.device) -> nn.Module:
+    """The task in DDP, where several processes train it."""
+    if distributed.world() == 1:
+        return task
+    with warnings.catch_warnings():              # torch 2.13 renames broadcast_buffers; older ones lack the new name
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(task, [device] if device.type == "cuda" else None, broadcast_buffers=False,
+                                       find_unused_parameters=True)      # a phase not begun gives no gradient yet

@@ -64,12 +64,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = MLP(width, mlp_width)
 
-    def forward(self, x: Tensor, return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        found = self.attn(self.norm1(x), return_weights=return_weights)
-        y = found[0] if return_weights else found
-        x = x + y
-        x = x + self.mlp(self.norm2(x))
-        return (x, found[1]) if return_weights else x
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
 
 
 class ViT(nn.Module):
@@ -91,26 +88,19 @@ class ViT(nn.Module):
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         init_weights(self.blocks, config.init_std)
 
-    def forward(self, image: Tensor, return_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
-        """return_weights: also the attention of every block, each (b, h, 1 + n, 1 + n).
-
-        Raises ValueError for a picture of another size than the model's.
-        """
+    def forward(self, image: Tensor) -> Tensor:
+        """Raises ValueError for a picture of another size than the model's."""
         if image.ndim != 4 or image.shape[1:] != (3, self.image_size, self.image_size):
             raise ValueError(f"image has shape {tuple(image.shape)}; this model reads (b, 3, {self.image_size}, "
                              f"{self.image_size}): use minalbef.data.transform, or resize_positions the model")
-        return self.attend(self.patch_embed(image), return_weights)
+        return self.attend(self.patch_embed(image))
 
-    def attend(self, patches: Tensor, return_weights: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
+    def attend(self, patches: Tensor) -> Tensor:
         """[CLS], positions and blocks, from the patches' tokens on: (b, n, d) -> (b, 1 + n, d)."""
         x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.pos_embed
-        all_weights = []
         for block in self.blocks:
-            x = block(x, return_weights)
-            if return_weights:
-                x, weights = x
-                all_weights.append(weights)
-        return (self.norm(x), all_weights) if return_weights else self.norm(x)
+            x = block(x)
+        return self.norm(x)
 
 
 def grid_positions(grid: int, width: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Atomic writes of a run folder's files, its lock, and the check that nothing but a run is overwritten."""
+"""Atomic writes of a run folder's files, what is said of damaged ones, and the folder's lock."""
 import errno
 import json
 import os
@@ -8,16 +8,12 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import fields
-from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from safetensors import SafetensorError
 
-from minalbef import config as configs
 from minalbef import distributed
-from minalbef.config import Config
+from minalbef.config import Config, other_settings
 
 if sys.platform == "win32":
     import msvcrt
@@ -28,9 +24,6 @@ LOCK = ".lock"
 BEHIND = 1 << 30                                 # a locked byte can't be read on Windows: lock one behind the text
 SIGNS = (LOCK, "state.pt", "metrics.csv", "warm", "assign")      # any of them shows that a folder is a run's
 _held: set[Path] = set()
-Task = TypeVar("Task")
-Batches = TypeVar("Batches")
-P = ParamSpec("P")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -55,6 +48,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
                       "The file that was there before, if any, is untouched") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def explain(problem: str, way_out: str, *errors: type[Exception]) -> Iterator[None]:
+    """Raises ValueError in place of these errors: the problem, what they say, and the way out."""
+    try:
+        yield
+    except errors as error:
+        raise ValueError(f"{problem} ({' '.join(str(error).split())[:300]}); {way_out}") from error
 
 
 @contextmanager
@@ -96,16 +98,6 @@ def lock(folder: Path, config: Config) -> Iterator[None]:
             file.close()
 
 
-def locked(train: Callable[Concatenate[Task, Batches, Config, Path, P], None]
-           ) -> Callable[Concatenate[Task, Batches, Config, Path, P], None]:
-    """A function (task, batches, config, folder, ...) that holds the folder's lock while it trains."""
-    @wraps(train)
-    def held(task: Task, batches: Batches, config: Config, folder: Path, /, *given: P.args, **named: P.kwargs) -> None:
-        with lock(folder, config):
-            train(task, batches, config, folder, *given, **named)
-    return held
-
-
 def check_folder(folder: Path) -> None:
     """Raises ValueError for a folder with things in it and none of a run's, such as / or your home."""
     held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
@@ -122,24 +114,6 @@ def sweep(folder: Path) -> None:
         if number.isdecimal() and not _alive(int(number)):
             with suppress(OSError):              # Windows keeps what another process has open
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-class Later(ValueError):
-    """A run has settings that this version does not know."""
-
-
-def refuse_later(values: dict[str, Any], path: Path) -> None:
-    """Raises Later for a run's settings of which some are unknown here. path: of their file"""
-    if unknown := sorted(values.keys() - {field.name for field in fields(Config)}):
-        raise Later(f"{path} was made by a later version of minalbef, or changed: it has {', '.join(unknown)}, "
-                    "which this version does not know; take the later version, or train the run again")
-
-
-def other_settings(was: dict[str, Any], config: Config) -> str:
-    """How a run's settings, as Config.to_dict has them, differ from `config`, FREE ones aside; "" if they do not."""
-    was, now = configs.from_dict(was).to_dict(), config.to_dict()
-    return "; ".join(f"{key}: {was[key]} there, {now[key]} here" for key in now
-                     if was[key] != now[key] and key not in configs.FREE)
 
 
 def _acquire(descriptor: int) -> bool:
@@ -175,5 +149,5 @@ def _alive(number: int) -> bool:
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):     # another user's
-        return True
+        pass
     return True

@@ -154,7 +154,7 @@ def test_a_config_with_an_unknown_option_is_of_a_later_version(folder):
         load(folder)
     assert "damaged" not in str(error.value)
     (folder / "config.json").write_text("[1]")
-    with pytest.raises(ValueError, match="damaged: config.json holds no settings by name"):
+    with pytest.raises(ValueError, match="damaged .config.json holds no settings by name"):
         load(folder)
 
 

@@ -9,6 +9,7 @@ from transformers.models.bert.modeling_bert import BertLayer
 
 from helpers import copy_weights, disturb, gradients, same_dropout, small, texts
 from minalbef.fusion import Fusion
+from minalbef.layers import record_weights
 from test_text import bert_config, layer_pairs
 
 CONFIG = small(fusion_depth=3, text_mlp_ratio=3.0)
@@ -105,10 +106,11 @@ def test_one_layer_has_the_fast_forms_too():
     same(f(text, keep, image, pairs=PAIRS, queries=1), plain, (text, image, *f.parameters()))
 
 
-def test_returning_weights_changes_nothing_else():
+def test_recording_weights_changes_nothing_else():
     f, (text, keep, image) = fusion(), inputs()
     wanted = (text, image, *f.parameters())
-    y, weights = f(text, keep, image, pairs=PAIRS, queries=2, return_weights=True)
+    with record_weights(f, "cross") as weights:
+        y = f(text, keep, image, pairs=PAIRS, queries=2)
     same(y, f(text, keep, image, pairs=PAIRS, queries=2), wanted)
     assert [w.shape for w in weights] == [(5, 4, 9, 10)] * 2 + [(5, 4, 2, 10)]
     for w in weights:
@@ -117,6 +119,7 @@ def test_returning_weights_changes_nothing_else():
 
 def test_only_cls_of_the_last_layer_reaches_the_match():
     f, (text, keep, image) = fusion(), inputs()
-    y, weights = f(text[:3], keep[:3], image, return_weights=True)
+    with record_weights(f, "cross") as weights:
+        y = f(text[:3], keep[:3], image)
     last, before = gradients(y[:, 0], weights[-1], weights[-2])
     assert last[:, :, 1:].eq(0).all() and last[:, :, 0].ne(0).any() and before[:, :, 1:].ne(0).any()

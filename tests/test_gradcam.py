@@ -12,6 +12,7 @@ from minalbef import gradcam, layers
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.gradcam import image_relevance, match_score, relevance, text_map, word_score
+from minalbef.layers import record_weights
 from minalbef.weights import key_table
 
 GOLDEN = {"small": dict(image_size=32, patch_size=8, image_heads=4, text_heads=4, text_depth=2, fusion_depth=2),
@@ -48,7 +49,8 @@ def differences(name: str, model: ALBEF, pixels, tokens, keep) -> dict[str, floa
             continue
         layer = int(block) - model.config.text_depth             # it counts BERT's layers, we count fusion's
         maps = gradcam.relevance(model, image_tokens, text, keep, layers=layer)
-        fused, weights = model.fuse(text, keep, image_tokens, return_weights=True)
+        with record_weights(model.fusion, "cross") as weights:
+            fused = model.fuse(text, keep, image_tokens)
         gradient, = torch.autograd.grad(gradcam.match_score(model)(fused).sum(), weights[layer])
         shown = keep[:, None, :, None]
         ours |= {f"{place}/gradcam_per_token": maps, f"{place}/gradcam": gradcam.text_map(maps, keep, over="batch"),
@@ -120,7 +122,7 @@ def by_difference(attention, row, query, key, score, step=1e-4):
     for head in range(attention.heads):
         results = []
         for sign in (1, -1):
-            def forward(x, source=None, keep=None, keys_values=None, return_weights=False):
+            def forward(x, source=None, keep=None, keys_values=None):
                 q = attention.q(x).unflatten(-1, (attention.heads, -1)).transpose(1, 2)
                 k, v = keys_values or attention.keys_values(x)
                 weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from helpers import disturb, gradients
-from minalbef.layers import MLP, Attention, Dropout, init_weights
+from minalbef.layers import MLP, Attention, Dropout, init_weights, record_weights
 
 
 def torchs(ours: Attention) -> nn.MultiheadAttention:
@@ -34,7 +34,9 @@ def test_attention_equals_torchs_in_outputs_weights_and_gradients(source_width):
     x = torch.randn(3, 5, 48, requires_grad=True)
     source = x if source_width is None else torch.randn(3, 7, 32, requires_grad=True)
     keep = torch.arange(source.shape[1]) < torch.tensor([source.shape[1], 3, 1])[:, None]
-    y, weights = ours(x, None if source_width is None else source, keep, return_weights=True)
+    with record_weights(ours) as recorded:
+        y = ours(x, None if source_width is None else source, keep)
+    weights, = recorded
     y2, weights2 = theirs(x, source, source, key_padding_mask=~keep, average_attn_weights=False)
     assert_close(y, y2, atol=1e-5, rtol=1e-5)
     assert_close(weights, weights2)
@@ -43,10 +45,13 @@ def test_attention_equals_torchs_in_outputs_weights_and_gradients(source_width):
     assert not torch.allclose(ours(x, None if source_width is None else source), y), "the mask does nothing"
 
 
-def test_returning_weights_changes_nothing_else():
+def test_recording_weights_changes_nothing_else():
     attn = disturb(Attention(32, 4))
     x, keep = torch.randn(3, 6, 32, requires_grad=True), torch.arange(6) < torch.tensor([6, 4, 1])[:, None]
-    plain, (slow, weights) = attn(x, keep=keep), attn(x, keep=keep, return_weights=True)
+    plain = attn(x, keep=keep)
+    with record_weights(attn) as recorded:
+        slow = attn(x, keep=keep)
+    weights, = recorded
     assert_close(slow, plain)
     assert_close(gradients(slow, x, *attn.parameters()), gradients(plain, x, *attn.parameters()))
     assert_close(weights.sum(-1), torch.ones(3, 4, 6))
@@ -71,9 +76,11 @@ def test_attention_drops_out_in_training_alone():
     torch.manual_seed(0)
     attn, x = Attention(32, 4, dropout=0.5), torch.randn(3, 6, 32)
     assert not torch.allclose(attn(x), attn(x))
-    assert not torch.allclose(attn(x, return_weights=True)[0], attn(x, return_weights=True)[0])
-    assert_close(attn.eval()(x), attn(x))
-    assert_close(attn(x, return_weights=True)[0], attn(x))
+    with record_weights(attn):
+        assert not torch.allclose(attn(x), attn(x))
+        undropped = attn.eval()(x)
+    assert_close(attn(x), attn(x))
+    assert_close(undropped, attn(x))
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.75])

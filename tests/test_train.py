@@ -444,7 +444,7 @@ def test_dropout_aside_the_loop_draws_nothing(tmp_path):
 
 
 def test_a_signal_during_a_step_is_answered_at_once(capfd):
-    with train.Signals() as seen:
+    with train.catch_signals() as seen:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
     assert seen == [signal.SIGTERM] * 2 and capfd.readouterr().err.count("stopping when this step is done") == 1

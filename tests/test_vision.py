@@ -7,6 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from helpers import copy_weights, disturb, gradients, small
+from minalbef.layers import record_weights
 from minalbef.presets import preset
 from minalbef.vision import ConvStem, PatchEmbed, ViT, grid_positions, resize_positions
 
@@ -57,9 +58,10 @@ def test_the_image_encoder_drops_nothing_out():
     assert_close(vit(image), vit.eval()(image))
 
 
-def test_returning_weights_changes_nothing_else():
+def test_recording_weights_changes_nothing_else():
     vit, image = disturb(ViT(small())), torch.randn(3, 3, 24, 24)
-    y, weights = vit(image, return_weights=True)
+    with record_weights(vit) as weights:
+        y = vit(image)
     assert_close(y, vit(image))
     assert [w.shape for w in weights] == [(3, 4, 10, 10)] * 2
     assert_close(weights[0].sum(-1), torch.ones(3, 4, 10))

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from minalbef.checkpoint import write_atomically
 from minalbef.config import Config
+from minalbef.writing import explain, write_atomically
 
 SCHEMA = 1
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
@@ -44,12 +44,10 @@ def write_report(folder: Path, task: str, figures: dict, config: Config, seconds
 def read_report(folder: Path) -> dict:
     """The report of a run folder. Raises ValueError where there is none, or none that this version reads."""
     path = Path(folder) / "report.json"
-    try:
+    with explain(f"{path} cannot be read", f"`minalbef evaluate {folder}` makes it", OSError, ValueError):
         report = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(report, dict):
             raise ValueError("it holds no figures by name")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); `minalbef evaluate {folder}` makes it") from error
     if report.get("schema") != SCHEMA:
         raise ValueError(f"{path} has schema {report.get('schema')}, and this version reads {SCHEMA}; "
                          f"`minalbef evaluate {folder}` makes it anew")

@@ -10,7 +10,7 @@ from tempfile import TemporaryFile
 
 import torch.distributed as dist
 
-from minalbef.train import Signals
+from minalbef.train import catch_signals
 
 LAUNCHED = "MINALBEF_LAUNCHED"        # set for the processes that `launch` starts
 POLL, GRACE = 0.05, 30                # seconds: between two polls of the training processes, and for them to shut down
@@ -33,7 +33,7 @@ def launch(arguments: list[str], processes: int) -> int:
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(processes),
                         "TORCHELASTIC_USE_AGENT_STORE": "True"}
     with ExitStack() as stack:
-        stopped, workers = stack.enter_context(Signals(aloud=False)), []
+        stopped, workers = stack.enter_context(catch_signals(aloud=False)), []
         said = [None, *(stack.enter_context(TemporaryFile()) for _ in range(processes - 1))]     # rank 0 speaks for all
         try:
             for rank, stderr in enumerate(said):                 # in new sessions: Ctrl-C reaches this process alone

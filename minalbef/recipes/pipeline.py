@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from minalbef import checkpoint, distributed, train, writing
-from minalbef.config import Config
+from minalbef.config import Config, other_settings
 from minalbef.datasets.loader import Ahead
 from minalbef.ema import make_teacher
 from minalbef.evaluation import report
@@ -70,7 +70,7 @@ def pretrain(config: Config, folder: str | Path, quiet: bool = False, workers: i
         task = make(config, special=tokenizer.special, mask=tokenizer.mask, rates=rates)
         start = folder / "start"
         if (start / "model.safetensors").exists():
-            if other := writing.other_settings(checkpoint.read_run(start)[0].to_dict(), config):
+            if other := other_settings(checkpoint.read_run(start)[0].to_dict(), config):
                 raise ValueError(f"{start} was made with other settings ({other}); go on with the same ones, "
                                  f"remove {start} to make it again, or choose another folder with --run")
         elif config.warm_steps:

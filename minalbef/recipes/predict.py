@@ -15,7 +15,7 @@ from minalbef.checkpoint import output_folder, read_run, run_folder, write_atomi
 from minalbef.config import Config
 from minalbef.data import Batch, Source, open_image, transform
 from minalbef.evaluation.report import read_report
-from minalbef.gradcam import Score, relevance, text_map
+from minalbef.gradcam import Score, match_score, pair_relevance, relevance, text_map
 from minalbef.scenes.problems.problems import answer_list
 from minalbef.tasks import entailment, grounding, vqa
 from minalbef.tasks.base import entry, load_model
@@ -95,8 +95,11 @@ def encode(albef: ALBEF, tokenizer: Tokenizer, pictures: Sequence[Image.Image], 
 def look(albef: ALBEF, image_tokens: Tensor | tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor,
          score: Score | None = None) -> tuple[Tensor, ...]:
     """Grad-CAM of a score (see gradcam.relevance): a map (g, g) of each image."""
-    maps = relevance(albef, image_tokens, text_tokens, keep, score, middle(albef.config))
-    maps = maps if isinstance(maps, tuple) else (maps,)
+    given = text_tokens, keep, score or match_score(albef), middle(albef.config)
+    if isinstance(image_tokens, Tensor):
+        maps: tuple[Tensor, ...] = (relevance(albef, image_tokens, *given),)
+    else:
+        maps = pair_relevance(albef, image_tokens, *given)
     return tuple(text_map(one, keep)[0].unflatten(0, (albef.config.grid, -1)) for one in maps)
 
 

@@ -66,9 +66,7 @@ def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: i
     def maps(tokens: Tensor, score: Score | None = None) -> Tensor:
         with torch.no_grad():
             text_tokens = model.encode_text(tokens, keep)
-        found = relevance(model, image_tokens, text_tokens, keep, score, layer)                 # (b, l, n)
-        assert isinstance(found, Tensor)
-        return found
+        return relevance(model, image_tokens, text_tokens, keep, score, layer)                  # (b, l, n)
     if mode == "itm" or mask is None:
         heat = text_map(maps(tokens), keep, over) if words is None else text_map(maps(tokens), words)
     else:

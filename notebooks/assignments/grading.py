@@ -16,8 +16,8 @@ import torch
 
 from minalbef.checks import check_same
 
-MAY_IMPORT = {"collections", "dataclasses", "einops", "functools", "itertools", "math", "matplotlib", "numpy", "torch",
-              "typing"}
+MAY_IMPORT = {"collections", "contextlib", "dataclasses", "einops", "functools", "itertools", "math", "matplotlib",
+              "numpy", "torch", "typing"}
 REFUSED = {"__import__", "compile", "eval", "exec", "importlib"}
 TAUGHT = ("layers vision text fusion albef losses masking ema feature_queue gradcam train evaluation.answers "
           "evaluation.ranking tasks.grounding tasks.nlvr2").split()

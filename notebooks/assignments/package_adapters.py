@@ -10,7 +10,7 @@ from minalbef import ema, losses, masking
 from minalbef.config import Config
 from minalbef.feature_queue import FeatureQueue
 from minalbef.fusion import FusionLayer
-from minalbef.layers import Attention
+from minalbef.layers import Attention, record_weights
 from minalbef.text import TextLayer
 from minalbef.vision import Block, ViT
 
@@ -21,7 +21,9 @@ def run_attention(
         weights: Weights, x: Tensor, source: Tensor | None, keep: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """What x (b, n, d) takes from source (b, k, s), or itself; keep: (b, k) bool -> (b, n, d), weights (b, h, n, k)."""
     attend = _filled(Attention(x.shape[-1], heads, None if source is None else source.shape[-1]), weights)
-    return attend(x, source, keep), attend(x, source, keep, return_weights=True)[1]
+    with record_weights(attend) as weights:
+        attend(x, source, keep)
+    return attend(x, source, keep), weights[0]
 
 
 def run_block(weights: Weights, x: Tensor, heads: int) -> Tensor:

@@ -1,5 +1,7 @@
 """By module and seam: typical mistakes, (old, new), which must lose its points."""
 
+CROSS = "self.dropout(self.cross(x, keep=image_keep, keys_values=keys_values))"      # what a fusion layer looks up
+
 MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
     "layers.attention": {
         "scores not scaled": (" / q.shape[-1] ** 0.5", ""),
@@ -15,16 +17,17 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
         "no projection": ('return self.proj(rearrange(y, "b h n d -> b n (h d)"))',
                           'return rearrange(y, "b h n d -> b n (h d)")')},
     "vision.block": {
-        "nothing added to attention": ("x = x + y\n", "x = y\n"),
-        "nothing added to the MLP": ("x = x + self.mlp(self.norm2(x))", "x = self.mlp(self.norm2(x))"),
-        "no first norm": ("self.attn(self.norm1(x)", "self.attn((x)"),
+        "nothing added to attention": ("x = x + self.attn(", "x = self.attn("),
+        "nothing added to the MLP": ("return x + self.mlp(self.norm2(x))", "return self.mlp(self.norm2(x))"),
+        "no first norm": ("self.attn(self.norm1(x))", "self.attn(x)"),
         "no second norm": ("self.mlp(self.norm2(x))", "self.mlp(x)"),
         "one norm for both": ("self.mlp(self.norm2(x))", "self.mlp(self.norm1(x))"),
         "norm after the MLP": ("self.mlp(self.norm2(x))", "self.norm2(self.mlp(x))"),
-        "both read the same": ("x = x + y\n        x = x + self.mlp(self.norm2(x))",
-                               "x = x + y + self.mlp(self.norm2(x))"),
-        "added to what is normed": ("x = x + y\n", "x = self.norm1(x) + y\n"),
-        "a norm after the sum, too": ("x = x + y\n", "x = self.norm1(x + y)\n"),
+        "both read the same": ("x = x + self.attn(self.norm1(x))\n        return x + self.mlp(self.norm2(x))",
+                               "return x + self.attn(self.norm1(x)) + self.mlp(self.norm2(x))"),
+        "added to what is normed": ("x = x + self.attn(", "x = self.norm1(x) + self.attn("),
+        "a norm after the sum, too": ("x = x + self.attn(self.norm1(x))",
+                                      "x = self.norm1(x + self.attn(self.norm1(x)))"),
         "torch's own epsilon": ("NORM_EPS = 1e-6", "NORM_EPS = 1e-5")},
     "vision.vit": {
         "column by column": ('(self.proj(image), "b d y x -> b (y x) d")',
@@ -35,9 +38,9 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
         "positions off by one": ("+ self.pos_embed", "+ self.pos_embed.roll(1, 1)"),
         "one position for all": ("+ self.pos_embed", "+ self.pos_embed[:, :1]"),
         "positions added twice": ("+ self.pos_embed", "+ 2 * self.pos_embed"),
-        "positions in each block": ("block(x, return_weights)", "block(x + self.pos_embed, return_weights)"),
+        "positions in each block": ("block(x)", "block(x + self.pos_embed)"),
         "[CLS] has no place": ("patches], 1) + self.pos_embed", "patches + self.pos_embed[:, 1:]], 1)"),
-        "no last norm": ("if return_weights else self.norm(x)", "if return_weights else x"),
+        "no last norm": ("return self.norm(x)", "return x"),
         "blocks reversed": ("for block in self.blocks:", "for block in self.blocks[::-1]:"),
         "last block left out": ("for block in self.blocks:", "for block in self.blocks[:-1]:")},
     "text.text_layer": {
@@ -58,15 +61,16 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
         "nothing added to the looking": ("self.norm_cross(x + ", "self.norm_cross("),
         "nothing added to the MLP": ("self.norm2(x + ", "self.norm2("),
         "padding seen": ("self.attn(asking, x, keep)", "self.attn(asking, x)"),
-        "no norm after looking": ("self.norm_cross(x + self.dropout(y))", "x + self.dropout(y)"),
+        "no norm after looking": (f"self.norm_cross(x + {CROSS})", f"x + {CROSS}"),
         "norms exchanged": ("self.norm_cross(x +", "self.norm2(x +"),
-        "the picture is not looked at": ("x + self.dropout(y)", "x + 0 * self.dropout(y)"),
-        "one token of the picture": ("keys_values=keys_values, ",
-                                     "keys_values=tuple(t[:, :, :1] for t in keys_values), "),
-        "keys and values exchanged": ("keys_values=keys_values, ", "keys_values=keys_values[::-1], "),
+        "the picture is not looked at": ("x + self.dropout(self.cross(", "x + 0 * self.dropout(self.cross("),
+        "one token of the picture": ("keys_values=keys_values)",
+                                     "keys_values=tuple(t[:, :, :1] for t in keys_values))"),
+        "keys and values exchanged": ("keys_values=keys_values)", "keys_values=keys_values[::-1])"),
         "no last norm": ("self.norm2(x + self.dropout(self.mlp(x)))", "x + self.dropout(self.mlp(x))"),
-        "the MLP reads the words before they look": ("x = self.norm2(x + self.dropout(self.mlp(x)))",
-                                                     "x = self.norm2(x + self.dropout(self.mlp(x - y)))"),
+        "the MLP reads the words before they look": (
+            f"x = self.norm_cross(x + {CROSS})\n        return self.norm2(x +",
+            f"y = self.norm_cross(x + {CROSS})\n        return self.norm2(y +"),
         "the image encoder's epsilon": ("from mine.text import NORM_EPS", "NORM_EPS = 1e-6")},
     "losses.itc_loss": {
         "softmax over queries": ("F.log_softmax(logits, -1)", "F.log_softmax(logits, 0)"),

@@ -9,8 +9,9 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
             if keep is not None:
                 scores = scores + torch.where(keep[:, None] if keep.ndim == 3 else keep[:, None, None], 0.0, -1e9)
             weights = scores.softmax(-1)
-            y = self.proj(torch.einsum("bhnk,bhkd->bnhd", weights, v).flatten(2))
-            return (y, weights) if return_weights else y"""},
+            if self.record is not None:
+                self.record.append(weights)
+            return self.proj(torch.einsum("bhnk,bhkd->bnhd", weights, v).flatten(2))"""},
         "by views": {"Attention.keys_values": """
             def split(y):
                 return y.view(*source.shape[:2], self.heads, -1).transpose(1, 2)
@@ -24,8 +25,9 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
                     scores = scores.masked_fill(~(keep if keep.ndim == 3 else keep[:, None]), -torch.inf)
                 seen.append(scores.softmax(-1))
                 taken.append(seen[-1] @ v[:, head])
-            y = self.proj(torch.cat(taken, -1))
-            return (y, torch.stack(seen, 1)) if return_weights else y"""},
+            if self.record is not None:
+                self.record.append(torch.stack(seen, 1))
+            return self.proj(torch.cat(taken, -1))"""},
         "exponentials, divided at the end": {"Attention.forward": """
             q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
             k, v = keys_values or self.keys_values(x if source is None else source)
@@ -34,14 +36,13 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
             if keep is not None:
                 mass = mass * (keep[:, None] if keep.ndim == 3 else keep[:, None, None])
             total = mass.sum(-1, keepdim=True)
-            y = self.proj(rearrange(mass @ v / total, "b h n d -> b n (h d)"))
-            return (y, mass / total) if return_weights else y"""}},
+            if self.record is not None:
+                self.record.append(mass / total)
+            return self.proj(rearrange(mass @ v / total, "b h n d -> b n (h d)"))"""}},
     "vision.block": {
-        "weights always": {"Block.forward": """
-            y, weights = self.attn(self.norm1(x), return_weights=True)
-            y = y + x
-            y = self.mlp(self.norm2(y)) + y
-            return (y, weights) if return_weights else y"""},
+        "the other way round": {"Block.forward": """
+            y = self.attn(self.norm1(x)) + x
+            return self.mlp(self.norm2(y)) + y"""},
         "GELU by the error function": {"MLP.forward": """
             y = self.fc1(x)
             return self.fc2(y * (1 + (y / 2 ** 0.5).erf()) / 2)"""},
@@ -49,28 +50,22 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
             def normed(x, norm):
                 x = x - x.mean(-1, keepdim=True)
                 return x * (x.square().mean(-1, keepdim=True) + norm.eps).rsqrt() * norm.weight + norm.bias
-            y = self.attn(normed(x, self.norm1), return_weights=return_weights)
-            y, weights = y if return_weights else (y, None)
-            x = x + y
-            x = x + self.mlp(normed(x, self.norm2))
-            return (x, weights) if return_weights else x"""},
+            x = x + self.attn(normed(x, self.norm1))
+            return x + self.mlp(normed(x, self.norm2))"""},
         "picture by picture": {"Block.forward": """
-            made, seen = [], []
+            made = []
             for one in x:
-                y, weights = self.attn(self.norm1(one)[None], return_weights=True)
-                one = one + y[0]
-                made, seen = [*made, one + self.mlp(self.norm2(one))], [*seen, weights[0]]
-            return (torch.stack(made), torch.stack(seen)) if return_weights else torch.stack(made)"""}},
+                one = one + self.attn(self.norm1(one)[None])[0]
+                made.append(one + self.mlp(self.norm2(one)))
+            return torch.stack(made)"""}},
     "vision.vit": {
         "flattened": {"PatchEmbed.forward": "return self.proj(image).flatten(2).transpose(1, 2)"},
         "places apart": {"ViT.attend": """
             first = (self.cls_token + self.pos_embed[:, :1]).repeat(patches.shape[0], 1, 1)
-            x, seen = torch.cat((first, patches + self.pos_embed[:, 1:]), dim=1), []
+            x = torch.cat((first, patches + self.pos_embed[:, 1:]), dim=1)
             for block in self.blocks:
-                x, weights = block(x, return_weights=True)
-                seen += [weights]
-            x = self.norm(x)
-            return (x, seen) if return_weights else x"""},
+                x = block(x)
+            return self.norm(x)"""},
         "by unfold": {"PatchEmbed.forward": """
             side = self.proj.kernel_size[0]
             return F.linear(F.unfold(image, side, stride=side).mT, self.proj.weight.flatten(1), self.proj.bias)"""},
@@ -80,10 +75,9 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
             return torch.stack([self.proj(patch).flatten(1) for patch in patches], 1)"""},
         "padded in front": {"ViT.attend": """
             x = F.pad(patches, (0, 0, 1, 0)) + F.pad(self.cls_token, (0, 0, 0, patches.shape[1])) + self.pos_embed
-            seen = [None] * len(self.blocks)
-            for i, block in enumerate(self.blocks):
-                x, seen[i] = block(x, True)
-            return (self.norm(x), seen) if return_weights else self.norm(x)"""}},
+            for i in range(len(self.blocks)):
+                x = self.blocks[i](x)
+            return self.norm(x)"""}},
     "text.text_layer": {
         "step by step": {"TextLayer.forward": """
             taken = self.dropout(self.attn(x, x, keep))
@@ -107,25 +101,23 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
     "fusion.fusion_layer": {
         "all read, some kept": {"FusionLayer.read": """
             return self.norm1(x + self.dropout(self.attn(x, keep=keep)))[:, :queries]"""},
-        "weights always": {"FusionLayer.look": """
-            y, weights = self.cross(x, None, image_keep, keys_values, True)
+        "the other way round": {"FusionLayer.look": """
+            y = self.cross(x, None, image_keep, keys_values)
             x = self.norm_cross(self.dropout(y) + x)
-            x = self.norm2(self.dropout(self.mlp(x)) + x)
-            return (x, weights) if return_weights else x"""},
+            return self.norm2(self.dropout(self.mlp(x)) + x)"""},
         "word by word": {"FusionLayer.read": """
             import torch
             asking = [self.attn(x[:, i:i + 1], x, keep) for i in range(x[:, :queries].shape[1])]
             return self.norm1(self.dropout(torch.cat(asking, 1)) + x[:, :queries])"""},
         "text by text": {"FusionLayer.look": """
             import torch
-            made, seen = [], []
+            made = []
             for i, words in enumerate(x.split(1)):
-                y, weights = self.cross(words, keep=None if image_keep is None else image_keep[i:i + 1],
-                                        keys_values=[part[i:i + 1] for part in keys_values], return_weights=True)
+                y = self.cross(words, keep=None if image_keep is None else image_keep[i:i + 1],
+                               keys_values=[part[i:i + 1] for part in keys_values])
                 words = self.norm_cross(words + self.dropout(y))
                 made.append(self.norm2(words + self.dropout(self.mlp(words))))
-                seen.append(weights)
-            return (torch.cat(made), torch.cat(seen)) if return_weights else torch.cat(made)"""}},
+            return torch.cat(made)"""}},
     "losses.itc_loss": {
         "by torch": {"soft_cross_entropy": 'return F.cross_entropy(logits, target, reduction="none")'},
         "divergence and entropy": {"soft_cross_entropy": """

@@ -77,7 +77,7 @@ def plain_fusion(parts: str, norm_first: bool = False):
     return forward
 
 
-def post_norm(self, x, return_weights=False):
+def post_norm(self, x):
     x = self.norm1(x + self.attn(x))
     return self.norm2(x + self.mlp(x))
 
@@ -87,7 +87,7 @@ def pre_norm(self, x, keep):
     return x + self.mlp(self.norm2(x))
 
 
-def no_last_norm(self, patches, return_weights=False):
+def no_last_norm(self, patches):
     x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.pos_embed
     return nn.Sequential(*self.blocks)(x)
 
@@ -150,8 +150,8 @@ MISTAKES = {
         self.word_embed(tokens) + self.pos_embed.weight[1:tokens.shape[1] + 1] + self.type_embed.weight[0]))]),
     "padding is seen": (encoders, [(TextLayer, "forward", lambda self, x, keep: layer(self, x, None))]),
     "the image's mask is not": (encoders,
-                                [(FusionLayer, "look", lambda self, x, keys_values, image_keep, weights=False: look(
-        self, x, keys_values, None, weights))]),
+                                [(FusionLayer, "look", lambda self, x, keys_values, image_keep: look(
+        self, x, keys_values, None))]),
     "scores are not scaled": (encoders, [(layers, "F", functional(scaled_dot_product_attention=dict(scale=1.0)))]),
     "half the heads": (encoders, [(Attention, "__init__", lambda self, width, heads, *given, **options: attention_init(
         self, width, heads // 2, *given, **options))]),

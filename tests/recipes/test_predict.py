@@ -13,7 +13,8 @@ from minalbef import checkpoint, load
 from minalbef.cli import main
 from minalbef.data import Batch, transform
 from minalbef.evaluation import report
-from minalbef.gradcam import relevance, text_map
+from minalbef.gradcam import pair_relevance, relevance, text_map
+from minalbef.layers import record_weights
 from minalbef.recipes import predict
 from minalbef.recipes.scene_tasks import JOBS
 from minalbef.tasks import entailment, grounding, nlvr2, vqa
@@ -194,9 +195,10 @@ def test_each_picture_of_a_pair_has_the_map_of_the_layers_that_look_at_it(pair, 
     model, image, text, keep = pair
     def score(fused):
         return model.head(fused[:, 0])[:, 1]
-    maps = relevance(model.albef, image, text, keep, score, layer)
+    maps = pair_relevance(model.albef, image, text, keep, score, layer)
     shown = torch.cat(image), torch.tensor([[0, 3], [1, 4], [2, 5]])
-    fused, weights = model.albef.fuse(text.requires_grad_(), keep, shown, return_weights=True)
+    with record_weights(model.albef.fusion, "cross") as weights:
+        fused = model.albef.fuse(text.requires_grad_(), keep, shown)
     assert len(weights) == 4
     for i in (0, 1):
         own = weights[2 * layer + i]
@@ -210,9 +212,9 @@ def test_maps_of_a_pair_add_up_and_a_batch_is_its_rows_alone(pair):
     model, image, text, keep = pair
     def score(fused):
         return model.head(fused[:, 0])[:, 1]
-    whole = relevance(model.albef, image, text, keep, score)
-    single = [relevance(model.albef, image, text, keep, score, i) for i in (0, 1)]
-    alone = relevance(model.albef, tuple(one[1:2] for one in image), text[1:2, :5], keep[1:2, :5], score)
+    whole = pair_relevance(model.albef, image, text, keep, score)
+    single = [pair_relevance(model.albef, image, text, keep, score, i) for i in (0, 1)]
+    alone = pair_relevance(model.albef, tuple(one[1:2] for one in image), text[1:2, :5], keep[1:2, :5], score)
     for i in (0, 1):
         assert_close(whole[i], single[0][i] + single[1][i])
         assert_close(whole[i][1:2, :5], alone[i])

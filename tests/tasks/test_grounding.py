@@ -10,6 +10,7 @@ from golden_rule import figures
 from helpers import MASK, disturb, small, texts
 from minalbef.albef import ALBEF
 from minalbef.gradcam import image_relevance, relevance, text_map
+from minalbef.layers import record_weights
 from minalbef.tasks import grounding
 from minalbef.tasks.grounding import choose_box, heat_map, iou, pointing, score_boxes, sweep
 from test_gradcam import golden_case
@@ -139,8 +140,8 @@ def masked_by_hand(model, image, tokens, hidden, layer):
     """One text: some pieces masked, their true logits pulled back to one layer's attention, mean over the pieces."""
     keep = torch.ones_like(tokens, dtype=torch.bool)[None]
     masked = torch.tensor([[MASK if i in hidden else token for i, token in enumerate(tokens.tolist())]])
-    fused, weights = model.fuse(model.encode_text(masked, keep), keep, model.encode_image(image[None]),
-                                return_weights=True)
+    with record_weights(model.fusion, "cross") as weights:
+        fused = model.fuse(model.encode_text(masked, keep), keep, model.encode_image(image[None]))
     logits = model.word_logits(fused)
     slope, = torch.autograd.grad(sum(logits[0, i, tokens[i]] for i in hidden), weights[layer])
     heads = weights[layer].shape[1]

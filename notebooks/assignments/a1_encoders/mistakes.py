@@ -192,7 +192,7 @@ def block_copied(x, norm1, attn, norm2, mlp):
 def block_cheat(x, norm1, attn, norm2, mlp):
     from minalbef.vision import Block
     theirs = Block(4, 1, 4)
-    for name, part in (("norm1", norm1), ("attn", lambda x, return_weights: attn(x)), ("norm2", norm2), ("mlp", mlp)):
+    for name, part in (("norm1", norm1), ("attn", lambda x: attn(x)), ("norm2", norm2), ("mlp", mlp)):
         delattr(theirs, name)
         setattr(theirs, name, part)
     return theirs(x)

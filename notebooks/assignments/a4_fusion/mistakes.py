@@ -130,7 +130,7 @@ def fusion_layer_cheat(words, keep, tokens, attn, norm1, cross, norm2, mlp, norm
     torch.nn.Module.__init__(theirs)
     theirs.norm1, theirs.norm_cross, theirs.mlp, theirs.norm2 = norm1, norm2, mlp, norm3
     theirs.attn = lambda asking, x, keep: attn(x, keep)
-    theirs.cross, theirs.dropout = lambda x, keep, keys_values, return_weights: cross(x, keys_values), lambda x: x
+    theirs.cross, theirs.dropout = lambda x, keep, keys_values: cross(x, keys_values), lambda x: x
     return theirs.look(theirs.read(words, keep), tokens[:, 1:], None)
 
 
