@@ -6,8 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from minalbef import load
-from minalbef.evaluation import report
-from minalbef.recipes import search
+from minalbef.recipes import report, search
 from minalbef.scenes.exam import tables
 from minalbef.scenes.language import Object, Scene
 from minalbef.scenes.scenes import paint

@@ -36,13 +36,6 @@ def output_folder(run: str | Path, whole: bool = True) -> Path:
     return folder if whole else folder / "evaluation"
 
 
-def need_scenes(config: Config, run: str | Path) -> None:
-    """Raises ValueError for a run that was trained on something else than the embedded scenes."""
-    if not config.objects:
-        raise ValueError(f"{run} was not trained on the embedded scenes, so it knows nothing of them; `evaluate` and "
-                         "`finetune` take your own set with --data prepared/SET, or name a run of scenes, such as tiny")
-
-
 def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer, teacher: nn.Module | None = None,
          task: str = "pretrain") -> None:
     """Write a run folder that `load` reads: config.json, tokenizer.json, model.safetensors (and teacher's).

@@ -1,6 +1,7 @@
 """Every number of a run, in one frozen dataclass: the defaults are the paper's, presets change them."""
 import difflib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ RANGES = {name: limits for names, limits in {
     "siblings restyle": (0, 1),
     "objects": (0, 223),              # kinds in data/emoji
 }.items() for name in names.split()}
+# the words that a field may be, and fields that must be multiples of others
+CHOICES = {"stem": ("patch", "conv"), "hard_negatives": ("global", "local"), "schedule": ("smooth", "stairs"),
+           "warm_objects": ("other", "same"), "device": ("auto", "cpu", "cuda"), "precision": ("fp32", "bf16")}
+MULTIPLES = {"image_size": "patch_size", "image_width": "image_heads", "text_width": "text_heads"}
 _KINDS = {int: "a whole number", bool: "true or false", float: "a number", str: "a word", tuple: "two numbers, a,b"}
 
 
@@ -136,15 +141,15 @@ class Config:
                 check_range(f"{field.name}={value}", value, *RANGES[field.name])
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas={self.betas} must be two numbers, from 0 to less than 1, such as 0.9,0.999")
-        _multiple("image_size", self.image_size, "patch_size", self.patch_size)
-        _multiple("image_width", self.image_width, "image_heads", self.image_heads)
-        _multiple("text_width", self.text_width, "text_heads", self.text_heads)
-        _one_of("stem", self.stem, ("patch", "conv"))
-        _one_of("hard_negatives", self.hard_negatives, ("global", "local"))
-        _one_of("schedule", self.schedule, ("smooth", "stairs"))
-        _one_of("warm_objects", self.warm_objects, ("other", "same"))
-        _one_of("device", self.device, ("auto", "cpu", "cuda"))
-        _one_of("precision", self.precision, ("fp32", "bf16"))
+        for name, of in MULTIPLES.items():
+            value, unit = getattr(self, name), getattr(self, of)
+            if value % unit:
+                raise ValueError(f"{name}={value} is not a multiple of {of}={unit}; the nearest that is: "
+                                 f"{max(1, round(value / unit)) * unit}")
+        for name, words in CHOICES.items():
+            word = getattr(self, name)
+            if word not in words:
+                raise ValueError(f"{name}={word!r} is none of {', '.join(words)}{nearest(word, words)}")
         if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
             raise ValueError(f"patch_size={self.patch_size}: a conv stem halves the picture again and again, "
                              "so it wants a power of two; or take stem='patch'")
@@ -174,8 +179,8 @@ class Config:
         return asdict(self)
 
 
-# These may differ on resume: they change results by rounding at most
-FREE = ("device", "checkpointing", "compile", "tensorboard")
+FREE = ("device", "checkpointing", "compile", "tensorboard")     # may differ on resume: change rounding at most
+
 
 def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
     """("batch=32",) -> {"batch": "32"}. Raises ValueError for what has no "="."""
@@ -191,27 +196,21 @@ def replace_checked(config: Config, **changes: Any) -> Config:
         if name not in known:
             raise ValueError(f"no option {name!r}{nearest(name, known)}")
         kind = known[name]
-        try:
+        with suppress(TypeError, ValueError, OverflowError, KeyError):   # Config says what is wrong
             if kind is tuple:
                 parts = value.strip("()").split(",") if isinstance(value, str) else value
                 changes[name] = tuple(float(part) for part in parts)
             elif kind is bool:
                 changes[name] = {"true": True, "false": False}[str(value).lower()]
-            elif kind is int and float(value) != int(float(value)):
-                raise ValueError
-            else:
-                changes[name] = int(float(value)) if kind is int else kind(value)
-        except (TypeError, ValueError, OverflowError, KeyError):
-            raise ValueError(f"{name}={value!r} must be {_KINDS[kind]}, "
-                             f"such as {getattr(config, name)!r}") from None
+            elif kind is not int:
+                changes[name] = kind(value)
+            elif float(value) == int(float(value)):
+                changes[name] = int(float(value))
     return replace(config, **changes)
 
 
 def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Config:
-    """The Config that `to_dict` gave, also after JSON. source: where it stands, for the message.
-
-    Raises ValueError for a value that does not fit, and for options that this version does not have.
-    """
+    """The Config that `to_dict` gave, also after JSON. source: its file. Raises ValueError if it does not fit."""
     if unknown := sorted(values.keys() - {field.name for field in fields(Config)}):
         raise ValueError(f"{source} was made by a later version of minalbef, or changed: it has {', '.join(unknown)}, "
                          "which this version does not know; take the later version, or train the run again")
@@ -232,17 +231,6 @@ def check_range(said: str, value: float, least: float, most: float) -> None:
     """Raises ValueError for a number outside, and for nan. said: the number with its name, as the user wrote it."""
     if not least <= value <= most:
         raise ValueError(f"{said} must lie between {least:,} and {most:,}")
-
-
-def _multiple(name: str, value: int, of: str, unit: int) -> None:
-    if value < 1 or unit < 1 or value % unit:
-        near = max(unit, round(value / unit) * unit) if unit > 0 else "unknown"
-        raise ValueError(f"{name}={value} is not a multiple of {of}={unit}; the nearest that is: {near}")
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is none of {', '.join(choices)}{nearest(value, choices)}")
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

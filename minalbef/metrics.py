@@ -2,7 +2,6 @@
 import csv
 import sys
 import time
-from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from minalbef import checkpoint, distributed
+from minalbef import distributed
 from minalbef.config import Config
+from minalbef.writing import explain, write_atomically
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
@@ -20,7 +20,8 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
     path = folder / "metrics.csv"
     if not path.exists():
         return []
-    try:
+    with explain(f"{path} is damaged", "remove it, and training goes on without its rows",
+                 csv.Error, KeyError, ValueError):
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file, strict=True))
         if not rows:
@@ -29,8 +30,6 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
             if None in row or None in row.values():
                 raise ValueError(f"a row of unequal length: {','.join(map(str, row.values()))[:80]}")
             int(row["step"]), float(row["seconds"])
-    except (csv.Error, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it, and training goes on without its rows") from error
     return rows
 
 
@@ -45,12 +44,13 @@ class Log:
 
     def __init__(self, folder: Path, start: int, every: int, config: Config, quiet: bool, title: str):
         """Raises ValueError where TensorBoard is wanted and missing, and for a damaged metrics.csv."""
-        self.folder, self.path, self.every, self.config, self.on = (
-            folder, folder / "metrics.csv", every, config, distributed.rank() == 0)
-        self.unread: list[dict[str, Tensor]] = []
-        self.unchecked: list[tuple[int, float, dict[str, Tensor]]] = []
-        self.board: Any = None                   # TensorBoard's writer, an extra
-        writer = find_tensorboard() if config.tensorboard else None      # on all ranks: if one fails, none waits for it
+        self.folder, self.every, self.config, self.on = folder, every, config, distributed.rank() == 0
+        self.unread: list[tuple[int, float, dict[str, Tensor], Tensor]] = []     # step, lr, losses, gradient's norm
+        self.board: Any = None                   # TensorBoard's writer
+        if config.tensorboard:                   # on all ranks: if one fails, none waits for it
+            with explain("tensorboard=true wants TensorBoard, which is not there",
+                         "pip install tensorboard, or leave it out: metrics.csv has the same figures", ImportError):
+                from torch.utils.tensorboard import SummaryWriter
         # a crash may have logged beyond its save
         self.rows: list[dict[str, Any]] = [row for row in read_metrics(folder) if int(row["step"]) <= start]
         if not self.on:
@@ -60,7 +60,8 @@ class Log:
         # on a terminal a bar; in a log file a line now and then
         self.bar = tqdm(total=config.steps, initial=start, desc=title, unit="step", disable=quiet, file=sys.stderr,
                         mininterval=0.2 if sys.stderr.isatty() else 15, dynamic_ncols=True)
-        self.board = writer and writer(str(folder / "tensorboard"), purge_step=start + 1)
+        if config.tensorboard:
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
     def step(self, step: int, losses: dict[str, Tensor], norm: Tensor, lr: float, alpha: float,
              save: bool = False) -> None:
@@ -70,18 +71,16 @@ class Log:
         """
         if self.on:
             self.bar.update()
-        losses = {name: value.detach() for name, value in losses.items()}
-        self.unread.append(losses)
-        self.unchecked.append((step, lr, losses | {"gradient": norm}))
+        self.unread.append((step, lr, {name: value.detach() for name, value in losses.items()}, norm))
         if save or (step + 1) % self.every == 0:
             self.check()
             self.read(step, lr, alpha)
 
     def check(self) -> None:
-        found, self.unchecked = self.unchecked, []
-        sound = torch.stack([reduce(torch.add, values.values()) for _, _, values in found]).isfinite().tolist()
-        for (step, lr, values), fine in zip(found, sound):
+        sums = torch.stack([reduce(torch.add, [*losses.values(), norm]) for _, _, losses, norm in self.unread])
+        for (step, lr, losses, norm), fine in zip(self.unread, sums.isfinite().tolist()):
             if not fine:                         # the gradient's norm is that of all processes: they stop together
+                values = losses | {"gradient": norm}
                 raise FloatingPointError(
                     f"step {step}: the loss or its gradient is not finite ("
                     f"{', '.join(f'{name} {value:.3g}' for name, value in values.items())}); "
@@ -89,12 +88,12 @@ class Log:
 
     def read(self, step: int, lr: float, alpha: float) -> None:
         values: dict[str, list[Tensor]] = {}
-        for losses in self.unread:
+        for _, _, losses, _ in self.unread:
             for name, value in losses.items():
                 values.setdefault(name, []).append(value)
         count, self.unread = len(self.unread), []
-        own = torch.stack([torch.stack(some).mean() for some in values.values()])
-        means = dict(zip(values, (distributed.total(own) / distributed.world()).tolist()))
+        local = torch.stack([torch.stack(some).mean() for some in values.values()])
+        means = dict(zip(values, (distributed.total(local) / distributed.world()).tolist()))
         if not self.on:
             return
         now = time.perf_counter()
@@ -119,20 +118,10 @@ class Log:
                 writer = csv.DictWriter(file, names, restval="")
                 writer.writeheader()
                 writer.writerows(self.rows)
-        checkpoint.write_atomically(self.path, table)
+        write_atomically(self.folder / "metrics.csv", table)
 
     def close(self) -> None:
         if self.on:
             self.bar.close()
         if self.board:
             self.board.close()
-
-
-def find_tensorboard() -> Callable[..., Any]:
-    """TensorBoard's writer. Raises ValueError where it is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError(f"tensorboard=true wants TensorBoard, which is not there ({error}); "
-                         "pip install tensorboard, or leave it out: metrics.csv has the same figures") from error
-    return SummaryWriter

@@ -33,11 +33,8 @@ LAYERS = (Block, TextLayer, FusionLayer)
 class Trainable(Protocol):
     """What `fit` calls of a task besides the module itself; tasks.base.Task says more."""
 
-    def draws(self, step: int) -> Any:
-        ...
-
-    def after_step(self, carry: Any) -> None:
-        ...
+    def draws(self, step: int) -> Any: ...
+    def after_step(self, carry: Any) -> None: ...
 
 
 class Stopped(Exception):

@@ -24,16 +24,16 @@ class PatchEmbed(nn.Module):
 class ConvStem(nn.Module):
     """Small convolutions in place of one big one, then a residual block: (b, 3, s, s) -> (b, n, d).
 
-    A departure from the paper for small models. `norm` puts BatchNorm behind each convolution, for the
-    warm start alone: `fold` merges it into the weights, so ALBEF itself never sees state in forward.
+    A departure from the paper for small models. The warm start puts BatchNorm where an Identity stands, and merges it
+    into the convolution when it ends, so ALBEF itself never sees state in forward.
     """
 
-    def __init__(self, patch_size: int, width: int, norm: bool = False):
+    def __init__(self, patch_size: int, width: int):
         super().__init__()
         halvings = patch_size.bit_length() - 1
         sizes = [3] + [width * (i + 1) // halvings for i in range(halvings)]
         def conv(a: int, b: int, stride: int) -> nn.Sequential:
-            return nn.Sequential(nn.Conv2d(a, b, 3, stride, 1), nn.BatchNorm2d(b) if norm else nn.Identity())
+            return nn.Sequential(nn.Conv2d(a, b, 3, stride, 1), nn.Identity())
         self.down = nn.ModuleList(conv(a, b, 2) for a, b in zip(sizes, sizes[1:]))
         self.same = nn.ModuleList(conv(width, width, 1) for _ in range(2))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)            # else tokens outgrow the positions added to them;
@@ -45,13 +45,6 @@ class ConvStem(nn.Module):
             x = F.relu(conv(x))                                                  # half the side each time
         x = F.relu(x + self.same[1](F.relu(self.same[0](x))))
         return self.norm(rearrange(x, "b d y x -> b (y x) d"))
-
-    def fold(self) -> None:
-        """Merge every BatchNorm, as it computes in evaluation, into the convolution before it. In place."""
-        for pair in [*self.down, *self.same]:
-            if isinstance(pair[1], nn.BatchNorm2d):
-                pair[0] = nn.utils.fuse_conv_bn_eval(pair[0].eval(), pair[1].eval())
-                pair[1] = nn.Identity()
 
 
 class Block(nn.Module):
@@ -72,12 +65,11 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """Picture to tokens, the first of them [CLS]: (b, 3, s, s) -> (b, 1 + n, d)."""
 
-    def __init__(self, config: Config, stem_norm: bool = False):
+    def __init__(self, config: Config):
         super().__init__()
         width = config.image_width
         self.image_size = config.image_size
-        self.patch_embed = (PatchEmbed(config.patch_size, width) if config.stem == "patch"
-                            else ConvStem(config.patch_size, width, stem_norm))
+        self.patch_embed = (PatchEmbed if config.stem == "patch" else ConvStem)(config.patch_size, width)
         self.cls_token = nn.Parameter(torch.randn(1, 1, width) * config.init_std)
         start = torch.randn(1, 1 + config.grid ** 2, width) * config.init_std
         if config.pos_scale:

@@ -61,7 +61,7 @@ def test_strings_are_read_as_the_fields_kind(name, text, value):
     ("tiny", {"accumulate": 0}, "accumulate=0 must lie between 1 and 1,000,000,000"),
     ("tiny", {"checkpointing": "yes"}, "checkpointing='yes' must be true or false"),
     ("tiny", {"batch": 0}, "batch=0 must lie between 1 and 1,000,000,000"),
-    ("tiny", {"batch": 2.5}, "batch=2.5 must be a whole number, such as 64"),
+    ("tiny", {"batch": 2.5}, "batch=2.5 must be a whole number, such as 512"),
     ("tiny", {"batch": "inf"}, "batch='inf' must be a whole number"),
     ("tiny", {"batch": "many"}, "batch='many' must be a whole number"),
     ("tiny", {"lr": None}, "lr=None must be a number"),

@@ -83,21 +83,6 @@ def test_conv_stem_gives_one_token_a_patch_row_by_row():
     assert not moved[5].any() and not moved[:, :2].any()
 
 
-def test_fold_equals_batch_norm_in_evaluation():
-    torch.manual_seed(0)
-    stem = disturb(ConvStem(8, 32, norm=True))
-    for _ in range(5):
-        stem(3 * torch.randn(3, 3, 24, 24) + 1)                  # running means and variances away from 0 and 1
-    image = torch.randn(3, 3, 24, 24)
-    training, evaluation = stem(image), stem.eval()(image)
-    stem.fold()
-    assert_close(stem(image), evaluation, atol=1e-5, rtol=1e-5)
-    assert_close(stem.train()(image), evaluation, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(training, evaluation, atol=1e-2), "the check is blind"
-    ConvStem(8, 32).load_state_dict(stem.state_dict())           # what is left is the stem without norms
-    assert not any(isinstance(part, nn.BatchNorm2d) for part in stem.modules())
-
-
 def test_albefs_stem_couples_no_rows_and_keeps_no_state():
     vit, image = ViT(small()), torch.randn(3, 3, 24, 24)
     assert not list(vit.buffers())

@@ -5,8 +5,7 @@ import statistics
 from pathlib import Path
 
 from minalbef import checkpoint
-from minalbef.evaluation import report
-from minalbef.recipes import launch, pipeline
+from minalbef.recipes import launch, pipeline, report
 from minalbef.scenes.exam import tables
 
 ROWS = (                              # title, figures, baselines

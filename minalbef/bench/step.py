@@ -13,10 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minalbef import train
 from minalbef.config import Config
-from minalbef.evaluation.report import command, commit, describe_device, now
 from minalbef.presets import preset
 from minalbef.recipes.cost import matmul_peak, peak_memory
 from minalbef.recipes.plan import gpu_named
+from minalbef.recipes.report import command, commit, describe_device, now
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 from minalbef.train import lean
 

@@ -9,8 +9,8 @@ import tyro
 from minalbef.bench import loading, step
 from minalbef.cli.limits import checked
 from minalbef.config import read_changes
-from minalbef.evaluation.report import command
 from minalbef.presets import preset as preset_named
+from minalbef.recipes.report import command
 
 Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
 PROCESSES = (torch.cuda.device_count()                           # one a GPU; without any, a small CPU likes two

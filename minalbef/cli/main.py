@@ -13,8 +13,8 @@ from minalbef.cli.errors import explain
 from minalbef.cli.limits import checked
 from minalbef.cli.public import Exam, Sets, Study
 from minalbef.config import read_changes
-from minalbef.evaluation import report
 from minalbef.presets import preset
+from minalbef.recipes import report
 from minalbef.weights.original import HEADS
 
 Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
@@ -89,7 +89,7 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
         found = scene_tasks.examine_run(run, _source(source), report.command(), seed, exam, split, out)
         return print(tables.task_table([found]))
     figures = pipeline.examine_run(run, exam, seed, report.command(), among, split, out)
-    page.write_page(run, out)
+    page.write_page(run, figures, out)
     print(tables.summary_table(figures))
     print(f"\n{out}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")
 
@@ -197,7 +197,7 @@ def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "m
         image_heads: of the image encoder; a checkpoint does not tell them
         text_heads: of the text encoder and of fusion, likewise
     """
-    from minalbef.weights import convert as converter
+    from minalbef.recipes import convert as converter
     if to == "original":
         keys, dropped = converter.to_original(source, out)
         print(f"{out}: {keys} keys" + (f"; the original has no place for {', '.join(dropped)}" if dropped else ""))

@@ -21,11 +21,8 @@ from minalbef import data, distributed
 class Records(Protocol):
     """A Dataset of records of known length."""
 
-    def __len__(self) -> int:
-        ...
-
-    def __getitem__(self, i: int, /) -> Any:
-        ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, i: int, /) -> Any: ...
 
 
 @dataclass(frozen=True)

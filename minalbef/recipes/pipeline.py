@@ -12,12 +12,11 @@ from minalbef import checkpoint, distributed, train, writing
 from minalbef.config import Config, other_settings
 from minalbef.datasets.loader import Ahead
 from minalbef.ema import make_teacher
-from minalbef.evaluation import report
 from minalbef.masking import mask_rates
-from minalbef.recipes import launch
+from minalbef.recipes import launch, report
 from minalbef.run import Run, load
 from minalbef.scenes.batches import SceneBatches
-from minalbef.scenes.exam import exam
+from minalbef.scenes.exam import exam, questions
 from minalbef.scenes.painting import all_names
 from minalbef.scenes.scenes import Scenes
 from minalbef.scenes.warm_start import LabelBatches, WarmStart
@@ -114,7 +113,7 @@ def examine_run(folder: Path, size: float, seed: int, command: str, among: int |
         return run
 
     clock, run = time.perf_counter(), opened(folder)
-    checkpoint.need_scenes(run.config, folder)
+    questions.need_scenes(run.config, folder)
     figures = exam.examine(run, seed, size, split, among or exam.BLOCK)
     if (folder / "start").exists():
         figures["start"] = exam.examine_start(opened(folder / "start"), seed, size, split)

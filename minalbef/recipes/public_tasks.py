@@ -14,10 +14,10 @@ from minalbef.config import Config, nearest, read_changes, replace_checked
 from minalbef.datasets import public
 from minalbef.datasets.loader import RecordBatches, named_unreadable
 from minalbef.datasets.store import Records, read_about
-from minalbef.evaluation import intervals, report
+from minalbef.evaluation import intervals
 from minalbef.evaluation.loop import How
 from minalbef.presets import preset
-from minalbef.recipes import forecast
+from minalbef.recipes import forecast, report
 from minalbef.recipes.finetune import finetune
 from minalbef.tasks.base import TASKS, load_model
 

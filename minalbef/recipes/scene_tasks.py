@@ -12,13 +12,14 @@ from minalbef import checkpoint, distributed, train
 from minalbef.albef import ALBEF
 from minalbef.config import Config, nearest, read_changes, replace_checked
 from minalbef.data import Batch
-from minalbef.evaluation import intervals, report
-from minalbef.recipes import launch
+from minalbef.evaluation import intervals
+from minalbef.recipes import launch, report
 from minalbef.recipes.finetune import at_size, begin
 from minalbef.recipes.finetune import finetune as fit_task
 from minalbef.run import load
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.exam import task_exam
+from minalbef.scenes.exam.questions import need_scenes
 from minalbef.scenes.exam.task_exam import problems
 from minalbef.scenes.problems.problems import GROUP
 from minalbef.tasks.base import TASKS, load_model
@@ -95,7 +96,7 @@ def tuning(task: str, source: Path, *changes: str) -> Config:
     if kind != "pretrain":
         raise ValueError(f"{source} is a run of {kind}; fine-tuning begins from a pretrained one, "
                          "such as `minalbef demo` makes")
-    checkpoint.need_scenes(base, source)
+    need_scenes(base, source)
     config = replace(base, **TUNING | JOBS[task].settings, name=f"{base.name}-{task}")
     return replace_checked(config, **read_changes(changes))
 
@@ -163,7 +164,7 @@ def examine_run(folder: Path, source: Path | None, command: str, seed: int = 0, 
     clock = time.perf_counter()
     task, model, tokenizer = load_student(folder)
     job, config = JOBS[task], getattr(model, "albef", model).config
-    checkpoint.need_scenes(config, folder)
+    need_scenes(config, folder)
     draw = draws(config, split, seed, size)
     def score(model: nn.Module, hide: str = "") -> dict:
         return examine(task, model, tokenizer, draw, hide)

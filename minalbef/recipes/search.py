@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from minalbef.checkpoint import need_scenes, write_atomically
+from minalbef.checkpoint import write_atomically
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
-from minalbef.evaluation.report import read_report
+from minalbef.recipes.report import read_report
 from minalbef.run import Run
 from minalbef.scenes.exam import questions
 from minalbef.scenes.scenes import Drawn, Scenes, paint
@@ -35,7 +35,7 @@ def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hi
 
     Raises ValueError for a sentence without words or with more than the model reads, and for a run of other data.
     """
-    need_scenes(run.config, run.path)
+    questions.need_scenes(run.config, run.path)
     if scenes < 1 or top < 1:
         raise ValueError(f"scenes={scenes} and top={top} must be at least 1")
     tokens, keep = run.tokenizer.encode([sentence], run.config.text_length, truncate=False)

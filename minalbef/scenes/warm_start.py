@@ -10,7 +10,7 @@ from minalbef.data import Rows, transform
 from minalbef.layers import full
 from minalbef.losses import soft_cross_entropy
 from minalbef.scenes.scenes import Scenes, other_objects, paint
-from minalbef.vision import ViT
+from minalbef.vision import ConvStem, ViT
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class WarmStart(nn.Module):
 
     def __init__(self, config: Config, classes: int):
         super().__init__()
-        self.image_encoder = ViT(config, stem_norm=True)
+        self.image_encoder = ViT(config)
+        if isinstance(self.image_encoder.patch_embed, ConvStem):
+            add_norms(self.image_encoder.patch_embed)
         self.head = nn.Linear(config.image_width, classes)
         self.patch_head = nn.Linear(config.image_width, classes)
 
@@ -76,6 +78,19 @@ class WarmStart(nn.Module):
     @torch.no_grad()
     def start(self, encoder: ViT):
         """Give what was learnt to ALBEF's image encoder, BatchNorm folded into the convolutions. In place."""
-        if hasattr(self.image_encoder.patch_embed, "fold"):
-            self.image_encoder.patch_embed.fold()
+        if isinstance(self.image_encoder.patch_embed, ConvStem):
+            fold_norms(self.image_encoder.patch_embed)
         encoder.load_state_dict(self.image_encoder.state_dict())
+
+
+def add_norms(stem: ConvStem) -> None:
+    """Put BatchNorm behind each convolution. In place."""
+    for pair in (*stem.down, *stem.same):
+        pair[1] = nn.BatchNorm2d(pair[0].out_channels)
+
+
+def fold_norms(stem: ConvStem) -> None:
+    """Merge every BatchNorm, as it computes in evaluation, into the convolution before it. In place."""
+    for pair in (*stem.down, *stem.same):
+        pair[0] = nn.utils.fuse_conv_bn_eval(pair[0].eval(), pair[1].eval())
+        pair[1] = nn.Identity()

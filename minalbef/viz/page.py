@@ -13,7 +13,6 @@ from torch import Tensor
 from minalbef import checkpoint
 from minalbef.config import Config
 from minalbef.evaluation import ranking
-from minalbef.evaluation.report import read_report
 from minalbef.metrics import read_metrics
 from minalbef.run import Run, load
 from minalbef.scenes.exam import questions, words
@@ -29,16 +28,12 @@ SEED = 4242                           # of the page's scenes; of the test split
 POOL = 500                            # scenes and captions to find things among
 
 
-def write_page(folder: Path, out: Path | None = None) -> Path:
-    """Write report.html beside report.json, of a run folder that holds a trained model: -> its path.
+def write_page(folder: Path, report: dict, out: Path) -> Path:
+    """Write report.html of a run folder that holds a trained model, and of its report, into `out`: -> its path.
 
-    out: the folder of the report, by default the run's
-
-    Raises ValueError where one of them is missing or damaged, OSError where the page cannot be written.
+    Raises ValueError where the run is damaged, OSError where the page cannot be written.
     """
-    folder = Path(folder)
-    out = out or folder
-    run, report = load(folder), read_report(out)
+    run = load(folder)
     scenes = scene_values(run) if run.config.objects else None
     engine = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
                          trim_blocks=True, lstrip_blocks=True)

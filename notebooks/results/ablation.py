@@ -16,9 +16,9 @@ from torch import Tensor
 from minalbef import Run, checkpoint, load, train
 from minalbef.data import data_folder
 from minalbef.ema import make_teacher
-from minalbef.evaluation.report import commit, describe_device, now
 from minalbef.masking import mask_rates
 from minalbef.presets import preset
+from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.exam import exam, questions
 from minalbef.scenes.scenes import Scenes

@@ -16,9 +16,9 @@ from torch import Tensor
 from minalbef import checkpoint, load, train
 from minalbef.data import data_folder, transform
 from minalbef.ema import make_teacher
-from minalbef.evaluation.report import commit, describe_device, now
 from minalbef.presets import preset
 from minalbef.recipes import pipeline
+from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.scenes import Scenes, paint, truth
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch

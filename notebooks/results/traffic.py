@@ -17,8 +17,8 @@ from torch import nn
 
 from minalbef import distributed, train
 from minalbef.bench.step import make_batch
-from minalbef.evaluation.report import commit, describe_device, now
 from minalbef.presets import preset
+from minalbef.recipes.report import commit, describe_device, now
 from minalbef.tasks.pretrain import Pretrain
 
 ROUNDS = 24

@@ -4,8 +4,8 @@ import json
 import pytest
 
 from minalbef.bench import seeds
-from minalbef.evaluation import report
 from minalbef.presets import preset
+from minalbef.recipes import report
 from minalbef.scenes.exam import tables
 
 

@@ -67,7 +67,7 @@ def test_only_a_runs_own_whole_evaluation_takes_the_place_of_its_report(monkeypa
     monkeypatch.chdir(tmp_path)
     asked = []
     monkeypatch.setattr(pipeline, "examine_run", lambda *given: asked.append(given[-1]) or {})
-    monkeypatch.setattr("minalbef.viz.page.write_page", lambda run, out: asked.append(out))
+    monkeypatch.setattr("minalbef.viz.page.write_page", lambda run, figures, out: asked.append(out))
     for words, out in (("", "runs/tiny"), ("--exam 0.05", "runs/tiny/evaluation"), ("--seed 1", "runs/tiny/evaluation"),
                        ("--among 50", "runs/tiny/evaluation"), ("--split validation", "runs/tiny/evaluation"),
                        ("--out here --exam 0.05", "here")):

@@ -12,10 +12,9 @@ from helpers import disturb, small, texts
 from minalbef import checkpoint, load
 from minalbef.cli import main
 from minalbef.data import Batch, transform
-from minalbef.evaluation import report
 from minalbef.gradcam import pair_relevance, relevance, text_map
 from minalbef.layers import record_weights
-from minalbef.recipes import predict
+from minalbef.recipes import predict, report
 from minalbef.recipes.scene_tasks import JOBS
 from minalbef.tasks import entailment, grounding, nlvr2, vqa
 from minalbef.tasks.base import TASKS

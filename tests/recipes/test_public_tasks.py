@@ -23,10 +23,10 @@ from minalbef.data import Record, open_image, transform
 from minalbef.datasets import loader
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
-from minalbef.evaluation import answers, report
+from minalbef.evaluation import answers
 from minalbef.evaluation.loop import How, over
 from minalbef.presets import preset
-from minalbef.recipes import forecast, public_tasks
+from minalbef.recipes import forecast, public_tasks, report
 from minalbef.recipes.finetune import begin
 from minalbef.recipes.public_pretrain import pretrain
 from minalbef.recipes.public_tasks import (

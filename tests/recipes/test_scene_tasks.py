@@ -18,8 +18,8 @@ from minalbef.albef import ALBEF
 from minalbef.cli import main
 from minalbef.cli.public import Exam
 from minalbef.data import data_folder
-from minalbef.evaluation import answers, intervals, report
-from minalbef.recipes import finetune, scene_tasks
+from minalbef.evaluation import answers, intervals
+from minalbef.recipes import finetune, report, scene_tasks
 from minalbef.recipes.finetune import at_size
 from minalbef.recipes.scene_tasks import JOBS, ProblemBatches, examine_run, load_student, tune, tuning
 from minalbef.scenes.exam import task_exam

@@ -3,13 +3,14 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from helpers import disturb, small
 from minalbef import distributed
 from minalbef.scenes.scenes import other_objects
-from minalbef.scenes.warm_start import LabelBatch, LabelBatches, WarmStart
-from minalbef.vision import ViT
+from minalbef.scenes.warm_start import LabelBatch, LabelBatches, WarmStart, add_norms, fold_norms
+from minalbef.vision import ConvStem, ViT
 
 CONFIG = small(objects=12, batch=6)
 
@@ -78,3 +79,20 @@ def test_the_encoder_is_handed_over_as_it_computes_in_evaluation():
     assert not torch.allclose(encoder(image), expected, atol=0.1)
     warm.start(encoder)
     assert_close(encoder.train()(image), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_fold_equals_batch_norm_in_evaluation():
+    torch.manual_seed(0)
+    stem = ConvStem(8, 32)
+    add_norms(stem)
+    disturb(stem)
+    for _ in range(5):
+        stem(3 * torch.randn(3, 3, 24, 24) + 1)                  # running means and variances away from 0 and 1
+    image = torch.randn(3, 3, 24, 24)
+    training, evaluation = stem(image), stem.eval()(image)
+    fold_norms(stem)
+    assert_close(stem(image), evaluation, atol=1e-5, rtol=1e-5)
+    assert_close(stem.train()(image), evaluation, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(training, evaluation, atol=1e-2), "the check is blind"
+    ConvStem(8, 32).load_state_dict(stem.state_dict())           # what is left is the stem without norms
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in stem.modules())

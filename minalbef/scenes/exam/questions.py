@@ -1,10 +1,12 @@
 """Test sets of the evaluation: freshly drawn scenes, captions and foils, and a model's scores for any pair of them."""
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from minalbef.config import Config
 from minalbef.data import transform
 from minalbef.draws import Stream
 from minalbef.evaluation import ranking
@@ -13,6 +15,13 @@ from minalbef.run import Run
 from minalbef.scenes.grammar import KINDS
 from minalbef.scenes.language import Scene
 from minalbef.scenes.scenes import Drawn, Scenes, paint
+
+
+def need_scenes(config: Config, run: str | Path) -> None:
+    """Raises ValueError for a run that was trained on something else than the embedded scenes."""
+    if not config.objects:
+        raise ValueError(f"{run} was not trained on the embedded scenes, so it knows nothing of them; `evaluate` and "
+                         "`finetune` take your own set with --data prepared/SET, or name a run of scenes, such as tiny")
 
 
 def scenes(run: Run, split: str, seed: int, **options) -> Scenes:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from minalbef import checkpoint
-from minalbef.evaluation import report
 from minalbef.presets import preset
+from minalbef.recipes import report
 from minalbef.scenes.exam import questions, tables
 from minalbef.viz import page
 from untrained import untrained
@@ -126,7 +126,7 @@ def folder(tmp_path_factory):
 
 def test_the_page_stands_alone_and_shows_everything(folder, monkeypatch):
     monkeypatch.setattr(page, "POOL", 60)
-    path = page.write_page(folder)
+    path = page.write_page(folder, report.read_report(folder), folder)
     text = path.read_text(encoding="utf-8")
     found = Page(text)
     assert path.stat().st_size < 3_000_000 and not found.open
@@ -147,7 +147,7 @@ def test_captions_and_names_are_words_on_the_page_and_no_markup(folder, tmp_path
     made = report.write_report(tmp_path, "pretrain", FIGURES | {"itm_refused": {hostile: 0.5}}, preset("tiny"),
                                SECONDS | {hostile: 1}, f"minalbef {hostile}", 0)
     assert hostile in made["command"]
-    text = page.write_page(folder, tmp_path).read_text(encoding="utf-8")
+    text = page.write_page(folder, made, tmp_path).read_text(encoding="utf-8")
     found = Page(text)
     assert not re.search(r'<b>&|&"cat|<b>&amp;', text) and not found.open
     assert any("<b>&cat" in alt for alt in found.alts), "the alt text of a map"
@@ -155,13 +155,6 @@ def test_captions_and_names_are_words_on_the_page_and_no_markup(folder, tmp_path
     for where in ("“", "refused: ", "seconds, ", "command: minalbef "):
         assert re.search(where + ".*" + re.escape(hostile), words), where
     assert words.count(hostile) > 40
-
-
-def test_a_page_without_its_report_says_how_to_make_it(folder, tmp_path):
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        (tmp_path / name).write_bytes((folder / name).read_bytes())
-    with pytest.raises(ValueError, match="evaluate"):
-        page.write_page(tmp_path)
 
 
 def test_a_share_has_as_many_digits_as_it_deserves():
