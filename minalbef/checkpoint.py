@@ -26,16 +26,6 @@ def run_folder(path: str | Path) -> Path:
     return data_folder() / "tiny" if str(path) == "tiny" and not Path(path).exists() else Path(path)
 
 
-def output_folder(run: str | Path, whole: bool = True) -> Path:
-    """Where to write what is made of a run: its folder; of the shipped model, which stays as it is, runs/tiny.
-
-    whole: False for an evaluation that is not the run's own whole one, which must not take the place of its report
-    """
-    shipped = Path(run).resolve() == (data_folder() / "tiny").resolve()
-    folder = Path("runs", "tiny") if shipped else Path(run)
-    return folder if whole else folder / "evaluation"
-
-
 def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer, teacher: nn.Module | None = None,
          task: str = "pretrain") -> None:
     """Write a run folder that `load` reads: config.json, tokenizer.json, model.safetensors (and teacher's).

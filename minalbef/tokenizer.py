@@ -48,7 +48,6 @@ class Tokenizer:
     def __init__(self, core: Core):
         self._core = core
         self.pad, self.unk, self.cls, self.sep, self.mask = self.special = _special_ids(core.get_vocab())
-        self._end = core.encode("").ids[1:]                      # [] or [SEP]: the template is saved with the rest
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
@@ -64,14 +63,11 @@ class Tokenizer:
                              f"these captions; take at least {len(first)}")
         core.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=first,
                                                                   show_progress=False))
-        return cls._from_pieces(core.get_vocab(with_added_tokens=True), sep=False)
+        return cls._from_pieces(core.get_vocab(with_added_tokens=True))
 
     @classmethod
-    def from_vocab(cls, path: str | Path, sep: bool = False) -> "Tokenizer":
-        """Read BERT's vocab.txt, one piece a line. sep: end each text in [SEP], as BERT does and ALBEF does not.
-
-        Raises ValueError, which names file and line, for a file that is no such vocabulary.
-        """
+    def from_vocab(cls, path: str | Path) -> "Tokenizer":
+        """Read BERT's vocab.txt, one piece a line. Raises ValueError, which names the line, for a file that is none."""
         try:
             pieces = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
         except (OSError, UnicodeError) as error:
@@ -82,7 +78,7 @@ class Tokenizer:
                 problem = f"repeats {piece!r} of line {lines[piece] + 1}" if piece else "is empty"
                 raise ValueError(f"{path}: line {i + 1} {problem}; a vocabulary has one piece a line, each once")
         try:
-            return cls._from_pieces(lines, sep)
+            return cls._from_pieces(lines)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -99,14 +95,14 @@ class Tokenizer:
         Path(path).write_text(self._core.to_str(pretty=True), encoding="utf-8")
 
     def encode(self, texts: list[str], length: int = 25, truncate: bool = True, raw: bool = False,
-               sep: bool | None = None) -> tuple[Tensor, Tensor]:
+               sep: bool = False) -> tuple[Tensor, Tensor]:
         """Captions -> tokens (b, l) and keep (b, l), False where padded; l is the longest of them, at most `length`.
 
         raw: leave out `clean`, so that punctuation makes pieces: BERT's way, and the original's for VQA's answers
-        sep: end each text in [SEP], as those answers do; None: as this tokenizer was made
+        sep: end each text in [SEP], as those answers do, and as BERT does
         Raises ValueError for a caption without words and, with truncate=False, for one that is too long.
         """
-        end, rows = self._end if sep is None else [self.sep] * sep, []
+        end, rows = [self.sep] if sep else [], []
         cleaned = [text if raw else clean(text) for text in texts]
         if missing := [text for text, rest in zip(texts, cleaned) if not has_words(rest)]:
             raise ValueError(f"caption {excerpt(missing[0])} has no words; give it at least one")
@@ -133,13 +129,11 @@ class Tokenizer:
         return self._core.get_vocab_size()
 
     @classmethod
-    def _from_pieces(cls, vocab: dict[str, int], sep: bool) -> "Tokenizer":
+    def _from_pieces(cls, vocab: dict[str, int]) -> "Tokenizer":
         special = dict(zip(SPECIALS, _special_ids(vocab)))
         core = _bert(models.WordPiece(vocab, unk_token="[UNK]"))
         core.add_special_tokens(list(special))
-        core.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]" if sep else "[CLS] $A",
-            special_tokens=list(special.items()))
+        core.post_processor = processors.TemplateProcessing(single="[CLS] $A", special_tokens=list(special.items()))
         return cls(core)
 
 

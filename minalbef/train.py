@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 from minalbef import checkpoint, distributed, writing
 from minalbef.config import Config
 from minalbef.data import Rows
-from minalbef.draws import Stream
+from minalbef.draws import seeded
 from minalbef.fusion import FusionLayer
 from minalbef.metrics import Log
 from minalbef.metrics import seconds as seconds
@@ -86,7 +86,7 @@ def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
 
 def seed_dropout(config: Config, step: int) -> None:
     """Seed torch's generators from (seed, step, rank): steps and ranks drop different units, a resumed run the same."""
-    torch.manual_seed(Stream("dropout", config.seed, step, distributed.rank()).below(2 ** 32))
+    torch.manual_seed(int(2 ** 32 * seeded("dropout", config.seed, step, distributed.rank()).random()))
 
 
 def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws: Any, config: Config,

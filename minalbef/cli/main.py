@@ -82,7 +82,7 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
             raise ValueError("--exam, --among, --from and --split are for the embedded scenes; with --data leave them "
                              "out and name the split in it, such as --data prepared/coco/validation")
         return public.evaluate(run, report.command(), out)
-    out = out or checkpoint.output_folder(run, whole=(exam, seed, among, split) == (1.0, 0, None, "test"))
+    out = out or report.output_folder(run, whole=(exam, seed, among, split) == (1.0, 0, None, "test"))
     if checkpoint.read_run(run)[1] != "pretrain":
         if among:
             raise ValueError(f"--among is for runs of pretraining; {run} is one of a task, whose test set is fixed")
@@ -150,7 +150,7 @@ def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: P
     from minalbef.recipes import search as finder
     model = load(_source(run))
     hits = finder.search(model, sentence, scenes)
-    out = out or checkpoint.output_folder(model.path) / "search.png"
+    out = out or report.output_folder(model.path) / "search.png"
     print(finder.describe(model, sentence, hits))
     finder.picture(model, sentence, hits, out)
     print(f"{out} shows the answer")

@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import output_folder, read_run, run_folder, write_atomically
+from minalbef.checkpoint import read_run, run_folder, write_atomically
 from minalbef.config import Config
 from minalbef.data import Batch, Source, open_image, transform
 from minalbef.gradcam import Score, match_score, pair_relevance, relevance, text_map
-from minalbef.recipes.report import read_report
+from minalbef.recipes.report import output_folder, read_report
 from minalbef.scenes.problems.problems import answer_list
 from minalbef.tasks import entailment, grounding, vqa
 from minalbef.tasks.base import entry, load_model

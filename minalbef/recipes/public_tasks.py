@@ -174,7 +174,7 @@ def evaluate_public(run: Path, data: str | Path, split: str = "test", out: Path 
     samples, more = TASKS[task].evaluate(model.to(how.device), tokenizer, records, how)
     simple = samples.pop("baselines", None)
     figures, spans, counts = intervals.summarise({"test": samples} | ({"baselines": simple} if simple else {}))
-    written, out = None, out or checkpoint.output_folder(run) / f"{name}-{split}"
+    written, out = None, out or report.output_folder(run) / f"{name}-{split}"
     if distributed.rank() == 0:
         if (submission := more.pop("submission", None)) is not None:
             write_atomically(out / "vqa_result.json", lambda path: path.write_text(json.dumps(submission) + "\n"))

@@ -13,10 +13,21 @@ from typing import Any
 import torch
 
 from minalbef.config import Config
+from minalbef.data import data_folder
 from minalbef.writing import explain, write_atomically
 
 SCHEMA = 1
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
+
+
+def output_folder(run: str | Path, whole: bool = True) -> Path:
+    """Where to write what is made of a run: its folder; of the shipped model, which stays as it is, runs/tiny.
+
+    whole: False for an evaluation that is not the run's own whole one, which must not take the place of its report
+    """
+    shipped = Path(run).resolve() == (data_folder() / "tiny").resolve()
+    folder = Path("runs", "tiny") if shipped else Path(run)
+    return folder if whole else folder / "evaluation"
 
 
 def write_report(folder: Path, task: str, figures: dict, config: Config, seconds: dict[str, float], command: str,

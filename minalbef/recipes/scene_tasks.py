@@ -217,4 +217,4 @@ def finetune(task: str, source: Path, folder: Path, changes: tuple[str, ...], ba
             arguments.append("--quiet")
         if status := launch.launch(arguments, processes):
             raise SystemExit(status)
-    return examine_run(folder, source, command, size=size, out=checkpoint.output_folder(folder, size == 1))
+    return examine_run(folder, source, command, size=size, out=report.output_folder(folder, size == 1))

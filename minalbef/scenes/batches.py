@@ -4,8 +4,8 @@ import torch
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.data import transform
-from minalbef.draws import Stream
 from minalbef.scenes.scenes import Drawn, Scenes, paint, truth
+from minalbef.scenes.stream import Stream
 from minalbef.tasks.pretrain import PretrainBatch
 from minalbef.tokenizer import Tokenizer
 

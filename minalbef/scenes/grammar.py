@@ -4,9 +4,9 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 
 from minalbef.data import data_folder
-from minalbef.draws import Stream
 from minalbef.scenes import language
 from minalbef.scenes.language import PLACES, All, Background, Count, Form, Not, Noun, Object, Relation, Scene, There
+from minalbef.scenes.stream import Stream
 
 COLOURS = ("red", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 NUMBERS = ("no", "one", "two", "three", "four")

@@ -3,10 +3,10 @@ import zlib
 from collections import Counter
 from dataclasses import replace
 
-from minalbef.draws import Stream
 from minalbef.scenes.grammar import COLOURS, emoji
 from minalbef.scenes.language import Object, Scene
 from minalbef.scenes.painting import FINISHES, RGB, all_names, object_names
+from minalbef.scenes.stream import Stream
 
 SMALL, BIG = (0.21, 0.27), (0.36, 0.42)        # clear of the margins of `language.SIZES`
 LOW, MIDDLE = 0.37, (0.45, 0.55)               # centres keep clear of the margins of `language.PLACES`

@@ -6,11 +6,11 @@ from itertools import count
 
 import numpy as np
 
-from minalbef.draws import Stream
 from minalbef.scenes.grammar import KINDS, caption, changes, foils, render
 from minalbef.scenes.language import Form, Scene, holds, needs
 from minalbef.scenes.layout import Stage
 from minalbef.scenes.painting import other_objects, paint
+from minalbef.scenes.stream import Stream
 
 __all__ = ["Drawn", "Scenes", "other_objects", "paint", "rates", "truth"]
 FAMILIES = ("size", "place", "relation", "count", "mixed")

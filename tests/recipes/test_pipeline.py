@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import minalbef
-from minalbef import checkpoint, distributed
+from minalbef import distributed
 from minalbef.cli.main import main
 from minalbef.recipes import pipeline
+from minalbef.recipes.report import output_folder
 from minalbef.scenes.exam import exam
 
 SMALL = ["epoch=1024", "warm_steps=6", "batch=32", "queue_size=64", "save_every=8", "objects=20"]
@@ -74,7 +75,7 @@ def test_only_a_runs_own_whole_evaluation_takes_the_place_of_its_report(monkeypa
         monkeypatch.setattr(sys, "argv", ["minalbef", "evaluate", "tiny", *words.split()])
         main()
         assert asked[-2:] == [Path(out)] * 2
-    assert checkpoint.output_folder(tmp_path) == tmp_path, "another run's own folder"
+    assert output_folder(tmp_path) == tmp_path, "another run's own folder"
 
 
 def test_a_finished_run_is_not_trained_again(demo):

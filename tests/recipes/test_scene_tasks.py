@@ -22,7 +22,7 @@ from minalbef.evaluation import answers, intervals
 from minalbef.recipes import finetune, report, scene_tasks
 from minalbef.recipes.finetune import at_size
 from minalbef.recipes.scene_tasks import JOBS, ProblemBatches, examine_run, load_student, tune, tuning
-from minalbef.scenes.exam import task_exam
+from minalbef.scenes.exam import tables, task_exam
 from minalbef.scenes.problems import phrasing
 from minalbef.scenes.problems.problems import GROUP
 from minalbef.tasks import nlvr2, vqa
@@ -58,10 +58,10 @@ def tuned(source, tmp_path_factory):
 def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monkeypatch):
     found = examine_run(tuned[task], source, "a command", size=0.02)
     assert found == report.read_report(tuned[task]) and found["task"] == task
-    for title, paths in report.TASKS[task]:
+    for title, paths in tables.TASKS[task]:
         for path in paths.split(" / "):
-            assert 0 <= report._at(found, "test", *path.split(".")) <= 1
-            low, high = report._at(found, "intervals", "test", *path.split("."))
+            assert 0 <= tables.at(found, f"test.{path}") <= 1
+            low, high = tables.at(found, f"intervals.test.{path}")
             assert 0 <= low <= high <= 1
     expected = {*JOBS[task].simple(draw), *JOBS[task].untrained}
     assert set(found["baselines"]) == expected
@@ -69,8 +69,8 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monk
     with card():
         there = examine_run(tuned[task], source, "a command", size=0.02)
     assert all(there[part] == found[part] for part in ("test", "baselines", "counts"))
-    table = report.task_table([found])
-    assert all(title in table for title, _ in report.TASKS[task]) and "None" not in table
+    table = tables.task_table([found])
+    assert all(title in table for title, _ in tables.TASKS[task]) and "None" not in table
 
 
 @pytest.mark.parametrize("task", JOBS)

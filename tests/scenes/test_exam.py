@@ -16,7 +16,6 @@ from minalbef.albef import ALBEF
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded, recall, rerank
 from minalbef.presets import preset
-from minalbef.recipes import report
 from minalbef.run import Run
 from minalbef.scenes import grammar
 from minalbef.scenes.exam import exam, questions, tables, words

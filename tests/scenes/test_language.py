@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from minalbef.draws import Stream
 from minalbef.scenes.grammar import (
     COLOURS,
     KINDS,
@@ -34,6 +33,7 @@ from minalbef.scenes.language import (
     holds,
     needs,
 )
+from minalbef.scenes.stream import Stream
 
 APPLE, CAT = Noun("apple"), Noun("cat")
 

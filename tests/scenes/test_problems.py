@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from minalbef.data import data_folder
-from minalbef.draws import Stream
 from minalbef.scenes.grammar import COLOURS
 from minalbef.scenes.language import All, Background, Count, Not, Noun, Object, Relation, Scene, There, holds, needs
 from minalbef.scenes.painting import paint
@@ -27,6 +26,7 @@ from minalbef.scenes.problems.phrasing import (
 from minalbef.scenes.problems.problems import GROUP, Problems, answer_list
 from minalbef.scenes.problems.staging import LABELS, PROPOSALS, iou, judge, largest_box, random_box, refers, views
 from minalbef.scenes.scenes import SPLITS, tenth
+from minalbef.scenes.stream import Stream
 from minalbef.tokenizer import Tokenizer
 
 MANY = {"entailment": 3006, "vqa": 3000, "nlvr2": 3000, "grounding": 3000, "retrieval": 800, "families": 800}

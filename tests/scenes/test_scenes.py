@@ -6,11 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from minalbef.draws import Stream
 from minalbef.scenes.grammar import KINDS, emoji, foils, kinds_of_word, render, words
 from minalbef.scenes.language import PLACES, SIZES, Object, Scene, holds, within
 from minalbef.scenes.layout import OVERLAP, clash, layout, pair_class, spots_of
 from minalbef.scenes.scenes import FAMILIES, Drawn, Scenes, other_objects, paint, rates, tenth, truth
+from minalbef.scenes.stream import Stream
 
 
 @pytest.fixture(scope="module")

@@ -193,8 +193,9 @@ def test_a_real_bert_computes_what_transformers_does():
                        text_mlp_ratio=sizes.intermediate_size / sizes.hidden_size, vocab_size=sizes.vocab_size,
                        positions=sizes.max_position_embeddings)).eval()
     report = load_bert(ours, folder / "model.safetensors")
-    tokenizer = Tokenizer.from_vocab(folder / "vocab.txt", sep=True)
-    tokens, keep = tokenizer.encode(["a red apple left of a cat", "two dogs on a beach with an umbrella", "rain"])
+    tokenizer = Tokenizer.from_vocab(folder / "vocab.txt")
+    tokens, keep = tokenizer.encode(["a red apple left of a cat", "two dogs on a beach with an umbrella", "rain"],
+                                    sep=True)
     compare(ours, theirs, tokens, keep, atol=2e-5)
     assert report.unexpected == ("pooler.dense.bias", "pooler.dense.weight")
 

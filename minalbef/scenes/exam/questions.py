@@ -8,13 +8,13 @@ from torch import Tensor
 
 from minalbef.config import Config
 from minalbef.data import transform
-from minalbef.draws import Stream
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
 from minalbef.run import Run
 from minalbef.scenes.grammar import KINDS
 from minalbef.scenes.language import Scene
 from minalbef.scenes.scenes import Drawn, Scenes, paint
+from minalbef.scenes.stream import Stream
 
 
 def need_scenes(config: Config, run: str | Path) -> None:

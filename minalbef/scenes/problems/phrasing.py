@@ -2,10 +2,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from minalbef.draws import Stream
 from minalbef.scenes import language
 from minalbef.scenes.grammar import COLOURS, NUMBERS, SAID, phrase, places_of, render, size_of, words
 from minalbef.scenes.language import PLACES, All, Background, Count, Form, Not, Noun, Object, Relation, Scene, There
+from minalbef.scenes.stream import Stream
 
 ASKED = ("what", "where", "how many", "background", "yes or no", "compare")   # kinds of questions
 CLAIMED = ("only one", "one and other", "total", "same number", "same background",

@@ -1,13 +1,13 @@
 """Problems for the five tasks, made of scenes by ground truth. A problem is a pure function of its number."""
 from dataclasses import dataclass, replace
 
-from minalbef.draws import Stream
 from minalbef.scenes.grammar import COLOURS
 from minalbef.scenes.language import PLACES, Form, Scene
 from minalbef.scenes.layout import BIG, draw_size, layout, spots_of
 from minalbef.scenes.painting import object_names
 from minalbef.scenes.problems import phrasing, staging
 from minalbef.scenes.scenes import SPLITS, Drawn, Scenes, tenth
+from minalbef.scenes.stream import Stream
 
 GROUP = {"entailment": 9, "vqa": 2, "nlvr2": 4, "grounding": 4, "retrieval": 4, "families": 4}
 COUNTS = {"nlvr2": (0.3, 0.5, 0.2), "grounding": (0, 0.2, 0.5, 0.3),

@@ -3,11 +3,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import compress
 
-from minalbef.draws import Stream
 from minalbef.scenes.grammar import SAID, size_of
 from minalbef.scenes.language import RELATIONS, Form, Noun, Object, Relation, Scene, fits, holds, related, some, visible
 from minalbef.scenes.layout import clash, draw_coordinate
 from minalbef.scenes.problems.phrasing import place_of, where
+from minalbef.scenes.stream import Stream
 
 LABELS = {False: 0, None: 1, True: 2}  # contradiction, neutral, entailment: the numbers of tasks.entailment.LABELS
 SLACK = 0.08                           # this much more or less curtain must not change the label: the margins' widths
