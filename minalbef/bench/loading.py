@@ -14,7 +14,7 @@ from minalbef.data import open_image, transform
 from minalbef.datasets.augment import augment
 from minalbef.evaluation import ranking
 from minalbef.presets import preset as preset_named
-from minalbef.scenes import scenes
+from minalbef.scenes.scenes import Scenes, paint
 
 
 def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000) -> None:
@@ -25,19 +25,28 @@ def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000
         photo: side to which a JPEG is resized
         number: how many scenes; of JPEGs a tenth
     """
-    rates = {str(size): scenes.rates(size, number) for size in sizes}
-    for rate in rates.values():
-        rate["both"] = 1 / (1 / rate["draw"] + 1 / rate["paint"])
-    file, chance, photos = jpeg(), np.random.default_rng(0), {}
+    rates, source = {}, Scenes("train", siblings=0.5)
+    drawn = [source.draw(i) for i in range(number)]
+    for size in sizes:
+        for one in drawn:
+            paint(one.scene, size)                                  # sprites are cut and scaled once
+        draw = per_second(source.draw, number)
+        painting = per_second(lambda i: paint(drawn[i].scene, size), number)
+        rates[str(size)] = {"draw": draw, "paint": painting, "both": 1 / (1 / draw + 1 / painting)}
+    file, chance, few = jpeg(), np.random.default_rng(0), max(1, number // 10)
     def augmented() -> np.ndarray:
         return augment(open_image(io.BytesIO(file)), photo, preset_named("paper-4m").crop, True, chance)
-    for name, work in (("resized", lambda: transform(open_image(io.BytesIO(file)), photo)),
-                       ("augmented", lambda: transform(augmented(), photo))):
-        start = time.process_time()
-        for _ in range(max(1, number // 10)):
-            work()
-        photos[name] = max(1, number // 10) / (time.process_time() - start)
+    photos = {"resized": per_second(lambda i: transform(open_image(io.BytesIO(file)), photo), few),
+              "augmented": per_second(lambda i: transform(augmented(), photo), few)}
     show({"scenes_per_second": rates, "photos_per_second": photos, "photo_kb": len(file) / 1e3})
+
+
+def per_second(work: Callable[[int], object], number: int) -> float:
+    """How often a second of processor time: work(0), work(1), ... up to `number`."""
+    start = time.process_time()
+    for i in range(number):
+        work(i)
+    return number / (time.process_time() - start)
 
 
 def jpeg(width: int = 640, height: int = 480, seed: int = 0) -> bytes:

@@ -46,9 +46,6 @@ class _Unit:
     noun: Noun
     counted: bool
 
-    def form(self) -> Form:
-        return Count(self.noun, len(self.things)) if self.counted else There(self.noun)
-
 
 def size_of(thing: Object) -> str | None:
     """"small", "big", or None between."""
@@ -95,7 +92,7 @@ def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "
                 and (about == "size" or stream.chance(0.85)):
             unit.noun, room = replace(unit.noun, size=size), room - 1
     parts: list[Form] = [Relation(pair[0].noun, pair[1], pair[2].noun)] if pair else []
-    parts += [unit.form() for unit in free]
+    parts += [Count(unit.noun, len(unit.things)) if unit.counted else There(unit.noun) for unit in free]
     bare = len(units) == 1 and not units[0].noun.size and not units[0].noun.place      # "a cat" fits too many scenes
     if about == "background" or bare or room >= 4 and stream.chance(0.27):
         parts.append(Background(scene.background))
@@ -201,14 +198,12 @@ def kinds_of_word(text: str) -> list[str]:
             for word, after in zip(said, [*said[1:], ""])]
 
 
-def foils(form: Form, scene: Scene, kind: str, stream: Stream, names=()) -> Form | None:
+def make_foil(form: Form, scene: Scene, kind: str, stream: Stream, names=()) -> Form | None:
     """The form with one thing of a kind of KINDS changed, false of the scene; None: it offers none.
 
     names: what an object may be renamed to. Words alone may reveal such a foil, if it is rarer in captions than the
     truth; `Scenes.one_change` gives pairs for which they can't.
     """
-    if kind not in KINDS:
-        raise ValueError(f"no kind of foil {kind!r}; there are {', '.join(KINDS)}")
     for foil in stream.shuffle(changes(form, kind, stream.shuffle(names)[:4])):
         if language.holds(foil, scene) is False:
             return foil

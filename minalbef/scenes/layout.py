@@ -112,7 +112,7 @@ def move(things: Things, stream: Stream) -> Things | None:
     return None if spots is None else things[:i] + place(things[i:i + 1], spots) + things[i + 1:]
 
 
-def around(things: Things, stream: Stream) -> list[Things | None]:
+def stand_around(things: Things, stream: Stream) -> list[Things | None]:
     """The first left of, right of, above and below the second, nothing else being true of the two; a third anywhere."""
     ways = []
     for upright, sign in ((False, -1), (False, 1), (True, -1), (True, 1)):
@@ -242,7 +242,7 @@ class Stage:
     def _share(self, counts: dict[str, int]) -> float:
         return self.shares.get(tuple(sorted(counts.values(), reverse=True)), 0.0)
 
-    def four(self, kind: str, stream: Stream, most: int = 0) -> list[Scene] | None:
+    def family(self, kind: str, stream: Stream, most: int = 0) -> list[Scene] | None:
         """A family's scenes: same kinds and background, other in `kind`; None: it failed. most: how many objects."""
         n = (most or 3) - 1 if kind == "count" else most or 2 + stream.below(2)
         first = self.scene(stream, (1,) * n, roomy=True)
@@ -256,7 +256,7 @@ class Stage:
             layouts = [layout(stream, [thing.size for thing in things]) for _ in range(4)]
             ways = [None if spots is None else place(things, spots) for spots in layouts]
         elif kind == "relation":
-            ways = around(things, stream)
+            ways = stand_around(things, stream)
         elif kind == "count":        # one of each; two of the first, alike in size or not; two of the second
             spots = layout(stream, [BIG[1]], [(thing.x, thing.y, BIG[1]) for thing in things])
             a, b = things[:2]

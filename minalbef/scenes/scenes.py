@@ -1,26 +1,26 @@
 """The embedded data: scenes with captions, siblings, families and foils, each a pure function of its number."""
-import time
 import zlib
 from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
 
-from minalbef.scenes.grammar import KINDS, caption, changes, foils, render
+from minalbef.scenes.grammar import KINDS, caption, changes, make_foil, render
 from minalbef.scenes.language import Form, Scene, holds, needs
 from minalbef.scenes.layout import Stage
 from minalbef.scenes.painting import other_objects, paint
 from minalbef.scenes.stream import Stream
 
-__all__ = ["Drawn", "Scenes", "other_objects", "paint", "rates", "truth"]
+__all__ = ["Drawn", "Scenes", "other_objects", "paint", "truth"]
 FAMILIES = ("size", "place", "relation", "count", "mixed")
 SPLITS = {"train": range(2, 10), "validation": (1,), "test": (0,)}     # each has its tenths of all captions
 SIBLINGS = ("size", "place", "relation", "relation")                  # how they differ where it is not by a count
 
 
-def tenth(text: str) -> int:
-    """Which tenth of all captions this one belongs to, for good."""
-    return zlib.crc32(text.encode()) % 10
+def split_of(text: str) -> str:
+    """The split that a caption belongs to, for good."""
+    tenth = zlib.crc32(text.encode()) % 10
+    return next(split for split, tenths in SPLITS.items() if tenth in tenths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Scenes:
             stream, drawn = Stream(self.split, self.seed, index), None
             while not drawn:            # a scene of three like things has few captions, perhaps none for a small split
                 drawn = self._caption(self.stage.scene(stream), stream, index, self.specific)
-        return self._spoilt(drawn) if any(self.noise) else drawn
+        return self._spoil(drawn) if any(self.noise) else drawn
 
     def place(self, index: int) -> Scene:
         """A scene without caption, in less time: in training without siblings, that of `draw`."""
@@ -110,7 +110,7 @@ class Scenes:
         kind, seed = FAMILIES[index % len(FAMILIES)], (self.split, self.seed, "family", index)
         stream = Stream(*seed, most) if most else Stream(*seed)
         while True:
-            scenes = self.stage.four(kind, stream, most)
+            scenes = self.stage.family(kind, stream, most)
             family = self._tell_apart(scenes, stream, 4 * index, kind) if scenes else None
             if family:
                 return family
@@ -134,7 +134,6 @@ class Scenes:
         if kind not in KINDS:
             raise ValueError(f"no kind of change {kind!r}; there are {', '.join(KINDS)}")
         stream = Stream(self.split, self.seed, "one change", kind, index)
-        tenths = SPLITS["train"] if self.split == "train" else (*SPLITS["validation"], *SPLITS["test"])
         while True:
             scene = self.stage.scene(stream, roomy=True)
             other = self.stage.change(scene, kind, stream)
@@ -148,8 +147,8 @@ class Scenes:
             foil = stream.pick(found)
             for _ in range(40):
                 voice = stream.below(1 << 30)
-                text = render(form, Stream(voice))
-                if tenth(text) in tenths and tenth(wrong := render(foil, Stream(voice))) in tenths:
+                text, wrong = (render(each, Stream(voice)) for each in (form, foil))
+                if all((split_of(each) == "train") == (self.split == "train") for each in (text, wrong)):
                     if stream.chance(0.5):
                         scene, form, text, foil, wrong = other, foil, wrong, form, text
                     return Drawn(scene, form, text, index, voice, kind), foil, wrong
@@ -165,12 +164,9 @@ class Scenes:
             else:
                 voice = stream.below(1 << 30)
                 text = render(form, Stream(voice))
-                if self._allows(text):
+                if split_of(text) == self.split:
                     return Drawn(scene, form, text, id, voice, kind)
         return None
-
-    def _allows(self, text: str) -> bool:
-        return tenth(text) in SPLITS[self.split]
 
     def _tell_apart(self, scenes: list[Scene], stream: Stream, first: int, kind: str, tries: int = 300,
                     apart: bool = True) -> list[Drawn] | None:
@@ -200,19 +196,19 @@ class Scenes:
             if pair:
                 return pair
 
-    def _spoilt(self, drawn: Drawn) -> Drawn:
+    def _spoil(self, drawn: Drawn) -> Drawn:
         """Perhaps with another caption. Its form is that of the sentence; with words missing, of the whole sentence."""
         stream = Stream(self.split, self.seed, "noise", drawn.id)
         point, (wrong, missing, foreign) = stream.random(), self.noise
         if point < wrong:
             for kind in stream.shuffle(KINDS):
-                form = foils(drawn.form, drawn.scene, kind, stream, self.names)
-                if form and self._allows(text := render(form, Stream(drawn.voice))):
+                form = make_foil(drawn.form, drawn.scene, kind, stream, self.names)
+                if form and split_of(text := render(form, Stream(drawn.voice))) == self.split:
                     return replace(drawn, form=form, text=text, noise="wrong")
         elif point < wrong + missing:
             for _ in range(100):
                 text = " ".join(word for word in drawn.text.split() if stream.chance(0.6))
-                if text and text != drawn.text and self._allows(text):
+                if text and text != drawn.text and split_of(text) == self.split:
                     return replace(drawn, text=text, noise="missing")
         elif point < wrong + missing + foreign:
             for _ in range(100):
@@ -232,16 +228,3 @@ def truth(drawn: list[Drawn]) -> np.ndarray:
             if needed <= names and holds(one.form, drawn[j].scene):
                 row[j] = True
     return true
-
-
-def rates(size: int = 64, number: int = 4000) -> dict[str, float]:
-    """Examples drawn, and pictures painted of sprites that were painted before, a second on one core."""
-    scenes, seconds = Scenes("train", siblings=0.5), {}
-    drawn = [scenes.draw(i) for i in range(number)]
-    [paint(one.scene, size) for one in drawn]
-    for name, work in (("draw", scenes.draw), ("paint", lambda i: paint(drawn[i].scene, size))):
-        start = time.process_time()
-        for i in range(number):
-            work(i)
-        seconds[name] = time.process_time() - start
-    return {name: number / spent for name, spent in seconds.items()}

@@ -226,7 +226,7 @@ def test_patches_inside_by_hand():
 def test_only_names_that_mean_one_thing_are_pointed_at():
     small_cat = Object("cat", 0.2, 0.2, 0.2, "noto")
     def found(things, text):
-        return [(thing.name, at) for thing, at in words.named_once(Drawn(scene(*things), None, text, 0, 0))]
+        return [(thing.name, at) for thing, at in words.unique_nouns(Drawn(scene(*things), None, text, 0, 0))]
     assert found([APPLE, CAT], "a small cat above an apple") == [("apple", [5]), ("cat", [2])]
     assert found([APPLE, CAT, small_cat], "a cat, and an apple on the left") == [("apple", [4])]
     assert found([APPLE, CAT], "two cats left of an apple, and an apple") == []

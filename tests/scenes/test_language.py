@@ -12,8 +12,8 @@ from minalbef.scenes.grammar import (
     WORDS,
     caption,
     changes,
-    foils,
     kinds_of_word,
+    make_foil,
     phrase,
     render,
     words,
@@ -285,7 +285,7 @@ def test_foils_are_false_and_differ_in_one_thing():
     for i, one in enumerate(rooms(400)):
         form = caption(one, Stream("caption", i), True)
         for kind in KINDS:
-            foil = foils(form, one, kind, Stream("foil", i), ("apple", "cat", "dog", "emu"))
+            foil = make_foil(form, one, kind, Stream("foil", i), ("apple", "cat", "dog", "emu"))
             if foil is None:
                 continue
             found[kind] += 1
@@ -302,10 +302,9 @@ def test_foils_are_false_and_differ_in_one_thing():
 def test_where_nothing_can_be_changed_there_is_no_foil():
     one = scene(("apple", 0.2, 0.2, 0.25))
     for kind in ("size", "place", "relation", "count", "background", "object"):
-        assert foils(There(APPLE), one, kind, Stream(0)) is None
-    assert foils(There(Noun("apple", None, "left")), one, "place", Stream(0)) == There(Noun("apple", None, "right"))
-    with pytest.raises(ValueError, match="no kind of foil 'colour'"):
-        foils(There(APPLE), one, "colour", Stream(0))
+        assert make_foil(There(APPLE), one, kind, Stream(0)) is None
+    foil = make_foil(There(Noun("apple", None, "left")), one, "place", Stream(0))
+    assert foil == There(Noun("apple", None, "right"))
 
 
 def test_changes_can_be_undone():

@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from minalbef.scenes.grammar import KINDS, emoji, foils, kinds_of_word, render, words
+from minalbef.scenes.grammar import KINDS, emoji, kinds_of_word, make_foil, render, words
 from minalbef.scenes.language import PLACES, SIZES, Object, Scene, holds, within
 from minalbef.scenes.layout import OVERLAP, clash, layout, pair_class, spots_of
-from minalbef.scenes.scenes import FAMILIES, Drawn, Scenes, other_objects, paint, rates, tenth, truth
+from minalbef.scenes.scenes import FAMILIES, Drawn, Scenes, other_objects, paint, split_of, truth
 from minalbef.scenes.stream import Stream
 
 
@@ -284,7 +284,7 @@ def test_words_alone_do_not_tell_a_foil_from_the_truth(changed):
         assert leans([(one.text, text) for one, _, text in some]) < 4, kind
     scenes, pairs = Scenes("train", counts=(0.2, 0.4, 0.4)), []
     for one in map(scenes.draw, range(600)):
-        if foil := foils(one.form, one.scene, "count", Stream(one.id)):
+        if foil := make_foil(one.form, one.scene, "count", Stream(one.id)):
             pairs.append((one.text, render(foil, Stream(one.voice))))
     assert leans(pairs) > 4, "foils of drawn captions do lean: 'three' is rarer than 'one'. The check is blind"
 
@@ -292,7 +292,7 @@ def test_words_alone_do_not_tell_a_foil_from_the_truth(changed):
 def test_outside_training_no_foil_is_a_training_caption():
     scenes = Scenes("test")
     texts = [text for i in range(10) for one, _, text in [scenes.one_change(i, "size")] for text in (one.text, text)]
-    assert all(tenth(text) in (0, 1) for text in texts)
+    assert all(split_of(text) != "train" for text in texts)
 
 
 # ---------------------------------------------------------------------------------------------------------- truth
@@ -322,7 +322,7 @@ def test_noise_has_its_rates_and_its_kinds():
 
 def test_noise_makes_no_caption_of_another_split():
     scenes = Scenes("train", noise=(0.3, 0.3, 0.4))
-    assert all(tenth(scenes.draw(i).text) >= 2 for i in range(300))
+    assert all(split_of(scenes.draw(i).text) == "train" for i in range(300))
 
 
 # ------------------------------------------------------------------------------------------------------- pictures
@@ -373,10 +373,6 @@ def test_a_curtain_hides_what_is_behind():
 def test_training_shades_differ_and_stay_their_colour(train):
     shades = {one.scene.shade for one in train if one.scene.background == "red"}
     assert len(shades) > 100 and all(r > 2 * max(g, b) for r, g, b in shades)
-
-
-def test_rates_are_measured():
-    assert set(rates(size=24, number=20)) == {"draw", "paint"}
 
 
 # --------------------------------------------------------------------------------------------------------- errors

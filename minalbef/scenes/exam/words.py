@@ -88,7 +88,7 @@ def patches_inside(thing: Object, grid: int) -> Tensor:
     return (near[0][:, None] & near[1]).flatten()
 
 
-def named_once(drawn: Drawn) -> list[tuple[Object, list[int]]]:
+def unique_nouns(drawn: Drawn) -> list[tuple[Object, list[int]]]:
     """Objects whose name is unique in the scene and occurs once in the caption, with the indices of its words."""
     words, found = clean(drawn.text).split(), []
     for thing in drawn.scene.objects:
@@ -101,7 +101,7 @@ def named_once(drawn: Drawn) -> list[tuple[Object, list[int]]]:
 
 def pointing_game(run: Run, drawn: Sequence[Drawn], scores: Sequence[str] = ("itm", "mlm")) -> dict[str, Tensor]:
     """Does the maximum of a noun's map lie in its object? -> by name (w,), 0 to 1: pointing_itm, pointing_chance."""
-    things = [(i, thing, words) for i, one in enumerate(drawn) for thing, words in named_once(one)]
+    things = [(i, thing, words) for i, one in enumerate(drawn) for thing, words in unique_nouns(one)]
     hidden = hide(run, [one.text for one in drawn], [(i, words) for i, _, words in things])
     image_tokens = questions.image_tokens(run, [one.scene for one in drawn])
     inside = torch.stack([patches_inside(thing, run.config.grid) for _, thing, _ in things]).float()      # (w, n)

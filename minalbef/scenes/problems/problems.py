@@ -6,7 +6,7 @@ from minalbef.scenes.language import PLACES, Form, Scene
 from minalbef.scenes.layout import BIG, draw_size, layout, spots_of
 from minalbef.scenes.painting import object_names
 from minalbef.scenes.problems import phrasing, staging
-from minalbef.scenes.scenes import SPLITS, Drawn, Scenes, tenth
+from minalbef.scenes.scenes import Drawn, Scenes, split_of
 from minalbef.scenes.stream import Stream
 
 GROUP = {"entailment": 9, "vqa": 2, "nlvr2": 4, "grounding": 4, "retrieval": 4, "families": 4}
@@ -126,11 +126,9 @@ class Problems:
         """All problems of a group, in order."""
         return getattr(self, f"_{self.task}")(Stream(self.task, self.split, self.seed, number), number)
 
-    def _allows(self, text: str) -> bool:
-        return tenth(text) in SPLITS[self.split]
-
-    def _write(self, form: Form, stream: Stream) -> str | None:
-        return next((text for _ in range(8) if self._allows(text := phrasing.state(form, stream))), None)
+    def _state(self, form: Form, stream: Stream) -> str | None:
+        """A statement of this split; None: none found."""
+        return next((text for _ in range(8) if split_of(text := phrasing.state(form, stream)) == self.split), None)
 
     def _entailment(self, stream: Stream, number: int) -> list[Judged]:
         while True:
@@ -140,16 +138,12 @@ class Problems:
                 scenes[1] = replace(scenes[1], background=scenes[0].background, shade=scenes[0].shade)
             colours, seen, found = [scene.background for scene in scenes], list(map(staging.views, scenes)), {}
             for _ in range(40 if self.split == "train" else 200):         # a small split has words for few
-                form, labels = phrasing.make_form(stream.pick(seen)[2].objects, stream, STATED, colours), ()
-                for view in seen:
-                    label = staging.judge(form, view)
-                    if label is None or label in labels:
-                        break
-                    labels += (label,)
-                if len(labels) < 3 or labels in found or not (text := self._write(form, stream)):
+                form = phrasing.make_form(stream.pick(seen)[2].objects, stream, STATED, colours)
+                labels = tuple(staging.judge(form, view) for view in seen)
+                square = next((square for square in LATIN if labels in square), ())
+                if not square or labels in found or not (text := self._state(form, stream)):
                     continue
                 found[labels] = form, text
-                square = LATIN[0] if labels in LATIN[0] else LATIN[1]
                 if all(row in found for row in square):
                     return [Judged(scene, *found[row], label, 3 * number + i) for row in stream.shuffle(square)
                             for i, (scene, label) in enumerate(zip(scenes, row))]
@@ -208,7 +202,7 @@ class Problems:
                 made, text = phrasing.claim(kind, shown, stream)
                 cells = [phrasing.true_of(made, a, b) for a in lefts for b in rights]
                 if None not in cells and sum(cells) == 2 and (kind not in phrasing.NEEDS_BOTH or cells[0] == cells[3]) \
-                        and self._allows(text):
+                        and split_of(text) == self.split:
                     pairs = [(a, b) for a in lefts for b in rights]
                     return [Paired(*pair, made, text, kind, true, number) for pair, true in zip(pairs, cells)]
 
@@ -228,7 +222,7 @@ class Problems:
                 for thing in alike[:2]:
                     told = (staging.point(thing, things, stream) for _ in range(12 if self.split == "train" else 60))
                     told = next((pair for pair in told if staging.refers(pair[0], one) == (thing,)
-                                 and staging.refers(pair[0], other) == () and self._allows(pair[1])), None)
+                                 and staging.refers(pair[0], other) == () and split_of(pair[1]) == self.split), None)
                     if told:
                         found.append((one, alike, thing, told))
             if len(found) == 4:
