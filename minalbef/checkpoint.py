@@ -118,14 +118,14 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
     return config, task, tokenizer, weights
 
 
-def expected_absent(own: dict[str, Tensor], weights: dict[str, Tensor], lacks: Collection[str]) -> dict[str, Tensor]:
+def expected_absent(state: dict[str, Tensor], weights: dict[str, Tensor], lacks: Collection[str]) -> dict[str, Tensor]:
     """What the model has and `weights` lack, as the original's file of the task does: whole parts only.
 
-    own: the state of an ALBEF, or of a task's model, to be loaded with `weights | expected_absent(own, weights, lacks)`
+    state: of an ALBEF, or of a task's model, to be loaded with `weights | expected_absent(state, weights, lacks)`
     lacks: the parts, of tasks.base.TASKS
     """
     absent = set(lacks) - set(map(part_of, weights))
-    return {name: value for name, value in own.items() if part_of(name) in absent}
+    return {name: value for name, value in state.items() if part_of(name) in absent}
 
 
 def part_of(name: str) -> str:
@@ -135,11 +135,11 @@ def part_of(name: str) -> str:
 
 def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:
     """load_state_dict, strict; raises ValueError that lists what does not fit."""
-    own = module.state_dict()
-    wrong = ([f"missing {key}" for key in own if key not in weights]
-             + [f"unexpected {key}" for key in weights if key not in own]
-             + [f"{key} is {tuple(weights[key].shape)}, wanted {tuple(own[key].shape)}"
-                for key in own if key in weights and own[key].shape != weights[key].shape])
+    wanted = module.state_dict()
+    wrong = ([f"missing {key}" for key in wanted if key not in weights]
+             + [f"unexpected {key}" for key in weights if key not in wanted]
+             + [f"{key} is {tuple(weights[key].shape)}, wanted {tuple(wanted[key].shape)}"
+                for key in wanted if key in weights and wanted[key].shape != weights[key].shape])
     if wrong:
         raise ValueError(f"{source} does not fit the model: {'; '.join(wrong[:12])}"
                          + (f"; and {len(wrong) - 12} more" if len(wrong) > 12 else ""))

@@ -104,10 +104,10 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        own = grad.new_empty(len(grad) // world(), *grad.shape[1:])
+        rows = grad.new_empty(len(grad) // world(), *grad.shape[1:])
         scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)     # its name since torch 2.13
-        scatter(own, grad.contiguous())                          # other processes' losses reach our rows, too
-        return own
+        scatter(rows, grad.contiguous())                         # other processes' losses reach our rows, too
+        return rows
 
 
 def fetch(x: Tensor, rows: Tensor, near: bool = False) -> tuple[Tensor, Tensor]:

@@ -84,11 +84,6 @@ def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
     return [dict(params=params, weight_decay=decay, share=share) for (decay, share), params in groups.items()]
 
 
-def seed_dropout(config: Config, step: int) -> None:
-    """Seed torch's generators from (seed, step, rank): steps and ranks drop different units, a resumed run the same."""
-    torch.manual_seed(int(2 ** 32 * seeded("dropout", config.seed, step, distributed.rank()).random()))
-
-
 def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws: Any, config: Config,
              device: torch.device) -> tuple[dict[str, Tensor], Any]:
     """A step's losses, and their gradients accumulated over config.accumulate passes: -> losses, carry.
@@ -101,9 +96,9 @@ def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws:
     its pass and the queue, and ITM and text assignment draw negatives from the pass. The warm start's BatchNorm, too,
     sees one pass.
     """
-    n, own, passes = config.accumulate, config.batch // distributed.world(), [(batch, draws)]
+    n, rows, passes = config.accumulate, config.batch // distributed.world(), [(batch, draws)]
     def part(one: Any, i: int) -> Any:
-        return one.part(i, n, own) if isinstance(one, Rows) else one
+        return one.part(i, n, rows) if isinstance(one, Rows) else one
     if n > 1:
         passes = [(part(batch, i), part(draws, i)) for i in range(n)]
     if prepare := getattr(task, "prepare", None):
@@ -111,17 +106,17 @@ def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws:
     low = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
     found, carries = [], []
     for i, given in enumerate(passes):
-        mine, chance = (one.to(device) if isinstance(one, Rows) else one for one in given)
+        some, drawn = (one.to(device) if isinstance(one, Rows) else one for one in given)
         with model.no_sync() if isinstance(model, DistributedDataParallel) and i + 1 < n else nullcontext():
             with low:
-                losses, carry = model(mine, alpha, chance)
+                losses, carry = model(some, alpha, drawn)
             (sum(losses.values()) / n).backward()
         found.append({name: loss.detach() for name, loss in losses.items()})
         carries.append(carry)
     if n == 1:
         return found[0], carries[0]
     losses = {name: torch.stack([losses[name] for losses in found]).mean() for name in found[0]}
-    return losses, carries[0] and tuple(map(torch.cat, zip(*carries)))
+    return losses, None if carries[0] is None else tuple(map(torch.cat, zip(*carries)))
 
 
 def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimizer, batch: Any, step: int,
@@ -133,8 +128,8 @@ def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimiz
     assert isinstance(task, Trainable)
     for group in optimiser.param_groups:
         group["lr"] = lr_at(step, config) * group["share"]
-    if config.dropout:
-        seed_dropout(config, step)
+    if config.dropout:       # torch's generators: steps and ranks drop different units, a resumed run the same
+        torch.manual_seed(int(2 ** 32 * seeded("dropout", config.seed, step, distributed.rank()).random()))
     losses, carry = backward(model, task, batch, alpha_at(step, config), task.draws(step), config, device)
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
     optimiser.step()
@@ -163,11 +158,11 @@ def lean(task: nn.Module, config: Config) -> Iterator[None]:
             vars(layer).pop("forward", None)     # the instance's; the class's shows again
 
 
-def again(run: Callable[..., Any], chance: bool, *args: Any, **options: Any) -> Any:
-    """Activation checkpointing: a layer is recomputed in the backward pass. chance: with the same dropout, if any."""
+def again(run: Callable[..., Any], drops: bool, *args: Any, **options: Any) -> Any:
+    """Activation checkpointing: a layer is recomputed in the backward pass. drops: by the same dropout."""
     if not torch.is_grad_enabled():
         return run(*args, **options)
-    return recompute(run, *args, use_reentrant=False, preserve_rng_state=chance, **options)
+    return recompute(run, *args, use_reentrant=False, preserve_rng_state=drops, **options)
 
 
 @contextmanager

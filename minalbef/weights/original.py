@@ -164,11 +164,11 @@ def fill(module: nn.Module, opened: Opened, teacher: bool = False) -> Report:
         owner, weights, lacks = "teacher.", opened.original.teacher, lacks | set(key_table.UNTAUGHT)
     if TASKS[opened.task].pairs:
         weights = drop_shared(weights)
-    own = module.state_dict()
-    ours = {name.removeprefix("albef."): name for name in own}
-    homeless = {"decoder", "head"} - set(map(part_of, own))      # a plain ALBEF has no place for a task's own parts
+    wanted = module.state_dict()
+    ours = {name.removeprefix("albef."): name for name in wanted}
+    homeless = {"decoder", "head"} - set(map(part_of, wanted))      # a plain ALBEF has no place for a task's own parts
     weights = {ours.get(name, name): value for name, value in weights.items() if part_of(name) not in homeless}
-    absent = expected_absent(own, weights, lacks)
+    absent = expected_absent(wanted, weights, lacks)
     fit_weights(module, weights | absent, opened.source)
     loaded = [key for key, name in opened.original.ours.items()
               if name.startswith(owner) and part_of(name.removeprefix(owner)) not in homeless | {"teacher", "queue"}]

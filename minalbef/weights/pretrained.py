@@ -34,10 +34,10 @@ def load_vit(encoder: ViT, source: str | Path | dict[str, Tensor]) -> Report:
         if key not in heads:
             weights |= key_table.split_qkv(key, value)
     resized: tuple[str, ...] = ()
-    places, own = weights.get("pos_embed"), encoder.pos_embed.shape[1]
-    if places is not None and places.shape[1] != own:
-        resized = (f"pos_embed from {places.shape[1] - 1} to {own - 1} patches",)
-        weights["pos_embed"] = resize_positions(places, math.isqrt(own - 1))
+    places, count = weights.get("pos_embed"), encoder.pos_embed.shape[1]
+    if places is not None and places.shape[1] != count:
+        resized = (f"pos_embed from {places.shape[1] - 1} to {count - 1} patches",)
+        weights["pos_embed"] = resize_positions(places, math.isqrt(count - 1))
     fit_weights(encoder, weights, source)
     return Report(source, tuple(key for key in state if key not in heads), resized, (), heads)
 
