@@ -1,6 +1,6 @@
 """The teacher: an exponential moving average of the student (section 3.3)."""
 import copy
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import nn
@@ -40,9 +40,9 @@ class Distilled(nn.Module, Generic[M]):
         if teacher is not None:
             self.teacher.start(teacher)                  # type: ignore[operator]
 
-    def draws(self, step: int) -> None:
+    def draws(self, step: int) -> Any:
         """Nothing is drawn."""
 
-    def after_step(self, carry: None = None) -> None:
+    def after_step(self, carry: Any) -> None:
         """After the optimiser: move the teacher."""
         update_teacher(self.teacher, self.student, self.config.teacher_momentum)

@@ -35,7 +35,7 @@ def made(name: str, **changes):
     with torch.no_grad():
         for p in task.student.parameters():
             p += 0.02 * torch.randn_like(p)
-    return task, config, rehearse.made_up(plan, config, tokenizer, 0)
+    return task, config, rehearse.make_batch(plan, config, tokenizer, 0)
 
 
 def step(task, config, batch) -> tuple[dict, dict, tuple]:

@@ -33,9 +33,9 @@ def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000
         draw = per_second(source.draw, number)
         painting = per_second(lambda i: paint(drawn[i].scene, size), number)
         rates[str(size)] = {"draw": draw, "paint": painting, "both": 1 / (1 / draw + 1 / painting)}
-    file, chance, few = jpeg(), np.random.default_rng(0), max(1, number // 10)
+    file, rng, few = jpeg(), np.random.default_rng(0), max(1, number // 10)
     def augmented() -> np.ndarray:
-        return augment(open_image(io.BytesIO(file)), photo, preset_named("paper-4m").crop, True, chance)
+        return augment(open_image(io.BytesIO(file)), photo, preset_named("paper-4m").crop, True, rng)
     photos = {"resized": per_second(lambda i: transform(open_image(io.BytesIO(file)), photo), few),
               "augmented": per_second(lambda i: transform(augmented(), photo), few)}
     show({"scenes_per_second": rates, "photos_per_second": photos, "photo_kb": len(file) / 1e3})
@@ -51,10 +51,10 @@ def per_second(work: Callable[[int], object], number: int) -> float:
 
 def jpeg(width: int = 640, height: int = 480, seed: int = 0) -> bytes:
     """A made-up photograph: smooth colours and some noise, about as large a file as a real one."""
-    chance = np.random.default_rng(seed)
-    colours = Image.fromarray(chance.integers(0, 256, (12, 16, 3), np.uint8))
+    rng = np.random.default_rng(seed)
+    colours = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
     smooth = colours.resize((width, height), Image.Resampling.BICUBIC)
-    noisy = np.asarray(smooth) + chance.normal(0, 12, (height, width, 1))
+    noisy = np.asarray(smooth) + rng.normal(0, 12, (height, width, 1))
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file := io.BytesIO(), "JPEG", quality=90)
     return file.getvalue()
 

@@ -3,12 +3,13 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Literal
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, Literal
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from minalbef import train
@@ -18,17 +19,15 @@ from minalbef.recipes.cost import matmul_peak, peak_memory
 from minalbef.recipes.plan import gpu_named
 from minalbef.recipes.report import command, commit, describe_device, now
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch
-from minalbef.train import lean
 
 ROUNDS = 5                            # parts in which the steps are timed; the fastest is nearest to a quiet machine
 FIRST_WORD = 5                        # word ids below it are special
-DTYPES = ("float32", "bfloat16")
-# phase, module, methods: what a step's forward is made of; the rest is "other"
+# phase, module of the task, methods: what a step is made of besides the optimiser; the rest is "other"
 PARTS = (("teacher", "teacher", "encode_image encode_text image_feature text_feature fuse word_logits"),
          ("image", "student", "encode_image"), ("text", "student", "encode_text"),
          ("itc", "student", "image_feature text_feature"), ("itc", "", "align"), ("negatives", "", "pair"),
          ("fusion", "student.fusion", "keys_values"), ("fusion", "student", "fuse"),
-         ("mlm_head", "student", "word_logits"))
+         ("mlm_head", "student", "word_logits"), ("after_step", "", "after_step"))
 
 
 class Phases:
@@ -49,39 +48,24 @@ class Phases:
             self.inside = False
             self.spent[name] += self.clock() - start
 
-    @contextmanager
-    def watch(self, task: Pretrain) -> Iterator[None]:
-        """Meanwhile the parts of the task's forward count as phases."""
-        def watched(method: Callable, name: str) -> Callable:
-            def call(*args, **options):
-                with self(name):
-                    return method(*args, **options)
-            return call
-        changed = [(task.get_submodule(path), method, name) for name, path, methods in PARTS
-                   for method in methods.split()]
-        for module, method, name in changed:
-            setattr(module, method, watched(getattr(module, method), name))
-        try:
-            yield
-        finally:
-            for module, method, _ in changed:
-                delattr(module, method)              # the instance's; the class's shows again
+    def watch(self, name: str, owner: Any, method: str) -> AbstractContextManager:
+        """Meanwhile a method of an object, a class or a module counts as the named part."""
+        plain = getattr(owner, method)
+        def call(*args, **options):
+            with self(name):
+                return plain(*args, **options)
+        return mock.patch.object(owner, method, call)
 
 
 class Steps:
-    """Pretraining at given sizes on made-up data, with the queue full and the teacher trusted."""
+    """Steps of pretraining on made-up data, with the queue full and the teacher trusted from the first one on."""
 
-    def __init__(self, config: Config, dtype: str = "float32", device: str = "cpu"):
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype={dtype!r} is none of {', '.join(DTYPES)}")
+    def __init__(self, config: Config, device: str = "cpu"):
         torch.manual_seed(config.seed)
-        self.config, self.device, self.count = config, find_device(device), 0
+        self.config, self.device, self.count = replace(config, alpha_ramp=False), find_device(device), 0
         self.task = Pretrain(config).to(self.device)
         groups = train.parameter_groups(self.task, config)
         self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-        self.precision = nullcontext()
-        if dtype != "float32":
-            self.precision = torch.autocast(self.device.type, getattr(torch, dtype))
         self.batch = make_batch(config)
         if self.device.type == "cuda":
             self.batch = self.batch.pin_memory()
@@ -89,20 +73,9 @@ class Steps:
         features = (F.normalize(torch.randn(shape, device=self.device), dim=-1) for _ in range(2))
         self.task.queue.push(*features, -1 - torch.arange(config.queue_size, device=self.device))
 
-    def __call__(self, phases: Phases) -> None:
+    def __call__(self) -> None:
         """One step, as train.fit takes it."""
-        task = self.task
-        (batch, draws), = task.prepare([(self.batch, task.draws(self.count))])
-        with self.precision:
-            losses, carry = task(batch.to(self.device), self.config.alpha, draws.to(self.device))
-        with phases("backward"):
-            sum(losses.values()).backward()
-        with phases("optimiser"):
-            nn.utils.clip_grad_norm_(task.parameters(), self.config.clip or torch.inf)
-            self.optimiser.step()
-            self.optimiser.zero_grad(set_to_none=True)
-        with phases("after_step"):
-            task.after_step(carry)
+        train.train_step(self.task, self.task, self.optimiser, self.batch, self.count, self.config, self.device)
         self.count += 1
 
     def clock(self) -> float:
@@ -114,11 +87,18 @@ class Steps:
 
     def by_phase(self, clock: Callable[[], float], steps: int) -> dict[str, float]:
         """What a step's phases cost, by the given clock."""
-        phases, start = Phases(clock), clock()
-        with phases.watch(self.task):
+        phases, task = Phases(clock), self.task
+        parts = [(name, task.get_submodule(path), method)
+                 for name, path, methods in PARTS for method in methods.split()]
+        parts += [("backward", torch.Tensor, "backward"), ("optimiser", torch.nn.utils, "clip_grad_norm_"),
+                  ("optimiser", self.optimiser, "step"), ("optimiser", self.optimiser, "zero_grad")]
+        with ExitStack() as stack:
+            for part in parts:
+                stack.enter_context(phases.watch(*part))
+            start = clock()
             for _ in range(steps):
-                self(phases)
-        spent = phases.spent | {"other": clock() - start - sum(phases.spent.values())}
+                self()
+            spent = phases.spent | {"other": clock() - start - sum(phases.spent.values())}
         return {name: value / steps for name, value in spent.items()}
 
 
@@ -158,30 +138,28 @@ def count_flops() -> FlopCounterMode:
         aten._scaled_dot_product_flash_attention_for_cpu_backward: backward})
 
 
-def measure_step(config: Config, dtype: str = "float32", device: str = "cpu", steps: int = 20,
-                 peak_size: int = 2048) -> dict:
+def measure_step(config: Config, device: str = "cpu", steps: int = 20, peak_size: int = 2048) -> dict:
     """Time, memory and FLOPs of a pretraining step, in total and by phase: see `step`, which prints it."""
-    base = peak_memory()
-    work, silent, rounds = Steps(config, dtype, device), Phases(float), []
+    base, on_cpu = peak_memory(), find_device(device).type == "cpu"
+    work, rounds = Steps(config, device), []
     steps = max(1, steps // ROUNDS) * ROUNDS
-    with lean(work.task, config):
+    with train.lean(work.task, config):
         for _ in range(2):                           # the first allocates the optimiser's state, and compiles
-            work(silent)
+            work()
         work.clock()
         cpu = time.process_time()
         for _ in range(ROUNDS):
             start = time.perf_counter()
             for _ in range(steps // ROUNDS):
-                work(silent)
+                work()
             work.clock()
             rounds.append(time.perf_counter() - start)
         cpu = (time.process_time() - cpu) / steps
-        peak = peak_memory() if work.device.type == "cpu" else torch.cuda.max_memory_allocated(work.device) / 1e6
+        peak = peak_memory() if on_cpu else torch.cuda.max_memory_allocated(work.device) / 1e6
         seconds = work.by_phase(work.clock, max(1, steps // 2))
     with count_flops() as counter:                   # of plain layers: recomputed or compiled ones would distort it
         flops = work.by_phase(counter.get_total_flops, 1)
     (product, by_cpu), total, rate = matmul_peak(device, peak_size), sum(flops.values()), steps / sum(rounds)
-    on_cpu = work.device.type == "cpu"
     gpu = None if on_cpu else gpu_named(torch.cuda.get_device_name(work.device))
     return {"samples_per_second": rate * config.batch,
             "best_samples_per_second": steps / ROUNDS * config.batch / min(rounds),
@@ -230,8 +208,9 @@ def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, te
     config = preset("paper-4m", image_size=image, patch_size=patch, image_width=width, image_depth=depth,
                     image_heads=heads, text_width=width, text_depth=text_layers, fusion_depth=fusion_layers,
                     text_heads=heads, vocab_size=vocab, batch=batch, queue_size=queue, text_length=text_length,
-                    embed_dim=embed_dim, compile=compile, checkpointing=checkpointing)
-    show(measure_step(config, dtype, device, steps))
+                    embed_dim=embed_dim, compile=compile, checkpointing=checkpointing,
+                    precision={"float32": "fp32", "bfloat16": "bf16"}[dtype])
+    show(measure_step(config, device, steps))
 
 
 def show(result: dict) -> None:

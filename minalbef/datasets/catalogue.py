@@ -120,8 +120,8 @@ def present(way: list[Source], found: dict[str, list[Path]]) -> list[tuple[Calla
             if twice := [file for file in files.values() if len(found[file]) > 1 and file != TARS]:
                 raise ValueError(f"{twice[0]} is there more than once: {', '.join(map(str, found[twice[0]]))}; "
                                  "name the folder of the right one")
-            chosen = {key: found[file][0] for key, file in files.items()}
-            ready += [(source.reader, chosen | {"path": path}) for path in found[files["path"]]]
+            paths = {key: found[file][0] for key, file in files.items()}
+            ready += [(source.reader, paths | {"path": path}) for path in found[files["path"]]]
         elif source is way[0]:
             return []
     return ready

@@ -105,7 +105,7 @@ def read_augmented(records: Dataset, config: Config, epoch: int, place: int, bad
     raise ValueError(f"of {len(bad)} records in a row no picture can be read: {next(iter(bad.values()))}")
 
 
-def named_unreadable(folder: Path) -> int:
+def count_unreadable(folder: Path) -> int:
     """How many records the processes of a run, and of those it went on from, have named in `folder`."""
     files = [path.read_text(encoding="utf-8", errors="replace") for path in Path(folder).glob("unreadable*.txt")]
     return len({line.partition(":")[0] for file in files for line in file.splitlines()})

@@ -114,7 +114,7 @@ def step_flops(config: Config, b: float, gpus: int = 1, checkpointing: bool = Fa
     checkpointing: count the layers recomputed in the backward pass, too
     """
     words, keys = config.mask_rate * b * (config.text_length - 1), b * gpus + config.queue_size
-    image, text, far = image_encoder(config, b, False), text_encoder(config, b, False, False), fetched(config, gpus)
+    image, text, far = image_encoder(config, b, False), text_encoder(config, b, False, False), row_factor(config, gpus)
     fused, pairs = fusion(config, b, b, None, False, False).flops, fusion(config, far * b, 3 * b, 1, False, False).flops
     offer, head, similar = image_offer(config, b).flops, word_head(config, words).flops, 4 * b * keys * config.embed_dim
     layers = image.flops + 2 * text.flops + pairs + fused
@@ -125,7 +125,7 @@ def step_flops(config: Config, b: float, gpus: int = 1, checkpointing: bool = Fa
     return student + teacher
 
 
-def fetched(config: Config, gpus: int) -> int:
+def row_factor(config: Config, gpus: int) -> int:
     """How many times its own rows a rank fuses: twice where hard negatives come from other ranks."""
     return 2 if gpus > 1 and config.hard_negatives == "global" else 1
 
@@ -138,7 +138,7 @@ def kept_bytes(config: Config, b: float, half: bool, plain: bool, gpus: int = 1,
     a GPU's fused attention keeps none, and masks take one. checkpointing: layers keep their inputs; one is recomputed
     """
     words, keys = config.mask_rate * b * (config.text_length - 1), b * gpus + config.queue_size
-    far, plain = fetched(config, gpus), plain and config.dropout > 0             # without dropout a CPU's is fused, too
+    far, plain = row_factor(config, gpus), plain and config.dropout > 0          # without dropout a CPU's is fused, too
     mask_bytes = (4 if plain else 1) if config.dropout > 0 else 0
     def size(cost: Cost) -> float:
         return cost.low * (2 if half else 4) + cost.full * 4 + cost.dropped * mask_bytes

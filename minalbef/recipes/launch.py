@@ -37,8 +37,8 @@ def launch(arguments: list[str], processes: int) -> int:
         said = [None, *(stack.enter_context(TemporaryFile()) for _ in range(processes - 1))]     # rank 0 speaks for all
         try:
             for rank, stderr in enumerate(said):                 # in new sessions: Ctrl-C reaches this process alone
-                own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
-                workers.append(subprocess.Popen([sys.executable, "-m", "minalbef", *arguments], env=environment | own,
+                place = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
+                workers.append(subprocess.Popen([sys.executable, "-m", "minalbef", *arguments], env=environment | place,
                                                 stdin=subprocess.PIPE, stderr=stderr, start_new_session=True))
             patience = GRACE
             while patience > 0 and any(worker.poll() is None for worker in workers):

@@ -1,12 +1,14 @@
 """What pretraining costs on given GPUs: parameters, memory, FLOPs, hours; does it fit, and what to change if not."""
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 
 from minalbef.config import Config, nearest, read_changes
 from minalbef.presets import preset
 from minalbef.recipes.cost import count_parameters, memory_bytes, step_flops
+from minalbef.tasks.base import TASKS
 
 GB, GIB = 1e9, 2 ** 30
-OTHER_TASKS = ("retrieval", "entailment", "vqa", "nlvr2", "grounding")
+MANY = 2 ** 32                        # rows: more than any GPU holds
 HEADROOM = 0.9                        # usable share of a GPU's memory; CUDA and fragmentation take the rest
 
 
@@ -55,7 +57,11 @@ class Plan:
 
     @property
     def memory(self) -> dict[str, float]:
-        return memory_bytes(self.config, self.rows, True, False, self.gpus, self.accumulate, self.checkpointing)
+        return self.memory_for(self.rows)
+
+    def memory_for(self, rows: int) -> dict[str, float]:
+        """What a pass of so many rows needs."""
+        return memory_bytes(self.config, rows, True, False, self.gpus, self.accumulate, self.checkpointing)
 
     @property
     def room(self) -> float:
@@ -82,16 +88,7 @@ class Plan:
 
     def most_rows(self) -> int:
         """Most rows that fit a GPU in one pass; 0 where not even one does."""
-        def fits(rows: int) -> bool:
-            needed = memory_bytes(self.config, rows, True, False, self.gpus, self.accumulate, self.checkpointing)
-            return needed["all"] <= self.room
-        low, high = 0, 1
-        while fits(high):
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        return low
+        return bisect_left(range(1, MANY), True, key=lambda rows: self.memory_for(rows)["all"] > self.room)
 
     def ways_out(self) -> list[str]:
         """What to change if it does not fit, the cheapest first."""
@@ -121,7 +118,7 @@ def plan(preset_name: str, changes: tuple[str, ...] = (), gpus: int = 1, gpu: st
     Raises ValueError for an unknown preset or card, a preset of another task, a batch that GPUs can't share evenly.
     """
     config = preset(preset_name, **read_changes(tuple(changes)))
-    if preset_name.split("-")[0] in OTHER_TASKS:
+    if preset_name.split("-")[0] in TASKS:
         raise ValueError(f"{preset_name} fine-tunes; what is planned is pretraining: give its preset, such as paper-4m")
     if gpu not in GPUS:
         raise ValueError(f"no card {gpu!r}{nearest(gpu, GPUS)}; there are {', '.join(GPUS)}")

@@ -108,7 +108,7 @@ def middle(config: Config) -> int:
     return (config.fusion_depth - 1) // 2
 
 
-def ranked(names: Sequence[str], probability: Tensor) -> dict[str, float]:
+def by_odds(names: Sequence[str], probability: Tensor) -> dict[str, float]:
     """The likeliest first: (c,) -> by name."""
     return {names[i]: probability[i].item() for i in probability.argsort(descending=True, stable=True).tolist()}
 
@@ -120,7 +120,7 @@ def head_score(head: nn.Module, label: int) -> Score:
 
 def ask_match(model: ALBEF, tokenizer: Tokenizer, pictures, text: str, candidates) -> dict:
     seen, said, keep = encode(model, tokenizer, pictures, text)
-    found = ranked(("no match", "match"), model.match_logits(model.fuse(said, keep, seen, queries=1)).softmax(-1)[0])
+    found = by_odds(("no match", "match"), model.match_logits(model.fuse(said, keep, seen, queries=1)).softmax(-1)[0])
     return {"answer": next(iter(found)), "probabilities": found, "maps": look(model, seen, said, keep),
             "explained": "match", "similarity": (model.image_feature(seen) @ model.text_feature(said).T).item()}
 
@@ -130,7 +130,7 @@ def ask_head(model: nn.Module, tokenizer: Tokenizer, pictures, text: str, candid
     seen, said, keep = encode(model.albef, tokenizer, pictures, text)
     pair = len(pictures) == 2
     shown = (seen, torch.tensor([[0, 1]])) if pair else seen
-    found = ranked(labels, model.head(model.albef.fuse(said, keep, shown, queries=1)[:, 0]).softmax(-1)[0])
+    found = by_odds(labels, model.head(model.albef.fuse(said, keep, shown, queries=1)[:, 0]).softmax(-1)[0])
     answer = next(iter(found))
     maps = look(model.albef, seen.chunk(2) if pair else seen, said, keep, head_score(model.head, labels.index(answer)))
     return {"answer": answer, "probabilities": found, "maps": maps, "explained": answer}
@@ -149,8 +149,8 @@ def ask_question(model: vqa.VQAModel, tokenizer: Tokenizer, pictures, text: str,
         candidates = answer_list(config.objects)
     if candidates:
         candidates = list(dict.fromkeys(candidates))
-        chosen, probability = vqa.rank(model, batch, *vqa.encode_answers(tokenizer, candidates))
-        found = ranked([candidates[i] for i in chosen[0].tolist()], probability[0])
+        order, probability = vqa.rank(model, batch, *vqa.encode_answers(tokenizer, candidates))
+        found = by_odds([candidates[i] for i in order[0].tolist()], probability[0])
         answer, _ = vqa.encode_answers(tokenizer, [next(iter(found))])
     kept, row = answer != tokenizer.pad, torch.zeros(1, dtype=torch.long)
     def score(fused: Tensor) -> Tensor:
@@ -169,10 +169,9 @@ def ask_place(model: ALBEF, tokenizer: Tokenizer, pictures, text: str, candidate
         grounding.check_boxes(candidates, size)
     found = ask_match(model, tokenizer, pictures, text, None)
     if place:
-        tokens, keep = tokenizer.encode([text], model.config.text_length)
-        mask = {"mask": tokenizer.mask} if place[0] == "mlm" else {}
-        heat = grounding.heat_map(model, pixels(model.config, pictures), tokens, keep, place[1], place[0], **mask)
-        found |= {"maps": tuple(heat), "explained": {"itm": "match", "itc": "similarity", "mlm": "its words"}[place[0]]}
+        (mode, layer), (tokens, keep) = place, tokenizer.encode([text], model.config.text_length)
+        heat = grounding.heat_map(model, pixels(model.config, pictures), tokens, keep, layer, mode, mask=tokenizer.mask)
+        found |= {"maps": tuple(heat), "explained": {"itm": "match", "itc": "similarity", "mlm": "its words"}[mode]}
     heat, = found["maps"]
     if candidates is None:
         row, column = divmod(int(heat.argmax()), len(heat))
@@ -220,7 +219,7 @@ def figure(found: Prediction) -> plots.Plot:
         titles += [f"{side}the picture", f"{side}what speaks for “{explained}”"]
         scales += [scale, scale]
     titles[0] = "\n".join([titles[0], *likely])
-    plot = plots.gallery(panels, titles, plots.wrapped(f"“{found.text}”: {answer}", 18 * len(panels)), len(panels))
+    plot = plots.gallery(panels, titles, plots.wrap(f"“{found.text}”: {answer}", 18 * len(panels)), len(panels))
     plot.alt = (f"{found.task} asked “{found.text}” and answered: {answer} ({', '.join(likely)}). Beside each picture "
                 f"the same, lit where it speaks for “{explained}”.")
     for ax, scale in zip(plot.axes, scales):

@@ -7,7 +7,7 @@ import torch
 
 from minalbef import checkpoint, distributed, train
 from minalbef.config import Config, read_changes
-from minalbef.datasets.loader import RecordBatches, named_unreadable, order
+from minalbef.datasets.loader import RecordBatches, count_unreadable, order
 from minalbef.ema import make_teacher
 from minalbef.masking import mask_rates
 from minalbef.presets import preset
@@ -63,6 +63,6 @@ def pretrain(data: Sequence[str | Path], run: Path, name: str = "paper-4m", chan
     if distributed.rank() == 0:
         checkpoint.save(run, task.student, tokenizer, task.teacher)
         record_training(run, "pretrained", data, {"pretrained": {}, "tuned": {}})
-        if bad := named_unreadable(run):
+        if bad := count_unreadable(run):
             print(f"could not be read, and gave way to others: {bad} of the pictures, named in {run}/unreadable*.txt")
     distributed.stop()

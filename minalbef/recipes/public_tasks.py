@@ -12,7 +12,7 @@ from minalbef import checkpoint, distributed
 from minalbef.checkpoint import TRAINED_ON, write_atomically
 from minalbef.config import Config, nearest, read_changes, replace_checked
 from minalbef.datasets import public
-from minalbef.datasets.loader import RecordBatches, named_unreadable
+from minalbef.datasets.loader import RecordBatches, count_unreadable
 from minalbef.datasets.store import Records, read_about
 from minalbef.evaluation import intervals
 from minalbef.evaluation.loop import How
@@ -116,7 +116,7 @@ def record_training(run: Path, phase: str, data: Sequence[str | Path], before: d
     """
     splits = {f"{read_about(folder)['set']}/{split}": hash_of(folder, split)
               for folder, split in (place_of(one, "train") for one in data)}
-    known = before | {phase: (before[phase] or {}) | splits, "unreadable": named_unreadable(run)}
+    known = before | {phase: (before[phase] or {}) | splits, "unreadable": count_unreadable(run)}
     write_atomically(run / TRAINED_ON, lambda path: path.write_text(json.dumps(known, indent=1) + "\n"))
 
 

@@ -63,7 +63,7 @@ def dry_run(name: str, steps: int = 2, batch: int = 2, say: Callable[[str], None
     rows = []
     for step in range(steps):
         clock = time.perf_counter()
-        losses, norm = train.train_step(task, task, optimiser, made_up(plan, config, tokenizer, step), step, config,
+        losses, norm = train.train_step(task, task, optimiser, make_batch(plan, config, tokenizer, step), step, config,
                                         torch.device("cpu"))
         loss = sum(losses.values())
         if not torch.isfinite(loss + norm):
@@ -76,12 +76,12 @@ def dry_run(name: str, steps: int = 2, batch: int = 2, say: Callable[[str], None
     return rows
 
 
-def made_up(plan: Rehearsal, config: Config, tokenizer: Tokenizer, step: int):
+def make_batch(plan: Rehearsal, config: Config, tokenizer: Tokenizer, step: int):
     """A batch of noise images and random texts longer than the limit, seeded by (seed, step)."""
-    chance = np.random.default_rng([config.seed, step])
+    rng = np.random.default_rng([config.seed, step])
     records = []
     for i in range(config.batch):
-        pictures = chance.integers(0, 256, (2, 48, 64, 3), np.uint8)             # resized to the preset's side
-        text = " ".join(chance.choice(WORDS, config.text_length))
+        pictures = rng.integers(0, 256, (2, 48, 64, 3), np.uint8)             # resized to the preset's side
+        text = " ".join(rng.choice(WORDS, config.text_length))
         records.append(plan.record(*pictures, text, config.batch * step + i))
     return TASKS[plan.task].collate(records, tokenizer, config.image_size, config.text_length)

@@ -84,16 +84,10 @@ class Entailment(Distilled[EntailmentModel]):
 
 
 @torch.no_grad()
-def predict(model: EntailmentModel, image: Tensor, tokens: Tensor, keep: Tensor, chunk: int = 128) -> Tensor:
-    """The model's probabilities, `chunk` rows at a time: image (n, 3, s, s); tokens, keep (n, l) -> (n, 3)."""
-    parts = zip(*(x.split(chunk) for x in (image, tokens, keep)))
-    return torch.cat([model(*part) for part in parts]).softmax(-1)
-
-
 def evaluate(model: EntailmentModel, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
     """Accuracy, beside that of the majority baseline: -> samples, what else to report; see evaluation.loop."""
     def answer(some: Sequence[EntailmentRecord], batch: EntailmentBatch) -> Tensor:
-        right = predict(model, batch.image, batch.tokens, batch.keep).argmax(-1) == batch.label
+        right = model(batch.image, batch.tokens, batch.keep).argmax(-1) == batch.label
         return torch.stack([right, batch.label], 1)
     config = model.albef.config
     make = partial(collate, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)

@@ -37,29 +37,25 @@ Place = TypeVar("Place")
 
 
 def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: int, mode: str = "itm",
-             over: str = "text", words: Tensor | None = None, mask: int | None = None) -> Tensor:
+             words: Tensor | None = None, mask: int | None = None) -> Tensor:
     """Where each picture shows what its own text says: (b, 3, s, s), (b, l), (b, l) -> (b, g, g), by Grad-CAM.
 
     mode: "itm" explains the match by that layer of fusion's, "itc" the similarity by that block of the image encoder's,
         "mlm" masked words by that layer of fusion's, and wants mask, `tokenizer.mask`
     layer: from 0; the paper takes the third of fusion's six. Choose it by `sweep`: small models differ
-    over: what "itm" takes the mean of, see gradcam.text_map
-    words: (b, l) bool, at least one in each row. "itm" takes the mean of their maps, whatever `over` says; "mlm" masks
-        them together, a word of several pieces or a phrase. None: "mlm" masks each piece in turn, and takes the mean
+    words: (b, l) bool, at least one in each row. "itm" takes the mean of their maps; "mlm" masks them together, a word
+        of several pieces or a phrase. None: "itm" takes the whole text, "mlm" masks each piece in turn; again the mean
     """
     if mode not in ("itm", "itc", "mlm"):
         raise ValueError(f"mode={mode!r} is none of itm, itc, mlm")
     layers: Any = model.image_encoder.blocks if mode == "itc" else model.fusion.layers
-    depth = len(layers)
-    if not -depth <= layer < depth:
-        raise ValueError(f"layer={layer}: mode {mode!r} of this model has {depth}, from 0 to {depth - 1}")
-    if mode == "mlm" and mask is None:
-        raise ValueError("mode 'mlm' masks words and needs what to put in their place: mask=tokenizer.mask")
+    if not -len(layers) <= layer < len(layers):
+        raise ValueError(f"layer={layer}: mode {mode!r} of this model has {len(layers)}, from 0 to {len(layers) - 1}")
     if words is not None:
-        if mode == "itc":
-            raise ValueError("mode 'itc' explains the text as a whole; leave out words, or take mode 'itm' or 'mlm'")
         check_words(words, keep)
     if mode == "itc":
+        if words is not None:
+            raise ValueError("mode 'itc' explains the text as a whole; leave out words, or take mode 'itm' or 'mlm'")
         return image_relevance(model, image, tokens, keep, layer).unflatten(1, (model.config.grid, -1))
     with torch.no_grad():
         image_tokens = model.encode_image(image)
@@ -67,15 +63,15 @@ def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: i
         with torch.no_grad():
             text_tokens = model.encode_text(tokens, keep)
         return relevance(model, image_tokens, text_tokens, keep, score, layer)                  # (b, l, n)
-    if mode == "itm" or mask is None:
-        heat = text_map(maps(tokens), keep, over) if words is None else text_map(maps(tokens), words)
-    else:
-        places = torch.eye(keep.shape[1], dtype=torch.bool, device=keep.device)[1:, None] & keep
-        hidden = places if words is None else words[None]                                       # (places or 1, b, l)
-        heat = reduce(torch.add, (text_map(maps(tokens.masked_fill(one, mask), word_score(model, tokens, one)), one)
-                                  for one in hidden.unbind()))
-        heat = heat / hidden.any(2).sum(0)[:, None].clamp(min=1)
-    return heat.unflatten(1, (model.config.grid, -1))
+    if mode == "itm":
+        return text_map(maps(tokens), keep if words is None else words).unflatten(1, (model.config.grid, -1))
+    if mask is None:
+        raise ValueError("mode 'mlm' masks words and needs what to put in their place: mask=tokenizer.mask")
+    places = torch.eye(keep.shape[1], dtype=torch.bool, device=keep.device)[1:, None] & keep
+    hidden = places if words is None else words[None]                                           # (places or 1, b, l)
+    heat = reduce(torch.add, (text_map(maps(tokens.masked_fill(one, mask), word_score(model, tokens, one)), one)
+                              for one in hidden.unbind()))
+    return (heat / hidden.any(2).sum(0)[:, None].clamp(min=1)).unflatten(1, (model.config.grid, -1))
 
 
 def check_words(words: Tensor, keep: Tensor) -> None:
@@ -83,11 +79,10 @@ def check_words(words: Tensor, keep: Tensor) -> None:
     if words.shape != keep.shape or words.dtype != torch.bool:
         raise ValueError(f"words are {tuple(words.shape)} of {words.dtype}; they must be {tuple(keep.shape)} of "
                          "torch.bool, True where a piece belongs to them")
-    for problem, rows in (("names padding", (words & ~keep).any(1)), ("names [CLS], which is no word", words[:, 0]),
-                          ("names no word; words=None takes all", ~words.any(1))):
-        if rows.any():
-            raise ValueError(f"words: row {int(rows.nonzero()[0])} {problem}; "
-                             f"{int(rows.sum())} of {len(words)} rows are so")
+    wrong = ~words.any(1) | words[:, 0] | (words & ~keep).any(1)
+    if wrong.any():
+        raise ValueError(f"words: row {int(wrong.nonzero()[0])} names none, or [CLS], or padding; "
+                         f"{int(wrong.sum())} of {len(words)} rows do; words=None takes all")
 
 
 def score_boxes(heat: Tensor, boxes: Tensor, size: tuple[int, int], power: float = 0.5) -> Tensor:

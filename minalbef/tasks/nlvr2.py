@@ -27,7 +27,7 @@ SHARED = re.compile(r"(.*\bfusion\.layers\.)(\d+)(\.cross\.[kv]\..+)")          
 class NLVR2Record:
     """A statement about two pictures, and whether it is true. Records of one statement share its id.
 
-    Raises ValueError unless there are two pictures and the label is true or false.
+    Raises ValueError unless there are two pictures and the label is True or False.
     """
 
     images: tuple[Source, Source]
@@ -36,12 +36,9 @@ class NLVR2Record:
     id: int
 
     def __post_init__(self) -> None:
-        given = sum(image is not None for image in self.images)
-        if given != 2 or len(self.images) != 2:
-            raise ValueError(f"{self.text!r} (id {self.id}) has {given} pictures; NLVR2 wants two: "
-                             "leave it out or mend it")
-        if self.true not in (True, False):
-            raise ValueError(f"{self.text!r} (id {self.id}) has label {self.true!r}; it must be True or False")
+        if len(self.images) != 2 or self.true not in (True, False):
+            raise ValueError(f"{self.text!r} (id {self.id}) has {len(self.images)} pictures and label {self.true!r}; "
+                             "it must have two, and True or False: leave it out or mend it")
 
 
 @dataclass(frozen=True)
@@ -174,30 +171,18 @@ class NLVR2(Distilled[PairModel]):
         return {"nlvr2": distilled_cross_entropy(self.student(*given), batch.labels, opinion, alpha).mean()}, None
 
 
-@torch.no_grad()
-def predict(model: PairModel, image: Tensor, pairs: Tensor, tokens: Tensor, keep: Tensor, chunk: int = 64) -> Tensor:
-    """The model's probabilities of false and true, `chunk` statements at a time.
-
-    images (m, 3, s, s), rows of them (n, 2), tokens and keep (n, l) -> (n, 2)
-    """
-    found = []
-    for rows, *text in zip(*(x.split(chunk) for x in (pairs, tokens, keep))):
-        used, places = rows.unique(return_inverse=True)
-        found.append(model(image[used], places, *text))
-    return torch.cat(found).softmax(-1)
-
-
 def consistency(right: Tensor, ids: Tensor) -> Tensor:
     """Which statements are right for all their pairs: (n,) 0 or 1, ids of statements (n,) -> (statements,) 0 or 1."""
     statements, statement = ids.unique(return_inverse=True)
     return torch.ones(len(statements)).scatter_reduce(0, statement, right.float(), "amin")
 
 
+@torch.no_grad()
 def evaluate(model: PairModel, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
     """Accuracy, and `consistency`: -> samples, what else to report; see evaluation.loop."""
     def answer(some: Sequence[NLVR2Record], batch: NLVR2Batch) -> Tensor:
-        found = predict(model, batch.image, batch.pairs, batch.tokens, batch.keep).argmax(-1)
-        return torch.stack([found == batch.labels, batch.labels], 1)
+        right = model(batch.image, batch.pairs, batch.tokens, batch.keep).argmax(-1) == batch.labels
+        return torch.stack([right, batch.labels], 1)
     config = model.albef.config
     make = partial(collate, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
     right, label = over(records, make, answer, 2, how).unbind(1)

@@ -1,7 +1,7 @@
 """Pretraining: ITC, ITM and MLM, with momentum distillation (sections 3.2 and 3.3)."""
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Rows
 from minalbef.draws import step_generator
-from minalbef.ema import make_teacher, update_teacher
+from minalbef.ema import Distilled, make_teacher
 from minalbef.feature_queue import FeatureQueue
 from minalbef.losses import hard_negatives, itc_loss, itm_loss, mlm_loss
 from minalbef.masking import mask_words
@@ -76,16 +76,25 @@ class Pairs(NamedTuple):
 
 def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draws:
     """The draws of a step, from (seed, step) alone: a resumed run needs no hidden state."""
-    whole, length, chance = config.batch, config.text_length, step_generator(config.seed, step)
+    whole, length, generator = config.batch, config.text_length, step_generator(config.seed, step)
     mine = distributed.own_rows(whole, rank, world)
     def uniform(width: int) -> Tensor:
-        return torch.rand(whole, width, generator=chance).clamp(1e-7, 1 - 1e-7)[mine]
+        return torch.rand(whole, width, generator=generator).clamp(1e-7, 1 - 1e-7)[mine]
     return Draws(step, uniform(length), uniform(length),
-                 torch.randint(config.vocab_size, (whole, length), generator=chance)[mine],
+                 torch.randint(config.vocab_size, (whole, length), generator=generator)[mine],
                  uniform(whole), uniform(whole))
 
 
-class Pretrain(nn.Module):
+def encode_texts(model: ALBEF, batch: PretrainBatch, drawn: MaskedDraws | None) -> tuple[Tensor, Tensor]:
+    """The texts, and the texts with words masked, in one pass: -> (b, l, d) each, the same where nothing is masked."""
+    if drawn is None:
+        text = model.encode_text(batch.tokens, batch.keep)
+        return text, text
+    text, masked_text = model.encode_text(torch.cat([batch.tokens, drawn.masked]), batch.keep.repeat(2, 1)).chunk(2)
+    return text, masked_text
+
+
+class Pretrain(Distilled[ALBEF]):
     """ALBEF, its teacher and its queue, under the three objectives."""
 
     rates: Tensor
@@ -101,27 +110,21 @@ class Pretrain(nn.Module):
         without: objectives to leave out, of "itm" and "mlm"
         Raises ValueError for another objective.
         """
-        super().__init__()
+        super().__init__(config, ALBEF(config) if student is None else student)
         self.register_buffer("rates", torch.full((config.vocab_size,), config.mask_rate) if rates is None else rates)
         self.rates_at_hand = self.rates          # where batches are made: what moves the module moves its buffers alone
         self.register_load_state_dict_post_hook(lambda task, _: setattr(task, "rates_at_hand", task.rates.cpu()))
         if unknown := set(without) - {"itm", "mlm"}:
-            raise ValueError(f"without={sorted(unknown)}: only itm and mlm can be left out; hard negatives come from "
-                             "ITC")
-        self.config, self.special, self.mask, self.itc, self.without = config, special, mask, itc, without
-        self.student = ALBEF(config) if student is None else student
-        self.teacher = make_teacher(self.student)
+            raise ValueError(f"without={sorted(unknown)}: only itm and mlm can be left out; ITC finds hard negatives")
+        self.special, self.mask, self.itc, self.without = special, mask, itc, without
         self.queue = FeatureQueue(config.queue_size, config.embed_dim)
 
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.teacher.eval()           # the original's teacher drops out, too
-        return self
-
-    def start(self, albef: ALBEF, teacher: ALBEF | None = None) -> None:
+    def start(self, albef: nn.Module, teacher: nn.Module | None = None) -> None:
         """Begin from a trained ALBEF and its teacher; without one, from a copy of the student. In place."""
         self.student.load_state_dict(albef.state_dict())
-        self.teacher = make_teacher(teacher or self.student)
+        self.teacher = make_teacher(self.student)
+        if teacher is not None:
+            self.teacher.load_state_dict(teacher.state_dict())
 
     def draws(self, step: int) -> Draws:
         return make_draws(step, self.config, distributed.rank(), distributed.world())
@@ -132,9 +135,9 @@ class Pretrain(nn.Module):
         for batch, draws in passes:
             length = batch.tokens.shape[1]
             rates = self.rates_at_hand if self.rates_at_hand.device == batch.tokens.device else self.rates
-            masked, chosen = mask_words(batch.tokens, self.special, self.mask, rates[batch.tokens],
+            masked, hidden = mask_words(batch.tokens, self.special, self.mask, rates[batch.tokens],
                                         draws.choose[:, :length], draws.kind[:, :length], draws.words[:, :length])
-            found.append((batch, draws, masked, chosen.flatten().nonzero()[:, 0]))
+            found.append((batch, draws, masked, hidden.flatten().nonzero()[:, 0]))
         count = sum(len(places) for *_, places in found) / len(passes)
         return [(batch, MaskedDraws(**vars(draws), masked=masked, places=places,
                                     hidden=torch.tensor(count, device=places.device)))
@@ -142,22 +145,16 @@ class Pretrain(nn.Module):
 
     def forward(self, batch: PretrainBatch, alpha: float, draws: Draws) -> tuple[dict[str, Tensor], Carry]:
         """-> losses by name, and what `after_step` wants. Changes nothing."""
-        config, student, teacher = self.config, self.student, self.teacher
-        begun, b = draws.step / config.steps, len(batch.tokens)
-        drawn = draws if isinstance(draws, MaskedDraws) else self.prepare([(batch, draws)])[0][1]
-        masked, chosen = drawn.masked, drawn.places
-        fusing = begun >= config.match_from
+        config, student, teacher, begun = self.config, self.student, self.teacher, draws.step / self.config.steps
+        fusing, drawn = begun >= config.match_from, None
+        if fusing and "mlm" not in self.without:
+            drawn = draws if isinstance(draws, MaskedDraws) else self.prepare([(batch, draws)])[0][1]
 
         image = student.encode_image(batch.image)                                # (b, 1 + n, d)
-        guessing = fusing and "mlm" not in self.without
-        times = 2 if guessing else 1             # the text, and the text with words masked, in one pass
-        text, *masked_text = student.encode_text(torch.cat([batch.tokens, masked][:times]),
-                                                 batch.keep.repeat(times, 1)).split(b)          # (b, l, d) each
+        text, masked_text = encode_texts(student, batch, drawn)                  # (b, l, d) each
         with torch.inference_mode():
             teacher_image = teacher.encode_image(batch.image)
-            times = 2 if guessing and alpha else 1
-            teacher_text, *teacher_masked = teacher.encode_text(torch.cat([batch.tokens, masked][:times]),
-                                                                batch.keep.repeat(times, 1)).split(b)
+            teacher_text, teacher_masked = encode_texts(teacher, batch, drawn if alpha else None)
             teacher_features = teacher.image_feature(teacher_image), teacher.text_feature(teacher_text)
         carry = self.gather(teacher_features, batch)
 
@@ -171,17 +168,17 @@ class Pretrain(nn.Module):
         if "itm" not in self.without:
             fused = student.fuse(pairs.texts, pairs.keep, None, pairs=pairs.rows, queries=1, keys_values=keys_values)
             losses["itm"] = itm_loss(student.match_logits(fused), pairs.labels, pairs.valid, self.share(pairs.valid))
-        if not guessing:
+        if drawn is None:
             return losses, carry
-        own = (torch.arange(b, device=text.device),) * 2                         # all words ask, up to the last layer
-        fused = student.fuse(masked_text[0], batch.keep, None, pairs=own, keys_values=keys_values)
+        rows = (torch.arange(len(text), device=text.device),) * 2                # all words ask, up to the last layer
+        fused = student.fuse(masked_text, batch.keep, None, pairs=rows, keys_values=keys_values)
         teacher_logits = None
         if alpha:
             with torch.inference_mode():
-                teacher_fused = teacher.fuse(teacher_masked[0], batch.keep, teacher_image)
-                teacher_logits = teacher.word_logits(teacher_fused.flatten(0, 1)[chosen])
-        losses["mlm"] = mlm_loss(student.word_logits(fused.flatten(0, 1)[chosen]), batch.tokens.flatten()[chosen],
-                                 self.share(drawn.hidden), teacher_logits, alpha)
+                teacher_fused = teacher.fuse(teacher_masked, batch.keep, teacher_image)
+                teacher_logits = teacher.word_logits(teacher_fused.flatten(0, 1)[drawn.places])
+        logits, labels = student.word_logits(fused.flatten(0, 1)[drawn.places]), batch.tokens.flatten()[drawn.places]
+        losses["mlm"] = mlm_loss(logits, labels, self.share(drawn.hidden), teacher_logits, alpha)
         return losses, carry
 
     def gather(self, features: tuple[Tensor, Tensor], batch: PretrainBatch) -> Carry:
@@ -219,8 +216,8 @@ class Pretrain(nn.Module):
             far = torch.arange(positives[0].shape[1], device=image.device) // b != distributed.rank()
             positives = [positive | far for positive in positives]
         (wrong_text, text_valid), (wrong_image, image_valid) = (
-            hard_negatives(sim if hard else torch.zeros_like(sim), own, uniform)
-            for sim, own, uniform in zip(sims, positives, (draws.negative_text, draws.negative_image)))
+            hard_negatives(sim if hard else torch.zeros_like(sim), positive, uniform)
+            for sim, positive, uniform in zip(sims, positives, (draws.negative_text, draws.negative_image)))
         if not near:                                             # texts go from process to process
             room = distributed.longest(text.shape[1]) - text.shape[1]
             text, keep = F.pad(text, (0, 0, 0, room)), F.pad(keep, (0, room))
@@ -246,5 +243,5 @@ class Pretrain(nn.Module):
     def after_step(self, carry: Carry) -> None:
         """After the optimiser: hold the temperature in its range, move the teacher, fill the queue."""
         self.student.temperature.clamp_(self.config.temperature_min, self.config.temperature_max)
-        update_teacher(self.teacher, self.student, self.config.teacher_momentum)
+        super().after_step(carry)
         self.queue.push(*carry)

@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader
 
 from minalbef import data, distributed
 from minalbef.albef import ALBEF
+from minalbef.config import Config
 from minalbef.data import Record
 from minalbef.evaluation.loop import How, Records, pictures, progress, subset
 from minalbef.evaluation.ranking import Encoded, best, match_odds, recall, rerank, similarity
-from minalbef.losses import itm_loss
-from minalbef.tasks.pretrain import Carry, Draws, Pretrain, PretrainBatch
+from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 from minalbef.tokenizer import Tokenizer
 
 LENGTH = 30                           # of captions in evaluation, as the original; other tasks' texts are not cut
@@ -34,20 +34,8 @@ class Retrieval(Pretrain):
     temperature run free here: temperature_max=inf.
     """
 
-    def forward(self, batch: PretrainBatch, alpha: float, draws: Draws) -> tuple[dict[str, Tensor], Carry]:
-        """-> losses by name, and what `after_step` wants. Changes nothing."""
-        student, teacher = self.student, self.teacher
-        image, text = student.encode_image(batch.image), student.encode_text(batch.tokens, batch.keep)
-        with torch.inference_mode():
-            features = (teacher.image_feature(teacher.encode_image(batch.image)),
-                        teacher.text_feature(teacher.encode_text(batch.tokens, batch.keep)))
-        carry = self.gather(features, batch)
-        sims, positives, itc = self.align(student.image_feature(image), student.text_feature(text), features, carry,
-                                          batch, alpha, True)
-        pairs = self.pair(image, text, batch.keep, sims, positives, draws, True)
-        fused = student.fuse(pairs.texts, pairs.keep, pairs.images, pairs=pairs.rows, queries=1)
-        itm = itm_loss(student.match_logits(fused), pairs.labels, pairs.valid, self.share(pairs.valid))
-        return {"itc": itc, "itm": itm}, carry
+    def __init__(self, config: Config):
+        super().__init__(replace(config, match_from=0.0, queue_from=0.0, hard_from=0.0), without=("mlm",))
 
 
 def two_stage(model: ALBEF, encoded: Encoded, top: int = 128, rows: int = 64, how: How = How(quiet=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import Batch, Source, transform
+from minalbef.data import Batch, Source
 from minalbef.ema import Distilled
 from minalbef.evaluation import answers
 from minalbef.evaluation.loop import How, Records, over, pictures
@@ -69,6 +69,12 @@ def encode_answers(tokenizer: Tokenizer, answers: Sequence[str]) -> tuple[Tensor
     return tokenizer.encode(list(answers), 10_000, raw=True, sep=True)          # none is so long that it would be cut
 
 
+def collate_questions(records: Sequence[VQARecord], tokenizer: Tokenizer, size: int, length: int) -> Batch:
+    """Questions without their answers, which a test set keeps to itself."""
+    tokens, keep = tokenizer.encode([clean_question(record.question) for record in records], length, raw=True)
+    return Batch(pictures(records, size), tokens, keep, torch.tensor([record.id for record in records]))
+
+
 def collate(records: Sequence[VQARecord], tokenizer: Tokenizer, size: int, length: int = 25) -> VQABatch:
     """Records -> a VQABatch of pictures of side `size` and questions of at most `length` tokens.
 
@@ -80,9 +86,8 @@ def collate(records: Sequence[VQARecord], tokenizer: Tokenizer, size: int, lengt
                              "leave it out, or ask it as a plain Batch")
     given = [Counter(record.answers) for record in records]
     weights = [record.trust * n / len(record.answers) for record, one in zip(records, given) for n in one.values()]
-    tokens, keep = tokenizer.encode([clean_question(record.question) for record in records], length, raw=True)
-    return VQABatch(torch.stack([transform(record.image, size) for record in records]), tokens, keep,
-                    torch.tensor([record.id for record in records]),
+    asked = collate_questions(records, tokenizer, size, length)
+    return VQABatch(asked.image, asked.tokens, asked.keep, asked.ids,
                     *encode_answers(tokenizer, [answer for counter in given for answer in counter]),
                     torch.tensor(weights), torch.tensor([len(counter) for counter in given]))
 
@@ -142,8 +147,8 @@ class VQAModel(nn.Module):
         """
         for name, source in (("embeddings", albef.text_encoder), ("layers", albef.fusion), ("word_head", albef)):
             part, theirs = getattr(self.decoder, name), getattr(source, name).state_dict()
-            part.load_state_dict({key: theirs[key] if theirs[key].shape == own.shape else own
-                                  for key, own in part.state_dict().items()})
+            part.load_state_dict({key: theirs[key] if theirs[key].shape == ours.shape else ours
+                                  for key, ours in part.state_dict().items()})
 
     def read(self, batch: Batch) -> Seen:
         """The question, fused with the picture, as the decoder's layers will see it: keys and values each."""
@@ -201,14 +206,14 @@ def rank(model: VQAModel, batch: Batch, candidates: Tensor, keep: Tensor, k: int
     rows = torch.arange(b, device=candidates.device)
     cls, cls_keep = candidates[:1, :1].expand(b, 1), keep[:1, :1].expand(b, 1)
     first = model.decoder.word_logits(model.decoder(cls, cls_keep, seen, batch.keep, rows)[:, 0]).log_softmax(-1)
-    first, chosen = first[:, candidates[:, 1]].topk(k)                           # (b, k)
+    first, likely = first[:, candidates[:, 1]].topk(k)                           # (b, k)
     scores = []
-    for mine, which in zip(rows.repeat_interleave(k).split(chunk), chosen.flatten().split(chunk)):
+    for mine, which in zip(rows.repeat_interleave(k).split(chunk), likely.flatten().split(chunk)):
         tokens, kept = candidates[which], keep[which]
         scores.append(-answer_loss(model(tokens, kept, seen, batch.keep, mine), tokens, kept))
     score = torch.cat(scores).reshape(b, k) + (first if count_first_twice else 0)
     probability, order = score.softmax(-1).sort(descending=True)
-    return chosen.gather(1, order), probability
+    return likely.gather(1, order), probability
 
 
 @torch.no_grad()
@@ -238,12 +243,6 @@ def generate(model: VQAModel, batch: Batch, tokenizer: Tokenizer, length: int = 
         if done.all():
             break
     return tokens.reshape(b, beams, -1)[:, 0], score[:, 0]
-
-
-def collate_questions(records: Sequence[VQARecord], tokenizer: Tokenizer, size: int, length: int) -> Batch:
-    """Questions without their answers, which a test set keeps to itself."""
-    tokens, keep = tokenizer.encode([clean_question(record.question) for record in records], length, raw=True)
-    return Batch(pictures(records, size), tokens, keep, torch.tensor([record.id for record in records]))
 
 
 def answer_questions(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How) -> list[str]:

@@ -117,10 +117,10 @@ def searches(drawn: Sequence[Drawn], true: Tensor, best: Tensor, match: Tensor) 
     def card(i: int) -> dict:
         return {"text": drawn[i].text, "picture": painted(drawn[i].scene)}
     right = true[torch.arange(len(best)), best[:, 0]]
-    chosen = [*right.nonzero()[:2, 0].tolist(), *(~right).nonzero()[:2, 0].tolist()]
+    queries = [*right.nonzero()[:2, 0].tolist(), *(~right).nonzero()[:2, 0].tolist()]
     return [{**card(q), "right": bool(right[q]),
              "found": [{**card(i), "match": p, "true": bool(true[q, i])}
-                       for i, p in zip(best[q].tolist(), match[q].tolist())]} for q in chosen]
+                       for i, p in zip(best[q].tolist(), match[q].tolist())]} for q in queries]
 
 
 def families(run: Run) -> list[dict]:

@@ -5,6 +5,7 @@ and `svg()`, which takes the text colour of the page around it, so it reads in l
 """
 import io
 import re
+import textwrap
 import zlib
 from collections.abc import Sequence
 
@@ -55,8 +56,8 @@ class Plot(Figure):
         for name, colour in {"blue": BLUE, "red": RED, "green": GREEN, "purple": PURPLE}.items():
             text = text.replace(colour.lower(), f"var(--{name}, {colour.lower()})")   # a dark page has lighter ones
         # ids are the page's, not the figure's: each gets a name of its own, which is the same next time
-        own = f"p{zlib.crc32(self.alt.encode()):x}"
-        names = {name: f"{own}-{i}" for i, name in enumerate(re.findall(r'\bid="([^"]+)"', text))}
+        prefix = f"p{zlib.crc32(self.alt.encode()):x}"
+        names = {name: f"{prefix}-{i}" for i, name in enumerate(re.findall(r'\bid="([^"]+)"', text))}
         text = re.sub(r'(\bid="|url\(#|href="#)([^")]+)', lambda found: found[1] + names[found[2]], text)
         return re.sub(r'(<svg [^>]*?)width="[\d.]+pt" height="[\d.]+pt"', r"\1", text, count=1)
 
@@ -124,7 +125,7 @@ def similarities(sim: np.ndarray, pictures: Sequence[np.ndarray], captions: Sequ
                 color="#000000" if image.norm(sim[i, j]) > 0.6 else "#ffffff")
         if true[i, j]:
             ax.add_patch(Rectangle((j - 0.46, i - 0.44), 0.92, 0.88, fill=False, edgecolor=RED, linewidth=2.5))
-    ax.set_yticks(range(n), [wrapped(text, 38) for text in captions], fontsize=8.5, parse_math=False)
+    ax.set_yticks(range(n), [wrap(text, 38) for text in captions], fontsize=8.5, parse_math=False)
     ax.set_xticks([])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -138,7 +139,7 @@ def gallery(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str 
             good: Sequence[bool | None] | None = None) -> Plot:
     """Pictures with a few words under each; good: True gets a green frame, False a red and dashed one, None none."""
     rows = -(-len(pictures) // columns)
-    lines = max(wrapped(title, 30).count("\n") for title in titles) + 1
+    lines = max(wrap(title, 30).count("\n") for title in titles) + 1
     alt = f"{len(pictures)} pictures: " + "; ".join(title.replace("\n", ", ") for title in titles)
     height = rows * (2.25 + 0.19 * lines)
     if heading:
@@ -149,7 +150,7 @@ def gallery(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str 
             ax.set_axis_off()
             continue
         show(ax, pictures[i], good[i] if good else None)
-        ax.set_xlabel(wrapped(titles[i], 30), fontsize=9, parse_math=False)     # a sentence's $ begins no formula
+        ax.set_xlabel(wrap(titles[i], 30), fontsize=9, parse_math=False)     # a sentence's $ begins no formula
         ax.set_anchor("N")                     # spare height goes below, to the words: else a long caption is cut off
     if heading:
         plot.suptitle(heading, fontsize=13, fontweight="bold", color=INK, parse_math=False)
@@ -224,14 +225,7 @@ def show(ax: Axes, picture: np.ndarray, good: bool | None = None) -> None:
                      linestyle="-" if good else (0, (2, 1)), capstyle="butt")        # a spine's own cap fills the gaps
 
 
-def wrapped(text: str, width: int) -> str:
+def wrap(text: str, width: int) -> str:
     """Text in lines of about `width` letters; line breaks in it stay."""
-    lines = [""]
-    for part in text.split("\n"):
-        for word in part.split(" "):
-            if lines[-1] and len(lines[-1]) + len(word) + 1 > width:
-                lines.append(word)
-            else:
-                lines[-1] = f"{lines[-1]} {word}".strip()
-        lines.append("")
-    return "\n".join(lines[:-1])
+    return "\n".join(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+                     for line in text.split("\n"))

@@ -18,7 +18,7 @@ from minalbef import distributed
 from minalbef.cli import public
 from minalbef.data import open_image
 from minalbef.datasets import loader
-from minalbef.datasets.loader import RecordBatches, named_unreadable
+from minalbef.datasets.loader import RecordBatches, count_unreadable
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import photo_id
 from minalbef.datasets.shards import shards
@@ -268,11 +268,11 @@ def test_pictures_that_broke_after_prepare_are_replaced_counted_and_named(prepar
     names = {record.id: record.image.name for record in Records(prepared / "out" / "shards", "train")}
     assert all(len(epoch) == 13 and len(set(epoch)) == 7 for epoch in ids) and set(ids[0]) == set(ids[1])
     lines = (prepared / "run" / "unreadable.txt").read_text().splitlines()
-    assert len(found.bad) == len(lines) == named_unreadable(prepared / "run") == 6, "once each, not once an epoch"
+    assert len(found.bad) == len(lines) == count_unreadable(prepared / "run") == 6, "once each, not once an epoch"
     assert all(any(names[i] in line for line in lines) for i in names if i not in ids[0])
     assert any("over the limit" in line or "decompression bomb" in line for line in lines)
     again = batches(prepared, batch=13, folder=prepared / "run")
-    assert again(2).ids.tolist() == ids[2] and named_unreadable(prepared
+    assert again(2).ids.tolist() == ids[2] and count_unreadable(prepared
                                                                 / "run") == 6, "a resumed run counts none twice"
 
 

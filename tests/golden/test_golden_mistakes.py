@@ -11,7 +11,7 @@ from torch import nn
 import test_golden_pretrain
 import test_golden_schedule
 from helpers import Batches, pretrain, small
-from minalbef import distributed, fusion, layers, text, vision
+from minalbef import distributed, ema, fusion, layers, text, vision
 from minalbef.albef import ALBEF
 from minalbef.ema import update_teacher
 from minalbef.feature_queue import FeatureQueue
@@ -185,7 +185,7 @@ MISTAKES = {
     "queue's sides swapped": (first_step, [(FeatureQueue, "features", lambda self: (self.text, self.image, self.ids))]),
     "queue filled from its first slot": (first_step, [(FeatureQueue, "push", from_the_first_slot)]),
     "the student as its own teacher": (first_step, [(Pretrain, "forward", taught_by_itself)]),
-    "another momentum": (first_step, [(pretraining, "update_teacher", lambda teacher, student, _: update_teacher(
+    "another momentum": (first_step, [(ema, "update_teacher", lambda teacher, student, _: update_teacher(
         teacher, student, 0.99))]),
     "the teacher stands still": (first_step, [(Pretrain, "after_step", no_update)]),
     "the teacher follows after its "

@@ -35,18 +35,18 @@ SLOW = [("tiny", "tiny", dict(batch=128, match_from=0, queue_from=0, text_length
 # A step at another size first loads what any model needs. Blocks go back to the system when they are freed.
 CHILD = """
 import json, sys, torch
-from minalbef.bench.step import Phases, Steps, count_flops
+from minalbef.bench.step import Steps, count_flops
 from minalbef.presets import preset
 from minalbef.recipes.cost import peak_memory
 torch.set_num_threads(1)
 name, changes, small = json.loads(sys.argv[1])
-Steps(preset(name, **changes | small))(Phases(float))
+Steps(preset(name, **changes | small))()
 before, work = peak_memory(), Steps(preset(name, **changes))
 for _ in range(2):
-    work(Phases(float))
+    work()
 peak = peak_memory()
 with count_flops() as counter:
-    work(Phases(float))
+    work()
 print(json.dumps([(peak - before) * 1e6, counter.get_total_flops()]))
 """
 SMALL = dict(image_size=32, image_width=48, text_width=48, image_heads=3, text_heads=3, vocab_size=200,

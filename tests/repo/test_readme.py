@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import minalbef
-from minalbef.bench.seeds import table
+from learn_table import table
 from minalbef.cli.main import main
 from minalbef.recipes import search
 from minalbef.recipes.plan import plan

@@ -64,7 +64,7 @@ def training(monkeypatch) -> dict[str, float]:
     task, batch, recorded = original()
     update_teacher(task.teacher, task.student, CONFIG.teacher_momentum)   # as the original does, before its features
     seen: dict[str, list] = {}
-    for home, name in ((shared, "itc_loss"), (shared, "hard_negatives"), (retrieval, "itm_loss")):
+    for home, name in ((shared, "itc_loss"), (shared, "hard_negatives"), (shared, "itm_loss")):
         def spy(*args, name=name, real=getattr(home, name)):
             seen.setdefault(name, []).append((args, real(*args)))
             return seen[name][-1][1]

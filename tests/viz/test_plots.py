@@ -81,4 +81,4 @@ def test_a_running_mean_keeps_a_flat_line_and_calms_a_jumpy_one():
 
 
 def test_lines_break_at_spaces_and_line_breaks_stay():
-    assert plots.wrapped("a b\nlonger words here", 12) == "a b\nlonger words\nhere"
+    assert plots.wrap("a b\nlonger words here", 12) == "a b\nlonger words\nhere"

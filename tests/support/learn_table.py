@@ -1,0 +1,35 @@
+"""The table of docs/results.md, from what `minalbef bench learn` wrote."""
+
+ROWS = (                              # title, figures, baselines
+    ("R@1 of 500 scenes, ITC, image to text / text to image", "plain.itc_i2t_r1 plain.itc_t2i_r1",
+     {"objects alone": "plain.oracle_r1", "warm start": "start.itc_i2t_r1"}),
+    ("R@1 of 500, ITC's ten best re-ranked by ITM", "plain.rerank_i2t_r1 plain.rerank_t2i_r1", {}),
+    ("R@1 of 500, ITC and ITM", "plain.rerank_plus_i2t_r1 plain.rerank_plus_t2i_r1", {}),
+    ("R@1 in a family of 4, ITC", "families.itc_i2t_r1 families.itc_t2i_r1", {"objects alone": "families.oracle_r1"}),
+    ("R@1 in a family of 4, ITM", "families.rerank_i2t_r1 families.rerank_t2i_r1", {"chance": "families.chance_r1"}),
+    ("R@1 of 500 in an unseen style, ITC", "unseen_style.itc_i2t_r1 unseen_style.itc_t2i_r1", {}),
+    ("R@1 of 500, object pairs never seen together, ITC", "unseen_pairs.itc_i2t_r1 unseen_pairs.itc_t2i_r1",
+     {"pairs seen together": "unseen_pairs.control.itc_i2t_r1"}),
+    *((f"one change, ITM accuracy: {kind}", f"itm_one_change_accuracy.{kind}",
+       {"no picture": f"itm_one_change_blank.{kind}"})
+      for kind in ("size", "count", "background", "place", "relation")),
+    *((f"masked word, accuracy: {kind}", f"mlm_accuracy.{kind}", {"no picture": f"mlm_accuracy_without_image.{kind}"})
+      for kind in ("object", "size", "place", "relation")),
+    ("pointing, ITM", "pointing_itm", {"chance": "pointing_chance", "warm start": "start.pointing_itm"}),
+    ("pointing, MLM", "pointing_mlm", {"warm start": "start.pointing_mlm"}))
+
+
+def table(result: dict) -> str:
+    """Markdown, each figure beside its baselines."""
+    def mean(names: str) -> str:
+        return " / ".join(f"{result['figures'][name]['mean']:.2f}" for name in names.split())
+    def minutes(of: str) -> str:
+        return f"{sum(result['figures'][f'seconds.{part}'][of] for part in ('warm_start', 'train')) / 60:.1f}"
+    lines = [f"Mean of {result['seeds']} seeds, each evaluated on newly drawn scenes; "
+             f"`{result['command']}`, {result['date'][:10]}, {result['device']}. "
+             f"A run trained for {minutes('mean')} minutes, the shortest for {minutes('low')}.", "",
+             "| | mean | baselines |", "|---|---|---|"]
+    for title, names, baselines in ROWS:
+        beside = ", ".join(f"{what} {mean(name)}" for what, name in baselines.items())
+        lines.append(f"| {title} | {mean(names)} | {beside} |")
+    return "\n".join(lines)
