@@ -44,8 +44,7 @@ def collate(records: Sequence[EntailmentRecord], tokenizer: Tokenizer, size: int
             raise ValueError(f"label {record.label!r} of {record.text!r} is none of {', '.join(LABELS)}; "
                              "leave out what its annotators did not agree on")
     batch = data.collate(records, tokenizer, size, length)
-    return EntailmentBatch(batch.image, batch.tokens, batch.keep, batch.ids,
-                           torch.tensor([LABELS.index(record.label) for record in records]))
+    return EntailmentBatch(**vars(batch), label=torch.tensor([LABELS.index(record.label) for record in records]))
 
 
 class EntailmentModel(nn.Module):

@@ -136,15 +136,14 @@ class PairModel(nn.Module):
         init_weights(head, config.init_std)
 
     def start(self, albef: ALBEF) -> None:
-        """Take over a trained ALBEF, plain or of pairs, of any image size. In place; the head stays as it is."""
-        weights = albef.state_dict()
-        self.load(weights if isinstance(albef.fusion, PairFusion) else double(weights), "the model to start from")
+        """Take over a trained ALBEF, plain or of pairs, of any image size. In place; the head stays as it is.
 
-    def load(self, weights: dict[str, Tensor], source: str) -> None:
-        """ALBEF's weights, positions resized. Raises ValueError for what is missing, unknown or of another shape."""
+        Raises ValueError for weights that are missing, unknown or of another shape.
+        """
+        weights = albef.state_dict() if isinstance(albef.fusion, PairFusion) else double(albef.state_dict())
         if (positions := "image_encoder.pos_embed") in weights:
-            weights = weights | {positions: resize_positions(weights[positions], self.albef.config.grid)}
-        fit_weights(self.albef, weights, source)
+            weights[positions] = resize_positions(weights[positions], self.albef.config.grid)
+        fit_weights(self.albef, weights, "the model to start from")
 
     def forward(self, image: Tensor, pairs: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
         """Images (m, 3, s, s), rows of them (b, 2), tokens and keep (b, l) -> logits (b, c)."""

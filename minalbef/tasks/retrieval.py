@@ -24,7 +24,7 @@ def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: 
     """Records -> a batch of pictures of side `size` and captions of at most `length` tokens; equal ids match."""
     batch = data.collate(records, tokenizer, size, length)
     texts = [zlib.crc32(row[keep].numpy().tobytes()) for row, keep in zip(batch.tokens, batch.keep)]
-    return PretrainBatch(batch.image, batch.tokens, batch.keep, batch.ids, texts=torch.tensor(texts))
+    return PretrainBatch(**vars(batch), texts=torch.tensor(texts))
 
 
 class Retrieval(Pretrain):

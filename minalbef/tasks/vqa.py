@@ -86,10 +86,9 @@ def collate(records: Sequence[VQARecord], tokenizer: Tokenizer, size: int, lengt
                              "leave it out, or ask it as a plain Batch")
     given = [Counter(record.answers) for record in records]
     weights = [record.trust * n / len(record.answers) for record, one in zip(records, given) for n in one.values()]
-    asked = collate_questions(records, tokenizer, size, length)
-    return VQABatch(asked.image, asked.tokens, asked.keep, asked.ids,
-                    *encode_answers(tokenizer, [answer for counter in given for answer in counter]),
-                    torch.tensor(weights), torch.tensor([len(counter) for counter in given]))
+    tokens, keep = encode_answers(tokenizer, [answer for counter in given for answer in counter])
+    return VQABatch(**vars(collate_questions(records, tokenizer, size, length)), answers=tokens, answers_keep=keep,
+                    weights=torch.tensor(weights), counts=torch.tensor([len(counter) for counter in given]))
 
 
 class Decoder(nn.Module):

@@ -13,13 +13,12 @@ from minalbef.scenes.exam import questions, words
 from minalbef.scenes.language import Noun, Object, Relation, Scene, holds
 
 
-def answers(run: Run, encoded: Encoded, sim: Tensor, of_pictures: bool, queries: int = 60,
-            top: int = 10) -> tuple[Tensor, Tensor]:
-    """What the first queries find: the `top` best by sim (q, c), ordered by match -> rows and probabilities (q, top).
+def answers(run: Run, encoded: Encoded, sim: Tensor, of_pictures: bool) -> tuple[Tensor, Tensor]:
+    """What the first 60 queries find: the ten best by sim (q, c), ordered by match -> rows, probabilities, (60, 10).
 
     of_pictures: the queries are pictures that look for captions; else captions that look for pictures
     """
-    best = sim[:queries].topk(min(top, sim.shape[1])).indices
+    best = sim[:60].topk(min(10, sim.shape[1])).indices
     query = torch.arange(len(best))[:, None].expand_as(best)
     image, text = (query, best) if of_pictures else (best, query)
     odds = ranking.match_odds(run.model, encoded, image.flatten(), text.flatten()).view_as(best)
@@ -54,22 +53,21 @@ class Slide:
     scenes: list[Scene]
 
 
-def slide(run: Run, moving: Noun, fixed: Noun, sayings: dict[str, str], vendors: Sequence[str], steps: int = 40,
-          pictures: int = 5) -> Slide:
-    """Slide a thing past another that stands below it in the middle, once in each vendor's style.
+def slide(run: Run, moving: Noun, fixed: Noun, sayings: dict[str, str], vendors: Sequence[str]) -> Slide:
+    """Slide a thing past another that stands below it in the middle, in 40 steps, once in each vendor's style.
 
     sayings: {sentence: the kind of relation that it claims}, such as {"an apple to the left of a cat": "left"}
     """
     def at(x: float, vendor: str) -> Scene:
         return Scene((Object(moving.name, x, 0.28, 0.25, vendor), Object(fixed.name, 0.5, 0.7, 0.25, vendor)), "white",
                      shade=(244, 244, 244))
-    x = np.linspace(0.14, 0.86, steps)
+    x = np.linspace(0.14, 0.86, 40)
     seen = [at(float(one), vendor) for vendor in vendors for one in x]
     lines, known = {}, {}
     for sentence, kind in sayings.items():
         odds = questions.match_odds(run, seen, [sentence] * len(seen))
-        lines[sentence] = odds.sigmoid().view(len(vendors), steps).numpy()
+        lines[sentence] = odds.sigmoid().view(len(vendors), len(x)).numpy()
         true = [one for one in x if holds(Relation(moving, kind, fixed), at(float(one), vendors[0]))]
         known[sentence] = (true[0], true[-1])
-    middles = x[0] + (x[-1] - x[0]) * (np.arange(pictures) + 0.5) / pictures
+    middles = x[0] + (x[-1] - x[0]) * (np.arange(5) + 0.5) / 5
     return Slide(x, lines, known, [at(float(one), vendors[0]) for one in middles])

@@ -41,9 +41,9 @@ class Plot(Figure):
         self.alt = alt
 
     @styled
-    def png(self, dpi: int = 110) -> bytes:
+    def png(self) -> bytes:
         """The figure as a PNG file."""
-        self.savefig(file := io.BytesIO(), format="png", dpi=dpi, metadata={"Description": self.alt})
+        self.savefig(file := io.BytesIO(), format="png", dpi=110, metadata={"Description": self.alt})
         return file.getvalue()
 
     @styled
