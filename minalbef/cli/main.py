@@ -152,7 +152,7 @@ def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: P
     hits = finder.search(model, sentence, scenes)
     out = out or report.output_folder(model.path) / "search.png"
     print(finder.describe(model, sentence, hits))
-    finder.picture(model, sentence, hits, out)
+    finder.figure(sentence, hits).save(out)
     print(f"{out} shows the answer")
 
 

@@ -11,14 +11,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import read_run, run_folder, write_atomically
+from minalbef.checkpoint import run_folder
 from minalbef.config import Config
 from minalbef.data import Batch, Source, open_image, transform
 from minalbef.gradcam import Score, match_score, pair_relevance, relevance, text_map
 from minalbef.recipes.report import output_folder, read_report
 from minalbef.scenes.problems.problems import answer_list
 from minalbef.tasks import entailment, grounding, vqa
-from minalbef.tasks.base import entry, load_model
+from minalbef.tasks.base import load_model
 from minalbef.tokenizer import Tokenizer, clean
 from minalbef.viz import plots
 
@@ -231,12 +231,6 @@ def figure(found: Prediction) -> plots.Plot:
     return plot
 
 
-def picture(found: Prediction, path: Path) -> None:
-    """Draw the answer into a PNG file. Raises OSError where it cannot be written."""
-    plot = figure(found)
-    write_atomically(Path(path), lambda file: file.write_bytes(plot.png()))
-
-
 def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | None = None,
          boxes: Sequence | None = None) -> str:
     """`minalbef predict`: ask a run, draw the answer, -> both in words. Raises ValueError for a run of another task.
@@ -246,14 +240,10 @@ def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | 
     run = run_folder(run)
     if not run.exists():
         raise ValueError(f"there is no {run}; `minalbef finetune {task}` makes one, or name another with --run")
-    trained = read_run(run)[1]
-    if trained not in (task, *entry(task).runs):
-        raise ValueError(f"{run} is a run of {trained}, not of {task}; ask it as `minalbef predict {trained}`, "
-                         f"or name a run of {task} with --run")
     model, tokenizer, _ = load_model(task, run)
     place = None                                 # of grounding's map
     if (run / "report.json").exists() and (best := read_report(run).get("map")):
         place = best["mode"], best["layer"]
     found = predict(task, model, tokenizer, images, text, boxes, place)
-    picture(found, out := out or output_folder(run) / "answer.png")
+    figure(found).save(out := out or output_folder(run) / "answer.png")
     return f"{describe(found)}\n{out} shows the answer"

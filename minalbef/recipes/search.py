@@ -1,10 +1,8 @@
 """Text-to-image search over scenes: ranked by similarity, the best re-ranked by ITM."""
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from minalbef.checkpoint import write_atomically
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
 from minalbef.recipes.report import read_report
@@ -12,7 +10,7 @@ from minalbef.run import Run
 from minalbef.scenes.exam import questions
 from minalbef.scenes.scenes import Drawn, Scenes, paint
 from minalbef.tokenizer import clean
-from minalbef.viz.plots import gallery
+from minalbef.viz.plots import Plot, gallery
 
 FIRST = 32                            # the best by similarity, which fusion, far slower, re-ranks
 WEIGHT = 0.2                          # of similarity, for a run that has not been evaluated
@@ -74,9 +72,8 @@ def describe(run: Run, sentence: str, hits: list[Hit]) -> str:
     return "\n".join(lines)
 
 
-def picture(run: Run, sentence: str, hits: list[Hit], path: Path) -> None:
-    """Draw the hits with their scores into a PNG file. Raises OSError where it cannot be written."""
-    plot = gallery([paint(hit.drawn.scene, SIDE) for hit in hits],
+def figure(sentence: str, hits: list[Hit]) -> Plot:
+    """The hits with their scores."""
+    return gallery([paint(hit.drawn.scene, SIDE) for hit in hits],
                    [f"match {hit.match:.2f}, similarity {hit.similarity:.2f}\n{hit.drawn.text}" for hit in hits],
                    f"“{sentence}”")
-    write_atomically(Path(path), lambda file: file.write_bytes(plot.png()))

@@ -92,9 +92,8 @@ def load_model(task: str, run: Path, image_size: int | None = None) -> tuple[nn.
     """
     config, kind, tokenizer, weights = checkpoint.read_run(run)
     if kind not in (runs := {task, *entry(task).runs}):
-        raise ValueError(f"{run} is a run of {kind}, and this set evaluates {task}: name a run of "
-                         f"{' or '.join(sorted(runs))}, such as "
-                         f"`minalbef finetune {task} --data FOLDER --from RUN` makes")
+        raise ValueError(f"{run} is a run of {kind}, not of {task}: name one of {' or '.join(sorted(runs))}, such as "
+                         f"`minalbef finetune {task} --from RUN` makes, on your own set with --data FOLDER")
     config = replace_checked(config, image_size=image_size or config.image_size)
     model = TASKS[task].make(config).student
     weights = resized(weights, config)

@@ -8,6 +8,7 @@ import re
 import textwrap
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -15,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+
+from minalbef.writing import write_atomically
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (        # Okabe and Ito's, told apart by everybody
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
@@ -46,6 +49,10 @@ class Plot(Figure):
         self.savefig(file := io.BytesIO(), format="png", dpi=110, metadata={"Description": self.alt})
         return file.getvalue()
 
+    def save(self, path: Path) -> None:
+        """Write the PNG file, whole or not at all. Raises OSError where it cannot be written."""
+        write_atomically(Path(path), lambda file: file.write_bytes(self.png()))
+
     @styled
     def svg(self) -> str:
         """The figure as an <svg> element, to stand in a page: see-through, its ink the colour of the page's text."""
@@ -76,14 +83,15 @@ def grid(alt: str, rows: int, columns: int, width: float, height: float, **optio
 @styled
 def curves(rows: Sequence[dict], phases: dict[str, float] | None = None) -> Plot:
     """The losses of a run, each in a panel: rows of metrics.csv; phases: {"with the queue": sample, ...} are marked."""
-    names = [name for name in LOSSES if any(row.get(name) not in ("", None) for row in rows)]
-    series = {name: np.array([(float(row["samples"]) / 1000, float(row[name])) for row in rows
-                              if row.get(name) not in ("", None)]) for name in names}
+    found = {name: [(float(row["samples"]) / 1000, float(row[name])) for row in rows if row.get(name)]
+             for name in LOSSES}
+    series = {name: np.array(points) for name, points in found.items() if points}
     alt = "Losses over the samples seen. " + "; ".join(
         f"{LOSSES[name]} From {line[0, 1]:.2f} to {smooth(line[:, 1])[-1]:.2f}" for name, line in series.items()) + "."
-    plot, axes = grid(alt, 1, max(1, len(names)), 3.6 * max(1, len(names)), 2.9)
-    for ax, name in zip(axes[0], names):
-        x, y = series[name].T
+    panels = max(1, len(series))
+    plot, axes = grid(alt, 1, panels, 3.6 * panels, 2.9)
+    for ax, (name, line) in zip(axes[0], series.items()):
+        x, y = line.T
         ax.plot(x, y, color=COLOURS[name], alpha=0.25, linewidth=1)
         ax.plot(x, smooth(y), color=COLOURS[name])
         low, high = np.quantile(y, (0.0, 0.99))
@@ -107,12 +115,10 @@ def smooth(y: np.ndarray, share: float = 0.04) -> np.ndarray:
 
 
 @styled
-def similarities(sim: np.ndarray, pictures: Sequence[np.ndarray], captions: Sequence[str],
-                 true: np.ndarray | None = None) -> Plot:
-    """Every caption with every picture: sim (captions, pictures), cosines; true, alike: framed (by default its own)."""
-    sim = np.asarray(sim)
+def similarities(sim: np.ndarray, pictures: Sequence[np.ndarray], captions: Sequence[str], true: np.ndarray) -> Plot:
+    """Every caption with every picture: sim (captions, pictures), cosines; true, alike: framed."""
+    sim, true = np.asarray(sim), np.asarray(true)
     n, m = sim.shape
-    true = np.eye(n, m, dtype=bool) if true is None else np.asarray(true)
     right = int((true[np.arange(n), sim.argmax(1)]).sum())
     alt = (f"A table of {n} captions and {m} pictures, coloured by their similarity. In {right} of {n} rows the most "
            "similar picture is one that the caption is true of.")

@@ -229,7 +229,7 @@ def test_an_answer_is_words_and_a_picture(ask, task, tmp_path):
     plot = predict.figure(found)
     assert found.text in plot.alt and found.answer in plot.alt and len(plot.axes) == (4 if task == "nlvr2" else 2)
     assert all(len(ax.patches) == (3 if task == "grounding" else 0) for ax in plot.axes)
-    predict.picture(found, tmp_path / "answer.png")
+    predict.figure(found).save(tmp_path / "answer.png")
     assert Image.open(tmp_path / "answer.png").width > 450
 
 
@@ -332,7 +332,7 @@ def test_two_pictures_are_named_at_once_or_one_by_one(runs, ask, capsys, monkeyp
 
 @pytest.mark.parametrize("args, message", [
     (["vqa", "--image", "a.png", "--text", "a", "--run", "runs/nlvr2"],
-     "runs/nlvr2 is a run of nlvr2, not of vqa.*--run"),
+     "runs/nlvr2 is a run of nlvr2, not of vqa.*finetune vqa"),
     (["vqa", "--image", "a.png", "--text", "a", "--run", "runs/mine"], "no runs/mine; `minalbef finetune vqa`.*--run"),
     (["vqa", "--image", "a.png", "--text", "a", "--run", "empty"], "no run folder"),
     (["vqa", "--image", "c.png", "--text", "a"], "c.png cannot be read"),

@@ -618,7 +618,7 @@ def test_a_report_names_its_protocol(tuned, source, prepared, tmp_path):
                                        ("entailment", "pretrain"), ("grounding", "nlvr2")])
 def test_a_run_of_another_task_is_refused(task, run, tuned, source, prepared):
     name = "retrieval" if task == "coco" else task
-    with pytest.raises(ValueError, match=f"is a run of {run}, and this set evaluates {name}: .*finetune {name} --data"):
+    with pytest.raises(ValueError, match=f"is a run of {run}, not of {name}: .*finetune {name} --from .*--data"):
         evaluate_public(source if run == "pretrain" else tuned[run], prepared / task)
 
 

@@ -52,7 +52,7 @@ def test_words_that_training_never_said_are_named(run):
 
 def test_the_answer_is_a_picture(run, tmp_path):
     hits = finder.search(run, "an apple", scenes=8, top=3)
-    finder.picture(run, "an apple", hits, tmp_path / "search.png")
+    finder.figure("an apple", hits).save(tmp_path / "search.png")
     assert Image.open(tmp_path / "search.png").width > 500
 
 

@@ -69,7 +69,7 @@ def test_a_task_of_ones_own_is_saved_loaded_and_evaluated(page):
     with pytest.raises(ValueError, match="'caption', which this version does not know.*base.TASKS before you load it"):
         minalbef.load(runs / "caption")
     TASKS["caption"] = row
-    with pytest.raises(ValueError, match="is a run of retrieval, and this set evaluates caption"):
+    with pytest.raises(ValueError, match="is a run of retrieval, not of caption"):
         load_model("caption", runs / "squares")
     block, = (block for block in BLOCKS if "class Caption" in block)
     assert len(block.splitlines()) < 60

@@ -8,10 +8,11 @@ from minalbef.viz.overview import overview
 
 PICTURES = [np.full((24, 24, 3), 40 * i, np.uint8) for i in range(1, 4)]
 CAPTIONS = ["an apple", "two cats on a red background", "a big donut to the left of a key"]
+TRUE = np.eye(3, dtype=bool)
 ROWS = [{"samples": str(64 * i), "itc": str(3 - i / 10), "itm": "" if i < 5 else "0.6"} for i in range(1, 21)]
 PLOTS = {
     "curves": lambda: plots.curves(ROWS, {"queue": 320.0}),
-    "similarities": lambda: plots.similarities(np.eye(3), PICTURES, CAPTIONS),
+    "similarities": lambda: plots.similarities(np.eye(3), PICTURES, CAPTIONS, TRUE),
     "gallery": lambda: plots.gallery(PICTURES, CAPTIONS, "three", columns=2, good=[True, False, None]),
     "overview": lambda: overview("itc", "queue"),
     "word_maps": lambda: plots.word_maps(PICTURES[0], ["an", "apple"], np.ones((2, 3, 3))),
@@ -37,7 +38,7 @@ def test_ink_follows_the_page_and_no_other_colour_does():
 @pytest.mark.parametrize("name", ["similarities", "gallery", "slide"])
 def test_a_dollar_in_a_sentence_is_no_formula(name):
     text = "$5 or \\bad{ $6 cat"                                 # as a formula it is an error
-    make = {"similarities": lambda: plots.similarities(np.eye(3), PICTURES, [text] * 3),
+    make = {"similarities": lambda: plots.similarities(np.eye(3), PICTURES, [text] * 3, TRUE),
             "gallery": lambda: plots.gallery(PICTURES, [text] * 3, text),
             "slide": lambda: plots.slide([0.1, 0.9], {text: np.array([[0.9, 0.1]])}, PICTURES, {text: (0.1, 0.4)})}
     plot = make[name]()
@@ -60,7 +61,7 @@ def test_the_caller_keeps_its_own_style():
 
 def test_the_sentence_counts_what_the_matrix_shows():
     sim = np.eye(3)[[0, 2, 1]]
-    assert "In 1 of 3 rows" in plots.similarities(sim, PICTURES, CAPTIONS).alt
+    assert "In 1 of 3 rows" in plots.similarities(sim, PICTURES, CAPTIONS, TRUE).alt
     assert "In 3 of 3 rows" in plots.similarities(sim, PICTURES, CAPTIONS, true=sim > 0).alt
 
 
