@@ -9,7 +9,7 @@ from minalbef import checkpoint, distributed, train
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.run import load
-from minalbef.tasks.base import Task, entry, resized
+from minalbef.tasks.base import Task, entry, resize_weights
 from minalbef.tasks.text_assignment import TextAssignment
 
 
@@ -43,12 +43,12 @@ def begin(task: Task, source: str | Path, config: Config) -> None:
     if (path := checkpoint.run_folder(source) / "teacher.safetensors").exists():
         teacher = ALBEF(config)                  # what a teacher's file lacks, a student's has: the match head
         held = {name.removeprefix("albef."): value for name, value in checkpoint.load_file(path).items()}
-        checkpoint.fit_weights(teacher, albef.state_dict() | resized(held, config), path)
+        checkpoint.fit_weights(teacher, albef.state_dict() | resize_weights(held, config), path)
     task.start(albef, teacher)
 
 
 def at_size(albef: ALBEF, config: Config) -> ALBEF:
     """The same model for images of config.image_size."""
     model = ALBEF(config)
-    model.load_state_dict(resized(albef.state_dict(), config))
+    model.load_state_dict(resize_weights(albef.state_dict(), config))
     return model.eval()

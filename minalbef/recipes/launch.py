@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import ExitStack
 from tempfile import TemporaryFile
+from typing import BinaryIO
 
 import torch.distributed as dist
 
@@ -58,15 +59,20 @@ def launch(arguments: list[str], processes: int) -> int:
                 print("minalbef: stopped; the same command goes on", file=sys.stderr)
             return STOPPED
         if any(codes) and codes[0] not in (MENDABLE, STOPPED):       # else rank 0 has said why
-            for file in said[1:]:
-                file.seek(0)
-                print(file.read().decode(errors="replace"), end="", file=sys.stderr)
-            for rank, code in enumerate(codes):
-                if code == -signal.SIGKILL:
-                    print(f"minalbef: training process {rank} was killed, perhaps for want of memory; "
-                          "the same command goes on from the last checkpoint", file=sys.stderr)
-        code = max((code for code in codes if code), default=0)
-        return code if code >= 0 else 128 - code
+            print_failures(codes, said[1:])
+    code = max((code for code in codes if code), default=0)
+    return code if code >= 0 else 128 - code
+
+
+def print_failures(codes: list[int], said: list[BinaryIO]) -> None:
+    """What the processes wrote to stderr, rank 0's aside, and which of them were killed."""
+    for file in said:
+        file.seek(0)
+        print(file.read().decode(errors="replace"), end="", file=sys.stderr)
+    for rank, code in enumerate(codes):
+        if code == -signal.SIGKILL:
+            print(f"minalbef: training process {rank} was killed, perhaps for want of memory; "
+                  "the same command goes on from the last checkpoint", file=sys.stderr)
 
 
 def follow_launcher():

@@ -168,14 +168,13 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
     """
     depth = model.config.fusion_depth
     if how.layer == "all":
-        tried: dict[int, tuple[dict, dict]] = {}
-        def reached(layer: int) -> float:
-            tried[layer] = evaluate(model, tokenizer, records, replace(how, layer=layer))
+        tried = {layer: evaluate(model, tokenizer, records, replace(how, layer=layer)) for layer in range(depth)}
+        def mean(layer: int) -> float:
             samples, more = tried[layer]
             measure = "proposals" if more["proposals"] else "pointing"
             return torch.cat([one[measure] for split, one in samples.items() if split != "baselines"]).mean().item()
-        first, figures = sweep(reached, range(depth))
-        return tried[first][0], tried[first][1] | {"layers": {str(layer): figure for layer, figure in figures.items()}}
+        best, figures = sweep(mean, tried)
+        return tried[best][0], tried[best][1] | {"layers": {str(layer): figure for layer, figure in figures.items()}}
     layer = (depth - 1) // 2 if how.layer is None else int(how.layer)
     found = judge_maps(model, tokenizer, records, replace(how, layer=layer))
     splits, samples, simple, chance = [records[i].split for i in range(len(records))], {}, {}, {}

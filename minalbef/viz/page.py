@@ -59,7 +59,7 @@ def image(pixels: np.ndarray, alt: str) -> dict[str, str]:
     return {"alt": alt, "src": "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()}
 
 
-def painted(scene: Scene) -> dict[str, str]:
+def thumbnail(scene: Scene) -> dict[str, str]:
     return image(paint(scene, SIDE), ", ".join(thing.name for thing in scene.objects) + f" on {scene.background}")
 
 
@@ -115,7 +115,7 @@ def searches(drawn: Sequence[Drawn], true: Tensor, best: Tensor, match: Tensor) 
     true (query, candidate); best, match (query, rank): the candidates' numbers and probabilities
     """
     def card(i: int) -> dict:
-        return {"text": drawn[i].text, "picture": painted(drawn[i].scene)}
+        return {"text": drawn[i].text, "picture": thumbnail(drawn[i].scene)}
     right = true[torch.arange(len(best)), best[:, 0]]
     queries = [*right.nonzero()[:2, 0].tolist(), *(~right).nonzero()[:2, 0].tolist()]
     return [{**card(q), "right": bool(right[q]),
@@ -134,7 +134,7 @@ def families(run: Run) -> list[dict]:
         match, true = odds.sigmoid().view(4, 4), torch.from_numpy(truth(some))   # (text, picture)
         lines = [{"text": one.text, "right": bool(true[i, match[i].argmax()]),
                   "cells": list(zip(match[i].tolist(), true[i].tolist()))} for i, one in enumerate(some)]
-        found.append({"kind": kind, "pictures": [painted(one.scene) for one in some], "lines": lines})
+        found.append({"kind": kind, "pictures": [thumbnail(one.scene) for one in some], "lines": lines})
     return found
 
 
@@ -147,7 +147,7 @@ def looks(run: Run, drawn: Sequence[Drawn]) -> list[dict]:
         hidden = words.hide(run, [one.text], [(0, [i]) for i in places])
         maps = words.word_maps(run, hidden, questions.image_tokens(run, [one.scene]), "mlm")
         lit = [plots.overlay(paint(one.scene, SIDE), heat) for heat in maps.unflatten(1, (run.config.grid, -1)).numpy()]
-        found.append({"text": one.text, "picture": painted(one.scene),
+        found.append({"text": one.text, "picture": thumbnail(one.scene),
                       "maps": [(said[i], image(heat, f"where the model looks for “{said[i]}”"))
                                for i, heat in zip(places, lit)]})
     return found
@@ -163,7 +163,7 @@ def guesses(run: Run, drawn: Sequence[Drawn], count: int = 3) -> list[dict]:
                    examples.guesses(run, None, one.text, places))
         lines = [{"before": " ".join(said[:i]), "word": said[i], "after": " ".join(said[i + 1:]),
                   "seen": seen, "blind": blind} for i, seen, blind in both]
-        found.append({"picture": painted(one.scene), "lines": lines})
+        found.append({"picture": thumbnail(one.scene), "lines": lines})
     return found
 
 
