@@ -158,11 +158,14 @@ def phrase(noun: Noun, number: int | None = None, corner: bool = True) -> str:
     article, plural = words(noun.name)
     first = NUMBERS[number] if number is not None else "a" if noun.size else article
     text = " ".join(filter(None, (first, noun.size, noun.name if number in (None, 1) else plural)))
-    if not noun.place:
-        return text
-    if " " in noun.place:
-        return f"{text} in the {noun.place} corner" if corner else f"{text} at the {noun.place}"
-    return f"{text} {'in' if noun.place == 'middle' else 'on' if noun.place in OPPOSITE else 'at'} the {noun.place}"
+    return f"{text} {where(noun.place, corner)}" if noun.place else text
+
+
+def where(place: str, corner: bool = True) -> str:
+    """A key of PLACES in words: "on the left". corner: say "in the ... corner"."""
+    if place in CORNERS and corner:
+        return f"in the {place} corner"
+    return f"{'in' if place == 'middle' else 'on' if place in OPPOSITE else 'at'} the {place}"
 
 
 def _phrase(part: Form, stream: Stream, alone: bool) -> str:

@@ -1,6 +1,7 @@
 """The embedded data: scenes with captions, siblings, families and foils, each a pure function of its number."""
 import zlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import count
 
 import numpy as np
@@ -75,7 +76,6 @@ class Scenes:
         self.stage = Stage(objects, counts, vendors, pairs, restyle)
         self.names, self.vendors = self.stage.names, self.stage.vendors
         self.specific = split != "train" if specific is None else specific
-        self._last: tuple[int, list[Drawn]] = (-1, [])
 
     def __len__(self) -> int:
         return self.epoch
@@ -84,9 +84,7 @@ class Scenes:
         """A scene and a true caption (but for noise)."""
         group = index // 2
         if int((group + 1) * self.siblings + 1e-9) > int(group * self.siblings + 1e-9):
-            if self._last[0] != group:
-                self._last = group, self._pair(group)       # the neighbour is asked for next
-            drawn = self._last[1][index % 2]
+            drawn = self._pair(group)[index % 2]
         else:
             stream, drawn = Stream(self.split, self.seed, index), None
             while not drawn:            # a scene of three like things has few captions, perhaps none for a small split
@@ -180,6 +178,7 @@ class Scenes:
             found.append(drawn)
         return found
 
+    @lru_cache(maxsize=8)                   # the neighbour is asked for next
     def _pair(self, group: int) -> list[Drawn]:
         """Two siblings. Their captions are false of each other, but for a few that will not come off."""
         stream = Stream(self.split, self.seed, "siblings", group)

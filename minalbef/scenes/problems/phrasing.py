@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minalbef.scenes import language
-from minalbef.scenes.grammar import COLOURS, NUMBERS, SAID, phrase, places_of, render, size_of, words
+from minalbef.scenes.grammar import COLOURS, NUMBERS, SAID, phrase, places_of, render, size_of, where, words
 from minalbef.scenes.language import PLACES, All, Background, Count, Form, Not, Noun, Object, Relation, Scene, There
 from minalbef.scenes.stream import Stream
 
@@ -15,6 +15,7 @@ NUMERALS = ("none", *NUMBERS[1:])    # as answers. In VQA's normal form they are
 LIKE = {"red": "pink", "pink": "red", "blue": "purple", "purple": "blue", "brown": "black", "black": "brown",
         "yellow": "white", "white": "yellow", "green": "blue"}
 STATEMENTS = ("{}", "there {is} {}", "there {is} {}", "the picture shows {}", "you see {}")
+COMPARATIVES = {"higher up": "above", "lower down": "below", "more to the left": "left", "more to the right": "right"}
 _PLACES, _RELATIONS = list(PLACES), list(language.RELATIONS)
 
 
@@ -65,11 +66,6 @@ def state(form: Form, stream: Stream) -> str:
     return way.format(text, **{"is": "are" if text.split()[0] in ("no", *NUMBERS[2:]) else "is"})
 
 
-def where(place: str, stream: Stream) -> str:
-    """A key of PLACES -> "on the left"."""
-    return phrase(Noun("cat", None, place), None, stream.chance(0.7)).removeprefix("a cat ")
-
-
 # questions
 
 
@@ -101,8 +97,8 @@ def ask(kind: str, things: Sequence[Object], stream: Stream, colours=COLOURS) ->
         text = f"what is {pick(SAID[relation])} the {a}?"
         return Question(kind, text, tuple((name, Relation(Noun(name), relation, Noun(a))) for name in others), given)
     if kind == "what":
-        place = place_of(thing, stream)
-        text = pick(("what is {}?", "what is there {}?", "what do you see {}?")).format(where(place, stream))
+        place, text = place_of(thing, stream), pick(("what is {}?", "what is there {}?", "what do you see {}?"))
+        text = text.format(where(place, stream.chance(0.7)))
         return Question(kind, text, tuple((name, There(Noun(name, None, place))) for name in names))
     if kind == "where":
         at = {place: There(Noun(a, None, place)) for place in PLACES}
@@ -115,7 +111,7 @@ def ask(kind: str, things: Sequence[Object], stream: Stream, colours=COLOURS) ->
         many = " ".join(filter(None, (noun.size, words(a)[1])))
         ways = ("how many {} are {}?", "how many {} do you see {}?") if noun.place else (
             "how many {} are there?", "how many {} do you see?")
-        text = pick(ways).format(many, where(noun.place, stream) if noun.place else "")
+        text = pick(ways).format(many, where(noun.place, stream.chance(0.7)) if noun.place else "")
         return Question(kind, text, tuple((NUMERALS[n], Count(noun, n)) for n in range(len(NUMERALS))))
     if kind == "background":
         ways = ("what is the background?", "on what background is the {}?", "what background is behind the {}?")
@@ -126,14 +122,18 @@ def ask(kind: str, things: Sequence[Object], stream: Stream, colours=COLOURS) ->
         about = ("object", "size", "place", "place", "count", "relation", "relation", "colour")
         form = make_form(things, stream, about, colours)
         return Question(kind, *_yes_or_no(form, stream))
-    b = pick(others)
-    one, other = (There(Noun(a, "big")), There(Noun(b, "small"))), (There(Noun(b, "big")), There(Noun(a, "small")))
-    ways = [("bigger", All(one), All(other)), ("smaller", All(other), All(one))]
-    ways += [(word, Relation(Noun(a), relation, Noun(b)), Relation(Noun(b), relation, Noun(a))) for word, relation in (
-        ("higher up", "above"), ("lower down", "below"), ("more to the left", "left"), ("more to the right", "right"))]
-    word, first, second = pick(ways[:2] if stream.chance(0.5) else ways[2:])
-    text = pick(("which is {}, the {} or the {}?", "what is {}, the {} or the {}?")).format(word, a, b)
-    return Question(kind, text, ((a, first), (b, second)), (*given, Count(Noun(b), 1)))
+    return Question(kind, *_compare(a, pick(others), stream))
+
+
+def _compare(a: str, b: str, stream: Stream) -> tuple:
+    word = stream.pick(("bigger", "smaller") if stream.chance(0.5) else tuple(COMPARATIVES))
+    def form(first: str, second: str) -> Form:
+        if word in COMPARATIVES:
+            return Relation(Noun(first), COMPARATIVES[word], Noun(second))
+        big, small = (first, second) if word == "bigger" else (second, first)
+        return All((There(Noun(big, "big")), There(Noun(small, "small"))))
+    text = stream.pick(("which is {}, the {} or the {}?", "what is {}, the {} or the {}?")).format(word, a, b)
+    return text, ((a, form(a, b)), (b, form(b, a))), (Count(Noun(a), 1), Count(Noun(b), 1))
 
 
 def _yes_or_no(form: Form, stream: Stream) -> tuple:
@@ -147,7 +147,7 @@ def _yes_or_no(form: Form, stream: Stream) -> tuple:
         text = f"is the {form.a.name} {stream.pick(SAID[form.kind])} the {form.b.name}?"
     elif definite and isinstance(form, There) and bool(form.noun.size) != bool(form.noun.place):
         given = (Count(Noun(form.noun.name), 1),)
-        text = f"is the {form.noun.name} {form.noun.size or where(form.noun.place, stream)}?"
+        text = f"is the {form.noun.name} {form.noun.size or where(form.noun.place, stream.chance(0.7))}?"
     return text, (("yes", form), ("no", Not(form))), given
 
 

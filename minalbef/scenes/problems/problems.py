@@ -1,5 +1,6 @@
 """Problems for the five tasks, made of scenes by ground truth. A problem is a pure function of its number."""
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from minalbef.scenes.grammar import COLOURS
 from minalbef.scenes.language import PLACES, Form, Scene
@@ -113,15 +114,13 @@ class Problems:
         self.scenes = Scenes(split, seed, size, objects, COUNTS.get(task, (0, 0.5, 0.5)), vendors=vendors,
                              restyle=restyle, specific=True)
         self.stage = self.scenes.stage
-        self._last: tuple[int, list] = (-1, [])
 
     def draw(self, index: int):
         """One of Judged, Asked, Paired, Pointed, Told."""
         group, place = divmod(index, GROUP[self.task])
-        if self._last[0] != group:
-            self._last = group, self.group(group)
-        return self._last[1][place]
+        return self.group(group)[place]
 
+    @lru_cache(maxsize=8)                   # the rest of the group is asked for next
     def group(self, number: int) -> list:
         """All problems of a group, in order."""
         return getattr(self, f"_{self.task}")(Stream(self.task, self.split, self.seed, number), number)

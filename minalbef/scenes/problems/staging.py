@@ -3,10 +3,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import compress
 
-from minalbef.scenes.grammar import SAID, size_of
+from minalbef.scenes.grammar import SAID, size_of, where
 from minalbef.scenes.language import RELATIONS, Form, Noun, Object, Relation, Scene, fits, holds, related, some, visible
 from minalbef.scenes.layout import clash, draw_coordinate
-from minalbef.scenes.problems.phrasing import place_of, where
+from minalbef.scenes.problems.phrasing import place_of
 from minalbef.scenes.stream import Stream
 
 LABELS = {False: 0, None: 1, True: 2}  # contradiction, neutral, entailment: the numbers of tasks.entailment.LABELS
@@ -85,8 +85,8 @@ def point(thing: Object, others: Sequence[Object], stream: Stream) -> tuple[Expr
     if kind == "size":
         return Noun(name, size), f"{the}{size} {name}"
     if kind == "both":
-        return Noun(name, size, place), f"{the}{size} {name} {where(place, stream)}"
-    text = f"{the}{place} {name}" if stream.chance(0.5) else f"{the}{name} {where(place, stream)}"
+        return Noun(name, size, place), f"{the}{size} {name} {where(place, stream.chance(0.7))}"
+    text = f"{the}{place} {name}" if stream.chance(0.5) else f"{the}{name} {where(place, stream.chance(0.7))}"
     return Noun(name, None, place), text
 
 
