@@ -80,14 +80,9 @@ def cam(weights: Tensor, gradients: Tensor) -> Tensor:
     return (weights * gradients.clamp(min=0)).mean(1)
 
 
-def text_map(maps: Tensor, keep: Tensor, over: str = "text") -> Tensor:
-    """One map for the whole text, the mean of `relevance`'s: (b, l, n), (b, l) -> (b, n).
+def text_map(maps: Tensor, counted: Tensor) -> Tensor:
+    """One map for a text, the mean of its words' by `relevance`: (b, l, n), (b, l) bool, such as keep -> (b, n).
 
-    over: "text" takes [CLS] and words, "words" leaves [CLS] out, and "batch" counts padding too, as the original does:
-        its scale then hangs on the other texts of the batch
+    The original counts padding, too: the scale of its maps then depends on the other texts of the batch
     """
-    if over not in ("text", "words", "batch"):
-        raise ValueError(f"over={over!r} is none of text, words, batch")
-    counted = torch.ones_like(keep) if over == "batch" else keep.clone()
-    counted[:, 0] &= over != "words"
     return (maps * counted[:, :, None]).sum(1) / counted.sum(1, keepdim=True).clamp(min=1)

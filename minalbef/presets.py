@@ -8,28 +8,27 @@ from minalbef.config import Config, nearest, replace_checked
 _TUNING: dict[str, Any] = dict(image_size=384, crop=0.5, text_length=512, batch=256, lr=2e-5, lr_start=1e-5,
                                lr_end=1e-6, warmup_steps=100)
 
+# from nothing, on emoji scenes: everything here departs from the paper
+_SCENES: dict[str, Any] = dict(
+    stem="conv", pos_scale=1.1, text_length=30, positions=32, fusion_depth=3, fuse_cls=False, dropout=0.0,
+    temperature_min=0.02, temperature_lr=0.05, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
+    equal_texts_match=True, match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12, epochs=1.0,
+    lr_start=0.0, stem_lr=0.4, betas=(0.9, 0.98), clip=1.0, siblings=0.7, restyle=0.25, bucket=8)
+
 # Each preset is a rung of one ladder; a field that is not named keeps the paper's value.
 PRESETS: dict[str, dict[str, Any]] = {
-    # a laptop CPU, minutes: emoji scenes of 48 pixels. Everything below the first line departs from the paper
-    "tiny": dict(
-        image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0,
-        stem="conv", pos_scale=1.1, vocab_size=512, text_length=30, positions=32, text_width=96, text_depth=1,
-        text_heads=3, text_mlp_ratio=2.0, fusion_depth=3, fuse_cls=False, dropout=0.0, init_std=0.05, embed_dim=64,
-        temperature_min=0.02, temperature_lr=0.05, queue_size=1024, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5,
-        mask_power=1.0, match_from=0.08, queue_from=0.2, hard_from=0.15, siblings_from=0.12, equal_texts_match=True,
-        batch=64, epochs=1.0, epoch=184_000, lr=2e-3, lr_start=0.0, lr_end=1e-4, warmup_steps=50, stem_lr=0.4,
-        betas=(0.9, 0.98), clip=1.0, save_every=250, objects=50, siblings=0.7, restyle=0.25, bucket=8, warm_steps=1000),
-    # one GPU, minutes: scenes of 128 pixels and all the objects there are, learnt as `tiny` learns them. Sizes and
-    # rates follow from tiny's by width and batch; no run has tuned them
-    "small": dict(
-        image_size=128, patch_size=16, image_width=384, image_depth=6, image_heads=6, stem="conv", pos_scale=1.1,
-        vocab_size=1024, text_length=30, positions=32, text_width=384, text_depth=3, text_heads=6, fusion_depth=3,
-        fuse_cls=False, dropout=0.0, init_std=0.025, temperature_min=0.02, temperature_lr=0.05, queue_size=4096,
-        teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0, match_from=0.08, queue_from=0.2,
-        hard_from=0.15, siblings_from=0.12, equal_texts_match=True, batch=256, epochs=1.0, epoch=1_500_000, lr=1e-3,
-        lr_start=0.0, lr_end=5e-5, warmup_steps=100, stem_lr=0.4, betas=(0.9, 0.98), clip=1.0, save_every=500,
-        precision="bf16", objects=223, siblings=0.7, restyle=0.25, bucket=8, warm_steps=1500, warm_batch=128,
-        warm_lr=1e-3, warm_objects="same"),      # no other kinds are left
+    # a laptop CPU, minutes: scenes of 48 pixels
+    "tiny": _SCENES | dict(
+        image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0, vocab_size=512,
+        text_width=96, text_depth=1, text_heads=3, text_mlp_ratio=2.0, init_std=0.05, embed_dim=64, queue_size=1024,
+        batch=64, epoch=184_000, lr=2e-3, lr_end=1e-4, warmup_steps=50, save_every=250, objects=50, warm_steps=1000),
+    # one GPU, minutes: scenes of 128 pixels and all the objects there are. Sizes and rates follow from tiny's by width
+    # and batch; no run has tuned them
+    "small": _SCENES | dict(
+        image_size=128, image_width=384, image_depth=6, image_heads=6, vocab_size=1024, text_width=384, text_depth=3,
+        text_heads=6, init_std=0.025, queue_size=4096, batch=256, epoch=1_500_000, lr=1e-3, lr_end=5e-5,
+        warmup_steps=100, save_every=500, precision="bf16", objects=223, warm_steps=1500, warm_batch=128, warm_lr=1e-3,
+        warm_objects="same"),                    # no other kinds are left
     # one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 epochs of COCO and Visual Genome.
     # Activation checkpointing makes room for 256 rows; the queue holds as many steps as the paper's, the rate goes
     # with the batch's square root

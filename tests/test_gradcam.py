@@ -53,7 +53,7 @@ def differences(name: str, model: ALBEF, pixels, tokens, keep) -> dict[str, floa
             fused = model.fuse(text, keep, image_tokens)
         gradient, = torch.autograd.grad(gradcam.match_score(model)(fused).sum(), weights[layer])
         shown = keep[:, None, :, None]
-        ours |= {f"{place}/gradcam_per_token": maps, f"{place}/gradcam": gradcam.text_map(maps, keep, over="batch"),
+        ours |= {f"{place}/gradcam_per_token": maps, f"{place}/gradcam": gradcam.text_map(maps, torch.ones_like(keep)),
                  f"{place}/cams": weights[layer][..., 1:] * shown,
                  f"{place}/grads_clamped": gradient[..., 1:].clamp(min=0) * shown}
     return {key: ((ours[key].reshape(value.shape) - value).abs().max() / (2e-5 * value.abs().max())).item()
@@ -236,11 +236,11 @@ def test_a_texts_map_is_the_mean_over_what_is_asked_for():
     keep = torch.tensor([[True, True, True, True], [True, True, False, False]])
     maps = torch.tensor([[[8.0], [1.0], [2.0], [3.0]], [[8.0], [6.0], [0.0], [0.0]]])             # (b, l, 1)
     assert text_map(maps, keep).tolist() == [[3.5], [7.0]]
-    assert text_map(maps, keep, "words").tolist() == [[2.0], [6.0]]
-    assert text_map(maps, keep, "batch").tolist() == [[3.5], [3.5]]
-    assert text_map(maps[1:, :2], keep[1:, :2], "batch").tolist() == [[7.0]], "it hangs on the padding"
-    with pytest.raises(ValueError, match="over='all'.*text, words, batch"):
-        text_map(maps, keep, "all")
+    words, everything = keep & (torch.arange(4) > 0), torch.ones_like(keep)
+    assert text_map(maps, words).tolist() == [[2.0], [6.0]]
+    assert text_map(maps, everything).tolist() == [[3.5], [3.5]]
+    assert text_map(maps[1:, :2], everything[1:, :2]).tolist() == [[7.0]], "it hangs on the padding"
+    assert text_map(maps, keep & False).tolist() == [[0.0], [0.0]]
 
 
 def test_explaining_leaves_the_model_alone_and_works_on_a_frozen_one(case):

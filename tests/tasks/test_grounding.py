@@ -133,7 +133,7 @@ def test_the_match_is_explained_over_the_words_that_are_asked_for(case, words):
     assert_close(heat_map(*case, layer=0, words=words).flatten(1), expected)
     everything = keep.clone()
     everything[:, 0] = False
-    assert_close(heat_map(*case, layer=0, words=everything).flatten(1), text_map(maps, keep, "words"))
+    assert_close(heat_map(*case, layer=0, words=everything).flatten(1), text_map(maps, everything))
 
 
 def masked_by_hand(model, image, tokens, hidden, layer):
