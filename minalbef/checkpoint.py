@@ -112,9 +112,8 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
         tokenizer, weights = Tokenizer.load(folder / "tokenizer.json"), load_file(folder / "model.safetensors")
     config = configs.from_dict(values, folder / "config.json")
     if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
-        raise ValueError(f"{folder / 'model.safetensors'} is of no use: {broken[0]} is not finite (NaN or infinite)"
-                         f"{f', and {len(broken) - 1} more' if len(broken) > 1 else ''}; "
-                         "train it again with a lower lr, or copy it again")
+        raise ValueError(f"{folder / 'model.safetensors'} is of no use: {broken[0]} is not finite, and is one of "
+                         f"{len(broken)} such tensors; train it again with a lower lr, or copy it again")
     return config, task, tokenizer, weights
 
 

@@ -25,7 +25,8 @@ def check_same(A: Callable, B: Callable, *args: Any, make_input: Callable[[], An
         torch.manual_seed(seed)
         a, b = (_build(module, args) for module in (A, B))
         if isinstance(a, nn.Module) and isinstance(b, nn.Module):
-            _disturb(a)
+            # biases at 0 and gains at 1 would hide that one is missing
+            _change(a, lambda weight: weight.add_(0.1 * torch.randn_like(weight)) if weight.dim() else weight)
             _load(a, b, names)
         inputs = make_input()
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
@@ -37,7 +38,9 @@ def check_same(A: Callable, B: Callable, *args: Any, make_input: Callable[[], An
     # a gradient that is truly zero is noise: hold it against the largest of them all
     largest = max((g.abs().max().item() for g in grad_a.values() if g.numel()), default=0.0)
     _compare("gradient", grad_a, grad_b, names, tol, least=0.1 * largest)
-    (faint_a, _), (faint_b, _) = (_run(_shrink(f), _map(inputs, lambda x: x * FAINT), seed) for f in (a, b))
+    for f in (a, b):
+        _change(f, lambda weight: weight.mul_(FAINT))
+    (faint_a, _), (faint_b, _) = (_run(f, _map(inputs, lambda x: x * FAINT), seed) for f in (a, b))
     _compare("output for tiny weights and input (is a norm's eps another?)", faint_a, faint_b, names, tol)
 
     inside = sum(name.startswith("parameter") for name in grad_a)
@@ -69,11 +72,10 @@ def _build(f: Any, args: tuple) -> Any:
 
 
 @torch.no_grad()
-def _disturb(module: nn.Module) -> None:
-    """Biases at 0 and gains at 1 would hide that one is missing."""
-    for parameter in module.parameters():
-        if parameter.dim():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+def _change(f: Any, change: Callable[[Tensor], Tensor]) -> None:
+    """Change each weight of a module, in place."""
+    for weight in f.parameters() if isinstance(f, nn.Module) else ():
+        change(weight)
 
 
 def _load(a: nn.Module, b: nn.Module, names: tuple[str, str]) -> None:
@@ -101,14 +103,6 @@ def _run(f: Any, inputs: tuple, seed: int) -> tuple[dict[str, Tensor], dict[str,
         grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     gradients = {name: torch.zeros_like(x) if grad is None else grad for (name, x), grad in zip(leaves.items(), grads)}
     return {f"output{place}": x.detach() for place, x in outputs.items()}, gradients
-
-
-def _shrink(f: Any) -> Any:
-    if isinstance(f, nn.Module):
-        with torch.no_grad():
-            for parameter in f.parameters():
-                parameter.mul_(FAINT)
-    return f
 
 
 def _compare(what: str, a: dict, b: dict, names: tuple[str, str], tol: float, least: float = 0.0) -> None:
