@@ -57,7 +57,7 @@ def main(run: Path):
         shutil.copy(run / name, target / name)
     shutil.copytree(run / "start", target / "start", dirs_exist_ok=True)
     Image.fromarray(paint(EXAMPLE, 96)).save(target / "example.png")
-    search.picture(model, SENTENCE, search.search(model, SENTENCE), target / "search.png")
+    search.figure(SENTENCE, search.search(model, SENTENCE)).save(target / "search.png")
     model.path = Path("data/tiny")
     (target / "README.md").write_text(card(facts, model.summary()), encoding="utf-8")
 
