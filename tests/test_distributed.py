@@ -20,9 +20,9 @@ from minalbef import distributed
 from minalbef import train as loop
 from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.prepare import prepare
+from minalbef.datasets.store import open_records
 from minalbef.distributed import fetch, gather, rank, total, world
-from minalbef.recipes.public_pretrain import begin
-from minalbef.recipes.public_tasks import open_records
+from minalbef.recipes.pretrain import begin, settings
 from minalbef.tasks import pretrain as objective
 from minalbef.tasks import retrieval
 from minalbef.train import Stopped, fit
@@ -132,8 +132,9 @@ def words_trained(folder, passes: int) -> dict:
 
 def train_on_records(folder, prepared) -> dict:
     """Pretraining on a prepared set, of which few words are masked: of some batches one, or none."""
-    task, tokenizer, config = begin([prepared], "tiny", [*OF_RECORDS, "mask_rate=0.06", "mask_power=0", "alpha=0.4"])
-    records = open_records("retrieval", [prepared], "train")
+    changes = [*OF_RECORDS, "mask_rate=0.06", "mask_power=0", "alpha=0.4"]
+    task, tokenizer, config = begin(settings("tiny", changes, [prepared]), [prepared])
+    records = open_records("retrieval", [prepared])
     batches = RecordBatches(records, retrieval.collate, config, tokenizer)
     return train(folder, config, dtype=torch.double, task=task, batches=batches)
 

@@ -12,7 +12,7 @@ import pytest
 from helpers import small
 from minalbef import distributed
 from minalbef.checkpoint import write_atomically
-from minalbef.recipes import pipeline
+from minalbef.recipes import pretrain
 from minalbef.writing import lock
 
 CONFIG = small(seed=3)
@@ -79,9 +79,9 @@ def test_rank_0_alone_holds_the_lock_and_may_take_it_again(holder, tmp_path, mon
 
 def test_a_held_folder_is_refused_before_anything_is_drawn(holder, tmp_path, monkeypatch):
     process, _ = holder(tmp_path / "run")
-    monkeypatch.setattr(pipeline, "read_captions", lambda config: pytest.fail("it went on"))
+    monkeypatch.setattr(pretrain, "read_captions", lambda *_: pytest.fail("it went on"))
     with pytest.raises(ValueError, match=f"process {process.pid}"):
-        pipeline.pretrain(replace(CONFIG, objects=12), tmp_path / "run", quiet=True)
+        pretrain.pretrain(replace(CONFIG, objects=12), tmp_path / "run", quiet=True)
 
 
 def test_only_temporary_files_of_dead_processes_are_swept_in_start_too(holder, tmp_path):

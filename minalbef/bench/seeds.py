@@ -5,7 +5,8 @@ import statistics
 from pathlib import Path
 
 from minalbef import checkpoint
-from minalbef.recipes import launch, pipeline, report
+from minalbef.recipes import launch, report
+from minalbef.recipes.evaluate import evaluate_run
 from minalbef.scenes.exam import tables
 
 
@@ -21,7 +22,7 @@ def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, proce
         arguments = ["pretrain", *changes, f"seed={seed}", "--preset", preset, "--run", str(run)]
         if status := launch.launch(arguments, processes):
             raise SystemExit(status)
-        reports.append(pipeline.examine_run(run, 1.0, 1000 + seed, command))
+        reports.append(evaluate_run(run, command, seed=1000 + seed))
     figures = [flatten(one) for one in reports]
     result = {"command": command, "date": reports[-1]["date"], "device": reports[-1]["device"],
               "commit": reports[-1]["commit"], "seeds": seeds, "config": reports[0]["config"],

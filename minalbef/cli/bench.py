@@ -8,8 +8,6 @@ import tyro
 
 from minalbef.bench import loading, step
 from minalbef.cli.limits import checked
-from minalbef.config import read_changes
-from minalbef.presets import preset as preset_named
 from minalbef.recipes.report import command
 
 Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -31,9 +29,8 @@ def learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: P
         out: where to write the result; by default learn.json in the folder for the runs
     """
     from minalbef.bench.seeds import learn as learn_seeds
-    from minalbef.recipes import pipeline
-    # refuse a wrong option before any process starts
-    pipeline.for_scenes(preset_named(preset, **read_changes(changes)))
+    from minalbef.recipes.pretrain import settings
+    settings(preset, changes)                            # refuse a wrong option before any process starts
     learn_seeds(preset, changes, seeds, run, processes, out or run / "learn.json", command())
 
 

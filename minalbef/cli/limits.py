@@ -1,8 +1,7 @@
-"""Ranges of the command line's numbers, checked before any work begins."""
+"""What the command line takes: ranges of numbers, and which flags go together, checked before any work begins."""
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import is_dataclass
 
 from minalbef.config import RANGES, check_range
 
@@ -25,17 +24,28 @@ LIMITS = RANGES | {name: limits for names, limits in {
 }.items() for name in names.split()}
 
 
-def checked(command: Callable) -> Callable:
-    """The command, with its flags checked: raises ValueError for a number outside LIMITS."""
+def checked(command: Callable, scenes: str = "", sets: str = "") -> Callable:
+    """The command, with its flags checked: raises ValueError for a number outside LIMITS, and for flags that don't fit.
+
+    scenes: flags for the embedded scenes alone. sets: flags for prepared sets alone, which --data names
+    """
+    defaults = {name: one.default for name, one in inspect.signature(command).parameters.items()}
     @functools.wraps(command)
     def call(*args, **kwargs):
         given = inspect.signature(command).bind(*args, **kwargs).arguments
-        for value in list(given.values()):
-            if is_dataclass(value):
-                given |= vars(value)
         for name, values in given.items():
             for value in values if isinstance(values, tuple) else (values,):
                 if isinstance(value, (int, float)) and not isinstance(value, bool):
-                    check_range(f"--{name.replace('_', '-')} {value}", value, *LIMITS[name])
+                    check_range(f"{flag(name)} {value}", value, *LIMITS[name])
+        strange = scenes if given.get("data") else sets
+        if amiss := [flag(name) for name in strange.split() if given.get(name, defaults[name]) != defaults[name]]:
+            raise ValueError(f"{', '.join(amiss)}: of use on " + (
+                "the embedded scenes alone; leave it out with --data" if given.get("data") else
+                "prepared sets alone; name one with --data, such as --data prepared/coco, or leave it out"))
         return command(*args, **kwargs)
     return call
+
+
+def flag(name: str) -> str:
+    """A parameter of a command as a user writes it."""
+    return "--from" if name == "source" else f"--{name.replace('_', '-')}"

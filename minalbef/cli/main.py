@@ -1,7 +1,6 @@
 """The command line: `minalbef` and `python -m minalbef`."""
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,10 +10,10 @@ from minalbef import checkpoint, load
 from minalbef.cli.bench import PROCESSES, Changes, bench
 from minalbef.cli.errors import explain
 from minalbef.cli.limits import checked
-from minalbef.cli.public import Exam, Sets, Study
 from minalbef.config import read_changes
-from minalbef.presets import preset
+from minalbef.datasets.store import place_of
 from minalbef.recipes import report
+from minalbef.tasks.base import TASKS
 from minalbef.weights.original import HEADS
 
 Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
@@ -22,19 +21,25 @@ From = Annotated[Path | None, tyro.conf.arg(name="from")]
 
 
 def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), quiet: bool = False,
-             public: Annotated[Sets, tyro.conf.OmitArgPrefixes] = Sets()) -> None:
-    """Pretrain on the embedded scenes or public sets, or resume a run. In parallel: torchrun -m -- minalbef pretrain.
+             data: tuple[Path, ...] = (), vocab: Path | None = None, vit: str | None = None, bert: str | None = None,
+             workers: int = 0, most_bad: float = 0.01) -> None:
+    """Pretrain on the embedded scenes or on prepared sets, or resume. In parallel: torchrun -m -- minalbef pretrain.
 
     Args:
         changes: options of the preset to change, such as batch=32 lr=1e-3
-        preset: where to start: tiny, or small with a GPU
+        preset: where to start: tiny, or small with a GPU; for prepared sets base or paper-4m
         run: the folder to write
         quiet: no progress bar
+        data: sets that `minalbef prepare` wrote to train on, such as prepared/coco prepared/shards, or splits of them
+        vocab: BERT's vocab.txt; without it, word pieces are learnt from the captions
+        vit: weights to start the image encoder from, a file, a folder or a name such as deit_base_patch16_224
+        bert: weights to start text encoder and fusion from, a file, a folder or a name such as
+            google-bert/bert-base-uncased
+        workers: processes that open pictures ahead, or paint them, for each that trains
+        most_bad: share of unreadable pictures above which training stops; those below it are named in unreadable.txt
     """
-    if replace(public, workers=0) != Sets():
-        return public.pretrain(preset, changes, run, quiet)
-    from minalbef.recipes import pipeline
-    pipeline.pretrain(_config(preset, changes), run, quiet, public.workers)
+    from minalbef.recipes import pretrain as recipe
+    recipe.pretrain(recipe.settings(preset, changes, data), run, data, vocab, vit, bert, workers, most_bad, quiet)
 
 
 def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), processes: int = PROCESSES,
@@ -50,7 +55,8 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
         quiet: no progress bar
     """
     from minalbef.recipes.launch import launch
-    _config(preset, changes)                             # refuse a wrong option before any process starts
+    from minalbef.recipes.pretrain import settings
+    settings(preset, changes)                            # refuse a wrong option before any process starts
     command = ["pretrain", *changes, "--preset", preset, "--run", str(run)]
     if status := launch(command + ["--quiet"] if quiet else command, processes):
         raise SystemExit(status)
@@ -59,8 +65,12 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
 
 def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0, seed: int = 0,
              among: int | None = None, split: Literal["test", "validation"] = "test", out: Path | None = None,
-             public: Annotated[Exam, tyro.conf.OmitArgPrefixes] = Exam()) -> None:
-    """Evaluate a run on unseen scenes, or with --data on a public set; write report.json and print the figures.
+             data: Path | None = None, answers: Path | None = None, free: bool = False, top: int = 0,
+             layer: int | Literal["all"] | None = None, image_size: int | None = None, original: bool = False,
+             tuned_on: tuple[str, ...] = (), batch: int = 32, workers: int = 0) -> None:
+    """Evaluate a run on unseen scenes, or with --data on a prepared set; write report.json and print the figures.
+
+    In several processes, on a prepared set: torchrun -m -- minalbef evaluate.
 
     Args:
         what: the run folder; or a task, whose run is runs/TASK
@@ -70,25 +80,32 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
         among: how many scenes a caption is ranked among, by default 500; `small` is made for 5000
         split: validation while you tune, so that the test set stays unseen
         out: the folder to write; by default RUN, RUN/evaluation unless it is the whole test, with --data RUN/SET-SPLIT
+        data: the prepared split, such as prepared/coco/test; what it holds says the task
+        answers: VQA: the list to choose from, by default the set's
+        free: VQA: write the answer instead
+        top: candidates of the second stage, by default the paper's for the set
+        layer: grounding: of fusion's layers, from 0, whose map chooses; "all" tries every one; by default the middle
+        image_size: side of the pictures in pixels, by default the run's
+        original: score as the original does: VQA's first word twice, and no overlap of boxes below a pixel
+        tuned_on: sets that a run was trained on which does not say so, as converted ones do not: they name the protocol
+        batch: records that are read at once
+        workers: processes that open pictures ahead
     """
-    from minalbef.recipes import pipeline, scene_tasks
+    from minalbef.recipes import evaluate as recipe
     from minalbef.scenes.exam import tables
     from minalbef.viz import page
     if among is not None and among < 10:
         raise ValueError(f"--among {among}: must be at least 10, as many as ITM re-ranks; the default is 500")
-    run = Path("runs", what) if what in scene_tasks.JOBS else checkpoint.run_folder(what)
-    if public != Exam():
-        if exam != 1.0 or source or among or split != "test":
-            raise ValueError("--exam, --among, --from and --split are for the embedded scenes; with --data leave them "
-                             "out and name the split in it, such as --data prepared/coco/validation")
-        return public.evaluate(run, report.command(), out)
+    run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
+    if data:
+        found = recipe.evaluate_set(run, data, out=out, answers=answers, free=free, image_size=image_size, top=top,
+                                    layer=layer, original=original, tuned=tuned_on, batch=batch, workers=workers,
+                                    command=report.command())
+        return print(recipe.table(found)) if found else None             # in the first process
     out = out or report.output_folder(run, whole=(exam, seed, among, split) == (1.0, 0, None, "test"))
-    if checkpoint.read_run(run)[1] != "pretrain":
-        if among:
-            raise ValueError(f"--among is for runs of pretraining; {run} is one of a task, whose test set is fixed")
-        found = scene_tasks.examine_run(run, _source(source), report.command(), seed, exam, split, out)
-        return print(tables.task_table([found]))
-    figures = pipeline.examine_run(run, exam, seed, report.command(), among, split, out)
+    figures = recipe.evaluate_run(run, report.command(), _source(source), seed, exam, split, among, out)
+    if figures["task"] != "pretrain":
+        return print(tables.task_table([figures]))
     page.write_page(run, figures, out)
     print(tables.summary_table(figures))
     print(f"\n{out}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")
@@ -96,11 +113,13 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
 
 def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None,
              baselines: tuple[str, ...] = (), processes: int = PROCESSES, exam: float = 1.0, quiet: bool = False,
-             public: Annotated[Study, tyro.conf.OmitArgPrefixes] = Study()) -> None:
-    """Fine-tune a pretrained run for a task on the embedded scenes, evaluated with its baselines; or on a public set.
+             data: tuple[Path, ...] = (), preset: str = "", workers: int = 0, most_bad: float = 0.01) -> None:
+    """Fine-tune a pretrained run for a task on the embedded scenes, evaluated with its baselines; or on prepared sets.
+
+    In several processes, on prepared sets: torchrun -m -- minalbef finetune.
 
     Args:
-        task: retrieval, entailment, vqa, nlvr2 or grounding
+        task: retrieval, entailment, vqa, nlvr2 or grounding; on prepared sets text_assignment, too
         changes: options to change, such as lr=5e-4 epochs=2
         source: the pretrained run to start from; by default runs/demo, or else the shipped model
         run: the folder to write, by default runs/TASK
@@ -108,17 +127,25 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
         processes: how many to train in, one thread each
         exam: share of the test set, for a quick look
         quiet: no progress bar
+        data: sets that `minalbef prepare` wrote to train on, such as prepared/coco, or splits of them
+        preset: the recipe, by default the paper's for the task and the set
+        workers: processes that open pictures, for each that trains
+        most_bad: share of unreadable pictures above which training stops; those below it are named in unreadable.txt
     """
-    from minalbef.recipes import scene_tasks as tuner
+    from minalbef.recipes import evaluate
+    from minalbef.recipes import finetune as recipe
     from minalbef.scenes.exam import tables
-    run = run or Path("runs", task)
-    if public != Study():
-        if baselines or exam != 1.0 or processes != PROCESSES:
-            raise ValueError("--baselines, --exam and --processes are for the embedded scenes; on a public set leave "
-                             "them out: torchrun -m -- minalbef finetune trains in several processes")
-        return public.finetune(task, changes, _source(source), run, quiet)
-    figures = tuner.finetune(task, _source(source), run, changes, baselines, processes, report.command(), exam, quiet)
-    print(tables.task_table([figures]))
+    source, run = _source(source), run or Path("runs", task)
+    if not data:
+        recipe.tune_all(task, source, run, changes, baselines, processes, quiet)
+        out = report.output_folder(run, exam == 1)
+        return print(tables.task_table([evaluate.evaluate_run(run, report.command(), source, size=exam, out=out)]))
+    recipe.tune(task, source, run, recipe.settings(task, source, changes, data, preset), data, workers=workers,
+                most_bad=most_bad, quiet=quiet)
+    if os.environ.get("RANK", "0") == "0":
+        following = (f"evaluate {run} --data {place_of(data[0])[0]}/test" if TASKS[task].evaluate else
+                     f"finetune nlvr2 --from {run} --data prepared/nlvr2")
+        print(f"{run} is trained; next: minalbef {following}")
 
 
 def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None, rival: str = "",
@@ -133,9 +160,10 @@ def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | N
         rival: a baseline of the task to train instead
         quiet: no progress bar
     """
-    from minalbef.recipes import scene_tasks as tuner
-    source, run = _source(source), run or Path("runs", task)
-    tuner.tune(task, source, run, tuner.tuning(task, source, *changes), rival, quiet=quiet)
+    from minalbef.recipes import finetune as recipe
+    source = _source(source)
+    recipe.tune(task, source, run or Path("runs", task), recipe.settings(task, source, changes), rival=rival,
+                quiet=quiet)
 
 
 def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: Path | None = None) -> None:
@@ -258,19 +286,18 @@ def _source(run: Path | None) -> Path:
     return checkpoint.run_folder(run or ("runs/demo" if Path("runs/demo/model.safetensors").exists() else "tiny"))
 
 
-def _config(name: str, changes: tuple[str, ...]):
-    from minalbef.recipes import pipeline
-    return pipeline.for_scenes(preset(name, **read_changes(changes)))
-
-
 COMMANDS = {command.__name__.replace("_", "-"): command for command in (
-    demo, pretrain, evaluate, finetune, tune, predict, search, summary, convert, prepare, dry_run, plan, bench)}
+    checked(demo), checked(pretrain, sets="vocab vit bert most_bad"),
+    checked(evaluate, scenes="source exam among split",
+            sets="answers free top layer image_size original tuned_on batch workers"),
+    checked(finetune, scenes="baselines processes exam", sets="preset workers most_bad"),
+    *map(checked, (tune, predict, search, summary, convert, prepare, dry_run, plan, bench)))}
 
 
 def main() -> None:
     """Entry of the command line: errors that a user can mend are printed without a traceback."""
     try:
-        tyro.extras.subcommand_cli_from_dict({name: checked(command) for name, command in COMMANDS.items()},
+        tyro.extras.subcommand_cli_from_dict(COMMANDS,
                                              prog="minalbef", description="ALBEF, rebuilt minimal, faithful and fast.")
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("MINALBEF_TRACEBACK"):

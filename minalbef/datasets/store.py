@@ -1,15 +1,17 @@
 """The project's records on disk: JSON lines and an index of their offsets, for random access."""
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from minalbef.data import Record
 from minalbef.datasets.public import GroundingRecord
 from minalbef.datasets.shards import Member
+from minalbef.tasks.base import TASKS
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord
@@ -72,6 +74,23 @@ def read_about(folder: str | Path) -> dict:
         return about
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder} holds no prepared records ({error}); `minalbef prepare` makes them") from error
+
+
+def place_of(data: str | Path, split: str = "train") -> tuple[Path, str]:
+    """prepared/coco, or one of its splits, as prepared/coco/test -> the folder and the split, by default `split`."""
+    path = Path(data)
+    named = not (path / "about.json").exists() and (path.parent / "about.json").exists()
+    return (path.parent, path.name) if named else (path, split)
+
+
+def open_records(task: str, data: Sequence[str | Path]) -> Dataset:
+    """Training records of prepared sets, one after the other. Raises ValueError for records of another task."""
+    opened = [Records(*place_of(one)) for one in data]
+    for records in opened:
+        if records.kind not in (kinds := TASKS[task].records):
+            raise ValueError(f"{records.path} holds records of {records.kind.__name__}, and {task} learns from "
+                             f"{' or '.join(kind.__name__ for kind in kinds)}: name a set prepared for it with --data")
+    return opened[0] if len(opened) == 1 else ConcatDataset(opened)
 
 
 def file_of(folder: str | Path, split: str, ending: str) -> Path:

@@ -1,5 +1,6 @@
-"""Fine-tuning: from a pretrained run, a task and its batches, of scenes or of records, to a run of that task."""
-from collections.abc import Callable
+"""Fine-tuning: from a pretrained run to a task's, on the embedded scenes, on prepared sets, or on your own batches."""
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,29 @@ import torch
 
 from minalbef import checkpoint, distributed, train
 from minalbef.albef import ALBEF
-from minalbef.config import Config
+from minalbef.config import Config, nearest, read_changes, replace_checked
+from minalbef.datasets.loader import RecordBatches
+from minalbef.datasets.store import open_records, place_of, read_about
+from minalbef.presets import preset
+from minalbef.recipes import launch
+from minalbef.recipes.forecast import forecast
+from minalbef.recipes.provenance import record_training, trained_on
 from minalbef.run import load
-from minalbef.tasks.base import Task, entry, resize_weights
+from minalbef.scenes.batches import ProblemBatches, SceneBatches
+from minalbef.scenes.exam.questions import need_scenes
+from minalbef.scenes.exam.task_exam import JOBS
+from minalbef.tasks.base import TASKS, Task, entry, resize_weights
 from minalbef.tasks.text_assignment import TextAssignment
+
+# on scenes, from `tiny`: larger images, so that positions are resize_weights, and distillation, both as in the paper
+TUNING = dict(image_size=64, epochs=4.0, epoch=20_000, batch=64, lr=1e-3, lr_start=0.0, lr_end=5e-5, warmup_steps=50,
+              alpha=0.4, match_from=0.0, queue_from=0.0, hard_from=0.0, siblings_from=0.0, equal_texts_match=False,
+              save_every=250)
+# on prepared sets a run takes from its source: sizes, which are fixed, and settings that you can change
+SIZES = ("patch_size image_width image_depth image_heads image_mlp_ratio stem vocab_size positions text_width "
+         "text_depth text_heads text_mlp_ratio fusion_depth fuse_cls embed_dim").split()
+KEPT = [*SIZES, "pos_scale", "dropout", "init_std", "queue_size", "equal_texts_match"]
+PRESETS = {"coco": "retrieval-coco", "flickr30k": "retrieval-flickr"}            # retrieval's, by set
 
 
 def finetune(task: str, batches: Callable[[int], Any], source: str | Path, run: Path, config: Config,
@@ -32,7 +52,7 @@ def finetune(task: str, batches: Callable[[int], Any], source: str | Path, run: 
 
 
 def begin(task: Task, source: str | Path, config: Config) -> None:
-    """Initialise student and teacher from a run, its teacher if it has one, with positions resized. In place."""
+    """Initialise student and teacher from a run, its teacher if it has one, with positions resize_weights. In place."""
     base, kind, _, weights = checkpoint.read_run(source)
     if kind == "text_assignment":
         model = TextAssignment(base).student
@@ -52,3 +72,109 @@ def at_size(albef: ALBEF, config: Config) -> ALBEF:
     model = ALBEF(config)
     model.load_state_dict(resize_weights(albef.state_dict(), config))
     return model.eval()
+
+
+def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: Sequence[str | Path] = (),
+             name: str = "") -> Config:
+    """The settings to fine-tune a run for a task: the model's from the run, then the recipe's, then your changes.
+
+    On the embedded scenes the recipe is TUNING and the job's; on prepared sets a preset, by default the task's, `name`.
+    There the batch is at most the source's, and images grow as in the paper, from 256 to 384 pixels, except after
+    fine-tuning for retrieval or grounding, where the size stays.
+    Raises ValueError for what does not exist or does not fit together.
+    """
+    known = [one for one, row in TASKS.items() if row.begin] if data else list(JOBS)
+    if task not in known:
+        raise ValueError(f"no task {task!r}{nearest(task, known)}; there are {', '.join(known)}")
+    base, kind, _, _ = checkpoint.read_run(source)
+    if kind not in (sources := TASKS[task].begin if data else ("pretrain",)):
+        raise ValueError(f"{source} is a run of {kind}, and {task} begins from one of {', '.join(sources)}; "
+                         "name it with --from")
+    if data:
+        config = _paper(task, base, kind, data, name)
+    else:
+        need_scenes(base, source)
+        config = replace(base, **TUNING | JOBS[task].settings, name=f"{base.name}-{task}")
+    config = replace_checked(config, **read_changes(tuple(changes)))
+    for field in SIZES:
+        if (value := getattr(config, field)) != (fixed := getattr(base, field)):
+            raise ValueError(f"{field}={value}: the model of {source} has {fixed}, which training cannot change; "
+                             "leave it out")
+    return config
+
+
+def _paper(task: str, base: Config, kind: str, data: Sequence[str | Path], name: str) -> Config:
+    """The paper's recipe for a task and a set, in the sizes of the run to begin from."""
+    if not name:
+        about = read_about(place_of(data[0])[0])
+        name = PRESETS.get(about.get("set"), TASKS[task].preset) if task == "retrieval" else TASKS[task].preset
+    paper, size = preset(name), base.image_size
+    if kind in ("pretrain", "text_assignment"):
+        size = max(1, size * paper.image_size // Config.image_size // base.patch_size) * base.patch_size
+    return replace(paper, **{field: getattr(base, field) for field in KEPT}, name=f"{base.name}-{name}",
+                   image_size=min(paper.image_size, size), batch=min(paper.batch, base.batch),
+                   text_length=min(paper.text_length, base.positions), epoch=len(open_records(task, data)))
+
+
+def tune(task: str, source: str | Path, folder: Path, config: Config, data: Sequence[str | Path] = (), rival: str = "",
+         workers: int = 0, most_bad: float = 0.01, assign: int = 20_000, quiet: bool = False) -> None:
+    """Fine-tune a run for a task, into a run folder; called again, it resumes from the last checkpoint.
+
+    source: a run folder, converted ones too. config: see `settings`
+    data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken. None: the embedded scenes
+    rival: of scenes, train this baseline of the job's instead. workers, most_bad: see loader.RecordBatches
+    assign: number of captions of NLVR2's text assignment pretraining on scenes
+    Raises ValueError for what does not fit together, and when too many images cannot be read.
+    """
+    differs = rivals_of(task, rival)[rival] if rival else {}
+    if folder.resolve() == Path(source).resolve():
+        raise ValueError(f"{folder} is the run to begin from, and would be overwritten; choose another folder with "
+                         "--run")
+    launch.follow_launcher()
+    distributed.start(config.device)
+    tokenizer = checkpoint.read_run(source)[2]
+    torch.manual_seed(config.seed)
+    module = differs.get("make", TASKS[task].make)(config)
+    begin(module, source, config)
+    if data:
+        batches = RecordBatches(open_records(task, data), TASKS[task].collate, config, tokenizer, workers=workers,
+                                most_bad=most_bad, folder=folder)
+        if distributed.rank() == 0:
+            print(forecast(config, task), flush=True)
+    else:
+        batches = ProblemBatches(task, config, tokenizer, differs.get("hide", ""))
+        if task == "nlvr2" and (assign := differs.get("assign", assign)):
+            assignment, recipe = TextAssignment(config), replace(config, epochs=1.0, epoch=assign)
+            begin(assignment, source, config)
+            train.fit(assignment, SceneBatches(recipe, tokenizer), recipe, folder / "assign", quiet=quiet,
+                      title="text assignment")
+            module.start(assignment.student.albef)
+    finetune(task, batches, source, folder, config, quiet, module, rival.replace("_", " "))
+    if data and distributed.rank() == 0:
+        record_training(folder, "tuned", data, trained_on(source))
+    distributed.stop()
+
+
+def rivals_of(task: str, *names: str) -> dict[str, dict]:
+    """The baselines of a task on scenes that are trained. Raises ValueError if one of `names` is none of them."""
+    rivals = JOBS[task].rivals
+    for name in names:
+        if name not in rivals:
+            raise ValueError(f"{task} has no baseline {name!r}{nearest(name, rivals)} to train; "
+                             f"it has {', '.join(rivals) or 'none'}")
+    return rivals
+
+
+def tune_all(task: str, source: Path, folder: Path, changes: tuple[str, ...] = (), baselines: tuple[str, ...] = (),
+             processes: int = 1, quiet: bool = False) -> None:
+    """Train a task on scenes and the named baselines of its job ("all": every one), each in several processes.
+
+    Raises ValueError for an unknown task, option or baseline, SystemExit where training failed.
+    """
+    settings(task, source, changes)                      # refuse a wrong option before any process starts
+    rivals = rivals_of(task, *(name for name in baselines if name != "all"))
+    for name in ("", *(rivals if "all" in baselines else dict.fromkeys(baselines))):
+        arguments = ["tune", task, *changes, "--from", str(source), "--run", str(folder / name)]
+        arguments += ["--rival", name] if name else []
+        if status := launch.launch([*arguments, "--quiet"] if quiet else arguments, processes):
+            raise SystemExit(status)

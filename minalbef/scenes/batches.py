@@ -1,9 +1,10 @@
-"""Batches of pretraining from the embedded scenes."""
+"""Training batches from the embedded scenes: of pretraining, and of each task."""
 import torch
 
 from minalbef import distributed
 from minalbef.config import Config
-from minalbef.data import transform
+from minalbef.data import Batch, transform
+from minalbef.scenes.exam.task_exam import JOBS, batch, problems
 from minalbef.scenes.scenes import Drawn, Scenes, paint, truth
 from minalbef.scenes.stream import Stream
 from minalbef.tasks.pretrain import PretrainBatch
@@ -50,3 +51,19 @@ class SceneBatches:
         drawn = [one for pair in pairs for one in pair]
         batches = [drawn[i:i + config.batch] for i in range(0, len(drawn), config.batch)]
         return Stream("bucket", config.seed, window).shuffle(batches)
+
+
+class ProblemBatches:
+    """A task's training problems, without end: step -> this rank's batch."""
+
+    def __init__(self, task: str, config: Config, tokenizer: Tokenizer, hide: str = ""):
+        self.task, self.config, self.tokenizer, self.hide = task, config, tokenizer, hide
+        self.rank, self.world = distributed.rank(), distributed.world()
+        self.sources = [problems(name, "train", config, config.seed) for name in JOBS[task].problems]
+
+    def __call__(self, step: int) -> Batch:
+        share = self.config.batch // len(self.sources)
+        mine = range(step * share, (step + 1) * share)[distributed.own_rows(share, self.rank, self.world)]
+        drawn = [source.draw(i) for source in self.sources for i in mine]
+        config = self.config
+        return batch(self.task, drawn, self.tokenizer, config.image_size, self.hide, config.text_length)

@@ -17,7 +17,7 @@ from minalbef import checkpoint, load, train
 from minalbef.data import data_folder, transform
 from minalbef.ema import make_teacher
 from minalbef.presets import preset
-from minalbef.recipes import pipeline
+from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.scenes import Scenes, paint, truth
@@ -55,7 +55,7 @@ def main():
     torch.set_num_threads(1)
     code, config = commit(), preset("tiny", save_every=10 ** 6)
     torch.manual_seed(config.seed)
-    tokenizer, rates = pipeline.read_captions(config)
+    tokenizer, rates = pretrain.read_captions(config)
     config = replace(config, vocab_size=len(tokenizer))
     task = Pretrain(config, rates=rates)
     task.student.load_state_dict(load(data_folder() / "tiny" / "start").model.state_dict())

@@ -18,8 +18,8 @@ from minalbef.cli import bench
 from minalbef.cli import main as command_line
 from minalbef.cli.limits import LIMITS, checked
 from minalbef.presets import preset
-from minalbef.recipes import scene_tasks
-from minalbef.recipes.pipeline import for_scenes
+from minalbef.recipes.finetune import settings, tune
+from minalbef.recipes.pretrain import for_scenes
 
 COMMANDS = [*command_line.COMMANDS.values(), bench.learn, *map(checked, (step.step, loading.data, loading.retrieval))]
 
@@ -98,8 +98,8 @@ def test_what_has_objects_is_for_scenes():
 
 def test_an_unknown_rival_is_refused(tmp_path):
     source = checkpoint.run_folder("tiny")
-    with pytest.raises(ValueError, match="--rival text_alon: vqa has no such baseline .did you mean 'text_alone'"):
-        scene_tasks.tune("vqa", source, tmp_path, scene_tasks.tuning("vqa", source), rival="text_alon")
+    with pytest.raises(ValueError, match="vqa has no baseline 'text_alon' .did you mean 'text_alone'"):
+        tune("vqa", source, tmp_path, settings("vqa", source), rival="text_alon")
 
 
 def deep():

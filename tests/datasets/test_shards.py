@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from helpers import same_state
 from minalbef import distributed
-from minalbef.cli import public
+from minalbef.cli import main
 from minalbef.data import open_image
 from minalbef.datasets import loader
 from minalbef.datasets.loader import RecordBatches, count_unreadable
@@ -23,7 +23,7 @@ from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import photo_id
 from minalbef.datasets.shards import shards
 from minalbef.datasets.store import Records
-from minalbef.recipes.public_pretrain import begin, pretrain
+from minalbef.recipes.pretrain import begin, pretrain, settings
 from minalbef.tasks import retrieval
 from test_loader import CONFIG, TOKENIZER, WORDS
 from test_readers import jpeg, some
@@ -312,13 +312,17 @@ def test_later_epochs_do_not_dilute_the_share(prepared, monkeypatch):
 # pretraining
 
 
+def train_on(data, folder, changes, **options):
+    pretrain(settings("tiny", changes, data), folder, data, **options)
+
+
 def weights(folder):
     return torch.load(folder / "state.pt", weights_only=True)["task"]
 
 
 def test_pretraining_on_shards_goes_on_after_a_stop_to_the_same_weights(prepared, monkeypatch):
     data = [prepared / "out" / "shards"]
-    pretrain(data, prepared / "straight", "tiny", SMALL, quiet=True)
+    train_on(data, prepared / "straight", SMALL, quiet=True)
     real, calls = RecordBatches.__call__, itertools.count()
     def stops(self, step):
         if next(calls) == 5:
@@ -326,11 +330,11 @@ def test_pretraining_on_shards_goes_on_after_a_stop_to_the_same_weights(prepared
         return real(self, step)
     monkeypatch.setattr(RecordBatches, "__call__", stops)
     with pytest.raises(KeyboardInterrupt):
-        pretrain(data, prepared / "stopped", "tiny", SMALL, quiet=True)
+        train_on(data, prepared / "stopped", SMALL, quiet=True)
     assert torch.load(prepared / "stopped" / "state.pt", weights_only=True)["step"] == 5
-    pretrain(data, prepared / "stopped", "tiny", SMALL, workers=1, quiet=True)
+    train_on(data, prepared / "stopped", SMALL, workers=1, quiet=True)
     assert same_state(weights(prepared / "stopped"), weights(prepared / "straight"))
-    pretrain(data, prepared / "other", "tiny", [*SMALL, "seed=1"], quiet=True)
+    train_on(data, prepared / "other", [*SMALL, "seed=1"], quiet=True)
     assert not same_state(weights(prepared / "other"), weights(prepared / "straight")), "the check is blind"
 
 
@@ -338,21 +342,22 @@ def test_pretraining_begins_from_given_weights_with_berts_word_pieces(prepared):
     pieces = ["[PAD]", *(f"[unused{i}]" for i in range(5)), "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", *WORDS]
     (prepared / "vocab.txt").write_text("\n".join(pieces))
     data = [prepared / "out" / "shards"]
-    other = begin(data, "tiny", [*SMALL, "seed=1"])[0].student.image_encoder.state_dict()
+    other = begin(settings("tiny", [*SMALL, "seed=1"], data), data)[0].student.image_encoder.state_dict()
     save_file(other, prepared / "vit.safetensors")
-    task, tokenizer, config = begin(data, "tiny", SMALL, prepared / "vocab.txt", str(prepared / "vit.safetensors"))
+    plain, vit = settings("tiny", SMALL, data), str(prepared / "vit.safetensors")
+    task, tokenizer, config = begin(plain, data, prepared / "vocab.txt", vit)
     assert task.mask == 9 and task.special == (0, 6, 7, 8, 9) and config.vocab_size == len(tokenizer) == 20
     assert config.objects == 0, "a run of photographs is none of scenes, though tiny's preset is"
-    assert config.epoch == 13 and begin(data, "tiny", [*SMALL, "epoch=5"])[2].epoch == 5
+    assert config.epoch == 13 and begin(settings("tiny", [*SMALL, "epoch=5"], data), data)[2].epoch == 5
     for model in (task.student, task.teacher):
         assert same_state(model.image_encoder.state_dict(), other)
-    assert not same_state(begin(data, "tiny", SMALL)[0].student.image_encoder.state_dict(), other), "the check is blind"
+    assert not same_state(begin(plain, data)[0].student.image_encoder.state_dict(), other), "the check is blind"
 
 
 def test_pretraining_is_on_the_device_that_was_asked_for(prepared, monkeypatch):
     asked = []
-    monkeypatch.setattr(distributed, "start", lambda name="auto": asked.append(name))
-    pretrain([prepared / "out" / "shards"], prepared / "run", "tiny", [*SMALL, "device=cpu"], quiet=True)
+    monkeypatch.setattr(distributed, "start", lambda name="auto": asked.append(name) or torch.device("cpu"))
+    train_on([prepared / "out" / "shards"], prepared / "run", [*SMALL, "device=cpu"], quiet=True)
     assert asked == ["cpu"]
 
 
@@ -360,11 +365,11 @@ def test_the_command_line_passes_the_share_on_and_tells_what_was_lost(prepared, 
     monkeypatch.setattr(loader, "LEAST", 1)
     (prepared / "in" / "00001.tar").unlink()
     def train(**options):
-        public.Sets((prepared / "out" / "shards",), **options).pretrain("tiny", tuple(SMALL), prepared / "run", True)
+        main.pretrain(tuple(SMALL), run=prepared / "run", data=(prepared / "out" / "shards",), quiet=True, **options)
     with pytest.raises(ValueError, match="more than 1.0%.*00001.tar"):
         train()
     train(most_bad=0.5)
     assert (f"gave way to others: {SIZES[1]} of the pictures, named in {prepared / 'run'}/unreadable*.txt"
             in capsys.readouterr().out)
-    with pytest.raises(ValueError, match="a public set must be named, with --data"):
-        public.Sets(workers=1).pretrain("tiny", (), prepared / "run", True)
+    with pytest.raises(ValueError, match="--vit: of use on prepared sets alone; name one with --data"):
+        main.COMMANDS["pretrain"](vit="deit")

@@ -7,7 +7,8 @@ import pytest
 from golden_rule import figures
 from minalbef.config import Config
 from minalbef.presets import preset
-from minalbef.recipes.scene_tasks import JOBS, TUNING
+from minalbef.recipes.finetune import TUNING
+from minalbef.scenes.exam.task_exam import JOBS
 from minalbef.train import alpha_at, lr_at
 from test_golden_encoders import off, wrong
 

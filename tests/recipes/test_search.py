@@ -8,8 +8,9 @@ from PIL import Image
 from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.presets import preset
-from minalbef.recipes import pipeline, scene_tasks
 from minalbef.recipes import search as finder
+from minalbef.recipes.evaluate import evaluate_run
+from minalbef.recipes.finetune import settings
 from minalbef.run import Run
 from untrained import untrained
 
@@ -73,8 +74,8 @@ def test_a_run_of_other_data_is_not_evaluated_or_tuned_on_scenes(run, tmp_path):
     other = ALBEF(replace(run.config, objects=0))
     for task in ("pretrain", "retrieval"):
         checkpoint.save(tmp_path / task, other, run.tokenizer, None, task)
-    for ask in (lambda: pipeline.examine_run(tmp_path / "pretrain", 0.02, 0, ""),
-                lambda: scene_tasks.examine_run(tmp_path / "retrieval", None, ""),
-                lambda: scene_tasks.tuning("vqa", tmp_path / "pretrain")):
+    for ask in (lambda: evaluate_run(tmp_path / "pretrain", size=0.02),
+                lambda: evaluate_run(tmp_path / "retrieval"),
+                lambda: settings("vqa", tmp_path / "pretrain")):
         with pytest.raises(ValueError, match="not trained on the embedded scenes"):
             ask()

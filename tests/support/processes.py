@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from minalbef.cli import main
-from minalbef.recipes import pipeline
+from minalbef.recipes import pretrain
 
 ROOT = Path(__file__).parents[2]
 EVERY = 4                             # steps between two saves
@@ -30,8 +30,8 @@ CAPTIONS = 300                        # of which a run learns its word pieces: f
 # the command, which writes down each step that it has done, before it may save it
 NOTING = f"""
 from minalbef import __main__, metrics
-from minalbef.recipes import pipeline
-pipeline.CAPTIONS = {CAPTIONS}
+from minalbef.recipes import pretrain
+pretrain.CAPTIONS = {CAPTIONS}
 plain = metrics.Log.step
 def step(self, number, *given):
     if self.on:
@@ -120,7 +120,7 @@ def command(*words: str) -> str:
     """Run a command of minalbef's: -> what it printed. Raises Refused with what it says when it ends with 2."""
     told, printed = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(told), contextlib.redirect_stdout(printed):
-        patch.setattr(pipeline, "CAPTIONS", CAPTIONS)
+        patch.setattr(pretrain, "CAPTIONS", CAPTIONS)
         patch.setattr(sys, "argv", ["minalbef", *map(str, words)])
         try:
             main.main()

@@ -13,7 +13,7 @@ from minalbef import distributed, train
 from minalbef.checkpoint import save
 from minalbef.datasets.loader import Ahead
 from minalbef.losses import hard_negatives
-from minalbef.recipes import pipeline
+from minalbef.recipes import pretrain as recipe
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.scenes import Scenes
 from minalbef.tasks.pretrain import Pretrain, make_draws
@@ -348,8 +348,8 @@ def test_rates_at_hand_are_the_buffers_after_a_move_and_a_load():
 def test_a_start_that_was_made_with_other_settings_is_refused_before_anything_is_trained(tmp_path, monkeypatch,
                                                                                          changes, says):
     config = small(objects=12, warm_steps=5)
-    monkeypatch.setattr(pipeline, "CAPTIONS", 300)
-    tokenizer, _ = pipeline.read_captions(config)
+    monkeypatch.setattr(recipe, "CAPTIONS", 300)
+    tokenizer, _ = recipe.read_captions(config)
     config = replace(config, vocab_size=len(tokenizer))
     save(tmp_path / "start", Pretrain(config).student, tokenizer)
     (tmp_path / "warm").mkdir()
@@ -357,7 +357,7 @@ def test_a_start_that_was_made_with_other_settings_is_refused_before_anything_is
     trained = []
     with pytest.raises(ValueError,
                        match=f"start was made with other settings .*{says}.*remove .*start .*or choose another folder"):
-        pipeline.pretrain(replace(config, **changes), tmp_path, quiet=True)
+        recipe.pretrain(replace(config, **changes), tmp_path, quiet=True)
     assert not trained
-    pipeline.pretrain(replace(config, device="cpu"), tmp_path, quiet=True)
+    recipe.pretrain(replace(config, device="cpu"), tmp_path, quiet=True)
     assert trained == [tmp_path], "the same settings go on, and the start is not made again"

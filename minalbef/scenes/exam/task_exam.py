@@ -1,18 +1,18 @@
 """Evaluation of the five tasks on the embedded scenes: problems as records, each task's metrics, and its baselines.
 
-Called as examine_TASK(model, tokenizer, draw, hide) -> samples by name, nested as `intervals.summarise` takes them.
+`examine` gives samples by name, nested as `intervals.summarise` takes them.
 draw: a key of problems.GROUP and how many -> problems, freshly drawn. hide: "" or the input that is hidden
 """
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from minalbef import data
+from minalbef import data, distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Record
@@ -25,6 +25,7 @@ from minalbef.scenes.problems.problems import GROUP, Asked, Judged, Paired, Poin
 from minalbef.scenes.problems.staging import largest_box, random_box
 from minalbef.tasks import entailment, grounding, nlvr2, vqa
 from minalbef.tasks.base import TASKS
+from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
 
 NOTHING = "a picture"                 # every text, where the text is hidden
@@ -95,27 +96,20 @@ def apart(samples: Tensor | Clusters, kinds: Sequence[str]) -> dict:
     return {kind: samples[[kind == other for other in kinds]] for kind in sorted(set(kinds))}
 
 
-def examine_entailment(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
-    some = records(draw("entailment", 1800), model.albef.config.image_size, hide)
-    return {"accuracy": grouped(entailment.evaluate(model, tokenizer, some, how(model))[0]["accuracy"], "entailment")}
-
-
-def examine_vqa(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
-    drawn, config = draw("vqa", 1800), model.albef.config
-    asked = how(model, answers=answer_list(config.objects))
-    right = vqa.evaluate(model, tokenizer, records(drawn, config.image_size, hide), asked)[0]["accuracy"]
-    return by_kind(grouped(right, "vqa"), drawn)
+def examine_answers(task: str, model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
+    """Accuracy, by kind of problem too, and of NLVR2 consistency."""
+    drawn, config = draw(task, 1800), model.albef.config
+    asked = how(model, answers=answer_list(config.objects) if task == "vqa" else None)
+    found = TASKS[task].evaluate(model, tokenizer, records(drawn, config.image_size, hide), asked)[0]
+    right = found["accuracy"]
+    right = grouped(right.values if isinstance(right, Clusters) else right, task)
+    figures = {"accuracy": right} if task == "entailment" else by_kind(right, drawn)
+    return figures | {name: value for name, value in found.items() if name == "consistency"}
 
 
 def agreement(answer: str, problem: Asked) -> float:
     """VQA accuracy of an answer."""
     return answers.accuracy(answer, list(map(answers.normalise, problem.answers)))
-
-
-def examine_nlvr2(model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
-    drawn = draw("nlvr2", 1800)
-    found = nlvr2.evaluate(model, tokenizer, records(drawn, model.albef.config.image_size, hide), how(model))[0]
-    return by_kind(grouped(found["accuracy"].values, "nlvr2"), drawn) | {"consistency": found["consistency"]}
 
 
 def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
@@ -189,8 +183,10 @@ def simple_retrieval(draw: Draw) -> dict:
     return {"chance": {"families": {f"{name}_{way}_r1": families for name in ("itc", "itm") for way in ("i2t", "t2i")}}}
 
 
-def simple_entailment(draw: Draw) -> dict:
-    return {"majority": {"accuracy": grouped(commonest([p.label for p in draw("entailment", 1800)]), "entailment")}}
+def simple_majority(task: str, draw: Draw) -> dict:
+    """The commonest label, of entailment and NLVR2."""
+    labels = [p.label if task == "entailment" else p.true for p in draw(task, 1800)]
+    return {"majority": {"accuracy": grouped(commonest(labels), task)}}
 
 
 def simple_vqa(draw: Draw) -> dict:
@@ -213,10 +209,6 @@ def simple_vqa(draw: Draw) -> dict:
     return {name: by_kind(grouped(found, "vqa"), drawn) for name, found in (("majority", constant), ("chance", chance))}
 
 
-def simple_nlvr2(draw: Draw) -> dict:
-    return {"majority": {"accuracy": grouped(commonest([p.true for p in draw("nlvr2", 1800)]), "nlvr2")}}
-
-
 def simple_grounding(draw: Draw) -> dict:
     """A random box, the largest box, and a random point."""
     drawn = draw("grounding", 1000)
@@ -225,3 +217,54 @@ def simple_grounding(draw: Draw) -> dict:
     return {"random_box": {"proposals": samples(map(random_box, drawn))},
             "largest_box": {"proposals": samples(map(largest_box, drawn))},
             "random_point": {"pointing": samples(p.box[2] * p.box[3] for p in drawn)}}
+
+
+# all of a task
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task on the embedded scenes.
+
+    problems: keys of problems.GROUP, in equal parts of a batch. simple: draw -> samples of baselines without a model
+    rivals: baselines that are trained in the same way, by name: what differs, "hide" or "make" or "assign"
+    untrained: baselines without training, by name: which model ("pretrained", "start", "random", "tuned"), and the
+        input that is hidden from it
+    """
+
+    problems: tuple[str, ...]
+    examine: Callable
+    simple: Callable
+    rivals: dict[str, dict]
+    untrained: dict[str, tuple[str, str]] = field(default_factory=dict)
+    settings: dict = field(default_factory=dict)
+
+
+BLIND = {"text_alone": {"hide": "image"}, "picture_alone": {"hide": "text"}}
+JOBS = {
+    "retrieval": Job(("families", "retrieval"), examine_retrieval, simple_retrieval,
+                     {"continued_pretraining": {"make": Pretrain}}, {"pretrained": ("pretrained", "")}),
+    "entailment": Job(("entailment",), partial(examine_answers, "entailment"), partial(simple_majority, "entailment"),
+                      BLIND, settings={"alpha_ramp": False}),
+    "vqa": Job(("vqa",), partial(examine_answers, "vqa"), simple_vqa, BLIND),
+    "nlvr2": Job(("nlvr2",), partial(examine_answers, "nlvr2"), partial(simple_majority, "nlvr2"),
+                 BLIND | {"left_alone": {"hide": "right"}, "without_assignment": {"assign": 0}}, settings={"lr": 6e-4}),
+    "grounding": Job(("grounding",), examine_grounding, simple_grounding, {},
+                     {"pretrained": ("pretrained", ""), "warm_start": ("start", ""), "random_weights": ("random", ""),
+                      "shuffled_text": ("tuned", "shuffled")})}
+
+
+def examine(task: str, model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str = "") -> dict:
+    """The task's figures on problems from `draws`: samples by name. The model is moved to a GPU if there is one."""
+    model.to(distributed.device_at_hand(getattr(model, "albef", model).config.device))
+    with torch.no_grad() if task != "grounding" else torch.enable_grad():
+        return JOBS[task].examine(model, tokenizer, draw, hide)
+
+
+def draws(config: Config, split: str, seed: int, size: float) -> Draw:
+    """-> a cached function that draws a test set's problems, in whole groups; size: share of the number asked for."""
+    @cache
+    def draw(name: str, number: int) -> list:
+        source = problems(name, split, config, seed)
+        return [source.draw(i) for i in range(max(36, int(number * size)) // GROUP[name] * GROUP[name])]
+    return draw

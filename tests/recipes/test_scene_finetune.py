@@ -1,4 +1,4 @@
-"""scene_tasks, task_exam: five tasks from a pretrained run to a report, in a size for tests."""
+"""finetune, evaluate, task_exam: five tasks from a pretrained run to a report, in a size for tests."""
 import json
 import shutil
 import subprocess
@@ -16,17 +16,18 @@ from helpers import small
 from minalbef import checkpoint, distributed, load
 from minalbef.albef import ALBEF
 from minalbef.cli import main
-from minalbef.cli.public import Exam
 from minalbef.data import data_folder
 from minalbef.evaluation import answers, intervals
-from minalbef.recipes import finetune, report, scene_tasks
-from minalbef.recipes.finetune import at_size
-from minalbef.recipes.scene_tasks import JOBS, ProblemBatches, examine_run, load_student, tune, tuning
+from minalbef.recipes import finetune, report
+from minalbef.recipes.evaluate import evaluate_run
+from minalbef.recipes.finetune import at_size, settings, tune, tune_all
+from minalbef.scenes.batches import ProblemBatches
 from minalbef.scenes.exam import tables, task_exam
+from minalbef.scenes.exam.task_exam import JOBS
 from minalbef.scenes.problems import phrasing
 from minalbef.scenes.problems.problems import GROUP
 from minalbef.tasks import nlvr2, vqa
-from minalbef.tasks.base import POSITIONS, TASKS
+from minalbef.tasks.base import POSITIONS, TASKS, load_model
 from minalbef.tokenizer import Tokenizer
 
 QUICK = ("image_size=32", "epoch=16", "epochs=1", "batch=8", "warmup_steps=1")
@@ -50,24 +51,24 @@ def tuned(source, tmp_path_factory):
     folders = {}
     for task in JOBS:
         folders[task] = tmp_path_factory.mktemp("tuned") / task
-        tune(task, source, folders[task], tuning(task, source, *QUICK), assign=16, quiet=True)
+        tune(task, source, folders[task], settings(task, source, QUICK), assign=16, quiet=True)
     return folders
 
 
 @pytest.mark.parametrize("task", JOBS)
 def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monkeypatch):
-    found = examine_run(tuned[task], source, "a command", size=0.02)
+    found = evaluate_run(tuned[task], "a command", source, size=0.02)
     assert found == report.read_report(tuned[task]) and found["task"] == task
     for title, paths in tables.TASKS[task]:
         for path in paths.split(" / "):
-            assert 0 <= tables.at(found, f"test.{path}") <= 1
-            low, high = tables.at(found, f"intervals.test.{path}")
+            assert 0 <= tables.at(found["test"], path) <= 1
+            low, high = tables.at(found["intervals"]["test"], path)
             assert 0 <= low <= high <= 1
     expected = {*JOBS[task].simple(draw), *JOBS[task].untrained}
     assert set(found["baselines"]) == expected
     monkeypatch.setattr(distributed, "device_at_hand", lambda name: CUDA)
     with card():
-        there = examine_run(tuned[task], source, "a command", size=0.02)
+        there = evaluate_run(tuned[task], "a command", source, size=0.02)
     assert all(there[part] == found[part] for part in ("test", "baselines", "counts"))
     table = tables.task_table([found])
     assert all(title in table for title, _ in tables.TASKS[task]) and "None" not in table
@@ -75,9 +76,9 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monk
 
 @pytest.mark.parametrize("task", JOBS)
 def test_a_saved_student_is_the_trained_one(task, tuned):
-    name, model, tokenizer = load_student(tuned[task])
-    assert name == task and not model.training and len(tokenizer) == getattr(model, "albef", model).config.vocab_size
-    again = load_student(tuned[task])[1]
+    model, tokenizer, kind = load_model(task, tuned[task])
+    assert kind == task and not model.training and len(tokenizer) == getattr(model, "albef", model).config.vocab_size
+    again = load_model(task, tuned[task])[0]
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values()))
 
 
@@ -85,7 +86,7 @@ def test_begun_at_its_own_size_a_model_is_the_pretrained_one_and_else_only_posit
     model, config = load(source).model, checkpoint.read_run(source)[0]
     image = torch.randn(2, 3, 24, 24)
     assert_close(at_size(model, config).encode_image(image), model.encode_image(image))
-    larger = at_size(model, tuning("vqa", source, *QUICK))
+    larger = at_size(model, settings("vqa", source, QUICK))
     assert larger.image_encoder.pos_embed.shape[1] == 17
     assert [name for name, value in model.state_dict().items() if value.shape != larger.state_dict()[name].shape
             or not torch.equal(value, larger.state_dict()[name])] == [POSITIONS[0]]
@@ -93,11 +94,11 @@ def test_begun_at_its_own_size_a_model_is_the_pretrained_one_and_else_only_posit
 
 def test_vqa_and_nlvr2_begin_with_what_fusion_learnt(source):
     fusion = load(source).model.fusion.layers
-    task = vqa.VQA(config := tuning("vqa", source, *QUICK))
+    task = vqa.VQA(config := settings("vqa", source, QUICK))
     finetune.begin(task, source, config)
     assert torch.equal(task.student.decoder.layers[1].attn.q.weight, fusion[1].attn.q.weight)
     assert torch.equal(task.teacher.decoder.layers[1].attn.q.weight, fusion[1].attn.q.weight)
-    task = nlvr2.NLVR2(config := tuning("nlvr2", source, *QUICK))
+    task = nlvr2.NLVR2(config := settings("nlvr2", source, QUICK))
     finetune.begin(task, source, config)
     for layer in (2, 3):
         assert torch.equal(task.student.albef.fusion.layers[layer].attn.q.weight, fusion[1].attn.q.weight)
@@ -105,7 +106,7 @@ def test_vqa_and_nlvr2_begin_with_what_fusion_learnt(source):
 
 @pytest.mark.parametrize("task", JOBS)
 def test_two_processes_share_the_batch_of_one(task, source, monkeypatch):
-    config, tokenizer = tuning(task, source, "batch=16"), checkpoint.read_run(source)[2]
+    config, tokenizer = settings(task, source, ["batch=16"]), checkpoint.read_run(source)[2]
     def batches():
         return ProblemBatches(task, config, tokenizer)
     whole = batches()(3)
@@ -126,7 +127,7 @@ def test_two_processes_share_the_batch_of_one(task, source, monkeypatch):
 @pytest.mark.parametrize("task", ["entailment", "vqa", "nlvr2"])
 def test_what_is_hidden_cannot_be_seen(task, source):
     tokenizer = checkpoint.read_run(source)[2]
-    some = [scene_tasks.problems(task, "train", small(objects=50), 0).draw(i) for i in range(8)]
+    some = [task_exam.problems(task, "train", small(objects=50), 0).draw(i) for i in range(8)]
     batch = {hide: task_exam.batch(task, some, tokenizer, 24, hide) for hide in ("", "image", "text", "right")}
     def alike(x):
         return bool((x == x[:1]).all())
@@ -147,10 +148,10 @@ def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, 
         return encode(self, texts, length, *more, **options)
     monkeypatch.setattr(Tokenizer, "encode", remember)
     monkeypatch.setattr(task_exam, "best_map", lambda *_: ("itm", 0))
-    config, tokenizer = tuning(task, source, "batch=16", "text_length=7"), checkpoint.read_run(source)[2]
+    config, tokenizer = settings(task, source, ["batch=16", "text_length=7"]), checkpoint.read_run(source)[2]
     assert ProblemBatches(task, config, tokenizer)(0).tokens.shape[1] == 7
     model = TASKS[task].make(config).student.eval()
-    scene_tasks.examine(task, model, tokenizer, lambda name, number: draw(name, number)[:8])
+    task_exam.examine(task, model, tokenizer, lambda name, number: draw(name, number)[:8])
     assert set(seen) - {10_000} == {7}, "VQA's answers are not cut"
 
 
@@ -158,43 +159,43 @@ def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, 
 
 
 def draw(name, number):
-    source = scene_tasks.problems(name, "test", small(objects=50), 5)
+    source = task_exam.problems(name, "test", small(objects=50), 5)
     return [source.draw(i) for i in range(36)]
 
 
 def test_consistency_is_all_four_pairs_of_a_statement(monkeypatch, tuned):
-    _, model, tokenizer = load_student(tuned["nlvr2"])
+    model, tokenizer, _ = load_model("nlvr2", tuned["nlvr2"])
     truth = torch.tensor([int(p.true) for p in draw("nlvr2", 36)])
     truth[5] = 1 - truth[5]
     monkeypatch.setattr(nlvr2, "predict", lambda *_: torch.eye(2)[truth])
-    found = task_exam.examine_nlvr2(model, tokenizer, draw, "")
+    found = task_exam.examine("nlvr2", model, tokenizer, draw, "")
     assert_close(found["accuracy"].mean(), torch.tensor(35 / 36))
     assert_close(found["consistency"].mean(), torch.tensor(8 / 9))
 
 
 def test_who_knows_the_answer_gets_what_the_annotators_agree_on(monkeypatch, tuned):
-    _, model, tokenizer = load_student(tuned["vqa"])
+    model, tokenizer, _ = load_model("vqa", tuned["vqa"])
     drawn, listed = draw("vqa", 36), task_exam.answer_list(50)
     chosen = torch.tensor([[listed.index(p.answer)] for p in drawn])
     monkeypatch.setattr(vqa, "rank", lambda *_, **options: (chosen, None))
-    found = task_exam.examine_vqa(model, tokenizer, draw, "")
+    found = task_exam.examine("vqa", model, tokenizer, draw, "")
     assert found["accuracy"].values.min() >= 0.99, "seven or more of ten annotators say it, numbers too"
     assert {"two", "three"} & {p.answer for p in drawn} and answers.normalise("two") == "2"
     assert set(found["by_kind"]) == {p.kind for p in drawn}
 
 
 def test_pairs_of_one_statement_are_one_cluster(monkeypatch, tuned):
-    _, model, tokenizer = load_student(tuned["nlvr2"])
+    model, tokenizer, _ = load_model("nlvr2", tuned["nlvr2"])
     monkeypatch.setattr(nlvr2, "predict", lambda *_: torch.eye(2)[torch.ones(36, dtype=torch.long)])
-    found = task_exam.examine_nlvr2(model, tokenizer, draw, "")
+    found = task_exam.examine("nlvr2", model, tokenizer, draw, "")
     assert len(found["accuracy"]) == 9 and found["accuracy"].cluster.tolist() == [i // 4 for i in range(36)]
     assert sum(map(len, found["by_kind"].values())) == 9
     assert intervals.interval(found["accuracy"]) == [0.5, 0.5], "two of a statement's four are true, always"
 
 
 def test_no_constant_answer_beats_the_majority_and_baselines_are_scored_as_models_are(monkeypatch, tuned):
-    _, model, tokenizer = load_student(tuned["vqa"])
-    source = scene_tasks.problems("vqa", "test", small(objects=50), 5)
+    model, tokenizer, _ = load_model("vqa", tuned["vqa"])
+    source = task_exam.problems("vqa", "test", small(objects=50), 5)
     drawn, listed = [source.draw(i) for i in range(120)], task_exam.answer_list(50)
     simple, yes = task_exam.simple_vqa(lambda *_: drawn), listed.index("yes")
     scores = {kind: {said: sum(task_exam.agreement(said, p) for p in drawn if p.kind == kind) / 20 for said in listed}
@@ -206,28 +207,28 @@ def test_no_constant_answer_beats_the_majority_and_baselines_are_scored_as_model
     p = next(p for p in drawn if p.kind == "compare" and len(set(p.answers)) == 1)
     assert simple["chance"]["accuracy"].values[drawn.index(p)] == 0.5, "the question names both that may be right"
     monkeypatch.setattr(vqa, "rank", lambda model, batch, *_, **how: (torch.full((len(batch.tokens), 1), yes), None))
-    said_yes = task_exam.examine_vqa(model, tokenizer, lambda *_: drawn, "")["by_kind"]["yes or no"].mean().item()
+    said_yes = task_exam.examine("vqa", model, tokenizer, lambda *_: drawn, "")["by_kind"]["yes or no"].mean().item()
     assert said_yes == pytest.approx(polar["yes"]) and said_yes != 0.5, "the annotators count, not the one right answer"
 
 
 def test_an_exam_asks_as_many_as_it_says():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scene_tasks, "problems", lambda *_: SimpleNamespace(draw=lambda i: i))
-        whole, quick = (scene_tasks.draws(small(), "test", 0, size) for size in (1.0, 0.02))
+        patch.setattr(task_exam, "problems", lambda *_: SimpleNamespace(draw=lambda i: i))
+        whole, quick = (task_exam.draws(small(), "test", 0, size) for size in (1.0, 0.02))
         for name, number in (("retrieval", 500), ("families", 800), ("entailment", 1800), ("vqa", 1800),
                              ("nlvr2", 1800), ("grounding", 1000)):
             assert len(whole(name, number)) == number and len(quick(name, number)) % GROUP[name] == 0
 
 
 def test_an_exam_draws_from_its_split_and_the_report_says_which(monkeypatch, tuned, source, tmp_path):
-    asked, drawn = [], scene_tasks.problems
-    monkeypatch.setattr(scene_tasks, "problems", lambda *given: asked.append((given[1], given[3])) or drawn(*given))
+    asked, drawn = [], task_exam.problems
+    monkeypatch.setattr(task_exam, "problems", lambda *given: asked.append((given[1], given[3])) or drawn(*given))
     shutil.copytree(tuned["entailment"], run := tmp_path / "run")
     main.evaluate(str(run), source=source, exam=0.02, seed=7, split="validation")
     found = report.read_report(run / "evaluation")
     assert set(asked) == {("validation", 7)} and (found["split"], found["exam_seed"]) == ("validation", 7)
-    with pytest.raises(ValueError, match="--split are for the embedded scenes.*prepared/coco/validation"):
-        main.evaluate(str(run), split="validation", public=Exam(data=Path("prepared/coco")))
+    with pytest.raises(ValueError, match="--split: of use on the embedded scenes alone; leave it out with --data"):
+        main.COMMANDS["evaluate"](str(run), split="validation", data=Path("prepared/coco"))
 
 
 def test_groundings_map_is_chosen_on_validation_whatever_is_examined(monkeypatch):
@@ -244,7 +245,7 @@ def test_groundings_map_is_chosen_on_validation_whatever_is_examined(monkeypatch
 
 def test_simple_baselines_by_hand():
     assert_close(task_exam.commonest(["a", "b", "b"]), torch.tensor([0.0, 1.0, 1.0]))
-    found = task_exam.simple_entailment(draw)["majority"]["accuracy"].mean()
+    found = JOBS["entailment"].simple(draw)["majority"]["accuracy"].mean()
     assert_close(found, torch.tensor(1 / 3))
     boxes = task_exam.simple_grounding(draw)
     assert 0 < boxes["random_point"]["pointing"].mean() < 0.2 and 0.1 < boxes["random_box"]["proposals"].mean() < 0.3
@@ -283,15 +284,18 @@ def test_what_finetune_cannot_do_is_said_before_it_trains(arguments, message, so
     changes = () if "--baselines" in rest or "--from" in rest else tuple(rest)
     origin = Path("nowhere") if "--from" in rest else source
     with pytest.raises(ValueError) as caught:
-        scene_tasks.finetune(task, origin, Path("never"), changes, baselines, 1, "")
+        tune_all(task, origin, Path("never"), changes, baselines)
     assert message in str(caught.value)
 
 
-def test_a_run_of_another_kind_is_refused(source, tuned):
-    with pytest.raises(ValueError, match="is a run of vqa; fine-tuning begins from a pretrained one"):
-        tuning("nlvr2", tuned["vqa"])
-    with pytest.raises(ValueError, match="is a run of pretrain; `minalbef finetune` makes those of"):
-        load_student(source)
+def test_a_run_of_another_kind_is_refused(source, tuned, tmp_path):
+    with pytest.raises(ValueError, match="is a run of vqa, and nlvr2 begins from one of pretrain"):
+        settings("nlvr2", tuned["vqa"])
+    shutil.copytree(tuned["retrieval"], run := tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"task": "text_assignment"}))
+    with pytest.raises(ValueError, match="is a run of text_assignment; `minalbef finetune` makes those of"):
+        evaluate_run(run)
 
 
 def test_every_task_has_problems():

@@ -11,7 +11,8 @@ import torch
 import minalbef
 from minalbef import distributed
 from minalbef.cli.main import main
-from minalbef.recipes import pipeline
+from minalbef.recipes import pretrain
+from minalbef.recipes.evaluate import evaluate_run
 from minalbef.recipes.report import output_folder
 from minalbef.scenes.exam import exam
 
@@ -60,14 +61,15 @@ def test_a_run_is_examined_on_a_gpu_where_there_is_one_and_elsewhere_without(tra
     monkeypatch.setattr(distributed, "device_of", lambda name: places.append(name) or torch.device("meta"))
     for name in ("examine", "examine_start"):
         monkeypatch.setattr(exam, name, lambda run, *rest, **more: seen.append(run.device.type) or {})
-    pipeline.examine_run(folder, 0.02, 0, "a command")
+    evaluate_run(folder, "a command", size=0.02)
     assert places == [asked] * 2 and seen == ["meta"] * 2
 
 
 def test_only_a_runs_own_whole_evaluation_takes_the_place_of_its_report(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     asked = []
-    monkeypatch.setattr(pipeline, "examine_run", lambda *given: asked.append(given[-1]) or {})
+    monkeypatch.setattr("minalbef.recipes.evaluate.evaluate_run",
+                        lambda *given: asked.append(given[-1]) or {"task": "pretrain"})
     monkeypatch.setattr("minalbef.viz.page.write_page", lambda run, figures, out: asked.append(out))
     for words, out in (("", "runs/tiny"), ("--exam 0.05", "runs/tiny/evaluation"), ("--seed 1", "runs/tiny/evaluation"),
                        ("--among 50", "runs/tiny/evaluation"), ("--split validation", "runs/tiny/evaluation"),
@@ -129,8 +131,8 @@ def test_scenes_are_painted_ahead_by_as_many_as_you_say_or_by_four_beside_a_gpu(
         """What no command catches."""
     def ahead(source, config, workers):
         raise Stop(workers)
-    monkeypatch.setattr(pipeline, "Ahead", ahead)
-    monkeypatch.setattr(pipeline, "CAPTIONS", 100)
+    monkeypatch.setattr(pretrain, "Ahead", ahead)
+    monkeypatch.setattr(pretrain, "CAPTIONS", 100)
     monkeypatch.setattr(distributed, "start", lambda name: torch.device(device))
     monkeypatch.setattr(sys, "argv",
                         ["minalbef", "pretrain", f"warm_steps={warm_steps}", "--run", str(tmp_path), *words.split()])

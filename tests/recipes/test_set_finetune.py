@@ -1,4 +1,4 @@
-"""public_tasks: six tasks from a prepared set and a pretrained run to a report, in miniature, counted again by hand."""
+"""finetune, evaluate: six tasks from a prepared set and a pretrained run to a report, counted again by hand."""
 import json
 import re
 import shlex
@@ -18,7 +18,6 @@ from helpers import disturb, same_state, small
 from minalbef import checkpoint, distributed
 from minalbef.albef import ALBEF
 from minalbef.cli.main import main
-from minalbef.cli.public import Exam, Sets, Study
 from minalbef.data import Record, open_image, transform
 from minalbef.datasets import loader
 from minalbef.datasets.prepare import prepare
@@ -26,18 +25,10 @@ from minalbef.datasets.store import Records
 from minalbef.evaluation import answers
 from minalbef.evaluation.loop import How, over
 from minalbef.presets import preset
-from minalbef.recipes import forecast, public_tasks, report
-from minalbef.recipes.finetune import begin
-from minalbef.recipes.public_pretrain import pretrain
-from minalbef.recipes.public_tasks import (
-    evaluate_public,
-    finetune_public,
-    protocol,
-    recipe,
-    table,
-    task_of,
-    trained_on,
-)
+from minalbef.recipes import evaluate, finetune, forecast, pretrain, provenance, report
+from minalbef.recipes.evaluate import evaluate_set, table
+from minalbef.recipes.finetune import begin, settings, tune
+from minalbef.recipes.provenance import protocol, trained_on
 from minalbef.tasks import grounding, nlvr2, vqa
 from minalbef.tasks.base import TASKS, load_model
 from minalbef.tasks.entailment import EntailmentRecord
@@ -52,6 +43,14 @@ COLOURS = "red green blue white black brown".split()
 ANSWERS = ["red", "big dogs", "yes", "on walls"]          # in normal form, as the official evaluation expects
 SEEN = "train2014/COCO_train2014_{:012d}.jpg"
 ASKED = "val2014/COCO_val2014_{:012d}.jpg"
+
+
+def recipe_of(task, data, source, name="", changes=()):
+    return settings(task, source, changes, data, name)
+
+
+def finetune_on(task, data, source, run, name="", changes=(), **options):
+    tune(task, source, run, recipe_of(task, data, source, name, changes), data, **options)
 
 
 def picture(path: Path, seed: int):
@@ -118,7 +117,7 @@ def tuned(prepared, source, tmp_path_factory) -> dict[str, Path]:
     runs = {}
     for task in TUNED:                           # text assignment comes before nlvr2
         runs[task] = tmp_path_factory.mktemp("tuned") / task
-        finetune_public(task, [prepared / SETS[task]], runs["text_assignment"] if task == "nlvr2" else source,
+        finetune_on(task, [prepared / SETS[task]], runs["text_assignment"] if task == "nlvr2" else source,
                         runs[task], changes=QUICK, quiet=True)
     return runs
 
@@ -138,9 +137,9 @@ def test_a_run_stopped_and_taken_up_again_ends_with_the_same_weights(
     arguments = task, [prepared / SETS[task] / "train"], begun, tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(loader.RecordBatches, "__call__", failing)
-        finetune_public(*arguments, changes=QUICK, quiet=True)
+        finetune_on(*arguments, changes=QUICK, quiet=True)
     assert not (tmp_path / "run" / "model.safetensors").exists()
-    finetune_public(*arguments, changes=QUICK, quiet=True)
+    finetune_on(*arguments, changes=QUICK, quiet=True)
     for file in ("model.safetensors", "teacher.safetensors")[:1 if task == "text_assignment" else 2]:
         one, two = (checkpoint.load_file(run / file) for run in (tuned[task], tmp_path / "run"))
         assert same_state(one, two)
@@ -151,7 +150,7 @@ def test_a_run_stopped_and_taken_up_again_ends_with_the_same_weights(
     first, last = (run / "metrics.csv" for run in (tuned[task], tmp_path / "run"))
     assert first.exists() and len(last.read_text().splitlines()) == 3
     with pytest.raises(ValueError, match="holds a run with other settings .lr: 0.01 there, 0.02 here"):
-        finetune_public(*arguments, changes=(*QUICK, "lr=0.02"), quiet=True)
+        finetune_on(*arguments, changes=(*QUICK, "lr=0.02"), quiet=True)
 
 
 @pytest.mark.parametrize("task", TUNED)
@@ -196,27 +195,27 @@ def test_the_recipe_is_the_papers_and_the_model_its_own(task, name, prepared, so
     config = json.loads((large / "config.json").read_text()) | {"image_size": 256, "batch": 512}
     (large / "config.json").write_text(json.dumps(config))
     data, base, paper, source = prepared / SETS[task], checkpoint.read_run(large)[0], preset(name), large
-    config = recipe(task, [data, data / "test"], source)
+    config = recipe_of(task, [data, data / "test"], source)
     for field in ("image_size", "crop", "lr", "lr_end", "batch", "epochs", "alpha", "warmup_steps", "top"):
         assert getattr(config, field) == getattr(paper, field)
     assert config.text_length == min(paper.text_length, base.positions)
     for field in ("image_width", "vocab_size", "positions", "queue_size", "embed_dim", "dropout"):
         assert getattr(config, field) == getattr(base, field)
     assert config.epoch == len(Records(data, "train")) + len(Records(data, "test")), "two sets are one epoch"
-    other = recipe(task, [data], source, "retrieval-flickr", ("epochs=1", "queue_size=8"))
+    other = recipe_of(task, [data], source, "retrieval-flickr", ("epochs=1", "queue_size=8"))
     assert (other.epochs, other.lr, other.queue_size) == (1, 1e-5, 8)
 
 
 def test_a_small_runs_recipe_has_its_batch_and_pictures_larger_by_as_much_as_the_papers(prepared, source, tuned):
     for task, run, size in (("retrieval", source, 32), ("text_assignment", source, 24),
                             ("grounding", tuned["retrieval"], 32), ("nlvr2", tuned["text_assignment"], 48)):
-        config, base = recipe(task, [prepared / SETS[task]], run), checkpoint.read_run(run)[0]
+        config, base = recipe_of(task, [prepared / SETS[task]], run), checkpoint.read_run(run)[0]
         assert (config.image_size, config.batch) == (size, base.batch), task     # 24 * 384 / 256, in patches of 8
-    assert recipe("retrieval", [prepared / "coco"], source, changes=("image_size=64", "batch=9")).image_size == 64
+    assert recipe_of("retrieval", [prepared / "coco"], source, changes=("image_size=64", "batch=9")).image_size == 64
 
 
 def test_a_training_says_what_it_takes_before_it_starts(prepared, source, tmp_path, capsys):
-    finetune_public("retrieval", [prepared / "coco"], source, tmp_path / "run", changes=QUICK, quiet=True)
+    finetune_on("retrieval", [prepared / "coco"], source, tmp_path / "run", changes=QUICK, quiet=True)
     said = capsys.readouterr().out
     assert "retrieval: 6 examples an epoch, epochs=2, 3 steps of batch=4; image_size=32, lr=0.01; about " in said
     assert "Warning: 3 steps teach hardly anything; epochs=667 makes them 1,000" in said
@@ -227,7 +226,7 @@ def test_flickrs_recipe_is_taken_for_flickr(prepared, source, tmp_path):
     shutil.copytree(prepared / "coco", tmp_path / "mine")
     about = tmp_path / "mine" / "about.json"
     about.write_text(about.read_text().replace('"set": "coco"', '"set": "flickr30k"'))
-    assert recipe("retrieval", [tmp_path / "mine"], source).epochs == preset("retrieval-flickr").epochs == 10
+    assert recipe_of("retrieval", [tmp_path / "mine"], source).epochs == preset("retrieval-flickr").epochs == 10
 
 
 @pytest.mark.parametrize("task, data, options, message", [
@@ -244,27 +243,27 @@ def test_flickrs_recipe_is_taken_for_flickr(prepared, source, tmp_path):
     ("vqa", "vqa", {"name": "vqqa"}, "no preset 'vqqa' .did you mean 'vqa'")])
 def test_what_does_not_fit_together_is_said_before_training(task, data, options, message, prepared, source, tmp_path):
     with pytest.raises(ValueError, match=message):
-        finetune_public(task, [prepared / data], source, tmp_path / "run", **options)
+        finetune_on(task, [prepared / data], source, tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_to_begin_from_must_fit_and_is_not_overwritten(prepared, source, tuned, tmp_path):
     with pytest.raises(ValueError,
                        match="is a run of retrieval, and vqa begins from one of pretrain; name it with --from"):
-        finetune_public("vqa", [prepared / "vqa"], tuned["retrieval"], tmp_path / "run")
+        finetune_on("vqa", [prepared / "vqa"], tuned["retrieval"], tmp_path / "run")
     with pytest.raises(ValueError, match="would be overwritten; choose another folder with --run"):
-        finetune_public("vqa", [prepared / "vqa"], source, source)
+        finetune_on("vqa", [prepared / "vqa"], source, source)
     with pytest.raises(ValueError, match="question 70, 'what is red.', has no answer to learn from|no answer"):
         secret = secretly(prepared, tmp_path)
-        finetune_public("vqa", [secret / "test"], source, tmp_path / "run", changes=QUICK, quiet=True)
+        finetune_on("vqa", [secret / "test"], source, tmp_path / "run", changes=QUICK, quiet=True)
 
 
 def test_training_passes_over_pictures_that_are_gone_and_says_so(prepared, source, tmp_path):
     moved = elsewhere(prepared / "coco", tmp_path)
     (tmp_path / "all" / SEEN.format(2)).unlink()
-    finetune_public("retrieval", [moved], source, tmp_path / "run", changes=QUICK, quiet=True)
+    finetune_on("retrieval", [moved], source, tmp_path / "run", changes=QUICK, quiet=True)
     assert trained_on(tmp_path / "run") == {
-        "pretrained": None, "tuned": {"coco/train": public_tasks.hash_of(moved, "train")}, "unreadable": 2}
+        "pretrained": None, "tuned": {"coco/train": provenance.hash_of(moved, "train")}, "unreadable": 2}
     assert SEEN.format(2) in (tmp_path / "run" / "unreadable.txt").read_text()
 
 
@@ -301,7 +300,7 @@ def examined(task: str, tuned, prepared, tmp_path, data: str = "",
     checkpoint.save(run, made_up, tokenizer, None, task)
     shutil.copy(tuned[task] / "trained_on.json", run)
     folder, _, split = (data or f"{SETS[task]}/test").partition("/")
-    found = evaluate_public(run, prepared / folder / split, batch=4, command="a command", **options)
+    found = evaluate_set(run, prepared / folder / split, batch=4, command="a command", **options)
     assert found == report.read_report(run / f"{SETS[task]}-{split}")
     assert (found["task"], found["set"], found["split"], found["command"]) == (task, folder, split, "a command")
     assert found["seconds"]["evaluate"] >= 0 and found["config"]["image_size"] == 32
@@ -433,9 +432,9 @@ def test_a_run_that_kept_to_the_cpu_is_examined_there_and_others_where_there_is_
         made_on, examined_on, tuned, prepared, tmp_path, monkeypatch):
     asked, (model, *more) = [], load_model("vqa", tuned["vqa"])
     model.albef.config = replace(model.albef.config, device=made_on)
-    monkeypatch.setattr(public_tasks, "load_model", lambda *_: (model, *more))
+    monkeypatch.setattr(evaluate, "load_model", lambda *_: (model, *more))
     monkeypatch.setattr(distributed, "start", lambda name: asked.append(name) or torch.device("cpu"))
-    evaluate_public(tuned["vqa"], prepared / "vqa", out=tmp_path)
+    evaluate_set(tuned["vqa"], prepared / "vqa", out=tmp_path)
     assert asked == [examined_on]
 
 
@@ -443,13 +442,13 @@ def test_vqas_original_score_counts_the_first_word_twice(tuned, prepared, tmp_pa
     asked = []
     rank = vqa.rank
     monkeypatch.setattr(vqa, "rank", lambda *a, **options: asked.append(options) or rank(*a, **options))
-    evaluate_public(tuned["vqa"], prepared / "vqa", out=tmp_path, original=True)
+    evaluate_set(tuned["vqa"], prepared / "vqa", out=tmp_path, original=True)
     assert {(one["k"], one["count_first_twice"]) for one in asked} == {(128, True)}
 
 
 def test_a_list_of_answers_that_lacks_the_right_ones_is_told_and_a_wrong_one_refused(tuned, prepared, tmp_path):
     listed = write(tmp_path / "answers.json", ["cat", "dogs"])
-    found = evaluate_public(tuned["vqa"], prepared / "vqa", out=tmp_path / "out", answers=listed)
+    found = evaluate_set(tuned["vqa"], prepared / "vqa", out=tmp_path / "out", answers=listed)
     assert found["lacking"] == 6 and found["test"]["accuracy"] == 0 and found["answers"] == 2
     assert "6 questions have none of their answers among the 2 listed" in table(found)
     for name, values, message in (("answers.json", ["cat", "cat"], "has 1 answers twice"),
@@ -457,11 +456,11 @@ def test_a_list_of_answers_that_lacks_the_right_ones_is_told_and_a_wrong_one_ref
                                   ("none.json", None, "none.json is not there: name a list of answers with --answers")):
         path = tmp_path / name if values is None else write(tmp_path / name, values)
         with pytest.raises(ValueError, match=message):
-            evaluate_public(tuned["vqa"], prepared / "vqa", out=tmp_path / "out", answers=path)
+            evaluate_set(tuned["vqa"], prepared / "vqa", out=tmp_path / "out", answers=path)
     with pytest.raises(ValueError, match="is of no use to vqa that writes freely; leave --answers out"):
-        evaluate_public(tuned["vqa"], prepared / "vqa", answers=listed, free=True)
+        evaluate_set(tuned["vqa"], prepared / "vqa", answers=listed, free=True)
     with pytest.raises(ValueError, match="is of no use to retrieval; leave --answers out"):
-        evaluate_public(tuned["retrieval"], prepared / "coco", answers=listed)
+        evaluate_set(tuned["retrieval"], prepared / "coco", answers=listed)
 
 
 @torch.no_grad()
@@ -469,8 +468,8 @@ def test_vqa_writes_freely_and_answers_may_be_secret(tuned, prepared, tmp_path):
     secret = secretly(prepared, tmp_path)
     with pytest.raises(ValueError,
                        match="answers.json is not there: name a list of .* with --answers, or let .* with --free"):
-        evaluate_public(tuned["vqa"], secret)
-    found = evaluate_public(tuned["vqa"], secret, out=tmp_path / "out", free=True)
+        evaluate_set(tuned["vqa"], secret)
+    found = evaluate_set(tuned["vqa"], secret, out=tmp_path / "out", free=True)
     assert found["answered"] == "freely" and found["test"] == {} and "answers" not in found
     assert "the right answers are secret: send vqa_result.json to the official server" in table(found)
     model, tokenizer, _ = load_model("vqa", tuned["vqa"])
@@ -479,7 +478,7 @@ def test_vqa_writes_freely_and_answers_may_be_secret(tuned, prepared, tmp_path):
         batch = vqa.collate_questions([record], tokenizer, 32, 32)
         written, _ = vqa.generate(model, batch, tokenizer)
         assert line == {"question_id": record.id, "answer": tokenizer.decode(written[0].tolist())}
-    assert evaluate_public(tuned["vqa"], prepared / "vqa", out=tmp_path / "out",
+    assert evaluate_set(tuned["vqa"], prepared / "vqa", out=tmp_path / "out",
                            free=True)["counts"]["test"]["accuracy"] == 6
 
 
@@ -517,8 +516,8 @@ def test_grounding_counts_boxes_that_meet_and_patches_that_point_by_split(tuned,
 
 
 def test_every_layer_is_tried_and_the_best_taken(tuned, prepared, tmp_path, monkeypatch):
-    every = evaluate_public(tuned["grounding"], prepared / "grounding" / "validation", out=tmp_path, layer="all")
-    ones = {str(i): evaluate_public(tuned["grounding"], prepared / "grounding" / "validation", out=tmp_path, layer=i)
+    every = evaluate_set(tuned["grounding"], prepared / "grounding" / "validation", out=tmp_path, layer="all")
+    ones = {str(i): evaluate_set(tuned["grounding"], prepared / "grounding" / "validation", out=tmp_path, layer=i)
             for i in (0, 1)}
     assert every["layers"].keys() == ones.keys()
     assert all(abs(every["layers"][i] - ones[i]["test"]["val"]["proposals"]) < 1e-4 for i in ones)
@@ -531,7 +530,7 @@ def test_every_layer_is_tried_and_the_best_taken(tuned, prepared, tmp_path, monk
             model = SimpleNamespace(config=SimpleNamespace(fusion_depth=depth, image_size=32, positions=32))
             assert grounding.evaluate(model, None, [], How())[1]["layer"] == third, "the paper's third of six"
     with pytest.raises(ValueError, match="layer=7: mode 'itm' of this model has 2, from 0 to 1"):
-        evaluate_public(tuned["grounding"], prepared / "grounding", out=tmp_path, layer=7)
+        evaluate_set(tuned["grounding"], prepared / "grounding", out=tmp_path, layer=7)
 
 
 def test_without_proposals_only_pointing_is_asked(tuned, prepared, tmp_path):
@@ -539,7 +538,7 @@ def test_without_proposals_only_pointing_is_asked(tuned, prepared, tmp_path):
     shutil.copytree(prepared.parent / "grounding", sets)
     (sets / "dets.json").unlink()
     prepare("grounding", sets, tmp_path, images=[prepared.parent / "all"])
-    found = evaluate_public(tuned["grounding"], tmp_path / "grounding", out=tmp_path, layer="all")
+    found = evaluate_set(tuned["grounding"], tmp_path / "grounding", out=tmp_path, layer="all")
     assert found["test"].keys() == {"testA", "testB"} and found["proposals"] == 0
     assert all(some.keys() == {"pointing"} for some in found["test"].values()) and "proposals" not in table(found)
 
@@ -576,11 +575,11 @@ def test_what_pretraining_saw_is_not_zero_shot(name, split, pretrained, says):
 
 def test_a_run_records_what_it_was_trained_on_and_hands_it_on(prepared, tmp_path):
     def asked(run, split="test", data=prepared / "coco", **options) -> str:
-        return evaluate_public(run, data / split, out=tmp_path / "out", **options)["protocol"]
-    fields = [field for field in (*public_tasks.SIZES, "queue_size") if field != "vocab_size"]
+        return evaluate_set(run, data / split, out=tmp_path / "out", **options)["protocol"]
+    fields = [field for field in (*finetune.SIZES, "queue_size") if field != "vocab_size"]
     sizes = [f"{field}={getattr(small(), field)}" for field in fields]
-    pretrain([prepared / "coco"], run := tmp_path / "run", "tiny", (*QUICK, *sizes, "text_length=9",
-                             "bucket=1", "warm_steps=0", "vocab_size=96"), quiet=True)
+    changes, data = (*QUICK, *sizes, "text_length=9", "bucket=1", "warm_steps=0", "vocab_size=96"), [prepared / "coco"]
+    pretrain.pretrain(pretrain.settings("tiny", changes, data), run := tmp_path / "run", data, quiet=True)
     assert asked(run).startswith("pretrained on coco/train: not zero-shot")
     assert asked(run, "train") == "pretrained on coco/train: it was trained on what it is asked here"
     shutil.copytree(prepared / "coco", tmp_path / "mine")
@@ -589,7 +588,7 @@ def test_a_run_records_what_it_was_trained_on_and_hands_it_on(prepared, tmp_path
     assert asked(run, "train",
                  tmp_path / "mine").endswith("it was trained on what it is asked here"), "under another name, too"
     assert asked(run, "test", tmp_path / "mine") == "zero-shot: pretrained on coco/train, not on mine"
-    finetune_public("grounding", [prepared / "grounding"], run, tmp_path / "tuned", changes=QUICK, quiet=True)
+    finetune_on("grounding", [prepared / "grounding"], run, tmp_path / "tuned", changes=QUICK, quiet=True)
     assert asked(tmp_path / "tuned", "train") == (
         "pretrained on coco/train, fine-tuned on grounding/train: it was trained on what it is asked here")
     model, tokenizer, _ = load_model("retrieval", run)
@@ -599,7 +598,7 @@ def test_a_run_records_what_it_was_trained_on_and_hands_it_on(prepared, tmp_path
 
 def test_a_report_names_its_protocol(tuned, source, prepared, tmp_path):
     def asked(run, **options) -> str:
-        return evaluate_public(run, prepared / "coco", out=tmp_path / "out", **options)["protocol"]
+        return evaluate_set(run, prepared / "coco", out=tmp_path / "out", **options)["protocol"]
     assert asked(source) == ("the pretrained model as it is; what it was trained on is not recorded: "
                              "name it with --tuned-on")
     assert asked(source, tuned=["vg"]) == "zero-shot: pretrained on vg, not on coco"
@@ -608,7 +607,7 @@ def test_a_report_names_its_protocol(tuned, source, prepared, tmp_path):
         "zero-shot: fine-tuned on flickr30k, not on coco; what it was pretrained on is not recorded")
     assert asked(tuned["grounding"]) == (
         "zero-shot: fine-tuned on grounding/train, not on coco; what it was pretrained on is not recorded")
-    finetune_public("retrieval", [prepared / "coco" / "test"], tuned["grounding"], tmp_path / "run",
+    finetune_on("retrieval", [prepared / "coco" / "test"], tuned["grounding"], tmp_path / "run",
                     changes=QUICK, quiet=True)
     assert asked(tmp_path
                  / "run") == "fine-tuned on coco/test, grounding/train: it was trained on what it is asked here"
@@ -619,17 +618,18 @@ def test_a_report_names_its_protocol(tuned, source, prepared, tmp_path):
 def test_a_run_of_another_task_is_refused(task, run, tuned, source, prepared):
     name = "retrieval" if task == "coco" else task
     with pytest.raises(ValueError, match=f"is a run of {run}, not of {name}: .*finetune {name} --from .*--data"):
-        evaluate_public(source if run == "pretrain" else tuned[run], prepared / task)
+        evaluate_set(source if run == "pretrain" else tuned[run], prepared / task)
 
 
 def test_wrong_splits_and_folders_are_named(tuned, prepared, source):
     with pytest.raises(ValueError, match="has no split 'validation'; there are train, test"):
-        evaluate_public(tuned["retrieval"], prepared / "coco" / "validation")
+        evaluate_set(tuned["retrieval"], prepared / "coco" / "validation")
     with pytest.raises(ValueError, match="holds no prepared records"):
-        evaluate_public(tuned["retrieval"], prepared / "nothing" / "test")
+        evaluate_set(tuned["retrieval"], prepared / "nothing" / "test")
     with pytest.raises(ValueError, match="image_size=30 is not a multiple"):
-        evaluate_public(source, prepared / "coco", image_size=30)
-    found = {task_of(Records(prepared / name, "test").kind) for name in SETS.values()}
+        evaluate_set(source, prepared / "coco", image_size=30)
+    found = {task for task, row in TASKS.items() for name in SETS.values()
+             if row.evaluate and row.records[0] is Records(prepared / name, "test").kind}
     assert found == set(TUNED) - {"text_assignment"}
 
 
@@ -641,7 +641,7 @@ def test_a_picture_that_is_gone_stops_an_exam(task, workers, tuned, prepared, tm
     moved = elsewhere(prepared / SETS[task], tmp_path)
     shutil.rmtree(tmp_path / "all")
     with pytest.raises(ValueError, match="cannot be read as a picture"):
-        evaluate_public(tuned[task], moved, out=tmp_path / "out", workers=workers)
+        evaluate_set(tuned[task], moved, out=tmp_path / "out", workers=workers)
     assert not (tmp_path / "out").exists()
 
 
@@ -651,13 +651,13 @@ def test_a_converted_checkpoint_that_lacks_other_heads_answers_alike(tuned, prep
                if name.removeprefix("albef.").partition(".")[0] not in TASKS["vqa"].lacks}
     checkpoint.save_file(weights, run / "model.safetensors")
     (run / "trained_on.json").unlink()
-    lacking, whole = (evaluate_public(one, prepared / "vqa", out=tmp_path / "out") for one in (run, tuned["vqa"]))
+    lacking, whole = (evaluate_set(one, prepared / "vqa", out=tmp_path / "out") for one in (run, tuned["vqa"]))
     assert lacking["test"] == whole["test"] and "name it with --tuned-on" in lacking["protocol"]
     assert len(weights) < len(checkpoint.load_file(tuned["vqa"] / "model.safetensors")), "nothing was left out"
 
 
 def test_larger_pictures_are_read_by_resized_positions(source, prepared, tmp_path):
-    found = evaluate_public(source, prepared / "coco", out=tmp_path, image_size=48)
+    found = evaluate_set(source, prepared / "coco", out=tmp_path, image_size=48)
     assert found["config"]["image_size"] == 48 and load_model("retrieval", source,
                                                               48)[0].image_encoder.pos_embed.shape[1] == 37
 
@@ -685,16 +685,16 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkey
     assert found["top"] == 2
     assert found["command"].startswith("minalbef evaluate ") and (run / "vqa-test" / "vqa_result.json").exists()
     for words, message in ((("evaluate", run, "--data", prepared / "vqa" / "test", "--exam", 0.5),
-                            "--exam, --among, --from and --split are for the"),
+                            "--exam: of use on the embedded scenes alone; leave it out with --data"),
                            (("evaluate", run, "--data", prepared / "vqa" / "test", "--among", 50),
-                            "--exam, --among, --from and --split are for the"),
+                            "--exam: of use on the embedded scenes alone; leave it out with --data"),
                            (("evaluate", run, "--among", 50), "--among is for runs of pretraining"),
                            (("evaluate", run, "--among", 3), "--among 3: must be at least 10, as many as ITM re-ranks"),
                            (("finetune", "vqa", "--data", prepared / "vqa", "--baselines", "all"),
-                            "--baselines, --exam and"),
-                           (("evaluate", run, "--top", 2), "a public set must be named, with --data"),
-                           (("finetune", "vqa", "--workers", 1), "a public set must be named, with --data"),
-                           (("evaluate", source, "--data", prepared / "vqa"), "a run of pretrain, and this set")):
+                            "--baselines: of use on the embedded scenes alone; leave it out with --data"),
+                           (("evaluate", run, "--top", 2), "--top: of use on prepared sets alone; name one"),
+                           (("finetune", "vqa", "--workers", 1), "--workers: of use on prepared sets alone"),
+                           (("evaluate", source, "--data", prepared / "vqa"), "a run of pretrain, not of vqa")):
         status, said = call(*words)
         assert status == 2 and said.startswith("minalbef: ") and message in said
 
@@ -705,9 +705,11 @@ def test_the_documented_commands_have_the_flags_that_there_are(monkeypatch):
     found = re.findall(r"minalbef (?:pretrain|finetune|evaluate) [^`#\n]*--data[^`#\n]*", text)
     assert len(found) > 8
     called = []
-    monkeypatch.setattr(Sets, "pretrain", lambda self, preset, changes, run, quiet: called.append((run, self.data)))
-    monkeypatch.setattr(Study, "finetune", lambda self, task, *_: called.append((task, self.data)))
-    monkeypatch.setattr(Exam, "evaluate", lambda self, run, *_: called.append((run, self.data)))
+    for recipe in (pretrain, finetune):
+        monkeypatch.setattr(recipe, "settings", lambda *_: None)
+    monkeypatch.setattr(pretrain, "pretrain", lambda config, run, data, *_: called.append((run, data)))
+    monkeypatch.setattr(finetune, "tune", lambda task, source, run, config, data, **_: called.append((task, data)))
+    monkeypatch.setattr(evaluate, "evaluate_set", lambda run, data, **_: called.append((run, data)))
     for line in found:
         monkeypatch.setattr(sys, "argv", shlex.split(line))
         main()
@@ -752,13 +754,13 @@ def test_each_process_answers_every_other_record(monkeypatch):
 @pytest.mark.parametrize("task", TUNED)
 def test_on_a_gpu_a_task_trains_to_the_same_weights_and_figures(task, prepared, source, tuned, tmp_path):
     with card():
-        finetune_public(task, [prepared / SETS[task]], tuned["text_assignment"] if task == "nlvr2" else source,
+        finetune_on(task, [prepared / SETS[task]], tuned["text_assignment"] if task == "nlvr2" else source,
                         tmp_path, changes=(*QUICK, "device=cuda"), quiet=True)
         if task != "text_assignment":
-            there = evaluate_public(tmp_path, prepared / SETS[task], out=tmp_path / "out")
+            there = evaluate_set(tmp_path, prepared / SETS[task], out=tmp_path / "out")
     assert (tmp_path / "model.safetensors").read_bytes() == (tuned[task] / "model.safetensors").read_bytes()
     if task != "text_assignment":
-        here = evaluate_public(tuned[task], prepared / SETS[task], out=tmp_path / "out")
+        here = evaluate_set(tuned[task], prepared / SETS[task], out=tmp_path / "out")
         assert all(here[part] == there[part] for part in ("test", "intervals", "counts"))
 
 

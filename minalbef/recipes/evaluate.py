@@ -1,0 +1,161 @@
+"""Evaluation: a run on the embedded test set, after pretraining or a task, or on a prepared set; to report.json."""
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from minalbef import checkpoint, distributed, train
+from minalbef.albef import ALBEF
+from minalbef.checkpoint import write_atomically
+from minalbef.datasets import public
+from minalbef.datasets.store import Records, place_of, read_about
+from minalbef.evaluation import intervals
+from minalbef.evaluation.loop import How
+from minalbef.presets import preset
+from minalbef.recipes import report
+from minalbef.recipes.finetune import PRESETS, at_size
+from minalbef.recipes.provenance import hash_of, protocol, trained_on
+from minalbef.run import Run, load
+from minalbef.scenes.exam import exam, questions, task_exam
+from minalbef.scenes.exam.task_exam import JOBS
+from minalbef.tasks.base import TASKS, load_model
+
+
+def evaluate_run(folder: Path, command: str = "", source: Path | None = None, seed: int = 0, size: float = 1.0,
+                 split: str = "test", among: int | None = None, out: Path | None = None) -> dict:
+    """Evaluate a run of scenes on unseen ones, on a GPU if there is one; write report.json. -> the report
+
+    source: the pretrained run that a task's began from, for its baselines; without it they are left out
+    seed, size, split, among: see `exam.examine`. out: where to write, by default the run's folder
+    Raises ValueError for a run that was not trained on the embedded scenes.
+    """
+    clock, (config, kind, _, _) = time.perf_counter(), checkpoint.read_run(folder)
+    questions.need_scenes(config, folder)
+    if kind == "pretrain":
+        figures = exam.examine(_on_device(folder), seed, size, split, among or exam.BLOCK)
+        if (folder / "start").exists():
+            figures["start"] = exam.examine_start(_on_device(folder / "start"), seed, size, split)
+        seconds = {"warm_start": train.seconds(folder / "warm"), "train": train.seconds(folder)}
+    elif among:
+        raise ValueError(f"--among is for runs of pretraining; {folder} is one of a task, whose test set is fixed")
+    elif kind in JOBS:
+        figures = evaluate_task(kind, folder, source, seed, size, split)
+        seconds = {"train": train.seconds(folder) + train.seconds(folder / "assign")}
+    else:
+        raise ValueError(f"{folder} is a run of {kind}; `minalbef finetune` makes those of {', '.join(JOBS)}")
+    seconds["evaluate"] = time.perf_counter() - clock
+    return report.write_report(out or folder, kind, figures, config, seconds, command, config.seed)
+
+
+def _on_device(folder: Path) -> Run:
+    run = load(folder)
+    run.model.to(distributed.device_at_hand(run.config.device))
+    return run
+
+
+def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, size: float = 1.0, split: str = "test"
+                  ) -> dict:
+    """The figures of a fine-tuned run and of every baseline there is, with intervals."""
+    model, tokenizer, _ = load_model(task, folder)
+    job, config = JOBS[task], getattr(model, "albef", model).config
+    draw = task_exam.draws(config, split, seed, size)
+    def score(model: nn.Module, hide: str = "") -> dict:
+        return task_exam.examine(task, model, tokenizer, draw, hide)
+    values, baselines = {"test": score(model)}, job.simple(draw)
+    torch.manual_seed(seed)                              # of random weights
+    for name, differs in job.rivals.items():
+        if (folder / name / "model.safetensors").exists():
+            baselines[name] = score(load_model(task, folder / name)[0], differs.get("hide", ""))
+    for name, (which, hide) in job.untrained.items():
+        if which in ("random", "tuned"):
+            baselines[name] = score(model if which == "tuned" else ALBEF(config).eval(), hide)
+        elif source and (run := source / "start" if which == "start" else source).exists():
+            baselines[name] = score(at_size(load(run).model, config), hide)
+    figures, spans, counts = intervals.summarise(values | {"baselines": baselines})
+    if task == "grounding":
+        figures["map"] = dict(zip(("mode", "layer"), task_exam.best_map(model, tokenizer)))
+    return figures | {"split": split, "exam_seed": seed, "intervals": spans, "counts": counts}
+
+
+def listed(task: str, folder: Path, answers: Path | None, free: bool) -> list[str] | None:
+    """The candidate answers, by default the set's; None for open-ended answers, and for other tasks than VQA.
+
+    Raises ValueError for a list that is missing, or that isn't used.
+    """
+    if task != "vqa" or free:
+        if answers:
+            user = f"{task} that writes freely" if free else task
+            raise ValueError(f"{answers} is of no use to {user}; leave --answers out")
+        return None
+    if not (path := answers or folder / "answers.json").exists():
+        raise ValueError(f"{path} is not there: name a list of answers with --answers, or let the model write freely "
+                         "with --free")
+    return public.answer_list(path)
+
+
+def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | None = None,
+                    answers: Path | None = None, free: bool = False, image_size: int | None = None, top: int = 0,
+                    layer: int | str | None = None, original: bool = False, tuned: Sequence[str] = (),
+                    batch: int = 32, workers: int = 0, command: str = "") -> dict | None:
+    """Evaluate a run on a prepared split, and write report.json: -> the report, on rank 0 alone, None elsewhere.
+
+    data: a folder of `minalbef prepare`, whose records decide the task
+    out: where to write, by default RUN/SET-SPLIT, for the shipped model in runs/tiny
+    answers: VQA's candidates, by default the set's; free: open-ended answers instead
+    top (by default the paper's for the set), layer, original, batch, workers: see evaluation.loop.How
+    tuned: the sets that the run was trained on, if it doesn't record them
+    VQA's answers go to vqa_result.json, in the official server's format.
+    Raises ValueError for a run of another task, and for an image that cannot be read.
+    """
+    clock, (folder, split) = time.perf_counter(), place_of(data, split)
+    records, name = Records(folder, split), read_about(folder)["set"]
+    task = next(task for task, row in TASKS.items() if row.evaluate and row.records[0] is records.kind)
+    candidates = listed(task, folder, answers, free)
+    model, tokenizer, kind = load_model(task, run, image_size)
+    config = getattr(model, "albef", model).config
+    top = top or preset(PRESETS.get(name, TASKS[task].preset)).top
+    how = How(batch, workers, distributed.start("cpu" if config.device == "cpu" else "auto"), top=top,
+              answers=candidates, original=original, layer=layer)
+    samples, more = TASKS[task].evaluate(model.to(how.device), tokenizer, records, how)
+    simple = samples.pop("baselines", None)
+    figures, spans, counts = intervals.summarise({"test": samples} | ({"baselines": simple} if simple else {}))
+    written, out = None, out or report.output_folder(run) / f"{name}-{split}"
+    if distributed.rank() == 0:
+        if (submission := more.pop("submission", None)) is not None:
+            write_atomically(out / "vqa_result.json", lambda path: path.write_text(json.dumps(submission) + "\n"))
+        seen = trained_on(run)
+        again = hash_of(folder, split) in {**(seen["pretrained"] or {}), **seen["tuned"]}.values()
+        if tuned:
+            seen["pretrained" if kind == "pretrain" else "tuned"] = dict.fromkeys(tuned)
+        words = protocol(kind, name, split, [*seen["tuned"]], seen["pretrained"], again)
+        about = {"run": str(run), "set": name, "split": split, "protocol": words, **more}
+        written = report.write_report(out, task, {**about, **figures, "intervals": spans, "counts": counts}, config,
+                                      {"evaluate": time.perf_counter() - clock}, command, config.seed)
+    distributed.stop()
+    return written
+
+
+def table(found: dict) -> str:
+    """A report of `evaluate_set` as text: each figure with its 95% interval and chance level, and the protocol."""
+    lines = [f"{found['task']} on {found['set']}/{found['split']}, {found['protocol']}"]
+    def add(where: str, figures: dict, intervals: dict, chance: dict):
+        for key, value in figures.items():
+            if isinstance(value, dict):
+                add(f"{where}{key} ", value, intervals[key], chance.get(key, {}))
+            else:
+                low, high = intervals[key]
+                guessed = f"  chance {100 * chance[key]:.2f}" if key in chance else ""
+                lines.append(f"  {where + key.replace('_', ' '):36} {100 * value:6.2f}  "
+                             f"({100 * low:.2f} to {100 * high:.2f}){guessed}")
+    for part, where, chance in (("test", "", found.get("chance", {})), ("baselines", "baseline: ", {})):
+        add(where, found.get(part, {}), found["intervals"].get(part, {}), chance)
+    if found.get("lacking"):
+        lines.append(f"  {found['lacking']:,} questions have none of their answers among the "
+                     f"{found['answers']:,} listed")
+    lines += [f"  layer {layer}: {100 * figure:.2f}" for layer, figure in found.get("layers", {}).items()]
+    if found["task"] == "vqa" and not found["test"]:
+        lines.append("  the right answers are secret: send vqa_result.json to the official server")
+    return "\n".join(lines)

@@ -1,0 +1,157 @@
+"""Pretraining: on the embedded scenes after a warm start, or on prepared sets, from DeiT and BERT or from scratch."""
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from minalbef import checkpoint, distributed, train, writing
+from minalbef.config import Config, other_settings, read_changes
+from minalbef.datasets.loader import Ahead, RecordBatches, count_unreadable, order
+from minalbef.ema import make_teacher
+from minalbef.masking import mask_rates
+from minalbef.presets import preset
+from minalbef.recipes import launch
+from minalbef.recipes.finetune import open_records
+from minalbef.recipes.forecast import forecast
+from minalbef.recipes.provenance import record_training
+from minalbef.run import load
+from minalbef.scenes.batches import SceneBatches
+from minalbef.scenes.painting import all_names
+from minalbef.scenes.scenes import Scenes
+from minalbef.scenes.warm_start import LabelBatches, WarmStart
+from minalbef.tasks.pretrain import Pretrain
+from minalbef.tasks.retrieval import collate
+from minalbef.tokenizer import Tokenizer
+from minalbef.weights import pretrained
+
+CAPTIONS = 10_000                     # enough for every word of the grammar to be seen
+PAINTERS = 4                          # workers that paint scenes for a GPU, by default
+LEAST = 3                             # kinds of objects: as many as one scene shows
+
+
+def settings(name: str, changes: Sequence[str] = (), data: Sequence[str | Path] = ()) -> Config:
+    """A preset's settings to pretrain with; on prepared sets an epoch is all records, unless you change it."""
+    changed = read_changes(tuple(changes))
+    if not data:
+        return for_scenes(preset(name, **changed))
+    return replace(preset(name, **{"epoch": len(open_records("retrieval", data)), **changed}), objects=0)
+
+
+def for_scenes(config: Config) -> Config:
+    """The same config. Raises ValueError where there are no kinds of objects for scenes or the warm start."""
+    if not config.objects:
+        raise ValueError(f"preset {config.name} with objects=0 trains on photographs: name a prepared set with --data; "
+                         "for the embedded scenes it takes kinds of objects, as the presets tiny and small have them")
+    left = len(all_names()) - config.objects
+    if config.warm_steps and config.warm_objects == "other" and left < LEAST:
+        raise ValueError(f"objects={config.objects} leaves {left} kinds for the warm start to see; take at most "
+                         f"objects={len(all_names()) - LEAST}, or warm_objects=same")
+    return config
+
+
+def read_captions(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = None
+                  ) -> tuple[Tokenizer, Tensor]:
+    """A tokenizer trained on a run's captions, or BERT's, and the mask rate of each of its word pieces, (v,)."""
+    if data:
+        records = open_records("retrieval", data)
+        texts = [records[int(i)].text for i in order(len(records), config.seed, 0)[:CAPTIONS]]
+    else:
+        scenes = Scenes("train", seed=config.seed, objects=config.objects, epoch=config.epoch)
+        texts = [scenes.draw(i).text for i in range(CAPTIONS)]
+    tokenizer = Tokenizer.from_vocab(vocab) if vocab else Tokenizer.train(texts, config.vocab_size)
+    tokens, keep = tokenizer.encode(texts, config.text_length)
+    return tokenizer, mask_rates(tokens, keep, len(tokenizer), config.mask_rate, config.mask_power)
+
+
+def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = None, vit: str | None = None,
+          bert: str | None = None, make: Callable[..., Pretrain] = Pretrain) -> tuple[Pretrain, Tokenizer, Config]:
+    """The task with its first weights, its tokenizer, and the settings with the tokenizer's size.
+
+    See `pretrain`. Raises ValueError for what does not fit together.
+    """
+    tokenizer, rates = read_captions(config, data, vocab)
+    config = replace(config, vocab_size=len(tokenizer))
+    torch.manual_seed(config.seed)
+    task = make(config, special=tokenizer.special, mask=tokenizer.mask, rates=rates)
+    if vit:
+        pretrained.load_vit(task.student.image_encoder, vit)
+    if bert:
+        pretrained.load_bert(task.student, bert)
+    task.teacher = make_teacher(task.student)
+    return task, tokenizer, config
+
+
+def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = (), vocab: Path | None = None,
+             vit: str | None = None, bert: str | None = None, workers: int = 0, most_bad: float = 0.01,
+             quiet: bool = False, make: Callable[..., Pretrain] = Pretrain) -> None:
+    """Pretrain into a run folder; called again, it resumes from the last checkpoint.
+
+    data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken. None: the embedded scenes
+    vocab: BERT's vocab.txt, which `bert` needs; without it, a tokenizer is trained on the captions
+    vit, bert: initial weights, files or names, see weights.pretrained
+    workers: processes that open or paint pictures ahead. most_bad: see loader.RecordBatches
+    make: the task, called as Pretrain is, with config, special, mask and rates
+    With another image encoder, set warm_steps=0.
+    Raises ValueError for what does not fit together, and when too many images cannot be read.
+    """
+    folder = Path(folder)
+    if not data:
+        for_scenes(config)
+    launch.follow_launcher()
+    if distributed.start(config.device).type == "cuda" and not data:
+        workers = workers or PAINTERS
+    with writing.lock(folder, config):
+        task, tokenizer, config = begin(config, data, vocab, vit, bert, make)
+        if data:
+            batches = RecordBatches(open_records("retrieval", data), collate, config, tokenizer, workers=workers,
+                                    most_bad=most_bad, folder=folder)
+            if distributed.rank() == 0:
+                print(forecast(config, "pretraining"), flush=True)
+        else:
+            if config.warm_steps:
+                warm_start(task, tokenizer, config, folder, quiet, workers)
+            batches = Ahead(SceneBatches(config, tokenizer), config, workers)
+        train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF")
+        if distributed.rank() == 0:
+            checkpoint.save(folder, task.student, tokenizer, task.teacher)
+            if data:
+                record_training(folder, "pretrained", data, {"pretrained": {}, "tuned": {}})
+                if bad := count_unreadable(folder):
+                    print(f"could not be read, and gave way to others: {bad} of the pictures, named in "
+                          f"{folder}/unreadable*.txt")
+    distributed.stop()
+
+
+def warm_start(task: Pretrain, tokenizer: Tokenizer, config: Config, folder: Path, quiet: bool = False,
+               workers: int = 0) -> None:
+    """Give student and teacher the image encoder of the warm start in folder/start, made if it is not there. In place.
+
+    Raises ValueError where it was made with other settings.
+    """
+    start = folder / "start"
+    if (start / "model.safetensors").exists():
+        if other := other_settings(checkpoint.read_run(start)[0].to_dict(), config):
+            raise ValueError(f"{start} was made with other settings ({other}); go on with the same ones, "
+                             f"remove {start} to make it again, or choose another folder with --run")
+    else:
+        warm_up(task, config, folder / "warm", quiet, workers)
+        if distributed.rank() == 0:
+            checkpoint.save(start, task.student, tokenizer)
+    if distributed.world() > 1:
+        dist.barrier()
+    task.start(load(start).model)
+
+
+def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False, workers: int = 0) -> WarmStart:
+    """Supervised pretraining of the task's image encoder, in place: -> the trained warm start."""
+    recipe = replace(config, lr=config.warm_lr, weight_decay=config.warm_weight_decay, batch=config.warm_batch,
+                     epoch=config.warm_steps * config.warm_batch, epochs=1.0, alpha=0.0, stem_lr=1.0,
+                     betas=(0.9, 0.999), warmup_steps=20, accumulate=1)
+    batches = LabelBatches(recipe)
+    warm = WarmStart(recipe, len(batches.classes))
+    train.fit(warm, Ahead(batches, recipe, workers), recipe, folder, quiet=quiet, title="warm start")
+    warm.start(task.student.image_encoder)
+    return warm
