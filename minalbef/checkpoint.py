@@ -18,7 +18,7 @@ from minalbef.tokenizer import Tokenizer
 from minalbef.writing import explain, write_atomically
 
 REMOVE = "remove it to begin again"
-TRAINED_ON = "trained_on.json"        # public splits that a run's weights have seen, written by recipes.public_tasks
+TRAINED_ON = "trained_on.json"        # public splits that a run's weights have seen, written by recipes.provenance
 
 
 def run_folder(path: str | Path) -> Path:

@@ -111,8 +111,7 @@ def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = ()
             if distributed.rank() == 0:
                 print(forecast(config, "pretraining"), flush=True)
         else:
-            if config.warm_steps:
-                warm_start(task, tokenizer, config, folder, quiet, workers)
+            warm_start(task, tokenizer, config, folder, quiet, workers)
             batches = Ahead(SceneBatches(config, tokenizer), config, workers)
         train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF")
         if distributed.rank() == 0:
@@ -129,6 +128,7 @@ def warm_start(task: Pretrain, tokenizer: Tokenizer, config: Config, folder: Pat
                workers: int = 0) -> None:
     """Give student and teacher the image encoder of the warm start in folder/start, made if it is not there. In place.
 
+    With warm_steps=0 there is none, and nothing to do.
     Raises ValueError where it was made with other settings.
     """
     start = folder / "start"
@@ -136,6 +136,8 @@ def warm_start(task: Pretrain, tokenizer: Tokenizer, config: Config, folder: Pat
         if other := other_settings(checkpoint.read_run(start)[0].to_dict(), config):
             raise ValueError(f"{start} was made with other settings ({other}); go on with the same ones, "
                              f"remove {start} to make it again, or choose another folder with --run")
+    elif not config.warm_steps:
+        return
     else:
         warm_up(task, config, folder / "warm", quiet, workers)
         if distributed.rank() == 0:

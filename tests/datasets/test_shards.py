@@ -365,7 +365,7 @@ def test_the_command_line_passes_the_share_on_and_tells_what_was_lost(prepared, 
     monkeypatch.setattr(loader, "LEAST", 1)
     (prepared / "in" / "00001.tar").unlink()
     def train(**options):
-        main.pretrain(tuple(SMALL), run=prepared / "run", data=(prepared / "out" / "shards",), quiet=True, **options)
+        main.pretrain(SMALL, run=prepared / "run", data=(prepared / "out" / "shards",), quiet=True, **options)
     with pytest.raises(ValueError, match="more than 1.0%.*00001.tar"):
         train()
     train(most_bad=0.5)

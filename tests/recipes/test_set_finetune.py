@@ -687,7 +687,7 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkey
     for words, message in ((("evaluate", run, "--data", prepared / "vqa" / "test", "--exam", 0.5),
                             "--exam: of use on the embedded scenes alone; leave it out with --data"),
                            (("evaluate", run, "--data", prepared / "vqa" / "test", "--among", 50),
-                            "--exam: of use on the embedded scenes alone; leave it out with --data"),
+                            "--among: of use on the embedded scenes alone; leave it out with --data"),
                            (("evaluate", run, "--among", 50), "--among is for runs of pretraining"),
                            (("evaluate", run, "--among", 3), "--among 3: must be at least 10, as many as ITM re-ranks"),
                            (("finetune", "vqa", "--data", prepared / "vqa", "--baselines", "all"),
