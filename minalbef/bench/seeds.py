@@ -8,6 +8,7 @@ from minalbef import checkpoint
 from minalbef.recipes import launch, report
 from minalbef.recipes.evaluate import evaluate_run
 from minalbef.scenes.exam import tables
+from minalbef.scenes.exam.task_exam import JOBS
 
 
 def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, processes: int, out: Path,
@@ -46,13 +47,13 @@ def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
     """
     held = json.loads(out.read_text()) if out.exists() else []
     reports = []
-    for task in tables.TASKS:
+    for task in JOBS:
         ran = [path.parent for name in (task, f"{task}-seed*") for path in sorted(folder.glob(f"{name}/report.json"))]
         old = [one for one in held if one["task"] == task]
         by_seed = {one["seed"]: one for one in [*old, *(merge_report(run, old) for run in ran)]}
         reports += by_seed.values()
     if not reports:
-        raise ValueError(f"{folder} has no report of a task, such as {folder / next(iter(tables.TASKS))}/report.json; "
+        raise ValueError(f"{folder} has no report of a task, such as {folder / next(iter(JOBS))}/report.json; "
                          "`minalbef finetune TASK` writes one")
     table, text = tables.task_table(reports), page.read_text(encoding="utf-8") if page else ""
     if page and not MARKS.search(text):

@@ -59,7 +59,7 @@ def tuned(source, tmp_path_factory):
 def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monkeypatch):
     found = evaluate_run(tuned[task], "a command", source, size=0.02)
     assert found == report.read_report(tuned[task]) and found["task"] == task
-    for title, paths in tables.TASKS[task]:
+    for title, paths in JOBS[task].titles:
         for path in paths.split(" / "):
             assert 0 <= tables.at(found["test"], path) <= 1
             low, high = tables.at(found["intervals"]["test"], path)
@@ -71,7 +71,7 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monk
         there = evaluate_run(tuned[task], "a command", source, size=0.02)
     assert all(there[part] == found[part] for part in ("test", "baselines", "counts"))
     table = tables.task_table([found])
-    assert all(title in table for title, _ in tables.TASKS[task]) and "None" not in table
+    assert all(title in table for title, _ in JOBS[task].titles) and "None" not in table
 
 
 @pytest.mark.parametrize("task", JOBS)

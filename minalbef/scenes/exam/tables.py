@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minalbef.scenes.problems.phrasing import ASKED
+from minalbef.scenes.exam.task_exam import JOBS
 
 ONE_CHANGE = "One change: the true caption beats one that differs by a"
 MASKED = "Masked words: the hidden word is guessed exactly"
@@ -30,15 +30,6 @@ ROWS: tuple[tuple[str, str, str, dict[str, str | float]], ...] = (
     (MATCH, "both halves, evenly", "itm_balanced_accuracy", {"chance": 0.5}),
     (MATCH, "refused though true (low is good)", "itm_refused.true", {}),
     (MATCH, "refused: *", "itm_refused.*", {}))
-TASKS = {                             # a task's figures: title, and path in its report
-    "retrieval": (("R@1 in a family of 4, ITC", "families.itc_i2t_r1 / families.itc_t2i_r1"),
-                  ("R@1 in a family of 4, ITM", "families.itm_i2t_r1 / families.itm_t2i_r1"),
-                  ("R@1 of 500, ITM", "plain.itm_i2t_r1 / plain.itm_t2i_r1")),
-    "entailment": (("accuracy, three classes", "accuracy"),),
-    "vqa": (("VQA accuracy", "accuracy"), *((f"VQA accuracy, {kind}", f"by_kind.{kind}") for kind in ASKED)),
-    "nlvr2": (("accuracy", "accuracy"), ("consistency, all four pairs of a statement", "consistency")),
-    "grounding": (("pointing", "pointing"), ("pointing, if only a relation decides", "by_kind.relation"),
-                  ("proposals, accuracy at IoU 0.5", "proposals"))}
 
 
 @dataclass(frozen=True)
@@ -99,7 +90,7 @@ def task_table(reports: Sequence[dict]) -> str:
     lines = ["| | test | fresh test | baselines |", "|---|---|---|---|"]
     firsts = {report["task"]: report for report in reversed(reports)}
     for task, report in reversed(firsts.items()):
-        for title, paths in TASKS[task]:
+        for title, paths in JOBS[task].titles:
             def mean(of: str) -> str:
                 values = [at(report, f"{of}.{path}") for path in paths.split(" / ")]
                 return "" if None in values else " / ".join(f"{value:.2f}" for value in values)

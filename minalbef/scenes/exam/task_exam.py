@@ -21,6 +21,7 @@ from minalbef.evaluation.intervals import Clusters, commonest
 from minalbef.evaluation.loop import How
 from minalbef.scenes.language import Relation, Scene
 from minalbef.scenes.painting import paint
+from minalbef.scenes.problems.phrasing import ASKED
 from minalbef.scenes.problems.problems import GROUP, Asked, Judged, Paired, Pointed, Problems, answer_list
 from minalbef.scenes.problems.staging import largest_box, random_box
 from minalbef.tasks import entailment, grounding, nlvr2, vqa
@@ -226,13 +227,15 @@ def simple_grounding(draw: Draw) -> dict:
 class Job:
     """One task on the embedded scenes.
 
-    problems: keys of problems.GROUP, in equal parts of a batch. simple: draw -> samples of baselines without a model
+    problems: keys of problems.GROUP, in equal parts of a batch. titles: of its figures, each with a path in the report
+    simple: draw -> samples of baselines without a model
     rivals: baselines that are trained in the same way, by name: what differs, "hide" or "make" or "assign"
     untrained: baselines without training, by name: which model ("pretrained", "start", "random", "tuned"), and the
         input that is hidden from it
     """
 
     problems: tuple[str, ...]
+    titles: tuple[tuple[str, str], ...]
     examine: Callable
     simple: Callable
     rivals: dict[str, dict]
@@ -242,14 +245,24 @@ class Job:
 
 BLIND = {"text_alone": {"hide": "image"}, "picture_alone": {"hide": "text"}}
 JOBS = {
-    "retrieval": Job(("families", "retrieval"), examine_retrieval, simple_retrieval,
+    "retrieval": Job(("families", "retrieval"),
+                     (("R@1 in a family of 4, ITC", "families.itc_i2t_r1 / families.itc_t2i_r1"),
+                      ("R@1 in a family of 4, ITM", "families.itm_i2t_r1 / families.itm_t2i_r1"),
+                      ("R@1 of 500, ITM", "plain.itm_i2t_r1 / plain.itm_t2i_r1")), examine_retrieval, simple_retrieval,
                      {"continued_pretraining": {"make": Pretrain}}, {"pretrained": ("pretrained", "")}),
-    "entailment": Job(("entailment",), partial(examine_answers, "entailment"), partial(simple_majority, "entailment"),
-                      BLIND, settings={"alpha_ramp": False}),
-    "vqa": Job(("vqa",), partial(examine_answers, "vqa"), simple_vqa, BLIND),
-    "nlvr2": Job(("nlvr2",), partial(examine_answers, "nlvr2"), partial(simple_majority, "nlvr2"),
+    "entailment": Job(("entailment",), (("accuracy, three classes", "accuracy"),),
+                      partial(examine_answers, "entailment"), partial(simple_majority, "entailment"), BLIND,
+                      settings={"alpha_ramp": False}),
+    "vqa": Job(("vqa",),
+               (("VQA accuracy", "accuracy"), *((f"VQA accuracy, {kind}", f"by_kind.{kind}") for kind in ASKED)),
+               partial(examine_answers, "vqa"), simple_vqa, BLIND),
+    "nlvr2": Job(("nlvr2",),
+                 (("accuracy", "accuracy"), ("consistency, all four pairs of a statement", "consistency")),
+                 partial(examine_answers, "nlvr2"), partial(simple_majority, "nlvr2"),
                  BLIND | {"left_alone": {"hide": "right"}, "without_assignment": {"assign": 0}}, settings={"lr": 6e-4}),
-    "grounding": Job(("grounding",), examine_grounding, simple_grounding, {},
+    "grounding": Job(("grounding",),
+                     (("pointing", "pointing"), ("pointing, if only a relation decides", "by_kind.relation"),
+                      ("proposals, accuracy at IoU 0.5", "proposals")), examine_grounding, simple_grounding, {},
                      {"pretrained": ("pretrained", ""), "warm_start": ("start", ""), "random_weights": ("random", ""),
                       "shuffled_text": ("tuned", "shuffled")})}
 
