@@ -89,8 +89,9 @@ MISTAKES = {
     "another layer": other("relevance", lambda right, *args, layers: right(*args, layers=layers - 1)),
     "padding is seen": other("relevance",
                              lambda right, m, i, t, keep, layers: right(m, i, t, keep | True, layers=layers)),
-    "padding is not counted": other("text_map", lambda right, maps, keep, over: right(maps, keep)),
-    "[CLS] is not counted": other("text_map", lambda right, maps, keep, over: right(maps, keep, "words")),
+    "padding is not counted": other("text_map", lambda right, maps, counted: right(maps, maps.any(-1))),
+    "[CLS] is not counted": other("text_map", lambda right, maps, counted: right(
+        maps, counted & (torch.arange(counted.shape[1]) > 0))),
     "another block": other("image_relevance", lambda right, *args: right(*args[:-1], args[-1] - 1)),
     "texts are exchanged": other("image_relevance",
                                  lambda right, m, i, t, keep, b: right(m, i, t.flip(0), keep.flip(0), b)),

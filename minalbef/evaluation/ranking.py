@@ -1,6 +1,5 @@
 """Retrieval scoring: ITC similarity, ITM re-ranking, and recall@k where several answers are right."""
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,16 +65,13 @@ def best(scores: Tensor, top: int) -> Tensor:
     return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, scores.topk(min(top, scores.shape[-1])).indices, True)
 
 
-def match_best(model: ALBEF, encoded: Encoded, sim: Tensor, top: int = 10, rows: int = 500, **options: Any) -> Tensor:
-    """ITM's log-odds for the `top` best of every picture and of every text, -inf for all others: sim, (g, i, t) alike.
-
-    `rows` pictures are in memory at a time; chunk, yes_alone: see match_odds.
-    """
+def match_best(model: ALBEF, encoded: Encoded, sim: Tensor, top: int = 10) -> Tensor:
+    """ITM's log-odds for the `top` best of every picture and every text, -inf for all others: sim, (g, i, t) alike."""
     g, i, t = sim.shape
     wanted = best(sim, top) | best(sim.mT, top).mT
     block, image, text = wanted.nonzero(as_tuple=True)
     odds = torch.full_like(sim, -torch.inf)
-    odds[wanted] = match_odds(model, encoded, block * i + image, block * t + text, rows=rows, **options)
+    odds[wanted] = match_odds(model, encoded, block * i + image, block * t + text)
     return odds
 
 
