@@ -34,6 +34,13 @@ class Tally:
         self.count[fault.kind] += fault.entries
         self.first.setdefault(fault.kind, str(fault))
 
+    def check(self, split: str, good: int, most_bad: float):
+        """Raises ValueError for a split without good records, or with a larger share of bad entries."""
+        bad = self.count.total()
+        if not good or bad > most_bad * (bad + good):
+            raise ValueError(f"{split}: {good:,} good records and {bad:,} bad entries; at most {most_bad:.0%} may be "
+                             f"bad. The first of each kind: {'; '.join(self.first.values()) or 'none, it is empty'}")
+
 
 def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), without: Sequence[Path] = (),
             look: bool = False, most_bad: float = 0.5) -> str:
@@ -66,11 +73,7 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
                 records = chain.from_iterable(reader(**files, root=roots, fault=tally, **more) for reader, files in way)
                 good = check(records, tally, same, avoid, look)
                 counts = write(Path(half, split + mark), good, root, set(answers), same)
-            bad = sum(tally.count.values())
-            if not counts["records"] or bad > most_bad * (bad + counts["records"]):
-                raise ValueError(f"{name}/{split}: {counts['records']:,} good records and {bad:,} bad entries; at most "
-                                 f"{most_bad:.0%} may be bad. The first of each kind: "
-                                 f"{'; '.join(tally.first.values()) or 'none, it is empty'}")
+            tally.check(f"{name}/{split}", counts["records"], most_bad)
             splits[split] = counts | {"file": split + mark, "faults": dict(tally.count), "avoided": tally.avoided,
                                       "files": [str(path) for _, files in way for path in files.values()]}
             account += describe(name, split, splits[split], tally, len(answers))

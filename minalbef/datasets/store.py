@@ -17,7 +17,6 @@ from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord
 
 KINDS = {kind.__name__: kind for kind in (Record, EntailmentRecord, VQARecord, NLVR2Record, GroundingRecord)}
-PICTURES = ("image", "images")
 
 
 class Records(Dataset):
@@ -59,10 +58,8 @@ class Records(Dataset):
             raise ValueError(f"record {i} of {self.path} is damaged ({error}); prepare the set again") from error
         def place(image):
             return self.root / image if isinstance(image, str) else Member(self.root / image[0], *image[1:])
-        for name, value in values.items():
-            read = {"image": place, "images": lambda pair: tuple(map(place, pair))}.get(name, to_tuples)
-            values[name] = read(value)
-        return self.kind(**values)
+        read = {"image": place, "images": lambda pair: tuple(map(place, pair))}
+        return self.kind(**{name: read.get(name, to_tuples)(value) for name, value in values.items()})
 
 
 def read_about(folder: str | Path) -> dict:
@@ -109,6 +106,8 @@ def line(record, root: Path) -> bytes:
         path = os.path.relpath(image.path if isinstance(image, Member) else image, root)
         return [path, image.offset, image.size] if isinstance(image, Member) else path
     values = {field.name: getattr(record, field.name) for field in fields(record)}
-    for name in set(PICTURES) & values.keys():
-        values[name] = place(values[name]) if name == "image" else [*map(place, values[name])]
+    if "images" in values:
+        values["images"] = [*map(place, values["images"])]
+    else:
+        values["image"] = place(values["image"])
     return json.dumps(values).encode() + b"\n"

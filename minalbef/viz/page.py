@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from minalbef import checkpoint
-from minalbef.config import Config
 from minalbef.evaluation import ranking
 from minalbef.metrics import read_metrics
 from minalbef.run import Run, load
@@ -39,18 +38,14 @@ def write_page(folder: Path, report: dict, out: Path) -> Path:
                          trim_blocks=True, lstrip_blocks=True)
     engine.globals.update(percent=percent, share=share)
     text = engine.get_template("page.html").render(
-        report_values(report), config=run.config, samples=samples(run.config), training=training(folder, run),
-        millions=sum(p.numel() for p in run.model.parameters()) / 1e6, scenes=scenes)
+        report_values(report), config=run.config, training=training(folder, run), scenes=scenes,
+        samples=run.config.steps * run.config.batch, millions=sum(p.numel() for p in run.model.parameters()) / 1e6)
     checkpoint.write_atomically(out / "report.html", lambda path: path.write_text(text, encoding="utf-8"))
     return out / "report.html"
 
 
 def percent(value: float) -> str:
     return f"{value:.0%}" if value >= 0.01 or value == 0 else f"{value:.1%}"
-
-
-def samples(config: Config) -> int:
-    return config.steps * config.batch
 
 
 def image(pixels: np.ndarray, alt: str) -> dict[str, str]:
@@ -77,12 +72,12 @@ def report_values(report: dict) -> dict:
 
 def training(folder: Path, run: Run) -> list[plots.Plot]:
     """The losses of the warm start and of the training, as far as they were logged."""
-    config, curves = run.config, []
+    config, samples, curves = run.config, run.config.steps * run.config.batch, []
     phases = {"ITM and MLM join": config.match_from, "queue joins": config.queue_from,
               "siblings join": config.siblings_from if config.siblings else 0, "hard negatives": config.hard_from}
     for where, marked in ((folder / "warm", {}), (folder, phases)):
         if logged := read_metrics(where):
-            curves.append(plots.curves(logged, {name: at * samples(config) for name, at in marked.items()}))
+            curves.append(plots.curves(logged, {name: at * samples for name, at in marked.items()}))
     return curves
 
 
