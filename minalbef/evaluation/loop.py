@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from minalbef import data, distributed
+from minalbef.tokenizer import Tokenizer
 
 
 class Records(Protocol):
@@ -50,12 +51,17 @@ class How:
     quiet: bool = False
 
 
-def over(records: Records, collate: Callable[[Sequence[Any]], Any], answer: Callable[[Sequence[Any], Any], Tensor],
-         width: int, how: How) -> Tensor:
-    """answer(some records, their batch) -> (b, width), for all records, each process doing its share: -> (n, width)."""
+def over(model: Any, tokenizer: Tokenizer, records: Records, how: How, collate: Callable[..., Any],
+         answer: Callable[[Sequence[Any], Any], Tensor], width: int) -> Tensor:
+    """answer(some records, their batch) -> (b, width), for all records, each process doing its share: -> (n, width).
+
+    collate(records, tokenizer, size, length): a task's
+    """
+    config = getattr(model, "albef", model).config
+    make = partial(collate, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
     mine = range(distributed.rank(), len(records), distributed.world())
     whole = torch.zeros(len(records), width, dtype=torch.double, device=how.device)
-    loader = DataLoader(subset(records, mine), how.batch, num_workers=how.workers, collate_fn=partial(_both, collate),
+    loader = DataLoader(subset(records, mine), how.batch, num_workers=how.workers, collate_fn=partial(_both, make),
                         generator=torch.Generator())     # its own: the global one is for the model
     done = 0
     for some, batch in progress(loader, "reading", how):

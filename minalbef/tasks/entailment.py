@@ -1,7 +1,6 @@
 """Visual entailment: is the sentence false of the picture, undecided by it, or true? (section 5)"""
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -88,8 +87,6 @@ def evaluate(model: EntailmentModel, tokenizer: Tokenizer, records: Records, how
     def answer(some: Sequence[EntailmentRecord], batch: EntailmentBatch) -> Tensor:
         right = model(batch.image, batch.tokens, batch.keep).argmax(-1) == batch.label
         return torch.stack([right, batch.label], 1)
-    config = model.albef.config
-    make = partial(collate, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
-    right, label = over(records, make, answer, 2, how).unbind(1)
+    right, label = over(model, tokenizer, records, how, collate, answer, 2).unbind(1)
     return {"accuracy": right.float(), "baselines": {"majority": {"accuracy": commonest(label.tolist())}}}, {
         "chance": {"accuracy": 1 / len(LABELS)}}

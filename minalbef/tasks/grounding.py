@@ -6,7 +6,7 @@ Boxes are (x, y, width, height) in pixels of the picture, as in RefCOCO+; sizes 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, TypeVar
 
 import torch
@@ -192,10 +192,11 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
 def judge_maps(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> Tensor:
     """Each record's pointing, whether the chosen box is right, the largest one, a random one, and the true box's share
     of the picture: -> (n, 5), nan where there are no proposals."""
-    config, mask, layer = model.config, tokenizer.mask if how.mode == "mlm" else None, how.layer
+    layer = how.layer
     assert isinstance(layer, int)
     def answer(some: Sequence[GroundingRecord], batch: Batch) -> Tensor:
-        maps, rows = heat_map(model, batch.image, batch.tokens, batch.keep, layer, how.mode, mask=mask).cpu(), []
+        rows = []
+        maps = heat_map(model, batch.image, batch.tokens, batch.keep, layer, how.mode, mask=tokenizer.mask).cpu()
         for record, heat in zip(some, maps):
             box, boxes = torch.tensor(record.box), torch.tensor(record.proposals)
             def meets(chosen: Tensor) -> float:
@@ -209,5 +210,4 @@ def judge_maps(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -
             inside = (min(x + w, width) - max(x, 0)) * (min(y + h, height) - max(y, 0))
             rows.append([pointing(heat, box, record.size), *hits, inside / (height * width)])
         return torch.tensor(rows)
-    make = partial(data.collate, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
-    return over(records, make, answer, 5, how).float()
+    return over(model, tokenizer, records, how, data.collate, answer, 5).float()

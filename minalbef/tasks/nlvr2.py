@@ -2,7 +2,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -182,9 +181,7 @@ def evaluate(model: PairModel, tokenizer: Tokenizer, records: Records, how: How)
     def answer(some: Sequence[NLVR2Record], batch: NLVR2Batch) -> Tensor:
         right = model(batch.image, batch.pairs, batch.tokens, batch.keep).argmax(-1) == batch.labels
         return torch.stack([right, batch.labels], 1)
-    config = model.albef.config
-    make = partial(collate, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
-    right, label = over(records, make, answer, 2, how).unbind(1)
+    right, label = over(model, tokenizer, records, how, collate, answer, 2).unbind(1)
     ids = torch.tensor([records[i].id for i in range(len(records))])
     statement = ids.unique(return_inverse=True)[1]
     return {"accuracy": Clusters(right.float(), statement), "consistency": consistency(right, ids),

@@ -246,17 +246,17 @@ def generate(model: VQAModel, batch: Batch, tokenizer: Tokenizer, length: int = 
 
 def answer_questions(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How) -> list[str]:
     """An answer for each record: the best of how.answers, or without them what the model writes."""
-    c = model.albef.config
-    make = partial(collate_questions, tokenizer=tokenizer, size=c.image_size, length=how.length or c.positions)
     if how.answers:
         candidates, keep = (x.to(how.device) for x in encode_answers(tokenizer, how.answers))
         def choose(some: Sequence[VQARecord], batch: Batch) -> Tensor:
             return rank(model, batch, candidates, keep, k=how.top, count_first_twice=how.original)[0][:, :1]
-        return [how.answers[int(i)] for i, in over(records, make, choose, 1, how).tolist()]
+        best = over(model, tokenizer, records, how, collate_questions, choose, 1)[:, 0]
+        return [how.answers[int(i)] for i in best.tolist()]
     def write(some: Sequence[VQARecord], batch: Batch) -> Tensor:
         tokens = generate(model, batch, tokenizer, WRITTEN)[0]
         return nn.functional.pad(tokens, (0, WRITTEN - tokens.shape[1]), value=tokenizer.pad)
-    return [tokenizer.decode(map(int, row)) for row in over(records, make, write, WRITTEN, how).tolist()]
+    written = over(model, tokenizer, records, how, collate_questions, write, WRITTEN)
+    return [tokenizer.decode(map(int, row)) for row in written.tolist()]
 
 
 def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
