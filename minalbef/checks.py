@@ -1,7 +1,5 @@
 """Prove that two implementations are the same: for chapters that rebuild a part, tests and graders."""
 import copy
-import html
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -47,16 +45,6 @@ def check_same(A: Callable, B: Callable, *args: Any, make_input: Callable[[], An
     what = f"{inside} parameters" if inside else "its inputs"
     # the tolerance, not the difference: that is another on another CPU, and chapters are compared with their outputs
     print(f"{names[0]} and {names[1]}: same output (within {tol:g}) and the same gradients for {what}")
-
-
-def folded(*things: Callable) -> None:
-    """Show, in a notebook, the source of classes or functions: each behind a triangle, to open with a click."""
-    # here and not above: only notebooks need it, and only they install it
-    from IPython.display import HTML, display
-
-    shown = (f"<details><summary>the package's <code>{thing.__module__}.{thing.__qualname__}</code></summary>"
-             f"<pre>{html.escape(inspect.getsource(thing))}</pre></details>" for thing in things)
-    display(HTML("".join(shown)))
 
 
 def _name(f: Any) -> str:

@@ -33,12 +33,6 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
-def seconds(folder: Path) -> float:
-    """How long a folder's training took, without pauses and lost steps. Raises ValueError for a damaged metrics.csv."""
-    rows = read_metrics(folder)
-    return float(rows[-1]["seconds"]) if rows else 0.0
-
-
 class Log:
     """Losses stay tensors, on their device, and are read every so many steps: in between no GPU is waited for."""
 

@@ -20,7 +20,6 @@ from minalbef.data import Rows
 from minalbef.draws import seeded
 from minalbef.fusion import FusionLayer
 from minalbef.metrics import Log
-from minalbef.metrics import seconds as seconds
 from minalbef.text import TextLayer
 from minalbef.vision import Block
 

@@ -18,6 +18,7 @@ from card import card
 from helpers import Batches, same_state, small
 from minalbef import distributed, metrics, train
 from minalbef.presets import preset
+from minalbef.recipes.report import train_seconds
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.train import Stopped, alpha_at, fit, lr_at, parameter_groups
 
@@ -224,8 +225,8 @@ def test_metrics_have_a_row_every_ten_steps(finished):
     assert [int(row["step"]) for row in rows] == [10, 20]
     assert list(rows[0]) == ["step", "samples", "seconds", "lr", "alpha", "samples_per_second", "itc", "itm", "mlm"]
     assert rows[1]["samples"] == "160" and float(rows[1]["alpha"]) == 0.38
-    assert 0 < float(rows[0]["seconds"]) <= float(rows[1]["seconds"]) == train.seconds(finished[0])
-    assert train.seconds(finished[0] / "nothing") == 0
+    assert 0 < float(rows[0]["seconds"]) <= float(rows[1]["seconds"]) == train_seconds(finished[0])
+    assert train_seconds(finished[0] / "nothing") == 0
     assert all(math.isfinite(float(value)) for row in rows for value in row.values())
 
 
@@ -241,7 +242,7 @@ def test_a_resumed_runs_metrics_leave_out_no_step_and_no_second(finished, tmp_pa
     for name in ("itc", "itm", "mlm"):
         mean = (4 * float(ours[1][name]) + 6 * float(ours[2][name])) / 10
         assert math.isclose(mean, float(whole[1][name]), abs_tol=2e-4)           # rows have four digits
-    assert [float(row["seconds"]) for row in ours] == [1, 2, 3] and train.seconds(tmp_path) == 3
+    assert [float(row["seconds"]) for row in ours] == [1, 2, 3] and train_seconds(tmp_path) == 3
 
 
 @pytest.mark.parametrize("damage", [
@@ -252,7 +253,7 @@ def test_damaged_metrics_are_named_with_the_way_out(finished, tmp_path, damage):
     shutil.copytree(finished[0], tmp_path / "run")
     path = tmp_path / "run" / "metrics.csv"
     path.write_bytes(damage(path.read_bytes()))
-    for read in (run, train.seconds):
+    for read in (run, train_seconds):
         with pytest.raises(ValueError, match=f"{path} is damaged .*remove it"):
             read(tmp_path / "run")
     path.unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from minalbef import checkpoint, distributed, train
+from minalbef import checkpoint, distributed
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import write_atomically
 from minalbef.datasets import public
@@ -38,12 +38,12 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
         figures = exam.examine(_on_device(folder), seed, size, split, among or exam.BLOCK)
         if (folder / "start").exists():
             figures["start"] = exam.examine_start(_on_device(folder / "start"), seed, size, split)
-        seconds = {"warm_start": train.seconds(folder / "warm"), "train": train.seconds(folder)}
+        seconds = {"warm_start": report.train_seconds(folder / "warm"), "train": report.train_seconds(folder)}
     elif among:
         raise ValueError(f"--among is for runs of pretraining; {folder} is one of a task, whose test set is fixed")
     elif kind in JOBS:
         figures = evaluate_task(kind, folder, source, seed, size, split)
-        seconds = {"train": train.seconds(folder) + train.seconds(folder / "assign")}
+        seconds = {"train": report.train_seconds(folder) + report.train_seconds(folder / "assign")}
     else:
         raise ValueError(f"{folder} is a run of {kind}; `minalbef finetune` makes those of {', '.join(JOBS)}")
     seconds["evaluate"] = time.perf_counter() - clock

@@ -14,6 +14,7 @@ import torch
 
 from minalbef.config import Config
 from minalbef.data import data_folder
+from minalbef.metrics import read_metrics
 from minalbef.writing import explain, write_atomically
 
 SCHEMA = 1
@@ -28,6 +29,12 @@ def output_folder(run: str | Path, whole: bool = True) -> Path:
     shipped = Path(run).resolve() == (data_folder() / "tiny").resolve()
     folder = Path("runs", "tiny") if shipped else Path(run)
     return folder if whole else folder / "evaluation"
+
+
+def train_seconds(folder: Path) -> float:
+    """How long a folder's training took, without pauses and lost steps. Raises ValueError for a damaged metrics.csv."""
+    rows = read_metrics(folder)
+    return float(rows[-1]["seconds"]) if rows else 0.0
 
 
 def write_report(folder: Path, task: str, figures: dict, config: Config, seconds: dict[str, float], command: str,

@@ -1,4 +1,7 @@
-"""The picture of the whole that opens every chapter: ALBEF in one drawing, and the chapter's own part in colour."""
+"""What chapters show: ALBEF in one drawing, their own part in colour; and the source of what they rebuild."""
+import html
+import inspect
+from collections.abc import Callable
 from functools import partial
 
 from matplotlib.axes import Axes
@@ -87,3 +90,13 @@ def box(ax: Axes, colour: str, x: float, y: float, width: float, height: float, 
     middle = y + height / 2                                      # which the title leaves to make room for a second line
     ax.text(x + width / 2, middle + 0.17 if rest else middle, title, ha="center", va="center", weight="bold", size=11)
     ax.text(x + width / 2, middle - 0.2, rest, ha="center", va="center", size=8.5)
+
+
+def show_source(*things: Callable) -> None:
+    """Show, in a notebook, the source of classes or functions: each behind a triangle, to open with a click."""
+    # here and not above: only notebooks need it, and only they install it
+    from IPython.display import HTML, display
+
+    shown = (f"<details><summary>the package's <code>{thing.__module__}.{thing.__qualname__}</code></summary>"
+             f"<pre>{html.escape(inspect.getsource(thing))}</pre></details>" for thing in things)
+    display(HTML("".join(shown)))
