@@ -220,8 +220,9 @@ class Problems:
                 alike = next(some for thing in things if len(some := [x for x in things if x.name == thing.name]) > 1)
                 for thing in alike[:2]:
                     told = (staging.point(thing, things, stream) for _ in range(12 if self.split == "train" else 60))
-                    told = next((pair for pair in told if staging.refers(pair[0], one) == (thing,)
-                                 and staging.refers(pair[0], other) == () and split_of(pair[1]) == self.split), None)
+                    told = next((pair for pair in told if split_of(pair[1]) == self.split     # first: the cheapest
+                                 and staging.refers(pair[0], one) == (thing,)
+                                 and staging.refers(pair[0], other) == ()), None)
                     if told:
                         found.append((one, alike, thing, told))
             if len(found) == 4:

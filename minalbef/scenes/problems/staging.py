@@ -76,10 +76,10 @@ def refers(expression: Expression, scene: Scene) -> tuple[Object, ...] | None:
 def point(thing: Object, others: Sequence[Object], stream: Stream) -> tuple[Expression, str]:
     """An expression of a kind of POINTED that is true of a thing, though perhaps not of it alone, and its English."""
     the, kind, name = stream.pick(("the ", "the ", "")), stream.pick(POINTED), thing.name
-    others = [(way, other.name) for other in others for way in RELATIONS
-              if other.name != name and related(thing, way, other)]
-    if kind == "relation" and others:
-        relation, b = stream.pick(others)
+    related_to = [(way, other.name) for other in others for way in RELATIONS
+                  if other.name != name and related(thing, way, other)] if kind == "relation" else []
+    if related_to:
+        relation, b = stream.pick(related_to)
         return Relation(Noun(name), relation, Noun(b)), f"{the}{name} {stream.pick(SAID[relation])} the {b}"
     size, place = size_of(thing), place_of(thing, stream)
     if kind == "size":
