@@ -8,6 +8,8 @@ from tokenizers import Tokenizer as Core
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
+from minalbef.writing import explain
+
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NORMALISER = normalizers.BertNormalizer(lowercase=True)
 LONG_WORD = re.compile(r"\S{101,}")   # WordPiece reads no such word, and training on it takes quadratic time
@@ -68,10 +70,8 @@ class Tokenizer:
     @classmethod
     def from_vocab(cls, path: str | Path) -> "Tokenizer":
         """Read BERT's vocab.txt, one piece a line. Raises ValueError, which names the line, for a file that is none."""
-        try:
+        with explain(f"{path}: no readable vocabulary", "give BERT's vocab.txt", OSError, UnicodeError):
             pieces = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        except (OSError, UnicodeError) as error:
-            raise ValueError(f"{path}: no readable vocabulary ({error}); give BERT's vocab.txt") from error
         lines: dict[str, int] = {}
         for i, piece in enumerate(pieces):
             if not piece or lines.setdefault(piece, i) != i:
@@ -85,10 +85,8 @@ class Tokenizer:
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
         """Read a tokenizer.json. Raises ValueError where there is none that can be read."""
-        try:
+        with explain(f"{path}: no readable tokenizer.json", "copy it again", Exception):   # it raises nothing narrower
             return cls(Core.from_str(Path(path).read_text(encoding="utf-8")))
-        except Exception as error:                               # tokenizers raises nothing narrower
-            raise ValueError(f"{path}: no readable tokenizer.json ({error})") from error
 
     def save(self, path: str | Path) -> None:
         """Write tokenizer.json, which Hugging Face's tokenizers read too."""

@@ -16,8 +16,8 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 ROOMS = ("core", "train", "evaluation", "tasks", "weights", "top", "scenes", "datasets", "viz", "recipes",
          "bench", "cli")
 CORE = """
-draws config presets distributed layers tokenizer masking losses ema feature_queue vision text fusion data albef gradcam
-writing checkpoint metrics
+draws config presets distributed writing layers tokenizer masking losses ema feature_queue vision text fusion data albef
+gradcam checkpoint metrics
 """.split()
 TOP = ("run", "checks", "__init__", "__main__")    # what callers use; built from the library's rooms
 LIBRARY = ROOMS[:ROOMS.index("top")]
