@@ -1,29 +1,13 @@
-"""Single answers to look at, for the page and the notebooks: retrieval, masked words, and an object that moves."""
+"""Single answers to look at, for the page and the notebooks: masked words, and an object that moves."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from minalbef.evaluation import ranking
-from minalbef.evaluation.ranking import Encoded
 from minalbef.run import Run
 from minalbef.scenes.exam import questions, words
 from minalbef.scenes.language import Noun, Object, Relation, Scene, holds
-
-
-def answers(run: Run, encoded: Encoded, sim: Tensor, of_pictures: bool) -> tuple[Tensor, Tensor]:
-    """What the first 60 queries find: the ten best by sim (q, c), ordered by match -> rows, probabilities, (60, 10).
-
-    of_pictures: the queries are pictures that look for captions; else captions that look for pictures
-    """
-    best = sim[:60].topk(min(10, sim.shape[1])).indices
-    query = torch.arange(len(best))[:, None].expand_as(best)
-    image, text = (query, best) if of_pictures else (best, query)
-    odds = ranking.match_odds(run.model, encoded, image.flatten(), text.flatten()).view_as(best)
-    order = odds.argsort(descending=True, stable=True)
-    return best.gather(1, order), odds.gather(1, order).sigmoid()
 
 
 @torch.no_grad()

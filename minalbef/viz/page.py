@@ -12,6 +12,7 @@ from torch import Tensor
 
 from minalbef import checkpoint
 from minalbef.evaluation import ranking
+from minalbef.evaluation.ranking import Encoded
 from minalbef.metrics import read_metrics
 from minalbef.run import Run, load
 from minalbef.scenes.exam import questions, words
@@ -100,17 +101,25 @@ def retrieval(run: Run, drawn: Sequence[Drawn]) -> dict[str, list[dict]]:
     """Captions that look for their picture, and pictures that look for their caption."""
     encoded = questions.encode(run, [one.scene for one in drawn], [one.text for one in drawn])
     sim, true = ranking.similarity(run.model, encoded)[0].T, torch.from_numpy(truth(drawn))      # (text, picture)
-    return {"captions": searches(drawn, true, *examples.answers(run, encoded, sim, of_pictures=False)),
-            "pictures": searches(drawn, true.T, *examples.answers(run, encoded, sim.T, of_pictures=True))}
+    return {"captions": searches(run, drawn, encoded, sim, true, of_pictures=False),
+            "pictures": searches(run, drawn, encoded, sim.T, true.T, of_pictures=True)}
 
 
-def searches(drawn: Sequence[Drawn], true: Tensor, best: Tensor, match: Tensor) -> list[dict]:
+def searches(run: Run, drawn: Sequence[Drawn], encoded: Encoded, sim: Tensor, true: Tensor, of_pictures: bool
+             ) -> list[dict]:
     """The first two queries whose best answer is right, and the first two whose is wrong.
 
-    true (query, candidate); best, match (query, rank): the candidates' numbers and probabilities
+    sim, true: (query, candidate); of the first 60 queries the ten best by similarity are ordered by match
+    of_pictures: the queries are pictures that look for captions; else captions that look for pictures
     """
     def card(i: int) -> dict:
         return {"text": drawn[i].text, "picture": thumbnail(drawn[i].scene)}
+    best = sim[:60].topk(min(10, sim.shape[1])).indices                          # (query, rank)
+    query = torch.arange(len(best))[:, None].expand_as(best)
+    image, text = (query, best) if of_pictures else (best, query)
+    odds = ranking.match_odds(run.model, encoded, image.flatten(), text.flatten()).view_as(best)
+    order = odds.argsort(descending=True, stable=True)
+    best, match = best.gather(1, order), odds.gather(1, order).sigmoid()
     right = true[torch.arange(len(best)), best[:, 0]]
     queries = [*right.nonzero()[:2, 0].tolist(), *(~right).nonzero()[:2, 0].tolist()]
     return [{**card(q), "right": bool(right[q]),
