@@ -5,7 +5,7 @@ from functools import cache
 
 from minalbef.data import data_folder
 from minalbef.scenes import language
-from minalbef.scenes.language import PLACES, All, Background, Count, Form, Not, Noun, Object, Relation, Scene, There
+from minalbef.scenes.language import PLACES, All, Background, Count, Form, Noun, Object, Relation, Scene, There
 from minalbef.scenes.stream import Stream
 
 COLOURS = ("red", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
@@ -180,12 +180,10 @@ def _phrase(part: Form, stream: Stream, alone: bool) -> str:
                 a, kind, b = b, OPPOSITE[kind], a
             said = SAID[kind][way % len(SAID[kind])]
             return f"{phrase(a, None, corner)} {'is ' if verb and alone else ''}{said} {phrase(b, None, corner)}"
-        case Not(form):
-            return f"it is not so that there is {_phrase(form, stream, alone=False)}"
-    raise ValueError(f"no words for {part!r}: use All of There, Count, Relation and Background, or Not of one of them")
+    raise ValueError(f"no words for {part!r}: use All of There, Count, Relation and Background, or one of them")
 
 
-_OTHER = "a an the and of to on in at is are it not so that there front background corner"
+_OTHER = "a an the and of to on in at is are there front background corner"
 _KIND_OF_WORD = {word: kind for kind, some in {
     "size": OTHER_SIZE, "place": "top bottom left right middle".split(), "count": NUMBERS, "background": COLOURS,
     "relation": "above over below under".split(), "other": _OTHER.split()}.items() for word in some}

@@ -66,27 +66,23 @@ def layout(stream: Stream, sizes, taken=()) -> list[tuple[float, float, float]] 
 
 
 def place(things: Things, spots) -> Things:
-    return tuple(replace(thing, x=x, y=y) for thing, (x, y, *_) in zip(things, spots))
+    """The things at other spots, (x, y) or (x, y, size) of each, moved inside the picture where one would stick out."""
+    def inside(centre: float, size: float) -> float:
+        return min(max(centre, size / 2), 1 - size / 2)
+    return tuple(replace(thing, x=inside(spot[0], thing.size), y=inside(spot[1], thing.size))
+                 for thing, spot in zip(things, spots))
 
 
-def settle(things: Things) -> Things | None:
-    """The things, moved inside the picture where they are not; None if they clash."""
-    settled: Things = ()
-    for thing in things:
-        x, y = (min(max(centre, thing.size / 2), 1 - thing.size / 2) for centre in (thing.x, thing.y))
-        if clash(x, y, thing.size, spots_of(settled)):
-            return None
-        settled += (replace(thing, x=x, y=y),)
-    return settled
+# Things stand where each could as well be big (`roomy`): in a new size or each other's place they do not clash.
 
 
-def resize(things: Things, stream: Stream) -> Things | None:
+def resize(things: Things, stream: Stream) -> Things:
     """One made small or big, or where sizes differ perhaps two of them exchanged."""
     i, changed = stream.below(len(things)), list(things)
     others = [j for j, thing in enumerate(things) if is_big(thing) != is_big(things[i])]
     for j in (i, stream.pick(others)) if others and stream.chance(0.5) else (i,):
         changed[j] = replace(things[j], size=draw_size(stream, not is_big(things[j])))
-    return settle(tuple(changed))
+    return tuple(changed)
 
 
 def mirror(things: Things, stream: Stream) -> Things:
@@ -102,7 +98,7 @@ def exchange(things: Things, stream: Stream) -> Things | None:
         return None
     spots = spots_of(things)
     spots[i], spots[j] = spots[j], spots[i]
-    return settle(place(things, spots))
+    return place(things, spots)
 
 
 def move(things: Things, stream: Stream) -> Things | None:
@@ -118,8 +114,8 @@ def stand_around(things: Things, stream: Stream) -> list[Things | None]:
     for upright, sign in ((False, -1), (False, 1), (True, -1), (True, 1)):
         middle, half, across = stream.uniform(*MIDDLE), stream.uniform(0.2, 0.28), draw_coordinate(stream, BIG[1])
         spots = [(middle + side * half, across + stream.uniform(-0.015, 0.015)) for side in (sign, -sign)]
-        pair = settle(place(things[:2], [(y, x) for x, y in spots] if upright else spots))
-        rest = layout(stream, [thing.size for thing in things[2:]], spots_of(pair)) if pair else None
+        pair = place(things[:2], [(y, x) for x, y in spots] if upright else spots)
+        rest = layout(stream, [thing.size for thing in things[2:]], spots_of(pair))
         ways.append(None if rest is None else pair + place(things[2:], rest))
     return ways
 
