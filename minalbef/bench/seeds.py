@@ -8,7 +8,7 @@ from minalbef import checkpoint
 from minalbef.recipes import launch, report
 from minalbef.recipes.evaluate import evaluate_run
 from minalbef.scenes.exam import tables
-from minalbef.scenes.exam.task_exam import JOBS
+from minalbef.scenes.exam.jobs import JOBS
 
 
 def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, processes: int, out: Path,

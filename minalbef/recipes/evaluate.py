@@ -19,8 +19,8 @@ from minalbef.recipes import report
 from minalbef.recipes.finetune import PRESETS, at_size
 from minalbef.recipes.provenance import hash_of, protocol, trained_on
 from minalbef.run import Run, load
-from minalbef.scenes.exam import exam, questions, task_exam
-from minalbef.scenes.exam.task_exam import JOBS
+from minalbef.scenes.exam import exam, jobs, questions, task_exam
+from minalbef.scenes.exam.jobs import JOBS
 from minalbef.tasks.base import TASKS, load_model
 
 
@@ -61,9 +61,9 @@ def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, s
     """The figures of a fine-tuned run and of every baseline there is, with intervals."""
     model, tokenizer, _ = load_model(task, folder)
     job, config = JOBS[task], getattr(model, "albef", model).config
-    draw = task_exam.draws(config, split, seed, size)
+    draw = jobs.draws(config, split, seed, size)
     def score(model: nn.Module, hide: str = "") -> dict:
-        return task_exam.examine(task, model, tokenizer, draw, hide)
+        return jobs.examine(task, model, tokenizer, draw, hide)
     values, baselines = {"test": score(model)}, job.simple(draw)
     torch.manual_seed(seed)                              # of random weights
     for name, differs in job.rivals.items():

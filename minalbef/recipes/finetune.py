@@ -17,8 +17,8 @@ from minalbef.recipes.forecast import forecast
 from minalbef.recipes.provenance import record_training, trained_on
 from minalbef.run import load
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
+from minalbef.scenes.exam.jobs import JOBS
 from minalbef.scenes.exam.questions import need_scenes
-from minalbef.scenes.exam.task_exam import JOBS
 from minalbef.tasks.base import TASKS, Task, entry, resize_weights
 from minalbef.tasks.text_assignment import TextAssignment
 

@@ -4,7 +4,8 @@ import torch
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.data import Batch, transform
-from minalbef.scenes.exam.task_exam import JOBS, batch, problems
+from minalbef.scenes.exam.jobs import JOBS
+from minalbef.scenes.exam.task_exam import batch, problems
 from minalbef.scenes.scenes import Drawn, Scenes, paint, truth
 from minalbef.scenes.stream import Stream
 from minalbef.tasks.pretrain import PretrainBatch

@@ -7,7 +7,7 @@ from minalbef.bench import seeds
 from minalbef.presets import preset
 from minalbef.recipes import report
 from minalbef.scenes.exam import tables
-from minalbef.scenes.exam.task_exam import JOBS
+from minalbef.scenes.exam.jobs import JOBS
 
 
 def write(folder, task: str, figures: dict):

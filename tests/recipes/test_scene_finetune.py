@@ -22,8 +22,8 @@ from minalbef.recipes import finetune, report
 from minalbef.recipes.evaluate import evaluate_run
 from minalbef.recipes.finetune import at_size, settings, tune, tune_all
 from minalbef.scenes.batches import ProblemBatches
-from minalbef.scenes.exam import tables, task_exam
-from minalbef.scenes.exam.task_exam import JOBS
+from minalbef.scenes.exam import jobs, tables, task_exam
+from minalbef.scenes.exam.jobs import JOBS
 from minalbef.scenes.problems import phrasing
 from minalbef.scenes.problems.problems import GROUP
 from minalbef.tasks import nlvr2, vqa
@@ -151,7 +151,7 @@ def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, 
     config, tokenizer = settings(task, source, ["batch=16", "text_length=7"]), checkpoint.read_run(source)[2]
     assert ProblemBatches(task, config, tokenizer)(0).tokens.shape[1] == 7
     model = TASKS[task].make(config).student.eval()
-    task_exam.examine(task, model, tokenizer, lambda name, number: draw(name, number)[:8])
+    jobs.examine(task, model, tokenizer, lambda name, number: draw(name, number)[:8])
     assert set(seen) - {10_000} == {7}, "VQA's answers are not cut"
 
 
@@ -167,8 +167,8 @@ def test_consistency_is_all_four_pairs_of_a_statement(monkeypatch, tuned):
     model, tokenizer, _ = load_model("nlvr2", tuned["nlvr2"])
     truth = torch.tensor([int(p.true) for p in draw("nlvr2", 36)])
     truth[5] = 1 - truth[5]
-    monkeypatch.setattr(nlvr2, "predict", lambda *_: torch.eye(2)[truth])
-    found = task_exam.examine("nlvr2", model, tokenizer, draw, "")
+    monkeypatch.setattr(nlvr2.PairModel, "forward", lambda *_: torch.eye(2)[truth])
+    found = jobs.examine("nlvr2", model, tokenizer, draw, "")
     assert_close(found["accuracy"].mean(), torch.tensor(35 / 36))
     assert_close(found["consistency"].mean(), torch.tensor(8 / 9))
 
@@ -178,7 +178,7 @@ def test_who_knows_the_answer_gets_what_the_annotators_agree_on(monkeypatch, tun
     drawn, listed = draw("vqa", 36), task_exam.answer_list(50)
     chosen = torch.tensor([[listed.index(p.answer)] for p in drawn])
     monkeypatch.setattr(vqa, "rank", lambda *_, **options: (chosen, None))
-    found = task_exam.examine("vqa", model, tokenizer, draw, "")
+    found = jobs.examine("vqa", model, tokenizer, draw, "")
     assert found["accuracy"].values.min() >= 0.99, "seven or more of ten annotators say it, numbers too"
     assert {"two", "three"} & {p.answer for p in drawn} and answers.normalise("two") == "2"
     assert set(found["by_kind"]) == {p.kind for p in drawn}
@@ -186,8 +186,8 @@ def test_who_knows_the_answer_gets_what_the_annotators_agree_on(monkeypatch, tun
 
 def test_pairs_of_one_statement_are_one_cluster(monkeypatch, tuned):
     model, tokenizer, _ = load_model("nlvr2", tuned["nlvr2"])
-    monkeypatch.setattr(nlvr2, "predict", lambda *_: torch.eye(2)[torch.ones(36, dtype=torch.long)])
-    found = task_exam.examine("nlvr2", model, tokenizer, draw, "")
+    monkeypatch.setattr(nlvr2.PairModel, "forward", lambda *_: torch.eye(2)[torch.ones(36, dtype=torch.long)])
+    found = jobs.examine("nlvr2", model, tokenizer, draw, "")
     assert len(found["accuracy"]) == 9 and found["accuracy"].cluster.tolist() == [i // 4 for i in range(36)]
     assert sum(map(len, found["by_kind"].values())) == 9
     assert intervals.interval(found["accuracy"]) == [0.5, 0.5], "two of a statement's four are true, always"
@@ -207,14 +207,14 @@ def test_no_constant_answer_beats_the_majority_and_baselines_are_scored_as_model
     p = next(p for p in drawn if p.kind == "compare" and len(set(p.answers)) == 1)
     assert simple["chance"]["accuracy"].values[drawn.index(p)] == 0.5, "the question names both that may be right"
     monkeypatch.setattr(vqa, "rank", lambda model, batch, *_, **how: (torch.full((len(batch.tokens), 1), yes), None))
-    said_yes = task_exam.examine("vqa", model, tokenizer, lambda *_: drawn, "")["by_kind"]["yes or no"].mean().item()
+    said_yes = jobs.examine("vqa", model, tokenizer, lambda *_: drawn, "")["by_kind"]["yes or no"].mean().item()
     assert said_yes == pytest.approx(polar["yes"]) and said_yes != 0.5, "the annotators count, not the one right answer"
 
 
 def test_an_exam_asks_as_many_as_it_says():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(task_exam, "problems", lambda *_: SimpleNamespace(draw=lambda i: i))
-        whole, quick = (task_exam.draws(small(), "test", 0, size) for size in (1.0, 0.02))
+        whole, quick = (jobs.draws(small(), "test", 0, size) for size in (1.0, 0.02))
         for name, number in (("retrieval", 500), ("families", 800), ("entailment", 1800), ("vqa", 1800),
                              ("nlvr2", 1800), ("grounding", 1000)):
             assert len(whole(name, number)) == number and len(quick(name, number)) % GROUP[name] == 0

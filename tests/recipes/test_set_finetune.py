@@ -350,7 +350,7 @@ def test_nlvr2_counts_statements_that_are_judged_rightly_of_all_pairs(tuned, pre
     truth = torch.tensor([record.true for record in records]).long()
     truth[3] = 1 - truth[3]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nlvr2, "predict", lambda *_: torch.eye(2)[truth])
+        patch.setattr(nlvr2.PairModel, "forward", lambda *_: torch.eye(2)[truth])
         samples, _ = nlvr2.evaluate(model, tokenizer, Records(prepared / "nlvr2", "test"), How())
     assert samples["accuracy"].values.tolist() == [1, 1, 1, 0, 1, 1] and samples["consistency"].tolist() == [1, 0, 1]
 

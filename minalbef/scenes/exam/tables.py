@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minalbef.scenes.exam.task_exam import JOBS
+from minalbef.scenes.exam.jobs import JOBS
 
 ONE_CHANGE = "One change: the true caption beats one that differs by a"
 MASKED = "Masked words: the hidden word is guessed exactly"
