@@ -33,14 +33,14 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
     Raises ValueError for a run that was not trained on the embedded scenes.
     """
     clock, (config, kind, _, _) = time.perf_counter(), checkpoint.read_run(folder)
+    if among and kind != "pretrain":
+        raise ValueError(f"--among is for runs of pretraining; {folder} is one of a task, whose test set is fixed")
     questions.need_scenes(config, folder)
     if kind == "pretrain":
         figures = exam.examine(_on_device(folder), seed, size, split, among or exam.BLOCK)
         if (folder / "start").exists():
             figures["start"] = exam.examine_start(_on_device(folder / "start"), seed, size, split)
         seconds = {"warm_start": report.train_seconds(folder / "warm"), "train": report.train_seconds(folder)}
-    elif among:
-        raise ValueError(f"--among is for runs of pretraining; {folder} is one of a task, whose test set is fixed")
     elif kind in JOBS:
         figures = evaluate_task(kind, folder, source, seed, size, split)
         seconds = {"train": report.train_seconds(folder) + report.train_seconds(folder / "assign")}
