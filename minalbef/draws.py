@@ -5,7 +5,7 @@ import random
 import torch
 
 
-def seeded(*seed: int | str) -> random.Random:
+def seed_random(*seed: int | str) -> random.Random:
     """Python's generator for a seed of several parts, such as ("dropout", 0, step): equal parts, equal numbers."""
     digest = hashlib.blake2b("/".join(map(str, seed)).encode(), digest_size=8).digest()
     return random.Random(int.from_bytes(digest, "big"))

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 from minalbef import checkpoint, distributed, writing
 from minalbef.config import Config
 from minalbef.data import Rows
-from minalbef.draws import seeded
+from minalbef.draws import seed_random
 from minalbef.fusion import FusionLayer
 from minalbef.metrics import Log
 from minalbef.text import TextLayer
@@ -128,7 +128,7 @@ def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimiz
     for group in optimiser.param_groups:
         group["lr"] = lr_at(step, config) * group["share"]
     if config.dropout:       # torch's generators: steps and ranks drop different units, a resumed run the same
-        torch.manual_seed(int(2 ** 32 * seeded("dropout", config.seed, step, distributed.rank()).random()))
+        torch.manual_seed(int(2 ** 32 * seed_random("dropout", config.seed, step, distributed.rank()).random()))
     losses, carry = backward(model, task, batch, alpha_at(step, config), task.draws(step), config, device)
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
     optimiser.step()

@@ -50,7 +50,7 @@ def write_report(folder: Path, task: str, figures: dict, config: Config, seconds
               "date": now(), "device": describe_device(),
               "versions": {"python": platform.python_version(),
                            **{name: importlib.metadata.version(name) for name in PACKAGES}},
-              "seconds": _rounded(seconds, 1), "config": config.to_dict(), **_rounded(figures, 5)}
+              "seconds": _round(seconds, 1), "config": config.to_dict(), **_round(figures, 5)}
     try:
         text = json.dumps(report, indent=1, allow_nan=False)
     except ValueError as error:
@@ -105,11 +105,11 @@ def commit() -> str:
     return f"version {importlib.metadata.version('minalbef')}"
 
 
-def _rounded(value: Any, digits: int) -> Any:
+def _round(value: Any, digits: int) -> Any:
     if isinstance(value, dict):
-        return {key: _rounded(inner, digits) for key, inner in value.items()}
+        return {key: _round(inner, digits) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(inner, digits) for inner in value]
+        return [_round(inner, digits) for inner in value]
     return round(value, digits) if isinstance(value, float) else value
 
 

@@ -2,7 +2,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from minalbef.draws import seeded
+from minalbef.draws import seed_random
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ class Stream:
     __slots__ = ("random",)
 
     def __init__(self, *seed: int | str):
-        self.random = seeded(*seed).random
+        self.random = seed_random(*seed).random
 
     def uniform(self, a: float = 0.0, b: float = 1.0) -> float:
         return a + (b - a) * self.random()
