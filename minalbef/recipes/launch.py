@@ -16,6 +16,9 @@ from minalbef.train import catch_signals
 LAUNCHED = "MINALBEF_LAUNCHED"        # set for the processes that `launch` starts
 POLL, GRACE = 0.05, 30                # seconds: between two polls of the training processes, and for them to shut down
 MENDABLE, STOPPED = 2, 130            # exit statuses: of an error reported in one line, and of a stopped run
+# spinning threads slow a shared machine; by default glibc frees and maps big blocks anew in every step
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296",
+               "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 def launch(arguments: list[str], processes: int) -> int:
@@ -25,10 +28,7 @@ def launch(arguments: list[str], processes: int) -> int:
     They also stop when this process is killed: see `follow_launcher`.
     Small matrices gain little from a second thread; on a CPU of two cores two processes are faster.
     """
-    # spinning threads slow a shared machine; by default glibc frees and maps big blocks anew in every step
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296",
-                   "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456",
-                   "TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ, LAUNCHED: "yes"}
+    environment = {**ENVIRONMENT, **os.environ, LAUNCHED: "yes"}
     if processes > 1:                            # as in torchrun, we host the store, so that no two runs take one port
         store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(processes),
