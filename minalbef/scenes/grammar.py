@@ -1,7 +1,7 @@
 """Words for scenes: true captions, their English, and foils that differ from them in one thing."""
 import json
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, lru_cache
 
 from minalbef.data import data_folder
 from minalbef.scenes import language
@@ -52,10 +52,11 @@ def size_of(thing: Object) -> str | None:
     return next((size for size, band in language.SIZES.items() if language.within(thing.size, band)), None)
 
 
-def places_of(things: list[Object]) -> list[str]:
-    """Keys of PLACES at which all of the things are, corners first."""
-    return [place for place, (horizontal, vertical) in PLACES.items()
-            if all(language.within(thing.x, horizontal) and language.within(thing.y, vertical) for thing in things)]
+@lru_cache(maxsize=64)                       # of one thing up to 60 expressions are drawn
+def places_of(thing: Object) -> tuple[str, ...]:
+    """Keys of PLACES at which a thing is, corners first."""
+    return tuple(place for place, (horizontal, vertical) in PLACES.items()
+                 if language.within(thing.x, horizontal) and language.within(thing.y, vertical))
 
 
 def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "") -> Form:
@@ -82,8 +83,9 @@ def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "
     if about == "place" or about != "relation" and stream.chance(likely):
         # not within a relation: "a cat on the left on the right of a dog" is no English
         for unit in free[:2 if specific and not sizes and stream.chance(0.5) else 1]:
-            places = places_of(unit.things) if room - kept >= 5 else []
-            if places:
+            places = [place for place in places_of(unit.things[0])
+                      if all(place in places_of(thing) for thing in unit.things)]
+            if places and room - kept >= 5:
                 place = places[0] if stream.chance(0.6) else stream.pick(places)      # a corner stands first
                 unit.noun, room = replace(unit.noun, place=place), room - 5
     for unit in units:

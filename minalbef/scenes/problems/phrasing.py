@@ -1,7 +1,6 @@
 """Statements, questions, and claims about two pictures: what they mean, and their English."""
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from minalbef.scenes import language
 from minalbef.scenes.grammar import COLOURS, NUMBERS, SAID, phrase, places_of, render, size_of, where, words
@@ -49,12 +48,7 @@ def make_form(things: Sequence[Object], stream: Stream, kinds: tuple[str, ...], 
 
 
 def place_of(thing: Object, stream: Stream) -> str:
-    return stream.pick(_places_of(thing) or _PLACES)
-
-
-@lru_cache(maxsize=64)                # of one thing up to 60 expressions are drawn
-def _places_of(thing: Object) -> list[str]:
-    return places_of([thing])
+    return stream.pick(places_of(thing) or _PLACES)
 
 
 def say(form: There | Count | Relation, stream: Stream) -> str:
