@@ -57,10 +57,10 @@ class Rows:
         """The same in pinned memory; a DataLoader calls this."""
         return self.map(Tensor.pin_memory)
 
-    def part(self, i: int, n: int, own: int) -> Self:
-        """The i-th of n equal parts of a process's `own` rows; rows of all processes give a part of each one's."""
+    def part(self, i: int, n: int, rows: int) -> Self:
+        """The i-th of n equal parts of a process's `rows` rows; rows of all processes give a part of each one's."""
         def cut(x: Tensor, dim: int) -> Tensor:
-            return x.index_select(dim, torch.arange(x.shape[dim]).view(-1, n, own // n)[:, i].flatten())
+            return x.index_select(dim, torch.arange(x.shape[dim]).view(-1, n, rows // n)[:, i].flatten())
         parts = {name: cut(x, 0) if isinstance(x, Tensor) else x for name, x in vars(self).items()}
         return type(self)(**parts | {name: cut(parts[name], 1) for name in self.columns if parts[name] is not None})
 

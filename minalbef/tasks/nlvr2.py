@@ -50,9 +50,9 @@ class NLVR2Batch(Batch):
     pairs: Tensor                     # (b, 2) rows of image: the first picture and the second
     labels: Tensor                    # (b,) 1 where the statement is true, else 0
 
-    def part(self, i: int, n: int, own: int) -> "NLVR2Batch":
+    def part(self, i: int, n: int, rows: int) -> "NLVR2Batch":
         """Some statements, with the pictures that they ask about."""
-        mine = slice(i * own // n, (i + 1) * own // n)
+        mine = slice(i * rows // n, (i + 1) * rows // n)
         used, pairs = self.pairs[mine].unique(return_inverse=True)
         return NLVR2Batch(self.image[used], self.tokens[mine], self.keep[mine], self.ids[mine], pairs,
                           self.labels[mine])

@@ -47,9 +47,9 @@ class VQABatch(Batch):
     weights: Tensor                   # (a,) the share of annotators who gave it
     counts: Tensor                    # (b,) how many answers a question has
 
-    def part(self, i: int, n: int, own: int) -> "VQABatch":
+    def part(self, i: int, n: int, rows: int) -> "VQABatch":
         """Some questions, with their answers."""
-        mine = slice(i * own // n, (i + 1) * own // n)
+        mine = slice(i * rows // n, (i + 1) * rows // n)
         some = slice(self.counts[:mine.start].sum(), self.counts[:mine.stop].sum())
         return VQABatch(self.image[mine], self.tokens[mine], self.keep[mine], self.ids[mine], self.answers[some],
                         self.answers_keep[some], self.weights[some], self.counts[mine])
