@@ -49,7 +49,7 @@ class _Unit:
 
 def size_of(thing: Object) -> str | None:
     """"small", "big", or None between."""
-    return next((size for size, band in language.SIZES.items() if language.within(thing.size, band)), None)
+    return "small" if thing.size <= language.SMALL_MAX else "big" if thing.size >= language.BIG_MIN else None
 
 
 @lru_cache(maxsize=64)                       # of one thing up to 60 expressions are drawn
@@ -84,8 +84,8 @@ def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "
         # not within a relation: "a cat on the left on the right of a dog" is no English
         for unit in free[:2 if specific and not sizes and stream.chance(0.5) else 1]:
             places = [place for place in places_of(unit.things[0])
-                      if all(place in places_of(thing) for thing in unit.things)]
-            if places and room - kept >= 5:
+                      if all(place in places_of(thing) for thing in unit.things[1:])] if room - kept >= 5 else []
+            if places:
                 place = places[0] if stream.chance(0.6) else stream.pick(places)      # a corner stands first
                 unit.noun, room = replace(unit.noun, place=place), room - 5
     for unit in units:

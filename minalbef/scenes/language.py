@@ -114,13 +114,21 @@ def every(values: Iterable[bool | None]) -> bool | None:
 
 def some(values: Iterable[bool | None]) -> bool | None:
     """Kleene's or: True if one is True, else None if one is None."""
-    return negate(every(map(negate, values)))
+    result: bool | None = False
+    for value in values:
+        if value:
+            return True
+        if value is None:
+            result = None
+    return result
 
 
 def fits(noun: Noun, thing: Object) -> bool | None:
     """Whether a thing may be called so."""
     if noun.name != thing.name:
         return False
+    if not noun.size and not noun.place:
+        return True                                            # most are bare
     horizontal, vertical = PLACES.get(noun.place, (ANY, ANY))
     return every((within(thing.size, SIZES.get(noun.size, ANY)), within(thing.x, horizontal),
                   within(thing.y, vertical)))
@@ -138,7 +146,7 @@ def visible(scene: Scene) -> tuple[Object, ...]:
     if not scene.curtain:
         return scene.objects
     x0, y0, x1, y1 = scene.curtain
-    return tuple(thing for thing in scene.objects if not (x0 <= thing.x <= x1 and y0 <= thing.y <= y1))
+    return tuple([thing for thing in scene.objects if not (x0 <= thing.x <= x1 and y0 <= thing.y <= y1)])
 
 
 def holds(form: Form, scene: Scene) -> bool | None:
@@ -148,23 +156,21 @@ def holds(form: Form, scene: Scene) -> bool | None:
     stand there; a thing whose centre is hidden is not seen). All and Not follow Kleene: None where a part is None,
     unless another part decides. So of parts that depend on each other it may say None where the truth is known.
     """
-    match form:
-        case There(noun):
-            value = some(fits(noun, thing) for thing in visible(scene))
-            return None if not value and _hidden(noun, scene.curtain) else value
-        case Count(noun, n):
-            values = [fits(noun, thing) for thing in visible(scene)]
-            least = values.count(True)
-            most = inf if _hidden(noun, scene.curtain) else least + values.count(None)
-            return False if not least <= n <= most else True if least == most else None
-        case Relation():
-            return _relation(form, scene)
-        case Background(colour):
-            return colour == scene.background
-        case All(parts):
-            return every(holds(part, scene) for part in parts)
-        case Not(negated):
-            return negate(holds(negated, scene))
+    if isinstance(form, There):
+        value = some([fits(form.noun, thing) for thing in visible(scene)])
+        return None if not value and _hidden(form.noun, scene.curtain) else value
+    if isinstance(form, Relation):
+        return _relation(form, scene)
+    if isinstance(form, All):
+        return every(holds(part, scene) for part in form.parts)
+    if isinstance(form, Count):
+        values = [fits(form.noun, thing) for thing in visible(scene)]
+        least = values.count(True)
+        most = inf if _hidden(form.noun, scene.curtain) else least + values.count(None)
+        return False if not least <= form.n <= most else True if least == most else None
+    if isinstance(form, Background):
+        return form.colour == scene.background
+    return negate(holds(form.form, scene))
 
 
 def _relation(form: Relation, scene: Scene) -> bool | None:

@@ -15,13 +15,13 @@ from minalbef.scenes.stream import Stream
 __all__ = ["Drawn", "Scenes", "other_objects", "paint", "truth"]
 FAMILIES = ("size", "place", "relation", "count", "mixed")
 SPLITS = {"train": range(2, 10), "validation": (1,), "test": (0,)}     # each has its tenths of all captions
+SPLIT_OF_TENTH = {tenth: split for split, tenths in SPLITS.items() for tenth in tenths}
 SIBLINGS = ("size", "place", "relation", "relation")                  # how they differ where it is not by a count
 
 
 def split_of(text: str) -> str:
     """The split that a caption belongs to, for good."""
-    tenth = zlib.crc32(text.encode()) % 10
-    return next(split for split, tenths in SPLITS.items() if tenth in tenths)
+    return SPLIT_OF_TENTH[zlib.crc32(text.encode()) % 10]
 
 
 @dataclass(frozen=True, slots=True)
