@@ -1,6 +1,5 @@
 """A step in passes, in bf16, with activation checkpointing or compiled: losses and gradients stay; its costs."""
 import copy
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -283,13 +282,16 @@ def test_compiling_reaches_the_layers_of_student_and_teacher(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
-@pytest.mark.parametrize("precision, checkpointing", [("fp32", False), ("fp32", True), ("bf16", False)])
-def test_compiled_layers_give_the_same_losses_and_gradients(precision, checkpointing):
+@pytest.mark.parametrize("precision, checkpointing", [("fp32", True), ("bf16", False)])
+def test_compiled_layers_give_the_same_losses_and_gradients(precision, checkpointing, monkeypatch):
+    """Traced into graphs, forward and backward, and these run by torch: C++ would be made of them for minutes."""
+    compiler, graphs = torch.compile, []
+    monkeypatch.setattr(torch, "compile", lambda f: graphs.append(f) or compiler(f, backend="aot_eager"))
     torch._dynamo.reset()
     task, config, batch = made("paper-4m", precision=precision)
     plain = step(task, config, batch)
     compiled = step(task, replace(config, compile=True, checkpointing=checkpointing), batch)
+    assert graphs
     if precision == "fp32":
         assert_close(compiled[:2], plain[:2], atol=1e-5, rtol=1e-4)
         return

@@ -43,9 +43,8 @@ def gone(pids: list[int]) -> bool:
     return not running(pids)
 
 
-@pytest.mark.parametrize("command, processes, number", [
-    ("demo", 2, signal.SIGTERM), ("demo", 2, signal.SIGKILL), ("demo", 1, signal.SIGINT),
-    ("finetune", 2, signal.SIGKILL)])
+@pytest.mark.parametrize("command, processes, number", [     # with SIGTERM each ends its second life
+    ("demo", 2, signal.SIGKILL), ("demo", 1, signal.SIGINT), ("finetune", 2, signal.SIGTERM)])
 def test_training_ends_with_the_command_and_the_same_command_goes_on(tmp_path, start, command, processes, number):
     run, told = tmp_path / "run", tmp_path / "told"
     with told.open("w") as file:
