@@ -8,15 +8,19 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_iter, tree_map
+from torch.utils._pytree import tree_map
 
 CUDA = torch.device("cuda", 0)
+DEVICE, IS_CUDA, IS_CPU = Tensor.device.__get__, Tensor.is_cuda.__get__, Tensor.is_cpu.__get__
+SET_DATA = Tensor.data.__set__
 # rows may be counted on the CPU, copies cross over, and nn.Module.to asks whether what it moved is like it was
 MIXED = (Tensor.__getitem__, Tensor.__setitem__, Tensor.copy_, torch._has_compatible_shallow_copy_type)
 
 
 class OnCard(Tensor):
-    """What torch makes of such a tensor is one, too; in a file it is like any other."""
+    """What torch makes of such a tensor is one, too, by `Card`; in a file it is like any other."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
 
     def __reduce_ex__(self, protocol):
         return self.as_subclass(Tensor).__reduce_ex__(protocol)
@@ -30,19 +34,32 @@ def here(x) -> bool:
     return isinstance(x, OnCard) or isinstance(x, nn.Parameter) and getattr(x, "on_card", False)
 
 
+def tensors(x, found: list[Tensor]) -> list[Tensor]:
+    """All that stand in nested tuples, lists and dicts, added to a list. It is asked of every call."""
+    if isinstance(x, Tensor):
+        found.append(x)
+    elif isinstance(x, (tuple, list)):
+        for part in x:
+            tensors(part, found)
+    elif isinstance(x, dict):
+        for part in x.values():
+            tensors(part, found)
+    return found
+
+
 class Card(TorchFunctionMode):
     """Meanwhile "cuda" is there. Its numbers are the CPU's."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        if func == Tensor.device.__get__:
+        if func == DEVICE:
             return CUDA if here(args[0]) else func(*args)
-        if func == Tensor.data.__set__ and isinstance(args[0], nn.Parameter):            # what nn.Module.to does
+        if func == SET_DATA and isinstance(args[0], nn.Parameter):            # what nn.Module.to does
             args[0].on_card = here(args[1])
             return func(args[0], args[1].as_subclass(Tensor))
-        if func == Tensor.is_cuda.__get__:
+        if func == IS_CUDA:
             return here(args[0])
-        if func == Tensor.is_cpu.__get__:
+        if func == IS_CPU:
             return not here(args[0])
         if func is Tensor.numpy and here(args[0]):
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
@@ -66,7 +83,10 @@ class Card(TorchFunctionMode):
                 raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
             made = func(*args, **kwargs | {"device": "cpu"})
             return made.as_subclass(OnCard) if torch.device(kwargs["device"]).type == "cuda" else made
-        given = [x for x in tree_iter((args, kwargs)) if isinstance(x, Tensor) and x.dim()]
+        seen = tensors(kwargs, tensors(args, []))
+        if not any(map(here, seen)):
+            return func(*args, **kwargs)
+        given = [x for x in seen if x.dim()]
         if func in MIXED:
             given = given[:1]
         if any(map(here, given)) and not all(map(here, given)):
@@ -76,9 +96,9 @@ class Card(TorchFunctionMode):
         if kwargs.get("generator") is not None and any(map(here, given)):
             raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
         made = func(*args, **kwargs)
-        if any(map(here, given)) or any(here(x) for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)):
-            return tree_map(lambda x: x.as_subclass(OnCard) if type(x) is Tensor else x, made)
-        return made
+        if type(made) is Tensor:
+            return made.as_subclass(OnCard)
+        return tree_map(lambda x: x.as_subclass(OnCard) if type(x) is Tensor else x, made)
 
 
 @contextmanager
