@@ -16,7 +16,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from card import card
 from minalbef import train
 
-STEPS, SHARE = 8, 0.001               # of a training; and of the preset's pairs, in chapters that have such a parameter
+STEPS = 8                             # of a training, at most
+SMALLER = {"share": 0.001, "rows": 8}            # parameters, in chapters that have them: of the pairs; in a step
 whole = train.fit
 
 
@@ -38,8 +39,8 @@ def failures(chapter: str) -> list[tuple[int, str]]:
                 error = result.error_before_exec or result.error_in_exec
                 if error and not isinstance(error, AssertionError):
                     found.append((number, f"{type(error).__name__}: {error}"))
-                if "parameters" in cell.metadata.get("tags", []) and "share" in shell.user_ns:
-                    shell.user_ns["share"] = SHARE
+                if "parameters" in cell.metadata.get("tags", []):
+                    shell.user_ns |= {name: value for name, value in SMALLER.items() if name in shell.user_ns}
     return found
 
 
