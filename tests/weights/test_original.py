@@ -191,7 +191,7 @@ def test_what_was_written_is_computed_again(unequal):
         assert_close(ours, theirs, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("task", set(SCRIPTS) - {name for name, row in TABLE.items() if row.pairs})
+@pytest.mark.parametrize("task", [task for task in SCRIPTS if not (task in TABLE and TABLE[task].pairs)])
 def test_every_key_of_a_full_file_is_accounted_for(task):
     state = full_state(task)
     with torch.device("meta"), warnings.catch_warnings():
