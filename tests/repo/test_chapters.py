@@ -16,8 +16,10 @@ ROOT = Path(__file__).parents[2]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MISTAKES = {                          # chapter, file, what stands there, what shall stand there instead
     "an epsilon of the image's norms": ("02_image_encoder", "vision", "NORM_EPS = 1e-6", "NORM_EPS = 1e-5"),
+    "an epsilon of the text's norms": ("03_text_encoder", "text", "NORM_EPS = 1e-12", "NORM_EPS = 1e-5"),
     "a norm's place": ("03_text_encoder", "text", "x = self.norm1(x + self.dropout(self.attn(x, keep=keep)))",
                        "x = x + self.dropout(self.attn(self.norm1(x), keep=keep))"),
+    "a sign in a loss": ("04_align", "losses", "return -(target *", "return (target *"),
     "the queue's order": ("04_align", "feature_queue", "slots = (self.pointer +", "slots = (self.pointer -"),
     "the teacher's momentum": ("05_teacher", "ema", "1 - momentum)", "momentum)"),
     "own pair as its negative": ("06_fuse", "losses", ".masked_fill(own, -torch.inf)", ""),
