@@ -111,7 +111,7 @@ def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = ()
             if distributed.rank() == 0:
                 print(forecast(config, "pretraining"), flush=True)
         else:
-            warm_start(task, tokenizer, config, folder, quiet, workers)
+            apply_warm_start(task, tokenizer, config, folder, quiet, workers)
             batches = Ahead(SceneBatches(config, tokenizer), config, workers)
         train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF")
         if distributed.rank() == 0:
@@ -124,8 +124,8 @@ def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = ()
     distributed.stop()
 
 
-def warm_start(task: Pretrain, tokenizer: Tokenizer, config: Config, folder: Path, quiet: bool = False,
-               workers: int = 0) -> None:
+def apply_warm_start(task: Pretrain, tokenizer: Tokenizer, config: Config, folder: Path, quiet: bool = False,
+                     workers: int = 0) -> None:
     """Give student and teacher the image encoder of the warm start in folder/start, made if it is not there. In place.
 
     With warm_steps=0 there is none, and nothing to do.

@@ -61,12 +61,12 @@ def overview(*parts: str) -> plots.Plot:
     write(4.6, 0.4, f"“{CAPTION}”", style="italic")
 
     for name, *place, words in BOXES:
-        part_box(ax, colours[name], *place, words)
-    part_box(ax, colours["teacher"], 7.0, 2.2, 2.9, 2.8, linestyle="--")
+        draw_part(ax, colours[name], *place, words)
+    draw_part(ax, colours["teacher"], 7.0, 2.2, 2.9, 2.8, linestyle="--")
     write(8.45, 4.3, "teacher", weight="bold")
     write(8.45, 3.35, TEACHER, size=8.5, linespacing=1.5)
     for i in range(10):
-        part_box(ax, colours["queue"], 7.0 + 0.29 * i, 0.75, 0.29, 0.4, boxstyle="square,pad=0")
+        draw_part(ax, colours["queue"], 7.0 + 0.29 * i, 0.75, 0.29, 0.4, boxstyle="square,pad=0")
     write(7.0, 0.62, "newest", size=8, ha="left", va="top")
     write(9.9, 0.62, "oldest", size=8, ha="right", va="top")
     write(8.45, 0.3, "queue: the teacher's latest features", size=8.5, va="top")
@@ -82,7 +82,8 @@ def overview(*parts: str) -> plots.Plot:
     return plot
 
 
-def part_box(ax: Axes, colour: str, x: float, y: float, width: float, height: float, words: str = "", **options) -> None:
+def draw_part(ax: Axes, colour: str, x: float, y: float, width: float, height: float, words: str = "",
+              **options) -> None:
     """A part's frame, filled with a breath of its colour, and its words, the first line of them bold."""
     ax.add_patch(FancyBboxPatch((x, y), width, height, facecolor=to_rgba(colour, 0.16), edgecolor=colour, linewidth=2,
                                 **{"boxstyle": "round,pad=0,rounding_size=0.15"} | options))
