@@ -36,7 +36,7 @@ proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /p
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """(steps, processes, changes) -> what a run that nobody disturbs keeps at its end."""
+    """(steps, processes, changes) -> what an undisturbed run keeps at its end."""
     return cache(lambda *how: finish(tmp_path_factory.mktemp("whole") / "run", *how))
 
 
@@ -109,7 +109,7 @@ def test_a_rank_that_dies_brings_the_job_down_and_relaunching_resumes(tmp_path, 
     others = family(process.pid)
     os.kill(worker, signal.SIGKILL)
     assert process.wait(SOON) != 0, "the job goes down with it, and says so by its status"
-    assert not running(others), "and leaves nobody behind"
+    assert not running(others), "and no process outlives it"
     assert 0 < saved(run) < steps and same_state(finish(run, steps, 2), whole(steps, 2))
     note("SIGKILL of one rank of two", 1, "the other ends, too; the same bits as undisturbed")
 

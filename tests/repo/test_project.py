@@ -101,7 +101,8 @@ def test_files_stay_short():
     assert {module: n for module, n in lines.items() if n > 280} == {}
     core = sum(lines[name] for name in (*TAUGHT, "distributed", "tasks.pretrain"))
     assert core < 1510, "what a learner reads to know ALBEF"
-    assert sum(n for module, n in lines.items() if room(module) in LIBRARY) <= 4_300
+    library = sum(n for module, n in lines.items() if room(module) in LIBRARY)
+    assert library <= 4_300 and library + sum(n for module, n in lines.items() if room(module) == "top") <= 4_600
     assert sum(lines.values()) <= 11_560
 
 
