@@ -27,7 +27,7 @@ RANGES = {name: limits for names, limits in {
     "clip": (0, _MANY),
     "temperature temperature_min": (1e-6, 1_000),
     "temperature_max": (1e-6, float("inf")),      # the original holds it from below alone in retrieval
-    "alpha teacher_momentum mask_rate dropout crop match_from queue_from hard_from siblings_from": (0, 1),
+    "alpha teacher_momentum mask_rate dropout crop match_from queue_from hard_from lesson_from siblings_from": (0, 1),
     "siblings restyle": (0, 1),
     "objects": (0, 223),              # kinds in data/emoji
 }.items() for name in names.split()}
@@ -91,6 +91,7 @@ class Config:
     queue_from: float = 0.0           # before: ITC within the batch
     hard_from: float = 0.0            # before: ITM's negatives are drawn evenly
     siblings_from: float = 0.0        # before: no siblings in the batch
+    lesson_from: float = 1.0          # until siblings_from: relations' siblings alone, of ten times the weight
 
     # training
     batch: int = 512                  # of all processes together
@@ -122,7 +123,7 @@ class Config:
 
     # embedded scenes; the fields have no meaning for other data
     objects: int = 0                  # how many kinds captions name; 0: not trained on scenes
-    siblings: float = 0.0             # share of the batch that are siblings
+    siblings: float = 0.0             # share of the batch that are minimal pairs, with an ITM loss of their own
     restyle: float = 0.0              # share of drawings given an outline or flat colours, in the warm start too
     bucket: int = 1                   # so many batches are drawn together and sorted by length, to pad less
     warm_steps: int = 0               # supervised start of the image encoder, as the paper starts from DeiT
@@ -173,6 +174,11 @@ class Config:
     def grid(self) -> int:
         """Patches along a side of the picture."""
         return self.image_size // self.patch_size
+
+    def in_lesson(self, step: int) -> bool:
+        """Whether a step is one of the lesson, which begins and ends with a bucket of batches."""
+        first = step - step % self.bucket
+        return self.siblings > 0 and self.lesson_from * self.steps <= first < self.siblings_from * self.steps
 
     def to_dict(self) -> dict:
         """Plain values, for JSON."""

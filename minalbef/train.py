@@ -3,7 +3,7 @@ import math
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -84,11 +84,13 @@ def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
 
 
 def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws: Any, config: Config,
-             device: torch.device) -> tuple[dict[str, Tensor], Any]:
+             device: torch.device, weights: Mapping[str, float] | None = None
+             ) -> tuple[dict[str, Tensor], Any]:
     """A step's losses, and their gradients accumulated over config.accumulate passes: -> losses, carry.
 
     batch and draws, if they are Rows, are cut where they are made, and sent to the device pass by pass.
     model: the task, or DDP around it, which reduces the gradients in the last pass.
+    weights: of losses by name, in their sum; 1 where it says nothing
 
     Dropout aside, passes give what the whole batch gives wherever a loss is a mean over examples: masked words (counted
     over all passes), answers, entailment, NLVR2. They cannot where rows of the batch compete: ITC contrasts a row with
@@ -109,7 +111,7 @@ def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws:
         with model.no_sync() if isinstance(model, DistributedDataParallel) and i + 1 < n else nullcontext():
             with low:
                 losses, carry = model(some, alpha, drawn)
-            (sum(losses.values()) / n).backward()
+            (sum((weights or {}).get(name, 1.0) * loss for name, loss in losses.items()) / n).backward()
         found.append({name: loss.detach() for name, loss in losses.items()})
         carries.append(carry)
     if n == 1:
@@ -129,7 +131,9 @@ def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimiz
         group["lr"] = lr_at(step, config) * group["share"]
     if config.dropout:       # torch's generators: steps and ranks drop different units, a resumed run the same
         torch.manual_seed(int(2 ** 32 * seed_random("dropout", config.seed, step, distributed.rank()).random()))
-    losses, carry = backward(model, task, batch, alpha_at(step, config), task.draws(step), config, device)
+    weigh = getattr(task, "weights", None)
+    losses, carry = backward(model, task, batch, alpha_at(step, config), task.draws(step), config, device,
+                             weigh and weigh(step))
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)

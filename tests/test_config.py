@@ -140,8 +140,8 @@ PAPER = {
     "precision": "fp32",
     # what departs from the paper, off
     "stem": "patch", "pos_scale": 0, "fuse_cls": True, "temperature_lr": 1, "stem_lr": 1, "mask_power": 0,
-    "match_from": 0, "queue_from": 0, "hard_from": 0, "siblings_from": 0, "objects": 0, "siblings": 0, "restyle": 0,
-    "bucket": 1, "warm_steps": 0, "accumulate": 1}
+    "match_from": 0, "queue_from": 0, "hard_from": 0, "siblings_from": 0, "lesson_from": 1, "objects": 0, "siblings": 0,
+    "restyle": 0, "bucket": 1, "warm_steps": 0, "accumulate": 1}
 
 # section 5 and appendix; code: configs/{Retrieval_coco,Retrieval_flickr,VE,VQA,NLVR_pretrain,NLVR,Grounding}.yaml. One
 # "epoch" of warm-up is 100 steps, batches are those of 8 GPUs, top is k_test; only VE.yaml has "warm_up: False", so no

@@ -11,6 +11,8 @@ from minalbef.scenes.stream import Stream
 from minalbef.tasks.pretrain import PretrainBatch
 from minalbef.tokenizer import Tokenizer
 
+COUNTS = (0.15, 0.5, 0.35)            # shares of 1, 2 and 3 objects from siblings_from on: one alone has no relation
+
 
 class SceneBatches:
     """The embedded scenes, endless: step -> the PretrainBatch of this process.
@@ -22,10 +24,15 @@ class SceneBatches:
     def __init__(self, config: Config, tokenizer: Tokenizer):
         self.config, self.tokenizer, self.window, self.ready = config, tokenizer, -1, []
         self.rank, self.world = distributed.rank(), distributed.world()
+        rows, left = divmod(config.batch, config.accumulate * self.world)        # if any are left, `fit` refuses them
+        if config.siblings and not left and rows % 2:
+            raise ValueError(f"batch={config.batch} gives each pass of a process an odd number of rows, and siblings "
+                             f"are pairs; take a multiple of {2 * config.accumulate * self.world}, or siblings=0")
         settings = dict(seed=config.seed, size=config.image_size, objects=config.objects, epoch=config.epoch,
                         restyle=config.restyle)
         self.before = Scenes("train", **settings)
-        self.after = Scenes("train", siblings=config.siblings, **settings)
+        self.lesson = Scenes("train", siblings=1.0, lesson=True, **settings)
+        self.after = Scenes("train", siblings=config.siblings, counts=COUNTS, **settings)
 
     def __call__(self, step: int) -> PretrainBatch:
         config, size = self.config, self.config.image_size
@@ -35,14 +42,16 @@ class SceneBatches:
         drawn = self.ready[place]
         tokens, keep = self.tokenizer.encode([one.text for one in drawn], config.text_length)
         mine = distributed.own_rows(config.batch, self.rank, self.world)
+        siblings = torch.tensor([one.kind != "" for one in drawn])
         return PretrainBatch(torch.stack([transform(paint(one.scene, size), size) for one in drawn[mine]]),
                              tokens[mine], keep[mine], torch.tensor([one.id for one in drawn[mine]]),
-                             torch.from_numpy(truth(drawn)))
+                             torch.from_numpy(truth(drawn)), siblings=siblings[mine] if siblings.any() else None)
 
     def _window(self, window: int) -> list[list[Drawn]]:
         """config.bucket batches, each of captions of like length, so that little is padded; siblings stay together."""
         config, first = self.config, window * self.config.bucket
-        scenes = self.after if first >= config.siblings_from * config.steps else self.before
+        scenes = (self.lesson if config.in_lesson(first) else
+                  self.after if first >= config.siblings_from * config.steps else self.before)
         rows = range(first * config.batch, (first + config.bucket) * config.batch)
         drawn = [scenes.draw(i % len(scenes)) for i in rows]
         if config.bucket == 1:

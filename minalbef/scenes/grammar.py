@@ -155,6 +155,13 @@ def render(form: Form, stream: Stream) -> str:
     return f"{ground}, {text}" if front else f"{text} {ground}"
 
 
+def turn(form: Form) -> Form:
+    """The form with its relations said the other way round, to the same effect: b right of a, for a left of b."""
+    if isinstance(form, All):
+        return All(tuple(map(turn, form.parts)))
+    return Relation(form.b, OPPOSITE[form.kind], form.a) if isinstance(form, Relation) else form
+
+
 def phrase(noun: Noun, number: int | None = None, corner: bool = True) -> str:
     """A noun in words: "an apple"; with a number, "two small apples on the left". corner: say "in the ... corner"."""
     article, plural = words(noun.name)
@@ -185,6 +192,7 @@ def _phrase(part: Form, stream: Stream, alone: bool) -> str:
     raise ValueError(f"no words for {part!r}: use All of There, Count, Relation and Background, or one of them")
 
 
+_DIRECTIONS = {**dict(zip(OPPOSITE, OPPOSITE)), "over": "above", "under": "below"}
 _OTHER = "a an the and of to on in at is are there front background corner"
 _KIND_OF_WORD = {word: kind for kind, some in {
     "size": OTHER_SIZE, "place": "top bottom left right middle".split(), "count": NUMBERS, "background": COLOURS,
@@ -201,6 +209,12 @@ def kinds_of_word(text: str) -> list[str]:
             for word, after in zip(said, [*said[1:], ""])]
 
 
+def directions(text: str) -> set[str]:
+    """Keys of RELATIONS that a rendered caption says: {"left", "above"}."""
+    said = [word.strip(",") for word in text.split()]
+    return {_DIRECTIONS[word] for word, kind in zip(said, kinds_of_word(text)) if kind == "relation"}
+
+
 def make_foil(form: Form, scene: Scene, kind: str, stream: Stream, names=()) -> Form | None:
     """The form with one thing of a kind of KINDS changed, false of the scene; None: it offers none.
 
@@ -215,7 +229,10 @@ def make_foil(form: Form, scene: Scene, kind: str, stream: Stream, names=()) -> 
 
 def changes(form: Form | Noun, kind: str, names=()) -> list:
     """The form with one thing of a kind changed, in every way: a size to the other, a place to one of the same sort (a
-    corner to a corner), a relation to its opposite, a count to another from 1 to 3, a colour or a name to another."""
+    corner to a corner), a relation to its opposite, a count to another from 1 to 3, a colour or a name to another.
+
+    The kind "direction" changes a relation to any of the three other directions.
+    """
     match kind, form:
         case "object", Noun(name):
             return [replace(form, name=new) for new in names if new != name]
@@ -225,6 +242,8 @@ def changes(form: Form | Noun, kind: str, names=()) -> list:
             return [replace(form, place=new) for new in OTHER_PLACES[place]]
         case "relation", Relation():
             return [replace(form, kind=OPPOSITE[form.kind])]
+        case "direction", Relation():
+            return [replace(form, kind=other) for other in OPPOSITE if other != form.kind]
         case "count", Count():
             return [replace(form, n=n) for n in (1, 2, 3) if n != form.n]
         case "background", Background():

@@ -85,10 +85,14 @@ def resize(things: Things, stream: Stream) -> Things:
     return tuple(changed)
 
 
+def flip(things: Things, axis: str) -> Things:
+    """Left and right exchanged ("x"), or top and bottom ("y")."""
+    return tuple([replace(thing, **{axis: 1 - getattr(thing, axis)}) for thing in things])
+
+
 def mirror(things: Things, stream: Stream) -> Things:
     """Left and right exchanged, or top and bottom."""
-    sideways = stream.chance(0.5)
-    return tuple(replace(thing, x=1 - thing.x) if sideways else replace(thing, y=1 - thing.y) for thing in things)
+    return flip(things, "x" if stream.chance(0.5) else "y")
 
 
 def exchange(things: Things, stream: Stream) -> Things | None:

@@ -44,7 +44,8 @@ def _sprite(name: str, vendor: str, pixels: int, angle: float) -> tuple[np.ndarr
     row, column = divmod(all_names()[name], emoji()["columns"])
     vendor, _, finish = vendor.partition("+")
     image = _sheet(vendor).crop((column * cell, row * cell, (column + 1) * cell, (row + 1) * cell))
-    image = image.rotate(-angle, Image.Resampling.BICUBIC).resize((pixels, pixels), Image.Resampling.BICUBIC)
+    image = whole(image.rotate(-angle, Image.Resampling.BICUBIC, expand=True), cell)
+    image = image.resize((pixels, pixels), Image.Resampling.BICUBIC)
     if finish == "outlined":
         ink = Image.new("RGBA", image.size, INK)
         ink.putalpha(image.getchannel("A").filter(ImageFilter.MaxFilter(3)))
@@ -54,6 +55,14 @@ def _sprite(name: str, vendor: str, pixels: int, angle: float) -> tuple[np.ndarr
         rgba[..., :3] = np.minimum(255, (rgba[..., :3] + 32) // 64 * 64)
     opacity = rgba[..., 3:]
     return rgba[..., :3] * opacity // 255, 256 - (opacity * 257 >> 8)
+
+
+def whole(image: Image.Image, least: int) -> Image.Image:
+    """The middle square of a picture with all that is drawn on it, at least so many pixels wide."""
+    left, top, right, bottom = image.getbbox()
+    x, y = image.width / 2, image.height / 2
+    half = max(least / 2, x - left, right - x, y - top, bottom - y)
+    return image.crop(tuple(map(round, (x - half, y - half, x + half, y + half))))
 
 
 def paint(scene: Scene, size: int) -> np.ndarray:

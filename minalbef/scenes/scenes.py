@@ -1,14 +1,14 @@
 """The embedded data: scenes with captions, siblings, families and foils, each a pure function of its number."""
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import count
 
 import numpy as np
 
-from minalbef.scenes.grammar import KINDS, caption, changes, make_foil, render
-from minalbef.scenes.language import Form, Scene, holds, needs
-from minalbef.scenes.layout import Stage
+from minalbef.scenes.grammar import KINDS, caption, changes, directions, make_foil, render
+from minalbef.scenes.language import RELATIONS, Form, Scene, holds, needs
+from minalbef.scenes.layout import Stage, flip
 from minalbef.scenes.painting import other_objects, paint
 from minalbef.scenes.stream import Stream
 
@@ -16,7 +16,8 @@ __all__ = ["Drawn", "Scenes", "other_objects", "paint", "truth"]
 FAMILIES = ("size", "place", "relation", "count", "mixed")
 SPLITS = {"train": range(2, 10), "validation": (1,), "test": (0,)}     # each has its tenths of all captions
 SPLIT_OF_TENTH = {tenth: split for split, tenths in SPLITS.items() for tenth in tenths}
-SIBLINGS = ("size", "place", "relation", "relation")                  # how they differ where it is not by a count
+SIBLINGS = tuple("relation relation place place place size size size count count background".split())     # so often
+LESSON = ("left", "above", "")                # a third of a lesson's siblings say "left of" alone; "": any direction
 
 
 def split_of(text: str) -> str:
@@ -48,8 +49,9 @@ class Scenes:
     seed: another seed, other scenes. size: side of the pictures of `picture`
     objects: how many kinds, from the first on, or their names
     counts: shares of scenes with 1, 2, 3, (4) objects
-    siblings: share of neighbours 2g and 2g + 1 that show the same kinds of objects and background, arranged otherwise,
-        with captions that tell them apart
+    siblings: share of neighbours 2g and 2g + 1 that are a minimal pair: two scenes that differ in one thing of a kind
+        of SIBLINGS, each with a caption that is false of the other, so that neither words nor pictures alone tell
+    lesson: siblings differ in a relation, and two thirds of them say one direction alone, see LESSON
     epoch: how many make an epoch: len(scenes)
     noise: shares of captions with one thing wrong, with words missing, and of other scenes' captions; in training only
     vendors: whose artwork, by default of all that are for training
@@ -64,7 +66,7 @@ class Scenes:
     def __init__(self, split: str, seed: int = 0, size: int = 48, objects: int | tuple[str, ...] = 64,
                  counts: tuple[float, ...] = (0.3, 0.5, 0.2), siblings: float = 0.0, epoch: int = 100_000,
                  noise: tuple[float, float, float] = (0.0, 0.0, 0.0), vendors: tuple[str, ...] | None = None,
-                 pairs: str = "seen", specific: bool | None = None, restyle: float = 0.0):
+                 pairs: str = "seen", specific: bool | None = None, restyle: float = 0.0, lesson: bool = False):
         if split not in SPLITS:
             raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
         if any(noise) and split != "train":
@@ -72,7 +74,7 @@ class Scenes:
         if not 0 <= restyle <= 1:
             raise ValueError(f"restyle={restyle} is a share, between 0 and 1")
         self.split, self.seed, self.size, self.siblings, self.epoch = split, seed, size, siblings, epoch
-        self.noise = noise
+        self.noise, self.lesson = noise, lesson
         self.stage = Stage(objects, counts, vendors, pairs, restyle)
         self.names, self.vendors = self.stage.names, self.stage.vendors
         self.specific = split != "train" if specific is None else specific
@@ -84,7 +86,7 @@ class Scenes:
         """A scene and a true caption (but for noise)."""
         group = index // 2
         if int((group + 1) * self.siblings + 1e-9) > int(group * self.siblings + 1e-9):
-            drawn = self._pair(group)[index % 2]
+            drawn = self._siblings(group)[index % 2]
         else:
             stream, drawn = Stream(self.split, self.seed, index), None
             while not drawn:            # a scene of three like things has few captions, perhaps none for a small split
@@ -132,17 +134,7 @@ class Scenes:
         if kind not in KINDS:
             raise ValueError(f"no kind of change {kind!r}; there are {', '.join(KINDS)}")
         stream = Stream(self.split, self.seed, "one change", kind, index)
-        while True:
-            scene = self.stage.scene(stream, roomy=True)
-            other = self.stage.change(scene, kind, stream)
-            if not other:
-                continue
-            form = caption(scene, stream, self.specific, kind)
-            new = {thing.name for thing in other.objects} - {thing.name for thing in scene.objects}
-            found = [foil for foil in changes(form, kind, new) if holds(foil, other) and holds(foil, scene) is False]
-            if not found or holds(form, other) is not False:
-                continue
-            foil = stream.pick(found)
+        for scene, other, form, foil in self._minimal(stream, kind, kind, self.specific):
             for _ in range(40):
                 voice = stream.below(1 << 30)
                 text, wrong = (render(each, Stream(voice)) for each in (form, foil))
@@ -151,10 +143,28 @@ class Scenes:
                         scene, form, text, foil, wrong = other, foil, wrong, form, text
                     return Drawn(scene, form, text, index, voice, kind), foil, wrong
 
-    def _caption(self, scene: Scene, stream: Stream, id: int, specific: bool, kind: str = "", others=(),
-              tries: int = 300) -> Drawn | None:
+    def _minimal(self, stream: Stream, kind: str, foils: str, specific: bool, axis: str = ""
+                 ) -> Iterator[tuple[Scene, Scene, Form, Form]]:
+        """Endless: two scenes that differ in one thing of a kind, each with a form that is false of the other.
+
+        foils: how the forms differ, see `grammar.changes`. axis: the scenes are each other's mirror image along it
+        """
+        while True:
+            scene = self.stage.scene(stream, roomy=True)
+            other = (replace(scene, objects=flip(scene.objects, axis)) if axis
+                     else self.stage.change(scene, kind, stream))
+            if not other:
+                continue
+            form = caption(scene, stream, specific, kind)
+            new = {thing.name for thing in other.objects} - {thing.name for thing in scene.objects}
+            found = [foil for foil in changes(form, foils, new) if holds(foil, other) and holds(foil, scene) is False]
+            if found and holds(form, other) is False:
+                yield scene, other, form, stream.pick(found)
+
+    def _caption(self, scene: Scene, stream: Stream, id: int, specific: bool, kind: str = "",
+                 others=()) -> Drawn | None:
         """The scene with a caption of this split, about `kind` and false of the others; None: not found."""
-        for _ in range(tries):
+        for _ in range(300):
             form = caption(scene, stream, specific, kind)
             for other in others:
                 if holds(form, other) is not False:
@@ -166,34 +176,32 @@ class Scenes:
                     return Drawn(scene, form, text, id, voice, kind)
         return None
 
-    def _tell_apart(self, scenes: list[Scene], stream: Stream, first: int, kind: str, tries: int = 300,
-                    apart: bool = True) -> list[Drawn] | None:
-        """Each scene with a caption about `kind`, if `apart` false of the other scenes; None: not found. first: id."""
+    def _tell_apart(self, scenes: list[Scene], stream: Stream, first: int, kind: str) -> list[Drawn] | None:
+        """Each scene with a caption about `kind` that is false of the other scenes; None: not found. first: id."""
         found = []
         for id, scene in enumerate(scenes, first):
-            others = [other for other in scenes if other is not scene] if apart else []
-            drawn = self._caption(scene, stream, id, True, kind, others, tries)
+            others = [other for other in scenes if other is not scene]
+            drawn = self._caption(scene, stream, id, True, kind, others)
             if not drawn:
                 return None
             found.append(drawn)
         return found
 
     @lru_cache(maxsize=8)                   # the neighbour is asked for next
-    def _pair(self, group: int) -> list[Drawn]:
-        """Two siblings. Their captions are false of each other, but for a few that will not come off."""
-        stream = Stream(self.split, self.seed, "siblings", group)
-        repeats = self.stage.repeats(stream)               # kept for good, so that scenes keep their shares
-        kind = "count" if stream.chance(0.9) else ""
-        for attempt in count():
-            scene = self.stage.scene(stream, repeats, roomy=True)
-            other = self.stage.change(scene, kind, stream) if kind else None
-            if not other and kind in ("", "count"):        # counts change as rarely as shares demand
-                kind = stream.pick(SIBLINGS[:2] if len(repeats) == 1 else SIBLINGS)
-            while not other:
-                other = self.stage.change(scene, kind, stream)
-            pair = self._tell_apart([scene, other], stream, 2 * group, kind, 60 // len(SPLITS[self.split]), attempt < 4)
-            if pair:
-                return pair
+    def _siblings(self, group: int) -> list[Drawn]:
+        """Two scenes that differ in one thing, each with a caption that is false of the other."""
+        stream = Stream(self.split, self.seed, "siblings", self.lesson, group)
+        kind = "relation" if self.lesson else stream.pick(SIBLINGS)
+        alone = LESSON[group % len(LESSON)] if self.lesson else ""
+        axis, foils = RELATIONS[alone][0] if alone else "", "direction" if kind == "relation" and not alone else kind
+        for found in self._minimal(stream, kind, foils, True, axis):
+            for _ in range(40):
+                voices = stream.below(1 << 30), stream.below(1 << 30)
+                pair = [Drawn(scene, form, render(form, Stream(voice)), 2 * group + i, voice, kind)
+                        for i, (scene, form, voice) in enumerate(zip(found[:2], found[2:], voices))]
+                if all(split_of(one.text) == self.split and (not alone or directions(one.text) == {alone})
+                       for one in pair):
+                    return pair
 
     def _spoil(self, drawn: Drawn) -> Drawn:
         """Perhaps with another caption. Its form is that of the sentence; with words missing, of the whole sentence."""

@@ -17,6 +17,7 @@ from minalbef.feature_queue import FeatureQueue
 from minalbef.losses import hard_negatives, itc_loss, itm_loss, mlm_loss
 from minalbef.masking import mask_words
 
+LESSON_WEIGHT = 10.0             # with 3 the lesson's loss stays at ln 2, see notebooks/results/tried.md
 Carry = tuple[Tensor, Tensor, Tensor]            # features (B, e) of the teacher, image and text, and keys (B,)
 
 
@@ -26,6 +27,7 @@ class PretrainBatch(Batch):
 
     match: Tensor | None = None       # (B, B) bool: caption i is true of picture j; None: only equal ids match
     texts: Tensor | None = None       # (b,) 32 bits of each caption's hash; None for scenes, whose match says more
+    siblings: Tensor | None = None    # (b,) bool: half of a minimal pair, the other in row i ^ 1; None: there are none
     columns = ("match",)
 
     def keys(self, equal_texts: bool) -> Tensor:
@@ -61,10 +63,14 @@ class MaskedDraws(Draws):
     masked: Tensor                    # (b, l) ids, words hidden
     places: Tensor                    # (m,) where, row after row: of b * l
     hidden: Tensor                    # () how many in a step, over its passes
+    siblings: Tensor | None           # (s,) rows of the batch that are siblings, if it says so
 
 
 class Pairs(NamedTuple):
-    """ITM's pairs: images and texts to choose from, the texts' keep, and of 3b pairs rows of both, labels, valid."""
+    """ITM's pairs: images and texts to choose from, the texts' keep, rows of both, and of 3b pairs labels and valid.
+
+    Behind these 3b, rows has each sibling's picture with the other's text.
+    """
 
     images: Tensor
     texts: Tensor
@@ -129,6 +135,10 @@ class Pretrain(Distilled[ALBEF]):
     def draws(self, step: int) -> Draws:
         return make_draws(step, self.config, distributed.rank(), distributed.world())
 
+    def weights(self, step: int) -> dict[str, float]:
+        """Of the losses, where not 1: in the lesson siblings outweigh all else, or nothing is learnt of relations."""
+        return {"siblings": LESSON_WEIGHT} if self.config.in_lesson(step) else {}
+
     def prepare(self, passes: list[tuple[PretrainBatch, Draws]]) -> list[tuple[PretrainBatch, MaskedDraws]]:
         """Mask the words of a step's passes, on the CPU: counting them on a GPU would wait for it."""
         found = []
@@ -140,15 +150,17 @@ class Pretrain(Distilled[ALBEF]):
             found.append((batch, draws, masked, hidden.flatten().nonzero()[:, 0]))
         count = sum(len(places) for *_, places in found) / len(passes)
         return [(batch, MaskedDraws(**vars(draws), masked=masked, places=places,
-                                    hidden=torch.tensor(count, device=places.device)))
+                                    hidden=torch.tensor(count, device=places.device),
+                                    siblings=None if batch.siblings is None else batch.siblings.nonzero()[:, 0]))
                 for batch, draws, masked, places in found]
 
     def forward(self, batch: PretrainBatch, alpha: float, draws: Draws) -> tuple[dict[str, Tensor], Carry]:
         """-> losses by name, and what `after_step` wants. Changes nothing."""
         config, student, teacher, begun = self.config, self.student, self.teacher, draws.step / self.config.steps
-        fusing, drawn = begun >= config.match_from, None
-        if fusing and "mlm" not in self.without:
+        fusing, drawn, siblings = begun >= config.match_from, None, None
+        if fusing and ("mlm" not in self.without or batch.siblings is not None):
             drawn = draws if isinstance(draws, MaskedDraws) else self.prepare([(batch, draws)])[0][1]
+            siblings, drawn = drawn.siblings, drawn if "mlm" not in self.without else None
 
         image = student.encode_image(batch.image)                                # (b, 1 + n, d)
         text, masked_text = encode_texts(student, batch, drawn)                  # (b, l, d) each
@@ -163,11 +175,14 @@ class Pretrain(Distilled[ALBEF]):
         losses = {"itc": itc}
         if not fusing:
             return losses, carry
-        pairs = self.pair(image, text, batch.keep, sims, positives, draws, begun >= config.hard_from)
+        pairs = self.pair(image, text, batch.keep, sims, positives, draws, begun >= config.hard_from, siblings)
         keys_values = student.fusion.keys_values(pairs.images)
         if "itm" not in self.without:
             fused = student.fuse(pairs.texts, pairs.keep, None, pairs=pairs.rows, queries=1, keys_values=keys_values)
-            losses["itm"] = itm_loss(student.match_logits(fused), pairs.labels, pairs.valid, self.share(pairs.valid))
+            logits, count = student.match_logits(fused), len(pairs.labels)
+            losses["itm"] = itm_loss(logits[:count], pairs.labels, pairs.valid, self.share(pairs.valid))
+            if siblings is not None:
+                losses["siblings"] = self.sibling_loss(logits[siblings], logits[count:])
         if drawn is None:
             return losses, carry
         rows = (torch.arange(len(text), device=text.device),) * 2                # all words ask, up to the last layer
@@ -180,6 +195,12 @@ class Pretrain(Distilled[ALBEF]):
         logits, labels = student.word_logits(fused.flatten(0, 1)[drawn.places]), batch.tokens.flatten()[drawn.places]
         losses["mlm"] = mlm_loss(logits, labels, self.share(drawn.hidden), teacher_logits, alpha)
         return losses, carry
+
+    def sibling_loss(self, true: Tensor, false: Tensor) -> Tensor:
+        """ITM on minimal pairs: logits (s, 2) of each picture with its own text, and with its sibling's."""
+        label = torch.ones(len(true), dtype=torch.long, device=true.device)
+        return itm_loss(torch.cat([true, false]), torch.cat([label, 0 * label]), label.repeat(2).bool(),
+                        (2 * self.share(label)).clamp(min=1))
 
     def gather(self, features: tuple[Tensor, Tensor], batch: PretrainBatch) -> Carry:
         """The teacher's features and the batch's keys, of all processes."""
@@ -209,9 +230,15 @@ class Pretrain(Distilled[ALBEF]):
         return sims, positives, losses[0] + losses[1]
 
     def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims: Sequence[Tensor], positives: Sequence[Tensor],
-             draws: Draws, hard: bool) -> Pairs:
+             draws: Draws, hard: bool, siblings: Tensor | None = None) -> Pairs:
         """ITM's pairs: each text with its image, with a wrong image, and each image with a wrong text."""
         b, near = len(image), self.config.hard_negatives == "local"
+        own = torch.arange(b, device=image.device)
+        mates = own[:0] if siblings is None else siblings        # they have a loss of their own
+        if len(mates):
+            apart = torch.zeros_like(positives[0])
+            apart[mates, distributed.rank() * b + (mates ^ 1)] = True
+            positives = [positive | apart for positive in positives]
         if near:                                                 # rows of other processes are no negatives
             far = torch.arange(positives[0].shape[1], device=image.device) // b != distributed.rank()
             positives = [positive | far for positive in positives]
@@ -224,8 +251,7 @@ class Pretrain(Distilled[ALBEF]):
         images, wrong_image = distributed.fetch(image, wrong_image, near)
         keeps, _ = distributed.fetch(keep, wrong_text, near)
         texts, wrong_text = distributed.fetch(text, wrong_text, near)
-        own = torch.arange(b, device=image.device)
-        rows = (torch.cat([own, own, wrong_text]), torch.cat([own, wrong_image, own]))
+        rows = (torch.cat([own, own, wrong_text, mates ^ 1]), torch.cat([own, wrong_image, own, mates]))
         labels = torch.cat([torch.ones_like(own), torch.zeros_like(own).repeat(2)])
         return Pairs(images, texts, keeps, rows, labels,
                      torch.cat([torch.ones_like(image_valid), image_valid, text_valid]))

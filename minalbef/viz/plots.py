@@ -22,8 +22,9 @@ from minalbef.writing import write_atomically
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (        # Okabe and Ito's, told apart by everybody
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 INK = "#3a3f47"                       # all words and axes; in an SVG it becomes the page's own colour
-COLOURS = {"itc": BLUE, "itm": RED, "mlm": GREEN, "cls": PURPLE, "patch": ORANGE}
+COLOURS = {"itc": BLUE, "itm": RED, "siblings": SKY, "mlm": GREEN, "cls": PURPLE, "patch": ORANGE}
 LOSSES = {"itc": "ITC: which caption is whose?", "itm": "ITM: do the two belong together?",
+          "siblings": "ITM on siblings: which of two is whose?",
           "mlm": "MLM: which word is hidden?", "cls": "Warm start: which objects?", "patch": "Warm start: and where?"}
 STYLE = {
     "font.family": "sans-serif", "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold",

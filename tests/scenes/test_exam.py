@@ -20,7 +20,7 @@ from minalbef.run import Run
 from minalbef.scenes import grammar
 from minalbef.scenes.exam import exam, questions, tables, words
 from minalbef.scenes.exam.exam import Contest
-from minalbef.scenes.grammar import KINDS
+from minalbef.scenes.grammar import KINDS, OPPOSITE, directions
 from minalbef.scenes.language import All, Noun, Object, Relation, Scene, There
 from minalbef.scenes.painting import all_names
 from minalbef.scenes.scenes import Drawn, Scenes
@@ -181,17 +181,32 @@ def test_balanced_accuracy_counts_every_kind_alike():
     assert exam.rejections(odds, 1.0)["true"].mean() == 1, "at the threshold is not over it"
 
 
-def test_who_cannot_tell_a_change_gets_a_half(run, monkeypatch):
+def test_a_paraphrase_is_true_and_says_the_opposite_direction(run):
+    asked = questions.paraphrases(run, "test", 0, 30)
+    assert {name: len(some) for name, some in asked.items()} == {"caption": 30, "paraphrase": 30, "foil": 30}
+    for (picture, caption), (same, paraphrase), (again, foil) in zip(*asked.values()):
+        assert picture is same is again and len({caption, paraphrase, foil}) == 3
+        (said,), (turned,), (wrong,) = map(directions, (caption, paraphrase, foil))
+        assert OPPOSITE[said] == turned == wrong
+
+
+def test_similarity_of_pairs_is_that_of_the_matrix(run):
+    pictures, texts = [scene(APPLE), scene(CAT), scene(APPLE)], ["an apple", "a cat", "a cat"]
+    whole = run.model.image_feature(questions.image_tokens(run, pictures)) @ run.model.text_feature(
+        questions.encode(run, pictures, texts).text).T
+    assert_close(questions.similarity(run, pictures, texts), whole.diagonal().detach())
+
+
+def test_who_cannot_tell_a_change_gets_a_half(run):
     changes = {"size": [(scene(APPLE), "a", "b"), (scene(CAT), "c", "d")], "count": [(scene(BUS), "e", "f")]}
     odds = {"a": 2.0, "b": 1.0, "c": -1.0, "d": -1.0, "e": 0.0, "f": 3.0}
     asked = []
     def match_odds(run, pictures, texts):
         asked.append(pictures)
         return torch.tensor([odds[text] for text in texts])
-    monkeypatch.setattr(questions, "match_odds", match_odds)
-    found = exam.one_change(run, changes)
+    found = exam.one_change(run, changes, match_odds)
     assert {kind: value.tolist() for kind, value in found.items()} == {"size": [1.0, 0.5], "count": [0.0]}
-    exam.one_change(run, changes, blank=True)
+    exam.one_change(run, changes, match_odds, blank=True)
     assert asked == [[scene(APPLE), scene(CAT), scene(BUS)] * 2, [None] * 6]
 
 
@@ -313,6 +328,7 @@ def test_a_model_that_learnt_nothing_scores_chance(figures):
     for kind in KINDS:
         near(f"itm_one_change_accuracy.{kind}", 0.5, 0.05)
         near(f"itm_one_change_blank.{kind}", 0.5, 0.05)
+        near(f"itc_one_change_accuracy.{kind}", 0.5, 0.05)
     assert figures["mlm_accuracy"]["all"] < 0.1
     for score in ("itm", "mlm"):
         near(f"pointing_{score}", figures["pointing_chance"], 0.05)

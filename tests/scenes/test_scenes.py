@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from minalbef.scenes.grammar import KINDS, emoji, kinds_of_word, make_foil, render, words
-from minalbef.scenes.language import PLACES, SIZES, Object, Scene, holds, within
+from minalbef.scenes.grammar import KINDS, directions, emoji, kinds_of_word, make_foil, render, words
+from minalbef.scenes.language import PLACES, RELATIONS, SIZES, Object, Scene, holds, within
 from minalbef.scenes.layout import OVERLAP, clash, layout, pair_class, spots_of
-from minalbef.scenes.scenes import FAMILIES, Drawn, Scenes, other_objects, paint, split_of, truth
+from minalbef.scenes.scenes import FAMILIES, SIBLINGS, Drawn, Scenes, other_objects, paint, split_of, truth
 from minalbef.scenes.stream import Stream
 
 
@@ -44,7 +44,7 @@ def test_examples_are_the_same_for_ever():
     """A change of the stream moves every figure ever reported: if it must be, say so in the change log."""
     scenes, test = Scenes("train", siblings=0.5), Scenes("test")
     some = [scenes.draw(0), scenes.draw(2), scenes.draw(3), *test.family(0), test.one_change(0, "count")]
-    assert hashlib.sha256(repr(some).encode()).hexdigest()[:16] == "077dfb226f746f2b"
+    assert hashlib.sha256(repr(some).encode()).hexdigest()[:16] == "0c65effd6606a7b3"
 
 
 def test_an_example_depends_on_its_number_alone():
@@ -203,33 +203,43 @@ def test_siblings_have_exactly_their_share(share):
     assert sum(pairs) == round(40 * share)
 
 
-def test_siblings_are_the_same_things_arranged_otherwise(siblings):
-    kinds = Counter()
+def test_siblings_are_minimal_pairs(siblings):
+    kinds = Counter(one.kind for one in siblings[::2])
     for one, other in zip(siblings[::2], siblings[1::2]):
-        kinds[one.kind] += 1
         assert names(one) == names(other) and one.scene != other.scene and one.kind == other.kind
-        assert (one.scene.background, one.scene.shade) == (other.scene.background, other.scene.shade)
+        assert holds(one.form, one.scene) is holds(other.form, other.scene) is True
+        assert holds(one.form, other.scene) is holds(other.form, one.scene) is False
+        same_ground = (one.scene.background, one.scene.shade) == (other.scene.background, other.scene.shade)
+        assert same_ground == (one.kind != "background")
         if one.kind == "size":
             assert [(thing.name, thing.vendor) for thing in one.scene.objects] == [
                 (thing.name, thing.vendor) for thing in other.scene.objects]
         assert (one.kind == "count") == (len(one.scene.objects) != len(other.scene.objects))
-    assert min(kinds[kind] for kind in ("size", "place", "relation", "count")) > 100
+    for kind, share in Counter(SIBLINGS).items():
+        assert abs(kinds[kind] / len(siblings) * 2 - share / len(SIBLINGS)) < 0.05, kinds
 
 
-def test_captions_tell_siblings_apart(siblings):
-    false = [holds(one.form, siblings[i ^ 1].scene) is False for i, one in enumerate(siblings)]
-    assert np.mean(false) > 0.95
-    blind = [holds(one.form, siblings[i].scene) is False for i, one in enumerate(siblings)]
-    assert not any(blind)
+def test_words_alone_do_not_tell_siblings_apart(siblings):
+    for kind in set(SIBLINGS):
+        some = [one.text for one in siblings if one.kind == kind]
+        assert leans(list(zip(some[::2], some[1::2]))) < 4, kind
 
 
-def test_siblings_do_not_change_how_many_there_are(train, siblings):
-    for n in range(1, 4):
+def test_a_lesson_is_of_relations_and_two_thirds_of_it_say_one_direction():
+    scenes = Scenes("train", siblings=1.0, lesson=True)
+    pairs = [(scenes.draw(2 * g), scenes.draw(2 * g + 1)) for g in range(90)]
+    said = [[directions(one.text) for one in pair] for pair in pairs]
+    assert all(each == [{"left"}] * 2 for each in said[::3]) and all(each == [{"above"}] * 2 for each in said[1::3])
+    assert set().union(*itertools.chain(*said[2::3])) == set(RELATIONS)
+    for one, other in pairs:
+        assert one.kind == "relation" and one.text != other.text and names(one) == names(other)
+        assert holds(one.form, other.scene) is holds(other.form, one.scene) is False
+
+
+def test_siblings_change_little_how_many_there_are(train, siblings):
+    for n in range(1, 4):                        # one thing has no relation, and is drawn again
         a, b = (np.mean([len(one.scene.objects) == n for one in some]) for some in (train, siblings))
-        assert abs(a - b) < 0.04
-    for n in ((2,), (2, 1)):
-        a, b = (np.mean([repeats(one) == n for one in some]) for some in (train, siblings))
-        assert abs(a - b) < 0.03
+        assert abs(a - b) < 0.12
 
 
 def test_each_caption_of_a_family_is_true_of_its_own_scene_only(families):

@@ -23,8 +23,8 @@ def small(**changes) -> Config:
         vocab_size=64, text_length=9, positions=12, queue_size=20, batch=8, epoch=160, lr=1e-3, warmup_steps=4,
         temperature_lr=0.03, stem_lr=0.2, weight_decay=0.02, clip=1.0, pos_scale=0.4, teacher_momentum=0.99, alpha=0.0,
         mask_rate=0.5, mask_power=0.0, temperature=0.07, temperature_min=0.02, temperature_max=0.5, save_every=1000,
-        match_from=0, queue_from=0, hard_from=0, siblings_from=0, objects=0, siblings=0, bucket=1, warm_steps=0,
-        device="cpu")
+        match_from=0, queue_from=0, hard_from=0, siblings_from=0, lesson_from=1, objects=0, siblings=0, bucket=1,
+        warm_steps=0, device="cpu")
     return preset("tiny", **({"fuse_cls": True} | settings | changes))
 
 

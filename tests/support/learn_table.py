@@ -13,6 +13,9 @@ ROWS = (                              # title, figures, baselines
     *((f"one change, ITM accuracy: {kind}", f"itm_one_change_accuracy.{kind}",
        {"no picture": f"itm_one_change_blank.{kind}"})
       for kind in ("size", "count", "background", "place", "relation")),
+    ("one change, ITC accuracy: relation", "itc_one_change_accuracy.relation", {}),
+    ("a relation's caption / the same said the other way round, accepted by ITM",
+     "itm_accepted.caption itm_accepted.paraphrase", {"its foil": "itm_accepted.foil"}),
     *((f"masked word, accuracy: {kind}", f"mlm_accuracy.{kind}", {"no picture": f"mlm_accuracy_without_image.{kind}"})
       for kind in ("object", "size", "place", "relation")),
     ("pointing, ITM", "pointing_itm", {"chance": "pointing_chance", "warm start": "start.pointing_itm"}),

@@ -97,6 +97,58 @@ def test_gradients_equal_the_plain_computation():
     assert not any(p.requires_grad for p in task.teacher.parameters())
 
 
+def four_pairs(task, batch, rows: list[int]) -> torch.Tensor:
+    """The loss of siblings once more, one pair of picture and text after the other."""
+    student, loss, image = task.student, 0.0, task.student.encode_image(batch.image)
+    text = student.encode_text(batch.tokens, batch.keep)
+    for row in rows:                             # with its own picture, and with its sibling's
+        for picture, label in ((row, 1), (row + 1 if row % 2 == 0 else row - 1, 0)):
+            fused = student.fuse(text[row:row + 1], batch.keep[row:row + 1], image[picture:picture + 1])
+            loss = loss + F.cross_entropy(student.match_logits(fused), torch.tensor([label])) / len(rows) / 2
+    return loss
+
+
+def with_siblings(batch, rows: list[int]):
+    return replace(batch, siblings=torch.tensor([i in rows for i in range(len(batch.ids))]))
+
+
+def test_siblings_have_a_loss_of_their_own_and_the_other_losses_keep_their_count():
+    task, batch, rows = pretrain(CONFIG), with_siblings(Batches(CONFIG)(0), [2, 3, 6, 7]), [2, 3, 6, 7]
+    losses, _ = task(batch, 0.4, task.draws(15))
+    without, _ = task(replace(batch, siblings=None), 0.4, task.draws(15))
+    assert losses.keys() == LONG | {"siblings"} and without.keys() == LONG
+    assert_close(losses["siblings"], four_pairs(task, batch, rows), atol=1e-5, rtol=1e-5)
+    for name in ("itc", "mlm"):
+        assert_close(losses[name], without[name])
+    for row in rows:                                             # a sibling is no negative of ITM's own
+        batch.match[row, row ^ 1] = True
+    task.itc = lambda sim, teacher_sim, alpha, positive: sim.sum() * 0
+    apart, _ = task(replace(batch, siblings=None), 0.0, task.draws(15))
+    assert_close(losses["itm"], apart["itm"])
+
+
+def test_in_a_lesson_siblings_outweigh_all_else():
+    config = small(lesson_from=0.25, siblings_from=0.5, siblings=1.0, epoch=160)          # steps 5 to 9 of 20
+    task, batch = pretrain(config), with_siblings(Batches(config)(0), list(range(8)))
+    assert [step for step in range(20) if task.weights(step)] == [5, 6, 7, 8, 9]
+    names, parameters = zip(*task.student.named_parameters())
+    for step, weight in ((4, 1), (5, 10), (9, 10), (10, 1)):
+        task.zero_grad()
+        losses, _ = task(batch, 0.0, task.draws(step))
+        expected = torch.autograd.grad(sum(losses.values()) + (weight - 1) * losses["siblings"], parameters)
+        told, _ = train.backward(task, task, batch, 0.0, task.draws(step), config, torch.device("cpu"),
+                                 task.weights(step))
+        assert_close(told["siblings"], losses["siblings"].detach())                 # what is logged has no weight
+        for name, p, grad in zip(names, parameters, expected):
+            assert_close(p.grad, grad, msg=lambda m: f"{name} in step {step}: {m}")
+
+
+def test_a_lesson_begins_and_ends_with_a_bucket():
+    config = small(lesson_from=0.3, siblings_from=0.55, siblings=0.1, epoch=160, bucket=4)
+    assert [step for step in range(20) if config.in_lesson(step)] == [8, 9, 10, 11]
+    assert not any(replace(config, siblings=0.0).in_lesson(step) for step in range(20))
+
+
 def drawn_pairs(task, batch) -> tuple[set, set]:
     """(caption, picture) that ITM was shown as matching and as not matching, over many steps."""
     yes, no = set(), set()
@@ -305,6 +357,21 @@ def test_siblings_come_when_they_should(scenes):
         assert torch.tensor([one.id for one in drawn]).equal(scenes(step).ids)
         return sum(kinds(a) == kinds(b) for a, b in zip(drawn[::2], drawn[1::2]))
     assert pairs(9) < 4 and pairs(10) == 8
+    assert scenes(9).siblings is None and scenes(10).siblings.all()
+
+
+def test_a_lesson_on_scenes_is_drawn_when_the_task_takes_it(scenes):
+    config = replace(scenes.config, lesson_from=0.2, bucket=4, siblings=0.5)       # steps 4 to 11 of 20
+    batches = SceneBatches(config, scenes.tokenizer)
+    for step in range(20):
+        siblings, lesson = batches(step).siblings, config.in_lesson(step)
+        assert lesson == (4 <= step < 12)
+        assert (siblings is None) == (step < 4) and (step < 4 or siblings.all() == lesson)
+
+
+def test_siblings_must_not_be_parted(scenes):
+    with pytest.raises(ValueError, match="batch=15 .* odd number of rows.*multiple of 2"):
+        SceneBatches(replace(scenes.config, batch=15), scenes.tokenizer)
 
 
 def test_buckets_hold_the_same_scenes_sorted_by_length_with_siblings_together(scenes):

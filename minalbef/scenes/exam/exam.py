@@ -1,5 +1,5 @@
 """Evaluation of a pretrained ALBEF on unseen scenes; baselines: chance, and an oracle that knows objects alone."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -49,10 +49,14 @@ def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", amo
                                 for way in ("i2t", "t2i")) / 2
     foils = questions.foils(run, split, seed, 500 * size)
     rejected = rejections(match_odds(run, questions.wrong_pairs(run, split, seed, 500 * size, foils)), threshold)
+    said = match_odds(run, questions.paraphrases(run, split, seed, 500 * size))
+    accepted = {name: 1 - value for name, value in rejections(said, threshold).items()}
     values |= {
         "itm_balanced_accuracy": balanced_accuracy(rejected), "itm_refused": rejected,
         "itm_one_change_accuracy": one_change(run, foils),
         "itm_one_change_blank": one_change(run, foils, blank=True),
+        "itc_one_change_accuracy": one_change(run, foils, questions.similarity),
+        "itm_accepted": accepted,
         **masked_words(run, plain(run, split, seed, 400 * size)),
         **words.pointing_game(run, plain(run, split, seed, 500 * size))}
     figures, intervals, counts = summarise(values)
@@ -169,14 +173,15 @@ def balanced_accuracy(rejected: dict[str, Tensor]) -> Tensor:
     return (1 - rejected["true"][:count] + wrong) / 2
 
 
-def one_change(run: Run, foils: dict[str, list], blank: bool = False) -> dict[str, Tensor]:
-    """Does ITM score the true caption higher than the foil? By kind (p,): 1, 0, or a half for a tie.
+def one_change(run: Run, foils: dict[str, list], score: Callable[..., Tensor] = questions.match_odds,
+               blank: bool = False) -> dict[str, Tensor]:
+    """Does the true caption score higher than the foil? By kind (p,): 1, 0, or a half for a tie.
 
-    foils: of `questions.foils`; blank: with a grey image, as the text-only baseline
+    foils: of `questions.foils`; score: by ITM, or questions.similarity; blank: a grey image, as the text-only baseline
     """
     pictures, true, false = zip(*(trio for some in foils.values() for trio in some))
     pictures = [None] * len(true) if blank else pictures
-    true, false = questions.match_odds(run, [*pictures, *pictures], [*true, *false]).chunk(2)
+    true, false = score(run, [*pictures, *pictures], [*true, *false]).chunk(2)
     better = (true > false).float() + (true == false).float() / 2
     return dict(zip(foils, better.split([len(some) for some in foils.values()])))
 

@@ -11,7 +11,7 @@ from minalbef.data import transform
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
 from minalbef.run import Run
-from minalbef.scenes.grammar import KINDS
+from minalbef.scenes.grammar import KINDS, render, turn
 from minalbef.scenes.language import Scene
 from minalbef.scenes.scenes import Drawn, Scenes, paint
 from minalbef.scenes.stream import Stream
@@ -49,6 +49,15 @@ def foils(run: Run, split: str, seed: int, count: float) -> dict[str, list[tuple
     source = scenes(run, split, seed, counts=(0.2, 0.4, 0.4))
     asked = {kind: [source.one_change(i, kind) for i in range(max(4, int(count)))] for kind in KINDS}
     return {kind: [(drawn.scene, drawn.text, foil) for drawn, _, foil in some] for kind, some in asked.items()}
+
+
+def paraphrases(run: Run, split: str, seed: int, count: float) -> dict[str, list[tuple[Scene, str]]]:
+    """Scenes with a caption, a paraphrase ("b right of a" for "a left of b"), and a foil in its relation: by name."""
+    source = scenes(run, split, seed, counts=(0.2, 0.4, 0.4))
+    asked = [source.one_change(i, "relation") for i in range(max(4, int(count)))]
+    return {"caption": [(one.scene, one.text) for one, _, _ in asked],
+            "paraphrase": [(one.scene, render(turn(one.form), Stream(one.voice))) for one, _, _ in asked],
+            "foil": [(one.scene, foil) for one, _, foil in asked]}
 
 
 def wrong_pairs(run: Run, split: str, seed: int, count: float, foils: dict) -> dict[str, list[tuple[Scene, str]]]:
@@ -92,7 +101,19 @@ def encode(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> 
 
 def match_odds(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Tensor:
     """ITM's log-odds of pairs of image and text: -> (p,), on the CPU. Repeated images and texts are encoded once."""
+    encoded, *rows = encode_pairs(run, pictures, texts)
+    return ranking.match_odds(run.model, encoded, *rows).cpu()
+
+
+def similarity(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Tensor:
+    """ITC's cosine of pairs of image and text: -> (p,), on the CPU. Repeated images and texts are encoded once."""
+    encoded, images, rows = encode_pairs(run, pictures, texts)
+    return ranking.similarity(run.model, encoded)[0, images, rows].cpu()
+
+
+def encode_pairs(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> tuple[Encoded, Tensor, Tensor]:
+    """The different pictures and texts, encoded, and the rows of each pair in them, (p,) and (p,)."""
     numbers = [{thing: i for i, thing in enumerate(dict.fromkeys(things))} for things in (pictures, texts)]
-    rows = (torch.tensor([number[thing] for thing in things], device=run.device)
-            for number, things in zip(numbers, (pictures, texts)))
-    return ranking.match_odds(run.model, encode(run, *map(list, numbers)), *rows).cpu()
+    images, rows = (torch.tensor([number[thing] for thing in things], device=run.device)
+                    for number, things in zip(numbers, (pictures, texts)))
+    return encode(run, *map(list, numbers)), images, rows

@@ -6,6 +6,7 @@ from typing import Any
 from minalbef.scenes.exam.jobs import JOBS
 
 ONE_CHANGE = "One change: the true caption beats one that differs by a"
+ACCEPTED = "Match: accepted of captions with a relation, said the other way round, and false"
 MASKED = "Masked words: the hidden word is guessed exactly"
 POINTING = "Pointing: the strongest patch for a word lies on its object"
 MATCH = "Match: true captions accepted, false ones refused"
@@ -24,6 +25,8 @@ ROWS: tuple[tuple[str, str, str, dict[str, str | float]], ...] = (
       for part, title in RETRIEVAL.items() for key, name in RECALL.items()
       if not ("plus" in key and part.startswith("unseen"))),     # a long table is not read
     (ONE_CHANGE, "*", "itm_one_change_accuracy.*", {"chance": 0.5, "no picture": "itm_one_change_blank.*"}),
+    (ONE_CHANGE, "relation, by similarity", "itc_one_change_accuracy.relation", {"chance": 0.5}),
+    (ACCEPTED, "*", "itm_accepted.*", {}),
     (MASKED, "*", "mlm_accuracy.*", {"no picture": "mlm_accuracy_without_image.*"}),
     (POINTING, "what made the match", "pointing_itm", {"chance": "pointing_chance"}),
     (POINTING, "what made the guess of the word", "pointing_mlm", {"chance": "pointing_chance"}),
