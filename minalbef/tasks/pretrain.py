@@ -67,10 +67,7 @@ class MaskedDraws(Draws):
 
 
 class Pairs(NamedTuple):
-    """ITM's pairs: images and texts to choose from, the texts' keep, rows of both, and of 3b pairs labels and valid.
-
-    Behind these 3b, rows has each sibling's picture with the other's text.
-    """
+    """ITM's pairs: images, texts, keep to choose from; rows of both, 3b and then siblings; the 3b's labels and valid."""
 
     images: Tensor
     texts: Tensor
@@ -185,8 +182,8 @@ class Pretrain(Distilled[ALBEF]):
                 losses["siblings"] = self.sibling_loss(logits[siblings], logits[count:])
         if drawn is None:
             return losses, carry
-        rows = (torch.arange(len(text), device=text.device),) * 2                # all words ask, up to the last layer
-        fused = student.fuse(masked_text, batch.keep, None, pairs=rows, keys_values=keys_values)
+        own = [(keys[:len(text)], values[:len(text)]) for keys, values in keys_values]      # without fetched images
+        fused = student.fuse(masked_text, batch.keep, None, keys_values=own)
         teacher_logits = None
         if alpha:
             with torch.inference_mode():

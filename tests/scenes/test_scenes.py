@@ -209,6 +209,7 @@ def test_siblings_are_minimal_pairs(siblings):
         assert names(one) == names(other) and one.scene != other.scene and one.kind == other.kind
         assert holds(one.form, one.scene) is holds(other.form, other.scene) is True
         assert holds(one.form, other.scene) is holds(other.form, one.scene) is False
+        assert split_of(one.text) == split_of(other.text) == "train", "no test has these captions"
         same_ground = (one.scene.background, one.scene.shade) == (other.scene.background, other.scene.shade)
         assert same_ground == (one.kind != "background")
         if one.kind == "size":
