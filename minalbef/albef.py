@@ -30,6 +30,10 @@ class ALBEF(nn.Module):
         for part in (self.image_proj, self.text_proj, self.match_head):
             init_weights(part, config.init_std)
 
+    def start(self, albef: nn.Module) -> None:
+        """Take the weights of an ALBEF, in place."""
+        self.load_state_dict(albef.state_dict())
+
     def encode_image(self, image: Tensor) -> Tensor:
         """(b, 3, s, s) -> (b, 1 + n, d), the first token [CLS]."""
         return self.image_encoder(image)

@@ -84,8 +84,7 @@ def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
 
 
 def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws: Any, config: Config,
-             device: torch.device, weights: Mapping[str, float] | None = None
-             ) -> tuple[dict[str, Tensor], Any]:
+             device: torch.device, weights: Mapping[str, float] | None = None) -> tuple[dict[str, Tensor], Any]:
     """A step's losses, and their gradients accumulated over config.accumulate passes: -> losses, carry.
 
     batch and draws, if they are Rows, are cut where they are made, and sent to the device pass by pass.
@@ -131,9 +130,8 @@ def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimiz
         group["lr"] = lr_at(step, config) * group["share"]
     if config.dropout:       # torch's generators: steps and ranks drop different units, a resumed run the same
         torch.manual_seed(int(2 ** 32 * seed_random("dropout", config.seed, step, distributed.rank()).random()))
-    weigh = getattr(task, "weights", None)
     losses, carry = backward(model, task, batch, alpha_at(step, config), task.draws(step), config, device,
-                             weigh and weigh(step))
+                             getattr(task, "weights", lambda step: None)(step))
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)

@@ -5,19 +5,18 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Rows
 from minalbef.draws import step_generator
-from minalbef.ema import Distilled, make_teacher
+from minalbef.ema import Distilled
 from minalbef.feature_queue import FeatureQueue
 from minalbef.losses import hard_negatives, itc_loss, itm_loss, mlm_loss
 from minalbef.masking import mask_words
 
-LESSON_WEIGHT = 10.0             # with 3 the lesson's loss stays at ln 2, see notebooks/results/tried.md
 Carry = tuple[Tensor, Tensor, Tensor]            # features (B, e) of the teacher, image and text, and keys (B,)
 
 
@@ -67,7 +66,7 @@ class MaskedDraws(Draws):
 
 
 class Pairs(NamedTuple):
-    """ITM's pairs: images, texts, keep to choose from; rows of both, 3b and then siblings; the 3b's labels and valid."""
+    """ITM's pairs: images, texts, keep to choose from; rows of both, 3b and then siblings; labels and valid."""
 
     images: Tensor
     texts: Tensor
@@ -122,19 +121,12 @@ class Pretrain(Distilled[ALBEF]):
         self.special, self.mask, self.itc, self.without = special, mask, itc, without
         self.queue = FeatureQueue(config.queue_size, config.embed_dim)
 
-    def start(self, albef: nn.Module, teacher: nn.Module | None = None) -> None:
-        """Begin from a trained ALBEF and its teacher; without one, from a copy of the student. In place."""
-        self.student.load_state_dict(albef.state_dict())
-        self.teacher = make_teacher(self.student)
-        if teacher is not None:
-            self.teacher.load_state_dict(teacher.state_dict())
-
     def draws(self, step: int) -> Draws:
         return make_draws(step, self.config, distributed.rank(), distributed.world())
 
     def weights(self, step: int) -> dict[str, float]:
-        """Of the losses, where not 1: in the lesson siblings outweigh all else, or nothing is learnt of relations."""
-        return {"siblings": LESSON_WEIGHT} if self.config.in_lesson(step) else {}
+        """Of losses, where not 1: in the lesson siblings must outweigh all else, see notebooks/results/tried.md."""
+        return {"siblings": 10.0} if self.config.in_lesson(step) else {}
 
     def prepare(self, passes: list[tuple[PretrainBatch, Draws]]) -> list[tuple[PretrainBatch, MaskedDraws]]:
         """Mask the words of a step's passes, on the CPU: counting them on a GPU would wait for it."""
@@ -231,11 +223,9 @@ class Pretrain(Distilled[ALBEF]):
         """ITM's pairs: each text with its image, with a wrong image, and each image with a wrong text."""
         b, near = len(image), self.config.hard_negatives == "local"
         own = torch.arange(b, device=image.device)
-        mates = own[:0] if siblings is None else siblings        # they have a loss of their own
-        if len(mates):
-            apart = torch.zeros_like(positives[0])
-            apart[mates, distributed.rank() * b + (mates ^ 1)] = True
-            positives = [positive | apart for positive in positives]
+        mates, apart = own[:0] if siblings is None else siblings, torch.zeros_like(positives[0])
+        apart[mates, distributed.rank() * b + (mates ^ 1)] = True            # they have a loss of their own
+        positives = [positive | apart for positive in positives]
         if near:                                                 # rows of other processes are no negatives
             far = torch.arange(positives[0].shape[1], device=image.device) // b != distributed.rank()
             positives = [positive | far for positive in positives]

@@ -23,14 +23,14 @@ from minalbef.run import Run
 from minalbef.scenes import scenes
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.exam import exam, questions
-from minalbef.tasks import pretrain as task_of
+from minalbef.tasks.pretrain import Pretrain
 
 PATH = Path(__file__).with_suffix(".json")
 EVERY, ASKED, PAIRS = 50, 500, 3_000             # steps a row, questions, pairs that are repeated
 WAYS: dict[str, Callable[[], AbstractContextManager]] = {
     "as it is": nullcontext,
     "every direction as frequent as any": lambda: mock.patch.object(scenes, "LESSON", ("",)),
-    "siblings weigh what each other loss does": lambda: mock.patch.object(task_of, "LESSON_WEIGHT", 1.0),
+    "siblings weigh what each other loss does": lambda: mock.patch.object(Pretrain, "weights", lambda self, step: {}),
     f"{PAIRS:,} pairs, repeated": nullcontext}
 
 
