@@ -30,7 +30,8 @@ from test_shards import SIZES, img2dataset
 from test_shards import SMALL as OF_RECORDS
 
 # five steps: ITC alone, then all three, with queue and hard negatives from the third on
-CONFIG = small(image_size=16, alpha=0.4, epoch=5 * 8, match_from=0.2, queue_from=0.4, hard_from=0.4, warmup_steps=2)
+CONFIG = small(image_size=16, alpha=0.4, epoch=5 * 8, match_from=0.2, queue_from=0.4, hard_from=0.4, warmup_steps=2,
+               siblings=0.5)
 ROWS = torch.tensor([5, 0, 3, 2, 7, 7])
 gather_all = dist.all_gather
 
@@ -250,7 +251,7 @@ def test_the_processes_mask_unequal_numbers_of_words():
 
 def test_two_processes_have_the_losses_of_one(two, one):
     first, second = (found["global"]["losses"] for found in two[0])
-    assert [set(losses) for losses in first] == [{"itc"}] + [{"itc", "itm", "mlm"}] * 4
+    assert [set(losses) for losses in first] == [{"itc"}] + [{"itc", "itm", "siblings", "mlm"}] * 4
     for ours, a, b in zip(one["losses"], first, second, strict=True):
         for name in ours:
             assert_close((a[name] + b[name]) / 2, ours[name], atol=1e-5, rtol=1e-5)

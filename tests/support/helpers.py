@@ -89,7 +89,7 @@ class Batches:
         mine = slice(share * distributed.rank(), share * (distributed.rank() + 1))
         used = batch.keep[mine].any(0)                           # padded to its own longest, not to another process's
         return PretrainBatch(batch.image[mine], batch.tokens[mine][:, used], batch.keep[mine][:, used], batch.ids[mine],
-                             batch.match)
+                             batch.match, siblings=None if batch.siblings is None else batch.siblings[mine])
 
     def whole(self, step: int) -> PretrainBatch:
         whole, size, length = self.config.batch, self.config.image_size, self.config.text_length
@@ -101,7 +101,8 @@ class Batches:
         if whole > 5:
             ids[1], image[1], match[2, 5] = ids[0], image[0], True
             match[0, 1] = match[1, 0] = True
-        return PretrainBatch(image, tokens, keep, ids, match)
+        siblings = torch.arange(whole) > 1 if self.config.siblings else None     # unequal numbers in two processes
+        return PretrainBatch(image, tokens, keep, ids, match, siblings=siblings)
 
 
 def pretrain(config: Config, seed: int = 0) -> Pretrain:
