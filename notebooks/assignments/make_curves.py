@@ -25,9 +25,9 @@ STEPS, EVERY = 200, 4
 class OwnNegative(Pretrain):
     """ITM's wrong text and wrong picture are the right ones."""
 
-    def pair(self, image, text, keep, sims, positives, draws, hard):
+    def pair(self, image, text, keep, sims, positives, *rest):
         others = ~torch.eye(len(image), dtype=torch.bool)
-        return super().pair(image, text, keep, sims, [others, others], draws, hard)
+        return super().pair(image, text, keep, sims, [others, others], *rest)
 
 
 class Early(Pretrain):
@@ -57,7 +57,8 @@ def main():
     """Train all, and write what they logged."""
     begun = minalbef.load(data_folder() / "tiny")
     config = replace(begun.config, fusion_depth=1, batch=32, epoch=32 * STEPS, queue_size=256, bucket=1, mask_rate=0.3,
-                     match_from=0.0, hard_from=1.0, queue_from=0.4, siblings_from=1.0, warmup_steps=20)
+                     match_from=0.0, hard_from=1.0, queue_from=0.4, lesson_from=1.0, siblings_from=1.0,
+                     warmup_steps=20)
     source = SceneBatches(config, begun.tokenizer)
     batches = [source(step) for step in range(STEPS)]
     with torch.no_grad():
