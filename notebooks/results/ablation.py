@@ -26,7 +26,7 @@ from minalbef.tasks.pretrain import Pretrain
 
 PATH = Path(__file__).with_suffix(".json")
 # arm: which loss is left out, and which options change
-ARMS = {"all parts": ("", {}), "no ITC": ("itc", dict(match_from=0.0, hard_from=1.0)), "no ITM": ("itm", {}),
+ARMS = {"all parts": ("", {}), "no ITC": ("itc", dict(match_from=0.0, hard_from=1.0)), "no ITM": ("itm siblings", {}),
         "no MLM": ("mlm", {}), "even negatives": ("", dict(hard_from=1.0)), "no queue": ("", dict(queue_from=1.0)),
         "no siblings": ("", dict(siblings=0.0)), "distillation": ("", dict(alpha=0.4))}
 TEST = dict(split="test", seed=1400)  # scenes that nothing else was chosen or examined on
@@ -39,7 +39,7 @@ class Without(Pretrain):
 
     def forward(self, *inputs):
         losses, carry = super().forward(*inputs)
-        return {name: loss for name, loss in losses.items() if name != self.leave_out}, carry
+        return {name: loss for name, loss in losses.items() if name not in self.leave_out.split()}, carry
 
 
 def digits(values: Tensor) -> str:
@@ -82,7 +82,7 @@ def measure(arm: str, seed: int, pairs: int) -> dict:
     task.student.eval()
     run = Run(task.student, start.tokenizer, config, PATH)
     return {"arm": arm, "seed": seed, "pairs": pairs, "cpu_seconds": round(seconds, 1),
-            "losses": {name: float(losses[name]) for name in ("itc", "itm", "mlm") if losses.get(name)},
+            "losses": {name: float(losses[name]) for name in ("itc", "itm", "siblings", "mlm") if losses.get(name)},
             "outcomes": questioned(run)}
 
 
