@@ -34,8 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # with the batch's square root
     "base": dict(equal_texts_match=True, queue_size=32_768, batch=256, epochs=12.0, epoch=1_336_000, lr=7e-5,
                  precision="bf16", checkpointing=True),
-    "paper-4m": {},
-    "paper-14m": dict(epoch=15_100_000),
+    "paper-4m": {}, "paper-14m": dict(epoch=15_100_000),
     # from a pretrained model; an epoch is what the paper trains on, and `minalbef prepare` counts what you have
     "retrieval-coco": _TUNING | dict(epochs=5.0, epoch=567_000, lr=1e-5, top=256),
     "retrieval-flickr": _TUNING | dict(epochs=10.0, epoch=145_000, lr=1e-5),

@@ -71,8 +71,7 @@ def load_bert(model: ALBEF, source: str | Path | dict[str, Tensor]) -> Report:
     return Report(source, loaded, (), tuple(absent), tuple(key for key in state if key not in set(loaded)))
 
 
-def _state(source: str | Path | dict[str, Tensor],
-           repository: Callable[[str], str]) -> tuple[dict[str, Tensor], str]:
+def _state(source: str | Path | dict[str, Tensor], repository: Callable[[str], str]) -> tuple[dict[str, Tensor], str]:
     """Weights and what to call them, from a state dict, a file, a folder, or a name, by `repository` the hub's."""
     if isinstance(source, dict):
         return source, "the state dict"
