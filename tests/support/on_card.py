@@ -17,7 +17,7 @@ from card import card
 from minalbef import train
 
 STEPS = 8                             # of a training, at most
-SMALLER = {"share": 0.001, "rows": 8}            # parameters, in chapters that have them: of the pairs; in a step
+SMALLER = {"share": 0.001, "rows": 16}           # parameters, in chapters that have them: of pairs; in a step
 whole = train.fit
 
 
