@@ -19,7 +19,7 @@ RANGES = {name: limits for names, limits in {
     "text_length": (2, 100_000),      # [CLS] and a word
     "positions": (2, 100_000),
     "vocab_size queue_size batch warm_batch accumulate bucket top save_every": (1, _MANY),
-    "warmup_steps warm_steps": (0, _MANY),
+    "warmup_steps warm_steps sibling_pairs": (0, _MANY),
     "epochs": (1e-6, 1_000_000), "epoch": (1, 1_000 * _MANY),
     "lr lr_start lr_end warm_lr temperature_lr stem_lr weight_decay warm_weight_decay mask_power pos_scale": (0, 1_000),
     "init_std": (0, 10),
@@ -123,6 +123,7 @@ class Config:
     # embedded scenes; the fields have no meaning for other data
     objects: int = 0                  # how many kinds captions name; 0: not trained on scenes
     siblings: float = 0.0             # share of the batch that are minimal pairs, with an ITM loss of their own
+    sibling_pairs: int = 0            # > 0: so many of them, again and again
     restyle: float = 0.0              # share of drawings given an outline or flat colours, in the warm start too
     bucket: int = 1                   # so many batches are drawn together and sorted by length, to pad less
     warm_steps: int = 0               # supervised start of the image encoder, as the paper starts from DeiT

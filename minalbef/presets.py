@@ -12,7 +12,7 @@ _TUNING: dict[str, Any] = dict(image_size=384, crop=0.5, text_length=512, batch=
 _SCENES: dict[str, Any] = dict(
     stem="conv", pos_scale=1.1, text_length=30, positions=32, fusion_depth=3, fuse_cls=False, dropout=0.0,
     temperature_min=0.02, temperature_lr=0.05, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
-    equal_texts_match=True, match_from=0.07, hard_from=0.13, lesson_from=0.18, siblings_from=0.32, queue_from=0.18,
+    equal_texts_match=True, match_from=0.07, hard_from=0.13, lesson_from=0.18, siblings_from=0.38, queue_from=0.18,
     epochs=1.0, lr_start=0.0, stem_lr=0.4, betas=(0.9, 0.98), clip=1.0, siblings=0.6, restyle=0.25, bucket=8)
 
 # Each preset is a rung of one ladder; a field that is not named keeps the paper's value.

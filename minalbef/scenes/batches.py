@@ -29,7 +29,7 @@ class SceneBatches:
             raise ValueError(f"batch={config.batch} gives each pass of a process an odd number of rows, and siblings "
                              f"are pairs; take a multiple of {2 * config.accumulate * self.world}, or siblings=0")
         settings = dict(seed=config.seed, size=config.image_size, objects=config.objects, epoch=config.epoch,
-                        restyle=config.restyle)
+                        restyle=config.restyle, sibling_pairs=config.sibling_pairs)
         self.before = Scenes("train", **settings)
         self.lesson = Scenes("train", siblings=1.0, lesson=True, **settings)
         self.after = Scenes("train", siblings=config.siblings, counts=COUNTS, **settings)

@@ -1,15 +1,15 @@
 """Layout: scenes without captions, and the changes that make one scene another."""
-import zlib
 from collections import Counter
 from dataclasses import replace
 
 from minalbef.scenes.grammar import COLOURS, emoji
 from minalbef.scenes.language import Object, Scene
-from minalbef.scenes.painting import FINISHES, RGB, all_names, object_names
+from minalbef.scenes.painting import FINISHES, RGB, all_names, object_names, pair_class
 from minalbef.scenes.stream import Stream
 
 SMALL, BIG = (0.21, 0.27), (0.36, 0.42)        # clear of the margins of `language.SIZES`
 LOW, MIDDLE = 0.37, (0.45, 0.55)               # centres keep clear of the margins of `language.PLACES`
+HALVES = (0.0, 1.0), (0.0, 1.0), (0.0, 0.47), (0.53, 1.0)                # of a crowded scene, as often each
 ANGLES = (-14.0, -7.0, 0.0, 7.0, 14.0)         # few, so that sprites can be kept
 OVERLAP = 0.1                                  # at most, of the smaller square
 # How many there are of each kind, by the number of objects, and how often: (2, 1) is two of one and one of another.
@@ -26,8 +26,10 @@ def draw_size(stream: Stream, big: bool) -> float:
     return stream.uniform(*(BIG if big else SMALL))
 
 
-def draw_coordinate(stream: Stream, size: float) -> float:
-    """Low, in the middle or high; the square stays inside the picture."""
+def draw_coordinate(stream: Stream, size: float, within: tuple[float, float] | None = None) -> float:
+    """Low, in the middle or high, or anywhere within bounds; the square stays inside the picture."""
+    if within:
+        return stream.uniform(max(size / 2, within[0]), min(1 - size / 2, within[1]))
     zone = stream.random()
     if zone < 0.2:
         return stream.uniform(*MIDDLE)
@@ -48,13 +50,16 @@ def spots_of(things: Things) -> list[tuple[float, float, float]]:
     return [(thing.x, thing.y, thing.size) for thing in things]
 
 
-def layout(stream: Stream, sizes, taken=()) -> list[tuple[float, float, float]] | None:
-    """Spots for squares of these sizes, besides those taken: (x, y, size) of each; None: no room found."""
+def layout(stream: Stream, sizes, taken=(), within=(None, None)) -> list[tuple[float, float, float]] | None:
+    """Spots for squares of these sizes, besides those taken: (x, y, size) of each; None: no room found.
+
+    within: bounds of all x, and of all y
+    """
     for _ in range(30):
         spots = list(taken)
         for size in sizes:
             for _ in range(10):
-                x, y = draw_coordinate(stream, size), draw_coordinate(stream, size)
+                x, y = (draw_coordinate(stream, size, bounds) for bounds in within)
                 if not clash(x, y, size, spots):
                     spots.append((x, y, size))
                     break
@@ -95,14 +100,20 @@ def mirror(things: Things, stream: Stream) -> Things:
     return flip(things, "x" if stream.chance(0.5) else "y")
 
 
+def transpose(things: Things, stream: Stream) -> Things:
+    """Mirrored along the diagonal: what was left is above."""
+    return tuple([replace(thing, x=thing.y, y=thing.x) for thing in things])
+
+
 def exchange(things: Things, stream: Stream) -> Things | None:
-    """Two of different kinds, each in the other's place."""
+    """Two of different kinds, each in the other's place; None: they are alike, or overlap others there."""
     i, j = stream.below(len(things)), stream.below(len(things))
     if things[i].name == things[j].name:
         return None
     spots = spots_of(things)
     spots[i], spots[j] = spots[j], spots[i]
-    return place(things, spots)
+    things = place(things, spots)
+    return None if any(clash(*spot, spots_of(things[:k])) for k, spot in enumerate(spots_of(things))) else things
 
 
 def move(things: Things, stream: Stream) -> Things | None:
@@ -122,11 +133,6 @@ def stand_around(things: Things, stream: Stream) -> list[Things | None]:
         rest = layout(stream, [thing.size for thing in things[2:]], spots_of(pair))
         ways.append(None if rest is None else pair + place(things[2:], rest))
     return ways
-
-
-def pair_class(a: str, b: str) -> int:
-    """A stable number from 0 to 9 for two names. Pairs of class 0 never meet in training."""
-    return zlib.crc32(" ".join(sorted((a, b))).encode()) % 10
 
 
 class Stage:
@@ -180,14 +186,19 @@ class Stage:
                 return names
         raise ValueError(f"{len(self.names)} kinds of objects are too few for {count} in a scene; name more")
 
-    def scene(self, stream: Stream, repeats: tuple[int, ...] | None = None, roomy: bool = False) -> Scene:
-        """roomy: each object stands where it could as well be big."""
+    def scene(self, stream: Stream, repeats: tuple[int, ...] | None = None, roomy: bool = False,
+              crowded: bool = False) -> Scene:
+        """roomy: each object stands where it could as well be big.
+
+        crowded: anywhere, margins of places too, and often all in one half or corner
+        """
         repeats = repeats or self.repeats(stream)
         names = [name for name, n in zip(self.kinds(stream, len(repeats)), repeats) for _ in range(n)]
         sizes = [draw_size(stream, stream.chance(0.5)) for _ in names]
         spots = None
         while not spots:
-            spots = layout(stream, [BIG[1]] * len(names) if roomy else sizes)
+            within = [stream.pick(HALVES) for _ in "xy"] if crowded else (None, None)
+            spots = layout(stream, [BIG[1]] * len(names) if roomy else sizes, within=within)
         things = [self.thing(name, x, y, size, stream) for name, size, (x, y, _) in zip(names, sizes, spots)]
         return self.with_background(tuple(stream.shuffle(things)), stream)
 
@@ -205,10 +216,14 @@ class Stage:
         return Scene(things, colour, None, tuple([min(255, max(0, v + stream.below(25) - 12)) for v in RGB[colour]]))
 
     def change(self, scene: Scene, kind: str, stream: Stream) -> Scene | None:
-        """The same with one thing changed, of a kind of `grammar.KINDS`; None: it did not come off, draw again."""
+        """The same with one thing changed; None: it did not come off, draw again.
+
+        kind: of `grammar.KINDS`; an "arrangement" also says above for left
+        """
         if kind == "background":
             return self.with_background(scene.objects, stream)
-        ways = {"object": (self.rename,), "size": (resize,), "count": (self.recount,)}
+        ways = {"object": (self.rename,), "size": (resize,), "count": (self.recount,),
+                "arrangement": (mirror, exchange, exchange, move, transpose)}
         things = stream.pick(ways.get(kind, (mirror, exchange, move)))(scene.objects, stream)
         return None if things is None else replace(scene, objects=things)
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from minalbef.scenes.grammar import KINDS, caption, changes, directions, make_foil, render
-from minalbef.scenes.language import RELATIONS, Form, Scene, holds, needs
+from minalbef.scenes.language import RELATIONS, All, Form, Relation, Scene, holds, needs
 from minalbef.scenes.layout import Stage, flip
 from minalbef.scenes.painting import other_objects, paint
 from minalbef.scenes.stream import Stream
@@ -52,6 +52,7 @@ class Scenes:
     siblings: share of neighbours 2g and 2g + 1 that are a minimal pair: two scenes that differ in one thing of a kind
         of SIBLINGS, each with a caption that is false of the other, so that neither words nor pictures alone tell
     lesson: siblings differ in a relation, and two thirds of them say one direction alone, see LESSON
+    sibling_pairs: so many siblings, again and again; 0: each is new
     epoch: how many make an epoch: len(scenes)
     noise: shares of captions with one thing wrong, with words missing, and of other scenes' captions; in training only
     vendors: whose artwork, by default of all that are for training
@@ -66,7 +67,8 @@ class Scenes:
     def __init__(self, split: str, seed: int = 0, size: int = 48, objects: int | tuple[str, ...] = 64,
                  counts: tuple[float, ...] = (0.3, 0.5, 0.2), siblings: float = 0.0, epoch: int = 100_000,
                  noise: tuple[float, float, float] = (0.0, 0.0, 0.0), vendors: tuple[str, ...] | None = None,
-                 pairs: str = "seen", specific: bool | None = None, restyle: float = 0.0, lesson: bool = False):
+                 pairs: str = "seen", specific: bool | None = None, restyle: float = 0.0, lesson: bool = False,
+                 sibling_pairs: int = 0):
         if split not in SPLITS:
             raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
         if any(noise) and split != "train":
@@ -74,7 +76,7 @@ class Scenes:
         if not 0 <= restyle <= 1:
             raise ValueError(f"restyle={restyle} is a share, between 0 and 1")
         self.split, self.seed, self.size, self.siblings, self.epoch = split, seed, size, siblings, epoch
-        self.noise, self.lesson = noise, lesson
+        self.noise, self.lesson, self.sibling_pairs = noise, lesson, sibling_pairs
         self.stage = Stage(objects, counts, vendors, pairs, restyle)
         self.names, self.vendors = self.stage.names, self.stage.vendors
         self.specific = split != "train" if specific is None else specific
@@ -86,7 +88,7 @@ class Scenes:
         """A scene and a true caption (but for noise)."""
         group = index // 2
         if int((group + 1) * self.siblings + 1e-9) > int(group * self.siblings + 1e-9):
-            drawn = self._siblings(group)[index % 2]
+            drawn = self._siblings(group % self.sibling_pairs if self.sibling_pairs else group)[index % 2]
         else:
             stream, drawn = Stream(self.split, self.seed, index), None
             while not drawn:            # a scene of three like things has few captions, perhaps none for a small split
@@ -125,17 +127,19 @@ class Scenes:
                 found[new.text] = new
         raise ValueError(f"only {len(found)} captions found besides {drawn.text!r}; ask for fewer than {number}")
 
-    def one_change(self, index: int, kind: str) -> tuple[Drawn, Form, str]:
+    def one_change(self, index: int, kind: str, one_half: bool = False) -> tuple[Drawn, Form, str]:
         """A scene with a true caption, a foil (the caption with one thing of a kind of KINDS changed), and its words.
 
         Two scenes are made, each with a sentence true of it alone, and one of them is shown at random: words alone
         can't tell the caption from the foil. Outside training neither is a caption of training.
+
+        one_half: of a relation, whose objects both stand on one side of the middle, see `in_one_half`
         """
         if kind not in KINDS:
             raise ValueError(f"no kind of change {kind!r}; there are {', '.join(KINDS)}")
-        stream = Stream(self.split, self.seed, "one change", kind, index)
-        for scene, other, form, foil in self._minimal(stream, kind, kind, self.specific):
-            for _ in range(40):
+        stream = Stream(self.split, self.seed, "one change", kind, *["one half"] * one_half, index)
+        for scene, other, form, foil in self._minimal(stream, kind, kind, self.specific, crowded=one_half):
+            for _ in range(40 if not one_half or in_one_half(form, scene) and in_one_half(foil, other) else 0):
                 voice = stream.below(1 << 30)
                 text, wrong = (render(each, Stream(voice)) for each in (form, foil))
                 if all((split_of(each) == "train") == (self.split == "train") for each in (text, wrong)):
@@ -143,16 +147,17 @@ class Scenes:
                         scene, form, text, foil, wrong = other, foil, wrong, form, text
                     return Drawn(scene, form, text, index, voice, kind), foil, wrong
 
-    def _minimal(self, stream: Stream, kind: str, foils: str, specific: bool, axis: str = ""
-                 ) -> Iterator[tuple[Scene, Scene, Form, Form]]:
+    def _minimal(self, stream: Stream, kind: str, foils: str, specific: bool, axis: str = "",
+                 crowded: bool = False) -> Iterator[tuple[Scene, Scene, Form, Form]]:
         """Endless: two scenes that differ in one thing of a kind, each with a form that is false of the other.
 
         foils: how the forms differ, see `grammar.changes`. axis: the scenes are each other's mirror image along it
+        crowded: often all objects stand in one half of the picture, so that the half does not tell the relation
         """
         while True:
-            scene = self.stage.scene(stream, roomy=True)
+            scene = self.stage.scene(stream, roomy=not crowded, crowded=crowded)
             other = (replace(scene, objects=flip(scene.objects, axis)) if axis
-                     else self.stage.change(scene, kind, stream))
+                     else self.stage.change(scene, "arrangement" if crowded else kind, stream))
             if not other:
                 continue
             form = caption(scene, stream, specific, kind)
@@ -194,7 +199,7 @@ class Scenes:
         kind = "relation" if self.lesson else stream.pick(SIBLINGS)
         alone = LESSON[group % len(LESSON)] if self.lesson else ""
         axis, foils = RELATIONS[alone][0] if alone else "", "direction" if kind == "relation" and not alone else kind
-        for found in self._minimal(stream, kind, foils, True, axis):
+        for found in self._minimal(stream, kind, foils, True, axis, kind == "relation" and not self.lesson):
             for _ in range(40):
                 voices = stream.below(1 << 30), stream.below(1 << 30)
                 pair = [Drawn(scene, form, render(form, Stream(voice)), 2 * group + i, voice, kind)
@@ -223,6 +228,16 @@ class Scenes:
                 if other and holds(other.form, drawn.scene) is False:
                     return replace(other, scene=drawn.scene, noise="foreign")
         return drawn
+
+
+def in_one_half(form: Form, scene: Scene) -> bool:
+    """Whether the objects of each relation stand on one side of the middle: where one stands says nothing of it."""
+    if isinstance(form, All):
+        return all(in_one_half(part, scene) for part in form.parts)
+    if not isinstance(form, Relation):
+        return True
+    found = [getattr(thing, RELATIONS[form.kind][0]) for thing in scene.objects if thing.name in needs(form)]
+    return max(found) < 0.5 or min(found) > 0.5
 
 
 def truth(drawn: list[Drawn]) -> np.ndarray:

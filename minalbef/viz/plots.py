@@ -14,14 +14,17 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from minalbef.writing import write_atomically
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (        # Okabe and Ito's, told apart by everybody
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 INK = "#3a3f47"                       # all words and axes; in an SVG it becomes the page's own colour
+HEAT = "plasma"                       # the colour map of heat maps
 COLOURS = {"itc": BLUE, "itm": RED, "siblings": SKY, "mlm": GREEN, "cls": PURPLE, "patch": ORANGE}
 LOSSES = {"itc": "ITC: which caption is whose?", "itm": "ITM: do the two belong together?",
           "siblings": "ITM on siblings: which of two is whose?",
@@ -165,29 +168,29 @@ def gallery(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str 
 
 
 def word_maps(picture: np.ndarray, words: Sequence[str], maps: np.ndarray, columns: int = 6) -> Plot:
-    """Where each word looks: maps (words, y, x) over the picture; every map is bright at its own maximum."""
-    alt = "The picture, then the same once for each word, lit where the word looks: " + ", ".join(words)
-    plot = gallery([picture, *(overlay(picture, one) for one in maps)], ["the picture", *words], columns=columns)
+    """Where each word looks: maps (words, y, x) over the picture, each up to its own maximum."""
+    alt = "The picture, then the same once for each word, coloured where the word looks: " + ", ".join(words)
+    plot = gallery([picture, *(overlay(picture, one) for one in maps)], ["the picture", *words],
+                   columns=min(columns, len(words) + 1))
     plot.alt = alt
-    return plot
+    return heat_bar(plot)
 
 
 def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A picture (h, w, 3) in colour where a map (y, x) is high, dark and grey where it is 0: -> uint8 (h, w, 3).
-
-    A line goes round what has more than half of the maximum.
-    """
+    """A picture (h, w, 3) in grey, a map (y, x) over it in the colours of `heat_bar`: -> uint8 (h, w, 3)."""
     h, w = picture.shape[:2]
-    heat = np.asarray(heat, dtype=float)
-    heat = heat / max(heat.max(), 1e-12)
-    rows, columns = ((np.arange(n) + 0.5) / n * m - 0.5 for n, m in ((h, heat.shape[0]), (w, heat.shape[1])))
-    fine = np.stack([np.interp(columns, range(heat.shape[1]), row) for row in heat])          # (y, w)
-    fine = np.stack([np.interp(rows, range(heat.shape[0]), column) for column in fine.T], 1)  # (h, w)
-    light, grey = fine[..., None], (picture @ np.array([0.3, 0.59, 0.11]))[..., None]
-    lit = (light * picture + (1 - light) * (0.4 * grey + 14)).astype(np.uint8)
-    hot = np.pad(fine > 0.5, 1)
-    lit[hot[1:-1, 1:-1] & ~(hot[:-2, 1:-1] & hot[2:, 1:-1] & hot[1:-1, :-2] & hot[1:-1, 2:])] = (230, 159, 0)
-    return lit
+    heat = np.asarray(heat, dtype=np.float32)
+    small = Image.fromarray(heat / max(heat.max(), 1e-12))
+    share = np.clip(small.resize((w, h), Image.Resampling.BILINEAR), 0, 1)
+    alpha, grey = 0.8 * share[..., None], (picture @ np.array([0.3, 0.59, 0.11]))[..., None]
+    return ((1 - alpha) * grey + alpha * 255 * matplotlib.colormaps[HEAT](share)[..., :3]).astype(np.uint8)
+
+
+@styled
+def heat_bar(plot: Plot) -> Plot:
+    """The figure with a bar that says what the colours of `overlay` mean."""
+    plot.colorbar(ScalarMappable(cmap=HEAT), ax=plot.axes, label="share of the map's maximum", shrink=0.8)
+    return plot
 
 
 @styled

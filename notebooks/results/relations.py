@@ -26,7 +26,7 @@ from minalbef.scenes.exam import exam, questions
 from minalbef.tasks.pretrain import Pretrain
 
 PATH = Path(__file__).with_suffix(".json")
-EVERY, ASKED, PAIRS = 50, 500, 3_000             # steps a row, questions, pairs that are repeated
+STEPS, EVERY, ASKED, PAIRS = 350, 50, 500, 3_000        # of the lesson, steps a row, questions, repeated pairs
 WAYS: dict[str, Callable[[], AbstractContextManager]] = {
     "as it is": nullcontext,
     "every direction as frequent as any": lambda: mock.patch.object(scenes, "LESSON", ("",)),
@@ -49,7 +49,7 @@ def main() -> None:
         losses, _ = train.train_step(task, task, optimiser, batches(number), number, config, cpu)
         return losses["siblings"].item() if "siblings" in losses else 0.0
 
-    lesson = [number for number in range(config.steps) if config.in_lesson(number)]
+    lesson = [number for number in range(config.steps) if config.in_lesson(number)][:STEPS]
     for number in range(lesson[0]):
         step(number)
     checkpoint.save_state(PATH.parent, task, optimiser, lesson[0], config)
@@ -58,7 +58,7 @@ def main() -> None:
         checkpoint.load_state(PATH.parent, task, optimiser, config)
         batches = SceneBatches(config, tokenizer)
         if "repeated" in name:
-            batches.lesson.epoch = 2 * PAIRS
+            batches.lesson.sibling_pairs = PAIRS
         rows, losses = [], []
         with way():
             for number in lesson:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from minalbef.scenes.grammar import KINDS, directions, emoji, kinds_of_word, make_foil, render, words
-from minalbef.scenes.language import PLACES, RELATIONS, SIZES, Object, Scene, holds, within
+from minalbef.scenes.language import PLACES, RELATIONS, SIZES, Object, Relation, Scene, holds, within
 from minalbef.scenes.layout import OVERLAP, clash, layout, pair_class, spots_of
-from minalbef.scenes.scenes import FAMILIES, SIBLINGS, Drawn, Scenes, other_objects, paint, split_of, truth
+from minalbef.scenes.scenes import (FAMILIES, SIBLINGS, Drawn, Scenes, in_one_half, other_objects, paint, split_of,
+                                    truth)
 from minalbef.scenes.stream import Stream
 
 
@@ -121,14 +122,15 @@ def test_counts_have_their_shares(train):
 
 
 def test_objects_keep_apart_and_inside_and_clear_of_the_margins(train, siblings, families):
+    crowded = {id(one) for one in siblings if one.kind == "relation"}            # their captions say no place
     for one in [*train, *siblings, *itertools.chain(*families)]:
         things = one.scene.objects
         for thing in things:
             half = thing.size / 2
             assert half - 1e-9 <= min(thing.x, thing.y) and max(thing.x, thing.y) <= 1 - half + 1e-9
             assert all(within(thing.size, band) is not None for band in SIZES.values())
-            assert all(within(v, band) is not None for bands in PLACES.values()
-                       for v, band in zip((thing.x, thing.y), bands))
+            assert id(one) in crowded or all(within(v, band) is not None for bands in PLACES.values()
+                                             for v, band in zip((thing.x, thing.y), bands))
         for a, b in itertools.combinations(things, 2):
             wide, high = ((a.size + b.size) / 2 - abs(p - q) for p, q in ((a.x, b.x), (a.y, b.y)))
             assert min(wide, high) <= 0 or wide * high <= OVERLAP * min(a.size, b.size) ** 2 + 1e-9
@@ -237,6 +239,25 @@ def test_a_lesson_is_of_relations_and_two_thirds_of_it_say_one_direction():
         assert holds(one.form, other.scene) is holds(other.form, one.scene) is False
 
 
+def test_objects_of_a_relation_often_stand_together_in_one_half(siblings):
+    close = [in_one_half(one.form, one.scene) for one in siblings if one.kind == "relation"]
+    said = [[directions(other.text) for other in siblings[i:i + 2]] for i in range(0, len(siblings), 2)
+            if siblings[i].kind == "relation"]
+    assert 0.2 < np.mean(close) < 0.5, "of scenes that are drawn otherwise it is one in twenty"
+    assert np.mean([("left" in a or "right" in a) != ("left" in b or "right" in b) for a, b in said]) > 0.2
+
+
+def test_siblings_in_a_relation_say_no_place(siblings):
+    some = [one.text for one in siblings if one.kind == "relation"]
+    assert some and not any("place" in kinds_of_word(text) for text in some)
+
+
+def test_siblings_come_again_where_only_so_many_are_allowed():
+    scenes = Scenes("train", siblings=1.0, sibling_pairs=3)
+    assert [scenes.draw(i) for i in range(6)] == [scenes.draw(i) for i in range(6, 12)]
+    assert len({scenes.draw(i).text for i in range(6)}) == 6
+
+
 def test_siblings_change_little_how_many_there_are(train, siblings):
     for n in range(1, 4):                        # one thing has no relation, and is drawn again
         a, b = (np.mean([len(one.scene.objects) == n for one in some]) for some in (train, siblings))
@@ -288,6 +309,19 @@ def test_foils_are_false_and_truths_true(changed):
             assert holds(one.form, one.scene) is True and holds(foil, one.scene) is False and one.kind == kind
             assert text == render(foil, Stream(one.voice)) and len(text.split()) == len(one.text.split())
             assert 0 not in classes(one)
+
+
+def test_both_objects_of_a_relation_in_one_half_are_on_one_side_of_the_middle():
+    scenes = Scenes("train", counts=(0.2, 0.4, 0.4))
+    some = [scenes.one_change(i, "relation", one_half=True) for i in range(200)]
+    for one, foil, _ in some:
+        (relation,) = [part for part in getattr(one.form, "parts", [one.form]) if isinstance(part, Relation)]
+        axis = "x" if relation.kind in ("left", "right") else "y"
+        places = [getattr(thing, axis) for thing in one.scene.objects
+                  if thing.name in (relation.a.name, relation.b.name)]
+        assert len(places) >= 2 and (max(places) < 0.5) is not (min(places) > 0.5)
+        assert holds(one.form, one.scene) is True and holds(foil, one.scene) is False
+    assert leans([(one.text, text) for one, _, text in some]) < 4
 
 
 def test_words_alone_do_not_tell_a_foil_from_the_truth(changed):

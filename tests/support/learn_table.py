@@ -13,19 +13,36 @@ ROWS = (                              # title, figures, baselines
     *((f"one change, ITM accuracy: {kind}", f"itm_one_change_accuracy.{kind}",
        {"no picture": f"itm_one_change_blank.{kind}"})
       for kind in ("size", "count", "background", "place", "relation")),
+    ("one change, ITM accuracy: relation within one half of the picture",
+     "itm_one_change_accuracy.relation_in_one_half", {}),
     ("one change, ITC accuracy: relation", "itc_one_change_accuracy.relation", {}),
     ("a relation's caption / the same said the other way round, accepted by ITM",
      "itm_accepted.caption itm_accepted.paraphrase", {"its foil": "itm_accepted.foil"}),
+    ("the same within one half of the picture",
+     "itm_accepted.caption_in_one_half itm_accepted.paraphrase_in_one_half",
+     {"its foil": "itm_accepted.foil_in_one_half"}),
     *((f"masked word, accuracy: {kind}", f"mlm_accuracy.{kind}", {"no picture": f"mlm_accuracy_without_image.{kind}"})
       for kind in ("object", "size", "place", "relation")),
     ("pointing, ITM", "pointing_itm", {"chance": "pointing_chance", "warm start": "start.pointing_itm"}),
     ("pointing, MLM", "pointing_mlm", {"warm start": "start.pointing_mlm"}))
 
 
+def figures(result: dict, names: str) -> str:
+    return " / ".join(f"{result['figures'][name]['mean']:.2f}" for name in names.split())
+
+
+def comparison(results: dict[str, dict]) -> str:
+    """Markdown, a column for each result."""
+    lines = [f"| | {' | '.join(results)} |", "|---" * (len(results) + 1) + "|",
+             *(f"| {title} | {' | '.join(figures(result, names) for result in results.values())} |"
+               for title, names, _ in ROWS)]
+    return "\n".join(lines)
+
+
 def table(result: dict) -> str:
     """Markdown, each figure beside its baselines."""
     def mean(names: str) -> str:
-        return " / ".join(f"{result['figures'][name]['mean']:.2f}" for name in names.split())
+        return figures(result, names)
     def minutes(of: str) -> str:
         return f"{sum(result['figures'][f'seconds.{part}'][of] for part in ('warm_start', 'train')) / 60:.1f}"
     lines = [f"Mean of {result['seeds']} seeds, each evaluated on newly drawn scenes; "

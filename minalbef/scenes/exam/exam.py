@@ -49,11 +49,13 @@ def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", amo
                                 for way in ("i2t", "t2i")) / 2
     foils = questions.foils(run, split, seed, 500 * size)
     rejected = rejections(match_odds(run, questions.wrong_pairs(run, split, seed, 500 * size, foils)), threshold)
-    said = match_odds(run, questions.paraphrases(run, split, seed, 500 * size))
-    accepted = {name: 1 - value for name, value in rejections(said, threshold).items()}
+    said = {name + suffix: some for suffix, one_half in (("", False), ("_in_one_half", True)) for name, some
+            in questions.paraphrases(run, split, seed, 500 * size, one_half).items()}
+    accepted = {name: 1 - value for name, value in rejections(match_odds(run, said), threshold).items()}
+    close = [(*true, foil) for true, (_, foil) in zip(said["caption_in_one_half"], said["foil_in_one_half"])]
     values |= {
         "itm_balanced_accuracy": balanced_accuracy(rejected), "itm_refused": rejected,
-        "itm_one_change_accuracy": one_change(run, foils),
+        "itm_one_change_accuracy": one_change(run, foils | {"relation_in_one_half": close}),
         "itm_one_change_blank": one_change(run, foils, blank=True),
         "itc_one_change_accuracy": one_change(run, foils, questions.similarity),
         "itm_accepted": accepted,

@@ -51,10 +51,14 @@ def foils(run: Run, split: str, seed: int, count: float) -> dict[str, list[tuple
     return {kind: [(drawn.scene, drawn.text, foil) for drawn, _, foil in some] for kind, some in asked.items()}
 
 
-def paraphrases(run: Run, split: str, seed: int, count: float) -> dict[str, list[tuple[Scene, str]]]:
-    """Scenes with a caption, a paraphrase ("b right of a" for "a left of b"), and a foil in its relation: by name."""
+def paraphrases(run: Run, split: str, seed: int, count: float, one_half: bool = False
+                ) -> dict[str, list[tuple[Scene, str]]]:
+    """Scenes with a caption, a paraphrase ("b right of a" for "a left of b"), and a foil in its relation: by name.
+
+    one_half: see `Scenes.one_change`
+    """
     source = scenes(run, split, seed, counts=(0.2, 0.4, 0.4))
-    asked = [source.one_change(i, "relation") for i in range(max(4, int(count)))]
+    asked = [source.one_change(i, "relation", one_half) for i in range(max(4, int(count)))]
     return {"caption": [(one.scene, one.text) for one, _, _ in asked],
             "paraphrase": [(one.scene, render(turn(one.form), Stream(one.voice))) for one, _, _ in asked],
             "foil": [(one.scene, foil) for one, _, foil in asked]}
@@ -80,9 +84,8 @@ def wrong_pairs(run: Run, split: str, seed: int, count: float, foils: dict) -> d
     return pairs
 
 
-def pixels(run: Run, pictures: Sequence[Scene | None]) -> Tensor:
-    """Scenes as model input: -> (i, 3, s, s); None is a grey image."""
-    side = run.config.image_size
+def pixels(pictures: Sequence[Scene | None], side: int) -> Tensor:
+    """Scenes as model input: -> (i, 3, side, side); None is a grey image."""
     grey = np.full((side, side, 3), 128, dtype=np.uint8)
     return torch.stack([transform(grey if one is None else paint(one, side), side) for one in pictures])
 
@@ -91,12 +94,13 @@ def pixels(run: Run, pictures: Sequence[Scene | None]) -> Tensor:
 def image_tokens(run: Run, pictures: Sequence[Scene | None], chunk: int = 128) -> Tensor:
     """-> (i, 1 + n, d)"""
     parts = [pictures[i:i + chunk] for i in range(0, len(pictures), chunk)]
-    return torch.cat([run.model.encode_image(pixels(run, part).to(run.device)) for part in parts])
+    return torch.cat([run.model.encode_image(pixels(part, run.config.image_size).to(run.device)) for part in parts])
 
 
 def encode(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Encoded:
     """Scenes and captions through their encoders."""
-    return ranking.encode(run.model, pixels(run, pictures), *run.tokenizer.encode(list(texts), run.config.text_length))
+    tokens, keep = run.tokenizer.encode(list(texts), run.config.text_length)
+    return ranking.encode(run.model, pixels(pictures, run.config.image_size), tokens, keep)
 
 
 def match_odds(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Tensor:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from minalbef import data
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Record
@@ -166,11 +165,6 @@ def point(model: ALBEF, tokenizer: Tokenizer, drawn: Sequence, mode: str, layer:
         some = [replace(one, text=other.text) for one, other in zip(some, some[7:] + some[:7])]
     found = grounding.judge_maps(model, tokenizer, some, how(model, 128, layer=layer, mode=mode))
     return {"pointing": found[:, 0], "proposals": found[:, 1]}
-
-
-def pixels(scenes: Sequence[Scene], size: int) -> Tensor:
-    """Scenes as model input: -> (i, 3, s, s)."""
-    return torch.stack([data.transform(paint(scene, size), size) for scene in scenes])
 
 
 # baselines without a model
