@@ -30,7 +30,7 @@ def smaller(png: str) -> str:
 def execute(path: Path):
     """Run one notebook from the top and save it: no timestamps, no widget state, small figures."""
     notebook = nbformat.read(path, 4)
-    NotebookClient(notebook, timeout=600, kernel_name="python3",
+    NotebookClient(notebook, timeout=600, kernel_name="python3", coalesce_streams=True,
                    resources={"metadata": {"path": str(FOLDER)}}).execute()
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                          "language_info": {"name": "python"}}

@@ -9,7 +9,6 @@ from minalbef.scenes.stream import Stream
 
 SMALL, BIG = (0.21, 0.27), (0.36, 0.42)        # clear of the margins of `language.SIZES`
 LOW, MIDDLE = 0.37, (0.45, 0.55)               # centres keep clear of the margins of `language.PLACES`
-HALVES = (0.0, 1.0), (0.0, 1.0), (0.0, 0.47), (0.53, 1.0)                # of a crowded scene, as often each
 ANGLES = (-14.0, -7.0, 0.0, 7.0, 14.0)         # few, so that sprites can be kept
 OVERLAP = 0.1                                  # at most, of the smaller square
 # How many there are of each kind, by the number of objects, and how often: (2, 1) is two of one and one of another.
@@ -35,6 +34,13 @@ def draw_coordinate(stream: Stream, size: float, within: tuple[float, float] | N
         return stream.uniform(*MIDDLE)
     low = stream.uniform(size / 2, LOW)
     return low if zone < 0.6 else 1 - low
+
+
+def crowd(stream: Stream) -> list[tuple[float, float]]:
+    """Bounds of x and of y for `layout`: anywhere, in one half, or in a line."""
+    line = stream.uniform(0.22, 0.78)
+    return [stream.pick(((0.0, 1.0), (0.0, 1.0), (0.0, 0.47), (0.53, 1.0), (line - 0.015, line + 0.015)))
+            for _ in "xy"]
 
 
 def clash(x: float, y: float, size: float, spots) -> bool:
@@ -190,14 +196,14 @@ class Stage:
               crowded: bool = False) -> Scene:
         """roomy: each object stands where it could as well be big.
 
-        crowded: anywhere, margins of places too, and often all in one half or corner
+        crowded: anywhere, margins of places too, and often all in one half or in a line
         """
         repeats = repeats or self.repeats(stream)
         names = [name for name, n in zip(self.kinds(stream, len(repeats)), repeats) for _ in range(n)]
         sizes = [draw_size(stream, stream.chance(0.5)) for _ in names]
         spots = None
         while not spots:
-            within = [stream.pick(HALVES) for _ in "xy"] if crowded else (None, None)
+            within = crowd(stream) if crowded else (None, None)
             spots = layout(stream, [BIG[1]] * len(names) if roomy else sizes, within=within)
         things = [self.thing(name, x, y, size, stream) for name, size, (x, y, _) in zip(names, sizes, spots)]
         return self.with_background(tuple(stream.shuffle(things)), stream)
@@ -223,7 +229,7 @@ class Stage:
         if kind == "background":
             return self.with_background(scene.objects, stream)
         ways = {"object": (self.rename,), "size": (resize,), "count": (self.recount,),
-                "arrangement": (mirror, exchange, exchange, move, transpose)}
+                "arrangement": (mirror, exchange, exchange, move, transpose, transpose)}
         things = stream.pick(ways.get(kind, (mirror, exchange, move)))(scene.objects, stream)
         return None if things is None else replace(scene, objects=things)
 
