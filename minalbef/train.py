@@ -93,8 +93,8 @@ def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws:
 
     Dropout aside, passes give what the whole batch gives wherever a loss is a mean over examples: masked words (counted
     over all passes), answers, entailment, NLVR2. They cannot where rows of the batch compete: ITC contrasts a row with
-    its pass and the queue, and ITM and text assignment draw negatives from the pass. The warm start's BatchNorm, too,
-    sees one pass.
+    its pass and the queue, and ITM and text assignment draw negatives from the pass. Where passes have siblings in
+    unequal number, their loss is the mean of the passes' means. The warm start's BatchNorm, too, sees one pass.
     """
     n, rows, passes = config.accumulate, config.batch // distributed.world(), [(batch, draws)]
     def part(one: Any, i: int) -> Any:
