@@ -15,9 +15,11 @@ from minalbef import config as configs
 from minalbef.config import Config
 from minalbef.data import data_folder
 from minalbef.tokenizer import Tokenizer
+from minalbef.vision import resize_positions
 from minalbef.writing import explain, write_atomically
 
 REMOVE = "remove it to begin again"
+POSITIONS = ("image_encoder.pos_embed", "albef.image_encoder.pos_embed")
 TRAINED_ON = "trained_on.json"        # public splits that a run's weights have seen, written by recipes.provenance
 
 
@@ -117,24 +119,25 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
     return config, task, tokenizer, weights
 
 
-def expected_absent(state: dict[str, Tensor], weights: dict[str, Tensor], lacks: Collection[str]) -> dict[str, Tensor]:
-    """What the model has and `weights` lack, as the original's file of the task does: whole parts only.
-
-    state: of an ALBEF, or of a task's model, to be loaded with `weights | expected_absent(state, weights, lacks)`
-    lacks: the parts, of tasks.base.TASKS
-    """
-    absent = set(lacks) - set(map(part_of, weights))
-    return {name: value for name, value in state.items() if part_of(name) in absent}
-
-
 def part_of(name: str) -> str:
     """The part of an ALBEF, or of a task's model, that a weight lies in."""
     return name.removeprefix("albef.").partition(".")[0]
 
 
-def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Path) -> None:
-    """load_state_dict, strict; raises ValueError that lists what does not fit."""
-    wanted = module.state_dict()
+def resize_weights(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """The weights with the image's positions resized for pictures of config.image_size."""
+    return weights | {name: resize_positions(weights[name], config.grid) for name in POSITIONS if name in weights}
+
+
+def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Path,
+                lacks: Collection[str] = ()) -> tuple[str, ...]:
+    """load_state_dict, strict; raises ValueError that lists what does not fit. -> what is absent and keeps its start
+
+    lacks: parts that may be absent, as a whole; of a task's file see tasks.base.TASKS
+    """
+    wanted, absent = module.state_dict(), set(lacks) - set(map(part_of, weights))
+    kept = {name: value for name, value in wanted.items() if part_of(name) in absent}
+    weights = weights | kept
     wrong = ([f"missing {key}" for key in wanted if key not in weights]
              + [f"unexpected {key}" for key in weights if key not in wanted]
              + [f"{key} is {tuple(weights[key].shape)}, wanted {tuple(wanted[key].shape)}"
@@ -143,3 +146,4 @@ def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Pat
         raise ValueError(f"{source} does not fit the model: {'; '.join(wrong[:12])}"
                          + (f"; and {len(wrong) - 12} more" if len(wrong) > 12 else ""))
     module.load_state_dict(weights)
+    return tuple(kept)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import expected_absent, fit_weights, read_run, run_folder
+from minalbef.checkpoint import fit_weights, read_run, run_folder
 from minalbef.config import Config
 from minalbef.data import Source, open_image, transform
 from minalbef.evaluation import ranking
@@ -99,6 +99,5 @@ def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:
     if any(name.startswith("albef.") for name in weights):
         weights = {name.removeprefix("albef."): value for name, value in weights.items() if name.startswith("albef.")}
     model = build(config)
-    absent = expected_absent(model.state_dict(), weights, row.lacks)
-    fit_weights(model, weights | absent, path / "model.safetensors")
+    absent = fit_weights(model, weights, path / "model.safetensors", row.lacks)
     return Run(model.eval(), tokenizer, config, path, task, tuple({name.partition(".")[0] for name in absent}))

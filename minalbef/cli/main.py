@@ -1,5 +1,6 @@
 """The command line: `minalbef` and `python -m minalbef`."""
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,12 +9,12 @@ import tyro
 
 from minalbef import checkpoint, load
 from minalbef.cli.bench import PROCESSES, Changes, bench
-from minalbef.cli.errors import explain
 from minalbef.cli.limits import checked
 from minalbef.cli.train import From, finetune, pretrain, source_of, tune
 from minalbef.config import read_changes
 from minalbef.recipes import report
 from minalbef.tasks.base import TASKS
+from minalbef.train import Stopped
 from minalbef.weights.original import HEADS
 
 Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
@@ -209,6 +210,21 @@ COMMANDS = {command.__name__.replace("_", "-"): command for command in (
             sets="answers free top layer image_size original tuned_on batch workers"),
     checked(finetune, scenes="baselines processes exam", sets="preset workers most_bad"),
     *map(checked, (tune, predict, search, summary, convert, prepare, dry_run, plan, bench)))}
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """An error's message for the user, and the exit status. Raises the error again if it is a bug of ours."""
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, Stopped | KeyboardInterrupt):
+        return str(error) or "stopped", 130
+    if isinstance(error, MemoryError) or re.search("allocate memory|out of memory|Storage size calcul", str(error)):
+        return (f"not enough memory ({first}); take a smaller batch, more passes a step (accumulate=4) or "
+                "checkpointing=true; `minalbef plan` says what a preset needs"), 2
+    if isinstance(error, RecursionError):
+        return f"what was read is nested too deep ({first}); mend the file or leave it out", 2
+    if isinstance(error, ValueError | OSError | FloatingPointError):
+        return str(error), 2
+    raise error
 
 
 def main() -> None:

@@ -32,9 +32,9 @@ def karpathy(name: str, part: str, **options) -> list[Source]:
 def official_vqa(part: str) -> list[Source]:
     """VQA v2's questions and, unless it is the test, annotations."""
     files = {"path": f"v2_OpenEnded_mscoco_{part}_questions.json"}
-    if part == "test2015":
-        return [Source(partial(public.vqa_official, annotations=None), files)]
-    return [Source(public.vqa_official, files | {"annotations": f"v2_mscoco_{part}_annotations.json"})]
+    if part != "test2015":
+        files["annotations"] = f"v2_mscoco_{part}_annotations.json"
+    return [Source(public.vqa_official, files)]
 
 
 def expressions(*splits: str, **more: str) -> list[Source]:

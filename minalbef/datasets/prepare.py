@@ -6,6 +6,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +21,7 @@ from minalbef.datasets.readers import Fault, photo_id
 from minalbef.datasets.store import file_of, line, read_about
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord
-from minalbef.writing import sweep, write_atomically
+from minalbef.writing import explain, sweep, write_atomically
 
 
 class Tally:
@@ -59,7 +60,10 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
     answers = public.answer_list(found["answer_list.json"][0]) if name == "vqa" and "answer_list.json" in found else []
     (folder := out / name).mkdir(parents=True, exist_ok=True)
     sweep(folder)
-    old = files_of(folder)
+    old: list[Path] = []
+    with suppress(ValueError):                                   # there is no set yet
+        old += [file_of(folder, split, ending) for split in read_about(folder)["splits"]
+                for ending in (".jsonl", ".npy", ".photos.npy")]
     mark = f"-{time.time_ns()}" if old else ""                   # the old set stands until about.json names the new one
     splits, account = {}, []
     with TemporaryDirectory(prefix=".", suffix=f".{os.getpid()}.tmp", dir=folder) as half:
@@ -86,15 +90,6 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
     for path in old:
         path.unlink(missing_ok=True)                             # who has it open reads on
     return "\n".join([*account, *find_shared(out, name), f"{folder} is ready for minalbef.datasets.store.Records"])
-
-
-def files_of(folder: Path) -> list[Path]:
-    """The files of a prepared set's splits; none where there is no set."""
-    try:
-        return [file_of(folder, split, ending) for split in read_about(folder)["splits"]
-                for ending in (".jsonl", ".npy", ".photos.npy")]
-    except ValueError:
-        return []
 
 
 def check(records: Iterable, tally: Tally, same: dict, avoid: set[int], look: bool) -> Iterator:
@@ -144,10 +139,8 @@ def photos_of(record, same: dict) -> list[int]:
 def photos_in(split: Path) -> np.ndarray:
     """Ids of all photographs of a prepared split, such as prepared/coco/test. Raises ValueError where there is none."""
     folder, name = Path(split).parent, Path(split).stem
-    try:
+    with explain(f"{split} is no prepared split", "name one as FOLDER/coco/test", OSError, ValueError, KeyError):
         return np.load(file_of(folder, name, ".photos.npy"))
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{split} is no prepared split ({error}); name one as FOLDER/coco/test") from error
 
 
 def describe(name: str, split: str, counts: dict, tally: Tally, answers: int) -> list[str]:

@@ -11,8 +11,7 @@ from minalbef.tasks.grounding import GroundingRecord, box_fault
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord, clean_question
 from minalbef.tokenizer import has_words
-
-VISUAL_GENOME_TRUST = 0.5             # of its answers, each one person's: the original's weight
+from minalbef.writing import explain
 
 
 def entailment(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[EntailmentRecord]:
@@ -58,12 +57,12 @@ def vqa(path: Path, root: Roots = None, fault: Callable = refuse, test: bool = F
         readers.once(seen, number, f"{image}: {question}", "question_id")
         answers = () if test and not entry.get("answer") else read_answers(entry.get("answer"), number)
         id = number if isinstance(number, int) else readers.number_of(number)
-        trust = VISUAL_GENOME_TRUST if source == "vg" else 1.0
+        trust = 0.5 if source == "vg" else 1.0                   # one person's answer, as the original weights it
         return [VQARecord(find[source](image), question, answers, id, trust, source)]
     return read(path, entries(path), parse, fault)
 
 
-def vqa_official(path: Path, annotations: Path | None, root: Roots = None,
+def vqa_official(path: Path, annotations: Path | None = None, root: Roots = None,
                  fault: Callable = refuse) -> Iterator[VQARecord]:
     """VQA v2's questions and annotations, as its site has them. annotations: None for a test, whose answers are secret.
 
@@ -142,12 +141,9 @@ class _Plain(pickle.Unpickler):
 
 def load_refs(path: Path) -> list[dict]:
     """RefCOCO's refs(unc).p, without executing any of it. Raises ValueError for a broken, foreign or malicious file."""
-    try:
-        with open(path, "rb") as file:
+    with explain(f"{path} cannot be read", "it must be the pickle of the set's site; get it again", Exception):
+        with open(path, "rb") as file:                                           # broken pickles raise anything
             refs = _Plain(file, encoding="utf-8", errors="replace").load()       # Python 2 wrote it
-    except Exception as error:                                                   # broken pickles raise anything
-        raise ValueError(f"{path} cannot be read: {error}. It must be the pickle of the set's site; "
-                         "get it again") from error
     if not isinstance(refs, list) or not all(
             isinstance(ref, dict) and all(isinstance(ref.get(key), int) for key in ("ref_id", "ann_id", "image_id"))
             for ref in refs):

@@ -8,15 +8,11 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import ConcatDataset, Dataset
 
-from minalbef.data import Record
-from minalbef.datasets.public import GroundingRecord
 from minalbef.datasets.shards import Member
 from minalbef.tasks.base import TASKS
-from minalbef.tasks.entailment import EntailmentRecord
-from minalbef.tasks.nlvr2 import NLVR2Record
-from minalbef.tasks.vqa import VQARecord
+from minalbef.writing import explain
 
-KINDS = {kind.__name__: kind for kind in (Record, EntailmentRecord, VQARecord, NLVR2Record, GroundingRecord)}
+KINDS = {kind.__name__: kind for row in TASKS.values() for kind in row.records}
 
 
 class Records(Dataset):
@@ -50,12 +46,10 @@ class Records(Dataset):
 
     def __getitem__(self, i: int):
         i = range(len(self))[i]
-        try:
+        with explain(f"record {i} of {self.path} is damaged", "prepare the set again", ValueError):
             values = json.loads(self.lines[self.places[i]:self.places[i + 1]].tobytes())
             if not isinstance(values, dict) or not values.keys() <= {field.name for field in fields(self.kind)}:
                 raise ValueError("it is no record")
-        except ValueError as error:
-            raise ValueError(f"record {i} of {self.path} is damaged ({error}); prepare the set again") from error
         def place(image):
             return self.root / image if isinstance(image, str) else Member(self.root / image[0], *image[1:])
         read = {"image": place, "images": lambda pair: tuple(map(place, pair))}
@@ -64,13 +58,11 @@ class Records(Dataset):
 
 def read_about(folder: str | Path) -> dict:
     """What `prepare` noted of a set. Raises ValueError where there is nothing that it wrote to the end."""
-    try:
+    with explain(f"{folder} holds no prepared records", "`minalbef prepare` makes them", OSError, ValueError):
         about = json.loads((Path(folder) / "about.json").read_text())
         if not isinstance(about, dict) or not isinstance(about.get("splits"), dict):
             raise ValueError("about.json names no splits")
         return about
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} holds no prepared records ({error}); `minalbef prepare` makes them") from error
 
 
 def place_of(data: str | Path, split: str = "train") -> tuple[Path, str]:

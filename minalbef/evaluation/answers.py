@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 NUMBERS = {"none": "0"} | {word: str(i) for i, word in enumerate(
     "zero one two three four five six seven eight nine ten".split())}
-ARTICLES = ("a", "an", "the")
 PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
 # VQA's list, no other: "lets" stays, and so does what is a word without its apostrophe, such as "well"
 CONTRACTIONS = {full[:i] + full[i + 1:]: full for full in """
@@ -31,7 +30,7 @@ def normalise(answer: str) -> str:
     """Lower case, no punctuation, no articles, numbers up to ten as digits, contractions with their apostrophe."""
     words = strip_punctuation(re.sub(r"[\n\t]", " ", answer).strip()).lower().split()
     words = [NUMBERS.get(word, word) for word in words]
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ("a", "an", "the"))
 
 
 def accuracy(answer: str, annotators: Sequence[str]) -> float:

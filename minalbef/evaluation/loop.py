@@ -61,18 +61,14 @@ def over(model: Any, tokenizer: Tokenizer, records: Records, how: How, collate: 
     make = partial(collate, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
     mine = range(distributed.rank(), len(records), distributed.world())
     whole = torch.zeros(len(records), width, dtype=torch.double, device=how.device)
-    loader = DataLoader(subset(records, mine), how.batch, num_workers=how.workers, collate_fn=partial(_both, make),
+    share = Subset(records, mine)                        # type: ignore[arg-type]  # torch's Dataset has no length
+    loader = DataLoader(share, how.batch, num_workers=how.workers, collate_fn=partial(_both, make),
                         generator=torch.Generator())     # its own: the global one is for the model
     done = 0
     for some, batch in progress(loader, "reading", how):
         whole[torch.tensor(mine[done:done + len(some)])] = answer(some, batch.to(how.device)).to(whole)
         done += len(some)
     return distributed.total(whole).cpu()
-
-
-def subset(records: Records, rows: Sequence[int]) -> Subset[Any]:
-    """Some of the records."""
-    return Subset(records, rows)                         # type: ignore[arg-type]  # torch's Dataset has no length
 
 
 def progress(some: Iterable[Any], title: str, how: How) -> tqdm:

@@ -15,9 +15,6 @@ class Encoded:
     text: Tensor
     keep: Tensor
 
-    def __getitem__(self, rows: slice) -> "Encoded":
-        return Encoded(self.image[rows], self.text[rows], self.keep[rows])
-
 
 @torch.no_grad()
 def encode(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, chunk: int = 128) -> Encoded:

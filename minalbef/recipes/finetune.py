@@ -19,10 +19,10 @@ from minalbef.run import load
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
 from minalbef.scenes.exam.jobs import JOBS
 from minalbef.scenes.exam.questions import need_scenes
-from minalbef.tasks.base import TASKS, Task, entry, resize_weights
+from minalbef.tasks.base import TASKS, Task, entry
 from minalbef.tasks.text_assignment import TextAssignment
 
-# on scenes, from `tiny`: larger images, so that positions are resize_weights, and distillation, both as in the paper
+# on scenes, from `tiny`: larger images, so that positions are resized, and distillation, both as in the paper
 TUNING = dict(image_size=64, epochs=4.0, epoch=20_000, batch=64, lr=1e-3, lr_start=0.0, lr_end=5e-5, warmup_steps=50,
               alpha=0.4, match_from=0.0, queue_from=0.0, hard_from=0.0, siblings_from=0.0, equal_texts_match=False,
               save_every=250)
@@ -52,25 +52,24 @@ def finetune(task: str, batches: Callable[[int], Any], source: str | Path, run: 
 
 
 def begin(task: Task, source: str | Path, config: Config) -> None:
-    """Initialise student and teacher from a run, its teacher if it has one, with positions resize_weights. In place."""
+    """Initialise student and teacher from a run, its teacher if it has one, with positions resized. In place."""
     base, kind, _, weights = checkpoint.read_run(source)
     if kind == "text_assignment":
         model = TextAssignment(base).student
-        checkpoint.fit_weights(
-            model, weights | checkpoint.expected_absent(model.state_dict(), weights, entry(kind).lacks), source)
+        checkpoint.fit_weights(model, weights, source, entry(kind).lacks)
         return task.start(model.albef)
     albef, teacher = at_size(load(source).model, config), None
     if (path := checkpoint.run_folder(source) / "teacher.safetensors").exists():
         teacher = ALBEF(config)                  # what a teacher's file lacks, a student's has: the match head
         held = {name.removeprefix("albef."): value for name, value in checkpoint.load_file(path).items()}
-        checkpoint.fit_weights(teacher, albef.state_dict() | resize_weights(held, config), path)
+        checkpoint.fit_weights(teacher, albef.state_dict() | checkpoint.resize_weights(held, config), path)
     task.start(albef, teacher)
 
 
 def at_size(albef: ALBEF, config: Config) -> ALBEF:
     """The same model for images of config.image_size."""
     model = ALBEF(config)
-    model.load_state_dict(resize_weights(albef.state_dict(), config))
+    model.load_state_dict(checkpoint.resize_weights(albef.state_dict(), config))
     return model.eval()
 
 

@@ -78,9 +78,8 @@ class Plan:
 
     @property
     def samples_per_second(self) -> float:
-        plain, whole = (step_flops(self.config, self.rows, self.gpus, again) for again in (False, self.checkpointing))
-        more = whole / plain                             # with what checkpointing recomputes
-        return self.config.batch * self.gpus * GPUS[self.gpu].bf16 * 1e12 * self.utilisation / self.flops / more
+        whole = step_flops(self.config, self.rows, self.gpus, self.checkpointing)        # of a pass, on one GPU
+        return self.rows * self.gpus * GPUS[self.gpu].bf16 * 1e12 * self.utilisation / whole
 
     @property
     def hours(self) -> float:

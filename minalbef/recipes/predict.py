@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import run_folder
-from minalbef.config import Config
 from minalbef.data import Batch, Source, open_image, transform
 from minalbef.gradcam import Score, match_score, pair_relevance, relevance, text_map
 from minalbef.recipes.report import output_folder, read_report
@@ -72,30 +71,28 @@ def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | 
     if not (candidates is None or task == "grounding" or answers):
         raise ValueError(f"{task} does not choose among these: answers are for vqa, boxes for grounding; "
                          "leave them out")
-    pictures = tuple(map(open_image, images))
+    pictures, side = tuple(map(open_image, images)), getattr(model, "albef", model).config.image_size
+    image = torch.stack([transform(picture, side) for picture in pictures])                      # (i, 3, s, s)
     if task == "grounding":
-        return Prediction(task, pictures, text, **ask_place(model, tokenizer, pictures, text, candidates, place))
-    return Prediction(task, pictures, text, **ASK[task](model, tokenizer, pictures, text, candidates))
+        size = pictures[0].height, pictures[0].width
+        return Prediction(task, pictures, text, **ask_place(model, tokenizer, image, text, candidates, size, place))
+    return Prediction(task, pictures, text, **ASK[task](model, tokenizer, image, text, candidates))
 
 
-# one function a task: (model, tokenizer, pictures, text, candidates) -> the other fields of a Prediction
+# one function a task: (model, tokenizer, image, text, candidates) -> the other fields of a Prediction
 
 
-def pixels(config: Config, pictures: Sequence[Image.Image]) -> Tensor:
-    return torch.stack([transform(picture, config.image_size) for picture in pictures])          # (i, 3, s, s)
-
-
-def encode(albef: ALBEF, tokenizer: Tokenizer, pictures: Sequence[Image.Image], text: str
-           ) -> tuple[Tensor, Tensor, Tensor]:
+def encode(albef: ALBEF, tokenizer: Tokenizer, image: Tensor, text: str) -> tuple[Tensor, Tensor, Tensor]:
     """-> image tokens (i, 1 + n, d), text tokens (1, l, d), keep (1, l)."""
     tokens, keep = tokenizer.encode([text], albef.config.text_length, truncate=False)
-    return albef.encode_image(pixels(albef.config, pictures)), albef.encode_text(tokens, keep), keep
+    return albef.encode_image(image), albef.encode_text(tokens, keep), keep
 
 
 def look(albef: ALBEF, image_tokens: Tensor | tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor,
          score: Score | None = None) -> tuple[Tensor, ...]:
     """Grad-CAM of a score (see gradcam.relevance): a map (g, g) of each image."""
-    given = text_tokens, keep, score or match_score(albef), middle(albef.config)
+    middle = (albef.config.fusion_depth - 1) // 2                # never the last of several: there only [CLS] counts
+    given = text_tokens, keep, score or match_score(albef), middle
     if isinstance(image_tokens, Tensor):
         maps: tuple[Tensor, ...] = (relevance(albef, image_tokens, *given),)
     else:
@@ -103,45 +100,38 @@ def look(albef: ALBEF, image_tokens: Tensor | tuple[Tensor, Tensor], text_tokens
     return tuple(text_map(one, keep)[0].unflatten(0, (albef.config.grid, -1)) for one in maps)
 
 
-def middle(config: Config) -> int:
-    """The third of six; never the last of two or more, where only [CLS] reaches a head."""
-    return (config.fusion_depth - 1) // 2
-
-
 def by_odds(names: Sequence[str], probability: Tensor) -> dict[str, float]:
     """The likeliest first: (c,) -> by name."""
     return {names[i]: probability[i].item() for i in probability.argsort(descending=True, stable=True).tolist()}
 
 
-def head_score(head: nn.Module, label: int) -> Score:
-    """The logit of a class, for Grad-CAM."""
-    return lambda fused: head(fused[:, 0])[:, label]
-
-
-def ask_match(model: ALBEF, tokenizer: Tokenizer, pictures, text: str, candidates) -> dict:
-    seen, said, keep = encode(model, tokenizer, pictures, text)
+def ask_match(model: ALBEF, tokenizer: Tokenizer, image: Tensor, text: str, candidates) -> dict:
+    seen, said, keep = encode(model, tokenizer, image, text)
     found = by_odds(("no match", "match"), model.match_logits(model.fuse(said, keep, seen, queries=1)).softmax(-1)[0])
     return {"answer": next(iter(found)), "probabilities": found, "maps": look(model, seen, said, keep),
             "explained": "match", "similarity": (model.image_feature(seen) @ model.text_feature(said).T).item()}
 
 
-def ask_head(model: nn.Module, tokenizer: Tokenizer, pictures, text: str, candidates, labels: Sequence[str]) -> dict:
+def ask_head(model: nn.Module, tokenizer: Tokenizer, image: Tensor, text: str, candidates, labels: Sequence[str]
+             ) -> dict:
     """A classifier over the fused [CLS]; the map explains the predicted class."""
-    seen, said, keep = encode(model.albef, tokenizer, pictures, text)
-    pair = len(pictures) == 2
+    seen, said, keep = encode(model.albef, tokenizer, image, text)
+    pair = len(image) == 2
     shown = (seen, torch.tensor([[0, 1]])) if pair else seen
     found = by_odds(labels, model.head(model.albef.fuse(said, keep, shown, queries=1)[:, 0]).softmax(-1)[0])
     answer = next(iter(found))
-    maps = look(model.albef, seen.chunk(2) if pair else seen, said, keep, head_score(model.head, labels.index(answer)))
+    def score(fused: Tensor) -> Tensor:
+        return model.head(fused[:, 0])[:, labels.index(answer)]
+    maps = look(model.albef, seen.chunk(2) if pair else seen, said, keep, score)
     return {"answer": answer, "probabilities": found, "maps": maps, "explained": answer}
 
 
-def ask_question(model: vqa.VQAModel, tokenizer: Tokenizer, pictures, text: str, candidates: Sequence[str] | None
-                 ) -> dict:
+def ask_question(model: vqa.VQAModel, tokenizer: Tokenizer, image: Tensor, text: str,
+                 candidates: Sequence[str] | None) -> dict:
     """The best candidate, or without a list an open-ended answer; the map explains the whole answer's likelihood."""
     config = model.albef.config
     tokens, keep = tokenizer.encode([vqa.clean_question(text)], config.text_length, truncate=False, raw=True)
-    batch = Batch(pixels(config, pictures), tokens, keep, torch.zeros(1, dtype=torch.long))
+    batch = Batch(image, tokens, keep, torch.zeros(1, dtype=torch.long))
     answer, odds = vqa.generate(model, batch, tokenizer, beams=BEAMS)
     written = tokenizer.decode(answer[0])
     found = {written: odds.exp().item()}
@@ -160,17 +150,16 @@ def ask_question(model: vqa.VQAModel, tokenizer: Tokenizer, pictures, text: str,
     return {"answer": best, "probabilities": found, "maps": maps, "explained": best, "written": written}
 
 
-def ask_place(model: ALBEF, tokenizer: Tokenizer, pictures, text: str, candidates,
-              place: tuple[str, int] | None = None) -> dict:
+def ask_place(model: ALBEF, tokenizer: Tokenizer, image: Tensor, text: str, candidates, size: tuple[int, int],
+              place: tuple[str, int] | None) -> dict:
     """The map of the match and its maximum; with boxes, the one that scores best, by its heat for its size."""
-    size = pictures[0].height, pictures[0].width
     if candidates is not None:
         candidates = torch.as_tensor(candidates, dtype=torch.float)
         grounding.check_boxes(candidates, size)
-    found = ask_match(model, tokenizer, pictures, text, None)
+    found = ask_match(model, tokenizer, image, text, None)
     if place:
         (mode, layer), (tokens, keep) = place, tokenizer.encode([text], model.config.text_length)
-        heat = grounding.heat_map(model, pixels(model.config, pictures), tokens, keep, layer, mode, mask=tokenizer.mask)
+        heat = grounding.heat_map(model, image, tokens, keep, layer, mode, mask=tokenizer.mask)
         found |= {"maps": tuple(heat), "explained": {"itm": "match", "itc": "similarity", "mlm": "its words"}[mode]}
     heat, = found["maps"]
     if candidates is None:

@@ -51,10 +51,8 @@ def write_report(folder: Path, task: str, figures: dict, config: Config, seconds
               "versions": {"python": platform.python_version(),
                            **{name: importlib.metadata.version(name) for name in PACKAGES}},
               "seconds": _round(seconds, 1), "config": config.to_dict(), **_round(figures, 5)}
-    try:
+    with explain(f"a figure of {folder} is not finite", "a report holds numbers only", ValueError):
         text = json.dumps(report, indent=1, allow_nan=False)
-    except ValueError as error:
-        raise ValueError(f"a figure of {folder} is not finite: {error}; a report holds numbers only") from error
     write_atomically(Path(folder) / "report.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
     return json.loads(text)
 

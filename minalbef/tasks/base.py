@@ -15,9 +15,6 @@ from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.text_assignment import TextAssignment
 from minalbef.tokenizer import Tokenizer
 from minalbef.train import Trainable
-from minalbef.vision import resize_positions
-
-POSITIONS = ("image_encoder.pos_embed", "albef.image_encoder.pos_embed")
 
 
 class Task(Trainable, Protocol):
@@ -96,12 +93,5 @@ def load_model(task: str, run: Path, image_size: int | None = None) -> tuple[nn.
                          f"`minalbef finetune {task} --from RUN` makes, on your own set with --data FOLDER")
     config = replace_checked(config, image_size=image_size or config.image_size)
     model = TASKS[task].make(config).student
-    weights = resize_weights(weights, config)
-    lacking = checkpoint.expected_absent(model.state_dict(), weights, entry(kind, run).lacks)
-    checkpoint.fit_weights(model, weights | lacking, run)
+    checkpoint.fit_weights(model, checkpoint.resize_weights(weights, config), run, entry(kind, run).lacks)
     return model.eval(), tokenizer, kind
-
-
-def resize_weights(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """The weights with the image's positions resized for pictures of config.image_size."""
-    return weights | {name: resize_positions(weights[name], config.grid) for name in POSITIONS if name in weights}

@@ -21,6 +21,7 @@ from minalbef.gradcam import Score, image_relevance, relevance, text_map, word_s
 from minalbef.tokenizer import Tokenizer
 
 Box = tuple[float, float, float, float]
+RIGHT = 0.5                           # the least overlap of a chosen box with the true one that counts as right
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,6 @@ def iou(a: Tensor, b: Tensor, least: float = 0.0) -> Tensor:
     return shared / (a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - shared)
 
 
-def overlaps(chosen: Tensor, truth: Tensor, least: float = 0.0, threshold: float = 0.5) -> Tensor:
-    """Whether chosen boxes overlap the true ones by half, which counts as right: (..., 4) twice -> (...) bool."""
-    return iou(chosen, truth, least) >= threshold
-
-
 def pointing(heat: Tensor, box: Tensor, size: tuple[int, int]) -> float:
     """Does the map's highest patch have its centre in the box? (g, g), (4,) -> 0 or 1; between where patches tie."""
     check_boxes(box[None], size)
@@ -200,7 +196,7 @@ def judge_maps(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -
         for record, heat in zip(some, maps):
             box, boxes = torch.tensor(record.box), torch.tensor(record.proposals)
             def meets(chosen: Tensor) -> float:
-                return float(overlaps(chosen, box, float(how.original)))
+                return float(iou(chosen, box, float(how.original)) >= RIGHT)
             hits = [torch.nan] * 3
             if len(boxes):
                 scores = score_boxes(heat, boxes, record.size)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import fit_weights
+from minalbef.checkpoint import fit_weights, resize_weights
 from minalbef.config import Config
 from minalbef.data import Batch, Source, transform
 from minalbef.ema import Distilled
@@ -17,7 +17,6 @@ from minalbef.fusion import Fusion
 from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.tokenizer import Tokenizer
-from minalbef.vision import resize_positions
 
 SHARED = re.compile(r"(.*\bfusion\.layers\.)(\d+)(\.cross\.[kv]\..+)")             # what the two layers of a pair share
 
@@ -140,9 +139,7 @@ class PairModel(nn.Module):
         Raises ValueError for weights that are missing, unknown or of another shape.
         """
         weights = albef.state_dict() if isinstance(albef.fusion, PairFusion) else double(albef.state_dict())
-        if (positions := "image_encoder.pos_embed") in weights:
-            weights[positions] = resize_positions(weights[positions], self.albef.config.grid)
-        fit_weights(self.albef, weights, "the model to start from")
+        fit_weights(self.albef, resize_weights(weights, self.albef.config), "the model to start from")
 
     def forward(self, image: Tensor, pairs: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
         """Images (m, 3, s, s), rows of them (b, 2), tokens and keep (b, l) -> logits (b, c)."""

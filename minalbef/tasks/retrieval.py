@@ -6,13 +6,13 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from minalbef import data, distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Record
-from minalbef.evaluation.loop import How, Records, pictures, progress, subset
+from minalbef.evaluation.loop import How, Records, pictures, progress
 from minalbef.evaluation.ranking import Encoded, best, match_odds, recall, rerank, similarity
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 from minalbef.tokenizer import Tokenizer
@@ -90,7 +90,8 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
         texts.append(record.text)
         ids.append(record.id)
         first.setdefault(record.id, i)
-    loader = DataLoader(subset(records, list(first.values())), how.batch, num_workers=how.workers,
+    shown = Subset(records, list(first.values()))        # type: ignore[arg-type]  # torch's Dataset has no length
+    loader = DataLoader(shown, how.batch, num_workers=how.workers,
                         collate_fn=partial(pictures, size=config.image_size), pin_memory=how.device.type == "cuda",
                         generator=torch.Generator())
     tokens, keep = (x.to(how.device) for x in tokenizer.encode(texts, how.length or min(LENGTH, config.positions)))

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import expected_absent, fit_weights, part_of
+from minalbef.checkpoint import fit_weights, part_of
 from minalbef.config import Config, replace_checked
 from minalbef.ema import make_teacher
 from minalbef.feature_queue import FeatureQueue
@@ -168,8 +168,7 @@ def fill(module: nn.Module, opened: Opened, teacher: bool = False) -> Report:
     ours = {name.removeprefix("albef."): name for name in wanted}
     homeless = {"decoder", "head"} - set(map(part_of, wanted))      # a plain ALBEF has no place for a task's own parts
     weights = {ours.get(name, name): value for name, value in weights.items() if part_of(name) not in homeless}
-    absent = expected_absent(wanted, weights, lacks)
-    fit_weights(module, weights | absent, opened.source)
+    absent = fit_weights(module, weights, opened.source, lacks)
     loaded = [key for key, name in opened.original.ours.items()
               if name.startswith(owner) and part_of(name.removeprefix(owner)) not in homeless | {"teacher", "queue"}]
     return Report(opened.source, tuple(loaded),

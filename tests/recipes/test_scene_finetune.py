@@ -27,7 +27,7 @@ from minalbef.scenes.exam.jobs import JOBS
 from minalbef.scenes.problems import phrasing
 from minalbef.scenes.problems.problems import GROUP
 from minalbef.tasks import nlvr2, vqa
-from minalbef.tasks.base import POSITIONS, TASKS, load_model
+from minalbef.tasks.base import TASKS, load_model
 from minalbef.tokenizer import Tokenizer
 
 QUICK = ("image_size=32", "epoch=16", "epochs=1", "batch=8", "warmup_steps=1")
@@ -89,7 +89,7 @@ def test_begun_at_its_own_size_a_model_is_the_pretrained_one_and_else_only_posit
     larger = at_size(model, settings("vqa", source, QUICK))
     assert larger.image_encoder.pos_embed.shape[1] == 17
     assert [name for name, value in model.state_dict().items() if value.shape != larger.state_dict()[name].shape
-            or not torch.equal(value, larger.state_dict()[name])] == [POSITIONS[0]]
+            or not torch.equal(value, larger.state_dict()[name])] == [checkpoint.POSITIONS[0]]
 
 
 def test_vqa_and_nlvr2_begin_with_what_fusion_learnt(source):

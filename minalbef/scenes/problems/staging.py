@@ -3,18 +3,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import compress
 
+import torch
+
 from minalbef.scenes.grammar import SAID, size_of, where
 from minalbef.scenes.language import RELATIONS, Form, Noun, Object, Relation, Scene, fits, holds, related, some, visible
 from minalbef.scenes.layout import clash, draw_coordinate
 from minalbef.scenes.problems.phrasing import place_of
 from minalbef.scenes.stream import Stream
+from minalbef.tasks.grounding import RIGHT, Box, iou
 
 LABELS = {False: 0, None: 1, True: 2}  # contradiction, neutral, entailment: the numbers of tasks.entailment.LABELS
 SLACK = 0.08                           # this much more or less curtain must not change the label: the margins' widths
 Expression = Noun | Relation           # a relation points at its first thing
 POINTED = ("size",) * 3 + ("place", "place", "both") + ("relation",) * 6      # drawn so often; most are then rejected
 PROPOSALS = 12
-Box = tuple[float, float, float, float]        # left, top, width, height, as shares of the picture's sides
 
 
 def draw_curtain(stream: Stream) -> tuple[float, float, float, float]:
@@ -91,13 +93,8 @@ def point(thing: Object, others: Sequence[Object], stream: Stream) -> tuple[Expr
 
 
 def box_of(thing: Object) -> Box:
+    """Left, top, width and height, as shares of the picture's sides."""
     return thing.x - thing.size / 2, thing.y - thing.size / 2, thing.size, thing.size
-
-
-def iou(a: Box, b: Box) -> float:
-    """Shared area over joint area."""
-    wide, high = (max(0.0, min(a[i] + a[i + 2], b[i] + b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
-    return wide * high / (a[2] * a[3] + b[2] * b[3] - wide * high)
 
 
 def propose(scene: Scene, name: str, stream: Stream) -> tuple[Box, ...]:
@@ -126,9 +123,11 @@ def _inside(x: float, y: float, w: float, h: float) -> Box:
 
 def random_box(one) -> float:
     """How often a proposal picked blindly overlaps the target by half."""
-    return sum(iou(box, one.box) >= 0.5 for box in one.proposals) / len(one.proposals)
+    boxes, box = (torch.tensor(given, dtype=torch.double) for given in (one.proposals, one.box))
+    return (iou(boxes, box) >= RIGHT).double().mean().item()
 
 
 def largest_box(one) -> bool:
     """Whether the largest proposal does."""
-    return iou(max(one.proposals, key=lambda box: box[2] * box[3]), one.box) >= 0.5
+    largest = max(one.proposals, key=lambda box: box[2] * box[3])
+    return bool(iou(torch.tensor(largest, dtype=torch.double), torch.tensor(one.box, dtype=torch.double)) >= RIGHT)
