@@ -61,7 +61,7 @@ def over(model: Any, tokenizer: Tokenizer, records: Records, how: How, collate: 
     make = partial(collate, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
     mine = range(distributed.rank(), len(records), distributed.world())
     whole = torch.zeros(len(records), width, dtype=torch.double, device=how.device)
-    share = Subset(records, mine)                        # type: ignore[arg-type]  # torch's Dataset has no length
+    share: Subset = Subset(records, mine)                # type: ignore[arg-type]  # torch's Dataset has no length
     loader = DataLoader(share, how.batch, num_workers=how.workers, collate_fn=partial(_both, make),
                         generator=torch.Generator())     # its own: the global one is for the model
     done = 0

@@ -90,7 +90,7 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
         texts.append(record.text)
         ids.append(record.id)
         first.setdefault(record.id, i)
-    shown = Subset(records, list(first.values()))        # type: ignore[arg-type]  # torch's Dataset has no length
+    shown: Subset = Subset(records, list(first.values()))    # type: ignore[arg-type]  # torch's Dataset has no length
     loader = DataLoader(shown, how.batch, num_workers=how.workers,
                         collate_fn=partial(pictures, size=config.image_size), pin_memory=how.device.type == "cuda",
                         generator=torch.Generator())
