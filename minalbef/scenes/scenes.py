@@ -8,8 +8,8 @@ import numpy as np
 
 from minalbef.scenes.grammar import KINDS, caption, changes, directions, make_foil, render
 from minalbef.scenes.language import RELATIONS, All, Form, Relation, Scene, holds, needs
-from minalbef.scenes.layout import Stage, flip
 from minalbef.scenes.painting import other_objects, paint
+from minalbef.scenes.stage import Stage, flip
 from minalbef.scenes.stream import Stream
 
 __all__ = ["Drawn", "Scenes", "other_objects", "paint", "truth"]

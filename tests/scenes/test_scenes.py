@@ -8,7 +8,8 @@ import pytest
 
 from minalbef.scenes.grammar import KINDS, directions, emoji, kinds_of_word, make_foil, render, words
 from minalbef.scenes.language import PLACES, RELATIONS, SIZES, Object, Relation, Scene, holds, within
-from minalbef.scenes.layout import OVERLAP, clash, layout, pair_class, spots_of
+from minalbef.scenes.layout import OVERLAP, clash, layout, spots_of
+from minalbef.scenes.painting import pair_class
 from minalbef.scenes.scenes import FAMILIES, SIBLINGS, Drawn, Scenes, in_one_half, other_objects, paint, split_of, truth
 from minalbef.scenes.stream import Stream
 
