@@ -95,8 +95,7 @@ def draw_part(ax: Axes, colour: str, x: float, y: float, width: float, height: f
 
 def show_source(*things: Callable) -> None:
     """Show, in a notebook, the source of classes or functions: each behind a triangle, to open with a click."""
-    # here and not above: only notebooks need it, and only they install it
-    from IPython.display import HTML, display
+    from IPython.display import HTML, display  # here and not above: only notebooks install it
 
     shown = (f"<details><summary>the package's <code>{thing.__module__}.{thing.__qualname__}</code></summary>"
              f"<pre>{html.escape(inspect.getsource(thing))}</pre></details>" for thing in things)
