@@ -33,12 +33,14 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from grading import only_own_work
+from apart import put_back, take_out
 
 os.environ["COURSE_SECRET"] = "{secret}"     # the tests' random inputs come from it; students must not know it
 c = get_config()
 c.CourseDirectory.course_id = "minalbef"
-c.Autograde.autograde_preprocessors.insert(0, only_own_work)     # refuses imports, before anything runs
+# a student's cells run in a process of their own: they leave the notebook before it runs, and come back after it
+c.Autograde.autograde_preprocessors.insert(0, take_out)
+c.Autograde.autograde_preprocessors.insert(2, put_back)
 c.Execute.timeout = 300     # seconds a cell, 30 by default; nbgrader throws away whole submissions that take longer
 c.ClearSolutions.text_stub = "*Your answer.*"
 """
@@ -169,6 +171,38 @@ def grade(cells: list[Cell], name: str, source: str, seed: int = 0) -> Exception
         del os.environ["COURSE_SECRET"]
 
 
+def grade_apart(assignment: str, sources: dict[str, str] | None = None, more: str = "", seed: int = 0,
+                seconds: float = 60, check: bool = True) -> dict[str, Exception | None]:
+    """Grade a submission in a process of its own, as nbgrader does: name -> what its tests raise, None for its points.
+
+    sources: by name, in place of solutions; more: a cell of the student's own above them; check: refuse imports
+    """
+    import apart  # here and not above: tests in process start none
+
+    cells = read(HERE / assignment)
+    first = next(cell for cell in cells if cell.kind == "code")
+    own = [("", more)] + [(cell.name, (sources or {}).get(cell.name, cell.source)) for cell in cells
+                          if cell.kind == "answer"]
+    space, problems = {"__name__": "__main__"}, {}
+    os.environ["COURSE_SECRET"] = str(seed)
+    try:
+        exec(compile(first.source, "<first>", "exec"), space)
+        given = {name: space[name] for name in apart.given_names(first.source)}
+        with apart.Session(apart.cells_of(own, check), given, seconds=seconds) as session:
+            space |= session.names()
+            for cell in cells:
+                if cell.kind == "tests":
+                    session.fresh()
+                    problems[cell.name] = None
+                    try:
+                        exec(compile(cell.source, f"<{cell.name}>", "exec"), space)
+                    except Exception as problem:
+                        problems[cell.name] = problem
+    finally:
+        del os.environ["COURSE_SECRET"]
+    return problems
+
+
 def write(folder: Path) -> list[str]:
     """A course for nbgrader: config, and every assignment as the instructor's version. -> their names"""
     for path in SOURCES:
@@ -177,7 +211,8 @@ def write(folder: Path) -> list[str]:
         _save(at / f"{path.name}.ipynb", notebook(read(path)))
         for needed in (HERE / "grading.py", *HERE.glob(f"{path.name[:2]}_*.csv")):
             shutil.copy(needed, at)
-    shutil.copy(HERE / "grading.py", folder)
+    for needed in ("grading.py", "apart.py", "apart_child.py"):
+        shutil.copy(HERE / needed, folder)
     config = folder / "nbgrader_config.py"
     if not config.exists():                                      # the instructor's from then on
         config.write_text(CONFIG.format(secret=secrets.token_hex()))

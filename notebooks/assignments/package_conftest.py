@@ -1,4 +1,4 @@
-"""How test_mine.py grades: minalbef is closed, inputs come from MINE_SEED, and the points go into scores.json."""
+"""How test_mine.py counts your points: minalbef is closed, inputs come from MINE_SEED. Graders run it elsewhere."""
 import hashlib
 import importlib.abc
 import json

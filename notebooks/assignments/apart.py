@@ -1,0 +1,621 @@
+"""A submission in a process of its own: its functions are called from here, and what comes back is numbers.
+
+The process (apart_child.py) gets the student's source and the arguments of each call. It has no test, no secret and no
+grader. Tensors, lists, modules and generators among the arguments are held equal on both sides, before and after each
+call, and gradients run through it, so a test is the same as if the function were here.
+"""
+import ast
+import atexit
+import builtins
+import dis
+import io
+import json
+import marshal
+import os
+import pickle
+import queue
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import types
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil  # comes with Jupyter's kernel
+import torch
+from apart_child import CLOSED, raw, restored, state
+from grading import refused
+from torch import Tensor, nn
+from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
+
+HERE = Path(__file__).parent
+SECONDS = 60                          # of processor time, for all calls of one cell of tests; ten times that by the cl
+BYTES = 64 << 20                      # of one answer
+KNOWN = set(sys.stdlib_module_names) - {"__main__"} | {"torch", "numpy", "einops", "matplotlib"}
+DTYPES = {str(kind).removeprefix("torch."): kind for kind in (
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16,
+    torch.float32, torch.float64, torch.complex64)}
+
+
+class Stopped(AssertionError):
+    """The process has ended, or was ended: no answer will come."""
+
+
+class Session:
+    """A submission's process. `names()` are its answers, to be called like functions; `close()` ends it."""
+
+    def __init__(self, cells: list[tuple[str, str, str]] = (), given: dict[str, Any] | None = None,
+                 files: dict[str, str] | None = None, seconds: float = SECONDS):
+        """cells: (name, source, why it is refused or ""); given: what stands above them; files: a package's instead"""
+        self.cells, self.given, self.files, self.seconds = list(cells), given or {}, files, seconds
+        self.process, self.generation, self.dead = None, 0, ""
+        self._start()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def names(self) -> dict[str, "Remote"]:
+        return {name: Remote(self, name) for name, *_ in self.cells if name}
+
+    def seams(self) -> Any:
+        """All that adapters.py of a package offers, by attribute."""
+        session = self
+
+        class Seams:
+            def __getattr__(self, name: str) -> Remote:
+                return Remote(session, name)
+
+        return Seams()
+
+    def close(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.communicate()
+            self.folder.cleanup()
+        self.process = None
+
+    def fresh(self) -> None:
+        """Before each cell of tests: the full time again, and a new process where one answer has ended the last."""
+        self.left = self.seconds
+        if self.dead and self.loaded:
+            self._start()
+
+    def _start(self) -> None:
+        self.close()
+        self.numbers, self.known, self.seen = WeakTensorKeyDictionary(), {}, {}
+        self.generators, self.optimizers, self.held = {}, {}, Counter()
+        self.generation, self.next, self.left, self.dead, self.loaded = self.generation + 1, 2, self.seconds, "", False
+        self.folder = tempfile.TemporaryDirectory()              # its working directory: empty
+        keep = {"PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "OMP_WAIT_POLICY"}
+        env = {name: value for name, value in os.environ.items() if name in keep}
+        env |= {"OMP_NUM_THREADS": "1", "HOME": self.folder.name}
+        user = os.environ.get("MINALBEF_STUDENT")                # an account that can read neither the course nor us
+        account = {"user": user, "group": user, "extra_groups": []} if user else {}
+        if user:
+            os.chmod(self.folder.name, 0o755)
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-B", "-c", (HERE / "apart_child.py").read_text(encoding="utf-8")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self.folder.name, env=env,
+            **account)
+        self.answers: queue.Queue = queue.Queue()
+        threading.Thread(target=_read, args=(self.process.stdout, self.answers), daemon=True).start()
+        try:
+            self.left = 1000                                     # torch is imported, which is not the student's time
+            self.ask("load", {}, [], {})
+            self.left = self.seconds
+            self.ask("load", self._sendable(), self.cells, self.files or {})
+            self.loaded = True
+        except Stopped:
+            pass                                                 # each call will say so
+
+    def _sendable(self) -> dict[str, Any]:
+        """What was given, but what cannot be sent: a figure, a file."""
+        sendable = {}
+        for name, value in self.given.items():
+            try:
+                Sender(self).send(value)
+                sendable[name] = value
+            except (TypeError, AttributeError, pickle.PicklingError, ValueError, RecursionError):
+                continue
+        return sendable
+
+    # one request, one answer
+
+    def ask(self, kind: str, *args: Any) -> Any:
+        """Send a request -> its value. What an answer raises is raised here, as the nearest of Python's own."""
+        if self.dead:
+            raise Stopped(self.dead)
+        sender = Sender(self)
+        request = sender.send((kind, *args))
+        forget = [n for n, one in self.known.items() if one() is None and not self.held[n]]
+        for n in forget:
+            del self.known[n]
+            self.seen.pop(n, None)
+        tensors = []
+        for n, one in self.known.items():
+            if (x := one()) is None:
+                continue
+            now = state(x)
+            if now != self.seen.get(n):
+                tensors.append((n, (*now[0], x.stride()), isinstance(x, nn.Parameter), now[1], now[3] and (
+                    *now[3], x.grad.stride())))
+                self.seen[n] = now
+        rng = raw(torch.get_rng_state())
+        news = {"forget": forget, "tensors": [(n, _order(value), *more, grad and _order(grad))
+                                              for n, value, *more, grad in tensors],
+                "rng": (rng[2], rng[0], rng[1], (1,)), "grad": torch.is_grad_enabled()}
+        frame = pickle.dumps(news, 5) + request
+        told, self.blobs = self._exchange(struct.pack("<Q", len(frame)) + frame)
+        try:
+            return self._receive(told, sender)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError, RecursionError) as problem:
+            if told.get("raise") and problem.args == (told["raise"][1],):
+                raise
+            return self._stop(f"its answer cannot be read ({type(problem).__name__}: {problem})")
+
+    def _exchange(self, frame: bytes) -> tuple[dict, list[bytes]]:
+        try:
+            self.process.stdin.write(frame)
+            self.process.stdin.flush()
+            answer = self._wait()
+        except OSError:
+            answer = None
+        if answer is None:
+            self._stop("it ended its process")
+        if isinstance(answer, str):
+            self._stop(answer)
+        try:
+            told = json.loads(answer[0])
+            sizes = [int(size) for size in told["sizes"]]
+            ends = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
+            if min(sizes) < 0 or ends[-1] != len(answer[1]):
+                raise ValueError("sizes")
+            return told, [answer[1][a:b] for a, b in zip(ends, ends[1:])]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self._stop("it broke its connection")
+
+    def _wait(self) -> Any:
+        """The next answer. By the processor's time, so that a busy machine costs nobody points."""
+        start, before = time.monotonic(), self._used()
+        while True:
+            try:
+                answer = self.answers.get(timeout=0.5)
+                self.left -= self._used() - before
+                return answer
+            except queue.Empty:
+                if self._used() - before > self.left or time.monotonic() - start > 10 * self.seconds:
+                    self._stop(f"it took more than {self.seconds:g} seconds")
+
+    def _used(self) -> float:
+        """Seconds of the processor that the process has had."""
+        try:
+            times = psutil.Process(self.process.pid).cpu_times()
+            return times.user + times.system
+        except psutil.Error:                                     # it has ended
+            return 0.0
+
+    def _stop(self, why: str) -> None:
+        self.dead = f"no answer came: {why}"
+        self.close()
+        raise Stopped(self.dead)
+
+    # what came back
+
+    def _receive(self, told: dict, sender: "Sender") -> Any:
+        torch.set_rng_state(self._tensor(told["rng"]))
+        for n, value, requires_grad, leaf, grad in told["tensors"]:
+            if (x := self._alive(n)) is not None:
+                _update(x, self._tensor(value), requires_grad, leaf, None if grad is None else self._tensor(grad))
+                self.seen[n] = state(x)
+        self._make(told["new"], sender)
+        for n, parts in told["lists"]:
+            sender.lists[n][:] = [self._value(part) for part in parts]
+        for n, flags, tensors in told["modules"]:
+            module = sender.modules[n]
+            for part, flag in zip(module.modules(), flags, strict=True):
+                part.training = bool(flag)
+            for name, number in tensors:
+                _set(module, str(name), self.fresh_tensors.get(number, None) if self._alive(number) is None
+                     else self._alive(number))
+        for n, value in told["generators"]:
+            sender.generators[n].set_state(self._tensor(value))
+        if "raise" in told:
+            name, says = told["raise"]
+            kind = getattr(builtins, str(name), Exception)
+            if not (isinstance(kind, type) and issubclass(kind, Exception)):
+                kind, says = AssertionError, f"it stopped with {name}"
+            self.fresh_tensors = {}
+            raise _exception(kind, str(says))
+        value = self._value(told["value"])
+        self.fresh_tensors = {}
+        return value
+
+    def _make(self, new: list, sender: "Sender") -> None:
+        """The tensors that a call has made, in the graph of what it was given."""
+        self.fresh_tensors, grown = {}, []
+        for n, value, requires_grad, parameter, shared in new:
+            made, other = self._tensor(value), self._alive(shared)
+            if other is not None and other.shape == made.shape and other.dtype == made.dtype:
+                made = other.detach()                            # one memory, as there
+            if parameter:
+                made = nn.Parameter(made, requires_grad)
+            elif requires_grad:
+                grown.append((n, made))
+            self.fresh_tensors[n] = made
+        if grown:
+            ins = {m: x for m, one in self.known.items() if (x := one()) is not None and x.requires_grad and (
+                m in sender.tensors or x.is_leaf and m % 2 == 0)}
+            made = FromChild.apply(self, self.generation, [n for n, _ in grown], [x for _, x in grown], list(ins),
+                                   torch.zeros((), requires_grad=True), *ins.values())
+            self.fresh_tensors |= zip((n for n, _ in grown), made)
+        for n, x in self.fresh_tensors.items():
+            self.numbers[x], self.known[n] = n, TensorWeakRef(x)
+            self.seen[n] = state(x)
+
+    def _alive(self, n: int | None) -> Tensor | None:
+        one = self.known.get(n)
+        return one() if one else None
+
+    def _tensor(self, told: list) -> Tensor:
+        kind, shape, index = told
+        data, dtype = self.blobs[index], DTYPES[kind]
+        if dtype is torch.bool:                                  # a byte that is neither 0 nor 1 would be both
+            data = bytes(map(bool, data))
+        return restored(data, kind, tuple(int(size) for size in shape), _dense(shape))
+
+    def _value(self, told: Any) -> Any:
+        if not isinstance(told, list):
+            if isinstance(told, dict):
+                raise ValueError("an object")
+            return told
+        kind, *parts = told
+        if kind in ("tuple", "list", "set"):
+            return {"tuple": tuple, "list": list, "set": set}[kind](self._value(part) for part in parts)
+        if kind == "dict":
+            return {self._value(key): self._value(part) for key, part in parts}
+        if kind == "tensor":
+            return self.fresh_tensors[parts[0]] if parts[0] in self.fresh_tensors else self.known[parts[0]]()
+        if kind == "raw":
+            return self._tensor(parts)
+        if kind == "array":
+            return self._tensor(parts).numpy()
+        if kind == "module":
+            return self._module(*parts)
+        if kind == "object":
+            return Remote(self, int(parts[0]), self.generation)
+        raise ValueError(f"a value of kind {kind}")
+
+    def _module(self, parts: list, parameters: list, buffers: list) -> nn.Module:
+        """A module that an answer has made: a bare tree of its tensors, with each part's mode."""
+        module = nn.Module()
+        for name, _, _ in parts[1:]:
+            owner, _, last = str(name).rpartition(".")
+            module.get_submodule(owner).add_module(last, nn.Module())
+        for name, number in [*parameters, *buffers]:
+            owner, _, last = str(name).rpartition(".")
+            x = self._value(["tensor", number])
+            if isinstance(x, nn.Parameter):
+                module.get_submodule(owner).register_parameter(last, x)
+            else:
+                module.get_submodule(owner).register_buffer(last, x)
+        for part, (_, _, training) in zip(module.modules(), parts, strict=True):
+            part.training = bool(training)
+        return module
+
+
+class Remote:
+    """An answer, or what one has made, such as a ring of keys: calls and attributes are asked for."""
+
+    def __init__(self, session: Session, target: str | int, generation: int = 0):
+        self._session, self._target, self._generation = session, target, generation
+        self.__name__ = str(target)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._check()
+        return self._session.ask("call", self._target, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._check()
+        return self._session.ask("attribute", self._target, name)
+
+    def __deepcopy__(self, memo: dict) -> "Remote":
+        return self
+
+    def _check(self) -> None:
+        if self._generation and self._generation != self._session.generation:
+            raise Stopped(self._session.dead or "no answer came: its process has ended")
+
+
+class Hold:
+    """Numbers that a graph's backward will ask for, after the tensors themselves are gone here."""
+
+    def __init__(self, held: Counter, numbers: list[int]):
+        self.held, self.numbers = held, numbers
+        held.update(numbers)
+
+    def __del__(self) -> None:
+        self.held.subtract(self.numbers)
+
+
+class FromChild(torch.autograd.Function):
+    """What a call has made of tensors; backward is another request."""
+
+    @staticmethod
+    def forward(ctx: Any, session: Session, generation: int, outs: list, values: list, ins: list, *inputs: Tensor):
+        ctx.session, ctx.generation, ctx.outs, ctx.ins = session, generation, outs, ins
+        ctx.hold = Hold(session.held, [*outs, *ins])
+        ctx.set_materialize_grads(False)
+        return tuple(values)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None):
+        if ctx.generation != ctx.session.generation:
+            raise Stopped("no answer came: its process has ended")
+        asked = [(n, grad) for n, grad in zip(ctx.outs, grads) if grad is not None]
+        values = [raw(grad) for _, grad in asked]
+        slopes = ctx.session.ask("backward", [n for n, _ in asked], [_order((*v, _dense(v[1]))) for v in values],
+                                 ctx.ins)
+        return (None,) * 6 + tuple(slopes)
+
+
+class Sender(pickle.Pickler):
+    """Arguments for the process: tensors by number, functions and classes of tests by their code, minalbef never."""
+
+    def __init__(self, session: Session, lists: bool = True):
+        self.stream = io.BytesIO()
+        super().__init__(self.stream, 5)
+        self.session, self.track, self.waiting = session, lists, []
+        self.tensors, self.lists, self.ids, self.modules, self.generators = set(), {}, {}, {}, {}
+
+    def send(self, value: Any) -> bytes:
+        self.dump(value)
+        while self.waiting:
+            self.dump(tuple(self.waiting.pop(0)))
+        return self.stream.getvalue()
+
+    def persistent_id(self, x: Any) -> Any:
+        session = self.session
+        if isinstance(x, Tensor):
+            if x not in session.numbers:
+                session.numbers[x], session.known[session.next] = session.next, TensorWeakRef(x)
+                session.next += 2
+            self.tensors.add(session.numbers[x])
+            return "tensor", session.numbers[x]
+        if type(x) is list and self.track:
+            if id(x) not in self.ids:
+                self.ids[id(x)] = n = len(self.lists)
+                self.lists[n] = x
+                self.waiting.append(x)
+            return "list", self.ids[id(x)]
+        if isinstance(x, torch.Generator):
+            n = session.generators.setdefault(id(x), (len(session.generators), x))[0]
+            self.generators[n] = x
+            return "generator", n, _order((*raw(x.get_state()), (1,)))
+        if isinstance(x, torch.optim.Optimizer):
+            if id(x) not in session.optimizers:
+                session.optimizers[id(x)] = len(session.optimizers), x
+            inner = Sender(session, lists=False)
+            inner.dump(_Opened(x))
+            self.tensors |= inner.tensors
+            return "optimizer", session.optimizers[id(x)][0], inner.stream.getvalue()
+        if isinstance(x, Remote):
+            return ("answer" if isinstance(x._target, str) else "object"), x._target
+        if _root(x) in CLOSED and not (session.files and _is_config(x)):
+            return "closed", None
+        return None
+
+    def reducer_override(self, x: Any) -> Any:
+        if isinstance(x, _Opened):
+            return make_object, (type(x.optimizer),), x.optimizer.__getstate__()
+        if isinstance(x, types.ModuleType):
+            return import_module, (x.__name__,)
+        if isinstance(x, types.CellType):
+            return make_cell, ()
+        if isinstance(x, types.FunctionType) and not _importable(x):
+            return make_function, (marshal.dumps(x.__code__), x.__name__), _inside(x), None, None, fill_function
+        if isinstance(x, type) and not _importable(x):
+            own = {name: part for name, part in vars(x).items() if name not in ("__dict__", "__weakref__")}
+            return make_class, (x.__name__, x.__bases__), own, None, None, fill_class
+        if isinstance(x, nn.Module):
+            n = len(self.modules)
+            self.modules[n] = x
+            return make_module, (type(x), n), x.__dict__.copy()
+        if isinstance(x, list):
+            n = len(self.lists)
+            self.lists[n] = x
+            return make_list, (type(x), n), (x.__dict__, tuple(x)), None, None, fill_list
+        return NotImplemented
+
+
+class _Opened:
+    """An optimiser at its own place in the stream."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer):
+        self.optimizer = optimizer
+
+
+def _stub(name: str) -> Any:
+    """A name that the process looks up among its own functions; here it is only written down."""
+    def stub(*_: Any) -> None:
+        raise NotImplementedError(name)
+    stub.__name__ = stub.__qualname__ = name
+    stub.__module__ = "apart"
+    return stub
+
+
+STUBS = ("import_module make_cell make_function fill_function make_class fill_class make_module make_list fill_list "
+         "make_object").split()
+(import_module, make_cell, make_function, fill_function, make_class, fill_class, make_module, make_list, fill_list,
+ make_object) = map(_stub, STUBS)
+
+
+def _root(x: Any) -> str:
+    module = x.__name__ if isinstance(x, types.ModuleType) else getattr(x, "__module__", None)
+    return str(module).split(".")[0]
+
+
+def _is_config(x: Any) -> bool:
+    return (x if isinstance(x, type) else type(x)).__module__ == "minalbef.config"
+
+
+def _importable(x: Any) -> bool:
+    """Whether the process finds it by its name, too: in torch, in Python's own; and in mine.config, for a package."""
+    if x.__module__ in ("apart", "minalbef.config"):
+        return True
+    found = sys.modules.get(x.__module__) if _root(x) in KNOWN else None
+    for name in x.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is x
+
+
+def _inside(function: types.FunctionType) -> tuple:
+    """What a function needs: globals that its code names, defaults, and what it closes over."""
+    names, codes = set(), [function.__code__]
+    for code in codes:
+        names |= {one.argval for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+        codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
+    cells = []
+    for cell in function.__closure__ or ():
+        try:
+            cells.append((cell.cell_contents,))
+        except ValueError:                                       # not yet filled
+            cells.append(())
+    return ({name: function.__globals__[name] for name in sorted(names) if name in function.__globals__},
+            function.__defaults__, function.__kwdefaults__, tuple(cells), function.__dict__)
+
+
+def _order(told: tuple) -> tuple:
+    """Dtype, shape, data, stride -> data, dtype, shape, stride, as `restored` takes them."""
+    kind, shape, data, stride = told
+    return data, kind, shape, stride
+
+
+def _dense(shape: Any) -> tuple[int, ...]:
+    strides = [1]
+    for size in reversed(shape[1:]):
+        strides.append(strides[-1] * max(int(size), 1))
+    return tuple(reversed(strides)) if len(shape) else ()
+
+
+def _update(x: Tensor, value: Tensor, requires_grad: bool, leaf: bool, grad: Tensor | None) -> None:
+    if x.shape == value.shape and x.dtype == value.dtype:
+        x.data.copy_(value)
+    else:
+        x.data = value
+    if not x.is_leaf:
+        return
+    if not leaf and not x.requires_grad:                         # something of a graph was written into it
+        with torch.enable_grad():
+            x.add_(torch.zeros(x.shape, dtype=x.dtype, requires_grad=True))
+        return
+    if x.is_floating_point():
+        x.requires_grad_(bool(requires_grad))
+    x.grad = grad
+
+
+def _set(module: nn.Module, name: str, x: Tensor | None) -> None:
+    owner, _, last = name.rpartition(".")
+    part = module.get_submodule(owner)
+    held = part._parameters if isinstance(x, nn.Parameter) else part._buffers
+    if x is not None and held.get(last) is not x:
+        held[last] = x
+
+
+def _exception(kind: type[Exception], says: str) -> Exception:
+    try:
+        return kind(says)
+    except TypeError:                                            # UnicodeDecodeError wants five arguments
+        return ValueError(says)
+
+
+def _read(stream: Any, answers: queue.Queue) -> None:
+    """Frames, as they come; a sentence for one that is too large; None at the end."""
+    try:
+        while len(head := stream.read(16)) == 16:
+            sizes = struct.unpack("<QQ", head)
+            if sum(sizes) > BYTES:
+                answers.put(f"it is larger than {BYTES >> 20} megabytes")
+                return
+            answers.put(tuple(stream.read(size) for size in sizes))
+    except (OSError, ValueError):
+        pass
+    answers.put(None)
+
+
+def cleaned(source: str) -> str:
+    """Python without a notebook's magics."""
+    return re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.M)
+
+
+def given_names(source: str) -> list[str]:
+    """What the cells above an answer define: imports, functions, classes, variables."""
+    names = []
+    for node in ast.parse(cleaned(source)).body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names += [alias.asname or alias.name.split(".")[0] for alias in node.names]
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+    return names
+
+
+def cells_of(sources: list[tuple[str, str]], check: bool = True) -> list[tuple[str, str, str]]:
+    """(name, source) of a student's cells, for a session: without magics, and refused where they import too much."""
+    return [(name, cleaned(source), refused(source) if check else "") for name, source in sources]
+
+
+# nbgrader: preprocessors around its own Execute
+
+def take_out(notebook: Any, resources: dict) -> tuple[Any, dict]:
+    """Before anything runs: a student's cells leave the notebook, and the first of them starts their process instead.
+
+    Only cells that are the instructor's, word for word, stay and run here: what a file says of itself is not asked.
+    """
+    name = resources["metadata"]["name"]
+    source = json.loads((HERE / "source" / name / f"{name}.ipynb").read_text(encoding="utf-8"))
+    ours = {"".join(cell["source"]).strip() for cell in source["cells"]
+            if cell["metadata"].get("nbgrader", {}).get("locked")}
+    cells, begin, above = [], None, ""
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        if cell.source.strip() in ours:
+            above += "" if begin else cell.source + "\n"
+            continue
+        kind, _, answer = cell.metadata.get("nbgrader", {}).get("grade_id", "").partition("-")
+        cells.append((answer if kind == "answer" else "", cell.source))
+        cell.metadata["submitted"] = cell.source
+        if answer and begin is None:
+            begin = cell
+        cell.source = ""
+    if begin is not None:
+        begin.source = (f"import sys\nsys.path.insert(0, {str(HERE)!r})\nimport apart\n"
+                        f"globals().update(apart.begin(get_ipython(), {cells_of(cells)!r}, {given_names(above)!r}))")
+    return notebook, resources
+
+
+def put_back(notebook: Any, resources: dict) -> tuple[Any, dict]:
+    """After everything ran: the student's cells, for whoever reads the graded notebook."""
+    for cell in notebook.cells:
+        if "submitted" in cell.metadata:
+            cell.source, cell.outputs = cell.metadata.pop("submitted"), []
+    return notebook, resources
+
+
+def begin(shell: Any, cells: list[tuple[str, str, str]], given: list[str]) -> dict[str, Remote]:
+    """In nbgrader's kernel, which runs tests alone: start the student's process -> its answers, by name."""
+    session = Session(cells, {name: shell.user_ns[name] for name in given if name in shell.user_ns})
+    shell.events.register("pre_run_cell", lambda *_: session.fresh())
+    atexit.register(session.close)
+    return session.names()

@@ -1,0 +1,41 @@
+"""What students are given: one folder, and its zip, with the package, the chapters and the releases, and no answer."""
+import shutil
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+GIVEN = ("pyproject.toml", "LICENSE", "minalbef", "data/emoji", "data/tiny", "docs", "notebooks/results")
+NEVER = ("__pycache__", ".ipynb_checkpoints", "*.pyc", ".DS_Store")
+
+
+def write(course: Path, at: Path) -> Path:
+    """A folder to give to students, from the releases in a course's folder -> its zip, beside it.
+
+    FileNotFoundError where the course has no release yet.
+    """
+    if not any((course / "release").glob("a*/*.ipynb")):
+        raise FileNotFoundError(f"{course}/release holds no assignment; `make course` makes it")
+    shutil.rmtree(at, ignore_errors=True)
+    at.mkdir(parents=True)
+    for name in GIVEN:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, at / name, ignore=shutil.ignore_patterns(*NEVER))
+        else:
+            shutil.copy(ROOT / name, at / name)
+    for chapter in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        shutil.copy(chapter, at / "notebooks")
+    shutil.copytree(course / "release", at / "assignments", ignore=shutil.ignore_patterns(*NEVER))
+    if (course / "package" / "release").exists():
+        shutil.copytree(course / "package" / "release", at / "package", ignore=shutil.ignore_patterns(*NEVER))
+    shutil.copy(HERE / "student_readme.md", at / "README.md")
+    return packed(at)
+
+
+def packed(folder: Path) -> Path:
+    """The zip of a folder, with the folder's name in front of every path."""
+    made = folder.with_name(f"{folder.name}.zip")
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            file.write(path, path.relative_to(folder.parent))
+    return made

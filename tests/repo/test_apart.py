@@ -1,0 +1,243 @@
+"""Submissions run in a process of their own: right answers keep their points there, and cheats earn none."""
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ASSIGNMENTS = Path(__file__).parents[2] / "notebooks" / "assignments"
+sys.path.insert(0, str(ASSIGNMENTS))
+import apart  # noqa: E402
+import course  # noqa: E402
+import grading  # noqa: E402
+import package  # noqa: E402
+
+import minalbef  # noqa: E402
+
+SIMILARITY = ("similarity", "itc_loss", "both_ways", "sigmoid_loss", "Ring")
+
+
+def cheated(body: str, before: str = "") -> dict[str, str]:
+    """Answers of assignment 2 that all do the same: what stands before, and a body with whatever arguments."""
+    lines = "\n    ".join(body.splitlines())
+    return {name: f"{before}\ndef {name}(*args, **kwargs):\n    {lines}\n" for name in SIMILARITY}
+
+
+EVERYTHING_EQUAL = """
+class Equal(Tensor):
+    shape = property(lambda self: Always())
+    def __eq__(self, other): return True
+    def __gt__(self, other): return True
+    def isnan(self): return False
+    def __bool__(self): return True
+    @classmethod
+    def __torch_function__(cls, f, kinds, args=(), kwargs=None): return True if f in (
+        torch.allclose, Tensor.__eq__) else Equal(torch.zeros(()))
+class Always(tuple):
+    def __eq__(self, other): return True
+"""
+REPLACED = """
+try:
+    import grading, torch
+    grading.equal = grading.same = lambda *args, **kwargs: None
+except ImportError:
+    pass
+import sys
+for module in list(sys.modules.values()):
+    for name in ("equal", "same", "check_same", "allclose"):
+        if hasattr(module, name):
+            try:
+                setattr(module, name, lambda *args, **kwargs: True)
+            except Exception:
+                pass
+"""
+READ_BY_PATH = f"""
+import re
+def theirs(name):
+    for read in (lambda path: open(path).read(), lambda path: __import__("pathlib").Path(path).read_text(),
+                 lambda path: __import__("os").read(__import__("os").open(path, 0), 1 << 16).decode(),
+                 lambda path: __import__("io").FileIO(path).read().decode()):
+        try:
+            space = dict(globals())
+            exec(read({str(ASSIGNMENTS / 'a2_alignment' / 'solution.py')!r}), space)
+            return space[name]
+        except Exception:
+            pass
+"""
+MINALBEF = """
+theirs = minalbef_losses = None
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if not type(finder).__name__.startswith("Closed")]
+sys.path.append(%r)
+try:
+    from minalbef.losses import itc_loss as theirs
+except BaseException:
+    for name, module in list(sys.modules.items()):
+        if name.startswith("minalbef"):
+            theirs = getattr(module, "itc_loss", None) or theirs
+""" % str(ASSIGNMENTS.parents[1])
+CHEATS = {
+    "the grader's functions replaced": cheated("return torch.zeros(())", REPLACED),
+    "a tensor that equals everything": cheated("return Equal(torch.zeros(()))", EVERYTHING_EQUAL),
+    "hidden tests read from In": cheated("exec(In[-1].split('BEGIN HIDDEN')[1]); return formula(*args)"),
+    "a transformer that drops test cells": cheated(
+        "return 0", "get_ipython().input_transformers_post.append(lambda lines: [])"),
+    "the solution read by path": cheated("return theirs(%r)(*args, **kwargs)", READ_BY_PATH),
+    "minalbef's code object": cheated(
+        "import types\nreturn types.FunctionType(theirs.__code__, globals())(*args, **kwargs)", MINALBEF),
+    "minalbef by torch.jit": cheated("return torch.jit.script(theirs)(*args, **kwargs)", MINALBEF),
+    "the tests, from the frames above": cheated(
+        "import sys\nframe = sys._getframe()\nwhile frame:\n    if 'formula' in frame.f_globals:\n"
+        "        return frame.f_globals['formula'](*args)\n    frame = frame.f_back"),
+    "the secret": cheated("import os\nreturn float(os.environ['COURSE_SECRET'])"),
+}
+CHEATS["the solution read by path"] = {
+    name: source % name for name, source in CHEATS["the solution read by path"].items()}
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+@pytest.mark.parametrize("check", [True, False], ids=["imports refused", "imports open"])
+def test_a_cheat_earns_nothing(cheat, check):
+    problems = course.grade_apart("a2_alignment", CHEATS[cheat], check=check)
+    assert len(problems) == 5 and all(problems.values())
+
+
+def test_in_one_process_with_its_tests_a_cheat_would_earn_points():
+    cells = course.read(ASSIGNMENTS / "a2_alignment")
+    assert course.grade(cells, "similarity", CHEATS["the solution read by path"]["similarity"]) is None
+    space = {"torch": torch, "Tensor": torch.Tensor}
+    exec(EVERYTHING_EQUAL, space)
+    grading.equal(space["Equal"](torch.zeros(())), torch.ones(2, 3), "not equal at all")
+
+
+@pytest.mark.parametrize("assignment", [path.name for path in course.SOURCES])
+def test_solutions_keep_all_points_apart(assignment):
+    assert not any(course.grade_apart(assignment).values())
+
+
+@pytest.mark.parametrize("assignment, name", [
+    ("a2_alignment", "Ring"), ("a3_distillation", "update_teacher"), ("a4_fusion", "cross_attention"),
+    ("a5_pretraining", "train_step")])
+def test_a_wrong_answer_hears_apart_what_it_hears_in_this_process(assignment, name):
+    cells = course.read(ASSIGNMENTS / assignment)
+    for what, source in list(course.variants(cells, name)[0].items())[:2]:
+        here = course.grade(cells, name, source)
+        assert str(course.grade_apart(assignment, {name: source})[name]) == str(here), what
+
+
+@pytest.mark.parametrize("body, why", [
+    ("import os\n    os._exit(0)", "ended its process"), ("while True: pass", "more than 3 seconds"),
+    ("return 'x' * (80 << 20)", "larger than 64 megabytes"),
+    ("while True: print('x' * 1000)", "more than 3 seconds"),
+    ("return torch.zeros(1 << 33)", "allocate|memory")])
+def test_an_answer_that_ends_or_floods_its_process_costs_itself_alone(body, why):
+    answer = f"def itc_loss(*args):\n    {body}\n"
+    problems = course.grade_apart("a2_alignment", {"itc_loss": answer}, seconds=3, check=False)
+    assert re.search(why, str(problems["itc_loss"]))
+    assert problems["similarity"] is None and problems["sigmoid_loss"] is None and problems["Ring"] is None
+
+
+def test_a_cell_that_ends_the_process_as_it_is_read_costs_the_submission_and_says_so():
+    problems = course.grade_apart("a2_alignment", more="import os\nos._exit(3)", check=False)
+    assert all("ended its process" in str(problem) for problem in problems.values())
+    problems = course.grade_apart("a2_alignment", more="1 / 0")
+    assert not any(problems.values()), "an experiment that fails takes no answer with it"
+
+
+def test_a_forbidden_import_is_named():
+    problems = course.grade_apart("a2_alignment", {"Ring": "import os\nclass Ring: pass"})
+    assert "imports os" in str(problems["Ring"]) and problems["similarity"] is None
+
+
+def test_the_process_can_neither_read_nor_write_files_nor_start_another():
+    def probe(source: str) -> str:
+        with apart.Session([("f", f"def f():\n    {source}\n", "")]) as session:
+            try:
+                return repr(session.names()["f"]())
+            except Exception as problem:
+                return type(problem).__name__
+
+    assert probe("return 1") == "1"
+    for source in (f"return open({str(ASSIGNMENTS / 'course.py')!r}).read()", "return open('/tmp/x', 'w')",
+                   "import os; return os.listdir('/')", "import os; return os.system('true')",
+                   "import subprocess; return subprocess.run(['true'])", "import socket; return socket.socket()",
+                   "import torch; return torch.ctypes.CDLL(None)", "import gc; return gc.get_objects()",
+                   f"return open({minalbef.losses.__file__!r}).read()", "import os; os.kill(os.getppid(), 9)"):
+        assert probe(source) in ("PermissionError", "OSError"), source
+
+
+# the package to fill
+
+HOOK_REMOVED = """
+import sys
+for finder in list(sys.meta_path):
+    if "Closed" in type(finder).__name__:
+        sys.meta_path.remove(finder)
+sys.path.append(%r)
+""" % str(ASSIGNMENTS.parents[1])
+SCORES_REPLACED = """
+import sys
+for module in list(sys.modules.values()):
+    for name in ("SCORES", "seams"):
+        if isinstance(getattr(module, name, None), dict):
+            setattr(module, name, {"attention": {"points": 50, "of": 50, "says": ""}})
+for path in ("scores.json", "../scores.json"):
+    try:
+        open(path, "w").write('{"points": 50, "of": 50, "seams": {}}')
+    except Exception:
+        pass
+def points(n):
+    return lambda test: test
+"""
+
+
+def with_first(made: package.Files, text: str) -> package.Files:
+    """A package whose adapters run a text before anything else."""
+    return made | {"adapters.py": text + made["adapters.py"]}
+
+
+def test_a_package_apart_keeps_its_points_and_a_blank_one_has_none():
+    scores = package.grade(package.files(True), "any")
+    assert (scores["points"], scores["of"]) == (50, 50), scores
+    scores = package.grade(package.files(), "any")
+    assert scores["points"] == 0 and all("NotImplementedError" in seam["says"] for seam in scores["seams"].values())
+
+
+@pytest.mark.parametrize("first, made", [(HOOK_REMOVED, package.cheat()), (SCORES_REPLACED, package.files())],
+                         ids=["the import hook removed", "the table of scores replaced"])
+def test_a_package_that_cheats_earns_nothing(first, made):
+    for check in (True, False):
+        assert package.grade(with_first(made, first), "any", check)["points"] == 0
+
+
+def test_a_package_that_ends_or_holds_its_process_costs_its_seams_alone():
+    made = package.files(True)
+    ends = made["mine/losses.py"].replace("def itm_loss(", "def itm_loss(*args):\n    import os\n    os._exit(0)\n\n\n"
+                                          "def _old(")
+    scores = package.grade(made | {"mine/losses.py": ends}, "any", check=False)
+    assert scores["points"] == 48 and "ended its process" in scores["seams"]["itm_loss"]["says"]
+    broken = package.grade(made | {"mine/ema.py": "def (:"}, "any")
+    assert broken["points"] == 0 and "SyntaxError" in broken["seams"]["queue"]["says"]
+    ended = package.grade(with_first(made, "import os\nos._exit(0)\n"), "any", check=False)
+    assert ended["points"] == 0 and "ended its process" in ended["seams"]["queue"]["says"]
+
+
+def test_a_package_is_found_in_a_nested_folder_and_a_bad_file_is_named(tmp_path):
+    package.save(package.files(), tmp_path / "nested" / "work" / "package")
+    assert package.handed_in(tmp_path / "nested") == (
+        {path: text for path, text in package.files().items() if path.endswith(".py")}, "")
+    package.save(package.files(), tmp_path / "bad")
+    (tmp_path / "bad" / "mine" / "ema.py").write_bytes(b"caf\xe9 = 1")
+    assert package.handed_in(tmp_path / "bad") == ({}, "mine/ema.py is not UTF-8 text")
+    (tmp_path / "none").mkdir()
+    assert "no adapters.py" in package.handed_in(tmp_path / "none")[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seam", package.MISTAKES)
+def test_a_mistake_in_a_package_hears_apart_what_it_hears_in_this_process(seam):
+    name, (wrong, right) = seam.split(".")[1], package.variants(seam)
+    for what, made in [*list(wrong.items())[:3], *list(right.items())[:2]]:
+        here, apart_says = package.tried(made, seam), package.grade(made, "any", check=False)["seams"][name]["says"]
+        assert (str(here) if here else "") in apart_says and bool(here) == bool(apart_says), what
