@@ -21,6 +21,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import bundle
 import package
 
 HERE = Path(__file__).parent
@@ -28,7 +29,7 @@ HERE = Path(__file__).parent
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 SOURCES = sorted(HERE.glob("a[0-9]_*/"))
 BLANK = "raise NotImplementedError()"
-CONFIG = """import os
+CONFIG = r"""import os
 import sys
 from pathlib import Path
 
@@ -41,8 +42,12 @@ c.CourseDirectory.course_id = "minalbef"
 # a student's cells run in a process of their own: they leave the notebook before it runs, and come back after it
 c.Autograde.autograde_preprocessors.insert(0, take_out)
 c.Autograde.autograde_preprocessors.insert(2, put_back)
-c.Execute.timeout = 300     # seconds a cell, 30 by default; nbgrader throws away whole submissions that take longer
+c.Execute.timeout = 600     # seconds a cell; above apart.py's own limit, which costs an answer and no submission
 c.ClearSolutions.text_stub = "*Your answer.*"
+# zip_collect: the files of Canvas's and of Moodle's zip; a student is the platform's number
+c.FileNameCollectorPlugin.named_regexp = (
+    r".*[/\\][^/\\]*?_(?:LATE_)?(?P<student_id>\d+)_(?:\d+_|assignsubmission_file_[/\\]?)"
+    r"(?:[^/\\]*[/\\])*?(?P<file_id>a\d_[a-z]+)[^/\\]*\.ipynb$")
 """
 
 
@@ -215,7 +220,9 @@ def write(folder: Path) -> list[str]:
         shutil.copy(HERE / needed, folder)
     config = folder / "nbgrader_config.py"
     if not config.exists():                                      # the instructor's from then on
-        config.write_text(CONFIG.format(secret=secrets.token_hex()))
+        config.write_text(CONFIG.replace("{secret}", secrets.token_hex()))
+        (folder / "deadlines.csv").write_text(
+            "assignment,due\n" + "".join(f"{path.name},\n" for path in SOURCES) + "package,\n")
     return [path.name for path in SOURCES]
 
 
@@ -280,8 +287,9 @@ def main(folder: Path):
         if [has for _, (has, full) in sorted(scores.items())] != [0, 0, scores["solution"][1]]:
             raise SystemExit(f"{assignment}: the solution must have all points, the blank release and the cheat none")
     package.write(folder / "package")
-    print(f"\nthe students' release: {folder}/release; the instructor's version: {folder}/source; to grade, "
-          f"see notebooks/assignments/README.md")
+    given = bundle.write(folder, folder / "students" / "albef-course")
+    print(f"\nto give to students: {given}, {given.stat().st_size >> 20} MB; the instructor's version: "
+          f"{folder}/source; to grade, see notebooks/assignments/README.md")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 CANVAS = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
-MOODLE = ["Username", "ID number", "Email address"]
+MOODLE = ["Identifier", "Full name", "Email address"]
 LARGEST = 16 << 20                    # bytes of a notebook
 TOKENS = 12                           # a shingle's length, in tokens
 
@@ -111,12 +111,13 @@ def table(path: Path, key: str) -> dict[str, dict[str, str]]:
 
 
 def roster(course: Path, folders: set[str]) -> dict[str, dict[str, str]]:
-    """The roster's rows by the name of the student's folder: Canvas's login, Moodle's user name, or the name."""
+    """The roster's rows by the name of the student's folder: the platform's number or login, or the student's name."""
     found = {}
     if (course / "roster.csv").exists():
         with open(course / "roster.csv", newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
-                names = [(row.get(key) or "").strip() for key in ("SIS Login ID", "Username", "Student")]
+                names = [(row.get(key) or "").removeprefix("Participant ").strip()
+                         for key in ("ID", "Identifier", "SIS Login ID", "Student", "Full name")]
                 if names := [name for name in names if name]:
                     found[next((name for name in names if name in folders), names[0])] = row
     return found
@@ -175,7 +176,7 @@ def grades(course: Path) -> Path:
         out.writeheader()
         out.writerow({"Student": "    Points Possible", **full, "Total": sum(full.values())})     # as Canvas writes it
         for student in sorted({*folders, *known}):
-            row = {"Student": student, "SIS Login ID": student, "Username": student}
+            row = {"Student": student}
             row |= {key: value for key, value in known.get(student, {}).items() if key in columns and value}
             own = {name: some[student][0] for name, some in points.items() if student in some}
             days = {f"Late days {name}": late[student, name] for name in full if (student, name) in late}

@@ -1,0 +1,168 @@
+"""What students are given, and what an instructor gets after grading: bundle, table of grades, similarity."""
+import csv
+import json
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ASSIGNMENTS = ROOT / "notebooks" / "assignments"
+sys.path.insert(0, str(ASSIGNMENTS))
+import bundle  # noqa: E402
+import course  # noqa: E402
+import package  # noqa: E402
+import report  # noqa: E402
+
+
+def notebook(*sources: str, tests: bool = True) -> str:
+    cells = [{"cell_type": "code", "metadata": {}, "source": source} for source in sources]
+    if tests:
+        cells.append({"cell_type": "code", "source": "pass",
+                      "metadata": {"nbgrader": {"grade_id": "tests-x", "locked": True}}})
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+
+
+def released(cells: list[course.Cell]) -> str:
+    """As nbgrader releases it: no solution, no hidden test, no model answer."""
+    hidden = r"### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS"
+    return notebook(*(re.sub(hidden, "", course.blank(cell.source), flags=re.S) for cell in cells
+                      if cell.kind not in ("written", "instructor")))
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("course")
+    for path in course.SOURCES:
+        at = folder / "release" / path.name
+        at.mkdir(parents=True)
+        (at / f"{path.name}.ipynb").write_text(released(course.read(path)), encoding="utf-8")
+        for needed in (ASSIGNMENTS / "grading.py", *ASSIGNMENTS.glob(f"{path.name[:2]}_*.csv")):
+            (at / needed.name).write_bytes(needed.read_bytes())
+    package.save(package.files(), folder / "package" / "release")
+    return bundle.write(folder, folder / "students" / "albef-course")
+
+
+def text_of(path: Path) -> str:
+    """A file's text; of a notebook its cells' sources."""
+    if path.suffix == ".ipynb":
+        return "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"])
+    return path.read_text(encoding="utf-8") if path.suffix in (".py", ".md", ".toml", ".txt", ".csv", ".json") else ""
+
+
+def test_the_students_folder_holds_no_line_of_an_answer_a_hidden_test_or_a_mistake(given):
+    ours = [path for path in ASSIGNMENTS.rglob("*.py") if path.name in (
+        "solution.py", "hidden.py", "mistakes.py", "package_mistakes.py", "package_right.py", "package_adapters.py",
+        "package_tests.py", "apart.py", "apart_child.py", "course.py", "package.py", "report.py", "make_curves.py")]
+    public = "\n".join(text_of(path) for path in (
+        *ROOT.glob("minalbef/**/*.py"), *ROOT.glob("notebooks/[0-9]*.ipynb"), *ROOT.glob("docs/*.md"),
+        *ROOT.glob("notebooks/results/*.py"), *ASSIGNMENTS.glob("a*/student.py"), ASSIGNMENTS / "grading.py",
+        ASSIGNMENTS / "package_conftest.py")) + "\n".join(package.files().values())
+    secret = {line.strip() for path in ours for line in path.read_text(encoding="utf-8").splitlines()
+              if len(line.strip()) > 30}
+    secret = {line for line in secret if line not in public}
+    folder = given.with_suffix("")
+    shown = "\n".join(text_of(path) for path in folder.rglob("*") if path.is_file())
+    assert len(secret) > 1500 and not [line for line in secret if line in shown]
+    names = {path.name for path in folder.rglob("*")}
+    assert not names & {"solution.py", "hidden.py", "mistakes.py", "course.py", "apart.py", "package_right.py"}
+    assert "COURSE_SECRET" in text_of(folder / "assignments" / "a1_encoders" / "grading.py"), "this reads files"
+
+
+def test_the_students_folder_has_all_that_its_page_names_and_its_zip_holds_the_same(given):
+    folder = given.with_suffix("")
+    for name in ("minalbef/__init__.py", "notebooks/00_tour.ipynb", "assignments/a2_alignment/a2_alignment.ipynb",
+                 "assignments/a5_pretraining/a5_curves.csv", "package/test_mine.py", "pyproject.toml", "LICENSE",
+                 "data/tiny/model.safetensors"):
+        assert (folder / name).exists(), name
+    with zipfile.ZipFile(given) as file:
+        assert set(file.namelist()) == {path.relative_to(folder.parent).as_posix() for path in folder.rglob("*")
+                                        if path.is_file()}
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"\w+", page[page.index("**Imports.**"):page.index("`minalbef` is closed")]))
+    assert course.package.refused.__globals__["MAY_IMPORT"] <= listed
+    for system in ("Windows", "macOS", "Linux"):
+        assert system in page
+
+
+def test_a_course_without_a_release_says_how_to_make_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make course"):
+        bundle.write(tmp_path, tmp_path / "students")
+
+
+# what comes back
+
+def submit(folder: Path, student: str, name: str, data: bytes | str) -> None:
+    path = folder / "submitted" / student / "a2_alignment" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+
+
+def test_names_of_browsers_and_nested_folders_are_accepted_and_bad_files_are_named(tmp_path):
+    submit(tmp_path, "ada", "a2_alignment (1).ipynb", notebook("x = 1"))
+    submit(tmp_path, "ben", "work/a2_alignment.ipynb", notebook("x = 2"))
+    submit(tmp_path, "cem", "a2_alignment.ipynb", b'{"cells": "caf\xe9"}')
+    submit(tmp_path, "dora", "a2_alignment.ipynb", "{")
+    submit(tmp_path, "emil", "answers.docx", "no notebook")
+    submit(tmp_path, "fay", "a2_alignment.ipynb", notebook("x = 1", tests=False))
+    assert report.tidy(tmp_path, "a2_alignment") == {
+        "cem": "a2_alignment: a2_alignment.ipynb is not UTF-8 text",
+        "dora": "a2_alignment: a2_alignment.ipynb is not a notebook",
+        "emil": "a2_alignment: no a2_alignment.ipynb among answers.docx",
+        "fay": "a2_alignment: a2_alignment.ipynb is not the assignment's notebook: it has none of its tests"}
+    left = {path.parent.parent.name: path for path in (tmp_path / "submitted").glob("*/*/a2_alignment.ipynb")}
+    assert set(left) == {"ada", "ben"} and "x = 2" in left["ben"].read_text()
+    assert (tmp_path / "unreadable" / "cem" / "a2_alignment" / "a2_alignment.ipynb").exists()
+
+
+def test_the_table_of_grades_has_both_platforms_columns_late_days_and_what_went_wrong(tmp_path):
+    for student, points in (("101", 45), ("102", 50)):
+        package.save({f"{student}.json": json.dumps({"student": student, "points": points, "of": 50, "seams": {}})},
+                     tmp_path / "package" / "graded")
+        package.save({"timestamp.txt": "2026-12-02 00:30:00+00:00"}, tmp_path / "package" / "submitted" / student)
+    (tmp_path / "deadlines.csv").write_text("assignment,due\npackage,2026-11-30 23:59\n")
+    (tmp_path / "roster.csv").write_text(
+        "Student,ID,SIS Login ID,Section\n\"Lovelace, Ada\",101,ada,A\n\"Nobody, Ned\",103,ned,A\n")
+    (tmp_path / "problems.json").write_text(json.dumps({"a2_alignment": {"102": "a2_alignment: not a notebook"}}))
+    with open(report.grades(tmp_path), newline="", encoding="utf-8") as file:
+        rows = {row["Student"].strip(): row for row in csv.DictReader(file)}
+    assert set(rows) == {"Points Possible", "Lovelace, Ada", "102", "Nobody, Ned"}
+    assert set(report.CANVAS + report.MOODLE) <= set(rows["102"])
+    ada = rows["Lovelace, Ada"]
+    assert (ada["package"], ada["Total"], ada["Late days"], ada["ID"]) == ("45", "45", "2", "101")
+    assert rows["102"]["Notes"] == "a2_alignment: not a notebook" and rows["Points Possible"]["package"] == "50"
+
+
+@pytest.mark.parametrize("stamp, days", [("2026-11-30 23:59:00 UTC", 0), ("2026-12-01 00:00:00+00:00", 1),
+                                         ("2026-12-02 01:00:00 UTC", 2), ("2026-11-01 00:00:00", 0)])
+def test_late_days_are_days_begun(stamp, days):
+    assert report.late_days(stamp, "2026-11-30 23:59") == days
+
+
+def test_a_copy_with_other_names_and_comments_leads_the_similarity_report():
+    cells = course.read(ASSIGNMENTS / "a2_alignment")
+    answers = {name: course.find(cells, "answer", name).source for name in course.answers(cells)}
+    release = "\n".join(course.blank(source) for source in answers.values())
+    own = "\n".join(answers.values())
+    copy = re.sub(r"\bkeys\b", "kk", re.sub(r"\bpositive\b", "mine", own)).replace("\n    ", "\n    # mine\n    ")
+    others = {}
+    for i in range(4):
+        others[f"other{i}"] = release + "\n" + "\n".join(list(
+            course.variants(cells, name)[1].values())[i].removeprefix(course.blank(answers[name]))
+            for name in answers)
+    found = report.pairs({"ada": own, "ben": copy, **others}, release)
+    assert found[0][:2] == ("ada", "ben") and found[0][2] > 0.9
+    assert max(share for a, b, share, _ in found[1:] if {"ada", "ben"} & {a, b}) < 0.6
+
+
+@pytest.mark.parametrize("path, student, name", [
+    ("/c/lovelaceada_101_7345_a2_alignment-1.ipynb", "101", "a2_alignment"),
+    ("/c/lovelaceada_LATE_101_7345_a2_alignment (1).ipynb", "101", "a2_alignment"),
+    ("/c/Ada Lovelace_101_assignsubmission_file_/a2_alignment.ipynb", "101", "a2_alignment"),
+    ("/c/Ada Lovelace_101_assignsubmission_file_/work/a2_alignment.ipynb", "101", "a2_alignment")])
+def test_zip_collect_knows_the_file_names_of_canvas_and_moodle(path, student, name):
+    lines = re.findall(r'r"(.*)"', course.CONFIG[course.CONFIG.index("named_regexp"):])
+    found = re.match("".join(lines), path)
+    assert (found["student_id"], found["file_id"]) == (student, name)
