@@ -46,7 +46,7 @@ tasks: .venv/stamp
 notebooks: .venv/stamp
 	$(BIN)/python notebooks/execute.py
 
-# the course, into runs/course: the students' release and the instructor's version, both checked by a made-up class
+# the course, into runs/course: the students' folder and zip, and the instructor's version, checked by a made-up class
 course: .venv/stamp
 	$(BIN)/python -c "import nbgrader" 2>/dev/null || $(BIN)/python -m pip install -q -e '.[course]'
 	$(BIN)/python notebooks/assignments/course.py runs/course

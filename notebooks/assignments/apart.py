@@ -4,39 +4,31 @@ The process (apart_child.py) gets the student's source and the arguments of each
 grader. Tensors, lists, modules and generators among the arguments are held equal on both sides, before and after each
 call, and gradients run through it, so a test is the same as if the function were here.
 """
-import ast
-import atexit
 import builtins
-import dis
-import io
 import json
-import marshal
 import os
 import pickle
 import queue
-import re
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import types
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import psutil  # comes with Jupyter's kernel
 import torch
-from apart_child import CLOSED, raw, restored, state
-from grading import refused
+from apart_arguments import Sender, order
+from apart_child import raw, restored, state
 from torch import Tensor, nn
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
 HERE = Path(__file__).parent
 SECONDS = 60                          # of processor time, for all calls of one cell of tests; by the clock 5 times it
 BYTES = 64 << 20                      # of one answer
-KNOWN = set(sys.stdlib_module_names) - {"__main__"} | {"torch", "numpy", "einops", "matplotlib"}
 DTYPES = {str(kind).removeprefix("torch."): kind for kind in (
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16,
     torch.float32, torch.float64, torch.complex64)}
@@ -149,7 +141,7 @@ class Session:
                     *now[3], x.grad.stride())))
                 self.seen[n] = now
         rng = raw(torch.get_rng_state())
-        news = {"forget": forget, "tensors": [(n, _order(value), *more, grad and _order(grad))
+        news = {"forget": forget, "tensors": [(n, order(value), *more, grad and order(grad))
                                               for n, value, *more, grad in tensors],
                 "rng": (rng[2], rng[0], rng[1], (1,)), "grad": torch.is_grad_enabled()}
         frame = pickle.dumps(news, 5) + request
@@ -363,141 +355,9 @@ class FromChild(torch.autograd.Function):
             raise Stopped("no answer came: its process has ended")
         asked = [(n, grad) for n, grad in zip(ctx.outs, grads) if grad is not None]
         values = [raw(grad) for _, grad in asked]
-        slopes = ctx.session.ask("backward", [n for n, _ in asked], [_order((*v, _dense(v[1]))) for v in values],
+        slopes = ctx.session.ask("backward", [n for n, _ in asked], [order((*v, _dense(v[1]))) for v in values],
                                  ctx.ins)
         return (None,) * 6 + tuple(slopes)
-
-
-class Sender(pickle.Pickler):
-    """Arguments for the process: tensors by number, functions and classes of tests by their code, minalbef never."""
-
-    def __init__(self, session: Session, lists: bool = True):
-        self.stream = io.BytesIO()
-        super().__init__(self.stream, 5)
-        self.session, self.track, self.waiting = session, lists, []
-        self.tensors, self.lists, self.ids, self.modules, self.generators = set(), {}, {}, {}, {}
-
-    def send(self, value: Any) -> bytes:
-        self.dump(value)
-        while self.waiting:
-            self.dump(tuple(self.waiting.pop(0)))
-        return self.stream.getvalue()
-
-    def persistent_id(self, x: Any) -> Any:
-        session = self.session
-        if isinstance(x, Tensor):
-            if x not in session.numbers:
-                session.numbers[x], session.known[session.next] = session.next, TensorWeakRef(x)
-                session.next += 2
-            self.tensors.add(session.numbers[x])
-            return "tensor", session.numbers[x]
-        if type(x) is list and self.track:
-            if id(x) not in self.ids:
-                self.ids[id(x)] = n = len(self.lists)
-                self.lists[n] = x
-                self.waiting.append(x)
-            return "list", self.ids[id(x)]
-        if isinstance(x, torch.Generator):
-            n = session.generators.setdefault(id(x), (len(session.generators), x))[0]
-            self.generators[n] = x
-            return "generator", n, _order((*raw(x.get_state()), (1,)))
-        if isinstance(x, torch.optim.Optimizer):
-            if id(x) not in session.optimizers:
-                session.optimizers[id(x)] = len(session.optimizers), x
-            inner = Sender(session, lists=False)
-            inner.dump(_Opened(x))
-            self.tensors |= inner.tensors
-            return "optimizer", session.optimizers[id(x)][0], inner.stream.getvalue()
-        if isinstance(x, Remote):
-            return ("answer" if isinstance(x._target, str) else "object"), x._target
-        if _root(x) in CLOSED and not (session.files and _is_config(x)):
-            return "closed", None
-        return None
-
-    def reducer_override(self, x: Any) -> Any:
-        if isinstance(x, _Opened):
-            return make_object, (type(x.optimizer),), x.optimizer.__getstate__()
-        if isinstance(x, types.ModuleType):
-            return import_module, (x.__name__,)
-        if isinstance(x, types.CellType):
-            return make_cell, ()
-        if isinstance(x, types.FunctionType) and not _importable(x):
-            return make_function, (marshal.dumps(x.__code__), x.__name__), _inside(x), None, None, fill_function
-        if isinstance(x, type) and not _importable(x):
-            own = {name: part for name, part in vars(x).items() if name not in ("__dict__", "__weakref__")}
-            return make_class, (x.__name__, x.__bases__), own, None, None, fill_class
-        if isinstance(x, nn.Module):
-            n = len(self.modules)
-            self.modules[n] = x
-            return make_module, (type(x), n), x.__dict__.copy()
-        if isinstance(x, list):
-            n = len(self.lists)
-            self.lists[n] = x
-            return make_list, (type(x), n), (x.__dict__, tuple(x)), None, None, fill_list
-        return NotImplemented
-
-
-class _Opened:
-    """An optimiser at its own place in the stream."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer):
-        self.optimizer = optimizer
-
-
-def _stub(name: str) -> Any:
-    """A name that the process looks up among its own functions; here it is only written down."""
-    def stub(*_: Any) -> None:
-        raise NotImplementedError(name)
-    stub.__name__ = stub.__qualname__ = name
-    stub.__module__ = "apart"
-    return stub
-
-
-STUBS = ("import_module make_cell make_function fill_function make_class fill_class make_module make_list fill_list "
-         "make_object").split()
-(import_module, make_cell, make_function, fill_function, make_class, fill_class, make_module, make_list, fill_list,
- make_object) = map(_stub, STUBS)
-
-
-def _root(x: Any) -> str:
-    module = x.__name__ if isinstance(x, types.ModuleType) else getattr(x, "__module__", None)
-    return str(module).split(".")[0]
-
-
-def _is_config(x: Any) -> bool:
-    return (x if isinstance(x, type) else type(x)).__module__ == "minalbef.config"
-
-
-def _importable(x: Any) -> bool:
-    """Whether the process finds it by its name, too: in torch, in Python's own; and in mine.config, for a package."""
-    if x.__module__ in ("apart", "minalbef.config"):
-        return True
-    found = sys.modules.get(x.__module__) if _root(x) in KNOWN else None
-    for name in x.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is x
-
-
-def _inside(function: types.FunctionType) -> tuple:
-    """What a function needs: globals that its code names, defaults, and what it closes over."""
-    names, codes = set(), [function.__code__]
-    for code in codes:
-        names |= {one.argval for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-        codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
-    cells = []
-    for cell in function.__closure__ or ():
-        try:
-            cells.append((cell.cell_contents,))
-        except ValueError:                                       # not yet filled
-            cells.append(())
-    return ({name: function.__globals__[name] for name in sorted(names) if name in function.__globals__},
-            function.__defaults__, function.__kwdefaults__, tuple(cells), function.__dict__)
-
-
-def _order(told: tuple) -> tuple:
-    """Dtype, shape, data, stride -> data, dtype, shape, stride, as `restored` takes them."""
-    kind, shape, data, stride = told
-    return data, kind, shape, stride
 
 
 def _dense(shape: Any) -> tuple[int, ...]:
@@ -552,70 +412,4 @@ def _read(stream: Any, answers: queue.Queue) -> None:
     answers.put(None)
 
 
-def cleaned(source: str) -> str:
-    """Python without a notebook's magics."""
-    return re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.M)
-
-
-def given_names(source: str) -> list[str]:
-    """What the cells above an answer define: imports, functions, classes, variables."""
-    names = []
-    for node in ast.parse(cleaned(source)).body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names += [alias.asname or alias.name.split(".")[0] for alias in node.names]
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            names.append(node.name)
-        elif isinstance(node, ast.Assign):
-            names += [part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)]
-    return names
-
-
-def cells_of(sources: list[tuple[str, str]], check: bool = True) -> list[tuple[str, str, str]]:
-    """(name, source) of a student's cells, for a session: without magics, and refused where they import too much."""
-    return [(name, cleaned(source), refused(source) if check else "") for name, source in sources]
-
-
-# nbgrader: preprocessors around its own Execute
-
-def take_out(notebook: Any, resources: dict) -> tuple[Any, dict]:
-    """Before anything runs: a student's cells leave the notebook, and the first of them starts their process instead.
-
-    Only cells that are the instructor's, word for word, stay and run here: what a file says of itself is not asked.
-    """
-    name = resources["metadata"]["name"]
-    source = json.loads((HERE / "source" / name / f"{name}.ipynb").read_text(encoding="utf-8"))
-    ours = {"".join(cell["source"]).strip() for cell in source["cells"]
-            if cell["metadata"].get("nbgrader", {}).get("locked")}
-    cells, begin, above = [], None, ""
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        if cell.source.strip() in ours:
-            above += "" if begin else cell.source + "\n"
-            continue
-        kind, _, answer = cell.metadata.get("nbgrader", {}).get("grade_id", "").partition("-")
-        cells.append((answer if kind == "answer" else "", cell.source))
-        cell.metadata["submitted"] = cell.source
-        if answer and begin is None:
-            begin = cell
-        cell.source = ""
-    if begin is not None:
-        begin.source = (f"import sys\nsys.path.insert(0, {str(HERE)!r})\nimport apart\n"
-                        f"globals().update(apart.begin(get_ipython(), {cells_of(cells)!r}, {given_names(above)!r}))")
-    return notebook, resources
-
-
-def put_back(notebook: Any, resources: dict) -> tuple[Any, dict]:
-    """After everything ran: the student's cells, for whoever reads the graded notebook."""
-    for cell in notebook.cells:
-        if "submitted" in cell.metadata:
-            cell.source, cell.outputs = cell.metadata.pop("submitted"), []
-    return notebook, resources
-
-
-def begin(shell: Any, cells: list[tuple[str, str, str]], given: list[str]) -> dict[str, Remote]:
-    """In nbgrader's kernel, which runs tests alone: start the student's process -> its answers, by name."""
-    session = Session(cells, {name: shell.user_ns[name] for name in given if name in shell.user_ns})
-    shell.events.register("pre_run_cell", lambda *_: session.fresh())
-    atexit.register(session.close)
-    return session.names()
+Session.remote = Remote                # apart_arguments.py tells it from other arguments

@@ -50,13 +50,16 @@ class ClosedImports(importlib.abc.MetaPathFinder):
 
 def seal():
     """From here on: no file but the libraries' own, no process, no socket. An audit hook cannot be taken out again."""
-    def hook(event, args, within=LIBRARIES, forbidden=FORBIDDEN, plain=(str, bytes, int), closed=CLOSED):
+    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+    def hook(event, args, within=LIBRARIES, forbidden=FORBIDDEN, closed=CLOSED):
         if event in ("open", "os.listdir", "os.scandir"):
             path = args[0]
             if type(path) is int and event == "open":
                 return
-            if type(path) is not str or not path.startswith(within) or ".." in path or "minalbef" in path.split(
-                    within[0])[-1] or (event == "open" and type(args[1]) is str and args[1].strip("rbtU")):
+            inside = [path[len(one):] for one in within if path.startswith(one)] if type(path) is str else []
+            if (not inside or any(rest.startswith(closed) for rest in inside) or ".." in path
+                    or event == "open" and args[2] & writing):
                 raise PermissionError("an answer reads and writes no files")
         elif event == "import" and args[0].split(".")[0] in closed:
             raise ImportError("minalbef is closed while you are graded: write it yourself")
@@ -334,7 +337,7 @@ class Reader(pickle.Unpickler):
     def find_class(self, module, name):
         if module.startswith("minalbef.") and "adapters" in sys.modules:
             module = module.replace("minalbef", "mine")
-        if module == "apart":
+        if module == "apart_arguments":
             return {"make_function": make_function, "fill_function": fill_function, "make_class": make_class,
                     "fill_class": fill_class, "make_module": self.make_module, "make_list": self.make_list,
                     "fill_list": fill_list, "make_cell": types.CellType, "make_object": object.__new__,

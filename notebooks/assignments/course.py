@@ -34,7 +34,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from apart import put_back, take_out
+from apart_nbgrader import put_back, take_out
 
 os.environ["COURSE_SECRET"] = "{secret}"     # the tests' random inputs come from it; students must not know it
 c = get_config()
@@ -183,6 +183,7 @@ def grade_apart(assignment: str, sources: dict[str, str] | None = None, more: st
     sources: by name, in place of solutions; more: a cell of the student's own above them; check: refuse imports
     """
     import apart  # here and not above: tests in process start none
+    from apart_nbgrader import cells_of, given_names
 
     cells = read(HERE / assignment)
     first = next(cell for cell in cells if cell.kind == "code")
@@ -192,8 +193,8 @@ def grade_apart(assignment: str, sources: dict[str, str] | None = None, more: st
     os.environ["COURSE_SECRET"] = str(seed)
     try:
         exec(compile(first.source, "<first>", "exec"), space)
-        given = {name: space[name] for name in apart.given_names(first.source)}
-        with apart.Session(apart.cells_of(own, check), given, seconds=seconds) as session:
+        given = {name: space[name] for name in given_names(first.source)}
+        with apart.Session(cells_of(own, check), given, seconds=seconds) as session:
             space |= session.names()
             for cell in cells:
                 if cell.kind == "tests":
@@ -213,10 +214,10 @@ def write(folder: Path) -> list[str]:
     for path in SOURCES:
         at = folder / "source" / path.name
         at.mkdir(parents=True, exist_ok=True)
-        _save(at / f"{path.name}.ipynb", notebook(read(path)))
+        save(at / f"{path.name}.ipynb", notebook(read(path)))
         for needed in (HERE / "grading.py", *HERE.glob(f"{path.name[:2]}_*.csv")):
             shutil.copy(needed, at)
-    for needed in ("grading.py", "apart.py", "apart_child.py"):
+    for needed in ("grading.py", *(path.name for path in HERE.glob("apart*.py"))):
         shutil.copy(HERE / needed, folder)
     config = folder / "nbgrader_config.py"
     if not config.exists():                                      # the instructor's from then on
@@ -247,7 +248,7 @@ def made_up_class(folder: Path, assignment: str) -> dict[str, tuple[float, float
         shutil.copytree(folder / "release" / assignment, at)
         if instead is not None:
             (at / f"{assignment}.ipynb").unlink()
-            _save(at / f"{assignment}.ipynb", notebook(cells, instead))
+            save(at / f"{assignment}.ipynb", notebook(cells, instead))
     nbgrader(folder, "autograde", assignment)
     nbgrader(folder, "generate_feedback", assignment)
     with Gradebook(f"sqlite:///{folder}/gradebook.db") as book:
@@ -257,7 +258,7 @@ def made_up_class(folder: Path, assignment: str) -> dict[str, tuple[float, float
                 for student, grades in graded.items()}
 
 
-def _save(path: Path, made) -> None:
+def save(path: Path, made) -> None:
     import nbformat
 
     nbformat.validate(made)

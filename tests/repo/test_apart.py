@@ -1,4 +1,5 @@
 """Submissions run in a process of their own: right answers keep their points there, and cheats earn none."""
+import os
 import re
 import sys
 from pathlib import Path
@@ -158,13 +159,33 @@ def test_the_process_can_neither_read_nor_write_files_nor_start_another():
             except Exception as problem:
                 return type(problem).__name__
 
-    assert probe("return 1") == "1"
+    assert probe("return 1") == "1" and probe("import colorsys; return 2") == "2", "libraries are read"
     for source in (f"return open({str(ASSIGNMENTS / 'course.py')!r}).read()", "return open('/tmp/x', 'w')",
-                   "import os; return os.listdir('/')", "import os; return os.system('true')",
+                   "import os; return os.listdir('/')",
+                   "import os, einops; return os.open(einops.__file__, os.O_RDWR)",
+                   "import os; return os.system('true')",
                    "import subprocess; return subprocess.run(['true'])", "import socket; return socket.socket()",
                    "import torch; return torch.ctypes.CDLL(None)", "import gc; return gc.get_objects()",
                    f"return open({minalbef.losses.__file__!r}).read()", "import os; os.kill(os.getppid(), 9)"):
         assert probe(source) in ("PermissionError", "OSError"), source
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(getattr(os, "geteuid", int)() != 0 or os.name == "nt", reason="needs root, as in the container")
+@pytest.mark.parametrize("account", ["", "nobody"])
+def test_under_an_account_of_its_own_not_even_torch_reads_what_it_may_not(account, tmp_path, monkeypatch):
+    """Without the account torch.from_file gets around the audit hook: the instructor's page says so."""
+    monkeypatch.setenv("MINALBEF_STUDENT", account)
+    secret = tmp_path / "solution.py"
+    secret.write_text("answer")
+    secret.chmod(0o600)
+    source = f"import torch\ndef f():\n    return torch.from_file({str(secret)!r}, size=6, dtype=torch.uint8) + 0"
+    with apart.Session([("f", source, "")]) as session:
+        if account:
+            with pytest.raises(RuntimeError, match="ermission"):
+                session.names()["f"]()
+        else:
+            assert bytes(session.names()["f"]().tolist()) == b"answer"
 
 
 # the package to fill
