@@ -5,10 +5,12 @@ grader. Tensors, lists, modules and generators among the arguments are held equa
 call, and gradients run through it, so a test is the same as if the function were here.
 """
 import builtins
+import copy
 import json
 import os
 import pickle
 import queue
+import random
 import struct
 import subprocess
 import sys
@@ -21,8 +23,8 @@ from typing import Any
 
 import psutil  # comes with Jupyter's kernel
 import torch
-from apart_arguments import Sender, order
-from apart_child import raw, restored, state
+from apart_arguments import HERE_TOO, Sender, order, root
+from apart_child import Closed, raw, restored, state
 from torch import Tensor, nn
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
@@ -112,6 +114,9 @@ class Session:
         """What was given, but what cannot be sent: a figure, a file."""
         sendable = {}
         for name, value in self.given.items():
+            if root(value) not in HERE_TOO:
+                sendable[name] = Closed()
+                continue
             try:
                 Sender(self).send(value)
                 sendable[name] = value
@@ -143,7 +148,8 @@ class Session:
         rng = raw(torch.get_rng_state())
         news = {"forget": forget, "tensors": [(n, order(value), *more, grad and order(grad))
                                               for n, value, *more, grad in tensors],
-                "rng": (rng[2], rng[0], rng[1], (1,)), "grad": torch.is_grad_enabled()}
+                "rng": (rng[2], rng[0], rng[1], (1,)), "grad": torch.is_grad_enabled(),
+                "random": random.getstate()}
         frame = pickle.dumps(news, 5) + request
         told, self.blobs = self._exchange(struct.pack("<Q", len(frame)) + frame)
         try:
@@ -203,10 +209,14 @@ class Session:
 
     def _receive(self, told: dict, sender: "Sender") -> Any:
         torch.set_rng_state(self._tensor(told["rng"]))
+        if told["random"] is not None:
+            version, numbers, last = told["random"]
+            random.setstate((version, tuple(numbers), last))
         for n, value, requires_grad, leaf, grad in told["tensors"]:
             if (x := self._alive(n)) is not None:
                 _update(x, self._tensor(value), requires_grad, leaf, None if grad is None else self._tensor(grad))
                 self.seen[n] = state(x)
+        self.sender = sender
         self._make(told["new"], sender)
         for n, parts in told["lists"]:
             sender.lists[n][:] = [self._value(part) for part in parts]
@@ -286,18 +296,14 @@ class Session:
         raise ValueError(f"a value of kind {kind}")
 
     def _module(self, parts: list, parameters: list, buffers: list) -> nn.Module:
-        """A module that an answer has made: a bare tree of its tensors, with each part's mode."""
-        module = nn.Module()
-        for name, _, _ in parts[1:]:
+        """A module that an answer has made: built as one that it was given, or else a bare tree of its tensors."""
+        like = next((one for one in self.sender.modules.values() if _tree(one) == [part[:2] for part in parts]), None)
+        module = copy.deepcopy(like) if like is not None else nn.Module()
+        for name, _, _ in parts[1:] if like is None else ():
             owner, _, last = str(name).rpartition(".")
             module.get_submodule(owner).add_module(last, nn.Module())
         for name, number in [*parameters, *buffers]:
-            owner, _, last = str(name).rpartition(".")
-            x = self._value(["tensor", number])
-            if isinstance(x, nn.Parameter):
-                module.get_submodule(owner).register_parameter(last, x)
-            else:
-                module.get_submodule(owner).register_buffer(last, x)
+            _set(module, str(name), self._value(["tensor", number]))
         for part, (_, _, training) in zip(module.modules(), parts, strict=True):
             part.training = bool(training)
         return module
@@ -384,11 +390,19 @@ def _update(x: Tensor, value: Tensor, requires_grad: bool, leaf: bool, grad: Ten
 
 
 def _set(module: nn.Module, name: str, x: Tensor | None) -> None:
+    """Put a tensor in the place of a module's parameter or buffer, whatever was there."""
     owner, _, last = name.rpartition(".")
     part = module.get_submodule(owner)
     held = part._parameters if isinstance(x, nn.Parameter) else part._buffers
     if x is not None and held.get(last) is not x:
+        for other in (part._parameters, part._buffers):
+            if other is not held:
+                other.pop(last, None)
         held[last] = x
+
+
+def _tree(module: nn.Module) -> list[list[str]]:
+    return [[name, f"{type(part).__module__}.{type(part).__qualname__}"] for name, part in module.named_modules()]
 
 
 def _exception(kind: type[Exception], says: str) -> Exception:

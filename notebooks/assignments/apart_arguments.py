@@ -12,11 +12,12 @@ import types
 from typing import Any
 
 import torch
-from apart_child import CLOSED, raw
+from apart_child import CLOSED, Closed, raw
 from torch import Tensor, nn
 from torch.utils.weak import TensorWeakRef
 
 KNOWN = set(sys.stdlib_module_names) - {"__main__"} | {"torch", "numpy", "einops", "matplotlib"}
+HERE_TOO = KNOWN | {"__main__", "None"}                          # what stands in a notebook itself has no other module
 
 
 class Sender(pickle.Pickler):
@@ -61,7 +62,9 @@ class Sender(pickle.Pickler):
             return "optimizer", session.optimizers[id(x)][0], inner.stream.getvalue()
         if isinstance(x, session.remote):
             return ("answer" if isinstance(x._target, str) else "object"), x._target
-        if _root(x) in CLOSED and not (session.files and _is_config(x)):
+        if isinstance(x, Closed) or isinstance(x, types.ModuleType) and root(x) not in KNOWN:
+            return "closed", None
+        if root(x) in CLOSED and not (session.files and _is_config(x)):
             return "closed", None
         return None
 
@@ -84,7 +87,8 @@ class Sender(pickle.Pickler):
         if isinstance(x, list):
             n = len(self.lists)
             self.lists[n] = x
-            return make_list, (type(x), n), (x.__dict__, tuple(x)), None, None, fill_list
+            items = tuple(list.__getitem__(x, slice(None)))      # by its own iterator it may do more than give them
+            return make_list, (type(x), n), (x.__dict__, items), None, None, fill_list
         return NotImplemented
 
 
@@ -110,7 +114,7 @@ STUBS = ("import_module make_cell make_function fill_function make_class fill_cl
  make_object) = map(_stub, STUBS)
 
 
-def _root(x: Any) -> str:
+def root(x: Any) -> str:
     module = x.__name__ if isinstance(x, types.ModuleType) else getattr(x, "__module__", None)
     return str(module).split(".")[0]
 
@@ -123,7 +127,7 @@ def _importable(x: Any) -> bool:
     """Whether the process finds it by its name, too: in torch, in Python's own; and in mine.config, for a package."""
     if x.__module__ in (__name__, "minalbef.config"):
         return True
-    found = sys.modules.get(x.__module__) if _root(x) in KNOWN else None
+    found = sys.modules.get(x.__module__) if root(x) in KNOWN else None
     for name in x.__qualname__.split("."):
         found = getattr(found, name, None)
     return found is x

@@ -12,6 +12,7 @@ import json
 import marshal
 import os
 import pickle
+import random
 import struct
 import sys
 import types
@@ -270,8 +271,8 @@ class Child:
                 value, requires_grad, leaf, grad = now
                 tensors.append([n, blob(value, blobs), requires_grad, leaf, grad and blob(grad, blobs)])
                 self.seen[n] = now
-        lists = [[n, [self.tell(part, blobs) for part in one]] for n, (one, was) in reader.lists.items()
-                 if len(one) != len(was) or any(a is not b for a, b in zip(one, was))]
+        lists = [[n, [self.tell(part, blobs) for part in items(one)]] for n, (one, was) in reader.lists.items()
+                 if len(items(one)) != len(was) or any(a is not b for a, b in zip(items(one), was))]
         modules = []
         for n, (module, was) in reader.modules.items():
             if (now := outline(module)) != was:
@@ -292,6 +293,10 @@ def blob(raw_value, blobs):
     kind, shape, data = raw_value
     blobs.append(data)
     return [kind, list(shape), len(blobs) - 1]
+
+
+def items(one):
+    return list.__getitem__(one, slice(None))                    # not by an iterator of its own
 
 
 def held(module):
@@ -360,7 +365,7 @@ class Reader(pickle.Unpickler):
         while filled < len(self.order):
             self.lists[self.order[filled]][0].extend(self.load())
             filled += 1
-        self.lists = {n: (one, list(one)) for n, (one, _) in self.lists.items()}
+        self.lists = {n: (one, items(one)) for n, (one, _) in self.lists.items()}
         self.modules = {n: (module, outline(module)) for n, (module, _) in self.modules.items()}
         return request
 
@@ -419,6 +424,7 @@ def serve(stream, out):
             seal()
             start = False
         torch.set_rng_state(restored(*news["rng"]))
+        random.setstate(news["random"])
         torch.set_grad_enabled(news["grad"])
         blobs, child.new, reader, answer = [], [], Reader(child, data), {}
         try:
@@ -431,6 +437,7 @@ def serve(stream, out):
             answer = {"raise": [base.__name__, str(problem)[:500]]}
         with torch.no_grad():
             answer |= child.changes(reader, blobs)
+        answer["random"] = None if random.getstate() == news["random"] else random.getstate()
         answer |= {"new": child.new, "rng": blob(raw(torch.get_rng_state()), blobs), "sizes": [len(b) for b in blobs]}
         told = json.dumps(answer).encode()
         data = b"".join(blobs)

@@ -27,6 +27,7 @@ import package
 HERE = Path(__file__).parent
 # nbgrader calls alembic by its name
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+BESIDE = [HERE / name for name in ("grading.py", "properties.py") if (HERE / name).exists()]     # tests import them
 SOURCES = sorted(HERE.glob("a[0-9]_*/"))
 BLANK = "raise NotImplementedError()"
 CONFIG = r"""import os
@@ -215,10 +216,10 @@ def write(folder: Path) -> list[str]:
         at = folder / "source" / path.name
         at.mkdir(parents=True, exist_ok=True)
         save(at / f"{path.name}.ipynb", notebook(read(path)))
-        for needed in (HERE / "grading.py", *HERE.glob(f"{path.name[:2]}_*.csv")):
+        for needed in (*BESIDE, *HERE.glob(f"{path.name[:2]}_*.csv")):
             shutil.copy(needed, at)
-    for needed in ("grading.py", *(path.name for path in HERE.glob("apart*.py"))):
-        shutil.copy(HERE / needed, folder)
+    for needed in (*BESIDE, *HERE.glob("apart*.py")):
+        shutil.copy(needed, folder)
     config = folder / "nbgrader_config.py"
     if not config.exists():                                      # the instructor's from then on
         config.write_text(CONFIG.replace("{secret}", secrets.token_hex()))

@@ -98,9 +98,8 @@ CHEATS["the solution read by path"] = {
 
 
 @pytest.mark.parametrize("cheat", CHEATS)
-@pytest.mark.parametrize("check", [True, False], ids=["imports refused", "imports open"])
-def test_a_cheat_earns_nothing(cheat, check):
-    problems = course.grade_apart("a2_alignment", CHEATS[cheat], check=check)
+def test_a_cheat_earns_nothing_even_where_it_may_import_anything(cheat):
+    problems = course.grade_apart("a2_alignment", CHEATS[cheat], check=False)
     assert len(problems) == 5 and all(problems.values())
 
 
@@ -117,6 +116,7 @@ def test_solutions_keep_all_points_apart(assignment):
     assert not any(course.grade_apart(assignment).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("assignment, name", [
     ("a2_alignment", "Ring"), ("a3_distillation", "update_teacher"), ("a4_fusion", "cross_attention"),
     ("a5_pretraining", "train_step")])
@@ -127,6 +127,7 @@ def test_a_wrong_answer_hears_apart_what_it_hears_in_this_process(assignment, na
         assert str(course.grade_apart(assignment, {name: source})[name]) == str(here), what
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body, why", [
     ("import os\n    os._exit(0)", "ended its process"), ("while True: pass", "more than 3 seconds"),
     ("return 'x' * (80 << 20)", "larger than 64 megabytes"),
@@ -152,22 +153,18 @@ def test_a_forbidden_import_is_named():
 
 
 def test_the_process_can_neither_read_nor_write_files_nor_start_another():
-    def probe(source: str) -> str:
-        with apart.Session([("f", f"def f():\n    {source}\n", "")]) as session:
-            try:
-                return repr(session.names()["f"]())
-            except Exception as problem:
-                return type(problem).__name__
-
-    assert probe("return 1") == "1" and probe("import colorsys; return 2") == "2", "libraries are read"
-    for source in (f"return open({str(ASSIGNMENTS / 'course.py')!r}).read()", "return open('/tmp/x', 'w')",
-                   "import os; return os.listdir('/')",
-                   "import os, einops; return os.open(einops.__file__, os.O_RDWR)",
-                   "import os; return os.system('true')",
-                   "import subprocess; return subprocess.run(['true'])", "import socket; return socket.socket()",
-                   "import torch; return torch.ctypes.CDLL(None)", "import gc; return gc.get_objects()",
-                   f"return open({minalbef.losses.__file__!r}).read()", "import os; os.kill(os.getppid(), 9)"):
-        assert probe(source) in ("PermissionError", "OSError"), source
+    sources = (f"return open({str(ASSIGNMENTS / 'course.py')!r}).read()", "return open('/tmp/x', 'w')",
+               "import os; return os.listdir('/')", "import os; return os.system('true')",
+               "import os, einops; return os.open(einops.__file__, os.O_RDWR)",
+               "import subprocess; return subprocess.run(['true'])", "import socket; return socket.socket()",
+               "import torch; return torch.ctypes.CDLL(None)", "import gc; return gc.get_objects()",
+               f"return open({minalbef.losses.__file__!r}).read()", "import os; os.kill(os.getppid(), 9)")
+    cells = [(f"f{i}", f"def f{i}():\n    {source}\n", "") for i, source in enumerate(sources)]
+    with apart.Session([*cells, ("reads", "def reads():\n    import colorsys\n    return 2", "")]) as session:
+        assert session.names()["reads"]() == 2, "libraries are read"
+        for i, source in enumerate(sources):
+            with pytest.raises(PermissionError):
+                print(source, session.names()[f"f{i}"]())
 
 
 @pytest.mark.slow
@@ -228,10 +225,10 @@ def test_a_package_apart_keeps_its_points_and_a_blank_one_has_none():
 @pytest.mark.parametrize("first, made", [(HOOK_REMOVED, package.cheat()), (SCORES_REPLACED, package.files())],
                          ids=["the import hook removed", "the table of scores replaced"])
 def test_a_package_that_cheats_earns_nothing(first, made):
-    for check in (True, False):
-        assert package.grade(with_first(made, first), "any", check)["points"] == 0
+    assert package.grade(with_first(made, first), "any", check=False)["points"] == 0
 
 
+@pytest.mark.slow
 def test_a_package_that_ends_or_holds_its_process_costs_its_seams_alone():
     made = package.files(True)
     ends = made["mine/losses.py"].replace("def itm_loss(", "def itm_loss(*args):\n    import os\n    os._exit(0)\n\n\n"
