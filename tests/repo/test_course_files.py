@@ -88,6 +88,21 @@ def test_the_students_folder_has_all_that_its_page_names_and_its_zip_holds_the_s
         assert system in page
 
 
+def test_the_instructors_page_says_which_points_the_package_leaves():
+    tested = left = written = 0
+    for path in course.SOURCES:
+        cells = course.read(path)
+        written += sum(cell.points for cell in cells if cell.kind == "written")
+        for name in course.answers(cells):
+            points = course.find(cells, "tests", name).points
+            tested += points
+            left += points if course.variants(cells, name)[2] is None else 0
+    page = re.sub(r"\s+", " ", (ASSIGNMENTS / "README.md").read_text(encoding="utf-8"))
+    for sentence in (f"Of {tested} points by tests in the notebooks, {tested - left} are for functions",
+                     f"**{left} are for functions it doesn't have**", f"Another {written} points are for written"):
+        assert sentence in page
+
+
 def test_a_course_without_a_release_says_how_to_make_one(tmp_path):
     with pytest.raises(FileNotFoundError, match="make course"):
         bundle.write(tmp_path, tmp_path / "students")
