@@ -189,7 +189,7 @@ def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
 @styled
 def heat_bar(plot: Plot) -> Plot:
     """The figure with a bar that says what the colours of `overlay` mean."""
-    plot.colorbar(ScalarMappable(cmap=HEAT), ax=plot.axes, label="share of the map's maximum", shrink=0.8)
+    plot.colorbar(ScalarMappable(cmap=HEAT), ax=plot.axes, label="of the maximum", ticks=(0, 0.5, 1))
     return plot
 
 

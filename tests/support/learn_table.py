@@ -27,22 +27,10 @@ ROWS = (                              # title, figures, baselines
     ("pointing, MLM", "pointing_mlm", {"warm start": "start.pointing_mlm"}))
 
 
-def figures(result: dict, names: str) -> str:
-    return " / ".join(f"{result['figures'][name]['mean']:.2f}" for name in names.split())
-
-
-def comparison(results: dict[str, dict]) -> str:
-    """Markdown, a column for each result."""
-    lines = [f"| | {' | '.join(results)} |", "|---" * (len(results) + 1) + "|",
-             *(f"| {title} | {' | '.join(figures(result, names) for result in results.values())} |"
-               for title, names, _ in ROWS)]
-    return "\n".join(lines)
-
-
 def table(result: dict) -> str:
     """Markdown, each figure beside its baselines."""
     def mean(names: str) -> str:
-        return figures(result, names)
+        return " / ".join(f"{result['figures'][name]['mean']:.2f}" for name in names.split())
     def minutes(of: str) -> str:
         return f"{sum(result['figures'][f'seconds.{part}'][of] for part in ('warm_start', 'train')) / 60:.1f}"
     lines = [f"Mean of {result['seeds']} seeds, each evaluated on newly drawn scenes; "
