@@ -1,18 +1,14 @@
-"""Benchmarks of loading pictures and of evaluation on this machine. Each prints JSON."""
+"""Benchmark of loading pictures on this machine; prints JSON."""
 import io
 import time
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from PIL import Image
 
-from minalbef.albef import ALBEF
-from minalbef.bench.step import find_device, make_batch, show
-from minalbef.config import RANGES, check_range, read_changes
+from minalbef.bench.step import show
 from minalbef.data import open_image, transform
 from minalbef.datasets.augment import augment
-from minalbef.evaluation import ranking
 from minalbef.presets import preset as preset_named
 from minalbef.scenes.scenes import Scenes, paint
 
@@ -57,36 +53,3 @@ def jpeg() -> bytes:
     noisy = np.asarray(smooth) + rng.normal(0, 12, (480, 640, 1))
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file := io.BytesIO(), "JPEG", quality=90)
     return file.getvalue()
-
-
-def retrieval(changes: tuple[str, ...] = (), /, preset: str = "tiny", pictures: int = 500, top: int = 10,
-              device: str = "cpu", threads: int = 1) -> None:
-    """What evaluation does a second: pictures and texts encoded, and pairs matched for re-ranking.
-
-    Args:
-        changes: options of the preset to change
-        preset: the model, with random weights
-        pictures: how many, each with one text
-        top: candidates of every picture and every text
-        device: cpu or cuda
-        threads: of a CPU
-    """
-    check_range(f"--top {top}", top, *RANGES["top"])           # `evaluate --top 0` means the paper's
-    torch.set_num_threads(threads)
-    config = preset_named(preset, **read_changes(changes) | {"batch": pictures})
-    torch.manual_seed(config.seed)
-    place = find_device(device)
-    model, batch = ALBEF(config).eval().to(place), make_batch(config).to(place)
-    def timed(work: Callable):
-        start, cpu = time.perf_counter(), time.process_time()
-        result = work()
-        if place.type == "cuda":
-            torch.cuda.synchronize(place)
-        return result, time.perf_counter() - start, time.process_time() - cpu
-    timed(lambda: ranking.encode(model, batch.image[:2], batch.tokens[:2], batch.keep[:2]))       # warm-up
-    encoded, encoding, _ = timed(lambda: ranking.encode(model, batch.image, batch.tokens, batch.keep))
-    sim = torch.rand(1, pictures, pictures, device=place)           # an untrained model has one ranking for all
-    odds, matching, cpu = timed(lambda: ranking.match_best(model, encoded, sim, top))
-    pairs = int(odds.isfinite().sum())
-    show({"pairs": pairs, "pairs_per_second": pairs / matching, "cpu_seconds_per_1000_pairs": 1000 * cpu / pairs,
-          "pictures_and_texts_encoded_per_second": pictures / encoding})

@@ -49,8 +49,7 @@ def tasks(run: Path = Path("runs"), out: Path | None = None, page: Path | None =
 Benches = (Annotated[Any, tyro.conf.subcommand("learn", constructor=learn)]
            | Annotated[Any, tyro.conf.subcommand("tasks", constructor=tasks)]
            | Annotated[Any, tyro.conf.subcommand("step", constructor=checked(step.step))]
-           | Annotated[Any, tyro.conf.subcommand("data", constructor=checked(loading.data))]
-           | Annotated[Any, tyro.conf.subcommand("retrieval", constructor=checked(loading.retrieval))])
+           | Annotated[Any, tyro.conf.subcommand("data", constructor=checked(loading.data))])
 
 
 def bench(what: Annotated[Benches, tyro.conf.arg(name="")]) -> None:

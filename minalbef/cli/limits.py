@@ -12,7 +12,7 @@ LIMITS = RANGES | {name: limits for names, limits in {
     "workers": (0, 1_024),
     "exam": (0.001, 1),
     "most_bad utilisation": (0, 1),
-    "among scenes number pictures": (1, 1_000_000),
+    "among scenes number": (1, 1_000_000),
     "steps": (1, 1_000_000),
     "gpus": (1, 100_000),
     "top": (0, RANGES["top"][1]),     # 0: the paper's

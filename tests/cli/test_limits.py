@@ -21,7 +21,7 @@ from minalbef.presets import preset
 from minalbef.recipes.finetune import settings, tune
 from minalbef.recipes.pretrain import for_scenes
 
-COMMANDS = [*command_line.COMMANDS.values(), bench.learn, *map(checked, (step.step, loading.data, loading.retrieval))]
+COMMANDS = [*command_line.COMMANDS.values(), bench.learn, *map(checked, (step.step, loading.data))]
 
 
 def kinds(annotation) -> set[type]:
