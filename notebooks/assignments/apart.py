@@ -92,8 +92,11 @@ class Session:
         env = {name: value for name, value in os.environ.items() if name in keep}
         env |= {"OMP_NUM_THREADS": "1", "HOME": self.folder.name}
         user = os.environ.get("MINALBEF_STUDENT")                # an account that can read neither the course nor us
-        account = {"user": user, "group": user, "extra_groups": []} if user else {}
+        account = {}
         if user:
+            import pwd
+
+            account = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
             os.chmod(self.folder.name, 0o755)
         self.process = subprocess.Popen(
             [sys.executable, "-I", "-B", "-c", (HERE / "apart_child.py").read_text(encoding="utf-8")],

@@ -172,6 +172,8 @@ def test_the_process_can_neither_read_nor_write_files_nor_start_another():
 @pytest.mark.parametrize("account", ["", "nobody"])
 def test_under_an_account_of_its_own_not_even_torch_reads_what_it_may_not(account, tmp_path, monkeypatch):
     """Without the account torch.from_file gets around the audit hook: the instructor's page says so."""
+    if account and not all(path.stat().st_mode & 1 for path in Path(sys.executable).resolve().parents):
+        pytest.skip("this Python lies in a folder that no other account may enter")
     monkeypatch.setenv("MINALBEF_STUDENT", account)
     secret = tmp_path / "solution.py"
     secret.write_text("answer")
