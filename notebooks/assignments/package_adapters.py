@@ -1,7 +1,7 @@
 """The seams: all that the tests of your package call. Built otherwise? Change a seam's body, not its signature.
 
-Weights come by the package's names of parameters: {"q.weight": ..., "q.bias": ...}; b batch, n tokens, k keys, l words,
-d width
+Weights come by the package's names of parameters: {"q.weight": ..., "q.bias": ...}, and gradients must reach them.
+`dropout` counts in training alone. b batch, n tokens, k keys, l words, d width
 (They are modelled on the adapters of Stanford's CS336: https://github.com/stanford-cs336/assignment1-basics)
 """
 from torch import Tensor, nn
@@ -17,13 +17,17 @@ from minalbef.vision import Block, ViT
 Weights = dict[str, Tensor]
 
 
-def run_attention(
-        weights: Weights, x: Tensor, source: Tensor | None, keep: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """What x (b, n, d) takes from source (b, k, s), or itself; keep: (b, k) bool -> (b, n, d), weights (b, h, n, k)."""
-    attend = _filled(Attention(x.shape[-1], heads, None if source is None else source.shape[-1]), weights)
-    with record_weights(attend) as weights:
+def run_attention(weights: Weights, x: Tensor, source: Tensor | None, keep: Tensor | None, heads: int,
+                  dropout: float = 0.0, training: bool = False) -> tuple[Tensor, Tensor]:
+    """What x (b, n, d) takes from source (b, k, s), or itself -> (b, n, d), weights (b, h, n, k) before dropout.
+
+    keep: (b, k) or (b, n, k) bool, True = visible
+    """
+    source_width = None if source is None else source.shape[-1]
+    attend = _filled(Attention(x.shape[-1], heads, source_width, dropout), weights, training)
+    with record_weights(attend) as recorded:
         attend(x, source, keep)
-    return attend(x, source, keep), weights[0]
+    return attend(x, source, keep), recorded[0]
 
 
 def run_block(weights: Weights, x: Tensor, heads: int) -> Tensor:
@@ -36,16 +40,22 @@ def run_vit(weights: Weights, config: Config, image: Tensor) -> Tensor:
     return _filled(ViT(config), weights)(image)
 
 
-def run_text_layer(weights: Weights, x: Tensor, keep: Tensor, heads: int) -> Tensor:
-    """A post-norm layer: (b, l, d), keep (b, l) bool -> (b, l, d). No dropout."""
-    return _filled(TextLayer(x.shape[-1], heads, len(weights["mlp.fc1.bias"]), 0.0), weights)(x, keep)
+def run_text_layer(weights: Weights, x: Tensor, keep: Tensor, heads: int, dropout: float = 0.0,
+                   training: bool = False) -> Tensor:
+    """A post-norm layer: (b, l, d), keep (b, l) bool -> (b, l, d)."""
+    return _filled(TextLayer(x.shape[-1], heads, len(weights["mlp.fc1.bias"]), dropout), weights, training)(x, keep)
 
 
-def run_fusion_layer(weights: Weights, x: Tensor, keep: Tensor, image_tokens: Tensor, heads: int) -> Tensor:
-    """Words attend to words, then to the image: (b, l, d), keep (b, l) bool, (b, k, i) -> (b, l, d). No dropout."""
+def run_fusion_layer(weights: Weights, x: Tensor, keep: Tensor, image_tokens: Tensor, heads: int,
+                     queries: int | None = None, image_keep: Tensor | None = None, dropout: float = 0.0,
+                     training: bool = False) -> Tensor:
+    """Words attend to words, then to the image: (b, l, d), keep (b, l) bool, (b, k, i) -> (b, queries or l, d).
+
+    queries: only the first so many words ask; image_keep: (b, k) bool, which of the image's tokens may be seen
+    """
     wide = len(weights["mlp.fc1.bias"])
-    layer = _filled(FusionLayer(x.shape[-1], heads, wide, image_tokens.shape[-1], 0.0), weights)
-    return layer.look(layer.read(x, keep), layer.cross.keys_values(image_tokens), None)
+    layer = _filled(FusionLayer(x.shape[-1], heads, wide, image_tokens.shape[-1], dropout), weights, training)
+    return layer.look(layer.read(x, keep, queries), layer.cross.keys_values(image_tokens), image_keep)
 
 
 def run_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tensor | None = None) -> Tensor:
@@ -93,6 +103,12 @@ def run_queue(size: int, pushes: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[T
     return queue.features()
 
 
-def _filled(module: nn.Module, weights: Weights) -> nn.Module:
-    module.load_state_dict(weights)
-    return module.eval()
+def _filled(module: nn.Module, weights: Weights, training: bool = False) -> nn.Module:
+    """A module with the weights given in the place of its parameters: a copy of them would cut gradients off."""
+    if weights.keys() != module.state_dict().keys():
+        raise ValueError(f"weights are {sorted(weights)}; the module has {sorted(module.state_dict())}")
+    for name, weight in weights.items():
+        owner, last = module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
+        delattr(owner, last)
+        setattr(owner, last, weight)
+    return module.train(training)

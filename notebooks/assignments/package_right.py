@@ -11,7 +11,7 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
             weights = scores.softmax(-1)
             if self.record is not None:
                 self.record.append(weights)
-            return self.proj(torch.einsum("bhnk,bhkd->bnhd", weights, v).flatten(2))"""},
+            return self.proj(torch.einsum("bhnk,bhkd->bnhd", self.dropout(weights), v).flatten(2))"""},
         "by views": {"Attention.keys_values": """
             def split(y):
                 return y.view(*source.shape[:2], self.heads, -1).transpose(1, 2)
@@ -24,7 +24,7 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
                 if keep is not None:
                     scores = scores.masked_fill(~(keep if keep.ndim == 3 else keep[:, None]), -torch.inf)
                 seen.append(scores.softmax(-1))
-                taken.append(seen[-1] @ v[:, head])
+                taken.append(self.dropout(seen[-1]) @ v[:, head])
             if self.record is not None:
                 self.record.append(torch.stack(seen, 1))
             return self.proj(torch.cat(taken, -1))"""},
@@ -32,13 +32,13 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
             q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
             k, v = keys_values or self.keys_values(x if source is None else source)
             scores = q @ k.mT * q.shape[-1] ** -0.5
-            mass = (scores - scores.amax(-1, keepdim=True)).exp()
             if keep is not None:
-                mass = mass * (keep[:, None] if keep.ndim == 3 else keep[:, None, None])
+                scores = scores.masked_fill(~(keep[:, None] if keep.ndim == 3 else keep[:, None, None]), -torch.inf)
+            mass = (scores - scores.amax(-1, keepdim=True)).exp()
             total = mass.sum(-1, keepdim=True)
             if self.record is not None:
                 self.record.append(mass / total)
-            return self.proj(rearrange(mass @ v / total, "b h n d -> b n (h d)"))"""}},
+            return self.proj(rearrange(self.dropout(mass) @ v / total, "b h n d -> b n (h d)"))"""}},
     "vision.block": {
         "the other way round": {"Block.forward": """
             y = self.attn(self.norm1(x)) + x
@@ -129,10 +129,10 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
             losses = []
             for i, (logits, opinion) in enumerate(zip(sim, teacher_sim)):
                 own = [i] if positive is None else positive[i].nonzero()[:, 0].tolist()
-                target = alpha * opinion.exp() / opinion.exp().sum()
+                target = alpha * opinion.softmax(0)
                 for key in own:
                     target[key] += (1 - alpha) / len(own)
-                losses.append(logits.exp().sum().log() - logits @ target)
+                losses.append(logits.logsumexp(0) - logits @ target)
             return sum(losses) / len(losses)"""},
         "mass by mass": {"itc_loss": """
             if positive is None:
@@ -167,7 +167,7 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
             total = 0
             for row, label, counts in zip(logits, labels.tolist(), valid.tolist()):
                 if counts:
-                    total = total + row.exp().sum().log() - row[label]
+                    total = total + row.logsumexp(0) - row[label]
             return total / count"""},
         "one hot": {"itm_loss": """
             hot = F.one_hot(labels, 2) * valid[:, None]
@@ -186,7 +186,7 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
                 return hard
             return hard + alpha * (-(teacher_logits.softmax(-1) * log_p).sum(1) - hard)"""},
         "two sums": {"mlm_loss": """
-            log_p, count = logits.log_softmax(-1), max(float(count), 1.0)
+            log_p, count = logits.log_softmax(-1), float(count) or 1.0
             trust = 0.0 if teacher_logits is None else alpha
             loss = (1 - trust) * F.nll_loss(log_p, labels, reduction="sum")
             if trust:
@@ -200,7 +200,7 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
                 if teacher_logits is not None:
                     target = (1 - alpha) * target + alpha * teacher_logits[i].softmax(0)
                 loss = loss + logits[i].logsumexp(0) - target @ logits[i]
-            return loss / count if count > 1 else loss"""}},
+            return loss / count if count else loss"""}},
     "masking.mask_words": {
         "other shares of the draw": {"mask_words": """
             chosen = (choose > 1 - rate) & torch.stack([tokens != i for i in special]).all(0)
@@ -271,6 +271,7 @@ RIGHT: dict[str, dict[str, dict[str, str]]] = {
                 image, text, ids = image[room:], text[room:], ids[room:]"""},
         "a list of rows": {
             "FeatureQueue.push": """
-                self.rows = [*getattr(self, "rows", []), *zip(image.clone(), text.clone(), ids)][-len(self.ids):]""",
+                rows = zip(image.clone(), text.clone(), ids.clone())
+                self.rows = [*getattr(self, "rows", []), *rows][-len(self.ids):]""",
             "FeatureQueue.features": "return tuple(torch.stack(side) for side in zip(*self.rows))"}},
 }

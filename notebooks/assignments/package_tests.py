@@ -3,8 +3,10 @@
 `pytest test_mine.py` counts your points; MINE_SEED=7 draws other inputs. Who grades you draws his own, and tests more.
 PYTEST_DONT_REWRITE: the numbers would tell the answer, not the mistake.
 """
+import dis
+import functools
 from collections.abc import Callable
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import torch
@@ -19,9 +21,29 @@ HEADS, WIDTH, IMAGE = 3, 12, 8        # the picture's tokens are of another widt
 def points(n: int) -> Callable[[Callable], Callable]:
     """What a seam gives."""
     def give(test: Callable) -> Callable:
-        test.points = n
-        return test
+        @functools.wraps(test)
+        def in_words(mine: ModuleType, g: Generator) -> None:
+            try:
+                test(mine, g)
+            except (AssertionError, NotImplementedError, ImportError):
+                raise
+            except Exception as problem:     # what stopped an answer is told as the property that was being checked
+                raise AssertionError(f"{_checked(problem.__traceback__, test)} "
+                                     f"(this stops with {type(problem).__name__})") from problem
+        in_words.points = n
+        return in_words
     return give
+
+
+def _checked(trace: TracebackType | None, test: Callable) -> str:
+    """The message of the check at which a test stopped: the sentence in that call, or the next one in the code."""
+    while trace and trace.tb_frame.f_code is not test.__code__:
+        trace = trace.tb_next
+    said = [step for step in dis.get_instructions(test) if isinstance(step.argval, str) and len(step.argval) > 20]
+    here = [step.positions for step in dis.get_instructions(test) if trace and step.offset == trace.tb_lasti]
+    inside = [step.argval for step in said for at in here if at.lineno <= step.positions.lineno <= at.end_lineno]
+    after = [step.argval for step in said if trace and step.offset > trace.tb_lasti]
+    return [*inside[-1:], *after, "every input that the docstring allows must give a result"][0]
 
 
 def equal(got: Tensor, want: Tensor | float, says: str, tol: float = 1e-4) -> None:
@@ -29,14 +51,44 @@ def equal(got: Tensor, want: Tensor | float, says: str, tol: float = 1e-4) -> No
     assert got.shape == want.shape and torch.allclose(got.double(), want.double(), rtol=tol, atol=tol), says
 
 
-def same(answer: Callable[..., Tensor], formula: Callable[..., Tensor], *given: Any, says: str) -> None:
-    """Values, and gradients of the first argument."""
-    x, y = (given[0].clone().requires_grad_() for _ in range(2))
-    got, want = answer(x, *given[1:]), formula(y, *given[1:])
-    equal(got, want, says)
-    mix = torch.cos(torch.arange(want.numel()).double()).view_as(want)
-    slopes = (torch.autograd.grad((out * mix).sum(), leaf)[0] for out, leaf in ((got, x), (want, y)))
-    equal(*slopes, f"{says}, in its gradients too")
+def same(answer: Callable[..., Tensor], formula: Callable[..., Tensor], *given: Any, says: str,
+         tol: float = 1e-4) -> None:
+    """Values, and gradients of all that is given: tensors, and weights by name."""
+    found = []
+    for call in (answer, formula):
+        own = [{name: x.clone().requires_grad_() for name, x in part.items()} if isinstance(part, dict) else
+               part.clone().requires_grad_() for part in given]
+        leaves = [leaf for part in own for leaf in (part.values() if isinstance(part, dict) else [part])]
+        out = call(*own)
+        mix = torch.cos(torch.arange(out.numel()).double()).view_as(out)
+        slopes = torch.autograd.grad((out * mix).sum(), leaves, allow_unused=True) if out.requires_grad else leaves
+        found.append((out, [0 * leaf if slope is None else slope for slope, leaf in zip(slopes, leaves)]))
+    (got, slopes), (want, others) = found
+    equal(got, want, says, tol)
+    for slope, other in zip(slopes, others):
+        size = max(1, other.abs().max().item())
+        equal(slope / size, other / size, f"{says}, in the gradients of inputs and weights too", tol)
+
+
+def careful(answer: Callable, *given: Any, draws: bool = False) -> Any:
+    """Call an answer: it must overwrite nothing and set no seed; `draws`: it may draw from torch's generator."""
+    def state(part: Any) -> Any:
+        if isinstance(part, nn.Module):
+            return [p.training for p in part.modules()], [p.requires_grad for p in part.parameters()]
+        if isinstance(part, (tuple, list, dict)):
+            return [state(one) for one in (part.values() if isinstance(part, dict) else part)]
+        return (part.tolist(), part.requires_grad) if isinstance(part, Tensor) else None
+
+    torch.rand(())                                                           # else a seed set before would not show
+    before, chance = state(given), torch.get_rng_state()
+    out = answer(*given)
+    after = torch.get_rng_state()
+    assert state(given) == before, "what the caller gave stays as it was: values, whether they learn, modules' modes"
+    if draws and not after.equal(chance):
+        answer(*given)
+        assert not torch.get_rng_state().equal(after), "no seed is set: another call draws other numbers"
+    assert draws or after.equal(chance), "no seed is set, and nothing is drawn but what is given"
+    return out
 
 
 def weights_of(g: Generator, *parts: str, source: int = WIDTH) -> dict[str, Tensor]:
@@ -83,15 +135,43 @@ def test_attention(mine: ModuleType, g: Generator) -> None:
     equal(mine.run_attention(alone, x, None, keep[:, 1:], HEADS)[0],
           mine.run_attention(alone, x, x, keep[:, 1:], HEADS)[0],
           "without a source the queries attend to themselves")
+    equal(mine.run_attention(alone, x, None, None, HEADS)[0],
+          mine.run_attention(alone, x, None, torch.ones(2, 4) > 0, HEADS)[0], "without a mask all keys are seen")
+    own = torch.rand(2, 4, 5, generator=g) < 0.6                             # a mask for each query
+    own[:, :, 0] = True
+    equal(mine.run_attention(w, x, source, own, HEADS)[1].amax(1) > 0, own, "a mask may differ from query to query")
+    dropped = mine.run_attention(w, x, source, keep, HEADS, 1.0, True)[0]
+    equal(dropped, w["proj.bias"].expand(2, 4, -1), "in training, with a dropout of one, all weights are dropped")
+    equal(mine.run_attention(w, x, source, keep, HEADS, 0.9)[0], y, "out of training nothing is dropped")
     silent = {name: 0 * v if name.startswith("v.") else v for name, v in w.items()}
     equal(mine.run_attention(silent, x, source, keep, HEADS)[0], w["proj.bias"].expand(2, 4, -1),
           "where all values are zero the projection's bias is all that comes out")
     ### BEGIN HIDDEN TESTS
-    equal(weights, torchs_attention(w)(x, source, source, key_padding_mask=~keep, average_attn_weights=False)[1],
-          "scores are divided by the root of a head's width; heads are neighbouring columns")
-    same(lambda x, s: mine.run_attention(w, x, s, keep, HEADS)[0],
-         lambda x, s: torchs_attention(w)(x, s, s, key_padding_mask=~keep)[0], x, source,
+    careful(mine.run_attention, w, x, source, keep, HEADS, draws=True)
+    same(lambda w, x, s: mine.run_attention(w, x, s, keep, HEADS)[1],
+         lambda w, x, s: torchs_attention(w, x, s, ~keep)[1], w, x, source,
+         says="scores are divided by the root of a head's width; heads are neighbouring columns")
+    same(lambda w, x, s: mine.run_attention(w, x, s, keep, HEADS)[0],
+         lambda w, x, s: torchs_attention(w, x, s, ~keep)[0], w, x, source,
          says="each head takes the mean of its own values by its weights, and the heads lie side by side")
+    same(lambda w, x, s: mine.run_attention(w, x, s, own, HEADS)[0],
+         lambda w, x, s: torchs_attention(w, x, s, ~own)[0], w, x, source,
+         says="with a mask for each query, each takes from what it may see")
+    x, source, keep = x[:1].repeat(3, 1, 1), source[1:].repeat(3, 1, 1), torch.arange(5) < torch.tensor([[4], [2], [5]])
+    same(lambda w, x, s: mine.run_attention(w, x, s, keep, 2)[0],
+         lambda w, x, s: torchs_attention(w, x, s, ~keep, 2)[0], w, x, source,
+         says="any number of rows and of heads fits, and each row has its own mask")
+    sharp = w | {name: 6 * w[name] for name in ("q.weight", "k.weight")}
+    for part in (0, 1):
+        same(lambda w, x, s: mine.run_attention(w, x, s, keep, HEADS)[part],
+             lambda w, x, s: torchs_attention(w, x, s, ~keep)[part], sharp, x, source, tol=1e-3,
+             says="scores may be of any size: an exponential must not overflow, and none may be cut")
+    one = torch.where(keep[..., None], 1e4, -1e4) * source[:1, :1]           # all keys that may be seen are alike
+    even = w | {"k.weight": 0 * w["k.weight"]}
+    for part, says in ((0, "padding is not taken from"), (1, "padding has no weight")):
+        equal(mine.run_attention(w, x, one, keep, HEADS)[part] / 1e4,
+              mine.run_attention(even, x, one, keep, HEADS)[part] / 1e4,
+              f"{says} at all, however high its score would be, and however low those of the others")
     ### END HIDDEN TESTS
 
 
@@ -104,10 +184,13 @@ def test_block(mine: ModuleType, g: Generator) -> None:
     equal(mine.run_block(loud, 2 * x, HEADS) - 2 * x, mine.run_block(loud, x, HEADS) - x,
           "the MLP reads what is normed", 1e-3)
     ### BEGIN HIDDEN TESTS
-    same(lambda x: mine.run_block(w, x, HEADS), lambda x: torchs_layer(w, True, 1e-6)(x), x,
+    careful(mine.run_block, w, x, HEADS, draws=True)
+    same(lambda w, x: mine.run_block(w, x, HEADS), lambda w, x: torchs_layer(w, x, True, 1e-6), w, x,
          says="norm, attention, sum; then the other norm, the MLP, sum")
-    equal(mine.run_block(w, x / 1000, HEADS), torchs_layer(w, True, 1e-6)(x / 1000),
+    equal(mine.run_block(w, x / 1000, HEADS), torchs_layer(w, x / 1000, True, 1e-6),
           "faint input shows the norm's epsilon")
+    x = torch.randn(3, 2, WIDTH, generator=g)
+    equal(mine.run_block(w, x, 2), torchs_layer(w, x, True, 1e-6, heads=2), "any number of rows, tokens and heads fits")
     ### END HIDDEN TESTS
 
 
@@ -130,16 +213,24 @@ def test_vit(mine: ModuleType, g: Generator) -> None:
     first = F.layer_norm(w["cls_token"] + w["pos_embed"][:, :1], (WIDTH,), w["norm.weight"], w["norm.bias"])
     equal(still[:, 0], first[0].expand(2, -1), "[CLS] has a place of its own, added once, and a norm comes last", 1e-3)
     ### BEGIN HIDDEN TESTS
-    def formula(image: Tensor) -> Tensor:
+    def formula(w: dict[str, Tensor], image: Tensor) -> Tensor:
         weight, bias = w["patch_embed.proj.weight"], w["patch_embed.proj.bias"]
-        patches = F.unfold(image, 4, stride=4).mT @ weight.flatten(1).T + bias
-        x = torch.cat([w["cls_token"].expand(2, 1, -1), patches], 1) + w["pos_embed"]
-        for i in range(2):
-            x = torchs_layer(only(w, f"blocks.{i}"), True, 1e-6)(x)
+        patches = F.unfold(image, weight.shape[-1], stride=weight.shape[-1]).mT @ weight.flatten(1).T + bias
+        x = torch.cat([w["cls_token"].expand(len(image), 1, -1), patches], 1) + w["pos_embed"]
+        for i in range(sum(name.endswith("norm1.bias") for name in w)):
+            x = torchs_layer(only(w, f"blocks.{i}"), x, True, 1e-6)
         return F.layer_norm(x, (WIDTH,), w["norm.weight"], w["norm.bias"], 1e-6)
 
-    same(lambda image: mine.run_vit(w, config, image), formula, image,
+    careful(mine.run_vit, w, config, image, draws=True)
+    same(lambda w, image: mine.run_vit(w, config, image), formula, w, image,
          says="every patch has its place, every block its turn")
+    config = Config(image_size=8, patch_size=2, image_width=WIDTH, image_depth=3, image_heads=HEADS,
+                    image_mlp_ratio=20 / 12)
+    more |= {"pos_embed": (1, 17, WIDTH), "patch_embed.proj.weight": (WIDTH, 3, 2, 2)}
+    w = weights_of(g, *blocks, *(part.replace("1", "2", 1) for part in blocks[4:]), "norm") | {
+        name: torch.randn(shape, generator=g) for name, shape in more.items()}
+    same(lambda w, image: mine.run_vit(w, config, image), formula, w, torch.randn(3, 3, 8, 8, generator=g),
+         says="any number of pictures, patches and blocks fits")
     ### END HIDDEN TESTS
 
 
@@ -155,10 +246,17 @@ def test_text_layer(mine: ModuleType, g: Generator) -> None:
     quiet = {name: v if "norm" in name else 0 * v for name, v in w.items()}
     equal(mine.run_text_layer(quiet, x / 1000, keep, HEADS), mine.run_text_layer(quiet, x, keep, HEADS),
           "what nothing is added to is normed, and a text norm's epsilon minds no faint input", 1e-3)
+    equal(mine.run_text_layer(w, x, keep, HEADS, 0.9), y, "out of training nothing is dropped")
+    equal(mine.run_text_layer(w, x, keep, HEADS, 1.0, True), mine.run_text_layer(quiet, x, keep, HEADS),
+          "in training, with a dropout of one, attention and MLP add nothing, and what they read is kept")
     ### BEGIN HIDDEN TESTS
-    same(lambda x: mine.run_text_layer(w, x, keep, HEADS)[keep],
-         lambda x: torchs_layer(w, False, 1e-12)(x, src_key_padding_mask=~keep)[keep], x,
+    careful(mine.run_text_layer, w, x, keep, HEADS, draws=True)
+    same(lambda w, x: mine.run_text_layer(w, x, keep, HEADS)[keep],
+         lambda w, x: torchs_layer(w, x, False, 1e-12, ~keep)[keep], w, x,
          says="attention, sum, norm; then the MLP, sum, the other norm")
+    x, keep = torch.randn(2, 4, WIDTH, generator=g), torch.arange(4) < torch.tensor([[4], [2]])
+    equal(mine.run_text_layer(w, x, keep, 2)[keep], torchs_layer(w, x, False, 1e-12, ~keep, 2)[keep],
+          "any number of texts, words and heads fits")
     ### END HIDDEN TESTS
 
 
@@ -177,14 +275,29 @@ def test_fusion_layer(mine: ModuleType, g: Generator) -> None:
     equal(mine.run_fusion_layer(quiet, x / 1000, keep, image, HEADS),
           mine.run_fusion_layer(quiet, x, keep, image, HEADS),
           "what nothing is added to is normed, and a text norm's epsilon minds no faint input", 1e-3)
+    equal(mine.run_fusion_layer(w, x, keep, image, HEADS, queries=2), y[:, :2],
+          "where only the first words ask, they read all words as before, and there is no other row")
+    seen = torch.arange(4) < torch.tensor([[4], [2], [3]])
+    noise = torch.where(seen[..., None], 0, torch.randn(image.shape, generator=g))
+    equal(mine.run_fusion_layer(w, x, keep, image + noise, HEADS, image_keep=seen),
+          mine.run_fusion_layer(w, x, keep, image, HEADS, image_keep=seen),
+          "what of the picture may not be seen changes nothing")
+    equal(mine.run_fusion_layer(w, x, keep, image, HEADS, dropout=0.9), y, "out of training nothing is dropped")
+    equal(mine.run_fusion_layer(w, x, keep, image, HEADS, dropout=1.0, training=True),
+          mine.run_fusion_layer(quiet, x, keep, image, HEADS),
+          "in training, with a dropout of one, nothing is added, and what is read is kept")
     ### BEGIN HIDDEN TESTS
-    same(lambda x: mine.run_fusion_layer(w, x, keep, image, HEADS)[keep],
-         lambda x: torchs_fusion(w, x, keep, image)[keep], x,
-         says="words attend to words, then to the picture, then the MLP: "
+    careful(mine.run_fusion_layer, w, x, keep, image, HEADS, 2, seen, draws=True)
+    same(lambda w, x, image: mine.run_fusion_layer(w, x, keep, image, HEADS)[keep],
+         lambda w, x, image: torchs_fusion(w, x, keep, image)[keep], w, x, image,
+         says="words attend to words, then to all tokens of the picture, then the MLP: "
               "each adds, and each has its own norm after the sum")
-    same(lambda image: mine.run_fusion_layer(w, x, keep, image, HEADS)[keep],
-         lambda image: torchs_fusion(w, x, keep, image)[keep], image,
-         says="all tokens of the picture are keys and values")
+    same(lambda w, x, image: mine.run_fusion_layer(w, x, keep, image, HEADS, image_keep=seen)[keep],
+         lambda w, x, image: torchs_fusion(w, x, keep, image, seen)[keep], w, x, image,
+         says="each text has its own picture's mask")
+    x, keep, image = (part[[2, 0, 1, 2, 1]] for part in (x, keep, image))
+    equal(mine.run_fusion_layer(w, x, keep, image, 2)[keep], torchs_fusion(w, x, keep, image, heads=2)[keep],
+          "any number of texts and of heads fits")
     ### END HIDDEN TESTS
 
 
@@ -199,12 +312,17 @@ def test_itc_loss(mine: ModuleType, g: Generator) -> None:
     equal(mine.run_itc_loss(sim + 7, teacher + 7, 0.4), mine.run_itc_loss(sim, teacher, 0.4), "only differences count")
     ### BEGIN HIDDEN TESTS
     positive = torch.eye(3, 5, dtype=torch.bool) | (torch.arange(5) == torch.tensor([[4], [4], [9]]))
-    share = positive.double() / torch.tensor([[2], [2], [1]])
-    for alpha in (0.0, 0.3, 1.0):
-        target = alpha * teacher.double().softmax(1) + (1 - alpha) * share
-        same(lambda sim: mine.run_itc_loss(sim, teacher, alpha, positive),
-             lambda sim: F.cross_entropy(sim.double(), target), sim,
-             says="positives share the target evenly, and alpha is the teacher's part of it")
+    careful(mine.run_itc_loss, sim, teacher.requires_grad_(), 0.3, positive)
+    teacher = teacher.detach()
+    for sim, teacher, positive in ((sim, teacher, positive), (100 * sim, 100 * teacher, positive), (
+            *torch.randn(2, 6, 7, generator=g), torch.rand(6, 7, generator=g) < 0.9)):
+        share = positive.double() / positive.sum(1, keepdim=True)
+        for alpha in (0.0, 0.3, 1.0):
+            target = alpha * teacher.double().softmax(1) + (1 - alpha) * share
+            same(lambda sim: mine.run_itc_loss(sim, teacher, alpha, positive),
+                 lambda sim: F.cross_entropy(sim.double(), target), sim,
+                 says="positives share the target evenly, alpha is the teacher's part of it, and a confident mistake "
+                      "has its whole price: nothing is cut, nothing added")
     ### END HIDDEN TESTS
 
 
@@ -226,7 +344,18 @@ def test_hard_negatives(mine: ModuleType, g: Generator) -> None:
     assert valid.all() and index.all(), "a row that is sure of its own key has a draw as well"
     equal((index == 1).float().mean(), 0.5, "and is then drawn evenly, where the others are alike", 0.06)
     ### BEGIN HIDDEN TESTS
+    careful(mine.run_hard_negatives, torch.randn(50, 5, generator=g), torch.eye(50, 5) > 0,
+            torch.rand(50, 5, generator=g).clamp(1e-6, 1 - 1e-6), draws=True)
     assert not drawn(log, [0, 1, 2, 3], 3)[1].any(), "where every key is the query's own nothing can be drawn"
+    for high in (800.0, -800.0):
+        index, _ = drawn([0.0, high + 1, high], [0])
+        assert index.all(), "an own key is never drawn, however far below it all others are"
+        equal((index == 1).float().mean(), 1 / (1 + torch.tensor(-1.0).exp()),
+              "only differences count: an exponential must not overflow, and nothing may be cut", 0.02)
+    turns = torch.arange(9_000) % 3                                          # each query has another key of its own
+    three = torch.rand(9_000, 3, generator=g).clamp(1e-6, 1 - 1e-6)
+    index, valid = mine.run_hard_negatives(torch.zeros(9_000, 3), F.one_hot(turns, 3) > 0, three)
+    assert valid.all() and not (index == turns).any(), "each query has its own keys, and draws none of them"
     index, valid = drawn(log, [0, 2])
     equal((index == 3).float().mean(), 2 / 3, "several own keys are all left out", 0.02)
     two = torch.rand(20_000, 2, generator=g).clamp(1e-6, 1 - 1e-6)
@@ -246,9 +375,11 @@ def test_itm_loss(mine: ModuleType, g: Generator) -> None:
     equal(mine.run_itm_loss(logits, labels, valid, 2.0), 2 * mine.run_itm_loss(logits, labels, valid, 4.0),
           "the sum is divided by count")
     ### BEGIN HIDDEN TESTS
-    same(lambda x: mine.run_itm_loss(x, labels, valid, 5.0),
-         lambda x: F.cross_entropy(x[valid], labels[valid], reduction="sum") / 5, logits,
-         says="the label's cross-entropy, of valid rows alone")
+    careful(mine.run_itm_loss, logits, torch.ones_like(labels), valid, 5.0)
+    for size, says in ((1, "the label's cross-entropy, of valid rows alone"),
+                       (100, "a confident mistake has its whole price: nothing is cut, nothing added")):
+        same(lambda x: mine.run_itm_loss(x, labels, valid, torch.tensor(5.0)),
+             lambda x: F.cross_entropy(x[valid], labels[valid], reduction="sum") / 5, size * logits, says=says)
     ### END HIDDEN TESTS
 
 
@@ -264,11 +395,17 @@ def test_mlm_loss(mine: ModuleType, g: Generator) -> None:
     equal(mine.run_mlm_loss(logits, labels, 4.0, teacher, 0.0), mine.run_mlm_loss(logits, labels, 4.0, None, 0.4),
           "without a teacher, or without trust in it, the labels count alone")
     ### BEGIN HIDDEN TESTS
-    for alpha, count in ((0.0, 4.0), (0.3, torch.tensor(4.0)), (1.0, 4.0)):
-        target = alpha * teacher.double().softmax(1) + (1 - alpha) * F.one_hot(labels, 7)
-        same(lambda x: mine.run_mlm_loss(x, labels, count, teacher, alpha),
-             lambda x: F.cross_entropy(x.double(), target, reduction="sum") / 4, logits,
-             says="the sum over words, over count; alpha is the teacher's part of the target")
+    careful(mine.run_mlm_loss, logits, labels, 4.0, teacher.requires_grad_(), 0.3)
+    teacher = teacher.detach()
+    for size, alpha, count in ((1, 0.0, 4.0), (1, 0.3, torch.tensor(4.0)), (1, 1.0, 0.5), (100, 0.3, 4.0)):
+        target = alpha * (size * teacher.double()).softmax(1) + (1 - alpha) * F.one_hot(labels, 7)
+        same(lambda x: mine.run_mlm_loss(x, labels, count, size * teacher, alpha),
+             lambda x: F.cross_entropy(x.double(), target, reduction="sum") / float(count), size * logits,
+             says="the sum over words, over any count above zero; alpha is the teacher's part of the target, "
+                  "and a confident mistake has its whole price")
+    logits, labels = torch.randn(2, 4, generator=g), torch.tensor([3, 0])
+    same(lambda x: mine.run_mlm_loss(x, labels, 2.0, None, 0.0), lambda x: F.cross_entropy(x, labels), logits,
+         says="any number of places and of words fits")
     ### END HIDDEN TESTS
 
 
@@ -295,6 +432,14 @@ def test_mask_words(mine: ModuleType, g: Generator) -> None:
     equal((masked[chosen] == 4).float().mean(), 0.8,
           "what a word goes behind does not depend on how it was chosen", 0.02)
     assert not run(0.0)[1].any(), "a rate of zero hides nothing"
+    draws, special = torch.rand(2, *size, generator=g), (0, 1, 3, 70, 71)
+    given = tokens, special, 250, 0.5, *draws, words
+    masked, chosen = careful(mine.run_mask_words, *given)
+    assert not chosen[torch.isin(tokens, torch.tensor(special))].any(), "which ids are special the caller says"
+    equal((masked[chosen] == 250).float().mean(), 0.8, "which id [MASK] has the caller says", 0.02)
+    equal(mine.run_mask_words(*given)[0], masked, "the same draws hide the same words")
+    equal(mine.run_mask_words(tokens[:3, 1:9], special, 250, 0.5, *draws[:, :3, 1:9], words[:3, 1:9])[0],
+          masked[:3, 1:9], "every word by its own draws, in a batch of any shape")
     ### END HIDDEN TESTS
 
 
@@ -314,6 +459,16 @@ def test_teacher(mine: ModuleType, g: Generator) -> None:
     for p, q in zip(teacher.parameters(), before):
         equal(p, q, "the teacher's weights are its own, and do not move with the student's")
     ### BEGIN HIDDEN TESTS
+    small = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()         # with buffers, in evaluation, half frozen
+    small[0].bias.requires_grad_(False)
+    other = careful(mine.run_make_teacher, small)
+    small[1].running_mean += 1
+    equal(other[1].running_mean, torch.zeros(4), "the teacher's buffers are its own, too")
+    small.train()
+    student[0].bias.requires_grad_(False)                                    # frozen, and followed all the same
+    student[2].weight.grad = torch.ones(2, 4)
+    careful(mine.run_update_teacher, teacher, student, 1.0)
+    assert student[2].weight.grad is not None and student[2].weight.grad.all(), "the student keeps its gradients"
     kept, now = list(teacher.parameters()), [p.detach().clone() for p in student.parameters()]
     want = before
     for momentum in (0.9, 0.75, 1.0):
@@ -326,6 +481,17 @@ def test_teacher(mine: ModuleType, g: Generator) -> None:
     ### END HIDDEN TESTS
 
 
+class Reused(list):
+    """Batches whose memory is used again: each is overwritten when the next is asked for."""
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            batch = [1 * x for x in batch]
+            yield tuple(batch)
+            for x in batch:
+                x.detach().fill_(-7)
+
+
 @points(4)
 def test_queue(mine: ModuleType, g: Generator) -> None:
     image, text = torch.randn(2, 30, 4, generator=g)
@@ -334,7 +500,7 @@ def test_queue(mine: ModuleType, g: Generator) -> None:
     def left(size: int, *batches: int) -> list[int]:
         """Which of the rows are left, after batches of these sizes."""
         grown = (2 * (image / 2).requires_grad_(), 2 * (text / 2).requires_grad_(), ids)
-        got = mine.run_queue(size, list(zip(*(x[:sum(batches)].split(batches) for x in grown))))
+        got = mine.run_queue(size, Reused(zip(*(x[:sum(batches)].split(batches) for x in grown))))
         rows = [ids.tolist().index(i) if i in ids else -1 for i in got[2].tolist()]
         assert -1 not in rows, "slots that nothing was pushed into do not count"
         equal(got[0], image[rows], "an id stays with its picture's feature")
@@ -348,41 +514,55 @@ def test_queue(mine: ModuleType, g: Generator) -> None:
     assert left(8, 3, 3, 3) == list(range(1, 9)), "a batch that does not fit at the end goes on at the beginning"
     assert left(5, 3, 3, 3, 3, 3, 3) == list(range(13, 18)), "it does so lap after lap"
     assert left(4, 2, 7, 1) == list(range(6, 10)), "of a batch larger than the queue the last rows stay"
+    assert left(3, 3) == [0, 1, 2] and left(3, 1, 3, 1) == [2, 3, 4], "a batch as long as the queue fits, too"
+    given = [(image[:4].clone().requires_grad_(), text[:4], ids[:4])]
+    careful(mine.run_queue, 3, given)
+    got = mine.run_queue(3, [(image[:5, :3], text[:5, :3], ids[:5])])
+    assert got[0].shape == got[1].shape == (3, 3), "features of any width fit"
     ### END HIDDEN TESTS
 
 
 ### BEGIN HIDDEN TESTS
-def torchs_attention(w: dict[str, Tensor]) -> nn.MultiheadAttention:
-    """torch's own, with our weights."""
-    source = w["k.weight"].shape[1]
-    theirs = nn.MultiheadAttention(WIDTH, HEADS, kdim=source, vdim=source, batch_first=True)
-    parts = [w[f"{name}.weight"] for name in "qkv"]
-    one = {"in_proj_weight": torch.cat(parts)} if source == WIDTH else dict(zip(
-        ("q_proj_weight", "k_proj_weight", "v_proj_weight"), parts))
-    theirs.load_state_dict(one | {"in_proj_bias": torch.cat([w[f"{name}.bias"] for name in "qkv"]),
-                                  "out_proj.weight": w["proj.weight"], "out_proj.bias": w["proj.bias"]})
-    return theirs
+def torchs_attention(w: dict[str, Tensor], x: Tensor, source: Tensor, hide: Tensor,
+                     heads: int = HEADS) -> tuple[Tensor, Tensor]:
+    """torch's own attention, with our weights; hide: (b, k) or (b, n, k), True = not visible."""
+    wide = w["k.weight"].shape[1]
+    theirs = nn.MultiheadAttention(WIDTH, heads, kdim=wide, vdim=wide, batch_first=True)
+    mask = {"key_padding_mask": hide} if hide.ndim == 2 else {"attn_mask": hide.repeat_interleave(heads, 0)}
+    mask["average_attn_weights"] = False
+    return torch.func.functional_call(theirs, _attention(w), (x, source, source), mask)
 
 
-def torchs_layer(w: dict[str, Tensor], norm_first: bool, eps: float) -> nn.Module:
+def torchs_layer(w: dict[str, Tensor], x: Tensor, norm_first: bool, eps: float, hide: Tensor | None = None,
+                 heads: int = HEADS) -> Tensor:
     """torch's encoder layer, with our weights."""
-    theirs = nn.TransformerEncoderLayer(WIDTH, HEADS, 20, 0.0, "gelu", eps, batch_first=True, norm_first=norm_first)
-    return _with(theirs, w, self_attn="attn", linear1="mlp.fc1", linear2="mlp.fc2", norm1="norm1", norm2="norm2")
+    theirs = nn.TransformerEncoderLayer(WIDTH, heads, 20, 0.0, "gelu", eps, batch_first=True, norm_first=norm_first)
+    named = _named(w, self_attn="attn", linear1="mlp.fc1", linear2="mlp.fc2", norm1="norm1", norm2="norm2")
+    return torch.func.functional_call(theirs, named, (x,), {"src_key_padding_mask": hide})
 
 
-def torchs_fusion(w: dict[str, Tensor], x: Tensor, keep: Tensor, image: Tensor) -> Tensor:
+def torchs_fusion(w: dict[str, Tensor], x: Tensor, keep: Tensor, image: Tensor, image_keep: Tensor | None = None,
+                  heads: int = HEADS) -> Tensor:
     """torch's decoder layer, which is what a fusion layer is, with our weights."""
-    theirs = nn.TransformerDecoderLayer(WIDTH, HEADS, 20, 0.0, "gelu", 1e-12, batch_first=True)
-    theirs = _with(theirs, w, self_attn="attn", multihead_attn="cross", linear1="mlp.fc1", linear2="mlp.fc2",
+    theirs = nn.TransformerDecoderLayer(WIDTH, heads, 20, 0.0, "gelu", 1e-12, batch_first=True)
+    theirs.multihead_attn = nn.MultiheadAttention(WIDTH, heads, kdim=IMAGE, vdim=IMAGE, batch_first=True)
+    named = _named(w, self_attn="attn", multihead_attn="cross", linear1="mlp.fc1", linear2="mlp.fc2",
                    norm1="norm1", norm2="norm_cross", norm3="norm2")
-    return theirs(x, image, tgt_key_padding_mask=~keep)
+    masks = {"tgt_key_padding_mask": ~keep, "memory_key_padding_mask": None if image_keep is None else ~image_keep}
+    return torch.func.functional_call(theirs, named, (x, image), masks)
 
 
-def _with(theirs: nn.Module, w: dict[str, Tensor], **parts: str) -> nn.Module:
-    for name, part in parts.items():
-        if name.endswith("attn"):
-            setattr(theirs, name, torchs_attention(only(w, part)))
-        else:
-            getattr(theirs, name).load_state_dict(only(w, part))
-    return theirs
+def _named(w: dict[str, Tensor], **parts: str) -> dict[str, Tensor]:
+    """Our weights by torch's names."""
+    named = {name: _attention(only(w, part)) if name.endswith("attn") else only(w, part)
+             for name, part in parts.items()}
+    return {f"{name}.{last}": x for name, own in named.items() for last, x in own.items()}
+
+
+def _attention(w: dict[str, Tensor]) -> dict[str, Tensor]:
+    parts = [w[f"{name}.weight"] for name in "qkv"]
+    one = {"in_proj_weight": torch.cat(parts)} if w["k.weight"].shape[1] == WIDTH else dict(zip(
+        ("q_proj_weight", "k_proj_weight", "v_proj_weight"), parts))
+    return one | {"in_proj_bias": torch.cat([w[f"{name}.bias"] for name in "qkv"]),
+                  "out_proj.weight": w["proj.weight"], "out_proj.bias": w["proj.bias"]}
 ### END HIDDEN TESTS
