@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot
@@ -23,6 +24,7 @@ GRADED = [(path.name, name) for path in course.SOURCES for name in course.answer
 every_answer = pytest.mark.parametrize("assignment, name", GRADED)
 every_assignment = pytest.mark.parametrize("assignment", [path.name for path in course.SOURCES])
 every_seam = pytest.mark.parametrize("seam", package.MISTAKES)
+HIDDEN = r"### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS"
 
 
 def cells_of(assignment: str) -> list[course.Cell]:
@@ -62,6 +64,41 @@ def test_eight_mistakes_lose_their_points_and_hear_which_property_they_break(ass
     assert len({str(problem) for problem in said.values()}) >= 4, "one message for nearly all mistakes names none"
 
 
+@pytest.mark.parametrize("assignment, name", [("a4_fusion", "hard_negatives"), ("a5_pretraining", "train_step"),
+                                              ("a5_pretraining", "diagnosis")])
+def test_visible_tests_see_nine_in_ten_mistakes_where_students_build_on_them(assignment, name):
+    cells = [replace(cell, source=re.sub(HIDDEN, "pass", cell.source, flags=re.S)) for cell in cells_of(assignment)]
+    wrong = course.variants(cells, name)[0]
+    passed = [what for what, source in wrong.items() if course.grade(cells, name, source) is None]
+    assert len(passed) <= 0.1 * len(wrong), f"who makes these mistakes hears nothing before it is graded: {passed}"
+
+
+def test_a_wrong_itc_loss_costs_both_ways_nothing_where_it_gives_a_number():
+    cells, stops = cells_of("a2_alignment"), {"its own pair as its negative", "shared by column", "ids below ten",
+                                              "an id of nought is none", "the caller's similarities lose their maximum"}
+    wrong, right = course.variants(cells, "itc_loss")[0], course.find(cells, "answer", "both_ways").source
+    others = list(course.variants(cells, "both_ways")[0].items())
+    for number, what in enumerate(wrong.keys() - stops):
+        below = [replace(cell, source=wrong[what]) if (cell.kind, cell.name) == ("answer", "itc_loss") else cell
+                 for cell in cells]
+        assert course.grade(below, "both_ways", right) is None, what
+        mistake, source = others[number % len(others)]
+        if what not in ("any true key will do", "no logarithm", "the normaliser cannot learn"):     # these hide others
+            assert course.grade(below, "both_ways", source), f"{mistake}, with an itc_loss that has {what}"
+
+
+def test_an_error_of_torch_is_told_as_the_property_that_was_tested():
+    cells = cells_of("a1_encoders")
+    for body, says in (("return image @ weight", "a token for each patch"), ("return None", "a token for each patch"),
+                       ("return patches[7]", "a token for each patch")):
+        problem = course.grade(cells, "patch_embed", f"def patch_embed(image, weight, bias):\n    {body}")
+        assert isinstance(problem, AssertionError) and str(problem).startswith(says) and "stops with" in str(problem)
+    solution = course.find(cells, "answer", "attention").source
+    fixed = solution.replace("    q, k, v =", "    assert heads < 4 or q.view(3, 3) is None\n    q, k, v =")
+    assert "any number of heads, queries and keys" in str(course.grade(cells, "attention", fixed)), (
+        "in a call that holds its message, that message")
+
+
 @every_answer
 def test_a_blank_answer_earns_nothing(assignment, name):
     cells = cells_of(assignment)
@@ -83,8 +120,7 @@ def test_who_asks_the_package_would_be_right_and_earns_nothing(assignment, name,
 @every_assignment
 def test_a_release_holds_no_line_of_a_solution(assignment):
     cells = cells_of(assignment)
-    hidden = r"### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS"
-    shown = "\n".join(re.sub(hidden, "", course.blank(cell.source), flags=re.S) for cell in cells
+    shown = "\n".join(re.sub(HIDDEN, "", course.blank(cell.source), flags=re.S) for cell in cells
                       if cell.kind not in ("instructor", "written"))
     secret = [line.strip() for cell in cells for line in cell.source.splitlines()
               if cell.kind in ("instructor", "written") or cell.kind == "answer"

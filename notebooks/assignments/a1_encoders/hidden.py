@@ -3,21 +3,32 @@
 
 # %% tests patch_embed
 with grading.closed():
+    def formula(x, w, b):
+        return F.conv2d(x, w, b, stride=w.shape[-1]).flatten(2).mT
+
+    properties.careful(patch_embed, image, weight, bias)
     bright = image.clone()
     bright[:, 0] += 1
     grading.equal(patch_embed(bright, weight, bias) - tokens, weight[:, 0].sum((1, 2)).expand(2, 6, 5),
                   "the first channel meets the first channel's weights")
-    grading.same(patch_embed, lambda x, w, b: F.conv2d(x, w, b, stride=w.shape[-1]).flatten(2).mT, image, weight, bias,
+    grading.same(patch_embed, formula, image, weight, bias,
                  says="the same as a convolution whose stride is its size, in values and in gradients")
+    image, weight, bias = (torch.randn(size, generator=g) for size in ((3, 4, 9, 6), (7, 4, 3, 3), (7,)))
+    grading.same(patch_embed, formula, image, weight, bias,
+                 says="patches are as large as the matrix says, and pictures have any number of channels and any sides")
 
 
 # %% tests with_positions
 with grading.closed():
     def formula(x, c, p):
-        return torch.stack([c.expand(len(x), -1) + p[0], *(x[:, i] + p[i + 1] for i in range(4))], 1)
+        return torch.stack([c.expand(len(x), -1) + p[0], *(x[:, i] + p[i + 1] for i in range(x.shape[1]))], 1)
 
+    properties.careful(with_positions, patches, cls_token, pos_embed)
     grading.same(with_positions, formula, patches, cls_token, pos_embed,
                  says="patches, [CLS] and positions all learn, and are added and no more")
+    patches, cls_token, pos_embed = (torch.randn(size, generator=g) for size in ((2, 7, 3), (3,), (8, 3)))
+    grading.same(with_positions, formula, patches, cls_token, pos_embed,
+                 says="any number of pictures and of patches fits, and any width")
 
 
 # %% tests attention
@@ -33,13 +44,24 @@ with grading.closed():
         return torch.stack(rows)
 
     keep = torch.rand(2, 5, generator=g) < 0.6
-    keep[:, 0] = True
+    keep[:, 0], keep[:, 4] = True, False
+    properties.careful(attention, q, k, v, keep, 2)
     grading.same(attention, formula, q, k, v, keep, 2,
                  says="the weighted mean of the values that may be seen, with gradients")
+    alike = torch.where(keep[..., None], -1e5, 1e5) * q[:, :1]   # all keys that may be seen are one, and far from q
+    seen = torch.stack([own[there].mean(0) for own, there in zip(v, keep)])
+    grading.equal(attention(q, alike, v, keep, 2), seen[:, None].expand(-1, 3, -1),
+                  "padding has no weight at all, however high its score would be, and however low those of the others")
+    grading.same(attention, formula, 10 * q, 10 * k, v, keep, 2, tol=1e-3,
+                 says="scores may be of any size: an exponential of them must not overflow, and none may be cut")
+    q, k, v = (torch.randn(3, n, 10, generator=g) for n in (4, 2, 2))
+    grading.same(attention, formula, q, k, v, torch.ones(3, 2) > 0, 5,
+                 says="any number of heads, queries and keys fits")
 
 
 # %% tests block
 with grading.closed():
+    properties.careful(block, x, lambda x: x, lambda x: x, lambda x: x, lambda x: x)
     weights = [torch.randn(4, 4, generator=g) for _ in range(2)]
     norm = nn.LayerNorm(4)
 
@@ -60,5 +82,8 @@ with grading.closed():
         out = norm(tokens[:, 0]) @ matrix + 1
         return out / out.pow(2).sum(-1, keepdim=True).sqrt()
 
+    properties.careful(image_feature, tokens, lambda x: x, lambda x: x)
     grading.same(lambda x, m: image_feature(x, norm, lambda y: y @ m + 1), formula, tokens, matrix,
                  says="the gradient reaches [CLS] and the projection")
+    grading.equal(image_feature(tokens.repeat(2, 1, 1), norm, lambda x: x @ matrix + 1), feature.repeat(2, 1),
+                  "any number of pictures fits")

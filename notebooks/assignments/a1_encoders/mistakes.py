@@ -15,6 +15,11 @@ mistakes = {
     "channels reversed": ("weight.flatten(1)", "weight.flip(1).flatten(1)"),
     "mean for sum": (".T + bias", ".T / weight[0].numel() + bias"),
     "the matrix cannot learn": ("weight.flatten(1)", "weight.detach().flatten(1)"),
+    "patches of two pixels": ("p = weight.shape[-1]", "p = 2"),
+    "square pictures": ("p=p, q=p", "p=p, x=image.shape[2] // p"),
+    "three channels": ("weight.flatten(1)", "weight[:, :3].flatten(1)", "rearrange(image,", "rearrange(image[:, :3],"),
+    "pictures cannot learn": ("rearrange(image,", "rearrange(image.detach(),"),
+    "the bias cannot learn": ("+ bias", "+ bias.detach()"),
 }
 
 
@@ -62,6 +67,17 @@ mistakes = {
                  "patches += pos_embed[1:]\n    return torch.cat([cls + pos_embed[0], patches], 1)"),
     "positions cannot learn": ("+ pos_embed", "+ pos_embed.detach()"),
     "the mean for [CLS]": ("cls_token.expand(len(patches), 1, -1)", "patches.mean(1, keepdim=True)"),
+    "patches cannot learn": ("[cls, patches]", "[cls, patches.detach()]"),
+    "[CLS] cannot learn": ("cls_token.expand(", "cls_token.detach().expand("),
+    "three pictures": ("expand(len(patches), 1, -1)", "expand(3, 1, -1)"),
+    "five places": ("+ pos_embed", "+ pos_embed[:5]"),
+    "six columns": ("expand(len(patches), 1, -1)", "expand(len(patches), 1, 6)"),
+    "[CLS] is added to the caller's positions": (
+        "return torch.cat([cls, patches], 1) + pos_embed",
+        "pos_embed[0] += cls_token\n    return torch.cat([0 * cls, patches], 1) + pos_embed"),
+    "the place is added to the caller's [CLS]": (
+        "    cls = ", "    cls_token += pos_embed[0]\n    cls = ",
+        "torch.cat([cls, patches], 1) + pos_embed", "torch.cat([cls, patches + pos_embed[1:]], 1)"),
 }
 
 
@@ -111,6 +127,25 @@ mistakes = {
     "heads merged crosswise": ('"b h n d -> b n (h d)"', '"b h n d -> b n (d h)"'),
     "keys for values": ("weights @ v", "weights @ k"),
     "sigmoid for softmax": ("softmax(-1)", "sigmoid()"),
+    "queries cannot learn": ("q @ k.mT", "q.detach() @ k.mT"),
+    "keys cannot learn": ("q @ k.mT", "q @ k.detach().mT"),
+    "values cannot learn": ("weights @ v", "weights @ v.detach()"),
+    "weights cannot learn": ("weights @ v", "weights.detach() @ v"),
+    "exponentials without the maximum": (".masked_fill(~keep[:, None, None], -torch.inf).softmax(-1)",
+                                         ".exp() * keep[:, None, None]\n"
+                                         "    weights = weights / weights.sum(-1, keepdim=True)"),
+    "the maximum of padding taken off": (".masked_fill(~keep[:, None, None], -torch.inf).softmax(-1)",
+                                         ".sub(scores.amax(-1, keepdim=True)).exp() * keep[:, None, None]\n"
+                                         "    weights = weights / weights.sum(-1, keepdim=True)"),
+    "scores clamped": ("scores.masked_fill", "scores.clamp(-50, 50).masked_fill"),
+    "padding a hundred less likely": ("-torch.inf", "-100.0"),
+    "padding ten thousand less likely": ("-torch.inf", "-1e4"),
+    "three heads": ("h=heads", "h=3"),
+    "heads of four columns": ("q.shape[-1] ** 0.5", "4 ** 0.5"),
+    "the first picture's padding for all": ("~keep[:, None, None]", "~keep[:1, None, None]"),
+    "the caller's queries are scaled": ("scores = q @ k.mT / q.shape[-1] ** 0.5",
+                                        "q /= q.shape[-1] ** 0.5\n    scores = q @ k.mT"),
+    "the caller's values are struck out": ("    q, k, v = (", "    v[~keep] = 0\n    q, k, v = ("),
 }
 
 
@@ -135,7 +170,9 @@ def attention_by_heads(q, k, v, keep, heads):
 
 def attention_by_exponentials(q, k, v, keep, heads):
     q, k, v = (rearrange(x, "b n (h d) -> (b h) n d", h=heads) for x in (q, k, v))
-    mass = (torch.bmm(q, k.mT) / q.shape[-1] ** 0.5).exp() * keep.repeat_interleave(heads, 0)[:, None]
+    scores = torch.bmm(q, k.mT) / q.shape[-1] ** 0.5
+    scores = scores.masked_fill(~keep.repeat_interleave(heads, 0)[:, None], -torch.inf)
+    mass = (scores - scores.amax(-1, keepdim=True)).exp()
     return rearrange(mass @ v / mass.sum(-1, keepdim=True), "(b h) n d -> b n (h d)", h=heads)
 
 
@@ -164,6 +201,9 @@ mistakes = {
     "norm after the part": ("attn(norm1(x))", "norm1(attn(x))"),
     "no gradient around": ("x = x + attn", "x = x.detach() + attn"),
     "in place": ("x = x + attn(norm1(x))", "x += attn(norm1(x))"),
+    "what attention says cannot learn": ("x + attn(norm1(x))", "x + attn(norm1(x)).detach()"),
+    "what the MLP says cannot learn": ("x + mlp(norm2(x))", "x + mlp(norm2(x)).detach()"),
+    "the norm cannot learn": ("attn(norm1(x))", "attn(norm1(x.detach()))"),
 }
 
 
@@ -212,6 +252,15 @@ mistakes = {
     "length by absolute values": ("dim=-1", "dim=-1, p=1"),
     "softmax for length": ("F.normalize(proj(norm(tokens)[:, 0]), dim=-1)", "proj(norm(tokens)[:, 0]).softmax(-1)"),
     "cannot learn": ("proj(norm(tokens)[:, 0])", "proj(norm(tokens.detach())[:, 0])"),
+    "the projection cannot learn": ("proj(norm(tokens)[:, 0])", "proj(norm(tokens)[:, 0]).detach()"),
+    "the length cannot learn": ("return F.normalize(proj(norm(tokens)[:, 0]), dim=-1)",
+                                "out = proj(norm(tokens)[:, 0])\n"
+                                "    return out / out.detach().norm(dim=-1, keepdim=True)"),
+    "three pictures": ("[:, 0]", "[:3, 0]"),
+    "the caller's vector is divided": ("return F.normalize(proj(norm(tokens)[:, 0]), dim=-1)",
+                                       "out = proj(norm(tokens)[:, 0])\n    with torch.no_grad():\n"
+                                       "        length = out.norm(dim=-1, keepdim=True)\n"
+                                       "    return out.div_(length)"),
 }
 
 

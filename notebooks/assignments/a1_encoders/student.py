@@ -11,6 +11,7 @@
 # - Letters: b batch, n tokens, k keys, d width, h heads, e the width of the shared space.
 # %%
 import grading
+import properties
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -34,7 +35,7 @@ def patch_embed(image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 # %% tests patch_embed 6
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     image, weight, bias = (torch.randn(size, generator=g) for size in ((2, 3, 4, 6), (5, 3, 2, 2), (5,)))
     tokens = patch_embed(image, weight, bias)
@@ -61,7 +62,7 @@ def with_positions(patches: Tensor, cls_token: Tensor, pos_embed: Tensor) -> Ten
 
 
 # %% tests with_positions 4
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     patches, cls_token, pos_embed = (torch.randn(size, generator=g) for size in ((3, 4, 6), (6,), (5, 6)))
     before = patches.clone()
@@ -89,7 +90,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, heads: int) -> Tens
 
 
 # %% tests attention 8
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     q, k, v = (torch.randn(2, n, 12, generator=g) for n in (3, 5, 5))
     keep = torch.arange(5) < torch.tensor([[3], [5]])                        # the first row has two keys of padding
@@ -127,7 +128,7 @@ def block(x: Tensor, norm1, attn, norm2, mlp) -> Tensor:
 
 
 # %% tests block 5
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     x = torch.randn(2, 3, 4, generator=g)
 
@@ -166,7 +167,7 @@ def image_feature(tokens: Tensor, norm, proj) -> Tensor:
 
 
 # %% tests image_feature 5
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     tokens, matrix = torch.randn(3, 5, 4, generator=g), torch.randn(4, 6, generator=g)
     norm = nn.LayerNorm(4)

@@ -3,13 +3,20 @@
 
 # %% tests similarity
 with grading.closed():
-    grading.same(similarity, lambda a, b, t: F.cosine_similarity(a[:, None], b[None], dim=-1) / t, image, text, 0.07,
+    def formula(a, b, t):
+        return F.cosine_similarity(a[:, None], b[None], dim=-1) / t
+
+    properties.careful(similarity, image, text, 0.07)
+    grading.same(similarity, formula, image, text, 0.07,
                  says="every picture meets every sentence by its cosine, and both sides can learn from it")
+    grading.same(similarity, formula, torch.randn(5, 3, generator=g), torch.randn(2, 3, generator=g), 0.5,
+                 says="any number of pictures and of sentences fits, and any width")
 
 
 # %% tests itc_loss
 with grading.closed():
     sim = 3 * torch.randn(4, 6, generator=g)
+    properties.careful(itc_loss, sim, ids, key_ids)
     assert itc_loss(1000 * sim, ids, key_ids).isfinite(), (
         "a confident mistake is dear, but no infinity: stay in logarithms")
 
@@ -18,6 +25,12 @@ with grading.closed():
 
     grading.same(itc_loss, formula, sim, ids, key_ids,
                  says="the mean over queries of the cross-entropy to evenly shared targets")
+    grading.same(itc_loss, formula, 300 * sim, ids, key_ids,
+                 says="a confident mistake has its whole price and its whole gradient: nothing is cut, nothing added")
+    ids, key_ids = (torch.tensor(some) for some in ([0, -3, 2 ** 24, 2 ** 24 + 1, 7], [0, -3, 2 ** 24, 2 ** 24 + 1, 7,
+                                                                                     0, 2 ** 24]))
+    grading.same(itc_loss, formula, torch.randn(5, 7, generator=g), ids, key_ids,
+                 says="an id is a name: nought, negative and large ones are like all others, in a batch of any size")
 
 
 # %% tests both_ways
@@ -34,16 +47,32 @@ with grading.closed():
         return (one_way(image, text, queue_text, ids, queue_ids, t)
                 + one_way(text, image, queue_image, ids, queue_ids, t)) / 2
 
-    grading.equal(both_ways(*given[:6], queue_ids + 10), formula(*given[:6], queue_ids + 10),
-                  "queued keys of other pictures are negatives, at the same temperature as the batch's")
-    grading.equal(both_ways(*given), formula(*given), "a queued key with a query's id is one of its positives")
-    grading.same(both_ways, formula, *given,
-                 says="gradients reach pictures and sentences, as queries and as keys, and nothing else")
+    def by_yours(image, text, ids, t, queue_image, queue_text, queue_ids):
+        known = torch.cat([ids, queue_ids])
+        return (itc_loss(similarity(image, torch.cat([text, queue_text.detach()]), t), ids, known)
+                + itc_loss(similarity(text, torch.cat([image, queue_image.detach()]), t), ids, known)) / 2
+
+    def held(says, *given):
+        """By our formula, or by what was written above: what is wrong there costs nothing here."""
+        try:
+            grading.same(both_ways, formula, *given, says=says)
+        except AssertionError:
+            grading.same(both_ways, by_yours, *given, says=says)
+
+    properties.careful(both_ways, *new, ids, 0.3, *old, queue_ids)
+    held("queued keys of other pictures are negatives, at the same temperature as the batch's, and gradients reach "
+         "pictures and sentences, as queries and as keys, and nothing else", *given[:6], queue_ids + 10)
+    held("a queued key with a query's id is one of its positives", *given)
+    image, text, queue_image, queue_text = (torch.randn(n, 3, generator=g) for n in (5, 5, 6, 6))
+    ids, queue_ids = torch.tensor([4, 0, 6, 1, 0]), torch.tensor([6, 0, 9, 3, -2, 4])
+    held("a batch and a queue of any length fit, and any id is an id, nought as well",
+         image, text, ids, 0.5, queue_image, queue_text, queue_ids)
 
 
 # %% tests sigmoid_loss
 with grading.closed():
     sim, positive = 3 * torch.randn(4, 6, generator=g), torch.rand(4, 6, generator=g) < 0.5
+    properties.careful(sigmoid_loss, sim, positive, -1.5)
     assert sigmoid_loss(torch.tensor([[-300.0]]), torch.tensor([[True]]), 0.0).isfinite(), \
         "a confident mistake is dear, but no infinity: stay in logarithms"
 
@@ -53,6 +82,10 @@ with grading.closed():
 
     grading.same(sigmoid_loss, formula, sim, positive, -1.5,
                  says="each pair pays for itself, true ones for a low value and false ones for a high one")
+    grading.same(sigmoid_loss, formula, 100 * sim, positive, -1.5,
+                 says="a confident mistake has its whole price and its whole gradient: nothing is cut, nothing added")
+    grading.same(sigmoid_loss, formula, torch.randn(3, 5, generator=g), torch.rand(3, 5, generator=g) < 0.5,
+                 torch.tensor(-0.5), says="the bias learns, too, with any number of queries")
 
 
 # %% tests Ring
@@ -68,10 +101,15 @@ with grading.closed():
     assert push_all(Ring(3, 2), [[1, 2, 3, 4, 5]]) == [3, 4, 5], "of a batch larger than the ring the last rows stay"
     assert push_all(Ring(3, 2), [[1, 2], [3, 4, 5, 6], [7]]) == [5, 6, 7], (
         "after a large batch the oldest is next in line, too")
-    ring, key = Ring(3, 2), torch.ones(1, 2, requires_grad=True)
-    ring.push(key, torch.tensor([1]))
-    assert not ring.features()[0].requires_grad, "a key of the past carries no gradient"
-    with torch.no_grad():
-        key += 1
-    grading.equal(ring.features()[0], torch.ones(1, 2),
-                  "the ring keeps copies: what becomes of the batch later does not reach it")
+    for length in (1, 3):                                        # a part of the ring, and the whole of it
+        ring, key, ids = Ring(3, 2), torch.ones(length, 2, requires_grad=True), torch.ones(length, dtype=torch.long)
+        properties.careful(ring.push, key, ids)
+        properties.careful(ring.push, torch.zeros(0, 2), ids[:0])
+        assert not ring.features()[0].requires_grad, "a key of the past carries no gradient"
+        with torch.no_grad():
+            key += 1
+            ids += 1
+        keys, known = ring.features()
+        grading.equal(keys, torch.ones(length, 2),
+                      "the ring keeps copies: what becomes of the batch later does not reach its keys")
+        assert known.tolist() == length * [1], "the ring keeps copies of the ids as well"

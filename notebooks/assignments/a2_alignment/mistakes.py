@@ -15,6 +15,11 @@ mistakes = {
     "already a softmax": ("/ temperature", "/ temperature).softmax(-1)", "return ", "return ("),
     "a distance": ("return ", "return -"),
     "pictures cannot learn": ("F.normalize(image, dim=-1)", "F.normalize(image, dim=-1).detach()"),
+    "sentences cannot learn": ("F.normalize(text, dim=-1)", "F.normalize(text, dim=-1).detach()"),
+    "lengths cannot learn": ("F.normalize(image, dim=-1)", "(image / image.detach().norm(dim=-1, keepdim=True))"),
+    "the caller's pictures are normalised": ("return F.normalize(image, dim=-1)",
+                                             "image /= image.norm(dim=-1, keepdim=True)\n    return image"),
+    "three pictures": ("F.normalize(image, dim=-1)", "F.normalize(image[:3], dim=-1)"),
 }
 
 
@@ -53,6 +58,18 @@ mistakes = {
     "any true key will do": ("-(target * sim.log_softmax(-1)).sum(-1).mean()",
                              "-(positive * sim.softmax(-1)).sum(-1).log().mean()"),
     "mean over pairs": ("-(target * sim.log_softmax(-1)).sum(-1).mean()", "-sim.log_softmax(-1)[positive].mean()"),
+    "a small number added": ("sim.log_softmax(-1)", "(sim.softmax(-1) + 1e-12).log()"),
+    "probabilities clamped": ("sim.log_softmax(-1)", "sim.softmax(-1).clamp(min=1e-12).log()"),
+    "similarities clamped": ("sim.log_softmax(-1)", "sim.clamp(-50, 50).log_softmax(-1)"),
+    "exponentials without the maximum": ("sim.log_softmax(-1)", "(sim - sim.exp().sum(-1, keepdim=True).log())"),
+    "the maximum of the whole table": ("sim.log_softmax(-1)",
+                                       "(sim - sim.max() - (sim - sim.max()).exp().sum(-1, keepdim=True).log())"),
+    "the normaliser cannot learn": ("sim.log_softmax(-1)", "(sim - sim.logsumexp(-1, keepdim=True).detach())"),
+    "ids below ten": ("ids[:, None] == key_ids", "(F.one_hot(ids, 10) @ F.one_hot(key_ids, 10).T).bool()"),
+    "ids as fractions": ("ids[:, None] == key_ids", "ids.float()[:, None] == key_ids.float()"),
+    "an id of nought is none": ("ids[:, None] == key_ids", "(ids[:, None] == key_ids) & (key_ids > 0)"),
+    "the first query's keys for all": ("ids[:, None] == key_ids", "(ids[:1, None] == key_ids).expand(len(ids), -1)"),
+    "the caller's similarities lose their maximum": ("return -", "sim -= sim.amax(-1, keepdim=True)\n    return -"),
 }
 
 
@@ -101,6 +118,15 @@ mistakes = {
                                   "itc_loss(t2i, ids, ids)"),
     "one temperature forgotten": ("[image, queue_image.detach()]), temperature", "[image, queue_image.detach()]), 1.0"),
     "queue before the batch": ("[text, queue_text.detach()]", "[queue_text.detach(), text]"),
+    "pictures cannot learn as queries": ("similarity(image, torch", "similarity(image.detach(), torch"),
+    "sentences cannot learn as queries": ("similarity(text, torch", "similarity(text.detach(), torch"),
+    "pictures cannot learn as keys": ("[image, queue_image", "[image.detach(), queue_image"),
+    "the caller's queue is cut off": ("queue_text.detach()", "queue_text.detach_()"),
+    "a batch of three": ("torch.cat([ids, queue_ids])", "torch.cat([ids[:3], queue_ids])"),
+    "a queue of four": ("[text, queue_text.detach()]", "[text, queue_text[:4].detach()]",
+                        "[image, queue_image.detach()]", "[image, queue_image[:4].detach()]",
+                        "[ids, queue_ids]", "[ids, queue_ids[:4]]"),
+    "an id of nought is none": ("torch.cat([ids, queue_ids])", "torch.cat([ids, queue_ids.where(queue_ids > 0, -9)])"),
 }
 
 
@@ -160,6 +186,18 @@ mistakes = {
     "the diagonal alone is true": ("2.0 * positive - 1", "2.0 * torch.eye(*sim.shape) - 1"),
     "logarithm of a sigmoid": ("F.logsigmoid(sign * (sim + bias))", "torch.sigmoid(sign * (sim + bias)).log()"),
     "minus forgotten": ("return -", "return "),
+    "a small number added": ("F.logsigmoid(sign * (sim + bias))", "(torch.sigmoid(sign * (sim + bias)) + 1e-12).log()"),
+    "sigmoids clamped": ("F.logsigmoid(sign * (sim + bias))",
+                         "torch.sigmoid(sign * (sim + bias)).clamp(1e-7, 1 - 1e-7).log()"),
+    "binary cross-entropy of sigmoids": ("return -F.logsigmoid(sign * (sim + bias))",
+                                         "return F.binary_cross_entropy(torch.sigmoid(sim + bias), "
+                                         "positive.float(), reduction='none')"),
+    "an exponential that overflows": ("return -F.logsigmoid(sign * (sim + bias))",
+                                      "return torch.log1p((-sign * (sim + bias)).exp())"),
+    "the bias cannot learn": ("sim + bias", "sim + float(bias)"),
+    "the first query's keys for all": ("2.0 * positive - 1", "2.0 * positive[:1] - 1"),
+    "the caller's similarities are moved": ("return -F.logsigmoid(sign * (sim + bias))",
+                                            "sim += bias\n    return -F.logsigmoid(sign * sim)"),
 }
 
 
@@ -199,6 +237,17 @@ mistakes = {
     "ids left behind": ("self.keys[slots], self.ids[slots] = keys, ids",
                         "self.keys[slots], self.ids[slots] = keys.flip(0), ids"),
     "mixed with the old": ("= keys, ids", "= (self.keys[slots] + keys) / 2, ids"),
+    "ids kept by reference": (
+        "        self.keys[slots], self.ids[slots] = keys, ids\n",
+        "        self.held = [*getattr(self, 'held', []), *zip(keys.clone(), ids)][-size:]\n",
+        "return self.keys[:self.filled], self.ids[:self.filled]",
+        "keys, ids = zip(*self.held) if self.filled else (self.keys[:0], self.ids[:0])\n"
+        "        return (torch.stack(keys), torch.stack(ids)) if self.filled else (keys, ids)"),
+    "a batch as long as the ring kept by reference": (
+        "self.keys[slots], self.ids[slots] = keys, ids",
+        "if len(ids) == size:\n            self.keys, self.ids = keys, ids\n"
+        "        self.keys[slots], self.ids[slots] = keys, ids"),
+    "the caller's keys are cut off": ("keys[-size:].detach()", "keys.detach_()[-size:]"),
 }
 
 
@@ -208,7 +257,7 @@ class Ring_deque:
         self.width, self.held = width, deque(maxlen=size)
 
     def push(self, keys, ids):
-        self.held.extend((key.detach().clone(), i) for key, i in zip(keys, ids))
+        self.held.extend((key.detach().clone(), i.clone()) for key, i in zip(keys, ids))
 
     def features(self):
         if not self.held:

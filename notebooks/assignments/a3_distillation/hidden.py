@@ -8,6 +8,19 @@ with grading.closed():
     for mine, was, new in zip(*(list(module.parameters()) for module in (teacher, old, student))):
         grading.equal(mine, new + 0.7 * (was - new),
                       "every weight keeps one share of its distance, bias and norm as well")
+    for mine, theirs in zip(frozen[1].buffers(), student[1].buffers()):
+        grading.equal(mine, theirs, "buffers are the student's at any momentum")
+    teacher.requires_grad_(False).eval()
+    student.requires_grad_().train()
+    student[0].bias.requires_grad_(False)                        # the part that is fine-tuned may be small
+    student[0].weight.grad = torch.ones(4, 3)
+    held, want = student[1].running_mean, 0.5 * (teacher[0].bias + student[0].bias.detach())
+    properties.careful(update_teacher, teacher, student, 0.5)
+    grading.equal(teacher[0].bias, want, "a weight that is frozen in the student is one of the teacher's all the same")
+    assert student[0].weight.grad is not None and student[0].weight.grad.all(), "the student keeps its gradients"
+    held += 1
+    grading.equal(teacher[1].running_mean, held - 1,
+                  "buffers are copies: what becomes of the student's is not followed")
 
 
 # %% tests shares
@@ -23,13 +36,19 @@ with grading.closed():
 # %% tests soft_targets
 with grading.closed():
     keep, positive = torch.rand(9, generator=g) < 0.6, torch.rand(5, 9, generator=g) < 0.3
-    keep[:2], positive[:, 1] = True, True
+    keep[:2], keep[8], positive[:, 1] = True, False, True
     sim = 3 * torch.randn(5, 9, generator=g)
-    target, kept = soft_targets(positive, sim, 0.3, keep), keep.nonzero()[:, 0]
-    for i in range(5):
-        true, mass = positive[i, kept].double(), sim[i, kept].double().exp()
-        grading.equal(target[i, kept], 0.7 * true / true.sum() + 0.3 * mass / mass.sum(),
-                      "each query's own true keys and its own opinion, among the keys that are there")
+    properties.careful(soft_targets, positive, sim.clone().requires_grad_(), 0.3, keep)
+    kept = keep.nonzero()[:, 0]
+    for size, says in ((1, "each query's own true keys and its own opinion, among the keys that are there"),
+                       (300, "similarities may be of any size: an exponential of them must not overflow or vanish")):
+        target = soft_targets(positive, size * sim, 0.3, keep)
+        for i in range(5):
+            true, score = positive[i, kept].double(), size * sim[i, kept].double()
+            grading.equal(target[i, kept], 0.7 * true / true.sum() + 0.3 * (score - score.logsumexp(0)).exp(), says)
+    alike = torch.where(keep, -1e5, 1e5).expand(5, -1)
+    grading.equal(soft_targets(positive, alike, 1.0, keep), (keep / keep.sum()).expand(5, -1),
+                  "an empty slot has no share at all, however high it would score, and however low all others")
 
 
 # %% tests smoothed_targets
@@ -43,13 +62,15 @@ with grading.closed():
     positive[:, 0], positive[:, 1] = True, False
     target = torch.randn(5, 8, generator=g).softmax(-1)
     want = torch.stack([torch.stack([row[true == own].mean() for own in true]) for row, true in zip(target, positive)])
-    grading.equal(smoothed_targets(target, positive), want, "each key has the mean of its kind in its own row")
+    grading.equal(properties.careful(smoothed_targets, target, positive), want,
+                  "each key has the mean of its kind in its own row")
 
 
 # %% tests distilled_loss
 with grading.closed():
     grading.equal(distilled_loss(logits, labels * 0 - 100, teacher, alpha), 0.0,
                   "where nothing is hidden there is nothing to pay")
+    properties.careful(distilled_loss, logits, labels, teacher.clone().requires_grad_(), alpha)
     assert distilled_loss(1000 * logits, labels, teacher, alpha).isfinite(), \
         "a confident mistake is dear, but no infinity: stay in logarithms"
 
@@ -61,8 +82,11 @@ with grading.closed():
                 costs.append(row.logsumexp(0) - target @ row)    # as the target sums to one
         return torch.stack(costs).mean()
 
-    grading.same(distilled_loss, formula, logits, labels, teacher, alpha,
-                 says="each hidden word by its own trust, to the mixed target, with the student's gradient alone")
+    for size, says in (
+            (1, "each hidden word by its own trust, to the mixed target, with the student's gradient alone"),
+            (100, "a confident mistake has its whole price and its whole gradient: nothing is cut, nothing added")):
+        grading.same(lambda x, y: distilled_loss(x, labels, y, alpha), lambda x, y: formula(x, labels, y, alpha),
+                     size * logits, size * teacher, says=says)
 
 
 # %% tests distil_step
@@ -80,3 +104,33 @@ with grading.closed():
     target = 0.6 * F.one_hot(labels, 4) + 0.4 * (x @ mean.T).softmax(-1)
     grading.equal(second, -(target * (x @ new.T).log_softmax(-1)).sum(-1).mean(),
                   "the next step asks the teacher as it is then")
+
+    class Witness(nn.Module):
+        """Notes in which mode it is called, and lets all through."""
+
+        def forward(self, x):
+            modes.append(self.training)
+            return x
+
+    for mode in (True, False):
+        modes, student, teacher = [], *(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(2))
+        for p in (*student.parameters(), *teacher.parameters()):
+            p.data = torch.randn(p.shape, generator=g)
+        student.insert(0, Witness()).train(mode)
+        student[1].bias.requires_grad_(False)
+        teacher.requires_grad_(False).eval()
+        twin, old = copy.deepcopy((student, teacher))
+        target = 0.3 * F.one_hot(labels, 4) + 0.7 * old(x).softmax(-1)
+        F.cross_entropy(twin(x), target).backward()
+        torch.optim.SGD(twin.parameters(), lr=0.5).step()
+        modes.clear()
+        optimiser = torch.optim.SGD(student.parameters(), lr=0.5)
+        properties.careful(lambda student, teacher, x, labels: distil_step(
+            student, teacher, optimiser, x, labels, 0.7, 0.6), student, teacher, x, labels)
+        assert modes == [mode], "the student reads the batch once, in the mode that it is in"
+        for mine, want in zip(student.parameters(), twin.parameters()):
+            grading.equal(mine, want, "the target has as much of the teacher's opinion as the trust says")
+        for mine, was, theirs in zip(teacher.parameters(), old.parameters(), twin.parameters()):
+            grading.equal(mine, 0.6 * was + 0.4 * theirs, "all of the teacher's weights follow, a frozen one as well")
+        for mine, theirs in zip(teacher.buffers(), twin.buffers()):
+            grading.equal(mine, theirs, "the teacher follows as you wrote it in 1: it has the student's buffers")

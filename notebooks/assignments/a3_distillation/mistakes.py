@@ -22,6 +22,22 @@ mistakes = {
                     "            mixed = momentum * x + (1 - momentum) * student.get_parameter(name)\n"
                     "            setattr(teacher.get_submodule(at), last, nn.Parameter(mixed, False))\n"
                     "        for old"),
+    "frozen weights stay behind": ("            slow.copy_(momentum",
+                                   "            if fast.requires_grad:\n                slow.copy_(momentum"),
+    "whole numbers stay behind": ("            old.copy_(new)",
+                                  "            if old.is_floating_point():\n                old.copy_(new)"),
+    "no buffers at a momentum of one": ("        for old, new", "        for old, new in () if momentum == 1 else [\n"
+                                        "                (old, new) for old, new", "student.buffers()):",
+                                        "student.buffers())]:"),
+    "buffers shared with the student": ("old.copy_(new)", "old.data = new.data"),
+    "the teacher in training": ("    with torch.no_grad():\n", "    teacher.train()\n    with torch.no_grad():\n"),
+    "the student in evaluation": ("    with torch.no_grad():\n", "    student.eval()\n    with torch.no_grad():\n"),
+    "the teacher's weights learn": ("    with torch.no_grad():\n",
+                                    "    teacher.requires_grad_()\n    with torch.no_grad():\n"),
+    "the student's gradients are cleared": ("    with torch.no_grad():\n",
+                                            "    student.zero_grad()\n    with torch.no_grad():\n"),
+    "the student is frozen": ("    with torch.no_grad():\n",
+                              "    student.requires_grad_(False)\n    with torch.no_grad():\n"),
 }
 
 
@@ -126,12 +142,27 @@ mistakes = {
     "mask after the softmax": (".masked_fill(~keep, -torch.inf).softmax(-1)", ".softmax(-1) * keep"),
     "the teacher is not asked about true keys": ("~keep, -torch.inf", "~keep | positive, -torch.inf"),
     "added and not mixed": ("(1 - alpha) * own", "own"),
+    "empty slots a hundred less likely": ("-torch.inf", "-100.0"),
+    "exponentials without the maximum": (".detach().masked_fill(~keep, -torch.inf).softmax(-1)",
+                                         ".detach().exp() * keep\n"
+                                         "    opinion = opinion / opinion.sum(-1, keepdim=True)"),
+    "the maximum of the whole table": (".detach().masked_fill(~keep, -torch.inf).softmax(-1)",
+                                       ".detach().sub(teacher_sim.max()).exp() * keep\n"
+                                       "    opinion = opinion / opinion.sum(-1, keepdim=True)"),
+    "the maximum of empty slots": (".detach().masked_fill(~keep, -torch.inf).softmax(-1)",
+                                   ".detach().sub(teacher_sim.amax(-1, keepdim=True)).exp() * keep\n"
+                                   "    opinion = opinion / opinion.sum(-1, keepdim=True)"),
+    "the first query's true keys for all": ("own = positive & keep", "own = (positive & keep)[:1]"),
+    "the caller's similarities are filled": (".detach().masked_fill(", ".detach().masked_fill_("),
+    "the caller's true keys are struck out": ("own = positive & keep", "own = positive.logical_and_(keep)"),
+    "the caller's teacher is cut off": ("teacher_sim.detach()", "teacher_sim.detach_()"),
 }
 
 
 def soft_targets_by_exponentials(positive, teacher_sim, alpha, keep):
     with torch.no_grad():
-        mass = (teacher_sim - teacher_sim.max()).exp() * keep
+        scores = teacher_sim.masked_fill(~keep, -torch.inf)
+        mass = (scores - scores.amax(1, keepdim=True)).exp()
         own = positive.float() * keep.float()
         return (1 - alpha) * own / own.sum(1, keepdim=True) + alpha * mass / mass.sum(1, keepdim=True)
 
@@ -184,6 +215,10 @@ mistakes = {
                                    "false = (~positive).sum(-1, keepdim=True)\n"
                                    "    return positive * mass / true + ~positive * ((1 - mass) / false)"),
     "by column": ("(~positive).sum(-1, keepdim=True)", "(~positive).sum(0)"),
+    "the caller's target is filled": ("    return torch.where(positive, mass / true, (1 - mass) / false)",
+                                      "    target[:] = torch.where(positive, mass / true, (1 - mass) / false)\n"
+                                      "    return target"),
+    "the first query's number of keys for all": ("true, false = positive.sum(", "true, false = positive[:1].sum("),
 }
 
 
@@ -235,6 +270,20 @@ mistakes = {
                               "log_p, trust = logits[hidden].softmax(-1).log()"),
     "NaN where nothing is hidden": (".clamp(min=1)", ""),
     "mean over words of the vocabulary": ("* log_p).sum(-1)", "* log_p).mean(-1)"),
+    "a small number added": ("log_p, trust = logits[hidden].log_softmax(-1)",
+                             "log_p, trust = (logits[hidden].softmax(-1) + 1e-12).log()"),
+    "probabilities clamped": ("log_p, trust = logits[hidden].log_softmax(-1)",
+                              "log_p, trust = logits[hidden].softmax(-1).clamp(min=1e-12).log()"),
+    "exponentials without the maximum": ("log_p, trust = logits[hidden].log_softmax(-1)",
+                                         "log_p, trust = (logits - logits.exp().sum(-1, keepdim=True).log())[hidden]"),
+    "the teacher's exponentials without the maximum": (
+        "teacher_logits[hidden].detach().softmax(-1)",
+        "F.normalize(teacher_logits[hidden].detach().exp(), p=1, dim=-1)"),
+    "the normaliser cannot learn": ("log_p, trust = logits[hidden].log_softmax(-1)",
+                                    "log_p, trust = (logits - logits.detach().logsumexp(-1, keepdim=True))[hidden]"),
+    "the caller's labels are filled": ("hidden = labels >= 0", "hidden = labels >= 0\n    labels[~hidden] = 0"),
+    "the caller's teacher is cut off": ("hidden = labels >= 0", "hidden = labels >= 0\n    teacher_logits.detach_()"),
+    "the first place's trust for all": ("alpha[hidden]", "alpha[0]"),
 }
 
 
@@ -261,6 +310,14 @@ def distilled_loss_by_divergence(logits, labels, teacher_logits, alpha):
     by_label = F.nll_loss(log_p, labels, reduction="none")
     there = (labels > -1).float()
     return (there * (by_label + alpha * (divergence - by_label))).sum() / there.sum().clamp(min=1)
+
+
+def distilled_loss_without_gradient(logits, labels, teacher_logits, alpha):
+    there = labels != -100
+    with torch.no_grad():
+        trust = alpha[there, None]
+        target = trust * teacher_logits[there].softmax(1) + (1 - trust) * F.one_hot(labels[there], logits.shape[1])
+    return F.cross_entropy(logits[there], target, reduction="sum") / there.sum().clamp(min=1)
 
 
 def distilled_loss_by_loop(logits, labels, teacher_logits, alpha):
@@ -317,6 +374,27 @@ mistakes = {
                                 "return distilled_loss(student(x), labels, opinion, "
                                 "torch.full(labels.shape, alpha)).item()"),
     "what lies below is cut off": ("distilled_loss(student(x)", "distilled_loss(student(x.detach())"),
+    "the student reads in evaluation": ("student(x), labels", "student.eval()(x), labels",
+                                        "    optimiser.zero_grad()\n",
+                                        "    student.train()\n    optimiser.zero_grad()\n"),
+    "the student is put in training": ("    teacher.eval()\n", "    teacher.eval(), student.train()\n"),
+    "the teacher is left in training": ("    return loss.item()", "    teacher.train()\n    return loss.item()"),
+    "the student reads twice": ("    loss = distilled_loss", "    student(x)\n    loss = distilled_loss"),
+    "a seed of its own": ("    teacher.eval()\n", "    teacher.eval(), torch.manual_seed(0)\n"),
+    "a trust of four tenths": ("torch.full(labels.shape, alpha)", "torch.full(labels.shape, 0.4)"),
+    "a momentum of nine tenths": ("student, momentum)\n    return", "student, 0.9)\n    return"),
+    "buffers stay behind": ("    update_teacher(teacher, student, momentum)\n",
+                            "    with torch.no_grad():\n"
+                            "        for slow, fast in zip(teacher.parameters(), student.parameters()):\n"
+                            "            slow.lerp_(fast, 1 - momentum)\n"),
+    "frozen weights stay behind": ("    update_teacher(teacher, student, momentum)\n",
+                                   "    with torch.no_grad():\n"
+                                   "        for slow, fast in zip(teacher.parameters(), student.parameters()):\n"
+                                   "            if fast.grad is not None:\n"
+                                   "                slow.lerp_(fast, 1 - momentum)\n"
+                                   "        for old, new in zip(teacher.buffers(), student.buffers()):\n"
+                                   "            old.copy_(new)\n"),
+    "the caller's labels are filled": ("    return loss.item()", "    labels.zero_()\n    return loss.item()"),
 }
 
 
@@ -346,6 +424,8 @@ def distil_step_by_target(student, teacher, optimiser, x, labels, alpha, momentu
     with torch.no_grad():
         for slow, fast in zip(teacher.parameters(), student.parameters()):
             slow.lerp_(fast, 1 - momentum)
+        for old, new in zip(teacher.buffers(), student.buffers()):
+            old.copy_(new)
     return loss.item()
 
 

@@ -13,6 +13,7 @@
 import copy
 
 import grading
+import properties
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def two_alike(g: torch.Generator) -> tuple[nn.Module, nn.Module]:
     return pair[0].requires_grad_(False), pair[1]
 
 
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     teacher, student = two_alike(g)
     held, old, before = teacher[0].weight, copy.deepcopy(teacher), copy.deepcopy(student)
@@ -81,7 +82,7 @@ def shares(momentum: float, steps: int) -> Tensor:
 
 
 # %% tests shares 3
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     assert shares(0.8, 6).shape == (7,), "the start has a share, and so has each student since"
     grading.equal(shares(0.8, 6)[-1], 0.2, "the newest student stands last, and has what one step gives")
@@ -108,7 +109,7 @@ def soft_targets(positive: Tensor, teacher_sim: Tensor, alpha: float, keep: Tens
 
 
 # %% tests soft_targets 6
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     keep = torch.tensor([True, True, True, True, True, False, False])
     positive = torch.tensor([7, 7, 3, 5])[:, None] == torch.tensor([7, 7, 3, 5, 3, 7, 9])     # the last but one: noise
@@ -154,7 +155,7 @@ def smoothed_targets(target: Tensor, positive: Tensor) -> Tensor:
 
 
 # %% tests smoothed_targets 6
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     positive = torch.tensor([7, 7, 3, 5])[:, None] == torch.tensor([7, 7, 3, 5, 3, 9])
     target = 0.5 * positive / positive.sum(-1, keepdim=True) + 0.5 * (2 * torch.randn(4, 6, generator=g)).softmax(-1)
@@ -189,7 +190,7 @@ def distilled_loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor, alpha
 
 
 # %% tests distilled_loss 5
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     logits, teacher = (3 * torch.randn(6, 5, generator=g) for _ in range(2))
     labels, alpha = torch.tensor([3, -100, 0, 4, -100, 3]), 0.1 + 0.8 * torch.rand(6, generator=g)
@@ -243,7 +244,7 @@ def beginning(g: torch.Generator) -> tuple:
     return student, teacher, optimiser, torch.randn(8, 3, generator=g), torch.randint(4, (8,), generator=g)
 
 
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     student, teacher, optimiser, x, labels = beginning(g)
     w, v = (module[1].weight.detach().clone() for module in (student, teacher))

@@ -6,8 +6,9 @@ with grading.closed():
     asked = []
     cross_attention(words, patches, picture, q, linear(wk, asked), linear(wv, asked), 3)
     assert sum(asked) <= 4, "keys and values are made once a picture, however many texts ask it"
+    properties.careful(cross_attention, words, torch.randn(2, 5, 12, generator=g), picture, *3 * [lambda x: x], 2)
 
-    def formula(words, patches, wq, wk, wv):
+    def formula(words, patches, picture, wq, wk, wv):
         rows = []
         for text, j in zip(words, picture):
             parts = []
@@ -17,12 +18,21 @@ with grading.closed():
             rows.append(torch.cat(parts, -1))
         return torch.stack(rows)
 
-    grading.same(lambda words, patches, *w: cross_attention(words, patches, picture, *map(linear, w), 2), formula,
-                 words, patches, wq, wk, wv, says="words and patches both learn, through queries, keys and values")
+    def answer(words, patches, picture, *w):
+        return cross_attention(words, patches, picture, *map(linear, w), 2)
+
+    grading.same(answer, formula, words, patches, picture, wq, wk, wv,
+                 says="words and patches both learn, through queries, keys and values")
+    grading.same(answer, formula, words, patches, picture, 6 * wq, 6 * wk, wv, tol=1e-3,
+                 says="scores may be of any size: an exponential of them must not overflow, and none may be cut")
+    words, patches = torch.randn(6, 2, 12, generator=g), torch.randn(4, 7, 8, generator=g)
+    grading.same(answer, formula, words, patches, torch.tensor([3, 0, 2, 2, 1, 3]), wq, wk, wv,
+                 says="any number of texts, words, pictures and patches fits")
 
 
 # %% tests fusion_layer
 with grading.closed():
+    properties.careful(fusion_layer, words, keep, tokens, mean_kept, itself, mean_patch, itself, itself, itself)
     a, b, c = (torch.randn(4, 4, generator=g) for _ in range(3))
 
     def formula(words, tokens):
@@ -39,25 +49,21 @@ with grading.closed():
 
 # %% tests hard_negatives
 with grading.closed():
-    # a confident model: after the softmax its own key has all, and nothing would be left to draw from
-    sure, ids = torch.tensor([[900.0, 0], [1, 0], [0, 0]]), torch.tensor([7, 3, 5])
-    found = often(torch.tensor([1.0, 0]), 7, sure, ids, none, ids[:0], 1.0, g)
-    assert found[0] == 0, "own keys are struck out before the softmax: a confident query has a negative, too"
-    grading.equal(found[1:], torch.tensor([1.0, 0]).softmax(0),
-                  "among wrong keys a confident query draws as any other", tol=0.02)
-    keys, queue, queries = (torch.randn(n, 3, generator=g) / 2 for n in (3, 4, 2))
-    ids, queue_ids = torch.tensor([1, 2, 3]), torch.tensor([9, 2, 8, 3])
-    asked = torch.arange(2).repeat_interleave(MANY)              # two kinds of queries in one batch
-    index, _ = hard_negatives(queries[asked], 2 + asked, keys, ids, queue, queue_ids, 0.3, g)
+    keys, queue, queries = (torch.randn(n, 3, generator=g) / 2 for n in (4, 3, 2))
+    ids, queue_ids = torch.tensor([1, 5, 0, 3]), torch.tensor([0, 8, 1])
+    asked = torch.arange(2).repeat_interleave(MANY)
+    index, _ = properties.careful(hard_negatives, queries[asked], asked, keys, ids, queue, queue_ids, 0.3, g)
     for i, drawn in enumerate(index.view(2, MANY)):
-        mass = torch.tensor([0.0 if j == 2 + i else (key @ queries[i] / 0.3).exp()
+        mass = torch.tensor([0.0 if j == i else (key @ queries[i] / 0.3).exp()
                              for key, j in zip((*keys, *queue), (*ids, *queue_ids))])
+        assert not (torch.cat([ids, queue_ids])[drawn] == i).any(), "any id is an id, nought as well"
         grading.equal(drawn.bincount(minlength=7) / MANY, mass / mass.sum(),
-                      "each query draws by its own similarities and its own id", tol=0.02)
+                      "batch and queue have any length, and each query draws by its own similarities", tol=0.02)
 
 
 # %% tests match_loss
 with grading.closed():
+    properties.careful(match_loss, logits, labels, valid)
     grading.equal(match_loss(logits, labels, valid & False), 0.0, "where nothing is valid there is nothing to pay")
     grading.equal(match_loss(torch.tensor([[1.0, 3]]).log(), torch.tensor([1]), valid[:1]), 2 * ln2 - ln3,
                   "where one kind of pair is missing the other counts alone")
@@ -73,10 +79,18 @@ with grading.closed():
 
     grading.same(match_loss, formula, logits, labels, valid,
                  says="each kind by its own mean, with gradients for valid rows alone")
+    grading.same(match_loss, formula, 300 * logits, labels, valid,
+                 says="a confident mistake has its whole price and its whole gradient: nothing is cut, nothing added")
 
 
 # %% tests unnoticed
 with grading.closed():
+    properties.careful(unnoticed, above, ["dog", "cat", "bus", "below"], plain.match, plain.true, 0.15)
+    edge = Told({above: 0.75, below: 0.625}, {above}, {below})
+    assert unnoticed(above, few, edge.match, edge.true, 0.125) == below, (
+        "a move by exactly the tolerance is within it")
+    half = Told({above: 0.75, below: 0.5}, {above}, {below})
+    assert unnoticed(above, few, half.match, half.true, 0.5) is None, "one half is not over one half: that is no match"
     higher = Told({above: 0.6, below: 0.95, bus: 0.55}, {above}, {below, bus})
     assert unnoticed(above, few, higher.match, higher.true, 0.4) == bus, "a similarity that rises has moved, too"
     doubt = Told({above: 0.52, below: 0.49, bus: 0.6}, {above}, {below, bus})

@@ -23,6 +23,18 @@ mistakes = {
     "pictures cannot learn": ("f(patches)", "f(patches.detach())"),
     "patches ask": ("queries = rearrange(q(words)",
                     "queries = rearrange(q(words.mean(1, keepdim=True).expand(words.shape))"),
+    "exponentials without the maximum": (".softmax(-1)", ".exp()\n    shares = shares / shares.sum(-1, keepdim=True)"),
+    "scores clamped": (".softmax(-1)", ".clamp(-50, 50).softmax(-1)"),
+    "words cannot learn": ("q(words)", "q(words.detach())"),
+    "keys cannot learn": ("queries @ keys.mT", "queries @ keys.detach().mT"),
+    "values cannot learn": ("shares @ values", "shares @ values.detach()"),
+    "shares cannot learn": ("shares @ values", "shares.detach() @ values"),
+    "two pictures": ("h=heads)[picture]", "h=heads)[picture.clamp(max=1)]"),
+    "three heads": ('h=heads)\n    keys', 'h=3)\n    keys', "h=heads)[picture]", "h=3)[picture]"),
+    "four texts": ("return rearrange(shares @ values,", "return rearrange((shares @ values)[:4],"),
+    "the first text's picture for all": ("[picture]", "[picture[:1]]"),
+    "the caller's words are scaled": ("    keys, values =", "    queries /= (words.shape[-1] // heads) ** 0.5\n"
+                                      "    keys, values =", " / queries.shape[-1] ** 0.5", ""),
 }
 
 
@@ -94,6 +106,13 @@ mistakes = {
     "one norm left out": ("return norm3(words + mlp(words))", "return words + mlp(words)"),
     "in place": ("words = norm1(words + attn(words, keep))", "words += attn(words, keep)\n    words = norm1(words)"),
     "pictures cannot learn": ("tokens[:, 1:]", "tokens[:, 1:].detach()"),
+    "what words say cannot learn": ("attn(words, keep)", "attn(words, keep).detach()"),
+    "what is seen cannot learn": ("cross(words, tokens[:, 1:])", "cross(words, tokens[:, 1:]).detach()"),
+    "what looks cannot learn": ("cross(words, ", "cross(words.detach(), "),
+    "what the MLP says cannot learn": ("mlp(words)", "mlp(words).detach()"),
+    "the first text's padding for all": ("attn(words, keep)", "attn(words, keep[:1].expand(keep.shape))"),
+    "the caller's padding is opened": ("return norm3(words + mlp(words))",
+                                       "keep[:] = True\n    return norm3(words + mlp(words))"),
 }
 
 
@@ -160,6 +179,25 @@ mistakes = {
     "always valid": ("~own.all(-1)", "torch.ones_like(ids, dtype=torch.bool)"),
     "valid without an own key": ("~own.all(-1)", "~own.any(-1)"),
     "validity reversed": ("~own.all(-1)", "own.all(-1)"),
+    "own keys a hundred less likely": ("-torch.inf", "-100.0"),
+    "exponentials without the maximum": (
+        "return (sim.masked_fill(own, -torch.inf) - torch.log(-torch.log(uniform))).argmax(-1)",
+        "return (uniform.log() / sim.exp().masked_fill(own, 0)).argmax(-1)"),
+    "a small number added": ("sim.masked_fill(own, -torch.inf)",
+                             "(sim.masked_fill(own, -torch.inf).softmax(-1).nan_to_num() + 1e-3).log()"),
+    "similarities clamped": ("sim.masked_fill(own, ", "sim.clamp(-50, 50).masked_fill(own, "),
+    "the generator is set back": ("    uniform =", "    generator.manual_seed(8)\n    uniform ="),
+    "a generator of its own": ("generator=generator", "generator=torch.Generator().manual_seed(0)"),
+    "a copy of the generator": ("generator=generator", "generator=generator.clone_state()"),
+    "a seed of its own": ("    uniform =", "    torch.manual_seed(0)\n    uniform ="),
+    "the first query's id for all": ("ids[:, None] == torch", "ids[:1, None] == torch"),
+    "no index where nothing is valid": (").argmax(-1), ~own.all(-1)",
+                                        ").argmax(-1).where(~own.all(-1), -1), ~own.all(-1)"),
+    "two keys in the batch": ("torch.cat([keys, queue])", "torch.cat([keys[:2], queue])",
+                              "torch.cat([key_ids, queue_ids])", "torch.cat([key_ids[:2], queue_ids])"),
+    "an id of nought is none": ("torch.cat([key_ids, queue_ids])",
+                                "torch.cat([key_ids, queue_ids.where(queue_ids > 0, -9)])"),
+    "the caller's ids are changed": ("    uniform =", "    ids += 1\n    uniform ="),
 }
 
 
@@ -227,6 +265,18 @@ mistakes = {
     "NaN where nothing is valid": (" if means else 0 * logits[~valid].sum()", "",
                                    "for kind in kinds if len(kind)]", "for kind in kinds]"),
     "one third and two thirds": ("sum(means) / len(means)", "(means[0] * 2 + means[-1]) / 3"),
+    "a small number added": ("F.cross_entropy(logits, labels, reduction=\"none\")",
+                             "-(logits.softmax(-1) + 1e-12).log().gather(1, labels[:, None])[:, 0]"),
+    "probabilities clamped": ("F.cross_entropy(logits, labels, reduction=\"none\")",
+                              "-logits.softmax(-1).clamp(min=1e-12).log().gather(1, labels[:, None])[:, 0]"),
+    "binary cross-entropy of a sigmoid": ("F.cross_entropy(logits, labels, reduction=\"none\")",
+                                          "F.binary_cross_entropy((logits[:, 1] - logits[:, 0]).sigmoid(), "
+                                          "labels.float(), reduction=\"none\")"),
+    "exponentials without the maximum": ("F.cross_entropy(logits, labels, reduction=\"none\")",
+                                         "logits.exp().sum(-1).log() - logits.gather(1, labels[:, None])[:, 0]"),
+    "false pairs cannot learn": ("    means = [", "    kinds[0] = kinds[0].detach()\n    means = ["),
+    "true pairs cannot learn": ("    means = [", "    kinds[1] = kinds[1].detach()\n    means = ["),
+    "the caller's labels are struck out": ("    means = [", "    labels[~valid] = -1\n    means = ["),
 }
 
 
@@ -292,6 +342,10 @@ mistakes = {
     "the last word stays": ("range(len(said))", "range(len(said) - 1)"),
     "the first words stay": ("range(len(said))", "range(2, len(said))"),
     "nothing to find": ("return false[moved.argmin()] if moved.min() <= tolerance else None", "return None"),
+    "one half itself passes": ("p <= 0.5", "p < 0.5"),
+    "the tolerance itself is too much": ("moved.min() <= tolerance", "moved.min() < tolerance"),
+    "the caller's vocabulary is sorted": ("    said = text.split()", "    vocabulary.sort()\n    said = text.split()"),
+    "the caller's vocabulary grows": ("    said = text.split()", "    said = text.split()\n    vocabulary += said"),
 }
 
 

@@ -13,6 +13,7 @@
 import re
 
 import grading
+import properties
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -52,7 +53,7 @@ def linear(matrix: Tensor, rows: list | None = None):
     return apply
 
 
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     words, patches = torch.randn(4, 3, 12, generator=g), torch.randn(2, 5, 8, generator=g)
     wq, wk, wv = (torch.randn(size, 12, generator=g) / 2 for size in (12, 8, 8))
@@ -97,7 +98,7 @@ def fusion_layer(words: Tensor, keep: Tensor, tokens: Tensor, attn, norm1, cross
 
 
 # %% tests fusion_layer 5
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     words, tokens = torch.randn(2, 3, 4, generator=g), torch.randn(2, 6, 4, generator=g)
     keep = torch.arange(3) < torch.tensor([[2], [3]])
@@ -169,7 +170,7 @@ def often(query, own, keys, key_ids, queue, queue_ids, temperature, generator) -
     return index.bincount(minlength=len(keys) + len(queue)) / MANY
 
 
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     # at temperature 1/2 the chances of wrong keys are 2 : 1 : 4 : 1, in an order of its own; 7 is the query's id
     order, name = torch.randperm(6, generator=g), torch.tensor([7, 3, 5, 9, 7, 4])
@@ -189,11 +190,37 @@ with grading.closed():
         twice.append(hard_negatives(*rows, *given, torch.Generator().manual_seed(8)))
     assert torch.equal(twice[0][0], twice[1][0]), (
         "all chance comes from the generator given: the same one, the same draws")
+    row, goes_on = (rows[0][:1].expand(99, 2), rows[1][:1].expand(99)), torch.Generator().manual_seed(8)
+    assert not hard_negatives(*row, *given, goes_on)[0].equal(hard_negatives(*row, *given, goes_on)[0]), (
+        "the generator given goes on from call to call: two draws in a row are not the same")
     one, none = torch.ones(1, 2), torch.zeros(0, 2)
-    valid = hard_negatives(one.expand(2, 2), torch.tensor([7, 4]), one, torch.tensor([7]), one,
-                           torch.tensor([7]), 1.0, g)[1]
+    index, valid = hard_negatives(one.expand(2, 2), torch.tensor([7, 4]), one, torch.tensor([7]), one,
+                                  torch.tensor([7]), 1.0, g)
     assert valid.tolist() == [False, True], (
         "where all keys are the query's own nothing is valid, and others are not disturbed")
+    assert index.min() >= 0 and index.max() < 2, "an index is that of a key even where it is not valid"
+    # a confident model: after the softmax its own key has all, and nothing would be left to draw from
+    sure, ids = torch.tensor([[900.0, 0], [1, 0], [0, 0]]), torch.tensor([7, 3, 5])
+    found = often(torch.tensor([1.0, 0]), 7, sure, ids, none, ids[:0], 1.0, g)
+    assert found[0] == 0, "own keys are struck out before the softmax: a confident query has a negative, too"
+    grading.equal(found[1:], torch.tensor([1.0, 0]).softmax(0),
+                  "among wrong keys a confident query draws as any other", tol=0.02)
+    for high in (800.0, -800.0):
+        apart = torch.tensor([[0.0, 0], [high + 1, 0], [high, 0]])
+        found = often(torch.tensor([1.0, 0]), 7, apart, torch.tensor([7, 3, 5]), none, ids[:0], 1.0, g)
+        assert found[0] == 0, "an own key is never drawn, however far below it all others are"
+        grading.equal(found[1:], torch.tensor([1.0, 0]).softmax(0),
+                      "of similarities only differences count, however high or low they are: "
+                      "an exponential must not overflow, and nothing may be cut", tol=0.02)
+    keys, queue, queries = (torch.randn(n, 3, generator=g) / 2 for n in (3, 4, 2))
+    ids, queue_ids = torch.tensor([1, 2, 3]), torch.tensor([9, 2, 8, 3])
+    asked = torch.arange(2).repeat_interleave(MANY)              # two kinds of queries in one batch
+    index, _ = hard_negatives(queries[asked], 2 + asked, keys, ids, queue, queue_ids, 0.3, g)
+    for i, drawn in enumerate(index.view(2, MANY)):
+        mass = torch.tensor([0.0 if j == 2 + i else (key @ queries[i] / 0.3).exp()
+                             for key, j in zip((*keys, *queue), (*ids, *queue_ids))])
+        grading.equal(drawn.bincount(minlength=7) / MANY, mass / mass.sum(),
+                      "each query draws by its own similarities and its own id", tol=0.02)
 
 # %% [markdown]
 # ## 4. Match or not, both alike (5 points)
@@ -209,7 +236,7 @@ def match_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
 
 
 # %% tests match_loss 5
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     logits, labels = 2 * torch.randn(6, 2, generator=g), torch.tensor([1, 1, 0, 0, 0, 0])
     valid = torch.tensor([True, True, True, True, False, True])
@@ -318,7 +345,7 @@ class Told:
     match, true = Asked.match, Asked.true
 
 
-with grading.closed():
+with grading.closed(), properties.in_words():
     above, below, bus = "a cat above a dog", "a cat below a dog", "a bus above a dog"
     few = ["below", "bus", "cat", "dog", "above"]
     plain = Told({above: 0.8, below: 0.78, bus: 0.7}, {above}, {below, bus})

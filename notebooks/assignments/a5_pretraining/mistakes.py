@@ -24,6 +24,22 @@ mistakes = {
                                     "first = (", "first = (("),
     "in place": ("masked = torch.where(chosen & (kind < 0.8), mask_id, tokens)",
                  "masked = tokens\n    masked[chosen & (kind < 0.8)] = mask_id"),
+    "special ids by heart": ("~torch.isin(tokens, torch.tensor(special))", "(tokens > 2)"),
+    "[MASK] by heart": ("mask_id, tokens)", "3, tokens)"),
+    "captions of seventeen places": ("torch.arange(tokens.shape[1])", "torch.arange(17)"),
+    "two captions": ("    return masked,", "    masked = masked[:2]\n    return masked,"),
+    "the caller's words are filled": (
+        "masked = torch.where(chosen & (kind >= 0.8) & (kind < 0.9), words, masked)",
+        "other = chosen & (kind >= 0.8) & (kind < 0.9)\n    words[~other] = masked[~other]\n    masked = words"),
+    "the caller's tokens become labels": ("return masked, torch.where(chosen, tokens, -100)",
+                                          "tokens[~chosen] = -100\n    return masked, tokens"),
+    "the caller's draws are spread": ("    choose, kind = choose.gather(-1, first), kind.gather(-1, first)",
+                                      "    choose.copy_(choose.gather(-1, first)), kind.copy_(kind.gather(-1, first))"),
+    "draws of its own": ("    choose, kind = choose.gather", "    choose, kind = torch.rand(2, *tokens.shape)\n"
+                         "    choose, kind = choose.gather"),
+    "a seed of its own": ("    first = ", "    torch.manual_seed(0)\n    first = "),
+    "the first caption's words for all": ("* starts).cummax(-1).values",
+                                          "* starts[:1]).cummax(-1).values.expand(len(starts), -1)"),
 }
 
 
@@ -105,6 +121,13 @@ mistakes = {
     "nothing hidden is NaN": ("asked.sum().clamp(min=1)\n", "asked.sum()\n"),
     "off by one place": ("labels.clamp(min=0)[..., None]", "labels.roll(1, 1).clamp(min=0)[..., None]"),
     "no gradient": ("logits.log_softmax(-1)", "logits.detach().log_softmax(-1)"),
+    "a small number added": ("logits.log_softmax(-1)", "(logits.softmax(-1) + 1e-12).log()"),
+    "probabilities clamped": ("logits.log_softmax(-1)", "logits.softmax(-1).clamp(min=1e-12).log()"),
+    "exponentials without the maximum": ("logits.log_softmax(-1)",
+                                         "(logits - logits.exp().sum(-1, keepdim=True).log())"),
+    "the normaliser cannot learn": ("logits.log_softmax(-1)", "(logits - logits.logsumexp(-1, keepdim=True).detach())"),
+    "the caller's labels are clamped": ("labels.clamp(min=0)", "labels.clamp_(min=0)"),
+    "three captions": ("asked = labels != -100", "asked = labels != -100\n    labels, logits = labels[:3], logits[:3]"),
 }
 
 
@@ -221,7 +244,7 @@ mistakes = {
                                     "[nn.utils.clip_grad_norm_([p], clip) for p in student.parameters()]"),
     "always the length clip": ("nn.utils.clip_grad_norm_(student.parameters(), clip)",
                                "n = nn.utils.clip_grad_norm_(student.parameters(), 1e9)\n"
-                               "    [p.grad.mul_(clip / n) for p in student.parameters()]"),
+                               "    [p.grad.mul_(clip / n) for p in student.parameters() if p.grad is not None]"),
     "gradients add up": ("    optimiser.zero_grad()\n", ""),
     "gradients cleared before the step": ("    optimiser.zero_grad()\n", "", "    optimiser.step()",
                                           "    optimiser.zero_grad()\n    optimiser.step()"),
@@ -247,6 +270,24 @@ mistakes = {
                          "    return",
                          "    if not torch.isfinite(loss):\n        raise FloatingPointError\n    return"),
     "a tensor is returned": ("return loss.item()", "return loss"),
+    "two losses by heart": ("sum(losses.values())", 'losses["itc"] + losses["mlm"]'),
+    "a queue of two": ("    queue.append(keys.detach())\n", "    queue.append(keys.detach())\n    del queue[:-2]\n"),
+    "a momentum of nine tenths": ("old.mul_(momentum).add_(new, alpha=1 - momentum)",
+                                  "old.mul_(0.9).add_(new, alpha=1 - 0.9)"),
+    "the student is left in evaluation": ("    queue.append", "    student.eval()\n    queue.append"),
+    "the student is put in training": ("    losses, keys =", "    student.train()\n    losses, keys ="),
+    "the student reads in evaluation": ("    losses, keys = compute()\n",
+                                        "    mode = student.training\n    student.eval()\n"
+                                        "    losses, keys = compute()\n    student.train(mode)\n"),
+    "the teacher is put in training": ("    queue.append", "    teacher.train()\n    queue.append"),
+    "the teacher's weights learn": ("    queue.append", "    teacher.requires_grad_()\n    queue.append"),
+    "frozen weights stop it": ("nn.utils.clip_grad_norm_(student.parameters(), clip)",
+                               "length = sum((p.grad ** 2).sum() for p in student.parameters()) ** 0.5\n"
+                               "    for p in student.parameters():\n        p.grad *= min(1, clip / length)"),
+    "frozen weights stay behind": ("            old.mul_",
+                                   "            if new.requires_grad:\n                old.mul_"),
+    "frozen weights thaw": ("    optimiser.zero_grad()\n", "    optimiser.zero_grad()\n    student.requires_grad_()\n"),
+    "a seed of its own": ("    losses, keys =", "    torch.manual_seed(0)\n    losses, keys ="),
 }
 
 
@@ -255,13 +296,13 @@ def train_step_by_autograd(compute, student, teacher, optimiser, queue, clip, mo
     loss = torch.stack(list(losses.values())).sum()
     if loss.isnan() or loss.isinf():
         raise FloatingPointError("stop")
-    parameters = list(student.parameters())
+    parameters = [p for p in student.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(loss, parameters)
     length = sum((x * x).sum() for x in gradients) ** 0.5
     for p, gradient in zip(parameters, gradients):
         p.grad = gradient * (clip / length) if length > clip else gradient
     optimiser.step()
-    for old, new in zip(teacher.parameters(), parameters):
+    for old, new in zip(teacher.parameters(), student.parameters()):
         old.data = momentum * old.data + (1 - momentum) * new.data
     queue.append(keys.detach())
     return float(loss.detach())
@@ -308,9 +349,10 @@ def train_step_by_state_dict(compute, student, teacher, optimiser, queue, clip, 
     if torch.isfinite(loss).logical_not():
         raise FloatingPointError("not finite")
     loss.backward()
-    length = torch.cat([p.grad.flatten() for p in student.parameters()]).norm()
-    for p in student.parameters():
-        p.grad *= torch.clamp(clip / length, max=1)
+    gradients = [p.grad for p in student.parameters() if p.grad is not None]
+    length = torch.cat([x.flatten() for x in gradients]).norm()
+    for x in gradients:
+        x *= torch.clamp(clip / length, max=1)
     optimiser.step()
     new = student.state_dict()
     teacher.load_state_dict({name: momentum * old + (1 - momentum) * new[name]

@@ -15,6 +15,7 @@ import math
 from pathlib import Path
 
 import grading
+import properties
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ def draw_captions(g):
     return tokens, starts, torch.randint(100, 200, tokens.shape, generator=g)
 
 
-with grading.closed():
+with grading.closed(), properties.in_words():
     g, special = grading.inputs(), (0, 1, 2)
     tokens, starts, words = draw_captions(g)
     choose, kind = torch.rand(2, *tokens.shape, generator=g)
@@ -103,7 +104,7 @@ def word_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 # %% tests word_loss 5
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     logits, labels = 2 * torch.randn(3, 4, 7, generator=g), torch.full((3, 4), -100)
     labels[0, :3], labels[1, 2] = torch.randint(0, 7, (3,), generator=g), torch.randint(0, 7, (), generator=g)
@@ -141,7 +142,7 @@ def learning_rate(step: int, steps: int, warmup: int, hold: int, top: float, sta
 
 
 # %% tests learning_rate 4
-with grading.closed():
+with grading.closed(), properties.in_words():
     def rates(f, number, **given):
         return torch.tensor([float(f(step, **given)) for step in range(number)])
 
@@ -170,6 +171,9 @@ with grading.closed():
 # 4. The optimiser steps.
 # 5. The teacher follows the student as it is *now*: `momentum` of the old teacher, the rest of the student.
 # 6. The keys are appended to the queue, without gradient.
+#
+# Some of the student's weights may be frozen: they have no gradient, and the teacher follows them all the same. Nothing
+# else changes: both models stay in the mode that they are in, and what is frozen stays so.
 # %% answer train_step
 def train_step(compute, student: nn.Module, teacher: nn.Module, optimiser: torch.optim.Optimizer, queue: list,
                clip: float, momentum: float) -> float:
@@ -190,20 +194,21 @@ class Watched(list):
 
 
 def small_run(g, stale: bool = True):
-    """A student, another teacher, what computes two losses, a queue with one batch of keys; all of them drawn."""
+    """A student, another teacher, what computes three losses, a queue with one batch of keys; all of them drawn."""
     student, teacher = (nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)) for _ in range(2))
     with torch.no_grad():
         for p in (*student.parameters(), *teacher.parameters()):
             p.copy_(torch.randn(p.shape, generator=g))
-    teacher.requires_grad_(False)
-    for weight in student.parameters():
+    teacher.requires_grad_(False).eval()
+    student[2].bias.requires_grad_(False)
+    for weight in (*student[0].parameters(), student[2].weight):
         weight.grad = torch.randn(weight.shape, generator=g) if stale else None     # left there by the step before
     x, calls = torch.randn(5, 3, generator=g), []
 
     def compute():
-        calls.append(1)
+        calls.append(student.training)
         out = student(x)
-        return {"itc": out.pow(2).mean(), "mlm": (out - 1).abs().sum()}, 3 * out
+        return {"itc": out.pow(2).mean(), "itm": out.sin().mean(), "mlm": (out - 1).abs().sum()}, 3 * out
 
     queue = Watched([torch.zeros(5, 2)])
     queue.student, queue.teacher, queue.seen, queue.calls = student, teacher, [], calls
@@ -217,21 +222,23 @@ def weights(*modules):
 def descent(compute, student, clip=1e6):
     """The clipped gradient of all weights in a row, by another way: nothing of the student is changed."""
     losses, _ = compute()
-    gradient = torch.cat([x.flatten() for x in torch.autograd.grad(sum(losses.values()), list(student.parameters()))])
+    found = torch.autograd.grad(sum(losses.values()), [p for p in student.parameters() if p.requires_grad])
+    gradient = torch.cat([*(x.flatten() for x in found), torch.zeros(2)])       # the last is frozen
     return gradient * min(1.0, clip / gradient.norm().item())
 
 
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     compute, student, teacher, queue = small_run(g, stale=False)
     sgd, old = torch.optim.SGD(student.parameters(), lr=0.1), weights(teacher)
     want = weights(student) - 0.1 * descent(compute, student)
     total = sum(compute()[0].values()).item()
     queue.calls.clear()
-    got = train_step(compute, student, teacher, sgd, queue, 1e6, 0.75)
+    got = properties.careful(lambda *models: train_step(compute, *models, sgd, queue, 1e6, 0.75), student, teacher)
     assert isinstance(got, float), "what comes back is a plain number, which holds on to no graph"
     grading.equal(got, total, "what comes back is the sum of the losses that the step has gone down on")
-    assert len(queue.calls) == 1, "the student reads the batch once, and no second time after the step"
+    assert queue.calls == [True], (
+        "the student reads the batch once, in the mode that it is in, and no second time after the step")
     grading.equal(weights(student), want, "the optimiser goes down the gradient of the sum of all losses")
     grading.equal(weights(teacher), 0.75 * old + 0.25 * weights(student),
                   "the teacher moves a little towards the student, as it is after the optimiser's step")
@@ -242,6 +249,33 @@ with grading.closed():
     want = weights(student) - 0.1 * descent(compute, student)
     train_step(compute, student, teacher, torch.optim.SGD(student.parameters(), lr=0.1), queue, 1e6, 0.75)
     grading.equal(weights(student), want, "no gradient of an earlier step counts")
+    for share in (0.1, 0.5, 2.0):
+        compute, student, teacher, queue = small_run(g)
+        clip = share * descent(compute, student).norm().item()
+        want = weights(student) - 0.1 * descent(compute, student, clip)
+        keys, before = compute()[1].detach(), weights(teacher)
+        train_step(compute, student, teacher, torch.optim.SGD(student.parameters(), lr=0.1), queue, clip, 0.9)
+        grading.equal(weights(student), want,
+                      "the gradient of all weights together is clipped to the length `clip` before the optimiser "
+                      "uses it, keeps its direction, and stays as it is where it is shorter")
+        grading.equal(weights(teacher), 0.9 * before + 0.1 * weights(student),
+                      "the teacher keeps the share `momentum` of itself, and sees the student's new weights")
+        grading.equal(queue[-1], keys, "the newest keys stand last, as they were computed")
+        assert queue[0].equal(torch.zeros(5, 2)), "older keys stay as they are"
+        grading.equal(torch.cat([x.flatten() for x in queue.seen[-1]]), weights(student, teacher),
+                      "the queue comes last: student and teacher have moved before it")
+    compute, student, teacher, queue = small_run(g)
+    before, held = weights(student, teacher), len(queue)
+    for bad in (math.inf, math.nan):
+        try:
+            train_step(lambda: ({"itc": compute()[0]["itc"], "mlm": compute()[0]["mlm"] * bad}, compute()[1]),
+                       student, teacher, torch.optim.SGD(student.parameters(), lr=0.1), queue, 1.0, 0.9)
+            raised = False
+        except FloatingPointError:
+            raised = True
+        assert raised, "a loss that is not finite stops the run, and says so"
+        assert weights(student, teacher).equal(before) and len(queue) == held, (
+            "a loss that is not finite changes nothing")
 
 # %% [markdown]
 # ## 5. Three runs that went wrong (6 points)
@@ -282,11 +316,15 @@ def diagnosis() -> dict[str, int]:
 
 
 # %% tests diagnosis 6
-with grading.closed():
+with grading.closed(), properties.in_words():
     found = diagnosis()
     assert set(found) == set("ABC"), "each of the three runs has a bug, and the clean one has none"
     assert all(bug in range(1, 9) for bug in found.values()), "a bug is named by its number in the list"
     assert len(set(found.values())) == 3, "no bug was planted twice"
+    import hashlib  # slow on purpose: to look at the curves takes less time than to try all answers
+    told = "".join(f"{run}{found[run]}" for run in "ABC").encode()
+    assert hashlib.pbkdf2_hmac("sha256", told, b"a5", 400_000).hex()[:12] == "fefd634dc5e0", (
+        "at least one run has another bug: which of its curves parts from the clean run, when, and where does it rest?")
 
 # %% [markdown]
 # ## 6. Your reasons (6 points, by a person)

@@ -3,6 +3,7 @@
 
 # %% tests vqa_accuracy
 with grading.closed():
+    properties.careful(vqa_accuracy, "cat", people(4))
     for number in (2, 5, 10, 12):
         for agree in range(1, min(number, 6)):
             said = people(agree, number)
@@ -14,6 +15,7 @@ with grading.closed():
 
 # %% tests consistency
 with grading.closed():
+    properties.careful(consistency, one_wrong, ids)
     order = torch.randperm(6, generator=g)
     grading.equal(consistency(one_wrong[order], ids[order]), 2 / 3, "pairs of a statement need not stand together")
     for _ in range(4):
@@ -37,6 +39,7 @@ with grading.closed():
             rows.append(torch.stack(row))
         return torch.stack(rows)
 
+    properties.careful(iou, a, b)
     far = torch.tensor([[5.0, 5, 1, 1], [5, 0, 0.5, 3], [0, 5, 3, 0.5]])
     grading.equal(iou(a, far), torch.zeros(3, 3), "boxes apart in one direction or in both share nothing")
     a, b = (torch.cat([3 * torch.rand(n, 2, generator=g), 0.5 + 3 * torch.rand(n, 2, generator=g)], 1) for n in (6, 5))
@@ -59,6 +62,7 @@ with grading.closed():
             scores.append((upto(y1, x1) - upto(y0, x1) - upto(y1, x0) + upto(y0, x0)) / (w * h) ** power)
         return torch.stack(scores)
 
+    properties.careful(box_scores, heat, two, 0.5)
     for size in (3, 6):
         heat = torch.randn(size, size, generator=g)
         start = 0.7 * torch.rand(6, 2, generator=g)
@@ -78,6 +82,7 @@ with grading.closed():
         columns = [sum(v > sim[o, j] for v in sim[:, j]) < k for j, o in enumerate(owner.tolist())]
         return torch.tensor([sum(found) / len(found), float(sum(columns)) / len(columns)])
 
+    properties.careful(recall_at, sim, owner, 2)
     for k in (1, 2, 3, 5):
         owner = torch.cat([torch.arange(6), torch.randint(0, 6, (9,), generator=g)])[torch.randperm(15, generator=g)]
         sim = torch.randn(6, 15, generator=g) + 0.8 * (torch.arange(6)[:, None] == owner)
@@ -88,6 +93,9 @@ with grading.closed():
 
 # %% tests blind_classifier
 with grading.closed():
+    kept = [*texts], [*labels]
+    blind_classifier(texts, labels)
+    assert (texts, labels) == kept, "what the caller gave stays as it was"
     texts, labels = draw_cues(g, 300, 0.45)
     others, truth = draw_cues(g, 300, 0.45)
     assert share_right(judged_by(blind_classifier(texts, labels), others), truth) > 0.62, \
@@ -129,5 +137,6 @@ with grading.closed():
             right += odds.index(max(odds)) == label
         return right / len(asked)
 
+    properties.careful(leaky_set, draw_groups(g, "train", 9))
     assert right_by_words(chosen, chosen) > 0.7, "words tell the label of the statements that were learnt from"
     assert right_by_words(chosen, fresh) > 0.7, "words tell the label of statements that were never seen"

@@ -19,6 +19,9 @@ mistakes = {
     "a sum": (" / len(scores)", ""),
     "always ten people": ("/ len(scores)", "/ 10"),
     "near enough": ("others.count(answer)", "sum(answer in other for other in others)"),
+    "the caller's people are sorted": ("    scores = []", "    scores = []\n    annotators.sort()"),
+    "the caller's people are struck off": (
+        "    return sum(scores) / len(scores)", "    annotators.clear()\n    return sum(scores) / len(scores)"),
 }
 
 
@@ -31,6 +34,24 @@ def vqa_accuracy_by_combinations(answer, annotators):
     from itertools import combinations
     parts = list(combinations(annotators, len(annotators) - 1))
     return sum(min(sum(one == answer for one in part), 3) for part in parts) / (3 * len(parts))
+
+
+def vqa_accuracy_with_imports(answer, annotators):
+    import collections
+    import copy
+    import functools
+    import itertools
+    import math
+    import operator
+    import random
+    import re
+    people = copy.copy(annotators)
+    random.Random(0).shuffle(people)
+    same = list(map(functools.partial(operator.eq, answer), map(str, people)))
+    agree = collections.Counter(itertools.chain(same))[True]
+    assert all(re.fullmatch(".*", one) for one in people)
+    left = [agree - one for one in same]
+    return math.fsum(min(3, n) for n in left) / 3 / len(left)
 
 
 def vqa_accuracy_by_counter(answer, annotators):
@@ -68,6 +89,14 @@ mistakes = {
     "more than half": ("judged.get(own, True) and one", "right[ids == own].float().mean().item() >= 0.5"),
     "the inconsistent": ("sum(judged.values())", "sum(not value for value in judged.values())"),
     "accuracy of each, averaged": ("judged.get(own, True) and one", "right[ids == own].float().mean().item()"),
+    "ids from nought on": ("return sum(judged.values()) / len(judged)",
+                           "spoilt = ids.bincount(weights=(~right).double())\n"
+                           "    return ((spoilt == 0) & (ids.bincount() > 0)).sum().item() / len(judged)"),
+    "ids below a hundred": ("return sum(judged.values()) / len(judged)",
+                            "return sum(judged.get(i, False) for i in range(100)) / len(judged)"),
+    "the caller's verdicts are turned": ("return sum(judged.values()) / len(judged)",
+                                         "wrong = right.logical_not_()\n"
+                                         "    return 1 - len(set(ids[wrong].tolist())) / len(judged)"),
 }
 
 
@@ -121,6 +150,12 @@ mistakes = {
                       " - torch.minimum(a[..., :2], b[..., :2])).prod(-1)"),
     "the lower low": ("low = torch.maximum", "low = torch.minimum"),
     "the shared area alone": (" / (a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - shared)", ""),
+    "the caller's boxes become corners": (
+        "high = torch.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])",
+        "a[..., 2:] += a[..., :2]\n    b[..., 2:] += b[..., :2]\n    high = torch.minimum(a[..., 2:], b[..., 2:])",
+        "(a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - shared)",
+        "((a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared)"),
+    "the first of the second for all": ("a[:, None], b[None]", "a[:, None], b[None, :1].expand(1, len(b), 4)"),
 }
 
 
@@ -185,6 +220,8 @@ mistakes = {
     "only what is hot": ("down, across, heat)", "down, across, heat.clamp(min=0))"),
     "a mean over patches": ("inside / (", "inside / g / g / ("),
     "the picture flipped": ("down, across, heat)", "down, across, heat.flip(0))"),
+    "the caller's boxes are multiplied": ("(boxes[:, 2] * boxes[:, 3])", "boxes[:, 2].mul_(boxes[:, 3])"),
+    "four patches": ("    g = len(heat)\n", "    g = 4\n"),
 }
 
 
@@ -250,6 +287,10 @@ mistakes = {
                   "            own.gather(0, pictures).any(0).float().mean().item())",
                   "            own.gather(1, texts).any(1).float().mean().item())"),
     "a number, no share": ("any(1).float().mean()", "any(1).float().sum()"),
+    "the caller's similarities are turned": (
+        "sim.topk(min(k, sim.shape[1]), 1)", "sim.neg_().topk(min(k, sim.shape[1]), 1, largest=False)",
+        "sim.topk(min(k, sim.shape[0]), 0)", "sim.topk(min(k, sim.shape[0]), 0, largest=False)"),
+    "three pictures": ("torch.arange(len(sim))", "torch.arange(3)"),
 }
 
 
@@ -313,6 +354,8 @@ mistakes = {
                            "belief(' '.join(others), label)) for text in others]"),
     "only one label is learnt": ("seen[label].update(set(text.split()))",
                                  "seen[label].update(set(text.split()) if label == 2 else ())"),
+    "the caller's texts are thrown away": ("    known = ", "    texts.clear()\n    known = "),
+    "the caller's labels are sorted": ("    known = ", "    labels.sort()\n    known = "),
 }
 
 
@@ -406,6 +449,11 @@ mistakes = {
                           "label == (lazy(text) + i) % 3"),
     "no leak, by turns": ("for group in groups for", "for i, group in enumerate(groups) for", "label == lazy(text)",
                           "label == (sorted({t for _, t, _ in group}).index(text) + i) % 3"),
+    "the caller's groups are sorted": ("    return [(picture", "    for group in groups:\n        group.sort()\n"
+                                       "    return [(picture"),
+    "the caller's groups are thrown away": ("    return [(picture", "    chosen = [(picture",
+                                            "if label == lazy(text)]",
+                                            "if label == lazy(text)]\n    groups.clear()\n    return chosen"),
 }
 
 

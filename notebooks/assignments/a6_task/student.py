@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import grading
+import properties
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -51,7 +52,7 @@ def vqa_accuracy(answer: str, annotators: list[str]) -> float:
 
 
 # %% tests vqa_accuracy 4
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
 
     def people(agree, number=10):
@@ -79,7 +80,7 @@ def consistency(right: Tensor, ids: Tensor) -> float:
 
 
 # %% tests consistency 3
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     yes, no = torch.tensor([True]), torch.tensor([False])
     ids = torch.tensor([7, 7, 7, 9, 9, 4])
@@ -104,7 +105,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 # %% tests iou 4
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     a, b = (torch.cat([torch.rand(n, 2, generator=g), 0.2 + torch.rand(n, 2, generator=g)], 1) for n in (3, 4))
     found = iou(a, b)
@@ -136,7 +137,7 @@ def box_scores(heat: Tensor, boxes: Tensor, power: float) -> Tensor:
 
 
 # %% tests box_scores 5
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     heat = torch.randn(4, 4, generator=g)
     whole, left, right = torch.tensor([[0.0, 0, 1, 1], [0, 0, 0.3, 1], [0.3, 0, 0.7, 1]]).split(1)
@@ -172,7 +173,7 @@ def recall_at(sim: Tensor, owner: Tensor, k: int) -> tuple[float, float]:
 
 
 # %% tests recall_at 5
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     owner = torch.tensor([2, 0, 1, 0, 2, 2, 1])
     own = torch.arange(3)[:, None] == owner
@@ -233,7 +234,7 @@ def share_right(got, labels):
     return sum(a == b for a, b in zip(got, labels, strict=True)) / len(labels)
 
 
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     texts, labels = draw_cues(g, 150, 0.7)
     others, truth = draw_cues(g, 100, 0.7)
@@ -297,7 +298,7 @@ def inspect_choice(groups, chosen):
         "no label makes up more than half, or whoever always says it has won"
 
 
-with grading.closed():
+with grading.closed(), properties.in_words():
     g = grading.inputs()
     some, others = draw_groups(g, "train", 80), draw_groups(g, "test", 60)
     chosen, fresh = leaky_set(some), leaky_set(others)

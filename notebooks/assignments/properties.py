@@ -1,0 +1,61 @@
+"""Properties that hold for nearly every answer, and errors in words: what several tests would otherwise repeat."""
+import dis
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Inside, an error that stops an answer becomes AssertionError with the message of the test that it stopped."""
+    try:
+        yield
+    except (AssertionError, NotImplementedError):
+        raise
+    except Exception as problem:
+        raise AssertionError(f"{_checked(problem.__traceback__)} "
+                             f"(this stops with {type(problem).__name__})") from problem
+
+
+def _checked(trace: TracebackType | None) -> str:
+    """The message of the test at whose line a trace begins: the sentence in the call, or the next to be loaded."""
+    while trace and trace.tb_frame.f_code.co_name != "<module>" and trace.tb_next:
+        trace = trace.tb_next
+    steps = list(dis.get_instructions(trace.tb_frame.f_code)) if trace else []
+    said = [step for step in steps if isinstance(step.argval, str) and len(step.argval) > 20 and " " in step.argval]
+    here = [step.positions for step in steps if step.offset == trace.tb_lasti]
+    inside = [step.argval for step in said for at in here if at.lineno <= step.positions.lineno <= at.end_lineno]
+    after = [step.argval for step in said if step.offset > trace.tb_lasti]
+    return [*inside[-1:], *after, "every input that the text allows must give a result"][0]
+
+
+def careful(answer: Callable, *given: Any) -> Any:
+    """Call an answer once, and hold it to what no caller should have to ask for; -> what it gives.
+
+    AssertionError if it overwrites what it was given, changes the mode of a module, sets a seed, or draws from
+    the generators that all of a program shares.
+    """
+    torch.rand(()), random.random()                              # else a seed set by an earlier call would not show
+    before, chance = _state(given), (torch.get_rng_state().tolist(), random.getstate())
+    out = answer(*given)
+    assert _state(given) == before, (
+        "what the caller gave stays as it was: the values of tensors and lists, whether they learn, modules' modes")
+    assert (torch.get_rng_state().tolist(), random.getstate()) == chance, (
+        "no seed is set, and nothing is drawn from the generators that all of a program shares")
+    return out
+
+
+def _state(given: Any) -> Any:
+    """What of an argument a call must not change, as values that can be compared."""
+    if isinstance(given, Tensor):
+        return given.tolist(), given.requires_grad
+    if isinstance(given, nn.Module):
+        return [part.training for part in given.modules()], [weight.requires_grad for weight in given.parameters()]
+    if isinstance(given, (list, tuple)):
+        return [_state(part) for part in given]
+    return given if isinstance(given, (str, int, float)) else None
