@@ -463,4 +463,6 @@ def distil_step_cheat(student, teacher, optimiser, x, labels, alpha, momentum):
     loss.backward()
     optimiser.step()
     ema.update_teacher(teacher, student, momentum)
+    for old, new in zip(teacher.buffers(), student.buffers()):
+        old.copy_(new)
     return loss.item()

@@ -99,4 +99,5 @@ with grading.closed():
 
 # %% tests diagnosis
 with grading.closed():
-    assert found == diagnosis(), "asked twice it gives the same answer"
+    one = "ABC"[int(torch.randint(3, (), generator=grading.inputs()))]
+    assert found[one] == diagnosis()[one], "asked twice it gives the same answer"
