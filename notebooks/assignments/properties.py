@@ -17,8 +17,8 @@ def in_words() -> Iterator[None]:
     except (AssertionError, NotImplementedError):
         raise
     except Exception as problem:
-        raise AssertionError(f"{_checked(problem.__traceback__)} "
-                             f"(this stops with {type(problem).__name__})") from problem
+        kind = type(problem) if type(problem).__module__ == "builtins" else Exception
+        raise AssertionError(f"{_checked(problem.__traceback__)} (this stops with {kind.__name__})") from problem
 
 
 def _checked(trace: TracebackType | None) -> str:
