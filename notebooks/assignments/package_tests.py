@@ -40,7 +40,7 @@ def _checked(trace: TracebackType | None, test: Callable) -> str:
     while trace and trace.tb_frame.f_code is not test.__code__:
         trace = trace.tb_next
     said = [step for step in dis.get_instructions(test) if isinstance(step.argval, str) and len(step.argval) > 20]
-    here = [step.positions for step in dis.get_instructions(test) if trace and step.offset == trace.tb_lasti]
+    here = [step.positions for step in dis.get_instructions(test) if trace and step.offset <= trace.tb_lasti][-1:]
     inside = [step.argval for step in said for at in here if at.lineno <= step.positions.lineno <= at.end_lineno]
     after = [step.argval for step in said if trace and step.offset > trace.tb_lasti]
     return [*inside[-1:], *after, "every input that the docstring allows must give a result"][0]

@@ -27,7 +27,7 @@ def _checked(trace: TracebackType | None) -> str:
         trace = trace.tb_next
     steps = list(dis.get_instructions(trace.tb_frame.f_code)) if trace else []
     said = [step for step in steps if isinstance(step.argval, str) and len(step.argval) > 20 and " " in step.argval]
-    here = [step.positions for step in steps if step.offset == trace.tb_lasti]
+    here = [step.positions for step in steps if step.offset <= trace.tb_lasti][-1:]     # caches follow a call
     inside = [step.argval for step in said for at in here if at.lineno <= step.positions.lineno <= at.end_lineno]
     after = [step.argval for step in said if step.offset > trace.tb_lasti]
     return [*inside[-1:], *after, "every input that the text allows must give a result"][0]
