@@ -226,7 +226,7 @@ def test_vit(mine: ModuleType, g: Generator) -> None:
                     image_mlp_ratio=20 / 12)
     more |= {"pos_embed": (1, 17, WIDTH), "patch_embed.proj.weight": (WIDTH, 3, 2, 2)}
     w = weights_of(g, *blocks, *(part.replace("1", "2", 1) for part in blocks[4:]), "norm") | {
-        name: torch.randn(shape, generator=g) for name, shape in more.items()}
+        part: torch.randn(shape, generator=g) for part, shape in more.items()}
     same(lambda w, image: mine.run_vit(w, config, image), formula, w, torch.randn(3, 3, 8, 8, generator=g),
          says="any number of pictures, patches and blocks fits")
     ### END HIDDEN TESTS
