@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent
 
 
 def smaller(png: str) -> str:
-    """A figure in 256 colours, a third of the size; its text chunks, the alt text among them, stay."""
+    """A figure in 128 colours, a third of the size; its text chunks, the alt text among them, stay."""
     picture = Image.open(io.BytesIO(base64.b64decode(png)))
     if picture.mode in ("RGBA", "P") and picture.convert("RGBA").getextrema()[3][0] < 255:
         return png                                       # transparency would suffer
@@ -21,7 +21,7 @@ def smaller(png: str) -> str:
         if isinstance(value, str):
             notes.add_text(key, value)
     file = io.BytesIO()
-    picture = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+    picture = picture.convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
     picture.save(file, "PNG", optimize=True, pnginfo=notes)
     small = base64.b64encode(file.getvalue()).decode()
     return small if len(small) < len(png) else png

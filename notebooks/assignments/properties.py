@@ -18,7 +18,8 @@ def in_words() -> Iterator[None]:
         raise
     except Exception as problem:
         kind = type(problem) if type(problem).__module__ == "builtins" else Exception
-        raise AssertionError(f"{_checked(problem.__traceback__)} (this stops with {kind.__name__})") from problem
+        why = f": {problem}" if kind is NameError else ""        # a typing error, or an import that was refused
+        raise AssertionError(f"{_checked(problem.__traceback__)} (this stops with {kind.__name__}{why})") from problem
 
 
 def _checked(trace: TracebackType | None) -> str:
