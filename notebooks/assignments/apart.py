@@ -184,7 +184,7 @@ class Session:
             self._stop("it broke its connection")
 
     def _wait(self) -> Any:
-        """The next answer. By the processor's time, so that a busy machine costs nobody points."""
+        """The next answer. By the processor's time, so that a busy machine costs no points."""
         start, before = time.monotonic(), self._used()
         while True:
             try:

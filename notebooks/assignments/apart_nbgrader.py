@@ -65,7 +65,7 @@ def take_out(notebook: Any, resources: dict) -> tuple[Any, dict]:
 
 
 def put_back(notebook: Any, resources: dict) -> tuple[Any, dict]:
-    """After everything ran: the student's cells, for whoever reads the graded notebook."""
+    """After everything ran: the student's cells, for those who read the graded notebook."""
     for cell in notebook.cells:
         if "submitted" in cell.metadata:
             cell.source, cell.outputs = cell.metadata.pop("submitted"), []

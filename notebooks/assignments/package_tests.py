@@ -27,7 +27,7 @@ def points(n: int) -> Callable[[Callable], Callable]:
                 test(mine, g)
             except (AssertionError, NotImplementedError, ImportError):
                 raise
-            except Exception as problem:     # what stopped an answer is told as the property that was being checked
+            except Exception as problem:     # students hear the property, not an error of torch
                 raise AssertionError(f"{_checked(problem.__traceback__, test)} "
                                      f"(this stops with {type(problem).__name__})") from problem
         in_words.points = n
