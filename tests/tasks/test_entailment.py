@@ -169,9 +169,9 @@ def test_logits_do_not_depend_on_the_others_of_a_batch():
     model = task.student.eval()
     whole = model(batch.image, batch.tokens, batch.keep)
     alone = [model(batch.image[i:i + 1], batch.tokens[i:i + 1], batch.keep[i:i + 1]) for i in range(6)]
-    assert_close(whole, torch.cat(alone), atol=1e-5, rtol=1e-5)
+    assert_close(whole, torch.cat(alone), atol=1e-5, rtol=1e-5)     # fewer rows may be rounded otherwise
     junk = batch.tokens.masked_fill(~batch.keep, 9)
-    assert_close(whole, model(batch.image, junk, batch.keep), atol=1e-5, rtol=1e-5)
+    assert_close(whole, model(batch.image, junk, batch.keep), atol=1e-6, rtol=1e-5)
     assert not torch.allclose(whole, model(batch.image, junk, batch.keep | True), atol=1e-3), "the check is blind"
 
 
