@@ -28,8 +28,9 @@ def points(n: int) -> Callable[[Callable], Callable]:
             except (AssertionError, NotImplementedError, ImportError):
                 raise
             except Exception as problem:     # students hear the property, not an error of torch
+                why = f": {problem}" if isinstance(problem, NameError) else ""      # a file that is no Python says so
                 raise AssertionError(f"{_checked(problem.__traceback__, test)} "
-                                     f"(this stops with {type(problem).__name__})") from problem
+                                     f"(this stops with {type(problem).__name__}{why})") from problem
         in_words.points = n
         return in_words
     return give

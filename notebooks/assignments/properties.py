@@ -18,7 +18,8 @@ def in_words() -> Iterator[None]:
         raise
     except Exception as problem:
         kind = type(problem) if type(problem).__module__ == "builtins" else Exception
-        why = f": {problem}" if kind is NameError else ""        # a typing error, or an import that was refused
+        # these say why: a name is missing, as its cell was refused or is no Python, or a process is out of memory
+        why = f": {problem}" if kind is NameError or "memory" in str(problem) else ""
         raise AssertionError(f"{_checked(problem.__traceback__)} (this stops with {kind.__name__}{why})") from problem
 
 

@@ -79,7 +79,9 @@ with grading.closed():
 
     grading.same(match_loss, formula, logits, labels, valid,
                  says="each kind by its own mean, with gradients for valid rows alone")
-    grading.same(match_loss, formula, 300 * logits, labels, valid,
+    sure, row = 300 * logits, valid.nonzero()[0, 0]
+    sure[row, labels[row]] = sure[row].min() - 300               # wrong, whatever was drawn
+    grading.same(match_loss, formula, sure, labels, valid,
                  says="a confident mistake has its whole price and its whole gradient: nothing is cut, nothing added")
 
 
