@@ -19,7 +19,7 @@ def in_words() -> Iterator[None]:
     except Exception as problem:
         kind = type(problem) if type(problem).__module__ == "builtins" else Exception
         # these say why: a name is missing, as its cell was refused or is no Python, or a process is out of memory
-        why = f": {problem}" if kind is NameError or "memory" in str(problem) else ""
+        why = f": {problem}" if kind is NameError or "allocate memory" in str(problem) else ""
         raise AssertionError(f"{_checked(problem.__traceback__)} (this stops with {kind.__name__}{why})") from problem
 
 
