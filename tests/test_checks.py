@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 from minalbef.checks import check_same
@@ -121,7 +123,30 @@ def test_functions_are_compared_too(capsys):
         check_same(torch.log, torch.log, make_input=words)
 
 
-def test_whole_numbers_need_no_gradient():
+def test_whole_numbers_need_no_gradient_and_none_is_claimed(capsys):
     check_same(lambda x: x + 1, lambda x: 1 + x, make_input=lambda: torch.arange(4))
+    assert "gradient" not in capsys.readouterr().out
     with pytest.raises(AssertionError, match="by 1.0e"):
         check_same(lambda x: x + 1, lambda x: x + 2, make_input=lambda: torch.arange(4))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, lambda x: [int(n) for n in x], lambda x: {"picture": to_picture(x)}])
+def test_arrays_numbers_and_pictures_are_compared_as_tensors_are(kind):
+    check_same(lambda x: kind(x), lambda x: kind(x + 0), make_input=lambda: torch.arange(4))
+    with pytest.raises(AssertionError, match="by 1.0e"):
+        check_same(lambda x: kind(x), lambda x: kind(x + 1), make_input=lambda: torch.arange(4))
+
+
+def to_picture(x):
+    return Image.fromarray(x[None].to(torch.uint8).numpy())
+
+
+def test_a_blank_may_be_empty_but_not_wrong(capsys):
+    def unwritten(x):
+        raise NotImplementedError
+    check_same(unwritten, torch.exp, make_input=words, blank=True)
+    assert "yours to write" in capsys.readouterr().out
+    with pytest.raises(NotImplementedError):
+        check_same(unwritten, torch.exp, make_input=words)
+    with pytest.raises(AssertionError, match="output"):
+        check_same(torch.sin, torch.exp, make_input=words, blank=True)
