@@ -20,7 +20,7 @@ RANGES = {name: limits for names, limits in {
     "positions": (2, 100_000),
     "vocab_size queue_size batch warm_batch accumulate bucket top save_every": (1, _MANY),
     "warmup_steps warm_steps sibling_pairs": (0, _MANY),
-    "epochs": (1e-6, 1_000_000), "epoch": (1, 1_000 * _MANY),
+    "share": (1e-6, 1), "epochs": (1e-6, 1_000_000), "epoch": (1, 1_000 * _MANY),
     "lr lr_start lr_end warm_lr temperature_lr stem_lr weight_decay warm_weight_decay mask_power pos_scale": (0, 1_000),
     "init_std": (0, 10),
     "clip": (0, _MANY),
@@ -96,6 +96,7 @@ class Config:
     batch: int = 512                  # of all processes together
     epochs: float = 30.0
     epoch: int = 5_100_000            # examples
+    share: float = 1.0                # of the pairs; 0.01 is part of 0.1. Epoch and warm-up shrink with it
     lr: float = 1e-4
     lr_start: float = 1e-5            # warm-up begins here
     lr_end: float = 1e-5              # cosine ends here

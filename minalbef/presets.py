@@ -1,4 +1,5 @@
 """The ladder from a laptop to the paper's run, and each task's fine-tuning: what changes of the paper's numbers."""
+from dataclasses import replace
 from typing import Any
 
 from minalbef.config import Config, nearest, replace_checked
@@ -52,8 +53,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 def preset(name: str, **changes: Any) -> Config:
     """The settings of a named preset, with your changes: `preset("tiny", batch=32)`.
 
+    With share=0.1, epoch and warm-up are a tenth of the preset's, unless you change them, too.
     Raises ValueError for a name that does not exist, with the nearest that does, and for values that do not fit.
     """
     if name not in PRESETS:
         raise ValueError(f"no preset {name!r}{nearest(name, PRESETS)}; there are {', '.join(PRESETS)}")
-    return replace_checked(Config(name=name, **PRESETS[name]), **changes)
+    config = replace_checked(Config(name=name, **PRESETS[name]), **changes)
+    part = {name: round(config.share * getattr(config, name)) for name in {"epoch", "warmup_steps"} - changes.keys()}
+    return replace(config, **{name: max(1, value) for name, value in part.items()}) if config.share < 1 else config

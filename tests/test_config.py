@@ -29,6 +29,13 @@ def test_steps_and_grid_by_hand():
     assert preset("tiny", epochs=0.001, epoch=10).steps == 1
 
 
+def test_a_share_shrinks_the_run_and_its_warm_up_and_keeps_its_phases():
+    whole, part = preset("tiny"), preset("tiny", share=0.1)
+    assert (part.steps, part.warmup_steps) == (whole.steps // 10, whole.warmup_steps // 10)
+    assert part == dataclasses.replace(whole, share=0.1, epoch=whole.epoch // 10, warmup_steps=whole.warmup_steps // 10)
+    assert preset("tiny", share="0.1", epoch=640).steps == 10
+
+
 def test_changes_leave_the_preset_alone():
     assert preset("tiny", batch=32).batch == 32 and preset("tiny").batch == 64
     with pytest.raises(dataclasses.FrozenInstanceError):

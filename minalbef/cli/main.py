@@ -158,7 +158,7 @@ def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "m
 
 
 def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tuple[Path, ...] = (),
-            without: tuple[Path, ...] = (), look: bool = False, most_bad: float = 0.5) -> None:
+            without: tuple[Path, ...] = (), look: bool = False, most_bad: float = 0.5, share: float = 1.0) -> None:
     """Check a public set and write its records for training. Downloads nothing; docs/data.md has the sources.
 
     Args:
@@ -169,9 +169,10 @@ def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tu
         without: prepared splits whose pictures are left out, such as prepared/coco/test
         look: open every picture, too, which takes long
         most_bad: share of bad entries above which nothing is written
+        share: of the training pictures, for a trial; 0.01 is part of 0.1, and validation and test stay whole
     """
     from minalbef.datasets.prepare import prepare as write
-    print(write(name, source, out, images, without, look, most_bad))
+    print(write(name, source, out, images, without, look, most_bad, share))
 
 
 def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 2) -> None:

@@ -14,10 +14,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from tqdm import tqdm
 
+from minalbef.config import RANGES, check_range
 from minalbef.data import open_image
 from minalbef.datasets import public, readers
 from minalbef.datasets.catalogue import EXPECTED, PRETRAINING, files_below, sources
-from minalbef.datasets.readers import Fault, photo_id
+from minalbef.datasets.readers import Fault, in_share, photo_id
 from minalbef.datasets.store import file_of, line, read_about
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord
@@ -44,14 +45,16 @@ class Tally:
 
 
 def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), without: Sequence[Path] = (),
-            look: bool = False, most_bad: float = 0.5) -> str:
+            look: bool = False, most_bad: float = 0.5, share: float = 1.0) -> str:
     """Check what `source` has of a set, and write it to out/name for `store.Records`: -> an account.
 
     An older version of the set stays until the new one is complete, and a training that reads it goes on.
     images: folders of the pictures, if not below source. without: prepared splits, such as out/coco/test, whose
     pictures are left out. look: open every picture, too. most_bad: with a larger share of bad entries, write nothing
+    share: of the training pictures, see readers.in_share; validation and test stay whole
     Raises ValueError for an unknown set, for a file that is missing or broken, and for too many bad entries.
     """
+    check_range(f"share={share}", share, *RANGES["share"])
     found = files_below(source)
     ways, roots = sources(name, found), [Path(os.path.abspath(root)) for root in images or [source]]
     root = Path(os.path.commonpath(roots))
@@ -75,11 +78,14 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
             with open(folder / f"{split}.faults.txt", "w", encoding="utf-8", errors="replace") as file:
                 tally = Tally(file)
                 records = chain.from_iterable(reader(**files, root=roots, fault=tally, **more) for reader, files in way)
+                if split == "train" and share < 1:
+                    records = (one for one in records if all(in_share(i, share) for i in photos_of(one, same)))
                 good = check(records, tally, same, avoid, look)
                 counts = write(Path(half, split + mark), good, root, set(answers), same)
             tally.check(f"{name}/{split}", counts["records"], most_bad)
             splits[split] = counts | {"file": split + mark, "faults": dict(tally.count), "avoided": tally.avoided,
-                                      "files": [str(path) for _, files in way for path in files.values()]}
+                                      "files": [str(path) for _, files in way for path in files.values()],
+                                      "share": share if split == "train" else 1.0}
             account += describe(name, split, splits[split], tally, len(answers))
         if answers:
             shutil.copyfile(found["answer_list.json"][0], Path(half, "answers.json"))
@@ -146,13 +152,14 @@ def photos_in(split: Path) -> np.ndarray:
 def describe(name: str, split: str, counts: dict, tally: Tally, answers: int) -> list[str]:
     """Lines for people: what there is, what there should be, what was left out and why."""
     parts = []
-    for what, wanted in zip(("pictures", "records"), EXPECTED.get((name, split), (None, None))):
+    expected = [wanted and round(counts["share"] * wanted) for wanted in EXPECTED.get((name, split), (None, None))]
+    for what, wanted in zip(("pictures", "records"), expected):
         share = counts[what] / wanted if wanted else 1
         odd = f" ({share:.1%})" if abs(share - 1) > 0.01 else ""
         parts.append(f"{counts[what]:,} {what}" + (f" of {wanted:,}{odd}" if wanted else ""))
-    lines = [f"{split}: {', '.join(parts)}"]
+    lines = [f"{split}: {', '.join(parts)}" + (f", a share of {counts['share']:g}" if counts["share"] < 1 else "")]
     lines += [f"  {count:,} times {kind}, the first: {tally.first[kind]}" for kind, count in tally.count.most_common()]
-    pictures = EXPECTED.get((name, split), (None, None))[0] or 0
+    pictures = expected[0] or 0
     if counts["pictures"] < 0.99 * pictures:
         lines.append(f"  {pictures - counts['pictures']:,} pictures of the published set are missing: its lists here "
                      "are not whole, or entries were left out. Training learns from what is here, and figures are not "

@@ -91,6 +91,11 @@ def number_of(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(errors="replace"), digest_size=8).digest()) >> 1
 
 
+def in_share(photo: int, share: float) -> bool:
+    """Whether a photograph is in a share of all: by a hash of its id, so that 0.01 is part of 0.1, always."""
+    return share >= 1 or number_of(f"share {photo}") < share * 2 ** 63
+
+
 def photo_id(image: str, album: str = "", same: Mapping[str, str] = {}) -> int:
     """An id for a photograph, equal in all sets that contain it: COCO's number, Flickr's, or its name in its album.
 

@@ -6,8 +6,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from minalbef.datasets.readers import in_share
 from minalbef.datasets.shards import Member
 from minalbef.tasks.base import TASKS
 from minalbef.writing import explain
@@ -72,14 +73,24 @@ def place_of(data: str | Path, split: str = "train") -> tuple[Path, str]:
     return (path.parent, path.name) if named else (path, split)
 
 
-def open_records(task: str, data: Sequence[str | Path]) -> Dataset:
-    """Training records of prepared sets, one after the other. Raises ValueError for records of another task."""
+def open_records(task: str, data: Sequence[str | Path], share: float = 1.0) -> Dataset:
+    """Training records of prepared sets, one after the other. share: of their pictures, see readers.in_share
+
+    Raises ValueError for records of another task, and for a share without any.
+    """
     opened = [Records(*place_of(one)) for one in data]
     for records in opened:
         if records.kind not in (kinds := TASKS[task].records):
             raise ValueError(f"{records.path} holds records of {records.kind.__name__}, and {task} learns from "
                              f"{' or '.join(kind.__name__ for kind in kinds)}: name a set prepared for it with --data")
-    return opened[0] if len(opened) == 1 else ConcatDataset(opened)
+    whole = opened[0] if len(opened) == 1 else ConcatDataset(opened)
+    if share == 1:
+        return whole
+    some = [i for i in range(len(whole)) if in_share(whole[i].id, share)]
+    if not some:
+        raise ValueError(f"share={share} of the {len(whole):,} records of {', '.join(map(str, data))} is not one of "
+                         "them; take a larger share")
+    return Subset(whole, some)
 
 
 def file_of(folder: str | Path, split: str, ending: str) -> Path:

@@ -93,8 +93,11 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: S
         config = _paper(task, base, kind, data, name)
     else:
         need_scenes(base, source)
-        config = replace(base, **TUNING | JOBS[task].settings, name=f"{base.name}-{task}")
+        config = replace(base, share=1.0, **TUNING | JOBS[task].settings, name=f"{base.name}-{task}")
     config = replace_checked(config, **read_changes(tuple(changes)))
+    if config.share < 1:
+        raise ValueError(f"share={config.share} is for pretraining; to fine-tune on part of a set, prepare it with "
+                         "--share, and on fewer scenes, set epoch")
     for field in SIZES:
         if (value := getattr(config, field)) != (fixed := getattr(base, field)):
             raise ValueError(f"{field}={value}: the model of {source} has {fixed}, which training cannot change; "

@@ -33,11 +33,13 @@ LEAST = 3                             # kinds of objects: as many as one scene s
 
 
 def settings(name: str, changes: Sequence[str] = (), data: Sequence[str | Path] = ()) -> Config:
-    """A preset's settings to pretrain with; on prepared sets an epoch is all records, unless you change it."""
+    """A preset's settings to pretrain with; on prepared sets an epoch is all their records, unless you change it."""
     changed = read_changes(tuple(changes))
+    config = preset(name, **changed)
     if not data:
-        return for_scenes(preset(name, **changed))
-    return replace(preset(name, **{"epoch": len(open_records("retrieval", data)), **changed}), objects=0)
+        return for_scenes(config)
+    epoch = config.epoch if "epoch" in changed else len(open_records("retrieval", data, config.share))
+    return replace(config, epoch=epoch, objects=0)
 
 
 def for_scenes(config: Config) -> Config:
@@ -56,7 +58,7 @@ def read_captions(config: Config, data: Sequence[str | Path] = (), vocab: Path |
                   ) -> tuple[Tokenizer, Tensor]:
     """A tokenizer trained on a run's captions, or BERT's, and the mask rate of each of its word pieces, (v,)."""
     if data:
-        records = open_records("retrieval", data)
+        records = open_records("retrieval", data, config.share)
         texts = [records[int(i)].text for i in order(len(records), config.seed, 0)[:CAPTIONS]]
     else:
         scenes = Scenes("train", seed=config.seed, objects=config.objects, epoch=config.epoch)
@@ -106,8 +108,8 @@ def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = ()
     with writing.lock(folder, config):
         task, tokenizer, config = begin(config, data, vocab, vit, bert, make)
         if data:
-            batches = RecordBatches(open_records("retrieval", data), collate, config, tokenizer, workers=workers,
-                                    most_bad=most_bad, folder=folder)
+            batches = RecordBatches(open_records("retrieval", data, config.share), collate, config, tokenizer,
+                                    workers=workers, most_bad=most_bad, folder=folder)
             if distributed.rank() == 0:
                 print(forecast(config, "pretraining"), flush=True)
         else:

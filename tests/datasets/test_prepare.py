@@ -5,6 +5,7 @@ import pickle
 import pkgutil
 import signal
 import sys
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from minalbef.cli.main import main
 from minalbef.datasets import catalogue, public
 from minalbef.datasets.prepare import photos_of, prepare
 from minalbef.datasets.readers import photo_id
-from minalbef.datasets.store import Records
+from minalbef.datasets.store import Records, open_records
 from minalbef.tasks import entailment, nlvr2, retrieval, vqa
 from minalbef.tasks.vqa import VQARecord
 from minalbef.tokenizer import Tokenizer
@@ -45,6 +46,24 @@ def coco(source, **more):
              "coco_test": [{"image": VAL, "caption": ["two dogs", "a cat"]}]} | more
     for name, entries in lists.items():
         write(source / f"{name}.json", entries)
+
+
+def test_a_share_leaves_the_evaluation_splits_whole_and_keeps_the_captions_of_a_picture_together(here):
+    source, out = here
+    names = [f"train2014/COCO_train2014_{i:012d}.jpg" for i in range(60)]
+    for name in names:
+        jpeg(source / name)
+    coco(source, coco_train=[{"image": name, "caption": [f"a cat {i}", f"a dog {i}"]} for i, name in enumerate(names)])
+    kept = {}
+    for share in (0.1, 0.5, 1.0):
+        account = prepare("coco", source, out, share=share)
+        assert (f"a share of {share:g}" in account) == (share < 1) and len(Records(out / "coco", "test")) == 2
+        kept[share] = Counter(record.id for record in Records(out / "coco", "train"))
+    assert kept[0.1].keys() < kept[0.5].keys() < kept[1.0].keys() and 20 <= len(kept[0.5]) <= 40
+    assert set(kept[0.5].values()) == {2}, "both captions, or none"
+    assert kept[0.5] == Counter(record.id for record in open_records("retrieval", [out / "coco"], 0.5)), "one share"
+    with pytest.raises(ValueError, match="share=0 must lie between"):
+        prepare("coco", source, out, share=0)
 
 
 def test_what_is_written_is_read_back_by_number(here):

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from helpers import same_state
-from minalbef import distributed
+from minalbef import checkpoint, distributed
 from minalbef.cli import main
 from minalbef.data import open_image
 from minalbef.datasets import loader
@@ -22,7 +22,7 @@ from minalbef.datasets.loader import RecordBatches, count_unreadable
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import photo_id
 from minalbef.datasets.shards import shards
-from minalbef.datasets.store import Records
+from minalbef.datasets.store import Records, open_records
 from minalbef.recipes.pretrain import begin, pretrain, settings
 from minalbef.tasks import retrieval
 from test_loader import CONFIG, TOKENIZER, WORDS
@@ -352,6 +352,18 @@ def test_pretraining_begins_from_given_weights_with_berts_word_pieces(prepared):
     for model in (task.student, task.teacher):
         assert same_state(model.image_encoder.state_dict(), other)
     assert not same_state(begin(plain, data)[0].student.image_encoder.state_dict(), other), "the check is blind"
+
+
+def test_a_share_of_the_pairs_is_part_of_a_larger_one_and_shrinks_the_run(prepared, tmp_path):
+    data = [prepared / "out" / "shards"]
+    some = {share: {record.text for record in open_records("retrieval", data, share)} for share in (0.25, 0.5, 0.75, 1)}
+    assert some[0.25] < some[0.5] < some[0.75] < some[1] and len(some[1]) == 13
+    config = settings("tiny", [*SMALL, "share=0.5", "epochs=4"], data)
+    assert config.epoch == len(some[0.5]) and config.share == 0.5
+    train_on(data, tmp_path / "run", [*SMALL, "share=0.5"], quiet=True)
+    assert checkpoint.read_run(tmp_path / "run")[0].share == 0.5
+    with pytest.raises(ValueError, match="is not one of them; take a larger share"):
+        settings("tiny", ["share=0.00001"], data)
 
 
 def test_pretraining_is_on_the_device_that_was_asked_for(prepared, monkeypatch):

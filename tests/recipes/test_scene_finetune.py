@@ -291,6 +291,8 @@ def test_what_finetune_cannot_do_is_said_before_it_trains(arguments, message, so
 def test_a_run_of_another_kind_is_refused(source, tuned, tmp_path):
     with pytest.raises(ValueError, match="is a run of vqa, and nlvr2 begins from one of pretrain"):
         settings("nlvr2", tuned["vqa"])
+    with pytest.raises(ValueError, match="share=0.5 is for pretraining; to fine-tune on part of a set, prepare it"):
+        settings("vqa", source, ["share=0.5"])
     shutil.copytree(tuned["retrieval"], run := tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"task": "text_assignment"}))
