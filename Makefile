@@ -30,6 +30,7 @@ fast: .venv/stamp
 # pytest leaves with 5 where no test is slow
 test-slow: .venv/stamp
 	$(PYTEST) --dist worksteal -m slow tests || [ $$? -eq 5 ]
+	$(PYTEST) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks/solutions
 
 # train and evaluate with the code of a commit and with the working tree: which number differs, and from which step on?
 BASE ?= HEAD

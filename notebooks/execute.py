@@ -1,4 +1,4 @@
-"""Run the chapters in order and save them with their outputs, normalised: `make notebooks`, or name some."""
+"""Run chapters and solutions in order and save them with their outputs, normalised: `make notebooks`, or name some."""
 import base64
 import io
 import sys
@@ -45,5 +45,5 @@ def execute(path: Path):
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or sorted(FOLDER.glob("*.ipynb")):
+    for name in sys.argv[1:] or [*sorted(FOLDER.glob("*.ipynb")), *sorted(FOLDER.glob("solutions/*.ipynb"))]:
         execute(Path(name))

@@ -25,6 +25,8 @@ def write(course: Path, at: Path) -> Path:
             shutil.copy(ROOT / name, at / name)
     for chapter in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         shutil.copy(chapter, at / "notebooks")
+    shutil.copytree(ROOT / "notebooks" / "solutions", at / "notebooks" / "solutions",
+                    ignore=shutil.ignore_patterns(*NEVER))
     shutil.copytree(course / "release", at / "assignments", ignore=shutil.ignore_patterns(*NEVER))
     if (course / "package" / "release").exists():
         shutil.copytree(course / "package" / "release", at / "package", ignore=shutil.ignore_patterns(*NEVER))
