@@ -112,3 +112,58 @@ def test_a_broken_link_would_be_seen(tmp_path):
     (tmp_path / "here.md").touch()
     assert broken_links("[a](here.md) [b](here.md#part) [c](gone.md) [d](https://e.org) `[x](y)`",
                         tmp_path) == ["gone.md"]
+
+
+def exercises(notebook: Path) -> list[str]:
+    """The exercises of a chapter, the open ones too: what its list items below that heading say."""
+    text = "\n".join(map(source, cells(notebook, "markdown")))
+    _, found, rest = re.split(r"(^## .*[Ee]xercises.*$)", text, maxsplit=1, flags=re.M)
+    return re.findall(r"^[-*] (.*(?:\n(?![-*#]).+)*)", rest.split("\n## ")[0], re.M)
+
+
+@every_chapter
+def test_an_exercise_says_how_hard_it_is_and_which_parameters_to_vary_and_has_a_solution_that_ran(notebook):
+    solutions = ROOT / "notebooks" / "solutions" / notebook.name
+    answers = [source(cell) for cell in cells(solutions, "markdown") if source(cell).startswith("## ")]
+    asked = [one for one in exercises(notebook) if not one.startswith("**Open")]
+    assert asked and len(answers) == len(asked), "one answer for each exercise but the open ones"
+    for exercise, answer in zip(asked, answers):
+        level = re.match(r"\*\*(\w+), (?:about )?\d+ (?:minutes?|hours?)\.\*\*", exercise)
+        assert level, f"begin it as `**Easy, 5 minutes.**`: {exercise[:80]}"
+        assert re.search(r"`[^`]*\w", exercise), f"name the function whose parameters to vary: {exercise[:80]}"
+        assert answer.startswith(f"## {level[1]}") and "Expected:" in answer, answer[:80]
+    assert all(cell["execution_count"] for cell in cells(solutions) if source(cell).strip())
+
+
+BUILDING = [path for path in NOTEBOOKS if path.stem[:2] not in ("00", "08", "14", "15", "16")]
+
+
+@pytest.mark.parametrize("notebook", BUILDING, ids=lambda path: path.stem)
+def test_a_building_chapter_leaves_a_blank_with_its_answer_folded_below(notebook):
+    both = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    blanks = [place for place, cell in enumerate(both) if "blank=True" in source(cell)]
+    assert blanks
+    for place in blanks:
+        assert "raise NotImplementedError" in source(both[place])
+        assert re.search(r"<details>.*```python\n.*```.*</details>", source(both[place + 1]), re.S)
+
+
+def lines_to_read(code: str) -> int:
+    """Lines of a cell without blank ones, comments and docstrings."""
+    tree = parse(code)
+    words = sum(node.body[0].end_lineno - node.body[0].lineno + 1 for node in ast.walk(tree)
+                if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node))
+    return sum(bool(line.strip()) and not line.strip().startswith("#") for line in code.splitlines()) - words
+
+
+@every_chapter
+def test_a_cell_to_read_is_short_a_line_fits_a_page_and_a_chapter_ends_in_what_you_have(notebook):
+    for cell in cells(notebook):
+        code = source(cell)
+        limit = 25 if re.search(r"^class ", code, re.M) else 15           # a class can't be cut
+        assert cell["metadata"].get("jupyter", {}).get("source_hidden") or lines_to_read(code) <= limit, code[:200]
+    both = [cell for path in (notebook, ROOT / "notebooks" / "solutions" / notebook.name)
+            for cell in (*cells(path), *cells(path, "markdown"))]
+    assert not [line for cell in both for line in source(cell).splitlines()
+                if len(line) > 100 and not re.match(r"\||<|.*\]\(\S+\)|.*<details>", line)]
+    assert re.search(r"^## What you have now$", "\n".join(map(source, cells(notebook, "markdown"))), re.M)

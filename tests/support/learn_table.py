@@ -27,10 +27,30 @@ ROWS = (                              # title, figures, baselines
     ("pointing, MLM", "pointing_mlm", {"warm start": "start.pointing_mlm"}))
 
 
+COMPARED = (0, 1, 2, 3, 4, *range(7, 17), 20, 21)            # rows that tell recipes apart
+
+
+def mean(result: dict, names: str) -> str:
+    return " / ".join(f"{result['figures'][name]['mean']:.2f}" for name in names.split())
+
+
+def comparison(results: dict[str, dict]) -> str:
+    """Markdown, a column for each recipe; where seeds differ by more than .1, the lowest and the highest, too."""
+    def cell(result: dict, names: str) -> str:
+        spread = [result["figures"][name] for name in names.split()]
+        wide = max(one["high"] - one["low"] for one in spread) > 0.1
+        ends = " / ".join(f"{one['low']:.2f} to {one['high']:.2f}" for one in spread)
+        return mean(result, names) + (f" ({ends})" if wide else "")
+    lines = [f"| | {' | '.join(results)} |", "|---|" + "---|" * len(results)]
+    for title, names, baselines in (ROWS[row] for row in COMPARED):
+        lines.append(f"| {title} | {' | '.join(cell(result, names) for result in results.values())} |")
+        if foil := baselines.get("its foil"):
+            lines.append(f"| its foil, accepted | {' | '.join(cell(result, foil) for result in results.values())} |")
+    return "\n".join(lines)
+
+
 def table(result: dict) -> str:
     """Markdown, each figure beside its baselines."""
-    def mean(names: str) -> str:
-        return " / ".join(f"{result['figures'][name]['mean']:.2f}" for name in names.split())
     def minutes(of: str) -> str:
         return f"{sum(result['figures'][f'seconds.{part}'][of] for part in ('warm_start', 'train')) / 60:.1f}"
     lines = [f"Mean of {result['seeds']} seeds, each evaluated on newly drawn scenes; "
@@ -38,6 +58,6 @@ def table(result: dict) -> str:
              f"A run trained for {minutes('mean')} minutes, the shortest for {minutes('low')}.", "",
              "| | mean | baselines |", "|---|---|---|"]
     for title, names, baselines in ROWS:
-        beside = ", ".join(f"{what} {mean(name)}" for what, name in baselines.items())
-        lines.append(f"| {title} | {mean(names)} | {beside} |")
+        beside = ", ".join(f"{what} {mean(result, name)}" for what, name in baselines.items())
+        lines.append(f"| {title} | {mean(result, names)} | {beside} |")
     return "\n".join(lines)
