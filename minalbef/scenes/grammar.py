@@ -221,10 +221,8 @@ def make_foil(form: Form, scene: Scene, kind: str, stream: Stream, names=()) -> 
     names: what an object may be renamed to. Words alone may reveal such a foil, if it is rarer in captions than the
     truth; `Scenes.one_change` gives pairs for which they can't.
     """
-    for foil in stream.shuffle(changes(form, kind, stream.shuffle(names)[:4])):
-        if language.holds(foil, scene) is False:
-            return foil
-    return None
+    foils = stream.shuffle(changes(form, kind, stream.shuffle(names)[:4]))
+    return next((foil for foil in foils if language.holds(foil, scene) is False), None)
 
 
 def changes(form: Form | Noun, kind: str, names=()) -> list:

@@ -114,13 +114,7 @@ def every(values: Iterable[bool | None]) -> bool | None:
 
 def some(values: Iterable[bool | None]) -> bool | None:
     """Kleene's or: True if one is True, else None if one is None."""
-    result: bool | None = False
-    for value in values:
-        if value:
-            return True
-        if value is None:
-            result = None
-    return result
+    return negate(every(map(negate, values)))
 
 
 def fits(noun: Noun, thing: Object) -> bool | None:

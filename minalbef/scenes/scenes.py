@@ -171,10 +171,7 @@ class Scenes:
         """The scene with a caption of this split, about `kind` and false of the others; None: not found."""
         for _ in range(300):
             form = caption(scene, stream, specific, kind)
-            for other in others:
-                if holds(form, other) is not False:
-                    break
-            else:
+            if all(holds(form, other) is False for other in others):
                 voice = stream.below(1 << 30)
                 text = render(form, Stream(voice))
                 if split_of(text) == self.split:
@@ -246,7 +243,5 @@ def truth(drawn: list[Drawn]) -> np.ndarray:
     true = np.eye(len(drawn), dtype=bool)
     for row, one in zip(true, drawn):
         needed = needs(one.form)
-        for j, names in enumerate(present):
-            if needed <= names and holds(one.form, drawn[j].scene):
-                row[j] = True
+        row |= [needed <= names and holds(one.form, other.scene) is True for names, other in zip(present, drawn)]
     return true

@@ -209,7 +209,6 @@ class Stage:
         n = (most or 3) - 1 if kind == "count" else most or 2 + stream.below(2)
         first = self.scene(stream, (1,) * n, roomy=True)
         things = first.objects
-        ways: list[Things | None]
         if kind == "size":
             sizes = [[draw_size(stream, big) for _ in things] for big in (False, True)]
             ways = [tuple(replace(thing, size=sizes[way >> i & 1][i]) for i, thing in enumerate(things))

@@ -112,11 +112,9 @@ def agreement(answer: str, problem: Asked) -> float:
 
 def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
     """Recall@1 within families of four scenes of the same objects, and among 500 scenes, of which no two are alike."""
-    def encode(drawn) -> ranking.Encoded:
-        shown = batch("retrieval", drawn, tokenizer, model.config.image_size, length=model.config.text_length)
-        return ranking.encode(model, shown.image, shown.tokens, shown.keep)
     def recall(drawn, block: int, top: int) -> dict[str, Tensor]:
-        encoded = encode(drawn)
+        shown = batch("retrieval", drawn, tokenizer, model.config.image_size, length=model.config.text_length)
+        encoded = ranking.encode(model, shown.image, shown.tokens, shown.keep)
         sim = ranking.similarity(model, encoded, block)
         sim, odds = sim.cpu(), ranking.match_best(model, encoded, sim, top).cpu()
         true = torch.eye(block, dtype=torch.bool).expand_as(sim)

@@ -138,13 +138,8 @@ class Problems:
             colours, seen, found = [scene.background for scene in scenes], list(map(staging.views, scenes)), {}
             for _ in range(40 if self.split == "train" else 200):         # a small split has words for few
                 form = phrasing.make_form(stream.pick(seen)[2].objects, stream, STATED, colours)
-                labels: tuple = ()
-                for view in seen:
-                    label = staging.judge(form, view)
-                    if label is None or label in labels:
-                        break
-                    labels += (label,)
-                if len(labels) < 3 or labels in found or not (text := self._state(form, stream)):
+                labels = tuple(staging.judge(form, view) for view in seen)
+                if set(labels) != {0, 1, 2} or labels in found or not (text := self._state(form, stream)):
                     continue
                 found[labels] = form, text
                 square = LATIN[0] if labels in LATIN[0] else LATIN[1]
