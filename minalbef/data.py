@@ -1,6 +1,6 @@
 """Pictures and captions to batches."""
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Self
 
@@ -44,8 +44,7 @@ class Rows:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The same with every tensor changed."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return type(self)(*(change(value) if isinstance(value, Tensor) else value for value in values))
+        return type(self)(*(change(x) if isinstance(x, Tensor) else x for x in vars(self).values()))
 
     def to(self, device: torch.device | str) -> Self:
         """The same on another device; to a GPU through pinned memory, without waiting for it."""

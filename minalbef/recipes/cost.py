@@ -1,4 +1,5 @@
 """FLOPs and memory of a pretraining step, counted from the config; nothing is run."""
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -191,10 +192,8 @@ def peak_memory() -> float | None:
     On Linux not getrusage's figure, which a child inherits from its parent process.
     """
     status = Path("/proc/self/status")
-    if status.exists():
-        found = [int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        if found:
-            return found[0] * 1024 / 1e6
+    if status.exists() and (found := re.search(r"^VmHWM:\s*(\d+)", status.read_text(), re.MULTILINE)):
+        return int(found[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:

@@ -73,13 +73,11 @@ def report_values(report: dict) -> dict:
 
 def training(folder: Path, run: Run) -> list[plots.Plot]:
     """The losses of the warm start and of the training, as far as they were logged."""
-    config, samples, curves = run.config, run.config.steps * run.config.batch, []
+    config, samples = run.config, run.config.steps * run.config.batch
     phases = {"ITM and MLM join": config.match_from, "queue joins": config.queue_from,
               "siblings join": config.siblings_from if config.siblings else 0, "hard negatives": config.hard_from}
-    for where, marked in ((folder / "warm", {}), (folder, phases)):
-        if logged := read_metrics(where):
-            curves.append(plots.curves(logged, {name: at * samples for name, at in marked.items()}))
-    return curves
+    return [plots.curves(logged, {name: at * samples for name, at in marked.items()})
+            for where, marked in ((folder / "warm", {}), (folder, phases)) if (logged := read_metrics(where))]
 
 
 def scene_values(run: Run) -> dict:

@@ -169,10 +169,9 @@ def gallery(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str 
 
 def word_maps(picture: np.ndarray, words: Sequence[str], maps: np.ndarray, columns: int = 6) -> Plot:
     """Where each word looks: maps (words, y, x) over the picture, each up to its own maximum."""
-    alt = "The picture, then the same once for each word, coloured where the word looks: " + ", ".join(words)
     plot = gallery([picture, *(overlay(picture, one) for one in maps)], ["the picture", *words],
                    columns=min(columns, len(words) + 1))
-    plot.alt = alt
+    plot.alt = "The picture, then the same once for each word, coloured where the word looks: " + ", ".join(words)
     return heat_bar(plot)
 
 

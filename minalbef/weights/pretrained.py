@@ -29,10 +29,8 @@ def load_vit(encoder: ViT, source: str | Path | dict[str, Tensor]) -> Report:
         raise ValueError(f"{source} has {', '.join(strange)}: it is no plain ViT; the one that the paper starts from "
                          "is deit_base_patch16_224, not distilled")
     heads = tuple(key for key in state if part_of(key) in VIT_HEADS)
-    weights: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if key not in heads:
-            weights |= key_table.split_qkv(key, value)
+    weights = {name: part for key, value in state.items() if key not in heads
+               for name, part in key_table.split_qkv(key, value).items()}
     resized: tuple[str, ...] = ()
     places, count = weights.get("pos_embed"), encoder.pos_embed.shape[1]
     if places is not None and places.shape[1] != count:

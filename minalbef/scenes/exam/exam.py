@@ -1,6 +1,6 @@
 """Evaluation of a pretrained ALBEF on unseen scenes; baselines: chance, and an oracle that knows objects alone."""
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -110,7 +110,7 @@ class Contest:
     @property
     def mT(self) -> "Contest":
         """With captions as queries: (g, text, image) each."""
-        return Contest(*(getattr(self, field.name).mT for field in fields(self)))
+        return Contest(*(scores.mT for scores in vars(self).values()))
 
 
 def compete(run: Run, drawn: list[Drawn], block: int | None = None, match: bool = True) -> Contest:

@@ -246,12 +246,10 @@ class Problems:
         return self._with_captions(family, family)
 
     def _with_captions(self, drawn: list[Drawn], family: list[Drawn]) -> list[Told]:
-        told = []
-        for one in drawn:
+        def told(one: Drawn) -> Told:
             some = self.scenes.captions(one, CAPTIONS, [other.scene for other in family if other is not one])
-            forms, texts = zip(*((each.form, each.text) for each in some))
-            told.append(Told(one.scene, forms, texts, one.kind, one.id))
-        return told
+            return Told(one.scene, *zip(*((each.form, each.text) for each in some)), one.kind, one.id)
+        return list(map(told, drawn))
 
 
 def annotators(question: phrasing.Question, right: str, stream: Stream) -> tuple[str, ...]:
