@@ -31,9 +31,6 @@ def entailment(path: Path, root: Roots = None, fault: Callable = refuse) -> Iter
     return read(path, entries(path), parse, fault)
 
 
-# questions
-
-
 def read_answers(given, number: int | str) -> tuple[str, ...]:
     """The answers of an entry, one or several, as a tuple. Raises Fault where there is none."""
     some = tuple([given] if isinstance(given, str) else given or ())
@@ -98,9 +95,6 @@ def answer_list(path: Path) -> list[str]:
     return some
 
 
-# pairs
-
-
 def nlvr2(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[NLVR2Record]:
     """NLVR2, the original's [{images: [a, b], sentence, label}] or the official lines of identifier, sentence, label.
 
@@ -127,9 +121,6 @@ def nlvr2(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[
         id = readers.number_of(" ".join(group))
         return [NLVR2Record(tuple(map(find, images)), text, label.lower() == "true", id)]
     return read(path, entries(path), parse, fault)
-
-
-# boxes
 
 
 class _Plain(pickle.Unpickler):

@@ -40,9 +40,6 @@ def refuse(fault: Fault):
     raise fault
 
 
-# files of JSON
-
-
 def entries(path: Path) -> Iterator:
     """Entries of a JSON list or of JSON lines, streamed in little memory. Raises ValueError for a broken file."""
     decoder, text, at, number = json.JSONDecoder(), "", 0, 0
@@ -81,9 +78,6 @@ def load(path: Path, *keys: str):
         if not isinstance(value, dict) or not isinstance(value.get(key), list):
             raise ValueError(f"{path} has no list {key!r}; it is another file than its name says")
     return value
-
-
-# what entries have in common
 
 
 def number_of(name: str) -> int:
@@ -195,9 +189,6 @@ def each(texts: Iterable, make: Callable) -> Iterator:
             yield make(words(text))
         except Fault as wrong:
             yield wrong
-
-
-# captions
 
 
 def captions(path: Path, root: Roots = None, fault: Callable = refuse, key: str = "caption", album: str = "",

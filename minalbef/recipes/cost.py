@@ -187,11 +187,8 @@ def memory_bytes(config: Config, b: float, half: bool = True, plain: bool = Fals
 
 
 def peak_memory() -> float | None:
-    """This process's peak memory in MB; None where the system doesn't report it.
-
-    On Linux not getrusage's figure, which a child inherits from its parent process.
-    """
-    status = Path("/proc/self/status")
+    """This process's peak memory in MB; None where the system doesn't report it."""
+    status = Path("/proc/self/status")           # not getrusage, whose figure a child inherits from its parent process
     if status.exists() and (found := re.search(r"^VmHWM:\s*(\d+)", status.read_text(), re.MULTILINE)):
         return int(found[1]) * 1024 / 1e6
     try:

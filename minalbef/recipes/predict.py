@@ -178,9 +178,6 @@ ASK = {"retrieval": ask_match, "entailment": partial(ask_head, labels=entailment
        "nlvr2": partial(ask_head, labels=("false", "true")), "grounding": ask_place}
 
 
-# output
-
-
 def describe(found: Prediction) -> str:
     """The answer in words, with a line for each of the likeliest answers and other scores."""
     likely = list(found.probabilities.items())[:SHOWN]

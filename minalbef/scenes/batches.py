@@ -72,8 +72,7 @@ class ProblemBatches:
         self.sources = [problems(name, "train", config, config.seed) for name in JOBS[task].problems]
 
     def __call__(self, step: int) -> Batch:
-        share = self.config.batch // len(self.sources)
+        config, share = self.config, self.config.batch // len(self.sources)
         mine = range(step * share, (step + 1) * share)[distributed.own_rows(share, self.rank, self.world)]
         drawn = [source.draw(i) for source in self.sources for i in mine]
-        config = self.config
         return batch(self.task, drawn, self.tokenizer, config.image_size, self.hide, config.text_length)

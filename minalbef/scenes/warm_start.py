@@ -26,10 +26,9 @@ class LabelBatches:
 
     def __init__(self, config: Config):
         self.config, self.rank, self.world = config, distributed.rank(), distributed.world()
+        objects = config.objects if config.warm_objects == "same" else other_objects(config.objects)[:config.objects]
         self.scenes = Scenes("train", seed=config.seed, size=config.image_size, epoch=config.epoch,
-                             restyle=config.restyle,
-                             objects=config.objects if config.warm_objects == "same" else
-                             other_objects(config.objects)[:config.objects])
+                             restyle=config.restyle, objects=objects)
         self.classes = {name: i for i, name in enumerate(self.scenes.names)}
 
     def __call__(self, step: int) -> LabelBatch:

@@ -34,10 +34,7 @@ class EntailmentBatch(Batch):
 
 
 def collate(records: Sequence[EntailmentRecord], tokenizer: Tokenizer, size: int, length: int = 30) -> EntailmentBatch:
-    """Records -> a batch of pictures of side `size` and sentences of at most `length` tokens.
-
-    Raises ValueError for a label that is none of LABELS.
-    """
+    """`data.collate`'s batch, with labels. Raises ValueError for a label that is none of LABELS."""
     for record in records:
         if record.label not in LABELS:
             raise ValueError(f"label {record.label!r} of {record.text!r} is none of {', '.join(LABELS)}; "

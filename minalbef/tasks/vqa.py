@@ -62,10 +62,7 @@ def clean_question(text: str, words: int = 50) -> str:
 
 
 def encode_answers(tokenizer: Tokenizer, answers: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """[CLS], the answer, [SEP]: -> tokens (a, m) and keep (a, m). Not cleaned as captions are: 1:30 is not 130.
-
-    Raises ValueError for an answer without words.
-    """
+    """[CLS], the answer, [SEP]: -> tokens, keep (a, m). Not cleaned: 1:30 is not 130. Raises ValueError without words."""
     return tokenizer.encode(list(answers), 10_000, raw=True, sep=True)          # none is so long that it would be cut
 
 
@@ -76,10 +73,7 @@ def collate_questions(records: Sequence[VQARecord], tokenizer: Tokenizer, size: 
 
 
 def collate(records: Sequence[VQARecord], tokenizer: Tokenizer, size: int, length: int = 25) -> VQABatch:
-    """Records -> a VQABatch of pictures of side `size` and questions of at most `length` tokens.
-
-    Raises ValueError for a question without answers.
-    """
+    """`collate_questions`' batch, with answers. Raises ValueError for a question without any."""
     for record in records:
         if not record.answers:
             raise ValueError(f"question {record.id}, {record.question!r}, has no answer to learn from; "

@@ -91,9 +91,6 @@ def calibrate(run: Run, seed: int = 0, size: float = 1.0) -> tuple[float, float]
     return max(WEIGHTS, key=reached), max(limits, key=lambda x: balanced_accuracy(rejections(odds, x)).mean().item())
 
 
-# retrieval
-
-
 @dataclass(frozen=True)
 class Contest:
     """Scores of images and captions within blocks: (g, image, text) each.
@@ -154,9 +151,6 @@ def by_kind(values: dict[str, Clusters], kinds: Sequence[str]) -> dict[str, dict
             for kind in dict.fromkeys(kinds)}
 
 
-# image-text matching
-
-
 def match_odds(run: Run, pairs: dict[str, list]) -> dict[str, Tensor]:
     """ITM's log-odds of pairs of scene and text: by kind (p,)."""
     odds = questions.match_odds(run, *zip(*(pair for some in pairs.values() for pair in some)))
@@ -186,9 +180,6 @@ def one_change(run: Run, foils: dict[str, list], score: Callable[..., Tensor] = 
     true, false = score(run, [*pictures, *pictures], [*true, *false]).chunk(2)
     better = (true > false).float() + (true == false).float() / 2
     return dict(zip(foils, better.split([len(some) for some in foils.values()])))
-
-
-# words
 
 
 def masked_words(run: Run, drawn: list[Drawn]) -> dict[str, dict[str, Tensor]]:

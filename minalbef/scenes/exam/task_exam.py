@@ -35,9 +35,6 @@ def problems(name: str, split: str, config: Config, seed: int) -> Problems:
     return Problems(name, split, seed, config.image_size, config.objects, restyle=restyle)
 
 
-# records
-
-
 def records(problems: Sequence, size: int, hide: str = "") -> list:
     """Problems as the records of their task, painted at `size` pixels; hide: "" or the input that is hidden."""
     def words(text: str) -> str:
@@ -74,9 +71,6 @@ def how(model: nn.Module, rows: int = 256, **more) -> How:
     """How a model is evaluated here: on its device, with texts truncated as in training."""
     albef = getattr(model, "albef", model)
     return How(rows, device=next(model.parameters()).device, length=albef.config.text_length, quiet=True, **more)
-
-
-# metrics
 
 
 def grouped(samples: Tensor, name: str) -> Clusters:

@@ -66,9 +66,6 @@ def state(form: Form, stream: Stream) -> str:
     return way.format(text, **{"is": "are" if text.split()[0] in ("no", *NUMBERS[2:]) else "is"})
 
 
-# questions
-
-
 @dataclass(frozen=True, slots=True)
 class Question:
     """options: each answer, and the form that makes it right. given: what is presupposed: "the cat" is one cat."""
