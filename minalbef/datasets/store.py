@@ -108,9 +108,6 @@ def line(record, root: Path) -> bytes:
     def place(image):
         path = os.path.relpath(image.path if isinstance(image, Member) else image, root)
         return [path, image.offset, image.size] if isinstance(image, Member) else path
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    if "images" in values:
-        values["images"] = [*map(place, values["images"])]
-    else:
-        values["image"] = place(values["image"])
+    write = {"image": place, "images": lambda pair: [*map(place, pair)]}
+    values = {name: write[name](value) if name in write else value for name, value in vars(record).items()}
     return json.dumps(values).encode() + b"\n"

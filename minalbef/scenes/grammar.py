@@ -71,11 +71,10 @@ def caption(scene: Scene, stream: Stream, specific: bool = False, about: str = "
         room -= 1                                                # "and"
     if about == "background":
         room -= 4
-    pair = None
-    if room >= 4 and (about == "relation" or about not in ("place", "count") and stream.chance(0.65)):
-        pair = _related_units(units, stream, about == "relation")
-        if pair:
-            room -= 4
+    related = room >= 4 and (about == "relation" or about not in ("place", "count") and stream.chance(0.65))
+    pair = _related_units(units, stream, about == "relation") if related else None
+    if pair:
+        room -= 4
     free = [unit for unit in units if not pair or unit not in pair]
     sizes = about == "size" or stream.chance(0.6)
     kept = len(units) if about == "size" else 0                  # room for what it is about

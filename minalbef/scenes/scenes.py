@@ -183,8 +183,7 @@ class Scenes:
         found = []
         for id, scene in enumerate(scenes, first):
             others = [other for other in scenes if other is not scene]
-            drawn = self._caption(scene, stream, id, True, kind, others)
-            if not drawn:
+            if not (drawn := self._caption(scene, stream, id, True, kind, others)):
                 return None
             found.append(drawn)
         return found

@@ -62,7 +62,7 @@ def clean_question(text: str, words: int = 50) -> str:
 
 
 def encode_answers(tokenizer: Tokenizer, answers: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """[CLS], the answer, [SEP]: -> tokens, keep (a, m). Not cleaned: 1:30 is not 130. Raises ValueError without words."""
+    """[CLS], the answer as it is (1:30 is not 130), [SEP] -> tokens, keep (a, m). Raises ValueError without words."""
     return tokenizer.encode(list(answers), 10_000, raw=True, sep=True)          # none is so long that it would be cut
 
 

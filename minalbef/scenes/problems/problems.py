@@ -248,7 +248,8 @@ class Problems:
     def _with_captions(self, drawn: list[Drawn], family: list[Drawn]) -> list[Told]:
         def told(one: Drawn) -> Told:
             some = self.scenes.captions(one, CAPTIONS, [other.scene for other in family if other is not one])
-            return Told(one.scene, *zip(*((each.form, each.text) for each in some)), one.kind, one.id)
+            forms, texts = zip(*((each.form, each.text) for each in some))
+            return Told(one.scene, forms, texts, one.kind, one.id)
         return list(map(told, drawn))
 
 
