@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import minalbef
-from learn_table import table
+from learn_table import comparison, table
 from minalbef.cli.main import main
 from minalbef.recipes import search
 from minalbef.recipes.plan import plan
@@ -47,6 +47,16 @@ def test_the_figures_of_pretraining_are_those_that_were_measured():
     assert found in PAGES["docs/results.md"]
     rows = re.search(r"## What it learns.*?\n\n(.*?)\n\n", PAGES["README.md"], re.S)[1].splitlines()
     assert len(rows) > 5 and set(rows) <= set(found.splitlines())
+
+
+def test_the_three_recipes_are_compared_as_they_were_measured():
+    recipes = {"the paper's objectives alone": "learn_paper.json", "3,000 minimal pairs, repeated": "learn_pairs.json",
+               "minimal pairs, never repeated": "learn.json"}
+    found = {title: measured(name) for title, name in recipes.items()}
+    assert comparison(found) in PAGES["docs/minimal_pairs.md"]
+    changed = [name for name, value in found["minimal pairs, never repeated"]["config"].items()
+               if any(value != one["config"][name] for one in found.values())]
+    assert set(changed) == {"siblings", "sibling_pairs"}, "one thing is changed, all else is equal"
 
 
 def test_the_figures_of_tasks_are_those_that_were_reported():
