@@ -16,6 +16,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 80_000_000                             # below PIL's own limit, from which on it warns and still decodes
 # none of PIL's others: it hands EPS, whatever the file's name, to Ghostscript, which runs the program in it
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "PPM")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")          # of files in a folder
 _MEAN, _STD = (255 * torch.tensor(values)[:, None, None] for values in (MEAN, STD))
 
 Source = str | Path | BinaryIO | Image.Image | np.ndarray
@@ -72,6 +73,17 @@ class Batch(Rows):
     tokens: Tensor
     keep: Tensor
     ids: Tensor
+
+
+def pictures_in(images: Source | Sequence[Source]) -> list[Source]:
+    """Pictures as a list; those of a folder in the order of their names. Raises ValueError where there is none."""
+    if isinstance(images, (str, Path)) and Path(images).is_dir():
+        found: list[Source] = [path for path in sorted(Path(images).iterdir()) if path.suffix.lower() in SUFFIXES]
+    else:
+        found = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+    if not found:
+        raise ValueError(f"no picture in {images!r}; give at least one, or a folder with {', '.join(SUFFIXES)}")
+    return found
 
 
 def open_image(source: Source, upright: bool = True) -> Image.Image:

@@ -1,16 +1,19 @@
 """A trained model as you use it: `run = load("tiny")`, then similarity and match of pictures and texts."""
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights, read_run, run_folder
 from minalbef.config import Config
-from minalbef.data import Source, open_image, transform
+from minalbef.data import Source, open_image, pictures_in, transform
 from minalbef.evaluation import ranking
+from minalbef.gradcam import relevance, text_map
+from minalbef.layers import record_weights
 from minalbef.tasks.base import entry
 from minalbef.tokenizer import Tokenizer
 
@@ -42,28 +45,73 @@ class Run:
             raise ValueError(f"{self.path} has no {' and no '.join(lacking)}: it came from a checkpoint of "
                              f"{self.task}, which lacks them; convert one of pretraining or retrieval")
 
-    def _encode(self, image: Source | Sequence[Source], text: str | Sequence[str]) -> ranking.Encoded:
-        images = image if isinstance(image, Sequence) and not isinstance(image, str) else [image]
-        texts = [text] if isinstance(text, str) else list(text)
-        if not images or not texts:
-            raise ValueError(f"{len(images)} pictures and {len(texts)} texts; give at least one of each")
-        tokens, keep = self.tokenizer.encode(texts, self.config.text_length, truncate=False)
-        return ranking.encode(self.model, torch.stack([self.transform(one) for one in images]), tokens, keep)
+    def _pixels(self, images: Source | Sequence[Source], quiet: bool) -> Iterator[Tensor]:
+        """PICTURES at a time, opened only then: (<= PICTURES, 3, s, s)."""
+        some = pictures_in(images)
+        for first in tqdm(range(0, len(some), PICTURES), desc="pictures", disable=quiet or None):
+            yield torch.stack([self.transform(one) for one in some[first:first + PICTURES]]).to(self.device)
+
+    def _read(self, text: str | Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Text tokens (t, l, d) and keep (t, l)."""
+        if not (texts := [text] if isinstance(text, str) else list(text)):
+            raise ValueError("no text; give at least one")
+        tokens, keep = (x.to(self.device) for x in self.tokenizer.encode(texts, self.config.text_length, False))
+        return torch.cat([self.model.encode_text(*part) for part in zip(tokens.split(128), keep.split(128))]), keep
 
     @torch.no_grad()
-    def similarity(self, image: Source | Sequence[Source], text: str | Sequence[str]) -> Tensor:
-        """Cosine of every picture and sentence in the shared space, as ITC learnt it: -> (images, texts)."""
+    def embed_images(self, image: Source | Sequence[Source], quiet: bool = True) -> Tensor:
+        """Features of pictures in the shared space, of length 1: -> (images, e).
+
+        image: a path, PIL picture or array, several of them, or a folder, whose pictures come in the order of their
+            names. They are opened a few at a time. quiet: no progress bar
+        """
+        self._need("image_proj")
+        return torch.cat([self.model.image_feature(self.model.encode_image(x)) for x in self._pixels(image, quiet)])
+
+    @torch.no_grad()
+    def embed_texts(self, text: str | Sequence[str]) -> Tensor:
+        """Features of sentences in the shared space, of length 1: -> (texts, e)."""
+        self._need("text_proj")
+        return self.model.text_feature(self._read(text)[0])
+
+    def similarity(self, image: Source | Sequence[Source], text: str | Sequence[str], quiet: bool = True) -> Tensor:
+        """Cosine of every picture and sentence in the shared space, as ITC learnt it: -> (images, texts).
+
+        Ranks many by many; `match_probability` is slower and reads sizes, places and relations, too.
+        """
         self._need("image_proj", "text_proj")
-        return ranking.similarity(self.model, self._encode(image, text))[0]
+        return self.embed_images(image, quiet) @ self.embed_texts(text).T
 
     @torch.no_grad()
-    def match_probability(self, image: Source | Sequence[Source], text: str | Sequence[str]) -> Tensor:
+    def match_probability(self, image: Source | Sequence[Source], text: str | Sequence[str], quiet: bool = True
+                          ) -> Tensor:
         """Probability that picture and sentence belong together, as ITM learnt it: -> (images, texts)."""
         self._need("match_head")
-        encoded = self._encode(image, text)
-        i, t = torch.cartesian_prod(torch.arange(len(encoded.image)), torch.arange(len(encoded.text))).to(self.device).T
-        odds = ranking.match_odds(self.model, encoded, i, t, rows=PICTURES)
-        return odds.sigmoid().reshape(len(encoded.image), -1)
+        read, keep = self._read(text)
+        odds = []
+        for x in self._pixels(image, quiet):
+            encoded = ranking.Encoded(self.model.encode_image(x), read, keep)
+            i, t = torch.cartesian_prod(torch.arange(len(x)), torch.arange(len(read))).to(self.device).T
+            odds.append(ranking.match_odds(self.model, encoded, i, t).view(len(x), -1))
+        return torch.cat(odds).sigmoid()
+
+    @torch.no_grad()
+    def attention(self, image: Source, text: str) -> Tensor:
+        """Cross-attention of every word piece over the picture's patches: -> (layers, heads, pieces, g, g).
+
+        The first piece is [CLS]. What a word attends to is not always what decides, see `explain`.
+        """
+        (pixels,), (read, keep) = self._pixels(image, True), self._read(text)
+        with record_weights(self.model.fusion, "cross") as weights:
+            self.model.fuse(read, keep, self.model.encode_image(pixels))
+        return torch.cat(weights)[..., -self.config.grid ** 2:].unflatten(-1, (self.config.grid, -1))
+
+    def explain(self, image: Source, text: str) -> Tensor:
+        """Grad-CAM: which patches speak for a match, by fusion's middle layer: -> (g, g)."""
+        (pixels,), (read, keep) = self._pixels(image, True), self._read(text)
+        maps = relevance(self.model, self.model.encode_image(pixels), read, keep,
+                         layers=(self.config.fusion_depth - 1) // 2)
+        return text_map(maps, keep)[0].unflatten(0, (self.config.grid, -1)).detach()
 
     def summary(self) -> str:
         """What this model is, in a few lines."""

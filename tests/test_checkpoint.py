@@ -20,6 +20,7 @@ from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights, load_state, save, save_state, write_atomically
 from minalbef.data import data_folder, transform
 from minalbef.ema import make_teacher
+from minalbef.recipes.predict import predict
 from minalbef.run import load
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
@@ -109,8 +110,36 @@ def test_a_too_long_sentence_is_not_shown_to_its_end(made, folder):
 @pytest.mark.parametrize("count", [(1, 0), (0, 1), (0, 0)])
 def test_no_pictures_or_no_texts_are_refused(made, folder, count):
     for ask in (load(folder).similarity, load(folder).match_probability):
-        with pytest.raises(ValueError, match=f"{count[0]} pictures and {count[1]} texts; give at least one of each"):
+        with pytest.raises(ValueError, match="no picture in .*; give at least one|no text; give at least one"):
             ask(made[2][:count[0]], TEXTS[:count[1]])
+
+
+def test_features_of_many_are_those_of_each_and_give_the_similarity(made, folder):
+    run, pictures = load(folder), [made[2][i % 3] for i in range(70)]
+    images, texts = run.embed_images(pictures), run.embed_texts(TEXTS[:2])
+    assert images.shape == (70, run.config.embed_dim) and not images.requires_grad
+    assert_close(images.norm(dim=1), torch.ones(70))
+    assert_close(images[:3], torch.cat([run.embed_images(one) for one in made[2]]), atol=1e-5, rtol=0)
+    assert_close(images @ texts.T, run.similarity(pictures, TEXTS[:2]))
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(made, folder, tmp_path):
+    run = load(folder)
+    for name, picture in zip(("b.png", "a.png", "c.PNG"), made[2]):
+        Image.fromarray(picture).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert_close(run.embed_images(tmp_path), run.embed_images([made[2][i] for i in (1, 0, 2)]))
+    with pytest.raises(ValueError, match="no picture in .*; give at least one, or a folder with .jpg"):
+        run.embed_images(folder)
+
+
+def test_attention_is_each_words_share_of_the_picture_and_explain_is_predicts_map(made, folder):
+    run, tokens = load(folder), len(made[1].tokens(TEXTS[0])) + 1
+    c, seen = run.config, run.attention(made[2][0], TEXTS[0])
+    assert seen.shape == (c.fusion_depth, c.text_heads, tokens, c.grid, c.grid) and not seen.requires_grad
+    assert (seen >= 0).all() and (seen.sum((-2, -1)) <= 1 + 1e-5).all()
+    found = predict("retrieval", run.model, run.tokenizer, made[2][0], TEXTS[0])
+    assert_close(run.explain(made[2][0], TEXTS[0]), found.maps[0])
 
 
 def test_summary_counts_the_parameters(made, folder):
