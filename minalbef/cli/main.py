@@ -89,18 +89,20 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
     print(f"\n{out}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")
 
 
-def search(sentence: str, /, run: Path | None = None, scenes: int = 2000, out: Path | None = None) -> None:
-    """Find scenes for a sentence, and draw the best.
+def search(sentence: str, /, run: Path | None = None, images: Path | None = None, scenes: int = 2000,
+           out: Path | None = None) -> None:
+    """Find pictures for a sentence, in a folder of yours or among unseen scenes, and draw the best.
 
     Args:
         sentence: what to look for, such as "an apple left of a cat"
         run: the run folder; by default runs/demo, or else the shipped model
+        images: a folder of pictures to look through, in place of scenes
         scenes: how many unseen scenes to look through
         out: the picture to write; by default search.png in the run folder, of the shipped model in runs/tiny
     """
     from minalbef.recipes import search as finder
     model = load(source_of(run))
-    hits = finder.search(model, sentence, scenes)
+    hits = finder.search_images(model, sentence, images) if images else finder.search(model, sentence, scenes)
     out = out or report.output_folder(model.path) / "search.png"
     print(finder.describe(model, sentence, hits))
     finder.figure(sentence, hits).save(out)

@@ -1,8 +1,13 @@
-"""Text-to-image search over scenes: ranked by similarity, the best re-ranked by ITM."""
+"""Text-to-image search over scenes or a folder of pictures: ranked by similarity, the best re-ranked by ITM."""
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import ImageOps
+from torch import Tensor
 
+from minalbef.data import open_image, pictures_in
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
 from minalbef.recipes.report import read_report
@@ -20,11 +25,22 @@ SIDE = 144                            # pixels of a scene in the figure
 
 @dataclass(frozen=True)
 class Hit:
-    """A scene that was found, with its own caption in `drawn.text`; similarity: cosine; match: probability."""
+    """A scene that was found, with its caption in `drawn.text`, or a file; similarity: cosine, match: probability."""
 
-    drawn: Drawn
+    drawn: Drawn | None
     similarity: float
     match: float
+    path: Path | None = None
+
+    @property
+    def title(self) -> str:
+        return self.path.name if self.path else self.drawn.text
+
+    @property
+    def picture(self) -> np.ndarray:
+        if self.path:
+            return np.asarray(ImageOps.pad(open_image(self.path), (SIDE, SIDE), color="white"))
+        return paint(self.drawn.scene, SIDE)
 
 
 @torch.no_grad()
@@ -44,8 +60,24 @@ def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hi
     sim = ranking.similarity(run.model, encoded)[0, :, 0]                        # (scenes,)
     best = sim.topk(min(FIRST, scenes)).indices
     odds = ranking.match_odds(run.model, encoded, best, torch.zeros_like(best))
-    order = (odds + weight(run) * sim[best] / run.model.temperature).argsort(descending=True, stable=True)[:top]
-    return [Hit(drawn[best[i]], sim[best[i]].item(), odds[i].sigmoid().item()) for i in order]
+    return [Hit(drawn[best[i]], sim[best[i]].item(), odds[i].sigmoid().item())
+            for i in by_both(run, sim[best], odds)[:top]]
+
+
+@torch.no_grad()
+def search_images(run: Run, sentence: str, images: Path, top: int = 8) -> list[Hit]:
+    """The `top` best pictures of a folder for a sentence, as `search` ranks scenes."""
+    paths: list[Path] = pictures_in(images)
+    sim = run.embed_texts(sentence)[0] @ run.embed_images(paths, quiet=False).T                  # (images,)
+    best = sim.topk(min(FIRST, len(paths))).indices
+    odds = run.match_probability([paths[i] for i in best], sentence)[:, 0].logit()
+    return [Hit(None, sim[best[i]].item(), odds[i].sigmoid().item(), paths[best[i]])
+            for i in by_both(run, sim[best], odds)[:top]]
+
+
+def by_both(run: Run, sim: Tensor, odds: Tensor) -> list[int]:
+    """The order by ITM's log-odds and ITC's cosine together, the best first."""
+    return (odds + weight(run) * sim / run.model.temperature).argsort(descending=True, stable=True).tolist()
 
 
 def weight(run: Run) -> float:
@@ -65,15 +97,15 @@ def unknown_words(run: Run, sentence: str) -> list[str]:
 
 def describe(run: Run, sentence: str, hits: list[Hit]) -> str:
     """The hits in words: scores, captions, and a note on words that the model has never seen."""
-    lines = [f"{'match':>7} {'similarity':>11}  the scene's own caption"]
-    lines += [f"{hit.match:7.2f} {hit.similarity:11.2f}  {hit.drawn.text}" for hit in hits]
-    if unknown := unknown_words(run, sentence):
+    lines = [f"{'match':>7} {'similarity':>11}  {'the picture' if hits[0].path else 'the scene and its own caption'}"]
+    lines += [f"{hit.match:7.2f} {hit.similarity:11.2f}  {hit.title}" for hit in hits]
+    if run.config.objects and (unknown := unknown_words(run, sentence)):
         lines.append(f"Note: no training caption says {', '.join(map(repr, unknown))}, so the model cannot know it.")
     return "\n".join(lines)
 
 
 def figure(sentence: str, hits: list[Hit]) -> Plot:
     """The hits with their scores."""
-    return gallery([paint(hit.drawn.scene, SIDE) for hit in hits],
-                   [f"match {hit.match:.2f}, similarity {hit.similarity:.2f}\n{hit.drawn.text}" for hit in hits],
+    return gallery([hit.picture for hit in hits],
+                   [f"match {hit.match:.2f}, similarity {hit.similarity:.2f}\n{hit.title}" for hit in hits],
                    f"“{sentence}”")

@@ -7,6 +7,7 @@ from PIL import Image
 
 from minalbef import checkpoint
 from minalbef.albef import ALBEF
+from minalbef.cli.main import main
 from minalbef.presets import preset
 from minalbef.recipes import search as finder
 from minalbef.recipes.evaluate import evaluate_run
@@ -55,6 +56,22 @@ def test_the_answer_is_a_picture(run, tmp_path):
     hits = finder.search(run, "an apple", scenes=8, top=3)
     finder.figure("an apple", hits).save(tmp_path / "search.png")
     assert Image.open(tmp_path / "search.png").width > 500
+
+
+def test_a_folder_of_pictures_is_searched_as_scenes_are(run, tmp_path, monkeypatch, capsys):
+    scenes = finder.search(run, "a pizza", scenes=40, top=40)
+    for i, hit in enumerate(scenes):
+        Image.fromarray(finder.paint(hit.drawn.scene, run.config.image_size)).save(tmp_path / f"{i:02d}.png")
+    hits = finder.search_images(run, "a pizza", tmp_path, top=5)
+    assert [hit.title for hit in hits] == [f"{i:02d}.png" for i in range(5)], "in the order of the scenes"
+    assert [hit.match for hit in hits] == pytest.approx([hit.match for hit in scenes[:5]], abs=1e-5)
+    assert "00.png" in finder.describe(run, "a pizza", hits)
+    (tmp_path / "found").mkdir()
+    finder.figure("a pizza", hits).save(tmp_path / "found" / "search.png")
+    monkeypatch.setattr("sys.argv", ["minalbef", "search", "a pizza", "--images", str(tmp_path), "--run", "tiny",
+                                     "--out", str(tmp_path / "found" / "answer.png")])
+    main()
+    assert ".png" in capsys.readouterr().out and Image.open(tmp_path / "found" / "answer.png").width > 500
 
 
 @pytest.mark.parametrize("sentence, why", [("", "no words"), ("!?", "no words"), ("an apple " * 20, "limit")])
