@@ -67,7 +67,7 @@ SETS: dict[str, dict[str, list[list[Source]]]] = {
     "grounding": {"train": [lists("refcoco+_train.json", key="text"), expressions("train")],
                   "validation": [expressions("val", listed="refcoco+_val.json"), expressions("val")],
                   "test": [expressions("testA", "testB", listed="refcoco+_test.json"), expressions("testA", "testB")]}}
-PRETRAINING = ("coco", "vg", "sbu", "cc3m", "cc12m", "shards")
+PRETRAINING = ("pairs", "coco", "vg", "sbu", "cc3m", "cc12m", "shards")
 
 # pictures and records, None where no source says; docs/data.md names the sources
 EXPECTED = {
@@ -102,7 +102,7 @@ def sources(name: str, found: dict[str, list[Path]]) -> dict[str, list[tuple[Cal
     Raises ValueError for an unknown set, a file that is there twice, and where nothing is there.
     """
     if name not in SETS:
-        raise ValueError(f"no set {name!r}; there are {', '.join(SETS)}")
+        raise ValueError(f"no set {name!r}; there are {', '.join(SETS)}; and pairs, your own pictures and captions")
     ways = {split: next(filter(None, (present(way, found) for way in some)), []) for split, some in SETS[name].items()}
     if not any(ways.values()):
         wanted = (f"{split}: {' or '.join(' and '.join(way[0].files.values()) for way in some)}"

@@ -7,6 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from minalbef.config import RANGES, check_range
 from minalbef.data import open_image
-from minalbef.datasets import public, readers
+from minalbef.datasets import pairs, public, readers
 from minalbef.datasets.catalogue import EXPECTED, PRETRAINING, files_below, sources
 from minalbef.datasets.readers import Fault, in_share, photo_id
 from minalbef.datasets.store import file_of, line, read_about
@@ -56,7 +57,9 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
     """
     check_range(f"share={share}", share, *RANGES["share"])
     found = files_below(source)
-    ways, roots = sources(name, found), [Path(os.path.abspath(root)) for root in images or [source]]
+    ways = ({split: [(partial(pairs.pairs, split=split), {"path": source})] for split in pairs.SPLITS}
+            if name == "pairs" else sources(name, found))
+    roots = [Path(os.path.abspath(root)) for root in images or [source]]
     root = Path(os.path.commonpath(roots))
     same = readers.relations(found["image_data.json"][0]) if "image_data.json" in found else {}
     avoid = {int(photo) for split in without for photo in photos_in(split)}
@@ -82,6 +85,11 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
                     records = (one for one in records if all(in_share(i, share) for i in photos_of(one, same)))
                 good = check(records, tally, same, avoid, look)
                 counts = write(Path(half, split + mark), good, root, set(answers), same)
+            if name == "pairs" and split != "train" and not counts["records"]:
+                account.append(f"{split}: no picture falls into it")
+                for path in Path(half).glob(f"{split}{mark}.*"):
+                    path.unlink()
+                continue
             tally.check(f"{name}/{split}", counts["records"], most_bad)
             splits[split] = counts | {"file": split + mark, "faults": dict(tally.count), "avoided": tally.avoided,
                                       "files": [str(path) for _, files in way for path in files.values()],

@@ -3,6 +3,7 @@ import json
 import os
 import pickle
 import pkgutil
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -64,6 +65,42 @@ def test_a_share_leaves_the_evaluation_splits_whole_and_keeps_the_captions_of_a_
     assert kept[0.5] == Counter(record.id for record in open_records("retrieval", [out / "coco"], 0.5)), "one share"
     with pytest.raises(ValueError, match="share=0 must lie between"):
         prepare("coco", source, out, share=0)
+
+
+@pytest.mark.parametrize("table", ["captions.csv", "captions.tsv", "captions.jsonl", ""])
+def test_own_pictures_are_read_with_a_table_or_text_files_and_split_by_their_content(tmp_path, table):
+    names = [f"{i:02d}.jpg" for i in range(40)]
+    for i, name in enumerate(names):
+        jpeg(tmp_path / "in" / "more" / name, size=(8 + i % 20, 8 + i // 20))
+    shutil.copy(tmp_path / "in" / "more" / "00.jpg", tmp_path / "in" / "more" / "39.jpg")
+    rows = [(f"more/{name}", f"a cat {word}") for name in names for word in ("one", "two")]
+    text = {".csv": "file,caption\n" + "\n".join(f"{file},{caption}" for file, caption in rows),
+            ".tsv": "caption\tfile\n" + "\n".join(f"{caption}\t{file}" for file, caption in rows),
+            ".jsonl": "\n".join(json.dumps({"image": file, "caption": caption}) for file, caption in rows)}
+    if table:
+        (tmp_path / "in" / table).write_text(text[Path(table).suffix])
+    else:
+        for name in names:
+            (tmp_path / "in" / "more" / name).with_suffix(".txt").write_text("a cat one\n\na cat two\n")
+    account = prepare("pairs", tmp_path / "in", tmp_path / "out")
+    read = {split: list(Records(tmp_path / "out" / "pairs", split)) for split in ("train", "validation", "test")}
+    assert sum(map(len, read.values())) == 80 and len(read["train"]) > 44 and read["test"] and "train: " in account
+    ids = {split: {record.id for record in some} for split, some in read.items()}
+    assert not ids["train"] & ids["test"] and sum(map(len, ids.values())) == 39, "a copy has its picture's id"
+    assert open_records("retrieval", [tmp_path / "out" / "pairs"])[0].text.startswith("a cat")
+
+
+def test_of_own_pictures_a_given_split_holds_and_faults_are_counted(tmp_path):
+    for i, name in enumerate(("a.png", "b.png")):
+        jpeg(tmp_path / "in" / name, size=(8 + i, 8))
+    (tmp_path / "in" / "captions.csv").write_text(
+        "file,caption,split\na.png,a cat,train\nb.png,a dog,train\nc.png,a cow,train\nb.png,,train\n")
+    account = prepare("pairs", tmp_path / "in", tmp_path / "out")
+    assert "train: 2 pictures, 2 records" in account and "test: no picture falls into it" in account
+    assert "1 times missing picture" in account and "1 times malformed" in account
+    (tmp_path / "in" / "captions.csv").unlink()
+    with pytest.raises(ValueError, match="has no captions.csv or .* and no text file beside a picture"):
+        prepare("pairs", tmp_path / "in", tmp_path / "out")
 
 
 def test_what_is_written_is_read_back_by_number(here):
