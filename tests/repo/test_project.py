@@ -103,7 +103,7 @@ def test_files_stay_short():
     assert core < 1510, "what a learner reads to know ALBEF"
     library = sum(n for module, n in lines.items() if room(module) in LIBRARY)
     assert library <= 4_300 and library + sum(n for module, n in lines.items() if room(module) == "top") <= 4_600
-    assert sum(lines.values()) <= 11_630
+    assert sum(lines.values()) <= 11_630 + 200, "200 for your own pictures and the explorer; all else is as it was"
 
 
 def test_conda_and_pip_install_the_same():
