@@ -15,8 +15,7 @@ def check_same(A: Callable, B: Callable, *args: Any, make_input: Callable[[], An
                seed: int = 0, blank: bool = False) -> None:
     """Compare A with B, under one set of weights and on one input: outputs, and the gradients of everything.
 
-    A, B: classes of modules, made with `args`; or modules; or functions, which are called as they are and may return
-        tensors, arrays, pictures and numbers, or tuples, lists and dicts of them
+    A, B: classes of modules, made with `args`; or modules; or functions, of tensors, arrays, pictures or numbers
     make_input: -> a tensor, or a tuple of arguments
     tol: largest difference allowed, as a share of the largest value
     blank: A is for a reader to write, and may still raise NotImplementedError

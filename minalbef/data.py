@@ -77,10 +77,9 @@ class Batch(Rows):
 
 def pictures_in(images: Source | Sequence[Source]) -> list[Source]:
     """Pictures as a list; those of a folder in the order of their names. Raises ValueError where there is none."""
+    found = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
     if isinstance(images, (str, Path)) and Path(images).is_dir():
-        found: list[Source] = [path for path in sorted(Path(images).iterdir()) if path.suffix.lower() in SUFFIXES]
-    else:
-        found = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+        found = [path for path in sorted(Path(images).iterdir()) if path.suffix.lower() in SUFFIXES]
     if not found:
         raise ValueError(f"no picture in {images!r}; give at least one, or a folder with {', '.join(SUFFIXES)}")
     return found

@@ -17,12 +17,17 @@ from minalbef.layers import record_weights
 from minalbef.tasks.base import entry
 from minalbef.tokenizer import Tokenizer
 
+Pictures = Source | Sequence[Source]
+Texts = str | Sequence[str]
 PICTURES = 32                         # whose keys and values fusion holds at a time; so many of ViT-B/16's take 0.3 GB
 
 
 @dataclass
 class Run:
-    """A trained model with all it needs to read pictures and sentences."""
+    """A trained model, for pictures (paths, PIL pictures, arrays, a folder) and sentences; quiet=False shows progress.
+
+    Rank many by `similarity`, and the best again by `match_probability`, which is slower and reads relations.
+    """
 
     model: ALBEF
     tokenizer: Tokenizer
@@ -45,13 +50,13 @@ class Run:
             raise ValueError(f"{self.path} has no {' and no '.join(lacking)}: it came from a checkpoint of "
                              f"{self.task}, which lacks them; convert one of pretraining or retrieval")
 
-    def _pixels(self, images: Source | Sequence[Source], quiet: bool) -> Iterator[Tensor]:
+    def _pixels(self, images: Pictures, quiet: bool) -> Iterator[Tensor]:
         """PICTURES at a time, opened only then: (<= PICTURES, 3, s, s)."""
         some = pictures_in(images)
         for first in tqdm(range(0, len(some), PICTURES), desc="pictures", disable=quiet or None):
             yield torch.stack([self.transform(one) for one in some[first:first + PICTURES]]).to(self.device)
 
-    def _read(self, text: str | Sequence[str]) -> tuple[Tensor, Tensor]:
+    def _read(self, text: Texts) -> tuple[Tensor, Tensor]:
         """Text tokens (t, l, d) and keep (t, l)."""
         if not (texts := [text] if isinstance(text, str) else list(text)):
             raise ValueError("no text; give at least one")
@@ -59,36 +64,26 @@ class Run:
         return torch.cat([self.model.encode_text(*part) for part in zip(tokens.split(128), keep.split(128))]), keep
 
     @torch.no_grad()
-    def embed_images(self, image: Source | Sequence[Source], quiet: bool = True) -> Tensor:
-        """Features of pictures in the shared space, of length 1: -> (images, e).
-
-        image: a path, PIL picture or array, several of them, or a folder, whose pictures come in the order of their
-            names. They are opened a few at a time. quiet: no progress bar
-        """
-        self._need("image_proj")
+    def embed_images(self, image: Pictures, quiet: bool = True) -> Tensor:
+        """Features in the shared space, of length 1, of pictures or of a folder's by name: -> (images, e)."""
+        self._need("image_proj", "text_proj")
         return torch.cat([self.model.image_feature(self.model.encode_image(x)) for x in self._pixels(image, quiet)])
 
     @torch.no_grad()
-    def embed_texts(self, text: str | Sequence[str]) -> Tensor:
+    def embed_texts(self, text: Texts) -> Tensor:
         """Features of sentences in the shared space, of length 1: -> (texts, e)."""
         self._need("text_proj")
         return self.model.text_feature(self._read(text)[0])
 
-    def similarity(self, image: Source | Sequence[Source], text: str | Sequence[str], quiet: bool = True) -> Tensor:
-        """Cosine of every picture and sentence in the shared space, as ITC learnt it: -> (images, texts).
-
-        Ranks many by many; `match_probability` is slower and reads sizes, places and relations, too.
-        """
-        self._need("image_proj", "text_proj")
+    def similarity(self, image: Pictures, text: Texts, quiet: bool = True) -> Tensor:
+        """Cosine of every picture and sentence in the shared space, as ITC learnt it: -> (images, texts)."""
         return self.embed_images(image, quiet) @ self.embed_texts(text).T
 
     @torch.no_grad()
-    def match_probability(self, image: Source | Sequence[Source], text: str | Sequence[str], quiet: bool = True
-                          ) -> Tensor:
+    def match_probability(self, image: Pictures, text: Texts, quiet: bool = True) -> Tensor:
         """Probability that picture and sentence belong together, as ITM learnt it: -> (images, texts)."""
         self._need("match_head")
-        read, keep = self._read(text)
-        odds = []
+        (read, keep), odds = self._read(text), []
         for x in self._pixels(image, quiet):
             encoded = ranking.Encoded(self.model.encode_image(x), read, keep)
             i, t = torch.cartesian_prod(torch.arange(len(x)), torch.arange(len(read))).to(self.device).T
@@ -97,10 +92,7 @@ class Run:
 
     @torch.no_grad()
     def attention(self, image: Source, text: str) -> Tensor:
-        """Cross-attention of every word piece over the picture's patches: -> (layers, heads, pieces, g, g).
-
-        The first piece is [CLS]. What a word attends to is not always what decides, see `explain`.
-        """
+        """Cross-attention of [CLS] and every word piece over the patches: -> (layers, heads, pieces, g, g)."""
         (pixels,), (read, keep) = self._pixels(image, True), self._read(text)
         with record_weights(self.model.fusion, "cross") as weights:
             self.model.fuse(read, keep, self.model.encode_image(pixels))
@@ -132,8 +124,7 @@ class Run:
 
 
 def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:
-    """Read a run folder, such as "runs/demo", or "tiny", the shipped one. The model, of a task its ALBEF, is on the CPU
-    in evaluation mode.
+    """Read a run folder, or "tiny", the shipped one: its model, of a task the task's ALBEF, on the CPU, to evaluate.
 
     build: config -> an empty model, for one that is not `ALBEF(config)`, such as with another image encoder
     Raises ValueError that says what is missing or damaged, and what to do.
