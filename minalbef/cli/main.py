@@ -1,17 +1,19 @@
 """The command line: `minalbef` and `python -m minalbef`."""
+import inspect
 import os
 import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 
-from minalbef import checkpoint, load
+from minalbef import __version__, checkpoint, load
 from minalbef.cli.bench import PROCESSES, Changes, bench
 from minalbef.cli.limits import checked
 from minalbef.cli.train import From, finetune, pretrain, source_of, tune
-from minalbef.config import read_changes
+from minalbef.config import Config, read_changes
 from minalbef.recipes import report
 from minalbef.tasks.base import TASKS
 from minalbef.train import Stopped
@@ -207,12 +209,22 @@ def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100"
     print(planner.describe(planner.plan(preset, changes, gpus, gpu, utilisation, accumulate, checkpointing)))
 
 
+def options(word: str = "", /) -> None:
+    """Every option that a command takes as name=value, with its default and the reason for it.
+
+    Args:
+        word: only those whose line has it, such as lr or queue
+    """
+    lines = [line.strip() for line in inspect.getsource(Config).splitlines()]
+    print("\n".join(line for line in lines if re.match(r"\w+: .+ = |# ", line) and word in line))
+
+
 COMMANDS = {command.__name__.replace("_", "-"): command for command in (
     checked(demo), checked(pretrain, sets="vocab vit bert most_bad"),
     checked(evaluate, scenes="source exam among split",
             sets="answers free top layer image_size original tuned_on batch workers"),
     checked(finetune, scenes="baselines processes exam", sets="preset workers most_bad"),
-    *map(checked, (tune, predict, search, summary, convert, prepare, dry_run, plan, bench)))}
+    *map(checked, (options, tune, predict, search, summary, convert, prepare, dry_run, plan, bench)))}
 
 
 def explain(error: BaseException) -> tuple[str, int]:
@@ -232,6 +244,8 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 def main() -> None:
     """Entry of the command line: errors that a user can mend are printed without a traceback."""
+    if sys.argv[1:] == ["--version"]:
+        return print(f"minalbef {__version__}, torch {torch.__version__}")
     try:
         tyro.extras.subcommand_cli_from_dict(COMMANDS,
                                              prog="minalbef", description="ALBEF, rebuilt minimal, faithful and fast.")

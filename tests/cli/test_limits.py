@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+import minalbef
 from minalbef import checkpoint
 from minalbef.bench import loading, step
 from minalbef.cli import bench
 from minalbef.cli import main as command_line
 from minalbef.cli.limits import LIMITS, checked
+from minalbef.config import Config
 from minalbef.presets import preset
 from minalbef.recipes.finetune import settings, tune
 from minalbef.recipes.pretrain import for_scenes
@@ -152,3 +154,17 @@ def test_ctrl_c_ends_a_command_with_130_and_one_line(tmp_path):
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130 and said == "minalbef: stopped\n"
+
+
+def test_options_lists_every_field_with_its_default_and_version_says_both(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["minalbef", "options"])
+    command_line.main()
+    shown = capsys.readouterr().out
+    assert all(f"\n{field.name}: " in f"\n{shown}" for field in dataclasses.fields(Config))
+    assert "# 0: none, as the original" in shown
+    monkeypatch.setattr(sys, "argv", ["minalbef", "options", "queue"])
+    command_line.main()
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["queue_size", "queue_from"]
+    monkeypatch.setattr(sys, "argv", ["minalbef", "--version"])
+    command_line.main()
+    assert capsys.readouterr().out.startswith(f"minalbef {minalbef.__version__}, torch ")
