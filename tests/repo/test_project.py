@@ -106,6 +106,15 @@ def test_files_stay_short():
     assert sum(lines.values()) <= 11_630 + 200, "200 for your own pictures and the explorer; all else is as it was"
 
 
+def test_what_is_cited_and_what_ci_installs_is_what_the_project_says():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    cited = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {project['version']}\n" in cited and "arxiv.org/abs/2107.07651" in cited
+    flow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    least = re.search(r"torch>=([\d.]+),<3", " ".join(project["dependencies"]))[1]
+    assert f'torch: ["torch=={least}.*", "torch<3"]' in flow and "run: .ci/run" in flow
+
+
 def test_conda_and_pip_install_the_same():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     conda = [line for line in (ROOT / "environment.yml").read_text().splitlines() if not line.startswith("#")]
