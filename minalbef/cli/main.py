@@ -228,17 +228,17 @@ COMMANDS = {command.__name__.replace("_", "-"): command for command in (
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """An error's message for the user, and the exit status. Raises the error again if it is a bug of ours."""
+    """An error's message and the exit status: 2 wrong use, 1 it could not, 130 stopped. Raises again a bug of ours."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, Stopped | KeyboardInterrupt):
         return str(error) or "stopped", 130
     if isinstance(error, MemoryError) or re.search("allocate memory|out of memory|Storage size calcul", str(error)):
         return (f"not enough memory ({first}); take a smaller batch, more passes a step (accumulate=4) or "
-                "checkpointing=true; `minalbef plan` says what a preset needs"), 2
+                "checkpointing=true; `minalbef plan` says what a preset needs"), 1
     if isinstance(error, RecursionError):
-        return f"what was read is nested too deep ({first}); mend the file or leave it out", 2
+        return f"what was read is nested too deep ({first}); mend the file or leave it out", 1
     if isinstance(error, ValueError | OSError | FloatingPointError):
-        return str(error), 2
+        return str(error), 2 if isinstance(error, ValueError) else 1
     raise error
 
 
