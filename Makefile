@@ -8,10 +8,14 @@ export OMP_WAIT_POLICY := PASSIVE
 
 TASKS := retrieval entailment vqa nlvr2 grounding
 
-.PHONY: demo test types fast test-slow parity tasks notebooks course lab clean
+.PHONY: demo explorer test types fast test-slow parity tasks notebooks course lab clean
 
 demo: .venv/stamp
 	$(BIN)/minalbef demo
+
+# a page to explore runs/demo, or else the shipped model, in a browser
+explorer: .venv/stamp
+	$(BIN)/minalbef explore
 
 # in as many processes as `.ci/run` has cores; a file's tests stay together, for what they share, and so do a chapter's cells
 WORKERS ?= 2

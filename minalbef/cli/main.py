@@ -111,6 +111,19 @@ def search(sentence: str, /, run: Path | None = None, images: Path | None = None
     print(f"{out} shows the answer")
 
 
+def explore(run: Path | None = None, /, out: Path | None = None) -> None:
+    """Write a page to explore a model in a browser: move objects, type sentences, watch its answers.
+
+    Args:
+        run: the run folder; by default runs/demo, or else the shipped model
+        out: the file to write; by default explorer.html in the run folder, of the shipped model in runs/tiny
+    """
+    from minalbef.viz import explorer
+    model = load(source_of(run))
+    explorer.write_explorer(model, out := out or report.output_folder(model.path) / "explorer.html")
+    print(f"open {out} in a browser")
+
+
 def predict(task: Literal["retrieval", "entailment", "vqa", "nlvr2", "grounding"], /, image: Images, text: str,
             run: Path | None = None, out: Path | None = None,
             boxes: tuple[tuple[float, float, float, float], ...] = ()) -> None:
@@ -224,7 +237,7 @@ COMMANDS = {command.__name__.replace("_", "-"): command for command in (
     checked(evaluate, scenes="source exam among split",
             sets="answers free top layer image_size original tuned_on batch workers"),
     checked(finetune, scenes="baselines processes exam", sets="preset workers most_bad"),
-    *map(checked, (options, tune, predict, search, summary, convert, prepare, dry_run, plan, bench)))}
+    *map(checked, (options, tune, predict, search, explore, summary, convert, prepare, dry_run, plan, bench)))}
 
 
 def explain(error: BaseException) -> tuple[str, int]:

@@ -38,9 +38,9 @@ def pair_class(a: str, b: str) -> int:
 
 
 @cache
-def _sheet(vendor: str) -> Image.Image:
-    with Image.open(data_folder() / "emoji" / emoji()["vendors"][vendor]["sheet"], formats=FORMATS) as sheet:
-        return sheet.convert("RGBA")
+def sheet(vendor: str) -> Image.Image:
+    with Image.open(data_folder() / "emoji" / emoji()["vendors"][vendor]["sheet"], formats=FORMATS) as found:
+        return found.convert("RGBA")
 
 
 @lru_cache(maxsize=60_000)                      # all of 64 kinds in five styles at one picture size: about 15,000
@@ -49,7 +49,7 @@ def _sprite(name: str, vendor: str, pixels: int, angle: float) -> tuple[np.ndarr
     cell = emoji()["cell"]
     row, column = divmod(all_names()[name], emoji()["columns"])
     vendor, _, finish = vendor.partition("+")
-    image = _sheet(vendor).crop((column * cell, row * cell, (column + 1) * cell, (row + 1) * cell))
+    image = sheet(vendor).crop((column * cell, row * cell, (column + 1) * cell, (row + 1) * cell))
     image = whole(image.rotate(-angle, Image.Resampling.BICUBIC, expand=True), cell)
     image = image.resize((pixels, pixels), Image.Resampling.BICUBIC)
     if finish == "outlined":

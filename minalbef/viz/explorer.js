@@ -1,0 +1,121 @@
+// The page: its state and its controls. What the reader does changes the scene, the sentence or the chosen word;
+// `changed()` then asks the model before the next frame and shows its answers.
+"use strict";
+
+const pick = (name, i) => names.includes(name) ? name : names[i % names.length];
+const styleOf = (name, style) => vendors[style].missing.includes(name)
+  ? styles.find(other => !vendors[other].missing.includes(name)) : style;
+const thing = (name, x, y, size = 0.3, angle = 0, style = styles.includes("noto") ? "noto" : styles[0]) =>
+  ({name, x, y, size, angle, style: styleOf(name, style)});
+const [ONE, OTHER, THIRD] = [pick("apple", 0), pick("cat", 1), pick("rocket", 2)];
+const article = name => objects.find(one => one.name === name).article;
+const a = name => `${article(name)} ${name}`, plural = name => objects.find(one => one.name === name).plural;
+
+const scene = {objects: [thing(ONE, 0.25, 0.5), thing(OTHER, 0.75, 0.5)], background: "yellow", photo: null};
+let chosen = 0, word = -1, layer = Math.min(1, config.fusion_depth - 1), head = 0, painter, sheets = {}, photo = null;
+let answer = null, occlusion = null, waiting = 0, idle = 0, times = [];
+const text = () => $("text").value;
+const veil = () => document.querySelector("[name=veil]:checked").value;
+
+// Something changed: answer before the next frame is shown, the slow questions when all is quiet.
+function changed() {
+  occlusion = null;
+  waiting ||= requestAnimationFrame(() => { waiting = 0; update(); });
+  clearTimeout(idle);
+  idle = setTimeout(() => { say(); if (veil() === "occlusion") occlude(); }, 500);
+}
+
+function update() {
+  const began = performance.now(), pixels = painter.paint(scene), looked = mind.look(pixels);
+  const {words} = tokenizer.encode(text(), config.text_length);
+  if (word >= words.length) word = -1;
+  answer = {pixels, words, ...words.length ? mind.ask(looked, text()) : {}};
+  const before = words.length && $("both").checked ? startMind().ask(startMind().look(pixels), text()) : null;
+  showNumbers(words.length ? answer : null, before);
+  showWords(words);
+  showGuesses(words.length && word >= 0 ? mind.guess(looked, text(), word) : null);
+  showAttention();
+  showTable(looked);
+  showScene();
+  times.push(performance.now() - began);
+  $("time").textContent = `Answered in ${times.at(-1).toFixed(0)} ms.`;
+}
+
+// controls -----------------------------------------------------------------------------------------------------------
+
+for (const name of names) $("kind").append(make("option", {}, name));
+for (const colour of Object.keys(values.colours)) $("background").append(make("option", {}, colour));
+for (const name of ["x", "y", "size", "angle"]) $(name).oninput = () => alter({[name]: Number($(name).value)});
+$("style").onchange = () => alter({style: $("style").value});
+$("background").onchange = () => { scene.background = $("background").value; changed(); };
+$("remove").onclick = remove;
+$("add").onclick = () => {
+  const taken = (x, y) => Math.min(1, ...scene.objects.map(one => Math.hypot(x - one.x, y - one.y)));
+  const places = [0.2, 0.5, 0.8].flatMap(y => [0.2, 0.5, 0.8].map(x => [x, y]));
+  const [x, y] = places.reduce((best, place) => taken(...place) > taken(...best) ? place : best);   // the most room
+  chosen = scene.objects.push(thing($("kind").value, x, y)) - 1;
+  changed();
+};
+for (const one of document.querySelectorAll("[name=veil], #pixels")) one.onchange = changed;
+$("both").onchange = () => { $("both-note").hidden = !$("both").checked; changed(); };
+if (!values.start) $("both-label").hidden = true;
+$("sentences").oninput = changed;
+
+// A file -> the picture that the model reads, resized as PIL does it, and the one that is shown.
+async function usePhoto(file) {
+  let found;
+  try {
+    found = await createImageBitmap(file);
+  } catch {
+    $("occlusion").textContent = `${file.name || "the file"} is no picture that this browser can read.`;
+    return;
+  }
+  const scale = Math.min(1, 1024 / Math.max(found.width, found.height));         // a camera's would take seconds
+  const [width, height] = [found.width, found.height].map(length => Math.max(1, Math.round(length * scale)));
+  const canvas = make("canvas", {width, height}), context = canvas.getContext("2d");
+  context.fillStyle = "#ffffff";                                               // behind what is transparent
+  context.fillRect(0, 0, width, height);
+  context.drawImage(found, 0, 0, width, height);
+  const small = resize(context.getImageData(0, 0, width, height), side, side).data;
+  scene.photo = Uint8ClampedArray.from({length: 3 * side * side}, (_, i) => small[4 * Math.floor(i / 3) + i % 3]);
+  photo = canvas;
+  scene.objects = [];
+  changed();
+}
+$("photo").onchange = () => { if ($("photo").files[0]) usePhoto($("photo").files[0]); $("photo").value = ""; };
+$("photo-off").onclick = () => { scene.photo = photo = null; changed(); };
+document.addEventListener("dragover", event => event.preventDefault());
+document.addEventListener("drop", event => {
+  event.preventDefault();
+  if (event.dataTransfer.files[0]) usePhoto(event.dataTransfer.files[0]);
+});
+
+// to begin -----------------------------------------------------------------------------------------------------------
+
+async function begin() {
+  const pixels = {};
+  for (const style of styles) {
+    const picture = make("img", {src: `data:image/webp;base64,${values.sheets[style]}`});
+    await picture.decode();
+    const canvas = make("canvas", {width: picture.width, height: picture.height}), context = canvas.getContext("2d");
+    context.drawImage(picture, 0, 0);
+    sheets[style] = canvas;
+    pixels[style] = context.getImageData(0, 0, canvas.width, canvas.height);
+    $("licences").append(`${vendors[style].attribution} (${vendors[style].licence}). `);
+  }
+  painter = new Painter(pixels, values.emoji, values.colours, side);
+  $("known").textContent = `${known.size} words, ${names.length} kinds of emoji`;
+  const count = Object.values(trained).reduce((sum, one) => sum + one.length, 0);
+  $("about").textContent = `Preset ${config.name}: ${count.toLocaleString("en")} weights in fp16. Layers and heads `
+    + "count from 0, as in the package.";
+  $("kind").value = THIRD;
+  $("text").value = `${a(ONE)} left of ${a(OTHER)}`;
+  const others = [`${a(OTHER)} left of ${a(ONE)}`, `a big ${ONE} and a small ${OTHER}`, `two ${plural(OTHER)}`];
+  $("sentences").value = [text(), opposite(text()), ...others, a(THIRD)].join("\n");
+  mind.see(painter.paint(scene));                // so that the browser has compiled the loops when the reader begins
+  update();
+  say();
+  beginTour();
+  window.explorer = {mind, startMind, scene, painter, tokenizer, times, changed, update, occlude, usePhoto, drawCurve};
+  document.documentElement.dataset.ready = "true";                            // tests wait for it
+}

@@ -1,0 +1,57 @@
+// The curve: match and similarity of a sentence and its opposite while one object is on its way.
+"use strict";
+
+const OPPOSITE = {left: "right", above: "below", over: "under"};
+for (const [one, other] of Object.entries(OPPOSITE)) OPPOSITE[other] = one;
+const RELATION = /\b(left|right|above|below|over|under)\b/gi;
+const opposite = sentence => sentence.replace(RELATION, one => OPPOSITE[one.toLowerCase()]);
+
+async function drawCurve(steps = 25) {
+  const one = scene.objects[chosen], axis = /\b(above|below|over|under)\b/i.test(text()) ? "y" : "x";
+  const sentences = [...new Set([text(), opposite(text())])].filter(line => tokenizer.words(line).length);
+  if (!one || !sentences.length) return;
+  const low = one.size / 2, lines = sentences.map(() => []), index = chosen;
+  const asked = {...scene, objects: [...scene.objects]};
+  for (let i = 0; i < steps; i++) {
+    const where = low + (1 - 2 * low) * i / (steps - 1);
+    asked.objects[index] = {...one, [axis]: where};
+    const looked = mind.see(painter.paint(asked));
+    sentences.forEach((sentence, k) => lines[k].push({where, ...mind.ask(looked, sentence)}));
+    $("curve-note").textContent = `${i + 1} of ${steps} places`;
+    await new Promise(done => setTimeout(done));
+  }
+  const way = axis === "x" ? "from left to right" : "from top to bottom";
+  $("curve-note").textContent = `${one.name} ${way}; the dotted line is where it stands now`;
+  $("curve").replaceChildren(chart("match", "match", 0, 1, lines, sentences, one[axis]),
+                             chart("similarity", "similarity", -0.5, 1, lines, sentences, one[axis]));
+  return lines;
+}
+
+function chart(title, kind, low, high, lines, sentences, now) {
+  const svg = (tag, properties, said = "") => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(properties)) element.setAttribute(name, value);
+    element.textContent = said;
+    return element;
+  };
+  const x = value => 40 + 350 * value, y = value => 30 + 170 * (high - value) / (high - low);
+  const some = line => line.filter((_, i) => i % 6 === 0).map(one => one[kind].toFixed(2)).join(", ");
+  const said = `${title} on the way: ${lines.map((line, k) => `“${sentences[k]}” ${some(line)}`).join("; ")}`;
+  const box = svg("svg", {viewBox: "0 0 400 262", role: "img", "aria-label": said});
+  box.append(svg("text", {x: 40, y: 16}, `${title} on the way`));
+  for (const value of [low, (low + high) / 2, high]) {
+    box.append(svg("line", {x1: 40, x2: 390, y1: y(value), y2: y(value), stroke: "var(--line)"}),
+               svg("text", {x: 34, y: y(value) + 4, "text-anchor": "end"}, String(value)));
+  }
+  box.append(svg("line", {x1: x(now), x2: x(now), y1: 30, y2: 200, stroke: "var(--soft)", "stroke-dasharray": "2 4"}));
+  lines.forEach((line, k) => {
+    const stroke = ["var(--blue)", "var(--red)"][k], dash = k ? "7 4" : "none";
+    const points = line.map(one => `${x(one.where).toFixed(1)},${y(one[kind]).toFixed(1)}`).join(" ");
+    box.append(svg("polyline", {points, fill: "none", stroke, "stroke-width": 2.5, "stroke-dasharray": dash}),
+               svg("line", {x1: 40, x2: 64, y1: 226 + 22 * k, y2: 226 + 22 * k, stroke, "stroke-width": 2.5,
+                            "stroke-dasharray": dash}),
+               svg("text", {x: 72, y: 230 + 22 * k}, sentences[k]));
+  });
+  return box;
+}
+$("draw-curve").onclick = () => drawCurve();

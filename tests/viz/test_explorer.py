@@ -1,0 +1,366 @@
+"""The explorer: one small file that loads nothing, whose JavaScript computes and paints as the package does."""
+import base64
+import json
+import re
+import shutil
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import disturb
+from minalbef import ALBEF, load
+from minalbef.scenes.language import Object, Scene
+from minalbef.scenes.scenes import Scenes, paint
+from minalbef.viz.explorer import write_explorer
+from test_browser import CHROMIUM, QUIET, keep
+
+PAIRS = 100
+
+
+@pytest.fixture(scope="module")
+def run():
+    return load("tiny")
+
+
+@pytest.fixture(scope="module")
+def file(run, tmp_path_factory) -> Path:
+    write_explorer(run, out := tmp_path_factory.mktemp("explorer") / "explorer.html", captions=1000)
+    return out
+
+
+def values(file: Path) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="values">(.*?)</script>', file.read_text())[1])
+
+
+def unpack(weights: dict) -> dict[str, torch.Tensor]:
+    flat = np.frombuffer(base64.b64decode(weights["data"]), np.float16)
+    ends = np.cumsum([np.prod(shape, dtype=int) for _, shape in weights["shapes"]])
+    return {name: torch.from_numpy(part.astype(np.float32)).view(shape)
+            for (name, shape), part in zip(weights["shapes"], np.split(flat, ends[:-1]))}
+
+
+def test_the_file_is_small_and_loads_nothing(file):
+    assert file.stat().st_size < 4_000_000
+    text = file.read_text()
+    page = text[:text.index('id="values"')] + text[text.index("</script>"):]
+    loaded = re.compile(r"""\b(src|href|action)\s*=\s*(?!["']?data:)|url\(|@import|fetch\(|XMLHttp|Socket|import\(""")
+    assert loaded.search('<img src="x.png">') and not loaded.search('<link href="data:,">')
+    assert not loaded.search(page), loaded.search(page)
+    assert all("w3.org/2000/svg" in url or "licenses" in url for url in re.findall(r"https?://\S+", page))
+    assert "default-src 'none'" in page
+
+
+def test_its_weights_are_the_runs_rounded_to_fp16(run, file):
+    found, start = values(file), load(run.path / "start").model.image_encoder
+    for packed, module in ((found["weights"], run.model), (found["start"], start)):
+        weights = unpack(packed)
+        assert weights.keys() == module.state_dict().keys()
+        assert all(torch.equal(weights[name], x.half().float()) for name, x in module.state_dict().items())
+
+
+def test_a_run_of_other_data_or_another_task_is_refused(run, tmp_path):
+    for other in (replace(run, task="vqa"), replace(run, config=replace(run.config, objects=0))):
+        with pytest.raises(ValueError, match="no pretrained model of the embedded scenes"):
+            write_explorer(other, tmp_path / "explorer.html")
+
+
+# in a browser
+
+def in_browser(test):
+    """Marks a test as slow, and skips it without Chromium."""
+    return pytest.mark.slow(pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; Debian's is `chromium`")(test))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install -e '.[browser]' brings it")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, file):
+    """The explorer, which has answered once, opened as a file; its errors and requests fail the test."""
+    page, wrong = browser.new_page(viewport={"width": 1200, "height": 1000}), []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("request", lambda request: wrong.append(request.url) if request.url[:5] not in ("file:", "data:", "blob:")
+            else None)
+    page.goto(file.as_uri())
+    page.locator("html[data-ready]").wait_for(timeout=120_000)
+    yield page
+    page.close()
+    assert not wrong
+
+
+ASK = """([pixels, text]) => {
+  const {mind} = explorer, {similarity, odds, match} = mind.ask(mind.see(Uint8Array.from(pixels)), text);
+  return [similarity, odds, match];
+}"""
+
+
+@in_browser
+def test_javascript_equals_torch_on_100_pairs(run, page, capsys):
+    """With the file's weights to 1e-3 and far below; with those of the run, which are not rounded, as near as fp16."""
+    source = Scenes("test", objects=run.config.objects)
+    drawn = [source.draw(i) for i in range(PAIRS)]
+    texts = [drawn[(i + i % 2) % PAIRS].text for i in range(PAIRS)]              # half of them are another's
+    found = torch.tensor([page.evaluate(ASK, [source.picture(one).flatten().tolist(), text])
+                          for one, text in zip(drawn, texts)])
+    rounded = load("tiny")
+    rounded.model.half().float()
+    off = {}
+    for name, model in (("fp16", rounded), ("fp32", run)):
+        true = torch.stack([torch.stack([model.similarity(picture, text)[0, 0],
+                                         model.match_probability(picture, text)[0, 0]])
+                            for picture, text in zip(map(source.picture, drawn), texts)])
+        off[name] = (found[:, [0, 2]] - true).abs().amax(0).tolist()
+    with capsys.disabled():
+        print("\nlargest difference of similarity and match:", off)
+    assert max(off["fp16"]) < 1e-3 and max(off["fp32"]) < 1e-2
+    assert found[:, 2].min() < 0.1 and found[:, 2].max() > 0.9, "the pairs can tell"
+
+
+@in_browser
+def test_a_patch_stem_and_a_fusion_that_sees_cls_are_computed_too_and_a_run_needs_no_start(run, browser, tmp_path):
+    config = replace(run.config, stem="patch", fuse_cls=True, text_depth=2, image_heads=4)
+    model = disturb(ALBEF(config)).half().float().eval()
+    shutil.copy(run.path / "tokenizer.json", tmp_path)
+    other = replace(run, model=model, config=config, path=tmp_path)
+    write_explorer(other, tmp_path / "explorer.html", captions=10)
+    page = browser.new_page()
+    page.goto((tmp_path / "explorer.html").as_uri())
+    page.locator("html[data-ready]").wait_for(timeout=120_000)
+    assert page.locator("#both").is_hidden()
+    source = Scenes("test", objects=config.objects)
+    for drawn in map(source.draw, range(3)):
+        picture = source.picture(drawn)
+        similarity, _, match = page.evaluate(ASK, [picture.flatten().tolist(), drawn.text])
+        assert abs(similarity - other.similarity(picture, drawn.text).item()) < 1e-3
+        assert abs(match - other.match_probability(picture, drawn.text).item()) < 1e-3
+    page.close()
+
+
+@in_browser
+def test_masked_words_attention_and_pieces_equal_torch(run, page):
+    from minalbef.layers import record_weights
+    source, rounded = Scenes("test", objects=run.config.objects), load("tiny")
+    rounded.model.half().float()
+    for i in range(10):
+        drawn = source.draw(i)
+        picture, text = source.picture(drawn), drawn.text + " and a zebra's CAFÉ-bar"
+        tokens, keep = run.tokenizer.encode([text], run.config.text_length)
+        pixels, model = picture.flatten().tolist(), rounded.model
+        assert page.evaluate("text => explorer.tokenizer.encode(text, 30).tokens", text) == tokens[0].tolist()
+        tokens[0, 2] = run.tokenizer.mask
+        with torch.no_grad(), record_weights(model.fusion, "cross") as weights:
+            fused = model.fuse(model.encode_text(tokens, keep), keep, model.encode_image(run.transform(picture)[None]))
+        likely = model.word_logits(fused[0, 2]).softmax(-1)
+        got = page.evaluate("""([pixels, tokens]) => {
+          const {mind} = explorer, attention = [];
+          const fused = mind.model.fuse(mind.read(tokens), mind.see(Uint8Array.from(pixels)).seen, attention);
+          return [[...mind.model.wordProbabilities(fused, 2)], attention.map(one => one.map(two => [...two[2]]))];
+        }""", [pixels, tokens[0].tolist()])
+        assert torch.allclose(torch.tensor(got[0]), likely, atol=1e-3)
+        assert torch.allclose(torch.tensor(got[1]), torch.cat(weights)[:, :, 2], atol=1e-3)
+
+
+@in_browser
+def test_it_paints_as_the_package_paints(run, page, capsys):
+    stream, off = np.random.default_rng(3), []
+    for i, drawn in enumerate(map(Scenes("test", objects=run.config.objects).draw, range(40))):
+        things = tuple(replace(one, angle=float(stream.integers(-180, 180)) if i % 2 else 0.0)
+                       for one in drawn.scene.objects)
+        scene = Scene(things, drawn.scene.background)
+        told = {"background": scene.background, "photo": None,
+                "objects": [{name: getattr(one, name) for name in Object.__slots__} | {"style": one.vendor}
+                            for one in things]}
+        found = np.array(page.evaluate("scene => [...explorer.painter.paint(scene)]", told))
+        off.append(np.abs(found.reshape(48, 48, 3) - paint(scene, 48).astype(int)).max())
+    with capsys.disabled():
+        print("\nlargest difference of pixels, of 255:", max(off), "median", statistics.median(off))
+    assert max(off) <= 12 and statistics.median(off) <= 6
+
+
+def picture(page) -> str:
+    return page.evaluate("document.getElementById('stage').toDataURL()")
+
+
+def numbers(page) -> tuple[float, float]:
+    """Log-odds of a match, and similarity, of what is on the stage."""
+    return tuple(page.evaluate("""() => {
+      const {mind, painter, scene} = explorer;
+      const {odds, similarity} = mind.ask(mind.see(painter.paint(scene)), document.getElementById("text").value);
+      return [odds, similarity];
+    }"""))
+
+
+def settle(page) -> None:
+    """Wait until the answer to the last change is on the page: two frames."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def drag(page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Across the stage, in its pixels of 480."""
+    page.locator("#stage").scroll_into_view_if_needed()
+    box = page.locator("#stage").bounding_box()
+    x, y = ([box[side] + at / 480 * box["width"] for at in (one, other)]
+            for side, one, other in (("x", start[0], end[0]), ("y", start[1], end[1])))
+    page.mouse.move(x[0], y[0])
+    page.mouse.down()
+    page.mouse.move(x[1], y[1], steps=4)
+    page.mouse.up()
+
+
+def first(page, name: str):
+    return page.evaluate("name => explorer.scene.objects[0]?.[name]", name)
+
+
+@in_browser
+def test_every_control_of_the_picture_changes_the_picture_and_the_answer(page, tmp_path):
+    """The apple stands at (0.25, 0.5), a square of 0.3: its corner at (192, 312) of 480, its handle at (120, 146)."""
+    from PIL import Image
+    Image.new("RGB", (90, 60), (20, 160, 90)).save(tmp_path / "photo.png")
+    upload = page.locator("#photo")
+    steps = {
+        "turn by handle": (lambda: drag(page, (120, 146), (220, 240)), lambda: abs(first(page, "angle") - 90) < 4),
+        "resize": (lambda: drag(page, (190, 310), (230, 350)), lambda: first(page, "size") > 0.4),
+        "drag": (lambda: drag(page, (120, 240), (200, 120)), lambda: first(page, "y") < 0.3),
+        "turn": (lambda: page.locator("#angle").fill("20"), lambda: first(page, "angle") == 20),
+        "across": (lambda: page.locator("#x").fill("0.74"), lambda: first(page, "x") == 0.74),
+        "down": (lambda: page.locator("#y").fill("0.5"), lambda: first(page, "y") == 0.5),
+        "size": (lambda: page.locator("#size").fill("0.2"), lambda: abs(first(page, "size") - 0.2) < 0.01),
+        "style": (lambda: page.locator("#style").select_option("fluent"),
+                  lambda: first(page, "style") == "fluent"),
+        "background": (lambda: page.locator("#background").select_option("blue"), lambda: True),
+        "add": (lambda: page.locator("#add").click(), lambda: page.locator("#things button").count() == 3),
+        "left by key": (lambda: page.locator("#stage").press("ArrowLeft"), lambda: True),
+        "grow by key": (lambda: page.locator("#stage").press("+"), lambda: True),
+        "turn by key": (lambda: page.locator("#stage").press("]"), lambda: True),
+        "remove by key": (lambda: page.locator("#stage").press("Delete"),
+                          lambda: page.locator("#things button").count() == 2),
+        "remove": (lambda: page.locator("#remove").click(), lambda: page.locator("#things button").count() == 1),
+        "photo": (lambda: upload.set_input_files(tmp_path / "photo.png"),
+                  lambda: page.locator("#photo-off").wait_for() or page.locator("#things button").count() == 0),
+        "no photo": (lambda: page.locator("#photo-off").click(), lambda: True)}
+    for name, (act, holds) in steps.items():
+        before, said = picture(page), numbers(page)
+        act()
+        settle(page)
+        assert holds(), name
+        assert picture(page) != before, name
+        assert numbers(page) != said, name
+    assert page.locator("#remove").is_disabled(), "nothing is left to choose"
+
+
+@in_browser
+def test_a_sentence_is_completed_and_its_words_are_masked_and_unknown_ones_marked(page):
+    box, before = page.locator("#text"), numbers(page)
+    box.fill("an apple left of a ca")
+    assert page.locator("#completions li").first.inner_text() == "cacti"
+    box.press("ArrowDown")
+    box.press("Enter")
+    assert box.input_value() == "an apple left of a cactus"
+    settle(page)
+    assert numbers(page) != before and page.locator("#completions").is_hidden()
+    box.fill("an apple left of a zebra")
+    settle(page)
+    assert page.locator("#words .strange").all_inner_texts() == ["zebra"]
+    assert "zebra" in page.locator("#unknown").inner_text()
+    maps = page.locator("#attention canvas").first
+    look = maps.evaluate("canvas => canvas.toDataURL()")
+    page.locator("#words button", has_text="apple").click()
+    settle(page)
+    assert page.locator("#guesses .guess span").first.inner_text() == "apple"
+    assert maps.evaluate("canvas => canvas.toDataURL()") != look, "another word looks elsewhere"
+    page.locator("#words button", has_text="zebra").click()
+    settle(page)
+    assert page.locator("#guesses .guess").count() == len(page.evaluate("explorer.tokenizer.wordIds('zebra')")) > 1
+    box.fill("")
+    settle(page)
+    assert page.locator("#numbers").inner_text() == "Type a sentence."
+
+
+@in_browser
+def test_attention_occlusion_pixels_curve_table_and_the_warm_start_answer(page):
+    shown = picture(page)
+    for choose in (lambda: page.locator("#attention button").nth(4).click(),
+                   lambda: page.locator("#attention button").nth(8).click(),
+                   lambda: page.locator("[name=veil][value=occlusion]").check(),
+                   lambda: page.locator("[name=veil][value=none]").check(),
+                   lambda: page.locator("#pixels").check()):
+        choose()
+        settle(page)
+        assert picture(page) != shown
+        shown = picture(page)
+    page.locator("[name=veil][value=occlusion]").check()
+    page.locator("#occlusion", has_text="changes the match most").wait_for(timeout=60_000)
+    page.locator("#draw-curve").click()
+    page.locator("#curve-note", has_text="dotted").wait_for(timeout=60_000)
+    assert page.locator("#curve polyline").count() == 4
+    page.locator("#sentences").fill("a cat\n\nan apple\na rocket")
+    settle(page)
+    assert page.locator("#table tr").count() == 4
+    matches = [float(text.strip("<> ")) for text in page.locator("#table td.value:nth-child(2)").all_inner_texts()]
+    assert min(matches[:2]) > 0.1 > matches[2]
+    page.locator("#both").check()
+    settle(page)
+    assert abs(float(page.locator("#start-similarity").inner_text())) < 0.4 < float(
+        page.locator("#similarity").inner_text())
+
+
+@in_browser
+def test_an_answer_comes_within_100_ms(page, capsys):
+    """Of 40 moves of an object, the median, with guesses, attention and a table of six sentences."""
+    page.locator("#words button").nth(1).click()
+    for i in range(40):
+        page.locator("#stage").press("ArrowRight" if i % 20 < 10 else "ArrowLeft")
+        settle(page)
+    times = page.evaluate("explorer.times.slice(-40)")
+    with capsys.disabled():
+        print(f"\nan answer takes {statistics.median(times):.0f} ms (median), {max(times):.0f} ms (most)")
+    assert statistics.median(times) < 100
+
+
+@in_browser
+def test_a_phone_needs_no_sideways_scrolling_and_every_control_has_a_name(browser, file):
+    page = browser.new_page(viewport={"width": 360, "height": 740})
+    page.goto(file.as_uri())
+    page.locator("html[data-ready]").wait_for(timeout=120_000)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    nameless = page.evaluate("""[...document.querySelectorAll("button, input, select, textarea, canvas[tabindex]")]
+      .filter(one => !(one.labels?.length || one.ariaLabel || one.textContent.trim())).map(one => one.outerHTML)""")
+    assert nameless == []
+    page.close()
+
+
+@in_browser
+def test_the_tour_asks_for_a_prediction_before_it_answers_and_has_eight_steps(page):
+    page.locator("#tour-start").click()
+    for i in range(8):
+        assert page.locator("#tour-title").inner_text().startswith(f"{i + 1} of 8")
+        assert page.locator("#numbers").is_hidden() and page.locator("#tour-next").is_disabled()
+        page.locator("#tour-options button").first.click()
+        page.locator("#tour-next:not([disabled])").wait_for(timeout=60_000)
+        assert page.locator("#numbers").is_visible() and len(page.locator("#tour-answer").inner_text()) > 80
+        keep(page, f"explorer-tour-{i + 1}")
+        page.locator("#tour-next").click()
+    assert page.locator("#tour").is_hidden()
+
+
+@in_browser
+def test_it_can_be_looked_at_in_light_dark_and_on_a_phone(browser, file):
+    """Nothing covers the stage; with MINALBEF_SCREENSHOTS people look, too."""
+    for name, width, scheme in (("light", 1200, "light"), ("dark", 1200, "dark"), ("phone", 390, "dark")):
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.goto(file.as_uri())
+        page.locator("html[data-ready]").wait_for(timeout=120_000)
+        page.locator("#stage").click(trial=True)
+        keep(page, f"explorer-{name}")
+        page.close()
