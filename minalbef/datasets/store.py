@@ -27,7 +27,8 @@ class Records(Dataset):
         if split not in about["splits"]:
             raise ValueError(f"{folder} has no split {split!r}; there are {', '.join(about['splits'])}")
         self.path = file_of(folder, split, ".jsonl")
-        self.kind, self.root = KINDS[about["splits"][split]["kind"]], Path(root or about["root"])
+        with explain(f"{folder}/about.json is damaged", "prepare the set again", KeyError, TypeError):
+            self.kind, self.root = KINDS[about["splits"][split]["kind"]], Path(root or about["root"])
         try:
             self.places = np.lib.format.open_memmap(self.path.with_suffix(".npy"), mode="r")
             if self.places.ndim != 1 or self.places.dtype.kind not in "iu" or not len(self.places):
