@@ -25,6 +25,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (        # Okabe and Ito'
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 INK = "#3a3f47"                       # all words and axes; in an SVG it becomes the page's own colour
 HEAT = "plasma"                       # the colour map of heat maps
+COSINE = "PuOr"                       # and of cosines, from -1 to 1: white is 0
 COLOURS = {"itc": BLUE, "itm": RED, "siblings": SKY, "mlm": GREEN, "cls": PURPLE, "patch": ORANGE}
 LOSSES = {"itc": "ITC: which caption is whose?", "itm": "ITM: do the two belong together?",
           "siblings": "ITM on siblings: which of two is whose?",
@@ -129,10 +130,10 @@ def similarities(sim: np.ndarray, pictures: Sequence[np.ndarray], captions: Sequ
     plot, axes = grid(alt, 1, 1, 3.1 + 0.72 * m, 0.75 + 0.5 * n)
     ax = axes[0, 0]
     ax.grid(False)
-    image = ax.imshow(sim, cmap="viridis", aspect="auto")
+    ax.imshow(sim, cmap=COSINE, vmin=-1, vmax=1, aspect="auto")
     for i, j in np.ndindex(n, m):
         ax.text(j, i, f"{sim[i, j]:.2f}", ha="center", va="center", fontsize=9,
-                color="#000000" if image.norm(sim[i, j]) > 0.6 else "#ffffff")
+                color="#000000" if abs(sim[i, j]) < 0.6 else "#ffffff")
         if true[i, j]:
             ax.add_patch(Rectangle((j - 0.46, i - 0.44), 0.92, 0.88, fill=False, edgecolor=RED, linewidth=2.5))
     ax.set_yticks(range(n), [wrap(text, 38) for text in captions], fontsize=8.5, parse_math=False)
