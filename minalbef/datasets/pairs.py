@@ -12,7 +12,7 @@ TABLES = ("captions.csv", "captions.tsv", "captions.jsonl", "captions.json")
 SPLITS = ("train", "validation", "test")
 
 
-def pairs(path: Path, root: Roots = None, fault: Callable = refuse, split: str = "train") -> Iterator[Record]:
+def read_pairs(path: Path, root: Roots = None, fault: Callable = refuse, split: str = "train") -> Iterator[Record]:
     """A folder's captioned pictures of one split, a record a caption.
 
     Captions are in one of TABLES, with columns file, caption and perhaps split, several rows a picture allowed; or in

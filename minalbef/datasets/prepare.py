@@ -57,7 +57,7 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
     """
     check_range(f"share={share}", share, *RANGES["share"])
     found = files_below(source)
-    ways = ({split: [(partial(pairs.pairs, split=split), {"path": source})] for split in pairs.SPLITS}
+    ways = ({split: [(partial(pairs.read_pairs, split=split), {"path": source})] for split in pairs.SPLITS}
             if name == "pairs" else sources(name, found))
     roots = [Path(os.path.abspath(root)) for root in images or [source]]
     root = Path(os.path.commonpath(roots))
