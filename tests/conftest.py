@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from chromium import CHROMIUM, QUIET
+
 torch.set_num_threads(1)              # small matrices gain nothing from more, and waiting threads slow a shared machine
 
 
@@ -8,6 +10,16 @@ torch.set_num_threads(1)              # small matrices gain nothing from more, a
 def note(record_property):
     """note(fault, times, outcome): a row of the table of injected faults, which stands at the end of the report."""
     return lambda *row: record_property("injected", [str(part) for part in row])
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; without playwright the test is skipped."""
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install -e '.[browser]' brings it")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -70,7 +70,9 @@ def search_images(run: Run, sentence: str, images: Path, top: int = 8) -> list[H
     paths: list[Path] = pictures_in(images)
     sim = run.embed_texts(sentence)[0] @ run.embed_images(paths, quiet=False).T                  # (images,)
     best = sim.topk(min(FIRST, len(paths))).indices
-    odds = run.match_probability([paths[i] for i in best], sentence)[:, 0].logit()
+    tokens, keep = run.tokenizer.encode([sentence], run.config.text_length, truncate=False)
+    encoded = ranking.encode(run.model, torch.stack([run.transform(paths[i]) for i in best]), tokens, keep)
+    odds = ranking.match_odds(run.model, encoded, torch.arange(len(best), device=best.device), torch.zeros_like(best))
     return [Hit(None, sim[best[i]].item(), odds[i].sigmoid().item(), paths[best[i]])
             for i in by_both(run, sim[best], odds)[:top]]
 

@@ -97,7 +97,12 @@ def test_of_own_pictures_a_given_split_holds_and_faults_are_counted(tmp_path):
         "file,caption,split\na.png,a cat,train\nb.png,a dog,train\nc.png,a cow,train\nb.png,,train\n")
     account = prepare("pairs", tmp_path / "in", tmp_path / "out")
     assert "train: 2 pictures, 2 records" in account and "test: no picture falls into it" in account
-    assert "1 times missing picture" in account and "1 times malformed" in account
+    assert account.count("1 times missing picture") == account.count("1 times malformed") == 1, "not in every split"
+    (tmp_path / "in" / "captions.csv").write_text("file,caption,split\na.png,a cat,train\nb.png,a dog,val\n")
+    assert "split 'val' is none of train, validation, test" in prepare("pairs", tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "captions.csv").write_bytes("file,caption\na.png,un caf\xe9\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="captions.csv cannot be read .*; it must be a table in UTF-8"):
+        prepare("pairs", tmp_path / "in", tmp_path / "out")
     (tmp_path / "in" / "captions.csv").unlink()
     with pytest.raises(ValueError, match="has no captions.csv or .* and no text file beside a picture"):
         prepare("pairs", tmp_path / "in", tmp_path / "out")

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from chromium import CHROMIUM, keep
+
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
 RUN = 400                             # seconds for a chapter, on a busy machine
 HEIGHT = 900                          # pixels of the window, in which a widget fits
 pytestmark = [pytest.mark.slow,
@@ -72,15 +71,6 @@ def lab(tmp_path_factory):
         yield address_and_token
 
 
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install -e '.[browser]' brings it")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield chromium
-        chromium.close()
-
-
 def open_and_run(browser, lab: tuple[str, str], chapter: str):
     """The page of a chapter, every cell of which has run."""
     address, token = lab
@@ -106,12 +96,6 @@ def open_and_run(browser, lab: tuple[str, str], chapter: str):
     assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'], "
                         ".jp-mod-error").count() == 0
     return page
-
-
-def keep(page, name: str) -> None:
-    """A screenshot, for people to look at, where MINALBEF_SCREENSHOTS says."""
-    if folder := os.environ.get("MINALBEF_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 CHAPTERS = {"00_tour": "text", "01_data": "slider", "02_image_encoder": "slider", "03_text_encoder": "text",

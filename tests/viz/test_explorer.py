@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from chromium import CHROMIUM, keep
 from helpers import disturb
 from minalbef import ALBEF, load
 from minalbef.scenes.language import Object, Scene
 from minalbef.scenes.scenes import Scenes, paint
 from minalbef.viz.explorer import write_explorer
-from test_browser import CHROMIUM, QUIET, keep
 
 PAIRS = 100
 
@@ -73,15 +73,6 @@ def test_a_run_of_other_data_or_another_task_is_refused(run, tmp_path):
 def in_browser(test):
     """Marks a test as slow, and skips it without Chromium."""
     return pytest.mark.slow(pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; Debian's is `chromium`")(test))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install -e '.[browser]' brings it")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -1,0 +1,14 @@
+"""A headless Chromium for tests of pages: where it is, and how it starts."""
+import os
+import shutil
+from pathlib import Path
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+
+
+def keep(page, name: str) -> None:
+    """A screenshot, for people to look at, where MINALBEF_SCREENSHOTS says."""
+    if folder := os.environ.get("MINALBEF_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png")
