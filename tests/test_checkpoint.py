@@ -6,6 +6,7 @@ import os
 import pickle
 import resource
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights, load_state, save, save_state, write_atomically
 from minalbef.data import data_folder, transform
 from minalbef.ema import make_teacher
+from minalbef.layers import record_weights
 from minalbef.recipes.predict import predict
-from minalbef.run import load
+from minalbef.run import Run, load
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
 
@@ -138,6 +140,13 @@ def test_attention_is_each_words_share_of_the_picture_and_explain_is_predicts_ma
     c, seen = run.config, run.attention(made[2][0], TEXTS[0])
     assert seen.shape == (c.fusion_depth, c.text_heads, tokens, c.grid, c.grid) and not seen.requires_grad
     assert (seen >= 0).all() and (seen.sum((-2, -1)) <= 1 + 1e-5).all()
+    whole = Run(disturb(ALBEF(replace(c, fuse_cls=True))).eval(), made[1], replace(c, fuse_cls=True), folder)
+    tokens, keep = made[1].encode(TEXTS[:1])
+    with torch.no_grad(), record_weights(whole.model.fusion, "cross") as weights:
+        whole.model.fuse(whole.model.encode_text(tokens, keep), keep,
+                         whole.model.encode_image(whole.transform(made[2][0])[None]))
+    shown = whole.attention(made[2][0], TEXTS[0])[0].flatten(2)
+    assert_close(shown, weights[0][0, :, :, 1:])                 # without the picture's [CLS]
     found = predict("retrieval", run.model, run.tokenizer, made[2][0], TEXTS[0])
     assert_close(run.explain(made[2][0], TEXTS[0]), found.maps[0])
 

@@ -98,6 +98,11 @@ def test_of_own_pictures_a_given_split_holds_and_faults_are_counted(tmp_path):
     account = prepare("pairs", tmp_path / "in", tmp_path / "out")
     assert "train: 2 pictures, 2 records" in account and "test: no picture falls into it" in account
     assert account.count("1 times missing picture") == account.count("1 times malformed") == 1, "not in every split"
+    rows = ["a.png,a cat,train"] * 4 + ["b.png,a dog,validation"] + ["gone.png,a cow,"] * 3
+    (tmp_path / "in" / "captions.csv").write_text("\n".join(["file,caption,split", *rows]))
+    account = prepare("pairs", tmp_path / "in", tmp_path / "out")
+    assert "validation: 1 pictures, 1 records" in account, "the three that are gone do not weigh on a small split"
+    assert account.count("3 times missing picture") == 1
     (tmp_path / "in" / "captions.csv").write_text("file,caption,split\na.png,a cat,train\nb.png,a dog,val\n")
     assert "split 'val' is none of train, validation, test" in prepare("pairs", tmp_path / "in", tmp_path / "out")
     (tmp_path / "in" / "captions.csv").write_bytes("file,caption\na.png,un caf\xe9\n".encode("latin-1"))
