@@ -1,14 +1,13 @@
 # Two commands matter: `make demo` trains, evaluates and shows a small ALBEF; `make test` checks everything.
 PYTHON ?= python3
 BIN := .venv/bin
-NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 # threads that spin while they wait cost up to ten times on a shared machine
 export OMP_WAIT_POLICY := PASSIVE
 
 TASKS := retrieval entailment vqa nlvr2 grounding
 
-.PHONY: demo explorer test types fast test-slow parity tasks notebooks course lab clean
+.PHONY: demo explorer test test-slow parity tasks notebooks course lab clean
 
 demo: .venv/stamp
 	$(BIN)/minalbef demo
@@ -17,24 +16,14 @@ demo: .venv/stamp
 explorer: .venv/stamp
 	$(BIN)/minalbef explore
 
-# in as many processes as `.ci/run` has cores; a file's tests stay together, for what they share, and so do a chapter's cells
+# in as many processes as `.ci/run` has cores
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
 
 test: .venv/stamp
-	$(BIN)/ruff check
-	$(MAKE) --jobs 2 types fast
+	$(BIN)/python -m minalbef test --workers $(WORKERS)
 
-types: .venv/stamp
-	$(BIN)/mypy
-
-fast: .venv/stamp
-	$(PYTEST) --dist loadfile -m "not slow" --nbval --nbval-current-env --nbval-cell-timeout=300 tests $(NOTEBOOKS)
-
-# pytest leaves with 5 where no test is slow
 test-slow: .venv/stamp
-	$(PYTEST) --dist worksteal -m slow tests || [ $$? -eq 5 ]
-	$(PYTEST) --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks/solutions
+	$(BIN)/python -m minalbef test --slow --workers $(WORKERS)
 
 # train and evaluate with the code of a commit and with the working tree: which number differs, and from which step on?
 BASE ?= HEAD

@@ -32,7 +32,7 @@ RANGES = {name: limits for names, limits in {
 }.items() for name in names.split()}
 # the words that a field may be, and fields that must be multiples of others
 CHOICES = {"stem": ("patch", "conv"), "hard_negatives": ("global", "local"), "schedule": ("smooth", "stairs"),
-           "warm_objects": ("other", "same"), "device": ("auto", "cpu", "cuda"), "precision": ("fp32", "bf16")}
+           "warm_objects": ("other", "same"), "device": ("auto", "cpu", "cuda", "mps"), "precision": ("fp32", "bf16")}
 MULTIPLES = {"image_size": "patch_size", "image_width": "image_heads", "text_width": "text_heads"}
 _KINDS = {int: "a whole number", bool: "true or false", float: "a number", str: "a word", tuple: "two numbers, a,b"}
 
@@ -110,7 +110,7 @@ class Config:
     save_every: int = 1_000           # steps
 
     # how it is computed; what alters results by more than rounding says so
-    device: str = "auto"              # "auto": a GPU where there is one; "cuda", "cpu"
+    device: str = "auto"              # "auto": a GPU where there is one; "cuda", "mps", "cpu"
     precision: str = "fp32"           # "bf16": products in bfloat16; weights, sums and losses stay in fp32
     accumulate: int = 1               # passes a step; in-batch negatives then come from one pass, see train.backward
     checkpointing: bool = False       # activation checkpointing: a third of the memory, a quarter more time

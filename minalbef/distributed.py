@@ -1,5 +1,6 @@
 """Several processes, or one: every function does nothing where there is no process group."""
 import gc
+import logging
 import os
 from typing import Any
 
@@ -7,13 +8,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+LOG = logging.getLogger("minalbef")
+
 
 def device_of(name: str = "auto") -> torch.device:
-    """This process's GPU, or the CPU if there is none. name: "auto", or "cpu" or "cuda" to insist.
+    """This process's GPU, or the CPU if there is none. name: "auto"; or "cpu", "cuda", "mps" (Apple's) to insist.
 
     Raises ValueError where there are fewer GPUs than processes.
     """
-    count, place = torch.cuda.device_count() if torch.cuda.is_available() else 0, int(os.environ.get("LOCAL_RANK", 0))
+    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1                # processes don't reach each other from Apple's
+    if torch.backends.mps.is_available() and (name == "mps" or name == "auto" and alone):
+        return torch.device("mps")
+    count = torch.cuda.device_count() if name != "mps" and torch.cuda.is_available() else 0
+    place = int(os.environ.get("LOCAL_RANK", 0))
     if name == "cpu" or name == "auto" and not count:
         return torch.device("cpu")
     if place >= count:
@@ -35,6 +42,8 @@ def start(name: str = "auto") -> torch.device:
     device = device_of(name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if device.type == "mps":
+        LOG.warning("device=mps: we haven't tested Apple's GPU; torch names what falls back to the CPU, as device=cpu is")
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         # NCCL refuses a CPU's tensors, and those of the stop flag shall not wait for the GPU: they go by gloo
         try:

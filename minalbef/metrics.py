@@ -1,7 +1,9 @@
 """Metrics of a run: metrics.csv, a progress bar, and TensorBoard on request."""
 import csv
+import os
 import sys
 import time
+from collections.abc import Iterable
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,12 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
+def progress(some: Iterable[Any] | None, title: str, quiet: bool, **options: Any) -> tqdm:
+    """The same, with a bar in the first process; in a log file a line now and then. TQDM_DISABLE, too, hides it."""
+    return tqdm(some, title, disable=quiet or distributed.rank() > 0 or "TQDM_DISABLE" in os.environ, file=sys.stderr,
+                mininterval=0.2 if sys.stderr.isatty() else 15, dynamic_ncols=True, **options)
+
+
 class Log:
     """Losses stay tensors, on their device, and are read every so many steps: in between no GPU is waited for."""
 
@@ -51,9 +59,7 @@ class Log:
             return
         self.seconds = float(self.rows[-1]["seconds"]) if self.rows else 0.0
         self.clock = self.last = time.perf_counter()
-        # on a terminal a bar; in a log file a line now and then
-        self.bar = tqdm(total=config.steps, initial=start, desc=title, unit="step", disable=quiet, file=sys.stderr,
-                        mininterval=0.2 if sys.stderr.isatty() else 15, dynamic_ncols=True)
+        self.bar = progress(None, title, quiet, total=config.steps, initial=start, unit="step")
         if config.tensorboard:
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 

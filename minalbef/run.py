@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights, read_run, run_folder
@@ -14,6 +13,7 @@ from minalbef.data import Source, open_image, pictures_in, transform
 from minalbef.evaluation import ranking
 from minalbef.gradcam import relevance, text_map
 from minalbef.layers import record_weights
+from minalbef.metrics import progress
 from minalbef.tasks.base import entry
 from minalbef.tokenizer import Tokenizer
 
@@ -53,7 +53,7 @@ class Run:
     def _pixels(self, images: Pictures, quiet: bool) -> Iterator[Tensor]:
         """PICTURES at a time, opened only then: (<= PICTURES, 3, s, s)."""
         some = pictures_in(images)
-        for first in tqdm(range(0, len(some), PICTURES), desc="pictures", disable=quiet or None):
+        for first in progress(range(0, len(some), PICTURES), "pictures", quiet):
             yield torch.stack([self.transform(one) for one in some[first:first + PICTURES]]).to(self.device)
 
     def _read(self, text: Texts) -> tuple[Tensor, Tensor]:

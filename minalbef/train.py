@@ -36,7 +36,7 @@ class Trainable(Protocol):
     def after_step(self, carry: Any) -> None: ...
 
 
-class Stopped(Exception):
+class Stopped(KeyboardInterrupt):
     """Ctrl-C or SIGTERM: the run was saved and can go on."""
 
 

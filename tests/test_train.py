@@ -390,6 +390,17 @@ def test_a_device_that_is_not_there_is_named_with_the_way_out(tmp_path, monkeypa
         distributed.device_of()
 
 
+def test_apples_gpu_is_for_one_process_and_is_said_to_be_untested(monkeypatch, caplog):
+    with pytest.raises(ValueError, match="device='mps': process 0 of this machine has no GPU"):
+        distributed.device_of("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert distributed.device_of("auto") == distributed.device_of("mps") == torch.device("mps")
+    assert distributed.device_of("cpu") == torch.device("cpu")
+    assert distributed.start("auto") == torch.device("mps") and "we haven't tested it" in caplog.text
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert distributed.device_of("auto") == torch.device("cpu")
+
+
 def test_the_forward_pass_asks_for_no_number(tmp_path, monkeypatch):
     """A GPU would have to finish first. Losses and gradients are read when they are logged, after the tenth step."""
     asked, inside = [], []

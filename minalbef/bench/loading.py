@@ -1,4 +1,4 @@
-"""Benchmark of loading pictures on this machine; prints JSON."""
+"""Benchmark of loading pictures on this machine."""
 import io
 import time
 from collections.abc import Callable
@@ -6,21 +6,14 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from minalbef.bench.step import show
 from minalbef.data import open_image, transform
 from minalbef.datasets.augment import augment
 from minalbef.presets import preset as preset_named
 from minalbef.scenes.scenes import Scenes, paint
 
 
-def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000) -> None:
-    """What one core loads a second: scenes drawn and painted; JPEGs of 640 x 480 pixels resized, or augmented.
-
-    Args:
-        sizes: of the scenes, in pixels
-        photo: side to which a JPEG is resized
-        number: how many scenes; of JPEGs a tenth
-    """
+def measure_loading(sizes: tuple[int, ...], photo: int, number: int) -> dict:
+    """What one core loads a second, by `number` scenes of each size and a tenth of JPEGs: `minalbef bench data`."""
     rates, source = {}, Scenes("train", siblings=0.5)
     drawn = [source.draw(i) for i in range(number)]
     for size in sizes:
@@ -34,7 +27,7 @@ def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000
         return augment(open_image(io.BytesIO(file)), photo, preset_named("paper-4m").crop, True, rng)
     photos = {"resized": per_second(lambda i: transform(open_image(io.BytesIO(file)), photo), few),
               "augmented": per_second(lambda i: transform(augmented(), photo), few)}
-    show({"scenes_per_second": rates, "photos_per_second": photos, "photo_kb": len(file) / 1e3})
+    return {"scenes_per_second": rates, "photos_per_second": photos, "photo_kb": len(file) / 1e3}
 
 
 def per_second(work: Callable[[int], object], number: int) -> float:

@@ -11,7 +11,7 @@ from minalbef.scenes.exam import tables
 from minalbef.scenes.exam.jobs import JOBS
 
 
-def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, processes: int, out: Path,
+def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, processes: int | None, out: Path,
           command: str) -> dict:
     """Train and evaluate `seeds` runs, each on a freshly drawn test set; write the mean and range of each figure.
 

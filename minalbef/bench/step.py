@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 from unittest import mock
 
 import torch
@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minalbef import train
 from minalbef.config import Config
-from minalbef.presets import preset
 from minalbef.recipes.cost import matmul_peak, peak_memory
 from minalbef.recipes.plan import gpu_named
 from minalbef.recipes.report import command, commit, describe_device, now
@@ -139,7 +138,7 @@ def count_flops() -> FlopCounterMode:
 
 
 def measure_step(config: Config, device: str = "cpu", steps: int = 20, peak_size: int = 2048) -> dict:
-    """Time, memory and FLOPs of a pretraining step, in total and by phase: see `step`, which prints it."""
+    """Time, memory and FLOPs of a pretraining step, in total and by phase: `minalbef bench step` prints it."""
     base, on_cpu = peak_memory(), find_device(device).type == "cpu"
     work, rounds = Steps(config, device), []
     steps = max(1, steps // ROUNDS) * ROUNDS
@@ -171,46 +170,6 @@ def measure_step(config: Config, device: str = "cpu", steps: int = 20, peak_size
             "share_of_bf16_peak": total * rate / gpu.bf16 / 1e12 if gpu else None,
             "breakdown": {name: {"seconds": spent, "share": spent / sum(seconds.values()), "gflop": flops[name] / 1e9}
                           for name, spent in seconds.items()}}
-
-
-def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, text_layers: int = 3,
-         fusion_layers: int = 3, heads: int = 3, vocab: int = 2000, batch: int = 16, queue: int = 1024,
-         text_length: int = 25, embed_dim: int = 256, dtype: Literal["float32", "bfloat16"] = "float32",
-         device: str = "cpu", threads: int = 2, steps: int = 20, compile: bool = False,
-         checkpointing: bool = False) -> None:
-    """Time, memory and FLOPs of a pretraining step on random data: dropout 0.1, full texts, 15% of words masked.
-
-    samples_per_second is wall time. On a CPU the breakdown's seconds are process time, as are the peak and the share
-    named by_cpu: other programs affect them less. Memory is the process's peak (base: before the model was made), or a
-    GPU's. FLOPs are those of matrix products, a multiply-add counted as two, every layer once.
-
-    Args:
-        image: side of the pictures, in pixels
-        patch: side of a patch
-        width: of all three encoders
-        depth: layers of the image encoder
-        text_layers: layers of the text encoder
-        fusion_layers: layers of the multimodal encoder
-        heads: of every attention
-        vocab: word pieces
-        batch: pairs of picture and text
-        queue: features kept of either side
-        text_length: word pieces of every text
-        embed_dim: of the shared space
-        dtype: of the products; bfloat16 is autocast
-        device: cpu or cuda
-        threads: of a CPU
-        steps: how many to time, rounded down to a multiple of 5, but 5 at least
-        compile: torch.compile for every layer, before timing starts
-        checkpointing: activation checkpointing: layers are recomputed in the backward pass
-    """
-    torch.set_num_threads(threads)
-    config = preset("paper-4m", image_size=image, patch_size=patch, image_width=width, image_depth=depth,
-                    image_heads=heads, text_width=width, text_depth=text_layers, fusion_depth=fusion_layers,
-                    text_heads=heads, vocab_size=vocab, batch=batch, queue_size=queue, text_length=text_length,
-                    embed_dim=embed_dim, compile=compile, checkpointing=checkpointing,
-                    precision={"float32": "fp32", "bfloat16": "bf16"}[dtype])
-    show(measure_step(config, device, steps))
 
 
 def show(result: dict) -> None:

@@ -1,23 +1,17 @@
 """`minalbef bench` on the command line: its flags, and what they call."""
-import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 
-from minalbef.bench import loading, step
 from minalbef.cli.limits import checked
-from minalbef.recipes.report import command
 
 Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
-PROCESSES = (torch.cuda.device_count()                           # one a GPU; without any, a small CPU likes two
-             or min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
 @checked
 def learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: Path = Path("runs/bench"),
-          processes: int = PROCESSES, out: Path | None = None) -> None:
+          processes: int | None = None, out: Path | None = None) -> None:
     """Train and evaluate several seeds; print the mean of every figure, and write them with hardware and command.
 
     Args:
@@ -25,11 +19,12 @@ def learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: P
         preset: where to start
         seeds: how many, from 0
         run: the folder for the runs
-        processes: how many to train in
+        processes: how many to train in; by default one a GPU, or two on a CPU
         out: where to write the result; by default learn.json in the folder for the runs
     """
     from minalbef.bench.seeds import learn as learn_seeds
     from minalbef.recipes.pretrain import settings
+    from minalbef.recipes.report import command
     settings(preset, changes)                            # refuse a wrong option before any process starts
     learn_seeds(preset, changes, seeds, run, processes, out or run / "learn.json", command())
 
@@ -46,10 +41,69 @@ def tasks(run: Path = Path("runs"), out: Path | None = None, page: Path | None =
     print(seeds.tasks(run, out or run / "tasks.json", page))
 
 
+@checked
+def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, text_layers: int = 3,
+         fusion_layers: int = 3, heads: int = 3, vocab: int = 2000, batch: int = 16, queue: int = 1024,
+         text_length: int = 25, embed_dim: int = 256, dtype: Literal["float32", "bfloat16"] = "float32",
+         device: str = "cpu", threads: int = 2, steps: int = 20, compile: bool = False,
+         checkpointing: bool = False) -> None:
+    """Time, memory and FLOPs of a pretraining step on random data: dropout 0.1, full texts, 15% of words masked.
+
+    samples_per_second is wall time. On a CPU the breakdown's seconds are process time, as are the peak and the share
+    named by_cpu: other programs affect them less. Memory is the process's peak (base: before the model was made), or a
+    GPU's. FLOPs are those of matrix products, a multiply-add counted as two, every layer once.
+
+    Args:
+        image: side of the pictures, in pixels
+        patch: side of a patch
+        width: of all three encoders
+        depth: layers of the image encoder
+        text_layers: layers of the text encoder
+        fusion_layers: layers of the multimodal encoder
+        heads: of every attention
+        vocab: word pieces
+        batch: pairs of picture and text
+        queue: features kept of either side
+        text_length: word pieces of every text
+        embed_dim: of the shared space
+        dtype: of the products; bfloat16 is autocast
+        device: cpu or cuda
+        threads: of a CPU
+        steps: how many to time, rounded down to a multiple of 5, but 5 at least
+        compile: torch.compile for every layer, before timing starts
+        checkpointing: activation checkpointing: layers are recomputed in the backward pass
+    """
+    import torch
+
+    from minalbef.bench.step import measure_step, show
+    from minalbef.presets import preset
+    torch.set_num_threads(threads)
+    config = preset("paper-4m", image_size=image, patch_size=patch, image_width=width, image_depth=depth,
+                    image_heads=heads, text_width=width, text_depth=text_layers, fusion_depth=fusion_layers,
+                    text_heads=heads, vocab_size=vocab, batch=batch, queue_size=queue, text_length=text_length,
+                    embed_dim=embed_dim, compile=compile, checkpointing=checkpointing,
+                    precision={"float32": "fp32", "bfloat16": "bf16"}[dtype])
+    show(measure_step(config, device, steps))
+
+
+@checked
+def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000) -> None:
+    """What one core loads a second: scenes drawn and painted; JPEGs of 640 x 480 pixels resized, or augmented.
+
+    Args:
+        sizes: of the scenes, in pixels
+        photo: side to which a JPEG is resized
+        number: how many scenes; of JPEGs a tenth
+    """
+    from minalbef.bench.loading import measure_loading
+    from minalbef.bench.step import show
+    show(measure_loading(sizes, photo, number))
+
+
 Benches = (Annotated[Any, tyro.conf.subcommand("learn", constructor=learn)]
            | Annotated[Any, tyro.conf.subcommand("tasks", constructor=tasks)]
-           | Annotated[Any, tyro.conf.subcommand("step", constructor=checked(step.step))]
-           | Annotated[Any, tyro.conf.subcommand("data", constructor=checked(loading.data))])
+           | Annotated[Any, tyro.conf.subcommand("step", constructor=step)]
+           | Annotated[Any, tyro.conf.subcommand("data", constructor=data)])
 
 
 def bench(what: Annotated[Benches, tyro.conf.arg(name="")]) -> None:

@@ -1,7 +1,9 @@
 """What the command line takes: ranges of numbers, and which flags go together, checked before any work begins."""
 import functools
 import inspect
+import operator
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 
 from minalbef.config import RANGES, check_range
 
@@ -24,21 +26,24 @@ LIMITS = RANGES | {name: limits for names, limits in {
 }.items() for name in names.split()}
 
 
-def checked(command: Callable, scenes: str = "", sets: str = "") -> Callable:
+def checked(command: Callable) -> Callable:
     """The command, with its flags checked: raises ValueError for a number outside LIMITS, and for flags that don't fit.
 
-    scenes: flags for the embedded scenes alone. sets: flags for prepared sets alone, which --data names
+    Flags of its section `scenes` are for the embedded scenes alone, those of `sets` for prepared sets, which --data
+    names.
     """
-    defaults = {name: one.default for name, one in inspect.signature(command).parameters.items()}
     @functools.wraps(command)
     def call(*args, **kwargs):
         given = inspect.signature(command).bind(*args, **kwargs).arguments
-        for name, values in given.items():
+        sections = {name: given.pop(name) for name in ("scenes", "sets") if is_dataclass(given.get(name))}
+        numbers = functools.reduce(operator.or_, map(vars, sections.values()), given)
+        for name, values in numbers.items():
             for value in values if isinstance(values, tuple) else (values,):
                 if isinstance(value, (int, float)) and not isinstance(value, bool):
                     check_range(f"{flag(name)} {value}", value, *LIMITS[name])
-        strange = scenes if given.get("data") else sets
-        if amiss := [flag(name) for name in strange.split() if given.get(name, defaults[name]) != defaults[name]]:
+        strange = sections.get("scenes" if given.get("data") else "sets")
+        if strange and (amiss := [flag(one.name) for one in fields(strange)
+                                  if getattr(strange, one.name) != one.default]):
             raise ValueError(f"{', '.join(amiss)}: of use on " + (
                 "the embedded scenes alone; leave it out with --data" if given.get("data") else
                 "prepared sets alone; name one with --data, such as --data prepared/coco, or leave it out"))

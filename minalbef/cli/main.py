@@ -1,89 +1,105 @@
-"""The command line: `minalbef` and `python -m minalbef`."""
+"""The command line: `minalbef` and `python -m minalbef`.
+
+A command imports what it needs when it runs: torch takes longer than --help.
+"""
+import argparse
+import importlib.metadata
 import inspect
+import logging
 import os
 import re
+import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import tyro
 
-from minalbef import __version__, checkpoint, load
-from minalbef.cli.bench import PROCESSES, Changes, bench
+import minalbef
+from minalbef.cli.bench import Changes, bench
+from minalbef.cli.full_size import convert, dry_run, plan, prepare
 from minalbef.cli.limits import checked
-from minalbef.cli.train import From, finetune, pretrain, source_of, tune
-from minalbef.config import Config, read_changes
-from minalbef.recipes import report
-from minalbef.tasks.base import TASKS
-from minalbef.train import Stopped
-from minalbef.weights.original import HEADS
+from minalbef.cli.train import Flags, From, finetune, pretrain, source_of, tune
+from minalbef.config import Config
 
+ABOUT = """ALBEF, rebuilt minimal, faithful and fast.
+
+Every command takes --quiet (no progress bar), --log-level LEVEL and --debug (an error with its traceback), too."""
 Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
 
 
-def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), processes: int = PROCESSES,
-         exam: float = 1.0, quiet: bool = False) -> None:
+def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"),
+         processes: int | None = None, exam: float = 1.0) -> None:
     """The main job: warm start, pretraining, evaluation, and a page that shows the results.
 
     Args:
         changes: options of the preset to change, such as batch=32 lr=1e-3
         preset: where to start
         run: the folder to write
-        processes: how many to train in, one thread each
+        processes: how many to train in, one thread each; by default one a GPU, or two on a CPU
         exam: share of the test set, for a quick look
-        quiet: no progress bar
     """
     from minalbef.recipes.launch import launch
     from minalbef.recipes.pretrain import settings
     settings(preset, changes)                            # refuse a wrong option before any process starts
-    command = ["pretrain", *changes, "--preset", preset, "--run", str(run)]
-    if status := launch(command + ["--quiet"] if quiet else command, processes):
+    if status := launch(["pretrain", *changes, "--preset", preset, "--run", str(run)], processes):
         raise SystemExit(status)
-    evaluate(str(run), exam=exam)
+    evaluate(str(run), scenes=EvaluateScenes(exam=exam))
 
 
-def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0, seed: int = 0,
-             among: int | None = None, split: Literal["test", "validation"] = "test", out: Path | None = None,
-             data: Path | None = None, answers: Path | None = None, free: bool = False, top: int = 0,
-             layer: int | Literal["all"] | None = None, image_size: int | None = None, original: bool = False,
-             tuned_on: tuple[str, ...] = (), batch: int = 32, workers: int = 0) -> None:
-    """Evaluate a run on unseen scenes, or with --data on a prepared set; write report.json and print the figures.
+@dataclass(frozen=True)
+class EvaluateScenes:
+    """Of the embedded scenes, which are evaluated without --data."""
 
-    In several processes, on a prepared set: torchrun -m -- minalbef evaluate.
+    source: From = None                   # the pretrained run that a task's began from; by default as for finetune
+    exam: float = 1.0                     # share of the test set, for a quick look
+    among: int | None = None              # how many scenes a caption is ranked among: 500, or 5000 made for `small`
+    split: Literal["test", "validation"] = "test"                # validation while you tune
+
+
+@dataclass(frozen=True)
+class EvaluateSets:
+    """Of a prepared set, which --data names."""
+
+    answers: Path | None = None           # VQA: the list to choose from, by default the set's
+    free: bool = False                    # VQA: write the answer instead
+    top: int = 0                          # candidates of the second stage; 0: the paper's for the set
+    layer: int | Literal["all"] | None = None    # grounding: of fusion's layers, from 0; by default the middle
+    image_size: int | None = None         # side of the pictures in pixels, by default the run's
+    original: bool = False                # score as the original does: VQA's first word twice, no overlap below a pixel
+    tuned_on: tuple[str, ...] = ()        # sets that a converted run was trained on: they name the protocol
+    batch: int = 32                       # records that are read at once
+    workers: int = 0                      # processes that open pictures ahead
+
+
+def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | None = None, seed: int = 0,
+             scenes: Flags[EvaluateScenes] = EvaluateScenes(), sets: Flags[EvaluateSets] = EvaluateSets()) -> None:
+    """Evaluate a run on unseen scenes, or on a prepared set (there also by torchrun -m -- minalbef evaluate).
 
     Args:
         what: the run folder; or a task, whose run is runs/TASK
-        source: the pretrained run that a task's run started from, for its baselines; by default as for `finetune`
-        exam: share of the test set, for a quick look
-        seed: of the freshly drawn test set
-        among: how many scenes a caption is ranked among, by default 500; `small` is made for 5000
-        split: validation while you tune, so that the test set stays unseen
-        out: the folder to write; by default RUN, RUN/evaluation unless it is the whole test, with --data RUN/SET-SPLIT
         data: the prepared split, such as prepared/coco/test; what it holds says the task
-        answers: VQA: the list to choose from, by default the set's
-        free: VQA: write the answer instead
-        top: candidates of the second stage, by default the paper's for the set
-        layer: grounding: of fusion's layers, from 0, whose map chooses; "all" tries every one; by default the middle
-        image_size: side of the pictures in pixels, by default the run's
-        original: score as the original does: VQA's first word twice, and no overlap of boxes below a pixel
-        tuned_on: sets that a run was trained on which does not say so, as converted ones do not: they name the protocol
-        batch: records that are read at once
-        workers: processes that open pictures ahead
+        out: the folder to write; by default RUN, or within it for a set or a part of the test
+        seed: of the freshly drawn test set
     """
+    from minalbef import checkpoint
     from minalbef.recipes import evaluate as recipe
+    from minalbef.recipes import report
     from minalbef.scenes.exam import tables
+    from minalbef.tasks.base import TASKS
     from minalbef.viz import page
-    if among is not None and among < 10:
-        raise ValueError(f"--among {among}: must be at least 10, as many as ITM re-ranks; the default is 500")
+    if scenes.among is not None and scenes.among < 10:
+        raise ValueError(f"--among {scenes.among}: must be at least 10, as many as ITM re-ranks; the default is 500")
     run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
     if data:
-        found = recipe.evaluate_set(run, data, out=out, answers=answers, free=free, image_size=image_size, top=top,
-                                    layer=layer, original=original, tuned=tuned_on, batch=batch, workers=workers,
-                                    command=report.command())
+        given = vars(sets)
+        found = recipe.evaluate_set(run, data, out=out, tuned=given.pop("tuned_on"), command=report.command(), **given)
         return print(recipe.table(found)) if found else None             # in the first process
-    out = out or report.output_folder(run, whole=(exam, seed, among, split) == (1.0, 0, None, "test"))
-    figures = recipe.evaluate_run(run, report.command(), source_of(source), seed, exam, split, among, out)
+    whole = (scenes.exam, seed, scenes.among, scenes.split) == (1.0, 0, None, "test")
+    out = out or report.output_folder(run, whole)
+    figures = recipe.evaluate_run(run, report.command(), source_of(scenes.source), seed, scenes.exam, scenes.split,
+                                  scenes.among, out)
     if figures["task"] != "pretrain":
         return print(tables.task_table([figures]))
     page.write_page(run, figures, out)
@@ -102,8 +118,9 @@ def search(sentence: str, /, run: Path | None = None, images: Path | None = None
         scenes: how many unseen scenes to look through
         out: the picture to write; by default search.png in the run folder, of the shipped model in runs/tiny
     """
+    from minalbef.recipes import report
     from minalbef.recipes import search as finder
-    model = load(source_of(run))
+    model = minalbef.load(source_of(run))
     hits = finder.search_images(model, sentence, images) if images else finder.search(model, sentence, scenes)
     out = out or report.output_folder(model.path) / "search.png"
     print(finder.describe(model, sentence, hits))
@@ -118,8 +135,9 @@ def explore(run: Path | None = None, /, out: Path | None = None) -> None:
         run: the run folder; by default runs/demo, or else the shipped model
         out: the file to write; by default explorer.html in the run folder, of the shipped model in runs/tiny
     """
+    from minalbef.recipes import report
     from minalbef.viz import explorer
-    model = load(source_of(run))
+    model = minalbef.load(source_of(run))
     explorer.write_explorer(model, out := out or report.output_folder(model.path) / "explorer.html")
     print(f"open {out} in a browser")
 
@@ -149,77 +167,7 @@ def summary(run: Path, /) -> None:
     Args:
         run: the run folder
     """
-    print(load(run).summary())
-
-
-def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "minalbef", vocab: Path | None = None,
-            image_size: int | None = None, image_heads: int = HEADS, text_heads: int = HEADS) -> None:
-    """A checkpoint of the original's as a run folder, or the other way round, with an account of every key.
-
-    Args:
-        source: the original's .pth; or a run folder
-        out: the run folder to write; or the .pth
-        to: which way
-        vocab: bert-base-uncased's vocab.txt, which the checkpoint does not hold
-        image_size: side of the pictures in pixels, a multiple of the patch; by default the checkpoint's own
-        image_heads: of the image encoder; a checkpoint does not tell them
-        text_heads: of the text encoder and of fusion, likewise
-    """
-    from minalbef.recipes import convert as converter
-    if to == "original":
-        keys, dropped = converter.to_original(source, out)
-        print(f"{out}: {keys} keys" + (f"; the original has no place for {', '.join(dropped)}" if dropped else ""))
-    else:
-        print(converter.to_run(source, out, vocab, image_size, image_heads, text_heads))
-        print(f"\n{out} is a run folder now")
-
-
-def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tuple[Path, ...] = (),
-            without: tuple[Path, ...] = (), look: bool = False, most_bad: float = 0.5, share: float = 1.0) -> None:
-    """Check a public set and write its records for training. Downloads nothing; docs/data.md has the sources.
-
-    Args:
-        name: coco, vg, sbu, cc3m, cc12m, shards, flickr30k, entailment, vqa, nlvr2, grounding; or pairs, for your own
-        source: the folder of the set's files
-        out: the folder for all prepared sets; this one's is in it
-        images: folders of the pictures, if they are not below the set's files
-        without: prepared splits whose pictures are left out, such as prepared/coco/test
-        look: open every picture, too, which takes long
-        most_bad: share of bad entries above which nothing is written
-        share: of the training pictures, for a trial; 0.01 is part of 0.1, and validation and test stay whole
-    """
-    from minalbef.datasets.prepare import prepare as write
-    print(write(name, source, out, images, without, look, most_bad, share))
-
-
-def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 2) -> None:
-    """Two steps of a preset at full size on a CPU, with random weights and pictures: loss, gradient, seconds, memory.
-
-    Args:
-        preset: paper-4m, base, retrieval-coco, retrieval-flickr, entailment, vqa, nlvr2-assign, nlvr2, grounding
-        changes: options of the preset to change
-        steps: how many
-        batch: rows, in place of the preset's
-    """
-    from minalbef.recipes import rehearse
-    rehearse.dry_run(preset, steps, batch, **read_changes(changes))
-
-
-def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100", utilisation: float = 0.4,
-         accumulate: int | None = None, checkpointing: bool = False) -> None:
-    """What pretraining costs on your hardware, in bf16: parameters, memory, FLOPs, hours; and what to change to fit.
-
-    Args:
-        preset: tiny, small, base, paper-4m, paper-14m
-        changes: options of the preset to change, such as batch=256
-        gpus: how many
-        gpu: which; a wrong name lists those that are known
-        utilisation: the share of its peak that is reached
-        accumulate: passes a step, by default the preset's
-        checkpointing: activation checkpointing: layers are recomputed in the backward pass
-    """
-    from minalbef.recipes import plan as planner
-    print(planner.describe(planner.plan(preset, changes, gpus, gpu, utilisation, accumulate, checkpointing)))
+    print(minalbef.load(run).summary())
 
 
 def options(word: str = "", /) -> None:
@@ -232,18 +180,37 @@ def options(word: str = "", /) -> None:
     print("\n".join(line for line in lines if re.match(r"\w+: .+ = |# ", line) and word in line))
 
 
-COMMANDS = {command.__name__.replace("_", "-"): command for command in (
-    checked(demo), checked(pretrain, sets="vocab vit bert most_bad"),
-    checked(evaluate, scenes="source exam among split",
-            sets="answers free top layer image_size original tuned_on batch workers"),
-    checked(finetune, scenes="baselines processes exam", sets="preset workers most_bad"),
-    *map(checked, (options, tune, predict, search, explore, summary, convert, prepare, dry_run, plan, bench)))}
+def test(slow: bool = False, workers: int = 2) -> None:
+    """Check a checkout of minalbef, as `make test` does: linter, types, tests, chapters; or what takes longer.
+
+    Args:
+        slow: `make test-slow`: the slow tests, and the solutions
+        workers: processes
+    """
+    def run(*words: str, fine: tuple[int, ...] = (0,)) -> None:
+        if (status := subprocess.run([sys.executable, "-m", *words]).returncode) not in fine:
+            raise SystemExit(status)
+    if not Path("tests").is_dir():
+        raise ValueError("the tests are in a checkout of minalbef, not in the package: go to its folder first")
+    pytest = ("pytest", "-q", "-n", str(workers), "--dist")
+    cells = ("loadfile", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300")
+    if slow:
+        run(*pytest, "worksteal", "-m", "slow", "tests", fine=(0, 5))                # 5: none is slow
+        return run(*pytest, *cells, "notebooks/solutions")
+    run("ruff", "check")
+    run("mypy")
+    run(*pytest, *cells, "-m", "not slow", "tests", *map(str, sorted(Path("notebooks").glob("*.ipynb"))))
+
+
+COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in (
+    demo, pretrain, evaluate, finetune, options, tune, predict, search, explore, summary, convert, prepare, dry_run,
+    plan, bench, test)}
 
 
 def explain(error: BaseException) -> tuple[str, int]:
     """An error's message and the exit status: 2 wrong use, 1 it could not, 130 stopped. Raises again a bug of ours."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, Stopped | KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt):                 # train.Stopped is one
         return str(error) or "stopped", 130
     if isinstance(error, MemoryError) or re.search("allocate memory|out of memory|Storage size calcul", str(error)):
         return (f"not enough memory ({first}); take a smaller batch, more passes a step (accumulate=4) or "
@@ -256,14 +223,24 @@ def explain(error: BaseException) -> tuple[str, int]:
 
 
 def main() -> None:
-    """Entry of the command line: errors that a user can mend are printed without a traceback."""
+    """Entry of the command line: errors that a user can mend are printed without a traceback, unless by --debug."""
     if sys.argv[1:] == ["--version"]:
-        return print(f"minalbef {__version__}, torch {torch.__version__}")
+        return print(f"minalbef {minalbef.__version__}, torch {importlib.metadata.version('torch')}")
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")       # Apple's GPU lacks operations; torch names them
+    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    common.add_argument("--quiet", action="store_true")
+    common.add_argument("--debug", action="store_true")
+    common.add_argument("--log-level", type=str.upper, choices=("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
+    given, words = common.parse_known_args()
+    if given.quiet:
+        os.environ["TQDM_DISABLE"] = "1"                 # of the processes that train, too
+    logging.basicConfig(format="minalbef: %(message)s", level="WARNING")
+    logging.getLogger("minalbef").setLevel("WARNING" if given.quiet else given.log_level)
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS,
-                                             prog="minalbef", description="ALBEF, rebuilt minimal, faithful and fast.")
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="minalbef", args=words, description=ABOUT,
+                                             config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff))
     except (Exception, KeyboardInterrupt) as error:
-        if os.environ.get("MINALBEF_TRACEBACK"):
+        if given.debug:
             raise
         said, status = explain(error)
         print(f"minalbef: {said}", file=sys.stderr)

@@ -1,44 +1,64 @@
 """`minalbef pretrain`, `finetune` and `tune` on the command line."""
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from minalbef import checkpoint
-from minalbef.cli.bench import PROCESSES, Changes
-from minalbef.datasets.store import place_of
-from minalbef.recipes import report
-from minalbef.tasks.base import TASKS
+from minalbef.cli.bench import Changes
 
 From = Annotated[Path | None, tyro.conf.arg(name="from")]
+Flags = tyro.conf.OmitArgPrefixes     # of a section, whose flags go without its name
 
 
-def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"), quiet: bool = False,
-             data: tuple[Path, ...] = (), vocab: Path | None = None, vit: str | None = None, bert: str | None = None,
-             workers: int = 0, most_bad: float = 0.01) -> None:
+@dataclass(frozen=True)
+class PretrainSets:
+    """Of prepared sets, which --data names."""
+
+    vocab: Path | None = None             # BERT's vocab.txt; without it, word pieces are learnt from the captions
+    vit: str | None = None                # weights to start the image encoder from: a file, a folder or a name such
+                                          # as deit_base_patch16_224
+    bert: str | None = None               # for text encoder and fusion, such as google-bert/bert-base-uncased
+    most_bad: float = 0.01                # share of unreadable pictures above which training stops
+
+
+def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"),
+             data: tuple[Path, ...] = (), workers: int = 0, sets: Flags[PretrainSets] = PretrainSets()) -> None:
     """Pretrain on the embedded scenes or on prepared sets, or resume. In parallel: torchrun -m -- minalbef pretrain.
 
     Args:
         changes: options of the preset to change, such as batch=32 lr=1e-3
         preset: where to start: tiny, or small with a GPU; for prepared sets base or paper-4m
         run: the folder to write
-        quiet: no progress bar
         data: sets that `minalbef prepare` wrote to train on, such as prepared/coco prepared/shards, or splits of them
-        vocab: BERT's vocab.txt; without it, word pieces are learnt from the captions
-        vit: weights to start the image encoder from, a file, a folder or a name such as deit_base_patch16_224
-        bert: weights to start text encoder and fusion from, a file, a folder or a name such as
-            google-bert/bert-base-uncased
         workers: processes that open pictures ahead, or paint them, for each that trains
-        most_bad: share of unreadable pictures above which training stops; those below it are named in unreadable.txt
     """
     from minalbef.recipes import pretrain as recipe
-    recipe.pretrain(recipe.settings(preset, changes, data), run, data, vocab, vit, bert, workers, most_bad, quiet)
+    recipe.pretrain(recipe.settings(preset, changes, data), run, data, workers=workers, **vars(sets))
+
+
+@dataclass(frozen=True)
+class FinetuneScenes:
+    """Of the embedded scenes, on which a task is trained without --data."""
+
+    baselines: tuple[str, ...] = ()       # which to train as well, each for as long; "all" for every one the task has
+    processes: int | None = None          # how many to train in, one thread each; by default one a GPU, two on a CPU
+    exam: float = 1.0                     # share of the test set, for a quick look
+
+
+@dataclass(frozen=True)
+class FinetuneSets:
+    """Of prepared sets, which --data names."""
+
+    preset: str = ""                      # the recipe, by default the paper's for the task and the set
+    workers: int = 0                      # processes that open pictures, for each that trains
+    most_bad: float = 0.01                # share of unreadable pictures above which training stops
 
 
 def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None,
-             baselines: tuple[str, ...] = (), processes: int = PROCESSES, exam: float = 1.0, quiet: bool = False,
-             data: tuple[Path, ...] = (), preset: str = "", workers: int = 0, most_bad: float = 0.01) -> None:
+             data: tuple[Path, ...] = (), scenes: Flags[FinetuneScenes] = FinetuneScenes(),
+             sets: Flags[FinetuneSets] = FinetuneSets()) -> None:
     """Fine-tune a pretrained run for a task on the embedded scenes, evaluated with its baselines; or on prepared sets.
 
     In several processes, on prepared sets: torchrun -m -- minalbef finetune.
@@ -48,33 +68,28 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
         changes: options to change, such as lr=5e-4 epochs=2
         source: the pretrained run to start from; by default runs/demo, or else the shipped model
         run: the folder to write, by default runs/TASK
-        baselines: which to train as well, each for as long; "all" for every one the task has
-        processes: how many to train in, one thread each
-        exam: share of the test set, for a quick look
-        quiet: no progress bar
         data: sets that `minalbef prepare` wrote to train on, such as prepared/coco, or splits of them
-        preset: the recipe, by default the paper's for the task and the set
-        workers: processes that open pictures, for each that trains
-        most_bad: share of unreadable pictures above which training stops; those below it are named in unreadable.txt
     """
-    from minalbef.recipes import evaluate
+    from minalbef.datasets.store import place_of
+    from minalbef.recipes import evaluate, report
     from minalbef.recipes import finetune as recipe
     from minalbef.scenes.exam import tables
+    from minalbef.tasks.base import TASKS
     source, run = source_of(source), run or Path("runs", task)
     if not data:
-        recipe.tune_all(task, source, run, changes, baselines, processes, quiet)
-        out = report.output_folder(run, exam == 1)
-        return print(tables.task_table([evaluate.evaluate_run(run, report.command(), source, size=exam, out=out)]))
-    recipe.tune(task, source, run, recipe.settings(task, source, changes, data, preset), data, workers=workers,
-                most_bad=most_bad, quiet=quiet)
+        recipe.tune_all(task, source, run, changes, scenes.baselines, scenes.processes)
+        out = report.output_folder(run, scenes.exam == 1)
+        figures = evaluate.evaluate_run(run, report.command(), source, size=scenes.exam, out=out)
+        return print(tables.task_table([figures]))
+    recipe.tune(task, source, run, recipe.settings(task, source, changes, data, sets.preset), data,
+                workers=sets.workers, most_bad=sets.most_bad)
     if os.environ.get("RANK", "0") == "0":
         following = (f"evaluate {run} --data {place_of(data[0])[0]}/test" if TASKS[task].evaluate else
                      f"finetune nlvr2 --from {run} --data prepared/nlvr2")
         print(f"{run} is trained; next: minalbef {following}")
 
 
-def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None, rival: str = "",
-         quiet: bool = False) -> None:
+def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None, rival: str = "") -> None:
     """The training of `finetune`, without evaluation. In several processes: torchrun -m -- minalbef tune.
 
     Args:
@@ -83,14 +98,13 @@ def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | N
         source: the pretrained run to start from; by default runs/demo, or else the shipped model
         run: the folder to write, by default runs/TASK
         rival: a baseline of the task to train instead
-        quiet: no progress bar
     """
     from minalbef.recipes import finetune as recipe
     source = source_of(source)
-    recipe.tune(task, source, run or Path("runs", task), recipe.settings(task, source, changes), rival=rival,
-                quiet=quiet)
+    recipe.tune(task, source, run or Path("runs", task), recipe.settings(task, source, changes), rival=rival)
 
 
 def source_of(run: Path | None) -> Path:
     """The pretrained run to use: the one named, or else the user's runs/demo, or else the shipped model."""
+    from minalbef import checkpoint
     return checkpoint.run_folder(run or ("runs/demo" if Path("runs/demo/model.safetensors").exists() else "tiny"))

@@ -4,8 +4,7 @@ A task's evaluate(model, tokenizer, records, how) gives samples by name, in the 
 `intervals.summarise` wants them, and what else the report should say, with what guessing gets right under "chance",
 nested alike. A picture that cannot be read is an error: figures on fewer pictures compare with nothing.
 """
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -13,9 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
-from tqdm import tqdm
 
 from minalbef import data, distributed
+from minalbef.metrics import progress
 from minalbef.tokenizer import Tokenizer
 
 
@@ -60,21 +59,16 @@ def over(model: Any, tokenizer: Tokenizer, records: Records, how: How, collate: 
     config = getattr(model, "albef", model).config
     make = partial(collate, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
     mine = range(distributed.rank(), len(records), distributed.world())
-    whole = torch.zeros(len(records), width, dtype=torch.double, device=how.device)
+    digits = torch.float if how.device.type == "mps" else torch.double     # Apple's GPU has no float64
+    whole = torch.zeros(len(records), width, dtype=digits, device=how.device)
     share: Subset = Subset(records, mine)                # type: ignore[arg-type]  # torch's Dataset has no length
     loader = DataLoader(share, how.batch, num_workers=how.workers, collate_fn=partial(_both, make),
                         generator=torch.Generator())     # its own: the global one is for the model
     done = 0
-    for some, batch in progress(loader, "reading", how):
+    for some, batch in progress(loader, "reading", how.quiet):
         whole[torch.tensor(mine[done:done + len(some)])] = answer(some, batch.to(how.device)).to(whole)
         done += len(some)
     return distributed.total(whole).cpu()
-
-
-def progress(some: Iterable[Any], title: str, how: How) -> tqdm:
-    """The same, with a bar in the first process; in a log file a line now and then."""
-    return tqdm(some, title, disable=how.quiet or distributed.rank() > 0, file=sys.stderr, dynamic_ncols=True,
-                mininterval=0.2 if sys.stderr.isatty() else 15)
 
 
 def _both(collate: Callable[[Sequence[Any]], Any], some: list[Any]) -> tuple[list[Any], Any]:

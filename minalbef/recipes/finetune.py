@@ -1,4 +1,5 @@
 """Fine-tuning: from a pretrained run to a task's, on the embedded scenes, on prepared sets, or on your own batches."""
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from minalbef.scenes.exam.questions import need_scenes
 from minalbef.tasks.base import TASKS, Task, entry
 from minalbef.tasks.text_assignment import TextAssignment
 
+LOG = logging.getLogger("minalbef")
 # on scenes, from `tiny`: larger images, so that positions are resized, and distillation, both as in the paper
 TUNING = dict(image_size=64, epochs=4.0, epoch=20_000, batch=64, lr=1e-3, lr_start=0.0, lr_end=5e-5, warmup_steps=50,
               alpha=0.4, match_from=0.0, queue_from=0.0, hard_from=0.0, siblings_from=0.0, equal_texts_match=False,
@@ -142,7 +144,7 @@ def tune(task: str, source: str | Path, folder: Path, config: Config, data: Sequ
         batches = RecordBatches(open_records(task, data), TASKS[task].collate, config, tokenizer, workers=workers,
                                 most_bad=most_bad, folder=folder)
         if distributed.rank() == 0:
-            print(forecast(config, task), flush=True)
+            LOG.info(forecast(config, task))
     else:
         batches = ProblemBatches(task, config, tokenizer, differs.get("hide", ""))
         if task == "nlvr2" and (assign := differs.get("assign", assign)):
@@ -168,7 +170,7 @@ def rivals_of(task: str, *names: str) -> dict[str, dict]:
 
 
 def tune_all(task: str, source: Path, folder: Path, changes: tuple[str, ...] = (), baselines: tuple[str, ...] = (),
-             processes: int = 1, quiet: bool = False) -> None:
+             processes: int | None = None) -> None:
     """Train a task on scenes and the named baselines of its job ("all": every one), each in several processes.
 
     Raises ValueError for an unknown task, option or baseline, SystemExit where training failed.
@@ -178,5 +180,5 @@ def tune_all(task: str, source: Path, folder: Path, changes: tuple[str, ...] = (
     for name in ("", *(rivals if "all" in baselines else dict.fromkeys(baselines))):
         arguments = ["tune", task, *changes, "--from", str(source), "--run", str(folder / name)]
         arguments += ["--rival", name] if name else []
-        if status := launch.launch([*arguments, "--quiet"] if quiet else arguments, processes):
+        if status := launch.launch(arguments, processes):
             raise SystemExit(status)

@@ -1,4 +1,5 @@
 """Training in several processes of this machine that end with the command that started them, however it ends."""
+import logging
 import os
 import signal
 import subprocess
@@ -9,10 +10,12 @@ from contextlib import ExitStack
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
+import torch
 import torch.distributed as dist
 
 from minalbef.train import catch_signals
 
+LOG = logging.getLogger("minalbef")
 LAUNCHED = "MINALBEF_LAUNCHED"        # set for the processes that `launch` starts
 POLL, GRACE = 0.05, 30                # seconds: between two polls of the training processes, and for them to shut down
 MENDABLE, STOPPED = 2, 130            # exit statuses: of an error reported in one line, and of a stopped run
@@ -21,13 +24,18 @@ ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "MALLOC_MMA
                "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
-def launch(arguments: list[str], processes: int) -> int:
+def launch(arguments: list[str], processes: int | None = None) -> int:
     """Run a training command of minalbef in several processes of one thread each: -> its exit status.
+
+    processes: by default one a GPU; without any GPU two, or one where there is one core
 
     Ctrl-C, SIGTERM and the failure of one process stop all of them after the current step, or after GRACE seconds.
     They also stop when this process is killed: see `follow_launcher`.
     Small matrices gain little from a second thread; on a CPU of two cores two processes are faster.
     """
+    if processes is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        processes = torch.cuda.device_count() or (1 if torch.backends.mps.is_available() else min(2, cores))
     environment = {**ENVIRONMENT, **os.environ, LAUNCHED: "yes"}
     if processes > 1:                            # as in torchrun, we host the store, so that no two runs take one port
         store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -56,7 +64,7 @@ def launch(arguments: list[str], processes: int) -> int:
         codes = [worker.returncode for worker in workers]
         if stopped:
             if codes[0] != STOPPED:              # in training it would have said so itself
-                print("minalbef: stopped; the same command goes on", file=sys.stderr)
+                LOG.warning("stopped; the same command goes on")
             return STOPPED
         if any(codes) and codes[0] not in (MENDABLE, STOPPED):       # else rank 0 has said why
             print_failures(codes, said[1:])
@@ -71,8 +79,8 @@ def print_failures(codes: list[int], said: list[BinaryIO]) -> None:
         print(file.read().decode(errors="replace"), end="", file=sys.stderr)
     for rank, code in enumerate(codes):
         if code == -signal.SIGKILL:
-            print(f"minalbef: training process {rank} was killed, perhaps for want of memory; "
-                  "the same command goes on from the last checkpoint", file=sys.stderr)
+            LOG.error(f"training process {rank} was killed, perhaps for want of memory; "
+                      "the same command goes on from the last checkpoint")
 
 
 def follow_launcher():

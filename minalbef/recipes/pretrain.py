@@ -1,4 +1,5 @@
 """Pretraining: on the embedded scenes after a warm start, or on prepared sets, from DeiT and BERT or from scratch."""
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from minalbef.tasks.retrieval import collate
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import pretrained
 
+LOG = logging.getLogger("minalbef")
 CAPTIONS = 10_000                     # enough for every word of the grammar to be seen
 PAINTERS = 4                          # workers that paint scenes for a GPU, by default
 LEAST = 3                             # kinds of objects: as many as one scene shows
@@ -111,7 +113,7 @@ def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = ()
             batches = RecordBatches(open_records("retrieval", data, config.share), collate, config, tokenizer,
                                     workers=workers, most_bad=most_bad, folder=folder)
             if distributed.rank() == 0:
-                print(forecast(config, "pretraining"), flush=True)
+                LOG.info(forecast(config, "pretraining"))
         else:
             apply_warm_start(task, tokenizer, config, folder, quiet, workers)
             batches = Ahead(SceneBatches(config, tokenizer), config, workers)
@@ -121,8 +123,8 @@ def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = ()
             if data:
                 record_training(folder, "pretrained", data, {"pretrained": {}, "tuned": {}})
                 if bad := count_unreadable(folder):
-                    print(f"could not be read, and gave way to others: {bad} of the pictures, named in "
-                          f"{folder}/unreadable*.txt")
+                    LOG.warning(f"could not be read, and gave way to others: {bad} of the pictures, named in "
+                                f"{folder}/unreadable*.txt")
     distributed.stop()
 
 

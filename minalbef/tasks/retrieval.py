@@ -12,8 +12,9 @@ from minalbef import data, distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Record
-from minalbef.evaluation.loop import How, Records, pictures, progress
+from minalbef.evaluation.loop import How, Records, pictures
 from minalbef.evaluation.ranking import Encoded, best, match_odds, recall, rerank, similarity
+from minalbef.metrics import progress
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 from minalbef.tokenizer import Tokenizer
 
@@ -52,7 +53,7 @@ def two_stage(model: ALBEF, encoded: Encoded, top: int = 128, rows: int = 64, ho
     # pictures stay together: what they offer to fusion is computed once
     mine = image * distributed.world() // len(sim) == distributed.rank()
     image, text, match = image[mine], text[mine], torch.zeros_like(sim)
-    for some in progress(image.unique().split(rows), "matching", how):
+    for some in progress(image.unique().split(rows), "matching", how.quiet):
         here = (image >= some[0]) & (image <= some[-1])
         near = replace(encoded, image=encoded.image[some[0]:some[-1] + 1])
         odds = match_odds(model, near, image[here] - some[0], text[here], yes_alone=True)
@@ -96,7 +97,7 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
                         generator=torch.Generator())
     tokens, keep = (x.to(how.device) for x in tokenizer.encode(texts, how.length or min(LENGTH, config.positions)))
     image = torch.cat([model.encode_image(some.to(how.device, non_blocking=True))       # every process encodes all:
-                       for some in progress(loader, "pictures", how)])                  # most time goes to the pairs
+                       for some in progress(loader, "pictures", how.quiet)])        # most time goes to the pairs
     text = torch.cat([model.encode_text(*some) for some in zip(tokens.split(256), keep.split(256))])
     partner = torch.tensor(list(first), device=how.device), torch.tensor(ids, device=how.device)
     scores = two_stage(model, Encoded(image, text, keep), how.top, how=how)

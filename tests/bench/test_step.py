@@ -11,10 +11,10 @@ from torch.testing import assert_close
 
 from card import card
 from minalbef import layers, train
-from minalbef.bench import loading, step
+from minalbef.bench import step
 from minalbef.bench.step import Phases, Steps, measure_step
+from minalbef.cli import bench
 from minalbef.cli import main as command_line
-from minalbef.cli.limits import checked
 from minalbef.presets import preset
 from minalbef.recipes.cost import step_flops
 
@@ -240,4 +240,4 @@ def test_loading_is_measured(monkeypatch, capsys):
 @pytest.mark.parametrize("wrong", [dict(number=0), dict(photo=0), dict(sizes=(48, 0))])
 def test_loading_that_cannot_be_measured_is_said(wrong):
     with pytest.raises(ValueError, match="must lie between"):
-        checked(loading.data)(**wrong)
+        bench.data(**wrong)

@@ -14,7 +14,6 @@ import torch
 
 import minalbef
 from minalbef import checkpoint
-from minalbef.bench import loading, step
 from minalbef.cli import bench
 from minalbef.cli import main as command_line
 from minalbef.cli.limits import LIMITS, checked
@@ -22,8 +21,10 @@ from minalbef.config import Config
 from minalbef.presets import preset
 from minalbef.recipes.finetune import settings, tune
 from minalbef.recipes.pretrain import for_scenes
+from processes import SMALL
 
-COMMANDS = [*command_line.COMMANDS.values(), bench.learn, *map(checked, (step.step, loading.data))]
+SECTIONS = ("scenes", "sets")
+COMMANDS = [*command_line.COMMANDS.values(), bench.learn, bench.step, bench.data]
 
 
 def kinds(annotation) -> set[type]:
@@ -58,7 +59,8 @@ def test_a_hostile_number_is_refused_by_flag_before_the_command_begins(command):
         for value in (float("nan"), float("inf"), -1, 10 ** 30):
             holder = {name: value}
             if name not in given:
-                holder = {"public": dataclasses.replace(given["public"].default, **holder)}
+                section = next(one for one in SECTIONS if one in given and hasattr(given[one].default, name))
+                holder = {section: dataclasses.replace(given[section].default, **holder)}
             if name in given and given[name].kind is not inspect.Parameter.KEYWORD_ONLY:
                 holder = {name: (value, value) if name == "sizes" else value}
             rest = {key: None for key, p in given.items() if p.default is p.empty and p.kind is not p.POSITIONAL_ONLY}
@@ -130,7 +132,7 @@ def test_errors_of_the_world_are_one_line_without_a_traceback(fault, status, say
     said = capsys.readouterr().err
     assert stop.value.code == status and said.count("\n") == 1
     assert re.match(f"minalbef: {says}", said), said
-    monkeypatch.setenv("MINALBEF_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["minalbef", "summary", "--debug"])
     with pytest.raises((RuntimeError, MemoryError, OSError, KeyboardInterrupt, ValueError)):
         command_line.main()
 
@@ -168,3 +170,51 @@ def test_options_lists_every_field_with_its_default_and_version_says_both(monkey
     monkeypatch.setattr(sys, "argv", ["minalbef", "--version"])
     command_line.main()
     assert capsys.readouterr().out.startswith(f"minalbef {minalbef.__version__}, torch ")
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "evaluate --help", "bench step --help", "evalute", "options"])
+def test_help_and_mistakes_do_not_wait_for_torch(words):
+    code = ("import sys; from minalbef.cli.main import main\ntry: main()\nexcept SystemExit: pass\n"
+            "print('torch' in sys.modules)")
+    run = subprocess.run([sys.executable, "-c", code, *words.split()], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "False", run.stdout
+
+
+@pytest.mark.parametrize("name", command_line.COMMANDS)
+def test_the_help_of_every_command_fits_a_screen(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["minalbef", name, "--help"])
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        command_line.main()
+    assert len(capsys.readouterr().out.splitlines()) <= 50
+
+
+def test_every_command_can_be_quiet_log_more_or_show_a_traceback(tmp_path):
+    def run(*words):
+        return subprocess.run([sys.executable, "-m", "minalbef", *words], cwd=tmp_path, capture_output=True, text=True)
+    command = "pretrain", *SMALL, "epoch=32", "warm_steps=2", "objects=12", "--run"
+    loud, still = run(*command, "loud"), run("--quiet", *command, "still")
+    assert "ALBEF" in loud.stderr and still.stderr == "" and loud.returncode == still.returncode == 0
+    assert "Traceback" in run("summary", "nowhere", "--debug").stderr
+    assert run("summary", "nowhere", "--log-level", "loud").returncode == 2
+
+
+def test_outside_a_checkout_there_is_nothing_to_test(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="the tests are in a checkout"):
+        command_line.test()
+
+
+def test_the_tests_run_as_make_runs_them(monkeypatch):
+    ran = []
+    def note(words):
+        ran.append(words[2:])
+        return subprocess.CompletedProcess(words, 0)
+    monkeypatch.setattr(subprocess, "run", note)
+    command_line.test(workers=3)
+    command_line.test(slow=True)
+    assert [words[0] for words in ran] == ["ruff", "mypy", "pytest", "pytest", "pytest"]
+    assert "3" in ran[2] and "notebooks/00_tour.ipynb" in ran[2] and {"-m", "not slow", "--nbval"} <= set(ran[2])
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 4))
+    with pytest.raises(SystemExit, match="4"):
+        command_line.test()

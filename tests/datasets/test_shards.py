@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from helpers import same_state
 from minalbef import checkpoint, distributed
 from minalbef.cli import main
+from minalbef.cli.train import PretrainSets
 from minalbef.data import open_image
 from minalbef.datasets import loader
 from minalbef.datasets.loader import RecordBatches, count_unreadable
@@ -373,15 +374,15 @@ def test_pretraining_is_on_the_device_that_was_asked_for(prepared, monkeypatch):
     assert asked == ["cpu"]
 
 
-def test_the_command_line_passes_the_share_on_and_tells_what_was_lost(prepared, monkeypatch, capsys):
+def test_the_command_line_passes_the_share_on_and_tells_what_was_lost(prepared, monkeypatch, caplog):
     monkeypatch.setattr(loader, "LEAST", 1)
     (prepared / "in" / "00001.tar").unlink()
     def train(**options):
-        main.pretrain(SMALL, run=prepared / "run", data=(prepared / "out" / "shards",), quiet=True, **options)
+        main.pretrain(SMALL, run=prepared / "run", data=(prepared / "out" / "shards",), sets=PretrainSets(**options))
     with pytest.raises(ValueError, match="more than 1.0%.*00001.tar"):
         train()
     train(most_bad=0.5)
     assert (f"gave way to others: {SIZES[1]} of the pictures, named in {prepared / 'run'}/unreadable*.txt"
-            in capsys.readouterr().out)
+            in caplog.text)
     with pytest.raises(ValueError, match="--vit: of use on prepared sets alone; name one with --data"):
-        main.COMMANDS["pretrain"](vit="deit")
+        main.COMMANDS["pretrain"](sets=PretrainSets(vit="deit"))

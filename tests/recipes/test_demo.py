@@ -83,7 +83,7 @@ def test_only_a_runs_own_whole_evaluation_takes_the_place_of_its_report(monkeypa
 def test_a_finished_run_is_not_trained_again(demo, monkeypatch):
     folder, _ = demo
     before = (folder / "model.safetensors").read_bytes()
-    monkeypatch.setattr(sys, "argv", ["minalbef", "pretrain", *SMALL, "--run", str(folder), "--quiet"])
+    monkeypatch.setattr(sys, "argv", ["minalbef", "pretrain", *SMALL, "--run", str(folder)])
     main()
     assert (folder / "model.safetensors").read_bytes() == before
 

@@ -224,7 +224,7 @@ def test_an_exam_draws_from_its_split_and_the_report_says_which(monkeypatch, tun
     asked, drawn = [], task_exam.problems
     monkeypatch.setattr(task_exam, "problems", lambda *given: asked.append((given[1], given[3])) or drawn(*given))
     shutil.copytree(tuned["entailment"], run := tmp_path / "run")
-    main.evaluate(str(run), source=source, exam=0.02, seed=7, split="validation")
+    main.evaluate(str(run), seed=7, scenes=main.EvaluateScenes(source=source, exam=0.02, split="validation"))
     found = report.read_report(run / "evaluation")
     assert set(asked) == {("validation", 7)} and (found["split"], found["exam_seed"]) == ("validation", 7)
     with pytest.raises(ValueError, match="--split: of use on the embedded scenes alone; leave it out with --data"):

@@ -214,9 +214,10 @@ def test_a_small_runs_recipe_has_its_batch_and_pictures_larger_by_as_much_as_the
     assert recipe_of("retrieval", [prepared / "coco"], source, changes=("image_size=64", "batch=9")).image_size == 64
 
 
-def test_a_training_says_what_it_takes_before_it_starts(prepared, source, tmp_path, capsys):
+def test_a_training_says_what_it_takes_before_it_starts(prepared, source, tmp_path, caplog):
+    caplog.set_level("INFO", "minalbef")
     finetune_on("retrieval", [prepared / "coco"], source, tmp_path / "run", changes=QUICK, quiet=True)
-    said = capsys.readouterr().out
+    said = caplog.text
     assert "retrieval: 6 examples an epoch, epochs=2, 3 steps of batch=4; image_size=32, lr=0.01; about " in said
     assert "Warning: 3 steps teach hardly anything; epochs=667 makes them 1,000" in said
     assert "Warning" not in forecast.forecast(small(epoch=8000), "pretraining"), "1,000 steps"
@@ -707,7 +708,7 @@ def test_the_documented_commands_have_the_flags_that_there_are(monkeypatch):
     called = []
     for recipe in (pretrain, finetune):
         monkeypatch.setattr(recipe, "settings", lambda *_: None)
-    monkeypatch.setattr(pretrain, "pretrain", lambda config, run, data, *_: called.append((run, data)))
+    monkeypatch.setattr(pretrain, "pretrain", lambda config, run, data, **_: called.append((run, data)))
     monkeypatch.setattr(finetune, "tune", lambda task, source, run, config, data, **_: called.append((task, data)))
     monkeypatch.setattr(evaluate, "evaluate_set", lambda run, data, **_: called.append((run, data)))
     for line in found:

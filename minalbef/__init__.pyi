@@ -1,0 +1,24 @@
+# what `import minalbef` offers, for lazy_loader, editors and mypy
+from . import checks as checks
+from . import datasets as datasets
+from . import losses as losses
+from . import recipes as recipes
+from . import scenes as scenes
+from . import tasks as tasks
+from . import viz as viz
+from .albef import ALBEF as ALBEF
+from .checkpoint import save as save
+from .config import Config as Config
+from .feature_queue import FeatureQueue as FeatureQueue
+from .fusion import Fusion as Fusion
+from .layers import MLP as MLP
+from .layers import Attention as Attention
+from .presets import preset as preset
+from .run import Run as Run
+from .run import load as load
+from .text import TextEncoder as TextEncoder
+from .tokenizer import Tokenizer as Tokenizer
+from .vision import ViT as ViT
+from .weights.original import load_original as load_original
+
+__version__: str

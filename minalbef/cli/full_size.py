@@ -1,0 +1,77 @@
+"""Towards the paper's size on the command line: checkpoints, public sets, a dry run, a plan."""
+from pathlib import Path
+from typing import Literal
+
+from minalbef.cli.bench import Changes
+from minalbef.cli.train import From
+from minalbef.config import read_changes
+
+
+def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "minalbef", vocab: Path | None = None,
+            image_size: int | None = None, image_heads: int = 12, text_heads: int = 12) -> None:
+    """A checkpoint of the original's as a run folder, or the other way round, with an account of every key.
+
+    Args:
+        source: the original's .pth; or a run folder
+        out: the run folder to write; or the .pth
+        to: which way
+        vocab: bert-base-uncased's vocab.txt, which the checkpoint does not hold
+        image_size: side of the pictures in pixels, a multiple of the patch; by default the checkpoint's own
+        image_heads: of the image encoder; a checkpoint does not tell them
+        text_heads: of the text encoder and of fusion, likewise
+    """
+    from minalbef.recipes import convert as converter
+    if to == "original":
+        keys, dropped = converter.to_original(source, out)
+        print(f"{out}: {keys} keys" + (f"; the original has no place for {', '.join(dropped)}" if dropped else ""))
+    else:
+        print(converter.to_run(source, out, vocab, image_size, image_heads, text_heads))
+        print(f"\n{out} is a run folder now")
+
+
+def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tuple[Path, ...] = (),
+            without: tuple[Path, ...] = (), look: bool = False, most_bad: float = 0.5, share: float = 1.0) -> None:
+    """Check a public set and write its records for training. Downloads nothing; docs/data.md has the sources.
+
+    Args:
+        name: coco, vg, sbu, cc3m, cc12m, shards, flickr30k, entailment, vqa, nlvr2, grounding; or pairs, for your own
+        source: the folder of the set's files
+        out: the folder for all prepared sets; this one's is in it
+        images: folders of the pictures, if they are not below the set's files
+        without: prepared splits whose pictures are left out, such as prepared/coco/test
+        look: open every picture, too, which takes long
+        most_bad: share of bad entries above which nothing is written
+        share: of the training pictures, for a trial; 0.01 is part of 0.1, and validation and test stay whole
+    """
+    from minalbef.datasets.prepare import prepare as write
+    print(write(name, source, out, images, without, look, most_bad, share))
+
+
+def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 2) -> None:
+    """Two steps of a preset at full size on a CPU, with random weights and pictures: loss, gradient, seconds, memory.
+
+    Args:
+        preset: paper-4m, base, retrieval-coco, retrieval-flickr, entailment, vqa, nlvr2-assign, nlvr2, grounding
+        changes: options of the preset to change
+        steps: how many
+        batch: rows, in place of the preset's
+    """
+    from minalbef.recipes import rehearse
+    rehearse.dry_run(preset, steps, batch, **read_changes(changes))
+
+
+def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100", utilisation: float = 0.4,
+         accumulate: int | None = None, checkpointing: bool = False) -> None:
+    """What pretraining costs on your hardware, in bf16: parameters, memory, FLOPs, hours; and what to change to fit.
+
+    Args:
+        preset: tiny, small, base, paper-4m, paper-14m
+        changes: options of the preset to change, such as batch=256
+        gpus: how many
+        gpu: which; a wrong name lists those that are known
+        utilisation: the share of its peak that is reached
+        accumulate: passes a step, by default the preset's
+        checkpointing: activation checkpointing: layers are recomputed in the backward pass
+    """
+    from minalbef.recipes import plan as planner
+    print(planner.describe(planner.plan(preset, changes, gpus, gpu, utilisation, accumulate, checkpointing)))
