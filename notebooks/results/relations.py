@@ -1,11 +1,13 @@
-"""What the lesson in relations needs: `python notebooks/results/relations.py`, some ten minutes on one core.
+"""What the lesson in relations needs: `python notebooks/results/relations.py`, some fifteen minutes on one core.
 
-Trains `tiny` up to its lesson, from the start that is shipped, and then the lesson in four ways: as it is; with every
-direction as frequent as any; with siblings of no more weight than another loss; and with 3,000 pairs of siblings, again
-and again. Writes relations.json beside itself: the loss of siblings, and on questions of the validation split how often
-ITM scores the true caption above one with another relation.
+Trains `tiny` up to its lesson, from the start that is shipped, and then the lesson in five ways: as it is; with every
+direction as frequent as any; with siblings of no more weight than another loss; with 3,000 pairs of siblings, again and
+again; and by rule, without siblings: the false text of a picture is its own caption with the two objects exchanged, and
+no scene is asked whether that is false. Writes relations.json beside itself: the loss of siblings, and on questions of
+the validation split how often ITM scores the true caption above one with another relation.
 """
 import json
+import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +25,7 @@ from minalbef.run import Run
 from minalbef.scenes import scenes
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.exam import exam, questions
+from minalbef.scenes.scenes import Drawn, Scenes
 from minalbef.tasks.pretrain import Pretrain
 
 PATH = Path(__file__).with_suffix(".json")
@@ -31,13 +34,49 @@ WAYS: dict[str, Callable[[], AbstractContextManager]] = {
     "as it is": nullcontext,
     "every direction as frequent as any": lambda: mock.patch.object(scenes, "LESSON", ("",)),
     "siblings weigh what each other loss does": lambda: mock.patch.object(Pretrain, "weights", lambda self, step: {}),
-    f"{PAIRS:,} pairs, repeated": nullcontext}
+    f"{PAIRS:,} pairs, repeated": nullcontext,
+    "by rule, objects exchanged in the caption": nullcontext}
+
+
+class Exchanged(Pretrain):
+    """Pretraining that, once it has `false` texts, gives each picture its own in place of its sibling's."""
+
+    false: tuple[torch.Tensor, torch.Tensor] | None = None           # tokens and keep, (b, l)
+
+    def pair(self, image, text, keep, sims, positives, draws, hard, siblings=None):
+        found = super().pair(image, text, keep, sims, positives, draws, hard, siblings)
+        if self.false is None:
+            return found
+        tokens, keep = self.false
+        rows, images = (x.clone() for x in found.rows)                # of texts, of images; siblings come last
+        rows[-len(tokens):], images[-len(tokens):] = len(found.texts) + siblings, siblings
+        texts = torch.cat([found.texts, self.student.encode_text(tokens, keep)])
+        return found._replace(texts=texts, keep=torch.cat([found.keep, keep]), rows=(rows, images))
+
+
+class OnePicture:
+    """The first scene of each of the lesson's siblings."""
+
+    def __init__(self, lesson: Scenes):
+        self.lesson, self.names = lesson, lesson.names
+
+    def __len__(self) -> int:
+        return len(self.lesson)
+
+    def draw(self, index: int) -> Drawn:
+        return self.lesson.draw(2 * index)
+
+
+def exchange(text: str, names: tuple[str, ...]) -> str:
+    """"a cat left of a big dog" -> "a big dog left of a cat". names: of objects"""
+    first, second = list(re.finditer(rf"\b(?:an?|one) (?:\w+ )?(?:{'|'.join(names)})\b", text))[-2:]
+    return text[:first.start()] + second[0] + text[first.end():second.start()] + first[0] + text[second.end():]
 
 
 def main() -> None:
     torch.set_num_threads(1)
     code, config, cpu = commit(), preset("tiny"), torch.device("cpu")
-    task, tokenizer, config = pretrain.begin(config)
+    task, tokenizer, config = pretrain.begin(config, make=Exchanged)
     task.start(load(data_folder() / "tiny" / "start").model)
     batches = SceneBatches(config, tokenizer)
     optimiser = torch.optim.AdamW(train.parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
@@ -46,7 +85,11 @@ def main() -> None:
     foils = {"relation": [(one.scene, one.text, foil) for one, _, foil in drawn]}
 
     def step(number: int) -> float:
-        losses, _ = train.train_step(task, task, optimiser, batches(number), number, config, cpu)
+        batch = batches(number)
+        if isinstance(batches.lesson, OnePicture):
+            texts = [exchange(one.text, batches.lesson.names) for one in batches.ready[number % config.bucket]]
+            task.false = tokenizer.encode(texts, batch.tokens.shape[1])
+        losses, _ = train.train_step(task, task, optimiser, batch, number, config, cpu)
         return losses["siblings"].item() if "siblings" in losses else 0.0
 
     lesson = [number for number in range(config.steps) if config.in_lesson(number)][:STEPS]
@@ -59,6 +102,8 @@ def main() -> None:
         batches = SceneBatches(config, tokenizer)
         if "repeated" in name:
             batches.lesson.sibling_pairs = PAIRS
+        if "rule" in name:
+            batches.lesson = OnePicture(batches.lesson)
         rows, losses = [], []
         with way():
             for number in lesson:
