@@ -21,7 +21,7 @@ from minalbef.cli.bench import Changes, bench
 from minalbef.cli.full_size import convert, dry_run, plan, prepare
 from minalbef.cli.limits import checked
 from minalbef.cli.train import Flags, From, finetune, pretrain, source_of, tune
-from minalbef.config import Config
+from minalbef.config import Config, nearest
 
 ABOUT = """ALBEF, rebuilt minimal, faithful and fast.
 
@@ -237,6 +237,8 @@ def main() -> None:
     logging.basicConfig(format="minalbef: %(message)s", level="WARNING")
     logging.getLogger("minalbef").setLevel("WARNING" if given.quiet else given.log_level)
     try:
+        if words and words[0] not in COMMANDS and not words[0].startswith("-"):
+            raise ValueError(f"no command {words[0]!r}{nearest(words[0], COMMANDS)}; there are {', '.join(COMMANDS)}")
         tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="minalbef", args=words, description=ABOUT,
                                              config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff))
     except (Exception, KeyboardInterrupt) as error:
