@@ -43,7 +43,7 @@ def start(name: str = "auto") -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if device.type == "mps":
-        LOG.warning("device=mps: we haven't tested Apple's GPU; torch names what falls back to the CPU, as device=cpu is")
+        LOG.warning("device=mps: we haven't tested Apple's GPU; torch names what falls back to the CPU")
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         # NCCL refuses a CPU's tensors, and those of the stop flag shall not wait for the GPU: they go by gloo
         try:

@@ -113,7 +113,7 @@ def test_a_command_of_a_page_runs(command, tmp_path, monkeypatch):
         result = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
     elif words[:2] == ["minalbef", "--tyro-print-completion"]:
-        script = subprocess.run([sys.executable, "-m", *words[:3]], cwd=ROOT, capture_output=True, text=True, check=True)
+        script = subprocess.run([sys.executable, "-m", *words[:3]], capture_output=True, text=True, check=True)
         subprocess.run(["bash", "-n"], input=script.stdout, text=True, check=True)
         assert "--baselines" in script.stdout
     elif words[0] == "minalbef" and words[1] in ("search", "summary"):
