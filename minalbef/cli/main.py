@@ -47,7 +47,7 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
              among: int | None = None, split: Literal["test", "validation"] = "test", out: Path | None = None,
              data: Path | None = None, answers: Path | None = None, free: bool = False, top: int = 0,
              layer: int | Literal["all"] | None = None, image_size: int | None = None, original: bool = False,
-             tuned_on: tuple[str, ...] = (), batch: int = 32, workers: int = 0) -> None:
+             tuned_on: tuple[str, ...] = (), batch: int = 32, workers: int = 0, pairs: bool = False) -> None:
     """Evaluate a run on unseen scenes, or with --data on a prepared set; write report.json and print the figures.
 
     In several processes, on a prepared set: torchrun -m -- minalbef evaluate.
@@ -70,6 +70,7 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
         tuned_on: sets that a run was trained on which does not say so, as converted ones do not: they name the protocol
         batch: records that are read at once
         workers: processes that open pictures ahead
+        pairs: on minimal pairs of scenes alone, with Winoground's scores by ITC, ITM and both
     """
     from minalbef.recipes import evaluate as recipe
     from minalbef.scenes.exam import tables
@@ -82,6 +83,8 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
                                     layer=layer, original=original, tuned=tuned_on, batch=batch, workers=workers,
                                     command=report.command())
         return print(recipe.table(found)) if found else None             # in the first process
+    if pairs:
+        return print(recipe.table(recipe.evaluate_pairs(run, report.command(), seed, exam, split, out)))
     out = out or report.output_folder(run, whole=(exam, seed, among, split) == (1.0, 0, None, "test"))
     figures = recipe.evaluate_run(run, report.command(), source_of(source), seed, exam, split, among, out)
     if figures["task"] != "pretrain":
@@ -179,7 +182,8 @@ def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tu
     """Check a public set and write its records for training. Downloads nothing; docs/data.md has the sources.
 
     Args:
-        name: coco, vg, sbu, cc3m, cc12m, shards, flickr30k, entailment, vqa, nlvr2, grounding; or pairs, for your own
+        name: coco, vg, sbu, cc3m, cc12m, shards, flickr30k, entailment, vqa, nlvr2, grounding; to evaluate on alone:
+            winoground, sugarcrepe, aro-relation, aro-attribution, aro-order, whatsup; or pairs, for your own
         source: the folder of the set's files
         out: the folder for all prepared sets; this one's is in it
         images: folders of the pictures, if they are not below the set's files
@@ -234,7 +238,7 @@ def options(word: str = "", /) -> None:
 
 COMMANDS = {command.__name__.replace("_", "-"): command for command in (
     checked(demo), checked(pretrain, sets="vocab vit bert most_bad"),
-    checked(evaluate, scenes="source exam among split",
+    checked(evaluate, scenes="source exam among split pairs",
             sets="answers free top layer image_size original tuned_on batch workers"),
     checked(finetune, scenes="baselines processes exam", sets="preset workers most_bad"),
     *map(checked, (options, tune, predict, search, explore, summary, convert, prepare, dry_run, plan, bench)))}
