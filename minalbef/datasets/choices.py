@@ -11,10 +11,9 @@ from minalbef.tasks.grounding import box_fault
 
 @dataclass(frozen=True)
 class ChoiceRecord:
-    """Pictures and captions: caption i is true of picture i, and those beyond the pictures are foils.
+    """One picture, its caption and foils; or two pictures and their two captions, in the same order.
 
-    id: the picture's, or the pair's. kind: the subset. box: the part to show of a picture, (x, y, width, height)
-    Raises ValueError unless there is one picture with at least two captions, or two pictures with two.
+    id: the picture's, or the pair's. kind: the subset. box: the part of the picture to show (left, top, right, bottom)
     """
 
     images: tuple[Source, ...]
@@ -22,12 +21,6 @@ class ChoiceRecord:
     id: int
     kind: str = ""
     box: tuple[float, float, float, float] | None = None
-
-    def __post_init__(self) -> None:
-        pictures, captions = len(self.images), len(self.texts)
-        if not (pictures == 1 and captions >= 2 or pictures == captions == 2):
-            raise ValueError(f"{pictures} pictures and {captions} captions are no choice; there must be one picture "
-                             "and at least two captions, or two of each")
 
 
 def winoground(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[ChoiceRecord]:
@@ -44,10 +37,9 @@ def winoground(path: Path, root: Roots = None, fault: Callable = refuse) -> Iter
 def one_picture(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[ChoiceRecord]:
     """A file of SugarCrepe, ARO or What'sUp, whose entries tell which; kind: its name, or ARO's relation_name.
 
-    SugarCrepe: {number: {filename, caption, negative_caption}}, of COCO's val2017
-    ARO: [{image_path, bbox_x, bbox_y, bbox_w, bbox_h, true_caption, false_caption}]
-    COCO order's test cases: [{image, caption_options}], the true one first
-    What'sUp: [{image_path, caption_options}], [[number in COCO's val2017 or in Visual Genome, caption, foil]]
+    SugarCrepe: {number: {filename in COCO's val2017, caption, negative_caption}}
+    ARO: [{image_path, bbox_x, bbox_y, bbox_w, bbox_h, true_caption, false_caption}]; order: [{image, caption_options}]
+    What'sUp: [{image_path, caption_options}], [[number in COCO's val2017 or Visual Genome, caption, foil]]
     """
     name, whole = Path(path).stem, load(path)
     album = "vg" if name.startswith(("vg_", "visual_genome_")) else ""
@@ -67,9 +59,12 @@ def one_picture(path: Path, root: Roots = None, fault: Callable = refuse) -> Ite
             texts = field(entry, "caption_options", list)
         else:
             image, texts = field(entry, "image_path"), [entry.get("true_caption"), entry.get("false_caption")]
-            box, kind = tuple(entry.get(f"bbox_{side}") for side in "xywh"), entry.get("relation_name", name)
+            x, y, width, height = box = tuple(entry.get(f"bbox_{side}") for side in "xywh")
             if wrong := box_fault(box, (math.inf, math.inf)):
                 raise Fault("bad box", f"box {box!r} {wrong}")
+            box, kind = (x, y, x + width, y + height), field(entry, "relation_name") if "relation_name" in entry else name
+        if len(texts) < 2:
+            raise Fault("no choice", f"there is only {len(texts)} caption, {texts!r}, so nothing to choose from")
         photo = photo_id(image.replace("val2017/", "COCO_val2017_"), album)
         return [ChoiceRecord((find(image),), tuple(map(words, texts)), photo, kind, box)]
     return read(path, whole.values() if isinstance(whole, dict) else whole, parse, fault)

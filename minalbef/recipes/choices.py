@@ -3,10 +3,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from minalbef.data import Batch, Source, open_image, transform
+from minalbef.data import Batch, open_image, transform
 from minalbef.datasets.choices import ChoiceRecord
 from minalbef.evaluation import ranking
 from minalbef.evaluation.intervals import Clusters
@@ -49,16 +48,10 @@ def collate(records: Sequence[ChoiceRecord], tokenizer: Tokenizer, size: int, le
     """All records' pictures and a grey one, (p + 1, 3, s, s); their texts (t, l); ids (p + 1 + t,): whose each is."""
     shown = [(i, image, one.box) for i, one in enumerate(records) for image in one.images]
     texts = [(i, text) for i, one in enumerate(records) for text in one.texts]
-    images = [transform(crop(image, box) if box else image, size) for _, image, box in shown]
+    images = [transform(open_image(image, upright=False).crop(box) if box else image, size) for _, image, box in shown]
     images.append(transform(np.full((size, size, 3), 128, np.uint8), size))
     return Batch(torch.stack(images), *tokenizer.encode([text for _, text in texts], length),
                  torch.tensor([*(i for i, _, _ in shown), -1, *(i for i, _ in texts)]))
-
-
-def crop(image: Source, box: tuple[float, ...]) -> Image.Image:
-    """The part of a picture in a box (x, y, width, height); black where that overhangs the edge, as ARO's code does."""
-    x, y, width, height = box
-    return open_image(image, upright=False).crop((x, y, x + width, y + height))
 
 
 def by_way(run: Run, batch: Batch, weight: float) -> list[Tensor]:
@@ -91,14 +84,15 @@ def evaluate(run: Run, records: Records, how: How) -> tuple[dict, dict]:
     found = found.float().unflatten(1, (2, len(WAYS), len(names)))               # (n, shown or grey, way, score)
     ids = torch.tensor([one.id for one in some])
     guess = [one.texts.count(one.texts[0]) / len(one.texts) for one in some]
-    subsets = {"": list(range(len(some)))}
-    if len(kinds := dict.fromkeys(one.kind for one in some)) > 1:
-        subsets |= {f" {kind}": [i for i, one in enumerate(some) if one.kind == kind] for kind in kinds}
-    figures, alone = ({name + kind: {way: Clusters(found[rows, part, j, i], ids[rows]) for j, way in enumerate(WAYS)}
-                       for kind, rows in subsets.items() for i, name in enumerate(names)} for part in (0, 1))
+    kinds = dict.fromkeys(one.kind for one in some)
+    subsets = {"": [*range(len(some))]} | {f" {kind}": [i for i, one in enumerate(some) if one.kind == kind]
+                                           for kind in kinds if len(kinds) > 1}
+    def samples(part: int) -> dict[str, dict[str, Clusters]]:
+        return {name + kind: {way: Clusters(found[rows, part, j, i], ids[rows]) for j, way in enumerate(WAYS)}
+                for kind, rows in subsets.items() for i, name in enumerate(names)}
     chance = {name + kind: CHANCE.get(name) or sum(guess[i] for i in rows) / len(rows)
               for kind, rows in subsets.items() for name in names}
-    return figures | {"baselines": {"text_alone": alone}}, {"chance": chance, "weight": used}
+    return samples(0) | {"baselines": {"text_alone": samples(1)}}, {"chance": chance, "weight": used}
 
 
 def minimal_pairs(run: Run, number: int, seed: int, split: str) -> list[ChoiceRecord]:
@@ -115,8 +109,7 @@ def table(found: dict) -> str:
              "| | ITC | ITM | both | chance | text alone: ITC / ITM / both | of |", "|---|---|---|---|---|---|---|"]
     for name, value in found["test"].items():
         spans, alone = found["intervals"]["test"][name], found["baselines"]["text_alone"][name]
-        cells = [name.replace("_", " "), *("{:.2f} ({:.2f} to {:.2f})".format(value[way], *spans[way]) for way in WAYS),
-                 f"{found['chance'][name]:.2f}", " / ".join(f"{alone[way]:.2f}" for way in WAYS),
-                 f"{found['counts']['test'][name]['itm']:,}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        cells = " | ".join("{:.2f} ({:.2f} to {:.2f})".format(value[way], *spans[way]) for way in WAYS)
+        lines.append(f"| {name.replace('_', ' ')} | {cells} | {found['chance'][name]:.2f} | "
+                     f"{' / '.join(f'{alone[way]:.2f}' for way in WAYS)} | {found['counts']['test'][name]['itm']:,} |")
     return "\n".join(lines)

@@ -11,7 +11,6 @@ from minalbef import checkpoint, distributed
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import write_atomically
 from minalbef.datasets import public
-from minalbef.datasets.choices import ChoiceRecord
 from minalbef.datasets.store import Records, place_of, read_about
 from minalbef.evaluation import intervals
 from minalbef.evaluation.loop import How
@@ -113,7 +112,7 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     """
     clock, (folder, split) = time.perf_counter(), place_of(data, split)
     records, name = Records(folder, split), read_about(folder)["set"]
-    choice = records.kind is ChoiceRecord                # scored by ITC and ITM, as retrieval is
+    choice = records.kind is choices.ChoiceRecord                # scored by ITC and ITM, as retrieval is
     task = "retrieval" if choice else next(
         task for task, row in TASKS.items() if row.evaluate and row.records[0] is records.kind)
     candidates = listed(task, folder, answers, free)
@@ -146,7 +145,7 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
 
 def evaluate_pairs(folder: Path, command: str = "", seed: int = 0, size: float = 1.0, split: str = "test",
                    out: Path | None = None) -> dict:
-    """Evaluate a run of scenes on minimal pairs, 500 of a kind; write report.json: -> the report.
+    """Evaluate a run of scenes on 500 minimal pairs of each kind; write report.json: -> the report.
 
     seed, size, split: see `exam.examine`. out: where to write, by default RUN/minimal-pairs-SPLIT
     Raises ValueError for a run of something else than scenes, and for one without ITC and ITM.
@@ -154,8 +153,8 @@ def evaluate_pairs(folder: Path, command: str = "", seed: int = 0, size: float =
     clock, (model, tokenizer, _) = time.perf_counter(), load_model("retrieval", folder)
     questions.need_scenes(config := model.config, folder)
     run = Run(model.to(device := distributed.device_at_hand(config.device)), tokenizer, config, folder)
-    pairs = choices.minimal_pairs(run, max(4, int(500 * size)), seed, split)
-    samples, more = choices.evaluate(run, pairs, How(device=device))
+    samples, more = choices.evaluate(run, choices.minimal_pairs(run, max(4, int(500 * size)), seed, split),
+                                     How(device=device))
     figures, spans, counts = intervals.summarise({"baselines": samples.pop("baselines"), "test": samples})
     more |= {"set": "minimal-pairs", "split": split, "exam_seed": seed, "protocol": "newly drawn scenes"}
     return report.write_report(out or report.output_folder(folder) / f"minimal-pairs-{split}", "choice",

@@ -94,7 +94,7 @@ def test_figures_are_those_of_scores_by_hand(run, monkeypatch):
 
 def test_scores_are_the_models_own_whatever_the_batch(run):
     texts = ("an apple left of a cat", "a cat left of an apple", "a big banana above a small cat and a dog")
-    records = [ChoiceRecord((noise(0),), texts, 0, box=(2, 1, 6, 5)), ChoiceRecord((noise(1),), texts[:2], 1),
+    records = [ChoiceRecord((noise(0),), texts, 0, box=(2, 1, 8, 6)), ChoiceRecord((noise(1),), texts[:2], 1),
                ChoiceRecord((noise(2), noise(3)), texts[1:], 2)]
     shown = [noise(0)[1:6, 2:8], noise(1), noise(2), noise(3)]
     grey = np.full((8, 8, 3), 128, np.uint8)
