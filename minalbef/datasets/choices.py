@@ -62,7 +62,7 @@ def one_picture(path: Path, root: Roots = None, fault: Callable = refuse) -> Ite
             x, y, width, height = box = tuple(entry.get(f"bbox_{side}") for side in "xywh")
             if wrong := box_fault(box, (math.inf, math.inf)):
                 raise Fault("bad box", f"box {box!r} {wrong}")
-            box, kind = (x, y, x + width, y + height), field(entry, "relation_name") if "relation_name" in entry else name
+            box, kind = (x, y, x + width, y + height), str(entry.get("relation_name", name))
         if len(texts) < 2:
             raise Fault("no choice", f"there is only {len(texts)} caption, {texts!r}, so nothing to choose from")
         photo = photo_id(image.replace("val2017/", "COCO_val2017_"), album)
