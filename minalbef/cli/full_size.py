@@ -34,7 +34,8 @@ def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tu
     """Check a public set and write its records for training. Downloads nothing; docs/data.md has the sources.
 
     Args:
-        name: coco, vg, sbu, cc3m, cc12m, shards, flickr30k, entailment, vqa, nlvr2, grounding; or pairs, for your own
+        name: coco, vg, sbu, cc3m, cc12m, shards, flickr30k, entailment, vqa, nlvr2, grounding; to evaluate on alone:
+            winoground, sugarcrepe, aro-relation, aro-attribution, aro-order, whatsup; or pairs, for your own
         source: the folder of the set's files
         out: the folder for all prepared sets; this one's is in it
         images: folders of the pictures, if they are not below the set's files

@@ -56,6 +56,7 @@ class EvaluateScenes:
     exam: float = 1.0                     # share of the test set, for a quick look
     among: int | None = None              # how many scenes a caption is ranked among: 500, or 5000 made for `small`
     split: Literal["test", "validation"] = "test"                # validation while you tune
+    pairs: bool = False                   # minimal pairs alone, with Winoground's scores by ITC, ITM and both
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,11 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
         raise ValueError(f"--among {scenes.among}: must be at least 10, as many as ITM re-ranks; the default is 500")
     run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
     if data:
-        given = vars(sets)
+        given = dict(vars(sets))
         found = recipe.evaluate_set(run, data, out=out, tuned=given.pop("tuned_on"), command=report.command(), **given)
         return print(recipe.table(found)) if found else None             # in the first process
+    if scenes.pairs:
+        return print(recipe.table(recipe.evaluate_pairs(run, report.command(), seed, scenes.exam, scenes.split, out)))
     whole = (scenes.exam, seed, scenes.among, scenes.split) == (1.0, 0, None, "test")
     out = out or report.output_folder(run, whole)
     figures = recipe.evaluate_run(run, report.command(), source_of(scenes.source), seed, scenes.exam, scenes.split,

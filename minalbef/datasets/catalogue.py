@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from minalbef.datasets import public, readers
+from minalbef.datasets import choices, public, readers
 from minalbef.datasets.shards import shards
 
 TARS = "*.tar"
@@ -66,7 +66,14 @@ SETS: dict[str, dict[str, list[list[Source]]]] = {
               for split, part in (("train", "train"), ("validation", "dev"), ("test", "test1"))},
     "grounding": {"train": [lists("refcoco+_train.json", key="text"), expressions("train")],
                   "validation": [expressions("val", listed="refcoco+_val.json"), expressions("val")],
-                  "test": [expressions("testA", "testB", listed="refcoco+_test.json"), expressions("testA", "testB")]}}
+                  "test": [expressions("testA", "testB", listed="refcoco+_test.json"), expressions("testA", "testB")]},
+    "winoground": {"test": [lists("examples.jsonl", reader=choices.winoground)]},
+    **{name: {"test": [lists(*(f"{file}.json" for file in files.split()), reader=choices.one_picture)]}
+       for name, files in {
+           "sugarcrepe": "add_att add_obj replace_att replace_obj replace_rel swap_att swap_obj",
+           "aro-relation": "visual_genome_relation", "aro-attribution": "visual_genome_attribution",
+           "aro-order": "coco_order", "whatsup": "controlled_images_dataset controlled_clevr_dataset coco_qa_one_obj "
+                                                 "coco_qa_two_obj vg_qa_one_obj vg_qa_two_obj"}.items()}}
 PRETRAINING = ("pairs", "coco", "vg", "sbu", "cc3m", "cc12m", "shards")
 
 # pictures and records, None where no source says; docs/data.md names the sources
@@ -80,7 +87,8 @@ EXPECTED = {
     ("entailment", "test"): (1_000, 17_901), ("vqa", "validation"): (None, 214_354), ("vqa", "test"): (None, 447_793),
     ("nlvr2", "train"): (None, 86_373), ("nlvr2", "validation"): (None, 6_982), ("nlvr2", "test"): (None, 6_967),
     ("grounding", "train"): (None, 120_191), ("grounding", "validation"): (None, 10_758),
-    ("grounding", "test"): (None, 10_615)}
+    ("grounding", "test"): (None, 10_615), ("winoground", "test"): (800, 400), ("sugarcrepe", "test"): (None, 7_511),
+    ("aro-relation", "test"): (None, 23_937), ("aro-attribution", "test"): (None, 28_748)}
 
 
 def files_below(source: Path) -> dict[str, list[Path]]:

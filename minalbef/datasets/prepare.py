@@ -21,7 +21,6 @@ from minalbef.datasets import pairs, public, readers
 from minalbef.datasets.catalogue import EXPECTED, PRETRAINING, files_below, sources
 from minalbef.datasets.readers import Fault, in_share, photo_id
 from minalbef.datasets.store import file_of, line, read_about
-from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord
 from minalbef.writing import explain, sweep, write_atomically
 
@@ -113,7 +112,7 @@ def check(records: Iterable, tally: Tally, same: dict, avoid: set[int], look: bo
         if avoid and avoid.intersection(photos_of(record, same)):
             tally.avoided += 1
             continue
-        pictures = record.images if isinstance(record, NLVR2Record) else (record.image,)
+        pictures = record.images if hasattr(record, "images") else (record.image,)
         if look and pictures != last:                            # captions of one picture follow each other
             last, fault = pictures, None
             try:
@@ -147,7 +146,8 @@ def photos_of(record, same: dict) -> list[int]:
     """Ids of the photographs that a record shows; the record's own id may number something else."""
     if isinstance(record, VQARecord):
         return [photo_id(str(record.image), "vg" if record.dataset == "vg" else "", same)]
-    return [photo_id(image.name) for image in record.images] if isinstance(record, NLVR2Record) else [record.id]
+    images = getattr(record, "images", ())
+    return [photo_id(image.name) for image in images] if len(images) > 1 else [record.id]
 
 
 def photos_in(split: Path) -> np.ndarray:

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from minalbef.datasets.choices import ChoiceRecord
 from minalbef.datasets.readers import in_share
 from minalbef.datasets.shards import Member
 from minalbef.tasks.base import TASKS
 from minalbef.writing import explain
 
-KINDS = {kind.__name__: kind for row in TASKS.values() for kind in row.records}
+KINDS = {kind.__name__: kind for row in TASKS.values() for kind in row.records} | {"ChoiceRecord": ChoiceRecord}
 
 
 class Records(Dataset):

@@ -15,7 +15,7 @@ from minalbef.datasets.store import Records, place_of, read_about
 from minalbef.evaluation import intervals
 from minalbef.evaluation.loop import How
 from minalbef.presets import preset
-from minalbef.recipes import report
+from minalbef.recipes import choices, report
 from minalbef.recipes.finetune import PRESETS, at_size
 from minalbef.recipes.provenance import hash_of, protocol, trained_on
 from minalbef.run import Run, load
@@ -102,7 +102,7 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
                     batch: int = 32, workers: int = 0, command: str = "") -> dict | None:
     """Evaluate a run on a prepared split, and write report.json: -> the report, on rank 0 alone, None elsewhere.
 
-    data: a folder of `minalbef prepare`, whose records decide the task
+    data: a folder of `minalbef prepare`, whose records decide the task, or that it is a choice among captions
     out: where to write, by default RUN/SET-SPLIT, for the shipped model in runs/tiny
     answers: VQA's candidates, by default the set's; free: open-ended answers instead
     top (by default the paper's for the set), layer, original, batch, workers: see evaluation.loop.How
@@ -112,14 +112,18 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     """
     clock, (folder, split) = time.perf_counter(), place_of(data, split)
     records, name = Records(folder, split), read_about(folder)["set"]
-    task = next(task for task, row in TASKS.items() if row.evaluate and row.records[0] is records.kind)
+    choice = records.kind is choices.ChoiceRecord                # scored by ITC and ITM, as retrieval is
+    task = "retrieval" if choice else next(
+        task for task, row in TASKS.items() if row.evaluate and row.records[0] is records.kind)
     candidates = listed(task, folder, answers, free)
     model, tokenizer, kind = load_model(task, run, image_size)
     config = getattr(model, "albef", model).config
     top = top or preset(PRESETS.get(name, TASKS[task].preset)).top
     how = How(batch, workers, distributed.start("cpu" if config.device == "cpu" else "auto"), top=top,
               answers=candidates, original=original, layer=layer)
-    samples, more = TASKS[task].evaluate(model.to(how.device), tokenizer, records, how)
+    model.to(how.device)
+    samples, more = (choices.evaluate(Run(model, tokenizer, config, run), records, how) if choice else
+                     TASKS[task].evaluate(model, tokenizer, records, how))
     simple = samples.pop("baselines", None)
     figures, spans, counts = intervals.summarise({"test": samples} | ({"baselines": simple} if simple else {}))
     written, out = None, out or report.output_folder(run) / f"{name}-{split}"
@@ -132,14 +136,36 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
             seen["pretrained" if kind == "pretrain" else "tuned"] = dict.fromkeys(tuned)
         words = protocol(kind, name, split, [*seen["tuned"]], seen["pretrained"], again)
         about = {"run": str(run), "set": name, "split": split, "protocol": words, **more}
-        written = report.write_report(out, task, {**about, **figures, "intervals": spans, "counts": counts}, config,
+        written = report.write_report(out, "choice" if choice else task,
+                                      {**about, **figures, "intervals": spans, "counts": counts}, config,
                                       {"evaluate": time.perf_counter() - clock}, command, config.seed)
     distributed.stop()
     return written
 
 
+def evaluate_pairs(folder: Path, command: str = "", seed: int = 0, size: float = 1.0, split: str = "test",
+                   out: Path | None = None) -> dict:
+    """Evaluate a run of scenes on 500 minimal pairs of each kind; write report.json: -> the report.
+
+    seed, size, split: see `exam.examine`. out: where to write, by default RUN/minimal-pairs-SPLIT
+    Raises ValueError for a run of something else than scenes, and for one without ITC and ITM.
+    """
+    clock, (model, tokenizer, _) = time.perf_counter(), load_model("retrieval", folder)
+    questions.need_scenes(config := model.config, folder)
+    run = Run(model.to(device := distributed.device_at_hand(config.device)), tokenizer, config, folder)
+    samples, more = choices.evaluate(run, choices.minimal_pairs(run, max(4, int(500 * size)), seed, split),
+                                     How(device=device))
+    figures, spans, counts = intervals.summarise({"baselines": samples.pop("baselines"), "test": samples})
+    more |= {"set": "minimal-pairs", "split": split, "exam_seed": seed, "protocol": "newly drawn scenes"}
+    return report.write_report(out or report.output_folder(folder) / f"minimal-pairs-{split}", "choice",
+                               {**more, **figures, "intervals": spans, "counts": counts}, config,
+                               {"evaluate": time.perf_counter() - clock}, command, config.seed)
+
+
 def table(found: dict) -> str:
     """A report of `evaluate_set` as text: each figure with its 95% interval and chance level, and the protocol."""
+    if found["task"] == "choice":
+        return choices.table(found)
     lines = [f"{found['task']} on {found['set']}/{found['split']}, {found['protocol']}"]
     def add(where: str, figures: dict, intervals: dict, chance: dict):
         for key, value in figures.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from minalbef.checkpoint import TRAINED_ON, write_atomically
 from minalbef.datasets.loader import count_unreadable
-from minalbef.datasets.store import place_of, read_about
+from minalbef.datasets.store import file_of, place_of, read_about
 
 
 def record_training(run: Path, phase: str, data: Sequence[str | Path], before: dict) -> None:
@@ -27,7 +27,7 @@ def trained_on(run: str | Path) -> dict:
 
 def hash_of(folder: Path, split: str) -> str:
     """The hash of a prepared split's records."""
-    with open(folder / f"{split}.jsonl", "rb") as file:
+    with open(file_of(folder, split, ".jsonl"), "rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 

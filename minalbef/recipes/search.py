@@ -10,7 +10,7 @@ from torch import Tensor
 from minalbef.data import open_image, pictures_in
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
-from minalbef.recipes.report import read_report
+from minalbef.recipes.choices import weight
 from minalbef.run import Run
 from minalbef.scenes.exam import questions
 from minalbef.scenes.scenes import Drawn, Scenes, paint
@@ -18,7 +18,6 @@ from minalbef.tokenizer import clean
 from minalbef.viz.plots import Plot, gallery
 
 FIRST = 32                            # the best by similarity, which fusion, far slower, re-ranks
-WEIGHT = 0.2                          # of similarity, for a run that has not been evaluated
 CAPTIONS = 5000                       # of training: enough that every word of the grammar is among them
 SIDE = 144                            # pixels of a scene in the figure
 
@@ -80,14 +79,6 @@ def search_images(run: Run, sentence: str, images: Path, top: int = 8) -> list[H
 def by_both(run: Run, sim: Tensor, odds: Tensor) -> list[int]:
     """The order by ITM's log-odds and ITC's cosine together, the best first."""
     return (odds + weight(run) * sim / run.model.temperature).argsort(descending=True, stable=True).tolist()
-
-
-def weight(run: Run) -> float:
-    """Of similarity over temperature, added to ITM's log-odds, as the run's evaluation chose it; ITM alone is worse."""
-    try:
-        return read_report(run.path)["rerank_plus_weight"]
-    except (ValueError, KeyError):
-        return WEIGHT
 
 
 def unknown_words(run: Run, sentence: str) -> list[str]:

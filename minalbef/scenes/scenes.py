@@ -130,9 +130,15 @@ class Scenes:
     def one_change(self, index: int, kind: str, one_half: bool = False) -> tuple[Drawn, Form, str]:
         """A scene with a true caption, a foil (the caption with one thing of a kind of KINDS changed), and its words.
 
-        Two scenes are made, each with a sentence true of it alone, and one of them is shown at random: words alone
-        can't tell the caption from the foil. Outside training neither is a caption of training.
+        It is the first of `minimal_pair`, whose order is random: words alone can't tell the caption from the foil.
+        """
+        shown, other = self.minimal_pair(index, kind, one_half)
+        return shown, other.form, other.text
 
+    def minimal_pair(self, index: int, kind: str, one_half: bool = False) -> tuple[Drawn, Drawn]:
+        """Two scenes that differ in one thing of a kind of KINDS, each with a sentence true of it alone; in any order.
+
+        The sentences are said alike. Outside training neither is a caption of training.
         one_half: of a relation, whose objects both stand on one side of the middle, see `in_one_half`
         """
         if kind not in KINDS:
@@ -143,9 +149,8 @@ class Scenes:
                 voice = stream.below(1 << 30)
                 text, wrong = (render(each, Stream(voice)) for each in (form, foil))
                 if all((split_of(each) == "train") == (self.split == "train") for each in (text, wrong)):
-                    if stream.chance(0.5):
-                        scene, form, text, foil, wrong = other, foil, wrong, form, text
-                    return Drawn(scene, form, text, index, voice, kind), foil, wrong
+                    pair = (Drawn(scene, form, text, index, voice, kind), Drawn(other, foil, wrong, index, voice, kind))
+                    return pair[::-1] if stream.chance(0.5) else pair
 
     def _minimal(self, stream: Stream, kind: str, foils: str, specific: bool, axis: str = "",
                  crowded: bool = False) -> Iterator[tuple[Scene, Scene, Form, Form]]:

@@ -15,7 +15,7 @@ import pytest
 import minalbef
 from learn_table import comparison, table
 from minalbef.cli.main import main
-from minalbef.recipes import search
+from minalbef.recipes import choices, search
 from minalbef.recipes.plan import plan
 from minalbef.scenes.exam.tables import task_table
 
@@ -61,6 +61,11 @@ def test_the_three_recipes_are_compared_as_they_were_measured():
 
 def test_the_figures_of_tasks_are_those_that_were_reported():
     assert task_table(measured("tasks.json")) in PAGES["docs/tasks.md"]
+
+
+def test_the_figures_of_minimal_pairs_are_those_that_were_reported():
+    rows = choices.table(measured("pairs.json")).split("\n\n")[1]
+    assert rows in PAGES["docs/choices.md"] and "minalbef evaluate tiny --pairs" == measured("pairs.json")["command"]
 
 
 @pytest.mark.parametrize("preset, gpus, gpu", [("small", 1, "RTX-4090"), ("base", 1, "RTX-4090"),
