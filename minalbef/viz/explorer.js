@@ -46,7 +46,11 @@ function update() {
 for (const name of names) $("kind").append(make("option", {}, name));
 for (const colour of Object.keys(values.colours)) $("background").append(make("option", {}, colour));
 for (const name of ["x", "y", "size", "angle"]) $(name).oninput = () => alter({[name]: Number($(name).value)});
-$("style").onchange = () => alter({style: $("style").value});
+for (const finish of ["", ...values.finishes]) {
+  $("finish").append(make("option", {value: finish}, finish.slice(1) || "plain"));
+}
+$("finish").parentElement.hidden = !values.finishes.length;
+$("style").onchange = $("finish").onchange = () => alter({style: $("style").value + $("finish").value});
 $("background").onchange = () => { scene.background = $("background").value; changed(); };
 $("remove").onclick = remove;
 $("add").onclick = () => {
@@ -97,10 +101,14 @@ async function begin() {
   for (const style of styles) {
     const picture = make("img", {src: `data:image/webp;base64,${values.sheets[style]}`});
     await picture.decode();
-    const canvas = make("canvas", {width: picture.width, height: picture.height}), context = canvas.getContext("2d");
+    const {width, height} = picture, sheet = name => sheets[name] = make("canvas", {width, height});
+    const context = sheet(style).getContext("2d");
     context.drawImage(picture, 0, 0);
-    sheets[style] = canvas;
-    pixels[style] = context.getImageData(0, 0, canvas.width, canvas.height);
+    pixels[style] = context.getImageData(0, 0, width, height);
+    for (const [finish, f] of [["flat", flat], ["outlined", (_, opacity, c) => INK[c]]]) {     // ink alone: see the stage
+      const finished = recolour(new ImageData(pixels[style].data.slice(), width, height), f);
+      sheet(`${style}+${finish}`).getContext("2d").putImageData(finished, 0, 0);
+    }
     $("licences").append(`${vendors[style].attribution} (${vendors[style].licence}). `);
   }
   painter = new Painter(pixels, values.emoji, values.colours, side);

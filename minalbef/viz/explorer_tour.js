@@ -36,8 +36,8 @@ const STEPS = [{
     const where = line.find((one, i) => one.match < 0.5 && i)?.where ?? 1;
     return [where === 1 ? 3 : where < 0.45 ? 0 : where <= 0.55 ? 1 : 2,
             (where === 1 ? "It never does. " : `At ${where.toFixed(2)} of the width. `)
-            + "The curve is below. No label ever said what left means: the model has seen pictures with sentences that are "
-            + "true or false of them. Move the chosen object up or to another place and draw the curve again."];
+            + "The curve is below. No label ever said what left means: the model has seen pictures with sentences that "
+            + "are true or false of them. Move the chosen object up or to another place and draw the curve again."];
   },
 }, {
   title: "True, but not the whole truth",
