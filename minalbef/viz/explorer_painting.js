@@ -92,17 +92,13 @@ const INK = [18, 18, 18], flat = value => Math.min(255, (value + 32) >> 6 << 6);
 const FINISH = {
   flat: picture => recolour(picture, flat),
   outlined(picture) {                            // ink behind each pixel that is next to the drawing
-    const {width, height, data} = picture, to = image(width, height);
+    const {width, height, data} = picture, to = image(width, height), around = [-1, 0, 1];
+    const opacity = (x, y) => data[4 * (clamp(y, 0, height - 1) * width + clamp(x, 0, width - 1)) + 3];
     for (let i = 0; i < width * height; i++) {
-      const [x, y] = [i % width, Math.floor(i / width)], opacity = data[4 * i + 3];
-      let ink = 0;
-      for (let v = Math.max(0, y - 1); v <= Math.min(height - 1, y + 1); v++) {
-        for (let u = Math.max(0, x - 1); u <= Math.min(width - 1, x + 1); u++) {
-          ink = Math.max(ink, data[4 * (v * width + u) + 3]);
-        }
-      }
-      const behind = ink * (255 - opacity) / 255, all = opacity + behind;
-      const mixed = INK.map((value, c) => all && Math.round((data[4 * i + c] * opacity + value * behind) / all));
+      const [x, y] = [i % width, Math.floor(i / width)], front = opacity(x, y);
+      const ink = Math.max(...around.flatMap(dy => around.map(dx => opacity(x + dx, y + dy))));
+      const behind = ink * (255 - front) / 255, all = front + behind;
+      const mixed = INK.map((value, c) => all && Math.round((data[4 * i + c] * front + value * behind) / all));
       to.data.set([...mixed, Math.round(all)], 4 * i);
     }
     return to;

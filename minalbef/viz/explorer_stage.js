@@ -36,8 +36,8 @@ function showScene() {
       put(sheets[finish === "flat" ? one.style : vendor], 0, 0);
     }
   }
-  if (veil() === "attention" && answer.attention) drawVeil(drawing, lookOf(layer, head), 480);
-  if (veil() === "occlusion" && occlusion?.done) drawVeil(drawing, occlusion.change.map(Math.abs), 480);
+  if (veil() === "attention" && answer.attention) drawVeil(drawing, lookOf(answers[which], layer, head), 480);
+  if (veil() === "occlusion" && occlusion?.done) drawVeil(drawing, occlusion.changes[0], 480);
   const busy = veil() === "occlusion" ? "Blanking one patch after the other …" : "";
   if (!occlusion?.done) $("occlusion").textContent = busy;
   showChosen();

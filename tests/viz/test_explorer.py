@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from chromium import CHROMIUM, keep
 from helpers import disturb
-from minalbef import ALBEF, load
+from minalbef import ALBEF, checkpoint, load
 from minalbef.scenes.language import Object, Scene
 from minalbef.scenes.scenes import Scenes, paint
+from minalbef.tokenizer import Tokenizer
 from minalbef.viz.explorer import write_explorer
 
 PAIRS = 100
@@ -128,7 +130,7 @@ def test_a_patch_stem_and_a_fusion_that_sees_cls_are_computed_too_and_a_run_need
     page = browser.new_page()
     page.goto((tmp_path / "explorer.html").as_uri())
     page.locator("html[data-ready]").wait_for(timeout=120_000)
-    assert page.locator("#both").is_hidden()
+    assert page.locator("#beside option").all_inner_texts() == ["no other model"]
     source = Scenes("test", objects=config.objects)
     for drawn in map(source.draw, range(3)):
         picture = source.picture(drawn)
@@ -309,10 +311,109 @@ def test_attention_occlusion_pixels_curve_table_and_the_warm_start_answer(page):
     assert page.locator("#table tr").count() == 4
     matches = [float(text.strip("<> ")) for text in page.locator("#table td.value:nth-child(2)").all_inner_texts()]
     assert min(matches[:2]) > 0.1 > matches[2]
-    page.locator("#both").check()
+    page.locator("#beside").select_option("start")
     settle(page)
-    assert abs(float(page.locator("#start-similarity").inner_text())) < 0.4 < float(
+    assert abs(float(page.locator("#other-similarity").inner_text())) < 0.4 < float(
         page.locator("#similarity").inner_text())
+
+
+def files(folder: Path, *names: str) -> list[Path]:
+    return [folder / name for name in names or ("model.safetensors", "config.json", "tokenizer.json")]
+
+
+@pytest.fixture(scope="module")
+def own(run, tmp_path_factory) -> Path:
+    """A run folder of other depths, heads and words than the page's."""
+    source = Scenes("train", seed=5, objects=run.config.objects)
+    tokenizer = Tokenizer.train([source.draw(i).text for i in range(300)], 150)
+    config = replace(run.config, seed=5, image_depth=1, text_depth=2, fusion_depth=2, text_heads=4, fuse_cls=True,
+                     vocab_size=len(tokenizer))
+    folder = tmp_path_factory.mktemp("own")
+    checkpoint.save(folder, disturb(ALBEF(config)), tokenizer)
+    return folder
+
+
+@in_browser
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_a_model_of_your_own_answers_as_torch_does_beside_the_pages_in_all_answers(page, own, tmp_path, dtype):
+    mine = load(own)
+    mine.model.to(dtype).float()
+    weights = {name: x.to(dtype) for name, x in load_file(own / "model.safetensors").items()}
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    page.locator("#words button", has_text="apple").click()
+    page.locator("#own").set_input_files([tmp_path / "model.safetensors", *files(own)[1:]])
+    page.locator("#own-said", has_text="Loaded: a run of tiny, seed 5.").wait_for()
+    settle(page)
+    text, pixels = page.locator("#text").input_value(), page.evaluate("[...explorer.painter.paint(explorer.scene)]")
+    seen = np.array(pixels, np.uint8).reshape(48, 48, 3)
+    got = page.evaluate("""() => {
+      const {minds, painter, scene} = explorer, mind = minds()[1], looked = mind.see(painter.paint(scene));
+      const {similarity, match, attention} = mind.ask(looked, document.getElementById("text").value);
+      return [similarity, match, attention.map(heads => heads.map(rows => [...rows[3]]))];
+    }""")
+    assert abs(got[0] - mine.similarity(seen, text).item()) < 1e-5
+    assert abs(got[1] - mine.match_probability(seen, text).item()) < 1e-5
+    look = mine.attention(seen, text)[:, :, 3].flatten(2)
+    assert torch.allclose(torch.tensor(got[2])[..., -look.shape[2]:], look, atol=1e-5)       # its [CLS] aside
+    assert page.locator("#other-match").inner_text() == f"{got[1]:.3f}"
+    assert page.locator("#other-similarity").inner_text() == f"{got[0]:.3f}"
+    assert page.locator("#guesses .whole").all_inner_texts() == ["this page's model", "your model"]
+    assert page.locator("#attention button").count() == 3 * 3 + 2 * 4
+    assert page.locator("#table tr").count() == 1 + 2 * 6
+    shown = picture(page)
+    page.locator("#attention button").last.click()
+    assert picture(page) != shown, "its attention can be laid over the picture"
+    page.locator("[name=veil][value=occlusion]").check()
+    page.locator("#occlusion", has_text="your model: Blanking").wait_for(timeout=60_000)
+    page.locator("#draw-curve").click()
+    page.locator("#curve-note", has_text="dotted").wait_for(timeout=60_000)
+    assert page.locator("#curve polyline").count() == 8
+    page.locator("#beside").select_option("")
+    settle(page)
+    assert page.locator("#other-match").count() == 0 and page.locator("#attention button").count() == 9
+
+
+@in_browser
+def test_files_of_a_run_that_do_not_fit_are_refused_by_name_and_the_page_goes_on(page, run, own, tmp_path):
+    def refused(*paths: Path) -> str:
+        page.evaluate("document.getElementById('own-said').textContent = ''")
+        page.locator("#own").set_input_files(paths)
+        page.locator("#own-said", has_text="oaded").wait_for()
+        return page.locator("#own-said").inner_text()
+
+    def changed(name: str, **changes) -> Path:
+        (tmp_path / name).write_text(json.dumps(json.loads((own / "config.json").read_text()) | changes))
+        return tmp_path / name
+
+    weights, config, tokenizer = files(own)
+    tensors = load_file(weights)
+    assert "image_encoder.blocks.1.norm1.weight is not there in the file, and 96 by the settings" in refused(weights)
+    assert "choose the run's config.json and tokenizer.json with it" in refused(weights)
+    assert "word pieces, and the settings say" in refused(weights, config)
+    assert "no weights; choose the run's model.safetensors" in refused(config, tokenizer)
+    assert "report.json is no part of a model" in refused(weights, run.path / "report.json")
+    assert "model.safetensors is a second file of its kind" in refused(weights, run.path / "model.safetensors")
+    assert "its image_size is 64, and this page's 48" in refused(weights, changed("config.json", image_size=64))
+    assert "it was tuned for vqa" in refused(weights, changed("config.json", task="vqa"))
+    assert "fusion.layers.2.attn.q.weight is not there in the file, and 96 x 96" in refused(
+        weights, changed("config.json", fusion_depth=3), tokenizer)
+    (tmp_path / "config.json").write_text("{}")
+    assert "config.json has no image_size, " in refused(weights, tmp_path / "config.json", tokenizer)
+    (tmp_path / "model.safetensors").write_bytes(weights.read_bytes()[:1_000_000])
+    assert " is cut off; copy the file again" in refused(tmp_path / "model.safetensors", config, tokenizer)
+    (tmp_path / "model.safetensors").write_bytes(b"no such file")
+    assert "model.safetensors: it is something else, or damaged" in refused(tmp_path / "model.safetensors", config)
+    save_file(tensors | {"text_proj.bias": tensors["text_proj.bias"].bfloat16()}, tmp_path / "model.safetensors")
+    assert "text_proj.bias is stored as BF16" in refused(tmp_path / "model.safetensors", config, tokenizer)
+    save_file(tensors | {"text_proj.bias": tensors["text_proj.bias"] * torch.inf}, tmp_path / "model.safetensors")
+    assert "text_proj.bias has values that are not finite" in refused(tmp_path / "model.safetensors", config, tokenizer)
+    save_file(tensors | {"albef.x": torch.zeros(2, 3)}, tmp_path / "model.safetensors")
+    assert "albef.x is 2 x 3 in the file, and not there" in refused(tmp_path / "model.safetensors", config, tokenizer)
+    assert page.locator("#beside").input_value() == "" and page.locator("#match").is_visible()
+    assert "Loaded: a run of tiny, seed 0, with this page's config.json and tokenizer.json." == refused(
+        run.path / "model.safetensors")
+    settle(page)
+    assert page.locator("#other-match").inner_text() == page.locator("#match").inner_text()
 
 
 @in_browser
