@@ -1,7 +1,7 @@
 """What the explorer's tour says of the shipped model's mistakes: `python notebooks/results/explorer.py`, seconds.
 
-On newly drawn scenes, in all styles of training and on all backgrounds: which of "one", "two" and "three" ITM prefers of
-one, two and three objects of a kind, and how often it accepts a false sentence (match over one half), with the true
+On newly drawn scenes, in all styles of training and on all backgrounds: which of "one", "two" and "three" ITM prefers
+of one, two and three objects of a kind, and how often it accepts a false sentence (match over one half), with the true
 sentence and another false one as controls. Writes explorer.json beside itself.
 """
 import json
@@ -29,6 +29,10 @@ def a(name: str) -> str:
     return f"{words(name)[0]} {name}"
 
 
+def plural(name: str) -> str:
+    return words(name)[1]
+
+
 def row(stage: Stage, stream: Stream, *names: str) -> Scene:
     """Two objects, the first plainly left of the second; of these kinds, or of drawn ones that are none of SAID."""
     while True:
@@ -52,13 +56,14 @@ def main() -> None:
     for count, number in enumerate(NUMBERS, 1):
         scenes = [stage.scene(Stream("explorer", "count", count, i), (count,)) for i in range(CASES)]
         names = [scene.objects[0].name for scene in scenes]
-        odds = [questions.match_odds(run, scenes, [f"{said} {name if said == 'one' else words(name)[1]}" for name in names])
-                for said in NUMBERS]
+        odds = [questions.match_odds(run, scenes, [f"{said} {form(name)}" for name in names])
+                for said, form in zip(NUMBERS, (str, plural, plural))]
         best = torch.stack(odds).argmax(0)
         preferred[number] = {said: int((best == k).sum()) for k, said in enumerate(NUMBERS)}
     for first in ("apple", ""):
         scenes = [row(stage, Stream("explorer", "alike", i), first, "cat") for i in range(CASES)]
-        alike[first or "any"] = {said: accepted(scenes, [f"{a(scene.objects[0].name)} left of {a(said)}" for scene in scenes])
+        lefts = [a(scene.objects[0].name) for scene in scenes]
+        alike[first or "any"] = {said: accepted(scenes, [f"{left} left of {a(said)}" for left in lefts])
                                  for said in SAID}
     scenes = [row(stage, Stream("explorer", "colour", i), "", "") for i in range(CASES)]
     for kind in ("none", "the background's", "another"):

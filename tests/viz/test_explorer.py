@@ -20,7 +20,7 @@ from minalbef.scenes.scenes import Scenes, paint
 from minalbef.tokenizer import Tokenizer
 from minalbef.viz.explorer import write_explorer
 
-PAIRS = 100
+ROOT, PAIRS = Path(__file__).parents[2], 100
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,29 @@ def test_a_run_of_other_data_or_another_task_is_refused(run, tmp_path):
     for other in (replace(run, task="vqa"), replace(run, config=replace(run.config, objects=0))):
         with pytest.raises(ValueError, match="no pretrained model of the embedded scenes"):
             write_explorer(other, tmp_path / "explorer.html")
+
+
+def test_the_tour_and_the_page_of_results_quote_the_figures_of_the_script():
+    found = json.loads((ROOT / "notebooks" / "results" / "explorer.json").read_text())
+    cases, preferred, alike = found["cases"], found["preferred"], found["accepted left of a cat"]["apple"]
+    colour = found["accepted with a colour"]
+    tour = re.sub(r"[\"`]\s*\+ [\"`]", "", (ROOT / "minalbef" / "viz" / "explorer_tour.js").read_text())
+    results = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    for said in (f"such a sentence in {colour['the background\'s']} of {cases} drawn scenes, and one with another colour "
+                 f"in {colour['another']}.",
+                 f"In {cases} drawn scenes of an apple left of a cat, the shipped model accepts “an apple left of a dog” "
+                 f"in {alike['dog']}, and “an apple left of a rocket” in {alike['rocket']}.",
+                 f"In {cases} drawn scenes of three alike, the shipped model prefers “two” in "
+                 f"{preferred['three']['two']}, and “three” in {preferred['three']['three']}."):
+        assert said in tour, said
+    for said in (f"in {preferred['three']['two']} of {cases}, and \"three\" in {preferred['three']['three']}; in scenes "
+                 f"of two it prefers \"two\" in {preferred['two']['two']}.",
+                 f"in {alike['dog']} of {cases}, \"... of a rocket\" in {alike['rocket']}, and the true sentence in "
+                 f"{alike['cat']}.",
+                 f"in {colour['the background\'s']} of {cases}, with a colour that is nowhere in {colour['another']}, "
+                 f"without a colour in {colour['none']}.",
+                 f"(`{found['command']}`, {found['date'][:10]}, {found['device']};"):
+        assert said in results, said
 
 
 # in a browser
