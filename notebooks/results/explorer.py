@@ -66,7 +66,7 @@ def main() -> None:
         alike[first or "any"] = {said: accepted(scenes, [f"{left} left of {a(said)}" for left in lefts])
                                  for said in SAID}
     scenes = [row(stage, Stream("explorer", "colour", i), "", "") for i in range(CASES)]
-    for kind in ("none", "the background's", "another"):
+    for kind in ("none", "of the background", "another"):
         texts = []
         for scene in scenes:
             other, one = (thing.name for thing in scene.objects)

@@ -72,25 +72,22 @@ def test_a_run_of_other_data_or_another_task_is_refused(run, tmp_path):
 
 def test_the_tour_and_the_page_of_results_quote_the_figures_of_the_script():
     found = json.loads((ROOT / "notebooks" / "results" / "explorer.json").read_text())
-    cases, preferred, alike = found["cases"], found["preferred"], found["accepted left of a cat"]["apple"]
-    colour = found["accepted with a colour"]
+    n, two, three = found["cases"], found["preferred"]["two"], found["preferred"]["three"]
+    alike, colour = found["accepted left of a cat"]["apple"], found["accepted with a colour"]
     tour = re.sub(r"[\"`]\s*\+ [\"`]", "", (ROOT / "minalbef" / "viz" / "explorer_tour.js").read_text())
     results = " ".join((ROOT / "docs" / "results.md").read_text().split())
-    for said in (f"such a sentence in {colour['the background\'s']} of {cases} drawn scenes, and one with another colour "
-                 f"in {colour['another']}.",
-                 f"In {cases} drawn scenes of an apple left of a cat, the shipped model accepts “an apple left of a dog” "
-                 f"in {alike['dog']}, and “an apple left of a rocket” in {alike['rocket']}.",
-                 f"In {cases} drawn scenes of three alike, the shipped model prefers “two” in "
-                 f"{preferred['three']['two']}, and “three” in {preferred['three']['three']}."):
-        assert said in tour, said
-    for said in (f"in {preferred['three']['two']} of {cases}, and \"three\" in {preferred['three']['three']}; in scenes "
-                 f"of two it prefers \"two\" in {preferred['two']['two']}.",
-                 f"in {alike['dog']} of {cases}, \"... of a rocket\" in {alike['rocket']}, and the true sentence in "
-                 f"{alike['cat']}.",
-                 f"in {colour['the background\'s']} of {cases}, with a colour that is nowhere in {colour['another']}, "
-                 f"without a colour in {colour['none']}.",
-                 f"(`{found['command']}`, {found['date'][:10]}, {found['device']};"):
-        assert said in results, said
+    assert f"in {colour['of the background']} of {n} drawn scenes, and one with another colour in {colour['another']}" in tour
+    assert f"In {n} drawn scenes of an apple left of a cat, the shipped model accepts" in tour
+    assert f"“an apple left of a dog” in {alike['dog']}, and “an apple left of a rocket” in {alike['rocket']}." in tour
+    assert f"In {n} drawn scenes of three alike, the shipped model prefers" in tour
+    assert f"“two” in {three['two']}, and “three” in {three['three']}." in tour
+    assert f"in {three['two']} of {n}, and \"three\" in {three['three']}; in scenes of two" in results
+    assert f"it prefers \"two\" in {two['two']}." in results
+    assert f"\"an apple left of a dog\" in {alike['dog']} of {n}, \"... of a rocket\" in {alike['rocket']}" in results
+    assert f"and the true sentence in {alike['cat']}." in results
+    assert f"in {colour['of the background']} of {n}, with a colour that is nowhere in {colour['another']}" in results
+    assert f"without a colour in {colour['none']}." in results
+    assert f"(`{found['command']}`, {found['date'][:10]}, {found['device']};" in results
 
 
 # in a browser
