@@ -1,4 +1,5 @@
 """JupyterLab in a headless Chromium: a learner runs chapters, moves widgets; an instructor grades submissions."""
+import importlib.util
 import json
 import os
 import re
@@ -14,13 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from chromium import CHROMIUM, keep
+from chromium import keep, lack
 
 ROOT = Path(__file__).parents[2]
 RUN = 400                             # seconds for a chapter, on a busy machine
 HEIGHT = 900                          # pixels of the window, in which a widget fits
-pytestmark = [pytest.mark.slow,
-              pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; Debian's package is `chromium`")]
+pytestmark = pytest.mark.slow
 
 
 @contextmanager
@@ -157,7 +157,8 @@ def test_a_learner_runs_a_chapter_and_moves_a_widget(browser, lab, chapter):
 
 def test_formgrader_gives_the_solution_all_points_of_tests_and_the_blank_none(browser, tmp_path, monkeypatch):
     """As notebooks/assignments/README.md says: *Nbgrader, Formgrader* in JupyterLab's menu, then a button a student."""
-    pytest.importorskip("nbgrader", reason="no nbgrader; pip install -e '.[course]' brings it")
+    if importlib.util.find_spec("nbgrader") is None:
+        lack("nbgrader", "pip install -e '.[course]' brings it")
     import nbformat
     monkeypatch.syspath_prepend(ROOT / "notebooks" / "assignments")
     import course
