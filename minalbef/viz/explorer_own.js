@@ -6,9 +6,7 @@ class Misfit extends Error {}                    // a message for the reader
 const refuse = (wrong, said) => { if (wrong) throw new Misfit(said); };
 const FILES = {weights: /\.safetensors$/, settings: /^config.*\.json$/, words: /^tokenizer.*\.json$/};
 const EQUAL = ["image_size", "patch_size", "stem", "image_width", "image_mlp_ratio", "text_width", "text_mlp_ratio",
-               "positions", "embed_dim"];        // settings that must be the page's; those below may differ
-const FREE = ["image_depth", "image_heads", "text_depth", "text_heads", "text_length", "fusion_depth", "fuse_cls",
-              "vocab_size"];
+               "positions", "embed_dim"];        // settings that must be the page's; depths, heads and words may differ
 
 // Eight bytes with the header's length, the header in JSON, then the tensors -> {name: {shape, data: Float32Array}}
 function readSafetensors(buffer) {
@@ -54,10 +52,8 @@ async function readRun(files) {
   const way = lent && `; choose the run's ${lent} with it`;
   refuse(!weights, "there are no weights; choose the run's model.safetensors, too");
   refuse((settings.task ?? "pretrain") !== "pretrain", `it was tuned for ${settings.task}; choose a pretrained run`);
-  const lacks = [...EQUAL, ...FREE].filter(name => settings[name] === undefined);
-  refuse(lacks.length, `config.json has no ${lacks.join(", ")}; it is of something else, or of another version`);
   const other = EQUAL.find(name => settings[name] !== config[name]);
-  refuse(other, `its ${other} is ${settings[other]}, and this page's ${config[other]}; \`minalbef explore\` writes a `
+  refuse(other, `its ${other} is ${settings[other] ?? "not given"}, and this page's ${config[other]}; \`minalbef explore\` writes a `
     + "page for it alone");
   const wanted = shapesOf(settings), size = shape => shape ? shape.join(" x ") || "a number" : "not there";
   for (const name of new Set([...Object.keys(wanted), ...Object.keys(weights)])) {

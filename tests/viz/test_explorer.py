@@ -417,7 +417,7 @@ def test_files_of_a_run_that_do_not_fit_are_refused_by_name_and_the_page_goes_on
     assert "fusion.layers.2.attn.q.weight is not there in the file, and 96 x 96" in refused(
         weights, changed("config.json", fusion_depth=3), tokenizer)
     (tmp_path / "config.json").write_text("{}")
-    assert "config.json has no image_size, " in refused(weights, tmp_path / "config.json", tokenizer)
+    assert "its image_size is not given, and this page's 48" in refused(weights, tmp_path / "config.json", tokenizer)
     (tmp_path / "model.safetensors").write_bytes(weights.read_bytes()[:1_000_000])
     assert " is cut off; copy the file again" in refused(tmp_path / "model.safetensors", config, tokenizer)
     (tmp_path / "model.safetensors").write_bytes(b"no such file")
@@ -439,13 +439,17 @@ def test_files_of_a_run_that_do_not_fit_are_refused_by_name_and_the_page_goes_on
 def test_an_answer_comes_within_100_ms(page, capsys):
     """Of 40 moves of an object, the median, with guesses, attention and a table of six sentences."""
     page.locator("#words button").nth(1).click()
-    for i in range(40):
-        page.locator("#stage").press("ArrowRight" if i % 20 < 10 else "ArrowLeft")
-        settle(page)
-    times = page.evaluate("explorer.times.slice(-40)")
-    with capsys.disabled():
-        print(f"\nan answer takes {statistics.median(times):.0f} ms (median), {max(times):.0f} ms (most)")
-    assert statistics.median(times) < 100
+    medians = []
+    for beside in ("start", ""):                 # a second model takes as long again
+        page.locator("#beside").select_option(beside)
+        for i in range(40):
+            page.locator("#stage").press("ArrowRight" if i % 20 < 10 else "ArrowLeft")
+            settle(page)
+        times = page.evaluate("explorer.times.slice(-40)")
+        medians.append(statistics.median(times))
+        with capsys.disabled():
+            print(f"\nan answer takes {medians[-1]:.0f} ms (median), {max(times):.0f} ms (most), beside it {beside or 'none'}")
+    assert medians[-1] < 100
 
 
 @in_browser
