@@ -142,12 +142,11 @@ def test_ci_installs_chromium_or_says_that_it_needs_it(tmp_path):
 
 
 def test_what_a_browser_needs_is_skipped_without_but_fails_in_ci(monkeypatch):
-    monkeypatch.delenv("MINALBEF_CI", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="no Chromium; get it"):
-        lack("Chromium", "get it")
-    monkeypatch.setenv("MINALBEF_CI", "1")
-    with pytest.raises(pytest.fail.Exception, match="no Chromium, and MINALBEF_CI is set; get it"):
-        lack("Chromium", "get it")
+    for value, outcome in (("", pytest.skip.Exception), ("1", pytest.fail.Exception)):
+        monkeypatch.setenv("MINALBEF_CI", value)
+        with pytest.raises((pytest.skip.Exception, pytest.fail.Exception), match="no Chromium.*; get it") as found:
+            lack("Chromium", "get it")           # caught whichever it is: one that escapes would skip this test
+        assert found.type is outcome
 
 
 def test_conda_and_pip_install_the_same():
