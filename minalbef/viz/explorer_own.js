@@ -53,8 +53,8 @@ async function readRun(files) {
   refuse(!weights, "there are no weights; choose the run's model.safetensors, too");
   refuse((settings.task ?? "pretrain") !== "pretrain", `it was tuned for ${settings.task}; choose a pretrained run`);
   const other = EQUAL.find(name => settings[name] !== config[name]);
-  refuse(other, `its ${other} is ${settings[other] ?? "not given"}, and this page's ${config[other]}; \`minalbef explore\` writes a `
-    + "page for it alone");
+  refuse(other, `its ${other} is ${settings[other] ?? "not given"}, and this page's ${config[other]}; `
+    + "`minalbef explore` writes a page for it alone");
   const wanted = shapesOf(settings), size = shape => shape ? shape.join(" x ") || "a number" : "not there";
   for (const name of new Set([...Object.keys(wanted), ...Object.keys(weights)])) {
     const [is, should] = [size(weights[name]?.shape), size(wanted[name])];

@@ -93,8 +93,8 @@ const STEPS = [{
     return [found.indexOf(Math.max(...found)),
             `${this.options.map((sentence, i) => `${sentence}: ${share(found[i])}`).join("; ")}. In its training about `
             + "one scene in eighty has three of a kind and nothing else; three with two alike are five times as "
-            + "frequent. Add a fourth one, or one of another kind, and count again. In 500 drawn scenes of three alike, "
-            + "the shipped model prefers “two” in 473, and “three” in 26."];
+            + "frequent. Add a fourth one, or one of another kind, and count again. In 500 drawn scenes of three "
+            + "alike, the shipped model prefers “two” in 473, and “three” in 26."];
   },
 }, {
   title: "Upside down",
