@@ -12,8 +12,8 @@ const article = name => objects.find(one => one.name === name).article;
 const a = name => `${article(name)} ${name}`, plural = name => objects.find(one => one.name === name).plural;
 
 const scene = {objects: [thing(ONE, 0.25, 0.5), thing(OTHER, 0.75, 0.5)], background: "yellow", photo: null};
-let chosen = 0, word = -1, layer = Math.min(1, config.fusion_depth - 1), head = 0, painter, sheets = {}, photo = null;
-let answer = null, occlusion = null, waiting = 0, idle = 0, times = [];
+let chosen = 0, word = -1, layer = Math.min(1, config.fusion_depth - 1), head = 0, which = 0, painter, sheets = {};
+let photo = null, answer = null, answers = [], occlusion = null, waiting = 0, idle = 0, times = [];
 const text = () => $("text").value;
 const veil = () => document.querySelector("[name=veil]:checked").value;
 
@@ -26,16 +26,17 @@ function changed() {
 }
 
 function update() {
-  const began = performance.now(), pixels = painter.paint(scene), looked = mind.look(pixels);
+  const began = performance.now(), pixels = painter.paint(scene);
   const {words} = tokenizer.encode(text(), config.text_length);
   if (word >= words.length) word = -1;
-  answer = {pixels, words, ...words.length ? mind.ask(looked, text()) : {}};
-  const before = words.length && $("both").checked ? startMind().ask(startMind().look(pixels), text()) : null;
-  showNumbers(words.length ? answer : null, before);
+  answers = minds().map(one => ({mind: one, looked: one.look(pixels)}));
+  for (const one of words.length ? answers : []) Object.assign(one, one.mind.ask(one.looked, text()));
+  answer = {pixels, words, ...answers[0]};
+  showNumbers();
   showWords(words);
-  showGuesses(words.length && word >= 0 ? mind.guess(looked, text(), word) : null);
+  showGuesses();
   showAttention();
-  showTable(looked);
+  showTable();
   showScene();
   times.push(performance.now() - began);
   $("time").textContent = `Answered in ${times.at(-1).toFixed(0)} ms.`;
@@ -46,7 +47,11 @@ function update() {
 for (const name of names) $("kind").append(make("option", {}, name));
 for (const colour of Object.keys(values.colours)) $("background").append(make("option", {}, colour));
 for (const name of ["x", "y", "size", "angle"]) $(name).oninput = () => alter({[name]: Number($(name).value)});
-$("style").onchange = () => alter({style: $("style").value});
+for (const finish of ["", ...values.finishes]) {
+  $("finish").append(make("option", {value: finish}, finish.slice(1) || "plain"));
+}
+$("finish").parentElement.hidden = !values.finishes.length;
+$("style").onchange = $("finish").onchange = () => alter({style: $("style").value + $("finish").value});
 $("background").onchange = () => { scene.background = $("background").value; changed(); };
 $("remove").onclick = remove;
 $("add").onclick = () => {
@@ -57,8 +62,14 @@ $("add").onclick = () => {
   changed();
 };
 for (const one of document.querySelectorAll("[name=veil], #pixels")) one.onchange = changed;
-$("both").onchange = () => { $("both-note").hidden = !$("both").checked; changed(); };
-if (!values.start) $("both-label").hidden = true;
+if (values.start) $("beside").append(make("option", {value: "start"}, "the warm start"));
+$("beside").onchange = () => {
+  $("start-note").hidden = $("beside").value !== "start";
+  $("own-said").hidden = $("beside").value === "start";
+  [which, layer, head] = [0, Math.min(1, config.fusion_depth - 1), 0];
+  changed();
+};
+$("own").onchange = () => { if ($("own").files.length) useRun([...$("own").files]); $("own").value = ""; };
 $("sentences").oninput = changed;
 
 // A file -> the picture that the model reads, resized as PIL does it, and the one that is shown.
@@ -87,7 +98,9 @@ $("photo-off").onclick = () => { scene.photo = photo = null; changed(); };
 document.addEventListener("dragover", event => event.preventDefault());
 document.addEventListener("drop", event => {
   event.preventDefault();
-  if (event.dataTransfer.files[0]) usePhoto(event.dataTransfer.files[0]);
+  const files = [...event.dataTransfer.files];
+  if (files.some(file => /\.(safetensors|json)$/.test(file.name))) useRun(files);
+  else if (files.length) usePhoto(files[0]);
 });
 
 // to begin -----------------------------------------------------------------------------------------------------------
@@ -97,10 +110,14 @@ async function begin() {
   for (const style of styles) {
     const picture = make("img", {src: `data:image/webp;base64,${values.sheets[style]}`});
     await picture.decode();
-    const canvas = make("canvas", {width: picture.width, height: picture.height}), context = canvas.getContext("2d");
+    const {width, height} = picture, sheet = name => sheets[name] = make("canvas", {width, height});
+    const context = sheet(style).getContext("2d");
     context.drawImage(picture, 0, 0);
-    sheets[style] = canvas;
-    pixels[style] = context.getImageData(0, 0, canvas.width, canvas.height);
+    pixels[style] = context.getImageData(0, 0, width, height);
+    for (const [finish, f] of [["flat", flat], ["outlined", (_, opacity, c) => INK[c]]]) {     // ink alone, behind
+      const finished = recolour(new ImageData(pixels[style].data.slice(), width, height), f);
+      sheet(`${style}+${finish}`).getContext("2d").putImageData(finished, 0, 0);
+    }
     $("licences").append(`${vendors[style].attribution} (${vendors[style].licence}). `);
   }
   painter = new Painter(pixels, values.emoji, values.colours, side);
@@ -116,6 +133,6 @@ async function begin() {
   update();
   say();
   beginTour();
-  window.explorer = {mind, startMind, scene, painter, tokenizer, times, changed, update, occlude, usePhoto, drawCurve};
+  window.explorer = {mind, startMind, scene, painter, tokenizer, times, changed, update, occlude, minds, drawCurve};
   document.documentElement.dataset.ready = "true";                            // tests wait for it
 }

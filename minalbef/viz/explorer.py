@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader
 from torch import Tensor
 
 from minalbef import Run, checkpoint, load
-from minalbef.scenes.painting import RGB, emoji, sheet
+from minalbef.scenes.painting import FINISHES, RGB, emoji, sheet
 from minalbef.scenes.scenes import Scenes
 
 
@@ -22,6 +22,7 @@ def write_explorer(run: Run, out: Path, captions: int = 5000) -> None:
     values = {"config": run.config.to_dict(), "emoji": emoji(), "colours": RGB, "weights": pack(run.model.state_dict()),
               "start": pack(load(start).model.image_encoder.state_dict()) if start.is_dir() else None,
               "tokenizer": (run.path / "tokenizer.json").read_text(encoding="utf-8"),
+              "finishes": sorted(set(FINISHES)) if run.config.restyle else [],
               "words": sorted({word for i in range(captions) for word in train.draw(i).text.split()}),
               "sheets": {x: drawings(x, run.config.objects) for x in sorted(set().union(*train.vendors.values()))}}
     page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("explorer.html")

@@ -12,17 +12,18 @@ const cosineBar = (value, kind) => {
   return found;
 };
 
-function showNumbers(now, before) {
+function showNumbers() {
+  const [now, other] = answers[0].odds === undefined ? [] : answers;
   $("brief").textContent = now ? `match ${share(now.match)}, similarity ${now.similarity.toFixed(2)}` : "";
   $("numbers").replaceChildren(...!now ? [make("p", {}, "Type a sentence.")] : [
     make("div", {className: "number"}, "Match (ITM)", bar(0, now.match), make("b", {id: "match"}, share(now.match)),
-         ...before ? ["warm start", bar(0, before.match, "start"),
-                      make("b", {id: "start-match"}, share(before.match))] : [],
+         ...other ? [other.mind.name, bar(0, other.match, "other"),
+                     make("b", {id: "other-match"}, share(other.match))] : [],
          make("small", {}, "the probability that sentence and picture belong together, by fusion")),
     make("div", {className: "number"}, "Similarity (ITC)", cosineBar(now.similarity, "itc"),
          make("b", {id: "similarity"}, now.similarity.toFixed(3)),
-         ...before ? ["warm start", cosineBar(before.similarity, "start"),
-                      make("b", {id: "start-similarity"}, before.similarity.toFixed(3))] : [],
+         ...other ? [other.mind.name, cosineBar(other.similarity, "other"),
+                     make("b", {id: "other-similarity"}, other.similarity.toFixed(3))] : [],
          make("small", {}, "the cosine of two vectors, one for the picture and one for the sentence, from −1 to 1"))]);
 }
 
@@ -38,20 +39,25 @@ function showWords(words) {
     + "the model sees pieces that mean nothing to it, and still answers." : "";
 }
 
-function showGuesses(guesses) {
-  $("guess-title").textContent = guesses ? `Guesses for the masked “${answer.words[word]}”` : "Guesses";
-  $("guesses").replaceChildren(...guesses ? guesses.map(({truth, likely}) => make("div", {className: "guess"},
-    ...likely.flatMap(([piece, p]) => [make("span", {className: piece === truth ? "true" : ""}, piece), bar(0, p),
-                                       make("span", {}, p.toFixed(2))])))
+// The name of each model, where there are two.
+const nameOf = mind => answers[1] ? [make("p", {className: "soft whole"}, mind.name)] : [];
+
+function showGuesses() {
+  const asked = word >= 0;
+  $("guess-title").textContent = asked ? `Guesses for the masked “${answer.words[word]}”` : "Guesses";
+  const show = ({truth, likely}) => make("div", {className: "guess"}, ...likely.flatMap(([piece, p]) => [
+    make("span", {className: piece === truth ? "true" : ""}, piece), bar(0, p), make("span", {}, p.toFixed(2))]));
+  $("guesses").replaceChildren(...asked
+    ? answers.flatMap(({mind, looked}) => [...nameOf(mind), ...mind.guess(looked, text(), word).map(show)])
     : [make("p", {className: "soft"}, "Choose a word above to mask it: the model guesses which word stood there.")]);
 }
 
 // The chosen word's weights over the patches; of several pieces the mean. Without a word those of [CLS].
-function lookOf(layer, head) {
-  const places = word < 0 ? [0] : tokenizer.encode(text(), config.text_length).places[word];
+function lookOf({mind, attention}, layer, head) {
+  const places = word < 0 ? [0] : mind.encode(text()).places[word];
   const found = new Float32Array(grid * grid);
   for (const place of places) {
-    answer.attention[layer][head][place].slice(-grid * grid).forEach((value, i) => found[i] += value / places.length);
+    attention[layer][head][place].slice(-grid * grid).forEach((value, i) => found[i] += value / places.length);
   }
   return found;
 }
@@ -60,28 +66,39 @@ function showAttention() {
   const of = word < 0 ? "[CLS] looks, from which ITM reads," : `“${answer.words[word]}” looks,`;
   $("attention-note").textContent = `Where ${of} by layer and head of fusion: bright is much, and the most has a ring. `
     + "Choose one to lay it over the picture.";
-  if (!answer.attention) return $("attention").replaceChildren();
-  const box = $("attention"), heads = config.text_heads;
-  if (!box.children.length) {
-    box.style.setProperty("--heads", heads);
-    for (let i = 0; i < config.fusion_depth * heads; i++) {
-      const choose = () => {
-        [layer, head] = [Math.floor(i / heads), i % heads];
-        document.querySelector("[name=veil][value=attention]").checked = true;
-        showAttention();
-        showScene();
-      };
-      box.append(make("button", {onclick: choose}, make("canvas", {width: 96, height: 96}),
-                      `layer\u00a0${Math.floor(i / heads)}, head\u00a0${i % heads}`));
-    }
+  const sides = answer.attention ? answers : [], box = $("attention");
+  const maps = sides.flatMap(({attention}, i) => attention.flatMap((heads, j) => heads.map((_, k) => [i, j, k])));
+  const said = maps.map(([i, j, k]) => [sides[i].mind.name, j, k]).join("|");
+  if (box.dataset.maps !== said) {               // other models than before
+    box.dataset.maps = said;
+    box.replaceChildren(...sides.map(({mind, attention}, i) => {
+      const side = make("div", {className: "maps"}, ...nameOf(mind), ...maps.filter(one => one[0] === i).map(one => {
+        const choose = () => {
+          [which, layer, head] = one;
+          document.querySelector("[name=veil][value=attention]").checked = true;
+          showAttention();
+          showScene();
+        };
+        return make("button", {onclick: choose}, make("canvas", {width: 96, height: 96}),
+                    `layer\u00a0${one[1]}, head\u00a0${one[2]}`);
+      }));
+      side.style.setProperty("--heads", attention[0].length);
+      return side;
+    }));
   }
-  [...box.children].forEach((button, i) => {
-    const at = [Math.floor(i / heads), i % heads], context = button.firstChild.getContext("2d");
-    context.imageSmoothingEnabled = false;
-    context.drawImage(pixelCanvas(answer.pixels), 0, 0, 96, 96);
-    drawVeil(context, lookOf(...at), 96);
-    button.setAttribute("aria-pressed", String(veil() === "attention" && at[0] === layer && at[1] === head));
+  const chosen = veil() === "attention" && [which, layer, head].join();
+  box.querySelectorAll("button").forEach((button, n) => {
+    const [i, ...at] = maps[n];
+    drawMap(button.firstChild, lookOf(sides[i], ...at));
+    button.setAttribute("aria-pressed", String(maps[n].join() === chosen));
   });
+}
+
+function drawMap(canvas, heat) {
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  context.drawImage(pixelCanvas(answer.pixels), 0, 0, 96, 96);
+  drawVeil(context, heat, 96);
 }
 
 // Dims what has little, so that it reads on any picture, and rings the most.
@@ -101,41 +118,53 @@ function drawVeil(context, heat, width) {
 // Each patch blanked in turn, with the background's colour or a photo's mean: how much does the match change?
 async function occlude() {
   if (!answer?.words.length) return;
-  const mine = occlusion = {change: new Float32Array(grid * grid), done: false};
-  const asked = text(), {pixels, odds} = answer;
+  const before = answers, mine = occlusion = {changes: before.map(() => new Float32Array(grid * grid)), done: false};
+  const asked = text(), {pixels} = answer, patch = config.patch_size;
   const mean = [0, 1, 2].map(c => pixels.reduce((sum, value, i) => i % 3 === c ? sum + value : sum, 0) / (side * side));
-  const blank = scene.photo ? mean : values.colours[scene.background], patch = config.patch_size;
+  const blank = scene.photo ? mean : values.colours[scene.background], after = before.map(() => []);
   for (let i = 0; i < grid * grid; i++) {
     const changed = pixels.slice();
     for (let k = 0; k < patch * patch; k++) {
       const [x, y] = [i % grid * patch + k % patch, Math.floor(i / grid) * patch + Math.floor(k / patch)];
       changed.set(blank, 3 * (y * side + x));
     }
-    mine.change[i] = mind.ask(mind.see(changed), asked).odds - odds;
+    before.forEach(({mind, odds}, k) => {
+      after[k].push(mind.ask(mind.see(changed), asked).odds);
+      mine.changes[k][i] = Math.abs(after[k][i] - odds);
+    });
     await new Promise(done => setTimeout(done));                                // let the page breathe
     if (occlusion !== mine) return;                                             // the question has changed
   }
-  const most = mine.change.reduce((best, value, i) => Math.abs(value) > Math.abs(mine.change[best]) ? i : best, 0);
   mine.done = true;
-  const [line, column] = [Math.floor(most / grid) + 1, most % grid + 1];
-  $("occlusion").textContent = `Blanking the patch in row ${line}, column ${column} changes the match most: from `
-    + `${share(sigmoid(odds))} to ${share(sigmoid(odds + mine.change[most]))}.`;
+  $("occlusion").replaceChildren(...before.map(({mind, odds}, k) => {
+    const heat = mine.changes[k], most = heat.indexOf(Math.max(...heat));
+    const canvas = make("canvas", {width: 96, height: 96});
+    drawMap(canvas, heat);
+    return make("span", {}, ...before[1] ? [canvas, `${mind.name}: `] : [], `Blanking the patch in row `
+      + `${Math.floor(most / grid) + 1}, column ${most % grid + 1} changes the match most: from `
+      + `${share(sigmoid(odds))} to ${share(sigmoid(after[k][most]))}.`);
+  }));
   showScene();
 }
 
 // For a screen reader, when all is quiet.
 function say() {
-  if (answer?.words.length) $("spoken").textContent =
-    `Match ${share(answer.match)}, similarity ${answer.similarity.toFixed(2)}.`;
+  if (answer?.words.length) $("spoken").textContent = answers.map(({mind, match, similarity}) =>
+    `${answers[1] ? `${mind.name}: ` : ""}Match ${share(match)}, similarity ${similarity.toFixed(2)}.`).join(" ");
 }
 
-function showTable(looked) {
+function showTable() {
   const sentences = $("sentences").value.split("\n").filter(line => tokenizer.words(line).length).slice(0, 12);
-  const found = sentences.map(sentence => ({sentence, ...mind.ask(looked, sentence)}));
-  const best = kind => Math.max(...found.map(one => one[kind]));
-  const cell = (one, kind, said) => make("td", {className: `value ${one[kind] === best(kind) ? "best" : ""}`}, said);
-  $("table").replaceChildren(make("table", {}, make("tr", {}, ...["sentence", "match", "", "similarity", ""].map(
-    title => make("th", {scope: "col"}, title))), ...found.map(one => make("tr", {}, make("td", {}, one.sentence),
-    cell(one, "match", share(one.match)), make("td", {}, bar(0, one.match)),
-    cell(one, "similarity", one.similarity.toFixed(2)), make("td", {}, cosineBar(one.similarity, "itc"))))));
+  const sides = answers.map(({mind, looked}) => sentences.map(sentence => mind.ask(looked, sentence)));
+  const cell = (side, i, kind, said) => make("td", {
+    className: `value ${side[i][kind] === Math.max(...side.map(one => one[kind])) ? "best" : ""}`}, said);
+  const line = (i, k, first) => {
+    const one = sides[k][i], kind = k ? "other" : "";
+    return make("tr", {}, make("td", {className: k ? "soft" : ""}, first), cell(sides[k], i, "match", share(one.match)),
+                make("td", {}, bar(0, one.match, kind)), cell(sides[k], i, "similarity", one.similarity.toFixed(2)),
+                make("td", {}, cosineBar(one.similarity, kind || "itc")));
+  };
+  const titles = ["sentence", "match", "", "similarity", ""].map(title => make("th", {scope: "col"}, title));
+  $("table").replaceChildren(make("table", {}, make("tr", {}, ...titles), ...sentences.flatMap((sentence, i) =>
+    sides.map((_, k) => line(i, k, k ? answers[k].mind.name : sentence)))));
 }

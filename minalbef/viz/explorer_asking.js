@@ -20,7 +20,11 @@ function make(tag, properties = {}, ...children) {
 
 // A model and what it was asked last: a picture or a text that has not changed is not encoded again.
 class Mind {
-  constructor(weights) { this.model = new ALBEF(config, weights); this.texts = new Map(); this.last = null; }
+  constructor(weights, settings, tokenizer, name) {
+    Object.assign(this, {model: new ALBEF(settings, weights), tokenizer, name, texts: new Map(), last: null});
+  }
+
+  encode(sentence) { return this.tokenizer.encode(sentence, this.model.config.text_length); }
 
   look(pixels) {
     const same = this.last && pixels.every((value, i) => value === this.last.pixels[i]);
@@ -41,19 +45,19 @@ class Mind {
 
   // -> {similarity, odds, match, attention: by layer and head a row of weights for each token}
   ask({image, seen}, sentence) {
-    const read = this.read(tokenizer.encode(sentence, config.text_length).tokens), attention = [];
+    const read = this.read(this.encode(sentence).tokens), attention = [];
     const odds = this.model.matchOdds(this.model.fuse(read, seen, attention));
     return {similarity: this.model.similarity(image, read), odds, match: sigmoid(odds), attention};
   }
 
   // One word masked: for each of its pieces the likeliest pieces, [piece, probability], and the piece that stood there.
   guess({seen}, sentence, word, top = 5) {
-    const {tokens, places} = tokenizer.encode(sentence, config.text_length);
-    const hidden = tokens.map((id, i) => places[word].includes(i) ? tokenizer.mask : id);
+    const {tokens, places} = this.encode(sentence), {mask, pieces} = this.tokenizer;
+    const hidden = tokens.map((id, i) => places[word].includes(i) ? mask : id);
     const fused = this.model.fuse(this.read(hidden), seen);
     return places[word].map(place => {
-      const likely = [...this.model.wordProbabilities(fused, place)].map((p, id) => [tokenizer.pieces[id], p]);
-      return {truth: tokenizer.pieces[tokens[place]], likely: likely.sort((a, b) => b[1] - a[1]).slice(0, top)};
+      const likely = [...this.model.wordProbabilities(fused, place)].map((p, id) => [pieces[id], p]);
+      return {truth: pieces[tokens[place]], likely: likely.sort((a, b) => b[1] - a[1]).slice(0, top)};
     });
   }
 }
@@ -71,6 +75,9 @@ function startWeights(trained, learnt) {
   return weights;
 }
 
-const trained = unpackWeights(values.weights), mind = new Mind(trained);
-let start = null;                                // made when it is first wanted
-const startMind = () => start ??= new Mind(startWeights(trained, unpackWeights(values.start)));
+const trained = unpackWeights(values.weights), mind = new Mind(trained, config, tokenizer, "this page's model");
+let start = null, own = null;                    // made when first wanted; out of the reader's files
+const startMind = () => start ??= new Mind(startWeights(trained, unpackWeights(values.start)), config, tokenizer,
+                                           "warm start");
+// The models that answer: the page's, and the one beside it.
+const minds = () => [mind, ...{start: () => [startMind()], own: () => [own]}[$("beside").value]?.() ?? []];

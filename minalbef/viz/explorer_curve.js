@@ -10,21 +10,24 @@ async function drawCurve(steps = 25) {
   const one = scene.objects[chosen], axis = /\b(above|below|over|under)\b/i.test(text()) ? "y" : "x";
   const sentences = [...new Set([text(), opposite(text())])].filter(line => tokenizer.words(line).length);
   if (!one || !sentences.length) return;
-  const low = one.size / 2, lines = sentences.map(() => []), index = chosen;
+  const low = one.size / 2, index = chosen, found = minds().map(mind => ({mind, lines: sentences.map(() => [])}));
   const asked = {...scene, objects: [...scene.objects]};
   for (let i = 0; i < steps; i++) {
     const where = low + (1 - 2 * low) * i / (steps - 1);
     asked.objects[index] = {...one, [axis]: where};
-    const looked = mind.see(painter.paint(asked));
-    sentences.forEach((sentence, k) => lines[k].push({where, ...mind.ask(looked, sentence)}));
+    const pixels = painter.paint(asked);
+    for (const {mind, lines} of found) {
+      const looked = mind.see(pixels);
+      sentences.forEach((sentence, k) => lines[k].push({where, ...mind.ask(looked, sentence)}));
+    }
     $("curve-note").textContent = `${i + 1} of ${steps} places`;
     await new Promise(done => setTimeout(done));
   }
   const way = axis === "x" ? "from left to right" : "from top to bottom";
   $("curve-note").textContent = `${one.name} ${way}; the dotted line is where it stands now`;
-  $("curve").replaceChildren(chart("match", "match", 0, 1, lines, sentences, one[axis]),
-                             chart("similarity", "similarity", -0.5, 1, lines, sentences, one[axis]));
-  return lines;
+  $("curve").replaceChildren(...found.flatMap(({mind, lines}) => [["match", 0], ["similarity", -0.5]].map(
+    ([kind, low]) => chart(found[1] ? `${mind.name}: ${kind}` : kind, kind, low, 1, lines, sentences, one[axis]))));
+  return found[0].lines;
 }
 
 function chart(title, kind, low, high, lines, sentences, now) {

@@ -136,18 +136,21 @@ class Tokenizer {
 
 // the model ---------------------------------------------------------------------------------------------------------
 
+// A number of fp16: a sign, five bits of exponent, ten of fraction; the last exponent is that of infinity and nan.
+function fromHalf(half) {
+  const sign = half >> 15 ? -1 : 1, exponent = half >> 10 & 31, fraction = half & 1023;
+  if (exponent === 31) return NaN;
+  return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * fraction / 1024);
+}
+
 // fp16 in base64 -> {name: Float32Array}; shapes: pairs of name and shape, in the order of the data
 function unpackWeights({shapes, data}) {
   const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0)), halves = new Uint16Array(bytes.buffer);
-  const value = half => {                        // a sign, five bits of exponent, ten of fraction
-    const sign = half >> 15 ? -1 : 1, exponent = half >> 10 & 31, fraction = half & 1023;
-    return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * fraction / 1024);
-  };
   const weights = {};
   let first = 0;
   for (const [name, shape] of shapes) {
     const size = shape.reduce((a, b) => a * b, 1);
-    weights[name] = Float32Array.from(halves.subarray(first, first + size), value);
+    weights[name] = Float32Array.from(halves.subarray(first, first + size), fromHalf);
     first += size;
   }
   return weights;

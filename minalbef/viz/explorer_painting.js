@@ -1,5 +1,5 @@
 // Scenes to pixels, as scenes/painting.py paints them with PIL: the model must see here what it saw in training. A
-// browser's own resizing differs from PIL's, and from browser to browser. Colours are premultiplied by their opacity.
+// browser's own resizing differs from PIL's, and from browser to browser.
 "use strict";
 
 const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
@@ -7,6 +7,17 @@ const roundEven = x => Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.ro
 
 // {width, height, data: RGBA}
 const image = (width, height) => ({width, height, data: new Uint8ClampedArray(4 * width * height)});
+
+// Every colour as f(value, opacity, channel), in place.
+function recolour(picture, f) {
+  const {data} = picture;
+  for (let i = 0; i < data.length; i += 4) for (let c = 0; c < 3; c++) data[i + c] = f(data[i + c], data[i + 3], c);
+  return picture;
+}
+
+// PIL turns and resizes colours that are multiplied by their opacity, and divides them again, rounded as here.
+const premultiply = picture => recolour(picture, (value, opacity) => Math.round(value * opacity / 255));
+const divide = picture => recolour(picture, (value, opacity) => opacity ? Math.floor(255 * value / opacity) : value);
 
 // The part of a picture in a box, empty where the box sticks out.
 function crop(from, left, top, width, height) {
@@ -76,6 +87,24 @@ function resize(from, width, height) {
   return pass(wide, height, from.height, width, width, 1, image(width, height), width, 1);
 }
 
+// How else a drawing may be made to look: painting.py's FINISHES, which training gives to a share of the drawings.
+const INK = [18, 18, 18], flat = value => Math.min(255, (value + 32) >> 6 << 6);
+const FINISH = {
+  flat: picture => recolour(picture, flat),
+  outlined(picture) {                            // ink behind each pixel that is next to the drawing
+    const {width, height, data} = picture, to = image(width, height), around = [-1, 0, 1];
+    const opacity = (x, y) => data[4 * (clamp(y, 0, height - 1) * width + clamp(x, 0, width - 1)) + 3];
+    for (let i = 0; i < width * height; i++) {
+      const [x, y] = [i % width, Math.floor(i / width)], front = opacity(x, y);
+      const ink = Math.max(...around.flatMap(dy => around.map(dx => opacity(x + dx, y + dy))));
+      const behind = ink * (255 - front) / 255, all = front + behind;
+      const mixed = INK.map((value, c) => all && Math.round((data[4 * i + c] * front + value * behind) / all));
+      to.data.set([...mixed, Math.round(all)], 4 * i);
+    }
+    return to;
+  },
+};
+
 class Painter {
   // sheets: {style: RGBA image of its drawings}; cell, columns, objects: of data/emoji/objects.json
   constructor(sheets, {cell, columns, objects}, colours, size) {
@@ -87,10 +116,8 @@ class Painter {
   // The turned drawing and half the side of the middle square that holds all of it.
   turned(name, style, angle) {
     const from = crop(this.sheets[style], ...this.places.get(name), this.cell, this.cell);
-    for (let i = 0; i < from.data.length; i += 4) {
-      for (let c = 0; c < 3; c++) from.data[i + c] = Math.round(from.data[i + c] * from.data[i + 3] / 255);
-    }
-    const picture = angle % 360 ? rotate(from, angle) : from, x = picture.width / 2, y = picture.height / 2;
+    const picture = angle % 360 ? divide(rotate(premultiply(from), angle)) : from;
+    const x = picture.width / 2, y = picture.height / 2;
     let half = this.cell / 2;
     for (let i = 3; i < picture.data.length; i += 4) {
       if (!picture.data[i]) continue;
@@ -100,16 +127,17 @@ class Painter {
     return {picture, half};
   }
 
-  // A drawing at its size in pixels, and half the side of its square before.
+  // A drawing at its size in pixels, with its finish, and half the side of its square before. style: "noto+outlined"
   sprite({name, style, angle}, pixels) {
     const key = [name, style, angle, pixels].join();
     if (!this.sprites.has(key)) {
-      const {picture, half} = this.turned(name, style, angle), x = picture.width / 2, y = picture.height / 2;
+      const [vendor, finish] = style.split("+");
+      const {picture, half} = this.turned(name, vendor, angle), x = picture.width / 2, y = picture.height / 2;
       const left = roundEven(x - half), top = roundEven(y - half);
       const whole = crop(picture, left, top, roundEven(x + half) - left, roundEven(y + half) - top);
-      const small = resize(whole, pixels, pixels);
+      const small = divide(resize(premultiply(whole), pixels, pixels));
       if (this.sprites.size > 5000) this.sprites.clear();
-      this.sprites.set(key, {picture: small, half});
+      this.sprites.set(key, {picture: (finish ? FINISH[finish] : same => same)(small), half});
     }
     return this.sprites.get(key);
   }
@@ -130,7 +158,9 @@ class Painter {
       for (let i = 0; i < side * side; i++) {
         const at = 3 * ((top + Math.floor(i / side)) * size + left + i % side);
         const through = 256 - (data[4 * i + 3] * 257 >> 8);
-        for (let c = 0; c < 3; c++) pixels[at + c] = (pixels[at + c] * through >> 8) + data[4 * i + c];
+        for (let c = 0; c < 3; c++) {
+          pixels[at + c] = (pixels[at + c] * through >> 8) + Math.floor(data[4 * i + c] * data[4 * i + 3] / 255);
+        }
       }
     }
     return pixels;

@@ -20,17 +20,24 @@ function showScene() {
     if (photo) drawing.drawImage(photo, 0, 0, 480, 480);
     for (const one of scene.objects) {
       const {left, top, pixels} = painter.square(one), {half} = painter.sprite(one, pixels), cell = values.emoji.cell;
-      const wide = pixels * SCALE * cell / (2 * half);
-      drawing.save();
-      drawing.translate((left + pixels / 2) * SCALE, (top + pixels / 2) * SCALE);
-      drawing.rotate(one.angle * Math.PI / 180);
-      const place = painter.places.get(one.name);
-      drawing.drawImage(sheets[one.style], ...place, cell, cell, -wide / 2, -wide / 2, wide, wide);
-      drawing.restore();
+      const wide = pixels * SCALE * cell / (2 * half), place = painter.places.get(one.name);
+      const put = (sheet, dx, dy) => {
+        drawing.save();
+        drawing.beginPath();
+        drawing.rect(left * SCALE, top * SCALE, pixels * SCALE, pixels * SCALE);
+        drawing.clip();
+        drawing.translate((left + pixels / 2 + dx) * SCALE, (top + pixels / 2 + dy) * SCALE);
+        drawing.rotate(one.angle * Math.PI / 180);
+        drawing.drawImage(sheet, ...place, cell, cell, -wide / 2, -wide / 2, wide, wide);
+        drawing.restore();
+      };
+      const [vendor, finish] = one.style.split("+"), around = finish === "outlined" ? [-1, -0.5, 0, 0.5, 1] : [];
+      for (const dy of around) for (const dx of around) put(sheets[one.style], dx, dy);    // a pixel of ink
+      put(sheets[finish === "flat" ? one.style : vendor], 0, 0);
     }
   }
-  if (veil() === "attention" && answer.attention) drawVeil(drawing, lookOf(layer, head), 480);
-  if (veil() === "occlusion" && occlusion?.done) drawVeil(drawing, occlusion.change.map(Math.abs), 480);
+  if (veil() === "attention" && answer.attention) drawVeil(drawing, lookOf(answers[which], layer, head), 480);
+  if (veil() === "occlusion" && occlusion?.done) drawVeil(drawing, occlusion.changes[0], 480);
   const busy = veil() === "occlusion" ? "Blanking one patch after the other …" : "";
   if (!occlusion?.done) $("occlusion").textContent = busy;
   showChosen();
@@ -67,7 +74,8 @@ function showChosen() {
   $("chosen").disabled = $("draw-curve").disabled = !one;
   for (const name of ["x", "y", "size", "angle"]) $(name).value = one ? one[name] : 0;
   $("style").replaceChildren(...styles.filter(style => one && !vendors[style].missing.includes(one.name))
-    .map(style => make("option", {selected: style === one.style}, style)));
+    .map(style => make("option", {selected: style === one.style.split("+")[0]}, style)));
+  $("finish").value = one?.style.match(/[+].*/)?.[0] ?? "";
   $("background").value = scene.background;
   $("photo-off").hidden = !scene.photo;
 }

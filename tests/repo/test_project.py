@@ -1,12 +1,15 @@
 """The project's own rules: what imports what, how long files are, two ways to install."""
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from chromium import lack
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "minalbef"
@@ -117,6 +120,37 @@ def test_what_is_cited_and_what_ci_installs_is_what_the_project_says():
     flow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     least = re.search(r"torch>=([\d.]+),<3", " ".join(project["dependencies"]))[1]
     assert f'torch: ["torch=={least}.*", "torch<3"]' in flow and "run: .ci/run" in flow
+
+
+def run_ci(folder: Path, **stubs: str) -> tuple[int, str, str]:
+    """.ci/run where these commands and no others are on the PATH: return code, and what it wrote."""
+    for name, said in {"dirname": "echo .ci", **stubs}.items():
+        (folder / name).write_text(f"#!/bin/sh\n{said}\n")
+        (folder / name).chmod(0o755)
+    run = subprocess.run([shutil.which("bash"), ROOT / ".ci" / "run"], cwd=ROOT, capture_output=True, text=True,
+                         env={"PATH": str(folder)})
+    return run.returncode, run.stdout, run.stderr
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_ci_installs_chromium_or_says_that_it_needs_it(tmp_path):
+    make = "echo make $@, MINALBEF_CI=$MINALBEF_CI; exit 3"
+    code, out, error = run_ci(tmp_path, id="echo 1000", make=make)
+    assert code == 1 and not out and "needs Chromium" in error and "apt-get install chromium" in error
+    code, out, error = run_ci(tmp_path, id="echo 0", make=make, **{"apt-get": "echo apt-get $@"})
+    installs = ["apt-get update -q", "apt-get install -y -q chromium"]
+    assert code == 3 and not error and out.splitlines() == [*installs, "make .venv/stamp, MINALBEF_CI=1"]
+    code, out, error = run_ci(tmp_path, id="echo 1000", make=make, **{"google-chrome": ""})
+    assert code == 3 and "apt-get" not in out + error, "it is there already"
+    assert "'.[course,browser]'" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_what_a_browser_needs_is_skipped_without_but_fails_in_ci(monkeypatch):
+    for value, outcome in (("", pytest.skip.Exception), ("1", pytest.fail.Exception)):
+        monkeypatch.setenv("MINALBEF_CI", value)
+        with pytest.raises((pytest.skip.Exception, pytest.fail.Exception), match="no Chromium.*; get it") as found:
+            lack("Chromium", "get it")           # caught whichever it is: one that escapes would skip this test
+        assert found.type is outcome
 
 
 def test_conda_and_pip_install_the_same():

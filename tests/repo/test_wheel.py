@@ -17,7 +17,7 @@ print(folder)
 assert Path(minalbef.__file__).with_name("py.typed").is_file()
 assert (folder / "emoji" / "objects.json").is_file() and (folder / "emoji" / "noto.webp").stat().st_size > 100_000
 assert {path.suffix for path in Path(minalbef.__file__).parent.rglob("page.*")} >= {".html", ".css"}
-assert len([*Path(minalbef.__file__).with_name("viz").glob("explorer*.[hjc]*")]) == 11
+assert len([*Path(minalbef.__file__).with_name("viz").glob("explorer*.[hjc]*")]) == 12
 if (folder / "tiny").is_dir():
     assert minalbef.load(folder / "tiny").summary()
 """

@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from chromium import CHROMIUM, keep
+from chromium import keep
 from helpers import disturb
-from minalbef import ALBEF, load
+from minalbef import ALBEF, checkpoint, load
 from minalbef.scenes.language import Object, Scene
 from minalbef.scenes.scenes import Scenes, paint
+from minalbef.tokenizer import Tokenizer
 from minalbef.viz.explorer import write_explorer
 
-PAIRS = 100
+ROOT, PAIRS = Path(__file__).parents[2], 100
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +70,30 @@ def test_a_run_of_other_data_or_another_task_is_refused(run, tmp_path):
             write_explorer(other, tmp_path / "explorer.html")
 
 
+def test_the_tour_and_the_page_of_results_quote_the_figures_of_the_script():
+    found = json.loads((ROOT / "notebooks" / "results" / "explorer.json").read_text())
+    n, two, three = found["cases"], found["preferred"]["two"], found["preferred"]["three"]
+    alike, colour = found["accepted left of a cat"]["apple"], found["accepted with a colour"]
+    tour = re.sub(r"[\"`]\s*\+ [\"`]", "", (ROOT / "minalbef" / "viz" / "explorer_tour.js").read_text())
+    results = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    assert f"in {colour['of the background']} of {n} drawn scenes, and one with another colour in" in tour
+    assert f"with another colour in {colour['another']}." in tour
+    assert f"In {n} drawn scenes of an apple left of a cat, the shipped model accepts" in tour
+    assert f"“an apple left of a dog” in {alike['dog']}, and “an apple left of a rocket” in {alike['rocket']}." in tour
+    assert f"In {n} drawn scenes of three alike, the shipped model prefers" in tour
+    assert f"“two” in {three['two']}, and “three” in {three['three']}." in tour
+    assert f"in {three['two']} of {n}, and \"three\" in {three['three']}; in scenes of two" in results
+    assert f"it prefers \"two\" in {two['two']}." in results
+    assert f"\"an apple left of a dog\" in {alike['dog']} of {n}, \"... of a rocket\" in {alike['rocket']}" in results
+    assert f"and the true sentence in {alike['cat']}." in results
+    assert f"in {colour['of the background']} of {n}, with a colour that is nowhere in {colour['another']}" in results
+    assert f"without a colour in {colour['none']}." in results
+    assert f"(`{found['command']}`, {found['date'][:10]}, {found['device']};" in results
+
+
 # in a browser
 
-def in_browser(test):
-    """Marks a test as slow, and skips it without Chromium."""
-    return pytest.mark.slow(pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; Debian's is `chromium`")(test))
+in_browser = pytest.mark.slow         # skipped without Chromium, but for CI: see the fixture `browser`
 
 
 @pytest.fixture
@@ -128,7 +149,7 @@ def test_a_patch_stem_and_a_fusion_that_sees_cls_are_computed_too_and_a_run_need
     page = browser.new_page()
     page.goto((tmp_path / "explorer.html").as_uri())
     page.locator("html[data-ready]").wait_for(timeout=120_000)
-    assert page.locator("#both").is_hidden()
+    assert page.locator("#beside option").all_inner_texts() == ["no other model"]
     source = Scenes("test", objects=config.objects)
     for drawn in map(source.draw, range(3)):
         picture = source.picture(drawn)
@@ -164,8 +185,9 @@ def test_masked_words_attention_and_pieces_equal_torch(run, page):
 
 @in_browser
 def test_it_paints_as_the_package_paints(run, page, capsys):
-    stream, off = np.random.default_rng(3), []
-    for i, drawn in enumerate(map(Scenes("test", objects=run.config.objects).draw, range(40))):
+    """To 2 of 255, which a canvas loses of half transparent colours; a flat colour may fall on a step's other side."""
+    stream, off, finishes = np.random.default_rng(3), [], []
+    for i, drawn in enumerate(map(Scenes("test", objects=run.config.objects, restyle=0.5).draw, range(60))):
         things = tuple(replace(one, angle=float(stream.integers(-180, 180)) if i % 2 else 0.0)
                        for one in drawn.scene.objects)
         scene = Scene(things, drawn.scene.background)
@@ -173,10 +195,14 @@ def test_it_paints_as_the_package_paints(run, page, capsys):
                 "objects": [{name: getattr(one, name) for name in Object.__slots__} | {"style": one.vendor}
                             for one in things]}
         found = np.array(page.evaluate("scene => [...explorer.painter.paint(scene)]", told))
-        off.append(np.abs(found.reshape(48, 48, 3) - paint(scene, 48).astype(int)).max())
+        off.append(np.abs(found.reshape(48, 48, 3) - paint(scene, 48).astype(int)).max(-1))
+        finishes.append({one.vendor.partition("+")[2] for one in things})
+    off, is_flat = np.stack(off), np.array(["flat" in some for some in finishes])
     with capsys.disabled():
-        print("\nlargest difference of pixels, of 255:", max(off), "median", statistics.median(off))
-    assert max(off) <= 12 and statistics.median(off) <= 6
+        print(f"\nlargest difference of pixels, of 255: {off[~is_flat].max()}; "
+              f"with flat colours {(off[is_flat] > 2).sum()} of {off[is_flat].size} pixels differ by more than 2")
+    assert off[~is_flat].max() <= 2 and (off[is_flat] > 2).mean() < 1e-3
+    assert set().union(*finishes) == {"", "outlined", "flat"} and is_flat.sum() > 9
 
 
 def picture(page) -> str:
@@ -229,6 +255,10 @@ def test_every_control_of_the_picture_changes_the_picture_and_the_answer(page, t
         "size": (lambda: page.locator("#size").fill("0.2"), lambda: abs(first(page, "size") - 0.2) < 0.01),
         "style": (lambda: page.locator("#style").select_option("fluent"),
                   lambda: first(page, "style") == "fluent"),
+        "outlined": (lambda: page.locator("#finish").select_option("outlined"),
+                     lambda: first(page, "style") == "fluent+outlined"),
+        "flat": (lambda: page.locator("#finish").select_option("flat"),
+                 lambda: first(page, "style") == "fluent+flat"),
         "background": (lambda: page.locator("#background").select_option("blue"), lambda: True),
         "add": (lambda: page.locator("#add").click(), lambda: page.locator("#things button").count() == 3),
         "left by key": (lambda: page.locator("#stage").press("ArrowLeft"), lambda: True),
@@ -300,23 +330,127 @@ def test_attention_occlusion_pixels_curve_table_and_the_warm_start_answer(page):
     assert page.locator("#table tr").count() == 4
     matches = [float(text.strip("<> ")) for text in page.locator("#table td.value:nth-child(2)").all_inner_texts()]
     assert min(matches[:2]) > 0.1 > matches[2]
-    page.locator("#both").check()
+    page.locator("#beside").select_option("start")
     settle(page)
-    assert abs(float(page.locator("#start-similarity").inner_text())) < 0.4 < float(
+    assert abs(float(page.locator("#other-similarity").inner_text())) < 0.4 < float(
         page.locator("#similarity").inner_text())
+
+
+def files(folder: Path, *names: str) -> list[Path]:
+    return [folder / name for name in names or ("model.safetensors", "config.json", "tokenizer.json")]
+
+
+@pytest.fixture(scope="module")
+def own(run, tmp_path_factory) -> Path:
+    """A run folder of other depths, heads and words than the page's."""
+    source = Scenes("train", seed=5, objects=run.config.objects)
+    tokenizer = Tokenizer.train([source.draw(i).text for i in range(300)], 150)
+    config = replace(run.config, seed=5, image_depth=1, text_depth=2, fusion_depth=2, text_heads=4, fuse_cls=True,
+                     vocab_size=len(tokenizer))
+    folder = tmp_path_factory.mktemp("own")
+    checkpoint.save(folder, disturb(ALBEF(config)), tokenizer)
+    return folder
+
+
+@in_browser
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_a_model_of_your_own_answers_as_torch_does_beside_the_pages_in_all_answers(page, own, tmp_path, dtype):
+    mine = load(own)
+    mine.model.to(dtype).float()
+    weights = {name: x.to(dtype) for name, x in load_file(own / "model.safetensors").items()}
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    page.locator("#words button", has_text="apple").click()
+    page.locator("#own").set_input_files([tmp_path / "model.safetensors", *files(own)[1:]])
+    page.locator("#own-said", has_text="Loaded: a run of tiny, seed 5.").wait_for()
+    settle(page)
+    text, pixels = page.locator("#text").input_value(), page.evaluate("[...explorer.painter.paint(explorer.scene)]")
+    seen = np.array(pixels, np.uint8).reshape(48, 48, 3)
+    got = page.evaluate("""() => {
+      const {minds, painter, scene} = explorer, mind = minds()[1], looked = mind.see(painter.paint(scene));
+      const {similarity, match, attention} = mind.ask(looked, document.getElementById("text").value);
+      return [similarity, match, attention.map(heads => heads.map(rows => [...rows[3]]))];
+    }""")
+    assert abs(got[0] - mine.similarity(seen, text).item()) < 1e-5
+    assert abs(got[1] - mine.match_probability(seen, text).item()) < 1e-5
+    look = mine.attention(seen, text)[:, :, 3].flatten(2)
+    assert torch.allclose(torch.tensor(got[2])[..., -look.shape[2]:], look, atol=1e-5)       # its [CLS] aside
+    assert page.locator("#other-match").inner_text() == f"{got[1]:.3f}"
+    assert page.locator("#other-similarity").inner_text() == f"{got[0]:.3f}"
+    assert page.locator("#guesses .whole").all_inner_texts() == ["this page's model", "your model"]
+    assert page.locator("#attention button").count() == 3 * 3 + 2 * 4
+    assert page.locator("#table tr").count() == 1 + 2 * 6
+    shown = picture(page)
+    page.locator("#attention button").last.click()
+    assert picture(page) != shown, "its attention can be laid over the picture"
+    page.locator("[name=veil][value=occlusion]").check()
+    page.locator("#occlusion", has_text="your model: Blanking").wait_for(timeout=60_000)
+    page.locator("#draw-curve").click()
+    page.locator("#curve-note", has_text="dotted").wait_for(timeout=60_000)
+    assert page.locator("#curve polyline").count() == 8
+    page.locator("#beside").select_option("")
+    settle(page)
+    assert page.locator("#other-match").count() == 0 and page.locator("#attention button").count() == 9
+
+
+@in_browser
+def test_files_of_a_run_that_do_not_fit_are_refused_by_name_and_the_page_goes_on(page, run, own, tmp_path):
+    def refused(*paths: Path) -> str:
+        page.evaluate("document.getElementById('own-said').textContent = ''")
+        page.locator("#own").set_input_files(paths)
+        page.locator("#own-said", has_text="oaded").wait_for()
+        return page.locator("#own-said").inner_text()
+
+    def changed(name: str, **changes) -> Path:
+        (tmp_path / name).write_text(json.dumps(json.loads((own / "config.json").read_text()) | changes))
+        return tmp_path / name
+
+    weights, config, tokenizer = files(own)
+    tensors = load_file(weights)
+    assert "image_encoder.blocks.1.norm1.weight is not there in the file, and 96 by the settings" in refused(weights)
+    assert "choose the run's config.json and tokenizer.json with it" in refused(weights)
+    assert "word pieces, and the settings say" in refused(weights, config)
+    assert "no weights; choose the run's model.safetensors" in refused(config, tokenizer)
+    assert "report.json is no part of a model" in refused(weights, run.path / "report.json")
+    assert "model.safetensors is a second file of its kind" in refused(weights, run.path / "model.safetensors")
+    assert "its image_size is 64, and this page's 48" in refused(weights, changed("config.json", image_size=64))
+    assert "it was tuned for vqa" in refused(weights, changed("config.json", task="vqa"))
+    assert "fusion.layers.2.attn.q.weight is not there in the file, and 96 x 96" in refused(
+        weights, changed("config.json", fusion_depth=3), tokenizer)
+    (tmp_path / "config.json").write_text("{}")
+    assert "its image_size is not given, and this page's 48" in refused(weights, tmp_path / "config.json", tokenizer)
+    (tmp_path / "model.safetensors").write_bytes(weights.read_bytes()[:1_000_000])
+    assert " is cut off; copy the file again" in refused(tmp_path / "model.safetensors", config, tokenizer)
+    (tmp_path / "model.safetensors").write_bytes(b"no such file")
+    assert "model.safetensors: it is something else, or damaged" in refused(tmp_path / "model.safetensors", config)
+    save_file(tensors | {"text_proj.bias": tensors["text_proj.bias"].bfloat16()}, tmp_path / "model.safetensors")
+    assert "text_proj.bias is stored as BF16" in refused(tmp_path / "model.safetensors", config, tokenizer)
+    save_file(tensors | {"text_proj.bias": tensors["text_proj.bias"] * torch.inf}, tmp_path / "model.safetensors")
+    assert "text_proj.bias has values that are not finite" in refused(tmp_path / "model.safetensors", config, tokenizer)
+    save_file(tensors | {"albef.x": torch.zeros(2, 3)}, tmp_path / "model.safetensors")
+    assert "albef.x is 2 x 3 in the file, and not there" in refused(tmp_path / "model.safetensors", config, tokenizer)
+    assert page.locator("#beside").input_value() == "" and page.locator("#match").is_visible()
+    assert "Loaded: a run of tiny, seed 0, with this page's config.json and tokenizer.json." == refused(
+        run.path / "model.safetensors")
+    settle(page)
+    assert page.locator("#other-match").inner_text() == page.locator("#match").inner_text()
 
 
 @in_browser
 def test_an_answer_comes_within_100_ms(page, capsys):
     """Of 40 moves of an object, the median, with guesses, attention and a table of six sentences."""
     page.locator("#words button").nth(1).click()
-    for i in range(40):
-        page.locator("#stage").press("ArrowRight" if i % 20 < 10 else "ArrowLeft")
-        settle(page)
-    times = page.evaluate("explorer.times.slice(-40)")
-    with capsys.disabled():
-        print(f"\nan answer takes {statistics.median(times):.0f} ms (median), {max(times):.0f} ms (most)")
-    assert statistics.median(times) < 100
+    medians = []
+    for beside in ("start", ""):                 # a second model takes as long again
+        page.locator("#beside").select_option(beside)
+        for i in range(40):
+            page.locator("#stage").press("ArrowRight" if i % 20 < 10 else "ArrowLeft")
+            settle(page)
+        times = page.evaluate("explorer.times.slice(-40)")
+        medians.append(statistics.median(times))
+        with capsys.disabled():
+            print(f"\nbeside it {beside or 'no model'}: an answer takes {medians[-1]:.0f} ms (median), "
+                  f"{max(times):.0f} ms (most)")
+    assert medians[-1] < 100
 
 
 @in_browser
