@@ -12,6 +12,7 @@ import tyro
 from minalbef import __version__, checkpoint, load
 from minalbef.cli.bench import PROCESSES, Changes, bench
 from minalbef.cli.limits import checked
+from minalbef.cli.pictures import export, index, search
 from minalbef.cli.train import From, finetune, pretrain, source_of, tune
 from minalbef.config import Config, read_changes
 from minalbef.recipes import report
@@ -89,26 +90,6 @@ def evaluate(what: str = "runs/demo", /, source: From = None, exam: float = 1.0,
     page.write_page(run, figures, out)
     print(tables.summary_table(figures))
     print(f"\n{out}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")
-
-
-def search(sentence: str, /, run: Path | None = None, images: Path | None = None, scenes: int = 2000,
-           out: Path | None = None) -> None:
-    """Find pictures for a sentence, in a folder of yours or among unseen scenes, and draw the best.
-
-    Args:
-        sentence: what to look for, such as "an apple left of a cat"
-        run: the run folder; by default runs/demo, or else the shipped model
-        images: a folder of pictures to look through, in place of scenes
-        scenes: how many unseen scenes to look through
-        out: the picture to write; by default search.png in the run folder, of the shipped model in runs/tiny
-    """
-    from minalbef.recipes import search as finder
-    model = load(source_of(run))
-    hits = finder.search_images(model, sentence, images) if images else finder.search(model, sentence, scenes)
-    out = out or report.output_folder(model.path) / "search.png"
-    print(finder.describe(model, sentence, hits))
-    finder.figure(sentence, hits).save(out)
-    print(f"{out} shows the answer")
 
 
 def explore(run: Path | None = None, /, out: Path | None = None) -> None:
@@ -237,7 +218,8 @@ COMMANDS = {command.__name__.replace("_", "-"): command for command in (
     checked(evaluate, scenes="source exam among split",
             sets="answers free top layer image_size original tuned_on batch workers"),
     checked(finetune, scenes="baselines processes exam", sets="preset workers most_bad"),
-    *map(checked, (options, tune, predict, search, explore, summary, convert, prepare, dry_run, plan, bench)))}
+    *map(checked, (options, tune, predict, search, index, explore, summary, convert, export, prepare, dry_run, plan,
+                   bench)))}
 
 
 def explain(error: BaseException) -> tuple[str, int]:
