@@ -24,8 +24,19 @@ TRAINED_ON = "trained_on.json"        # public splits that a run's weights have 
 
 
 def run_folder(path: str | Path) -> Path:
-    """The folder of a run; "tiny" is the shipped model's, unless there is a folder of that name."""
+    """The folder of a run: "tiny" is the shipped one, unless a folder has that name; hf://OWNER/NAME is fetched."""
+    if str(path).startswith("hf:/"):             # a Path keeps one slash of the two
+        return fetch_run(str(path).removeprefix("hf:").strip("/"))
     return data_folder() / "tiny" if str(path) == "tiny" and not Path(path).exists() else Path(path)
+
+
+def fetch_run(repository: str, **options: Any) -> Path:
+    """A run folder from Hugging Face's hub, or its cache. options: see huggingface_hub.snapshot_download."""
+    with explain("the hub's client is not installed", "pip install 'minalbef[hub]' brings it", ImportError):
+        from huggingface_hub import snapshot_download
+    with explain(f"{repository} cannot be fetched from the hub", "check the name and the network, or copy its files "
+                 "into a folder and name that", Exception):      # each of the layers below has its own
+        return Path(snapshot_download(repository, allow_patterns=["*.json", "model.safetensors"], **options))
 
 
 def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer, teacher: nn.Module | None = None,

@@ -62,15 +62,15 @@ def test_the_example_of_the_page_gives_the_runs_own_answers(tmp_path, monkeypatc
     root = Path(__file__).parents[2]
     (tmp_path / "data").symlink_to(root / "data")
     monkeypatch.chdir(tmp_path)
-    page = (root / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "share.md").read_text(encoding="utf-8")
     command, = re.findall("^minalbef (export .*)", page, re.M)
     monkeypatch.setattr("sys.argv", ["minalbef", *command.split()])
     main()
     for path in (tmp_path / "runs" / "onnx").glob("*.onnx"):
         onnx.checker.check_model(path, full_check=True)
-    code, = re.findall(r"```python\n(.*?)```", page, re.S)
+    _, code = re.findall(r"```python\n(.*?)```", page, re.S)
     names: dict = {}
-    exec(compile(code, "docs/checkpoints.md", "exec"), names)
+    exec(compile(code, "docs/share.md", "exec"), names)
     run, pair = load("tiny"), ("data/tiny/example.png", "a big rocket on a blue background")
     assert names["image_feature"] @ names["text_feature"].T == pytest.approx(run.similarity(*pair).item(), abs=1e-4)
     no, yes = names["match"][0]
