@@ -77,9 +77,8 @@ class Batch(Rows):
 
 def pictures_in(images: Source | Sequence[Source]) -> list[Source]:
     """Pictures as a list; those of a batch, or of a folder by name. Raises ValueError where there is none."""
-    found = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
-    if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
-        found = list(images)
+    many = isinstance(images, Sequence) and not isinstance(images, str) or getattr(images, "ndim", 0) == 4
+    found: list = list(images) if many else [images]     # type: ignore[arg-type]  # mypy does not see why
     if isinstance(images, (str, Path)) and Path(images).is_dir():
         found = [path for path in sorted(Path(images).iterdir()) if path.suffix.lower() in SUFFIXES]
     if not found:

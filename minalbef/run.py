@@ -27,8 +27,8 @@ PAIRS = 1024                          # whose texts are encoded at a time
 class Run:
     """A trained model, for sentences and pictures: paths, a folder, PIL's, uint8 arrays or tensors, or a batch of them.
 
-    They are read a few at a time; quiet=False shows progress. What to rank by, with the R@1 of `tiny` (image to text /
-    text to image, means of three seeds, docs/results.md) among 500 scenes, and among four of the same objects:
+    They are read a few at a time; quiet=False shows progress. What to rank by, with `tiny`'s R@1, image to text / text
+    to image, of 500 scenes and of four with the same objects (means of three seeds, docs/results.md):
     - ITC, `similarity`: fast, reads few relations: 0.86 / 0.84 and 0.41 / 0.44
     - ITM, `match_probability` of ITC's ten best (top=10): slow, reads them: 0.88 / 0.88 and 0.86 / 0.93
     - both, added as in `recipes.search.by_both`: the best among many: 0.93 / 0.94 and 0.87 / 0.92
@@ -92,10 +92,9 @@ class Run:
         top: read only so many texts of each picture, the most similar, as the paper re-ranks; all others get 0
         """
         self._need("match_head")
-        tokens, keep = self._tokens(text)
         if top is not None and top < 1:
             raise ValueError(f"top={top} must be at least 1")
-        features, odds = None if top is None else self.embed_texts(text), []
+        (tokens, keep), odds, features = self._tokens(text), [], self.embed_texts(text) if top else None
         for x in self._pixels(image, quiet):
             seen = self.model.encode_image(x)
             wanted = torch.ones(len(x), len(tokens), dtype=torch.bool, device=self.device)

@@ -27,15 +27,16 @@ def search(what: str, /, run: Path | None = None, images: Path | None = None, in
     if texts:
         lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()]
         return print(finder.describe(model, what, finder.search_texts(model, Path(what), lines)))
+    gone: list[str] = []
     if index:
-        held = indexer.read_index(model, index)
-        hits = finder.search_features(model, what, held.paths, held.features)
+        paths, features, gone = indexer.read_index(model, index)
+        hits = finder.search_features(model, what, paths, features)
     else:
         hits = finder.search_images(model, what, images) if images else finder.search(model, what, scenes)
     out = out or report.output_folder(model.path) / "search.png"
     print(finder.describe(model, what, hits))
-    if index and held.gone:
-        print(f"Note: not searched, as changed or vanished since they were indexed: {', '.join(held.gone)}")
+    if gone:
+        print(f"Note: not searched, as changed or vanished since they were indexed: {', '.join(gone)}")
     finder.figure(what, hits).save(out)
     print(f"{out} shows the answer")
 
@@ -53,7 +54,7 @@ def index(images: Path, /, run: Path | None = None, out: Path | None = None) -> 
     out = out or report.output_folder(model.path) / f"{images.resolve().name}.index.safetensors"
     for reason in indexer.write_index(model, images, out).values():
         print(f"left out: {reason}")
-    print(f"{out} is written; search it with: minalbef search \"a big rocket\" --index {out} --run {model.path}")
+    print(f"{out} is written; search it with: minalbef search \"a big rocket\" --index {out} --run {run or model.path}")
 
 
 def export(run: Path, /, onnx: Path) -> None:

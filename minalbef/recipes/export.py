@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from minalbef.albef import ALBEF
 from minalbef.data import MEAN, STD
 from minalbef.run import Run
-from minalbef.writing import write_atomically
-
-Part = Callable[..., tuple[Tensor, Tensor]]
+from minalbef.writing import explain, write_atomically
 
 
 def image(model: ALBEF, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,9 +32,9 @@ def fusion(model: ALBEF, text_tokens: Tensor, keep: Tensor, image_tokens: Tensor
 
 
 class Graph(nn.Module):
-    """One of these functions and its model as the module that torch exports."""
+    """One of these functions, `part`, as the module that torch exports."""
 
-    def __init__(self, part: Part, model: ALBEF):
+    def __init__(self, part: Callable, model: ALBEF):
         super().__init__()
         self.part, self.model = part, model
 
@@ -50,14 +48,11 @@ def export(run: Run, folder: Path) -> None:
 
     Raises ValueError without the packages of the extra `onnx`, and for a run that lacks a head.
     """
-    try:
-        import onnxscript  # noqa: F401          # with which torch writes the graphs
-    except ImportError:
-        raise ValueError("ONNX needs onnx and onnxscript, which are not installed: "
-                         "pip install 'minalbef[onnx]' brings them") from None
+    with explain("torch cannot write ONNX here", "pip install 'minalbef[onnx]' brings what it needs", ImportError):
+        import onnxscript  # noqa: F401
     if run.absent:
-        raise ValueError(f"{run.path} has no {', '.join(sorted(run.absent))}: its graphs would give noise; name a run "
-                         "that has all heads, such as one of pretraining")
+        raise ValueError(f"{run.path} has no {', '.join(run.absent)}, whose outputs would be noise; name a run that "
+                         "has all heads, such as one of pretraining")
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=run.config.positions)
     picture, sentence = {0: batch}, {0: batch, 1: length}        # which axes of an input are free
     # examples: an axis of length 1 would count as fixed

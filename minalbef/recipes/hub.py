@@ -1,29 +1,27 @@
 """A run on Hugging Face's hub: its folder with a model card; save_pretrained, from_pretrained, push_to_hub."""
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from minalbef import checkpoint
+from minalbef.checkpoint import TRAINED_ON, run_folder
 from minalbef.recipes import evaluate
 from minalbef.recipes.report import read_report
 from minalbef.run import Run, load
 from minalbef.scenes.exam import tables
-from minalbef.writing import write_atomically
+from minalbef.writing import explain, write_atomically
 
-try:
+with explain("the hub's client is not installed", "pip install 'minalbef[hub]' brings it", ImportError):
     from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
-except ImportError:
-    raise ImportError("the hub's client is not installed: pip install 'minalbef[hub]' brings it") from None
 
-FILES = ("config.json", "tokenizer.json", "model.safetensors", "report.json", checkpoint.TRAINED_ON)
+FILES = ("tokenizer.json", "model.safetensors", "report.json", TRAINED_ON)
 CARD = """---
 {{ card_data }}
 ---
 
 # {{ run.config.name }}: ALBEF, {{ run.task }}
 
-An [ALBEF](https://arxiv.org/abs/2107.07651) (Li et al. 2021), trained and read by minalbef:
-`pip install 'minalbef[hub]'`, then `minalbef.load("hf://OWNER/NAME")`, with the names of this page.
+An [ALBEF](https://arxiv.org/abs/2107.07651) (Li et al. 2021), for minalbef: `minalbef.load("hf://OWNER/NAME")`
 
 ```
 {{ summary }}
@@ -39,7 +37,7 @@ An [ALBEF](https://arxiv.org/abs/2107.07651) (Li et al. 2021), trained and read 
 {% else %}
 It has not been evaluated.
 {% endfor %}
-Licence of the weights: {{ license }}. They know what they were trained on, and nothing else.
+Licence of the weights: {{ license }}.
 """
 
 
@@ -55,32 +53,24 @@ class HubRun(Run, ModelHubMixin, library_name="minalbef", tags=["albef", "image-
     def __init__(self, run: Run):
         vars(self).update(vars(run))
 
-    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Write the folder and its card. Raises ValueError for the run's own, whose config.json the mixin removes."""
-        if Path(save_directory).resolve() == self.path.resolve():
-            raise ValueError(f"{save_directory} is the run's own folder; name another one to save it to")
-        return super().save_pretrained(save_directory, **options)
-
     def _save_pretrained(self, save_directory: Path) -> None:
+        text = json.dumps({"task": self.task, **self.config.to_dict()}, indent=1)        # not copied: the mixin has
+        write_atomically(save_directory / "config.json", lambda path: path.write_text(text + "\n"))   # removed it
         for source in (self.path / name for name in FILES):
             if source.exists():
                 write_atomically(save_directory / source.name, lambda path: shutil.copyfile(source, path))
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, revision: str | None, cache_dir: str | Path | None,
-                         force_download: bool, local_files_only: bool, token: str | bool | None, **_: Any) -> "HubRun":
-        return cls(load(model_id if Path(model_id).is_dir() else checkpoint.fetch_run(
-            model_id, revision=revision, cache_dir=cache_dir, force_download=force_download,
-            local_files_only=local_files_only, token=token)))
+    def _from_pretrained(cls, *, model_id: str, task: str = "", **download: Any) -> "HubRun":
+        return cls(load(model_id if Path(model_id).is_dir() else run_folder(f"hf://{model_id}", **download)))
 
     def generate_model_card(self, license: str = "mit") -> ModelCard:
         """README.md: what the run is, and the figures of its reports, each with command, date and hardware."""
-        sets = [read_report(path.parent) for path in sorted(self.path.glob("*/report.json"))]
-        whole = [read_report(self.path)] if (self.path / "report.json").exists() else []
+        folders = [path.parent for of in ("", "*/") for path in sorted(self.path.glob(f"{of}report.json"))]
+        reports = [report for folder in folders if "set" in (report := read_report(folder)) or folder == self.path]
         data = ModelCardData(**self._hub_mixin_info.model_card_data.to_dict() | {"license": license})
-        return ModelCard.from_template(data, template_str=CARD, run=self, figures=figures,
-                                       summary=self.summary().replace(f" from {self.path}", ""),
-                                       reports=whole + [report for report in sets if "set" in report])
+        return ModelCard.from_template(data, template_str=CARD, run=self, reports=reports, figures=figures,
+                                       summary=self.summary().replace(f" from {self.path}", ""))
 
 
 def figures(report: dict) -> str:

@@ -2,7 +2,6 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,14 +14,6 @@ from minalbef.run import PICTURES, Run
 from minalbef.writing import explain, write_atomically
 
 
-class Index(NamedTuple):
-    """Pictures that are as they were when they were read, features (n, e), and the names of all others."""
-
-    paths: list[Path]
-    features: Tensor
-    gone: list[str]
-
-
 @torch.no_grad()
 def write_index(run: Run, images: Path, out: Path) -> dict[str, str]:
     """Read a folder's pictures into a file that names them and the run: -> why a picture cannot be read, by its name.
@@ -33,18 +24,17 @@ def write_index(run: Run, images: Path, out: Path) -> dict[str, str]:
     images = Path(images).resolve()
     if out.exists() and (other := _read(out)[0]["folder"]) != str(images):
         raise ValueError(f"{out} is the index of {other}; name another file with --out, or remove it")
-    paths, files, features, broken = pictures_in(images), {}, [], {}
-    for first in tqdm(range(0, len(paths), PICTURES), "pictures", disable=None):
-        pixels = []
-        for path in paths[first:first + PICTURES]:
-            try:
-                seen = _seen(path)               # before it is opened: a later change shows
-                pixels.append(run.transform(path))
-                files[path.name] = seen
-            except (OSError, ValueError) as error:
-                broken[path.name] = str(error)
-        if pixels:
+    files, broken, features, pixels, paths = {}, {}, [], [], pictures_in(images)
+    for path in tqdm(paths, "pictures", disable=None):
+        try:
+            seen = _seen(path)                   # before it is opened: a later change shows
+            pixels.append(run.transform(path))
+            files[path.name] = seen
+        except (OSError, ValueError) as error:
+            broken[path.name] = str(error)
+        if len(pixels) == PICTURES or pixels and path is paths[-1]:
             features.append(run.model.image_feature(run.model.encode_image(torch.stack(pixels).to(run.device))).cpu())
+            pixels = []
     if not files:
         raise ValueError(f"no picture of {images} can be read, the first because {next(iter(broken.values()))}")
     about = {"folder": str(images), "run": str(run.path), "weights": hash_of_weights(run), "files": files}
@@ -52,23 +42,24 @@ def write_index(run: Run, images: Path, out: Path) -> dict[str, str]:
     return broken
 
 
-def read_index(run: Run, path: Path) -> Index:
-    """An index that this run wrote. Raises ValueError for another run's, or a damaged one."""
+def read_index(run: Run, path: Path) -> tuple[list[Path], Tensor, list[str]]:
+    """Pictures that are as they were when they were indexed, their features (n, e), and the names of all others.
+
+    Raises ValueError for an index of another run's, and for a damaged one.
+    """
     about, features = _read(path)
     if about["weights"] != hash_of_weights(run):
-        raise ValueError(f"{path} was written with other weights, of {about['run']}, than {run.path} has: name that "
-                         f"run with --run, or index {about['folder']} again")
+        raise ValueError(f"{path} was written with other weights than those of {run.path}: name {about['run']} with "
+                         f"--run, or index {about['folder']} again")
     paths = [Path(about["folder"], name) for name in about["files"]]
     same = [path.exists() and _seen(path) == seen for path, seen in zip(paths, about["files"].values())]
     if not any(same):
-        raise ValueError(f"all pictures of {about['folder']} have changed or vanished since {path} was written; "
-                         "index the folder again")
-    return Index([path for path, fits in zip(paths, same) if fits], features[torch.tensor(same)],
-                 [path.name for path, fits in zip(paths, same) if not fits])
+        raise ValueError(f"all pictures of {path} have changed or vanished; index {about['folder']} again")
+    return ([path for path, fits in zip(paths, same) if fits], features[torch.tensor(same)],
+            [path.name for path, fits in zip(paths, same) if not fits])
 
 
 def hash_of_weights(run: Run) -> str:
-    """Of the run's file of weights."""
     with open(run.path / "model.safetensors", "rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 

@@ -1,5 +1,4 @@
 """Search for scenes, for pictures or for texts: ranked by similarity, the best re-ranked by ITM."""
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,28 +74,25 @@ def search_images(run: Run, sentence: str, images: Path, top: int = 8) -> list[H
 def search_features(run: Run, sentence: str, paths: list[Path], features: Tensor, top: int = 8) -> list[Hit]:
     """`search_images` where the pictures' features (images, e) are known, as from an index."""
     sim = run.embed_texts(sentence)[0] @ features.to(run.device).T                               # (images,)
-    best = sim.topk(min(FIRST, len(paths))).indices
-    odds = match_odds(run, [paths[i] for i in best], [sentence])
-    return [Hit(None, sim[best[i]].item(), odds[i].sigmoid().item(), paths[best[i]])
-            for i in by_both(run, sim[best], odds)[:top]]
+    return [Hit(None, *scores, paths[i]) for i, *scores in rerank(run, sim, paths, [sentence])[:top]]
 
 
-def search_texts(run: Run, picture: Path, texts: Sequence[str], top: int = 8) -> list[Hit]:
+def search_texts(run: Run, picture: Path, texts: list[str], top: int = 8) -> list[Hit]:
     """The `top` best of your texts for a picture, as `search` ranks scenes."""
     sim = run.similarity(picture, texts)[0]                                                      # (texts,)
-    best = sim.topk(min(FIRST, len(texts))).indices
-    odds = match_odds(run, [picture], [texts[i] for i in best])
-    return [Hit(None, sim[best[i]].item(), odds[i].sigmoid().item(), text=texts[best[i]])
-            for i in by_both(run, sim[best], odds)[:top]]
+    return [Hit(None, *scores, text=texts[i]) for i, *scores in rerank(run, sim, [picture], texts)[:top]]
 
 
 @torch.no_grad()
-def match_odds(run: Run, pictures: Sequence[Path], texts: Sequence[str]) -> Tensor:
-    """ITM's log-odds of every picture and text: -> (pictures * texts,)."""
-    tokens, keep = run.tokenizer.encode([*texts], run.config.text_length, truncate=False)
-    encoded = ranking.encode(run.model, torch.stack([run.transform(one) for one in pictures]), tokens, keep)
-    pairs = torch.cartesian_prod(torch.arange(len(pictures)), torch.arange(len(texts))).to(run.device)
-    return ranking.match_odds(run.model, encoded, *pairs.T)
+def rerank(run: Run, sim: Tensor, paths: list[Path], texts: list[str]) -> list[tuple[int, float, float]]:
+    """The FIRST of many pictures for one text, or of many texts for one: number, similarity, match, the best first."""
+    best = sim.topk(min(FIRST, len(sim))).indices
+    paths, texts = (some if len(some) == 1 else [some[i] for i in best] for some in (paths, texts))
+    tokens, keep = run.tokenizer.encode(texts, run.config.text_length, truncate=False)
+    encoded = ranking.encode(run.model, torch.stack([run.transform(one) for one in paths]), tokens, keep)
+    pairs = torch.cartesian_prod(torch.arange(len(paths)), torch.arange(len(texts))).to(run.device)
+    odds = ranking.match_odds(run.model, encoded, *pairs.T)
+    return [(int(best[i]), sim[best[i]].item(), odds[i].sigmoid().item()) for i in by_both(run, sim[best], odds)]
 
 
 def by_both(run: Run, sim: Tensor, odds: Tensor) -> list[int]:

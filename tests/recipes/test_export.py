@@ -62,7 +62,7 @@ def test_the_example_of_the_page_gives_the_runs_own_answers(tmp_path, monkeypatc
     root = Path(__file__).parents[2]
     (tmp_path / "data").symlink_to(root / "data")
     monkeypatch.chdir(tmp_path)
-    page = (root / "docs" / "share.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "use.md").read_text(encoding="utf-8")
     command, = re.findall("^minalbef (export .*)", page, re.M)
     monkeypatch.setattr("sys.argv", ["minalbef", *command.split()])
     main()
@@ -70,7 +70,7 @@ def test_the_example_of_the_page_gives_the_runs_own_answers(tmp_path, monkeypatc
         onnx.checker.check_model(path, full_check=True)
     _, code = re.findall(r"```python\n(.*?)```", page, re.S)
     names: dict = {}
-    exec(compile(code, "docs/share.md", "exec"), names)
+    exec(compile(code, "docs/use.md", "exec"), names)
     run, pair = load("tiny"), ("data/tiny/example.png", "a big rocket on a blue background")
     assert names["image_feature"] @ names["text_feature"].T == pytest.approx(run.similarity(*pair).item(), abs=1e-4)
     no, yes = names["match"][0]
@@ -79,7 +79,7 @@ def test_the_example_of_the_page_gives_the_runs_own_answers(tmp_path, monkeypatc
 
 def test_a_run_without_a_head_is_not_exported(exported, tmp_path):
     run, _ = exported
-    with pytest.raises(ValueError, match="has no match_head.*would give noise"):
+    with pytest.raises(ValueError, match="has no match_head.*would be noise"):
         export(Run(run.model, run.tokenizer, run.config, tmp_path, "vqa", ("match_head",)), tmp_path)
 
 
