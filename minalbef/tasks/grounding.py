@@ -185,7 +185,7 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
 
 
 def judge_maps(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> Tensor:
-    """Pointing; is the chosen box right, the largest, a random one (nan without any); the true one's share: -> (n, 5)"""
+    """Pointing; is the chosen box right, the largest, a random one (nan without any); the true box's share: (n, 5)."""
     layer = how.layer
     assert isinstance(layer, int)
     def answer(some: Sequence[GroundingRecord], batch: Batch) -> Tensor:

@@ -103,10 +103,12 @@ def test_a_tasks_whole_model_is_saved_not_its_albef_alone(tmp_path):
 def test_a_run_that_is_saved_into_its_own_folder_stays_what_it_was(tmp_path):
     shutil.copytree(load("tiny").path, tmp_path / "run")
     (tmp_path / "run" / "README.md").unlink()
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}
-    hub.HubRun(load(tmp_path / "run")).save_pretrained(tmp_path / "run")
-    after = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}
+    run = load(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in run.path.glob("*.*") if path.name != "config.json"}
+    hub.HubRun(run).save_pretrained(run.path)
+    after = {path.name: path.read_bytes() for path in run.path.glob("*.*") if path.name != "config.json"}
     assert after.pop("README.md") and after == before
+    assert (load(run.path).config, load(run.path).task) == (run.config, "pretrain")
 
 
 def test_commands_take_the_hubs_names_and_leave_its_cache_as_it_is(remote, tmp_path, monkeypatch, capsys):
