@@ -23,9 +23,18 @@ POSITIONS = ("image_encoder.pos_embed", "albef.image_encoder.pos_embed")
 TRAINED_ON = "trained_on.json"        # public splits that a run's weights have seen, written by recipes.provenance
 
 
-def run_folder(path: str | Path) -> Path:
-    """The folder of a run; "tiny" is the shipped model's, unless there is a folder of that name."""
-    return data_folder() / "tiny" if str(path) == "tiny" and not Path(path).exists() else Path(path)
+def run_folder(path: str | Path, **download: Any) -> Path:
+    """The folder of a run: "tiny" is the shipped one, unless a folder has that name; hf://OWNER/NAME is fetched.
+
+    download: see huggingface_hub.snapshot_download. Raises ValueError for what cannot be fetched.
+    """
+    if not str(path).startswith("hf:/"):
+        return data_folder() / "tiny" if str(path) == "tiny" and not Path(path).exists() else Path(path)
+    name = str(path).removeprefix("hf:").strip("/")              # a Path keeps one slash of the two
+    with explain(f"{name} cannot be fetched from the hub", "pip install 'minalbef[hub]' brings its client; check name "
+                 "and network, or copy the files into a folder", Exception):             # each layer below has its own
+        from huggingface_hub import snapshot_download
+        return Path(snapshot_download(name, allow_patterns=["*.json", "model.safetensors"], **download))
 
 
 def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer, teacher: nn.Module | None = None,

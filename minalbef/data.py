@@ -19,7 +19,7 @@ FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")          # of files in a folder
 _MEAN, _STD = (255 * torch.tensor(values)[:, None, None] for values in (MEAN, STD))
 
-Source = str | Path | BinaryIO | Image.Image | np.ndarray
+Source = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor
 
 
 def data_folder() -> Path:
@@ -76,8 +76,9 @@ class Batch(Rows):
 
 
 def pictures_in(images: Source | Sequence[Source]) -> list[Source]:
-    """Pictures as a list; those of a folder in the order of their names. Raises ValueError where there is none."""
-    found = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+    """Pictures as a list; those of a batch, or of a folder by name. Raises ValueError where there is none."""
+    many = isinstance(images, Sequence) and not isinstance(images, str) or getattr(images, "ndim", 0) == 4
+    found: list = list(images) if many else [images]     # type: ignore[arg-type]  # mypy does not see why
     if isinstance(images, (str, Path)) and Path(images).is_dir():
         found = [path for path in sorted(Path(images).iterdir()) if path.suffix.lower() in SUFFIXES]
     if not found:
@@ -86,7 +87,7 @@ def pictures_in(images: Source | Sequence[Source]) -> list[Source]:
 
 
 def open_image(source: Source, upright: bool = True) -> Image.Image:
-    """A path, open file, PIL picture or uint8 array (h, w, 3) -> an RGB picture.
+    """A path, open file, PIL picture, uint8 array (h, w, 3) or uint8 tensor (3, h, w) -> an RGB picture.
 
     upright: turned by EXIF, transparency over white, 16 bits scaled to 8; False: PIL's plain convert("RGB"), the
         original's way, whose boxes belong to the picture as stored
@@ -94,6 +95,8 @@ def open_image(source: Source, upright: bool = True) -> Image.Image:
     """
     name = "the picture"
     try:
+        if isinstance(source, Tensor):
+            source = source.movedim(0, -1).numpy(force=True)
         if isinstance(source, np.ndarray):
             name = f"the array of shape {source.shape} and type {source.dtype}"
             if source.dtype != np.uint8 or source.ndim not in (2, 3):

@@ -4,8 +4,11 @@ import errno
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +20,7 @@ from torch.testing import assert_close
 
 from helpers import disturb, same_state, small
 from minalbef import checkpoint
+from minalbef import run as run_module
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights, load_state, save, save_state, write_atomically
 from minalbef.data import data_folder, transform
@@ -86,6 +90,67 @@ def test_many_pairs_are_encoded_and_fused_in_parts(made, folder, monkeypatch):
     assert max(rows) <= 256 and sum(rows) == 150 + 150 * 8
     head.remove()
     assert_close(probability, run.match_probability(made[2], TEXTS[:2]).repeat(50, 4), atol=1e-6, rtol=0)
+
+
+def test_of_a_pictures_texts_only_the_most_similar_are_read_where_top_says_so(made, folder, monkeypatch):
+    monkeypatch.setattr(run_module, "PAIRS", 3)                  # so that several parts are put together
+    run, texts, rows = load(folder), [*TEXTS, "two dogs", "a lemon above a cat"], []
+    whole, sim = run.match_probability(made[2], texts), run.similarity(made[2], texts)
+    run.model.match_head.register_forward_hook(lambda _, given, __: rows.append(len(given[0])))
+    some = run.match_probability(made[2], texts, top=2)
+    read = some > 0
+    assert sum(rows) == 6 and read.sum(1).tolist() == [2, 2, 2]
+    assert sim.masked_fill(~read, 2).amin(1).ge(sim.masked_fill(read, -2).amax(1)).all(), "the best by similarity"
+    assert_close(some[read], whole[read], atol=1e-5, rtol=0)
+    assert_close(run.match_probability(made[2], texts, top=9), whole, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="top=0 must be at least 1"):
+        run.match_probability(made[2], texts, top=0)
+
+
+def test_given_pairs_are_those_of_the_whole_table(made, folder):
+    run, pictures, texts = load(folder), [made[2][i % 3] for i in range(40)], [TEXTS[i % 2] for i in range(40)]
+    found = run.match_pairs(pictures, texts)
+    assert_close(found, run.match_probability(made[2], TEXTS[:2])[torch.arange(40) % 3, torch.arange(40) % 2],
+                 atol=1e-5, rtol=0)
+    assert_close(found, torch.stack([run.match_pairs(*pair)[0] for pair in zip(pictures, texts)]), atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="40 pictures and 3 texts are no pairs"):
+        run.match_pairs(pictures, TEXTS)
+
+
+def test_a_batch_is_an_array_or_a_tensor_and_the_answer_becomes_an_array(made, folder):
+    run, batch = load(folder), np.stack(made[2])
+    similarity = run.similarity(made[2], TEXTS)
+    tensor = torch.from_numpy(batch).movedim(-1, 1)              # (b, 3, h, w), as torchvision opens them
+    for same in (batch, tensor, list(tensor)):
+        assert run.similarity(same, TEXTS).equal(similarity)
+    assert run.similarity(tensor[1], TEXTS).shape == (1, 3)
+    assert isinstance(run.match_probability(batch, TEXTS).numpy(), np.ndarray)
+    with pytest.raises(ValueError, match=r"shape \(30, 40, 3\) and type float32 .* must be uint8"):
+        run.similarity(tensor[0].float(), TEXTS)
+
+
+def test_memory_does_not_grow_with_pictures_and_texts():
+    code = """
+import resource, sys, numpy as np, minalbef
+run = minalbef.load("tiny")
+pictures = np.zeros((500, 48, 48, 3), np.uint8)
+run.match_probability(pictures[:2], "a cat")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+run.match_probability(pictures[:64], ["a cat"] * 100), run.match_pairs(pictures, ["a cat"] * 500)
+run.similarity(pictures, ["a cat left of a dog"] * 20_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kilobytes = int(done.stdout) // (1024 if sys.platform == "darwin" else 1)
+    assert kilobytes < 150_000                   # 40,000 of them are the similarities; keys and values of all: 1 GB
+
+
+def test_what_to_rank_by_is_said_with_the_figures_that_were_measured():
+    figures = json.loads((data_folder().parent / "notebooks" / "results" / "learn.json").read_text())["figures"]
+    for line, name in zip(re.findall("    - (.*)", Run.__doc__), ("itc", "rerank", "rerank_plus"), strict=True):
+        means = [figures[f"{among}.{name}_{query}_r1"]["mean"]
+                 for among in ("plain", "families") for query in ("i2t", "t2i")]
+        assert [f"{mean:.2f}" for mean in means] == re.findall(r"0\.\d\d", line), line
 
 
 def test_tiny_is_the_shipped_model_where_no_folder_has_that_name(folder, tmp_path, monkeypatch):

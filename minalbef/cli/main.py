@@ -20,6 +20,7 @@ import minalbef
 from minalbef.cli.bench import Changes, bench
 from minalbef.cli.full_size import convert, dry_run, plan, prepare
 from minalbef.cli.limits import checked
+from minalbef.cli.pictures import export, index, search
 from minalbef.cli.train import Flags, From, finetune, pretrain, source_of, tune
 from minalbef.config import Config, nearest
 
@@ -110,27 +111,6 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     print(f"\n{out}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")
 
 
-def search(sentence: str, /, run: Path | None = None, images: Path | None = None, scenes: int = 2000,
-           out: Path | None = None) -> None:
-    """Find pictures for a sentence, in a folder of yours or among unseen scenes, and draw the best.
-
-    Args:
-        sentence: what to look for, such as "an apple left of a cat"
-        run: the run folder; by default runs/demo, or else the shipped model
-        images: a folder of pictures to look through, in place of scenes
-        scenes: how many unseen scenes to look through
-        out: the picture to write; by default search.png in the run folder, of the shipped model in runs/tiny
-    """
-    from minalbef.recipes import report
-    from minalbef.recipes import search as finder
-    model = minalbef.load(source_of(run))
-    hits = finder.search_images(model, sentence, images) if images else finder.search(model, sentence, scenes)
-    out = out or report.output_folder(model.path) / "search.png"
-    print(finder.describe(model, sentence, hits))
-    finder.figure(sentence, hits).save(out)
-    print(f"{out} shows the answer")
-
-
 def explore(run: Path | None = None, /, out: Path | None = None) -> None:
     """Write a page to explore a model in a browser: move objects, type sentences, watch its answers.
 
@@ -206,8 +186,8 @@ def test(slow: bool = False, workers: int = 2) -> None:
 
 
 COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in (
-    demo, pretrain, evaluate, finetune, options, tune, predict, search, explore, summary, convert, prepare, dry_run,
-    plan, bench, test)}
+    demo, pretrain, evaluate, finetune, options, tune, predict, search, index, explore, summary, convert, export,
+    prepare, dry_run, plan, bench, test)}
 
 
 def explain(error: BaseException) -> tuple[str, int]:

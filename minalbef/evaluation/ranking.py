@@ -29,9 +29,8 @@ def encode(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, chunk: int
 def similarity(model: ALBEF, encoded: Encoded, block: int | None = None) -> Tensor:
     """Cosine in the shared space, within blocks of so many pictures and as many texts (all in one): -> (g, i, t)."""
     image, text = model.image_feature(encoded.image), model.text_feature(encoded.text)
-    if block is None:
-        return (image @ text.T)[None]
-    return image.unflatten(0, (-1, block)) @ text.unflatten(0, (-1, block)).mT
+    blocks = (1, -1) if block is None else (-1, block)
+    return image.unflatten(0, blocks) @ text.unflatten(0, blocks).mT
 
 
 @torch.no_grad()

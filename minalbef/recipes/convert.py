@@ -1,4 +1,4 @@
-"""From the original's checkpoints to run folders, and back to the original's keys."""
+"""From the original's checkpoints to run folders, to pretraining that goes on, and back to the original's keys."""
 import re
 import warnings
 from dataclasses import replace
@@ -11,12 +11,17 @@ from torch import Tensor, nn
 from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import part_of
+from minalbef.config import replace_checked
+from minalbef.ema import make_teacher
+from minalbef.feature_queue import FeatureQueue
 from minalbef.tasks.base import TASKS
 from minalbef.tasks.nlvr2 import PairModel, add_shared, drop_shared
+from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 from minalbef.weights.original import HEADS, Report, fill, read_file, read_original, task_of
 
+BERT_SPECIAL, BERT_MASK = (0, 100, 101, 102, 103), 103           # bert-base-uncased's [PAD] [UNK] [CLS] [SEP] [MASK]
 VOCAB = "https://huggingface.co/google-bert/bert-base-uncased/resolve/main/vocab.txt"
 
 
@@ -48,6 +53,40 @@ def to_run(source: str | Path, folder: str | Path, vocab: str | Path | None, ima
     checkpoint.save_weights(folder, opened.config, tokenizer, opened.task,
                             {name: weights for name, weights in files.items() if weights})
     return replace(report, loaded=tuple(opened.original.ours), unexpected=(), resized=opened.resized)
+
+
+def pretrain_from_original(source: str | Path | dict[str, Tensor], special: tuple[int, ...] = BERT_SPECIAL,
+                           mask: int = BERT_MASK, image_size: int | None = None, image_heads: int = HEADS,
+                           text_heads: int = HEADS, **changes: Any) -> Pretrain:
+    """The pretraining task with student, teacher and queue as the file has them, every slot of the queue filled.
+
+    special, mask: ids of the tokenizer, by default those of bert-base-uncased. changes: options of training
+    Without a teacher in the file, it begins as the student; without a queue, empty.
+    Raises ValueError for a task's file.
+    """
+    opened = read_original(source, image_size, image_heads, text_heads)
+    if opened.task != "pretrain":
+        raise ValueError(f"{opened.source} is of {opened.task} and lacks {', '.join(TASKS[opened.task].lacks)}; "
+                         "pretraining goes on from a checkpoint of pretraining")
+    task = Pretrain(replace_checked(opened.config, **changes), special, mask)
+    fill(task.student, opened)
+    task.teacher = make_teacher(task.student)
+    if opened.original.teacher:
+        fill(task.teacher, opened, teacher=True)
+    if opened.original.queue:
+        fill_queue(task.queue, opened.original.queue)
+    return task
+
+
+def fill_queue(queue: FeatureQueue, found: dict[str, Tensor]) -> None:
+    """Every slot, as an original's file has them. In place. Features without ids get -1, which is no picture's."""
+    whole = {"image", "text", "pointer"} <= found.keys()
+    if not whole or not found["image"].shape == found["text"].shape == queue.image.shape:
+        raise ValueError(f"the file's queue has {', '.join(f'{name} {tuple(x.shape)}' for name, x in found.items())}; "
+                         f"wanted image, text {tuple(queue.image.shape)} and pointer")
+    ids = found.get("ids", torch.full_like(queue.ids, -1))
+    queue.load_state_dict({"image": found["image"], "text": found["text"], "ids": ids,
+                           "_extra_state": {"pointer": int(found["pointer"]), "filled": len(ids)}})
 
 
 def to_original(source: str | Path, out: str | Path) -> tuple[int, list[str]]:

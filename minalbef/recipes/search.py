@@ -1,4 +1,4 @@
-"""Text-to-image search over scenes or a folder of pictures: ranked by similarity, the best re-ranked by ITM."""
+"""Search for scenes, for pictures or for texts: ranked by similarity, the best re-ranked by ITM."""
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,16 +24,17 @@ SIDE = 144                            # pixels of a scene in the figure
 
 @dataclass(frozen=True)
 class Hit:
-    """A scene that was found, with its caption in `drawn.text`, or a file; similarity: cosine, match: probability."""
+    """What was found: a scene with its caption, a file or a text; similarity: cosine, match: probability."""
 
     drawn: Drawn | None
     similarity: float
     match: float
     path: Path | None = None
+    text: str = ""
 
     @property
     def title(self) -> str:
-        return self.path.name if self.path else self.drawn.text
+        return self.path.name if self.path else self.text or self.drawn.text
 
     @property
     def picture(self) -> np.ndarray:
@@ -63,17 +64,34 @@ def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hi
             for i in by_both(run, sim[best], odds)[:top]]
 
 
-@torch.no_grad()
 def search_images(run: Run, sentence: str, images: Path, top: int = 8) -> list[Hit]:
     """The `top` best pictures of a folder for a sentence, as `search` ranks scenes."""
     paths: list[Path] = pictures_in(images)
-    sim = run.embed_texts(sentence)[0] @ run.embed_images(paths, quiet=False).T                  # (images,)
-    best = sim.topk(min(FIRST, len(paths))).indices
-    tokens, keep = run.tokenizer.encode([sentence], run.config.text_length, truncate=False)
-    encoded = ranking.encode(run.model, torch.stack([run.transform(paths[i]) for i in best]), tokens, keep)
-    odds = ranking.match_odds(run.model, encoded, torch.arange(len(best), device=best.device), torch.zeros_like(best))
-    return [Hit(None, sim[best[i]].item(), odds[i].sigmoid().item(), paths[best[i]])
-            for i in by_both(run, sim[best], odds)[:top]]
+    return search_features(run, sentence, paths, run.embed_images(paths, quiet=False), top)
+
+
+def search_features(run: Run, sentence: str, paths: list[Path], features: Tensor, top: int = 8) -> list[Hit]:
+    """`search_images` where the pictures' features (images, e) are known, as from an index."""
+    sim = run.embed_texts(sentence)[0] @ features.to(run.device).T                               # (images,)
+    return [Hit(None, *scores, paths[i]) for i, *scores in rerank(run, sim, paths, [sentence])[:top]]
+
+
+def search_texts(run: Run, picture: Path, texts: list[str], top: int = 8) -> list[Hit]:
+    """The `top` best of your texts for a picture, as `search` ranks scenes."""
+    sim = run.similarity(picture, texts)[0]                                                      # (texts,)
+    return [Hit(None, *scores, text=texts[i]) for i, *scores in rerank(run, sim, [picture], texts)[:top]]
+
+
+@torch.no_grad()
+def rerank(run: Run, sim: Tensor, paths: list[Path], texts: list[str]) -> list[tuple[int, float, float]]:
+    """The FIRST of many pictures for one text, or of many texts for one: number, similarity, match, the best first."""
+    best = sim.topk(min(FIRST, len(sim))).indices
+    paths, texts = (some if len(some) == 1 else [some[i] for i in best] for some in (paths, texts))
+    tokens, keep = run.tokenizer.encode(texts, run.config.text_length, truncate=False)
+    encoded = ranking.encode(run.model, torch.stack([run.transform(one) for one in paths]), tokens, keep)
+    pairs = torch.cartesian_prod(torch.arange(len(paths)), torch.arange(len(texts))).to(run.device)
+    odds = ranking.match_odds(run.model, encoded, *pairs.T)
+    return [(int(best[i]), sim[best[i]].item(), odds[i].sigmoid().item()) for i in by_both(run, sim[best], odds)]
 
 
 def by_both(run: Run, sim: Tensor, odds: Tensor) -> list[int]:
@@ -90,7 +108,8 @@ def unknown_words(run: Run, sentence: str) -> list[str]:
 
 def describe(run: Run, sentence: str, hits: list[Hit]) -> str:
     """The hits in words: scores, captions, and a note on words that the model has never seen."""
-    lines = [f"{'match':>7} {'similarity':>11}  {'the picture' if hits[0].path else 'the scene and its own caption'}"]
+    what = "the scene and its own caption" if hits[0].drawn else "the picture" if hits[0].path else "the text"
+    lines = [f"{'match':>7} {'similarity':>11}  {what}"]
     lines += [f"{hit.match:7.2f} {hit.similarity:11.2f}  {hit.title}" for hit in hits]
     if run.config.objects and (unknown := unknown_words(run, sentence)):
         lines.append(f"Note: no training caption says {', '.join(map(repr, unknown))}, so the model cannot know it.")

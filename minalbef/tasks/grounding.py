@@ -1,5 +1,4 @@
-"""Weakly supervised grounding: trained as retrieval, without boxes; a map of the expression chooses among proposals
-(section 5).
+"""Weakly supervised grounding: trained as retrieval; a map of the expression chooses among proposals (section 5).
 
 Boxes are (x, y, width, height) in pixels of the picture, as in RefCOCO+; sizes are (height, width).
 """
@@ -186,8 +185,7 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
 
 
 def judge_maps(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> Tensor:
-    """Each record's pointing, whether the chosen box is right, the largest one, a random one, and the true box's share
-    of the picture: -> (n, 5), nan where there are no proposals."""
+    """Pointing; is the chosen box right, the largest, a random one (nan without any); the true box's share: (n, 5)."""
     layer = how.layer
     assert isinstance(layer, int)
     def answer(some: Sequence[GroundingRecord], batch: Batch) -> Tensor:

@@ -15,17 +15,13 @@ from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights, part_of
-from minalbef.config import Config, replace_checked
-from minalbef.ema import make_teacher
-from minalbef.feature_queue import FeatureQueue
+from minalbef.config import Config
 from minalbef.tasks.base import TASKS
 from minalbef.tasks.nlvr2 import drop_shared
-from minalbef.tasks.pretrain import Pretrain
 from minalbef.vision import resize_positions
 from minalbef.weights import key_table
 
 HEADS = 12        # of every encoder of the released models; the shapes of a checkpoint do not tell them
-BERT_SPECIAL, BERT_MASK = (0, 100, 101, 102, 103), 103           # bert-base-uncased's [PAD] [UNK] [CLS] [SEP] [MASK]
 POSITIONS = "image_encoder.pos_embed"
 
 
@@ -204,37 +200,3 @@ def load_original(source: str | Path | dict[str, Tensor], image_size: int | None
         parts = sorted(set(map(part_of, report.absent)))
         warnings.warn(f"{report.source} has no {', '.join(parts)}: new here, and untrained", stacklevel=2)
     return model
-
-
-def pretrain_from_original(source: str | Path | dict[str, Tensor], special: tuple[int, ...] = BERT_SPECIAL,
-                           mask: int = BERT_MASK, image_size: int | None = None, image_heads: int = HEADS,
-                           text_heads: int = HEADS, **changes: Any) -> Pretrain:
-    """The pretraining task with student, teacher and queue as the file has them, every slot of the queue filled.
-
-    special, mask: ids of the tokenizer, by default those of bert-base-uncased. changes: options of training
-    Without a teacher in the file, it begins as the student; without a queue, empty.
-    Raises ValueError for a task's file.
-    """
-    opened = read_original(source, image_size, image_heads, text_heads)
-    if opened.task != "pretrain":
-        raise ValueError(f"{opened.source} is of {opened.task} and lacks {', '.join(TASKS[opened.task].lacks)}; "
-                         "pretraining goes on from a checkpoint of pretraining")
-    task = Pretrain(replace_checked(opened.config, **changes), special, mask)
-    fill(task.student, opened)
-    task.teacher = make_teacher(task.student)
-    if opened.original.teacher:
-        fill(task.teacher, opened, teacher=True)
-    if opened.original.queue:
-        fill_queue(task.queue, opened.original.queue)
-    return task
-
-
-def fill_queue(queue: FeatureQueue, found: dict[str, Tensor]) -> None:
-    """Every slot, as an original's file has them. In place. Features without ids get -1, which is no picture's."""
-    whole = {"image", "text", "pointer"} <= found.keys()
-    if not whole or not found["image"].shape == found["text"].shape == queue.image.shape:
-        raise ValueError(f"the file's queue has {', '.join(f'{name} {tuple(x.shape)}' for name, x in found.items())}; "
-                         f"wanted image, text {tuple(queue.image.shape)} and pointer")
-    ids = found.get("ids", torch.full_like(queue.ids, -1))
-    queue.load_state_dict({"image": found["image"], "text": found["text"], "ids": ids,
-                           "_extra_state": {"pointer": int(found["pointer"]), "filled": len(ids)}})

@@ -10,6 +10,7 @@ from minalbef.checkpoint import fit_weights, part_of
 from minalbef.vision import ViT, resize_positions
 from minalbef.weights import key_table
 from minalbef.weights.original import Report, read_file
+from minalbef.writing import explain
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 VIT_HEADS = ("head", "pre_logits")             # classifiers, for which ALBEF has no place
@@ -88,12 +89,10 @@ def _state(source: str | Path | dict[str, Tensor], repository: Callable[[str], s
 def _timm_repository(name: str) -> str:
     if "/" in name:
         return name
-    try:
+    with explain(f"{name!r} is no file here, and to look the name up wants timm", "pip install timm, or pass a file; "
+                 "deit_base_patch16_224's is https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth",
+                 ImportError):
         import timm
-    except ImportError:
-        raise ValueError(f"{name!r} is no file here, and to look the name up wants timm: pip install timm, or pass a "
-                         "file; deit_base_patch16_224's is "
-                         "https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth") from None
     known = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
     if known is None or not known.hf_hub_id:
         raise ValueError(f"{name!r} is no file here, and timm has no weights of that name; "

@@ -11,13 +11,13 @@ from torch.testing import assert_close
 
 from helpers import pretrain, same_state, small
 from minalbef import checkpoint, load, load_original
-from minalbef.recipes.convert import to_original, to_run
+from minalbef.recipes.convert import pretrain_from_original, to_original, to_run
 from minalbef.tasks.base import TASKS as TABLE
 from minalbef.tasks.entailment import EntailmentModel
 from minalbef.tasks.vqa import VQAModel
 from minalbef.tokenizer import SPECIALS, Tokenizer
 from minalbef.weights import key_table
-from minalbef.weights.original import pretrain_from_original, read_file
+from minalbef.weights.original import read_file
 from test_key_table import small_state
 from test_original import HEADS, TASKS, UNEQUAL, as_file
 

@@ -48,7 +48,7 @@ def test_pretraining_at_full_size_has_every_key_and_shape_of_the_originals_check
 LOAD = """
 import resource, sys
 import torch
-from minalbef.weights.original import pretrain_from_original
+from minalbef.recipes.convert import pretrain_from_original
 task = pretrain_from_original(sys.argv[1])
 for model, value in ((task.student, 1.0), (task.teacher, 2.0)):
     assert all((p == value).all() for name, p in model.named_parameters() if model is task.student or "head" not in name

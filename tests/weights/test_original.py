@@ -13,6 +13,7 @@ from helpers import disturb, pretrain, same_state, small, texts
 from minalbef import load_original
 from minalbef.albef import ALBEF
 from minalbef.config import Config
+from minalbef.recipes.convert import pretrain_from_original
 from minalbef.tasks.base import TASKS as TABLE
 from minalbef.tasks.entailment import EntailmentModel
 from minalbef.tasks.nlvr2 import PairModel
@@ -24,7 +25,6 @@ from minalbef.weights.original import (
     fill,
     infer_config,
     load_original_with_report,
-    pretrain_from_original,
     read_file,
     read_original,
     task_of,

@@ -1,0 +1,70 @@
+"""`minalbef search`, `index` and `export` on the command line."""
+from pathlib import Path
+
+import minalbef
+from minalbef.cli.train import source_of
+
+
+def search(what: str, /, run: Path | None = None, images: Path | None = None, index: Path | None = None,
+           texts: Path | None = None, scenes: int = 2000, out: Path | None = None) -> None:
+    """Find pictures for a sentence, in a folder of yours or among unseen scenes, and draw the best; or texts.
+
+    Args:
+        what: a sentence, such as "an apple left of a cat"; with --texts a picture
+        run: the run folder; by default runs/demo, or else the shipped model
+        images: a folder of pictures to look through, in place of scenes
+        index: the same, after `minalbef index`
+        texts: a file of texts to look through, one a line, for those that suit the picture
+        scenes: how many unseen scenes to look through
+        out: the picture to write; by default search.png in the run folder, of the shipped model in runs/tiny
+    """
+    from minalbef.recipes import index as indexer
+    from minalbef.recipes import report
+    from minalbef.recipes import search as finder
+    if sum(map(bool, (images, index, texts))) > 1:
+        raise ValueError("--images, --index and --texts: name one of them to look through")
+    model = minalbef.load(source_of(run))
+    if texts:
+        lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return print(finder.describe(model, what, finder.search_texts(model, Path(what), lines)))
+    gone: list[str] = []
+    if index:
+        paths, features, gone = indexer.read_index(model, index)
+        hits = finder.search_features(model, what, paths, features)
+    else:
+        hits = finder.search_images(model, what, images) if images else finder.search(model, what, scenes)
+    out = out or report.output_folder(model.path) / "search.png"
+    print(finder.describe(model, what, hits))
+    if gone:
+        print(f"Note: not searched, as changed or vanished since they were indexed: {', '.join(gone)}")
+    finder.figure(what, hits).save(out)
+    print(f"{out} shows the answer")
+
+
+def index(images: Path, /, run: Path | None = None, out: Path | None = None) -> None:
+    """Read a folder of pictures once, for `minalbef search --index`.
+
+    Args:
+        images: the folder
+        run: the run folder; by default runs/demo, or else the shipped model
+        out: the file to write; by default FOLDER.index.safetensors in the run folder, of the shipped model in runs/tiny
+    """
+    from minalbef.recipes import index as indexer
+    from minalbef.recipes import report
+    model = minalbef.load(source_of(run))
+    out = out or report.output_folder(model.path) / f"{images.resolve().name}.index.safetensors"
+    for reason in indexer.write_index(model, images, out).values():
+        print(f"left out: {reason}")
+    print(f"{out} is written; search it with: minalbef search \"a big rocket\" --index {out} --run {run or model.path}")
+
+
+def export(run: Path, /, onnx: Path) -> None:
+    """A run in ONNX, for onnxruntime and other programs: image encoder, text encoder, fusion with both heads.
+
+    Args:
+        run: the run folder
+        onnx: the folder to write: image.onnx, text.onnx, fusion.onnx, tokenizer.json
+    """
+    from minalbef.recipes import export as exporter
+    exporter.export(minalbef.load(run), onnx)
+    print(f"{onnx} holds image.onnx, text.onnx, fusion.onnx and tokenizer.json")

@@ -1,0 +1,80 @@
+"""A run on Hugging Face's hub: its folder with a model card; save_pretrained, from_pretrained, push_to_hub."""
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from minalbef.checkpoint import TRAINED_ON, run_folder
+from minalbef.recipes import evaluate
+from minalbef.recipes.report import read_report
+from minalbef.run import Run, load
+from minalbef.scenes.exam import tables
+from minalbef.writing import explain, write_atomically
+
+with explain("the hub's client is not installed", "pip install 'minalbef[hub]' brings it", ImportError):
+    from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
+
+FILES = ("tokenizer.json", "model.safetensors", "report.json", TRAINED_ON)
+CARD = """---
+{{ card_data }}
+---
+
+# {{ run.config.name }}: ALBEF, {{ run.task }}
+
+An [ALBEF](https://arxiv.org/abs/2107.07651) (Li et al. 2021), for minalbef: `minalbef.load("hf://OWNER/NAME")`
+
+```
+{{ summary }}
+```
+{% for report in reports %}
+## Figures{% if report.set %} on {{ report.set }}/{{ report.split }}{% endif %}
+
+`{{ report.command }}`, {{ report.date }}, {{ report.device }}, commit {{ report.commit }}, seed {{ report.seed }}
+
+```
+{{ figures(report) }}
+```
+{% else %}
+It has not been evaluated.
+{% endfor %}
+Licence of the weights: {{ license }}.
+"""
+
+
+class HubRun(Run, ModelHubMixin, library_name="minalbef", tags=["albef", "image-text-matching"]):
+    """A Run with the mixin's methods: `HubRun(run).push_to_hub("OWNER/NAME")`, and back by `load("hf://OWNER/NAME")`.
+
+    What is saved is the run's folder, of which other weights in memory are not part: `minalbef.save` writes those.
+    The card has the folder's figures; model_card_kwargs={"license": "cc-by-4.0"}: of the weights, by default MIT.
+    """
+
+    _hub_mixin_config: dict = {}      # the folder has its own; from arguments the mixin would make one with the weights
+
+    def __init__(self, run: Run):
+        vars(self).update(vars(run))
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        text = json.dumps({"task": self.task, **self.config.to_dict()}, indent=1)        # not copied: the mixin has
+        write_atomically(save_directory / "config.json", lambda path: path.write_text(text + "\n"))   # removed it
+        for source in (self.path / name for name in FILES):
+            if source.exists():
+                write_atomically(save_directory / source.name, lambda path: shutil.copyfile(source, path))
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, task: str = "", **download: Any) -> "HubRun":
+        return cls(load(model_id if Path(model_id).is_dir() else run_folder(f"hf://{model_id}", **download)))
+
+    def generate_model_card(self, license: str = "mit") -> ModelCard:
+        """README.md: what the run is, and the figures of its reports, each with command, date and hardware."""
+        folders = [path.parent for of in ("", "*/") for path in sorted(self.path.glob(f"{of}report.json"))]
+        reports = [report for folder in folders if "set" in (report := read_report(folder)) or folder == self.path]
+        data = ModelCardData(**self._hub_mixin_info.model_card_data.to_dict() | {"license": license})
+        return ModelCard.from_template(data, template_str=CARD, run=self, reports=reports, figures=figures,
+                                       summary=self.summary().replace(f" from {self.path}", ""))
+
+
+def figures(report: dict) -> str:
+    """A report's figures in words: of a prepared set, of pretraining, or of a task on the embedded scenes."""
+    if "set" in report:
+        return evaluate.table(report)
+    return (tables.summary_table(report) if report["task"] == "pretrain" else tables.task_table([report])).strip()

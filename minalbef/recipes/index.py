@@ -1,0 +1,79 @@
+"""An index: the features of a folder's pictures in a file, so that a search opens the best of them alone."""
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from minalbef.data import pictures_in
+from minalbef.run import PICTURES, Run
+from minalbef.writing import explain, write_atomically
+
+
+@torch.no_grad()
+def write_index(run: Run, images: Path, out: Path) -> dict[str, str]:
+    """Read a folder's pictures into a file that names them and the run: -> why a picture cannot be read, by its name.
+
+    Raises ValueError for a folder without pictures, and for a file that is there and no index of this folder.
+    """
+    run.embed_texts("a")                         # raises where the run has no shared space
+    images = Path(images).resolve()
+    if out.exists() and (other := _read(out)[0]["folder"]) != str(images):
+        raise ValueError(f"{out} is the index of {other}; name another file with --out, or remove it")
+    files, broken, features, pixels, paths = {}, {}, [], [], pictures_in(images)
+    for path in tqdm(paths, "pictures", disable=None):
+        try:
+            seen = _seen(path)                   # before it is opened: a later change shows
+            pixels.append(run.transform(path))
+            files[path.name] = seen
+        except (OSError, ValueError) as error:
+            broken[path.name] = str(error)
+        if len(pixels) == PICTURES or pixels and path is paths[-1]:
+            features.append(run.model.image_feature(run.model.encode_image(torch.stack(pixels).to(run.device))).cpu())
+            pixels = []
+    if not files:
+        raise ValueError(f"no picture of {images} can be read, the first because {next(iter(broken.values()))}")
+    about = {"folder": str(images), "run": str(run.path), "weights": hash_of_weights(run), "files": files}
+    write_atomically(out, lambda path: save_file({"features": torch.cat(features)}, path, {"index": json.dumps(about)}))
+    return broken
+
+
+def read_index(run: Run, path: Path) -> tuple[list[Path], Tensor, list[str]]:
+    """Pictures that are as they were when they were indexed, their features (n, e), and the names of all others.
+
+    Raises ValueError for an index of another run's, and for a damaged one.
+    """
+    about, features = _read(path)
+    if about["weights"] != hash_of_weights(run):
+        raise ValueError(f"{path} was written with other weights than those of {run.path}: name {about['run']} with "
+                         f"--run, or index {about['folder']} again")
+    paths = [Path(about["folder"], name) for name in about["files"]]
+    same = [path.exists() and _seen(path) == seen for path, seen in zip(paths, about["files"].values())]
+    if not any(same):
+        raise ValueError(f"all pictures of {path} have changed or vanished; index {about['folder']} again")
+    return ([path for path, fits in zip(paths, same) if fits], features[torch.tensor(same)],
+            [path.name for path, fits in zip(paths, same) if not fits])
+
+
+def hash_of_weights(run: Run) -> str:
+    with open(run.path / "model.safetensors", "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
+def _seen(path: Path) -> list[int]:
+    """Size and time of change: what of a file shows that it is another now."""
+    return [path.stat().st_size, path.stat().st_mtime_ns]
+
+
+def _read(path: Path) -> tuple[dict, Tensor]:
+    with explain(f"{path} is no index", "`minalbef index FOLDER` writes one; or name another file", OSError,
+                 SafetensorError, KeyError, TypeError, ValueError):
+        with safe_open(path, "pt") as file:
+            about, features = json.loads(file.metadata()["index"]), file.get_tensor("features")
+        if not {"folder", "run", "weights"} <= about.keys() or len(about["files"]) != len(features):
+            raise ValueError("its parts do not fit")
+    return about, features

@@ -1,0 +1,89 @@
+"""ONNX: onnxruntime computes what torch does, for other models, batches and lengths than the export saw."""
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import disturb, small, texts
+from minalbef.albef import ALBEF
+from minalbef.cli.main import main
+from minalbef.data import transform
+from minalbef.recipes.export import export
+from minalbef.run import Run, load
+from minalbef.tokenizer import Tokenizer
+
+onnx = pytest.importorskip("onnx", reason="pip install -e '.[onnx]' brings it")
+onnxruntime = pytest.importorskip("onnxruntime")
+PARTS = {"image": ("image_tokens", "image_feature"), "text": ("text_tokens", "text_feature"),
+         "fusion": ("match_logits", "word_logits")}
+
+
+OTHER = dict(stem="patch", fuse_cls=False, image_width=40, text_width=24, text_depth=2, patch_size=6, embed_dim=16)
+
+
+@pytest.fixture(scope="module", params=[{}, OTHER], ids=["conv", "patch"])
+def exported(request, tmp_path_factory):
+    """(a run, its three graphs in onnxruntime)."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.train(["a red apple above two cats", "a big dog on a blue background"], 64)
+    config = small(vocab_size=len(tokenizer), **request.param)
+    folder = tmp_path_factory.mktemp("onnx")
+    run = Run(disturb(ALBEF(config)).eval(), tokenizer, config, folder)
+    export(run, folder)
+    return run, {name: onnxruntime.InferenceSession(str(folder / f"{name}.onnx")) for name in PARTS}
+
+
+@pytest.mark.parametrize("rows, length", [(1, 1), (5, 12)])
+@torch.no_grad()
+def test_onnxruntime_computes_what_torch_does(exported, rows, length):
+    run, graphs = exported
+    pixels = np.random.default_rng(rows).integers(0, 256, (rows, 24, 24, 3), dtype=np.uint8)
+    tokens, keep = texts(rows, length, len(run.tokenizer), lengths=[length - i for i in range(rows)])
+    image = run.model.encode_image(torch.stack([transform(one, 24) for one in pixels]))
+    text = run.model.encode_text(tokens, keep)
+    fused = run.model.fuse(text, keep, image)
+    wanted = {"image_tokens": image, "image_feature": run.model.image_feature(image), "text_tokens": text,
+              "text_feature": run.model.text_feature(text), "match_logits": run.model.match_logits(fused),
+              "word_logits": run.model.word_logits(fused)}
+    given = {"pixels": pixels, "tokens": tokens.numpy(), "keep": keep.numpy()}
+    for name, outputs in PARTS.items():
+        inputs = {one.name: given[one.name] for one in graphs[name].get_inputs()}
+        assert [one.name for one in graphs[name].get_outputs()] == [*outputs]
+        given |= zip(outputs, graphs[name].run(None, inputs))
+    for name, value in wanted.items():
+        assert value.shape == given[name].shape
+        np.testing.assert_allclose(given[name], value.numpy(), atol=1e-4, rtol=1e-4, err_msg=name)
+
+
+def test_the_example_of_the_page_gives_the_runs_own_answers(tmp_path, monkeypatch):
+    root = Path(__file__).parents[2]
+    (tmp_path / "data").symlink_to(root / "data")
+    monkeypatch.chdir(tmp_path)
+    page = (root / "docs" / "use.md").read_text(encoding="utf-8")
+    command, = re.findall("^minalbef (export .*)", page, re.M)
+    monkeypatch.setattr("sys.argv", ["minalbef", *command.split()])
+    main()
+    for path in (tmp_path / "runs" / "onnx").glob("*.onnx"):
+        onnx.checker.check_model(path, full_check=True)
+    _, code = re.findall(r"```python\n(.*?)```", page, re.S)
+    names: dict = {}
+    exec(compile(code, "docs/use.md", "exec"), names)
+    run, pair = load("tiny"), ("data/tiny/example.png", "a big rocket on a blue background")
+    assert names["image_feature"] @ names["text_feature"].T == pytest.approx(run.similarity(*pair).item(), abs=1e-4)
+    no, yes = names["match"][0]
+    assert 1 / (1 + np.exp(no - yes)) == pytest.approx(run.match_probability(*pair).item(), abs=1e-4)
+
+
+def test_a_run_without_a_head_is_not_exported(exported, tmp_path):
+    run, _ = exported
+    with pytest.raises(ValueError, match="has no match_head.*would be noise"):
+        export(Run(run.model, run.tokenizer, run.config, tmp_path, "vqa", ("match_head",)), tmp_path)
+
+
+def test_without_the_extra_its_name_is_said(exported, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ValueError, match=re.escape("pip install 'minalbef[onnx]'")):
+        export(exported[0], tmp_path)

@@ -1,0 +1,143 @@
+"""The hub, its client a stub: the run folder is pushed with a card of its figures, and what is fetched is loaded."""
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from helpers import same_state
+from minalbef import checkpoint, load
+from minalbef.cli.main import main
+from minalbef.recipes import report
+
+huggingface_hub = pytest.importorskip("huggingface_hub", reason="pip install -e '.[hub]' brings it")
+hub = pytest.importorskip("minalbef.recipes.hub")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """A hub in a folder, laid out as its client lays out its cache."""
+    cache = tmp_path / "cache"
+
+    def place(name: str) -> Path:
+        return cache / f"models--{name.replace('/', '--')}" / "snapshots" / "abc"
+
+    class Api:
+        def __init__(self, token=None):
+            self.token = token
+
+        def create_repo(self, repo_id, **_):
+            return SimpleNamespace(repo_id=repo_id)
+
+        def upload_folder(self, repo_id, folder_path, **_):
+            shutil.copytree(folder_path, place(repo_id))
+            return f"https://huggingface.co/{repo_id}"
+
+    def download(repo_id, allow_patterns=None, **_):
+        if not place(repo_id).exists():
+            raise huggingface_hub.errors.OfflineModeIsEnabled("no network")
+        return str(place(repo_id))
+    monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub.hub_mixin, "hf_hub_download",
+                        lambda repo_id, filename, **_: str(place(repo_id) / filename))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    return place
+
+
+def test_the_example_of_the_page_pushes_a_run_and_loads_it_again(remote, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _ = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "use.md").read_text(encoding="utf-8"), re.S)
+    names: dict = {}
+    exec(compile(code, "docs/use.md", "exec"), names)
+    tiny, again = load("tiny"), names["again"]
+    assert same_state(again.model.state_dict(), tiny.model.state_dict()) and again.config == tiny.config
+    assert again.path == remote("OWNER/NAME")
+    files = {"README.md", "config.json", "tokenizer.json", "model.safetensors", "report.json"}
+    for folder in (again.path, Path("runs", "to-share")):
+        assert {path.name for path in folder.iterdir()} == files
+    assert json.loads((again.path / "config.json").read_text())["task"] == "pretrain"
+    third = hub.HubRun.from_pretrained("OWNER/NAME")
+    assert isinstance(third, hub.HubRun) and same_state(third.model.state_dict(), tiny.model.state_dict())
+
+
+def test_the_card_says_what_how_where_and_how_well(tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(load("tiny").path, run)
+    found = report.read_report(run)
+    on_set = found | {"set": "coco", "split": "test", "task": "retrieval", "protocol": "zero-shot: it is",
+                      "test": {"itc_t2i_r1": 0.4321}, "intervals": {"test": {"itc_t2i_r1": [0.4, 0.5]}}}
+    for folder, about in (("coco-test", on_set), ("evaluation", found | {"command": "a quick look"})):
+        (run / folder).mkdir()
+        (run / folder / "report.json").write_text(json.dumps(about))
+    hub.HubRun.from_pretrained(run).save_pretrained(tmp_path / "out", model_card_kwargs={"license": "cc-by-4.0"})
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    data = huggingface_hub.ModelCard(card).data
+    assert data.license == "cc-by-4.0" and data.library_name == "minalbef" and "albef" in data.tags
+    for part in (found["command"], found["device"], found["date"], found["commit"], "0.87M parameters",
+                 f"caption to picture, by match          {found['families']['rerank_t2i_r1']:.2f}",
+                 "Figures on coco/test", "zero-shot: it is", "43.21  (40.00 to 50.00)"):
+        assert part in card
+    assert "a quick look" not in card and str(tmp_path) not in card and "not been evaluated" not in card
+    for path in run.glob("**/report.json"):
+        path.unlink()
+    hub.HubRun(load(run)).save_pretrained(tmp_path / "unknown")
+    assert "not been evaluated" in (tmp_path / "unknown" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_tasks_whole_model_is_saved_not_its_albef_alone(tmp_path):
+    tiny = load("tiny")
+    weights = {f"albef.{name}": value for name, value in tiny.model.state_dict().items()}
+    weights["head.0.weight"] = torch.ones(3)
+    checkpoint.save_weights(tmp_path / "run", tiny.config, tiny.tokenizer, "entailment", {"model": weights})
+    hub.HubRun(load(tmp_path / "run")).save_pretrained(tmp_path / "out")
+    assert same_state(checkpoint.read_run(tmp_path / "out")[3], weights)
+    assert checkpoint.read_run(tmp_path / "out")[1] == "entailment"
+
+
+def test_a_run_that_is_saved_into_its_own_folder_stays_what_it_was(tmp_path):
+    shutil.copytree(load("tiny").path, tmp_path / "run")
+    (tmp_path / "run" / "README.md").unlink()
+    run = load(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in run.path.glob("*.*") if path.name != "config.json"}
+    hub.HubRun(run).save_pretrained(run.path)
+    after = {path.name: path.read_bytes() for path in run.path.glob("*.*") if path.name != "config.json"}
+    assert after.pop("README.md") and after == before
+    assert (load(run.path).config, load(run.path).task) == (run.config, "pretrain")
+
+
+def test_commands_take_the_hubs_names_and_leave_its_cache_as_it_is(remote, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    hub.HubRun(load("tiny")).push_to_hub("somebody/a-run")
+    before = sorted(remote("somebody/a-run").iterdir())
+    monkeypatch.setattr("sys.argv", ["minalbef", "search", "an apple", "--scenes", "8", "--run", "hf://somebody/a-run"])
+    main()
+    assert Path("runs", "a-run", "search.png").exists() and sorted(remote("somebody/a-run").iterdir()) == before
+    monkeypatch.setattr("sys.argv", ["minalbef", "summary", "hf://somebody/missing"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert "somebody/missing cannot be fetched from the hub (no network)" in said and "check name and network" in said
+
+
+def test_without_the_extra_its_name_is_said_and_the_library_never_needs_it(monkeypatch):
+    code = """
+import sys
+sys.modules["huggingface_hub"] = None
+import minalbef
+minalbef.load("tiny")
+for ask in (lambda: minalbef.load("hf://a/b"), lambda: __import__("minalbef.recipes.hub")):
+    try:
+        ask()
+    except (ValueError, ImportError) as error:
+        assert "pip install 'minalbef[hub]'" in str(error), error
+    else:
+        raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

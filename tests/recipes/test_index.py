@@ -1,0 +1,143 @@
+"""An index gives what a search of its folder gives, and knows its run and its pictures."""
+import os
+
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from helpers import disturb
+from minalbef import checkpoint
+from minalbef.albef import ALBEF
+from minalbef.cli.main import main
+from minalbef.recipes import index as indexer
+from minalbef.recipes import search as finder
+from minalbef.run import load
+from minalbef.scenes.scenes import Scenes
+from untrained import untrained
+
+SENTENCE = "a pizza above a cat"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """An untrained run with a folder."""
+    path = tmp_path_factory.mktemp("runs") / "one"
+    checkpoint.save(path, untrained().model, untrained().tokenizer)
+    return load(path)
+
+
+@pytest.fixture
+def photos(run, tmp_path):
+    """40 pictures, one of them not whole, and one file that is none."""
+    (tmp_path / "photos").mkdir()
+    source = Scenes("test", size=run.config.image_size, objects=run.config.objects)
+    for i in range(40):
+        Image.fromarray(finder.paint(source.draw(i).scene, 60)).save(tmp_path / "photos" / f"{i:02d}.png")
+    (tmp_path / "photos" / "07.png").write_bytes((tmp_path / "photos" / "06.png").read_bytes()[:900])
+    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    return tmp_path / "photos"
+
+
+def scores(hits):
+    return [(hit.title, round(hit.similarity, 5), round(hit.match, 5)) for hit in hits]
+
+
+def test_a_search_of_the_index_finds_what_a_search_of_the_folder_finds(run, photos, tmp_path):
+    broken = indexer.write_index(run, photos, tmp_path / "index.safetensors")
+    assert list(broken) == ["07.png"] and "07.png cannot be read as a picture" in broken["07.png"]
+    paths, features, gone = indexer.read_index(run, tmp_path / "index.safetensors")
+    assert len(paths) == 39 and not gone
+    assert_close(features, run.embed_images(paths), atol=1e-5, rtol=0)
+    (photos / "07.png").unlink()
+    found = finder.search_features(run, SENTENCE, paths, features)
+    assert scores(found) == scores(finder.search_images(run, SENTENCE, photos)) and len(found) == 8
+
+
+def test_only_the_best_are_opened_again(run, photos, tmp_path, monkeypatch):
+    indexer.write_index(run, photos, tmp_path / "index.safetensors")
+    paths, features, _ = indexer.read_index(run, tmp_path / "index.safetensors")
+    opened, real = [], type(run).transform
+    best = run.similarity(paths, SENTENCE)[:, 0].topk(3).indices
+    monkeypatch.setattr(finder, "FIRST", 3)
+    monkeypatch.setattr(type(run), "transform", lambda self, path: opened.append(path) or real(self, path))
+    finder.search_features(run, SENTENCE, paths, features)
+    assert set(opened) == {paths[i] for i in best} and len(opened) == 3
+
+
+def test_pictures_that_changed_or_vanished_are_named_and_left_out(run, photos, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "index.safetensors"
+    words = ["minalbef", "index", str(photos), "--run", str(run.path), "--out", str(out)]
+    monkeypatch.setattr("sys.argv", words)
+    main()
+    assert "left out: " in (said := capsys.readouterr().out) and "07.png" in said
+    (photos / "03.png").unlink()
+    Image.new("RGB", (60, 60)).save(photos / "05.png")
+    os.utime(photos / "11.png", ns=(0, 0))
+    Image.new("RGB", (60, 60)).save(photos / "99.png")
+    monkeypatch.setattr("sys.argv", ["minalbef", "search", SENTENCE, "--run", str(run.path), "--index", str(out),
+                                     "--out", str(tmp_path / "search.png")])
+    main()
+    said = capsys.readouterr().out
+    assert "changed or vanished since they were indexed: 03.png, 05.png, 11.png\n" in said
+    assert Image.open(tmp_path / "search.png").width > 500
+    assert {"03.png", "05.png", "11.png", "07.png"}.isdisjoint(
+        path.name for path in indexer.read_index(run, out)[0])
+    for path in photos.iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="all pictures of .* have changed or vanished; index .*photos again"):
+        indexer.read_index(run, out)
+
+
+def test_an_index_of_other_weights_is_refused(run, photos, tmp_path):
+    indexer.write_index(run, photos, tmp_path / "index.safetensors")
+    torch.manual_seed(1)
+    checkpoint.save(tmp_path / "other", disturb(ALBEF(run.config)), run.tokenizer)
+    with pytest.raises(ValueError, match="written with other weights than those of .*other: name .*one with --run"):
+        indexer.read_index(load(tmp_path / "other"), tmp_path / "index.safetensors")
+
+
+def test_no_other_file_is_overwritten_or_read_as_an_index(run, photos, tmp_path):
+    model = run.path / "model.safetensors"
+    for ask in (lambda: indexer.write_index(run, photos, model), lambda: indexer.read_index(run, model),
+                lambda: indexer.read_index(run, photos / "notes.txt"),
+                lambda: indexer.read_index(run, tmp_path / "nowhere")):
+        with pytest.raises(ValueError, match="is no index .*`minalbef index FOLDER` writes one"):
+            ask()
+    indexer.write_index(run, photos, tmp_path / "index.safetensors")
+    indexer.write_index(run, photos, tmp_path / "index.safetensors")         # again: allowed
+    photos.rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match="is the index of .*photos; name another file with --out"):
+        indexer.write_index(run, tmp_path / "moved", tmp_path / "index.safetensors")
+
+
+def test_a_folder_of_nothing_that_can_be_read_is_refused(run, photos, tmp_path):
+    for path in photos.glob("*.png"):
+        path.write_bytes(b"none")
+    with pytest.raises(ValueError, match="no picture of .*photos can be read, the first because .*00.png cannot"):
+        indexer.write_index(run, photos, tmp_path / "index.safetensors")
+    assert not (tmp_path / "index.safetensors").exists()
+
+
+def test_texts_are_searched_by_a_picture(run, photos, tmp_path, monkeypatch, capsys):
+    source = Scenes("test", objects=run.config.objects)
+    texts = [source.draw(i).text for i in range(100, 140)]
+    (tmp_path / "texts.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    hits = finder.search_texts(run, photos / "00.png", texts, top=3)
+    sim, match = run.similarity(photos / "00.png", texts)[0], run.match_probability(photos / "00.png", texts)[0]
+    for hit in hits:
+        i = texts.index(hit.title)
+        assert hit.similarity == pytest.approx(sim[i].item(), abs=1e-5)
+        assert hit.match == pytest.approx(match[i].item(), abs=1e-5)
+    both = match.logit() + finder.WEIGHT * sim / run.model.temperature.detach()
+    best = sim.topk(finder.FIRST).indices
+    assert [hit.title for hit in hits] == [texts[best[i]] for i in both[best].argsort(descending=True)[:3]]
+    words = ["minalbef", "search", str(photos / "00.png"), "--run", str(run.path), "--texts",
+             str(tmp_path / "texts.txt")]
+    monkeypatch.setattr("sys.argv", words)
+    main()
+    assert hits[0].title in (said := capsys.readouterr().out) and "the text" in said
+    monkeypatch.setattr("sys.argv", [*words, "--images", str(photos)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "name one of them" in capsys.readouterr().err
