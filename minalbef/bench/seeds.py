@@ -42,7 +42,7 @@ def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
     """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file. -> their table, put into page too
 
     Runs of further seeds are folder/TASK-seed1 and so on; folder/TASK/fresh has figures of a fresh test set. Figures
-    of a task, seed or baseline that did not run here stay in `out`; the table names the commit of each.
+    of a task or seed that did not run here stay in `out`; the table names the commit of each task.
     Raises ValueError if there is no report, or if the page lacks the two lines that enclose the table.
     """
     held = json.loads(out.read_text()) if out.exists() else []
@@ -50,7 +50,7 @@ def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
     for task in JOBS:
         ran = [path.parent for name in (task, f"{task}-seed*") for path in sorted(folder.glob(f"{name}/report.json"))]
         old = [one for one in held if one["task"] == task]
-        by_seed = {one["seed"]: one for one in [*old, *(merge_report(run, old) for run in ran)]}
+        by_seed = {one["seed"]: one for one in [*old, *map(with_fresh, ran)]}
         reports += by_seed.values()
     if not reports:
         raise ValueError(f"{folder} has no report of a task, such as {folder / next(iter(JOBS))}/report.json; "
@@ -65,18 +65,9 @@ def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
     return table
 
 
-def merge_report(run: Path, held: list[dict]) -> dict:
-    """A run's report with that of its fresh test set, and baselines it lacks from the held report of its seed.
-
-    "kept" has, for each of these baselines, the commit and the figures of the model that it was compared with.
-    """
+def with_fresh(run: Path) -> dict:
+    """A run's report, and that of its fresh test set as "fresh"."""
     found = report.read_report(run)
-    old = next((one for one in held if one["seed"] == found["seed"]), {"baselines": {}})
-    kept = [name for name in old["baselines"] if name not in found["baselines"]]
-    if kept:
-        found["baselines"] = old["baselines"] | found["baselines"]
-        beside = {"commit": old["commit"], "test": old["test"]}
-        found["kept"] = {name: old.get("kept", {}).get(name, beside) for name in kept}
     if (run / "fresh" / "report.json").exists():
         found["fresh"] = {part: value for part, value in report.read_report(run / "fresh").items() if part != "config"}
     return found

@@ -104,8 +104,7 @@ def task_table(reports: Sequence[dict]) -> str:
     gains = {}
     for report in reports:
         if (without := at(report, "baselines.without_assignment.accuracy")) is not None:
-            paired = report.get("kept", {}).get("without_assignment", report)        # of the same code, else no pair
-            gains[report["seed"]] = paired["test"]["accuracy"] - without
+            gains[report["seed"]] = report["test"]["accuracy"] - without
     if gains:
         each = ", ".join(f"seed {seed} {gain:+.3f}" for seed, gain in gains.items())
         lines.append(f"| nlvr2: gain from text assignment | {sum(gains.values()) / len(gains):+.3f} | | {each} |")
@@ -113,14 +112,10 @@ def task_table(reports: Sequence[dict]) -> str:
 
 
 def code_line(reports: Sequence[dict]) -> str:
-    """Of which commit each figure is, a baseline's too where it was kept of another."""
+    """Of which commit each task's figures are."""
     tasks: dict[str, list[str]] = {}
     for report in reports:
-        code = {report["task"]: report["commit"]}
-        for name, model in report.get("kept", {}).items():
-            code[f"{report['task']}'s {name.replace('_', ' ')}"] = model["commit"]
-        for task, commit in code.items():
-            tasks.setdefault(commit.removesuffix("+")[:7], []).append(task)
+        tasks.setdefault(report["commit"].removesuffix("+")[:7], []).append(report["task"])
     return "Code: " + "; ".join(f"{', '.join(some)} at {commit}" for commit, some in tasks.items()) + "."
 
 
