@@ -11,6 +11,8 @@ from minalbef.data import MEAN, STD
 from minalbef.run import Run
 from minalbef.writing import explain, write_atomically
 
+MOST = 2 ** 20                        # rows of a batch: torch 2.6 refuses a batch without a bound
+
 
 def image(model: ALBEF, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """RGB (b, s, s, 3) uint8 -> image tokens (b, 1 + n, d), feature (b, e)."""
@@ -53,7 +55,7 @@ def export(run: Run, folder: Path) -> None:
     if run.absent:
         raise ValueError(f"{run.path} has no {', '.join(run.absent)}, whose outputs would be noise; name a run that "
                          "has all heads, such as one of pretraining")
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=run.config.positions)
+    batch, length = torch.export.Dim("batch", max=MOST), torch.export.Dim("length", max=run.config.positions)
     picture, sentence = {0: batch}, {0: batch, 1: length}        # which axes of an input are free
     # examples: an axis of length 1 would count as fixed
     pixels = torch.zeros(2, run.config.image_size, run.config.image_size, 3, dtype=torch.uint8)
