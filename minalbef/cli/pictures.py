@@ -1,5 +1,6 @@
 """`minalbef search`, `index` and `export` on the command line."""
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import minalbef
 from minalbef.cli.train import source_of
@@ -28,17 +29,27 @@ def search(what: str, /, run: Path | None = None, images: Path | None = None, in
         lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()]
         return print(finder.describe(model, what, finder.search_texts(model, Path(what), lines)))
     gone: list[str] = []
-    if index:
-        paths, features, gone = indexer.read_index(model, index)
-        hits = finder.search_features(model, what, paths, features)
-    else:
-        hits = finder.search_images(model, what, images) if images else finder.search(model, what, scenes)
+    with TemporaryDirectory() as folder:
+        if images:
+            index = Path(folder) / "index.safetensors"
+            left_out(indexer.write_index(model, images, index))
+        if index:
+            paths, features, gone = indexer.read_index(model, index)
+            hits = finder.search_features(model, what, paths, features)
+        else:
+            hits = finder.search(model, what, scenes)
     out = out or report.output_folder(model.path) / "search.png"
     print(finder.describe(model, what, hits))
     if gone:
         print(f"Note: not searched, as changed or vanished since they were indexed: {', '.join(gone)}")
     finder.figure(what, hits).save(out)
     print(f"{out} shows the answer")
+
+
+def left_out(broken: dict[str, str]) -> None:
+    """Say which pictures could not be read, and why."""
+    for reason in broken.values():
+        print(f"left out: {reason}")
 
 
 def index(images: Path, /, run: Path | None = None, out: Path | None = None) -> None:
@@ -53,8 +64,7 @@ def index(images: Path, /, run: Path | None = None, out: Path | None = None) -> 
     from minalbef.recipes import report
     model = minalbef.load(source_of(run))
     out = out or report.output_folder(model.path) / f"{images.resolve().name}.index.safetensors"
-    for reason in indexer.write_index(model, images, out).values():
-        print(f"left out: {reason}")
+    left_out(indexer.write_index(model, images, out))
     print(f"{out} is written; search it with: minalbef search \"a big rocket\" --index {out} --run {run or model.path}")
 
 

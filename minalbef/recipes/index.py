@@ -7,9 +7,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from minalbef.data import pictures_in
+from minalbef.metrics import progress
 from minalbef.run import PICTURES, Run
 from minalbef.writing import explain, write_atomically
 
@@ -25,7 +25,7 @@ def write_index(run: Run, images: Path, out: Path) -> dict[str, str]:
     if out.exists() and (other := _read(out)[0]["folder"]) != str(images):
         raise ValueError(f"{out} is the index of {other}; name another file with --out, or remove it")
     files, broken, features, pixels, paths = {}, {}, [], [], pictures_in(images)
-    for path in tqdm(paths, "pictures", disable=None):
+    for path in progress(paths, "pictures", quiet=False):
         try:
             seen = _seen(path)                   # before it is opened: a later change shows
             pixels.append(run.transform(path))

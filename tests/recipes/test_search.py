@@ -1,5 +1,7 @@
 """Search: the best of unseen scenes, with their scores, as words and as a picture."""
+import copy
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -66,16 +68,20 @@ def test_a_folder_of_pictures_is_searched_as_scenes_are(run, tmp_path, monkeypat
     assert [hit.title for hit in hits] == [f"{i:02d}.png" for i in range(5)], "in the order of the scenes"
     assert [hit.match for hit in hits] == pytest.approx([hit.match for hit in scenes[:5]], abs=1e-5)
     assert "00.png" in finder.describe(run, "a pizza", hits)
+    run = replace(run, model=copy.deepcopy(run.model))           # others use it, too
     run.model.match_head.weight.data *= 1e4          # so sure that probabilities are 1 and 0, and odds still differ
     sure = finder.search_images(run, "a pizza", tmp_path, top=40)
     order = [hit.drawn.id for hit in finder.search(run, "a pizza", scenes=40, top=40)]
     assert [order[i] for i in range(len(sure))] == [scenes[int(hit.path.stem)].drawn.id for hit in sure]
     (tmp_path / "found").mkdir()
     finder.figure("a pizza", hits).save(tmp_path / "found" / "search.png")
+    (tmp_path / "broken.png").write_text("no picture")
     monkeypatch.setattr("sys.argv", ["minalbef", "search", "a pizza", "--images", str(tmp_path), "--run", "tiny",
                                      "--out", str(tmp_path / "found" / "answer.png")])
     main()
-    assert ".png" in capsys.readouterr().out and Image.open(tmp_path / "found" / "answer.png").width > 500
+    said = capsys.readouterr().out
+    assert "03.png" in said and re.search("left out: .*broken.png", said)
+    assert Image.open(tmp_path / "found" / "answer.png").width > 500
 
 
 @pytest.mark.parametrize("sentence, why", [("", "no words"), ("!?", "no words"), ("an apple " * 20, "limit")])
