@@ -5,7 +5,6 @@ site into FOLDER/html. No notebook is executed: the site shows the outputs that 
 GITHUB_REPOSITORY=OWNER/NAME, which GitHub's Actions set, gives links to Colab and to the code; without it there are
 no links to Colab, and the code that pages link to is copied.
 """
-import ast
 import importlib
 import inspect
 import json
@@ -126,8 +125,9 @@ class Site:
             self.write(f"notebooks/{name}", json.dumps(made))
         for page in SOLUTIONS:
             self.write(f"notebooks/solutions/{page.name}", json.dumps(self.notebook(page)))
-        self.write("notebooks/solutions/index.md", "# Solutions\n\nOf each chapter's exercises. A solution opens when you "
-                   "click its line; try the exercise first.\n\n" + toctree("", [page.stem for page in SOLUTIONS]))
+        self.write("notebooks/solutions/index.md", "\n".join([
+            "# Solutions", "", "Of each chapter's exercises. Try one first; its solution opens with a click.", "",
+            toctree("", [page.stem for page in SOLUTIONS])]))
 
     def for_colab(self, page: Path) -> dict:
         """A chapter whose first cell installs what it needs, and whose links lead to the site or to GitHub."""
@@ -159,8 +159,8 @@ class Site:
             bundle.packed(work)
             shutil.rmtree(work)
             title, _, rest = made.cells[0].source.partition("\n")
-            made.cells[0].source = (f'{title}\n\n<p class="links"><a href="{folder.name}.zip" download>Download the notebook '
-                                    f'and its files</a></p>\n{rest}')
+            link = f'<a href="{folder.name}.zip" download>Download the notebook and its files</a>'
+            made.cells[0].source = f'{title}\n\n<p class="links">{link}</p>\n{rest}'
             self.write(f"notebooks/assignments/{folder.name}.ipynb", json.dumps(made))
             pages.append(folder.name)
             summary = re.search(r"\*\*Needs:\*\*.*?\*\*Points:\*\*[^.]*\.", rest, re.S)[0]
@@ -171,21 +171,22 @@ class Site:
         shutil.rmtree(work)
         page = (ASSIGNMENTS / "student_readme.md").read_text(encoding="utf-8")
         self.write("notebooks/assignments/index.md", "\n".join([
-            "# Assignments", "", "Six weeks of them, as students see them: answers to write, and the tests that they may run. "
-            "Take a course's own release if you hand in. Instructors: `make course` writes all of it, and "
+            "# Assignments", "", "Six of them, a week each, as students see them: answers to write, and tests to run. "
+            "If you hand in, take your course's own release. Instructors: `make course` writes it, and "
             "`notebooks/assignments/README.md` in the repository says how to run the course.", "", *lines, "",
             '<p class="links"><a href="package.zip" download>The same parts as a package to fill</a></p>', "",
             section(page, "How to work"), section(page, "Hand in"), toctree("", pages)]))
 
     def api(self) -> None:
-        """Pages of docstrings: the names that `import minalbef` gives, the core in the order of its files, the rooms."""
+        """Pages of docstrings: what `import minalbef` gives, the core in README's order of its files, the rooms."""
         lines = ["API", "===", "", "What ``import minalbef`` gives; the rooms follow.", ""]
         for name in minalbef.__all__:
             found = getattr(minalbef, name)
             where = found.__name__ if inspect.ismodule(found) else f"{found.__module__}.{found.__qualname__}"
             role = "mod" if inspect.ismodule(found) else "class" if inspect.isclass(found) else "func"
             lines += [f":py:{role}:`minalbef.{name} <{where}>`", f"    {first_sentence(found)}", ""]
-        core = [path.stem for path in sorted((ROOT / "minalbef").glob("[!_]*.py"))]
+        tree = re.search(r"```\nminalbef/\n.*?```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)[0]
+        core = re.findall(r"(\w+)\.py\b", tree)
         lines += [".. toctree::", "", "   core", *(f"   {room}" for room in ROOMS), ""]
         self.write("api/index.rst", "\n".join(lines))
         self.write("api/core.rst", "\n".join(["The core", "========", "", "The paper, one file per component.", "",
@@ -202,7 +203,7 @@ class Site:
         """The front page, from README's parts: what it is, the explorer, two commands, and where to go on."""
         readme = self.mend((ROOT / "README.md").read_text(encoding="utf-8"), ROOT / "README.md")
         commands = re.search(r"```bash\n(git clone .*\nmake demo.*\n)", readme)[1]
-        ways = re.search(r"^\| I want to .*?\n\n", readme, re.M | re.S)[0].replace("(#chapters)", "(README.md#chapters)")
+        ways = re.search(r"^\| I want to .*?\n\n", readme, re.M | re.S)[0].replace("(#", "(README.md#")
         self.write("index.md", "\n".join([
             readme[:readme.index("\n## Start")], "## Play with it", "",
             "The shipped model, in your browser: move objects, type sentences, and watch its answers. "
@@ -261,7 +262,7 @@ def main(folder: Path) -> None:
                     site.html], check=True, env=os.environ | {"SITE_BESIDE": str(site.beside)})
     print(f"the site is {site.html}; open index.html in a browser")
     if not site.repository:
-        print("it has no links to Colab: GITHUB_REPOSITORY=OWNER/NAME, with the repository's name on GitHub, makes them")
+        print("without links to Colab: for them call it with GITHUB_REPOSITORY=OWNER/NAME, its name on GitHub")
 
 
 if __name__ == "__main__":

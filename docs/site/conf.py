@@ -61,7 +61,8 @@ def fold(app, doctree) -> None:
         return
     for section in doctree.findall(nodes.section):
         if isinstance(section.parent, nodes.section):
-            section.insert(1, nodes.raw("", "<details class='solution'><summary>Show the solution</summary>", format="html"))
+            opening = "<details class='solution'><summary>Show the solution</summary>"
+            section.insert(1, nodes.raw("", opening, format="html"))
             section.append(nodes.raw("", "</details>", format="html"))
 
 
