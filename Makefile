@@ -60,7 +60,7 @@ course: .venv/stamp
 # the site, into runs/site/html: chapters with their outputs, solutions, assignments, docs and docstrings
 site: .venv/stamp
 	$(BIN)/python -c "import furo" 2>/dev/null || $(BIN)/python -m pip install -q -e '.[site]'
-	$(BIN)/python docs/site/build.py runs/site
+	$(BIN)/python docs/site/make_site.py runs/site
 
 lab: .venv/stamp
 	$(BIN)/jupyter lab notebooks

@@ -1,4 +1,4 @@
-"""Sphinx's settings for the site; build.py calls it."""
+"""Sphinx's settings for the site; make_site.py calls it."""
 import os
 import re
 
@@ -17,6 +17,8 @@ pygments_style, pygments_dark_style = "friendly", "monokai"
 nb_execution_mode = "off"             # outputs are those of the repository
 nb_ipywidgets_js = {}                 # nothing comes from another host
 nb_merge_streams = True
+nb_code_prompt_show = "Show this cell's code"
+nb_code_prompt_hide = "Hide this cell's code"
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 myst_all_links_external = False

@@ -78,7 +78,7 @@ def test_windows_which_has_no_make_checks_what_ci_run_does():
     for extra in re.findall(r"'([^']*minilm[^']*)'", ours) + ["[dev,course,site]"]:
         assert extra in without, extra
     assert "'.[course,site]'" in ours
-    for system in ("ubuntu", "macos-14", "windows"):
+    for system in ("ubuntu", "macos-latest", "windows"):
         assert system in WORKFLOW
 
 

@@ -1,4 +1,4 @@
-"""Build the site from the repository: `make site`, or `python docs/site/build.py FOLDER`.
+"""Build the site from the repository: `make site`, or `python docs/site/make_site.py FOLDER`.
 
 It writes Sphinx's sources into FOLDER/source, in the repository's own layout so that links between pages hold, and the
 site into FOLDER/html. No notebook is executed: the site shows the outputs that are committed.
@@ -96,11 +96,16 @@ class Site:
         return re.sub(r"```.*?```|`[^`\n]*`|\[(?P<words>[^\[\]]*)\]\((?P<link>[^()\s]+)\)", replace, text, flags=re.S)
 
     def notebook(self, page: Path) -> dict:
-        """A notebook for the site: links mended, alt texts where MyST-NB looks for them, a note in a widget's place."""
+        """A notebook for the site: links mended, alt texts where MyST-NB looks for them, a note in a widget's place.
+
+        Code that JupyterLab opens folded is folded here, too.
+        """
         made = json.loads(page.read_text(encoding="utf-8"))
         for cell in made["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = self.mend("".join(cell["source"]), page)
+            if cell["metadata"].get("jupyter", {}).get("source_hidden"):
+                cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
             for output in cell.get("outputs", []):
                 data = output.get("data", {})
                 if "image/png" in data:
@@ -240,7 +245,9 @@ def section(text: str, title: str) -> str:
 
 
 def first_sentence(found) -> str:
-    return re.split(r"(?<=[.:;]) |\n\n", " ".join((inspect.getdoc(found) or "").split("\n\n")[0].split()))[0]
+    """Of a docstring, as reStructuredText."""
+    paragraph = (inspect.getdoc(found) or "").partition("\n\n")[0]
+    return re.split(r"(?<=\.) ", " ".join(paragraph.split()))[0].replace("`", "``")
 
 
 def modules(names) -> list[str]:
