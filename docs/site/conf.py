@@ -10,7 +10,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.githubpages"]
 html_theme, html_title = "furo", "minalbef"
 html_static_path, html_css_files = ["static"], ["site.css"]
 html_extra_path = [os.environ["SITE_BESIDE"]]
-html_copy_source = html_show_sphinx = html_show_copyright = False
+html_copy_source = html_show_sphinx = html_show_copyright = html_domain_indices = False
 html_math_renderer = "mathml"
 pygments_style, pygments_dark_style = "friendly", "monokai"
 
