@@ -1,4 +1,5 @@
 # Two commands matter: `make demo` trains, evaluates and shows a small ALBEF; `make test` checks everything.
+# On Windows, in Git's bash: make PYTHON=python BIN=.venv/Scripts demo
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -7,7 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 TASKS := retrieval entailment vqa nlvr2 grounding
 
-.PHONY: demo explorer test test-slow parity tasks notebooks course lab clean
+.PHONY: demo explorer test test-slow parity tasks notebooks course site lab clean
 
 demo: .venv/stamp
 	$(BIN)/minalbef demo
@@ -44,6 +45,11 @@ notebooks: .venv/stamp
 course: .venv/stamp
 	$(BIN)/python -c "import nbgrader" 2>/dev/null || $(BIN)/python -m pip install -q -e '.[course]'
 	$(BIN)/python notebooks/assignments/course.py runs/course
+
+# the site, into runs/site/html: chapters with their outputs, solutions, assignments, docs and docstrings
+site: .venv/stamp
+	$(BIN)/python -c "import furo" 2>/dev/null || $(BIN)/python -m pip install -q -e '.[site]'
+	$(BIN)/python docs/site/make_site.py runs/site
 
 lab: .venv/stamp
 	$(BIN)/jupyter lab notebooks

@@ -125,7 +125,7 @@ def draw(icons: dict, name: str) -> Image.Image:
 def make(packages: Path) -> tuple[dict, dict[str, Image.Image]]:
     """Draw everything -> (what objects.json says, a sheet for each vendor)"""
     files = {vendor: fetch(facts, packages) for vendor, facts in VENDORS.items()}
-    objects = read_objects((FOLDER / "objects.txt").read_text())
+    objects = read_objects((FOLDER / "objects.txt").read_text(encoding="utf-8"))
     codepoint = {name: code for code, name in reversed(files["noto"]["chars"].items())}
     about = {"cell": CELL, "columns": COLUMNS, "objects": [], "vendors": {}}
     for obj in objects:
@@ -154,11 +154,11 @@ def main(argv: list[str] | None = None) -> None:
         about, sheets = make(args.packages or Path(temporary))
     text = json.dumps(about, indent=1) + "\n"
     if not args.check:
-        (FOLDER / "objects.json").write_text(text)
+        (FOLDER / "objects.json").write_text(text, encoding="utf-8")
         for vendor, sheet in sheets.items():
             sheet.save(FOLDER / f"{vendor}.webp", lossless=True, quality=100, method=6, exact=True)
         return
-    differ = [] if (FOLDER / "objects.json").read_text() == text else ["objects.json"]
+    differ = [] if (FOLDER / "objects.json").read_text(encoding="utf-8") == text else ["objects.json"]
     for vendor, sheet in sheets.items():
         with Image.open(FOLDER / f"{vendor}.webp") as old:
             differ += [f"{vendor}.webp"] if old.convert("RGBA").tobytes() != sheet.tobytes() else []

@@ -55,7 +55,7 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
     folder = Path(path)
     (folder / TRAINED_ON).unlink(missing_ok=True)                # of other weights; the caller writes the new one
     text = json.dumps({"task": task, **config.to_dict()}, indent=1)
-    write_atomically(folder / "config.json", lambda p: p.write_text(text + "\n"))
+    write_atomically(folder / "config.json", lambda p: p.write_text(text + "\n", encoding="utf-8"))
     write_atomically(folder / "tokenizer.json", lambda p: tokenizer.save(p))
     for name, weights in files.items():
         weights = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
@@ -116,7 +116,7 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
     if missing:
         raise ValueError(f"{folder} is no run folder: it lacks {', '.join(missing)}; `minalbef demo` makes runs/demo")
     with explain(f"{folder} is damaged", "copy or train it again", OSError, SafetensorError, ValueError):
-        values = json.loads((folder / "config.json").read_text())
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("config.json holds no settings by name")
         task = str(values.pop("task", "pretrain"))

@@ -24,7 +24,7 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
         return []
     with explain(f"{path} is damaged", "remove it, and training goes on without its rows",
                  csv.Error, KeyError, ValueError):
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, strict=True))
         if not rows:
             raise ValueError("it has no rows")
@@ -114,7 +114,7 @@ class Log:
     def write(self) -> None:
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         def table(path: Path) -> None:
-            with path.open("w", newline="") as file:
+            with path.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, names, restval="")
                 writer.writeheader()
                 writer.writerows(self.rows)

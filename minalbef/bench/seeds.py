@@ -29,7 +29,7 @@ def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, proce
               "commit": reports[-1]["commit"], "seeds": seeds, "config": reports[0]["config"],
               "figures": {name: {"mean": round(statistics.mean(values), 4), "low": min(values), "high": max(values)}
                           for name in figures[0] if (values := [one[name] for one in figures if name in one])}}
-    checkpoint.write_atomically(out, lambda path: path.write_text(json.dumps(result, indent=1) + "\n"))
+    checkpoint.write_atomically(out, lambda path: path.write_text(json.dumps(result, indent=1) + "\n", "utf-8"))
     for name, value in result["figures"].items():
         print(f"{name:48} {value['mean']:.3f}  ({value['low']:.3f} to {value['high']:.3f})")
     return result
@@ -45,7 +45,7 @@ def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
     of a task or seed that did not run here stay in `out`; the table names the commit of each task.
     Raises ValueError if there is no report, or if the page lacks the two lines that enclose the table.
     """
-    held = json.loads(out.read_text()) if out.exists() else []
+    held = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
     reports = []
     for task in JOBS:
         ran = [path.parent for name in (task, f"{task}-seed*") for path in sorted(folder.glob(f"{name}/report.json"))]
@@ -58,7 +58,7 @@ def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
     table, text = tables.task_table(reports), page.read_text(encoding="utf-8") if page else ""
     if page and not MARKS.search(text):
         raise ValueError(f"{page} has no table of tasks: add the lines <!-- tasks --> and <!-- end of tasks -->")
-    checkpoint.write_atomically(out, lambda path: path.write_text(json.dumps(reports, indent=1) + "\n"))
+    checkpoint.write_atomically(out, lambda path: path.write_text(json.dumps(reports, indent=1) + "\n", "utf-8"))
     if page:
         text = MARKS.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
         checkpoint.write_atomically(page, lambda path: path.write_text(text, encoding="utf-8"))

@@ -59,7 +59,8 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
     ways = ({split: [(partial(pairs.read_pairs, split=split), {"path": source})] for split in pairs.SPLITS}
             if name == "pairs" else sources(name, found))
     roots = [Path(os.path.abspath(root)) for root in images or [source]]
-    root = Path(os.path.commonpath(roots))
+    with explain(f"no folder holds all of {', '.join(map(str, roots))}", "put the pictures on one drive", ValueError):
+        root = Path(os.path.commonpath(roots))
     same = readers.relations(found["image_data.json"][0]) if "image_data.json" in found else {}
     avoid = {int(photo) for split in without for photo in photos_in(split)}
     answers = public.answer_list(found["answer_list.json"][0]) if name == "vqa" and "answer_list.json" in found else []
@@ -99,9 +100,10 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
         for path in Path(half).iterdir():
             os.replace(path, folder / path.name)
     about = json.dumps({"set": name, "root": str(root), "splits": splits}, indent=1) + "\n"
-    write_atomically(folder / "about.json", lambda path: path.write_text(about))
+    write_atomically(folder / "about.json", lambda path: path.write_text(about, encoding="utf-8"))
     for path in old:
-        path.unlink(missing_ok=True)                             # who has it open reads on
+        with suppress(OSError):                                  # who has it open reads on; Windows keeps it for them
+            path.unlink(missing_ok=True)
     return "\n".join([*account, *find_shared(out, name), f"{folder} is ready for minalbef.datasets.store.Records"])
 
 

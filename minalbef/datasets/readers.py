@@ -127,6 +127,7 @@ class Finder:
         if self.roots is None:
             return Path(image)
         # nothing leads out of the roots: of /a/b.jpg and ../a/b.jpg, only a/b.jpg and b.jpg are looked for
+        image = os.path.splitdrive(image)[1].replace(os.sep, "/")            # on Windows, of C:\a\b.jpg
         parts = PurePosixPath(f"/{image}".rpartition("/../")[2].lstrip("/")).parts
         tries = ((root, place, i) for i in range(len(parts)) for root in self.roots for place in self.places)
         for root, place, first in (self.known, *tries):

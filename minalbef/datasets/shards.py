@@ -86,6 +86,6 @@ def whole_files(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 def successes(path: Path) -> int:
     """How many pictures img2dataset says that it put into a tar; 0 where it does not say."""
     try:
-        return int(json.loads(path.with_name(f"{path.stem}_stats.json").read_text())["successes"])
+        return int(json.loads(path.with_name(f"{path.stem}_stats.json").read_text(encoding="utf-8"))["successes"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return 0

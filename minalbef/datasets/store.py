@@ -62,7 +62,7 @@ class Records(Dataset):
 def read_about(folder: str | Path) -> dict:
     """What `prepare` noted of a set. Raises ValueError where there is nothing that it wrote to the end."""
     with explain(f"{folder} holds no prepared records", "`minalbef prepare` makes them", OSError, ValueError):
-        about = json.loads((Path(folder) / "about.json").read_text())
+        about = json.loads((Path(folder) / "about.json").read_text(encoding="utf-8"))
         if not isinstance(about, dict) or not isinstance(about.get("splits"), dict):
             raise ValueError("about.json names no splits")
         return about
@@ -108,7 +108,7 @@ def to_tuples(value):
 def line(record, root: Path) -> bytes:
     """A record as a line of JSON, its pictures relative to root."""
     def place(image):
-        path = os.path.relpath(image.path if isinstance(image, Member) else image, root)
+        path = os.path.relpath(image.path if isinstance(image, Member) else image, root).replace(os.sep, "/")
         return [path, image.offset, image.size] if isinstance(image, Member) else path
     write = {"image": place, "images": lambda pair: [*map(place, pair)]}
     values = {name: write[name](value) if name in write else value for name, value in vars(record).items()}

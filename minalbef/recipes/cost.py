@@ -189,7 +189,7 @@ def memory_bytes(config: Config, b: float, half: bool = True, plain: bool = Fals
 def peak_memory() -> float | None:
     """This process's peak memory in MB; None where the system doesn't report it."""
     status = Path("/proc/self/status")           # not getrusage, whose figure a child inherits from its parent process
-    if status.exists() and (found := re.search(r"^VmHWM:\s*(\d+)", status.read_text(), re.MULTILINE)):
+    if status.exists() and (found := re.search(r"^VmHWM:\s*(\d+)", status.read_text(encoding="utf-8"), re.MULTILINE)):
         return int(found[1]) * 1024 / 1e6
     try:
         import resource

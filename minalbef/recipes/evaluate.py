@@ -129,7 +129,8 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     written, out = None, out or report.output_folder(run) / f"{name}-{split}"
     if distributed.rank() == 0:
         if (submission := more.pop("submission", None)) is not None:
-            write_atomically(out / "vqa_result.json", lambda path: path.write_text(json.dumps(submission) + "\n"))
+            text = json.dumps(submission) + "\n"
+            write_atomically(out / "vqa_result.json", lambda path: path.write_text(text, encoding="utf-8"))
         seen = trained_on(run)
         again = hash_of(folder, split) in {**(seen["pretrained"] or {}), **seen["tuned"]}.values()
         if tuned:

@@ -18,6 +18,7 @@ from minalbef.train import catch_signals
 LOG = logging.getLogger("minalbef")
 LAUNCHED = "MINALBEF_LAUNCHED"        # set for the processes that `launch` starts
 POLL, GRACE = 0.05, 30                # seconds: between two polls of the training processes, and for them to shut down
+LIBUV = sys.platform != "win32"       # PyTorch for Windows is built without it (pytorch/pytorch, issue 139990)
 MENDABLE, STOPPED = 2, 130            # exit statuses: of an error reported in one line, and of a stopped run
 # spinning threads slow a shared machine; by default glibc frees and maps big blocks anew in every step
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -38,9 +39,9 @@ def launch(arguments: list[str], processes: int | None = None) -> int:
         processes = torch.cuda.device_count() or (1 if torch.backends.mps.is_available() else min(2, cores))
     environment = {**ENVIRONMENT, **os.environ, LAUNCHED: "yes"}
     if processes > 1:                            # as in torchrun, we host the store, so that no two runs take one port
-        store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, use_libuv=LIBUV)
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(processes),
-                        "TORCHELASTIC_USE_AGENT_STORE": "True"}
+                        "TORCHELASTIC_USE_AGENT_STORE": "True", "USE_LIBUV": str(int(LIBUV))}
     with ExitStack() as stack:
         stopped, workers = stack.enter_context(catch_signals(aloud=False)), []
         said = [None, *(stack.enter_context(TemporaryFile()) for _ in range(processes - 1))]     # rank 0 speaks for all
@@ -78,7 +79,7 @@ def print_failures(codes: list[int], said: list[BinaryIO]) -> None:
         file.seek(0)
         print(file.read().decode(errors="replace"), end="", file=sys.stderr)
     for rank, code in enumerate(codes):
-        if code == -signal.SIGKILL:
+        if code == -getattr(signal, "SIGKILL", 9):               # which Windows lacks
             LOG.error(f"training process {rank} was killed, perhaps for want of memory; "
                       "the same command goes on from the last checkpoint")
 

@@ -16,13 +16,13 @@ def record_training(run: Path, phase: str, data: Sequence[str | Path], before: d
     """
     splits = {f"{read_about(folder)['set']}/{split}": hash_of(folder, split) for folder, split in map(place_of, data)}
     known = before | {phase: (before[phase] or {}) | splits, "unreadable": count_unreadable(run)}
-    write_atomically(run / TRAINED_ON, lambda path: path.write_text(json.dumps(known, indent=1) + "\n"))
+    write_atomically(run / TRAINED_ON, lambda path: path.write_text(json.dumps(known, indent=1) + "\n", "utf-8"))
 
 
 def trained_on(run: str | Path) -> dict:
     """{"pretrained": {"coco/train": hash}, "tuned": {}}; "pretrained" is None if unknown, as in converted runs."""
     path = Path(run) / TRAINED_ON
-    return json.loads(path.read_text()) if path.exists() else {"pretrained": None, "tuned": {}}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"pretrained": None, "tuned": {}}
 
 
 def hash_of(folder: Path, split: str) -> str:

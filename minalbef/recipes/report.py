@@ -87,7 +87,7 @@ def describe_device() -> str:
     """The machine in words: processor, cores we may use, threads, GPU if there is one, system."""
     name = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).exists():
-        named = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines()
+        named = [line.split(":", 1)[1].strip() for line in info.read_text(encoding="utf-8").splitlines()
                  if line.startswith("model name")]
         name = named[0] if named else name
     elif platform.system() == "Darwin":

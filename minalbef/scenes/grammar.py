@@ -26,7 +26,7 @@ WORDS = 16                                   # the longest caption
 @cache
 def emoji() -> dict:
     """data/emoji/objects.json: the objects' names, articles and plurals, and where they stand in the sheets."""
-    return json.loads((data_folder() / "emoji" / "objects.json").read_text())
+    return json.loads((data_folder() / "emoji" / "objects.json").read_text(encoding="utf-8"))
 
 
 @cache

@@ -64,7 +64,7 @@ class Cell:
 
 def parse(path: Path) -> list[Cell]:
     """The cells of one file."""
-    parts = re.split(r"^# %%(.*)\n", path.read_text(), flags=re.M)[1:]
+    parts = re.split(r"^# %%(.*)\n", path.read_text(encoding="utf-8"), flags=re.M)[1:]
     cells = []
     for head, body in zip(parts[::2], parts[1::2]):
         kind, name, points = (*head.split(), "", "", "")[:3]
@@ -222,9 +222,9 @@ def write(folder: Path) -> list[str]:
         shutil.copy(needed, folder)
     config = folder / "nbgrader_config.py"
     if not config.exists():                                      # the instructor's from then on
-        config.write_text(CONFIG.replace("{secret}", secrets.token_hex()))
+        config.write_text(CONFIG.replace("{secret}", secrets.token_hex()), encoding="utf-8")
         (folder / "deadlines.csv").write_text(
-            "assignment,due\n" + "".join(f"{path.name},\n" for path in SOURCES) + "package,\n")
+            "assignment,due\n" + "".join(f"{path.name},\n" for path in SOURCES) + "package,\n", encoding="utf-8")
     return [path.name for path in SOURCES]
 
 

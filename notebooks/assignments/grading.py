@@ -27,7 +27,8 @@ TAUGHT = ("layers vision text fusion albef losses masking ema feature_queue grad
 def inputs() -> torch.Generator:
     """A submission's own random numbers: from the course's secret, its folder (the student's name) and time stamp."""
     stamp = Path("timestamp.txt")
-    words = [os.environ.get("COURSE_SECRET", ""), *Path.cwd().parts[-2:], stamp.read_text() if stamp.exists() else ""]
+    words = [os.environ.get("COURSE_SECRET", ""), *Path.cwd().parts[-2:],
+             stamp.read_text(encoding="utf-8") if stamp.exists() else ""]
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256("\n".join(words).encode()).digest()[:6]))
 
 

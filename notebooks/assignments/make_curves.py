@@ -63,7 +63,7 @@ def main():
     batches = [source(step) for step in range(STEPS)]
     with torch.no_grad():
         seen = [begun.model.encode_image(batch.image) for batch in batches]
-    with (Path(__file__).parent / "a5_curves.csv").open("w", newline="") as file:
+    with (Path(__file__).parent / "a5_curves.csv").open("w", newline="", encoding="utf-8") as file:
         log = csv.writer(file, lineterminator="\n")
         log.writerow(("run", "step", "itc", "itm", "mlm", "temperature", "gradient"))
         for name, kind in RUNS.items():

@@ -61,16 +61,16 @@ def files(solved: bool = False, hidden: bool = False) -> Files:
     """A release: the package, its seams and their tests. `solved`: with bodies; `hidden`: with graders' tests, too."""
     made = {"mine/__init__.py": '"""Your own parts of ALBEF. Write where it says raise NotImplementedError."""\n'}
     for name, blanked in BLANKED.items():
-        source = (HERE.parents[1] / "minalbef" / f"{name}.py").read_text()
+        source = (HERE.parents[1] / "minalbef" / f"{name}.py").read_text(encoding="utf-8")
         blank = dict.fromkeys(blanked, "raise NotImplementedError")
         made[f"mine/{name}.py"] = source if solved else refilled(source, blank)
-    made |= {"adapters.py": (HERE / "package_adapters.py").read_text(),
-             "test_mine.py": (HERE / "package_tests.py").read_text()}
+    made |= {"adapters.py": (HERE / "package_adapters.py").read_text(encoding="utf-8"),
+             "test_mine.py": (HERE / "package_tests.py").read_text(encoding="utf-8")}
     if not hidden:
         hidden_part = r"\n+ *### BEGIN HIDDEN.*?### END HIDDEN TESTS"
         made["test_mine.py"] = re.sub(hidden_part, "", made["test_mine.py"], flags=re.S)
     made = {path: re.sub(r"^(from|import) minalbef\b", r"\1 mine", text, flags=re.M) for path, text in made.items()}
-    return made | {"conftest.py": (HERE / "package_conftest.py").read_text()}
+    return made | {"conftest.py": (HERE / "package_conftest.py").read_text(encoding="utf-8")}
 
 
 def cheat() -> Files:
@@ -162,7 +162,7 @@ def _compiled(text: str, name: str) -> CodeType:
 def save(made: Files, folder: Path) -> None:
     for path, text in made.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text)
+        (folder / path).write_text(text, encoding="utf-8")
 
 
 def write(folder: Path) -> None:
@@ -171,7 +171,7 @@ def write(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
         save(made, folder / name)
     if not (folder / "secret.txt").exists():                     # the instructor's from then on
-        (folder / "secret.txt").write_text(secrets.token_hex())
+        (folder / "secret.txt").write_text(secrets.token_hex(), encoding="utf-8")
     scores = {"solution": grade(files(True), "0"), "blank": grade(files(), "0"),
               "cheat": grade(cheat(), "0", check=False)}
     print("\na package to fill:",
@@ -212,7 +212,7 @@ def grade_all(folder: Path) -> None:
     """Grade what was handed in; a submission graded twice has the same inputs."""
     for student in sorted(path for path in (folder / "submitted").iterdir() if path.is_dir()):
         made, why = handed_in(student)
-        scores = grade(made, (folder / "secret.txt").read_text() + student.name) if not why else {
+        scores = grade(made, (folder / "secret.txt").read_text(encoding="utf-8") + student.name) if not why else {
             "points": 0, "of": 50, "seams": {}, "says": why}
         save({f"{student.name}.json": json.dumps({"student": student.name, **scores}, indent=1) + "\n"},
              folder / "graded")

@@ -54,5 +54,5 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Gener
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     total = {what: sum(seam[what] for seam in SCORES.values()) for what in ("points", "of")}
     scores = json.dumps({**total, "seams": SCORES}, indent=1)
-    Path(os.environ.get("MINE_SCORES", "scores.json")).write_text(scores + "\n")
+    Path(os.environ.get("MINE_SCORES", "scores.json")).write_text(scores + "\n", encoding="utf-8")
     terminalreporter.write_line(f"{total['points']} of {total['of']} points")

@@ -76,7 +76,7 @@ def measure(arm: str, seed: int, pairs: int) -> dict:
     clock = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         train.fit(task, SceneBatches(config, start.tokenizer), config, Path(folder), quiet=True)
-        last = (Path(folder) / "metrics.csv").read_text().splitlines()
+        last = (Path(folder) / "metrics.csv").read_text(encoding="utf-8").splitlines()
     losses = dict(zip(last[0].split(","), last[-1].split(",")))
     seconds = time.process_time() - clock
     task.student.eval()
@@ -95,14 +95,14 @@ def main():
     torch.set_num_threads(1)
     for seed in given.seeds:
         for arm in given.arms:
-            known = json.loads(PATH.read_text()) if PATH.exists() else {"runs": []}
+            known = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {"runs": []}
             if any((one["arm"], one["seed"], one["pairs"]) == (arm, seed, given.pairs) for one in known["runs"]):
                 continue
             runs = [*known["runs"], measure(arm, seed, given.pairs)]
             about = {"command": shlex.join(["python", *sys.argv]), "date": now(),
                      "device": describe_device(), "commit": commit(), "torch": torch.__version__,
                      "seeds": sorted({one["seed"] for one in runs}), "runs": runs}
-            checkpoint.write_atomically(PATH, lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
+            checkpoint.write_atomically(PATH, lambda path: path.write_text(json.dumps(about, indent=1) + "\n", "utf-8"))
             print(f"{arm}, seed {seed}: {runs[-1]['cpu_seconds']} CPU s, process {time.process_time():.0f}", flush=True)
 
 

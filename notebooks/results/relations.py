@@ -118,7 +118,7 @@ def main() -> None:
     (PATH.parent / "state.pt").unlink()
     about = {"command": "python notebooks/results/relations.py", "date": now(), "device": describe_device(),
              "commit": code, "torch": torch.__version__, "cpu_seconds": round(time.process_time()), "lessons": found}
-    checkpoint.write_atomically(PATH, lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
+    checkpoint.write_atomically(PATH, lambda path: path.write_text(json.dumps(about, indent=1) + "\n", "utf-8"))
 
 
 if __name__ == "__main__":

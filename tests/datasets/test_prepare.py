@@ -8,6 +8,7 @@ import signal
 import sys
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -135,9 +136,7 @@ def test_records_feed_a_loader_in_several_processes_and_open_pictures_there(here
     source, out = here
     coco(source)
     prepare("coco", source, out)
-
-    def collate(records):
-        return retrieval.collate(records, TOKENIZER, 16)
+    collate = partial(retrieval.collate, tokenizer=TOKENIZER, size=16)       # not a closure: macOS starts by spawn
     one, two = ([batch.image
                  for batch in DataLoader(Records(out / "coco", split), 2, num_workers=n, collate_fn=collate)]
                 for split, n in (("test", 0), ("test", 2)))

@@ -52,7 +52,8 @@ def text_of(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.suffix in (".py", ".md", ".toml", ".txt", ".csv", ".json") else ""
 
 
-def test_the_students_folder_holds_no_line_of_an_answer_a_hidden_test_or_a_mistake(given):
+def secret_lines() -> set[str]:
+    """Lines of answers, hidden tests, mistakes and graders that stand nowhere else."""
     ours = [path for path in ASSIGNMENTS.rglob("*.py") if path.name in (
         "solution.py", "hidden.py", "mistakes.py", "package_mistakes.py", "package_right.py", "package_adapters.py",
         "package_tests.py", "apart.py", "apart_child.py", "apart_arguments.py", "course.py", "package.py", "report.py",
@@ -63,8 +64,11 @@ def test_the_students_folder_holds_no_line_of_an_answer_a_hidden_test_or_a_mista
         ASSIGNMENTS / "package_conftest.py")) + "\n".join(package.files().values())
     secret = {line.strip() for path in ours for line in path.read_text(encoding="utf-8").splitlines()
               if len(line.strip()) > 30}
-    secret = {line for line in secret if line not in public}
-    folder = given.with_suffix("")
+    return {line for line in secret if line not in public}
+
+
+def test_the_students_folder_holds_no_line_of_an_answer_a_hidden_test_or_a_mistake(given):
+    secret, folder = secret_lines(), given.with_suffix("")
     shown = "\n".join(text_of(path) for path in folder.rglob("*") if path.is_file())
     assert len(secret) > 1500 and not [line for line in secret if line in shown]
     names = {path.name for path in folder.rglob("*")}

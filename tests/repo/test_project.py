@@ -38,7 +38,7 @@ def room(module: str) -> str:
 def imports(path: Path) -> set[str]:
     """Modules of the package that a file imports, at its top or inside a function."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -70,7 +70,8 @@ def test_the_top_of_the_package_can_be_taken_in_at_a_glance():
     assert len(list(PACKAGE.glob("*.py"))) <= 24
     for folder in PACKAGE.iterdir():
         if folder.is_dir() and folder.name not in ("__pycache__", "_data"):
-            assert folder.name in ROOMS and ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+            init = (folder / "__init__.py").read_text(encoding="utf-8")
+            assert folder.name in ROOMS and ast.get_docstring(ast.parse(init))
 
 
 def test_a_forbidden_import_would_be_seen(tmp_path):
@@ -104,7 +105,7 @@ def test_rooms_that_are_not_loaded_come_when_they_are_named():
 
 
 def test_files_stay_short():
-    lines = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
+    lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
     assert {module: n for module, n in lines.items() if n > 280} == {}
     core = sum(lines[name] for name in (*TAUGHT, "distributed", "tasks.pretrain"))
     assert core < 1510, "what a learner reads to know ALBEF"
@@ -115,10 +116,10 @@ def test_files_stay_short():
 
 
 def test_what_is_cited_and_what_ci_installs_is_what_the_project_says():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    cited = (ROOT / "CITATION.cff").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {project['version']}\n" in cited and "arxiv.org/abs/2107.07651" in cited
-    flow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    flow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     least = re.search(r"torch>=([\d.]+),<3", " ".join(project["dependencies"]))[1]
     assert f'torch: ["torch=={least}.*", "torch<3"]' in flow and "run: .ci/run" in flow
 
@@ -155,8 +156,9 @@ def test_what_a_browser_needs_is_skipped_without_but_fails_in_ci(monkeypatch):
 
 
 def test_conda_and_pip_install_the_same():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    conda = [line for line in (ROOT / "environment.yml").read_text().splitlines() if not line.startswith("#")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()
+    conda = [line for line in lines if not line.startswith("#")]
     assert f"name: {project['name']}" in conda
     listed = [line.strip().removeprefix("- ") for line in conda[conda.index("dependencies:") + 1:]]
     assert listed == [f"python{project['requires-python']}", "pip", "pip:", "-e .[dev]"]

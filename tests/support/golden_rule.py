@@ -16,7 +16,7 @@ def figures(name: str) -> dict:
     """A file of recorded figures, by name: those of its .json, and under "arrays" those of its .npz."""
     arrays = GOLDEN / f"{name}.npz"
     loaded = {key: torch.from_numpy(value) for key, value in np.load(arrays).items()} if arrays.exists() else {}
-    return json.loads((GOLDEN / f"{name}.json").read_text()) | {"arrays": loaded}
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8")) | {"arrays": loaded}
 
 
 def chance(name: str) -> np.random.Generator:

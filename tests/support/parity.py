@@ -59,12 +59,12 @@ def run_side(code: Path, folder: Path, steps: int, only: list[str]) -> dict[str,
     found = {}
     for case, _, arguments in commands(steps, only):
         values, log = {}, folder / f"{case}.jsonl"
-        for line in log.read_text().splitlines() if log.exists() else ():
+        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
             title, step, losses = json.loads(line)
             values |= {f"{title} {name} step {step:04}": value for name, value in losses.items()}
         if arguments[0] == "evaluate":
             reports = (folder / arguments[1]).rglob("report*.json")
-            values |= {name: value for path in reports for name, value in numbers(json.loads(path.read_text()))}
+            values |= {name: value for path in reports for name, value in numbers(json.loads(path.read_text("utf-8")))}
         found[case] = values
     return found
 
@@ -133,7 +133,7 @@ def run_here(steps: int, only: list[str]) -> None:
             if status:
                 for other in children:                   # it may wait for the one that failed
                     os.kill(other, signal.SIGKILL)
-                raise SystemExit(f"{case} failed:\n{said.read_text()}")
+                raise SystemExit(f"{case} failed:\n{said.read_text('utf-8')}")
 
 
 def free_port() -> int:
@@ -148,7 +148,7 @@ def fork(command_line, said: Path, rank: int, processes: int, port: int) -> int:
         return process
     status = 1
     try:
-        with said.open("a") as file:
+        with said.open("a", encoding="utf-8") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
         if processes > 1:

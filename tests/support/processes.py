@@ -35,7 +35,7 @@ pretrain.CAPTIONS = {CAPTIONS}
 plain = metrics.Log.step
 def step(self, number, *given):
     if self.on:
-        with open(self.folder / "done.txt", "a") as file:
+        with open(self.folder / "done.txt", "a", encoding="utf-8") as file:
             file.write(f"{{number + 1}}\\n")
     plain(self, number, *given)
 metrics.Log.step = step
@@ -45,7 +45,7 @@ __main__.main()
 
 def start(run: Path, steps: int, processes: int | str, *changes: str) -> subprocess.Popen:
     script = run.with_suffix(".py")
-    script.write_text(NOTING)
+    script.write_text(NOTING, encoding="utf-8")
     words = [*LAUNCHERS[processes], str(script), "pretrain", *SMALL, *changes, f"epoch={16 * steps}", "--run",
              str(run), "--quiet"]
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
@@ -56,7 +56,7 @@ def family(pid: int) -> list[int]:
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+            parents[int(path.parent.name)] = int(path.read_text(encoding="utf-8").rpartition(")")[2].split()[1])
         except OSError:                                          # it has just ended
             continue
     found = [pid]
@@ -90,7 +90,7 @@ def saved(run: Path) -> int:
 def done(run: Path) -> list[int]:
     """Steps that were done, of all lives one after the other."""
     path = run / "done.txt"
-    return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [int(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def wait(process: subprocess.Popen, happened, seconds: float = 120) -> None:

@@ -193,7 +193,7 @@ with grading.closed(), properties.in_words():
 # 32 pairs of siblings, two scenes that differ in where their things stand and in nothing else, each with a caption that
 # is false of the other. ITC learns to find the pair of siblings, and cannot tell which of the two is which.
 # %%
-with open(data_folder() / "tiny" / "metrics.csv") as file:
+with open(data_folder() / "tiny" / "metrics.csv", encoding="utf-8") as file:
     rows = list(csv.DictReader(file))
 plot, axes = plots.grid("The ITC loss of the shipped model: it falls from 4.6 to 1.0, leaps to 2.7 at 32 thousand "
                         "samples, and falls again to 1.3.", 1, 1, 6.5, 2.9)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from minalbef.viz import plots
 
-with open(Path(grading.__file__).parent / "a5_curves.csv") as file:
+with open(Path(grading.__file__).parent / "a5_curves.csv", encoding="utf-8") as file:
     rows = list(csv.DictReader(file))
 curves = {run: {name: [float(row[name]) for row in rows if row["run"] == run] for name in rows[0] if name != "run"}
           for run in dict.fromkeys(row["run"] for row in rows)}     # {"A": {"step": [...], "itc": [...], ...}, ...}

@@ -25,7 +25,7 @@ from minalbef.viz import plots
 
 # 300 statements of Problems("entailment", "train", seed=0) and 180 of "test", three a group of three pictures;
 # labels: of the three pictures in turn, 0 contradiction, 1 neutral, 2 entailment
-with open(Path(grading.__file__).parent / "a6_statements.csv") as file:
+with open(Path(grading.__file__).parent / "a6_statements.csv", encoding="utf-8") as file:
     statements = list(csv.DictReader(file))
 
 
