@@ -149,7 +149,7 @@ def test_a_page_of_commands_says_to_activate_the_environment(page):
 def dead_links(page: Path, text: str) -> list[str]:
     """Relative links of a page to a file or a heading that does not exist."""
     dead = []
-    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
+    for link in re.findall(r"\]\((?!https?:|\.\./\.\./actions/)([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
         name, _, anchor = link.partition("#")
         target = (page.parent / name).resolve()
         there = text if not name else target.read_text(encoding="utf-8") if anchor and target.exists() else ""
