@@ -54,8 +54,8 @@ class HubRun(Run, ModelHubMixin, library_name="minalbef", tags=["albef", "image-
         vars(self).update(vars(run))
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        text = json.dumps({"task": self.task, **self.config.to_dict()}, indent=1)        # not copied: the mixin has
-        write_atomically(save_directory / "config.json", lambda path: path.write_text(text + "\n"))   # removed it
+        text = json.dumps({"task": self.task, **self.config.to_dict()}, indent=1) + "\n"      # the mixin removed it
+        write_atomically(save_directory / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
         for source in (self.path / name for name in FILES):
             if source.exists():
                 write_atomically(save_directory / source.name, lambda path: shutil.copyfile(source, path))

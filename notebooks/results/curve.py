@@ -44,7 +44,7 @@ itc_one_change_accuracy.relation mlm_accuracy.object pointing_itm pointing_mlm""
 
 def follow(name: str, config: Config, folder: Path, out: Path) -> None:
     """Train a run from where it is to its end, and write a row of figures at each point that is not written yet."""
-    rows = json.loads(out.read_text())["rows"] if out.exists() else []
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else []
     for point in range(len(rows) + 1, POINTS + 1):
         last = config.steps * point // POINTS
 
@@ -64,7 +64,8 @@ def follow(name: str, config: Config, folder: Path, out: Path) -> None:
         rows.append({"step": last, "samples": last * config.batch} | figures(config, folder))
         about = {"command": f"python notebooks/results/curve.py {name}", "date": now(), "device": describe_device(),
                  "commit": commit(), "split": "validation", "size": SIZE, "config": config.to_dict(), "rows": rows}
-        checkpoint.write_atomically(out, lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
+        text = json.dumps(about, indent=1) + "\n"
+        checkpoint.write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
         print(name, rows[-1], flush=True)
 
 

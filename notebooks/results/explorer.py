@@ -76,8 +76,9 @@ def main() -> None:
     about = {"command": "python notebooks/results/explorer.py", "date": now(), "device": describe_device(),
              "commit": code, "torch": torch.__version__, "cpu_seconds": round(time.process_time()), "cases": CASES,
              "preferred": preferred, "accepted left of a cat": alike, "accepted with a colour": colour}
-    checkpoint.write_atomically(PATH, lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
-    print(PATH.read_text())
+    text = json.dumps(about, indent=1) + "\n"
+    checkpoint.write_atomically(PATH, lambda path: path.write_text(text, encoding="utf-8"))
+    print(PATH.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -106,5 +106,6 @@ if __name__ == "__main__":
     found = {name: {kind: measure(load(path), kind) for kind in ("left of", "big")} for name, path in MODELS.items()}
     about = {"command": "python notebooks/results/where.py", "date": now(), "device": describe_device(),
              "commit": commit(), "pairs": PAIRS, "models": found}
-    checkpoint.write_atomically(PATH, lambda path: path.write_text(json.dumps(about, indent=1) + "\n"))
+    text = json.dumps(about, indent=1) + "\n"
+    checkpoint.write_atomically(PATH, lambda path: path.write_text(text, encoding="utf-8"))
     print(json.dumps(found, indent=1))

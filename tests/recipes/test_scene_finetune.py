@@ -228,7 +228,7 @@ def test_an_exam_draws_from_its_split_and_the_report_says_which(monkeypatch, tun
     found = report.read_report(run / "evaluation")
     assert set(asked) == {("validation", 7)} and (found["split"], found["exam_seed"]) == ("validation", 7)
     with pytest.raises(ValueError, match="--split: of use on the embedded scenes alone; leave it out with --data"):
-        main.COMMANDS["evaluate"](str(run), split="validation", data=Path("prepared/coco"))
+        main.COMMANDS["evaluate"](str(run), scenes=main.EvaluateScenes(split="validation"), data=Path("prepared/coco"))
 
 
 def test_groundings_map_is_chosen_on_validation_whatever_is_examined(monkeypatch):
