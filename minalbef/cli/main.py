@@ -99,6 +99,8 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
         found = recipe.evaluate_set(run, data, out=out, tuned=given.pop("tuned_on"), command=report.command(), **given)
         return print(recipe.table(found)) if found else None             # in the first process
     if scenes.pairs:
+        if scenes.among or scenes.source:
+            raise ValueError("--among and --from: of no use with --pairs; leave them out")
         return print(recipe.table(recipe.evaluate_pairs(run, report.command(), seed, scenes.exam, scenes.split, out)))
     whole = (scenes.exam, seed, scenes.among, scenes.split) == (1.0, 0, None, "test")
     out = out or report.output_folder(run, whole)

@@ -24,6 +24,8 @@ def search(what: str, /, run: Path | None = None, images: Path | None = None, in
     from minalbef.recipes import search as finder
     if sum(map(bool, (images, index, texts))) > 1:
         raise ValueError("--images, --index and --texts: name one of them to look through")
+    if texts and out:
+        raise ValueError("--out: texts are listed, and no picture is drawn; leave it out with --texts")
     model = minalbef.load(source_of(run))
     if texts:
         lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()]

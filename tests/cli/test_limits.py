@@ -72,6 +72,8 @@ def test_a_hostile_number_is_refused_by_flag_before_the_command_begins(command):
 
 
 @pytest.mark.parametrize("words, says", [
+    ("evaluate tiny --pairs --among 20", "--among and --from: of no use with --pairs; leave them out"),
+    ("search a.png --texts b.txt --out c.png", "--out: texts are listed, and no picture is drawn"),
     ("evalute tiny", "no command 'evalute' (did you mean 'evaluate'?); there are demo, "),
     ("evaluate tiny --exam nan", "--exam nan must lie between 0.001 and 1"),
     ("evaluate tiny --exam 0", "--exam 0.0 must"), ("demo --processes -1", "--processes -1 must lie between 1 and 256"),
