@@ -112,6 +112,8 @@ class Site:
                     cell["metadata"]["mystnb"] = {"image": {"alt": output["metadata"]["image/png"]["alt"]}}
                 if "application/vnd.jupyter.widget-view+json" in data:
                     output["data"] = {"text/markdown": WIDGET}
+                if "text/html" in data:          # chapter 00 writes the explorer beside itself; the site has it already
+                    data["text/html"] = "".join(data["text/html"]).replace('"runs/explorer.html"', '"../explorer.html"')
         return made
 
     def chapters(self) -> None:

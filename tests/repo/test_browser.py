@@ -75,11 +75,12 @@ def open_and_run(browser, lab: tuple[str, str], chapter: str):
     """The page of a chapter, every cell of which has run."""
     address, token = lab
     page = browser.new_page(viewport={"width": 1400, "height": HEIGHT})
+    # JupyterLab may ask something at any time, and its dialog would take the clicks
+    page.add_locator_handler(page.locator(".jp-Dialog").first, lambda dialog: dialog.locator(".jp-mod-accept").click())
     # a document of its own, windowing off: cells that are out of sight would have no place in the page
     page.goto(f"{address}/doc/tree/notebooks/{chapter}.ipynb?token={token}", wait_until="domcontentloaded")
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=120_000)
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=120_000)
-    page.locator(".jp-Dialog").first.wait_for(state="hidden", timeout=60_000)       # one would take the clicks
     end, marks, blank = time.monotonic() + RUN, [], 20
     try:
         while not marks or not all(re.fullmatch(r"\[\d+\]:?", mark) for mark in marks):       # a star waits
