@@ -64,6 +64,18 @@ def test_eight_mistakes_lose_their_points_and_hear_which_property_they_break(ass
     assert len({str(problem) for problem in said.values()}) >= 4, "one message for nearly all mistakes names none"
 
 
+@pytest.mark.parametrize("assignment, name, mistake", [
+    ("a1_encoders", "attention", "scores clamped"),
+    ("a4_fusion", "cross_attention", "exponentials without the maximum")])
+def test_points_depend_on_the_answer_and_not_on_whose_it_is(assignment, name, mistake, tmp_path, monkeypatch):
+    cells = cells_of(assignment)                         # numbers are drawn by the folder, which is the student's name
+    right, wrong = course.find(cells, "answer", name).source, course.variants(cells, name)[0][mistake]
+    for i in range(40):
+        (folder := tmp_path / f"student{i}").mkdir()
+        monkeypatch.chdir(folder)
+        assert course.grade(cells, name, right) is None and course.grade(cells, name, wrong), folder.name
+
+
 @pytest.mark.parametrize("assignment, name", [("a4_fusion", "hard_negatives"), ("a5_pretraining", "train_step"),
                                               ("a5_pretraining", "diagnosis")])
 def test_visible_tests_see_nine_in_ten_mistakes_where_students_build_on_them(assignment, name):
