@@ -1,7 +1,7 @@
 """What does it take? Learning curves of long runs: `python notebooks/results/curve.py NAME`; killed, it goes on.
 
-fresh: the paper's objectives alone, on ten times the scenes of `tiny`, each seen once
-repeated: as many steps on `tiny`'s number of scenes, each seen ten times
+fresh: the paper's objectives alone, on five times the scenes of `tiny`, each seen once
+repeated: as many steps on `tiny`'s number of scenes, each seen five times
 desk: wider than `tiny`, deeper, 64 pixels, twice as many kinds of objects, with minimal pairs
 
 Stops at ten points, evaluates on validation scenes, writes curve_NAME.json beside itself and goes on, by exact resume.
@@ -26,12 +26,13 @@ from minalbef.tasks.pretrain import Pretrain
 from minalbef.train import Stopped
 
 TINY = preset("tiny")
+TIMES = 5                             # tiny's samples; a step takes .4 s beside another run, so some 100 minutes
 POINTS, SIZE = 10, 0.5                # of a run; share of the test set's size
 # the beginning takes as many steps as tiny's, however long the run
-PHASES = {name: getattr(TINY, name) / 10 for name in ("match_from", "hard_from", "queue_from")}
+PHASES = {name: getattr(TINY, name) / TIMES for name in ("match_from", "hard_from", "queue_from")}
 RUNS: dict[str, Config] = {
-    "fresh": replace(TINY, siblings=0.0, epoch=10 * TINY.epoch, **PHASES),
-    "repeated": replace(TINY, siblings=0.0, epochs=10.0, **PHASES),
+    "fresh": replace(TINY, siblings=0.0, epoch=TIMES * TINY.epoch, **PHASES),
+    "repeated": replace(TINY, siblings=0.0, epochs=float(TIMES), **PHASES),
     "desk": replace(TINY, image_size=64, image_width=128, image_depth=3, image_heads=4, text_width=128, text_depth=2,
                     text_heads=4, embed_dim=96, queue_size=2048, lr=1.5e-3, epoch=448_000, lesson_from=0.1,
                     siblings_from=0.25, objects=100, warm_steps=1500)}
