@@ -41,6 +41,24 @@ def tasks(run: Path = Path("runs"), out: Path | None = None, page: Path | None =
     print(seeds.tasks(run, out or run / "tasks.json", page))
 
 
+def effects(results: Path = Path("notebooks/results/ablation.jsonl"), page: Path | None = None,
+            claims: Path = Path("notebooks/results/registered.md")) -> None:
+    """The tables of an ablation: what each row reached, and a verdict on each claim registered before the runs.
+
+    Args:
+        results: the file that `minalbef ablate` wrote
+        page: a Markdown file whose two tables to replace, such as docs/ablation.md
+        claims: the file with the table of claims
+    """
+    from minalbef.bench import ablate
+    from minalbef.bench import effects as bench
+    records = ablate.read(results)
+    tables = {"claims": bench.claims_table(records, bench.read_claims(claims)), "rows": bench.rows_table(records)}
+    print("\n\n".join(tables.values()))
+    if page:
+        bench.write_tables(page, **tables)
+
+
 @checked
 def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, text_layers: int = 3,
          fusion_layers: int = 3, heads: int = 3, vocab: int = 2000, batch: int = 16, queue: int = 1024,
@@ -102,6 +120,7 @@ def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000
 
 Benches = (Annotated[Any, tyro.conf.subcommand("learn", constructor=learn)]
            | Annotated[Any, tyro.conf.subcommand("tasks", constructor=tasks)]
+           | Annotated[Any, tyro.conf.subcommand("effects", constructor=effects)]
            | Annotated[Any, tyro.conf.subcommand("step", constructor=step)]
            | Annotated[Any, tyro.conf.subcommand("data", constructor=data)])
 

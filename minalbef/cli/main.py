@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 import tyro
 
 import minalbef
+from minalbef.cli.ablate import ablate
 from minalbef.cli.bench import Changes, bench
 from minalbef.cli.full_size import convert, dry_run, plan, prepare
 from minalbef.cli.limits import checked
@@ -189,7 +190,7 @@ def test(slow: bool = False, workers: int = 2) -> None:
 
 COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in (
     demo, pretrain, evaluate, finetune, options, tune, predict, search, index, explore, summary, convert, export,
-    prepare, dry_run, plan, bench, test)}
+    prepare, dry_run, plan, bench, ablate, test)}
 
 
 def explain(error: BaseException) -> tuple[str, int]:

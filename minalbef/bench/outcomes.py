@@ -1,0 +1,84 @@
+"""What an ablation asks of a model: the same questions of each, answer by answer, and a look inside as it learns."""
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from minalbef import checkpoint
+from minalbef.evaluation.intervals import Clusters
+from minalbef.recipes import finetune
+from minalbef.run import Run
+from minalbef.scenes.exam import exam, jobs, questions, words
+from minalbef.scenes.scenes import Drawn, Scenes, truth
+from minalbef.tasks.base import load_model
+from minalbef.tasks.pretrain import Pretrain
+
+TEST = dict(split="test", seed=1400)  # scenes that nothing else was chosen or evaluated on
+LOOK = dict(split="validation", seed=1401)
+TUNING = ("image_size=48", "epoch=6400", "epochs=3")         # of a task: 300 steps
+TASKS = ("entailment", "vqa", "nlvr2", "grounding")
+FALSE = ("wrong", "foreign")          # spoilt captions that are not true; one with words missing still is
+
+
+def digits(values: Tensor | Clusters) -> str:
+    """Each answer in a letter, 0 wrong, 1 half, 2 right."""
+    values = values.values if isinstance(values, Clusters) else values
+    return "".join(str(round(2 * value)) for value in values.flatten().tolist())
+
+
+def outcomes(run: Run) -> dict[str, str]:
+    """Answers by question: retrieval, ITM alone among ten, families, one change, masked objects and pointing."""
+    drawn, families = questions.plain(run, **TEST, count=300), questions.families(run, **TEST, count=100)
+    def hits(some: Sequence[Drawn], block: int, name: str) -> Tensor:
+        found = exam.hits(exam.compete(run, list(some), block), 0.0)
+        return torch.stack([found[f"{name}_i2t_r1"].flatten(), found[f"{name}_t2i_r1"].flatten()])
+    found = {"itc": hits(drawn, 300, "itc"), "both": hits(drawn, 300, "rerank"), "itm": hits(drawn, 10, "rerank")}
+    four = hits(families, 4, "rerank")
+    for kind in dict.fromkeys(one.kind for one in families):
+        found[f"families {kind}"] = four[:, [one.kind == kind for one in families]]
+    foils = questions.foils(run, **TEST, count=100)
+    found |= {f"change {kind}": right for kind, right in exam.one_change(run, foils).items()}
+    found["change relation by itc"] = exam.one_change(run, foils, questions.similarity)["relation"]
+    found["words object"] = exam.masked_words(run, drawn[:100])["mlm_accuracy"]["object"]
+    found |= {name: right for name, right in words.pointing_game(run, drawn).items() if "chance" not in name}
+    return {name: digits(values) for name, values in found.items()}
+
+
+def outcomes_of_tasks(task: Pretrain, tokenizer, folder: Path, alpha: float) -> dict[str, str]:
+    """Answers of the model fine-tuned for each of TASKS, for 300 steps with that share of the teacher's targets."""
+    checkpoint.save(folder / "whole", task.student, tokenizer, task.teacher)
+    found = {}
+    for name in TASKS:
+        config = finetune.settings(name, folder / "whole", (*TUNING, f"alpha={alpha}"))
+        finetune.tune(name, folder / "whole", folder / name, config, assign=6400, quiet=True)
+        samples = jobs.examine(name, *load_model(name, folder / name)[:2], jobs.draws(config, **TEST, size=0.3))
+        found[name] = digits(samples["pointing" if name == "grounding" else "accuracy"])
+    return found
+
+
+@torch.no_grad()
+def look(task: Pretrain, tokenizer, scenes: Scenes, step: int) -> dict[str, float]:
+    """As it learns: how often ITM is right, by kind of change, and what the teacher believes of the first captions.
+
+    teacher_right, of captions that are true, teacher_right_spoilt, of false ones: its probability for texts that are
+    true of the picture, among 256; teacher_own_spoilt: for the false caption itself
+    """
+    run = Run(task.student, tokenizer, task.config, "")
+    found = {kind: right.mean().item() for kind, right in exam.one_change(
+        run, questions.foils(run, **LOOK, count=50)).items()}
+    drawn = [scenes.draw(i) for i in range(256)]
+    spoilt = torch.tensor([one.noise in FALSE for one in drawn])
+    true = torch.from_numpy(truth(drawn)).T                                       # (picture, caption)
+    true[spoilt, spoilt] = False                 # `truth` counts a caption as true of its own picture
+    encoded = questions.encode(replace(run, model=task.teacher), [one.scene for one in drawn],
+                               [one.text for one in drawn])
+    sim = task.teacher.image_feature(encoded.image) @ task.teacher.text_feature(encoded.text).T
+    trust = (sim / task.student.temperature).softmax(1)
+    right = (trust * true).sum(1)
+    found["teacher_right"] = right[~spoilt].mean().item()
+    if spoilt.any():
+        found |= {"teacher_right_spoilt": right[spoilt].mean().item(),
+                  "teacher_own_spoilt": trust.diagonal()[spoilt].mean().item()}
+    return {"step": step} | {name: round(value, 4) for name, value in found.items()}

@@ -1,0 +1,172 @@
+"""ablate: a row changes what it says and nothing else; a night is run, stopped, and goes on."""
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from helpers import Batches, pretrain, small
+from minalbef.bench import ablate, outcomes
+from minalbef.bench.ablate_rows import ROWS, SPOILT, Row, rows_of
+from minalbef.presets import preset
+from minalbef.scenes.scenes import Scenes
+from minalbef.tasks.pretrain import Pretrain
+from processes import family
+
+CONFIG = small(alpha=0.4)
+
+
+def variant(row: Row) -> ablate.Variant:
+    """The row's task, with the weights and the queue of helpers.pretrain."""
+    whole = pretrain(CONFIG)
+    task = ablate.Variant(row, CONFIG, rates=whole.rates)
+    task.load_state_dict(whole.state_dict())
+    return task
+
+
+def losses(task: Pretrain, alpha: float, match: bool = True) -> dict[str, torch.Tensor]:
+    batch = Batches(CONFIG)(0)
+    return task(batch if match else replace(batch, match=None), alpha, task.draws(15))[0]
+
+
+def test_a_row_whose_teacher_speaks_in_itc_alone_leaves_mlm_as_it_is_without_a_teacher():
+    found = losses(variant(Row("", "", teach=("itc",), truth=True)), 0.4)
+    taught, plain = losses(pretrain(CONFIG), 0.4), losses(pretrain(CONFIG), 0.0)
+    assert_close(found["itc"], taught["itc"])
+    assert_close(found["mlm"], plain["mlm"])
+    assert abs(taught["mlm"] - plain["mlm"]) > 0.01 and abs(taught["itc"] - plain["itc"]) > 0.01
+    assert_close(losses(variant(Row("", "", truth=True)), 0.4), taught)
+
+
+def test_without_the_truth_a_row_of_the_batch_has_its_own_caption_alone():
+    assert_close(losses(variant(Row("", "")), 0.0), losses(pretrain(CONFIG), 0.0, match=False))
+    assert abs(losses(variant(Row("", "")), 0.0)["itc"] - losses(pretrain(CONFIG), 0.0)["itc"]) > 0.01
+
+
+def test_a_loss_that_is_left_out_is_not_there():
+    assert losses(variant(Row("", "", without=("itc",))), 0.0).keys() == {"itm", "mlm"}
+
+
+def test_label_smoothing_spreads_the_teachers_share_evenly():
+    sim = torch.tensor([[2.0, 0.0, -1.0], [0.5, 1.0, 0.0]])
+    positive = torch.eye(2, 3, dtype=torch.bool)
+    target = 0.6 * positive + 0.4 / 3
+    by_hand = -(target * sim.log_softmax(1)).sum(1).mean()
+    assert_close(ablate.even_itc_loss(sim, torch.randn(2, 3), 0.4, positive), by_hand)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_is_a_preset_that_can_be_trained(name):
+    row = ROWS[name]
+    config = preset("tiny", **row.changes)
+    assert config.objects == 20 and row.samples % config.batch == 0 and row.about and row.group in ablate.BASES
+    assert bool(config.alpha) == name.endswith(("distil", "distil-itc", "smooth"))
+    assert row.even == name.endswith("smooth") and (sum(row.noise) > 0) == name.startswith(tuple(SPOILT))
+    assert row.truth == (row.group in ("ours", "sweeps") or name == "truth")
+
+
+def test_rows_are_named_alone_or_by_group():
+    assert rows_of(["hard", "ours"])[:3] == ["hard", "full", "no-siblings"]
+    assert rows_of([]) == list(ROWS) and rows_of(["hard", "paper"])[0] == "hard"
+    with pytest.raises(ValueError, match=r"no row 'harf' \(did you mean 'hard'\?\); there are the groups paper, ours"):
+        rows_of(["harf"])
+
+
+def record(row: str, seed: int, samples: int, seconds: float, **more) -> dict:
+    return {"row": row, "seed": seed, "samples": samples, "cpu_seconds": seconds, **more}
+
+
+def test_what_is_missing_is_listed_seed_by_seed():
+    there = [record("hard", 0, 38_400, 100.0)]
+    assert ablate.todo(["itc", "hard"], 2, 1.0, False, there, False) == [
+        ("itc", 0, 38_400), ("itc", 1, 38_400), ("hard", 1, 38_400)]
+    assert ablate.todo(["hard"], 1, 1.0, False, there, True) == [("hard", 0, 38_400)], "its tasks are missing"
+    assert ablate.todo(["hard"], 1, 0.5, False, there, False) == [("hard", 0, 19_200)]
+    assert "2.0 CPU hours of training in 2 processes" in ablate.plan(
+        [("hard", seed, 38_400) for seed in range(72)], there, 2)
+
+
+def test_a_dearer_row_sees_fewer_samples_in_the_same_seconds():
+    there = [record("hard", 0, 38_400, 100.0), record("distil", 0, 38_400, 125.0)]
+    assert ablate.todo(["distil"], 1, 1.0, True, there, False) == [("distil", 0, 30_720)]
+    with pytest.raises(ValueError, match="--equal needs the CPU seconds of itc and of hard: run both without it first"):
+        ablate.todo(["itc"], 1, 1.0, True, there, False)
+
+
+@torch.no_grad()
+def test_what_the_teacher_believes_of_a_spoilt_caption_is_not_counted_as_right(monkeypatch):
+    """A teacher that finds all texts alike gives every caption the same probability."""
+    class Alike(Scenes):
+        def draw(self, index):
+            return super().draw(index % 4)
+    source = Alike("train", size=24, objects=12, noise=(0.0, 0.0, 0.5))
+    drawn = [source.draw(i) for i in range(4)]
+    assert {one.noise for one in drawn} == {"", "foreign"}
+    from minalbef.recipes import pretrain as recipe
+    monkeypatch.setattr(recipe, "CAPTIONS", 300)
+    task, tokenizer, _ = recipe.begin(small(objects=12, vocab_size=300, text_length=30, positions=32))
+    task.teacher.text_proj.weight.zero_()
+    task.teacher.text_proj.bias.zero_()
+    monkeypatch.setattr(outcomes, "LOOK", dict(split="validation", seed=3))
+    found = outcomes.look(task.eval(), tokenizer, source, 7)
+    assert found["step"] == 7 and found["teacher_own_spoilt"] == pytest.approx(1 / 256, abs=1e-4)
+    # of 256 texts those are right that are true of the picture: of a spoilt one its own never is
+    assert found["teacher_right"] >= 0.24 and found["teacher_right_spoilt"] <= 0.76
+
+
+def play(name: str, seed: int, samples: int, folder: Path, tasks: bool) -> None:
+    """In place of `work`: fails for one row, and notes when it was there."""
+    folder.mkdir(parents=True)
+    if name == "itc":
+        raise SystemExit(3)
+    begun = time.time()
+    time.sleep(0.6)
+    (folder / "result.json").write_text(json.dumps(record(name, seed, samples, 1.0, span=[begun, time.time()])))
+
+
+def test_runs_are_side_by_side_and_one_that_fails_does_not_stop_the_others(tmp_path, caplog):
+    out = tmp_path / "results.jsonl"
+    runs = [("hard", 0, 64), ("itc", 0, 64), ("distil", 0, 64), ("truth", 0, 64)]
+    with pytest.raises(SystemExit):
+        ablate.ablate(runs, tmp_path / "runs", out, 2, quiet=True, work=play)
+    found = ablate.read(out)
+    assert {one["row"] for one in found} == {"hard", "distil", "truth"} and "itc, seed 0, failed" in caplog.text
+    spans = sorted(one["span"] for one in found)
+    assert max(sum(a <= begun < b for a, b in spans) for begun, _ in spans) <= 2
+    assert not list((tmp_path / "runs").glob("hard*")), "what is done leaves no folder"
+    assert ablate.todo(["hard", "itc"], 1, 64 / 38_400, False, found, False) == [("itc", 0, 64)]
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    (tmp_path / "results.jsonl").write_text('{"row": "hard"\n')
+    with pytest.raises(ValueError, match="results.jsonl is damaged .*; remove the line, and its run is trained again"):
+        ablate.read(tmp_path / "results.jsonl")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc")
+def test_a_night_that_is_killed_ends_its_runs_and_goes_on_where_they_were(tmp_path):
+    out, command = tmp_path / "results.jsonl", [
+        sys.executable, "-m", "minalbef", "ablate", "distil", "--seeds", "1", "--share", "0.005", "--run",
+        str(tmp_path / "runs"), "--out", str(tmp_path / "results.jsonl"), "--processes", "1", "--quiet"]
+    night = subprocess.Popen(command)
+    while not list(tmp_path.glob("runs/*/looks.jsonl")) and night.poll() is None:
+        time.sleep(0.05)
+    family_of = family(night.pid)
+    night.send_signal(signal.SIGKILL)
+    night.wait()
+    deadline = time.time() + 60
+    while time.time() < deadline and any(Path(f"/proc/{pid}").exists() for pid in family_of):
+        time.sleep(0.2)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in family_of), "its processes end with it"
+    assert list(tmp_path.glob("runs/*/state.pt")) and not out.exists()
+    assert subprocess.run(command).returncode == 0
+    found, = ablate.read(out)
+    assert found["row"] == "distil" and found["steps"] == 2 and [look["step"] for look in found["looks"]] == [1, 2]
+    assert set("".join(found["outcomes"].values())) <= set("012") and found["outcomes"] != found["teacher_outcomes"]

@@ -1,0 +1,93 @@
+"""effects: differences paired by seed, their intervals, and verdicts, against numbers worked out by hand."""
+import pytest
+
+from minalbef.bench import ablate, effects
+from minalbef.bench.ablate_rows import ROWS
+from minalbef.bench.effects import Claim, Effect
+
+
+def record(row: str, seed: int, right: int, samples: int = 0, **more) -> dict:
+    """A run that answers so many of ten questions about relations."""
+    return {"row": row, "seed": seed, "samples": samples or ROWS[row].samples, "cpu_seconds": 10.0,
+            "outcomes": {"change relation": "2" * right + "0" * (10 - right)}} | more
+
+
+RUNS = [record(row, seed, right) for row, some in {"hard": (5, 6, 4), "distil": (7, 7, 7), "itc": (5, 5)}.items()
+        for seed, right in enumerate(some)]
+
+
+def test_a_difference_is_taken_seed_by_seed_and_gets_students_interval():
+    found = effects.effect(RUNS, Claim("", "distil", "hard", "relation", 0.1, 0.05), 0.95)
+    assert found.values == pytest.approx((0.2, 0.1, 0.3)) and found.mean == pytest.approx(0.2)
+    # Student's t for two degrees of freedom at 95% is 4.303, the standard error .1 / sqrt(3)
+    assert (found.low, found.high) == pytest.approx((0.2 - 4.3027 * 0.057735, 0.2 + 4.3027 * 0.057735), abs=1e-4)
+    wider = effects.effect(RUNS, Claim("", "distil", "hard", "relation", 0.1, 0.05), 0.99)
+    assert wider.high - wider.mean == pytest.approx(9.9248 * 0.057735, abs=1e-4)
+
+
+def test_seeds_that_a_row_lacks_are_left_out_and_runs_of_other_samples_too():
+    claim = Claim("", "distil", "itc", "relation", 0.1, 0.05)
+    assert effects.effect(RUNS, claim, 0.95).values == pytest.approx((0.2, 0.2))
+    more = [*RUNS, record("itc", 2, 0, samples=64)]
+    assert effects.effect(more, claim, 0.95).values == pytest.approx((0.2, 0.2))
+    assert effects.effect(RUNS[:1], claim, 0.95).values == ()
+
+
+def test_terms_are_summed_and_several_rows_of_one_name_are_a_mean():
+    spoilt = [record(row, seed, 4 + i + seed) for seed in (0, 1) for i, row in enumerate(effects.SPOILT["spoilt"])]
+    distilled = [record(row, seed, 8) for seed in (0, 1) for row in effects.SPOILT["spoilt-distil"]]
+    assert len(effects.SPOILT["spoilt"]) == len(effects.SPOILT["spoilt-distil"]) == 6
+    runs = [*RUNS, *spoilt, *distilled]
+    gain = effects.effect(runs, Claim("", "spoilt-distil", "spoilt", "relation", 0, 0), 0.95)
+    assert gain.values == pytest.approx((0.8 - 0.65, 0.8 - 0.75))
+    more = effects.effect(runs, Claim("", "spoilt-distil + hard", "spoilt + distil", "relation", 0, 0), 0.95)
+    assert more.values == pytest.approx((0.15 - 0.2, 0.05 - 0.1))
+
+
+def test_the_teachers_own_answers_are_told_from_the_students():
+    runs = [record("distil", seed, 5, teacher_outcomes={"change relation": "2222222200"}) for seed in (0, 1)]
+    found = effects.effect(runs, Claim("", "distil@teacher", "distil", "relation", 0, 0), 0.95)
+    assert found.values == pytest.approx((0.3, 0.3))
+
+
+def test_tasks_are_told_with_and_without_distillation():
+    runs = [record("distil", seed, 5, tasks={"nlvr2": "20"}, tasks_distilled={"nlvr2": "22"}) for seed in (0, 1)]
+    found = effects.effect(runs, Claim("", "distil@distilled", "distil", "nlvr2", 0, 0), 0.95)
+    assert found.values == pytest.approx((0.5, 0.5))
+
+
+@pytest.mark.parametrize("low, mean, high, verdict", [
+    (0.01, 0.05, 0.09, "supported"), (0.01, 0.02, 0.09, "can't tell"), (-0.01, 0.05, 0.11, "can't tell"),
+    (-0.05, 0.0, 0.02, "contradicted"), (0.005, 0.01, 0.02, "contradicted"), (-0.2, -0.1, 0.0, "contradicted")])
+def test_a_verdict_needs_the_whole_interval(low, mean, high, verdict):
+    assert Effect((mean, mean), mean, low, high).verdict(least=0.03) == verdict
+
+
+def test_one_seed_is_never_enough():
+    assert effects.effect(RUNS[:4], Claim("", "distil", "hard", "relation", 0, 0), 0.95).verdict(0.0) == "can't tell"
+
+
+def test_claims_are_read_from_a_table_and_their_rows_and_figures_must_exist(tmp_path):
+    page = tmp_path / "claims.md"
+    page.write_text("words | not | a table\n| claim | rows | less | figure | predicted | least |\n|---|---|---|---|---|"
+                    "---|\n| it helps | distil | hard | relation | +.1 | .05 |\n")
+    assert effects.read_claims(page) == [Claim("it helps", "distil", "hard", "relation", 0.1, 0.05)]
+    claims = effects.read_claims(page)
+    table = effects.claims_table(RUNS, claims)
+    assert "| it helps | relation | +0.10 | +0.05 | +0.200 | [-0.048, +0.448] | 3 | can't tell |" in table
+    assert "| it helps | relation | +0.10 | +0.05 |  |  | 0 | not run |" in effects.claims_table([], claims)
+    for wrong, said in (("| it helps | distill | hard | relation | 0 | 0 |", "no row or figure 'distill'"),
+                        ("| it helps | distil | hard | relations | 0 | 0 |", "no row or figure 'relations'")):
+        page.write_text(wrong + "\n")
+        with pytest.raises(ValueError, match=said):
+            effects.read_claims(page)
+
+
+def test_tables_stand_between_their_marks(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- rows -->\nold\n<!-- end of rows -->\nb\n")
+    effects.write_tables(page, rows=effects.rows_table(RUNS))
+    text = page.read_text()
+    assert "| `hard` | + hard negatives | 3 | 10 | 0.50 |" in text and text.startswith("a\n") and text.endswith("\nb\n")
+    with pytest.raises(ValueError, match="has no place for claims: add the lines <!-- claims -->"):
+        effects.write_tables(page, claims="")
