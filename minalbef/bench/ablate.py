@@ -6,22 +6,25 @@ import os
 import shutil
 import signal
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from minalbef import load, train
+from minalbef import load, train, writing
 from minalbef.bench.ablate_rows import BASES, ROWS, Row, rows_of
-from minalbef.bench.outcomes import look, outcomes, outcomes_of_tasks
-from minalbef.checkpoint import write_atomically
+from minalbef.bench.outcomes import DOWNSTREAM, TASK_STEPS, look, outcomes, outcomes_of_tasks
 from minalbef.data import data_folder
+from minalbef.datasets.loader import order
 from minalbef.ema import make_teacher
 from minalbef.losses import itc_loss
 from minalbef.metrics import progress, read_metrics
@@ -31,13 +34,28 @@ from minalbef.recipes.launch import ENVIRONMENT, GRACE
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
 from minalbef.scenes.batches import SceneBatches
+from minalbef.scenes.scenes import Drawn, Scenes
 from minalbef.tasks.pretrain import Carry, Draws, Pretrain, PretrainBatch
 from minalbef.tokenizer import Tokenizer
-from minalbef.writing import explain
+from minalbef.writing import explain, write_atomically
 
 LOG = logging.getLogger("minalbef")
 LOOKS = 5                             # of a run, while it learns
-CPU_SECONDS = 0.4                     # of a step, on a core of an AMD EPYC, where none has been measured
+CPU_SECONDS = 0.0065                  # of a sample, on a core of an AMD EPYC, where none has been measured
+
+
+class Asked(NamedTuple):
+    """A run that is wanted. equal: its samples take the CPU seconds of the group's base. tuned: for tasks, too."""
+
+    row: str
+    seed: int
+    samples: int
+    equal: bool = False
+    tuned: bool = False
+
+    @property
+    def folder(self) -> str:
+        return "-".join([self.row, str(self.seed), str(self.samples)] + ["equal"] * self.equal + ["tuned"] * self.tuned)
 
 
 @dataclass(frozen=True)
@@ -55,10 +73,11 @@ class Variant(Pretrain):
         self.row = row
 
     def forward(self, batch: PretrainBatch, alpha: float, draws: Draws) -> tuple[dict[str, Tensor], Carry]:
-        match = batch.match if self.row.truth else None
-        taught = Taught(**vars(batch) | {"match": match, "alpha": alpha if "itc" in self.row.teach else 0.0})
-        losses, carry = super().forward(taught, alpha if "mlm" in self.row.teach else 0.0, draws)
-        return {name: loss for name, loss in losses.items() if name not in self.row.without}, carry
+        taught = Taught(**vars(batch) | {"match": batch.match if self.row.truth else None, "alpha": alpha})
+        losses, carry = super().forward(taught, alpha if self.row.teach_words else 0.0, draws)
+        if not self.row.itc:
+            del losses["itc"]
+        return losses, carry
 
     def align(self, image, text, teacher_features, carry, batch, alpha, queued):
         return super().align(image, text, teacher_features, carry, batch, batch.alpha, queued)
@@ -69,14 +88,31 @@ def even_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tens
     return itc_loss(sim, torch.zeros_like(teacher_sim), alpha, positive)
 
 
+@dataclass(frozen=True)
+class Finite:
+    """So many scenes, without end: in another order each epoch, as photographs come."""
+
+    scenes: Scenes
+    count: int
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def draw(self, index: int) -> Drawn:
+        epoch, place = divmod(index, self.count)
+        return self.scenes.draw(int(order(self.count, self.scenes.seed, epoch)[place]))
+
+
 class Looking:
     """Batches of a row; before some of the steps it looks at what the task can do, and notes it in the folder."""
 
     def __init__(self, row: Row, task: Variant, tokenizer: Tokenizer, folder: Path):
         self.task, self.tokenizer, self.path, self.seconds = task, tokenizer, folder / "looks.jsonl", 0.0
         self.batches = SceneBatches(task.config, tokenizer)
-        for scenes in (self.batches.before, self.batches.lesson, self.batches.after):
-            scenes.noise = row.noise
+        self.scenes = self.batches.before
+        self.scenes.noise = row.noise
+        if row.scenes:
+            self.batches.before = Finite(self.scenes, task.config.epoch)
 
     def __call__(self, step: int) -> PretrainBatch:
         if step and step % -(-self.task.config.steps // LOOKS) == 0:
@@ -84,51 +120,52 @@ class Looking:
         return self.batches(step)
 
     def look(self, step: int) -> None:
-        clock = time.process_time()
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(look(self.task, self.tokenizer, self.batches.before, step)) + "\n")
+        clock, before = time.process_time(), self.read() if self.path.exists() else []
+        seen = [one for one in before if one["step"] < step] + [look(self.task, self.tokenizer, self.scenes, step)]
+        text = "".join(json.dumps(one) + "\n" for one in seen)
+        write_atomically(self.path, lambda path: path.write_text(text, encoding="utf-8"))
         self.seconds += time.process_time() - clock
 
     def read(self) -> list[dict]:
-        """What was seen, by step; a resumed run may have looked twice."""
-        lines = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
-        return list({one["step"]: one for one in lines}.values())
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
 
 
-def train_row(name: str, seed: int, samples: int, folder: Path, tasks: bool = False) -> dict:
+def train_row(asked: Asked, folder: Path) -> dict:
     """Train a row from the shipped warm start of the image encoder, all else new, and ask it: -> its record.
 
-    tasks: fine-tune for the five tasks, too, with and without distillation
+    cpu_seconds: of training alone; None for a run that was resumed. failed: why it has no outcomes
     """
-    row = ROWS[name]
-    changes = row.changes | dict(seed=seed, epoch=round(samples / row.changes.get("epochs", 1.0)), warm_steps=0)
-    task, tokenizer, config = pretrain.begin(preset("tiny", save_every=100, **changes),
-                                             make=lambda *args, **more: Variant(row, *args, **more))
+    row, record = ROWS[asked.row], asked._asdict() | {"date": now(), "device": describe_device(), "commit": commit()}
+    scenes = min(row.scenes or asked.samples, asked.samples)         # half a sample more, so that no step is lost
+    changes = row.changes | dict(seed=asked.seed, epoch=scenes, epochs=(asked.samples + 0.5) / scenes, warm_steps=0)
+    task, tokenizer, config = pretrain.begin(preset("tiny", save_every=100, **changes), make=partial(Variant, row))
     if row.warm:
         start = load(data_folder() / "tiny" / "start").model.image_encoder
         task.student.image_encoder.load_state_dict(start.state_dict())
     task.teacher = make_teacher(task.student)
     if row.even:                                 # of MLM's targets
         task.teacher.word_logits = lambda fused: fused.new_zeros(*fused.shape[:-1], config.vocab_size)
-    batches, clock = Looking(row, task, tokenizer, folder), time.process_time()
-    done = int(rows[-1]["step"]) if (rows := read_metrics(folder)) else 0
-    train.fit(task, batches, config, folder, quiet=True)
-    seconds = (time.process_time() - clock - batches.seconds) / max(1, config.steps - done) * config.steps
+    batches, clock, resumed = Looking(row, task, tokenizer, folder), time.process_time(), (folder / "state.pt").exists()
+    record |= {"steps": config.steps, "changes": changes | {part: value for part, value in asdict(row).items()
+                                                            if part not in ("about", "group", "changes", "samples")}}
+    try:
+        train.fit(task, batches, config, folder, quiet=True)
+    except FloatingPointError as error:
+        return record | {"failed": str(error)}
+    seconds = time.process_time() - clock - batches.seconds
     batches.look(config.steps)
     vars(task.teacher).pop("word_logits", None)
-    record = {"row": name, "seed": seed, "samples": samples, "steps": config.steps, "cpu_seconds": round(seconds, 1),
-              "changes": changes | {part: value for part, value in asdict(row).items() if part not in
-                                    ("about", "group", "changes", "samples")},
-              "date": now(), "device": describe_device(), "commit": commit(), "looks": batches.read(),
-              "outcomes": outcomes(Run(task.student.eval(), tokenizer, config, folder)),
-              "teacher_outcomes": outcomes(Run(task.teacher, tokenizer, config, folder))}
-    if tasks:
-        record["tasks"], record["tasks_distilled"] = (
-            outcomes_of_tasks(task, tokenizer, folder / f"tasks{alpha}", alpha) for alpha in (0.0, 0.4))
+    record |= {"cpu_seconds": None if resumed else round(seconds, 1), "looks": batches.read(),
+               "outcomes": outcomes(Run(task.student.eval(), tokenizer, config, folder), asked.seed)}
+    if row.group == "paper":
+        record["teacher_outcomes"] = outcomes(Run(task.teacher, tokenizer, config, folder), asked.seed)
+    if asked.tuned:
+        for name, alpha in (("tasks", 0.0), ("tasks_distilled", 0.4)):
+            record[name] = outcomes_of_tasks(task, tokenizer, folder / name, alpha, asked.seed)
     return record
 
 
-def work(name: str, seed: int, samples: int, folder: Path, tasks: bool) -> None:
+def work(asked: Asked, folder: Path) -> None:
     """What a process does; it stops, as on SIGTERM, when the one that started it is gone."""
     def follow():
         wait([multiprocessing.parent_process().sentinel])
@@ -136,31 +173,34 @@ def work(name: str, seed: int, samples: int, folder: Path, tasks: bool) -> None:
     threading.Thread(target=follow, daemon=True).start()
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "result.json").exists():        # the night was killed before it had entered it
+        return
     try:
-        text = json.dumps(train_row(name, seed, samples, folder, tasks))
+        text = json.dumps(train_row(asked, folder))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     write_atomically(folder / "result.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def read(out: Path) -> list[dict]:
-    """The records of a file of results, one a line. Raises ValueError for one that is damaged."""
+    """The records of a file of results, one a line; of a run that was done twice, the last. ValueError if damaged."""
     lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
-    with explain(f"{out} is damaged", "remove the line, and its run is trained again", ValueError):
-        return [json.loads(line) for line in lines]
+    with explain(f"{out} is damaged", "remove the line, and its run is trained again", ValueError, KeyError):
+        return list({(one["row"], one["seed"], one["samples"], one["equal"]): one for one in map(json.loads, lines)
+                     }.values())
 
 
 def cost(records: Iterable[dict], row: str) -> float | None:
-    """Mean CPU seconds of a sample, of the runs there are; None without any."""
-    found = [one["cpu_seconds"] / one["samples"] for one in records if one["row"] == row]
+    """Mean CPU seconds of a sample in the row's runs at its own samples; None where none is known."""
+    found = [one["cpu_seconds"] / one["samples"] for one in records
+             if one["row"] == row and not one["equal"] and one.get("cpu_seconds")]
     return statistics.mean(found) if found else None
 
 
-def todo(names: Iterable[str], seeds: int, share: float, equal: bool, records: list[dict],
-         tasks: bool) -> list[tuple[str, int, int]]:
-    """Runs that are missing: row, seed and samples; seed by seed, so that a broken-off night has whole rows.
+def todo(names: Iterable[str], seeds: int, share: float, equal: bool, tasks: bool, records: list[dict]) -> list[Asked]:
+    """Runs that are missing, seed by seed, so that a broken-off night has whole rows.
 
-    equal: as many samples as take the CPU seconds of the row's base. Raises ValueError where those aren't measured yet.
+    equal: as many samples as take the CPU seconds of the group's base. Raises ValueError where those aren't known yet.
     """
     wanted = []
     for name in rows_of(names):
@@ -171,67 +211,68 @@ def todo(names: Iterable[str], seeds: int, share: float, equal: bool, records: l
             if own is None or other is None:
                 raise ValueError(f"--equal needs the CPU seconds of {name} and of {base}: run both without it first")
             samples = share * ROWS[base].samples * other / own
-        wanted.append((name, max(64, int(samples) // 64 * 64)))
-    there = {(one["row"], one["seed"], one["samples"]) for one in records if not tasks or "tasks" in one}
-    return [(name, seed, samples) for seed in range(seeds) for name, samples in wanted
-            if (name, seed, samples) not in there]
+        wanted += [Asked(name, seed, max(64, int(samples) // 64 * 64), equal, tasks) for seed in range(seeds)]
+    there = {(one["row"], one["seed"], one["equal"], equal or one["samples"]) for one in records
+             if not tasks or "tasks" in one}
+    return sorted((one for one in wanted if (one.row, one.seed, equal, equal or one.samples) not in there),
+                  key=lambda one: one.seed)
 
 
-def plan(runs: list[tuple[str, int, int]], records: list[dict], processes: int) -> str:
+def plan(runs: list[Asked], records: list[dict], processes: int) -> str:
     """How long the missing runs will take, in their order."""
-    seconds = [samples * (cost(records, name) or CPU_SECONDS / 64) for name, _, samples in runs]
     lines, total = [], 0.0
-    for (name, seed, samples), one in zip(runs, seconds):
-        total += one
-        lines.append(f"{name:20} seed {seed} {samples:8,} samples {one:6.0f} CPU s {total / 3600 / processes:6.1f} h")
+    for one in runs:
+        seconds = one.samples * (cost(records, one.row) or CPU_SECONDS)
+        total += seconds + one.tuned * 2 * len(DOWNSTREAM) * TASK_STEPS * 64 * CPU_SECONDS
+        lines.append(f"{one.row:20} seed {one.seed} {one.samples:8,} samples {seconds:6.0f} CPU s of pretraining, done "
+                     f"after {total / 3600 / processes:5.1f} h")
     return "\n".join([*lines, f"{len(runs)} runs, {total / 3600:.1f} CPU hours of training in {processes} processes"])
 
 
-def ablate(runs: list[tuple[str, int, int]], folder: Path, out: Path, processes: int, tasks: bool = False,
-           quiet: bool = False, work: Callable[..., None] = work) -> None:
+def ablate(runs: list[Asked], folder: Path, out: Path, processes: int, quiet: bool = False,
+           work: Callable[[Asked, Path], None] = work) -> None:
     """Train the runs, so many at a time, each in a process of one thread; append each record to `out` when it's there.
 
     work: what a process does
     Raises train.Stopped after Ctrl-C or SIGTERM: the runs are saved, and the same call goes on. Raises SystemExit where
-    a run failed; the others are finished first.
+    a run broke off; the others are finished first. Raises ValueError where another process does the same.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     os.environ |= {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
-    spawn, waiting, failed = multiprocessing.get_context("spawn"), list(runs), []
-    running: dict[Any, tuple[str, int, int]] = {}
-    def place(run: tuple[str, int, int]) -> Path:
-        return folder / "-".join(map(str, run))
-    def steps(run: tuple[str, int, int]) -> int:
-        rows = read_metrics(place(run))
-        return int(rows[-1]["step"]) if rows else 0
-    done = 0
-    with train.catch_signals() as stopped, progress(None, "ablation", quiet, total=sum(run[2] // 64 for run in runs),
-                                                    unit="step") as bar:
-        while (waiting or running) and not stopped:
-            while waiting and len(running) < processes:
-                run = waiting.pop(0)
-                process = spawn.Process(target=work, args=(*run, place(run), tasks))
-                process.start()
-                running[process] = run
-            time.sleep(0.5)
-            for process, run in list(running.items()):
-                if process.is_alive():
-                    continue
-                del running[process]
-                if (result := place(run) / "result.json").exists():
-                    with out.open("a", encoding="utf-8") as file:
-                        file.write(result.read_text(encoding="utf-8") + "\n")
-                    shutil.rmtree(place(run))
-                elif not stopped:
-                    failed.append(run)
-                    LOG.error(f"{run[0]}, seed {run[1]}, failed with status {process.exitcode}; the others go on")
-                done += run[2] // 64
-            bar.update(done + sum(map(steps, running.values())) - bar.n)
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.join(GRACE)
+    spawn, waiting, broken, done = multiprocessing.get_context("spawn"), list(runs), 0, 0
+    running: dict[Any, Asked] = {}
+    def seen(one: Asked) -> int:
+        rows = read_metrics(folder / one.folder)
+        return int(rows[-1]["samples"]) if rows else 0
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with (writing.lock(folder / ".night", preset("tiny")), train.catch_signals() as stopped,
+          progress(None, "ablation", quiet, total=sum(one.samples for one in runs), unit="sample") as bar):
+        try:
+            while (waiting or running) and not stopped:
+                while waiting and len(running) < processes:
+                    one = waiting.pop(0)
+                    process = spawn.Process(target=work, args=(one, folder / one.folder))
+                    process.start()
+                    running[process] = one
+                time.sleep(0.5)
+                for process, one in [(process, one) for process, one in running.items() if not process.is_alive()]:
+                    if (result := folder / one.folder / "result.json").exists():
+                        with out.open("a", encoding="utf-8") as file:
+                            file.write(result.read_text(encoding="utf-8") + "\n")
+                        shutil.rmtree(folder / one.folder)
+                    elif not stopped:
+                        broken += 1
+                        LOG.error(f"{one.row}, seed {one.seed}, broke off with status {process.exitcode}; others go on")
+                    del running[process]
+                    done += one.samples
+                bar.update(done + sum(map(seen, running.values())) - bar.n)
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.join(GRACE)
+    with suppress(OSError):
+        (folder / ".night").rmdir()
     if stopped:
         raise train.Stopped(f"stopped with {len(waiting) + len(running)} runs left; the same command goes on")
-    if failed:
+    if broken:
         raise SystemExit(1)

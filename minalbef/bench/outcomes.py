@@ -1,4 +1,4 @@
-"""What an ablation asks of a model: the same questions of each, answer by answer, and a look inside as it learns."""
+"""What an ablation asks of a model, answer by answer, and what it sees of it as it learns."""
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,23 +14,26 @@ from minalbef.scenes.exam import exam, jobs, questions, words
 from minalbef.scenes.scenes import Drawn, Scenes, truth
 from minalbef.tasks.base import load_model
 from minalbef.tasks.pretrain import Pretrain
+from minalbef.tokenizer import Tokenizer
 
-TEST = dict(split="test", seed=1400)  # scenes that nothing else was chosen or evaluated on
+FIRST = 2000                          # test seed of a run's questions, plus its own: new questions with each seed
 LOOK = dict(split="validation", seed=1401)
-TUNING = ("image_size=48", "epoch=6400", "epochs=3")         # of a task: 300 steps
-TASKS = ("entailment", "vqa", "nlvr2", "grounding")
+DOWNSTREAM = ("entailment", "vqa", "nlvr2", "grounding")
+TASK_STEPS = 300
+BUDGET = ("image_size=48", "epochs=3", f"epoch={TASK_STEPS * 64 // 3}")
 FALSE = ("wrong", "foreign")          # spoilt captions that are not true; one with words missing still is
 
 
 def digits(values: Tensor | Clusters) -> str:
-    """Each answer in a letter, 0 wrong, 1 half, 2 right."""
+    """Each answer in a digit, 0 wrong to 9 right."""
     values = values.values if isinstance(values, Clusters) else values
-    return "".join(str(round(2 * value)) for value in values.flatten().tolist())
+    return "".join(str(round(9 * value)) for value in values.flatten().tolist())
 
 
-def outcomes(run: Run) -> dict[str, str]:
+def outcomes(run: Run, seed: int) -> dict[str, str]:
     """Answers by question: retrieval, ITM alone among ten, families, one change, masked objects and pointing."""
-    drawn, families = questions.plain(run, **TEST, count=300), questions.families(run, **TEST, count=100)
+    test = dict(split="test", seed=FIRST + seed)
+    drawn, families = questions.plain(run, **test, count=300), questions.families(run, **test, count=100)
     def hits(some: Sequence[Drawn], block: int, name: str) -> Tensor:
         found = exam.hits(exam.compete(run, list(some), block), 0.0)
         return torch.stack([found[f"{name}_i2t_r1"].flatten(), found[f"{name}_t2i_r1"].flatten()])
@@ -38,7 +41,7 @@ def outcomes(run: Run) -> dict[str, str]:
     four = hits(families, 4, "rerank")
     for kind in dict.fromkeys(one.kind for one in families):
         found[f"families {kind}"] = four[:, [one.kind == kind for one in families]]
-    foils = questions.foils(run, **TEST, count=100)
+    foils = questions.foils(run, **test, count=100)
     found |= {f"change {kind}": right for kind, right in exam.one_change(run, foils).items()}
     found["change relation by itc"] = exam.one_change(run, foils, questions.similarity)["relation"]
     found["words object"] = exam.masked_words(run, drawn[:100])["mlm_accuracy"]["object"]
@@ -46,20 +49,21 @@ def outcomes(run: Run) -> dict[str, str]:
     return {name: digits(values) for name, values in found.items()}
 
 
-def outcomes_of_tasks(task: Pretrain, tokenizer, folder: Path, alpha: float) -> dict[str, str]:
-    """Answers of the model fine-tuned for each of TASKS, for 300 steps with that share of the teacher's targets."""
+def outcomes_of_tasks(task: Pretrain, tokenizer: Tokenizer, folder: Path, alpha: float, seed: int) -> dict[str, str]:
+    """Answers of the model fine-tuned for each of DOWNSTREAM, with that share of the teacher's targets."""
     checkpoint.save(folder / "whole", task.student, tokenizer, task.teacher)
     found = {}
-    for name in TASKS:
-        config = finetune.settings(name, folder / "whole", (*TUNING, f"alpha={alpha}"))
-        finetune.tune(name, folder / "whole", folder / name, config, assign=6400, quiet=True)
-        samples = jobs.examine(name, *load_model(name, folder / name)[:2], jobs.draws(config, **TEST, size=0.3))
+    for name in DOWNSTREAM:
+        config = finetune.settings(name, folder / "whole", (*BUDGET, f"alpha={alpha}"))
+        finetune.tune(name, folder / "whole", folder / name, config, assign=64 * TASK_STEPS, quiet=True)
+        draw = jobs.draws(config, "test", FIRST + seed, 0.3)
+        samples = jobs.examine(name, *load_model(name, folder / name)[:2], draw)
         found[name] = digits(samples["pointing" if name == "grounding" else "accuracy"])
     return found
 
 
 @torch.no_grad()
-def look(task: Pretrain, tokenizer, scenes: Scenes, step: int) -> dict[str, float]:
+def look(task: Pretrain, tokenizer: Tokenizer, scenes: Scenes, step: int) -> dict[str, float]:
     """As it learns: how often ITM is right, by kind of change, and what the teacher believes of the first captions.
 
     teacher_right, of captions that are true, teacher_right_spoilt, of false ones: its probability for texts that are
@@ -75,7 +79,7 @@ def look(task: Pretrain, tokenizer, scenes: Scenes, step: int) -> dict[str, floa
     encoded = questions.encode(replace(run, model=task.teacher), [one.scene for one in drawn],
                                [one.text for one in drawn])
     sim = task.teacher.image_feature(encoded.image) @ task.teacher.text_feature(encoded.text).T
-    trust = (sim / task.student.temperature).softmax(1)
+    trust = (sim / task.student.temperature).softmax(1).cpu()
     right = (trust * true).sum(1)
     found["teacher_right"] = right[~spoilt].mean().item()
     if spoilt.any():

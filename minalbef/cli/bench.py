@@ -41,7 +41,7 @@ def tasks(run: Path = Path("runs"), out: Path | None = None, page: Path | None =
     print(seeds.tasks(run, out or run / "tasks.json", page))
 
 
-def effects(results: Path = Path("notebooks/results/ablation.jsonl"), page: Path | None = None,
+def effects(results: Path = Path("runs/ablation.jsonl"), page: Path | None = None,
             claims: Path = Path("notebooks/results/registered.md")) -> None:
     """The tables of an ablation: what each row reached, and a verdict on each claim registered before the runs.
 

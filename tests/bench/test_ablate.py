@@ -13,10 +13,12 @@ from torch.testing import assert_close
 
 from helpers import Batches, pretrain, small
 from minalbef.bench import ablate, outcomes
+from minalbef.bench.ablate import Asked
 from minalbef.bench.ablate_rows import ROWS, SPOILT, Row, rows_of
 from minalbef.presets import preset
 from minalbef.scenes.scenes import Scenes
 from minalbef.tasks.pretrain import Pretrain
+from minalbef.tokenizer import Tokenizer
 from processes import family
 
 CONFIG = small(alpha=0.4)
@@ -36,7 +38,7 @@ def losses(task: Pretrain, alpha: float, match: bool = True) -> dict[str, torch.
 
 
 def test_a_row_whose_teacher_speaks_in_itc_alone_leaves_mlm_as_it_is_without_a_teacher():
-    found = losses(variant(Row("", "", teach=("itc",), truth=True)), 0.4)
+    found = losses(variant(Row("", "", teach_words=False, truth=True)), 0.4)
     taught, plain = losses(pretrain(CONFIG), 0.4), losses(pretrain(CONFIG), 0.0)
     assert_close(found["itc"], taught["itc"])
     assert_close(found["mlm"], plain["mlm"])
@@ -50,7 +52,7 @@ def test_without_the_truth_a_row_of_the_batch_has_its_own_caption_alone():
 
 
 def test_a_loss_that_is_left_out_is_not_there():
-    assert losses(variant(Row("", "", without=("itc",))), 0.0).keys() == {"itm", "mlm"}
+    assert losses(variant(Row("", "", itc=False)), 0.0).keys() == {"itm", "mlm"}
 
 
 def test_label_smoothing_spreads_the_teachers_share_evenly():
@@ -68,35 +70,40 @@ def test_every_row_is_a_preset_that_can_be_trained(name):
     assert config.objects == 20 and row.samples % config.batch == 0 and row.about and row.group in ablate.BASES
     assert bool(config.alpha) == name.endswith(("distil", "distil-itc", "smooth"))
     assert row.even == name.endswith("smooth") and (sum(row.noise) > 0) == name.startswith(tuple(SPOILT))
+    assert (row.scenes, config.siblings_from) == ((3_840, 1.0) if row.group in ("paper", "noise") else (0, 0.5)) or (
+        name == "no-lesson")
     assert row.truth == (row.group in ("ours", "sweeps") or name == "truth")
 
 
 def test_rows_are_named_alone_or_by_group():
     assert rows_of(["hard", "ours"])[:3] == ["hard", "full", "no-siblings"]
-    assert rows_of([]) == list(ROWS) and rows_of(["hard", "paper"])[0] == "hard"
-    with pytest.raises(ValueError, match=r"no row 'harf' \(did you mean 'hard'\?\); there are the groups paper, ours"):
+    assert set(rows_of([])) == set(ROWS) and rows_of([]).index("foreign20") < rows_of([]).index("full")
+    with pytest.raises(ValueError, match=r"no row 'harf' \(did you mean 'hard'\?\); there are the groups paper, noise"):
         rows_of(["harf"])
 
 
-def record(row: str, seed: int, samples: int, seconds: float, **more) -> dict:
-    return {"row": row, "seed": seed, "samples": samples, "cpu_seconds": seconds, **more}
+def record(row: str, seed: int, samples: int, seconds: float | None, equal: bool = False, **more) -> dict:
+    return {"row": row, "seed": seed, "samples": samples, "cpu_seconds": seconds, "equal": equal, **more}
 
 
 def test_what_is_missing_is_listed_seed_by_seed():
-    there = [record("hard", 0, 38_400, 100.0)]
-    assert ablate.todo(["itc", "hard"], 2, 1.0, False, there, False) == [
-        ("itc", 0, 38_400), ("itc", 1, 38_400), ("hard", 1, 38_400)]
-    assert ablate.todo(["hard"], 1, 1.0, False, there, True) == [("hard", 0, 38_400)], "its tasks are missing"
-    assert ablate.todo(["hard"], 1, 0.5, False, there, False) == [("hard", 0, 19_200)]
+    there = [record("hard", 0, 19_200, 100.0)]
+    assert ablate.todo(["itc", "hard"], 2, 1.0, False, False, there) == [
+        Asked("itc", 0, 19_200), Asked("itc", 1, 19_200), Asked("hard", 1, 19_200)]
+    assert ablate.todo(["hard"], 1, 1.0, False, True, there) == [Asked("hard", 0, 19_200, tuned=True)]
+    assert ablate.todo(["hard"], 1, 0.5, False, False, there) == [Asked("hard", 0, 9_600)]
     assert "2.0 CPU hours of training in 2 processes" in ablate.plan(
-        [("hard", seed, 38_400) for seed in range(72)], there, 2)
+        [Asked("hard", seed, 19_200) for seed in range(72)], there, 2)
 
 
 def test_a_dearer_row_sees_fewer_samples_in_the_same_seconds():
-    there = [record("hard", 0, 38_400, 100.0), record("distil", 0, 38_400, 125.0)]
-    assert ablate.todo(["distil"], 1, 1.0, True, there, False) == [("distil", 0, 30_720)]
-    with pytest.raises(ValueError, match="--equal needs the CPU seconds of itc and of hard: run both without it first"):
-        ablate.todo(["itc"], 1, 1.0, True, there, False)
+    there = [record("hard", 0, 19_200, 100.0), record("distil", 0, 19_200, 125.0)]
+    assert ablate.todo(["distil"], 1, 1.0, True, False, there) == [Asked("distil", 0, 15_360, equal=True)]
+    done = [*there, record("distil", 0, 15_360, 90.0, equal=True)]
+    assert ablate.todo(["distil"], 1, 1.0, True, False, done) == [], "what was spent on it moves nothing"
+    resumed = [there[0], record("distil", 0, 19_200, None)]
+    with pytest.raises(ValueError, match="--equal needs the CPU seconds of distil and of hard: run both without"):
+        ablate.todo(["distil"], 1, 1.0, True, False, resumed)
 
 
 @torch.no_grad()
@@ -120,27 +127,46 @@ def test_what_the_teacher_believes_of_a_spoilt_caption_is_not_counted_as_right(m
     assert found["teacher_right"] >= 0.24 and found["teacher_right_spoilt"] <= 0.76
 
 
-def play(name: str, seed: int, samples: int, folder: Path, tasks: bool) -> None:
-    """In place of `work`: fails for one row, and notes when it was there."""
+def play(asked: Asked, folder: Path) -> None:
+    """In place of `work`: breaks off for one row, and notes when it was there."""
     folder.mkdir(parents=True)
-    if name == "itc":
+    if asked.row == "itc":
         raise SystemExit(3)
     begun = time.time()
     time.sleep(0.6)
-    (folder / "result.json").write_text(json.dumps(record(name, seed, samples, 1.0, span=[begun, time.time()])))
+    (folder / "result.json").write_text(json.dumps(record(*asked[:3], 1.0, span=[begun, time.time()])))
 
 
 def test_runs_are_side_by_side_and_one_that_fails_does_not_stop_the_others(tmp_path, caplog):
     out = tmp_path / "results.jsonl"
-    runs = [("hard", 0, 64), ("itc", 0, 64), ("distil", 0, 64), ("truth", 0, 64)]
+    runs = [Asked(row, 0, 64) for row in ("hard", "itc", "distil", "truth")]
     with pytest.raises(SystemExit):
         ablate.ablate(runs, tmp_path / "runs", out, 2, quiet=True, work=play)
     found = ablate.read(out)
-    assert {one["row"] for one in found} == {"hard", "distil", "truth"} and "itc, seed 0, failed" in caplog.text
+    assert {one["row"] for one in found} == {"hard", "distil", "truth"}
+    assert "itc, seed 0, broke off with status 3" in caplog.text
     spans = sorted(one["span"] for one in found)
     assert max(sum(a <= begun < b for a, b in spans) for begun, _ in spans) <= 2
     assert not list((tmp_path / "runs").glob("hard*")), "what is done leaves no folder"
-    assert ablate.todo(["hard", "itc"], 1, 64 / 38_400, False, found, False) == [("itc", 0, 64)]
+    assert ablate.todo(["hard", "itc"], 1, 64 / 19_200, False, False, found) == [Asked("itc", 0, 64)]
+
+
+def test_the_papers_rows_see_a_finite_set_whose_order_changes_from_epoch_to_epoch(tmp_path):
+    task = variant(ROWS["hard"])
+    task.config = replace(task.config, objects=12, epoch=48, epochs=2.0, bucket=2, vocab_size=300, siblings_from=1.0)
+    batches = ablate.Looking(ROWS["hard"], task, Tokenizer.train(["a cat left of a dog"], 300), tmp_path)
+    epochs = [[set(batches(step).ids.tolist()) for step in range(first, first + 6)] for first in (0, 6)]
+    assert set.union(*epochs[0]) == set.union(*epochs[1]) == set(range(48))
+    assert sorted(map(sorted, epochs[0])) != sorted(map(sorted, epochs[1])), "not the same batches again"
+
+
+def test_a_result_that_was_written_but_not_entered_is_taken_as_it_is(tmp_path):
+    one = Asked("hard", 0, 64)
+    (tmp_path / "runs" / one.folder).mkdir(parents=True)
+    (tmp_path / "runs" / one.folder / "result.json").write_text(json.dumps(record(*one[:3], 7.0)))
+    ablate.ablate([one], tmp_path / "runs", tmp_path / "results.jsonl", 1, quiet=True)
+    assert ablate.read(tmp_path / "results.jsonl") == [record(*one[:3], 7.0)]
+    assert not list((tmp_path / "runs").iterdir())
 
 
 def test_a_damaged_result_is_named(tmp_path):
@@ -153,7 +179,7 @@ def test_a_damaged_result_is_named(tmp_path):
 @pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc")
 def test_a_night_that_is_killed_ends_its_runs_and_goes_on_where_they_were(tmp_path):
     out, command = tmp_path / "results.jsonl", [
-        sys.executable, "-m", "minalbef", "ablate", "distil", "--seeds", "1", "--share", "0.005", "--run",
+        sys.executable, "-m", "minalbef", "ablate", "distil", "--seeds", "1", "--share", "0.01", "--run",
         str(tmp_path / "runs"), "--out", str(tmp_path / "results.jsonl"), "--processes", "1", "--quiet"]
     night = subprocess.Popen(command)
     while not list(tmp_path.glob("runs/*/looks.jsonl")) and night.poll() is None:
@@ -168,5 +194,6 @@ def test_a_night_that_is_killed_ends_its_runs_and_goes_on_where_they_were(tmp_pa
     assert list(tmp_path.glob("runs/*/state.pt")) and not out.exists()
     assert subprocess.run(command).returncode == 0
     found, = ablate.read(out)
-    assert found["row"] == "distil" and found["steps"] == 2 and [look["step"] for look in found["looks"]] == [1, 2]
-    assert set("".join(found["outcomes"].values())) <= set("012") and found["outcomes"] != found["teacher_outcomes"]
+    assert found["row"] == "distil" and found["steps"] == 6 and [look["step"] for look in found["looks"]] == [2, 4, 6]
+    assert "".join(found["outcomes"].values()).isdecimal() and found["cpu_seconds"] is None
+    assert found["outcomes"] != found["teacher_outcomes"]

@@ -1,15 +1,21 @@
 """effects: differences paired by seed, their intervals, and verdicts, against numbers worked out by hand."""
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from minalbef.bench import ablate, effects
 from minalbef.bench.ablate_rows import ROWS
 from minalbef.bench.effects import Claim, Effect
 
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "notebooks" / "results"
+
 
 def record(row: str, seed: int, right: int, samples: int = 0, **more) -> dict:
     """A run that answers so many of ten questions about relations."""
-    return {"row": row, "seed": seed, "samples": samples or ROWS[row].samples, "cpu_seconds": 10.0,
-            "outcomes": {"change relation": "2" * right + "0" * (10 - right)}} | more
+    return {"row": row, "seed": seed, "samples": samples or ROWS[row].samples, "equal": False, "cpu_seconds": 10.0,
+            "outcomes": {"change relation": "9" * right + "0" * (10 - right)}} | more
 
 
 RUNS = [record(row, seed, right) for row, some in {"hard": (5, 6, 4), "distil": (7, 7, 7), "itc": (5, 5)}.items()
@@ -17,68 +23,88 @@ RUNS = [record(row, seed, right) for row, some in {"hard": (5, 6, 4), "distil": 
 
 
 def test_a_difference_is_taken_seed_by_seed_and_gets_students_interval():
-    found = effects.effect(RUNS, Claim("", "distil", "hard", "relation", 0.1, 0.05), 0.95)
+    found = effects.paired_effect(RUNS, Claim("", "distil", "hard", "relation", 0.1, 0.05, 10), 0.95)
     assert found.values == pytest.approx((0.2, 0.1, 0.3)) and found.mean == pytest.approx(0.2)
     # Student's t for two degrees of freedom at 95% is 4.303, the standard error .1 / sqrt(3)
     assert (found.low, found.high) == pytest.approx((0.2 - 4.3027 * 0.057735, 0.2 + 4.3027 * 0.057735), abs=1e-4)
-    wider = effects.effect(RUNS, Claim("", "distil", "hard", "relation", 0.1, 0.05), 0.99)
+    wider = effects.paired_effect(RUNS, Claim("", "distil", "hard", "relation", 0.1, 0.05, 10), 0.99)
     assert wider.high - wider.mean == pytest.approx(9.9248 * 0.057735, abs=1e-4)
 
 
 def test_seeds_that_a_row_lacks_are_left_out_and_runs_of_other_samples_too():
-    claim = Claim("", "distil", "itc", "relation", 0.1, 0.05)
-    assert effects.effect(RUNS, claim, 0.95).values == pytest.approx((0.2, 0.2))
+    claim = Claim("", "distil", "itc", "relation", 0.1, 0.05, 10)
+    assert effects.paired_effect(RUNS, claim, 0.95).values == pytest.approx((0.2, 0.2))
     more = [*RUNS, record("itc", 2, 0, samples=64)]
-    assert effects.effect(more, claim, 0.95).values == pytest.approx((0.2, 0.2))
-    assert effects.effect(RUNS[:1], claim, 0.95).values == ()
+    assert effects.paired_effect(more, claim, 0.95).values == pytest.approx((0.2, 0.2))
+    alone = Claim("", "distil", "hard", "relation", 0, 0, 10)
+    assert effects.paired_effect(RUNS[:4], alone, 0.95) is None, "one seed has no interval"
 
 
 def test_terms_are_summed_and_several_rows_of_one_name_are_a_mean():
-    spoilt = [record(row, seed, 4 + i + seed) for seed in (0, 1) for i, row in enumerate(effects.SPOILT["spoilt"])]
-    distilled = [record(row, seed, 8) for seed in (0, 1) for row in effects.SPOILT["spoilt-distil"]]
-    assert len(effects.SPOILT["spoilt"]) == len(effects.SPOILT["spoilt-distil"]) == 6
+    spoilt = [record(row, seed, 4 + i + seed) for seed in (0, 1) for i, row in enumerate(effects.MEANS["spoilt"])]
+    distilled = [record(row, seed, 8) for seed in (0, 1) for row in effects.MEANS["spoilt-distil"]]
+    assert len(effects.MEANS["spoilt"]) == len(effects.MEANS["spoilt-distil"]) == 6
     runs = [*RUNS, *spoilt, *distilled]
-    gain = effects.effect(runs, Claim("", "spoilt-distil", "spoilt", "relation", 0, 0), 0.95)
+    gain = effects.paired_effect(runs, Claim("", "spoilt-distil", "spoilt", "relation", 0, 0, 10), 0.95)
     assert gain.values == pytest.approx((0.8 - 0.65, 0.8 - 0.75))
-    more = effects.effect(runs, Claim("", "spoilt-distil + hard", "spoilt + distil", "relation", 0, 0), 0.95)
+    more = effects.paired_effect(runs, Claim("", "spoilt-distil + hard", "spoilt + distil", "relation", 0, 0, 10), 0.95)
     assert more.values == pytest.approx((0.15 - 0.2, 0.05 - 0.1))
 
 
 def test_the_teachers_own_answers_are_told_from_the_students():
-    runs = [record("distil", seed, 5, teacher_outcomes={"change relation": "2222222200"}) for seed in (0, 1)]
-    found = effects.effect(runs, Claim("", "distil@teacher", "distil", "relation", 0, 0), 0.95)
+    runs = [record("distil", seed, 5, teacher_outcomes={"change relation": "9999999900"}) for seed in (0, 1)]
+    found = effects.paired_effect(runs, Claim("", "distil@teacher", "distil", "relation", 0, 0, 10), 0.95)
     assert found.values == pytest.approx((0.3, 0.3))
 
 
 def test_tasks_are_told_with_and_without_distillation():
-    runs = [record("distil", seed, 5, tasks={"nlvr2": "20"}, tasks_distilled={"nlvr2": "22"}) for seed in (0, 1)]
-    found = effects.effect(runs, Claim("", "distil@distilled", "distil", "nlvr2", 0, 0), 0.95)
+    runs = [record("distil", seed, 5, tasks={"nlvr2": "90"}, tasks_distilled={"nlvr2": "99"}) for seed in (0, 1)]
+    found = effects.paired_effect(runs, Claim("", "distil@distilled", "distil", "nlvr2", 0, 0, 10), 0.95)
     assert found.values == pytest.approx((0.5, 0.5))
 
 
 @pytest.mark.parametrize("low, mean, high, verdict", [
     (0.01, 0.05, 0.09, "supported"), (0.01, 0.02, 0.09, "can't tell"), (-0.01, 0.05, 0.11, "can't tell"),
-    (-0.05, 0.0, 0.02, "contradicted"), (0.005, 0.01, 0.02, "contradicted"), (-0.2, -0.1, 0.0, "contradicted")])
+    (-0.05, 0.0, 0.02, "contradicted: too small"), (0.005, 0.01, 0.02, "contradicted: too small"),
+    (-0.2, -0.1, -0.01, "contradicted: it harms")])
 def test_a_verdict_needs_the_whole_interval(low, mean, high, verdict):
     assert Effect((mean, mean), mean, low, high).verdict(least=0.03) == verdict
 
 
-def test_one_seed_is_never_enough():
-    assert effects.effect(RUNS[:4], Claim("", "distil", "hard", "relation", 0, 0), 0.95).verdict(0.0) == "can't tell"
+def test_there_is_no_verdict_before_all_registered_seeds_are_there_and_none_beyond_them_counts():
+    claim = Claim("it helps", "distil", "hard", "relation", 0, 0, 10)
+    assert "| 3 of 10 | not yet |" in effects.claims_table(RUNS, [claim])
+    assert "| 3 of 3 | can't tell |" in effects.claims_table(RUNS, [replace(claim, seeds=3)])
+    assert effects.paired_effect(RUNS, replace(claim, seeds=2), 0.95).values == pytest.approx((0.2, 0.1))
+
+
+def test_runs_of_equal_seconds_are_kept_apart():
+    runs = [*RUNS, *(record("distil", seed, 6, samples=64, equal=True) for seed in (0, 1))]
+    claim = Claim("", "distil@equal", "hard", "relation", 0, 0, 10)
+    assert effects.paired_effect(runs, claim, 0.95).values == pytest.approx((0.1, 0.0))
+    assert "| `distil` | + distillation in MLM | 2 | equal | 0.60 |" in effects.rows_table(runs)
+    assert "| `distil` | + distillation in MLM | 3 | 10 | 0.70 |" in effects.rows_table(runs)
+
+
+def test_a_run_that_failed_is_told():
+    runs = [*RUNS, {"row": "hard", "seed": 3, "samples": 19_200, "equal": False, "failed": "not finite"}]
+    assert "| `hard` | + hard negatives | 3, 1 failed | 10 | 0.50 |" in effects.rows_table(runs)
 
 
 def test_claims_are_read_from_a_table_and_their_rows_and_figures_must_exist(tmp_path):
     page = tmp_path / "claims.md"
-    page.write_text("words | not | a table\n| claim | rows | less | figure | predicted | least |\n|---|---|---|---|---|"
-                    "---|\n| it helps | distil | hard | relation | +.1 | .05 |\n")
-    assert effects.read_claims(page) == [Claim("it helps", "distil", "hard", "relation", 0.1, 0.05)]
+    page.write_text("words | not | a table\n| claim | rows | less | figure | predicted | least | seeds |\n"
+                    "|---|---|---|---|---|---|---|\n| it helps | distil | hard | relation | +.1 | .05 | 8 |\n")
+    assert effects.read_claims(page) == [Claim("it helps", "distil", "hard", "relation", 0.1, 0.05, 8)]
     claims = effects.read_claims(page)
     table = effects.claims_table(RUNS, claims)
-    assert "| it helps | relation | +0.10 | +0.05 | +0.200 | [-0.048, +0.448] | 3 | can't tell |" in table
-    assert "| it helps | relation | +0.10 | +0.05 |  |  | 0 | not run |" in effects.claims_table([], claims)
-    for wrong, said in (("| it helps | distill | hard | relation | 0 | 0 |", "no row or figure 'distill'"),
-                        ("| it helps | distil | hard | relations | 0 | 0 |", "no row or figure 'relations'")):
-        page.write_text(wrong + "\n")
+    start = "| it helps | distil − hard | relation | +0.10 | +0.05 | "
+    assert start + "+0.200 | [-0.048, +0.448] | 3 of 8 | not yet |" in table
+    assert start + " |  |  | not yet |" in effects.claims_table([], claims)
+    for wrong, said in (("| it helps | distill | hard | relation | 0 | 0 | 8 |", "no row or figure 'distill'"),
+                        ("| it helps | distil | hard | relations | 0 | 0 | 8 |", "no row or figure 'relations'"),
+                        ("| it helps | distil@teachr | hard | relation | 0 | 0 | 8 |", "figure 'distil@teachr'")):
+        page.write_text(f"\n| claim |\n|---|\n{wrong}\n")
         with pytest.raises(ValueError, match=said):
             effects.read_claims(page)
 
@@ -91,3 +117,9 @@ def test_tables_stand_between_their_marks(tmp_path):
     assert "| `hard` | + hard negatives | 3 | 10 | 0.50 |" in text and text.startswith("a\n") and text.endswith("\nb\n")
     with pytest.raises(ValueError, match="has no place for claims: add the lines <!-- claims -->"):
         effects.write_tables(page, claims="")
+
+
+def test_the_page_says_what_the_results_say():
+    records, text = ablate.read(RESULTS / "ablation.jsonl"), (ROOT / "docs" / "ablation.md").read_text(encoding="utf-8")
+    assert effects.claims_table(records, effects.read_claims(RESULTS / "registered.md")) in text
+    assert effects.rows_table(records) in text

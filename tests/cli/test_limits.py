@@ -192,7 +192,8 @@ def test_the_help_of_every_command_fits_a_screen(name, monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) <= 50
 
 
-def test_every_command_can_be_quiet_log_more_or_show_a_traceback(tmp_path):
+def test_every_command_can_be_quiet_log_more_or_show_a_traceback(tmp_path, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)            # which a quiet command that ran in here has left
     def run(*words):
         return subprocess.run([sys.executable, "-m", "minalbef", *words], cwd=tmp_path, capture_output=True, text=True)
     command = "pretrain", *SMALL, "epoch=32", "warm_steps=2", "objects=12", "--run"
