@@ -69,6 +69,18 @@ def test_the_rule_based_kind_is_as_it_was_measured():
                 PAGES["docs/minimal_pairs.md"].split())
 
 
+def test_the_longer_run_is_as_it_was_measured():
+    last = measured("curve_fresh.json")["rows"][-1]
+    def at(*names: str) -> str:
+        return f"{sum(last[name] for name in names) / len(names):.2f}"[1:]
+    both = at("plain.rerank_plus_i2t_r1", "plain.rerank_plus_t2i_r1")
+    itc = f"{at('plain.itc_i2t_r1')} / {at('plain.itc_t2i_r1')}"
+    size, place, relation = (at(f"itm_one_change_accuracy.{kind}") for kind in ("size", "place", "relation"))
+    assert (f"by both scores the right one of 500 is found in {both}, by ITC alone in {itc}, and sizes are read in "
+            f"{size} of cases; places crawl to {place}, and relations stay at {relation}, whether") in " ".join(
+                PAGES["docs/minimal_pairs.md"].split())
+
+
 def test_the_figures_of_tasks_are_those_that_were_reported():
     assert task_table(measured("tasks.json")) in PAGES["docs/tasks.md"]
 
