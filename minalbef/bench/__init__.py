@@ -1,3 +1,3 @@
-"""How fast a step, loading and ranking are, and what several seeds learn.
+"""How fast a step, loading and ranking are, what several seeds learn, and what each part is worth.
 
 Imports everything but cli."""
