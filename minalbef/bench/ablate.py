@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -21,10 +20,9 @@ import torch
 from torch import Tensor
 
 from minalbef import load, train, writing
-from minalbef.bench.ablate_rows import BASES, ROWS, Row, rows_of
+from minalbef.bench.ablate_rows import BASES, ROWS, Finite, Row, rows_of
 from minalbef.bench.outcomes import DOWNSTREAM, TASK_STEPS, look, outcomes, outcomes_of_tasks
 from minalbef.data import data_folder
-from minalbef.datasets.loader import order
 from minalbef.ema import make_teacher
 from minalbef.losses import itc_loss
 from minalbef.metrics import progress, read_metrics
@@ -34,7 +32,6 @@ from minalbef.recipes.launch import ENVIRONMENT, GRACE
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
 from minalbef.scenes.batches import SceneBatches
-from minalbef.scenes.scenes import Drawn, Scenes
 from minalbef.tasks.pretrain import Carry, Draws, Pretrain, PretrainBatch
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import explain, write_atomically
@@ -44,22 +41,22 @@ LOOKS = 5                             # of a run, while it learns
 CPU_SECONDS = 0.0065                  # of a sample, on a core of an AMD EPYC, where none has been measured
 
 
-class Asked(NamedTuple):
-    """A run that is wanted. equal: its samples take the CPU seconds of the group's base. tuned: for tasks, too."""
+class RunKey(NamedTuple):
+    """A run that is wanted. equal: its samples take the CPU seconds of the group's base. with_tasks: tuned, too."""
 
     row: str
     seed: int
     samples: int
     equal: bool = False
-    tuned: bool = False
+    with_tasks: bool = False
 
     @property
     def folder(self) -> str:
-        return "-".join([self.row, str(self.seed), str(self.samples)] + ["equal"] * self.equal + ["tuned"] * self.tuned)
+        return "-".join(map(str, self))
 
 
 @dataclass(frozen=True)
-class Taught(PretrainBatch):
+class BatchWithAlpha(PretrainBatch):
     """A batch that brings the teacher's weight in ITC along: in MLM it may have another."""
 
     alpha: float = 0.0
@@ -73,7 +70,7 @@ class Variant(Pretrain):
         self.row = row
 
     def forward(self, batch: PretrainBatch, alpha: float, draws: Draws) -> tuple[dict[str, Tensor], Carry]:
-        taught = Taught(**vars(batch) | {"match": batch.match if self.row.truth else None, "alpha": alpha})
+        taught = BatchWithAlpha(**vars(batch) | {"match": batch.match if self.row.truth else None, "alpha": alpha})
         losses, carry = super().forward(taught, alpha if self.row.teach_words else 0.0, draws)
         if not self.row.itc:
             del losses["itc"]
@@ -84,26 +81,16 @@ class Variant(Pretrain):
 
 
 def even_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tensor) -> Tensor:
-    """ITC with a share alpha of its targets spread over all keys evenly: label smoothing."""
+    """ITC with a share alpha of its targets spread over all keys evenly, label smoothing: (b, k) thrice -> scalar."""
     return itc_loss(sim, torch.zeros_like(teacher_sim), alpha, positive)
 
 
-@dataclass(frozen=True)
-class Finite:
-    """So many scenes, without end: in another order each epoch, as photographs come."""
-
-    scenes: Scenes
-    count: int
-
-    def __len__(self) -> int:
-        return sys.maxsize
-
-    def draw(self, index: int) -> Drawn:
-        epoch, place = divmod(index, self.count)
-        return self.scenes.draw(int(order(self.count, self.scenes.seed, epoch)[place]))
+def spread_words(task: Variant) -> None:
+    """Label smoothing in MLM: the teacher finds all words alike, whatever its weights. In place."""
+    task.teacher.word_logits = lambda fused: fused.new_zeros(*fused.shape[:-1], task.config.vocab_size)
 
 
-class Looking:
+class LookBatches:
     """Batches of a row; before some of the steps it looks at what the task can do, and notes it in the folder."""
 
     def __init__(self, row: Row, task: Variant, tokenizer: Tokenizer, folder: Path):
@@ -130,24 +117,25 @@ class Looking:
         return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
 
 
-def train_row(asked: Asked, folder: Path) -> dict:
+def train_row(key: RunKey, folder: Path) -> dict:
     """Train a row from the shipped warm start of the image encoder, all else new, and ask it: -> its record.
 
     cpu_seconds: of training alone; None for a run that was resumed. failed: why it has no outcomes
     """
-    row, record = ROWS[asked.row], asked._asdict() | {"date": now(), "device": describe_device(), "commit": commit()}
-    scenes = min(row.scenes or asked.samples, asked.samples)         # half a sample more, so that no step is lost
-    changes = row.changes | dict(seed=asked.seed, epoch=scenes, epochs=(asked.samples + 0.5) / scenes, warm_steps=0)
+    row, record = ROWS[key.row], key._asdict() | {"date": now(), "device": describe_device(), "commit": commit()}
+    scenes = min(row.scenes or key.samples, key.samples)         # half a sample more, so that no step is lost
+    changes = row.changes | dict(seed=key.seed, epoch=scenes, epochs=(key.samples + 0.5) / scenes, warm_steps=0)
     task, tokenizer, config = pretrain.begin(preset("tiny", save_every=100, **changes), make=partial(Variant, row))
     if row.warm:
         start = load(data_folder() / "tiny" / "start").model.image_encoder
         task.student.image_encoder.load_state_dict(start.state_dict())
     task.teacher = make_teacher(task.student)
-    if row.even:                                 # of MLM's targets
-        task.teacher.word_logits = lambda fused: fused.new_zeros(*fused.shape[:-1], config.vocab_size)
-    batches, clock, resumed = Looking(row, task, tokenizer, folder), time.process_time(), (folder / "state.pt").exists()
+    if row.even:
+        spread_words(task)
+    batches, resumed = LookBatches(row, task, tokenizer, folder), (folder / "state.pt").exists()
     record |= {"steps": config.steps, "changes": changes | {part: value for part, value in asdict(row).items()
                                                             if part not in ("about", "group", "changes", "samples")}}
+    clock = time.process_time()
     try:
         train.fit(task, batches, config, folder, quiet=True)
     except FloatingPointError as error:
@@ -156,16 +144,16 @@ def train_row(asked: Asked, folder: Path) -> dict:
     batches.look(config.steps)
     vars(task.teacher).pop("word_logits", None)
     record |= {"cpu_seconds": None if resumed else round(seconds, 1), "looks": batches.read(),
-               "outcomes": outcomes(Run(task.student.eval(), tokenizer, config, folder), asked.seed)}
+               "outcomes": outcomes(Run(task.student.eval(), tokenizer, config, folder), key.seed)}
     if row.group == "paper":
-        record["teacher_outcomes"] = outcomes(Run(task.teacher, tokenizer, config, folder), asked.seed)
-    if asked.tuned:
+        record["teacher_outcomes"] = outcomes(Run(task.teacher, tokenizer, config, folder), key.seed)
+    if key.with_tasks:
         for name, alpha in (("tasks", 0.0), ("tasks_distilled", 0.4)):
-            record[name] = outcomes_of_tasks(task, tokenizer, folder / name, alpha, asked.seed)
+            record[name] = outcomes_of_tasks(task, tokenizer, folder / name, alpha, key.seed)
     return record
 
 
-def work(asked: Asked, folder: Path) -> None:
+def work(key: RunKey, folder: Path) -> None:
     """What a process does; it stops, as on SIGTERM, when the one that started it is gone."""
     def follow():
         wait([multiprocessing.parent_process().sentinel])
@@ -176,7 +164,7 @@ def work(asked: Asked, folder: Path) -> None:
     if (folder / "result.json").exists():        # the night was killed before it had entered it
         return
     try:
-        text = json.dumps(train_row(asked, folder))
+        text = json.dumps(train_row(key, folder))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     write_atomically(folder / "result.json", lambda path: path.write_text(text, encoding="utf-8"))
@@ -197,7 +185,7 @@ def cost(records: Iterable[dict], row: str) -> float | None:
     return statistics.mean(found) if found else None
 
 
-def todo(names: Iterable[str], seeds: int, share: float, equal: bool, tasks: bool, records: list[dict]) -> list[Asked]:
+def todo(names: Iterable[str], seeds: int, share: float, equal: bool, tasks: bool, records: list[dict]) -> list[RunKey]:
     """Runs that are missing, seed by seed, so that a broken-off night has whole rows.
 
     equal: as many samples as take the CPU seconds of the group's base. Raises ValueError where those aren't known yet.
@@ -211,26 +199,26 @@ def todo(names: Iterable[str], seeds: int, share: float, equal: bool, tasks: boo
             if own is None or other is None:
                 raise ValueError(f"--equal needs the CPU seconds of {name} and of {base}: run both without it first")
             samples = share * ROWS[base].samples * other / own
-        wanted += [Asked(name, seed, max(64, int(samples) // 64 * 64), equal, tasks) for seed in range(seeds)]
+        wanted += [RunKey(name, seed, max(64, int(samples) // 64 * 64), equal, tasks) for seed in range(seeds)]
     there = {(one["row"], one["seed"], one["equal"], equal or one["samples"]) for one in records
              if not tasks or "tasks" in one}
     return sorted((one for one in wanted if (one.row, one.seed, equal, equal or one.samples) not in there),
                   key=lambda one: one.seed)
 
 
-def plan(runs: list[Asked], records: list[dict], processes: int) -> str:
+def plan(runs: list[RunKey], records: list[dict], processes: int) -> str:
     """How long the missing runs will take, in their order."""
     lines, total = [], 0.0
     for one in runs:
         seconds = one.samples * (cost(records, one.row) or CPU_SECONDS)
-        total += seconds + one.tuned * 2 * len(DOWNSTREAM) * TASK_STEPS * 64 * CPU_SECONDS
+        total += seconds + one.with_tasks * 2 * len(DOWNSTREAM) * TASK_STEPS * 64 * CPU_SECONDS
         lines.append(f"{one.row:20} seed {one.seed} {one.samples:8,} samples {seconds:6.0f} CPU s of pretraining, done "
                      f"after {total / 3600 / processes:5.1f} h")
     return "\n".join([*lines, f"{len(runs)} runs, {total / 3600:.1f} CPU hours of training in {processes} processes"])
 
 
-def ablate(runs: list[Asked], folder: Path, out: Path, processes: int, quiet: bool = False,
-           work: Callable[[Asked, Path], None] = work) -> None:
+def ablate(runs: list[RunKey], folder: Path, out: Path, processes: int, quiet: bool = False,
+           work: Callable[[RunKey, Path], None] = work) -> None:
     """Train the runs, so many at a time, each in a process of one thread; append each record to `out` when it's there.
 
     work: what a process does
@@ -239,8 +227,8 @@ def ablate(runs: list[Asked], folder: Path, out: Path, processes: int, quiet: bo
     """
     os.environ |= {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     spawn, waiting, broken, done = multiprocessing.get_context("spawn"), list(runs), 0, 0
-    running: dict[Any, Asked] = {}
-    def seen(one: Asked) -> int:
+    running: dict[Any, RunKey] = {}
+    def seen(one: RunKey) -> int:
         rows = read_metrics(folder / one.folder)
         return int(rows[-1]["samples"]) if rows else 0
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,11 @@
 """The rows of an ablation: the paper's staircase, tiny's recipe less a part, spoilt captions, and sweeps."""
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from minalbef.config import nearest
+from minalbef.datasets.loader import order
+from minalbef.scenes.scenes import Drawn, Scenes
 
 # twenty kinds of objects are soon told apart, so relations come within a budget that allows for seeds
 OURS = dict(objects=20, match_from=0.05, hard_from=0.1, queue_from=0.15, lesson_from=0.15, siblings_from=0.5)
@@ -35,6 +38,21 @@ class Row:
     noise: tuple[float, float, float] = (0.0, 0.0, 0.0)
     truth: bool = False
     warm: bool = True
+
+
+@dataclass(frozen=True)
+class Finite:
+    """So many scenes, without end: in another order each epoch, as photographs come."""
+
+    scenes: Scenes
+    count: int
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def draw(self, index: int) -> Drawn:
+        epoch, place = divmod(index, self.count)
+        return self.scenes.draw(int(order(self.count, self.scenes.seed, epoch)[place]))
 
 
 def _paper(about: str, group: str = "paper", alpha: float = 0.0, changes: dict | None = None, **more) -> Row:

@@ -52,7 +52,7 @@ with grading.closed():
     seen = torch.stack([own[there].mean(0) for own, there in zip(v, keep)])
     grading.equal(attention(q, alike, v, keep, 2), seen[:, None].expand(-1, 3, -1),
                   "padding has no weight at all, however high its score would be, and however low those of the others")
-    # values alone: the formula's own gradients are off there; many, so that some score is cut whoever the student is
+    # values alone: the formula's own gradients are off there; many, so that some score is cut for every student
     many = [torch.randn(2, n, 12, generator=g) for n in (40, 10, 10)]
     large = 10 * many[0], 10 * many[1], many[2], keep.repeat(1, 2), 2
     grading.equal(attention(*large), formula(*large), tol=1e-3,

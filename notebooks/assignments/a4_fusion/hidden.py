@@ -24,7 +24,7 @@ with grading.closed():
     grading.same(answer, formula, words, patches, picture, wq, wk, wv,
                  says="words and patches both learn, through queries, keys and values")
     # values alone: the formula's own gradients are off by more than 1e-3 in one of twenty draws; many words, so that
-    # some score overflows or is cut whoever the student is
+    # some score overflows or is cut for every student
     large = torch.randn(len(picture), 40, 12, generator=g), patches, picture, 6 * wq, 6 * wk, wv
     grading.equal(answer(*large), formula(*large), tol=1e-3,
                   says="scores may be of any size: an exponential of them must not overflow, and none may be cut")
