@@ -91,5 +91,6 @@ def test_a_chapter_runs_beside_a_gpu_without_a_change(chapter):
                          env=os.environ | {"PYTHONPATH": str(ROOT)})
     failed = json.loads(run.stdout.splitlines()[-1])
     if chapter == "15_scale":                                    # what it compiles wants a real one
-        failed = [(number, why) for number, why in failed if "Torch not compiled with CUDA enabled" not in why]
+        failed = [(number, why) for number, why in failed
+                  if not re.search("Torch not compiled with CUDA enabled|Found no NVIDIA driver", why)]
     assert not failed
