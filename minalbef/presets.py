@@ -15,24 +15,26 @@ _SCENES: dict[str, Any] = dict(
     temperature_min=0.02, temperature_lr=0.05, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
     equal_texts_match=True, match_from=0.07, hard_from=0.13, lesson_from=0.18, siblings_from=0.38, queue_from=0.18,
     epochs=1.0, lr_start=0.0, stem_lr=0.4, betas=(0.9, 0.98), clip=1.0, siblings=0.6, restyle=0.25, bucket=8)
+_TINY = _SCENES | dict(
+    image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0, vocab_size=512,
+    text_width=96, text_depth=1, text_heads=3, text_mlp_ratio=2.0, init_std=0.05, embed_dim=64, queue_size=1024,
+    batch=64, epoch=179_200, lr=2e-3, lr_end=1e-4, warmup_steps=50, save_every=250, objects=50, warm_steps=1000)
 
 # Each preset is a rung of one ladder; a field that is not named keeps the paper's value.
 PRESETS: dict[str, dict[str, Any]] = {
-    # a laptop CPU, minutes: scenes of 48 pixels
-    "tiny": _SCENES | dict(
-        image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0, vocab_size=512,
-        text_width=96, text_depth=1, text_heads=3, text_mlp_ratio=2.0, init_std=0.05, embed_dim=64, queue_size=1024,
-        batch=64, epoch=179_200, lr=2e-3, lr_end=1e-4, warmup_steps=50, save_every=250, objects=50, warm_steps=1000),
-    # one GPU, minutes: scenes of 128 pixels and all the objects there are. Sizes and rates follow from tiny's by width
-    # and batch; no run has tuned them
+    "tiny": _TINY,               # a laptop CPU, minutes: scenes of 48 pixels
+    # a laptop CPU, hours: 64 pixels, twice as many kinds of objects
+    "desk": _TINY | dict(image_size=64, image_width=128, image_depth=3, image_heads=4, text_width=128, text_depth=2,
+                         text_heads=4, embed_dim=96, queue_size=2048, lr=1.5e-3, epoch=448_000, lesson_from=0.1,
+                         siblings_from=0.25, objects=100, warm_steps=1500),
+    # one GPU, minutes: 128 pixels, all the objects there are. Rates follow from tiny's by width and batch, not tuned
     "small": _SCENES | dict(
         image_size=128, image_width=384, image_depth=6, image_heads=6, vocab_size=1024, text_width=384, text_depth=3,
         text_heads=6, init_std=0.025, queue_size=4096, batch=256, epoch=1_500_000, lr=1e-3, lr_end=5e-5,
         warmup_steps=100, save_every=500, precision="bf16", objects=223, warm_steps=1500, warm_batch=128, warm_lr=1e-3,
         warm_objects="same"),                    # no other kinds are left
-    # one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 epochs of COCO and Visual Genome.
-    # Activation checkpointing makes room for 256 rows; the queue holds as many steps as the paper's, the rate goes
-    # with the batch's square root
+    # one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 epochs of COCO and Visual Genome. The
+    # queue holds as many steps as the paper's, the rate goes with the batch's square root, checkpointing makes room
     "base": dict(equal_texts_match=True, queue_size=32_768, batch=256, epochs=12.0, epoch=1_336_000, lr=7e-5,
                  precision="bf16", checkpointing=True),
     "paper-4m": {}, "paper-14m": dict(epoch=15_100_000),

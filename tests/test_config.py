@@ -52,7 +52,7 @@ def test_strings_are_read_as_the_fields_kind(name, text, value):
 
 @pytest.mark.parametrize("name, changes, says", [
     ("tinny", {}, "did you mean 'tiny'"),
-    ("zzz", {}, "tiny, small, base, paper-4m"),
+    ("zzz", {}, "tiny, desk, small, base, paper-4m"),
     ("tiny", {"bach": 3}, "no option 'bach' (did you mean 'batch'?)"),
     ("tiny", {"image_size": 50}, "image_size=50 is not a multiple of patch_size=8; the nearest that is: 48"),
     ("tiny", {"image_heads": 5}, "image_width=96 is not a multiple of image_heads=5; the nearest that is: 95"),
@@ -121,14 +121,15 @@ def test_every_number_has_a_range_and_the_last_kind_of_object_is_its_end():
 
 def test_the_ladder_rises():
     """What each rung sees, and how it is computed; tiny's results must not depend on the newer options."""
-    tiny, small, base, paper = map(preset, ("tiny", "small", "base", "paper-4m"))
+    tiny, desk, small, base, paper = map(preset, ("tiny", "desk", "small", "base", "paper-4m"))
     assert (tiny.precision, tiny.accumulate, tiny.checkpointing, tiny.compile) == ("fp32", 1, False, False)
     assert small.objects == len(all_names()) and small.warm_objects == "same" and small.image_size == 128
     sizes = ("image_size", "image_width", "image_depth", "text_width", "text_depth", "fusion_depth", "vocab_size",
              "positions")
     assert all(getattr(base, size) == getattr(paper, size) for size in sizes), "DeiT and BERT would not fit"
     assert base.queue_size / base.batch == paper.queue_size / paper.batch
-    assert tiny.epoch < small.epoch < base.steps * base.batch < paper.steps * paper.batch
+    assert tiny.image_width < desk.image_width < small.image_width and tiny.objects < desk.objects < small.objects
+    assert tiny.epoch < desk.epoch < small.epoch < base.steps * base.batch < paper.steps * paper.batch
 
 
 # What the paper and its code say, in literals. "paper" is Li et al. 2021, "code" salesforce/ALBEF at b9727e4
@@ -177,4 +178,4 @@ def test_the_papers_presets_have_the_papers_numbers(name):
 
 def test_defaults_are_the_papers():
     assert Config() == preset("paper-4m") and Config().text_length == preset("vqa").text_length == 25
-    assert {name for name in presets.PRESETS if name not in OF_THE_PAPER} == {"tiny", "small", "base"}
+    assert {name for name in presets.PRESETS if name not in OF_THE_PAPER} == {"tiny", "desk", "small", "base"}

@@ -66,7 +66,7 @@ def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100"
     """What pretraining costs on your hardware, in bf16: parameters, memory, FLOPs, hours; and what to change to fit.
 
     Args:
-        preset: tiny, small, base, paper-4m, paper-14m
+        preset: tiny, desk, small, base, paper-4m, paper-14m
         changes: options of the preset to change, such as batch=256
         gpus: how many
         gpu: which; a wrong name lists those that are known

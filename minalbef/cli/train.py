@@ -29,7 +29,7 @@ def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("r
 
     Args:
         changes: options of the preset to change, such as batch=32 lr=1e-3
-        preset: where to start: tiny, or small with a GPU; for prepared sets base or paper-4m
+        preset: where to start: tiny, desk overnight, small with a GPU; for prepared sets base or paper-4m
         run: the folder to write
         data: sets that `minalbef prepare` wrote to train on, such as prepared/coco prepared/shards, or splits of them
         workers: processes that open pictures ahead, or paint them, for each that trains

@@ -2,8 +2,7 @@
 
 fresh: the paper's objectives alone, on five times the scenes of `tiny`, each seen once
 repeated: as many steps on `tiny`'s number of scenes, each seen five times
-tiny: the shipped recipe, with minimal pairs
-desk: wider than `tiny`, deeper, 64 pixels, twice as many kinds of objects, with minimal pairs
+tiny, desk, small: the presets, with minimal pairs; small needs a GPU
 
 Stops at ten points, evaluates on validation scenes, writes curve_NAME.json beside itself and goes on, by exact resume.
 """
@@ -34,10 +33,7 @@ PHASES = {name: getattr(TINY, name) / TIMES for name in ("match_from", "hard_fro
 RUNS: dict[str, Config] = {
     "fresh": replace(TINY, siblings=0.0, epoch=TIMES * TINY.epoch, **PHASES),
     "repeated": replace(TINY, siblings=0.0, epochs=float(TIMES), **PHASES),
-    "tiny": TINY,
-    "desk": replace(TINY, image_size=64, image_width=128, image_depth=3, image_heads=4, text_width=128, text_depth=2,
-                    text_heads=4, embed_dim=96, queue_size=2048, lr=1.5e-3, epoch=448_000, lesson_from=0.1,
-                    siblings_from=0.25, objects=100, warm_steps=1500)}
+    **{name: preset(name) for name in ("tiny", "desk", "small")}}
 FIGURES = """plain.itc_i2t_r1 plain.itc_t2i_r1 plain.rerank_i2t_r1 plain.rerank_t2i_r1 plain.rerank_plus_i2t_r1
 plain.rerank_plus_t2i_r1 families.itc_i2t_r1 families.itc_t2i_r1 families.rerank_i2t_r1 families.rerank_t2i_r1
 itm_one_change_accuracy.relation itm_one_change_accuracy.relation_in_one_half itm_one_change_accuracy.place

@@ -1,0 +1,96 @@
+"""NLVR2: what should the two layers of a pair share? The paper's Table 7: `python notebooks/results/sharing.py`.
+
+nothing, the keys and values of cross-attention (the released code's choice, and minalbef's), or everything; each after
+text assignment, which has the same layers, and without it. From the shipped checkpoint, with the same seeds, batches
+and questions. Writes sharing.json beside itself, run by run, and skips runs that are there.
+"""
+import copy
+import json
+import tempfile
+import time
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from minalbef import checkpoint, load, train
+from minalbef.bench.outcomes import BUDGET, TASK_STEPS, digits
+from minalbef.ema import make_teacher
+from minalbef.recipes import finetune
+from minalbef.recipes.report import commit, describe_device, now
+from minalbef.scenes.batches import ProblemBatches, SceneBatches
+from minalbef.scenes.exam import jobs
+from minalbef.tasks.nlvr2 import NLVR2, PairFusion, PairModel
+from minalbef.tasks.text_assignment import TextAssignment
+
+PATH = Path(__file__).with_suffix(".json")
+SHARES = ("nothing", "keys and values", "everything")
+SEEDS, FIRST = 3, 2100                # test seed of the questions, plus the run's
+
+
+class UntiedFusion(PairFusion):
+    """A pair's layers have keys and values of their own."""
+
+    def keys_values(self, shown: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        image_tokens, pairs = shown
+        offered = [layer.cross.keys_values(image_tokens[:, self.first:]) for layer in self.layers]
+        return [(keys[pairs[:, i % 2]], values[pairs[:, i % 2]]) for i, (keys, values) in enumerate(offered)]
+
+
+def share(model: PairModel, what: str) -> PairModel:
+    """The same model, whose pairs share `what` from now on; its weights are as they were. In place."""
+    layers = model.albef.fusion.layers
+    for first, second in zip(layers[::2], layers[1::2]):
+        if what == "nothing":
+            second.cross.k, second.cross.v = copy.deepcopy((first.cross.k, first.cross.v))
+        if what == "everything":
+            for name, part in second.named_modules():
+                part._parameters.update(first.get_submodule(name)._parameters)
+    if what == "nothing":
+        model.albef.fusion = UntiedFusion(model.albef.config)
+        model.albef.fusion.layers = layers
+    return model
+
+
+def run(what: str, assign: bool, seed: int, folder: Path) -> dict:
+    """Train and ask one: its answers, and the CPU seconds of its training."""
+    config = finetune.settings("nlvr2", "tiny", (*BUDGET, f"seed={seed}"))
+    tiny, clock = load("tiny"), time.process_time()
+    albef, tokenizer = finetune.at_size(tiny.model, config), tiny.tokenizer
+    torch.manual_seed(seed)
+    task = NLVR2(config)
+    task.start(albef)
+    share(task.student, what)
+    if assign:
+        recipe = replace(config, epochs=1.0, epoch=64 * TASK_STEPS)
+        assignment = TextAssignment(config)
+        assignment.start(albef)
+        share(assignment.student, what)
+        train.fit(assignment, SceneBatches(recipe, tokenizer), recipe, folder / "assign", quiet=True)
+        task.student.albef.load_state_dict(assignment.student.albef.state_dict())
+    task.teacher = make_teacher(task.student)
+    train.fit(task, ProblemBatches("nlvr2", config, tokenizer), config, folder / "task", quiet=True)
+    seconds = time.process_time() - clock
+    samples = jobs.examine("nlvr2", task.student.eval(), tokenizer, jobs.draws(config, "test", FIRST + seed, 0.3))
+    return {"seconds": round(seconds, 1), "answers": digits(samples["accuracy"])}
+
+
+def main() -> None:
+    runs = json.loads(PATH.read_text(encoding="utf-8"))["runs"] if PATH.exists() else []
+    there = {(one["share"], one["assign"], one["seed"]) for one in runs}
+    for seed, assign, what in product(range(SEEDS), (True, False), SHARES):
+        if (what, assign, seed) in there:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            runs.append({"share": what, "assign": assign, "seed": seed, "commit": commit(), "date": now(),
+                         "device": describe_device()} | run(what, assign, seed, Path(folder)))
+        text = json.dumps({"command": "python notebooks/results/sharing.py", "runs": runs}, indent=1) + "\n"
+        checkpoint.write_atomically(PATH, lambda path: path.write_text(text, encoding="utf-8"))
+        print(what, assign, seed, sum(map(int, runs[-1]["answers"])) / 9 / len(runs[-1]["answers"]), flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
