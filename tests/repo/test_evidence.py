@@ -1,0 +1,81 @@
+"""Scripts of notebooks/results: a forecast worked out by hand, and NLVR2's layers that share more or less."""
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from helpers import disturb, small, texts
+
+from minalbef.tasks.nlvr2 import PairModel
+
+RESULTS = Path(__file__).parents[2] / "notebooks" / "results"
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"results_{name}", RESULTS / f"{name}.py")
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def share(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def rows(intercept: float, slope: float, *samples: int) -> list[dict]:
+    return [{"step": n, "seconds": 1.0, "samples": n, "relation": share(intercept + slope * math.log(n))}
+            for n in samples]
+
+
+def test_a_curve_that_is_a_line_in_logits_is_forecast_without_a_miss():
+    curve = rows(-8.0, 1.0, *range(1000, 11_000, 1000))
+    found = script("forecast").forecast(curve[:6], curve, 40_000)
+    assert found["miss"] == 0 and found["tested"]["relation"] == {"forecast": round(share(math.log(1e4) - 8), 3),
+                                                                  "found": round(share(math.log(1e4) - 8), 3)}
+    expected = round(share(math.log(4e4) - 8), 3)
+    assert found["figures"] == {"relation": {"mean": expected, "low": expected, "high": expected}}
+
+
+def test_the_interval_is_twice_the_miss_on_each_side_in_logits():
+    """The first curve stays at 1/2, logit 0; the second ends at logit 1 with a slope of 0: its forecast is 1 ± 2."""
+    found = script("forecast").forecast(rows(0.0, 0.0, 100, 200, 300, 400), rows(1.0, 0.0, 100, 200, 300, 400), 900)
+    assert found["miss"] == 1
+    assert found["figures"]["relation"] == {"mean": round(share(1), 3), "low": round(share(-1), 3),
+                                            "high": round(share(3), 3)}
+
+
+def test_only_the_last_half_of_a_curve_counts_and_certainty_has_an_end():
+    curve = rows(0.0, 0.0, 100, 200)
+    curve = [{**row, "relation": 0.9} for row in curve] + [{**row, "samples": 10 * row["samples"], "relation": 1.0}
+                                                           for row in curve]
+    assert script("forecast").extend(curve, "relation", 10_000) == pytest.approx(math.log(0.998 / 0.002))
+
+
+@pytest.mark.skipif(not (RESULTS / "forecast.json").exists(), reason="not forecast yet")
+def test_the_forecast_of_small_is_what_the_two_curves_say():
+    module, said = script("forecast"), json.loads((RESULTS / "forecast.json").read_text(encoding="utf-8"))
+    found = module.forecast(module.curve("tiny"), module.curve("desk"), said["samples"])
+    assert {name: said[name] for name in found} == found
+
+
+def test_pairs_that_share_nothing_or_everything_begin_as_the_same_model():
+    module, config = script("sharing"), small(fusion_depth=3)
+    image, (tokens, keep) = torch.randn(4, 3, 24, 24), texts(3, 8, lengths=[8, 5, 3])
+    pairs, given = torch.tensor([[0, 1], [2, 1], [3, 3]]), {}
+    for what in module.SHARES:
+        torch.manual_seed(0)
+        model = PairModel(config, torch.nn.Linear(config.text_width, 2))
+        disturb(model, 0.1)
+        before = model(image, pairs, tokens, keep)
+        first, second = module.share(model, what).albef.fusion.layers[:2]
+        if what != "everything":
+            assert torch.equal(model(image, pairs, tokens, keep), before), "weights are as they were"
+        tied = second.cross.q.weight is first.cross.q.weight, second.cross.k is None
+        assert tied == {"nothing": (False, False), "keys and values": (False, True), "everything": (True, True)}[what]
+        model(image, pairs, tokens, keep).square().sum().backward()
+        given[what] = sum(one.grad is not None for one in model.parameters())
+    assert given["nothing"] > given["keys and values"] > given["everything"]
