@@ -2,7 +2,7 @@
 
 fresh: the paper's objectives alone, on five times the scenes of `tiny`, each seen once
 repeated: as many steps on `tiny`'s number of scenes, each seen five times
-tiny, desk, small: the presets, with minimal pairs; small needs a GPU
+tiny, desk, small: the presets, with minimal pairs; small needs a GPU. text2: tiny with two text layers
 
 Stops at ten points, evaluates on validation scenes, writes curve_NAME.json beside itself and goes on, by exact resume.
 """
@@ -33,7 +33,7 @@ PHASES = {name: getattr(TINY, name) / TIMES for name in ("match_from", "hard_fro
 RUNS: dict[str, Config] = {
     "fresh": replace(TINY, siblings=0.0, epoch=TIMES * TINY.epoch, **PHASES),
     "repeated": replace(TINY, siblings=0.0, epochs=float(TIMES), **PHASES),
-    **{name: preset(name) for name in ("tiny", "desk", "small")}}
+    "text2": replace(TINY, text_depth=2), **{name: preset(name) for name in ("tiny", "desk", "small")}}
 FIGURES = """plain.itc_i2t_r1 plain.itc_t2i_r1 plain.rerank_i2t_r1 plain.rerank_t2i_r1 plain.rerank_plus_i2t_r1
 plain.rerank_plus_t2i_r1 families.itc_i2t_r1 families.itc_t2i_r1 families.rerank_i2t_r1 families.rerank_t2i_r1
 itm_one_change_accuracy.relation itm_one_change_accuracy.relation_in_one_half itm_one_change_accuracy.place

@@ -79,3 +79,13 @@ def test_pairs_that_share_nothing_or_everything_begin_as_the_same_model():
         model(image, pairs, tokens, keep).square().sum().backward()
         given[what] = sum(one.grad is not None for one in model.parameters())
     assert given["nothing"] > given["keys and values"] > given["everything"]
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("curve_*.json")), ids=lambda path: path.stem)
+def test_a_curve_is_of_the_settings_that_its_command_has_today(path):
+    measured = json.loads(path.read_text(encoding="utf-8"))
+    today = json.loads(json.dumps(script("curve").RUNS[path.stem[6:]].to_dict()))
+    assert measured["command"] == f"python notebooks/results/curve.py {path.stem[6:]}" and len(measured["rows"]) == 10
+    # desk was measured before it was a preset of its own
+    assert measured["config"] | {"name": today["name"]} == {name: today[name] for name in measured["config"]}
+    assert measured["rows"][-1]["samples"] == today["epochs"] * today["epoch"]
