@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 import torch
-from helpers import disturb, small, texts
 
+from helpers import disturb, small, texts
 from minalbef.tasks.nlvr2 import PairModel
 
 RESULTS = Path(__file__).parents[2] / "notebooks" / "results"
