@@ -1,11 +1,13 @@
 """What will `small` reach? Written down before anyone trains it: `python notebooks/results/forecast.py`.
 
 The last half of a learning curve is fitted by a line: a figure's logit against the logarithm of the samples. It is read
-off where another run ends. How wrong that is, two runs tell: tiny's curve forecasts desk's end. Twice the root mean
-square of these misses, in logits, is the interval about what desk's curve says of small. Reads curve_tiny.json and
-curve_desk.json, writes forecast.json beside itself. `python notebooks/results/curve.py small` asks the same questions.
+off where another run ends. How wrong that is, two runs tell: tiny's curve forecasts desk's end. What desk's curve says
+of small gets an interval of twice a figure's own miss there, in logits, or of twice the median miss of all figures if
+that is more. Reads curve_tiny.json and curve_desk.json, writes forecast.json beside itself. `python
+notebooks/results/curve.py small` asks the same questions.
 """
 import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,30 +26,32 @@ def logit(p: float | np.ndarray) -> np.ndarray:
 
 
 def extend(rows: Sequence[dict], figure: str, samples: int) -> float:
-    """The logit of a figure after so many samples, by the line through the curve's last half."""
+    """The logit of a figure after so many samples, by the line through the curve's last half, within EDGE."""
     rows = rows[len(rows) // 2:]
-    slope, intercept = np.polyfit(np.log([row["samples"] for row in rows]), logit(np.array([row[figure]
-                                                                                           for row in rows])), 1)
-    return float(intercept + slope * np.log(samples))
+    x, y = np.log([row["samples"] for row in rows]), logit(np.array([row[figure] for row in rows]))
+    slope, intercept = np.polyfit(x, y, 1)
+    return float(np.clip(intercept + slope * np.log(samples), logit(EDGE), logit(1 - EDGE)))
 
 
 def forecast(before: Sequence[dict], run: Sequence[dict], samples: int) -> dict:
-    """From two curves, of which the first forecasts the second's end: -> tested, miss, and each figure's forecast.
+    """From two curves, of which the first forecasts the second's end: -> by figure what it tells.
 
-    tested: by figure what was forecast and what came. miss: root mean square, in logits
-    figures: mean, low and high after so many samples
+    tested, found: what was forecast of that end, and what came. miss: between the two, in logits
+    mean, low, high: of the forecast after so many samples
     """
     names = [name for name in run[-1] if name not in ("step", "samples", "seconds")]
     said = {name: extend(before, name, run[-1]["samples"]) for name in names}
-    miss = float(np.mean([(said[name] - logit(run[-1][name])) ** 2 for name in names]) ** 0.5)
+    misses = {name: abs(said[name] - float(logit(run[-1][name]))) for name in names}
 
     def share(x: float) -> float:
         return round(1 / (1 + np.exp(-x)), 3)
 
-    return {"tested": {name: {"forecast": share(said[name]), "found": round(run[-1][name], 3)} for name in names},
-            "miss": round(miss, 3),
-            "figures": {name: {"mean": share(x), "low": share(x - 2 * miss), "high": share(x + 2 * miss)}
-                        for name in names for x in [extend(run, name, samples)]}}
+    figures = {}
+    for name in names:
+        x, half = extend(run, name, samples), 2 * max(misses[name], statistics.median(misses.values()))
+        figures[name] = {"tested": share(said[name]), "found": round(run[-1][name], 3), "miss": round(misses[name], 2),
+                         "mean": share(x), "low": share(x - half), "high": share(x + half)}
+    return figures
 
 
 def curve(name: str) -> list[dict]:
@@ -58,7 +62,7 @@ if __name__ == "__main__":
     small = preset("small")
     found = {"command": "python notebooks/results/forecast.py", "date": now(), "commit": commit(),
              "config": small.to_dict(), "samples": small.steps * small.batch}
-    found |= forecast(curve("tiny"), curve("desk"), found["samples"])
+    found["figures"] = forecast(curve("tiny"), curve("desk"), found["samples"])
     (HERE / "forecast.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for name, one in found["figures"].items():
         print(f"{name:56}{one['mean']:.2f} ({one['low']:.2f} to {one['high']:.2f})")

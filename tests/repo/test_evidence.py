@@ -33,19 +33,25 @@ def rows(intercept: float, slope: float, *samples: int) -> list[dict]:
 
 def test_a_curve_that_is_a_line_in_logits_is_forecast_without_a_miss():
     curve = rows(-8.0, 1.0, *range(1000, 11_000, 1000))
-    found = script("forecast").forecast(curve[:6], curve, 40_000)
-    assert found["miss"] == 0 and found["tested"]["relation"] == {"forecast": round(share(math.log(1e4) - 8), 3),
-                                                                  "found": round(share(math.log(1e4) - 8), 3)}
-    expected = round(share(math.log(4e4) - 8), 3)
-    assert found["figures"] == {"relation": {"mean": expected, "low": expected, "high": expected}}
+    found = script("forecast").forecast(curve[:6], curve, 40_000)["relation"]
+    ten, forty = (round(share(math.log(n) - 8), 3) for n in (10_000, 40_000))
+    assert found == {"tested": ten, "found": ten, "miss": 0, "mean": forty, "low": forty, "high": forty}
 
 
 def test_the_interval_is_twice_the_miss_on_each_side_in_logits():
-    """The first curve stays at 1/2, logit 0; the second ends at logit 1 with a slope of 0: its forecast is 1 ± 2."""
-    found = script("forecast").forecast(rows(0.0, 0.0, 100, 200, 300, 400), rows(1.0, 0.0, 100, 200, 300, 400), 900)
-    assert found["miss"] == 1
-    assert found["figures"]["relation"] == {"mean": round(share(1), 3), "low": round(share(-1), 3),
-                                            "high": round(share(3), 3)}
+    """The first curve stays at 1/2, logit 0; the second at logit 1: its forecast is 1 ± 2. Place misses by nothing."""
+    before, run = ([{**row, "place": 0.5, "size": 0.5} for row in rows(at, 0.0, 1, 2, 3, 4)]
+                   for at in (0.0, 1.0))
+    found = script("forecast").forecast(before, run, 900)
+    assert found["relation"]["miss"] == 1 and found["place"]["miss"] == 0
+    assert found["relation"]["low"] == round(share(-1), 3) and found["relation"]["high"] == round(share(3), 3)
+    assert found["place"] == {"tested": 0.5, "found": 0.5, "miss": 0, "mean": 0.5, "low": 0.5, "high": 0.5}
+
+
+def test_no_interval_is_narrower_than_the_median_miss_allows():
+    before, run = ([{**row, "place": share(at), "size": 0.5} for row in rows(at, 0.0, 1, 2, 3, 4)] for at in (0.0, 1.0))
+    size = script("forecast").forecast(before, run, 900)["size"]
+    assert size["miss"] == 0 and (size["low"], size["high"]) == (round(share(-2), 3), round(share(2), 3))
 
 
 def test_only_the_last_half_of_a_curve_counts_and_certainty_has_an_end():
@@ -55,11 +61,9 @@ def test_only_the_last_half_of_a_curve_counts_and_certainty_has_an_end():
     assert script("forecast").extend(curve, "relation", 10_000) == pytest.approx(math.log(0.998 / 0.002))
 
 
-@pytest.mark.skipif(not (RESULTS / "forecast.json").exists(), reason="not forecast yet")
 def test_the_forecast_of_small_is_what_the_two_curves_say():
     module, said = script("forecast"), json.loads((RESULTS / "forecast.json").read_text(encoding="utf-8"))
-    found = module.forecast(module.curve("tiny"), module.curve("desk"), said["samples"])
-    assert {name: said[name] for name in found} == found
+    assert said["figures"] == module.forecast(module.curve("tiny"), module.curve("desk"), said["samples"])
 
 
 def test_pairs_that_share_nothing_or_everything_begin_as_the_same_model():
