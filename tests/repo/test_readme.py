@@ -81,6 +81,17 @@ def test_the_longer_run_is_as_it_was_measured():
                 PAGES["docs/minimal_pairs.md"].split())
 
 
+def test_desks_figures_are_those_of_its_curve():
+    last = measured("curve_desk.json")["rows"][-1]
+    def both(name: str) -> str:
+        return " / ".join(f"{last[f'plain.{name}_{way}_r1']:.2f}".lstrip("0") for way in ("i2t", "t2i"))
+    assert (f"{last['seconds'] / 3600:.1f} hours on one core, measured | measured on validation scenes, one seed, ITC: "
+            f"{both('itc')} of 500 scenes; with ITM {both('rerank_plus')} |") in PAGES["docs/scale.md"]
+    relation = f"{last['itc_one_change_accuracy.relation']:.2f}"
+    assert f"In the larger preset `desk` it doesn't: {relation[1:]} on" in PAGES["docs/minimal_pairs.md"]
+    assert f"In the larger preset `desk` it reaches {relation}" in PAGES["docs/results.md"]
+
+
 def test_the_figures_of_tasks_are_those_that_were_reported():
     assert task_table(measured("tasks.json")) in PAGES["docs/tasks.md"]
 
