@@ -33,8 +33,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         text_heads=6, init_std=0.025, queue_size=4096, batch=256, epoch=1_500_000, lr=1e-3, lr_end=5e-5,
         warmup_steps=100, save_every=500, precision="bf16", objects=223, warm_steps=1500, warm_batch=128, warm_lr=1e-3,
         warm_objects="same"),                    # no other kinds are left
-    # one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 epochs of COCO and Visual Genome. The
-    # queue holds as many steps as the paper's, the rate goes with the batch's square root, checkpointing makes room
+    # one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 epochs of COCO and Visual Genome.
+    # 256 rows fit by checkpointing; the queue holds as many steps as the paper's, lr goes with the batch's square root
     "base": dict(equal_texts_match=True, queue_size=32_768, batch=256, epochs=12.0, epoch=1_336_000, lr=7e-5,
                  precision="bf16", checkpointing=True),
     "paper-4m": {}, "paper-14m": dict(epoch=15_100_000),
