@@ -75,8 +75,10 @@ def open_and_run(browser, lab: tuple[str, str], chapter: str):
     """The page of a chapter, every cell of which has run."""
     address, token = lab
     page = browser.new_page(viewport={"width": 1400, "height": HEIGHT})
-    # JupyterLab may ask something at any time, and its dialog would take the clicks
-    page.add_locator_handler(page.locator(".jp-Dialog").first, lambda dialog: dialog.locator(".jp-mod-accept").click())
+    # JupyterLab may ask something at any time, twice in a row too, and its dialogs would take the clicks
+    page.add_locator_handler(page.locator(".jp-Dialog").first, lambda: print("JupyterLab asked:", page.evaluate(
+        "[...document.querySelectorAll('.jp-Dialog')].map(it => (it.querySelector('.jp-mod-accept').click(), "
+        "it.innerText))")), no_wait_after=True)
     # a document of its own, windowing off: cells that are out of sight would have no place in the page
     page.goto(f"{address}/doc/tree/notebooks/{chapter}.ipynb?token={token}", wait_until="domcontentloaded")
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=120_000)
