@@ -17,7 +17,7 @@ _SCENES: dict[str, Any] = dict(
     epochs=1.0, lr_start=0.0, stem_lr=0.4, betas=(0.9, 0.98), clip=1.0, siblings=0.6, restyle=0.25, bucket=8)
 _TINY = _SCENES | dict(
     image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0, vocab_size=512,
-    text_width=96, text_depth=1, text_heads=3, text_mlp_ratio=2.0, init_std=0.05, embed_dim=64, queue_size=1024,
+    text_width=96, text_depth=2, text_heads=3, text_mlp_ratio=2.0, init_std=0.05, embed_dim=64, queue_size=1024,
     batch=64, epoch=179_200, lr=2e-3, lr_end=1e-4, warmup_steps=50, save_every=250, objects=50, warm_steps=1000)
 
 # Each preset is a rung of one ladder; a field that is not named keeps the paper's value.
