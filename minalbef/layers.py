@@ -36,14 +36,14 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """What the source offers: (b, k, s) -> keys and values, each (b, h, k, d / h)."""
-        return tuple(rearrange(part(source), "b k (h d) -> b h k d", h=self.heads) for part in (self.k, self.v))
+        """What the source offers: (b, k, s) -> keys and values, each (b, k, d); rows of them can be chosen quickly."""
+        return self.k(source), self.v(source)
 
     def forward(self, x: Tensor, source: Tensor | None = None, keep: Tensor | None = None,
                 keys_values: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """keep: attention mask, True = visible; (b, k) or (b, n, k). keys_values: computed before, for the source."""
-        q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
-        k, v = keys_values or self.keys_values(x if source is None else source)
+        offered = keys_values or self.keys_values(x if source is None else source)
+        q, k, v = (rearrange(part, "b n (h d) -> b h n d", h=self.heads) for part in (self.q(x), *offered))
         mask = None if keep is None else keep[:, None] if keep.ndim == 3 else keep[:, None, None, :]
         dropout = self.dropout.p if self.training else 0.0
         if self.record is None and not (dropout and x.is_cpu):                   # no CPU fuses attention with dropout

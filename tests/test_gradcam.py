@@ -124,8 +124,8 @@ def by_difference(attention, row, query, key, score, step=1e-4):
         results = []
         for sign in (1, -1):
             def forward(x, source=None, keep=None, keys_values=None):
-                q = attention.q(x).unflatten(-1, (attention.heads, -1)).transpose(1, 2)
-                k, v = keys_values or attention.keys_values(x)
+                q, k, v = (part.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+                           for part in (attention.q(x), *(keys_values or attention.keys_values(x))))
                 weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
                 nudged = weights.clone()
                 nudged[row, head, query, key] += sign * step
