@@ -7,12 +7,10 @@ from minalbef.config import nearest
 from minalbef.datasets.loader import order
 from minalbef.scenes.scenes import Drawn, Scenes
 
-# twenty kinds of objects are soon told apart, so relations come within a budget that allows for seeds
-OURS = dict(objects=20, text_depth=1, match_from=0.05, hard_from=0.1, queue_from=0.15, lesson_from=0.15,
-            siblings_from=0.5)
+_ROW = dict(objects=20, text_depth=1, fusion_depth=3)     # few kinds are soon told apart, so seeds can be afforded
+OURS = _ROW | dict(match_from=0.05, hard_from=0.1, queue_from=0.15, lesson_from=0.15, siblings_from=0.5)
 # as the paper: no minimal pairs, and alpha's ramp over the first epoch of several
-PAPER = dict(batch=32, objects=20, text_depth=1, siblings=0.0, siblings_from=1.0, match_from=0.1, hard_from=0.2,
-             queue_from=0.25)
+PAPER = _ROW | dict(batch=32, siblings=0.0, siblings_from=1.0, match_from=0.1, hard_from=0.2, queue_from=0.25)
 ALPHA = 0.4
 
 

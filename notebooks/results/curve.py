@@ -2,7 +2,10 @@
 
 fresh: the paper's objectives alone, on five times the scenes of `tiny`, each seen once
 repeated: as many steps on `tiny`'s number of scenes, each seen five times
-tiny, desk, small: the presets, with minimal pairs; small needs a GPU. text2: tiny with two text layers
+text1, text2: with minimal pairs, on as many scenes as tiny; three layers of fusion, and one or two of text
+tiny, desk, small: the presets; small needs a GPU
+
+All but the presets have three layers of fusion, as tiny had when they were run; fresh and repeated one of text, too.
 
 Stops at ten points, evaluates on validation scenes, writes curve_NAME.json beside itself and goes on, by exact resume.
 """
@@ -25,7 +28,7 @@ from minalbef.scenes.exam.exam import examine
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.train import Stopped
 
-TINY = preset("tiny")
+TINY = preset("tiny", text_depth=1, fusion_depth=3)
 TIMES = 5                             # tiny's samples; a step takes .4 s beside another run, so some 100 minutes
 POINTS, SIZE = 10, 0.5                # of a run; share of the test set's size
 # the beginning takes as many steps as tiny's, however long the run
@@ -33,7 +36,7 @@ PHASES = {name: getattr(TINY, name) / TIMES for name in ("match_from", "hard_fro
 RUNS: dict[str, Config] = {
     "fresh": replace(TINY, siblings=0.0, epoch=TIMES * TINY.epoch, **PHASES),
     "repeated": replace(TINY, siblings=0.0, epochs=float(TIMES), **PHASES),
-    "text2": replace(TINY, text_depth=2), **{name: preset(name) for name in ("tiny", "desk", "small")}}
+    "text1": TINY, "text2": replace(TINY, text_depth=2), **{name: preset(name) for name in ("tiny", "desk", "small")}}
 FIGURES = """plain.itc_i2t_r1 plain.itc_t2i_r1 plain.rerank_i2t_r1 plain.rerank_t2i_r1 plain.rerank_plus_i2t_r1
 plain.rerank_plus_t2i_r1 families.itc_i2t_r1 families.itc_t2i_r1 families.rerank_i2t_r1 families.rerank_t2i_r1
 itm_one_change_accuracy.relation itm_one_change_accuracy.relation_in_one_half itm_one_change_accuracy.place
