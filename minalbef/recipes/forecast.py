@@ -8,7 +8,7 @@ from minalbef import distributed
 from minalbef.config import Config
 from minalbef.recipes.cost import matmul_peak, memory_bytes, peak_memory, step_flops
 
-FEW = 1000                            # steps; `tiny` takes 2,800 to learn its scenes, and 1,250 for a task of them
+FEW = 1000                            # steps; `tiny` takes 2,400 to learn its scenes, and 1,250 for a task of them
 WORDS = 30                            # at which texts are cut; recipes whose text_length is larger do not cut at pieces
 SHARE = 0.4                           # of the speed of a large product, which a step is counted to reach
 
