@@ -77,7 +77,7 @@ def open_and_run(browser, lab: tuple[str, str], chapter: str):
     page = browser.new_page(viewport={"width": 1400, "height": HEIGHT})
     # JupyterLab may ask something at any time, twice in a row too, and its dialogs would take the clicks
     page.add_locator_handler(page.locator(".jp-Dialog").first, lambda: print("JupyterLab asked:", page.evaluate(
-        "[...document.querySelectorAll('.jp-Dialog')].map(it => (it.querySelector('.jp-mod-accept').click(), "
+        "[...document.querySelectorAll('.jp-Dialog')].map(it => (it.querySelector('.jp-mod-accept')?.click(), "
         "it.innerText))")), no_wait_after=True)
     # a document of its own, windowing off: cells that are out of sight would have no place in the page
     page.goto(f"{address}/doc/tree/notebooks/{chapter}.ipynb?token={token}", wait_until="domcontentloaded")
