@@ -48,8 +48,9 @@ def mirror(things: Things, stream: Stream) -> Things:
 
 
 def transpose(things: Things, stream: Stream) -> Things:
-    """Mirrored along the diagonal: what was left is above."""
-    return tuple([replace(thing, x=thing.y, y=thing.x) for thing in things])
+    """Mirrored along one of the two diagonals: what was left is above, or it is below."""
+    turned = things if stream.chance(0.5) else flip(flip(things, "x"), "y")
+    return tuple([replace(thing, x=thing.y, y=thing.x) for thing in turned])
 
 
 def exchange(things: Things, stream: Stream) -> Things | None:
@@ -165,7 +166,7 @@ class Stage:
     def change(self, scene: Scene, kind: str, stream: Stream) -> Scene | None:
         """The same with one thing changed; None: it did not come off, draw again.
 
-        kind: of `grammar.KINDS`; an "arrangement" also says above for left
+        kind: of `grammar.KINDS`; an "arrangement" also says above or below for left
         """
         if kind == "background":
             return self.with_background(scene.objects, stream)
