@@ -17,8 +17,7 @@ REPEATS = {1: {(1,): 1.0}, 2: {(1, 1): 0.8, (2,): 0.2}, 3: {(1, 1, 1): 0.66, (2,
 def crowd(stream: Stream) -> list[tuple[float, float]]:
     """Bounds of x and of y for `layout`: anywhere, in one half, or in a line."""
     line = stream.uniform(0.22, 0.78)
-    return [stream.pick(((0.0, 1.0), (0.0, 1.0), (0.0, 0.47), (0.53, 1.0), (line - 0.015, line + 0.015)))
-            for _ in "xy"]
+    return [stream.pick(((0.0, 1.0), (0.0, 1.0), (0.0, 0.47), (0.53, 1.0), (line - 0.015, line + 0.015))) for _ in "xy"]
 
 
 def is_big(thing: Object) -> bool:
@@ -37,9 +36,9 @@ def resize(things: Things, stream: Stream) -> Things:
     return tuple(changed)
 
 
-def flip(things: Things, axis: str) -> Things:
-    """Left and right exchanged ("x"), or top and bottom ("y")."""
-    return tuple([replace(thing, **{axis: 1 - getattr(thing, axis)}) for thing in things])
+def flip(things: Things, axes: str) -> Things:
+    """Left and right exchanged ("x"), top and bottom ("y"), both ("xy") or nothing ("")."""
+    return tuple([replace(thing, **{axis: 1 - getattr(thing, axis) for axis in axes}) for thing in things])
 
 
 def mirror(things: Things, stream: Stream) -> Things:
@@ -49,8 +48,7 @@ def mirror(things: Things, stream: Stream) -> Things:
 
 def transpose(things: Things, stream: Stream) -> Things:
     """Mirrored along one of the two diagonals: what was left is above, or it is below."""
-    turned = things if stream.chance(0.5) else flip(flip(things, "x"), "y")
-    return tuple([replace(thing, x=thing.y, y=thing.x) for thing in turned])
+    return tuple([replace(thing, x=thing.y, y=thing.x) for thing in flip(things, stream.pick(("", "xy")))])
 
 
 def exchange(things: Things, stream: Stream) -> Things | None:

@@ -74,8 +74,7 @@ class Plot(Figure):
         return re.sub(r'(<svg [^>]*?)width="[\d.]+pt" height="[\d.]+pt"', r"\1", text, count=1)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return ({"image/png": self.png(), "text/plain": f"<{type(self).__name__}>"},
-                {"image/png": {"alt": self.alt}})
+        return ({"image/png": self.png(), "text/plain": f"<{type(self).__name__}>"}, {"image/png": {"alt": self.alt}})
 
 
 @styled

@@ -184,11 +184,17 @@ def test_balanced_accuracy_counts_every_kind_alike():
 
 def test_a_paraphrase_is_true_and_says_the_opposite_direction(run):
     asked = questions.paraphrases(run, "test", 0, 30)
+    turned = asked.pop("other_direction")
     assert {name: len(some) for name, some in asked.items()} == {"caption": 30, "paraphrase": 30, "foil": 30}
     for (picture, caption), (same, paraphrase), (again, foil) in zip(*asked.values()):
         assert picture is same is again and len({caption, paraphrase, foil}) == 3
-        (said,), (turned,), (wrong,) = map(directions, (caption, paraphrase, foil))
-        assert OPPOSITE[said] == turned == wrong
+        (said,), (opposite,), (wrong,) = map(directions, (caption, paraphrase, foil))
+        assert OPPOSITE[said] == opposite == wrong
+    true = {id(picture): directions(caption) for picture, caption in asked["caption"]}
+    for picture, text in turned:
+        (said,), (other,) = true[id(picture)], directions(text)
+        assert other not in (said, OPPOSITE[said])
+    assert {other for _, text in turned for other in directions(text)} == set(OPPOSITE)
 
 
 def test_similarity_of_pairs_is_that_of_the_matrix(run):

@@ -247,6 +247,16 @@ def test_objects_of_a_relation_often_stand_together_in_one_half(siblings):
     assert np.mean([("left" in a or "right" in a) != ("left" in b or "right" in b) for a, b in said]) > 0.2
 
 
+def test_siblings_hold_each_direction_against_each_other_one(siblings):
+    """Pictures turned along one diagonal alone would hold left against above, and hardly ever against below."""
+    def kinds(form) -> list[str]:
+        return [form.kind] if isinstance(form, Relation) else [kind for part in getattr(form, "parts", ())
+                                                               for kind in kinds(part)]
+    said = Counter(frozenset(kinds(one.form) + kinds(other.form)) for one, other in zip(siblings[::2], siblings[1::2])
+                   if one.kind == "relation")
+    assert len(said) == 6 and min(said.values()) > max(said.values()) / 4, said
+
+
 def test_siblings_in_a_relation_say_no_place(siblings):
     some = [one.text for one in siblings if one.kind == "relation"]
     assert some and not any("place" in kinds_of_word(text) for text in some)

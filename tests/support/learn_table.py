@@ -17,10 +17,11 @@ ROWS = (                              # title, figures, baselines
      "itm_one_change_accuracy.relation_in_one_half", {}),
     ("one change, ITC accuracy: relation", "itc_one_change_accuracy.relation", {}),
     ("a relation's caption / the same said the other way round, accepted by ITM",
-     "itm_accepted.caption itm_accepted.paraphrase", {"its foil": "itm_accepted.foil"}),
+     "itm_accepted.caption itm_accepted.paraphrase",
+     {"its foil": "itm_accepted.foil", "another direction": "itm_accepted.other_direction"}),
     ("the same within one half of the picture",
      "itm_accepted.caption_in_one_half itm_accepted.paraphrase_in_one_half",
-     {"its foil": "itm_accepted.foil_in_one_half"}),
+     {"its foil": "itm_accepted.foil_in_one_half", "another direction": "itm_accepted.other_direction_in_one_half"}),
     *((f"masked word, accuracy: {kind}", f"mlm_accuracy.{kind}", {"no picture": f"mlm_accuracy_without_image.{kind}"})
       for kind in ("object", "size", "place", "relation")),
     ("pointing, ITM", "pointing_itm", {"chance": "pointing_chance", "warm start": "start.pointing_itm"}),
@@ -44,8 +45,9 @@ def comparison(results: dict[str, dict]) -> str:
     lines = [f"| | {' | '.join(results)} |", "|---|" + "---|" * len(results)]
     for title, names, baselines in (ROWS[row] for row in COMPARED):
         lines.append(f"| {title} | {' | '.join(cell(result, names) for result in results.values())} |")
-        if foil := baselines.get("its foil"):
-            lines.append(f"| its foil, accepted | {' | '.join(cell(result, foil) for result in results.values())} |")
+        for what, names in baselines.items():
+            if what in ("its foil", "another direction"):
+                lines.append(f"| {what}, accepted | {' | '.join(cell(result, names) for result in results.values())} |")
     return "\n".join(lines)
 
 

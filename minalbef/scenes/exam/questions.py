@@ -11,8 +11,8 @@ from minalbef.data import transform
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
 from minalbef.run import Run
-from minalbef.scenes.grammar import KINDS, render, turn
-from minalbef.scenes.language import Scene
+from minalbef.scenes.grammar import KINDS, changes, render, turn
+from minalbef.scenes.language import Scene, holds
 from minalbef.scenes.scenes import Drawn, Scenes, paint
 from minalbef.scenes.stream import Stream
 
@@ -53,15 +53,18 @@ def foils(run: Run, split: str, seed: int, count: float) -> dict[str, list[tuple
 
 def paraphrases(run: Run, split: str, seed: int, count: float, one_half: bool = False
                 ) -> dict[str, list[tuple[Scene, str]]]:
-    """Scenes with a caption, a paraphrase ("b right of a" for "a left of b"), and a foil in its relation: by name.
+    """Scenes with a caption, a paraphrase ("b right of a" for "a left of b"), and false ones: by name.
 
-    one_half: see `Scenes.one_change`
+    "foil" says the opposite relation, "other_direction" one at right angles. one_half: see `Scenes.one_change`
     """
     source = scenes(run, split, seed, counts=(0.2, 0.4, 0.4))
     asked = [source.one_change(i, "relation", one_half) for i in range(max(4, int(count)))]
     return {"caption": [(one.scene, one.text) for one, _, _ in asked],
             "paraphrase": [(one.scene, render(turn(one.form), Stream(one.voice))) for one, _, _ in asked],
-            "foil": [(one.scene, foil) for one, _, foil in asked]}
+            "foil": [(one.scene, foil) for one, _, foil in asked],
+            "other_direction": [(one.scene, render(form, Stream(one.voice))) for one, _, _ in asked
+                                for form in changes(one.form, "direction")
+                                if form not in changes(one.form, "relation") and holds(form, one.scene) is False]}
 
 
 def wrong_pairs(run: Run, split: str, seed: int, count: float, foils: dict) -> dict[str, list[tuple[Scene, str]]]:

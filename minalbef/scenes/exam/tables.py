@@ -6,7 +6,7 @@ from typing import Any
 from minalbef.scenes.exam.jobs import JOBS
 
 ONE_CHANGE = "One change: the true caption beats one that differs by a"
-ACCEPTED = "Match: accepted of captions with a relation, said the other way round, and false"
+ACCEPTED = "Match: accepted of captions with a relation, said the other way round, and false ones"
 MASKED = "Masked words: the hidden word is guessed exactly"
 POINTING = "Pointing: the strongest patch for a word lies on its object"
 MATCH = "Match: true captions accepted, false ones refused"

@@ -76,8 +76,7 @@ def word_maps(run: Run, hidden: Hidden, image_tokens: Tensor, score: str = "itm"
         with torch.no_grad():
             text = run.model.encode_text(masked, keep)
         why = word_score(run.model, tokens, place) if score == "mlm" else match_score(run.model)
-        maps.append((relevance(run.model, image_tokens[hidden.rows[some]], text, keep, why)
-                     * place[:, :, None]).sum(1))
+        maps.append((relevance(run.model, image_tokens[hidden.rows[some]], text, keep, why) * place[:, :, None]).sum(1))
     return torch.cat(maps)
 
 
