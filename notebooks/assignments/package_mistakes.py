@@ -17,15 +17,17 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
         "no projection": ('return self.proj(rearrange(y, "b h n d -> b n (h d)"))',
                           'return rearrange(y, "b h n d -> b n (h d)")'),
         "queries' weights cannot learn": (
-            "q = rearrange(self.q(x),",
-            "q = rearrange(F.linear(x, self.q.weight.detach(), self.q.bias),"),
+            "(self.q(x), *offered)",
+            "(F.linear(x, self.q.weight.detach(), self.q.bias), *offered)"),
         "keys' and values' weights cannot learn": (
-            "rearrange(part(source),",
-            "rearrange(F.linear(source, part.weight.detach(), part.bias),"),
+            "return self.k(source), self.v(source)",
+            "return tuple(F.linear(source, part.weight.detach(), part.bias) for part in (self.k, self.v))"),
         "values cannot learn": (
-            "k, v = keys_values or self.keys_values(x if source is None else source)",
-            "k, v = keys_values or self.keys_values(x if source is None else source)\n        v = v.detach()"),
-        "the source cannot learn": ("rearrange(part(source),", "rearrange(part(source.detach()),"),
+            "offered = keys_values or self.keys_values(x if source is None else source)",
+            "k, v = keys_values or self.keys_values(x if source is None else source)\n"
+            "        offered = k, v.detach()"),
+        "the source cannot learn": (
+            "return self.k(source), self.v(source)", "return self.k(source.detach()), self.v(source.detach())"),
         "the projection cannot learn": (
             'return self.proj(rearrange(y, "b h n d -> b n (h d)"))',
             'return F.linear(rearrange(y, "b h n d -> b n (h d)"), self.proj.weight.detach(), self.proj.bias)'),
