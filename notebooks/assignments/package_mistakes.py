@@ -155,7 +155,7 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
         "norms exchanged": ("self.norm_cross(x +", "self.norm2(x +"),
         "the picture is not looked at": ("x + self.dropout(self.cross(", "x + 0 * self.dropout(self.cross("),
         "one token of the picture": ("keys_values=keys_values)",
-                                     "keys_values=tuple(t[:, :, :1] for t in keys_values))"),
+                                     "keys_values=tuple(t[:, :1] for t in keys_values))"),
         "keys and values exchanged": ("keys_values=keys_values)", "keys_values=keys_values[::-1])"),
         "no last norm": ("self.norm2(x + self.dropout(self.mlp(x)))", "x + self.dropout(self.mlp(x))"),
         "the MLP reads the words before they look": (

@@ -3,34 +3,33 @@
 RIGHT: dict[str, dict[str, dict[str, str]]] = {
     "layers.attention": {
         "by einsum, on one way": {"Attention.forward": """
-            k, v = keys_values or self.keys_values(x if source is None else source)
-            q = self.q(x).unflatten(-1, (self.heads, -1))
-            scores = torch.einsum("bnhd,bhkd->bhnk", q, k) * q.shape[-1] ** -0.5
+            offered = keys_values or self.keys_values(x if source is None else source)
+            q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in (self.q(x), *offered))
+            scores = torch.einsum("bnhd,bkhd->bhnk", q, k) * q.shape[-1] ** -0.5
             if keep is not None:
                 scores = scores + torch.where(keep[:, None] if keep.ndim == 3 else keep[:, None, None], 0.0, -1e9)
             weights = scores.softmax(-1)
             if self.record is not None:
                 self.record.append(weights)
-            return self.proj(torch.einsum("bhnk,bhkd->bnhd", self.dropout(weights), v).flatten(2))"""},
-        "by views": {"Attention.keys_values": """
-            def split(y):
-                return y.view(*source.shape[:2], self.heads, -1).transpose(1, 2)
-            return split(self.k(source)), split(self.v(source))"""},
+            return self.proj(torch.einsum("bhnk,bkhd->bnhd", self.dropout(weights), v).flatten(2))"""},
+        "one product for both": {"Attention.keys_values": """
+            weight, bias = torch.cat([self.k.weight, self.v.weight]), torch.cat([self.k.bias, self.v.bias])
+            return (source @ weight.mT + bias).chunk(2, -1)"""},
         "head by head": {"Attention.forward": """
             k, v = keys_values or self.keys_values(x if source is None else source)
             taken, seen = [], []
-            for head, q in enumerate(self.q(x).chunk(self.heads, -1)):
-                scores = q @ k[:, head].mT / q.shape[-1] ** 0.5
+            for q, keys, values in zip(*(part.chunk(self.heads, -1) for part in (self.q(x), k, v))):
+                scores = q @ keys.mT / q.shape[-1] ** 0.5
                 if keep is not None:
                     scores = scores.masked_fill(~(keep if keep.ndim == 3 else keep[:, None]), -torch.inf)
                 seen.append(scores.softmax(-1))
-                taken.append(self.dropout(seen[-1]) @ v[:, head])
+                taken.append(self.dropout(seen[-1]) @ values)
             if self.record is not None:
                 self.record.append(torch.stack(seen, 1))
             return self.proj(torch.cat(taken, -1))"""},
         "exponentials, divided at the end": {"Attention.forward": """
-            q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
-            k, v = keys_values or self.keys_values(x if source is None else source)
+            offered = keys_values or self.keys_values(x if source is None else source)
+            q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.q(x), *offered))
             scores = q @ k.mT * q.shape[-1] ** -0.5
             if keep is not None:
                 scores = scores.masked_fill(~(keep[:, None] if keep.ndim == 3 else keep[:, None, None]), -torch.inf)
