@@ -29,9 +29,9 @@ class Run:
 
     They are read a few at a time; quiet=False shows progress. What to rank by, with `tiny`'s R@1, image to text / text
     to image, of 500 scenes and of four with the same objects (means of three seeds, docs/results.md):
-    - ITC, `similarity`: fast, reads few relations: 0.86 / 0.84 and 0.41 / 0.44
-    - ITM, `match_probability` of ITC's ten best (top=10): slow, reads them: 0.88 / 0.88 and 0.86 / 0.93
-    - both, added as in `recipes.search.by_both`: the best among many: 0.93 / 0.94 and 0.87 / 0.92
+    - ITC, `similarity`: fast, reads some relations: 0.88 / 0.87 and 0.48 / 0.54
+    - ITM, `match_probability` of ITC's ten best (top=10): slow, reads them: 0.89 / 0.90 and 0.86 / 0.92
+    - both, added as in `recipes.search.by_both`: the best among many: 0.95 / 0.95 and 0.86 / 0.92
     """
 
     model: ALBEF

@@ -55,8 +55,7 @@ def interval(sample: Tensor | Clusters) -> list[float]:
     if isinstance(sample, Clusters):
         same = sample.values.unique().tolist() in ([0], [1])
         return wilson(sample) if same else bootstrap(sample.values, sample.cluster)
-    binary = ((sample == 0) | (sample == 1)).all()
-    return wilson(sample) if binary else bootstrap(sample)
+    return wilson(sample) if ((sample == 0) | (sample == 1)).all() else bootstrap(sample)
 
 
 def wilson(sample: Tensor | Clusters, z: float = 1.96) -> list[float]:

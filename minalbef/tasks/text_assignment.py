@@ -68,8 +68,7 @@ class TextAssignment(nn.Module):
         return {"assign": (F.cross_entropy(logits, labels, reduction="none") * valid).sum() / count}, None
 
     @torch.no_grad()
-    def assign(self, image: Tensor, batch: PretrainBatch,
-               draws: AssignDraws) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def assign(self, image: Tensor, batch: PretrainBatch, draws: AssignDraws) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Two pictures for every text: (b, 1 + n, i) -> rows of the global batch, twice, labels, valid, each (b,)."""
         b, begin = len(image), distributed.rank() * len(image)
         feature, ids = self.student.albef.image_feature(image), distributed.gather(batch.ids)

@@ -5,7 +5,7 @@ const $ = id => document.getElementById(id);
 const values = JSON.parse($("values").textContent), {config} = values, side = config.image_size;
 const grid = Math.floor(side / config.patch_size), {vendors} = values.emoji, styles = Object.keys(values.sheets);
 const objects = values.emoji.objects.slice(0, config.objects), names = objects.map(thing => thing.name);
-const tokenizer = new Tokenizer(JSON.parse(values.tokenizer).model.vocab);
+const tokenizer = new Tokenizer(values.vocab);
 const known = new Set(values.words.flatMap(one => tokenizer.words(one)));
 const SCALE = 480 / side;                        // pixels of the stage for one of the model's
 const share = value => value > 0.999 ? "> .999" : value < 0.001 ? "< .001" : value.toFixed(3);

@@ -60,7 +60,7 @@ async function readRun(files) {
     const [is, should] = [size(weights[name]?.shape), size(wanted[name])];
     refuse(is !== should, `${name} is ${is} in the file, and ${should} by the settings${way}`);
   }
-  const {vocab = {}} = (words ?? JSON.parse(values.tokenizer)).model ?? {}, pieces = Object.keys(vocab).length;
+  const vocab = words ? words.model?.vocab ?? {} : values.vocab, pieces = Object.keys(vocab).length;
   refuse(pieces !== settings.vocab_size, `the tokenizer has ${pieces} word pieces, and the settings say `
     + `${settings.vocab_size}${way}`);
   const tensors = Object.fromEntries(Object.entries(weights).map(([name, {data}]) => [name, data]));

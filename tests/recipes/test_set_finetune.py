@@ -297,7 +297,7 @@ def examined(task: str, tuned, prepared, tmp_path, data: str = "",
     shutil.copytree(tuned[task], run := tmp_path / "run")
     config, _, tokenizer, _ = checkpoint.read_run(run)
     torch.manual_seed(0)
-    made_up = disturb(TASKS[task].make(config).student, 0.3, 2)
+    made_up = disturb(TASKS[task].make(config).student, 0.3, 1)
     checkpoint.save(run, made_up, tokenizer, None, task)
     shutil.copy(tuned[task] / "trained_on.json", run)
     folder, _, split = (data or f"{SETS[task]}/test").partition("/")

@@ -86,8 +86,8 @@ def test_the_tour_and_the_page_of_results_quote_the_figures_of_the_script():
     assert f"it prefers \"two\" in {two['two']}." in results
     assert f"\"an apple left of a dog\" in {alike['dog']} of {n}, \"... of a rocket\" in {alike['rocket']}" in results
     assert f"and the true sentence in {alike['cat']}." in results
-    assert f"in {colour['of the background']} of {n}, with a colour that is nowhere in {colour['another']}" in results
-    assert f"without a colour in {colour['none']}." in results
+    assert f"as the same without a colour ({colour['none']} of {n}): with the background's colour" in results
+    assert f"on blue) in {colour['of the background']}, with one that is nowhere in {colour['another']}." in results
     assert f"(`{found['command']}`, {found['date'][:10]}, {found['device']};" in results
 
 
@@ -312,7 +312,7 @@ def test_a_sentence_is_completed_and_its_words_are_masked_and_unknown_ones_marke
 def test_attention_occlusion_pixels_curve_table_and_the_warm_start_answer(page):
     shown = picture(page)
     for choose in (lambda: page.locator("#attention button").nth(4).click(),
-                   lambda: page.locator("#attention button").nth(8).click(),
+                   lambda: page.locator("#attention button").nth(5).click(),
                    lambda: page.locator("[name=veil][value=occlusion]").check(),
                    lambda: page.locator("[name=veil][value=none]").check(),
                    lambda: page.locator("#pixels").check()):
@@ -345,7 +345,7 @@ def own(run, tmp_path_factory) -> Path:
     """A run folder of other depths, heads and words than the page's."""
     source = Scenes("train", seed=5, objects=run.config.objects)
     tokenizer = Tokenizer.train([source.draw(i).text for i in range(300)], 150)
-    config = replace(run.config, seed=5, image_depth=1, text_depth=2, fusion_depth=2, text_heads=4, fuse_cls=True,
+    config = replace(run.config, seed=5, image_depth=1, text_depth=2, fusion_depth=3, text_heads=4, fuse_cls=True,
                      vocab_size=len(tokenizer))
     folder = tmp_path_factory.mktemp("own")
     checkpoint.save(folder, disturb(ALBEF(config)), tokenizer)
@@ -377,7 +377,7 @@ def test_a_model_of_your_own_answers_as_torch_does_beside_the_pages_in_all_answe
     assert page.locator("#other-match").inner_text() == f"{got[1]:.3f}"
     assert page.locator("#other-similarity").inner_text() == f"{got[0]:.3f}"
     assert page.locator("#guesses .whole").all_inner_texts() == ["this page's model", "your model"]
-    assert page.locator("#attention button").count() == 3 * 3 + 2 * 4
+    assert page.locator("#attention button").count() == 2 * 3 + 3 * 4
     assert page.locator("#table tr").count() == 1 + 2 * 6
     shown = picture(page)
     page.locator("#attention button").last.click()
@@ -389,7 +389,7 @@ def test_a_model_of_your_own_answers_as_torch_does_beside_the_pages_in_all_answe
     assert page.locator("#curve polyline").count() == 8
     page.locator("#beside").select_option("")
     settle(page)
-    assert page.locator("#other-match").count() == 0 and page.locator("#attention button").count() == 9
+    assert page.locator("#other-match").count() == 0 and page.locator("#attention button").count() == 6
 
 
 @in_browser

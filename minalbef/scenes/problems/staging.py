@@ -68,9 +68,8 @@ def refers(expression: Expression, scene: Scene) -> tuple[Object, ...] | None:
     def value(thing: Object) -> bool | None:
         if isinstance(expression, Noun):
             return fits(expression, thing)
-        return fits(expression.a, thing) and some(
-            fits(expression.b, other) and related(thing, expression.kind, other)
-            for other in scene.objects if other is not thing)
+        return fits(expression.a, thing) and some(fits(expression.b, other) and related(thing, expression.kind, other)
+                                                  for other in scene.objects if other is not thing)
     values = list(map(value, scene.objects))
     return None if None in values else tuple(compress(scene.objects, values))
 
