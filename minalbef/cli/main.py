@@ -103,8 +103,7 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
         if scenes.among or scenes.source:
             raise ValueError("--among and --from: of no use with --pairs; leave them out")
         return print(recipe.table(recipe.evaluate_pairs(run, report.command(), seed, scenes.exam, scenes.split, out)))
-    whole = (scenes.exam, seed, scenes.among, scenes.split) == (1.0, 0, None, "test")
-    out = out or report.output_folder(run, whole)
+    out = out or report.output_folder(run, (scenes.exam, seed, scenes.among, scenes.split) == (1.0, 0, None, "test"))
     figures = recipe.evaluate_run(run, report.command(), source_of(scenes.source), seed, scenes.exam, scenes.split,
                                   scenes.among, out)
     if figures["task"] != "pretrain":
@@ -173,8 +172,9 @@ def test(slow: bool = False, workers: int = 2) -> None:
         slow: `make test-slow`: the slow tests, and the solutions
         workers: processes
     """
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}     # more would spin for a free core
     def run(*words: str, fine: tuple[int, ...] = (0,)) -> None:
-        if (status := subprocess.run([sys.executable, "-m", *words]).returncode) not in fine:
+        if (status := subprocess.run([sys.executable, "-m", *words], env=threads | os.environ).returncode) not in fine:
             raise SystemExit(status)
     if not Path("tests").is_dir():
         raise ValueError("the tests are in a checkout of minalbef, not in the package: go to its folder first")

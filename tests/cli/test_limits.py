@@ -1,6 +1,7 @@
 """limits: no number of the command line is taken unseen; and every error that a user can mend is one paragraph."""
 import dataclasses
 import inspect
+import os
 import re
 import signal
 import subprocess
@@ -212,13 +213,16 @@ def test_outside_a_checkout_there_is_nothing_to_test(tmp_path, monkeypatch):
 
 def test_the_tests_run_as_make_runs_them(monkeypatch):
     ran = []
-    def note(words):
-        ran.append(words[2:])
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    def note(words, env):
+        ran.append([*words[2:], env["OMP_NUM_THREADS"]])
         return subprocess.CompletedProcess(words, 0)
     monkeypatch.setattr(subprocess, "run", note)
     command_line.test(workers=3)
     command_line.test(slow=True)
     assert [words[0] for words in ran] == ["ruff", "mypy", "pytest", "pytest", "pytest"]
+    assert [words[-1] for words in ran] == 3 * ["2"] + 2 * ["3"], "each process has its share of the cores"
     assert "3" in ran[2] and "notebooks/00_tour.ipynb" in ran[2] and {"-m", "not slow", "--nbval"} <= set(ran[2])
     monkeypatch.setattr(subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 4))
     with pytest.raises(SystemExit, match="4"):
