@@ -448,7 +448,8 @@ def test_every_move_of_an_object_is_answered_and_timed(page, capsys):
             settle(page)
         times = page.evaluate("explorer.times")[before:]
         assert len(times) == 40
-        assert page.locator("#time").inner_text() == page.evaluate("`Answered in ${explorer.times.at(-1).toFixed(0)} ms.`")
+        assert page.locator("#time").inner_text() == page.evaluate(
+            "`Answered in ${explorer.times.at(-1).toFixed(0)} ms.`")
         with capsys.disabled():
             print(f"\nbeside it {beside or 'no model'}: an answer takes {statistics.median(times):.0f} ms (median), "
                   f"{max(times):.0f} ms (most)")
