@@ -414,8 +414,8 @@ def test_files_of_a_run_that_do_not_fit_are_refused_by_name_and_the_page_goes_on
     assert "model.safetensors is a second file of its kind" in refused(weights, run.path / "model.safetensors")
     assert "its image_size is 64, and this page's 48" in refused(weights, changed("config.json", image_size=64))
     assert "it was tuned for vqa" in refused(weights, changed("config.json", task="vqa"))
-    assert "fusion.layers.2.attn.q.weight is not there in the file, and 96 x 96" in refused(
-        weights, changed("config.json", fusion_depth=3), tokenizer)
+    assert "fusion.layers.3.attn.q.weight is not there in the file, and 96 x 96" in refused(
+        weights, changed("config.json", fusion_depth=4), tokenizer)
     (tmp_path / "config.json").write_text("{}")
     assert "its image_size is not given, and this page's 48" in refused(weights, tmp_path / "config.json", tokenizer)
     (tmp_path / "model.safetensors").write_bytes(weights.read_bytes()[:1_000_000])
