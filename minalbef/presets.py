@@ -43,7 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "retrieval-coco": _TUNING | dict(epochs=5.0, epoch=567_000, lr=1e-5, top=256),
     "retrieval-flickr": _TUNING | dict(epochs=10.0, epoch=145_000, lr=1e-5),
     "entailment": _TUNING | dict(epochs=5.0, epoch=529_527, alpha_ramp=False),
-    "vqa": _TUNING | dict(text_length=25, epochs=8.0, epoch=658_111, warmup_steps=400),  # without Visual Genome's
+    "vqa": _TUNING | dict(text_length=25, epochs=8.0, epoch=658_111, warmup_steps=400),  # Visual Genome isn't counted
     # text assignment on pretraining's data, as pretraining sees it, without a teacher; then the task
     "nlvr2-assign": _TUNING | dict(image_size=256, crop=0.2, text_length=25, batch=512, epochs=1.0, epoch=5_100_000,
                                    lr_end=1e-5, alpha=0.0),
