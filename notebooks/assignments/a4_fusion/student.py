@@ -402,12 +402,13 @@ axes[1, 1].set_xlabel("similarity of the true caption")
 axes[0, 0].set_ylabel("of the false one")
 plot
 # %% [markdown]
-# (a) By similarity the true caption is ahead in about one half of the relations. Two quite different models would show
-# that number: one to which the word makes no difference, and one that hears it and guesses. Which is this? Say how the
-# panel shows it, how the other's panel would look, and with what single number you would tell them apart. (b) Compare
-# *size* with *relation*: what does ITC do with a word for a size? (c) ITC was asked, too: two rows of a batch may be
-# siblings that differ in a relation alone, and each is a wrong key of the other. What does it cost such a row, at
-# least, if the two cannot be told apart? And what must a picture's vector hold to do better, that fusion need not?
+# (a) By similarity the true caption is ahead in three of four relations, and of 500 in three of five. Two quite
+# different models would show such a share: one to which the word makes little difference, and one that hears it well
+# and often errs. Which is this? Say how the panel shows it, how the other's panel would look, and with what single
+# number you would tell them apart. (b) Compare *size* with *relation* and *place*: what does ITC do with a word for a
+# size? (c) ITC was asked, too: two rows of a batch may be siblings that differ in a relation alone, and each is a wrong
+# key of the other. What does it cost such a row, at least, if the two cannot be told apart? And what must a picture's
+# vector hold to do better, that fusion need not?
 # %% written figure 6
 
 # %% [markdown]
@@ -417,6 +418,6 @@ plot
 # something by any score, a good one, too? Say what speaks against that here, and what control you would run. (b) Where
 # could the order of the two things be lost for ITC: in the patches, in the words, or in the two vectors made of them?
 # ITM starts from the same patches and words: what does its share in figure 6 acquit? For the rest, name an experiment
-# on the shipped model that would convict or acquit it. (c) What would you change so that similarity hears a relation,
-# and which easier way to be right must your change not leave open?
+# on the shipped model that would convict or acquit it. (c) What would you change so that similarity hears a relation
+# better, and which easier way to be right must your change not leave open?
 # %% written paragraph 6
