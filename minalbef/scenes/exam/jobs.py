@@ -38,9 +38,9 @@ class Job:
 BLIND = {"text_alone": {"hide": "image"}, "picture_alone": {"hide": "text"}}
 JOBS = {
     "retrieval": Job(
-        ("families", "retrieval"), (("R@1 in a family of 4, ITC", "families.itc_i2t_r1 / families.itc_t2i_r1"),
-                                    ("R@1 in a family of 4, ITM", "families.itm_i2t_r1 / families.itm_t2i_r1"),
-                                    ("R@1 of 500, ITM", "plain.itm_i2t_r1 / plain.itm_t2i_r1")),
+        ("families", "retrieval"),
+        tuple((f"R@1 {of}, {score.upper()}", f"{test}.{score}_i2t_r1 / {test}.{score}_t2i_r1")
+              for test, of in (("families", "in a family of 4"), ("plain", "of 500")) for score in ("itc", "itm")),
         task_exam.examine_retrieval, task_exam.simple_retrieval, {"continued_pretraining": {"make": Pretrain}},
         {"pretrained": ("pretrained", "")}),
     "entailment": Job(
