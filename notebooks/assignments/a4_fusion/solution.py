@@ -64,7 +64,7 @@ def unnoticed(text: str, vocabulary: list[str], match, true, tolerance: float) -
 # scenes and their other words. The other's points would be scattered on both sides of the line, far from it. The spread
 # of the difference: 0.016 for relations, 0.029 for sizes, 0.12 for things; or the correlation of the two similarities,
 # 0.92 for relations and 0.13 for things. A share alone can't tell. (3) (b) It hears it: similarity moves three times as
-# far as for a relation (0.037, 0.013), and mostly the right way (0.90). Relations and places it hears faintly: the true
+# far as for a relation (0.037, 0.013), and mostly the right way (0.90). It hears relations and places faintly: the true
 # one is ahead in 0.77 and 0.63 here, in 0.61 and 0.65 of 500. (2) (c) ln 2 = 0.69: of two equal keys the softmax can
 # give neither more than half. A picture's vector is made before any caption is read, so it would have to hold, for
 # every two things, which is left of which; and the caption's vector likewise. Fusion reads the picture with the caption

@@ -407,7 +407,7 @@ plot
 # and often errs. Which is this? Say how the panel shows it, how the other's panel would look, and with what single
 # number you would tell them apart. (b) Compare *size* with *relation* and *place*: what does ITC do with a word for a
 # size? (c) ITC was asked, too: two rows of a batch may be siblings that differ in a relation alone, and each is a wrong
-# key of the other. What does it cost such a row, at least, if the two cannot be told apart? And what must a picture's
+# key of the other. What does it cost such a row, at least, if ITC can't distinguish the two? And what must a picture's
 # vector hold to do better, that fusion need not?
 # %% written figure 6
 
