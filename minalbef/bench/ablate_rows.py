@@ -1,4 +1,4 @@
-"""The rows of an ablation: the paper's staircase, tiny's recipe less a part, spoilt captions, and sweeps."""
+"""The rows of an ablation: the paper's staircase, tiny's recipe less a part, spoilt captions, sweeps, afterthoughts."""
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,10 +21,9 @@ class Row:
     about: what it is. group: rows that are asked for together. changes: of the preset's options
     samples: how many pairs it sees, counting each time; scenes: how many there are, in another order each epoch; 0:
         each is new
-    itc: False leaves that loss out. teach_words: the teacher softens MLM's targets, too
-    even: the teacher's share of the targets is spread evenly instead, which is label smoothing
+    itc: False leaves that loss out. warm: from the shipped warm start
+    teach_words: the teacher softens MLM's targets, too. even: its share is spread evenly, which is label smoothing
     noise: shares of spoilt captions, see Scenes. truth: all true captions of a batch are positives; else its own alone
-    warm: from the shipped warm start
     """
 
     about: str
@@ -63,7 +62,7 @@ def _ours(about: str, group: str = "ours", warm: bool = True, **changes) -> Row:
     return Row(about, group, OURS | changes, truth=True, warm=warm)
 
 
-BASES = {"paper": "hard", "noise": "hard", "ours": "full", "sweeps": "full"}     # whose cost --equal gives a group
+BASES = {"paper": "hard", "noise": "hard", "ours": "full", "sweeps": "full", "after": "hard"}  # --equal: whose cost
 ROWS = {
     # Table 1's staircase, each with all that stands above it, and controls
     "itm-mlm": _paper("ITM and MLM alone", changes=dict(hard_from=1.0, match_from=0.0), itc=False),
@@ -84,11 +83,12 @@ ROWS = {
 }
 SPOILT = {"wrong": "one thing wrong", "missing": "words missing", "foreign": "another scene's caption"}
 for percent in (40, 20):
-    for number, kind in enumerate(SPOILT):
-        noise = tuple(percent / 100 * (i == number) for i in range(3))
+    for kind in SPOILT:
         for suffix, about, more in (("", "", {}), ("-distil", ", distillation", dict(alpha=ALPHA)),
-                                    ("-smooth", ", label smoothing", dict(alpha=ALPHA, even=True))):
-            ROWS[f"{kind}{percent}{suffix}"] = _paper(f"{percent}% {SPOILT[kind]}{about}", "noise", noise=noise, **more)
+                                    ("-smooth", ", label smoothing", dict(alpha=ALPHA, even=True)),
+                                    ("-even", ", even negatives", dict(group="after", changes=dict(hard_from=1.0)))):
+            ROWS[f"{kind}{percent}{suffix}"] = _paper(f"{percent}% {SPOILT[kind]}{about}", **dict(group="noise") | more,
+                                                      noise=tuple(percent / 100 * (one == kind) for one in SPOILT))
 # sweeps, of which "full" is a point, too
 ROWS |= {f"queue{size}": _ours(f"queue of {size}", "sweeps", queue_size=size) for size in (256, 4096)}
 ROWS |= {f"temp{t}": _ours(f"temperature held at {t}", "sweeps", temperature=t, temperature_lr=0.0)

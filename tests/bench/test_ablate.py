@@ -83,7 +83,7 @@ def test_every_row_is_a_preset_that_can_be_trained(name):
     assert config.objects == 20 and row.samples % config.batch == 0 and row.about and row.group in ablate.BASES
     assert bool(config.alpha) == name.endswith(("distil", "distil-itc", "smooth"))
     assert row.even == name.endswith("smooth") and (sum(row.noise) > 0) == name.startswith(tuple(SPOILT))
-    assert (row.scenes, config.siblings_from) == ((3_840, 1.0) if row.group in ("paper", "noise") else (0, 0.5)) or (
+    assert (row.scenes, config.siblings_from) == ((3_840, 1.0) if ablate.BASES[row.group] == "hard" else (0, 0.5)) or (
         name == "no-lesson")
     assert row.truth == (row.group in ("ours", "sweeps") or name == "truth")
 
@@ -91,6 +91,7 @@ def test_every_row_is_a_preset_that_can_be_trained(name):
 def test_rows_are_named_alone_or_by_group():
     assert rows_of(["hard", "ours"])[:3] == ["hard", "full", "no-siblings"]
     assert set(rows_of([])) == set(ROWS) and rows_of([]).index("foreign20") < rows_of([]).index("full")
+    assert rows_of([])[-1] == "foreign20-even" not in rows_of(["noise"]) and len(rows_of(["noise"])) == 18
     with pytest.raises(ValueError, match=r"no row 'harf' \(did you mean 'hard'\?\); there are the groups paper, noise"):
         rows_of(["harf"])
 
