@@ -66,21 +66,20 @@ class Variant(Pretrain):
     """Pretraining as a row has it."""
 
     def __init__(self, row: Row, *args: Any, **more: Any):
-        super().__init__(*args, itc=even_itc_loss if row.even else None, **more)
+        super().__init__(*args, itc=smooth_itc_loss if row.smooth else None, **more)
         self.row = row
 
     def forward(self, batch: PretrainBatch, alpha: float, draws: Draws) -> tuple[dict[str, Tensor], Carry]:
         taught = BatchWithAlpha(**vars(batch) | {"match": batch.match if self.row.truth else None, "alpha": alpha})
         losses, carry = super().forward(taught, alpha if self.row.teach_words else 0.0, draws)
-        if not self.row.itc:
-            del losses["itc"]
-        return losses, carry
+        return {name: loss * (self.row.weight if name in ("itc", "mlm") else 1.0) for name, loss in losses.items()
+                if self.row.itc or name != "itc"}, carry
 
     def align(self, image, text, teacher_features, carry, batch, alpha, queued):
         return super().align(image, text, teacher_features, carry, batch, batch.alpha, queued)
 
 
-def even_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tensor) -> Tensor:
+def smooth_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tensor) -> Tensor:
     """ITC with a share alpha of its targets spread over all keys evenly, label smoothing: (b, k) thrice -> scalar."""
     return itc_loss(sim, torch.zeros_like(teacher_sim), alpha, positive)
 
@@ -130,7 +129,7 @@ def train_row(key: RunKey, folder: Path) -> dict:
         start = load(data_folder() / "tiny" / "start").model.image_encoder
         task.student.image_encoder.load_state_dict(start.state_dict())
     task.teacher = make_teacher(task.student)
-    if row.even:
+    if row.smooth:
         spread_words(task)
     batches, resumed = LookBatches(row, task, tokenizer, folder), (folder / "state.pt").exists()
     record |= {"steps": config.steps, "changes": changes | {part: value for part, value in asdict(row).items()

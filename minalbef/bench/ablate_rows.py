@@ -21,8 +21,8 @@ class Row:
     about: what it is. group: rows that are asked for together. changes: of the preset's options
     samples: how many pairs it sees, counting each time; scenes: how many there are, in another order each epoch; 0:
         each is new
-    itc: False leaves that loss out. warm: from the shipped warm start
-    teach_words: the teacher softens MLM's targets, too. even: its share is spread evenly, which is label smoothing
+    itc: False leaves that loss out. weight: of ITC and MLM in the sum. warm: from the shipped warm start
+    teach_words: the teacher softens MLM's targets, too. smooth: label smoothing, its share is spread evenly
     noise: shares of spoilt captions, see Scenes. truth: all true captions of a batch are positives; else its own alone
     """
 
@@ -32,8 +32,9 @@ class Row:
     samples: int = 76_800
     scenes: int = 0
     itc: bool = True
+    weight: float = 1.0
     teach_words: bool = True
-    even: bool = False
+    smooth: bool = False
     noise: tuple[float, float, float] = (0.0, 0.0, 0.0)
     truth: bool = False
     warm: bool = True
@@ -70,8 +71,9 @@ ROWS = {
     "hard": _paper("+ hard negatives"),
     "distil-itc": _paper("+ distillation in ITC", alpha=ALPHA, teach_words=False),
     "distil": _paper("+ distillation in MLM", alpha=ALPHA),
-    "smooth": _paper("label smoothing instead of distillation", alpha=ALPHA, even=True),
+    "smooth": _paper("label smoothing instead of distillation", alpha=ALPHA, smooth=True),
     "truth": _paper("oracle: all true captions of a batch are positives", truth=True),
+    "light": _paper("ITC and MLM weigh 0.6", "after", weight=1 - ALPHA),
     # tiny's recipe, which knows the truth and has minimal pairs, without one part
     "full": _ours("tiny's recipe"),
     "no-siblings": _ours("no minimal pairs", siblings=0.0),
@@ -85,8 +87,9 @@ SPOILT = {"wrong": "one thing wrong", "missing": "words missing", "foreign": "an
 for percent in (40, 20):
     for kind in SPOILT:
         for suffix, about, more in (("", "", {}), ("-distil", ", distillation", dict(alpha=ALPHA)),
-                                    ("-smooth", ", label smoothing", dict(alpha=ALPHA, even=True)),
-                                    ("-even", ", even negatives", dict(group="after", changes=dict(hard_from=1.0)))):
+                                    ("-smooth", ", label smoothing", dict(alpha=ALPHA, smooth=True)),
+                                    ("-even", ", even negatives", dict(group="after", changes=dict(hard_from=1.0))),
+                                    ("-light", ", ITC and MLM weigh 0.6", dict(group="after", weight=1 - ALPHA))):
             ROWS[f"{kind}{percent}{suffix}"] = _paper(f"{percent}% {SPOILT[kind]}{about}", **dict(group="noise") | more,
                                                       noise=tuple(percent / 100 * (one == kind) for one in SPOILT))
 # sweeps, of which "full" is a point, too

@@ -61,12 +61,8 @@ class Effect:
         if self.low > 0 and self.mean >= least:
             return "supported"
         if self.high < 0:
-            return "contradicted: it harms"
+            return "contradicted: below zero"
         return "contradicted: too small" if self.high < least else "can't tell"
-
-
-def terms(formula: str) -> list[str]:
-    return formula.split(" + ")
 
 
 def read_claims(page: Path) -> list[Claim]:
@@ -75,7 +71,7 @@ def read_claims(page: Path) -> list[Claim]:
     cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table if line.startswith("| ")]
     claims = [Claim(*some[:4], float(some[4]), float(some[5]), int(some[6])) for some in cells]
     for claim in claims:
-        named = [term.partition("@") for term in terms(claim.rows) + terms(claim.less)]
+        named = [term.partition("@") for term in f"{claim.rows} + {claim.less}".split(" + ")]
         unknown = ["".join(one) for one in named if one[0] not in ROWS | MEANS or one[2] not in PARTS]
         if unknown or claim.figure not in FIGURES:
             raise ValueError(f"{page}, {claim.text!r}: no row or figure {(unknown or [claim.figure])[0]!r}; "
@@ -105,7 +101,7 @@ def by_seed(records: Sequence[dict], term: str, name: str) -> dict[int, float]:
 def paired_effect(records: Sequence[dict], claim: Claim, level: float) -> Effect | None:
     """The claim's differences, paired by seed, with Student's interval at a level such as .95; None of fewer than two.
     """
-    more, less = ([by_seed(records, term, claim.figure) for term in terms(formula)]
+    more, less = ([by_seed(records, term, claim.figure) for term in formula.split(" + ")]
                   for formula in (claim.rows, claim.less))
     values = tuple(sum(one[seed] for one in more) - sum(one[seed] for one in less)
                    for seed in range(claim.seeds) if all(seed in one for one in more + less))

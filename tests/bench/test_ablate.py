@@ -56,20 +56,25 @@ def test_a_loss_that_is_left_out_is_not_there():
     assert losses(variant(Row("", "", itc=False)), 0.0).keys() == {"itm", "mlm"}
 
 
+def test_a_rows_weight_is_of_itc_and_mlm_alone():
+    whole, light = (losses(variant(Row("", "", weight=weight)), 0.0) for weight in (1.0, 0.6))
+    assert_close(light, {"itc": 0.6 * whole["itc"], "itm": whole["itm"], "mlm": 0.6 * whole["mlm"]})
+
+
 def test_label_smoothing_spreads_the_teachers_share_evenly():
     sim = torch.tensor([[2.0, 0.0, -1.0], [0.5, 1.0, 0.0]])
     positive = torch.eye(2, 3, dtype=torch.bool)
     target = 0.6 * positive + 0.4 / 3
     by_hand = -(target * sim.log_softmax(1)).sum(1).mean()
-    assert_close(ablate.even_itc_loss(sim, torch.randn(2, 3), 0.4, positive), by_hand)
+    assert_close(ablate.smooth_itc_loss(sim, torch.randn(2, 3), 0.4, positive), by_hand)
 
 
 def test_label_smoothing_of_masked_words_asks_no_teacher():
-    def mlm(even: bool, disturbed: bool) -> torch.Tensor:
+    def mlm(smooth: bool, disturbed: bool) -> torch.Tensor:
         task = variant(Row("", "", truth=True))
         if disturbed:
             disturb(task.teacher, seed=9)
-        if even:
+        if smooth:
             ablate.spread_words(task)
         return losses(task, 0.4)["mlm"]
     assert_close(mlm(True, True), mlm(True, False))
@@ -82,7 +87,7 @@ def test_every_row_is_a_preset_that_can_be_trained(name):
     config = preset("tiny", **row.changes)
     assert config.objects == 20 and row.samples % config.batch == 0 and row.about and row.group in ablate.BASES
     assert bool(config.alpha) == name.endswith(("distil", "distil-itc", "smooth"))
-    assert row.even == name.endswith("smooth") and (sum(row.noise) > 0) == name.startswith(tuple(SPOILT))
+    assert row.smooth == name.endswith("smooth") and (sum(row.noise) > 0) == name.startswith(tuple(SPOILT))
     assert (row.scenes, config.siblings_from) == ((3_840, 1.0) if ablate.BASES[row.group] == "hard" else (0, 0.5)) or (
         name == "no-lesson")
     assert row.truth == (row.group in ("ours", "sweeps") or name == "truth")
@@ -91,7 +96,7 @@ def test_every_row_is_a_preset_that_can_be_trained(name):
 def test_rows_are_named_alone_or_by_group():
     assert rows_of(["hard", "ours"])[:3] == ["hard", "full", "no-siblings"]
     assert set(rows_of([])) == set(ROWS) and rows_of([]).index("foreign20") < rows_of([]).index("full")
-    assert rows_of([])[-1] == "foreign20-even" not in rows_of(["noise"]) and len(rows_of(["noise"])) == 18
+    assert rows_of([])[-1] == "foreign20-light" not in rows_of(["noise"]) and len(rows_of(["noise"])) == 18
     with pytest.raises(ValueError, match=r"no row 'harf' \(did you mean 'hard'\?\); there are the groups paper, noise"):
         rows_of(["harf"])
 

@@ -66,7 +66,7 @@ def test_tasks_are_told_with_and_without_distillation():
 @pytest.mark.parametrize("low, mean, high, verdict", [
     (0.01, 0.05, 0.09, "supported"), (0.01, 0.02, 0.09, "can't tell"), (-0.01, 0.05, 0.11, "can't tell"),
     (-0.05, 0.0, 0.02, "contradicted: too small"), (0.005, 0.01, 0.02, "contradicted: too small"),
-    (-0.2, -0.1, -0.01, "contradicted: it harms")])
+    (-0.2, -0.1, -0.01, "contradicted: below zero")])
 def test_a_verdict_needs_the_whole_interval(low, mean, high, verdict):
     assert Effect((mean, mean), mean, low, high).verdict(least=0.03) == verdict
 
