@@ -145,10 +145,11 @@ def rows_table(records: Sequence[dict]) -> str:
 
 
 def write_tables(page: Path, **tables: str) -> None:
-    """Put tables into a page, each between <!-- NAME --> and <!-- end of NAME -->. Raises ValueError without these."""
+    """Put the tables where a page has <!-- NAME --> and <!-- end of NAME -->. Raises ValueError if it has none of them.
+    """
     text = page.read_text(encoding="utf-8")
-    if missing := tables.keys() - {name for _, name, _ in MARKS.findall(text)}:
-        name = min(missing)
-        raise ValueError(f"{page} has no place for {name}: add the lines <!-- {name} --> and <!-- end of {name} -->")
+    if tables.keys().isdisjoint(name for _, name, _ in MARKS.findall(text)):
+        places = " or ".join(f"<!-- {name} --> and <!-- end of {name} -->" for name in tables)
+        raise ValueError(f"{page} has no place for a table: add the lines {places}")
     text = MARKS.sub(lambda at: f"{at[1]}{tables[at[2]]}\n{at[3]}" if at[2] in tables else at[0], text)
     write_atomically(page, lambda path: path.write_text(text, encoding="utf-8"))

@@ -41,13 +41,13 @@ def tasks(run: Path = Path("runs"), out: Path | None = None, page: Path | None =
     print(seeds.tasks(run, out or run / "tasks.json", page))
 
 
-def effects(results: Path = Path("runs/ablation.jsonl"), page: Path | None = None,
+def effects(results: Path = Path("runs/ablation.jsonl"), pages: tuple[Path, ...] = (),
             claims: Path = Path("notebooks/results/registered.md")) -> None:
     """The tables of an ablation: what each row reached, and a verdict on each claim registered before the runs.
 
     Args:
         results: the file that `minalbef ablate` wrote
-        page: a Markdown file whose two tables to replace, such as docs/ablation.md
+        pages: Markdown files whose tables to replace, such as docs/ablation.md
         claims: the file with the table of claims
     """
     from minalbef.bench import ablate
@@ -55,7 +55,7 @@ def effects(results: Path = Path("runs/ablation.jsonl"), page: Path | None = Non
     records = ablate.read(results)
     tables = {"claims": bench.claims_table(records, bench.read_claims(claims)), "rows": bench.rows_table(records)}
     print("\n\n".join(tables.values()))
-    if page:
+    for page in pages:
         bench.write_tables(page, **tables)
 
 
