@@ -28,9 +28,9 @@ def run_folder(path: str | Path, **download: Any) -> Path:
 
     download: see huggingface_hub.snapshot_download. Raises ValueError for what cannot be fetched.
     """
-    if not str(path).startswith("hf:/"):
+    if not Path(path).as_posix().startswith("hf:/"):
         return data_folder() / "tiny" if str(path) == "tiny" and not Path(path).exists() else Path(path)
-    name = str(path).removeprefix("hf:").strip("/")              # a Path keeps one slash of the two
+    name = Path(path).as_posix().removeprefix("hf:").strip("/")
     with explain(f"{name} cannot be fetched from the hub", "pip install 'minalbef[hub]' brings its client; check name "
                  "and network, or copy the files into a folder", Exception):             # each layer below has its own
         from huggingface_hub import snapshot_download
@@ -53,7 +53,8 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
                  files: dict[str, dict[str, Tensor]]) -> None:
     """A run folder out of weights by file ("model", "teacher"); tensors of one file must not share memory."""
     folder = Path(path)
-    (folder / TRAINED_ON).unlink(missing_ok=True)                # of other weights; the caller writes the new one
+    for stale in {TRAINED_ON, "teacher.safetensors", "queue.safetensors"} - {f"{name}.safetensors" for name in files}:
+        (folder / stale).unlink(missing_ok=True)                 # of other weights; the caller writes TRAINED_ON
     text = json.dumps({"task": task, **config.to_dict()}, indent=1)
     write_atomically(folder / "config.json", lambda p: p.write_text(text + "\n", encoding="utf-8"))
     write_atomically(folder / "tokenizer.json", lambda p: tokenizer.save(p))

@@ -186,7 +186,7 @@ class Config:
         return asdict(self)
 
 
-FREE = ("device", "checkpointing", "compile", "tensorboard")     # may differ on resume: change rounding at most
+FREE = ("device", "checkpointing", "compile", "tensorboard")   # on resume: they change rounding and dropout's masks
 
 
 def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
@@ -196,7 +196,7 @@ def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
     return dict(change.split("=", 1) for change in changes)
 
 
-def replace_checked(config: Config, **changes: Any) -> Config:
+def replace_checked(config: Config, /, **changes: Any) -> Config:
     """`dataclasses.replace` that reads strings as the field's type and names the nearest field for a wrong one."""
     known: dict[str, Any] = {field.name: type(field.default) for field in fields(Config)}
     for name, value in changes.items():

@@ -105,7 +105,7 @@ def open_image(source: Source, upright: bool = True) -> Image.Image:
         elif isinstance(source, Image.Image):
             image = source
         else:
-            name = str(getattr(source, "name", source))
+            name = str(source if isinstance(source, Path) else getattr(source, "name", source))
             image = Image.open(source, formats=FORMATS)
         if 0 in image.size:
             raise ValueError(f"{image.width} x {image.height} are no pixels")
@@ -132,7 +132,7 @@ def transform(image: Source, size: int) -> Tensor:
 
     A record's picture is read as stored; open your own with `open_image`, which turns it upright.
     """
-    if not (isinstance(image, np.ndarray) and image.shape == (size, size, 3)):
+    if not (isinstance(image, np.ndarray) and image.shape == (size, size, 3) and image.dtype == np.uint8):
         image = np.array(open_image(image, upright=False).resize((size, size), Image.Resampling.BICUBIC))
     return (torch.from_numpy(image).permute(2, 0, 1) - _MEAN) / _STD
 

@@ -52,7 +52,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def preset(name: str, **changes: Any) -> Config:
+def preset(name: str, /, **changes: Any) -> Config:
     """The settings of a named preset, with your changes: `preset("tiny", batch=32)`.
 
     With share=0.1, epoch and warm-up are a tenth of the preset's, unless you change them, too.

@@ -101,7 +101,7 @@ class Tokenizer:
         Raises ValueError for a caption without words and, with truncate=False, for one that is too long.
         """
         end, rows = [self.sep] if sep else [], []
-        cleaned = [text if raw else clean(text) for text in texts]
+        cleaned = [text if raw else clean(text, 30 if truncate else max(30, length)) for text in texts]
         if missing := [text for text, rest in zip(texts, cleaned) if not has_words(rest)]:
             raise ValueError(f"caption {excerpt(missing[0])} has no words; give it at least one")
         for text, encoded in zip(texts, self._core.encode_batch(cleaned, add_special_tokens=False)):

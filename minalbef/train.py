@@ -203,10 +203,10 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
         raise TypeError(f"{type(task).__name__} lacks draws(step) or after_step(carry); see train.Trainable")
     if config.batch % (config.accumulate * distributed.world()):
         times = f" times accumulate={config.accumulate}" if config.accumulate > 1 else ""
-        raise ValueError(f"batch={config.batch} is not a multiple of {distributed.world()} processes{times}; "
+        raise ValueError(f"{title}: batch={config.batch} is not a multiple of {distributed.world()} processes{times}; "
                          "take one that is")
     device = distributed.device_of(config.device)
-    task.to(device)
+    task.to(device).train()
     with writing.lock(folder, config):
         optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
         start = checkpoint.load_state(folder, task, optimiser, config)

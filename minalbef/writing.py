@@ -22,7 +22,8 @@ else:
 
 LOCK = ".lock"
 BEHIND = 1 << 30                                 # a locked byte can't be read on Windows: lock one behind the text
-SIGNS = (LOCK, "state.pt", "metrics.csv", "warm", "assign")      # any of them shows that a folder is a run's
+# any of them shows that a folder is a run's
+SIGNS = (LOCK, "state.pt", "metrics.csv", "warm", "assign", "unreadable.txt", "unreadable-0.txt", "tensorboard")
 _held: set[Path] = set()
 
 

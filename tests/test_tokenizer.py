@@ -163,6 +163,7 @@ def test_long_captions_are_cut_or_refused(vocab):
     assert len(with_sep) == 7 and with_sep[-1] == 3
     with pytest.raises(ValueError, match="19 tokens.*limit is 7"):
         ours.encode(["the cat " * 9], length=7, truncate=False)
+    assert ours.encode(["the cat " * 30], length=512, truncate=False)[0].shape == (1, 61), "or read to the end"
 
 
 @pytest.mark.parametrize("empty", ["", "  ", "?!", "-/-", "\u200b"])

@@ -17,6 +17,7 @@ from torch import nn
 from card import card
 from helpers import Batches, same_state, small
 from minalbef import distributed, metrics, train
+from minalbef.albef import ALBEF
 from minalbef.presets import preset
 from minalbef.recipes.report import train_seconds
 from minalbef.tasks.pretrain import Pretrain
@@ -136,6 +137,12 @@ def test_clip_bounds_the_gradients_norm(tmp_path):
 def test_the_same_seed_gives_the_same_weights(finished, tmp_path):
     assert same_state(run(tmp_path / "again"), finished[1])
     assert not same_state(run(tmp_path / "other", seed=1), finished[1])
+
+
+def test_what_was_loaded_for_evaluation_is_trained_with_dropout(tmp_path):
+    task = Pretrain(CONFIG, student=ALBEF(CONFIG).eval())
+    fit(task, Batches(CONFIG), CONFIG, tmp_path, quiet=True)
+    assert task.student.training and not task.teacher.training
 
 
 def test_a_batch_shown_again_and_again_is_learnt(tmp_path):

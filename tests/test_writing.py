@@ -106,9 +106,11 @@ def test_a_folder_of_other_things_is_refused_and_what_it_holds_is_named(tmp_path
             with lock(folder, CONFIG):
                 pass
         assert not (folder / ".lock").exists()
-    (tmp_path / "state.pt").touch()
-    with lock(tmp_path, CONFIG):
-        pass
+    for name in ("state.pt", "unreadable.txt"):          # the latter alone, where a run stopped early
+        (tmp_path / name).touch()
+        with lock(tmp_path, CONFIG):
+            pass
+        (tmp_path / name).unlink()
 
 
 @pytest.mark.parametrize("make, says", [(os.mkdir, "a folder"), (os.mkfifo, "no file, but a device or pipe")])

@@ -91,16 +91,15 @@ def by_seed(records: Sequence[dict], term: str, name: str) -> dict[int, float]:
     row, _, part = term.partition("@")
     found: list[dict[int, float]] = []
     for one in MEANS.get(row, [row]):
-        values = {record["seed"]: figure(record, name, part) for record in records if record["row"] == one
-                  and record["equal"] == (part == "equal") and (record["equal"]
-                                                                or record["samples"] == ROWS[one].samples)}
+        values = {record["seed"]: figure(record, name, part) for record in records
+                  if (record["row"], record["equal"]) == (one, part == "equal")
+                  and (record["equal"] or record["samples"] == ROWS[one].samples)}
         found.append({seed: value for seed, value in values.items() if value is not None})
     return {seed: statistics.mean(one[seed] for one in found) for seed in set.intersection(*map(set, found))}
 
 
 def paired_effect(records: Sequence[dict], claim: Claim, level: float) -> Effect | None:
-    """The claim's differences, paired by seed, with Student's interval at a level such as .95; None of fewer than two.
-    """
+    """The claim's differences, paired by seed, with Student's interval at a level such as .95; None of one."""
     more, less = ([by_seed(records, term, claim.figure) for term in formula.split(" + ")]
                   for formula in (claim.rows, claim.less))
     values = tuple(sum(one[seed] for one in more) - sum(one[seed] for one in less)
@@ -145,8 +144,7 @@ def rows_table(records: Sequence[dict]) -> str:
 
 
 def write_tables(page: Path, **tables: str) -> None:
-    """Put the tables where a page has <!-- NAME --> and <!-- end of NAME -->. Raises ValueError if it has none of them.
-    """
+    """Put the tables where a page has <!-- NAME --> and <!-- end of NAME -->. Raises ValueError if it has none."""
     text = page.read_text(encoding="utf-8")
     if tables.keys().isdisjoint(name for _, name, _ in MARKS.findall(text)):
         places = " or ".join(f"<!-- {name} --> and <!-- end of {name} -->" for name in tables)

@@ -1,10 +1,10 @@
 """Measured, not promised: what a preset learns, over seeds, and what five tasks make of it."""
 import json
-import re
 import statistics
 from pathlib import Path
 
 from minalbef import checkpoint
+from minalbef.bench.effects import write_tables
 from minalbef.recipes import launch, report
 from minalbef.recipes.evaluate import evaluate_run
 from minalbef.scenes.exam import tables
@@ -35,9 +35,6 @@ def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, proce
     return result
 
 
-MARKS = re.compile(r"(<!-- tasks -->\n).*?(<!-- end of tasks -->)", re.S)        # around the table of docs/tasks.md
-
-
 def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
     """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file. -> their table, put into page too
 
@@ -55,13 +52,10 @@ def tasks(folder: Path, out: Path, page: Path | None = None) -> str:
     if not reports:
         raise ValueError(f"{folder} has no report of a task, such as {folder / next(iter(JOBS))}/report.json; "
                          "`minalbef finetune TASK` writes one")
-    table, text = tables.task_table(reports), page.read_text(encoding="utf-8") if page else ""
-    if page and not MARKS.search(text):
-        raise ValueError(f"{page} has no table of tasks: add the lines <!-- tasks --> and <!-- end of tasks -->")
-    checkpoint.write_atomically(out, lambda path: path.write_text(json.dumps(reports, indent=1) + "\n", "utf-8"))
+    table = tables.task_table(reports)
     if page:
-        text = MARKS.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
-        checkpoint.write_atomically(page, lambda path: path.write_text(text, encoding="utf-8"))
+        write_tables(page, tasks=table)
+    checkpoint.write_atomically(out, lambda path: path.write_text(json.dumps(reports, indent=1) + "\n", "utf-8"))
     return table
 
 

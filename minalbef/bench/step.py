@@ -160,11 +160,10 @@ def measure_step(config: Config, device: str = "cpu", steps: int = 20, peak_size
         flops = work.by_phase(counter.get_total_flops, 1)
     (product, by_cpu), total, rate = matmul_peak(device, peak_size), sum(flops.values()), steps / sum(rounds)
     gpu = None if on_cpu else gpu_named(torch.cuda.get_device_name(work.device))
-    return {"samples_per_second": rate * config.batch,
-            "best_samples_per_second": steps / ROUNDS * config.batch / min(rounds),
-            "seconds_per_step": 1 / rate, "cpu_seconds_per_step": cpu, "peak_memory_mb": peak,
-            "base_memory_mb": base if on_cpu else None, "flops_per_step": total,
-            "matmul_peak_gflops": product, "matmul_peak_gflops_by_cpu": by_cpu if on_cpu else None,
+    return {"samples_per_second": rate * config.batch, "seconds_per_step": 1 / rate, "cpu_seconds_per_step": cpu,
+            "best_samples_per_second": steps / ROUNDS * config.batch / min(rounds), "peak_memory_mb": peak,
+            "base_memory_mb": base if on_cpu else None, "flops_per_step": total, "matmul_peak_gflops": product,
+            "matmul_peak_gflops_by_cpu": by_cpu if on_cpu else None,
             "share_of_matmul_peak": total * rate / product / 1e9,
             "share_of_matmul_peak_by_cpu": total / cpu / by_cpu / 1e9 if on_cpu else None,
             "share_of_bf16_peak": total * rate / gpu.bf16 / 1e12 if gpu else None,

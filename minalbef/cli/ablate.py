@@ -12,7 +12,7 @@ def ablate(rows: Annotated[tuple[str, ...], tyro.conf.Positional] = (), /, seeds
     """Train recipes that differ in one part, over seeds, side by side; repeat the command to go on.
 
     Args:
-        rows: their names, or the groups paper, ours, noise and sweeps; by default all
+        rows: their names, or the groups paper, ours, noise, sweeps and after; by default all
         seeds: how many, from 0; every row is trained with one before the next begins
         share: of the samples that a row sees, for a quick look
         equal: as many samples as take the CPU seconds of the row that the group is compared with

@@ -52,7 +52,8 @@ def effects(results: Path = Path("runs/ablation.jsonl"), pages: tuple[Path, ...]
     """
     from minalbef.bench import ablate
     from minalbef.bench import effects as bench
-    records = ablate.read(results)
+    if not (records := ablate.read(results)):
+        raise ValueError(f"{results} has no results; `minalbef ablate` writes them, and --results names a file")
     tables = {"claims": bench.claims_table(records, bench.read_claims(claims)), "rows": bench.rows_table(records)}
     print("\n\n".join(tables.values()))
     for page in pages:
@@ -63,8 +64,7 @@ def effects(results: Path = Path("runs/ablation.jsonl"), pages: tuple[Path, ...]
 def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, text_layers: int = 3,
          fusion_layers: int = 3, heads: int = 3, vocab: int = 2000, batch: int = 16, queue: int = 1024,
          text_length: int = 25, embed_dim: int = 256, dtype: Literal["float32", "bfloat16"] = "float32",
-         device: str = "cpu", threads: int = 2, steps: int = 20, compile: bool = False,
-         checkpointing: bool = False) -> None:
+         device: str = "cpu", threads: int = 2, steps: int = 20, compile: bool = False, checkpointing: bool = False):
     """Time, memory and FLOPs of a pretraining step on random data: dropout 0.1, full texts, 15% of words masked.
 
     samples_per_second is wall time. On a CPU the breakdown's seconds are process time, as are the peak and the share

@@ -58,7 +58,7 @@ def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 
         batch: rows, in place of the preset's
     """
     from minalbef.recipes import rehearse
-    rehearse.dry_run(preset, steps, batch, **read_changes(changes))
+    rehearse.dry_run(preset, steps, **{"batch": batch} | read_changes(changes))
 
 
 def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100", utilisation: float = 0.4,

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -104,7 +105,10 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
             raise ValueError("--among and --from: of no use with --pairs; leave them out")
         return print(recipe.table(recipe.evaluate_pairs(run, report.command(), seed, scenes.exam, scenes.split, out)))
     out = out or report.output_folder(run, (scenes.exam, seed, scenes.among, scenes.split) == (1.0, 0, None, "test"))
-    figures = recipe.evaluate_run(run, report.command(), source_of(scenes.source), seed, scenes.exam, scenes.split,
+    began = scenes.source
+    with suppress(ValueError):                                           # there is no report yet
+        began = began or report.read_report(run).get("source") or None
+    figures = recipe.evaluate_run(run, report.command(), source_of(began), seed, scenes.exam, scenes.split,
                                   scenes.among, out)
     if figures["task"] != "pretrain":
         return print(tables.task_table([figures]))
@@ -172,7 +176,7 @@ def test(slow: bool = False, workers: int = 2) -> None:
         slow: `make test-slow`: the slow tests, and the solutions
         workers: processes
     """
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}     # more would spin for a free core
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // max(1, workers)))}   # more would wait for a core
     def run(*words: str, fine: tuple[int, ...] = (0,)) -> None:
         if (status := subprocess.run([sys.executable, "-m", *words], env=threads | os.environ).returncode) not in fine:
             raise SystemExit(status)
@@ -198,13 +202,14 @@ def explain(error: BaseException) -> tuple[str, int]:
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, KeyboardInterrupt):                 # train.Stopped is one
         return str(error) or "stopped", 130
-    if isinstance(error, MemoryError) or re.search("allocate memory|out of memory|Storage size calcul", str(error)):
+    if isinstance(error, MemoryError) or re.search("(allocate|enough|out of) memory|Storage size calcul", str(error)):
         return (f"not enough memory ({first}); take a smaller batch, more passes a step (accumulate=4) or "
                 "checkpointing=true; `minalbef plan` says what a preset needs"), 1
     if isinstance(error, RecursionError):
         return f"what was read is nested too deep ({first}); mend the file or leave it out", 1
     if isinstance(error, ValueError | OSError | FloatingPointError):
-        return str(error), 2 if isinstance(error, ValueError) else 1
+        said = str(error).rpartition(f"\n{type(error).__name__}: ")[2].rstrip()     # a worker's follows its traceback
+        return said, 2 if isinstance(error, ValueError) else 1
     raise error
 
 

@@ -22,13 +22,15 @@ def search(what: str, /, run: Path | None = None, images: Path | None = None, in
     from minalbef.recipes import index as indexer
     from minalbef.recipes import report
     from minalbef.recipes import search as finder
+    from minalbef.writing import explain
     if sum(map(bool, (images, index, texts))) > 1:
         raise ValueError("--images, --index and --texts: name one of them to look through")
     if texts and out:
         raise ValueError("--out: texts are listed, and no picture is drawn; leave it out with --texts")
     model = minalbef.load(source_of(run))
     if texts:
-        lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()]
+        with explain(f"{texts} cannot be read", "it must be text in UTF-8, one a line", OSError, UnicodeDecodeError):
+            lines = [line for line in texts.read_text(encoding="utf-8").splitlines() if line.strip()]
         return print(finder.describe(model, what, finder.search_texts(model, Path(what), lines)))
     gone: list[str] = []
     with TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ def read_pairs(path: Path, root: Roots = None, fault: Callable = refuse, split: 
     find = Finder(root or path)
 
     def parse(row):
-        image = find(field(row, "file" if row.get("file") else "image"))
+        image = find(field(row, "image" if row.get("image") else "file"))
         photo, given = content_id(image, image.stat().st_mtime_ns), field(row, "caption", (str, list))
         place = row.get("split") or SPLITS[max(0, photo % 10 - 7)]
         if place not in SPLITS:
@@ -46,7 +46,7 @@ def rows(folder: Path) -> Iterator[dict]:
     if table and table.suffix in (".csv", ".tsv"):
         with (explain(f"{table} cannot be read", "it must be a table in UTF-8", OSError, UnicodeDecodeError, csv.Error),
               open(table, newline="", encoding="utf-8-sig") as file):
-            yield from csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ",")
+            yield from csv.DictReader(file, delimiter="\t" if table.suffix == ".tsv" else ",", strict=True)
     elif table:
         yield from entries(table)
     else:

@@ -83,9 +83,9 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
                 records = chain.from_iterable(reader(**files, root=roots, fault=tally, **more) for reader, files in way)
                 if split == "train" and share < 1:
                     records = (one for one in records if all(in_share(i, share) for i in photos_of(one, same)))
-                good = check(records, tally, same, avoid, look)
+                good = check(records, tally, same, avoid if split == "train" or len(ways) == 1 else set(), look)
                 counts = write(Path(half, split + mark), good, root, set(answers), same)
-            if name == "pairs" and split != "train" and not counts["records"]:
+            if name == "pairs" and not (counts["records"] or tally.count) and (splits or split != "test"):
                 account.append(f"{split}: no picture falls into it")
                 for path in Path(half).glob(f"{split}{mark}.*"):
                     path.unlink()
@@ -192,7 +192,6 @@ def find_shared(out: Path, name: str) -> list[str]:
         for (asked, split), others in known.items():
             if part == "train" != split and name in (learnt, asked) and (learnt in PRETRAINING or learnt == asked):
                 if n := len(np.intersect1d(photos, others, assume_unique=True)):
-                    lines.append(f"{n:,} pictures of {learnt}/train are in {asked}/{split}, "
-                                 f"{n / len(others):.1%} of it; leave them out by: prepare {learnt} "
-                                 f"--without {out / asked / split}")
+                    lines.append(f"{n:,} pictures of {learnt}/train are in {asked}/{split}, {n / len(others):.1%} of "
+                                 f"it; leave them out by: prepare {learnt} --without {out / asked / split}")
     return lines

@@ -129,8 +129,9 @@ class Finder:
         # nothing leads out of the roots: of /a/b.jpg and ../a/b.jpg, only a/b.jpg and b.jpg are looked for
         image = os.path.splitdrive(image)[1].replace(os.sep, "/")            # on Windows, of C:\a\b.jpg
         parts = PurePosixPath(f"/{image}".rpartition("/../")[2].lstrip("/")).parts
-        tries = ((root, place, i) for i in range(len(parts)) for root in self.roots for place in self.places)
-        for root, place, first in (self.known, *tries):
+        places = [(root, place) for root in self.roots for place in self.places]
+        whole, less = ([(*one, i) for i in some for one in places] for some in ((0,), range(1, len(parts))))
+        for root, place, first in (*whole, self.known, *less):
             path = os.path.join(root, place, *parts[first:])
             if root and os.path.isfile(path):
                 self.known = root, place, first

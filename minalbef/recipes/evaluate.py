@@ -77,7 +77,7 @@ def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, s
     figures, spans, counts = intervals.summarise(values | {"baselines": baselines})
     if task == "grounding":
         figures["map"] = dict(zip(("mode", "layer"), task_exam.best_map(model, tokenizer)))
-    return figures | {"split": split, "exam_seed": seed, "intervals": spans, "counts": counts}
+    return figures | dict(source=str(source or ""), split=split, exam_seed=seed, intervals=spans, counts=counts)
 
 
 def listed(task: str, folder: Path, answers: Path | None, free: bool) -> list[str] | None:
@@ -97,7 +97,7 @@ def listed(task: str, folder: Path, answers: Path | None, free: bool) -> list[st
 
 
 def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | None = None,
-                    answers: Path | None = None, free: bool = False, image_size: int | None = None, top: int = 0,
+                 answers: Path | None = None, free: bool = False, image_size: int | None = None, top: int = 0,
                     layer: int | str | None = None, original: bool = False, tuned: Sequence[str] = (),
                     batch: int = 32, workers: int = 0, command: str = "") -> dict | None:
     """Evaluate a run on a prepared split, and write report.json: -> the report, on rank 0 alone, None elsewhere.

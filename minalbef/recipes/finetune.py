@@ -71,7 +71,7 @@ def begin(task: Task, source: str | Path, config: Config) -> None:
 def at_size(albef: ALBEF, config: Config) -> ALBEF:
     """The same model for images of config.image_size."""
     model = ALBEF(config)
-    model.load_state_dict(checkpoint.resize_weights(albef.state_dict(), config))
+    checkpoint.fit_weights(model, checkpoint.resize_weights(albef.state_dict(), config), "the run")
     return model.eval()
 
 

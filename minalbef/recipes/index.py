@@ -73,7 +73,7 @@ def _read(path: Path) -> tuple[dict, Tensor]:
     with explain(f"{path} is no index", "`minalbef index FOLDER` writes one; or name another file", OSError,
                  SafetensorError, KeyError, TypeError, ValueError):
         with safe_open(path, "pt") as file:
-            about, features = json.loads(file.metadata()["index"]), file.get_tensor("features")
+            about, features = json.loads(file.metadata()["index"]), file.get_tensor("features").clone()
         if not {"folder", "run", "weights"} <= about.keys() or len(about["files"]) != len(features):
             raise ValueError("its parts do not fit")
     return about, features

@@ -115,8 +115,8 @@ def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = ()
             if distributed.rank() == 0:
                 LOG.info(forecast(config, "pretraining"))
         else:
-            apply_warm_start(task, tokenizer, config, folder, quiet, workers)
             batches = Ahead(SceneBatches(config, tokenizer), config, workers)
+            apply_warm_start(task, tokenizer, config, folder, quiet, workers)
         train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF")
         if distributed.rank() == 0:
             checkpoint.save(folder, task.student, tokenizer, task.teacher)

@@ -41,25 +41,24 @@ REHEARSALS = {
         (picture, other), text, bool(i % 2), i))}
 
 
-def dry_run(name: str, steps: int = 2, batch: int = 2, say: Callable[[str], None] = print, **changes) -> list[dict]:
+def dry_run(name: str, steps: int = 2, say: Callable[[str], None] = print, /, **changes) -> list[dict]:
     """Train a preset for a few steps on noise: -> each step's losses, gradient norm, seconds and peak memory in GB.
 
-    batch: in place of the preset's; all else is full size. changes: of the preset, to make it smaller
+    changes: of the preset, to make it smaller; batch is 2 where they don't say, and all else is full size
     say: prints a line. Memory is the process's peak so far, None where the system doesn't report it.
     Raises ValueError for a preset without a rehearsal, FloatingPointError for a loss that is not finite.
     """
     if name not in REHEARSALS:
         raise ValueError(f"no rehearsal of {name!r}; there are {', '.join(REHEARSALS)}")
-    config, plan = preset(name, **changes), REHEARSALS[name]
-    usual = config.batch
-    config = replace(config, batch=max(batch, plan.least), precision="fp32", accumulate=1)
+    config, plan = preset(name, **{"batch": 2} | changes), REHEARSALS[name]
+    config = replace(config, batch=max(config.batch, plan.least), precision="fp32", accumulate=1)
     torch.manual_seed(config.seed)
     tokenizer = Tokenizer.train([" ".join(WORDS)], min(config.vocab_size, 512))
     task = TASKS[plan.task].make(config)
     optimiser = torch.optim.AdamW(train.parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
     count = sum(p.numel() for p in task.parameters() if p.requires_grad)
     say(f"{name}: {count / 1e6:.1f}M parameters to train, {config.image_size} x {config.image_size} pixels, "
-        f"random weights, noise for pictures; batch {config.batch} in place of {usual}")
+        f"random weights, noise for pictures; batch {config.batch} in place of {preset(name).batch}")
     rows = []
     for step in range(steps):
         clock = time.perf_counter()

@@ -118,6 +118,5 @@ def describe(run: Run, sentence: str, hits: list[Hit]) -> str:
 
 def figure(sentence: str, hits: list[Hit]) -> Plot:
     """The hits with their scores."""
-    return gallery([hit.picture for hit in hits],
-                   [f"match {hit.match:.2f}, similarity {hit.similarity:.2f}\n{hit.title}" for hit in hits],
-                   f"“{sentence}”")
+    titles = [f"match {hit.match:.2f}, similarity {hit.similarity:.2f}\n{hit.title}" for hit in hits]
+    return gallery([hit.picture for hit in hits], titles, f"“{sentence}”")

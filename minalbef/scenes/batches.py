@@ -24,10 +24,10 @@ class SceneBatches:
     def __init__(self, config: Config, tokenizer: Tokenizer):
         self.config, self.tokenizer, self.window, self.ready = config, tokenizer, -1, []
         self.rank, self.world = distributed.rank(), distributed.world()
-        rows, left = divmod(config.batch, config.accumulate * self.world)        # if any are left, `fit` refuses them
-        if config.siblings and not left and rows % 2:
-            raise ValueError(f"batch={config.batch} gives each pass of a process an odd number of rows, and siblings "
-                             f"are pairs; take a multiple of {2 * config.accumulate * self.world}, or siblings=0")
+        unit = config.accumulate * self.world * (2 if config.siblings else 1)
+        if config.batch % unit:
+            raise ValueError(f"batch={config.batch} is not a multiple of {unit} ({self.world} processes, accumulate="
+                             f"{config.accumulate}{', in pairs of siblings' if config.siblings else ''}); choose one")
         settings = dict(seed=config.seed, size=config.image_size, objects=config.objects, epoch=config.epoch,
                         restyle=config.restyle, sibling_pairs=config.sibling_pairs)
         self.before = Scenes("train", **settings)
@@ -70,6 +70,9 @@ class ProblemBatches:
         self.task, self.config, self.tokenizer, self.hide = task, config, tokenizer, hide
         self.rank, self.world = distributed.rank(), distributed.world()
         self.sources = [problems(name, "train", config, config.seed) for name in JOBS[task].problems]
+        if config.batch % (unit := len(self.sources) * self.world):
+            raise ValueError(f"batch={config.batch} is not a multiple of {unit} ({self.world} processes, for each "
+                             f"of {len(self.sources)} kinds of problems); choose one")
 
     def __call__(self, step: int) -> Batch:
         config, share = self.config, self.config.batch // len(self.sources)

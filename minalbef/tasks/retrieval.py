@@ -53,7 +53,7 @@ def two_stage(model: ALBEF, encoded: Encoded, top: int = 128, rows: int = 64, ho
     # pictures stay together: what they offer to fusion is computed once
     mine = image * distributed.world() // len(sim) == distributed.rank()
     image, text, match = image[mine], text[mine], torch.zeros_like(sim)
-    for some in progress(image.unique().split(rows), "matching", how.quiet):
+    for some in progress(image.unique().split(rows) if len(image) else (), "matching", how.quiet):
         here = (image >= some[0]) & (image <= some[-1])
         near = replace(encoded, image=encoded.image[some[0]:some[-1] + 1])
         odds = match_odds(model, near, image[here] - some[0], text[here], yes_alone=True)
@@ -92,9 +92,8 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
         ids.append(record.id)
         first.setdefault(record.id, i)
     shown: Subset = Subset(records, list(first.values()))    # type: ignore[arg-type]  # torch's Dataset has no length
-    loader = DataLoader(shown, how.batch, num_workers=how.workers,
-                        collate_fn=partial(pictures, size=config.image_size), pin_memory=how.device.type == "cuda",
-                        generator=torch.Generator())
+    loader = DataLoader(shown, how.batch, num_workers=how.workers, pin_memory=how.device.type == "cuda",
+                        collate_fn=partial(pictures, size=config.image_size), generator=torch.Generator())
     tokens, keep = (x.to(how.device) for x in tokenizer.encode(texts, how.length or min(LENGTH, config.positions)))
     image = torch.cat([model.encode_image(some.to(how.device, non_blocking=True))       # every process encodes all:
                        for some in progress(loader, "pictures", how.quiet)])        # most time goes to the pairs

@@ -257,7 +257,7 @@ def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How) 
     """VQA accuracy where answers are given: -> samples, what else to report, "submission" too; see evaluation.loop."""
     submission, scores, lacking, chance, listed = [], [], 0, [], set(how.answers or ())
     for i, answer in enumerate(answer_questions(model, tokenizer, records, how)):
-        record, right = records[i], list(map(answers.normalise, records[i].answers))
+        record, right = records[i], records[i].answers
         submission.append({"question_id": record.id, "answer": answer})
         if right:
             scores.append(answers.accuracy(answer, right))

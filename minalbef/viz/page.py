@@ -149,9 +149,8 @@ def looks(run: Run, drawn: Sequence[Drawn]) -> list[dict]:
         hidden = words.hide(run, [one.text], [(0, [i]) for i in places])
         maps = words.word_maps(run, hidden, questions.image_tokens(run, [one.scene]), "mlm")
         lit = [plots.overlay(paint(one.scene, SIDE), heat) for heat in maps.unflatten(1, (run.config.grid, -1)).numpy()]
-        found.append({"text": one.text, "picture": thumbnail(one.scene),
-                      "maps": [(said[i], image(heat, f"where the model looks for “{said[i]}”"))
-                               for i, heat in zip(places, lit)]})
+        maps = [(said[i], image(heat, f"where the model looks for “{said[i]}”")) for i, heat in zip(places, lit)]
+        found.append({"text": one.text, "picture": thumbnail(one.scene), "maps": maps})
     return found
 
 

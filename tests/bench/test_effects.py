@@ -7,6 +7,7 @@ import pytest
 from minalbef.bench import ablate, effects
 from minalbef.bench.ablate_rows import ROWS
 from minalbef.bench.effects import Claim, Effect
+from minalbef.cli import bench as cli
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "notebooks" / "results"
@@ -107,6 +108,11 @@ def test_claims_are_read_from_a_table_and_their_rows_and_figures_must_exist(tmp_
         page.write_text(f"\n| claim |\n|---|\n{wrong}\n")
         with pytest.raises(ValueError, match=said):
             effects.read_claims(page)
+
+
+def test_a_file_without_results_is_named_and_no_table_is_replaced(tmp_path):
+    with pytest.raises(ValueError, match="typo.jsonl has no results; `minalbef ablate` writes them"):
+        cli.effects(tmp_path / "typo.jsonl", pages=(ROOT / "docs" / "ablation.md",))
 
 
 def test_tables_stand_between_their_marks(tmp_path):

@@ -45,7 +45,7 @@ def test_what_is_missing_is_said_and_nothing_is_written(runs):
     with pytest.raises(ValueError, match="has no report of a task"):
         seeds.tasks(runs / "nothing", runs / "tasks.json", runs / "page.md")
     (runs / "page.md").write_text("no place")
-    with pytest.raises(ValueError, match="no table of tasks: add the lines <!-- tasks -->"):
+    with pytest.raises(ValueError, match="no place for a table: add the lines <!-- tasks -->"):
         seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
     assert not (runs / "tasks.json").exists()
 

@@ -125,6 +125,7 @@ def fail(error: BaseException):
     (lambda: fail(MemoryError()), 1, "not enough memory .MemoryError.; take"),
     (lambda: fail(RuntimeError("CUDA out of memory. Tried\nto")), 1, "not enough memory .CUDA out of memory. Tried.;"),
     (deep, 1, "what was read is nested too deep"), (lambda: fail(KeyboardInterrupt()), 130, "stopped"),
+    (lambda: fail(ValueError("Caught ValueError in worker 0.\nTraceback\n\nValueError: a.jpg\n")), 2, "a.jpg\n$"),
     (lambda: fail(OSError("no space")), 1, "no space"), (lambda: fail(ValueError("lr=-1")), 2, "lr=-1")])
 def test_errors_of_the_world_are_one_line_without_a_traceback(fault, status, says, monkeypatch, capsys):
     def summary() -> None:

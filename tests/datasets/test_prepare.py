@@ -109,6 +109,18 @@ def test_of_own_pictures_a_given_split_holds_and_faults_are_counted(tmp_path):
     (tmp_path / "in" / "captions.csv").write_bytes("file,caption\na.png,un caf\xe9\n".encode("latin-1"))
     with pytest.raises(ValueError, match="captions.csv cannot be read .*; it must be a table in UTF-8"):
         prepare("pairs", tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "captions.csv").write_text('file,caption\na.png,"twas a cat\nb.png,a dog\n')
+    with pytest.raises(ValueError, match="captions.csv cannot be read .unexpected end of data"):
+        prepare("pairs", tmp_path / "in", tmp_path / "out")           # an open quote would swallow the rows after it
+    (tmp_path / "in" / "captions.csv").write_text("image;caption\na.png;a cat\n")
+    with pytest.raises(ValueError, match="there is no 'file'"):
+        prepare("pairs", tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "captions.csv").write_text("file,caption,split\na.png,a cat,test\n")
+    assert "train: no picture falls into it" in prepare("pairs", tmp_path / "in", tmp_path / "out")
+    assert len(Records(tmp_path / "out" / "pairs", "test")) == 1
+    (tmp_path / "in" / "captions.csv").write_text("file,caption\n")
+    with pytest.raises(ValueError, match="pairs/test: 0 good records.*it is empty"):
+        prepare("pairs", tmp_path / "in", tmp_path / "out")
     (tmp_path / "in" / "captions.csv").unlink()
     with pytest.raises(ValueError, match="has no captions.csv or .* and no text file beside a picture"):
         prepare("pairs", tmp_path / "in", tmp_path / "out")
@@ -319,6 +331,8 @@ def test_pretraining_pictures_that_a_test_shows_are_told_and_can_be_left_out(her
     coco(source, coco_train=[{"image": TRAIN, "caption": "a cat"}, {"image": VAL, "caption": "seen"}])
     account = prepare("coco", source, out)
     assert "1 pictures of coco/train are in coco/test, 100.0% of it" in account
+    account = prepare("coco", source, out, without=[out / "coco" / "test"])
+    assert "coco/train are in" not in account and len(Records(out / "coco", "test")) == 2, "the test keeps its pictures"
     write(source / "vg.json",
           [{"image": "image/5.jpg", "caption": ["a cat"] * 3}, {"image": TRAIN, "caption": "a cat"}])
     write(source / "image_data.json", [{"image_id": 5, "coco_id": 184613, "flickr_id": None}])

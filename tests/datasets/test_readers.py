@@ -324,6 +324,13 @@ def test_the_list_of_answers_must_be_one(tmp_path):
 # pairs
 
 
+def test_a_picture_is_looked_for_where_the_list_says_before_anywhere_else(tmp_path):
+    for name in ("1.jpg", "2.jpg", "cats/2.jpg"):
+        jpeg(tmp_path / name)
+    find = readers.Finder(tmp_path)
+    assert find("elsewhere/1.jpg") == tmp_path / "1.jpg" and find("cats/2.jpg") == tmp_path / "cats" / "2.jpg"
+
+
 def test_pairs_in_both_forms(tmp_path):
     for i in (0, 1):
         jpeg(tmp_path / "images" / "train" / "77" / f"train-10171-0-img{i}.png")

@@ -82,6 +82,7 @@ def test_the_failure_of_any_process_ends_all_and_is_said_once(tmp_path, capfd):
     assert launch.launch(["pretrain", *SMALL, "batch=15", "--run", str(tmp_path / "run"), "--quiet"], 2) == 2
     said = "minalbef: batch=15 is not a multiple of 2"[:40]
     assert [line[:40] for line in capfd.readouterr().err.splitlines()] == [said]
+    assert not (tmp_path / "run" / "start").exists(), "a warm start was trained for nothing"
 
 
 def test_a_launched_run_has_the_weights_of_one_by_torchrun(tmp_path):

@@ -22,7 +22,7 @@ PARTS = {"paper-4m": {"itc", "itm", "mlm"}, "paper-14m": {"itc", "itm", "mlm"}, 
 @pytest.mark.parametrize("name", PARTS)
 def test_a_preset_takes_two_steps_in_small(name):
     said = []
-    rows = dry_run(name, say=said.append, **SMALL)
+    rows = dry_run(name, 2, said.append, **SMALL)
     assert [row["step"] for row in rows] == [0, 1] and len(said) == 3
     assert f"in place of {preset(name).batch}" in said[0]
     for row in rows:
@@ -49,7 +49,7 @@ def test_presets_are_the_papers_recipes(name, recipe):
 def test_memory_is_that_of_the_process_and_not_of_the_one_that_started_it():
     """getrusage's figure is inherited: a child of a process that held 1 GB would seem to have held as much."""
     code = ("import os, sys; from minalbef.recipes.rehearse import dry_run; "
-            "print(dry_run('vqa', steps=1, say=str, **eval(sys.argv[1]))[0]['memory_gb'])")
+            "print(dry_run('vqa', 1, str, **eval(sys.argv[1]))[0]['memory_gb'])")
     parent = ("import subprocess, sys; block = b'x' * 1_500_000_000; del block; "
               "print(subprocess.run([sys.executable, '-c', *sys.argv[1:]], capture_output=True, text=True).stdout)")
     run = subprocess.run([sys.executable, "-c", parent, code, str(SMALL)], capture_output=True, text=True, check=True)
@@ -62,10 +62,10 @@ def test_every_preset_of_the_paper_is_rehearsed():
 
 
 def test_rehearsals_repeat_themselves_and_learn():
-    first, again = (dry_run("entailment", say=lambda line: None, lr=0.01, lr_start=0.01, steps=2, **SMALL)
+    first, again = (dry_run("entailment", 2, str, lr=0.01, lr_start=0.01, **SMALL)
                     for _ in range(2))
     assert [row["loss"] for row in first] == [row["loss"] for row in again]
-    still = dry_run("entailment", say=lambda line: None, lr=0.0, lr_start=0.0, lr_end=0.0, steps=2, **SMALL)
+    still = dry_run("entailment", 2, str, lr=0.0, lr_start=0.0, lr_end=0.0, **SMALL)
     assert still[0]["loss"] == first[0]["loss"] and still[1]["loss"] != first[1]["loss"], "the optimiser does nothing"
 
 
@@ -88,4 +88,4 @@ def test_a_loss_that_is_not_finite_stops_it(monkeypatch):
             pass
     monkeypatch.setitem(TASKS, "entailment", replace(TASKS["entailment"], make=lambda config: Broken(1, 1)))
     with pytest.raises(FloatingPointError, match="entailment, step 0: loss nan"):
-        dry_run("entailment", say=lambda line: None, **SMALL)
+        dry_run("entailment", 2, str, **SMALL)

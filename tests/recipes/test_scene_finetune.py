@@ -288,6 +288,25 @@ def test_what_finetune_cannot_do_is_said_before_it_trains(arguments, message, so
     assert message in str(caught.value)
 
 
+def test_a_batch_that_kinds_of_problems_and_processes_cannot_share_is_refused(source):
+    with pytest.raises(ValueError, match="batch=63 is not a multiple of 2 .1 processes, for each of 2 kinds"):
+        ProblemBatches("retrieval", settings("retrieval", source, ["batch=63"]), load(source).tokenizer)
+
+
+def test_an_evaluation_knows_the_run_that_a_task_began_from(source, tuned, monkeypatch, tmp_path):
+    shutil.copytree(tuned["grounding"], tmp_path / "runs" / "grounding")
+    monkeypatch.chdir(tmp_path)
+    def evaluate(*arguments):
+        monkeypatch.setattr(sys, "argv", ["minalbef", "evaluate", "grounding", "--exam", "0.02", *arguments])
+        main.main()
+    evaluate("--from", str(source), "--out", "first")
+    shutil.copy("first/report.json", "runs/grounding/report.json")
+    checkpoint.save("runs/demo", ALBEF(small(seed=1)), load(source).tokenizer)      # not what it began from
+    evaluate("--out", "second")
+    first, second = (json.loads(Path(name, "report.json").read_text()) for name in ("first", "second"))
+    assert first["source"] == second["source"] == str(source) and first["baselines"] == second["baselines"]
+
+
 def test_a_run_of_another_kind_is_refused(source, tuned, tmp_path):
     with pytest.raises(ValueError, match="is a run of vqa, and nlvr2 begins from one of pretrain"):
         settings("nlvr2", tuned["vqa"])

@@ -35,13 +35,16 @@ def mean(result: dict, names: str) -> str:
     return " / ".join(f"{result['figures'][name]['mean']:.2f}" for name in names.split())
 
 
+def cell(result: dict, names: str) -> str:
+    """The mean; where seeds differ by more than .1, the lowest and the highest, too."""
+    spread = [result["figures"][name] for name in names.split()]
+    wide = max(one["high"] - one["low"] for one in spread) > 0.1
+    ends = " / ".join(f"{one['low']:.2f} to {one['high']:.2f}" for one in spread)
+    return mean(result, names) + (f" ({ends})" if wide else "")
+
+
 def comparison(results: dict[str, dict]) -> str:
-    """Markdown, a column for each recipe; where seeds differ by more than .1, the lowest and the highest, too."""
-    def cell(result: dict, names: str) -> str:
-        spread = [result["figures"][name] for name in names.split()]
-        wide = max(one["high"] - one["low"] for one in spread) > 0.1
-        ends = " / ".join(f"{one['low']:.2f} to {one['high']:.2f}" for one in spread)
-        return mean(result, names) + (f" ({ends})" if wide else "")
+    """Markdown, a column for each recipe."""
     lines = [f"| | {' | '.join(results)} |", "|---|" + "---|" * len(results)]
     for title, names, baselines in (ROWS[row] for row in COMPARED):
         lines.append(f"| {title} | {' | '.join(cell(result, names) for result in results.values())} |")
@@ -60,6 +63,6 @@ def table(result: dict) -> str:
              f"A run trained for {minutes('mean')} minutes, the shortest for {minutes('low')}.", "",
              "| | mean | baselines |", "|---|---|---|"]
     for title, names, baselines in ROWS:
-        beside = ", ".join(f"{what} {mean(result, name)}" for what, name in baselines.items())
-        lines.append(f"| {title} | {mean(result, names)} | {beside} |")
+        beside = ", ".join(f"{what} {cell(result, name)}" for what, name in baselines.items())
+        lines.append(f"| {title} | {cell(result, names)} | {beside} |")
     return "\n".join(lines)

@@ -370,7 +370,7 @@ def test_a_lesson_on_scenes_is_drawn_when_the_task_takes_it(scenes):
 
 
 def test_siblings_must_not_be_parted(scenes):
-    with pytest.raises(ValueError, match="batch=15 .* odd number of rows.*multiple of 2"):
+    with pytest.raises(ValueError, match="batch=15 is not a multiple of 2 .*in pairs of siblings.; choose one"):
         SceneBatches(replace(scenes.config, batch=15), scenes.tokenizer)
 
 

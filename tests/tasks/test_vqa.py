@@ -17,6 +17,7 @@ from golden_rule import GOLDEN, figures, fill, original_state
 from helpers import disturb, same_state, small, texts
 from minalbef import losses
 from minalbef.albef import ALBEF
+from minalbef.evaluation.loop import How
 from minalbef.fusion import FusionLayer
 from minalbef.layers import MLP
 from minalbef.tasks import vqa
@@ -389,6 +390,13 @@ def test_answers_end_in_sep_and_keep_their_punctuation(tmp_path):
     assert case["texts"] == ["yes[SEP]", "a dog[SEP]"]
     assert tokens.tolist() == case["input_ids"] and keep.long().tolist() == case["attention_mask"]
     assert encode_answers(tokenizer(tmp_path), ["1:30"])[0].tolist() == [[2, 21, 20, 22, 3]]
+
+
+def test_annotators_are_scored_against_as_they_wrote(monkeypatch):
+    """As the official evaluation: the answer takes its normal form, theirs lose only their punctuation."""
+    monkeypatch.setattr(vqa, "answer_questions", lambda *some: ["The dog.", "two", "2"])
+    records = [VQARecord(None, "what?", (said,) * 10, i) for i, said in enumerate(("dog", "two", "2"))]
+    assert vqa.evaluate(None, None, records, How())[0]["accuracy"].tolist() == [1, 0, 1]
 
 
 def test_records_become_a_batch_with_weighted_answers(tmp_path):

@@ -55,10 +55,9 @@ def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", amo
     close = [(*true, foil) for true, (_, foil) in zip(said["caption_in_one_half"], said["foil_in_one_half"])]
     values |= {
         "itm_balanced_accuracy": balanced_accuracy(rejected), "itm_refused": rejected,
+        "itm_accepted": accepted, "itm_one_change_blank": one_change(run, foils, blank=True),
         "itm_one_change_accuracy": one_change(run, foils | {"relation_in_one_half": close}),
-        "itm_one_change_blank": one_change(run, foils, blank=True),
         "itc_one_change_accuracy": one_change(run, foils, questions.similarity),
-        "itm_accepted": accepted,
         **masked_words(run, plain(run, split, seed, 400 * size)),
         **words.pointing_game(run, plain(run, split, seed, 500 * size))}
     figures, intervals, counts = summarise(values)

@@ -92,7 +92,10 @@ def examine_answers(task: str, model: nn.Module, tokenizer: Tokenizer, draw: Dra
     """Accuracy, by kind of problem too, and of NLVR2 consistency."""
     drawn, config = draw(task, 1800), model.albef.config
     asked = how(model, answers=answer_list(config.objects) if task == "vqa" else None)
-    found = TASKS[task].evaluate(model, tokenizer, records(drawn, config.image_size, hide), asked)[0]
+    some = records(drawn, config.image_size, hide)
+    if task == "vqa":                                    # our annotators write numbers as words, VQA's don't
+        some = [replace(one, answers=tuple(map(answers.normalise, one.answers))) for one in some]
+    found = TASKS[task].evaluate(model, tokenizer, some, asked)[0]
     right = found["accuracy"]
     right = grouped(right.values if isinstance(right, Clusters) else right, task)
     figures = {"accuracy": right} if task == "entailment" else by_kind(right, drawn)
