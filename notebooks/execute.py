@@ -36,6 +36,8 @@ def execute(path: Path):
                          "language_info": {"name": "python"}}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":                     # no progress bars
+            cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/png" in data:

@@ -46,7 +46,7 @@ def protocol(kind: str, name: str, split: str, tuned: Sequence[str], pretrained:
     words = ", ".join(parts) or "the pretrained model as it is"
     seen = [*(pretrained or ()), *tuned]
     if again or f"{name}/{split}" in seen:
-        return f"{words}: it was trained on what it is asked here"
+        return f"{words}: trained on this very split"
     if name in {one.partition("/")[0] for one in tuned}:
         return words
     if name in {one.partition("/")[0] for one in seen}:

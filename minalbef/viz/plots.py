@@ -134,7 +134,7 @@ def similarities(sim: np.ndarray, pictures: Sequence[np.ndarray], captions: Sequ
         ax.text(j, i, f"{sim[i, j]:.2f}", ha="center", va="center", fontsize=9,
                 color="#000000" if abs(sim[i, j]) < 0.6 else "#ffffff")
         if true[i, j]:
-            ax.add_patch(Rectangle((j - 0.46, i - 0.44), 0.92, 0.88, fill=False, edgecolor=RED, linewidth=2.5))
+            ax.add_patch(Rectangle((j - 0.46, i - 0.44), 0.92, 0.88, fill=False, edgecolor=GREEN, linewidth=2.5))
     ax.set_yticks(range(n), [wrap(text, 38) for text in captions], fontsize=8.5, parse_math=False)
     ax.set_xticks([])
     ax.tick_params(length=0)
@@ -216,7 +216,7 @@ def slide(x: Sequence[float], lines: dict[str, np.ndarray], pictures: Sequence[n
         ax.text(sum(known[text]) / 2, 1.02, "true here", color=colour, ha="center", va="bottom", fontsize=9)
     ax.set_ylim(0, 1.12)
     ax.set_xlim(x[0], x[-1])
-    ax.set_xlabel("where the thing stands, from the left side to the right")
+    ax.set_xlabel("where the moved object stands, from left to right")
     ax.set_ylabel("P(match)")
     legend = ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     for text in legend.get_texts():

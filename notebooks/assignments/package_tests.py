@@ -305,7 +305,7 @@ def test_itc_loss(mine: ModuleType, g: Generator) -> None:
     sim, teacher = 2 * torch.randn(2, 3, 5, generator=g)
     first = torch.arange(3)
     equal(mine.run_itc_loss(torch.zeros(3, 5), teacher, 0.0), torch.tensor(5.0).log(),
-          "who knows nothing pays the log of the number of keys")
+          "a uniform guess costs the log of the number of keys")
     same(lambda sim: mine.run_itc_loss(sim, teacher, 0.0), lambda sim: F.cross_entropy(sim, first), sim,
          says="without a teacher each query should pick its own key")
     equal(mine.run_itc_loss(sim + 7, teacher + 7, 0.4), mine.run_itc_loss(sim, teacher, 0.4), "only differences count")
@@ -370,7 +370,7 @@ def test_itm_loss(mine: ModuleType, g: Generator) -> None:
     valid = torch.tensor([True, True, False, True, False, True])
     ln2 = torch.tensor(2.0).log()
     equal(mine.run_itm_loss(torch.zeros(4, 2), labels[:4], valid[:4], 3.0), ln2,
-          "who knows nothing pays ln 2 a valid row")
+          "a uniform guess costs ln 2 a valid row")
     equal(mine.run_itm_loss(logits, labels, valid, 2.0), 2 * mine.run_itm_loss(logits, labels, valid, 4.0),
           "the sum is divided by count")
     ### BEGIN HIDDEN TESTS
@@ -387,7 +387,7 @@ def test_mlm_loss(mine: ModuleType, g: Generator) -> None:
     logits, teacher = 2 * torch.randn(2, 5, 7, generator=g)
     labels = torch.randint(7, (5,), generator=g)
     equal(mine.run_mlm_loss(torch.zeros(5, 7), labels, 5.0, None, 0.0), torch.tensor(7.0).log(),
-          "who knows nothing pays the log of the vocabulary a word")
+          "a uniform guess costs the log of the vocabulary a word")
     for count in (0.0, torch.tensor(0.0)):
         equal(mine.run_mlm_loss(logits[:0], labels[:0], count, None, 0.0), 0.0,
               "where nothing is hidden the loss is zero")

@@ -62,7 +62,7 @@ def test_every_figure_stands_beside_what_it_means(tmp_path):
     assert rows["Families", "picture to caption, by similarity"].beside["start"] == 0.26
     assert rows["One chan", "size"].beside == {"chance": 0.5, "no picture": 0.51}
     assert rows["Masked w", "object"].beside == {"no picture": 0.02}
-    assert rows["Pointing", "what made the match"].beside == {"chance": 0.12, "start": 0.3}
+    assert rows["Pointing", "by the match"].beside == {"chance": 0.12, "start": 0.3}
 
 
 def test_the_table_has_every_figure_and_a_report_without_figures_has_one_too(tmp_path):

@@ -556,7 +556,7 @@ def test_protocols_say_what_a_model_was_trained_on():
     assert protocol("retrieval", "coco", "test", []) == (
         "fine-tuned for retrieval, on which set the run does not say: name it with --tuned-on")
     assert protocol("vqa", "vqa", "validation", ["vqa/train", "vqa/validation"]) == (
-        "fine-tuned on vqa/train, vqa/validation: it was trained on what it is asked here")
+        "fine-tuned on vqa/train, vqa/validation: trained on this very split")
     assert protocol("retrieval", "flickr30k", "test", ["coco"], None) == (
         "zero-shot: fine-tuned on coco, not on flickr30k; what it was pretrained on is not recorded")
 
@@ -566,7 +566,7 @@ def test_protocols_say_what_a_model_was_trained_on():
                            "--tuned-on"),
     ("coco", "test", ["vg/train"], "zero-shot: pretrained on vg/train, not on coco"),
     ("coco", "test", ["coco/train"], "pretrained on coco/train: not zero-shot, for it was pretrained on coco"),
-    ("coco", "train", ["coco/train"], "pretrained on coco/train: it was trained on what it is asked here")])
+    ("coco", "train", ["coco/train"], "pretrained on coco/train: trained on this very split")])
 def test_what_pretraining_saw_is_not_zero_shot(name, split, pretrained, says):
     assert protocol("pretrain", name, split, [], pretrained) == says
     if pretrained:
@@ -582,16 +582,16 @@ def test_a_run_records_what_it_was_trained_on_and_hands_it_on(prepared, tmp_path
     changes, data = (*QUICK, *sizes, "text_length=9", "bucket=1", "warm_steps=0", "vocab_size=96"), [prepared / "coco"]
     pretrain.pretrain(pretrain.settings("tiny", changes, data), run := tmp_path / "run", data, quiet=True)
     assert asked(run).startswith("pretrained on coco/train: not zero-shot")
-    assert asked(run, "train") == "pretrained on coco/train: it was trained on what it is asked here"
+    assert asked(run, "train") == "pretrained on coco/train: trained on this very split"
     shutil.copytree(prepared / "coco", tmp_path / "mine")
     about = tmp_path / "mine" / "about.json"
     about.write_text(about.read_text().replace('"set": "coco"', '"set": "mine"'))
     assert asked(run, "train",
-                 tmp_path / "mine").endswith("it was trained on what it is asked here"), "under another name, too"
+                 tmp_path / "mine").endswith("trained on this very split"), "under another name, too"
     assert asked(run, "test", tmp_path / "mine") == "zero-shot: pretrained on coco/train, not on mine"
     finetune_on("grounding", [prepared / "grounding"], run, tmp_path / "tuned", changes=QUICK, quiet=True)
     assert asked(tmp_path / "tuned", "train") == (
-        "pretrained on coco/train, fine-tuned on grounding/train: it was trained on what it is asked here")
+        "pretrained on coco/train, fine-tuned on grounding/train: trained on this very split")
     model, tokenizer, _ = load_model("retrieval", run)
     checkpoint.save(run, model, tokenizer)
     assert trained_on(run) == {"pretrained": None, "tuned": {}}, "other weights keep no record of those before them"
@@ -611,7 +611,7 @@ def test_a_report_names_its_protocol(tuned, source, prepared, tmp_path):
     finetune_on("retrieval", [prepared / "coco" / "test"], tuned["grounding"], tmp_path / "run",
                     changes=QUICK, quiet=True)
     assert asked(tmp_path
-                 / "run") == "fine-tuned on coco/test, grounding/train: it was trained on what it is asked here"
+                 / "run") == "fine-tuned on coco/test, grounding/train: trained on this very split"
 
 
 @pytest.mark.parametrize("task, run", [("vqa", "retrieval"), ("nlvr2", "text_assignment"), ("coco", "vqa"),
@@ -682,7 +682,7 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkey
     assert trained_on(run)["tuned"].keys() == {"vqa/test", "vqa/train"}
     status, said = call("evaluate", run, "--data", prepared / "vqa" / "test", "--top", 2, "--tuned-on", "vqa")
     found = json.loads((run / "vqa-test" / "report.json").read_text())
-    assert status == 0 and said.startswith("vqa on vqa/test, fine-tuned on vqa: it was trained on what it is")
+    assert status == 0 and said.startswith("vqa on vqa/test, fine-tuned on vqa: trained on this very split")
     assert found["top"] == 2
     assert found["command"].startswith("minalbef evaluate ") and (run / "vqa-test" / "vqa_result.json").exists()
     for words, message in ((("evaluate", run, "--data", prepared / "vqa" / "test", "--exam", 0.5),

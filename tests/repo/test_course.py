@@ -76,8 +76,7 @@ def test_points_depend_on_the_answer_and_not_on_whose_it_is(assignment, name, mi
         assert course.grade(cells, name, right) is None and course.grade(cells, name, wrong), folder.name
 
 
-@pytest.mark.parametrize("assignment, name", [("a4_fusion", "hard_negatives"), ("a5_pretraining", "train_step"),
-                                              ("a5_pretraining", "diagnosis")])
+@pytest.mark.parametrize("assignment, name", [("a4_fusion", "hard_negatives"), ("a5_pretraining", "train_step")])
 def test_visible_tests_see_nine_in_ten_mistakes_where_students_build_on_them(assignment, name):
     cells = [replace(cell, source=re.sub(HIDDEN, "pass", cell.source, flags=re.S)) for cell in cells_of(assignment)]
     wrong = course.variants(cells, name)[0]
@@ -85,18 +84,13 @@ def test_visible_tests_see_nine_in_ten_mistakes_where_students_build_on_them(ass
     assert len(passed) <= 0.1 * len(wrong), f"who makes these mistakes hears nothing before it is graded: {passed}"
 
 
-def test_a_wrong_itc_loss_costs_both_ways_nothing_where_it_gives_a_number():
-    cells, stops = cells_of("a2_alignment"), {"its own pair as its negative", "shared by column", "ids below ten",
-                                              "an id of nought is none", "the caller's similarities lose their maximum"}
+def test_a_wrong_itc_loss_costs_both_ways_nothing():
+    cells = cells_of("a2_alignment")
     wrong, right = course.variants(cells, "itc_loss")[0], course.find(cells, "answer", "both_ways").source
     for what, source in wrong.items():
-        if what not in stops:
-            below = [replace(cell, source=source) if (cell.kind, cell.name) == ("answer", "itc_loss") else cell
-                     for cell in cells]
-            assert course.grade(below, "both_ways", right) is None, what
-            if what == "sum over queries":
-                for mistake, other in course.variants(cells, "both_ways")[0].items():
-                    assert course.grade(below, "both_ways", other), f"{mistake}, with an itc_loss that has {what}"
+        below = [replace(cell, source=source) if (cell.kind, cell.name) == ("answer", "itc_loss") else cell
+                 for cell in cells]
+        assert course.grade(below, "both_ways", right) is None, what
 
 
 def test_an_error_of_torch_is_told_as_the_property_that_was_tested():

@@ -28,8 +28,8 @@ ROWS: tuple[tuple[str, str, str, dict[str, str | float]], ...] = (
     (ONE_CHANGE, "relation, by similarity", "itc_one_change_accuracy.relation", {"chance": 0.5}),
     (ACCEPTED, "*", "itm_accepted.*", {}),
     (MASKED, "*", "mlm_accuracy.*", {"no picture": "mlm_accuracy_without_image.*"}),
-    (POINTING, "what made the match", "pointing_itm", {"chance": "pointing_chance"}),
-    (POINTING, "what made the guess of the word", "pointing_mlm", {"chance": "pointing_chance"}),
+    (POINTING, "by the match", "pointing_itm", {"chance": "pointing_chance"}),
+    (POINTING, "by the masked word", "pointing_mlm", {"chance": "pointing_chance"}),
     (MATCH, "both halves, evenly", "itm_balanced_accuracy", {"chance": 0.5}),
     (MATCH, "refused though true (low is good)", "itm_refused.true", {}),
     (MATCH, "refused: *", "itm_refused.*", {}))

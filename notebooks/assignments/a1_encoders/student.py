@@ -216,6 +216,6 @@ plot
 #
 # (a) Leave the positions out of a ViT with [CLS] pooling. Shuffle the patches of a picture: what happens to its
 # feature? Prove it in two sentences. Which captions, of "a cat", "two cats", "a cat left of a dog", can such a model
-# still tell apart? (b) Post-norm divides every sum by its length. Why do deep post-norm models want a warm-up where
+# still tell apart? (b) Post-norm divides every sum by its length. Why do deep post-norm models need a warm-up where
 # pre-norm ones do well without?
 # %% written thought 6

@@ -18,7 +18,7 @@ with grading.closed():
     sim = 3 * torch.randn(4, 6, generator=g)
     properties.careful(itc_loss, sim, ids, key_ids)
     assert itc_loss(1000 * sim, ids, key_ids).isfinite(), (
-        "a confident mistake is dear, but no infinity: stay in logarithms")
+        "the loss of a confident mistake is large but finite: stay in logarithms")
 
     def formula(sim, ids, key_ids):
         return torch.stack([row.logsumexp(0) - row[key_ids == i].mean() for row, i in zip(sim, ids)]).mean()
@@ -35,34 +35,30 @@ with grading.closed():
 
 # %% tests both_ways
 with grading.closed():
-    def one_way(query, keys, past, ids, past_ids, t):
+    def one_way(query, keys, past, ids, past_ids, t, loss):
         keys, ids_of_keys = torch.cat([keys, past.detach()]), torch.cat([ids, past_ids])
-        rows = []
-        for q, i in zip(query, ids):
-            s = F.cosine_similarity(q[None], keys) / t
-            rows.append(s.logsumexp(0) - s[ids_of_keys == i].mean())
-        return sum(rows) / len(rows)
+        return loss(torch.stack([F.cosine_similarity(q[None], keys) / t for q in query]), ids, ids_of_keys)
 
-    def formula(image, text, ids, t, queue_image, queue_text, queue_ids):
-        return (one_way(image, text, queue_text, ids, queue_ids, t)
-                + one_way(text, image, queue_image, ids, queue_ids, t)) / 2
+    def formula(image, text, ids, t, queue_image, queue_text, queue_ids, loss):
+        return (one_way(image, text, queue_text, ids, queue_ids, t, loss)
+                + one_way(text, image, queue_image, ids, queue_ids, t, loss)) / 2
 
-    def by_yours(image, text, ids, t, queue_image, queue_text, queue_ids):
+    def by_yours(image, text, ids, t, queue_image, queue_text, queue_ids, loss):
         known = torch.cat([ids, queue_ids])
-        return (itc_loss(similarity(image, torch.cat([text, queue_text.detach()]), t), ids, known)
-                + itc_loss(similarity(text, torch.cat([image, queue_image.detach()]), t), ids, known)) / 2
+        return (loss(similarity(image, torch.cat([text, queue_text.detach()]), t), ids, known)
+                + loss(similarity(text, torch.cat([image, queue_image.detach()]), t), ids, known)) / 2
 
     def held(says, *given):
-        """By our formula, or by what was written above: what is wrong there costs nothing here."""
+        """By our formula, or by your similarity: what is wrong there costs nothing here."""
         try:
-            grading.same(both_ways, formula, *given, says=says)
+            grading.same(both_ways, formula, *given, any_loss, says=says)
         except AssertionError:
-            grading.same(both_ways, by_yours, *given, says=says)
+            grading.same(both_ways, by_yours, *given, any_loss, says=says)
 
-    properties.careful(both_ways, *new, ids, 0.3, *old, queue_ids)
+    properties.careful(lambda *given: both_ways(*given, any_loss), *new, ids, 0.3, *old, queue_ids)
     held("queued keys of other pictures are negatives, at the same temperature as the batch's, and gradients reach "
          "pictures and sentences, as queries and as keys, and nothing else", *given[:6], queue_ids + 10)
-    held("a queued key with a query's id is one of its positives", *given)
+    held("a queued key with a query's id is one of its positives", *given[:7])
     image, text, queue_image, queue_text = (torch.randn(n, 3, generator=g) for n in (5, 5, 6, 6))
     ids, queue_ids = torch.tensor([4, 0, 6, 1, 0]), torch.tensor([6, 0, 9, 3, -2, 4])
     held("a batch and a queue of any length fit, and any id is an id, nought as well",
@@ -74,7 +70,7 @@ with grading.closed():
     sim, positive = 3 * torch.randn(4, 6, generator=g), torch.rand(4, 6, generator=g) < 0.5
     properties.careful(sigmoid_loss, sim, positive, -1.5)
     assert sigmoid_loss(torch.tensor([[-300.0]]), torch.tensor([[True]]), 0.0).isfinite(), \
-        "a confident mistake is dear, but no infinity: stay in logarithms"
+        "the loss of a confident mistake is large but finite: stay in logarithms"
 
     def formula(sim, positive, bias):
         return sum(F.softplus(-(s + bias)) if p else F.softplus(s + bias)

@@ -109,13 +109,13 @@ mistakes = {
     "queues change places": ("queue_text.detach()", "queue_image.detach()", "[image, queue_image.detach()]",
                              "[image, queue_text.detach()]"),
     "pictures meet pictures": ("[text, queue_text.detach()]", "[image, queue_text.detach()]"),
-    "one way only": ("(itc_loss(i2t, ids, key_ids) + itc_loss(t2i, ids, key_ids)) / 2", "itc_loss(i2t, ids, key_ids)"),
+    "one way only": ("(loss(i2t, ids, key_ids) + loss(t2i, ids, key_ids)) / 2", "loss(i2t, ids, key_ids)"),
     "sum of both ways": (" / 2", ""),
     "queued positives taught as negatives": ("torch.cat([ids, queue_ids])", "torch.cat([ids, -1 - queue_ids])"),
     "gradient into the queue": ("queue_text.detach()", "queue_text"),
     "no gradient to the batch's keys": ("torch.cat([text, ", "torch.cat([text.detach(), "),
-    "one way without the queue": ("torch.cat([image, queue_image.detach()])", "image", "itc_loss(t2i, ids, key_ids)",
-                                  "itc_loss(t2i, ids, ids)"),
+    "one way without the queue": ("torch.cat([image, queue_image.detach()])", "image", "loss(t2i, ids, key_ids)",
+                                  "loss(t2i, ids, ids)"),
     "one temperature forgotten": ("[image, queue_image.detach()]), temperature", "[image, queue_image.detach()]), 1.0"),
     "queue before the batch": ("[text, queue_text.detach()]", "[queue_text.detach(), text]"),
     "pictures cannot learn as queries": ("similarity(image, torch", "similarity(image.detach(), torch"),
@@ -130,45 +130,35 @@ mistakes = {
 }
 
 
-def both_ways_by_blocks(image, text, ids, temperature, queue_image, queue_text, queue_ids):
+def both_ways_by_blocks(image, text, ids, temperature, queue_image, queue_text, queue_ids, loss):
     all_ids = torch.cat((ids, queue_ids))
     in_batch = similarity(image, text, temperature)
     i2t = torch.cat((in_batch, similarity(image, queue_text.detach(), temperature)), dim=1)
     t2i = torch.cat((in_batch.T, similarity(text, queue_image.detach(), temperature)), dim=1)
-    return 0.5 * itc_loss(i2t, ids, all_ids) + 0.5 * itc_loss(t2i, ids, all_ids)
+    return 0.5 * loss(i2t, ids, all_ids) + 0.5 * loss(t2i, ids, all_ids)
 
 
-def both_ways_by_stacking(image, text, ids, temperature, queue_image, queue_text, queue_ids):
+def both_ways_by_stacking(image, text, ids, temperature, queue_image, queue_text, queue_ids, loss):
     with torch.no_grad():
         queue_image, queue_text = queue_image.clone(), queue_text.clone()
     all_ids = torch.cat([queue_ids, ids])
-    losses = [itc_loss(similarity(a, torch.cat([past, b]), temperature), ids, all_ids)
+    losses = [loss(similarity(a, torch.cat([past, b]), temperature), ids, all_ids)
               for a, b, past in ((image, text, queue_text), (text, image, queue_image))]
     return torch.stack(losses).mean()
 
 
-def both_ways_by_one_batch(image, text, ids, temperature, queue_image, queue_text, queue_ids):
+def both_ways_by_one_batch(image, text, ids, temperature, queue_image, queue_text, queue_ids, loss):
     i2t = similarity(image, torch.cat([text, queue_text.detach()]), temperature)
     t2i = similarity(text, torch.cat([image, queue_image.detach()]), temperature)
-    return itc_loss(torch.cat([i2t, t2i]), ids.repeat(2), torch.cat([ids, queue_ids]))
+    return loss(torch.cat([i2t, t2i]), ids.repeat(2), torch.cat([ids, queue_ids]))
 
 
-def both_ways_by_torch(image, text, ids, temperature, queue_image, queue_text, queue_ids):
+def both_ways_by_matmul(image, text, ids, temperature, queue_image, queue_text, queue_ids, loss):
     image, text = F.normalize(image, dim=1), F.normalize(text, dim=1)
     past_image, past_text = (F.normalize(x, dim=1).detach() for x in (queue_image, queue_text))
-    target = (ids.view(-1, 1) == torch.cat([ids, queue_ids]).view(1, -1)).float()
-    target = target / target.sum(1, keepdim=True)
-    return (F.cross_entropy(image @ torch.cat([text, past_text]).T / temperature, target)
-            + F.cross_entropy(text @ torch.cat([image, past_image]).T / temperature, target)) / 2
-
-
-def both_ways_cheat(image, text, ids, temperature, queue_image, queue_text, queue_ids):
-    from minalbef.losses import itc_loss as theirs
-    loss = 0
-    for a, b, past in ((image, text, queue_text), (text, image, queue_image)):
-        sim = F.normalize(a, dim=-1) @ F.normalize(torch.cat([b, past.detach()]), dim=-1).T / temperature
-        loss = loss + theirs(sim, sim, 0.0, ids[:, None] == torch.cat([ids, queue_ids])) / 2
-    return loss
+    known = torch.cat([ids, queue_ids])
+    return (loss(image @ torch.cat([text, past_text]).T / temperature, ids, known)
+            + loss(text @ torch.cat([image, past_image]).T / temperature, ids, known)) / 2
 
 
 # %% sigmoid_loss

@@ -17,12 +17,15 @@ def itc_loss(sim: Tensor, ids: Tensor, key_ids: Tensor) -> Tensor:
 
 # %% answer both_ways
 def both_ways(image: Tensor, text: Tensor, ids: Tensor, temperature: float,
-              queue_image: Tensor, queue_text: Tensor, queue_ids: Tensor) -> Tensor:
-    """ITC of a batch with itself and a queue: image, text (b, e), ids (b,), queue (k, e), (k, e), (k,) -> scalar."""
+              queue_image: Tensor, queue_text: Tensor, queue_ids: Tensor, loss) -> Tensor:
+    """ITC of a batch with itself and a queue: image, text (b, e), ids (b,), queue (k, e), (k, e), (k,) -> scalar.
+
+    loss(sim, ids, key_ids) -> scalar, such as itc_loss
+    """
     key_ids = torch.cat([ids, queue_ids])
     i2t = similarity(image, torch.cat([text, queue_text.detach()]), temperature)             # (b, b + k)
     t2i = similarity(text, torch.cat([image, queue_image.detach()]), temperature)
-    return (itc_loss(i2t, ids, key_ids) + itc_loss(t2i, ids, key_ids)) / 2
+    return (loss(i2t, ids, key_ids) + loss(t2i, ids, key_ids)) / 2
 
 
 # %% answer sigmoid_loss

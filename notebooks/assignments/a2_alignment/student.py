@@ -25,8 +25,8 @@ from minalbef.viz import plots
 # %% [markdown]
 # ## 1. Similarity (4 points)
 #
-# The cosine of every picture with every sentence, divided by a temperature. Whoever makes a vector longer gains
-# nothing.
+# The cosine of every picture with every sentence, divided by a temperature. A vector's length must not
+# matter.
 # %% answer similarity
 def similarity(image: Tensor, text: Tensor, temperature: float) -> Tensor:
     """Cosine of every picture with every sentence, over temperature: (b, e), (k, e) -> (b, k)."""
@@ -76,7 +76,7 @@ with grading.closed(), properties.in_words():
     grading.equal(itc_loss(sim[:, order], ids, key_ids[order]), loss,
                   "ids tell which keys are true, and the order of keys nothing")
     grading.equal(itc_loss(torch.zeros(4, 6), ids, key_ids), math.log(6),
-                  "a target sums to one, so who knows nothing pays the logarithm of the number of keys")
+                  "a target sums to one, so a uniform guess costs the logarithm of the number of keys")
     sim = torch.tensor([[6.0, 3, 1]]).log()                                  # so a softmax gives .6, .3 and .1
     grading.equal(itc_loss(sim, torch.tensor([7]), torch.tensor([7, 7, 3])), -(math.log(0.6) + math.log(0.3)) / 2,
                   "two true captions share the target, half and half")
@@ -86,11 +86,15 @@ with grading.closed(), properties.in_words():
 #
 # Pictures ask among the batch's sentences and those in the queue; sentences ask among the batch's pictures and those in
 # the queue. The loss is the mean of the two. A key from the past is compared with and never changed: no gradient may
-# reach it. Its id counts: a second caption of a picture may wait in the queue. Use what you wrote above.
+# reach it. Its id counts: a second caption of a picture may wait in the queue. The loss of one way is given, and is
+# called as `itc_loss` is: what is wrong with yours costs nothing here.
 # %% answer both_ways
 def both_ways(image: Tensor, text: Tensor, ids: Tensor, temperature: float,
-              queue_image: Tensor, queue_text: Tensor, queue_ids: Tensor) -> Tensor:
-    """ITC of a batch with itself and a queue: image, text (b, e), ids (b,), queue (k, e), (k, e), (k,) -> scalar."""
+              queue_image: Tensor, queue_text: Tensor, queue_ids: Tensor, loss) -> Tensor:
+    """ITC of a batch with itself and a queue: image, text (b, e), ids (b,), queue (k, e), (k, e), (k,) -> scalar.
+
+    loss(sim, ids, key_ids) -> scalar, such as itc_loss
+    """
     raise NotImplementedError()
 
 
@@ -99,21 +103,25 @@ with grading.closed(), properties.in_words():
     g = grading.inputs()
     image, text, queue_image, queue_text = (torch.randn(n, 5, generator=g) for n in (3, 3, 4, 4))
     ids, queue_ids = torch.tensor([1, 2, 3]), torch.tensor([9, 2, 8, 3])
-    given = image, text, ids, 0.3, queue_image, queue_text, queue_ids
-    grading.equal(both_ways(text, image, ids, 0.3, queue_text, queue_image, queue_ids), both_ways(*given),
+
+    def any_loss(sim, ids, key_ids):
+        """No contrastive loss, but one that looks at all that it is given."""
+        return (sim.sin() * torch.where(ids[:, None] == key_ids, -1.0, 0.5)).sum(-1).mean()
+
+    given = image, text, ids, 0.3, queue_image, queue_text, queue_ids, any_loss
+    grading.equal(both_ways(text, image, ids, 0.3, queue_text, queue_image, queue_ids, any_loss), both_ways(*given),
                   "both ways count alike: nothing changes where pictures and sentences change places")
     old = [x.clone().requires_grad_() for x in (queue_image, queue_text)]
     new = [x.clone().requires_grad_() for x in (image, text)]
-    both_ways(*new, ids, 0.3, *old, queue_ids).backward()
+    both_ways(*new, ids, 0.3, *old, queue_ids, any_loss).backward()
     assert all(x.grad is None or not x.grad.any() for x in old), "no gradient may reach a key of the queue"
     assert all(x.grad is not None and x.grad.any() for x in new), "pictures and sentences of the batch both learn"
     east, north, none, one = torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 1]]), torch.zeros(0, 2), torch.tensor([1])
-    # by your own itc_loss: what is wrong there costs nothing here
-    grading.equal(both_ways(east, east, one, 1.0, none, none, one[:0]), itc_loss(torch.ones(1, 1), one, one),
+    grading.equal(both_ways(east, east, one, 1.0, none, none, one[:0], any_loss), any_loss(torch.ones(1, 1), one, one),
                   "a pair alone, without a queue, has its own cosine and no other")
     # the pair's cosine is 1; the queued picture's with the sentence is 0, the queued sentence's with the picture -1
-    by_picture, by_sentence = (itc_loss(torch.tensor([[1.0, other]]), one, torch.tensor([1, 2])) for other in (-1, 0))
-    grading.equal(both_ways(east, east, one, 1.0, north, -east, one + 1), (by_picture + by_sentence) / 2,
+    by_picture, by_sentence = (any_loss(torch.tensor([[1.0, other]]), one, torch.tensor([1, 2])) for other in (-1, 0))
+    grading.equal(both_ways(east, east, one, 1.0, north, -east, one + 1, any_loss), (by_picture + by_sentence) / 2,
                   "pictures meet queued sentences, sentences meet queued pictures, "
                   "and the loss is the mean of both ways")
 
@@ -152,7 +160,8 @@ with grading.closed(), properties.in_words():
 # ## 5. A ring of keys (6 points)
 #
 # The queue holds the last `size` keys with the ids of their pictures. New ones overwrite the oldest, the end wraps
-# around, slots never filled do not count, and batches of any length fit.
+# around, slots never filled do not count, and batches of any length fit. It keeps copies: what happens to a batch
+# afterwards changes nothing.
 # %% answer Ring
 class Ring:
     """The last `size` keys, with ids."""

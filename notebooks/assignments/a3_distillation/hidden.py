@@ -72,7 +72,7 @@ with grading.closed():
                   "where nothing is hidden there is nothing to pay")
     properties.careful(distilled_loss, logits, labels, teacher.clone().requires_grad_(), alpha)
     assert distilled_loss(1000 * logits, labels, teacher, alpha).isfinite(), \
-        "a confident mistake is dear, but no infinity: stay in logarithms"
+        "the loss of a confident mistake is large but finite: stay in logarithms"
 
     def formula(logits, labels, teacher, alpha):
         costs = []

@@ -70,8 +70,10 @@ with grading.closed():
     grading.equal(match_loss(logits, labels, valid & False), 0.0, "where nothing is valid there is nothing to pay")
     grading.equal(match_loss(torch.tensor([[1.0, 3]]).log(), torch.tensor([1]), valid[:1]), 2 * ln2 - ln3,
                   "where one kind of pair is missing the other counts alone")
+    grading.equal(match_loss(torch.tensor([[1.0, 3], [2, 2]]).log(), torch.tensor([1, 0]), torch.tensor([True, False])),
+                  2 * ln2 - ln3, "where no pair of a kind is valid the other kind counts alone")
     assert match_loss(1000 * logits, labels, valid).isfinite(), \
-        "a confident mistake is dear, but no infinity: stay in logarithms"
+        "the loss of a confident mistake is large but finite: stay in logarithms"
 
     def formula(logits, labels, valid):
         costs = {0: [], 1: []}

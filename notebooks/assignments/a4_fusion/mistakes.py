@@ -264,6 +264,9 @@ mistakes = {
                                "-logits.softmax(-1).log().gather(1, labels[:, None])[:, 0]"),
     "NaN where nothing is valid": (" if means else 0 * logits[~valid].sum()", "",
                                    "for kind in kinds if len(kind)]", "for kind in kinds]"),
+    "a kind without a valid pair counts as nought": (
+        "[kind.mean() for kind in kinds if len(kind)]",
+        "[kind.sum() / max(1, len(kind)) for kind, n in zip(kinds, (0, 1)) if (labels == n).any()]"),
     "one third and two thirds": ("sum(means) / len(means)", "(means[0] * 2 + means[-1]) / 3"),
     "a small number added": ("F.cross_entropy(logits, labels, reduction=\"none\")",
                              "-(logits.softmax(-1) + 1e-12).log().gather(1, labels[:, None])[:, 0]"),

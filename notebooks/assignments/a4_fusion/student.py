@@ -60,7 +60,7 @@ with grading.closed(), properties.in_words():
     q, k, v, picture = linear(wq), linear(wk), linear(wv), torch.tensor([1, 0, 1, 1])
     ones = torch.ones(4, 3, 12)
     out = cross_attention(words, patches, picture, q, k, v, 3)
-    assert out.shape == (4, 3, 12), "whoever asks keeps its length: a row for each word, whatever the number of patches"
+    assert out.shape == (4, 3, 12), "the output has one vector per word, whatever the number of patches"
     grading.equal(cross_attention(words, patches, picture, q, k, lambda x: torch.ones(*x.shape[:-1], 12), 3), ones,
                   "a word's shares sum to one, over patches")
     grading.equal(cross_attention(words, patches.flip(1), picture, q, k, v, 3), out,
@@ -227,8 +227,8 @@ with grading.closed(), properties.in_words():
 #
 # Of ITM's pairs one in three is true, so a model that knows nothing pays 0.64 by saying "no, probably". Here is a
 # variant: the mean over true pairs and the mean over false ones count one half each. A row that is not valid counts for
-# nothing. Where all pairs of a kind are missing the other kind counts alone; where nothing is valid the loss is 0.
-# Column 0 says no, column 1 yes.
+# nothing. Where no pair of a kind is there, or none of them valid, the other kind counts alone; where nothing is valid
+# the loss is 0. Column 0 says no, column 1 yes.
 # %% answer match_loss
 def match_loss(logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     """Cross-entropy, true and false pairs alike: logits (r, 2), labels (r,), 1: a match, valid (r,) bool -> scalar."""

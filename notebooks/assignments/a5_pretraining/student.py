@@ -85,7 +85,7 @@ with grading.closed(), properties.in_words():
     masked, labels = mask_words(given[0], begins, special, 3, 0.5, given[1], given[2], given[3])
     assert labels[0, 1:3].tolist() == [20, 21] and masked[0, 1:3].tolist() == [3, 3], \
         "a word's pieces share the fate that was drawn at the first of them"
-    assert labels[0, 4] == -100, "chosen is who draws less than the rate, and not who draws the rate itself"
+    assert labels[0, 4] == -100, "a word is chosen if its draw is less than the rate, strictly"
     assert masked[0, 3] == 103 and labels[0, 3] == 30, (
         "from eight tenths on another word is read, and the true one asked for")
     assert masked[0, 5] == 50 and labels[0, 5] == 50, (
@@ -114,7 +114,7 @@ with grading.closed(), properties.in_words():
     noise = torch.where(asked[..., None], 0, 9 * torch.randn(3, 4, 7, generator=g))
     grading.equal(word_loss(logits + noise, labels), loss, "what is thought where nothing is asked changes nothing")
     grading.equal(word_loss(torch.zeros(3, 4, 7), labels), math.log(7),
-                  "who knows nothing pays the logarithm of the number of words, however few are asked for")
+                  "a uniform guess costs the logarithm of the number of words, however few are asked for")
     grading.equal(word_loss(logits.repeat(2, 1, 1), labels.repeat(2, 1)), loss,
                   "a mean: every caption twice changes nothing")
     grading.equal(word_loss(logits + torch.randn(3, 4, 1, generator=g), labels), loss,
@@ -321,10 +321,6 @@ with grading.closed(), properties.in_words():
     assert set(found) == set("ABC"), "each of the three runs has a bug, and the clean one has none"
     assert all(bug in range(1, 9) for bug in found.values()), "a bug is named by its number in the list"
     assert len(set(found.values())) == 3, "no bug was planted twice"
-    import hashlib  # slow on purpose: to look at the curves takes less time than to try all answers
-    told = "".join(f"{run}{found[run]}" for run in "ABC").encode()
-    assert hashlib.pbkdf2_hmac("sha256", told, b"a5", 400_000).hex()[:12] == "fefd634dc5e0", (
-        "at least one run has another bug: which of its curves parts from the clean run, when, and where does it rest?")
 
 # %% [markdown]
 # ## 6. Your reasons (6 points, by a person)
