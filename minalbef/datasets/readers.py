@@ -130,7 +130,7 @@ class Finder:
         image = os.path.splitdrive(image)[1].replace(os.sep, "/")            # on Windows, of C:\a\b.jpg
         parts = PurePosixPath(f"/{image}".rpartition("/../")[2].lstrip("/")).parts
         places = [(root, place) for root in self.roots for place in self.places]
-        tries = [(*one, i) for i in range(len(parts)) for one in places]          # as the list says, then with less of it
+        tries = [(*one, i) for i in range(len(parts)) for one in places]        # as the list says, then with less of it
         for root, place, first in (*tries[:len(places)], self.known, *tries[len(places):]):
             path = os.path.join(root, place, *parts[first:])
             if root and os.path.isfile(path):
