@@ -85,7 +85,8 @@ def test_the_failure_of_any_process_ends_all_and_is_said_once(tmp_path, capfd):
     assert not (tmp_path / "run" / "start").exists(), "a warm start was trained for nothing"
 
 
-def test_a_launched_run_has_the_weights_of_one_by_torchrun(tmp_path):
+def test_a_launched_run_has_the_weights_of_one_by_torchrun(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", ENVIRONMENT["OMP_NUM_THREADS"])       # another number rounds otherwise
     arguments = ["pretrain", *SMALL, "epoch=192", "--quiet"]
     subprocess.run([*LAUNCHERS[2][:-1], "-m", "--", "minalbef", *arguments, "--run", str(tmp_path / "whole")], cwd=ROOT,
                    env=ENVIRONMENT, stderr=subprocess.DEVNULL, check=True)
