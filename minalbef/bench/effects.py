@@ -95,7 +95,7 @@ def by_seed(records: Sequence[dict], term: str, name: str) -> dict[int, float]:
                   if (record["row"], record["equal"]) == (one, part == "equal")
                   and (record["equal"] or record["samples"] == ROWS[one].samples)}
         found.append({seed: value for seed, value in values.items() if value is not None})
-    return {seed: statistics.mean(one[seed] for one in found) for seed in set.intersection(*map(set, found))}
+    return {seed: statistics.mean(one[seed] for one in found) for seed in sorted(set.intersection(*map(set, found)))}
 
 
 def paired_effect(records: Sequence[dict], claim: Claim, level: float) -> Effect | None:
