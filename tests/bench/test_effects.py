@@ -41,6 +41,11 @@ def test_seeds_that_a_row_lacks_are_left_out_and_runs_of_other_samples_too():
     assert effects.paired_effect(RUNS[:4], alone, 0.95) is None, "one seed has no interval"
 
 
+def test_figures_come_in_the_order_of_seeds_whatever_the_order_of_runs():
+    runs = [record("hard", seed, seed % 10) for seed in (16, 8, 1)]
+    assert list(effects.by_seed(runs, "hard", "relation")) == [1, 8, 16]
+
+
 def test_terms_are_summed_and_several_rows_of_one_name_are_a_mean():
     spoilt = [record(row, seed, 4 + i + seed) for seed in (0, 1) for i, row in enumerate(effects.MEANS["spoilt"])]
     distilled = [record(row, seed, 8) for seed in (0, 1) for row in effects.MEANS["spoilt-distil"]]
