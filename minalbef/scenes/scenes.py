@@ -52,7 +52,7 @@ class Scenes:
     siblings: share of neighbours 2g and 2g + 1 that are a minimal pair: two scenes that differ in one thing of a kind
         of SIBLINGS, each with a caption that is false of the other, so that neither words nor pictures alone tell
     lesson: siblings differ in a relation, and two thirds of them say one direction alone, see LESSON
-    sibling_pairs: so many siblings, again and again; 0: each is new
+    sibling_pairs: so many neighbours, again and again, of which the share `siblings` are pairs; 0: each is new
     epoch: how many make an epoch: len(scenes)
     noise: shares of captions with one thing wrong, with words missing, and of other scenes' captions; in training only
     vendors: whose artwork, by default of all that are for training
