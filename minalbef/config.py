@@ -25,7 +25,7 @@ RANGES = {name: limits for names, limits in {
     "init_std": (0, 10),
     "clip": (0, _MANY),
     "temperature temperature_min": (1e-6, 1_000),
-    "temperature_max": (1e-6, float("inf")),      # the original holds it from below alone in retrieval
+    "temperature_max": (1e-6, float("inf")),      # inf: the original lets it run free in retrieval
     "alpha teacher_momentum mask_rate dropout crop match_from queue_from hard_from lesson_from siblings_from": (0, 1),
     "siblings restyle": (0, 1),
     "objects": (0, 223),              # kinds in data/emoji
@@ -169,7 +169,7 @@ class Config:
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return max(1, int(self.epochs * self.epoch) // self.batch)
+        return max(1, int(self.epochs * self.epoch + 1e-6) // self.batch)      # 0.41 * 153,600 is 62,975.999
 
     @property
     def grid(self) -> int:

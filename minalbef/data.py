@@ -96,7 +96,7 @@ def open_image(source: Source, upright: bool = True) -> Image.Image:
     name = "the picture"
     try:
         if isinstance(source, Tensor):
-            source = source.movedim(0, -1).numpy(force=True)
+            source = (source.movedim(0, -1) if source.ndim == 3 else source).numpy(force=True)
         if isinstance(source, np.ndarray):
             name = f"the array of shape {source.shape} and type {source.dtype}"
             if source.dtype != np.uint8 or source.ndim not in (2, 3):

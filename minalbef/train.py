@@ -197,7 +197,7 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
 
     Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not finite (found when
     losses are logged; the last checkpoint stands), OSError when the folder cannot be written, ValueError for a device
-    that is not there and for a folder that another process writes.
+    that is not there, a batch that processes cannot share, a folder of another run or one that is being written.
     """
     if not isinstance(task, Trainable):
         raise TypeError(f"{type(task).__name__} lacks draws(step) or after_step(carry); see train.Trainable")

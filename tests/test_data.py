@@ -36,6 +36,11 @@ def test_every_way_in_gives_the_same_pixels(tmp_path):
         assert np.array_equal(np.array(open_image(source)), np.array(image))
 
 
+def test_a_grey_tensor_has_rows_before_columns():
+    pixels = torch.arange(10, dtype=torch.uint8).reshape(2, 5)
+    assert (np.array(open_image(pixels))[..., 0] == pixels.numpy()).all()
+
+
 def test_grey_becomes_three_equal_channels():
     pixels = np.array(open_image(file_of(picture("L"))))
     assert pixels.shape == (10, 20, 3) and (pixels[..., 0] == pixels[..., 2]).all()

@@ -179,8 +179,8 @@ def read(out: Path) -> list[dict]:
 
 def cost(records: Iterable[dict], row: str) -> float | None:
     """Mean CPU seconds of a sample in the row's runs at its own samples; None where none is known."""
-    found = [one["cpu_seconds"] / one["samples"] for one in records
-             if one["row"] == row and not one["equal"] and one.get("cpu_seconds")]
+    found = [one["cpu_seconds"] / one["samples"] for one in records if one["row"] == row and not one["equal"]
+             and one["samples"] == ROWS[row].samples and one.get("cpu_seconds")]
     return statistics.mean(found) if found else None
 
 
@@ -195,10 +195,10 @@ def todo(names: Iterable[str], seeds: int, share: float, equal: bool, tasks: boo
         samples, base = share * row.samples, BASES[row.group]
         if equal:
             own, other = cost(records, name), cost(records, base)
-            if own is None or other is None:
-                raise ValueError(f"--equal needs the CPU seconds of {name} and of {base}: run both without it first")
-            samples = share * ROWS[base].samples * other / own
-        wanted += [RunKey(name, seed, max(64, int(samples) // 64 * 64), equal, tasks) for seed in range(seeds)]
+            if own is None or other is None or share < 1:
+                raise ValueError(f"--equal needs share 1, and CPU seconds of {name} and of {base}: run both without it")
+            samples = ROWS[base].samples * other / own
+        wanted += [RunKey(name, seed, max(64, int(samples + 1e-6) // 64 * 64), equal, tasks) for seed in range(seeds)]
     there = {(one["row"], one["seed"], one["equal"], equal or one["samples"]) for one in records
              if not tasks or "tasks" in one}
     return sorted((one for one in wanted if (one.row, one.seed, equal, equal or one.samples) not in there),

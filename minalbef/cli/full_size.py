@@ -39,7 +39,7 @@ def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tu
         source: the folder of the set's files
         out: the folder for all prepared sets; this one's is in it
         images: folders of the pictures, if they are not below the set's files
-        without: prepared splits whose pictures are left out, such as prepared/coco/test
+        without: prepared splits whose pictures are left out of training, such as prepared/coco/test
         look: open every picture, too, which takes long
         most_bad: share of bad entries above which nothing is written
         share: of the training pictures, for a trial; 0.01 is part of 0.1, and validation and test stay whole
@@ -52,7 +52,7 @@ def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 
     """Two steps of a preset at full size on a CPU, with random weights and pictures: loss, gradient, seconds, memory.
 
     Args:
-        preset: paper-4m, base, retrieval-coco, retrieval-flickr, entailment, vqa, nlvr2-assign, nlvr2, grounding
+        preset: paper-4m or -14m, base, retrieval-coco or -flickr, entailment, vqa, nlvr2-assign, nlvr2, grounding
         changes: options of the preset to change
         steps: how many
         batch: rows, in place of the preset's

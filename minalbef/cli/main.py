@@ -140,7 +140,7 @@ def predict(task: Literal["retrieval", "entailment", "vqa", "nlvr2", "grounding"
         task: what to ask
         image: the picture; for nlvr2 two, the left one first
         text: caption, statement, question or expression, such as "how many cats are there?"
-        run: the run folder; retrieval and grounding take a pretrained one, too; by default runs/TASK or the shipped one
+        run: by default runs/TASK, in retrieval else runs/demo or the shipped one; grounding reads a pretrained one, too
         out: the picture to write; by default answer.png in the run folder, of the shipped model in runs/tiny
         boxes: grounding's boxes to choose among, each x y width height in pixels
     """

@@ -102,7 +102,7 @@ def read_augmented(records: Dataset, config: Config, epoch: int, place: int, bad
             return view(records[number], config.image_size, config.crop, config.seed, epoch, number)
         except ValueError as error:
             bad[number] = str(error)
-    raise ValueError(f"of {len(bad)} records in a row no picture can be read: {next(iter(bad.values()))}")
+    raise ValueError(f"of {min(len(turn), IN_A_ROW)} records in a row no picture can be read: {bad[number]}")
 
 
 def count_unreadable(folder: Path) -> int:

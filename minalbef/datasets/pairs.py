@@ -54,6 +54,7 @@ def rows(folder: Path) -> Iterator[dict]:
         if not texts:
             raise ValueError(f"{folder} has no {' or '.join(TABLES)}, and no text file beside a picture")
         for text in texts:
-            image = next((text.with_suffix(end) for end in SUFFIXES if text.with_suffix(end).exists()), text)
+            image = next((one for low in SUFFIXES for end in (low, low.upper())
+                          if (one := text.with_suffix(end)).exists()), text.with_suffix(".jpg"))
             said = text.read_text(encoding="utf-8", errors="replace").splitlines()
             yield {"file": str(image.relative_to(folder)), "caption": [one for one in said if one.strip()]}

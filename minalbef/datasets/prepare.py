@@ -49,8 +49,8 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
     """Check what `source` has of a set, and write it to out/name for `store.Records`: -> an account.
 
     An older version of the set stays until the new one is complete, and a training that reads it goes on.
-    images: folders of the pictures, if not below source. without: prepared splits, such as out/coco/test, whose
-    pictures are left out. look: open every picture, too. most_bad: with a larger share of bad entries, write nothing
+    images: folders of the pictures, if not below source. without: prepared splits, such as out/coco/test, with
+    pictures not to train on. look: open every picture, too. most_bad: with a larger share of bad entries, write nothing
     share: of the training pictures, see readers.in_share; validation and test stay whole
     Raises ValueError for an unknown set, for a file that is missing or broken, and for too many bad entries.
     """

@@ -30,7 +30,7 @@ class How:
     """How to evaluate.
 
     batch: records that are read at once, by each process. workers: processes that open pictures ahead, for each
-    length: of tokens, at which texts are cut, by default the model's positions; words are cut at 30, as in training
+    length: of tokens, at which texts are cut, by default the model's positions, in retrieval 30; words as in training
     top: candidates of the second stage. answers: what VQA may answer; None: it writes freely
     original: score as the original: VQA's first word counts twice, an overlap of boxes no wider than a pixel is none
     layer, mode: the map that grounds a text, see grounding.heat_map; layer None: fusion's middle, the paper's third of

@@ -120,8 +120,8 @@ def to_original(source: str | Path, out: str | Path) -> tuple[int, list[str]]:
 
 
 def _queue_of(state: dict[str, Any], task: str) -> dict[str, Tensor]:
-    """The queue in a training state: none before it is full, since the original takes every slot for a picture."""
-    if state["queue._extra_state"]["filled"] < len(state["queue.ids"]):
+    """The queue of a training state, if its task has one; none before it is full: the original takes every slot."""
+    if "queue.ids" not in state or state["queue._extra_state"]["filled"] < len(state["queue.ids"]):
         return {}
     queue = {"image": state["queue.image"], "text": state["queue.text"],
              "pointer": torch.tensor([state["queue._extra_state"]["pointer"]])}

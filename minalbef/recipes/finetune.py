@@ -41,7 +41,7 @@ def finetune(task: str, batches: Callable[[int], Any], source: str | Path, run: 
 
     task: a name of tasks.base.TASKS. batches: step -> this rank's batch, such as loader.RecordBatches
     source: the run to begin from. config: of the source's sizes, except image_size
-    module: an initialised task, in place of a new one. Raises ValueError for a run that the task cannot begin from.
+    module: an initialised task, in place of a new one. `settings` refuses a run that a task cannot begin from.
     """
     tokenizer = checkpoint.read_run(source)[2]
     if module is None:

@@ -33,5 +33,5 @@ def forecast(config: Config, task: str) -> str:
              f"about {memory / 1e9:.1f} GB{each} and {time}"]
     if config.steps < FEW:
         lines.append(f"Warning: {config.steps:,} steps teach hardly anything; "
-                     f"epochs={math.ceil(FEW * config.batch / config.epoch)} makes them {FEW:,}")
+                     f"epochs={math.ceil(FEW * config.batch / config.epoch)} makes them at least {FEW:,}")
     return "\n".join(lines)

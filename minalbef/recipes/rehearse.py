@@ -44,7 +44,7 @@ REHEARSALS = {
 def dry_run(name: str, steps: int = 2, say: Callable[[str], None] = print, /, **changes) -> list[dict]:
     """Train a preset for a few steps on noise: -> each step's losses, gradient norm, seconds and peak memory in GB.
 
-    changes: of the preset, to make it smaller; batch is 2 where they don't say, and all else is full size
+    changes: of the preset, to make it smaller; batch is 2, or 3 for nlvr2-assign, where they don't say; in fp32
     say: prints a line. Memory is the process's peak so far, None where the system doesn't report it.
     Raises ValueError for a preset without a rehearsal, FloatingPointError for a loss that is not finite.
     """

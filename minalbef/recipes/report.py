@@ -49,10 +49,10 @@ def write_report(folder: Path, task: str, figures: dict, config: Config, seconds
 
     Raises ValueError for a figure that is no number (NaN), OSError where the folder cannot be written.
     """
-    report = {"schema": SCHEMA, "task": task, "command": command, "seed": seed, "commit": commit(),
-              "date": now(), "device": describe_device(), "versions": {"python": platform.python_version(), **{
-                  name: importlib.metadata.version(name) for name in PACKAGES}},
-              "seconds": _round(seconds, 1), "config": config.to_dict(), **_round(figures, 5)}
+    report = {"schema": SCHEMA, "task": task, "command": command, "seed": seed, "commit": commit(), "date": now(),
+              "device": describe_device(), "seconds": _round(seconds, 1), "versions": {
+                  "python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
+              "config": {k: "inf" if v == float("inf") else v for k, v in vars(config).items()}} | _round(figures, 5)
     with explain(f"a figure of {folder} is not finite", "a report holds numbers only", ValueError):
         text = json.dumps(report, indent=1, allow_nan=False)
     write_atomically(Path(folder) / "report.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))

@@ -28,8 +28,8 @@ class SceneBatches:
         if config.batch % unit:
             raise ValueError(f"batch={config.batch} is not a multiple of {unit} ({self.world} processes, accumulate="
                              f"{config.accumulate}{', in pairs of siblings' if config.siblings else ''}); choose one")
-        settings = dict(seed=config.seed, size=config.image_size, objects=config.objects, epoch=config.epoch,
-                        restyle=config.restyle, sibling_pairs=config.sibling_pairs)
+        settings = dict(seed=config.seed, size=config.image_size, objects=config.objects, restyle=config.restyle,
+                        epoch=config.epoch + config.epoch % 2, sibling_pairs=config.sibling_pairs)     # pairs are whole
         self.before = Scenes("train", **settings)
         self.lesson = Scenes("train", siblings=1.0, lesson=True, **settings)
         self.after = Scenes("train", siblings=config.siblings, counts=COUNTS, **settings)

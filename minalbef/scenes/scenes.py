@@ -125,7 +125,7 @@ class Scenes:
                 return list(found.values())
             if new := self._caption(drawn.scene, stream, drawn.id, self.specific, drawn.kind, others):
                 found[new.text] = new
-        raise ValueError(f"only {len(found)} captions found besides {drawn.text!r}; ask for fewer than {number}")
+        raise ValueError(f"only {len(found) - 1} captions found besides {drawn.text!r}; ask for fewer than {number}")
 
     def one_change(self, index: int, kind: str, one_half: bool = False) -> tuple[Drawn, Form, str]:
         """A scene with a true caption, a foil (the caption with one thing of a kind of KINDS changed), and its words.

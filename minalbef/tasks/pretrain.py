@@ -189,7 +189,7 @@ class Pretrain(Distilled[ALBEF]):
         """ITM on minimal pairs: logits (s, 2) of each picture with its own text, and with its sibling's."""
         label = torch.ones(len(true), dtype=torch.long, device=true.device)
         return itm_loss(torch.cat([true, false]), torch.cat([label, 0 * label]), label.repeat(2).bool(),
-                        (2 * self.share(label)).clamp(min=1))
+                        (2 * self.share(label)).clamp(min=2 / distributed.world()))
 
     def gather(self, features: tuple[Tensor, Tensor], batch: PretrainBatch) -> Carry:
         """The teacher's features and the batch's keys, of all processes."""

@@ -44,7 +44,7 @@ class VQABatch(Batch):
 
     answers: Tensor                   # (a, m) tokens, from [CLS] to [SEP]
     answers_keep: Tensor              # (a, m) bool, False where padded
-    weights: Tensor                   # (a,) the share of annotators who gave it
+    weights: Tensor                   # (a,) the share of annotators who gave it, times trust
     counts: Tensor                    # (b,) how many answers a question has
 
     def part(self, i: int, n: int, rows: int) -> "VQABatch":

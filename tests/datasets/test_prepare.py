@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from minalbef.cli.main import main
-from minalbef.datasets import catalogue, public
+from minalbef.datasets import catalogue, pairs, public
 from minalbef.datasets.prepare import photos_of, prepare
 from minalbef.datasets.readers import photo_id
 from minalbef.datasets.store import Records, open_records
@@ -89,6 +89,13 @@ def test_own_pictures_are_read_with_a_table_or_text_files_and_split_by_their_con
     ids = {split: {record.id for record in some} for split, some in read.items()}
     assert not ids["train"] & ids["test"] and sum(map(len, ids.values())) == 39, "a copy has its picture's id"
     assert open_records("retrieval", [tmp_path / "out" / "pairs"])[0].text.startswith("a cat")
+
+
+def test_a_text_file_belongs_to_the_picture_of_its_name_and_is_none_itself(tmp_path):
+    jpeg(tmp_path / "IMG_1.JPG")
+    for name in ("IMG_1.txt", "README.txt"):
+        (tmp_path / name).write_text("a cat")
+    assert [row["file"] for row in pairs.rows(tmp_path)] == ["IMG_1.JPG", "README.jpg"], "the second is named as missing"
 
 
 def test_of_own_pictures_a_given_split_holds_and_faults_are_counted(tmp_path):

@@ -127,6 +127,14 @@ def test_a_run_of_ours_goes_to_the_original_and_on_from_there(tmp_path, full):
     assert (again.queue.filled, again.queue.pointer) == ((20, 3) if full else (0, 0))
 
 
+def test_a_fine_tuned_run_that_keeps_its_state_of_training_goes_to_the_original(tmp_path):
+    task = TABLE["entailment"].make(small(**UNEQUAL))            # has no queue, so its state has none
+    checkpoint.save(tmp_path / "run", task.student, Tokenizer.train(["a"], 64), task="entailment")
+    checkpoint.save_state(tmp_path / "run", task, torch.optim.AdamW(task.student.parameters()), 3, task.config)
+    keys, _ = to_original(tmp_path / "run", tmp_path / "out.pth")
+    assert keys == len(read_file(tmp_path / "out.pth")) > 0
+
+
 def test_parts_that_the_original_has_no_place_for_are_left_and_named(tmp_path):
     model = pretrain(small(**UNEQUAL)).student
     checkpoint.save(tmp_path / "run", model, Tokenizer.train(["a"], 64), task="retrieval")

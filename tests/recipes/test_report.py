@@ -39,6 +39,11 @@ def test_what_is_written_is_what_is_read(tmp_path):
     assert {"schema", "task", "command", "seed", "commit", "date", "device", "versions", "seconds"} <= written.keys()
 
 
+def test_a_setting_without_a_bound_is_written_in_words(tmp_path):
+    config = preset("tiny", temperature_max="inf")               # as the original's retrieval has it
+    assert report.write_report(tmp_path, "retrieval", {}, config, {}, "", 0)["config"]["temperature_max"] == "inf"
+
+
 def test_nan_is_refused_and_the_old_report_stands(tmp_path):
     before = write(tmp_path)
     with pytest.raises(ValueError, match="not finite"):

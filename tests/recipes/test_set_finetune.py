@@ -219,7 +219,7 @@ def test_a_training_says_what_it_takes_before_it_starts(prepared, source, tmp_pa
     finetune_on("retrieval", [prepared / "coco"], source, tmp_path / "run", changes=QUICK, quiet=True)
     said = caplog.text
     assert "retrieval: 6 examples an epoch, epochs=2, 3 steps of batch=4; image_size=32, lr=0.01; about " in said
-    assert "Warning: 3 steps teach hardly anything; epochs=667 makes them 1,000" in said
+    assert "Warning: 3 steps teach hardly anything; epochs=667 makes them at least 1,000" in said
     assert "Warning" not in forecast.forecast(small(epoch=8000), "pretraining"), "1,000 steps"
 
 

@@ -127,6 +127,15 @@ def test_siblings_have_a_loss_of_their_own_and_the_other_losses_keep_their_count
     assert_close(losses["itm"], apart["itm"])
 
 
+def test_fewer_siblings_than_processes_weigh_what_they_should(monkeypatch):
+    logits = torch.tensor([[0.3, 1.0], [2.0, -1.0]])
+    task = pretrain(CONFIG)
+    alone = task.sibling_loss(logits, -logits)
+    monkeypatch.setattr(distributed, "world", lambda: 8)         # of which one has the two siblings
+    monkeypatch.setattr(distributed, "total", lambda x: x)
+    assert_close(task.sibling_loss(logits, -logits) / 8, alone)
+
+
 def test_in_a_lesson_siblings_outweigh_all_else():
     config = small(lesson_from=0.25, siblings_from=0.5, siblings=1.0, epoch=160)          # steps 5 to 9 of 20
     task, batch = pretrain(config), with_siblings(Batches(config)(0), list(range(8)))
@@ -367,6 +376,14 @@ def test_a_lesson_on_scenes_is_drawn_when_the_task_takes_it(scenes):
         siblings, lesson = batches(step).siblings, config.in_lesson(step)
         assert lesson == (4 <= step < 12)
         assert (siblings is None) == (step < 4) and (step < 4 or siblings.all() == lesson)
+
+
+def test_siblings_stay_together_in_a_second_epoch_of_an_odd_number_of_scenes(scenes):
+    batches = SceneBatches(replace(scenes.config, epoch=33, epochs=2, siblings_from=0.0), scenes.tokenizer)
+    for step in range(4):
+        drawn = [batches.after.draw(i % 34) for i in range(16 * step, 16 * step + 16)]
+        assert torch.tensor([one.id for one in drawn]).equal(batches(step).ids)
+        assert all(kinds(a) == kinds(b) for a, b in zip(drawn[::2], drawn[1::2]))
 
 
 def test_siblings_must_not_be_parted(scenes):
