@@ -66,7 +66,7 @@ class Config:
     text_heads: int = 12
     text_mlp_ratio: float = 4.0
     fusion_depth: int = 6
-    fuse_cls: bool = True             # False: words see the image's patches, not its [CLS], and so must look at places
+    fuse_cls: bool = True             # False: words see the image's patches, not its [CLS]
     dropout: float = 0.1
     init_std: float = 0.02            # BERT's; narrow models from nothing want more, about 0.5 / width ** 0.5
     embed_dim: int = 256
