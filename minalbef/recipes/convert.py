@@ -29,7 +29,7 @@ def to_run(source: str | Path, folder: str | Path, vocab: str | Path | None, ima
            image_heads: int = HEADS, text_heads: int = HEADS) -> Report:
     """One of the original's checkpoints, of any task, as a run folder: all that it holds, teacher and queue included.
 
-    vocab: the vocab.txt that the model was trained with
+    vocab: the vocab.txt that the model was trained with. Raises ValueError without it, or for one of another size
     """
     if vocab is None:
         raise ValueError(f"the checkpoint does not hold its vocabulary: fetch bert-base-uncased's from {VOCAB} "
