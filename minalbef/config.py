@@ -124,7 +124,7 @@ class Config:
     # embedded scenes; the fields have no meaning for other data
     objects: int = 0                  # how many kinds captions name; 0: not trained on scenes
     siblings: float = 0.0             # share of the batch that are minimal pairs, with an ITM loss of their own
-    sibling_pairs: int = 0            # > 0: of so many neighbours alone, again and again
+    sibling_pairs: int = 0            # > 0: drawn from so many neighbours, again and again
     restyle: float = 0.0              # share of drawings given an outline or flat colours, in the warm start too
     bucket: int = 1                   # so many batches are drawn together and sorted by length, to pad less
     warm_steps: int = 0               # supervised start of the image encoder, as the paper starts from DeiT

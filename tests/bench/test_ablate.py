@@ -121,7 +121,7 @@ def test_a_dearer_row_sees_fewer_samples_in_the_same_seconds():
     done = [*there, record("distil", 0, 15_360, 90.0, equal=True)]
     assert ablate.todo(["distil"], 1, 1.0, True, False, done) == [], "what was spent on it moves nothing"
     resumed = [there[0], record("distil", 0, 19_200, None)]
-    with pytest.raises(ValueError, match="--equal needs share 1, and CPU seconds of distil and of hard: run both without"):
+    with pytest.raises(ValueError, match="--equal needs share 1, and CPU seconds of distil and of hard: run both"):
         ablate.todo(["distil"], 1, 1.0, True, False, resumed)
     with pytest.raises(ValueError, match="--equal needs share 1"):
         ablate.todo(["distil"], 1, 0.5, True, False, there)

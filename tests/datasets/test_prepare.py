@@ -95,7 +95,7 @@ def test_a_text_file_belongs_to_the_picture_of_its_name_and_is_none_itself(tmp_p
     jpeg(tmp_path / "IMG_1.JPG")
     for name in ("IMG_1.txt", "README.txt"):
         (tmp_path / name).write_text("a cat")
-    assert [row["file"] for row in pairs.rows(tmp_path)] == ["IMG_1.JPG", "README.jpg"], "the second is named as missing"
+    assert [row["file"] for row in pairs.rows(tmp_path)] == ["IMG_1.JPG", "README.jpg"], "the second is missing"
 
 
 def test_of_own_pictures_a_given_split_holds_and_faults_are_counted(tmp_path):

@@ -80,8 +80,9 @@ def test_the_longer_runs_are_as_they_were_measured():
     both, itc, size, place, relation = figures("curve_fresh.json")
     *repeated, last = figures("curve_repeated.json")
     assert (f"by both scores the right one of 500 is found in {both}, by ITC alone in {itc}, and sizes are read in "
-            f"{size} of cases; places crawl to {place}, and relations stay at {relation}. Where 179,200 scenes come five "
-            f"times each, it's {', '.join(repeated)} and {last}.") in " ".join(PAGES["docs/minimal_pairs.md"].split())
+            f"{size} of cases; places crawl to {place}, and relations stay at {relation}. Where 179,200 scenes come "
+            f"five times each, it's {', '.join(repeated)} and {last}.") in " ".join(
+                PAGES["docs/minimal_pairs.md"].split())
 
 
 def test_desks_figures_are_those_of_its_curve():
