@@ -19,8 +19,7 @@ class Row:
     """One recipe.
 
     about: what it is. group: rows that are asked for together. changes: of the preset's options
-    samples: how many pairs it sees, counting each time; scenes: how many there are, in another order each epoch; 0:
-        each is new
+    samples: pairs it sees, counting each time; scenes: how many there are, in another order each epoch; 0: each is new
     itc: False leaves that loss out. weight: of ITC and MLM in the sum. warm: from the shipped warm start
     teach_words: the teacher softens MLM's targets, too. smooth: label smoothing, its share is spread evenly
     noise: shares of spoilt captions, see Scenes. truth: all true captions of a batch are positives; else its own alone
@@ -86,12 +85,13 @@ ROWS = {
 SPOILT = {"wrong": "one thing wrong", "missing": "words missing", "foreign": "another scene's caption"}
 for percent in (40, 20):
     for kind in SPOILT:
-        for suffix, about, more in (("", "", {}), ("-distil", ", distillation", dict(alpha=ALPHA)),
-                                    ("-smooth", ", label smoothing", dict(alpha=ALPHA, smooth=True)),
-                                    ("-even", ", even negatives", dict(group="after", changes=dict(hard_from=1.0))),
-                                    ("-light", ", ITC and MLM weigh 0.6", dict(group="after", weight=1 - ALPHA))):
-            ROWS[f"{kind}{percent}{suffix}"] = _paper(f"{percent}% {SPOILT[kind]}{about}", **dict(group="noise") | more,
-                                                      noise=tuple(percent / 100 * (one == kind) for one in SPOILT))
+        for end, about, more in (("", "", {}), ("-distil", ", distillation", dict(alpha=ALPHA)),
+                                 ("-smooth", ", label smoothing", dict(alpha=ALPHA, smooth=True)),
+                                 ("-even", ", even negatives", dict(group="after", changes=dict(hard_from=1.0))),
+                                 ("-itc", ", distillation in ITC", dict(group="after", alpha=ALPHA, teach_words=False)),
+                                 ("-light", ", ITC and MLM weigh 0.6", dict(group="after", weight=1 - ALPHA))):
+            ROWS[f"{kind}{percent}{end}"] = _paper(f"{percent}% {SPOILT[kind]}{about}", **dict(group="noise") | more,
+                                                   noise=tuple(percent / 100 * (one == kind) for one in SPOILT))
 # sweeps, of which "full" is a point, too
 ROWS |= {f"queue{size}": _ours(f"queue of {size}", "sweeps", queue_size=size) for size in (256, 4096)}
 ROWS |= {f"temp{t}": _ours(f"temperature held at {t}", "sweeps", temperature=t, temperature_lr=0.0)
