@@ -82,7 +82,7 @@ def open_and_run(browser, lab: tuple[str, str], chapter: str):
     # a document of its own, windowing off: cells that are out of sight would have no place in the page
     page.goto(f"{address}/doc/tree/notebooks/{chapter}.ipynb?token={token}", wait_until="domcontentloaded")
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=120_000)
-    # "idle" stands there before any kernel; run then, each cell asks for a kernel, and every answer starts another
+    # JupyterLab shows "idle" before there is a kernel: run then, each cell asks for one, and each answer starts another
     page.locator(".jp-KernelName", has_text="Python 3").wait_for(timeout=120_000)
     end, marks, blank = time.monotonic() + RUN, [], 20
     try:
