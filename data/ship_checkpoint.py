@@ -16,6 +16,11 @@ EXAMPLE = Scene((Object("rocket", 0.6, 0.45, 0.42, "noto"),), "blue")
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "report.json", "metrics.csv")
 
 
+def evaluation(facts: dict) -> str:
+    """The command that gives a report's figures again: they depend on the seed of the test scenes."""
+    return f"minalbef evaluate tiny --seed {facts['exam_seed']}"
+
+
 def card(facts: dict, summary: str) -> str:
     """The model card, all of it out of the run's report."""
     return f"""# Model card: tiny
@@ -24,11 +29,12 @@ A small ALBEF, trained on emoji scenes by the command below; it ships so that no
 
 | | |
 |---|---|
-| command | `{facts["command"]}` |
+| trained and evaluated by | `{facts["command"]}` |
+| seed of training | {facts["seed"]} |
+| figures below, again | `{evaluation(facts)}` |
 | commit | {facts["commit"]} |
 | date | {facts["date"]} |
 | hardware | {facts["device"]} |
-| seed | {facts["seed"]} |
 | seconds | {", ".join(f"{name.replace('_', ' ')} {value:.0f}" for name, value in facts["seconds"].items())} |
 
 ```

@@ -29,7 +29,8 @@ An [ALBEF](https://arxiv.org/abs/2107.07651) (Li et al. 2021), for minalbef: `mi
 {% for report in reports %}
 ## Figures{% if report.set %} on {{ report.set }}/{{ report.split }}{% endif %}
 
-`{{ report.command }}`, {{ report.date }}, {{ report.device }}, commit {{ report.commit }}, seed {{ report.seed }}
+`{{ report.command }}`, {{ report.date }}, {{ report.device }}, commit {{ report.commit }}, seed {{ report.seed }}\
+{%- if "exam_seed" in report %}, test scenes of seed {{ report.exam_seed }}{% endif %}
 
 ```
 {{ figures(report) }}
