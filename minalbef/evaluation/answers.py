@@ -26,9 +26,14 @@ def strip_punctuation(text: str) -> str:
     return re.sub(r"\.(?!\d)", "", text.translate(str.maketrans(marks)))
 
 
+def tidy(answer: str) -> str:
+    """Spaces for tabs and line ends, and none around it."""
+    return re.sub(r"[\n\t]", " ", answer).strip()
+
+
 def normalise(answer: str) -> str:
     """Lower case, no punctuation, no articles, numbers up to ten as digits, contractions with their apostrophe."""
-    words = strip_punctuation(re.sub(r"[\n\t]", " ", answer).strip()).lower().split()
+    words = strip_punctuation(tidy(answer)).lower().split()
     words = [NUMBERS.get(word, word) for word in words]
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ("a", "an", "the"))
 
@@ -36,11 +41,28 @@ def normalise(answer: str) -> str:
 def accuracy(answer: str, annotators: Sequence[str]) -> float:
     """Right if three annotators agree, a third for each: min(n / 3, 1), the mean over leaving out one of them in turn.
 
-    annotators: what each of them said. As in the official evaluation they are taken to write in normal form ("2", not
-        "two"); only their punctuation is stripped, and only where they disagree
+    annotators: what each of them wrote. Where they differ, all answers are compared in normal form; where all ten wrote
+        the same, this answer must be it, letter by letter. So does VQA's own vqaEval.py since March 2021; the older copy
+        beside the original's code normalises the prediction alone, and so counts "two" wrong where all wrote "two"
     """
+    answer = tidy(answer)
+    annotators = list(map(tidy, annotators))
     if len(set(annotators)) > 1:
-        annotators = [strip_punctuation(given) for given in annotators]
-    answer = normalise(answer)
-    agree = [given == answer for given in annotators]
+        answer = normalise(answer)
+        annotators = list(map(normalise, annotators))
+    agree = [written == answer for written in annotators]
     return sum(min((sum(agree) - left_out) / 3, 1) for left_out in agree) / len(agree)
+
+
+def by_normal_form(listed: Sequence[str]) -> dict[str, list[str]]:
+    """A list of answers, those of one normal form together."""
+    forms: dict[str, list[str]] = {}
+    for answer in listed:
+        forms.setdefault(normalise(answer), []).append(answer)
+    return forms
+
+
+def alike(forms: dict[str, list[str]], annotators: Sequence[str]) -> list[str]:
+    """Of a list by normal form, the answers that agree with an annotator; all others have an accuracy of 0."""
+    said = dict.fromkeys(map(normalise, annotators))
+    return [answer for form in said for answer in forms.get(form, ())]

@@ -255,15 +255,17 @@ def answer_questions(model: VQAModel, tokenizer: Tokenizer, records: Records, ho
 
 def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
     """VQA accuracy where answers are given: -> samples, what else to report, "submission" too; see evaluation.loop."""
-    submission, scores, lacking, chance, listed = [], [], 0, [], set(how.answers or ())
+    submission, scores, lacking, chance = [], [], 0, []
+    listed = answers.by_normal_form(how.answers or ())
     for i, answer in enumerate(answer_questions(model, tokenizer, records, how)):
         record, right = records[i], records[i].answers
         submission.append({"question_id": record.id, "answer": answer})
         if right:
             scores.append(answers.accuracy(answer, right))
-            if listed:
-                lacking += listed.isdisjoint(record.answers)
-                chance.append(sum(answers.accuracy(one, right) for one in listed & set(record.answers)) / len(listed))
+            if how.answers:
+                total = sum(answers.accuracy(one, right) for one in answers.alike(listed, right))
+                lacking += total == 0
+                chance.append(total / len(how.answers))
     more = dict[str, Any](submission=submission, answered="by choosing" if how.answers else "freely", lacking=lacking)
     if chance:
         more["chance"] = {"accuracy": sum(chance) / len(chance)}

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from minalbef.data import data_folder
+from minalbef.evaluation import answers
 from minalbef.scenes.grammar import COLOURS
 from minalbef.scenes.language import All, Background, Count, Not, Noun, Object, Relation, Scene, There, holds, needs
 from minalbef.scenes.painting import paint
@@ -255,6 +256,18 @@ def test_annotators_sometimes_disagree_and_mostly_are_right(drawn):
     for one in drawn["vqa"]:
         assert len(one.answers) == 10 and one.answers.count(one.answer) >= 7 and {*one.answers} <= {*listed}
     assert sum(len(set(one.answers)) > 1 for one in drawn["vqa"]) / 3000 == pytest.approx(0.2, abs=0.03)
+
+
+def test_the_normal_form_changes_no_score_of_a_scenes_answer(drawn):
+    listed = answer_list(223)
+    assert len(set(map(answers.normalise, listed))) == len(listed), "no two of them become one"
+    for one in drawn["vqa"][:600]:
+        for answer in answer_list(50):
+            agree = [written == answer for written in one.answers]
+            by_letters = sum(min((sum(agree) - left_out) / 3, 1) for left_out in agree) / 10
+            assert answers.accuracy(answer, one.answers) == by_letters
+            if answer in one.answers:                            # all in normal form, as they once were scored
+                assert answers.accuracy(answers.normalise(answer), list(map(answers.normalise, one.answers))) == by_letters
 
 
 def test_who_errs_errs_by_little():

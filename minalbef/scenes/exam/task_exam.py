@@ -93,8 +93,6 @@ def examine_answers(task: str, model: nn.Module, tokenizer: Tokenizer, draw: Dra
     drawn, config = draw(task, 1800), model.albef.config
     asked = how(model, answers=answer_list(config.objects) if task == "vqa" else None)
     some = records(drawn, config.image_size, hide)
-    if task == "vqa":                                    # our annotators write numbers as words, VQA's don't
-        some = [replace(one, answers=tuple(map(answers.normalise, one.answers))) for one in some]
     found = TASKS[task].evaluate(model, tokenizer, some, asked)[0]
     right = found["accuracy"]
     right = grouped(right.values if isinstance(right, Clusters) else right, task)
@@ -104,7 +102,7 @@ def examine_answers(task: str, model: nn.Module, tokenizer: Tokenizer, draw: Dra
 
 def agreement(answer: str, problem: Asked) -> float:
     """VQA accuracy of an answer."""
-    return answers.accuracy(answer, list(map(answers.normalise, problem.answers)))
+    return answers.accuracy(answer, problem.answers)
 
 
 def examine_retrieval(model: ALBEF, tokenizer: Tokenizer, draw: Draw, hide: str) -> dict:
