@@ -22,15 +22,16 @@ PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 
 def output_folder(run: str | Path, whole: bool = True) -> Path:
-    """Where to write what is made of a run: its folder; of the shipped one and the hub's, which stay as they are, runs.
+    """Where to write what is made of a run: into its folder, unless that must stay as it is.
 
+    For the shipped run it is runs/tiny, for one of the hub runs/hf/OWNER/NAME: runs/NAME may be a run of yours.
     whole: False for an evaluation that is not the run's own whole one, which must not take the place of its report
     """
     folder, where = Path(run), Path(run).resolve()
     if where == (data_folder() / "tiny").resolve():
         folder = Path("runs", "tiny")
     elif where.parent.name == "snapshots":       # of the hub's cache: models--OWNER--NAME/snapshots/COMMIT
-        folder = Path("runs", where.parts[-3].split("--")[-1])
+        folder = Path("runs", "hf", *where.parts[-3].split("--")[1:])
     return folder if whole else folder / "evaluation"
 
 

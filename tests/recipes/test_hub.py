@@ -112,13 +112,18 @@ def test_a_run_that_is_saved_into_its_own_folder_stays_what_it_was(tmp_path):
     assert (load(run.path).config, load(run.path).task) == (run.config, "pretrain")
 
 
-def test_commands_take_the_hubs_names_and_leave_its_cache_as_it_is(remote, tmp_path, monkeypatch, capsys):
+def test_commands_take_the_hubs_names_and_leave_its_cache_and_your_runs_as_they_are(
+        remote, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     hub.HubRun(load("tiny")).push_to_hub("somebody/a-run")
     before = sorted(remote("somebody/a-run").iterdir())
+    mine = shutil.copytree(load("tiny").path, Path("runs", "a-run"))
+    (mine / "search.png").write_bytes(b"of a run of one's own that has the same name")
     monkeypatch.setattr("sys.argv", ["minalbef", "search", "an apple", "--scenes", "8", "--run", "hf://somebody/a-run"])
     main()
-    assert Path("runs", "a-run", "search.png").exists() and sorted(remote("somebody/a-run").iterdir()) == before
+    assert Path("runs", "hf", "somebody", "a-run", "search.png").exists()
+    assert sorted(remote("somebody/a-run").iterdir()) == before
+    assert (mine / "search.png").read_bytes() == b"of a run of one's own that has the same name"
     monkeypatch.setattr("sys.argv", ["minalbef", "summary", "hf://somebody/missing"])
     with pytest.raises(SystemExit) as end:
         main()
