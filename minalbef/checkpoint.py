@@ -51,7 +51,7 @@ def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer, teacher: nn.M
 
 def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: str,
                  files: dict[str, dict[str, Tensor]]) -> None:
-    """A run folder out of weights by file ("model", "teacher"); tensors of one file must not share memory."""
+    """A run folder out of weights by file ("model", "teacher"). Tied weights are written once for each name."""
     folder = Path(path)
     for stale in {TRAINED_ON, "teacher.safetensors", "queue.safetensors"} - {f"{name}.safetensors" for name in files}:
         (folder / stale).unlink(missing_ok=True)                 # of other weights; the caller writes TRAINED_ON
@@ -59,7 +59,8 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
     write_atomically(folder / "config.json", lambda p: p.write_text(text + "\n", encoding="utf-8"))
     write_atomically(folder / "tokenizer.json", lambda p: tokenizer.save(p))
     for name, weights in files.items():
-        weights = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+        # copies: safetensors refuses tensors that share memory, as tied weights of a user's model do
+        weights = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in weights.items()}
         write_atomically(folder / f"{name}.safetensors", lambda p: save_file(weights, p))
 
 

@@ -17,8 +17,14 @@ def make_teacher(student: M) -> M:
 
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """teacher = momentum * teacher + (1 - momentum) * student, in place."""
+    """teacher = momentum * teacher + (1 - momentum) * student, in place.
+
+    Buffers are copied, as torch's AveragedModel does: BatchNorm's running statistics are averages already. ALBEF has
+    none; an image encoder of yours may.
+    """
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
+    for theirs, ours in zip(teacher.buffers(), student.buffers(), strict=True):
+        theirs.copy_(ours)
 
 
 class Distilled(nn.Module, Generic[M]):

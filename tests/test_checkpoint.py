@@ -62,6 +62,17 @@ def test_a_saved_model_comes_back_the_same(made, folder):
                                                         "teacher.safetensors"}
 
 
+def test_tied_weights_are_saved_under_both_names_and_come_back(tmp_path, made):
+    """As where a user's model shares a projection between both sides; on a CPU they share memory, too."""
+    _, tokenizer, _ = made
+    torch.manual_seed(0)
+    model = ALBEF(small(vocab_size=len(tokenizer), image_width=48))
+    model.text_proj.weight = model.image_proj.weight
+    save(tmp_path / "run", model, tokenizer, make_teacher(model))
+    assert same_state(load(tmp_path / "run").model.state_dict(), dict(model.state_dict()))
+    assert same_state(load_file(tmp_path / "run" / "teacher.safetensors"), dict(model.state_dict()))
+
+
 def test_similarity_and_match_probability_equal_the_plain_way(made, folder, tmp_path):
     model, tokenizer, pictures = made
     run = load(folder)
