@@ -39,11 +39,13 @@ def normalise(answer: str) -> str:
 
 
 def accuracy(answer: str, annotators: Sequence[str]) -> float:
-    """Right if three annotators agree, a third for each: min(n / 3, 1), the mean over leaving out one of them in turn.
+    """Right if three annotators agree, a third for each: min(n / 3, 1), the mean over leaving out
+    one of them in turn.
 
-    annotators: what each of them wrote. Where they differ, all answers are compared in normal form; where all ten wrote
-        the same, this answer must be it, letter by letter. So does VQA's own vqaEval.py since March 2021; the older copy
-        beside the original's code normalises the prediction alone, and so counts "two" wrong where all wrote "two"
+    annotators: what each of them wrote. Where they differ, all answers are compared in normal form;
+        where all wrote the same, this answer must be it, letter by letter
+    So does VQA's vqaEval.py since March 2021. The older copy beside the original's code normalises
+    the prediction alone, and counts "two" wrong where all wrote "two".
     """
     answer = tidy(answer)
     annotators = list(map(tidy, annotators))
@@ -63,6 +65,6 @@ def by_normal_form(listed: Sequence[str]) -> dict[str, list[str]]:
 
 
 def alike(forms: dict[str, list[str]], annotators: Sequence[str]) -> list[str]:
-    """Of a list by normal form, the answers that agree with an annotator; all others have an accuracy of 0."""
+    """Of a list by normal form, the answers that may agree with an annotator; others have accuracy 0."""
     said = dict.fromkeys(map(normalise, annotators))
     return [answer for form in said for answer in forms.get(form, ())]

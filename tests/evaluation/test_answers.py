@@ -35,17 +35,21 @@ def test_contractions_are_as_many_as_the_official_ones():
     assert len(CONTRACTIONS) == 114 and CONTRACTIONS["couldn'tve"] == CONTRACTIONS["couldnt've"] == "couldn't've"
 
 
-@pytest.mark.parametrize("agree, score", [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (9, 1.0)])
+@pytest.mark.parametrize("agree, score",
+                         [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (9, 1.0)])
 def test_accuracy_is_the_mean_over_nine_of_ten_annotators(agree, score):
-    assert accuracy("Red.", ["red"] * agree + ["blue", *["green"] * (9 - agree)]) == pytest.approx(score)
+    others = ["blue", *["green"] * (9 - agree)]
+    assert accuracy("Red.", ["red"] * agree + others) == pytest.approx(score)
 
 
 @pytest.mark.parametrize("answer, annotators, score", [
     # all ten wrote the same: letter by letter, but for spaces around and tabs inside
-    ("two", ["two"] * 10, 1.0), ("2", ["two"] * 10, 0.0), ("no", ["no."] * 10, 0.0), ("no.", [" no.\n"] * 10, 1.0),
+    ("two", ["two"] * 10, 1.0), ("2", ["two"] * 10, 0.0),
+    ("no", ["no."] * 10, 0.0), ("no.", [" no.\n"] * 10, 1.0),
     ("The cat", ["cat"] * 10, 0.0), ("top\tleft", ["top left"] * 10, 1.0),
     # one differs: both sides in normal form; nine "two" are ten with a "2"
-    ("2", ["two"] * 9 + ["2"], 1.0), ("two", ["2"] * 9 + ["3"], 1.0), ("no", ["no."] * 9 + ["yes"], 1.0),
+    ("2", ["two"] * 9 + ["2"], 1.0), ("two", ["2"] * 9 + ["3"], 1.0),
+    ("no", ["no."] * 9 + ["yes"], 1.0),
     ("cat", ["the cat"] * 9 + ["dog"], 1.0), ("The cat!", ["cat"] * 9 + ["dog"], 1.0),
     # "two" and "2" agree, so two of ten: (8 * 2/3 + 2 * 1/3) / 10; an article more is no difference
     ("2", ["two", "2", *["three"] * 8], 0.6), ("dont", ["don't", *["a dog"] * 9], 0.3)])
@@ -55,4 +59,5 @@ def test_only_where_annotators_differ_both_sides_take_their_normal_form(answer, 
 
 def test_answers_alike_are_those_that_may_score():
     forms = by_normal_form(["2", "two", "cat", "a dog", "dog"])
-    assert alike(forms, ["two", "The dog"]) == ["2", "two", "a dog", "dog"] and alike(forms, ["10"]) == []
+    assert alike(forms, ["two", "The dog"]) == ["2", "two", "a dog", "dog"]
+    assert alike(forms, ["10"]) == []
