@@ -20,7 +20,7 @@ RANGES = {name: limits for names, limits in {
     "positions": (2, 100_000),
     "vocab_size queue_size batch warm_batch accumulate bucket top save_every": (1, _MANY),
     "warmup_steps warm_steps sibling_pairs": (0, _MANY),
-    "share": (1e-6, 1), "epochs": (1e-6, 1_000_000), "epoch": (1, 1_000 * _MANY),
+    "validate_every": (0, 1_000_000), "share": (1e-6, 1), "epochs": (1e-6, 1_000_000), "epoch": (1, 1_000 * _MANY),
     "lr lr_start lr_end warm_lr temperature_lr stem_lr weight_decay warm_weight_decay mask_power pos_scale": (0, 1_000),
     "init_std": (0, 10),
     "clip": (0, _MANY),
@@ -108,6 +108,7 @@ class Config:
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 0.0                 # 0: none, as the original
     save_every: int = 1_000           # steps
+    validate_every: float = 0.0       # epochs between validations, which keep the best weights in RUN/best; 0: none
 
     # how it is computed; what alters results by more than rounding says so
     device: str = "auto"              # "auto": a GPU where there is one; "cuda", "mps", "cpu"

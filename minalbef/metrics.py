@@ -3,7 +3,7 @@ import csv
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,14 @@ from minalbef.writing import explain, write_atomically
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
     """The rows of a folder's metrics.csv, none without the file. Raises ValueError for a damaged one."""
-    path = folder / "metrics.csv"
+    return read_table(folder / "metrics.csv", ("step", "seconds"))
+
+
+def read_table(path: Path, numbers: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a table that `write_table` wrote, none without the file. numbers: columns that must hold numbers.
+
+    Raises ValueError for a damaged file.
+    """
     if not path.exists():
         return []
     with explain(f"{path} is damaged", "remove it, and training goes on without its rows",
@@ -31,8 +38,21 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
         for row in rows:
             if None in row or None in row.values():
                 raise ValueError(f"a row of unequal length: {','.join(map(str, row.values()))[:80]}")
-            int(row["step"]), float(row["seconds"])
+            for name in numbers:
+                float(row[name])
+            int(row["step"])
     return rows
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as a CSV file with a column for every name, atomically."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+    write_atomically(path, write)
 
 
 def progress(some: Iterable[Any] | None, title: str, quiet: bool, **options: Any) -> tqdm:
@@ -109,16 +129,14 @@ class Log:
                 self.board.add_scalar(name, value, step + 1)
             self.board.flush()                   # a stopped run shows all it did
         self.last = now
-        self.write()
+        write_table(self.folder / "metrics.csv", self.rows)
 
-    def write(self) -> None:
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        def table(path: Path) -> None:
-            with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, names, restval="")
-                writer.writeheader()
-                writer.writerows(self.rows)
-        write_atomically(self.folder / "metrics.csv", table)
+    def skip(self) -> None:
+        """Leave the time since the last row out: it was no training."""
+        if self.on:
+            now = time.perf_counter()
+            self.clock += now - self.last
+            self.last = now
 
     def close(self) -> None:
         if self.on:

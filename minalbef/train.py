@@ -36,6 +36,14 @@ class Trainable(Protocol):
     def after_step(self, carry: Any) -> None: ...
 
 
+class Validates(Protocol):
+    """What `fit` calls of a validation; evaluation.validation has the one that recipes use."""
+
+    def resume(self, step: int) -> None: ...
+    def due(self, step: int) -> bool: ...
+    def __call__(self, task: nn.Module, step: int) -> None: ...
+
+
 class Stopped(KeyboardInterrupt):
     """Ctrl-C or SIGTERM: the run was saved and can go on."""
 
@@ -159,6 +167,24 @@ def lean(task: nn.Module, config: Config) -> Iterator[None]:
             vars(layer).pop("forward", None)     # the instance's; the class's shows again
 
 
+@contextmanager
+def evaluating(task: nn.Module) -> Iterator[None]:
+    """Meanwhile the task is in evaluation mode, and its layers are neither compiled nor recomputed.
+
+    Evaluation's shapes would fill the compiled layers' cache, and training then falls back to eager.
+    """
+    forwards = {layer: vars(layer).pop("forward") for layer in task.modules() if "forward" in vars(layer)}
+    modes = {module: module.training for module in task.modules()}
+    task.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for layer, forward in forwards.items():
+            vars(layer)["forward"] = forward
+
+
 def again(run: Callable[..., Any], drops: bool, *args: Any, **options: Any) -> Any:
     """Activation checkpointing: a layer is recomputed in the backward pass. drops: by the same dropout."""
     if not torch.is_grad_enabled():
@@ -188,12 +214,15 @@ def catch_signals(aloud: bool = True) -> Iterator[list[int]]:
 
 
 def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: Path, log_every: int = 10,
-        quiet: bool = False, title: str = "train") -> None:
+        quiet: bool = False, title: str = "train",
+        validation: Validates | None = None) -> None:
     """Train to config.steps on config.device, to which the task is moved, from `folder`'s checkpoint if it has one.
 
     task: a tasks.base.Task. batches(step) -> the batch of a step, for this process.
     task.prepare([(batch, draws)]) of a step's passes, if it has that -> the same, made ready on the CPU.
-    Writes metrics.csv and state.pt (atomically, every config.save_every steps and when stopped).
+    validation: called after the steps that it says are due. The state is saved first: a run that is
+    killed meanwhile goes on with that validation, and no figure is of weights that are lost.
+    Writes metrics.csv and state.pt (atomically, every config.save_every steps, before validation and when stopped).
 
     Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not finite (found when
     losses are logged; the last checkpoint stands), OSError when the folder cannot be written, ValueError for a device
@@ -215,16 +244,25 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
                              f"all machines must see the same {folder}")
         model, log = wrap(task, device), Log(folder, start, log_every, config, quiet, title)
         with catch_signals() as stopped, lean(task, config):
+            if validation:
+                validation.resume(start)
+                if validation.due(start):
+                    validation(task, start)
+                    log.skip()
             for step in range(start, config.steps):
                 losses, norm = train_step(model, task, optimiser, batches(step), step, config, device)
                 stop = bool(distributed.total(torch.tensor(float(bool(stopped)))) > 0)   # on the CPU: waits for no GPU
-                save = stop or (step + 1) % config.save_every == 0 or step + 1 == config.steps
+                due = validation is not None and validation.due(step + 1)
+                save = stop or due or (step + 1) % config.save_every == 0 or step + 1 == config.steps
                 log.step(step, losses, norm, lr_at(step, config), alpha_at(step, config), save)
                 if save and distributed.rank() == 0:
                     checkpoint.save_state(folder, task, optimiser, step + 1, config)
                 if stop:
                     raise Stopped(f"stopped after step {step + 1} of {config.steps}; "
                                   "the same command goes on from there")
+                if validation and due:
+                    validation(task, step + 1)
+                    log.skip()
         log.close()
 
 

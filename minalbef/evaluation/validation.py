@@ -1,0 +1,85 @@
+"""Validation while a run trains: a row of validation.csv an epoch, and the best weights in RUN/best."""
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from tqdm import tqdm
+
+from minalbef import distributed
+from minalbef.config import Config
+from minalbef.metrics import read_table, write_table
+from minalbef.train import evaluating
+
+LOG = logging.getLogger("minalbef")
+TABLE, BEST = "validation.csv", "best"           # in the run's folder
+DIGITS = 5                                       # as in a report; a resumed run compares with what the table says
+
+
+class Validation:
+    """Measures a task when an epoch ends, and keeps the weights with the highest figure.
+
+    The original does so in fine-tuning. Training isn't disturbed: its weights are the same without.
+    """
+
+    def __init__(self, measure: Callable[[Any], dict[str, float]],
+                 keep: Callable[[Any, Path], None], config: Config, folder: Path):
+        """measure(task): figures by name, of which the first decides; called in every process
+
+        keep(task, folder): writes the task's weights into a folder; called in the first process
+        config: of the run, with validate_every > 0. folder: the run's
+        """
+        self.measure, self.keep, self.config, self.folder = measure, keep, config, Path(folder)
+        self.rows: list[dict[str, Any]] = []
+
+    def resume(self, step: int) -> None:
+        """Go on from a step: later rows are of weights that are lost.
+
+        Raises ValueError for a damaged table.
+        """
+        rows = read_table(self.folder / TABLE, ("step", "best_step"))
+        self.rows = [row for row in rows if int(row["step"]) <= step]
+
+    def due(self, step: int) -> bool:
+        """Whether an interval of validate_every epochs, or the run, ends with this step, unmeasured.
+
+        Called in all processes at once.
+        """
+        interval = self.config.validate_every * self.config.epoch / self.config.batch
+        ends = int(step / interval + 1e-9) > int((step - 1) / interval + 1e-9)
+        if step < 1 or not (ends or step == self.config.steps):
+            return False
+        missing = not self.rows or int(self.rows[-1]["step"]) < step
+        return distributed.longest(int(missing)) > 0             # all processes take part, or none
+
+    def __call__(self, task: nn.Module, step: int) -> None:
+        """Measure the weights after so many steps, and keep them if they are the best so far."""
+        clock = time.perf_counter()
+        with evaluating(task):
+            figures = {name: round(float(value), DIGITS) for name, value in self.measure(task).items()}
+        name, figure = next(iter(figures.items()))
+        better = all(figure > float(row[name]) for row in self.rows)
+        if better and distributed.rank() == 0:
+            self.keep(task, self.folder / BEST)
+        best_step = step if better else int(self.rows[-1]["best_step"])
+        epoch = round(step * self.config.batch / self.config.epoch, 2)
+        self.rows.append({"step": step, "epoch": epoch, **figures, "best_step": best_step})
+        if distributed.rank() == 0:
+            write_table(self.folder / TABLE, self.rows)
+            with tqdm.external_write_mode():                     # above the progress bar
+                rank = "the best so far" if better else f"the best was after step {best_step}"
+                LOG.info("validation after epoch %g, step %d: %s %.4f; %s (%.0f s)", epoch, step,
+                         name, figure, rank, time.perf_counter() - clock)
+
+    def account(self) -> str:
+        """Which weights were the best, and where they are; "" before the first validation."""
+        if not self.rows:
+            return ""
+        step = int(self.rows[-1]["best_step"])
+        best = next(row for row in self.rows if int(row["step"]) == step)
+        name = list(best)[2]                                     # behind step and epoch
+        return (f"the best {name} in validation is {float(best[name]):.4f}, after step {step} of "
+                f"{self.config.steps}: those weights are in {self.folder / BEST}, the last step's "
+                f"in {self.folder}")

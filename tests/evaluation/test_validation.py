@@ -1,0 +1,195 @@
+"""validation: what is due, what is kept, and that training, resumed or not, ends with the same bits."""
+import csv
+import os
+import shutil
+import signal
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from helpers import Batches, same_state, small
+from minalbef import metrics, train
+from minalbef.evaluation import validation as validations
+from minalbef.evaluation.validation import Validation
+from minalbef.tasks.pretrain import Pretrain
+
+# 20 steps of 8, an epoch of 5 steps
+CONFIG = small(image_size=16, text_width=32, alpha=0.4, epoch=40, epochs=4.0, dropout=0.1,
+               validate_every=1.0, queue_from=0.3)
+
+
+class Measured:
+    """Figures that are told in advance, by step; the evaluations draw random numbers and look at the mode."""
+
+    def __init__(self, figures, happens=None):
+        self.figures, self.happens, self.calls, self.modes = dict(figures), happens, [], []
+        self.sums = []
+
+    def __call__(self, task) -> dict[str, float]:
+        step = next(step for step in self.figures if step not in self.calls)
+        self.calls.append(step)
+        self.modes.append((task.training, task.student.training, task.teacher.training))
+        self.sums.append(float(sum(p.detach().double().sum() for p in task.student.parameters())))
+        if self.happens:
+            self.happens(step)
+        return {"recall": self.figures[step], "weights": self.sums[-1]}
+
+
+def keep(task, folder) -> None:
+    folder.mkdir(exist_ok=True)
+    save_file(task.student.state_dict(), folder / "model.safetensors")
+
+
+def run(folder, measure=None, config=CONFIG, batches=None) -> Pretrain:
+    torch.manual_seed(0)
+    task = Pretrain(config)
+    validation = measure and Validation(measure, keep, config, folder)
+    train.fit(task, batches or Batches(config), config, folder, quiet=True, validation=validation)
+    return task
+
+
+def table(folder) -> list[dict[str, str]]:
+    with (folder / "validation.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+FIGURES = {5: 0.3, 10: 0.5, 15: 0.5, 20: 0.4}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An undisturbed run with validation: its folder, its task and what was measured."""
+    folder, measure = tmp_path_factory.mktemp("runs") / "whole", Measured(FIGURES)
+    return folder, run(folder, measure), measure
+
+
+@pytest.mark.parametrize("epoch, epochs, every, steps", [
+    (40, 4.0, 1.0, [5, 10, 15, 20]), (40, 4.0, 0.5, [3, 5, 8, 10, 13, 15, 18, 20]), (40, 1.0, 3.0, [5]),
+    (40, 4.0, 1.5, [8, 15, 20]), (20, 3.0, 1.0, [3, 5, 7])])
+def test_an_interval_ends_with_the_step_that_completes_it(tmp_path, epoch, epochs, every, steps):
+    """And the run with its last step, which is always measured."""
+    config = replace(CONFIG, epoch=epoch, epochs=epochs, validate_every=every)
+    validation = Validation(None, None, config, tmp_path)
+    assert [step for step in range(config.steps + 1) if validation.due(step)] == steps
+
+
+def test_each_epoch_has_a_row_and_the_first_of_the_best_is_kept(whole):
+    folder, _, measure = whole
+    rows = table(folder)
+    assert [row["step"] for row in rows] == ["5", "10", "15", "20"]
+    assert [row["epoch"] for row in rows] == ["1.0", "2.0", "3.0", "4.0"]
+    assert [row["recall"] for row in rows] == ["0.3", "0.5", "0.5", "0.4"]
+    assert [row["best_step"] for row in rows] == ["5", "10", "10", "10"]
+    best = load_file(folder / "best" / "model.safetensors")
+    assert float(sum(p.double().sum() for p in best.values())) == pytest.approx(measure.sums[1], abs=1e-9)
+    assert len(set(measure.sums)) == 4
+
+
+def test_validation_leaves_no_trace_in_training(whole, tmp_path):
+    def draw(step):
+        torch.rand(3)
+    for measure in (None, Measured(FIGURES, draw)):
+        other = run(tmp_path / str(measure is None), measure)
+        assert same_state(other.state_dict(), whole[1].state_dict())
+    assert set(whole[2].modes) == {(False, False, False)} and whole[1].student.training
+
+
+def test_an_evaluation_runs_neither_compiled_nor_recomputed(tmp_path):
+    config = replace(CONFIG, checkpointing=True, epochs=1.0)
+    class Looks(Measured):
+        def __call__(self, task):
+            assert not any("forward" in vars(module) for module in task.modules())
+            return super().__call__(task)
+    class Looking(Pretrain):
+        def forward(self, *args):
+            assert any("forward" in vars(module) for module in self.modules())
+            return super().forward(*args)
+    task = Looking(config)
+    measure = Looks({3: 0.1, 5: 0.2})
+    validation = Validation(measure, keep, replace(config, validate_every=0.6), tmp_path)
+    train.fit(task, Batches(config), config, tmp_path, quiet=True, validation=validation)
+    assert measure.calls == [3, 5]
+
+
+class Killed(Exception):
+    pass
+
+
+def same_files(one, two) -> bool:
+    names = ("validation.csv", "best/model.safetensors")
+    return all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize("step, weights_written", [(5, False), (10, True), (20, False), (20, True)])
+def test_a_run_killed_in_a_validation_ends_with_the_same_table_and_the_same_best(
+        whole, tmp_path, monkeypatch, step, weights_written):
+    def kill(at):
+        if at == step:
+            raise Killed
+    write = validations.write_table
+    def killed_before(path, rows):
+        kill(rows[-1]["step"])
+        write(path, rows)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if weights_written:
+            patch.setattr(validations, "write_table", killed_before)
+        run(tmp_path, Measured(FIGURES, None if weights_written else kill))
+    left = {at: figure for at, figure in FIGURES.items() if at >= step}
+    task = run(tmp_path, measure := Measured(left))
+    assert measure.calls == list(left), "the validation that was cut short comes first"
+    assert same_files(tmp_path, whole[0]) and same_state(task.state_dict(), whole[1].state_dict())
+
+
+def test_a_run_stopped_between_and_within_validations_ends_the_same(whole, tmp_path):
+    def stop(step=10):
+        if step == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+    class Stopping(Batches):
+        def __call__(self, step):
+            if step == 12:
+                stop()
+            return super().__call__(step)
+    with pytest.raises(train.Stopped):
+        run(tmp_path, Measured(FIGURES, stop))
+    assert [row["step"] for row in table(tmp_path)] == ["5", "10"], "the validation was finished"
+    with pytest.raises(train.Stopped):
+        run(tmp_path, Measured({15: 0.5}), batches=Stopping(CONFIG))
+    run(tmp_path, Measured({15: 0.5, 20: 0.4}))
+    assert same_files(tmp_path, whole[0])
+
+
+def test_rows_beyond_the_resumed_step_are_dropped(whole, tmp_path):
+    class Killing(Batches):
+        def __call__(self, step):
+            if step == 8:
+                raise Killed
+            return super().__call__(step)
+    with suppress(Killed):
+        run(tmp_path, Measured(FIGURES), batches=Killing(CONFIG))
+    shutil.copy(whole[0] / "validation.csv", tmp_path)           # its state is that of step 5
+    run(tmp_path, Measured({10: 0.5, 15: 0.5, 20: 0.4}))
+    assert same_files(tmp_path, whole[0])
+
+
+def test_the_time_of_a_validation_is_no_training_time(tmp_path, monkeypatch):
+    times = [0.0]
+    def later(step):
+        times[0] += 1000
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: times[0])
+    class Slow(Batches):
+        def __call__(self, step):
+            times[0] += 1
+            return super().__call__(step)
+    run(tmp_path, Measured(FIGURES, later), batches=Slow(CONFIG))
+    rows = metrics.read_metrics(tmp_path)
+    assert [float(row["seconds"]) for row in rows] == [5, 10, 15, 20]
+    assert {float(row["samples_per_second"]) for row in rows} == {8.0}
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    (tmp_path / "validation.csv").write_text("step,epoch,recall,best_step\nfive,1,0.2,5\n")
+    with pytest.raises(ValueError, match="validation.csv is damaged"):
+        Validation(None, None, CONFIG, tmp_path).resume(20)
