@@ -1,11 +1,18 @@
 """ema: the teacher follows the student slowly, and nothing else moves it."""
+import copy
+
+import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from helpers import disturb, small
+from helpers import disturb, same_state, small
 from minalbef.albef import ALBEF
 from minalbef.ema import make_teacher, update_teacher
+from minalbef.tasks.entailment import Entailment
+from minalbef.tasks.nlvr2 import NLVR2
+from minalbef.tasks.retrieval import Retrieval
+from minalbef.tasks.vqa import VQA
 
 
 def test_three_updates_by_hand():
@@ -51,3 +58,20 @@ def test_batch_norms_running_statistics_follow():
     for name, value in student.named_buffers():
         assert value.equal(teacher.get_buffer(name)), name
         assert value.data_ptr() != teacher.get_buffer(name).data_ptr(), "they share memory"
+
+
+@pytest.mark.parametrize("make", [Entailment, VQA, NLVR2, Retrieval])
+@pytest.mark.parametrize("with_teacher", [True, False])
+def test_a_tasks_teacher_starts_as_its_student_or_from_pretrainings_teacher(make, with_teacher):
+    """A head that pretraining lacks is the student's either way: a random one would teach noise."""
+    torch.manual_seed(0)
+    task, albef, older = make(small()), disturb(ALBEF(small())), disturb(ALBEF(small()), seed=8)
+    disturb(task.teacher)                                # what it was before does not matter
+    task.start(albef, older if with_teacher else None)
+    expected = copy.deepcopy(task.student)
+    if with_teacher:
+        expected.start(older)
+    student, teacher = task.student.state_dict(), task.teacher.state_dict()
+    assert same_state(teacher, expected.state_dict())
+    assert same_state(teacher, student) is not with_teacher
+    assert not any(p.requires_grad for p in task.teacher.parameters()) and not task.teacher.training

@@ -83,6 +83,27 @@ def test_pairs_equal_the_plain_form():
         same(f(text, keep, image, shown, pairs=PAIRS), plain, wanted)
 
 
+@pytest.mark.parametrize("pairs", [None, PAIRS])
+def test_without_fuse_cls_words_see_every_patch_and_not_cls(pairs):
+    """As in the shipped preset: image and mask lose their first token."""
+    f, (text, keep, image) = fusion(), inputs()
+    of_patches = Fusion(replace(CONFIG, fuse_cls=False))
+    of_patches.load_state_dict(f.state_dict())
+    if pairs is None:
+        text, keep = text[:3], keep[:3]
+    image_keep = torch.ones(3, 10, dtype=torch.bool)
+    image_keep[0, 9] = image_keep[1, 0] = image_keep[2, 1] = False
+    for mask, mask_of_patches in ((None, None), (image_keep, image_keep[:, 1:])):
+        y = of_patches(text, keep, image, mask, pairs)
+        same(y, f(text, keep, image[:, 1:], mask_of_patches, pairs), (text, image))
+    unmasked = of_patches(text, keep, image, pairs=pairs)
+    ready = of_patches(text, keep, None, pairs=pairs, keys_values=of_patches.keys_values(image))
+    same(ready, unmasked, (text, image))
+    assert not torch.allclose(y, unmasked, atol=1e-3), "blind to the image's mask"
+    (gradient,) = gradients(unmasked, image)
+    assert gradient[:, 0].eq(0).all() and gradient[:, 1:].abs().amax(-1).min() > 0
+
+
 def test_queries_equal_the_first_words_of_the_plain_form():
     f, (text, keep, image) = fusion(), inputs()
     text, keep = text[:3], keep[:3]

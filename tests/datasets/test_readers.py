@@ -194,6 +194,15 @@ def test_a_photograph_has_one_number_in_all_sets(tmp_path):
     assert len(numbers) == 5, "different photographs are one"
 
 
+def test_a_smaller_share_of_the_photographs_is_part_of_a_larger_one():
+    photos = [photo_id(f"COCO_train2014_{i:012d}.jpg") for i in range(4000)]
+    shares = (0.01, 0.1, 0.3, 0.7, 1.0)
+    chosen = [{photo for photo in photos if readers.in_share(photo, share)} for share in shares]
+    for share, fewer, more in zip(shares, chosen, chosen[1:]):
+        assert fewer < more and abs(len(fewer) / 4000 - share) < 0.025
+    assert chosen[-1] == set(photos)
+
+
 def test_karpathy_splits_and_restval(tmp_path):
     def entry(image, split, number, *texts, folder="val2014"):
         jpeg(tmp_path / folder / image)

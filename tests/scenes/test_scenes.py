@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from minalbef.scenes.grammar import KINDS, directions, emoji, kinds_of_word, make_foil, render, words
-from minalbef.scenes.language import PLACES, RELATIONS, SIZES, Object, Relation, Scene, holds, within
+from minalbef.scenes.language import (
+    PLACES,
+    RELATIONS,
+    SIZES,
+    Noun,
+    Object,
+    Relation,
+    Scene,
+    There,
+    holds,
+    within,
+)
 from minalbef.scenes.layout import OVERLAP, clash, layout, spots_of
 from minalbef.scenes.painting import pair_class
 from minalbef.scenes.scenes import FAMILIES, SIBLINGS, Drawn, Scenes, in_one_half, other_objects, paint, split_of, truth
@@ -355,6 +366,15 @@ def test_truth_is_that_of_every_single_question(siblings):
     some = siblings[:64]
     expected = [[holds(one.form, other.scene) is True for other in some] for one in some]
     assert (truth(some) == expected).all() and truth(some).sum() > 64
+
+
+def test_a_caption_counts_as_true_of_no_scene_but_its_own_where_the_picture_cannot_tell():
+    """A cat between small and big: "a big cat" is neither true nor false of it."""
+    form = There(Noun("cat", "big"))
+    drawn = [Drawn(Scene((Object("cat", 0.5, 0.5, size, "noto"),), "red"), form, "a big cat", i)
+             for i, size in enumerate((0.45, 0.31, 0.2))]
+    assert [holds(form, one.scene) for one in drawn] == [True, None, False]
+    assert truth(drawn).tolist() == [[True, False, False], [True, True, False], [True, False, True]]
 
 
 # ---------------------------------------------------------------------------------------------------------- noise

@@ -311,6 +311,13 @@ def test_draws_come_from_seed_and_step_alone():
         assert 0 < u.min() and u.max() < 1
 
 
+def test_no_two_draws_of_a_step_are_one():
+    """So a row's negative image foretells neither its negative text nor a masked word."""
+    draws = make_draws(3, small(batch=64, text_length=64, positions=64, queue_size=64))
+    uniforms = torch.stack([draws.choose, draws.kind, draws.negative_image, draws.negative_text])
+    assert (torch.corrcoef(uniforms.flatten(1)) - torch.eye(4)).abs().max() < 0.1
+
+
 def test_processes_draw_their_share_of_the_whole():
     config = small()
     whole, parts = make_draws(3, config), [make_draws(3, config, rank, 2) for rank in (0, 1)]

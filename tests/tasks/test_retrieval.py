@@ -331,3 +331,14 @@ def test_captions_are_equal_as_the_model_reads_them():
     texts = collate([Record(picture, text, i) for i, text in enumerate(["A red cat.", "a red cat", "a red cat sits"])],
                     tokenizer, 24).texts.tolist()
     assert texts[0] == texts[1] != texts[2] and 0 <= min(texts) and max(texts) < 2 ** 32
+
+
+def test_a_caption_has_one_hash_whatever_the_length_of_the_others_in_its_batch():
+    """Equal captions meet across batches, through the queue: padding must not tell them apart."""
+    tokenizer = Tokenizer.train(["a red cat sits on a mat", "a blue dog"], 64)
+    picture = Image.new("RGB", (20, 30), "red")
+    def hashes(*captions):
+        records = [Record(picture, text, i) for i, text in enumerate(captions)]
+        return collate(records, tokenizer, 24).texts.tolist()
+    (alone,), (short, longer) = hashes("a red cat"), hashes("a red cat", "a red cat sits on a mat")
+    assert alone == short != longer

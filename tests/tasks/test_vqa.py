@@ -384,6 +384,14 @@ def tokenizer(tmp_path) -> Tokenizer:
     return Tokenizer.from_vocab(tmp_path / "vocab.txt")
 
 
+@pytest.mark.parametrize("make", [collate, vqa.collate_questions])
+def test_a_question_keeps_50_words_and_not_a_captions_30(make, tmp_path):
+    picture = Image.new("RGB", (20, 30), "red")
+    question = " ".join(["the man"] * 40)
+    batch = make([VQARecord(picture, question, ("yes",), 7)], tokenizer(tmp_path), 24, length=90)
+    assert batch.keep.sum() == 51, "[CLS] and 50 words, each of which is one token"
+
+
 def test_answers_end_in_sep_and_keep_their_punctuation(tmp_path):
     tokens, keep = encode_answers(tokenizer(tmp_path), ["yes", "a dog"])
     case = figures("text")["tokenizer"]["cases"][-1]
