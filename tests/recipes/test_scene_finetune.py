@@ -59,11 +59,18 @@ def tuned(source, tmp_path_factory):
 def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monkeypatch):
     found = evaluate_run(tuned[task], "a command", source, size=0.02)
     assert found == report.read_report(tuned[task]) and found["task"] == task
+    model, tokenizer, _ = load_model(task, tuned[task])
+    config = getattr(model, "albef", model).config
+    def fresh(name, number):                             # the least number that an exam asks
+        source = task_exam.problems(name, "test", config, 0)
+        return [source.draw(i) for i in range(36)]
+    samples = jobs.examine(task, model, tokenizer, fresh)
     for title, paths in JOBS[task].titles:
         for path in paths.split(" / "):
-            assert 0 <= tables.at(found["test"], path) <= 1
+            value = tables.at(found["test"], path)
+            assert value == pytest.approx(tables.at(samples, path).mean().item(), abs=5e-5), title
             low, high = tables.at(found["intervals"]["test"], path)
-            assert 0 <= low <= high <= 1
+            assert 0 <= low <= value <= high <= 1, title
     expected = {*JOBS[task].simple(draw), *JOBS[task].untrained}
     assert set(found["baselines"]) == expected
     monkeypatch.setattr(distributed, "device_at_hand", lambda name: CUDA)
