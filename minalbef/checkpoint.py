@@ -1,8 +1,9 @@
 """Save, load, resume: nothing half-written, nothing executed on loading."""
+import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +65,22 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
         write_atomically(folder / f"{name}.safetensors", lambda p: save_file(weights, p))
 
 
-def save_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, step: int, config: Config) -> None:
-    """All that a resume needs, in one file: model and optimiser always come from the same step."""
-    state = {"step": step, "config": config.to_dict(), "task": task.state_dict(), "optimiser": optimiser.state_dict()}
+def save_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, step: int, config: Config,
+               origin: Mapping[str, str] | None = None) -> None:
+    """All that a resume needs, in one file: model and optimiser always come from the same step.
+
+    origin: what the run is made of besides its settings, by name, such as its tokenizer's hash
+    """
+    state = {"step": step, "config": config.to_dict(), "task": task.state_dict(),
+             "optimiser": optimiser.state_dict(), "origin": dict(origin or {})}
     write_atomically(folder / "state.pt", lambda p: torch.save(state, p))
 
 
-def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, config: Config) -> int:
+def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, config: Config,
+               origin: Mapping[str, str] | None = None) -> int:
     """Go on from `save_state`'s file, if the folder has one: -> the step to do next, 0 without a file.
 
-    Raises ValueError when the file is damaged or was made with other settings.
+    Raises ValueError when the file is damaged, or was made with other settings or of another origin.
     """
     path = folder / "state.pt"
     if not path.exists():
@@ -82,12 +89,27 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
     if other := configs.other_settings(state["config"], config):
         raise ValueError(f"{folder} holds a run with other settings ({other}); "
                          "go on with the same ones, or choose another folder with --run")
+    if other := other_origin(state["origin"], origin or {}):
+        raise ValueError(f"{folder} holds a run that began from something else: {other}. Its weights are of no use "
+                         "with that; give it what it began from, or choose another folder with --run")
     with explain(f"{path} cannot be read", REMOVE, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         task.load_state_dict(state["task"])
         optimiser.load_state_dict(state["optimiser"])
         if any(one.ndim and one.shape != p.shape for p, held in optimiser.state.items() for one in held.values()):
             raise ValueError("the optimiser's state has other shapes than the weights")
     return state["step"]
+
+
+def other_origin(was: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """How the origin of a run differs from `now`, in words; "" if it does not, or if either is unknown."""
+    if not was or not now:
+        return ""
+    changed = [f"its {name} is another" for name in was if name in now and was[name] != now[name]]
+    changed += [f"it had {name}, which is missing here" for name in was if name not in now]
+    changed += [f"it did not have {name}" for name in now if name not in was]
+    if not changed and list(was) != list(now):
+        changed = [f"its order was {', '.join(was)}"]
+    return "; ".join(changed)
 
 
 def read_state(path: Path, mmap: bool = False) -> dict[str, Any]:
@@ -104,8 +126,22 @@ def read_state(path: Path, mmap: bool = False) -> dict[str, Any]:
             raise ValueError("it holds more than tensors and numbers") from error
         if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in kinds.items()):
             raise ValueError("it is no state of training")
-    configs.from_dict(state["config"], path)     # or it is of a later version
+        origin = state.setdefault("origin", {})                  # older versions recorded none
+        if not isinstance(origin, dict) or not all(isinstance(value, str) for value in origin.values()):
+            raise ValueError("its origin is no table of texts")
+    steps = configs.from_dict(state["config"], path).steps       # or it is of a later version
+    if not 0 <= state["step"] <= steps:
+        raise ValueError(f"{path} cannot be read (step {state['step']} is none of its {steps}); {REMOVE}")
     return state
+
+
+def digest_of(weights: Mapping[str, Tensor]) -> str:
+    """A hash of weights and their names."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(weights):
+        digest.update(name.encode("utf-8"))
+        digest.update(weights[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor]]:

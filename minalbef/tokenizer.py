@@ -1,4 +1,5 @@
 """Words to numbers: lower-case WordPiece, trained on your captions or read from BERT's vocabulary (section 3.1)."""
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -125,6 +126,12 @@ class Tokenizer:
 
     def __len__(self) -> int:
         return self._core.get_vocab_size()
+
+    def digest(self) -> str:
+        """A hash of the word pieces and their ids: equal where two tokenizers give the same ids."""
+        pieces = sorted(self._core.get_vocab().items(), key=lambda item: item[1])
+        text = "\n".join(f"{i} {piece}" for piece, i in pieces)
+        return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
 
     @classmethod
     def _from_pieces(cls, vocab: dict[str, int]) -> "Tokenizer":

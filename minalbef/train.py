@@ -214,14 +214,16 @@ def catch_signals(aloud: bool = True) -> Iterator[list[int]]:
 
 
 def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: Path, log_every: int = 10,
-        quiet: bool = False, title: str = "train",
-        validation: Validates | None = None) -> None:
+        quiet: bool = False, title: str = "train", validation: Validates | None = None,
+        origin: Mapping[str, str] | None = None) -> None:
     """Train to config.steps on config.device, to which the task is moved, from `folder`'s checkpoint if it has one.
 
     task: a tasks.base.Task. batches(step) -> the batch of a step, for this process.
     task.prepare([(batch, draws)]) of a step's passes, if it has that -> the same, made ready on the CPU.
     validation: called after the steps that it says are due. The state is saved first: a run that is
     killed meanwhile goes on with that validation, and no figure is of weights that are lost.
+    origin: what the run is made of besides its settings, such as its tokenizer's hash; it is kept,
+    and compared on resume.
     Writes metrics.csv and state.pt (atomically, every config.save_every steps, before validation and when stopped).
 
     Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not finite (found when
@@ -238,7 +240,7 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
     task.to(device).train()
     with writing.lock(folder, config):
         optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
-        start = checkpoint.load_state(folder, task, optimiser, config)
+        start = checkpoint.load_state(folder, task, optimiser, config, origin)
         if (least := -distributed.longest(-start)) != (most := distributed.longest(start)):
             raise ValueError(f"a process would go on from step {least}, another from {most}: "
                              f"all machines must see the same {folder}")
@@ -256,7 +258,7 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
                 save = stop or due or (step + 1) % config.save_every == 0 or step + 1 == config.steps
                 log.step(step, losses, norm, lr_at(step, config), alpha_at(step, config), save)
                 if save and distributed.rank() == 0:
-                    checkpoint.save_state(folder, task, optimiser, step + 1, config)
+                    checkpoint.save_state(folder, task, optimiser, step + 1, config, origin)
                 if stop:
                     raise Stopped(f"stopped after step {step + 1} of {config.steps}; "
                                   "the same command goes on from there")

@@ -156,6 +156,18 @@ def test_saved_and_loaded_it_is_the_same(tmp_path, vocab):
         assert len(again) == len(ours)
 
 
+def test_the_digest_tells_tokenizers_with_other_ids_apart(tmp_path):
+    tokenizer = Tokenizer.train(["a red apple", "two cats"], 64)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert tokenizer.digest() == Tokenizer.load(tmp_path / "tokenizer.json").digest()
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "dog"]
+    digests = set()
+    for order in (pieces, [*pieces[:5], "dog", "cat"], [*pieces, "apple"], pieces[:6]):
+        (tmp_path / "vocab.txt").write_text("\n".join(order))
+        digests.add(Tokenizer.from_vocab(tmp_path / "vocab.txt").digest())
+    assert len(digests) == 4, "another order, one piece more, one less"
+
+
 def test_long_captions_are_cut_or_refused(vocab):
     ours = Tokenizer.from_vocab(vocab)
     assert ours.encode(["the cat " * 9], length=7)[0].shape == (1, 7)

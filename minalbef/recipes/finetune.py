@@ -1,6 +1,6 @@
 """Fine-tuning: from a pretrained run to a task's, on the embedded scenes, on prepared sets, or on your own batches."""
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from minalbef.datasets.store import open_records, place_of, read_about
 from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.forecast import forecast
-from minalbef.recipes.provenance import record_training, trained_on
+from minalbef.recipes.provenance import hashes_of, origin_of, record_training, trained_on
 from minalbef.run import load
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
 from minalbef.scenes.exam.jobs import JOBS
@@ -36,19 +36,23 @@ PRESETS = {"coco": "retrieval-coco", "flickr30k": "retrieval-flickr"}           
 
 
 def finetune(task: str, batches: Callable[[int], Any], source: str | Path, run: Path, config: Config,
-             quiet: bool = False, module: Task | None = None, title: str = "") -> None:
+             quiet: bool = False, module: Task | None = None, title: str = "",
+             origin: Mapping[str, str] | None = None) -> None:
     """Train a run for a task, into a run folder; called again, it resumes from the last checkpoint.
 
     task: a name of tasks.base.TASKS. batches: step -> this rank's batch, such as loader.RecordBatches
     source: the run to begin from. config: of the source's sizes, except image_size
     module: an initialised task, in place of a new one. `settings` refuses a run that a task cannot begin from.
+    origin: what the run is made of, see `train.fit`; by default the source and its tokenizer
     """
     tokenizer = checkpoint.read_run(source)[2]
     if module is None:
         torch.manual_seed(config.seed)           # of new layers
         module = entry(task).make(config)
         begin(module, source, config)
-    train.fit(module, batches, config, run, quiet=quiet, title=title or task)
+    if origin is None:
+        origin = origin_of(tokenizer, {}, source)
+    train.fit(module, batches, config, run, quiet=quiet, title=title or task, origin=origin)
     if distributed.rank() == 0:
         checkpoint.save(run, module.student, tokenizer, module.teacher, task)
 
@@ -140,6 +144,8 @@ def tune(task: str, source: str | Path, folder: Path, config: Config, data: Sequ
     torch.manual_seed(config.seed)
     module = differs.get("make", TASKS[task].make)(config)
     begin(module, source, config)
+    splits = hashes_of(data)
+    origin = origin_of(tokenizer, splits, source)
     if data:
         batches = RecordBatches(open_records(task, data), TASKS[task].collate, config, tokenizer, workers=workers,
                                 most_bad=most_bad, folder=folder)
@@ -151,11 +157,13 @@ def tune(task: str, source: str | Path, folder: Path, config: Config, data: Sequ
             assignment, recipe = TextAssignment(config), replace(config, epochs=1.0, epoch=assign)
             begin(assignment, source, config)
             train.fit(assignment, SceneBatches(recipe, tokenizer), recipe, folder / "assign", quiet=quiet,
-                      title="text assignment")
+                      title="text assignment", origin=origin)
             module.start(assignment.student.albef)
-    finetune(task, batches, source, folder, config, quiet, module, rival.replace("_", " "))
+    if rival:
+        origin["baseline"] = rival
+    finetune(task, batches, source, folder, config, quiet, module, rival.replace("_", " "), origin)
     if data and distributed.rank() == 0:
-        record_training(folder, "tuned", data, trained_on(source))
+        record_training(folder, "tuned", splits, trained_on(source))
     distributed.stop()
 
 

@@ -17,7 +17,7 @@ from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.finetune import open_records
 from minalbef.recipes.forecast import forecast
-from minalbef.recipes.provenance import record_training
+from minalbef.recipes.provenance import hashes_of, origin_of, record_training
 from minalbef.run import load
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.painting import all_names
@@ -108,6 +108,7 @@ def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = ()
     if distributed.start(config.device).type == "cuda" and not data:
         workers = workers or PAINTERS
     with writing.lock(folder, config):
+        splits = hashes_of(data)
         task, tokenizer, config = begin(config, data, vocab, vit, bert, make)
         if data:
             batches = RecordBatches(open_records("retrieval", data, config.share), collate, config, tokenizer,
@@ -117,11 +118,11 @@ def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = ()
         else:
             batches = Ahead(SceneBatches(config, tokenizer), config, workers)
             apply_warm_start(task, tokenizer, config, folder, quiet, workers)
-        train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF")
+        train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF", origin=origin_of(tokenizer, splits))
         if distributed.rank() == 0:
             checkpoint.save(folder, task.student, tokenizer, task.teacher)
             if data:
-                record_training(folder, "pretrained", data, {"pretrained": {}, "tuned": {}})
+                record_training(folder, "pretrained", splits, {"pretrained": {}, "tuned": {}})
                 if bad := count_unreadable(folder):
                     LOG.warning(f"could not be read, and gave way to others: {bad} of the pictures, named in "
                                 f"{folder}/unreadable*.txt")

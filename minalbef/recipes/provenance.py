@@ -4,19 +4,43 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from minalbef import checkpoint
 from minalbef.checkpoint import TRAINED_ON, write_atomically
 from minalbef.datasets.loader import count_unreadable
 from minalbef.datasets.store import file_of, place_of, read_about
+from minalbef.tokenizer import Tokenizer
 
 
-def record_training(run: Path, phase: str, data: Sequence[str | Path], before: dict) -> None:
-    """Record in a run folder what it was trained on: `data`, and what the run that it began from records, `before`.
+def hashes_of(data: Sequence[str | Path]) -> dict[str, str]:
+    """{"coco/train": hash of its records} of prepared sets or splits of them, in their order."""
+    hashes: dict[str, str] = {}
+    for folder, split in map(place_of, data):
+        name = f"{read_about(folder)['set']}/{split}"
+        if name in hashes:                       # sets of your own may share a name
+            name = f"{name} ({len(hashes) + 1})"
+        hashes[name] = hash_of(folder, split)
+    return hashes
 
-    phase: "pretrained" or "tuned". The hash of a split's records identifies it under another name, too.
+
+def record_training(run: Path, phase: str, splits: dict[str, str], before: dict) -> None:
+    """Record in a run folder what it was trained on: splits, and what the run that it began from records, `before`.
+
+    phase: "pretrained" or "tuned". splits: see `hashes_of`, taken when training began: a set may be prepared again
+    meanwhile. The hash of a split's records identifies it under another name, too.
     """
-    splits = {f"{read_about(folder)['set']}/{split}": hash_of(folder, split) for folder, split in map(place_of, data)}
     known = before | {phase: (before[phase] or {}) | splits, "unreadable": count_unreadable(run)}
     write_atomically(run / TRAINED_ON, lambda path: path.write_text(json.dumps(known, indent=1) + "\n", "utf-8"))
+
+
+def origin_of(tokenizer: Tokenizer, splits: dict[str, str], source: str | Path | None = None) -> dict[str, str]:
+    """What a run is made of besides its settings, as hashes by name; `train.fit` refuses to go on with another.
+
+    splits: see `hashes_of`. source: the run that it begins from
+    """
+    origin = {"tokenizer": tokenizer.digest()}
+    if source is not None:
+        origin["source"] = checkpoint.digest_of(checkpoint.read_run(source)[3])
+    return origin | splits
 
 
 def trained_on(run: str | Path) -> dict:

@@ -1,0 +1,165 @@
+"""What a run is made of (tokenizer, records, the run it began from): going on with something else is refused."""
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import disturb, small
+from minalbef import checkpoint
+from minalbef.albef import ALBEF
+from minalbef.datasets.loader import RecordBatches
+from minalbef.datasets.prepare import prepare
+from minalbef.recipes import finetune, pretrain, provenance
+from minalbef.recipes.provenance import trained_on
+from minalbef.tokenizer import Tokenizer
+from minalbef.train import Stopped
+
+SIZES = ("image_size=16 patch_size=8 image_width=16 image_heads=2 text_width=16 text_heads=2 embed_dim=8 "
+         "text_length=9 positions=12 queue_size=8 batch=4 epochs=2 warmup_steps=1 save_every=1 siblings=0 restyle=0 "
+         "bucket=1 warm_steps=0 device=cpu").split()
+CAPTIONS = ["a red cat", "two dogs", "a green apple", "a lemon", "a big dog", "two cats", "a red dog", "a cat"]
+
+
+def prepare_captions(folder: Path, captions: list[str], name: str = "coco") -> Path:
+    """A prepared set of one picture per caption."""
+    source = folder / f"in-{name}"
+    (source / "train2014").mkdir(parents=True, exist_ok=True)
+    entries = []
+    for i, caption in enumerate(captions):
+        pixels = np.random.default_rng(i).integers(0, 256, (16, 20, 3), np.uint8)
+        Image.fromarray(pixels).save(source / "train2014" / f"{i}.png")
+        entries.append({"image": f"train2014/{i}.png", "caption": caption})
+    (source / f"{name}.json").write_text(json.dumps(entries))
+    prepare(name, source, folder / "out")
+    return folder / "out" / name
+
+
+def train(run: Path, *data: Path, changes: tuple[str, ...] = ("vocab_size=48",)) -> None:
+    pretrain.pretrain(pretrain.settings("tiny", [*SIZES, *changes], data), run, data, quiet=True)
+
+
+def stop_at(monkeypatch, step: int) -> None:
+    """Ctrl-C while this step's batch is read."""
+    read = RecordBatches.__call__
+
+    def call(batches, i):
+        if i == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return read(batches, i)
+    monkeypatch.setattr(RecordBatches, "__call__", call)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_finished_run_is_not_given_the_tokenizer_of_corrected_captions(tmp_path):
+    data, run = prepare_captions(tmp_path, CAPTIONS), tmp_path / "run"
+    train(run, data)
+    before, record = files(run), provenance.hash_of(data, "train")
+    assert trained_on(run)["pretrained"] == {"coco/train": record}
+    prepare_captions(tmp_path, ["a quick brown fox", *CAPTIONS[1:]])
+    with pytest.raises(ValueError, match="holds a run that began from something else: its tokenizer is another; its "
+                                         "coco/train is another.*choose another folder with --run"):
+        train(run, data)
+    assert files(run) == before, "model, tokenizer and record are those of the first captions"
+    prepare_captions(tmp_path, CAPTIONS)
+    train(run, data)
+    assert files(run) == before, "prepared as it was, nothing is left to do"
+
+
+def test_a_stopped_run_does_not_go_on_with_other_word_ids(tmp_path, monkeypatch):
+    data, run = prepare_captions(tmp_path, CAPTIONS), tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_at(patch, 1)
+        train(run, data)
+    state = (run / "state.pt").read_bytes()
+    prepare_captions(tmp_path, ["a quick brown fox", *CAPTIONS[1:]])
+    with pytest.raises(ValueError, match="its tokenizer is another"):
+        train(run, data)
+    assert (run / "state.pt").read_bytes() == state
+    prepare_captions(tmp_path, CAPTIONS)
+    train(run, data)
+    train(tmp_path / "whole", data)
+    assert (run / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+
+
+def test_other_records_with_the_same_words_are_noticed_too(tmp_path):
+    data, run = prepare_captions(tmp_path, CAPTIONS), tmp_path / "run"
+    train(run, data)
+    prepare_captions(tmp_path, [CAPTIONS[1], CAPTIONS[0], *CAPTIONS[2:]])
+    with pytest.raises(ValueError, match="something else: its coco/train is another. Its"):
+        train(run, data)
+
+
+def test_sets_in_another_order_or_number_are_noticed(tmp_path):
+    one, two = prepare_captions(tmp_path, CAPTIONS[:4]), prepare_captions(tmp_path, CAPTIONS[4:], "sbu")
+    run, changes = tmp_path / "run", ("vocab_size=48", "epoch=8")
+    train(run, one, two, changes=changes)
+    with pytest.raises(ValueError, match="its order was tokenizer, coco/train, sbu/train"):
+        train(run, two, one, changes=changes)
+    with pytest.raises(ValueError, match="it had sbu/train, which is missing here"):
+        train(run, one, changes=changes)
+
+
+def test_two_sets_of_one_name_are_recorded_both(tmp_path):
+    one = prepare_captions(tmp_path, CAPTIONS[:4])
+    two = shutil.copytree(prepare_captions(tmp_path / "other", CAPTIONS[4:]), tmp_path / "second")
+    train(tmp_path / "run", one, two)
+    assert trained_on(tmp_path / "run")["pretrained"] == {
+        "coco/train": provenance.hash_of(one, "train"), "coco/train (2)": provenance.hash_of(two, "train")}
+
+
+def test_what_was_trained_on_is_what_stood_there_when_training_began(tmp_path, monkeypatch):
+    """`prepare` may replace a set while a run reads on from the old files."""
+    data, read = prepare_captions(tmp_path, CAPTIONS), RecordBatches.__call__
+    first = provenance.hash_of(data, "train")
+
+    def call(batches, step):
+        if step == 1:
+            prepare_captions(tmp_path, ["a quick brown fox", *CAPTIONS[1:]])
+        return read(batches, step)
+    monkeypatch.setattr(RecordBatches, "__call__", call)
+    train(tmp_path / "run", data)
+    assert trained_on(tmp_path / "run")["pretrained"] == {"coco/train": first} != provenance.hash_of(data, "train")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> list[Path]:
+    """Three runs to begin from: the second has other weights, the third other word ids and the first's weights."""
+    texts = ["yes no", "a red green blue cat dog apple lemon is the what two not of left right"]
+    tokenizers = [Tokenizer.train(texts, 96), Tokenizer.train([*texts, "zebra quiz"], 96)]
+    folder = tmp_path_factory.mktemp("sources")
+    config = small(vocab_size=96, positions=32, objects=12)
+    for i, (seed, tokenizer) in enumerate(((1, tokenizers[0]), (2, tokenizers[0]), (1, tokenizers[1]))):
+        checkpoint.save(folder / str(i), disturb(ALBEF(config), 0.2, seed), tokenizer)
+    return [folder / str(i) for i in range(3)]
+
+
+def tune(source: Path, run: Path, task: str = "entailment", rival: str = "") -> None:
+    changes = ("image_size=24", "batch=6", "epochs=1", "epoch=12", "warmup_steps=1", "device=cpu")
+    finetune.tune(task, source, run, finetune.settings(task, source, changes), rival=rival, assign=6, quiet=True)
+
+
+def test_fine_tuning_does_not_go_on_from_another_run(sources, tmp_path):
+    run = tmp_path / "run"
+    tune(sources[0], run)
+    before = files(run)
+    with pytest.raises(ValueError, match="something else: its source is another. Its weights"):
+        tune(sources[1], run)
+    with pytest.raises(ValueError, match="something else: its tokenizer is another"):
+        tune(sources[2], run)
+    assert files(run) == before
+    tune(shutil.copytree(sources[0], tmp_path / "moved"), run)
+    assert files(run) == before, "a copy of the source is the same"
+
+
+def test_a_baseline_is_not_gone_on_with_as_the_model(sources, tmp_path):
+    tune(sources[0], tmp_path / "run", "entailment", "text_alone")
+    with pytest.raises(ValueError, match="it had baseline, which is missing here"):
+        tune(sources[0], tmp_path / "run", "entailment")
