@@ -65,8 +65,8 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
         write_atomically(folder / f"{name}.safetensors", lambda p: save_file(weights, p))
 
 
-def save_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, step: int, config: Config,
-               origin: Mapping[str, str] | None = None) -> None:
+def save_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, step: int,
+               config: Config, origin: Mapping[str, str] | None = None) -> None:
     """All that a resume needs, in one file: model and optimiser always come from the same step.
 
     origin: what the run is made of besides its settings, by name, such as its tokenizer's hash
@@ -80,7 +80,8 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
                origin: Mapping[str, str] | None = None) -> int:
     """Go on from `save_state`'s file, if the folder has one: -> the step to do next, 0 without a file.
 
-    Raises ValueError when the file is damaged, or was made with other settings or of another origin.
+    Raises ValueError when the file is damaged, or was made with other settings or of another
+    origin.
     """
     path = folder / "state.pt"
     if not path.exists():
@@ -90,8 +91,8 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
         raise ValueError(f"{folder} holds a run with other settings ({other}); "
                          "go on with the same ones, or choose another folder with --run")
     if other := other_origin(state["origin"], origin or {}):
-        raise ValueError(f"{folder} holds a run that began from something else: {other}. Its weights are of no use "
-                         "with that; give it what it began from, or choose another folder with --run")
+        raise ValueError(f"{folder} holds a run that began from something else: {other}. Go on "
+                         "with what it began from, or choose another folder with --run")
     with explain(f"{path} cannot be read", REMOVE, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         task.load_state_dict(state["task"])
         optimiser.load_state_dict(state["optimiser"])
@@ -101,7 +102,7 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
 
 
 def other_origin(was: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """How the origin of a run differs from `now`, in words; "" if it does not, or if either is unknown."""
+    """How a run's origin differs from `now`, in words; "" if not, or if either is unknown."""
     if not was or not now:
         return ""
     changed = [f"its {name} is another" for name in was if name in now and was[name] != now[name]]
@@ -127,11 +128,12 @@ def read_state(path: Path, mmap: bool = False) -> dict[str, Any]:
         if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in kinds.items()):
             raise ValueError("it is no state of training")
         origin = state.setdefault("origin", {})                  # older versions recorded none
-        if not isinstance(origin, dict) or not all(isinstance(value, str) for value in origin.values()):
+        if not isinstance(origin, dict) or not all(isinstance(one, str) for one in origin.values()):
             raise ValueError("its origin is no table of texts")
     steps = configs.from_dict(state["config"], path).steps       # or it is of a later version
     if not 0 <= state["step"] <= steps:
-        raise ValueError(f"{path} cannot be read (step {state['step']} is none of its {steps}); {REMOVE}")
+        raise ValueError(f"{path} cannot be read (step {state['step']} is none of its {steps}); "
+                         f"{REMOVE}")
     return state
 
 
@@ -140,7 +142,8 @@ def digest_of(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(weights):
         digest.update(name.encode("utf-8"))
-        digest.update(weights[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        flat = weights[name].detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -468,7 +468,8 @@ def test_a_step_that_the_run_does_not_have_is_refused(tmp_path, step):
     save_state(tmp_path, task, optimiser, 20, config)
     assert load_state(tmp_path, task, optimiser, config) == 20 == config.steps
     save_state(tmp_path, task, optimiser, step, config)
-    with pytest.raises(ValueError, match=f"state.pt cannot be read .step {step} is none of its 20.; remove it"):
+    says = f"state.pt cannot be read .step {step} is none of its 20.; remove it"
+    with pytest.raises(ValueError, match=says):
         load_state(tmp_path, task, optimiser, config)
 
 
@@ -476,13 +477,16 @@ def test_a_step_that_the_run_does_not_have_is_refused(tmp_path, step):
     ({"tokenizer": "b", "coco/train": "c", "vg/train": "d"}, "its tokenizer is another"),
     ({"tokenizer": "a", "coco/train": "e", "vg/train": "d"}, "its coco/train is another"),
     ({"tokenizer": "a", "coco/train": "c"}, "it had vg/train, which is missing here"),
-    ({"tokenizer": "a", "coco/train": "c", "vg/train": "d", "sbu/train": "f"}, "it did not have sbu/train"),
-    ({"tokenizer": "a", "vg/train": "d", "coco/train": "c"}, "its order was tokenizer, coco/train, vg/train")])
+    ({"tokenizer": "a", "coco/train": "c", "vg/train": "d", "sbu/train": "f"},
+     "it did not have sbu/train"),
+    ({"tokenizer": "a", "vg/train": "d", "coco/train": "c"},
+     "its order was tokenizer, coco/train, vg/train")])
 def test_a_run_does_not_go_on_with_what_it_did_not_begin_from(tmp_path, now, says):
     task, optimiser, config = training()
     origin = {"tokenizer": "a", "coco/train": "c", "vg/train": "d"}
     save_state(tmp_path, task, optimiser, 7, config, origin)
-    with pytest.raises(ValueError, match=f"{tmp_path} holds a run that began from something else: {says}.*--run"):
+    message = f"{tmp_path} holds a run that began from something else: {says}.*--run"
+    with pytest.raises(ValueError, match=message):
         load_state(tmp_path, task, optimiser, config, now)
     assert load_state(tmp_path, task, optimiser, config, dict(origin)) == 7
     assert load_state(tmp_path, task, optimiser, config) == 7, "a loop of your own need not say"
@@ -496,7 +500,8 @@ def test_a_state_of_a_version_without_origins_goes_on_and_a_damaged_origin_does_
     torch.save(state, tmp_path / "state.pt")
     assert load_state(tmp_path, task, optimiser, config, {"tokenizer": "b"}) == 7
     torch.save(state | {"origin": {"tokenizer": 3}}, tmp_path / "state.pt")
-    with pytest.raises(ValueError, match="state.pt cannot be read .its origin is no table of texts.; remove it"):
+    message = "state.pt cannot be read .its origin is no table of texts.; remove it"
+    with pytest.raises(ValueError, match=message):
         load_state(tmp_path, task, optimiser, config, {"tokenizer": "b"})
 
 

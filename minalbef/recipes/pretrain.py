@@ -118,7 +118,8 @@ def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = ()
         else:
             batches = Ahead(SceneBatches(config, tokenizer), config, workers)
             apply_warm_start(task, tokenizer, config, folder, quiet, workers)
-        train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF", origin=origin_of(tokenizer, splits))
+        train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
+                  origin=origin_of(tokenizer, splits))
         if distributed.rank() == 0:
             checkpoint.save(folder, task.student, tokenizer, task.teacher)
             if data:

@@ -23,18 +23,21 @@ def hashes_of(data: Sequence[str | Path]) -> dict[str, str]:
 
 
 def record_training(run: Path, phase: str, splits: dict[str, str], before: dict) -> None:
-    """Record in a run folder what it was trained on: splits, and what the run that it began from records, `before`.
+    """Record in a run folder which splits it was trained on, beside the record of its source.
 
-    phase: "pretrained" or "tuned". splits: see `hashes_of`, taken when training began: a set may be prepared again
-    meanwhile. The hash of a split's records identifies it under another name, too.
+    phase: "pretrained" or "tuned". before: the record of the run that it began from
+    splits: see `hashes_of`, taken when training began, since a set may be prepared again meanwhile.
+    The hash of a split's records identifies it under another name, too.
     """
     known = before | {phase: (before[phase] or {}) | splits, "unreadable": count_unreadable(run)}
     write_atomically(run / TRAINED_ON, lambda path: path.write_text(json.dumps(known, indent=1) + "\n", "utf-8"))
 
 
-def origin_of(tokenizer: Tokenizer, splits: dict[str, str], source: str | Path | None = None) -> dict[str, str]:
-    """What a run is made of besides its settings, as hashes by name; `train.fit` refuses to go on with another.
+def origin_of(tokenizer: Tokenizer, splits: dict[str, str],
+              source: str | Path | None = None) -> dict[str, str]:
+    """What a run is made of besides its settings, as hashes by name.
 
+    `train.fit` refuses to go on with something else.
     splits: see `hashes_of`. source: the run that it begins from
     """
     origin = {"tokenizer": tokenizer.digest()}

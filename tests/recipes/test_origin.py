@@ -1,4 +1,4 @@
-"""What a run is made of (tokenizer, records, the run it began from): going on with something else is refused."""
+"""What a run is made of (tokenizer, records, source): it goes on with nothing else."""
 import json
 import os
 import shutil
@@ -19,10 +19,11 @@ from minalbef.recipes.provenance import trained_on
 from minalbef.tokenizer import Tokenizer
 from minalbef.train import Stopped
 
-SIZES = ("image_size=16 patch_size=8 image_width=16 image_heads=2 text_width=16 text_heads=2 embed_dim=8 "
-         "text_length=9 positions=12 queue_size=8 batch=4 epochs=2 warmup_steps=1 save_every=1 siblings=0 restyle=0 "
-         "bucket=1 warm_steps=0 device=cpu").split()
-CAPTIONS = ["a red cat", "two dogs", "a green apple", "a lemon", "a big dog", "two cats", "a red dog", "a cat"]
+SIZES = ("image_size=16 patch_size=8 image_width=16 image_heads=2 text_width=16 text_heads=2 "
+         "embed_dim=8 text_length=9 positions=12 queue_size=8 batch=4 epochs=2 warmup_steps=1 "
+         "save_every=1 siblings=0 restyle=0 bucket=1 warm_steps=0 device=cpu").split()
+CAPTIONS = ["a red cat", "two dogs", "a green apple", "a lemon", "a big dog", "two cats",
+            "a red dog", "a cat"]
 
 
 def prepare_captions(folder: Path, captions: list[str], name: str = "coco") -> Path:
@@ -64,8 +65,8 @@ def test_a_finished_run_is_not_given_the_tokenizer_of_corrected_captions(tmp_pat
     before, record = files(run), provenance.hash_of(data, "train")
     assert trained_on(run)["pretrained"] == {"coco/train": record}
     prepare_captions(tmp_path, ["a quick brown fox", *CAPTIONS[1:]])
-    with pytest.raises(ValueError, match="holds a run that began from something else: its tokenizer is another; its "
-                                         "coco/train is another.*choose another folder with --run"):
+    says = "its tokenizer is another; its coco/train is another.*choose another folder with --run"
+    with pytest.raises(ValueError, match=says):
         train(run, data)
     assert files(run) == before, "model, tokenizer and record are those of the first captions"
     prepare_captions(tmp_path, CAPTIONS)
@@ -86,19 +87,21 @@ def test_a_stopped_run_does_not_go_on_with_other_word_ids(tmp_path, monkeypatch)
     prepare_captions(tmp_path, CAPTIONS)
     train(run, data)
     train(tmp_path / "whole", data)
-    assert (run / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    one, other = (folder / "model.safetensors" for folder in (run, tmp_path / "whole"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_other_records_with_the_same_words_are_noticed_too(tmp_path):
     data, run = prepare_captions(tmp_path, CAPTIONS), tmp_path / "run"
     train(run, data)
     prepare_captions(tmp_path, [CAPTIONS[1], CAPTIONS[0], *CAPTIONS[2:]])
-    with pytest.raises(ValueError, match="something else: its coco/train is another. Its"):
+    with pytest.raises(ValueError, match="else: its coco/train is another. Go on with what"):
         train(run, data)
 
 
 def test_sets_in_another_order_or_number_are_noticed(tmp_path):
-    one, two = prepare_captions(tmp_path, CAPTIONS[:4]), prepare_captions(tmp_path, CAPTIONS[4:], "sbu")
+    one = prepare_captions(tmp_path, CAPTIONS[:4])
+    two = prepare_captions(tmp_path, CAPTIONS[4:], "sbu")
     run, changes = tmp_path / "run", ("vocab_size=48", "epoch=8")
     train(run, one, two, changes=changes)
     with pytest.raises(ValueError, match="its order was tokenizer, coco/train, sbu/train"):
@@ -112,7 +115,8 @@ def test_two_sets_of_one_name_are_recorded_both(tmp_path):
     two = shutil.copytree(prepare_captions(tmp_path / "other", CAPTIONS[4:]), tmp_path / "second")
     train(tmp_path / "run", one, two)
     assert trained_on(tmp_path / "run")["pretrained"] == {
-        "coco/train": provenance.hash_of(one, "train"), "coco/train (2)": provenance.hash_of(two, "train")}
+        "coco/train": provenance.hash_of(one, "train"),
+        "coco/train (2)": provenance.hash_of(two, "train")}
 
 
 def test_what_was_trained_on_is_what_stood_there_when_training_began(tmp_path, monkeypatch):
@@ -126,31 +130,35 @@ def test_what_was_trained_on_is_what_stood_there_when_training_began(tmp_path, m
         return read(batches, step)
     monkeypatch.setattr(RecordBatches, "__call__", call)
     train(tmp_path / "run", data)
-    assert trained_on(tmp_path / "run")["pretrained"] == {"coco/train": first} != provenance.hash_of(data, "train")
+    assert trained_on(tmp_path / "run")["pretrained"] == {"coco/train": first}
+    assert first != provenance.hash_of(data, "train"), "the check is blind"
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> list[Path]:
-    """Three runs to begin from: the second has other weights, the third other word ids and the first's weights."""
+    """Three runs to begin from; the second has other weights than the first, the third other
+    word ids."""
     texts = ["yes no", "a red green blue cat dog apple lemon is the what two not of left right"]
     tokenizers = [Tokenizer.train(texts, 96), Tokenizer.train([*texts, "zebra quiz"], 96)]
     folder = tmp_path_factory.mktemp("sources")
     config = small(vocab_size=96, positions=32, objects=12)
-    for i, (seed, tokenizer) in enumerate(((1, tokenizers[0]), (2, tokenizers[0]), (1, tokenizers[1]))):
+    runs = (1, tokenizers[0]), (2, tokenizers[0]), (1, tokenizers[1])
+    for i, (seed, tokenizer) in enumerate(runs):
         checkpoint.save(folder / str(i), disturb(ALBEF(config), 0.2, seed), tokenizer)
     return [folder / str(i) for i in range(3)]
 
 
 def tune(source: Path, run: Path, task: str = "entailment", rival: str = "") -> None:
     changes = ("image_size=24", "batch=6", "epochs=1", "epoch=12", "warmup_steps=1", "device=cpu")
-    finetune.tune(task, source, run, finetune.settings(task, source, changes), rival=rival, assign=6, quiet=True)
+    config = finetune.settings(task, source, changes)
+    finetune.tune(task, source, run, config, rival=rival, quiet=True)
 
 
 def test_fine_tuning_does_not_go_on_from_another_run(sources, tmp_path):
     run = tmp_path / "run"
     tune(sources[0], run)
     before = files(run)
-    with pytest.raises(ValueError, match="something else: its source is another. Its weights"):
+    with pytest.raises(ValueError, match="something else: its source is another. Go on with what"):
         tune(sources[1], run)
     with pytest.raises(ValueError, match="something else: its tokenizer is another"):
         tune(sources[2], run)
