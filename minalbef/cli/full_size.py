@@ -30,7 +30,8 @@ def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "m
 
 
 def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tuple[Path, ...] = (),
-            without: tuple[Path, ...] = (), look: bool = False, most_bad: float = 0.5, share: float = 1.0) -> None:
+            without: tuple[Path, ...] = (), look: bool = False, most_bad: float = 0.5,
+            share: float = 1.0, image_column: str = "", caption_column: str = "") -> None:
     """Check a public set and write its records for training. Downloads nothing; docs/data.md has the sources.
 
     Args:
@@ -43,9 +44,13 @@ def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tu
         look: open every picture, too, which takes long
         most_bad: share of bad entries above which nothing is written
         share: of the training pictures, for a trial; 0.01 is part of 0.1, and validation and test stay whole
+        image_column: of your own table, the column of the pictures' files, if it isn't recognised
+        caption_column: likewise, the column of captions
     """
     from minalbef.datasets.prepare import prepare as write
-    print(write(name, source, out, images, without, look, most_bad, share))
+    from minalbef.datasets.tables import Columns
+    columns = Columns(image_column, caption_column)
+    print(write(name, source, out, images, without, look, most_bad, share, columns))
 
 
 def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 2) -> None:

@@ -21,6 +21,7 @@ from minalbef.datasets import pairs, public, readers
 from minalbef.datasets.catalogue import EXPECTED, PRETRAINING, files_below, sources
 from minalbef.datasets.readers import Fault, in_share, photo_id
 from minalbef.datasets.store import file_of, line, read_about
+from minalbef.datasets.tables import Columns
 from minalbef.tasks.vqa import VQARecord
 from minalbef.writing import explain, sweep, write_atomically
 
@@ -45,19 +46,30 @@ class Tally:
 
 
 def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), without: Sequence[Path] = (),
-            look: bool = False, most_bad: float = 0.5, share: float = 1.0) -> str:
+            look: bool = False, most_bad: float = 0.5, share: float = 1.0,
+            columns: Columns = Columns()) -> str:
     """Check what `source` has of a set, and write it to out/name for `store.Records`: -> an account.
 
     An older version of the set stays until the new one is complete, and a training that reads it goes on.
     images: folders of the pictures, if not below source. without: prepared splits, such as out/coco/test, with
     pictures not to train on. look: open every picture, too. most_bad: with a larger share of bad entries, write nothing
     share: of the training pictures, see readers.in_share; validation and test stay whole
+    columns: of the table of your own pairs, where their names aren't known
     Raises ValueError for an unknown set, for a file that is missing or broken, and for too many bad entries.
     """
     check_range(f"share={share}", share, *RANGES["share"])
     found = files_below(source)
-    ways = ({split: [(partial(pairs.read_pairs, split=split), {"path": source})] for split in pairs.SPLITS}
-            if name == "pairs" else sources(name, found))
+    splits, account, captions = {}, [], pairs.Captions()
+    if name == "pairs":
+        account.append(pairs.describe_source(source, columns))
+        ways = {split: [(partial(pairs.read_pairs, split=split, named=columns), {"path": source})]
+                for split in pairs.SPLITS}
+    elif any(columns):
+        raise ValueError(f"columns {', '.join(filter(None, columns))} are of a table of your own "
+                         f"pairs, and {name} has its format; leave --image-column and "
+                         "--caption-column out")
+    else:
+        ways = sources(name, found)
     roots = [Path(os.path.abspath(root)) for root in images or [source]]
     with explain(f"no folder holds all of {', '.join(map(str, roots))}", "put the pictures on one drive", ValueError):
         root = Path(os.path.commonpath(roots))
@@ -71,19 +83,20 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
         old += [file_of(folder, split, ending) for split in read_about(folder)["splits"]
                 for ending in (".jsonl", ".npy", ".photos.npy")]
     mark = f"-{time.time_ns()}" if old else ""                   # the old set stands until about.json names the new one
-    splits, account = {}, []
     with TemporaryDirectory(prefix=".", suffix=f".{os.getpid()}.tmp", dir=folder) as half:
         for split, way in ways.items():
             if not way:
                 account.append(f"{split}: none of its files is below {source}")
                 continue
             more = {"same": same} if name == "vg" else {}
-            with open(folder / f"{split}.faults.txt", "w", encoding="utf-8", errors="replace") as file:
+            with open(folder / f"{split}{pairs.FAULTS}", "w", encoding="utf-8", errors="replace") as file:
                 tally = Tally(file)
                 records = chain.from_iterable(reader(**files, root=roots, fault=tally, **more) for reader, files in way)
                 if split == "train" and share < 1:
                     records = (one for one in records if all(in_share(i, share) for i in photos_of(one, same)))
                 good = check(records, tally, same, avoid if split == "train" or len(ways) == 1 else set(), look)
+                if name == "pairs":
+                    good = captions.watch(good)
                 counts = write(Path(half, split + mark), good, root, set(answers), same)
             if name == "pairs" and not (counts["records"] or tally.count) and (splits or split != "test"):
                 account.append(f"{split}: no picture falls into it")
@@ -104,7 +117,8 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
     for path in old:
         with suppress(OSError):                                  # who has it open reads on; Windows keeps it for them
             path.unlink(missing_ok=True)
-    return "\n".join([*account, *find_shared(out, name), f"{folder} is ready for minalbef.datasets.store.Records"])
+    account += [*captions.describe(), *find_shared(out, name)]
+    return "\n".join([*account, f"{folder} is ready for minalbef.datasets.store.Records"])
 
 
 def check(records: Iterable, tally: Tally, same: dict, avoid: set[int], look: bool) -> Iterator:

@@ -95,7 +95,7 @@ def test_a_text_file_belongs_to_the_picture_of_its_name_and_is_none_itself(tmp_p
     jpeg(tmp_path / "IMG_1.JPG")
     for name in ("IMG_1.txt", "README.txt"):
         (tmp_path / name).write_text("a cat")
-    assert [row["file"] for row in pairs.rows(tmp_path)] == ["IMG_1.JPG", "README.jpg"], "the second is missing"
+    assert [row["image"] for row in pairs.rows(tmp_path)] == ["IMG_1.JPG", "README.jpg"], "the second is missing"
 
 
 def test_of_own_pictures_a_given_split_holds_and_faults_are_counted(tmp_path):
@@ -111,16 +111,18 @@ def test_of_own_pictures_a_given_split_holds_and_faults_are_counted(tmp_path):
     account = prepare("pairs", tmp_path / "in", tmp_path / "out")
     assert "validation: 1 pictures, 1 records" in account, "the three that are gone do not weigh on a small split"
     assert account.count("3 times missing picture") == 1
-    (tmp_path / "in" / "captions.csv").write_text("file,caption,split\na.png,a cat,train\nb.png,a dog,val\n")
-    assert "split 'val' is none of train, validation, test" in prepare("pairs", tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "captions.csv").write_text(
+        "file,caption,split\na.png,a cat,train\nb.png,a dog,fold 2\n")
+    with pytest.raises(ValueError, match="row 1 has split 'fold 2', which is none of .*validation"):
+        prepare("pairs", tmp_path / "in", tmp_path / "out")           # all its rows would be lost
     (tmp_path / "in" / "captions.csv").write_bytes("file,caption\na.png,un caf\xe9\n".encode("latin-1"))
     with pytest.raises(ValueError, match="captions.csv cannot be read .*; it must be a table in UTF-8"):
         prepare("pairs", tmp_path / "in", tmp_path / "out")
     (tmp_path / "in" / "captions.csv").write_text('file,caption\na.png,"twas a cat\nb.png,a dog\n')
     with pytest.raises(ValueError, match="captions.csv cannot be read .unexpected end of data"):
         prepare("pairs", tmp_path / "in", tmp_path / "out")           # an open quote would swallow the rows after it
-    (tmp_path / "in" / "captions.csv").write_text("image;caption\na.png;a cat\n")
-    with pytest.raises(ValueError, match="there is no 'file'"):
+    (tmp_path / "in" / "captions.csv").write_text("bild;caption\na.png;a cat\n")
+    with pytest.raises(ValueError, match="columns 'bild', 'caption' and none called file, .*--image-column"):
         prepare("pairs", tmp_path / "in", tmp_path / "out")
     (tmp_path / "in" / "captions.csv").write_text("file,caption,split\na.png,a cat,test\n")
     assert "train: no picture falls into it" in prepare("pairs", tmp_path / "in", tmp_path / "out")
