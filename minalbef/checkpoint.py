@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -22,6 +22,7 @@ from minalbef.writing import explain, write_atomically
 REMOVE = "remove it to begin again"
 POSITIONS = ("image_encoder.pos_embed", "albef.image_encoder.pos_embed")
 TRAINED_ON = "trained_on.json"        # public splits that a run's weights have seen, written by recipes.provenance
+UNTRAINED = "untrained"               # key of a weights file's metadata: parts at random initialisation
 
 
 def run_folder(path: str | Path, **download: Any) -> Path:
@@ -39,20 +40,25 @@ def run_folder(path: str | Path, **download: Any) -> Path:
 
 
 def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer, teacher: nn.Module | None = None,
-         task: str = "pretrain") -> None:
+         task: str = "pretrain", untrained: Collection[str] = ()) -> None:
     """Write a run folder that `load` reads: config.json, tokenizer.json, model.safetensors (and teacher's).
 
     model: an ALBEF, or a task's model, whose `.albef` it is
+    untrained: parts of it that are still at random initialisation, see train.untrained_parts
     """
     albef: Any = getattr(model, "albef", model)                  # has a config
     modules = {"model": model, "teacher": teacher}
     save_weights(path, albef.config, tokenizer, task,
-                 {name: module.state_dict() for name, module in modules.items() if module is not None})
+                 {name: module.state_dict() for name, module in modules.items() if module is not None}, untrained)
 
 
 def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: str,
-                 files: dict[str, dict[str, Tensor]]) -> None:
-    """A run folder out of weights by file ("model", "teacher"). Tied weights are written once for each name."""
+                 files: dict[str, dict[str, Tensor]], untrained: Collection[str] = ()) -> None:
+    """A run folder out of weights by file ("model", "teacher"). Tied weights are written once for each name.
+
+    untrained: see `save`; the metadata of the files list it, so that it goes where the weights go
+    """
+    metadata = {UNTRAINED: " ".join(untrained)} if untrained else None
     folder = Path(path)
     for stale in {TRAINED_ON, "teacher.safetensors", "queue.safetensors"} - {f"{name}.safetensors" for name in files}:
         (folder / stale).unlink(missing_ok=True)                 # of other weights; the caller writes TRAINED_ON
@@ -62,7 +68,7 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
     for name, weights in files.items():
         # copies: safetensors refuses tensors that share memory, as tied weights of a user's model do
         weights = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in weights.items()}
-        write_atomically(folder / f"{name}.safetensors", lambda p: save_file(weights, p))
+        write_atomically(folder / f"{name}.safetensors", lambda p: save_file(weights, p, metadata))
 
 
 def save_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, step: int,
@@ -167,6 +173,19 @@ def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor
         raise ValueError(f"{folder / 'model.safetensors'} is of no use: {broken[0]} is not finite, and is one of "
                          f"{len(broken)} such tensors; train it again with a lower lr, or copy it again")
     return config, task, tokenizer, weights
+
+
+def untrained_parts(path: str | Path) -> tuple[str, ...]:
+    """Parts of a run's model that its training never reached, see `save`. Call it after `read_run`, which checks."""
+    with safe_open(run_folder(path) / "model.safetensors", "pt") as file:
+        return tuple((file.metadata() or {}).get(UNTRAINED, "").split())
+
+
+def require_trained(path: str | Path, untrained: Collection[str], parts: Collection[str]) -> None:
+    """Raises ValueError if one of `parts` is among a run's `untrained_parts`: answers would be noise."""
+    if idle := [part for part in parts if part in untrained]:
+        raise ValueError(f"{path} never trained its {' and '.join(idle)}: its task has no loss for that, or ended "
+                         "before that loss began, and the answer would be noise; name a run that trained it")
 
 
 def part_of(name: str) -> str:

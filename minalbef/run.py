@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import fit_weights, read_run, run_folder
+from minalbef.checkpoint import fit_weights, read_run, require_trained, run_folder, untrained_parts
 from minalbef.config import Config
 from minalbef.data import Source, open_image, pictures_in, transform
 from minalbef.evaluation import ranking
@@ -40,6 +40,7 @@ class Run:
     path: Path
     task: str = "pretrain"
     absent: tuple[str, ...] = ()      # parts that its file does not have, left at random initialisation
+    untrained: tuple[str, ...] = ()   # parts that its training left there, for want of a loss
 
     @property
     def device(self) -> torch.device:
@@ -50,7 +51,9 @@ class Run:
         """Any picture (path, PIL, array) -> (3, s, s), as the model reads it."""
         return transform(open_image(image), self.config.image_size)
 
-    def _need(self, *parts: str) -> None:
+    def require(self, *parts: str) -> None:
+        """Raises ValueError if one of these parts is at random initialisation, so that answers would be noise."""
+        require_trained(self.path, self.untrained, parts)
         if lacking := [part for part in parts if part in self.absent]:
             raise ValueError(f"{self.path} has no {' and no '.join(lacking)}: it came from a checkpoint of "
                              f"{self.task}, which lacks them; convert one of pretraining or retrieval")
@@ -71,13 +74,13 @@ class Run:
     @torch.no_grad()
     def embed_images(self, image: Pictures, quiet: bool = True) -> Tensor:
         """Features in the shared space, of length 1, of pictures or of a folder's by name: -> (images, e)."""
-        self._need("image_proj", "text_proj")
+        self.require("image_proj", "text_proj")
         return torch.cat([self.model.image_feature(self.model.encode_image(x)) for x in self._pixels(image, quiet)])
 
     @torch.no_grad()
     def embed_texts(self, text: Texts) -> Tensor:
         """Features of sentences in the shared space, of length 1: -> (texts, e)."""
-        self._need("text_proj")
+        self.require("text_proj")
         parts = zip(*(x.split(PAIRS) for x in self._tokens(text)))
         return torch.cat([self.model.text_feature(self.model.encode_text(*part)) for part in parts])
 
@@ -91,7 +94,7 @@ class Run:
 
         top: read only so many texts of each picture, the most similar, as the paper re-ranks; all others get 0
         """
-        self._need("match_head")
+        self.require("fusion", "match_head")
         if top is not None and top < 1:
             raise ValueError(f"top={top} must be at least 1")
         (tokens, keep), odds, features = self._tokens(text), [], self.embed_texts(text) if top else None
@@ -110,7 +113,7 @@ class Run:
     @torch.no_grad()
     def match_pairs(self, image: Pictures, text: Texts, quiet: bool = True) -> Tensor:
         """`match_probability` of given pairs, the first picture with the first sentence and so on: -> (pairs,)."""
-        self._need("match_head")
+        self.require("fusion", "match_head")
         some, texts, odds = pictures_in(image), self._tokens(text), []
         if len(some) != len(texts[0]):
             raise ValueError(f"{len(some)} pictures and {len(texts[0])} texts are no pairs; give as many of each")
@@ -123,6 +126,7 @@ class Run:
     @torch.no_grad()
     def attention(self, image: Source, text: str) -> Tensor:
         """Cross-attention of [CLS] and every word piece over the patches: -> (layers, heads, pieces, g, g)."""
+        self.require("fusion")
         (pixels,), (tokens, keep) = self._pixels(image, True), self._tokens(text)
         with record_weights(self.model.fusion, "cross") as weights:
             self.model.fuse(self.model.encode_text(tokens, keep), keep, self.model.encode_image(pixels))
@@ -130,6 +134,7 @@ class Run:
 
     def explain(self, image: Source, text: str) -> Tensor:
         """Grad-CAM: which patches speak for a match, by fusion's middle layer: -> (g, g)."""
+        self.require("fusion", "match_head")
         (pixels,), (tokens, keep) = self._pixels(image, True), self._tokens(text)
         maps = relevance(self.model, self.model.encode_image(pixels), self.model.encode_text(tokens, keep), keep,
                          layers=(self.config.fusion_depth - 1) // 2)
@@ -150,6 +155,8 @@ class Run:
             f"  shared space of {c.embed_dim}; temperature {m.temperature.item():.3f}"]
         if self.absent:
             lines.append(f"  the file has no {', '.join(sorted(self.absent))}, as is right for {self.task}")
+        if self.untrained:
+            lines.append(f"  its training never reached {', '.join(self.untrained)}, left at random initialisation")
         return "\n".join(lines)
 
 
@@ -169,4 +176,5 @@ def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:
         weights = {name.removeprefix("albef."): value for name, value in weights.items() if name.startswith("albef.")}
     model = build(config)
     absent = fit_weights(model, weights, path / "model.safetensors", row.lacks)
-    return Run(model.eval(), tokenizer, config, path, task, tuple({name.partition(".")[0] for name in absent}))
+    return Run(model.eval(), tokenizer, config, path, task, tuple({name.partition(".")[0] for name in absent}),
+               untrained_parts(path))

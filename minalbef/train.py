@@ -215,8 +215,10 @@ def catch_signals(aloud: bool = True) -> Iterator[list[int]]:
 
 def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: Path, log_every: int = 10,
         quiet: bool = False, title: str = "train", validation: Validates | None = None,
-        origin: Mapping[str, str] | None = None) -> None:
+        origin: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Train to config.steps on config.device, to which the task is moved, from `folder`'s checkpoint if it has one.
+
+    -> parts of the student that no step has trained, see `untrained_parts`
 
     task: a tasks.base.Task. batches(step) -> the batch of a step, for this process.
     task.prepare([(batch, draws)]) of a step's passes, if it has that -> the same, made ready on the CPU.
@@ -266,6 +268,17 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
                     validation(task, step + 1)
                     log.skip()
         log.close()
+        return untrained_parts(task, optimiser)
+
+
+def untrained_parts(task: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[str, ...]:
+    """Parts of the task's student of which no weight had a gradient in any step, such as a head without its loss."""
+    reached: dict[str, bool] = {}
+    for name, p in getattr(task, "student", task).named_parameters():
+        if p.requires_grad:                      # what is frozen was meant to stay
+            part = checkpoint.part_of(name)
+            reached[part] = reached.get(part, False) or p in optimiser.state
+    return tuple(part for part, trained in reached.items() if not trained)
 
 
 def wrap(task: nn.Module, device: torch.device) -> nn.Module:

@@ -1,5 +1,6 @@
 """Evaluation: a run on the embedded test set, after pretraining or a task, or on a prepared set; to report.json."""
 import json
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from minalbef.scenes.exam import exam, jobs, questions, task_exam
 from minalbef.scenes.exam.jobs import JOBS
 from minalbef.tasks.base import TASKS, load_model
 
+LOG = logging.getLogger("minalbef")
+
 
 def evaluate_run(folder: Path, command: str = "", source: Path | None = None, seed: int = 0, size: float = 1.0,
                  split: str = "test", among: int | None = None, out: Path | None = None) -> dict:
@@ -36,6 +39,7 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
     if among and kind != "pretrain":
         raise ValueError(f"--among is for runs of pretraining; {folder} is one of a task, whose test set is fixed")
     questions.need_scenes(config, folder)
+    warn_of_untrained(folder)
     if kind == "pretrain":
         figures = exam.examine(_on_device(folder), seed, size, split, among or exam.BLOCK)
         if (folder / "start").exists():
@@ -48,6 +52,12 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
         raise ValueError(f"{folder} is a run of {kind}; `minalbef finetune` makes those of {', '.join(JOBS)}")
     seconds["evaluate"] = time.perf_counter() - clock
     return report.write_report(out or folder, kind, figures, config, seconds, command, config.seed)
+
+
+def warn_of_untrained(run: Path) -> None:
+    """Say which parts of a run its training never reached, as the match head's without ITM."""
+    if untrained := checkpoint.untrained_parts(run):
+        LOG.warning(f"{run} never trained its {', '.join(untrained)}: figures that rest on it are of random weights")
 
 
 def _on_device(folder: Path) -> Run:
@@ -117,6 +127,8 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
         task for task, row in TASKS.items() if row.evaluate and row.records[0] is records.kind)
     candidates = listed(task, folder, answers, free)
     model, tokenizer, kind = load_model(task, run, image_size)
+    if distributed.rank() == 0:
+        warn_of_untrained(run)
     config = getattr(model, "albef", model).config
     top = top or preset(PRESETS.get(name, TASKS[task].preset)).top
     how = How(batch, workers, distributed.start("cpu" if config.device == "cpu" else "auto"), top=top,
@@ -152,6 +164,7 @@ def evaluate_pairs(folder: Path, command: str = "", seed: int = 0, size: float =
     Raises ValueError for a run of something else than scenes, and for one without ITC and ITM.
     """
     clock, (model, tokenizer, _) = time.perf_counter(), load_model("retrieval", folder)
+    warn_of_untrained(folder)
     questions.need_scenes(config := model.config, folder)
     run = Run(model.to(device := distributed.device_at_hand(config.device)), tokenizer, config, folder)
     samples, more = choices.evaluate(run, choices.minimal_pairs(run, max(4, int(500 * size)), seed, split),

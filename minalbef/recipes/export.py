@@ -50,11 +50,11 @@ def export(run: Run, folder: Path) -> None:
 
     Raises ValueError without the packages of the extra `onnx`, and for a run that lacks a head.
     """
+    if lacking := [*run.absent, *run.untrained]:
+        raise ValueError(f"{run.path} has no trained {', '.join(lacking)}, whose outputs would be noise; name a run "
+                         "that has all heads, such as one of pretraining")
     with explain("torch cannot write ONNX here", "pip install 'minalbef[onnx]' brings what it needs", ImportError):
         import onnxscript  # noqa: F401
-    if run.absent:
-        raise ValueError(f"{run.path} has no {', '.join(run.absent)}, whose outputs would be noise; name a run that "
-                         "has all heads, such as one of pretraining")
     batch, length = torch.export.Dim("batch", max=MOST), torch.export.Dim("length", max=run.config.positions)
     picture, sentence = {0: batch}, {0: batch, 1: length}        # which axes of an input are free
     # examples: an axis of length 1 would count as fixed

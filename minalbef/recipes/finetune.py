@@ -52,9 +52,11 @@ def finetune(task: str, batches: Callable[[int], Any], source: str | Path, run: 
         begin(module, source, config)
     if origin is None:
         origin = origin_of(tokenizer, {}, source)
-    train.fit(module, batches, config, run, quiet=quiet, title=title or task, origin=origin)
+    untrained = train.fit(module, batches, config, run, quiet=quiet, title=title or task, origin=origin)
     if distributed.rank() == 0:
-        checkpoint.save(run, module.student, tokenizer, module.teacher, task)
+        before = checkpoint.untrained_parts(source)
+        checkpoint.save(run, module.student, tokenizer, getattr(module, "teacher", None), task,
+                        [part for part in untrained if part in before])
 
 
 def begin(task: Task, source: str | Path, config: Config) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import run_folder
+from minalbef.checkpoint import require_trained, run_folder, untrained_parts
 from minalbef.data import Batch, Source, open_image, transform
 from minalbef.gradcam import Score, match_score, pair_relevance, relevance, text_map
 from minalbef.recipes.report import output_folder, read_report
@@ -227,6 +227,8 @@ def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | 
     if not run.exists():
         raise ValueError(f"there is no {run}; `minalbef finetune {task}` makes one, or name another with --run")
     model, tokenizer, _ = load_model(task, run)
+    if task in ("retrieval", "grounding"):       # they match; other tasks' heads are of their own
+        require_trained(run, untrained_parts(run), ("fusion", "match_head"))
     place = None                                 # of grounding's map
     if (run / "report.json").exists() and (best := read_report(run).get("map")):
         place = best["mode"], best["layer"]

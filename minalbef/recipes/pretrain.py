@@ -84,7 +84,8 @@ def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = 
         pretrained.load_vit(task.student.image_encoder, vit)
     if bert:
         pretrained.load_bert(task.student, bert)
-    task.teacher = make_teacher(task.student)
+    if getattr(task, "teacher", None) is not None:       # a task that you made may have none
+        task.teacher = make_teacher(task.student)
     return task, tokenizer, config
 
 
@@ -118,10 +119,10 @@ def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = ()
         else:
             batches = Ahead(SceneBatches(config, tokenizer), config, workers)
             apply_warm_start(task, tokenizer, config, folder, quiet, workers)
-        train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
-                  origin=origin_of(tokenizer, splits))
+        untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
+                              origin=origin_of(tokenizer, splits))
         if distributed.rank() == 0:
-            checkpoint.save(folder, task.student, tokenizer, task.teacher)
+            checkpoint.save(folder, task.student, tokenizer, getattr(task, "teacher", None), untrained=untrained)
             if data:
                 record_training(folder, "pretrained", splits, {"pretrained": {}, "tuned": {}})
                 if bad := count_unreadable(folder):

@@ -49,6 +49,7 @@ def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hi
 
     Raises ValueError for a sentence without words or with more than the model reads, and for a run of other data.
     """
+    run.require("image_proj", "text_proj", "fusion", "match_head")
     questions.need_scenes(run.config, run.path)
     if scenes < 1 or top < 1:
         raise ValueError(f"scenes={scenes} and top={top} must be at least 1")
@@ -85,6 +86,7 @@ def search_texts(run: Run, picture: Path, texts: list[str], top: int = 8) -> lis
 @torch.no_grad()
 def rerank(run: Run, sim: Tensor, paths: list[Path], texts: list[str]) -> list[tuple[int, float, float]]:
     """The FIRST of many pictures for one text, or of many texts for one: number, similarity, match, the best first."""
+    run.require("fusion", "match_head")
     best = sim.topk(min(FIRST, len(sim))).indices
     paths, texts = (some if len(some) == 1 else [some[i] for i in best] for some in (paths, texts))
     tokens, keep = run.tokenizer.encode(texts, run.config.text_length, truncate=False)
