@@ -122,6 +122,9 @@ class Config:
     crop: float = 0.2                 # a random crop keeps at least this share of a picture; 1: no crop, only resized
     top: int = 128                    # of texts or pictures, re-ranked by ITM; of answers, ranked by their likelihood
 
+    # how files of pictures are opened; training takes the way of its prepared set
+    upright: bool = False             # True: turned by EXIF, over white; False: as the original
+
     # embedded scenes; the fields have no meaning for other data
     objects: int = 0                  # how many kinds captions name; 0: not trained on scenes
     siblings: float = 0.0             # share of the batch that are minimal pairs, with an ITM loss of their own
@@ -222,6 +225,8 @@ def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Co
     if unknown := sorted(values.keys() - {field.name for field in fields(Config)}):
         raise ValueError(f"{source} was made by a later version of minalbef, or changed: it has {', '.join(unknown)}, "
                          "which this version does not know; take the later version, or train the run again")
+    if "upright" not in values:       # an older version's; runs of scenes read files upright
+        values = values | {"upright": values.get("objects", 0) != 0}
     try:
         return replace_checked(Config(), **values)
     except ValueError as error:

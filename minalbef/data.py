@@ -1,14 +1,15 @@
 """Pictures and captions to batches."""
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Self
+from typing import Any, BinaryIO, ClassVar, Self
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
+from minalbef.config import Config
 from minalbef.tokenizer import Tokenizer
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)          # CLIP's, which the original uses for all its pictures
@@ -19,7 +20,6 @@ FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")          # of files in a folder
 _MEAN, _STD = (255 * torch.tensor(values)[:, None, None] for values in (MEAN, STD))
 
-Source = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor
 
 
 def data_folder() -> Path:
@@ -32,7 +32,7 @@ def data_folder() -> Path:
 class Record:
     """A picture and its caption. Records of one picture share its id: they are no negatives of each other."""
 
-    image: Image.Image | np.ndarray
+    image: "Source"
     text: str
     id: int
 
@@ -75,6 +75,33 @@ class Batch(Rows):
     ids: Tensor
 
 
+@dataclass(frozen=True)
+class Upright:
+    """A picture that is opened upright whoever opens it: what records of your own sets hold.
+
+    See `open_image`.
+    """
+
+    source: str | Path | BinaryIO | Image.Image
+
+
+def hold_upright(record: Any) -> Any:
+    """The record with pictures that are opened upright; arrays stay, which are opened already."""
+    def hold(image: Any) -> Any:
+        return image if isinstance(image, (np.ndarray, Upright)) else Upright(image)
+    if hasattr(record, "images"):
+        return replace(record, images=tuple(map(hold, record.images)))
+    return replace(record, image=hold(record.image))
+
+
+def reads_upright(records: Any, config: Config) -> bool:
+    """Whether records' pictures are opened upright: by their prepared set or the run's config."""
+    return getattr(records, "upright", config.upright)
+
+
+Source = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor | Upright
+
+
 def pictures_in(images: Source | Sequence[Source]) -> list[Source]:
     """Pictures as a list; those of a batch, or of a folder by name. Raises ValueError where there is none."""
     many = isinstance(images, Sequence) and not isinstance(images, str) or getattr(images, "ndim", 0) == 4
@@ -89,10 +116,12 @@ def pictures_in(images: Source | Sequence[Source]) -> list[Source]:
 def open_image(source: Source, upright: bool = True) -> Image.Image:
     """A path, open file, PIL picture, uint8 array (h, w, 3) or uint8 tensor (3, h, w) -> an RGB picture.
 
-    upright: turned by EXIF, transparency over white, 16 bits scaled to 8; False: PIL's plain convert("RGB"), the
-        original's way, whose boxes belong to the picture as stored
+    upright: turned by EXIF, transparency over white, 16 bits scaled to 8; of an `Upright` always.
+        False: PIL's convert("RGB"), the original's way; its boxes belong to the picture as stored
     Raises ValueError for what is no whole picture of one of FORMATS, has no pixels, or more than MAX_PIXELS.
     """
+    if isinstance(source, Upright):
+        source, upright = source.source, True
     name = "the picture"
     try:
         if isinstance(source, Tensor):
@@ -117,7 +146,7 @@ def open_image(source: Source, upright: bool = True) -> Image.Image:
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):                          # 16-bit grey, which PIL would clip at 255
             image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-        if "A" in image.getbands() or "transparency" in image.info:
+        if is_transparent(image):
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
@@ -127,13 +156,31 @@ def open_image(source: Source, upright: bool = True) -> Image.Image:
                          "save it again as one of them or leave it out") from error
 
 
-def transform(image: Source, size: int) -> Tensor:
+def changes_upright(source: str | Path | BinaryIO) -> tuple[bool, bool]:
+    """Whether a file's header says that it may be transparent, and that it is turned by EXIF.
+
+    Pixels aren't decoded; of what is no picture, neither.
+    """
+    try:
+        with Image.open(source, formats=FORMATS) as image:
+            exif = Image.Image.getexif(image)           # a PNG's own would decode it to its end
+            return is_transparent(image), exif.get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    except Exception:                                   # as of `open_image`
+        return False, False
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Whether a picture has an alpha channel, or a colour that is transparent."""
+    return "A" in image.getbands() or "transparency" in image.info
+
+
+def transform(image: Source, size: int, upright: bool = False) -> Tensor:
     """A picture or uint8 array (h, w, 3) -> (3, s, s), resized (bicubic) and normalised as the encoder wants it.
 
-    A record's picture is read as stored; open your own with `open_image`, which turns it upright.
+    upright: see `open_image`; a run's pictures are opened as its config.upright says
     """
     if not (isinstance(image, np.ndarray) and image.shape == (size, size, 3) and image.dtype == np.uint8):
-        image = np.array(open_image(image, upright=False).resize((size, size), Image.Resampling.BICUBIC))
+        image = np.array(open_image(image, upright).resize((size, size), Image.Resampling.BICUBIC))
     return (torch.from_numpy(image).permute(2, 0, 1) - _MEAN) / _STD
 
 

@@ -9,8 +9,10 @@ from minalbef.config import Config, nearest, replace_checked
 _TUNING: dict[str, Any] = dict(image_size=384, crop=0.5, text_length=512, batch=256, lr=2e-5, lr_start=1e-5,
                                lr_end=1e-6, warmup_steps=100)
 
-# from nothing, on emoji scenes: everything here departs from the paper
+# from nothing, on emoji scenes: everything here departs from the paper. Files that such a run reads
+# are pictures from outside, which are opened upright
 _SCENES: dict[str, Any] = dict(
+    upright=True,
     stem="conv", pos_scale=1.1, text_length=30, positions=32, fusion_depth=3, fuse_cls=False, dropout=0.0,
     temperature_min=0.02, temperature_lr=0.05, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
     equal_texts_match=True, match_from=0.07, hard_from=0.13, lesson_from=0.18, siblings_from=0.38, queue_from=0.18,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights, read_run, require_trained, run_folder, untrained_parts
 from minalbef.config import Config
-from minalbef.data import Source, open_image, pictures_in, transform
+from minalbef.data import Source, pictures_in, transform
 from minalbef.evaluation import ranking
 from minalbef.gradcam import relevance, text_map
 from minalbef.layers import record_weights
@@ -48,8 +48,8 @@ class Run:
         return self.model.temperature.device
 
     def transform(self, image: Source) -> Tensor:
-        """Any picture (path, PIL, array) -> (3, s, s), as the model reads it."""
-        return transform(open_image(image), self.config.image_size)
+        """Any picture (path, PIL, array) -> (3, s, s), as the model reads it: by config.upright."""
+        return transform(image, self.config.image_size, self.config.upright)
 
     def require(self, *parts: str) -> None:
         """Raises ValueError if one of these parts is at random initialisation, so that answers would be noise."""

@@ -17,10 +17,10 @@ OPERATIONS, LEVEL, APPLIED = 2, 0.7, 0.5
 GREY = (128, 128, 128)
 
 
-def view(record, size: int, crop: float, seed: int, epoch: int, number: int):
+def view(record, size: int, crop: float, seed: int, epoch: int, number: int, upright: bool = False):
     """The record with augmented pictures, uint8 (size, size, 3): a pure function of seed, epoch and number.
 
-    crop: see `augment`; number: the record's in its set
+    crop: see `augment`; number: the record's in its set; upright: see `data.open_image`
     A picture is never flipped if its text, question or answers say left or right; the original flips all.
     NLVR2's two pictures are augmented independently. Raises ValueError for a picture that cannot be read.
     """
@@ -28,8 +28,7 @@ def view(record, size: int, crop: float, seed: int, epoch: int, number: int):
     texts = (record.question, *record.answers) if isinstance(record, VQARecord) else (record.text,)
     flip = not SIDES.search(" ".join(texts))
     def augmented(image) -> np.ndarray:
-        image = open_image(image, upright=False)                  # as the original reads its sets
-        return augment(image, size, crop, flip, rng)
+        return augment(open_image(image, upright), size, crop, flip, rng)
     if isinstance(record, NLVR2Record):
         return replace(record, images=tuple(map(augmented, record.images)))
     return replace(record, image=augmented(record.image))

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from minalbef import distributed
 from minalbef.config import Config
-from minalbef.data import Batch
+from minalbef.data import Batch, reads_upright
 from minalbef.datasets.augment import view
 from minalbef.tokenizer import Tokenizer
 
@@ -99,7 +99,8 @@ def read_augmented(records: Dataset, config: Config, epoch: int, place: int, bad
     for i in range(place, place + min(len(turn), IN_A_ROW)):         # in epoch order: neighbours may share a broken tar
         number = int(turn[i % len(turn)])
         try:
-            return view(records[number], config.image_size, config.crop, config.seed, epoch, number)
+            return view(records[number], config.image_size, config.crop, config.seed, epoch, number,
+                        reads_upright(records, config))
         except ValueError as error:
             bad[number] = str(error)
     raise ValueError(f"of {min(len(turn), IN_A_ROW)} records in a row no picture can be read: {bad[number]}")

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from minalbef.config import RANGES, check_range
-from minalbef.data import open_image
+from minalbef.data import changes_upright, open_image
 from minalbef.datasets import pairs, public, readers
 from minalbef.datasets.catalogue import EXPECTED, PRETRAINING, files_below, sources
 from minalbef.datasets.readers import Fault, in_share, photo_id
@@ -31,11 +31,22 @@ class Tally:
 
     def __init__(self, file):
         self.file, self.count, self.first, self.avoided = file, Counter(), {}, 0
+        self.transparent: set = set()
+        self.turned: set = set()
 
     def __call__(self, fault: Fault):
         print(fault, file=self.file)
         self.count[fault.kind] += fault.entries
         self.first.setdefault(fault.kind, str(fault))
+
+    def note(self, pictures: Iterable):
+        """Count those that opening them upright changes, by their headers alone."""
+        for picture in pictures:
+            transparent, turned = changes_upright(picture)
+            if transparent:
+                self.transparent.add(picture)
+            if turned:
+                self.turned.add(picture)
 
     def check(self, split: str, good: int, most_bad: float):
         """Raises ValueError for a split without good records, or with a larger share of bad entries."""
@@ -59,6 +70,7 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
     """
     check_range(f"share={share}", share, *RANGES["share"])
     found = files_below(source)
+    upright = name == "pairs"                            # public sets are read as the original does
     splits, account, captions = {}, [], pairs.Captions()
     if name == "pairs":
         account.append(pairs.describe_source(source, columns))
@@ -94,7 +106,8 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
                 records = chain.from_iterable(reader(**files, root=roots, fault=tally, **more) for reader, files in way)
                 if split == "train" and share < 1:
                     records = (one for one in records if all(in_share(i, share) for i in photos_of(one, same)))
-                good = check(records, tally, same, avoid if split == "train" or len(ways) == 1 else set(), look)
+                avoided = avoid if split == "train" or len(ways) == 1 else set()
+                good = check(records, tally, same, avoided, look, upright)
                 if name == "pairs":
                     good = captions.watch(good)
                 counts = write(Path(half, split + mark), good, root, set(answers), same)
@@ -105,15 +118,18 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
                 continue
             tally.check(f"{name}/{split}", counts["records"], most_bad)
             splits[split] = counts | {"file": split + mark, "faults": dict(tally.count), "avoided": tally.avoided,
+                                      "transparent": len(tally.transparent),
+                                      "turned": len(tally.turned),
                                       "files": [str(path) for _, files in way for path in files.values()],
                                       "share": share if split == "train" else 1.0}
-            account += describe(name, split, splits[split], tally, len(answers))
+            account += describe(name, split, splits[split], tally, len(answers), upright)
         if answers:
             shutil.copyfile(found["answer_list.json"][0], Path(half, "answers.json"))
         for path in Path(half).iterdir():
             os.replace(path, folder / path.name)
-    about = json.dumps({"set": name, "root": str(root), "splits": splits}, indent=1) + "\n"
-    write_atomically(folder / "about.json", lambda path: path.write_text(about, encoding="utf-8"))
+    about = {"set": name, "root": str(root), "upright": upright, "splits": splits}
+    text = json.dumps(about, indent=1) + "\n"
+    write_atomically(folder / "about.json", lambda path: path.write_text(text, encoding="utf-8"))
     for path in old:
         with suppress(OSError):                                  # who has it open reads on; Windows keeps it for them
             path.unlink(missing_ok=True)
@@ -121,19 +137,24 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
     return "\n".join([*account, f"{folder} is ready for minalbef.datasets.store.Records"])
 
 
-def check(records: Iterable, tally: Tally, same: dict, avoid: set[int], look: bool) -> Iterator:
-    """The records whose pictures are not to be avoided and, if we look, can be opened."""
+def check(records: Iterable, tally: Tally, same: dict, avoid: set[int], look: bool,
+          upright: bool) -> Iterator:
+    """The records whose pictures are not to be avoided and, if we look, can be opened.
+
+    The tally counts pictures that reading upright changes: in a set that is read so, or if we look.
+    """
     last, fault = None, None
     for record in records:
         if avoid and avoid.intersection(photos_of(record, same)):
             tally.avoided += 1
             continue
         pictures = record.images if hasattr(record, "images") else (record.image,)
-        if look and pictures != last:                            # captions of one picture follow each other
+        if (look or upright) and pictures != last:       # captions of one picture follow each other
             last, fault = pictures, None
+            tally.note(pictures)
             try:
-                for picture in pictures:
-                    open_image(picture)
+                for picture in pictures if look else ():
+                    open_image(picture, upright)
             except ValueError as error:
                 fault = Fault("unreadable picture", str(error).rpartition("; ")[0], "get it again or leave it out")
         if fault:
@@ -173,7 +194,8 @@ def photos_in(split: Path) -> np.ndarray:
         return np.load(file_of(folder, name, ".photos.npy"))
 
 
-def describe(name: str, split: str, counts: dict, tally: Tally, answers: int) -> list[str]:
+def describe(name: str, split: str, counts: dict, tally: Tally, answers: int,
+             upright: bool) -> list[str]:
     """Lines for people: what there is, what there should be, what was left out and why."""
     parts = []
     expected = [wanted and round(counts["share"] * wanted) for wanted in EXPECTED.get((name, split), (None, None))]
@@ -191,6 +213,12 @@ def describe(name: str, split: str, counts: dict, tally: Tally, answers: int) ->
     if counts["lacking"]:
         lines.append(f"  {counts['lacking']:,} of {counts['records']:,} questions have none of their answers among the "
                      f"{answers:,} listed")
+    kinds = {"transparent": counts["transparent"], "turned by EXIF": counts["turned"]}
+    if any(kinds.values()):
+        which = " and ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+        way = ("opened upright, over white" if upright else
+               "read as the original reads them: not turned, transparency dropped")
+        lines.append(f"  pictures that are {which}: they are {way}")
     if tally.avoided:
         lines.append(f"  {tally.avoided:,} left out, whose pictures are in a split of --without")
     return lines

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from minalbef.config import Config
+from minalbef.data import hold_upright
 from minalbef.datasets.choices import ChoiceRecord
 from minalbef.datasets.readers import in_share
 from minalbef.datasets.shards import Member
@@ -20,14 +22,16 @@ KINDS = {kind.__name__: kind for row in TASKS.values() for kind in row.records} 
 class Records(Dataset):
     """A split as `minalbef prepare` wrote it: record i in the files' order. Its picture is a path, which a batch opens.
 
-    root: where the pictures are now, if they have moved. Raises ValueError for a folder that holds no such split.
+    root: where the pictures are now, if they have moved
+    upright: whether the set is your own, whose pictures are held as `data.Upright`
+    Raises ValueError for a folder that holds no such split.
     """
 
     def __init__(self, folder: str | Path, split: str, root: str | Path | None = None):
         self.opened, about = (folder, split, root), read_about(folder)
         if split not in about["splits"]:
             raise ValueError(f"{folder} has no split {split!r}; there are {', '.join(about['splits'])}")
-        self.path = file_of(folder, split, ".jsonl")
+        self.path, self.upright = file_of(folder, split, ".jsonl"), is_upright(about, folder)
         with explain(f"{folder}/about.json is damaged", "prepare the set again", KeyError, TypeError):
             self.kind, self.root = KINDS[about["splits"][split]["kind"]], Path(root or about["root"])
         try:
@@ -56,7 +60,9 @@ class Records(Dataset):
         def place(image):
             return self.root / image if isinstance(image, str) else Member(self.root / image[0], *image[1:])
         read = {"image": place, "images": lambda pair: tuple(map(place, pair))}
-        return self.kind(**{name: read.get(name, to_tuples)(value) for name, value in values.items()})
+        record = self.kind(**{name: read.get(name, to_tuples)(value)
+                              for name, value in values.items()})
+        return hold_upright(record) if self.upright else record
 
 
 def read_about(folder: str | Path) -> dict:
@@ -66,6 +72,36 @@ def read_about(folder: str | Path) -> dict:
         if not isinstance(about, dict) or not isinstance(about.get("splits"), dict):
             raise ValueError("about.json names no splits")
         return about
+
+
+def is_upright(about: dict, folder: str | Path) -> bool:
+    """Whether a set's pictures are opened upright; False for one that an older version wrote."""
+    if (upright := about.get("upright", False)) not in (True, False):
+        raise ValueError(f"{folder}/about.json is damaged: upright is {upright!r}; "
+                         "prepare the set again")
+    return upright
+
+
+def sets_upright(data: Sequence[str | Path]) -> bool:
+    """Whether prepared sets' pictures are opened upright. Raises ValueError where sets differ."""
+    folders = [place_of(name)[0] for name in data]
+    upright = [folder for folder in folders if is_upright(read_about(folder), folder)]
+    stored = [folder for folder in folders if folder not in upright]
+    if upright and stored:
+        upright, stored = (", ".join(map(str, some)) for some in (upright, stored))
+        raise ValueError(f"the pictures of {upright} are opened upright, those of {stored} as "
+                         "stored, and a model learns one way: train on one after the other, or "
+                         "prepare an older set of your own again")
+    return bool(upright)
+
+
+def check_upright(config: Config, data: Sequence[str | Path]) -> None:
+    """Raises ValueError for settings that open pictures otherwise than the sets to train on say."""
+    upright = sets_upright(data)
+    if config.upright != upright:
+        way = "upright" if upright else "as stored"
+        raise ValueError(f"upright={config.upright}: the pictures of {', '.join(map(str, data))} "
+                         f"are opened {way}, as about.json says; take upright={upright}")
 
 
 def place_of(data: str | Path, split: str = "train") -> tuple[Path, str]:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from minalbef import data, distributed
+from minalbef import distributed
+from minalbef.data import hold_upright, reads_upright, transform
 from minalbef.metrics import progress
 from minalbef.tokenizer import Tokenizer
 
@@ -62,7 +63,8 @@ def over(model: Any, tokenizer: Tokenizer, records: Records, how: How, collate: 
     digits = torch.float if how.device.type == "mps" else torch.double     # Apple's GPU has no float64
     whole = torch.zeros(len(records), width, dtype=digits, device=how.device)
     share: Subset = Subset(records, mine)                # type: ignore[arg-type]  # torch's Dataset has no length
-    loader = DataLoader(share, how.batch, num_workers=how.workers, collate_fn=partial(_both, make),
+    both = partial(_both, make, reads_upright(records, config))
+    loader = DataLoader(share, how.batch, num_workers=how.workers, collate_fn=both,
                         generator=torch.Generator())     # its own: the global one is for the model
     done = 0
     for some, batch in progress(loader, "reading", how.quiet):
@@ -71,10 +73,11 @@ def over(model: Any, tokenizer: Tokenizer, records: Records, how: How, collate: 
     return distributed.total(whole).cpu()
 
 
-def _both(collate: Callable[[Sequence[Any]], Any], some: list[Any]) -> tuple[list[Any], Any]:
-    return some, collate(some)
+def _both(collate: Callable[[Sequence[Any]], Any], upright: bool,
+          some: list[Any]) -> tuple[list[Any], Any]:
+    return some, collate([*map(hold_upright, some)] if upright else some)
 
 
-def pictures(some: Sequence[Any], size: int) -> Tensor:
+def pictures(some: Sequence[Any], size: int, upright: bool = False) -> Tensor:
     """Records' pictures as the model reads them: (b, 3, s, s)."""
-    return torch.stack([data.transform(record.image, size) for record in some])
+    return torch.stack([transform(record.image, size, upright) for record in some])

@@ -50,7 +50,9 @@ def to_run(source: str | Path, folder: str | Path, vocab: str | Path | None, ima
         prefix = "albef." if {"decoder", "head"} & set(map(part_of, weights)) else ""
         files[name] = {key if part_of(key) in ("decoder", "head") else prefix + key: value
                        for key, value in weights.items()}
-    checkpoint.save_weights(folder, opened.config, tokenizer, opened.task,
+    # public sets say how they are read, and other pictures are the user's own
+    config = replace(opened.config, upright=True)
+    checkpoint.save_weights(folder, config, tokenizer, opened.task,
                             {name: weights for name, weights in files.items() if weights})
     return replace(report, loaded=tuple(opened.original.ours), unexpected=(), resized=opened.resized)
 

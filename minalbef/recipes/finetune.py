@@ -11,7 +11,7 @@ from minalbef import checkpoint, distributed, train
 from minalbef.albef import ALBEF
 from minalbef.config import Config, nearest, read_changes, replace_checked
 from minalbef.datasets.loader import RecordBatches
-from minalbef.datasets.store import open_records, place_of, read_about
+from minalbef.datasets.store import check_upright, open_records, place_of, read_about, sets_upright
 from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.forecast import forecast
@@ -103,6 +103,8 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: S
         need_scenes(base, source)
         config = replace(base, share=1.0, **TUNING | JOBS[task].settings, name=f"{base.name}-{task}")
     config = replace_checked(config, **read_changes(tuple(changes)))
+    if data:
+        check_upright(config, data)
     if config.share < 1:
         raise ValueError(f"share={config.share} is for pretraining; to fine-tune on part of a set, prepare it with "
                          "--share, and on fewer scenes, set epoch")
@@ -123,7 +125,8 @@ def _paper(task: str, base: Config, kind: str, data: Sequence[str | Path], name:
         size = max(1, size * paper.image_size // Config.image_size // base.patch_size) * base.patch_size
     return replace(paper, **{field: getattr(base, field) for field in KEPT}, name=f"{base.name}-{name}",
                    image_size=min(paper.image_size, size), batch=min(paper.batch, base.batch),
-                   text_length=min(paper.text_length, base.positions), epoch=len(open_records(task, data)))
+                   text_length=min(paper.text_length, base.positions),
+                   epoch=len(open_records(task, data)), upright=sets_upright(data))
 
 
 def tune(task: str, source: str | Path, folder: Path, config: Config, data: Sequence[str | Path] = (), rival: str = "",
@@ -140,6 +143,8 @@ def tune(task: str, source: str | Path, folder: Path, config: Config, data: Sequ
     if folder.resolve() == Path(source).resolve():
         raise ValueError(f"{folder} is the run to begin from, and would be overwritten; choose another folder with "
                          "--run")
+    if data:
+        check_upright(config, data)
     launch.follow_launcher()
     distributed.start(config.device)
     tokenizer = checkpoint.read_run(source)[2]

@@ -37,7 +37,8 @@ def write_index(run: Run, images: Path, out: Path) -> dict[str, str]:
             pixels = []
     if not files:
         raise ValueError(f"no picture of {images} can be read, the first because {next(iter(broken.values()))}")
-    about = {"folder": str(images), "run": str(run.path), "weights": hash_of_weights(run), "files": files}
+    about = {"folder": str(images), "run": str(run.path), "weights": hash_of_weights(run),
+             "files": files, "upright": run.config.upright}
     write_atomically(out, lambda path: save_file({"features": torch.cat(features)}, path, {"index": json.dumps(about)}))
     return broken
 
@@ -51,6 +52,11 @@ def read_index(run: Run, path: Path) -> tuple[list[Path], Tensor, list[str]]:
     if about["weights"] != hash_of_weights(run):
         raise ValueError(f"{path} was written with other weights than those of {run.path}: name {about['run']} with "
                          f"--run, or index {about['folder']} again")
+    upright = about.get("upright", True)         # before it was recorded, all pictures were read so
+    if upright != run.config.upright:
+        way = "upright" if upright else "as stored"
+        raise ValueError(f"{path} was written with pictures opened {way}, and {run.path} reads "
+                         f"them otherwise; index {about['folder']} again")
     paths = [Path(about["folder"], name) for name in about["files"]]
     same = [path.exists() and _seen(path) == seen for path, seen in zip(paths, about["files"].values())]
     if not any(same):

@@ -50,7 +50,8 @@ def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | 
             candidates: Sequence | Tensor | None = None, place: tuple[str, int] | None = None) -> Prediction:
     """Ask a model of `tasks.base.load_model`: does the text belong to the picture, follow from it, what is the answer?
 
-    images: what data.open_image opens; nlvr2 reads two, the left one first, all others one
+    images: what data.open_image opens, as config.upright says; nlvr2 reads two, the left one first,
+        all others one
     candidates: vqa's answers to rank; by default those of the embedded scenes for a model trained on them, else the
         answer is open-ended. grounding's boxes, (k, 4) of x, y, width, height in pixels; by default none
     place: the mode and layer of grounding's map, as of `grounding.heat_map`; by default that of the other tasks
@@ -71,11 +72,14 @@ def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | 
     if not (candidates is None or task == "grounding" or answers):
         raise ValueError(f"{task} does not choose among these: answers are for vqa, boxes for grounding; "
                          "leave them out")
-    pictures, side = tuple(map(open_image, images)), getattr(model, "albef", model).config.image_size
-    image = torch.stack([transform(picture, side) for picture in pictures])                      # (i, 3, s, s)
+    config = getattr(model, "albef", model).config
+    pictures = tuple(open_image(image, config.upright) for image in images)
+    size = config.image_size
+    image = torch.stack([transform(picture, size) for picture in pictures])       # (i, 3, s, s)
     if task == "grounding":
-        size = pictures[0].height, pictures[0].width
-        return Prediction(task, pictures, text, **ask_place(model, tokenizer, image, text, candidates, size, place))
+        sides = pictures[0].height, pictures[0].width
+        found = ask_place(model, tokenizer, image, text, candidates, sides, place)
+        return Prediction(task, pictures, text, **found)
     return Prediction(task, pictures, text, **ASK[task](model, tokenizer, image, text, candidates))
 
 

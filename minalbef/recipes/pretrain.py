@@ -11,11 +11,11 @@ from torch import Tensor
 from minalbef import checkpoint, distributed, train, writing
 from minalbef.config import Config, other_settings, read_changes
 from minalbef.datasets.loader import Ahead, RecordBatches, count_unreadable, order
+from minalbef.datasets.store import check_upright, open_records, sets_upright
 from minalbef.ema import make_teacher
 from minalbef.masking import mask_rates
 from minalbef.presets import preset
 from minalbef.recipes import launch
-from minalbef.recipes.finetune import open_records
 from minalbef.recipes.forecast import forecast
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training
 from minalbef.run import load
@@ -41,6 +41,9 @@ def settings(name: str, changes: Sequence[str] = (), data: Sequence[str | Path] 
     if not data:
         return for_scenes(config)
     epoch = config.epoch if "epoch" in changed else len(open_records("retrieval", data, config.share))
+    if "upright" not in changed:
+        config = replace(config, upright=sets_upright(data))
+    check_upright(config, data)
     return replace(config, epoch=epoch, objects=0)
 
 
@@ -103,7 +106,9 @@ def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = ()
     Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
     folder = Path(folder)
-    if not data:
+    if data:
+        check_upright(config, data)
+    else:
         for_scenes(config)
     launch.follow_launcher()
     if distributed.start(config.device).type == "cuda" and not data:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Subset
 from minalbef import data, distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import Record
+from minalbef.data import Record, reads_upright
 from minalbef.evaluation.loop import How, Records, pictures
 from minalbef.evaluation.ranking import Encoded, best, match_odds, recall, rerank, similarity
 from minalbef.metrics import progress
@@ -92,8 +92,9 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
         ids.append(record.id)
         first.setdefault(record.id, i)
     shown: Subset = Subset(records, list(first.values()))    # type: ignore[arg-type]  # torch's Dataset has no length
+    show = partial(pictures, size=config.image_size, upright=reads_upright(records, config))
     loader = DataLoader(shown, how.batch, num_workers=how.workers, pin_memory=how.device.type == "cuda",
-                        collate_fn=partial(pictures, size=config.image_size), generator=torch.Generator())
+                        collate_fn=show, generator=torch.Generator())
     tokens, keep = (x.to(how.device) for x in tokenizer.encode(texts, how.length or min(LENGTH, config.positions)))
     image = torch.cat([model.encode_image(some.to(how.device, non_blocking=True))       # every process encodes all:
                        for some in progress(loader, "pictures", how.quiet)])        # most time goes to the pairs

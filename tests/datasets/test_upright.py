@@ -1,0 +1,341 @@
+"""A picture is opened in one way wherever a model sees it.
+
+Own pictures are opened upright, those of public sets as the original opens them.
+"""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image, ImageOps
+from safetensors.torch import save_file
+
+from minalbef import checkpoint
+from minalbef.config import from_dict
+from minalbef.data import changes_upright, transform
+from minalbef.datasets import augment as photos
+from minalbef.datasets.loader import RecordBatches
+from minalbef.datasets.prepare import prepare
+from minalbef.datasets.store import Records, sets_upright
+from minalbef.evaluation.loop import How
+from minalbef.presets import preset
+from minalbef.recipes import finetune, predict, pretrain
+from minalbef.recipes import index as indexer
+from minalbef.recipes import search as finder
+from minalbef.run import Run, load
+from minalbef.tasks import entailment, retrieval
+from minalbef.tasks.entailment import EntailmentModel, EntailmentRecord
+from untrained import untrained
+
+WORDS = (
+    "a cat",
+    "two dogs on a mat",
+    "a red car",
+    "an apple",
+    "the blue house",
+    "a banana on a plate",
+)
+SIZE = 48  # of the run's pictures
+
+
+def drawing(seed: int) -> Image.Image:
+    """Noise with a half that is transparent, whose colour below would show if it were dropped."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 30, 4), np.uint8)
+    pixels[:, :15, 3] = 0
+    pixels[:, 15:, 3] = 255
+    return Image.fromarray(pixels)
+
+
+def save_all(folder) -> None:
+    """Six pictures: two transparent, two turned by EXIF, a palette with a hole, a plain one."""
+    folder.mkdir(parents=True)
+    drawing(0).save(folder / "0.png")
+    drawing(1).save(folder / "1.webp", lossless=True)
+    for i, (name, turn) in enumerate({"2.jpg": 6, "3.jpg": 3}.items(), 2):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = turn
+        drawing(i).convert("RGB").save(folder / name, exif=exif)
+    palette = drawing(4).convert("RGB").quantize(16)
+    palette.save(folder / "4.png", transparency=palette.getpixel((3, 3)))
+    drawing(5).convert("RGB").save(folder / "5.png")
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A prepared set of own pictures, all of them to train on, and what was said of it."""
+    save_all(tmp_path / "mine")
+    rows = [
+        f"{path.name},{text},train"
+        for path, text in zip(sorted((tmp_path / "mine").iterdir()), WORDS)
+    ]
+    (tmp_path / "mine" / "captions.csv").write_text("\n".join(["file,caption,split", *rows]) + "\n")
+    return tmp_path / "out" / "pairs", prepare("pairs", tmp_path / "mine", tmp_path / "out")
+
+
+@pytest.fixture
+def public(tmp_path):
+    """The same pictures as a public set."""
+    save_all(tmp_path / "coco")
+    rows = [
+        {"image": path.name, "caption": text}
+        for path, text in zip(sorted((tmp_path / "coco").iterdir()), WORDS)
+    ]
+    (tmp_path / "coco" / "coco_train.json").write_text(json.dumps(rows))
+    return tmp_path / "out" / "coco", prepare(
+        "coco", tmp_path / "coco", tmp_path / "out", look=True
+    )
+
+
+def pixels_in_training(records, run: Run, monkeypatch) -> torch.Tensor:
+    """What training's reader gives the encoder by number, without crops, flips and colours."""
+    with monkeypatch.context() as patch:
+        patch.setattr(photos, "SIDES", photos.re.compile(""))  # no flips: it is in every text
+        patch.setattr(photos, "rand_augment", lambda image, rng: image)
+        config = replace(run.config, batch=len(records), epoch=len(records), crop=1.0)
+        batch = RecordBatches(records, retrieval.collate, config, run.tokenizer)(0)
+    return batch.image[torch.tensor([batch.ids.tolist().index(record.id) for record in records])]
+
+
+def pixels_in_evaluation(records, run: Run, monkeypatch) -> torch.Tensor:
+    """What evaluation gives the image encoder, by number."""
+    seen = []
+    encode = run.model.encode_image
+    with monkeypatch.context() as patch:
+        patch.setattr(run.model, "encode_image", lambda image: seen.append(image) or encode(image))
+        retrieval.evaluate(run.model, run.tokenizer, records, How(batch=2, quiet=True))
+    return torch.cat(seen)
+
+
+def run_with(upright: bool, tmp_path) -> Run:
+    """An untrained run with a folder, whose pictures are opened so."""
+    one = untrained()
+    config = replace(one.config, upright=upright)
+    checkpoint.save(tmp_path / f"run-{upright}", finetune.at_size(one.model, config), one.tokenizer)
+    return load(tmp_path / f"run-{upright}")
+
+
+def pixels_of(files, upright: bool) -> torch.Tensor:
+    """By PIL alone."""
+    found = []
+    for path in files:
+        image = Image.open(path)
+        if upright:
+            image = ImageOps.exif_transpose(image).convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        found.append(
+            transform(
+                np.array(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC)), SIZE
+            )
+        )
+    return torch.stack(found)
+
+
+@torch.no_grad()
+def test_own_pictures_have_the_same_features_wherever_they_are_read(mine, tmp_path, monkeypatch):
+    """To the last digit: by training's reader, evaluation, search, index, predict and in Python."""
+    run, records = run_with(True, tmp_path), Records(mine[0], "train")
+    files = [record.image.source for record in records]
+    assert files == sorted(path for path in (tmp_path / "mine").iterdir() if path.suffix != ".csv")
+    pixels = pixels_of(files, True)
+    assert (pixels != pixels_of(files, False)).flatten(1).any(1).tolist() == [True] * 5 + [False], (
+        "the check is blind"
+    )
+    for read in (
+        pixels_in_training(records, run, monkeypatch),
+        pixels_in_evaluation(records, run, monkeypatch),
+        retrieval.collate(list(records), run.tokenizer, SIZE).image,
+        torch.stack([*map(run.transform, files)]),
+        torch.stack([run.transform(record.image) for record in records]),
+    ):
+        assert torch.equal(read, pixels)
+    features = run.model.image_feature(run.model.encode_image(pixels))
+    assert torch.equal(run.embed_images(tmp_path / "mine"), features)
+    indexer.write_index(run, tmp_path / "mine", tmp_path / "index.safetensors")
+    paths, indexed, _ = indexer.read_index(run, tmp_path / "index.safetensors")
+    assert paths == files and torch.equal(indexed, features)
+    sim = dict(zip(files, (run.embed_texts("an apple")[0] @ features.T).tolist()))
+    hits = finder.search_images(run, "an apple", tmp_path / "mine")
+    assert {hit.path: hit.similarity for hit in hits} == sim
+    for path in files:
+        found = predict.predict("retrieval", run.model, run.tokenizer, path, "an apple")
+        assert (
+            found.similarity
+            == run.similarity(path, "an apple").item()
+            == pytest.approx(sim[path], abs=1e-6)
+        )
+
+
+@torch.no_grad()
+def test_a_public_sets_pictures_are_read_as_the_original_reads_them(public, tmp_path, monkeypatch):
+    """In training, and in evaluation whatever the run does with pictures from outside."""
+    records = Records(public[0], "train")
+    pixels = pixels_of([record.image for record in records], False)
+    for upright in (False, True):
+        run = run_with(upright, tmp_path)
+        assert torch.equal(pixels_in_evaluation(records, run, monkeypatch), pixels)
+        assert torch.equal(pixels_in_training(records, run, monkeypatch), pixels)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("upright", [False, True])
+def test_records_of_no_set_are_read_as_the_run_reads(public, tmp_path, monkeypatch, upright):
+    run, records = run_with(upright, tmp_path), list(Records(public[0], "train"))
+    pixels = pixels_of([record.image for record in records], upright)
+    assert torch.equal(pixels_in_training(records, run, monkeypatch), pixels)
+    assert torch.equal(pixels_in_evaluation(records, run, monkeypatch), pixels)
+    asked = [
+        EntailmentRecord(record.image, record.text, record.id, "neutral") for record in records
+    ]
+    seen = []
+    collate = entailment.collate
+    monkeypatch.setattr(
+        entailment,
+        "collate",
+        lambda *args, **kwargs: seen.append(collate(*args, **kwargs)) or seen[-1],
+    )
+    config = run.config
+    entailment.evaluate(
+        EntailmentModel(config).eval(), run.tokenizer, asked, How(batch=2, quiet=True)
+    )
+    assert torch.equal(torch.cat([batch.image for batch in seen]), pixels)
+
+
+def test_training_takes_its_sets_way_into_the_runs_settings(mine, public, tmp_path):
+    run_with(True, tmp_path)
+    run_with(False, tmp_path)
+    small = ["batch=2", "epochs=1", "queue_size=2"]
+    for data, upright in ((mine[0], True), (public[0], False)):
+        config = pretrain.settings("tiny", small, [data])
+        assert (
+            config.upright is upright
+            and pretrain.settings("paper-4m", small, [data]).upright is upright
+        )
+        for before in (True, False):
+            assert (
+                finetune.settings("retrieval", tmp_path / f"run-{before}", small, [data]).upright
+                is upright
+            )
+        for ask in (
+            lambda: pretrain.settings("tiny", [*small, f"upright={not upright}"], [data]),
+            lambda: finetune.settings(
+                "retrieval", tmp_path / "run-True", [f"upright={not upright}"], [data]
+            ),
+            lambda: pretrain.pretrain(
+                replace(config, upright=not upright), tmp_path / "new", [data]
+            ),
+            lambda: finetune.tune(
+                "retrieval",
+                tmp_path / "run-True",
+                tmp_path / "new",
+                replace(config, upright=not upright),
+                [data],
+            ),
+        ):
+            with pytest.raises(
+                ValueError,
+                match=f"upright={not upright}: .* as about.json says; take upright={upright}",
+            ):
+                ask()
+    with pytest.raises(
+        ValueError,
+        match=".*pairs are opened upright, those of .*coco as stored.* one after the",
+    ):
+        pretrain.settings("tiny", small, [mine[0], public[0]])
+
+
+def test_a_run_on_own_pictures_records_how_it_reads(mine, tmp_path):
+    config = pretrain.settings(
+        "tiny",
+        [
+            "batch=2",
+            "epochs=1",
+            "epoch=4",
+            "queue_size=2",
+            "warm_steps=0",
+            "vocab_size=80",
+            "restyle=0",
+            "siblings=0",
+        ],
+        [mine[0]],
+    )
+    pretrain.pretrain(config, tmp_path / "run", [mine[0]], quiet=True)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["upright"] is True
+    assert load(tmp_path / "run").config.upright
+
+
+def test_what_is_older_reads_as_it_did(mine, tmp_path):
+    """A set without the key as stored; settings, too, unless they are of scenes."""
+    about = json.loads((mine[0] / "about.json").read_text())
+    (mine[0] / "about.json").write_text(
+        json.dumps({key: value for key, value in about.items() if key != "upright"})
+    )
+    assert not Records(mine[0], "train").upright and not sets_upright([mine[0]])
+    (mine[0] / "about.json").write_text(json.dumps(about | {"upright": "yes"}))
+    with pytest.raises(
+        ValueError, match="about.json is damaged: upright is 'yes'; prepare the set again"
+    ):
+        Records(mine[0], "train")
+    old = {key: value for key, value in preset("tiny").to_dict().items() if key != "upright"}
+    assert (
+        from_dict(old).upright
+        and not from_dict(old | {"objects": 0}).upright
+        and not from_dict({}).upright
+    )
+    assert load("tiny").config.upright
+
+
+def test_an_index_knows_how_its_pictures_were_opened(mine, tmp_path):
+    run, out = run_with(True, tmp_path), tmp_path / "index.safetensors"
+    indexer.write_index(run, tmp_path / "mine", out)
+    stored = replace(run, config=replace(run.config, upright=False))
+    with pytest.raises(
+        ValueError, match="with pictures opened upright, and .* otherwise; index .*mine again"
+    ):
+        indexer.read_index(stored, out)
+    indexer.write_index(stored, tmp_path / "mine", out)
+    with pytest.raises(
+        ValueError, match="with pictures opened as stored, and .* otherwise; index .*mine again"
+    ):
+        indexer.read_index(run, out)
+    about, features = indexer._read(out)
+    del about["upright"]  # of an older version, which opened all upright
+    save_file({"features": features}, out, {"index": json.dumps(about)})
+    assert len(indexer.read_index(run, out)[0]) == 6
+
+
+def test_prepare_counts_the_pictures_that_it_matters_for(mine, public):
+    for (folder, account), way in (
+        (mine, "opened upright, over white"),
+        (public, "read as the original reads them: not turned, transparency dropped"),
+    ):
+        assert (
+            f"  pictures that are 3 transparent and 2 turned by EXIF: they are {way}\n" in account
+        )
+        about = json.loads((folder / "about.json").read_text())
+        assert (about["splits"]["train"]["transparent"], about["splits"]["train"]["turned"]) == (
+            3,
+            2,
+        )
+        assert about["upright"] is (folder.name == "pairs")
+
+
+def test_headers_tell_what_opening_upright_changes(tmp_path):
+    save_all(tmp_path / "some")
+    found = [changes_upright(path) for path in sorted((tmp_path / "some").iterdir())]
+    assert found == [
+        (True, False),
+        (True, False),
+        (False, True),
+        (False, True),
+        (True, False),
+        (False, False),
+    ]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 8
+    for name in ("a.png", "a.tif", "a.webp"):
+        drawing(6).save(tmp_path / name, exif=exif)
+        assert changes_upright(tmp_path / name) == (True, True), name
+    (tmp_path / "no.png").write_bytes(b"none")
+    assert changes_upright(tmp_path / "no.png") == (False, False)
