@@ -1,6 +1,6 @@
 """The public sets: of which files each is made, which reader reads them, and how much should be in them."""
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,12 @@ def karpathy(name: str, part: str, **options) -> list[Source]:
     return lists(f"dataset_{name}.json", reader=readers.karpathy, split=part, **options)
 
 
+def official_coco(part: str) -> list[list[Source]]:
+    """COCO's own captions, of 2014 or else of 2017."""
+    return [lists(f"captions_{part}{year}.json", reader=readers.coco_captions)
+            for year in (2014, 2017)]
+
+
 def official_vqa(part: str) -> list[Source]:
     """VQA v2's questions and, unless it is the test, annotations."""
     files = {"path": f"v2_OpenEnded_mscoco_{part}_questions.json"}
@@ -46,15 +52,19 @@ def expressions(*splits: str, **more: str) -> list[Source]:
 
 # by set and split: the ways to have it, the original's files first; of these the first that is there is taken
 SETS: dict[str, dict[str, list[list[Source]]]] = {
-    "coco": {"train": [lists("coco_train.json"), karpathy("coco", "train"), lists("coco.json")],
-             "validation": [lists("coco_val.json"), karpathy("coco", "val")],
+    "coco": {"train": [lists("coco_train.json"), karpathy("coco", "train"), lists("coco.json"),
+                       *official_coco("train")],
+             "validation": [lists("coco_val.json"), karpathy("coco", "val"), *official_coco("val")],
              "test": [lists("coco_test.json"), karpathy("coco", "test")]},
     "vg": {"train": [lists("vg.json", album="vg")]},
     "sbu": {"train": [lists("sbu.json")]},
     "cc3m": {"train": [lists("cc3m_train.json", "cc3m_val.json")]},
     "cc12m": {"train": [lists("cc12m.json")]},
     "shards": {"train": [lists(TARS, reader=shards)]},
-    "flickr30k": {split: [lists(f"flickr30k_{part}.json", album="flickr"), karpathy("flickr30k", part, album="flickr")]
+    "flickr30k": {split: [lists(f"flickr30k_{part}.json", album="flickr"),
+                          karpathy("flickr30k", part, album="flickr"),
+                          lists("flickr_annotations_30k.csv", reader=readers.flickr_table,
+                                split=part)]
                   for split, part in (("train", "train"), ("validation", "val"), ("test", "test"))},
     "entailment": {split: [lists(f"ve_{part}.json", reader=public.entailment),
                            lists(f"snli_ve_{part}.jsonl", reader=public.entailment)]
@@ -90,16 +100,31 @@ EXPECTED = {
     ("grounding", "test"): (None, 10_615), ("winoground", "test"): (800, 400), ("sugarcrepe", "test"): (None, 7_511),
     ("aro-relation", "test"): (None, 23_937), ("aro-attribution", "test"): (None, 28_748)}
 
+# the same by file, where a set's own list differs from the original's
+EXPECTED_IN = {"captions_train2014.json": (82_783, 414_113),
+               "captions_val2014.json": (40_504, 202_654),
+               "captions_train2017.json": (118_287, 591_753),
+               "captions_val2017.json": (5_000, 25_014)}
+
+
+def expected_counts(name: str, split: str, files: Iterable[Path]) -> tuple[int | None, int | None]:
+    """Pictures and records that a split read from these files should have, None where unknown."""
+    special = [EXPECTED_IN[file.name] for file in files if file.name in EXPECTED_IN]
+    return special[0] if special else EXPECTED.get((name, split), (None, None))
+
 
 def files_below(source: Path) -> dict[str, list[Path]]:
-    """Lists, pickles and tars below a folder, by name; all tars as TARS. Raises ValueError if there is no folder."""
+    """Lists, tables, pickles and tars below a folder, by name; all tars as TARS.
+
+    Raises ValueError if there is no folder.
+    """
     if not source.is_dir():
         raise ValueError(f"{source} is no folder; nothing is downloaded: get the set first, as docs/data.md says")
     found: dict[str, list[Path]] = {}
     for folder, inner, names in os.walk(source):
         inner.sort()
         for file in sorted(names):
-            if file.endswith((".json", ".jsonl", ".p", ".tar")):
+            if file.endswith((".json", ".jsonl", ".csv", ".p", ".tar")):
                 found.setdefault(TARS if file.endswith(".tar") else file, []).append(Path(folder, file))
     return found
 
@@ -115,7 +140,10 @@ def sources(name: str, found: dict[str, list[Path]]) -> dict[str, list[tuple[Cal
     if not any(ways.values()):
         wanted = (f"{split}: {' or '.join(' and '.join(way[0].files.values()) for way in some)}"
                   for split, some in SETS[name].items())
-        raise ValueError(f"no file of {name} is there; it needs, for {'; '.join(wanted)}; see docs/data.md")
+        raise ValueError(f"no file of {name} is there; it needs, for {'; '.join(wanted)}; see "
+                         f"docs/data.md. There are: {', '.join(sorted(found)[:8]) or 'no lists'}. "
+                         "A table without splits, such as Kaggle's results.csv, is read by "
+                         "prepare pairs")
     return ways
 
 

@@ -9,7 +9,17 @@ from pathlib import Path
 from statistics import median
 
 from minalbef.data import Record
-from minalbef.datasets.readers import Fault, Finder, Roots, each, field, number_of, read, refuse
+from minalbef.datasets.readers import (
+    Fault,
+    Finder,
+    Roots,
+    each,
+    field,
+    ignore,
+    number_of,
+    read,
+    refuse,
+)
 from minalbef.datasets.tables import (
     SEPARATORS,
     TABLES,
@@ -56,10 +66,6 @@ def read_pairs(path: Path, root: Roots = None, fault: Callable = refuse, split: 
         texts = [captions] if isinstance(captions, str) else captions
         return each(texts, lambda text: Record(image, text, photo))
     return read(path, rows(Path(path), named), parse, fault if split == "train" else ignore)
-
-
-def ignore(fault: Fault) -> None:
-    """Faults that another split's reader reports."""
 
 
 @lru_cache(1 << 20)                   # each split's reader needs it, and each caption

@@ -1,11 +1,10 @@
 """A public set's files to the project's records: checked, counted, compared with other sets. Downloads nothing."""
 import json
 import os
-import shutil
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -18,8 +17,8 @@ from tqdm import tqdm
 from minalbef.config import RANGES, check_range
 from minalbef.data import changes_upright, open_image
 from minalbef.datasets import pairs, public, readers
-from minalbef.datasets.catalogue import EXPECTED, PRETRAINING, files_below, sources
-from minalbef.datasets.readers import Fault, in_share, photo_id
+from minalbef.datasets.catalogue import PRETRAINING, expected_counts, files_below, sources
+from minalbef.datasets.readers import Fault, ignore, in_share, photo_id
 from minalbef.datasets.store import file_of, line, read_about
 from minalbef.datasets.tables import Columns
 from minalbef.tasks.vqa import VQARecord
@@ -87,7 +86,14 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
         root = Path(os.path.commonpath(roots))
     same = readers.relations(found["image_data.json"][0]) if "image_data.json" in found else {}
     avoid = {int(photo) for split in without for photo in photos_in(split)}
-    answers = public.answer_list(found["answer_list.json"][0]) if name == "vqa" and "answer_list.json" in found else []
+    answers: list[str] = []
+    if name == "vqa" and "answer_list.json" in found:
+        answers = public.answer_list(found["answer_list.json"][0])
+    elif name == "vqa" and ways["train"]:
+        count = public.count_answers(in_part(read_way(ways["train"], roots, ignore), share, same))
+        answers = [answer for answer, _ in count.most_common(public.ANSWERS)]
+        account.append(f"answers.json: the {len(answers):,} most frequent of {len(count):,} answers "
+                       f"to training questions; no answer_list.json is below {source}")
     (folder := out / name).mkdir(parents=True, exist_ok=True)
     sweep(folder)
     old: list[Path] = []
@@ -103,9 +109,9 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
             more = {"same": same} if name == "vg" else {}
             with open(folder / f"{split}{pairs.FAULTS}", "w", encoding="utf-8", errors="replace") as file:
                 tally = Tally(file)
-                records = chain.from_iterable(reader(**files, root=roots, fault=tally, **more) for reader, files in way)
-                if split == "train" and share < 1:
-                    records = (one for one in records if all(in_share(i, share) for i in photos_of(one, same)))
+                records = read_way(way, roots, tally, **more)
+                if split == "train":
+                    records = in_part(records, share, same)
                 avoided = avoid if split == "train" or len(ways) == 1 else set()
                 good = check(records, tally, same, avoided, look, upright)
                 if name == "pairs":
@@ -124,17 +130,33 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
                                       "share": share if split == "train" else 1.0}
             account += describe(name, split, splits[split], tally, len(answers), upright)
         if answers:
-            shutil.copyfile(found["answer_list.json"][0], Path(half, "answers.json"))
+            Path(half, "answers.json").write_text(json.dumps(answers) + "\n", encoding="utf-8")
         for path in Path(half).iterdir():
             os.replace(path, folder / path.name)
     about = {"set": name, "root": str(root), "upright": upright, "splits": splits}
     text = json.dumps(about, indent=1) + "\n"
     write_atomically(folder / "about.json", lambda path: path.write_text(text, encoding="utf-8"))
+    if not answers:
+        old.append(folder / "answers.json")                      # the list of a set that is no more
     for path in old:
         with suppress(OSError):                                  # who has it open reads on; Windows keeps it for them
             path.unlink(missing_ok=True)
     account += [*captions.describe(), *find_shared(out, name)]
     return "\n".join([*account, f"{folder} is ready for minalbef.datasets.store.Records"])
+
+
+def read_way(way: Sequence, roots: Sequence[Path], fault: Callable, **more) -> Iterator:
+    """The records of a split's readers, one after the other; their faults go to `fault`."""
+    return chain.from_iterable(reader(**files, root=roots, fault=fault, **more)
+                               for reader, files in way)
+
+
+def in_part(records: Iterator, share: float, same: dict) -> Iterator:
+    """The records whose pictures are all in a share, see readers.in_share."""
+    if share == 1:
+        return records
+    return (record for record in records
+            if all(in_share(photo, share) for photo in photos_of(record, same)))
 
 
 def check(records: Iterable, tally: Tally, same: dict, avoid: set[int], look: bool,
@@ -198,7 +220,8 @@ def describe(name: str, split: str, counts: dict, tally: Tally, answers: int,
              upright: bool) -> list[str]:
     """Lines for people: what there is, what there should be, what was left out and why."""
     parts = []
-    expected = [wanted and round(counts["share"] * wanted) for wanted in EXPECTED.get((name, split), (None, None))]
+    expected = [wanted and round(counts["share"] * wanted)
+                for wanted in expected_counts(name, split, map(Path, counts["files"]))]
     for what, wanted in zip(("pictures", "records"), expected):
         share = counts[what] / wanted if wanted else 1
         odd = f" ({share:.1%})" if abs(share - 1) > 0.01 else ""

@@ -1,7 +1,8 @@
 """Records of the downstream tasks' public sets: SNLI-VE, VQA v2, NLVR2, RefCOCO+, called as those of readers.py."""
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from minalbef.datasets import readers
@@ -12,6 +13,8 @@ from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord, clean_question
 from minalbef.tokenizer import has_words
 from minalbef.writing import explain
+
+ANSWERS = 3_128                       # in the original's answer_list.json
 
 
 def entailment(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[EntailmentRecord]:
@@ -82,6 +85,15 @@ def vqa_official(path: Path, annotations: Path | None = None, root: Roots = None
         answers = read_answers([one["answer"] for one in given[number]], number) if annotations else ()
         return [VQARecord(find(image), question, answers, number)]
     return read(path, whole["questions"], parse, fault)
+
+
+def count_answers(records: Iterable[VQARecord]) -> Counter[str]:
+    """Of each question of VQA's, the answer that most annotators gave (the first of several).
+
+    Visual Genome's questions are left out: each has one person's answer, often a phrase.
+    """
+    return Counter(Counter(record.answers).most_common(1)[0][0]
+                   for record in records if record.answers and record.dataset == "vqa")
 
 
 def answer_list(path: Path) -> list[str]:

@@ -1,9 +1,12 @@
-"""Readers of caption lists: the original's JSON, Karpathy's splits. The tasks' sets: public.py; tars: shards.py
+"""Readers of caption lists: the original's, Karpathy's splits, COCO's and Flickr30k's own.
+
+The tasks' sets: public.py; tars: shards.py; tables of your own: pairs.py
 
 A reader is called as reader(file, root=folder or folders of the pictures, fault=handler of a bad entry). It yields
 records one at a time; a record holds its picture's path, which a batch opens. With root=None no picture is looked for.
 A bad entry is left out and goes to `fault`, which by default raises it; it is a ValueError.
 """
+import csv
 import json
 import os
 import re
@@ -13,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from minalbef.data import Record
 from minalbef.tokenizer import clean, has_words
+from minalbef.writing import explain
 
 CHUNK = 1 << 20                       # characters read at a time
 LARGEST = 16 * CHUNK                  # of one entry: a broken file is recognised without reading it all
@@ -38,6 +42,10 @@ class Fault(ValueError):
 def refuse(fault: Fault):
     """Raise the fault."""
     raise fault
+
+
+def ignore(fault: Fault) -> None:
+    """Nothing: another reader of the same file reports the fault."""
 
 
 def entries(path: Path) -> Iterator:
@@ -224,3 +232,46 @@ def karpathy(path: Path, root: Roots = None, fault: Callable = refuse, split: st
         texts = [one.get("raw") for one in field(entry, "sentences", list)]
         return each(texts, lambda text: Record(place, text, photo))
     return read(path, load(path, "images")["images"], parse, fault)
+
+
+def coco_captions(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[Record]:
+    """COCO's own captions_train2014.json, or val, or 2017 -> a record a caption, by picture.
+
+    Raises ValueError where the file's name doesn't say which of COCO's pictures it lists.
+    """
+    part = re.search(r"(train|val)20\d\d", Path(path).stem)
+    if part is None:
+        raise ValueError(f"{path} has no name such as captions_train2014.json, which says where "
+                         "its pictures are; give it its own name again")
+    whole, find = load(path, "images", "annotations"), Finder(root)
+    texts: dict[int, list] = {}
+    for entry in whole["annotations"]:
+        if isinstance(entry, dict):
+            texts.setdefault(entry.get("image_id"), []).append(entry.get("caption"))
+
+    def parse(entry):
+        number = field(entry, "id", int)
+        place = find(f"{part[0]}/{field(entry, 'file_name')}")
+        if number not in texts:
+            raise Fault("no words", f"picture {number} has no caption among the annotations")
+        photo = photo_id(f"COCO_{part[0]}_{number:012d}")        # 2017's files are called by number
+        return each(texts[number], lambda text: Record(place, text, photo))
+    return read(path, whole["images"], parse, fault)
+
+
+def flickr_table(path: Path, root: Roots = None, fault: Callable = refuse,
+                 split: str = "train") -> Iterator[Record]:
+    """flickr_annotations_30k.csv: filename, split, raw (a JSON list) -> a record a sentence."""
+    find = Finder(root, "flickr")
+
+    def parse(row):
+        if field(row, "split") != split:
+            return []
+        image = field(row, "filename")
+        place, photo = find(image), photo_id(image, "flickr")
+        return each(json.loads(field(row, "raw")), lambda text: Record(place, text, photo))
+
+    with explain(f"{path} cannot be read", "it must be a table in UTF-8; get it again",
+                 OSError, UnicodeDecodeError, csv.Error):
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            yield from read(path, csv.DictReader(file, strict=True), parse, fault)

@@ -101,8 +101,9 @@ def listed(task: str, folder: Path, answers: Path | None, free: bool) -> list[st
             raise ValueError(f"{answers} is of no use to {user}; leave --answers out")
         return None
     if not (path := answers or folder / "answers.json").exists():
-        raise ValueError(f"{path} is not there: name a list of answers with --answers, or let the model write freely "
-                         "with --free")
+        raise ValueError(f"{path} is not there: name a list of answers with --answers, or let the "
+                         "model write freely with --free; a set that is prepared with its training "
+                         "questions has a list of their answers")
     return public.answer_list(path)
 
 

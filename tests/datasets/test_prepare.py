@@ -415,9 +415,54 @@ def test_official_vqa_is_taken_where_the_originals_files_are_not(here):
             {"question_id": 10, "image_id": image, "question": "what is on the wall"}]})
         write(source / f"v2_mscoco_{part}_annotations.json", {"annotations": [
             {"question_id": 10, "answers": [{"answer": "cat", "answer_id": i + 1} for i in range(10)]}]})
-    prepare("vqa", source, out)
+    account = prepare("vqa", source, out)
     assert Records(out / "vqa", "train")[0].image == source / TRAIN
     assert Records(out / "vqa", "validation")[0].answers == ("cat",) * 10
+    assert "answers.json: the 1 most frequent of 1 answers to training questions" in account
+    assert json.loads((out / "vqa" / "answers.json").read_text()) == ["cat"]
+
+
+def test_without_a_list_of_answers_the_most_frequent_in_training_are_written(here, monkeypatch):
+    source, out = here
+    question = {"question": "what is on the wall", "dataset": "vqa", "image": VAL}
+    said = [["cat", "cat", "dog"], ["cow"], ["dog"], ["cat"], ["cow", "cat"], ["hen"]]
+    entries = [question | {"question_id": i, "answer": answer} for i, answer in enumerate(said)]
+    write(source / "vqa_train.json", [*entries, question | {"question_id": 9}])
+    write(source / "vqa_val.json", [question | {"question_id": 10, "answer": ["hen"] * 10}])
+    monkeypatch.setattr(public, "ANSWERS", 2)
+    account = prepare("vqa", source, out)
+    assert "answers.json: the 2 most frequent of 4 answers to training questions" in account
+    assert json.loads((out / "vqa" / "answers.json").read_text()) == ["cat", "cow"]
+    assert account.count("1 times no answer") == 1, "the file is read twice, its faults count once"
+    assert "2 of 6 questions have none of their answers among the 2 listed" in account, "dog, hen"
+    assert "1 of 1 questions have none of their answers among the 2 listed" in account
+    (source / "vqa_train.json").unlink()
+    prepare("vqa", source, out)
+    assert not (out / "vqa" / "answers.json").exists(), "it was the old set's"
+
+
+def test_official_captions_are_prepared_with_counts_of_their_own(here):
+    source, out = here
+    for part, image in (("train", TRAIN), ("val", VAL)):
+        number = int(image[-16:-4])
+        write(source / "annotations" / f"captions_{part}2014.json", {
+            "images": [{"id": number, "file_name": image.partition("/")[2]}],
+            "annotations": [{"image_id": number, "id": 1, "caption": "a cat"}]})
+    account = prepare("coco", source, out)
+    assert "train: 1 pictures of 82,783 (0.0%), 1 records of 414,113" in account
+    assert "validation: 1 pictures of 40,504 (0.0%)" in account and "test: none of its" in account
+    lines = [f'"[""A dog""]",[0],{split},71.jpg,0' for split in ("train", "val", "test")]
+    write(source / "flickr_annotations_30k.csv",
+          "\n".join(["raw,sentids,split,filename,img_id", *lines]))
+    assert "test: 1 pictures of 1,000" in prepare("flickr30k", source, out)
+    assert Records(out / "flickr30k", "test")[0].text == "A dog"
+
+
+def test_a_list_of_another_form_is_named_where_none_of_the_sets_is_there(here):
+    source, out = here
+    (source / "results.csv").write_text("image_name| comment_number| comment\n")
+    with pytest.raises(ValueError, match="There are: results.csv. A table without splits, such as"):
+        prepare("flickr30k", source, out)
 
 
 def test_nlvr2_reads_back_into_its_batch(here):

@@ -13,7 +13,7 @@ from minalbef.data import Record
 from minalbef.datasets import public, readers
 from minalbef.datasets.readers import Fault, captions, karpathy, photo_id
 from minalbef.evaluation.answers import accuracy
-from minalbef.tasks.vqa import collate
+from minalbef.tasks.vqa import VQARecord, collate
 from minalbef.tokenizer import Tokenizer
 
 TRAIN = "train2014/COCO_train2014_000000057870.jpg"
@@ -227,6 +227,52 @@ def test_karpathy_splits_and_restval(tmp_path):
     assert counts == {"no words": 1}
 
 
+def test_cocos_own_captions_come_with_their_pictures_number(tmp_path):
+    names = {57870: "train2014/COCO_train2014_000000057870.jpg",
+             139: "train2014/COCO_train2014_000000000139.jpg"}
+    for name in names.values():
+        jpeg(tmp_path / "images" / name)
+    images = [{"id": number, "file_name": name.partition("/")[2]} for number, name in names.items()]
+    said = [(57870, "a cat"), (139, "a dog"), (57870, "the cat"), (139, "?")]
+    annotations = [{"image_id": number, "id": i, "caption": text}
+                   for i, (number, text) in enumerate(said)]
+    more = [{"id": 7, "file_name": "COCO_train2014_000000000007.jpg"}, {"id": 139, "file_name": ""}]
+    path = write(tmp_path / "captions_train2014.json",
+                 {"images": images + more, "annotations": annotations})
+    records, counts, _ = some(readers.coco_captions, path, root=tmp_path)
+    assert [record.text for record in records] == ["a cat", "the cat", "a dog"], "by picture"
+    assert records[0].id == records[1].id == photo_id(TRAIN) != records[2].id
+    assert records[0].image == tmp_path / "images" / TRAIN
+    assert counts == {"no words": 1, "missing picture": 1, "malformed": 1}
+    jpeg(tmp_path / "val2017" / "000000057870.jpg")
+    path = write(tmp_path / "captions_val2017.json", {
+        "images": [{"id": 57870, "file_name": "000000057870.jpg"}],
+        "annotations": [{"image_id": 57870, "caption": "a cat"}]})
+    record, = readers.coco_captions(path, tmp_path)
+    assert record.id == photo_id(TRAIN), "one photograph, whatever its file is called"
+    with pytest.raises(ValueError, match="has no name such as captions_train2014.json"):
+        next(readers.coco_captions(write(tmp_path / "captions.json", {}), tmp_path))
+
+
+def test_flickrs_table_has_its_splits(tmp_path):
+    lines = ["raw,sentids,split,filename,img_id"]
+    said = [("train", ["Two men, talking", 'a "dog"']), ("test", ["A cat"])]
+    for number, (split, texts) in enumerate(said):
+        jpeg(tmp_path / "flickr30k-images" / f"{number}.jpg")
+        cell = json.dumps(texts).replace('"', '""')
+        lines.append(f'"{cell}","[0, 1]",{split},{number}.jpg,{number}')
+    lines.append('not JSON,[],train,0.jpg,0')
+    path = write(tmp_path / "flickr_annotations_30k.csv", "\n".join(lines))
+    records, counts, _ = some(readers.flickr_table, path, root=tmp_path)
+    assert [record.text for record in records] == ["Two men, talking", 'a "dog"']
+    assert counts == {"malformed": 1} and records[0].id == photo_id("0.jpg", "flickr")
+    test, = readers.flickr_table(path, tmp_path, split="test")
+    assert test.text == "A cat"
+    path.write_text('raw,split\n"open')
+    with pytest.raises(ValueError, match="30k.csv cannot be read .*; it must be a table"):
+        list(readers.flickr_table(path, tmp_path))
+
+
 # entailment
 
 
@@ -303,6 +349,18 @@ def test_official_questions_and_annotations_are_joined_for_scoring(tmp_path):
     assert [(record.id, set(record.answers)) for record in records] == [(578700, {"cat"}), (578701, {"2", "3"})]
     assert str(records[0].image) == "val2014/COCO_val2014_000000057870.jpg"
     assert accuracy("two", records[1].answers) == 1 and 0 < accuracy("3", records[1].answers) < 0.5
+
+
+def test_the_commonest_answer_of_each_question_counts_once():
+    said = [("cat", "dog", "dog"), ("dog",) * 3, ("cat", "dog"), (), ("cat",) * 9 + ("cow",)]
+    asked = [vqa_record(answers, "vqa") for answers in said]
+    asked.append(vqa_record(("a long phrase",), "vg"))
+    assert public.count_answers(asked) == {"dog": 2, "cat": 2}
+    assert public.count_answers(asked[1:]).most_common(1) == [("cat", 2)]
+
+
+def vqa_record(answers: tuple[str, ...], dataset: str) -> VQARecord:
+    return VQARecord(None, "what?", answers, 1, dataset=dataset)
 
 
 def test_an_official_question_that_is_not_annotated_is_left_out(tmp_path):
