@@ -82,6 +82,7 @@ class Config:
     alpha_ramp: bool = True           # alpha rises from 0 over the first epoch; False: constant (original's entailment)
     mask_rate: float = 0.15
     mask_power: float = 0.0           # > 0: frequent words are masked less; "a" and "on" teach little (not the paper's)
+    equal_ids_match: bool = False     # True: captions of one picture are positives of each other (retrieval: always)
     equal_texts_match: bool = False   # True: pairs with equal captions are positives of each other (not the paper's)
     hard_negatives: str = "global"    # "local": from this process's own rows, as the original does
 
@@ -220,6 +221,10 @@ def replace_checked(config: Config, /, **changes: Any) -> Config:
     return replace(config, **changes)
 
 
+# of fields that came later: what held in runs that lack them, where it isn't the default
+EARLIER = {"equal_ids_match": True}
+
+
 def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Config:
     """The Config that `to_dict` gave, also after JSON. source: its file. Raises ValueError if it does not fit."""
     if unknown := sorted(values.keys() - {field.name for field in fields(Config)}):
@@ -228,7 +233,7 @@ def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Co
     if "upright" not in values:       # an older version's; runs of scenes read files upright
         values = values | {"upright": values.get("objects", 0) != 0}
     try:
-        return replace_checked(Config(), **values)
+        return replace_checked(Config(), **EARLIER | values)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
 

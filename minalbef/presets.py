@@ -5,9 +5,11 @@ from typing import Any
 from minalbef.config import Config, nearest, replace_checked
 
 # fine-tuning, section 5 and the original's configs: larger pictures, milder crops; "1 epoch" of warm-up is 100 steps.
-# Texts are cut at 30 words, not at pieces: 512 of them, all positions, are no cut
+# Texts are cut at 30 words, not at pieces: 512 of them, all positions, are no cut. Each epoch is validated, except
+# where the original doesn't: VQA, and text assignment
 _TUNING: dict[str, Any] = dict(image_size=384, crop=0.5, text_length=512, batch=256, lr=2e-5, lr_start=1e-5,
                                lr_end=1e-6, warmup_steps=100)
+_VALIDATED = _TUNING | dict(validate_every=1.0)
 
 # from nothing, on emoji scenes: everything here departs from the paper. Files that such a run reads
 # are pictures from outside, which are opened upright
@@ -15,7 +17,8 @@ _SCENES: dict[str, Any] = dict(
     upright=True,
     stem="conv", pos_scale=1.1, text_length=30, positions=32, fusion_depth=3, fuse_cls=False, dropout=0.0,
     temperature_min=0.02, temperature_lr=0.05, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
-    equal_texts_match=True, match_from=0.07, hard_from=0.13, lesson_from=0.18, siblings_from=0.38, queue_from=0.18,
+    equal_ids_match=True, equal_texts_match=True, match_from=0.07, hard_from=0.13, lesson_from=0.18,
+    siblings_from=0.38, queue_from=0.18,
     epochs=1.0, lr_start=0.0, stem_lr=0.4, betas=(0.9, 0.98), clip=1.0, siblings=0.6, restyle=0.25, bucket=8)
 _TINY = _SCENES | dict(
     image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0, vocab_size=512,
@@ -38,19 +41,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         warm_objects="same"),                    # no other kinds are left
     # one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 epochs of COCO and Visual Genome.
     # 256 rows fit by checkpointing; the queue holds as many steps as the paper's, lr goes with the batch's square root
-    "base": dict(equal_texts_match=True, queue_size=32_768, batch=256, epochs=12.0, epoch=1_336_000, lr=7e-5,
-                 precision="bf16", checkpointing=True),
+    "base": dict(equal_ids_match=True, equal_texts_match=True, queue_size=32_768, batch=256, epochs=12.0,
+                 epoch=1_336_000, lr=7e-5, precision="bf16", checkpointing=True),
     "paper-4m": {}, "paper-14m": dict(epoch=15_100_000),
     # from a pretrained model; an epoch is what the paper trains on, and `minalbef prepare` counts what you have
-    "retrieval-coco": _TUNING | dict(epochs=5.0, epoch=567_000, lr=1e-5, top=256),
-    "retrieval-flickr": _TUNING | dict(epochs=10.0, epoch=145_000, lr=1e-5),
-    "entailment": _TUNING | dict(epochs=5.0, epoch=529_527, alpha_ramp=False),
+    "retrieval-coco": _VALIDATED | dict(epochs=5.0, epoch=567_000, lr=1e-5, top=256),
+    "retrieval-flickr": _VALIDATED | dict(epochs=10.0, epoch=145_000, lr=1e-5),
+    "entailment": _VALIDATED | dict(epochs=5.0, epoch=529_527, alpha_ramp=False),
     "vqa": _TUNING | dict(text_length=25, epochs=8.0, epoch=658_111, warmup_steps=400),  # Visual Genome isn't counted
     # text assignment on pretraining's data, as pretraining sees it, without a teacher; then the task
     "nlvr2-assign": _TUNING | dict(image_size=256, crop=0.2, text_length=25, batch=512, epochs=1.0, epoch=5_100_000,
                                    lr_end=1e-5, alpha=0.0),
-    "nlvr2": _TUNING | dict(batch=128, epochs=10.0, epoch=86_373),
-    "grounding": _TUNING | dict(crop=1.0, epochs=5.0, epoch=120_191, lr=1e-5),
+    "nlvr2": _VALIDATED | dict(batch=128, epochs=10.0, epoch=86_373),
+    "grounding": _VALIDATED | dict(crop=1.0, epochs=5.0, epoch=120_191, lr=1e-5),
 }
 
 

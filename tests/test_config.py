@@ -150,23 +150,26 @@ PAPER = {
     # what departs from the paper, off
     "stem": "patch", "pos_scale": 0, "fuse_cls": True, "temperature_lr": 1, "stem_lr": 1, "mask_power": 0,
     "match_from": 0, "queue_from": 0, "hard_from": 0, "siblings_from": 0, "lesson_from": 1, "objects": 0, "siblings": 0,
-    "restyle": 0, "bucket": 1, "warm_steps": 0, "accumulate": 1}
+    "restyle": 0, "bucket": 1, "warm_steps": 0, "accumulate": 1, "validate_every": 0,
+    "equal_ids_match": False, "equal_texts_match": False}
 
 # section 5 and appendix; code: configs/{Retrieval_coco,Retrieval_flickr,VE,VQA,NLVR_pretrain,NLVR,Grounding}.yaml. One
 # "epoch" of warm-up is 100 steps, batches are those of 8 GPUs, top is k_test; only VE.yaml has "warm_up: False", so no
 # ramp of alpha
+# The scripts of retrieval, entailment, NLVR2 and grounding evaluate each epoch; VQA.py doesn't
 TUNED = {"image_size": 384, "crop": 0.5, "batch": 256, "lr": 2e-5, "lr_start": 1e-5, "lr_end": 1e-6,
          "warmup_steps": 100}
+VALIDATED = TUNED | {"validate_every": 1}
 OF_THE_PAPER = {
     "paper-4m": {},
     "paper-14m": {"epoch": 15_100_000},
-    "retrieval-coco": TUNED | {"epochs": 5, "epoch": 567_000, "lr": 1e-5, "top": 256},
-    "retrieval-flickr": TUNED | {"epochs": 10, "epoch": 145_000, "lr": 1e-5},
-    "entailment": TUNED | {"epochs": 5, "epoch": 529_527, "alpha_ramp": False},
+    "retrieval-coco": VALIDATED | {"epochs": 5, "epoch": 567_000, "lr": 1e-5, "top": 256},
+    "retrieval-flickr": VALIDATED | {"epochs": 10, "epoch": 145_000, "lr": 1e-5},
+    "entailment": VALIDATED | {"epochs": 5, "epoch": 529_527, "alpha_ramp": False},
     "vqa": TUNED | {"epochs": 8, "epoch": 658_111, "warmup_steps": 400},
     "nlvr2-assign": TUNED | {"image_size": 256, "crop": 0.2, "batch": 512, "epochs": 1, "lr_end": 1e-5, "alpha": 0},
-    "nlvr2": TUNED | {"batch": 128, "epochs": 10, "epoch": 86_373},
-    "grounding": TUNED | {"crop": 1.0, "epochs": 5, "epoch": 120_191, "lr": 1e-5}}
+    "nlvr2": VALIDATED | {"batch": 128, "epochs": 10, "epoch": 86_373},
+    "grounding": VALIDATED | {"crop": 1.0, "epochs": 5, "epoch": 120_191, "lr": 1e-5}}
 
 
 @pytest.mark.parametrize("name", OF_THE_PAPER)
@@ -175,6 +178,12 @@ def test_the_papers_presets_have_the_papers_numbers(name):
     assert {field: getattr(c, field) for field in said} == said
     unsaid = {field for field, value in c.to_dict().items() if value != getattr(Config(), field)} - said.keys()
     assert unsaid <= {"name", "text_length"}, "says nothing of it: neither the paper nor this table"
+
+
+def test_captions_of_one_picture_match_in_our_presets_and_in_runs_of_before_the_option():
+    assert {name for name in presets.PRESETS if preset(name).equal_ids_match} == {"tiny", "desk", "small", "base"}
+    older = {name: value for name, value in preset("tiny").to_dict().items() if name != "equal_ids_match"}
+    assert config.from_dict(older) == preset("tiny") and not config.other_settings(older, preset("tiny"))
 
 
 def test_defaults_are_the_papers():

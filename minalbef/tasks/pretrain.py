@@ -24,7 +24,7 @@ Carry = tuple[Tensor, Tensor, Tensor]            # features (B, e) of the teache
 class PretrainBatch(Batch):
     """A Batch of B rows over all processes, and which captions are true of which of its pictures."""
 
-    match: Tensor | None = None       # (B, B) bool: caption i is true of picture j; None: only equal ids match
+    match: Tensor | None = None       # (B, B) bool: caption i is true of picture j; None: unknown
     texts: Tensor | None = None       # (b,) 32 bits of each caption's hash; None for scenes, whose match says more
     siblings: Tensor | None = None    # (b,) bool: half of a minimal pair, the other in row i ^ 1; None: there are none
     columns = ("match",)
@@ -40,6 +40,12 @@ def shared_keys(a: Tensor, b: Tensor, equal_texts: bool) -> Tensor:
     """Where `PretrainBatch.keys` are of one picture or, with equal_texts, one caption: (b,), (k,) -> (b, k) bool."""
     a = a[:, None]
     return (a >> 32 == b >> 32) | (a % 2 ** 32 == b % 2 ** 32) if equal_texts else a == b
+
+
+def own_keys(a: Tensor, b: Tensor, first: int, equal_texts: bool) -> Tensor:
+    """`shared_keys` where equal ids don't count: each row's own key, the first of b's row `first`."""
+    own = torch.arange(len(b), device=b.device) == first + torch.arange(len(a), device=a.device)[:, None]
+    return own | (a[:, None] % 2 ** 32 == b % 2 ** 32) if equal_texts else own
 
 
 @dataclass(frozen=True)
@@ -198,24 +204,33 @@ class Pretrain(Distilled[ALBEF]):
 
     def align(self, image: Tensor, text: Tensor, teacher_features: tuple[Tensor, Tensor], carry: Carry,
               batch: PretrainBatch, alpha: float, queued: bool) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """ITC: -> in-batch similarities and positives, each for (images, texts) as queries, and the loss."""
+        """ITC: -> in-batch similarities and positives, each for (images, texts) as queries, and the loss.
+
+        Equal ids are among these positives, which ITM takes for no negatives, even where
+        equal_ids_match=False keeps ITC from learning them as such.
+        """
         b, whole = len(image), len(carry[2])
         queue_image, queue_text, queue_ids = self.queue.features() if queued else (x[:0] for x in carry)
         keys_image, keys_text = torch.cat([carry[0], queue_image]), torch.cat([carry[1], queue_text])   # (k, e)
         equal_texts = self.equal_texts(batch)
-        same = shared_keys(batch.keys(equal_texts), torch.cat([carry[2], queue_ids]), equal_texts)      # (b, k)
         mine = slice(distributed.rank() * b, (distributed.rank() + 1) * b)
-        true = (same[:, :whole],) * 2 if batch.match is None else (batch.match[:, mine].T, batch.match[mine])
+        ids = batch.keys(equal_texts), torch.cat([carry[2], queue_ids])
+        same = taught = shared_keys(*ids, equal_texts)                                          # (b, k)
+        if not self.config.equal_ids_match:
+            taught = own_keys(*ids, mine.start, equal_texts)
+        true = (taught[:, :whole],) * 2
+        if batch.match is not None:
+            true = (batch.match[:, mine].T, batch.match[mine])
         sims, positives, losses = [], [], []
         for query, keys, opinion, also in zip((image, text), (keys_text, keys_image), teacher_features, true):
             with torch.autocast(image.device.type, enabled=False):               # bf16 has too few digits to compare
                 sim = query @ keys.T / self.student.temperature                                         # (b, k)
                 with torch.no_grad():
                     teacher_sim = opinion @ keys.T / self.student.temperature
-            positive = torch.cat([same[:, :whole] | also, same[:, whole:]], 1)
+            positive = torch.cat([taught[:, :whole] | also, taught[:, whole:]], 1)
             losses.append((self.itc or itc_loss)(sim, teacher_sim, alpha, positive) / 2)
             sims.append(sim[:, :whole].detach())
-            positives.append(positive[:, :whole])
+            positives.append(same[:, :whole] | also)
         return sims, positives, losses[0] + losses[1]
 
     def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims: Sequence[Tensor], positives: Sequence[Tensor],

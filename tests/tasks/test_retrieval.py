@@ -325,6 +325,33 @@ def test_equal_captions_of_different_pictures_match_in_batch_and_queue_if_the_op
     assert all(torch.equal(positive, expected[:, :8]) for positive in chosen), "an equal caption is drawn as a negative"
 
 
+@pytest.mark.parametrize("equal_texts", [False, True])
+@pytest.mark.parametrize("kind, equal_ids", [(Retrieval, False), (shared.Pretrain, False), (shared.Pretrain, True)])
+def test_captions_of_one_picture_are_positives_in_itc_if_the_option_says_so_and_never_negatives(
+        kind, equal_ids, equal_texts, monkeypatch):
+    """In retrieval they always are, as in the original; its pretraining knows each row's own pair alone."""
+    config = small(equal_ids_match=equal_ids, equal_texts_match=equal_texts)
+    task, batch = kind(config), Batches(config)(0)
+    older, batch = (replace(batch, match=None, ids=torch.tensor(ids), texts=torch.tensor(texts)) for ids, texts in (
+        ([1, 12, 13, 14, 15, 16, 17, 18], [90, 91, 92, 93, 94, 95, 96, 97]),
+        ([1, 2, 2, 4, 5, 6, 7, 8], [60, 61, 62, 80, 81, 82, 80, 97])))
+    task.after_step(task(older, 0.0, task.draws(0))[1])
+    seen, kept = [], []
+    real, drawn = shared.itc_loss, shared.hard_negatives
+    monkeypatch.setattr(shared, "itc_loss", lambda *given: seen.append(given[3]) or real(*given))
+    monkeypatch.setattr(shared, "hard_negatives", lambda sim, positive, uniform:
+                        kept.append(positive) or drawn(sim, positive, uniform))
+    task(batch, 0.0, task.draws(1))
+    taught = torch.cat([torch.eye(8), torch.zeros(8, 8)], 1).bool()
+    if equal_texts:
+        taught[3, 6] = taught[6, 3] = taught[7, 15] = True
+    known = taught.clone()
+    known[1, 2] = known[2, 1] = known[0, 8] = True
+    expected = known if equal_ids or kind is Retrieval else taught
+    assert len(seen) == 2 and all(torch.equal(positive, expected) for positive in seen)
+    assert all(torch.equal(positive, known[:, :8]) for positive in kept)
+
+
 def test_captions_are_equal_as_the_model_reads_them():
     tokenizer = Tokenizer.train(["a red cat sits", "a blue dog"], 64)
     picture = Image.new("RGB", (20, 30), "red")
