@@ -3,7 +3,7 @@ import math
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,7 @@ class Validates(Protocol):
 
     def resume(self, step: int) -> None: ...
     def due(self, step: int) -> bool: ...
-    def __call__(self, task: nn.Module, step: int) -> None: ...
+    def __call__(self, task: nn.Module, step: int, untrained: Collection[str]) -> None: ...
 
 
 class Stopped(KeyboardInterrupt):
@@ -251,7 +251,7 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
             if validation:
                 validation.resume(start)
                 if validation.due(start):
-                    validation(task, start)
+                    validation(task, start, untrained_parts(task, optimiser))
                     log.skip()
             for step in range(start, config.steps):
                 losses, norm = train_step(model, task, optimiser, batches(step), step, config, device)
@@ -265,7 +265,7 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
                     raise Stopped(f"stopped after step {step + 1} of {config.steps}; "
                                   "the same command goes on from there")
                 if validation and due:
-                    validation(task, step + 1)
+                    validation(task, step + 1, untrained_parts(task, optimiser))
                     log.skip()
         log.close()
         return untrained_parts(task, optimiser)

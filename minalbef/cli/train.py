@@ -71,6 +71,7 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
         data: sets that `minalbef prepare` wrote to train on, such as prepared/coco, or splits of them
     """
     from minalbef.datasets.store import place_of
+    from minalbef.evaluation.validation import BEST
     from minalbef.recipes import evaluate, report
     from minalbef.recipes import finetune as recipe
     from minalbef.scenes.exam import tables
@@ -84,7 +85,8 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
     recipe.tune(task, source, run, recipe.settings(task, source, changes, data, sets.preset), data,
                 workers=sets.workers, most_bad=sets.most_bad)
     if os.environ.get("RANK", "0") == "0":
-        following = (f"evaluate {run} --data {place_of(data[0])[0]}/test" if TASKS[task].evaluate else
+        weights = run / BEST if (run / BEST).exists() else run
+        following = (f"evaluate {weights} --data {place_of(data[0])[0]}/test" if TASKS[task].evaluate else
                      f"finetune nlvr2 --from {run} --data prepared/nlvr2")
         print(f"{run} is trained; next: minalbef {following}")
 

@@ -1,7 +1,7 @@
 """Validation while a run trains: a row of validation.csv an epoch, and the best weights in RUN/best."""
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ class Validation:
     """
 
     def __init__(self, measure: Callable[[Any], dict[str, float]],
-                 keep: Callable[[Any, Path], None], config: Config, folder: Path):
+                 keep: Callable[[Any, Path, Collection[str]], None], config: Config,
+                 folder: Path):
         """measure(task): figures by name, of which the first decides; called in every process
 
-        keep(task, folder): writes the task's weights into a folder; called in the first process
+        keep(task, folder, untrained): writes the task's weights into a folder; called in the first
+        process. untrained: parts that no loss has reached, see train.untrained_parts
         config: of the run, with validate_every > 0. folder: the run's
         """
         self.measure, self.keep, self.config, self.folder = measure, keep, config, Path(folder)
@@ -54,7 +56,7 @@ class Validation:
         missing = not self.rows or int(self.rows[-1]["step"]) < step
         return distributed.longest(int(missing)) > 0             # all processes take part, or none
 
-    def __call__(self, task: nn.Module, step: int) -> None:
+    def __call__(self, task: nn.Module, step: int, untrained: Collection[str] = ()) -> None:
         """Measure the weights after so many steps, and keep them if they are the best so far."""
         clock = time.perf_counter()
         with evaluating(task):
@@ -62,7 +64,7 @@ class Validation:
         name, figure = next(iter(figures.items()))
         better = all(figure > float(row[name]) for row in self.rows)
         if better and distributed.rank() == 0:
-            self.keep(task, self.folder / BEST)
+            self.keep(task, self.folder / BEST, untrained)
         best_step = step if better else int(self.rows[-1]["best_step"])
         epoch = round(step * self.config.batch / self.config.epoch, 2)
         self.rows.append({"step": step, "epoch": epoch, **figures, "best_step": best_step})

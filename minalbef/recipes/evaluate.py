@@ -193,6 +193,7 @@ def table(found: dict) -> str:
                              f"({100 * low:.2f} to {100 * high:.2f}){guessed}")
     for part, where, chance in (("test", "", found.get("chance", {})), ("baselines", "baseline: ", {})):
         add(where, found.get(part, {}), found["intervals"].get(part, {}), chance)
+    lines += [f"  {way + ' r mean':36} {100 * figure:6.2f}" for way, figure in found.get("r_mean", {}).items()]
     if found.get("lacking"):
         lines.append(f"  {found['lacking']:,} questions have none of their answers among the "
                      f"{found['answers']:,} listed")

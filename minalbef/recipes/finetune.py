@@ -12,10 +12,12 @@ from minalbef.albef import ALBEF
 from minalbef.config import Config, nearest, read_changes, replace_checked
 from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.store import check_upright, open_records, place_of, read_about, sets_upright
+from minalbef.evaluation.validation import Validation
 from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.forecast import forecast
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training, trained_on
+from minalbef.recipes.validate import check_validated, validate_task, validated_on
 from minalbef.run import load
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
 from minalbef.scenes.exam.jobs import JOBS
@@ -27,7 +29,7 @@ LOG = logging.getLogger("minalbef")
 # on scenes, from `tiny`: larger images, so that positions are resized, and distillation, both as in the paper
 TUNING = dict(image_size=64, epochs=4.0, epoch=20_000, batch=64, lr=1e-3, lr_start=0.0, lr_end=5e-5, warmup_steps=50,
               alpha=0.4, match_from=0.0, queue_from=0.0, hard_from=0.0, siblings_from=0.0, equal_texts_match=False,
-              save_every=250)
+              save_every=250, validate_every=0.0)
 # on prepared sets a run takes from its source: sizes, which are fixed, and settings that you can change
 SIZES = ("patch_size image_width image_depth image_heads image_mlp_ratio stem vocab_size positions text_width "
          "text_depth text_heads text_mlp_ratio fusion_depth fuse_cls embed_dim").split()
@@ -37,13 +39,14 @@ PRESETS = {"coco": "retrieval-coco", "flickr30k": "retrieval-flickr"}           
 
 def finetune(task: str, batches: Callable[[int], Any], source: str | Path, run: Path, config: Config,
              quiet: bool = False, module: Task | None = None, title: str = "",
-             origin: Mapping[str, str] | None = None) -> None:
+             origin: Mapping[str, str] | None = None, validation: Validation | None = None) -> None:
     """Train a run for a task, into a run folder; called again, it resumes from the last checkpoint.
 
     task: a name of tasks.base.TASKS. batches: step -> this rank's batch, such as loader.RecordBatches
     source: the run to begin from. config: of the source's sizes, except image_size
     module: an initialised task, in place of a new one. `settings` refuses a run that a task cannot begin from.
     origin: what the run is made of, see `train.fit`; by default the source and its tokenizer
+    validation: see recipes.validate
     """
     tokenizer = checkpoint.read_run(source)[2]
     if module is None:
@@ -52,7 +55,8 @@ def finetune(task: str, batches: Callable[[int], Any], source: str | Path, run: 
         begin(module, source, config)
     if origin is None:
         origin = origin_of(tokenizer, {}, source)
-    untrained = train.fit(module, batches, config, run, quiet=quiet, title=title or task, origin=origin)
+    untrained = train.fit(module, batches, config, run, quiet=quiet, title=title or task, origin=origin,
+                          validation=validation)
     if distributed.rank() == 0:
         before = checkpoint.untrained_parts(source)
         checkpoint.save(run, module.student, tokenizer, getattr(module, "teacher", None), task,
@@ -105,6 +109,7 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: S
     config = replace_checked(config, **read_changes(tuple(changes)))
     if data:
         check_upright(config, data)
+    check_validated(task, config, data)
     if config.share < 1:
         raise ValueError(f"share={config.share} is for pretraining; to fine-tune on part of a set, prepare it with "
                          "--share, and on fewer scenes, set epoch")
@@ -126,7 +131,8 @@ def _paper(task: str, base: Config, kind: str, data: Sequence[str | Path], name:
     return replace(paper, **{field: getattr(base, field) for field in KEPT}, name=f"{base.name}-{name}",
                    image_size=min(paper.image_size, size), batch=min(paper.batch, base.batch),
                    text_length=min(paper.text_length, base.positions),
-                   epoch=len(open_records(task, data)), upright=sets_upright(data))
+                   epoch=len(open_records(task, data)), upright=sets_upright(data),
+                   validate_every=paper.validate_every if TASKS[task].figures else 0.0)
 
 
 def tune(task: str, source: str | Path, folder: Path, config: Config, data: Sequence[str | Path] = (), rival: str = "",
@@ -153,9 +159,12 @@ def tune(task: str, source: str | Path, folder: Path, config: Config, data: Sequ
     begin(module, source, config)
     splits = hashes_of(data)
     origin = origin_of(tokenizer, splits, source)
+    validation = None
     if data:
         batches = RecordBatches(open_records(task, data), TASKS[task].collate, config, tokenizer, workers=workers,
                                 most_bad=most_bad, folder=folder)
+        validation = validate_task(task, data, config, tokenizer, folder, source, workers)
+        origin |= validated_on(task, data, config)
         if distributed.rank() == 0:
             LOG.info(forecast(config, task))
     else:
@@ -168,9 +177,11 @@ def tune(task: str, source: str | Path, folder: Path, config: Config, data: Sequ
             module.start(assignment.student.albef)
     if rival:
         origin["baseline"] = rival
-    finetune(task, batches, source, folder, config, quiet, module, rival.replace("_", " "), origin)
+    finetune(task, batches, source, folder, config, quiet, module, rival.replace("_", " "), origin, validation)
     if data and distributed.rank() == 0:
         record_training(folder, "tuned", splits, trained_on(source))
+        if validation:
+            LOG.info(validation.account())
     distributed.stop()
 
 

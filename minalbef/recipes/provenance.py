@@ -22,15 +22,17 @@ def hashes_of(data: Sequence[str | Path]) -> dict[str, str]:
     return hashes
 
 
-def record_training(run: Path, phase: str, splits: dict[str, str], before: dict) -> None:
+def record_training(folder: Path, phase: str, splits: dict[str, str], before: dict,
+                    run: Path | None = None) -> None:
     """Record in a run folder which splits it was trained on, beside the record of its source.
 
     phase: "pretrained" or "tuned". before: the record of the run that it began from
+    run: the folder of the training, where `folder` holds its best weights alone
     splits: see `hashes_of`, taken when training began, since a set may be prepared again meanwhile.
     The hash of a split's records identifies it under another name, too.
     """
-    known = before | {phase: (before[phase] or {}) | splits, "unreadable": count_unreadable(run)}
-    write_atomically(run / TRAINED_ON, lambda path: path.write_text(json.dumps(known, indent=1) + "\n", "utf-8"))
+    known = before | {phase: (before[phase] or {}) | splits, "unreadable": count_unreadable(run or folder)}
+    write_atomically(folder / TRAINED_ON, lambda path: path.write_text(json.dumps(known, indent=1) + "\n", "utf-8"))
 
 
 def origin_of(tokenizer: Tokenizer, splits: dict[str, str],

@@ -40,6 +40,8 @@ class Entry:
     make: config -> the Task. collate(records, tokenizer, size, length) -> a batch
     records: the types it learns from, the first of them the one it is evaluated on
     evaluate(model, tokenizer, records, how) -> samples, what else to report, see evaluation.loop; None: no evaluation
+    figures(samples, more): what evaluate gives -> the figures of validation.csv, by the first of
+        which the best weights are chosen; None: no validation
     preset: the paper's recipe. begin: tasks whose runs it begins from. runs: others whose models it evaluates, too
     lacks: parts of ALBEF that the original's file of the task leaves out. pairs: its model reads two images
     """
@@ -53,6 +55,7 @@ class Entry:
     runs: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
     pairs: bool = False
+    figures: Callable[[dict, dict], dict[str, float]] | None = None
 
 
 _ALIGNED = Entry.begin
@@ -60,16 +63,17 @@ _HEADS = ("image_proj", "text_proj", "temperature", "match_head", "word_head")
 TASKS: dict[str, Entry] = {
     "pretrain": Entry(Pretrain, retrieval.collate, preset="paper-4m", begin=()),
     "retrieval": Entry(retrieval.Retrieval, retrieval.collate, (Record,), retrieval.evaluate, "retrieval-coco",
-                       runs=_ALIGNED, lacks=("word_head",)),
+                       runs=_ALIGNED, lacks=("word_head",), figures=retrieval.validation_figures),
     "entailment": Entry(entailment.Entailment, entailment.collate, (entailment.EntailmentRecord,), entailment.evaluate,
-                        "entailment", lacks=_HEADS),
+                        "entailment", lacks=_HEADS, figures=entailment.validation_figures),
     "vqa": Entry(vqa.VQA, vqa.collate, (vqa.VQARecord,), vqa.evaluate, "vqa", ("pretrain",), lacks=_HEADS),
     "text_assignment": Entry(TextAssignment, retrieval.collate, preset="nlvr2-assign",
                              lacks=("match_head", "word_head"), pairs=True),
     "nlvr2": Entry(nlvr2.NLVR2, nlvr2.collate, (nlvr2.NLVR2Record,), nlvr2.evaluate, "nlvr2",
-                   (*_ALIGNED, "text_assignment"), lacks=_HEADS, pairs=True),
+                   (*_ALIGNED, "text_assignment"), lacks=_HEADS, pairs=True,
+                   figures=nlvr2.validation_figures),
     "grounding": Entry(retrieval.Retrieval, retrieval.collate, (grounding.GroundingRecord, Record), grounding.evaluate,
-                       "grounding", runs=_ALIGNED, lacks=("word_head",))}
+                       "grounding", runs=_ALIGNED, lacks=("word_head",), figures=grounding.validation_figures)}
 
 
 def entry(task: str, run: str | Path = "") -> Entry:

@@ -184,6 +184,16 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
         "layer": layer, "proposals": int((~found[:, 1].isnan()).sum()), "chance": chance}
 
 
+def validation_figures(samples: dict, more: dict) -> dict[str, float]:
+    """What validation.csv says, from `evaluate`, of all splits together.
+
+    The share of right proposals decides, as in the original; without proposals pointing does.
+    """
+    splits = [figures for split, figures in samples.items() if split != "baselines"]
+    wholes = {name: torch.cat([figures[name] for figures in splits]) for name in ("proposals", "pointing")}
+    return {name: whole.mean().item() for name, whole in wholes.items() if len(whole)}
+
+
 def judge_maps(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> Tensor:
     """Pointing; is the chosen box right, the largest, a random one (nan without any); the true box's share: (n, 5)."""
     layer = how.layer

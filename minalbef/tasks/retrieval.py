@@ -36,7 +36,8 @@ class Retrieval(Pretrain):
     """
 
     def __init__(self, config: Config):
-        super().__init__(replace(config, match_from=0.0, queue_from=0.0, hard_from=0.0), without=("mlm",))
+        config = replace(config, match_from=0.0, queue_from=0.0, hard_from=0.0, equal_ids_match=True)
+        super().__init__(config, without=("mlm",))
 
 
 def two_stage(model: ALBEF, encoded: Encoded, top: int = 128, rows: int = 64, how: How = How(quiet=True)
@@ -78,11 +79,29 @@ def recalls(i2t: Tensor, t2i: Tensor, image_ids: Tensor, text_ids: Tensor) -> di
             for way, scores, right in (("i2t", i2t, true), ("t2i", t2i, true.T)) for k in (1, 5, 10)}
 
 
+def recall_means(samples: dict[str, Tensor]) -> dict[str, float]:
+    """r_mean by each way to score: the mean of R@1, 5 and 10 of both directions, as the original has it.
+
+    samples: those of `evaluate`
+    """
+    means: dict[str, list[float]] = {}
+    for name, sample in samples.items():
+        means.setdefault(name.rsplit("_", 2)[0], []).append(sample.mean().item())
+    return {way: sum(values) / len(values) for way, values in means.items()}
+
+
+def validation_figures(samples: dict, more: dict) -> dict[str, float]:
+    """What validation.csv says, from `evaluate`: r_mean after re-ranking decides, as in the original."""
+    means = {f"{way}_r_mean": value for way, value in more["r_mean"].items()}
+    return {"rerank_r_mean": means.pop("rerank_r_mean")} | means | {
+        name: sample.mean().item() for name, sample in samples.items()}
+
+
 @torch.no_grad()
 def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
     """`recalls` of every caption and every picture, by each way to score of `two_stage`, such as rerank_t2i_r5.
 
-    Captions of one picture share its id; any of them is right for it.
+    Captions of one picture share its id; any of them is right for it. Beside them: `recall_means`.
     -> samples, what else to report; see evaluation.loop
     """
     config, texts, ids = model.config, [], []
@@ -105,5 +124,5 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
                for name, both in scores.items() for query, value in recalls(*both, *partner).items()}
     nothing = torch.zeros(len(first), len(ids), device=how.device)
     guessed = {query: value.mean().item() for query, value in recalls(nothing, nothing.T, *partner).items()}
-    return samples, {"pictures": len(first), "captions": len(texts), "top": how.top,
+    return samples, {"pictures": len(first), "captions": len(texts), "top": how.top, "r_mean": recall_means(samples),
                      "chance": {f"{name}_{query}": value for name in scores for query, value in guessed.items()}}

@@ -38,7 +38,7 @@ class Measured:
         return {"recall": self.figures[step], "weights": self.sums[-1]}
 
 
-def keep(task, folder) -> None:
+def keep(task, folder, untrained) -> None:
     folder.mkdir(exist_ok=True)
     save_file(task.student.state_dict(), folder / "model.safetensors")
 

@@ -24,6 +24,7 @@ from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.evaluation import answers
 from minalbef.evaluation.loop import How, over
+from minalbef.metrics import read_table
 from minalbef.presets import preset
 from minalbef.recipes import evaluate, finetune, forecast, pretrain, provenance, report
 from minalbef.recipes.evaluate import evaluate_set, table
@@ -780,3 +781,89 @@ def test_texts_are_cut_at_thirty_words_and_at_25_pieces_where_the_original_does(
     pieces = Tokenizer.train(["c", "a", "t", "yes"], 20)         # three pieces a word
     tokens = collate([record], pieces, 16, config.text_length).tokens[0]
     assert len(tokens) == 1 + (3 * words if words == 30 else words)
+
+
+# validation
+
+VALIDATED = [task for task in TUNED if TASKS[task].figures]
+
+
+@pytest.fixture(scope="module")
+def with_validation(prepared, tmp_path_factory) -> Path:
+    """The prepared sets, whose test split is the validation split, too."""
+    folder = shutil.copytree(prepared, tmp_path_factory.mktemp("validated") / "prepared")
+    for path in folder.glob("*/about.json"):
+        about = json.loads(path.read_text())
+        about["splits"]["validation"] = about["splits"]["test"]
+        path.write_text(json.dumps(about))
+    return folder
+
+
+@pytest.mark.parametrize("task", VALIDATED)
+def test_each_epoch_is_evaluated_and_the_best_weights_are_a_run_of_their_own(
+        task, with_validation, source, tmp_path, caplog):
+    caplog.set_level("INFO", "minalbef")
+    data, run = with_validation / SETS[task], tmp_path / "run"
+    quick = ("image_size=32", "batch=3", "epochs=3", "epoch=6", "warmup_steps=1", "lr=0.05", "top=4")
+    assert recipe_of(task, [data], source).validate_every == 1
+    finetune_on(task, [data], source, run, changes=quick, quiet=True)
+    rows = read_table(run / "validation.csv", ())
+    assert [row["step"] for row in rows] == ["2", "4", "6"]
+    name = {"retrieval": "rerank_r_mean", "grounding": "proposals"}.get(task, "accuracy")
+    assert list(rows[0])[:3] == ["step", "epoch", name] and list(rows[0])[-1] == "best_step"
+    figures = [float(row[name]) for row in rows]
+    best = rows[figures.index(max(figures))]
+    assert rows[-1]["best_step"] == best["step"]
+    found = evaluate_set(run / "best", data / "validation", top=4)
+    if task == "grounding":
+        splits = [(split["proposals"], found["counts"]["test"][name]["proposals"])
+                  for name, split in found["test"].items()]
+        told = sum(figure * count for figure, count in splits) / sum(count for _, count in splits)
+    else:
+        told = found["r_mean"]["rerank"] if task == "retrieval" else found["test"]["accuracy"]
+    assert told == pytest.approx(max(figures), abs=1e-4)
+    assert found["protocol"].startswith(f"fine-tuned on {SETS[task]}/train")
+    assert trained_on(run / "best") == trained_on(run)
+    assert f"the best {name} in validation is {max(figures):.4f}, after step {best['step']} of 6" in caplog.text
+    assert f"validation after epoch 1, step 2: {name} {figures[0]:.4f}; the best so far" in caplog.text
+
+
+def test_validation_of_a_set_leaves_training_as_it_is(with_validation, source, tmp_path):
+    for every in (0, 1):
+        finetune_on("retrieval", [with_validation / "coco"], source, tmp_path / str(every),
+                    changes=(*QUICK, f"validate_every={every}"), quiet=True)
+    one, two = (checkpoint.load_file(tmp_path / name / "model.safetensors") for name in "01")
+    assert same_state(one, two) and not (tmp_path / "0" / "validation.csv").exists()
+
+
+def test_a_set_without_a_validation_split_is_not_validated_and_a_line_says_so(
+        prepared, with_validation, source, tmp_path, caplog):
+    caplog.set_level("INFO", "minalbef")
+    lacking, trained = prepared / "coco", with_validation / "coco"
+    for run, data in (("lacking", [lacking]), ("trained", [trained, trained / "validation"])):
+        finetune_on("retrieval", data, source, tmp_path / run, changes=QUICK, quiet=True)
+        assert "nothing is validated, and the weights of the last step are kept" in caplog.text
+        assert not (tmp_path / run / "validation.csv").exists()
+        caplog.clear()
+
+
+@pytest.mark.parametrize("task, data, message", [
+    ("vqa", "vqa", "validate_every=1: vqa has no validation"),
+    ("text_assignment", "coco", "text_assignment has no validation"),
+    ("retrieval", "", "validate_every=1 is for prepared sets")])
+def test_a_validation_that_there_is_none_of_is_refused(task, data, message, prepared, tmp_path, source):
+    assert preset(TASKS[task].preset).validate_every == (task == "retrieval")
+    start = source if data else "tiny"
+    with pytest.raises(ValueError, match=message):
+        settings(task, start, ("validate_every=1",), [prepared / data] if data else [])
+
+
+def test_r_mean_is_the_mean_of_six_recalls(tuned, prepared, tmp_path):
+    """As the original's itm_eval has it, in which a direction's mean is of R@1, R@5 and R@10."""
+    found, *_ = examined("retrieval", tuned, prepared, tmp_path, top=3)
+    for way, figure in found["r_mean"].items():
+        means = [sum(found["test"][f"{way}_{side}_r{k}"] for k in (1, 5, 10)) / 3 for side in ("i2t", "t2i")]
+        assert figure == pytest.approx(sum(means) / 2, abs=1e-4)
+        assert f"{way + ' r mean':36} {100 * figure:6.2f}" in table(found)
+    assert found["r_mean"].keys() == {"itc", "rerank", "rerank_plus"}
+    assert len({round(value, 4) for value in found["r_mean"].values()}) > 1
