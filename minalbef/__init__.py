@@ -2,8 +2,18 @@
 
 Axes, everywhere: b batch, n image tokens, l words, d width, h heads, k keys, e shared space, v vocabulary.
 """
+from typing import Any
+
 import lazy_loader
 
 __version__ = "0.1.0"
 # the names of __init__.pyi, each imported when it is first used: torch alone takes more than a second
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    """A name of __init__.pyi. Raises AttributeError, with the nearest name, for another."""
+    if name in __all__ or name.startswith("__"):
+        return _load(name)
+    from minalbef.config import nearest
+    raise AttributeError(f"minalbef has no {name!r}{nearest(name, __all__)}; dir(minalbef) lists what it has")

@@ -9,11 +9,17 @@ from . import viz as viz
 from .albef import ALBEF as ALBEF
 from .checkpoint import save as save
 from .config import Config as Config
+from .data import Record as Record
+from .datasets.prepare import prepare as prepare
+from .datasets.store import Records as Records
 from .feature_queue import FeatureQueue as FeatureQueue
 from .fusion import Fusion as Fusion
 from .layers import MLP as MLP
 from .layers import Attention as Attention
 from .presets import preset as preset
+from .recipes.evaluate import evaluate as evaluate
+from .recipes.finetune import finetune as finetune
+from .recipes.pretrain import pretrain as pretrain
 from .run import Run as Run
 from .run import load as load
 from .text import TextEncoder as TextEncoder

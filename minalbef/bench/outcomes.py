@@ -55,7 +55,7 @@ def outcomes_of_tasks(task: Pretrain, tokenizer: Tokenizer, folder: Path, alpha:
     found = {}
     for name in DOWNSTREAM:
         config = finetune.settings(name, folder / "whole", (*BUDGET, f"alpha={alpha}"))
-        finetune.tune(name, folder / "whole", folder / name, config, assign=64 * TASK_STEPS, quiet=True)
+        finetune.finetune(name, folder / "whole", folder / name, config, assign=64 * TASK_STEPS, quiet=True)
         draw = jobs.draws(config, "test", FIRST + seed, 0.3)
         samples = jobs.examine(name, *load_model(name, folder / name)[:2], draw)
         found[name] = digits(samples["pointing" if name == "grounding" else "accuracy"])

@@ -82,7 +82,7 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
         out = report.output_folder(run, scenes.exam == 1)
         figures = evaluate.evaluate_run(run, report.command(), source, size=scenes.exam, out=out)
         return print(tables.task_table([figures]))
-    recipe.tune(task, source, run, recipe.settings(task, source, changes, data, sets.preset), data,
+    recipe.finetune(task, source, run, recipe.settings(task, source, changes, data, sets.preset), data,
                 workers=sets.workers, most_bad=sets.most_bad)
     if os.environ.get("RANK", "0") == "0":
         weights = run / BEST if (run / BEST).exists() else run
@@ -103,7 +103,7 @@ def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | N
     """
     from minalbef.recipes import finetune as recipe
     source = source_of(source)
-    recipe.tune(task, source, run or Path("runs", task), recipe.settings(task, source, changes), rival=rival)
+    recipe.finetune(task, source, run or Path("runs", task), recipe.settings(task, source, changes), rival=rival)
 
 
 def source_of(run: Path | None) -> Path:

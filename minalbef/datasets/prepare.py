@@ -55,7 +55,8 @@ class Tally:
                              f"bad. The first of each kind: {'; '.join(self.first.values()) or 'none, it is empty'}")
 
 
-def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), without: Sequence[Path] = (),
+def prepare(name: str, source: str | Path, out: str | Path = "prepared",
+            images: Sequence[str | Path] = (), without: Sequence[str | Path] = (),
             look: bool = False, most_bad: float = 0.5, share: float = 1.0,
             columns: Columns = Columns()) -> str:
     """Check what `source` has of a set, and write it to out/name for `store.Records`: -> an account.
@@ -67,6 +68,7 @@ def prepare(name: str, source: Path, out: Path, images: Sequence[Path] = (), wit
     columns: of the table of your own pairs, where their names aren't known
     Raises ValueError for an unknown set, for a file that is missing or broken, and for too many bad entries.
     """
+    source, out = Path(source), Path(out)
     check_range(f"share={share}", share, *RANGES["share"])
     found = files_below(source)
     upright = name == "pairs"                            # public sets are read as the original does

@@ -16,6 +16,7 @@ from minalbef.datasets.shards import Member
 from minalbef.tasks.base import TASKS
 from minalbef.writing import explain
 
+Folders = str | Path | Sequence[str | Path]                # prepared sets, or splits of them: one, or several
 KINDS = {kind.__name__: kind for row in TASKS.values() for kind in row.records} | {"ChoiceRecord": ChoiceRecord}
 
 
@@ -102,6 +103,11 @@ def check_upright(config: Config, data: Sequence[str | Path]) -> None:
         way = "upright" if upright else "as stored"
         raise ValueError(f"upright={config.upright}: the pictures of {', '.join(map(str, data))} "
                          f"are opened {way}, as about.json says; take upright={upright}")
+
+
+def folders_of(data: Folders) -> tuple[str | Path, ...]:
+    """Prepared sets as a tuple, also where there is but one."""
+    return (data,) if isinstance(data, str | Path) else tuple(data)
 
 
 def place_of(data: str | Path, split: str = "train") -> tuple[Path, str]:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,6 +26,23 @@ from minalbef.scenes.exam.jobs import JOBS
 from minalbef.tasks.base import TASKS, load_model
 
 LOG = logging.getLogger("minalbef")
+
+
+def evaluate(run: str | Path, data: str | Path | None = None, out: str | Path | None = None,
+             **options: Any) -> dict | None:
+    """Evaluate a run and write report.json: -> the report, in the first process alone.
+
+    data: a folder of `minalbef prepare`, or a split of it, by default its "test"; None: the embedded scenes, for a
+        run that was trained on them
+    out: where to write, by default the run's folder, or in it evaluation/ for a part of the test and SET-SPLIT for a
+        set; of the shipped model in runs/tiny
+    options: those of `evaluate_set`, or without data of `evaluate_run`
+    """
+    run, out = checkpoint.run_folder(run), Path(out) if out else None
+    if data is not None:
+        return evaluate_set(run, data, out=out, **options)
+    part = options.keys() & {"seed", "size", "split", "among"}
+    return evaluate_run(run, out=out or report.output_folder(run, whole=not part), **options)
 
 
 def evaluate_run(folder: Path, command: str = "", source: Path | None = None, seed: int = 0, size: float = 1.0,

@@ -1,6 +1,6 @@
 """Fine-tuning: from a pretrained run to a task's, on the embedded scenes, on prepared sets, or on your own batches."""
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,15 @@ from minalbef import checkpoint, distributed, train
 from minalbef.albef import ALBEF
 from minalbef.config import Config, nearest, read_changes, replace_checked
 from minalbef.datasets.loader import RecordBatches
-from minalbef.datasets.store import check_upright, open_records, place_of, read_about, sets_upright
+from minalbef.datasets.store import (
+    Folders,
+    check_upright,
+    folders_of,
+    open_records,
+    place_of,
+    read_about,
+    sets_upright,
+)
 from minalbef.evaluation.validation import Validation
 from minalbef.presets import preset
 from minalbef.recipes import launch
@@ -37,32 +45,6 @@ KEPT = [*SIZES, "pos_scale", "dropout", "init_std", "queue_size", "equal_texts_m
 PRESETS = {"coco": "retrieval-coco", "flickr30k": "retrieval-flickr"}            # retrieval's, by set
 
 
-def finetune(task: str, batches: Callable[[int], Any], source: str | Path, run: Path, config: Config,
-             quiet: bool = False, module: Task | None = None, title: str = "",
-             origin: Mapping[str, str] | None = None, validation: Validation | None = None) -> None:
-    """Train a run for a task, into a run folder; called again, it resumes from the last checkpoint.
-
-    task: a name of tasks.base.TASKS. batches: step -> this rank's batch, such as loader.RecordBatches
-    source: the run to begin from. config: of the source's sizes, except image_size
-    module: an initialised task, in place of a new one. `settings` refuses a run that a task cannot begin from.
-    origin: what the run is made of, see `train.fit`; by default the source and its tokenizer
-    validation: see recipes.validate
-    """
-    tokenizer = checkpoint.read_run(source)[2]
-    if module is None:
-        torch.manual_seed(config.seed)           # of new layers
-        module = entry(task).make(config)
-        begin(module, source, config)
-    if origin is None:
-        origin = origin_of(tokenizer, {}, source)
-    untrained = train.fit(module, batches, config, run, quiet=quiet, title=title or task, origin=origin,
-                          validation=validation)
-    if distributed.rank() == 0:
-        before = checkpoint.untrained_parts(source)
-        checkpoint.save(run, module.student, tokenizer, getattr(module, "teacher", None), task,
-                        [part for part in untrained if part in before])
-
-
 def begin(task: Task, source: str | Path, config: Config) -> None:
     """Initialise student and teacher from a run, its teacher if it has one, with positions resized. In place."""
     base, kind, _, weights = checkpoint.read_run(source)
@@ -85,7 +67,7 @@ def at_size(albef: ALBEF, config: Config) -> ALBEF:
     return model.eval()
 
 
-def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: Sequence[str | Path] = (),
+def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: Folders = (),
              name: str = "") -> Config:
     """The settings to fine-tune a run for a task: the model's from the run, then the recipe's, then your changes.
 
@@ -94,6 +76,7 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: S
     fine-tuning for retrieval or grounding, where the size stays.
     Raises ValueError for what does not exist or does not fit together.
     """
+    data = folders_of(data)
     known = [one for one, row in TASKS.items() if row.begin] if data else list(JOBS)
     if task not in known:
         raise ValueError(f"no task {task!r}{nearest(task, known)}; there are {', '.join(known)}")
@@ -135,18 +118,27 @@ def _paper(task: str, base: Config, kind: str, data: Sequence[str | Path], name:
                    validate_every=paper.validate_every if TASKS[task].figures else 0.0)
 
 
-def tune(task: str, source: str | Path, folder: Path, config: Config, data: Sequence[str | Path] = (), rival: str = "",
-         workers: int = 0, most_bad: float = 0.01, assign: int = 20_000, quiet: bool = False) -> None:
+def finetune(task: str, source: str | Path, folder: str | Path, config: Config | None = None,
+             data: Folders = (), rival: str = "", workers: int = 0, most_bad: float = 0.01, assign: int = 20_000,
+             quiet: bool = False, batches: Callable[[int], Any] | None = None,
+             validation: Validation | None = None) -> None:
     """Fine-tune a run for a task, into a run folder; called again, it resumes from the last checkpoint.
 
-    source: a run folder, converted ones too. config: see `settings`
+    task: a name of tasks.base.TASKS. source: the run to begin from. config: by default `settings(task, source)`'s
     data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken. None: the embedded scenes
     rival: of scenes, train this baseline of the job's instead. workers, most_bad: see loader.RecordBatches
     assign: number of captions of NLVR2's text assignment pretraining on scenes
+    batches: step -> this process's batch, in place of data, such as loader.RecordBatches of your own Dataset
+    validation: of your own batches, see recipes.validate; that of data goes by config.validate_every
     Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
+    folder, source, data = Path(folder), checkpoint.run_folder(source), folders_of(data)
+    if data and batches is not None:
+        raise ValueError("data and batches: name one of them to train on")
+    if config is None:
+        config = settings(task, source, (), data)
     differs = rivals_of(task, rival)[rival] if rival else {}
-    if folder.resolve() == Path(source).resolve():
+    if folder.resolve() == source.resolve():
         raise ValueError(f"{folder} is the run to begin from, and would be overwritten; choose another folder with "
                          "--run")
     if data:
@@ -154,8 +146,8 @@ def tune(task: str, source: str | Path, folder: Path, config: Config, data: Sequ
     launch.follow_launcher()
     distributed.start(config.device)
     tokenizer = checkpoint.read_run(source)[2]
-    torch.manual_seed(config.seed)
-    module = differs.get("make", TASKS[task].make)(config)
+    torch.manual_seed(config.seed)               # of new layers
+    module = differs.get("make", entry(task).make)(config)
     begin(module, source, config)
     splits = hashes_of(data)
     origin = origin_of(tokenizer, splits, source)
@@ -167,7 +159,7 @@ def tune(task: str, source: str | Path, folder: Path, config: Config, data: Sequ
         origin |= validated_on(task, data, config)
         if distributed.rank() == 0:
             LOG.info(forecast(config, task))
-    else:
+    elif batches is None:
         batches = ProblemBatches(task, config, tokenizer, differs.get("hide", ""))
         if task == "nlvr2" and (assign := differs.get("assign", assign)):
             assignment, recipe = TextAssignment(config), replace(config, epochs=1.0, epoch=assign)
@@ -177,9 +169,14 @@ def tune(task: str, source: str | Path, folder: Path, config: Config, data: Sequ
             module.start(assignment.student.albef)
     if rival:
         origin["baseline"] = rival
-    finetune(task, batches, source, folder, config, quiet, module, rival.replace("_", " "), origin, validation)
-    if data and distributed.rank() == 0:
-        record_training(folder, "tuned", splits, trained_on(source))
+    untrained = train.fit(module, batches, config, folder, quiet=quiet,
+                          title=rival.replace("_", " ") or task, origin=origin, validation=validation)
+    if distributed.rank() == 0:
+        before = checkpoint.untrained_parts(source)
+        checkpoint.save(folder, module.student, tokenizer, getattr(module, "teacher", None), task,
+                        [part for part in untrained if part in before])
+        if data:
+            record_training(folder, "tuned", splits, trained_on(source))
         if validation:
             LOG.info(validation.account())
     distributed.stop()

@@ -11,7 +11,13 @@ from torch import Tensor
 from minalbef import checkpoint, distributed, train, writing
 from minalbef.config import Config, other_settings, read_changes
 from minalbef.datasets.loader import Ahead, RecordBatches, count_unreadable, order
-from minalbef.datasets.store import check_upright, open_records, sets_upright
+from minalbef.datasets.store import (
+    Folders,
+    check_upright,
+    folders_of,
+    open_records,
+    sets_upright,
+)
 from minalbef.ema import make_teacher
 from minalbef.masking import mask_rates
 from minalbef.presets import preset
@@ -34,9 +40,9 @@ PAINTERS = 4                          # workers that paint scenes for a GPU, by 
 LEAST = 3                             # kinds of objects: as many as one scene shows
 
 
-def settings(name: str, changes: Sequence[str] = (), data: Sequence[str | Path] = ()) -> Config:
+def settings(name: str, changes: Sequence[str] = (), data: Folders = ()) -> Config:
     """A preset's settings to pretrain with; on prepared sets an epoch is all their records, unless you change it."""
-    changed = read_changes(tuple(changes))
+    data, changed = folders_of(data), read_changes(tuple(changes))
     config = preset(name, **changed)
     if not data:
         return for_scenes(config)
@@ -92,7 +98,7 @@ def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = 
     return task, tokenizer, config
 
 
-def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = (), vocab: Path | None = None,
+def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path | None = None,
              vit: str | None = None, bert: str | None = None, workers: int = 0, most_bad: float = 0.01,
              quiet: bool = False, make: Callable[..., Pretrain] = Pretrain) -> None:
     """Pretrain into a run folder; called again, it resumes from the last checkpoint.
@@ -105,7 +111,7 @@ def pretrain(config: Config, folder: str | Path, data: Sequence[str | Path] = ()
     With another image encoder, set warm_steps=0.
     Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
-    folder = Path(folder)
+    folder, data = Path(folder), folders_of(data)
     if data:
         check_upright(config, data)
     else:

@@ -86,7 +86,7 @@ def entry(task: str, run: str | Path = "") -> Entry:
     return TASKS[task]
 
 
-def load_model(task: str, run: Path, image_size: int | None = None) -> tuple[nn.Module, Tokenizer, str]:
+def load_model(task: str, run: str | Path, image_size: int | None = None) -> tuple[nn.Module, Tokenizer, str]:
     """A run's model for a task, in evaluation mode, its tokenizer, and the task that it was trained for.
 
     image_size: resize the positions for such pictures. Raises ValueError for a run of another task.

@@ -20,7 +20,7 @@ from minalbef.cli import main as command_line
 from minalbef.cli.limits import LIMITS, checked
 from minalbef.config import Config
 from minalbef.presets import preset
-from minalbef.recipes.finetune import settings, tune
+from minalbef.recipes.finetune import finetune, settings
 from minalbef.recipes.pretrain import for_scenes
 from processes import SMALL
 
@@ -107,7 +107,7 @@ def test_what_has_objects_is_for_scenes():
 def test_an_unknown_rival_is_refused(tmp_path):
     source = checkpoint.run_folder("tiny")
     with pytest.raises(ValueError, match="vqa has no baseline 'text_alon' .did you mean 'text_alone'"):
-        tune("vqa", source, tmp_path, settings("vqa", source), rival="text_alon")
+        finetune("vqa", source, tmp_path, settings("vqa", source), rival="text_alon")
 
 
 def deep():

@@ -225,7 +225,7 @@ def test_training_takes_its_sets_way_into_the_runs_settings(mine, public, tmp_pa
             lambda: pretrain.pretrain(
                 replace(config, upright=not upright), tmp_path / "new", [data]
             ),
-            lambda: finetune.tune(
+            lambda: finetune.finetune(
                 "retrieval",
                 tmp_path / "run-True",
                 tmp_path / "new",

@@ -20,7 +20,7 @@ from minalbef.data import data_folder
 from minalbef.evaluation import answers, intervals
 from minalbef.recipes import finetune, report
 from minalbef.recipes.evaluate import evaluate_run
-from minalbef.recipes.finetune import at_size, settings, tune, tune_all
+from minalbef.recipes.finetune import at_size, settings, tune_all
 from minalbef.scenes.batches import ProblemBatches
 from minalbef.scenes.exam import jobs, tables, task_exam
 from minalbef.scenes.exam.jobs import JOBS
@@ -51,7 +51,7 @@ def tuned(source, tmp_path_factory):
     folders = {}
     for task in JOBS:
         folders[task] = tmp_path_factory.mktemp("tuned") / task
-        tune(task, source, folders[task], settings(task, source, QUICK), assign=16, quiet=True)
+        finetune.finetune(task, source, folders[task], settings(task, source, QUICK), assign=16, quiet=True)
     return folders
 
 

@@ -28,7 +28,7 @@ from minalbef.metrics import read_table
 from minalbef.presets import preset
 from minalbef.recipes import evaluate, finetune, forecast, pretrain, provenance, report
 from minalbef.recipes.evaluate import evaluate_set, table
-from minalbef.recipes.finetune import begin, settings, tune
+from minalbef.recipes.finetune import begin, settings
 from minalbef.recipes.provenance import protocol, trained_on
 from minalbef.tasks import grounding, nlvr2, vqa
 from minalbef.tasks.base import TASKS, load_model
@@ -51,7 +51,7 @@ def recipe_of(task, data, source, name="", changes=()):
 
 
 def finetune_on(task, data, source, run, name="", changes=(), **options):
-    tune(task, source, run, recipe_of(task, data, source, name, changes), data, **options)
+    finetune.finetune(task, source, run, recipe_of(task, data, source, name, changes), data, **options)
 
 
 def picture(path: Path, seed: int):
@@ -710,7 +710,7 @@ def test_the_documented_commands_have_the_flags_that_there_are(monkeypatch):
     for recipe in (pretrain, finetune):
         monkeypatch.setattr(recipe, "settings", lambda *_: None)
     monkeypatch.setattr(pretrain, "pretrain", lambda config, run, data, **_: called.append((run, data)))
-    monkeypatch.setattr(finetune, "tune", lambda task, source, run, config, data, **_: called.append((task, data)))
+    monkeypatch.setattr(finetune, "finetune", lambda task, source, run, config, data, **_: called.append((task, data)))
     monkeypatch.setattr(evaluate, "evaluate_set", lambda run, data, **_: called.append((run, data)))
     for line in found:
         monkeypatch.setattr(sys, "argv", shlex.split(line))

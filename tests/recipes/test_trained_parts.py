@@ -112,7 +112,7 @@ def test_a_loss_that_begins_late_leaves_a_head_untrained_until_then_and_fine_tun
     assert checkpoint.untrained_parts(tmp_path / "run") == ("fusion", "match_head", "word_head")
     tuned = finetune.settings("retrieval", tmp_path / "run", ["image_size=24", "batch=16", "epoch=16", "epochs=1",
                                                               "queue_size=64"])
-    finetune.tune("retrieval", tmp_path / "run", tmp_path / "tuned", tuned, quiet=True)
+    finetune.finetune("retrieval", tmp_path / "run", tmp_path / "tuned", tuned, quiet=True)
     run = load(tmp_path / "tuned")
     assert run.untrained == ("word_head",) and run.match_probability(*scenes).shape == (2, 2)
 

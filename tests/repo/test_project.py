@@ -100,8 +100,13 @@ def test_rooms_that_are_not_loaded_come_when_they_are_named():
     assert minalbef.scenes.__name__ == "minalbef.scenes" and minalbef.recipes.__doc__
     assert "ALBEF" in minalbef.__all__ and all(hasattr(minalbef, name) for name in minalbef.__all__)
     assert set(dir(minalbef)) == set(minalbef.__all__)
-    with pytest.raises(AttributeError, match="No minalbef attribute scene"):
-        minalbef.scene
+    assert {"Record", "Records", "prepare", "pretrain", "finetune", "evaluate", "load"} <= set(dir(minalbef))
+    assert minalbef.finetune is minalbef.recipes.finetune.finetune, "a function here, and its module in its room"
+    for wrong, near in (("scene", "scenes"), ("laod", "load"), ("Recrod", "Record")):
+        with pytest.raises(AttributeError, match=f"minalbef has no '{wrong}' .did you mean '{near}'"):
+            getattr(minalbef, wrong)
+    with pytest.raises(AttributeError, match="minalbef has no 'xyzzy'; dir.minalbef. lists"):
+        minalbef.xyzzy
 
 
 def long_functions(paths: list[Path], lines: int = 40) -> list[str]:
