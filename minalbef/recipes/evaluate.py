@@ -215,7 +215,7 @@ def table(found: dict) -> str:
     if found.get("lacking"):
         lines.append(f"  {found['lacking']:,} questions have none of their answers among the "
                      f"{found['answers']:,} listed")
-    lines += [f"  layer {layer}: {100 * figure:.2f}" for layer, figure in found.get("layers", {}).items()]
+    lines += [f"  --layer {layer}: {100 * figure:.2f}" for layer, figure in found.get("layers", {}).items()]
     if found["task"] == "vqa" and not found["test"]:
         lines.append("  the right answers are secret: send vqa_result.json to the official server")
     return "\n".join(lines)

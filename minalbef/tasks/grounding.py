@@ -42,7 +42,7 @@ def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: i
 
     mode: "itm" explains the match by that layer of fusion's, "itc" the similarity by that block of the image encoder's,
         "mlm" masked words by that layer of fusion's, and wants mask, `tokenizer.mask`
-    layer: from 0; the paper takes the third of fusion's six. Choose it by `sweep`: small models differ
+    layer: an index, from 0; the paper takes 2, the third of fusion's six. Choose it by `sweep`
     words: (b, l) bool, at least one in each row. "itm" takes the mean of their maps; "mlm" masks them together, a word
         of several pieces or a phrase. None: "itm" takes the whole text, "mlm" masks each piece in turn; again the mean
     """

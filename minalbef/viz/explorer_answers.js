@@ -80,7 +80,7 @@ function showAttention() {
           showScene();
         };
         return make("button", {onclick: choose}, make("canvas", {width: 96, height: 96}),
-                    `layer\u00a0${one[1]}, head\u00a0${one[2]}`);
+                    `layer\u00a0${one[1] + 1}, head\u00a0${one[2] + 1}`);
       }));
       side.style.setProperty("--heads", attention[0].length);
       return side;

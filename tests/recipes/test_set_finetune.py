@@ -525,7 +525,7 @@ def test_every_layer_is_tried_and_the_best_taken(tuned, prepared, tmp_path, monk
     assert all(abs(every["layers"][i] - ones[i]["test"]["val"]["proposals"]) < 1e-4 for i in ones)
     best = max(ones, key=lambda i: ones[i]["test"]["val"]["proposals"])
     assert str(every["layer"]) == best and every["test"] == ones[best]["test"]
-    assert f"layer {best}: " in table(every)
+    assert f"--layer {best}: " in table(every)
     with monkeypatch.context() as patch:
         patch.setattr(grounding, "judge_maps", lambda *_: torch.zeros(0, 5))
         for depth, third in ((6, 2), (3, 1), (2, 0)):

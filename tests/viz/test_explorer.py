@@ -310,6 +310,8 @@ def test_a_sentence_is_completed_and_its_words_are_masked_and_unknown_ones_marke
 
 @in_browser
 def test_attention_occlusion_pixels_curve_table_and_the_warm_start_answer(page):
+    labels = [label.split() for label in page.locator("#attention button").all_inner_texts()]
+    assert labels == [["layer", layer, "head", head] for layer in ("1,", "2,") for head in "123"]
     shown = picture(page)
     for choose in (lambda: page.locator("#attention button").nth(4).click(),
                    lambda: page.locator("#attention button").nth(5).click(),
