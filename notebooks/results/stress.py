@@ -22,6 +22,7 @@ import torch
 import tyro
 
 from minalbef import Run, checkpoint, load
+from minalbef.bench.effects import write_tables
 from minalbef.bench.seeds import flatten
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import language
@@ -261,14 +262,16 @@ QUESTIONS: dict[str, Callable[[Stage, Stream], Question]] = {
 
 # answers
 
+ANSWERS = ("true accepted", "false accepted", "true preferred")
+
+
 def judge(run: Run, asked: Sequence[Question]) -> dict[str, float]:
     """Shares of the questions: pairs that ITM accepts, and true pairs that it prefers."""
     true, false = zip(*asked)
     odds = questions.match_odds(run, *zip(*true, *false))
     true_odds, false_odds = odds.chunk(2)
-    answers = {"true accepted": true_odds > 0, "false accepted": false_odds > 0,
-               "true preferred": true_odds > false_odds}
-    return {answer: round(right.float().mean().item(), 4) for answer, right in answers.items()}
+    answers = dict(zip(ANSWERS, (true_odds > 0, false_odds > 0, true_odds > false_odds)))
+    return {answer: round(given.float().mean().item(), 4) for answer, given in answers.items()}
 
 
 def stress(run: Run, seed: int, count: int) -> dict[str, dict[str, dict[str, float]]]:
@@ -287,7 +290,18 @@ def stress(run: Run, seed: int, count: int) -> dict[str, dict[str, dict[str, flo
     return figures
 
 
-def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = PATH) -> None:
+def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The answers as Markdown, a question a line: `figures` of `stress`."""
+    headings = [f"{answer}, {style}" for style in figures for answer in ANSWERS]
+    lines = [f"| question | {' | '.join(headings)} |", f"|---|{'---|' * len(headings)}"]
+    for title in QUESTIONS:
+        shares = [figures[style][title][answer] for style in figures for answer in ANSWERS]
+        lines.append(f"| {title} | {' | '.join(f'{share:.2f}' for share in shares)} |")
+    return "\n".join(lines)
+
+
+def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = PATH,
+         page: Path | None = None) -> None:
     """Ask a model all questions, and write the shares of its answers.
 
     Args:
@@ -295,6 +309,7 @@ def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = 
         seed: of the scenes, here and in the evaluation
         count: how many questions of a kind
         out: the file to write
+        page: a Markdown file whose table to replace, such as docs/stress.md
     """
     torch.set_num_threads(1)
     code, model = commit(), load(run)
@@ -306,6 +321,8 @@ def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = 
              "evaluation": evaluation}
     text = json.dumps(about, indent=1) + "\n"
     checkpoint.write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
+    if page:
+        write_tables(page, stress=table(figures))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Scripts of notebooks/results: a forecast worked out by hand, and NLVR2's layers that share more or less."""
+"""Scripts of notebooks/results: the stress test, a forecast by hand, NLVR2's layers that share more or less."""
 import importlib.util
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +11,12 @@ import pytest
 import torch
 
 from helpers import disturb, small, texts
+from minalbef import load
 from minalbef.albef import ALBEF
+from minalbef.scenes.exam import questions
+from minalbef.scenes.language import Count, Noun, Relation, holds
+from minalbef.scenes.stage import Stage
+from minalbef.scenes.stream import Stream
 from minalbef.tasks.nlvr2 import PairModel
 
 RESULTS = Path(__file__).parents[2] / "notebooks" / "results"
@@ -92,3 +98,155 @@ def test_a_curve_is_of_the_settings_that_its_command_has_today(path):
     assert measured["command"] == f"python notebooks/results/curve.py {path.stem[6:]}" and len(measured["rows"]) == 10
     assert measured["config"] == {name: today[name] for name in measured["config"]}
     assert measured["rows"][-1]["samples"] == today["epochs"] * today["epoch"]
+
+
+# the stress test
+
+STRESS = script("stress")
+KINDS = {said: kind for kind, said in STRESS.SAYING.items()}
+A, WAY = r"(?:an?|the) (\w+)", f"({'|'.join(KINDS)})"
+
+
+def ask_some(title: str, stage: Stage | None = None, count: int = 30) -> list:
+    stage = stage or Stage(50, (1.0,), None, "seen")
+    ask = STRESS.QUESTIONS[title]
+    return [ask(stage, Stream("test of stress", title, i)) for i in range(count)]
+
+
+def relation_of(text: str) -> Relation:
+    """What a sentence says of two objects, in one of the script's three orders."""
+    if inverted := re.fullmatch(f"{WAY} {A} is {A}", text):
+        way, second, first = inverted.groups()
+    else:
+        first, way, second = re.search(f"{A} {WAY} {A}$", text).groups()
+    return Relation(Noun(first), KINDS[way], Noun(second))
+
+
+@pytest.mark.parametrize("title", [title for title in STRESS.QUESTIONS if title.startswith((
+    "relation", "right angles", "A and B", "left of a B"))])
+def test_the_true_relation_holds_and_the_false_one_does_not(title):
+    for (scene, true), (same, false) in ask_some(title):
+        assert same is scene and true != false
+        assert holds(relation_of(true), scene) and holds(relation_of(false), scene) is False
+        kinds = {relation_of(true).kind, relation_of(false).kind}
+        assert (kinds in ({"left", "right"}, {"above", "below"})) != title.startswith("right angles")
+        x, y = ([getattr(thing, axis) for thing in scene.objects] for axis in "xy")
+        edge = re.search(r"(\w+) edge", title)
+        assert not edge or {"left": max(x) <= 0.4, "right": min(x) >= 0.6, "top": max(y) <= 0.4,
+                            "bottom": min(y) >= 0.6}[edge[1]]
+        assert "straight" not in title or min(abs(x[0] - x[1]), abs(y[0] - y[1])) <= 0.04
+
+
+def test_a_negation_is_true_of_the_mirror_image_alone():
+    for (mirrored, text), (scene, same) in ask_some("not"):
+        denied = relation_of(text.replace(" not ", " "))
+        assert same == text and holds(denied, scene) and holds(denied, mirrored) is False
+
+
+@pytest.mark.parametrize("shown, said", [(2, 3), (3, 2), (2, 1)])
+def test_as_many_are_shown_as_the_true_sentence_says(shown, said):
+    words = {1: "one", 2: "two", 3: "three"}
+    for (scene, true), (_, false) in ask_some(f"{words[shown]} of a kind, not {words[said]}"):
+        noun = Noun(scene.objects[0].name)
+        assert holds(Count(noun, shown), scene) and len(scene.objects) == shown
+        assert true.split()[0] == words[shown] and false.split()[0] == words[said]
+
+
+def test_a_false_colour_is_the_backgrounds_the_other_objects_or_nobodys():
+    stage = Stage(tuple(STRESS.COLOURED), (1.0,), None, "seen")
+    for whose in ("other object", "background", "nowhere"):
+        for (scene, true), (_, false) in ask_some(f"colour, {whose}", stage):
+            first, second = (STRESS.COLOURED[thing.name] for thing in scene.objects)
+            colour = false.split()[1]
+            expected = {"other object": {second}, "background": {scene.background},
+                        "nowhere": {*STRESS.COLOURS} - {first, second, scene.background}}[whose]
+            assert true.split()[1] == first and colour in expected and colour != first
+
+
+@pytest.mark.parametrize("about", STRESS.ADDITIONS)
+def test_an_addition_makes_the_sentence_longer_and_the_pair_is_of_one_scene(about):
+    for title in (f"half-truth, {about}", f"control: true addition, {about}"):
+        for (scene, short), (same, longer) in ask_some(title, count=10):
+            assert same is scene and len(longer.split()) > len(short.split())
+            assert short.split()[-1] in longer.split(), "both name the object"
+
+
+def test_an_added_background_is_the_scenes_in_the_control_alone():
+    for title, right in (("half-truth, background", False), ("control: true addition, background", True)):
+        assert all((f"on a {scene.background} background" in text) is right
+                   for _, (scene, text) in ask_some(title))
+
+
+def test_a_pair_is_accepted_over_even_odds_and_preferred_with_the_higher_ones(monkeypatch):
+    odds = torch.tensor([2.0, -1.0, -3.0, 0.5, 1.0, -2.0, -1.0, -0.5])       # four true pairs, four false
+    monkeypatch.setattr(questions, "match_odds", lambda run, scenes, texts: odds)
+    asked = [(("scene", "true"), ("scene", "false"))] * 4
+    assert STRESS.judge(None, asked) == {
+        "true accepted": 0.5, "false accepted": 0.25, "true preferred": 0.75}
+
+
+def test_the_measured_answers_are_those_of_the_script_and_the_model():
+    measured = json.loads(STRESS.PATH.read_text(encoding="utf-8"))
+    run = load("tiny")
+    stage = Stage(run.config.objects, (1.0,), None, "seen")
+    title = "not"
+    asked = [STRESS.QUESTIONS[title](stage, Stream("stress", measured["seed"], title, i))
+             for i in range(measured["count"])]
+    found = STRESS.judge(run, asked)
+    assert found == pytest.approx(measured["questions"]["styles of training"][title], abs=0.005)
+
+
+# what docs/results.md says, and the answers that stand in its gaps
+SENTENCES = {
+    "a true relation of a pair is accepted in {} anywhere": ["true accepted: relation, anywhere"],
+    "at the left edge in {} / {} (\"left of\" / \"right of\")": [
+        f"true accepted: relation, left edge, {way} of" for way in ("left", "right")],
+    "right {} / {}, top": [f"true accepted: relation, right edge, {way} of" for way in ("left", "right")],
+    "top {} / {} (\"above\" / \"below\")": [
+        f"true accepted: relation, top edge, {way}" for way in ("above", "below")],
+    "bottom {} / {}. It": [f"true accepted: relation, bottom edge, {way}" for way in ("above", "below")],
+    "among four objects, in {}.": ["true preferred: relation, among four objects"],
+    "\"left of\" or \"right of\" is accepted in {}; side": [
+        "false accepted: right angles, straight, one above the other"],
+    "side by side, \"above\" or \"below\" in {}.": [
+        "false accepted: right angles, straight, side by side"],
+    "the foil is accepted in {}, of \"left of a B is an A\" in {}, hardly": [
+        "false accepted: A and B, the A left of the B", "false accepted: left of a B is an A"],
+    "the right scene is preferred in {}.": ["true preferred: not"],
+    "it prefers \"three\" to \"two\" in {}, of two \"two\" to \"one\" in {}.": [
+        "true preferred: three of a kind, not two", "true preferred: two of a kind, not one"],
+    "\"an apple left of a dog\" in {}, \"... of a rocket\" in {}.": [
+        f"false accepted: left of a cat, not of a {said}" for said in ("dog", "rocket")],
+    "(the background's {}, another object's {}, one that is nowhere {})": [
+        f"false accepted: colour, {whose}" for whose in ("background", "other object", "nowhere")],
+}
+
+
+def page(name: str) -> str:
+    return " ".join((RESULTS.parents[1] / "docs" / name).read_text(encoding="utf-8").split())
+
+
+def two_digits(share: float) -> str:
+    return f"{share:.2f}".removeprefix("0")
+
+
+def test_the_page_of_the_stress_test_is_what_was_measured():
+    measured = json.loads(STRESS.PATH.read_text(encoding="utf-8"))
+    stress = page("stress.md")
+    assert " ".join(STRESS.table(measured["questions"]).split()) in stress
+    assert f"`{measured['command']}`, {measured['date'][:10]}, {measured['device']};" in stress
+    report = json.loads((RESULTS.parents[1] / "data" / "tiny" / "report.json").read_text(encoding="utf-8"))
+    card, here = (found["itm_threshold"] for found in (report, measured["evaluation"]))
+    assert f"are {card:.2f} for the model card's seed and {here:.2f} for seed 0)" in stress
+
+
+def test_the_page_of_results_says_what_the_stress_test_found():
+    questions = json.loads(STRESS.PATH.read_text(encoding="utf-8"))["questions"]
+    seen, results = questions["styles of training"], page("results.md")
+    for sentence, answers in SENTENCES.items():
+        pairs = [answer.split(": ", 1) for answer in answers]
+        assert sentence.format(*(two_digits(seen[title][answer]) for answer, title in pairs)) in results
+    edges = [two_digits(found["true preferred"]) for title, found in seen.items() if "edge" in title]
+    assert f"preferred to its opposite, in {min(edges)} to {max(edges)};" in results
+    unseen = two_digits(questions["unseen style"]["relation, anywhere"]["true accepted"])
+    assert f"a true relation is accepted in {unseen} of scenes." in results
