@@ -64,6 +64,7 @@ def test_every_word_sees_the_image_and_no_padding():
 
 
 PAIRS = (torch.tensor([0, 0, 3, 1, 2]), torch.tensor([0, 2, 1, 1, 0]))
+AS_MANY_PAIRS_AS_TEXTS = (torch.tensor([3, 0, 2, 0]), torch.tensor([0, 2, 1, 1]))
 
 
 def same(y, y2, wanted):
@@ -74,13 +75,14 @@ def same(y, y2, wanted):
             assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
-def test_pairs_equal_the_plain_form():
+@pytest.mark.parametrize("pairs", [PAIRS, AS_MANY_PAIRS_AS_TEXTS])
+def test_pairs_equal_the_plain_form(pairs):
     f, (text, keep, image) = fusion(), inputs()
     image_keep = torch.arange(10) < torch.tensor([10, 4, 7])[:, None]
-    wanted = (text, image, *f.parameters())
+    wanted, (texts, images) = (text, image, *f.parameters()), pairs
     for shown in (None, image_keep):
-        plain = f(text[PAIRS[0]], keep[PAIRS[0]], image[PAIRS[1]], None if shown is None else shown[PAIRS[1]])
-        same(f(text, keep, image, shown, pairs=PAIRS), plain, wanted)
+        plain = f(text[texts], keep[texts], image[images], None if shown is None else shown[images])
+        same(f(text, keep, image, shown, pairs=pairs), plain, wanted)
 
 
 @pytest.mark.parametrize("pairs", [None, PAIRS])

@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
@@ -81,6 +82,19 @@ def test_attention_drops_out_in_training_alone():
         undropped = attn.eval()(x)
     assert_close(attn(x), attn(x))
     assert_close(undropped, attn(x))
+
+
+@pytest.mark.parametrize("training, share", [(True, 0.3), (False, 0.0)])
+def test_attention_on_a_gpu_drops_out_in_training_alone(training, share, monkeypatch):
+    """There a fused kernel drops out, as it is told. Tensors on "meta" stand for a GPU's."""
+    seen, fused = [], F.scaled_dot_product_attention
+    def remember(*given, dropout_p, **named):
+        seen.append(dropout_p)
+        return fused(*given, dropout_p=dropout_p, **named)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", remember)
+    attn = Attention(32, 4, dropout=0.3).to("meta").train(training)
+    attn(torch.empty(3, 6, 32, device="meta"))
+    assert seen == [share]
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.75])

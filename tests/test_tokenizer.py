@@ -104,6 +104,13 @@ def test_ids_are_those_of_transformers_with_a_small_vocabulary(vocab):
     assert (known > 4).sum() > 40, "the check is blind: all unknown"
 
 
+def test_unknown_words_are_kept_and_padding_alone_is_not():
+    tokenizer = Tokenizer.train(["a red cat sits"], 64)
+    tokens, keep = tokenizer.encode(["a \u2603 cat", "cat"])
+    assert tokens[0, 2] == tokenizer.unk
+    assert keep.tolist() == [[True, True, True, True], [True, True, False, False]]
+
+
 def test_captions_are_cleaned_as_by_the_original():
     cases = figures("text")["pre_caption"]
     assert [clean(text, words) for text, words, _ in cases] == [cleaned for _, _, cleaned in cases] and len(cases) == 10

@@ -179,11 +179,11 @@ def test_a_map_of_nothing_is_nowhere(ask, monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------------ the maps of a pair
-@pytest.fixture(scope="module")
-def pair():
-    """A model of pairs, two pictures' tokens, text tokens and keep; b is 3."""
+@pytest.fixture(scope="module", params=[False, True])
+def pair(request):
+    """A model of pairs that fuses [CLS] or not, two images' tokens, text tokens and keep."""
     torch.manual_seed(0)
-    model = disturb(PairModel(small(fuse_cls=False), torch.nn.Linear(48, 2))).eval()
+    model = disturb(PairModel(small(fuse_cls=request.param), torch.nn.Linear(48, 2))).eval()
     image = model.albef.encode_image(torch.randn(6, 3, 24, 24)).detach().chunk(2)
     tokens, keep = texts(3, 8, lengths=[8, 5, 3])
     return model, image, model.albef.encode_text(tokens, keep).detach(), keep
@@ -203,7 +203,8 @@ def test_each_picture_of_a_pair_has_the_map_of_the_layers_that_look_at_it(pair, 
         own = weights[2 * layer + i]
         gradient, = torch.autograd.grad(score(fused).sum(), own, retain_graph=True)
         assert maps[i].shape == (3, 8, 9)
-        assert_close(maps[i], (own * gradient.clamp(min=0)).mean(1).detach() * keep[:, :, None])
+        columns = (own * gradient.clamp(min=0)).mean(1).detach() * keep[:, :, None]
+        assert_close(maps[i], columns[:, :, -9:])       # of the patches; [CLS] stands before them
     assert maps[0].max() > 0 and not torch.allclose(maps[0], maps[1], rtol=0.01)
 
 
