@@ -16,6 +16,7 @@ from minalbef.evaluation.answers import (
     ("yes! no", "yes no"),                       # ... but beside a space falls away
     ("black/white", "black white"), ("black /white", "black white"), ("t-shirt", "t shirt"),
     ("1,000", "1000"), ("1,000-2", "10002"),     # a number with a comma takes every mark along
+    ("2, red/blue", "2 red blue"),               # a comma behind a number is none within it
     ("3.5", "3.5"), ("st. paul", "st paul"), ("5.", "5"), ("tommy's", "tommy's"), ("1:30", "1:30")])
 def test_punctuation_goes_as_in_the_official_evaluation(text, stripped):
     assert strip_punctuation(text) == stripped

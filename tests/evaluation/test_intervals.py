@@ -46,6 +46,11 @@ def test_clusters_are_drawn_whole_whatever_their_size():
     assert interval(mixed) == pytest.approx(interval(uneven), abs=1e-4)
 
 
+def test_a_mean_that_is_the_same_in_all_clusters_is_certain_whatever_their_sizes():
+    """A bootstrap of clusters divides by the samples that it drew, not by those that there are."""
+    assert interval(Clusters(torch.full((9,), 0.3), torch.tensor([0] * 6 + [1] * 2 + [2]))) == [0.3, 0.3]
+
+
 def test_nothing_wrong_has_a_width_too():
     assert interval(Clusters.of(torch.ones(10, 4))) == wilson(torch.ones(10)) != [1, 1]
     assert interval(Clusters.of(torch.tensor([[1.0, 0.0]] * 10))) == [0.5, 0.5], "one of two, however they are drawn"
