@@ -72,27 +72,38 @@ def lock(folder: Path, config: Config) -> Iterator[None]:
         yield
         return
     check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK
+    with hold(folder / LOCK, {"config": config.to_dict()}, lambda path: _refusal(path, config)):
+        _held.add(folder)
+        try:
+            sweep(folder)
+            yield
+        finally:
+            _held.discard(folder)
+
+
+@contextmanager
+def hold(path: Path, about: dict, refusal: Callable[[Path], str]) -> Iterator[None]:
+    """Hold a lock file, which says whose it is and what `about` adds; gone afterwards.
+
+    Raises ValueError with refusal(path) where another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         file = path.open("a+", encoding="utf-8")
         if not _acquire(file.fileno()):
             file.close()
-            raise ValueError(_refusal(path, config))
+            raise ValueError(refusal(path))
         with suppress(FileNotFoundError):
             if os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 break
         file.close()                             # its holder ended and removed it after we had opened it
     try:
-        _held.add(folder)
         with suppress(OSError):                  # a full disk: who holds the lock is then not said
             file.truncate(0)
-            file.write(json.dumps({"process": os.getpid(), "machine": platform.node(), "config": config.to_dict()}))
+            file.write(json.dumps({"process": os.getpid(), "machine": platform.node()} | about))
             file.flush()
-        sweep(folder)
         yield
     finally:
-        _held.discard(folder)
         with suppress(OSError):                  # Windows keeps an open file
             path.unlink(missing_ok=True)
         with suppress(OSError):                  # on a full disk closing tries once more to write
@@ -130,15 +141,23 @@ def _acquire(descriptor: int) -> bool:
     return True
 
 
+def holder_of(path: Path) -> str:
+    """Who holds a lock file, in words."""
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {holder['process']} of {holder['machine']}"
+    except (OSError, ValueError, KeyError, TypeError):       # it has not written it yet
+        return "another process"
+
+
 def _refusal(path: Path, config: Config) -> str:
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-        who = f"process {holder['process']} of {holder['machine']}"
         other = other_settings(holder["config"], config)
         settings = f"with other settings ({other})" if other else "with the same settings"
     except (OSError, ValueError, KeyError):      # it has not written them yet, or is of another version
-        who, settings = "another process", "with settings unknown"
-    return (f"{path.parent} is in use: {who} trains there, {settings}; "
+        settings = "with settings unknown"
+    return (f"{path.parent} is in use: {holder_of(path)} trains there, {settings}; "
             "wait until it ends, or choose another folder with --run")
 
 

@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -22,7 +23,9 @@ from minalbef.datasets.readers import Fault, ignore, in_share, photo_id
 from minalbef.datasets.store import file_of, line, read_about
 from minalbef.datasets.tables import Columns
 from minalbef.tasks.vqa import VQARecord
-from minalbef.writing import explain, sweep, write_atomically
+from minalbef.writing import explain, hold, holder_of, sweep, write_atomically
+
+LOCK = ".preparing"
 
 
 class Tally:
@@ -47,32 +50,71 @@ class Tally:
             if turned:
                 self.turned.add(picture)
 
-    def check(self, split: str, good: int, most_bad: float):
-        """Raises ValueError for a split without good records, or with a larger share of bad entries."""
+    def problem(self, split: str, good: int, most_bad: float) -> str:
+        """What to say of a split without good records, or with too many bad entries; else ""."""
         bad = self.count.total()
-        if not good or bad > most_bad * (bad + good):
-            raise ValueError(f"{split}: {good:,} good records and {bad:,} bad entries; at most {most_bad:.0%} may be "
-                             f"bad. The first of each kind: {'; '.join(self.first.values()) or 'none, it is empty'}")
+        if good and bad <= most_bad * (bad + good):
+            return ""
+        first = "; ".join(self.first.values()) or "none, it is empty"
+        return (f"{split}: {good:,} good records and {bad:,} bad entries; at most {most_bad:.0%} "
+                f"may be bad. The first of each kind: {first}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be prepared, looked up: readers with their files by split, and what they need.
+
+    roots: folders of pictures; root: what records' paths are relative to. same: aliases of
+    photographs, see readers.relations; avoid: photographs to leave out of training
+    answers: VQA's list. The rest: see `prepare`
+    """
+
+    name: str
+    source: Path
+    ways: dict[str, list[tuple[Callable, dict[str, Path]]]]
+    roots: list[Path]
+    root: Path
+    same: dict[str, str]
+    avoid: set[int]
+    answers: list[str]
+    look: bool
+    most_bad: float
+    share: float
+
+    @property
+    def upright(self) -> bool:
+        """Whether pictures are opened upright: your own are, public sets as the original does."""
+        return self.name == "pairs"
+
+    def records(self, split: str, fault: Callable) -> Iterator:
+        """A split's records, of training those in its share; faults go to `fault`."""
+        more = {"same": self.same} if self.name == "vg" else {}
+        records = chain.from_iterable(reader(**files, root=self.roots, fault=fault, **more)
+                                      for reader, files in self.ways[split])
+        if split != "train" or self.share == 1:
+            return records
+        return (record for record in records
+                if all(in_share(photo, self.share) for photo in photos_of(record, self.same)))
 
 
 def prepare(name: str, source: str | Path, out: str | Path = "prepared",
             images: Sequence[str | Path] = (), without: Sequence[str | Path] = (),
             look: bool = False, most_bad: float = 0.5, share: float = 1.0,
             columns: Columns = Columns()) -> str:
-    """Check what `source` has of a set, and write it to out/name for `store.Records`: -> an account.
+    """Check what `source` has of a set, write it to out/name for `store.Records`: -> an account.
 
-    An older version of the set stays until the new one is complete, and a training that reads it goes on.
-    images: folders of the pictures, if not below source. without: prepared splits, such as out/coco/test, with
-    pictures not to train on. look: open every picture, too. most_bad: with a larger share of bad entries, write nothing
+    An older version of the set stays until the new one is complete, and a training that reads it
+    goes on. images: folders of the pictures, if not below source. without: prepared splits, such as
+    out/coco/test, with pictures not to train on. look: open every picture, too
+    most_bad: with a larger share of bad entries, write nothing
     share: of the training pictures, see readers.in_share; validation and test stay whole
     columns: of the table of your own pairs, where their names aren't known
-    Raises ValueError for an unknown set, for a file that is missing or broken, and for too many bad entries.
+    Raises ValueError for an unknown set, for a file that is missing or broken, for too many bad
+    entries, and while another process prepares the same set.
     """
     source, out = Path(source), Path(out)
     check_range(f"share={share}", share, *RANGES["share"])
-    found = files_below(source)
-    upright = name == "pairs"                            # public sets are read as the original does
-    splits, account, captions = {}, [], pairs.Captions()
+    found, account = files_below(source), []
     if name == "pairs":
         account.append(pairs.describe_source(source, columns))
         ways = {split: [(partial(pairs.read_pairs, split=split, named=columns), {"path": source})]
@@ -84,81 +126,122 @@ def prepare(name: str, source: str | Path, out: str | Path = "prepared",
     else:
         ways = sources(name, found)
     roots = [Path(os.path.abspath(root)) for root in images or [source]]
-    with explain(f"no folder holds all of {', '.join(map(str, roots))}", "put the pictures on one drive", ValueError):
+    with explain(f"no folder holds all of {', '.join(map(str, roots))}",
+                 "put the pictures on one drive", ValueError):
         root = Path(os.path.commonpath(roots))
     same = readers.relations(found["image_data.json"][0]) if "image_data.json" in found else {}
     avoid = {int(photo) for split in without for photo in photos_in(split)}
-    answers: list[str] = []
-    if name == "vqa" and "answer_list.json" in found:
-        answers = public.answer_list(found["answer_list.json"][0])
-    elif name == "vqa" and ways["train"]:
-        count = public.count_answers(in_part(read_way(ways["train"], roots, ignore), share, same))
-        answers = [answer for answer, _ in count.most_common(public.ANSWERS)]
-        account.append(f"answers.json: the {len(answers):,} most frequent of {len(count):,} answers "
-                       f"to training questions; no answer_list.json is below {source}")
-    (folder := out / name).mkdir(parents=True, exist_ok=True)
-    sweep(folder)
-    old: list[Path] = []
-    with suppress(ValueError):                                   # there is no set yet
-        old += [file_of(folder, split, ending) for split in read_about(folder)["splits"]
-                for ending in (".jsonl", ".npy", ".photos.npy")]
-    mark = f"-{time.time_ns()}" if old else ""                   # the old set stands until about.json names the new one
-    with TemporaryDirectory(prefix=".", suffix=f".{os.getpid()}.tmp", dir=folder) as half:
-        for split, way in ways.items():
-            if not way:
-                account.append(f"{split}: none of its files is below {source}")
-                continue
-            more = {"same": same} if name == "vg" else {}
-            with open(folder / f"{split}{pairs.FAULTS}", "w", encoding="utf-8", errors="replace") as file:
-                tally = Tally(file)
-                records = read_way(way, roots, tally, **more)
-                if split == "train":
-                    records = in_part(records, share, same)
-                avoided = avoid if split == "train" or len(ways) == 1 else set()
-                good = check(records, tally, same, avoided, look, upright)
-                if name == "pairs":
-                    good = captions.watch(good)
-                counts = write(Path(half, split + mark), good, root, set(answers), same)
-            if name == "pairs" and not (counts["records"] or tally.count) and (splits or split != "test"):
-                account.append(f"{split}: no picture falls into it")
-                for path in Path(half).glob(f"{split}{mark}.*"):
-                    path.unlink()
-                continue
-            tally.check(f"{name}/{split}", counts["records"], most_bad)
-            splits[split] = counts | {"file": split + mark, "faults": dict(tally.count), "avoided": tally.avoided,
-                                      "transparent": len(tally.transparent),
-                                      "turned": len(tally.turned),
-                                      "files": [str(path) for _, files in way for path in files.values()],
-                                      "share": share if split == "train" else 1.0}
-            account += describe(name, split, splits[split], tally, len(answers), upright)
-        if answers:
-            Path(half, "answers.json").write_text(json.dumps(answers) + "\n", encoding="utf-8")
-        for path in Path(half).iterdir():
-            os.replace(path, folder / path.name)
-    about = {"set": name, "root": str(root), "upright": upright, "splits": splits}
-    text = json.dumps(about, indent=1) + "\n"
-    write_atomically(folder / "about.json", lambda path: path.write_text(text, encoding="utf-8"))
-    if not answers:
-        old.append(folder / "answers.json")                      # the list of a set that is no more
-    for path in old:
-        with suppress(OSError):                                  # who has it open reads on; Windows keeps it for them
-            path.unlink(missing_ok=True)
-    account += [*captions.describe(), *find_shared(out, name)]
+    job = Job(name, source, ways, roots, root, same, avoid, [], look, most_bad, share)
+    if name == "vqa":
+        answers, line = list_answers(job, found)
+        job, account = replace(job, answers=answers), account + line
+    folder = out / name
+    with hold(folder / LOCK, {}, refuse_second):
+        sweep(folder)
+        account += replace_set(job, folder)
+    account += find_shared(out, name)
     return "\n".join([*account, f"{folder} is ready for minalbef.datasets.store.Records"])
 
 
-def read_way(way: Sequence, roots: Sequence[Path], fault: Callable, **more) -> Iterator:
-    """The records of a split's readers, one after the other; their faults go to `fault`."""
-    return chain.from_iterable(reader(**files, root=roots, fault=fault, **more)
-                               for reader, files in way)
+def refuse_second(lock: Path) -> str:
+    """What to say where another process holds the lock."""
+    return (f"{lock.parent} is in use: {holder_of(lock)} prepares it; "
+            "wait until it ends, or choose another folder with --out")
 
 
-def in_part(records: Iterator, share: float, same: dict) -> Iterator:
-    """The records whose pictures are all in a share, see readers.in_share."""
-    if share == 1:
-        return records
-    return (record for record in records
-            if all(in_share(photo, share) for photo in photos_of(record, same)))
+def list_answers(job: Job, found: dict[str, list[Path]]) -> tuple[list[str], list[str]]:
+    """VQA's answers to rank, from the list below the source or from training; what to say of it."""
+    if "answer_list.json" in found:
+        return public.answer_list(found["answer_list.json"][0]), []
+    if not job.ways["train"]:
+        return [], []
+    count = public.count_answers(job.records("train", ignore))
+    answers = [answer for answer, _ in count.most_common(public.ANSWERS)]
+    return answers, [f"answers.json: the {len(answers):,} most frequent of {len(count):,} answers "
+                     f"to training questions; no answer_list.json is below {job.source}"]
+
+
+def replace_set(job: Job, folder: Path) -> list[str]:
+    """Write all splits beside an old set, then switch: about.json names the new files.
+
+    -> lines for people. Raises ValueError for too many bad entries; the old set then stands.
+    """
+    old = old_files(folder)
+    mark = f"-{time.time_ns()}" if old else ""           # other names: the old set still stands
+    splits: dict[str, dict] = {}
+    account, captions = [], pairs.Captions()
+    with TemporaryDirectory(prefix=".", suffix=f".{os.getpid()}.tmp", dir=folder) as half:
+        for split, way in job.ways.items():
+            if not way:
+                account.append(f"{split}: none of its files is below {job.source}")
+                continue
+            path = Path(half, split + mark)
+            counts, tally = write_split(job, split, path, captions)
+            empty = job.name == "pairs" and not (counts["records"] or tally.count)
+            if empty and (splits or split != "test"):    # where all are empty, the last one says so
+                account.append(f"{split}: no picture falls into it")
+                for file in Path(half).glob(f"{split}[-.]*"):
+                    file.unlink()
+                continue
+            if problem := tally.problem(f"{job.name}/{split}", counts["records"], job.most_bad):
+                refused = folder / f"{split}.refused{pairs.FAULTS}"
+                os.replace(faults_of(path, split), refused)
+                raise ValueError(f"{problem}; all of them: {refused}")
+            splits[split] = counts | {"file": path.name}
+            account += describe(job, split, splits[split], tally)
+        if job.answers:
+            text = json.dumps(job.answers) + "\n"
+            Path(half, "answers.json").write_text(text, encoding="utf-8")
+        switch(job, folder, Path(half), splits)
+    new = {folder / f"{split}{pairs.FAULTS}" for split in splits}
+    new |= {folder / "answers.json"} if job.answers else set()
+    for path in {*old, *folder.glob(f"*{pairs.FAULTS}"), folder / "answers.json"} - new:
+        with suppress(OSError):                          # Windows keeps a file for who has it open
+            path.unlink(missing_ok=True)
+    return account + captions.describe()
+
+
+def old_files(folder: Path) -> list[Path]:
+    """The records of the set that stands in a folder, and their indices; none without a set."""
+    with suppress(ValueError):
+        return [file_of(folder, split, ending) for split in read_about(folder)["splits"]
+                for ending in (".jsonl", ".npy", ".photos.npy")]
+    return []
+
+
+def write_split(job: Job, split: str, path: Path, captions: pairs.Captions) -> tuple[dict, Tally]:
+    """Write a split's records and its bad entries: -> what about.json notes, and the tally."""
+    with open(faults_of(path, split), "w", encoding="utf-8", errors="replace") as file:
+        tally = Tally(file)
+        avoid = job.avoid if split == "train" or len(job.ways) == 1 else set()
+        good = check(job.records(split, tally), tally, job.same, avoid, job.look, job.upright)
+        if job.name == "pairs":
+            good = captions.watch(good)
+        counts = write(path, good, job.root, set(job.answers), job.same)
+    files = [str(file) for _, files in job.ways[split] for file in files.values()]
+    return counts | {"faults": dict(tally.count), "avoided": tally.avoided,
+                     "transparent": len(tally.transparent), "turned": len(tally.turned),
+                     "files": files, "share": job.share if split == "train" else 1.0}, tally
+
+
+def faults_of(path: Path, split: str) -> Path:
+    """The list of a split's bad entries, beside its records."""
+    return path.with_name(f"{split}{pairs.FAULTS}")
+
+
+def switch(job: Job, folder: Path, half: Path, splits: dict[str, dict]) -> None:
+    """Move the new files into the folder: records first, then about.json, which makes them the set.
+
+    Lists of bad entries come last: they have the names of the old set's.
+    """
+    faults = list(half.glob(f"*{pairs.FAULTS}"))
+    for path in sorted(set(half.iterdir()) - set(faults)):
+        os.replace(path, folder / path.name)
+    about = {"set": job.name, "root": str(job.root), "upright": job.upright, "splits": splits}
+    text = json.dumps(about, indent=1) + "\n"
+    write_atomically(folder / "about.json", lambda path: path.write_text(text, encoding="utf-8"))
+    for path in faults:
+        os.replace(path, folder / path.name)
 
 
 def check(records: Iterable, tally: Tally, same: dict, avoid: set[int], look: bool,
@@ -218,12 +301,11 @@ def photos_in(split: Path) -> np.ndarray:
         return np.load(file_of(folder, name, ".photos.npy"))
 
 
-def describe(name: str, split: str, counts: dict, tally: Tally, answers: int,
-             upright: bool) -> list[str]:
+def describe(job: Job, split: str, counts: dict, tally: Tally) -> list[str]:
     """Lines for people: what there is, what there should be, what was left out and why."""
     parts = []
     expected = [wanted and round(counts["share"] * wanted)
-                for wanted in expected_counts(name, split, map(Path, counts["files"]))]
+                for wanted in expected_counts(job.name, split, map(Path, counts["files"]))]
     for what, wanted in zip(("pictures", "records"), expected):
         share = counts[what] / wanted if wanted else 1
         odd = f" ({share:.1%})" if abs(share - 1) > 0.01 else ""
@@ -237,11 +319,11 @@ def describe(name: str, split: str, counts: dict, tally: Tally, answers: int,
                      "the published set's; of a set of your own under this name nothing is missing")
     if counts["lacking"]:
         lines.append(f"  {counts['lacking']:,} of {counts['records']:,} questions have none of their answers among the "
-                     f"{answers:,} listed")
+                     f"{len(job.answers):,} listed")
     kinds = {"transparent": counts["transparent"], "turned by EXIF": counts["turned"]}
     if any(kinds.values()):
         which = " and ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
-        way = ("opened upright, over white" if upright else
+        way = ("opened upright, over white" if job.upright else
                "read as the original reads them: not turned, transparency dropped")
         lines.append(f"  pictures that are {which}: they are {way}")
     if tally.avoided:
@@ -253,8 +335,11 @@ def find_shared(out: Path, name: str) -> list[str]:
     """Lines for people: pictures in a training split that are also in an evaluation split, among the prepared sets."""
     lines, known = [], {}
     for about in sorted(out.glob("*/about.json")):
-        for split in read_about(about.parent)["splits"]:
-            known[about.parent.name, split] = photos_in(about.parent / split)
+        try:
+            for split in read_about(about.parent)["splits"]:
+                known[about.parent.name, split] = photos_in(about.parent / split)
+        except ValueError as error:                              # another set is no reason to fail
+            lines.append(f"not compared with {about.parent}: {error}")
     for (learnt, part), photos in known.items():
         for (asked, split), others in known.items():
             if part == "train" != split and name in (learnt, asked) and (learnt in PRETRAINING or learnt == asked):

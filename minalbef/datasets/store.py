@@ -1,6 +1,7 @@
 """The project's records on disk: JSON lines and an index of their offsets, for random access."""
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from minalbef.tasks.base import TASKS
 from minalbef.writing import explain
 
 Folders = str | Path | Sequence[str | Path]                # prepared sets, or splits of them: one, or several
+NAME = re.compile(r"\w[\w.-]*")       # a file's, which leads nowhere else
 KINDS = {kind.__name__: kind for row in TASKS.values() for kind in row.records} | {"ChoiceRecord": ChoiceRecord}
 
 
@@ -33,8 +35,7 @@ class Records(Dataset):
         if split not in about["splits"]:
             raise ValueError(f"{folder} has no split {split!r}; there are {', '.join(about['splits'])}")
         self.path, self.upright = file_of(folder, split, ".jsonl"), is_upright(about, folder)
-        with explain(f"{folder}/about.json is damaged", "prepare the set again", KeyError, TypeError):
-            self.kind, self.root = KINDS[about["splits"][split]["kind"]], Path(root or about["root"])
+        self.kind, self.root = KINDS[about["splits"][split]["kind"]], Path(root or about["root"])
         try:
             self.places = np.lib.format.open_memmap(self.path.with_suffix(".npy"), mode="r")
             if self.places.ndim != 1 or self.places.dtype.kind not in "iu" or not len(self.places):
@@ -67,12 +68,37 @@ class Records(Dataset):
 
 
 def read_about(folder: str | Path) -> dict:
-    """What `prepare` noted of a set. Raises ValueError where there is nothing that it wrote to the end."""
-    with explain(f"{folder} holds no prepared records", "`minalbef prepare` makes them", OSError, ValueError):
-        about = json.loads((Path(folder) / "about.json").read_text(encoding="utf-8"))
-        if not isinstance(about, dict) or not isinstance(about.get("splits"), dict):
-            raise ValueError("about.json names no splits")
-        return about
+    """What `prepare` noted of a set. Raises ValueError for no notes, and for damaged ones.
+
+    The file may be a stranger's: what it names is only ever a file of its own folder.
+    """
+    path = Path(folder) / "about.json"
+    with explain(f"{folder} holds no prepared records", "`minalbef prepare` makes them", OSError):
+        text = path.read_bytes()
+    with explain(f"{path} is damaged", "prepare the set again", ValueError, RecursionError):
+        about = json.loads(text)
+        check_about(about)
+    return about
+
+
+def check_about(about) -> None:
+    """Raises ValueError for what `prepare` doesn't write into about.json."""
+    if not isinstance(about, dict) or not isinstance(about.get("splits"), dict):
+        raise ValueError("it names no splits")
+    for name in ("set", "root"):
+        if not isinstance(about.get(name), str):
+            raise ValueError(f"{name!r} is {about.get(name)!r} and must be a string")
+    for split, noted in about["splits"].items():
+        if not isinstance(noted, dict) or noted.get("kind") not in [*KINDS]:
+            raise ValueError(f"split {split!r} has no kind of records, which is one of "
+                             f"{', '.join(KINDS)}: {noted!r}")
+        file = noted.get("file", split)
+        if not isinstance(file, str) or not NAME.fullmatch(file) or not NAME.fullmatch(split):
+            raise ValueError(f"split {split!r} has the file {file!r}, which is no name of a file "
+                             "in this folder")
+        for what in ("records", "pictures"):
+            if not isinstance(noted.get(what, 0), int):
+                raise ValueError(f"{what!r} of split {split!r} is {noted[what]!r} and no number")
 
 
 def is_upright(about: dict, folder: str | Path) -> bool:
