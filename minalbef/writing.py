@@ -21,6 +21,7 @@ else:
     import fcntl
 
 LOCK = ".lock"
+LOADER_DIED = "DataLoader worker (pid"           # how torch's message begins when such a process ends
 BEHIND = 1 << 30                                 # a locked byte can't be read on Windows: lock one behind the text
 # any of them shows that a folder is a run's
 SIGNS = (LOCK, "state.pt", "metrics.csv", "warm", "assign", "unreadable.txt", "unreadable-0.txt", "tensorboard")
@@ -45,6 +46,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.chmod(0o644)                   # safetensors writes for the owner alone
         os.replace(temporary, path)
     except (OSError, RuntimeError, SafetensorError) as error:        # torch and safetensors wrap a full disk in theirs
+        if LOADER_DIED in str(error):            # raised by a signal handler, wherever the main thread is
+            raise
         raise OSError(f"could not write {path}: {error}; free some space or choose another folder with --run. "
                       "The file that was there before, if any, is untouched") from error
     finally:

@@ -8,6 +8,7 @@ import inspect
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -198,11 +199,33 @@ COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in 
     prepare, dry_run, plan, bench, ablate, test)}
 
 
+def explain_loss(text: str) -> tuple[str, int] | None:
+    """torch's message that another process has ended -> ours and the exit status; None for another message.
+
+    Ours is empty where the launcher says which process that was.
+    """
+    signs = r"DataLoader worker \(pid|gloo/transport|NCCL communicator was aborted|remote process exited"
+    if not re.search(signs, text):
+        return None
+    from minalbef.recipes.launch import LIKELY, LOST, RESUME, followed  # torch is there already
+    killed = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(?: is killed by signal: ([\w ]+))?"
+    if loader := re.search(killed, text):
+        signals = {signal.strsignal(number): number.name for number in signal.Signals}
+        name = signals.get((loader[2] or "").strip(), loader[2])
+        how = f"was killed by {name}{LIKELY.get(name, '')}" if name else "ended unexpectedly"
+        return f"a loader's worker (pid {loader[1]}) {how}; {RESUME}", 1
+    if followed():
+        return "", LOST
+    return f"another training process has ended, and this one can't go on without it; {RESUME}", LOST
+
+
 def explain(error: BaseException) -> tuple[str, int]:
     """An error's message and the exit status: 2 wrong use, 1 it could not, 130 stopped. Raises again a bug of ours."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, KeyboardInterrupt):                 # train.Stopped is one
         return str(error) or "stopped", 130
+    if isinstance(error, RuntimeError) and (said := explain_loss(str(error))):
+        return said
     if isinstance(error, MemoryError) or re.search("(allocate|enough|out of) memory|Storage size calcul", str(error)):
         return (f"not enough memory ({first}); take a smaller batch, more passes a step (accumulate=4) or "
                 "checkpointing=true; `minalbef plan` says what a preset needs"), 1
@@ -237,5 +260,6 @@ def main() -> None:
         if given.debug:
             raise
         said, status = explain(error)
-        print(f"minalbef: {said}", file=sys.stderr)
+        if said:
+            print(f"minalbef: {said}", file=sys.stderr)
         raise SystemExit(status) from None

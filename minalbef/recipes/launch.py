@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from tempfile import TemporaryFile
 from typing import BinaryIO
@@ -16,10 +17,15 @@ import torch.distributed as dist
 from minalbef.train import catch_signals
 
 LOG = logging.getLogger("minalbef")
-LAUNCHED = "MINALBEF_LAUNCHED"        # set for the processes that `launch` starts
+LAUNCHED = "MINALBEF_LAUNCHED"        # set for the processes that `launch` starts: "yes", then
+FOLLOWED = "followed"                 # once they follow it
 POLL, GRACE = 0.05, 30                # seconds: between two polls of the training processes, and for them to shut down
+ALONE = 3                             # of these, in which processes that lose another end by themselves
 LIBUV = sys.platform != "win32"       # PyTorch for Windows is built without it (pytorch/pytorch, issue 139990)
-MENDABLE, STOPPED = 2, 130            # exit statuses: of an error reported in one line, and of a stopped run
+# exit statuses: of an error reported in one line, of a process that lost another one, and of a stopped run
+MENDABLE, LOST, STOPPED = 2, 3, 130
+RESUME = "the same command goes on from the last checkpoint"
+LIKELY = {"SIGKILL": ", perhaps for want of memory", "SIGBUS": ", perhaps for want of shared memory (/dev/shm)"}
 # spinning threads slow a shared machine; by default glibc frees and maps big blocks anew in every step
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296",
                "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456", "TORCH_CPP_LOG_LEVEL": "ERROR"}
@@ -54,34 +60,56 @@ def launch(arguments: list[str], processes: int | None = None) -> int:
             while patience > 0 and any(worker.poll() is None for worker in workers):
                 if stopped or any(worker.returncode for worker in workers):
                     patience -= POLL
+                if stopped or patience < GRACE - ALONE:
                     for worker in workers:
                         worker.stdin.close()
                 time.sleep(POLL)
+            stuck = [worker.poll() is None for worker in workers]
         finally:
             for worker in workers:
                 worker.kill()                    # does nothing to those that have ended
                 worker.wait()
                 worker.stdin.close()
-        codes = [worker.returncode for worker in workers]
+        codes = [LOST if late else worker.returncode for worker, late in zip(workers, stuck)]
         if stopped:
             if codes[0] != STOPPED:              # in training it would have said so itself
                 LOG.warning("stopped; the same command goes on")
             return STOPPED
         if any(codes) and codes[0] not in (MENDABLE, STOPPED):       # else rank 0 has said why
-            print_failures(codes, said[1:])
-    code = max((code for code in codes if code), default=0)
-    return code if code >= 0 else 128 - code
+            print_failures(codes, [worker.pid for worker in workers], said)
+    code = min(codes)                            # negative: of a process that was killed
+    return 128 - code if code < 0 else max(codes)
 
 
-def print_failures(codes: list[int], said: list[BinaryIO]) -> None:
-    """What the processes wrote to stderr, rank 0's aside, and which of them were killed."""
-    for file in said:
-        file.seek(0)
-        print(file.read().decode(errors="replace"), end="", file=sys.stderr)
-    for rank, code in enumerate(codes):
-        if code == -getattr(signal, "SIGKILL", 9):               # which Windows lacks
-            LOG.error(f"training process {rank} was killed, perhaps for want of memory; "
-                      "the same command goes on from the last checkpoint")
+def print_failures(codes: list[int], pids: list[int], said: Sequence[BinaryIO | None]) -> None:
+    """Why training failed: which processes were killed, by what, and what the others wrote to stderr.
+
+    codes: exit statuses, negative: the signal. said: stderr of each process, None where it was printed already
+    Those that ended because they lost another one add nothing.
+    """
+    causes = [rank for rank, code in enumerate(codes) if code not in (0, LOST, -signal.SIGTERM)]     # SIGTERM is ours
+    for rank in causes:
+        if file := said[rank]:
+            file.seek(0)
+            print(file.read().decode(errors="replace"), end="", file=sys.stderr)
+        if codes[rank] < 0:
+            LOG.error(f"training process {rank} (pid {pids[rank]}) was killed by {killer(-codes[rank])}; {RESUME}")
+    if not causes:
+        LOG.error(f"the training processes lost each other; {RESUME}")
+
+
+def killer(number: int) -> str:
+    """A signal's name, with the likely reason."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    return name + LIKELY.get(name, "")
+
+
+def followed() -> bool:
+    """Whether this process was started by `launch`, which says itself when one of them is lost."""
+    return os.environ.get(LAUNCHED) == FOLLOWED
 
 
 def follow_launcher():
@@ -93,5 +121,6 @@ def follow_launcher():
         while os.read(0, 1):
             pass
         signal.raise_signal(signal.SIGTERM)
-    if os.environ.pop(LAUNCHED, None):           # not for the children of this process
+    if os.environ.get(LAUNCHED) == "yes":
+        os.environ[LAUNCHED] = FOLLOWED          # no longer "yes", for the children of this process
         threading.Thread(target=wait, daemon=True).start()
