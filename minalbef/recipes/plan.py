@@ -130,6 +130,15 @@ def plan(preset_name: str, changes: tuple[str, ...] = (), gpus: int = 1, gpu: st
     return Plan(config, gpus, gpu, utilisation, accumulate, checkpointing or config.checkpointing)
 
 
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it: seconds, minutes or hours, the larger ones from two on."""
+    value, unit = seconds, "seconds"
+    for larger, size in (("minutes", 60), ("hours", 3600)):
+        if seconds >= 2 * size:
+            value, unit = seconds / size, larger
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+
+
 def describe(plan: Plan) -> str:
     """A plan in words: what it costs, whether it fits, and what to change if not."""
     config, memory, card = plan.config, plan.memory, GPUS[plan.gpu]
@@ -141,7 +150,7 @@ def describe(plan: Plan) -> str:
              f"{plan.flops / 1e12:.3g} TFLOP",
              f"a GPU       {memory['all'] / GB:.3g} GB at most, of {plan.room / GB:.3g} usable ({parts})",
              f"time        {plan.samples_per_second:,.0f} samples/s at {plan.utilisation:.0%} of the peak: "
-             f"{config.steps:,} steps in {plan.hours:,.3g} hours"]
+             f"{config.steps:,} steps in {duration(3600 * plan.hours)}"]
     most = f"{plan.most_rows()} rows a GPU and pass would"
     if plan.fits:
         return "\n".join([*lines, f"It fits; up to {most}."])

@@ -1,6 +1,7 @@
 """plan and cost: what they count is what torch counts and what a process holds; and what they say to do about it."""
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -173,3 +174,14 @@ def test_cards_are_known_by_the_names_that_torch_gives():
              "NVIDIA A100-SXM4-80GB": "A100-80", "NVIDIA H200": "H200", "NVIDIA GeForce RTX 4090": "RTX-4090",
              "NVIDIA L4": "L4", "NVIDIA RTX A6000": "A6000"}
     assert all(gpu_named(name) == GPUS[card] for name, card in names.items()) and gpu_named("Tesla T4") is None
+
+
+@pytest.mark.parametrize("seconds, said", [
+    (0.1304, "0.13 seconds"), (59, "59 seconds"), (119, "119 seconds"), (120, "2 minutes"), (7199, "120 minutes"),
+    (7200, "2 hours"), (3600 * 160.2, "160 hours"), (3600 * 12345, "12,345 hours")])
+def test_a_time_is_said_in_the_unit_that_suits_it(seconds, said):
+    assert planner.duration(seconds) == said
+
+
+def test_the_smallest_preset_takes_no_fraction_of_an_hour():
+    assert re.search(r"2,400 steps in 0\.\d+ seconds", describe(plan("tiny")))
