@@ -23,9 +23,17 @@ FIGURES = {
 MEANS = {f"spoilt{suffix}": [name for name, row in ROWS.items()
                              if row.group == "noise" and name.partition("-")[2] == suffix.removeprefix("-")]
          for suffix in ("", "-distil", "-smooth")}
+# differences that no claim was registered on, to be read beside the verdicts: what, rows, less, figure
+BESIDE = (("distillation in both losses", "distil", "hard", "retrieval"),
+          ("distillation in both losses", "distil", "hard", "words"),
+          ("distillation in MLM", "distil", "distil-itc", "retrieval"),
+          ("hard negatives", "hard", "itc", "by ITM"),
+          ("hard negatives", "hard", "itc", "count"),
+          ("ITC before fusion", "itc", "itm-mlm", "pointing"))
 # row@part: where a record holds the answers to pretraining's questions and to the tasks'
 PARTS = {"": ("outcomes", "tasks"), "teacher": ("teacher_outcomes", ""), "distilled": ("", "tasks_distilled"),
          "equal": ("outcomes", "tasks")}
+SEEDS = 8                             # of the paper's rows
 MARKS = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end of \2 -->)", re.S)
 
 
@@ -121,10 +129,27 @@ def claims_table(records: Sequence[dict], claims: Sequence[Claim], family: float
         if found:
             seeds = f"{len(found.values)} of {claim.seeds}"
             said = [f"{found.mean:+.3f}", f"[{found.low:+.3f}, {found.high:+.3f}]", seeds,
-                    found.verdict(claim.least) if len(found.values) == claim.seeds else "not yet"]
+                    f"{found.verdict(claim.least)} ({claim.figure})" if len(found.values) == claim.seeds
+                    else "not yet"]
         rows = f"{claim.rows} − {claim.less}" if "+" not in claim.rows else f"({claim.rows}) − ({claim.less})"
         lines.append(" | ".join(["| " + claim.text, rows, claim.figure, f"{claim.predicted:+.2f}",
                                  f"{claim.least:+.2f}", *said]) + " |")
+    return "\n".join(lines)
+
+
+def beside_table(records: Sequence[dict], comparisons: int, family: float = 0.95) -> str:
+    """The differences of BESIDE as Markdown, at the level of a table of so many `comparisons`.
+
+    They were chosen after the runs, so none of them is a verdict.
+    """
+    lines = ["| what | rows | figure | found | interval | seeds |", "|---|---|---|---|---|---|"]
+    for what, rows, less, name in BESIDE:
+        effect = paired_effect(records, Claim(what, rows, less, name, 0.0, 0.0, SEEDS),
+                               1 - (1 - family) / comparisons)
+        if effect:
+            interval = f"[{effect.low:+.3f}, {effect.high:+.3f}]"
+            lines.append(f"| {what} | {rows} − {less} | {name} | {effect.mean:+.3f} | {interval} | "
+                         f"{len(effect.values)} |")
     return "\n".join(lines)
 
 

@@ -54,7 +54,9 @@ def effects(results: Path = Path("runs/ablation.jsonl"), pages: tuple[Path, ...]
     from minalbef.bench import effects as bench
     if not (records := ablate.read(results)):
         raise ValueError(f"{results} has no results; `minalbef ablate` writes them, and --results names a file")
-    tables = {"claims": bench.claims_table(records, bench.read_claims(claims)), "rows": bench.rows_table(records)}
+    registered = bench.read_claims(claims)
+    tables = {"claims": bench.claims_table(records, registered),
+              "beside": bench.beside_table(records, len(registered)), "rows": bench.rows_table(records)}
     print("\n\n".join(tables.values()))
     for page in pages:
         bench.write_tables(page, **tables)

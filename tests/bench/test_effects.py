@@ -80,7 +80,7 @@ def test_a_verdict_needs_the_whole_interval(low, mean, high, verdict):
 def test_there_is_no_verdict_before_all_registered_seeds_are_there_and_none_beyond_them_counts():
     claim = Claim("it helps", "distil", "hard", "relation", 0, 0, 10)
     assert "| 3 of 10 | not yet |" in effects.claims_table(RUNS, [claim])
-    assert "| 3 of 3 | can't tell |" in effects.claims_table(RUNS, [replace(claim, seeds=3)])
+    assert "| 3 of 3 | can't tell (relation) |" in effects.claims_table(RUNS, [replace(claim, seeds=3)])
     assert effects.paired_effect(RUNS, replace(claim, seeds=2), 0.95).values == pytest.approx((0.2, 0.1))
 
 
@@ -135,3 +135,21 @@ def test_the_pages_say_what_the_results_say():
     claims, rows = ((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("ablation.md", "ablation_rows.md"))
     assert effects.claims_table(records, effects.read_claims(RESULTS / "registered.md")) in claims
     assert effects.rows_table(records) in rows
+    registered = effects.read_claims(RESULTS / "registered.md")
+    assert effects.beside_table(records, len(registered)) in rows
+    both = effects.paired_effect(records, Claim("", "distil", "hard", "retrieval", 0, 0, 8),
+                                 1 - 0.05 / len(registered))
+    stated = f"{both.mean:+.3f} [{both.low:+.3f}, {both.high:+.3f}]".replace("0.", ".")
+    assert f"distillation in both losses gains {stated} over none" in " ".join(claims.split())
+    first = effects.paired_effect(records, registered[0], 1 - 0.05 / len(registered))
+    assert f"the interval begins at {first.low:+.4f}".replace("0.", ".", 1) in claims
+
+
+def test_differences_beside_the_claims_have_the_level_of_their_table():
+    runs = [record(row, seed, right) for row, some in {"hard": (5, 6, 4), "itc": (3, 3, 3)}.items()
+            for seed, right in enumerate(some)]
+    for run in runs:
+        run["outcomes"] = {"itm": run["outcomes"]["change relation"]}
+    # .2, .3 and .1: Student's t for two degrees of freedom at 1 - .05 / 5 is 9.925
+    line = "| hard negatives | hard − itc | by ITM | +0.200 | [-0.373, +0.773] | 3 |"
+    assert line in effects.beside_table(runs, 5)
