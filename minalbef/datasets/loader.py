@@ -1,19 +1,23 @@
 """Training batches of prepared records: shuffled, augmented, prefetched, and reproducible on resume."""
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from minalbef import distributed
 from minalbef.config import Config
-from minalbef.data import Batch, reads_upright
+from minalbef.data import Batch, open_image, reads_upright
 from minalbef.datasets.augment import view
 from minalbef.tokenizer import Tokenizer
 
+BICUBIC = Image.Resampling.BICUBIC
 LEAST = 1000                          # records, before a share of unreadable ones means anything
 IN_A_ROW = 100                        # unreadable ones: the folder is gone, and there is no point in trying all
 
@@ -95,15 +99,59 @@ def read_batch(records: Dataset, collate: Callable, config: Config, tokenizer: T
 
 def read_augmented(records: Dataset, config: Config, epoch: int, place: int, bad: dict[int, str]):
     """The record at a place of an epoch's order, or the next one whose pictures can be read, augmented."""
-    turn = order(len(records), config.seed, epoch)
+    def read(number: int):
+        return view(records[number], config.image_size, config.crop, config.seed, epoch, number,
+                    reads_upright(records, config))
+    return first_readable(order(len(records), config.seed, epoch), place, read, bad)
+
+
+def first_readable(turn: np.ndarray, place: int, read: Callable, bad: dict[int, str]):
+    """read(number) of the record at a place of an order, or of the next one that can be read.
+
+    bad: why others can't, by number; it is added to
+    """
     for i in range(place, place + min(len(turn), IN_A_ROW)):         # in epoch order: neighbours may share a broken tar
         number = int(turn[i % len(turn)])
         try:
-            return view(records[number], config.image_size, config.crop, config.seed, epoch, number,
-                        reads_upright(records, config))
+            return read(number)
         except ValueError as error:
             bad[number] = str(error)
     raise ValueError(f"of {min(len(turn), IN_A_ROW)} records in a row no picture can be read: {bad[number]}")
+
+
+class ValidationBatches:
+    """A split's batches to validate on: all of a size, the same each time, without augmentation.
+
+    An unreadable picture gives way to the next record, as in training.
+    """
+
+    def __init__(self, records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer,
+                 most: int, workers: int = 0):
+        """most: records, in a fixed random order. Of those a batch can't share evenly, a few fall out."""
+        self.records, self.collate, self.config, self.tokenizer = records, collate, config, tokenizer
+        self.world, self.rank, self.workers = distributed.world(), distributed.rank(), workers
+        count, largest = min(most, len(records)), config.batch // config.accumulate
+        self.number = math.ceil(count / largest)
+        self.size = count // self.number // self.world * self.world       # of all processes
+        if not self.size:
+            raise ValueError(f"{count} validation records can't be shared by {self.world} processes; "
+                             "take fewer, or validate_every=0")
+
+    def __iter__(self) -> Iterator[Batch]:
+        """This process's rows of each batch."""
+        yield from DataLoader(range(self.number), batch_size=None, num_workers=self.workers,
+                              collate_fn=self.read, worker_init_fn=_one_thread,
+                              generator=torch.Generator())
+
+    def read(self, i: int) -> Batch:
+        config, mine = self.config, distributed.own_rows(self.size, self.rank, self.world)
+        upright, turn = reads_upright(self.records, config), order(len(self.records), config.seed, 0)
+        def opened(number: int):
+            record, side = self.records[number], (config.image_size,) * 2
+            return replace(record, image=np.array(open_image(record.image, upright).resize(side, BICUBIC)))
+        places = range(i * self.size, (i + 1) * self.size)[mine]
+        some = [first_readable(turn, place, opened, {}) for place in places]
+        return self.collate(some, self.tokenizer, config.image_size, config.text_length)
 
 
 def count_unreadable(folder: Path) -> int:

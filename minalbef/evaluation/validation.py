@@ -72,8 +72,9 @@ class Validation:
             write_table(self.folder / TABLE, self.rows)
             with tqdm.external_write_mode():                     # above the progress bar
                 rank = "the best so far" if better else f"the best was after step {best_step}"
-                LOG.info("validation after epoch %g, step %d: %s %.4f; %s (%.0f s)", epoch, step,
-                         name, figure, rank, time.perf_counter() - clock)
+                loss = f", loss {figures['loss']:.3f}" if "loss" in figures else ""
+                LOG.info("validation after epoch %g, step %d: %s %.4f%s; %s (%.0f s)", epoch, step,
+                         name, figure, loss, rank, time.perf_counter() - clock)
 
     def account(self) -> str:
         """Which weights were the best, and where they are; "" before the first validation."""

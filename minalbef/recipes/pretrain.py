@@ -16,14 +16,22 @@ from minalbef.datasets.store import (
     check_upright,
     folders_of,
     open_records,
+    place_of,
     sets_upright,
 )
 from minalbef.ema import make_teacher
+from minalbef.evaluation.validation import BEST
 from minalbef.masking import mask_rates
 from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.forecast import forecast
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training
+from minalbef.recipes.validate import (
+    check_validated,
+    validate_pretraining,
+    validated_on,
+    validation_interval,
+)
 from minalbef.run import load
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.painting import all_names
@@ -45,12 +53,16 @@ def settings(name: str, changes: Sequence[str] = (), data: Folders = ()) -> Conf
     data, changed = folders_of(data), read_changes(tuple(changes))
     config = preset(name, **changed)
     if not data:
+        check_validated("pretrain", config, data)
         return for_scenes(config)
     epoch = config.epoch if "epoch" in changed else len(open_records("retrieval", data, config.share))
     if "upright" not in changed:
         config = replace(config, upright=sets_upright(data))
     check_upright(config, data)
-    return replace(config, epoch=epoch, objects=0)
+    config = replace(config, epoch=epoch, objects=0)
+    if "validate_every" not in changed:
+        config = replace(config, validate_every=validation_interval(config, data))
+    return config
 
 
 def for_scenes(config: Config) -> Config:
@@ -120,22 +132,28 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
     if distributed.start(config.device).type == "cuda" and not data:
         workers = workers or PAINTERS
     with writing.lock(folder, config):
-        splits = hashes_of(data)
+        splits, validation = hashes_of(data), None
         task, tokenizer, config = begin(config, data, vocab, vit, bert, make)
         if data:
             batches = RecordBatches(open_records("retrieval", data, config.share), collate, config, tokenizer,
                                     workers=workers, most_bad=most_bad, folder=folder)
             if distributed.rank() == 0:
                 LOG.info(forecast(config, "pretraining"))
+            if hasattr(task, "validate"):                # a task that you made may not know how
+                validation = validate_pretraining(data, config, tokenizer, folder, workers)
         else:
             batches = Ahead(SceneBatches(config, tokenizer), config, workers)
             apply_warm_start(task, tokenizer, config, folder, quiet, workers)
-        untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
-                              origin=origin_of(tokenizer, splits))
+        origin = origin_of(tokenizer, splits) | validated_on("pretrain", data, config)
+        untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF", origin=origin,
+                              validation=validation)
         if distributed.rank() == 0:
             checkpoint.save(folder, task.student, tokenizer, getattr(task, "teacher", None), untrained=untrained)
             if data:
                 record_training(folder, "pretrained", splits, {"pretrained": {}, "tuned": {}})
+                if validation:
+                    LOG.info(f"{validation.account()}; next: minalbef evaluate {folder / BEST} "
+                             f"--data {place_of(data[0])[0]}/test")
                 if bad := count_unreadable(folder):
                     LOG.warning(f"could not be read, and gave way to others: {bad} of the pictures, named in "
                                 f"{folder}/unreadable*.txt")

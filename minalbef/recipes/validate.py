@@ -1,20 +1,32 @@
 """What a run is validated on while it trains, and by which figures."""
 import logging
+import math
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from minalbef import checkpoint, distributed
 from minalbef.config import Config
+from minalbef.datasets.loader import ValidationBatches
 from minalbef.datasets.store import Records, place_of, read_about
 from minalbef.evaluation.loop import How
 from minalbef.evaluation.validation import Validation
 from minalbef.recipes.provenance import hash_of, hashes_of, record_training, trained_on
+from minalbef.tasks import retrieval
 from minalbef.tasks.base import TASKS
+from minalbef.tasks.pretrain import make_draws
 from minalbef.tokenizer import Tokenizer
 
 LOG = logging.getLogger("minalbef")
-SPLIT = "validation"
+SPLIT, OWN = "validation", "pairs"    # OWN: the name of sets of your own pictures
+MOST = 5_000                          # captions on which pretraining is validated
+STEPS, COST = 50, 25                  # at least, between validations: steps, records per validation record
+NOTHING = ("nothing is validated, and the weights of the last step are kept: %s has no validation "
+           "split, or it is trained on")
 
 
 def validation_records(task: str, data: Sequence[str | Path]) -> Records | None:
@@ -58,8 +70,7 @@ def validate_task(task: str, data: Sequence[str | Path], config: Config, tokeniz
     records = validation_records(task, data)
     if records is None:
         if distributed.rank() == 0:
-            LOG.info("nothing is validated, and the weights of the last step are kept: %s has no "
-                     "validation split, or it is trained on", place_of(data[0])[0])
+            LOG.info(NOTHING, place_of(data[0])[0])
         return None
     entry, device = TASKS[task], distributed.device_of(config.device)
     assert entry.evaluate and entry.figures
@@ -73,3 +84,73 @@ def validate_task(task: str, data: Sequence[str | Path], config: Config, tokeniz
         checkpoint.save(best, module.student, tokenizer, getattr(module, "teacher", None), task, untrained)
         record_training(best, "tuned", splits, before, folder)
     return Validation(measure, keep, config, folder)
+
+
+def validation_interval(config: Config, data: Sequence[str | Path]) -> float:
+    """Epochs between the validations of pretraining: of public sets 0, none, as in the original.
+
+    Of your own pictures so many that validation takes a few percent of the time: STEPS steps, and
+    COST records for each one to validate on.
+    """
+    if any(read_about(place_of(one)[0])["set"] != OWN for one in data):
+        return 0.0
+    records = validation_records("pretrain", data)
+    count = min(MOST, len(records)) if records else 0
+    return float(math.ceil(max(1, STEPS * config.batch / config.epoch, COST * count / config.epoch)))
+
+
+def validate_pretraining(data: Sequence[str | Path], config: Config, tokenizer: Tokenizer,
+                         folder: Path, workers: int = 0) -> Validation | None:
+    """A pretraining run's validation: recall by ITC, whose mean decides, and the losses.
+
+    Recall decides since ranking is what the model is for, and as in the original's retrieval. A
+    loss also counts how sure the model is of its mistakes, and masked words outweigh the rest.
+    None where nothing is validated; a line says why.
+    """
+    if not config.validate_every:
+        return None
+    records = validation_records("pretrain", data)
+    if records is None:
+        if distributed.rank() == 0:
+            LOG.info(NOTHING, place_of(data[0])[0])
+        return None
+    batches = ValidationBatches(records, retrieval.collate, config, tokenizer, MOST, workers)
+    device, splits = distributed.device_of(config.device), hashes_of(data)
+    def measure(task: Any) -> dict[str, float]:
+        return pretraining_figures(task, batches, device)
+    def keep(task: Any, best: Path, untrained: Collection[str]) -> None:
+        teacher = getattr(task, "teacher", None)
+        checkpoint.save(best, task.student, tokenizer, teacher, untrained=untrained)
+        record_training(best, "pretrained", splits, {"pretrained": {}, "tuned": {}}, folder)
+    return Validation(measure, keep, config, folder)
+
+
+def pretraining_figures(task: Any, batches: ValidationBatches,
+                        device: torch.device) -> dict[str, float]:
+    """What validation.csv says of pretraining: recall by ITC among all batches, and mean losses."""
+    config = replace(task.config, batch=batches.size, accumulate=1)
+    losses: list[Tensor] = []
+    features: list[tuple[Tensor, Tensor, Tensor]] = []
+    for i, batch in enumerate(batches):
+        draws = make_draws(i, config, distributed.rank(), distributed.world())
+        batch = batch.to(device)
+        values, (image, text, _) = task.validate(batch, draws.to(device))
+        losses.append(torch.stack([*values.values()]))
+        features.append((image, text, distributed.gather(batch.ids)))
+    image, text, ids = map(torch.cat, zip(*features))
+    first = first_rows(ids)                                      # a picture for each id
+    sim = image[first] @ text.T                                  # (pictures, captions)
+    samples = {f"itc_{name}": sample
+               for name, sample in retrieval.recalls(sim, sim.T, ids[first], ids).items()}
+    recalls = {name: sample.mean().item() for name, sample in samples.items()}
+    means = distributed.total(torch.stack(losses).mean(0)) / distributed.world()
+    return {"itc_r_mean": retrieval.recall_means(samples)["itc"], **recalls,
+            **dict(zip([f"loss_{name}" for name in values], means.tolist())),
+            "loss": means.sum().item()}
+
+
+def first_rows(ids: Tensor) -> Tensor:
+    """The first row of each id, in the ids' order."""
+    values, inverse = ids.unique(return_inverse=True)
+    rows = torch.arange(len(ids), device=ids.device)
+    return rows.new_full(values.shape, len(ids)).scatter_reduce(0, inverse, rows, "amin")

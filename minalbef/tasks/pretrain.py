@@ -191,6 +191,32 @@ class Pretrain(Distilled[ALBEF]):
         losses["mlm"] = mlm_loss(logits, labels, self.share(drawn.hidden), teacher_logits, alpha)
         return losses, carry
 
+    @torch.no_grad()
+    def validate(self, batch: PretrainBatch, draws: Draws) -> tuple[dict[str, Tensor], Carry]:
+        """The student's losses on a validation batch, and the features and keys of all processes.
+
+        Every objective counts, in every phase, and neither teacher nor queue takes part: the rows
+        compete with each other alone. So figures of different steps compare. Changes nothing.
+        """
+        student, ((_, drawn),) = self.student, self.prepare([(batch, draws)])
+        image, (text, masked_text) = student.encode_image(batch.image), encode_texts(student, batch, drawn)
+        features = student.image_feature(image), student.text_feature(text)
+        carry = self.gather(features, batch)
+        sims, positives, itc = self.align(*features, features, carry, batch, 0.0, False)
+        losses = {"itc": itc}
+        if "itm" not in self.without:
+            pairs = self.pair(image, text, batch.keep, sims, positives, draws, True)
+            fused = student.fuse(pairs.texts, pairs.keep, None, pairs=pairs.rows, queries=1,
+                                 keys_values=student.fusion.keys_values(pairs.images))
+            logits = student.match_logits(fused)
+            losses["itm"] = itm_loss(logits, pairs.labels, pairs.valid, self.share(pairs.valid))
+        if "mlm" not in self.without:
+            fused = student.fuse(masked_text, batch.keep, image)
+            logits = student.word_logits(fused.flatten(0, 1)[drawn.places])
+            labels = batch.tokens.flatten()[drawn.places]
+            losses["mlm"] = mlm_loss(logits, labels, self.share(drawn.hidden))
+        return losses, carry
+
     def sibling_loss(self, true: Tensor, false: Tensor) -> Tensor:
         """ITM on minimal pairs: logits (s, 2) of each picture with its own text, and with its sibling's."""
         label = torch.ones(len(true), dtype=torch.long, device=true.device)

@@ -452,3 +452,19 @@ def test_a_start_that_was_made_with_other_settings_is_refused_before_anything_is
     assert not trained
     recipe.pretrain(replace(config, device="cpu"), tmp_path, quiet=True)
     assert trained == [tmp_path], "the same settings go on, and the start is not made again"
+
+
+def test_validation_losses_are_the_students_alone_in_every_phase():
+    task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
+    before, draws = copy.deepcopy(task.state_dict()), make_draws(0, CONFIG)
+    losses, (image, text, keys) = task.validate(batch, draws)
+    alone = copy.deepcopy(task)
+    alone.teacher = copy.deepcopy(task.student)
+    expected = plain(alone, batch, 0.0, draws, False, True)
+    assert losses.keys() == LONG, "at step 0, too, when only ITC is trained"
+    for name, value in losses.items():
+        assert_close(value, expected[name].detach(), atol=1e-5, rtol=1e-5)
+        assert not value.requires_grad
+    assert_close(image, task.student.image_feature(task.student.encode_image(batch.image)).detach())
+    assert keys.equal(batch.ids) and text.shape == (8, 24)
+    assert same_state(before, task.state_dict())
