@@ -12,13 +12,44 @@ from minalbef.text import TextEncoder, WordHead
 from minalbef.vision import ViT
 
 
+@torch.no_grad()
+def check_image_encoder(encoder: nn.Module, config: Config) -> None:
+    """Raises ValueError unless an encoder maps images (b, 3, s, s) to tokens (b, 1 + n, config.image_width).
+
+    It is asked once, about two black images, in evaluation mode: its state stays as it is.
+    """
+    name, size, width = type(encoder).__name__, config.image_size, config.image_width
+    if not isinstance(encoder, nn.Module):
+        raise ValueError(f"image_encoder={name} must be an nn.Module, so that its weights are trained and saved")
+    modes = [(module, module.training) for module in encoder.modules()]
+    weight = next(encoder.parameters(), torch.zeros(()))
+    try:
+        tokens = encoder.eval()(torch.zeros(2, 3, size, size, device=weight.device, dtype=weight.dtype))
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    shape = tuple(tokens.shape) if isinstance(tokens, Tensor) else f"a {type(tokens).__name__}"
+    if not isinstance(tokens, Tensor) or tokens.ndim != 3 or len(tokens) != 2 or tokens.shape[1] < 2:
+        raise ValueError(f"image_encoder={name} gives {shape} for images (2, 3, {size}, {size}), and must give tokens "
+                         f"(2, 1 + n, {width}), [CLS] first: reshape them, and put a learnt token or their mean first")
+    if tokens.shape[2] != width:
+        raise ValueError(f"image_encoder={name} gives tokens of width {tokens.shape[2]}, and config.image_width is "
+                         f"{width}: end the encoder in nn.Linear({tokens.shape[2]}, {width}), or make the preset with "
+                         f"image_width={tokens.shape[2]} and image_heads that divide it")
+
+
 class ALBEF(nn.Module):
     """Align, then fuse. Axes: b batch, n image tokens, l words, d width, e shared space, v vocabulary."""
 
     def __init__(self, config: Config, image_encoder: nn.Module | None = None):
-        """image_encoder: your own in place of the ViT: (b, 3, s, s) -> (b, 1 + n, config.image_width), first [CLS]."""
+        """image_encoder: your own in place of the ViT: (b, 3, s, s) -> (b, 1 + n, config.image_width), first [CLS].
+
+        Raises ValueError for one that gives something else.
+        """
         super().__init__()
         self.config = config
+        if image_encoder is not None:
+            check_image_encoder(image_encoder, config)
         self.image_encoder = ViT(config) if image_encoder is None else image_encoder
         self.text_encoder = TextEncoder(config)
         self.fusion = Fusion(config)

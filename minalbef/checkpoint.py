@@ -21,6 +21,7 @@ from minalbef.writing import explain, write_atomically
 
 REMOVE = "remove it to begin again"
 POSITIONS = ("image_encoder.pos_embed", "albef.image_encoder.pos_embed")
+MISFITS = 4                           # weights that are named where a file does not fit its model
 TRAINED_ON = "trained_on.json"        # public splits that a run's weights have seen, written by recipes.provenance
 UNTRAINED = "untrained"               # key of a weights file's metadata: parts at random initialisation
 
@@ -212,7 +213,9 @@ def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Pat
              + [f"{key} is {tuple(weights[key].shape)}, wanted {tuple(wanted[key].shape)}"
                 for key in wanted if key in weights and wanted[key].shape != weights[key].shape])
     if wrong:
-        raise ValueError(f"{source} does not fit the model: {'; '.join(wrong[:12])}"
-                         + (f"; and {len(wrong) - 12} more" if len(wrong) > 12 else ""))
+        more = f"; and {len(wrong) - MISFITS} more" if len(wrong) > MISFITS else ""
+        raise ValueError(f"{source} does not fit the model: {'; '.join(wrong[:MISFITS])}{more}. It has other parts or "
+                         "sizes than config.json says: copy it again; if you trained it with an image encoder of your "
+                         "own, minalbef.load(RUN, build=...) builds the same, as docs/extend.md shows")
     module.load_state_dict(weights)
     return tuple(kept)

@@ -1,13 +1,13 @@
 """A trained model as you use it: `run = load("tiny")`, then similarity and match of pictures and texts."""
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import fit_weights, read_run, require_trained, run_folder, untrained_parts
+from minalbef.checkpoint import fit_weights, part_of, read_run, require_trained, run_folder, untrained_parts
 from minalbef.config import Config
 from minalbef.data import Source, pictures_in, transform
 from minalbef.evaluation import ranking
@@ -16,6 +16,7 @@ from minalbef.layers import record_weights
 from minalbef.metrics import progress
 from minalbef.tasks.base import entry
 from minalbef.tokenizer import Tokenizer
+from minalbef.vision import ViT
 
 Pictures = Source | Sequence[Source]
 Texts = str | Sequence[str]
@@ -140,24 +141,65 @@ class Run:
                          layers=(self.config.fusion_depth - 1) // 2)
         return text_map(maps, keep)[0].unflatten(0, (self.config.grid, -1)).detach()
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, task={self.task!r}, preset={self.config.name!r})"
+
     def summary(self) -> str:
         """What this model is, in a few lines."""
-        c, m = self.config, self.model
-        def millions(*parts: nn.Module) -> str:
-            return f"{sum(p.numel() for part in parts for p in part.parameters()) / 1e6:7.2f}M"
-        lines = [
-            f"ALBEF from {self.path}, preset {c.name}: {millions(m).strip()} parameters",
-            f"  image encoder {millions(m.image_encoder)}  {c.image_depth} layers of width {c.image_width}, "
-            f"{c.image_size} x {c.image_size} pixels as {c.grid ** 2} patches",
-            f"  text encoder  {millions(m.text_encoder)}  {c.text_depth} layers of width {c.text_width}, "
-            f"{c.vocab_size} word pieces",
-            f"  fusion        {millions(m.fusion)}  {c.fusion_depth} layers",
-            f"  shared space of {c.embed_dim}; temperature {m.temperature.item():.3f}"]
-        if self.absent:
-            lines.append(f"  the file has no {', '.join(sorted(self.absent))}, as is right for {self.task}")
-        if self.untrained:
-            lines.append(f"  its training never reached {', '.join(self.untrained)}, left at random initialisation")
-        return "\n".join(lines)
+        encoder = type(self.model.image_encoder)
+        return describe(self.path, self.config, self.task, dict(self.model.named_parameters()),
+                        "" if encoder is ViT else encoder.__name__, self.absent, self.untrained)
+
+
+def describe(path: Path, config: Config, task: str, weights: Mapping[str, Tensor], encoder: str = "",
+             absent: Collection[str] = (), untrained: Collection[str] = ()) -> str:
+    """A model in a few lines: its parts, with their number of parameters.
+
+    weights: by name, of an ALBEF or of a task's model. encoder: what encodes images in place of ViT
+    absent, untrained: parts that its file lacks, and those that its training never reached
+    """
+    counts: dict[str, int] = {}
+    for name, value in weights.items():
+        if part_of(name) not in absent:
+            counts[part_of(name)] = counts.get(part_of(name), 0) + value.numel()
+    layers = len({name.partition("fusion.layers.")[2].partition(".")[0] for name in weights
+                  if "fusion.layers." in name})
+    ours = (f"{config.image_depth} layers of width {config.image_width}, {config.image_size} x "
+            f"{config.image_size} pixels as {config.grid ** 2} patches")
+    theirs = f"{encoder}, to tokens of width {config.image_width}; {config.image_size} x {config.image_size} pixels"
+    known = {"image_encoder": theirs if encoder else ours,
+             "text_encoder": f"{config.text_depth} layers of width {config.text_width}, "
+                             f"{config.vocab_size} word pieces",
+             "fusion": f"{layers} layers"}
+    of_task = "" if task == "pretrain" else f", task {task}"
+    lines = [f"ALBEF from {path}, preset {config.name}{of_task}: {sum(counts.values()) / 1e6:.2f}M parameters"]
+    for part in [*known, *(name for name in ("decoder", "head") if name in counts)]:
+        title = part.replace("_", " ")
+        lines.append(f"  {title:13} {counts.get(part, 0) / 1e6:7.2f}M  {known.get(part, f'of {task}')}")
+    if "image_proj" in counts:
+        temperature, = (value for name, value in weights.items() if part_of(name) == "temperature")
+        lines.append(f"  shared space of {config.embed_dim}; temperature {temperature.item():.3f}")
+    if absent:
+        lines.append(f"  the file has no {', '.join(sorted(absent))}, as is right for {task}")
+    if untrained:
+        lines.append(f"  its training never reached {', '.join(untrained)}, left at random initialisation")
+    return "\n".join(lines)
+
+
+def summary(path: str | Path) -> str:
+    """What a run folder holds, of any task, also where `load` can't build it.
+
+    Raises ValueError as `load` does, but for an image encoder of your own, which is counted and not built.
+    """
+    path = run_folder(path)
+    config, task, _, weights = read_run(path)
+    row, untrained = entry(task, path), untrained_parts(path)
+    with torch.device("meta"):
+        ours = {f"image_encoder.{name}" for name in ViT(config).state_dict()}
+    if any(part_of(name) == "image_encoder" and name.removeprefix("albef.") not in ours for name in weights):
+        return describe(path, config, task, weights, "an encoder of your own", (), untrained)
+    absent = fit_weights(row.make(config).student, weights, path / "model.safetensors", row.lacks)
+    return describe(path, config, task, weights, "", {part_of(name) for name in absent}, untrained)
 
 
 def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:
@@ -171,7 +213,7 @@ def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:
     row = entry(task, path)
     if row.pairs:
         raise ValueError(f"{path} holds a model of pairs of pictures ({task}), which is no plain ALBEF; "
-                         "build minalbef.tasks.nlvr2's model and give it the weights of minalbef.checkpoint.read_run")
+                         f"minalbef.tasks.base.load_model({task!r}, {str(path)!r}) gives it with its tokenizer")
     if any(name.startswith("albef.") for name in weights):
         weights = {name.removeprefix("albef."): value for name, value in weights.items() if name.startswith("albef.")}
     model = build(config)

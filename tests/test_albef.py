@@ -1,6 +1,8 @@
 """albef: the whole model has the parts, names and sizes that others rely on."""
+import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.testing import assert_close
 
 from helpers import disturb, gradients, small, texts
@@ -81,3 +83,47 @@ def test_the_same_seed_gives_the_same_weights():
         torch.manual_seed(seed)
         return torch.cat([p.flatten() for p in ALBEF(small()).parameters()])
     assert made(1).equal(made(1)) and not made(1).equal(made(2))
+
+
+class Pixels(nn.Module):
+    """An image encoder: a [CLS] of zeros, then a token per 8 x 8 pixels; BatchNorm, dropout."""
+
+    def __init__(self, width: int, change=lambda tokens: tokens):
+        super().__init__()
+        self.conv, self.norm, self.change = nn.Conv2d(3, width, 8, 8), nn.BatchNorm2d(width), change
+        self.drop = nn.Dropout(0.5).eval()
+
+    def forward(self, image):
+        tokens = self.drop(self.norm(self.conv(image))).flatten(2).mT
+        return self.change(torch.cat([torch.zeros_like(tokens[:, :1]), tokens], 1))
+
+
+@pytest.mark.parametrize("encoder, says", [
+    (lambda: Pixels(40), r"Pixels gives tokens of width 40, and config.image_width is 32: end the encoder in "
+                         r"nn.Linear.40, 32., or make the preset with image_width=40"),
+    (lambda: Pixels(32, lambda x: x[:, 0]), r"Pixels gives \(2, 32\) for images \(2, 3, 24, 24\), and must give tokens "
+                                            r"\(2, 1 \+ n, 32\), \[CLS\] first"),
+    (lambda: Pixels(32, lambda x: x[:, :1]), r"gives \(2, 1, 32\)"),
+    (lambda: Pixels(32, lambda x: x.transpose(0, 1)), r"gives \(10, 2, 32\)"),
+    (lambda: Pixels(32, lambda x: (x,)), "gives a tuple"),
+    (lambda: (lambda image: image), "image_encoder=function must be an nn.Module")])
+def test_an_image_encoder_that_does_not_fit_is_refused_by_what_it_gives(encoder, says):
+    with pytest.raises(ValueError, match=says):
+        ALBEF(small(), image_encoder=encoder())
+
+
+def test_to_be_tried_leaves_an_image_encoder_as_it_was():
+    encoder = Pixels(32).train()
+    encoder.drop.eval()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    m = ALBEF(small(), image_encoder=encoder)
+    assert all(value.equal(before[name]) for name, value in m.image_encoder.state_dict().items())
+    assert encoder.training and encoder.norm.training and not encoder.drop.training
+    assert m.encode_image(torch.randn(3, 3, 24, 24)).shape == (3, 10, 32)
+    torch.manual_seed(0)
+    ALBEF(small(), image_encoder=encoder)
+    tried = torch.rand(1)
+    torch.manual_seed(0)
+    vars(encoder)["forward"] = lambda image: torch.zeros(2, 10, 32)
+    ALBEF(small(), image_encoder=encoder)
+    assert torch.rand(1).equal(tried), "the dry call drew random numbers"

@@ -149,7 +149,8 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     if distributed.rank() == 0:
         warn_of_untrained(run)
     config = getattr(model, "albef", model).config
-    top = top or preset(PRESETS.get(name, TASKS[task].preset)).top
+    recipe = PRESETS.get(name, TASKS[task].preset)
+    top = top or (preset(recipe).top if recipe else config.top)
     how = How(batch, workers, distributed.start("cpu" if config.device == "cpu" else "auto"), top=top,
               answers=candidates, original=original, layer=layer)
     model.to(how.device)

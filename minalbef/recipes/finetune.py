@@ -103,11 +103,20 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
     return config
 
 
+def preset_of(task: str, prepared: str) -> str:
+    """The preset of a task's recipe on a prepared set. Raises ValueError for a task without one."""
+    name = PRESETS.get(prepared, "") if task == "retrieval" else ""
+    if not (name or TASKS[task].preset):
+        raise ValueError(f"task {task!r} has no recipe for prepared sets: name one with --preset "
+                         "(settings(..., name=...) in Python), or give its row of tasks.base.TASKS a preset")
+    return name or TASKS[task].preset
+
+
 def _paper(task: str, base: Config, kind: str, data: Sequence[str | Path], name: str) -> Config:
     """The paper's recipe for a task and a set, in the sizes of the run to begin from."""
     if not name:
         about = read_about(place_of(data[0])[0])
-        name = PRESETS.get(about.get("set"), TASKS[task].preset) if task == "retrieval" else TASKS[task].preset
+        name = preset_of(task, about.get("set"))
     paper, size = preset(name), base.image_size
     if kind in ("pretrain", "text_assignment"):
         size = max(1, size * paper.image_size // Config.image_size // base.patch_size) * base.patch_size
@@ -151,7 +160,6 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     begin(module, source, config)
     splits = hashes_of(data)
     origin = origin_of(tokenizer, splits, source)
-    validation = None
     if data:
         batches = RecordBatches(open_records(task, data), TASKS[task].collate, config, tokenizer, workers=workers,
                                 most_bad=most_bad, folder=folder)

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 import minalbef
+from minalbef import Record
 from minalbef.checkpoint import read_run
 from minalbef.metrics import read_metrics
+from minalbef.recipes import finetune
+from minalbef.run import summary
 from minalbef.tasks.base import TASKS, load_model
 
 ROOT = Path(__file__).parents[2]
@@ -55,8 +58,12 @@ def test_an_image_encoder_of_timm_trains_and_is_loaded_again(page):
     assert len(saved) > 20 and names["run"].model.image_encoder.state_dict()["vit.cls_token"].equal(
         saved["image_encoder.vit.cls_token"])
     assert not fresh["image_encoder.vit.cls_token"].equal(saved["image_encoder.vit.cls_token"]), "it has not learnt"
-    with pytest.raises(ValueError, match="does not fit the model: missing image_encoder"):
+    with pytest.raises(ValueError, match="not fit the model: missing image_encoder.*minalbef.load.RUN, build="):
         minalbef.load(runs / "timm")
+    assert "TimmViT, to tokens of width 96" in names["run"].summary()
+    shown = summary(runs / "timm")
+    assert "an encoder of your own" in shown and "2 layers of width" not in shown.splitlines()[1]
+    assert shown.splitlines()[2:] == names["run"].summary().splitlines()[2:], "the rest is the same, built or not"
 
 
 def test_a_task_of_ones_own_is_saved_loaded_and_evaluated(page):
@@ -71,6 +78,12 @@ def test_a_task_of_ones_own_is_saved_loaded_and_evaluated(page):
     TASKS["caption"] = row
     with pytest.raises(ValueError, match="is a run of retrieval, not of caption"):
         load_model("caption", runs / "squares")
+    with pytest.raises(ValueError, match="task 'caption' has no recipe for prepared sets: name one with --preset"):
+        finetune.preset_of("caption", "pairs")
+    long = [Record(names["Squares"]()[0].image, "a small cat on a big apple " * 12, 0)]
+    batch = names["collate"](long, run.tokenizer, run.config.image_size, 20)
+    model = TASKS["caption"].make(run.config)
+    assert batch.answers.shape == (1, 20) and model(batch, 0.0)[0]["caption"].isfinite(), "a long caption is cut"
     block, = (block for block in BLOCKS if "class Caption" in block)
     assert len(block.splitlines()) < 60
 
