@@ -28,7 +28,7 @@ def word_score(model: ALBEF, tokens: Tensor, hidden: Tensor) -> Score:
 
 def relevance(model: ALBEF, image_tokens: Tensor, text_tokens: Tensor, keep: Tensor, score: Score | None = None,
               layers: slice | int = slice(None)) -> Tensor:
-    """Per word, how much each patch spoke for the score: (b, 1 + n, d), (b, l, d), (b, l) -> (b, l, n), 0 where padded.
+    """Per word, how much each patch raised the score: (b, 1 + n, d), (b, l, d), (b, l) -> (b, l, n), 0 where padded.
 
     score: `match_score(model)` when not given. For `word_score`, text_tokens come from the text with the word masked
     layers: which of fusion's layers; their maps are summed. The last layer's words other than [CLS] cannot reach
@@ -57,7 +57,7 @@ def pair_relevance(model: ALBEF, image_tokens: tuple[Tensor, Tensor], text_token
 
 
 def image_relevance(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, block: int) -> Tensor:
-    """How much each patch spoke for ITC's similarity of picture and text: (b, 3, s, s), (b, l), (b, l) -> (b, n).
+    """How much each patch raised ITC's similarity of image and text: (b, 3, s, s), (b, l), (b, l) -> (b, n).
 
     block: which of the image encoder's; the map is that of its [CLS], which alone enters the similarity. Unlike
     `relevance` it needs no fusion, and cannot tell words apart.
@@ -76,7 +76,7 @@ def layer_map(score: Tensor, weights: list[Tensor], layers: slice | int) -> Tens
 
 
 def cam(weights: Tensor, gradients: Tensor) -> Tensor:
-    """Attention that spoke for the score, mean over heads: (b, h, q, k) twice -> (b, q, k)."""
+    """Attention that raised the score, mean over heads: (b, h, q, k) twice -> (b, q, k)."""
     return (weights * gradients.clamp(min=0)).mean(1)
 
 

@@ -134,7 +134,7 @@ class Run:
         return torch.cat(weights)[..., -self.config.grid ** 2:].unflatten(-1, (self.config.grid, -1))
 
     def explain(self, image: Source, text: str) -> Tensor:
-        """Grad-CAM: which patches speak for a match, by fusion's middle layer: -> (g, g)."""
+        """Grad-CAM: which patches raise the match, by fusion's middle layer: -> (g, g)."""
         self.require("fusion", "match_head")
         (pixels,), (tokens, keep) = self._pixels(image, True), self._tokens(text)
         maps = relevance(self.model, self.model.encode_image(pixels), self.model.encode_text(tokens, keep), keep,

@@ -100,9 +100,10 @@ def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws:
     weights: of losses by name, in their sum; 1 where it says nothing
 
     Dropout aside, passes give what the whole batch gives wherever a loss is a mean over examples: masked words (counted
-    over all passes), answers, entailment, NLVR2. They cannot where rows of the batch compete: ITC contrasts a row with
-    its pass and the queue, and ITM and text assignment draw negatives from the pass. Where passes have siblings in
-    unequal number, their loss is the mean of the passes' means. The warm start's BatchNorm, too, sees one pass.
+    over all passes), answers, entailment, NLVR2. They are not equivalent where a loss compares rows
+    of the batch: ITC contrasts a row with its pass and the queue, and ITM and text assignment draw negatives from the
+    pass. Where passes have siblings in unequal number, their loss is the mean of the passes' means. The warm start's
+    BatchNorm, too, sees one pass.
     """
     n, rows, passes = config.accumulate, config.batch // distributed.world(), [(batch, draws)]
     def part(one: Any, i: int) -> Any:

@@ -64,7 +64,7 @@ def by_normal_form(listed: Sequence[str]) -> dict[str, list[str]]:
     return forms
 
 
-def alike(forms: dict[str, list[str]], annotators: Sequence[str]) -> list[str]:
+def scoring_answers(forms: dict[str, list[str]], annotators: Sequence[str]) -> list[str]:
     """Of a list by normal form, the answers that may agree with an annotator; others have accuracy 0."""
     said = dict.fromkeys(map(normalise, annotators))
     return [answer for form in said for answer in forms.get(form, ())]

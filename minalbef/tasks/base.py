@@ -27,7 +27,7 @@ class Task(Trainable, Protocol):
     teacher: nn.Module | None
 
     def __call__(self, batch: Any, alpha: float, draws: Any) -> tuple[dict[str, Tensor], Any]:
-        """Losses by name, and what `after_step` wants. Changes nothing. alpha: weight of the teacher's soft targets."""
+        """Losses by name, and the state `after_step` needs. Changes nothing. alpha: of the teacher's soft targets."""
 
     def start(self, albef: ALBEF, teacher: ALBEF | None = None) -> None:
         """Begin from a trained ALBEF and its teacher; without one, from a copy of the student. In place."""

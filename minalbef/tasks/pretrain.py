@@ -30,7 +30,7 @@ class PretrainBatch(Batch):
     columns = ("match",)
 
     def keys(self, equal_texts: bool) -> Tensor:
-        """What makes rows positives: ids (b,); with equal_texts 31 bits of the id before 32 of the caption's hash."""
+        """Key that identifies positive pairs: ids (b,); with equal_texts 31 bits of it before 32 of the text's hash."""
         if not equal_texts or self.texts is None:
             return self.ids
         return (self.ids % 2 ** 31 << 32) | self.texts
@@ -50,11 +50,11 @@ def own_keys(a: Tensor, b: Tensor, first: int, equal_texts: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class Draws(Rows):
-    """All chance of one step, for the rows of one process; made for the whole batch, so processes agree."""
+    """The random draws of one step, for the rows of one process; made for the whole batch, so processes agree."""
 
     step: int
     choose: Tensor                    # (b, l) uniform: whether a word is masked
-    kind: Tensor                      # (b, l) uniform: behind what
+    kind: Tensor                      # (b, l) uniform in [0, 1): how a masked token is replaced
     words: Tensor                     # (b, l) ids: random words to put in
     negative_image: Tensor            # (b, B) uniform: an image for each text
     negative_text: Tensor             # (b, B) uniform: a text for each image
@@ -131,7 +131,7 @@ class Pretrain(Distilled[ALBEF]):
         return make_draws(step, self.config, distributed.rank(), distributed.world())
 
     def weights(self, step: int) -> dict[str, float]:
-        """Of losses, where not 1: in the lesson siblings must outweigh all else, see notebooks/results/tried.md."""
+        """Per-loss weights; losses not listed weigh 1. In the lesson siblings outweigh all else: see tried.md."""
         return {"siblings": 10.0} if self.config.in_lesson(step) else {}
 
     def prepare(self, passes: list[tuple[PretrainBatch, Draws]]) -> list[tuple[PretrainBatch, MaskedDraws]]:
@@ -150,7 +150,7 @@ class Pretrain(Distilled[ALBEF]):
                 for batch, draws, masked, places in found]
 
     def forward(self, batch: PretrainBatch, alpha: float, draws: Draws) -> tuple[dict[str, Tensor], Carry]:
-        """-> losses by name, and what `after_step` wants. Changes nothing."""
+        """-> losses by name, and the state `after_step` needs. Changes nothing."""
         config, student, teacher, begun = self.config, self.student, self.teacher, draws.step / self.config.steps
         fusing, drawn, siblings = begun >= config.match_from, None, None
         if fusing and ("mlm" not in self.without or batch.siblings is not None):

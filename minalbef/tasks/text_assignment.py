@@ -21,7 +21,7 @@ TEMPERATURE = 0.07                    # of the pictures' similarity, by which wr
 
 @dataclass(frozen=True)
 class AssignDraws(Rows):
-    """All chance of one step of text assignment, for the rows of one process."""
+    """The random draws of one step of text assignment, for the rows of one process."""
 
     case: Tensor                      # (b,) uniform: whether the text's own picture is shown
     side: Tensor                      # (b,) uniform: on which side

@@ -263,7 +263,7 @@ def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How) 
         if right:
             scores.append(answers.accuracy(answer, right))
             if how.answers:
-                total = sum(answers.accuracy(one, right) for one in answers.alike(listed, right))
+                total = sum(answers.accuracy(one, right) for one in answers.scoring_answers(listed, right))
                 lacking += total == 0
                 chance.append(total / len(how.answers))
     more = dict[str, Any](submission=submission, answered="by choosing" if how.answers else "freely", lacking=lacking)

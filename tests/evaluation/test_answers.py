@@ -4,9 +4,9 @@ import pytest
 from minalbef.evaluation.answers import (
     CONTRACTIONS,
     accuracy,
-    alike,
     by_normal_form,
     normalise,
+    scoring_answers,
     strip_punctuation,
 )
 
@@ -60,5 +60,5 @@ def test_only_where_annotators_differ_both_sides_take_their_normal_form(answer, 
 
 def test_answers_alike_are_those_that_may_score():
     forms = by_normal_form(["2", "two", "cat", "a dog", "dog"])
-    assert alike(forms, ["two", "The dog"]) == ["2", "two", "a dog", "dog"]
-    assert alike(forms, ["10"]) == []
+    assert scoring_answers(forms, ["two", "The dog"]) == ["2", "two", "a dog", "dog"]
+    assert scoring_answers(forms, ["10"]) == []
