@@ -8,6 +8,7 @@ import inspect
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from minalbef.config import Config, nearest
 ABOUT = """ALBEF, rebuilt minimal, faithful and fast.
 
 Every command takes --quiet (no progress bar), --log-level LEVEL and --debug (an error with its traceback), too."""
+NARROWEST = 40                        # columns; in fewer, tyro never ends to draw its boxes
 Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
 
 
@@ -158,7 +160,8 @@ def summary(run: Path, /) -> None:
     Args:
         run: the run folder
     """
-    print(minalbef.load(run).summary())
+    from minalbef.run import summary as describe
+    print(describe(run))
 
 
 def options(word: str = "", /) -> None:
@@ -167,7 +170,8 @@ def options(word: str = "", /) -> None:
     Args:
         word: only those whose line has it, such as lr or queue
     """
-    lines = [line.strip() for line in inspect.getsource(Config).splitlines()]
+    listing = inspect.getsource(Config).partition("    def ")[0]          # behind the fields come methods
+    lines = [line.strip() for line in listing.splitlines()]
     print("\n".join(line for line in lines if re.match(r"\w+: .+ = |# ", line) and word in line))
 
 
@@ -237,8 +241,21 @@ def explain(error: BaseException) -> tuple[str, int]:
     raise error
 
 
+def accept_any_terminal() -> None:
+    """No command fails for where its words go: a closed stream, an encoding without some letters, a narrow terminal."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:                       # closed by the shell: 2>&-
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        elif hasattr(stream, "reconfigure"):     # a notebook's or a test's stream has no encoding to change
+            stream.reconfigure(errors="replace" if name == "stdout" else "backslashreplace")
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
+
+
 def main() -> None:
     """Entry of the command line: errors that a user can mend are printed without a traceback, unless by --debug."""
+    accept_any_terminal()
     if sys.argv[1:] == ["--version"]:
         return print(f"minalbef {minalbef.__version__}, torch {importlib.metadata.version('torch')}")
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")       # Apple's GPU lacks operations; torch names them

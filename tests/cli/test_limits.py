@@ -169,7 +169,8 @@ def test_options_lists_every_field_with_its_default_and_version_says_both(monkey
     command_line.main()
     shown = capsys.readouterr().out
     assert all(f"\n{field.name}: " in f"\n{shown}" for field in dataclasses.fields(Config))
-    assert "# 0: none, as the original" in shown
+    assert "# 0: none, as the original" in shown and "getattr" not in shown
+    assert len([line for line in shown.splitlines() if " = " in line]) == len(dataclasses.fields(Config))
     monkeypatch.setattr(sys, "argv", ["minalbef", "options", "queue"])
     command_line.main()
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["queue_size", "queue_from"]
@@ -204,6 +205,25 @@ def test_every_command_can_be_quiet_log_more_or_show_a_traceback(tmp_path, monke
     assert "ALBEF" in loud.stderr and still.stderr == "" and loud.returncode == still.returncode == 0
     assert "Traceback" in run("summary", "nowhere", "--debug").stderr
     assert run("summary", "nowhere", "--log-level", "loud").returncode == 2
+
+
+@pytest.mark.parametrize("shell", ["COLUMNS=5", "COLUMNS=1", "LC_ALL=C PYTHONUTF8=0 PYTHONIOENCODING=ascii"])
+@pytest.mark.parametrize("words", ["--help", "demo --nonsense"])
+def test_a_narrow_terminal_or_an_ascii_one_shows_what_it_can(shell, words):
+    settings = dict(pair.split("=") for pair in shell.split())
+    run = subprocess.run([sys.executable, "-m", "minalbef", *words.split()], capture_output=True, text=True,
+                         encoding="utf-8", env=os.environ | settings, timeout=100)
+    assert "Traceback" not in run.stderr and "codec" not in run.stderr, run.stderr
+    assert run.returncode == (2 if "nonsense" in words else 0) and "minalbef" in run.stdout + run.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes streams by the shell")
+@pytest.mark.parametrize("words, status", [("--help >&-", 0), ("options 2>&-", 0), ("evalute 2>&-", 2),
+                                           ("evalute >&- 2>&-", 2)])
+def test_closed_streams_change_no_exit_status(words, status):
+    run = subprocess.run(f"'{sys.executable}' -m minalbef {words}", shell=True, capture_output=True, text=True)
+    assert run.returncode == status and not run.stderr, run.stderr
+    assert "no command" not in run.stdout, "an error is no output"
 
 
 def test_outside_a_checkout_there_is_nothing_to_test(tmp_path, monkeypatch):

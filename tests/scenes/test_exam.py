@@ -391,3 +391,12 @@ def test_as_many_scenes_compete_as_you_say(run):
     assert tables.competitors(found) == 40 and tables.competitors({}) == 500
     assert tables.competitors(found | {"counts": {}}) == 4000
     assert "Plain: the right one of 40 scenes" in tables.summary_table(found)
+
+
+def test_retrievals_table_says_among_how_many_scenes_the_right_one_was_found():
+    figures = {"itc_i2t_r1": 0.5, "itc_t2i_r1": 0.25}
+    report = {"task": "retrieval", "test": {"plain": figures}, "commit": "abc", "seed": 0,
+              "counts": {"test": {"plain": {name: 50 for name in figures}}}}
+    assert "| retrieval: R@1 of 50, ITC | 0.50 / 0.25 |" in tables.task_table([report])
+    del report["counts"]
+    assert "| retrieval: R@1 of 500, ITC | 0.50 / 0.25 |" in tables.task_table([report])

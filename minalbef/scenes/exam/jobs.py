@@ -40,7 +40,7 @@ JOBS = {
     "retrieval": Job(
         ("families", "retrieval"),
         tuple((f"R@1 {of}, {score.upper()}", f"{test}.{score}_i2t_r1 / {test}.{score}_t2i_r1")
-              for test, of in (("families", "in a family of 4"), ("plain", "of 500")) for score in ("itc", "itm")),
+              for test, of in (("families", "in a family of 4"), ("plain", "of {block}")) for score in ("itc", "itm")),
         task_exam.examine_retrieval, task_exam.simple_retrieval, {"continued_pretraining": {"make": Pretrain}},
         {"pretrained": ("pretrained", "")}),
     "entailment": Job(

@@ -100,6 +100,7 @@ def task_table(reports: Sequence[dict]) -> str:
             baselines = {name.replace("_", " "): mean(f"baselines.{name}") for name in report.get("baselines", {})}
             beside = ", ".join(f"{name} {found}" for name, found in baselines.items() if found)
             if figure := mean("test"):
+                title = title.format(block=at(report, "counts.test.plain.itc_i2t_r1") or 500)
                 lines.append(f"| {task}: {title} | {figure} | {mean('fresh.test')} | {beside} |")
     gains = {}
     for report in reports:
