@@ -1,11 +1,12 @@
 """Save, load, resume: nothing half-written, nothing executed on loading."""
 import hashlib
 import json
+import logging
 import pickle
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +20,8 @@ from minalbef.tokenizer import Tokenizer
 from minalbef.vision import resize_positions
 from minalbef.writing import explain, write_atomically
 
-REMOVE = "remove it to begin again"
+LOG = logging.getLogger("minalbef")
+REMOVE, AGAIN = "remove it to begin again", "copy or train it again"
 POSITIONS = ("image_encoder.pos_embed", "albef.image_encoder.pos_embed")
 MISFITS = 4                           # weights that are named where a file does not fit its model
 TRAINED_ON = "trained_on.json"        # public splits that a run's weights have seen, written by recipes.provenance
@@ -46,9 +48,16 @@ def save(path: str | Path, model: nn.Module, tokenizer: Tokenizer, teacher: nn.M
 
     model: an ALBEF, or a task's model, whose `.albef` it is
     untrained: parts of it that are still at random initialisation, see train.untrained_parts
+    Reports of other weights, which these replace, are removed.
+    Raises ValueError where state.pt is of other weights: training would go on from those.
     """
     albef: Any = getattr(model, "albef", model)                  # has a config
     modules = {"model": model, "teacher": teacher}
+    if (state := Path(path) / "state.pt").exists():
+        trained = weights_of(read_state(state, mmap=True), "student")
+        if trained and not same_weights(trained, model.state_dict()):
+            raise ValueError(f"{path} holds a run in training, whose state.pt is of other weights; "
+                             "name another folder, or remove that one first")
     save_weights(path, albef.config, tokenizer, task,
                  {name: module.state_dict() for name, module in modules.items() if module is not None}, untrained)
 
@@ -63,23 +72,80 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
     folder = Path(path)
     for stale in {TRAINED_ON, "teacher.safetensors", "queue.safetensors"} - {f"{name}.safetensors" for name in files}:
         (folder / stale).unlink(missing_ok=True)                 # of other weights; the caller writes TRAINED_ON
-    text = json.dumps({"task": task, **config.to_dict()}, indent=1)
-    write_atomically(folder / "config.json", lambda p: p.write_text(text + "\n", encoding="utf-8"))
-    write_atomically(folder / "tokenizer.json", lambda p: tokenizer.save(p))
+    if not _is_model_of(folder, files["model"]):
+        remove_reports(folder)
+    save_settings(folder, config, tokenizer, task)
     for name, weights in files.items():
         # copies: safetensors refuses tensors that share memory, as tied weights of a user's model do
         weights = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in weights.items()}
         write_atomically(folder / f"{name}.safetensors", lambda p: save_file(weights, p, metadata))
 
 
+def save_settings(folder: Path, config: Config, tokenizer: Tokenizer, task: str) -> None:
+    """Write what `load` needs besides weights; with state.pt, a run in training can be loaded."""
+    text = settings_text(config, tokenizer, task)
+    write_atomically(folder / "config.json", lambda p: p.write_text(text, encoding="utf-8"))
+    write_atomically(folder / "tokenizer.json", lambda p: tokenizer.save(p))
+
+
+def settings_text(config: Config, tokenizer: Tokenizer, task: str) -> str:
+    """config.json: settings, task, and the hash of the tokenizer, which is a file of its own."""
+    values = {"task": task, "tokenizer": tokenizer.digest(), **config.to_dict()}
+    return json.dumps(values, indent=1) + "\n"
+
+
+def begin_run(folder: Path, config: Config, tokenizer: Tokenizer, task: str) -> bool:
+    """Make a folder ready for a run, which can then be loaded from its first checkpoint on.
+
+    -> whether it is new; a folder with state.pt is left as it is: its run goes on, or is refused
+    """
+    if (folder / "state.pt").exists():
+        return False
+    for name in (TRAINED_ON, "teacher.safetensors", "queue.safetensors"):
+        (folder / name).unlink(missing_ok=True)
+    remove_reports(folder)
+    save_settings(folder, config, tokenizer, task)
+    return True
+
+
+def remove_reports(folder: Path) -> None:
+    """Remove a run's reports, its own and those in folders by set: its weights are replaced."""
+    stale = [path for path in folder.glob("report.*") if path.suffix in (".json", ".html")]
+    for path in folder.glob("*/report.json"):
+        if not (path.parent / "model.safetensors").exists():     # else a run of its own
+            stale.append(path)
+    for path in stale:
+        path.unlink()
+    if stale:
+        names = ", ".join(sorted(str(path.relative_to(folder)) for path in stale))
+        LOG.info("%s: removed %s, as of the weights before", folder, names)
+
+
+def _is_model_of(folder: Path, weights: Mapping[str, Tensor]) -> bool:
+    """Whether a folder's model has these weights; one that can't be read has not."""
+    try:
+        return same_weights(load_file(folder / "model.safetensors"), weights)
+    except (OSError, SafetensorError):
+        return False
+
+
+def same_weights(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two state dicts are equal, bit for bit."""
+    return one.keys() == other.keys() and all(
+        torch.equal(one[name].cpu(), other[name].detach().cpu()) for name in one)
+
+
 def save_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, step: int,
-               config: Config, origin: Mapping[str, str] | None = None) -> None:
+               config: Config, origin: Mapping[str, str] | None = None,
+               untrained: Collection[str] = ()) -> None:
     """All that a resume needs, in one file: model and optimiser always come from the same step.
 
     origin: what the run is made of besides its settings, by name, such as its tokenizer's hash
+    untrained: see `save`, up to now
     """
     state = {"step": step, "config": config.to_dict(), "task": task.state_dict(),
-             "optimiser": optimiser.state_dict(), "origin": dict(origin or {})}
+             "optimiser": optimiser.state_dict(), "origin": dict(origin or {}),
+             "untrained": list(untrained)}
     write_atomically(folder / "state.pt", lambda p: torch.save(state, p))
 
 
@@ -137,11 +203,24 @@ def read_state(path: Path, mmap: bool = False) -> dict[str, Any]:
         origin = state.setdefault("origin", {})                  # older versions recorded none
         if not isinstance(origin, dict) or not all(isinstance(one, str) for one in origin.values()):
             raise ValueError("its origin is no table of texts")
+        untrained = state.setdefault("untrained", [])
+        if not isinstance(untrained, list) or not all(isinstance(one, str) for one in untrained):
+            raise ValueError("its untrained parts are no list of names")
     steps = configs.from_dict(state["config"], path).steps       # or it is of a later version
     if not 0 <= state["step"] <= steps:
         raise ValueError(f"{path} cannot be read (step {state['step']} is none of its {steps}); "
                          f"{REMOVE}")
     return state
+
+
+def weights_of(state: Mapping[str, Any], part: str) -> dict[str, Tensor]:
+    """The weights of a part ("student", "teacher") of a training state's task; {} without it."""
+    prefix = f"{part}."
+    weights = {}
+    for name, value in state["task"].items():
+        if name.startswith(prefix) and isinstance(value, Tensor):
+            weights[name.removeprefix(prefix)] = value.clone()   # a view would keep the file open
+    return weights
 
 
 def digest_of(weights: Mapping[str, Tensor]) -> str:
@@ -154,31 +233,112 @@ def digest_of(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+class StoredRun(NamedTuple):
+    """What a run folder holds; step: where training hasn't ended, after which the weights are."""
+
+    config: Config
+    task: str
+    tokenizer: Tokenizer
+    weights: dict[str, Tensor]        # under the names of the task's model
+    step: int | None
+
+
 def read_run(path: str | Path) -> tuple[Config, str, Tokenizer, dict[str, Tensor]]:
     """A run folder's config, task, tokenizer and weights, under the names of the task's model.
 
     Raises ValueError that says what is missing or damaged, and what to do.
     """
+    return open_run(path)[:4]
+
+
+def open_run(path: str | Path) -> StoredRun:
+    """As `read_run`, with the step of a run whose training hasn't ended; see `warn_unfinished`."""
     folder = run_folder(path)
-    missing = [name for name in ("config.json", "tokenizer.json", "model.safetensors") if not (folder / name).exists()]
+    _check_files(folder)
+    config, task, tokenizer = _read_settings(folder)
+    model, step = folder / "model.safetensors", None
+    if model.exists():
+        with explain(f"{folder} is damaged", AGAIN, OSError, SafetensorError, ValueError):
+            weights = load_file(model)
+    else:
+        model = folder / "state.pt"
+        state = read_state(model, mmap=True)
+        weights, step = weights_of(state, "student"), state["step"]
+    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
+        raise ValueError(f"{model} is of no use: {broken[0]} is not finite, and is one of "
+                         f"{len(broken)} such tensors; train it again with a lower lr, or copy it "
+                         "again")
+    return StoredRun(config, task, tokenizer, weights, step)
+
+
+def _check_files(folder: Path) -> None:
+    """Raises ValueError where a run's files are missing."""
+    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).exists()]
+    begun = (folder / "state.pt").exists()
+    if missing and begun:
+        raise ValueError(f"{folder} is a run in training that lacks {', '.join(missing)}, as an "
+                         "older version left it; call the command that trains it again, to go on")
+    weights = begun or (folder / "model.safetensors").exists()
+    if not missing and not weights:
+        raise ValueError(f"{folder} has no weights: it lacks model.safetensors, and state.pt, "
+                         "which training writes every save_every steps; wait, train it further or "
+                         "copy it again")
     if missing:
-        raise ValueError(f"{folder} is no run folder: it lacks {', '.join(missing)}; `minalbef demo` makes runs/demo")
-    with explain(f"{folder} is damaged", "copy or train it again", OSError, SafetensorError, ValueError):
+        missing += [] if weights else ["model.safetensors"]
+        raise ValueError(f"{folder} is no run folder: it lacks {', '.join(missing)}; "
+                         "`minalbef demo` makes runs/demo")
+
+
+def _read_settings(folder: Path) -> tuple[Config, str, Tokenizer]:
+    """A run's config, task and tokenizer. Raises ValueError for the tokenizer of another run."""
+    path = folder / "tokenizer.json"
+    with explain(f"{folder} is damaged", AGAIN, OSError, ValueError):
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("config.json holds no settings by name")
-        task = str(values.pop("task", "pretrain"))
-        tokenizer, weights = Tokenizer.load(folder / "tokenizer.json"), load_file(folder / "model.safetensors")
+        task, digest = str(values.pop("task", "pretrain")), values.pop("tokenizer", None)
+        tokenizer = Tokenizer.load(path)
     config = configs.from_dict(values, folder / "config.json")
-    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
-        raise ValueError(f"{folder / 'model.safetensors'} is of no use: {broken[0]} is not finite, and is one of "
-                         f"{len(broken)} such tensors; train it again with a lower lr, or copy it again")
-    return config, task, tokenizer, weights
+    pieces, words = len(tokenizer), config.vocab_size
+    if pieces > words or digest is None and pieces < words:      # older versions wrote no hash
+        raise ValueError(f"{path} is of another run: it has {pieces} word pieces, and the model "
+                         f"{words} words; copy the run again")
+    if digest is not None and digest != tokenizer.digest():
+        raise ValueError(f"{path} is of another run: config.json names a tokenizer with other word "
+                         "pieces; copy the run again")
+    return config, task, tokenizer
+
+
+def weights_file(folder: Path, step: int | None) -> Path:
+    """Where a run's weights are; step: see `StoredRun`."""
+    return folder / ("model.safetensors" if step is None else "state.pt")
+
+
+def warn_unfinished(path: str | Path, config: Config, step: int | None) -> None:
+    """Say in the log that weights are those of a step, where training hasn't ended."""
+    if step is not None:
+        LOG.warning("%s is not trained to the end: these are its weights after step %s of %s", path,
+                    f"{step:,}", f"{config.steps:,}")
+
+
+def read_teacher(path: str | Path) -> dict[str, Tensor]:
+    """The weights of a run's teacher, of a run in training too; {} without one."""
+    folder = run_folder(path)
+    if (teacher := folder / "teacher.safetensors").exists():
+        with explain(f"{teacher} is damaged", AGAIN, OSError, SafetensorError):
+            return load_file(teacher)
+    state = folder / "state.pt"
+    if (folder / "model.safetensors").exists() or not state.exists():
+        return {}
+    return weights_of(read_state(state, mmap=True), "teacher")
 
 
 def untrained_parts(path: str | Path) -> tuple[str, ...]:
     """Parts of a run's model that its training never reached, see `save`. Call it after `read_run`, which checks."""
-    with safe_open(run_folder(path) / "model.safetensors", "pt") as file:
+    folder = run_folder(path)
+    if not (folder / "model.safetensors").exists():              # in training
+        return tuple(read_state(folder / "state.pt", mmap=True)["untrained"])
+    with safe_open(folder / "model.safetensors", "pt") as file:
         return tuple((file.metadata() or {}).get(UNTRAINED, "").split())
 
 

@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import fit_weights, part_of, read_run, require_trained, run_folder, untrained_parts
+from minalbef.checkpoint import (
+    fit_weights,
+    open_run,
+    part_of,
+    require_trained,
+    run_folder,
+    untrained_parts,
+    warn_unfinished,
+    weights_file,
+)
 from minalbef.config import Config
 from minalbef.data import Source, pictures_in, transform
 from minalbef.evaluation import ranking
@@ -42,6 +51,7 @@ class Run:
     task: str = "pretrain"
     absent: tuple[str, ...] = ()      # parts that its file does not have, left at random initialisation
     untrained: tuple[str, ...] = ()   # parts that its training left there, for want of a loss
+    step: int | None = None           # after which the weights are, where training hasn't ended
 
     @property
     def device(self) -> torch.device:
@@ -148,15 +158,17 @@ class Run:
         """What this model is, in a few lines."""
         encoder = type(self.model.image_encoder)
         return describe(self.path, self.config, self.task, dict(self.model.named_parameters()),
-                        "" if encoder is ViT else encoder.__name__, self.absent, self.untrained)
+                        "" if encoder is ViT else encoder.__name__, self.absent, self.untrained, self.step)
 
 
 def describe(path: Path, config: Config, task: str, weights: Mapping[str, Tensor], encoder: str = "",
-             absent: Collection[str] = (), untrained: Collection[str] = ()) -> str:
+             absent: Collection[str] = (), untrained: Collection[str] = (),
+             step: int | None = None) -> str:
     """A model in a few lines: its parts, with their number of parameters.
 
     weights: by name, of an ALBEF or of a task's model. encoder: what encodes images in place of ViT
     absent, untrained: parts that its file lacks, and those that its training never reached
+    step: where training hasn't ended, after which the weights are
     """
     counts: dict[str, int] = {}
     for name, value in weights.items():
@@ -183,6 +195,8 @@ def describe(path: Path, config: Config, task: str, weights: Mapping[str, Tensor
         lines.append(f"  the file has no {', '.join(sorted(absent))}, as is right for {task}")
     if untrained:
         lines.append(f"  its training never reached {', '.join(untrained)}, left at random initialisation")
+    if step is not None:
+        lines.append(f"  not trained to the end: weights after step {step:,} of {config.steps:,}")
     return "\n".join(lines)
 
 
@@ -192,24 +206,27 @@ def summary(path: str | Path) -> str:
     Raises ValueError as `load` does, but for an image encoder of your own, which is counted and not built.
     """
     path = run_folder(path)
-    config, task, _, weights = read_run(path)
+    config, task, _, weights, step = open_run(path)
     row, untrained = entry(task, path), untrained_parts(path)
     with torch.device("meta"):
         ours = {f"image_encoder.{name}" for name in ViT(config).state_dict()}
     if any(part_of(name) == "image_encoder" and name.removeprefix("albef.") not in ours for name in weights):
-        return describe(path, config, task, weights, "an encoder of your own", (), untrained)
-    absent = fit_weights(row.make(config).student, weights, path / "model.safetensors", row.lacks)
-    return describe(path, config, task, weights, "", {part_of(name) for name in absent}, untrained)
+        return describe(path, config, task, weights, "an encoder of your own", (), untrained, step)
+    absent = fit_weights(row.make(config).student, weights, weights_file(path, step), row.lacks)
+    parts = {part_of(name) for name in absent}
+    return describe(path, config, task, weights, "", parts, untrained, step)
 
 
 def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:
     """Read a run folder, or "tiny", the shipped one: its model, of a task the task's ALBEF, on the CPU, to evaluate.
 
+    Of a run whose training was stopped, or goes on, the weights are those of its last checkpoint: a
+    warning in the log says of which step, as does `summary`.
     build: config -> an empty model, for one that is not `ALBEF(config)`, such as with another image encoder
     Raises ValueError that says what is missing or damaged, and what to do.
     """
     path = run_folder(path)
-    config, task, tokenizer, weights = read_run(path)
+    config, task, tokenizer, weights, step = open_run(path)
     row = entry(task, path)
     if row.pairs:
         raise ValueError(f"{path} holds a model of pairs of pictures ({task}), which is no plain ALBEF; "
@@ -217,6 +234,7 @@ def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:
     if any(name.startswith("albef.") for name in weights):
         weights = {name.removeprefix("albef."): value for name, value in weights.items() if name.startswith("albef.")}
     model = build(config)
-    absent = fit_weights(model, weights, path / "model.safetensors", row.lacks)
-    return Run(model.eval(), tokenizer, config, path, task, tuple({name.partition(".")[0] for name in absent}),
-               untrained_parts(path))
+    absent = fit_weights(model, weights, weights_file(path, step), row.lacks)
+    warn_unfinished(path, config, step)
+    parts = tuple({name.partition(".")[0] for name in absent})
+    return Run(model.eval(), tokenizer, config, path, task, parts, untrained_parts(path), step)

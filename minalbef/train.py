@@ -216,7 +216,8 @@ def catch_signals(aloud: bool = True) -> Iterator[list[int]]:
 
 def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: Path, log_every: int = 10,
         quiet: bool = False, title: str = "train", validation: Validates | None = None,
-        origin: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        origin: Mapping[str, str] | None = None,
+        random: Collection[str] | None = None) -> tuple[str, ...]:
     """Train to config.steps on config.device, to which the task is moved, from `folder`'s checkpoint if it has one.
 
     -> parts of the student that no step has trained, see `untrained_parts`
@@ -227,6 +228,7 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
     killed meanwhile goes on with that validation, and no figure is of weights that are lost.
     origin: what the run is made of besides its settings, such as its tokenizer's hash; it is kept,
     and compared on resume.
+    random: parts of the student that begin at random initialisation; without it, any may
     Writes metrics.csv and state.pt (atomically, every config.save_every steps, before validation and when stopped).
 
     Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not finite (found when
@@ -252,7 +254,7 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
             if validation:
                 validation.resume(start)
                 if validation.due(start):
-                    validation(task, start, untrained_parts(task, optimiser))
+                    validation(task, start, untrained_parts(task, optimiser, random))
                     log.skip()
             for step in range(start, config.steps):
                 losses, norm = train_step(model, task, optimiser, batches(step), step, config, device)
@@ -261,25 +263,31 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
                 save = stop or due or (step + 1) % config.save_every == 0 or step + 1 == config.steps
                 log.step(step, losses, norm, lr_at(step, config), alpha_at(step, config), save)
                 if save and distributed.rank() == 0:
-                    checkpoint.save_state(folder, task, optimiser, step + 1, config, origin)
+                    checkpoint.save_state(folder, task, optimiser, step + 1, config, origin,
+                                          untrained_parts(task, optimiser, random))
                 if stop:
                     raise Stopped(f"stopped after step {step + 1} of {config.steps}; "
                                   "the same command goes on from there")
                 if validation and due:
-                    validation(task, step + 1, untrained_parts(task, optimiser))
+                    validation(task, step + 1, untrained_parts(task, optimiser, random))
                     log.skip()
         log.close()
-        return untrained_parts(task, optimiser)
+        return untrained_parts(task, optimiser, random)
 
 
-def untrained_parts(task: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[str, ...]:
-    """Parts of the task's student of which no weight had a gradient in any step, such as a head without its loss."""
+def untrained_parts(task: nn.Module, optimiser: torch.optim.Optimizer,
+                    random: Collection[str] | None = None) -> tuple[str, ...]:
+    """Parts of the task's student of which no weight had a gradient in any step.
+
+    Such is a head without its loss. random: look at these parts alone, see `fit`
+    """
     reached: dict[str, bool] = {}
     for name, p in getattr(task, "student", task).named_parameters():
         if p.requires_grad:                      # what is frozen was meant to stay
             part = checkpoint.part_of(name)
             reached[part] = reached.get(part, False) or p in optimiser.state
-    return tuple(part for part, trained in reached.items() if not trained)
+    asked = reached if random is None else random
+    return tuple(part for part, trained in reached.items() if not trained and part in asked)
 
 
 def wrap(task: nn.Module, device: torch.device) -> nn.Module:

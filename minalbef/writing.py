@@ -20,11 +20,12 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-LOCK = ".lock"
+LOCK, STATE, MODEL = ".lock", "state.pt", "model.safetensors"
 LOADER_DIED = "DataLoader worker (pid"           # how torch's message begins when such a process ends
 BEHIND = 1 << 30                                 # a locked byte can't be read on Windows: lock one behind the text
 # any of them shows that a folder is a run's
-SIGNS = (LOCK, "state.pt", "metrics.csv", "warm", "assign", "unreadable.txt", "unreadable-0.txt", "tensorboard")
+SIGNS = (LOCK, STATE, "metrics.csv", "warm", "assign", "unreadable.txt", "unreadable-0.txt",
+         "tensorboard")
 _held: set[Path] = set()
 
 
@@ -114,12 +115,29 @@ def hold(path: Path, about: dict, refusal: Callable[[Path], str]) -> Iterator[No
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ValueError for a folder with things in it and none of a run's, such as / or your home."""
+    """Raises ValueError for a folder that is not for training into.
+
+    That is one with things in it and none of a run's, such as / or your home; and one with a model
+    but without the state of its training, such as a copy, whose model would be overwritten.
+    """
+    if (folder / MODEL).exists() and not (folder / STATE).exists():
+        raise ValueError(f"{folder} holds a trained model ({MODEL}) without the state of its "
+                         f"training ({STATE}), and would be overwritten; choose another "
+                         "folder with --run, or remove the model first")
     held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     shown = [name for name in held if not name.startswith(".")]
-    if shown and not any(sign in held for sign in SIGNS):
+    if shown and not any(sign in held for sign in SIGNS) and not _has_settings(folder):
         raise ValueError(f"{folder} is no run folder and not empty: it holds {', '.join(shown[:5])}"
                          f"{f' and {len(shown) - 5} more' if len(shown) > 5 else ''}; name a new folder with --run")
+
+
+def _has_settings(folder: Path) -> bool:
+    """Whether its config.json is a run's, which stands there before the first checkpoint."""
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and {"task", "tokenizer", "vocab_size"} <= values.keys()
 
 
 def sweep(folder: Path) -> None:

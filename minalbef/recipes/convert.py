@@ -22,6 +22,9 @@ from minalbef.weights import key_table
 from minalbef.weights.original import HEADS, Report, fill, read_file, read_original, task_of
 
 BERT_SPECIAL, BERT_MASK = (0, 100, 101, 102, 103), 103           # bert-base-uncased's [PAD] [UNK] [CLS] [SEP] [MASK]
+# files of a run folder: one that holds any of them is not converted into
+WRITES = ("config.json", "tokenizer.json", "model.safetensors", "teacher.safetensors",
+          "queue.safetensors", "state.pt", "report.json")
 VOCAB = "https://huggingface.co/google-bert/bert-base-uncased/resolve/main/vocab.txt"
 
 
@@ -29,8 +32,13 @@ def to_run(source: str | Path, folder: str | Path, vocab: str | Path | None, ima
            image_heads: int = HEADS, text_heads: int = HEADS) -> Report:
     """One of the original's checkpoints, of any task, as a run folder: all that it holds, teacher and queue included.
 
-    vocab: the vocab.txt that the model was trained with. Raises ValueError without it, or for one of another size
+    vocab: the vocab.txt that the model was trained with
+    Raises ValueError without it, for one of another size, and for a folder that holds a run.
     """
+    held = [name for name in WRITES if (Path(folder) / name).exists()]
+    if held:
+        raise ValueError(f"{folder} holds a run already ({', '.join(held)}), which would be "
+                         "overwritten; name a new folder, or remove that one first")
     if vocab is None:
         raise ValueError(f"the checkpoint does not hold its vocabulary: fetch bert-base-uncased's from {VOCAB} "
                          "and name it with --vocab vocab.txt")
@@ -101,11 +109,12 @@ def to_original(source: str | Path, out: str | Path) -> tuple[int, list[str]]:
     if source.suffix == ".safetensors":
         student, teacher, queue, task = read_file(source), {}, {}, None
     else:
-        config, task, _, student = checkpoint.read_run(source)
+        config, task, _, student, step = checkpoint.open_run(source)
         if not config.fuse_cls:
             raise ValueError(f"{source} fuses without the image's [CLS] (fuse_cls=False); the original always reads it")
-        teacher, queue = (read_file(path) if (path := source / f"{name}.safetensors").exists() else {}
-                          for name in ("teacher", "queue"))
+        checkpoint.warn_unfinished(source, config, step)
+        teacher = checkpoint.read_teacher(source)
+        queue = read_file(path) if (path := source / "queue.safetensors").exists() else {}
         if not queue and (source / "state.pt").exists():
             queue = _queue_of(checkpoint.read_state(source / "state.pt", mmap=True)["task"], task)
     task = task or task_of({name.removeprefix("albef."): value for name, value in student.items()})

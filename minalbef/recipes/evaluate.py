@@ -53,7 +53,8 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
     seed, size, split, among: see `exam.examine`. out: where to write, by default the run's folder
     Raises ValueError for a run that was not trained on the embedded scenes.
     """
-    clock, (config, kind, _, _) = time.perf_counter(), checkpoint.read_run(folder)
+    clock = time.perf_counter()
+    config, kind, _, _, step = checkpoint.open_run(folder)
     if among and kind != "pretrain":
         raise ValueError(f"--among is for runs of pretraining; {folder} is one of a task, whose test set is fixed")
     questions.need_scenes(config, folder)
@@ -68,6 +69,8 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
         seconds = {"train": report.train_seconds(folder) + report.train_seconds(folder / "assign")}
     else:
         raise ValueError(f"{folder} is a run of {kind}; `minalbef finetune` makes those of {', '.join(JOBS)}")
+    if step is not None:                                         # training hasn't ended
+        figures["step"] = step
     seconds["evaluate"] = time.perf_counter() - clock
     return report.write_report(out or folder, kind, figures, config, seconds, command, config.seed)
 
@@ -169,6 +172,8 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
             seen["pretrained" if kind == "pretrain" else "tuned"] = dict.fromkeys(tuned)
         words = protocol(kind, name, split, [*seen["tuned"]], seen["pretrained"], again)
         about = {"run": str(run), "set": name, "split": split, "protocol": words, **more}
+        if (step := checkpoint.open_run(run).step) is not None:          # training hasn't ended
+            about["step"] = step
         written = report.write_report(out, "choice" if choice else task,
                                       {**about, **figures, "intervals": spans, "counts": counts}, config,
                                       {"evaluate": time.perf_counter() - clock}, command, config.seed)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from minalbef import checkpoint, distributed, train
+from minalbef import checkpoint, distributed, train, writing
 from minalbef.albef import ALBEF
 from minalbef.config import Config, nearest, read_changes, replace_checked
 from minalbef.datasets.loader import RecordBatches
@@ -53,10 +53,11 @@ def begin(task: Task, source: str | Path, config: Config) -> None:
         checkpoint.fit_weights(model, weights, source, entry(kind).lacks)
         return task.start(model.albef)
     albef, teacher = at_size(load(source).model, config), None
-    if (path := checkpoint.run_folder(source) / "teacher.safetensors").exists():
+    if weights := checkpoint.read_teacher(source):
         teacher = ALBEF(config)                  # what a teacher's file lacks, a student's has: the match head
-        held = {name.removeprefix("albef."): value for name, value in checkpoint.load_file(path).items()}
-        checkpoint.fit_weights(teacher, albef.state_dict() | checkpoint.resize_weights(held, config), path)
+        held = {name.removeprefix("albef."): value for name, value in weights.items()}
+        resized = checkpoint.resize_weights(held, config)
+        checkpoint.fit_weights(teacher, albef.state_dict() | resized, f"the teacher of {source}")
     task.start(albef, teacher)
 
 
@@ -152,6 +153,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
                          "--run")
     if data:
         check_upright(config, data)
+    writing.check_folder(folder)
     launch.follow_launcher()
     distributed.start(config.device)
     tokenizer = checkpoint.read_run(source)[2]
@@ -177,16 +179,20 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
             module.start(assignment.student.albef)
     if rival:
         origin["baseline"] = rival
-    untrained = train.fit(module, batches, config, folder, quiet=quiet,
-                          title=rival.replace("_", " ") or task, origin=origin, validation=validation)
-    if distributed.rank() == 0:
-        before = checkpoint.untrained_parts(source)
-        checkpoint.save(folder, module.student, tokenizer, getattr(module, "teacher", None), task,
-                        [part for part in untrained if part in before])
-        if data:
+    before, first = checkpoint.untrained_parts(source), distributed.rank() == 0
+    with writing.lock(folder, config):
+        if first and checkpoint.begin_run(folder, config, tokenizer, task) and splits:
             record_training(folder, "tuned", splits, trained_on(source))
-        if validation:
-            LOG.info(validation.account())
+        title = rival.replace("_", " ") or task
+        untrained = train.fit(module, batches, config, folder, quiet=quiet, title=title,
+                              origin=origin, random=before, validation=validation)
+        if first:
+            teacher = getattr(module, "teacher", None)
+            checkpoint.save(folder, module.student, tokenizer, teacher, task, untrained)
+            if splits:
+                record_training(folder, "tuned", splits, trained_on(source))
+            if validation:
+                LOG.info(validation.account())
     distributed.stop()
 
 

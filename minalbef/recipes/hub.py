@@ -1,10 +1,9 @@
 """A run on Hugging Face's hub: its folder with a model card; save_pretrained, from_pretrained, push_to_hub."""
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from minalbef.checkpoint import TRAINED_ON, run_folder
+from minalbef.checkpoint import TRAINED_ON, run_folder, settings_text
 from minalbef.recipes import evaluate
 from minalbef.recipes.report import read_report
 from minalbef.run import Run, load
@@ -55,7 +54,11 @@ class HubRun(Run, ModelHubMixin, library_name="minalbef", tags=["albef", "image-
         vars(self).update(vars(run))
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        text = json.dumps({"task": self.task, **self.config.to_dict()}, indent=1) + "\n"      # the mixin removed it
+        if self.step is not None:
+            raise ValueError(f"{self.path} is not trained to the end and has no model.safetensors; "
+                             "train it further, or write these weights into a new folder, by "
+                             "minalbef.save")
+        text = settings_text(self.config, self.tokenizer, self.task)     # the mixin removed it
         write_atomically(save_directory / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
         for source in (self.path / name for name in FILES):
             if source.exists():

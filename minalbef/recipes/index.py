@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from minalbef import checkpoint
 from minalbef.data import pictures_in
 from minalbef.metrics import progress
 from minalbef.run import PICTURES, Run
@@ -66,6 +67,8 @@ def read_index(run: Run, path: Path) -> tuple[list[Path], Tensor, list[str]]:
 
 
 def hash_of_weights(run: Run) -> str:
+    if run.step is not None:                     # in training, its file of weights is yet to come
+        return checkpoint.digest_of(run.model.state_dict())
     with open(run.path / "model.safetensors", "rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 

@@ -134,6 +134,11 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
     with writing.lock(folder, config):
         splits, validation = hashes_of(data), None
         task, tokenizer, config = begin(config, data, vocab, vit, bert, make)
+        before: dict = {"pretrained": {}, "tuned": {}}
+        if distributed.rank() == 0:
+            new = checkpoint.begin_run(folder, config, tokenizer, "pretrain")
+            if new and data:
+                record_training(folder, "pretrained", splits, before)
         if data:
             batches = RecordBatches(open_records("retrieval", data, config.share), collate, config, tokenizer,
                                     workers=workers, most_bad=most_bad, folder=folder)
@@ -150,7 +155,7 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
         if distributed.rank() == 0:
             checkpoint.save(folder, task.student, tokenizer, getattr(task, "teacher", None), untrained=untrained)
             if data:
-                record_training(folder, "pretrained", splits, {"pretrained": {}, "tuned": {}})
+                record_training(folder, "pretrained", splits, before)
                 if validation:
                     LOG.info(f"{validation.account()}; next: minalbef evaluate {folder / BEST} "
                              f"--data {place_of(data[0])[0]}/test")

@@ -1,7 +1,7 @@
 """What a run was trained on, recorded beside its weights, and in words: zero-shot or not?"""
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from minalbef import checkpoint
@@ -22,7 +22,7 @@ def hashes_of(data: Sequence[str | Path]) -> dict[str, str]:
     return hashes
 
 
-def record_training(folder: Path, phase: str, splits: dict[str, str], before: dict,
+def record_training(folder: Path, phase: str, splits: Mapping[str, str], before: dict,
                     run: Path | None = None) -> None:
     """Record in a run folder which splits it was trained on, beside the record of its source.
 
@@ -31,11 +31,13 @@ def record_training(folder: Path, phase: str, splits: dict[str, str], before: di
     splits: see `hashes_of`, taken when training began, since a set may be prepared again meanwhile.
     The hash of a split's records identifies it under another name, too.
     """
-    known = before | {phase: (before[phase] or {}) | splits, "unreadable": count_unreadable(run or folder)}
-    write_atomically(folder / TRAINED_ON, lambda path: path.write_text(json.dumps(known, indent=1) + "\n", "utf-8"))
+    seen = {**(before[phase] or {}), **splits}
+    known = before | {phase: seen, "unreadable": count_unreadable(run or folder)}
+    text = json.dumps(known, indent=1) + "\n"
+    write_atomically(folder / TRAINED_ON, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def origin_of(tokenizer: Tokenizer, splits: dict[str, str],
+def origin_of(tokenizer: Tokenizer, splits: Mapping[str, str],
               source: str | Path | None = None) -> dict[str, str]:
     """What a run is made of besides its settings, as hashes by name.
 
@@ -45,7 +47,7 @@ def origin_of(tokenizer: Tokenizer, splits: dict[str, str],
     origin = {"tokenizer": tokenizer.digest()}
     if source is not None:
         origin["source"] = checkpoint.digest_of(checkpoint.read_run(source)[3])
-    return origin | splits
+    return origin | dict(splits)
 
 
 def trained_on(run: str | Path) -> dict:

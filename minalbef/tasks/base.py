@@ -91,11 +91,12 @@ def load_model(task: str, run: str | Path, image_size: int | None = None) -> tup
 
     image_size: resize the positions for such pictures. Raises ValueError for a run of another task.
     """
-    config, kind, tokenizer, weights = checkpoint.read_run(run)
+    config, kind, tokenizer, weights, step = checkpoint.open_run(run)
     if kind not in (runs := {task, *entry(task).runs}):
         raise ValueError(f"{run} is a run of {kind}, not of {task}: name one of {' or '.join(sorted(runs))}, such as "
                          f"`minalbef finetune {task} --from RUN` makes, on your own set with --data FOLDER")
     config = replace_checked(config, image_size=image_size or config.image_size)
     model = TASKS[task].make(config).student
     checkpoint.fit_weights(model, checkpoint.resize_weights(weights, config), run, entry(kind, run).lacks)
+    checkpoint.warn_unfinished(run, config, step)
     return model.eval(), tokenizer, kind

@@ -1,0 +1,235 @@
+"""Run folders: one in training loads, a model without its state stays, and so do its reports."""
+import json
+import logging
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from captions import CAPTIONS, files, prepare_captions, stop_at, train
+from helpers import disturb, same_state, small
+from minalbef import checkpoint, load
+from minalbef.albef import ALBEF
+from minalbef.data import data_folder
+from minalbef.recipes import finetune, index, search
+from minalbef.recipes.convert import to_original, to_run
+from minalbef.recipes.evaluate import evaluate_run, evaluate_set
+from minalbef.recipes.provenance import hash_of, trained_on
+from minalbef.tasks.pretrain import Pretrain
+from minalbef.tasks.retrieval import Retrieval
+from minalbef.tokenizer import SPECIALS, Tokenizer
+from minalbef.train import Stopped
+from minalbef.weights.original import read_file
+
+CHANGES = ("vocab_size=48", "fuse_cls=True", "stem=patch")     # what the original can build
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return prepare_captions(tmp_path_factory.mktemp("set"), CAPTIONS)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory, data) -> Path:
+    """A run that was stopped after step 3 of 4."""
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+        stop_at(patch, 2)
+        train(run, data, changes=CHANGES)
+    assert not (run / "model.safetensors").exists()
+    return run
+
+
+@pytest.fixture
+def run(stopped, tmp_path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(stopped, tmp_path / "run")
+
+
+def student(run: Path, part: str = "student.") -> dict:
+    """The weights of its state, read another way."""
+    state = torch.load(run / "state.pt", weights_only=True)["task"]
+    names = [name for name in state if name.startswith(part)]
+    return {name.removeprefix(part): state[name] for name in names}
+
+
+# a run in training
+
+def test_a_stopped_run_is_loaded_as_of_its_last_checkpoint_and_says_so(run, data, caplog):
+    found = load(run)
+    assert found.step == 3 and same_state(found.model.state_dict(), student(run))
+    says = f"{run} is not trained to the end: these are its weights after step 3 of 4"
+    assert says in caplog.text
+    assert "not trained to the end: weights after step 3 of 4" in found.summary()
+    caplog.clear()
+    train(run, data, changes=CHANGES)
+    found = load(run)
+    assert found.step is None and "the end" not in caplog.text + found.summary()
+    assert same_state(found.model.state_dict(), load_file(run / "model.safetensors"))
+
+
+def test_a_stopped_run_is_searched_and_indexed(run, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        shutil.copy(data_folder() / "tiny" / "example.png", tmp_path / "photos" / name)
+    found = load(run)
+    found.untrained = ()                         # three steps don't reach every head
+    index.write_index(found, tmp_path / "photos", tmp_path / "index.safetensors")
+    paths, features, _ = index.read_index(found, tmp_path / "index.safetensors")
+    assert len(search.search_features(found, "a cat", paths, features)) == 2
+    other = disturb(load(run).model)
+    found.model.load_state_dict(other.state_dict())
+    with pytest.raises(ValueError, match="written with other weights"):
+        index.read_index(found, tmp_path / "index.safetensors")
+
+
+def test_a_report_of_a_stopped_run_names_step_and_data_and_goes_when_it_ends(run, data, tmp_path):
+    report = evaluate_set(run, data / "train")
+    assert report["step"] == 3 and report["protocol"].startswith("pretrained on coco/train")
+    assert trained_on(run)["pretrained"] == {"coco/train": hash_of(data, "train")}
+    (run / "report.json").write_text("{}")
+    (run / "best").mkdir()
+    for name in ("report.json", "model.safetensors"):
+        (run / "best" / name).write_text("of the best weights, which stay")
+    train(run, data, changes=CHANGES)
+    assert not (run / "coco-train" / "report.json").exists() and not (run / "report.json").exists()
+    assert (run / "best" / "report.json").exists()
+    report = evaluate_set(run, data / "train")
+    train(run, data, changes=CHANGES)
+    assert "step" not in report
+    assert (run / "coco-train" / "report.json").exists(), "it is of the same weights"
+
+
+def test_fine_tuning_and_the_original_take_student_and_teacher_of_a_stopped_run(run, tmp_path):
+    state = torch.load(run / "state.pt", weights_only=True)
+    name = "image_proj.weight"
+    state["task"][f"teacher.{name}"] += 1
+    torch.save(state, run / "state.pt")
+    task = Retrieval(load(run).config)
+    finetune.begin(task, run, task.config)
+    assert torch.equal(task.student.state_dict()[name], student(run)[name])
+    assert torch.equal(task.teacher.state_dict()[name], student(run, "teacher.")[name])
+    to_original(run, tmp_path / "out.pth")
+    original = read_file(tmp_path / "out.pth")
+    assert torch.equal(original["vision_proj.weight"], student(run)[name])
+    assert torch.equal(original["vision_proj_m.weight"], student(run, "teacher.")[name])
+
+
+def test_a_run_of_scenes_is_evaluated_while_it_trains(tmp_path):
+    shutil.copytree(data_folder() / "tiny", run := tmp_path / "run")
+    model = load(run)
+    torch.manual_seed(0)
+    task = Pretrain(model.config)
+    task.student.load_state_dict(model.model.state_dict())
+    optimiser = torch.optim.AdamW(task.student.parameters())
+    checkpoint.save_state(run, task, optimiser, 7, model.config)
+    (run / "model.safetensors").unlink()
+    assert evaluate_run(run, size=0.02, out=tmp_path / "out")["step"] == 7
+
+
+@pytest.mark.parametrize("gone, says", [
+    (["state.pt"], "has no weights: it lacks model.safetensors, and state.pt, which training"),
+    (["config.json", "tokenizer.json"],
+     "is a run in training that lacks config.json, tokenizer.json, as an older"),
+    (["state.pt", "config.json"], "is no run folder: it lacks config.json, model.safetensors")])
+def test_what_a_run_in_training_lacks_is_named(run, gone, says):
+    for name in gone:
+        (run / name).unlink()
+    with pytest.raises(ValueError, match=f"{run} {says}"):
+        load(run)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(run, data):
+    for path in run.iterdir():
+        if path.name not in ("config.json", "tokenizer.json"):
+            path.unlink()
+    train(run, data, changes=CHANGES)
+    assert (run / "model.safetensors").exists()
+
+
+def test_a_tokenizer_of_another_run_is_noticed(run):
+    other = Tokenizer.train(["zebras", *CAPTIONS], len(load(run).tokenizer))
+    other.save(run / "tokenizer.json")
+    says = "tokenizer.json is of another run: .*copy the run again"
+    with pytest.raises(ValueError, match=says):
+        load(run)
+    config = json.loads((run / "config.json").read_text())
+    del config["tokenizer"]                      # as older versions wrote it
+    (run / "config.json").write_text(json.dumps(config))
+    other.save(run / "tokenizer.json")
+    load(run)
+    Tokenizer.train(CAPTIONS, 40).save(run / "tokenizer.json")
+    with pytest.raises(ValueError, match=r"it has \d+ word pieces, and the model \d+ words"):
+        load(run)
+
+
+# a model without its state
+
+def without_state(run: Path) -> dict[str, bytes]:
+    """A finished run whose state was removed, to save space: -> its files."""
+    (run / "state.pt").unlink(missing_ok=True)
+    (run / "report.json").write_text("{}")
+    return files(run)
+
+
+def test_a_model_without_its_state_is_not_trained_over(run, data, tmp_path):
+    train(run, data, changes=CHANGES)
+    before = without_state(run)
+    says = "holds a trained model .*without the state of its training.*choose another folder"
+    with pytest.raises(ValueError, match=f"{run} {says}"):
+        train(run, data, changes=CHANGES)
+    assert files(run) == before
+    tiny = shutil.copytree(data_folder() / "tiny", tmp_path / "tiny")
+    before = files(tiny)
+    config = finetune.settings("entailment", "tiny", ["epochs=1", "epoch=64"])
+    with pytest.raises(ValueError, match=f"{tiny} {says}"):
+        finetune.finetune("entailment", data_folder() / "tiny", tiny, config, quiet=True)
+    assert files(tiny) == before
+
+
+# saving into a folder that is in use
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    """A run of random weights with reports, its own, a set's and one of a run within."""
+    tokenizer = Tokenizer.train(CAPTIONS, 48)
+    config = small(vocab_size=len(tokenizer))
+    for folder in (tmp_path / "saved", tmp_path / "saved" / "start"):
+        checkpoint.save(folder, disturb(ALBEF(config), seed=1), tokenizer)
+    for name in ("report.json", "report.html", "coco-test/report.json", "start/report.json"):
+        (tmp_path / "saved" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "saved" / name).write_text("{}")
+    return tmp_path / "saved"
+
+
+def test_reports_of_other_weights_go_and_those_of_the_same_stay(saved, caplog):
+    caplog.set_level(logging.INFO)
+    run = load(saved)
+    reports = {path for path in saved.rglob("report.*")}
+    checkpoint.save(saved, run.model, run.tokenizer)
+    assert {path for path in saved.rglob("report.*")} == reports and len(reports) == 4
+    checkpoint.save(saved, disturb(run.model), run.tokenizer)
+    assert {path for path in saved.rglob("report.*")} == {saved / "start" / "report.json"}
+    assert "removed coco-test/report.json, report.html, report.json, as of the weights before" in caplog.text
+
+
+def test_weights_are_not_saved_beside_the_state_of_others(run):
+    loaded = load(run)
+    checkpoint.save(run, loaded.model, loaded.tokenizer)
+    before = files(run)
+    with pytest.raises(ValueError, match="holds a run in training, whose state.pt is of other weights"):
+        checkpoint.save(run, disturb(loaded.model), loaded.tokenizer)
+    assert files(run) == before
+
+
+def test_a_checkpoint_is_not_converted_into_a_folder_that_holds_a_run(saved, tmp_path):
+    before = files(saved)
+    vocab = tmp_path / "vocab.txt"
+    vocab.write_text("\n".join(SPECIALS))
+    says = re.escape("holds a run already (config.json, tokenizer.json, model.safetensors, report.json)")
+    with pytest.raises(ValueError, match=f"{saved} {says}, which would be overwritten; name a new"):
+        to_run(tmp_path / "in.pth", saved, vocab)
+    assert files(saved) == before
