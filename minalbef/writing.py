@@ -32,12 +32,17 @@ _held: set[Path] = set()
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """write(temporary) beside `path`, to disk, then rename: a reader sees the old file or the new, never a part.
 
+    A symbolic link is written through: the file that it names is replaced, and the link stays.
     Raises OSError that names the folder when it cannot be written (full, read-only); the old file then stands.
     Raises ValueError where `path` is there and is no file: renaming would put a file in a device's place.
     """
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no file, but a device or pipe'}; "
                          "name a file to write, new or old")
+    if path.is_symlink():
+        with explain(f"{path} is a symbolic link that can't be followed", "name another file",
+                     OSError, RuntimeError):
+            path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -49,10 +54,22 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except (OSError, RuntimeError, SafetensorError) as error:        # torch and safetensors wrap a full disk in theirs
         if LOADER_DIED in str(error):            # raised by a signal handler, wherever the main thread is
             raise
-        raise OSError(f"could not write {path}: {error}; free some space or choose another folder with --run. "
+        raise OSError(f"could not write {path}: {error}; free some space or choose another folder. "
                       "The file that was there before, if any, is untouched") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def name_file(path: Path) -> Iterator[None]:
+    """Name the file in an OSError that doesn't, such as that of a write to a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None and "could not write" in str(error):
+            raise
+        raise OSError(f"could not write {path}: {error}; free some space or choose another "
+                      "folder") from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from helpers import small
 from minalbef import distributed
 from minalbef.checkpoint import write_atomically
 from minalbef.recipes import pretrain
-from minalbef.writing import lock
+from minalbef.writing import lock, name_file
 
 CONFIG = small(seed=3)
 
@@ -133,3 +133,32 @@ def test_two_processes_that_write_one_file_at_once_leave_it_whole(tmp_path):
     while any(process.is_alive() for process in processes):
         assert not path.exists() or json.loads(path.read_text())[1:] == numbers
     assert [process.exitcode for process in processes] == [0, 0] and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_symbolic_link_is_written_through(tmp_path):
+    target, link = tmp_path / "disk" / "report.json", tmp_path / "run" / "report.json"
+    for folder in (target.parent, link.parent):
+        folder.mkdir()
+    link.symlink_to(target)
+    for text in ("the target is new", "the target is there"):
+        write_atomically(link, lambda path, text=text: path.write_text(text))
+        assert link.is_symlink() and target.read_text() == text and not target.is_symlink()
+        assert [path.name for path in target.parent.iterdir()] == ["report.json"]
+    (tmp_path / "folder").symlink_to(target.parent)
+    with pytest.raises(ValueError, match="folder is a folder"):
+        write_atomically(tmp_path / "folder", lambda path: path.write_text("new"))
+
+
+def test_a_write_that_fails_names_the_file_and_no_option_that_the_command_lacks(tmp_path):
+    def full(path):
+        raise OSError(27, "File too large")
+    message = f"could not write {tmp_path}/search.png: .*another folder"
+    with pytest.raises(OSError, match=message) as told:
+        write_atomically(tmp_path / "search.png", full)
+    assert "--run" not in str(told.value)
+    message = f"could not write {tmp_path}/a: .Errno 27. File too large; free"
+    with pytest.raises(OSError, match=message):
+        with name_file(tmp_path / "b"), name_file(tmp_path / "a"):
+            full(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere"), name_file(tmp_path / "a"):
+        (tmp_path / "nowhere").read_text()

@@ -16,6 +16,7 @@ from minalbef.config import Config
 from minalbef.data import Batch, open_image, reads_upright
 from minalbef.datasets.augment import view
 from minalbef.tokenizer import Tokenizer
+from minalbef.writing import name_file
 
 BICUBIC = Image.Resampling.BICUBIC
 LEAST = 1000                          # records, before a share of unreadable ones means anything
@@ -80,7 +81,8 @@ class RecordBatches:
         self.bad |= new
         if new and self.path:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a", encoding="utf-8", errors="replace") as file:
+            with (name_file(self.path),
+                  open(self.path, "a", encoding="utf-8", errors="replace") as file):
                 file.writelines(f"record {number}: {why}\n" for number, why in new.items())
         if len(self.bad) > self.most_bad * max(self.seen, LEAST):
             first = min(self.bad)

@@ -23,7 +23,7 @@ from minalbef.datasets.readers import Fault, ignore, in_share, photo_id
 from minalbef.datasets.store import file_of, line, read_about
 from minalbef.datasets.tables import Columns
 from minalbef.tasks.vqa import VQARecord
-from minalbef.writing import explain, hold, holder_of, sweep, write_atomically
+from minalbef.writing import explain, hold, holder_of, name_file, sweep, write_atomically
 
 LOCK = ".preparing"
 
@@ -136,7 +136,7 @@ def prepare(name: str, source: str | Path, out: str | Path = "prepared",
         answers, line = list_answers(job, found)
         job, account = replace(job, answers=answers), account + line
     folder = out / name
-    with hold(folder / LOCK, {}, refuse_second):
+    with hold(folder / LOCK, {}, refuse_second), name_file(folder):
         sweep(folder)
         account += replace_set(job, folder)
     account += find_shared(out, name)
@@ -176,7 +176,8 @@ def replace_set(job: Job, folder: Path) -> list[str]:
                 account.append(f"{split}: none of its files is below {job.source}")
                 continue
             path = Path(half, split + mark)
-            counts, tally = write_split(job, split, path, captions)
+            with name_file(folder / f"{split}.jsonl"):
+                counts, tally = write_split(job, split, path, captions)
             empty = job.name == "pairs" and not (counts["records"] or tally.count)
             if empty and (splits or split != "test"):    # where all are empty, the last one says so
                 account.append(f"{split}: no picture falls into it")

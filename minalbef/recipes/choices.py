@@ -25,7 +25,7 @@ def weight(run: Run) -> float:
     """Of similarity over temperature, added to ITM's log-odds, as the run's evaluation chose it; ITM alone is worse."""
     try:
         return report.read_report(run.path)["rerank_plus_weight"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError):               # not evaluated, or not as pretraining is
         return WEIGHT
 
 

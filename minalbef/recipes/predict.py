@@ -20,6 +20,7 @@ from minalbef.tasks import entailment, grounding, vqa
 from minalbef.tasks.base import load_model
 from minalbef.tokenizer import Tokenizer, clean
 from minalbef.viz import plots
+from minalbef.writing import explain
 
 SHOWN = 5                             # answers that are printed
 SIDE = 288                            # pixels of an image's longer side in the figure
@@ -235,7 +236,9 @@ def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | 
         require_trained(run, untrained_parts(run), ("fusion", "match_head"))
     place = None                                 # of grounding's map
     if (run / "report.json").exists() and (best := read_report(run).get("map")):
-        place = best["mode"], best["layer"]
+        with explain(f"{run / 'report.json'}: its map is damaged", f"`minalbef evaluate {run}` "
+                     "makes it anew", KeyError, TypeError, ValueError):
+            place = str(best["mode"]), int(best["layer"])
     found = predict(task, model, tokenizer, images, text, boxes, place)
     figure(found).save(out := out or output_folder(run) / "answer.png")
     return f"{describe(found)}\n{out} shows the answer"

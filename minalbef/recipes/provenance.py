@@ -3,12 +3,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from minalbef import checkpoint
 from minalbef.checkpoint import TRAINED_ON, write_atomically
 from minalbef.datasets.loader import count_unreadable
 from minalbef.datasets.store import file_of, place_of, read_about
 from minalbef.tokenizer import Tokenizer
+from minalbef.writing import explain
 
 
 def hashes_of(data: Sequence[str | Path]) -> dict[str, str]:
@@ -53,7 +55,25 @@ def origin_of(tokenizer: Tokenizer, splits: Mapping[str, str],
 def trained_on(run: str | Path) -> dict:
     """{"pretrained": {"coco/train": hash}, "tuned": {}}; "pretrained" is None if unknown, as in converted runs."""
     path = Path(run) / TRAINED_ON
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"pretrained": None, "tuned": {}}
+    if not path.exists():
+        return {"pretrained": None, "tuned": {}}
+    with explain(f"{path} is damaged", "copy it again, or remove it: then what the run was trained "
+                 "on counts as not recorded", OSError, ValueError, RecursionError):
+        seen = json.loads(path.read_text(encoding="utf-8"))
+        check_record(seen)
+    return seen
+
+
+def check_record(seen: Any) -> None:
+    """Raises ValueError for what `record_training` doesn't write."""
+    if not isinstance(seen, dict):
+        raise ValueError("it names no phases of training")
+    for phase in ("pretrained", "tuned"):
+        splits = seen.get(phase)
+        if phase == "pretrained" and splits is None and phase in seen:
+            continue                             # not known
+        if not isinstance(splits, dict) or not all(isinstance(one, str) for one in splits.values()):
+            raise ValueError(f"{phase!r} is {splits!r} and must be hashes by split")
 
 
 def hash_of(folder: Path, split: str) -> str:

@@ -18,6 +18,14 @@ from minalbef.metrics import read_metrics
 from minalbef.writing import explain, write_atomically
 
 SCHEMA = 1
+# what is read back of a report, and is of one kind
+WORDS: dict[Any, str] = {str: "text", dict: "table"}
+KINDS = {**dict.fromkeys(("task", "command", "commit", "date", "device", "set", "split", "protocol",
+                          "source"), str),
+         **dict.fromkeys(("seconds", "versions", "config", "map", "test", "baselines", "chance",
+                          "intervals", "counts", "plain", "families", "start"), dict)}
+NUMBERS = ("seed", "seconds", "test", "baselines", "chance", "intervals", "counts", "plain",
+           "families", "start", "rerank_plus_weight", "rerank_gain", "among", "step")
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 
@@ -63,14 +71,38 @@ def write_report(folder: Path, task: str, figures: dict, config: Config, seconds
 def read_report(folder: Path) -> dict:
     """The report of a run folder. Raises ValueError where there is none, or none that this version reads."""
     path = Path(folder) / "report.json"
-    with explain(f"{path} cannot be read", f"`minalbef evaluate {folder}` makes it", OSError, ValueError):
+    with explain(f"{path} cannot be read", f"`minalbef evaluate {folder}` makes it", OSError,
+                 ValueError, RecursionError):
         report = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(report, dict):
             raise ValueError("it holds no figures by name")
+        if report.get("schema") == SCHEMA:
+            check_report(report)
     if report.get("schema") != SCHEMA:
         raise ValueError(f"{path} has schema {report.get('schema')}, and this version reads {SCHEMA}; "
                          f"`minalbef evaluate {folder}` makes it anew")
     return report
+
+
+def check_report(report: dict) -> None:
+    """Raises ValueError for a value of another kind than `write_report` writes."""
+    for name, kind in KINDS.items():
+        if name in report and not isinstance(report[name], kind):
+            raise ValueError(f"{name!r} is {report[name]!r}, which is no {WORDS[kind]}")
+    for name in NUMBERS:
+        _check_numbers(name, report.get(name, {}))
+
+
+def _check_numbers(name: str, value: Any) -> None:
+    """Raises ValueError for something else than a number among figures, nested by part."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_numbers(f"{name} {key}", inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_numbers(name, inner)
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name!r} is {value!r}, which is no number")
 
 
 def command() -> str:

@@ -18,6 +18,7 @@ from minalbef.recipes import finetune, index, search
 from minalbef.recipes.convert import to_original, to_run
 from minalbef.recipes.evaluate import evaluate_run, evaluate_set
 from minalbef.recipes.provenance import hash_of, trained_on
+from minalbef.recipes.report import read_report
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.retrieval import Retrieval
 from minalbef.tokenizer import SPECIALS, Tokenizer
@@ -233,3 +234,38 @@ def test_a_checkpoint_is_not_converted_into_a_folder_that_holds_a_run(saved, tmp
     with pytest.raises(ValueError, match=f"{saved} {says}, which would be overwritten; name a new"):
         to_run(tmp_path / "in.pth", saved, vocab)
     assert files(saved) == before
+
+
+# files that were changed by hand
+
+@pytest.mark.parametrize("text", [
+    "[]", "null", "3", '"x"', "{}", "{", '{"pretrained": null}', '{"pretrained": [], "tuned": {}}',
+    '{"pretrained": {}, "tuned": {"coco/train": 3}}', '{"pretrained": {}, "tuned": null}'])
+def test_a_record_that_was_changed_by_hand_is_named(tmp_path, text):
+    path = tmp_path / "trained_on.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"{path} is damaged .*copy it again, or remove it"):
+        trained_on(tmp_path)
+
+
+def test_a_record_of_unknown_pretraining_is_read(tmp_path):
+    for splits in (None, {"coco/train": "a"}):
+        seen = {"pretrained": splits, "tuned": {}}
+        (tmp_path / "trained_on.json").write_text(json.dumps(seen))
+        assert trained_on(tmp_path) == seen
+
+
+@pytest.mark.parametrize("changes, says", [
+    ({"seconds": {"train": "x"}}, "'seconds train' is 'x', which is no number"),
+    ({"rerank_plus_weight": "x"}, "'rerank_plus_weight' is 'x', which is no number"),
+    ({"plain": None}, "'plain' is None, which is no table"),
+    ({"plain": {"r1": [0.5, None]}}, "'plain r1' is None, which is no number"),
+    ({"source": 3}, "'source' is 3, which is no text")])
+def test_a_report_that_was_changed_by_hand_is_named(tmp_path, changes, says):
+    facts = json.loads((data_folder() / "tiny" / "report.json").read_text())
+    (tmp_path / "report.json").write_text(json.dumps(facts))
+    assert read_report(tmp_path) == facts
+    (tmp_path / "report.json").write_text(json.dumps(facts | changes))
+    message = f"{tmp_path}/report.json cannot be read .{says}.; `minalbef evaluate"
+    with pytest.raises(ValueError, match=message):
+        read_report(tmp_path)
