@@ -24,6 +24,7 @@ LOG = logging.getLogger("minalbef")
 REMOVE, AGAIN = "remove it to begin again", "copy or train it again"
 POSITIONS = ("image_encoder.pos_embed", "albef.image_encoder.pos_embed")
 MISFITS = 4                           # weights that are named where a file does not fit its model
+WORDS = "words.json"                  # words of the training captions, written by recipes.vocabulary
 TRAINED_ON = "trained_on.json"        # public splits that a run's weights have seen, written by recipes.provenance
 UNTRAINED = "untrained"               # key of a weights file's metadata: parts at random initialisation
 
@@ -70,8 +71,9 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
     """
     metadata = {UNTRAINED: " ".join(untrained)} if untrained else None
     folder = Path(path)
-    for stale in {TRAINED_ON, "teacher.safetensors", "queue.safetensors"} - {f"{name}.safetensors" for name in files}:
-        (folder / stale).unlink(missing_ok=True)                 # of other weights; the caller writes TRAINED_ON
+    kept = {f"{name}.safetensors" for name in files}
+    for stale in {TRAINED_ON, WORDS, "teacher.safetensors", "queue.safetensors"} - kept:
+        (folder / stale).unlink(missing_ok=True)                 # of other weights; the caller writes these two
     if not _is_model_of(folder, files["model"]):
         remove_reports(folder)
     save_settings(folder, config, tokenizer, task)

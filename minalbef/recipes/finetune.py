@@ -23,9 +23,10 @@ from minalbef.datasets.store import (
 from minalbef.evaluation.validation import Validation
 from minalbef.presets import preset
 from minalbef.recipes import launch
-from minalbef.recipes.forecast import forecast
+from minalbef.recipes.forecast import forecast, still_guesses
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training, trained_on
 from minalbef.recipes.validate import check_validated, validate_task, validated_on
+from minalbef.recipes.vocabulary import lacking, record_words, sample_texts, trained_words
 from minalbef.run import load
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
 from minalbef.scenes.exam.jobs import JOBS
@@ -169,6 +170,9 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
         origin |= validated_on(task, data, config)
         if distributed.rank() == 0:
             LOG.info(forecast(config, task))
+            texts = sample_texts(open_records(task, data), config.seed)
+            if lacks := lacking(tokenizer, texts, source):
+                LOG.warning(lacks)
     elif batches is None:
         batches = ProblemBatches(task, config, tokenizer, differs.get("hide", ""))
         if task == "nlvr2" and (assign := differs.get("assign", assign)):
@@ -191,6 +195,10 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
             checkpoint.save(folder, module.student, tokenizer, teacher, task, untrained)
             if splits:
                 record_training(folder, "tuned", splits, trained_on(source))
+                words = trained_words(source, checkpoint.read_run(source)[0])
+                record_words(folder, open_records(task, data), words)
+            if guesses := still_guesses(folder):
+                LOG.warning(guesses)
             if validation:
                 LOG.info(validation.account())
     distributed.stop()

@@ -1,15 +1,19 @@
-"""Forecast of a training run: steps, sizes, memory and time, with a warning where the steps are too few to learn."""
+"""Forecast of a training run: steps, sizes, memory, time; warnings where it is too short, or ITM learnt nothing."""
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from minalbef import distributed
 from minalbef.config import Config
+from minalbef.metrics import read_metrics
 from minalbef.recipes.cost import matmul_peak, memory_bytes, peak_memory, step_flops
 
 FEW = 1000                            # steps; `tiny` takes 2,400 to learn its scenes, and 1,250 for a task of them
 WORDS = 30                            # at which texts are cut; recipes whose text_length is larger do not cut at pieces
+GUESSING = -math.log(1 / 3) / 3 - 2 * math.log(2 / 3) / 3        # 0.637: ITM's loss, where one pair of three is true
+MARGIN = 0.01                         # below it by which something was learnt
 SHARE = 0.4                           # of the speed of a large product, which a step is counted to reach
 
 
@@ -35,3 +39,13 @@ def forecast(config: Config, task: str) -> str:
         lines.append(f"Warning: {config.steps:,} steps teach hardly anything; "
                      f"epochs={math.ceil(FEW * config.batch / config.epoch)} makes them at least {FEW:,}")
     return "\n".join(lines)
+
+
+def still_guesses(folder: Path) -> str:
+    """A warning where ITM's loss was at its guessing level in the last tenth of a run's metrics; else ""."""
+    losses = [float(row["itm"]) for row in read_metrics(folder) if row.get("itm")]
+    last = losses[-max(1, len(losses) // 10):]
+    if not last or (mean := sum(last) / len(last)) < GUESSING - MARGIN:
+        return ""
+    return (f"ITM has learnt nothing yet: its loss ended at {mean:.3f}, and guessing has {GUESSING:.3f}. "
+            "match_probability tells nothing of this run; train longer (epochs=...), or rank by similarity alone")

@@ -3,7 +3,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from minalbef.checkpoint import TRAINED_ON, run_folder, settings_text
+from minalbef.checkpoint import TRAINED_ON, WORDS, run_folder, settings_text
 from minalbef.recipes import evaluate
 from minalbef.recipes.report import read_report
 from minalbef.run import Run, load
@@ -13,7 +13,7 @@ from minalbef.writing import explain, write_atomically
 with explain("the hub's client is not installed", "pip install 'minalbef[hub]' brings it", ImportError):
     from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
 
-FILES = ("tokenizer.json", "model.safetensors", "report.json", TRAINED_ON)
+FILES = ("tokenizer.json", "model.safetensors", "report.json", TRAINED_ON, WORDS)
 CARD = """---
 {{ card_data }}
 ---

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from minalbef import checkpoint, distributed, train, writing
 from minalbef.config import Config, other_settings, read_changes
-from minalbef.datasets.loader import Ahead, RecordBatches, count_unreadable, order
+from minalbef.datasets.loader import Ahead, RecordBatches, count_unreadable
 from minalbef.datasets.store import (
     Folders,
     check_upright,
@@ -24,7 +24,7 @@ from minalbef.evaluation.validation import BEST
 from minalbef.masking import mask_rates
 from minalbef.presets import preset
 from minalbef.recipes import launch
-from minalbef.recipes.forecast import forecast
+from minalbef.recipes.forecast import forecast, still_guesses
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training
 from minalbef.recipes.validate import (
     check_validated,
@@ -32,6 +32,7 @@ from minalbef.recipes.validate import (
     validated_on,
     validation_interval,
 )
+from minalbef.recipes.vocabulary import record_words, sample_texts
 from minalbef.run import load
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.painting import all_names
@@ -82,7 +83,7 @@ def read_captions(config: Config, data: Sequence[str | Path] = (), vocab: Path |
     """A tokenizer trained on a run's captions, or BERT's, and the mask rate of each of its word pieces, (v,)."""
     if data:
         records = open_records("retrieval", data, config.share)
-        texts = [records[int(i)].text for i in order(len(records), config.seed, 0)[:CAPTIONS]]
+        texts = sample_texts(records, config.seed, CAPTIONS)
     else:
         scenes = Scenes("train", seed=config.seed, objects=config.objects, epoch=config.epoch)
         texts = [scenes.draw(i).text for i in range(CAPTIONS)]
@@ -159,9 +160,12 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
                 if validation:
                     LOG.info(f"{validation.account()}; next: minalbef evaluate {folder / BEST} "
                              f"--data {place_of(data[0])[0]}/test")
+                record_words(folder, open_records("retrieval", data, config.share))
                 if bad := count_unreadable(folder):
                     LOG.warning(f"could not be read, and gave way to others: {bad} of the pictures, named in "
                                 f"{folder}/unreadable*.txt")
+            if guesses := still_guesses(folder):
+                LOG.warning(guesses)
     distributed.stop()
 
 

@@ -11,6 +11,7 @@ from minalbef.data import open_image, pictures_in
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
 from minalbef.recipes.choices import weight
+from minalbef.recipes.vocabulary import trained_words
 from minalbef.run import Run
 from minalbef.scenes.exam import questions
 from minalbef.scenes.scenes import Drawn, Scenes, paint
@@ -102,9 +103,10 @@ def by_both(run: Run, sim: Tensor, odds: Tensor) -> list[int]:
 
 
 def unknown_words(run: Run, sentence: str) -> list[str]:
-    """Words of a sentence that are in no training caption, so that the model can't know them."""
-    source = Scenes("train", seed=run.config.seed, objects=run.config.objects)
-    known = {word for i in range(CAPTIONS) for word in clean(source.draw(i).text).split()}
+    """Words of a sentence that are in no training caption, so that the model can't know them; none if unrecorded."""
+    known = trained_words(run.path, run.config, CAPTIONS)
+    if known is None:
+        return []
     return [word for word in dict.fromkeys(clean(sentence).split()) if word not in known]
 
 
@@ -113,7 +115,7 @@ def describe(run: Run, sentence: str, hits: list[Hit]) -> str:
     what = "the scene and its own caption" if hits[0].drawn else "the picture" if hits[0].path else "the text"
     lines = [f"{'match':>7} {'similarity':>11}  {what}"]
     lines += [f"{hit.match:7.2f} {hit.similarity:11.2f}  {hit.title}" for hit in hits]
-    if run.config.objects and (unknown := unknown_words(run, sentence)):
+    if unknown := unknown_words(run, sentence):
         lines.append(f"Note: no training caption says {', '.join(map(repr, unknown))}, so the model cannot know it.")
     return "\n".join(lines)
 
