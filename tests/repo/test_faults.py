@@ -1,12 +1,14 @@
 """Fault injection: a full disk, damaged files, hostile records; in this process, which has torch at hand."""
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from minalbef.data import data_folder
-from processes import SMALL, Refused, command
+from processes import ENVIRONMENT, SMALL, Refused, command
 from test_shards import img2dataset, photo, tar
 from test_train import files_end_at
 
@@ -162,3 +164,57 @@ def test_hostile_tars_are_counted_and_the_rest_is_trained_on(tmp_path, note):
     command(*on_photographs(tmp_path / "out" / "shards", tmp_path / "run"))
     assert not (tmp_path / "ran").exists(), "a picture was run as a program"
     note("hostile tars", 5, f"bad entries counted and named, {good} others trained on")
+
+
+def test_odd_files_among_own_pictures_are_counted_and_the_rest_is_trained_on(tmp_path, note):
+    """Root may read everything, so a folder or a dangling link stands for what may not be read."""
+    source = tmp_path / "in"
+    source.mkdir()
+    for i in range(14):
+        (source / f"{i}.jpg").write_bytes(photo(i))
+        (source / f"{i}.txt").write_text("a cat\n")
+    for i, name in enumerate(("10.jpg", "11.jpg", "12.txt", "13.txt")):
+        (source / name).unlink()
+        if i % 2:
+            (source / name).symlink_to(tmp_path / "gone")
+        else:
+            (source / name).mkdir()
+    (source / "9.txt").write_bytes(b"\xff\xfe\n\x00 \n")
+    (source / "8.jpg").write_bytes(b"")
+    account = command("prepare", "pairs", "--from", source, "--out", tmp_path / "out", "--look",
+                      "--most-bad", "0.9")
+    for fault in ("2 times missing picture", "2 times unreadable text", "unreadable picture"):
+        assert fault in account, account
+    command(*on_photographs(tmp_path / "out" / "pairs", tmp_path / "run"))
+    note("folders and dangling links among own pictures", 6, "counted, named, the rest trained on")
+
+
+def test_a_set_that_names_files_elsewhere_is_refused_and_deletes_nothing(tmp_path, photographs,
+                                                                         note):
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text("precious")
+    (tmp_path / "in").mkdir()
+    img2dataset(tmp_path / "in", 5)
+    for file in ("../mine", "../../mine", str(tmp_path / "mine"), 7):
+        folder = shutil.copytree(photographs, tmp_path / "out" / "shards", dirs_exist_ok=True)
+        about = json.loads((folder / "about.json").read_text())
+        about["splits"]["train"]["file"] = file
+        (folder / "about.json").write_text(json.dumps(about))
+        with pytest.raises(Refused, match="about.json is damaged .*; prepare the set again"):
+            command(*on_photographs(folder, tmp_path / "run"))
+        command("prepare", "shards", "--from", tmp_path / "in", "--out", tmp_path / "out")
+        assert mine.read_text() == "precious"
+    note("sets that name files elsewhere", 4, "refused by name; nothing outside is deleted")
+
+
+def test_of_many_prepares_of_one_set_at_once_each_is_whole_or_refused(tmp_path, note):
+    img2dataset(tmp_path / "in", 5, 8)
+    words = [sys.executable, "-m", "minalbef", "prepare", "shards", "--from", str(tmp_path / "in"),
+             "--out", str(tmp_path / "out")]
+    jobs = [subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [job.communicate(timeout=300)[1] for job in jobs]
+    refused = [text for job, text in zip(jobs, said) if job.returncode]
+    assert all("shards is in use: process" in text for text in refused) and len(refused) < 4, said
+    command(*on_photographs(tmp_path / "out" / "shards", tmp_path / "run"))
+    note("prepares of one set at once", 4, f"{4 - len(refused)} done, {len(refused)} refused by name")
