@@ -3,13 +3,15 @@
 import csv
 import json
 import os
+from pathlib import Path
 
+import nbformat
 import pytest
 
 from minalbef.datasets import pairs
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import Fault
-from minalbef.datasets.store import Records
+from minalbef.datasets.store import Records, open_records
 from minalbef.datasets.tables import Columns, find_layout, find_table, table_rows
 from test_readers import jpeg
 
@@ -222,3 +224,19 @@ def test_a_table_whose_quote_never_ends_is_refused(tmp_path):
     ) as told:
         list(pairs.rows(tmp_path))
     assert isinstance(told.value.__cause__, csv.Error)
+
+
+def test_chapter_16_prepares_pairs_and_takes_a_prepared_set(tmp_path, capsys):
+    """The cell that prepares, as the chapter has it, on a set in another format than COCO's."""
+    path = Path(__file__).parents[2] / "notebooks" / "16_your_data.ipynb"
+    notebook = nbformat.read(path, 4)
+    (cell,) = [cell.source for cell in notebook.cells if "print(prepare(" in cell.source]
+    source = folder(tmp_path / "mine", "captions.csv", separated(",", "image", "text"), 9)
+    scope = {"data": source, "set_name": "pairs", "folder": tmp_path, "Path": Path}
+    scope |= {"prepare": prepare, "open_records": open_records}
+    exec(cell, scope)
+    said = capsys.readouterr().out
+    assert "published set" not in said and "captions.csv" in said
+    assert scope["prepared"] == [tmp_path / "prepared" / "pairs"]
+    exec(cell, scope | {"data": tmp_path / "prepared" / "pairs", "set_name": "coco"})
+    assert "ready for" not in capsys.readouterr().out, "it isn't prepared again"
