@@ -25,10 +25,7 @@ MEANS = {f"spoilt{suffix}": [name for name, row in ROWS.items()
          for suffix in ("", "-distil", "-smooth")}
 # differences that no claim was registered on, to be read beside the verdicts: what, rows, less, figure
 BESIDE = (("distillation in both losses", "distil", "hard", "retrieval"),
-          ("distillation in both losses", "distil", "hard", "words"),
           ("distillation in MLM", "distil", "distil-itc", "retrieval"),
-          ("hard negatives", "hard", "itc", "by ITM"),
-          ("hard negatives", "hard", "itc", "count"),
           ("ITC before fusion", "itc", "itm-mlm", "pointing"))
 # row@part: where a record holds the answers to pretraining's questions and to the tasks'
 PARTS = {"": ("outcomes", "tasks"), "teacher": ("teacher_outcomes", ""), "distilled": ("", "tasks_distilled"),
