@@ -20,7 +20,7 @@ from minalbef.datasets.store import (
     read_about,
     sets_upright,
 )
-from minalbef.evaluation.validation import Validation
+from minalbef.evaluation.validation import BEST, Validation
 from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.forecast import forecast, still_guesses
@@ -197,6 +197,8 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
                 record_training(folder, "tuned", splits, trained_on(source))
                 words = trained_words(source, checkpoint.read_run(source)[0])
                 record_words(folder, open_records(task, data), words)
+                if validation:
+                    record_words(folder / BEST, open_records(task, data), words)
             if guesses := still_guesses(folder):
                 LOG.warning(guesses)
             if validation:

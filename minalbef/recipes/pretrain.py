@@ -157,10 +157,11 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
             checkpoint.save(folder, task.student, tokenizer, getattr(task, "teacher", None), untrained=untrained)
             if data:
                 record_training(folder, "pretrained", splits, before)
+                record_words(folder, open_records("retrieval", data, config.share))
                 if validation:
+                    record_words(folder / BEST, open_records("retrieval", data, config.share))
                     LOG.info(f"{validation.account()}; next: minalbef evaluate {folder / BEST} "
                              f"--data {place_of(data[0])[0]}/test")
-                record_words(folder, open_records("retrieval", data, config.share))
                 if bad := count_unreadable(folder):
                     LOG.warning(f"could not be read, and gave way to others: {bad} of the pictures, named in "
                                 f"{folder}/unreadable*.txt")

@@ -75,6 +75,7 @@ def test_each_epoch_has_recalls_and_losses_and_the_best_weights_are_a_run(prepar
     for name in ("itc_i2t_r1", "itc_t2i_r5"):
         assert found["test"][name] == pytest.approx(float(best[name]), abs=1e-4)
     assert trained_on(whole / "best") == trained_on(whole)
+    assert (whole / "best" / "words.json").read_bytes() == (whole / "words.json").read_bytes()
 
 
 def test_weights_without_a_loss_so_far_are_named_in_the_best_run_as_in_any(prepared, tmp_path):
