@@ -256,3 +256,13 @@ def nearest(word: str, words: Iterable[str]) -> str:
     near = ([one for one in words if one.startswith(str(word))]
             or difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.4))
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def printable(text: str) -> str:
+    """A file's name or a user's text as a terminal may show it, in one line.
+
+    What isn't printable is written as an escape: control characters, and half of a surrogate pair,
+    which stands for a byte of a name that is no UTF-8.
+    """
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+                   for letter in text)

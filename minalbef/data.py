@@ -1,4 +1,5 @@
 """Pictures and captions to batches."""
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from minalbef.tokenizer import Tokenizer
 MEAN = (0.48145466, 0.4578275, 0.40821073)          # CLIP's, which the original uses for all its pictures
 STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_PIXELS = 80_000_000                             # below PIL's own limit, from which on it warns and still decodes
+MAX_SIDE = 1_000_000                                # resizing takes PIL 32 bytes a pixel of a side
+NO_FILE = "no file, but a folder, device or pipe"
 # none of PIL's others: it hands EPS, whatever the file's name, to Ghostscript, which runs the program in it
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")          # of files in a folder
@@ -102,14 +105,46 @@ def reads_upright(records: Any, config: Config) -> bool:
 Source = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor | Upright
 
 
+def files_below(folder: str | Path) -> tuple[list[Path], dict[str, str]]:
+    """Pictures in a folder and its subfolders; and why all else is left out, by relative path."""
+    found: list[Path] = []
+    others: dict[str, str] = {}
+
+    def skip(path: Path, why: str) -> None:
+        others[path.relative_to(folder).as_posix()] = why
+
+    def refuse(error: OSError) -> None:
+        skip(Path(error.filename), f"a folder that cannot be read ({error.strerror})")
+
+    for here, folders, names in os.walk(folder, onerror=refuse):
+        for name in folders:
+            if (path := Path(here, name)).is_symlink():
+                skip(path, "a link to a folder, which isn't followed")
+        for name in names:
+            path = Path(here, name)
+            if path.suffix.lower() not in SUFFIXES:
+                skip(path, "no picture by its name's ending")
+            elif path.exists() and not path.is_file():
+                skip(path, NO_FILE)
+            else:
+                found.append(path)
+    return sorted(found), dict(sorted(others.items()))
+
+
 def pictures_in(images: Source | Sequence[Source]) -> list[Source]:
-    """Pictures as a list; those of a batch, or of a folder by name. Raises ValueError where there is none."""
+    """Pictures as a list: those of a batch, or of a folder and its subfolders by path.
+
+    Raises ValueError where there is none.
+    """
     many = isinstance(images, Sequence) and not isinstance(images, str) or getattr(images, "ndim", 0) == 4
     found: list = list(images) if many else [images]     # type: ignore[arg-type]  # mypy does not see why
     if isinstance(images, (str, Path)) and Path(images).is_dir():
-        found = [path for path in sorted(Path(images).iterdir()) if path.suffix.lower() in SUFFIXES]
+        found = [*files_below(images)[0]]
+        if not found:
+            raise ValueError(f"no picture is in {images} or its subfolders: no file there ends in "
+                             f"{', '.join(SUFFIXES)}; name another folder")
     if not found:
-        raise ValueError(f"no picture in {images!r}; give at least one, or a folder with {', '.join(SUFFIXES)}")
+        raise ValueError("no picture; give at least one")
     return found
 
 
@@ -118,7 +153,8 @@ def open_image(source: Source, upright: bool = True) -> Image.Image:
 
     upright: turned by EXIF, transparency over white, 16 bits scaled to 8; of an `Upright` always.
         False: PIL's convert("RGB"), the original's way; its boxes belong to the picture as stored
-    Raises ValueError for what is no whole picture of one of FORMATS, has no pixels, or more than MAX_PIXELS.
+    Raises ValueError for what is no whole picture of one of FORMATS, has no pixels, or more than
+    MAX_PIXELS, or a side longer than MAX_SIDE.
     """
     if isinstance(source, Upright):
         source, upright = source.source, True
@@ -135,13 +171,22 @@ def open_image(source: Source, upright: bool = True) -> Image.Image:
             image = source
         else:
             name = str(source if isinstance(source, Path) else getattr(source, "name", source))
+            if isinstance(source, (str, Path)):
+                path = Path(source)
+                if path.exists() and not path.is_file():        # opening a pipe would wait forever
+                    raise ValueError(NO_FILE)
             image = Image.open(source, formats=FORMATS)
         if 0 in image.size:
             raise ValueError(f"{image.width} x {image.height} are no pixels")
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} is over the limit of {MAX_PIXELS:,} pixels; "
                              "make it smaller")
+        if max(image.size) > MAX_SIDE:
+            raise ValueError(f"{image.width} x {image.height} has a side over the limit of "
+                             f"{MAX_SIDE:,} pixels; make it shorter")
         if not upright:
+            if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+                image = image.convert("RGBA")           # the same colours, without PIL's warning
             return image.convert("RGB")
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):                          # 16-bit grey, which PIL would clip at 255

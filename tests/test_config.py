@@ -9,7 +9,7 @@ import torch
 
 from minalbef import config, presets
 from minalbef.albef import ALBEF
-from minalbef.config import RANGES, Config
+from minalbef.config import RANGES, Config, printable
 from minalbef.presets import preset
 from minalbef.scenes.painting import all_names
 
@@ -189,3 +189,8 @@ def test_captions_of_one_picture_match_in_our_presets_and_in_runs_of_before_the_
 def test_defaults_are_the_papers():
     assert Config() == preset("paper-4m") and Config().text_length == preset("vqa").text_length == 25
     assert {name for name in presets.PRESETS if name not in OF_THE_PAPER} == {"tiny", "desk", "small", "base"}
+
+
+def test_a_name_is_shown_as_one_line_without_control_characters():
+    assert printable("a cat/é 日本 🐈.png") == "a cat/é 日本 🐈.png"
+    assert printable("\x1b[2J\n\t\x9b\u202e\udcff") == r"\x1b[2J\n\t\x9b\u202e\udcff"

@@ -1,4 +1,5 @@
 import io
+import os
 import re
 from pathlib import Path
 
@@ -107,6 +108,30 @@ def test_no_other_format_opens_and_no_postscript_runs_whatever_the_files_name(tm
         with pytest.raises(ValueError,
                            match="must be a whole file of JPEG, PNG, WebP, GIF, BMP, TIFF or PPM; save it again"):
             open_image(source)
+
+
+def test_a_palette_is_read_as_stored_without_a_warning(recwarn):
+    """PIL warns of several transparent colours; the pixels are those that it gives."""
+    palette = picture("P")
+    file = file_of(palette, transparency=bytes(range(256)))
+    found = np.array(open_image(file, upright=False))
+    open_image(file)
+    assert not recwarn.list
+    assert np.array_equal(found, np.array(Image.open(file).convert("RGB"))) and recwarn.list
+
+
+@pytest.mark.parametrize("size", [(1_000_001, 1), (2, 1_000_001)])
+def test_a_side_that_takes_much_memory_to_resize_is_refused(size):
+    with pytest.raises(ValueError, match="has a side over the limit of 1,000,000 pixels; make it"):
+        open_image(Image.new("1", size))
+    assert open_image(Image.new("1", (1000, 1))).size == (1000, 1)
+
+
+def test_a_pipe_is_no_picture_and_nothing_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "x.jpg")
+    for path in (tmp_path / "x.jpg", str(tmp_path / "x.jpg")):
+        with pytest.raises(ValueError, match="x.jpg cannot be read as a picture: no file, but a"):
+            open_image(path)
 
 
 def test_nothing_in_the_package_opens_pictures_of_other_formats():

@@ -4,7 +4,7 @@ from typing import Literal
 
 from minalbef.cli.bench import Changes
 from minalbef.cli.train import From
-from minalbef.config import read_changes
+from minalbef.config import printable, read_changes
 
 
 def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "minalbef", vocab: Path | None = None,
@@ -50,7 +50,8 @@ def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tu
     from minalbef.datasets.prepare import prepare as write
     from minalbef.datasets.tables import Columns
     columns = Columns(image_column, caption_column)
-    print(write(name, source, out, images, without, look, most_bad, share, columns))
+    account = write(name, source, out, images, without, look, most_bad, share, columns)
+    print("\n".join(map(printable, account.split("\n"))))
 
 
 def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 2) -> None:

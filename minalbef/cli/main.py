@@ -26,7 +26,7 @@ from minalbef.cli.full_size import convert, dry_run, plan, prepare
 from minalbef.cli.limits import checked
 from minalbef.cli.pictures import export, index, search
 from minalbef.cli.train import Flags, From, finetune, pretrain, source_of, tune
-from minalbef.config import Config, nearest
+from minalbef.config import Config, nearest, printable
 
 ABOUT = """ALBEF, rebuilt minimal, faithful and fast.
 
@@ -278,5 +278,5 @@ def main() -> None:
             raise
         said, status = explain(error)
         if said:
-            print(f"minalbef: {said}", file=sys.stderr)
+            print("\n".join(map(printable, f"minalbef: {said}".split("\n"))), file=sys.stderr)
         raise SystemExit(status) from None

@@ -4,11 +4,16 @@ from tempfile import TemporaryDirectory
 
 import minalbef
 from minalbef.cli.train import source_of
+from minalbef.config import printable
+
+FEW = 5                               # files that a line names
 
 
 def search(what: str, /, run: Path | None = None, images: Path | None = None, index: Path | None = None,
            texts: Path | None = None, scenes: int = 2000, out: Path | None = None) -> None:
     """Find pictures for a sentence, in a folder of yours or among unseen scenes, and draw the best; or texts.
+
+    A folder's subfolders are searched, too.
 
     Args:
         what: a sentence, such as "an apple left of a cat"; with --texts a picture
@@ -36,28 +41,37 @@ def search(what: str, /, run: Path | None = None, images: Path | None = None, in
     with TemporaryDirectory() as folder:
         if images:
             index = Path(folder) / "index.safetensors"
-            left_out(indexer.write_index(model, images, index))
+            left_out(indexer.write_index(model, images, index), images)
         if index:
-            paths, features, gone = indexer.read_index(model, index)
-            hits = finder.search_features(model, what, paths, features)
+            found = indexer.read_index(model, index)
+            hits = finder.search_features(model, what, found.paths, found.features, found.folder)
+            gone = found.gone
         else:
             hits = finder.search(model, what, scenes)
     out = out or report.output_folder(model.path) / "search.png"
     print(finder.describe(model, what, hits))
     if gone:
-        print(f"Note: not searched, as changed or vanished since they were indexed: {', '.join(gone)}")
+        print("Note: not searched, as changed or vanished since they were indexed: "
+              f"{', '.join(map(printable, gone))}")
     finder.figure(what, hits).save(out)
-    print(f"{out} shows the answer")
+    print(printable(f"{out} shows the answer"))
 
 
-def left_out(broken: dict[str, str]) -> None:
-    """Say which pictures could not be read, and why."""
+def left_out(broken: dict[str, str], folder: Path) -> None:
+    """Say which pictures could not be read, why, and what else of a folder was not looked at."""
+    from minalbef.data import files_below
     for reason in broken.values():
-        print(f"left out: {reason}")
+        print(printable(f"left out: {reason}"))
+    others: dict[str, list[str]] = {}
+    for name, why in files_below(folder)[1].items():
+        others.setdefault(why, []).append(name)
+    for why, names in others.items():
+        more = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""
+        print(printable(f"left out, {why}: {', '.join(names[:FEW])}{more}"))
 
 
 def index(images: Path, /, run: Path | None = None, out: Path | None = None) -> None:
-    """Read a folder of pictures once, for `minalbef search --index`.
+    """Read the pictures of a folder and its subfolders once, for `minalbef search --index`.
 
     Args:
         images: the folder
@@ -68,8 +82,9 @@ def index(images: Path, /, run: Path | None = None, out: Path | None = None) -> 
     from minalbef.recipes import report
     model = minalbef.load(source_of(run))
     out = out or report.output_folder(model.path) / f"{images.resolve().name}.index.safetensors"
-    left_out(indexer.write_index(model, images, out))
-    print(f"{out} is written; search it with: minalbef search \"a big rocket\" --index {out} --run {run or model.path}")
+    left_out(indexer.write_index(model, images, out), images)
+    print(printable(f"{out} is written; search it with: minalbef search \"a big rocket\" "
+                    f"--index {out} --run {run or model.path}"))
 
 
 def export(run: Path, /, onnx: Path) -> None:

@@ -2,6 +2,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,22 +18,26 @@ from minalbef.writing import explain, write_atomically
 
 @torch.no_grad()
 def write_index(run: Run, images: Path, out: Path) -> dict[str, str]:
-    """Read a folder's pictures into a file that names them and the run: -> why a picture cannot be read, by its name.
+    """Read the pictures of a folder and its subfolders into a file that names them and the run.
 
+    -> why a picture cannot be read, by its path in the folder
     Raises ValueError for a folder without pictures, and for a file that is there and no index of this folder.
     """
     run.embed_texts("a")                         # raises where the run has no shared space
     images = Path(images).resolve()
+    if not images.is_dir():
+        raise ValueError(f"{images} is no folder; name the one that holds the pictures")
     if out.exists() and (other := _read(out)[0]["folder"]) != str(images):
         raise ValueError(f"{out} is the index of {other}; name another file with --out, or remove it")
     files, broken, features, pixels, paths = {}, {}, [], [], pictures_in(images)
     for path in progress(paths, "pictures", quiet=False):
+        name = path.relative_to(images).as_posix()
         try:
             seen = _seen(path)                   # before it is opened: a later change shows
             pixels.append(run.transform(path))
-            files[path.name] = seen
+            files[name] = seen
         except (OSError, ValueError) as error:
-            broken[path.name] = str(error)
+            broken[name] = str(error)
         if len(pixels) == PICTURES or pixels and path is paths[-1]:
             features.append(run.model.image_feature(run.model.encode_image(torch.stack(pixels).to(run.device))).cpu())
             pixels = []
@@ -44,8 +49,17 @@ def write_index(run: Run, images: Path, out: Path) -> dict[str, str]:
     return broken
 
 
-def read_index(run: Run, path: Path) -> tuple[list[Path], Tensor, list[str]]:
-    """Pictures that are as they were when they were indexed, their features (n, e), and the names of all others.
+class Index(NamedTuple):
+    """What `read_index` gives."""
+
+    folder: Path
+    paths: list[Path]                 # pictures that are as they were when they were indexed
+    features: Tensor                  # theirs, (n, e)
+    gone: list[str]                   # all others, by their path in the folder
+
+
+def read_index(run: Run, path: Path) -> Index:
+    """What `write_index` wrote, without pictures that have changed or vanished.
 
     Raises ValueError for an index of another run's, and for a damaged one.
     """
@@ -58,12 +72,14 @@ def read_index(run: Run, path: Path) -> tuple[list[Path], Tensor, list[str]]:
         way = "upright" if upright else "as stored"
         raise ValueError(f"{path} was written with pictures opened {way}, and {run.path} reads "
                          f"them otherwise; index {about['folder']} again")
-    paths = [Path(about["folder"], name) for name in about["files"]]
+    folder = Path(about["folder"])
+    paths = [folder / name for name in about["files"]]
     same = [path.exists() and _seen(path) == seen for path, seen in zip(paths, about["files"].values())]
     if not any(same):
         raise ValueError(f"all pictures of {path} have changed or vanished; index {about['folder']} again")
-    return ([path for path, fits in zip(paths, same) if fits], features[torch.tensor(same)],
-            [path.name for path, fits in zip(paths, same) if not fits])
+    kept = [path for path, fits in zip(paths, same) if fits]
+    gone = [name for name, fits in zip(about["files"], same) if not fits]
+    return Index(folder, kept, features[torch.tensor(same)], gone)
 
 
 def hash_of_weights(run: Run) -> str:

@@ -25,6 +25,7 @@ from minalbef.writing import explain
 SHOWN = 5                             # answers that are printed
 SIDE = 288                            # pixels of an image's longer side in the figure
 BEAMS = 3                             # for an open-ended answer
+LONGEST = 200                         # letters of the text there
 NOTHING = "(nothing)"                 # stands for an answer without words
 
 
@@ -210,9 +211,11 @@ def figure(found: Prediction) -> plots.Plot:
         titles += [f"{side}the picture", f"{side}what speaks for “{explained}”"]
         scales += [scale, scale]
     titles[0] = "\n".join([titles[0], *likely])
-    plot = plots.gallery(panels, titles, plots.wrap(f"“{found.text}”: {answer}", 18 * len(panels)), len(panels))
-    plot.alt = (f"{found.task} asked “{found.text}” and answered: {answer} ({', '.join(likely)}). Beside each picture "
-                f"the same, lit where it speaks for “{explained}”.")
+    asked = plots.shorten(found.text, LONGEST)
+    heading = plots.wrap(f"“{asked}”: {answer}", 18 * len(panels))
+    plot = plots.gallery(panels, titles, heading, len(panels))
+    plot.alt = (f"{found.task} asked “{asked}” and answered: {answer} ({', '.join(likely)}). "
+                f"Beside each picture the same, lit where it speaks for “{explained}”.")
     for ax, scale in zip(plot.axes, scales):
         for box in found.boxes if found.boxes is not None else ():
             best = found.box is not None and box.equal(found.box)

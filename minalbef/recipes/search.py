@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ImageOps
+from PIL import Image
 from torch import Tensor
 
+from minalbef.config import printable
 from minalbef.data import open_image, pictures_in
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
@@ -15,33 +16,47 @@ from minalbef.recipes.vocabulary import trained_words
 from minalbef.run import Run
 from minalbef.scenes.exam import questions
 from minalbef.scenes.scenes import Drawn, Scenes, paint
-from minalbef.tokenizer import clean
-from minalbef.viz.plots import Plot, gallery
+from minalbef.tokenizer import clean, excerpt
+from minalbef.viz.plots import Plot, gallery, shorten, wrap
 
 FIRST = 32                            # the best by similarity, which fusion, far slower, re-ranks
 CAPTIONS = 5000                       # of training: enough that every word of the grammar is among them
 SIDE = 144                            # pixels of a scene in the figure
+TITLE, COLUMN = 150, 26               # letters of a caption or path there, and of its lines
+HEADING = 150                         # and of the sentence
+NAMED = 10                            # words that a note names
+
+Ranked = tuple[int, list[float]]      # of a hit its number, and similarity, match and score
 
 
 @dataclass(frozen=True)
 class Hit:
-    """What was found: a scene with its caption, a file or a text; similarity: cosine, match: probability."""
+    """What was found: a scene, a file or a text.
 
-    drawn: Drawn | None
+    similarity: cosine. match: probability. score: by which hits are sorted, see `scores`
+    title: the scene's caption, the file's path in the folder that was searched, or the text
+    """
+
     similarity: float
     match: float
+    score: float
+    title: str
+    drawn: Drawn | None = None
     path: Path | None = None
-    text: str = ""
-
-    @property
-    def title(self) -> str:
-        return self.path.name if self.path else self.text or self.drawn.text
 
     @property
     def picture(self) -> np.ndarray:
-        if self.path:
-            return np.asarray(ImageOps.pad(open_image(self.path), (SIDE, SIDE), color="white"))
-        return paint(self.drawn.scene, SIDE)
+        return square(open_image(self.path)) if self.path else paint(self.drawn.scene, SIDE)
+
+
+def square(image: Image.Image) -> np.ndarray:
+    """A picture on a white square: (SIDE, SIDE, 3). A side keeps a pixel, however narrow it is."""
+    scale = SIDE / max(image.size)
+    width, height = (max(1, round(scale * side)) for side in image.size)
+    sheet = Image.new("RGB", (SIDE, SIDE), "white")
+    sheet.paste(image.resize((width, height), Image.Resampling.BICUBIC),
+                ((SIDE - width) // 2, (SIDE - height) // 2))
+    return np.asarray(sheet)
 
 
 @torch.no_grad()
@@ -62,31 +77,35 @@ def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hi
     sim = ranking.similarity(run.model, encoded)[0, :, 0]                        # (scenes,)
     best = sim.topk(min(FIRST, scenes)).indices
     odds = ranking.match_odds(run.model, encoded, best, torch.zeros_like(best))
-    return [Hit(drawn[best[i]], sim[best[i]].item(), odds[i].sigmoid().item())
-            for i in by_both(run, sim[best], odds)[:top]]
+    ranked = by_both(run, sim, best, odds)[:top]
+    return [Hit(*figures, drawn[i].text, drawn[i]) for i, figures in ranked]
 
 
 def search_images(run: Run, sentence: str, images: Path, top: int = 8) -> list[Hit]:
-    """The `top` best pictures of a folder for a sentence, as `search` ranks scenes."""
+    """The `top` best pictures of a folder and its subfolders, as `search` ranks scenes."""
     paths: list[Path] = pictures_in(images)
-    return search_features(run, sentence, paths, run.embed_images(paths, quiet=False), top)
+    features = run.embed_images(paths, quiet=False)
+    return search_features(run, sentence, paths, features, images, top)
 
 
-def search_features(run: Run, sentence: str, paths: list[Path], features: Tensor, top: int = 8) -> list[Hit]:
+def search_features(run: Run, sentence: str, paths: list[Path], features: Tensor, folder: Path,
+                    top: int = 8) -> list[Hit]:
     """`search_images` where the pictures' features (images, e) are known, as from an index."""
-    sim = run.embed_texts(sentence)[0] @ features.to(run.device).T                               # (images,)
-    return [Hit(None, *scores, paths[i]) for i, *scores in rerank(run, sim, paths, [sentence])[:top]]
+    sim = run.embed_texts(sentence)[0] @ features.to(run.device).T                # (images,)
+    ranked = rerank(run, sim, paths, [sentence])[:top]
+    return [Hit(*figures, paths[i].relative_to(folder).as_posix(), path=paths[i])
+            for i, figures in ranked]
 
 
 def search_texts(run: Run, picture: Path, texts: list[str], top: int = 8) -> list[Hit]:
     """The `top` best of your texts for a picture, as `search` ranks scenes."""
-    sim = run.similarity(picture, texts)[0]                                                      # (texts,)
-    return [Hit(None, *scores, text=texts[i]) for i, *scores in rerank(run, sim, [picture], texts)[:top]]
+    sim = run.similarity(picture, texts)[0]                                       # (texts,)
+    return [Hit(*figures, texts[i]) for i, figures in rerank(run, sim, [picture], texts)[:top]]
 
 
 @torch.no_grad()
-def rerank(run: Run, sim: Tensor, paths: list[Path], texts: list[str]) -> list[tuple[int, float, float]]:
-    """The FIRST of many pictures for one text, or of many texts for one: number, similarity, match, the best first."""
+def rerank(run: Run, sim: Tensor, paths: list[Path], texts: list[str]) -> list[Ranked]:
+    """The FIRST of many pictures for one text, or of many texts for one, by `by_both`."""
     run.require("fusion", "match_head")
     best = sim.topk(min(FIRST, len(sim))).indices
     paths, texts = (some if len(some) == 1 else [some[i] for i in best] for some in (paths, texts))
@@ -94,33 +113,66 @@ def rerank(run: Run, sim: Tensor, paths: list[Path], texts: list[str]) -> list[t
     encoded = ranking.encode(run.model, torch.stack([run.transform(one) for one in paths]), tokens, keep)
     pairs = torch.cartesian_prod(torch.arange(len(paths)), torch.arange(len(texts))).to(run.device)
     odds = ranking.match_odds(run.model, encoded, *pairs.T)
-    return [(int(best[i]), sim[best[i]].item(), odds[i].sigmoid().item()) for i in by_both(run, sim[best], odds)]
+    return by_both(run, sim, best, odds)
 
 
-def by_both(run: Run, sim: Tensor, odds: Tensor) -> list[int]:
-    """The order by ITM's log-odds and ITC's cosine together, the best first."""
-    return (odds + weight(run) * sim / run.model.temperature).argsort(descending=True, stable=True).tolist()
+def scores(run: Run, sim: Tensor, odds: Tensor) -> Tensor:
+    """What hits are sorted by: ITM's log-odds + the run's weight * cosine / temperature."""
+    return odds + weight(run) * sim / run.model.temperature
 
 
-def unknown_words(run: Run, sentence: str) -> list[str]:
-    """Words of a sentence that are in no training caption, so that the model can't know them; none if unrecorded."""
+def by_both(run: Run, sim: Tensor, best: Tensor, odds: Tensor) -> list[Ranked]:
+    """Those of sim (n,) whose numbers are `best` (k,), sorted by `scores`, the best first.
+
+    odds: (k,), ITM's  ->  number, and similarity, match and score, of each
+    """
+    both = scores(run, sim[best], odds)
+    figures = torch.stack([sim[best], odds.sigmoid(), both], 1)                   # (k, 3)
+    order = both.argsort(descending=True, stable=True)
+    return list(zip(best[order].tolist(), figures[order].tolist()))
+
+
+def unknown_words(run: Run, *texts: str) -> list[str]:
+    """Words of texts that are in no training caption, so that the model can't know them.
+
+    None where they aren't recorded.
+    """
     known = trained_words(run.path, run.config, CAPTIONS)
     if known is None:
         return []
-    return [word for word in dict.fromkeys(clean(sentence).split()) if word not in known]
+    words = dict.fromkeys(word for text in texts for word in clean(text).split())
+    return [word for word in words if word not in known]
 
 
 def describe(run: Run, sentence: str, hits: list[Hit]) -> str:
-    """The hits in words: scores, captions, and a note on words that the model has never seen."""
-    what = "the scene and its own caption" if hits[0].drawn else "the picture" if hits[0].path else "the text"
-    lines = [f"{'match':>7} {'similarity':>11}  {what}"]
-    lines += [f"{hit.match:7.2f} {hit.similarity:11.2f}  {hit.title}" for hit in hits]
-    if unknown := unknown_words(run, sentence):
-        lines.append(f"Note: no training caption says {', '.join(map(repr, unknown))}, so the model cannot know it.")
+    """The hits in words: scores, captions, and a note on words that the model has never seen.
+
+    sentence: that was searched for; a picture's path where the hits are texts
+    """
+    what, asked = "the text", [hit.title for hit in hits]
+    if hits[0].drawn or hits[0].path:
+        what = "the scene and its own caption" if hits[0].drawn else "the picture"
+        asked = [sentence]
+    lines = [f"{'score':>7} {'match':>6} {'similarity':>11}  {what}"]
+    lines += [f"{hit.score:7.2f} {hit.match:6.2f} {hit.similarity:11.2f}  {printable(hit.title)}"
+              for hit in hits]
+    lines.append(f"Sorted by score: the log-odds of match + {weight(run):g} x similarity / "
+                 f"{run.model.temperature.item():.3f}, the temperature. "
+                 f"Only the {FIRST} most similar have one.")
+    if unknown := unknown_words(run, *asked):
+        named = ", ".join(map(excerpt, unknown[:NAMED]))
+        more = f" and {len(unknown) - NAMED} more words" if len(unknown) > NAMED else ""
+        lines.append(f"Note: no training caption says {named}{more}, so the model cannot know it.")
     return "\n".join(lines)
 
 
 def figure(sentence: str, hits: list[Hit]) -> Plot:
     """The hits with their scores."""
-    titles = [f"match {hit.match:.2f}, similarity {hit.similarity:.2f}\n{hit.title}" for hit in hits]
-    return gallery([hit.picture for hit in hits], titles, f"“{sentence}”")
+    titles = []
+    for hit in hits:
+        name = shorten(printable(hit.title), TITLE)
+        titles.append(f"score {hit.score:.1f}\n"
+                      f"match {hit.match:.2f}, similarity {hit.similarity:.2f}\n"
+                      f"{wrap(name, COLUMN) if hit.path else name}")
+    heading = wrap(f"“{shorten(printable(sentence), HEADING)}”", HEADING // 2)
+    return gallery([hit.picture for hit in hits], titles, heading)

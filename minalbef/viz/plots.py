@@ -235,6 +235,12 @@ def show(ax: Axes, picture: np.ndarray, good: bool | None = None) -> None:
 
 
 def wrap(text: str, width: int) -> str:
-    """Text in lines of about `width` letters; line breaks in it stay."""
-    return "\n".join(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
-                     for line in text.split("\n"))
+    """Text in lines of at most `width` letters; line breaks in it stay, longer words are cut."""
+    lines = text.split("\n")
+    return "\n".join(textwrap.fill(line, width, break_on_hyphens=False) for line in lines)
+
+
+def shorten(text: str, most: int) -> str:
+    """Text of at most `most` letters: of a longer one, its beginning and its end."""
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:most - 1 - half]}…{text[len(text) - half:]}"

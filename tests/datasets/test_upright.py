@@ -153,7 +153,7 @@ def test_own_pictures_have_the_same_features_wherever_they_are_read(mine, tmp_pa
     features = run.model.image_feature(run.model.encode_image(pixels))
     assert torch.equal(run.embed_images(tmp_path / "mine"), features)
     indexer.write_index(run, tmp_path / "mine", tmp_path / "index.safetensors")
-    paths, indexed, _ = indexer.read_index(run, tmp_path / "index.safetensors")
+    _, paths, indexed, _ = indexer.read_index(run, tmp_path / "index.safetensors")
     assert paths == files and torch.equal(indexed, features)
     sim = dict(zip(files, (run.embed_texts("an apple")[0] @ features.T).tolist()))
     hits = finder.search_images(run, "an apple", tmp_path / "mine")
@@ -302,7 +302,7 @@ def test_an_index_knows_how_its_pictures_were_opened(mine, tmp_path):
     about, features = indexer._read(out)
     del about["upright"]  # of an older version, which opened all upright
     save_file({"features": features}, out, {"index": json.dumps(about)})
-    assert len(indexer.read_index(run, out)[0]) == 6
+    assert len(indexer.read_index(run, out).paths) == 6
 
 
 def test_prepare_counts_the_pictures_that_it_matters_for(mine, public):

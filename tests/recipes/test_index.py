@@ -47,22 +47,22 @@ def scores(hits):
 def test_a_search_of_the_index_finds_what_a_search_of_the_folder_finds(run, photos, tmp_path):
     broken = indexer.write_index(run, photos, tmp_path / "index.safetensors")
     assert list(broken) == ["07.png"] and "07.png cannot be read as a picture" in broken["07.png"]
-    paths, features, gone = indexer.read_index(run, tmp_path / "index.safetensors")
-    assert len(paths) == 39 and not gone
+    folder, paths, features, gone = indexer.read_index(run, tmp_path / "index.safetensors")
+    assert folder == photos and len(paths) == 39 and not gone
     assert_close(features, run.embed_images(paths), atol=1e-5, rtol=0)
     (photos / "07.png").unlink()
-    found = finder.search_features(run, SENTENCE, paths, features)
+    found = finder.search_features(run, SENTENCE, paths, features, folder)
     assert scores(found) == scores(finder.search_images(run, SENTENCE, photos)) and len(found) == 8
 
 
 def test_only_the_best_are_opened_again(run, photos, tmp_path, monkeypatch):
     indexer.write_index(run, photos, tmp_path / "index.safetensors")
-    paths, features, _ = indexer.read_index(run, tmp_path / "index.safetensors")
+    _, paths, features, _ = indexer.read_index(run, tmp_path / "index.safetensors")
     opened, real = [], type(run).transform
     best = run.similarity(paths, SENTENCE)[:, 0].topk(3).indices
     monkeypatch.setattr(finder, "FIRST", 3)
     monkeypatch.setattr(type(run), "transform", lambda self, path: opened.append(path) or real(self, path))
-    finder.search_features(run, SENTENCE, paths, features)
+    finder.search_features(run, SENTENCE, paths, features, photos)
     assert set(opened) == {paths[i] for i in best} and len(opened) == 3
 
 
@@ -83,7 +83,7 @@ def test_pictures_that_changed_or_vanished_are_named_and_left_out(run, photos, t
     assert "changed or vanished since they were indexed: 03.png, 05.png, 11.png\n" in said
     assert Image.open(tmp_path / "search.png").width > 500
     assert {"03.png", "05.png", "11.png", "07.png"}.isdisjoint(
-        path.name for path in indexer.read_index(run, out)[0])
+        path.name for path in indexer.read_index(run, out).paths)
     for path in photos.iterdir():
         path.unlink()
     with pytest.raises(ValueError, match="all pictures of .* have changed or vanished; index .*photos again"):
@@ -142,3 +142,76 @@ def test_texts_are_searched_by_a_picture(run, photos, tmp_path, monkeypatch, cap
     with pytest.raises(SystemExit):
         main()
     assert "name one of them" in capsys.readouterr().err
+    assert "no training caption" not in said, "the picture's path is no caption"
+    (tmp_path / "texts.txt").write_text(f"{texts[0]}\na wolpertinger", encoding="utf-8")
+    monkeypatch.setattr("sys.argv", words)
+    main()
+    assert "Note: no training caption says 'wolpertinger', so" in capsys.readouterr().out
+
+
+def test_subfolders_are_read_and_what_is_left_out_is_said(run, photos, tmp_path, monkeypatch,
+                                                          capsys):
+    """Subfolders, two pictures of one name, a pipe, a link to a folder, six other files."""
+    (photos / "cats" / "small").mkdir(parents=True)
+    (photos / "00.png").rename(photos / "cats" / "small" / "01.png")
+    for i in range(5):
+        (photos / "cats" / f"{i}.json").touch()
+    os.mkfifo(photos / "x.jpg")
+    (photos / "link").symlink_to(photos)
+    (photos / "cats" / "broken.JPG").write_text("no picture")
+    words = ["minalbef", "search", SENTENCE, "--run", str(run.path)]
+    monkeypatch.setattr("sys.argv", [*words, "--images", str(photos.parent), "--out",
+                                     str(tmp_path / "out" / "s.png")])
+    main()
+    said = capsys.readouterr().out
+    for line in ("/photos/07.png cannot be read", "/photos/cats/broken.JPG cannot be read",
+                 "left out, no picture by its name's ending: photos/cats/0.json, "
+                 "photos/cats/1.json, photos/cats/2.json, photos/cats/3.json, "
+                 "photos/cats/4.json and 1 more\n",
+                 "left out, no file, but a folder, device or pipe: photos/x.jpg\n",
+                 "left out, a link to a folder, which isn't followed: photos/link\n"):
+        assert line in said
+    out = tmp_path / "index.safetensors"
+    assert sorted(indexer.write_index(run, photos, out)) == ["07.png", "cats/broken.JPG"]
+    found = indexer.read_index(run, out)
+    names = [path.relative_to(photos).as_posix() for path in found.paths]
+    assert len(names) == 39 and {"01.png", "cats/small/01.png"} < set(names)
+    monkeypatch.setattr(finder, "FIRST", 39)
+    hits = finder.search_features(run, SENTENCE, found.paths, found.features, found.folder, top=39)
+    assert {"01.png", "cats/small/01.png"} <= {hit.title for hit in hits} <= set(names)
+    (photos / "cats" / "small" / "01.png").unlink()
+    assert indexer.read_index(run, out).gone == ["cats/small/01.png"]
+
+
+def test_a_folder_without_pictures_and_a_file_for_a_folder_are_refused(run, photos, tmp_path):
+    (tmp_path / "none" / "inner").mkdir(parents=True)
+    for ask in (lambda: finder.search_images(run, SENTENCE, tmp_path / "none"),
+                lambda: indexer.write_index(run, tmp_path / "none", tmp_path / "i.safetensors")):
+        with pytest.raises(ValueError, match="no picture is in /[^']*none or its subfolders: "):
+            ask()
+    with pytest.raises(ValueError, match="01.png is no folder; name the one"):
+        indexer.write_index(run, photos / "01.png", tmp_path / "index.safetensors")
+
+
+def test_strange_names_are_shown_safely_and_drawn(run, photos, tmp_path, monkeypatch, capsys):
+    """Bytes that are no UTF-8, an escape sequence, a name of 240 letters, a picture of one row."""
+    for path in photos.iterdir():
+        path.unlink()
+    names = [b"\xff\xe9.png", b"\x1b[31mred.png", b"a" * 236 + b".png"]
+    for name in names:
+        with open(os.path.join(os.fsencode(photos), name), "wb") as file:
+            Image.new("RGB", (3000, 1), "red").save(file, "PNG")
+    (photos / "\x1b[2Jbad.png").write_text("none")
+    words = ["minalbef", "search", SENTENCE, "--run", str(run.path)]
+    monkeypatch.setattr("sys.argv", [*words, "--images", str(photos), "--out",
+                                     str(tmp_path / "s.png")])
+    main()
+    said = capsys.readouterr().out
+    assert "\\udcff\\udce9.png\n" in said and "\\x1b[31mred.png\n" in said
+    assert "\\x1b[2Jbad.png" in said
+    assert "\x1b" not in said and said.encode() and Image.open(tmp_path / "s.png").width > 500
+    assert len(indexer.pictures_in(photos)) == 4
+    monkeypatch.setattr("sys.argv", ["minalbef", "search", SENTENCE, "--run", "\x1b[2Jnowhere"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "\\x1b[2Jnowhere is no run folder" in capsys.readouterr().err

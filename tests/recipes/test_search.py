@@ -2,6 +2,7 @@
 import copy
 import math
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -31,6 +32,11 @@ def test_hits_are_ordered_and_score_as_the_model_does_alone(run):
     scores = [math.log(hit.match / (1 - hit.match)) + finder.weight(run) * hit.similarity / run.model.temperature.item()
               for hit in hits]
     assert scores == sorted(scores, reverse=True)
+    assert [hit.score for hit in hits] == pytest.approx(scores, rel=1e-4)
+    lines = finder.describe(run, sentence, hits).splitlines()
+    assert lines[0].split()[:3] == ["score", "match", "similarity"]
+    assert [line.split()[0] for line in lines[1:6]] == [f"{score:.2f}" for score in scores]
+    assert lines[6].startswith("Sorted by score: the log-odds of match + 0.2 x similarity / 0.07")
     pictures = [finder.paint(hit.drawn.scene, run.config.image_size) for hit in hits]
     assert [hit.similarity for hit in hits] == pytest.approx(run.similarity(pictures, sentence)[:, 0].tolist(),
                                                              abs=1e-5)
@@ -58,6 +64,32 @@ def test_the_answer_is_a_picture(run, tmp_path):
     hits = finder.search(run, "an apple", scenes=8, top=3)
     finder.figure("an apple", hits).save(tmp_path / "search.png")
     assert Image.open(tmp_path / "search.png").width > 500
+
+
+def test_a_word_of_a_million_letters_takes_no_time(run, tmp_path):
+    sentence, clock = "x" * 1_000_000, time.process_time()
+    hits = finder.search(run, sentence, scenes=8, top=2)
+    assert "(1,000,000 letters)" in finder.describe(run, sentence, hits)
+    finder.figure(sentence, hits).save(tmp_path / "search.png")
+    assert time.process_time() - clock < 10 and Image.open(tmp_path / "search.png").height < 1000
+
+
+def test_a_note_names_ten_words_at_most(run):
+    hits = finder.search(run, "an apple", scenes=8, top=2)
+    sentence = " ".join(f"gnu{i}" for i in range(12))
+    said = finder.describe(run, sentence, hits)
+    assert "says 'gnu0', 'gnu1'," in said and "'gnu9' and 2 more words, so the model" in said
+
+
+def test_names_in_the_figure_stay_apart(run, tmp_path):
+    """Names of 100 letters without a gap, in a row: no label reaches the next."""
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    hit = finder.search(run, "an apple", scenes=8, top=1)[0]
+    hits = [replace(hit, title="holidays_2024" * 8, path=tmp_path / "a.png")] * 4
+    plot = finder.figure("an apple", hits)
+    plot.save(tmp_path / "search.png")
+    labels = [ax.xaxis.label.get_window_extent() for ax in plot.axes]
+    assert all(one.x1 < other.x0 for one, other in zip(labels, labels[1:]))
 
 
 def test_a_folder_of_pictures_is_searched_as_scenes_are(run, tmp_path, monkeypatch, capsys):
