@@ -147,6 +147,13 @@ def test_a_hostile_header_loses_what_follows_and_ends_nothing(tmp_path, at, fiel
     assert records[0].image.read() == photo(0) and sum(counts.values()) >= 1
 
 
+def test_pictures_without_a_url_are_told_apart_by_tar_and_key(tmp_path):
+    """Keys may begin anew in each tar; equal ids would make two photographs positives."""
+    members = {"0.jpg": photo(0), "0.txt": b"a cat", "1.jpg": photo(1), "1.txt": b"two dogs"}
+    tars = [tar(tmp_path / name, members) for name in ("00000.tar", "00001.tar")]
+    assert len({record.id for path in tars for record in shards(path)}) == 4
+
+
 def test_wherever_a_tar_is_cut_the_pictures_before_are_kept_and_the_others_counted(tmp_path):
     path, = img2dataset(tmp_path, 4)
     whole = path.read_bytes()
