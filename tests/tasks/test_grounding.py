@@ -1,6 +1,7 @@
 """Grounding: the original's box scores, overlaps and accuracies, and what must be true of any choice among boxes."""
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,10 +10,21 @@ from torch.testing import assert_close
 from golden_rule import figures
 from helpers import MASK, disturb, small, texts
 from minalbef.albef import ALBEF
+from minalbef.evaluation.loop import How
 from minalbef.gradcam import image_relevance, relevance, text_map
 from minalbef.layers import record_weights
 from minalbef.tasks import grounding
-from minalbef.tasks.grounding import choose_box, heat_map, iou, pointing, score_boxes, sweep
+from minalbef.tasks.grounding import (
+    GroundingRecord,
+    choose_box,
+    heat_map,
+    iou,
+    judge_maps,
+    pointing,
+    score_boxes,
+    sweep,
+)
+from minalbef.tokenizer import Tokenizer
 from test_gradcam import golden_case
 
 SIZE = (120, 160)                     # height, width
@@ -268,6 +280,16 @@ def test_pointing_asks_where_the_highest_patch_is():
     assert pointing(blob, inside, SIZE) == 1 and pointing(blob, outside, SIZE) == 0
     assert pointing(torch.zeros(4, 4), torch.tensor([0.0, 0, 80, 120]), SIZE) == 0.5, "a flat map points everywhere"
     assert pointing(blob, torch.tensor([1.2, 0.7, 0.2, 0.2]), (2, 2)) == 1, "another size, another place"
+
+
+def test_chance_of_pointing_is_the_share_of_the_image_that_the_true_box_covers():
+    tokenizer, image = Tokenizer.train(["a red cat"], 64), np.zeros((40, 60, 3), np.uint8)
+    boxes = ((-10.0, -10.0, 40.0, 30.0), (30.0, 10.0, 60.0, 60.0), (0.0, 0.0, 60.0, 40.0))
+    records = [GroundingRecord(image, "a cat", i, box, (), (40, 60), "val", i)
+               for i, box in enumerate(boxes)]
+    judged = judge_maps(ALBEF(small()).eval(), tokenizer, records, How(layer=1, quiet=True))
+    shares = judged[:, 4]
+    assert_close(shares, torch.tensor([30 * 20 / 2400, 30 * 30 / 2400, 1.0]))
 
 
 def test_a_sweep_finds_the_best_place_and_tells_all_figures():
