@@ -282,14 +282,24 @@ def test_pointing_asks_where_the_highest_patch_is():
     assert pointing(blob, torch.tensor([1.2, 0.7, 0.2, 0.2]), (2, 2)) == 1, "another size, another place"
 
 
-def test_chance_of_pointing_is_the_share_of_the_image_that_the_true_box_covers():
+def judged_records(*records: tuple) -> torch.Tensor:
+    """Of images of 40 by 60 pixels with these (box, proposals): what `judge_maps` says."""
     tokenizer, image = Tokenizer.train(["a red cat"], 64), np.zeros((40, 60, 3), np.uint8)
+    given = [GroundingRecord(image, "a cat", i, box, proposals, (40, 60), "val", i)
+             for i, (box, proposals) in enumerate(records)]
+    return judge_maps(ALBEF(small()).eval(), tokenizer, given, How(layer=1, quiet=True))
+
+
+def test_chance_of_pointing_is_the_share_of_the_image_that_the_true_box_covers():
     boxes = ((-10.0, -10.0, 40.0, 30.0), (30.0, 10.0, 60.0, 60.0), (0.0, 0.0, 60.0, 40.0))
-    records = [GroundingRecord(image, "a cat", i, box, (), (40, 60), "val", i)
-               for i, box in enumerate(boxes)]
-    judged = judge_maps(ALBEF(small()).eval(), tokenizer, records, How(layer=1, quiet=True))
-    shares = judged[:, 4]
+    shares = judged_records(*((box, ()) for box in boxes))[:, 4]
     assert_close(shares, torch.tensor([30 * 20 / 2400, 30 * 30 / 2400, 1.0]))
+
+
+def test_chance_of_proposals_is_the_share_of_them_that_overlap_the_true_box_by_half():
+    true, near, largest = (0.0, 0.0, 20.0, 20.0), (0.0, 0.0, 20.0, 30.0), (30.0, 10.0, 30.0, 30.0)
+    some, none = judged_records((true, (true, near, largest)), (true, ()))
+    assert some[2] == 0 and some[3] == pytest.approx(2 / 3) and none[1:4].isnan().all()
 
 
 def test_a_sweep_finds_the_best_place_and_tells_all_figures():
