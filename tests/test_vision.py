@@ -83,6 +83,20 @@ def test_conv_stem_gives_one_token_a_patch_row_by_row():
     assert not moved[5].any() and not moved[:, :2].any()
 
 
+@torch.no_grad()
+def test_the_stems_last_convolutions_add_to_what_they_read():
+    torch.manual_seed(0)
+    stem, image = disturb(ConvStem(8, 32)), torch.randn(2, 3, 24, 24)
+    for convolution in stem.same:                        # so the residual block adds nothing
+        nn.init.zeros_(convolution[0].weight)
+        nn.init.zeros_(convolution[0].bias)
+    x = image
+    for convolution in stem.down:
+        x = convolution(x).relu()
+    assert_close(stem(image), stem.norm(x.flatten(2).mT))
+    assert stem(image).std(1).min() > 0.01, "all patches are alike"
+
+
 def test_albefs_stem_couples_no_rows_and_keeps_no_state():
     vit, image = ViT(small()), torch.randn(3, 3, 24, 24)
     assert not list(vit.buffers())
