@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minalbef.config import Config
+from minalbef.config import Config, require_config
 from minalbef.fusion import Fusion, Images
 from minalbef.layers import full, init_weights
 from minalbef.text import TextEncoder, WordHead
@@ -47,6 +47,7 @@ class ALBEF(nn.Module):
         Raises ValueError for one that gives something else.
         """
         super().__init__()
+        require_config(config)
         self.config = config
         if image_encoder is not None:
             check_image_encoder(image_encoder, config)

@@ -191,6 +191,12 @@ class Config:
         return asdict(self)
 
 
+def require_config(config: Any) -> None:
+    """Raises ValueError for what is no Config, such as a preset's name."""
+    if not isinstance(config, Config):
+        raise ValueError(f"config={config!r} must be a Config; make one with minalbef.preset(name)")
+
+
 FREE = ("device", "checkpointing", "compile", "tensorboard")   # on resume: they change rounding and dropout's masks
 
 

@@ -58,6 +58,7 @@ class Fusion(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
+        self.image_width = config.image_width
         self.first = 0 if config.fuse_cls else 1         # of the image's tokens, which [CLS] leads
         self.layers = nn.ModuleList(                     # type: ignore[assignment]  # torch cannot say of which layers
             FusionLayer(config.text_width, config.text_heads, int(config.text_width * config.text_mlp_ratio),
@@ -65,7 +66,13 @@ class Fusion(nn.Module):
         init_weights(self, config.init_std)
 
     def keys_values(self, image_tokens: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """What the image offers to every layer, to be used in several passes: (b, 1 + n, i) -> (keys, values) each."""
+        """What the image offers to every layer, to be used in several passes: (b, 1 + n, i) -> (keys, values) each.
+
+        Raises ValueError for tokens of another width than the model's.
+        """
+        if image_tokens.shape[-1] != self.image_width:
+            raise ValueError(f"image tokens have shape {tuple(image_tokens.shape)}; fusion reads "
+                             f"(b, 1 + n, {self.image_width}), as config.image_width says")
         return [layer.cross.keys_values(image_tokens[:, self.first:]) for layer in self.layers]
 
     def forward(self, text_tokens: Tensor, keep: Tensor, image_tokens: Images | None, image_keep: Tensor | None = None,

@@ -106,8 +106,8 @@ class Run:
         top: read only so many texts of each picture, the most similar, as the paper re-ranks; all others get 0
         """
         self.require("fusion", "match_head")
-        if top is not None and top < 1:
-            raise ValueError(f"top={top} must be at least 1")
+        if top is not None and (not isinstance(top, int) or top < 1):
+            raise ValueError(f"top={top!r} must be a whole number of at least 1, or None for all texts")
         (tokens, keep), odds, features = self._tokens(text), [], self.embed_texts(text) if top else None
         for x in self._pixels(image, quiet):
             seen = self.model.encode_image(x)
@@ -134,11 +134,20 @@ class Run:
             odds.append(ranking.match_odds(self.model, encoded, rows, rows))
         return torch.cat(odds).sigmoid()
 
+    def _pair(self, image: Source, text: str) -> tuple[Tensor, Tensor, Tensor]:
+        """One image (1, 3, s, s) and one text's tokens and keep (1, l). Raises ValueError for several."""
+        (tokens, keep), images = self._tokens(text), pictures_in(image)
+        if len(images) != 1 or len(tokens) != 1:
+            raise ValueError(f"{len(images)} pictures and {len(tokens)} texts: a map is of one picture and one text; "
+                             "ask for each pair")
+        pixels, = self._pixels(images, True)
+        return pixels, tokens, keep
+
     @torch.no_grad()
     def attention(self, image: Source, text: str) -> Tensor:
         """Cross-attention of [CLS] and every word piece over the patches: -> (layers, heads, pieces, g, g)."""
         self.require("fusion")
-        (pixels,), (tokens, keep) = self._pixels(image, True), self._tokens(text)
+        pixels, tokens, keep = self._pair(image, text)
         with record_weights(self.model.fusion, "cross") as weights:
             self.model.fuse(self.model.encode_text(tokens, keep), keep, self.model.encode_image(pixels))
         return torch.cat(weights)[..., -self.config.grid ** 2:].unflatten(-1, (self.config.grid, -1))
@@ -146,7 +155,7 @@ class Run:
     def explain(self, image: Source, text: str) -> Tensor:
         """Grad-CAM: which patches raise the match, by fusion's middle layer: -> (g, g)."""
         self.require("fusion", "match_head")
-        (pixels,), (tokens, keep) = self._pixels(image, True), self._tokens(text)
+        pixels, tokens, keep = self._pair(image, text)
         maps = relevance(self.model, self.model.encode_image(pixels), self.model.encode_text(tokens, keep), keep,
                          layers=(self.config.fusion_depth - 1) // 2)
         return text_map(maps, keep)[0].unflatten(0, (self.config.grid, -1)).detach()

@@ -101,6 +101,11 @@ class Tokenizer:
         sep: end each text in [SEP], as those answers do, and as BERT does
         Raises ValueError for a caption without words and, with truncate=False, for one that is too long.
         """
+        if isinstance(texts, str):
+            raise ValueError(f"{excerpt(texts)} is one text, where a list of them is read; write [text]")
+        for text in texts:
+            if not isinstance(text, str):
+                raise ValueError(f"text {text!r} is of type {type(text).__name__} and must be a str")
         end, rows = [self.sep] if sep else [], []
         cleaned = [text if raw else clean(text, 30 if truncate else max(30, length)) for text in texts]
         if missing := [text for text, rest in zip(texts, cleaned) if not has_words(rest)]:

@@ -92,6 +92,8 @@ def lock(folder: Path, config: Config) -> Iterator[None]:
     if distributed.rank() or folder in _held:
         yield
         return
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, and a run needs a folder; choose another with --run")
     check_folder(folder)
     with hold(folder / LOCK, {"config": config.to_dict()}, lambda path: _refusal(path, config)):
         _held.add(folder)

@@ -131,9 +131,9 @@ def check_upright(config: Config, data: Sequence[str | Path]) -> None:
                          f"are opened {way}, as about.json says; take upright={upright}")
 
 
-def folders_of(data: Folders) -> tuple[str | Path, ...]:
+def folders_of(data: Folders | None) -> tuple[str | Path, ...]:
     """Prepared sets as a tuple, also where there is but one."""
-    return (data,) if isinstance(data, str | Path) else tuple(data)
+    return (data,) if isinstance(data, str | Path) else tuple(data or ())
 
 
 def place_of(data: str | Path, split: str = "train") -> tuple[Path, str]:

@@ -12,6 +12,7 @@ from torch import nn
 from minalbef import checkpoint, distributed
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import write_atomically
+from minalbef.config import check_range
 from minalbef.datasets import public
 from minalbef.datasets.store import Records, place_of, read_about
 from minalbef.evaluation import intervals
@@ -41,6 +42,7 @@ def evaluate(run: str | Path, data: str | Path | None = None, out: str | Path | 
     run, out = checkpoint.run_folder(run), Path(out) if out else None
     if data is not None:
         return evaluate_set(run, data, out=out, **options)
+    check_range(f"size={options.get('size', 1)}", options.get("size", 1), 0.001, 1)
     part = options.keys() & {"seed", "size", "split", "among"}
     return evaluate_run(run, out=out or report.output_folder(run, whole=not part), **options)
 

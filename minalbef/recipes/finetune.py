@@ -9,7 +9,7 @@ import torch
 
 from minalbef import checkpoint, distributed, train, writing
 from minalbef.albef import ALBEF
-from minalbef.config import Config, nearest, read_changes, replace_checked
+from minalbef.config import Config, nearest, read_changes, replace_checked, require_config
 from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.store import (
     Folders,
@@ -148,6 +148,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
         raise ValueError("data and batches: name one of them to train on")
     if config is None:
         config = settings(task, source, (), data)
+    require_config(config)
     differs = rivals_of(task, rival)[rival] if rival else {}
     if folder.resolve() == source.resolve():
         raise ValueError(f"{folder} is the run to begin from, and would be overwritten; choose another folder with "

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from minalbef import checkpoint, distributed, train, writing
-from minalbef.config import Config, other_settings, read_changes
+from minalbef.config import Config, other_settings, read_changes, require_config
 from minalbef.datasets.loader import Ahead, RecordBatches, count_unreadable
 from minalbef.datasets.store import (
     Folders,
@@ -124,6 +124,7 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
     With another image encoder, set warm_steps=0.
     Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
+    require_config(config)
     folder, data = Path(folder), folders_of(data)
     if data:
         check_upright(config, data)
