@@ -294,7 +294,8 @@ def wrap(task: nn.Module, device: torch.device) -> nn.Module:
     """The task in DDP, where several processes train it."""
     if distributed.world() == 1:
         return task
+    # find_unused_parameters: losses that begin later, and heads of other tasks, give no gradient
     with warnings.catch_warnings():              # torch 2.13 renames broadcast_buffers; older ones lack the new name
         warnings.simplefilter("ignore", FutureWarning)
         return DistributedDataParallel(task, [device] if device.type == "cuda" else None, broadcast_buffers=False,
-                                       find_unused_parameters=True)      # a phase not begun gives no gradient yet
+                                       find_unused_parameters=True)

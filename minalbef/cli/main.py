@@ -258,6 +258,8 @@ def main() -> None:
     accept_any_terminal()
     if sys.argv[1:] == ["--version"]:
         return print(f"minalbef {minalbef.__version__}, torch {importlib.metadata.version('torch')}")
+    # torch's C++ part warns each process of DDP's search for weights without gradient, which phases need
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")       # Apple's GPU lacks operations; torch names them
     common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     common.add_argument("--quiet", action="store_true")

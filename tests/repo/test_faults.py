@@ -1,14 +1,18 @@
 """Fault injection: a full disk, damaged files, hostile records; in this process, which has torch at hand."""
 import json
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from minalbef import checkpoint
 from minalbef.data import data_folder
-from processes import ENVIRONMENT, SMALL, Refused, command
+from processes import ENVIRONMENT, ROOT, SMALL, Refused, command, family, wait
 from test_shards import img2dataset, photo, tar
 from test_train import files_end_at
 
@@ -57,6 +61,36 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_space_lets_it_go_on(tmp_path, 
         command(*training(run))
         assert weights(run) == weights(trained)
     note("full disk while training", len(sizes), "refused by name; with space the same bits as undisturbed")
+
+
+KILLS = {                             # which process: words of the command, and whether an environment is its
+    "a training process": (["demo", "--processes", "2", "--exam", "0.01"], lambda place: "\0RANK=1\0" in place),
+    "the first training process": (["demo", "--processes", "2", "--exam", "0.01"], lambda place: "\0RANK=0\0" in place),
+    "a loader's worker": (["pretrain", "--workers", "2"], lambda place: True)}
+LINE = re.compile(r"minalbef: (training process [01] \(pid \d+\)|a loader's worker \(pid \d+\)) was killed by "
+                  r"SIGKILL, perhaps for want of memory; the same command goes on from the last checkpoint")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("which", KILLS)
+def test_a_process_that_is_killed_is_named_in_one_line_and_the_last_checkpoint_stands(tmp_path, which, note):
+    (name, *flags), is_it = KILLS[which]
+    run, told = tmp_path / "run", tmp_path / "told"
+    words = [sys.executable, "-m", "minalbef", name, *SMALL, "epoch=64000", "--run", str(run), *flags, "--quiet"]
+    with told.open("w") as file:
+        process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=file, env=ENVIRONMENT)
+        try:
+            wait(process, lambda: (run / "state.pt").exists(), 600)
+            children = family(process.pid)[1:]
+            pid = next(one for one in children if is_it(Path(f"/proc/{one}/environ").read_text(encoding="utf-8")))
+            os.kill(pid, signal.SIGKILL)
+            assert process.wait(120) in (1, 137)
+        finally:
+            process.kill()
+    lines = [line for line in told.read_text(encoding="utf-8").splitlines() if line.strip()]
+    assert len(lines) == 1 and LINE.fullmatch(lines[0]) and f"(pid {pid})" in lines[0], lines
+    checkpoint.read_state(run / "state.pt")
+    note(f"{which} is killed", 1, "named in one line with its signal; the last checkpoint stands")
 
 
 def flipped(data: bytes, place: float) -> bytes:
