@@ -156,7 +156,7 @@ class Captions:
         counts = sorted(self.count.values())
         usual = median(counts)
         lines = [f"captions per picture: {usual:g} (median), from {counts[0]} to {counts[-1]}"]
-        lines += [f"  {record.image.name}: {shorten(record.text)}" for record in self.samples]
+        lines += [f"  {shorten(record.image.name)}: {shorten(record.text)}" for record in self.samples]
         if self.keyed:
             lines.append(f"doubtful: {self.keyed:,} captions look like key=value, such as "
                          f"{shorten(self.first_keyed)}: are these captions?")

@@ -35,6 +35,8 @@ class Fault(ValueError):
 
     def __init__(self, kind: str, what: str, way: str = "leave it out or mend it", entries: int = 1):
         what = what if len(what) <= LONGEST else f"{what[:LONGEST]}..."
+        # a stranger's name may hold what a terminal obeys
+        what = "".join(c if c.isprintable() else repr(c)[1:-1] for c in what)
         super().__init__(f"{what}; {way}")
         self.kind, self.what, self.way, self.entries = kind, what, way, entries
 

@@ -156,7 +156,7 @@ def test_the_account_shows_captions_and_doubts_lines_of_settings_and_uneven_numb
         (tmp_path / f"{i}.txt").write_text("a cat\nfour dogs\n")
     account = prepare("pairs", tmp_path, tmp_path / "out")
     assert "captions per picture: 2 (median), from 2 to 2" in account and "doubtful" not in account
-    shown = [line for line in account.splitlines() if ".jpg: '" in line]
+    shown = [line for line in account.splitlines() if ".jpg': '" in line]
     assert len(shown) == 3 and all(line.endswith(("'a cat'", "'four dogs'")) for line in shown)
     lines = ["a cat = a feline", *(f"{name}.utf8=un gat" for name in ("ach", "cat"))]
     (tmp_path / "3.txt").write_text("\n".join(lines + [f"a cat of {n}" for n in range(20)]))
@@ -173,10 +173,11 @@ def test_the_account_shows_captions_and_doubts_lines_of_settings_and_uneven_numb
 
 def test_a_caption_is_shown_without_obeying_it(tmp_path):
     captions = pairs.Captions()
-    record = pairs.Record(tmp_path / "0.jpg", "a \x1b[2J cat" + "!" * 100, 1)
+    assert str(Fault("a kind", "\x1b[2J.jpg is gone")).startswith("\\x1b[2J.jpg is gone; ")
+    record = pairs.Record(tmp_path / "\x1b0.jpg", "a \x1b[2J cat" + "!" * 100, 1)
     assert list(captions.watch([record])) == [record]
     assert (
-        captions.describe()[1].startswith("  0.jpg: 'a \\x1b[2J cat!!")
+        captions.describe()[1].startswith("  '\\x1b0.jpg': 'a \\x1b[2J cat!!")
         and len(captions.describe()[1]) < 110
     )
 
