@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from minalbef import checkpoint
 from minalbef.data import data_folder
+from minalbef.tokenizer import Tokenizer
 from processes import ENVIRONMENT, ROOT, SMALL, Refused, command, family, wait
 from test_shards import img2dataset, photo, tar
 from test_train import files_end_at
@@ -139,6 +141,44 @@ def test_a_damaged_file_is_named_with_the_way_out(tmp_path, trained, photographs
          f"{refused} refused by name" + (f"; read: {', '.join(passed)}" if passed else ""))
     assert all(what.startswith("a bit") or what == "its last byte is missing" for what in passed), passed
     assert name != "state.pt" or not passed, passed
+
+
+def set_step(step: int):
+    def spoil(run: Path) -> None:
+        state = torch.load(run / "state.pt", weights_only=True)
+        torch.save(state | {"step": step}, run / "state.pt")
+    return spoil
+
+
+def remove_state(run: Path) -> None:
+    (run / "state.pt").unlink()
+
+
+def take_other_tokenizer(run: Path) -> None:
+    Tokenizer.train(["zebras quiz"], 400).save(run / "tokenizer.json")
+
+
+def take_other_origin(run: Path) -> None:
+    state = torch.load(run / "state.pt", weights_only=True)
+    origin = state["origin"] | {"tokenizer": "of other captions"}
+    torch.save(state | {"origin": origin}, run / "state.pt")
+
+
+@pytest.mark.parametrize("spoil, reader, says", [
+    (set_step(-5), training, "state.pt cannot be read .step -5 is none of its 8"),
+    (set_step(1_000_000), training, "state.pt cannot be read .step 1000000 is none of its 8"),
+    (remove_state, training, "holds a trained model .* without the state of its training"),
+    (take_other_origin, training, "began from something else: its tokenizer is another"),
+    (take_other_tokenizer, lambda run: ["summary", run], "tokenizer.json is of another run")])
+def test_a_run_whose_parts_do_not_belong_together_is_refused(tmp_path, trained, note, spoil, reader,
+                                                             says):
+    run = shutil.copytree(trained, tmp_path / "run")
+    spoil(run)
+    before = weights(run)
+    with pytest.raises(Refused, match=f"{run}.*{says}.*;|{run}.*{says}.*or choose another folder"):
+        command(*reader(run))
+    assert weights(run) == before
+    note(f"a run in parts: {says}", 1, "refused by name; its weights stand")
 
 
 # what strangers' records hold: (a caption, or a picture's bytes) that training must never see
