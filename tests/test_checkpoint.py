@@ -533,3 +533,13 @@ def test_other_settings_are_refused_and_named(tmp_path):
     for changes, says in (({"seed": 3}, "seed: 0 there, 3 here"), ({"betas": (0.8, 0.9)}, "betas")):
         with pytest.raises(ValueError, match=f"other settings .*{says}"):
             load_state(tmp_path, task, optimiser, small(image_size=16, **changes))
+
+
+def test_a_part_that_may_be_absent_is_read_where_it_is_there_and_must_then_be_whole():
+    trained, model = disturb(ALBEF(small())), ALBEF(small())
+    weights = trained.state_dict()
+    assert fit_weights(model, weights, "a file", ("word_head",)) == ()
+    assert same_state(model.state_dict(), weights)
+    del weights["word_head.bias"]
+    with pytest.raises(ValueError, match="a file does not fit the model: missing word_head.bias"):
+        fit_weights(model, weights, "a file", ("word_head",))

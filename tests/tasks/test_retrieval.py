@@ -286,6 +286,16 @@ def test_scores_are_those_of_each_pair_alone_and_padding_cannot_be_seen():
     assert model.config.image_width != model.config.text_width
 
 
+@torch.no_grad()
+def test_odds_are_the_same_however_many_images_are_in_memory():
+    task, batch = task_and_batch()
+    model = task.student.eval()
+    encoded = encode(model, batch.image[:5], batch.tokens, batch.keep)
+    images, texts = torch.tensor([4, 0, 3, 1, 2, 4, 3]), torch.tensor([0, 1, 2, 3, 4, 5, 6])
+    whole = ranking.match_odds(model, encoded, images, texts)
+    assert_close(ranking.match_odds(model, encoded, images, texts, chunk=2, rows=2), whole)
+
+
 def test_recalls_by_hand():
     i2t = torch.tensor([[.1, .9, .2, .0], [.9, .8, .7, .1]])   # picture 4's second caption is first; 9's only is last
     image_ids, text_ids = torch.tensor([4, 9]), torch.tensor([4, 4, 4, 9])
