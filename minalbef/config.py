@@ -28,7 +28,7 @@ RANGES = {name: limits for names, limits in {
     "temperature_max": (1e-6, float("inf")),      # inf: the original lets it run free in retrieval
     "alpha teacher_momentum mask_rate dropout crop match_from queue_from hard_from lesson_from siblings_from": (0, 1),
     "siblings restyle": (0, 1),
-    "objects": (0, 223),              # kinds in data/emoji
+    "objects": (0, 223),              # kinds in the embedded artwork
 }.items() for name in names.split()}
 # the words that a field may be, and fields that must be multiples of others
 CHOICES = {"stem": ("patch", "conv"), "hard_negatives": ("global", "local"), "schedule": ("smooth", "stairs"),

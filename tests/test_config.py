@@ -7,11 +7,11 @@ import re
 import pytest
 import torch
 
+from emojiscenes.painting import all_names
 from minalbef import config, presets
 from minalbef.albef import ALBEF
 from minalbef.config import RANGES, Config, printable
 from minalbef.presets import preset
-from minalbef.scenes.painting import all_names
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)

@@ -181,4 +181,4 @@ def test_collate_makes_one_batch_of_unlike_pictures():
 
 
 def test_the_embedded_data_is_there():
-    assert (data_folder() / "emoji" / "objects.json").is_file()
+    assert (data_folder() / "tiny" / "config.json").is_file()

@@ -223,7 +223,7 @@ class Site:
             toctree("Course", ["notebooks/solutions/index", "notebooks/assignments/index"]),
             toctree("Documentation", ["Commands and installing <README>", *(f"docs/{page.stem}" for page in PROSE
                                                                         if page.parent == ROOT / "docs")]),
-            toctree("Reference", ["api/index", "data/README", "data/tiny/README", "data/emoji/LICENCES",
+            toctree("Reference", ["api/index", "data/README", "data/tiny/README", "data/emojiscenes/artwork/LICENCES",
                                   "notebooks/results/tried", "notebooks/results/registered", "CONTRIBUTING",
                                   "CHANGELOG"])]))
 

@@ -3,9 +3,9 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from emojiscenes.scenes import Drawn, Scenes
 from minalbef.config import nearest
 from minalbef.datasets.loader import order
-from minalbef.scenes.scenes import Drawn, Scenes
 
 _ROW = dict(objects=20, text_depth=1, fusion_depth=3)     # few kinds are soon told apart, so seeds can be afforded
 OURS = _ROW | dict(match_from=0.05, hard_from=0.1, queue_from=0.15, lesson_from=0.15, siblings_from=0.5)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from emojiscenes.scenes import Scenes, paint
 from minalbef.data import open_image, transform
 from minalbef.datasets.augment import augment
 from minalbef.presets import preset as preset_named
-from minalbef.scenes.scenes import Scenes, paint
 
 
 def measure_loading(sizes: tuple[int, ...], photo: int, number: int) -> dict:

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from emojiscenes.scenes import Drawn, Scenes, truth
 from minalbef import checkpoint
 from minalbef.evaluation.intervals import Clusters
 from minalbef.recipes import finetune
 from minalbef.run import Run
 from minalbef.scenes.exam import exam, jobs, questions, words
-from minalbef.scenes.scenes import Drawn, Scenes, truth
 from minalbef.tasks.base import load_model
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer

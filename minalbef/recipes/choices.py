@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emojiscenes.grammar import KINDS
 from minalbef.data import Batch, open_image, transform
 from minalbef.datasets.choices import ChoiceRecord
 from minalbef.evaluation import ranking
@@ -13,7 +14,6 @@ from minalbef.evaluation.loop import How, Records, over
 from minalbef.recipes import report
 from minalbef.run import Run
 from minalbef.scenes.exam import questions
-from minalbef.scenes.grammar import KINDS
 from minalbef.tokenizer import Tokenizer
 
 WEIGHT = 0.2                          # of similarity, for a run that has not been evaluated

@@ -10,12 +10,12 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor, nn
 
+from emojiscenes.problems import answer_list
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import require_trained, run_folder, untrained_parts
 from minalbef.data import Batch, Source, open_image, transform
 from minalbef.gradcam import Score, match_score, pair_relevance, relevance, text_map
 from minalbef.recipes.report import output_folder, read_report
-from minalbef.scenes.problems.problems import answer_list
 from minalbef.tasks import entailment, grounding, vqa
 from minalbef.tasks.base import load_model
 from minalbef.tokenizer import Tokenizer, clean

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from emojiscenes.painting import all_names
+from emojiscenes.scenes import Scenes
 from minalbef import checkpoint, distributed, train, writing
 from minalbef.config import Config, other_settings, read_changes, require_config
 from minalbef.datasets.loader import Ahead, RecordBatches, count_unreadable
@@ -35,8 +37,6 @@ from minalbef.recipes.validate import (
 from minalbef.recipes.vocabulary import record_words, sample_texts
 from minalbef.run import load
 from minalbef.scenes.batches import SceneBatches
-from minalbef.scenes.painting import all_names
-from minalbef.scenes.scenes import Scenes
 from minalbef.scenes.warm_start import LabelBatches, WarmStart
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.retrieval import collate

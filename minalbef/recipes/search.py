@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from emojiscenes.scenes import Drawn, Scenes, paint
 from minalbef.config import printable
 from minalbef.data import open_image, pictures_in
 from minalbef.evaluation import ranking
@@ -15,7 +16,6 @@ from minalbef.recipes.choices import weight
 from minalbef.recipes.vocabulary import trained_words
 from minalbef.run import Run
 from minalbef.scenes.exam import questions
-from minalbef.scenes.scenes import Drawn, Scenes, paint
 from minalbef.tokenizer import clean, excerpt
 from minalbef.viz.plots import Plot, gallery, shorten, wrap
 

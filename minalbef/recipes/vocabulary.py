@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from emojiscenes.scenes import Scenes
 from minalbef.checkpoint import WORDS
 from minalbef.config import Config
 from minalbef.datasets.loader import order
-from minalbef.scenes.scenes import Scenes
 from minalbef.tokenizer import Tokenizer, clean
 from minalbef.writing import explain, write_atomically
 

@@ -1,13 +1,13 @@
 """Training batches from the embedded scenes: of pretraining, and of each task."""
 import torch
 
+from emojiscenes.scenes import Drawn, Scenes, paint, truth
+from emojiscenes.stream import Stream
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.data import Batch, transform
 from minalbef.scenes.exam.jobs import JOBS
 from minalbef.scenes.exam.task_exam import batch, problems
-from minalbef.scenes.scenes import Drawn, Scenes, paint, truth
-from minalbef.scenes.stream import Stream
 from minalbef.tasks.pretrain import PretrainBatch
 from minalbef.tokenizer import Tokenizer
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from emojiscenes.scenes import Scenes, other_objects, paint
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.data import Rows, transform
 from minalbef.layers import full
 from minalbef.losses import soft_cross_entropy
-from minalbef.scenes.scenes import Scenes, other_objects, paint
 from minalbef.vision import ConvStem, ViT
 
 

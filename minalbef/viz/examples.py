@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from emojiscenes.language import Noun, Object, Relation, Scene, holds
 from minalbef.run import Run
 from minalbef.scenes.exam import questions, words
-from minalbef.scenes.language import Noun, Object, Relation, Scene, holds
 
 
 @torch.no_grad()

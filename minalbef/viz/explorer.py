@@ -8,9 +8,9 @@ from jinja2 import Environment, FileSystemLoader
 from jinja2.utils import htmlsafe_json_dumps
 from torch import Tensor
 
+from emojiscenes.painting import FINISHES, RGB, emoji, sheet
+from emojiscenes.scenes import Scenes
 from minalbef import Run, checkpoint, load
-from minalbef.scenes.painting import FINISHES, RGB, emoji, sheet
-from minalbef.scenes.scenes import Scenes
 
 
 def write_explorer(run: Run, out: Path, captions: int = 5000) -> None:

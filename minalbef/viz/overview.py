@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from minalbef.scenes.language import Object, Scene
-from minalbef.scenes.scenes import paint
+from emojiscenes.language import Object, Scene
+from emojiscenes.scenes import paint
 from minalbef.viz import plots
 
 COLOURS = {"image encoder": plots.BLUE, "text encoder": plots.GREEN, "fusion": plots.RED, "itc": plots.ORANGE,

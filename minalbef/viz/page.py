@@ -10,6 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from torch import Tensor
 
+from emojiscenes.grammar import kinds_of_word, phrase
+from emojiscenes.language import Noun, Scene
+from emojiscenes.scenes import Drawn, Scenes, paint, truth
 from minalbef import checkpoint
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
@@ -17,9 +20,6 @@ from minalbef.metrics import read_metrics
 from minalbef.run import Run, load
 from minalbef.scenes.exam import questions, words
 from minalbef.scenes.exam.tables import competitors, rows, share
-from minalbef.scenes.grammar import kinds_of_word, phrase
-from minalbef.scenes.language import Noun, Scene
-from minalbef.scenes.scenes import Drawn, Scenes, paint, truth
 from minalbef.tokenizer import clean
 from minalbef.viz import examples, plots
 

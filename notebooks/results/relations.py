@@ -16,16 +16,16 @@ from unittest import mock
 
 import torch
 
+from emojiscenes import scenes
+from emojiscenes.scenes import Drawn, Scenes
 from minalbef import checkpoint, load, train
 from minalbef.data import data_folder
 from minalbef.presets import preset
 from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
-from minalbef.scenes import scenes
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.exam import exam, questions
-from minalbef.scenes.scenes import Drawn, Scenes
 from minalbef.tasks.pretrain import Pretrain
 
 PATH = Path(__file__).with_suffix(".json")

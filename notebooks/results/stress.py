@@ -21,17 +21,17 @@ from pathlib import Path
 import torch
 import tyro
 
+from emojiscenes import language
+from emojiscenes.grammar import COLOURS, NUMBERS, OPPOSITE, phrase
+from emojiscenes.language import RELATIONS, All, Background, Noun, Object, Relation, Scene, There
+from emojiscenes.layout import draw_size, layout
+from emojiscenes.stage import Stage, flip
+from emojiscenes.stream import Stream
 from minalbef import Run, checkpoint, load
 from minalbef.bench.effects import write_tables
 from minalbef.bench.seeds import flatten
 from minalbef.recipes.report import commit, describe_device, now
-from minalbef.scenes import language
 from minalbef.scenes.exam import exam, questions
-from minalbef.scenes.grammar import COLOURS, NUMBERS, OPPOSITE, phrase
-from minalbef.scenes.language import RELATIONS, All, Background, Noun, Object, Relation, Scene, There
-from minalbef.scenes.layout import draw_size, layout
-from minalbef.scenes.stage import Stage, flip
-from minalbef.scenes.stream import Stream
 
 PATH = Path(__file__).with_suffix(".json")
 Pair = tuple[Scene, str]

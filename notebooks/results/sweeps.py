@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
+from emojiscenes.scenes import truth
 from minalbef import checkpoint, load
 from minalbef.evaluation import ranking
 from minalbef.evaluation.intervals import interval
 from minalbef.gradcam import match_score, relevance, word_score
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes.exam import questions, words
-from minalbef.scenes.scenes import truth
 
 PATH = Path(__file__).with_suffix(".json")
 TEST = dict(split="test", seed=1800)

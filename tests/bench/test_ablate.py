@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from emojiscenes.language import holds
+from emojiscenes.scenes import Scenes
 from helpers import Batches, disturb, pretrain, small
 from minalbef.bench import ablate, outcomes
 from minalbef.bench.ablate import RunKey
 from minalbef.bench.ablate_rows import ROWS, SPOILT, Row, rows_of
 from minalbef.presets import preset
-from minalbef.scenes.language import holds
-from minalbef.scenes.scenes import Scenes
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
 from processes import family

@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from emojiscenes.grammar import KINDS
+from emojiscenes.scenes import Scenes
 from helpers import disturb
 from minalbef import checkpoint
 from minalbef.albef import ALBEF
@@ -20,8 +22,6 @@ from minalbef.recipes.choices import accuracy, evaluate, minimal_pairs, table, w
 from minalbef.recipes.evaluate import evaluate_pairs, evaluate_set
 from minalbef.run import Run
 from minalbef.scenes.exam import questions
-from minalbef.scenes.grammar import KINDS
-from minalbef.scenes.scenes import Scenes
 from test_readers import write
 from untrained import untrained
 

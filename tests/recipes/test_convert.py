@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from checkout import python_path
 from helpers import pretrain, same_state, small
 from minalbef import checkpoint, load, load_original
 from minalbef.recipes.convert import pretrain_from_original, to_original, to_run
@@ -177,7 +178,7 @@ def test_a_folder_is_written_only_from_whole_weights(vocab, tmp_path, name):
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "minalbef", "convert", *words], cwd=folder,
-                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": python_path(ROOT)})
 
 
 def test_the_command_converts_both_ways_and_says_what_it_did(vocab, tmp_path):

@@ -96,7 +96,7 @@ def test_search_draws_what_it_found(demo, tmp_path, monkeypatch):
 
 
 def test_a_run_answers_about_pictures_and_sentences(demo, tmp_path):
-    from minalbef.scenes.scenes import Scenes, paint
+    from emojiscenes.scenes import Scenes, paint
     run = minalbef.load(demo[0])
     pictures = [paint(Scenes("test").place(i), 48) for i in range(2)]
     assert run.similarity(pictures, ["an apple", "a cat", "a dog"]).shape == (2, 3)

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
+from emojiscenes.scenes import Scenes
 from helpers import disturb
 from minalbef import checkpoint
 from minalbef.albef import ALBEF
@@ -14,7 +15,6 @@ from minalbef.recipes import choices
 from minalbef.recipes import index as indexer
 from minalbef.recipes import search as finder
 from minalbef.run import load
-from minalbef.scenes.scenes import Scenes
 from untrained import untrained
 
 SENTENCE = "a pizza above a cat"

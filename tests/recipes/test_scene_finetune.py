@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from card import CUDA, card
+from checkout import python_path
+from emojiscenes import phrasing
+from emojiscenes.problems import GROUP
 from helpers import small
 from minalbef import checkpoint, distributed, load
 from minalbef.albef import ALBEF
@@ -24,8 +27,6 @@ from minalbef.recipes.finetune import at_size, settings, tune_all
 from minalbef.scenes.batches import ProblemBatches
 from minalbef.scenes.exam import jobs, tables, task_exam
 from minalbef.scenes.exam.jobs import JOBS
-from minalbef.scenes.problems import phrasing
-from minalbef.scenes.problems.problems import GROUP
 from minalbef.tasks import nlvr2, vqa
 from minalbef.tasks.base import TASKS, load_model
 from minalbef.tokenizer import Tokenizer
@@ -265,7 +266,7 @@ def test_simple_baselines_by_hand():
 def run(*arguments, folder: Path):
     return subprocess.run([sys.executable, "-m", "minalbef", *map(str, arguments)], capture_output=True,
                           text=True, cwd=folder, env={**__import__("os").environ,
-                                                      "PYTHONPATH": str(Path(__file__).parents[2])})
+                                                      "PYTHONPATH": python_path(Path(__file__).parents[2])})
 
 
 def test_the_command_trains_in_two_processes_and_evaluates(source, tmp_path):

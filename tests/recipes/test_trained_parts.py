@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from emojiscenes.scenes import Scenes, paint
 from helpers import same_state
 from minalbef import checkpoint, load
 from minalbef.albef import ALBEF
@@ -16,7 +17,6 @@ from minalbef.presets import preset
 from minalbef.recipes import finetune, pretrain
 from minalbef.recipes import search as finder
 from minalbef.recipes.evaluate import evaluate_run
-from minalbef.scenes.scenes import Scenes, paint
 from minalbef.train import untrained_parts
 
 SMALL = dict(image_size=24, image_width=32, text_width=32, image_heads=2, text_heads=2, embed_dim=16, batch=16,

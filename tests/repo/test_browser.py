@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from checkout import python_path
 from chromium import keep, lack
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +37,7 @@ def jupyterlab(folder: Path):
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
              "--ServerApp.port_retries=0", "--ServerApp.password=", f"--ServerApp.root_dir={folder}"],
             cwd=folder, stdout=said, stderr=said,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"),
+            env=os.environ | {"PYTHONPATH": python_path(ROOT), "JUPYTER_CONFIG_DIR": str(folder / "config"),
                               "OMP_NUM_THREADS": "1", "JUPYTER_TOKEN": token})
     address, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
     try:

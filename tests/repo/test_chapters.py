@@ -16,6 +16,7 @@ import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from checkout import python_path
 from minalbef.checks import check_same
 from minalbef.evaluation import ranking
 
@@ -115,7 +116,7 @@ def test_a_chapter_runs_beside_a_gpu_without_a_change(chapter):
     """A pretended GPU: no number is a GPU's, but whatever is trained goes there, and must be fetched or followed."""
     run = subprocess.run([sys.executable, ROOT / "tests" / "support" / "on_card.py", f"{chapter}.ipynb"],
                          cwd=ROOT / "notebooks", stdout=subprocess.PIPE, text=True,
-                         env=os.environ | {"PYTHONPATH": str(ROOT)})
+                         env=os.environ | {"PYTHONPATH": python_path(ROOT)})
     failed = json.loads(run.stdout.splitlines()[-1])
     if chapter == "15_scale":                                    # what it compiles wants a real one
         failed = [(number, why) for number, why in failed

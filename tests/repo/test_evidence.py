@@ -10,13 +10,13 @@ from types import ModuleType
 import pytest
 import torch
 
+from emojiscenes.language import Count, Noun, Relation, holds
+from emojiscenes.stage import Stage
+from emojiscenes.stream import Stream
 from helpers import disturb, small, texts
 from minalbef import load
 from minalbef.albef import ALBEF
 from minalbef.scenes.exam import questions
-from minalbef.scenes.language import Count, Noun, Relation, holds
-from minalbef.scenes.stage import Stage
-from minalbef.scenes.stream import Stream
 from minalbef.tasks.nlvr2 import PairModel
 
 RESULTS = Path(__file__).parents[2] / "notebooks" / "results"

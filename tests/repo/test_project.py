@@ -58,6 +58,12 @@ def test_rooms_import_only_what_stands_before_them():
             assert {here, there} != {"scenes", "datasets"}, f"{module} imports {other}: the two worlds never meet"
 
 
+def test_the_library_does_not_know_the_embedded_world():
+    for module, path in MODULES.items():
+        if room(module) in (*LIBRARY, "top", "datasets"):
+            assert "emojiscenes" not in path.read_text(encoding="utf-8"), module
+
+
 def test_the_core_runs_from_the_smallest_part_up():
     for module, path in MODULES.items():
         if room(module) == "core":
@@ -90,6 +96,7 @@ def test_importing_minalbef_loads_what_is_used_and_the_library_alone():
         return set(found.stdout.split())
     assert not {"torch", "numpy", "minalbef.run"} & loaded("pass")
     found = loaded("minalbef.load")
+    assert "emojiscenes" not in found
     rooms = {name.split(".")[1] for name in found if name.startswith("minalbef.")}
     assert "tasks" in rooms and not rooms & {"scenes", "datasets", "recipes", "viz", "bench", "cli"}
     assert {"torch", "einops"} <= found and not {"matplotlib", "tyro", "timm", "jinja2", "IPython"} & found

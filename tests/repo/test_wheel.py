@@ -15,7 +15,11 @@ from minalbef.data import data_folder
 folder = data_folder()
 print(folder)
 assert Path(minalbef.__file__).with_name("py.typed").is_file()
-assert (folder / "emoji" / "objects.json").is_file() and (folder / "emoji" / "noto.webp").stat().st_size > 100_000
+import emojiscenes
+world = Path(emojiscenes.__file__).parent
+assert world.parent == Path(minalbef.__file__).parents[1]
+assert (world / "artwork" / "objects.json").is_file() and (world / "artwork" / "noto.webp").stat().st_size > 100_000
+assert emojiscenes.Scenes("test").draw(0).text
 assert {path.suffix for path in Path(minalbef.__file__).parent.rglob("page.*")} >= {".html", ".css"}
 assert len([*Path(minalbef.__file__).with_name("viz").glob("explorer*.[hjc]*")]) == 12
 if (folder / "tiny").is_dir():

@@ -11,19 +11,19 @@ from PIL import Image
 from torch.testing import assert_close
 
 from card import CUDA, card
+from emojiscenes import grammar
+from emojiscenes.grammar import KINDS, OPPOSITE, directions
+from emojiscenes.language import All, Noun, Object, Relation, Scene, There
+from emojiscenes.painting import all_names
+from emojiscenes.scenes import Drawn, Scenes
 from helpers import disturb, small
 from minalbef.albef import ALBEF
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded, recall, rerank
 from minalbef.presets import preset
 from minalbef.run import Run
-from minalbef.scenes import grammar
 from minalbef.scenes.exam import exam, questions, tables, words
 from minalbef.scenes.exam.exam import Contest
-from minalbef.scenes.grammar import KINDS, OPPOSITE, directions
-from minalbef.scenes.language import All, Noun, Object, Relation, Scene, There
-from minalbef.scenes.painting import all_names
-from minalbef.scenes.scenes import Drawn, Scenes
 from minalbef.tokenizer import Tokenizer
 
 F, T = False, True

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from emojiscenes.scenes import other_objects
 from helpers import disturb, small
 from minalbef import distributed
-from minalbef.scenes.scenes import other_objects
 from minalbef.scenes.warm_start import LabelBatch, LabelBatches, WarmStart, add_norms, fold_norms
 from minalbef.vision import ConvStem, ViT
 

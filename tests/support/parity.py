@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from checkout import python_path
+
 HERE = Path(__file__).resolve().parents[2]
 TASKS = ("retrieval", "entailment", "vqa", "nlvr2", "grounding")
 SMALL = ["batch=16", "save_every=100000"]
@@ -52,7 +54,7 @@ def run_side(code: Path, folder: Path, steps: int, only: list[str]) -> dict[str,
     shutil.copytree(code / "data" / "tiny", folder / "tiny")
     (folder / "tiny" / "report.json").unlink(missing_ok=True)
     command = [sys.executable, str(Path(__file__).resolve()), "--here", "--steps", str(steps), "--only", *only]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(code)},
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **ENVIRONMENT, "PYTHONPATH": python_path(code)},
                           capture_output=True, text=True)
     if done.returncode:
         raise ValueError(f"with the code in {code}: {done.stdout[-6000:]}{done.stderr[-4000:]}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from checkout import python_path
 from minalbef.cli import main
 from minalbef.recipes import pretrain
 
@@ -24,7 +25,7 @@ SMALL = ["image_size=24", "image_width=32", "text_width=32", "image_heads=2", "t
 LAUNCHERS = {1: [sys.executable],
              2: [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"],
              "machines": ["bash", str(ROOT / "tests" / "support" / "two_machines.sh"), "--"]}   # a process on each
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": python_path(ROOT),
                             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 CAPTIONS = 300                        # of which a run learns its word pieces: fewer than usual, to start sooner
 # the command, which writes down each step that it has done, before it may save it

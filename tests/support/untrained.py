@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
+from emojiscenes.scenes import Scenes
 from minalbef.albef import ALBEF
 from minalbef.presets import preset
 from minalbef.run import Run
-from minalbef.scenes.scenes import Scenes
 from minalbef.tokenizer import Tokenizer
 
 

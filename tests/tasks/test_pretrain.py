@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+from emojiscenes.scenes import Scenes
 from helpers import MASK, Batches, pretrain, same_state, small
 from minalbef import distributed, train
 from minalbef.checkpoint import save
@@ -15,7 +16,6 @@ from minalbef.datasets.loader import Ahead
 from minalbef.losses import hard_negatives
 from minalbef.recipes import pretrain as recipe
 from minalbef.scenes.batches import SceneBatches
-from minalbef.scenes.scenes import Scenes
 from minalbef.tasks.pretrain import Pretrain, make_draws
 from minalbef.tokenizer import Tokenizer
 

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from chromium import keep
+from emojiscenes.language import Object, Scene
+from emojiscenes.scenes import Scenes, paint
 from helpers import disturb
 from minalbef import ALBEF, checkpoint, load
-from minalbef.scenes.language import Object, Scene
-from minalbef.scenes.scenes import Scenes, paint
 from minalbef.tokenizer import Tokenizer
 from minalbef.viz.explorer import write_explorer
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from emojiscenes.grammar import KINDS, kinds_of_word
+from emojiscenes.language import needs
+from emojiscenes.scenes import Drawn, truth
 from minalbef.evaluation import ranking
 from minalbef.evaluation.intervals import Clusters, summarise
 from minalbef.evaluation.ranking import recall, rerank
 from minalbef.run import Run
 from minalbef.scenes.exam import questions, words
 from minalbef.scenes.exam.questions import families, plain
-from minalbef.scenes.grammar import KINDS, kinds_of_word
-from minalbef.scenes.language import needs
-from minalbef.scenes.scenes import Drawn, truth
 
 BLOCK = 500                           # images and captions that are ranked together, as in our experiments
 TOP = 10                              # candidates that ITM re-ranks

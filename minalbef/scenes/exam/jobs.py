@@ -6,11 +6,11 @@ from functools import cache, partial
 import torch
 from torch import nn
 
+from emojiscenes.phrasing import ASKED
+from emojiscenes.problems import GROUP
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.scenes.exam import task_exam
-from minalbef.scenes.problems.phrasing import ASKED
-from minalbef.scenes.problems.problems import GROUP
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
 

@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emojiscenes.grammar import KINDS, changes, render, turn
+from emojiscenes.language import Scene, holds
+from emojiscenes.scenes import Drawn, Scenes, paint
+from emojiscenes.stream import Stream
 from minalbef.config import Config
 from minalbef.data import transform
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
 from minalbef.run import Run
-from minalbef.scenes.grammar import KINDS, changes, render, turn
-from minalbef.scenes.language import Scene, holds
-from minalbef.scenes.scenes import Drawn, Scenes, paint
-from minalbef.scenes.stream import Stream
 
 
 def need_scenes(config: Config, run: str | Path) -> None:

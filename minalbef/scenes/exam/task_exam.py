@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emojiscenes.language import Relation, Scene
+from emojiscenes.painting import paint
+from emojiscenes.problems import GROUP, Asked, Judged, Paired, Pointed, Problems, answer_list
+from emojiscenes.staging import largest_box, random_box
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Record
 from minalbef.evaluation import answers, ranking
 from minalbef.evaluation.intervals import Clusters, commonest
 from minalbef.evaluation.loop import How
-from minalbef.scenes.language import Relation, Scene
-from minalbef.scenes.painting import paint
-from minalbef.scenes.problems.problems import GROUP, Asked, Judged, Paired, Pointed, Problems, answer_list
-from minalbef.scenes.problems.staging import largest_box, random_box
 from minalbef.tasks import entailment, grounding, nlvr2, vqa
 from minalbef.tasks.base import TASKS
 from minalbef.tokenizer import Tokenizer

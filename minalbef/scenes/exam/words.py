@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from emojiscenes.language import Object
+from emojiscenes.scenes import Drawn
 from minalbef.gradcam import match_score, relevance, word_score
 from minalbef.run import Run
 from minalbef.scenes.exam import questions
-from minalbef.scenes.language import Object
-from minalbef.scenes.scenes import Drawn
 from minalbef.tokenizer import clean
 
 

@@ -20,12 +20,12 @@ from einops import rearrange
 from torch import Tensor
 
 import minalbef
+from emojiscenes.grammar import size_of
+from emojiscenes.grammar import words as article
+from emojiscenes.language import Noun, Relation, Scene, holds, related
+from emojiscenes.scenes import Scenes, paint
 from minalbef.data import data_folder
 from minalbef.scenes.exam import questions
-from minalbef.scenes.grammar import size_of
-from minalbef.scenes.grammar import words as article
-from minalbef.scenes.language import Noun, Relation, Scene, holds, related
-from minalbef.scenes.scenes import Scenes, paint
 from minalbef.viz import plots
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from minalbef.scenes.grammar import KINDS, directions, emoji, kinds_of_word, make_foil, render, words
-from minalbef.scenes.language import (
+from emojiscenes.grammar import KINDS, directions, emoji, kinds_of_word, make_foil, render, words
+from emojiscenes.language import (
     PLACES,
     RELATIONS,
     SIZES,
@@ -19,10 +19,10 @@ from minalbef.scenes.language import (
     holds,
     within,
 )
-from minalbef.scenes.layout import OVERLAP, clash, layout, spots_of
-from minalbef.scenes.painting import pair_class
-from minalbef.scenes.scenes import FAMILIES, SIBLINGS, Drawn, Scenes, in_one_half, other_objects, paint, split_of, truth
-from minalbef.scenes.stream import Stream
+from emojiscenes.layout import OVERLAP, clash, layout, spots_of
+from emojiscenes.painting import pair_class
+from emojiscenes.scenes import FAMILIES, SIBLINGS, Drawn, Scenes, in_one_half, other_objects, paint, split_of, truth
+from emojiscenes.stream import Stream
 
 
 @pytest.fixture(scope="module")

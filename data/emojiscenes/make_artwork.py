@@ -1,8 +1,8 @@
-"""Draw the emoji sheets from pinned npm packages: six styles of the objects named in emoji/objects.txt.
+"""Draw the emoji sheets from pinned npm packages: six styles of the objects named in artwork/objects.txt.
 
-    python data/make_emoji.py                    fetch by npm, draw, write data/emoji/
-    python data/make_emoji.py --packages DIR     the same from tarballs that lie in DIR
-    python data/make_emoji.py --check            draw again and compare with what is committed
+    python data/emojiscenes/make_artwork.py                    fetch by npm, draw, write artwork/
+    python data/emojiscenes/make_artwork.py --packages DIR     the same from tarballs that lie in DIR
+    python data/emojiscenes/make_artwork.py --check            draw again and compare with what is committed
 """
 import argparse
 import hashlib
@@ -16,11 +16,11 @@ from pathlib import Path
 
 from PIL import Image
 
-FOLDER = Path(__file__).parent / "emoji"
+FOLDER = Path(__file__).parent / "artwork"
 CELL, COLUMNS, MARGIN, CANVAS = 48, 16, 1, 384  # CANVAS: icons are drawn large, so that cropping costs no sharpness
 
 # fxemoji: npm says Apache-2.0, which is the code's; Mozilla's LICENSE.md puts the drawings under CC-BY-4.0
-VENDORS = {  # the first names the objects: emoji/objects.txt uses its icon names
+VENDORS = {  # the first names the objects: artwork/objects.txt uses its icon names
     "noto": dict(
         package="@iconify-json/noto", version="1.2.9", licence="Apache-2.0", training=True,
         sha256="3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
@@ -97,7 +97,7 @@ def find(obj: dict, vendor: str, files: dict) -> str | None:
     name = name or (None if chars else squeezed)
     known = name in icons["icons"] or name in icons.get("aliases", {})
     if vendor in obj["icons"] and not known:
-        raise ValueError(f"{obj['name']}: {vendor} has no icon {name!r}; correct emoji/objects.txt")
+        raise ValueError(f"{obj['name']}: {vendor} has no icon {name!r}; correct artwork/objects.txt")
     return name if known and vendor not in obj["drop"] else None
 
 

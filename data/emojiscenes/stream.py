@@ -1,14 +1,15 @@
 """Random numbers for scenes, the same on every machine and in every version of Python."""
+import hashlib
+import random
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
-
-from minalbef.draws import seed_random
 
 T = TypeVar("T")
 
 
 class Stream:
-    """Random numbers that stay the same for ever: equal arguments, equal numbers, in every version of Python.
+    """Random numbers that stay the same for ever: equal arguments, equal numbers, in every version
+    of Python.
 
     Only `random.Random.random()` is promised to be stable, so all else is made from it here.
     """
@@ -16,9 +17,12 @@ class Stream:
     __slots__ = ("random",)
 
     def __init__(self, *seed: int | str):
-        self.random = seed_random(*seed).random
+        text = "/".join(map(str, seed))
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        self.random = random.Random(int.from_bytes(digest, "big")).random
 
     def uniform(self, a: float = 0.0, b: float = 1.0) -> float:
+        """A number from a to b."""
         return a + (b - a) * self.random()
 
     def below(self, n: int) -> int:
@@ -26,9 +30,11 @@ class Stream:
         return int(n * self.random())
 
     def pick(self, values: Sequence[T]) -> T:
+        """One of the values."""
         return values[int(len(values) * self.random())]
 
     def chance(self, p: float) -> bool:
+        """True with probability p."""
         return self.random() < p
 
     def shuffle(self, values: Iterable[T]) -> list[T]:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from minalbef.scenes.grammar import (
+from emojiscenes.grammar import (
     COLOURS,
     KINDS,
     WORDS,
@@ -18,7 +18,7 @@ from minalbef.scenes.grammar import (
     render,
     words,
 )
-from minalbef.scenes.language import (
+from emojiscenes.language import (
     PLACES,
     RELATIONS,
     All,
@@ -33,7 +33,7 @@ from minalbef.scenes.language import (
     holds,
     needs,
 )
-from minalbef.scenes.stream import Stream
+from emojiscenes.stream import Stream
 
 APPLE, CAT = Noun("apple"), Noun("cat")
 
@@ -214,7 +214,7 @@ def test_english_by_hand():
 
 
 def test_english_is_the_same_before_any_picture_is_loaded():
-    program = "from minalbef.scenes.grammar import words; print(words('strawberry'), words('mouse'))"
+    program = "from emojiscenes.grammar import words; print(words('strawberry'), words('mouse'))"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "('a', 'strawberries') ('a', 'mice')"
 

@@ -1,20 +1,21 @@
 """The embedded drawings are whole, named in good English, and stand with their licences."""
 import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from minalbef.data import data_folder
+import emojiscenes
 
-FOLDER = data_folder() / "emoji"
+FOLDER = Path(emojiscenes.__file__).parent / "artwork"
 ABOUT = json.loads((FOLDER / "objects.json").read_text())
 NAMES = [obj["name"] for obj in ABOUT["objects"]]
 
 
 @pytest.fixture(scope="module")
-def make_emoji():
-    spec = importlib.util.spec_from_file_location("make_emoji", data_folder() / "make_emoji.py")
+def make_artwork():
+    spec = importlib.util.spec_from_file_location("make_artwork", FOLDER.parent / "make_artwork.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -46,27 +47,27 @@ def test_names_are_told_apart():
     assert not any(" " in name for name in NAMES[:64]) and max(len(name.split()) for name in NAMES) == 2
 
 
-def test_objects_follow_from_their_source(make_emoji):
-    objects = make_emoji.read_objects((FOLDER / "objects.txt").read_text())
+def test_objects_follow_from_their_source(make_artwork):
+    objects = make_artwork.read_objects((FOLDER / "objects.txt").read_text())
     keys = ("name", "plural", "article")
     assert [{key: obj[key] for key in keys}
             for obj in objects] == [{key: obj[key] for key in keys} for obj in ABOUT["objects"]]
 
 
-def test_plurals_articles_and_unknown_keys(make_emoji):
-    objects = make_emoji.read_objects("strawberry\nmonkey\nfox\nold key\nmouse: mouse-face plural=mice "
+def test_plurals_articles_and_unknown_keys(make_artwork):
+    objects = make_artwork.read_objects("strawberry\nmonkey\nfox\nold key\nmouse: mouse-face plural=mice "
                                       "drop=noto,fluent")
     assert [f"{obj['article']} {obj['name']}, {obj['plural']}" for obj in objects] == [
         "a strawberry, strawberries", "a monkey, monkeys", "a fox, foxes", "an old key, old keys", "a mouse, mice"]
     assert objects[-1]["icon"] == "mouse-face" and objects[-1]["drop"] == ["noto", "fluent"]
     with pytest.raises(ValueError, match="fxemjoi"):
-        make_emoji.read_objects("apple: fxemjoi=redapple")
+        make_artwork.read_objects("apple: fxemjoi=redapple")
 
 
-def test_a_changed_package_is_refused(make_emoji, tmp_path):
+def test_a_changed_package_is_refused(make_artwork, tmp_path):
     (tmp_path / "iconify-json-noto-1.2.9.tgz").write_bytes(b"another")
     with pytest.raises(ValueError, match="not the pinned"):
-        make_emoji.fetch(make_emoji.VENDORS["noto"], tmp_path)
+        make_artwork.fetch(make_artwork.VENDORS["noto"], tmp_path)
 
 
 def test_each_sheet_stands_with_its_licence():

@@ -1,1 +1,0 @@
-"""Problems of the five tasks on embedded scenes: what is asked, and its answer."""

@@ -1,0 +1,65 @@
+"""The world stands alone: it loads without torch, quickly, and is the same for ever."""
+import hashlib
+import subprocess
+import sys
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+
+import emojiscenes
+from emojiscenes.problems import GROUP, Problems
+from emojiscenes.scenes import Scenes
+from emojiscenes.staging import largest_box, random_box
+
+HERE = Path(__file__).parent
+WORLD = Path(emojiscenes.__file__).parent
+BLOCK = "import sys; sys.modules.update(dict.fromkeys(('torch', 'minalbef')));"     # importing them then fails
+
+
+def run(code: str) -> str:
+    """What a fresh Python that finds neither torch nor minalbef prints."""
+    done = subprocess.run([sys.executable, "-c", BLOCK + code], cwd=WORLD.parent, text=True,
+                          capture_output=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_it_draws_a_scene_without_torch():
+    code = "import emojiscenes; print(emojiscenes.Scenes('test').draw(0).text)"
+    assert run(code).strip() == Scenes("test").draw(0).text
+    with pytest.raises(AssertionError, match="torch"):
+        run("import torch")
+
+
+@pytest.mark.slow
+def test_its_own_tests_run_without_torch():
+    others = sorted(str(path) for path in HERE.glob("test_*.py") if path.name != Path(__file__).name)
+    words = ["-q", "-x", "--noconftest", "-p", "no:cacheprovider", *others]
+    assert " passed" in run(f"import pytest; raise SystemExit(pytest.main({words!r}))")
+
+
+def test_no_file_of_it_names_torch_or_minalbef():
+    for path in WORLD.glob("*.py"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        imports = [line for line in lines if line.lstrip().startswith(("import ", "from "))]
+        assert not [line for line in imports if "torch" in line or "minalbef" in line], path.name
+
+
+def test_scenes_and_problems_are_the_same_for_ever():
+    """Their text and truth; not their pixels, which pillow may round otherwise in another version."""
+    digest = hashlib.sha256()
+    for split in ("train", "validation", "test"):
+        for settings in ({}, {"siblings": 0.6, "restyle": 0.25, "objects": 50}):
+            scenes = Scenes(split, seed=3, **settings)
+            for i in range(25):
+                digest.update(repr(astuple(scenes.draw(i))).encode())
+    for task in GROUP:
+        for split in ("train", "test"):
+            problems = Problems(task, split, seed=5)
+            for i in range(12):
+                problem = problems.draw(i)
+                digest.update(repr(astuple(problem)).encode())
+                if task == "grounding":
+                    digest.update(repr((random_box(problem), largest_box(problem))).encode())
+    assert digest.hexdigest() == "6548a1ba22e4af41665806e76004668215807e656fd894d25d4703cc53b587ce"
