@@ -9,6 +9,7 @@ import torch
 from PIL import EpsImagePlugin, Image
 from torch.testing import assert_close
 
+import emojiscenes
 from minalbef import data
 from minalbef.data import FORMATS, Record, collate, data_folder, open_image, transform
 from minalbef.datasets.shards import Member
@@ -121,23 +122,26 @@ def test_a_palette_is_read_as_stored_without_a_warning(recwarn):
 
 
 @pytest.mark.parametrize("size", [(1_000_001, 1), (2, 1_000_001)])
-def test_a_side_that_takes_much_memory_to_resize_is_refused(size):
+def test_a_side_that_takes_much_memory_to_resize_is_refused(size, note):
     with pytest.raises(ValueError, match="has a side over the limit of 1,000,000 pixels; make it"):
         open_image(Image.new("1", size))
     assert open_image(Image.new("1", (1000, 1))).size == (1000, 1)
+    note(f"a picture of {size[0]:,} x {size[1]:,} pixels", 1, "refused")
 
 
-def test_a_pipe_is_no_picture_and_nothing_waits_for_it(tmp_path):
+def test_a_pipe_is_no_picture_and_nothing_waits_for_it(tmp_path, note):
     os.mkfifo(tmp_path / "x.jpg")
     for path in (tmp_path / "x.jpg", str(tmp_path / "x.jpg")):
         with pytest.raises(ValueError, match="x.jpg cannot be read as a picture: no file, but a"):
             open_image(path)
+    note("a pipe among pictures", 2, "refused by name; nothing waits")
 
 
 def test_nothing_in_the_package_opens_pictures_of_other_formats():
-    texts = [path.read_text() for path in Path(data.__file__).parent.rglob("*.py")]
-    calls = [call for text in texts for call in re.findall(r"Image\.open\(.*", text)]
-    assert len(calls) == 3 and all("formats=FORMATS" in call for call in calls), calls
+    world = Path(emojiscenes.__file__).parent
+    files = [*Path(data.__file__).parent.rglob("*.py"), world / "painting.py"]
+    calls = re.findall(r"Image\.open\(.*", "".join(path.read_text() for path in files))
+    assert len(calls) == 3 and all("formats=" in call for call in calls), calls
 
 
 @pytest.mark.parametrize("array",

@@ -135,7 +135,7 @@ def test_two_processes_that_write_one_file_at_once_leave_it_whole(tmp_path):
     assert [process.exitcode for process in processes] == [0, 0] and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_symbolic_link_is_written_through(tmp_path):
+def test_a_symbolic_link_is_written_through(tmp_path, note):
     target, link = tmp_path / "disk" / "report.json", tmp_path / "run" / "report.json"
     for folder in (target.parent, link.parent):
         folder.mkdir()
@@ -147,6 +147,7 @@ def test_a_symbolic_link_is_written_through(tmp_path):
     (tmp_path / "folder").symlink_to(target.parent)
     with pytest.raises(ValueError, match="folder is a folder"):
         write_atomically(tmp_path / "folder", lambda path: path.write_text("new"))
+    note("a symbolic link named with --out", 2, "its target is written, the link stands")
 
 
 def test_a_write_that_fails_names_the_file_and_no_option_that_the_command_lacks(tmp_path):

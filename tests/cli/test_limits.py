@@ -209,21 +209,23 @@ def test_every_command_can_be_quiet_log_more_or_show_a_traceback(tmp_path, monke
 
 @pytest.mark.parametrize("shell", ["COLUMNS=5", "COLUMNS=1", "LC_ALL=C PYTHONUTF8=0 PYTHONIOENCODING=ascii"])
 @pytest.mark.parametrize("words", ["--help", "demo --nonsense"])
-def test_a_narrow_terminal_or_an_ascii_one_shows_what_it_can(shell, words):
+def test_a_narrow_terminal_or_an_ascii_one_shows_what_it_can(shell, words, note):
     settings = dict(pair.split("=") for pair in shell.split())
     run = subprocess.run([sys.executable, "-m", "minalbef", *words.split()], capture_output=True, text=True,
                          encoding="utf-8", env=os.environ | settings, timeout=100)
     assert "Traceback" not in run.stderr and "codec" not in run.stderr, run.stderr
     assert run.returncode == (2 if "nonsense" in words else 0) and "minalbef" in run.stdout + run.stderr
+    note(f"{shell}: {words}", 1, "answered without a traceback")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="closes streams by the shell")
 @pytest.mark.parametrize("words, status", [("--help >&-", 0), ("options 2>&-", 0), ("evalute 2>&-", 2),
                                            ("evalute >&- 2>&-", 2)])
-def test_closed_streams_change_no_exit_status(words, status):
+def test_closed_streams_change_no_exit_status(words, status, note):
     run = subprocess.run(f"'{sys.executable}' -m minalbef {words}", shell=True, capture_output=True, text=True)
     assert run.returncode == status and not run.stderr, run.stderr
     assert "no command" not in run.stdout, "an error is no output"
+    note(f"a closed stream: {words}", 1, f"exit status {status}, no traceback")
 
 
 def test_outside_a_checkout_there_is_nothing_to_test(tmp_path, monkeypatch):

@@ -79,8 +79,9 @@ def test_a_stopped_run_is_searched_and_indexed(run, tmp_path):
     found = load(run)
     found.untrained = ()                         # three steps don't reach every head
     index.write_index(found, tmp_path / "photos", tmp_path / "index.safetensors")
-    paths, features, _ = index.read_index(found, tmp_path / "index.safetensors")
-    assert len(search.search_features(found, "a cat", paths, features)) == 2
+    stored = index.read_index(found, tmp_path / "index.safetensors")
+    hits = search.search_features(found, "a cat", stored.paths, stored.features, stored.folder)
+    assert len(hits) == 2
     other = disturb(load(run).model)
     found.model.load_state_dict(other.state_dict())
     with pytest.raises(ValueError, match="written with other weights"):
@@ -226,7 +227,7 @@ def test_weights_are_not_saved_beside_the_state_of_others(run):
     assert files(run) == before
 
 
-def test_a_checkpoint_is_not_converted_into_a_folder_that_holds_a_run(saved, tmp_path):
+def test_a_checkpoint_is_not_converted_into_a_folder_that_holds_a_run(saved, tmp_path, note):
     before = files(saved)
     vocab = tmp_path / "vocab.txt"
     vocab.write_text("\n".join(SPECIALS))
@@ -234,6 +235,7 @@ def test_a_checkpoint_is_not_converted_into_a_folder_that_holds_a_run(saved, tmp
     with pytest.raises(ValueError, match=f"{saved} {says}, which would be overwritten; name a new"):
         to_run(tmp_path / "in.pth", saved, vocab)
     assert files(saved) == before
+    note("convert into a folder with a run", 1, "refused; its files stand")
 
 
 # files that were changed by hand
@@ -241,11 +243,12 @@ def test_a_checkpoint_is_not_converted_into_a_folder_that_holds_a_run(saved, tmp
 @pytest.mark.parametrize("text", [
     "[]", "null", "3", '"x"', "{}", "{", '{"pretrained": null}', '{"pretrained": [], "tuned": {}}',
     '{"pretrained": {}, "tuned": {"coco/train": 3}}', '{"pretrained": {}, "tuned": null}'])
-def test_a_record_that_was_changed_by_hand_is_named(tmp_path, text):
+def test_a_record_that_was_changed_by_hand_is_named(tmp_path, text, note):
     path = tmp_path / "trained_on.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=f"{path} is damaged .*copy it again, or remove it"):
         trained_on(tmp_path)
+    note(f"trained_on.json: {text}", 1, "refused by name")
 
 
 def test_a_record_of_unknown_pretraining_is_read(tmp_path):
@@ -261,7 +264,7 @@ def test_a_record_of_unknown_pretraining_is_read(tmp_path):
     ({"plain": None}, "'plain' is None, which is no table"),
     ({"plain": {"r1": [0.5, None]}}, "'plain r1' is None, which is no number"),
     ({"source": 3}, "'source' is 3, which is no text")])
-def test_a_report_that_was_changed_by_hand_is_named(tmp_path, changes, says):
+def test_a_report_that_was_changed_by_hand_is_named(tmp_path, changes, says, note):
     facts = json.loads((data_folder() / "tiny" / "report.json").read_text())
     (tmp_path / "report.json").write_text(json.dumps(facts))
     assert read_report(tmp_path) == facts
@@ -269,3 +272,4 @@ def test_a_report_that_was_changed_by_hand_is_named(tmp_path, changes, says):
     message = f"{tmp_path}/report.json cannot be read .{says}.; `minalbef evaluate"
     with pytest.raises(ValueError, match=message):
         read_report(tmp_path)
+    note(f"report.json: {changes}", 1, "refused by name")

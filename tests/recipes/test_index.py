@@ -193,7 +193,8 @@ def test_a_folder_without_pictures_and_a_file_for_a_folder_are_refused(run, phot
         indexer.write_index(run, photos / "01.png", tmp_path / "index.safetensors")
 
 
-def test_strange_names_are_shown_safely_and_drawn(run, photos, tmp_path, monkeypatch, capsys):
+def test_strange_names_are_shown_safely_and_drawn(run, photos, tmp_path, monkeypatch, capsys,
+                                                  note):
     """Bytes that are no UTF-8, an escape sequence, a name of 240 letters, a picture of one row."""
     for path in photos.iterdir():
         path.unlink()
@@ -215,3 +216,4 @@ def test_strange_names_are_shown_safely_and_drawn(run, photos, tmp_path, monkeyp
     with pytest.raises(SystemExit):
         main()
     assert "\\x1b[2Jnowhere is no run folder" in capsys.readouterr().err
+    note("names that no terminal should obey, or that are no UTF-8", 5, "read, shown as one plain line")

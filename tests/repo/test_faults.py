@@ -181,6 +181,27 @@ def test_a_run_whose_parts_do_not_belong_together_is_refused(tmp_path, trained, 
     note(f"a run in parts: {says}", 1, "refused by name; its weights stand")
 
 
+def test_a_set_that_was_prepared_again_is_not_trained_on_by_the_run_of_the_old_one(tmp_path, note):
+    """With a vocabulary whose size is capped, a corrected caption changes word ids and no setting."""
+    source = tmp_path / "in"
+    source.mkdir()
+    for i in range(40):
+        (source / f"{i}.jpg").write_bytes(photo(i))
+        (source / f"{i}.txt").write_text(f"a red apple number {i} beside a green pear")
+    run = tmp_path / "run"
+    pretrain = on_photographs(tmp_path / "prepared" / "pairs", run)
+    prepare = ["prepare", "pairs", "--from", source, "--out", tmp_path / "prepared"]
+    command(*prepare)
+    command(*pretrain)
+    before = {path.name: path.read_bytes() for path in run.glob("*.*")}
+    (source / "3.txt").write_text("zebras quiz a box of jam")
+    command(*prepare)
+    with pytest.raises(Refused, match=f"{run} .*began from something else: .*; give|another folder"):
+        command(*pretrain)
+    assert {path.name: path.read_bytes() for path in run.glob("*.*")} == before
+    note("a set prepared again, then the same pretrain", 1, "refused by name; the run stands")
+
+
 # what strangers' records hold: (a caption, or a picture's bytes) that training must never see
 
 BAD_CAPTIONS = ["", "  ", "?!", "\x00", "\u200b", "\u0301\u0302", "a \ud800 cat", None, 7, [], {"a": "cat"},
