@@ -135,6 +135,14 @@ def test_functions_longer_than_a_screen_are_named(record_property):
     print(*long, sep="\n")
 
 
+def test_the_readme_says_how_long_the_core_is():
+    """In hundreds of lines: what a learner reads to know ALBEF. No bound; the README follows."""
+    files = (*TAUGHT, "distributed", "tasks.pretrain")
+    lines = sum(len(MODULES[name].read_text(encoding="utf-8").splitlines()) for name in files)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"a core of {round(lines, -2):,} lines" in text
+
+
 def test_a_long_function_would_be_named(tmp_path):
     file = tmp_path / "a.py"
     file.write_text("def short():\n    pass\n\n\ndef long():\n" + "    x = 1\n" * 40)
