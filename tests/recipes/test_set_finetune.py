@@ -296,6 +296,7 @@ def examined(task: str, tuned, prepared, tmp_path, data: str = "",
              **options) -> tuple[dict, list, torch.nn.Module, Tokenizer]:
     """A report, its records, and the model: random, as it answers this and that, which trained ones do not."""
     shutil.copytree(tuned[task], run := tmp_path / "run")
+    (run / "state.pt").unlink()                                  # it is of the trained weights
     config, _, tokenizer, _ = checkpoint.read_run(run)
     torch.manual_seed(0)
     made_up = disturb(TASKS[task].make(config).student, 0.3, 1)
