@@ -32,7 +32,8 @@ from minalbef.recipes.launch import ENVIRONMENT, GRACE
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
 from minalbef.scenes.batches import SceneBatches
-from minalbef.tasks.pretrain import Carry, Draws, Pretrain, PretrainBatch
+from minalbef.scenes.pretrain import SceneBatch, ScenePretrain
+from minalbef.tasks.pretrain import Carry, Draws, PretrainBatch
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import explain, write_atomically
 
@@ -56,13 +57,13 @@ class RunKey(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BatchWithAlpha(PretrainBatch):
+class BatchWithAlpha(SceneBatch):
     """A batch that brings the teacher's weight in ITC along: in MLM it may have another."""
 
     alpha: float = 0.0
 
 
-class Variant(Pretrain):
+class Variant(ScenePretrain):
     """Pretraining as a row has it."""
 
     def __init__(self, row: Row, *args: Any, **more: Any):

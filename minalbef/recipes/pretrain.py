@@ -37,6 +37,7 @@ from minalbef.recipes.validate import (
 from minalbef.recipes.vocabulary import record_words, sample_texts
 from minalbef.run import load
 from minalbef.scenes.batches import SceneBatches
+from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.scenes.warm_start import LabelBatches, WarmStart
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.retrieval import collate
@@ -93,7 +94,8 @@ def read_captions(config: Config, data: Sequence[str | Path] = (), vocab: Path |
 
 
 def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = None, vit: str | None = None,
-          bert: str | None = None, make: Callable[..., Pretrain] = Pretrain) -> tuple[Pretrain, Tokenizer, Config]:
+          bert: str | None = None, make: Callable[..., Pretrain] | None = None
+          ) -> tuple[Pretrain, Tokenizer, Config]:
     """The task with its first weights, its tokenizer, and the settings with the tokenizer's size.
 
     See `pretrain`. Raises ValueError for what does not fit together.
@@ -101,6 +103,8 @@ def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = 
     tokenizer, rates = read_captions(config, data, vocab)
     config = replace(config, vocab_size=len(tokenizer))
     torch.manual_seed(config.seed)
+    if make is None:
+        make = Pretrain if data else ScenePretrain
     task = make(config, special=tokenizer.special, mask=tokenizer.mask, rates=rates)
     if vit:
         pretrained.load_vit(task.student.image_encoder, vit)
@@ -113,14 +117,15 @@ def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = 
 
 def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path | None = None,
              vit: str | None = None, bert: str | None = None, workers: int = 0, most_bad: float = 0.01,
-             quiet: bool = False, make: Callable[..., Pretrain] = Pretrain) -> None:
+             quiet: bool = False, make: Callable[..., Pretrain] | None = None) -> None:
     """Pretrain into a run folder; called again, it resumes from the last checkpoint.
 
     data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken. None: the embedded scenes
     vocab: BERT's vocab.txt, which `bert` needs; without it, a tokenizer is trained on the captions
     vit, bert: initial weights, files or names, see weights.pretrained
     workers: processes that open or paint pictures ahead. most_bad: see loader.RecordBatches
-    make: the task, called as Pretrain is, with config, special, mask and rates
+    make: the task, called as Pretrain is, with config, special, mask and rates; by default Pretrain on
+        prepared sets, and on scenes ScenePretrain, which has a loss for minimal pairs
     With another image encoder, set warm_steps=0.
     Raises ValueError for what does not fit together, and when too many images cannot be read.
     """

@@ -8,14 +8,14 @@ from minalbef.config import Config
 from minalbef.data import Batch, transform
 from minalbef.scenes.exam.jobs import JOBS
 from minalbef.scenes.exam.task_exam import batch, problems
-from minalbef.tasks.pretrain import PretrainBatch
+from minalbef.scenes.pretrain import SceneBatch
 from minalbef.tokenizer import Tokenizer
 
 COUNTS = (0.15, 0.5, 0.35)            # shares of 1, 2 and 3 objects from siblings_from on: one alone has no relation
 
 
 class SceneBatches:
-    """The embedded scenes, endless: step -> the PretrainBatch of this process.
+    """The embedded scenes, endless: step -> the SceneBatch of this process.
 
     Every process draws the whole batch, which is cheap, and paints its own rows: so each knows which caption is true
     of which picture, and all pad to the same length.
@@ -34,7 +34,7 @@ class SceneBatches:
         self.lesson = Scenes("train", siblings=1.0, lesson=True, **settings)
         self.after = Scenes("train", siblings=config.siblings, counts=COUNTS, **settings)
 
-    def __call__(self, step: int) -> PretrainBatch:
+    def __call__(self, step: int) -> SceneBatch:
         config, size = self.config, self.config.image_size
         window, place = divmod(step, config.bucket)
         if window != self.window:
@@ -43,7 +43,7 @@ class SceneBatches:
         tokens, keep = self.tokenizer.encode([one.text for one in drawn], config.text_length)
         mine = distributed.own_rows(config.batch, self.rank, self.world)
         siblings = torch.tensor([one.kind != "" for one in drawn])
-        return PretrainBatch(torch.stack([transform(paint(one.scene, size), size) for one in drawn[mine]]),
+        return SceneBatch(torch.stack([transform(paint(one.scene, size), size) for one in drawn[mine]]),
                              tokens[mine], keep[mine], torch.tensor([one.id for one in drawn[mine]]),
                              torch.from_numpy(truth(drawn)), siblings=siblings[mine] if siblings.any() else None)
 

@@ -17,6 +17,7 @@ from minalbef.feature_queue import FeatureQueue
 from minalbef.losses import hard_negatives, itc_loss, itm_loss, mlm_loss
 from minalbef.masking import mask_words
 
+KeysValues = list[tuple[Tensor, Tensor]]         # of every fusion layer
 Carry = tuple[Tensor, Tensor, Tensor]            # features (B, e) of the teacher, image and text, and keys (B,)
 
 
@@ -26,7 +27,6 @@ class PretrainBatch(Batch):
 
     match: Tensor | None = None       # (B, B) bool: caption i is true of picture j; None: unknown
     texts: Tensor | None = None       # (b,) 32 bits of each caption's hash; None for scenes, whose match says more
-    siblings: Tensor | None = None    # (b,) bool: half of a minimal pair, the other in row i ^ 1; None: there are none
     columns = ("match",)
 
     def keys(self, equal_texts: bool) -> Tensor:
@@ -68,11 +68,27 @@ class MaskedDraws(Draws):
     masked: Tensor                    # (b, l) ids, words hidden
     places: Tensor                    # (m,) where, row after row: of b * l
     hidden: Tensor                    # () how many in a step, over its passes
-    siblings: Tensor | None           # (s,) rows of the batch that are siblings, if it says so
+
+
+class Phase(NamedTuple):
+    """Which objectives a step has. The paper's steps have all; small models begin gently, see config."""
+
+    match: bool                       # ITM and MLM
+    queue: bool                       # ITC contrasts with the queue, too
+    hard: bool                        # ITM's negatives are drawn by similarity
+
+
+class Encoded(NamedTuple):
+    """What a model's encoders make of a batch; masked_text is text where no words are masked."""
+
+    image: Tensor                     # (b, 1 + n, d)
+    text: Tensor                      # (b, l, d)
+    masked_text: Tensor               # (b, l, d)
+    features: tuple[Tensor, Tensor]   # (b, e) of images and of texts, of length 1
 
 
 class Pairs(NamedTuple):
-    """ITM's pairs: images, texts, keep to choose from; rows of both, 3b and then siblings; labels and valid."""
+    """ITM's pairs: images, texts, keep to choose from; rows of texts and of images (3b,); labels and valid."""
 
     images: Tensor
     texts: Tensor
@@ -93,13 +109,16 @@ def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draw
                  uniform(whole), uniform(whole))
 
 
-def encode_texts(model: ALBEF, batch: PretrainBatch, drawn: MaskedDraws | None) -> tuple[Tensor, Tensor]:
-    """The texts, and the texts with words masked, in one pass: -> (b, l, d) each, the same where nothing is masked."""
-    if drawn is None:
-        text = model.encode_text(batch.tokens, batch.keep)
-        return text, text
-    text, masked_text = model.encode_text(torch.cat([batch.tokens, drawn.masked]), batch.keep.repeat(2, 1)).chunk(2)
-    return text, masked_text
+def encode(model: ALBEF, batch: PretrainBatch, words: MaskedDraws | None) -> Encoded:
+    """Images, texts and masked texts, the two of them in one pass."""
+    image = model.encode_image(batch.image)
+    if words is None:
+        text = masked_text = model.encode_text(batch.tokens, batch.keep)
+    else:
+        tokens = torch.cat([batch.tokens, words.masked])
+        text, masked_text = model.encode_text(tokens, batch.keep.repeat(2, 1)).chunk(2)
+    features = model.image_feature(image), model.text_feature(text)
+    return Encoded(image, text, masked_text, features)
 
 
 class Pretrain(Distilled[ALBEF]):
@@ -108,8 +127,8 @@ class Pretrain(Distilled[ALBEF]):
     rates: Tensor
 
     def __init__(self, config: Config, special: tuple[int, ...] = (0, 1, 2, 3, 4), mask: int = 4,
-                 rates: Tensor | None = None, student: ALBEF | None = None, itc: Callable[..., Tensor] | None = None,
-                 without: Collection[str] = ()):
+                 rates: Tensor | None = None, student: ALBEF | None = None,
+                 itc: Callable[..., Tensor] | None = None, without: Collection[str] = ()):
         """special: the tokenizer's ids that are never masked (the original spares [PAD] and [CLS] alone)
 
         mask: the id of [MASK]
@@ -119,76 +138,72 @@ class Pretrain(Distilled[ALBEF]):
         Raises ValueError for another objective.
         """
         super().__init__(config, ALBEF(config) if student is None else student)
-        self.register_buffer("rates", torch.full((config.vocab_size,), config.mask_rate) if rates is None else rates)
-        self.rates_at_hand = self.rates          # where batches are made: what moves the module moves its buffers alone
-        self.register_load_state_dict_post_hook(lambda task, _: setattr(task, "rates_at_hand", task.rates.cpu()))
+        if rates is None:
+            rates = torch.full((config.vocab_size,), config.mask_rate)
+        self.register_buffer("rates", rates)
+        # where batches are made: what moves the module moves its buffers alone
+        self.rates_at_hand = self.rates
+        self.register_load_state_dict_post_hook(
+            lambda task, _: setattr(task, "rates_at_hand", task.rates.cpu()))
         if unknown := set(without) - {"itm", "mlm"}:
-            raise ValueError(f"without={sorted(unknown)}: only itm and mlm can be left out; ITC finds hard negatives")
+            raise ValueError(f"without={sorted(unknown)}: only itm and mlm can be left out; "
+                             "ITC finds hard negatives")
         self.special, self.mask, self.itc, self.without = special, mask, itc, without
         self.queue = FeatureQueue(config.queue_size, config.embed_dim)
 
     def draws(self, step: int) -> Draws:
+        """The random draws of a step, for this process."""
         return make_draws(step, self.config, distributed.rank(), distributed.world())
 
-    def weights(self, step: int) -> dict[str, float]:
-        """Per-loss weights; losses not listed weigh 1. In the lesson siblings outweigh all else: see tried.md."""
-        return {"siblings": 10.0} if self.config.in_lesson(step) else {}
+    def phase(self, step: int) -> Phase:
+        """What a step trains: everything, unless the config begins parts later."""
+        progress = step / self.config.steps
+        return Phase(progress >= self.config.match_from, progress >= self.config.queue_from,
+                     progress >= self.config.hard_from)
 
-    def prepare(self, passes: list[tuple[PretrainBatch, Draws]]) -> list[tuple[PretrainBatch, MaskedDraws]]:
+    def prepare(self, passes: list[tuple[PretrainBatch, Draws]]
+                ) -> list[tuple[PretrainBatch, MaskedDraws]]:
         """Mask the words of a step's passes, on the CPU: counting them on a GPU would wait for it."""
-        found = []
+        masks = []
         for batch, draws in passes:
             length = batch.tokens.shape[1]
-            rates = self.rates_at_hand if self.rates_at_hand.device == batch.tokens.device else self.rates
-            masked, hidden = mask_words(batch.tokens, self.special, self.mask, rates[batch.tokens],
-                                        draws.choose[:, :length], draws.kind[:, :length], draws.words[:, :length])
-            found.append((batch, draws, masked, hidden.flatten().nonzero()[:, 0]))
-        count = sum(len(places) for *_, places in found) / len(passes)
-        return [(batch, MaskedDraws(**vars(draws), masked=masked, places=places,
-                                    hidden=torch.tensor(count, device=places.device),
-                                    siblings=None if batch.siblings is None else batch.siblings.nonzero()[:, 0]))
-                for batch, draws, masked, places in found]
+            on_hand = self.rates_at_hand.device == batch.tokens.device
+            rates = self.rates_at_hand if on_hand else self.rates
+            masked, hidden = mask_words(
+                batch.tokens, self.special, self.mask, rates[batch.tokens],
+                draws.choose[:, :length], draws.kind[:, :length], draws.words[:, :length])
+            masks.append((masked, hidden.flatten().nonzero()[:, 0]))
+        count = sum(len(places) for _, places in masks) / len(passes)
+        prepared = []
+        for (batch, draws), (masked, places) in zip(passes, masks):
+            hidden = torch.tensor(count, device=places.device)
+            words = MaskedDraws(**vars(draws), masked=masked, places=places, hidden=hidden)
+            prepared.append((batch, words))
+        return prepared
 
-    def forward(self, batch: PretrainBatch, alpha: float, draws: Draws) -> tuple[dict[str, Tensor], Carry]:
-        """-> losses by name, and the state `after_step` needs. Changes nothing."""
-        config, student, teacher, begun = self.config, self.student, self.teacher, draws.step / self.config.steps
-        fusing, drawn, siblings = begun >= config.match_from, None, None
-        if fusing and ("mlm" not in self.without or batch.siblings is not None):
-            drawn = draws if isinstance(draws, MaskedDraws) else self.prepare([(batch, draws)])[0][1]
-            siblings, drawn = drawn.siblings, drawn if "mlm" not in self.without else None
+    def forward(self, batch: PretrainBatch, alpha: float, draws: Draws
+                ) -> tuple[dict[str, Tensor], Carry]:
+        """-> losses by name, and the state `after_step` needs. Changes nothing.
 
-        image = student.encode_image(batch.image)                                # (b, 1 + n, d)
-        text, masked_text = encode_texts(student, batch, drawn)                  # (b, l, d) each
-        with torch.inference_mode():
-            teacher_image = teacher.encode_image(batch.image)
-            teacher_text, teacher_masked = encode_texts(teacher, batch, drawn if alpha else None)
-            teacher_features = teacher.image_feature(teacher_image), teacher.text_feature(teacher_text)
-        carry = self.gather(teacher_features, batch)
-
-        sims, positives, itc = self.align(student.image_feature(image), student.text_feature(text), teacher_features,
-                                          carry, batch, alpha, begun >= config.queue_from)
+        alpha: weight of the teacher's soft targets
+        """
+        phase = self.phase(draws.step)
+        draws = self.prepared(batch, draws)
+        words = self.hidden_words(draws) if phase.match else None
+        student = encode(self.student, batch, words)
+        teacher = self.ask_teacher(batch, words if alpha else None)
+        carry = self.gather(teacher.features, batch)
+        sims, positives, itc = self.align(*student.features, teacher.features, carry, batch, alpha,
+                                          phase.queue)
         losses = {"itc": itc}
-        if not fusing:
-            return losses, carry
-        pairs = self.pair(image, text, batch.keep, sims, positives, draws, begun >= config.hard_from, siblings)
-        keys_values = student.fusion.keys_values(pairs.images)
-        if "itm" not in self.without:
-            fused = student.fuse(pairs.texts, pairs.keep, None, pairs=pairs.rows, queries=1, keys_values=keys_values)
-            logits, count = student.match_logits(fused), len(pairs.labels)
-            losses["itm"] = itm_loss(logits[:count], pairs.labels, pairs.valid, self.share(pairs.valid))
-            if siblings is not None:
-                losses["siblings"] = self.sibling_loss(logits[siblings], logits[count:])
-        if drawn is None:
-            return losses, carry
-        own = [(keys[:len(text)], values[:len(text)]) for keys, values in keys_values]      # without fetched images
-        fused = student.fuse(masked_text, batch.keep, None, keys_values=own)
-        teacher_logits = None
-        if alpha:
-            with torch.inference_mode():
-                teacher_fused = teacher.fuse(teacher_masked, batch.keep, teacher_image)
-                teacher_logits = teacher.word_logits(teacher_fused.flatten(0, 1)[drawn.places])
-        logits, labels = student.word_logits(fused.flatten(0, 1)[drawn.places]), batch.tokens.flatten()[drawn.places]
-        losses["mlm"] = mlm_loss(logits, labels, self.share(drawn.hidden), teacher_logits, alpha)
+        if phase.match:
+            pairs = self.pair(student.image, student.text, batch.keep, sims, positives, draws,
+                              phase.hard)
+            keys_values = self.student.fusion.keys_values(pairs.images)
+            if "itm" not in self.without:
+                losses |= self.match(pairs, keys_values, draws)
+            if words is not None:
+                losses["mlm"] = self.predict_words(student, batch, keys_values, words, teacher, alpha)
         return losses, carry
 
     @torch.no_grad()
@@ -198,30 +213,72 @@ class Pretrain(Distilled[ALBEF]):
         Every objective counts, in every phase, and neither teacher nor queue takes part: the rows
         compete with each other alone. So figures of different steps compare. Changes nothing.
         """
-        student, ((_, drawn),) = self.student, self.prepare([(batch, draws)])
-        image, (text, masked_text) = student.encode_image(batch.image), encode_texts(student, batch, drawn)
-        features = student.image_feature(image), student.text_feature(text)
-        carry = self.gather(features, batch)
-        sims, positives, itc = self.align(*features, features, carry, batch, 0.0, False)
+        draws = self.prepared(batch, draws)
+        words = self.hidden_words(draws)
+        student = encode(self.student, batch, words)
+        carry = self.gather(student.features, batch)
+        sims, positives, itc = self.align(*student.features, student.features, carry, batch, 0.0,
+                                          False)
         losses = {"itc": itc}
+        pairs = self.pair(student.image, student.text, batch.keep, sims, positives, draws, True)
+        keys_values = self.student.fusion.keys_values(pairs.images)
         if "itm" not in self.without:
-            pairs = self.pair(image, text, batch.keep, sims, positives, draws, True)
-            fused = student.fuse(pairs.texts, pairs.keep, None, pairs=pairs.rows, queries=1,
-                                 keys_values=student.fusion.keys_values(pairs.images))
-            logits = student.match_logits(fused)
-            losses["itm"] = itm_loss(logits, pairs.labels, pairs.valid, self.share(pairs.valid))
-        if "mlm" not in self.without:
-            fused = student.fuse(masked_text, batch.keep, image)
-            logits = student.word_logits(fused.flatten(0, 1)[drawn.places])
-            labels = batch.tokens.flatten()[drawn.places]
-            losses["mlm"] = mlm_loss(logits, labels, self.share(drawn.hidden))
+            losses |= self.match(pairs, keys_values, draws)
+        if words is not None:
+            losses["mlm"] = self.predict_words(student, batch, keys_values, words)
         return losses, carry
 
-    def sibling_loss(self, true: Tensor, false: Tensor) -> Tensor:
-        """ITM on minimal pairs: logits (s, 2) of each picture with its own text, and with its sibling's."""
-        label = torch.ones(len(true), dtype=torch.long, device=true.device)
-        return itm_loss(torch.cat([true, false]), torch.cat([label, 0 * label]), label.repeat(2).bool(),
-                        (2 * self.share(label)).clamp(min=2 / distributed.world()))
+    def prepared(self, batch: PretrainBatch, draws: Draws) -> Draws:
+        """The draws with what `prepare` adds, if the step needs it and the loop has not done so."""
+        if self.needs_preparing(batch) and not isinstance(draws, MaskedDraws):
+            ((_, draws),) = self.prepare([(batch, draws)])
+        return draws
+
+    def needs_preparing(self, batch: PretrainBatch) -> bool:
+        """Whether the losses of a batch need what `prepare` adds to the draws."""
+        return "mlm" not in self.without
+
+    def hidden_words(self, draws: Draws) -> MaskedDraws | None:
+        """The draws for MLM; None where it is left out."""
+        if "mlm" in self.without:
+            return None
+        assert isinstance(draws, MaskedDraws)
+        return draws
+
+    @torch.inference_mode()
+    def ask_teacher(self, batch: PretrainBatch, words: MaskedDraws | None) -> Encoded:
+        """What the teacher's encoders make of a batch, and of its masked texts where words are given."""
+        return encode(self.teacher, batch, words)
+
+    def match(self, pairs: Pairs, keys_values: KeysValues, draws: Draws) -> dict[str, Tensor]:
+        """ITM: do image and text of each pair belong together? -> its loss, by name."""
+        logits = self.match_logits(pairs, keys_values)
+        return {"itm": itm_loss(logits, pairs.labels, pairs.valid, self.share(pairs.valid))}
+
+    def match_logits(self, pairs: Pairs, keys_values: KeysValues) -> Tensor:
+        """ITM's logits of all pairs, (p, 2), in one pass of fusion."""
+        fused = self.student.fuse(pairs.texts, pairs.keep, None, pairs=pairs.rows, queries=1,
+                                  keys_values=keys_values)
+        return self.student.match_logits(fused)
+
+    def predict_words(self, student: Encoded, batch: PretrainBatch, keys_values: KeysValues,
+                      words: MaskedDraws, teacher: Encoded | None = None, alpha: float = 0.0
+                      ) -> Tensor:
+        """MLM: which words are masked? Each text is fused with its own image.
+
+        keys_values: of the batch's images, and behind them of images fetched from other processes
+        """
+        b = len(student.text)
+        own = [(keys[:b], values[:b]) for keys, values in keys_values]
+        fused = self.student.fuse(student.masked_text, batch.keep, None, keys_values=own)
+        logits = self.student.word_logits(fused.flatten(0, 1)[words.places])     # (m, v)
+        labels = batch.tokens.flatten()[words.places]
+        teacher_logits = None
+        if teacher is not None and alpha:
+            with torch.inference_mode():
+                fused = self.teacher.fuse(teacher.masked_text, batch.keep, teacher.image)
+                teacher_logits = self.teacher.word_logits(fused.flatten(0, 1)[words.places])
+        return mlm_loss(logits, labels, self.share(words.hidden), teacher_logits, alpha)
 
     def gather(self, features: tuple[Tensor, Tensor], batch: PretrainBatch) -> Carry:
         """The teacher's features and the batch's keys, of all processes."""
@@ -260,13 +317,10 @@ class Pretrain(Distilled[ALBEF]):
         return sims, positives, losses[0] + losses[1]
 
     def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims: Sequence[Tensor], positives: Sequence[Tensor],
-             draws: Draws, hard: bool, siblings: Tensor | None = None) -> Pairs:
+             draws: Draws, hard: bool) -> Pairs:
         """ITM's pairs: each text with its image, with a wrong image, and each image with a wrong text."""
         b, near = len(image), self.config.hard_negatives == "local"
         own = torch.arange(b, device=image.device)
-        mates, apart = own[:0] if siblings is None else siblings, torch.zeros_like(positives[0])
-        apart[mates, distributed.rank() * b + (mates ^ 1)] = True            # they have a loss of their own
-        positives = [positive | apart for positive in positives]
         if near:                                                 # rows of other processes are no negatives
             far = torch.arange(positives[0].shape[1], device=image.device) // b != distributed.rank()
             positives = [positive | far for positive in positives]
@@ -279,7 +333,7 @@ class Pretrain(Distilled[ALBEF]):
         images, wrong_image = distributed.fetch(image, wrong_image, near)
         keeps, _ = distributed.fetch(keep, wrong_text, near)
         texts, wrong_text = distributed.fetch(text, wrong_text, near)
-        rows = (torch.cat([own, own, wrong_text, mates ^ 1]), torch.cat([own, wrong_image, own, mates]))
+        rows = (torch.cat([own, own, wrong_text]), torch.cat([own, wrong_image, own]))
         labels = torch.cat([torch.ones_like(own), torch.zeros_like(own).repeat(2)])
         return Pairs(images, texts, keeps, rows, labels,
                      torch.cat([torch.ones_like(image_valid), image_valid, text_valid]))

@@ -24,7 +24,7 @@ from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
 from minalbef.scenes.exam.exam import examine
-from minalbef.tasks.pretrain import Pretrain
+from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.train import Stopped
 
 # tiny as it was when fresh and repeated were run: one layer of text, three of fusion
@@ -51,7 +51,7 @@ def follow(name: str, config: Config, folder: Path, out: Path) -> None:
     for point in range(len(rows) + 1, POINTS + 1):
         last = config.steps * point // POINTS
 
-        class Pausing(Pretrain):
+        class Pausing(ScenePretrain):
             """Asks `fit` to stop once it has done the point's last step."""
 
             def draws(self, step: int):

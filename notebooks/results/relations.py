@@ -26,25 +26,27 @@ from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.exam import exam, questions
-from minalbef.tasks.pretrain import Pretrain
+from minalbef.scenes.pretrain import ScenePretrain, siblings_of
 
 PATH = Path(__file__).with_suffix(".json")
 STEPS, EVERY, ASKED, PAIRS = 350, 50, 500, 3_000        # of the lesson, steps a row, questions, repeated pairs
 WAYS: dict[str, Callable[[], AbstractContextManager]] = {
     "as it is": nullcontext,
     "every direction as frequent as any": lambda: mock.patch.object(scenes, "LESSON", ("",)),
-    "siblings weigh what each other loss does": lambda: mock.patch.object(Pretrain, "weights", lambda self, step: {}),
+    "siblings weigh what each other loss does": lambda: mock.patch.object(
+        ScenePretrain, "weights", lambda self, step: {}),
     f"{PAIRS:,} pairs, repeated": nullcontext,
     "by rule, objects exchanged in the caption": nullcontext}
 
 
-class Exchanged(Pretrain):
+class Exchanged(ScenePretrain):
     """Pretraining that, once it has `false` texts, gives each picture its own in place of its sibling's."""
 
     false: tuple[torch.Tensor, torch.Tensor] | None = None           # tokens and keep, (b, l)
 
-    def pair(self, image, text, keep, sims, positives, draws, hard, siblings=None):
-        found = super().pair(image, text, keep, sims, positives, draws, hard, siblings)
+    def pair(self, image, text, keep, sims, positives, draws, hard):
+        found = super().pair(image, text, keep, sims, positives, draws, hard)
+        siblings = siblings_of(draws)
         if self.false is None:
             return found
         tokens, keep = self.false

@@ -11,7 +11,8 @@ from minalbef import distributed
 from minalbef.config import Config
 from minalbef.layers import Dropout
 from minalbef.presets import preset
-from minalbef.tasks.pretrain import Pretrain, PretrainBatch
+from minalbef.scenes.pretrain import SceneBatch, ScenePretrain
+from minalbef.tasks.pretrain import Pretrain
 
 CLS, MASK, FIRST_WORD = 2, 4, 5
 
@@ -84,14 +85,14 @@ class Batches:
     def __init__(self, config: Config):
         self.config = config
 
-    def __call__(self, step: int) -> PretrainBatch:
+    def __call__(self, step: int) -> SceneBatch:
         batch, share = self.whole(step), self.config.batch // distributed.world()
         mine = slice(share * distributed.rank(), share * (distributed.rank() + 1))
         used = batch.keep[mine].any(0)                           # padded to its own longest, not to another process's
-        return PretrainBatch(batch.image[mine], batch.tokens[mine][:, used], batch.keep[mine][:, used], batch.ids[mine],
+        return SceneBatch(batch.image[mine], batch.tokens[mine][:, used], batch.keep[mine][:, used], batch.ids[mine],
                              batch.match, siblings=None if batch.siblings is None else batch.siblings[mine])
 
-    def whole(self, step: int) -> PretrainBatch:
+    def whole(self, step: int) -> SceneBatch:
         whole, size, length = self.config.batch, self.config.image_size, self.config.text_length
         chance = torch.Generator().manual_seed(1000 + step)
         image = torch.randn(whole, 3, size, size, generator=chance)
@@ -102,13 +103,16 @@ class Batches:
             ids[1], image[1], match[2, 5] = ids[0], image[0], True
             match[0, 1] = match[1, 0] = True
         siblings = torch.arange(whole) > 1 if self.config.siblings else None     # unequal numbers in two processes
-        return PretrainBatch(image, tokens, keep, ids, match, siblings=siblings)
+        return SceneBatch(image, tokens, keep, ids, match, siblings=siblings)
 
 
-def pretrain(config: Config, seed: int = 0) -> Pretrain:
-    """Student and teacher that differ, words of unequal mask rates, and a queue with features of two older batches."""
+def pretrain(config: Config, seed: int = 0, kind: type[Pretrain] = ScenePretrain) -> Pretrain:
+    """Student and teacher that differ, words of unequal mask rates, and a queue with features of two older batches.
+
+    kind: ScenePretrain is Pretrain where the batch has no siblings, as a test of its own says
+    """
     torch.manual_seed(seed)
-    task = Pretrain(config, rates=config.mask_rate * torch.linspace(0.6, 1.4, config.vocab_size))
+    task = kind(config, rates=config.mask_rate * torch.linspace(0.6, 1.4, config.vocab_size))
     disturb(task.student, 0.15)
     disturb(task.teacher, 0.15, seed=8)
     with torch.no_grad():

@@ -16,6 +16,7 @@ from minalbef.datasets.loader import Ahead
 from minalbef.losses import hard_negatives
 from minalbef.recipes import pretrain as recipe
 from minalbef.scenes.batches import SceneBatches
+from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.tasks.pretrain import Pretrain, make_draws
 from minalbef.tokenizer import Tokenizer
 
@@ -95,6 +96,18 @@ def test_gradients_equal_the_plain_computation():
     for name, a, b in zip(names, ours, theirs):
         assert_close(a, b, atol=1e-5, rtol=1e-4, msg=lambda m: f"{name}: {m}")
     assert not any(p.requires_grad for p in task.teacher.parameters())
+
+
+@pytest.mark.parametrize("step", [0, 5, 10, 15])
+def test_without_siblings_pretraining_on_scenes_is_the_papers(step):
+    batch = Batches(CONFIG)(0)
+    for alpha in (0.0, 0.4):
+        losses = []
+        for kind in (Pretrain, ScenePretrain):
+            task = pretrain(CONFIG, kind=kind)
+            losses.append(task(batch, alpha, task.draws(step))[0])
+        assert losses[0].keys() == losses[1].keys()
+        assert all(losses[0][name].equal(losses[1][name]) for name in losses[0])
 
 
 def four_pairs(task, batch, rows: list[int]) -> torch.Tensor:

@@ -1,0 +1,91 @@
+"""Pretraining on scenes: the paper's task, and an ITM loss of its own for minimal pairs (not the paper's).
+
+An example of how to extend `Pretrain`: a batch that knows more, and two steps of the forward pass overridden.
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from minalbef import distributed
+from minalbef.losses import itm_loss
+from minalbef.tasks.pretrain import Draws, KeysValues, MaskedDraws, Pairs, Pretrain, PretrainBatch
+
+LESSON = 10.0                         # weight of siblings in the lesson: see notebooks/results/tried.md
+
+
+@dataclass(frozen=True)
+class SceneBatch(PretrainBatch):
+    """A PretrainBatch some of whose rows are halves of minimal pairs: siblings, in rows i and i ^ 1."""
+
+    siblings: Tensor | None = None    # (b,) bool; None: there are none
+
+
+@dataclass(frozen=True)
+class SceneDraws(MaskedDraws):
+    """MaskedDraws with the rows that are siblings, counted on the CPU."""
+
+    siblings: Tensor | None = None    # (s,) rows of the batch; None: there are none
+
+
+class ScenePretrain(Pretrain):
+    """Pretraining in which siblings have an ITM loss of their own, and are no hard negatives of each other.
+
+    Each sibling's text is matched with its own image and with the other's: minimal pairs.
+    """
+
+    def weights(self, step: int) -> dict[str, float]:
+        """Per-loss weights; losses not listed weigh 1. In the lesson siblings outweigh all else."""
+        return {"siblings": LESSON} if self.config.in_lesson(step) else {}
+
+    def needs_preparing(self, batch: PretrainBatch) -> bool:
+        """Also for siblings, whose rows `prepare` finds."""
+        siblings = isinstance(batch, SceneBatch) and batch.siblings is not None
+        return siblings or super().needs_preparing(batch)
+
+    def prepare(self, passes: list[tuple[PretrainBatch, Draws]]) -> list[tuple[PretrainBatch, MaskedDraws]]:
+        """Also find the siblings' rows, on the CPU: on a GPU, that would wait for it."""
+        prepared: list[tuple[PretrainBatch, MaskedDraws]] = []
+        for batch, words in super().prepare(passes):
+            siblings = None
+            if isinstance(batch, SceneBatch) and batch.siblings is not None:
+                siblings = batch.siblings.nonzero()[:, 0]
+            prepared.append((batch, SceneDraws(**vars(words), siblings=siblings)))
+        return prepared
+
+    def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims: Sequence[Tensor],
+             positives: Sequence[Tensor], draws: Draws, hard: bool) -> Pairs:
+        """ITM's pairs, and behind them each sibling's text with the other's image."""
+        siblings = siblings_of(draws)
+        if siblings is None:
+            return super().pair(image, text, keep, sims, positives, draws, hard)
+        first = distributed.rank() * len(image)
+        apart = torch.zeros_like(positives[0])
+        apart[siblings, first + (siblings ^ 1)] = True               # they have a loss of their own
+        positives = [positive | apart for positive in positives]
+        pairs = super().pair(image, text, keep, sims, positives, draws, hard)
+        texts, images = pairs.rows
+        return pairs._replace(rows=(torch.cat([texts, siblings ^ 1]), torch.cat([images, siblings])))
+
+    def match(self, pairs: Pairs, keys_values: KeysValues, draws: Draws) -> dict[str, Tensor]:
+        """ITM on its own pairs, and on the siblings."""
+        siblings = siblings_of(draws)
+        if siblings is None:
+            return super().match(pairs, keys_values, draws)
+        logits = self.match_logits(pairs, keys_values)
+        count = len(pairs.labels)
+        itm = itm_loss(logits[:count], pairs.labels, pairs.valid, self.share(pairs.valid))
+        return {"itm": itm, "siblings": self.sibling_loss(logits[siblings], logits[count:])}
+
+    def sibling_loss(self, true: Tensor, false: Tensor) -> Tensor:
+        """ITM on minimal pairs: logits (s, 2) of each image with its own text, and with its sibling's."""
+        label = torch.ones(len(true), dtype=torch.long, device=true.device)
+        count = (2 * self.share(label)).clamp(min=2 / distributed.world())
+        labels = torch.cat([label, 0 * label])
+        return itm_loss(torch.cat([true, false]), labels, labels >= 0, count)
+
+
+def siblings_of(draws: Draws) -> Tensor | None:
+    """The rows that are siblings, (s,); None where the batch has none."""
+    return draws.siblings if isinstance(draws, SceneDraws) else None
