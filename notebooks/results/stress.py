@@ -97,7 +97,7 @@ def draw_pair(stage: Stage, stream: Stream,
     while True:
         kinds = names or stage.kinds(stream, 2)
         sizes = [draw_size(stream, stream.chance(0.5)) for _ in kinds]
-        spots = layout(stream, sizes, within=bounds)
+        spots = layout(stream, sizes, bounds=bounds)
         if spots is None:
             continue
         things = [stage.thing(kind, x, y, size, stream) for kind, (x, y, size) in zip(kinds, spots)]
