@@ -72,8 +72,7 @@ class EvaluateSets:
     answers: Path | None = None           # VQA: the list to choose from, by default the set's
     free: bool = False                    # VQA: write the answer instead
     top: int = 0                          # candidates of the second stage; 0: the paper's for the set
-    # grounding: of fusion's layers, an index from 0 as in Python and in the names of weights; by default the middle
-    layer: int | Literal["all"] | None = None
+    layer: int | Literal["all"] | None = None    # grounding: fusion's layer, an index from 0; by default the middle
     image_size: int | None = None         # side of the pictures in pixels, by default the run's
     original: bool = False                # score as the original does: VQA's first word twice, no overlap below a pixel
     tuned_on: tuple[str, ...] = ()        # sets that a converted run was trained on: they name the protocol

@@ -14,6 +14,7 @@ FEW = 1000                            # steps; `tiny` takes 2,400 to learn its s
 WORDS = 30                            # at which texts are cut; recipes whose text_length is larger do not cut at pieces
 GUESSING = -math.log(1 / 3) / 3 - 2 * math.log(2 / 3) / 3        # 0.637: ITM's loss, where one pair of three is true
 MARGIN = 0.01                         # below it by which something was learnt
+SHORT = 100                           # steps: of a shorter run its loss says nothing
 SHARE = 0.4                           # of the speed of a large product, which a step is counted to reach
 
 
@@ -43,9 +44,12 @@ def forecast(config: Config, task: str) -> str:
 
 def still_guesses(folder: Path) -> str:
     """A warning where ITM's loss was at its guessing level in the last tenth of a run's metrics; else ""."""
-    losses = [float(row["itm"]) for row in read_metrics(folder) if row.get("itm")]
+    rows = [row for row in read_metrics(folder) if row.get("itm")]
+    if not rows or int(rows[-1]["step"]) < SHORT:
+        return ""
+    losses = [float(row["itm"]) for row in rows]
     last = losses[-max(1, len(losses) // 10):]
-    if not last or (mean := sum(last) / len(last)) < GUESSING - MARGIN:
+    if (mean := sum(last) / len(last)) < GUESSING - MARGIN:
         return ""
     return (f"ITM has learnt nothing yet: its loss ended at {mean:.3f}, and guessing has {GUESSING:.3f}. "
             "match_probability tells nothing of this run; train longer (epochs=...), or rank by similarity alone")

@@ -47,16 +47,19 @@ def same(answer: Callable, formula: Callable, *given: Any, says: str, tol: float
         raise AssertionError(says) from None                     # the numbers would tell the answer, not the mistake
 
 
+CLOSED = ("minalbef", "emojiscenes")
+
+
 @contextmanager
 def closed() -> Iterator[None]:
-    """Inside, every function of minalbef raises, its checks apart, under whatever name an answer has imported it."""
+    """Inside, every function of minalbef and its world raises, its checks apart, whatever name an answer gave it."""
     for name in TAUGHT:
         importlib.import_module(f"minalbef.{name}")
     loaded = [module for name, module in sys.modules.items()
-              if name.split(".")[0] == "minalbef" and name != "minalbef.checks"]
+              if name.split(".")[0] in CLOSED and name != "minalbef.checks"]
     functions = {inspect.unwrap(f) for module in loaded for part in vars(module).values()
                  for f in (vars(part).values() if inspect.isclass(part) else [part])
-                 if inspect.isfunction(f) and f.__module__.startswith("minalbef.")
+                 if inspect.isfunction(f) and f.__module__.split(".")[0] in CLOSED
                  and f.__module__ != "minalbef.checks"}
     codes = {f: f.__code__ for f in functions}
     for f, code in codes.items():

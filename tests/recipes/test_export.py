@@ -79,7 +79,7 @@ def test_the_example_of_the_page_gives_the_runs_own_answers(tmp_path, monkeypatc
 
 def test_a_run_without_a_head_is_not_exported(exported, tmp_path):
     run, _ = exported
-    with pytest.raises(ValueError, match="has no match_head.*would be noise"):
+    with pytest.raises(ValueError, match="has no trained match_head.*would be noise"):
         export(Run(run.model, run.tokenizer, run.config, tmp_path, "vqa", ("match_head",)), tmp_path)
 
 

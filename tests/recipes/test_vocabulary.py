@@ -75,6 +75,11 @@ def test_an_itm_that_ends_at_its_guessing_level_is_said_so(losses, guesses, tmp_
         with (tmp_path / "metrics.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["step", "seconds", "itm"])
-            writer.writerows([[i, i, loss] for i, loss in enumerate(losses, 1)])
+            writer.writerows([[60 * i, i, loss] for i, loss in enumerate(losses, 1)])
     said = forecast.still_guesses(tmp_path)
     assert bool(said) == guesses and ("guessing has 0.637" in said) == guesses
+
+
+def test_of_a_run_of_a_few_steps_nothing_is_said(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,seconds,itm\n99,1,0.64\n", encoding="utf-8")
+    assert forecast.still_guesses(tmp_path) == ""

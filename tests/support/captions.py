@@ -27,7 +27,7 @@ def prepare_captions(folder: Path, captions: list[str], name: str = "coco") -> P
         pixels = np.random.default_rng(i).integers(0, 256, (16, 20, 3), np.uint8)
         Image.fromarray(pixels).save(source / "train2014" / f"{i}.png")
         entries.append({"image": f"train2014/{i}.png", "caption": caption})
-    (source / f"{name}.json").write_text(json.dumps(entries))
+    (source / f"{name}.json").write_text(json.dumps(entries), encoding="utf-8")
     prepare(name, source, folder / "out")
     return folder / "out" / name
 
