@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 ASSIGNMENTS = ROOT / "notebooks" / "assignments"
-sys.path[:0] = [str(ROOT), str(ASSIGNMENTS)]
+sys.path[:0] = [str(ROOT), str(ROOT / "data"), str(ASSIGNMENTS)]
 
 import bundle  # noqa: E402
 import course  # noqa: E402
@@ -223,7 +223,7 @@ class Site:
             toctree("Course", ["notebooks/solutions/index", "notebooks/assignments/index"]),
             toctree("Documentation", ["Commands and installing <README>", *(f"docs/{page.stem}" for page in PROSE
                                                                         if page.parent == ROOT / "docs")]),
-            toctree("Reference", ["api/index", "data/README", "data/tiny/README", "data/emojiscenes/artwork/LICENCES",
+            toctree("Reference", ["api/index", "data/README", "data/emojiscenes/README", "data/tiny/README", "data/emojiscenes/artwork/LICENCES",
                                   "notebooks/results/tried", "notebooks/results/registered", "CONTRIBUTING",
                                   "CHANGELOG"])]))
 
