@@ -224,8 +224,8 @@ class Site:
             toctree("Documentation", ["Commands and installing <README>", *(f"docs/{page.stem}" for page in PROSE
                                                                         if page.parent == ROOT / "docs")]),
             toctree("Reference", ["api/index", "data/README", "data/emojiscenes/README", "data/tiny/README",
-                                  "data/emojiscenes/artwork/LICENCES", "notebooks/results/tried", "notebooks/results/registered", "CONTRIBUTING",
-                                  "CHANGELOG"])]))
+                                  "data/emojiscenes/artwork/LICENCES", "notebooks/results/tried",
+                                  "notebooks/results/registered", "CONTRIBUTING", "CHANGELOG"])]))
 
     def sources(self) -> None:
         """All of it, but for the explorer."""
