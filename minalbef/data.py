@@ -80,7 +80,7 @@ class Batch(Rows):
 
 @dataclass(frozen=True)
 class Upright:
-    """A picture that is opened upright whoever opens it: what records of your own sets hold.
+    """A picture that every reader opens upright: what records of your own sets hold.
 
     See `open_image`.
     """

@@ -52,7 +52,7 @@ def lacking(tokenizer: Tokenizer, texts: Sequence[str], source: str | Path) -> s
 def record_words(folder: Path, records: Sequence, before: frozenset[str] | None = frozenset()) -> None:
     """Write the words of a run's training texts into its folder, unless they are too many.
 
-    before: words that its source was trained on; None if nobody knows them, and nothing is written
+    before: words that its source was trained on; None if they are unknown, and nothing is written
     """
     if before is None or len(records) > MOST:
         return
@@ -61,7 +61,7 @@ def record_words(folder: Path, records: Sequence, before: frozenset[str] | None 
 
 
 def trained_words(run: str | Path, config: Config, scenes: int = SCENES) -> frozenset[str] | None:
-    """All words that a run was trained on, as it recorded or as the scenes say; None where nobody knows.
+    """All words that a run was trained on, as it recorded or as the scenes say; None where that is unknown.
 
     Raises ValueError for a damaged file.
     """
