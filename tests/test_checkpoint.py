@@ -158,7 +158,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_what_to_rank_by_is_said_with_the_figures_that_were_measured():
-    figures = json.loads((data_folder().parent / "notebooks" / "results" / "learn.json").read_text())["figures"]
+    figures = json.loads((data_folder().parent / "notebooks" / "experiments" / "learn.json").read_text())["figures"]
     for line, name in zip(re.findall("    - (.*)", Run.__doc__), ("itc", "rerank", "rerank_plus"), strict=True):
         means = [figures[f"{among}.{name}_{query}_r1"]["mean"]
                  for among in ("plain", "families") for query in ("i2t", "t2i")]

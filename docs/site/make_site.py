@@ -29,7 +29,7 @@ import minalbef  # noqa: E402
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")),
-         *sorted((ROOT / "notebooks" / "results").glob("*.md")), *sorted((ROOT / "data").rglob("*.md"))]
+         *sorted((ROOT / "notebooks" / "experiments").glob("*.md")), *sorted((ROOT / "data").rglob("*.md"))]
 INSTEAD = {ROOT / "notebooks/assignments/README.md": "notebooks/assignments/index.md",       # the students' side
            ROOT / "notebooks/solutions": "notebooks/solutions/index.md"}
 ROOMS = "evaluation tasks weights scenes datasets viz recipes bench cli".split()
@@ -224,8 +224,8 @@ class Site:
             toctree("Documentation", ["Commands and installing <README>", *(f"docs/{page.stem}" for page in PROSE
                                                                         if page.parent == ROOT / "docs")]),
             toctree("Reference", ["api/index", "data/README", "data/emojiscenes/README", "data/tiny/README",
-                                  "data/emojiscenes/artwork/LICENCES", "notebooks/results/tried",
-                                  "notebooks/results/registered", "CONTRIBUTING", "CHANGELOG"])]))
+                                  "data/emojiscenes/artwork/LICENCES", "notebooks/experiments/tried",
+                                  "notebooks/experiments/registered", "CONTRIBUTING", "CHANGELOG"])]))
 
     def sources(self) -> None:
         """All of it, but for the explorer."""

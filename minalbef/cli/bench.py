@@ -42,7 +42,7 @@ def tasks(run: Path = Path("runs"), out: Path | None = None, page: Path | None =
 
 
 def effects(results: Path = Path("runs/ablation.jsonl"), pages: tuple[Path, ...] = (),
-            claims: Path = Path("notebooks/results/registered.md")) -> None:
+            claims: Path = Path("notebooks/experiments/registered.md")) -> None:
     """The tables of an ablation: what each row reached, and a verdict on each claim registered before the runs.
 
     Args:

@@ -12,7 +12,7 @@ from minalbef import distributed
 from minalbef.losses import itm_loss
 from minalbef.tasks.pretrain import Draws, KeysValues, MaskedDraws, Pairs, Pretrain, PretrainBatch
 
-LESSON = 10.0                         # weight of siblings in the lesson: see notebooks/results/tried.md
+LESSON = 10.0                         # weight of siblings in the lesson: see notebooks/experiments/tried.md
 
 
 @dataclass(frozen=True)

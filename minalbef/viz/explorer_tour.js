@@ -1,6 +1,6 @@
 // The guided tour: eight steps, each with a prediction to make before the model answers. What is right is asked of the
 // model there and then, so that the tour is true of any run; what is said afterwards is true of how they are trained.
-// Figures of the shipped model are those of notebooks/results/stress.json.
+// Figures of the shipped model are those of notebooks/experiments/stress.json.
 "use strict";
 
 const FOURTH = pick("dog", 3);

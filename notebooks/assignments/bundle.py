@@ -5,7 +5,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-GIVEN = ("pyproject.toml", "LICENSE", "minalbef", "data/emojiscenes", "data/tiny", "docs", "notebooks/results")
+GIVEN = ("pyproject.toml", "LICENSE", "minalbef", "data/emojiscenes", "data/tiny", "docs", "notebooks/experiments")
 NEVER = ("__pycache__", ".ipynb_checkpoints", "*.pyc", ".DS_Store")
 
 

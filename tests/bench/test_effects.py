@@ -10,7 +10,7 @@ from minalbef.bench.effects import Claim, Effect
 from minalbef.cli import bench as cli
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "notebooks" / "results"
+RESULTS = ROOT / "notebooks" / "experiments"
 
 
 def record(row: str, seed: int, right: int, samples: int = 0, **more) -> dict:

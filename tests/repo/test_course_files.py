@@ -60,7 +60,7 @@ def secret_lines() -> set[str]:
         "make_curves.py")]
     public = "\n".join(text_of(path) for path in (
         *ROOT.glob("minalbef/**/*.py"), *ROOT.glob("notebooks/[0-9]*.ipynb"), *ROOT.glob("docs/*.md"),
-        *ROOT.glob("notebooks/results/*.py"), *ASSIGNMENTS.glob("a*/student.py"), ASSIGNMENTS / "grading.py",
+        *ROOT.glob("notebooks/experiments/*.py"), *ASSIGNMENTS.glob("a*/student.py"), ASSIGNMENTS / "grading.py",
         ASSIGNMENTS / "package_conftest.py")) + "\n".join(package.files().values())
     secret = {line.strip() for path in ours for line in path.read_text(encoding="utf-8").splitlines()
               if len(line.strip()) > 30}

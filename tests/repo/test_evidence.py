@@ -1,4 +1,4 @@
-"""Scripts of notebooks/results: the stress test, a forecast by hand, NLVR2's layers that share more or less."""
+"""Scripts of notebooks/experiments: the stress test, a forecast by hand, NLVR2's layers that share more or less."""
 import importlib.util
 import json
 import math
@@ -19,7 +19,7 @@ from minalbef.albef import ALBEF
 from minalbef.scenes.exam import questions
 from minalbef.tasks.nlvr2 import PairModel
 
-RESULTS = Path(__file__).parents[2] / "notebooks" / "results"
+RESULTS = Path(__file__).parents[2] / "notebooks" / "experiments"
 
 
 def script(name: str) -> ModuleType:
@@ -95,7 +95,8 @@ def test_pairs_that_share_nothing_or_everything_begin_as_the_same_model():
 def test_a_curve_is_of_the_settings_that_its_command_has_today(path):
     measured = json.loads(path.read_text(encoding="utf-8"))
     today = json.loads(json.dumps(script("curve").RUNS[path.stem[6:]].to_dict()))
-    assert measured["command"] == f"python notebooks/results/curve.py {path.stem[6:]}" and len(measured["rows"]) == 10
+    assert measured["command"] == f"python notebooks/experiments/curve.py {path.stem[6:]}"
+    assert len(measured["rows"]) == 10
     assert measured["config"] == {name: today[name] for name in measured["config"]}
     assert measured["rows"][-1]["samples"] == today["epochs"] * today["epoch"]
 

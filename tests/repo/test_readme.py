@@ -37,7 +37,7 @@ COMMANDS = sorted({line.split("#")[0].strip() for text in PAGES.values() for blo
 
 
 def measured(name: str):
-    return json.loads((ROOT / "notebooks" / "results" / name).read_text(encoding="utf-8"))
+    return json.loads((ROOT / "notebooks" / "experiments" / name).read_text(encoding="utf-8"))
 
 
 # tables

@@ -71,7 +71,7 @@ def test_a_run_of_other_data_or_another_task_is_refused(run, tmp_path):
 
 
 def test_the_tour_quotes_the_figures_of_the_stress_test():
-    text = (ROOT / "notebooks" / "results" / "stress.json").read_text(encoding="utf-8")
+    text = (ROOT / "notebooks" / "experiments" / "stress.json").read_text(encoding="utf-8")
     measured = json.loads(text)
     n, questions = measured["count"], measured["questions"]["styles of training"]
 

@@ -1,10 +1,10 @@
-"""What will `small` reach? Written down before anyone trains it: `python notebooks/results/forecast.py`.
+"""What will `small` reach? Written down before anyone trains it: `python notebooks/experiments/forecast.py`.
 
 The last half of a learning curve is fitted by a line: a figure's logit against the logarithm of the samples. It is read
 off where another run ends. How wrong that is, two runs tell: tiny's curve forecasts desk's end. What desk's curve says
 of small gets an interval of twice a figure's own miss there, in logits, or of twice the median miss of all figures if
 that is more. Reads curve_tiny.json and curve_desk.json, writes forecast.json beside itself. `python
-notebooks/results/curve.py small` asks the same questions.
+notebooks/experiments/curve.py small` asks the same questions.
 """
 import json
 import statistics
@@ -60,7 +60,7 @@ def curve(name: str) -> list[dict]:
 
 if __name__ == "__main__":
     small = preset("small")
-    found = {"command": "python notebooks/results/forecast.py", "date": now(), "commit": commit(),
+    found = {"command": "python notebooks/experiments/forecast.py", "date": now(), "commit": commit(),
              "config": small.to_dict(), "samples": small.steps * small.batch}
     found["figures"] = forecast(curve("tiny"), curve("desk"), found["samples"])
     (HERE / "forecast.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

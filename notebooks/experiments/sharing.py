@@ -1,4 +1,4 @@
-"""NLVR2: what should the two layers of a pair share? The paper's Table 7: `python notebooks/results/sharing.py`.
+"""NLVR2: what should the two layers of a pair share? The paper's Table 7: `python notebooks/experiments/sharing.py`.
 
 nothing, the keys and values of cross-attention (the released code's choice, and minalbef's), or everything; each after
 text assignment, which has the same layers, and without it. From the shipped checkpoint, with the same seeds, batches
@@ -86,7 +86,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             runs.append({"share": what, "assign": assign, "seed": seed, "commit": commit(), "date": now(),
                          "device": describe_device()} | run(what, assign, seed, Path(folder)))
-        text = json.dumps({"command": "python notebooks/results/sharing.py", "runs": runs}, indent=1) + "\n"
+        text = json.dumps({"command": "python notebooks/experiments/sharing.py", "runs": runs}, indent=1) + "\n"
         checkpoint.write_atomically(PATH, lambda path: path.write_text(text, encoding="utf-8"))
         print(what, assign, seed, sum(map(int, runs[-1]["answers"])) / 9 / len(runs[-1]["answers"]), flush=True)
 

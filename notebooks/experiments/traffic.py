@@ -1,6 +1,6 @@
 """What hard negatives from all processes cost. From the root, as root:
 
-    bash tests/support/two_machines.sh notebooks/results/traffic.py
+    bash tests/support/two_machines.sh notebooks/experiments/traffic.py
 
 RATE=1gbit before it: over a cable of that bandwidth. `torchrun --nproc-per-node=2` for the script: on one machine.
 Steps with negatives of the global batch and of the own process alone take turns, at the sizes of `minalbef bench step`.
@@ -52,7 +52,7 @@ def main():
         one, rate = os.environ["LOCAL_WORLD_SIZE"] == str(distributed.world()), os.environ.get("RATE")
         launcher = f"RATE={rate} bash tests/support/two_machines.sh" if rate else "bash tests/support/two_machines.sh"
         launcher = "torchrun --nproc-per-node=2" if one else launcher
-        print(json.dumps({"command": f"{launcher} notebooks/results/traffic.py",
+        print(json.dumps({"command": f"{launcher} notebooks/experiments/traffic.py",
                           **found, "date": now(), "commit": commit(), "device": describe_device()}, indent=1))
     distributed.stop()
 

@@ -1,4 +1,4 @@
-"""What does it take? Learning curves of long runs: `python notebooks/results/curve.py NAME`; killed, it goes on.
+"""What does it take? Learning curves of long runs: `python notebooks/experiments/curve.py NAME`; killed, it goes on.
 
 fresh: the paper's objectives alone, on five times the scenes of `tiny`, each seen once
 repeated: as many steps on `tiny`'s number of scenes, each seen five times
@@ -65,7 +65,7 @@ def follow(name: str, config: Config, folder: Path, out: Path) -> None:
             if checkpoint.read_state(folder / "state.pt")["step"] != last:
                 raise                            # by a hand, not by us
         rows.append({"step": last, "samples": last * config.batch} | figures(config, folder))
-        about = {"command": f"python notebooks/results/curve.py {name}", "date": now(), "device": describe_device(),
+        about = {"command": f"python notebooks/experiments/curve.py {name}", "date": now(), "device": describe_device(),
                  "commit": commit(), "split": "validation", "size": SIZE, "config": config.to_dict(), "rows": rows}
         text = json.dumps(about, indent=1) + "\n"
         checkpoint.write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))

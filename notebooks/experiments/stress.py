@@ -1,4 +1,4 @@
-"""A stress test of a model of scenes: `python notebooks/results/stress.py`, six minutes on one core.
+"""A stress test of a model of scenes: `python notebooks/experiments/stress.py`, six minutes on one core.
 
 Sentences that the evaluation (`minalbef evaluate`) doesn't ask for, each about a newly drawn scene
 whose truth is known: pairs at the edges, colours, half-truths, other orders of words. A question is
@@ -7,7 +7,7 @@ a match is over one half, whatever threshold suits the model best; the true one 
 probability is the higher one. Beside them, the evaluation's figures for the same seed.
 
 Writes stress.json beside itself, about the shipped model. Of another model, or other scenes:
-`python notebooks/results/stress.py --run runs/demo --seed 1 --out runs/demo/stress.json`
+`python notebooks/experiments/stress.py --run runs/demo --seed 1 --out runs/demo/stress.json`
 """
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""Where is "left of"? Activation patching: `python notebooks/results/where.py`, after
+"""Where is "left of"? Activation patching: `python notebooks/experiments/where.py`, after
 `minalbef bench learn siblings=0 --seeds 1 --run runs/paper`, the paper's objectives alone, which it compares with tiny.
 
 A text is true of one scene and false of another, its mirror image. ITM reads the text with the false scene; one head's
@@ -104,7 +104,7 @@ def measure(run: Run, kind: str) -> dict:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     found = {name: {kind: measure(load(path), kind) for kind in ("left of", "big")} for name, path in MODELS.items()}
-    about = {"command": "python notebooks/results/where.py", "date": now(), "device": describe_device(),
+    about = {"command": "python notebooks/experiments/where.py", "date": now(), "device": describe_device(),
              "commit": commit(), "pairs": PAIRS, "models": found}
     text = json.dumps(about, indent=1) + "\n"
     checkpoint.write_atomically(PATH, lambda path: path.write_text(text, encoding="utf-8"))

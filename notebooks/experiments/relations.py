@@ -1,4 +1,4 @@
-"""What the lesson in relations needs: `python notebooks/results/relations.py`, some fifteen minutes on one core.
+"""What the lesson in relations needs: `python notebooks/experiments/relations.py`, some fifteen minutes on one core.
 
 Trains `tiny` up to its lesson, from the start that is shipped, and then the lesson in five ways: as it is; with every
 direction as frequent as any; with siblings of no more weight than another loss; with 3,000 pairs of siblings, again and
@@ -118,7 +118,7 @@ def main() -> None:
                     print(name, rows[-1], f"CPU {time.process_time():.0f} s", flush=True)
         found[name] = rows
     (PATH.parent / "state.pt").unlink()
-    about = {"command": "python notebooks/results/relations.py", "date": now(), "device": describe_device(),
+    about = {"command": "python notebooks/experiments/relations.py", "date": now(), "device": describe_device(),
              "commit": code, "torch": torch.__version__, "cpu_seconds": round(time.process_time()), "lessons": found}
     checkpoint.write_atomically(PATH, lambda path: path.write_text(json.dumps(about, indent=1) + "\n", "utf-8"))
 

@@ -1,4 +1,4 @@
-"""Two sweeps of the shipped model that need no training: `python notebooks/results/sweeps.py`, half a minute.
+"""Two sweeps of the shipped model that need no training: `python notebooks/experiments/sweeps.py`, half a minute.
 
 rerank: R@1 of 500 scenes, both ways, by how many of ITC's best ITM re-ranks (the paper's Table 6)
 layer: pointing by Grad-CAM, by fusion's layer, of what made the match and of what made the guess of a masked word
@@ -60,7 +60,7 @@ def layer(run) -> dict[str, dict]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     run = load("tiny")
-    about = {"command": "python notebooks/results/sweeps.py", "date": now(), "device": describe_device(),
+    about = {"command": "python notebooks/experiments/sweeps.py", "date": now(), "device": describe_device(),
              "commit": commit(), "rerank": rerank(run), "layer": layer(run)}
     text = json.dumps(about, indent=1) + "\n"
     checkpoint.write_atomically(PATH, lambda path: path.write_text(text, encoding="utf-8"))
