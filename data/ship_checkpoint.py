@@ -9,7 +9,7 @@ from emojiscenes.language import Object, Scene
 from emojiscenes.scenes import paint
 from minalbef import load
 from minalbef.recipes import report, search
-from minalbef.scenes.exam import tables
+from minalbef.scenes import tables
 
 SENTENCE = "a big rocket on a blue background"           # the README's
 EXAMPLE = Scene((Object("rocket", 0.6, 0.45, 0.42, "noto"),), "blue")

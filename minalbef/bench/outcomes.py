@@ -11,7 +11,7 @@ from minalbef import checkpoint
 from minalbef.evaluation.intervals import Clusters
 from minalbef.recipes import finetune
 from minalbef.run import Run
-from minalbef.scenes.exam import exam, jobs, questions, words
+from minalbef.scenes import evaluation, jobs, questions, words
 from minalbef.tasks.base import load_model
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
@@ -35,16 +35,16 @@ def outcomes(run: Run, seed: int) -> dict[str, str]:
     test = dict(split="test", seed=FIRST + seed)
     drawn, families = questions.plain(run, **test, count=300), questions.families(run, **test, count=100)
     def hits(some: Sequence[Drawn], block: int, name: str) -> Tensor:
-        found = exam.hits(exam.compete(run, list(some), block), 0.0)
+        found = evaluation.hits(evaluation.compete(run, list(some), block), 0.0)
         return torch.stack([found[f"{name}_i2t_r1"].flatten(), found[f"{name}_t2i_r1"].flatten()])
     found = {"itc": hits(drawn, 300, "itc"), "both": hits(drawn, 300, "rerank"), "itm": hits(drawn, 10, "rerank")}
     four = hits(families, 4, "rerank")
     for kind in dict.fromkeys(one.kind for one in families):
         found[f"families {kind}"] = four[:, [one.kind == kind for one in families]]
     foils = questions.foils(run, **test, count=100)
-    found |= {f"change {kind}": right for kind, right in exam.one_change(run, foils).items()}
-    found["change relation by itc"] = exam.one_change(run, foils, questions.similarity)["relation"]
-    found["words object"] = exam.masked_words(run, drawn[:100])["mlm_accuracy"]["object"]
+    found |= {f"change {kind}": right for kind, right in evaluation.one_change(run, foils).items()}
+    found["change relation by itc"] = evaluation.one_change(run, foils, questions.similarity)["relation"]
+    found["words object"] = evaluation.masked_words(run, drawn[:100])["mlm_accuracy"]["object"]
     found |= {name: right for name, right in words.pointing_game(run, drawn).items() if "chance" not in name}
     return {name: digits(values) for name, values in found.items()}
 
@@ -70,7 +70,7 @@ def look(task: Pretrain, tokenizer: Tokenizer, scenes: Scenes, step: int) -> dic
     true of the picture, among 256; teacher_own_spoilt: for the false caption itself
     """
     run = Run(task.student, tokenizer, task.config, "")
-    found = {kind: right.mean().item() for kind, right in exam.one_change(
+    found = {kind: right.mean().item() for kind, right in evaluation.one_change(
         run, questions.foils(run, **LOOK, count=50)).items()}
     drawn = [scenes.draw(i) for i in range(256)]
     spoilt = torch.tensor([one.noise in FALSE for one in drawn])

@@ -7,8 +7,8 @@ from minalbef import checkpoint
 from minalbef.bench.effects import write_tables
 from minalbef.recipes import launch, report
 from minalbef.recipes.evaluate import evaluate_run
-from minalbef.scenes.exam import tables
-from minalbef.scenes.exam.jobs import JOBS
+from minalbef.scenes import tables
+from minalbef.scenes.jobs import JOBS
 
 
 def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, processes: int | None, out: Path,

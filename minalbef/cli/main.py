@@ -93,7 +93,7 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     from minalbef import checkpoint
     from minalbef.recipes import evaluate as recipe
     from minalbef.recipes import report
-    from minalbef.scenes.exam import tables
+    from minalbef.scenes import tables
     from minalbef.tasks.base import TASKS
     from minalbef.viz import page
     if scenes.among is not None and scenes.among < 10:

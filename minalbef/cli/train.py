@@ -74,7 +74,7 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
     from minalbef.evaluation.validation import BEST
     from minalbef.recipes import evaluate, report
     from minalbef.recipes import finetune as recipe
-    from minalbef.scenes.exam import tables
+    from minalbef.scenes import tables
     from minalbef.tasks.base import TASKS
     source, run = source_of(source), run or Path("runs", task)
     if not data:

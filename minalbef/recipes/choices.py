@@ -13,7 +13,7 @@ from minalbef.evaluation.intervals import Clusters
 from minalbef.evaluation.loop import How, Records, over
 from minalbef.recipes import report
 from minalbef.run import Run
-from minalbef.scenes.exam import questions
+from minalbef.scenes import questions
 from minalbef.tokenizer import Tokenizer
 
 WEIGHT = 0.2                          # of similarity, for a run that has not been evaluated

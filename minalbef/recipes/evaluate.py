@@ -22,8 +22,8 @@ from minalbef.recipes import choices, report
 from minalbef.recipes.finetune import PRESETS, at_size
 from minalbef.recipes.provenance import hash_of, protocol, trained_on
 from minalbef.run import Run, load
-from minalbef.scenes.exam import exam, jobs, questions, task_exam
-from minalbef.scenes.exam.jobs import JOBS
+from minalbef.scenes import evaluation, jobs, questions, task_problems
+from minalbef.scenes.jobs import JOBS
 from minalbef.tasks.base import TASKS, load_model
 
 LOG = logging.getLogger("minalbef")
@@ -52,7 +52,7 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
     """Evaluate a run of scenes on unseen ones, on a GPU if there is one; write report.json. -> the report
 
     source: the pretrained run that a task's began from, for its baselines; without it they are left out
-    seed, size, split, among: see `exam.examine`. out: where to write, by default the run's folder
+    seed, size, split, among: see `evaluation.examine`. out: where to write, by default the run's folder
     Raises ValueError for a run that was not trained on the embedded scenes.
     """
     clock = time.perf_counter()
@@ -62,9 +62,9 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
     questions.need_scenes(config, folder)
     warn_of_untrained(folder)
     if kind == "pretrain":
-        figures = exam.examine(_on_device(folder), seed, size, split, among or exam.BLOCK)
+        figures = evaluation.examine(_on_device(folder), seed, size, split, among or evaluation.BLOCK)
         if (folder / "start").exists():
-            figures["start"] = exam.examine_start(_on_device(folder / "start"), seed, size, split)
+            figures["start"] = evaluation.examine_start(_on_device(folder / "start"), seed, size, split)
         seconds = {"warm_start": report.train_seconds(folder / "warm"), "train": report.train_seconds(folder)}
     elif kind in JOBS:
         figures = evaluate_task(kind, folder, source, seed, size, split)
@@ -109,7 +109,7 @@ def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, s
             baselines[name] = score(at_size(load(run).model, config), hide)
     figures, spans, counts = intervals.summarise(values | {"baselines": baselines})
     if task == "grounding":
-        figures["map"] = dict(zip(("mode", "layer"), task_exam.best_map(model, tokenizer)))
+        figures["map"] = dict(zip(("mode", "layer"), task_problems.best_map(model, tokenizer)))
     return figures | dict(source=str(source or ""), split=split, exam_seed=seed, intervals=spans, counts=counts)
 
 
@@ -187,7 +187,7 @@ def evaluate_pairs(folder: Path, command: str = "", seed: int = 0, size: float =
                    out: Path | None = None) -> dict:
     """Evaluate a run of scenes on 500 minimal pairs of each kind; write report.json: -> the report.
 
-    seed, size, split: see `exam.examine`. out: where to write, by default RUN/minimal-pairs-SPLIT
+    seed, size, split: see `evaluation.examine`. out: where to write, by default RUN/minimal-pairs-SPLIT
     Raises ValueError for a run of something else than scenes, and for one without ITC and ITM.
     """
     clock, (model, tokenizer, _) = time.perf_counter(), load_model("retrieval", folder)

@@ -29,8 +29,8 @@ from minalbef.recipes.validate import check_validated, validate_task, validated_
 from minalbef.recipes.vocabulary import lacking, record_words, sample_texts, trained_words
 from minalbef.run import load
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
-from minalbef.scenes.exam.jobs import JOBS
-from minalbef.scenes.exam.questions import need_scenes
+from minalbef.scenes.jobs import JOBS
+from minalbef.scenes.questions import need_scenes
 from minalbef.tasks.base import TASKS, Task, entry
 from minalbef.tasks.text_assignment import TextAssignment
 

@@ -7,7 +7,7 @@ from minalbef.checkpoint import TRAINED_ON, WORDS, run_folder, settings_text
 from minalbef.recipes import evaluate
 from minalbef.recipes.report import read_report
 from minalbef.run import Run, load
-from minalbef.scenes.exam import tables
+from minalbef.scenes import tables
 from minalbef.writing import explain, write_atomically
 
 with explain("the hub's client is not installed", "pip install 'minalbef[hub]' brings it", ImportError):

@@ -15,7 +15,7 @@ from minalbef.evaluation.ranking import Encoded
 from minalbef.recipes.choices import weight
 from minalbef.recipes.vocabulary import trained_words
 from minalbef.run import Run
-from minalbef.scenes.exam import questions
+from minalbef.scenes import questions
 from minalbef.tokenizer import clean, excerpt
 from minalbef.viz.plots import Plot, gallery, shorten, wrap
 

@@ -6,9 +6,9 @@ from emojiscenes.stream import Stream
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.data import Batch, transform
-from minalbef.scenes.exam.jobs import JOBS
-from minalbef.scenes.exam.task_exam import batch, problems
+from minalbef.scenes.jobs import JOBS
 from minalbef.scenes.pretrain import SceneBatch
+from minalbef.scenes.task_problems import batch, problems
 from minalbef.tokenizer import Tokenizer
 
 COUNTS = (0.15, 0.5, 0.35)            # shares of 1, 2 and 3 objects from siblings_from on: one alone has no relation

@@ -7,7 +7,7 @@ import torch
 
 from emojiscenes.language import Noun, Object, Relation, Scene, holds
 from minalbef.run import Run
-from minalbef.scenes.exam import questions, words
+from minalbef.scenes import questions, words
 
 
 @torch.no_grad()

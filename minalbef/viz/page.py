@@ -18,8 +18,8 @@ from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
 from minalbef.metrics import read_metrics
 from minalbef.run import Run, load
-from minalbef.scenes.exam import questions, words
-from minalbef.scenes.exam.tables import competitors, rows, share
+from minalbef.scenes import questions, words
+from minalbef.scenes.tables import competitors, rows, share
 from minalbef.tokenizer import clean
 from minalbef.viz import examples, plots
 

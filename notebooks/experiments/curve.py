@@ -23,7 +23,7 @@ from minalbef.metrics import read_metrics
 from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
-from minalbef.scenes.exam.exam import examine
+from minalbef.scenes.evaluation import examine
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.train import Stopped
 

@@ -24,8 +24,8 @@ from minalbef.presets import preset
 from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
+from minalbef.scenes import evaluation, questions
 from minalbef.scenes.batches import SceneBatches
-from minalbef.scenes.exam import exam, questions
 from minalbef.scenes.pretrain import ScenePretrain, siblings_of
 
 PATH = Path(__file__).with_suffix(".json")
@@ -111,7 +111,8 @@ def main() -> None:
             for number in lesson:
                 losses.append(step(number))
                 if len(losses) % EVERY == 0:
-                    right = exam.one_change(Run(task.student.eval(), tokenizer, config, ""), foils)["relation"].mean()
+                    run = Run(task.student.eval(), tokenizer, config, "")
+                    right = evaluation.one_change(run, foils)["relation"].mean()
                     rows.append({"step": len(losses), "loss": round(sum(losses[-EVERY:]) / EVERY, 3),
                                  "relation": round(right.item(), 3)})
                     task.train()

@@ -20,8 +20,8 @@ from minalbef.bench.outcomes import BUDGET, TASK_STEPS, digits
 from minalbef.ema import make_teacher
 from minalbef.recipes import finetune
 from minalbef.recipes.report import commit, describe_device, now
+from minalbef.scenes import jobs
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
-from minalbef.scenes.exam import jobs
 from minalbef.tasks.nlvr2 import NLVR2, PairFusion, PairModel
 from minalbef.tasks.text_assignment import TextAssignment
 

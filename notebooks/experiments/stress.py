@@ -31,14 +31,14 @@ from minalbef import Run, checkpoint, load
 from minalbef.bench.effects import write_tables
 from minalbef.bench.seeds import flatten
 from minalbef.recipes.report import commit, describe_device, now
-from minalbef.scenes.exam import exam, questions
+from minalbef.scenes import evaluation, questions
 
 PATH = Path(__file__).with_suffix(".json")
 Pair = tuple[Scene, str]
 Question = tuple[Pair, Pair]                     # true, false
 Bounds = tuple[tuple[float, float] | None, tuple[float, float] | None]      # of x and of y
 
-STYLES = {"styles of training": None, "unseen style": exam.UNSEEN}
+STYLES = {"styles of training": None, "unseen style": evaluation.UNSEEN}
 SAYING = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
 SIDEWAYS, UPRIGHT = ("left", "right"), ("above", "below")
 ANYWHERE: Bounds = (None, None)
@@ -314,11 +314,11 @@ def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = 
     torch.set_num_threads(1)
     code, model = commit(), load(run)
     figures = stress(model, seed, count)
-    evaluation = flatten(exam.examine(model, seed))
+    report = flatten(evaluation.examine(model, seed))
     about = {"command": shlex.join(["python", *sys.argv]), "date": now(),
              "device": describe_device(), "commit": code, "seed": seed, "count": count,
              "cpu_seconds": round(time.process_time()), "questions": figures,
-             "evaluation": evaluation}
+             "evaluation": report}
     text = json.dumps(about, indent=1) + "\n"
     checkpoint.write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
     if page:

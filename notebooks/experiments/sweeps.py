@@ -15,7 +15,7 @@ from minalbef.evaluation import ranking
 from minalbef.evaluation.intervals import interval
 from minalbef.gradcam import match_score, relevance, word_score
 from minalbef.recipes.report import commit, describe_device, now
-from minalbef.scenes.exam import questions, words
+from minalbef.scenes import questions, words
 
 PATH = Path(__file__).with_suffix(".json")
 TEST = dict(split="test", seed=1800)

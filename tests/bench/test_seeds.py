@@ -6,8 +6,8 @@ import pytest
 from minalbef.bench import seeds
 from minalbef.presets import preset
 from minalbef.recipes import report
-from minalbef.scenes.exam import tables
-from minalbef.scenes.exam.jobs import JOBS
+from minalbef.scenes import tables
+from minalbef.scenes.jobs import JOBS
 
 
 def write(folder, task: str, figures: dict):

@@ -8,7 +8,7 @@ from golden_rule import figures
 from minalbef.config import Config
 from minalbef.presets import preset
 from minalbef.recipes.finetune import TUNING
-from minalbef.scenes.exam.jobs import JOBS
+from minalbef.scenes.jobs import JOBS
 from minalbef.train import alpha_at, lr_at
 from test_golden_encoders import off, wrong
 

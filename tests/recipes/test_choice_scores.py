@@ -21,7 +21,7 @@ from minalbef.recipes import choices, provenance
 from minalbef.recipes.choices import accuracy, evaluate, minimal_pairs, table, winoground_scores
 from minalbef.recipes.evaluate import evaluate_pairs, evaluate_set
 from minalbef.run import Run
-from minalbef.scenes.exam import questions
+from minalbef.scenes import questions
 from test_readers import write
 from untrained import untrained
 

@@ -14,7 +14,7 @@ from minalbef.cli.main import main
 from minalbef.recipes import pretrain
 from minalbef.recipes.evaluate import evaluate_run
 from minalbef.recipes.report import output_folder
-from minalbef.scenes.exam import exam
+from minalbef.scenes import evaluation
 
 SMALL = ["epoch=512", "warm_steps=6", "batch=32", "queue_size=64", "save_every=8", "objects=20"]
 
@@ -60,7 +60,7 @@ def test_a_run_is_examined_on_a_gpu_where_there_is_one_and_elsewhere_without(tra
         (part / "config.json").write_text(json.dumps(config))
     monkeypatch.setattr(distributed, "device_of", lambda name: places.append(name) or torch.device("meta"))
     for name in ("examine", "examine_start"):
-        monkeypatch.setattr(exam, name, lambda run, *rest, **more: seen.append(run.device.type) or {})
+        monkeypatch.setattr(evaluation, name, lambda run, *rest, **more: seen.append(run.device.type) or {})
     evaluate_run(folder, "a command", size=0.02)
     assert places == [asked] * 2 and seen == ["meta"] * 2
 

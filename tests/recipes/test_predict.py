@@ -15,7 +15,7 @@ from minalbef.data import Batch, transform
 from minalbef.gradcam import pair_relevance, relevance, text_map
 from minalbef.layers import record_weights
 from minalbef.recipes import predict, report
-from minalbef.scenes.exam.jobs import JOBS
+from minalbef.scenes.jobs import JOBS
 from minalbef.tasks import entailment, grounding, vqa
 from minalbef.tasks.base import TASKS
 from minalbef.tasks.nlvr2 import PairModel

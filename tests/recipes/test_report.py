@@ -11,7 +11,7 @@ import torch
 from minalbef import checkpoint
 from minalbef.presets import preset
 from minalbef.recipes import report
-from minalbef.scenes.exam import questions, tables
+from minalbef.scenes import questions, tables
 from minalbef.viz import page
 from untrained import untrained
 

@@ -1,4 +1,4 @@
-"""finetune, evaluate, task_exam: five tasks from a pretrained run to a report, in a size for tests."""
+"""finetune, evaluate, task_problems: five tasks from a pretrained run to a report, in a size for tests."""
 import json
 import shutil
 import subprocess
@@ -24,9 +24,9 @@ from minalbef.evaluation import answers, intervals
 from minalbef.recipes import finetune, report
 from minalbef.recipes.evaluate import evaluate_run
 from minalbef.recipes.finetune import at_size, settings, tune_all
+from minalbef.scenes import jobs, tables, task_problems
 from minalbef.scenes.batches import ProblemBatches
-from minalbef.scenes.exam import jobs, tables, task_exam
-from minalbef.scenes.exam.jobs import JOBS
+from minalbef.scenes.jobs import JOBS
 from minalbef.tasks import nlvr2, vqa
 from minalbef.tasks.base import TASKS, load_model
 from minalbef.tokenizer import Tokenizer
@@ -63,7 +63,7 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monk
     model, tokenizer, _ = load_model(task, tuned[task])
     config = getattr(model, "albef", model).config
     def fresh(name, number):                             # the least number that an exam asks
-        source = task_exam.problems(name, "test", config, 0)
+        source = task_problems.problems(name, "test", config, 0)
         return [source.draw(i) for i in range(36)]
     samples = jobs.examine(task, model, tokenizer, fresh)
     for title, paths in JOBS[task].titles:
@@ -136,8 +136,8 @@ def test_two_processes_share_the_batch_of_one(task, source, monkeypatch):
 @pytest.mark.parametrize("task", ["entailment", "vqa", "nlvr2"])
 def test_what_is_hidden_cannot_be_seen(task, source):
     tokenizer = checkpoint.read_run(source)[2]
-    some = [task_exam.problems(task, "train", small(objects=50), 0).draw(i) for i in range(8)]
-    batch = {hide: task_exam.batch(task, some, tokenizer, 24, hide) for hide in ("", "image", "text", "right")}
+    some = [task_problems.problems(task, "train", small(objects=50), 0).draw(i) for i in range(8)]
+    batch = {hide: task_problems.batch(task, some, tokenizer, 24, hide) for hide in ("", "image", "text", "right")}
     def alike(x):
         return bool((x == x[:1]).all())
     assert not alike(batch[""].image) and not alike(batch[""].tokens)
@@ -156,7 +156,7 @@ def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, 
         seen.append(length)
         return encode(self, texts, length, *more, **options)
     monkeypatch.setattr(Tokenizer, "encode", remember)
-    monkeypatch.setattr(task_exam, "best_map", lambda *_: ("itm", 0))
+    monkeypatch.setattr(task_problems, "best_map", lambda *_: ("itm", 0))
     config, tokenizer = settings(task, source, ["batch=16", "text_length=7"]), checkpoint.read_run(source)[2]
     assert ProblemBatches(task, config, tokenizer)(0).tokens.shape[1] == 7
     model = TASKS[task].make(config).student.eval()
@@ -168,7 +168,7 @@ def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, 
 
 
 def draw(name, number):
-    source = task_exam.problems(name, "test", small(objects=50), 5)
+    source = task_problems.problems(name, "test", small(objects=50), 5)
     return [source.draw(i) for i in range(36)]
 
 
@@ -184,7 +184,7 @@ def test_consistency_is_all_four_pairs_of_a_statement(monkeypatch, tuned):
 
 def test_who_knows_the_answer_gets_what_the_annotators_agree_on(monkeypatch, tuned):
     model, tokenizer, _ = load_model("vqa", tuned["vqa"])
-    drawn, listed = draw("vqa", 36), task_exam.answer_list(50)
+    drawn, listed = draw("vqa", 36), task_problems.answer_list(50)
     chosen = torch.tensor([[listed.index(p.answer)] for p in drawn])
     monkeypatch.setattr(vqa, "rank", lambda *_, **options: (chosen, None))
     found = jobs.examine("vqa", model, tokenizer, draw, "")
@@ -204,11 +204,13 @@ def test_pairs_of_one_statement_are_one_cluster(monkeypatch, tuned):
 
 def test_no_constant_answer_beats_the_majority_and_baselines_are_scored_as_models_are(monkeypatch, tuned):
     model, tokenizer, _ = load_model("vqa", tuned["vqa"])
-    source = task_exam.problems("vqa", "test", small(objects=50), 5)
-    drawn, listed = [source.draw(i) for i in range(120)], task_exam.answer_list(50)
-    simple, yes = task_exam.simple_vqa(lambda *_: drawn), listed.index("yes")
-    scores = {kind: {said: sum(task_exam.agreement(said, p) for p in drawn if p.kind == kind) / 20 for said in listed}
-              for kind in phrasing.ASKED}
+    source = task_problems.problems("vqa", "test", small(objects=50), 5)
+    drawn, listed = [source.draw(i) for i in range(120)], task_problems.answer_list(50)
+    simple, yes = task_problems.simple_vqa(lambda *_: drawn), listed.index("yes")
+    scores = {}
+    for kind in phrasing.ASKED:
+        asked = [p for p in drawn if p.kind == kind]
+        scores[kind] = {said: sum(task_problems.agreement(said, p) for p in asked) / 20 for said in listed}
     for kind, found in simple["majority"]["by_kind"].items():
         assert found.mean().item() == pytest.approx(max(scores[kind].values())), kind
     polar = scores["yes or no"]
@@ -222,7 +224,7 @@ def test_no_constant_answer_beats_the_majority_and_baselines_are_scored_as_model
 
 def test_an_exam_asks_as_many_as_it_says():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(task_exam, "problems", lambda *_: SimpleNamespace(draw=lambda i: i))
+        patch.setattr(task_problems, "problems", lambda *_: SimpleNamespace(draw=lambda i: i))
         whole, quick = (jobs.draws(small(), "test", 0, size) for size in (1.0, 0.02))
         for name, number in (("retrieval", 500), ("families", 800), ("entailment", 1800), ("vqa", 1800),
                              ("nlvr2", 1800), ("grounding", 1000)):
@@ -230,8 +232,8 @@ def test_an_exam_asks_as_many_as_it_says():
 
 
 def test_an_exam_draws_from_its_split_and_the_report_says_which(monkeypatch, tuned, source, tmp_path):
-    asked, drawn = [], task_exam.problems
-    monkeypatch.setattr(task_exam, "problems", lambda *given: asked.append((given[1], given[3])) or drawn(*given))
+    asked, drawn = [], task_problems.problems
+    monkeypatch.setattr(task_problems, "problems", lambda *given: asked.append((given[1], given[3])) or drawn(*given))
     shutil.copytree(tuned["entailment"], run := tmp_path / "run")
     main.evaluate(str(run), seed=7, scenes=main.EvaluateScenes(source=source, exam=0.02, split="validation"))
     found = report.read_report(run / "evaluation")
@@ -242,21 +244,21 @@ def test_an_exam_draws_from_its_split_and_the_report_says_which(monkeypatch, tun
 
 def test_groundings_map_is_chosen_on_validation_whatever_is_examined(monkeypatch):
     asked, seen, model = [], [], ALBEF(small(objects=50))
-    monkeypatch.setattr(task_exam, "others", task_exam.others.__wrapped__)       # not what another test drew
-    monkeypatch.setattr(task_exam, "problems", lambda name, split, config, seed: asked.append((name, split, seed))
+    monkeypatch.setattr(task_problems, "others", task_problems.others.__wrapped__)       # not what another test drew
+    monkeypatch.setattr(task_problems, "problems", lambda name, split, config, seed: asked.append((name, split, seed))
                         or SimpleNamespace(draw=lambda i: i))
-    monkeypatch.setattr(task_exam, "point", lambda model, tokenizer, drawn, *_: seen.append(drawn)
+    monkeypatch.setattr(task_problems, "point", lambda model, tokenizer, drawn, *_: seen.append(drawn)
                         or {"proposals": torch.ones(1)})
-    task_exam.best_map(model, None)
+    task_problems.best_map(model, None)
     assert asked == [("grounding", "validation", 1_000_000)], "the test has no say"
     assert seen == [list(range(200))] * 6
 
 
 def test_simple_baselines_by_hand():
-    assert_close(task_exam.commonest(["a", "b", "b"]), torch.tensor([0.0, 1.0, 1.0]))
+    assert_close(task_problems.commonest(["a", "b", "b"]), torch.tensor([0.0, 1.0, 1.0]))
     found = JOBS["entailment"].simple(draw)["majority"]["accuracy"].mean()
     assert_close(found, torch.tensor(1 / 3))
-    boxes = task_exam.simple_grounding(draw)
+    boxes = task_problems.simple_grounding(draw)
     assert 0 < boxes["random_point"]["pointing"].mean() < 0.2 and 0.1 < boxes["random_box"]["proposals"].mean() < 0.3
 
 

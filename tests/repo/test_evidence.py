@@ -16,7 +16,7 @@ from emojiscenes.stream import Stream
 from helpers import disturb, small, texts
 from minalbef import load
 from minalbef.albef import ALBEF
-from minalbef.scenes.exam import questions
+from minalbef.scenes import questions
 from minalbef.tasks.nlvr2 import PairModel
 
 RESULTS = Path(__file__).parents[2] / "notebooks" / "experiments"

@@ -7,7 +7,7 @@ import pytest
 
 from minalbef import load
 from minalbef.recipes import report
-from minalbef.scenes.exam import exam, questions
+from minalbef.scenes import evaluation, questions
 
 DATA = Path(__file__).parents[2] / "data"
 CARD = (DATA / "tiny" / "README.md").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ def relation_by_similarity(seed: int) -> float:
     source = questions.scenes(run, "test", seed, counts=(0.2, 0.4, 0.4))
     drawn = [source.one_change(i, "relation") for i in range(500)]
     pairs = {"relation": [(shown.scene, shown.text, foil) for shown, _, foil in drawn]}
-    return exam.one_change(run, pairs, questions.similarity)["relation"].mean().item()
+    return evaluation.one_change(run, pairs, questions.similarity)["relation"].mean().item()
 
 
 def test_the_card_is_what_its_script_writes():

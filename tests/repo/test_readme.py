@@ -17,7 +17,7 @@ from learn_table import comparison, table
 from minalbef.cli.main import main
 from minalbef.recipes import choices, search
 from minalbef.recipes.plan import plan
-from minalbef.scenes.exam.tables import task_table
+from minalbef.scenes.tables import task_table
 
 ROOT = Path(__file__).parents[2]
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")

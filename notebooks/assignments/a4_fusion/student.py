@@ -25,7 +25,7 @@ from emojiscenes.grammar import words as article
 from emojiscenes.language import Noun, Relation, Scene, holds, related
 from emojiscenes.scenes import Scenes, paint
 from minalbef.data import data_folder
-from minalbef.scenes.exam import questions
+from minalbef.scenes import questions
 from minalbef.viz import plots
 
 

@@ -10,7 +10,7 @@ from emojiscenes.phrasing import ASKED
 from emojiscenes.problems import GROUP
 from minalbef import distributed
 from minalbef.config import Config
-from minalbef.scenes.exam import task_exam
+from minalbef.scenes import task_problems
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
 
@@ -41,37 +41,38 @@ JOBS = {
         ("families", "retrieval"),
         tuple((f"R@1 {of}, {score.upper()}", f"{test}.{score}_i2t_r1 / {test}.{score}_t2i_r1")
               for test, of in (("families", "in a family of 4"), ("plain", "of {block}")) for score in ("itc", "itm")),
-        task_exam.examine_retrieval, task_exam.simple_retrieval, {"continued_pretraining": {"make": Pretrain}},
+        task_problems.examine_retrieval, task_problems.simple_retrieval, {"continued_pretraining": {"make": Pretrain}},
         {"pretrained": ("pretrained", "")}),
     "entailment": Job(
-        ("entailment",), (("accuracy, three classes", "accuracy"),), partial(task_exam.examine_answers, "entailment"),
-        partial(task_exam.simple_majority, "entailment"), BLIND, settings={"alpha_ramp": False}),
+        ("entailment",), (("accuracy, three classes", "accuracy"),),
+        partial(task_problems.examine_answers, "entailment"),
+        partial(task_problems.simple_majority, "entailment"), BLIND, settings={"alpha_ramp": False}),
     "vqa": Job(
         ("vqa",), (("VQA accuracy", "accuracy"), *((f"VQA accuracy, {kind}", f"by_kind.{kind}") for kind in ASKED)),
-        partial(task_exam.examine_answers, "vqa"), task_exam.simple_vqa, BLIND),
+        partial(task_problems.examine_answers, "vqa"), task_problems.simple_vqa, BLIND),
     "nlvr2": Job(
         ("nlvr2",), (("accuracy", "accuracy"), ("consistency, all four pairs of a statement", "consistency")),
-        partial(task_exam.examine_answers, "nlvr2"), partial(task_exam.simple_majority, "nlvr2"),
+        partial(task_problems.examine_answers, "nlvr2"), partial(task_problems.simple_majority, "nlvr2"),
         BLIND | {"left_alone": {"hide": "right"}, "without_assignment": {"assign": 0}}, settings={"lr": 6e-4}),
     "grounding": Job(
         ("grounding",), (("pointing", "pointing"), ("pointing, if only a relation decides", "by_kind.relation"),
                          ("proposals, accuracy at IoU 0.5", "proposals")),
-        task_exam.examine_grounding, task_exam.simple_grounding, {},
+        task_problems.examine_grounding, task_problems.simple_grounding, {},
         {"pretrained": ("pretrained", ""), "warm_start": ("start", ""), "random_weights": ("random", ""),
          "shuffled_text": ("tuned", "shuffled")})}
 
 
-def examine(task: str, model: nn.Module, tokenizer: Tokenizer, draw: task_exam.Draw, hide: str = "") -> dict:
+def examine(task: str, model: nn.Module, tokenizer: Tokenizer, draw: task_problems.Draw, hide: str = "") -> dict:
     """The task's figures on problems from `draws`: samples by name. The model is moved to a GPU if there is one."""
     model.to(distributed.device_at_hand(getattr(model, "albef", model).config.device))
     with torch.no_grad() if task != "grounding" else torch.enable_grad():
         return JOBS[task].examine(model, tokenizer, draw, hide)
 
 
-def draws(config: Config, split: str, seed: int, size: float) -> task_exam.Draw:
+def draws(config: Config, split: str, seed: int, size: float) -> task_problems.Draw:
     """-> a cached function that draws a test set's problems, in whole groups; size: share of the number asked for."""
     @cache
     def draw(name: str, number: int) -> list:
-        source = task_exam.problems(name, split, config, seed)
+        source = task_problems.problems(name, split, config, seed)
         return [source.draw(i) for i in range(max(36, int(number * size)) // GROUP[name] * GROUP[name])]
     return draw

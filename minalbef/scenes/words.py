@@ -9,7 +9,7 @@ from emojiscenes.language import Object
 from emojiscenes.scenes import Drawn
 from minalbef.gradcam import match_score, relevance, word_score
 from minalbef.run import Run
-from minalbef.scenes.exam import questions
+from minalbef.scenes import questions
 from minalbef.tokenizer import clean
 
 

@@ -22,8 +22,8 @@ from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded, recall, rerank
 from minalbef.presets import preset
 from minalbef.run import Run
-from minalbef.scenes.exam import exam, questions, tables, words
-from minalbef.scenes.exam.exam import Contest
+from minalbef.scenes import evaluation, questions, tables, words
+from minalbef.scenes.evaluation import Contest
 from minalbef.tokenizer import Tokenizer
 
 F, T = False, True
@@ -41,7 +41,7 @@ def run() -> Run:
 
 @pytest.fixture(scope="module")
 def figures(run) -> dict:
-    return exam.examine(run, seed=3, size=0.05)
+    return evaluation.examine(run, seed=3, size=0.05)
 
 
 # recall
@@ -143,7 +143,7 @@ def test_the_oracle_knows_objects_and_no_more():
              Drawn(scene(CAT, APPLE), right, "an apple right of a cat", 1, 0),
              Drawn(scene(APPLE, BUS), All((There(Noun("apple")), There(Noun("bus")))), "an apple and a bus", 2, 0),
              Drawn(scene(BUS), There(Noun("bus")), "a bus", 3, 0)]
-    shared = exam.objects_shared(drawn)
+    shared = evaluation.objects_shared(drawn)
     assert_close(shared, torch.tensor([[1, 1, 1 / 3, 0], [1, 1, 1 / 3, 0], [1 / 3, 1 / 3, 1, 1 / 2], [0, 0, 1 / 2, 1]]))
     true = torch.eye(4, dtype=torch.bool)
     assert_close(recall(shared, true), torch.tensor([1 / 2, 1 / 2, 1, 1]))
@@ -155,7 +155,7 @@ def test_hits_of_a_contest_by_hand():
     sim = torch.tensor([[[3., 2.], [2., 1.]]])                   # pictures by captions: everyone wants the first
     odds = torch.tensor([[[0., 1.], [4., 3.5]]])
     contest = Contest(sim, odds, torch.eye(2, dtype=torch.bool)[None], torch.ones(1, 2, 2))
-    found = {name: value.tolist()[0] for name, value in exam.hits(contest, 2.0).items()}
+    found = {name: value.tolist()[0] for name, value in evaluation.hits(contest, 2.0).items()}
     assert found["itc_i2t_r1"] == [1, 0] and found["itc_t2i_r1"] == [1, 0]
     assert found["rerank_i2t_r1"] == [0, 0] and found["rerank_t2i_r1"] == [0, 1]
     assert found["rerank_plus_i2t_r1"] == [1, 0] and found["rerank_plus_t2i_r1"] == [0, 1]
@@ -164,9 +164,9 @@ def test_hits_of_a_contest_by_hand():
 
 def test_a_model_that_knows_the_truth_scores_one(run):
     drawn = questions.families(run, "test", 0, 10)
-    contest = exam.compete(run, drawn, 4)
+    contest = evaluation.compete(run, drawn, 4)
     assert contest.true.shape == (10, 4, 4) and contest.true.equal(torch.eye(4, dtype=torch.bool).expand(10, 4, 4))
-    knowing = exam.hits(Contest(contest.true.float(), contest.true.float(), contest.true, contest.shared), 1.0)
+    knowing = evaluation.hits(Contest(contest.true.float(), contest.true.float(), contest.true, contest.shared), 1.0)
     assert all(value.mean() == 1 for name, value in knowing.items() if name.split("_")[0] in ("itc", "rerank"))
     assert knowing["oracle_r1"].mean() == knowing["chance_r1"].mean() == 0.25
 
@@ -177,9 +177,9 @@ def test_a_model_that_knows_the_truth_scores_one(run):
 def test_balanced_accuracy_counts_every_kind_alike():
     odds = {"true": torch.tensor([1., 1., -1., 1.]), "easy": torch.tensor([-2., -2., -2., -2.]),
             "hard": torch.tensor([2., 2., -2., 2., -2., -2.])}
-    share = exam.balanced_accuracy(exam.rejections(odds, 0.0))
+    share = evaluation.balanced_accuracy(evaluation.rejections(odds, 0.0))
     assert share.mean().item() == pytest.approx((3 / 4 + (1 + 1 / 4) / 2) / 2)
-    assert exam.rejections(odds, 1.0)["true"].mean() == 1, "at the threshold is not over it"
+    assert evaluation.rejections(odds, 1.0)["true"].mean() == 1, "at the threshold is not over it"
 
 
 def test_a_paraphrase_is_true_and_says_the_opposite_direction(run):
@@ -211,9 +211,9 @@ def test_who_cannot_tell_a_change_gets_a_half(run):
     def match_odds(run, pictures, texts):
         asked.append(pictures)
         return torch.tensor([odds[text] for text in texts])
-    found = exam.one_change(run, changes, match_odds)
+    found = evaluation.one_change(run, changes, match_odds)
     assert {kind: value.tolist() for kind, value in found.items()} == {"size": [1.0, 0.5], "count": [0.0]}
-    exam.one_change(run, changes, match_odds, blank=True)
+    evaluation.one_change(run, changes, match_odds, blank=True)
     assert asked == [[scene(APPLE), scene(CAT), scene(BUS)] * 2, [None] * 6]
 
 
@@ -357,19 +357,19 @@ def test_the_exam_is_complete_and_fit_for_json(figures):
 
 
 def test_an_exam_repeats_itself_and_its_start_is_part_of_it(run, figures):
-    start = exam.examine_start(run, seed=3, size=0.05)
+    start = evaluation.examine_start(run, seed=3, size=0.05)
     assert {"itc_i2t_r1", "itc_t2i_r1", "families", "pointing_itm", "pointing_chance"} <= set(start)
-    assert start == exam.examine_start(run, seed=3, size=0.05) != exam.examine_start(run, seed=4, size=0.05)
+    assert start == evaluation.examine_start(run, seed=3, size=0.05) != evaluation.examine_start(run, seed=4, size=0.05)
 
 
 def test_what_is_calibrated_is_calibrated_on_other_scenes_of_validation(run, monkeypatch):
     asked = []
     monkeypatch.setattr(questions, "Scenes", lambda split, **more: asked.append((split, more["seed"]))
                         or Scenes(split, **more))
-    exam.calibrate(run, seed=3, size=0.01)
+    evaluation.calibrate(run, seed=3, size=0.01)
     assert set(asked) == {("validation", 1_000_003)}, "of the test nothing may be set"
     asked.clear()
-    exam.examine(run, seed=3, size=0.01, split="validation")
+    evaluation.examine(run, seed=3, size=0.01, split="validation")
     assert set(asked) == {("validation", 3), ("validation", 1_000_003)}, "an exam on validation has no other split"
 
 
@@ -377,14 +377,14 @@ def test_an_exam_on_a_gpu_has_the_figures_of_one_on_the_cpu(run, figures):
     run = replace(run, model=copy.deepcopy(run.model))
     with card():
         run.model.to("cuda")
-        assert run.device == CUDA and exam.examine(run, seed=3, size=0.05) == figures
+        assert run.device == CUDA and evaluation.examine(run, seed=3, size=0.05) == figures
         picture, said = Image.new("RGB", (48, 48)), ["a red apple", "a cat"]
         for answer in (run.similarity, run.match_probability):
             assert answer([picture] * 3, said).is_cuda and answer([picture] * 3, said).shape == (3, 2)
 
 
 def test_as_many_scenes_compete_as_you_say(run):
-    found = exam.examine(run, seed=3, size=0.01, among=4000)     # of 4,000 and of 500 here a hundredth
+    found = evaluation.examine(run, seed=3, size=0.01, among=4000)     # of 4,000 and of 500 here a hundredth
     assert found["among"] == 4000 and found["counts"]["plain"]["itc_i2t_r1"] == 40
     assert found["plain"]["chance_r1"] < 0.04
     assert found["counts"]["unseen_pairs"]["itc_i2t_r1"] == 8, "of the rest 500 compete as ever"

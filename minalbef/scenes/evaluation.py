@@ -12,8 +12,8 @@ from minalbef.evaluation import ranking
 from minalbef.evaluation.intervals import Clusters, summarise
 from minalbef.evaluation.ranking import recall, rerank
 from minalbef.run import Run
-from minalbef.scenes.exam import questions, words
-from minalbef.scenes.exam.questions import families, plain
+from minalbef.scenes import questions, words
+from minalbef.scenes.questions import families, plain
 
 BLOCK = 500                           # images and captions that are ranked together, as in our experiments
 TOP = 10                              # candidates that ITM re-ranks

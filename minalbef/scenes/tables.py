@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minalbef.scenes.exam.jobs import JOBS
+from minalbef.scenes.jobs import JOBS
 
 ONE_CHANGE = "One change: the true caption beats one that differs by a"
 ACCEPTED = "Match: accepted of captions with a relation, said the other way round, and false ones"

@@ -1,1 +1,0 @@
-"""The test sets of embedded scenes: questions, and what a model gets right of them."""
