@@ -12,6 +12,7 @@ from .config import Config as Config
 from .data import Record as Record
 from .datasets.prepare import prepare as prepare
 from .datasets.store import Records as Records
+from .decoder import Decoder as Decoder
 from .feature_queue import FeatureQueue as FeatureQueue
 from .fusion import Fusion as Fusion
 from .layers import MLP as MLP

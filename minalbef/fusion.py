@@ -10,6 +10,7 @@ from minalbef.config import Config
 from minalbef.layers import MLP, Attention, Dropout, init_weights
 from minalbef.text import NORM_EPS
 
+KeysValues = list[tuple[Tensor, Tensor]]                 # keys and values of an image, for every layer
 Images = Tensor | tuple[Tensor, Tensor]                  # tokens; for NLVR2 all images' tokens, and pairs of rows
 
 
@@ -65,7 +66,7 @@ class Fusion(nn.Module):
                         config.image_width, config.dropout) for _ in range(config.fusion_depth))
         init_weights(self, config.init_std)
 
-    def keys_values(self, image_tokens: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def keys_values(self, image_tokens: Tensor) -> KeysValues:
         """What the image offers to every layer, to be used in several passes: (b, 1 + n, i) -> (keys, values) each.
 
         Raises ValueError for tokens of another width than the model's.
@@ -77,7 +78,7 @@ class Fusion(nn.Module):
 
     def forward(self, text_tokens: Tensor, keep: Tensor, image_tokens: Images | None, image_keep: Tensor | None = None,
                 pairs: tuple[Tensor, Tensor] | None = None, queries: int | None = None,
-                keys_values: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
+                keys_values: KeysValues | None = None) -> Tensor:
         """Fuse row by row, or the named pairs.
 
         pairs: rows of text and rows of image, each (p,): every text's first self-attention and every image's keys

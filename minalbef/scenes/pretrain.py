@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from minalbef import distributed
+from minalbef.fusion import KeysValues
 from minalbef.losses import itm_loss
-from minalbef.tasks.pretrain import Draws, KeysValues, MaskedDraws, Pairs, Pretrain, PretrainBatch
+from minalbef.tasks.pretrain import Draws, MaskedDraws, Pairs, Pretrain, PretrainBatch
 
 LESSON = 10.0                         # weight of siblings in the lesson: see notebooks/experiments/tried.md
 

@@ -14,10 +14,10 @@ from minalbef.data import Batch, Rows
 from minalbef.draws import step_generator
 from minalbef.ema import Distilled
 from minalbef.feature_queue import FeatureQueue
+from minalbef.fusion import KeysValues
 from minalbef.losses import hard_negatives, itc_loss, itm_loss, mlm_loss
 from minalbef.masking import mask_words
 
-KeysValues = list[tuple[Tensor, Tensor]]         # of every fusion layer
 Carry = tuple[Tensor, Tensor, Tensor]            # features (B, e) of the teacher, image and text, and keys (B,)
 
 

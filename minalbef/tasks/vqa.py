@@ -3,7 +3,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,17 +12,15 @@ from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Source
+from minalbef.decoder import Decoder
 from minalbef.ema import Distilled
 from minalbef.evaluation import answers
 from minalbef.evaluation.loop import How, Records, over, pictures
-from minalbef.fusion import FusionLayer
-from minalbef.layers import Dropout, full, init_weights
+from minalbef.fusion import KeysValues
 from minalbef.losses import distilled_cross_entropy
-from minalbef.text import Embeddings, WordHead
 from minalbef.tokenizer import Tokenizer
 
 WRITTEN = 10                          # tokens of an answer that is written freely
-Seen = list[tuple[Tensor, Tensor]]    # what `Decoder.keys_values` gave for every layer
 
 
 @dataclass(frozen=True)
@@ -85,41 +82,6 @@ def collate(records: Sequence[VQARecord], tokenizer: Tokenizer, size: int, lengt
                     weights=torch.tensor(weights), counts=torch.tensor([len(counter) for counter in given]))
 
 
-class Decoder(nn.Module):
-    """Writes answers word by word: fusion's layers with a causal mask, and cross-attention to the question's words."""
-
-    layers: Sequence[FusionLayer]
-
-    def __init__(self, config: Config):
-        super().__init__()
-        width, mlp_width = config.text_width, int(config.text_width * config.text_mlp_ratio)
-        self.embeddings = Embeddings(config)
-        self.dropout = Dropout(config.dropout)
-        layer = partial(FusionLayer, width, config.text_heads, mlp_width, width, config.dropout)
-        self.layers = nn.ModuleList(layer() for _ in range(config.fusion_depth))  # type: ignore[assignment]
-        self.word_head = WordHead(config)
-        init_weights(self, config.init_std)
-
-    def keys_values(self, question: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """What the fused question offers to every layer: (b, l, d) -> (keys, values) each."""
-        return [layer.cross.keys_values(question) for layer in self.layers]
-
-    def forward(self, tokens: Tensor, keep: Tensor, seen: Seen, seen_keep: Tensor, rows: Tensor) -> Tensor:
-        """Answers' words, each knowing those before it and the question: -> (a, m, d)
-
-        tokens, keep: (a, m); seen, seen_keep: what `keys_values` gave, and (b, l); rows: (a,) each answer's question
-        """
-        before = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=tokens.device).tril()
-        x = self.dropout(self.embeddings(tokens))
-        for layer, keys_values in zip(self.layers, seen):
-            x = layer(x, keep[:, None] & before, keys_values, seen_keep, images=rows)
-        return x
-
-    def word_logits(self, x: Tensor) -> Tensor:
-        """Which word comes next? (..., d) -> (..., v)."""
-        return full(self.word_head(x, self.embeddings.word_embed.weight))
-
-
 class VQAModel(nn.Module):
     """ALBEF, which reads picture and question, and the decoder, which answers."""
 
@@ -131,26 +93,21 @@ class VQAModel(nn.Module):
     def start(self, albef: ALBEF) -> None:
         """Take over a trained ALBEF, also for the decoder. In place."""
         self.albef.load_state_dict(albef.state_dict())
-        self.decoder_from(albef)
+        self.decoder.start(albef)
 
-    def decoder_from(self, albef: ALBEF) -> None:
-        """Start the decoder, in place, from pretraining, as the original: fusion's layers, word embeddings and head.
-
-        It looks at words where fusion looked at patches: if these differ in width, the weights that read them stay.
-        """
-        for name, source in (("embeddings", albef.text_encoder), ("layers", albef.fusion), ("word_head", albef)):
-            part, theirs = getattr(self.decoder, name), getattr(source, name).state_dict()
-            part.load_state_dict({key: theirs[key] if theirs[key].shape == ours.shape else ours
-                                  for key, ours in part.state_dict().items()})
-
-    def read(self, batch: Batch) -> Seen:
-        """The question, fused with the picture, as the decoder's layers will see it: keys and values each."""
+    def read(self, batch: Batch) -> KeysValues:
+        """The question, fused with the image: keys and values for each of the decoder's layers."""
         text = self.albef.encode_text(batch.tokens, batch.keep)
         return self.decoder.keys_values(self.albef.fuse(text, batch.keep, self.albef.encode_image(batch.image)))
 
-    def forward(self, tokens: Tensor, keep: Tensor, seen: Seen, seen_keep: Tensor, rows: Tensor) -> Tensor:
-        """Logits for every word of the answers but [CLS], from the words before it: -> (words kept, v)."""
-        x = self.decoder(tokens[:, :-1], keep[:, :-1], seen, seen_keep, rows)
+    def forward(self, tokens: Tensor, keep: Tensor, question: KeysValues, question_keep: Tensor,
+                rows: Tensor) -> Tensor:
+        """Logits for every word of the answers but [CLS], from the words before it: -> (words, v).
+
+        tokens, keep: (a, m) answers; question, question_keep: from `read`, and (b, l)
+        rows: (a,) the question that each answer belongs to
+        """
+        x = self.decoder(tokens[:, :-1], keep[:, :-1], question, question_keep, rows)
         return self.decoder.word_logits(x[keep[:, 1:]])
 
 
@@ -158,7 +115,7 @@ def answer_loss(logits: Tensor, tokens: Tensor, keep: Tensor, teacher_logits: Te
                 alpha: float = 0.0) -> Tensor:
     """How unlikely each answer is, the sum over its words (with a teacher as in eq. 7): -> (a,)
 
-    logits: (words kept, v), as `VQAModel.forward` gives them; tokens, keep: (a, m)
+    logits: (words, v), as `VQAModel.forward` gives them; tokens, keep: (a, m)
     """
     loss = distilled_cross_entropy(logits, tokens[:, 1:][keep[:, 1:]], teacher_logits, alpha)
     return loss.new_zeros(len(tokens)).index_add(0, keep[:, 1:].nonzero()[:, 0], loss)
@@ -195,15 +152,15 @@ def rank(model: VQAModel, batch: Batch, candidates: Tensor, keep: Tensor, k: int
     count_first_twice: as the original, which adds the first word's log-probability to a sum that has it
     -> numbers of candidates (b, k), best first, and their probabilities among the k (b, k)
     """
-    seen, b, k = model.read(batch), len(batch.image), min(k, len(candidates))
+    question, b, k = model.read(batch), len(batch.image), min(k, len(candidates))
     rows = torch.arange(b, device=candidates.device)
     cls, cls_keep = candidates[:1, :1].expand(b, 1), keep[:1, :1].expand(b, 1)
-    first = model.decoder.word_logits(model.decoder(cls, cls_keep, seen, batch.keep, rows)[:, 0]).log_softmax(-1)
+    first = model.decoder.word_logits(model.decoder(cls, cls_keep, question, batch.keep, rows)[:, 0]).log_softmax(-1)
     first, likely = first[:, candidates[:, 1]].topk(k)                           # (b, k)
     scores = []
     for mine, which in zip(rows.repeat_interleave(k).split(chunk), likely.flatten().split(chunk)):
         tokens, kept = candidates[which], keep[which]
-        scores.append(-answer_loss(model(tokens, kept, seen, batch.keep, mine), tokens, kept))
+        scores.append(-answer_loss(model(tokens, kept, question, batch.keep, mine), tokens, kept))
     score = torch.cat(scores).reshape(b, k) + (first if count_first_twice else 0)
     probability, order = score.softmax(-1).sort(descending=True)
     return likely.gather(1, order), probability
@@ -216,14 +173,14 @@ def generate(model: VQAModel, batch: Batch, tokenizer: Tokenizer, length: int = 
 
     -> tokens (b, m) from [CLS] on, at most `length`, padded behind [SEP], and log-probabilities (b,)
     """
-    seen, b = model.read(batch), len(batch.image)
+    question, b = model.read(batch), len(batch.image)
     questions = torch.arange(b, device=batch.tokens.device)[:, None]
     rows = questions.expand(b, beams).flatten()                                  # (b * beams,)
     tokens, done = torch.full_like(rows, tokenizer.cls)[:, None], rows < 0
     score = torch.full((b, beams), -torch.inf, device=rows.device)
     score[:, 0] = 0                                                              # the beams are one at first
     for _ in range(length - 1):
-        x = model.decoder(tokens, tokens != tokenizer.pad, seen, batch.keep, rows)[:, -1]
+        x = model.decoder(tokens, tokens != tokenizer.pad, question, batch.keep, rows)[:, -1]
         step = model.decoder.word_logits(x).log_softmax(-1)                      # (b * beams, v)
         step[:, tokenizer.pad] = -torch.inf
         step[done] = -torch.inf

@@ -17,11 +17,12 @@ from golden_rule import GOLDEN, figures, fill, original_state
 from helpers import disturb, same_state, small, texts
 from minalbef import losses
 from minalbef.albef import ALBEF
+from minalbef.decoder import Decoder
 from minalbef.evaluation.loop import How
 from minalbef.fusion import FusionLayer
 from minalbef.layers import MLP
 from minalbef.tasks import vqa
-from minalbef.tasks.vqa import VQA, Decoder, VQABatch, VQAModel, VQARecord, answer_loss, collate, encode_answers
+from minalbef.tasks.vqa import VQA, VQABatch, VQAModel, VQARecord, answer_loss, collate, encode_answers
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 from test_golden_encoders import CONFIG, off, wrong
@@ -118,11 +119,11 @@ def uncausal(real):
     return lambda self, x, keep, *rest: real(self, x, keep[:, -1] if keep.ndim == 3 else keep, *rest)
 
 
-def look_first(self, tokens, keep, seen, seen_keep, rows):
+def look_first(self, tokens, keep, keys_values, source_keep, rows):
     x = self.embeddings(tokens)
     before = keep[:, None] & torch.ones(keep.shape[1], keep.shape[1], dtype=torch.bool).tril()
-    for layer, keys_values in zip(self.layers, seen):
-        x = layer.norm_cross(x + layer.cross(x, keep=seen_keep[rows], keys_values=tuple(y[rows] for y in keys_values)))
+    for layer, (keys, values) in zip(self.layers, keys_values):
+        x = layer.norm_cross(x + layer.cross(x, keep=source_keep[rows], keys_values=(keys[rows], values[rows])))
         x = layer.read(x, before)
         x = layer.norm2(x + layer.mlp(x))
     return x
@@ -179,7 +180,7 @@ def test_the_decoder_starts_from_what_the_original_starts_it_from():
              for target, source in named["text_decoder."].items()}
     model = VQAModel(replace(CONFIG, text_depth=6, fusion_depth=6))
     albef = disturb(ALBEF(model.albef.config))
-    model.decoder_from(albef)
+    model.decoder.start(albef)
     theirs, started = albef.state_dict(), {f"decoder.{key}": value for key, value in model.decoder.state_dict().items()}
     assert started.keys() == start.keys() - {None}               # None: tied weights and position numbers
     assert all(value.equal(theirs[start[key]]) for key, value in started.items())
@@ -188,7 +189,7 @@ def test_the_decoder_starts_from_what_the_original_starts_it_from():
 def test_only_weights_that_read_patches_of_another_width_start_fresh():
     model, albef = VQAModel(small()), disturb(ALBEF(small()))
     before = copy.deepcopy(model.decoder.layers[1].state_dict())
-    model.decoder_from(albef)
+    model.decoder.start(albef)
     theirs = albef.fusion.layers[1].state_dict()
     kept = {key for key, value in model.decoder.layers[1].state_dict().items() if not value.equal(theirs[key])}
     assert kept == {"cross.k.weight", "cross.v.weight"}
