@@ -1,194 +1,239 @@
-"""Every number of a run, in one frozen dataclass: the defaults are the paper's, presets change them."""
+"""Every number of a run, in one frozen dataclass: the paper's by default, and presets change them.
+
+`Config` has four parts, each a dataclass of its own: the model, its objectives, how it is trained,
+and the embedded scenes. What takes a `ModelConfig` reads the model's fields alone, and a Config is
+one, too. A field has one name everywhere: `config.lr` in code is the option `lr=1e-3` of a user.
+"""
 import difflib
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-_MANY = 10 ** 9                       # no run comes near it, and sums of it fit 64 bits
+Number = TypeVar("Number", int, float)
 
-# the least and the most that each number of a Config may be
-RANGES = {name: limits for names, limits in {
-    "seed": (0, 2 ** 32 - 1),
-    "image_size patch_size": (1, 10_000),
-    "image_width image_heads text_width text_heads embed_dim": (1, 100_000),
-    "image_depth fusion_depth": (1, 1_000),
-    "text_depth": (0, 1_000),
-    "image_mlp_ratio text_mlp_ratio": (0.1, 100),
-    "text_length": (2, 100_000),      # [CLS] and a word
-    "positions": (2, 100_000),
-    "vocab_size queue_size batch warm_batch accumulate bucket top save_every": (1, _MANY),
-    "warmup_steps warm_steps sibling_pairs": (0, _MANY),
-    "validate_every": (0, 1_000_000), "share": (1e-6, 1), "epochs": (1e-6, 1_000_000), "epoch": (1, 1_000 * _MANY),
-    "lr lr_start lr_end warm_lr temperature_lr stem_lr weight_decay warm_weight_decay mask_power pos_scale": (0, 1_000),
-    "init_std": (0, 10),
-    "clip": (0, _MANY),
-    "temperature temperature_min": (1e-6, 1_000),
-    "temperature_max": (1e-6, float("inf")),      # inf: the original lets it run free in retrieval
-    "alpha teacher_momentum mask_rate dropout crop match_from queue_from hard_from lesson_from siblings_from": (0, 1),
-    "siblings restyle": (0, 1),
-    "objects": (0, 223),              # kinds in the embedded artwork
-}.items() for name in names.split()}
-# the words that a field may be, and fields that must be multiples of others
-CHOICES = {"stem": ("patch", "conv"), "hard_negatives": ("global", "local"), "schedule": ("smooth", "stairs"),
-           "warm_objects": ("other", "same"), "device": ("auto", "cpu", "cuda", "mps"), "precision": ("fp32", "bf16")}
-MULTIPLES = {"image_size": "patch_size", "image_width": "image_heads", "text_width": "text_heads"}
-_KINDS = {int: "a whole number", bool: "true or false", float: "a number", str: "a word", tuple: "two numbers, a,b"}
+MANY = 10 ** 9                        # no run comes near it, and sums of it fit 64 bits
+_KINDS = {
+    int: "a whole number",
+    bool: "true or false",
+    float: "a number",
+    str: "a word",
+    tuple: "two numbers, a,b",
+}
+
+
+def number(default: Number, least: float, most: float) -> Number:
+    """A field with a range: `batch: int = number(512, 1, MANY)`."""
+    return field(default=default, metadata={"range": (least, most)})
+
+
+def word(default: str, *others: str) -> str:
+    """A field that is one of a few words, the first of them by default."""
+    return field(default=default, metadata={"words": (default, *others)})
 
 
 @dataclass(frozen=True)
-class Config:
-    """One run of ALBEF: model, data and training. Make one with `preset(name, **changes)`.
-
-    Raises ValueError for a number outside its range, which is in RANGES, and for values that do not fit together.
-    """
-
-    name: str = "paper-4m"
-    seed: int = 0
-
-    # image encoder, section 3.1: ViT-B/16
-    image_size: int = 256             # fine-tuning goes to 384 and resizes the positions
-    patch_size: int = 16
-    image_width: int = 768
-    image_depth: int = 12
-    image_heads: int = 12
-    image_mlp_ratio: float = 4.0
-    stem: str = "patch"               # "conv": strided convolutions instead of one; learns from far fewer pictures
-    pos_scale: float = 0.0            # > 0: positions start as sines and cosines of this standard deviation
-
-    # text encoder and fusion, section 3.1: the lower and the upper half of BERT-base
-    vocab_size: int = 30_522
-    text_length: int = 25             # word pieces, with [CLS], of a text that was cut at 30 words before
-    positions: int = 512              # rows of BERT's table; text_length of them are used
-    text_width: int = 768
-    text_depth: int = 6
-    text_heads: int = 12
-    text_mlp_ratio: float = 4.0
-    fusion_depth: int = 6
-    fuse_cls: bool = True             # False: words see the image's patches, not its [CLS]
-    dropout: float = 0.1
-    init_std: float = 0.02            # BERT's; narrow models from nothing want more, about 0.5 / width ** 0.5
-    embed_dim: int = 256
-
-    # objectives, sections 3.2 and 3.3
-    temperature: float = 0.07         # learnt, from here
-    temperature_min: float = 0.001
-    temperature_max: float = 0.5
-    temperature_lr: float = 1.0       # its share of the rate: at high rates it runs to its floor and stays
-    queue_size: int = 65_536
-    teacher_momentum: float = 0.995
-    alpha: float = 0.4                # weight of the teacher's soft targets
-    alpha_ramp: bool = True           # alpha rises from 0 over the first epoch; False: constant (original's entailment)
-    mask_rate: float = 0.15
-    mask_power: float = 0.0           # > 0: frequent words are masked less; "a" and "on" teach little (not the paper's)
-    equal_ids_match: bool = False     # True: captions of one picture are positives of each other (retrieval: always)
-    equal_texts_match: bool = False   # True: pairs with equal captions are positives of each other (not the paper's)
-    hard_negatives: str = "global"    # "local": from this process's own rows, as the original does
-
-    # a gentler beginning, as shares of the run; 0 is the paper's way. Small models from nothing need it
-    match_from: float = 0.0           # before: ITC alone
-    queue_from: float = 0.0           # before: ITC within the batch
-    hard_from: float = 0.0            # before: ITM's negatives are drawn evenly
-    siblings_from: float = 0.0        # before: no siblings in the batch
-    lesson_from: float = 1.0          # until siblings_from: relations' siblings alone, of ten times the weight
-
-    # training
-    batch: int = 512                  # of all processes together
-    epochs: float = 30.0
-    epoch: int = 5_100_000            # examples
-    share: float = 1.0                # of the pairs; 0.01 is part of 0.1. Epoch and warm-up shrink with it
-    lr: float = 1e-4
-    lr_start: float = 1e-5            # warm-up begins here
-    lr_end: float = 1e-5              # cosine ends here
-    warmup_steps: int = 2_000         # the original's "20 epochs" of 100 steps
-    schedule: str = "smooth"          # "stairs": the original's, which rises every 100 steps and falls every epoch
-    stem_lr: float = 1.0              # the stem's share of the rate: without norms inside, it forgets its warm start
-    weight_decay: float = 0.02
-    decay_all: bool = False           # True: temperature, class token and positions decay, too, as in the original
-    betas: tuple[float, float] = (0.9, 0.999)
-    clip: float = 0.0                 # 0: none, as the original
-    save_every: int = 1_000           # steps
-    validate_every: float = 0.0       # epochs between validations, which keep the best weights in RUN/best; 0: none
-
-    # how it is computed; what alters results by more than rounding says so
-    device: str = "auto"              # "auto": a GPU where there is one; "cuda", "mps", "cpu"
-    precision: str = "fp32"           # "bf16": products in bfloat16; weights, sums and losses stay in fp32
-    accumulate: int = 1               # passes a step; in-batch negatives then come from one pass, see train.backward
-    checkpointing: bool = False       # activation checkpointing: a third of the memory, a quarter more time
-    compile: bool = False             # layers go through torch.compile, which takes a minute or two at first
-    tensorboard: bool = False         # curves also for TensorBoard, an extra of the package
-
-    # photographs, in training, and how many candidates the second stage looks at
-    crop: float = 0.2                 # a random crop keeps at least this share of a picture; 1: no crop, only resized
-    top: int = 128                    # of texts or pictures, re-ranked by ITM; of answers, ranked by their likelihood
-
-    # how files of pictures are opened; training takes the way of its prepared set
-    upright: bool = False             # True: turned by EXIF, over white; False: as the original
-
-    # embedded scenes; the fields have no meaning for other data
-    objects: int = 0                  # how many kinds captions name; 0: not trained on scenes
-    siblings: float = 0.0             # share of the batch that are minimal pairs, with an ITM loss of their own
-    sibling_pairs: int = 0            # > 0: drawn from so many neighbours, again and again
-    restyle: float = 0.0              # share of drawings given an outline or flat colours, in the warm start too
-    bucket: int = 1                   # so many batches are drawn together and sorted by length, to pad less
-    warm_steps: int = 0               # supervised start of the image encoder, as the paper starts from DeiT
-    warm_batch: int = 64
-    warm_lr: float = 2e-3
-    warm_weight_decay: float = 0.05
-    warm_objects: str = "other"       # "same": the kinds that captions name
+class _Checked:
+    """Fields that are checked when they are set: each by itself, then what must fit together."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value: Any = getattr(self, field.name)
-            kind: Any = type(field.default)
-            if not isinstance(value, (int, float) if kind is float else kind):
-                raise ValueError(f"{field.name}={value!r} must be {_KINDS[kind]}, such as {field.default!r}")
-            if kind in (int, float):
-                check_range(f"{field.name}={value}", value, *RANGES[field.name])
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas={self.betas} must be two numbers, from 0 to less than 1, such as 0.9,0.999")
-        for name, of in MULTIPLES.items():
-            value, unit = getattr(self, name), getattr(self, of)
-            if value % unit:
-                raise ValueError(f"{name}={value} is not a multiple of {of}={unit}; the nearest that is: "
-                                 f"{max(1, round(value / unit)) * unit}")
-        for name, words in CHOICES.items():
-            word = getattr(self, name)
-            if word not in words:
-                raise ValueError(f"{name}={word!r} is none of {', '.join(words)}{nearest(word, words)}")
-        if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
-            raise ValueError(f"patch_size={self.patch_size}: a conv stem halves the picture again and again, "
-                             "so it wants a power of two; or take stem='patch'")
-        if self.batch % self.accumulate:
-            near = next(n for n in range(min(self.accumulate, self.batch), 0, -1) if self.batch % n == 0)
-            raise ValueError(f"accumulate={self.accumulate} does not divide batch={self.batch}; take {near}, "
-                             "or another batch")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            check_kind(item.name, value, item.default)
+            if "range" in item.metadata:
+                check_range(f"{item.name}={value}", value, *item.metadata["range"])
+            words = item.metadata.get("words", (value,))
+            if value not in words:
+                near = nearest(value, words)
+                raise ValueError(f"{item.name}={value!r} is none of {', '.join(words)}{near}")
+        self.check()
+
+    def check(self) -> None:
+        """Raises ValueError for values that do not fit together."""
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Checked):
+    """The model: two encoders and fusion."""
+
+    # image encoder, section 3.1: ViT-B/16
+    image_size: int = number(256, 1, 10_000)  # fine-tuning goes to 384 and resizes the positions
+    patch_size: int = number(16, 1, 10_000)
+    image_width: int = number(768, 1, 100_000)
+    image_depth: int = number(12, 1, 1_000)
+    image_heads: int = number(12, 1, 100_000)
+    image_mlp_ratio: float = number(4.0, 0.1, 100)
+    stem: str = word("patch", "conv")  # "conv": strided convolutions; needs far fewer images
+    pos_scale: float = number(0.0, 0, 1_000)  # > 0: positions start as sines of this deviation
+
+    # text encoder and fusion, section 3.1: the lower and the upper half of BERT-base
+    vocab_size: int = number(30_522, 1, MANY)
+    text_length: int = number(25, 2, 100_000)  # word pieces with [CLS]; texts were cut at 30 words
+    positions: int = number(512, 2, 100_000)  # rows of BERT's table; text_length of them are used
+    text_width: int = number(768, 1, 100_000)
+    text_depth: int = number(6, 0, 1_000)
+    text_heads: int = number(12, 1, 100_000)
+    text_mlp_ratio: float = number(4.0, 0.1, 100)
+    fusion_depth: int = number(6, 1, 1_000)
+    fuse_cls: bool = True  # False: words see the image's patches, not its [CLS]
+    dropout: float = number(0.1, 0, 1)
+    init_std: float = number(0.02, 0, 10)  # BERT's; narrow models want about 0.5 / width ** 0.5
+    embed_dim: int = number(256, 1, 100_000)
+
+    def check(self) -> None:
+        """Raises ValueError for sizes that do not fit together."""
+        super().check()
+        check_multiple("image_size", self.image_size, "patch_size", self.patch_size)
+        check_multiple("image_width", self.image_width, "image_heads", self.image_heads)
+        check_multiple("text_width", self.text_width, "text_heads", self.text_heads)
+        power_of_two = self.patch_size >= 2 and self.patch_size & (self.patch_size - 1) == 0
+        if self.stem == "conv" and not power_of_two:
+            raise ValueError(f"patch_size={self.patch_size}: a conv stem halves the image again "
+                             "and again, so it wants a power of two; or take stem='patch'")
         if self.text_length > self.positions:
-            raise ValueError(f"text_length={self.text_length} is more than positions={self.positions}; "
-                             "raise positions or lower text_length")
+            raise ValueError(f"text_length={self.text_length} is more than positions="
+                             f"{self.positions}; raise positions or lower text_length")
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side of the image."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig(_Checked):
+    """ITC, ITM and MLM with a teacher, sections 3.2 and 3.3."""
+
+    # objectives, sections 3.2 and 3.3
+    temperature: float = number(0.07, 1e-6, 1_000)  # learnt, from here
+    temperature_min: float = number(0.001, 1e-6, 1_000)
+    temperature_max: float = number(0.5, 1e-6, float("inf"))  # inf: none (original retrieval)
+    temperature_lr: float = number(1.0, 0, 1_000)  # times lr: at high rates it falls to its minimum
+    queue_size: int = number(65_536, 1, MANY)
+    teacher_momentum: float = number(0.995, 0, 1)
+    alpha: float = number(0.4, 0, 1)  # weight of the teacher's soft targets
+    alpha_ramp: bool = True  # rises from 0 over the first epoch; False: constant (original VE)
+    mask_rate: float = number(0.15, 0, 1)
+    mask_power: float = number(0.0, 0, 1_000)  # > 0: masks frequent words less (not the paper's)
+    equal_ids_match: bool = False  # True: captions of one image match (retrieval: always)
+    equal_texts_match: bool = False  # True: equal captions match (not the paper's)
+    hard_negatives: str = word("global", "local")  # "local": of this process, as the original's
+
+    # a gentler beginning, as shares of the run, for small models from nothing; 0 is the paper's way
+    match_from: float = number(0.0, 0, 1)  # before: ITC alone
+    queue_from: float = number(0.0, 0, 1)  # before: ITC within the batch
+    hard_from: float = number(0.0, 0, 1)  # before: ITM's negatives are drawn evenly
+
+    def check(self) -> None:
+        """Raises ValueError for a temperature outside the limits that will hold it."""
+        super().check()
         if not self.temperature_min <= self.temperature <= self.temperature_max:
             raise ValueError(f"temperature={self.temperature} lies outside "
-                             f"[{self.temperature_min}, {self.temperature_max}], where it will be held")
+                             f"[{self.temperature_min}, {self.temperature_max}], where it "
+                             "will be held")
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Checked):
+    """A run: how long, how fast, and on what."""
+
+    # training, section 3.5
+    name: str = "paper-4m"
+    seed: int = number(0, 0, 2 ** 32 - 1)
+    batch: int = number(512, 1, MANY)  # of all processes together
+    epochs: float = number(30.0, 1e-6, 1_000_000)
+    epoch: int = number(5_100_000, 1, 1_000 * MANY)  # examples
+    share: float = number(1.0, 1e-6, 1)  # of the pairs; epoch and warm-up shrink with it
+    lr: float = number(1e-4, 0, 1_000)
+    lr_start: float = number(1e-5, 0, 1_000)  # warm-up begins here
+    lr_end: float = number(1e-5, 0, 1_000)  # cosine ends here
+    warmup_steps: int = number(2_000, 0, MANY)  # the original's "20 epochs" of 100 steps
+    schedule: str = word("smooth", "stairs")  # "stairs": the original's, by 100 steps and epochs
+    stem_lr: float = number(1.0, 0, 1_000)  # times lr: without norms, the stem forgets its start
+    weight_decay: float = number(0.02, 0, 1_000)
+    decay_all: bool = False  # True: temperature, [CLS] and positions decay, too, as the original's
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = number(0.0, 0, MANY)  # 0: none, as the original
+    save_every: int = number(1_000, 1, MANY)  # steps
+    validate_every: float = number(0.0, 0, 1_000_000)  # epochs; the best goes to RUN/best; 0: never
+
+    # how it is computed; what alters results by more than rounding says so
+    device: str = word("auto", "cpu", "cuda", "mps")  # "auto": a GPU where there is one
+    precision: str = word("fp32", "bf16")  # "bf16": products; weights, sums and losses stay fp32
+    accumulate: int = number(1, 1, MANY)  # passes a step; negatives then come from one pass
+    checkpointing: bool = False  # of activations: a third of the memory, a quarter more time
+    compile: bool = False  # layers go through torch.compile, a minute or two at first
+    tensorboard: bool = False  # curves also for TensorBoard, an extra of the package
+
+    # photographs, in training, and how many candidates the second stage looks at
+    crop: float = number(0.2, 0, 1)  # a random crop keeps this share at least; 1: no crop
+    top: int = number(128, 1, MANY)  # candidates that ITM re-ranks; VQA's answers by likelihood
+
+    # how files of images are opened; training takes the way of its prepared set
+    upright: bool = False  # True: turned by EXIF, over white; False: as the original
+
+    def check(self) -> None:
+        """Raises ValueError for betas that are none, and passes that do not divide the batch."""
+        super().check()
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas={self.betas} must be two numbers, from 0 to less than 1, "
+                             "such as 0.9,0.999")
+        if self.batch % self.accumulate:
+            divisor = min(self.accumulate, self.batch)
+            while self.batch % divisor:
+                divisor -= 1
+            raise ValueError(f"accumulate={self.accumulate} does not divide batch={self.batch}; "
+                             f"take {divisor}, or another batch")
 
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return max(1, int(self.epochs * self.epoch + 1e-6) // self.batch)      # 0.41 * 153,600 is 62,975.999
+        examples = int(self.epochs * self.epoch + 1e-6)    # 0.41 * 153,600 is 62,975.999
+        return max(1, examples // self.batch)
 
-    @property
-    def grid(self) -> int:
-        """Patches along a side of the picture."""
-        return self.image_size // self.patch_size
+
+@dataclass(frozen=True)
+class SceneConfig(_Checked):
+    """Embedded scenes, and their minimal pairs ("siblings"); of no meaning for other data."""
+
+    # embedded scenes; the fields have no meaning for other data
+    objects: int = number(0, 0, 223)  # kinds that captions name, of 223; 0: no scenes
+    siblings: float = number(0.0, 0, 1)  # share of the batch that are minimal pairs
+    sibling_pairs: int = number(0, 0, MANY)  # > 0: drawn from so many pairs, again and again
+    siblings_from: float = number(0.0, 0, 1)  # share of the run before which there are none
+    lesson_from: float = number(1.0, 0, 1)  # until siblings_from: relations' pairs alone, tenfold
+    restyle: float = number(0.0, 0, 1)  # share of drawings with an outline or flat colours
+    bucket: int = number(1, 1, MANY)  # batches sorted by length together, to pad less
+    warm_steps: int = number(0, 0, MANY)  # the image encoder's supervised start, as from DeiT
+    warm_batch: int = number(64, 1, MANY)
+    warm_lr: float = number(2e-3, 0, 1_000)
+    warm_weight_decay: float = number(0.05, 0, 1_000)
+    warm_objects: str = word("other", "same")  # "same": the kinds that captions name
+
+
+@dataclass(frozen=True)
+class Config(SceneConfig, TrainConfig, ObjectiveConfig, ModelConfig):
+    """One run of ALBEF. Make one with `preset(name, **changes)`.
+
+    Raises ValueError for a number outside its range, and for values that do not fit together.
+    """
 
     def in_lesson(self, step: int) -> bool:
         """Whether a step is one of the lesson, which begins and ends with a bucket of batches."""
         first = step - step % self.bucket
-        return self.siblings > 0 and self.lesson_from * self.steps <= first < self.siblings_from * self.steps
+        begin = self.lesson_from * self.steps
+        end = self.siblings_from * self.steps
+        return self.siblings > 0 and begin <= first < end
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
+
+
+PARTS = (ModelConfig, ObjectiveConfig, TrainConfig, SceneConfig)
+# the least and the most that each number of a Config may be
+RANGES = {item.name: item.metadata["range"] for item in fields(Config) if "range" in item.metadata}
 
 
 def require_config(config: Any) -> None:
@@ -197,34 +242,44 @@ def require_config(config: Any) -> None:
         raise ValueError(f"config={config!r} must be a Config; make one with minalbef.preset(name)")
 
 
-FREE = ("device", "checkpointing", "compile", "tensorboard")   # on resume: they change rounding and dropout's masks
+# may differ on resume: they change rounding and dropout's masks
+FREE = ("device", "checkpointing", "compile", "tensorboard")
 
 
 def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
     """("batch=32",) -> {"batch": "32"}. Raises ValueError for what has no "="."""
-    if wrong := [change for change in changes if "=" not in change]:
-        raise ValueError(f"{wrong[0]!r} is no change of an option; write name=value, such as batch=32")
+    for change in changes:
+        if "=" not in change:
+            raise ValueError(f"{change!r} is no change of an option; write name=value, such as "
+                             "batch=32")
     return dict(change.split("=", 1) for change in changes)
 
 
 def replace_checked(config: Config, /, **changes: Any) -> Config:
-    """`dataclasses.replace` that reads strings as the field's type and names the nearest field for a wrong one."""
-    known: dict[str, Any] = {field.name: type(field.default) for field in fields(Config)}
+    """`dataclasses.replace` that reads strings as the field's type.
+
+    Raises ValueError for a name that is no field, with the nearest that is, and for a wrong value.
+    """
+    kinds = {item.name: type(item.default) for item in fields(Config)}
     for name, value in changes.items():
-        if name not in known:
-            raise ValueError(f"no option {name!r}{nearest(name, known)}")
-        kind = known[name]
+        if name not in kinds:
+            raise ValueError(f"no option {name!r}{nearest(name, kinds)}")
         with suppress(TypeError, ValueError, OverflowError, KeyError):   # Config says what is wrong
-            if kind is tuple:
-                parts = value.strip("()").split(",") if isinstance(value, str) else value
-                changes[name] = tuple(float(part) for part in parts)
-            elif kind is bool:
-                changes[name] = {"true": True, "false": False}[str(value).lower()]
-            elif kind is not int:
-                changes[name] = kind(value)
-            elif float(value) == int(float(value)):
-                changes[name] = int(float(value))
+            changes[name] = convert(value, kinds[name])
     return replace(config, **changes)
+
+
+def convert(value: Any, kind: type) -> Any:
+    """A value, maybe as text, as a field of that kind has it; for an int, 2.5 stays 2.5."""
+    if kind is tuple:
+        parts = value.strip("()").split(",") if isinstance(value, str) else value
+        return tuple(float(part) for part in parts)
+    if kind is bool:
+        return {"true": True, "false": False}[str(value).lower()]
+    if kind is int:
+        number = float(value)
+        return int(number) if number == int(number) else value
+    return kind(value)
 
 
 # of fields that came later: what held in runs that lack them, where it isn't the default
@@ -232,10 +287,16 @@ EARLIER = {"equal_ids_match": True}
 
 
 def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Config:
-    """The Config that `to_dict` gave, also after JSON. source: its file. Raises ValueError if it does not fit."""
-    if unknown := sorted(values.keys() - {field.name for field in fields(Config)}):
-        raise ValueError(f"{source} was made by a later version of minalbef, or changed: it has {', '.join(unknown)}, "
-                         "which this version does not know; take the later version, or train the run again")
+    """The Config that `to_dict` gave, also after JSON, and also that of an earlier version.
+
+    source: the values' file, for the message. Raises ValueError for values that do not fit.
+    """
+    known = {item.name for item in fields(Config)}
+    unknown = sorted(values.keys() - known)
+    if unknown:
+        raise ValueError(f"{source} was made by a later version of minalbef, or changed: it has "
+                         f"{', '.join(unknown)}, which this version does not know; take the later "
+                         "version, or train the run again")
     if "upright" not in values:       # an older version's; runs of scenes read files upright
         values = values | {"upright": values.get("objects", 0) != 0}
     try:
@@ -244,23 +305,53 @@ def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Co
         raise ValueError(f"{source}: {error}") from error
 
 
-def other_settings(was: dict[str, Any], config: Config) -> str:
-    """How a run's settings, as `to_dict` has them, differ from `config`, FREE ones aside; "" if they do not."""
-    was, now = from_dict(was).to_dict(), config.to_dict()
-    return "; ".join(f"{key}: {was[key]} there, {now[key]} here" for key in now
-                     if was[key] != now[key] and key not in FREE)
+def other_settings(values: dict[str, Any], config: Config) -> str:
+    """How a run's settings, as `to_dict` gives them, differ from `config`; "" if they do not.
+
+    FREE fields may differ.
+    """
+    there = from_dict(values).to_dict()
+    here = config.to_dict()
+    differences = []
+    for name, value in here.items():
+        if there[name] != value and name not in FREE:
+            differences.append(f"{name}: {there[name]} there, {value} here")
+    return "; ".join(differences)
 
 
-def check_range(said: str, value: float, least: float, most: float) -> None:
-    """Raises ValueError for a number outside, and for nan. said: the number with its name, as the user wrote it."""
+def check_kind(name: str, value: Any, default: Any) -> None:
+    """Raises ValueError for a value that is not of its default's type; an int is a float, too."""
+    kind: Any = type(default)
+    if not isinstance(value, (int, float) if kind is float else kind):
+        raise ValueError(f"{name}={value!r} must be {_KINDS[kind]}, such as {default!r}")
+
+
+def check_range(label: str, value: float, least: float, most: float) -> None:
+    """Raises ValueError for a number outside, and for nan.
+
+    label: the number with its name, as the user wrote it
+    """
     if not least <= value <= most:
-        raise ValueError(f"{said} must lie between {least:,} and {most:,}")
+        raise ValueError(f"{label} must lie between {least:,} and {most:,}")
+
+
+def check_multiple(name: str, value: int, unit_name: str, unit: int) -> None:
+    """Raises ValueError for a number that is no multiple of another, with the nearest that is."""
+    if value % unit:
+        near = max(1, round(value / unit)) * unit
+        raise ValueError(f"{name}={value} is not a multiple of {unit_name}={unit}; the nearest "
+                         f"that is: {near}")
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """" (did you mean 'batch'?)", one that begins with the word if there is, or nothing where no word is near."""
-    near = ([one for one in words if one.startswith(str(word))]
-            or difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.4))
+    """" (did you mean 'batch'?)": the first that begins with the word, or else the most similar.
+
+    -> "" where no word is near
+    """
+    words = list(words)
+    near = [candidate for candidate in words if candidate.startswith(str(word))]
+    if not near:
+        near = difflib.get_close_matches(str(word), words, n=1, cutoff=0.4)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
@@ -270,5 +361,8 @@ def printable(text: str) -> str:
     What isn't printable is written as an escape: control characters, and half of a surrogate pair,
     which stands for a byte of a name that is no UTF-8.
     """
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-                   for letter in text)
+    letters = []
+    for letter in text:
+        shown = letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        letters.append(shown)
+    return "".join(letters)

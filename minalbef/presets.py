@@ -1,59 +1,98 @@
-"""The ladder from a laptop to the paper's run, and each task's fine-tuning: what changes of the paper's numbers."""
+"""The ladder from a laptop to the paper's run, and each task's fine-tuning.
+
+A preset is a dict of the fields of a `Config` that differ from its defaults, the paper's numbers.
+"""
 from dataclasses import replace
 from typing import Any
 
 from minalbef.config import Config, nearest, replace_checked
 
-# fine-tuning, section 5 and the original's configs: larger pictures, milder crops; "1 epoch" of warm-up is 100 steps.
-# Texts are cut at 30 words, not at pieces: 512 of them, all positions, are no cut. Each epoch is validated, except
-# where the original doesn't: VQA, and text assignment
-_TUNING: dict[str, Any] = dict(image_size=384, crop=0.5, text_length=512, batch=256, lr=2e-5, lr_start=1e-5,
-                               lr_end=1e-6, warmup_steps=100)
-_VALIDATED = _TUNING | dict(validate_every=1.0)
+Changes = dict[str, Any]
 
-# from nothing, on emoji scenes: everything here departs from the paper. Files that such a run reads
-# are pictures from outside, which are opened upright
-_SCENES: dict[str, Any] = dict(
+# Fine-tuning, section 5 and the original's configs: larger images, milder crops; "1 epoch" of
+# warm-up is 100 steps. Texts are cut at 30 words, not at pieces: 512 of them, all positions, are no
+# cut.
+TUNING: Changes = dict(
+    image_size=384, crop=0.5, text_length=512, batch=256,
+    lr=2e-5, lr_start=1e-5, lr_end=1e-6, warmup_steps=100,
+)
+# Each epoch is validated, except where the original doesn't: VQA, and text assignment.
+VALIDATED: Changes = TUNING | dict(validate_every=1.0)
+
+# From nothing, on emoji scenes: everything here departs from the paper. Files that such a run reads
+# are images from outside, which are opened upright.
+SCENES: Changes = dict(
     upright=True,
-    stem="conv", pos_scale=1.1, text_length=30, positions=32, fusion_depth=3, fuse_cls=False, dropout=0.0,
-    temperature_min=0.02, temperature_lr=0.05, teacher_momentum=0.99, alpha=0.0, mask_rate=0.5, mask_power=1.0,
-    equal_ids_match=True, equal_texts_match=True, match_from=0.07, hard_from=0.13, lesson_from=0.18,
-    siblings_from=0.38, queue_from=0.18,
-    epochs=1.0, lr_start=0.0, stem_lr=0.4, betas=(0.9, 0.98), clip=1.0, siblings=0.6, restyle=0.25, bucket=8)
-_TINY = _SCENES | dict(
-    image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0, vocab_size=512,
-    text_width=96, text_depth=3, text_heads=3, text_mlp_ratio=2.0, fusion_depth=2, embed_dim=64, queue_size=1024,
-    init_std=0.05, batch=64, epoch=153_600, lr=2e-3, lr_end=1e-4, warmup_steps=50, warm_steps=2000, save_every=250,
-    objects=50, match_from=0.04, hard_from=0.08, queue_from=0.13, lesson_from=0.13, siblings_from=0.34)
+    # model
+    stem="conv", pos_scale=1.1, text_length=30, positions=32,
+    fusion_depth=3, fuse_cls=False, dropout=0.0,
+    # objectives
+    temperature_min=0.02, temperature_lr=0.05, teacher_momentum=0.99, alpha=0.0,
+    mask_rate=0.5, mask_power=1.0, equal_ids_match=True, equal_texts_match=True,
+    # a gentler beginning
+    match_from=0.07, hard_from=0.13, queue_from=0.18,
+    # training
+    epochs=1.0, lr_start=0.0, stem_lr=0.4, betas=(0.9, 0.98), clip=1.0,
+    # minimal pairs
+    siblings=0.6, siblings_from=0.38, lesson_from=0.18, restyle=0.25, bucket=8,
+)
+# a laptop CPU, minutes: scenes of 48 pixels
+TINY: Changes = SCENES | dict(
+    image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0,
+    vocab_size=512, text_width=96, text_depth=3, text_heads=3, text_mlp_ratio=2.0,
+    fusion_depth=2, embed_dim=64, init_std=0.05,
+    queue_size=1024, match_from=0.04, hard_from=0.08, queue_from=0.13,
+    batch=64, epoch=153_600, lr=2e-3, lr_end=1e-4, warmup_steps=50, save_every=250,
+    objects=50, siblings_from=0.34, lesson_from=0.13, warm_steps=2000,
+)
+# a laptop CPU, hours: 64 pixels, twice as many kinds of objects
+DESK: Changes = TINY | dict(
+    image_size=64, image_width=128, image_depth=3, image_heads=4,
+    text_width=128, text_depth=2, text_heads=4, fusion_depth=3, embed_dim=96,
+    queue_size=2048, match_from=0.07, hard_from=0.13, queue_from=0.18,
+    epoch=448_000, lr=1.5e-3,
+    objects=100, siblings_from=0.25, lesson_from=0.1, warm_steps=1500,
+)
+# one GPU, minutes: 128 pixels, all the objects there are, so that the warm start has no others.
+# Rates follow from tiny's by width and batch, not tuned
+SMALL: Changes = SCENES | dict(
+    image_size=128, image_width=384, image_depth=6, image_heads=6,
+    vocab_size=1024, text_width=384, text_depth=3, text_heads=6, init_std=0.025,
+    queue_size=4096, batch=256, epoch=1_500_000, lr=1e-3, lr_end=5e-5, warmup_steps=100,
+    save_every=500, precision="bf16",
+    objects=223, warm_steps=1500, warm_batch=128, warm_lr=1e-3, warm_objects="same",
+)
+# one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 epochs of COCO and Visual
+# Genome. 256 rows fit by checkpointing; the queue holds as many steps as the paper's, lr goes with
+# the batch's square root
+BASE: Changes = dict(
+    equal_ids_match=True, equal_texts_match=True, queue_size=32_768,
+    batch=256, epochs=12.0, epoch=1_336_000, lr=7e-5,
+    precision="bf16", checkpointing=True,
+)
+# text assignment on pretraining's data, as pretraining sees it, without a teacher; then NLVR2
+ASSIGNMENT: Changes = TUNING | dict(
+    image_size=256, crop=0.2, text_length=25, batch=512,
+    epochs=1.0, epoch=5_100_000, lr_end=1e-5, alpha=0.0,
+)
 
-# Each preset is a rung of one ladder; a field that is not named keeps the paper's value.
-PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": _TINY,               # a laptop CPU, minutes: scenes of 48 pixels
-    "desk": _TINY | dict(        # a laptop CPU, hours: 64 pixels, twice as many kinds of objects
-        image_size=64, image_width=128, image_depth=3, image_heads=4, text_width=128, text_depth=2, text_heads=4,
-        fusion_depth=3, embed_dim=96, queue_size=2048, epoch=448_000, lr=1.5e-3, warm_steps=1500, objects=100,
-        match_from=0.07, hard_from=0.13, queue_from=0.18, lesson_from=0.1, siblings_from=0.25),
-    # one GPU, minutes: 128 pixels, all the objects there are. Rates follow from tiny's by width and batch, not tuned
-    "small": _SCENES | dict(
-        image_size=128, image_width=384, image_depth=6, image_heads=6, vocab_size=1024, text_width=384, text_depth=3,
-        text_heads=6, init_std=0.025, queue_size=4096, batch=256, epoch=1_500_000, lr=1e-3, lr_end=5e-5,
-        warmup_steps=100, save_every=500, precision="bf16", objects=223, warm_steps=1500, warm_batch=128, warm_lr=1e-3,
-        warm_objects="same"),                    # no other kinds are left
-    # one GPU of 24 GB, about a day: the paper's model from DeiT and BERT, 12 epochs of COCO and Visual Genome.
-    # 256 rows fit by checkpointing; the queue holds as many steps as the paper's, lr goes with the batch's square root
-    "base": dict(equal_ids_match=True, equal_texts_match=True, queue_size=32_768, batch=256, epochs=12.0,
-                 epoch=1_336_000, lr=7e-5, precision="bf16", checkpointing=True),
-    "paper-4m": {}, "paper-14m": dict(epoch=15_100_000),
-    # from a pretrained model; an epoch is what the paper trains on, and `minalbef prepare` counts what you have
-    "retrieval-coco": _VALIDATED | dict(epochs=5.0, epoch=567_000, lr=1e-5, top=256),
-    "retrieval-flickr": _VALIDATED | dict(epochs=10.0, epoch=145_000, lr=1e-5),
-    "entailment": _VALIDATED | dict(epochs=5.0, epoch=529_527, alpha_ramp=False),
-    "vqa": _TUNING | dict(text_length=25, epochs=8.0, epoch=658_111, warmup_steps=400),  # Visual Genome isn't counted
-    # text assignment on pretraining's data, as pretraining sees it, without a teacher; then the task
-    "nlvr2-assign": _TUNING | dict(image_size=256, crop=0.2, text_length=25, batch=512, epochs=1.0, epoch=5_100_000,
-                                   lr_end=1e-5, alpha=0.0),
-    "nlvr2": _VALIDATED | dict(batch=128, epochs=10.0, epoch=86_373),
-    "grounding": _VALIDATED | dict(crop=1.0, epochs=5.0, epoch=120_191, lr=1e-5),
+# The first rows are the rungs of one ladder. Tasks begin from a pretrained model; their epoch
+# is what the paper trains on, and `minalbef prepare` counts what you have.
+PRESETS: dict[str, Changes] = {
+    "tiny": TINY,
+    "desk": DESK,
+    "small": SMALL,
+    "base": BASE,
+    "paper-4m": {},
+    "paper-14m": dict(epoch=15_100_000),
+    "retrieval-coco": VALIDATED | dict(epochs=5.0, epoch=567_000, lr=1e-5, top=256),
+    "retrieval-flickr": VALIDATED | dict(epochs=10.0, epoch=145_000, lr=1e-5),
+    "entailment": VALIDATED | dict(epochs=5.0, epoch=529_527, alpha_ramp=False),
+    # Visual Genome isn't counted
+    "vqa": TUNING | dict(text_length=25, epochs=8.0, epoch=658_111, warmup_steps=400),
+    "nlvr2-assign": ASSIGNMENT,
+    "nlvr2": VALIDATED | dict(batch=128, epochs=10.0, epoch=86_373),
+    "grounding": VALIDATED | dict(crop=1.0, epochs=5.0, epoch=120_191, lr=1e-5),
 }
 
 
@@ -61,10 +100,17 @@ def preset(name: str, /, **changes: Any) -> Config:
     """The settings of a named preset, with your changes: `preset("tiny", batch=32)`.
 
     With share=0.1, epoch and warm-up are a tenth of the preset's, unless you change them, too.
-    Raises ValueError for a name that does not exist, with the nearest that does, and for values that do not fit.
+    Raises ValueError for a name that does not exist, with the nearest that does, and for values
+    that do not fit.
     """
     if name not in PRESETS:
-        raise ValueError(f"no preset {name!r}{nearest(name, PRESETS)}; there are {', '.join(PRESETS)}")
+        names = ", ".join(PRESETS)
+        raise ValueError(f"no preset {name!r}{nearest(name, PRESETS)}; there are {names}")
     config = replace_checked(Config(name=name, **PRESETS[name]), **changes)
-    part = {name: round(config.share * getattr(config, name)) for name in {"epoch", "warmup_steps"} - changes.keys()}
-    return replace(config, **{name: max(1, value) for name, value in part.items()}) if config.share < 1 else config
+    if config.share == 1:
+        return config
+    shrunk = {}
+    for field in ("epoch", "warmup_steps"):
+        if field not in changes:
+            shrunk[field] = max(1, round(config.share * getattr(config, field)))
+    return replace(config, **shrunk)

@@ -113,6 +113,15 @@ def test_a_hostile_value_is_in_the_fields_range_or_refused_by_name(field):
             assert field.name == "name" or made is False
 
 
+def test_a_part_of_the_settings_stands_alone_and_a_config_has_all_four():
+    model = config.ModelConfig(image_size=32, patch_size=8)
+    assert model.grid == 4 and not hasattr(model, "lr")
+    with pytest.raises(ValueError, match="image_size=30 is not a multiple of patch_size=8"):
+        config.ModelConfig(image_size=30, patch_size=8)
+    names = [field.name for part in config.PARTS for field in dataclasses.fields(part)]
+    assert names == [field.name for field in dataclasses.fields(Config)], "each field is in one part"
+
+
 def test_every_number_has_a_range_and_the_last_kind_of_object_is_its_end():
     numbers = {field.name for field in dataclasses.fields(Config) if type(field.default) in (int, float)}
     assert RANGES.keys() == numbers

@@ -4,7 +4,6 @@ A command imports what it needs when it runs: torch takes longer than --help.
 """
 import argparse
 import importlib.metadata
-import inspect
 import logging
 import os
 import re
@@ -24,9 +23,10 @@ from minalbef.cli.ablate import ablate
 from minalbef.cli.bench import Changes, bench
 from minalbef.cli.full_size import convert, dry_run, plan, prepare
 from minalbef.cli.limits import checked
+from minalbef.cli.options import options
 from minalbef.cli.pictures import export, index, search
 from minalbef.cli.train import Flags, From, finetune, pretrain, source_of, tune
-from minalbef.config import Config, nearest, printable
+from minalbef.config import nearest, printable
 
 ABOUT = """ALBEF, rebuilt minimal, faithful and fast.
 
@@ -161,17 +161,6 @@ def summary(run: Path, /) -> None:
     """
     from minalbef.run import summary as describe
     print(describe(run))
-
-
-def options(word: str = "", /) -> None:
-    """Every option that a command takes as name=value, with its default and the reason for it.
-
-    Args:
-        word: only those whose line has it, such as lr or queue
-    """
-    listing = inspect.getsource(Config).partition("    def ")[0]          # behind the fields come methods
-    lines = [line.strip() for line in listing.splitlines()]
-    print("\n".join(line for line in lines if re.match(r"\w+: .+ = |# ", line) and word in line))
 
 
 def test(slow: bool = False, workers: int = 2) -> None:
