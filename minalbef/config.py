@@ -45,8 +45,8 @@ class _Checked:
                 check_range(f"{item.name}={value}", value, *item.metadata["range"])
             words = item.metadata.get("words", (value,))
             if value not in words:
-                near = nearest(value, words)
-                raise ValueError(f"{item.name}={value!r} is none of {', '.join(words)}{near}")
+                hint = nearest(value, words)
+                raise ValueError(f"{item.name}={value!r} is none of {', '.join(words)}{hint}")
         self.check()
 
     def check(self) -> None:
@@ -291,8 +291,8 @@ def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Co
 
     source: the values' file, for the message. Raises ValueError for values that do not fit.
     """
-    known = {item.name for item in fields(Config)}
-    unknown = sorted(values.keys() - known)
+    names = {item.name for item in fields(Config)}
+    unknown = sorted(values.keys() - names)
     if unknown:
         raise ValueError(f"{source} was made by a later version of minalbef, or changed: it has "
                          f"{', '.join(unknown)}, which this version does not know; take the later "
@@ -338,9 +338,9 @@ def check_range(label: str, value: float, least: float, most: float) -> None:
 def check_multiple(name: str, value: int, unit_name: str, unit: int) -> None:
     """Raises ValueError for a number that is no multiple of another, with the nearest that is."""
     if value % unit:
-        near = max(1, round(value / unit)) * unit
+        multiple = max(1, round(value / unit)) * unit
         raise ValueError(f"{name}={value} is not a multiple of {unit_name}={unit}; the nearest "
-                         f"that is: {near}")
+                         f"that is: {multiple}")
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -349,10 +349,10 @@ def nearest(word: str, words: Iterable[str]) -> str:
     -> "" where no word is near
     """
     words = list(words)
-    near = [candidate for candidate in words if candidate.startswith(str(word))]
-    if not near:
-        near = difflib.get_close_matches(str(word), words, n=1, cutoff=0.4)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    matches = [candidate for candidate in words if candidate.startswith(str(word))]
+    if not matches:
+        matches = difflib.get_close_matches(str(word), words, n=1, cutoff=0.4)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
 def printable(text: str) -> str:
@@ -361,8 +361,7 @@ def printable(text: str) -> str:
     What isn't printable is written as an escape: control characters, and half of a surrogate pair,
     which stands for a byte of a name that is no UTF-8.
     """
-    letters = []
+    line = ""
     for letter in text:
-        shown = letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        letters.append(shown)
-    return "".join(letters)
+        line += letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+    return line

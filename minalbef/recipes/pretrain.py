@@ -1,4 +1,7 @@
-"""Pretraining: on the embedded scenes after a warm start, or on prepared sets, from DeiT and BERT or from scratch."""
+"""Pretraining: on the embedded scenes after a warm start, or on prepared sets.
+
+On prepared sets it begins from DeiT and BERT, or from scratch.
+"""
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,7 +25,7 @@ from minalbef.datasets.store import (
     sets_upright,
 )
 from minalbef.ema import make_teacher
-from minalbef.evaluation.validation import BEST
+from minalbef.evaluation.validation import BEST, Validation
 from minalbef.masking import mask_rates
 from minalbef.presets import preset
 from minalbef.recipes import launch
@@ -48,16 +51,23 @@ LOG = logging.getLogger("minalbef")
 CAPTIONS = 10_000                     # enough for every word of the grammar to be seen
 PAINTERS = 4                          # workers that paint scenes for a GPU, by default
 LEAST = 3                             # kinds of objects: as many as one scene shows
+NOTHING: dict = {"pretrained": {}, "tuned": {}}      # what pretraining's weights were trained on
 
 
 def settings(name: str, changes: Sequence[str] = (), data: Folders = ()) -> Config:
-    """A preset's settings to pretrain with; on prepared sets an epoch is all their records, unless you change it."""
-    data, changed = folders_of(data), read_changes(tuple(changes))
+    """A preset's settings to pretrain with, with your changes, such as "batch=32".
+
+    data: prepared sets; there an epoch is all their records, unless you change it
+    """
+    data = folders_of(data)
+    changed = read_changes(tuple(changes))
     config = preset(name, **changed)
     if not data:
         check_validated("pretrain", config, data)
         return for_scenes(config)
-    epoch = config.epoch if "epoch" in changed else len(open_records("retrieval", data, config.share))
+    epoch = config.epoch
+    if "epoch" not in changed:
+        epoch = len(open_records("retrieval", data, config.share))
     if "upright" not in changed:
         config = replace(config, upright=sets_upright(data))
     check_upright(config, data)
@@ -68,34 +78,40 @@ def settings(name: str, changes: Sequence[str] = (), data: Folders = ()) -> Conf
 
 
 def for_scenes(config: Config) -> Config:
-    """The same config. Raises ValueError where there are no kinds of objects for scenes or the warm start."""
+    """The same config. Raises ValueError where scenes or warm start have no kinds of objects."""
     if not config.objects:
-        raise ValueError(f"preset {config.name} with objects=0 trains on photographs: name a prepared set with --data; "
-                         "for the embedded scenes it takes kinds of objects, as the presets tiny and small have them")
-    left = len(all_names()) - config.objects
-    if config.warm_steps and config.warm_objects == "other" and left < LEAST:
-        raise ValueError(f"objects={config.objects} leaves {left} kinds for the warm start to see; take at most "
-                         f"objects={len(all_names()) - LEAST}, or warm_objects=same")
+        raise ValueError(f"preset {config.name} with objects=0 trains on photographs: name a "
+                         "prepared set with --data; for the embedded scenes it takes kinds of "
+                         "objects, as the presets tiny and small have them")
+    kinds = len(all_names())
+    rest = kinds - config.objects
+    if config.warm_steps and config.warm_objects == "other" and rest < LEAST:
+        raise ValueError(f"objects={config.objects} leaves {rest} kinds for the warm start to see; "
+                         f"take at most objects={kinds - LEAST}, or warm_objects=same")
     return config
 
 
 def read_captions(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = None
                   ) -> tuple[Tokenizer, Tensor]:
-    """A tokenizer trained on a run's captions, or BERT's, and the mask rate of each of its word pieces, (v,)."""
+    """A tokenizer trained on a run's captions, or BERT's, and each word piece's mask rate, (v,)."""
     if data:
         records = open_records("retrieval", data, config.share)
         texts = sample_texts(records, config.seed, CAPTIONS)
     else:
         scenes = Scenes("train", seed=config.seed, objects=config.objects, epoch=config.epoch)
         texts = [scenes.draw(i).text for i in range(CAPTIONS)]
-    tokenizer = Tokenizer.from_vocab(vocab) if vocab else Tokenizer.train(texts, config.vocab_size)
+    if vocab:
+        tokenizer = Tokenizer.from_vocab(vocab)
+    else:
+        tokenizer = Tokenizer.train(texts, config.vocab_size)
     tokens, keep = tokenizer.encode(texts, config.text_length)
-    return tokenizer, mask_rates(tokens, keep, len(tokenizer), config.mask_rate, config.mask_power)
+    rates = mask_rates(tokens, keep, len(tokenizer), config.mask_rate, config.mask_power)
+    return tokenizer, rates
 
 
-def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = None, vit: str | None = None,
-          bert: str | None = None, make: Callable[..., Pretrain] | None = None
-          ) -> tuple[Pretrain, Tokenizer, Config]:
+def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = None,
+          vit: str | None = None, bert: str | None = None,
+          make: Callable[..., Pretrain] | None = None) -> tuple[Pretrain, Tokenizer, Config]:
     """The task with its first weights, its tokenizer, and the settings with the tokenizer's size.
 
     See `pretrain`. Raises ValueError for what does not fit together.
@@ -116,21 +132,24 @@ def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = 
 
 
 def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path | None = None,
-             vit: str | None = None, bert: str | None = None, workers: int = 0, most_bad: float = 0.01,
-             quiet: bool = False, make: Callable[..., Pretrain] | None = None) -> None:
+             vit: str | None = None, bert: str | None = None, workers: int = 0,
+             most_bad: float = 0.01, quiet: bool = False,
+             make: Callable[..., Pretrain] | None = None) -> None:
     """Pretrain into a run folder; called again, it resumes from the last checkpoint.
 
-    data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken. None: the embedded scenes
+    data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken. None: the
+        embedded scenes
     vocab: BERT's vocab.txt, which `bert` needs; without it, a tokenizer is trained on the captions
     vit, bert: initial weights, files or names, see weights.pretrained
-    workers: processes that open or paint pictures ahead. most_bad: see loader.RecordBatches
-    make: the task, called as Pretrain is, with config, special, mask and rates; by default Pretrain on
-        prepared sets, and on scenes ScenePretrain, which has a loss for minimal pairs
+    workers: processes that open or paint images ahead. most_bad: see loader.RecordBatches
+    make: the task, called as Pretrain is, with config, special, mask and rates; by default Pretrain
+        on prepared sets, and on scenes ScenePretrain, which has a loss for minimal pairs
     With another image encoder, set warm_steps=0.
     Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
     require_config(config)
-    folder, data = Path(folder), folders_of(data)
+    folder = Path(folder)
+    data = folders_of(data)
     if data:
         check_upright(config, data)
     else:
@@ -139,16 +158,16 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
     if distributed.start(config.device).type == "cuda" and not data:
         workers = workers or PAINTERS
     with writing.lock(folder, config):
-        splits, validation = hashes_of(data), None
+        splits = hashes_of(data)
         task, tokenizer, config = begin(config, data, vocab, vit, bert, make)
-        before: dict = {"pretrained": {}, "tuned": {}}
         if distributed.rank() == 0:
             new = checkpoint.begin_run(folder, config, tokenizer, "pretrain")
             if new and data:
-                record_training(folder, "pretrained", splits, before)
+                record_training(folder, "pretrained", splits, NOTHING)
+        validation = None
         if data:
-            batches = RecordBatches(open_records("retrieval", data, config.share), collate, config, tokenizer,
-                                    workers=workers, most_bad=most_bad, folder=folder)
+            batches = RecordBatches(open_records("retrieval", data, config.share), collate, config,
+                                    tokenizer, workers=workers, most_bad=most_bad, folder=folder)
             if distributed.rank() == 0:
                 LOG.info(forecast(config, "pretraining"))
             if hasattr(task, "validate"):                # a task that you made may not know how
@@ -157,37 +176,49 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
             batches = Ahead(SceneBatches(config, tokenizer), config, workers)
             apply_warm_start(task, tokenizer, config, folder, quiet, workers)
         origin = origin_of(tokenizer, splits) | validated_on("pretrain", data, config)
-        untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF", origin=origin,
-                              validation=validation)
+        untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
+                              origin=origin, validation=validation)
         if distributed.rank() == 0:
-            checkpoint.save(folder, task.student, tokenizer, getattr(task, "teacher", None), untrained=untrained)
+            checkpoint.save(folder, task.student, tokenizer, getattr(task, "teacher", None),
+                            untrained=untrained)
             if data:
-                record_training(folder, "pretrained", splits, before)
-                record_words(folder, open_records("retrieval", data, config.share))
-                if validation:
-                    record_words(folder / BEST, open_records("retrieval", data, config.share))
-                    LOG.info(f"{validation.account()}; next: minalbef evaluate {folder / BEST} "
-                             f"--data {place_of(data[0])[0]}/test")
-                if bad := count_unreadable(folder):
-                    LOG.warning(f"could not be read, and gave way to others: {bad} of the pictures, named in "
-                                f"{folder}/unreadable*.txt")
-            if guesses := still_guesses(folder):
+                record_training(folder, "pretrained", splits, NOTHING)
+                record_sets(folder, data, config, validation)
+            guesses = still_guesses(folder)
+            if guesses:
                 LOG.warning(guesses)
     distributed.stop()
 
 
-def apply_warm_start(task: Pretrain, tokenizer: Tokenizer, config: Config, folder: Path, quiet: bool = False,
-                     workers: int = 0) -> None:
-    """Give student and teacher the image encoder of the warm start in folder/start, made if it is not there. In place.
+def record_sets(folder: Path, data: Sequence[str | Path], config: Config,
+                validation: Validation | None) -> None:
+    """Record the words of a run's captions, and say what a user should know of its sets."""
+    records = open_records("retrieval", data, config.share)
+    record_words(folder, records)
+    if validation:
+        record_words(folder / BEST, records)
+        LOG.info(f"{validation.account()}; next: minalbef evaluate {folder / BEST} "
+                 f"--data {place_of(data[0])[0]}/test")
+    unreadable = count_unreadable(folder)
+    if unreadable:
+        LOG.warning(f"could not be read, and gave way to others: {unreadable} of the images, named "
+                    f"in {folder}/unreadable*.txt")
 
-    With warm_steps=0 there is none, and nothing to do.
+
+def apply_warm_start(task: Pretrain, tokenizer: Tokenizer, config: Config, folder: Path,
+                     quiet: bool = False, workers: int = 0) -> None:
+    """Give student and teacher the image encoder of the warm start in folder/start. In place.
+
+    The warm start is trained if it isn't there; with warm_steps=0 there is none, and nothing to do.
     Raises ValueError where it was made with other settings.
     """
     start = folder / "start"
     if (start / "model.safetensors").exists():
-        if other := other_settings(checkpoint.read_run(start)[0].to_dict(), config):
-            raise ValueError(f"{start} was made with other settings ({other}); go on with the same ones, "
-                             f"remove {start} to make it again, or choose another folder with --run")
+        differences = other_settings(checkpoint.read_run(start)[0].to_dict(), config)
+        if differences:
+            raise ValueError(f"{start} was made with other settings ({differences}); go on with "
+                             f"the same ones, remove {start} to make it again, or choose another "
+                             "folder with --run")
     elif not config.warm_steps:
         return
     else:
@@ -199,13 +230,16 @@ def apply_warm_start(task: Pretrain, tokenizer: Tokenizer, config: Config, folde
     task.start(load(start).model)
 
 
-def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False, workers: int = 0) -> WarmStart:
+def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False, workers: int = 0
+            ) -> WarmStart:
     """Supervised pretraining of the task's image encoder, in place: -> the trained warm start."""
-    recipe = replace(config, lr=config.warm_lr, weight_decay=config.warm_weight_decay, batch=config.warm_batch,
-                     epoch=config.warm_steps * config.warm_batch, epochs=1.0, alpha=0.0, stem_lr=1.0,
-                     betas=(0.9, 0.999), warmup_steps=20, accumulate=1)
+    recipe = replace(
+        config, lr=config.warm_lr, weight_decay=config.warm_weight_decay, stem_lr=1.0, alpha=0.0,
+        batch=config.warm_batch, epoch=config.warm_steps * config.warm_batch, epochs=1.0,
+        betas=(0.9, 0.999), warmup_steps=20, accumulate=1)
     batches = LabelBatches(recipe)
     warm = WarmStart(recipe, len(batches.classes))
-    train.fit(warm, Ahead(batches, recipe, workers), recipe, folder, quiet=quiet, title="warm start")
+    ahead = Ahead(batches, recipe, workers)
+    train.fit(warm, ahead, recipe, folder, quiet=quiet, title="warm start")
     warm.start(task.student.image_encoder)
     return warm

@@ -1,4 +1,8 @@
 """Training batches from the embedded scenes: of pretraining, and of each task."""
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 
 from emojiscenes.scenes import Drawn, Scenes, paint, truth
@@ -11,56 +15,89 @@ from minalbef.scenes.pretrain import SceneBatch
 from minalbef.scenes.task_problems import batch, problems
 from minalbef.tokenizer import Tokenizer
 
-COUNTS = (0.15, 0.5, 0.35)            # shares of 1, 2 and 3 objects from siblings_from on: one alone has no relation
+# shares of scenes of 1, 2 and 3 objects from siblings_from on: an object alone has no relation
+COUNTS = (0.15, 0.5, 0.35)
 
 
 class SceneBatches:
     """The embedded scenes, endless: step -> the SceneBatch of this process.
 
-    Every process draws the whole batch, which is cheap, and paints its own rows: so each knows which caption is true
-    of which picture, and all pad to the same length.
+    Every process draws the whole batch, which is cheap, and paints its own rows: so each knows
+    which caption is true of which image, and all pad to the same length.
     """
 
     def __init__(self, config: Config, tokenizer: Tokenizer):
-        self.config, self.tokenizer, self.window, self.ready = config, tokenizer, -1, []
-        self.rank, self.world = distributed.rank(), distributed.world()
-        unit = config.accumulate * self.world * (2 if config.siblings else 1)
-        if config.batch % unit:
-            raise ValueError(f"batch={config.batch} is not a multiple of {unit} ({self.world} processes, accumulate="
-                             f"{config.accumulate}{', in pairs of siblings' if config.siblings else ''}); choose one")
-        settings = dict(seed=config.seed, size=config.image_size, objects=config.objects, restyle=config.restyle,
-                        epoch=config.epoch + config.epoch % 2, sibling_pairs=config.sibling_pairs)     # pairs are whole
+        self.config = config
+        self.tokenizer = tokenizer
+        self.rank = distributed.rank()
+        self.world = distributed.world()
+        self.bucket = -1                       # which bucket of batches was drawn last
+        self.batches: list[list[Drawn]] = []   # its batches
+        check_rows(config, self.world)
+        settings: dict[str, Any] = dict(
+            seed=config.seed, size=config.image_size, objects=config.objects,
+            restyle=config.restyle, sibling_pairs=config.sibling_pairs,
+            epoch=config.epoch + config.epoch % 2)                           # pairs are whole
         self.before = Scenes("train", **settings)
         self.lesson = Scenes("train", siblings=1.0, lesson=True, **settings)
         self.after = Scenes("train", siblings=config.siblings, counts=COUNTS, **settings)
 
     def __call__(self, step: int) -> SceneBatch:
-        config, size = self.config, self.config.image_size
-        window, place = divmod(step, config.bucket)
-        if window != self.window:
-            self.window, self.ready = window, self._window(window)
-        drawn = self.ready[place]
-        tokens, keep = self.tokenizer.encode([one.text for one in drawn], config.text_length)
-        mine = distributed.own_rows(config.batch, self.rank, self.world)
-        siblings = torch.tensor([one.kind != "" for one in drawn])
-        return SceneBatch(torch.stack([transform(paint(one.scene, size), size) for one in drawn[mine]]),
-                             tokens[mine], keep[mine], torch.tensor([one.id for one in drawn[mine]]),
-                             torch.from_numpy(truth(drawn)), siblings=siblings[mine] if siblings.any() else None)
+        config = self.config
+        bucket, place = divmod(step, config.bucket)
+        if bucket != self.bucket:
+            self.batches = self.draw_bucket(bucket)
+            self.bucket = bucket
+        batch = self.batches[place]
+        tokens, keep = self.tokenizer.encode([pair.text for pair in batch], config.text_length)
+        siblings = torch.tensor([pair.kind != "" for pair in batch])
+        rows = distributed.own_rows(config.batch, self.rank, self.world)
+        images = [transform(paint(pair.scene, config.image_size), config.image_size)
+                  for pair in batch[rows]]
+        return SceneBatch(
+            image=torch.stack(images),
+            tokens=tokens[rows],
+            keep=keep[rows],
+            ids=torch.tensor([pair.id for pair in batch[rows]]),
+            match=torch.from_numpy(truth(batch)),
+            siblings=siblings[rows] if siblings.any() else None)
 
-    def _window(self, window: int) -> list[list[Drawn]]:
-        """config.bucket batches, each of captions of like length, so that little is padded; siblings stay together."""
-        config, first = self.config, window * self.config.bucket
-        scenes = (self.lesson if config.in_lesson(first) else
-                  self.after if first >= config.siblings_from * config.steps else self.before)
-        rows = range(first * config.batch, (first + config.bucket) * config.batch)
-        drawn = [scenes.draw(i % len(scenes)) for i in rows]
+    def draw_bucket(self, bucket: int) -> list[list[Drawn]]:
+        """Batches of captions of like length to pad less; siblings stay together."""
+        config = self.config
+        first_step = bucket * config.bucket
+        if config.in_lesson(first_step):
+            scenes = self.lesson
+        elif first_step >= config.siblings_from * config.steps:
+            scenes = self.after
+        else:
+            scenes = self.before
+        rows = range(first_step * config.batch, (first_step + config.bucket) * config.batch)
+        pairs = [scenes.draw(i % len(scenes)) for i in rows]
         if config.bucket == 1:
-            return [drawn]
-        pairs = sorted((drawn[i:i + 2] for i in range(0, len(drawn), 2)),
-                       key=lambda pair: max(one.text.count(" ") for one in pair))
-        drawn = [one for pair in pairs for one in pair]
-        batches = [drawn[i:i + config.batch] for i in range(0, len(drawn), config.batch)]
-        return Stream("bucket", config.seed, window).shuffle(batches)
+            return [pairs]
+        couples = [pairs[i:i + 2] for i in range(0, len(pairs), 2)]
+        couples.sort(key=longest_text)
+        pairs = list(itertools.chain.from_iterable(couples))
+        batches = [pairs[i:i + config.batch] for i in range(0, len(pairs), config.batch)]
+        return Stream("bucket", config.seed, bucket).shuffle(batches)
+
+
+def check_rows(config: Config, world: int) -> None:
+    """Raises ValueError for a batch that can't be shared out among processes and their passes."""
+    unit = config.accumulate * world
+    pairs = ""
+    if config.siblings:
+        unit *= 2
+        pairs = ", in pairs of siblings"
+    if config.batch % unit:
+        raise ValueError(f"batch={config.batch} is not a multiple of {unit} ({world} processes, "
+                         f"accumulate={config.accumulate}{pairs}); choose one")
+
+
+def longest_text(pairs: Sequence[Drawn]) -> int:
+    """Length of the longest caption, counted in spaces."""
+    return max(pair.text.count(" ") for pair in pairs)
 
 
 class ProblemBatches:

@@ -1,4 +1,7 @@
-"""A supervised start for the image encoder, as the paper starts from DeiT: which objects are in the picture?"""
+"""A supervised start for the image encoder, as the paper starts from DeiT.
+
+Which objects are in the image?
+"""
 from dataclasses import dataclass
 
 import torch
@@ -15,37 +18,45 @@ from minalbef.vision import ConvStem, ViT
 
 @dataclass(frozen=True)
 class LabelBatch(Rows):
-    """image (b, 3, s, s); labels (b, c): 1 for every kind of object in the picture, else 0."""
+    """image (b, 3, s, s); labels (b, c): 1 for every kind of object in the image, else 0."""
 
     image: Tensor
     labels: Tensor
 
 
 class LabelBatches:
-    """Scenes of named kinds of objects, with labels for captions: step -> the LabelBatch of this process."""
+    """Scenes labelled with their objects: step -> the LabelBatch of this process."""
 
     def __init__(self, config: Config):
-        self.config, self.rank, self.world = config, distributed.rank(), distributed.world()
-        objects = config.objects if config.warm_objects == "same" else other_objects(config.objects)[:config.objects]
+        self.config = config
+        self.rank = distributed.rank()
+        self.world = distributed.world()
+        objects: int | tuple[str, ...] = config.objects
+        if config.warm_objects == "other":
+            objects = other_objects(config.objects)[:config.objects]
         self.scenes = Scenes("train", seed=config.seed, size=config.image_size, epoch=config.epoch,
                              restyle=config.restyle, objects=objects)
         self.classes = {name: i for i, name in enumerate(self.scenes.names)}
 
     def __call__(self, step: int) -> LabelBatch:
-        batch, size = self.config.batch, self.config.image_size
-        mine = range(step * batch, (step + 1) * batch)[distributed.own_rows(batch, self.rank, self.world)]
-        drawn = [self.scenes.place(i) for i in mine]
-        labels = torch.zeros(len(drawn), len(self.classes))
-        for row, scene in zip(labels, drawn):
+        batch = self.config.batch
+        size = self.config.image_size
+        rows = range(step * batch, (step + 1) * batch)
+        rows = rows[distributed.own_rows(batch, self.rank, self.world)]
+        scenes = [self.scenes.place(i) for i in rows]
+        labels = torch.zeros(len(scenes), len(self.classes))
+        for row, scene in zip(labels, scenes):
             row[[self.classes[thing.name] for thing in scene.objects]] = 1
-        return LabelBatch(torch.stack([transform(paint(scene, size), size) for scene in drawn]), labels)
+        images = [transform(paint(scene, size), size) for scene in scenes]
+        return LabelBatch(torch.stack(images), labels)
 
 
 class WarmStart(nn.Module):
     """A ViT and two linear heads, for the time of the warm start.
 
-    One head reads [CLS] of the last layer. The other reads every patch of the stem, and an object counts as found where
-    any patch finds it (multiple-instance learning): labels of whole pictures teach places.
+    One head reads [CLS] of the last layer. The other reads every patch of the stem, and an object
+    counts as seen where any patch shows it (multiple-instance learning): labels of whole images
+    teach places.
     """
 
     def __init__(self, config: Config, classes: int):
@@ -57,26 +68,31 @@ class WarmStart(nn.Module):
         self.patch_head = nn.Linear(config.image_width, classes)
 
     def draws(self, step: int) -> None:
-        """Nothing here is left to chance."""
+        """None: nothing here is random."""
 
-    def forward(self, batch: LabelBatch, alpha: float, draws: None):
+    def forward(self, batch: LabelBatch, alpha: float, draws: None
+                ) -> tuple[dict[str, Tensor], None]:
         """-> losses by name, and nothing for `after_step`."""
         target = batch.labels / batch.labels.sum(-1, keepdim=True)
         cls, patches = self.logits(batch.image)
-        return {"cls": soft_cross_entropy(cls, target).mean(),
-                "patch": soft_cross_entropy(patches.logsumexp(1), target).mean()}, None
+        losses = {
+            "cls": soft_cross_entropy(cls, target).mean(),
+            "patch": soft_cross_entropy(patches.logsumexp(1), target).mean(),
+        }
+        return losses, None
 
     def logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Class scores of the whole picture (b, c), and of every patch of the stem (b, n, c)."""
+        """Class scores of the whole image (b, c), and of every patch of the stem (b, n, c)."""
         patches = self.image_encoder.patch_embed(image)
-        return full(self.head(self.image_encoder.attend(patches)[:, 0])), full(self.patch_head(patches))
+        cls = self.image_encoder.attend(patches)[:, 0]
+        return full(self.head(cls)), full(self.patch_head(patches))
 
-    def after_step(self, carry: None):
+    def after_step(self, carry: None) -> None:
         """Nothing to do."""
 
     @torch.no_grad()
-    def start(self, encoder: ViT):
-        """Give what was learnt to ALBEF's image encoder, BatchNorm folded into the convolutions. In place."""
+    def start(self, encoder: ViT) -> None:
+        """Copy the weights to ALBEF's image encoder, in place, with BatchNorm folded into it."""
         if isinstance(self.image_encoder.patch_embed, ConvStem):
             fold_norms(self.image_encoder.patch_embed)
         encoder.load_state_dict(self.image_encoder.state_dict())
@@ -89,7 +105,7 @@ def add_norms(stem: ConvStem) -> None:
 
 
 def fold_norms(stem: ConvStem) -> None:
-    """Merge every BatchNorm, as it computes in evaluation, into the convolution before it. In place."""
+    """Merge every BatchNorm, as in evaluation mode, into the convolution before it. In place."""
     for pair in (*stem.down, *stem.same):
         pair[0] = nn.utils.fuse_conv_bn_eval(pair[0].eval(), pair[1].eval())
         pair[1] = nn.Identity()

@@ -89,7 +89,7 @@ def main() -> None:
     def step(number: int) -> float:
         batch = batches(number)
         if isinstance(batches.lesson, OnePicture):
-            texts = [exchange(one.text, batches.lesson.names) for one in batches.ready[number % config.bucket]]
+            texts = [exchange(one.text, batches.lesson.names) for one in batches.batches[number % config.bucket]]
             task.false = tokenizer.encode(texts, batch.tokens.shape[1])
         losses, _ = train.train_step(task, task, optimiser, batch, number, config, cpu)
         return losses["siblings"].item() if "siblings" in losses else 0.0
