@@ -18,7 +18,7 @@ FILES = ("config.json", "tokenizer.json", "model.safetensors", "report.json", "m
 
 def evaluation(facts: dict) -> str:
     """The command that gives a report's figures again: they depend on the seed of the test scenes."""
-    return f"minalbef evaluate tiny --seed {facts['exam_seed']}"
+    return f"minalbef evaluate tiny --seed {facts['scenes_seed']}"
 
 
 def card(facts: dict, summary: str) -> str:

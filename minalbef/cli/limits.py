@@ -1,18 +1,22 @@
 """What the command line takes: ranges of numbers, and which flags go together, checked before any work begins."""
 import functools
 import inspect
+import logging
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 
 from minalbef.config import RANGES, check_range
+
+LOG = logging.getLogger("minalbef")
+RENAMED = {"--exam": "--size"}        # flags of the version before; the next one forgets them
 
 # (least, most) by flag; a flag named like a field of Config has that field's range
 LIMITS = RANGES | {name: limits for names, limits in {
     "processes seeds": (1, 256),
     "threads": (1, 1_024),
     "workers": (0, 1_024),
-    "exam": (0.001, 1),
+    "size": (0.001, 1),
     "most_bad utilisation": (0, 1),
     "among scenes number": (1, 1_000_000),
     "steps": (1, 1_000_000),
@@ -49,6 +53,18 @@ def checked(command: Callable) -> Callable:
                 "prepared sets alone; name one with --data, such as --data prepared/coco, or leave it out"))
         return command(*args, **kwargs)
     return call
+
+
+def current_flags(words: Sequence[str]) -> list[str]:
+    """A command line with today's flags in place of RENAMED ones, each with a note."""
+    current = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag in RENAMED:
+            LOG.warning("%s is now %s; the next version won't know %s", flag, RENAMED[flag], flag)
+            flag = RENAMED[flag]
+        current.append(flag + equals + value)
+    return current
 
 
 def flag(name: str) -> str:

@@ -22,7 +22,7 @@ import minalbef
 from minalbef.cli.ablate import ablate
 from minalbef.cli.bench import Changes, bench
 from minalbef.cli.full_size import convert, dry_run, plan, prepare
-from minalbef.cli.limits import checked
+from minalbef.cli.limits import checked, current_flags
 from minalbef.cli.options import options
 from minalbef.cli.pictures import export, index, search
 from minalbef.cli.train import Flags, From, finetune, pretrain, source_of, tune
@@ -36,7 +36,7 @@ Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
 
 
 def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"),
-         processes: int | None = None, exam: float = 1.0) -> None:
+         processes: int | None = None, size: float = 1.0) -> None:
     """The main job: warm start, pretraining, evaluation, and a page that shows the results.
 
     Args:
@@ -44,14 +44,14 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
         preset: where to start
         run: the folder to write
         processes: how many to train in, one thread each; by default one a GPU, or two on a CPU
-        exam: share of the test set, for a quick look
+        size: share of the test set, for a quick look
     """
     from minalbef.recipes.launch import launch
     from minalbef.recipes.pretrain import settings
     settings(preset, changes)                            # refuse a wrong option before any process starts
     if status := launch(["pretrain", *changes, "--preset", preset, "--run", str(run)], processes):
         raise SystemExit(status)
-    evaluate(str(run), scenes=EvaluateScenes(exam=exam))
+    evaluate(str(run), scenes=EvaluateScenes(size=size))
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class EvaluateScenes:
     """Of the embedded scenes, which are evaluated without --data."""
 
     source: From = None                   # the pretrained run that a task's began from; by default as for finetune
-    exam: float = 1.0                     # share of the test set, for a quick look
+    size: float = 1.0                     # share of the test set, for a quick look
     among: int | None = None              # how many scenes a caption is ranked among: 500, or 5000 made for `small`
     split: Literal["test", "validation"] = "test"                # validation while you tune
     pairs: bool = False                   # minimal pairs alone, with Winoground's scores by ITC, ITM and both
@@ -106,12 +106,12 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     if scenes.pairs:
         if scenes.among or scenes.source:
             raise ValueError("--among and --from: of no use with --pairs; leave them out")
-        return print(recipe.table(recipe.evaluate_pairs(run, report.command(), seed, scenes.exam, scenes.split, out)))
-    out = out or report.output_folder(run, (scenes.exam, seed, scenes.among, scenes.split) == (1.0, 0, None, "test"))
+        return print(recipe.table(recipe.evaluate_pairs(run, report.command(), seed, scenes.size, scenes.split, out)))
+    out = out or report.output_folder(run, (scenes.size, seed, scenes.among, scenes.split) == (1.0, 0, None, "test"))
     began = scenes.source
     with suppress(ValueError):                                           # there is no report yet
         began = began or report.read_report(run).get("source") or None
-    figures = recipe.evaluate_run(run, report.command(), source_of(began), seed, scenes.exam, scenes.split,
+    figures = recipe.evaluate_run(run, report.command(), source_of(began), seed, scenes.size, scenes.split,
                                   scenes.among, out)
     if figures["task"] != "pretrain":
         return print(tables.task_table([figures]))
@@ -261,7 +261,7 @@ def main() -> None:
     try:
         if words and words[0] not in COMMANDS and not words[0].startswith("-"):
             raise ValueError(f"no command {words[0]!r}{nearest(words[0], COMMANDS)}; there are {', '.join(COMMANDS)}")
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="minalbef", args=words, description=ABOUT,
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="minalbef", args=current_flags(words), description=ABOUT,
                                              config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff))
     except (Exception, KeyboardInterrupt) as error:
         if given.debug:

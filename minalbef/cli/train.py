@@ -44,7 +44,7 @@ class FinetuneScenes:
 
     baselines: tuple[str, ...] = ()       # which to train as well, each for as long; "all" for every one the task has
     processes: int | None = None          # how many to train in, one thread each; by default one a GPU, two on a CPU
-    exam: float = 1.0                     # share of the test set, for a quick look
+    size: float = 1.0                     # share of the test set, for a quick look
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
     source, run = source_of(source), run or Path("runs", task)
     if not data:
         recipe.tune_all(task, source, run, changes, scenes.baselines, scenes.processes)
-        out = report.output_folder(run, scenes.exam == 1)
-        figures = evaluate.evaluate_run(run, report.command(), source, size=scenes.exam, out=out)
+        out = report.output_folder(run, scenes.size == 1)
+        figures = evaluate.evaluate_run(run, report.command(), source, size=scenes.size, out=out)
         return print(tables.task_table([figures]))
     recipe.finetune(task, source, run, recipe.settings(task, source, changes, data, sets.preset), data,
                 workers=sets.workers, most_bad=sets.most_bad)

@@ -52,7 +52,7 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
     """Evaluate a run of scenes on unseen ones, on a GPU if there is one; write report.json. -> the report
 
     source: the pretrained run that a task's began from, for its baselines; without it they are left out
-    seed, size, split, among: see `evaluation.examine`. out: where to write, by default the run's folder
+    seed, size, split, among: see `evaluation.evaluate`. out: where to write, by default the run's folder
     Raises ValueError for a run that was not trained on the embedded scenes.
     """
     clock = time.perf_counter()
@@ -62,9 +62,9 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
     questions.need_scenes(config, folder)
     warn_of_untrained(folder)
     if kind == "pretrain":
-        figures = evaluation.examine(_on_device(folder), seed, size, split, among or evaluation.BLOCK)
+        figures = evaluation.evaluate(_on_device(folder), seed, size, split, among or evaluation.BLOCK)
         if (folder / "start").exists():
-            figures["start"] = evaluation.examine_start(_on_device(folder / "start"), seed, size, split)
+            figures["start"] = evaluation.evaluate_start(_on_device(folder / "start"), seed, size, split)
         seconds = {"warm_start": report.train_seconds(folder / "warm"), "train": report.train_seconds(folder)}
     elif kind in JOBS:
         figures = evaluate_task(kind, folder, source, seed, size, split)
@@ -110,7 +110,7 @@ def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, s
     figures, spans, counts = intervals.summarise(values | {"baselines": baselines})
     if task == "grounding":
         figures["map"] = dict(zip(("mode", "layer"), task_problems.best_map(model, tokenizer)))
-    return figures | dict(source=str(source or ""), split=split, exam_seed=seed, intervals=spans, counts=counts)
+    return figures | dict(source=str(source or ""), split=split, scenes_seed=seed, intervals=spans, counts=counts)
 
 
 def listed(task: str, folder: Path, answers: Path | None, free: bool) -> list[str] | None:
@@ -187,7 +187,7 @@ def evaluate_pairs(folder: Path, command: str = "", seed: int = 0, size: float =
                    out: Path | None = None) -> dict:
     """Evaluate a run of scenes on 500 minimal pairs of each kind; write report.json: -> the report.
 
-    seed, size, split: see `evaluation.examine`. out: where to write, by default RUN/minimal-pairs-SPLIT
+    seed, size, split: see `evaluation.evaluate`. out: where to write, by default RUN/minimal-pairs-SPLIT
     Raises ValueError for a run of something else than scenes, and for one without ITC and ITM.
     """
     clock, (model, tokenizer, _) = time.perf_counter(), load_model("retrieval", folder)
@@ -197,7 +197,7 @@ def evaluate_pairs(folder: Path, command: str = "", seed: int = 0, size: float =
     samples, more = choices.evaluate(run, choices.minimal_pairs(run, max(4, int(500 * size)), seed, split),
                                      How(device=device))
     figures, spans, counts = intervals.summarise({"baselines": samples.pop("baselines"), "test": samples})
-    more |= {"set": "minimal-pairs", "split": split, "exam_seed": seed, "protocol": "newly drawn scenes"}
+    more |= {"set": "minimal-pairs", "split": split, "scenes_seed": seed, "protocol": "newly drawn scenes"}
     return report.write_report(out or report.output_folder(folder) / f"minimal-pairs-{split}", "choice",
                                {**more, **figures, "intervals": spans, "counts": counts}, config,
                                {"evaluate": time.perf_counter() - clock}, command, config.seed)

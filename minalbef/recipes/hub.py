@@ -29,7 +29,7 @@ An [ALBEF](https://arxiv.org/abs/2107.07651) (Li et al. 2021), for minalbef: `mi
 ## Figures{% if report.set %} on {{ report.set }}/{{ report.split }}{% endif %}
 
 `{{ report.command }}`, {{ report.date }}, {{ report.device }}, commit {{ report.commit }}, seed {{ report.seed }}\
-{%- if "exam_seed" in report %}, test scenes of seed {{ report.exam_seed }}{% endif %}
+{%- if "scenes_seed" in report %}, test scenes of seed {{ report.scenes_seed }}{% endif %}
 
 ```
 {{ figures(report) }}

@@ -26,6 +26,7 @@ KINDS = {**dict.fromkeys(("task", "command", "commit", "date", "device", "set", 
                           "intervals", "counts", "plain", "families", "start"), dict)}
 NUMBERS = ("seed", "seconds", "test", "baselines", "chance", "intervals", "counts", "plain",
            "families", "start", "rerank_plus_weight", "rerank_gain", "among", "step")
+RENAMED = {"exam_seed": "scenes_seed"}         # keys of older reports, and what they are called now
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 
@@ -69,13 +70,17 @@ def write_report(folder: Path, task: str, figures: dict, config: Config, seconds
 
 
 def read_report(folder: Path) -> dict:
-    """The report of a run folder. Raises ValueError where there is none, or none that this version reads."""
+    """The report of a run folder, an older one's keys by today's names (RENAMED).
+
+    Raises ValueError where there is none, or none that this version reads.
+    """
     path = Path(folder) / "report.json"
     with explain(f"{path} cannot be read", f"`minalbef evaluate {folder}` makes it", OSError,
                  ValueError, RecursionError):
         report = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(report, dict):
             raise ValueError("it holds no figures by name")
+        report = {RENAMED.get(key, key): value for key, value in report.items()}
         if report.get("schema") == SCHEMA:
             check_report(report)
     if report.get("schema") != SCHEMA:

@@ -21,7 +21,7 @@ WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 UNSEEN = ("openmoji",)
 
 
-def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", among: int = BLOCK) -> dict:
+def evaluate(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", among: int = BLOCK) -> dict:
     """All metrics of a report, from 0 to 1; "intervals": 95% intervals; "counts": the number of samples or families.
 
     seed: of the freshly drawn scenes; size: share of their number; split: "validation" while you tune
@@ -61,11 +61,11 @@ def examine(run: Run, seed: int = 0, size: float = 1.0, split: str = "test", amo
         **masked_words(run, plain(run, split, seed, 400 * size)),
         **words.pointing_game(run, plain(run, split, seed, 500 * size))}
     figures, intervals, counts = summarise(values)
-    return {**figures, "split": split, "exam_seed": seed, "among": among, "rerank_plus_weight": weight,
+    return {**figures, "split": split, "scenes_seed": seed, "among": among, "rerank_plus_weight": weight,
             "itm_threshold": threshold, "intervals": intervals, "counts": counts}
 
 
-def examine_start(run: Run, seed: int = 0, size: float = 1.0, split: str = "test") -> dict:
+def evaluate_start(run: Run, seed: int = 0, size: float = 1.0, split: str = "test") -> dict:
     """Metrics of a run's initial weights, after the warm start: retrieval by ITC, and the pointing game."""
     def itc(drawn: list[Drawn], block: int | None = None) -> dict[str, Tensor]:
         found = hits(compete(run, drawn, block, match=False), 0.0)

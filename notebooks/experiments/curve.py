@@ -23,7 +23,7 @@ from minalbef.metrics import read_metrics
 from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
-from minalbef.scenes.evaluation import examine
+from minalbef.scenes import evaluation
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.train import Stopped
 
@@ -76,7 +76,8 @@ def figures(config: Config, folder: Path) -> dict[str, float]:
     """Seconds of training up to here, and what the model can do on validation scenes."""
     task, tokenizer, config = pretrain.begin(config)
     task.load_state_dict(checkpoint.read_state(folder / "state.pt")["task"])
-    found = flatten(examine(Run(task.student.eval(), tokenizer, config, folder), 1500, SIZE, "validation"))
+    found = flatten(evaluation.evaluate(Run(task.student.eval(), tokenizer, config, folder), 1500, SIZE,
+                                        "validation"))
     return {"seconds": float(read_metrics(folder)[-1]["seconds"])} | {name: found[name] for name in FIGURES}
 
 

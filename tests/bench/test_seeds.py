@@ -90,7 +90,7 @@ def test_fresh_tests_stand_beside_the_first_and_a_seed_that_did_not_run_again_is
     seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
     (runs / "nlvr2-seed1" / "report.json").unlink()
     report.write_report(runs / "vqa", "vqa", {"test": {"accuracy": 0.76}, "baselines": {"chance": {"accuracy": 0.1}}},
-                        preset("tiny"), {}, "examined again", 0)
+                        preset("tiny"), {}, "evaluated again", 0)
     write(runs / "vqa", "fresh", {"test": {"accuracy": 0.73}})
     table = seeds.tasks(runs, runs / "tasks.json", runs / "page.md")
     assert "| vqa: VQA accuracy | 0.76 | 0.73 | chance 0.10 |" in table

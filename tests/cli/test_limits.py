@@ -17,7 +17,7 @@ import minalbef
 from minalbef import checkpoint
 from minalbef.cli import bench
 from minalbef.cli import main as command_line
-from minalbef.cli.limits import LIMITS, checked
+from minalbef.cli.limits import LIMITS, RENAMED, checked, current_flags
 from minalbef.config import Config
 from minalbef.presets import preset
 from minalbef.recipes.finetune import finetune, settings
@@ -44,7 +44,7 @@ def numbers(command) -> set[str]:
 
 def test_every_number_of_the_command_line_has_limits():
     found = set().union(*map(numbers, COMMANDS))
-    assert found <= LIMITS.keys() and {"exam", "most_bad", "processes", "gpus", "workers", "steps"} <= found
+    assert found <= LIMITS.keys() and {"size", "most_bad", "processes", "gpus", "workers", "steps"} <= found
     assert all(hasattr(command, "__wrapped__") for command in COMMANDS[-4:])
 
 
@@ -72,12 +72,19 @@ def test_a_hostile_number_is_refused_by_flag_before_the_command_begins(command):
     assert len(ran) == 1
 
 
+def test_a_flag_of_the_version_before_is_understood_with_a_note(caplog):
+    words = current_flags(["evaluate", "tiny", "--exam", "0.1", "--exam=0.2", "--seed", "1"])
+    assert words == ["evaluate", "tiny", "--size", "0.1", "--size=0.2", "--seed", "1"]
+    assert "--exam is now --size" in caplog.text
+    assert all(name.removeprefix("--") in LIMITS for name in RENAMED.values())
+
+
 @pytest.mark.parametrize("words, says", [
     ("evaluate tiny --pairs --among 20", "--among and --from: of no use with --pairs; leave them out"),
     ("search a.png --texts b.txt --out c.png", "--out: texts are listed, and no picture is drawn"),
     ("evalute tiny", "no command 'evalute' (did you mean 'evaluate'?); there are demo, "),
-    ("evaluate tiny --exam nan", "--exam nan must lie between 0.001 and 1"),
-    ("evaluate tiny --exam 0", "--exam 0.0 must"), ("demo --processes -1", "--processes -1 must lie between 1 and 256"),
+    ("evaluate tiny --size nan", "--size nan must lie between 0.001 and 1"),
+    ("evaluate tiny --size 0", "--size 0.0 must"), ("demo --processes -1", "--processes -1 must lie between 1 and 256"),
     ("prepare coco --from here --most-bad 2", "--most-bad 2.0 must lie between 0 and 1"),
     ("pretrain --workers -3", "--workers -3 must lie between 0 and 1,024"),
     ("search apple --scenes 0", "--scenes 0 must"), ("plan base --gpus 0", "--gpus 0 must"),

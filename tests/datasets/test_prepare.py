@@ -489,7 +489,7 @@ def test_grounding_reads_back_with_boxes_and_trains_on_the_originals_list(here):
     (source / "refcoco+_train.json").unlink()
     prepare("grounding", source, out)
     train = Records(out / "grounding", "train")[0]
-    assert train.text == "a hat" and train.proposals == (), "proposals are of pictures to be examined on alone"
+    assert train.text == "a hat" and train.proposals == (), "proposals are of pictures to be evaluated on alone"
 
 
 def test_both_commands_work_and_name_mistakes(here, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The main job in a minute's size: two processes train, the exam and the page are made, and a second call goes on."""
+"""The main job in a minute's size: two processes train, evaluation and page are made, and a second call goes on."""
 import json
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ SMALL = ["epoch=512", "warm_steps=6", "batch=32", "queue_size=64", "save_every=8
 def demo(tmp_path_factory):
     """A finished run folder, and what was printed."""
     folder = tmp_path_factory.mktemp("demo") / "run"
-    result = subprocess.run([sys.executable, "-m", "minalbef", "demo", *SMALL, "--run", str(folder), "--exam", "0.02"],
+    result = subprocess.run([sys.executable, "-m", "minalbef", "demo", *SMALL, "--run", str(folder), "--size", "0.02"],
                             capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     return folder, result.stdout
@@ -52,14 +52,14 @@ def test_its_report_names_every_figure_of_the_schema(demo):
 
 
 @pytest.mark.parametrize("trained, asked", [("cuda", "auto"), ("auto", "auto"), ("cpu", "cpu")])
-def test_a_run_is_examined_on_a_gpu_where_there_is_one_and_elsewhere_without(trained, asked, demo, tmp_path,
+def test_a_run_is_evaluated_on_a_gpu_where_there_is_one_and_elsewhere_without(trained, asked, demo, tmp_path,
                                                                              monkeypatch):
     folder, places, seen = shutil.copytree(demo[0], tmp_path / "run"), [], []
     for part in (folder, folder / "start"):
         config = json.loads((part / "config.json").read_text()) | {"device": trained}
         (part / "config.json").write_text(json.dumps(config))
     monkeypatch.setattr(distributed, "device_of", lambda name: places.append(name) or torch.device("meta"))
-    for name in ("examine", "examine_start"):
+    for name in ("evaluate", "evaluate_start"):
         monkeypatch.setattr(evaluation, name, lambda run, *rest, **more: seen.append(run.device.type) or {})
     evaluate_run(folder, "a command", size=0.02)
     assert places == [asked] * 2 and seen == ["meta"] * 2
@@ -71,9 +71,9 @@ def test_only_a_runs_own_whole_evaluation_takes_the_place_of_its_report(monkeypa
     monkeypatch.setattr("minalbef.recipes.evaluate.evaluate_run",
                         lambda *given: asked.append(given[-1]) or {"task": "pretrain"})
     monkeypatch.setattr("minalbef.viz.page.write_page", lambda run, figures, out: asked.append(out))
-    for words, out in (("", "runs/tiny"), ("--exam 0.05", "runs/tiny/evaluation"), ("--seed 1", "runs/tiny/evaluation"),
+    for words, out in (("", "runs/tiny"), ("--size 0.05", "runs/tiny/evaluation"), ("--seed 1", "runs/tiny/evaluation"),
                        ("--among 50", "runs/tiny/evaluation"), ("--split validation", "runs/tiny/evaluation"),
-                       ("--out here --exam 0.05", "here")):
+                       ("--out here --size 0.05", "here")):
         monkeypatch.setattr(sys, "argv", ["minalbef", "evaluate", "tiny", *words.split()])
         main()
         assert asked[-2:] == [Path(out)] * 2

@@ -32,7 +32,7 @@ def start():
 
 def begun(command: str, run: Path, processes: int, told) -> subprocess.Popen:
     words = [sys.executable, "-m", "minalbef", *COMMANDS[command], *CHANGES[command], "--run", str(run),
-             "--processes", str(processes), "--exam", "0.01", "--quiet"]
+             "--processes", str(processes), "--size", "0.01", "--quiet"]
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=told, env=ENVIRONMENT)
 
 

@@ -51,6 +51,16 @@ def test_nan_is_refused_and_the_old_report_stands(tmp_path):
     assert report.read_report(tmp_path) == before
 
 
+def test_an_older_reports_keys_are_read_by_todays_names(tmp_path):
+    print("old key, new key:", *report.RENAMED.items(), sep="\n")
+    written = write(tmp_path, FIGURES | {new: 3 for new in report.RENAMED.values()})
+    older = {{new: old for old, new in report.RENAMED.items()}.get(key, key): value
+             for key, value in written.items()}
+    assert older.keys() >= report.RENAMED.keys() and not older.keys() & {*report.RENAMED.values()}
+    (tmp_path / "report.json").write_text(json.dumps(older))
+    assert report.read_report(tmp_path) == written
+
+
 @pytest.mark.parametrize("text, why", [(None, "evaluate"), ("{", "evaluate"), ('{"schema": 99}', "schema 99")])
 def test_a_report_that_cannot_be_read_says_how_to_make_it(tmp_path, text, why):
     if text:

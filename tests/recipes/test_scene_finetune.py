@@ -62,7 +62,7 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monk
     assert found == report.read_report(tuned[task]) and found["task"] == task
     model, tokenizer, _ = load_model(task, tuned[task])
     config = getattr(model, "albef", model).config
-    def fresh(name, number):                             # the least number that an exam asks
+    def fresh(name, number):                             # the least number that an evaluation asks
         source = task_problems.problems(name, "test", config, 0)
         return [source.draw(i) for i in range(36)]
     samples = jobs.examine(task, model, tokenizer, fresh)
@@ -164,7 +164,7 @@ def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, 
     assert set(seen) - {10_000} == {7}, "VQA's answers are not cut"
 
 
-# exams, by models that know the truth
+# evaluations, by models that know the truth
 
 
 def draw(name, number):
@@ -231,18 +231,18 @@ def test_an_exam_asks_as_many_as_it_says():
             assert len(whole(name, number)) == number and len(quick(name, number)) % GROUP[name] == 0
 
 
-def test_an_exam_draws_from_its_split_and_the_report_says_which(monkeypatch, tuned, source, tmp_path):
+def test_an_evaluation_draws_from_its_split_and_the_report_says_which(monkeypatch, tuned, source, tmp_path):
     asked, drawn = [], task_problems.problems
     monkeypatch.setattr(task_problems, "problems", lambda *given: asked.append((given[1], given[3])) or drawn(*given))
     shutil.copytree(tuned["entailment"], run := tmp_path / "run")
-    main.evaluate(str(run), seed=7, scenes=main.EvaluateScenes(source=source, exam=0.02, split="validation"))
+    main.evaluate(str(run), seed=7, scenes=main.EvaluateScenes(source=source, size=0.02, split="validation"))
     found = report.read_report(run / "evaluation")
-    assert set(asked) == {("validation", 7)} and (found["split"], found["exam_seed"]) == ("validation", 7)
+    assert set(asked) == {("validation", 7)} and (found["split"], found["scenes_seed"]) == ("validation", 7)
     with pytest.raises(ValueError, match="--split: of use on the embedded scenes alone; leave it out with --data"):
         main.COMMANDS["evaluate"](str(run), scenes=main.EvaluateScenes(split="validation"), data=Path("prepared/coco"))
 
 
-def test_groundings_map_is_chosen_on_validation_whatever_is_examined(monkeypatch):
+def test_groundings_map_is_chosen_on_validation_whatever_is_evaluated(monkeypatch):
     asked, seen, model = [], [], ALBEF(small(objects=50))
     monkeypatch.setattr(task_problems, "others", task_problems.others.__wrapped__)       # not what another test drew
     monkeypatch.setattr(task_problems, "problems", lambda name, split, config, seed: asked.append((name, split, seed))
@@ -272,14 +272,14 @@ def run(*arguments, folder: Path):
 
 
 def test_the_command_trains_in_two_processes_and_evaluates(source, tmp_path):
-    result = run("finetune", "entailment", *QUICK, "--from", source, "--baselines", "text_alone", "--exam",
+    result = run("finetune", "entailment", *QUICK, "--from", source, "--baselines", "text_alone", "--size",
                  "0.02", "--quiet", "--processes", "2", folder=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "entailment: accuracy, three classes" in result.stdout and "text alone" in result.stdout
     found = json.loads((tmp_path / "runs/entailment/evaluation/report.json").read_text())
     assert found["task"] == "entailment" and {"majority", "text_alone"} == set(found["baselines"])
     assert found["seconds"]["train"] > 0 and found["command"].startswith("minalbef finetune entailment")
-    result = run("evaluate", "entailment", "--from", source, "--exam", "0.02", folder=tmp_path)
+    result = run("evaluate", "entailment", "--from", source, "--size", "0.02", folder=tmp_path)
     assert result.returncode == 0 and "accuracy, three classes" in result.stdout, result.stderr[-3000:]
 
 
@@ -308,7 +308,7 @@ def test_an_evaluation_knows_the_run_that_a_task_began_from(source, tuned, monke
     shutil.copytree(tuned["grounding"], tmp_path / "runs" / "grounding")
     monkeypatch.chdir(tmp_path)
     def evaluate(*arguments):
-        monkeypatch.setattr(sys, "argv", ["minalbef", "evaluate", "grounding", "--exam", "0.02", *arguments])
+        monkeypatch.setattr(sys, "argv", ["minalbef", "evaluate", "grounding", "--size", "0.02", *arguments])
         main.main()
     evaluate("--from", str(source), "--out", "first")
     shutil.copy("first/report.json", "runs/grounding/report.json")

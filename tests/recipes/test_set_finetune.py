@@ -289,10 +289,10 @@ def secretly(prepared: Path, tmp_path: Path) -> Path:
     return tmp_path / "prepared" / "vqa"
 
 
-# examining
+# evaluating
 
 
-def examined(task: str, tuned, prepared, tmp_path, data: str = "",
+def evaluated(task: str, tuned, prepared, tmp_path, data: str = "",
              **options) -> tuple[dict, list, torch.nn.Module, Tokenizer]:
     """A report, its records, and the model: random, as it answers this and that, which trained ones do not."""
     shutil.copytree(tuned[task], run := tmp_path / "run")
@@ -324,7 +324,7 @@ def near(figure: float, values) -> bool:
 
 @torch.no_grad()
 def test_entailment_counts_what_is_right(tuned, prepared, tmp_path):
-    found, records, model, tokenizer = examined("entailment", tuned, prepared, tmp_path)
+    found, records, model, tokenizer = evaluated("entailment", tuned, prepared, tmp_path)
     said = [model(*read(record, tokenizer)).argmax().item() for record in records]
     labels = [("contradiction", "neutral", "entailment").index(record.label) for record in records]
     assert len(set(said)) > 1, "the check is blind"
@@ -340,7 +340,7 @@ def test_entailment_counts_what_is_right(tuned, prepared, tmp_path):
 
 @torch.no_grad()
 def test_nlvr2_counts_statements_that_are_judged_rightly_of_all_pairs(tuned, prepared, tmp_path):
-    found, records, model, tokenizer = examined("nlvr2", tuned, prepared, tmp_path)
+    found, records, model, tokenizer = evaluated("nlvr2", tuned, prepared, tmp_path)
     both = torch.tensor([[0, 1]])
     right = [model(torch.cat([left, other]), both, *text).argmax().item() == record.true
              for record in records for left, other, *text in [read(record, tokenizer)]]
@@ -367,7 +367,7 @@ def hand_recall(scores: list[list[float]], right: list[list[int]], k: int) -> li
 @torch.no_grad()
 def test_retrieval_counts_each_captions_picture_and_any_caption_of_a_picture(tuned, prepared, tmp_path):
     top = 3
-    found, records, model, tokenizer = examined("retrieval", tuned, prepared, tmp_path, top=top)
+    found, records, model, tokenizer = evaluated("retrieval", tuned, prepared, tmp_path, top=top)
     read_ones = [read(record, tokenizer) for record in records]
     images = [model.encode_image(image) for image, _, _ in read_ones[::2]]       # two captions follow each other
     texts = [(model.encode_text(tokens, keep), keep) for _, tokens, keep in read_ones]
@@ -411,7 +411,7 @@ def likelihood(model: vqa.VQAModel, tokenizer: Tokenizer, record, answer: str) -
 
 @torch.no_grad()
 def test_vqa_chooses_the_likeliest_answer_and_writes_it_for_the_server(tuned, prepared, tmp_path):
-    found, records, model, tokenizer = examined("vqa", tuned, prepared, tmp_path)
+    found, records, model, tokenizer = evaluated("vqa", tuned, prepared, tmp_path)
     best = [max(ANSWERS, key=lambda answer: likelihood(model, tokenizer, record, answer)) for record in records]
     path = tmp_path / "run" / "vqa-test" / "vqa_result.json"
     assert json.loads(path.read_text()) == [{"question_id": 70 + i, "answer": answer} for i, answer in enumerate(best)]
@@ -430,15 +430,15 @@ def test_vqa_chooses_the_likeliest_answer_and_writes_it_for_the_server(tuned, pr
     assert "  1 questions have none of their answers among the 4 listed" in table(found)
 
 
-@pytest.mark.parametrize("made_on, examined_on", [("cpu", "cpu"), ("auto", "auto"), ("cuda", "auto")])
-def test_a_run_that_kept_to_the_cpu_is_examined_there_and_others_where_there_is_a_gpu(
-        made_on, examined_on, tuned, prepared, tmp_path, monkeypatch):
+@pytest.mark.parametrize("made_on, evaluated_on", [("cpu", "cpu"), ("auto", "auto"), ("cuda", "auto")])
+def test_a_run_that_kept_to_the_cpu_is_evaluated_there_and_others_where_there_is_a_gpu(
+        made_on, evaluated_on, tuned, prepared, tmp_path, monkeypatch):
     asked, (model, *more) = [], load_model("vqa", tuned["vqa"])
     model.albef.config = replace(model.albef.config, device=made_on)
     monkeypatch.setattr(evaluate, "load_model", lambda *_: (model, *more))
     monkeypatch.setattr(distributed, "start", lambda name: asked.append(name) or torch.device("cpu"))
     evaluate_set(tuned["vqa"], prepared / "vqa", out=tmp_path)
-    assert asked == [examined_on]
+    assert asked == [evaluated_on]
 
 
 def test_vqas_original_score_counts_the_first_word_twice(tuned, prepared, tmp_path, monkeypatch):
@@ -493,7 +493,7 @@ def overlap(a, b) -> float:
 
 
 def test_grounding_counts_boxes_that_meet_and_patches_that_point_by_split(tuned, prepared, tmp_path):
-    found, records, model, tokenizer = examined("grounding", tuned, prepared, tmp_path, layer=1)
+    found, records, model, tokenizer = evaluated("grounding", tuned, prepared, tmp_path, layer=1)
     hits: dict[str, list] = {}
     for record in records:
         heat = grounding.heat_map(model, *read(record, tokenizer), layer=1)[0]
@@ -687,8 +687,8 @@ def test_both_commands_work_and_name_mistakes(prepared, source, tmp_path, monkey
     assert status == 0 and said.startswith("vqa on vqa/test, fine-tuned on vqa: trained on this very split")
     assert found["top"] == 2
     assert found["command"].startswith("minalbef evaluate ") and (run / "vqa-test" / "vqa_result.json").exists()
-    for words, message in ((("evaluate", run, "--data", prepared / "vqa" / "test", "--exam", 0.5),
-                            "--exam: of use on the embedded scenes alone; leave it out with --data"),
+    for words, message in ((("evaluate", run, "--data", prepared / "vqa" / "test", "--size", 0.5),
+                            "--size: of use on the embedded scenes alone; leave it out with --data"),
                            (("evaluate", run, "--data", prepared / "vqa" / "test", "--among", 50),
                             "--among: of use on the embedded scenes alone; leave it out with --data"),
                            (("evaluate", run, "--among", 50), "--among is for runs of pretraining"),
@@ -862,7 +862,7 @@ def test_a_validation_that_there_is_none_of_is_refused(task, data, message, prep
 
 def test_r_mean_is_the_mean_of_six_recalls(tuned, prepared, tmp_path):
     """As the original's itm_eval has it, in which a direction's mean is of R@1, R@5 and R@10."""
-    found, *_ = examined("retrieval", tuned, prepared, tmp_path, top=3)
+    found, *_ = evaluated("retrieval", tuned, prepared, tmp_path, top=3)
     for way, figure in found["r_mean"].items():
         means = [sum(found["test"][f"{way}_{side}_r{k}"] for k in (1, 5, 10)) / 3 for side in ("i2t", "t2i")]
         assert figure == pytest.approx(sum(means) / 2, abs=1e-4)

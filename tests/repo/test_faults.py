@@ -66,8 +66,8 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_space_lets_it_go_on(tmp_path, 
 
 
 KILLS = {                             # which process: words of the command, and whether an environment is its
-    "a training process": (["demo", "--processes", "2", "--exam", "0.01"], lambda place: "\0RANK=1\0" in place),
-    "the first training process": (["demo", "--processes", "2", "--exam", "0.01"], lambda place: "\0RANK=0\0" in place),
+    "a training process": (["demo", "--processes", "2", "--size", "0.01"], lambda place: "\0RANK=1\0" in place),
+    "the first training process": (["demo", "--processes", "2", "--size", "0.01"], lambda place: "\0RANK=0\0" in place),
     "a loader's worker": (["pretrain", "--workers", "2"], lambda place: True)}
 # torch learns a worker's signal by its handler of SIGCHLD, or, where its queue runs dry first, not at all
 LINE = re.compile(r"minalbef: (training process [01] \(pid \d+\) was killed by SIGKILL, perhaps for want of memory|"

@@ -1,4 +1,4 @@
-"""The exam: every figure by hand on made-up answers, and chance for a model that learnt nothing."""
+"""The evaluation on scenes: every figure by hand on made-up answers, and chance for a model that learnt nothing."""
 import copy
 import json
 import math
@@ -41,7 +41,7 @@ def run() -> Run:
 
 @pytest.fixture(scope="module")
 def figures(run) -> dict:
-    return evaluation.examine(run, seed=3, size=0.05)
+    return evaluation.evaluate(run, seed=3, size=0.05)
 
 
 # recall
@@ -341,11 +341,11 @@ def test_a_model_that_learnt_nothing_scores_chance(figures):
         near(f"pointing_{score}", figures["pointing_chance"], 0.05)
 
 
-def test_the_exam_is_complete_and_fit_for_json(figures):
+def test_a_report_is_complete_and_fit_for_json(figures):
     again = json.loads(json.dumps(figures, allow_nan=False))
     assert again == figures
     for name, value in leaves({key: part for key, part in figures.items()
-                               if key not in ("intervals", "counts", "among", "split", "exam_seed")}):
+                               if key not in ("intervals", "counts", "among", "split", "scenes_seed")}):
         assert isinstance(value, float), name
         assert 0 <= value <= 1 or name in ("rerank_gain", "itm_threshold"), name
     for name, (low, high) in leaves(figures["intervals"]):
@@ -356,10 +356,11 @@ def test_the_exam_is_complete_and_fit_for_json(figures):
     assert figures["counts"]["plain"]["itc_i2t_r1"] == 100 and figures["counts"]["families"]["itc_i2t_r1"] == 25
 
 
-def test_an_exam_repeats_itself_and_its_start_is_part_of_it(run, figures):
-    start = evaluation.examine_start(run, seed=3, size=0.05)
+def test_an_evaluation_repeats_itself_and_its_start_is_part_of_it(run, figures):
+    start = evaluation.evaluate_start(run, seed=3, size=0.05)
     assert {"itc_i2t_r1", "itc_t2i_r1", "families", "pointing_itm", "pointing_chance"} <= set(start)
-    assert start == evaluation.examine_start(run, seed=3, size=0.05) != evaluation.examine_start(run, seed=4, size=0.05)
+    assert start == evaluation.evaluate_start(run, seed=3, size=0.05)
+    assert start != evaluation.evaluate_start(run, seed=4, size=0.05)
 
 
 def test_what_is_calibrated_is_calibrated_on_other_scenes_of_validation(run, monkeypatch):
@@ -369,22 +370,22 @@ def test_what_is_calibrated_is_calibrated_on_other_scenes_of_validation(run, mon
     evaluation.calibrate(run, seed=3, size=0.01)
     assert set(asked) == {("validation", 1_000_003)}, "of the test nothing may be set"
     asked.clear()
-    evaluation.examine(run, seed=3, size=0.01, split="validation")
-    assert set(asked) == {("validation", 3), ("validation", 1_000_003)}, "an exam on validation has no other split"
+    evaluation.evaluate(run, seed=3, size=0.01, split="validation")
+    assert set(asked) == {("validation", 3), ("validation", 1_000_003)}, "on validation there is no other split"
 
 
-def test_an_exam_on_a_gpu_has_the_figures_of_one_on_the_cpu(run, figures):
+def test_an_evaluation_on_a_gpu_has_the_figures_of_one_on_the_cpu(run, figures):
     run = replace(run, model=copy.deepcopy(run.model))
     with card():
         run.model.to("cuda")
-        assert run.device == CUDA and evaluation.examine(run, seed=3, size=0.05) == figures
+        assert run.device == CUDA and evaluation.evaluate(run, seed=3, size=0.05) == figures
         picture, said = Image.new("RGB", (48, 48)), ["a red apple", "a cat"]
         for answer in (run.similarity, run.match_probability):
             assert answer([picture] * 3, said).is_cuda and answer([picture] * 3, said).shape == (3, 2)
 
 
 def test_as_many_scenes_compete_as_you_say(run):
-    found = evaluation.examine(run, seed=3, size=0.01, among=4000)     # of 4,000 and of 500 here a hundredth
+    found = evaluation.evaluate(run, seed=3, size=0.01, among=4000)     # of 4,000 and of 500 here a hundredth
     assert found["among"] == 4000 and found["counts"]["plain"]["itc_i2t_r1"] == 40
     assert found["plain"]["chance_r1"] < 0.04
     assert found["counts"]["unseen_pairs"]["itc_i2t_r1"] == 8, "of the rest 500 compete as ever"
