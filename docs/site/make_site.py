@@ -18,7 +18,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 ASSIGNMENTS = ROOT / "notebooks" / "assignments"
-sys.path[:0] = [str(ROOT), str(ROOT / "data"), str(ASSIGNMENTS)]
+SOURCES = (ROOT, ROOT / "data", ASSIGNMENTS, ASSIGNMENTS / "grader", ASSIGNMENTS / "package")
+sys.path[:0] = [str(folder) for folder in SOURCES]
 
 import bundle  # noqa: E402
 import course  # noqa: E402
@@ -161,7 +162,7 @@ class Site:
             work = self.beside / "notebooks" / "assignments" / folder.name
             work.mkdir(parents=True)
             course.save(work / f"{folder.name}.ipynb", made)
-            for needed in (*course.BESIDE, *ASSIGNMENTS.glob(f"{folder.name[:2]}_*.csv")):
+            for needed in (*course.BESIDE, *course.GRADER.glob(f"{folder.name[:2]}_*.csv")):
                 shutil.copy(needed, work)
             bundle.packed(work)
             shutil.rmtree(work)

@@ -21,13 +21,15 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import bundle
-import package
-
 HERE = Path(__file__).parent
+GRADER = HERE / "grader"
+sys.path[:0] = [str(GRADER), str(HERE / "package")]
+import bundle  # noqa: E402
+import package  # noqa: E402
+
 # nbgrader calls alembic by its name
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-BESIDE = [HERE / name for name in ("grading.py", "properties.py") if (HERE / name).exists()]     # tests import them
+BESIDE = [GRADER / "grading.py", GRADER / "properties.py"]     # tests import them
 SOURCES = sorted(HERE.glob("a[0-9]_*/"))
 BLANK = "raise NotImplementedError()"
 CONFIG = r"""import os
@@ -216,9 +218,9 @@ def write(folder: Path) -> list[str]:
         at = folder / "source" / path.name
         at.mkdir(parents=True, exist_ok=True)
         save(at / f"{path.name}.ipynb", notebook(read(path)))
-        for needed in (*BESIDE, *HERE.glob(f"{path.name[:2]}_*.csv")):
+        for needed in (*BESIDE, *GRADER.glob(f"{path.name[:2]}_*.csv")):
             shutil.copy(needed, at)
-    for needed in (*BESIDE, *HERE.glob("apart*.py")):
+    for needed in (*BESIDE, *GRADER.glob("apart*.py")):
         shutil.copy(needed, folder)
     config = folder / "nbgrader_config.py"
     if not config.exists():                                      # the instructor's from then on

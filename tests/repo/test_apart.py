@@ -4,18 +4,16 @@ import re
 import sys
 from pathlib import Path
 
+import apart
+import course
+import grading
+import package
 import pytest
 import torch
 
+import minalbef
+
 ASSIGNMENTS = Path(__file__).parents[2] / "notebooks" / "assignments"
-sys.path.insert(0, str(ASSIGNMENTS))
-import apart  # noqa: E402
-import course  # noqa: E402
-import grading  # noqa: E402
-import package  # noqa: E402
-
-import minalbef  # noqa: E402
-
 SIMILARITY = ("similarity", "itc_loss", "both_ways", "sigmoid_loss", "Ring")
 
 

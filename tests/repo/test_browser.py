@@ -172,13 +172,12 @@ def test_a_learner_runs_a_chapter_and_moves_a_widget(browser, lab, chapter):
     page.close()
 
 
-def test_formgrader_gives_the_solution_all_points_of_tests_and_the_blank_none(browser, tmp_path, monkeypatch):
+def test_formgrader_gives_the_solution_all_points_of_tests_and_the_blank_none(browser, tmp_path):
     """As notebooks/assignments/README.md says: *Nbgrader, Formgrader* in JupyterLab's menu, then a button a student."""
     if importlib.util.find_spec("nbgrader") is None:
         lack("nbgrader", "pip install -e '.[course]' brings it")
-    import nbformat
-    monkeypatch.syspath_prepend(ROOT / "notebooks" / "assignments")
     import course
+    import nbformat
     name, folder = "a1_encoders", tmp_path
     cells = course.read(course.HERE / name)
     course.write(folder)

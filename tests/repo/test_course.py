@@ -8,18 +8,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import course
+import grading
 import matplotlib.pyplot
+import package
 import pytest
 import torch
 
+import minalbef
+
 ASSIGNMENTS = Path(__file__).parents[2] / "notebooks" / "assignments"
-sys.path.insert(0, str(ASSIGNMENTS))
-import course  # noqa: E402
-import grading  # noqa: E402
-import package  # noqa: E402
-
-import minalbef  # noqa: E402
-
 GRADED = [(path.name, name) for path in course.SOURCES for name in course.answers(course.read(path))]
 every_answer = pytest.mark.parametrize("assignment, name", GRADED)
 every_assignment = pytest.mark.parametrize("assignment", [path.name for path in course.SOURCES])

@@ -2,19 +2,17 @@
 import csv
 import json
 import re
-import sys
 import zipfile
 from pathlib import Path
 
+import bundle
+import course
+import package
 import pytest
+import report
 
 ROOT = Path(__file__).parents[2]
 ASSIGNMENTS = ROOT / "notebooks" / "assignments"
-sys.path.insert(0, str(ASSIGNMENTS))
-import bundle  # noqa: E402
-import course  # noqa: E402
-import package  # noqa: E402
-import report  # noqa: E402
 
 
 def notebook(*sources: str, tests: bool = True) -> str:
@@ -39,7 +37,7 @@ def given(tmp_path_factory):
         at = folder / "release" / path.name
         at.mkdir(parents=True)
         (at / f"{path.name}.ipynb").write_text(released(course.read(path)), encoding="utf-8")
-        for needed in (ASSIGNMENTS / "grading.py", *ASSIGNMENTS.glob(f"{path.name[:2]}_*.csv")):
+        for needed in (*course.BESIDE, *course.GRADER.glob(f"{path.name[:2]}_*.csv")):
             (at / needed.name).write_bytes(needed.read_bytes())
     package.save(package.files(), folder / "package" / "release")
     return bundle.write(folder, folder / "students" / "albef-course")
@@ -60,8 +58,8 @@ def secret_lines() -> set[str]:
         "make_curves.py")]
     public = "\n".join(text_of(path) for path in (
         *ROOT.glob("minalbef/**/*.py"), *ROOT.glob("notebooks/[0-9]*.ipynb"), *ROOT.glob("docs/*.md"),
-        *ROOT.glob("notebooks/experiments/*.py"), *ASSIGNMENTS.glob("a*/student.py"), ASSIGNMENTS / "grading.py",
-        ASSIGNMENTS / "package_conftest.py")) + "\n".join(package.files().values())
+        *ROOT.glob("notebooks/experiments/*.py"), *ASSIGNMENTS.glob("a*/student.py"), course.GRADER / "grading.py",
+        package.HERE / "package_conftest.py")) + "\n".join(package.files().values())
     secret = {line.strip() for path in ours for line in path.read_text(encoding="utf-8").splitlines()
               if len(line.strip()) > 30}
     return {line for line in secret if line not in public}

@@ -1,6 +1,6 @@
 """Makes a5_curves.csv: four short runs of the package on a CPU, one as it should be, three with a planted bug. Seed 0.
 
-    python notebooks/assignments/make_curves.py
+    python notebooks/assignments/grader/make_curves.py
 
 All start from the shipped encoders, with new projections, fusion and heads; the image encoder stays as it is, so its
 tokens are computed once. Instructors only: RUNS is the key to assignment 5.

@@ -6,8 +6,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import course
-import report
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import course  # noqa: E402
+import report  # noqa: E402
 
 
 def submissions(assignment: str, number: int):

@@ -3,8 +3,8 @@ import shutil
 import zipfile
 from pathlib import Path
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ASSIGNMENTS = Path(__file__).parents[1]
+ROOT = ASSIGNMENTS.parents[1]
 GIVEN = ("pyproject.toml", "LICENSE", "minalbef", "data/emojiscenes", "data/tiny", "docs", "notebooks/experiments")
 NEVER = ("__pycache__", ".ipynb_checkpoints", "*.pyc", ".DS_Store")
 
@@ -30,7 +30,7 @@ def write(course: Path, at: Path) -> Path:
     shutil.copytree(course / "release", at / "assignments", ignore=shutil.ignore_patterns(*NEVER))
     if (course / "package" / "release").exists():
         shutil.copytree(course / "package" / "release", at / "package", ignore=shutil.ignore_patterns(*NEVER))
-    shutil.copy(HERE / "student_readme.md", at / "README.md")
+    shutil.copy(ASSIGNMENTS / "student_readme.md", at / "README.md")
     return packed(at)
 
 

@@ -18,11 +18,12 @@ from textwrap import dedent, indent
 from types import CodeType, ModuleType
 from typing import Any
 
-from grading import refused
-from package_mistakes import MISTAKES
-from package_right import RIGHT
-
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "grader"))
+from grading import refused  # noqa: E402
+from package_mistakes import MISTAKES  # noqa: E402
+from package_right import RIGHT  # noqa: E402
+
 Files = dict[str, str]                # contents by path
 BLANKED = {                           # what students write; all else of these modules is given
     "config": [],
@@ -61,7 +62,7 @@ def files(solved: bool = False, hidden: bool = False) -> Files:
     """A release: the package, its seams and their tests. `solved`: with bodies; `hidden`: with graders' tests, too."""
     made = {"mine/__init__.py": '"""Your own parts of ALBEF. Write where it says raise NotImplementedError."""\n'}
     for name, blanked in BLANKED.items():
-        source = (HERE.parents[1] / "minalbef" / f"{name}.py").read_text(encoding="utf-8")
+        source = (HERE.parents[2] / "minalbef" / f"{name}.py").read_text(encoding="utf-8")
         blank = dict.fromkeys(blanked, "raise NotImplementedError")
         made[f"mine/{name}.py"] = source if solved else refilled(source, blank)
     made |= {"adapters.py": (HERE / "package_adapters.py").read_text(encoding="utf-8"),
