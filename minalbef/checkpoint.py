@@ -365,7 +365,7 @@ def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Pat
                 lacks: Collection[str] = ()) -> tuple[str, ...]:
     """load_state_dict, strict; raises ValueError that lists what does not fit. -> what is absent and keeps its start
 
-    lacks: parts that may be absent, as a whole; of a task's file see tasks.base.TASKS
+    lacks: parts that may be absent, as a whole; of a task's file see tasks.base.Task
     """
     wanted, absent = module.state_dict(), set(lacks) - set(map(part_of, weights))
     kept = {name: value for name, value in wanted.items() if part_of(name) in absent}

@@ -23,7 +23,7 @@ from minalbef.evaluation import ranking
 from minalbef.gradcam import relevance, text_map
 from minalbef.layers import record_weights
 from minalbef.metrics import progress
-from minalbef.tasks.base import entry
+from minalbef.tasks.table import find_task
 from minalbef.tokenizer import Tokenizer
 from minalbef.vision import ViT
 
@@ -216,12 +216,12 @@ def summary(path: str | Path) -> str:
     """
     path = run_folder(path)
     config, task, _, weights, step = open_run(path)
-    row, untrained = entry(task, path), untrained_parts(path)
+    row, untrained = find_task(task, path), untrained_parts(path)
     with torch.device("meta"):
         ours = {f"image_encoder.{name}" for name in ViT(config).state_dict()}
     if any(part_of(name) == "image_encoder" and name.removeprefix("albef.") not in ours for name in weights):
         return describe(path, config, task, weights, "an encoder of your own", (), untrained, step)
-    absent = fit_weights(row.make(config).student, weights, weights_file(path, step), row.lacks)
+    absent = fit_weights(row.module(config).student, weights, weights_file(path, step), row.lacks)
     parts = {part_of(name) for name in absent}
     return describe(path, config, task, weights, "", parts, untrained, step)
 
@@ -236,10 +236,10 @@ def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:
     """
     path = run_folder(path)
     config, task, tokenizer, weights, step = open_run(path)
-    row = entry(task, path)
+    row = find_task(task, path)
     if row.pairs:
         raise ValueError(f"{path} holds a model of pairs of pictures ({task}), which is no plain ALBEF; "
-                         f"minalbef.tasks.base.load_model({task!r}, {str(path)!r}) gives it with its tokenizer")
+                         f"minalbef.tasks.table.load_model({task!r}, {str(path)!r}) gives it with its tokenizer")
     if any(name.startswith("albef.") for name in weights):
         weights = {name.removeprefix("albef."): value for name, value in weights.items() if name.startswith("albef.")}
     model = build(config)

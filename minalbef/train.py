@@ -222,7 +222,7 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
 
     -> parts of the student that no step has trained, see `untrained_parts`
 
-    task: a tasks.base.Task. batches(step) -> the batch of a step, for this process.
+    task: a tasks.base.TaskModule. batches(step) -> the batch of a step, for this process.
     task.prepare([(batch, draws)]) of a step's passes, if it has that -> the same, made ready on the CPU.
     validation: called after the steps that it says are due. The state is saved first: a run that is
     killed meanwhile goes on with that validation, and no figure is of weights that are lost.

@@ -28,8 +28,8 @@ from minalbef.ema import make_teacher
 from minalbef.layers import record_weights
 from minalbef.recipes.predict import predict
 from minalbef.run import Run, load, summary
-from minalbef.tasks.base import TASKS
 from minalbef.tasks.pretrain import Pretrain
+from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
 
 TEXTS = ["a red apple", "two cats above a small lemon on a blue background", "a big dog"]
@@ -237,7 +237,7 @@ def test_summary_counts_the_parameters(made, folder):
 @pytest.mark.parametrize("task, of, layers", [("nlvr2", "head", 4), ("vqa", "decoder", 2), ("entailment", "head", 2),
                                               ("text_assignment", "head", 4), ("retrieval", "", 2)])
 def test_a_run_of_any_task_is_summed_up_part_by_part(made, tmp_path, task, of, layers):
-    model = TASKS[task].make(replace(small(), fusion_depth=2, vocab_size=len(made[1]))).student
+    model = TASKS[task].module(replace(small(), fusion_depth=2, vocab_size=len(made[1]))).student
     save(tmp_path, model, made[1], task=task)
     said = summary(tmp_path)
     total, fusion = (sum(p.numel() for p in part.parameters()) / 1e6

@@ -14,7 +14,7 @@ from minalbef.fusion import FusionLayer
 from minalbef.presets import preset
 from minalbef.recipes import rehearse
 from minalbef.scenes.warm_start import LabelBatch, WarmStart
-from minalbef.tasks.base import TASKS
+from minalbef.tasks.table import find_task_of_preset
 from minalbef.tokenizer import Tokenizer
 from minalbef.train import LAYERS, lean
 from test_rehearse import SMALL
@@ -27,10 +27,10 @@ OF_ROWS = {"mlm", "entailment", "answer", "nlvr2"}               # losses that a
 def made(name: str, **changes):
     """A task in small, its config, and a batch of 6: of noise, the student a step away from its teacher."""
     config = preset(name, **SMALL | dict(batch=6, dropout=0.0, device="cpu", epoch=60) | changes)
-    plan = rehearse.REHEARSALS[name]
+    plan = find_task_of_preset(name)
     torch.manual_seed(0)
     tokenizer = Tokenizer.train([" ".join(rehearse.WORDS)], 256)
-    task = TASKS[plan.task].make(config)
+    task = plan.module(config)
     with torch.no_grad():
         for p in task.student.parameters():
             p += 0.02 * torch.randn_like(p)

@@ -12,8 +12,8 @@ from minalbef.evaluation.intervals import Clusters
 from minalbef.recipes import finetune
 from minalbef.run import Run
 from minalbef.scenes import evaluation, jobs, questions, words
-from minalbef.tasks.base import load_model
 from minalbef.tasks.pretrain import Pretrain
+from minalbef.tasks.table import load_model
 from minalbef.tokenizer import Tokenizer
 
 FIRST = 2000                          # test seed of a run's questions, plus its own: new questions with each seed

@@ -94,7 +94,7 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     from minalbef.recipes import evaluate as recipe
     from minalbef.recipes import report
     from minalbef.scenes import tables
-    from minalbef.tasks.base import TASKS
+    from minalbef.tasks.table import TASKS
     from minalbef.viz import page
     if scenes.among is not None and scenes.among < 10:
         raise ValueError(f"--among {scenes.among}: must be at least 10, as many as ITM re-ranks; the default is 500")

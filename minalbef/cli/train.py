@@ -75,7 +75,7 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
     from minalbef.recipes import evaluate, report
     from minalbef.recipes import finetune as recipe
     from minalbef.scenes import tables
-    from minalbef.tasks.base import TASKS
+    from minalbef.tasks.table import TASKS
     source, run = source_of(source), run or Path("runs", task)
     if not data:
         recipe.tune_all(task, source, run, changes, scenes.baselines, scenes.processes)
@@ -86,8 +86,10 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
                 workers=sets.workers, most_bad=sets.most_bad)
     if os.environ.get("RANK", "0") == "0":
         weights = run / BEST if (run / BEST).exists() else run
-        following = (f"evaluate {weights} --data {place_of(data[0])[0]}/test" if TASKS[task].evaluate else
-                     f"finetune nlvr2 --from {run} --data prepared/nlvr2")
+        following = f"evaluate {weights} --data {place_of(data[0])[0]}/test"
+        for name, other in TASKS.items():
+            if other.pretraining == task:
+                following = f"finetune {name} --from {run} --data prepared/{name}"
         print(f"{run} is trained; next: minalbef {following}")
 
 

@@ -14,12 +14,12 @@ from minalbef.data import hold_upright
 from minalbef.datasets.choices import ChoiceRecord
 from minalbef.datasets.readers import in_share
 from minalbef.datasets.shards import Member
-from minalbef.tasks.base import TASKS
+from minalbef.tasks.table import TASKS
 from minalbef.writing import explain
 
 Folders = str | Path | Sequence[str | Path]                # prepared sets, or splits of them: one, or several
 NAME = re.compile(r"\w[\w.-]*")       # a file's, which leads nowhere else
-KINDS = {kind.__name__: kind for row in TASKS.values() for kind in row.records} | {"ChoiceRecord": ChoiceRecord}
+KINDS = {kind.__name__: kind for task in TASKS.values() for kind in task.records} | {"ChoiceRecord": ChoiceRecord}
 
 
 class Records(Dataset):

@@ -14,9 +14,9 @@ from minalbef.checkpoint import part_of
 from minalbef.config import replace_checked
 from minalbef.ema import make_teacher
 from minalbef.feature_queue import FeatureQueue
-from minalbef.tasks.base import TASKS
 from minalbef.tasks.nlvr2 import PairModel, add_shared, drop_shared
 from minalbef.tasks.pretrain import Pretrain
+from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 from minalbef.weights.original import HEADS, Report, fill, read_file, read_original, task_of
@@ -124,8 +124,8 @@ def to_original(source: str | Path, out: str | Path) -> tuple[int, list[str]]:
     if TASKS[task].pairs:
         student, teacher = add_shared(student), add_shared(teacher)
     depth = len({found[0] for name in student if (found := re.match(r"text_encoder\.layers\.\d+\.", name))})
-    head = "ta_head" if task == "text_assignment" else "cls_head"
-    state = key_table.write(student, teacher, queue, depth, task == "pretrain", head)
+    state = key_table.write(student, teacher, queue, depth, task == "pretrain",
+                            TASKS[task].original_head)
     checkpoint.write_atomically(Path(out), lambda path: torch.save({"model": state}, path))
     return len(state), sorted(dropped)
 

@@ -19,12 +19,12 @@ from minalbef.evaluation import intervals
 from minalbef.evaluation.loop import How
 from minalbef.presets import preset
 from minalbef.recipes import choices, report
-from minalbef.recipes.finetune import PRESETS, at_size
+from minalbef.recipes.finetune import at_size
 from minalbef.recipes.provenance import hash_of, protocol, trained_on
 from minalbef.run import Run, load
 from minalbef.scenes import evaluation, jobs, questions, task_problems
 from minalbef.scenes.jobs import JOBS
-from minalbef.tasks.base import TASKS, load_model
+from minalbef.tasks.table import TASKS, load_model
 
 LOG = logging.getLogger("minalbef")
 
@@ -114,11 +114,11 @@ def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, s
 
 
 def listed(task: str, folder: Path, answers: Path | None, free: bool) -> list[str] | None:
-    """The candidate answers, by default the set's; None for open-ended answers, and for other tasks than VQA.
+    """The candidate answers, by default the set's; None for open-ended answers, and for tasks that choose none.
 
     Raises ValueError for a list that is missing, or that isn't used.
     """
-    if task != "vqa" or free:
+    if TASKS[task].candidates != "answers" or free:
         if answers:
             user = f"{task} that writes freely" if free else task
             raise ValueError(f"{answers} is of no use to {user}; leave --answers out")
@@ -154,7 +154,7 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     if distributed.rank() == 0:
         warn_of_untrained(run)
     config = getattr(model, "albef", model).config
-    recipe = PRESETS.get(name, TASKS[task].preset)
+    recipe = TASKS[task].preset_of_set.get(name, TASKS[task].preset)
     top = top or (preset(recipe).top if recipe else config.top)
     how = How(batch, workers, distributed.start("cpu" if config.device == "cpu" else "auto"), top=top,
               answers=candidates, original=original, layer=layer)
@@ -224,6 +224,6 @@ def table(found: dict) -> str:
         lines.append(f"  {found['lacking']:,} questions have none of their answers among the "
                      f"{found['answers']:,} listed")
     lines += [f"  --layer {layer}: {100 * figure:.2f}" for layer, figure in found.get("layers", {}).items()]
-    if found["task"] == "vqa" and not found["test"]:
+    if not found["test"]:
         lines.append("  the right answers are secret: send vqa_result.json to the official server")
     return "\n".join(lines)

@@ -31,8 +31,8 @@ from minalbef.run import load
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
 from minalbef.scenes.jobs import JOBS
 from minalbef.scenes.questions import need_scenes
-from minalbef.tasks.base import TASKS, Task, entry
-from minalbef.tasks.text_assignment import TextAssignment
+from minalbef.tasks.base import TaskModule
+from minalbef.tasks.table import TASKS, find_task
 
 LOG = logging.getLogger("minalbef")
 # on scenes, from `tiny`: larger images, so that positions are resized, and distillation, both as in the paper
@@ -43,15 +43,14 @@ TUNING = dict(image_size=64, epochs=4.0, epoch=20_000, batch=64, lr=1e-3, lr_sta
 SIZES = ("patch_size image_width image_depth image_heads image_mlp_ratio stem vocab_size positions text_width "
          "text_depth text_heads text_mlp_ratio fusion_depth fuse_cls embed_dim").split()
 KEPT = [*SIZES, "pos_scale", "dropout", "init_std", "queue_size", "equal_texts_match"]
-PRESETS = {"coco": "retrieval-coco", "flickr30k": "retrieval-flickr"}            # retrieval's, by set
 
 
-def begin(task: Task, source: str | Path, config: Config) -> None:
+def begin(task: TaskModule, source: str | Path, config: Config) -> None:
     """Initialise student and teacher from a run, its teacher if it has one, with positions resized. In place."""
     base, kind, _, weights = checkpoint.read_run(source)
-    if kind == "text_assignment":
-        model = TextAssignment(base).student
-        checkpoint.fit_weights(model, weights, source, entry(kind).lacks)
+    if find_task(kind, source).pairs:
+        model = TASKS[kind].module(base).student
+        checkpoint.fit_weights(model, weights, source, TASKS[kind].lacks)
         return task.start(model.albef)
     albef, teacher = at_size(load(source).model, config), None
     if weights := checkpoint.read_teacher(source):
@@ -79,11 +78,11 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
     Raises ValueError for what does not exist or does not fit together.
     """
     data = folders_of(data)
-    known = [one for one, row in TASKS.items() if row.begin] if data else list(JOBS)
+    known = [name for name, row in TASKS.items() if row.begins_from] if data else list(JOBS)
     if task not in known:
         raise ValueError(f"no task {task!r}{nearest(task, known)}; there are {', '.join(known)}")
     base, kind, _, _ = checkpoint.read_run(source)
-    if kind not in (sources := TASKS[task].begin if data else ("pretrain",)):
+    if kind not in (sources := TASKS[task].begins_from if data else ("pretrain",)):
         raise ValueError(f"{source} is a run of {kind}, and {task} begins from one of {', '.join(sources)}; "
                          "name it with --from")
     if data:
@@ -107,11 +106,11 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
 
 def preset_of(task: str, prepared: str) -> str:
     """The preset of a task's recipe on a prepared set. Raises ValueError for a task without one."""
-    name = PRESETS.get(prepared, "") if task == "retrieval" else ""
-    if not (name or TASKS[task].preset):
+    name = TASKS[task].preset_of_set.get(prepared, TASKS[task].preset)
+    if not name:
         raise ValueError(f"task {task!r} has no recipe for prepared sets: name one with --preset "
-                         "(settings(..., name=...) in Python), or give its row of tasks.base.TASKS a preset")
-    return name or TASKS[task].preset
+                         "(settings(..., name=...) in Python), or give its Task presets")
+    return name
 
 
 def _paper(task: str, base: Config, kind: str, data: Sequence[str | Path], name: str) -> Config:
@@ -120,13 +119,15 @@ def _paper(task: str, base: Config, kind: str, data: Sequence[str | Path], name:
         about = read_about(place_of(data[0])[0])
         name = preset_of(task, about.get("set"))
     paper, size = preset(name), base.image_size
-    if kind in ("pretrain", "text_assignment"):
-        size = max(1, size * paper.image_size // Config.image_size // base.patch_size) * base.patch_size
+    if begun := TASKS[kind].preset:
+        before = preset(begun).image_size
+        size = size * max(before, paper.image_size) // before
+        size = max(1, size // base.patch_size) * base.patch_size
     return replace(paper, **{field: getattr(base, field) for field in KEPT}, name=f"{base.name}-{name}",
                    image_size=min(paper.image_size, size), batch=min(paper.batch, base.batch),
                    text_length=min(paper.text_length, base.positions),
                    epoch=len(open_records(task, data)), upright=sets_upright(data),
-                   validate_every=paper.validate_every if TASKS[task].figures else 0.0)
+                   validate_every=paper.validate_every if TASKS[task].validation_figures else 0.0)
 
 
 def finetune(task: str, source: str | Path, folder: str | Path, config: Config | None = None,
@@ -135,7 +136,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
              validation: Validation | None = None) -> None:
     """Fine-tune a run for a task, into a run folder; called again, it resumes from the last checkpoint.
 
-    task: a name of tasks.base.TASKS. source: the run to begin from. config: by default `settings(task, source)`'s
+    task: a name of tasks.table.TASKS. source: the run to begin from. config: by default `settings(task, source)`'s
     data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken. None: the embedded scenes
     rival: of scenes, train this baseline of the job's instead. workers, most_bad: see loader.RecordBatches
     assign: number of captions of NLVR2's text assignment pretraining on scenes
@@ -160,7 +161,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     distributed.start(config.device)
     tokenizer = checkpoint.read_run(source)[2]
     torch.manual_seed(config.seed)               # of new layers
-    module = differs.get("make", entry(task).make)(config)
+    module = differs.get("make", find_task(task).module)(config)
     begin(module, source, config)
     splits = hashes_of(data)
     origin = origin_of(tokenizer, splits, source)
@@ -176,11 +177,13 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
                 LOG.warning(lacks)
     elif batches is None:
         batches = ProblemBatches(task, config, tokenizer, differs.get("hide", ""))
-        if task == "nlvr2" and (assign := differs.get("assign", assign)):
-            assignment, recipe = TextAssignment(config), replace(config, epochs=1.0, epoch=assign)
+        pretraining, assign = TASKS[task].pretraining, differs.get("assign", assign)
+        if pretraining and assign:
+            assignment = TASKS[pretraining].module(config)
+            recipe = replace(config, epochs=1.0, epoch=assign)
             begin(assignment, source, config)
             train.fit(assignment, SceneBatches(recipe, tokenizer), recipe, folder / "assign", quiet=quiet,
-                      title="text assignment", origin=origin)
+                      title=pretraining.replace("_", " "), origin=origin)
             module.start(assignment.student.albef)
     if rival:
         origin["baseline"] = rival

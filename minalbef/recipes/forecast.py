@@ -9,6 +9,7 @@ from minalbef import distributed
 from minalbef.config import Config
 from minalbef.metrics import read_metrics
 from minalbef.recipes.cost import matmul_peak, memory_bytes, peak_memory, step_flops
+from minalbef.tasks.table import TASKS
 
 FEW = 1000                            # steps; `tiny` takes 2,400 to learn its scenes, and 1,250 for a task of them
 WORDS = 30                            # at which texts are cut; recipes whose text_length is larger do not cut at pieces
@@ -22,7 +23,7 @@ def forecast(config: Config, task: str) -> str:
     """Steps and sizes of a run, and about how much memory and time it takes here, counted as steps of pretraining."""
     world, device = distributed.world(), distributed.device_of(config.device)
     config = replace(config, text_length=min(config.text_length, WORDS))
-    rows = config.batch // world // config.accumulate * (2 if task == "nlvr2" else 1)        # two pictures each
+    rows = config.batch // world // config.accumulate * TASKS[task].images
     flops = step_flops(config, rows, world, config.checkpointing) * config.accumulate
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         speed = SHARE * 1e9 * matmul_peak(str(device), 4096 if device.type == "cuda" else 512, 5)[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from minalbef.config import Config, nearest, read_changes
 from minalbef.presets import preset
 from minalbef.recipes.cost import count_parameters, memory_bytes, step_flops
-from minalbef.tasks.base import TASKS
+from minalbef.tasks.table import find_task_of_preset
 
 GB, GIB = 1e9, 2 ** 30
 MANY = 2 ** 32                        # rows: more than any GPU holds
@@ -117,7 +117,8 @@ def plan(preset_name: str, changes: tuple[str, ...] = (), gpus: int = 1, gpu: st
     Raises ValueError for an unknown preset or card, a preset of another task, a batch that GPUs can't share evenly.
     """
     config = preset(preset_name, **read_changes(tuple(changes)))
-    if preset_name.split("-")[0] in TASKS:
+    task = find_task_of_preset(preset_name)
+    if task and task.begins_from:
         raise ValueError(f"{preset_name} fine-tunes; what is planned is pretraining: give its preset, such as paper-4m")
     if gpu not in GPUS:
         raise ValueError(f"no card {gpu!r}{nearest(gpu, GPUS)}; there are {', '.join(GPUS)}")

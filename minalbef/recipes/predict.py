@@ -1,7 +1,6 @@
 """Inference on your own images with a fine-tuned model: the answer, its probability, and a Grad-CAM map."""
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,177 +10,77 @@ from PIL import Image
 from torch import Tensor, nn
 
 from emojiscenes.problems import answer_list
-from minalbef.albef import ALBEF
 from minalbef.checkpoint import require_trained, run_folder, untrained_parts
-from minalbef.data import Batch, Source, open_image, transform
-from minalbef.gradcam import Score, match_score, pair_relevance, relevance, text_map
+from minalbef.data import Source, open_image, transform
 from minalbef.recipes.report import output_folder, read_report
-from minalbef.tasks import entailment, grounding, vqa
-from minalbef.tasks.base import load_model
+from minalbef.tasks.base import Task
+from minalbef.tasks.prediction import Answer, Query
+from minalbef.tasks.table import TASKS, load_model
 from minalbef.tokenizer import Tokenizer, clean
 from minalbef.viz import plots
 from minalbef.writing import explain
 
 SHOWN = 5                             # answers that are printed
 SIDE = 288                            # pixels of an image's longer side in the figure
-BEAMS = 3                             # for an open-ended answer
 LONGEST = 200                         # letters of the text there
 NOTHING = "(nothing)"                 # stands for an answer without words
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """A model's output for one or two images and a text."""
+@dataclass(frozen=True, kw_only=True)
+class Prediction(Answer):
+    """A model's answer, with what it was asked."""
 
     task: str
     pictures: tuple[Image.Image, ...]
     text: str
-    answer: str
-    probabilities: dict[str, float]   # by answer, the likeliest first; VQA's over its top-k candidates
-    maps: tuple[Tensor, ...]          # (g, g) for each image: Grad-CAM of `explained`
-    explained: str
-    similarity: float | None = None   # retrieval and grounding: cosine in the shared space
-    written: str | None = None        # VQA: the open-ended answer, without candidates
-    boxes: Tensor | None = None       # grounding: (k, 4) candidates
-    scores: Tensor | None = None      # (k,)
-    box: Tensor | None = None         # (4,) the chosen one; None where none scores above 0
 
 
 @torch.no_grad()
 def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | Sequence[Source], text: str,
             candidates: Sequence | Tensor | None = None, place: tuple[str, int] | None = None) -> Prediction:
-    """Ask a model of `tasks.base.load_model`: does the text belong to the picture, follow from it, what is the answer?
+    """Ask a model of `tasks.table.load_model`: does the text match the image, what is the answer?
 
     images: what data.open_image opens, as config.upright says; nlvr2 reads two, the left one first,
         all others one
-    candidates: vqa's answers to rank; by default those of the embedded scenes for a model trained on them, else the
-        answer is open-ended. grounding's boxes, (k, 4) of x, y, width, height in pixels; by default none
-    place: the mode and layer of grounding's map, as of `grounding.heat_map`; by default that of the other tasks
+    candidates: vqa's answers to rank; by default those of the embedded scenes for a model trained
+        on them, else the answer is open-ended. grounding's boxes, (k, 4) of x, y, width, height in
+        pixels; by default none
+    place: the mode and layer of grounding's map, as of `grounding.heat_map`; by default that of the
+        other tasks
     The maps are Grad-CAM of fusion's middle layer, the paper's third of six, averaged over the text.
-    Raises ValueError for a wrong number of images, one that cannot be read or does not hold the boxes, and for a text
-    without words or too long.
+    Raises ValueError for a wrong number of images, one that cannot be read or does not hold the
+    boxes, and for a text without words or too long.
     """
-    if task not in ASK:
-        raise ValueError(f"no task {task!r}; there are {', '.join(ASK)}")
+    known = [name for name, row in TASKS.items() if row.predict]
+    if task not in known:
+        raise ValueError(f"no task {task!r}; there are {', '.join(known)}")
     images = list(images) if isinstance(images, (list, tuple)) else [images]
-    if len(images) != (wanted := 2 if task == "nlvr2" else 1):
-        reads = "one picture" if wanted == 1 else "two pictures, the left one first"
-        raise ValueError(f"{task} reads {reads}, and was given {len(images)}; on the command line name each "
-                         "with --image")
+    check_query(TASKS[task], len(images), text, candidates)
+    config = getattr(model, "albef", model).config
+    if candidates is None and config.objects and TASKS[task].candidates == "answers":
+        candidates = answer_list(config.objects)
+    pictures = tuple(open_image(image, config.upright) for image in images)
+    pixels = torch.stack([transform(picture, config.image_size) for picture in pictures])
+    size = pictures[0].height, pictures[0].width
+    answer = TASKS[task].predict(model, tokenizer, Query(pixels, text, size, candidates, place))
+    return Prediction(**vars(answer), task=task, pictures=pictures, text=text)
+
+
+def check_query(task: Task, images: int, text: str, candidates: Sequence | Tensor | None) -> None:
+    """Raises ValueError for what the task cannot be asked."""
+    if images != task.images:
+        reads = "one picture" if task.images == 1 else "two pictures, the left one first"
+        raise ValueError(f"{task.name} reads {reads}, and was given {images}; on the command line "
+                         "name each with --image")
     if not clean(text):
         raise ValueError(f"the text {text!r} has no words; give it at least one")
-    answers = task == "vqa" and candidates is not None and all(isinstance(one, str) for one in candidates)
-    if not (candidates is None or task == "grounding" or answers):
-        raise ValueError(f"{task} does not choose among these: answers are for vqa, boxes for grounding; "
-                         "leave them out")
-    config = getattr(model, "albef", model).config
-    pictures = tuple(open_image(image, config.upright) for image in images)
-    size = config.image_size
-    image = torch.stack([transform(picture, size) for picture in pictures])       # (i, 3, s, s)
-    if task == "grounding":
-        sides = pictures[0].height, pictures[0].width
-        found = ask_place(model, tokenizer, image, text, candidates, sides, place)
-        return Prediction(task, pictures, text, **found)
-    return Prediction(task, pictures, text, **ASK[task](model, tokenizer, image, text, candidates))
-
-
-# one function a task: (model, tokenizer, image, text, candidates) -> the other fields of a Prediction
-
-
-def encode(albef: ALBEF, tokenizer: Tokenizer, image: Tensor, text: str) -> tuple[Tensor, Tensor, Tensor]:
-    """-> image tokens (i, 1 + n, d), text tokens (1, l, d), keep (1, l)."""
-    tokens, keep = tokenizer.encode([text], albef.config.text_length, truncate=False)
-    return albef.encode_image(image), albef.encode_text(tokens, keep), keep
-
-
-def look(albef: ALBEF, image_tokens: Tensor | tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor,
-         score: Score | None = None) -> tuple[Tensor, ...]:
-    """Grad-CAM of a score (see gradcam.relevance): a map (g, g) of each image."""
-    middle = (albef.config.fusion_depth - 1) // 2                # never the last of several: there only [CLS] counts
-    given = text_tokens, keep, score or match_score(albef), middle
-    if isinstance(image_tokens, Tensor):
-        maps: tuple[Tensor, ...] = (relevance(albef, image_tokens, *given),)
-    else:
-        maps = pair_relevance(albef, image_tokens, *given)
-    return tuple(text_map(one, keep)[0].unflatten(0, (albef.config.grid, -1)) for one in maps)
-
-
-def by_odds(names: Sequence[str], probability: Tensor) -> dict[str, float]:
-    """The likeliest first: (c,) -> by name."""
-    return {names[i]: probability[i].item() for i in probability.argsort(descending=True, stable=True).tolist()}
-
-
-def ask_match(model: ALBEF, tokenizer: Tokenizer, image: Tensor, text: str, candidates) -> dict:
-    seen, said, keep = encode(model, tokenizer, image, text)
-    found = by_odds(("no match", "match"), model.match_logits(model.fuse(said, keep, seen, queries=1)).softmax(-1)[0])
-    return {"answer": next(iter(found)), "probabilities": found, "maps": look(model, seen, said, keep),
-            "explained": "match", "similarity": (model.image_feature(seen) @ model.text_feature(said).T).item()}
-
-
-def ask_head(model: nn.Module, tokenizer: Tokenizer, image: Tensor, text: str, candidates, labels: Sequence[str]
-             ) -> dict:
-    """A classifier over the fused [CLS]; the map explains the predicted class."""
-    seen, said, keep = encode(model.albef, tokenizer, image, text)
-    pair = len(image) == 2
-    shown = (seen, torch.tensor([[0, 1]])) if pair else seen
-    found = by_odds(labels, model.head(model.albef.fuse(said, keep, shown, queries=1)[:, 0]).softmax(-1)[0])
-    answer = next(iter(found))
-    def score(fused: Tensor) -> Tensor:
-        return model.head(fused[:, 0])[:, labels.index(answer)]
-    maps = look(model.albef, seen.chunk(2) if pair else seen, said, keep, score)
-    return {"answer": answer, "probabilities": found, "maps": maps, "explained": answer}
-
-
-def ask_question(model: vqa.VQAModel, tokenizer: Tokenizer, image: Tensor, text: str,
-                 candidates: Sequence[str] | None) -> dict:
-    """The best candidate, or without a list an open-ended answer; the map explains the whole answer's likelihood."""
-    config = model.albef.config
-    tokens, keep = tokenizer.encode([vqa.clean_question(text)], config.text_length, truncate=False, raw=True)
-    batch = Batch(image, tokens, keep, torch.zeros(1, dtype=torch.long))
-    answer, odds = vqa.generate(model, batch, tokenizer, beams=BEAMS)
-    written = tokenizer.decode(answer[0])
-    found = {written: odds.exp().item()}
-    if candidates is None and config.objects:
-        candidates = answer_list(config.objects)
-    if candidates:
-        candidates = list(dict.fromkeys(candidates))
-        order, probability = vqa.rank(model, batch, *vqa.encode_answers(tokenizer, candidates))
-        found = by_odds([candidates[i] for i in order[0].tolist()], probability[0])
-        answer, _ = vqa.encode_answers(tokenizer, [next(iter(found))])
-    kept, row = answer != tokenizer.pad, torch.zeros(1, dtype=torch.long)
-    def score(fused: Tensor) -> Tensor:
-        return -vqa.answer_loss(model(answer, kept, model.decoder.keys_values(fused), keep, row), answer, kept)
-    maps = look(model.albef, model.albef.encode_image(batch.image), model.albef.encode_text(tokens, keep), keep, score)
-    best = next(iter(found))
-    return {"answer": best, "probabilities": found, "maps": maps, "explained": best, "written": written}
-
-
-def ask_place(model: ALBEF, tokenizer: Tokenizer, image: Tensor, text: str, candidates, size: tuple[int, int],
-              place: tuple[str, int] | None) -> dict:
-    """The map of the match and its maximum; with boxes, the one that scores best, by its heat for its size."""
-    if candidates is not None:
-        candidates = torch.as_tensor(candidates, dtype=torch.float)
-        grounding.check_boxes(candidates, size)
-    found = ask_match(model, tokenizer, image, text, None)
-    if place:
-        (mode, layer), (tokens, keep) = place, tokenizer.encode([text], model.config.text_length)
-        heat = grounding.heat_map(model, image, tokens, keep, layer, mode, mask=tokenizer.mask)
-        found |= {"maps": tuple(heat), "explained": {"itm": "match", "itc": "similarity", "mlm": "its words"}[mode]}
-    heat, = found["maps"]
     if candidates is None:
-        row, column = divmod(int(heat.argmax()), len(heat))
-        x, y = ((place + 0.5) * side / len(heat) for place, side in ((column, size[1]), (row, size[0])))
-        return found | {"answer": f"around x {x:.0f}, y {y:.0f}" if heat.max() > 0 else "nowhere"}
-    scores = grounding.score_boxes(heat, candidates, size)
-    box = grounding.choose_box(scores, candidates) if (scores > 0).any() else None
-    answer = "none of the boxes"
-    if box is not None:
-        answer = "the box at x {:g}, y {:g}, {:g} wide and {:g} high".format(*box.tolist())
-    return found | {"answer": answer, "boxes": candidates, "scores": scores, "box": box}
-
-
-ASK = {"retrieval": ask_match, "entailment": partial(ask_head, labels=entailment.LABELS), "vqa": ask_question,
-       "nlvr2": partial(ask_head, labels=("false", "true")), "grounding": ask_place}
+        return
+    kind = "answers" if all(isinstance(one, str) for one in candidates) else "boxes"
+    if task.candidates != kind:
+        choosers = [f"{row.candidates} are for {name}" for name, row in TASKS.items() if row.candidates]
+        raise ValueError(f"{task.name} does not choose among these: {', '.join(choosers)}; "
+                         "leave them out")
 
 
 def describe(found: Prediction) -> str:
@@ -235,8 +134,7 @@ def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | 
     if not run.exists():
         raise ValueError(f"there is no {run}; `minalbef finetune {task}` makes one, or name another with --run")
     model, tokenizer, _ = load_model(task, run)
-    if task in ("retrieval", "grounding"):       # they match; other tasks' heads are of their own
-        require_trained(run, untrained_parts(run), ("fusion", "match_head"))
+    require_trained(run, untrained_parts(run), TASKS[task].predict_needs)
     place = None                                 # of grounding's map
     if (run / "report.json").exists() and (best := read_report(run).get("map")):
         with explain(f"{run / 'report.json'}: its map is damaged", f"`minalbef evaluate {run}` "

@@ -17,8 +17,8 @@ from minalbef.evaluation.loop import How
 from minalbef.evaluation.validation import Validation
 from minalbef.recipes.provenance import hash_of, hashes_of, record_training, trained_on
 from minalbef.tasks import retrieval
-from minalbef.tasks.base import TASKS
 from minalbef.tasks.pretrain import make_draws
+from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
 
 LOG = logging.getLogger("minalbef")
@@ -54,7 +54,7 @@ def check_validated(task: str, config: Config, data: Sequence[str | Path]) -> No
     if not data:
         raise ValueError(f"{said} is for prepared sets, which --data names; scenes are new in every "
                          "batch, so the training losses are validation losses: leave it out")
-    if task != "pretrain" and not TASKS[task].figures:
+    if task != "pretrain" and not TASKS[task].validation_figures:
         raise ValueError(f"{said}: {task} has no validation, as in the original; leave it out, and "
                          "evaluate the finished run")
 
@@ -72,9 +72,9 @@ def validate_task(task: str, data: Sequence[str | Path], config: Config, tokeniz
         if distributed.rank() == 0:
             LOG.info(NOTHING, place_of(data[0])[0])
         return None
-    entry, device = TASKS[task], distributed.device_of(config.device)
-    assert entry.evaluate and entry.figures
-    evaluate, figures = entry.evaluate, entry.figures
+    device = distributed.device_of(config.device)
+    evaluate, figures = TASKS[task].evaluate, TASKS[task].validation_figures
+    assert evaluate and figures
     how = How(workers=workers, device=device, top=config.top, quiet=True)
     def measure(module: Any) -> dict[str, float]:
         return figures(*evaluate(module.student, tokenizer, records, how))

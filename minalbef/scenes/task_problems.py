@@ -23,7 +23,7 @@ from minalbef.evaluation import answers, ranking
 from minalbef.evaluation.intervals import Clusters, commonest
 from minalbef.evaluation.loop import How
 from minalbef.tasks import entailment, grounding, nlvr2, vqa
-from minalbef.tasks.base import TASKS
+from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
 
 NOTHING = "a picture"                 # every text, where the text is hidden

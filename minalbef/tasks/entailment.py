@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from minalbef import data
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import Batch, Record
+from minalbef.data import Batch, Record, Source
 from minalbef.ema import Distilled
 from minalbef.evaluation.intervals import commonest
 from minalbef.evaluation.loop import How, Records, over
 from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
+from minalbef.tasks.base import HEADS, Task
+from minalbef.tasks.prediction import Answer, Query, predict_class
 from minalbef.tokenizer import Tokenizer
 
 LABELS = ("contradiction", "neutral", "entailment")      # in the original's order
@@ -92,3 +94,27 @@ def evaluate(model: EntailmentModel, tokenizer: Tokenizer, records: Records, how
 def validation_figures(samples: dict, more: dict) -> dict[str, float]:
     """What validation.csv says, from `evaluate`."""
     return {"accuracy": samples["accuracy"].mean().item()}
+
+
+def predict(model: EntailmentModel, tokenizer: Tokenizer, query: Query) -> Answer:
+    """The likeliest label, and where the image speaks for it."""
+    return predict_class(model, tokenizer, query, LABELS)
+
+
+def dry_run_record(image: Source, other: Source, text: str, id: int) -> EntailmentRecord:
+    return EntailmentRecord(image, text, id, LABELS[id % len(LABELS)])
+
+
+TASK = Task(
+    name="entailment",
+    module=Entailment,
+    collate=collate,
+    records=(EntailmentRecord,),
+    presets=("entailment",),
+    lacks=HEADS,
+    evaluate=evaluate,
+    validation_figures=validation_figures,
+    predict=predict,
+    text="statement",
+    dry_run_record=dry_run_record,
+)

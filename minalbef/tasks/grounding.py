@@ -17,10 +17,14 @@ from minalbef.albef import ALBEF
 from minalbef.data import Batch, Record
 from minalbef.evaluation.loop import How, Records, over
 from minalbef.gradcam import Score, image_relevance, relevance, text_map, word_score
+from minalbef.tasks.base import ALIGNED, Task
+from minalbef.tasks.prediction import Answer, Query, predict_match
+from minalbef.tasks.retrieval import Retrieval, collate
 from minalbef.tokenizer import Tokenizer
 
 Box = tuple[float, float, float, float]
 RIGHT = 0.5                           # the least overlap of a chosen box with the true one that counts as right
+EXPLAINED = {"itm": "match", "itc": "similarity", "mlm": "its words"}    # by a map's mode
 
 
 @dataclass(frozen=True)
@@ -215,3 +219,54 @@ def judge_maps(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -
             rows.append([pointing(heat, box, record.size), *hits, inside / (height * width)])
         return torch.tensor(rows)
     return over(model, tokenizer, records, how, data.collate, answer, 5).float()
+
+
+@torch.no_grad()
+def predict(model: ALBEF, tokenizer: Tokenizer, query: Query) -> Answer:
+    """The map of the match and its maximum; with boxes, the one that scores best on the map."""
+    boxes = None
+    if query.candidates is not None:
+        boxes = torch.as_tensor(query.candidates, dtype=torch.float)
+        check_boxes(boxes, query.size)
+    answer = predict_match(model, tokenizer, query)
+    if query.place:
+        mode, layer = query.place
+        tokens, keep = tokenizer.encode([query.text], model.config.text_length)
+        heat = heat_map(model, query.image, tokens, keep, layer, mode, mask=tokenizer.mask)
+        answer = replace(answer, maps=tuple(heat), explained=EXPLAINED[mode])
+    heat, = answer.maps
+    if boxes is None:
+        return replace(answer, answer=name_maximum(heat, query.size))
+    scores = score_boxes(heat, boxes, query.size)
+    if not (scores > 0).any():
+        return replace(answer, answer="none of the boxes", boxes=boxes, scores=scores)
+    box = choose_box(scores, boxes)
+    name = "the box at x {:g}, y {:g}, {:g} wide and {:g} high".format(*box.tolist())
+    return replace(answer, answer=name, boxes=boxes, scores=scores, box=box)
+
+
+def name_maximum(heat: Tensor, size: tuple[int, int]) -> str:
+    """Where a map (g, g) is highest, in pixels of an image of size (height, width), in words."""
+    if heat.max() <= 0:
+        return "nowhere"
+    row, column = divmod(int(heat.argmax()), len(heat))
+    x = (column + 0.5) * size[1] / len(heat)
+    y = (row + 0.5) * size[0] / len(heat)
+    return f"around x {x:.0f}, y {y:.0f}"
+
+
+TASK = Task(
+    name="grounding",
+    module=Retrieval,
+    collate=collate,
+    records=(GroundingRecord, Record),
+    presets=("grounding",),
+    lacks=("word_head",),
+    evaluate=evaluate,
+    validation_figures=validation_figures,
+    evaluates=ALIGNED,
+    predict=predict,
+    candidates="boxes",
+    predict_needs=("fusion", "match_head"),
+    text="expression",
+)

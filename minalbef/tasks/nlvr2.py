@@ -16,6 +16,8 @@ from minalbef.evaluation.loop import How, Records, over
 from minalbef.fusion import Fusion
 from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
+from minalbef.tasks.base import ALIGNED, HEADS, Task
+from minalbef.tasks.prediction import Answer, Query, predict_class
 from minalbef.tokenizer import Tokenizer
 
 SHARED = re.compile(r"(.*\bfusion\.layers\.)(\d+)(\.cross\.[kv]\..+)")             # what the two layers of a pair share
@@ -189,3 +191,31 @@ def evaluate(model: PairModel, tokenizer: Tokenizer, records: Records, how: How)
 def validation_figures(samples: dict, more: dict) -> dict[str, float]:
     """What validation.csv says, from `evaluate`: accuracy decides, as in the original."""
     return {name: samples[name].mean().item() for name in ("accuracy", "consistency")}
+
+
+def predict(model: PairModel, tokenizer: Tokenizer, query: Query) -> Answer:
+    """Whether the statement is true of the two images, and where they speak for the answer."""
+    return predict_class(model, tokenizer, query, ("false", "true"))
+
+
+def dry_run_record(image: Source, other: Source, text: str, id: int) -> NLVR2Record:
+    return NLVR2Record((image, other), text, id % 2 == 1, id)
+
+
+TASK = Task(
+    name="nlvr2",
+    module=NLVR2,
+    collate=collate,
+    records=(NLVR2Record,),
+    begins_from=(*ALIGNED, "text_assignment"),
+    pretraining="text_assignment",
+    presets=("nlvr2",),
+    images=2,
+    pairs=True,
+    lacks=HEADS,
+    evaluate=evaluate,
+    validation_figures=validation_figures,
+    predict=predict,
+    text="statement",
+    dry_run_record=dry_run_record,
+)

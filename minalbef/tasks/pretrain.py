@@ -1,4 +1,5 @@
 """Pretraining: ITC, ITM and MLM, with momentum distillation (sections 3.2 and 3.3)."""
+import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,16 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minalbef import distributed
+from minalbef import data, distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import Batch, Rows
+from minalbef.data import Batch, Record, Rows
 from minalbef.draws import step_generator
 from minalbef.ema import Distilled
 from minalbef.feature_queue import FeatureQueue
 from minalbef.fusion import KeysValues
 from minalbef.losses import hard_negatives, itc_loss, itm_loss, mlm_loss
 from minalbef.masking import mask_words
+from minalbef.tasks.base import Task
+from minalbef.tokenizer import Tokenizer
 
 Carry = tuple[Tensor, Tensor, Tensor]            # features (B, e) of the teacher, image and text, and keys (B,)
 
@@ -34,6 +37,17 @@ class PretrainBatch(Batch):
         if not equal_texts or self.texts is None:
             return self.ids
         return (self.ids % 2 ** 31 << 32) | self.texts
+
+
+def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: int = 30
+            ) -> PretrainBatch:
+    """Images of side `size` and captions of at most `length` tokens: records -> a batch.
+
+    Records with equal ids match each other.
+    """
+    batch = data.collate(records, tokenizer, size, length)
+    texts = [zlib.crc32(row[keep].numpy().tobytes()) for row, keep in zip(batch.tokens, batch.keep)]
+    return PretrainBatch(**vars(batch), texts=torch.tensor(texts))
 
 
 def shared_keys(a: Tensor, b: Tensor, equal_texts: bool) -> Tensor:
@@ -353,3 +367,12 @@ class Pretrain(Distilled[ALBEF]):
         self.student.temperature.clamp_(self.config.temperature_min, self.config.temperature_max)
         super().after_step(carry)
         self.queue.push(*carry)
+
+
+TASK = Task(
+    name="pretrain",
+    module=Pretrain,
+    collate=collate,
+    begins_from=(),
+    presets=("paper-4m", "paper-14m", "base"),
+)

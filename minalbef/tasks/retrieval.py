@@ -1,6 +1,4 @@
 """Image-text retrieval: trained on ITC and ITM, evaluated in two stages (section 5)."""
-import zlib
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -8,24 +6,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from minalbef import data, distributed
+from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import Record, reads_upright
+from minalbef.data import reads_upright
 from minalbef.evaluation.loop import How, Records, pictures
 from minalbef.evaluation.ranking import Encoded, best, match_odds, recall, rerank, similarity
 from minalbef.metrics import progress
-from minalbef.tasks.pretrain import Pretrain, PretrainBatch
+from minalbef.tasks.base import ALIGNED, Task
+from minalbef.tasks.prediction import predict_match
+from minalbef.tasks.pretrain import Pretrain, collate
 from minalbef.tokenizer import Tokenizer
 
 LENGTH = 30                           # of captions in evaluation, as the original; other tasks' texts are not cut
-
-
-def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: int = 30) -> PretrainBatch:
-    """Records -> a batch of pictures of side `size` and captions of at most `length` tokens; equal ids match."""
-    batch = data.collate(records, tokenizer, size, length)
-    texts = [zlib.crc32(row[keep].numpy().tobytes()) for row, keep in zip(batch.tokens, batch.keep)]
-    return PretrainBatch(**vars(batch), texts=torch.tensor(texts))
 
 
 class Retrieval(Pretrain):
@@ -126,3 +119,19 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
     guessed = {query: value.mean().item() for query, value in recalls(nothing, nothing.T, *partner).items()}
     return samples, {"pictures": len(first), "captions": len(texts), "top": how.top, "r_mean": recall_means(samples),
                      "chance": {f"{name}_{query}": value for name in scores for query, value in guessed.items()}}
+
+
+TASK = Task(
+    name="retrieval",
+    module=Retrieval,
+    collate=collate,
+    presets=("retrieval-coco", "retrieval-flickr"),
+    preset_of_set={"flickr30k": "retrieval-flickr"},
+    lacks=("word_head",),
+    evaluate=evaluate,
+    validation_figures=validation_figures,
+    evaluates=ALIGNED,
+    predict=predict_match,
+    predict_needs=("fusion", "match_head"),
+    text="caption",
+)

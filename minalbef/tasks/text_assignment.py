@@ -11,8 +11,9 @@ from minalbef.config import Config
 from minalbef.data import Rows
 from minalbef.draws import step_generator
 from minalbef.losses import hard_negatives
+from minalbef.tasks.base import Task
 from minalbef.tasks.nlvr2 import PairModel
-from minalbef.tasks.pretrain import PretrainBatch
+from minalbef.tasks.pretrain import PretrainBatch, collate
 
 FIRST, SECOND, NEITHER = range(3)     # the labels
 OWN_SHARE = 2 / 3                     # of the texts, that see their own picture; the others see two wrong ones
@@ -92,3 +93,15 @@ class TextAssignment(nn.Module):
 
     def after_step(self, carry: None) -> None:
         """Nothing to do."""
+
+
+TASK = Task(
+    name="text_assignment",
+    module=TextAssignment,
+    collate=collate,
+    presets=("nlvr2-assign",),
+    pairs=True,
+    lacks=("match_head", "word_head"),
+    original_head="ta_head",
+    least_batch=3,                       # each text takes two negative images
+)

@@ -18,9 +18,12 @@ from minalbef.evaluation import answers
 from minalbef.evaluation.loop import How, Records, over, pictures
 from minalbef.fusion import KeysValues
 from minalbef.losses import distilled_cross_entropy
+from minalbef.tasks.base import HEADS, Task
+from minalbef.tasks.prediction import Answer, Query, grad_cam, sort_by_probability
 from minalbef.tokenizer import Tokenizer
 
 WRITTEN = 10                          # tokens of an answer that is written freely
+BEAMS = 3                             # of an answer to your own question
 
 
 @dataclass(frozen=True)
@@ -229,3 +232,55 @@ def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How) 
     if how.answers:
         more |= {"answers": len(how.answers), "top": how.top}
     return {"accuracy": torch.tensor(scores)}, more
+
+
+@torch.no_grad()
+def predict(model: VQAModel, tokenizer: Tokenizer, query: Query) -> Answer:
+    """The best candidate, or without candidates the answer that the model writes.
+
+    The map explains the likelihood of the whole answer.
+    """
+    albef = model.albef
+    question, length = clean_question(query.text), albef.config.text_length
+    tokens, keep = tokenizer.encode([question], length, truncate=False, raw=True)
+    batch = Batch(query.image, tokens, keep, torch.zeros(1, dtype=torch.long))
+    answer, odds = generate(model, batch, tokenizer, beams=BEAMS)
+    written = tokenizer.decode(answer[0])
+    probabilities = {written: odds.exp().item()}
+    if query.candidates:
+        candidates = list(dict.fromkeys(query.candidates))
+        order, probability = rank(model, batch, *encode_answers(tokenizer, candidates))
+        names = [candidates[i] for i in order[0].tolist()]
+        probabilities = sort_by_probability(names, probability[0])
+        answer, _ = encode_answers(tokenizer, [next(iter(probabilities))])
+    answer_keep = answer != tokenizer.pad
+    row = torch.zeros(1, dtype=torch.long)
+
+    def likelihood(fused: Tensor) -> Tensor:
+        seen = model.decoder.keys_values(fused)
+        return -answer_loss(model(answer, answer_keep, seen, keep, row), answer, answer_keep)
+
+    image_tokens = albef.encode_image(query.image)
+    maps = grad_cam(albef, image_tokens, albef.encode_text(tokens, keep), keep, likelihood)
+    best = next(iter(probabilities))
+    return Answer(best, probabilities, maps, explained=best, written=written)
+
+
+def dry_run_record(image: Source, other: Source, text: str, id: int) -> VQARecord:
+    return VQARecord(image, text, ("two dogs",) * 6 + ("red",) * 3 + ("house",), id)
+
+
+TASK = Task(
+    name="vqa",
+    module=VQA,
+    collate=collate,
+    records=(VQARecord,),
+    begins_from=("pretrain",),
+    presets=("vqa",),
+    lacks=HEADS,
+    evaluate=evaluate,
+    predict=predict,
+    candidates="answers",
+    text="question",
+    dry_run_record=dry_run_record,
+)

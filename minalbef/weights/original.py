@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights, part_of
 from minalbef.config import Config
-from minalbef.tasks.base import TASKS
 from minalbef.tasks.nlvr2 import drop_shared
+from minalbef.tasks.table import TASKS
 from minalbef.vision import resize_positions
 from minalbef.weights import key_table
 

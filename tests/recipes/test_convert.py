@@ -13,8 +13,8 @@ from checkout import python_path
 from helpers import pretrain, same_state, small
 from minalbef import checkpoint, load, load_original
 from minalbef.recipes.convert import pretrain_from_original, to_original, to_run
-from minalbef.tasks.base import TASKS as TABLE
 from minalbef.tasks.entailment import EntailmentModel
+from minalbef.tasks.table import TASKS as TABLE
 from minalbef.tasks.vqa import VQAModel
 from minalbef.tokenizer import SPECIALS, Tokenizer
 from minalbef.weights import key_table
@@ -129,7 +129,7 @@ def test_a_run_of_ours_goes_to_the_original_and_on_from_there(tmp_path, full):
 
 
 def test_a_fine_tuned_run_that_keeps_its_state_of_training_goes_to_the_original(tmp_path):
-    task = TABLE["entailment"].make(small(**UNEQUAL))            # has no queue, so its state has none
+    task = TABLE["entailment"].module(small(**UNEQUAL))            # has no queue, so its state has none
     checkpoint.save(tmp_path / "run", task.student, Tokenizer.train(["a"], 64), task="entailment")
     checkpoint.save_state(tmp_path / "run", task, torch.optim.AdamW(task.student.parameters()), 3, task.config)
     keys, _ = to_original(tmp_path / "run", tmp_path / "out.pth")

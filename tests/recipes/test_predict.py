@@ -17,8 +17,8 @@ from minalbef.layers import record_weights
 from minalbef.recipes import predict, report
 from minalbef.scenes.jobs import JOBS
 from minalbef.tasks import entailment, grounding, vqa
-from minalbef.tasks.base import TASKS
 from minalbef.tasks.nlvr2 import PairModel
+from minalbef.tasks.table import TASKS
 from untrained import untrained
 
 TEXTS = {"retrieval": "an apple left of a key", "entailment": "an apple left of a key",
@@ -31,7 +31,7 @@ BOXES = [[5.0, 5, 20, 20], [30.0, 10, 40, 30], [60.0, 5, 15, 40]]
 def models():
     """One of each task, of 6 x 6 patches, with weights that answer decidedly."""
     torch.manual_seed(0)
-    return {task: disturb(TASKS[task].make(untrained().config).student, 0.15).eval() for task in JOBS}
+    return {task: disturb(TASKS[task].module(untrained().config).student, 0.15).eval() for task in JOBS}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_an_answer_is_the_best_of_the_candidates_and_one_is_written_freely(ask, 
     chosen, odds = vqa.rank(models["vqa"], question(pictures), *vqa.encode_answers(tokenizer, listed[:4]))
     assert list(found.probabilities) == [listed[i] for i in chosen[0]] and found.answer == listed[chosen[0, 0]]
     assert list(found.probabilities.values()) == pytest.approx(odds[0].tolist(), abs=1e-5)
-    written, logp = vqa.generate(models["vqa"], question(pictures), tokenizer, beams=predict.BEAMS)
+    written, logp = vqa.generate(models["vqa"], question(pictures), tokenizer, beams=vqa.BEAMS)
     assert found.written == tokenizer.decode(written[0])
     assert {"yes", "three",
             "apple"} < set(ask("vqa").probabilities), "the scenes' answers, where a model learnt from scenes"
@@ -103,7 +103,7 @@ def test_an_answer_is_the_best_of_the_candidates_and_one_is_written_freely(ask, 
 def test_without_a_list_the_written_answer_is_the_answer(ask, models, pictures, monkeypatch):
     monkeypatch.setattr(models["vqa"].albef, "config", replace(untrained().config, objects=0))
     found = ask("vqa")
-    logp = vqa.generate(models["vqa"], question(pictures), untrained().tokenizer, beams=predict.BEAMS)[1]
+    logp = vqa.generate(models["vqa"], question(pictures), untrained().tokenizer, beams=vqa.BEAMS)[1]
     assert found.probabilities == pytest.approx({found.written: logp.exp().item()}) and found.answer == found.written
 
 

@@ -28,7 +28,7 @@ from minalbef.scenes import jobs, tables, task_problems
 from minalbef.scenes.batches import ProblemBatches
 from minalbef.scenes.jobs import JOBS
 from minalbef.tasks import nlvr2, vqa
-from minalbef.tasks.base import TASKS, load_model
+from minalbef.tasks.table import TASKS, load_model
 from minalbef.tokenizer import Tokenizer
 
 QUICK = ("image_size=32", "epoch=16", "epochs=1", "batch=8", "warmup_steps=1")
@@ -159,7 +159,7 @@ def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, 
     monkeypatch.setattr(task_problems, "best_map", lambda *_: ("itm", 0))
     config, tokenizer = settings(task, source, ["batch=16", "text_length=7"]), checkpoint.read_run(source)[2]
     assert ProblemBatches(task, config, tokenizer)(0).tokens.shape[1] == 7
-    model = TASKS[task].make(config).student.eval()
+    model = TASKS[task].module(config).student.eval()
     jobs.examine(task, model, tokenizer, lambda name, number: draw(name, number)[:8])
     assert set(seen) - {10_000} == {7}, "VQA's answers are not cut"
 

@@ -31,12 +31,12 @@ from minalbef.recipes.evaluate import evaluate_set, table
 from minalbef.recipes.finetune import begin, settings
 from minalbef.recipes.provenance import protocol, trained_on
 from minalbef.tasks import grounding, nlvr2, vqa
-from minalbef.tasks.base import TASKS, load_model
 from minalbef.tasks.entailment import EntailmentRecord
+from minalbef.tasks.table import TASKS, load_model
 from minalbef.tokenizer import Tokenizer
 from test_readers import refcoco, write
 
-TUNED = [task for task, row in TASKS.items() if row.begin]
+TUNED = [task for task, row in TASKS.items() if row.begins_from]
 QUICK = ("image_size=32", "batch=4", "epochs=2", "epoch=6", "warmup_steps=1", "save_every=2", "lr=0.01")  # three steps
 SETS = {"retrieval": "coco", "text_assignment": "coco", "entailment": "entailment", "vqa": "vqa", "nlvr2": "nlvr2",
         "grounding": "grounding"}
@@ -165,10 +165,10 @@ def test_training_moves_what_the_run_knew(task, tuned, source):
 def test_student_and_teacher_begin_from_those_of_the_run(source):
     student, teacher = (checkpoint.load_file(source / f"{name}.safetensors") for name in ("model", "teacher"))
     name = "fusion.layers.1.attn.q.weight"
-    for make, place in ((TASKS["retrieval"].make, name), (TASKS["vqa"].make, f"albef.{name}"),
-                        (TASKS["vqa"].make, "decoder.layers.1.attn.q.weight"),
-                        (TASKS["entailment"].make, f"albef.{name}"),
-                        (TASKS["nlvr2"].make, "albef.fusion.layers.3.attn.q.weight")):
+    for make, place in ((TASKS["retrieval"].module, name), (TASKS["vqa"].module, f"albef.{name}"),
+                        (TASKS["vqa"].module, "decoder.layers.1.attn.q.weight"),
+                        (TASKS["entailment"].module, f"albef.{name}"),
+                        (TASKS["nlvr2"].module, "albef.fusion.layers.3.attn.q.weight")):
         task = make(config := checkpoint.read_run(source)[0])
         begin(task, source, config)
         assert torch.equal(task.student.state_dict()[place], student[name])
@@ -178,7 +178,7 @@ def test_student_and_teacher_begin_from_those_of_the_run(source):
 
 def test_nlvr2_begins_from_text_assignment(tuned):
     config, _, _, weights = checkpoint.read_run(tuned["text_assignment"])
-    task = TASKS["nlvr2"].make(config)
+    task = TASKS["nlvr2"].module(config)
     begin(task, tuned["text_assignment"], config)
     for name in ("albef.fusion.layers.2.attn.q.weight", "albef.fusion.layers.3.attn.q.weight",
                  "albef.image_encoder.pos_embed"):
@@ -299,7 +299,7 @@ def evaluated(task: str, tuned, prepared, tmp_path, data: str = "",
     (run / "state.pt").unlink()                                  # it is of the trained weights
     config, _, tokenizer, _ = checkpoint.read_run(run)
     torch.manual_seed(0)
-    made_up = disturb(TASKS[task].make(config).student, 0.3, 1)
+    made_up = disturb(TASKS[task].module(config).student, 0.3, 1)
     checkpoint.save(run, made_up, tokenizer, None, task)
     shutil.copy(tuned[task] / "trained_on.json", run)
     folder, _, split = (data or f"{SETS[task]}/test").partition("/")
@@ -787,7 +787,7 @@ def test_texts_are_cut_at_thirty_words_and_at_25_pieces_where_the_original_does(
 
 # validation
 
-VALIDATED = [task for task in TUNED if TASKS[task].figures]
+VALIDATED = [task for task in TUNED if TASKS[task].validation_figures]
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def test_a_task_without_a_teacher_gets_none_and_a_run_from_it_begins_with_a_copy
     assert not (symmetric / "teacher.safetensors").exists()
     config = finetune.settings("entailment", symmetric, ["image_size=24"])
     torch.manual_seed(0)
-    task = finetune.TASKS["entailment"].make(config)
+    task = finetune.TASKS["entailment"].module(config)
     finetune.begin(task, symmetric, config)
     assert same_state(task.teacher.albef.state_dict(), task.student.albef.state_dict())
 

@@ -11,7 +11,7 @@ from minalbef.checkpoint import read_run
 from minalbef.metrics import read_metrics
 from minalbef.recipes import finetune
 from minalbef.run import summary
-from minalbef.tasks.base import TASKS, load_model
+from minalbef.tasks.table import TASKS, load_model
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extend.md").read_text(encoding="utf-8"), re.S)
@@ -23,7 +23,7 @@ def page(tmp_path_factory):
     folder, names = tmp_path_factory.mktemp("page"), {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("minalbef.tasks.base.TASKS", TASKS)
+        patch.setattr("minalbef.tasks.table.TASKS", TASKS)
         before = dict(TASKS)
         for block in BLOCKS:
             exec(compile(block, "docs/extend.md", "exec"), names)
@@ -73,7 +73,7 @@ def test_a_task_of_ones_own_is_saved_loaded_and_evaluated(page):
     run = minalbef.load(runs / "caption")
     assert run.task == "caption" and run.similarity(names["Squares"]()[0].image, "a cat").shape == (1, 1)
     row = TASKS.pop("caption")
-    with pytest.raises(ValueError, match="'caption', which this version does not know.*base.TASKS before you load it"):
+    with pytest.raises(ValueError, match="'caption', which this version does not know.*table.TASKS before you load it"):
         minalbef.load(runs / "caption")
     TASKS["caption"] = row
     with pytest.raises(ValueError, match="is a run of retrieval, not of caption"):
@@ -82,7 +82,7 @@ def test_a_task_of_ones_own_is_saved_loaded_and_evaluated(page):
         finetune.preset_of("caption", "pairs")
     long = [Record(names["Squares"]()[0].image, "a small cat on a big apple " * 12, 0)]
     batch = names["collate"](long, run.tokenizer, run.config.image_size, 20)
-    model = TASKS["caption"].make(run.config)
+    model = TASKS["caption"].module(run.config)
     assert batch.answers.shape == (1, 20) and model(batch, 0.0)[0]["caption"].isfinite(), "a long caption is cut"
     block, = (block for block in BLOCKS if "class Caption" in block)
     assert len(block.splitlines()) < 60

@@ -6,7 +6,7 @@ from golden_rule import figures, original_state
 from helpers import same_state
 from minalbef.albef import ALBEF
 from minalbef.presets import preset
-from minalbef.tasks.base import TASKS
+from minalbef.tasks.table import TASKS
 from minalbef.weights import key_table
 from original_keys import PRETRAINING, SCRIPTS, full_state, shapes
 

@@ -1,0 +1,65 @@
+"""The one table of tasks: the paper's, and yours once you put it there."""
+from pathlib import Path
+
+from torch import nn
+
+from minalbef import checkpoint
+from minalbef.config import nearest, replace_checked
+from minalbef.tasks import (
+    entailment,
+    grounding,
+    nlvr2,
+    pretrain,
+    retrieval,
+    text_assignment,
+    vqa,
+)
+from minalbef.tasks.base import Task
+from minalbef.tokenizer import Tokenizer
+
+FILES = (pretrain, retrieval, entailment, vqa, text_assignment, nlvr2, grounding)
+TASKS: dict[str, Task] = {file.TASK.name: file.TASK for file in FILES}
+
+
+def find_task(name: str, run: str | Path = "") -> Task:
+    """A task by its name. Raises ValueError for an unknown one.
+
+    run: the folder that names the task, for the message
+    """
+    if name in TASKS:
+        return TASKS[name]
+    known = f"{nearest(name, TASKS)}; there are {', '.join(TASKS)}"
+    if not run:
+        raise ValueError(f"no task {name!r}{known}")
+    raise ValueError(f"{run} is a run of task {name!r}, which this version does not know{known}. "
+                     "Put your own into minalbef.tasks.table.TASKS before you load it, or install "
+                     "the version that trained it")
+
+
+def find_task_of_preset(preset: str) -> Task | None:
+    """The task whose recipe a preset is; None for a preset of scenes, which pretrain."""
+    for task in TASKS.values():
+        if preset in task.presets:
+            return task
+    return None
+
+
+def load_model(task: str, run: str | Path, image_size: int | None = None
+               ) -> tuple[nn.Module, Tokenizer, str]:
+    """A run's model for a task, in evaluation mode, its tokenizer, and the task it was trained for.
+
+    image_size: resize the position embeddings for such images
+    Raises ValueError for a run of another task.
+    """
+    config, trained_for, tokenizer, weights, step = checkpoint.open_run(run)
+    runs = {task, *find_task(task).evaluates}
+    if trained_for not in runs:
+        raise ValueError(f"{run} is a run of {trained_for}, not of {task}: name one of "
+                         f"{' or '.join(sorted(runs))}, such as `minalbef finetune {task} --from "
+                         "RUN` makes, on your own set with --data FOLDER")
+    config = replace_checked(config, image_size=image_size or config.image_size)
+    model = TASKS[task].module(config).student
+    lacks = find_task(trained_for, run).lacks
+    checkpoint.fit_weights(model, checkpoint.resize_weights(weights, config), run, lacks)
+    checkpoint.warn_unfinished(run, config, step)
+    return model.eval(), tokenizer, trained_for
