@@ -78,7 +78,7 @@ def check_query(task: Task, images: int, text: str, candidates: Sequence | Tenso
         return
     kind = "answers" if all(isinstance(one, str) for one in candidates) else "boxes"
     if task.candidates != kind:
-        choosers = [f"{row.candidates} are for {name}" for name, row in TASKS.items() if row.candidates]
+        choosers = [f"{row.candidates} for {name}" for name, row in TASKS.items() if row.candidates]
         raise ValueError(f"{task.name} does not choose among these: {', '.join(choosers)}; "
                          "leave them out")
 

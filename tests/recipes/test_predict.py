@@ -16,7 +16,7 @@ from minalbef.gradcam import pair_relevance, relevance, text_map
 from minalbef.layers import record_weights
 from minalbef.recipes import predict, report
 from minalbef.scenes.jobs import JOBS
-from minalbef.tasks import entailment, grounding, vqa
+from minalbef.tasks import entailment, grounding, prediction, vqa
 from minalbef.tasks.nlvr2 import PairModel
 from minalbef.tasks.table import TASKS
 from untrained import untrained
@@ -172,7 +172,7 @@ def test_a_place_is_that_of_the_map_that_was_chosen(ask, models, pictures, mode,
 
 
 def test_a_map_of_nothing_is_nowhere(ask, monkeypatch):
-    monkeypatch.setattr(predict, "relevance", lambda *args: relevance(*args) * 0)
+    monkeypatch.setattr(prediction, "relevance", lambda *args: relevance(*args) * 0)
     assert ask("grounding").answer == "nowhere"
     found = ask("grounding", BOXES)
     assert found.answer == "none of the boxes" and found.box is None and found.boxes.tolist() == BOXES
