@@ -35,7 +35,7 @@ parity: .venv/stamp
 tasks: .venv/stamp
 	for task in $(TASKS); do $(BIN)/minalbef finetune $$task --from data/tiny --baselines all \
 		&& $(BIN)/minalbef evaluate $$task --from data/tiny --seed 1 --out runs/$$task/fresh || exit; done
-	$(BIN)/minalbef bench tasks --out notebooks/experiments/tasks.json --page docs/tasks.md
+	$(BIN)/python notebooks/experiments/tasks.py --out notebooks/experiments/tasks.json --page docs/tasks.md
 
 # run the chapters again and save their outputs
 notebooks: .venv/stamp

@@ -1,3 +1,1 @@
-"""How fast a step, loading and ranking are, what several seeds learn, and what each part is worth.
-
-Imports everything but cli."""
+"""How fast a step and loading are. Imports everything but cli."""

@@ -1,65 +1,9 @@
 """`minalbef bench` on the command line: its flags, and what they call."""
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from minalbef.cli.limits import checked
-
-Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
-
-
-@checked
-def learn(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3, run: Path = Path("runs/bench"),
-          processes: int | None = None, out: Path | None = None) -> None:
-    """Train and evaluate several seeds; print the mean of every figure, and write them with hardware and command.
-
-    Args:
-        changes: options of the preset to change
-        preset: where to start
-        seeds: how many, from 0
-        run: the folder for the runs
-        processes: how many to train in; by default one a GPU, or two on a CPU
-        out: where to write the result; by default learn.json in the folder for the runs
-    """
-    from minalbef.bench.seeds import learn as learn_seeds
-    from minalbef.recipes.pretrain import settings
-    from minalbef.recipes.report import command
-    settings(preset, changes)                            # refuse a wrong option before any process starts
-    learn_seeds(preset, changes, seeds, run, processes, out or run / "learn.json", command())
-
-
-def tasks(run: Path = Path("runs"), out: Path | None = None, page: Path | None = None) -> None:
-    """Gather the reports of the five fine-tuned runs, and print their table.
-
-    Args:
-        run: the folder that holds the runs, by task
-        out: where to write all reports in one file; by default tasks.json in that folder
-        page: a Markdown file whose table of tasks to replace, such as docs/tasks.md
-    """
-    from minalbef.bench import seeds
-    print(seeds.tasks(run, out or run / "tasks.json", page))
-
-
-def effects(results: Path = Path("runs/ablation.jsonl"), pages: tuple[Path, ...] = (),
-            claims: Path = Path("notebooks/experiments/registered.md")) -> None:
-    """The tables of an ablation: what each row reached, and a verdict on each claim registered before the runs.
-
-    Args:
-        results: the file that `minalbef ablate` wrote
-        pages: Markdown files whose tables to replace, such as docs/ablation.md
-        claims: the file with the table of claims
-    """
-    from minalbef.bench import ablate
-    from minalbef.bench import effects as bench
-    if not (records := ablate.read(results)):
-        raise ValueError(f"{results} has no results; `minalbef ablate` writes them, and --results names a file")
-    registered = bench.read_claims(claims)
-    tables = {"claims": bench.claims_table(records, registered),
-              "beside": bench.beside_table(records, len(registered)), "rows": bench.rows_table(records)}
-    print("\n\n".join(tables.values()))
-    for page in pages:
-        bench.write_tables(page, **tables)
 
 
 @checked
@@ -120,12 +64,9 @@ def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000
     show(measure_loading(sizes, photo, number))
 
 
-Benches = (Annotated[Any, tyro.conf.subcommand("learn", constructor=learn)]
-           | Annotated[Any, tyro.conf.subcommand("tasks", constructor=tasks)]
-           | Annotated[Any, tyro.conf.subcommand("effects", constructor=effects)]
-           | Annotated[Any, tyro.conf.subcommand("step", constructor=step)]
+Benches = (Annotated[Any, tyro.conf.subcommand("step", constructor=step)]
            | Annotated[Any, tyro.conf.subcommand("data", constructor=data)])
 
 
 def bench(what: Annotated[Benches, tyro.conf.arg(name="")]) -> None:
-    """Measure: what is learnt, and how fast."""
+    """Measure how fast a step and loading are."""

@@ -2,8 +2,7 @@
 from pathlib import Path
 from typing import Literal
 
-from minalbef.cli.bench import Changes
-from minalbef.cli.train import From
+from minalbef.cli.train import Changes, From
 from minalbef.config import printable, read_changes
 
 

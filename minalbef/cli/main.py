@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +20,21 @@ from typing import Annotated, Literal
 import tyro
 
 import minalbef
-from minalbef.cli.ablate import ablate
-from minalbef.cli.bench import Changes, bench
+from minalbef.cli.bench import bench
 from minalbef.cli.full_size import convert, dry_run, plan, prepare
 from minalbef.cli.limits import checked, current_flags
 from minalbef.cli.options import options
 from minalbef.cli.pictures import export, index, search
-from minalbef.cli.train import Flags, From, finetune, pretrain, source_of, tune
+from minalbef.cli.train import Changes, Flags, From, finetune, pretrain, source_of, tune
 from minalbef.config import nearest, printable
 
 ABOUT = """ALBEF, rebuilt minimal, faithful and fast.
 
 Every command takes --quiet (no progress bar), --log-level LEVEL and --debug (an error with its traceback), too."""
+# commands of older versions -> the scripts that took their place
+MOVED = {"ablate": "ablate.py", "bench effects": "effects.py", "bench learn": "learn.py", "bench tasks": "tasks.py"}
 NARROWEST = 40                        # columns; in fewer, tyro never ends to draw its boxes
+TYRO = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
 Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
 
 
@@ -188,7 +191,7 @@ def test(slow: bool = False, workers: int = 2) -> None:
 
 COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in (
     demo, pretrain, evaluate, finetune, options, tune, predict, search, index, explore, summary, convert, export,
-    prepare, dry_run, plan, bench, ablate, test)}
+    prepare, dry_run, plan, bench, test)}
 
 
 def explain_loss(text: str) -> tuple[str, int] | None:
@@ -241,11 +244,12 @@ def accept_any_terminal() -> None:
         os.environ["COLUMNS"] = str(NARROWEST)
 
 
-def main() -> None:
-    """Entry of the command line: errors that a user can mend are printed without a traceback, unless by --debug."""
+def run_command_line(call: Callable[[list[str]], object]) -> None:
+    """Call it with the words that the user typed, less the options that all commands share.
+
+    Errors that a user can mend are printed without a traceback, unless by --debug.
+    """
     accept_any_terminal()
-    if sys.argv[1:] == ["--version"]:
-        return print(f"minalbef {minalbef.__version__}, torch {importlib.metadata.version('torch')}")
     # torch's C++ part warns each process of DDP's search for weights without gradient, which phases need
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")       # Apple's GPU lacks operations; torch names them
@@ -259,10 +263,7 @@ def main() -> None:
     logging.basicConfig(format="minalbef: %(message)s", level="WARNING")
     logging.getLogger("minalbef").setLevel("WARNING" if given.quiet else given.log_level)
     try:
-        if words and words[0] not in COMMANDS and not words[0].startswith("-"):
-            raise ValueError(f"no command {words[0]!r}{nearest(words[0], COMMANDS)}; there are {', '.join(COMMANDS)}")
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="minalbef", args=current_flags(words), description=ABOUT,
-                                             config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff))
+        call(words)
     except (Exception, KeyboardInterrupt) as error:
         if given.debug:
             raise
@@ -270,3 +271,29 @@ def main() -> None:
         if said:
             print("\n".join(map(printable, f"minalbef: {said}".split("\n"))), file=sys.stderr)
         raise SystemExit(status) from None
+
+
+def run_script(command: Callable) -> None:
+    """Entry of a script: the parameters of `command` are its options, and errors are explained as minalbef's are."""
+    run_command_line(lambda words: tyro.cli(checked(command), args=words, config=TYRO))
+
+
+def call_command(words: list[str]) -> None:
+    """Call the command that the words name. Raises ValueError for one that has moved, or that there isn't."""
+    for command in (" ".join(words[:1]), " ".join(words[:2])):
+        if command in MOVED:
+            raise ValueError(f"`minalbef {command}` is a script now, with the same options: in a checkout of minalbef, "
+                             f"call `python notebooks/experiments/{MOVED[command]}`")
+    if words and words[0] not in COMMANDS and not words[0].startswith("-"):
+        raise ValueError(f"no command {words[0]!r}{nearest(words[0], COMMANDS)}; there are {', '.join(COMMANDS)}")
+    tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="minalbef", args=current_flags(words), description=ABOUT,
+                                         config=TYRO)
+
+
+def main() -> None:
+    """Entry of the command line."""
+    if sys.argv[1:] == ["--version"]:
+        accept_any_terminal()
+        print(f"minalbef {minalbef.__version__}, torch {importlib.metadata.version('torch')}")
+    else:
+        run_command_line(call_command)

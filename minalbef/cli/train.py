@@ -6,8 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from minalbef.cli.bench import Changes
-
+Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
 From = Annotated[Path | None, tyro.conf.arg(name="from")]
 Flags = tyro.conf.OmitArgPrefixes     # of a section, whose flags go without its name
 

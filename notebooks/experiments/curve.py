@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 
 from minalbef import checkpoint, preset
-from minalbef.bench.seeds import flatten
 from minalbef.config import Config
 from minalbef.metrics import read_metrics
 from minalbef.recipes import pretrain
@@ -26,6 +25,7 @@ from minalbef.run import Run
 from minalbef.scenes import evaluation
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.train import Stopped
+from results import flatten
 
 # tiny as it was when fresh and repeated were run: one layer of text, three of fusion
 TINY = preset("tiny", text_depth=1, fusion_depth=3, warm_steps=1000, epoch=179_200, match_from=0.07, hard_from=0.13,

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from minalbef import checkpoint, load, train
-from minalbef.bench.outcomes import BUDGET, TASK_STEPS, digits
 from minalbef.ema import make_teacher
 from minalbef.recipes import finetune
 from minalbef.recipes.report import commit, describe_device, now
@@ -24,6 +23,7 @@ from minalbef.scenes import jobs
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
 from minalbef.tasks.nlvr2 import NLVR2, PairFusion, PairModel
 from minalbef.tasks.text_assignment import TextAssignment
+from outcomes import BUDGET, TASK_STEPS, digits
 
 PATH = Path(__file__).with_suffix(".json")
 SHARES = ("nothing", "keys and values", "everything")

@@ -28,10 +28,9 @@ from emojiscenes.layout import draw_size, layout
 from emojiscenes.stage import Stage, flip
 from emojiscenes.stream import Stream
 from minalbef import Run, checkpoint, load
-from minalbef.bench.effects import write_tables
-from minalbef.bench.seeds import flatten
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import evaluation, questions
+from results import flatten, write_tables
 
 PATH = Path(__file__).with_suffix(".json")
 Pair = tuple[Scene, str]

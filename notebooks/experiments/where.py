@@ -1,5 +1,6 @@
 """Where is "left of"? Activation patching: `python notebooks/experiments/where.py`, after
-`minalbef bench learn siblings=0 --seeds 1 --run runs/paper`, the paper's objectives alone, which it compares with tiny.
+`python notebooks/experiments/learn.py siblings=0 --seeds 1 --run runs/paper`.
+That trains with the paper's objectives alone; the script compares the model with tiny.
 
 A text is true of one scene and false of another, its mirror image. ITM reads the text with the false scene; one head's
 output, at some of the words, is replaced by what it was with the true scene. How far does that move ITM's log-odds from

@@ -25,7 +25,7 @@ from minalbef.recipes.pretrain import for_scenes
 from processes import SMALL
 
 SECTIONS = ("scenes", "sets")
-COMMANDS = [*command_line.COMMANDS.values(), bench.learn, bench.step, bench.data]
+COMMANDS = [*command_line.COMMANDS.values(), bench.step, bench.data]
 
 
 def kinds(annotation) -> set[type]:
@@ -45,7 +45,7 @@ def numbers(command) -> set[str]:
 def test_every_number_of_the_command_line_has_limits():
     found = set().union(*map(numbers, COMMANDS))
     assert found <= LIMITS.keys() and {"size", "most_bad", "processes", "gpus", "workers", "steps"} <= found
-    assert all(hasattr(command, "__wrapped__") for command in COMMANDS[-4:])
+    assert all(hasattr(command, "__wrapped__") for command in COMMANDS[-3:])
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
@@ -82,18 +82,19 @@ def test_a_flag_of_the_version_before_is_understood_with_a_note(caplog):
 @pytest.mark.parametrize("words, says", [
     ("evaluate tiny --pairs --among 20", "--among and --from: of no use with --pairs; leave them out"),
     ("search a.png --texts b.txt --out c.png", "--out: texts are listed, and no picture is drawn"),
+    ("ablate distil --seeds 1", "`minalbef ablate` is a script now, with the same options: in a checkout"),
+    *((f"bench {name}", f"`minalbef bench {name}` is a script now") for name in ("effects", "learn", "tasks")),
     ("evalute tiny", "no command 'evalute' (did you mean 'evaluate'?); there are demo, "),
     ("evaluate tiny --size nan", "--size nan must lie between 0.001 and 1"),
     ("evaluate tiny --size 0", "--size 0.0 must"), ("demo --processes -1", "--processes -1 must lie between 1 and 256"),
     ("prepare coco --from here --most-bad 2", "--most-bad 2.0 must lie between 0 and 1"),
     ("pretrain --workers -3", "--workers -3 must lie between 0 and 1,024"),
     ("search apple --scenes 0", "--scenes 0 must"), ("plan base --gpus 0", "--gpus 0 must"),
-    ("dry-run base --steps 0", "--steps 0 must"), ("bench learn --seeds 0", "--seeds 0 must"),
+    ("dry-run base --steps 0", "--steps 0 must"),
     ("pretrain --preset base", "preset base with objects=0 trains on photographs: name a prepared set with --data"),
     ("demo --preset vqa", "preset vqa with objects=0 trains on photographs"),
     ("pretrain objects=0", "preset tiny with objects=0 trains on photographs"),
     ("demo objects=-1", "objects=-1 must lie between 0 and 223"),
-    ("bench learn objects=100000", "objects=100000 must lie between 0 and 223"),
     ("demo objects=223", "objects=223 leaves 0 kinds for the warm start to see; take at most objects=220")])
 def test_what_cannot_be_done_is_said_before_it_begins(words, says, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)

@@ -137,6 +137,14 @@ def flags(*words: str) -> str:
     return shown.getvalue()
 
 
+@functools.cache
+def script_flags(path: str) -> str:
+    """What `python PATH --help` shows."""
+    run = subprocess.run([sys.executable, path, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_a_page_runs(command, tmp_path, monkeypatch):
     words = shlex.split(command)
@@ -163,6 +171,9 @@ def test_a_command_of_a_page_runs(command, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", words)
         main()
+    elif words[0] == "python":                   # a script of notebooks/experiments
+        shown = script_flags(words[1])
+        assert not [word for word in words if word.startswith("--") and word not in shown]
     elif words[0] == "minalbef":                 # takes too long or needs files; other tests run these on small ones
         shown = flags(*words[1:3 if words[1] == "bench" else 2])
         assert not [word for word in words if word.startswith("--") and word not in shown]

@@ -1,4 +1,4 @@
-"""The table of docs/results.md, from what `minalbef bench learn` wrote."""
+"""The table of docs/results.md, from what notebooks/experiments/learn.py wrote."""
 
 ROWS = (                              # title, figures, baselines
     ("R@1 of 500 scenes, ITC, image to text / text to image", "plain.itc_i2t_r1 plain.itc_t2i_r1",

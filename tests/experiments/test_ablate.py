@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import ablate
+import outcomes
+from ablate import RunKey
+from ablate_rows import ROWS, SPOILT, Row, rows_of
 from emojiscenes.language import holds
 from emojiscenes.scenes import Scenes
 from helpers import Batches, disturb, pretrain, small
-from minalbef.bench import ablate, outcomes
-from minalbef.bench.ablate import RunKey
-from minalbef.bench.ablate_rows import ROWS, SPOILT, Row, rows_of
 from minalbef.presets import preset
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
@@ -112,7 +113,7 @@ def test_what_is_missing_is_listed_seed_by_seed():
         RunKey("itc", 0, 19_200), RunKey("itc", 1, 19_200), RunKey("hard", 1, 19_200)]
     assert ablate.todo(["hard"], 1, 1.0, False, True, there) == [RunKey("hard", 0, 19_200, with_tasks=True)]
     assert ablate.todo(["hard"], 1, 0.5, False, False, there) == [RunKey("hard", 0, 9_600)]
-    assert "2.0 CPU hours of training in 2 processes" in ablate.plan(
+    assert "2.0 CPU hours of training in 2 processes" in ablate.describe_plan(
         [RunKey("hard", seed, 19_200) for seed in range(72)], there, 2)
 
 
@@ -207,7 +208,7 @@ def test_a_damaged_result_is_named(tmp_path):
 @pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc")
 def test_a_night_that_is_killed_ends_its_runs_and_goes_on_where_they_were(tmp_path):
     out, command = tmp_path / "results.jsonl", [
-        sys.executable, "-m", "minalbef", "ablate", "distil", "--seeds", "1", "--share", "0.01", "--run",
+        sys.executable, ablate.__file__, "distil", "--seeds", "1", "--share", "0.01", "--run",
         str(tmp_path / "runs"), "--out", str(tmp_path / "results.jsonl"), "--processes", "1", "--quiet"]
     night = subprocess.Popen(command)
     while not list(tmp_path.glob("runs/*/looks.jsonl")) and night.poll() is None:

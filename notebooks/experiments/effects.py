@@ -1,5 +1,4 @@
 """What an ablation found: every row's figures, and a verdict on each claim that was registered before the runs."""
-import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +6,11 @@ from pathlib import Path
 
 from scipy import stats
 
-from minalbef.bench.ablate import cost
-from minalbef.bench.ablate_rows import ROWS
-from minalbef.bench.outcomes import DOWNSTREAM
-from minalbef.checkpoint import write_atomically
+from ablate import cost, read
+from ablate_rows import ROWS
+from minalbef.cli.main import run_script
+from outcomes import DOWNSTREAM
+from results import write_tables
 
 # figure: the questions that it is the mean of
 FIGURES = {
@@ -31,7 +31,6 @@ BESIDE = (("distillation in both losses", "distil", "hard", "retrieval"),
 PARTS = {"": ("outcomes", "tasks"), "teacher": ("teacher_outcomes", ""), "distilled": ("", "tasks_distilled"),
          "equal": ("outcomes", "tasks")}
 SEEDS = 8                             # of the paper's rows
-MARKS = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end of \2 -->)", re.S)
 
 
 @dataclass(frozen=True)
@@ -165,11 +164,27 @@ def rows_table(records: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
-def write_tables(page: Path, **tables: str) -> None:
-    """Put the tables where a page has <!-- NAME --> and <!-- end of NAME -->. Raises ValueError if it has none."""
-    text = page.read_text(encoding="utf-8")
-    if tables.keys().isdisjoint(name for _, name, _ in MARKS.findall(text)):
-        places = " or ".join(f"<!-- {name} --> and <!-- end of {name} -->" for name in tables)
-        raise ValueError(f"{page} has no place for a table: add the lines {places}")
-    text = MARKS.sub(lambda at: f"{at[1]}{tables[at[2]]}\n{at[3]}" if at[2] in tables else at[0], text)
-    write_atomically(page, lambda path: path.write_text(text, encoding="utf-8"))
+def main(results: Path = Path("runs/ablation.jsonl"), pages: tuple[Path, ...] = (),
+         claims: Path = Path(__file__).with_name("registered.md")) -> None:
+    """The tables of an ablation: what each row reached, and a verdict on each claim registered before the runs.
+
+    Args:
+        results: the file that ablate.py wrote
+        pages: Markdown files whose tables to replace, such as docs/ablation.md
+        claims: the file with the table of claims
+    """
+    records = read(results)
+    if not records:
+        raise ValueError(f"{results} has no results; `python notebooks/experiments/ablate.py` writes them, "
+                         "and --results names a file")
+    registered = read_claims(claims)
+    tables = {"claims": claims_table(records, registered),
+              "beside": beside_table(records, len(registered)),
+              "rows": rows_table(records)}
+    print("\n\n".join(tables.values()))
+    for page in pages:
+        write_tables(page, **tables)
+
+
+if __name__ == "__main__":
+    run_script(main)

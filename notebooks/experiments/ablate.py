@@ -14,14 +14,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
+import tyro
 from torch import Tensor
 
+from ablate_rows import BASES, ROWS, Finite, Row, rows_of
 from minalbef import load, train, writing
-from minalbef.bench.ablate_rows import BASES, ROWS, Finite, Row, rows_of
-from minalbef.bench.outcomes import DOWNSTREAM, TASK_STEPS, look, outcomes, outcomes_of_tasks
+from minalbef.cli.main import run_script
 from minalbef.data import data_folder
 from minalbef.ema import make_teacher
 from minalbef.losses import itc_loss
@@ -36,6 +37,7 @@ from minalbef.scenes.pretrain import SceneBatch, ScenePretrain
 from minalbef.tasks.pretrain import Carry, Draws, PretrainBatch
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import explain, write_atomically
+from outcomes import DOWNSTREAM, TASK_STEPS, look, outcomes, outcomes_of_tasks
 
 LOG = logging.getLogger("minalbef")
 LOOKS = 5                             # of a run, while it learns
@@ -206,7 +208,7 @@ def todo(names: Iterable[str], seeds: int, share: float, equal: bool, tasks: boo
                   key=lambda one: one.seed)
 
 
-def plan(runs: list[RunKey], records: list[dict], processes: int) -> str:
+def describe_plan(runs: list[RunKey], records: list[dict], processes: int) -> str:
     """How long the missing runs will take, in their order."""
     lines, total = [], 0.0
     for one in runs:
@@ -264,3 +266,33 @@ def ablate(runs: list[RunKey], folder: Path, out: Path, processes: int, quiet: b
         raise train.Stopped(f"stopped with {len(waiting) + len(running)} runs left; the same command goes on")
     if broken:
         raise SystemExit(1)
+
+
+def main(rows: Annotated[tuple[str, ...], tyro.conf.Positional] = (), /, seeds: int = 8, share: float = 1.0,
+         equal: bool = False, tasks: bool = False, plan: bool = False, processes: int | None = None,
+         run: Path = Path("runs/ablate"), out: Path = Path("runs/ablation.jsonl")) -> None:
+    """Train recipes that differ in one part, over seeds, side by side; repeat the command to go on.
+
+    Args:
+        rows: their names, or the groups paper, ours, noise, sweeps and after; by default all
+        seeds: how many, from 0; every row is trained with one before the next begins
+        share: of the samples that a row sees, for a quick look
+        equal: as many samples as take the CPU seconds of the row that the group is compared with
+        tasks: fine-tune each for entailment, VQA, NLVR2 and grounding, too, with and without distillation
+        plan: train nothing; list the runs that are missing, in order, with the time that they'll take
+        processes: how many train at once, one thread each; by default as many as there are cores
+        run: the folder for the runs, which are removed when they're done
+        out: the file of results, a line for each run
+    """
+    records = read(out)
+    runs = todo(rows, seeds, share, equal, tasks, records)
+    if processes is None:
+        processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if plan:
+        print(describe_plan(runs, records, processes))
+    else:
+        ablate(runs, run, out, processes)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,15 +1,16 @@
 """Scripts of notebooks/experiments: the stress test, a forecast by hand, NLVR2's layers that share more or less."""
-import importlib.util
 import json
 import math
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
+import curve
+import forecast
+import sharing
+import stress
 from emojiscenes.language import Count, Noun, Relation, holds
 from emojiscenes.stage import Stage
 from emojiscenes.stream import Stream
@@ -22,13 +23,6 @@ from minalbef.tasks.nlvr2 import PairModel
 RESULTS = Path(__file__).parents[2] / "notebooks" / "experiments"
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"results_{name}", RESULTS / f"{name}.py")
-    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def share(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
@@ -39,8 +33,8 @@ def rows(intercept: float, slope: float, *samples: int) -> list[dict]:
 
 
 def test_a_curve_that_is_a_line_in_logits_is_forecast_without_a_miss():
-    curve = rows(-8.0, 1.0, *range(1000, 11_000, 1000))
-    found = script("forecast").forecast(curve[:6], curve, 40_000)["relation"]
+    run = rows(-8.0, 1.0, *range(1000, 11_000, 1000))
+    found = forecast.forecast(run[:6], run, 40_000)["relation"]
     ten, forty = (round(share(math.log(n) - 8), 3) for n in (10_000, 40_000))
     assert found == {"tested": ten, "found": ten, "miss": 0, "mean": forty, "low": forty, "high": forty}
 
@@ -49,7 +43,7 @@ def test_the_interval_is_twice_the_miss_on_each_side_in_logits():
     """The first curve stays at 1/2, logit 0; the second at logit 1: its forecast is 1 ± 2. Place misses by nothing."""
     before, run = ([{**row, "place": 0.5, "size": 0.5} for row in rows(at, 0.0, 1, 2, 3, 4)]
                    for at in (0.0, 1.0))
-    found = script("forecast").forecast(before, run, 900)
+    found = forecast.forecast(before, run, 900)
     assert found["relation"]["miss"] == 1 and found["place"]["miss"] == 0
     assert found["relation"]["low"] == round(share(-1), 3) and found["relation"]["high"] == round(share(3), 3)
     assert found["place"] == {"tested": 0.5, "found": 0.5, "miss": 0, "mean": 0.5, "low": 0.5, "high": 0.5}
@@ -57,31 +51,31 @@ def test_the_interval_is_twice_the_miss_on_each_side_in_logits():
 
 def test_no_interval_is_narrower_than_the_median_miss_allows():
     before, run = ([{**row, "place": share(at), "size": 0.5} for row in rows(at, 0.0, 1, 2, 3, 4)] for at in (0.0, 1.0))
-    size = script("forecast").forecast(before, run, 900)["size"]
+    size = forecast.forecast(before, run, 900)["size"]
     assert size["miss"] == 0 and (size["low"], size["high"]) == (round(share(-2), 3), round(share(2), 3))
 
 
 def test_only_the_last_half_of_a_curve_counts_and_certainty_has_an_end():
-    curve = rows(0.0, 0.0, 100, 200)
-    curve = [{**row, "relation": 0.9} for row in curve] + [{**row, "samples": 10 * row["samples"], "relation": 1.0}
-                                                           for row in curve]
-    assert script("forecast").extend(curve, "relation", 10_000) == pytest.approx(math.log(0.998 / 0.002))
+    run = rows(0.0, 0.0, 100, 200)
+    first = [{**row, "relation": 0.9} for row in run]
+    last = [{**row, "samples": 10 * row["samples"], "relation": 1.0} for row in run]
+    assert forecast.extend(first + last, "relation", 10_000) == pytest.approx(math.log(0.998 / 0.002))
 
 
 def test_the_forecast_of_small_is_what_the_two_curves_say():
-    module, said = script("forecast"), json.loads((RESULTS / "forecast.json").read_text(encoding="utf-8"))
-    assert said["figures"] == module.forecast(module.curve("tiny"), module.curve("desk"), said["samples"])
+    said = json.loads((RESULTS / "forecast.json").read_text(encoding="utf-8"))
+    assert said["figures"] == forecast.forecast(forecast.curve("tiny"), forecast.curve("desk"), said["samples"])
 
 
 def test_pairs_that_share_nothing_or_everything_begin_as_the_same_model():
-    module, config = script("sharing"), small(fusion_depth=3)
+    config = small(fusion_depth=3)
     image, (tokens, keep) = torch.randn(4, 3, 24, 24), texts(3, 8, lengths=[8, 5, 3])
     albef, pairs, trained = disturb(ALBEF(config), 0.1), torch.tensor([[0, 1], [2, 1], [3, 3]]), {}
-    for what in module.SHARES:
+    for what in sharing.SHARES:
         model = PairModel(config, torch.nn.Linear(config.text_width, 2))
         model.start(albef)
         before = model(image, pairs, tokens, keep)
-        first, second = module.share(model, what).albef.fusion.layers[:2]
+        first, second = sharing.share(model, what).albef.fusion.layers[:2]
         after = model(image, pairs, tokens, keep)
         assert torch.equal(after, before)
         tied = second.cross.q.weight is first.cross.q.weight, second.cross.k is None
@@ -94,7 +88,7 @@ def test_pairs_that_share_nothing_or_everything_begin_as_the_same_model():
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("curve_*.json")), ids=lambda path: path.stem)
 def test_a_curve_is_of_the_settings_that_its_command_has_today(path):
     measured = json.loads(path.read_text(encoding="utf-8"))
-    today = json.loads(json.dumps(script("curve").RUNS[path.stem[6:]].to_dict()))
+    today = json.loads(json.dumps(curve.RUNS[path.stem[6:]].to_dict()))
     assert measured["command"] == f"python notebooks/experiments/curve.py {path.stem[6:]}"
     assert len(measured["rows"]) == 10
     assert measured["config"] == {name: today[name] for name in measured["config"]}
@@ -103,14 +97,13 @@ def test_a_curve_is_of_the_settings_that_its_command_has_today(path):
 
 # the stress test
 
-STRESS = script("stress")
-KINDS = {said: kind for kind, said in STRESS.SAYING.items()}
+KINDS = {said: kind for kind, said in stress.SAYING.items()}
 A, WAY = r"(?:an?|the) (\w+)", f"({'|'.join(KINDS)})"
 
 
 def ask_some(title: str, stage: Stage | None = None, count: int = 30) -> list:
     stage = stage or Stage(50, (1.0,), None, "seen")
-    ask = STRESS.QUESTIONS[title]
+    ask = stress.QUESTIONS[title]
     return [ask(stage, Stream("test of stress", title, i)) for i in range(count)]
 
 
@@ -123,7 +116,7 @@ def relation_of(text: str) -> Relation:
     return Relation(Noun(first), KINDS[way], Noun(second))
 
 
-@pytest.mark.parametrize("title", [title for title in STRESS.QUESTIONS if title.startswith((
+@pytest.mark.parametrize("title", [title for title in stress.QUESTIONS if title.startswith((
     "relation", "right angles", "A and B", "left of a B"))])
 def test_the_true_relation_holds_and_the_false_one_does_not(title):
     for (scene, true), (same, false) in ask_some(title):
@@ -154,17 +147,17 @@ def test_as_many_are_shown_as_the_true_sentence_says(shown, said):
 
 
 def test_a_false_colour_is_the_backgrounds_the_other_objects_or_nobodys():
-    stage = Stage(tuple(STRESS.COLOURED), (1.0,), None, "seen")
+    stage = Stage(tuple(stress.COLOURED), (1.0,), None, "seen")
     for whose in ("other object", "background", "nowhere"):
         for (scene, true), (_, false) in ask_some(f"colour, {whose}", stage):
-            first, second = (STRESS.COLOURED[thing.name] for thing in scene.objects)
+            first, second = (stress.COLOURED[thing.name] for thing in scene.objects)
             colour = false.split()[1]
             expected = {"other object": {second}, "background": {scene.background},
-                        "nowhere": {*STRESS.COLOURS} - {first, second, scene.background}}[whose]
+                        "nowhere": {*stress.COLOURS} - {first, second, scene.background}}[whose]
             assert true.split()[1] == first and colour in expected and colour != first
 
 
-@pytest.mark.parametrize("about", STRESS.ADDITIONS)
+@pytest.mark.parametrize("about", stress.ADDITIONS)
 def test_an_addition_makes_the_sentence_longer_and_the_pair_is_of_one_scene(about):
     for title in (f"half-truth, {about}", f"control: true addition, {about}"):
         for (scene, short), (same, longer) in ask_some(title, count=10):
@@ -182,18 +175,18 @@ def test_a_pair_is_accepted_over_even_odds_and_preferred_with_the_higher_ones(mo
     odds = torch.tensor([2.0, -1.0, -3.0, 0.5, 1.0, -2.0, -1.0, -0.5])       # four true pairs, four false
     monkeypatch.setattr(questions, "match_odds", lambda run, scenes, texts: odds)
     asked = [(("scene", "true"), ("scene", "false"))] * 4
-    assert STRESS.judge(None, asked) == {
+    assert stress.judge(None, asked) == {
         "true accepted": 0.5, "false accepted": 0.25, "true preferred": 0.75}
 
 
 def test_the_measured_answers_are_those_of_the_script_and_the_model():
-    measured = json.loads(STRESS.PATH.read_text(encoding="utf-8"))
+    measured = json.loads(stress.PATH.read_text(encoding="utf-8"))
     run = load("tiny")
     stage = Stage(run.config.objects, (1.0,), None, "seen")
     title = "not"
-    asked = [STRESS.QUESTIONS[title](stage, Stream("stress", measured["seed"], title, i))
+    asked = [stress.QUESTIONS[title](stage, Stream("stress", measured["seed"], title, i))
              for i in range(measured["count"])]
-    found = STRESS.judge(run, asked)
+    found = stress.judge(run, asked)
     assert found == pytest.approx(measured["questions"]["styles of training"][title], abs=0.005)
 
 
@@ -232,17 +225,17 @@ def two_digits(share: float) -> str:
 
 
 def test_the_page_of_the_stress_test_is_what_was_measured():
-    measured = json.loads(STRESS.PATH.read_text(encoding="utf-8"))
-    stress = page("stress.md")
-    assert " ".join(STRESS.table(measured["questions"]).split()) in stress
-    assert f"`{measured['command']}`, {measured['date'][:10]}, {measured['device']};" in stress
+    measured = json.loads(stress.PATH.read_text(encoding="utf-8"))
+    text = page("stress.md")
+    assert " ".join(stress.table(measured["questions"]).split()) in text
+    assert f"`{measured['command']}`, {measured['date'][:10]}, {measured['device']};" in text
     report = json.loads((RESULTS.parents[1] / "data" / "tiny" / "report.json").read_text(encoding="utf-8"))
     card, here = (found["itm_threshold"] for found in (report, measured["evaluation"]))
-    assert f"are {card:.2f} for the model card's seed and {here:.2f} for seed 0)" in stress
+    assert f"are {card:.2f} for the model card's seed and {here:.2f} for seed 0)" in text
 
 
 def test_the_page_of_results_says_what_the_stress_test_found():
-    questions = json.loads(STRESS.PATH.read_text(encoding="utf-8"))["questions"]
+    questions = json.loads(stress.PATH.read_text(encoding="utf-8"))["questions"]
     seen, results = questions["styles of training"], page("results.md")
     for sentence, answers in SENTENCES.items():
         pairs = [answer.split(": ", 1) for answer in answers]
