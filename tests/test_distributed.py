@@ -26,8 +26,8 @@ from minalbef.recipes.pretrain import begin, settings
 from minalbef.tasks import pretrain as objective
 from minalbef.tasks import retrieval
 from minalbef.train import Stopped, fit
-from test_shards import SIZES, img2dataset
-from test_shards import SMALL as OF_RECORDS
+from miniature_sets import SIZES, img2dataset
+from miniature_sets import SMALL as OF_RECORDS
 
 # five steps: ITC alone, then all three, with queue and hard negatives from the third on
 CONFIG = small(image_size=16, alpha=0.4, epoch=5 * 8, match_from=0.2, queue_from=0.4, hard_from=0.4, warmup_steps=2,

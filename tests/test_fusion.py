@@ -8,9 +8,9 @@ from torch.testing import assert_close
 from transformers.models.bert.modeling_bert import BertLayer
 
 from helpers import copy_weights, disturb, gradients, same_dropout, small, texts
+from hugging_face import bert_config, layer_pairs
 from minalbef.fusion import Fusion
 from minalbef.layers import record_weights
-from test_text import bert_config, layer_pairs
 
 CONFIG = small(fusion_depth=3, text_mlp_ratio=3.0)
 

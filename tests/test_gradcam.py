@@ -6,29 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from golden_rule import figures, fill, image, original_state
+from golden_rule import figures
+from golden_tasks import GOLDEN, golden_case
 from helpers import disturb, small, texts
 from minalbef import gradcam, layers
 from minalbef.albef import ALBEF
-from minalbef.config import Config
 from minalbef.gradcam import image_relevance, match_score, relevance, text_map, word_score
 from minalbef.layers import record_weights
-from minalbef.weights import key_table
-
-GOLDEN = {"small": dict(image_size=32, patch_size=8, image_heads=4, text_heads=4, text_depth=2, fusion_depth=2),
-          "native": dict(image_size=96, patch_size=4, image_heads=12, text_heads=12, text_depth=6, fusion_depth=6)}
-
-
-def golden_case(name: str) -> tuple:
-    """The original's grounding model in our form, with its pictures, tokens and keep."""
-    config = Config(**GOLDEN[name], image_width=48, image_depth=4, text_width=48, vocab_size=64, positions=40,
-                    embed_dim=16)
-    model, arrays = ALBEF(config).eval(), figures("grounding")["arrays"]
-    shapes = key_table.write(model.state_dict(), {}, {}, config.text_depth, bert=False)
-    keys = [(key, list(value.shape)) for key, value in shapes.items() if not key.endswith(tuple(key_table.TIED))]
-    pixels = image(f"grounding.image.{name}", 2, 3, config.image_size, config.image_size)
-    return (fill(model, key_table.read(original_state(keys)).student), pixels,
-            arrays[f"{name}/input_ids"].long(), arrays[f"{name}/attention_mask"].bool())
 
 
 def differences(name: str, model: ALBEF, pixels, tokens, keep) -> dict[str, float]:

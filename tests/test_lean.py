@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import Batches, pretrain, same_state, small
+from helpers import SMALL_PAPER, Batches, pretrain, same_state, small
 from minalbef import train
 from minalbef.fusion import FusionLayer
 from minalbef.presets import preset
@@ -17,7 +17,6 @@ from minalbef.scenes.warm_start import LabelBatch, WarmStart
 from minalbef.tasks.table import find_task_of_preset
 from minalbef.tokenizer import Tokenizer
 from minalbef.train import LAYERS, lean
-from test_rehearse import SMALL
 
 CPU = torch.device("cpu")
 PRESETS = ("paper-4m", "retrieval-coco", "entailment", "vqa", "nlvr2-assign", "nlvr2")
@@ -26,7 +25,7 @@ OF_ROWS = {"mlm", "entailment", "answer", "nlvr2"}               # losses that a
 
 def made(name: str, **changes):
     """A task in small, its config, and a batch of 6: of noise, the student a step away from its teacher."""
-    config = preset(name, **SMALL | dict(batch=6, dropout=0.0, device="cpu", epoch=60) | changes)
+    config = preset(name, **SMALL_PAPER | dict(batch=6, dropout=0.0, device="cpu", epoch=60) | changes)
     plan = find_task_of_preset(name)
     torch.manual_seed(0)
     tokenizer = Tokenizer.train([" ".join(rehearse.WORDS)], 256)

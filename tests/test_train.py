@@ -3,7 +3,6 @@ import contextlib
 import csv
 import math
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from card import card
+from full_disk import files_end_at
 from helpers import Batches, same_state, small
 from minalbef import distributed, metrics, train
 from minalbef.albef import ALBEF
@@ -299,17 +299,6 @@ def test_a_gradient_that_is_not_finite_is_no_step(tmp_path, clip):
     with pytest.raises(FloatingPointError, match="step 2"):
         fit(toy, lambda step: step, config, tmp_path, quiet=True)
     assert saved(tmp_path)["step"] == 2 and saved(tmp_path)["task"]["weight"].isfinite().all()
-
-
-@contextlib.contextmanager
-def files_end_at(size: int):
-    """No file may grow beyond `size` bytes: the kernel refuses, as it does on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(finished, tmp_path):

@@ -7,7 +7,7 @@ from minalbef.datasets.choices import ChoiceRecord
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import photo_id
 from minalbef.datasets.store import Records, open_records
-from test_readers import jpeg, some, write
+from miniature_sets import jpeg, read_all, write
 
 WINOGROUND = {"id": 0, "image_0": "ex_0_img_0", "image_1": "ex_0_img_1", "tag": "Noun", "secondary_tag": "",
               "num_main_preds": 1, "collapsed_tag": "Object",
@@ -108,7 +108,7 @@ def test_whatsups_lists_have_the_true_caption_first(here, name, entry, image, ph
     ("coco_qa_one_obj", [139, "A mug"], "no choice", "only 1 caption, ['A mug']")])
 def test_a_bad_entry_is_left_out_and_counted(here, name, entry, kind, message):
     path = write(here / f"{name}.json", [entry, ORDER])
-    good, counts, first = some(choices.one_picture, path, root=here)
+    good, counts, first = read_all(choices.one_picture, path, root=here)
     assert len(good) == 1 and counts == {kind: 1} and f"{path}: entry 0: " in first[kind] and message in first[kind]
 
 
@@ -117,7 +117,7 @@ def test_a_bad_entry_is_left_out_and_counted(here, name, entry, kind, message):
     ({"collapsed_tag": 1}, "malformed")])
 def test_a_bad_pair_of_winogrounds_is_left_out_and_counted(here, change, kind):
     path = write(here / "examples.jsonl", [WINOGROUND | change, WINOGROUND])
-    good, counts, _ = some(choices.winoground, path, root=here)
+    good, counts, _ = read_all(choices.winoground, path, root=here)
     assert len(good) == 1 and counts == {kind: 1}
 
 

@@ -12,13 +12,8 @@ from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.tasks import nlvr2, retrieval, vqa
-from minalbef.tokenizer import Tokenizer
 from minalbef.train import fit
-from test_readers import jpeg, write
-
-TOKENIZER = Tokenizer.train(["a cat two dogs what is on the wall one three four five six seven eight nine"], 64)
-WORDS = "one two three four five six seven eight nine".split()
-CONFIG = small(batch=4, epoch=11, epochs=3, image_size=16, crop=0.5, objects=0, patch_size=8)
+from miniature_sets import CONFIG, TOKENIZER, WORDS, jpeg, write
 
 
 class Pictures(list):

@@ -13,7 +13,7 @@ from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import Fault
 from minalbef.datasets.store import Records, open_records
 from minalbef.datasets.tables import Columns, find_layout, find_table, table_rows
-from test_readers import jpeg
+from miniature_sets import jpeg
 
 CAPTIONS = ["a cat, asleep", "two dogs; one barks"]
 JSON_ROWS = [{"file_name": f"{i}.jpg", "text": text} for i, text in enumerate(CAPTIONS)]

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from helpers import SMALL_PAPER
 from minalbef.cli.main import main
 from minalbef.datasets import catalogue, pairs, public
 from minalbef.datasets.prepare import photos_of, prepare
@@ -24,9 +25,7 @@ from minalbef.datasets.store import Records, open_records
 from minalbef.tasks import entailment, nlvr2, retrieval, vqa
 from minalbef.tasks.vqa import VQARecord
 from minalbef.tokenizer import Tokenizer
-from test_readers import TRAIN, VAL, jpeg, refcoco, write
-from test_rehearse import SMALL
-from test_shards import tar
+from miniature_sets import TRAIN, VAL, coco, jpeg, refcoco, tar, write
 
 GROUNDING_TEST = "refcoco+_test.json"
 TOKENIZER = Tokenizer.train(["a cat two dogs what is on the wall not true un café"], 96)
@@ -39,15 +38,6 @@ def here(tmp_path):
     for i, image in enumerate((TRAIN, VAL, "flickr30k-images/71.jpg", "VG_100K/5.jpg")):
         jpeg(tmp_path / "in" / image, mode="L" if i == 1 else "RGB", size=(12 + i, 8))
     return tmp_path / "in", tmp_path / "out"
-
-
-def coco(source, **more):
-    """COCO as the original lists it: two captions to train on, two of one picture for the test."""
-    lists = {"coco_train": [{"image": TRAIN, "caption": "a cat", "image_id": "coco_57870"},
-                            {"image": TRAIN, "caption": "un café", "image_id": "coco_57870"}],
-             "coco_test": [{"image": VAL, "caption": ["two dogs", "a cat"]}]} | more
-    for name, entries in lists.items():
-        write(source / f"{name}.json", entries)
 
 
 def test_a_share_leaves_the_evaluation_splits_whole_and_keeps_the_captions_of_a_picture_together(here):
@@ -508,7 +498,7 @@ def test_both_commands_work_and_name_mistakes(here, monkeypatch, capsys):
     assert status == 0 and "is ready" in said and len(Records(out / "coco", "test")) == 2
     status, said = call("prepare", "coco", "--from", source / "none", "--out", out)
     assert status == 2 and said.startswith("minalbef: ") and "nothing is downloaded" in said
-    sizes = [f"{name}={value}" for name, value in SMALL.items()]
+    sizes = [f"{name}={value}" for name, value in SMALL_PAPER.items()]
     status, said = call("dry-run", "entailment", *sizes, "--steps", 1)
     assert status == 0 and "batch 2 in place of 256" in said and "step 0, entailment 1." in said
     status, said = call("dry-run", "tiny")

@@ -1,13 +1,11 @@
 """readers and public: miniature files in exactly the foreign formats, with their oddities."""
 import collections
-import io
 import json
 import os
 import pickle
 from dataclasses import replace
 
 import pytest
-from PIL import Image
 
 from minalbef.data import Record
 from minalbef.datasets import public, readers
@@ -15,38 +13,7 @@ from minalbef.datasets.readers import Fault, captions, karpathy, photo_id
 from minalbef.evaluation.answers import accuracy
 from minalbef.tasks.vqa import VQARecord, collate
 from minalbef.tokenizer import Tokenizer
-
-TRAIN = "train2014/COCO_train2014_000000057870.jpg"
-VAL = "val2014/COCO_val2014_000000184613.jpg"
-
-
-def jpeg(path=None, mode="RGB", size=(12, 8)) -> bytes:
-    file = io.BytesIO()
-    Image.new(mode, size, "white").save(file, "JPEG")
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(file.getvalue())
-    return file.getvalue()
-
-
-def write(path, value):
-    """JSON, or lines of it for .jsonl; a str as it is."""
-    text = json.dumps(value) if path.suffix == ".json" else "\n".join(map(json.dumps, value))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(value if isinstance(value, str) else text, encoding="utf-8")
-    return path
-
-
-def some(reader, *files, **options):
-    """What a reader yields, and the kinds of its faults, with the first of each."""
-    faults: dict[str, str] = {}
-    counts = collections.Counter()
-
-    def note(fault: Fault):
-        counts[fault.kind] += fault.entries
-        faults.setdefault(fault.kind, str(fault))
-    return list(reader(*files, fault=note, **options)), dict(counts), faults
-
+from miniature_sets import TRAIN, VAL, jpeg, read_all, refcoco, write
 
 # files of JSON
 
@@ -117,7 +84,7 @@ def test_bad_captions_are_left_out_counted_and_named(tmp_path):
         {"image": VAL, "caption": "another", "image_id": 1},
         {"image": "a\0b", "caption": "x"}, {"image": "x" * 5000, "caption": "x"},
         {"image": TRAIN, "caption": "last", "image_id": [1]}])
-    records, counts, faults = some(captions, path, root=tmp_path)
+    records, counts, faults = read_all(captions, path, root=tmp_path)
     assert [record.text for record in records] == ["good", "last"]
     assert counts == {"no words": 2, "missing picture": 3, "malformed": 4, "duplicate id": 1}
     assert faults["missing picture"] == (f"{path}: entry 1: picture 'gone.jpg' is not below {tmp_path}; "
@@ -151,7 +118,7 @@ def test_a_hostile_entry_is_counted_and_the_others_are_read(tmp_path, name):
     jpeg(tmp_path / "in" / TRAIN)
     good = {"image": TRAIN, "caption": "a cat"}
     path = write(tmp_path / "coco.json", [good, good | change, good])
-    records, counts, faults = some(captions, path, root=tmp_path / "in")
+    records, counts, faults = read_all(captions, path, root=tmp_path / "in")
     assert [record.text for record in records] == ["a cat"] * 2 and counts == {kind: 1} and len(faults[kind]) < 700
 
 
@@ -168,7 +135,7 @@ def test_a_hostile_question_is_counted_and_the_others_make_a_batch(tmp_path, nam
     jpeg(tmp_path / VAL)
     good = {"question_id": 3, "question": "What?", "answer": ["net"], "image": VAL}
     path = write(tmp_path / "vqa.json", [good, good | {"question_id": 4} | HOSTILE_QUESTIONS[name]])
-    records, counts, _ = some(public.vqa, path, root=tmp_path)
+    records, counts, _ = read_all(public.vqa, path, root=tmp_path)
     assert len(records) == 1 and sum(counts.values()) == 1
     assert collate(records, Tokenizer.train(["what net"], 64), 16).ids.tolist() == [3]
 
@@ -213,16 +180,16 @@ def test_karpathy_splits_and_restval(tmp_path):
               entry("COCO_train2014_000000000003.jpg", "train", 2, "four", folder="train2014"),
               entry("COCO_val2014_000000000004.jpg", "val", 1, "again")]
     path = write(tmp_path / "dataset_coco.json", {"images": images, "dataset": "coco"})
-    texts = {split: [record.text for record in some(karpathy, path, root=tmp_path, split=split)[0]]
+    texts = {split: [record.text for record in read_all(karpathy, path, root=tmp_path, split=split)[0]]
              for split in ("train", "val", "test")}
     assert texts == {"train": ["three", "four"], "val": ["again"], "test": ["one", "two"]}
     images[2]["imgid"] = 1
-    assert some(karpathy, write(path, {"images": images}), root=tmp_path)[1] == {"duplicate id": 1}
+    assert read_all(karpathy, write(path, {"images": images}), root=tmp_path)[1] == {"duplicate id": 1}
     flickr = write(tmp_path / "dataset_flickr30k.json", {"images": [
         {"filename": "1000092795.jpg", "split": "val", "imgid": 0,
          "sentences": [{"raw": "Two men"}, {"tokens": ["no", "raw"]}]}]})
     jpeg(tmp_path / "flickr30k-images" / "1000092795.jpg")
-    records, counts, _ = some(karpathy, flickr, root=tmp_path, split="val", album="flickr")
+    records, counts, _ = read_all(karpathy, flickr, root=tmp_path, split="val", album="flickr")
     assert records[0].image.name == "1000092795.jpg" and records[0].id == photo_id("1000092795.jpg", "flickr")
     assert counts == {"no words": 1}
 
@@ -239,7 +206,7 @@ def test_cocos_own_captions_come_with_their_pictures_number(tmp_path):
     more = [{"id": 7, "file_name": "COCO_train2014_000000000007.jpg"}, {"id": 139, "file_name": ""}]
     path = write(tmp_path / "captions_train2014.json",
                  {"images": images + more, "annotations": annotations})
-    records, counts, _ = some(readers.coco_captions, path, root=tmp_path)
+    records, counts, _ = read_all(readers.coco_captions, path, root=tmp_path)
     assert [record.text for record in records] == ["a cat", "the cat", "a dog"], "by picture"
     assert records[0].id == records[1].id == photo_id(TRAIN) != records[2].id
     assert records[0].image == tmp_path / "images" / TRAIN
@@ -263,7 +230,7 @@ def test_flickrs_table_has_its_splits(tmp_path):
         lines.append(f'"{cell}","[0, 1]",{split},{number}.jpg,{number}')
     lines.append('not JSON,[],train,0.jpg,0')
     path = write(tmp_path / "flickr_annotations_30k.csv", "\n".join(lines))
-    records, counts, _ = some(readers.flickr_table, path, root=tmp_path)
+    records, counts, _ = read_all(readers.flickr_table, path, root=tmp_path)
     assert [record.text for record in records] == ["Two men, talking", 'a "dog"']
     assert counts == {"malformed": 1} and records[0].id == photo_id("0.jpg", "flickr")
     test, = readers.flickr_table(path, tmp_path, split="test")
@@ -292,7 +259,7 @@ def test_an_unknown_label_is_left_out_and_named(tmp_path):
     path = write(tmp_path / "dev.jsonl", [
         {"Flikr30kID": "1.jpg", "sentence2": "x", "gold_label": "-"}, {"image": "1", "sentence": "x", "label": "maybe"},
         {"image": "1", "label": "neutral"}])
-    records, counts, faults = some(public.entailment, path)
+    records, counts, faults = read_all(public.entailment, path)
     assert records == [] and counts == {"unknown label": 2, "no words": 1}
     assert ("label '-' is none of contradiction, neutral, entailment (its annotators did not agree)"
             in faults["unknown label"])
@@ -330,7 +297,7 @@ def test_the_originals_questions_carry_answers_and_trust(tmp_path):
     ({"question_id": 2, "question": "Other?"}, "duplicate id")])
 def test_a_question_without_answer_and_other_faults(tmp_path, change, kind):
     good = {"question_id": 2, "question": "What?", "answer": ["a"], "image": "1.jpg", "dataset": "vqa"}
-    records, counts, _ = some(public.vqa, write(tmp_path / "q.json", [good, good | {"question_id": 3} | change]))
+    records, counts, _ = read_all(public.vqa, write(tmp_path / "q.json", [good, good | {"question_id": 3} | change]))
     assert len(records) == 1 and counts == {kind: 1}
 
 
@@ -367,7 +334,7 @@ def test_an_official_question_that_is_not_annotated_is_left_out(tmp_path):
     questions = write(tmp_path / "q.json",
                       {"data_subtype": "train2014", "questions": [*QUESTIONS, {"question": "no id"}]})
     annotations = write(tmp_path / "a.json", {"annotations": [{"question_id": 578700, "answers": answers("cat")}]})
-    records, counts, faults = some(public.vqa_official, questions, annotations)
+    records, counts, faults = read_all(public.vqa_official, questions, annotations)
     assert len(records) == 1 and counts == {"no answer": 1, "malformed": 1}
     assert "question 578701 is not in a.json; both must be of one split" in faults["no answer"]
 
@@ -432,7 +399,7 @@ def test_a_pair_with_one_picture_missing_is_left_out(tmp_path):
     entries = [good, good | {"images": ["a.png", "b.png"]}, good | {"images": ["a.png"]},
                good | {"images": ["a.png", None]}, good | {"label": "yes"}, good | {"label": None},
                good | {"sentence": ""}, 3]
-    records, counts, faults = some(public.nlvr2, write(tmp_path / "nlvr_dev.json", entries), root=tmp_path)
+    records, counts, faults = read_all(public.nlvr2, write(tmp_path / "nlvr_dev.json", entries), root=tmp_path)
     assert len(records) == 1 and counts == {"missing picture": 3, "unknown label": 2, "no words": 2}
     assert "'b.png'" in faults["missing picture"]
 
@@ -440,33 +407,11 @@ def test_a_pair_with_one_picture_missing_is_left_out(tmp_path):
 # boxes
 
 
-def refcoco(tmp_path, refs=None, dets=None, boxes=None):
-    """refs(unc).p as Python 2 wrote it, instances.json, dets.json."""
-    tmp_path.mkdir(exist_ok=True)
-    def sentences(*texts):
-        return [{"sent_id": i, "sent": text, "raw": text.upper(), "tokens": text.split()}
-                for i, text in enumerate(texts)]
-    refs = refs if refs is not None else [
-        {"ref_id": 0, "ann_id": 10, "image_id": 57870, "split": "val", "category_id": 1,
-         "file_name": "COCO_train2014_000000057870_10.jpg", "sent_ids": [0, 1, 2],
-         "sentences": sentences("the café", "", "red dog")},
-        {"ref_id": 1, "ann_id": 11, "image_id": 57870, "split": "testA", "sentences": sentences("a man")},
-        {"ref_id": 2, "ann_id": 12, "image_id": 57870, "split": "train", "sentences": sentences("a hat")}]
-    (tmp_path / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
-    boxes = boxes or [[5.0, 4.0, 20.5, 10.0]] * 3
-    instances = write(tmp_path / "instances.json", {
-        "images": [{"id": 57870, "file_name": "COCO_train2014_000000057870.jpg", "height": 40, "width": 60}],
-        "annotations": [{"id": 10 + i, "image_id": 57870, "bbox": box, "category_id": 1}
-                        for i, box in enumerate(boxes)],
-        "categories": []})
-    proposals = write(tmp_path / "dets.json", {"57870": [[0, 0, 30, 20], [-5, 30, 20, 20]]} if dets is None else dets)
-    return tmp_path / "refs(unc).p", instances, proposals
-
-
 def test_expressions_with_their_boxes_and_proposals(tmp_path):
     refs, instances, dets = refcoco(tmp_path)
     jpeg(tmp_path / TRAIN)
-    records, counts, _ = some(public.refcoco, refs, instances, root=tmp_path, proposals=dets, splits=("val", "testA"))
+    records, counts, _ = read_all(public.refcoco, refs, instances, root=tmp_path, proposals=dets,
+                                  splits=("val", "testA"))
     assert [(record.text, record.split, record.ref) for record in records] == [
         ("the café", "val", 0), ("red dog", "val", 0), ("a man", "testA", 1)]
     assert counts == {"no words": 1}
@@ -481,7 +426,7 @@ def test_the_originals_list_chooses_order_and_words(tmp_path):
     listed = write(tmp_path / "refcoco+_val.json", [
         {"image": TRAIN, "text": "red dog", "ref_id": 0}, {"text": "x", "ref_id": 9}, {"text": "the cafe", "ref_id": 0},
         {"text": "x"}])
-    records, counts, faults = some(public.refcoco, refs, instances, listed=listed)
+    records, counts, faults = read_all(public.refcoco, refs, instances, listed=listed)
     assert [record.text for record in records] == ["red dog", "the cafe"]
     assert counts == {"unknown ref": 1,
                       "malformed": 1} and "ref_id 9 is not among the 1 refs of val" in faults["unknown ref"]
@@ -494,17 +439,17 @@ def test_the_originals_list_chooses_order_and_words(tmp_path):
     ("box", "is not four finite numbers")])
 def test_boxes_outside_the_picture_or_of_no_area_are_left_out(tmp_path, box, says):
     refs, instances, dets = refcoco(tmp_path, boxes=[box] * 3)
-    records, counts, faults = some(public.refcoco, refs, instances)
+    records, counts, faults = read_all(public.refcoco, refs, instances)
     assert records == [] and counts == {"bad box": 1} and says in faults["bad box"]
     refs, instances, dets = refcoco(tmp_path, dets={"57870": [box, [0, 0, 30, 20]]})
-    records, counts, faults = some(public.refcoco, refs, instances, proposals=dets, splits=("val", "testA"))
+    records, counts, faults = read_all(public.refcoco, refs, instances, proposals=dets, splits=("val", "testA"))
     assert [record.proposals for record in records] == [((0, 0, 30, 20),)] * 3
     assert counts == {"bad proposal": 1, "no words": 1} and says in faults["bad proposal"], "told once a picture"
 
 
 def test_a_picture_without_proposals_is_left_out(tmp_path):
     refs, instances, dets = refcoco(tmp_path, dets={"1": [[0, 0, 3, 3]]})
-    assert some(public.refcoco, refs, instances, proposals=dets)[:2] == ([], {"no proposals": 1})
+    assert read_all(public.refcoco, refs, instances, proposals=dets)[:2] == ([], {"no proposals": 1})
     with pytest.raises(ValueError, match="dets.json has no boxes by image"):
         public.refcoco(*refcoco(tmp_path, dets=[1])[:2], proposals=tmp_path / "dets.json")
 

@@ -7,7 +7,6 @@ import tarfile
 import zlib
 from collections import Counter
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -26,49 +25,7 @@ from minalbef.datasets.shards import shards
 from minalbef.datasets.store import Records, open_records
 from minalbef.recipes.pretrain import begin, pretrain, settings
 from minalbef.tasks import retrieval
-from test_loader import CONFIG, TOKENIZER, WORDS
-from test_readers import jpeg, some
-
-SMALL = ("image_size=16 patch_size=8 image_width=16 image_heads=2 text_width=16 text_heads=2 embed_dim=8 vocab_size=64 "
-         "text_length=9 "
-         "positions=12 queue_size=8 batch=4 epochs=3 warmup_steps=1 save_every=1 siblings=0 restyle=0 bucket=1 "
-         "warm_steps=0").split()
-SIZES = (5, 1, 7)                     # of the miniature shards: 13 pictures
-
-
-def tar(path, members: dict[str, bytes], **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w", **options) as file:
-        for name, content in members.items():
-            about = tarfile.TarInfo(name)
-            about.size, about.mtime = len(content), 1.7e9 + 0.5      # a fraction: in PAX it has a header of its own
-            file.addfile(about, io.BytesIO(content))
-    return path
-
-
-def photo(seed: int, kind: str = "JPEG") -> bytes:
-    picture = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (20, 24, 3), np.uint8))
-    picture.save(file := io.BytesIO(), kind)
-    return file.getvalue()
-
-
-def img2dataset(folder, *sizes: int, format=tarfile.USTAR_FORMAT, change=lambda key, files: files):
-    """What `img2dataset --output_format webdataset --save_caption True` writes, without parquet files: -> the tars."""
-    tars = []
-    for shard, size in enumerate(sizes):
-        members = {}
-        for i in range(size):
-            key, caption = f"{shard:05d}{i:04d}", f"a {WORDS[shard]} {WORDS[i % 9]}"
-            about = {"caption": caption, "url": f"https://x.org/{shard}/{i}.jpg", "key": key, "status": "success",
-                     "error_message": None, "width": 24, "height": 20, "original_width": 48, "original_height": 40}
-            files = {"jpg": photo(100 * shard + i), "json": json.dumps(about, indent=4).encode(),
-                     "txt": caption.encode()}
-            members |= {f"{key}.{kind}": content for kind, content in change(key, files).items()}
-        tars.append(tar(folder / f"{shard:05d}.tar", members, format=format))
-        stats = {"count": size + 2, "successes": size, "failed_to_download": 2, "failed_to_resize": 0, "duration": 1.0,
-                 "start_time": 0.0, "end_time": 1.0, "status_dict": {"success": size, "HTTP Error 404: Not Found": 2}}
-        (folder / f"{shard:05d}_stats.json").write_text(json.dumps(stats, indent=4))
-    return tars
+from miniature_sets import CONFIG, SIZES, SMALL, TOKENIZER, WORDS, img2dataset, jpeg, photo, read_all, tar
 
 
 def place(path, key: str) -> tuple[int, int]:
@@ -84,7 +41,7 @@ def place(path, key: str) -> tuple[int, int]:
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_img2datasets_shards_give_pictures_that_open_from_within_the_tar(tmp_path, format):
     tars = img2dataset(tmp_path, *SIZES, format=format)
-    records, counts, _ = some(shards, tars[2])
+    records, counts, _ = read_all(shards, tars[2])
     assert [record.text for record in records] == [f"a three {word}" for word in WORDS[:7]] and counts == {}
     assert records[4].image.read() == photo(204) and records[4].id == photo_id("https://x.org/2/4.jpg")
 
@@ -97,7 +54,7 @@ def test_captions_come_from_txt_or_json_and_what_has_none_is_named(tmp_path):
         "000000001.json": json.dumps(about | {"url": "http://x.org/a.jpg"}).encode(), "000000001.jpg": jpeg(),
         "000000002.txt": b"no picture", "000000003.jpg": jpeg(), "000000004.jpg": jpeg(), "000000004.txt": b"\xff\xfe",
         "sub/5.webp": photo(5, "webp"), "sub/5.txt": b"webp", "6.PNG": photo(6, "png"), "6.txt": b"png"})
-    records, counts, faults = some(shards, path)
+    records, counts, faults = read_all(shards, path)
     assert [record.text for record in records] == ["un café", "from json", "webp", "png"]
     image = open_image(records[0].image)
     assert image.size == (30, 20) and image.mode == "RGB", "grey must become RGB"
@@ -128,7 +85,7 @@ def test_a_hostile_sample_is_counted_and_the_others_are_read(tmp_path, name):
     samples = [{"jpg": photo(i), "txt": b"a cat"} | (change if i == 1 else {}) for i in range(3)]
     files = {f"../../{i}.{ending}": sample[ending] for i, sample in enumerate(samples) for ending in sample}
     members = {name: content for name, content in files.items() if content}
-    records, counts, faults = some(shards, tar(tmp_path / "0.tar", members))
+    records, counts, faults = read_all(shards, tar(tmp_path / "0.tar", members))
     assert [record.image.read() for record in records] == [photo(0), photo(2)] and counts == {kind: 1}
     assert len(faults[kind]) < 700
 
@@ -143,7 +100,7 @@ def test_a_hostile_header_loses_what_follows_and_ends_nothing(tmp_path, at, fiel
     block = data[start:start + 512]
     data[start + 148:start + 156] = b"%06o\0 " % (sum(block[:148]) + sum(block[156:]) + 8 * ord(" "))
     path.write_bytes(data)
-    records, counts, _ = some(shards, path)
+    records, counts, _ = read_all(shards, path)
     assert records[0].image.read() == photo(0) and sum(counts.values()) >= 1
 
 
@@ -161,14 +118,14 @@ def test_wherever_a_tar_is_cut_the_pictures_before_are_kept_and_the_others_count
     last = -(-ends[-1] // 512) * 512                             # then come blocks of zeros
     for cut in sorted({*range(0, last + 512, 256), *(end + i for end in ends for i in (-1, 0, 1)), 1, 700}):
         path.write_bytes(whole[:cut])
-        records, counts, _ = some(shards, path)
+        records, counts, _ = read_all(shards, path)
         kept = len(records)
         assert counts == {"lost with a broken shard": max(1, 4 - kept)}, f"cut at byte {cut}, nobody was told"
         assert [record.text for record in records] == [f"a one {word}" for word in WORDS[:kept]]
         assert all(record.image.read() == photo(i) for i, record in enumerate(records))
         assert sum(end <= cut for end in ends) - kept in (0, 1), "the last before the cut may not look whole, no other"
     path.write_bytes(whole[:last + 512])                         # one block of zeros is end enough
-    assert len(some(shards, path)[0]) == 4 and not some(shards, path)[1]
+    assert len(read_all(shards, path)[0]) == 4 and not read_all(shards, path)[1]
 
 
 def test_damaged_headers_and_what_is_no_tar_are_one_fault_each(tmp_path):
@@ -177,18 +134,18 @@ def test_damaged_headers_and_what_is_no_tar_are_one_fault_each(tmp_path):
     broken = bytearray(whole)
     broken[place(path, "000000002.jpg")[0] - 512] ^= 0xFF        # the name's first letter
     path.write_bytes(broken)
-    records, counts, faults = some(shards, path)
+    records, counts, faults = read_all(shards, path)
     assert 1 <= len(records) <= 2 and counts == {"lost with a broken shard": 4 - len(records)}
     assert "00000.tar cannot be read to its end" in faults["lost with a broken shard"]
     for junk in (b"", b"not a tar" * 100, b"<html>" * 500, photo(0)):
         path.write_bytes(junk)
-        assert some(shards, path)[:2] == ([], {"lost with a broken shard": 4})
+        assert read_all(shards, path)[:2] == ([], {"lost with a broken shard": 4})
     (tmp_path / "00000_stats.json").write_text("[]")
-    assert some(shards, path)[1] == some(shards,
+    assert read_all(shards, path)[1] == read_all(shards,
                                          tmp_path / "none.tar")[1] == {"lost with a broken shard": 1}, "unknown: one"
     path.unlink()
     path.mkdir()
-    assert some(shards, path)[1] == {"lost with a broken shard": 1}
+    assert read_all(shards, path)[1] == {"lost with a broken shard": 1}
 
 
 def test_noise_in_a_tar_never_stops_the_reader(tmp_path):
@@ -199,7 +156,7 @@ def test_noise_in_a_tar_never_stops_the_reader(tmp_path):
         for _ in range(chance.choice((1, 8, 64))):
             broken[chance.randrange(len(whole))] = chance.randrange(256)
         path.write_bytes(broken)
-        records, counts, _ = some(shards, path)
+        records, counts, _ = read_all(shards, path)
         assert len(records) + sum(counts.values()) >= 4, "a picture is gone and nobody was told"
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records, read_about
-from test_prepare import coco
-from test_readers import TRAIN, VAL, jpeg, write
+from miniature_sets import TRAIN, VAL, coco, jpeg, write
 
 # about.json, and what is said of it
 DAMAGE = {

@@ -8,8 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import test_golden_pretrain
-import test_golden_schedule
+import golden_pretrain
+import golden_schedule
+from golden_encoders import encoders
+from golden_pretrain import groups, training, without_teacher
+from golden_rule import off, wrong
+from golden_schedule import schedules
 from helpers import Batches, pretrain, small
 from minalbef import distributed, ema, fusion, layers, text, vision
 from minalbef.albef import ALBEF
@@ -22,10 +26,7 @@ from minalbef.tasks.pretrain import Pretrain
 from minalbef.text import Embeddings, TextLayer, WordHead
 from minalbef.train import lr_at, parameter_groups
 from minalbef.vision import Block, ViT
-from test_golden_encoders import encoders, off, wrong
-from test_golden_pretrain import groups, training, without_teacher
-from test_golden_schedule import schedules
-from test_pretrain import plain
+from plain_losses import plain
 
 first_step = partial(training, 1)
 
@@ -192,13 +193,13 @@ MISTAKES = {
     "features": (first_step, [(Pretrain, "forward", follows_afterwards), (Pretrain, "after_step", no_update)]),
     "temperature not held": (without_teacher, [(Pretrain, "after_step", no_clamp)]),
     "class token and positions not "
-    "decayed": (groups, [(test_golden_pretrain, "parameter_groups", lambda task, config: parameter_groups(
+    "decayed": (groups, [(golden_pretrain, "parameter_groups", lambda task, config: parameter_groups(
         task, replace(config, decay_all=False)))]),
 
-    "smooth rate": (schedules, [(test_golden_schedule, "lr_at",
+    "smooth rate": (schedules, [(golden_schedule, "lr_at",
                                  lambda step, config: lr_at(step, replace(config, schedule="smooth")))]),
-    "rate one step early": (schedules, [(test_golden_schedule, "lr_at", lambda step, config: lr_at(step + 1, config))]),
-    "cosine over one epoch less": (schedules, [(test_golden_schedule, "lr_at", lambda step, config: lr_at(
+    "rate one step early": (schedules, [(golden_schedule, "lr_at", lambda step, config: lr_at(step + 1, config))]),
+    "cosine over one epoch less": (schedules, [(golden_schedule, "lr_at", lambda step, config: lr_at(
         step, replace(config, epochs=max(1, config.epochs - 1))))]),
 }
 

@@ -22,7 +22,7 @@ from minalbef.recipes.choices import accuracy, evaluate, minimal_pairs, table, w
 from minalbef.recipes.evaluate import evaluate_pairs, evaluate_set
 from minalbef.run import Run
 from minalbef.scenes import questions
-from test_readers import write
+from miniature_sets import write
 from untrained import untrained
 
 QUIET = How(batch=3, quiet=True)

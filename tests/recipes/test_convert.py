@@ -19,8 +19,7 @@ from minalbef.tasks.vqa import VQAModel
 from minalbef.tokenizer import SPECIALS, Tokenizer
 from minalbef.weights import key_table
 from minalbef.weights.original import read_file
-from test_key_table import small_state
-from test_original import HEADS, TASKS, UNEQUAL, as_file
+from original_files import HEADS, TASKS, UNEQUAL, as_file, small_state
 
 ROOT = Path(__file__).parents[2]
 

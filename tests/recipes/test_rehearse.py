@@ -7,12 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from helpers import SMALL_PAPER
 from minalbef.presets import PRESETS, preset
 from minalbef.recipes.rehearse import dry_run, rehearsals
 from minalbef.tasks.table import TASKS
 
-SMALL = dict(image_size=32, patch_size=16, image_width=32, image_depth=1, image_heads=4, vocab_size=256,
-             text_width=48, text_heads=4, text_depth=1, fusion_depth=2, embed_dim=16, queue_size=8)
 PARTS = {"paper-4m": {"itc", "itm", "mlm"}, "paper-14m": {"itc", "itm", "mlm"}, "base": {"itc", "itm", "mlm"},
          "retrieval-coco": {"itc", "itm"}, "retrieval-flickr": {"itc", "itm"}, "grounding": {"itc", "itm"},
          "entailment": {"entailment"}, "vqa": {"answer"},
@@ -22,7 +21,7 @@ PARTS = {"paper-4m": {"itc", "itm", "mlm"}, "paper-14m": {"itc", "itm", "mlm"}, 
 @pytest.mark.parametrize("name", PARTS)
 def test_a_preset_takes_two_steps_in_small(name):
     said = []
-    rows = dry_run(name, 2, said.append, **SMALL)
+    rows = dry_run(name, 2, said.append, **SMALL_PAPER)
     assert [row["step"] for row in rows] == [0, 1] and len(said) == 3
     assert f"in place of {preset(name).batch}" in said[0]
     for row in rows:
@@ -52,7 +51,8 @@ def test_memory_is_that_of_the_process_and_not_of_the_one_that_started_it():
             "print(dry_run('vqa', 1, str, **eval(sys.argv[1]))[0]['memory_gb'])")
     parent = ("import subprocess, sys; block = b'x' * 1_500_000_000; del block; "
               "print(subprocess.run([sys.executable, '-c', *sys.argv[1:]], capture_output=True, text=True).stdout)")
-    run = subprocess.run([sys.executable, "-c", parent, code, str(SMALL)], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", parent, code, str(SMALL_PAPER)], capture_output=True, text=True,
+                         check=True)
     assert 0.1 < float(run.stdout) < 1.2
 
 
@@ -62,10 +62,10 @@ def test_every_preset_of_the_paper_is_rehearsed():
 
 
 def test_rehearsals_repeat_themselves_and_learn():
-    first, again = (dry_run("entailment", 2, str, lr=0.01, lr_start=0.01, **SMALL)
+    first, again = (dry_run("entailment", 2, str, lr=0.01, lr_start=0.01, **SMALL_PAPER)
                     for _ in range(2))
     assert [row["loss"] for row in first] == [row["loss"] for row in again]
-    still = dry_run("entailment", 2, str, lr=0.0, lr_start=0.0, lr_end=0.0, **SMALL)
+    still = dry_run("entailment", 2, str, lr=0.0, lr_start=0.0, lr_end=0.0, **SMALL_PAPER)
     assert still[0]["loss"] == first[0]["loss"] and still[1]["loss"] != first[1]["loss"], "the optimiser does nothing"
 
 
@@ -88,4 +88,4 @@ def test_a_loss_that_is_not_finite_stops_it(monkeypatch):
             pass
     monkeypatch.setitem(TASKS, "entailment", replace(TASKS["entailment"], module=lambda config: Broken(1, 1)))
     with pytest.raises(FloatingPointError, match="entailment, step 0: loss nan"):
-        dry_run("entailment", 2, str, **SMALL)
+        dry_run("entailment", 2, str, **SMALL_PAPER)

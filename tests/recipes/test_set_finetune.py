@@ -34,7 +34,7 @@ from minalbef.tasks import grounding, nlvr2, vqa
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.table import TASKS, load_model
 from minalbef.tokenizer import Tokenizer
-from test_readers import refcoco, write
+from miniature_sets import refcoco, write
 
 TUNED = [task for task, row in TASKS.items() if row.begins_from]
 QUICK = ("image_size=32", "batch=4", "epochs=2", "epoch=6", "warmup_steps=1", "save_every=2", "lr=0.01")  # three steps

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from full_disk import files_end_at
 from minalbef import checkpoint
 from minalbef.data import data_folder
 from minalbef.tokenizer import Tokenizer
+from miniature_sets import img2dataset, photo, tar
 from processes import ENVIRONMENT, ROOT, SMALL, Refused, command, family, wait
-from test_shards import img2dataset, photo, tar
-from test_train import files_end_at
 
 pytestmark = pytest.mark.slow
 STEPS = 8

@@ -72,6 +72,21 @@ def test_the_core_runs_from_the_smallest_part_up():
                 assert CORE.index(other) < CORE.index(module), f"{module} imports {other}, which stands above it"
 
 
+def test_no_test_imports_another_test():
+    modules = {path.stem: path for path in (ROOT / "tests").rglob("*.py")}
+    support = {name for name, path in modules.items() if path.parent.name == "support"}
+    tests = modules.keys() - support
+    for path in modules.values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            wrong = {name for name in names if name.split(".")[0] in {*tests, "tests"}}
+            assert not wrong, f"{path.name} imports {wrong}: what tests share is in tests/support/"
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
+    assert [path for path in settings["pythonpath"] if path.startswith("tests")] == ["tests/support"]
+
+
 def test_the_top_of_the_package_can_be_taken_in_at_a_glance():
     assert len(list(PACKAGE.glob("*.py"))) <= 25
     for folder in PACKAGE.iterdir():

@@ -13,7 +13,7 @@ import pytest
 
 import minalbef
 from chromium import CHROMIUM, keep
-from test_course_files import secret_lines, text_of
+from release import secret_lines, text_of
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -1,5 +1,9 @@
-"""The golden files' weights and inputs, made anew by their rule: from names and shapes alone, with numpy."""
+"""The golden files' weights and inputs, made anew by their rule: from names and shapes alone, with numpy.
+
+And how far a figure of ours is from one of theirs.
+"""
 import json
+import math
 import re
 import zlib
 from pathlib import Path
@@ -69,3 +73,21 @@ def fill(module: nn.Module, weights: dict[str, torch.Tensor], absent: str = "") 
     assert not missing and not unexpected, (missing, unexpected)
     module.load_state_dict({key: weights[name] for key, name in own.items() if name in weights}, strict=False)
     return module
+
+
+def off(ours, theirs, atol: float, rtol: float = 0.0) -> float:
+    """The worst difference, as a multiple of what is tolerated: above 1 is wrong, and so are other shapes and NaN."""
+    ours, theirs = (torch.as_tensor(x, dtype=torch.float64).detach() for x in (ours, theirs))
+    if ours.shape != theirs.shape or ours.isnan().any():
+        return math.inf
+    return ((ours - theirs).abs() / (atol + rtol * theirs.abs())).max().item()
+
+
+def checksum(x: torch.Tensor) -> list:
+    x = x.detach().double()
+    return [x.sum().item(), x.norm().item(), list(x.shape)]
+
+
+def wrong(differences: dict[str, float]) -> dict[str, float]:
+    """Those that are not tolerated: {} where all is well."""
+    return {name: value for name, value in differences.items() if not value <= 1}

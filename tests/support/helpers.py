@@ -15,6 +15,9 @@ from minalbef.scenes.pretrain import SceneBatch, ScenePretrain
 from minalbef.tasks.pretrain import Pretrain
 
 CLS, MASK, FIRST_WORD = 2, 4, 5
+SMALL_PAPER = dict(              # what makes a preset of the paper small
+    image_size=32, patch_size=16, image_width=32, image_depth=1, image_heads=4, vocab_size=256,
+    text_width=48, text_heads=4, text_depth=1, fusion_depth=2, embed_dim=16, queue_size=8)
 
 
 def small(**changes) -> Config:

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.testing import assert_close
 
-from golden_rule import figures, fill, original_state
+from golden_encoders import CONFIG
+from golden_rule import checksum, figures, fill, off, original_state, wrong
+from golden_tasks import gradient_differences
 from helpers import disturb, same_state, small, texts
 from minalbef import fusion, layers, losses, text
 from minalbef.tasks import entailment
@@ -21,8 +23,6 @@ from minalbef.tasks.entailment import (
 )
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
-from test_golden_encoders import CONFIG, checksum, off, wrong
-from test_retrieval import gradients
 
 ABSENT = "image_proj|text_proj|match_head|word_head|temperature"                   # the original has none of these here
 
@@ -46,7 +46,8 @@ def all_figures() -> dict[str, float]:
     inputs, arrays, result = (batch.image, batch.tokens, batch.keep), recorded["arrays"], {}
     for key, alpha in (("a0", 0.0), ("nodistill", 0.0), ("a04", 0.4)):
         loss = task(batch, alpha)[0]["entailment"]
-        result |= {f"{key} {name}": value for name, value in gradients(task.student, loss, recorded[key]).items()}
+        gradients = gradient_differences(task.student, loss, recorded[key])
+        result |= {f"{key} {name}": value for name, value in gradients.items()}
         result[f"{key} loss"] = off(loss, recorded[key]["loss"], 5e-6)
     with torch.no_grad():
         for name, model in (("prediction", task.student), ("prediction_m", task.teacher)):

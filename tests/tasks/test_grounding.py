@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from golden_rule import figures
+from golden_tasks import golden_case
 from helpers import MASK, disturb, small, texts
 from minalbef.albef import ALBEF
 from minalbef.evaluation.loop import How
@@ -25,7 +26,6 @@ from minalbef.tasks.grounding import (
     sweep,
 )
 from minalbef.tokenizer import Tokenizer
-from test_gradcam import golden_case
 
 SIZE = (120, 160)                     # height, width
 WHOLE = [0.0, 0.0, 160.0, 120.0]

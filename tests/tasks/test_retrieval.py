@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import nn
 from torch.testing import assert_close
 
-from golden_rule import figures, fill, image, original_state
+from golden_encoders import CONFIG
+from golden_rule import figures, fill, image, off, original_state, wrong
+from golden_tasks import LARGE, gradient_differences
 from helpers import Batches, pretrain, same_state, small
 from minalbef import fusion, layers, losses
 from minalbef.albef import ALBEF
@@ -24,10 +25,8 @@ from minalbef.tasks.pretrain import Draws, PretrainBatch
 from minalbef.tasks.retrieval import Retrieval, collate, recalls, two_stage
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
-from test_golden_encoders import CONFIG, off, wrong
 
 HALF = torch.full((4, 4), 0.5)
-LARGE = 1e-5, 2e-6                                      # tolerance where values are large, absolute and relative
 LIKELIEST = Draws(0, HALF, HALF, HALF, HALF, HALF)   # equal uniforms: the likeliest negatives, as the original's
 PARTNER = (torch.arange(6), torch.arange(12) // 2)      # two captions for each of six pictures
 
@@ -46,19 +45,6 @@ def original() -> tuple[Retrieval, PretrainBatch, dict]:
     return task, batch, recorded
 
 
-def gradients(student: nn.Module, loss: torch.Tensor, recorded: dict) -> dict[str, float]:
-    """Of every parameter that has one, here or there: {what: difference of norms over tolerance}."""
-    student.zero_grad()
-    loss.backward()
-    ours = {name.removeprefix("albef."): p.grad for name, p in student.named_parameters() if p.grad is not None}
-    norms = {name: grad.norm() for name, grad in key_table.write(ours, {}, {}, CONFIG.text_depth, bert=False).items()
-             if not name.endswith("position_ids")}
-    result = {"grad_norm_total": off(torch.stack(list(norms.values())).norm(), recorded["grad_norm_total"], *LARGE)}
-    theirs = recorded.get("grad_norms", norms)
-    return result | {f"gradient of {name}": off(norms.get(name, math.nan), theirs.get(name, math.nan), *LARGE)
-                     for name in norms.keys() | theirs.keys()}
-
-
 def training(monkeypatch) -> dict[str, float]:
     """One step's figures: {what: worst difference over tolerance}."""
     task, batch, recorded = original()
@@ -75,7 +61,7 @@ def training(monkeypatch) -> dict[str, float]:
         seen.clear()
         out, carry = task(batch, alpha, LIKELIEST)
         result |= {f"{key} {name}": value
-                   for name, value in gradients(task.student, sum(out.values()), recorded[key]).items()}
+                   for name, value in gradient_differences(task.student, sum(out.values()), recorded[key]).items()}
         values = {"loss_ita": out["itc"], "loss_itm": out["itm"], "grad_temp": task.student.temperature.grad,
                   "pad_row_grad_norm": task.student.text_encoder.embeddings.word_embed.weight.grad[0].norm()}
         result |= {f"{key} {name}": off(value, recorded[key][name], *LARGE) for name, value in values.items()}

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.testing import assert_close
 
-from golden_rule import GOLDEN, figures, fill, original_state
+from golden_encoders import CONFIG
+from golden_rule import GOLDEN, figures, fill, off, original_state, wrong
 from helpers import disturb, same_state, small, texts
 from minalbef import losses
 from minalbef.albef import ALBEF
@@ -25,7 +26,6 @@ from minalbef.tasks import vqa
 from minalbef.tasks.vqa import VQA, VQABatch, VQAModel, VQARecord, answer_loss, collate, encode_answers
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
-from test_golden_encoders import CONFIG, off, wrong
 
 ABSENT = r"image_proj|text_proj|match_head|word_head|temperature"                  # the original has none of these here
 IDS = SimpleNamespace(pad=0, cls=2, sep=3)

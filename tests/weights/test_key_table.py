@@ -2,25 +2,17 @@
 import pytest
 import torch
 
-from golden_rule import figures, original_state
 from helpers import same_state
 from minalbef.albef import ALBEF
 from minalbef.presets import preset
 from minalbef.tasks.table import TASKS
 from minalbef.weights import key_table
+from original_files import small_state
 from original_keys import PRETRAINING, SCRIPTS, full_state, shapes
 
 SMALL = {"encoders": "cls_head", "retrieval": "cls_head", "ve": "cls_head", "vqa_small": "cls_head",
          "vqa_native": "cls_head", "nlvr_small": "cls_head", "nlvr_native": "cls_head", "nlvr_ta_small": "ta_head",
          "nlvr_ta_native": "ta_head"}
-
-
-def small_state(file: str) -> dict[str, torch.Tensor]:
-    """A golden file's weights, with the counters that its rule leaves out."""
-    recorded = figures(file)["state_keys"]
-    counters = {key: torch.arange(12, 12 + shape[-1]).reshape(shape) for key, shape, *_ in recorded
-                if key in ("queue_ptr", "idx_queue")}
-    return original_state(recorded) | counters
 
 
 def round_trip(state: dict, head: str = "cls_head") -> dict:

@@ -29,14 +29,8 @@ from minalbef.weights.original import (
     read_original,
     task_of,
 )
+from original_files import HEADS, TASKS, UNEQUAL, as_file, small_state
 from original_keys import SCRIPTS, full_state
-from test_key_table import small_state
-
-TASKS = {"encoders": "pretrain", "retrieval": "retrieval", "ve": "entailment", "vqa_small": "vqa", "vqa_native": "vqa",
-         "nlvr_small": "nlvr2", "nlvr_native": "nlvr2", "nlvr_ta_small": "text_assignment",
-         "nlvr_ta_native": "text_assignment"}
-HEADS = dict(image_heads=4, text_heads=4)
-UNEQUAL = dict(stem="patch", image_mlp_ratio=3.0, text_mlp_ratio=2.5, text_depth=2, dropout=0.0, pos_scale=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +38,6 @@ def unequal() -> dict[str, torch.Tensor]:
     """A pretraining file of widths 32 and 48, of other MLPs, depths and tables than the golden ones."""
     task = pretrain(small(**UNEQUAL))
     return as_file(task)
-
-
-def as_file(task) -> dict[str, torch.Tensor]:
-    queue = {"image": task.queue.image, "text": task.queue.text, "pointer": torch.tensor([task.queue.pointer])}
-    return key_table.write(task.student.state_dict(), task.teacher.state_dict(), queue,
-                           len(task.student.text_encoder.layers), True)
 
 
 # files
