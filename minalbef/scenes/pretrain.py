@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from minalbef import distributed
-from minalbef.fusion import KeysValues
 from minalbef.losses import itm_loss
-from minalbef.tasks.pretrain import Draws, MaskedDraws, Pairs, Pretrain, PretrainBatch
+from minalbef.tasks.pretrain import Draws, MaskedDraws, Pairs, Pretrain, PretrainBatch, Step
 
 LESSON = 10.0                         # weight of siblings in the lesson: see notebooks/experiments/tried.md
 
@@ -69,14 +68,16 @@ class ScenePretrain(Pretrain):
         texts, images = pairs.rows
         return pairs._replace(rows=(torch.cat([texts, siblings ^ 1]), torch.cat([images, siblings])))
 
-    def match(self, pairs: Pairs, keys_values: KeysValues, draws: Draws) -> dict[str, Tensor]:
+    def match(self, step: Step) -> dict[str, Tensor]:
         """ITM on its own pairs, and on the siblings."""
-        siblings = siblings_of(draws)
+        siblings = siblings_of(step.draws)
         if siblings is None:
-            return super().match(pairs, keys_values, draws)
-        logits = self.match_logits(pairs, keys_values)
-        count = len(pairs.labels)
-        itm = itm_loss(logits[:count], pairs.labels, pairs.valid, self.share(pairs.valid))
+            return super().match(step)
+        assert step.pairs is not None
+        labels, valid = step.pairs.labels, step.pairs.valid
+        count = len(labels)
+        logits = self.match_logits(step)
+        itm = itm_loss(logits[:count], labels, valid, self.share(valid))
         return {"itm": itm, "siblings": self.sibling_loss(logits[siblings], logits[count:])}
 
     def sibling_loss(self, true: Tensor, false: Tensor) -> Tensor:

@@ -101,6 +101,25 @@ class Encoded(NamedTuple):
     features: tuple[Tensor, Tensor]   # (b, e) of images and of texts, of length 1
 
 
+class Similarities(NamedTuple):
+    """ITC's similarities, over temperature, and which keys are positives.
+
+    Of each two, the first has images as queries and texts as keys, the second the reverse. Keys
+    are the B rows of all processes, and the queue's behind them.
+    """
+
+    student: tuple[Tensor, Tensor]    # (b, k)
+    teacher: tuple[Tensor, Tensor]    # (b, k)
+    positives: tuple[Tensor, Tensor]  # (b, k) bool
+    excluded: tuple[Tensor, Tensor]   # (b, B) bool: not to be drawn as ITM's negatives
+
+    def in_batch(self) -> tuple[Tensor, Tensor]:
+        """The student's, of the batch's rows alone, without gradient: (b, B)."""
+        image, text = self.student
+        rows = self.excluded[0].shape[1]
+        return image[:, :rows].detach(), text[:, :rows].detach()
+
+
 class Pairs(NamedTuple):
     """ITM's pairs: images, texts, keep to choose from; rows of texts and of images (3b,); labels and valid."""
 
@@ -110,6 +129,23 @@ class Pairs(NamedTuple):
     rows: tuple[Tensor, Tensor]
     labels: Tensor
     valid: Tensor
+
+
+class Step(NamedTuple):
+    """What the objectives of a step share, so that nothing is encoded twice."""
+
+    batch: PretrainBatch
+    draws: Draws                      # MaskedDraws in steps that have MLM
+    alpha: float                      # weight of the teacher's soft targets
+    phase: Phase
+    student: Encoded
+    teacher: Encoded
+    similarities: Similarities
+    pairs: Pairs | None = None        # these two in steps that have ITM or MLM
+    keys_values: KeysValues | None = None    # of pairs.images, the first b of which are the batch's
+
+
+Objective = Callable[[Step], dict[str, Tensor]]
 
 
 def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draws:
@@ -175,6 +211,18 @@ class Pretrain(Distilled[ALBEF]):
         return Phase(progress >= self.config.match_from, progress >= self.config.queue_from,
                      progress >= self.config.hard_from)
 
+    def objectives(self, phase: Phase) -> list[Objective]:
+        """What a step computes from what is encoded, in this order; each gives its losses by name.
+
+        A subclass adds its own here.
+        """
+        objectives: list[Objective] = [self.align]
+        if phase.match and "itm" not in self.without:
+            objectives.append(self.match)
+        if phase.match and "mlm" not in self.without:
+            objectives.append(self.predict_words)
+        return objectives
+
     def prepare(self, passes: list[tuple[PretrainBatch, Draws]]
                 ) -> list[tuple[PretrainBatch, MaskedDraws]]:
         """Mask the words of a step's passes, on the CPU: counting them on a GPU would wait for it."""
@@ -203,22 +251,13 @@ class Pretrain(Distilled[ALBEF]):
         """
         phase = self.phase(draws.step)
         draws = self.prepared(batch, draws)
-        words = self.hidden_words(draws) if phase.match else None
+        words = self.hidden_words(draws, phase)
         student = encode(self.student, batch, words)
         teacher = self.ask_teacher(batch, words if alpha else None)
         carry = self.gather(teacher.features, batch)
-        sims, positives, itc = self.align(*student.features, teacher.features, carry, batch, alpha,
-                                          phase.queue)
-        losses = {"itc": itc}
-        if phase.match:
-            pairs = self.pair(student.image, student.text, batch.keep, sims, positives, draws,
-                              phase.hard)
-            keys_values = self.student.fusion.keys_values(pairs.images)
-            if "itm" not in self.without:
-                losses |= self.match(pairs, keys_values, draws)
-            if words is not None:
-                losses["mlm"] = self.predict_words(student, batch, keys_values, words, teacher, alpha)
-        return losses, carry
+        similarities = self.compare(student.features, teacher.features, carry, batch, phase.queue)
+        step = Step(batch, draws, alpha, phase, student, teacher, similarities)
+        return self.losses(step), carry
 
     @torch.no_grad()
     def validate(self, batch: PretrainBatch, draws: Draws) -> tuple[dict[str, Tensor], Carry]:
@@ -227,20 +266,27 @@ class Pretrain(Distilled[ALBEF]):
         Every objective counts, in every phase, and neither teacher nor queue takes part: the rows
         compete with each other alone. So figures of different steps compare. Changes nothing.
         """
+        phase = Phase(match=True, queue=False, hard=True)
         draws = self.prepared(batch, draws)
-        words = self.hidden_words(draws)
-        student = encode(self.student, batch, words)
+        student = encode(self.student, batch, self.hidden_words(draws, phase))
         carry = self.gather(student.features, batch)
-        sims, positives, itc = self.align(*student.features, student.features, carry, batch, 0.0,
-                                          False)
-        losses = {"itc": itc}
-        pairs = self.pair(student.image, student.text, batch.keep, sims, positives, draws, True)
-        keys_values = self.student.fusion.keys_values(pairs.images)
-        if "itm" not in self.without:
-            losses |= self.match(pairs, keys_values, draws)
-        if words is not None:
-            losses["mlm"] = self.predict_words(student, batch, keys_values, words)
-        return losses, carry
+        similarities = self.compare(student.features, student.features, carry, batch, phase.queue)
+        step = Step(batch, draws, 0.0, phase, student, student, similarities)
+        return self.losses(step), carry
+
+    def losses(self, step: Step) -> dict[str, Tensor]:
+        """Pair images with texts where ITM or MLM need it, then compute each objective: -> losses by name."""
+        objectives = self.objectives(step.phase)
+        if self.match in objectives or self.predict_words in objectives:
+            pairs = self.pair(step.student.image, step.student.text, step.batch.keep,
+                              step.similarities.in_batch(), step.similarities.excluded, step.draws,
+                              step.phase.hard)
+            keys_values = self.student.fusion.keys_values(pairs.images)
+            step = step._replace(pairs=pairs, keys_values=keys_values)
+        losses: dict[str, Tensor] = {}
+        for objective in objectives:
+            losses |= objective(step)
+        return losses
 
     def prepared(self, batch: PretrainBatch, draws: Draws) -> Draws:
         """The draws with what `prepare` adds, if the step needs it and the loop has not done so."""
@@ -252,9 +298,9 @@ class Pretrain(Distilled[ALBEF]):
         """Whether the losses of a batch need what `prepare` adds to the draws."""
         return "mlm" not in self.without
 
-    def hidden_words(self, draws: Draws) -> MaskedDraws | None:
-        """The draws for MLM; None where it is left out."""
-        if "mlm" in self.without:
+    def hidden_words(self, draws: Draws, phase: Phase) -> MaskedDraws | None:
+        """The draws for MLM; None in steps that have none."""
+        if self.predict_words not in self.objectives(phase):
             return None
         assert isinstance(draws, MaskedDraws)
         return draws
@@ -264,93 +310,123 @@ class Pretrain(Distilled[ALBEF]):
         """What the teacher's encoders make of a batch, and of its masked texts where words are given."""
         return encode(self.teacher, batch, words)
 
-    def match(self, pairs: Pairs, keys_values: KeysValues, draws: Draws) -> dict[str, Tensor]:
-        """ITM: do image and text of each pair belong together? -> its loss, by name."""
-        logits = self.match_logits(pairs, keys_values)
-        return {"itm": itm_loss(logits, pairs.labels, pairs.valid, self.share(pairs.valid))}
+    def align(self, step: Step) -> dict[str, Tensor]:
+        """ITC: which text belongs to an image, and which image to a text?"""
+        student, teacher, positives, _ = step.similarities
+        itc = self.itc or itc_loss
+        to_text = itc(student[0], teacher[0], step.alpha, positives[0]) / 2
+        to_image = itc(student[1], teacher[1], step.alpha, positives[1]) / 2
+        return {"itc": to_text + to_image}
 
-    def match_logits(self, pairs: Pairs, keys_values: KeysValues) -> Tensor:
+    def match(self, step: Step) -> dict[str, Tensor]:
+        """ITM: do image and text of each pair belong together?"""
+        assert step.pairs is not None
+        labels, valid = step.pairs.labels, step.pairs.valid
+        return {"itm": itm_loss(self.match_logits(step), labels, valid, self.share(valid))}
+
+    def match_logits(self, step: Step) -> Tensor:
         """ITM's logits of all pairs, (p, 2), in one pass of fusion."""
-        fused = self.student.fuse(pairs.texts, pairs.keep, None, pairs=pairs.rows, queries=1,
-                                  keys_values=keys_values)
+        assert step.pairs is not None
+        fused = self.student.fuse(step.pairs.texts, step.pairs.keep, None, pairs=step.pairs.rows,
+                                  queries=1, keys_values=step.keys_values)
         return self.student.match_logits(fused)
 
-    def predict_words(self, student: Encoded, batch: PretrainBatch, keys_values: KeysValues,
-                      words: MaskedDraws, teacher: Encoded | None = None, alpha: float = 0.0
-                      ) -> Tensor:
-        """MLM: which words are masked? Each text is fused with its own image.
-
-        keys_values: of the batch's images, and behind them of images fetched from other processes
-        """
-        b = len(student.text)
-        own = [(keys[:b], values[:b]) for keys, values in keys_values]
-        fused = self.student.fuse(student.masked_text, batch.keep, None, keys_values=own)
-        logits = self.student.word_logits(fused.flatten(0, 1)[words.places])     # (m, v)
-        labels = batch.tokens.flatten()[words.places]
+    def predict_words(self, step: Step) -> dict[str, Tensor]:
+        """MLM: which words are masked? Each text is fused with its own image."""
+        assert isinstance(step.draws, MaskedDraws) and step.keys_values is not None
+        places = step.draws.places
+        keep = step.batch.keep
+        b = len(keep)
+        keys_values = [(keys[:b], values[:b]) for keys, values in step.keys_values]
+        fused = self.student.fuse(step.student.masked_text, keep, None, keys_values=keys_values)
+        logits = self.student.word_logits(fused.flatten(0, 1)[places])           # (m, v)
+        labels = step.batch.tokens.flatten()[places]
         teacher_logits = None
-        if teacher is not None and alpha:
+        if step.alpha:
             with torch.inference_mode():
-                fused = self.teacher.fuse(teacher.masked_text, batch.keep, teacher.image)
-                teacher_logits = self.teacher.word_logits(fused.flatten(0, 1)[words.places])
-        return mlm_loss(logits, labels, self.share(words.hidden), teacher_logits, alpha)
+                fused = self.teacher.fuse(step.teacher.masked_text, keep, step.teacher.image)
+                teacher_logits = self.teacher.word_logits(fused.flatten(0, 1)[places])
+        count = self.share(step.draws.hidden)
+        return {"mlm": mlm_loss(logits, labels, count, teacher_logits, step.alpha)}
 
     def gather(self, features: tuple[Tensor, Tensor], batch: PretrainBatch) -> Carry:
         """The teacher's features and the batch's keys, of all processes."""
         image, text = map(distributed.gather, features)
         return image, text, distributed.gather(batch.keys(self.equal_texts(batch)))
 
-    def align(self, image: Tensor, text: Tensor, teacher_features: tuple[Tensor, Tensor], carry: Carry,
-              batch: PretrainBatch, alpha: float, queued: bool) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """ITC: -> in-batch similarities and positives, each for (images, texts) as queries, and the loss.
+    def compare(self, features: tuple[Tensor, Tensor], teacher_features: tuple[Tensor, Tensor],
+                carry: Carry, batch: PretrainBatch, queued: bool) -> Similarities:
+        """Images with the teacher's texts, texts with its images: of all processes, and of the queue.
 
-        Equal ids are among these positives, which ITM takes for no negatives, even where
-        equal_ids_match=False keeps ITC from learning them as such.
+        features, teacher_features: (b, e) of images and of texts; carry: from `gather`
         """
-        b, whole = len(image), len(carry[2])
-        queue_image, queue_text, queue_ids = self.queue.features() if queued else (x[:0] for x in carry)
-        keys_image, keys_text = torch.cat([carry[0], queue_image]), torch.cat([carry[1], queue_text])   # (k, e)
-        equal_texts = self.equal_texts(batch)
-        mine = slice(distributed.rank() * b, (distributed.rank() + 1) * b)
-        ids = batch.keys(equal_texts), torch.cat([carry[2], queue_ids])
-        same = taught = shared_keys(*ids, equal_texts)                                          # (b, k)
-        if not self.config.equal_ids_match:
-            taught = own_keys(*ids, mine.start, equal_texts)
-        true = (taught[:, :whole],) * 2
-        if batch.match is not None:
-            true = (batch.match[:, mine].T, batch.match[mine])
-        sims, positives, losses = [], [], []
-        for query, keys, opinion, also in zip((image, text), (keys_text, keys_image), teacher_features, true):
-            with torch.autocast(image.device.type, enabled=False):               # bf16 has too few digits to compare
-                sim = query @ keys.T / self.student.temperature                                         # (b, k)
-                with torch.no_grad():
-                    teacher_sim = opinion @ keys.T / self.student.temperature
-            positive = torch.cat([taught[:, :whole] | also, taught[:, whole:]], 1)
-            losses.append((self.itc or itc_loss)(sim, teacher_sim, alpha, positive) / 2)
-            sims.append(sim[:, :whole].detach())
-            positives.append(same[:, :whole] | also)
-        return sims, positives, losses[0] + losses[1]
+        image, text = features
+        teacher_image, teacher_text = teacher_features
+        queue = self.queue.features() if queued else [part[:0] for part in carry]
+        # even with an empty queue: autograd saves no tensors of inference mode, but copies of them
+        image_keys, text_keys, ids = [torch.cat(parts) for parts in zip(carry, queue)]       # (k, e)
+        temperature = self.student.temperature
+        with torch.autocast(image.device.type, enabled=False):   # bf16 has too few digits to compare
+            student = image @ text_keys.T / temperature, text @ image_keys.T / temperature
+            with torch.no_grad():
+                teacher = (teacher_image @ text_keys.T / temperature,
+                           teacher_text @ image_keys.T / temperature)
+        positives, excluded = self.positives(batch, ids, len(carry[2]))
+        return Similarities(student, teacher, positives, excluded)
 
-    def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims: Sequence[Tensor], positives: Sequence[Tensor],
-             draws: Draws, hard: bool) -> Pairs:
-        """ITM's pairs: each text with its image, with a wrong image, and each image with a wrong text."""
-        b, near = len(image), self.config.hard_negatives == "local"
-        own = torch.arange(b, device=image.device)
-        if near:                                                 # rows of other processes are no negatives
-            far = torch.arange(positives[0].shape[1], device=image.device) // b != distributed.rank()
-            positives = [positive | far for positive in positives]
-        (wrong_text, text_valid), (wrong_image, image_valid) = (
-            hard_negatives(sim if hard else torch.zeros_like(sim), positive, uniform)
-            for sim, positive, uniform in zip(sims, positives, (draws.negative_text, draws.negative_image)))
-        if not near:                                             # texts go from process to process
-            room = distributed.longest(text.shape[1]) - text.shape[1]
-            text, keep = F.pad(text, (0, 0, 0, room)), F.pad(keep, (0, room))
-        images, wrong_image = distributed.fetch(image, wrong_image, near)
-        keeps, _ = distributed.fetch(keep, wrong_text, near)
-        texts, wrong_text = distributed.fetch(text, wrong_text, near)
-        rows = (torch.cat([own, own, wrong_text]), torch.cat([own, wrong_image, own]))
-        labels = torch.cat([torch.ones_like(own), torch.zeros_like(own).repeat(2)])
-        return Pairs(images, texts, keeps, rows, labels,
-                     torch.cat([torch.ones_like(image_valid), image_valid, text_valid]))
+    def positives(self, batch: PretrainBatch, ids: Tensor, rows: int
+                  ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Positives among keys (k,), the first `rows` of which are the batch's of all processes.
+
+        -> ITC's (b, k), and the batch's (b, B) that ITM excludes; see Similarities. Equal ids are
+        excluded even where equal_ids_match=False keeps ITC from learning them as positives
+        """
+        equal_texts = self.equal_texts(batch)
+        keys = batch.keys(equal_texts)                                           # (b,)
+        first = distributed.rank() * len(keys)
+        same = shared_keys(keys, ids, equal_texts)                               # (b, k)
+        positive = same
+        if not self.config.equal_ids_match:
+            positive = own_keys(keys, ids, first, equal_texts)
+        excluded = same[:, :rows]
+        if batch.match is None:
+            return (positive, positive), (excluded, excluded)
+        true_texts = batch.match[:, first:first + len(keys)].T                   # (b, B)
+        true_images = batch.match[first:first + len(keys)]
+        in_batch, queue = positive[:, :rows], positive[:, rows:]
+        positives = (torch.cat([in_batch | true_texts, queue], 1),
+                     torch.cat([in_batch | true_images, queue], 1))
+        return positives, (excluded | true_texts, excluded | true_images)
+
+    def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims: Sequence[Tensor],
+             positives: Sequence[Tensor], draws: Draws, hard: bool) -> Pairs:
+        """ITM's pairs: each text with its image, with a wrong image, and each image with a wrong text.
+
+        sims, positives: (b, B) with images as queries, and with texts
+        hard: draw wrong ones by similarity, else evenly
+        """
+        b = len(image)
+        rows = torch.arange(b, device=image.device)
+        local = self.config.hard_negatives == "local"
+        if local:                                # rows of other processes are no negatives
+            process = torch.arange(positives[0].shape[1], device=image.device) // b
+            positives = [positive | (process != distributed.rank()) for positive in positives]
+        if not hard:
+            sims = [torch.zeros_like(sim) for sim in sims]
+        wrong_text, text_valid = hard_negatives(sims[0], positives[0], draws.negative_text)
+        wrong_image, image_valid = hard_negatives(sims[1], positives[1], draws.negative_image)
+        if not local:                            # texts go from process to process, of one length
+            padding = distributed.longest(text.shape[1]) - text.shape[1]
+            text = F.pad(text, (0, 0, 0, padding))
+            keep = F.pad(keep, (0, padding))
+        images, wrong_image = distributed.fetch(image, wrong_image, local)
+        keeps, _ = distributed.fetch(keep, wrong_text, local)
+        texts, wrong_text = distributed.fetch(text, wrong_text, local)
+        text_rows = torch.cat([rows, rows, wrong_text])
+        image_rows = torch.cat([rows, wrong_image, rows])
+        labels = torch.cat([torch.ones_like(rows), torch.zeros_like(rows).repeat(2)])
+        valid = torch.cat([torch.ones_like(image_valid), image_valid, text_valid])
+        return Pairs(images, texts, keeps, (text_rows, image_rows), labels, valid)
 
     def equal_texts(self, batch: PretrainBatch) -> bool:
         """Whether equal captions match."""

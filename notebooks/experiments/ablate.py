@@ -34,7 +34,7 @@ from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.pretrain import SceneBatch, ScenePretrain
-from minalbef.tasks.pretrain import Carry, Draws, PretrainBatch
+from minalbef.tasks.pretrain import Carry, Draws, PretrainBatch, Step
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import explain, write_atomically
 from outcomes import DOWNSTREAM, TASK_STEPS, look, outcomes, outcomes_of_tasks
@@ -78,8 +78,9 @@ class Variant(ScenePretrain):
         return {name: loss * (self.row.weight if name in ("itc", "mlm") else 1.0) for name, loss in losses.items()
                 if self.row.itc or name != "itc"}, carry
 
-    def align(self, image, text, teacher_features, carry, batch, alpha, queued):
-        return super().align(image, text, teacher_features, carry, batch, batch.alpha, queued)
+    def align(self, step: Step) -> dict[str, Tensor]:
+        assert isinstance(step.batch, BatchWithAlpha)
+        return super().align(step._replace(alpha=step.batch.alpha))
 
 
 def smooth_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tensor) -> Tensor:

@@ -153,11 +153,11 @@ def test_captions_true_of_another_picture_are_positives_in_itc():
     task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
     features = torch.randn(2, 8, 24)
     carry = (features[0], features[1], batch.ids)
-    _, (texts, images), _ = task.align(*torch.randn(2, 8, 24), features, carry, batch, 0.0, False)
+    texts, images = task.compare(torch.randn(2, 8, 24), features, carry, batch, False).excluded
     assert texts[5, 2] and images[2, 5] and not texts[2, 5] and not images[5, 2]
     assert texts[0, 1] and texts[1, 0] and texts.sum() == images.sum() == 8 + 2 + 1
     unknown = replace(batch, match=None)                         # then equal ids alone match
-    _, (texts, images), _ = task.align(*torch.randn(2, 8, 24), features, carry, unknown, 0.0, False)
+    texts, images = task.compare(torch.randn(2, 8, 24), features, carry, unknown, False).excluded
     assert texts.equal(images) and texts.sum() == 8 + 2
 
 

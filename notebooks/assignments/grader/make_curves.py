@@ -33,9 +33,9 @@ class OwnNegative(Pretrain):
 class Early(Pretrain):
     """Keys join the queue before the loss and without their ids: each query finds its own key again, as a negative."""
 
-    def align(self, image, text, features, carry, *rest):
+    def compare(self, features, teacher_features, carry, *rest):
         self.queue.push(*carry[:2], -1 - carry[2])
-        return super().align(image, text, features, carry, *rest)
+        return super().compare(features, teacher_features, carry, *rest)
 
     def after_step(self, carry):
         super().after_step([part[:0] for part in carry])

@@ -1,0 +1,116 @@
+"""An objective of your own: BLIP's captioning loss beside ITC, ITM and MLM, from images that are encoded once."""
+from collections import Counter
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.testing import assert_close
+
+from helpers import Batches, disturb, small
+from minalbef import ALBEF, Config, Decoder, train
+from minalbef.tasks.pretrain import Objective, Phase, Pretrain, Step
+
+CONFIG = small()
+
+
+class Captioner(ALBEF):
+    """ALBEF, and a decoder that writes captions from image tokens."""
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        self.decoder = Decoder(config, config.image_width)
+
+    def caption_logits(self, tokens: Tensor, keep: Tensor, image: Tensor) -> Tensor:
+        """Which word comes next? Every word but [CLS], from those before it and the image: -> (words, v)."""
+        x = self.decoder(tokens[:, :-1], keep[:, :-1], self.decoder.keys_values(image))
+        return self.decoder.word_logits(x[keep[:, 1:]])
+
+
+class CaptionPretrain(Pretrain):
+    """ALBEF's three objectives, and BLIP's language modelling."""
+
+    def __init__(self, config: Config):
+        super().__init__(config, student=Captioner(config))
+
+    def objectives(self, phase: Phase) -> list[Objective]:
+        return [*super().objectives(phase), self.caption]
+
+    def caption(self, step: Step) -> dict[str, Tensor]:
+        """LM: write each image's caption (Li et al. 2022, section 3.2). The mean over words."""
+        tokens, keep = step.batch.tokens, step.batch.keep
+        logits = self.student.caption_logits(tokens, keep, step.student.image)
+        words = keep[:, 1:]
+        loss = F.cross_entropy(logits, tokens[:, 1:][words], reduction="sum")
+        return {"lm": loss / self.share(words)}
+
+
+def new_task() -> CaptionPretrain:
+    torch.manual_seed(0)
+    task = CaptionPretrain(CONFIG)
+    disturb(task.student)
+    return task
+
+
+def test_the_captioning_loss_equals_one_word_after_the_other():
+    task, batch = new_task(), Batches(CONFIG)(0)
+    losses, _ = task(batch, 0.4, task.draws(0))
+    image = task.student.encode_image(batch.image)
+    expected = []
+    for row, keep in enumerate(batch.keep):
+        tokens = batch.tokens[row:row + 1, keep]
+        for i in range(1, tokens.shape[1]):
+            before = tokens[:, :i]
+            keys_values = task.student.decoder.keys_values(image[row:row + 1])
+            x = task.student.decoder(before, torch.ones_like(before, dtype=torch.bool), keys_values)
+            log_probability = task.student.decoder.word_logits(x[0, -1]).log_softmax(-1)
+            expected.append(-log_probability[tokens[0, i]])
+    assert len(expected) == batch.keep[:, 1:].sum()
+    assert_close(losses["lm"], torch.stack(expected).mean(), atol=1e-5, rtol=1e-5)
+    blind, _ = task(batch.map(lambda x: x * 0 if x is batch.image else x), 0.4, task.draws(0))
+    assert abs(blind["lm"] - losses["lm"]) > 1e-4, "it doesn't look at the image"
+
+
+def test_the_papers_losses_are_the_same_beside_it():
+    task, batch = new_task(), Batches(CONFIG)(0)
+    losses, _ = task(batch, 0.4, task.draws(0))
+    task.objectives = lambda phase: Pretrain.objectives(task, phase)
+    paper, _ = task(batch, 0.4, task.draws(0))
+    assert list(losses) == ["itc", "itm", "mlm", "lm"] and list(paper) == ["itc", "itm", "mlm"]
+    assert all(losses[name].equal(paper[name]) for name in paper)
+
+
+def test_no_image_and_no_text_is_encoded_twice(monkeypatch):
+    task, batch, calls = new_task(), Batches(CONFIG)(0), Counter()
+    for name in ("encode_image", "encode_text"):
+        def counted(model, *inputs, method=getattr(ALBEF, name), name=name):
+            calls["student" if model is task.student else "teacher", name] += 1
+            return method(model, *inputs)
+        monkeypatch.setattr(ALBEF, name, counted)
+    task(batch, 0.4, task.draws(0))
+    assert len(calls) == 4 and set(calls.values()) == {1}
+
+
+def test_it_learns_to_write_a_few_captions():
+    task, batch = new_task().train(), Batches(CONFIG)(0)
+    optimiser = torch.optim.AdamW(train.parameter_groups(task, CONFIG))
+    losses = []
+    for step in range(20):
+        of_step, _ = train.train_step(task, task, optimiser, batch, step, CONFIG, torch.device("cpu"))
+        losses.append(of_step["lm"].item())
+    assert losses[-1] < 0.8 * losses[0] and all(b < a for a, b in zip(losses[4:], losses[5:]))
+
+
+@pytest.mark.parametrize("phase, names", [
+    (Phase(match=False, queue=False, hard=False), ["align", "caption"]),
+    (Phase(match=True, queue=True, hard=True), ["align", "match", "predict_words", "caption"])])
+def test_a_phase_without_itm_has_the_objective_too(phase, names):
+    assert [objective.__name__ for objective in new_task().objectives(phase)] == names
+
+
+def test_objectives_that_need_no_pairs_have_none_made(monkeypatch):
+    task, batch = new_task(), Batches(CONFIG)(0)
+    monkeypatch.setattr(task, "objectives", lambda phase: [task.caption])
+    monkeypatch.setattr(task, "pair", None)
+    losses, _ = task(batch, 0.0, task.draws(0))
+    assert list(losses) == ["lm"]
