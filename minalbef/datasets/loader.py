@@ -1,174 +1,238 @@
-"""Training batches of prepared records: shuffled, augmented, prefetched, and reproducible on resume."""
+"""Batches of prepared records: shuffled, augmented, prefetched, and reproducible on resume."""
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.data import Batch, open_image, reads_upright
 from minalbef.datasets.augment import view
+from minalbef.evaluation.loop import Records
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import name_file
 
 BICUBIC = Image.Resampling.BICUBIC
 LEAST = 1000                          # records, before a share of unreadable ones means anything
-IN_A_ROW = 100                        # unreadable ones: the folder is gone, and there is no point in trying all
+IN_A_ROW = 100                        # unreadable ones: the folder is gone, so stop trying
+T = TypeVar("T")
+Collate = Callable[[Sequence[Any], Tokenizer, int, int], Any]
+
+
+def prefetch(source: Callable[..., Any], numbers: range, workers: int,
+             pin_memory: bool = False) -> Iterator[Any]:
+    """source(number) for each number in turn, computed in advance by worker processes."""
+    loader: DataLoader[Any] = DataLoader(
+        numbers,                                 # type: ignore[arg-type]  # as good as a Dataset
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=source,
+        worker_init_fn=_use_one_thread,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),             # not the default one, which dropout draws from
+    )
+    return iter(loader)
+
+
+def _use_one_thread(worker: int) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"       # its threads don't survive the fork
 
 
 class Ahead:
-    """Prefetch of source(step) by workers, in pinned memory where there is a GPU.
+    """Prefetches source(step) in worker processes, into pinned memory if there is a GPU.
 
     source must be a function of the step alone and know its rank: a worker has no process group.
     """
 
-    def __init__(self, source: Callable, config: Config, workers: int):
-        self.source, self.last, self.workers = source, config.steps, workers
+    def __init__(self, source: Callable[[int], Any], config: Config, workers: int):
+        self.source = source
+        self.steps = config.steps
+        self.workers = workers
         self.pinned = distributed.device_of(config.device).type == "cuda"
-        self.ready, self.next = iter(()), -1
+        self.batches: Iterator[Any] = iter(())
+        self.next_step = -1
 
-    def __call__(self, step: int):
-        found = next(self.ready, None) if step == self.next else None
-        if found is None:                        # the first step, or not the next one: prefetch from here
-            steps = range(step, max(self.last, step + 1))        # the data set; what collates a step is the source
-            self.ready = iter(DataLoader(steps, batch_size=None, num_workers=self.workers, collate_fn=self.source,
-                                         worker_init_fn=_one_thread, pin_memory=self.pinned,
-                                         generator=torch.Generator()))                   # not dropout's generator
-            found = next(self.ready)
-        self.next = step + 1
-        return found
+    def __call__(self, step: int) -> Any:
+        batch = next(self.batches, None) if step == self.next_step else None
+        if batch is None:                        # the first step, or one out of turn
+            steps = range(step, max(self.steps, step + 1))
+            self.batches = prefetch(self.source, steps, self.workers, self.pinned)
+            batch = next(self.batches)
+        self.next_step = step + 1
+        return batch
 
 
 class RecordBatches:
-    """A set's batches, endless: step -> the batch of this process, a pure function of seed and step.
+    """A set's batches without end: step -> this process's batch, a function of seed and step alone.
 
-    Every record comes once an epoch, in a new order; a batch may span two epochs, so none is short and nothing is left
-    out. An unreadable picture is replaced by the epoch's next readable record.
+    Each epoch contains every record once, in a new order. A batch may span two epochs, so no batch
+    is short and no record left out. An unreadable image is replaced by the epoch's next readable
+    record.
     """
 
-    def __init__(self, records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer, workers: int = 0,
-                 most_bad: float = 0.01, folder: Path | None = None):
-        """records: by number, such as store.Records. collate(records, tokenizer, size, length): a task's
+    def __init__(self, records: Records, collate: Collate, config: Config, tokenizer: Tokenizer,
+                 workers: int = 0, most_bad: float = 0.01, folder: Path | None = None):
+        """records: by number, such as store.Records
 
-        workers: processes that prefetch. folder: where unreadable.txt lists unreadable records
-        most_bad: with a larger share of unreadable pictures, of at least 1,000, training stops; each counts once
-        Raises ValueError for an empty set; a call does if too many pictures are unreadable.
+        collate: (records, tokenizer, image size, text length) -> a batch of the task
+        workers: processes that prefetch
+        most_bad: training stops at a larger share of unreadable images, of at least 1,000; each
+            counts once
+        folder: for unreadable.txt, which lists unreadable records
+        Raises ValueError for an empty set; a call does if too many images are unreadable.
         """
         if not len(records):
-            raise ValueError("there is no record to train on; look into what `minalbef prepare` said of the set")
-        self.records, self.most_bad, self.seen, self.bad = records, most_bad, 0, {}
-        mine = distributed.own_rows(config.batch, distributed.rank(), distributed.world())
-        self.ahead = Ahead(partial(read_batch, records, collate, config, tokenizer, mine), config, workers)
-        rank = f"-{distributed.rank()}" if distributed.world() > 1 else ""
-        self.path = Path(folder) / f"unreadable{rank}.txt" if folder else None
+            raise ValueError("there is no record to train on; see what `minalbef prepare` "
+                             "said about the set")
+        self.records = records
+        self.most_bad = most_bad
+        self.count = 0                           # of the records that were read
+        self.bad: dict[int, str] = {}            # why records are unreadable
+        rank = distributed.rank()
+        world = distributed.world()
+        rows = distributed.own_rows(config.batch, rank, world)
+        source = partial(read_batch, records, collate, config, tokenizer, rows)
+        self.ahead = Ahead(source, config, workers)
+        self.path = None
+        if folder:
+            name = f"unreadable-{rank}.txt" if world > 1 else "unreadable.txt"
+            self.path = Path(folder) / name
 
     def __call__(self, step: int) -> Batch:
         batch, bad = self.ahead(step)
         self.note(bad, len(batch.ids))
         return batch
 
-    def note(self, bad: dict[int, str], rows: int):
-        """Count and list unreadable records. Raises ValueError for too many."""
-        self.seen = min(self.seen + rows, len(self.records))                 # later epochs show the same again
-        new = {number: why for number, why in bad.items() if number not in self.bad}
+    def note(self, bad: dict[int, str], rows: int) -> None:
+        """Count and list a batch's unreadable records. Raises ValueError for too many."""
+        self.count = min(self.count + rows, len(self.records))   # later epochs repeat the records
+        new = {number: reason for number, reason in bad.items() if number not in self.bad}
         self.bad |= new
         if new and self.path:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with (name_file(self.path),
-                  open(self.path, "a", encoding="utf-8", errors="replace") as file):
-                file.writelines(f"record {number}: {why}\n" for number, why in new.items())
-        if len(self.bad) > self.most_bad * max(self.seen, LEAST):
+            with name_file(self.path), open(self.path, "a", encoding="utf-8",
+                                            errors="replace") as file:
+                for number, reason in new.items():
+                    file.write(f"record {number}: {reason}\n")
+        if len(self.bad) > self.most_bad * max(self.count, LEAST):
             first = min(self.bad)
-            raise ValueError(f"{len(self.bad)} pictures of the first {self.seen} records could not be read, more than "
-                             f"{self.most_bad:.1%}, such as record {first}: {self.bad[first]}; `minalbef prepare` with "
-                             "--look leaves them out, --most-bad allows more")
+            raise ValueError(f"{len(self.bad)} images of the first {self.count} records could not "
+                             f"be read, more than {self.most_bad:.1%}, such as record {first}: "
+                             f"{self.bad[first]}; `minalbef prepare` with --look leaves them out, "
+                             "--most-bad allows more")
 
 
-def read_batch(records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer, mine: slice,
-               step: int) -> tuple[Batch, dict[int, str]]:
-    """A step's batch of one process, whose rows of it are `mine`, and by record that was skipped, why."""
-    places, bad = range(step * config.batch, (step + 1) * config.batch)[mine], {}
-    some = [read_augmented(records, config, *divmod(place, len(records)), bad) for place in places]
-    return collate(some, tokenizer, config.image_size, config.text_length), bad
+def read_batch(records: Records, collate: Collate, config: Config, tokenizer: Tokenizer,
+               rows: slice, step: int) -> tuple[Any, dict[int, str]]:
+    """A process's batch of a step, and why records were skipped, by number.
 
-
-def read_augmented(records: Dataset, config: Config, epoch: int, place: int, bad: dict[int, str]):
-    """The record at a place of an epoch's order, or the next one whose pictures can be read, augmented."""
-    def read(number: int):
-        return view(records[number], config.image_size, config.crop, config.seed, epoch, number,
-                    reads_upright(records, config))
-    return first_readable(order(len(records), config.seed, epoch), place, read, bad)
-
-
-def first_readable(turn: np.ndarray, place: int, read: Callable, bad: dict[int, str]):
-    """read(number) of the record at a place of an order, or of the next one that can be read.
-
-    bad: why others can't, by number; it is added to
+    rows: this process's of the batch
     """
-    for i in range(place, place + min(len(turn), IN_A_ROW)):         # in epoch order: neighbours may share a broken tar
-        number = int(turn[i % len(turn)])
+    bad: dict[int, str] = {}
+    views = []
+    for position in range(step * config.batch, (step + 1) * config.batch)[rows]:
+        epoch, i = divmod(position, len(records))
+        views.append(read_augmented(records, config, epoch, i, bad))
+    return collate(views, tokenizer, config.image_size, config.text_length), bad
+
+
+def read_augmented(records: Records, config: Config, epoch: int, i: int,
+                   bad: dict[int, str]) -> Any:
+    """The i-th record of an epoch, augmented, or the next one that is readable."""
+    upright = reads_upright(records, config)
+
+    def load(number: int) -> Any:
+        return view(records[number], config.image_size, config.crop, config.seed, epoch, number,
+                    upright)
+    return first_readable(order(len(records), config.seed, epoch), i, load, bad)
+
+
+def first_readable(numbers: np.ndarray, i: int, load: Callable[[int], T],
+                   bad: dict[int, str]) -> T:
+    """load(number) of the i-th number, or of the next one that can be read.
+
+    bad: why a number can't be read; this function adds to it
+    """
+    attempts = min(len(numbers), IN_A_ROW)
+    # in the epoch's order, since neighbours in the set may share a broken tar
+    for j in range(i, i + attempts):
+        number = int(numbers[j % len(numbers)])
         try:
-            return read(number)
+            return load(number)
         except ValueError as error:
             bad[number] = str(error)
-    raise ValueError(f"of {min(len(turn), IN_A_ROW)} records in a row no picture can be read: {bad[number]}")
+    raise ValueError(f"of {attempts} records in a row no image can be read: {bad[number]}")
 
 
 class ValidationBatches:
-    """A split's batches to validate on: all of a size, the same each time, without augmentation.
+    """A split's batches to validate on: of equal size, always the same, and without augmentation.
 
-    An unreadable picture gives way to the next record, as in training.
+    An unreadable image is replaced by the next record, as in training.
     """
 
-    def __init__(self, records: Dataset, collate: Callable, config: Config, tokenizer: Tokenizer,
+    def __init__(self, records: Records, collate: Collate, config: Config, tokenizer: Tokenizer,
                  most: int, workers: int = 0):
-        """most: records, in a fixed random order. Of those a batch can't share evenly, a few fall out."""
-        self.records, self.collate, self.config, self.tokenizer = records, collate, config, tokenizer
-        self.world, self.rank, self.workers = distributed.world(), distributed.rank(), workers
-        count, largest = min(most, len(records)), config.batch // config.accumulate
-        self.number = math.ceil(count / largest)
-        self.size = count // self.number // self.world * self.world       # of all processes
+        """most: how many records to take, in a fixed random order.
+
+        A few of them are left out if batches and processes can't share them evenly.
+        """
+        self.records = records
+        self.collate = collate
+        self.config = config
+        self.tokenizer = tokenizer
+        self.workers = workers
+        self.world = distributed.world()
+        self.rank = distributed.rank()
+        count = min(most, len(records))
+        largest = config.batch // config.accumulate
+        self.count = math.ceil(count / largest)
+        self.size = count // self.count // self.world * self.world       # of all processes
         if not self.size:
-            raise ValueError(f"{count} validation records can't be shared by {self.world} processes; "
-                             "take fewer, or validate_every=0")
+            raise ValueError(f"{count} validation records can't be shared by {self.world} "
+                             "processes; take fewer, or validate_every=0")
 
     def __iter__(self) -> Iterator[Batch]:
         """This process's rows of each batch."""
-        yield from DataLoader(range(self.number), batch_size=None, num_workers=self.workers,
-                              collate_fn=self.read, worker_init_fn=_one_thread,
-                              generator=torch.Generator())
+        return prefetch(self.read, range(self.count), self.workers)
 
     def read(self, i: int) -> Batch:
-        config, mine = self.config, distributed.own_rows(self.size, self.rank, self.world)
-        upright, turn = reads_upright(self.records, config), order(len(self.records), config.seed, 0)
-        def opened(number: int):
-            record, side = self.records[number], (config.image_size,) * 2
-            return replace(record, image=np.array(open_image(record.image, upright).resize(side, BICUBIC)))
-        places = range(i * self.size, (i + 1) * self.size)[mine]
-        some = [first_readable(turn, place, opened, {}) for place in places]
-        return self.collate(some, self.tokenizer, config.image_size, config.text_length)
+        """This process's rows of the i-th batch."""
+        config = self.config
+        rows = distributed.own_rows(self.size, self.rank, self.world)
+        numbers = order(len(self.records), config.seed, 0)
+        records = []
+        for position in range(i * self.size, (i + 1) * self.size)[rows]:
+            records.append(first_readable(numbers, position, self.read_resized, {}))
+        return self.collate(records, self.tokenizer, config.image_size, config.text_length)
+
+    def read_resized(self, number: int) -> Any:
+        """A record with its image opened and resized."""
+        record = self.records[number]
+        size = self.config.image_size
+        image = open_image(record.image, reads_upright(self.records, self.config))
+        return replace(record, image=np.array(image.resize((size, size), BICUBIC)))
 
 
 def count_unreadable(folder: Path) -> int:
-    """How many records the processes of a run, and of those it went on from, have named in `folder`."""
-    files = [path.read_text(encoding="utf-8", errors="replace") for path in Path(folder).glob("unreadable*.txt")]
-    return len({line.partition(":")[0] for file in files for line in file.splitlines()})
+    """How many records a run's processes, before and after resuming, have listed in `folder`."""
+    records = set()
+    for path in Path(folder).glob("unreadable*.txt"):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            records.add(line.partition(":")[0])
+    return len(records)
 
 
-@lru_cache(maxsize=2)                                            # where one epoch ends in a batch, the next begins
+@lru_cache(maxsize=2)                 # two epochs, since a batch may span them
 def order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """In which order an epoch takes its records: a permutation (count,), from seed and epoch alone."""
-    turn = np.arange(count, dtype=np.uint32)                     # 60 MB for 15 million records, in every worker
-    np.random.default_rng([seed, epoch]).shuffle(turn)
-    return turn
-
-
-def _one_thread(worker: int):
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"               # its threads did not survive the fork
+    """The order in which an epoch takes its records: a permutation (count,) by seed and epoch."""
+    numbers = np.arange(count, dtype=np.uint32)      # in every worker, 60 MB for 15 million records
+    np.random.default_rng([seed, epoch]).shuffle(numbers)
+    return numbers

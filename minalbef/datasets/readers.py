@@ -1,10 +1,11 @@
-"""Readers of caption lists: the original's, Karpathy's splits, COCO's and Flickr30k's own.
+"""Readers of caption lists: the original's, Karpathy's splits, and COCO's and Flickr30k's own.
 
-The tasks' sets: public.py; tars: shards.py; tables of your own: pairs.py
+The downstream tasks' sets are read in public.py, tars in shards.py, your own tables in pairs.py.
 
-A reader is called as reader(file, root=folder or folders of the pictures, fault=handler of a bad entry). It yields
-records one at a time; a record holds its picture's path, which a batch opens. With root=None no picture is looked for.
-A bad entry is left out and goes to `fault`, which by default raises it; it is a ValueError.
+A reader is called as reader(file, root=..., on_fault=...), where root is the images' folder, or
+several. It yields records one at a time. A record holds the path of its image, which is opened when
+a batch is made; with root=None nobody checks that the file exists. A bad entry yields no record: it
+goes to on_fault as a Fault, which by default is raised.
 """
 import csv
 import json
@@ -13,267 +14,369 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from minalbef.data import Record
 from minalbef.tokenizer import clean, has_words
 from minalbef.writing import explain
 
-CHUNK = 1 << 20                       # characters read at a time
-LARGEST = 16 * CHUNK                  # of one entry: a broken file is recognised without reading it all
-# folders to look in, by album: never in another's, for two albums may have equal file names
-PLACES = {"": ("", "images", "train2014", "val2014"), "vg": ("", "images", "VG_100K", "VG_100K_2"),
-          "flickr": ("", "images", "flickr30k-images")}
-LONGEST = 500                         # letters of a fault's message, which may quote a long text
+CHUNK = 1 << 20                       # characters that are read at a time
+LARGEST = 16 * CHUNK                  # of an entry: a broken file is noticed before it is all read
+# folders to look in, by album: never in another's, since two albums may have equal file names
+FOLDERS = {
+    "": ("", "images", "train2014", "val2014"),
+    "vg": ("", "images", "VG_100K", "VG_100K_2"),
+    "flickr": ("", "images", "flickr30k-images"),
+}
+LONGEST = 500                         # characters of a fault's message, which may quote a long text
+FORMAT_PAGE = "docs/data.md shows the format"
+SEPARATORS = re.compile(r"[\s,]*")    # between entries
 COCO = re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)")
 FLICKR = re.compile(r"flickr\.com/(?:.*/)?(\d+)_")
 
-Roots = Path | Sequence[Path] | None
+R = TypeVar("R")
+Roots = str | Path | Sequence[str | Path] | None
+FaultHandler = Callable[["Fault"], object]
 
 
 class Fault(ValueError):
-    """What is wrong with an entry, and the way out. kind: a few words, to count by; entries: how many are lost."""
+    """A bad entry: what is wrong with it, and the way out.
 
-    def __init__(self, kind: str, what: str, way: str = "leave it out or mend it", entries: int = 1):
-        what = what if len(what) <= LONGEST else f"{what[:LONGEST]}..."
-        # a stranger's name may hold what a terminal obeys
-        what = "".join(c if c.isprintable() else repr(c)[1:-1] for c in what)
-        super().__init__(f"{what}; {way}")
-        self.kind, self.what, self.way, self.entries = kind, what, way, entries
+    kind: a few words to count faults by
+    count: how many entries are lost
+    """
+
+    def __init__(self, kind: str, problem: str, way_out: str = "leave it out or mend it",
+                 count: int = 1):
+        if len(problem) > LONGEST:
+            problem = f"{problem[:LONGEST]}..."
+        # a stranger's file name may contain escape sequences, which a terminal would obey
+        problem = "".join(c if c.isprintable() else repr(c)[1:-1] for c in problem)
+        super().__init__(f"{problem}; {way_out}")
+        self.kind = kind
+        self.problem = problem
+        self.way_out = way_out
+        self.count = count
 
 
-def refuse(fault: Fault):
+def refuse(fault: Fault) -> NoReturn:
     """Raise the fault."""
     raise fault
 
 
 def ignore(fault: Fault) -> None:
-    """Nothing: another reader of the same file reports the fault."""
+    """Do nothing, since another reader of the same file reports the fault."""
 
 
-def entries(path: Path) -> Iterator:
-    """Entries of a JSON list or of JSON lines, streamed in little memory. Raises ValueError for a broken file."""
-    decoder, text, at, number = json.JSONDecoder(), "", 0, 0
+def entries(path: Path) -> Iterator[Any]:
+    """Stream the entries of a JSON list, or of JSON lines, in little memory.
+
+    Raises ValueError for a broken file.
+    """
     try:
         with open(path, encoding="utf-8-sig") as file:
-            text = file.read(CHUNK).lstrip()
-            whole = text.startswith("[")
-            at = 1 if whole else 0
-            while True:
-                at = re.compile(r"[\s,]*").match(text, at).end()
-                if whole and text[at:at + 1] == "]":
-                    return
-                try:
-                    entry, at = decoder.raw_decode(text, at)
-                except ValueError as error:                      # perhaps it goes on in the next chunk
-                    more = file.read(CHUNK)
-                    if not more and not whole and at == len(text):
-                        return
-                    if not more or len(text) - at > LARGEST:
-                        raise ValueError(f"entry {number} is no JSON ({error})") from None
-                    text, at = text[at:] + more, 0
-                else:
-                    yield entry
-                    number += 1
+            yield from decode_entries(file)
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. It must be JSON, a list or lines; get it again") from error
+        raise ValueError(f"{path} cannot be read: {error}. It must be JSON, a list or lines; "
+                         "get it again") from error
 
 
-def load(path: Path, *keys: str):
-    """A whole JSON file, with a list under each of `keys`. Raises ValueError for another kind of file."""
+def decode_entries(file: TextIO) -> Iterator[Any]:
+    """`entries` of an open file. Raises ValueError for an entry that is not JSON."""
+    decoder = json.JSONDecoder()
+    text = file.read(CHUNK).lstrip()
+    is_list = text.startswith("[")
+    position = 1 if is_list else 0
+    number = 0
+    while True:
+        separators = SEPARATORS.match(text, position)
+        assert separators                                    # it matches nothing, too
+        position = separators.end()
+        if is_list and text[position:position + 1] == "]":
+            return
+        try:
+            entry, position = decoder.raw_decode(text, position)
+        except ValueError as error:
+            # the entry may continue in the next chunk
+            chunk = file.read(CHUNK)
+            if not chunk and not is_list and position == len(text):
+                return
+            if not chunk or len(text) - position > LARGEST:
+                raise ValueError(f"entry {number} is not JSON ({error})") from None
+            text = text[position:] + chunk
+            position = 0
+        else:
+            yield entry
+            number += 1
+
+
+def load(path: Path, *keys: str) -> Any:
+    """Load a whole JSON file, which has a list under each of the keys.
+
+    Raises ValueError for any other file.
+    """
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. It must be JSON; get it again") from error
+        raise ValueError(f"{path} cannot be read: {error}. It must be JSON; "
+                         "get it again") from error
     for key in keys:
         if not isinstance(value, dict) or not isinstance(value.get(key), list):
-            raise ValueError(f"{path} has no list {key!r}; it is another file than its name says")
+            raise ValueError(f"{path} has no list {key!r}, so it isn't the file that its name "
+                             "says; get it again")
     return value
 
 
-def number_of(name: str) -> int:
-    """63 bits of a hash: the same in every process, file and year."""
-    return int.from_bytes(blake2b(name.encode(errors="replace"), digest_size=8).digest()) >> 1
+def stable_hash(name: str) -> int:
+    """63 bits of a hash that is the same in every process and every version of Python."""
+    digest = blake2b(name.encode(errors="replace"), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
 
 
 def in_share(photo: int, share: float) -> bool:
-    """Whether a photograph is in a share of all: by a hash of its id, so that 0.01 is part of 0.1, always."""
-    return share >= 1 or number_of(f"share {photo}") < share * 2 ** 63
+    """Whether a photograph belongs to a share of all, decided by a hash of its id.
 
-
-def photo_id(image: str, album: str = "", same: Mapping[str, str] = {}) -> int:
-    """An id for a photograph, equal in all sets that contain it: COCO's number, Flickr's, or its name in its album.
-
-    album: the set, where the file's name is the photograph's number there: "vg", "flickr"
-    same: aliases of an album's photographs, as {"vg:2370463": "coco:547168"}, see `relations`
+    A smaller share is always part of a larger one.
     """
-    if found := COCO.search(image):
-        name = f"coco:{found[1]}"
-    elif found := FLICKR.search(image):
-        name = f"flickr:{found[1]}"
+    return share >= 1 or stable_hash(f"share {photo}") < share * 2 ** 63
+
+
+def photo_id(image: str, album: str = "", aliases: Mapping[str, str] = {}) -> int:
+    """An id for a photograph, the same in all sets that contain it.
+
+    It comes from COCO's number, from Flickr's, or else from the file's name.
+    album: the set, if its file names are the photographs' numbers: "vg" or "flickr"
+    aliases: the same photographs in other sets, as {"vg:2370463": "coco:547168"}, see
+        `read_aliases`
+    """
+    coco = COCO.search(image)
+    flickr = FLICKR.search(image)
+    if coco:
+        name = f"coco:{coco[1]}"
+    elif flickr:
+        name = f"flickr:{flickr[1]}"
+    elif album:
+        number = PurePosixPath(image).stem.lstrip("0")
+        name = f"{album}:{number}"
     else:
-        name = f"{album}:{PurePosixPath(image).stem.lstrip('0')}" if album else image
-    return number_of(same.get(name, name))
+        name = image
+    return stable_hash(aliases.get(name, name))
 
 
-def relations(path: Path) -> dict[str, str]:
-    """Visual Genome's image_data.json -> which of its pictures are COCO's or else Flickr's, for `photo_id`.
+def read_aliases(path: Path) -> dict[str, str]:
+    """Which of Visual Genome's images are COCO's or else Flickr's, for `photo_id`.
 
-    A picture's file is named as its url ends, which is not its image_id everywhere.
+    path: its image_data.json. An image's file is named as its url ends, which isn't always its
+    image_id.
     """
-    return {f"vg:{PurePosixPath(entry.get('url') or str(entry.get('image_id'))).stem}":
-            f"coco:{entry['coco_id']}" if entry.get("coco_id") else f"flickr:{entry['flickr_id']}"
-            for entry in entries(path) if entry.get("coco_id") or entry.get("flickr_id")}
+    aliases: dict[str, str] = {}
+    for entry in entries(path):
+        if entry.get("coco_id"):
+            photo = f"coco:{entry['coco_id']}"
+        elif entry.get("flickr_id"):
+            photo = f"flickr:{entry['flickr_id']}"
+        else:
+            continue
+        url = entry.get("url") or str(entry.get("image_id"))
+        aliases[f"vg:{PurePosixPath(url).stem}"] = photo
+    return aliases
 
 
 class Finder:
-    """Where a list's pictures lie: below a root as the list says, or with folders left out that only its maker had."""
+    """Finds a list's images below their folders.
+
+    A path is tried as the list has it, then without its first folders, which only the list's maker
+    may have had.
+    """
 
     def __init__(self, roots: Roots, album: str = ""):
-        self.places = PLACES[album]
+        self.folders = FOLDERS[album]
         self.roots = [roots] if isinstance(roots, (str, Path)) else roots
-        self.known = ("", "", 0)
+        self.latest: tuple[str | Path, str, int] | None = None
 
     def __call__(self, image: str) -> Path:
+        """The path of an image. Raises Fault if there is no such file."""
         if self.roots is None:
             return Path(image)
-        # nothing leads out of the roots: of /a/b.jpg and ../a/b.jpg, only a/b.jpg and b.jpg are looked for
-        image = os.path.splitdrive(image)[1].replace(os.sep, "/")            # on Windows, of C:\a\b.jpg
+        # never leave the roots: of /a/b.jpg and ../a/b.jpg, try only a/b.jpg and b.jpg
+        image = os.path.splitdrive(image)[1].replace(os.sep, "/")            # Windows: C:\a\b.jpg
         parts = PurePosixPath(f"/{image}".rpartition("/../")[2].lstrip("/")).parts
-        places = [(root, place) for root in self.roots for place in self.places]
-        tries = [(*one, i) for i in range(len(parts)) for one in places]        # as the list says, then with less of it
-        for root, place, first in (*tries[:len(places)], self.known, *tries[len(places):]):
-            path = os.path.join(root, place, *parts[first:])
-            if root and os.path.isfile(path):
-                self.known = root, place, first
+        for root, folder, skip in self.candidates(len(parts)):
+            path = os.path.join(root, folder, *parts[skip:])
+            if os.path.isfile(path):
+                self.latest = root, folder, skip
                 return Path(path)
-        raise Fault("missing picture", f"picture {image!r} is not below {' or '.join(map(str, self.roots))}",
+        raise Fault("missing image", f"image {image!r} is not below "
+                    f"{' or '.join(map(str, self.roots))}",
                     "get it, or name its folder with --images")
 
+    def candidates(self, depth: int) -> Iterator[tuple[str | Path, str, int]]:
+        """Where to look: a root, a folder in it, and how many parts of the path to skip.
 
-def field(entry, name: str, kind: type | tuple = str):
-    """A field of an entry, which must be there, of that kind, and not empty."""
+        After the path as it is comes the way that led to the latest image, then all others.
+        """
+        for skip in range(depth):
+            for root in self.roots or ():
+                for folder in self.folders:
+                    yield root, folder, skip
+            if skip == 0 and self.latest:
+                yield self.latest
+
+
+def field(entry: Any, name: str, types: type | tuple[type, ...] = str) -> Any:
+    """A field of an entry. Raises Fault if it is absent, empty or of another type."""
     value = entry.get(name) if isinstance(entry, dict) else None
-    if not isinstance(value, kind) or value == "" or value == []:
-        raise Fault("malformed", f"{name!r} is {value!r}" if value is not None else f"there is no {name!r}",
-                    "docs/data.md shows the format")
+    if value is None:
+        raise Fault("malformed", f"there is no {name!r}", FORMAT_PAGE)
+    if not isinstance(value, types) or value == "" or value == []:
+        raise Fault("malformed", f"{name!r} is {value!r}", FORMAT_PAGE)
     if isinstance(value, int) and abs(value) >> 63:
-        raise Fault("malformed", f"{name!r} is {value}, which 63 bits do not hold", "docs/data.md shows the format")
+        raise Fault("malformed", f"{name!r} is {value}, which doesn't fit into 63 bits",
+                    FORMAT_PAGE)
     return value
 
 
-def words(text, cleaned: Callable = clean) -> str:
-    """A text that has some, as its task cleans it."""
+def check_text(text: Any, cleaner: Callable[[str], str] = clean) -> str:
+    """The text itself, if words remain after cleaning. Raises Fault otherwise."""
     try:
-        if isinstance(text, str) and has_words(cleaned(text)):
+        if isinstance(text, str) and has_words(cleaner(text)):
             return text
     except ValueError as error:
         raise Fault("broken text", str(error).rpartition("; ")[0]) from error
     raise Fault("no words", f"the text {text!r} has no words")
 
 
-def once(seen: dict, key, image: str, what: str):
-    """Remember that `key` is this picture's. Raises Fault if it was another's: one id must not be two pictures'."""
-    if seen.setdefault(str(key), image) != image:
-        raise Fault("duplicate id", f"{what} {key!r} of {image!r} is also that of {seen[str(key)]!r}")
+def check_id(names: dict[str, str], key: Any, name: str, what: str) -> None:
+    """Record that an id stands for an image, or for a question about one.
+
+    names: what each earlier id stands for. Raises Fault if this one stands for something else.
+    """
+    earlier = names.setdefault(str(key), name)
+    if earlier != name:
+        raise Fault("duplicate id", f"{what} {key!r} of {name!r} is also that of {earlier!r}")
 
 
-def read(path: Path, items: Iterable, parse: Callable, fault: Callable) -> Iterator:
-    """The records of parse(entry), for every entry; Faults that it raises or yields go to `fault`, with their place."""
+def parse_entries(path: Path, items: Iterable[Any], parse: Callable[[Any], Iterable[R | Fault]],
+                  on_fault: FaultHandler) -> Iterator[R]:
+    """The records that `parse` makes of each entry.
+
+    Faults that it raises or yields go to `on_fault`, with the file and the entry's number.
+    """
     for number, entry in enumerate(items):
-        found = []
+        results: list[R | Fault] = []
         try:
-            found.extend(parse(entry))
-        except Fault as wrong:
-            found.append(wrong)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
-            found.append(Fault("malformed", f"{type(error).__name__}: {error}", "docs/data.md shows the format"))
-        for one in found:
-            if isinstance(one, Fault):
-                fault(Fault(one.kind, f"{path}: entry {number}: {one.what}", one.way))
+            results.extend(parse(entry))
+        except Fault as error:
+            results.append(error)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError,
+                RecursionError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            results.append(Fault("malformed", problem, FORMAT_PAGE))
+        for result in results:
+            if isinstance(result, Fault):
+                problem = f"{path}: entry {number}: {result.problem}"
+                on_fault(Fault(result.kind, problem, result.way_out))
             else:
-                yield one
+                yield result
 
 
-def each(texts: Iterable, make: Callable) -> Iterator:
-    """make(text) for each text that has words; a Fault for another."""
+def caption_records(image: Path, texts: Iterable[Any], photo: int) -> Iterator[Record | Fault]:
+    """A record for each of an image's texts, or a Fault for a text without words."""
     for text in texts:
         try:
-            yield make(words(text))
-        except Fault as wrong:
-            yield wrong
+            yield Record(image, check_text(text), photo)
+        except Fault as fault:
+            yield fault
 
 
-def captions(path: Path, root: Roots = None, fault: Callable = refuse, key: str = "caption", album: str = "",
-             same: Mapping[str, str] = {}) -> Iterator[Record]:
-    """The original's lists of captions: [{image, caption: one or several, image_id: perhaps}] -> a record a caption.
+def captions(path: Path, root: Roots = None, on_fault: FaultHandler = refuse, key: str = "caption",
+             album: str = "", aliases: Mapping[str, str] = {}) -> Iterator[Record]:
+    """The original's lists of captions -> a record for each caption.
 
-    key: where the caption is; "text" in RefCOCO+'s training list. album, same: as of `photo_id`
+    An entry is {image, caption, image_id} with a caption or a list of them; image_id is optional.
+    key: the field of the caption, which is "text" in RefCOCO+'s training list
+    album, aliases: see `photo_id`
     """
-    find, seen = Finder(root, album), {}
+    find = Finder(root, album)
+    images: dict[str, str] = {}
 
-    def parse(entry):
-        image, given = field(entry, "image"), field(entry, key, (str, list))
+    def parse(entry: Any) -> Iterable[Record | Fault]:
+        image = field(entry, "image")
+        texts = field(entry, key, (str, list))
         if "image_id" in entry:
-            once(seen, entry["image_id"], image, "image_id")
-        place, photo = find(image), photo_id(image, album, same)
-        return each([given] if isinstance(given, str) else given, lambda text: Record(place, text, photo))
-    return read(path, entries(path), parse, fault)
+            check_id(images, entry["image_id"], image, "image_id")
+        if isinstance(texts, str):
+            texts = [texts]
+        return caption_records(find(image), texts, photo_id(image, album, aliases))
+    return parse_entries(path, entries(path), parse, on_fault)
 
 
-def karpathy(path: Path, root: Roots = None, fault: Callable = refuse, split: str = "train",
-             album: str = "") -> Iterator[Record]:
-    """dataset_coco.json or dataset_flickr30k.json -> a record a sentence. "train" takes COCO's "restval", too."""
-    find, wanted, seen = Finder(root, album), {split, "restval"} if split == "train" else {split}, {}
+def karpathy(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
+             split: str = "train", album: str = "") -> Iterator[Record]:
+    """dataset_coco.json or dataset_flickr30k.json -> a record for each sentence.
 
-    def parse(entry):
-        if field(entry, "split") not in wanted:
+    split: "train" includes COCO's "restval"
+    """
+    find = Finder(root, album)
+    splits = {"train", "restval"} if split == "train" else {split}
+    images: dict[str, str] = {}
+
+    def parse(entry: Any) -> Iterable[Record | Fault]:
+        if field(entry, "split") not in splits:
             return []
         image = str(PurePosixPath(entry.get("filepath", ""), field(entry, "filename")))
-        once(seen, entry.get("imgid", image), image, "imgid")
-        place, photo = find(image), photo_id(image, album)
-        texts = [one.get("raw") for one in field(entry, "sentences", list)]
-        return each(texts, lambda text: Record(place, text, photo))
-    return read(path, load(path, "images")["images"], parse, fault)
+        check_id(images, entry.get("imgid", image), image, "imgid")
+        image_path = find(image)
+        texts = [sentence.get("raw") for sentence in field(entry, "sentences", list)]
+        return caption_records(image_path, texts, photo_id(image, album))
+    return parse_entries(path, load(path, "images")["images"], parse, on_fault)
 
 
-def coco_captions(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[Record]:
-    """COCO's own captions_train2014.json, or val, or 2017 -> a record a caption, by picture.
+def coco_captions(path: Path, root: Roots = None,
+                  on_fault: FaultHandler = refuse) -> Iterator[Record]:
+    """COCO's own captions_train2014.json, or val, or 2017 -> a record for each caption, by image.
 
-    Raises ValueError where the file's name doesn't say which of COCO's pictures it lists.
+    Raises ValueError if the file's name doesn't say which of COCO's images it lists.
     """
-    part = re.search(r"(train|val)20\d\d", Path(path).stem)
-    if part is None:
+    match = re.search(r"(train|val)20\d\d", Path(path).stem)
+    if match is None:
         raise ValueError(f"{path} has no name such as captions_train2014.json, which says where "
-                         "its pictures are; give it its own name again")
-    whole, find = load(path, "images", "annotations"), Finder(root)
-    texts: dict[int, list] = {}
-    for entry in whole["annotations"]:
+                         "its images are; give it its own name again")
+    part = match[0]
+    find = Finder(root)
+    contents = load(path, "images", "annotations")
+    texts: dict[Any, list[Any]] = {}
+    for entry in contents["annotations"]:
         if isinstance(entry, dict):
             texts.setdefault(entry.get("image_id"), []).append(entry.get("caption"))
 
-    def parse(entry):
+    def parse(entry: Any) -> Iterable[Record | Fault]:
         number = field(entry, "id", int)
-        place = find(f"{part[0]}/{field(entry, 'file_name')}")
+        image = find(f"{part}/{field(entry, 'file_name')}")
         if number not in texts:
-            raise Fault("no words", f"picture {number} has no caption among the annotations")
-        photo = photo_id(f"COCO_{part[0]}_{number:012d}")        # 2017's files are called by number
-        return each(texts[number], lambda text: Record(place, text, photo))
-    return read(path, whole["images"], parse, fault)
+            raise Fault("no words", f"image {number} has no caption among the annotations")
+        photo = photo_id(f"COCO_{part}_{number:012d}")       # 2017's names are numbers alone
+        return caption_records(image, texts[number], photo)
+    return parse_entries(path, contents["images"], parse, on_fault)
 
 
-def flickr_table(path: Path, root: Roots = None, fault: Callable = refuse,
+def flickr_table(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
                  split: str = "train") -> Iterator[Record]:
-    """flickr_annotations_30k.csv: filename, split, raw (a JSON list) -> a record a sentence."""
+    """flickr_annotations_30k.csv -> a record for each sentence.
+
+    Its columns are filename, split and raw, a JSON list of sentences.
+    """
     find = Finder(root, "flickr")
 
-    def parse(row):
+    def parse(row: Any) -> Iterable[Record | Fault]:
         if field(row, "split") != split:
             return []
         image = field(row, "filename")
-        place, photo = find(image), photo_id(image, "flickr")
-        return each(json.loads(field(row, "raw")), lambda text: Record(place, text, photo))
+        image_path = find(image)
+        photo = photo_id(image, "flickr")
+        return caption_records(image_path, json.loads(field(row, "raw")), photo)
 
     with explain(f"{path} cannot be read", "it must be a table in UTF-8; get it again",
                  OSError, UnicodeDecodeError, csv.Error):
         with open(path, newline="", encoding="utf-8-sig") as file:
-            yield from read(path, csv.DictReader(file, strict=True), parse, fault)
+            yield from parse_entries(path, csv.DictReader(file, strict=True), parse, on_fault)

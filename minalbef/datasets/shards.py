@@ -1,18 +1,37 @@
-"""Image-text shards, as img2dataset writes them: tars that are read once for their texts, and then place by place."""
+"""Image-text shards as img2dataset writes them.
+
+A shard is a tar. Its texts are read once, its images in any order, each from its place in the tar.
+"""
 import json
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from minalbef.data import Record
-from minalbef.datasets.readers import LARGEST, Fault, Roots, photo_id, read, refuse, words
+from minalbef.datasets.readers import (
+    LARGEST,
+    Fault,
+    FaultHandler,
+    Roots,
+    check_text,
+    parse_entries,
+    photo_id,
+    refuse,
+)
+
+IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
+TEXT_ENDINGS = ("txt", "json")
 
 
 @dataclass(frozen=True)
 class Member:
-    """A picture inside a tar, which PIL opens like a file: where its bytes begin, and how many there are."""
+    """An image inside a tar, which PIL opens like a file.
+
+    offset, size: where its bytes begin, and how many they are
+    """
 
     path: Path
     offset: int
@@ -28,64 +47,94 @@ class Member:
             return file.read(self.size)
 
 
-def shards(path: Path, root: Roots = None, fault: Callable = refuse) -> Iterator[Record]:
-    """One tar of img2dataset's, of jpg (or png, webp) and txt and json by key -> a record a picture.
+# a sample: its key, and the contents of its files by ending; images stay in the tar
+Sample = tuple[str, dict[str, bytes | Member]]
 
-    From a truncated or damaged tar, the pictures before the damage are taken; each of the others, by the count in
-    img2dataset's 00000_stats.json, is a bad entry.
+
+def shards(path: Path, root: Roots = None, on_fault: FaultHandler = refuse) -> Iterator[Record]:
+    """One of img2dataset's tars -> a record for each image.
+
+    A sample is a jpg, png or webp with a txt and a json of the same key. From a truncated or
+    damaged tar the images before the damage are read. The others, as many as img2dataset's
+    00000_stats.json counts, are bad entries.
     """
-    def parse(sample):
-        key, parts = sample
-        image = next((parts[kind] for kind in ("jpg", "jpeg", "png", "webp") if kind in parts), None)
-        if image is None:
-            raise Fault("missing picture", f"{key} has no jpg, png or webp")
-        for kind in ("txt", "json"):
-            if isinstance(parts.get(kind), Member):
-                raise Fault("malformed", f"{key}.{kind} has {parts[kind].size:,} bytes, and may have {LARGEST:,}")
-        about = json.loads(parts.get("json", "{}"))
-        text = parts["txt"].decode() if "txt" in parts else about.get("caption")
-        photo = photo_id(about.get("url") or f"{Path(path).name}/{key}")
-        return [Record(image, words(text), photo)]
+    count = 0
 
-    def samples():
-        nonlocal given
-        with tarfile.open(path, "r:") as tar:
-            for key, files in groupby(whole_files(tar), lambda file: key_and_kind(file)[0]):
-                parts = {}
-                for file in files:
-                    kind = key_and_kind(file)[1]
-                    parts[kind] = (tar.extractfile(file).read() if kind in ("txt", "json") and file.size <= LARGEST
-                                   else Member(Path(path), file.offset_data, file.size))
-                given += 1
-                yield key, parts
-    given = 0
+    def counted_samples() -> Iterator[Sample]:
+        nonlocal count
+        for sample in read_samples(path):
+            count += 1
+            yield sample
+
+    def parse(sample: Sample) -> list[Record]:
+        return [parse_sample(path, *sample)]
+
     try:
-        yield from read(path, samples(), parse, fault)
+        yield from parse_entries(path, counted_samples(), parse, on_fault)
     except (tarfile.TarError, OSError) as error:
-        lost = max(1, successes(path) - given)
-        fault(Fault("lost with a broken shard", f"{path} cannot be read to its end: {error}", "get it again", lost))
+        lost = max(1, count_images(path) - count)
+        on_fault(Fault("lost with a broken shard", f"{path} cannot be read to its end: {error}",
+                       "get it again", lost))
 
 
-def key_and_kind(file: tarfile.TarInfo) -> tuple[str, str]:
-    """What files of one sample share, and what this one of them is: 00000/000000012.jpg -> 000000012, jpg."""
-    key, _, kind = file.name.rpartition("/")[2].partition(".")
-    return key, kind.lower()
+def read_samples(path: Path) -> Iterator[Sample]:
+    """A tar's samples. Raises TarError or OSError if the tar is damaged."""
+    with tarfile.open(path, "r:") as tar:
+        for key, files in groupby(complete_files(tar), lambda file: split_name(file)[0]):
+            contents: dict[str, bytes | Member] = {}
+            for file in files:
+                ending = split_name(file)[1]
+                if ending in TEXT_ENDINGS and file.size <= LARGEST:
+                    text = tar.extractfile(file)
+                    assert text                              # None only for what is no file
+                    contents[ending] = text.read()
+                else:
+                    contents[ending] = Member(Path(path), file.offset_data, file.size)
+            yield key, contents
 
 
-def whole_files(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """A tar's files. Raises ReadError where it is cut or damaged, of which tarfile itself raises nearly everything."""
+def parse_sample(path: Path, key: str, contents: dict[str, Any]) -> Record:
+    """The record of a tar's sample. Raises Fault without image or words, and for a huge text."""
+    image = next((contents[ending] for ending in IMAGE_ENDINGS if ending in contents), None)
+    if image is None:
+        raise Fault("missing image", f"{key} has no jpg, png or webp")
+    for ending in TEXT_ENDINGS:
+        text = contents.get(ending)
+        if isinstance(text, Member):
+            raise Fault("malformed", f"{key}.{ending} has {text.size:,} bytes, more than the "
+                        f"{LARGEST:,} that it may have")
+    about = json.loads(contents.get("json", "{}"))
+    caption = contents["txt"].decode() if "txt" in contents else about.get("caption")
+    photo = photo_id(about.get("url") or f"{Path(path).name}/{key}")
+    return Record(image, check_text(caption), photo)
+
+
+def split_name(file: tarfile.TarInfo) -> tuple[str, str]:
+    """A file's key, which the files of a sample share, and its ending.
+
+    00000/000000012.jpg -> 000000012, jpg
+    """
+    key, _, ending = file.name.rpartition("/")[2].partition(".")
+    return key, ending.lower()
+
+
+def complete_files(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """A tar's files. Raises ReadError where the tar is truncated or damaged."""
     try:
         yield from filter(tarfile.TarInfo.isfile, tar)
-    except (ValueError, OverflowError, MemoryError) as error:
+    except (ValueError, OverflowError, MemoryError) as error:        # tarfile lets them through
         raise tarfile.ReadError(f"a header is broken: {error}") from error
+    # at a bad header tarfile stops without an error; a whole tar ends in a block of zeros
+    assert tar.fileobj
     tar.fileobj.seek(tar.offset)
-    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):          # tarfile stops at a bad header
-        raise tarfile.ReadError(f"it is cut or damaged at byte {tar.offset:,}")
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f"it is truncated or damaged at byte {tar.offset:,}")
 
 
-def successes(path: Path) -> int:
-    """How many pictures img2dataset says that it put into a tar; 0 where it does not say."""
+def count_images(path: Path) -> int:
+    """How many images img2dataset says it put into a tar, or 0 if it doesn't say."""
+    stats = path.with_name(f"{path.stem}_stats.json")
     try:
-        return int(json.loads(path.with_name(f"{path.stem}_stats.json").read_text(encoding="utf-8"))["successes"])
+        return int(json.loads(stats.read_text(encoding="utf-8"))["successes"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return 0

@@ -1,10 +1,11 @@
-"""The project's records on disk: JSON lines and an index of their offsets, for random access."""
+"""Prepared records on disk: JSON lines and an index of their offsets, for random access."""
 import json
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.data import ConcatDataset, Dataset, Subset
@@ -14,63 +15,131 @@ from minalbef.data import hold_upright
 from minalbef.datasets.choices import ChoiceRecord
 from minalbef.datasets.readers import in_share
 from minalbef.datasets.shards import Member
+from minalbef.evaluation.loop import Records as RecordSequence
 from minalbef.tasks.table import TASKS
 from minalbef.writing import explain
 
-Folders = str | Path | Sequence[str | Path]                # prepared sets, or splits of them: one, or several
-NAME = re.compile(r"\w[\w.-]*")       # a file's, which leads nowhere else
-KINDS = {kind.__name__: kind for task in TASKS.values() for kind in task.records} | {"ChoiceRecord": ChoiceRecord}
+Folders = str | Path | Sequence[str | Path]                # prepared sets, or splits of them
+FILE_NAME = re.compile(r"\w[\w.-]*")  # never a path, which could lead to another folder
 
 
-class Records(Dataset):
-    """A split as `minalbef prepare` wrote it: record i in the files' order. Its picture is a path, which a batch opens.
+def record_types() -> dict[str, type]:
+    """All types of records, by name: those of the tasks, and ChoiceRecord."""
+    types: dict[str, type] = {}
+    for task in TASKS.values():
+        for record_type in task.records:
+            types[record_type.__name__] = record_type
+    types["ChoiceRecord"] = ChoiceRecord
+    return types
 
-    root: where the pictures are now, if they have moved
-    upright: whether the set is your own, whose pictures are held as `data.Upright`
+
+KINDS = record_types()
+
+
+class Records(Dataset[Any]):
+    """A split as `minalbef prepare` wrote it: records by number, in the order of the set's files.
+
+    A record holds the path of its image, which is opened when a batch is made.
+    root: where the images are now, if they have moved
+    upright: whether the set is your own, whose images are held as `data.Upright`
     Raises ValueError for a folder that holds no such split.
     """
 
     def __init__(self, folder: str | Path, split: str, root: str | Path | None = None):
-        self.opened, about = (folder, split, root), read_about(folder)
+        self.arguments = folder, split, root
+        about = read_about(folder)
         if split not in about["splits"]:
-            raise ValueError(f"{folder} has no split {split!r}; there are {', '.join(about['splits'])}")
-        self.path, self.upright = file_of(folder, split, ".jsonl"), is_upright(about, folder)
-        self.kind, self.root = KINDS[about["splits"][split]["kind"]], Path(root or about["root"])
+            raise ValueError(f"{folder} has no split {split!r}; "
+                             f"there are {', '.join(about['splits'])}")
+        self.path = file_of(folder, split, ".jsonl")
+        self.upright = is_upright(about, folder)
+        self.kind = KINDS[about["splits"][split]["kind"]]
+        self.root = Path(root or about["root"])
         try:
-            self.places = np.lib.format.open_memmap(self.path.with_suffix(".npy"), mode="r")
-            if self.places.ndim != 1 or self.places.dtype.kind not in "iu" or not len(self.places):
-                raise ValueError("the index is damaged")
-            if self.path.stat().st_size != self.places[-1]:
-                raise ValueError("the index is another file's")
-            # both stay open: `prepare` may replace the set meanwhile, and workers must not share a file offset
+            self.offsets = np.lib.format.open_memmap(self.path.with_suffix(".npy"), mode="r")
+            check_index(self.offsets, self.path.stat().st_size)
+            # both files stay open: `prepare` may replace the set meanwhile. Memory maps have no
+            # file offset, which workers would share
             self.lines = np.memmap(self.path, np.uint8, "r")
         except (OSError, ValueError) as error:
-            raise ValueError(f"{self.path} and its index cannot be read: {error}; prepare the set again") from error
+            raise ValueError(f"{self.path} and its index cannot be read: {error}; "
+                             "prepare the set again") from error
 
     def __len__(self) -> int:
-        return len(self.places) - 1
+        return len(self.offsets) - 1
 
-    def __reduce__(self):
-        return Records, self.opened                              # a worker opens the files itself
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return Records, self.arguments                       # a worker opens the files itself
 
-    def __getitem__(self, i: int):
+    def __getitem__(self, i: int) -> Any:
         i = range(len(self))[i]
         with explain(f"record {i} of {self.path} is damaged", "prepare the set again", ValueError):
-            values = json.loads(self.lines[self.places[i]:self.places[i + 1]].tobytes())
-            if not isinstance(values, dict) or not values.keys() <= {field.name for field in fields(self.kind)}:
-                raise ValueError("it is no record")
-        def place(image):
-            return self.root / image if isinstance(image, str) else Member(self.root / image[0], *image[1:])
-        read = {"image": place, "images": lambda pair: tuple(map(place, pair))}
-        record = self.kind(**{name: read.get(name, to_tuples)(value)
-                              for name, value in values.items()})
+            line = self.lines[self.offsets[i]:self.offsets[i + 1]]
+            record = from_line(line.tobytes(), self.kind, self.root)
         return hold_upright(record) if self.upright else record
 
 
-def read_about(folder: str | Path) -> dict:
-    """What `prepare` noted of a set. Raises ValueError for no notes, and for damaged ones.
+def check_index(offsets: np.ndarray, size: int) -> None:
+    """Raises ValueError for what can't be the index of a file of this size."""
+    if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or not len(offsets):
+        raise ValueError("the index is damaged")
+    if offsets[-1] != size:
+        raise ValueError("the index belongs to another file")
 
-    The file may be a stranger's: what it names is only ever a file of its own folder.
+
+def from_line(line: bytes, kind: type, root: Path) -> Any:
+    """The record that `to_line` wrote. Raises ValueError for another line."""
+    values = json.loads(line)
+    names = {field.name for field in fields(kind)}
+    if not isinstance(values, dict) or not values.keys() <= names:
+        raise ValueError("it is no record")
+
+    def locate(image: Any) -> Path | Member:
+        if isinstance(image, str):
+            return root / image
+        path, offset, size = image
+        return Member(root / path, offset, size)
+    for name, value in values.items():
+        if name == "image":
+            values[name] = locate(value)
+        elif name == "images":
+            values[name] = tuple(map(locate, value))
+        else:
+            values[name] = to_tuples(value)
+    return kind(**values)
+
+
+def to_tuples(value: Any) -> Any:
+    """The value with all lists in it as tuples."""
+    return tuple(map(to_tuples, value)) if isinstance(value, list) else value
+
+
+def to_line(record: Any, root: Path) -> bytes:
+    """A record as a line of JSON, with images relative to root."""
+    values = dict(vars(record))
+    if "image" in values:
+        values["image"] = relative_image(values["image"], root)
+    if "images" in values:
+        values["images"] = [relative_image(image, root) for image in values["images"]]
+    return json.dumps(values).encode() + b"\n"
+
+
+def relative_image(image: Path | Member, root: Path) -> str | list[str | int]:
+    """An image's path relative to root; of an image in a tar also where its bytes are."""
+    if isinstance(image, Member):
+        return [relative_path(image.path, root), image.offset, image.size]
+    return relative_path(image, root)
+
+
+def relative_path(path: Path, root: Path) -> str:
+    """A path relative to root, with slashes on Windows, too."""
+    return os.path.relpath(path, root).replace(os.sep, "/")
+
+
+def read_about(folder: str | Path) -> dict[str, Any]:
+    """What `prepare` noted about a set. Raises ValueError for no notes, and for damaged ones.
+
+    The file may be a stranger's, so it can only name files of its own folder.
     """
     path = Path(folder) / "about.json"
     with explain(f"{folder} holds no prepared records", "`minalbef prepare` makes them", OSError):
@@ -81,103 +150,107 @@ def read_about(folder: str | Path) -> dict:
     return about
 
 
-def check_about(about) -> None:
+def check_about(about: Any) -> None:
     """Raises ValueError for what `prepare` doesn't write into about.json."""
     if not isinstance(about, dict) or not isinstance(about.get("splits"), dict):
         raise ValueError("it names no splits")
     for name in ("set", "root"):
         if not isinstance(about.get(name), str):
             raise ValueError(f"{name!r} is {about.get(name)!r} and must be a string")
-    for split, noted in about["splits"].items():
-        if not isinstance(noted, dict) or noted.get("kind") not in [*KINDS]:
+    for split, notes in about["splits"].items():
+        if not isinstance(notes, dict) or notes.get("kind") not in [*KINDS]:
             raise ValueError(f"split {split!r} has no kind of records, which is one of "
-                             f"{', '.join(KINDS)}: {noted!r}")
-        file = noted.get("file", split)
-        if not isinstance(file, str) or not NAME.fullmatch(file) or not NAME.fullmatch(split):
+                             f"{', '.join(KINDS)}: {notes!r}")
+        file = notes.get("file", split)
+        if not isinstance(file, str) or not FILE_NAME.fullmatch(file) \
+                or not FILE_NAME.fullmatch(split):
             raise ValueError(f"split {split!r} has the file {file!r}, which is no name of a file "
                              "in this folder")
         for what in ("records", "pictures"):
-            if not isinstance(noted.get(what, 0), int):
-                raise ValueError(f"{what!r} of split {split!r} is {noted[what]!r} and no number")
+            if not isinstance(notes.get(what, 0), int):
+                raise ValueError(f"{what!r} of split {split!r} is {notes[what]!r} and no number")
 
 
-def is_upright(about: dict, folder: str | Path) -> bool:
-    """Whether a set's pictures are opened upright; False for one that an older version wrote."""
-    if (upright := about.get("upright", False)) not in (True, False):
+def is_upright(about: dict[str, Any], folder: str | Path) -> bool:
+    """Whether a set's images are opened upright; False for a set that an older version wrote.
+
+    Raises ValueError for any other value.
+    """
+    upright = about.get("upright", False)
+    if upright not in (True, False):
         raise ValueError(f"{folder}/about.json is damaged: upright is {upright!r}; "
                          "prepare the set again")
     return upright
 
 
 def sets_upright(data: Sequence[str | Path]) -> bool:
-    """Whether prepared sets' pictures are opened upright. Raises ValueError where sets differ."""
-    folders = [place_of(name)[0] for name in data]
-    upright = [folder for folder in folders if is_upright(read_about(folder), folder)]
-    stored = [folder for folder in folders if folder not in upright]
+    """Whether prepared sets' images are opened upright. Raises ValueError if sets differ."""
+    upright: list[str] = []
+    stored: list[str] = []
+    for name in data:
+        folder, _ = place_of(name)
+        sets = upright if is_upright(read_about(folder), folder) else stored
+        sets.append(str(folder))
     if upright and stored:
-        upright, stored = (", ".join(map(str, some)) for some in (upright, stored))
-        raise ValueError(f"the pictures of {upright} are opened upright, those of {stored} as "
-                         "stored, and a model learns one way: train on one after the other, or "
-                         "prepare an older set of your own again")
+        raise ValueError(f"the images of {', '.join(upright)} are opened upright, those of "
+                         f"{', '.join(stored)} as stored, and a model learns one way: train on "
+                         "one after the other, or prepare an older set of your own again")
     return bool(upright)
 
 
 def check_upright(config: Config, data: Sequence[str | Path]) -> None:
-    """Raises ValueError for settings that open pictures otherwise than the sets to train on say."""
+    """Raises ValueError if settings open images otherwise than the training sets say."""
     upright = sets_upright(data)
     if config.upright != upright:
         way = "upright" if upright else "as stored"
-        raise ValueError(f"upright={config.upright}: the pictures of {', '.join(map(str, data))} "
+        raise ValueError(f"upright={config.upright}: the images of {', '.join(map(str, data))} "
                          f"are opened {way}, as about.json says; take upright={upright}")
 
 
 def folders_of(data: Folders | None) -> tuple[str | Path, ...]:
-    """Prepared sets as a tuple, also where there is but one."""
+    """Prepared sets as a tuple, even if there is only one."""
     return (data,) if isinstance(data, str | Path) else tuple(data or ())
 
 
 def place_of(data: str | Path, split: str = "train") -> tuple[Path, str]:
-    """prepared/coco, or one of its splits, as prepared/coco/test -> the folder and the split, by default `split`."""
-    path = Path(data)
-    named = not (path / "about.json").exists() and (path.parent / "about.json").exists()
-    return (path.parent, path.name) if named else (path, split)
+    """The folder and split of a prepared set, such as prepared/coco or prepared/coco/test.
 
-
-def open_records(task: str, data: Sequence[str | Path], share: float = 1.0) -> Dataset:
-    """Training records of prepared sets, one after the other. share: of their pictures, see readers.in_share
-
-    Raises ValueError for records of another task, and for a share without any.
+    split: the split if `data` names none
     """
-    opened = [Records(*place_of(one)) for one in data]
-    for records in opened:
-        if records.kind not in (kinds := TASKS[task].records):
-            raise ValueError(f"{records.path} holds records of {records.kind.__name__}, and {task} learns from "
-                             f"{' or '.join(kind.__name__ for kind in kinds)}: name a set prepared for it with --data")
-    whole = opened[0] if len(opened) == 1 else ConcatDataset(opened)
+    path = Path(data)
+    if not (path / "about.json").exists() and (path.parent / "about.json").exists():
+        return path.parent, path.name
+    return path, split
+
+
+def open_records(task: str, data: Sequence[str | Path], share: float = 1.0) -> RecordSequence:
+    """Training records of prepared sets, one after the other.
+
+    share: of their images, see readers.in_share
+    Raises ValueError for records of another task, and for a share without any record.
+    """
+    sets = [Records(*place_of(name)) for name in data]
+    kinds = TASKS[task].records
+    for records in sets:
+        if records.kind not in kinds:
+            raise ValueError(f"{records.path} holds records of {records.kind.__name__}, and {task} "
+                             f"learns from {' or '.join(kind.__name__ for kind in kinds)}: "
+                             "name a set prepared for it with --data")
+    dataset: Records | ConcatDataset[Any] = sets[0] if len(sets) == 1 else ConcatDataset(sets)
     if share == 1:
-        return whole
-    some = [i for i in range(len(whole)) if in_share(whole[i].id, share)]
-    if not some:
-        raise ValueError(f"share={share} of the {len(whole):,} records of {', '.join(map(str, data))} is not one of "
-                         "them; take a larger share")
-    return Subset(whole, some)
+        return dataset
+    numbers = [i for i in range(len(dataset)) if in_share(dataset[i].id, share)]
+    if not numbers:
+        raise ValueError(f"share={share} of the {len(dataset):,} records of "
+                         f"{', '.join(map(str, data))} is less than one of them; "
+                         "take a larger share")
+    return Subset(dataset, numbers)
 
 
 def file_of(folder: str | Path, split: str, ending: str) -> Path:
-    """A file of a prepared split. Raises KeyError for an unknown split, ValueError as `read_about`."""
-    return Path(folder) / (read_about(folder)["splits"][split].get("file", split) + ending)
+    """A file of a prepared split.
 
-
-def to_tuples(value):
-    """Lists as tuples, all the way down."""
-    return tuple(map(to_tuples, value)) if isinstance(value, list) else value
-
-
-def line(record, root: Path) -> bytes:
-    """A record as a line of JSON, its pictures relative to root."""
-    def place(image):
-        path = os.path.relpath(image.path if isinstance(image, Member) else image, root).replace(os.sep, "/")
-        return [path, image.offset, image.size] if isinstance(image, Member) else path
-    write = {"image": place, "images": lambda pair: [*map(place, pair)]}
-    values = {name: write[name](value) if name in write else value for name, value in vars(record).items()}
-    return json.dumps(values).encode() + b"\n"
+    Raises KeyError for an unknown split, and ValueError as `read_about`.
+    """
+    notes = read_about(folder)["splits"][split]
+    return Path(folder) / (notes.get("file", split) + ending)

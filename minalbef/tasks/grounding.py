@@ -116,7 +116,7 @@ def check_boxes(boxes: Tensor, size: tuple[int, int]) -> None:
             raise ValueError(f"box {i} of {len(boxes)}, {box}, {fault}")
 
 
-def box_fault(box: object, size: tuple[int, int]) -> str:
+def box_fault(box: object, size: tuple[float, float]) -> str:
     """What is wrong with (x, y, width, height) in a picture of (height, width), or "". It may overhang the edge."""
     if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(
             isinstance(value, (int, float)) and math.isfinite(value) for value in box):

@@ -40,7 +40,7 @@ def here(tmp_path):
     return tmp_path
 
 
-def one(path, here, reader=choices.one_picture):
+def one(path, here, reader=choices.single_image):
     record, = reader(path, here)
     return record
 
@@ -95,7 +95,7 @@ def test_whatsups_lists_have_the_true_caption_first(here, name, entry, image, ph
 
 
 @pytest.mark.parametrize("name, entry, kind, message", [
-    ("swap_att", SUGARCREPE | {"filename": "000000000001.jpg"}, "missing picture", "'val2017/000000000001.jpg' is not"),
+    ("swap_att", SUGARCREPE | {"filename": "000000000001.jpg"}, "missing image", "'val2017/000000000001.jpg' is not"),
     ("swap_att", SUGARCREPE | {"negative_caption": " "}, "no words", "the text ' ' has no words"),
     ("swap_att", "A girl", "malformed", "there is no 'image_path'"),
     ("visual_genome_relation", RELATION | {"bbox_w": 0}, "bad box", "box (2, 1, 0, 5) has no area"),
@@ -108,12 +108,12 @@ def test_whatsups_lists_have_the_true_caption_first(here, name, entry, image, ph
     ("coco_qa_one_obj", [139, "A mug"], "no choice", "only 1 caption, ['A mug']")])
 def test_a_bad_entry_is_left_out_and_counted(here, name, entry, kind, message):
     path = write(here / f"{name}.json", [entry, ORDER])
-    good, counts, first = read_all(choices.one_picture, path, root=here)
+    good, counts, first = read_all(choices.single_image, path, root=here)
     assert len(good) == 1 and counts == {kind: 1} and f"{path}: entry 0: " in first[kind] and message in first[kind]
 
 
 @pytest.mark.parametrize("change, kind", [
-    ({"image_1": "ex_0_img_2"}, "missing picture"), ({"caption_1": ""}, "no words"), ({"image_0": None}, "malformed"),
+    ({"image_1": "ex_0_img_2"}, "missing image"), ({"caption_1": ""}, "no words"), ({"image_0": None}, "malformed"),
     ({"collapsed_tag": 1}, "malformed")])
 def test_a_bad_pair_of_winogrounds_is_left_out_and_counted(here, change, kind):
     path = write(here / "examples.jsonl", [WINOGROUND | change, WINOGROUND])
@@ -123,7 +123,7 @@ def test_a_bad_pair_of_winogrounds_is_left_out_and_counted(here, change, kind):
 
 def test_another_file_of_the_name_is_an_error(here):
     with pytest.raises(ValueError, match="swap_att.json has no entries; it must be a JSON list or object"):
-        list(choices.one_picture(write(here / "swap_att.json", "7"), here))
+        list(choices.single_image(write(here / "swap_att.json", "7"), here))
 
 
 # prepared
@@ -140,9 +140,9 @@ def test_what_is_prepared_reads_back_as_it_was(name, here):
     file, entries = SETS[name]
     write(here / file, entries)
     account = prepare(name, here, here / "out", look=True)
-    reader = choices.winoground if name == "winoground" else choices.one_picture
+    reader = choices.winoground if name == "winoground" else choices.single_image
     assert [*Records(here / "out" / name, "test")] == [*reader(here / file, here)]
-    assert f"test: {2 if name == 'winoground' else 1} pictures" in account.partition("\n")[0]
+    assert f"test: {2 if name == 'winoground' else 1} images" in account.partition("\n")[0]
 
 
 def test_a_picture_that_pretraining_saw_is_named_and_left_out(here):
@@ -153,7 +153,7 @@ def test_a_picture_that_pretraining_saw_is_named_and_left_out(here):
     write(here / "add_att.json", {"0": SUGARCREPE | {"filename": "000000000139.jpg"}})
     prepare("coco", here / "coco", here / "out")
     account = prepare("sugarcrepe", here, here / "out")
-    assert "1 pictures of coco/train are in sugarcrepe/test, 50.0% of it" in account
+    assert "1 images of coco/train are in sugarcrepe/test, 50.0% of it" in account
     account = prepare("sugarcrepe", here, here / "out", without=[here / "out/coco/train"])
     assert "1 left out" in account and [one.kind for one in Records(here / "out/sugarcrepe", "test")] == ["add_att"]
 

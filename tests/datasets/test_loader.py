@@ -143,7 +143,7 @@ def test_the_last_of_an_epoch_gives_way_to_its_first(tmp_path):
 def test_too_many_unreadable_pictures_stop_training(tmp_path, monkeypatch):
     found = batches(Pictures(60, range(20, 31), tmp_path))       # 11, where 10 are 1% of the least number that tells
     with pytest.raises(ValueError,
-                       match=r"11 pictures of the first \d+ records could not be read, more than 1.0%, such as "
+                       match=r"11 images of the first \d+ records could not be read, more than 1.0%, such as "
                                          r"record 20: .*20.jpg.*--look"):
         for step in range(30):
             found(step)
@@ -157,7 +157,7 @@ def test_too_many_unreadable_pictures_stop_training(tmp_path, monkeypatch):
 
 
 def test_a_folder_without_any_picture_is_told_at_once(tmp_path):
-    with pytest.raises(ValueError, match="of 11 records in a row no picture can be read: .*jpg cannot be read"):
+    with pytest.raises(ValueError, match="of 11 records in a row no image can be read: .*jpg cannot be read"):
         batches(Pictures(11, range(11), tmp_path))(0)
 
 

@@ -84,7 +84,7 @@ def test_columns_that_nobody_knows_are_listed_and_can_be_named(tmp_path):
         "pairs", tmp_path, tmp_path / "out", columns=Columns("bild", "wort"), most_bad=1
     )
     assert account.startswith(
-        "photos.csv, separated by ',': pictures from 'bild', captions from 'wort'"
+        "photos.csv, separated by ',': images from 'bild', captions from 'wort'"
     )
     with pytest.raises(ValueError, match="coco has its format; leave --image-column"):
         prepare("coco", tmp_path, tmp_path / "out", columns=Columns("bild"))
@@ -96,7 +96,7 @@ def test_of_several_other_tables_none_is_guessed(tmp_path):
     assert find_table(tmp_path, Columns()).name == "a.csv", "the other has no such columns"
     (tmp_path / "b.csv").write_text(separated(",", "image", "text"))
     with pytest.raises(
-        ValueError, match="several tables of pictures and captions: a.csv, b.csv; call the one"
+        ValueError, match="several tables of images and captions: a.csv, b.csv; call the one"
     ):
         prepare("pairs", tmp_path, tmp_path / "out")
     (tmp_path / "captions.csv").write_text(separated(",", "image", "text"))
@@ -129,7 +129,7 @@ def test_columns_of_json_are_found_behind_a_broken_entry(tmp_path):
     assert find_layout(tmp_path / "captions.jsonl", Columns()).columns == ("file_name", "text", "")
     good, faults = [], []
     for split in pairs.SPLITS:
-        good += pairs.read_pairs(tmp_path, fault=faults.append, split=split)
+        good += pairs.read_pairs(tmp_path, on_fault=faults.append, split=split)
     assert len(good) == 2 and len(faults) == 2
 
 
@@ -155,7 +155,7 @@ def test_the_account_shows_captions_and_doubts_lines_of_settings_and_uneven_numb
     for i in range(12):
         (tmp_path / f"{i}.txt").write_text("a cat\nfour dogs\n")
     account = prepare("pairs", tmp_path, tmp_path / "out")
-    assert "captions per picture: 2 (median), from 2 to 2" in account and "doubtful" not in account
+    assert "captions per image: 2 (median), from 2 to 2" in account and "doubtful" not in account
     shown = [line for line in account.splitlines() if ".jpg': '" in line]
     assert len(shown) == 3 and all(line.endswith(("'a cat'", "'four dogs'")) for line in shown)
     lines = ["a cat = a feline", *(f"{name}.utf8=un gat" for name in ("ach", "cat"))]
@@ -168,7 +168,7 @@ def test_the_account_shows_captions_and_doubts_lines_of_settings_and_uneven_numb
     for i in range(12):
         (tmp_path / f"{i}.txt").write_text("\n".join(f"a cat of {n}" for n in range(11)))
     assert "11 (median), from 11 to 11" in (account := prepare("pairs", tmp_path, tmp_path / "out"))
-    assert "so many captions per picture" in account, "all have many"
+    assert "so many captions per image" in account, "all have many"
 
 
 def test_a_caption_is_shown_without_obeying_it(tmp_path):
@@ -206,14 +206,14 @@ def test_a_file_without_permission_is_counted_and_the_rest_is_read(tmp_path, mon
         monkeypatch.setattr(pairs.Path, name, refuse)
     account = prepare("pairs", tmp_path, tmp_path / "out", most_bad=0.9)
     assert (
-        "1 times unreadable picture, the first: " in account
+        "1 times unreadable image, the first: " in account
         and "1.jpg cannot be read: Permission denied" in account
     )
     assert (
         "2 times unreadable text" in account
         and "2.txt cannot be read: Permission denied" in account
     )
-    assert "2 times missing picture" in account
+    assert "2 times missing image" in account
     about = json.loads((tmp_path / "out" / "pairs" / "about.json").read_text())
     assert sum(split["records"] for split in about["splits"].values()) == 3
 

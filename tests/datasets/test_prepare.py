@@ -94,13 +94,13 @@ def test_of_own_pictures_a_given_split_holds_and_faults_are_counted(tmp_path):
     (tmp_path / "in" / "captions.csv").write_text(
         "file,caption,split\na.png,a cat,train\nb.png,a dog,train\nc.png,a cow,train\nb.png,,train\n")
     account = prepare("pairs", tmp_path / "in", tmp_path / "out")
-    assert "train: 2 pictures, 2 records" in account and "test: no picture falls into it" in account
-    assert account.count("1 times missing picture") == account.count("1 times malformed") == 1, "not in every split"
+    assert "train: 2 images, 2 records" in account and "test: no image falls into it" in account
+    assert account.count("1 times missing image") == account.count("1 times malformed") == 1, "not in every split"
     rows = ["a.png,a cat,train"] * 4 + ["b.png,a dog,validation"] + ["gone.png,a cow,"] * 3
     (tmp_path / "in" / "captions.csv").write_text("\n".join(["file,caption,split", *rows]))
     account = prepare("pairs", tmp_path / "in", tmp_path / "out")
-    assert "validation: 1 pictures, 1 records" in account, "the three that are gone do not weigh on a small split"
-    assert account.count("3 times missing picture") == 1
+    assert "validation: 1 images, 1 records" in account, "the three that are gone do not weigh on a small split"
+    assert account.count("3 times missing image") == 1
     (tmp_path / "in" / "captions.csv").write_text(
         "file,caption,split\na.png,a cat,train\nb.png,a dog,fold 2\n")
     with pytest.raises(ValueError, match="row 1 has split 'fold 2', which is none of .*validation"):
@@ -115,13 +115,13 @@ def test_of_own_pictures_a_given_split_holds_and_faults_are_counted(tmp_path):
     with pytest.raises(ValueError, match="columns 'bild', 'caption' and none called file, .*--image-column"):
         prepare("pairs", tmp_path / "in", tmp_path / "out")
     (tmp_path / "in" / "captions.csv").write_text("file,caption,split\na.png,a cat,test\n")
-    assert "train: no picture falls into it" in prepare("pairs", tmp_path / "in", tmp_path / "out")
+    assert "train: no image falls into it" in prepare("pairs", tmp_path / "in", tmp_path / "out")
     assert len(Records(tmp_path / "out" / "pairs", "test")) == 1
     (tmp_path / "in" / "captions.csv").write_text("file,caption\n")
     with pytest.raises(ValueError, match="pairs/test: 0 good records.*it is empty"):
         prepare("pairs", tmp_path / "in", tmp_path / "out")
     (tmp_path / "in" / "captions.csv").unlink()
-    with pytest.raises(ValueError, match="has no captions.csv or .* and no text file beside a picture"):
+    with pytest.raises(ValueError, match="has no captions.csv or .* and no text file beside an image"):
         prepare("pairs", tmp_path / "in", tmp_path / "out")
 
 
@@ -136,9 +136,9 @@ def test_what_is_written_is_read_back_by_number(here):
     assert [record.text for record in Records(out / "coco", "test")] == ["two dogs", "a cat"]
     with pytest.raises(IndexError):
         records[2]
-    assert "train: 1 pictures of 113,000 (0.0%), 2 records of 567,000 (0.0%)" in account
-    assert account.count("112,999 pictures of the published set are missing: its lists here are not whole") == 1
-    assert "of a set of your own under this name nothing is missing" in account
+    assert "train: 1 images of 113,000 (0.0%), 2 records of 567,000 (0.0%)" in account
+    assert account.count("112,999 images of the published set are missing: its lists here are incomplete") == 1
+    assert "Ignore this if the set is your own" in account
     assert f"validation: none of its files is below {source}" in account
     assert json.loads((out / "coco" / "about.json").read_text())["splits"]["test"]["pictures"] == 1
 
@@ -178,12 +178,12 @@ def test_bad_entries_are_counted_named_and_written_down(here):
     source, out = here
     coco(source, coco_train=[{"image": TRAIN, "caption": ["a cat", "?!", "b"]}, {"image": "gone.jpg", "caption": "x"}])
     account = prepare("coco", source, out)
-    assert "1 times missing picture, the first: " in account and "'gone.jpg'" in account
+    assert "1 times missing image, the first: " in account and "'gone.jpg'" in account
     assert "1 times no words" in account
     faults = (out / "coco" / "train.faults.txt").read_text().splitlines()
-    assert len(faults) == 2 and "entry 1: picture 'gone.jpg'" in faults[1]
+    assert len(faults) == 2 and "entry 1: image 'gone.jpg'" in faults[1]
     about = json.loads((out / "coco" / "about.json").read_text())
-    assert about["splits"]["train"]["faults"] == {"no words": 1, "missing picture": 1}
+    assert about["splits"]["train"]["faults"] == {"no words": 1, "missing image": 1}
 
 
 def test_too_many_bad_entries_stop_it_and_nothing_looks_whole(here):
@@ -194,7 +194,7 @@ def test_too_many_bad_entries_stop_it_and_nothing_looks_whole(here):
         prepare("coco", source, out)
     with pytest.raises(ValueError, match="holds no prepared records"):
         Records(out / "coco", "test")
-    assert "2 times missing picture" in prepare("coco", source, out, most_bad=0.7)
+    assert "2 times missing image" in prepare("coco", source, out, most_bad=0.7)
     coco(source, coco_train=[])
     with pytest.raises(ValueError, match="0 good records and 0 bad entries.*it is empty"):
         prepare("coco", source, out)
@@ -266,7 +266,7 @@ def test_looking_finds_broken_pictures(here):
                             {"image": TRAIN, "caption": ["a cat"] * 3}])
     assert "unreadable" not in prepare("coco", source, out)
     account = prepare("coco", source, out, look=True)
-    assert "2 times unreadable picture" in account and len(Records(out / "coco", "test")) == 3
+    assert "2 times unreadable image" in account and len(Records(out / "coco", "test")) == 3
 
 
 def test_wrong_folders_sets_and_files_are_named(here, tmp_path):
@@ -294,7 +294,7 @@ def test_a_damaged_index_and_an_unknown_split_are_named(here):
         Records(out / "coco", "val")
     with open(out / "coco" / "train.jsonl", "ab") as file:
         file.write(b"{}\n")
-    with pytest.raises(ValueError, match="the index is another file's; prepare the set again"):
+    with pytest.raises(ValueError, match="the index belongs to another file; prepare the set again"):
         Records(out / "coco", "train")
     index = out / "coco" / "train.npy"
     for damage in (b"", index.read_bytes()[:-3], b"PK\x03\x04", np.array(7), np.array([]), np.array(["a"]),
@@ -326,17 +326,17 @@ def test_pretraining_pictures_that_a_test_shows_are_told_and_can_be_left_out(her
     source, out = here
     coco(source, coco_train=[{"image": TRAIN, "caption": "a cat"}, {"image": VAL, "caption": "seen"}])
     account = prepare("coco", source, out)
-    assert "1 pictures of coco/train are in coco/test, 100.0% of it" in account
+    assert "1 images of coco/train are in coco/test, 100.0% of it" in account
     account = prepare("coco", source, out, without=[out / "coco" / "test"])
     assert "coco/train are in" not in account and len(Records(out / "coco", "test")) == 2, "the test keeps its pictures"
     write(source / "vg.json",
           [{"image": "image/5.jpg", "caption": ["a cat"] * 3}, {"image": TRAIN, "caption": "a cat"}])
     write(source / "image_data.json", [{"image_id": 5, "coco_id": 184613, "flickr_id": None}])
     account = prepare("vg", source, out)
-    assert "1 pictures of vg/train are in coco/test, 100.0% of it; leave them out by: " \
+    assert "1 images of vg/train are in coco/test, 100.0% of it; leave them out by: " \
         f"prepare vg --without {out}/coco/test" in account
     account = prepare("vg", source, out, without=[out / "coco" / "test"])
-    assert "3 left out, whose pictures are in a split of --without" in account and "vg/train are in" not in account
+    assert "3 left out, whose images are in a split of --without" in account and "vg/train are in" not in account
     assert len(Records(out / "vg", "train")) == 1
     (source / "image_data.json").unlink()
     assert "vg/train are in" not in prepare("vg", source, out), "without the relations they look different"
@@ -356,7 +356,7 @@ def test_a_pretraining_set_that_comes_later_is_compared_too(here):
                            "0.json": b'{"url": "http://static.flickr.com/2/71_a.jpg"}'})
     tar(source / "1.tar", {"1.jpg": jpeg(), "1.txt": b"a cat"})
     account = prepare("shards", source, out)
-    assert "1 pictures of shards/train are in flickr30k/test, 100.0% of it" in account
+    assert "1 images of shards/train are in flickr30k/test, 100.0% of it" in account
     records = Records(out / "shards", "train")
     batch = retrieval.collate([records[0], records[1]], TOKENIZER, 16)
     assert batch.image.shape == (2, 3, 16, 16) and [record.text for record in records] == ["two dogs", "a cat"]
@@ -436,12 +436,12 @@ def test_official_captions_are_prepared_with_counts_of_their_own(here):
             "images": [{"id": number, "file_name": image.partition("/")[2]}],
             "annotations": [{"image_id": number, "id": 1, "caption": "a cat"}]})
     account = prepare("coco", source, out)
-    assert "train: 1 pictures of 82,783 (0.0%), 1 records of 414,113" in account
-    assert "validation: 1 pictures of 40,504 (0.0%)" in account and "test: none of its" in account
+    assert "train: 1 images of 82,783 (0.0%), 1 records of 414,113" in account
+    assert "validation: 1 images of 40,504 (0.0%)" in account and "test: none of its" in account
     lines = [f'"[""A dog""]",[0],{split},71.jpg,0' for split in ("train", "val", "test")]
     write(source / "flickr_annotations_30k.csv",
           "\n".join(["raw,sentids,split,filename,img_id", *lines]))
-    assert "test: 1 pictures of 1,000" in prepare("flickr30k", source, out)
+    assert "test: 1 images of 1,000" in prepare("flickr30k", source, out)
     assert Records(out / "flickr30k", "test")[0].text == "A dog"
 
 
@@ -459,7 +459,7 @@ def test_nlvr2_reads_back_into_its_batch(here):
     write(source / "nlvr_dev.json", [
         {"images": [f"dev/dev-8-0-img{i}.png" for i in pair], "sentence": "a cat", "label": "True"}
         for pair in ((0, 1), (0, 2))])
-    assert "1 times missing picture" in prepare("nlvr2", source, out)
+    assert "1 times missing image" in prepare("nlvr2", source, out)
     batch = nlvr2.collate(list(Records(out / "nlvr2", "validation")), TOKENIZER, 16)
     assert batch.labels.tolist() == [1] and batch.pairs.tolist() == [[0, 1]] and batch.image.shape == (2, 3, 16, 16)
 

@@ -45,7 +45,7 @@ def test_truncated_and_foreign_files_are_named(tmp_path, text):
 def test_a_missing_file_and_another_kind_of_file_are_named(tmp_path):
     with pytest.raises(ValueError, match="no.json cannot be read"):
         list(captions(tmp_path / "no.json"))
-    with pytest.raises(ValueError, match="has no list 'images'; it is another file"):
+    with pytest.raises(ValueError, match="has no list 'images', so it isn't the file"):
         list(karpathy(write(tmp_path / "a.json", {"pictures": []})))
 
 
@@ -86,8 +86,8 @@ def test_bad_captions_are_left_out_counted_and_named(tmp_path):
         {"image": TRAIN, "caption": "last", "image_id": [1]}])
     records, counts, faults = read_all(captions, path, root=tmp_path)
     assert [record.text for record in records] == ["good", "last"]
-    assert counts == {"no words": 2, "missing picture": 3, "malformed": 4, "duplicate id": 1}
-    assert faults["missing picture"] == (f"{path}: entry 1: picture 'gone.jpg' is not below {tmp_path}; "
+    assert counts == {"no words": 2, "missing image": 3, "malformed": 4, "duplicate id": 1}
+    assert faults["missing image"] == (f"{path}: entry 1: image 'gone.jpg' is not below {tmp_path}; "
                                          "get it, or name its folder with --images")
     assert "entry 6: image_id 1" in faults["duplicate id"] and VAL in faults["duplicate id"]
     with pytest.raises(Fault, match=r"entry 0: the text '\?!' has no words; leave it out or mend it"):
@@ -103,12 +103,12 @@ HOSTILE = {                           # what a caption's entry has instead, and 
     "two million marks": ({"caption": "!" * 2_000_000}, "no words"),
     "a list": ({"caption": [["x"]]}, "no words"),
     "a number": ({"caption": 7}, "malformed"),
-    "out of the folder": ({"image": "../out.jpg"}, "missing picture"),
-    "far out": ({"image": "a/../../out.jpg"}, "missing picture"),
-    "the machine's": ({"image": os.path.abspath(__file__)}, "missing picture"),
-    "a picture's NUL": ({"image": "a\0b"}, "missing picture"),
-    "a picture's surrogate": ({"image": "\ud800.jpg"}, "missing picture"),
-    "a folder": ({"image": "train2014/.."}, "missing picture")}
+    "out of the folder": ({"image": "../out.jpg"}, "missing image"),
+    "far out": ({"image": "a/../../out.jpg"}, "missing image"),
+    "the machine's": ({"image": os.path.abspath(__file__)}, "missing image"),
+    "a picture's NUL": ({"image": "a\0b"}, "missing image"),
+    "a picture's surrogate": ({"image": "\ud800.jpg"}, "missing image"),
+    "a folder": ({"image": "train2014/.."}, "missing image")}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -152,7 +152,7 @@ def test_a_photograph_has_one_number_in_all_sets(tmp_path):
         {"image_id": 2412112, "url": "https://a.org/VG_100K/5.jpg", "coco_id": 57870, "flickr_id": 9},
         {"image_id": 6, "flickr_id": 71},
         {"image_id": 7, "coco_id": None, "flickr_id": None}])
-    same = readers.relations(path)
+    same = readers.read_aliases(path)
     assert photo_id("VG_100K/5.jpg", "vg", same) == photo_id(TRAIN)
     assert photo_id("image/6.jpg", "vg", same) == photo_id("flickr30k-images/71.jpg", "flickr") == photo_id(
         "http://static.flickr.com/2723/71_b0f2.jpg")
@@ -210,7 +210,7 @@ def test_cocos_own_captions_come_with_their_pictures_number(tmp_path):
     assert [record.text for record in records] == ["a cat", "the cat", "a dog"], "by picture"
     assert records[0].id == records[1].id == photo_id(TRAIN) != records[2].id
     assert records[0].image == tmp_path / "images" / TRAIN
-    assert counts == {"no words": 1, "missing picture": 1, "malformed": 1}
+    assert counts == {"no words": 1, "missing image": 1, "malformed": 1}
     jpeg(tmp_path / "val2017" / "000000057870.jpg")
     path = write(tmp_path / "captions_val2017.json", {
         "images": [{"id": 57870, "file_name": "000000057870.jpg"}],
@@ -343,13 +343,13 @@ def test_official_tests_have_no_annotations(tmp_path):
     path = write(tmp_path / "q.json", {"data_subtype": "test-dev2015", "questions": QUESTIONS})
     records = list(public.vqa_official(path, None))
     assert records[0].answers == () and str(records[0].image) == "test2015/COCO_test2015_000000057870.jpg"
-    with pytest.raises(ValueError, match="data_subtype 'None', so its pictures are unknown"):
+    with pytest.raises(ValueError, match="data_subtype 'None', so its images are unknown"):
         list(public.vqa_official(write(tmp_path / "q.json", {"questions": []}), None))
 
 
 def test_the_list_of_answers_must_be_one(tmp_path):
     assert public.answer_list(write(tmp_path / "answer_list.json", ["yes", "no"])) == ["yes", "no"]
-    for wrong, says in ((["yes", "no", "yes"], "1 answers twice, such as 'yes'"), ({"yes": 1}, "no list of answers"),
+    for wrong, says in ((["yes", "no", "yes"], "repeats 1 answers, such as 'yes'"), ({"yes": 1}, "no list of answers"),
                         ([], "no list of answers"), (["yes", 2], "no list of answers")):
         with pytest.raises(ValueError, match=says):
             public.answer_list(write(tmp_path / "answer_list.json", wrong))
@@ -400,8 +400,8 @@ def test_a_pair_with_one_picture_missing_is_left_out(tmp_path):
                good | {"images": ["a.png", None]}, good | {"label": "yes"}, good | {"label": None},
                good | {"sentence": ""}, 3]
     records, counts, faults = read_all(public.nlvr2, write(tmp_path / "nlvr_dev.json", entries), root=tmp_path)
-    assert len(records) == 1 and counts == {"missing picture": 3, "unknown label": 2, "no words": 2}
-    assert "'b.png'" in faults["missing picture"]
+    assert len(records) == 1 and counts == {"missing image": 3, "unknown label": 2, "no words": 2}
+    assert "'b.png'" in faults["missing image"]
 
 
 # boxes
@@ -423,10 +423,10 @@ def test_expressions_with_their_boxes_and_proposals(tmp_path):
 
 def test_the_originals_list_chooses_order_and_words(tmp_path):
     refs, instances, _ = refcoco(tmp_path)
-    listed = write(tmp_path / "refcoco+_val.json", [
+    text_list = write(tmp_path / "refcoco+_val.json", [
         {"image": TRAIN, "text": "red dog", "ref_id": 0}, {"text": "x", "ref_id": 9}, {"text": "the cafe", "ref_id": 0},
         {"text": "x"}])
-    records, counts, faults = read_all(public.refcoco, refs, instances, listed=listed)
+    records, counts, faults = read_all(public.refcoco, refs, instances, text_list=text_list)
     assert [record.text for record in records] == ["red dog", "the cafe"]
     assert counts == {"unknown ref": 1,
                       "malformed": 1} and "ref_id 9 is not among the 1 refs of val" in faults["unknown ref"]

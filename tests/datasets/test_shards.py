@@ -60,8 +60,8 @@ def test_captions_come_from_txt_or_json_and_what_has_none_is_named(tmp_path):
     assert image.size == (30, 20) and image.mode == "RGB", "grey must become RGB"
     assert open_image(records[2].image).size == open_image(records[3].image).size == (24, 20)
     assert records[0].id == photo_id("4385058960.jpg", "flickr") != records[1].id
-    assert counts == {"missing picture": 1, "no words": 1, "malformed": 1}
-    assert "000000002 has no jpg, png or webp" in faults["missing picture"]
+    assert counts == {"missing image": 1, "no words": 1, "malformed": 1}
+    assert "000000002 has no jpg, png or webp" in faults["missing image"]
 
 
 HOSTILE = {                           # what a sample has instead, and the kind of fault that it is
@@ -76,7 +76,7 @@ HOSTILE = {                           # what a sample has instead, and the kind 
     "zero width": ({"txt": "\u200b".encode()}, "no words"),
     "a caption of numbers": ({"txt": None, "json": b'{"caption": 5}'}, "no words"),
     "a url of numbers": ({"json": b'{"url": 5}'}, "malformed"),
-    "no picture": ({"jpg": None}, "missing picture")}
+    "no picture": ({"jpg": None}, "missing image")}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -258,7 +258,7 @@ def test_a_shard_that_is_gone_does_not_stop_training_below_the_share(prepared, m
     assert len(set(lenient(0).ids.tolist() + lenient(1).ids.tolist())) == 6, "the other two shards are shown"
     strict = batches(prepared, most_bad=0.5)
     with pytest.raises(ValueError,
-                       match="7 pictures of the first 1[23] records could not be read, more than 50.0%.*--most-bad"):
+                       match="7 images of the first 1[23] records could not be read, more than 50.0%.*--most-bad"):
         for step in range(4):
             strict(step)
 
@@ -327,7 +327,7 @@ def test_a_share_of_the_pairs_is_part_of_a_larger_one_and_shrinks_the_run(prepar
     assert config.epoch == len(some[0.5]) and config.share == 0.5
     train_on(data, tmp_path / "run", [*SMALL, "share=0.5"], quiet=True)
     assert checkpoint.read_run(tmp_path / "run")[0].share == 0.5
-    with pytest.raises(ValueError, match="is not one of them; take a larger share"):
+    with pytest.raises(ValueError, match="is less than one of them; take a larger share"):
         settings("tiny", ["share=0.00001"], data)
 
 

@@ -311,7 +311,7 @@ def test_prepare_counts_the_pictures_that_it_matters_for(mine, public):
         (public, "read as the original reads them: not turned, transparency dropped"),
     ):
         assert (
-            f"  pictures that are 3 transparent and 2 turned by EXIF: they are {way}\n" in account
+            f"  images that are 3 transparent and 2 turned by EXIF: they are {way}\n" in account
         )
         about = json.loads((folder / "about.json").read_text())
         assert (about["splits"]["train"]["transparent"], about["splits"]["train"]["turned"]) == (

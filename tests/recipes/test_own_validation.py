@@ -148,7 +148,7 @@ def test_public_sets_are_not_validated_in_pretraining_and_scenes_cannot_be(prepa
 
 
 def test_an_unreadable_picture_gives_way_to_the_next(prepared):
-    class Broken(loader.Dataset):
+    class Broken(torch.utils.data.Dataset):
         upright = False
         def __len__(self):
             return 6
@@ -158,7 +158,7 @@ def test_an_unreadable_picture_gives_way_to_the_next(prepared):
     config = settings("tiny", [*SMALL, "batch=4"], [prepared])
     tokenizer = Tokenizer.train([*COLOURS, "cat dogs the number"], 64)
     batches = loader.ValidationBatches(Broken(), collate, config, tokenizer, 5)
-    assert (batches.number, batches.size) == (2, 2), "five of six, four of which two batches share"
+    assert (batches.count, batches.size) == (2, 2), "five of six, four of which two batches share"
     turn = loader.order(6, config.seed, 0)[:4]
     following = {int(a): int(b) for a, b in zip(loader.order(6, config.seed, 0), loader.order(6, config.seed, 0)[1:])}
     read = [following[3] if number == 3 else int(number) for number in turn]

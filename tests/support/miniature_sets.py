@@ -47,9 +47,9 @@ def read_all(reader, *files, **options):
     counts = collections.Counter()
 
     def note(fault: Fault):
-        counts[fault.kind] += fault.entries
+        counts[fault.kind] += fault.count
         faults.setdefault(fault.kind, str(fault))
-    return list(reader(*files, fault=note, **options)), dict(counts), faults
+    return list(reader(*files, on_fault=note, **options)), dict(counts), faults
 
 
 def refcoco(tmp_path, refs=None, dets=None, boxes=None):
