@@ -23,7 +23,8 @@ def forecast(config: Config, task: str) -> str:
     """Steps and sizes of a run, and about how much memory and time it takes here, counted as steps of pretraining."""
     world, device = distributed.world(), distributed.device_of(config.device)
     config = replace(config, text_length=min(config.text_length, WORDS))
-    rows = config.batch // world // config.accumulate * TASKS[task].images
+    images = TASKS[task].images if task in TASKS else 1      # "pretraining", as people call it
+    rows = config.batch // world // config.accumulate * images
     flops = step_flops(config, rows, world, config.checkpointing) * config.accumulate
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         speed = SHARE * 1e9 * matmul_peak(str(device), 4096 if device.type == "cuda" else 512, 5)[0]
