@@ -1,4 +1,7 @@
-"""What an ablation found: every row's figures, and a verdict on each claim that was registered before the runs."""
+"""What came of an ablation: every row's figures, and a verdict on each claim that was registered before the runs.
+
+`python notebooks/experiments/effects.py` reads the results of ablate.py.
+"""
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,40 +9,69 @@ from pathlib import Path
 
 from scipy import stats
 
-from ablate import cost, read
+from ablate_records import read_records, seconds_per_sample
 from ablate_rows import ROWS
 from minalbef.cli.main import run_script
 from outcomes import DOWNSTREAM
 from results import write_tables
 
-# figure: the questions that it is the mean of
+KINDS = ("relation", "place", "size", "count", "background")
+# figure -> the questions that it is the mean of
 FIGURES = {
-    "retrieval": ("both",), "by ITC": ("itc",), "by ITM": ("itm",),
-    "families": ("families size", "families place", "families relation", "families count", "families mixed"),
-    **{kind: (f"change {kind}",) for kind in ("relation", "place", "size", "count", "background")},
-    "words": ("words object",), "pointing": ("pointing_itm", "pointing_mlm"),
-    **{task: (task,) for task in DOWNSTREAM}, "tasks": DOWNSTREAM}
-# several rows by one name: their mean
-MEANS = {f"spoilt{suffix}": [name for name, row in ROWS.items()
-                             if row.group == "noise" and name.partition("-")[2] == suffix.removeprefix("-")]
-         for suffix in ("", "-distil", "-smooth")}
-# differences that no claim was registered on, to be read beside the verdicts: what, rows, less, figure
-BESIDE = (("distillation in both losses", "distil", "hard", "retrieval"),
-          ("distillation in MLM", "distil", "distil-itc", "retrieval"),
-          ("ITC before fusion", "itc", "itm-mlm", "pointing"))
-# row@part: where a record holds the answers to pretraining's questions and to the tasks'
-PARTS = {"": ("outcomes", "tasks"), "teacher": ("teacher_outcomes", ""), "distilled": ("", "tasks_distilled"),
-         "equal": ("outcomes", "tasks")}
+    "retrieval": ("both",),
+    "by ITC": ("itc",),
+    "by ITM": ("itm",),
+    "families": ("families size", "families place", "families relation", "families count",
+                 "families mixed"),
+    **{kind: (f"change {kind}",) for kind in KINDS},
+    "words": ("words object",),
+    "pointing": ("pointing_itm", "pointing_mlm"),
+    **{task: (task,) for task in DOWNSTREAM},
+    "tasks": DOWNSTREAM,
+}
+OF_TASKS = (*DOWNSTREAM, "tasks")
+# row@part -> where a record holds the answers to pretraining's questions, and to the tasks'
+PARTS = {
+    "": ("outcomes", "tasks"),
+    "teacher": ("teacher_outcomes", ""),
+    "distilled": ("", "tasks_distilled"),
+    "equal": ("outcomes", "tasks"),
+}
+# differences that no claim was registered on: about, rows, less, figure
+UNREGISTERED = (
+    ("distillation in both losses", "distil", "hard", "retrieval"),
+    ("distillation in MLM", "distil", "distil-itc", "retrieval"),
+    ("ITC before fusion", "itc", "itm-mlm", "pointing"),
+)
 SEEDS = 8                             # of the paper's rows
+
+
+def rows_by_ending(ending: str) -> list[str]:
+    """The rows of spoilt captions with one remedy: "distil", "smooth", or "" for none."""
+    rows = []
+    for name, row in ROWS.items():
+        if row.group == "noise" and name.partition("-")[2] == ending:
+            rows.append(name)
+    return rows
+
+
+# several rows by one name: their mean
+MEANS = {
+    "spoilt": rows_by_ending(""),
+    "spoilt-distil": rows_by_ending("distil"),
+    "spoilt-smooth": rows_by_ending("smooth"),
+}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A row of the registered table: figure of `rows` less that of `less`, each a sum of terms joined by " + ".
+    """A line of the registered table: a figure of `rows` less that of `less`, each a sum of terms.
 
-    A term is a row, a key of MEANS, or row@part: @teacher the EMA weights themselves, @distilled tasks tuned with
-    distillation, @equal the run of equal CPU seconds
-    predicted: what we expected. least: the smallest effect worth having. seeds: how many, from 0; further don't count
+    Terms are joined by " + ". A term is a row, a key of MEANS, or row@part: @teacher the EMA
+    weights themselves, @distilled tasks fine-tuned with distillation, @equal the run of equal CPU
+    seconds
+    predicted: what we expected. least: the smallest effect worth having
+    seeds: how many, from 0; further ones don't count
     """
 
     text: str
@@ -61,106 +93,178 @@ class Effect:
     high: float
 
     def verdict(self, least: float) -> str:
-        """supported: above zero, and at least `least`; contradicted: below zero, or below `least`, for sure."""
+        """What the interval says of an effect of at least `least`.
+
+        supported: it lies above zero, and the mean is at least `least`
+        contradicted: it lies below zero, or below `least`
+        """
         if self.low > 0 and self.mean >= least:
             return "supported"
         if self.high < 0:
             return "contradicted: below zero"
-        return "contradicted: too small" if self.high < least else "can't tell"
+        if self.high < least:
+            return "contradicted: too small"
+        return "can't tell"
+
+    def interval(self) -> str:
+        """[low, high], as the tables have it."""
+        return f"[{self.low:+.3f}, {self.high:+.3f}]"
 
 
 def read_claims(page: Path) -> list[Claim]:
-    """The claims of the table that begins with "| claim |". Raises ValueError for a row or figure that isn't there."""
-    table = page.read_text(encoding="utf-8").partition("\n| claim |")[2].splitlines()[2:]
-    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table if line.startswith("| ")]
-    claims = [Claim(*some[:4], float(some[4]), float(some[5]), int(some[6])) for some in cells]
+    """The claims of a page's table that begins with "| claim |".
+
+    Raises ValueError for a row or a figure that there isn't.
+    """
+    text = page.read_text(encoding="utf-8")
+    lines = text.partition("\n| claim |")[2].splitlines()[2:]
+    claims = []
+    for line in lines:
+        if line.startswith("| "):
+            cells = [cell.strip() for cell in line.strip("| ").split("|")]
+            text, rows, less, name, predicted, least, seeds = cells
+            claims.append(Claim(text, rows, less, name, float(predicted), float(least), int(seeds)))
     for claim in claims:
-        named = [term.partition("@") for term in f"{claim.rows} + {claim.less}".split(" + ")]
-        unknown = ["".join(one) for one in named if one[0] not in ROWS | MEANS or one[2] not in PARTS]
-        if unknown or claim.figure not in FIGURES:
-            raise ValueError(f"{page}, {claim.text!r}: no row or figure {(unknown or [claim.figure])[0]!r}; "
-                             f"figures are {', '.join(FIGURES)}")
+        check_claim(claim, page)
     return claims
 
 
+def check_claim(claim: Claim, page: Path) -> None:
+    """Raises ValueError for a row or a figure that there isn't."""
+    unknown = []
+    for term in f"{claim.rows} + {claim.less}".split(" + "):
+        row, _, part = term.partition("@")
+        if row not in ROWS | MEANS or part not in PARTS:
+            unknown.append(term)
+    if claim.figure not in FIGURES:
+        unknown.append(claim.figure)
+    if unknown:
+        raise ValueError(f"{page}, {claim.text!r}: no row or figure {unknown[0]!r}; "
+                         f"figures are {', '.join(FIGURES)}")
+
+
 def figure(record: dict, name: str, part: str = "") -> float | None:
-    """A figure of a record, 0 to 1; None where it wasn't asked. part: a key of PARTS."""
-    answers = record.get(PARTS[part][name in (*DOWNSTREAM, "tasks")], {})
-    asked = [answers[question] for question in FIGURES[name] if question in answers]
-    return statistics.mean(statistics.mean(map(int, one)) / 9 for one in asked) if asked else None
+    """A figure of a record, 0 to 1; None if the run wasn't asked. part: a key of PARTS."""
+    pretraining, tasks = PARTS[part]
+    answers = record.get(tasks if name in OF_TASKS else pretraining, {})
+    shares = []
+    for question in FIGURES[name]:
+        if question in answers:
+            digits = map(int, answers[question])         # 0 wrong to 9 right
+            shares.append(statistics.mean(digits) / 9)
+    return statistics.mean(shares) if shares else None
 
 
 def by_seed(records: Sequence[dict], term: str, name: str) -> dict[int, float]:
-    """A term's figure by seed, of the seeds that all its rows have."""
+    """A term's figure by seed, for the seeds that all of its rows have."""
     row, _, part = term.partition("@")
-    found: list[dict[int, float]] = []
-    for one in MEANS.get(row, [row]):
-        values = {record["seed"]: figure(record, name, part) for record in records
-                  if (record["row"], record["equal"]) == (one, part == "equal")
-                  and (record["equal"] or record["samples"] == ROWS[one].samples)}
-        found.append({seed: value for seed, value in values.items() if value is not None})
-    return {seed: statistics.mean(one[seed] for one in found) for seed in sorted(set.intersection(*map(set, found)))}
+    tables = [row_by_seed(records, member, name, part) for member in MEANS.get(row, [row])]
+    seeds = set.intersection(*map(set, tables))
+    return {seed: statistics.mean(table[seed] for table in tables) for seed in sorted(seeds)}
+
+
+def row_by_seed(records: Sequence[dict], row: str, name: str, part: str) -> dict[int, float]:
+    """A row's figure by seed, of its full runs or, as part "equal", those of equal CPU seconds."""
+    values = {}
+    for record in records:
+        if record["row"] != row or record["equal"] != (part == "equal"):
+            continue
+        if record["equal"] or record["samples"] == ROWS[row].samples:
+            values[record["seed"]] = figure(record, name, part)
+    return {seed: value for seed, value in values.items() if value is not None}
 
 
 def paired_effect(records: Sequence[dict], claim: Claim, level: float) -> Effect | None:
-    """The claim's differences, paired by seed, with Student's interval at a level such as .95; None of one."""
-    more, less = ([by_seed(records, term, claim.figure) for term in formula.split(" + ")]
-                  for formula in (claim.rows, claim.less))
-    values = tuple(sum(one[seed] for one in more) - sum(one[seed] for one in less)
-                   for seed in range(claim.seeds) if all(seed in one for one in more + less))
-    if len(values) < 2:
+    """A claim's differences, paired by seed, with Student's interval at a level such as 0.95.
+
+    None for fewer than two seeds.
+    """
+    more = [by_seed(records, term, claim.figure) for term in claim.rows.split(" + ")]
+    less = [by_seed(records, term, claim.figure) for term in claim.less.split(" + ")]
+    values = []
+    for seed in range(claim.seeds):
+        if all(seed in term for term in more + less):
+            total = sum(term[seed] for term in more)
+            values.append(total - sum(term[seed] for term in less))
+    count = len(values)
+    if count < 2:
         return None
     mean = statistics.mean(values)
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-    return Effect(values, mean, mean - half, mean + half)
+    quantile = stats.t.ppf((1 + level) / 2, count - 1)
+    half = quantile * statistics.stdev(values) / count ** 0.5
+    return Effect(tuple(values), mean, mean - half, mean + half)
 
 
-def claims_table(records: Sequence[dict], claims: Sequence[Claim], family: float = 0.95) -> str:
-    """Claims with verdicts, as Markdown; intervals hold together at `family`, by Bonferroni."""
-    lines = ["| claim | rows | figure | predicted | worth having from | found | interval | seeds | verdict |",
+def bonferroni(comparisons: int, family: float = 0.95) -> float:
+    """The level of each of so many intervals that hold together at the level `family`."""
+    return 1 - (1 - family) / comparisons
+
+
+def line_of(*cells: object) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def claims_table(records: Sequence[dict], claims: Sequence[Claim]) -> str:
+    """Claims with verdicts, as Markdown; the intervals hold together at 95%, by Bonferroni."""
+    lines = [line_of("claim", "rows", "figure", "predicted", "worth having from", "found",
+                     "interval", "seeds", "verdict"),
              "|---|---|---|---|---|---|---|---|---|"]
     for claim in claims:
-        found = paired_effect(records, claim, 1 - (1 - family) / len(claims))
-        said = ["", "", "", "not yet"]
-        if found:
-            seeds = f"{len(found.values)} of {claim.seeds}"
-            said = [f"{found.mean:+.3f}", f"[{found.low:+.3f}, {found.high:+.3f}]", seeds,
-                    f"{found.verdict(claim.least)} ({claim.figure})" if len(found.values) == claim.seeds
-                    else "not yet"]
-        rows = f"{claim.rows} − {claim.less}" if "+" not in claim.rows else f"({claim.rows}) − ({claim.less})"
-        lines.append(" | ".join(["| " + claim.text, rows, claim.figure, f"{claim.predicted:+.2f}",
-                                 f"{claim.least:+.2f}", *said]) + " |")
+        effect = paired_effect(records, claim, bonferroni(len(claims)))
+        cells = ["", "", "", "not yet"]
+        if effect:
+            seeds = len(effect.values)
+            verdict = "not yet"
+            if seeds == claim.seeds:
+                verdict = f"{effect.verdict(claim.least)} ({claim.figure})"
+            cells = [f"{effect.mean:+.3f}", effect.interval(), f"{seeds} of {claim.seeds}", verdict]
+        formula = f"{claim.rows} − {claim.less}"
+        if "+" in claim.rows:
+            formula = f"({claim.rows}) − ({claim.less})"
+        lines.append(line_of(claim.text, formula, claim.figure, f"{claim.predicted:+.2f}",
+                             f"{claim.least:+.2f}", *cells))
     return "\n".join(lines)
 
 
-def beside_table(records: Sequence[dict], comparisons: int, family: float = 0.95) -> str:
-    """The differences of BESIDE as Markdown, at the level of a table of so many `comparisons`.
+def unregistered_table(records: Sequence[dict], comparisons: int) -> str:
+    """The differences of UNREGISTERED as Markdown, at the level of a table of `comparisons` claims.
 
-    They were chosen after the runs, so none of them is a verdict.
+    They were chosen after the runs, so none of them has a verdict.
     """
     lines = ["| what | rows | figure | found | interval | seeds |", "|---|---|---|---|---|---|"]
-    for what, rows, less, name in BESIDE:
-        effect = paired_effect(records, Claim(what, rows, less, name, 0.0, 0.0, SEEDS),
-                               1 - (1 - family) / comparisons)
+    for about, rows, less, name in UNREGISTERED:
+        claim = Claim(about, rows, less, name, 0.0, 0.0, SEEDS)
+        effect = paired_effect(records, claim, bonferroni(comparisons))
         if effect:
-            interval = f"[{effect.low:+.3f}, {effect.high:+.3f}]"
-            lines.append(f"| {what} | {rows} − {less} | {name} | {effect.mean:+.3f} | {interval} | "
-                         f"{len(effect.values)} |")
+            lines.append(line_of(about, f"{rows} − {less}", name, f"{effect.mean:+.3f}",
+                                 effect.interval(), len(effect.values)))
     return "\n".join(lines)
 
 
 def rows_table(records: Sequence[dict]) -> str:
-    """Every row's figures, means over seeds, as Markdown; of equal CPU seconds, too, where these were run."""
-    names = [name for name in FIGURES if any(figure(one, name) is not None for one in records)]
-    lines = [f"| row | | seeds | CPU s | {' | '.join(names)} |", f"|---|---|---|---|{'---|' * len(names)}"]
-    for row, part in [(row, part) for row in ROWS for part in ("", "@equal")]:
-        found = {name: by_seed(records, row + part, name) for name in names}
-        if seeds := max(map(len, found.values()), default=0):
-            failed = sum(one["row"] == row and "failed" in one for one in records)
-            means = [f"{statistics.mean(values.values()):.2f}" if values else "" for values in found.values()]
-            spent = f"{(cost(records, row) or 0) * ROWS[row].samples:.0f}" if not part else "equal"
-            lines.append(f"| `{row}` | {ROWS[row].about} | {seeds}{f', {failed} failed' if failed else ''} | {spent} | "
-                         f"{' | '.join(means)} |")
+    """Every row's figures, means over seeds, as Markdown; those of equal CPU seconds below it."""
+    names = []
+    for name in FIGURES:
+        if any(figure(record, name) is not None for record in records):
+            names.append(name)
+    lines = [f"| row | | seeds | CPU s | {' | '.join(names)} |",
+             f"|---|---|---|---|{'---|' * len(names)}"]
+    for row in ROWS:
+        for part in ("", "@equal"):
+            tables = [by_seed(records, row + part, name) for name in names]
+            seeds = max(map(len, tables), default=0)
+            if not seeds:
+                continue
+            failures = sum(record["row"] == row and "failed" in record for record in records)
+            runs = f"{seeds}, {failures} failed" if failures else seeds
+            seconds = "equal"
+            if not part:
+                seconds = f"{(seconds_per_sample(records, row) or 0) * ROWS[row].samples:.0f}"
+            means = []
+            for table in tables:
+                means.append(f"{statistics.mean(table.values()):.2f}" if table else "")
+            lines.append(line_of(f"`{row}`", ROWS[row].about, runs, seconds, *means))
     return "\n".join(lines)
 
 
@@ -173,13 +277,13 @@ def main(results: Path = Path("runs/ablation.jsonl"), pages: tuple[Path, ...] = 
         pages: Markdown files whose tables to replace, such as docs/ablation.md
         claims: the file with the table of claims
     """
-    records = read(results)
+    records = read_records(results)
     if not records:
-        raise ValueError(f"{results} has no results; `python notebooks/experiments/ablate.py` writes them, "
-                         "and --results names a file")
+        raise ValueError(f"{results} has no results; `python notebooks/experiments/ablate.py` "
+                         "writes them, and --results names a file")
     registered = read_claims(claims)
     tables = {"claims": claims_table(records, registered),
-              "beside": beside_table(records, len(registered)),
+              "beside": unregistered_table(records, len(registered)),
               "rows": rows_table(records)}
     print("\n\n".join(tables.values()))
     for page in pages:

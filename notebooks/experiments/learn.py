@@ -12,32 +12,45 @@ from minalbef.recipes.pretrain import settings
 from results import flatten, write_json
 
 
-def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, processes: int | None, out: Path,
+def learn(preset: str, changes: tuple[str, ...], seeds: int, folder: Path, processes: int | None,
           command: str) -> dict:
-    """Train and evaluate `seeds` runs, each on a freshly drawn test set; write the mean and range of each figure.
+    """Train and evaluate runs of several seeds, each on a freshly drawn test set.
 
-    Runs that are finished are not trained again. -> what was written: by figure its mean, lowest and highest
+    folder: where the runs are; finished ones are not trained again. command: as the user typed it
+    -> the results: settings, and by figure its mean, lowest and highest
     """
     reports = []
     for seed in range(seeds):
         run = folder / f"seed{seed}"
-        arguments = ["pretrain", *changes, f"seed={seed}", "--preset", preset, "--run", str(run)]
-        if status := launch.launch(arguments, processes):
+        words = ["pretrain", *changes, f"seed={seed}", "--preset", preset, "--run", str(run)]
+        status = launch.launch(words, processes)
+        if status:
             raise SystemExit(status)
         reports.append(evaluate_run(run, command, seed=1000 + seed))
-    figures = [flatten(one) for one in reports]
-    result = {"command": command, "date": reports[-1]["date"], "device": reports[-1]["device"],
-              "commit": reports[-1]["commit"], "seeds": seeds, "config": reports[0]["config"],
-              "figures": {name: {"mean": round(statistics.mean(values), 4), "low": min(values), "high": max(values)}
-                          for name in figures[0] if (values := [one[name] for one in figures if name in one])}}
-    write_json(out, result)
-    for name, value in result["figures"].items():
-        print(f"{name:48} {value['mean']:.3f}  ({value['low']:.3f} to {value['high']:.3f})")
-    return result
+    return {
+        "command": command,
+        "date": reports[-1]["date"],
+        "device": reports[-1]["device"],
+        "commit": reports[-1]["commit"],
+        "seeds": seeds,
+        "config": reports[0]["config"],
+        "figures": summarise([flatten(report) for report in reports]),
+    }
+
+
+def summarise(reports: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean, lowest and highest of every figure that the first report has."""
+    figures = {}
+    for name in reports[0]:
+        values = [report[name] for report in reports if name in report]
+        mean = round(statistics.mean(values), 4)
+        figures[name] = {"mean": mean, "low": min(values), "high": max(values)}
+    return figures
 
 
 def main(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3,
-         run: Path = Path("runs/bench"), processes: int | None = None, out: Path | None = None) -> None:
+         run: Path = Path("runs/bench"), processes: int | None = None,
+         out: Path | None = None) -> None:
     """Train and evaluate several seeds; print the mean of every figure, and write them with hardware and command.
 
     Args:
@@ -48,9 +61,12 @@ def main(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3,
         processes: how many to train in; by default one a GPU, or two on a CPU
         out: where to write the result; by default learn.json in the folder for the runs
     """
-    settings(preset, changes)                            # refuse a wrong option before any process starts
+    settings(preset, changes)         # refuse a wrong option before any process starts
     command = shlex.join(["python", *sys.argv])
-    learn(preset, changes, seeds, run, processes, out or run / "learn.json", command)
+    results = learn(preset, changes, seeds, run, processes, command)
+    write_json(out or run / "learn.json", results)
+    for name, value in results["figures"].items():
+        print(f"{name:48} {value['mean']:.3f}  ({value['low']:.3f} to {value['high']:.3f})")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
-"""What an ablation asks of a model, answer by answer, and what it sees of it as it learns."""
+"""What an ablation asks of a model, answer by answer, and what it measures while the model learns."""
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,73 +15,109 @@ from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import load_model
 from minalbef.tokenizer import Tokenizer
 
-FIRST = 2000                          # test seed of a run's questions, plus its own: new questions with each seed
+TEST_SEED = 2000                      # of a run's questions, plus the run's seed: other questions with each
 LOOK = dict(split="validation", seed=1401)
 DOWNSTREAM = ("entailment", "vqa", "nlvr2", "grounding")
 TASK_STEPS = 300
 BUDGET = ("image_size=48", "epochs=3", f"epoch={TASK_STEPS * 64 // 3}")
-FALSE = ("wrong", "foreign")          # spoilt captions that are not true; one with words missing still is
+FALSE = ("wrong", "foreign")          # spoilt captions that are false; one with words missing is true
 
 
 def digits(values: Tensor | Clusters) -> str:
     """Each answer in a digit, 0 wrong to 9 right."""
-    values = values.values if isinstance(values, Clusters) else values
+    if isinstance(values, Clusters):
+        values = values.values
     return "".join(str(round(9 * value)) for value in values.flatten().tolist())
 
 
+def recall_at_1(run: Run, pairs: Sequence[Drawn], block: int, name: str) -> Tensor:
+    """Whether the right one of a block is ranked first, image to text and back: -> (2, p).
+
+    name: "itc", or "rerank" for ITC's ten best re-ranked by ITM
+    """
+    hits = evaluation.hits(evaluation.compete(run, list(pairs), block), 0.0)
+    return torch.stack([hits[f"{name}_i2t_r1"].flatten(), hits[f"{name}_t2i_r1"].flatten()])
+
+
 def outcomes(run: Run, seed: int) -> dict[str, str]:
-    """Answers by question: retrieval, ITM alone among ten, families, one change, masked objects and pointing."""
-    test = dict(split="test", seed=FIRST + seed)
-    drawn, families = questions.plain(run, **test, count=300), questions.families(run, **test, count=100)
-    def hits(some: Sequence[Drawn], block: int, name: str) -> Tensor:
-        found = evaluation.hits(evaluation.compete(run, list(some), block), 0.0)
-        return torch.stack([found[f"{name}_i2t_r1"].flatten(), found[f"{name}_t2i_r1"].flatten()])
-    found = {"itc": hits(drawn, 300, "itc"), "both": hits(drawn, 300, "rerank"), "itm": hits(drawn, 10, "rerank")}
-    four = hits(families, 4, "rerank")
-    for kind in dict.fromkeys(one.kind for one in families):
-        found[f"families {kind}"] = four[:, [one.kind == kind for one in families]]
+    """A pretrained model's answers by question, in digits.
+
+    itc, both: retrieval among 300, by ITC and re-ranked. itm: among ten, by ITM alone
+    families KIND: among four scenes of the same objects. change KIND: ITM on one-change foils
+    words object: masked objects. pointing_itm, pointing_mlm: the pointing game
+    """
+    test = dict(split="test", seed=TEST_SEED + seed)
+    plain = questions.plain(run, **test, count=300)
+    families = questions.families(run, **test, count=100)
+    answers = {"itc": recall_at_1(run, plain, 300, "itc"),
+               "both": recall_at_1(run, plain, 300, "rerank"),
+               "itm": recall_at_1(run, plain, 10, "rerank")}
+    in_family = recall_at_1(run, families, 4, "rerank")
+    for kind in dict.fromkeys(pair.kind for pair in families):
+        answers[f"families {kind}"] = in_family[:, [pair.kind == kind for pair in families]]
     foils = questions.foils(run, **test, count=100)
-    found |= {f"change {kind}": right for kind, right in evaluation.one_change(run, foils).items()}
-    found["change relation by itc"] = evaluation.one_change(run, foils, questions.similarity)["relation"]
-    found["words object"] = evaluation.masked_words(run, drawn[:100])["mlm_accuracy"]["object"]
-    found |= {name: right for name, right in words.pointing_game(run, drawn).items() if "chance" not in name}
-    return {name: digits(values) for name, values in found.items()}
+    for kind, right in evaluation.one_change(run, foils).items():
+        answers[f"change {kind}"] = right
+    by_similarity = evaluation.one_change(run, foils, questions.similarity)
+    answers["change relation by itc"] = by_similarity["relation"]
+    masked_words = evaluation.masked_words(run, plain[:100])
+    answers["words object"] = masked_words["mlm_accuracy"]["object"]
+    for name, right in words.pointing_game(run, plain).items():
+        if "chance" not in name:
+            answers[name] = right
+    return {name: digits(right) for name, right in answers.items()}
 
 
-def outcomes_of_tasks(task: Pretrain, tokenizer: Tokenizer, folder: Path, alpha: float, seed: int) -> dict[str, str]:
-    """Answers of the model fine-tuned for each of DOWNSTREAM, with that share of the teacher's targets."""
-    checkpoint.save(folder / "whole", task.student, tokenizer, task.teacher)
-    found = {}
+def outcomes_of_tasks(task: Pretrain, tokenizer: Tokenizer, folder: Path, alpha: float, seed: int
+                      ) -> dict[str, str]:
+    """Answers of the model fine-tuned for each of DOWNSTREAM.
+
+    alpha: weight of the teacher's soft targets in fine-tuning
+    """
+    start = folder / "whole"
+    checkpoint.save(start, task.student, tokenizer, task.teacher)
+    answers = {}
     for name in DOWNSTREAM:
-        config = finetune.settings(name, folder / "whole", (*BUDGET, f"alpha={alpha}"))
-        finetune.finetune(name, folder / "whole", folder / name, config, assign=64 * TASK_STEPS, quiet=True)
-        draw = jobs.draws(config, "test", FIRST + seed, 0.3)
-        samples = jobs.examine(name, *load_model(name, folder / name)[:2], draw)
-        found[name] = digits(samples["pointing" if name == "grounding" else "accuracy"])
-    return found
+        config = finetune.settings(name, start, (*BUDGET, f"alpha={alpha}"))
+        finetune.finetune(name, start, folder / name, config, assign=64 * TASK_STEPS, quiet=True)
+        draw = jobs.draws(config, "test", TEST_SEED + seed, 0.3)
+        model, tuned_tokenizer, _ = load_model(name, folder / name)
+        samples = jobs.examine(name, model, tuned_tokenizer, draw)
+        answers[name] = digits(samples["pointing" if name == "grounding" else "accuracy"])
+    return answers
 
 
 @torch.no_grad()
 def look(task: Pretrain, tokenizer: Tokenizer, scenes: Scenes, step: int) -> dict[str, float]:
-    """As it learns: how often ITM is right, by kind of change, and what the teacher believes of the first captions.
-
-    teacher_right, of captions that are true, teacher_right_spoilt, of false ones: its probability for texts that are
-    true of the picture, among 256; teacher_own_spoilt: for the false caption itself
-    """
+    """What a model can do while it learns: ITM's accuracy by kind of change, and `teacher_trust`."""
     run = Run(task.student, tokenizer, task.config, "")
-    found = {kind: right.mean().item() for kind, right in evaluation.one_change(
-        run, questions.foils(run, **LOOK, count=50)).items()}
-    drawn = [scenes.draw(i) for i in range(256)]
-    spoilt = torch.tensor([one.noise in FALSE for one in drawn])
-    true = torch.from_numpy(truth(drawn)).T                                       # (picture, caption)
-    true[spoilt, spoilt] = False                 # `truth` counts a caption as true of its own picture
-    encoded = questions.encode(replace(run, model=task.teacher), [one.scene for one in drawn],
-                               [one.text for one in drawn])
-    sim = task.teacher.image_feature(encoded.image) @ task.teacher.text_feature(encoded.text).T
-    trust = (sim / task.student.temperature).softmax(1).cpu()
+    foils = questions.foils(run, **LOOK, count=50)
+    figures = {}
+    for kind, right in evaluation.one_change(run, foils).items():
+        figures[kind] = right.mean().item()
+    figures |= teacher_trust(task, tokenizer, [scenes.draw(i) for i in range(256)])
+    return {"step": step} | {name: round(value, 4) for name, value in figures.items()}
+
+
+def teacher_trust(task: Pretrain, tokenizer: Tokenizer, pairs: Sequence[Drawn]
+                  ) -> dict[str, float]:
+    """What probability the teacher gives to captions, among those of all pairs.
+
+    teacher_right: to captions that are true of the image, where its own is true
+    teacher_right_spoilt: the same where its own is false
+    teacher_own_spoilt: to the false caption itself
+    """
+    spoilt = torch.tensor([pair.noise in FALSE for pair in pairs])
+    true = torch.from_numpy(truth(pairs)).T                              # (image, caption)
+    true[spoilt, spoilt] = False                 # `truth` counts a caption as true of its own image
+    run = Run(task.teacher, tokenizer, task.config, "")
+    encoded = questions.encode(run, [pair.scene for pair in pairs], [pair.text for pair in pairs])
+    image = task.teacher.image_feature(encoded.image)
+    text = task.teacher.text_feature(encoded.text)
+    trust = (image @ text.T / task.student.temperature).softmax(1).cpu()
     right = (trust * true).sum(1)
-    found["teacher_right"] = right[~spoilt].mean().item()
+    figures = {"teacher_right": right[~spoilt].mean().item()}
     if spoilt.any():
-        found |= {"teacher_right_spoilt": right[spoilt].mean().item(),
-                  "teacher_own_spoilt": trust.diagonal()[spoilt].mean().item()}
-    return {"step": step} | {name: round(value, 4) for name, value in found.items()}
+        figures["teacher_right_spoilt"] = right[spoilt].mean().item()
+        figures["teacher_own_spoilt"] = trust.diagonal()[spoilt].mean().item()
+    return figures

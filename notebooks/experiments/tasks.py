@@ -1,30 +1,37 @@
-"""What five tasks make of a pretrained model: the table of docs/tasks.md. `make tasks` trains them and calls this."""
+"""What five tasks make of a pretrained model: the table of docs/tasks.md.
+
+`make tasks` fine-tunes for all of them and then calls this script.
+"""
 import json
 from pathlib import Path
 
 from minalbef.cli.main import run_script
-from minalbef.recipes import report
+from minalbef.recipes.report import read_report
 from minalbef.scenes import tables
 from minalbef.scenes.jobs import JOBS
 from results import write_json, write_tables
 
 
 def gather(folder: Path, out: Path, page: Path | None = None) -> str:
-    """Gather the reports of fine-tuned runs, folder/TASK/report.json, in one file. -> their table, put into page too
+    """Gather the reports of fine-tuned runs, folder/TASK/report.json, in the file `out`.
 
-    Runs of further seeds are folder/TASK-seed1 and so on; folder/TASK/fresh has figures of a fresh test set. Figures
-    of a task or seed that did not run here stay in `out`; the table names the commit of each task.
-    Raises ValueError if there is no report, or if the page lacks the two lines that enclose the table.
+    Runs of further seeds are folder/TASK-seed1 and so on; folder/TASK/fresh has figures of a fresh
+    test set. Reports in `out` of a task or seed that did not run here stay.
+    page: whose table of tasks to replace  -> the table; it names the commit of each task
+
+    Raises ValueError if there is no report, or if the page has no place for the table.
     """
-    held = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
+    earlier = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
     reports = []
     for task in JOBS:
-        ran = [path.parent for name in (task, f"{task}-seed*") for path in sorted(folder.glob(f"{name}/report.json"))]
-        old = [one for one in held if one["task"] == task]
-        by_seed = {one["seed"]: one for one in [*old, *map(with_fresh, ran)]}
+        by_seed = {report["seed"]: report for report in earlier if report["task"] == task}
+        for run in runs_of(folder, task):
+            report = report_with_fresh(run)
+            by_seed[report["seed"]] = report
         reports += by_seed.values()
     if not reports:
-        raise ValueError(f"{folder} has no report of a task, such as {folder / next(iter(JOBS))}/report.json; "
+        first = folder / next(iter(JOBS)) / "report.json"
+        raise ValueError(f"{folder} has no report of a task, such as {first}; "
                          "`minalbef finetune TASK` writes one")
     table = tables.task_table(reports)
     if page:
@@ -33,12 +40,19 @@ def gather(folder: Path, out: Path, page: Path | None = None) -> str:
     return table
 
 
-def with_fresh(run: Path) -> dict:
+def runs_of(folder: Path, task: str) -> list[Path]:
+    """The runs of a task that have a report, in the order of their seeds' folders."""
+    reports = [*folder.glob(f"{task}/report.json"), *sorted(folder.glob(f"{task}-seed*/report.json"))]
+    return [path.parent for path in reports]
+
+
+def report_with_fresh(run: Path) -> dict:
     """A run's report, and that of its fresh test set as "fresh"."""
-    found = report.read_report(run)
+    report = read_report(run)
     if (run / "fresh" / "report.json").exists():
-        found["fresh"] = {part: value for part, value in report.read_report(run / "fresh").items() if part != "config"}
-    return found
+        report["fresh"] = read_report(run / "fresh")
+        report["fresh"].pop("config", None)
+    return report
 
 
 def main(run: Path = Path("runs"), out: Path | None = None, page: Path | None = None) -> None:

@@ -12,9 +12,10 @@ import torch
 from torch.testing import assert_close
 
 import ablate
+import ablate_run
 import outcomes
-from ablate import RunKey
-from ablate_rows import ROWS, SPOILT, Row, rows_of
+from ablate_records import RunKey, read_records, seconds_per_sample
+from ablate_rows import BASES, ROWS, SPOILT, Row, rows_of
 from emojiscenes.language import holds
 from emojiscenes.scenes import Scenes
 from helpers import Batches, disturb, pretrain, small
@@ -26,10 +27,10 @@ from processes import family
 CONFIG = small(alpha=0.4)
 
 
-def variant(row: Row) -> ablate.Variant:
+def variant(row: Row) -> ablate_run.Variant:
     """The row's task, with the weights and the queue of helpers.pretrain."""
     whole = pretrain(CONFIG)
-    task = ablate.Variant(row, CONFIG, rates=whole.rates)
+    task = ablate_run.Variant(row, CONFIG, rates=whole.rates)
     task.load_state_dict(whole.state_dict())
     return task
 
@@ -67,7 +68,7 @@ def test_label_smoothing_spreads_the_teachers_share_evenly():
     positive = torch.eye(2, 3, dtype=torch.bool)
     target = 0.6 * positive + 0.4 / 3
     by_hand = -(target * sim.log_softmax(1)).sum(1).mean()
-    assert_close(ablate.smooth_itc_loss(sim, torch.randn(2, 3), 0.4, positive), by_hand)
+    assert_close(ablate_run.smooth_itc_loss(sim, torch.randn(2, 3), 0.4, positive), by_hand)
 
 
 def test_label_smoothing_of_masked_words_asks_no_teacher():
@@ -76,7 +77,7 @@ def test_label_smoothing_of_masked_words_asks_no_teacher():
         if disturbed:
             disturb(task.teacher, seed=9)
         if smooth:
-            ablate.spread_words(task)
+            ablate_run.smooth_words(task)
         return losses(task, 0.4)["mlm"]
     assert_close(mlm(True, True), mlm(True, False))
     assert abs(mlm(False, True) - mlm(False, False)) > 0.001 and abs(mlm(True, False) - mlm(False, False)) > 0.001
@@ -86,11 +87,11 @@ def test_label_smoothing_of_masked_words_asks_no_teacher():
 def test_every_row_is_a_preset_that_can_be_trained(name):
     row = ROWS[name]
     config = preset("tiny", **row.changes)
-    assert config.objects == 20 and row.samples % config.batch == 0 and row.about and row.group in ablate.BASES
+    assert config.objects == 20 and row.samples % config.batch == 0 and row.about and row.group in BASES
     assert bool(config.alpha) == name.endswith(("distil", "-itc", "smooth"))
     assert row.teach_words != name.endswith("-itc")
     assert row.smooth == name.endswith("smooth") and (sum(row.noise) > 0) == name.startswith(tuple(SPOILT))
-    assert (row.scenes, config.siblings_from) == ((3_840, 1.0) if ablate.BASES[row.group] == "hard" else (0, 0.5)) or (
+    assert (row.scenes, config.siblings_from) == ((3_840, 1.0) if BASES[row.group] == "hard" else (0, 0.5)) or (
         name == "no-lesson")
     assert row.truth == (row.group in ("ours", "sweeps") or name == "truth")
 
@@ -109,26 +110,27 @@ def record(row: str, seed: int, samples: int, seconds: float | None, equal: bool
 
 def test_what_is_missing_is_listed_seed_by_seed():
     there = [record("hard", 0, 19_200, 100.0)]
-    assert ablate.todo(["itc", "hard"], 2, 1.0, False, False, there) == [
+    assert ablate.missing_runs(["itc", "hard"], 2, 1.0, False, False, there) == [
         RunKey("itc", 0, 19_200), RunKey("itc", 1, 19_200), RunKey("hard", 1, 19_200)]
-    assert ablate.todo(["hard"], 1, 1.0, False, True, there) == [RunKey("hard", 0, 19_200, with_tasks=True)]
-    assert ablate.todo(["hard"], 1, 0.5, False, False, there) == [RunKey("hard", 0, 9_600)]
+    assert ablate.missing_runs(["hard"], 1, 1.0, False, True, there) == [RunKey("hard", 0, 19_200, with_tasks=True)]
+    assert ablate.missing_runs(["hard"], 1, 0.5, False, False, there) == [RunKey("hard", 0, 9_600)]
     assert "2.0 CPU hours of training in 2 processes" in ablate.describe_plan(
         [RunKey("hard", seed, 19_200) for seed in range(72)], there, 2)
 
 
 def test_a_dearer_row_sees_fewer_samples_in_the_same_seconds():
     there = [record("hard", 0, 19_200, 100.0), record("distil", 0, 19_200, 125.0)]
-    assert ablate.todo(["distil"], 1, 1.0, True, False, there) == [RunKey("distil", 0, 15_360, equal=True)]
+    assert ablate.missing_runs(["distil"], 1, 1.0, True, False, there) == [RunKey("distil", 0, 15_360, equal=True)]
     done = [*there, record("distil", 0, 15_360, 90.0, equal=True)]
-    assert ablate.todo(["distil"], 1, 1.0, True, False, done) == [], "what was spent on it moves nothing"
+    assert ablate.missing_runs(["distil"], 1, 1.0, True, False, done) == [], "what was spent on it moves nothing"
     resumed = [there[0], record("distil", 0, 19_200, None)]
     with pytest.raises(ValueError, match="--equal needs share 1, and CPU seconds of distil and of hard: run both"):
-        ablate.todo(["distil"], 1, 1.0, True, False, resumed)
+        ablate.missing_runs(["distil"], 1, 1.0, True, False, resumed)
     with pytest.raises(ValueError, match="--equal needs share 1"):
-        ablate.todo(["distil"], 1, 0.5, True, False, there)
+        ablate.missing_runs(["distil"], 1, 0.5, True, False, there)
     quick = [*there, record("distil", 0, 192, 90.0)]
-    assert ablate.cost(quick, "distil") == ablate.cost(there, "distil"), "a quick look's start would count"
+    alone, with_quick_look = (seconds_per_sample(records, "distil") for records in (there, quick))
+    assert with_quick_look == alone, "a quick look's start would count"
 
 
 @torch.no_grad()
@@ -169,20 +171,20 @@ def test_runs_are_side_by_side_and_one_that_fails_does_not_stop_the_others(tmp_p
     out = tmp_path / "results.jsonl"
     runs = [RunKey(row, 0, 64) for row in ("hard", "itc", "distil", "truth")]
     with pytest.raises(SystemExit):
-        ablate.ablate(runs, tmp_path / "runs", out, 2, quiet=True, work=play)
-    found = ablate.read(out)
+        ablate.train_runs(runs, tmp_path / "runs", out, 2, quiet=True, work=play)
+    found = read_records(out)
     assert {one["row"] for one in found} == {"hard", "distil", "truth"}
     assert "itc, seed 0, broke off with status 3" in caplog.text
     spans = sorted(one["span"] for one in found)
     assert max(sum(a <= begun < b for a, b in spans) for begun, _ in spans) <= 2
     assert not list((tmp_path / "runs").glob("hard*")), "what is done leaves no folder"
-    assert ablate.todo(["hard", "itc"], 1, 64 / 19_200, False, False, found) == [RunKey("itc", 0, 64)]
+    assert ablate.missing_runs(["hard", "itc"], 1, 64 / 19_200, False, False, found) == [RunKey("itc", 0, 64)]
 
 
 def test_the_papers_rows_see_a_finite_set_whose_order_changes_from_epoch_to_epoch(tmp_path):
     task = variant(ROWS["foreign40"])
     task.config = replace(task.config, objects=12, epoch=48, epochs=2.0, bucket=2, vocab_size=300, siblings_from=1.0)
-    batches = ablate.LookBatches(ROWS["foreign40"], task, Tokenizer.train(["a cat left of a dog"], 300), tmp_path)
+    batches = ablate_run.LookBatches(ROWS["foreign40"], task, Tokenizer.train(["a cat left of a dog"], 300), tmp_path)
     epochs = [[set(batches(step).ids.tolist()) for step in range(first, first + 6)] for first in (0, 6)]
     assert set.union(*epochs[0]) == set.union(*epochs[1]) == set(range(48))
     assert {batches.batches.before.draw(i).noise for i in range(48)} == {"", "foreign"}
@@ -193,15 +195,15 @@ def test_a_result_that_was_written_but_not_entered_is_taken_as_it_is(tmp_path):
     one = RunKey("hard", 0, 64)
     (tmp_path / "runs" / one.folder).mkdir(parents=True)
     (tmp_path / "runs" / one.folder / "result.json").write_text(json.dumps(record(*one[:3], 7.0)))
-    ablate.ablate([one], tmp_path / "runs", tmp_path / "results.jsonl", 1, quiet=True)
-    assert ablate.read(tmp_path / "results.jsonl") == [record(*one[:3], 7.0)]
+    ablate.train_runs([one], tmp_path / "runs", tmp_path / "results.jsonl", 1, quiet=True)
+    assert read_records(tmp_path / "results.jsonl") == [record(*one[:3], 7.0)]
     assert not list((tmp_path / "runs").iterdir())
 
 
 def test_a_damaged_result_is_named(tmp_path):
     (tmp_path / "results.jsonl").write_text('{"row": "hard"\n')
     with pytest.raises(ValueError, match="results.jsonl is damaged .*; remove the line, and its run is trained again"):
-        ablate.read(tmp_path / "results.jsonl")
+        read_records(tmp_path / "results.jsonl")
 
 
 @pytest.mark.slow
@@ -222,7 +224,7 @@ def test_a_night_that_is_killed_ends_its_runs_and_goes_on_where_they_were(tmp_pa
     assert not any(Path(f"/proc/{pid}").exists() for pid in family_of), "its processes end with it"
     assert list(tmp_path.glob("runs/*/state.pt")) and not out.exists()
     assert subprocess.run(command).returncode == 0
-    found, = ablate.read(out)
+    found, = read_records(out)
     assert found["row"] == "distil" and found["steps"] == 6 and [look["step"] for look in found["looks"]] == [2, 4, 6]
     assert "".join(found["outcomes"].values()).isdecimal() and found["cpu_seconds"] is None
     assert found["outcomes"] != found["teacher_outcomes"]

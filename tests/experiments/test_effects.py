@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-import ablate
 import effects
+import results
+from ablate_records import read_records
 from ablate_rows import ROWS
 from effects import Claim, Effect
 
@@ -123,20 +124,20 @@ def test_a_file_without_results_is_named_and_no_table_is_replaced(tmp_path):
 def test_tables_stand_between_their_marks(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- rows -->\nold\n<!-- end of rows -->\nb\n")
-    effects.write_tables(page, rows=effects.rows_table(RUNS))
+    results.write_tables(page, rows=effects.rows_table(RUNS))
     text = page.read_text()
     assert "| `hard` | + hard negatives | 3 | 10 | 0.50 |" in text and text.startswith("a\n") and text.endswith("\nb\n")
     with pytest.raises(ValueError, match="has no place for a table: add the lines <!-- claims --> and <!-- end of cl"):
-        effects.write_tables(page, claims="")
+        results.write_tables(page, claims="")
 
 
 def test_the_pages_say_what_the_results_say():
-    records = ablate.read(RESULTS / "ablation.jsonl")
+    records = read_records(RESULTS / "ablation.jsonl")
     claims, rows = ((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("ablation.md", "ablation_rows.md"))
     assert effects.claims_table(records, effects.read_claims(RESULTS / "registered.md")) in claims
     assert effects.rows_table(records) in rows
     registered = effects.read_claims(RESULTS / "registered.md")
-    assert effects.beside_table(records, len(registered)) in rows
+    assert effects.unregistered_table(records, len(registered)) in rows
     both = effects.paired_effect(records, Claim("", "distil", "hard", "retrieval", 0, 0, 8),
                                  1 - 0.05 / len(registered))
     stated = f"{both.mean:+.3f} [{both.low:+.3f}, {both.high:+.3f}]".replace("0.", ".")
@@ -152,4 +153,4 @@ def test_differences_beside_the_claims_have_the_level_of_their_table():
         run["outcomes"] = {"both": run["outcomes"]["change relation"]}
     # .2, .3 and .1: Student's t for two degrees of freedom at 1 - .05 / 5 is 9.925
     line = "| distillation in both losses | distil − hard | retrieval | +0.200 | [-0.373, +0.773] | 3 |"
-    assert line in effects.beside_table(runs, 5)
+    assert line in effects.unregistered_table(runs, 5)
