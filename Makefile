@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 TASKS := retrieval entailment vqa nlvr2 grounding
 
-.PHONY: demo explorer test test-slow parity tasks notebooks course site lab clean
+.PHONY: demo explorer test test-lint test-core test-chapters test-slow parity tasks notebooks course site lab clean
 
 demo: .venv/stamp
 	$(BIN)/minalbef demo
@@ -22,6 +22,10 @@ WORKERS ?= 2
 
 test: .venv/stamp
 	$(BIN)/python -m minalbef test --workers $(WORKERS)
+
+# its three parts, each a job of CI: linter and types; tests of the code; chapters, course, site and pages
+test-lint test-core test-chapters: .venv/stamp
+	$(BIN)/python -m minalbef test --part $(@:test-%=%) --workers $(WORKERS)
 
 test-slow: .venv/stamp
 	$(BIN)/python -m minalbef test --slow --workers $(WORKERS)

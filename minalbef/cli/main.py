@@ -166,27 +166,43 @@ def summary(run: Path, /) -> None:
     print(describe(run))
 
 
-def test(slow: bool = False, workers: int = 2) -> None:
+def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = False, workers: int = 2) -> None:
     """Check a checkout of minalbef, as `make test` does: linter, types, tests, chapters; or what takes longer.
 
     Args:
+        part: one of the three jobs of CI alone: lint (and types), core (tests of the code), or chapters, with the
+            course, the site and pages in a browser
         slow: `make test-slow`: the slow tests, and the solutions
         workers: processes
     """
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // max(1, workers)))}   # more would wait for a core
-    def run(*words: str, fine: tuple[int, ...] = (0,)) -> None:
-        if (status := subprocess.run([sys.executable, "-m", *words], env=threads | os.environ).returncode) not in fine:
+    threads = max(1, (os.cpu_count() or 1) // max(1, workers))   # with more, a process would wait for a core
+    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
+
+    def run(*words: str, accept: tuple[int, ...] = (0,)) -> None:
+        status = subprocess.run([sys.executable, "-m", *words], env=environment).returncode
+        if status not in accept:
             raise SystemExit(status)
+
     if not Path("tests").is_dir():
         raise ValueError("the tests are in a checkout of minalbef, not in the package: go to its folder first")
-    pytest = ("pytest", "-q", "-n", str(workers), "--dist")
-    cells = ("loadfile", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300")
+    chapter_tests = ["tests/notebooks", "tests/pages"]
+    tests = {"all": ["tests"], "lint": [], "chapters": chapter_tests,
+             "core": ["tests", *(f"--ignore={folder}" for folder in chapter_tests)]}[part]
+    has_chapters = part in ("all", "chapters")
+    pytest = ["pytest", "-q", "-n", str(workers), "--dist"]
+    run_cells = ["loadfile", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300"]
     if slow:
-        run(*pytest, "worksteal", "-m", "slow", "tests", fine=(0, 5))                # 5: none is slow
-        return run(*pytest, *cells, "notebooks/solutions")
-    run("ruff", "check")
-    run("mypy")
-    run(*pytest, *cells, "-m", "not slow", "tests", *map(str, sorted(Path("notebooks").glob("*.ipynb"))))
+        if tests:
+            run(*pytest, "worksteal", "-m", "slow", *tests, accept=(0, 5))       # 5: none is slow
+        if has_chapters:
+            run(*pytest, *run_cells, "notebooks/solutions")
+        return
+    if part in ("all", "lint"):
+        run("ruff", "check")
+        run("mypy")
+    chapters = sorted(Path("notebooks").glob("*.ipynb")) if has_chapters else []
+    if tests:
+        run(*pytest, *run_cells, "-m", "not slow", *tests, *map(str, chapters))
 
 
 COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in (

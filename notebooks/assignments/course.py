@@ -281,7 +281,7 @@ def main(folder: Path):
                   f"{kept} of {len(right)} other answers keep them"
                   f"{'' if cheat else '; the package has no such function'}")
             if lost < len(wrong) or kept < len(right):
-                raise SystemExit(f"{name}: its tests do not tell right from wrong; see tests/test_course.py")
+                raise SystemExit(f"{name}: its tests do not tell right from wrong; see tests/notebooks/test_course.py")
         nbgrader(folder, "generate_assignment", assignment, "--force")
         with tempfile.TemporaryDirectory() as trial:
             write(Path(trial))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -242,14 +243,20 @@ def test_outside_a_checkout_there_is_nothing_to_test(tmp_path, monkeypatch):
         command_line.test()
 
 
-def test_the_tests_run_as_make_runs_them(monkeypatch):
-    ran = []
+@pytest.fixture
+def ran(monkeypatch):
+    """What `minalbef test` would run on seven cores: the words behind `python -m`, and the threads of each process."""
+    commands = []
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     def note(words, env):
-        ran.append([*words[2:], env["OMP_NUM_THREADS"]])
+        commands.append([*words[2:], env["OMP_NUM_THREADS"]])
         return subprocess.CompletedProcess(words, 0)
     monkeypatch.setattr(subprocess, "run", note)
+    return commands
+
+
+def test_the_tests_run_as_make_runs_them(monkeypatch, ran):
     command_line.test(workers=3)
     command_line.test(slow=True)
     assert [words[0] for words in ran] == ["ruff", "mypy", "pytest", "pytest", "pytest"]
@@ -258,3 +265,16 @@ def test_the_tests_run_as_make_runs_them(monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 4))
     with pytest.raises(SystemExit, match="4"):
         command_line.test()
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_the_three_parts_of_the_tests_are_all_of_them(ran, slow):
+    command_line.test(slow=slow)
+    whole = [word for words in ran for word in words]
+    ran.clear()
+    for part in ("lint", "core", "chapters"):
+        command_line.test(part, slow=slow)
+    parts = [word for words in ran for word in words]
+    left_out = {word.removeprefix("--ignore=") for word in parts if word.startswith("--ignore=")}
+    assert left_out and left_out <= set(parts) and all(Path(folder).is_dir() for folder in left_out)
+    assert set(whole) | left_out == {word for word in parts if not word.startswith("--ignore=")}

@@ -67,17 +67,21 @@ def test_the_workflows_and_the_citation_are_valid():
         assert files and run.returncode == 0, run.stdout
 
 
-def test_windows_which_has_no_make_checks_what_ci_run_does():
+def test_the_three_jobs_of_ci_check_what_ci_run_does():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     ours = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    without = WORKFLOW[WORKFLOW.index("The same without make"):]
+    jobs = dict(re.findall(r"^  (\w+):\n(.*?)(?=^  \w+:\n|\Z)", WORKFLOW[WORKFLOW.index("\njobs:"):], re.M | re.S))
     assert re.findall(r"^make (\S+)", ours, re.M) == [".venv/stamp", "test", "test-slow"]
     for command in ("python -m minalbef test", "python -m minalbef test --slow"):
-        assert f"/{command} --workers" in makefile and f" {command}\n" in without
+        assert f"/{command} --workers" in makefile
+    for part in ("lint", "core", "chapters"):
+        assert f"run: python -m minalbef test --part {part}\n" in jobs[part] and f"test-{part}" in makefile
+        assert part == "lint" or f"run: python -m minalbef test --part {part} --slow\n" in jobs[part]
     for part in re.findall(r"'([^']*minilm[^']*)'", ours) + re.findall(r"'\.\[(.*?)\]'", ours):
-        assert part in without, part
-    for system in ("ubuntu", "macos-latest", "windows"):
-        assert system in WORKFLOW
+        assert part in jobs["chapters"], part
+    assert all(system in jobs["core"] for system in ("ubuntu", "macos-latest", "windows"))
+    assert "MINALBEF_CI=1" in ours and 'MINALBEF_CI: "1"' in jobs["chapters"]
+    assert "needs: [lint, core, chapters]" in jobs["site"]
 
 
 def test_the_development_container_sets_up_what_make_does():

@@ -115,5 +115,5 @@ def img2dataset(folder, *sizes: int, format=tarfile.USTAR_FORMAT, change=lambda 
         tars.append(tar(folder / f"{shard:05d}.tar", members, format=format))
         stats = {"count": size + 2, "successes": size, "failed_to_download": 2, "failed_to_resize": 0, "duration": 1.0,
                  "start_time": 0.0, "end_time": 1.0, "status_dict": {"success": size, "HTTP Error 404: Not Found": 2}}
-        (folder / f"{shard:05d}_stats.json").write_text(json.dumps(stats, indent=4))
+        (folder / f"{shard:05d}_stats.json").write_text(json.dumps(stats, indent=4), encoding="utf-8")
     return tars

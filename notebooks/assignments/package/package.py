@@ -184,7 +184,7 @@ def write(folder: Path) -> None:
         print(f"  {seam}: {lost} of {len(wrong)} mistakes lose its points, "
               f"{kept} of {len(right)} other answers keep them")
         if lost < len(wrong) or kept < len(right):
-            raise SystemExit(f"{seam}: its tests do not tell right from wrong; see tests/test_course.py")
+            raise SystemExit(f"{seam}: its tests do not tell right from wrong; see tests/notebooks/test_course.py")
     if [has["points"] for has in scores.values()] != [scores["solution"]["of"], 0, 0]:
         raise SystemExit("the package: the solution must have all points, the blank release and the cheat none")
 
