@@ -1,11 +1,9 @@
 """Compositional tests: which caption fits an image? Winoground, SugarCrepe, ARO and What'sUp."""
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minalbef.data import Source
 from minalbef.datasets.readers import (
     Fault,
     FaultHandler,
@@ -19,23 +17,8 @@ from minalbef.datasets.readers import (
     photo_id,
     refuse,
 )
+from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.tasks.grounding import box_fault
-
-
-@dataclass(frozen=True)
-class ChoiceRecord:
-    """An image, its caption and foils; or two images and their two captions, in the same order.
-
-    id: the image's, or the pair's
-    kind: the subset
-    box: the part of the image to show (left, top, right, bottom)
-    """
-
-    images: tuple[Source, ...]
-    texts: tuple[str, ...]
-    id: int
-    kind: str = ""
-    box: tuple[float, float, float, float] | None = None
 
 
 class Choice(NamedTuple):

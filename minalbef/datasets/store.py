@@ -12,9 +12,9 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from minalbef.config import Config
 from minalbef.data import hold_upright
-from minalbef.datasets.choices import ChoiceRecord
 from minalbef.datasets.readers import in_share
 from minalbef.datasets.shards import Member
+from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.evaluation.loop import Records as RecordSequence
 from minalbef.tasks.table import TASKS
 from minalbef.writing import explain

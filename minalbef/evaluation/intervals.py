@@ -2,6 +2,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,14 @@ class Clusters:
 
     def __len__(self) -> int:
         return len(self.cluster.unique())
+
+
+def by_kind(samples: Any, kinds: Sequence[str]) -> dict[str, Any]:
+    """Samples (a tensor or Clusters) apart by kind, of which `kinds` has one for each sample."""
+    parts = {}
+    for kind in dict.fromkeys(kinds):
+        parts[kind] = samples[[other == kind for other in kinds]]
+    return parts
 
 
 def summarise(values: dict) -> tuple[dict, dict, dict]:

@@ -1,19 +1,26 @@
-"""The loop of evaluation: every record once, in batches, shared by all processes.
+"""What every evaluation shares: how to evaluate, and how records are read, in batches.
 
-A task's evaluate(model, tokenizer, records, how) gives samples by name, in the order of the records and nested as
-`intervals.summarise` wants them, and what else the report should say, with what guessing gets right under "chance",
-nested alike. A picture that cannot be read is an error: figures on fewer pictures compare with nothing.
+An evaluation is `evaluate(model, tokenizer, records, how)` of a task, or `evaluate(run, records,
+how)` of what a pretrained model is measured by as it is: ranking, choices, matching, masked words
+and pointing. Both return samples by name, in the order of the records and nested as
+`intervals.summarise` takes them, and what else the report should say, with the chance level under
+"chance", nested alike. The records, of whatever set, say what belongs together (group) and what to
+report apart (kind). An image that cannot be read is an error: figures on fewer images compare with
+nothing.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from minalbef import distributed
+from minalbef.albef import ALBEF
+from minalbef.config import Config
 from minalbef.data import hold_upright, reads_upright, transform
 from minalbef.metrics import progress
 from minalbef.tokenizer import Tokenizer
@@ -26,16 +33,33 @@ class Records(Protocol):
     def __getitem__(self, i: int, /) -> Any: ...
 
 
+class Pretrained(Protocol):
+    """A pretrained model with its tokenizer and settings, such as minalbef.load returns."""
+
+    model: ALBEF
+    tokenizer: Tokenizer
+    config: Config
+
+    @property
+    def device(self) -> torch.device: ...
+
+
 @dataclass(frozen=True)
 class How:
     """How to evaluate.
 
-    batch: records that are read at once, by each process. workers: processes that open pictures ahead, for each
-    length: of tokens, at which texts are cut, by default the model's positions, in retrieval 30; words as in training
-    top: candidates of the second stage. answers: what VQA may answer; None: it writes freely
-    original: score as the original: VQA's first word counts twice, an overlap of boxes no wider than a pixel is none
-    layer, mode: the map that grounds a text, see grounding.heat_map; layer None: fusion's middle, the paper's third of
-        six; "all": each in turn, to choose one
+    batch: records that are read at once, by each process
+    workers: processes that open images ahead, for each
+    length: tokens at which texts are cut, by default the model's positions, in retrieval 30; words
+        as in training
+    top: candidates of the second stage
+    weight: of similarity over temperature, where it is added to ITM's log-odds
+    threshold: ITM's log-odds above which image and text match
+    answers: what VQA may answer; None: it writes freely
+    original: score as the original: VQA's first word counts twice, an overlap of boxes no wider
+        than a pixel is none
+    layer, mode: the map that grounds a text, see grounding.heat_map; layer None: fusion's middle,
+        the paper's third of six; "all": each in turn, to choose one
     quiet: no progress bar
     """
 
@@ -44,6 +68,8 @@ class How:
     device: torch.device = torch.device("cpu")
     length: int | None = None
     top: int = 128
+    weight: float = 0.2
+    threshold: float = 0.0
     answers: Sequence[str] | None = None
     original: bool = False
     layer: int | str | None = None
@@ -53,31 +79,70 @@ class How:
 
 def over(model: Any, tokenizer: Tokenizer, records: Records, how: How, collate: Callable[..., Any],
          answer: Callable[[Sequence[Any], Any], Tensor], width: int) -> Tensor:
-    """answer(some records, their batch) -> (b, width), for all records, each process doing its share: -> (n, width).
+    """Answers for all records, each process doing its share: -> (n, width).
 
+    answer(records of a batch, the batch) -> (b, width)
     collate(records, tokenizer, size, length): a task's
     """
     config = getattr(model, "albef", model).config
-    make = partial(collate, tokenizer=tokenizer, size=config.image_size, length=how.length or config.positions)
+    length = how.length or config.positions
+    make = partial(collate, tokenizer=tokenizer, size=config.image_size, length=length)
+    both = partial(_with_records, make, reads_upright(records, config))
     mine = range(distributed.rank(), len(records), distributed.world())
-    digits = torch.float if how.device.type == "mps" else torch.double     # Apple's GPU has no float64
-    whole = torch.zeros(len(records), width, dtype=digits, device=how.device)
-    share: Subset = Subset(records, mine)                # type: ignore[arg-type]  # torch's Dataset has no length
-    both = partial(_both, make, reads_upright(records, config))
-    loader = DataLoader(share, how.batch, num_workers=how.workers, collate_fn=both,
-                        generator=torch.Generator())     # its own: the global one is for the model
+    digits = torch.float if how.device.type == "mps" else torch.double  # Apple's GPU lacks float64
+    answers = torch.zeros(len(records), width, dtype=digits, device=how.device)
     done = 0
-    for some, batch in progress(loader, "reading", how.quiet):
-        whole[torch.tensor(mine[done:done + len(some)])] = answer(some, batch.to(how.device)).to(whole)
-        done += len(some)
-    return distributed.total(whole).cpu()
+    for part, batch in progress(_loader(records, mine, how, both), "reading", how.quiet):
+        rows = torch.tensor(mine[done:done + len(part)])
+        answers[rows] = answer(part, batch.to(how.device)).to(answers)
+        done += len(part)
+    return distributed.total(answers).cpu()
 
 
-def _both(collate: Callable[[Sequence[Any]], Any], upright: bool,
-          some: list[Any]) -> tuple[list[Any], Any]:
-    return some, collate([*map(hold_upright, some)] if upright else some)
+@torch.no_grad()
+def encode_images(model: ALBEF, records: Records, rows: Sequence[int], how: How) -> Tensor:
+    """The image tokens of some records, in every process: -> (rows, 1 + n, d)."""
+    config = model.config
+    upright = reads_upright(records, config)
+    show = partial(pictures, size=config.image_size, upright=upright)
+    loader = _loader(records, rows, how, show, pin_memory=how.device.type == "cuda")
+    return torch.cat([model.encode_image(images.to(how.device, non_blocking=True))
+                      for images in progress(loader, "pictures", how.quiet)])
 
 
-def pictures(some: Sequence[Any], size: int, upright: bool = False) -> Tensor:
-    """Records' pictures as the model reads them: (b, 3, s, s)."""
-    return torch.stack([transform(record.image, size, upright) for record in some])
+def _loader(records: Records, rows: Sequence[int], how: How, collate: Callable[..., Any],
+            pin_memory: bool = False) -> DataLoader:
+    subset: Subset = Subset(records, rows)       # type: ignore[arg-type]  # torch's has no length
+    return DataLoader(subset, how.batch, num_workers=how.workers, collate_fn=collate,
+                      pin_memory=pin_memory,
+                      generator=torch.Generator())       # the global one is for the model
+
+
+def _with_records(collate: Callable[[Sequence[Any]], Any], upright: bool,
+                  records: list[Any]) -> tuple[list[Any], Any]:
+    if upright:
+        return records, collate([hold_upright(record) for record in records])
+    return records, collate(records)
+
+
+def pictures(records: Sequence[Any], size: int, upright: bool = False) -> Tensor:
+    """Records' images as the model reads them: (b, 3, s, s)."""
+    return torch.stack([transform(record.image, size, upright) for record in records])
+
+
+def grey_image(size: int) -> np.ndarray:
+    """What stands for an image in the text-only baseline: (size, size, 3)."""
+    return np.full((size, size, 3), 128, np.uint8)
+
+
+def unique(things: Iterable[Hashable]) -> tuple[list[int], Tensor]:
+    """Where each different thing comes first, and the number of each thing among them, (n,)."""
+    numbers: dict[Hashable, int] = {}
+    first = []
+    rows = []
+    for i, thing in enumerate(things):
+        if thing not in numbers:
+            numbers[thing] = len(numbers)
+            first.append(i)
+        rows.append(numbers[thing])
+    return first, torch.tensor(rows, dtype=torch.long)

@@ -18,11 +18,24 @@ class Encoded:
 
 @torch.no_grad()
 def encode(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, chunk: int = 128) -> Encoded:
-    """Encode on the model's device, `chunk` at a time: image (i, 3, s, s); tokens, keep (t, l), on any device."""
+    """Encode on the model's device, `chunk` at a time, from any device.
+
+    image: (i, 3, s, s); tokens, keep: (t, l)
+    """
     device = model.temperature.device
-    tokens, keep = tokens.to(device), keep.to(device)
-    return Encoded(torch.cat([model.encode_image(part.to(device)) for part in image.split(chunk)]),
-                   torch.cat([model.encode_text(*part) for part in zip(tokens.split(chunk), keep.split(chunk))]), keep)
+    image_tokens = [model.encode_image(part.to(device)) for part in image.split(chunk)]
+    return Encoded(torch.cat(image_tokens), *encode_texts(model, tokens, keep, chunk))
+
+
+@torch.no_grad()
+def encode_texts(model: ALBEF, tokens: Tensor, keep: Tensor, chunk: int = 128
+                 ) -> tuple[Tensor, Tensor]:
+    """Texts (t, l) alone: -> their tokens (t, l, d), and keep on the model's device."""
+    device = model.temperature.device
+    tokens = tokens.to(device)
+    keep = keep.to(device)
+    parts = zip(tokens.split(chunk), keep.split(chunk))
+    return torch.cat([model.encode_text(*part) for part in parts]), keep
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ from minalbef.checkpoint import write_atomically
 from minalbef.config import check_range
 from minalbef.datasets import public
 from minalbef.datasets.store import Records, place_of, read_about
-from minalbef.evaluation import intervals
+from minalbef.evaluation import choices, intervals
 from minalbef.evaluation.loop import How
 from minalbef.presets import preset
-from minalbef.recipes import choices, report
+from minalbef.recipes import report
 from minalbef.recipes.finetune import at_size
 from minalbef.recipes.provenance import hash_of, protocol, trained_on
 from minalbef.run import Run, load
 from minalbef.scenes import evaluation, jobs, questions, task_problems
 from minalbef.scenes.jobs import JOBS
+from minalbef.scenes.records import minimal_pairs
 from minalbef.tasks.table import TASKS, load_model
 
 LOG = logging.getLogger("minalbef")
@@ -159,7 +161,8 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     how = How(batch, workers, distributed.start("cpu" if config.device == "cpu" else "auto"), top=top,
               answers=candidates, original=original, layer=layer)
     model.to(how.device)
-    samples, more = (choices.evaluate(Run(model, tokenizer, config, run), records, how) if choice else
+    samples, more = (choices.evaluate(Run(model, tokenizer, config, run),
+                                      records, replace(how, weight=report.similarity_weight(run))) if choice else
                      TASKS[task].evaluate(model, tokenizer, records, how))
     simple = samples.pop("baselines", None)
     figures, spans, counts = intervals.summarise({"test": samples} | ({"baselines": simple} if simple else {}))
@@ -194,8 +197,9 @@ def evaluate_pairs(folder: Path, command: str = "", seed: int = 0, size: float =
     warn_of_untrained(folder)
     questions.need_scenes(config := model.config, folder)
     run = Run(model.to(device := distributed.device_at_hand(config.device)), tokenizer, config, folder)
-    samples, more = choices.evaluate(run, choices.minimal_pairs(run, max(4, int(500 * size)), seed, split),
-                                     How(device=device))
+    source = questions.scenes(run, split, seed, counts=(0.2, 0.4, 0.4))
+    samples, more = choices.evaluate(run, minimal_pairs(source, max(4, int(500 * size))),
+                                     How(device=device, weight=report.similarity_weight(folder)))
     figures, spans, counts = intervals.summarise({"baselines": samples.pop("baselines"), "test": samples})
     more |= {"set": "minimal-pairs", "split": split, "scenes_seed": seed, "protocol": "newly drawn scenes"}
     return report.write_report(out or report.output_folder(folder) / f"minimal-pairs-{split}", "choice",

@@ -14,6 +14,7 @@ import torch
 
 from minalbef.config import Config
 from minalbef.data import data_folder
+from minalbef.evaluation.loop import How
 from minalbef.metrics import read_metrics
 from minalbef.writing import explain, write_atomically
 
@@ -87,6 +88,15 @@ def read_report(folder: Path) -> dict:
         raise ValueError(f"{path} has schema {report.get('schema')}, and this version reads {SCHEMA}; "
                          f"`minalbef evaluate {folder}` makes it anew")
     return report
+
+
+def similarity_weight(run: str | Path) -> float:
+    """The weight of similarity over temperature, added to ITM's log-odds, that the run's own
+    evaluation chose; without one `How`'s. ITM alone ranks worse."""
+    try:
+        return read_report(Path(run))["rerank_plus_weight"]
+    except (ValueError, KeyError):               # not evaluated, or not as pretraining is
+        return How.weight
 
 
 def check_report(report: dict) -> None:

@@ -12,7 +12,7 @@ from minalbef.config import printable
 from minalbef.data import open_image, pictures_in
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
-from minalbef.recipes.choices import weight
+from minalbef.recipes.report import similarity_weight
 from minalbef.recipes.vocabulary import trained_words
 from minalbef.run import Run
 from minalbef.scenes import questions
@@ -118,7 +118,7 @@ def rerank(run: Run, sim: Tensor, paths: list[Path], texts: list[str]) -> list[R
 
 def scores(run: Run, sim: Tensor, odds: Tensor) -> Tensor:
     """What hits are sorted by: ITM's log-odds + the run's weight * cosine / temperature."""
-    return odds + weight(run) * sim / run.model.temperature
+    return odds + similarity_weight(run.path) * sim / run.model.temperature
 
 
 def by_both(run: Run, sim: Tensor, best: Tensor, odds: Tensor) -> list[Ranked]:
@@ -156,7 +156,7 @@ def describe(run: Run, sentence: str, hits: list[Hit]) -> str:
     lines = [f"{'score':>7} {'match':>6} {'similarity':>11}  {what}"]
     lines += [f"{hit.score:7.2f} {hit.match:6.2f} {hit.similarity:11.2f}  {printable(hit.title)}"
               for hit in hits]
-    lines.append(f"Sorted by score: the log-odds of match + {weight(run):g} x similarity / "
+    lines.append(f"Sorted by score: the log-odds of match + {similarity_weight(run.path):g} x similarity / "
                  f"{run.model.temperature.item():.3f}, the temperature. "
                  f"Only the {FIRST} most similar have one.")
     if unknown := unknown_words(run, *asked):

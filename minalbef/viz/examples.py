@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from emojiscenes.language import Noun, Object, Relation, Scene, holds
+from minalbef.evaluation import words
 from minalbef.run import Run
-from minalbef.scenes import questions, words
+from minalbef.scenes import questions
 
 
 @torch.no_grad()

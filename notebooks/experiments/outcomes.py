@@ -10,7 +10,7 @@ from minalbef import checkpoint
 from minalbef.evaluation.intervals import Clusters
 from minalbef.recipes import finetune
 from minalbef.run import Run
-from minalbef.scenes import evaluation, jobs, questions, words
+from minalbef.scenes import evaluation, jobs, questions
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import load_model
 from minalbef.tokenizer import Tokenizer
@@ -56,13 +56,13 @@ def outcomes(run: Run, seed: int) -> dict[str, str]:
     for kind in dict.fromkeys(pair.kind for pair in families):
         answers[f"families {kind}"] = in_family[:, [pair.kind == kind for pair in families]]
     foils = questions.foils(run, **test, count=100)
-    for kind, right in evaluation.one_change(run, foils).items():
+    change = evaluation.one_change(run, foils)
+    for kind, right in change["itm"].items():
         answers[f"change {kind}"] = right
-    by_similarity = evaluation.one_change(run, foils, questions.similarity)
-    answers["change relation by itc"] = by_similarity["relation"]
+    answers["change relation by itc"] = change["itc"]["relation"]
     masked_words = evaluation.masked_words(run, plain[:100])
     answers["words object"] = masked_words["mlm_accuracy"]["object"]
-    for name, right in words.pointing_game(run, plain).items():
+    for name, right in evaluation.pointing_game(run, plain).items():
         if "chance" not in name:
             answers[name] = right
     return {name: digits(right) for name, right in answers.items()}
@@ -93,7 +93,7 @@ def look(task: Pretrain, tokenizer: Tokenizer, scenes: Scenes, step: int) -> dic
     run = Run(task.student, tokenizer, task.config, "")
     foils = questions.foils(run, **LOOK, count=50)
     figures = {}
-    for kind, right in evaluation.one_change(run, foils).items():
+    for kind, right in evaluation.one_change(run, foils)["itm"].items():
         figures[kind] = right.mean().item()
     figures |= teacher_trust(task, tokenizer, [scenes.draw(i) for i in range(256)])
     return {"step": step} | {name: round(value, 4) for name, value in figures.items()}

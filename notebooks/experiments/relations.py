@@ -112,7 +112,7 @@ def main() -> None:
                 losses.append(step(number))
                 if len(losses) % EVERY == 0:
                     run = Run(task.student.eval(), tokenizer, config, "")
-                    right = evaluation.one_change(run, foils)["relation"].mean()
+                    right = evaluation.one_change(run, foils)["itm"]["relation"].mean()
                     rows.append({"step": len(losses), "loss": round(sum(losses[-EVERY:]) / EVERY, 3),
                                  "relation": round(right.item(), 3)})
                     task.train()

@@ -11,11 +11,12 @@ import torch
 
 from emojiscenes.scenes import truth
 from minalbef import checkpoint, load
-from minalbef.evaluation import ranking
+from minalbef.evaluation import ranking, words
 from minalbef.evaluation.intervals import interval
 from minalbef.gradcam import match_score, relevance, word_score
 from minalbef.recipes.report import commit, describe_device, now
-from minalbef.scenes import questions, words
+from minalbef.scenes import questions
+from minalbef.scenes.records import patches_inside, unique_nouns
 
 PATH = Path(__file__).with_suffix(".json")
 TEST = dict(split="test", seed=1800)
@@ -37,10 +38,10 @@ def rerank(run) -> dict[str, dict]:
 
 def layer(run) -> dict[str, dict]:
     drawn = questions.plain(run, **TEST, count=300)
-    things = [(i, thing, spot) for i, one in enumerate(drawn) for thing, spot in words.unique_nouns(one)]
+    things = [(i, thing, spot) for i, one in enumerate(drawn) for thing, spot in unique_nouns(one)]
     hidden = words.hide(run, [one.text for one in drawn], [(i, spot) for i, _, spot in things])
     image = questions.image_tokens(run, [one.scene for one in drawn])
-    inside = torch.stack([words.patches_inside(thing, run.config.grid) for _, thing, _ in things]).float()
+    inside = torch.stack([patches_inside(thing, run.config.grid) for _, thing, _ in things]).float()
     found = {}
     for mode in ("itm", "mlm"):
         tokens = hidden.tokens.masked_fill(hidden.hidden, run.tokenizer.mask) if mode == "mlm" else hidden.tokens

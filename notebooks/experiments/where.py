@@ -18,9 +18,9 @@ from emojiscenes.grammar import kinds_of_word
 from emojiscenes.scenes import Drawn, Scenes
 from minalbef import Run, checkpoint, load
 from minalbef.evaluation.ranking import encode
+from minalbef.evaluation.words import piece_places
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import questions
-from minalbef.scenes.words import piece_places
 
 PATH = Path(__file__).with_suffix(".json")
 MODELS = {"the paper's objectives alone": "runs/paper/seed0", "with minimal pairs": "tiny"}

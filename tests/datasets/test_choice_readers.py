@@ -3,10 +3,10 @@ import pytest
 from PIL import Image
 
 from minalbef.datasets import catalogue, choices
-from minalbef.datasets.choices import ChoiceRecord
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import photo_id
 from minalbef.datasets.store import Records, open_records
+from minalbef.evaluation.choices import ChoiceRecord
 from miniature_sets import jpeg, read_all, write
 
 WINOGROUND = {"id": 0, "image_0": "ex_0_img_0", "image_1": "ex_0_img_1", "tag": "Noun", "secondary_tag": "",

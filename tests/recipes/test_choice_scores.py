@@ -14,14 +14,15 @@ from helpers import disturb
 from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.cli.main import main
-from minalbef.datasets.choices import ChoiceRecord
 from minalbef.datasets.prepare import prepare
+from minalbef.evaluation import choices
+from minalbef.evaluation.choices import ChoiceRecord, accuracy, evaluate, table, winoground_scores
 from minalbef.evaluation.loop import How
-from minalbef.recipes import choices, provenance
-from minalbef.recipes.choices import accuracy, evaluate, minimal_pairs, table, winoground_scores
+from minalbef.recipes import provenance
 from minalbef.recipes.evaluate import evaluate_pairs, evaluate_set
 from minalbef.run import Run
 from minalbef.scenes import questions
+from minalbef.scenes.records import minimal_pairs
 from miniature_sets import write
 from untrained import untrained
 
@@ -88,7 +89,7 @@ def test_figures_are_those_of_scores_by_hand(run, monkeypatch):
                      "accuracy x": {"itc": 1, "itm": 0, "both": 0}, "accuracy y": {"itc": 0.5, "itm": 1, "both": 1}}
     assert {name: ways["itm"].mean().item() for name, ways in alone.items()} == {
         "accuracy": pytest.approx((1 + 0 + 1 / 2) / 3), "accuracy x": 1, "accuracy y": 0.25}
-    assert more == {"chance": {"accuracy": 0.5, "accuracy x": 0.5, "accuracy y": 0.5}, "weight": choices.WEIGHT}
+    assert more == {"chance": {"accuracy": 0.5, "accuracy x": 0.5, "accuracy y": 0.5}, "weight": How.weight}
     assert len(samples["accuracy"]["itm"]) == 2, "captions of one picture are a cluster"
 
 
@@ -145,7 +146,7 @@ def test_a_set_is_evaluated_from_the_command_line(run, prepared, tmp_path, monke
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("choice on sugarcrepe/test, the pretrained model as it is")
     report = json.loads((folder / "sugarcrepe-test" / "report.json").read_text())
-    assert lines == table(report).splitlines() and report["task"] == "choice" and report["weight"] == choices.WEIGHT
+    assert lines == table(report).splitlines() and report["task"] == "choice" and report["weight"] == How.weight
     assert [line.split(" | ")[0] for line in lines[4:]] == ["| accuracy", "| accuracy add att", "| accuracy swap obj"]
     value, (low, high) = report["test"]["accuracy"]["itm"], report["intervals"]["test"]["accuracy"]["itm"]
     alone = report["baselines"]["text_alone"]["accuracy"]
@@ -189,14 +190,14 @@ def test_either_scene_of_a_minimal_pair_may_come_first(monkeypatch):
     assert 10 < sum(as_made) < 30, "else the order of making would tell the caption from the foil"
 
 
-def test_a_report_of_minimal_pairs_agrees_with_the_exam(run, tmp_path):
+def test_a_report_of_minimal_pairs_agrees_with_the_run(run, tmp_path):
     folder = saved(run, tmp_path / "run")
     found = evaluate_pairs(folder, size=0.02, seed=4)
     assert json.loads((folder / "minimal-pairs-test" / "report.json").read_text()) == found
     assert found["counts"]["test"]["text relation"]["itm"] == 10 and found["chance"]["group place"] == 0.16667
     assert [*found["test"]] == [name + kind for kind in ("", *(f" {kind}" for kind in KINDS))
                                 for name in ("text", "image", "group")]
-    pairs = minimal_pairs(run, 10, 4, "test")
+    pairs = minimal_pairs(questions.scenes(run, "test", 4, counts=(0.2, 0.4, 0.4)), 10)
     foils = questions.foils(run, "test", 4, 10)
     assert [one.texts for one in pairs] == [trio[1:] for some in foils.values() for trio in some]
     odds = torch.stack([run.match_probability([*one.images], one.texts) for one in pairs])

@@ -11,7 +11,7 @@ from helpers import disturb
 from minalbef import checkpoint
 from minalbef.albef import ALBEF
 from minalbef.cli.main import main
-from minalbef.recipes import choices
+from minalbef.evaluation.loop import How
 from minalbef.recipes import index as indexer
 from minalbef.recipes import search as finder
 from minalbef.run import load
@@ -130,7 +130,7 @@ def test_texts_are_searched_by_a_picture(run, photos, tmp_path, monkeypatch, cap
         i = texts.index(hit.title)
         assert hit.similarity == pytest.approx(sim[i].item(), abs=1e-5)
         assert hit.match == pytest.approx(match[i].item(), abs=1e-5)
-    both = match.logit() + choices.WEIGHT * sim / run.model.temperature.detach()
+    both = match.logit() + How.weight * sim / run.model.temperature.detach()
     best = sim.topk(finder.FIRST).indices
     assert [hit.title for hit in hits] == [texts[best[i]] for i in both[best].argsort(descending=True)[:3]]
     words = ["minalbef", "search", str(photos / "00.png"), "--run", str(run.path), "--texts",

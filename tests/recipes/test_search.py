@@ -29,7 +29,8 @@ def test_hits_are_ordered_and_score_as_the_model_does_alone(run):
     sentence = "an apple to the left of a banana"
     hits = finder.search(run, sentence, scenes=40, top=5)
     assert len(hits) == 5 and len({hit.drawn.id for hit in hits}) == 5
-    scores = [math.log(hit.match / (1 - hit.match)) + finder.weight(run) * hit.similarity / run.model.temperature.item()
+    weight = finder.similarity_weight(run.path) / run.model.temperature.item()
+    scores = [math.log(hit.match / (1 - hit.match)) + weight * hit.similarity
               for hit in hits]
     assert scores == sorted(scores, reverse=True)
     assert [hit.score for hit in hits] == pytest.approx(scores, rel=1e-4)

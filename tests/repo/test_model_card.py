@@ -28,7 +28,7 @@ def relation_by_similarity(seed: int) -> float:
     source = questions.scenes(run, "test", seed, counts=(0.2, 0.4, 0.4))
     drawn = [source.one_change(i, "relation") for i in range(500)]
     pairs = {"relation": [(shown.scene, shown.text, foil) for shown, _, foil in drawn]}
-    return evaluation.one_change(run, pairs, questions.similarity)["relation"].mean().item()
+    return evaluation.one_change(run, pairs)["itc"]["relation"].mean().item()
 
 
 def test_the_card_is_what_its_script_writes():

@@ -15,7 +15,8 @@ import pytest
 import minalbef
 from learn_table import comparison, table
 from minalbef.cli.main import main
-from minalbef.recipes import choices, search
+from minalbef.evaluation import choices
+from minalbef.recipes import search
 from minalbef.recipes.plan import plan
 from minalbef.scenes.tables import task_table
 

@@ -18,12 +18,13 @@ from emojiscenes.painting import all_names
 from emojiscenes.scenes import Drawn, Scenes
 from helpers import disturb, small
 from minalbef.albef import ALBEF
-from minalbef.evaluation import ranking
+from minalbef.evaluation import choices, matching, pointing, ranking, words
+from minalbef.evaluation.contests import Contest, hits
 from minalbef.evaluation.ranking import Encoded, recall, rerank
 from minalbef.presets import preset
 from minalbef.run import Run
-from minalbef.scenes import evaluation, questions, tables, words
-from minalbef.scenes.evaluation import Contest
+from minalbef.scenes import evaluation, questions, tables
+from minalbef.scenes.records import patches_inside, unique_nouns
 from minalbef.tokenizer import Tokenizer
 
 F, T = False, True
@@ -154,8 +155,8 @@ def test_the_oracle_knows_objects_and_no_more():
 def test_hits_of_a_contest_by_hand():
     sim = torch.tensor([[[3., 2.], [2., 1.]]])                   # pictures by captions: everyone wants the first
     odds = torch.tensor([[[0., 1.], [4., 3.5]]])
-    contest = Contest(sim, odds, torch.eye(2, dtype=torch.bool)[None], torch.ones(1, 2, 2))
-    found = {name: value.tolist()[0] for name, value in evaluation.hits(contest, 2.0).items()}
+    contest = Contest(sim, odds, torch.eye(2, dtype=torch.bool)[None], {"oracle": torch.ones(1, 2, 2)})
+    found = {name: value.tolist()[0] for name, value in hits(contest, 2.0).items()}
     assert found["itc_i2t_r1"] == [1, 0] and found["itc_t2i_r1"] == [1, 0]
     assert found["rerank_i2t_r1"] == [0, 0] and found["rerank_t2i_r1"] == [0, 1]
     assert found["rerank_plus_i2t_r1"] == [1, 0] and found["rerank_plus_t2i_r1"] == [0, 1]
@@ -166,7 +167,7 @@ def test_a_model_that_knows_the_truth_scores_one(run):
     drawn = questions.families(run, "test", 0, 10)
     contest = evaluation.compete(run, drawn, 4)
     assert contest.true.shape == (10, 4, 4) and contest.true.equal(torch.eye(4, dtype=torch.bool).expand(10, 4, 4))
-    knowing = evaluation.hits(Contest(contest.true.float(), contest.true.float(), contest.true, contest.shared), 1.0)
+    knowing = hits(replace(contest, sim=contest.true.float(), odds=contest.true.float()), 1.0)
     assert all(value.mean() == 1 for name, value in knowing.items() if name.split("_")[0] in ("itc", "rerank"))
     assert knowing["oracle_r1"].mean() == knowing["chance_r1"].mean() == 0.25
 
@@ -177,9 +178,9 @@ def test_a_model_that_knows_the_truth_scores_one(run):
 def test_balanced_accuracy_counts_every_kind_alike():
     odds = {"true": torch.tensor([1., 1., -1., 1.]), "easy": torch.tensor([-2., -2., -2., -2.]),
             "hard": torch.tensor([2., 2., -2., 2., -2., -2.])}
-    share = evaluation.balanced_accuracy(evaluation.rejections(odds, 0.0))
+    share = matching.balanced_accuracy(matching.rejected(odds, 0.0))
     assert share.mean().item() == pytest.approx((3 / 4 + (1 + 1 / 4) / 2) / 2)
-    assert evaluation.rejections(odds, 1.0)["true"].mean() == 1, "at the threshold is not over it"
+    assert matching.rejected(odds, 1.0)["true"].mean() == 1, "at the threshold is not over it"
 
 
 def test_a_paraphrase_is_true_and_says_the_opposite_direction(run):
@@ -204,17 +205,23 @@ def test_similarity_of_pairs_is_that_of_the_matrix(run):
     assert_close(questions.similarity(run, pictures, texts), whole.diagonal().detach())
 
 
-def test_who_cannot_tell_a_change_gets_a_half(run):
-    changes = {"size": [(scene(APPLE), "a", "b"), (scene(CAT), "c", "d")], "count": [(scene(BUS), "e", "f")]}
-    odds = {"a": 2.0, "b": 1.0, "c": -1.0, "d": -1.0, "e": 0.0, "f": 3.0}
-    asked = []
-    def match_odds(run, pictures, texts):
-        asked.append(pictures)
-        return torch.tensor([odds[text] for text in texts])
-    found = evaluation.one_change(run, changes, match_odds)
-    assert {kind: value.tolist() for kind, value in found.items()} == {"size": [1.0, 0.5], "count": [0.0]}
-    evaluation.one_change(run, changes, match_odds, blank=True)
-    assert asked == [[scene(APPLE), scene(CAT), scene(BUS)] * 2, [None] * 6]
+def test_who_cannot_tell_a_change_gets_a_half(run, monkeypatch):
+    changes = {"size": [(scene(APPLE), "a", "b"), (scene(CAT), "c", "d")],
+               "count": [(scene(BUS), "e", "f")]}
+    itm = [[2.0, 1.0], [-1.0, -1.0], [0.0, 3.0]]
+    itc = [[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]]
+    blank = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]]
+    def by_way(run, batch, weight):
+        shown = [torch.tensor([[row], [odds], [row]]) for row, odds in zip(itc, itm)]
+        grey = [torch.tensor([[row]] * 3) for row in blank]
+        return [torch.cat(parts) for parts in zip(shown, grey)]
+    monkeypatch.setattr(choices, "by_way", by_way)
+    found = evaluation.one_change(run, changes)
+    shares = {way: {kind: value.tolist() for kind, value in kinds.items()}
+              for way, kinds in found.items()}
+    assert shares == {"itc": {"size": [0, 1], "count": [0.5]},
+                      "itm": {"size": [1, 0.5], "count": [0]},
+                      "blank": {"size": [0.5, 0], "count": [1]}}
 
 
 def test_wrong_pairs_are_wrong_in_their_way(run):
@@ -241,14 +248,14 @@ def test_wrong_pairs_are_wrong_in_their_way(run):
 
 
 def test_patches_inside_by_hand():
-    inside = words.patches_inside(Object("apple", 0.5, 0.25, 0.5, "noto"), 4).view(4, 4)      # 0.25 to 0.75, 0 to 0.5
+    inside = patches_inside(Object("apple", 0.5, 0.25, 0.5, "noto"), 4).view(4, 4)      # 0.25 to 0.75, 0 to 0.5
     assert inside.tolist() == [[F, T, T, F], [F, T, T, F], [F, F, F, F], [F, F, F, F]]
 
 
 def test_only_names_that_mean_one_thing_are_pointed_at():
     small_cat = Object("cat", 0.2, 0.2, 0.2, "noto")
     def found(things, text):
-        return [(thing.name, at) for thing, at in words.unique_nouns(Drawn(scene(*things), None, text, 0, 0))]
+        return [(thing.name, at) for thing, at in unique_nouns(Drawn(scene(*things), None, text, 0, 0))]
     assert found([APPLE, CAT], "a small cat above an apple") == [("apple", [5]), ("cat", [2])]
     assert found([APPLE, CAT, small_cat], "a cat, and an apple on the left") == [("apple", [4])]
     assert found([APPLE, CAT], "two cats left of an apple, and an apple") == []
@@ -257,10 +264,10 @@ def test_only_names_that_mean_one_thing_are_pointed_at():
 
 def test_pointing_by_hand(run, monkeypatch):
     drawn = [Drawn(scene(APPLE, CAT), None, "an apple left of a cat", 0, 0), Drawn(scene(BUS), None, "a bus", 1, 0)]
-    inside = [words.patches_inside(thing, 6) for thing in (APPLE, CAT, BUS)]
+    inside = [patches_inside(thing, 6) for thing in (APPLE, CAT, BUS)]
     maps = torch.stack([inside[0] * 2.0, inside[0] * 1.0, torch.zeros(36)])      # right, the wrong object, no answer
-    monkeypatch.setattr(words, "word_maps", lambda *args: maps)
-    found = words.pointing_game(run, drawn)
+    monkeypatch.setattr(pointing, "word_maps", lambda *args: maps)
+    found = evaluation.pointing_game(run, drawn)
     chance = [part.float().mean() for part in inside]
     assert_close(found["pointing_chance"], torch.stack(chance))
     assert_close(found["pointing_itm"], torch.tensor([1.0, 0.0, chance[2]]))

@@ -1,0 +1,112 @@
+"""Scenes as the records that a pretrained model is evaluated on, whatever they were drawn for."""
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from torch import Tensor
+
+from emojiscenes.grammar import KINDS, kinds_of_word
+from emojiscenes.language import Object, Scene
+from emojiscenes.scenes import Drawn, Scenes, paint, truth
+from minalbef.evaluation.choices import ChoiceRecord
+from minalbef.evaluation.contests import RankingRecord
+from minalbef.evaluation.loop import grey_image, unique
+from minalbef.evaluation.matching import MatchRecord
+from minalbef.evaluation.pointing import PointingRecord, patches_in_box
+from minalbef.evaluation.words import WordsRecord
+from minalbef.tokenizer import clean
+
+Pairs = Sequence[tuple[Scene | None, str]]
+Foils = dict[str, list[tuple[Scene, str, str]]]
+
+
+def image_of(scene: Scene | None, size: int) -> np.ndarray:
+    """A scene's pixels, (size, size, 3); None is a grey image."""
+    return grey_image(size) if scene is None else paint(scene, size)
+
+
+def ranking_records(examples: Sequence[Drawn], group: int, size: int) -> list[RankingRecord]:
+    """Scenes with their captions, in groups of so many that compete with one another."""
+    records = []
+    for first in range(0, len(examples), group):
+        rivals = examples[first:first + group]
+        for i, fits in enumerate(truth(rivals)):
+            scenes = tuple(int(first + row) for row in fits.nonzero()[0])
+            example = rivals[i]
+            records.append(RankingRecord(image_of(example.scene, size), example.text, first + i,
+                                         first // group, example.kind, scenes))
+    return records
+
+
+def match_records(pairs: dict[str, Pairs], size: int) -> list[MatchRecord]:
+    """Pairs of scene and text by kind, such as `questions.wrong_pairs`' negatives."""
+    every = [(scene, text, kind) for kind, part in pairs.items() for scene, text in part]
+    numbers = unique(scene for scene, _, _ in every)[1].tolist()
+    image = cache(lambda scene: image_of(scene, size))
+    return [MatchRecord(image(scene), text, number, kind)
+            for number, (scene, text, kind) in zip(numbers, every)]
+
+
+def choice_records(foils: Foils, size: int) -> list[ChoiceRecord]:
+    """Scenes with a true caption and a foil, by kind: see `questions.foils`."""
+    records = []
+    for kind, part in foils.items():
+        for scene, text, foil in part:
+            records.append(ChoiceRecord((image_of(scene, size),), (text, foil), len(records), kind))
+    return records
+
+
+def minimal_pairs(source: Scenes, count: int) -> list[ChoiceRecord]:
+    """So many minimal pairs of each kind: two scenes, each with a caption false of the other."""
+    records = []
+    for kind in KINDS:
+        for i in range(count):
+            first, second = source.minimal_pair(i, kind)
+            images = (source.picture(first), source.picture(second))
+            records.append(ChoiceRecord(images, (first.text, second.text), len(records), kind))
+    return records
+
+
+def word_records(examples: Sequence[Drawn], size: int) -> list[WordsRecord]:
+    """Scenes with their captions, every word of which has a kind of KINDS, or none."""
+    records = []
+    for i, example in enumerate(examples):
+        kinds = [kind if kind in KINDS else "" for kind in kinds_of_word(example.text)]
+        image = image_of(example.scene, size)
+        records.append(WordsRecord(image, example.text, i, tuple(kinds)))
+    return records
+
+
+def pointing_records(examples: Sequence[Drawn], size: int) -> list[PointingRecord]:
+    """A record for each object that a caption names without doubt."""
+    records = []
+    for i, example in enumerate(examples):
+        image = image_of(example.scene, size)
+        for thing, words in unique_nouns(example):
+            records.append(PointingRecord(image, example.text, i, tuple(words), box_of(thing)))
+    return records
+
+
+def box_of(thing: Object) -> tuple[float, float, float, float]:
+    """An object's box: centre x, y, width, height, in shares of the image's sides."""
+    return (thing.x, thing.y, thing.size, thing.size)
+
+
+def patches_inside(thing: Object, grid: int) -> Tensor:
+    """Patches whose centre is in the object's box: (n,) bool, row-major."""
+    return patches_in_box(box_of(thing), grid)
+
+
+def unique_nouns(example: Drawn) -> list[tuple[Object, list[int]]]:
+    """Objects whose name is unique in the scene and occurs once in the caption, with the indices
+    of its words."""
+    words = clean(example.text).split()
+    names = [thing.name for thing in example.scene.objects]
+    nouns = []
+    for thing in example.scene.objects:
+        name = thing.name.split()
+        ends = range(len(name), len(words) + 1)
+        starts = [end - len(name) for end in ends if words[end - len(name):end] == name]
+        if len(starts) == 1 and names.count(thing.name) == 1:
+            nouns.append((thing, list(range(starts[0], starts[0] + len(name)))))
+    return nouns
