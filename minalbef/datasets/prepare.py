@@ -340,14 +340,14 @@ def usable_records(job: Job, split: str, tally: Tally) -> Iterator[Any]:
         if images != latest and (job.look or job.upright):   # an image's captions are neighbours
             latest = images
             tally.note(images)
-            fault = look_at(images, job.upright) if job.look else None
+            fault = fault_of_images(images, job.upright) if job.look else None
         if fault:
             tally(fault)
         else:
             yield record
 
 
-def look_at(images: Iterable[Any], upright: bool) -> Fault | None:
+def fault_of_images(images: Iterable[Any], upright: bool) -> Fault | None:
     """Open images: -> the fault of the first that is unreadable."""
     try:
         for image in images:
