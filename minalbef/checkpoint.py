@@ -377,7 +377,7 @@ def fit_weights(module: nn.Module, weights: dict[str, Tensor], source: str | Pat
     if wrong:
         more = f"; and {len(wrong) - MISFITS} more" if len(wrong) > MISFITS else ""
         raise ValueError(f"{source} does not fit the model: {'; '.join(wrong[:MISFITS])}{more}. It has other parts or "
-                         "sizes than config.json says: copy it again; if you trained it with an image encoder of your "
+                         "sizes than config.json says: copy it again; if you trained it with an encoder of your "
                          "own, minalbef.load(RUN, build=...) builds the same, as docs/extend.md shows")
     module.load_state_dict(weights)
     return tuple(kept)

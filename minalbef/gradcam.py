@@ -64,7 +64,7 @@ def image_relevance(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, b
     """
     with torch.enable_grad(), record_weights(model.image_encoder) as weights:
         image_feature = model.image_feature(model.encode_image(image.detach().requires_grad_()))
-        similarity = (image_feature * model.text_feature(model.encode_text(tokens, keep))).sum(1)
+        similarity = (image_feature * model.text_feature(model.encode_text(tokens, keep), keep)).sum(1)
         return layer_map(similarity / model.temperature, weights, block)[:, 0, 1:]
 
 

@@ -24,9 +24,11 @@ from minalbef.gradcam import relevance, text_map
 from minalbef.layers import record_weights
 from minalbef.metrics import progress
 from minalbef.tasks.table import find_task
+from minalbef.text import TextEncoder
 from minalbef.tokenizer import Tokenizer
 from minalbef.vision import ViT
 
+ENCODERS = {"image_encoder": ViT, "text_encoder": TextEncoder}
 Pictures = Source | Sequence[Source]
 Texts = str | Sequence[str]
 PICTURES = 32                         # whose keys and values fusion holds at a time; so many of ViT-B/16's take 0.3 GB
@@ -92,8 +94,10 @@ class Run:
     def embed_texts(self, text: Texts) -> Tensor:
         """Features of sentences in the shared space, of length 1: -> (texts, e)."""
         self.require("text_proj")
-        parts = zip(*(x.split(PAIRS) for x in self._tokens(text)))
-        return torch.cat([self.model.text_feature(self.model.encode_text(*part)) for part in parts])
+        features = []
+        for tokens, keep in zip(*(x.split(PAIRS) for x in self._tokens(text))):
+            features.append(self.model.text_feature(self.model.encode_text(tokens, keep), keep))
+        return torch.cat(features)
 
     def similarity(self, image: Pictures, text: Texts, quiet: bool = True) -> Tensor:
         """Cosine of every picture and sentence in the shared space, as ITC learnt it: -> (images, texts)."""
@@ -165,17 +169,22 @@ class Run:
 
     def summary(self) -> str:
         """What this model is, in a few lines."""
-        encoder = type(self.model.image_encoder)
-        return describe(self.path, self.config, self.task, dict(self.model.named_parameters()),
-                        "" if encoder is ViT else encoder.__name__, self.absent, self.untrained, self.step)
+        encoders = {}
+        for part, ours in ENCODERS.items():
+            encoder = type(getattr(self.model, part))
+            if encoder is not ours:
+                encoders[part] = encoder.__name__
+        return describe(self.path, self.config, self.task, dict(self.model.named_parameters()), encoders,
+                        self.absent, self.untrained, self.step)
 
 
-def describe(path: Path, config: Config, task: str, weights: Mapping[str, Tensor], encoder: str = "",
+def describe(path: Path, config: Config, task: str, weights: Mapping[str, Tensor],
+             encoders: Mapping[str, str],
              absent: Collection[str] = (), untrained: Collection[str] = (),
              step: int | None = None) -> str:
     """A model in a few lines: its parts, with their number of parameters.
 
-    weights: by name, of an ALBEF or of a task's model. encoder: what encodes images in place of ViT
+    weights: by name, of an ALBEF or of a task's model. encoders: what stands in place of ours, by part
     absent, untrained: parts that its file lacks, and those that its training never reached
     step: where training hasn't ended, after which the weights are
     """
@@ -185,13 +194,17 @@ def describe(path: Path, config: Config, task: str, weights: Mapping[str, Tensor
             counts[part_of(name)] = counts.get(part_of(name), 0) + value.numel()
     layers = len({name.partition("fusion.layers.")[2].partition(".")[0] for name in weights
                   if "fusion.layers." in name})
-    ours = (f"{config.image_depth} layers of width {config.image_width}, {config.image_size} x "
-            f"{config.image_size} pixels as {config.grid ** 2} patches")
-    theirs = f"{encoder}, to tokens of width {config.image_width}; {config.image_size} x {config.image_size} pixels"
-    known = {"image_encoder": theirs if encoder else ours,
+    pixels = f"{config.image_size} x {config.image_size} pixels"
+    known = {"image_encoder": f"{config.image_depth} layers of width {config.image_width}, {pixels} as "
+                              f"{config.grid ** 2} patches",
              "text_encoder": f"{config.text_depth} layers of width {config.text_width}, "
                              f"{config.vocab_size} word pieces",
              "fusion": f"{layers} layers"}
+    if "image_encoder" in encoders:
+        known["image_encoder"] = f"{encoders['image_encoder']}, to tokens of width {config.image_width}; {pixels}"
+    if "text_encoder" in encoders:
+        known["text_encoder"] = (f"{encoders['text_encoder']}, to tokens of width {config.text_width}; "
+                                 f"{config.vocab_size} word pieces")
     of_task = "" if task == "pretrain" else f", task {task}"
     lines = [f"ALBEF from {path}, preset {config.name}{of_task}: {sum(counts.values()) / 1e6:.2f}M parameters"]
     for part in [*known, *(name for name in ("decoder", "head") if name in counts)]:
@@ -212,18 +225,23 @@ def describe(path: Path, config: Config, task: str, weights: Mapping[str, Tensor
 def summary(path: str | Path) -> str:
     """What a run folder holds, of any task, also where `load` can't build it.
 
-    Raises ValueError as `load` does, but for an image encoder of your own, which is counted and not built.
+    Raises ValueError as `load` does, but for an encoder of your own, which is counted and not built.
     """
     path = run_folder(path)
     config, task, _, weights, step = open_run(path)
     row, untrained = find_task(task, path), untrained_parts(path)
-    with torch.device("meta"):
-        ours = {f"image_encoder.{name}" for name in ViT(config).state_dict()}
-    if any(part_of(name) == "image_encoder" and name.removeprefix("albef.") not in ours for name in weights):
-        return describe(path, config, task, weights, "an encoder of your own", (), untrained, step)
+    encoders = {}
+    for part, kind in ENCODERS.items():
+        with torch.device("meta"):
+            ours = {f"{part}.{name}" for name in kind(config).state_dict()}
+        names = {name.removeprefix("albef.") for name in weights if part_of(name) == part}
+        if names - ours:
+            encoders[part] = "an encoder of your own"
+    if encoders:
+        return describe(path, config, task, weights, encoders, (), untrained, step)
     absent = fit_weights(row.module(config).student, weights, weights_file(path, step), row.lacks)
     parts = {part_of(name) for name in absent}
-    return describe(path, config, task, weights, "", parts, untrained, step)
+    return describe(path, config, task, weights, {}, parts, untrained, step)
 
 
 def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:
@@ -231,7 +249,7 @@ def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:
 
     Of a run whose training was stopped, or goes on, the weights are those of its last checkpoint: a
     warning in the log says of which step, as does `summary`.
-    build: config -> an empty model, for one that is not `ALBEF(config)`, such as with another image encoder
+    build: config -> an empty model, for one that is not `ALBEF(config)`, such as with another encoder
     Raises ValueError that says what is missing or damaged, and what to do.
     """
     path = run_folder(path)

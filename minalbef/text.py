@@ -63,6 +63,14 @@ class TextEncoder(nn.Module):
             x = layer(x, keep)
         return x
 
+    def pool(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """What stands for the text as a whole, its first token [CLS]: (b, l, d) -> (b, d)."""
+        return x[:, 0]
+
+    def word_table(self) -> Tensor:
+        """The word embeddings, to which the word head is tied: (v, d)."""
+        return self.embeddings.word_embed.weight
+
 
 class WordHead(nn.Module):
     """Which word stood here: (..., d) -> (..., v). Its last matrix is the table of word embeddings, so it is given."""

@@ -24,7 +24,7 @@ FIRST_WORD = 5                        # word ids below it are special
 # phase, module of the task, methods: what a step is made of besides the optimiser; the rest is "other"
 PARTS = (("teacher", "teacher", "encode_image encode_text image_feature text_feature fuse word_logits"),
          ("image", "student", "encode_image"), ("text", "student", "encode_text"),
-         ("itc", "student", "image_feature text_feature"), ("itc", "", "align"), ("negatives", "", "pair"),
+         ("itc", "student", "image_feature text_feature"), ("itc", "", "compare align"), ("negatives", "", "pair"),
          ("fusion", "student.fusion", "keys_values"), ("fusion", "student", "fuse"),
          ("mlm_head", "student", "word_logits"), ("after_step", "", "after_step"))
 

@@ -41,7 +41,7 @@ def encode_texts(model: ALBEF, tokens: Tensor, keep: Tensor, chunk: int = 128
 @torch.no_grad()
 def similarity(model: ALBEF, encoded: Encoded, block: int | None = None) -> Tensor:
     """Cosine in the shared space, within blocks of so many pictures and as many texts (all in one): -> (g, i, t)."""
-    image, text = model.image_feature(encoded.image), model.text_feature(encoded.text)
+    image, text = model.image_feature(encoded.image), model.text_feature(encoded.text, encoded.keep)
     blocks = (1, -1) if block is None else (-1, block)
     return image.unflatten(0, blocks) @ text.unflatten(0, blocks).mT
 

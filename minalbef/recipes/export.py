@@ -24,7 +24,7 @@ def image(model: ALBEF, pixels: Tensor) -> tuple[Tensor, Tensor]:
 def text(model: ALBEF, tokens: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
     """tokens (b, l) int64, keep (b, l) bool -> text tokens (b, l, d), feature (b, e)."""
     read = model.encode_text(tokens, keep)
-    return read, model.text_feature(read)
+    return read, model.text_feature(read, keep)
 
 
 def fusion(model: ALBEF, text_tokens: Tensor, keep: Tensor, image_tokens: Tensor) -> tuple[Tensor, Tensor]:

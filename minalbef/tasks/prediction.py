@@ -76,7 +76,7 @@ def predict_match(model: ALBEF, tokenizer: Tokenizer, query: Query) -> Answer:
     image_tokens, text_tokens, keep = encode(model, tokenizer, query)
     logits = model.match_logits(model.fuse(text_tokens, keep, image_tokens, queries=1))
     probabilities = sort_by_probability(("no match", "match"), logits.softmax(-1)[0])
-    similarity = model.image_feature(image_tokens) @ model.text_feature(text_tokens).T
+    similarity = model.image_feature(image_tokens) @ model.text_feature(text_tokens, keep).T
     maps = grad_cam(model, image_tokens, text_tokens, keep)
     return Answer(next(iter(probabilities)), probabilities, maps, explained="match",
                   similarity=similarity.item())

@@ -167,7 +167,7 @@ def encode(model: ALBEF, batch: PretrainBatch, words: MaskedDraws | None) -> Enc
     else:
         tokens = torch.cat([batch.tokens, words.masked])
         text, masked_text = model.encode_text(tokens, batch.keep.repeat(2, 1)).chunk(2)
-    features = model.image_feature(image), model.text_feature(text)
+    features = model.image_feature(image), model.text_feature(text, batch.keep)
     return Encoded(image, text, masked_text, features)
 
 

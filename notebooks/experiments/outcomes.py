@@ -113,7 +113,7 @@ def teacher_trust(task: Pretrain, tokenizer: Tokenizer, pairs: Sequence[Drawn]
     run = Run(task.teacher, tokenizer, task.config, "")
     encoded = questions.encode(run, [pair.scene for pair in pairs], [pair.text for pair in pairs])
     image = task.teacher.image_feature(encoded.image)
-    text = task.teacher.text_feature(encoded.text)
+    text = task.teacher.text_feature(encoded.text, encoded.keep)
     trust = (image @ text.T / task.student.temperature).softmax(1).cpu()
     right = (trust * true).sum(1)
     figures = {"teacher_right": right[~spoilt].mean().item()}

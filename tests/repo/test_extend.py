@@ -51,7 +51,7 @@ def test_an_objective_that_is_left_out_is_not_computed(page):
         minalbef.tasks.pretrain.Pretrain(minalbef.preset("tiny"), without=("itc",))
 
 
-def test_an_image_encoder_of_timm_trains_and_is_loaded_again(page):
+def test_encoders_of_ones_own_train_and_are_loaded_again(page):
     names, runs = page
     saved = {name: value for name, value in read_run(runs / "timm")[3].items() if name.startswith("image_encoder.vit.")}
     fresh = names["build"](names["run"].config).state_dict()
@@ -61,9 +61,10 @@ def test_an_image_encoder_of_timm_trains_and_is_loaded_again(page):
     with pytest.raises(ValueError, match="not fit the model: missing image_encoder.*minalbef.load.RUN, build="):
         minalbef.load(runs / "timm")
     assert "TimmViT, to tokens of width 96" in names["run"].summary()
+    assert "MeanText, to tokens of width 96" in names["run"].summary()
     shown = summary(runs / "timm")
     assert "an encoder of your own" in shown and "2 layers of width" not in shown.splitlines()[1]
-    assert shown.splitlines()[2:] == names["run"].summary().splitlines()[2:], "the rest is the same, built or not"
+    assert shown.splitlines()[3:] == names["run"].summary().splitlines()[3:], "the rest is the same, built or not"
 
 
 def test_a_task_of_ones_own_is_saved_loaded_and_evaluated(page):
