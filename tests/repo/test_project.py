@@ -72,6 +72,33 @@ def test_the_core_runs_from_the_smallest_part_up():
                 assert CORE.index(other) < CORE.index(module), f"{module} imports {other}, which stands above it"
 
 
+def paths_of(page: str) -> set[str]:
+    """The files and folders that a page names by their whole path."""
+    return set(re.findall(r"(?<![\w/.])((?:minalbef|data|notebooks|tests)/[\w/]*(?:\.\w+)?)", page))
+
+
+def test_every_path_and_name_of_the_architecture_page_exists():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = paths_of(page)
+    assert len(paths) > 30 and [path for path in paths if not (ROOT / path).exists()] == []
+    answers = re.findall(r"^\| [^|]*\? \| `(\S+\.py)`[^|]* \| `(\w+)` \|$", page, re.M)
+    assert len(answers) > 10
+    for path, name in answers:
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{path} has no {name}"
+
+
+def test_the_architecture_page_has_the_rooms_in_their_order():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = page[page.index("| room |"):page.index("## Where is")]
+    assert tuple(re.findall(r"^\| (\w+) \| (?!what)", rooms, re.M)) == ROOMS
+
+
+def test_a_path_that_is_gone_would_be_seen_on_a_page():
+    assert paths_of("`minalbef/gone.py` and data/x/, (notebooks/a1.py); emojiscenes/painting.py") == {
+        "minalbef/gone.py", "data/x/", "notebooks/a1.py"}
+
+
 def test_no_test_imports_another_test():
     modules = {path.stem: path for path in (ROOT / "tests").rglob("*.py")}
     support = {name for name, path in modules.items() if path.parent.name == "support"}
