@@ -1,7 +1,7 @@
 """Pictures and captions to batches."""
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Self
 
@@ -33,11 +33,17 @@ def data_folder() -> Path:
 
 @dataclass(frozen=True)
 class Record:
-    """A picture and its caption. Records of one picture share its id: they are no negatives of each other."""
+    """An image and its caption. Records of one image share its id: they are no negatives.
+
+    kind: evaluation reports each kind's figures, too. group: records that share images or texts,
+    which intervals count as one cluster; retrieval ranks within a group
+    """
 
     image: "Source"
     text: str
     id: int
+    kind: str = field(default="", kw_only=True)
+    group: int | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,10 @@ def to_tuples(value: Any) -> Any:
 def to_line(record: Any, root: Path) -> bytes:
     """A record as a line of JSON, with images relative to root."""
     values = dict(vars(record))
+    if values.get("group", 0) is None:           # records of public sets are independent
+        del values["group"]
+    if values.get("kind") == "":
+        del values["kind"]
     if "image" in values:
         values["image"] = relative_image(values["image"], root)
     if "images" in values:

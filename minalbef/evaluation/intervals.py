@@ -41,6 +41,20 @@ def by_kind(samples: Any, kinds: Sequence[str]) -> dict[str, Any]:
     return parts
 
 
+def figures_by_kind(samples: Tensor | Clusters, kinds: Sequence[str]) -> dict[str, dict]:
+    """Samples of records under "by_kind", by the records' kinds; nothing where they have none."""
+    if set(kinds) == {""}:
+        return {}
+    return {"by_kind": dict(sorted(by_kind(samples, kinds).items()))}
+
+
+def in_groups(samples: Tensor, groups: Sequence[int | None]) -> Tensor | Clusters:
+    """Samples of records as clusters by their groups; as they are, where a record has no group."""
+    if None in groups:
+        return samples
+    return Clusters(samples, torch.tensor(groups))
+
+
 def summarise(values: dict) -> tuple[dict, dict, dict]:
     """Nested samples -> their means, their 95% intervals, and how many samples or clusters there were, nested alike.
 

@@ -55,6 +55,8 @@ class How:
     top: candidates of the second stage
     weight: of similarity over temperature, where it is added to ITM's log-odds
     threshold: ITM's log-odds above which image and text match
+    log_odds: retrieval re-ranks by ITM's log-odds, as a Run does, not by its logit for yes, as the
+        original
     answers: what VQA may answer; None: it writes freely
     original: score as the original: VQA's first word counts twice, an overlap of boxes no wider
         than a pixel is none
@@ -71,6 +73,7 @@ class How:
     weight: float = 0.2
     threshold: float = 0.0
     answers: Sequence[str] | None = None
+    log_odds: bool = False
     original: bool = False
     layer: int | str | None = None
     mode: str = "itm"
@@ -146,3 +149,13 @@ def unique(things: Iterable[Hashable]) -> tuple[list[int], Tensor]:
             first.append(i)
         rows.append(numbers[thing])
     return first, torch.tensor(rows, dtype=torch.long)
+
+
+def values_of(records: Records, *fields: str) -> list[list]:
+    """The values of records' fields, a list for each field."""
+    values: list[list] = [[] for _ in fields]
+    for i in range(len(records)):
+        record = records[i]
+        for column, name in zip(values, fields):
+            column.append(getattr(record, name))
+    return values

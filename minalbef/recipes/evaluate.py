@@ -2,7 +2,7 @@
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from minalbef.recipes import report
 from minalbef.recipes.finetune import at_size
 from minalbef.recipes.provenance import hash_of, protocol, trained_on
 from minalbef.run import Run, load
-from minalbef.scenes import evaluation, jobs, questions, task_problems
-from minalbef.scenes.jobs import JOBS
+from minalbef.scenes import evaluation, questions, task_problems
 from minalbef.scenes.records import minimal_pairs
+from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.tasks.table import TASKS, load_model
 
 LOG = logging.getLogger("minalbef")
@@ -68,11 +68,11 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
         if (folder / "start").exists():
             figures["start"] = evaluation.evaluate_start(_on_device(folder / "start"), seed, size, split)
         seconds = {"warm_start": report.train_seconds(folder / "warm"), "train": report.train_seconds(folder)}
-    elif kind in JOBS:
+    elif kind in SCENE_TASKS:
         figures = evaluate_task(kind, folder, source, seed, size, split)
         seconds = {"train": report.train_seconds(folder) + report.train_seconds(folder / "assign")}
     else:
-        raise ValueError(f"{folder} is a run of {kind}; `minalbef finetune` makes those of {', '.join(JOBS)}")
+        raise ValueError(f"{folder} is a run of {kind}; `minalbef finetune` makes those of {', '.join(SCENE_TASKS)}")
     if step is not None:                                         # training hasn't ended
         figures["step"] = step
     seconds["evaluate"] = time.perf_counter() - clock
@@ -91,28 +91,44 @@ def _on_device(folder: Path) -> Run:
     return run
 
 
-def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, size: float = 1.0, split: str = "test"
-                  ) -> dict:
-    """The figures of a fine-tuned run and of every baseline there is, with intervals."""
+def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, size: float = 1.0,
+                  split: str = "test") -> dict:
+    """The figures of a fine-tuned run and of every baseline there is, with intervals.
+
+    A map or the like that was chosen on validation problems is noted as "map".
+    """
     model, tokenizer, _ = load_model(task, folder)
-    job, config = JOBS[task], getattr(model, "albef", model).config
-    draw = jobs.draws(config, split, seed, size)
-    def score(model: nn.Module, hide: str = "") -> dict:
-        return jobs.examine(task, model, tokenizer, draw, hide)
-    values, baselines = {"test": score(model)}, job.simple(draw)
+    scene_task, config = SCENE_TASKS[task], getattr(model, "albef", model).config
+    draw = task_problems.draws(config, split, seed, size)
+    found = task_problems.evaluate(task, model, tokenizer, draw)
+    baselines = dict(found.baselines)
+    if scene_task.baselines:
+        baselines |= scene_task.baselines(draw)
     torch.manual_seed(seed)                              # of random weights
-    for name, differs in job.rivals.items():
-        if (folder / name / "model.safetensors").exists():
-            baselines[name] = score(load_model(task, folder / name)[0], differs.get("hide", ""))
-    for name, (which, hide) in job.untrained.items():
-        if which in ("random", "tuned"):
-            baselines[name] = score(model if which == "tuned" else ALBEF(config).eval(), hide)
-        elif source and (run := source / "start" if which == "start" else source).exists():
-            baselines[name] = score(at_size(load(run).model, config), hide)
-    figures, spans, counts = intervals.summarise(values | {"baselines": baselines})
-    if task == "grounding":
-        figures["map"] = dict(zip(("mode", "layer"), task_problems.best_map(model, tokenizer)))
+    for name, other, hide in baseline_models(task, model, folder, source):
+        baselines[name] = task_problems.evaluate(task, other, tokenizer, draw, hide).samples
+    figures, spans, counts = intervals.summarise({"test": found.samples, "baselines": baselines})
+    if found.chosen:
+        figures["map"] = found.chosen
     return figures | dict(source=str(source or ""), split=split, scenes_seed=seed, intervals=spans, counts=counts)
+
+
+def baseline_models(task: str, model: nn.Module, folder: Path, source: Path | None
+                    ) -> Iterator[tuple[str, nn.Module, str]]:
+    """The models that a task's run is compared with, where there are any: name, model, hidden input."""
+    config = getattr(model, "albef", model).config
+    for name, differs in SCENE_TASKS[task].trained.items():
+        if (folder / name / "model.safetensors").exists():
+            yield name, load_model(task, folder / name)[0], differs.get("hide", "")
+    for name, (which, hide) in SCENE_TASKS[task].untrained.items():
+        if which == "tuned":
+            yield name, model, hide
+        elif which == "random":
+            yield name, ALBEF(config).eval(), hide
+        elif source:
+            run = source / "start" if which == "start" else source
+            if run.exists():
+                yield name, at_size(load(run).model, config), hide
 
 
 def listed(task: str, folder: Path, answers: Path | None, free: bool) -> list[str] | None:

@@ -29,8 +29,8 @@ from minalbef.recipes.validate import check_validated, validate_task, validated_
 from minalbef.recipes.vocabulary import lacking, record_words, sample_texts, trained_words
 from minalbef.run import load
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
-from minalbef.scenes.jobs import JOBS
 from minalbef.scenes.questions import need_scenes
+from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.tasks.base import TaskModule
 from minalbef.tasks.table import TASKS, find_task
 
@@ -78,7 +78,7 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
     Raises ValueError for what does not exist or does not fit together.
     """
     data = folders_of(data)
-    known = [name for name, row in TASKS.items() if row.begins_from] if data else list(JOBS)
+    known = [name for name, row in TASKS.items() if row.begins_from] if data else list(SCENE_TASKS)
     if task not in known:
         raise ValueError(f"no task {task!r}{nearest(task, known)}; there are {', '.join(known)}")
     base, kind, _, _ = checkpoint.read_run(source)
@@ -89,7 +89,7 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
         config = _paper(task, base, kind, data, name)
     else:
         need_scenes(base, source)
-        config = replace(base, share=1.0, **TUNING | JOBS[task].settings, name=f"{base.name}-{task}")
+        config = replace(base, share=1.0, **TUNING | SCENE_TASKS[task].settings, name=f"{base.name}-{task}")
     config = replace_checked(config, **read_changes(tuple(changes)))
     if data:
         check_upright(config, data)
@@ -161,7 +161,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     distributed.start(config.device)
     tokenizer = checkpoint.read_run(source)[2]
     torch.manual_seed(config.seed)               # of new layers
-    module = differs.get("make", find_task(task).module)(config)
+    module = differs.get("module", find_task(task).module)(config)
     begin(module, source, config)
     splits = hashes_of(data)
     origin = origin_of(tokenizer, splits, source)
@@ -212,7 +212,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
 
 def rivals_of(task: str, *names: str) -> dict[str, dict]:
     """The baselines of a task on scenes that are trained. Raises ValueError if one of `names` is none of them."""
-    rivals = JOBS[task].rivals
+    rivals = SCENE_TASKS[task].trained
     for name in names:
         if name not in rivals:
             raise ValueError(f"{task} has no baseline {name!r}{nearest(name, rivals)} to train; "

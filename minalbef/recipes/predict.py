@@ -9,10 +9,10 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor, nn
 
-from emojiscenes.problems import answer_list
 from minalbef.checkpoint import require_trained, run_folder, untrained_parts
 from minalbef.data import Source, open_image, transform
 from minalbef.recipes.report import output_folder, read_report
+from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.tasks.base import Task
 from minalbef.tasks.prediction import Answer, Query
 from minalbef.tasks.table import TASKS, load_model
@@ -57,8 +57,8 @@ def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | 
     images = list(images) if isinstance(images, (list, tuple)) else [images]
     check_query(TASKS[task], len(images), text, candidates)
     config = getattr(model, "albef", model).config
-    if candidates is None and config.objects and TASKS[task].candidates == "answers":
-        candidates = answer_list(config.objects)
+    if candidates is None and config.objects and task in SCENE_TASKS:
+        candidates = SCENE_TASKS[task].listed_answers(config)
     pictures = tuple(open_image(image, config.upright) for image in images)
     pixels = torch.stack([transform(picture, config.image_size) for picture in pictures])
     size = pictures[0].height, pictures[0].width

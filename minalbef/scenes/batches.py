@@ -10,9 +10,9 @@ from emojiscenes.stream import Stream
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.data import Batch, transform
-from minalbef.scenes.jobs import JOBS
 from minalbef.scenes.pretrain import SceneBatch
 from minalbef.scenes.task_problems import batch, problems
+from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.tokenizer import Tokenizer
 
 # shares of scenes of 1, 2 and 3 objects from siblings_from on: an object alone has no relation
@@ -106,7 +106,7 @@ class ProblemBatches:
     def __init__(self, task: str, config: Config, tokenizer: Tokenizer, hide: str = ""):
         self.task, self.config, self.tokenizer, self.hide = task, config, tokenizer, hide
         self.rank, self.world = distributed.rank(), distributed.world()
-        self.sources = [problems(name, "train", config, config.seed) for name in JOBS[task].problems]
+        self.sources = [problems(name, "train", config, config.seed) for name in SCENE_TASKS[task].problems]
         if config.batch % (unit := len(self.sources) * self.world):
             raise ValueError(f"batch={config.batch} is not a multiple of {unit} ({self.world} processes, for each "
                              f"of {len(self.sources)} kinds of problems); choose one")

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minalbef.scenes.jobs import JOBS
+from minalbef.scenes.tasks.table import SCENE_TASKS
 
 ONE_CHANGE = "One change: the true caption beats one that differs by a"
 ACCEPTED = "Match: accepted of captions with a relation, said the other way round, and false ones"
@@ -93,7 +93,7 @@ def task_table(reports: Sequence[dict]) -> str:
     lines = ["| | test | fresh test | baselines |", "|---|---|---|---|"]
     firsts = {report["task"]: report for report in reversed(reports)}
     for task, report in reversed(firsts.items()):
-        for title, paths in JOBS[task].titles:
+        for title, paths in SCENE_TASKS[task].titles:
             def mean(of: str) -> str:
                 values = [at(report, f"{of}.{path}") for path in paths.split(" / ")]
                 return "" if None in values else " / ".join(f"{value:.2f}" for value in values)

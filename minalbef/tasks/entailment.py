@@ -10,8 +10,8 @@ from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Record, Source
 from minalbef.ema import Distilled
-from minalbef.evaluation.intervals import commonest
-from minalbef.evaluation.loop import How, Records, over
+from minalbef.evaluation.intervals import commonest, figures_by_kind, in_groups
+from minalbef.evaluation.loop import How, Records, over, values_of
 from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.tasks.base import HEADS, Task
@@ -87,8 +87,12 @@ def evaluate(model: EntailmentModel, tokenizer: Tokenizer, records: Records, how
         right = model(batch.image, batch.tokens, batch.keep).argmax(-1) == batch.label
         return torch.stack([right, batch.label], 1)
     right, label = over(model, tokenizer, records, how, collate, answer, 2).unbind(1)
-    return {"accuracy": right.float(), "baselines": {"majority": {"accuracy": commonest(label.tolist())}}}, {
-        "chance": {"accuracy": 1 / len(LABELS)}}
+    kinds, groups = values_of(records, "kind", "group")
+    accuracy = in_groups(right.float(), groups)
+    majority = in_groups(commonest(label.tolist()), groups)
+    samples = {"accuracy": accuracy, **figures_by_kind(accuracy, kinds),
+               "baselines": {"majority": {"accuracy": majority}}}
+    return samples, {"chance": {"accuracy": 1 / len(LABELS)}}
 
 
 def validation_figures(samples: dict, more: dict) -> dict[str, float]:

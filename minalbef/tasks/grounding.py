@@ -15,7 +15,8 @@ from torch import Tensor
 from minalbef import data
 from minalbef.albef import ALBEF
 from minalbef.data import Batch, Record
-from minalbef.evaluation.loop import How, Records, over
+from minalbef.evaluation.intervals import figures_by_kind, in_groups
+from minalbef.evaluation.loop import How, Records, over, values_of
 from minalbef.gradcam import Score, image_relevance, relevance, text_map, word_score
 from minalbef.tasks.base import ALIGNED, Task
 from minalbef.tasks.prediction import Answer, Query, predict_match
@@ -159,33 +160,55 @@ def sweep(evaluate: Callable[[Place], float], places: Iterable[Place]) -> tuple[
 
 
 def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
-    """By split: does the chosen proposal overlap the true box by half, and does the map's highest patch lie in it?
+    """Does the chosen proposal overlap the true box by half, and does the map's highest patch lie
+    in it?
 
-    Baseline: the largest proposal. Without proposals only the second is measured. how.layer="all" tries every layer of
-    fusion's and reports each; the figures are then those of the best, so choose on validation, not on the test set.
+    By split, where the records name one. Baseline: the largest proposal. Without proposals only the
+    second is measured. how.layer="all" tries every layer of fusion's and reports each; the figures
+    are then those of the best, so choose on validation, not on the test set.
     -> samples, what else to report; see evaluation.loop
     """
     depth = model.config.fusion_depth
     if how.layer == "all":
-        tried = {layer: evaluate(model, tokenizer, records, replace(how, layer=layer)) for layer in range(depth)}
-        def mean(layer: int) -> float:
-            samples, more = tried[layer]
-            measure = "proposals" if more["proposals"] else "pointing"
-            return torch.cat([one[measure] for split, one in samples.items() if split != "baselines"]).mean().item()
-        best, figures = sweep(mean, tried)
-        return tried[best][0], tried[best][1] | {"layers": {str(layer): figure for layer, figure in figures.items()}}
+        return evaluate_layers(model, tokenizer, records, how)
     layer = (depth - 1) // 2 if how.layer is None else int(how.layer)
-    found = judge_maps(model, tokenizer, records, replace(how, layer=layer))
-    splits, samples, simple, chance = [records[i].split for i in range(len(records))], {}, {}, {}
+    judged = judge_maps(model, tokenizer, records, replace(how, layer=layer))
+    splits, kinds, groups = values_of(records, "split", "kind", "group")
+    samples: dict = {}
+    largest: dict = {}
+    chance: dict = {}
     for split in dict.fromkeys(splits):
-        point, chosen, largest, guessed, area = found[[one == split for one in splits]].unbind(1)
-        samples[split] = {"pointing": point, "proposals": chosen[~chosen.isnan()]}
-        simple[split] = {"proposals": largest[~largest.isnan()]}
+        rows = [i for i, name in enumerate(splits) if name == split]
+        some_kinds, some_groups = ([values[i] for i in rows] for values in (kinds, groups))
+        point, chosen, largest_box, random_box, area = judged[rows].unbind(1)
+        pointed = in_groups(point, some_groups)
+        known = ~chosen.isnan()
+        samples[split] = {"pointing": pointed, "proposals": in_groups(chosen, some_groups)[known],
+                          **figures_by_kind(pointed, some_kinds)}
+        largest[split] = {"proposals": in_groups(largest_box, some_groups)[known]}
         chance[split] = {"pointing": area.mean().item()}
-        if len(samples[split]["proposals"]):
-            chance[split]["proposals"] = guessed.nanmean().item()
-    return samples | {"baselines": {"largest_box": simple}}, {
-        "layer": layer, "proposals": int((~found[:, 1].isnan()).sum()), "chance": chance}
+        if known.any():
+            chance[split]["proposals"] = random_box.nanmean().item()
+    if set(splits) == {""}:
+        samples, largest, chance = samples[""], largest[""], chance[""]
+    count = int((~judged[:, 1].isnan()).sum())
+    return samples | {"baselines": {"largest_box": largest}}, {
+        "layer": layer, "proposals": count, "chance": chance}
+
+
+def evaluate_layers(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How
+                    ) -> tuple[dict, dict]:
+    """`evaluate` by every layer of fusion's: that of the best, and each layer's figure as "layers"."""
+    tried = {layer: evaluate(model, tokenizer, records, replace(how, layer=layer))
+             for layer in range(model.config.fusion_depth)}
+
+    def figure(layer: int) -> float:
+        samples, _ = tried[layer]
+        return next(iter(validation_figures(samples, {}).values()))
+
+    best, figures = sweep(figure, tried)
+    samples, more = tried[best]
+    return samples, more | {"layers": {str(layer): figure for layer, figure in figures.items()}}
 
 
 def validation_figures(samples: dict, more: dict) -> dict[str, float]:
@@ -193,9 +216,15 @@ def validation_figures(samples: dict, more: dict) -> dict[str, float]:
 
     The share of right proposals decides, as in the original; without proposals pointing does.
     """
-    splits = [figures for split, figures in samples.items() if split != "baselines"]
-    wholes = {name: torch.cat([figures[name] for figures in splits]) for name in ("proposals", "pointing")}
-    return {name: whole.mean().item() for name, whole in wholes.items() if len(whole)}
+    splits = [samples] if "pointing" in samples else [
+        figures for split, figures in samples.items() if split != "baselines"]
+    figures = {}
+    for name in ("proposals", "pointing"):
+        parts = [getattr(split[name], "values", split[name]) for split in splits]
+        whole = torch.cat(parts)
+        if len(whole):
+            figures[name] = whole.mean().item()
+    return figures
 
 
 def judge_maps(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> Tensor:

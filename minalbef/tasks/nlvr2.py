@@ -11,8 +11,8 @@ from minalbef.checkpoint import fit_weights, resize_weights
 from minalbef.config import Config
 from minalbef.data import Batch, Source, transform
 from minalbef.ema import Distilled
-from minalbef.evaluation.intervals import Clusters, commonest
-from minalbef.evaluation.loop import How, Records, over
+from minalbef.evaluation.intervals import Clusters, commonest, figures_by_kind
+from minalbef.evaluation.loop import How, Records, over, values_of
 from minalbef.fusion import Fusion
 from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
@@ -34,6 +34,8 @@ class NLVR2Record:
     text: str
     true: bool
     id: int
+    kind: str = ""                    # see data.Record
+    group: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.images) != 2 or self.true not in (True, False):
@@ -176,16 +178,24 @@ def consistency(right: Tensor, ids: Tensor) -> Tensor:
 
 @torch.no_grad()
 def evaluate(model: PairModel, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
-    """Accuracy, and `consistency`: -> samples, what else to report; see evaluation.loop."""
+    """Accuracy, and `consistency`: -> samples, what else to report; see evaluation.loop.
+
+    Records of one statement share images, and are a cluster, whatever their group.
+    """
     def answer(some: Sequence[NLVR2Record], batch: NLVR2Batch) -> Tensor:
         right = model(batch.image, batch.pairs, batch.tokens, batch.keep).argmax(-1) == batch.labels
         return torch.stack([right, batch.labels], 1)
     right, label = over(model, tokenizer, records, how, collate, answer, 2).unbind(1)
-    ids = torch.tensor([records[i].id for i in range(len(records))])
+    kinds, numbers = values_of(records, "kind", "id")
+    ids = torch.tensor(numbers)
     statement = ids.unique(return_inverse=True)[1]
-    return {"accuracy": Clusters(right.float(), statement), "consistency": consistency(right, ids),
-            "baselines": {"majority": {"accuracy": Clusters(commonest(label.tolist()), statement)}}}, {
-                "chance": {"accuracy": 1 / 2, "consistency": (0.5 ** statement.bincount()).mean().item()}}
+    accuracy = Clusters(right.float(), statement)
+    majority = Clusters(commonest(label.tolist()), statement)
+    samples = {"accuracy": accuracy, **figures_by_kind(accuracy, kinds),
+               "consistency": consistency(right, ids),
+               "baselines": {"majority": {"accuracy": majority}}}
+    all_right = (0.5 ** statement.bincount()).mean().item()
+    return samples, {"chance": {"accuracy": 1 / 2, "consistency": all_right}}
 
 
 def validation_figures(samples: dict, more: dict) -> dict[str, float]:

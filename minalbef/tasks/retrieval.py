@@ -1,16 +1,16 @@
 """Image-text retrieval: trained on ITC and ITM, evaluated in two stages (section 5)."""
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
 
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import reads_upright
-from minalbef.evaluation.loop import How, Records, pictures
+from minalbef.evaluation.intervals import Clusters, in_groups
+from minalbef.evaluation.loop import How, Records, encode_images, values_of
 from minalbef.evaluation.ranking import Encoded, best, match_odds, recall, rerank, similarity
 from minalbef.metrics import progress
 from minalbef.tasks.base import ALIGNED, Task
@@ -19,6 +19,7 @@ from minalbef.tasks.pretrain import Pretrain, collate
 from minalbef.tokenizer import Tokenizer
 
 LENGTH = 30                           # of captions in evaluation, as the original; other tasks' texts are not cut
+CHUNK = 256                           # texts that are encoded at once
 
 
 class Retrieval(Pretrain):
@@ -33,28 +34,39 @@ class Retrieval(Pretrain):
         super().__init__(config, without=("mlm",))
 
 
-def two_stage(model: ALBEF, encoded: Encoded, top: int = 128, rows: int = 64, how: How = How(quiet=True)
-              ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Scores of all texts for every image (i, t), and of all images for every text (t, i), by name of the way to score.
+def two_stage(model: ALBEF, encoded: Encoded, top: int = 128, rows: int = 64, how: How = How(quiet=True),
+              rivals: Tensor | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+    """Scores of all texts for every image (i, t) and of all images for every text (t, i), by name.
 
-    itc: cosine. rerank: of each query's `top` best by that ITM's logit for yes, -inf for all others (the original's
-    -100). rerank_plus: that logit plus the cosine, as later models of the family rank.
-    top: the original takes 128 on Flickr30k, 256 on COCO; rows: so many pictures are fused from at a time
+    itc: cosine. rerank: of each query's `top` best by that ITM's logit for yes (its log-odds with
+    how.log_odds), -inf for all others (the original's -100). rerank_plus: that logit plus the
+    cosine, as later models of the family rank.
+    top: the original takes 128 on Flickr30k, 256 on COCO. rows: images that are fused at a time
+    rivals: (i, t) bool, which pairs compete; all others score -inf. None: all do
     The pairs to match are shared by all processes.
     """
     sim = similarity(model, encoded)[0]                                          # (i, t)
-    image, text = (best(sim, top) | best(sim.T, top).T).nonzero(as_tuple=True)
+    if rivals is not None:
+        sim = sim.masked_fill(~rivals, -torch.inf)
+    pairs = best(sim, top) | best(sim.T, top).T
+    if rivals is not None:
+        pairs &= rivals
+    image, text = pairs.nonzero(as_tuple=True)
     # pictures stay together: what they offer to fusion is computed once
     mine = image * distributed.world() // len(sim) == distributed.rank()
     image, text, match = image[mine], text[mine], torch.zeros_like(sim)
     for some in progress(image.unique().split(rows) if len(image) else (), "matching", how.quiet):
         here = (image >= some[0]) & (image <= some[-1])
         near = replace(encoded, image=encoded.image[some[0]:some[-1] + 1])
-        odds = match_odds(model, near, image[here] - some[0], text[here], yes_alone=True)
+        odds = match_odds(model, near, image[here] - some[0], text[here], yes_alone=not how.log_odds)
         match[image[here], text[here]] = odds
     match = distributed.total(match)
-    return {"itc": (sim, sim.T)} | {name: (rerank(sim, score, top), rerank(sim.T, score.T, top))
-                                    for name, score in (("rerank", match), ("rerank_plus", match + sim))}
+    if rivals is not None:
+        match = match.masked_fill(~rivals, -torch.inf)
+    scores = {"itc": (sim, sim.T)}
+    for name, score in (("rerank", match), ("rerank_plus", match + sim)):
+        scores[name] = rerank(sim, score, top), rerank(sim.T, score.T, top)
+    return scores
 
 
 def recalls(i2t: Tensor, t2i: Tensor, image_ids: Tensor, text_ids: Tensor) -> dict[str, Tensor]:
@@ -72,7 +84,7 @@ def recalls(i2t: Tensor, t2i: Tensor, image_ids: Tensor, text_ids: Tensor) -> di
             for way, scores, right in (("i2t", i2t, true), ("t2i", t2i, true.T)) for k in (1, 5, 10)}
 
 
-def recall_means(samples: dict[str, Tensor]) -> dict[str, float]:
+def recall_means(samples: Mapping[str, Tensor | Clusters]) -> dict[str, float]:
     """r_mean by each way to score: the mean of R@1, 5 and 10 of both directions, as the original has it.
 
     samples: those of `evaluate`
@@ -92,33 +104,41 @@ def validation_figures(samples: dict, more: dict) -> dict[str, float]:
 
 @torch.no_grad()
 def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
-    """`recalls` of every caption and every picture, by each way to score of `two_stage`, such as rerank_t2i_r5.
+    """`recalls` of every caption and every image, by each way to score of `two_stage`.
 
-    Captions of one picture share its id; any of them is right for it. Beside them: `recall_means`.
+    Their names are such as rerank_t2i_r5. Captions of one image share its id; any of them is right
+    for it. Records of a group are ranked among themselves. Beside them: `recall_means`.
     -> samples, what else to report; see evaluation.loop
     """
-    config, texts, ids = model.config, [], []
-    first: dict[int, int] = {}                           # a picture's first record, by its id
-    for i, record in enumerate(records[i] for i in range(len(records))):
-        texts.append(record.text)
-        ids.append(record.id)
-        first.setdefault(record.id, i)
-    shown: Subset = Subset(records, list(first.values()))    # type: ignore[arg-type]  # torch's Dataset has no length
-    show = partial(pictures, size=config.image_size, upright=reads_upright(records, config))
-    loader = DataLoader(shown, how.batch, num_workers=how.workers, pin_memory=how.device.type == "cuda",
-                        collate_fn=show, generator=torch.Generator())
-    tokens, keep = (x.to(how.device) for x in tokenizer.encode(texts, how.length or min(LENGTH, config.positions)))
-    image = torch.cat([model.encode_image(some.to(how.device, non_blocking=True))       # every process encodes all:
-                       for some in progress(loader, "pictures", how.quiet)])        # most time goes to the pairs
-    text = torch.cat([model.encode_text(*some) for some in zip(tokens.split(256), keep.split(256))])
-    partner = torch.tensor(list(first), device=how.device), torch.tensor(ids, device=how.device)
-    scores = two_stage(model, Encoded(image, text, keep), how.top, how=how)
-    samples = {f"{name}_{query}": value.cpu()
-               for name, both in scores.items() for query, value in recalls(*both, *partner).items()}
-    nothing = torch.zeros(len(first), len(ids), device=how.device)
-    guessed = {query: value.mean().item() for query, value in recalls(nothing, nothing.T, *partner).items()}
-    return samples, {"pictures": len(first), "captions": len(texts), "top": how.top, "r_mean": recall_means(samples),
-                     "chance": {f"{name}_{query}": value for name in scores for query, value in guessed.items()}}
+    texts, ids, groups = values_of(records, "text", "id", "group")
+    first: dict[int, int] = {}                           # an image's first record, by its id
+    for i, id in enumerate(ids):
+        first.setdefault(id, i)
+    device = how.device
+    # every process encodes all: most time goes to the pairs
+    image = encode_images(model, records, list(first.values()), how)
+    length = how.length or min(LENGTH, model.config.positions)
+    tokens, keep = (x.to(device) for x in tokenizer.encode(texts, length))
+    parts = zip(tokens.split(CHUNK), keep.split(CHUNK))
+    encoded = Encoded(image, torch.cat([model.encode_text(*part) for part in parts]), keep)
+    image_ids, text_ids = torch.tensor(list(first), device=device), torch.tensor(ids, device=device)
+    query_groups = {"i2t": [groups[i] for i in first.values()], "t2i": groups}
+    rivals = None
+    if None not in groups:
+        image_groups, text_groups = (torch.tensor(values, device=device) for values in query_groups.values())
+        rivals = image_groups[:, None] == text_groups
+    scores = two_stage(model, encoded, how.top, how=how, rivals=rivals)
+    nothing = torch.zeros(len(first), len(ids), device=device)
+    if rivals is not None:
+        nothing = nothing.masked_fill(~rivals, -torch.inf)
+    guesses = recalls(nothing, nothing.T, image_ids, text_ids)
+    samples, chance = {}, {}
+    for name, (i2t, t2i) in scores.items():
+        for query, value in recalls(i2t, t2i, image_ids, text_ids).items():
+            samples[f"{name}_{query}"] = in_groups(value.cpu(), query_groups[query[:3]])
+            chance[f"{name}_{query}"] = guesses[query].mean().item()
+    return samples, {"pictures": len(first), "captions": len(texts), "top": how.top,
+                     "r_mean": recall_means(samples), "chance": chance}
 
 
 TASK = Task(

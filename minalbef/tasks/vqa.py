@@ -15,6 +15,7 @@ from minalbef.data import Batch, Source
 from minalbef.decoder import Decoder
 from minalbef.ema import Distilled
 from minalbef.evaluation import answers
+from minalbef.evaluation.intervals import figures_by_kind, in_groups
 from minalbef.evaluation.loop import How, Records, over, pictures
 from minalbef.fusion import KeysValues
 from minalbef.losses import distilled_cross_entropy
@@ -36,6 +37,8 @@ class VQARecord:
     id: int                           # the question's
     trust: float = 1.0                # what its answers weigh together; the original gives Visual Genome's 0.5
     dataset: str = "vqa"              # whose question and picture it is: vqa, or vg, Visual Genome
+    kind: str = ""                    # see data.Record
+    group: int | None = None
 
 
 @dataclass(frozen=True)
@@ -214,24 +217,37 @@ def answer_questions(model: VQAModel, tokenizer: Tokenizer, records: Records, ho
 
 
 def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
-    """VQA accuracy where answers are given: -> samples, what else to report, "submission" too; see evaluation.loop."""
-    submission, scores, lacking, chance = [], [], 0, []
+    """VQA accuracy where answers are known: -> samples, what else to report; see evaluation.loop.
+
+    That is also "submission", the answers in the format of the official server.
+    """
+    submission = []
+    scores, chance = [], []
+    kinds, groups = [], []
+    without = 0                       # questions that no listed answer scores on
     listed = answers.by_normal_form(how.answers or ())
     for i, answer in enumerate(answer_questions(model, tokenizer, records, how)):
-        record, right = records[i], records[i].answers
+        record = records[i]
         submission.append({"question_id": record.id, "answer": answer})
-        if right:
-            scores.append(answers.accuracy(answer, right))
-            if how.answers:
-                total = sum(answers.accuracy(one, right) for one in answers.scoring_answers(listed, right))
-                lacking += total == 0
-                chance.append(total / len(how.answers))
-    more = dict[str, Any](submission=submission, answered="by choosing" if how.answers else "freely", lacking=lacking)
+        if not record.answers:
+            continue
+        scores.append(answers.accuracy(answer, record.answers))
+        kinds.append(record.kind)
+        groups.append(record.group)
+        if how.answers:
+            scoring = answers.scoring_answers(listed, record.answers)
+            total = sum(answers.accuracy(candidate, record.answers) for candidate in scoring)
+            without += total == 0
+            chance.append(total / len(how.answers))
+    accuracy = in_groups(torch.tensor(scores), groups)
+    more: dict[str, Any] = {"submission": submission,
+                            "answered": "by choosing" if how.answers else "freely",
+                            "lacking": without}
     if chance:
         more["chance"] = {"accuracy": sum(chance) / len(chance)}
     if how.answers:
         more |= {"answers": len(how.answers), "top": how.top}
-    return {"accuracy": torch.tensor(scores)}, more
+    return {"accuracy": accuracy, **figures_by_kind(accuracy, kinds)}, more
 
 
 @torch.no_grad()

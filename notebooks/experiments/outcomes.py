@@ -10,7 +10,7 @@ from minalbef import checkpoint
 from minalbef.evaluation.intervals import Clusters
 from minalbef.recipes import finetune
 from minalbef.run import Run
-from minalbef.scenes import evaluation, jobs, questions
+from minalbef.scenes import evaluation, questions, task_problems
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import load_model
 from minalbef.tokenizer import Tokenizer
@@ -80,9 +80,9 @@ def outcomes_of_tasks(task: Pretrain, tokenizer: Tokenizer, folder: Path, alpha:
     for name in DOWNSTREAM:
         config = finetune.settings(name, start, (*BUDGET, f"alpha={alpha}"))
         finetune.finetune(name, start, folder / name, config, assign=64 * TASK_STEPS, quiet=True)
-        draw = jobs.draws(config, "test", TEST_SEED + seed, 0.3)
+        draw = task_problems.draws(config, "test", TEST_SEED + seed, 0.3)
         model, tuned_tokenizer, _ = load_model(name, folder / name)
-        samples = jobs.examine(name, model, tuned_tokenizer, draw)
+        samples = task_problems.evaluate(name, model, tuned_tokenizer, draw).samples
         answers[name] = digits(samples["pointing" if name == "grounding" else "accuracy"])
     return answers
 

@@ -19,7 +19,7 @@ from minalbef import checkpoint, load, train
 from minalbef.ema import make_teacher
 from minalbef.recipes import finetune
 from minalbef.recipes.report import commit, describe_device, now
-from minalbef.scenes import jobs
+from minalbef.scenes import task_problems
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
 from minalbef.tasks.nlvr2 import NLVR2, PairFusion, PairModel
 from minalbef.tasks.text_assignment import TextAssignment
@@ -73,7 +73,8 @@ def run(what: str, assign: bool, seed: int, folder: Path) -> dict:
     task.teacher = make_teacher(task.student)
     train.fit(task, ProblemBatches("nlvr2", config, tokenizer), config, folder / "task", quiet=True)
     seconds = time.process_time() - clock
-    samples = jobs.examine("nlvr2", task.student.eval(), tokenizer, jobs.draws(config, "test", FIRST + seed, 0.3))
+    draw = task_problems.draws(config, "test", FIRST + seed, 0.3)
+    samples = task_problems.evaluate("nlvr2", task.student.eval(), tokenizer, draw).samples
     return {"seconds": round(seconds, 1), "answers": digits(samples["accuracy"])}
 
 

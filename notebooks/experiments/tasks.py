@@ -8,7 +8,7 @@ from pathlib import Path
 from minalbef.cli.main import run_script
 from minalbef.recipes.report import read_report
 from minalbef.scenes import tables
-from minalbef.scenes.jobs import JOBS
+from minalbef.scenes.tasks.table import SCENE_TASKS
 from results import write_json, write_tables
 
 
@@ -23,14 +23,14 @@ def gather(folder: Path, out: Path, page: Path | None = None) -> str:
     """
     earlier = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
     reports = []
-    for task in JOBS:
+    for task in SCENE_TASKS:
         by_seed = {report["seed"]: report for report in earlier if report["task"] == task}
         for run in runs_of(folder, task):
             report = report_with_fresh(run)
             by_seed[report["seed"]] = report
         reports += by_seed.values()
     if not reports:
-        first = folder / next(iter(JOBS)) / "report.json"
+        first = folder / next(iter(SCENE_TASKS)) / "report.json"
         raise ValueError(f"{folder} has no report of a task, such as {first}; "
                          "`minalbef finetune TASK` writes one")
     table = tables.task_table(reports)

@@ -7,7 +7,7 @@ import tasks
 from minalbef.presets import preset
 from minalbef.recipes import report
 from minalbef.scenes import tables
-from minalbef.scenes.jobs import JOBS
+from minalbef.scenes.tasks.table import SCENE_TASKS
 
 
 def write(folder, task: str, figures: dict):
@@ -60,7 +60,7 @@ def test_a_task_that_has_not_run_is_kept_as_it_was_or_left_out(runs):
 
 
 def test_the_code_behind_each_figure_is_named(runs):
-    for task in JOBS:
+    for task in SCENE_TASKS:
         path = runs / task / "report.json"
         path.write_text(json.dumps(json.loads(path.read_text())
                                    | {"commit": "another one" if task == "vqa" else "0123456789+"}))

@@ -8,7 +8,7 @@ from golden_schedule import EPOCH, RUNS, begins, run, schedules
 from minalbef.config import Config
 from minalbef.presets import preset
 from minalbef.recipes.finetune import TUNING
-from minalbef.scenes.jobs import JOBS
+from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.train import alpha_at, lr_at
 
 
@@ -49,5 +49,5 @@ def test_alpha_does_not_rise_in_entailment_alone():
     """In the original VE.yaml alone says warm_up: False; the other configs say True."""
     tasks = ("retrieval-coco", "retrieval-flickr", "entailment", "vqa", "nlvr2", "grounding")
     assert [alpha_at(0, preset(name)) for name in tasks] == [0, 0, 0.4, 0, 0, 0]
-    embedded = {task: replace(preset("tiny"), **TUNING | job.settings) for task, job in JOBS.items()}
+    embedded = {task: replace(preset("tiny"), **TUNING | job.settings) for task, job in SCENE_TASKS.items()}
     assert {task for task, config in embedded.items() if alpha_at(0, config) == config.alpha == 0.4} == {"entailment"}

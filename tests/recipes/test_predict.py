@@ -15,7 +15,7 @@ from minalbef.data import Batch, transform
 from minalbef.gradcam import pair_relevance, relevance, text_map
 from minalbef.layers import record_weights
 from minalbef.recipes import predict, report
-from minalbef.scenes.jobs import JOBS
+from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.tasks import entailment, grounding, prediction, vqa
 from minalbef.tasks.nlvr2 import PairModel
 from minalbef.tasks.table import TASKS
@@ -31,7 +31,7 @@ BOXES = [[5.0, 5, 20, 20], [30.0, 10, 40, 30], [60.0, 5, 15, 40]]
 def models():
     """One of each task, of 6 x 6 patches, with weights that answer decidedly."""
     torch.manual_seed(0)
-    return {task: disturb(TASKS[task].module(untrained().config).student, 0.15).eval() for task in JOBS}
+    return {task: disturb(TASKS[task].module(untrained().config).student, 0.15).eval() for task in SCENE_TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_maps_of_a_pair_add_up_and_a_batch_is_its_rows_alone(pair):
 
 
 # ------------------------------------------------------------------------------------------------ shown
-@pytest.mark.parametrize("task", JOBS)
+@pytest.mark.parametrize("task", SCENE_TASKS)
 def test_an_answer_is_words_and_a_picture(ask, task, tmp_path):
     found = ask(task, BOXES if task == "grounding" else None)
     told = predict.describe(found)

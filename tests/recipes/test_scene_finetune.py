@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from torch.testing import assert_close
 from card import CUDA, card
 from checkout import python_path
 from emojiscenes import phrasing
-from emojiscenes.problems import GROUP
+from emojiscenes.problems import GROUP, answer_list
 from helpers import small
 from minalbef import checkpoint, distributed, load
 from minalbef.albef import ALBEF
@@ -24,13 +25,18 @@ from minalbef.evaluation import answers, intervals
 from minalbef.recipes import finetune, report
 from minalbef.recipes.evaluate import evaluate_run
 from minalbef.recipes.finetune import at_size, settings, tune_all
-from minalbef.scenes import jobs, tables, task_problems
+from minalbef.scenes import tables, task_problems
 from minalbef.scenes.batches import ProblemBatches
-from minalbef.scenes.jobs import JOBS
+from minalbef.scenes.tasks import grounding as grounding_scenes
+from minalbef.scenes.tasks import vqa as vqa_scenes
+from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.tasks import nlvr2, vqa
 from minalbef.tasks.table import TASKS, load_model
 from minalbef.tokenizer import Tokenizer
 
+BASELINES = {"retrieval": {"chance", "pretrained"}, "entailment": {"majority"}, "vqa": {"majority", "chance"},
+             "nlvr2": {"majority"}, "grounding": {"random_box", "largest_box", "random_point", "pretrained",
+                                                  "warm_start", "random_weights", "shuffled_text"}}
 QUICK = ("image_size=32", "epoch=16", "epochs=1", "batch=8", "warmup_steps=1")
 
 
@@ -50,13 +56,13 @@ def source(tmp_path_factory):
 def tuned(source, tmp_path_factory):
     """Task -> a run folder with two steps of training."""
     folders = {}
-    for task in JOBS:
+    for task in SCENE_TASKS:
         folders[task] = tmp_path_factory.mktemp("tuned") / task
         finetune.finetune(task, source, folders[task], settings(task, source, QUICK), assign=16, quiet=True)
     return folders
 
 
-@pytest.mark.parametrize("task", JOBS)
+@pytest.mark.parametrize("task", SCENE_TASKS)
 def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monkeypatch):
     found = evaluate_run(tuned[task], "a command", source, size=0.02)
     assert found == report.read_report(tuned[task]) and found["task"] == task
@@ -65,25 +71,25 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monk
     def fresh(name, number):                             # the least number that an evaluation asks
         source = task_problems.problems(name, "test", config, 0)
         return [source.draw(i) for i in range(36)]
-    samples = jobs.examine(task, model, tokenizer, fresh)
-    for title, paths in JOBS[task].titles:
+    samples = task_problems.evaluate(task, model, tokenizer, fresh).samples
+    for title, paths in SCENE_TASKS[task].titles:
         for path in paths.split(" / "):
             value = tables.at(found["test"], path)
             assert value == pytest.approx(tables.at(samples, path).mean().item(), abs=5e-5), title
             low, high = tables.at(found["intervals"]["test"], path)
             assert 0 <= low <= value <= high <= 1, title
-    expected = {*JOBS[task].simple(draw), *JOBS[task].untrained}
-    assert set(found["baselines"]) == expected
+    assert set(found["baselines"]) == BASELINES[task]
+    assert ("map" in found) == (task == "grounding")
     monkeypatch.setattr(distributed, "device_at_hand", lambda name: CUDA)
     with card():
         there = evaluate_run(tuned[task], "a command", source, size=0.02)
     assert all(there[part] == found[part] for part in ("test", "baselines", "counts"))
     table = tables.task_table([found])
     plain = tables.at(found, "counts.test.plain.itc_i2t_r1")
-    assert all(title.format(block=plain) in table for title, _ in JOBS[task].titles) and "None" not in table
+    assert all(title.format(block=plain) in table for title, _ in SCENE_TASKS[task].titles) and "None" not in table
 
 
-@pytest.mark.parametrize("task", JOBS)
+@pytest.mark.parametrize("task", SCENE_TASKS)
 def test_a_saved_student_is_the_trained_one(task, tuned):
     model, tokenizer, kind = load_model(task, tuned[task])
     assert kind == task and not model.training and len(tokenizer) == getattr(model, "albef", model).config.vocab_size
@@ -113,7 +119,7 @@ def test_vqa_and_nlvr2_begin_with_what_fusion_learnt(source):
         assert torch.equal(task.student.albef.fusion.layers[layer].attn.q.weight, fusion[1].attn.q.weight)
 
 
-@pytest.mark.parametrize("task", JOBS)
+@pytest.mark.parametrize("task", SCENE_TASKS)
 def test_two_processes_share_the_batch_of_one(task, source, monkeypatch):
     config, tokenizer = settings(task, source, ["batch=16"]), checkpoint.read_run(source)[2]
     def batches():
@@ -125,7 +131,7 @@ def test_two_processes_share_the_batch_of_one(task, source, monkeypatch):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         halves.append(batches()(3))
     length = whole.tokens.shape[1]
-    sources = len(JOBS[task].problems)
+    sources = len(SCENE_TASKS[task].problems)
     share = len(whole.ids) // sources // 2       # with two sources, each half has its part of both
     parts = [F.pad(half.tokens, (0, length - half.tokens.shape[1]))[i * share:(i + 1) * share]
              for i in range(sources) for half in halves]
@@ -149,18 +155,18 @@ def test_what_is_hidden_cannot_be_seen(task, source):
         assert len(batch[""].image) == 8, "each of four pairs shares its two pictures"
 
 
-@pytest.mark.parametrize("task", JOBS)
+@pytest.mark.parametrize("task", SCENE_TASKS)
 def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, source, monkeypatch):
     seen, encode = [], Tokenizer.encode
     def remember(self, texts, length=25, *more, **options):
         seen.append(length)
         return encode(self, texts, length, *more, **options)
     monkeypatch.setattr(Tokenizer, "encode", remember)
-    monkeypatch.setattr(task_problems, "best_map", lambda *_: ("itm", 0))
+    monkeypatch.setitem(SCENE_TASKS, task, replace(SCENE_TASKS[task], choose=None))
     config, tokenizer = settings(task, source, ["batch=16", "text_length=7"]), checkpoint.read_run(source)[2]
     assert ProblemBatches(task, config, tokenizer)(0).tokens.shape[1] == 7
     model = TASKS[task].module(config).student.eval()
-    jobs.examine(task, model, tokenizer, lambda name, number: draw(name, number)[:8])
+    task_problems.evaluate(task, model, tokenizer, lambda name, number: draw(name, number)[:8])
     assert set(seen) - {10_000} == {7}, "VQA's answers are not cut"
 
 
@@ -177,17 +183,17 @@ def test_consistency_is_all_four_pairs_of_a_statement(monkeypatch, tuned):
     truth = torch.tensor([int(p.true) for p in draw("nlvr2", 36)])
     truth[5] = 1 - truth[5]
     monkeypatch.setattr(nlvr2.PairModel, "forward", lambda *_: torch.eye(2)[truth])
-    found = jobs.examine("nlvr2", model, tokenizer, draw, "")
+    found = task_problems.evaluate("nlvr2", model, tokenizer, draw).samples
     assert_close(found["accuracy"].mean(), torch.tensor(35 / 36))
     assert_close(found["consistency"].mean(), torch.tensor(8 / 9))
 
 
 def test_who_knows_the_answer_gets_what_the_annotators_agree_on(monkeypatch, tuned):
     model, tokenizer, _ = load_model("vqa", tuned["vqa"])
-    drawn, listed = draw("vqa", 36), task_problems.answer_list(50)
+    drawn, listed = draw("vqa", 36), answer_list(50)
     chosen = torch.tensor([[listed.index(p.answer)] for p in drawn])
     monkeypatch.setattr(vqa, "rank", lambda *_, **options: (chosen, None))
-    found = jobs.examine("vqa", model, tokenizer, draw, "")
+    found = task_problems.evaluate("vqa", model, tokenizer, draw).samples
     assert found["accuracy"].values.min() >= 0.99, "seven or more of ten annotators say it, numbers too"
     assert {"two", "three"} & {p.answer for p in drawn} and answers.normalise("two") == "2"
     assert set(found["by_kind"]) == {p.kind for p in drawn}
@@ -196,7 +202,7 @@ def test_who_knows_the_answer_gets_what_the_annotators_agree_on(monkeypatch, tun
 def test_pairs_of_one_statement_are_one_cluster(monkeypatch, tuned):
     model, tokenizer, _ = load_model("nlvr2", tuned["nlvr2"])
     monkeypatch.setattr(nlvr2.PairModel, "forward", lambda *_: torch.eye(2)[torch.ones(36, dtype=torch.long)])
-    found = jobs.examine("nlvr2", model, tokenizer, draw, "")
+    found = task_problems.evaluate("nlvr2", model, tokenizer, draw).samples
     assert len(found["accuracy"]) == 9 and found["accuracy"].cluster.tolist() == [i // 4 for i in range(36)]
     assert sum(map(len, found["by_kind"].values())) == 9
     assert intervals.interval(found["accuracy"]) == [0.5, 0.5], "two of a statement's four are true, always"
@@ -205,12 +211,12 @@ def test_pairs_of_one_statement_are_one_cluster(monkeypatch, tuned):
 def test_no_constant_answer_beats_the_majority_and_baselines_are_scored_as_models_are(monkeypatch, tuned):
     model, tokenizer, _ = load_model("vqa", tuned["vqa"])
     source = task_problems.problems("vqa", "test", small(objects=50), 5)
-    drawn, listed = [source.draw(i) for i in range(120)], task_problems.answer_list(50)
-    simple, yes = task_problems.simple_vqa(lambda *_: drawn), listed.index("yes")
+    drawn, listed = [source.draw(i) for i in range(120)], answer_list(50)
+    simple, yes = vqa_scenes.baselines(lambda *_: drawn), listed.index("yes")
     scores = {}
     for kind in phrasing.ASKED:
         asked = [p for p in drawn if p.kind == kind]
-        scores[kind] = {said: sum(task_problems.agreement(said, p) for p in asked) / 20 for said in listed}
+        scores[kind] = {said: sum(vqa_scenes.agreement(said, p) for p in asked) / 20 for said in listed}
     for kind, found in simple["majority"]["by_kind"].items():
         assert found.mean().item() == pytest.approx(max(scores[kind].values())), kind
     polar = scores["yes or no"]
@@ -218,14 +224,15 @@ def test_no_constant_answer_beats_the_majority_and_baselines_are_scored_as_model
     p = next(p for p in drawn if p.kind == "compare" and len(set(p.answers)) == 1)
     assert simple["chance"]["accuracy"].values[drawn.index(p)] == 0.5, "the question names both that may be right"
     monkeypatch.setattr(vqa, "rank", lambda model, batch, *_, **how: (torch.full((len(batch.tokens), 1), yes), None))
-    said_yes = jobs.examine("vqa", model, tokenizer, lambda *_: drawn, "")["by_kind"]["yes or no"].mean().item()
+    samples = task_problems.evaluate("vqa", model, tokenizer, lambda *_: drawn).samples
+    said_yes = samples["by_kind"]["yes or no"].mean().item()
     assert said_yes == pytest.approx(polar["yes"]) and said_yes != 0.5, "the annotators count, not the one right answer"
 
 
 def test_an_exam_asks_as_many_as_it_says():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(task_problems, "problems", lambda *_: SimpleNamespace(draw=lambda i: i))
-        whole, quick = (jobs.draws(small(), "test", 0, size) for size in (1.0, 0.02))
+        whole, quick = (task_problems.draws(small(), "test", 0, size) for size in (1.0, 0.02))
         for name, number in (("retrieval", 500), ("families", 800), ("entailment", 1800), ("vqa", 1800),
                              ("nlvr2", 1800), ("grounding", 1000)):
             assert len(whole(name, number)) == number and len(quick(name, number)) % GROUP[name] == 0
@@ -243,22 +250,30 @@ def test_an_evaluation_draws_from_its_split_and_the_report_says_which(monkeypatc
 
 
 def test_groundings_map_is_chosen_on_validation_whatever_is_evaluated(monkeypatch):
-    asked, seen, model = [], [], ALBEF(small(objects=50))
-    monkeypatch.setattr(task_problems, "others", task_problems.others.__wrapped__)       # not what another test drew
-    monkeypatch.setattr(task_problems, "problems", lambda name, split, config, seed: asked.append((name, split, seed))
-                        or SimpleNamespace(draw=lambda i: i))
-    monkeypatch.setattr(task_problems, "point", lambda model, tokenizer, drawn, *_: seen.append(drawn)
-                        or {"proposals": torch.ones(1)})
-    task_problems.best_map(model, None)
+    asked, evaluated = [], []
+    def note_problems(name, split, config, seed):
+        asked.append((name, split, seed))
+        return SimpleNamespace(draw=lambda i: i)
+    def note_evaluation(model, tokenizer, records, how):
+        evaluated.append((records, how.mode, how.layer))
+        return {"proposals": torch.tensor([float(how.mode == "mlm")])}, {}
+    monkeypatch.setattr(grounding_scenes, "validation_problems", grounding_scenes.validation_problems.__wrapped__)
+    monkeypatch.setattr(grounding_scenes, "problems", note_problems)
+    monkeypatch.setattr(grounding_scenes, "make_records", lambda record, problems, *_: problems)
+    monkeypatch.setattr(grounding_scenes.grounding, "evaluate", note_evaluation)
+    assert grounding_scenes.choose_map(ALBEF(small(objects=50)), None) == {"mode": "mlm", "layer": 0}
     assert asked == [("grounding", "validation", 1_000_000)], "the test has no say"
-    assert seen == [list(range(200))] * 6
+    assert [records for records, _, _ in evaluated] == [list(range(200))] * 6
+    places = [(mode, layer) for mode in ("itm", "mlm", "itc") for layer in (0, 1)]
+    assert [(mode, layer) for _, mode, layer in evaluated] == places
 
 
-def test_simple_baselines_by_hand():
-    assert_close(task_problems.commonest(["a", "b", "b"]), torch.tensor([0.0, 1.0, 1.0]))
-    found = JOBS["entailment"].simple(draw)["majority"]["accuracy"].mean()
+def test_simple_baselines_by_hand(tuned):
+    assert_close(intervals.commonest(["a", "b", "b"]), torch.tensor([0.0, 1.0, 1.0]))
+    model, tokenizer, _ = load_model("entailment", tuned["entailment"])
+    found = task_problems.evaluate("entailment", model, tokenizer, draw).baselines["majority"]["accuracy"].mean()
     assert_close(found, torch.tensor(1 / 3))
-    boxes = task_problems.simple_grounding(draw)
+    boxes = grounding_scenes.baselines(draw)
     assert 0 < boxes["random_point"]["pointing"].mean() < 0.2 and 0.1 < boxes["random_box"]["proposals"].mean() < 0.3
 
 
@@ -331,4 +346,4 @@ def test_a_run_of_another_kind_is_refused(source, tuned, tmp_path):
 
 
 def test_every_task_has_problems():
-    assert {name for job in JOBS.values() for name in job.problems} == set(GROUP)
+    assert {name for job in SCENE_TASKS.values() for name in job.problems} == set(GROUP)

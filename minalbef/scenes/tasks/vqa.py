@@ -1,0 +1,82 @@
+"""VQA on scenes: one question about two similar scenes, with different answers."""
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from emojiscenes.phrasing import ASKED
+from emojiscenes.problems import Asked, answer_list
+from minalbef.config import Config
+from minalbef.evaluation import answers
+from minalbef.evaluation.intervals import figures_by_kind
+from minalbef.scenes.tasks.base import BLIND, Draw, Painter, SceneTask, SceneTest, cluster
+from minalbef.tasks.vqa import VQARecord
+
+NUMBER = 1800
+
+
+def record(problem: Asked, painter: Painter) -> VQARecord:
+    return VQARecord(painter.image(problem.scene), painter.text(problem.text), problem.answers,
+                     problem.id, kind=problem.kind)
+
+
+def listed_answers(config: Config) -> list[str]:
+    """All answers that there are to questions about a run's objects."""
+    return answer_list(config.objects)
+
+
+def agreement(answer: str, problem: Asked) -> float:
+    """VQA accuracy of an answer."""
+    return answers.accuracy(answer, problem.answers)
+
+
+def options(problem: Asked, objects: Sequence[str]) -> list[str]:
+    """Possible answers: all objects to "what", to the other kinds the question's own options.
+
+    To "compare" they are the two objects that the question names.
+    """
+    if problem.kind == "what":
+        return list(objects)
+    return [option for option, _ in problem.question.options]
+
+
+def baselines(draw: Draw) -> dict:
+    """VQA accuracy of the best constant answer to each kind of question, and of a random one of
+    its possible answers."""
+    asked = draw("vqa", NUMBER)
+    objects = sorted({thing.name for problem in asked for thing in problem.scene.objects})
+    constant, chance = torch.zeros(2, len(asked))
+    for kind in dict.fromkeys(problem.kind for problem in asked):
+        rows = [i for i, problem in enumerate(asked) if problem.kind == kind]
+        score_kind([asked[i] for i in rows], objects, rows, constant, chance)
+    kinds = [problem.kind for problem in asked]
+    return {name: {"accuracy": cluster(samples, "vqa"), **figures_by_kind(cluster(samples, "vqa"), kinds)}
+            for name, samples in (("majority", constant), ("chance", chance))}
+
+
+def score_kind(asked: Sequence[Asked], objects: Sequence[str], rows: list[int], constant: Tensor,
+               chance: Tensor) -> None:
+    """The two baselines on questions of one kind, into these rows of their samples, in place."""
+    totals: Counter = Counter()
+    scores = []                       # of each question's answers; all others score 0
+    for i, problem in zip(rows, asked):
+        score = {answer: agreement(answer, problem) for answer in dict.fromkeys(problem.answers)}
+        scores.append(score)
+        totals.update(score)
+        possible = options(problem, objects)
+        chance[i] = sum(score.get(answer, 0) for answer in possible) / len(possible)
+    best = max(totals, key=totals.__getitem__)
+    constant[rows] = torch.tensor([score.get(best, 0.0) for score in scores])
+
+
+SCENES = SceneTask(
+    problems=("vqa",),
+    record=record,
+    tests={"": SceneTest("vqa", NUMBER)},
+    titles=(("VQA accuracy", "accuracy"),
+            *((f"VQA accuracy, {kind}", f"by_kind.{kind}") for kind in ASKED)),
+    answers=listed_answers,
+    baselines=baselines,
+    trained=BLIND,
+)
