@@ -34,8 +34,7 @@ def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tu
     """Check a public set and write its records for training. Downloads nothing; docs/data.md has the sources.
 
     Args:
-        name: coco, vg, sbu, cc3m, cc12m, shards, flickr30k, entailment, vqa, nlvr2, grounding; to evaluate on alone:
-            winoground, sugarcrepe, aro-relation, aro-attribution, aro-order, whatsup; or pairs, for your own
+        name: {trained_sets}; to evaluate on alone: {other_sets}; or pairs, for your own
         source: the folder of the set's files
         out: the folder for all prepared sets; this one's is in it
         images: folders of the pictures, if they are not below the set's files
@@ -57,7 +56,7 @@ def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 
     """Two steps of a preset at full size on a CPU, with random weights and pictures: loss, gradient, seconds, memory.
 
     Args:
-        preset: paper-4m or -14m, base, retrieval-coco or -flickr, entailment, vqa, nlvr2-assign, nlvr2, grounding
+        preset: {presets}
         changes: options of the preset to change
         steps: how many
         batch: rows, in place of the preset's

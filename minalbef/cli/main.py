@@ -23,6 +23,7 @@ import minalbef
 from minalbef.cli.bench import bench
 from minalbef.cli.full_size import convert, dry_run, plan, prepare
 from minalbef.cli.limits import checked, current_flags
+from minalbef.cli.names import fill_in
 from minalbef.cli.options import options
 from minalbef.cli.pictures import export, index, search
 from minalbef.cli.train import Changes, Flags, From, finetune, pretrain, source_of, tune
@@ -137,22 +138,25 @@ def explore(run: Path | None = None, /, out: Path | None = None) -> None:
     print(f"open {out} in a browser")
 
 
-def predict(task: Literal["retrieval", "entailment", "vqa", "nlvr2", "grounding"], /, image: Images, text: str,
-            run: Path | None = None, out: Path | None = None,
+def predict(task: str, /, image: Images, text: str, run: Path | None = None, out: Path | None = None,
             boxes: tuple[tuple[float, float, float, float], ...] = ()) -> None:
     """Ask a fine-tuned model about your own pictures, and draw where it looked.
 
     Args:
-        task: what to ask
-        image: the picture; for nlvr2 two, the left one first
-        text: caption, statement, question or expression, such as "how many cats are there?"
-        run: by default runs/TASK, in retrieval else runs/demo or the shipped one; grounding reads a pretrained one, too
+        task: what to ask: {asked}
+        image: the picture; for {of_two_images} two, the left one first
+        text: {texts}, such as "{example}"
+        run: by default runs/TASK; {of_pretrained} reads a pretrained one, too, and by default runs/demo or the shipped
+            one where there is no runs/TASK
         out: the picture to write; by default answer.png in the run folder, of the shipped model in runs/tiny
-        boxes: grounding's boxes to choose among, each x y width height in pixels
+        boxes: for {of_boxes}, the boxes to choose among, each x y width height in pixels
     """
     from minalbef.recipes import predict as predictor
-    tuned = Path("runs", task)
-    run = run or (source_of(None) if task == "retrieval" and not tuned.exists() else tuned)
+    evaluates = predictor.find_asked(task).evaluates
+    if run is None:
+        run = Path("runs", task)
+        if "pretrain" in evaluates and not run.exists():
+            run = source_of(None)
     print(predictor.main(task, [one for given in image for one in given], text, run, out, boxes or None))
 
 
@@ -300,6 +304,8 @@ def call_command(words: list[str]) -> None:
         if command in MOVED:
             raise ValueError(f"`minalbef {command}` is a script now, with the same options: in a checkout of minalbef, "
                              f"call `python notebooks/experiments/{MOVED[command]}`")
+    if words and words[0] in COMMANDS and {"-h", "--help"} & {*words}:
+        fill_in(COMMANDS[words[0]])
     if words and words[0] not in COMMANDS and not words[0].startswith("-"):
         raise ValueError(f"no command {words[0]!r}{nearest(words[0], COMMANDS)}; there are {', '.join(COMMANDS)}")
     tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="minalbef", args=current_flags(words), description=ABOUT,

@@ -63,7 +63,7 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
     In several processes, on prepared sets: torchrun -m -- minalbef finetune.
 
     Args:
-        task: retrieval, entailment, vqa, nlvr2 or grounding; on prepared sets text_assignment, too
+        task: {scene_tasks}; on prepared sets {other_tasks}, too
         changes: options to change, such as lr=5e-4 epochs=2
         source: the pretrained run to start from; by default runs/demo, or else the shipped model
         run: the folder to write, by default runs/TASK
@@ -96,7 +96,7 @@ def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | N
     """The training of `finetune`, without evaluation. In several processes: torchrun -m -- minalbef tune.
 
     Args:
-        task: retrieval, entailment, vqa, nlvr2 or grounding
+        task: {scene_tasks}
         changes: options to change
         source: the pretrained run to start from; by default runs/demo, or else the shipped model
         run: the folder to write, by default runs/TASK

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from minalbef.checkpoint import require_trained, run_folder, untrained_parts
+from minalbef.config import nearest
 from minalbef.data import Source, open_image, transform
 from minalbef.recipes.report import output_folder, read_report
 from minalbef.scenes.tasks.table import SCENE_TASKS
@@ -51,19 +52,26 @@ def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | 
     Raises ValueError for a wrong number of images, one that cannot be read or does not hold the
     boxes, and for a text without words or too long.
     """
-    known = [name for name, row in TASKS.items() if row.predict]
-    if task not in known:
-        raise ValueError(f"no task {task!r}; there are {', '.join(known)}")
+    asked = find_asked(task)
     images = list(images) if isinstance(images, (list, tuple)) else [images]
-    check_query(TASKS[task], len(images), text, candidates)
+    check_query(asked, len(images), text, candidates)
     config = getattr(model, "albef", model).config
     if candidates is None and config.objects and task in SCENE_TASKS:
         candidates = SCENE_TASKS[task].listed_answers(config)
     pictures = tuple(open_image(image, config.upright) for image in images)
     pixels = torch.stack([transform(picture, config.image_size) for picture in pictures])
     size = pictures[0].height, pictures[0].width
-    answer = TASKS[task].predict(model, tokenizer, Query(pixels, text, size, candidates, place))
+    query = Query(pixels, text, size, candidates, place)
+    answer = asked.predict(model, tokenizer, query)
     return Prediction(**vars(answer), task=task, pictures=pictures, text=text)
+
+
+def find_asked(task: str) -> Task:
+    """A task that predicts. Raises ValueError for another."""
+    known = [name for name, row in TASKS.items() if row.predict]
+    if task not in known:
+        raise ValueError(f"no task {task!r}{nearest(task, known)}; there are {', '.join(known)}")
+    return TASKS[task]
 
 
 def check_query(task: Task, images: int, text: str, candidates: Sequence | Tensor | None) -> None:

@@ -80,6 +80,7 @@ class Task:
     candidates: str = ""                         # what a prediction may choose among: answers, boxes
     predict_needs: tuple[str, ...] = ()          # parts of ALBEF without which an answer is noise
     text: str = "text"                           # what the text is to it, such as a question
+    example: str = ""                            # of a text, for the command line
 
     # the dry run
     # (image, another, text, id) -> a record

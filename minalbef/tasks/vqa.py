@@ -298,5 +298,6 @@ TASK = Task(
     predict=predict,
     candidates="answers",
     text="question",
+    example="how many cats are there?",
     dry_run_record=dry_run_record,
 )
