@@ -146,8 +146,7 @@ def predict(task: str, /, image: Images, text: str, run: Path | None = None, out
         task: what to ask: {asked}
         image: the picture; for {of_two_images} two, the left one first
         text: {texts}, such as "{example}"
-        run: by default runs/TASK; {of_pretrained} reads a pretrained one, too, and by default runs/demo or the shipped
-            one where there is no runs/TASK
+        run: by default runs/TASK; for {of_pretrained}, if there is none, runs/demo or the shipped model
         out: the picture to write; by default answer.png in the run folder, of the shipped model in runs/tiny
         boxes: for {of_boxes}, the boxes to choose among, each x y width height in pixels
     """

@@ -8,7 +8,6 @@ from torch import Tensor
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import reads_upright
 from minalbef.evaluation.intervals import Clusters, in_groups
 from minalbef.evaluation.loop import How, Records, encode_images, values_of
 from minalbef.evaluation.ranking import Encoded, best, match_odds, recall, rerank, similarity

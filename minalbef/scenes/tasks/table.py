@@ -10,3 +10,7 @@ for name in TASKS:
     file = f"minalbef.scenes.tasks.{name}"
     if find_spec(file):
         SCENE_TASKS[name] = import_module(file).SCENES
+
+
+if __name__ == "__main__":            # for the Makefile
+    print(*SCENE_TASKS)
