@@ -40,6 +40,14 @@ def here(tmp_path):
     return tmp_path / "in", tmp_path / "out"
 
 
+def test_a_set_of_a_known_format_is_one_entry_of_the_catalogue(here, monkeypatch):
+    source, out = here
+    monkeypatch.setitem(catalogue.SETS, "mine", {"train": [catalogue.lists("mine.json")]})
+    write(source / "mine.json", [{"image": TRAIN, "caption": "a cat"}, {"image": VAL, "caption": "two dogs"}])
+    prepare("mine", source, out)
+    assert [record.text for record in Records(out / "mine", "train")] == ["a cat", "two dogs"]
+
+
 def test_a_share_leaves_the_evaluation_splits_whole_and_keeps_the_captions_of_a_picture_together(here):
     source, out = here
     names = [f"train2014/COCO_train2014_{i:012d}.jpg" for i in range(60)]

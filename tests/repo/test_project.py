@@ -94,6 +94,15 @@ def test_the_architecture_page_has_the_rooms_in_their_order():
     assert tuple(re.findall(r"^\| (\w+) \| (?!what)", rooms, re.M)) == ROOMS
 
 
+def test_every_path_that_contributing_names_exists():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = {path for path in paths_of(page) if "NAME" not in path}
+    assert len(paths) > 12 and [path for path in paths if not (ROOT / path).exists()] == []
+    for name, path in (("objectives", "tasks/pretrain"), ("FILES", "tasks/table"), ("SETS", "datasets/catalogue")):
+        assert f"`{name}`" in page and f"`minalbef/{path}.py`" in page
+        assert re.search(rf"\b{name}\b", (PACKAGE / f"{path}.py").read_text(encoding="utf-8"))
+
+
 def test_a_path_that_is_gone_would_be_seen_on_a_page():
     assert paths_of("`minalbef/gone.py` and data/x/, (notebooks/a1.py); emojiscenes/painting.py") == {
         "minalbef/gone.py", "data/x/", "notebooks/a1.py"}
