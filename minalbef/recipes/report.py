@@ -21,10 +21,10 @@ from minalbef.writing import explain, write_atomically
 SCHEMA = 1
 # what is read back of a report, and is of one kind
 WORDS: dict[Any, str] = {str: "text", dict: "table"}
-KINDS = {**dict.fromkeys(("task", "command", "commit", "date", "device", "set", "split", "protocol",
-                          "source"), str),
-         **dict.fromkeys(("seconds", "versions", "config", "map", "test", "baselines", "chance",
-                          "intervals", "counts", "plain", "families", "start"), dict)}
+TEXTS = ("task", "command", "commit", "date", "device", "set", "split", "protocol", "source")
+TABLES = ("seconds", "versions", "config", "map", "test", "baselines", "chance", "intervals",
+          "counts", "plain", "families", "start")
+KINDS = dict.fromkeys(TEXTS, str) | dict.fromkeys(TABLES, dict)
 NUMBERS = ("seed", "seconds", "test", "baselines", "chance", "intervals", "counts", "plain",
            "families", "start", "rerank_plus_weight", "rerank_gain", "among", "step")
 RENAMED = {"exam_seed": "scenes_seed"}         # keys of older reports, and what they are called now
@@ -34,10 +34,13 @@ PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
 def output_folder(run: str | Path, whole: bool = True) -> Path:
     """Where to write what is made of a run: into its folder, unless that must stay as it is.
 
-    For the shipped run it is runs/tiny, for one of the hub runs/hf/OWNER/NAME: runs/NAME may be a run of yours.
-    whole: False for an evaluation that is not the run's own whole one, which must not take the place of its report
+    For the shipped run it is runs/tiny, for one of the hub runs/hf/OWNER/NAME: runs/NAME may be a
+    run of yours.
+    whole: False for an evaluation that is not the run's own whole one, which must not take the
+        place of its report
     """
-    folder, where = Path(run), Path(run).resolve()
+    folder = Path(run)
+    where = folder.resolve()
     if where == (data_folder() / "tiny").resolve():
         folder = Path("runs", "tiny")
     elif where.parent.name == "snapshots":       # of the hub's cache: models--OWNER--NAME/snapshots/COMMIT
@@ -46,13 +49,16 @@ def output_folder(run: str | Path, whole: bool = True) -> Path:
 
 
 def train_seconds(folder: Path) -> float:
-    """How long a folder's training took, without pauses and lost steps. Raises ValueError for a damaged metrics.csv."""
+    """How long a folder's training took, without pauses and lost steps.
+
+    Raises ValueError for a damaged metrics.csv.
+    """
     rows = read_metrics(folder)
     return float(rows[-1]["seconds"]) if rows else 0.0
 
 
-def write_report(folder: Path, task: str, figures: dict, config: Config, seconds: dict[str, float], command: str,
-                 seed: int) -> dict:
+def write_report(folder: Path, task: str, figures: dict, config: Config,
+                 seconds: dict[str, float], command: str, seed: int) -> dict:
     """Write report.json into a run folder, whole or not at all: -> what was written.
 
     figures: shares of 1, nested by part, their intervals under "intervals" in the same nesting
@@ -60,13 +66,18 @@ def write_report(folder: Path, task: str, figures: dict, config: Config, seconds
 
     Raises ValueError for a figure that is no number (NaN), OSError where the folder cannot be written.
     """
-    report = {"schema": SCHEMA, "task": task, "command": command, "seed": seed, "commit": commit(), "date": now(),
-              "device": describe_device(), "seconds": _round(seconds, 1), "versions": {
-                  "python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
-              "config": {k: "inf" if v == float("inf") else v for k, v in vars(config).items()}} | _round(figures, 5)
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
+    settings = {name: "inf" if value == float("inf") else value  # JSON has no infinity
+                for name, value in vars(config).items()}
+    report = {"schema": SCHEMA, "task": task, "command": command, "seed": seed,
+              "commit": commit(), "date": now(), "device": describe_device(),
+              "seconds": _round(seconds, 1), "versions": versions, "config": settings}
+    report |= _round(figures, 5)
     with explain(f"a figure of {folder} is not finite", "a report holds numbers only", ValueError):
         text = json.dumps(report, indent=1, allow_nan=False)
-    write_atomically(Path(folder) / "report.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    write_atomically(Path(folder) / "report.json",
+                     lambda path: path.write_text(text + "\n", encoding="utf-8"))
     return json.loads(text)
 
 
@@ -85,8 +96,8 @@ def read_report(folder: Path) -> dict:
         if report.get("schema") == SCHEMA:
             check_report(report)
     if report.get("schema") != SCHEMA:
-        raise ValueError(f"{path} has schema {report.get('schema')}, and this version reads {SCHEMA}; "
-                         f"`minalbef evaluate {folder}` makes it anew")
+        raise ValueError(f"{path} has schema {report.get('schema')}, and this version reads "
+                         f"{SCHEMA}; `minalbef evaluate {folder}` makes it anew")
     return report
 
 
@@ -134,22 +145,31 @@ def describe_device() -> str:
     """The machine in words: processor, cores we may use, threads, GPU if there is one, system."""
     name = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).exists():
-        named = [line.split(":", 1)[1].strip() for line in info.read_text(encoding="utf-8").splitlines()
-                 if line.startswith("model name")]
-        name = named[0] if named else name
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
     elif platform.system() == "Darwin":
         name = _output("sysctl", "-n", "machdep.cpu.brand_string") or name
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (f"{name} ({platform.machine()}), {cores} cores, {torch.get_num_threads()} threads, "
-            f"{torch.cuda.get_device_name() + ', ' if torch.cuda.is_available() else ''}"
-            f"{platform.system()}, torch {torch.__version__}")
+    cores = os.cpu_count()
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    parts = [f"{name} ({platform.machine()})", f"{cores} cores",
+             f"{torch.get_num_threads()} threads"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join([*parts, platform.system(), f"torch {torch.__version__}"])
 
 
 def commit() -> str:
-    """Which code this is: the checkout's commit, with "+" where it was changed since, else the installed version."""
-    here = Path(__file__).parents[2]
-    if (here / ".git").exists() and (found := _output("git", "-C", str(here), "rev-parse", "HEAD")):
-        return found + ("+" if _output("git", "-C", str(here), "status", "--porcelain", "-uno") else "")
+    """Which code this is: the checkout's commit, with "+" where it was changed since, else the
+    installed version."""
+    checkout = Path(__file__).parents[2]
+    if (checkout / ".git").exists():
+        git = ("git", "-C", str(checkout))
+        if head := _output(*git, "rev-parse", "HEAD"):
+            changes = _output(*git, "status", "--porcelain", "-uno")
+            return head + "+" if changes else head
     return f"version {importlib.metadata.version('minalbef')}"
 
 
