@@ -1,4 +1,4 @@
-"""Prove that two implementations are the same: for chapters that rebuild a part, tests and graders."""
+"""Check that two implementations agree: for chapters that rebuild a part, tests and graders."""
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -8,126 +8,201 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-FAINT = 1e-3                          # shrinks weights and input until a norm's eps shows, 1e-5 or 1e-6
+FAINT = 1e-3                          # shrinks weights and input so that a norm's eps matters
+Function = Any                        # a module or a function, which takes what make_input makes
 
 
-def check_same(A: Callable, B: Callable, *args: Any, make_input: Callable[[], Any], tol: float = 1e-5,
-               seed: int = 0, blank: bool = False) -> None:
-    """Compare A with B, under one set of weights and on one input: outputs, and the gradients of everything.
+def check_same(A: Callable, B: Callable, *args: Any, make_input: Callable[[], Any],
+               tol: float = 1e-5, seed: int = 0, blank: bool = False) -> None:
+    """Compare outputs and all gradients of A and B, with the same weights on the same input.
 
-    A, B: classes of modules, made with `args`; or modules; or functions, of tensors, arrays, pictures or numbers
+    A, B: classes of modules, made with `args`; or modules; or functions of tensors, arrays, images
+        or numbers
     make_input: -> a tensor, or a tuple of arguments
-    tol: largest difference allowed, as a share of the largest value
+    tol: the largest difference allowed, as a share of the largest value
     blank: A is for a reader to write, and may still raise NotImplementedError
-    Prints one line; raises AssertionError that names the first output, weight or gradient that differs.
+    Prints one line. Raises AssertionError that names the first output, weight or gradient that
+    differs.
     """
-    names = _name(A), _name(B)
+    names = (_name(A), _name(B))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        a, b = (_build(module, args) for module in (A, B))
+        a = _build(A, args)
+        b = _build(B, args)
         if isinstance(a, nn.Module) and isinstance(b, nn.Module):
-            # biases at 0 and gains at 1 would hide that one is missing
-            _change(a, lambda weight: weight.add_(0.1 * torch.randn_like(weight)) if weight.dim() else weight)
-            _load(a, b, names)
+            _disturb(a)
+            _copy_weights(a, b, names)
         inputs = make_input()
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not isinstance(inputs, tuple):
+        inputs = (inputs,)
 
     try:
-        out_a, grad_a = _run(a, inputs, seed)
+        outputs, gradients = _run(a, inputs, seed)
     except NotImplementedError:
         if not blank:
             raise
-        return print(f"{names[0]}: yours to write; compared with {names[1]} once you have")
-    out_b, grad_b = _run(b, inputs, seed)
-    for where, x in out_a.items():
-        assert not x.isnan().any(), f"{names[0]}: its {where} has NaN in it, so nothing can be compared"
-    _compare("output", out_a, out_b, names, tol)
-    # a gradient that is truly zero is noise: hold it against the largest of them all
-    largest = max((g.abs().max().item() for g in grad_a.values() if g.numel()), default=0.0)
-    _compare("gradient", grad_a, grad_b, names, tol, least=0.1 * largest)
-    for f in (a, b):
-        _change(f, lambda weight: weight.mul_(FAINT))
-    (faint_a, _), (faint_b, _) = (_run(f, _map(inputs, lambda x: x * FAINT), seed) for f in (a, b))
-    _compare("output for tiny weights and input (is a norm's eps another?)", faint_a, faint_b, names, tol)
-
-    inside = sum(name.startswith("parameter") for name in grad_a)
-    slopes = f" and the same gradients for {f'{inside} parameters' if inside else 'its inputs'}" if largest else ""
-    # the tolerance, not the difference: that is another on another CPU, and chapters are compared with their outputs
-    print(f"{names[0]} and {names[1]}: same output (within {tol:g}){slopes}")
+        print(f"{names[0]}: yours to write; compared with {names[1]} once you have")
+        return
+    other_outputs, other_gradients = _run(b, inputs, seed)
+    for name, x in outputs.items():
+        assert not x.isnan().any(), f"{names[0]}: its {name} has NaN: nothing can be compared"
+    _compare("output", outputs, other_outputs, names, tol)
+    # a gradient that should be zero is noise: its limit is a share of the largest of them all
+    largest = max([_largest(gradient) for gradient in gradients.values()], default=0.0)
+    _compare("gradient", gradients, other_gradients, names, tol, least=0.1 * largest)
+    _compare_faint(a, b, inputs, seed, names, tol)
+    # print the tolerance: the difference itself varies by CPU, and chapters compare their outputs
+    print(f"{names[0]} and {names[1]}: same output (within {tol:g}){_of_gradients(gradients)}")
 
 
-def _name(f: Any) -> str:
-    kind = type(f) if isinstance(f, nn.Module) else f
-    name = getattr(kind, "__name__", str(kind))
-    package = getattr(kind, "__module__", "__main__").split(".")[0]
-    return name if package == "__main__" else f"{package}.{name}"
+def _of_gradients(gradients: dict[str, Tensor]) -> str:
+    """What `check_same` says of gradients that agree; nothing if all are zero."""
+    if not any(gradient.any() for gradient in gradients.values()):
+        return ""
+    count = sum(name.startswith("parameter") for name in gradients)
+    if count:
+        return f" and the same gradients for {count} parameters"
+    return " and the same gradients for its inputs"
 
 
-def _build(f: Any, args: tuple) -> Any:
-    f = f(*args) if isinstance(f, type) else copy.deepcopy(f)    # the caller's own modules stay as they are
-    return f.eval() if isinstance(f, nn.Module) else f
+def _name(f: Function) -> str:
+    if isinstance(f, nn.Module):
+        f = type(f)
+    name = getattr(f, "__name__", str(f))
+    package = getattr(f, "__module__", "__main__").split(".")[0]
+    if package == "__main__":
+        return name
+    return f"{package}.{name}"
+
+
+def _build(f: Function, args: tuple) -> Function:
+    if isinstance(f, type):
+        f = f(*args)
+    else:
+        f = copy.deepcopy(f)                     # the caller's modules don't change
+    if isinstance(f, nn.Module):
+        f.eval()
+    return f
 
 
 @torch.no_grad()
-def _change(f: Any, change: Callable[[Tensor], Tensor]) -> None:
-    """Change each weight of a module, in place."""
-    for weight in f.parameters() if isinstance(f, nn.Module) else ():
-        change(weight)
+def _disturb(module: nn.Module) -> None:
+    """Add noise to the weights: biases of 0 and gains of 1 would hide that one is missing."""
+    for weight in module.parameters():
+        if weight.dim():
+            weight.add_(0.1 * torch.randn_like(weight))
 
 
-def _load(a: nn.Module, b: nn.Module, names: tuple[str, str]) -> None:
-    ours, theirs = a.state_dict(), b.state_dict()
-    wrong = [f"{names[1]} has {name}, {names[0]} has not" for name in theirs if name not in ours]
-    wrong += [f"{names[0]} has {name}, {names[1]} has not" for name in ours if name not in theirs]
-    wrong += [f"{name} is {tuple(ours[name].shape)} in {names[0]} and {tuple(theirs[name].shape)} in {names[1]}"
-              for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
-    assert not wrong, "the weights do not fit:\n  " + "\n  ".join(wrong)
-    b.load_state_dict(ours)
+def _copy_weights(a: nn.Module, b: nn.Module, names: tuple[str, str]) -> None:
+    """Load a's weights into b. Raises AssertionError that lists what doesn't fit."""
+    weights = a.state_dict()
+    target = b.state_dict()
+    misfits = []
+    for name in target:
+        if name not in weights:
+            misfits.append(f"{names[1]} has {name}, {names[0]} has not")
+    for name in weights:
+        if name not in target:
+            misfits.append(f"{names[0]} has {name}, {names[1]} has not")
+    for name, value in weights.items():
+        if name in target and value.shape != target[name].shape:
+            misfits.append(f"{name} is {tuple(value.shape)} in {names[0]} "
+                           f"and {tuple(target[name].shape)} in {names[1]}")
+    assert not misfits, "the weights do not fit:\n  " + "\n  ".join(misfits)
+    b.load_state_dict(weights)
 
 
-def _run(f: Any, inputs: tuple, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Outputs by place, and gradients of a fixed random mixture of them by place; no gradient counts as zero."""
+def _run(f: Function, inputs: tuple, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """-> outputs by position, and the gradients of a fixed random mixture of them, or zeros."""
     inputs = _map(inputs, lambda x: x.detach().clone().requires_grad_())
-    output = f(*inputs)
-    outputs = {f"[{place}]" if place else "": x for place, x in _tensors(output)}
-    leaves = {f"input {place}": x for place, x in _tensors(inputs) if x.requires_grad}
-    if isinstance(f, nn.Module):                                 # a twin counts under both names: untied, it shows
-        leaves |= {f"parameter {name}": p for name, p in f.named_parameters(remove_duplicate=False) if p.requires_grad}
-    g = torch.Generator().manual_seed(seed + 1)                 # not the input's: along x itself, a norm has no slope
-    total = sum((x * torch.randn(x.shape, generator=g)).sum() for x in outputs.values() if x.requires_grad)
+    outputs = {}
+    for position, x in _tensors(f(*inputs)):
+        outputs[f"output[{position}]" if position else "output"] = x
+    leaves = {f"input {position}": x for position, x in _tensors(inputs) if x.requires_grad}
+    if isinstance(f, nn.Module):
+        # tied weights count under each of their names, so that an untied copy differs
+        for name, parameter in f.named_parameters(remove_duplicate=False):
+            if parameter.requires_grad:
+                leaves[f"parameter {name}"] = parameter
+    # not a mixture by the input: along x itself, the gradient of a norm is 0
+    generator = torch.Generator().manual_seed(seed + 1)
+    terms = []
+    for x in outputs.values():
+        if x.requires_grad:
+            terms.append((x * torch.randn(x.shape, generator=generator)).sum())
     grads: Sequence[Tensor | None] = [None] * len(leaves)
-    if isinstance(total, Tensor) and leaves:
+    if terms and leaves:
+        total: Any = sum(terms)
         grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-    gradients = {name: torch.zeros_like(x) if grad is None else grad for (name, x), grad in zip(leaves.items(), grads)}
-    return {f"output{place}": x.detach() for place, x in outputs.items()}, gradients
+    gradients = {}
+    for (name, leaf), grad in zip(leaves.items(), grads):
+        gradients[name] = torch.zeros_like(leaf) if grad is None else grad
+    return {name: x.detach() for name, x in outputs.items()}, gradients
 
 
-def _compare(what: str, a: dict, b: dict, names: tuple[str, str], tol: float, least: float = 0.0) -> None:
-    """AssertionError for a difference above tol times the largest value, or `least`."""
-    odd = sorted(a.keys() ^ b.keys())
-    assert not odd, f"{what}: {names[0] if odd[0] in a else names[1]} alone has {odd[0]}"
-    for place, x in a.items():
-        y = b[place]
-        assert x.shape == y.shape, f"{place} is {tuple(x.shape)} in {names[0]} and {tuple(y.shape)} in {names[1]}"
+def _compare_faint(a: Function, b: Function, inputs: tuple, seed: int, names: tuple[str, str],
+                   tol: float) -> None:
+    """Compare outputs for tiny weights and inputs; shrinks the weights of a and b."""
+    for f in (a, b):
+        if isinstance(f, nn.Module):
+            with torch.no_grad():
+                for weight in f.parameters():
+                    weight.mul_(FAINT)
+    inputs = _map(inputs, lambda x: x * FAINT)
+    kind = "output for tiny weights and input (is a norm's eps different?)"
+    _compare(kind, _run(a, inputs, seed)[0], _run(b, inputs, seed)[0], names, tol)
+
+
+def _compare(kind: str, a: dict[str, Tensor], b: dict[str, Tensor], names: tuple[str, str],
+             tol: float, least: float = 0.0) -> None:
+    """Raises AssertionError for a difference above tol times the largest value, or `least`."""
+    unmatched = sorted(a.keys() ^ b.keys())
+    if unmatched:
+        owner = names[0] if unmatched[0] in a else names[1]
+        raise AssertionError(f"{kind}: {owner} alone has {unmatched[0]}")
+    for position, x in a.items():
+        y = b[position]
+        assert x.shape == y.shape, (f"{position} is {tuple(x.shape)} in {names[0]} "
+                                    f"and {tuple(y.shape)} in {names[1]}")
         if not x.numel():
             continue
-        x, y = x.double(), y.double()
-        apart = torch.where((x == y) | (x.isnan() & y.isnan()), 0, (x - y).abs()).nan_to_num(torch.inf).max().item()
-        finite = x[x.isfinite()]
-        limit = tol * max(finite.abs().max().item() if finite.numel() else 0.0, least)
-        assert apart <= limit, (
-            f"{names[0]} and {names[1]} differ: {what}, {place}: by {apart:.1e} where {limit:.1e} is allowed")
+        difference = _difference(x.double(), y.double())
+        finite = x[x.isfinite()].double()
+        limit = tol * max(_largest(finite), least)
+        assert difference <= limit, (f"{names[0]} and {names[1]} differ: {kind}, {position}: "
+                                     f"by {difference:.1e} where {limit:.1e} is allowed")
 
 
-def _tensors(value: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
+def _difference(x: Tensor, y: Tensor) -> float:
+    """The largest difference of two tensors; equal infinities and NaN in both don't count."""
+    equal = (x == y) | (x.isnan() & y.isnan())
+    return torch.where(equal, 0, (x - y).abs()).nan_to_num(torch.inf).max().item()
+
+
+def _largest(x: Tensor) -> float:
+    if not x.numel():
+        return 0.0
+    return x.abs().max().item()
+
+
+def _tensors(value: Any, position: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors in nested tuples, lists and dicts, with where they are."""
     if isinstance(value, Tensor):
-        yield place, value
+        yield position, value
     elif isinstance(value, (np.ndarray, Image.Image, int, float)):
-        yield place, torch.as_tensor(np.array(value))
+        yield position, torch.as_tensor(np.array(value))
     elif isinstance(value, (tuple, list, dict)):
-        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _tensors(part, f"{place}.{key}" if place else str(key))
+        if not isinstance(value, dict):
+            value = dict(enumerate(value))
+        for key, entry in value.items():
+            yield from _tensors(entry, f"{position}.{key}" if position else str(key))
 
 
 def _map(inputs: tuple, change: Callable[[Tensor], Tensor]) -> tuple:
-    return tuple(change(x) if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs)
+    """Apply a function to the floating-point tensors of a tuple."""
+    results = []
+    for x in inputs:
+        if isinstance(x, Tensor) and x.is_floating_point():
+            x = change(x)
+        results.append(x)
+    return tuple(results)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,26 +18,27 @@ from minalbef.writing import explain, write_atomically
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
-    """The rows of a folder's metrics.csv, none without the file. Raises ValueError for a damaged one."""
+    """The rows of a folder's metrics.csv; none without the file. Raises ValueError if damaged."""
     return read_table(folder / "metrics.csv", ("step", "seconds"))
 
 
 def read_table(path: Path, numbers: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a table that `write_table` wrote, none without the file. numbers: columns that must hold numbers.
+    """The rows of a file from `write_table`; none without the file.
 
-    Raises ValueError for a damaged file.
+    numbers: columns that must hold numbers. Raises ValueError for a damaged file.
     """
     if not path.exists():
         return []
-    with explain(f"{path} is damaged", "remove it, and training goes on without its rows",
-                 csv.Error, KeyError, ValueError):
+    way_out = "remove it, and training goes on without its rows"
+    with explain(f"{path} is damaged", way_out, csv.Error, KeyError, ValueError):
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, strict=True))
         if not rows:
             raise ValueError("it has no rows")
         for row in rows:
             if None in row or None in row.values():
-                raise ValueError(f"a row of unequal length: {','.join(map(str, row.values()))[:80]}")
+                text = ",".join(map(str, row.values()))
+                raise ValueError(f"a row of unequal length: {text[:80]}")
             for name in numbers:
                 float(row[name])
             int(row["step"])
@@ -45,101 +46,146 @@ def read_table(path: Path, numbers: Sequence[str]) -> list[dict[str, str]]:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as a CSV file with a column for every name, atomically."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    """Write rows to a CSV file, with a column for each name, atomically."""
+    names: dict[str, None] = {}                  # in the order of their first row
+    for row in rows:
+        names |= dict.fromkeys(row)
+
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names, restval="")
+            writer = csv.DictWriter(file, list(names), restval="")
             writer.writeheader()
             writer.writerows(rows)
     write_atomically(path, write)
 
 
-def progress(some: Iterable[Any] | None, title: str, quiet: bool, **options: Any) -> tqdm:
-    """The same, with a bar in the first process; in a log file a line now and then. TQDM_DISABLE, too, hides it."""
-    return tqdm(some, title, disable=quiet or distributed.rank() > 0 or "TQDM_DISABLE" in os.environ, file=sys.stderr,
-                mininterval=0.2 if sys.stderr.isatty() else 15, dynamic_ncols=True, **options)
+def progress(iterable: Iterable[Any] | None, title: str, quiet: bool, **options: Any) -> tqdm:
+    """The iterable with a progress bar, on rank 0; in a log file a line every 15 seconds.
+
+    quiet: no bar, as with TQDM_DISABLE in the environment. options: tqdm's
+    """
+    disable = quiet or distributed.rank() > 0 or "TQDM_DISABLE" in os.environ
+    interval = 0.2 if sys.stderr.isatty() else 15
+    return tqdm(iterable, title, disable=disable, file=sys.stderr, mininterval=interval,
+                dynamic_ncols=True, **options)
+
+
+class LoggedStep(NamedTuple):
+    """A step whose losses are still on the device; norm: of the gradient."""
+
+    step: int
+    lr: float
+    losses: dict[str, Tensor]
+    norm: Tensor
 
 
 class Log:
-    """Losses stay tensors, on their device, and are read every so many steps: in between no GPU is waited for."""
+    """Writes metrics.csv. Losses stay on the device for `every` steps: none in between syncs."""
 
-    def __init__(self, folder: Path, start: int, every: int, config: Config, quiet: bool, title: str):
-        """Raises ValueError where TensorBoard is wanted and missing, and for a damaged metrics.csv."""
-        self.folder, self.every, self.config, self.on = folder, every, config, distributed.rank() == 0
-        self.unread: list[tuple[int, float, dict[str, Tensor], Tensor]] = []     # step, lr, losses, gradient's norm
+    def __init__(self, folder: Path, start: int, every: int, config: Config, quiet: bool,
+                 title: str):
+        """Raises ValueError if metrics.csv is damaged, or config wants TensorBoard without one."""
+        self.folder = folder
+        self.every = every
+        self.config = config
+        self.is_main = distributed.rank() == 0
+        self.steps: list[LoggedStep] = []        # since the last row
         self.board: Any = None                   # TensorBoard's writer
         if config.tensorboard:                   # on all ranks: if one fails, none waits for it
-            with explain("tensorboard=true wants TensorBoard, which is not there",
-                         "pip install tensorboard, or leave it out: metrics.csv has the same figures", ImportError):
+            problem = "tensorboard=true needs TensorBoard, which isn't installed"
+            way_out = "pip install tensorboard, or leave it out: metrics.csv has the same figures"
+            with explain(problem, way_out, ImportError):
                 from torch.utils.tensorboard import SummaryWriter
-        # a crash may have logged beyond its save
-        self.rows: list[dict[str, Any]] = [row for row in read_metrics(folder) if int(row["step"]) <= start]
-        if not self.on:
+        self.rows: list[dict[str, Any]] = []
+        for row in read_metrics(folder):
+            if int(row["step"]) <= start:        # a crash may have logged beyond its save
+                self.rows.append(row)
+        if not self.is_main:
             return
         self.seconds = float(self.rows[-1]["seconds"]) if self.rows else 0.0
-        self.clock = self.last = time.perf_counter()
+        self.clock = time.perf_counter()
+        self.last = self.clock
         self.bar = progress(None, title, quiet, total=config.steps, initial=start, unit="step")
         if config.tensorboard:
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
     def step(self, step: int, losses: dict[str, Tensor], norm: Tensor, lr: float, alpha: float,
              save: bool = False) -> None:
-        """Note a step. save: its weights will be saved, so they must be finite; a resumed run counts from this row on.
+        """Log a step.
 
-        Raises FloatingPointError for the first losses or gradient that are not finite; it says of which step.
+        save: its weights will be saved: they are checked, and a row is written to resume from
+        Raises FloatingPointError, naming the step, if losses or the gradient are not finite.
         """
-        if self.on:
+        if self.is_main:
             self.bar.update()
-        self.unread.append((step, lr, {name: value.detach() for name, value in losses.items()}, norm))
+        losses = {name: value.detach() for name, value in losses.items()}
+        self.steps.append(LoggedStep(step, lr, losses, norm))
         if save or (step + 1) % self.every == 0:
             self.check()
-            self.read(step, lr, alpha)
+            self.write(step, lr, alpha)
 
     def check(self) -> None:
-        sums = torch.stack([reduce(torch.add, [*losses.values(), norm]) for _, _, losses, norm in self.unread])
-        for (step, lr, losses, norm), fine in zip(self.unread, sums.isfinite().tolist()):
-            if not fine:                         # the gradient's norm is that of all processes: they stop together
-                values = losses | {"gradient": norm}
+        """Raises FloatingPointError for the first step with values that are not finite."""
+        sums = [reduce(torch.add, [*entry.losses.values(), entry.norm]) for entry in self.steps]
+        for entry, finite in zip(self.steps, torch.stack(sums).isfinite().tolist()):
+            if not finite:                       # the norm is of all ranks: they stop together
+                values = entry.losses | {"gradient": entry.norm}
+                listing = ", ".join(f"{name} {value:.3g}" for name, value in values.items())
                 raise FloatingPointError(
-                    f"step {step}: the loss or its gradient is not finite ("
-                    f"{', '.join(f'{name} {value:.3g}' for name, value in values.items())}); "
-                    f"{self.folder} keeps the last good checkpoint; try a lower lr (now {lr:.2g}), or clip=1")
+                    f"step {entry.step}: the loss or its gradient is not finite ({listing}); "
+                    f"{self.folder} keeps the last good checkpoint; try a lower lr "
+                    f"(now {entry.lr:.2g}), or clip=1")
 
-    def read(self, step: int, lr: float, alpha: float) -> None:
-        values: dict[str, list[Tensor]] = {}
-        for _, _, losses, _ in self.unread:
-            for name, value in losses.items():
-                values.setdefault(name, []).append(value)
-        count, self.unread = len(self.unread), []
-        local = torch.stack([torch.stack(some).mean() for some in values.values()])
-        means = dict(zip(values, (distributed.total(local) / distributed.world()).tolist()))
-        if not self.on:
+    def write(self, step: int, lr: float, alpha: float) -> None:
+        """Write a row with the means over the steps since the last row, and over all ranks."""
+        means = self._means()
+        count = len(self.steps)
+        self.steps = []
+        if not self.is_main:
             return
         now = time.perf_counter()
         rate = count * self.config.batch / (now - self.last)
-        self.rows.append({"step": step + 1, "samples": (step + 1) * self.config.batch,
-                          "seconds": round(self.seconds + now - self.clock, 2), "lr": f"{lr:.3g}",
-                          "alpha": round(alpha, 4), "samples_per_second": round(rate, 1),
-                          **{name: round(value, 4) for name, value in means.items()}})
-        self.bar.set_postfix({**{k: f"{v:.2f}" for k, v in means.items()}, "lr": f"{lr:.1e}",
-                              "samples/s": f"{rate:.0f}"}, refresh=False)
-        if self.board:
-            for name, value in (means | {"lr": lr, "alpha": alpha, "samples_per_second": rate}).items():
-                self.board.add_scalar(name, value, step + 1)
-            self.board.flush()                   # a stopped run shows all it did
+        seconds = self.seconds + now - self.clock
         self.last = now
+        row = {
+            "step": step + 1,
+            "samples": (step + 1) * self.config.batch,
+            "seconds": round(seconds, 2),
+            "lr": f"{lr:.3g}",
+            "alpha": round(alpha, 4),
+            "samples_per_second": round(rate, 1),
+        }
+        row |= {name: round(value, 4) for name, value in means.items()}
+        self.rows.append(row)
+        postfix = {name: f"{value:.2f}" for name, value in means.items()}
+        postfix |= {"lr": f"{lr:.1e}", "samples/s": f"{rate:.0f}"}
+        self.bar.set_postfix(postfix, refresh=False)
+        if self.board:
+            figures = means | {"lr": lr, "alpha": alpha, "samples_per_second": rate}
+            for name, value in figures.items():
+                self.board.add_scalar(name, value, step + 1)
+            self.board.flush()                   # so that a stopped run shows all its steps
         write_table(self.folder / "metrics.csv", self.rows)
 
+    def _means(self) -> dict[str, float]:
+        values: dict[str, list[Tensor]] = {}
+        for entry in self.steps:
+            for name, value in entry.losses.items():
+                values.setdefault(name, []).append(value)
+        local = torch.stack([torch.stack(losses).mean() for losses in values.values()])
+        means = distributed.total(local) / distributed.world()
+        return dict(zip(values, means.tolist()))
+
     def skip(self) -> None:
-        """Leave the time since the last row out: it was no training."""
-        if self.on:
+        """Don't count the time since the last row: it wasn't training."""
+        if self.is_main:
             now = time.perf_counter()
             self.clock += now - self.last
             self.last = now
 
     def close(self) -> None:
-        if self.on:
+        """End the progress bar and TensorBoard's file."""
+        if self.is_main:
             self.bar.close()
         if self.board:
             self.board.close()

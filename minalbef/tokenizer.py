@@ -1,4 +1,4 @@
-"""Words to numbers: lower-case WordPiece, trained on your captions or read from BERT's vocabulary (section 3.1)."""
+"""WordPiece tokenizer, trained on your captions or with BERT's vocabulary (section 3.1)."""
 import hashlib
 import re
 from collections.abc import Iterable
@@ -13,13 +13,16 @@ from minalbef.writing import explain
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NORMALISER = normalizers.BertNormalizer(lowercase=True)
-LONG_WORD = re.compile(r"\S{101,}")   # WordPiece reads no such word, and training on it takes quadratic time
+LONG_WORD = re.compile(r"\S{101,}")   # unknown to WordPiece; training on it takes quadratic time
 SURROGATE = re.compile("[\ud800-\udfff]")
-SHOWN = 60                            # letters of a text in an error
+EXCERPT = 60                          # letters of a text in an error
 
 
 def clean(text: str, words: int = 30) -> str:
-    """Lower-case, without punctuation, `-` and `/` as spaces, cut after so many words: as the original cleans."""
+    """Lower-case, without punctuation, `-` and `/` as spaces, at most `words` words.
+
+    As the original's pre_caption.
+    """
     text = re.sub(r"[,.'!?\"()*#:;~]", "", text.lower())
     text = text.replace("-", " ").replace("/", " ").replace("<person>", "person")
     text = re.sub(r"\s{2,}", " ", text).strip()
@@ -27,113 +30,138 @@ def clean(text: str, words: int = 30) -> str:
 
 
 def has_words(text: str) -> bool:
-    """Whether word pieces are left of a text, which has lost its marks, control and zero-width characters.
+    """Whether a text has any word pieces, once control and zero-width characters are removed.
 
     Raises ValueError for half of a surrogate pair, which JSON can hold and UTF-8 cannot.
     """
     if SURROGATE.search(text):
-        raise ValueError(f"the text {excerpt(text)} has half of a surrogate pair, which is no character; "
-                         "leave it out or mend it")
+        raise ValueError(f"the text {excerpt(text)} has half of a surrogate pair, which is not a "
+                         "character; leave it out or correct it")
     return bool(NORMALISER.normalize_str(text).strip())
 
 
 def excerpt(text: str) -> str:
-    """How an error shows a text: its beginning, in quotes."""
-    return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}... ({len(text):,} letters)"
+    """The beginning of a text, in quotes, for an error message."""
+    if len(text) <= EXCERPT:
+        return repr(text)
+    return f"{text[:EXCERPT]!r}... ({len(text):,} letters)"
 
 
 class Tokenizer:
     """WordPiece with BERT's normaliser. Make one with `train`, `load` or `from_vocab`.
 
-    pad, unk, cls, sep, mask: ids of the special tokens; len(tokenizer): the size of its vocabulary
+    pad, unk, cls, sep, mask: ids of the special tokens, which `special` has together
+    len(tokenizer): the size of its vocabulary
     """
 
-    def __init__(self, core: Core):
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self.pad, self.unk, self.cls, self.sep, self.mask = self.special = _special_ids(core.get_vocab())
+        self.special = _special_ids(core.get_vocab())
+        self.pad, self.unk, self.cls, self.sep, self.mask = self.special
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-        """Learn at most `vocab_size` word pieces from captions; the same captions give the same pieces."""
-        texts = [NORMALISER.normalize_str(text) for text in map(clean, texts) if has_words(text)]
-        texts = [LONG_WORD.sub("", text) for text in texts]
+        """Learn at most `vocab_size` word pieces; the same captions give the same pieces."""
+        captions = []
+        for text in map(clean, texts):
+            if has_words(text):
+                captions.append(LONG_WORD.sub("", NORMALISER.normalize_str(text)))
+        letters = sorted(set("".join(captions)) - {" "})
+        # the trainer would number inner letters in the order of a hash table, and breaks ties by
+        # number; as special tokens they get fixed numbers
+        alphabet = [*SPECIALS, *letters]
+        alphabet += ["##" + letter for letter in letters]
+        if len(alphabet) > vocab_size:
+            raise ValueError(f"vocab_size={vocab_size} has no room for the {len(alphabet)} letters "
+                             "and special tokens of these captions; "
+                             f"take at least {len(alphabet)}")
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=vocab_size, special_tokens=alphabet, show_progress=False)
         core = _bert(models.WordPiece(unk_token="[UNK]"))
-        letters = sorted(set("".join(texts)) - {" "})
-        # the trainer numbers inner letters in the order of a hash table, and breaks ties by number: fix the numbers
-        first = [*SPECIALS, *letters, *("##" + letter for letter in letters)]
-        if len(first) > vocab_size:
-            raise ValueError(f"vocab_size={vocab_size} has no room for the {len(first)} letters and special tokens of "
-                             f"these captions; take at least {len(first)}")
-        core.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=first,
-                                                                  show_progress=False))
+        core.train_from_iterator(captions, trainer)
         return cls._from_pieces(core.get_vocab(with_added_tokens=True))
 
     @classmethod
     def from_vocab(cls, path: str | Path) -> "Tokenizer":
-        """Read BERT's vocab.txt, one piece a line. Raises ValueError, which names the line, for a file that is none."""
-        with explain(f"{path}: no readable vocabulary", "give BERT's vocab.txt", OSError, UnicodeError):
-            pieces = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        lines: dict[str, int] = {}
-        for i, piece in enumerate(pieces):
-            if not piece or lines.setdefault(piece, i) != i:
-                problem = f"repeats {piece!r} of line {lines[piece] + 1}" if piece else "is empty"
-                raise ValueError(f"{path}: line {i + 1} {problem}; a vocabulary has one piece a line, each once")
+        """Read BERT's vocab.txt, which has a piece per line.
+
+        Raises ValueError for a file that isn't one, naming the line.
+        """
+        way_out = "give BERT's vocab.txt"
+        with explain(f"{path}: no readable vocabulary", way_out, OSError, UnicodeError):
+            text = Path(path).read_text(encoding="utf-8")
+        vocab: dict[str, int] = {}
+        for i, piece in enumerate(text.removesuffix("\n").split("\n")):
+            problem = ""
+            if not piece:
+                problem = "is empty"
+            elif piece in vocab:
+                problem = f"repeats {piece!r} of line {vocab[piece] + 1}"
+            if problem:
+                raise ValueError(f"{path}: line {i + 1} {problem}; "
+                                 "a vocabulary has one piece per line, each once")
+            vocab[piece] = i
         try:
-            return cls._from_pieces(lines)
+            return cls._from_pieces(vocab)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Read a tokenizer.json. Raises ValueError where there is none that can be read."""
-        with explain(f"{path}: no readable tokenizer.json", "copy it again", Exception):   # it raises nothing narrower
+        """Read a tokenizer.json. Raises ValueError if it is missing or can't be read."""
+        problem = f"{path}: no readable tokenizer.json"
+        with explain(problem, "copy it again", Exception):   # the library raises nothing narrower
             return cls(Core.from_str(Path(path).read_text(encoding="utf-8")))
 
     def save(self, path: str | Path) -> None:
-        """Write tokenizer.json, which Hugging Face's tokenizers read too."""
+        """Write tokenizer.json, in the format of Hugging Face's tokenizers."""
         Path(path).write_text(self._core.to_str(pretty=True), encoding="utf-8")
 
     def encode(self, texts: list[str], length: int = 25, truncate: bool = True, raw: bool = False,
                sep: bool = False) -> tuple[Tensor, Tensor]:
-        """Captions -> tokens (b, l) and keep (b, l), False where padded; l is the longest of them, at most `length`.
+        """Captions -> tokens (b, l) and keep (b, l), False at padding; l is the longest's length.
 
-        raw: leave out `clean`, so that punctuation makes pieces: BERT's way, and the original's for VQA's answers
-        sep: end each text in [SEP], as those answers do, and as BERT does
-        Raises ValueError for a caption without words and, with truncate=False, for one that is too long.
+        length: at most so many tokens, [CLS] included
+        raw: skip `clean`, so that punctuation makes pieces: as BERT, and as the original for
+            VQA's answers
+        sep: end each text with [SEP], as those answers and BERT do
+        Raises ValueError for a caption without words; with truncate=False, also if one is too long.
         """
-        if isinstance(texts, str):
-            raise ValueError(f"{excerpt(texts)} is one text, where a list of them is read; write [text]")
-        for text in texts:
-            if not isinstance(text, str):
-                raise ValueError(f"text {text!r} is of type {type(text).__name__} and must be a str")
-        end, rows = [self.sep] if sep else [], []
-        cleaned = [text if raw else clean(text, 30 if truncate else max(30, length)) for text in texts]
-        if missing := [text for text, rest in zip(texts, cleaned) if not has_words(rest)]:
-            raise ValueError(f"caption {excerpt(missing[0])} has no words; give it at least one")
-        for text, encoded in zip(texts, self._core.encode_batch(cleaned, add_special_tokens=False)):
-            ids = [self.cls, *encoded.ids, *end]
-            if len(ids) > length and not truncate:
-                raise ValueError(f"caption {excerpt(text)} has {len(ids)} tokens, [CLS] included, and the limit is "
-                                 f"{length}; shorten it")
-            rows.append(ids if len(ids) <= length else ids[:length - len(end)] + end)
+        _check_texts(texts)
+        words = 30 if truncate else max(30, length)
+        cleaned = [text if raw else clean(text, words) for text in texts]
+        for original, text in zip(texts, cleaned):
+            if not has_words(text):
+                raise ValueError(f"caption {excerpt(original)} has no words; give it at least one")
+        end = [self.sep] if sep else []
+        rows = []
+        encodings = self._core.encode_batch(cleaned, add_special_tokens=False)
+        for text, encoding in zip(texts, encodings):
+            ids = [self.cls, *encoding.ids, *end]
+            if len(ids) > length:
+                if not truncate:
+                    raise ValueError(f"caption {excerpt(text)} has {len(ids)} tokens, [CLS] "
+                                     f"included, and the limit is {length}; shorten it")
+                ids = ids[:length - len(end)] + end
+            rows.append(ids)
         tokens = torch.full((len(rows), max(map(len, rows), default=0)), self.pad)
         for row, ids in zip(tokens, rows):
             row[:len(ids)] = torch.tensor(ids)
         return tokens, tokens != self.pad
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids of one text -> its words, without special tokens."""
+        """The ids of a text -> its words, without special tokens."""
         return self._core.decode([int(i) for i in ids])
 
     def tokens(self, text: str) -> list[str]:
-        """The word pieces of a caption, without special tokens: "##" marks one that continues a word."""
+        """The word pieces of a caption; "##" marks those inside a word. No special tokens."""
         return self._core.encode(clean(text), add_special_tokens=False).tokens
 
     def __len__(self) -> int:
         return self._core.get_vocab_size()
 
     def digest(self) -> str:
-        """A hash of the word pieces and their ids: equal where two tokenizers give the same ids."""
+        """A hash of the word pieces and their ids, equal for tokenizers that give equal ids."""
         pieces = sorted(self._core.get_vocab().items(), key=lambda item: item[1])
         text = "\n".join(f"{i} {piece}" for piece, i in pieces)
         return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
@@ -143,17 +171,31 @@ class Tokenizer:
         special = dict(zip(SPECIALS, _special_ids(vocab)))
         core = _bert(models.WordPiece(vocab, unk_token="[UNK]"))
         core.add_special_tokens(list(special))
-        core.post_processor = processors.TemplateProcessing(single="[CLS] $A", special_tokens=list(special.items()))
+        core.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A", special_tokens=list(special.items()))
         return cls(core)
 
 
+def _check_texts(texts: list[str]) -> None:
+    """Raises ValueError for what is not a list of strings."""
+    if isinstance(texts, str):
+        raise ValueError(f"{excerpt(texts)} is a text, and must be a list of texts; write [text]")
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"text {text!r} is of type {type(text).__name__} and must be a str")
+
+
 def _special_ids(vocab: dict[str, int]) -> tuple[int, ...]:
-    if missing := [token for token in SPECIALS if token not in vocab]:
-        raise ValueError(f"the vocabulary lacks {', '.join(missing)}; it needs {', '.join(SPECIALS)}")
+    """The ids of SPECIALS, in that order."""
+    missing = [token for token in SPECIALS if token not in vocab]
+    if missing:
+        raise ValueError(f"the vocabulary lacks {', '.join(missing)}; "
+                         f"it needs {', '.join(SPECIALS)}")
     return tuple(vocab[token] for token in SPECIALS)
 
 
 def _bert(model: models.Model) -> Core:
+    """A tokenizer that normalises and splits as BERT's."""
     core = Core(model)
     core.normalizer = NORMALISER
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

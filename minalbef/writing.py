@@ -146,7 +146,7 @@ def check_folder(folder: Path) -> None:
     held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     shown = [name for name in held if not name.startswith(".")]
     if shown and not any(sign in held for sign in SIGNS) and not _has_settings(folder):
-        raise ValueError(f"{folder} is no run folder and not empty: it holds {', '.join(shown[:5])}"
+        raise ValueError(f"{folder} is not a run folder and not empty: it holds {', '.join(shown[:5])}"
                          f"{f' and {len(shown) - 5} more' if len(shown) > 5 else ''}; name a new folder with --run")
 
 

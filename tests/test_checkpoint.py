@@ -105,7 +105,7 @@ def test_many_pairs_are_encoded_and_fused_in_parts(made, folder, monkeypatch):
 
 
 def test_of_a_pictures_texts_only_the_most_similar_are_read_where_top_says_so(made, folder, monkeypatch):
-    monkeypatch.setattr(run_module, "PAIRS", 3)                  # so that several parts are put together
+    monkeypatch.setattr(run_module, "PAIR_CHUNK", 3)                  # so that several parts are put together
     run, texts, rows = load(folder), [*TEXTS, "two dogs", "a lemon above a cat"], []
     whole, sim = run.match_probability(made[2], texts), run.similarity(made[2], texts)
     run.model.match_head.register_forward_hook(lambda _, given, __: rows.append(len(given[0])))
@@ -125,7 +125,7 @@ def test_given_pairs_are_those_of_the_whole_table(made, folder):
     assert_close(found, run.match_probability(made[2], TEXTS[:2])[torch.arange(40) % 3, torch.arange(40) % 2],
                  atol=1e-5, rtol=0)
     assert_close(found, torch.stack([run.match_pairs(*pair)[0] for pair in zip(pictures, texts)]), atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match="40 pictures and 3 texts are no pairs"):
+    with pytest.raises(ValueError, match="40 images and 3 texts don.t make pairs"):
         run.match_pairs(pictures, TEXTS)
 
 
@@ -189,7 +189,7 @@ def test_a_too_long_sentence_is_not_shown_to_its_end(made, folder):
 @pytest.mark.parametrize("count", [(1, 0), (0, 1), (0, 0)])
 def test_no_pictures_or_no_texts_are_refused(made, folder, count):
     for ask in (load(folder).similarity, load(folder).match_probability):
-        with pytest.raises(ValueError, match="no (picture|text); give at least one"):
+        with pytest.raises(ValueError, match="no (image|text); give at least one"):
             ask(made[2][:count[0]], TEXTS[:count[1]])
 
 
@@ -208,7 +208,7 @@ def test_a_folder_is_read_in_the_order_of_its_names(made, folder, tmp_path):
         Image.fromarray(picture).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
     assert_close(run.embed_images(tmp_path), run.embed_images([made[2][i] for i in (1, 0, 2)]))
-    with pytest.raises(ValueError, match="no picture is in .*run or its subfolders: no file there"):
+    with pytest.raises(ValueError, match="no image is in .*run or its subfolders: no file there"):
         run.embed_images(folder)
 
 
@@ -256,7 +256,7 @@ def test_what_python_prints_of_a_run_fits_on_a_line(made, folder):
 
 
 def test_a_folder_that_is_no_run_is_told_what_it_lacks(folder, tmp_path):
-    with pytest.raises(ValueError, match="nowhere is no run folder: it lacks config.json, tokenizer.*, model.*demo"):
+    with pytest.raises(ValueError, match="nowhere is not a run folder: it lacks config.json, tokenizer.*, model.*demo"):
         load(tmp_path / "nowhere")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match="it lacks tokenizer.json"):
@@ -299,7 +299,7 @@ def test_weights_that_are_no_numbers_are_found_on_loading(folder, value):
     weights = load_file(folder / "model.safetensors")
     weights["image_proj.bias"][1] = value
     save_file(weights, folder / "model.safetensors")
-    with pytest.raises(ValueError, match="model.safetensors is of no use: .* is not finite.*train it again"):
+    with pytest.raises(ValueError, match="model.safetensors cannot be used: .* is not finite.*train it again"):
         load(folder)
 
 
@@ -490,14 +490,14 @@ def test_a_step_that_the_run_does_not_have_is_refused(tmp_path, step):
     save_state(tmp_path, task, optimiser, 20, config)
     assert load_state(tmp_path, task, optimiser, config) == 20 == config.steps
     save_state(tmp_path, task, optimiser, step, config)
-    says = f"state.pt cannot be read .step {step} is none of its 20.; remove it"
+    says = f"state.pt cannot be read .step {step} is not one of its 20.; remove it"
     with pytest.raises(ValueError, match=says):
         load_state(tmp_path, task, optimiser, config)
 
 
 @pytest.mark.parametrize("now, says", [
-    ({"tokenizer": "b", "coco/train": "c", "vg/train": "d"}, "its tokenizer is another"),
-    ({"tokenizer": "a", "coco/train": "e", "vg/train": "d"}, "its coco/train is another"),
+    ({"tokenizer": "b", "coco/train": "c", "vg/train": "d"}, "its tokenizer differs"),
+    ({"tokenizer": "a", "coco/train": "e", "vg/train": "d"}, "its coco/train differs"),
     ({"tokenizer": "a", "coco/train": "c"}, "it had vg/train, which is missing here"),
     ({"tokenizer": "a", "coco/train": "c", "vg/train": "d", "sbu/train": "f"},
      "it did not have sbu/train"),
@@ -522,7 +522,7 @@ def test_a_state_of_a_version_without_origins_goes_on_and_a_damaged_origin_does_
     torch.save(state, tmp_path / "state.pt")
     assert load_state(tmp_path, task, optimiser, config, {"tokenizer": "b"}) == 7
     torch.save(state | {"origin": {"tokenizer": 3}}, tmp_path / "state.pt")
-    message = "state.pt cannot be read .its origin is no table of texts.; remove it"
+    message = "state.pt cannot be read .its origin must be strings by name.; remove it"
     with pytest.raises(ValueError, match=message):
         load_state(tmp_path, task, optimiser, config, {"tokenizer": "b"})
 

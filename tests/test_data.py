@@ -132,7 +132,7 @@ def test_a_side_that_takes_much_memory_to_resize_is_refused(size, note):
 def test_a_pipe_is_no_picture_and_nothing_waits_for_it(tmp_path, note):
     os.mkfifo(tmp_path / "x.jpg")
     for path in (tmp_path / "x.jpg", str(tmp_path / "x.jpg")):
-        with pytest.raises(ValueError, match="x.jpg cannot be read as a picture: no file, but a"):
+        with pytest.raises(ValueError, match="x.jpg cannot be read as an image: not a file, but a"):
             open_image(path)
     note("a pipe among pictures", 2, "refused by name; nothing waits")
 
@@ -153,7 +153,7 @@ def test_arrays_of_another_kind_are_refused(array):
 
 
 def test_a_picture_without_height_is_refused():
-    with pytest.raises(ValueError, match="4 x 0 are no pixels"):
+    with pytest.raises(ValueError, match="4 x 0 has no pixels"):
         open_image(Image.new("RGB", (4, 0)))
 
 

@@ -118,7 +118,7 @@ def test_positions_resize_as_timms_and_keep_the_class_token():
     assert_close(bigger[:, 0], pos[:, 0])
     row = F.interpolate(pos[:, 1:].reshape(1, 3, 3, 32).permute(0, 3, 1, 2), size=(5, 5), mode="bicubic")[0, :, 0, 4]
     assert_close(bigger[0, 1 + 4], row)                          # the first row's last patch is token 4
-    with pytest.raises(ValueError, match="8 patch positions are no square grid"):
+    with pytest.raises(ValueError, match="8 patch positions are not a square grid"):
         resize_positions(pos[:, :-1], 5)
 
 

@@ -102,7 +102,7 @@ def test_a_folder_of_other_things_is_refused_and_what_it_holds_is_named(tmp_path
     for i in range(7):
         (tmp_path / f"{i}.txt").touch()
     for folder in (tmp_path, Path("/")):
-        with pytest.raises(ValueError, match="is no run folder and not empty: it holds .*2 more|no run folder.*bin"):
+        with pytest.raises(ValueError, match="is not a run folder and not empty.*2 more|not a run folder.*bin"):
             with lock(folder, CONFIG):
                 pass
         assert not (folder / ".lock").exists()

@@ -59,11 +59,11 @@ def search(what: str, /, run: Path | None = None, images: Path | None = None, in
 
 def left_out(broken: dict[str, str], folder: Path) -> None:
     """Say which pictures could not be read, why, and what else of a folder was not looked at."""
-    from minalbef.data import files_below
+    from minalbef.data import image_files
     for reason in broken.values():
         print(printable(f"left out: {reason}"))
     others: dict[str, list[str]] = {}
-    for name, why in files_below(folder)[1].items():
+    for name, why in image_files(folder)[1].items():
         others.setdefault(why, []).append(name)
     for why, names in others.items():
         more = f" and {len(names) - FEW:,} more" if len(names) > FEW else ""

@@ -11,7 +11,7 @@ import numpy as np
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from minalbef.config import Config
-from minalbef.data import hold_upright
+from minalbef.data import mark_upright
 from minalbef.datasets.readers import in_share
 from minalbef.datasets.shards import Member
 from minalbef.evaluation.choices import ChoiceRecord
@@ -76,7 +76,7 @@ class Records(Dataset[Any]):
         with explain(f"record {i} of {self.path} is damaged", "prepare the set again", ValueError):
             line = self.lines[self.offsets[i]:self.offsets[i + 1]]
             record = from_line(line.tobytes(), self.kind, self.root)
-        return hold_upright(record) if self.upright else record
+        return mark_upright(record) if self.upright else record
 
 
 def check_index(offsets: np.ndarray, size: int) -> None:

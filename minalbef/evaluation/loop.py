@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Subset
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import hold_upright, reads_upright, transform
+from minalbef.data import mark_upright, reads_upright, transform
 from minalbef.metrics import progress
 from minalbef.tokenizer import Tokenizer
 
@@ -124,7 +124,7 @@ def _loader(records: Records, rows: Sequence[int], how: How, collate: Callable[.
 def _with_records(collate: Callable[[Sequence[Any]], Any], upright: bool,
                   records: list[Any]) -> tuple[list[Any], Any]:
     if upright:
-        return records, collate([hold_upright(record) for record in records])
+        return records, collate([mark_upright(record) for record in records])
     return records, collate(records)
 
 

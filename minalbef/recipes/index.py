@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from minalbef import checkpoint
-from minalbef.data import pictures_in
+from minalbef.data import list_images
 from minalbef.metrics import progress
-from minalbef.run import PICTURES, Run
+from minalbef.run import IMAGE_CHUNK, Run
 from minalbef.writing import explain, write_atomically
 
 
@@ -29,7 +29,7 @@ def write_index(run: Run, images: Path, out: Path) -> dict[str, str]:
         raise ValueError(f"{images} is no folder; name the one that holds the pictures")
     if out.exists() and (other := _read(out)[0]["folder"]) != str(images):
         raise ValueError(f"{out} is the index of {other}; name another file with --out, or remove it")
-    files, broken, features, pixels, paths = {}, {}, [], [], pictures_in(images)
+    files, broken, features, pixels, paths = {}, {}, [], [], list_images(images)
     for path in progress(paths, "pictures", quiet=False):
         name = path.relative_to(images).as_posix()
         try:
@@ -38,7 +38,7 @@ def write_index(run: Run, images: Path, out: Path) -> dict[str, str]:
             files[name] = seen
         except (OSError, ValueError) as error:
             broken[name] = str(error)
-        if len(pixels) == PICTURES or pixels and path is paths[-1]:
+        if len(pixels) == IMAGE_CHUNK or pixels and path is paths[-1]:
             features.append(run.model.image_feature(run.model.encode_image(torch.stack(pixels).to(run.device))).cpu())
             pixels = []
     if not files:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from emojiscenes.scenes import Drawn, Scenes, paint
 from minalbef.config import printable
-from minalbef.data import open_image, pictures_in
+from minalbef.data import list_images, open_image
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import Encoded
 from minalbef.recipes.report import similarity_weight
@@ -83,7 +83,7 @@ def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hi
 
 def search_images(run: Run, sentence: str, images: Path, top: int = 8) -> list[Hit]:
     """The `top` best pictures of a folder and its subfolders, as `search` ranks scenes."""
-    paths: list[Path] = pictures_in(images)
+    paths: list[Path] = list_images(images)
     features = run.embed_images(paths, quiet=False)
     return search_features(run, sentence, paths, features, images, top)
 

@@ -1,3 +1,3 @@
-"""Pictures for a reader: figures, the overview, and the page of a run.
+"""Figures, the overview of ALBEF, the page of a run and the explorer.
 
 Imports the library and scenes."""

@@ -1,8 +1,9 @@
-"""The explorer, explorer.html: a model to play with, in one file without a server. Its code is in explorer*.js."""
+"""The explorer, a model to play with in a single HTML file without a server. See explorer*.js."""
 import base64
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 from jinja2.utils import htmlsafe_json_dumps
@@ -14,34 +15,61 @@ from minalbef import Run, checkpoint, load
 
 
 def write_explorer(run: Run, out: Path, captions: int = 5000) -> None:
-    """Write the explorer of a run, with its warm start where it has one. captions: of training, for the words it knows.
+    """Write the explorer of a run, and its warm start if it has one.
 
-    Raises ValueError for a run of other data or another task, OSError where the file cannot be written.
+    captions: of training, whose words the model knows
+    Raises ValueError for a run of other data or another task, OSError if `out` can't be written.
     """
     if run.task != "pretrain" or not run.config.objects:
-        raise ValueError(f"{run.path} is no pretrained model of the embedded scenes; the explorer needs one, like tiny")
-    start, train = run.path / "start", Scenes("train", run.config.seed, objects=run.config.objects)
-    values = {"config": run.config.to_dict(), "emoji": emoji() | {"objects": emoji()["objects"][:run.config.objects]},
-              "start": pack(load(start).model.image_encoder.state_dict()) if start.is_dir() else None, "colours": RGB,
-              "weights": pack(run.model.state_dict()), "finishes": sorted({*FINISHES}) if run.config.restyle else [],
-              "vocab": json.loads((run.path / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"],
-              "words": sorted({word for i in range(captions) for word in train.draw(i).text.split()}),
-              "sheets": {x: drawings(x, run.config.objects) for x in sorted(set().union(*train.vendors.values()))}}
-    page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("explorer.html")
-    text = page.render(values=htmlsafe_json_dumps(values, separators=(",", ":")))
+        raise ValueError(f"{run.path} is not a pretrained model of the embedded scenes; "
+                         "the explorer needs one, like tiny")
+    loader = FileSystemLoader(Path(__file__).parent)
+    template = Environment(loader=loader, autoescape=True).get_template("explorer.html")
+    values = htmlsafe_json_dumps(page_values(run, captions), separators=(",", ":"))
+    text = template.render(values=values)
     checkpoint.write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def pack(weights: dict[str, Tensor]) -> dict:
-    """Tensors in fp16, one after the other, in base64; and their names and shapes in that order."""
-    data = b"".join(x.half().numpy().tobytes() for x in weights.values())
-    return {"shapes": [(name, list(x.shape)) for name, x in weights.items()], "data": base64.b64encode(data).decode()}
+def page_values(run: Run, captions: int) -> dict[str, Any]:
+    """All that the page's scripts need: the model, its tokenizer, and the world's emoji."""
+    config = run.config
+    train = Scenes("train", config.seed, objects=config.objects)
+    words: set[str] = set()
+    for i in range(captions):
+        words.update(train.draw(i).text.split())
+    vendors = set().union(*train.vendors.values())
+    start = None
+    if (run.path / "start").is_dir():
+        start = pack(load(run.path / "start").model.image_encoder.state_dict())
+    tokenizer = json.loads((run.path / "tokenizer.json").read_text(encoding="utf-8"))
+    return {
+        "config": config.to_dict(),
+        "emoji": emoji() | {"objects": emoji()["objects"][:config.objects]},
+        "start": start,
+        "colours": RGB,
+        "weights": pack(run.model.state_dict()),
+        "finishes": sorted(set(FINISHES)) if config.restyle else [],
+        "vocab": tokenizer["model"]["vocab"],
+        "words": sorted(words),
+        "sheets": {vendor: drawings(vendor, config.objects) for vendor in sorted(vendors)},
+    }
+
+
+def pack(weights: dict[str, Tensor]) -> dict[str, Any]:
+    """Tensors -> their names and shapes in order, and their values in fp16, in base64."""
+    data = b"".join(value.half().numpy().tobytes() for value in weights.values())
+    shapes = [(name, list(value.shape)) for name, value in weights.items()]
+    return {"shapes": shapes, "data": base64.b64encode(data).decode()}
 
 
 def drawings(vendor: str, count: int) -> str:
-    """A vendor's sheet with the first `count` kinds alone, as WebP in base64."""
-    cell, columns = emoji()["cell"], emoji()["columns"]
-    kept = sheet(vendor).crop((0, 0, columns * cell, -(-count // columns) * cell))
-    kept.paste((0, 0, 0, 0), (((count - 1) % columns + 1) * cell, kept.height - cell, kept.width, kept.height))
-    kept.save(file := io.BytesIO(), "webp", lossless=True, method=6)
+    """A vendor's sheet with its first `count` objects, as WebP in base64."""
+    cell = emoji()["cell"]
+    columns = emoji()["columns"]
+    rows = -(-count // columns)
+    cropped = sheet(vendor).crop((0, 0, columns * cell, rows * cell))
+    used = (count - 1) % columns + 1                     # cells of the last row
+    cropped.paste((0, 0, 0, 0), (used * cell, (rows - 1) * cell, columns * cell, rows * cell))
+    file = io.BytesIO()
+    cropped.save(file, "webp", lossless=True, method=6)
     return base64.b64encode(file.getvalue()).decode()

@@ -1,8 +1,9 @@
-"""What chapters show: ALBEF in one drawing, their own part in colour; and the source of what they rebuild."""
+"""What chapters show: ALBEF in one drawing, with their part in colour, and the package's source."""
 import html
 import inspect
 from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
@@ -12,91 +13,194 @@ from emojiscenes.language import Object, Scene
 from emojiscenes.scenes import paint
 from minalbef.viz import plots
 
-COLOURS = {"image encoder": plots.BLUE, "text encoder": plots.GREEN, "fusion": plots.RED, "itc": plots.ORANGE,
-           "itm": plots.ORANGE, "mlm": plots.ORANGE, "teacher": plots.PURPLE, "queue": plots.SKY}
+COLOURS = {
+    "image encoder": plots.BLUE,
+    "text encoder": plots.GREEN,
+    "fusion": plots.RED,
+    "itc": plots.ORANGE,
+    "itm": plots.ORANGE,
+    "mlm": plots.ORANGE,
+    "teacher": plots.PURPLE,
+    "queue": plots.SKY,
+}
 PARTS = tuple(COLOURS)
-GREY = "#a8adb5"                      # of parts that are not asked for
-SCENE = Scene((Object("cat", x=0.28, y=0.5, size=0.38, vendor="noto"),
-               Object("apple", x=0.73, y=0.5, size=0.38, vendor="noto")), "white")
+GREY = "#a8adb5"                      # of parts that aren't highlighted
+CAT = Object("cat", x=0.28, y=0.5, size=0.38, vendor="noto")
+APPLE = Object("apple", x=0.73, y=0.5, size=0.38, vendor="noto")
+SCENE = Scene((CAT, APPLE), "white")
 CAPTION = "a cat to the left\nof an apple"
-ALT = ("A picture enters the image encoder, a caption the text encoder; ITC compares the two. Fusion reads the "
-       "words with the picture in sight and serves ITM and MLM. A teacher, a slow copy of all this, fills a queue "
-       "of features for ITC and gives soft targets.")
+ALT = (
+    "A picture enters the image encoder, a caption the text encoder; ITC compares the two. Fusion "
+    "reads the words with the picture in sight and serves ITM and MLM. A teacher, a slow copy of "
+    "all this, fills a queue of features for ITC and gives soft targets."
+)
+TEACHER = (
+    "a copy of all of it\n"
+    "that changes slowly:\n"
+    "after each step it moves\n"
+    "a little towards the model"
+)
+Point = tuple[float, float]
 
-# part, left, bottom, width, height, words
-BOXES = (("image encoder", 0.1, 2.2, 2.0, 1.0, "image encoder\na token for every patch"),
-         ("text encoder", 3.6, 2.2, 2.0, 1.0, "text encoder\na token for every word"),
-         ("fusion", 3.6, 4.0, 2.0, 1.0, "fusion\nwords look at patches"),
-         ("itc", 2.5, 2.45, 0.7, 0.5, "ITC"), ("itm", 3.6, 5.5, 0.7, 0.5, "ITM"), ("mlm", 4.9, 5.5, 0.7, 0.5, "MLM"))
-TEACHER = "a copy of all of it\nthat changes slowly:\nafter each step it moves\na little towards the model"
 
-# part or none, from, to; with a corner: at which angles the arrow leaves and arrives
-ARROWS = (("", (1.1, 1.65), (1.1, 2.17)), ("", (4.6, 0.75), (4.6, 2.17)), ("", (4.6, 3.22), (4.6, 3.97)),
-          ("", (1.1, 3.22), (3.57, 4.5), (90, 0)), ("", (3.95, 5.03), (3.95, 5.47)), ("", (5.25, 5.03), (5.25, 5.47)),
-          ("teacher", (5.63, 2.7), (6.97, 2.7)), ("teacher", (7.145, 2.17), (7.145, 1.18)),
-          ("queue", (6.97, 0.95), (2.85, 2.42), (0, 90)), ("teacher", (8.45, 5.03), (5.63, 5.75), (90, 0)))
-COMPARED = (((2.13, 2.7), (2.47, 2.7)), ((3.23, 2.7), (3.57, 2.7)))              # ITC's arrows, with two heads
-NOTES = ((6.3, 2.78, "follows"), (5.9, 1.03, "more pictures and\ncaptions to tell apart"),
-         (7.0, 5.83, "soft targets, for ITC too"), (2.3, 4.58, "keys and values"), (2.85, 3.03, "near?"),
-         (3.95, 6.08, "true?"), (5.25, 6.08, "which word?"))
+class Box(NamedTuple):
+    """A part; the first line of its words is its title."""
+
+    part: str
+    x: float
+    y: float
+    width: float
+    height: float
+    words: str
+
+
+class Arrow(NamedTuple):
+    """An arrow in the colour of a part; angles: at which it leaves and arrives, for a corner."""
+
+    part: str
+    start: Point
+    end: Point
+    angles: tuple[int, int] | None = None
+
+
+class Note(NamedTuple):
+    """Words beside an arrow."""
+
+    x: float
+    y: float
+    words: str
+
+
+BOXES = (
+    Box("image encoder", 0.1, 2.2, 2.0, 1.0, "image encoder\na token for every patch"),
+    Box("text encoder", 3.6, 2.2, 2.0, 1.0, "text encoder\na token for every word"),
+    Box("fusion", 3.6, 4.0, 2.0, 1.0, "fusion\nwords look at patches"),
+    Box("itc", 2.5, 2.45, 0.7, 0.5, "ITC"),
+    Box("itm", 3.6, 5.5, 0.7, 0.5, "ITM"),
+    Box("mlm", 4.9, 5.5, 0.7, 0.5, "MLM"),
+)
+ARROWS = (
+    Arrow("", (1.1, 1.65), (1.1, 2.17)),
+    Arrow("", (4.6, 0.75), (4.6, 2.17)),
+    Arrow("", (4.6, 3.22), (4.6, 3.97)),
+    Arrow("", (1.1, 3.22), (3.57, 4.5), (90, 0)),
+    Arrow("", (3.95, 5.03), (3.95, 5.47)),
+    Arrow("", (5.25, 5.03), (5.25, 5.47)),
+    Arrow("teacher", (5.63, 2.7), (6.97, 2.7)),
+    Arrow("teacher", (7.145, 2.17), (7.145, 1.18)),
+    Arrow("queue", (6.97, 0.95), (2.85, 2.42), (0, 90)),
+    Arrow("teacher", (8.45, 5.03), (5.63, 5.75), (90, 0)),
+)
+COMPARISONS = (                       # ITC's arrows, with two heads
+    Arrow("", (2.13, 2.7), (2.47, 2.7)),
+    Arrow("", (3.23, 2.7), (3.57, 2.7)),
+)
+NOTES = (
+    Note(6.3, 2.78, "follows"),
+    Note(5.9, 1.03, "more pictures and\ncaptions to tell apart"),
+    Note(7.0, 5.83, "soft targets, for ITC too"),
+    Note(2.3, 4.58, "keys and values"),
+    Note(2.85, 3.03, "near?"),
+    Note(3.95, 6.08, "true?"),
+    Note(5.25, 6.08, "which word?"),
+)
 
 
 @plots.styled
 def overview(*parts: str) -> plots.Plot:
-    """ALBEF in one drawing; parts: names from PARTS, which alone are coloured; by default all are."""
-    if unknown := sorted(set(parts) - set(PARTS)):
-        raise ValueError(f"no part of the drawing is named {unknown[0]!r}; there are {', '.join(PARTS)}")
-    colours = {name: colour if name in (parts or PARTS) else GREY for name, colour in COLOURS.items()}
-    plot, axes = plots.grid(f"{ALT} In colour: {', '.join(parts)}." if parts else ALT, 1, 1, 9.6, 6.2)
+    """ALBEF in one drawing; parts: names from PARTS to colour, by default all."""
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        raise ValueError(f"no part of the drawing is named {unknown[0]!r}; "
+                         f"there are {', '.join(PARTS)}")
+    alt = ALT
+    colours = dict(COLOURS)
+    if parts:
+        alt += f" In colour: {', '.join(parts)}."
+        colours |= dict.fromkeys(set(PARTS) - set(parts), GREY)
+    plot, axes = plots.grid(alt, 1, 1, 9.6, 6.2)
     ax = axes[0, 0]
     ax.set(xlim=(0, 10), ylim=(0, 6.4))
     ax.set_axis_off()
+    draw_inputs(ax)
+    for box in BOXES:
+        draw_part(ax, colours[box.part], box.x, box.y, box.width, box.height, box.words)
+    draw_teacher(ax, colours["teacher"])
+    draw_queue(ax, colours["queue"])
+
+    arrow = partial(FancyArrowPatch, mutation_scale=13, linewidth=1.6, shrinkA=0, shrinkB=0)
+    for part, start, end, angles in ARROWS:
+        colour = colours.get(part, plots.INK)
+        bend = "arc3"
+        if angles:
+            bend = f"angle,angleA={angles[0]},angleB={angles[1]},rad=8"
+        ax.add_patch(arrow(start, end, arrowstyle="-|>", color=colour, connectionstyle=bend))
+    for comparison in COMPARISONS:
+        patch = arrow(comparison.start, comparison.end, arrowstyle="<|-|>", color=plots.INK)
+        ax.add_patch(patch)
+    for note in NOTES:
+        write(ax, note.x, note.y, note.words, size=8.5, va="bottom")
+    return plot
+
+
+def write(ax: Axes, x: float, y: float, words: str, **options: Any) -> None:
+    """Words, centred by default; options: of matplotlib's `text`."""
+    defaults: dict[str, Any] = {"ha": "center", "va": "center", "size": 11}
+    ax.text(x, y, words, **(defaults | options))
+
+
+def draw_inputs(ax: Axes) -> None:
+    """The image, cut into patches, and the caption."""
     frame = ax.inset_axes((0.35, 0.1, 1.5, 1.5), transform=ax.transData)
     picture = paint(SCENE, 144)
     plots.show(frame, picture)
     for i in range(1, 6):
-        for line in (frame.axvline, frame.axhline):
-            line(i * len(picture) / 6 - 0.5, color=plots.INK, linewidth=0.6, alpha=0.6)
-    write = partial(ax.text, ha="center", va="center", size=11)
-    write(4.6, 0.4, f"“{CAPTION}”", style="italic")
+        edge = i * len(picture) / 6 - 0.5
+        frame.axvline(edge, color=plots.INK, linewidth=0.6, alpha=0.6)
+        frame.axhline(edge, color=plots.INK, linewidth=0.6, alpha=0.6)
+    write(ax, 4.6, 0.4, f"“{CAPTION}”", style="italic")
 
-    for name, *place, words in BOXES:
-        draw_part(ax, colours[name], *place, words)
-    draw_part(ax, colours["teacher"], 7.0, 2.2, 2.9, 2.8, linestyle="--")
-    write(8.45, 4.3, "teacher", weight="bold")
-    write(8.45, 3.35, TEACHER, size=8.5, linespacing=1.5)
+
+def draw_teacher(ax: Axes, colour: str) -> None:
+    """The teacher's frame and words."""
+    draw_part(ax, colour, 7.0, 2.2, 2.9, 2.8, linestyle="--")
+    write(ax, 8.45, 4.3, "teacher", weight="bold")
+    write(ax, 8.45, 3.35, TEACHER, size=8.5, linespacing=1.5)
+
+
+def draw_queue(ax: Axes, colour: str) -> None:
+    """The queue's ten cells and words."""
     for i in range(10):
-        draw_part(ax, colours["queue"], 7.0 + 0.29 * i, 0.75, 0.29, 0.4, boxstyle="square,pad=0")
-    write(7.0, 0.62, "newest", size=8, ha="left", va="top")
-    write(9.9, 0.62, "oldest", size=8, ha="right", va="top")
-    write(8.45, 0.3, "queue: the teacher's latest features", size=8.5, va="top")
-
-    arrow = partial(FancyArrowPatch, mutation_scale=13, linewidth=1.6, shrinkA=0, shrinkB=0)
-    for name, start, end, *corner in ARROWS:
-        bend = "angle,angleA={},angleB={},rad=8".format(*corner[0]) if corner else "arc3"
-        ax.add_patch(arrow(start, end, arrowstyle="-|>", color=colours.get(name, plots.INK), connectionstyle=bend))
-    for start, end in COMPARED:
-        ax.add_patch(arrow(start, end, arrowstyle="<|-|>", color=plots.INK))
-    for x, y, words in NOTES:
-        write(x, y, words, size=8.5, va="bottom")
-    return plot
+        draw_part(ax, colour, 7.0 + 0.29 * i, 0.75, 0.29, 0.4, boxstyle="square,pad=0")
+    write(ax, 7.0, 0.62, "newest", size=8, ha="left", va="top")
+    write(ax, 9.9, 0.62, "oldest", size=8, ha="right", va="top")
+    write(ax, 8.45, 0.3, "queue: the teacher's latest features", size=8.5, va="top")
 
 
-def draw_part(ax: Axes, colour: str, x: float, y: float, width: float, height: float, words: str = "",
-              **options) -> None:
-    """A part's frame, filled with a breath of its colour, and its words, the first line of them bold."""
-    ax.add_patch(FancyBboxPatch((x, y), width, height, facecolor=to_rgba(colour, 0.16), edgecolor=colour, linewidth=2,
-                                **{"boxstyle": "round,pad=0,rounding_size=0.15"} | options))
-    title, _, rest = words.partition("\n")
-    middle = y + height / 2                                      # which the title leaves to make room for a second line
-    ax.text(x + width / 2, middle + 0.17 if rest else middle, title, ha="center", va="center", weight="bold", size=11)
-    ax.text(x + width / 2, middle - 0.2, rest, ha="center", va="center", size=8.5)
+def draw_part(ax: Axes, colour: str, x: float, y: float, width: float, height: float,
+              words: str = "", **options: Any) -> None:
+    """A part's frame, with a tint of its colour, and its words, the first line bold.
+
+    options: of matplotlib's FancyBboxPatch
+    """
+    options = {"boxstyle": "round,pad=0,rounding_size=0.15"} | options
+    ax.add_patch(FancyBboxPatch((x, y), width, height, facecolor=to_rgba(colour, 0.16),
+                                edgecolor=colour, linewidth=2, **options))
+    title, _, text = words.partition("\n")
+    centre = x + width / 2
+    middle = y + height / 2
+    write(ax, centre, middle + 0.17 if text else middle, title, weight="bold")
+    write(ax, centre, middle - 0.2, text, size=8.5)
 
 
-def show_source(*things: Callable) -> None:
-    """Show, in a notebook, the source of classes or functions: each behind a triangle, to open with a click."""
+def show_source(*functions: Callable) -> None:
+    """Show the source of functions or classes in a notebook, each folded away."""
     from IPython.display import HTML, display  # here and not above: only notebooks install it
 
-    shown = (f"<details><summary>the package's <code>{thing.__module__}.{thing.__qualname__}</code></summary>"
-             f"<pre>{html.escape(inspect.getsource(thing))}</pre></details>" for thing in things)
-    display(HTML("".join(shown)))
+    listings = []
+    for function in functions:
+        name = f"{function.__module__}.{function.__qualname__}"
+        source = html.escape(inspect.getsource(function))
+        listings.append(f"<details><summary>the package's <code>{name}</code></summary>"
+                        f"<pre>{source}</pre></details>")
+    display(HTML("".join(listings)))

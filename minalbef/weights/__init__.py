@@ -1,3 +1,3 @@
-"""Other people's weights: the original's checkpoints, DeiT and BERT, read by one table of keys, which also writes.
+"""Weights of others: the original's checkpoints, DeiT and BERT, by one table of keys.
 
 Imports core files, train and tasks. recipes and cli import it."""

@@ -1,4 +1,4 @@
-"""The original's checkpoints, read strictly, with an account of every key."""
+"""The original's checkpoints, loaded strictly, with a report on every key."""
 import math
 import pickle
 import re
@@ -21,16 +21,18 @@ from minalbef.tasks.table import TASKS
 from minalbef.vision import resize_positions
 from minalbef.weights import key_table
 
-HEADS = 12        # of every encoder of the released models; the shapes of a checkpoint do not tell them
+HEADS = 12        # of every encoder in the released models; the shapes of weights don't show it
 POSITIONS = "image_encoder.pos_embed"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of every key of a file. loaded, unexpected: its keys; resized, absent: our names.
+    """What became of every key of a file.
 
-    absent: of the model, and rightly not in a file of this task; they keep the start they had
-    unexpected: known, but without a place in this model, such as the teacher's
+    loaded: the file's keys
+    resized: our names, with the sizes
+    absent: our names of weights that a file of this task rightly lacks, left as they were
+    unexpected: keys that are known, but have no place in this model, such as the teacher's
     """
 
     source: str
@@ -40,19 +42,29 @@ class Report:
     unexpected: tuple[str, ...]
 
     def __str__(self) -> str:
-        def count(keys: tuple[str, ...]) -> str:
-            parts = Counter(key.partition(".")[0] for key in keys)
-            return f"{len(keys)} ({', '.join(f'{part} {n}' for part, n in parts.items())})" if keys else "0"
-        return "\n".join([f"{self.source}:", f"  loaded      {count(self.loaded)}",
-                          f"  resized     {', '.join(self.resized) or 'nothing'}",
-                          f"  absent      {count(self.absent)}", f"  unexpected  {count(self.unexpected)}"])
+        return "\n".join([
+            f"{self.source}:",
+            f"  loaded      {_count_by_part(self.loaded)}",
+            f"  resized     {', '.join(self.resized) or 'nothing'}",
+            f"  absent      {_count_by_part(self.absent)}",
+            f"  unexpected  {_count_by_part(self.unexpected)}",
+        ])
+
+
+def _count_by_part(keys: tuple[str, ...]) -> str:
+    """The number of keys, and in brackets that of each part."""
+    if not keys:
+        return "0"
+    counts = Counter(key.partition(".")[0] for key in keys)
+    listing = ", ".join(f"{part} {count}" for part, count in counts.items())
+    return f"{len(keys)} ({listing})"
 
 
 def read_file(path: str | Path) -> dict[str, Tensor]:
-    """The weights in a .safetensors file or one of torch.save, without executing code.
+    """The weights in a file of safetensors or torch.save, without executing code.
 
-    Large files are mapped, not read, so that weights take memory once. Raises ValueError for a file that is missing,
-    damaged, no weights, or that only code could read.
+    Large files are mapped to memory instead of read, so that weights take memory once.
+    Raises ValueError for a file that is missing, is damaged, has no weights, or needs code to read.
     """
     path = Path(path)
     if not path.is_file():
@@ -60,26 +72,36 @@ def read_file(path: str | Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:                                   # each of the two libraries has its own
-        if isinstance(error, pickle.UnpicklingError) and (found := re.search(r"GLOBAL (\S+)", str(error))):
+        mmap = zipfile.is_zipfile(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:                   # the two libraries raise errors of their own
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and code:
             raise ValueError(
-                f"{path} holds a {found[1]}, which cannot be read without running code that the file names. "
-                "If you trust it, take its weights out once: "
-                f"torch.save(torch.load({str(path)!r}, weights_only=False)['model'], 'weights.pth')") from error
+                f"{path} holds a {code[1]}, which cannot be read without running code that the "
+                "file names. If you trust it, take its weights out once: torch.save(torch.load("
+                f"{str(path)!r}, weights_only=False)['model'], 'weights.pth')") from error
         reason = (str(error) or repr(error)).splitlines()[0][:200]
-        raise ValueError(f"{path} is damaged or holds no weights ({reason}); fetch it again") from error
-    for inner in ("model", "state_dict"):
-        if isinstance(held, dict) and isinstance(held.get(inner), dict):
-            held = held[inner]
-    if not isinstance(held, dict) or not held or not all(isinstance(value, Tensor) for value in held.values()):
-        raise ValueError(f"{path} holds no state dict of tensors, neither by itself nor under 'model'")
-    return held
+        raise ValueError(f"{path} is damaged or holds no weights ({reason}); "
+                         "fetch it again") from error
+    for key in ("model", "state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not _is_state_dict(state):
+        raise ValueError(f"{path} holds no state dict of tensors, neither by itself nor under "
+                         "'model'")
+    return state
+
+
+def _is_state_dict(state: Any) -> bool:
+    if not isinstance(state, dict) or not state:
+        return False
+    return all(isinstance(value, Tensor) for value in state.values())
 
 
 @dataclass(frozen=True)
-class Opened:
-    """One of the original's files, sorted and checked: ready to `fill` a model of `config`."""
+class OriginalFile:
+    """One of the original's files, sorted and checked, to `fill` a model of `config`."""
 
     source: str
     task: str
@@ -88,115 +110,180 @@ class Opened:
     resized: tuple[str, ...]
 
 
-def read_original(source: str | Path | dict[str, Tensor], image_size: int | None = None, image_heads: int = HEADS,
-                  text_heads: int = HEADS) -> Opened:
-    """Any of the original's checkpoints, from a file or a state dict; positions resized where image_size differs.
+def read_original(source: str | Path | dict[str, Tensor], image_size: int | None = None,
+                  image_heads: int = HEADS, text_heads: int = HEADS) -> OriginalFile:
+    """Any of the original's checkpoints, from a file or a state dict.
 
-    image_heads, text_heads: a tensor cannot tell them.
-    Raises ValueError that lists the keys of no known meaning, if there is one.
+    image_size: resize the position embeddings to it
+    image_heads, text_heads: the shapes of weights don't show them
+    Raises ValueError that lists keys of no known meaning.
     """
-    state = source if isinstance(source, dict) else read_file(source)
-    source = "the state dict" if isinstance(source, dict) else str(source)
+    if isinstance(source, dict):
+        state = source
+        source = "the state dict"
+    else:
+        state = read_file(source)
+        source = str(source)
     original = key_table.read(state)
     if original.unknown:
-        raise ValueError(f"{source} holds keys that no model of the original's has: {', '.join(original.unknown)}")
+        raise ValueError(f"{source} holds keys that no model of the original's has: "
+                         f"{', '.join(original.unknown)}")
     try:
         task = task_of(original.student)
         config = infer_config(original, image_size, image_heads, text_heads)
     except KeyError as error:
-        raise ValueError(f"{source} is no checkpoint of the original's: it lacks {error}") from error
+        raise ValueError(f"{source} is not a checkpoint of the original's: "
+                         f"it lacks {error}") from error
     resized = []
-    for owner, weights in (("", original.student), ("teacher.", original.teacher)):
-        if (before := weights.get(POSITIONS)) is not None and before.shape[1] != 1 + config.grid ** 2:
-            weights[POSITIONS] = resize_positions(before, config.grid)
-            resized.append(f"{owner}{POSITIONS} from {math.isqrt(before.shape[1] - 1)} to {config.grid} patches a side")
-    return Opened(source, task, config, original, tuple(resized))
+    for prefix, weights in (("", original.student), ("teacher.", original.teacher)):
+        if POSITIONS not in weights:
+            continue
+        count = weights[POSITIONS].shape[1] - 1
+        if count != config.grid ** 2:
+            weights[POSITIONS] = resize_positions(weights[POSITIONS], config.grid)
+            resized.append(f"{prefix}{POSITIONS} from {math.isqrt(count)} to {config.grid} "
+                           "patches a side")
+    return OriginalFile(source, task, config, original, tuple(resized))
 
 
 def task_of(weights: dict[str, Tensor]) -> str:
-    """Which task's weights these are, under our names. Grounding is trained as retrieval, and looks like it."""
+    """The task of a student's weights. Grounding is trained as retrieval, and looks like it."""
     if any(name.startswith("decoder.") for name in weights):
         return "vqa"
     if "head.weight" in weights:
         return "text_assignment"
-    if "head.0.weight" in weights:                               # a pair of layers shares its keys; ours has them once
-        first, second = (f"fusion.layers.{i}.cross.k.weight" for i in (0, 1))
-        once = second not in weights and "fusion.layers.1.norm1.weight" in weights
-        return "nlvr2" if once or second in weights and torch.equal(weights[first], weights[second]) else "entailment"
+    if "head.0.weight" in weights:
+        return "nlvr2" if _has_paired_layers(weights) else "entailment"
     return "pretrain" if "word_head.bias" in weights else "retrieval"
 
 
-def infer_config(original: key_table.Original, image_size: int | None = None, image_heads: int = HEADS,
-                 text_heads: int = HEADS) -> Config:
-    """The settings that fit the weights; those of training are the paper's. Raises KeyError for a missing weight."""
+def _has_paired_layers(weights: dict[str, Tensor]) -> bool:
+    """Whether fusion has NLVR2's pairs of layers, with equal keys, which our files have once."""
+    second = weights.get("fusion.layers.1.cross.k.weight")
+    if second is None:
+        return "fusion.layers.1.norm1.weight" in weights
+    return torch.equal(weights["fusion.layers.0.cross.k.weight"], second)
+
+
+def infer_config(original: key_table.Original, image_size: int | None = None,
+                 image_heads: int = HEADS, text_heads: int = HEADS) -> Config:
+    """The settings that fit the weights; those of training are the paper's.
+
+    Raises KeyError for a missing weight.
+    """
     weights = original.student
     width, _, patch, _ = weights["image_encoder.patch_embed.proj.weight"].shape
-    words, text_width = weights["text_encoder.embeddings.word_embed.weight"].shape
+    vocab_size, text_width = weights["text_encoder.embeddings.word_embed.weight"].shape
     positions = len(weights["text_encoder.embeddings.pos_embed.weight"])
-    def depth(layers: str) -> int:
-        found = (re.match(rf"{layers}\.(\d+)\.", name) for name in weights)
-        return 1 + max((int(one[1]) for one in found if one), default=-1)
-    fusion_depth = depth(r"fusion\.layers")
-    shared, queue = weights.get("image_proj.weight"), original.queue.get("image")
+    fusion_depth = _depth(weights, r"fusion\.layers")
+    if TASKS[task_of(weights)].pairs:
+        fusion_depth //= 2
+    embed_dim = Config.embed_dim
+    if "image_proj.weight" in weights:
+        embed_dim = len(weights["image_proj.weight"])
+    queue_size = Config.queue_size
+    if "image" in original.queue:
+        queue_size = len(original.queue["image"])
+    grid = math.isqrt(weights[POSITIONS].shape[1] - 1)
     return Config(
-        name="original", image_size=image_size or patch * math.isqrt(weights[POSITIONS].shape[1] - 1), patch_size=patch,
-        image_width=width, image_depth=depth(r"image_encoder\.blocks"), image_heads=image_heads,
+        name="original",
+        image_size=image_size or patch * grid,
+        patch_size=patch,
+        image_width=width,
+        image_depth=_depth(weights, r"image_encoder\.blocks"),
+        image_heads=image_heads,
         image_mlp_ratio=len(weights["image_encoder.blocks.0.mlp.fc1.weight"]) / width,
-        vocab_size=words, positions=positions, text_length=min(Config.text_length, positions), text_width=text_width,
-        text_depth=original.fusion_from, text_heads=text_heads,
+        vocab_size=vocab_size,
+        positions=positions,
+        text_length=min(Config.text_length, positions),
+        text_width=text_width,
+        text_depth=original.fusion_from,
+        text_heads=text_heads,
         text_mlp_ratio=len(weights["fusion.layers.0.mlp.fc1.weight"]) / text_width,
-        fusion_depth=fusion_depth // 2 if TASKS[task_of(weights)].pairs else fusion_depth,
-        embed_dim=Config.embed_dim if shared is None else len(shared),
-        queue_size=Config.queue_size if queue is None else len(queue))
+        fusion_depth=fusion_depth,
+        embed_dim=embed_dim,
+        queue_size=queue_size,
+    )
 
 
-def fill(module: nn.Module, opened: Opened, teacher: bool = False) -> Report:
-    """Load the file's student, or its teacher, into an ALBEF or a task's model. In place; -> the account.
+def _depth(weights: dict[str, Tensor], layers: str) -> int:
+    """The number of layers whose weights' names begin with a pattern and a number."""
+    depth = 0
+    for name in weights:
+        match = re.match(rf"{layers}\.(\d+)\.", name)
+        if match:
+            depth = max(depth, 1 + int(match[1]))
+    return depth
 
-    Raises ValueError that lists what is missing, left over, or of another shape.
+
+def fill(module: nn.Module, file: OriginalFile, teacher: bool = False) -> Report:
+    """Load a file's student, or its teacher, into an ALBEF or a task's model, in place.
+
+    Raises ValueError that lists what is missing, unexpected or of another shape.
     """
-    owner, weights, lacks = "", opened.original.student, set(TASKS[opened.task].lacks)
+    prefix = ""
+    weights = file.original.student
+    lacks = set(TASKS[file.task].lacks)
     if teacher:
-        owner, weights, lacks = "teacher.", opened.original.teacher, lacks | set(key_table.UNTAUGHT)
-    if TASKS[opened.task].pairs:
+        prefix = "teacher."
+        weights = file.original.teacher
+        lacks |= set(key_table.UNTAUGHT)
+    if TASKS[file.task].pairs:
         weights = drop_shared(weights)
-    wanted = module.state_dict()
-    ours = {name.removeprefix("albef."): name for name in wanted}
-    homeless = {"decoder", "head"} - set(map(part_of, wanted))      # a plain ALBEF has no place for a task's own parts
-    weights = {ours.get(name, name): value for name, value in weights.items() if part_of(name) not in homeless}
-    absent = fit_weights(module, weights, opened.source, lacks)
-    loaded = [key for key, name in opened.original.ours.items()
-              if name.startswith(owner) and part_of(name.removeprefix(owner)) not in homeless | {"teacher", "queue"}]
-    return Report(opened.source, tuple(loaded),
-                  tuple(line for line in opened.resized if line.startswith(owner + POSITIONS)),
-                  tuple(name.removeprefix("albef.") for name in absent),
-                  tuple(key for key in opened.original.ours if key not in set(loaded)))
+    state_dict = module.state_dict()
+    names = {name.removeprefix("albef."): name for name in state_dict}
+    # a plain ALBEF has no place for the parts of a task
+    skip = {"decoder", "head"} - set(map(part_of, state_dict))
+    renamed = {}
+    for name, value in weights.items():
+        if part_of(name) not in skip:
+            renamed[names.get(name, name)] = value
+    absent = fit_weights(module, renamed, file.source, lacks)
+    loaded = []
+    unexpected = []
+    for key, name in file.original.ours.items():
+        part = part_of(name.removeprefix(prefix))
+        if name.startswith(prefix) and part not in skip | {"teacher", "queue"}:
+            loaded.append(key)
+        else:
+            unexpected.append(key)
+    resized = [line for line in file.resized if line.startswith(prefix + POSITIONS)]
+    return Report(
+        file.source,
+        loaded=tuple(loaded),
+        resized=tuple(resized),
+        absent=tuple(name.removeprefix("albef.") for name in absent),
+        unexpected=tuple(unexpected),
+    )
 
 
-def load_original_with_report(source: str | Path | dict[str, Tensor], **sizes: Any) -> tuple[ALBEF, Report]:
-    """`load_original`, with the account of every key in place of a warning."""
-    opened = read_original(source, **sizes)
-    if TASKS[opened.task].pairs:
+def load_original_with_report(source: str | Path | dict[str, Tensor],
+                              **sizes: Any) -> tuple[ALBEF, Report]:
+    """As `load_original`, with a report on every key instead of a warning."""
+    file = read_original(source, **sizes)
+    if TASKS[file.task].pairs:
         raise ValueError(
-            f"{opened.source} is of {opened.task}, with two fusion layers for each of ALBEF's: a plain ALBEF cannot "
-            "hold it. Take opened = minalbef.weights.original.read_original(...), make minalbef.tasks.nlvr2's PairModel"
-            " of opened.config, and minalbef.weights.original.fill(model, opened)")
-    model = ALBEF(opened.config)
-    return model.eval(), fill(model, opened)
+            f"{file.source} is of {file.task}, with two fusion layers for each of ALBEF's: a plain "
+            "ALBEF cannot hold it. Take file = minalbef.weights.original.read_original(...), make "
+            "minalbef.tasks.nlvr2's PairModel of file.config, and "
+            "minalbef.weights.original.fill(model, file)")
+    model = ALBEF(file.config)
+    return model.eval(), fill(model, file)
 
 
-def load_original(source: str | Path | dict[str, Tensor], image_size: int | None = None, image_heads: int = HEADS,
-                  text_heads: int = HEADS) -> ALBEF:
-    """The ALBEF in one of the original's checkpoints, of pretraining or of a task, in evaluation mode.
+def load_original(source: str | Path | dict[str, Tensor], image_size: int | None = None,
+                  image_heads: int = HEADS, text_heads: int = HEADS) -> ALBEF:
+    """The ALBEF of one of the original's checkpoints, of any task, in evaluation mode.
 
-    source: a file, which is read without executing code, or a state dict. image_size: resize the positions to it
-    image_heads, text_heads: a tensor cannot tell them.
-    Warns of parts that the file rightly lacks, such as the word head after retrieval: left at random initialisation.
-    Raises ValueError for anything that is not accounted for, and lists it.
+    source: a file, which is read without executing code, or a state dict
+    image_size: resize the position embeddings to it
+    image_heads, text_heads: the shapes of weights don't show them
+    Warns of parts that the file rightly lacks, such as the word head after retrieval: they are at
+    random initialisation. Raises ValueError that lists all else that doesn't fit.
     """
     model, report = load_original_with_report(
         source, image_size=image_size, image_heads=image_heads, text_heads=text_heads)
     if report.absent:
-        parts = sorted(set(map(part_of, report.absent)))
-        warnings.warn(f"{report.source} has no {', '.join(parts)}: new here, and untrained", stacklevel=2)
+        parts = ", ".join(sorted(set(map(part_of, report.absent))))
+        warnings.warn(f"{report.source} has no {parts}: new here, and untrained", stacklevel=2)
     return model

@@ -1,4 +1,4 @@
-"""Where the paper starts from: DeiT, by timm's names, in the image encoder; BERT in text encoder and fusion."""
+"""The paper's initialisation: DeiT in the image encoder, BERT in text encoder and fusion."""
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,105 +13,140 @@ from minalbef.weights.original import Report, read_file
 from minalbef.writing import explain
 
 FILES = ("model.safetensors", "pytorch_model.bin")
-VIT_HEADS = ("head", "pre_logits")             # classifiers, for which ALBEF has no place
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+DEIT = "https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth"
+VIT_HEADS = ("head", "pre_logits")             # classifiers, which ALBEF doesn't have
 BERT_HEADS = ("pooler", "cls.seq_relationship")
-OLD_NORMS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}    # of BERT's first release
+# weights of ViTs that aren't plain
+NOT_PLAIN = ("dist_token", "reg_token", "fc_norm.weight", "norm_pre.weight")
+# the names of BERT's first release
+OLD_NORMS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
 def load_vit(encoder: ViT, source: str | Path | dict[str, Tensor]) -> Report:
-    """A plain ViT's weights, such as DeiT-B's, into the image encoder, positions resized. In place; -> the account.
+    """Load a plain ViT with timm's names, such as DeiT-B, into the image encoder, in place.
 
-    source: a file (.pth, .bin, .safetensors), a state dict, a folder of the hub's format, or one of timm's names, which
-        is fetched: "deit_base_patch16_224" is what the original starts from
-    Raises ValueError for anything but a classifier that is missing, left over, or of another shape.
+    Position embeddings are resized.
+    source: a file (.pth, .bin, .safetensors), a state dict, a folder in the hub's format, or a name
+        of timm's, which is downloaded: the original starts from "deit_base_patch16_224"
+    Raises ValueError for what is missing, unexpected or of another shape, except a classifier.
     """
     state, source = _state(source, _timm_repository)
-    if strange := [name for name in ("dist_token", "reg_token", "fc_norm.weight", "norm_pre.weight") if name in state]:
-        raise ValueError(f"{source} has {', '.join(strange)}: it is no plain ViT; the one that the paper starts from "
-                         "is deit_base_patch16_224, not distilled")
+    for name in NOT_PLAIN:
+        if name in state:
+            raise ValueError(f"{source} has {name}: it is not a plain ViT; the one that the paper "
+                             "starts from is deit_base_patch16_224, not distilled")
     heads = tuple(key for key in state if part_of(key) in VIT_HEADS)
-    weights = {name: part for key, value in state.items() if key not in heads
-               for name, part in key_table.split_qkv(key, value).items()}
+    loaded = tuple(key for key in state if key not in heads)
+    weights: dict[str, Tensor] = {}
+    for key in loaded:
+        weights |= key_table.split_qkv(key, state[key])
     resized: tuple[str, ...] = ()
-    places, count = weights.get("pos_embed"), encoder.pos_embed.shape[1]
-    if places is not None and places.shape[1] != count:
-        resized = (f"pos_embed from {places.shape[1] - 1} to {count - 1} patches",)
-        weights["pos_embed"] = resize_positions(places, math.isqrt(count - 1))
+    count = encoder.pos_embed.shape[1] - 1
+    if "pos_embed" in weights:
+        old_count = weights["pos_embed"].shape[1] - 1
+        if old_count != count:
+            resized = (f"pos_embed from {old_count} to {count} patches",)
+            weights["pos_embed"] = resize_positions(weights["pos_embed"], math.isqrt(count))
     fit_weights(encoder, weights, source)
-    return Report(source, tuple(key for key in state if key not in heads), resized, (), heads)
+    return Report(source, loaded, resized, absent=(), unexpected=heads)
 
 
 def load_bert(model: ALBEF, source: str | Path | dict[str, Tensor]) -> Report:
-    """BERT's weights under Hugging Face's names into text encoder, fusion and word head. In place; -> the account.
+    """Load BERT with Hugging Face's names into text encoder, fusion and word head, in place.
 
-    Its lower layers become the text encoder, its upper ones fusion, whose cross-attention BERT does not have: that, and
-    a word head that the file lacks, are `absent` in the report, and keep the start they had.
-    source: a file (.bin, .safetensors), a state dict, a folder of the hub's format, or a name there, which is fetched:
-        "google-bert/bert-base-uncased" is what the original starts from
-    Raises ValueError for what is missing, left over, or of another shape, pooler and next-sentence head aside.
+    Its lower layers become the text encoder and its upper ones fusion. Cross-attention, which BERT
+    doesn't have, and a word head that the file lacks, stay as they are: `absent` in the report.
+    source: a file (.bin, .safetensors), a state dict, a folder in the hub's format, or a name
+        there, which is downloaded: the original starts from "google-bert/bert-base-uncased"
+    Raises ValueError for what is missing, unexpected or of another shape, except the pooler and the
+    next-sentence head.
     """
     state, source = _state(source, lambda name: name)
-    theirs = {}                                                  # as the original would call it -> the file's key
+    keys = _original_keys(state)
+    renamed = {name: state[key] for name, key in keys.items()}
+    bert = key_table.read(renamed, len(model.text_encoder.layers))
+    names = ("text_encoder", "fusion", "word_head")
+    parts = nn.ModuleDict({name: model.get_submodule(name) for name in names})
+    may_lack = [".cross.", ".norm_cross."]
+    if "word_head" not in map(part_of, bert.student):
+        may_lack.append("word_head.")
+    absent = {}
+    for name, value in parts.state_dict().items():
+        if name not in bert.student and any(part in name for part in may_lack):
+            absent[name] = value
+    unknown = {keys[name]: renamed[name] for name in bert.unknown}
+    fit_weights(parts, bert.student | absent | unknown, source)
+    loaded = tuple(keys[name] for name in bert.ours)
+    unexpected = tuple(key for key in state if key not in loaded)
+    return Report(source, loaded, (), tuple(absent), unexpected)
+
+
+def _original_keys(state: dict[str, Tensor]) -> dict[str, str]:
+    """The original's name of each weight of a BERT -> its key in this file."""
+    keys = {}
     for key in state:
         name = key.removeprefix("bert.")
         for old, new in OLD_NORMS.items():
             name = name.replace(old, new)
-        if not name.startswith(BERT_HEADS):
-            theirs["text_encoder." + ("" if name.startswith("cls.") else "bert.") + name] = key
-    read = key_table.read({name: state[key] for name, key in theirs.items()}, len(model.text_encoder.layers))
-    parts = nn.ModuleDict({part: model.get_submodule(part) for part in ("text_encoder", "fusion", "word_head")})
-    fresh = [".cross.", ".norm_cross."]
-    if "word_head" not in map(part_of, read.student):
-        fresh.append("word_head.")
-    absent = {name: value for name, value in parts.state_dict().items()
-              if name not in read.student and any(part in name for part in fresh)}
-    fit_weights(parts, read.student | absent | {theirs[key]: state[theirs[key]] for key in read.unknown}, source)
-    loaded = tuple(theirs[key] for key in read.ours)
-    return Report(source, loaded, (), tuple(absent), tuple(key for key in state if key not in set(loaded)))
+        if name.startswith(BERT_HEADS):
+            continue
+        prefix = "text_encoder." if name.startswith("cls.") else "text_encoder.bert."
+        keys[prefix + name] = key
+    return keys
 
 
-def _state(source: str | Path | dict[str, Tensor], repository: Callable[[str], str]) -> tuple[dict[str, Tensor], str]:
-    """Weights and what to call them, from a state dict, a file, a folder, or a name, by `repository` the hub's."""
+def _state(source: str | Path | dict[str, Tensor],
+           repository: Callable[[str], str]) -> tuple[dict[str, Tensor], str]:
+    """A state dict and its name, for messages.
+
+    repository: a name that is no file -> the hub's repository
+    """
     if isinstance(source, dict):
         return source, "the state dict"
     path = Path(source)
     if path.is_dir():
-        held = [path / name for name in FILES if (path / name).is_file()]
-        if not held:
-            raise ValueError(f"folder {path} has neither {' nor '.join(FILES)}; put one of them there, or name a file "
-                             "of weights")
-        source = path = held[0]
-    elif not path.exists() and path.suffix not in (".pth", ".pt", ".bin", ".safetensors"):
+        files = [path / name for name in FILES if (path / name).is_file()]
+        if not files:
+            raise ValueError(f"folder {path} has neither {' nor '.join(FILES)}; put one of them "
+                             "there, or name a file of weights")
+        return read_file(files[0]), str(files[0])
+    if not path.exists() and path.suffix not in SUFFIXES:
         path = _fetch(repository(str(source)))
     return read_file(path), str(source)
 
 
 def _timm_repository(name: str) -> str:
+    """The hub's repository of a model of timm's. Raises ValueError if there is none."""
     if "/" in name:
         return name
-    with explain(f"{name!r} is no file here, and to look the name up wants timm", "pip install timm, or pass a file; "
-                 "deit_base_patch16_224's is https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth",
-                 ImportError):
+    problem = f"{name!r} is not a file here, and looking up the name needs timm"
+    way_out = f"pip install timm, or pass a file; deit_base_patch16_224's is {DEIT}"
+    with explain(problem, way_out, ImportError):
         import timm
-    known = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
-    if known is None or not known.hf_hub_id:
-        raise ValueError(f"{name!r} is no file here, and timm has no weights of that name; "
+    config = None
+    if timm.is_model(name):
+        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    if config is None or not config.hf_hub_id:
+        raise ValueError(f"{name!r} is not a file here, and timm has no weights of that name; "
                          "timm.list_pretrained('deit*') lists what it has")
-    return known.hf_hub_id
+    return config.hf_hub_id
 
 
 def _fetch(repository: str) -> Path:
-    """A repository's weights from Hugging Face's hub, or from its cache."""
+    """Download a repository's weights from Hugging Face's hub, or find them in its cache."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     for name in FILES:
         try:
             return Path(hf_hub_download(repository, name))
         except Exception as error:
-            if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-                continue                                         # it keeps its weights under the other name
+            is_offline = isinstance(error, LocalEntryNotFoundError)
+            if isinstance(error, EntryNotFoundError) and not is_offline:
+                continue                         # its weights have the other name
+            reason = str(error).splitlines()[0][:200]
             raise ValueError(
-                f"could not fetch {repository} ({str(error).splitlines()[0][:200]}). Without a network, fetch "
-                f"https://huggingface.co/{repository}/resolve/main/{name} on another machine, put it anywhere here, "
-                "and pass its path in place of the name") from error
+                f"could not fetch {repository} ({reason}). Without a network, fetch "
+                f"https://huggingface.co/{repository}/resolve/main/{name} on another machine, put "
+                "it anywhere here, and pass its path in place of the name") from error
     raise ValueError(f"{repository} on Hugging Face's hub has neither {' nor '.join(FILES)}")

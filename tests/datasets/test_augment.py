@@ -196,5 +196,5 @@ def test_grounding_sees_the_whole_picture(monkeypatch):
 
 def test_an_unreadable_picture_is_named(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match="a.jpg cannot be read as a picture"):
+    with pytest.raises(ValueError, match="a.jpg cannot be read as an image"):
         view(Record(tmp_path / "a.jpg", "a cat", 0), 16, 0.5, 0, 0, 0)

@@ -66,7 +66,7 @@ def test_its_weights_are_the_runs_rounded_to_fp16(run, file):
 
 def test_a_run_of_other_data_or_another_task_is_refused(run, tmp_path):
     for other in (replace(run, task="vqa"), replace(run, config=replace(run.config, objects=0))):
-        with pytest.raises(ValueError, match="no pretrained model of the embedded scenes"):
+        with pytest.raises(ValueError, match="not a pretrained model of the embedded scenes"):
             write_explorer(other, tmp_path / "explorer.html")
 
 

@@ -111,8 +111,8 @@ def test_a_run_answers_about_pictures_and_sentences(demo, tmp_path):
     (["pretrain", "batch"], "name=value"),
     (["pretrain", "--preset", "tinny"], "did you mean 'tiny'"),
     (["demo", "image_size=50"], "not a multiple"),
-    (["summary", "nowhere"], "no run folder"),
-    (["search", "an apple", "--run", "nowhere"], "no run folder"),
+    (["summary", "nowhere"], "not a run folder"),
+    (["search", "an apple", "--run", "nowhere"], "not a run folder"),
 ])
 def test_a_users_mistake_is_answered_in_a_line(arguments, says, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["minalbef", *arguments])

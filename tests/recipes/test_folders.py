@@ -136,7 +136,7 @@ def test_a_run_of_scenes_is_evaluated_while_it_trains(tmp_path):
     (["state.pt"], "has no weights: it lacks model.safetensors, and state.pt, which training"),
     (["config.json", "tokenizer.json"],
      "is a run in training that lacks config.json, tokenizer.json, as an older"),
-    (["state.pt", "config.json"], "is no run folder: it lacks config.json, model.safetensors")])
+    (["state.pt", "config.json"], "is not a run folder: it lacks config.json, model.safetensors")])
 def test_what_a_run_in_training_lacks_is_named(run, gone, says):
     for name in gone:
         (run / name).unlink()
@@ -155,7 +155,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(run, data):
 def test_a_tokenizer_of_another_run_is_noticed(run):
     other = Tokenizer.train(["zebras", *CAPTIONS], len(load(run).tokenizer))
     other.save(run / "tokenizer.json")
-    says = "tokenizer.json is of another run: .*copy the run again"
+    says = "tokenizer.json belongs to another run: .*copy the run again"
     with pytest.raises(ValueError, match=says):
         load(run)
     config = json.loads((run / "config.json").read_text())
@@ -215,14 +215,14 @@ def test_reports_of_other_weights_go_and_those_of_the_same_stay(saved, caplog):
     assert {path for path in saved.rglob("report.*")} == reports and len(reports) == 4
     checkpoint.save(saved, disturb(run.model), run.tokenizer)
     assert {path for path in saved.rglob("report.*")} == {saved / "start" / "report.json"}
-    assert "removed coco-test/report.json, report.html, report.json, as of the weights before" in caplog.text
+    assert "removed coco-test/report.json, report.html, report.json, made with the old weights" in caplog.text
 
 
 def test_weights_are_not_saved_beside_the_state_of_others(run):
     loaded = load(run)
     checkpoint.save(run, loaded.model, loaded.tokenizer)
     before = files(run)
-    with pytest.raises(ValueError, match="holds a run in training, whose state.pt is of other weights"):
+    with pytest.raises(ValueError, match="holds a run in training, whose state.pt has other weights"):
         checkpoint.save(run, disturb(loaded.model), loaded.tokenizer)
     assert files(run) == before
 

@@ -46,7 +46,7 @@ def scores(hits):
 
 def test_a_search_of_the_index_finds_what_a_search_of_the_folder_finds(run, photos, tmp_path):
     broken = indexer.write_index(run, photos, tmp_path / "index.safetensors")
-    assert list(broken) == ["07.png"] and "07.png cannot be read as a picture" in broken["07.png"]
+    assert list(broken) == ["07.png"] and "07.png cannot be read as an image" in broken["07.png"]
     folder, paths, features, gone = indexer.read_index(run, tmp_path / "index.safetensors")
     assert folder == photos and len(paths) == 39 and not gone
     assert_close(features, run.embed_images(paths), atol=1e-5, rtol=0)
@@ -165,10 +165,10 @@ def test_subfolders_are_read_and_what_is_left_out_is_said(run, photos, tmp_path,
     main()
     said = capsys.readouterr().out
     for line in ("/photos/07.png cannot be read", "/photos/cats/broken.JPG cannot be read",
-                 "left out, no picture by its name's ending: photos/cats/0.json, "
+                 "left out, not an image by its suffix: photos/cats/0.json, "
                  "photos/cats/1.json, photos/cats/2.json, photos/cats/3.json, "
                  "photos/cats/4.json and 1 more\n",
-                 "left out, no file, but a folder, device or pipe: photos/x.jpg\n",
+                 "left out, not a file, but a folder, device or pipe: photos/x.jpg\n",
                  "left out, a link to a folder, which isn't followed: photos/link\n"):
         assert line in said
     out = tmp_path / "index.safetensors"
@@ -187,7 +187,7 @@ def test_a_folder_without_pictures_and_a_file_for_a_folder_are_refused(run, phot
     (tmp_path / "none" / "inner").mkdir(parents=True)
     for ask in (lambda: finder.search_images(run, SENTENCE, tmp_path / "none"),
                 lambda: indexer.write_index(run, tmp_path / "none", tmp_path / "i.safetensors")):
-        with pytest.raises(ValueError, match="no picture is in /[^']*none or its subfolders: "):
+        with pytest.raises(ValueError, match="no image is in /[^']*none or its subfolders: "):
             ask()
     with pytest.raises(ValueError, match="01.png is no folder; name the one"):
         indexer.write_index(run, photos / "01.png", tmp_path / "index.safetensors")
@@ -211,9 +211,9 @@ def test_strange_names_are_shown_safely_and_drawn(run, photos, tmp_path, monkeyp
     assert "\\udcff\\udce9.png\n" in said and "\\x1b[31mred.png\n" in said
     assert "\\x1b[2Jbad.png" in said
     assert "\x1b" not in said and said.encode() and Image.open(tmp_path / "s.png").width > 500
-    assert len(indexer.pictures_in(photos)) == 4
+    assert len(indexer.list_images(photos)) == 4
     monkeypatch.setattr("sys.argv", ["minalbef", "search", SENTENCE, "--run", "\x1b[2Jnowhere"])
     with pytest.raises(SystemExit):
         main()
-    assert "\\x1b[2Jnowhere is no run folder" in capsys.readouterr().err
+    assert "\\x1b[2Jnowhere is not a run folder" in capsys.readouterr().err
     note("names that no terminal should obey, or that are no UTF-8", 5, "read, shown as one plain line")

@@ -21,7 +21,7 @@ def test_a_finished_run_is_not_given_the_tokenizer_of_corrected_captions(tmp_pat
     before, record = files(run), provenance.hash_of(data, "train")
     assert trained_on(run)["pretrained"] == {"coco/train": record}
     prepare_captions(tmp_path, ["a quick brown fox", *CAPTIONS[1:]])
-    says = "its tokenizer is another; its coco/train is another.*choose another folder with --run"
+    says = "its tokenizer differs; its coco/train differs.*choose another folder with --run"
     with pytest.raises(ValueError, match=says):
         train(run, data)
     assert files(run) == before, "model, tokenizer and record are those of the first captions"
@@ -37,7 +37,7 @@ def test_a_stopped_run_does_not_go_on_with_other_word_ids(tmp_path, monkeypatch)
         train(run, data)
     state = (run / "state.pt").read_bytes()
     prepare_captions(tmp_path, ["a quick brown fox", *CAPTIONS[1:]])
-    with pytest.raises(ValueError, match="its tokenizer is another"):
+    with pytest.raises(ValueError, match="its tokenizer differs"):
         train(run, data)
     assert (run / "state.pt").read_bytes() == state
     prepare_captions(tmp_path, CAPTIONS)
@@ -51,7 +51,7 @@ def test_other_records_with_the_same_words_are_noticed_too(tmp_path):
     data, run = prepare_captions(tmp_path, CAPTIONS), tmp_path / "run"
     train(run, data)
     prepare_captions(tmp_path, [CAPTIONS[1], CAPTIONS[0], *CAPTIONS[2:]])
-    with pytest.raises(ValueError, match="else: its coco/train is another. Go on with what"):
+    with pytest.raises(ValueError, match="else: its coco/train differs. Go on with what"):
         train(run, data)
 
 
@@ -114,9 +114,9 @@ def test_fine_tuning_does_not_go_on_from_another_run(sources, tmp_path):
     run = tmp_path / "run"
     tune(sources[0], run)
     before = files(run)
-    with pytest.raises(ValueError, match="something else: its source is another. Go on with what"):
+    with pytest.raises(ValueError, match="something else: its source differs. Go on with what"):
         tune(sources[1], run)
-    with pytest.raises(ValueError, match="something else: its tokenizer is another"):
+    with pytest.raises(ValueError, match="something else: its tokenizer differs"):
         tune(sources[2], run)
     assert files(run) == before
     tune(shutil.copytree(sources[0], tmp_path / "moved"), run)

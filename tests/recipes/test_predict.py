@@ -275,7 +275,7 @@ def test_what_cannot_be_asked_is_refused(models, pictures, task, changes, messag
 def test_what_is_no_picture_is_refused(ask, tmp_path):
     (tmp_path / "words.png").write_text("these are words")
     for name in ("words.png", "none.png"):
-        with pytest.raises(ValueError, match=f"{name} cannot be read as a picture"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as an image"):
             ask("vqa", images=tmp_path / name)
 
 
@@ -335,7 +335,7 @@ def test_two_pictures_are_named_at_once_or_one_by_one(runs, ask, capsys, monkeyp
     (["vqa", "--image", "a.png", "--text", "a", "--run", "runs/nlvr2"],
      "runs/nlvr2 is a run of nlvr2, not of vqa.*finetune vqa"),
     (["vqa", "--image", "a.png", "--text", "a", "--run", "runs/mine"], "no runs/mine; `minalbef finetune vqa`.*--run"),
-    (["vqa", "--image", "a.png", "--text", "a", "--run", "empty"], "no run folder"),
+    (["vqa", "--image", "a.png", "--text", "a", "--run", "empty"], "not a run folder"),
     (["vqa", "--image", "c.png", "--text", "a"], "c.png cannot be read"),
     (["vqa", "--text", "a"], "given 0"), (["nlvr2", "--image", "a.png", "--text", "a"], "given 1"),
     (["vqa", "--image", "a.png", "--text", "a", "--boxes", "1", "1", "5", "5"], "boxes for grounding"),

@@ -303,7 +303,7 @@ def test_the_command_trains_in_two_processes_and_evaluates(source, tmp_path):
     (("vqa", "--baselines", "left_alone"), "vqa has no baseline 'left_alone' (did you mean 'text_alone'?) to train"),
     (("vqa", "lr"), "'lr' is no change of an option; write name=value"),
     (("vqa", "batsh=8"), "no option 'batsh' (did you mean 'batch'?)"),
-    (("vqa", "--from", "nowhere"), "nowhere is no run folder")])
+    (("vqa", "--from", "nowhere"), "nowhere is not a run folder")])
 def test_what_finetune_cannot_do_is_said_before_it_trains(arguments, message, source):
     task, *rest = arguments
     baselines = (rest[1],) if "--baselines" in rest else ()

@@ -643,7 +643,7 @@ def test_a_picture_that_is_gone_stops_an_exam(task, workers, tuned, prepared, tm
         return
     moved = elsewhere(prepared / SETS[task], tmp_path)
     shutil.rmtree(tmp_path / "all")
-    with pytest.raises(ValueError, match="cannot be read as a picture"):
+    with pytest.raises(ValueError, match="cannot be read as an image"):
         evaluate_set(tuned[task], moved, out=tmp_path / "out", workers=workers)
     assert not (tmp_path / "out").exists()
 

@@ -167,11 +167,11 @@ def take_other_origin(run: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil, reader, says", [
-    (set_step(-5), training, "state.pt cannot be read .step -5 is none of its 8"),
-    (set_step(1_000_000), training, "state.pt cannot be read .step 1000000 is none of its 8"),
+    (set_step(-5), training, "state.pt cannot be read .step -5 is not one of its 8"),
+    (set_step(1_000_000), training, "state.pt cannot be read .step 1000000 is not one of its 8"),
     (remove_state, training, "holds a trained model .* without the state of its training"),
-    (take_other_origin, training, "began from something else: its tokenizer is another"),
-    (take_other_tokenizer, lambda run: ["summary", run], "tokenizer.json is of another run")])
+    (take_other_origin, training, "began from something else: its tokenizer differs"),
+    (take_other_tokenizer, lambda run: ["summary", run], "tokenizer.json belongs to another run")])
 def test_a_run_whose_parts_do_not_belong_together_is_refused(tmp_path, trained, note, spoil, reader,
                                                              says):
     run = shutil.copytree(trained, tmp_path / "run")

@@ -24,7 +24,6 @@ decoder gradcam checkpoint metrics
 """.split()
 TOP = ("run", "checks", "__init__", "__main__")    # what callers use; built from the library's rooms
 LIBRARY = ROOMS[:ROOMS.index("top")]
-TAUGHT = "layers vision text fusion albef decoder losses masking ema feature_queue gradcam tokenizer train".split()
 
 
 def room(module: str) -> str:
@@ -184,14 +183,6 @@ def test_functions_longer_than_a_screen_are_named(record_property):
     long = long_functions([*MODULES.values()])
     record_property("long functions", long)
     print(*long, sep="\n")
-
-
-def test_the_readme_says_how_long_the_core_is():
-    """In hundreds of lines: what a learner reads to know ALBEF. No bound; the README follows."""
-    files = (*TAUGHT, "distributed", "tasks.pretrain")
-    lines = sum(len(MODULES[name].read_text(encoding="utf-8").splitlines()) for name in files)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"a core of {round(lines, -2):,} lines" in text
 
 
 def test_a_long_function_would_be_named(tmp_path):

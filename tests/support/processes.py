@@ -35,7 +35,7 @@ from minalbef.recipes import pretrain
 pretrain.CAPTIONS = {CAPTIONS}
 plain = metrics.Log.step
 def step(self, number, *given):
-    if self.on:
+    if self.is_main:
         with open(self.folder / "done.txt", "a", encoding="utf-8") as file:
             file.write(f"{{number + 1}}\\n")
     plain(self, number, *given)

@@ -81,7 +81,7 @@ def test_a_vit_of_another_image_size_has_its_positions_resized():
     (lambda s: s.update({"patch_embed.proj.weight": torch.ones(32, 3, 4, 4)}),
      r"proj.weight is \(32, 3, 4, 4\), wanted"),
     (lambda s: s.update({"dist_token": torch.ones(1, 1, 32)}),
-     "has dist_token: it is no plain ViT.*deit_base_patch16_224"),
+     "has dist_token: it is not a plain ViT.*deit_base_patch16_224"),
     (lambda s: s.pop("pos_embed"), "missing pos_embed")])
 def test_a_vit_that_does_not_fit_is_refused_by_name(change, says):
     state = timm_vit().state_dict()
