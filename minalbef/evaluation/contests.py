@@ -18,13 +18,10 @@ from minalbef.evaluation.ranking import Encoded, recall, rerank
 class RankingRecord(Record):
     """An image and its caption, which compete with the others of their group.
 
-    group: a group's records are neighbours, and all groups have as many
-    kind: of the group, to report apart
+    A group's records are neighbours, and all groups have as many.
     fits: ids of the group's images that the caption is true of, its own among them
     """
 
-    group: int = 0
-    kind: str = ""
     fits: tuple[int, ...] = ()
 
 

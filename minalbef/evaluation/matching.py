@@ -1,7 +1,6 @@
 """Does the text belong to the image? ITM's answer to single pairs, true ones and several kinds of
 negatives, and the threshold of its log-odds."""
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,23 +11,14 @@ from minalbef.evaluation.intervals import by_kind
 from minalbef.evaluation.loop import How, Pretrained, encode_images, unique
 from minalbef.evaluation.ranking import Encoded
 
-TRUE = "true"                         # the kind of pairs that belong together
-
-
-@dataclass(frozen=True)
-class MatchRecord(Record):
-    """An image and a text. Images with the same id are encoded once.
-
-    kind: TRUE for a positive pair, otherwise the kind of negative
-    """
-
-    kind: str = TRUE
+TRUE = "true"     # the kind of records whose text and image belong together; others are negatives
 
 
 @torch.no_grad()
 def encode_pairs(run: Pretrained, records: Sequence[Record], how: How
                  ) -> tuple[Encoded, Tensor, Tensor]:
-    """The different images and texts, encoded, and the rows of each pair in them, (p,) and (p,)."""
+    """The different images (by id) and texts, encoded, and the rows of each pair in them, (p,)
+    and (p,)."""
     first, images = unique(record.id for record in records)
     first_texts, texts = unique(record.text for record in records)
     tokens, keep = run.tokenizer.encode([records[i].text for i in first_texts],
@@ -50,12 +40,12 @@ def similarity(run: Pretrained, records: Sequence[Record], how: How) -> Tensor:
     return ranking.similarity(run.model, encoded)[0, images, texts].cpu()
 
 
-def rejections(run: Pretrained, records: Sequence[MatchRecord], how: How) -> dict[str, Tensor]:
+def rejections(run: Pretrained, records: Sequence[Record], how: How) -> dict[str, Tensor]:
     """Which pairs ITM classifies as no match, at how.threshold: by kind (p,), 0 or 1."""
     return rejected(match_odds_by_kind(run, records, how), how.threshold)
 
 
-def match_odds_by_kind(run: Pretrained, records: Sequence[MatchRecord], how: How
+def match_odds_by_kind(run: Pretrained, records: Sequence[Record], how: How
                        ) -> dict[str, Tensor]:
     """ITM's log-odds of each pair: by kind (p,)."""
     return by_kind(match_odds(run, records, how), [record.kind for record in records])
@@ -82,7 +72,7 @@ def best_threshold(odds: dict[str, Tensor], steps: int = 201) -> float:
     return max(quantiles.tolist(), key=accuracy)
 
 
-def evaluate(run: Pretrained, records: Sequence[MatchRecord], how: How) -> tuple[dict, dict]:
+def evaluate(run: Pretrained, records: Sequence[Record], how: How) -> tuple[dict, dict]:
     """Rejections by kind, and `balanced_accuracy`: -> samples, what else to report; see loop."""
     refused = rejections(run, records, how)
     return ({"refused": refused, "balanced_accuracy": balanced_accuracy(refused)},

@@ -8,10 +8,10 @@ from torch import Tensor
 from emojiscenes.grammar import KINDS, kinds_of_word
 from emojiscenes.language import Object, Scene
 from emojiscenes.scenes import Drawn, Scenes, paint, truth
+from minalbef.data import Record
 from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.evaluation.contests import RankingRecord
 from minalbef.evaluation.loop import grey_image, unique
-from minalbef.evaluation.matching import MatchRecord
 from minalbef.evaluation.pointing import PointingRecord, patches_in_box
 from minalbef.evaluation.words import WordsRecord
 from minalbef.tokenizer import clean
@@ -34,16 +34,16 @@ def ranking_records(examples: Sequence[Drawn], group: int, size: int) -> list[Ra
             scenes = tuple(int(first + row) for row in fits.nonzero()[0])
             example = rivals[i]
             records.append(RankingRecord(image_of(example.scene, size), example.text, first + i,
-                                         first // group, example.kind, scenes))
+                                         scenes, kind=example.kind, group=first // group))
     return records
 
 
-def match_records(pairs: dict[str, Pairs], size: int) -> list[MatchRecord]:
+def match_records(pairs: dict[str, Pairs], size: int) -> list[Record]:
     """Pairs of scene and text by kind, such as `questions.wrong_pairs`' negatives."""
     every = [(scene, text, kind) for kind, part in pairs.items() for scene, text in part]
     numbers = unique(scene for scene, _, _ in every)[1].tolist()
     image = cache(lambda scene: image_of(scene, size))
-    return [MatchRecord(image(scene), text, number, kind)
+    return [Record(image(scene), text, number, kind=kind)
             for number, (scene, text, kind) in zip(numbers, every)]
 
 
