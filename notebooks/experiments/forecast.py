@@ -1,10 +1,11 @@
 """What will `small` reach? Written down before anyone trains it: `python notebooks/experiments/forecast.py`.
 
-The last half of a learning curve is fitted by a line: a figure's logit against the logarithm of the samples. It is read
-off where another run ends. How wrong that is, two runs tell: tiny's curve forecasts desk's end. What desk's curve says
-of small gets an interval of twice a figure's own miss there, in logits, or of twice the median miss of all figures if
-that is more. Reads curve_tiny.json and curve_desk.json, writes forecast.json beside itself. `python
-notebooks/experiments/curve.py small` asks the same questions.
+The last half of a learning curve is fitted by a line: a figure's logit against the logarithm of the
+samples. It is read off where another run ends. How wrong that is, two runs tell: tiny's curve
+forecasts desk's end. What desk's curve says of small gets an interval of twice a figure's own miss
+there, in logits, or of twice the median miss of all figures if that is more. Reads curve_tiny.json
+and curve_desk.json, writes forecast.json beside itself. `python notebooks/experiments/curve.py
+small` asks the same questions.
 """
 import json
 import statistics
@@ -15,20 +16,28 @@ import numpy as np
 
 from minalbef import preset
 from minalbef.recipes.report import commit, now
+from results import write_json
 
 HERE = Path(__file__).parent
 EDGE = 0.002                          # nearer to 0 or 1 a few hundred questions can't tell
 
 
 def logit(p: float | np.ndarray) -> np.ndarray:
+    """The logit of p, kept within EDGE of 0 and 1."""
     p = np.clip(p, EDGE, 1 - EDGE)
     return np.log(p / (1 - p))
 
 
+def probability(x: float) -> float:
+    """The inverse of `logit`, to three digits."""
+    return round(1 / (1 + np.exp(-x)), 3)
+
+
 def extend(rows: Sequence[dict], figure: str, samples: int) -> float:
-    """The logit of a figure after so many samples, by the line through the curve's last half, within EDGE."""
+    """The logit of a figure after so many samples, by the line through the curve's last half."""
     rows = rows[len(rows) // 2:]
-    x, y = np.log([row["samples"] for row in rows]), logit(np.array([row[figure] for row in rows]))
+    x = np.log([row["samples"] for row in rows])
+    y = logit(np.array([row[figure] for row in rows]))
     slope, intercept = np.polyfit(x, y, 1)
     return float(np.clip(intercept + slope * np.log(samples), logit(EDGE), logit(1 - EDGE)))
 
@@ -39,30 +48,42 @@ def forecast(before: Sequence[dict], run: Sequence[dict], samples: int) -> dict:
     tested, found: what was forecast of that end, and what came. miss: between the two, in logits
     mean, low, high: of the forecast after so many samples
     """
-    names = [name for name in run[-1] if name not in ("step", "samples", "seconds")]
-    said = {name: extend(before, name, run[-1]["samples"]) for name in names}
-    misses = {name: abs(said[name] - float(logit(run[-1][name]))) for name in names}
-
-    def share(x: float) -> float:
-        return round(1 / (1 + np.exp(-x)), 3)
-
+    last = run[-1]
+    names = [name for name in last if name not in ("step", "samples", "seconds")]
+    tested = {name: extend(before, name, last["samples"]) for name in names}
+    misses = {name: abs(tested[name] - float(logit(last[name]))) for name in names}
+    median = statistics.median(misses.values())
     figures = {}
     for name in names:
-        x, half = extend(run, name, samples), 2 * max(misses[name], statistics.median(misses.values()))
-        figures[name] = {"tested": share(said[name]), "found": round(run[-1][name], 3), "miss": round(misses[name], 2),
-                         "mean": share(x), "low": share(x - half), "high": share(x + half)}
+        x = extend(run, name, samples)
+        half = 2 * max(misses[name], median)
+        figures[name] = {
+            "tested": probability(tested[name]),
+            "found": round(last[name], 3),
+            "miss": round(misses[name], 2),
+            "mean": probability(x),
+            "low": probability(x - half),
+            "high": probability(x + half),
+        }
     return figures
 
 
 def curve(name: str) -> list[dict]:
+    """The rows that curve.py wrote."""
     return json.loads((HERE / f"curve_{name}.json").read_text(encoding="utf-8"))["rows"]
 
 
 if __name__ == "__main__":
     small = preset("small")
-    found = {"command": "python notebooks/experiments/forecast.py", "date": now(), "commit": commit(),
-             "config": small.to_dict(), "samples": small.steps * small.batch}
-    found["figures"] = forecast(curve("tiny"), curve("desk"), found["samples"])
-    (HERE / "forecast.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    for name, one in found["figures"].items():
-        print(f"{name:56}{one['mean']:.2f} ({one['low']:.2f} to {one['high']:.2f})")
+    samples = small.steps * small.batch
+    figures = forecast(curve("tiny"), curve("desk"), samples)
+    write_json(HERE / "forecast.json", {
+        "command": "python notebooks/experiments/forecast.py",
+        "date": now(),
+        "commit": commit(),
+        "config": small.to_dict(),
+        "samples": samples,
+        "figures": figures,
+    })
+    for name, figure in figures.items():
+        print(f"{name:56}{figure['mean']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})")

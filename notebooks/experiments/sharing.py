@@ -1,8 +1,9 @@
 """NLVR2: what should the two layers of a pair share? The paper's Table 7: `python notebooks/experiments/sharing.py`.
 
-nothing, the keys and values of cross-attention (the released code's choice, and minalbef's), or everything; each after
-text assignment, which has the same layers, and without it. From the shipped checkpoint, with the same seeds, batches
-and questions. Writes sharing.json beside itself, run by run, and skips runs that are there.
+Nothing, the keys and values of cross-attention (the released code's choice, and minalbef's), or
+everything; each after text assignment, which has the same layers, and without it. From the shipped
+checkpoint, with the same seeds, batches and questions. Writes sharing.json beside itself, run by
+run, and skips runs that are there.
 """
 import copy
 import json
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minalbef import checkpoint, load, train
+from minalbef import load, train
 from minalbef.ema import make_teacher
 from minalbef.recipes import finetune
 from minalbef.recipes.report import commit, describe_device, now
@@ -24,10 +25,12 @@ from minalbef.scenes.batches import ProblemBatches, SceneBatches
 from minalbef.tasks.nlvr2 import NLVR2, PairFusion, PairModel
 from minalbef.tasks.text_assignment import TextAssignment
 from outcomes import BUDGET, TASK_STEPS, digits
+from results import write_json
 
 PATH = Path(__file__).with_suffix(".json")
 SHARES = ("nothing", "keys and values", "everything")
-SEEDS, FIRST = 3, 2100                # test seed of the questions, plus the run's
+SEEDS = 3
+TEST_SEED = 2100                      # of the questions, plus the run's seed
 
 
 class UntiedFusion(PairFusion):
@@ -35,8 +38,12 @@ class UntiedFusion(PairFusion):
 
     def keys_values(self, shown: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
         image_tokens, pairs = shown
-        offered = [layer.cross.keys_values(image_tokens[:, self.first:]) for layer in self.layers]
-        return [(keys[pairs[:, i % 2]], values[pairs[:, i % 2]]) for i, (keys, values) in enumerate(offered)]
+        result = []
+        for i, layer in enumerate(self.layers):
+            keys, values = layer.cross.keys_values(image_tokens[:, self.first:])
+            rows = pairs[:, i % 2]
+            result.append((keys[rows], values[rows]))
+        return result
 
 
 def share(model: PairModel, what: str) -> PairModel:
@@ -55,10 +62,11 @@ def share(model: PairModel, what: str) -> PairModel:
 
 
 def run(what: str, assign: bool, seed: int, folder: Path) -> dict:
-    """Train and ask one: its answers, and the CPU seconds of its training."""
+    """Train a model and ask it: its answers, and the CPU seconds of its training."""
     config = finetune.settings("nlvr2", "tiny", (*BUDGET, f"seed={seed}"))
-    tiny, clock = load("tiny"), time.process_time()
-    albef, tokenizer = finetune.at_size(tiny.model, config), tiny.tokenizer
+    tiny = load("tiny")
+    start = time.process_time()
+    albef = finetune.at_size(tiny.model, config)
     torch.manual_seed(seed)
     task = NLVR2(config)
     task.start(albef)
@@ -68,28 +76,33 @@ def run(what: str, assign: bool, seed: int, folder: Path) -> dict:
         assignment = TextAssignment(config)
         assignment.start(albef)
         share(assignment.student, what)
-        train.fit(assignment, SceneBatches(recipe, tokenizer), recipe, folder / "assign", quiet=True)
+        batches = SceneBatches(recipe, tiny.tokenizer)
+        train.fit(assignment, batches, recipe, folder / "assign", quiet=True)
         task.student.albef.load_state_dict(assignment.student.albef.state_dict())
     task.teacher = make_teacher(task.student)
-    train.fit(task, ProblemBatches("nlvr2", config, tokenizer), config, folder / "task", quiet=True)
-    seconds = time.process_time() - clock
-    draw = task_problems.draws(config, "test", FIRST + seed, 0.3)
-    samples = task_problems.evaluate("nlvr2", task.student.eval(), tokenizer, draw).samples
+    problems = ProblemBatches("nlvr2", config, tiny.tokenizer)
+    train.fit(task, problems, config, folder / "task", quiet=True)
+    seconds = time.process_time() - start
+    draw = task_problems.draws(config, "test", TEST_SEED + seed, 0.3)
+    samples = task_problems.evaluate("nlvr2", task.student.eval(), tiny.tokenizer, draw).samples
     return {"seconds": round(seconds, 1), "answers": digits(samples["accuracy"])}
 
 
 def main() -> None:
+    """Train the runs that sharing.json lacks."""
     runs = json.loads(PATH.read_text(encoding="utf-8"))["runs"] if PATH.exists() else []
-    there = {(one["share"], one["assign"], one["seed"]) for one in runs}
+    finished = {(record["share"], record["assign"], record["seed"]) for record in runs}
     for seed, assign, what in product(range(SEEDS), (True, False), SHARES):
-        if (what, assign, seed) in there:
+        if (what, assign, seed) in finished:
             continue
+        record = {"share": what, "assign": assign, "seed": seed, "commit": commit(), "date": now(),
+                  "device": describe_device()}
         with tempfile.TemporaryDirectory() as folder:
-            runs.append({"share": what, "assign": assign, "seed": seed, "commit": commit(), "date": now(),
-                         "device": describe_device()} | run(what, assign, seed, Path(folder)))
-        text = json.dumps({"command": "python notebooks/experiments/sharing.py", "runs": runs}, indent=1) + "\n"
-        checkpoint.write_atomically(PATH, lambda path: path.write_text(text, encoding="utf-8"))
-        print(what, assign, seed, sum(map(int, runs[-1]["answers"])) / 9 / len(runs[-1]["answers"]), flush=True)
+            record |= run(what, assign, seed, Path(folder))
+        runs.append(record)
+        write_json(PATH, {"command": "python notebooks/experiments/sharing.py", "runs": runs})
+        answers = record["answers"]
+        print(what, assign, seed, sum(map(int, answers)) / 9 / len(answers), flush=True)
 
 
 if __name__ == "__main__":

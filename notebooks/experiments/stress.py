@@ -9,7 +9,6 @@ probability is the higher one. Beside them, the evaluation's figures for the sam
 Writes stress.json beside itself, about the shipped model. Of another model, or other scenes:
 `python notebooks/experiments/stress.py --run runs/demo --seed 1 --out runs/demo/stress.json`
 """
-import json
 import shlex
 import sys
 import time
@@ -27,10 +26,10 @@ from emojiscenes.language import RELATIONS, All, Background, Noun, Object, Relat
 from emojiscenes.layout import draw_size, layout
 from emojiscenes.stage import Stage, flip
 from emojiscenes.stream import Stream
-from minalbef import Run, checkpoint, load
+from minalbef import Run, load
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import evaluation, questions
-from results import flatten, write_tables
+from results import flatten, write_json, write_tables
 
 PATH = Path(__file__).with_suffix(".json")
 Pair = tuple[Scene, str]
@@ -318,8 +317,7 @@ def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = 
              "device": describe_device(), "commit": code, "seed": seed, "count": count,
              "cpu_seconds": round(time.process_time()), "questions": figures,
              "evaluation": report}
-    text = json.dumps(about, indent=1) + "\n"
-    checkpoint.write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
+    write_json(out, about)
     if page:
         write_tables(page, stress=table(figures))
 
