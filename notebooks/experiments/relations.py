@@ -1,20 +1,21 @@
 """What the lesson in relations needs: `python notebooks/experiments/relations.py`, some fifteen minutes on one core.
 
-Trains `tiny` up to its lesson, from the start that is shipped, and then the lesson in five ways: as it is; with every
-direction as frequent as any; with siblings of no more weight than another loss; with 3,000 pairs of siblings, again and
-again; and by rule, without siblings: the false text of a picture is its own caption with the two objects exchanged, and
-no scene is asked whether that is false. Writes relations.json beside itself: the loss of siblings, and on questions of
-the validation split how often ITM scores the true caption above one with another relation.
+Trains `tiny` up to its lesson, from the start that is shipped, and then the lesson in five ways: as
+it is; with every direction as frequent as any; with siblings of no more weight than another loss;
+with 3,000 pairs of siblings, again and again; and by rule, without siblings: the false caption of
+an image is its own with the two objects exchanged, and no scene is asked whether that is false.
+Writes relations.json beside itself: the loss of siblings, and on questions of the validation split
+how often ITM scores the true caption above one with another relation.
 """
-import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from unittest import mock
 
 import torch
+from torch import Tensor
 
 from emojiscenes import scenes
 from emojiscenes.scenes import Drawn, Scenes
@@ -27,40 +28,49 @@ from minalbef.run import Run
 from minalbef.scenes import evaluation, questions
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.pretrain import ScenePretrain, siblings_of
+from minalbef.tasks.pretrain import Draws, Pairs
+from results import write_json
 
 PATH = Path(__file__).with_suffix(".json")
-STEPS, EVERY, ASKED, PAIRS = 350, 50, 500, 3_000        # of the lesson, steps a row, questions, repeated pairs
-WAYS: dict[str, Callable[[], AbstractContextManager]] = {
-    "as it is": nullcontext,
-    "every direction as frequent as any": lambda: mock.patch.object(scenes, "LESSON", ("",)),
-    "siblings weigh what each other loss does": lambda: mock.patch.object(
-        ScenePretrain, "weights", lambda self, step: {}),
-    f"{PAIRS:,} pairs, repeated": nullcontext,
-    "by rule, objects exchanged in the caption": nullcontext}
+STEPS = 350                           # of the lesson
+EVERY = 50                            # steps a row of figures
+QUESTIONS = 500
+PAIRS = 3_000                         # that one way of the lesson repeats
+AS_IT_IS = "as it is"
+EVEN = "every direction as frequent as any"
+UNWEIGHTED = "siblings weigh what each other loss does"
+REPEATED = f"{PAIRS:,} pairs, repeated"
+BY_RULE = "by rule, objects exchanged in the caption"
 
 
 class Exchanged(ScenePretrain):
-    """Pretraining that, once it has `false` texts, gives each picture its own in place of its sibling's."""
+    """Pretraining that, once it has `false` captions, takes an image's own in place of its sibling's."""
 
-    false: tuple[torch.Tensor, torch.Tensor] | None = None           # tokens and keep, (b, l)
+    false: tuple[Tensor, Tensor] | None = None           # tokens and keep, (s, l)
 
-    def pair(self, image, text, keep, sims, positives, draws, hard):
-        found = super().pair(image, text, keep, sims, positives, draws, hard)
+    def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims: Sequence[Tensor],
+             positives: Sequence[Tensor], draws: Draws, hard: bool) -> Pairs:
+        pairs = super().pair(image, text, keep, sims, positives, draws, hard)
         siblings = siblings_of(draws)
-        if self.false is None:
-            return found
-        tokens, keep = self.false
-        rows, images = (x.clone() for x in found.rows)                # of texts, of images; siblings come last
-        rows[-len(tokens):], images[-len(tokens):] = len(found.texts) + siblings, siblings
-        texts = torch.cat([found.texts, self.student.encode_text(tokens, keep)])
-        return found._replace(texts=texts, keep=torch.cat([found.keep, keep]), rows=(rows, images))
+        if self.false is None or siblings is None:
+            return pairs
+        tokens, false_keep = self.false
+        text_rows, image_rows = (rows.clone() for rows in pairs.rows)
+        count = len(tokens)                              # siblings are the last rows
+        text_rows[-count:] = len(pairs.texts) + siblings
+        image_rows[-count:] = siblings
+        false = self.student.encode_text(tokens, false_keep)
+        return pairs._replace(texts=torch.cat([pairs.texts, false]),
+                              keep=torch.cat([pairs.keep, false_keep]),
+                              rows=(text_rows, image_rows))
 
 
-class OnePicture:
+class FirstSiblings:
     """The first scene of each of the lesson's siblings."""
 
     def __init__(self, lesson: Scenes):
-        self.lesson, self.names = lesson, lesson.names
+        self.lesson = lesson
+        self.names = lesson.names
 
     def __len__(self) -> int:
         return len(self.lesson)
@@ -71,57 +81,102 @@ class OnePicture:
 
 def exchange(text: str, names: tuple[str, ...]) -> str:
     """"a cat left of a big dog" -> "a big dog left of a cat". names: of objects"""
-    first, second = list(re.finditer(rf"\b(?:an?|one) (?:\w+ )?(?:{'|'.join(names)})\b", text))[-2:]
-    return text[:first.start()] + second[0] + text[first.end():second.start()] + first[0] + text[second.end():]
+    thing = rf"\b(?:an?|one) (?:\w+ )?(?:{'|'.join(names)})\b"
+    first, second = list(re.finditer(thing, text))[-2:]
+    before = text[:first.start()]
+    between = text[first.end():second.start()]
+    return before + second[0] + between + first[0] + text[second.end():]
+
+
+class Training:
+    """`tiny` from the shipped start, trained step by step on batches that may be replaced."""
+
+    def __init__(self) -> None:
+        self.task, self.tokenizer, self.config = pretrain.begin(preset("tiny"), make=Exchanged)
+        self.task.start(load(data_folder() / "tiny" / "start").model)
+        self.batches = SceneBatches(self.config, self.tokenizer)
+        self.optimiser = torch.optim.AdamW(train.parameter_groups(self.task, self.config),
+                                           lr=self.config.lr, betas=self.config.betas, fused=True)
+
+    def step(self, number: int) -> float:
+        """Train a step: -> the loss of siblings, 0 in a step without them."""
+        batch = self.batches(number)
+        lesson = self.batches.lesson
+        if isinstance(lesson, FirstSiblings):
+            pairs = self.batches.batches[number % self.config.bucket]
+            texts = [exchange(pair.text, lesson.names) for pair in pairs]
+            self.task.false = self.tokenizer.encode(texts, batch.tokens.shape[1])
+        losses, _ = train.train_step(self.task, self.task, self.optimiser, batch, number,
+                                     self.config, torch.device("cpu"))
+        return losses["siblings"].item() if "siblings" in losses else 0.0
+
+    def save(self, step: int) -> None:
+        checkpoint.save_state(PATH.parent, self.task, self.optimiser, step, self.config)
+
+    def load(self) -> None:
+        checkpoint.load_state(PATH.parent, self.task, self.optimiser, self.config)
+        self.batches = SceneBatches(self.config, self.tokenizer)
+
+
+def changed(way: str) -> AbstractContextManager:
+    """What is patched while the lesson goes on in a way."""
+    if way == EVEN:
+        return mock.patch.object(scenes, "LESSON", ("",))
+    if way == UNWEIGHTED:
+        return mock.patch.object(ScenePretrain, "weights", lambda task, step: {})
+    return nullcontext()
+
+
+def train_lesson(training: Training, way: str, numbers: Sequence[int], foils: dict) -> list[dict]:
+    """Train the steps `numbers` in a way: -> every 50 steps the loss, and ITM's accuracy on foils."""
+    if way == REPEATED:
+        training.batches.lesson.sibling_pairs = PAIRS
+    if way == BY_RULE:
+        training.batches.lesson = FirstSiblings(training.batches.lesson)
+    rows = []
+    losses = []
+    with changed(way):
+        for number in numbers:
+            losses.append(training.step(number))
+            if len(losses) % EVERY == 0:
+                run = Run(training.task.student.eval(), training.tokenizer, training.config, "")
+                right = evaluation.one_change(run, foils)["itm"]["relation"].mean()
+                rows.append({"step": len(losses),
+                             "loss": round(sum(losses[-EVERY:]) / EVERY, 3),
+                             "relation": round(right.item(), 3)})
+                training.task.train()
+                print(way, rows[-1], f"CPU {time.process_time():.0f} s", flush=True)
+    return rows
 
 
 def main() -> None:
+    """Train up to the lesson, then the lesson in all ways."""
     torch.set_num_threads(1)
-    code, config, cpu = commit(), preset("tiny"), torch.device("cpu")
-    task, tokenizer, config = pretrain.begin(config, make=Exchanged)
-    task.start(load(data_folder() / "tiny" / "start").model)
-    batches = SceneBatches(config, tokenizer)
-    optimiser = torch.optim.AdamW(train.parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
-    source = questions.scenes(Run(task.student, tokenizer, config, ""), "validation", 1401, counts=(0.2, 0.4, 0.4))
-    drawn = [source.one_change(i, "relation") for i in range(ASKED)]
-    foils = {"relation": [(one.scene, one.text, foil) for one, _, foil in drawn]}
-
-    def step(number: int) -> float:
-        batch = batches(number)
-        if isinstance(batches.lesson, OnePicture):
-            texts = [exchange(one.text, batches.lesson.names) for one in batches.batches[number % config.bucket]]
-            task.false = tokenizer.encode(texts, batch.tokens.shape[1])
-        losses, _ = train.train_step(task, task, optimiser, batch, number, config, cpu)
-        return losses["siblings"].item() if "siblings" in losses else 0.0
-
+    code = commit()
+    training = Training()
+    run = Run(training.task.student, training.tokenizer, training.config, "")
+    source = questions.scenes(run, "validation", 1401, counts=(0.2, 0.4, 0.4))
+    relations = [source.one_change(i, "relation") for i in range(QUESTIONS)]
+    foils = {"relation": [(pair.scene, pair.text, foil) for pair, _, foil in relations]}
+    config = training.config
     lesson = [number for number in range(config.steps) if config.in_lesson(number)][:STEPS]
     for number in range(lesson[0]):
-        step(number)
-    checkpoint.save_state(PATH.parent, task, optimiser, lesson[0], config)
-    found = {}
-    for name, way in WAYS.items():
-        checkpoint.load_state(PATH.parent, task, optimiser, config)
-        batches = SceneBatches(config, tokenizer)
-        if "repeated" in name:
-            batches.lesson.sibling_pairs = PAIRS
-        if "rule" in name:
-            batches.lesson = OnePicture(batches.lesson)
-        rows, losses = [], []
-        with way():
-            for number in lesson:
-                losses.append(step(number))
-                if len(losses) % EVERY == 0:
-                    run = Run(task.student.eval(), tokenizer, config, "")
-                    right = evaluation.one_change(run, foils)["itm"]["relation"].mean()
-                    rows.append({"step": len(losses), "loss": round(sum(losses[-EVERY:]) / EVERY, 3),
-                                 "relation": round(right.item(), 3)})
-                    task.train()
-                    print(name, rows[-1], f"CPU {time.process_time():.0f} s", flush=True)
-        found[name] = rows
+        training.step(number)
+    training.save(lesson[0])
+    lessons = {}
+    for way in (AS_IT_IS, EVEN, UNWEIGHTED, REPEATED, BY_RULE):
+        training.load()
+        lessons[way] = train_lesson(training, way, lesson, foils)
     (PATH.parent / "state.pt").unlink()
-    about = {"command": "python notebooks/experiments/relations.py", "date": now(), "device": describe_device(),
-             "commit": code, "torch": torch.__version__, "cpu_seconds": round(time.process_time()), "lessons": found}
-    checkpoint.write_atomically(PATH, lambda path: path.write_text(json.dumps(about, indent=1) + "\n", "utf-8"))
+    write_json(PATH, {
+        "command": "python notebooks/experiments/relations.py",
+        "date": now(),
+        "device": describe_device(),
+        "commit": code,
+        "torch": torch.__version__,
+        "cpu_seconds": round(time.process_time()),
+        "lessons": lessons,
+    })
 
 
 if __name__ == "__main__":

@@ -21,39 +21,66 @@ from minalbef.presets import preset
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.tasks.pretrain import Pretrain
 
+KINDS = ("global", "local")           # hard negatives: of the global batch, or of the own process
 ROUNDS = 24
-SIZES = dict(image_size=128, image_width=192, image_depth=6, image_heads=3, text_width=192, text_depth=3,
-             fusion_depth=3, text_heads=3, vocab_size=2000, batch=32, queue_size=1024, text_length=25,
+WARM_UP = 4                           # steps that don't count
+SIZES = dict(image_size=128, image_width=192, image_depth=6, image_heads=3,
+             text_width=192, text_depth=3, text_heads=3, fusion_depth=3,
+             vocab_size=2000, batch=32, queue_size=1024, text_length=25,
              hard_from=0.0, match_from=0.0)
 
 
-def main():
-    torch.set_num_threads(1)
-    device, config = distributed.start(), preset("paper-4m", **SIZES)
+def describe_launch() -> str:
+    """How the processes were started, as a command."""
+    if os.environ["LOCAL_WORLD_SIZE"] == str(distributed.world()):       # on one machine
+        return "torchrun --nproc-per-node=2"
+    rate = os.environ.get("RATE")
+    launcher = "bash tests/support/two_machines.sh"
+    return f"RATE={rate} {launcher}" if rate else launcher
+
+
+def measure() -> dict[str, dict[str, float]]:
+    """Median seconds of a step, by the clock and of this process's CPU, for each kind of negatives."""
+    device = distributed.start()
+    config = preset("paper-4m", **SIZES)
     task = Pretrain(config).to(device)
     optimiser = torch.optim.AdamW(task.parameters(), lr=1e-4, fused=True)
     model = nn.parallel.DistributedDataParallel(task, find_unused_parameters=True)
-    own = make_batch(replace(config, batch=config.batch // distributed.world()))
-    own = replace(own, ids=own.ids + len(own.ids) * distributed.rank())
-    spent = {"global": [], "local": []}
+    batch = make_batch(replace(config, batch=config.batch // distributed.world()))
+    batch = replace(batch, ids=batch.ids + len(batch.ids) * distributed.rank())
+    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    cpu_seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for step in range(2 * ROUNDS):
-        kind = ("global", "local")[step % 2]
+        kind = KINDS[step % 2]
         task.config = replace(config, hard_negatives=kind)
-        start = time.perf_counter(), time.process_time()
-        _, carry = train.backward(model, task, own, 0.4, task.draws(step), task.config, device)
+        start = time.perf_counter()
+        cpu_start = time.process_time()
+        _, carry = train.backward(model, task, batch, 0.4, task.draws(step), task.config, device)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         task.after_step(carry)
-        if step > 3:
-            spent[kind].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+        if step >= WARM_UP:
+            seconds[kind].append(time.perf_counter() - start)
+            cpu_seconds[kind].append(time.process_time() - cpu_start)
+    medians = {}
+    for kind in KINDS:
+        medians[kind] = {"seconds": round(statistics.median(seconds[kind]), 4),
+                         "cpu_seconds": round(statistics.median(cpu_seconds[kind]), 4)}
+    return medians
+
+
+def main() -> None:
+    """Measure, and print in the first process."""
+    torch.set_num_threads(1)
+    medians = measure()
     if distributed.rank() == 0:
-        found = {kind: dict(zip(("seconds", "cpu_seconds"), (round(statistics.median(x), 4) for x in zip(*times))))
-                 for kind, times in spent.items()}
-        one, rate = os.environ["LOCAL_WORLD_SIZE"] == str(distributed.world()), os.environ.get("RATE")
-        launcher = f"RATE={rate} bash tests/support/two_machines.sh" if rate else "bash tests/support/two_machines.sh"
-        launcher = "torchrun --nproc-per-node=2" if one else launcher
-        print(json.dumps({"command": f"{launcher} notebooks/experiments/traffic.py",
-                          **found, "date": now(), "commit": commit(), "device": describe_device()}, indent=1))
+        print(json.dumps({
+            "command": f"{describe_launch()} notebooks/experiments/traffic.py",
+            **medians,
+            "date": now(),
+            "commit": commit(),
+            "device": describe_device(),
+        }, indent=1))
     distributed.stop()
 
 
