@@ -1,4 +1,4 @@
-"""From the original's checkpoints to run folders, to pretraining that goes on, and back to the original's keys."""
+"""From the original's checkpoints to run folders or to further pretraining, and back."""
 import re
 import warnings
 from dataclasses import replace
@@ -19,121 +19,211 @@ from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
-from minalbef.weights.original import HEADS, Report, fill, read_file, read_original, task_of
+from minalbef.weights.original import (
+    HEADS,
+    OriginalFile,
+    Report,
+    fill,
+    read_file,
+    read_original,
+    task_of,
+)
 
-BERT_SPECIAL, BERT_MASK = (0, 100, 101, 102, 103), 103           # bert-base-uncased's [PAD] [UNK] [CLS] [SEP] [MASK]
-# files of a run folder: one that holds any of them is not converted into
+# of bert-base-uncased
+BERT_SPECIAL = (0, 100, 101, 102, 103)           # [PAD] [UNK] [CLS] [SEP] [MASK]
+BERT_MASK = 103
+# files of a run folder: a folder that holds any of them is not converted into
 WRITES = ("config.json", "tokenizer.json", "model.safetensors", "teacher.safetensors",
           "queue.safetensors", "state.pt", "report.json")
 VOCAB = "https://huggingface.co/google-bert/bert-base-uncased/resolve/main/vocab.txt"
+TASK_PARTS = {"decoder", "head"}                 # a task's own, beside its ALBEF
 
 
-def to_run(source: str | Path, folder: str | Path, vocab: str | Path | None, image_size: int | None = None,
-           image_heads: int = HEADS, text_heads: int = HEADS) -> Report:
-    """One of the original's checkpoints, of any task, as a run folder: all that it holds, teacher and queue included.
+def to_run(source: str | Path, folder: str | Path, vocab: str | Path | None,
+           image_size: int | None = None, image_heads: int = HEADS,
+           text_heads: int = HEADS) -> Report:
+    """One of the original's checkpoints, of any task, as a run folder.
 
+    Everything in it is converted, teacher and queue included.
     vocab: the vocab.txt that the model was trained with
-    Raises ValueError without it, for one of another size, and for a folder that holds a run.
+    Raises ValueError without a vocabulary, for one of another size, and for a folder that holds a
+    run.
     """
-    held = [name for name in WRITES if (Path(folder) / name).exists()]
-    if held:
-        raise ValueError(f"{folder} holds a run already ({', '.join(held)}), which would be "
+    present = [name for name in WRITES if (Path(folder) / name).exists()]
+    if present:
+        raise ValueError(f"{folder} holds a run already ({', '.join(present)}), which would be "
                          "overwritten; name a new folder, or remove that one first")
     if vocab is None:
-        raise ValueError(f"the checkpoint does not hold its vocabulary: fetch bert-base-uncased's from {VOCAB} "
-                         "and name it with --vocab vocab.txt")
-    tokenizer, opened = Tokenizer.from_vocab(vocab), read_original(source, image_size, image_heads, text_heads)
-    if len(tokenizer) != opened.config.vocab_size:
-        raise ValueError(f"{vocab} has {len(tokenizer)} pieces and the model {opened.config.vocab_size} words: "
-                         f"it was trained with another vocabulary; bert-base-uncased's is at {VOCAB}")
-    with torch.device("meta"), warnings.catch_warnings():        # to check names and shapes takes no memory
-        warnings.simplefilter("ignore")
-        model = PairModel(opened.config, nn.Identity()) if TASKS[opened.task].pairs else ALBEF(opened.config)
-        report = fill(model, opened)
-        if opened.original.teacher:
-            fill(model, opened, teacher=True)
-    files = {"queue": opened.original.queue}
-    for name, weights in (("model", opened.original.student), ("teacher", opened.original.teacher)):
-        weights = drop_shared(weights) if TASKS[opened.task].pairs else weights
-        prefix = "albef." if {"decoder", "head"} & set(map(part_of, weights)) else ""
-        files[name] = {key if part_of(key) in ("decoder", "head") else prefix + key: value
-                       for key, value in weights.items()}
-    # public sets say how they are read, and other pictures are the user's own
-    config = replace(opened.config, upright=True)
-    checkpoint.save_weights(folder, config, tokenizer, opened.task,
+        raise ValueError("the checkpoint does not hold its vocabulary: fetch bert-base-uncased's "
+                         f"from {VOCAB} and name it with --vocab vocab.txt")
+    tokenizer = Tokenizer.from_vocab(vocab)
+    file = read_original(source, image_size, image_heads, text_heads)
+    if len(tokenizer) != file.config.vocab_size:
+        raise ValueError(f"{vocab} has {len(tokenizer)} pieces and the model "
+                         f"{file.config.vocab_size} words: it was trained with another "
+                         f"vocabulary; bert-base-uncased's is at {VOCAB}")
+    report = check_weights(file)
+    files = {"queue": file.original.queue}
+    for name, weights in (("model", file.original.student), ("teacher", file.original.teacher)):
+        files[name] = run_weights(weights, file.task)
+    # prepared sets say how to open their images; any other images are the user's own
+    config = replace(file.config, upright=True)
+    checkpoint.save_weights(folder, config, tokenizer, file.task,
                             {name: weights for name, weights in files.items() if weights})
-    return replace(report, loaded=tuple(opened.original.ours), unexpected=(), resized=opened.resized)
+    return replace(report, loaded=tuple(file.original.ours), unexpected=(),
+                   resized=file.resized)
 
 
-def pretrain_from_original(source: str | Path | dict[str, Tensor], special: tuple[int, ...] = BERT_SPECIAL,
-                           mask: int = BERT_MASK, image_size: int | None = None, image_heads: int = HEADS,
-                           text_heads: int = HEADS, **changes: Any) -> Pretrain:
-    """The pretraining task with student, teacher and queue as the file has them, every slot of the queue filled.
+def check_weights(file: OriginalFile) -> Report:
+    """Check names and shapes of a checkpoint's weights by loading them: -> what became of each.
 
-    special, mask: ids of the tokenizer, by default those of bert-base-uncased. changes: options of training
-    Without a teacher in the file, it begins as the student; without a queue, empty.
-    Raises ValueError for a task's file.
+    Raises ValueError for weights that don't fit.
     """
-    opened = read_original(source, image_size, image_heads, text_heads)
-    if opened.task != "pretrain":
-        raise ValueError(f"{opened.source} is of {opened.task} and lacks {', '.join(TASKS[opened.task].lacks)}; "
+    with torch.device("meta"), warnings.catch_warnings():        # which takes no memory
+        warnings.simplefilter("ignore")
+        model: nn.Module
+        if TASKS[file.task].pairs:
+            model = PairModel(file.config, nn.Identity())
+        else:
+            model = ALBEF(file.config)
+        report = fill(model, file)
+        if file.original.teacher:
+            fill(model, file, teacher=True)
+    return report
+
+
+def run_weights(weights: dict[str, Tensor], task: str) -> dict[str, Tensor]:
+    """Weights of a checkpoint under the names that a run folder has."""
+    if TASKS[task].pairs:
+        weights = drop_shared(weights)
+    if TASK_PARTS.isdisjoint(map(part_of, weights)):
+        return dict(weights)
+    names = {name: name if part_of(name) in TASK_PARTS else f"albef.{name}" for name in weights}
+    return {names[name]: value for name, value in weights.items()}
+
+
+def pretrain_from_original(source: str | Path | dict[str, Tensor],
+                           special: tuple[int, ...] = BERT_SPECIAL, mask: int = BERT_MASK,
+                           image_size: int | None = None, image_heads: int = HEADS,
+                           text_heads: int = HEADS, **changes: Any) -> Pretrain:
+    """The pretraining task with student, teacher and queue as the file has them.
+
+    Every slot of the queue is filled. A file without a teacher gives a copy of the student as the
+    teacher, one without a queue an empty queue.
+    special, mask: ids of the tokenizer, by default those of bert-base-uncased
+    changes: options of training
+    Raises ValueError for a downstream task's file.
+    """
+    file = read_original(source, image_size, image_heads, text_heads)
+    if file.task != "pretrain":
+        raise ValueError(f"{file.source} is of {file.task} and lacks "
+                         f"{', '.join(TASKS[file.task].lacks)}; "
                          "pretraining goes on from a checkpoint of pretraining")
-    task = Pretrain(replace_checked(opened.config, **changes), special, mask)
-    fill(task.student, opened)
+    task = Pretrain(replace_checked(file.config, **changes), special, mask)
+    fill(task.student, file)
     task.teacher = make_teacher(task.student)
-    if opened.original.teacher:
-        fill(task.teacher, opened, teacher=True)
-    if opened.original.queue:
-        fill_queue(task.queue, opened.original.queue)
+    if file.original.teacher:
+        fill(task.teacher, file, teacher=True)
+    if file.original.queue:
+        fill_queue(task.queue, file.original.queue)
     return task
 
 
-def fill_queue(queue: FeatureQueue, found: dict[str, Tensor]) -> None:
-    """Every slot, as an original's file has them. In place. Features without ids get -1, which is no picture's."""
-    whole = {"image", "text", "pointer"} <= found.keys()
-    if not whole or not found["image"].shape == found["text"].shape == queue.image.shape:
-        raise ValueError(f"the file's queue has {', '.join(f'{name} {tuple(x.shape)}' for name, x in found.items())}; "
+def fill_queue(queue: FeatureQueue, tensors: dict[str, Tensor]) -> None:
+    """Fill every slot, as an original's file has them. In place.
+
+    Features without ids get -1, which is no image's.
+    Raises ValueError for tensors of other names or shapes.
+    """
+    is_complete = {"image", "text", "pointer"} <= tensors.keys()
+    if not is_complete or not tensors["image"].shape == tensors["text"].shape == queue.image.shape:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(f"the file's queue has {shapes}; "
                          f"wanted image, text {tuple(queue.image.shape)} and pointer")
-    ids = found.get("ids", torch.full_like(queue.ids, -1))
-    queue.load_state_dict({"image": found["image"], "text": found["text"], "ids": ids,
-                           "_extra_state": {"pointer": int(found["pointer"]), "filled": len(ids)}})
+    ids = tensors.get("ids", torch.full_like(queue.ids, -1))
+    queue.load_state_dict({
+        "image": tensors["image"],
+        "text": tensors["text"],
+        "ids": ids,
+        "_extra_state": {"pointer": int(tensors["pointer"]), "filled": len(ids)},
+    })
 
 
 def to_original(source: str | Path, out: str | Path) -> tuple[int, list[str]]:
-    """A run folder, or a .safetensors of ours, as the original's checkpoint: {"model": state dict}.
+    """A run folder, or one of our .safetensors files, as the original's checkpoint.
 
-    -> how many keys it has, and which parts of ours it has no place for.
+    That is {"model": state dict}.
+    -> how many keys it has, and which of our parts it has no place for
     Raises ValueError for a model that the original cannot build.
     """
     source = Path(source)
+    teacher: dict[str, Tensor] = {}
+    queue: dict[str, Tensor] = {}
     if source.suffix == ".safetensors":
-        student, teacher, queue, task = read_file(source), {}, {}, None
+        student = read_file(source)
+        task = task_of({name.removeprefix("albef."): value for name, value in student.items()})
     else:
         config, task, _, student, step = checkpoint.open_run(source)
         if not config.fuse_cls:
-            raise ValueError(f"{source} fuses without the image's [CLS] (fuse_cls=False); the original always reads it")
+            raise ValueError(f"{source} fuses without the image's [CLS] (fuse_cls=False); "
+                             "the original always reads it")
         checkpoint.warn_unfinished(source, config, step)
         teacher = checkpoint.read_teacher(source)
-        queue = read_file(path) if (path := source / "queue.safetensors").exists() else {}
-        if not queue and (source / "state.pt").exists():
-            queue = _queue_of(checkpoint.read_state(source / "state.pt", mmap=True)["task"], task)
-    task = task or task_of({name.removeprefix("albef."): value for name, value in student.items()})
+        queue = read_queue(source, task)
     dropped = set(map(part_of, student)) & set(TASKS[task].lacks)
-    student, teacher = ({name.removeprefix("albef."): value for name, value in held.items()
-                         if part_of(name) not in dropped} for held in (student, teacher))
-    if TASKS[task].pairs:
-        student, teacher = add_shared(student), add_shared(teacher)
-    depth = len({found[0] for name in student if (found := re.match(r"text_encoder\.layers\.\d+\.", name))})
-    state = key_table.write(student, teacher, queue, depth, task == "pretrain",
-                            TASKS[task].original_head)
+    student = original_weights(student, task, dropped)
+    teacher = original_weights(teacher, task, dropped)
+    state = key_table.write(student, teacher, queue, count_text_layers(student),
+                            task == "pretrain", TASKS[task].original_head)
     checkpoint.write_atomically(Path(out), lambda path: torch.save({"model": state}, path))
     return len(state), sorted(dropped)
 
 
-def _queue_of(state: dict[str, Any], task: str) -> dict[str, Tensor]:
-    """The queue of a training state, if its task has one; none before it is full: the original takes every slot."""
-    if "queue.ids" not in state or state["queue._extra_state"]["filled"] < len(state["queue.ids"]):
+def original_weights(weights: dict[str, Tensor], task: str,
+                     dropped: set[str]) -> dict[str, Tensor]:
+    """A run's weights as the original's file of the task holds them, without some parts."""
+    result = {}
+    for name, value in weights.items():
+        if part_of(name) not in dropped:
+            result[name.removeprefix("albef.")] = value
+    return add_shared(result) if TASKS[task].pairs else result
+
+
+def count_text_layers(weights: dict[str, Tensor]) -> int:
+    """How many layers the text encoder has, by the names of its weights."""
+    layers = set()
+    for name in weights:
+        match = re.match(r"text_encoder\.layers\.(\d+)\.", name)
+        if match:
+            layers.add(match[1])
+    return len(layers)
+
+
+def read_queue(source: Path, task: str) -> dict[str, Tensor]:
+    """The queue of a run folder, converted or in training, if it has one that is full."""
+    path = source / "queue.safetensors"
+    queue = read_file(path) if path.exists() else {}
+    if not queue and (source / "state.pt").exists():
+        state = checkpoint.read_state(source / "state.pt", mmap=True)
+        queue = queue_of_state(state["task"], task)
+    return queue
+
+
+def queue_of_state(state: dict[str, Any], task: str) -> dict[str, Tensor]:
+    """The queue of a training state, if its task has one.
+
+    Nothing before it is full, since the original reads every slot.
+    """
+    if "queue.ids" not in state:
         return {}
-    queue = {"image": state["queue.image"], "text": state["queue.text"],
-             "pointer": torch.tensor([state["queue._extra_state"]["pointer"]])}
-    return queue if task == "pretrain" else queue | {"ids": state["queue.ids"]}
+    slots = state["queue._extra_state"]
+    if slots["filled"] < len(state["queue.ids"]):
+        return {}
+    queue = {
+        "image": state["queue.image"],
+        "text": state["queue.text"],
+        "pointer": torch.tensor([slots["pointer"]]),
+    }
+    if task != "pretrain":
+        queue["ids"] = state["queue.ids"]
+    return queue

@@ -25,8 +25,13 @@ from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.forecast import forecast, still_guesses
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training, trained_on
-from minalbef.recipes.validate import check_validated, validate_task, validated_on
-from minalbef.recipes.vocabulary import lacking, record_words, sample_texts, trained_words
+from minalbef.recipes.validate import check_validation, validate_task, validation_hash
+from minalbef.recipes.vocabulary import (
+    record_words,
+    sample_texts,
+    trained_words,
+    vocabulary_warning,
+)
 from minalbef.run import load
 from minalbef.scenes.batches import ProblemBatches, SceneBatches
 from minalbef.scenes.questions import need_scenes
@@ -93,7 +98,7 @@ def settings(task: str, source: str | Path, changes: Sequence[str] = (), data: F
     config = replace_checked(config, **read_changes(tuple(changes)))
     if data:
         check_upright(config, data)
-    check_validated(task, config, data)
+    check_validation(task, config, data)
     if config.share < 1:
         raise ValueError(f"share={config.share} is for pretraining; to fine-tune on part of a set, prepare it with "
                          "--share, and on fewer scenes, set epoch")
@@ -169,12 +174,13 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
         batches = RecordBatches(open_records(task, data), TASKS[task].collate, config, tokenizer, workers=workers,
                                 most_bad=most_bad, folder=folder)
         validation = validate_task(task, data, config, tokenizer, folder, source, workers)
-        origin |= validated_on(task, data, config)
+        origin |= validation_hash(task, data, config)
         if distributed.rank() == 0:
             LOG.info(forecast(config, task))
             texts = sample_texts(open_records(task, data), config.seed)
-            if lacks := lacking(tokenizer, texts, source):
-                LOG.warning(lacks)
+            warning = vocabulary_warning(tokenizer, texts, source)
+            if warning:
+                LOG.warning(warning)
     elif batches is None:
         batches = ProblemBatches(task, config, tokenizer, differs.get("hide", ""))
         pretraining, assign = TASKS[task].pretraining, differs.get("assign", assign)

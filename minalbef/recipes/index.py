@@ -1,8 +1,8 @@
-"""An index: the features of a folder's pictures in a file, so that a search opens the best of them alone."""
+"""An index: the features of a folder's images in a file, so that a search opens only the best."""
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,87 +18,127 @@ from minalbef.writing import explain, write_atomically
 
 @torch.no_grad()
 def write_index(run: Run, images: Path, out: Path) -> dict[str, str]:
-    """Read the pictures of a folder and its subfolders into a file that names them and the run.
+    """Write the features of a folder's images, subfolders included, into a file.
 
-    -> why a picture cannot be read, by its path in the folder
-    Raises ValueError for a folder without pictures, and for a file that is there and no index of this folder.
+    -> why images cannot be read, by path below the folder
+    Raises ValueError for a folder without images, and if `out` exists and is no index of this
+    folder.
     """
-    run.embed_texts("a")                         # raises where the run has no shared space
+    run.embed_texts("a")                         # raises ValueError without a shared space
     images = Path(images).resolve()
     if not images.is_dir():
-        raise ValueError(f"{images} is no folder; name the one that holds the pictures")
-    if out.exists() and (other := _read(out)[0]["folder"]) != str(images):
-        raise ValueError(f"{out} is the index of {other}; name another file with --out, or remove it")
-    files, broken, features, pixels, paths = {}, {}, [], [], list_images(images)
-    for path in progress(paths, "pictures", quiet=False):
+        raise ValueError(f"{images} is no folder; name the one that holds the images")
+    check_out(out, images)
+    files: dict[str, list[int]] = {}
+    broken: dict[str, str] = {}
+    features: list[Tensor] = []
+    pixels: list[Tensor] = []
+    for path in progress(list_images(images), "images", quiet=False):
         name = path.relative_to(images).as_posix()
         try:
-            seen = _seen(path)                   # before it is opened: a later change shows
+            stamp = _stamp(path)                 # before the image is opened: a later change shows
             pixels.append(run.transform(path))
-            files[name] = seen
+            files[name] = stamp
         except (OSError, ValueError) as error:
             broken[name] = str(error)
-        if len(pixels) == IMAGE_CHUNK or pixels and path is paths[-1]:
-            features.append(run.model.image_feature(run.model.encode_image(torch.stack(pixels).to(run.device))).cpu())
+        if len(pixels) == IMAGE_CHUNK:
+            features.append(embed(run, pixels))
             pixels = []
+    if pixels:
+        features.append(embed(run, pixels))
     if not files:
-        raise ValueError(f"no picture of {images} can be read, the first because {next(iter(broken.values()))}")
-    about = {"folder": str(images), "run": str(run.path), "weights": hash_of_weights(run),
-             "files": files, "upright": run.config.upright}
-    write_atomically(out, lambda path: save_file({"features": torch.cat(features)}, path, {"index": json.dumps(about)}))
+        raise ValueError(f"no image of {images} can be read, the first because "
+                         f"{next(iter(broken.values()))}")
+    about = {
+        "folder": str(images),
+        "run": str(run.path),
+        "weights": hash_of_weights(run),
+        "files": files,
+        "upright": run.config.upright,
+    }
+    tensors = {"features": torch.cat(features)}
+    metadata = {"index": json.dumps(about)}
+    write_atomically(out, lambda path: save_file(tensors, path, metadata))
     return broken
 
 
+def check_out(out: Path, images: Path) -> None:
+    """Raises ValueError if a file exists and isn't the index of this folder."""
+    if not out.exists():
+        return
+    about, _ = _read(out)
+    if about["folder"] != str(images):
+        raise ValueError(f"{out} is the index of {about['folder']}; "
+                         "name another file with --out, or remove it")
+
+
+def embed(run: Run, pixels: list[Tensor]) -> Tensor:
+    """Features in the shared space, on the CPU: n times (3, s, s) -> (n, e)."""
+    images = torch.stack(pixels).to(run.device)
+    return run.model.image_feature(run.model.encode_image(images)).cpu()
+
+
 class Index(NamedTuple):
-    """What `read_index` gives."""
+    """A folder's images and their features."""
 
     folder: Path
-    paths: list[Path]                 # pictures that are as they were when they were indexed
+    paths: list[Path]                 # images that are unchanged since they were indexed
     features: Tensor                  # theirs, (n, e)
-    gone: list[str]                   # all others, by their path in the folder
+    stale: list[str]                  # changed or vanished images, by path below the folder
 
 
 def read_index(run: Run, path: Path) -> Index:
-    """What `write_index` wrote, without pictures that have changed or vanished.
+    """What `write_index` wrote, without images that have changed or vanished.
 
-    Raises ValueError for an index of another run's, and for a damaged one.
+    Raises ValueError for another run's index, and for a damaged one.
     """
     about, features = _read(path)
     if about["weights"] != hash_of_weights(run):
-        raise ValueError(f"{path} was written with other weights than those of {run.path}: name {about['run']} with "
-                         f"--run, or index {about['folder']} again")
-    upright = about.get("upright", True)         # before it was recorded, all pictures were read so
+        raise ValueError(f"{path} was written with other weights than those of {run.path}: name "
+                         f"{about['run']} with --run, or index {about['folder']} again")
+    upright = about.get("upright", True)         # older versions read all images so
     if upright != run.config.upright:
         way = "upright" if upright else "as stored"
-        raise ValueError(f"{path} was written with pictures opened {way}, and {run.path} reads "
+        raise ValueError(f"{path} was written with images opened {way}, and {run.path} reads "
                          f"them otherwise; index {about['folder']} again")
     folder = Path(about["folder"])
-    paths = [folder / name for name in about["files"]]
-    same = [path.exists() and _seen(path) == seen for path, seen in zip(paths, about["files"].values())]
-    if not any(same):
-        raise ValueError(f"all pictures of {path} have changed or vanished; index {about['folder']} again")
-    kept = [path for path, fits in zip(paths, same) if fits]
-    gone = [name for name, fits in zip(about["files"], same) if not fits]
-    return Index(folder, kept, features[torch.tensor(same)], gone)
+    paths: list[Path] = []
+    stale: list[str] = []
+    rows: list[int] = []
+    for row, (name, stamp) in enumerate(about["files"].items()):
+        image = folder / name
+        if image.exists() and _stamp(image) == stamp:
+            paths.append(image)
+            rows.append(row)
+        else:
+            stale.append(name)
+    if not paths:
+        raise ValueError(f"all images of {path} have changed or vanished; "
+                         f"index {about['folder']} again")
+    return Index(folder, paths, features[rows], stale)
 
 
 def hash_of_weights(run: Run) -> str:
-    if run.step is not None:                     # in training, its file of weights is yet to come
+    """A hash that identifies a run's weights."""
+    if run.step is not None:                     # in training, when there are no final weights yet
         return checkpoint.digest_of(run.model.state_dict())
     with open(run.path / "model.safetensors", "rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
-def _seen(path: Path) -> list[int]:
-    """Size and time of change: what of a file shows that it is another now."""
-    return [path.stat().st_size, path.stat().st_mtime_ns]
+def _stamp(path: Path) -> list[int]:
+    """A file's size and time of change, which show that it has changed."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
 
 
-def _read(path: Path) -> tuple[dict, Tensor]:
-    with explain(f"{path} is no index", "`minalbef index FOLDER` writes one; or name another file", OSError,
-                 SafetensorError, KeyError, TypeError, ValueError):
+def _read(path: Path) -> tuple[dict[str, Any], Tensor]:
+    """An index's notes and features. Raises ValueError for any other file."""
+    with explain(f"{path} is no index", "`minalbef index FOLDER` writes one; or name another file",
+                 OSError, SafetensorError, KeyError, TypeError, ValueError):
         with safe_open(path, "pt") as file:
-            about, features = json.loads(file.metadata()["index"]), file.get_tensor("features").clone()
+            about = json.loads(file.metadata()["index"])
+            features = file.get_tensor("features").clone()
         if not {"folder", "run", "weights"} <= about.keys() or len(about["files"]) != len(features):
             raise ValueError("its parts do not fit")
     return about, features

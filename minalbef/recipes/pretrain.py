@@ -32,9 +32,9 @@ from minalbef.recipes import launch
 from minalbef.recipes.forecast import forecast, still_guesses
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training
 from minalbef.recipes.validate import (
-    check_validated,
+    check_validation,
     validate_pretraining,
-    validated_on,
+    validation_hash,
     validation_interval,
 )
 from minalbef.recipes.vocabulary import record_words, sample_texts
@@ -63,7 +63,7 @@ def settings(name: str, changes: Sequence[str] = (), data: Folders = ()) -> Conf
     changed = read_changes(tuple(changes))
     config = preset(name, **changed)
     if not data:
-        check_validated("pretrain", config, data)
+        check_validation("pretrain", config, data)
         return for_scenes(config)
     epoch = config.epoch
     if "epoch" not in changed:
@@ -175,7 +175,7 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
         else:
             batches = Ahead(SceneBatches(config, tokenizer), config, workers)
             apply_warm_start(task, tokenizer, config, folder, quiet, workers)
-        origin = origin_of(tokenizer, splits) | validated_on("pretrain", data, config)
+        origin = origin_of(tokenizer, splits) | validation_hash("pretrain", data, config)
         untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
                               origin=origin, validation=validation)
         if distributed.rank() == 0:

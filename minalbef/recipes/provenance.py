@@ -1,7 +1,7 @@
 """What a run was trained on, recorded beside its weights, and in words: zero-shot or not?"""
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,20 @@ def hashes_of(data: Sequence[str | Path]) -> dict[str, str]:
     return hashes
 
 
-def record_training(folder: Path, phase: str, splits: Mapping[str, str], before: dict,
+def record_training(folder: Path, phase: str, splits: Mapping[str, str], before: dict[str, Any],
                     run: Path | None = None) -> None:
-    """Record in a run folder which splits it was trained on, beside the record of its source.
+    """Record in a run folder which splits it was trained on, after those of its source.
 
-    phase: "pretrained" or "tuned". before: the record of the run that it began from
-    run: the folder of the training, where `folder` holds its best weights alone
-    splits: see `hashes_of`, taken when training began, since a set may be prepared again meanwhile.
-    The hash of a split's records identifies it under another name, too.
+    phase: "pretrained" or "tuned"
+    splits: see `hashes_of`, computed when training began, since a set may be prepared again
+        meanwhile. The hash of a split's records identifies it under another name, too
+    before: the record of the run that it began from
+    run: the folder of the training, if `folder` holds only its best weights
     """
-    seen = {**(before[phase] or {}), **splits}
-    known = before | {phase: seen, "unreadable": count_unreadable(run or folder)}
-    text = json.dumps(known, indent=1) + "\n"
+    record = dict(before)
+    record[phase] = {**(before[phase] or {}), **splits}
+    record["unreadable"] = count_unreadable(run or folder)
+    text = json.dumps(record, indent=1) + "\n"
     write_atomically(folder / TRAINED_ON, lambda path: path.write_text(text, encoding="utf-8"))
 
 
@@ -43,7 +45,7 @@ def origin_of(tokenizer: Tokenizer, splits: Mapping[str, str],
               source: str | Path | None = None) -> dict[str, str]:
     """What a run is made of besides its settings, as hashes by name.
 
-    `train.fit` refuses to go on with something else.
+    `train.fit` doesn't resume with anything else.
     splits: see `hashes_of`. source: the run that it begins from
     """
     origin = {"tokenizer": tokenizer.digest()}
@@ -52,27 +54,30 @@ def origin_of(tokenizer: Tokenizer, splits: Mapping[str, str],
     return origin | dict(splits)
 
 
-def trained_on(run: str | Path) -> dict:
-    """{"pretrained": {"coco/train": hash}, "tuned": {}}; "pretrained" is None if unknown, as in converted runs."""
+def trained_on(run: str | Path) -> dict[str, Any]:
+    """A run's record, such as {"pretrained": {"coco/train": hash}, "tuned": {}}.
+
+    "pretrained" is None if unknown, as in converted runs. Raises ValueError for a damaged record.
+    """
     path = Path(run) / TRAINED_ON
     if not path.exists():
         return {"pretrained": None, "tuned": {}}
     with explain(f"{path} is damaged", "copy it again, or remove it: then what the run was trained "
                  "on counts as not recorded", OSError, ValueError, RecursionError):
-        seen = json.loads(path.read_text(encoding="utf-8"))
-        check_record(seen)
-    return seen
+        record = json.loads(path.read_text(encoding="utf-8"))
+        check_record(record)
+    return record
 
 
-def check_record(seen: Any) -> None:
+def check_record(record: Any) -> None:
     """Raises ValueError for what `record_training` doesn't write."""
-    if not isinstance(seen, dict):
+    if not isinstance(record, dict):
         raise ValueError("it names no phases of training")
     for phase in ("pretrained", "tuned"):
-        splits = seen.get(phase)
-        if phase == "pretrained" and splits is None and phase in seen:
-            continue                             # not known
-        if not isinstance(splits, dict) or not all(isinstance(one, str) for one in splits.values()):
+        splits = record.get(phase)
+        if phase == "pretrained" and splits is None and phase in record:
+            continue                             # unknown
+        if not isinstance(splits, dict) or not all(isinstance(x, str) for x in splits.values()):
             raise ValueError(f"{phase!r} is {splits!r} and must be hashes by split")
 
 
@@ -82,25 +87,40 @@ def hash_of(folder: Path, split: str) -> str:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
-def protocol(kind: str, name: str, split: str, tuned: Sequence[str], pretrained: Iterable[str] | None = (),
-             again: bool = False) -> str:
-    """In words, what a run was trained on, and whether that includes the test set.
+def protocol(kind: str, name: str, split: str, tuned: Collection[str],
+             pretrained: Collection[str] | None = (), again: bool = False) -> str:
+    """What a run was trained on, in words, and whether that includes the test set.
 
-    tuned, pretrained: sets or splits; pretrained=None: not recorded. again: they include the split, under any name
+    kind: the run's task; name, split: of the test set
+    tuned, pretrained: sets or splits; pretrained=None if they aren't recorded
+    again: whether they include the test split, under any name
     """
     if kind != "pretrain" and not tuned:
-        return f"fine-tuned for {kind}, on which set the run does not say: name it with --tuned-on"
+        return (f"fine-tuned for {kind}, on which set the run does not say: "
+                "name it with --tuned-on")
     if kind == "pretrain" and pretrained is None:
-        return "the pretrained model as it is; what it was trained on is not recorded: name it with --tuned-on"
-    phases = {"pretrained": pretrained, "fine-tuned": tuned}
-    parts = [f"{phase} on {', '.join(sorted(sets))}" for phase, sets in phases.items() if sets]
-    words = ", ".join(parts) or "the pretrained model as it is"
-    seen = [*(pretrained or ()), *tuned]
-    if again or f"{name}/{split}" in seen:
-        return f"{words}: trained on this very split"
-    if name in {one.partition("/")[0] for one in tuned}:
-        return words
-    if name in {one.partition("/")[0] for one in seen}:
-        return f"{words}: not zero-shot, for it was pretrained on {name}"
-    unsaid = "; what it was pretrained on is not recorded" if pretrained is None else ""
-    return f"zero-shot: {words}{f', not on {name}' if seen else ''}{unsaid}"
+        return ("the pretrained model as it is; what it was trained on is not recorded: "
+                "name it with --tuned-on")
+    parts = []
+    if pretrained:
+        parts.append(f"pretrained on {', '.join(sorted(pretrained))}")
+    if tuned:
+        parts.append(f"fine-tuned on {', '.join(sorted(tuned))}")
+    description = ", ".join(parts) or "the pretrained model as it is"
+    splits = [*(pretrained or ()), *tuned]
+    if again or f"{name}/{split}" in splits:
+        return f"{description}: trained on this very split"
+    if name in map(set_of, tuned):
+        return description
+    if name in map(set_of, splits):
+        return f"{description}: not zero-shot, for it was pretrained on {name}"
+    if splits:
+        description += f", not on {name}"
+    if pretrained is None:
+        description += "; what it was pretrained on is not recorded"
+    return f"zero-shot: {description}"
+
+
+def set_of(split: str) -> str:
+    """The set of a split: "coco/train" -> "coco"."""
+    return split.partition("/")[0]

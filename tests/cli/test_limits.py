@@ -82,7 +82,7 @@ def test_a_flag_of_the_version_before_is_understood_with_a_note(caplog):
 
 @pytest.mark.parametrize("words, says", [
     ("evaluate tiny --pairs --among 20", "--among and --from: of no use with --pairs; leave them out"),
-    ("search a.png --texts b.txt --out c.png", "--out: texts are listed, and no picture is drawn"),
+    ("search a.png --texts b.txt --out c.png", "--out: texts are listed, and no figure is drawn"),
     ("ablate distil --seeds 1", "`minalbef ablate` is a script now, with the same options: in a checkout"),
     *((f"bench {name}", f"`minalbef bench {name}` is a script now") for name in ("effects", "learn", "tasks")),
     ("evalute tiny", "no command 'evalute' (did you mean 'evaluate'?); there are demo, "),

@@ -291,12 +291,12 @@ def test_an_index_knows_how_its_pictures_were_opened(mine, tmp_path):
     indexer.write_index(run, tmp_path / "mine", out)
     stored = replace(run, config=replace(run.config, upright=False))
     with pytest.raises(
-        ValueError, match="with pictures opened upright, and .* otherwise; index .*mine again"
+        ValueError, match="with images opened upright, and .* otherwise; index .*mine again"
     ):
         indexer.read_index(stored, out)
     indexer.write_index(stored, tmp_path / "mine", out)
     with pytest.raises(
-        ValueError, match="with pictures opened as stored, and .* otherwise; index .*mine again"
+        ValueError, match="with images opened as stored, and .* otherwise; index .*mine again"
     ):
         indexer.read_index(run, out)
     about, features = indexer._read(out)

@@ -100,7 +100,7 @@ def test_a_tasks_folder_fills_the_tasks_model(file, make, vocab, tmp_path):
 
 def test_a_folder_of_pairs_is_sent_to_its_own_model(vocab, tmp_path):
     to_run(saved(small_state("nlvr_ta_small"), tmp_path / "in.pth"), tmp_path / "run", vocab, **HEADS)
-    with pytest.raises(ValueError, match="pairs of pictures .text_assignment."):
+    with pytest.raises(ValueError, match="pairs of images .text_assignment."):
         load(tmp_path / "run")
     config, _, _, weights = checkpoint.read_run(tmp_path / "run")
     assert config.fusion_depth == 2 and "albef.fusion.layers.3.cross.q.weight" in weights

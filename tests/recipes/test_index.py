@@ -86,7 +86,7 @@ def test_pictures_that_changed_or_vanished_are_named_and_left_out(run, photos, t
         path.name for path in indexer.read_index(run, out).paths)
     for path in photos.iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match="all pictures of .* have changed or vanished; index .*photos again"):
+    with pytest.raises(ValueError, match="all images of .* have changed or vanished; index .*photos again"):
         indexer.read_index(run, out)
 
 
@@ -115,7 +115,7 @@ def test_no_other_file_is_overwritten_or_read_as_an_index(run, photos, tmp_path)
 def test_a_folder_of_nothing_that_can_be_read_is_refused(run, photos, tmp_path):
     for path in photos.glob("*.png"):
         path.write_bytes(b"none")
-    with pytest.raises(ValueError, match="no picture of .*photos can be read, the first because .*00.png cannot"):
+    with pytest.raises(ValueError, match="no image of .*photos can be read, the first because .*00.png cannot"):
         indexer.write_index(run, photos, tmp_path / "index.safetensors")
     assert not (tmp_path / "index.safetensors").exists()
 
@@ -180,7 +180,7 @@ def test_subfolders_are_read_and_what_is_left_out_is_said(run, photos, tmp_path,
     hits = finder.search_features(run, SENTENCE, found.paths, found.features, found.folder, top=39)
     assert {"01.png", "cats/small/01.png"} <= {hit.title for hit in hits} <= set(names)
     (photos / "cats" / "small" / "01.png").unlink()
-    assert indexer.read_index(run, out).gone == ["cats/small/01.png"]
+    assert indexer.read_index(run, out).stale == ["cats/small/01.png"]
 
 
 def test_a_folder_without_pictures_and_a_file_for_a_folder_are_refused(run, photos, tmp_path):

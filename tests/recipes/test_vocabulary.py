@@ -20,17 +20,17 @@ RECORDS = [Record(Path("picture.jpg"), text, i) for i, text in enumerate(CAPTION
 
 def test_the_share_of_words_without_a_piece_is_counted_and_they_are_named():
     tokenizer = Tokenizer.train(["a red apple", "two cats", "a big, wet dog on red"], 128)
-    said = vocabulary.lacking(tokenizer, CAPTIONS, "runs/mine")
+    said = vocabulary.vocabulary_warning(tokenizer, CAPTIONS, "runs/mine")
     # of 11 words, zebra and zebras hold a letter, z, that it has never seen; grass and grazing are spelt
     assert said.startswith("36% of the words of these texts have no piece in the vocabulary of runs/mine, such as ")
     assert all(f"'{word}'" in said for word in ("zebra", "zebras", "grass", "grazing")) and "27% are read as" in said
-    assert vocabulary.lacking(Tokenizer.train(CAPTIONS, 500), CAPTIONS, "runs/mine") == ""
+    assert vocabulary.vocabulary_warning(Tokenizer.train(CAPTIONS, 500), CAPTIONS, "runs/mine") == ""
 
 
 def test_the_shipped_model_lacks_what_photographs_show():
     tiny = load("tiny")
-    assert "'zebra'" in vocabulary.lacking(tiny.tokenizer, CAPTIONS, "tiny")
-    assert vocabulary.lacking(tiny.tokenizer, ["a red apple left of a cat"], "tiny") == ""
+    assert "'zebra'" in vocabulary.vocabulary_warning(tiny.tokenizer, CAPTIONS, "tiny")
+    assert vocabulary.vocabulary_warning(tiny.tokenizer, ["a red apple left of a cat"], "tiny") == ""
 
 
 def test_a_run_on_captions_of_ones_own_knows_which_words_it_has_never_seen(tmp_path):
