@@ -264,9 +264,9 @@ def accept_any_terminal() -> None:
 
 
 def run_command_line(call: Callable[[list[str]], object]) -> None:
-    """Call it with the words that the user typed, less the options that all commands share.
+    """Do what the user typed: `call` gets the words, without the options that all commands share.
 
-    Errors that a user can mend are printed without a traceback, unless by --debug.
+    Errors that a user can mend are printed without a traceback, except with --debug.
     """
     accept_any_terminal()
     # torch's C++ part warns each process of DDP's search for weights without gradient, which phases need
