@@ -6,12 +6,9 @@ import pytest
 import torch
 
 import minalbef
-from minalbef import Record
 from minalbef.checkpoint import read_run
 from minalbef.metrics import read_metrics
-from minalbef.recipes import finetune
 from minalbef.run import summary
-from minalbef.tasks.table import TASKS, load_model
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extend.md").read_text(encoding="utf-8"), re.S)
@@ -23,17 +20,13 @@ def page(tmp_path_factory):
     folder, names = tmp_path_factory.mktemp("page"), {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("minalbef.tasks.table.TASKS", TASKS)
-        before = dict(TASKS)
         for block in BLOCKS:
             exec(compile(block, "docs/extend.md", "exec"), names)
         yield names, folder / "runs"
-    TASKS.clear()
-    TASKS.update(before)
 
 
 def losses(folder: Path) -> set[str]:
-    return set(read_metrics(folder)[-1]) & {"itc", "itm", "mlm", "caption"}
+    return set(read_metrics(folder)[-1]) & {"itc", "itm", "mlm"}
 
 
 def test_another_contrastive_loss_trains(page):
@@ -65,28 +58,6 @@ def test_encoders_of_ones_own_train_and_are_loaded_again(page):
     shown = summary(runs / "timm")
     assert "an encoder of your own" in shown and "2 layers of width" not in shown.splitlines()[1]
     assert shown.splitlines()[3:] == names["run"].summary().splitlines()[3:], "the rest is the same, built or not"
-
-
-def test_a_task_of_ones_own_is_saved_loaded_and_evaluated(page):
-    names, runs = page
-    assert read_run(runs / "caption")[1] == "caption" and losses(runs / "caption") == {"caption"}
-    assert names["samples"]["log_likelihood"].shape == (64,)
-    run = minalbef.load(runs / "caption")
-    assert run.task == "caption" and run.similarity(names["Squares"]()[0].image, "a cat").shape == (1, 1)
-    row = TASKS.pop("caption")
-    with pytest.raises(ValueError, match="'caption', which this version does not know.*table.TASKS before you load it"):
-        minalbef.load(runs / "caption")
-    TASKS["caption"] = row
-    with pytest.raises(ValueError, match="is a run of retrieval, not of caption"):
-        load_model("caption", runs / "squares")
-    with pytest.raises(ValueError, match="task 'caption' has no recipe for prepared sets: name one with --preset"):
-        finetune.preset_of("caption", "pairs")
-    long = [Record(names["Squares"]()[0].image, "a small cat on a big apple " * 12, 0)]
-    batch = names["collate"](long, run.tokenizer, run.config.image_size, 20)
-    model = TASKS["caption"].module(run.config)
-    assert batch.answers.shape == (1, 20) and model(batch, 0.0)[0]["caption"].isfinite(), "a long caption is cut"
-    block, = (block for block in BLOCKS if "class Caption" in block)
-    assert len(block.splitlines()) < 60
 
 
 def test_a_dataset_of_ones_own_trains_a_run(page):
