@@ -128,14 +128,15 @@ def prepare(name: str, source: str | Path, out: str | Path = "prepared",
             columns: Columns = Columns()) -> str:
     """Check the files of a set in `source` and write it to out/name, for `store.Records`.
 
-    -> an account of it, to print. An older version of the set stays in use until the new one is
-    complete, and a training run that reads it continues.
+    An older version of the set stays in use until the new one is complete, and a training run that
+    reads it continues.
     images: folders of the images, if they aren't below source
     without: prepared splits, such as out/coco/test, whose images must not be trained on
     look: also open every image
     most_bad: with a larger share of bad entries, nothing is written
     share: of the training images, see readers.in_share; validation and test stay whole
     columns: of the table of your own pairs, if their names aren't known ones
+    -> an account, to print
     Raises ValueError for an unknown set, for a file that is missing or broken, for too many bad
     entries, and while another process prepares the same set.
     """
@@ -152,8 +153,8 @@ def prepare(name: str, source: str | Path, out: str | Path = "prepared",
     avoid = set()
     for split in without:
         avoid.update(photos_in(Path(split)).tolist())
-    job = Job(name, source, inputs, roots, common_folder(roots), aliases, avoid, [], look,
-              most_bad, share)
+    job = Job(name=name, source=source, inputs=inputs, roots=roots, root=common_folder(roots),
+              aliases=aliases, avoid=avoid, answers=[], look=look, most_bad=most_bad, share=share)
     if name == "vqa":
         answers, lines = list_answers(job, files)
         job = replace(job, answers=answers)
@@ -304,9 +305,10 @@ def faults_of(path: Path, split: str) -> Path:
 
 
 def switch(job: Job, folder: Path, temporary: Path, splits: dict[str, dict[str, Any]]) -> None:
-    """Move the new files into the folder: records first, then about.json, which makes them the set.
+    """Write answers.json, and move all new files into the folder.
 
-    Lists of bad entries come last, since they have the same names as the old set's.
+    Records come first, then about.json, which makes them the set. Lists of bad entries come last,
+    since they have the same names as the old set's.
     """
     if job.answers:
         text = json.dumps(job.answers) + "\n"
@@ -415,25 +417,32 @@ def describe(job: Job, split: str, notes: dict[str, Any], tally: Tally) -> list[
         lines.append(f"  {count:,} times {kind}, the first: {tally.first[kind]}")
     expected = round(share * (images or 0))
     if notes["pictures"] < 0.99 * expected:
-        lines.append(f"  {expected - notes['pictures']:,} images of the published set are missing: its lists here are "
-                     "incomplete, or entries were left out. Training learns from what is here, and "
-                     "its figures won't be the published set's. Ignore this if the set is your own")
+        lines.append(f"  {expected - notes['pictures']:,} images of the published set are missing: "
+                     "its lists here are incomplete, or entries were left out. Training learns from "
+                     "what is here, and its figures won't be the published set's. Ignore this if "
+                     "the set is your own")
     if notes["lacking"]:
         lines.append(f"  {notes['lacking']:,} of {notes['records']:,} questions have none of their "
                      f"answers among the {len(job.answers):,} listed")
+    lines += describe_opening(notes, job.upright)
+    if tally.avoided:
+        lines.append(f"  {tally.avoided:,} left out, whose images are in a split of --without")
+    return lines
+
+
+def describe_opening(notes: dict[str, Any], upright: bool) -> list[str]:
+    """A line to print if images look different when opened upright: how many, and how they are."""
     kinds = []
     if notes["transparent"]:
         kinds.append(f"{notes['transparent']:,} transparent")
     if notes["turned"]:
         kinds.append(f"{notes['turned']:,} turned by EXIF")
-    if kinds:
-        way = "read as the original reads them: not turned, transparency dropped"
-        if job.upright:
-            way = "opened upright, over white"
-        lines.append(f"  images that are {' and '.join(kinds)}: they are {way}")
-    if tally.avoided:
-        lines.append(f"  {tally.avoided:,} left out, whose images are in a split of --without")
-    return lines
+    if not kinds:
+        return []
+    way = "read as the original reads them: not turned, transparency dropped"
+    if upright:
+        way = "opened upright, over white"
+    return [f"  images that are {' and '.join(kinds)}: they are {way}"]
 
 
 def describe_count(count: int, what: str, expected: int | None, share: float) -> str:

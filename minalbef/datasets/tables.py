@@ -175,7 +175,7 @@ def table_rows(table: Path, columns: Columns) -> Iterator[dict[str, Any] | Fault
 
 
 def json_rows(table: Path, columns: Columns) -> Iterator[dict[str, Any] | Fault]:
-    """`table_rows` of a JSON list or of JSON lines, each of whose entries has columns of its own."""
+    """`table_rows` of a JSON list or of JSON lines, whose entries may differ in columns."""
     for entry in entries(table):
         if isinstance(entry, dict):
             yield pick(entry, find_columns(entry, columns))

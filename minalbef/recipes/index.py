@@ -29,36 +29,16 @@ def write_index(run: Run, images: Path, out: Path) -> dict[str, str]:
     if not images.is_dir():
         raise ValueError(f"{images} is no folder; name the one that holds the images")
     check_out(out, images)
-    files: dict[str, list[int]] = {}
-    broken: dict[str, str] = {}
-    features: list[Tensor] = []
-    pixels: list[Tensor] = []
-    for path in progress(list_images(images), "images", quiet=False):
-        name = path.relative_to(images).as_posix()
-        try:
-            stamp = _stamp(path)                 # before the image is opened: a later change shows
-            pixels.append(run.transform(path))
-            files[name] = stamp
-        except (OSError, ValueError) as error:
-            broken[name] = str(error)
-        if len(pixels) == IMAGE_CHUNK:
-            features.append(embed(run, pixels))
-            pixels = []
-    if pixels:
-        features.append(embed(run, pixels))
-    if not files:
-        raise ValueError(f"no image of {images} can be read, the first because "
-                         f"{next(iter(broken.values()))}")
+    stamps, broken, features = embed_folder(run, images)
     about = {
         "folder": str(images),
         "run": str(run.path),
         "weights": hash_of_weights(run),
-        "files": files,
+        "files": stamps,
         "upright": run.config.upright,
     }
-    tensors = {"features": torch.cat(features)}
     metadata = {"index": json.dumps(about)}
-    write_atomically(out, lambda path: save_file(tensors, path, metadata))
+    write_atomically(out, lambda path: save_file({"features": features}, path, metadata))
     return broken
 
 
@@ -70,6 +50,35 @@ def check_out(out: Path, images: Path) -> None:
     if about["folder"] != str(images):
         raise ValueError(f"{out} is the index of {about['folder']}; "
                          "name another file with --out, or remove it")
+
+
+def embed_folder(run: Run,
+                 folder: Path) -> tuple[dict[str, list[int]], dict[str, str], Tensor]:
+    """A folder's images -> their stamps by path, why others cannot be read, and features (n, e).
+
+    Raises ValueError if no image can be read.
+    """
+    stamps: dict[str, list[int]] = {}
+    broken: dict[str, str] = {}
+    features: list[Tensor] = []
+    pixels: list[Tensor] = []
+    for path in progress(list_images(folder), "images", quiet=False):
+        name = path.relative_to(folder).as_posix()
+        try:
+            stamp = _stamp(path)                 # before the image is opened: a later change shows
+            pixels.append(run.transform(path))
+            stamps[name] = stamp
+        except (OSError, ValueError) as error:
+            broken[name] = str(error)
+        if len(pixels) == IMAGE_CHUNK:
+            features.append(embed(run, pixels))
+            pixels = []
+    if pixels:
+        features.append(embed(run, pixels))
+    if not stamps:
+        raise ValueError(f"no image of {folder} can be read, the first because "
+                         f"{next(iter(broken.values()))}")
+    return stamps, broken, torch.cat(features)
 
 
 def embed(run: Run, pixels: list[Tensor]) -> Tensor:
