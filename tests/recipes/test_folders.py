@@ -265,7 +265,7 @@ def test_a_record_of_unknown_pretraining_is_read(tmp_path):
     ({"plain": {"r1": [0.5, None]}}, "'plain r1' is None, which is no number"),
     ({"source": 3}, "'source' is 3, which is no text")])
 def test_a_report_that_was_changed_by_hand_is_named(tmp_path, changes, says, note):
-    facts = json.loads((data_folder() / "tiny" / "report.json").read_text())
+    facts = read_report(data_folder() / "tiny")
     (tmp_path / "report.json").write_text(json.dumps(facts))
     assert read_report(tmp_path) == facts
     (tmp_path / "report.json").write_text(json.dumps(facts | changes))
