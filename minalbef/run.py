@@ -31,8 +31,8 @@ from minalbef.vision import ViT
 Images = Source | Sequence[Source]
 Texts = str | Sequence[str]
 IMAGE_CHUNK = 32                      # images at a time: 0.3 GB of keys and values for ViT-B/16
-ENCODERS = {"image_encoder": ViT, "text_encoder": TextEncoder}
 PAIR_CHUNK = 1024                     # texts encoded at a time, and pairs fused
+ENCODERS = {"image_encoder": ViT, "text_encoder": TextEncoder}       # ours; others are described
 
 
 @dataclass
