@@ -15,7 +15,7 @@ from torch import Tensor
 from minalbef import data
 from minalbef.albef import ALBEF
 from minalbef.data import Batch, Record
-from minalbef.evaluation.intervals import figures_by_kind, in_groups
+from minalbef.evaluation.intervals import Clusters, figures_by_kind, in_groups
 from minalbef.evaluation.loop import How, Records, over, values_of
 from minalbef.gradcam import Score, image_relevance, relevance, text_map, word_score
 from minalbef.tasks.base import ALIGNED, Task
@@ -220,7 +220,12 @@ def validation_figures(samples: dict, more: dict) -> dict[str, float]:
         figures for split, figures in samples.items() if split != "baselines"]
     figures = {}
     for name in ("proposals", "pointing"):
-        parts = [getattr(split[name], "values", split[name]) for split in splits]
+        parts = []
+        for split in splits:
+            samples_of_split = split[name]
+            if isinstance(samples_of_split, Clusters):
+                samples_of_split = samples_of_split.values
+            parts.append(samples_of_split)
         whole = torch.cat(parts)
         if len(whole):
             figures[name] = whole.mean().item()
