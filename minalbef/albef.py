@@ -16,7 +16,7 @@ from minalbef.vision import ViT
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Meanwhile a module is in evaluation mode; afterwards each of its parts is in the mode it was in."""
+    """Put a module in evaluation mode, and each of its parts back into its own mode afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -36,15 +36,16 @@ def shape_of(value: Any) -> str:
 def require_module(part: str, encoder: Any) -> None:
     """Raises ValueError for an encoder that is no nn.Module."""
     if not isinstance(encoder, nn.Module):
-        raise ValueError(f"{part}={type(encoder).__name__} must be an nn.Module, so that its weights are "
-                         "trained and saved")
+        raise ValueError(f"{part}={type(encoder).__name__} must be an nn.Module, so that its "
+                         "weights are trained and saved")
 
 
 @torch.no_grad()
 def check_image_encoder(encoder: nn.Module, config: Config) -> None:
-    """Raises ValueError unless an encoder maps images (b, 3, s, s) to tokens (b, 1 + n, config.image_width).
+    """Raises ValueError unless an encoder maps images to tokens of config.image_width.
 
-    It is called once, on two black images, in evaluation mode: its state stays as it is.
+    (b, 3, s, s) -> (b, 1 + n, d), the first token [CLS]. The encoder is called once, on two black
+    images, in evaluation mode: its state stays as it is.
     """
     require_module("image_encoder", encoder)
     name = type(encoder).__name__
@@ -53,15 +54,18 @@ def check_image_encoder(encoder: nn.Module, config: Config) -> None:
     weight = next(encoder.parameters(), torch.zeros(()))
     with evaluation_mode(encoder):
         tokens = encoder(torch.zeros(2, 3, size, size, device=weight.device, dtype=weight.dtype))
-    if not isinstance(tokens, Tensor) or tokens.ndim != 3 or len(tokens) != 2 or tokens.shape[1] < 2:
+    is_batch = isinstance(tokens, Tensor) and tokens.ndim == 3 and len(tokens) == 2
+    if not is_batch or tokens.shape[1] < 2:
         raise ValueError(
-            f"image_encoder={name} gives {shape_of(tokens)} for images (2, 3, {size}, {size}), and must give tokens "
-            f"(2, 1 + n, {width}), [CLS] first: reshape them, and put a learnt token or their mean first")
-    if tokens.shape[2] != width:
+            f"image_encoder={name} gives {shape_of(tokens)} for images (2, 3, {size}, {size}), and "
+            f"must give tokens (2, 1 + n, {width}), [CLS] first: reshape them, and put a learnt "
+            "token or their mean first")
+    token_width = tokens.shape[2]
+    if token_width != width:
         raise ValueError(
-            f"image_encoder={name} gives tokens of width {tokens.shape[2]}, and config.image_width is "
-            f"{width}: end the encoder in nn.Linear({tokens.shape[2]}, {width}), or make the preset with "
-            f"image_width={tokens.shape[2]} and image_heads that divide it")
+            f"image_encoder={name} gives tokens of width {token_width}, and config.image_width is "
+            f"{width}: end the encoder in nn.Linear({token_width}, {width}), or make the preset "
+            f"with image_width={token_width} and image_heads that divide it")
 
 
 @torch.no_grad()
@@ -79,9 +83,9 @@ def check_text_encoder(encoder: Any, config: Config) -> None:
     for method in ("pool", "word_table"):
         if not callable(getattr(encoder, method, None)):
             raise ValueError(
-                f"text_encoder={name} has no {method}(): ALBEF calls pool(x, keep) for the vector that stands "
-                f"for each text, (b, {width}), and word_table() for the embeddings that the word head is "
-                f"tied to, ({words}, {width})")
+                f"text_encoder={name} has no {method}(): ALBEF calls pool(x, keep) for the vector "
+                f"that stands for each text, (b, {width}), and word_table() for the embeddings "
+                f"that the word head is tied to, ({words}, {width})")
     device = next(encoder.parameters(), torch.zeros(())).device
     tokens = torch.zeros(2, length, dtype=torch.long, device=device)
     keep = torch.ones(2, length, dtype=torch.bool, device=device)
@@ -93,21 +97,24 @@ def check_text_encoder(encoder: Any, config: Config) -> None:
 
 
 def require_shape(what: str, value: Any, shape: tuple[int, ...]) -> None:
-    """Raises ValueError for another shape than that of (texts, words, width), or less of these."""
+    """Raises ValueError for another shape, the last dimension of which is config.text_width."""
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
         raise ValueError(
-            f"{what} gives {shape_of(value)}, and must give {shape}. The sizes are those of the config "
-            f"(text_width={shape[-1]}, vocab_size): end the encoder in an nn.Linear, or make the preset "
-            "with the encoder's sizes")
+            f"{what} gives {shape_of(value)}, and must give {shape}. The sizes are those of the "
+            f"config (text_width={shape[-1]}, vocab_size): end the encoder in an nn.Linear, or "
+            "make the preset with the encoder's sizes")
 
 
 class ALBEF(nn.Module):
-    """Align, then fuse. Axes: b batch, n image tokens, l words, d width, e shared space, v vocabulary."""
+    """Align, then fuse.
+
+    Axes: b batch, n image tokens, l words, d width, e shared space, v vocabulary.
+    """
 
     def __init__(self, config: Config, image_encoder: nn.Module | None = None,
                  text_encoder: nn.Module | None = None):
-        """image_encoder: in place of the ViT: (b, 3, s, s) -> (b, 1 + n, config.image_width), first [CLS]
-
+        """image_encoder: in place of the ViT: (b, 3, s, s) -> (b, 1 + n, config.image_width),
+            the first token [CLS]
         text_encoder: in place of TextEncoder: (b, l) -> (b, l, config.text_width), with its methods
             `pool` and `word_table`
         Raises ValueError for an encoder that gives something else.
@@ -142,9 +149,12 @@ class ALBEF(nn.Module):
         """tokens, keep: (b, l) -> (b, l, d)."""
         return self.text_encoder(tokens, keep)
 
-    def fuse(self, text_tokens: Tensor, keep: Tensor, image_tokens: Images | None, image_keep: Tensor | None = None,
-             **options: Any) -> Tensor:
-        """Words that have seen the image: (b, l, d). `pairs`, `queries`, `keys_values`: see Fusion.forward."""
+    def fuse(self, text_tokens: Tensor, keep: Tensor, image_tokens: Images | None,
+             image_keep: Tensor | None = None, **options: Any) -> Tensor:
+        """Words that have seen the image: (b, l, d).
+
+        options: `pairs`, `queries` and `keys_values`, see Fusion.forward
+        """
         return self.fusion(text_tokens, keep, image_tokens, image_keep, **options)
 
     def image_feature(self, image_tokens: Tensor) -> Tensor:

@@ -6,18 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.config import Config
+from minalbef.config import ModelConfig
 from minalbef.fusion import FusionLayer, KeysValues
 from minalbef.layers import Dropout, full, init_weights
 from minalbef.text import Embeddings, WordHead
 
 
 class Decoder(nn.Module):
-    """Fusion's layers with a causal mask; cross-attention reads source tokens, such as a question's."""
+    """Fusion's layers with a causal mask, and cross-attention to the tokens of a source."""
 
     layers: Sequence[FusionLayer]
 
-    def __init__(self, config: Config, source_width: int | None = None):
+    def __init__(self, config: ModelConfig, source_width: int | None = None):
         """source_width: of the tokens it reads; without it they are as wide as the text's."""
         super().__init__()
         width = config.text_width

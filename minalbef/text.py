@@ -3,16 +3,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minalbef.config import Config
+from minalbef.config import ModelConfig
 from minalbef.layers import MLP, Attention, Dropout, init_weights
 
 NORM_EPS = 1e-12                      # BERT's
 
 
 class Embeddings(nn.Module):
-    """Word, position and type, summed and normed: (b, l) -> (b, l, d). The type is always the first."""
+    """Word, position and type, summed and normed: (b, l) -> (b, l, d). The type is the first."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: ModelConfig):
         super().__init__()
         self.word_embed = nn.Embedding(config.vocab_size, config.text_width, padding_idx=0)
         self.pos_embed = nn.Embedding(config.positions, config.text_width)
@@ -22,8 +22,9 @@ class Embeddings(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Raises ValueError for a text longer than the table of positions."""
         if tokens.shape[1] > len(self.pos_embed.weight):
-            raise ValueError(f"{tokens.shape[1]} tokens are more than the model's {len(self.pos_embed.weight)} "
-                             "positions; cut the text, or build the model with more positions")
+            raise ValueError(f"{tokens.shape[1]} tokens are more than the model's "
+                             f"{len(self.pos_embed.weight)} positions; cut the text, or build the "
+                             "model with more positions")
         places = self.pos_embed.weight[:tokens.shape[1]]
         return self.norm(self.word_embed(tokens) + places + self.type_embed.weight[0])
 
@@ -47,13 +48,15 @@ class TextLayer(nn.Module):
 class TextEncoder(nn.Module):
     """Word ids to tokens, the first of them [CLS]: (b, l) -> (b, l, d)."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: ModelConfig):
         super().__init__()
         self.embeddings = Embeddings(config)
         self.dropout = Dropout(config.dropout)
-        self.layers = nn.ModuleList(
-            TextLayer(config.text_width, config.text_heads, int(config.text_width * config.text_mlp_ratio),
-                      config.dropout) for _ in range(config.text_depth))
+        width = config.text_width
+        mlp_width = int(width * config.text_mlp_ratio)
+        self.layers = nn.ModuleList()
+        for _ in range(config.text_depth):
+            self.layers.append(TextLayer(width, config.text_heads, mlp_width, config.dropout))
         init_weights(self, config.init_std)
 
     def forward(self, tokens: Tensor, keep: Tensor) -> Tensor:
@@ -73,9 +76,12 @@ class TextEncoder(nn.Module):
 
 
 class WordHead(nn.Module):
-    """Which word stood here: (..., d) -> (..., v). Its last matrix is the table of word embeddings, so it is given."""
+    """Which word stood here: (..., d) -> (..., v).
 
-    def __init__(self, config: Config):
+    Its last matrix is the table of word embeddings, so that is passed in.
+    """
+
+    def __init__(self, config: ModelConfig):
         super().__init__()
         self.dense = nn.Linear(config.text_width, config.text_width)
         self.norm = nn.LayerNorm(config.text_width, eps=NORM_EPS)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from minalbef.config import Config
+from minalbef.config import ModelConfig
 from minalbef.layers import MLP, Attention, init_weights
 
 NORM_EPS = 1e-6                       # timm's for ViT; BERT has another
@@ -101,7 +101,7 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """An image to tokens, [CLS] first: (b, 3, s, s) -> (b, 1 + n, d)."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.image_width
         self.image_size = config.image_size

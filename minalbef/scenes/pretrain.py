@@ -1,6 +1,6 @@
-"""Pretraining on scenes: the paper's task, and an ITM loss of its own for minimal pairs (not the paper's).
+"""Pretraining on scenes: the paper's task, and an ITM loss for minimal pairs (not the paper's).
 
-An example of how to extend `Pretrain`: a batch that knows more, and two steps of the forward pass overridden.
+An example of how to extend `Pretrain`: a batch that knows more, and two steps overridden.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from minalbef import distributed
 from minalbef.losses import itm_loss
 from minalbef.tasks.pretrain import Draws, MaskedDraws, Pairs, Pretrain, PretrainBatch, Step
 
-LESSON = 10.0                         # weight of siblings in the lesson: see notebooks/experiments/tried.md
+LESSON = 10.0       # weight of siblings in the lesson: see notebooks/experiments/tried.md
 
 
 @dataclass(frozen=True)
 class SceneBatch(PretrainBatch):
-    """A PretrainBatch some of whose rows are halves of minimal pairs: siblings, in rows i and i ^ 1."""
+    """A PretrainBatch in which some rows are halves of minimal pairs: siblings, i and i ^ 1."""
 
     siblings: Tensor | None = None    # (b,) bool; None: there are none
 
@@ -30,7 +30,7 @@ class SceneDraws(MaskedDraws):
 
 
 class ScenePretrain(Pretrain):
-    """Pretraining in which siblings have an ITM loss of their own, and are no hard negatives of each other.
+    """Siblings have an ITM loss of their own, and are no hard negatives of each other.
 
     Each sibling's text is matched with its own image and with the other's: minimal pairs.
     """
@@ -44,7 +44,8 @@ class ScenePretrain(Pretrain):
         siblings = isinstance(batch, SceneBatch) and batch.siblings is not None
         return siblings or super().needs_preparing(batch)
 
-    def prepare(self, passes: list[tuple[PretrainBatch, Draws]]) -> list[tuple[PretrainBatch, MaskedDraws]]:
+    def prepare(self, passes: list[tuple[PretrainBatch, Draws]]
+                ) -> list[tuple[PretrainBatch, MaskedDraws]]:
         """Also find the siblings' rows, on the CPU: on a GPU, that would wait for it."""
         prepared: list[tuple[PretrainBatch, MaskedDraws]] = []
         for batch, words in super().prepare(passes):
@@ -66,7 +67,9 @@ class ScenePretrain(Pretrain):
         positives = [positive | apart for positive in positives]
         pairs = super().pair(image, text, keep, sims, positives, draws, hard)
         texts, images = pairs.rows
-        return pairs._replace(rows=(torch.cat([texts, siblings ^ 1]), torch.cat([images, siblings])))
+        texts = torch.cat([texts, siblings ^ 1])
+        images = torch.cat([images, siblings])
+        return pairs._replace(rows=(texts, images))
 
     def match(self, step: Step) -> dict[str, Tensor]:
         """ITM on its own pairs, and on the siblings."""
@@ -81,7 +84,7 @@ class ScenePretrain(Pretrain):
         return {"itm": itm, "siblings": self.sibling_loss(logits[siblings], logits[count:])}
 
     def sibling_loss(self, true: Tensor, false: Tensor) -> Tensor:
-        """ITM on minimal pairs: logits (s, 2) of each image with its own text, and with its sibling's."""
+        """ITM on minimal pairs: logits (s, 2) of each image with its text, and its sibling's."""
         label = torch.ones(len(true), dtype=torch.long, device=true.device)
         count = (2 * self.share(label)).clamp(min=2 / distributed.world())
         labels = torch.cat([label, 0 * label])

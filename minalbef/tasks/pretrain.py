@@ -21,19 +21,23 @@ from minalbef.masking import mask_words
 from minalbef.tasks.base import Task
 from minalbef.tokenizer import Tokenizer
 
-Carry = tuple[Tensor, Tensor, Tensor]            # features (B, e) of the teacher, image and text, and keys (B,)
+# the teacher's features of images and of texts (B, e), and the rows' keys (B,), of all processes
+Carry = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class PretrainBatch(Batch):
-    """A Batch of B rows over all processes, and which captions are true of which of its pictures."""
+    """A Batch of B rows over all processes, and which captions are true of which images."""
 
-    match: Tensor | None = None       # (B, B) bool: caption i is true of picture j; None: unknown
-    texts: Tensor | None = None       # (b,) 32 bits of each caption's hash; None for scenes, whose match says more
+    match: Tensor | None = None       # (B, B) bool: caption i is true of image j; None: unknown
+    texts: Tensor | None = None       # (b,) 32 bits of each caption's hash; None for scenes
     columns = ("match",)
 
     def keys(self, equal_texts: bool) -> Tensor:
-        """Key that identifies positive pairs: ids (b,); with equal_texts 31 bits of it before 32 of the text's hash."""
+        """Keys (b,) of which equal ones are positives: the ids.
+
+        With equal_texts, 31 bits of the id stand before 32 bits of the caption's hash.
+        """
         if not equal_texts or self.texts is None:
             return self.ids
         return (self.ids % 2 ** 31 << 32) | self.texts
@@ -51,20 +55,31 @@ def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: 
 
 
 def shared_keys(a: Tensor, b: Tensor, equal_texts: bool) -> Tensor:
-    """Where `PretrainBatch.keys` are of one picture or, with equal_texts, one caption: (b,), (k,) -> (b, k) bool."""
+    """Where `PretrainBatch.keys` are of the same image: (b,), (k,) -> (b, k) bool.
+
+    With equal_texts, also where they are of the same caption.
+    """
     a = a[:, None]
-    return (a >> 32 == b >> 32) | (a % 2 ** 32 == b % 2 ** 32) if equal_texts else a == b
+    if not equal_texts:
+        return a == b
+    return (a >> 32 == b >> 32) | (a % 2 ** 32 == b % 2 ** 32)
 
 
 def own_keys(a: Tensor, b: Tensor, first: int, equal_texts: bool) -> Tensor:
-    """`shared_keys` where equal ids don't count: each row's own key, the first of b's row `first`."""
-    own = torch.arange(len(b), device=b.device) == first + torch.arange(len(a), device=a.device)[:, None]
-    return own | (a[:, None] % 2 ** 32 == b % 2 ** 32) if equal_texts else own
+    """`shared_keys` where equal ids don't count: row i of a matches row `first` + i of b alone."""
+    rows = first + torch.arange(len(a), device=a.device)
+    same_row = torch.arange(len(b), device=b.device) == rows[:, None]
+    if not equal_texts:
+        return same_row
+    return same_row | (a[:, None] % 2 ** 32 == b % 2 ** 32)
 
 
 @dataclass(frozen=True)
 class Draws(Rows):
-    """The random draws of one step, for the rows of one process; made for the whole batch, so processes agree."""
+    """The random draws of one step, for the rows of one process.
+
+    They are made for the whole batch, so that processes agree.
+    """
 
     step: int
     choose: Tensor                    # (b, l) uniform: whether a word is masked
@@ -85,7 +100,7 @@ class MaskedDraws(Draws):
 
 
 class Phase(NamedTuple):
-    """Which objectives a step has. The paper's steps have all; small models begin gently, see config."""
+    """Which parts a step has. The paper's steps have all; small models begin gently, see config."""
 
     match: bool                       # ITM and MLM
     queue: bool                       # ITC contrasts with the queue, too
@@ -121,14 +136,14 @@ class Similarities(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """ITM's pairs: images, texts, keep to choose from; rows of texts and of images (3b,); labels and valid."""
+    """ITM's 3b pairs, as rows of images and of texts that are encoded once."""
 
-    images: Tensor
-    texts: Tensor
-    keep: Tensor
-    rows: tuple[Tensor, Tensor]
-    labels: Tensor
-    valid: Tensor
+    images: Tensor                    # (p, 1 + n, d): the batch's, then other processes'
+    texts: Tensor                     # (p, l, d)
+    keep: Tensor                      # (p, l) bool
+    rows: tuple[Tensor, Tensor]       # (3b,) of texts, and of images
+    labels: Tensor                    # (3b,) 1: they match
+    valid: Tensor                     # (3b,) bool, False where there was no negative to draw
 
 
 class Step(NamedTuple):
@@ -150,13 +165,20 @@ Objective = Callable[[Step], dict[str, Tensor]]
 
 def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draws:
     """The draws of a step, from (seed, step) alone: a resumed run needs no hidden state."""
-    whole, length, generator = config.batch, config.text_length, step_generator(config.seed, step)
-    mine = distributed.own_rows(whole, rank, world)
+    batch = config.batch
+    length = config.text_length
+    generator = step_generator(config.seed, step)
+    rows = distributed.own_rows(batch, rank, world)
+
     def uniform(width: int) -> Tensor:
-        return torch.rand(whole, width, generator=generator).clamp(1e-7, 1 - 1e-7)[mine]
-    return Draws(step, uniform(length), uniform(length),
-                 torch.randint(config.vocab_size, (whole, length), generator=generator)[mine],
-                 uniform(whole), uniform(whole))
+        return torch.rand(batch, width, generator=generator).clamp(1e-7, 1 - 1e-7)[rows]
+
+    choose = uniform(length)                     # in this order: each takes the generator further
+    kind = uniform(length)
+    words = torch.randint(config.vocab_size, (batch, length), generator=generator)[rows]
+    negative_image = uniform(batch)
+    negative_text = uniform(batch)
+    return Draws(step, choose, kind, words, negative_image, negative_text)
 
 
 def encode(model: ALBEF, batch: PretrainBatch, words: MaskedDraws | None) -> Encoded:
@@ -179,10 +201,11 @@ class Pretrain(Distilled[ALBEF]):
     def __init__(self, config: Config, special: tuple[int, ...] = (0, 1, 2, 3, 4), mask: int = 4,
                  rates: Tensor | None = None, student: ALBEF | None = None,
                  itc: Callable[..., Tensor] | None = None, without: Collection[str] = ()):
-        """special: the tokenizer's ids that are never masked (the original spares [PAD] and [CLS] alone)
+        """special: the tokenizer's ids that are never masked (the original's: [PAD] and [CLS])
 
         mask: the id of [MASK]
-        rates: (v,) how often each word is masked, see masking.mask_rates; by default all at config.mask_rate
+        rates: (v,) how often each word is masked, see masking.mask_rates; by default
+            config.mask_rate for all
         student: in place of ALBEF(config). itc: a loss in place of losses.itc_loss, called as it is
         without: objectives to leave out, of "itm" and "mlm"
         Raises ValueError for another objective.
@@ -225,7 +248,7 @@ class Pretrain(Distilled[ALBEF]):
 
     def prepare(self, passes: list[tuple[PretrainBatch, Draws]]
                 ) -> list[tuple[PretrainBatch, MaskedDraws]]:
-        """Mask the words of a step's passes, on the CPU: counting them on a GPU would wait for it."""
+        """Mask the words of a step's passes, on the CPU: to count them on a GPU would stall it."""
         masks = []
         for batch, draws in passes:
             length = batch.tokens.shape[1]
@@ -275,7 +298,7 @@ class Pretrain(Distilled[ALBEF]):
         return self.losses(step), carry
 
     def losses(self, step: Step) -> dict[str, Tensor]:
-        """Pair images with texts where ITM or MLM need it, then compute each objective: -> losses by name."""
+        """Make pairs where ITM or MLM need them, and compute each objective: -> losses by name."""
         objectives = self.objectives(step.phase)
         if self.match in objectives or self.predict_words in objectives:
             pairs = self.pair(step.student.image, step.student.text, step.batch.keep,
@@ -307,7 +330,7 @@ class Pretrain(Distilled[ALBEF]):
 
     @torch.inference_mode()
     def ask_teacher(self, batch: PretrainBatch, words: MaskedDraws | None) -> Encoded:
-        """What the teacher's encoders make of a batch, and of its masked texts where words are given."""
+        """The teacher's encodings of a batch, with its masked texts if there are words."""
         return encode(self.teacher, batch, words)
 
     def align(self, step: Step) -> dict[str, Tensor]:
@@ -356,7 +379,7 @@ class Pretrain(Distilled[ALBEF]):
 
     def compare(self, features: tuple[Tensor, Tensor], teacher_features: tuple[Tensor, Tensor],
                 carry: Carry, batch: PretrainBatch, queued: bool) -> Similarities:
-        """Images with the teacher's texts, texts with its images: of all processes, and of the queue.
+        """Images with the teacher's texts, texts with its images: all processes', and the queue's.
 
         features, teacher_features: (b, e) of images and of texts; carry: from `gather`
         """
@@ -364,9 +387,10 @@ class Pretrain(Distilled[ALBEF]):
         teacher_image, teacher_text = teacher_features
         queue = self.queue.features() if queued else [part[:0] for part in carry]
         # even with an empty queue: autograd saves no tensors of inference mode, but copies of them
-        image_keys, text_keys, ids = [torch.cat(parts) for parts in zip(carry, queue)]       # (k, e)
+        image_keys, text_keys, ids = [torch.cat(parts) for parts in zip(carry, queue)]   # (k, e)
         temperature = self.student.temperature
-        with torch.autocast(image.device.type, enabled=False):   # bf16 has too few digits to compare
+        # bf16 has too few digits to compare
+        with torch.autocast(image.device.type, enabled=False):
             student = image @ text_keys.T / temperature, text @ image_keys.T / temperature
             with torch.no_grad():
                 teacher = (teacher_image @ text_keys.T / temperature,
@@ -400,7 +424,7 @@ class Pretrain(Distilled[ALBEF]):
 
     def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims: Sequence[Tensor],
              positives: Sequence[Tensor], draws: Draws, hard: bool) -> Pairs:
-        """ITM's pairs: each text with its image, with a wrong image, and each image with a wrong text.
+        """ITM's pairs: each text with its image and a wrong one, and each image with a wrong text.
 
         sims, positives: (b, B) with images as queries, and with texts
         hard: draw wrong ones by similarity, else evenly
@@ -434,12 +458,15 @@ class Pretrain(Distilled[ALBEF]):
 
     @staticmethod
     def share(rows: Tensor) -> Tensor:
-        """Rows of all processes over processes: a sum divided by it, averaged over processes, is the global mean."""
+        """Rows of all processes over the number of processes.
+
+        A sum divided by it and averaged over processes, as DDP does, is the mean over all rows.
+        """
         return distributed.total(rows.sum().float()) / distributed.world()
 
     @torch.no_grad()
     def after_step(self, carry: Carry) -> None:
-        """After the optimiser: hold the temperature in its range, move the teacher, fill the queue."""
+        """After the optimiser: clamp the temperature, move the teacher, fill the queue."""
         self.student.temperature.clamp_(self.config.temperature_min, self.config.temperature_max)
         super().after_step(carry)
         self.queue.push(*carry)

@@ -1,6 +1,6 @@
 """By module and seam: typical mistakes, (old, new), which must lose its points."""
 
-CROSS = "self.dropout(self.cross(x, keep=image_keep, keys_values=keys_values))"      # what a fusion layer looks up
+CROSS = "self.dropout(attended)"      # what a fusion layer looks up
 
 MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
     "layers.attention": {
@@ -87,8 +87,7 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
     "vision.vit": {
         "column by column": ('(self.proj(image), "b d y x -> b (y x) d")',
                              '(self.proj(image), "b d y x -> b (x y) d")'),
-        "[CLS] last": ("[self.cls_token.expand(len(patches), -1, -1), patches]",
-                       "[patches, self.cls_token.expand(len(patches), -1, -1)]"),
+        "[CLS] last": ("torch.cat([cls, patches], 1)", "torch.cat([patches, cls], 1)"),
         "no positions": (" + self.pos_embed", ""),
         "positions off by one": ("+ self.pos_embed", "+ self.pos_embed.roll(1, 1)"),
         "one position for all": ("+ self.pos_embed", "+ self.pos_embed[:, :1]"),
@@ -153,7 +152,7 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
         "padding seen": ("self.attn(asking, x, keep)", "self.attn(asking, x)"),
         "no norm after looking": (f"self.norm_cross(x + {CROSS})", f"x + {CROSS}"),
         "norms exchanged": ("self.norm_cross(x +", "self.norm2(x +"),
-        "the picture is not looked at": ("x + self.dropout(self.cross(", "x + 0 * self.dropout(self.cross("),
+        "the picture is not looked at": (f"x + {CROSS}", f"x + 0 * {CROSS}"),
         "one token of the picture": ("keys_values=keys_values)",
                                      "keys_values=tuple(t[:, :1] for t in keys_values))"),
         "keys and values exchanged": ("keys_values=keys_values)", "keys_values=keys_values[::-1])"),
@@ -172,9 +171,7 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
             "keep=image_keep,",
             "keep=None if image_keep is None else image_keep[:1],"),
         "the first text's padding for all": ("self.attn(asking, x, keep)", "self.attn(asking, x, keep[:1])"),
-        "what is seen cannot learn": (
-            "self.dropout(self.cross(x, keep=image_keep, keys_values=keys_values))",
-            "self.dropout(self.cross(x, keep=image_keep, keys_values=keys_values)).detach()"),
+        "what is seen cannot learn": (CROSS, f"{CROSS}.detach()"),
         "keys and values cannot learn": (
             "keys_values=keys_values)",
             "keys_values=tuple(t.detach() for t in keys_values))"),
@@ -183,9 +180,7 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
             "self.dropout(self.attn(asking, x, keep)).detach()"),
         "what looks cannot learn": ("self.cross(x, keep", "self.cross(x.detach(), keep"),
         "no dropout after reading": ("self.dropout(self.attn(asking, x, keep))", "self.attn(asking, x, keep)"),
-        "no dropout after looking": (
-            "self.dropout(self.cross(x, keep=image_keep, keys_values=keys_values))",
-            "self.cross(x, keep=image_keep, keys_values=keys_values)"),
+        "no dropout after looking": (CROSS, "attended"),
         "no dropout after the MLP": ("self.dropout(self.mlp(x))", "self.mlp(x)"),
         "dropout on the sum": (
             "self.norm2(x + self.dropout(self.mlp(x)))",
