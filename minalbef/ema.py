@@ -4,6 +4,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from minalbef.config import Config
 
@@ -11,7 +12,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def make_teacher(student: M) -> M:
-    """A copy that no gradient reaches, without dropout (the original's teacher drops out at random)."""
+    """A copy that no gradient reaches, without dropout (the original's teacher uses dropout)."""
     return copy.deepcopy(student).requires_grad_(False).eval()
 
 
@@ -19,36 +20,39 @@ def make_teacher(student: M) -> M:
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """teacher = momentum * teacher + (1 - momentum) * student, in place.
 
-    Buffers are copied, as torch's AveragedModel does: BatchNorm's running statistics are averages already. ALBEF has
-    none; an image encoder of yours may.
+    Buffers are copied, as torch's AveragedModel does: BatchNorm's running statistics are averages
+    already. ALBEF has none; an image encoder of yours may.
     """
-    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
-    for theirs, ours in zip(teacher.buffers(), student.buffers(), strict=True):
-        theirs.copy_(ours)
+    update = get_ema_multi_avg_fn(momentum)
+    update(list(teacher.parameters()), list(student.parameters()), None)   # None: it counts no steps
+    for average, current in zip(teacher.buffers(), student.buffers(), strict=True):
+        average.copy_(current)
 
 
 class Distilled(nn.Module, Generic[M]):
-    """A student and its teacher: what every task has that learns with momentum distillation."""
+    """A student and its teacher: the base of every task that learns with momentum distillation."""
 
     def __init__(self, config: Config, student: M):
         super().__init__()
-        self.config, self.student, self.teacher = config, student, make_teacher(student)
+        self.config = config
+        self.student = student
+        self.teacher = make_teacher(student)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        self.teacher.eval()           # the original's teacher drops out, too
+        self.teacher.eval()           # the original's teacher uses dropout, too
         return self
 
     def start(self, albef: nn.Module, teacher: nn.Module | None = None) -> None:
-        """Begin from a trained ALBEF and its teacher; without one, from a copy of the student. In place."""
+        """Begin from a trained ALBEF and its teacher, or from a copy of the student without one."""
         self.student.start(albef)                        # type: ignore[operator]  # a task's model has it
         self.teacher = make_teacher(self.student)
         if teacher is not None:
             self.teacher.start(teacher)                  # type: ignore[operator]
 
     def draws(self, step: int) -> Any:
-        """Nothing is drawn."""
+        """The random draws of a step: none, unless a task overrides this."""
 
     def after_step(self, carry: Any) -> None:
-        """After the optimiser: move the teacher."""
+        """After the optimiser's step: move the teacher."""
         update_teacher(self.teacher, self.student, self.config.teacher_momentum)
