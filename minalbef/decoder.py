@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from minalbef.albef import ALBEF
 from minalbef.config import ModelConfig
 from minalbef.fusion import FusionLayer, KeysValues
-from minalbef.layers import Dropout, full, init_weights
+from minalbef.layers import full, init_weights
 from minalbef.text import Embeddings, WordHead
 
 
@@ -24,7 +24,7 @@ class Decoder(nn.Module):
         heads = config.text_heads
         mlp_width = int(width * config.text_mlp_ratio)
         self.embeddings = Embeddings(config)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
         layers = []
         for _ in range(config.fusion_depth):
             layer = FusionLayer(width, heads, mlp_width, source_width or width, config.dropout)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from minalbef.config import ModelConfig
-from minalbef.layers import MLP, Attention, Dropout, init_weights
+from minalbef.layers import MLP, Attention, Layer, init_weights
 from minalbef.text import NORM_EPS
 
 # keys and values of an image, for every layer
@@ -16,7 +16,7 @@ KeysValues = list[tuple[Tensor, Tensor]]
 Images = Tensor | tuple[Tensor, Tensor]
 
 
-class FusionLayer(nn.Module):
+class FusionLayer(Layer):
     """Self-attention, cross-attention to the image, MLP; each with its own sum and norm."""
 
     def __init__(self, width: int, heads: int, mlp_width: int, image_width: int, dropout: float):
@@ -27,7 +27,7 @@ class FusionLayer(nn.Module):
         self.norm_cross = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = MLP(width, mlp_width)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, keep: Tensor, keys_values: tuple[Tensor, Tensor],
                 image_keep: Tensor | None = None, texts: Tensor | None = None,

@@ -1,76 +1,95 @@
-"""Attention and MLP: the two parts of every layer in all three encoders."""
+"""Attention and MLP, which make up the layers of all three encoders, and the layers' base class."""
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
-class Dropout(nn.Dropout):
-    """nn.Dropout in less time on a CPU, where torch draws slowly; p is rounded to the nearest 1 / 65536."""
+class Layer(nn.Module):
+    """A layer of an encoder, which training may recompute in the backward pass."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not (x.is_cpu and self.training and 0 < self.p < 1):
-            return super().forward(x)
-        four = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-2 ** 63, None)        # 16-bit numbers
-        kept = four.view(torch.int16)[:x.numel()].view(x.shape) >= round(self.p * 2 ** 16) - 2 ** 15
-        return x * kept.to(x.dtype).mul_(1 / (1 - self.p))
+    recompute = False                # activation checkpointing, see train.recompute_and_compile
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(super().__call__, *args, use_reentrant=False, **options)
+        return super().__call__(*args, **options)
 
 
 class Attention(nn.Module):
-    """Each of `x` asks, each of `source` answers: self-attention, or cross-attention where source is given.
+    """Tokens of `x` attend to tokens of `source`, or to each other where source is None.
 
-    x: (b, n, d), source: (b, k, s) -> (b, n, d). Section 3.1; widths of x and source may differ.
+    Self-attention or cross-attention, section 3.1: x (b, n, d), source (b, k, s) -> (b, n, d).
     """
 
     record: list[Tensor] | None = None       # see `record_weights`
 
-    def __init__(self, width: int, heads: int, source_width: int | None = None, dropout: float = 0.0):
+    def __init__(self, width: int, heads: int, source_width: int | None = None,
+                 dropout: float = 0.0):
         super().__init__()
-        self.heads, self.dropout = heads, Dropout(dropout)
+        self.heads = heads
+        self.dropout = nn.Dropout(dropout)
         self.q = nn.Linear(width, width)
         self.k = nn.Linear(source_width or width, width)
         self.v = nn.Linear(source_width or width, width)
         self.proj = nn.Linear(width, width)
 
     def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """What the source offers: (b, k, s) -> keys and values, each (b, k, d); rows of them can be chosen quickly."""
+        """Keys and values of a source, to be used in several calls: (b, k, s) -> each (b, k, d)."""
         return self.k(source), self.v(source)
 
     def forward(self, x: Tensor, source: Tensor | None = None, keep: Tensor | None = None,
                 keys_values: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """keep: attention mask, True = visible; (b, k) or (b, n, k). keys_values: computed before, for the source."""
-        offered = keys_values or self.keys_values(x if source is None else source)
-        q, k, v = (rearrange(part, "b n (h d) -> b h n d", h=self.heads) for part in (self.q(x), *offered))
-        mask = None if keep is None else keep[:, None] if keep.ndim == 3 else keep[:, None, None, :]
-        dropout = self.dropout.p if self.training else 0.0
-        if self.record is None and not (dropout and x.is_cpu):                   # no CPU fuses attention with dropout
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        else:
-            scores = q / q.shape[-1] ** 0.5 @ k.mT                               # (b, h, n, k)
-            weights = (scores if mask is None else scores.masked_fill(~mask, -float("inf"))).softmax(-1)
-            if self.record is not None:
-                self.record.append(weights)
-            y = self.dropout(weights) @ v
+        """keep: attention mask, True = visible; (b, k) or (b, n, k)
+
+        keys_values: those of the source, if they have been computed before
+        """
+        keys, values = keys_values or self.keys_values(x if source is None else source)
+        q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
+        k = rearrange(keys, "b k (h d) -> b h k d", h=self.heads)
+        v = rearrange(values, "b k (h d) -> b h k d", h=self.heads)
+        mask = None
+        if keep is not None:
+            mask = keep[:, None] if keep.ndim == 3 else keep[:, None, None, :]   # (b, 1, n or 1, k)
+        y = self.attend(q, k, v, mask)
         return self.proj(rearrange(y, "b h n d -> b n (h d)"))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """By a fused kernel, unless weights are recorded, or there is dropout on a CPU."""
+        p = self.dropout.p if self.training else 0.0
+        if self.record is None and not (p and q.is_cpu):
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
+        scores = q / q.shape[-1] ** 0.5 @ k.mT                                   # (b, h, n, k)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -float("inf"))
+        weights = scores.softmax(-1)
+        if self.record is not None:
+            self.record.append(weights)
+        return self.dropout(weights) @ v
 
 
 @contextmanager
 def record_weights(module: nn.Module, name: str = "") -> Iterator[list[Tensor]]:
-    """Collect, for Grad-CAM and figures, the weights (b, h, n, k) that attention in a module computes, call by call.
+    """Record a module's attention weights (b, h, n, k), call by call, for Grad-CAM and figures.
 
     name: "attn" or "cross", to record self-attention or cross-attention alone
     """
     weights: list[Tensor] = []
-    recorded = [part for path, part in module.named_modules() if isinstance(part, Attention) and path.endswith(name)]
-    for attention in recorded:
+    parts = []
+    for path, part in module.named_modules():
+        if isinstance(part, Attention) and path.endswith(name):
+            parts.append(part)
+    for attention in parts:
         attention.record = weights
     try:
         yield weights
     finally:
-        for attention in recorded:
+        for attention in parts:
             attention.record = None
 
 
@@ -92,10 +111,11 @@ def full(x: Tensor) -> Tensor:
 
 
 def init_weights(module: nn.Module, std: float) -> None:
-    """Every weight's start, in place: matrices and embeddings normal(0, std), biases 0, norms 1 and 0.
+    """Initialise all weights in place: matrices and embeddings normal(0, std), biases 0.
 
-    Convolutions of a stem keep torch's start, which minds their fan-in; parameters that stand alone
-    (cls_token, pos_embed, temperature) are started where they are made.
+    A stem's convolutions keep torch's initialisation, which accounts for their fan-in, and norms
+    theirs of 1 and 0. Parameters outside of such modules (cls_token, pos_embed, temperature) are
+    initialised where they are made.
     """
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.Embedding)):

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minalbef.config import ModelConfig
-from minalbef.layers import MLP, Attention, Dropout, init_weights
+from minalbef.layers import MLP, Attention, Layer, init_weights
 
 NORM_EPS = 1e-12                      # BERT's
 
@@ -29,7 +29,7 @@ class Embeddings(nn.Module):
         return self.norm(self.word_embed(tokens) + places + self.type_embed.weight[0])
 
 
-class TextLayer(nn.Module):
+class TextLayer(Layer):
     """Post-norm: the norm comes after each sum."""
 
     def __init__(self, width: int, heads: int, mlp_width: int, dropout: float):
@@ -38,7 +38,7 @@ class TextLayer(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = MLP(width, mlp_width)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, keep: Tensor) -> Tensor:
         x = self.norm1(x + self.dropout(self.attn(x, keep=keep)))
@@ -51,7 +51,7 @@ class TextEncoder(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.embeddings = Embeddings(config)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
         width = config.text_width
         mlp_width = int(width * config.text_mlp_ratio)
         self.layers = nn.ModuleList()

@@ -1,43 +1,39 @@
-"""The loop: one for every task. All that changes state in training stands here, after the optimiser's step."""
+"""The training loop, one for every task. All state changes here, after the optimiser's step."""
 import math
 import os
 import signal
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint as recompute
 
 from minalbef import checkpoint, distributed, writing
 from minalbef.config import Config
 from minalbef.data import Rows
 from minalbef.draws import seed_random
-from minalbef.fusion import FusionLayer
+from minalbef.layers import Layer
 from minalbef.metrics import Log
-from minalbef.text import TextLayer
-from minalbef.vision import Block
 
 NO_DECAY = ("temperature", "cls_token", "pos_embed")
-STAIR = 100                                              # steps between the rises of the original's warm-up
-LAYERS = (Block, TextLayer, FusionLayer)
+STAIR = 100                           # steps between the rises of the original's warm-up
+STOPPING = b"\nstopping when this step is done, to save it; a second Ctrl-C ends at once\n"
 
 
 @runtime_checkable
 class Trainable(Protocol):
-    """What `fit` calls of a task besides the module itself; tasks.base.Task says more."""
+    """What `fit` calls of a task besides the module itself; tasks.base.TaskModule says more."""
 
     def draws(self, step: int) -> Any: ...
     def after_step(self, carry: Any) -> None: ...
 
 
 class Validates(Protocol):
-    """What `fit` calls of a validation; evaluation.validation has the one that recipes use."""
+    """What `fit` calls of a validation; recipes use the one in evaluation.validation."""
 
     def resume(self, step: int) -> None: ...
     def due(self, step: int) -> bool: ...
@@ -49,98 +45,134 @@ class Stopped(KeyboardInterrupt):
 
 
 def lr_at(step: int, config: Config) -> float:
-    """Learning rate of a step: a straight warm-up, then a cosine to the end.
+    """Learning rate of a step: a linear warm-up, then a cosine to the end.
 
-    schedule="stairs" moves in jumps, as the original does. In the first epoch the rate rises after steps 100, 200 and
-    so on, up to warmup_steps, and then stays; later epochs each have one rate, that of the cosine over whole epochs.
-    (Its scripts set it at the start of an epoch, or at the end of the one before: the steps between are the same.)
+    schedule="stairs" moves in jumps, as the original does. In the first epoch the rate rises after
+    steps 100, 200 and so on, up to warmup_steps, and then stays; each later epoch has one rate,
+    that of the cosine over whole epochs. (The original's scripts set it at the start of an epoch or
+    at the end of the one before: the steps between are the same.)
     """
     if config.schedule == "stairs":
-        epoch, i = divmod(step, max(1, config.epoch // config.batch))            # drops an epoch's last, partial batch
-        risen, whole = max(0, i - 1) // STAIR * STAIR, 0 if epoch else config.warmup_steps
-        share = epoch / config.epochs
+        epoch, i = divmod(step, max(1, config.epoch // config.batch))    # no partial batches
+        risen = max(0, i - 1) // STAIR * STAIR
+        warmup = 0 if epoch else config.warmup_steps
+        progress = epoch / config.epochs
     else:
-        risen, whole = step, config.warmup_steps
-        share = (step - whole) / max(1, config.steps - whole)
-    if risen < whole:
-        return config.lr_start + (config.lr - config.lr_start) * risen / whole
-    return config.lr_end + (config.lr - config.lr_end) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+        risen = step
+        warmup = config.warmup_steps
+        progress = (step - warmup) / max(1, config.steps - warmup)
+    if risen < warmup:
+        return config.lr_start + (config.lr - config.lr_start) * risen / warmup
+    cosine = 1 + math.cos(math.pi * min(1.0, progress))
+    return config.lr_end + (config.lr - config.lr_end) * cosine / 2
 
 
 def alpha_at(step: int, config: Config) -> float:
-    """Weight of the teacher's soft targets at a step: a ramp from 0 over the first epoch (section 3.3), or constant."""
+    """Weight of the teacher's soft targets at a step: constant, or a ramp over the first epoch."""
     if not config.alpha_ramp:
         return config.alpha
-    return config.alpha * min(1.0, step * config.batch / config.epoch)
+    return config.alpha * min(1.0, step * config.batch / config.epoch)   # section 3.3
 
 
 def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
-    """AdamW's groups: decay for matrices alone; temperature and stem each at their share of the rate.
+    """AdamW's groups by weight decay, and by `share`: a group's learning rate over the step's.
 
-    With decay_all all that is not 1-D decays: temperature, class token and positions too, as in the original.
+    Matrices alone decay; temperature and stem each have a share of their own. With decay_all,
+    whatever is not 1-D decays: temperature, class token and positions too, as in the original.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, p in task.named_parameters():
-        if p.requires_grad:
-            last = name.rsplit(".", 1)[-1]
-            free = p.ndim == 1 or not config.decay_all and (p.ndim == 0 or last in NO_DECAY)
-            decay = 0.0 if free else config.weight_decay
-            share = config.stem_lr if ".patch_embed." in name else 1.0
-            share = config.temperature_lr if last == "temperature" else share
-            groups.setdefault((decay, share), []).append(p)
-    return [dict(params=params, weight_decay=decay, share=share) for (decay, share), params in groups.items()]
+        if not p.requires_grad:
+            continue
+        last = name.rsplit(".", 1)[-1]
+        decays = p.ndim != 1
+        if not config.decay_all and (p.ndim == 0 or last in NO_DECAY):
+            decays = False
+        share = 1.0
+        if ".patch_embed." in name:
+            share = config.stem_lr
+        if last == "temperature":
+            share = config.temperature_lr
+        groups.setdefault((config.weight_decay if decays else 0.0, share), []).append(p)
+    return [dict(params=params, weight_decay=decay, share=share)
+            for (decay, share), params in groups.items()]
 
 
-def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws: Any, config: Config,
-             device: torch.device, weights: Mapping[str, float] | None = None) -> tuple[dict[str, Tensor], Any]:
-    """A step's losses, and their gradients accumulated over config.accumulate passes: -> losses, carry.
+def split_batch(batch: Any, draws: Any, config: Config) -> list[tuple[Any, Any]]:
+    """A step's micro-batches, each with its draws; what isn't Rows goes to all of them."""
+    count = config.accumulate
+    if count == 1:
+        return [(batch, draws)]
+    rows = config.batch // distributed.world()
 
-    batch and draws, if they are Rows, are cut where they are made, and sent to the device pass by pass.
-    model: the task, or DDP around it, which reduces the gradients in the last pass.
-    weights: of losses by name, in their sum; 1 where it says nothing
+    def cut(whole: Any, i: int) -> Any:
+        return whole.part(i, count, rows) if isinstance(whole, Rows) else whole
 
-    Dropout aside, passes give what the whole batch gives wherever a loss is a mean over examples: masked words (counted
-    over all passes), answers, entailment, NLVR2. They are not equivalent where a loss compares rows
-    of the batch: ITC contrasts a row with its pass and the queue, and ITM and text assignment draw negatives from the
-    pass. Where passes have siblings in unequal number, their loss is the mean of the passes' means. The warm start's
-    BatchNorm, too, sees one pass.
+    return [(cut(batch, i), cut(draws, i)) for i in range(count)]
+
+
+def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws: Any,
+             config: Config, device: torch.device, weights: Mapping[str, float] | None = None
+             ) -> tuple[dict[str, Tensor], Any]:
+    """A step's losses, and their gradients accumulated over micro-batches: -> losses, carry.
+
+    batch and draws, if they are Rows, are cut where they are made, and each micro-batch is sent to
+    the device in turn.
+    model: the task, or DDP around it, which reduces the gradients in the last micro-batch
+    weights: of losses by name, in their sum; those not listed weigh 1
+
+    Dropout aside, micro-batches are equivalent to the whole batch wherever a loss is a mean over
+    examples: masked words (counted over all micro-batches), answers, entailment, NLVR2. They are
+    not where a loss compares rows: ITC contrasts a row with its micro-batch and the queue, and ITM
+    and text assignment draw negatives from the micro-batch. Where micro-batches have siblings in
+    unequal number, their loss is the mean of the micro-batches' means. The warm start's BatchNorm,
+    too, sees one micro-batch.
     """
-    n, rows, passes = config.accumulate, config.batch // distributed.world(), [(batch, draws)]
-    def part(one: Any, i: int) -> Any:
-        return one.part(i, n, rows) if isinstance(one, Rows) else one
-    if n > 1:
-        passes = [(part(batch, i), part(draws, i)) for i in range(n)]
-    if prepare := getattr(task, "prepare", None):
+    passes = split_batch(batch, draws, config)
+    prepare = getattr(task, "prepare", None)
+    if prepare:
         passes = prepare(passes)
-    low = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
-    found, carries = [], []
-    for i, given in enumerate(passes):
-        some, drawn = (one.to(device) if isinstance(one, Rows) else one for one in given)
-        with model.no_sync() if isinstance(model, DistributedDataParallel) and i + 1 < n else nullcontext():
-            with low:
-                losses, carry = model(some, alpha, drawn)
-            (sum((weights or {}).get(name, 1.0) * loss for name, loss in losses.items()) / n).backward()
-        found.append({name: loss.detach() for name, loss in losses.items()})
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+    weights = weights or {}
+    losses_of: list[dict[str, Tensor]] = []
+    carries = []
+    for i, (rows, noise) in enumerate(passes):
+        rows = rows.to(device) if isinstance(rows, Rows) else rows
+        noise = noise.to(device) if isinstance(noise, Rows) else noise
+        last = i + 1 == len(passes)
+        reduces = last or not isinstance(model, DistributedDataParallel)
+        with nullcontext() if reduces else model.no_sync():          # type: ignore[operator]
+            with autocast:
+                losses, carry = model(rows, alpha, noise)
+            total = sum(weights.get(name, 1.0) * loss for name, loss in losses.items())
+            (total / len(passes)).backward()
+        losses_of.append({name: loss.detach() for name, loss in losses.items()})
         carries.append(carry)
-    if n == 1:
-        return found[0], carries[0]
-    losses = {name: torch.stack([losses[name] for losses in found]).mean() for name in found[0]}
-    return losses, None if carries[0] is None else tuple(map(torch.cat, zip(*carries)))
+    if len(passes) == 1:
+        return losses_of[0], carries[0]
+    means = {}
+    for name in losses_of[0]:
+        means[name] = torch.stack([losses[name] for losses in losses_of]).mean()
+    if carries[0] is None:
+        return means, None
+    return means, tuple(map(torch.cat, zip(*carries)))
 
 
-def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimizer, batch: Any, step: int,
-               config: Config, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
-    """One step of the optimiser, on `parameter_groups`: -> losses by name, and the gradient's norm before clipping.
+def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimizer, batch: Any,
+               step: int, config: Config, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
+    """One optimiser step on `parameter_groups`: -> losses by name, the gradient's norm unclipped.
 
     model: the task, or DDP around it. Everything that training changes, it changes here.
     """
     assert isinstance(task, Trainable)
     for group in optimiser.param_groups:
         group["lr"] = lr_at(step, config) * group["share"]
-    if config.dropout:       # torch's generators: steps and ranks drop different units, a resumed run the same
-        torch.manual_seed(int(2 ** 32 * seed_random("dropout", config.seed, step, distributed.rank()).random()))
-    losses, carry = backward(model, task, batch, alpha_at(step, config), task.draws(step), config, device,
-                             getattr(task, "weights", lambda step: None)(step))
+    if config.dropout:       # steps and ranks drop different units, and a resumed run the same ones
+        generator = seed_random("dropout", config.seed, step, distributed.rank())
+        torch.manual_seed(int(2 ** 32 * generator.random()))
+    weights = task.weights(step) if hasattr(task, "weights") else None
+    losses, carry = backward(model, task, batch, alpha_at(step, config), task.draws(step), config,
+                             device, weights)
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
@@ -149,118 +181,115 @@ def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimiz
 
 
 @contextmanager
-def lean(task: nn.Module, config: Config) -> Iterator[None]:
-    """Meanwhile the encoders' layers, the teacher's too, run as config.compile and config.checkpointing say.
+def recompute_and_compile(task: nn.Module, config: Config) -> Iterator[None]:
+    """Meanwhile the encoders' layers run as config.checkpointing and config.compile say.
 
-    Layers alone: a gather among processes must not run twice, and layers of a kind share one compiled form. Weights
-    keep their names.
+    Layers alone: a gather among processes must not run twice, and layers of a kind share one
+    compiled form. The teacher's are compiled, too, and all stay compiled afterwards. Weights keep
+    their names.
     """
-    layers = [layer for layer in task.modules() if isinstance(layer, LAYERS)]
+    layers = [layer for layer in task.modules() if isinstance(layer, Layer)]
     for layer in layers:
         if config.compile:
-            vars(layer)["forward"] = torch.compile(layer.forward)
-        if config.checkpointing and any(p.requires_grad for p in layer.parameters()):
-            vars(layer)["forward"] = partial(again, layer.forward, config.dropout > 0)
+            layer.compile()
+        trained = any(p.requires_grad for p in layer.parameters())
+        layer.recompute = config.checkpointing and trained
     try:
         yield
     finally:
         for layer in layers:
-            vars(layer).pop("forward", None)     # the instance's; the class's shows again
+            layer.recompute = False
 
 
 @contextmanager
-def evaluating(task: nn.Module) -> Iterator[None]:
-    """Meanwhile the task is in evaluation mode, and its layers are neither compiled nor recomputed.
+def evaluation_mode(task: nn.Module) -> Iterator[None]:
+    """Meanwhile the task is in evaluation mode, and its layers run as if they weren't compiled.
 
-    Evaluation's shapes would fill the compiled layers' cache, and training then falls back to eager.
+    Evaluation's shapes would fill the compiled layers' cache; training would fall back to eager.
     """
-    forwards = {layer: vars(layer).pop("forward") for layer in task.modules() if "forward" in vars(layer)}
     modes = {module: module.training for module in task.modules()}
     task.eval()
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-        for layer, forward in forwards.items():
-            vars(layer)["forward"] = forward
-
-
-def again(run: Callable[..., Any], drops: bool, *args: Any, **options: Any) -> Any:
-    """Activation checkpointing: a layer is recomputed in the backward pass. drops: by the same dropout."""
-    if not torch.is_grad_enabled():
-        return run(*args, **options)
-    return recompute(run, *args, use_reentrant=False, preserve_rng_state=drops, **options)
 
 
 @contextmanager
 def catch_signals(aloud: bool = True) -> Iterator[list[int]]:
-    """Note Ctrl-C and SIGTERM in the list instead of ending; a second Ctrl-C kills as usual. aloud: say so."""
-    seen: list[int] = []
-    before: dict[int, Any] = {}
+    """Note Ctrl-C and SIGTERM in the list instead of ending; a second Ctrl-C kills as usual.
+
+    aloud: say that the first one was noted
+    """
+    numbers: list[int] = []
+    handlers: dict[int, Any] = {}
+
     def note(number: int, frame: object) -> None:
-        if aloud and not seen and distributed.rank() == 0:       # os.write: print may be what was interrupted
-            os.write(2, b"\nstopping when this step is done, to save it; a second Ctrl-C ends at once\n")
-        seen.append(number)
-        if number == signal.SIGINT:              # SIGTERM comes twice where a whole group is terminated
-            signal.signal(number, before[number])
-    for caught in (signal.SIGINT, signal.SIGTERM):
+        if aloud and not numbers and distributed.rank() == 0:
+            os.write(2, STOPPING)                # not print, which may be what was interrupted
+        numbers.append(number)
+        if number == signal.SIGINT:              # a terminated group may get SIGTERM twice
+            signal.signal(number, handlers[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(ValueError):               # not the main thread: a notebook's widget, say
-            before[caught] = signal.signal(caught, note)
+            handlers[number] = signal.signal(number, note)
     try:
-        yield seen
+        yield numbers
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: Path, log_every: int = 10,
-        quiet: bool = False, title: str = "train", validation: Validates | None = None,
-        origin: Mapping[str, str] | None = None,
+def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: Path,
+        log_every: int = 10, quiet: bool = False, title: str = "train",
+        validation: Validates | None = None, origin: Mapping[str, str] | None = None,
         random: Collection[str] | None = None) -> tuple[str, ...]:
-    """Train to config.steps on config.device, to which the task is moved, from `folder`'s checkpoint if it has one.
+    """Train to config.steps on config.device, from the checkpoint in `folder` if there is one.
 
     -> parts of the student that no step has trained, see `untrained_parts`
 
-    task: a tasks.base.TaskModule. batches(step) -> the batch of a step, for this process.
-    task.prepare([(batch, draws)]) of a step's passes, if it has that -> the same, made ready on the CPU.
-    validation: called after the steps that it says are due. The state is saved first: a run that is
-    killed meanwhile goes on with that validation, and no figure is of weights that are lost.
+    task: a tasks.base.TaskModule; it is moved to the device. batches(step) -> the batch of a
+        step, for this process. task.prepare([(batch, draws)]), if there is one, gets a step's micro-batches
+        and returns them ready, on the CPU.
+    validation: called after the steps that are due. The state is saved first: a run that is killed
+        meanwhile resumes with that validation, and no figure is of weights that are lost.
     origin: what the run is made of besides its settings, such as its tokenizer's hash; it is kept,
-    and compared on resume.
-    random: parts of the student that begin at random initialisation; without it, any may
-    Writes metrics.csv and state.pt (atomically, every config.save_every steps, before validation and when stopped).
+        and compared on resume.
+    random: parts of the student that begin at random initialisation; by default any may
+    Writes metrics.csv and state.pt (atomically, every config.save_every steps, before validation
+    and when stopped). Layers stay compiled afterwards, with config.compile.
 
-    Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not finite (found when
-    losses are logged; the last checkpoint stands), OSError when the folder cannot be written, ValueError for a device
-    that is not there, a batch that processes cannot share, a folder of another run or one that is being written.
+    Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not
+    finite (noticed when losses are logged; the last checkpoint stands), OSError when the folder
+    can't be written, ValueError for a device that isn't there, a batch that processes can't share,
+    a folder of another run or one that is being written.
     """
-    if not isinstance(task, Trainable):
-        raise TypeError(f"{type(task).__name__} lacks draws(step) or after_step(carry); see train.Trainable")
-    if config.batch % (config.accumulate * distributed.world()):
-        times = f" times accumulate={config.accumulate}" if config.accumulate > 1 else ""
-        raise ValueError(f"{title}: batch={config.batch} is not a multiple of {distributed.world()} processes{times}; "
-                         "take one that is")
+    check_task(task, config, title)
     device = distributed.device_of(config.device)
     task.to(device).train()
     with writing.lock(folder, config):
-        optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
+        optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr,
+                                      betas=config.betas, fused=True)
         start = checkpoint.load_state(folder, task, optimiser, config, origin)
-        if (least := -distributed.longest(-start)) != (most := distributed.longest(start)):
-            raise ValueError(f"a process would go on from step {least}, another from {most}: "
-                             f"all machines must see the same {folder}")
-        model, log = wrap(task, device), Log(folder, start, log_every, config, quiet, title)
-        with catch_signals() as stopped, lean(task, config):
+        check_start(start, folder)
+        model = wrap(task, device)
+        log = Log(folder, start, log_every, config, quiet, title)
+        with catch_signals() as signals, recompute_and_compile(task, config):
             if validation:
                 validation.resume(start)
-                if validation.due(start):
-                    validation(task, start, untrained_parts(task, optimiser, random))
-                    log.skip()
+            if validation and validation.due(start):
+                validation(task, start, untrained_parts(task, optimiser, random))
+                log.skip()
             for step in range(start, config.steps):
-                losses, norm = train_step(model, task, optimiser, batches(step), step, config, device)
-                stop = bool(distributed.total(torch.tensor(float(bool(stopped)))) > 0)   # on the CPU: waits for no GPU
+                losses, norm = train_step(model, task, optimiser, batches(step), step, config,
+                                          device)
+                stop = any_process(bool(signals))
                 due = validation is not None and validation.due(step + 1)
-                save = stop or due or (step + 1) % config.save_every == 0 or step + 1 == config.steps
+                last = step + 1 == config.steps
+                save = stop or due or last or (step + 1) % config.save_every == 0
                 log.step(step, losses, norm, lr_at(step, config), alpha_at(step, config), save)
                 if save and distributed.rank() == 0:
                     checkpoint.save_state(folder, task, optimiser, step + 1, config, origin,
@@ -275,27 +304,54 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
         return untrained_parts(task, optimiser, random)
 
 
+def check_task(task: nn.Module, config: Config, title: str) -> None:
+    """Raises TypeError for what `fit` can't train, ValueError for a batch that can't be shared."""
+    if not isinstance(task, Trainable):
+        raise TypeError(f"{type(task).__name__} lacks draws(step) or after_step(carry); "
+                        "see train.Trainable")
+    world = distributed.world()
+    if config.batch % (config.accumulate * world):
+        times = f" times accumulate={config.accumulate}" if config.accumulate > 1 else ""
+        raise ValueError(f"{title}: batch={config.batch} is not a multiple of {world} processes"
+                         f"{times}; take one that is")
+
+
+def check_start(start: int, folder: Path) -> None:
+    """Raises ValueError where processes would resume from different steps."""
+    least = -distributed.longest(-start)
+    most = distributed.longest(start)
+    if least != most:
+        raise ValueError(f"a process would go on from step {least}, another from {most}: "
+                         f"all machines must see the same {folder}")
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process. On the CPU: no GPU is waited for."""
+    return distributed.longest(int(flag)) > 0
+
+
 def untrained_parts(task: nn.Module, optimiser: torch.optim.Optimizer,
                     random: Collection[str] | None = None) -> tuple[str, ...]:
-    """Parts of the task's student of which no weight had a gradient in any step.
+    """Parts of the task's student of which no weight has had a gradient in any step.
 
-    Such is a head without its loss. random: look at these parts alone, see `fit`
+    A head without its loss is one. random: look at these parts alone, see `fit`
     """
-    reached: dict[str, bool] = {}
+    trained: dict[str, bool] = {}
     for name, p in getattr(task, "student", task).named_parameters():
-        if p.requires_grad:                      # what is frozen was meant to stay
+        if p.requires_grad:                      # a frozen weight is meant to stay
             part = checkpoint.part_of(name)
-            reached[part] = reached.get(part, False) or p in optimiser.state
-    asked = reached if random is None else random
-    return tuple(part for part, trained in reached.items() if not trained and part in asked)
+            trained[part] = trained.get(part, False) or p in optimiser.state
+    candidates = trained if random is None else random
+    return tuple(part for part in trained if not trained[part] and part in candidates)
 
 
 def wrap(task: nn.Module, device: torch.device) -> nn.Module:
     """The task in DDP, where several processes train it."""
     if distributed.world() == 1:
         return task
+    devices = [device] if device.type == "cuda" else None
     # find_unused_parameters: losses that begin later, and heads of other tasks, give no gradient
-    with warnings.catch_warnings():              # torch 2.13 renames broadcast_buffers; older ones lack the new name
+    with warnings.catch_warnings():              # torch 2.13 renames broadcast_buffers
         warnings.simplefilter("ignore", FutureWarning)
-        return DistributedDataParallel(task, [device] if device.type == "cuda" else None, broadcast_buffers=False,
+        return DistributedDataParallel(task, devices, broadcast_buffers=False,
                                        find_unused_parameters=True)

@@ -5,7 +5,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from minalbef.config import ModelConfig
-from minalbef.layers import MLP, Attention, init_weights
+from minalbef.layers import MLP, Attention, Layer, init_weights
 
 NORM_EPS = 1e-6                       # timm's for ViT; BERT has another
 
@@ -83,7 +83,7 @@ class ConvStem(nn.Module):
         return self.norm(rearrange(x, "b d y x -> b (y x) d"))
 
 
-class Block(nn.Module):
+class Block(Layer):
     """A pre-norm transformer block: residual attention, then a residual MLP."""
 
     def __init__(self, width: int, heads: int, mlp_width: int) -> None:

@@ -1,4 +1,4 @@
-"""Atomic writes of a run folder's files, what is said of damaged ones, and the folder's lock."""
+"""Atomic writes of a run folder's files, errors that name a damaged file, and the folder's lock."""
 import errno
 import json
 import os
@@ -10,35 +10,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from minalbef import distributed
 from minalbef.config import Config, other_settings
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 LOCK, STATE, MODEL = ".lock", "state.pt", "model.safetensors"
-LOADER_DIED = "DataLoader worker (pid"           # how torch's message begins when such a process ends
-BEHIND = 1 << 30                                 # a locked byte can't be read on Windows: lock one behind the text
+LOADER_DIED = "DataLoader worker (pid"           # how torch's message begins when a worker dies
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)        # of a file system without locks
 # any of them shows that a folder is a run's
 SIGNS = (LOCK, STATE, "metrics.csv", "warm", "assign", "unreadable.txt", "unreadable-0.txt",
          "tensorboard")
-_held: set[Path] = set()
+_held: set[Path] = set()                         # folders that this process has locked
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """write(temporary) beside `path`, to disk, then rename: a reader sees the old file or the new, never a part.
+    """Call write(temporary) beside `path`, sync it to disk and rename it over `path`.
 
-    A symbolic link is written through: the file that it names is replaced, and the link stays.
-    Raises OSError that names the folder when it cannot be written (full, read-only); the old file then stands.
-    Raises ValueError where `path` is there and is no file: renaming would put a file in a device's place.
+    A reader sees the old file or the new one, never a part. A symbolic link is written through: the
+    file it names is replaced, and the link stays.
+    Raises OSError that names the folder when it can't be written (full, read-only); the old file is
+    then untouched. Raises ValueError where `path` exists and is no file: renaming would put a file
+    in a device's place.
     """
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'no file, but a device or pipe'}; "
-                         "name a file to write, new or old")
+        kind = "a folder" if path.is_dir() else "no file, but a device or pipe"
+        raise ValueError(f"{path} is {kind}; name a file to write, new or old")
     if path.is_symlink():
         with explain(f"{path} is a symbolic link that can't be followed", "name another file",
                      OSError, RuntimeError):
@@ -51,8 +49,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         temporary.chmod(0o644)                   # safetensors writes for the owner alone
         os.replace(temporary, path)
-    except (OSError, RuntimeError, SafetensorError) as error:        # torch and safetensors wrap a full disk in theirs
-        if LOADER_DIED in str(error):            # raised by a signal handler, wherever the main thread is
+    except (OSError, RuntimeError, SafetensorError) as error:    # the latter two wrap a full disk
+        if LOADER_DIED in str(error):            # raised by a signal handler, in any line
             raise
         raise OSError(f"could not write {path}: {error}; free some space or choose another folder. "
                       "The file that was there before, if any, is untouched") from error
@@ -66,7 +64,8 @@ def name_file(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is not None or error.errno is None and "could not write" in str(error):
+        named = error.errno is None and "could not write" in str(error)
+        if error.filename is not None or named:
             raise
         raise OSError(f"could not write {path}: {error}; free some space or choose another "
                       "folder") from error
@@ -74,7 +73,7 @@ def name_file(path: Path) -> Iterator[None]:
 
 @contextmanager
 def explain(problem: str, way_out: str, *errors: type[Exception]) -> Iterator[None]:
-    """Raises ValueError in place of these errors: the problem, what they say, and the way out."""
+    """Raises ValueError in place of these errors: the problem, their message, and the way out."""
     try:
         yield
     except errors as error:
@@ -83,10 +82,12 @@ def explain(problem: str, way_out: str, *errors: type[Exception]) -> Iterator[No
 
 @contextmanager
 def lock(folder: Path, config: Config) -> Iterator[None]:
-    """Hold a run folder while a command writes it, and remove temporary files of killed ones. Reading needs no lock.
+    """Hold a run folder while a command writes it, and remove temporary files of dead processes.
 
-    Rank 0 holds it for all. The lock is the system's, and ends with its process; the file .lock says whose it is.
-    Raises ValueError for a folder that another process holds, naming it and its settings, and for one without a run.
+    Rank 0 holds it for all ranks; reading needs no lock. It is the system's lock on the file .lock,
+    and ends with its process.
+    Raises ValueError for a folder that another process holds, naming it and its settings, and for
+    one that is not for training into, see `check_folder`.
     """
     folder = folder.resolve()
     if distributed.rank() or folder in _held:
@@ -105,53 +106,60 @@ def lock(folder: Path, config: Config) -> Iterator[None]:
 
 
 @contextmanager
-def hold(path: Path, about: dict, refusal: Callable[[Path], str]) -> Iterator[None]:
-    """Hold a lock file, which says whose it is and what `about` adds; gone afterwards.
+def hold(path: Path, details: dict, refusal: Callable[[Path], str]) -> Iterator[None]:
+    """Hold a lock file; a JSON file beside it says which process holds it, with `details`.
 
+    Both are removed afterwards. Where the file system has no locks, everybody gets one.
     Raises ValueError with refusal(path) where another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        file = path.open("a+", encoding="utf-8")
-        if not _acquire(file.fileno()):
-            file.close()
-            raise ValueError(refusal(path))
-        with suppress(FileNotFoundError):
-            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                break
-        file.close()                             # its holder ended and removed it after we had opened it
+    file_lock = FileLock(path, blocking=False)
     try:
-        with suppress(OSError):                  # a full disk: who holds the lock is then not said
-            file.truncate(0)
-            file.write(json.dumps({"process": os.getpid(), "machine": platform.node()} | about))
-            file.flush()
+        file_lock.acquire()
+    except Timeout:
+        raise ValueError(refusal(path)) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    holder = {"process": os.getpid(), "machine": platform.node()} | details
+    try:
+        with suppress(OSError):                  # a full disk: the holder then stays unnamed
+            _holder_file(path).write_text(json.dumps(holder), encoding="utf-8")
         yield
     finally:
-        with suppress(OSError):                  # Windows keeps an open file
-            path.unlink(missing_ok=True)
-        with suppress(OSError):                  # on a full disk closing tries once more to write
-            file.close()
+        with suppress(OSError):                  # on Windows an open file can't be removed
+            _holder_file(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)         # after the release it may be another's
+        file_lock.release()
+
+
+def _holder_file(path: Path) -> Path:
+    """Not the lock file itself, which Windows lets nobody else read."""
+    return path.with_name(f"{path.name}.json")
 
 
 def check_folder(folder: Path) -> None:
     """Raises ValueError for a folder that is not for training into.
 
-    That is one with things in it and none of a run's, such as / or your home; and one with a model
-    but without the state of its training, such as a copy, whose model would be overwritten.
+    Such a folder has things in it and none of a run's, like / or your home; or it has a model
+    without the state of its training, like a copy, and the model would be overwritten.
     """
     if (folder / MODEL).exists() and not (folder / STATE).exists():
         raise ValueError(f"{folder} holds a trained model ({MODEL}) without the state of its "
                          f"training ({STATE}), and would be overwritten; choose another "
                          "folder with --run, or remove the model first")
-    held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    shown = [name for name in held if not name.startswith(".")]
-    if shown and not any(sign in held for sign in SIGNS) and not _has_settings(folder):
-        raise ValueError(f"{folder} is not a run folder and not empty: it holds {', '.join(shown[:5])}"
-                         f"{f' and {len(shown) - 5} more' if len(shown) > 5 else ''}; name a new folder with --run")
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    visible = [name for name in names if not name.startswith(".")]
+    if visible and not any(sign in names for sign in SIGNS) and not _has_settings(folder):
+        contents = ", ".join(visible[:5])
+        if len(visible) > 5:
+            contents += f" and {len(visible) - 5} more"
+        raise ValueError(f"{folder} is not a run folder and not empty: it holds {contents}; "
+                         "name a new folder with --run")
 
 
 def _has_settings(folder: Path) -> bool:
-    """Whether its config.json is a run's, which stands there before the first checkpoint."""
+    """Whether its config.json is a run's, which is there before the first checkpoint."""
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -160,50 +168,42 @@ def _has_settings(folder: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files and folders of dead processes, in a folder and the folders in it."""
+    """Remove dead processes' temporary files and folders, in a folder and its subfolders."""
     for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
         number = path.name.split(".")[-2]
         if number.isdecimal() and not _alive(int(number)):
             with suppress(OSError):              # Windows keeps what another process has open
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _acquire(descriptor: int) -> bool:
-    """Lock an open file, if no other process has. Where the file system has no locks, everybody gets one."""
-    try:
-        if sys.platform == "win32":
-            os.lseek(descriptor, BEHIND, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)       # not flock, whose lock forked workers inherit
-    except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN)
-    return True
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
 
 def holder_of(path: Path) -> str:
     """Who holds a lock file, in words."""
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
+        holder = json.loads(_holder_file(path).read_text(encoding="utf-8"))
         return f"process {holder['process']} of {holder['machine']}"
-    except (OSError, ValueError, KeyError, TypeError):       # it has not written it yet
+    except (OSError, ValueError, KeyError, TypeError):       # not written yet
         return "another process"
 
 
 def _refusal(path: Path, config: Config) -> str:
+    """Why a run folder can't be had: who trains there, and with which settings."""
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-        other = other_settings(holder["config"], config)
-        settings = f"with other settings ({other})" if other else "with the same settings"
-    except (OSError, ValueError, KeyError):      # it has not written them yet, or is of another version
+        holder = json.loads(_holder_file(path).read_text(encoding="utf-8"))
+        difference = other_settings(holder["config"], config)
+        settings = f"with other settings ({difference})" if difference else "with the same settings"
+    except (OSError, ValueError, KeyError):      # not written yet, or by another version
         settings = "with settings unknown"
     return (f"{path.parent} is in use: {holder_of(path)} trains there, {settings}; "
             "wait until it ends, or choose another folder with --run")
 
 
 def _alive(number: int) -> bool:
-    if sys.platform == "win32":                  # there os.kill(number, 0) would send Ctrl-C, and unlink tells
-        return False
+    """Whether a process of this number exists."""
+    if sys.platform == "win32":                  # os.kill(number, 0) would send Ctrl-C there; no
+        return False                             # matter: unlink fails for a file in use
     try:
         os.kill(number, 0)
     except ProcessLookupError:

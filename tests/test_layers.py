@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from helpers import disturb, gradients
-from minalbef.layers import MLP, Attention, Dropout, init_weights, record_weights
+from minalbef.layers import MLP, Attention, init_weights, record_weights
 
 
 def torchs(ours: Attention) -> nn.MultiheadAttention:
@@ -95,29 +95,6 @@ def test_attention_on_a_gpu_drops_out_in_training_alone(training, share, monkeyp
     attn = Attention(32, 4, dropout=0.3).to("meta").train(training)
     attn(torch.empty(3, 6, 32, device="meta"))
     assert seen == [share]
-
-
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.75])
-def test_dropout_drops_its_share_independently_and_keeps_the_mean(p):
-    torch.manual_seed(0)
-    drop, x = Dropout(p), torch.full((999, 1001), 2.0, requires_grad=True)
-    y = drop(x)
-    y.sum().backward()
-    dropped = (y == 0).float()
-    assert abs(dropped.mean() - p) < 5 * (p * (1 - p) / x.numel()) ** 0.5
-    assert_close(y[y != 0], torch.full_like(y[y != 0], 2 / (1 - p)))
-    assert_close(x.grad, y.detach() / 2)
-    flat = (dropped - p).flatten()
-    for lag in (1, 2, 3, 4, 1001):                                   # four share a draw
-        assert abs((flat[lag:]
-                    * flat[:-lag]).mean()) < 5 * p * (1 - p) / x.numel() ** 0.5, f"values {lag} apart drop together"
-    assert drop.eval()(x).equal(x)
-
-
-def test_dropout_of_all_and_of_none_are_torchs():
-    x = torch.randn(5, 7)
-    assert Dropout(1.0)(x).eq(0).all() and Dropout(0.0)(x).equal(x)
-    assert Dropout(0.5)(x[:0]).shape == (0, 7)
 
 
 def test_mlp_by_hand():

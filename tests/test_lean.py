@@ -11,12 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers import SMALL_PAPER, Batches, pretrain, same_state, small
 from minalbef import train
 from minalbef.fusion import FusionLayer
+from minalbef.layers import Layer
 from minalbef.presets import preset
 from minalbef.recipes import rehearse
 from minalbef.scenes.warm_start import LabelBatch, WarmStart
 from minalbef.tasks.table import find_task_of_preset
 from minalbef.tokenizer import Tokenizer
-from minalbef.train import LAYERS, lean
+from minalbef.train import evaluation_mode, recompute_and_compile
+from minalbef.vision import ViT
 
 CPU = torch.device("cpu")
 PRESETS = ("paper-4m", "retrieval-coco", "entailment", "vqa", "nlvr2-assign", "nlvr2")
@@ -40,7 +42,7 @@ def step(task, config, batch) -> tuple[dict, dict, tuple]:
     """-> losses, gradients, and the carry of a training step."""
     task.zero_grad()
     torch.manual_seed(1)                                         # of dropout
-    with lean(task, config):
+    with recompute_and_compile(task, config):
         losses, carry = train.backward(task, task, batch, 0.4, task.draws(3), config, CPU)
     return losses, {name: p.grad.clone() for name, p in task.named_parameters() if p.grad is not None}, carry
 
@@ -251,7 +253,7 @@ def kept(task, config, batch) -> int:
         if x.untyped_storage().data_ptr() not in own:
             seen[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes() // x.element_size(), x
         return x
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x), lean(task, config):
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x), recompute_and_compile(task, config):
         task(batch, 0.4, task.draws(3))
     return sum(count for count, _ in seen.values())
 
@@ -264,13 +266,13 @@ def test_layers_computed_again_keep_what_they_read_alone():
 def test_only_the_student_computes_again_and_all_is_as_before_afterwards(tmp_path):
     config = small(image_size=16, checkpointing=True, epoch=8)
     task = pretrain(config)
-    with lean(task, config):
-        changed = {name for name, module in task.named_modules() if "forward" in vars(module)}
-    layers = {name for name, module in task.named_modules() if isinstance(module, LAYERS)}
+    with recompute_and_compile(task, config):
+        changed = {name for name, module in task.named_modules() if getattr(module, "recompute", False)}
+    layers = {name for name, module in task.named_modules() if isinstance(module, Layer)}
     assert changed == {name for name in layers if name.startswith("student")}
     assert any("fusion" in name for name in changed)
     train.fit(task, Batches(config), config, tmp_path, quiet=True)
-    assert not any("forward" in vars(module) for module in task.modules())
+    assert not any(getattr(module, "recompute", False) for module in task.modules())
     assert copy.deepcopy(task).state_dict().keys() == task.state_dict().keys()
 
 
@@ -280,11 +282,31 @@ def test_compiling_reaches_the_layers_of_student_and_teacher(monkeypatch):
     seen = []
     monkeypatch.setattr(torch, "compile", lambda f: seen.append(f.__self__) or f)
     task, config, _ = made("paper-4m")
-    with lean(task, replace(config, compile=True)):
+    with recompute_and_compile(task, replace(config, compile=True)):
         pass
-    assert set(seen) == {module for module in task.modules() if isinstance(module, LAYERS)}
-    assert any(isinstance(layer, FusionLayer)
-               for layer in seen) and not any("forward" in vars(m) for m in task.modules())
+    assert set(seen) == {module for module in task.modules() if isinstance(module, Layer)}
+    assert any(isinstance(layer, FusionLayer) for layer in seen)
+
+
+@pytest.mark.slow
+def test_evaluation_runs_no_compiled_layer(monkeypatch):
+    """Its shapes would fill the compiled layers' cache."""
+    compiler, runs = torch.compile, []
+
+    def backend(graph, example):
+        return lambda *args: runs.append(1) or graph(*args)
+    monkeypatch.setattr(torch, "compile", lambda f: compiler(f, backend=backend))
+    torch._dynamo.reset()
+    config = small(image_size=16, compile=True)
+    encoder, image = ViT(config).train(), torch.randn(2, 3, 16, 16)
+    with recompute_and_compile(encoder, config):
+        with evaluation_mode(encoder):
+            assert not encoder.training and encoder(image).shape == (2, 5, 32) and not runs
+        compiled = encoder(image)
+    assert encoder.training and len(runs) == config.image_depth
+    with torch.compiler.set_stance("force_eager"):
+        assert_close(compiled, encoder(image))
+    assert encoder.state_dict().keys() == ViT(config).state_dict().keys()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,36 @@ def test_the_lock_of_a_killed_process_is_gone(holder, tmp_path):
     assert (tmp_path / "run" / ".lock").exists(), "the check is blind: it was no sudden end"
     with lock(tmp_path / "run", CONFIG):
         pass
+
+
+def test_a_forked_worker_neither_ends_the_lock_nor_keeps_it(tmp_path):
+    """Loaders fork workers. An inherited lock would go when one ends, or stay when its parent is killed."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+
+    def train():
+        with lock(tmp_path / "run", CONFIG):
+            first, second = context.Process(target=os.getpid), context.Process(target=time.sleep, args=(60,))
+            first.start()
+            first.join()
+            second.start()
+            there.send(second.pid)
+            time.sleep(60)
+    process = context.Process(target=train)
+    process.start()
+    assert here.poll(60), "it has failed"
+    worker = here.recv()
+    try:
+        with pytest.raises(ValueError, match=f"process {process.pid}"), lock(tmp_path / "run", CONFIG):
+            pass
+        process.kill()
+        process.join()
+        os.kill(worker, 0)
+        with lock(tmp_path / "run", CONFIG):
+            pass
+    finally:
+        process.kill()
+        os.kill(worker, signal.SIGKILL)
 
 
 def test_rank_0_alone_holds_the_lock_and_may_take_it_again(holder, tmp_path, monkeypatch):

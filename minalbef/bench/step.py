@@ -142,7 +142,7 @@ def measure_step(config: Config, device: str = "cpu", steps: int = 20, peak_size
     base, on_cpu = peak_memory(), find_device(device).type == "cpu"
     work, rounds = Steps(config, device), []
     steps = max(1, steps // ROUNDS) * ROUNDS
-    with train.lean(work.task, config):
+    with train.recompute_and_compile(work.task, config):
         for _ in range(2):                           # the first allocates the optimiser's state, and compiles
             work()
         work.clock()
@@ -156,7 +156,8 @@ def measure_step(config: Config, device: str = "cpu", steps: int = 20, peak_size
         cpu = (time.process_time() - cpu) / steps
         peak = peak_memory() if on_cpu else torch.cuda.max_memory_allocated(work.device) / 1e6
         seconds = work.by_phase(work.clock, max(1, steps // 2))
-    with count_flops() as counter:                   # of plain layers: recomputed or compiled ones would distort it
+    # of plain layers: recomputed or compiled ones would distort it
+    with torch.compiler.set_stance("force_eager"), count_flops() as counter:
         flops = work.by_phase(counter.get_total_flops, 1)
     (product, by_cpu), total, rate = matmul_peak(device, peak_size), sum(flops.values()), steps / sum(rounds)
     gpu = None if on_cpu else gpu_named(torch.cuda.get_device_name(work.device))

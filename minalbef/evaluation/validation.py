@@ -11,7 +11,7 @@ from tqdm import tqdm
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.metrics import read_table, write_table
-from minalbef.train import evaluating
+from minalbef.train import evaluation_mode
 
 LOG = logging.getLogger("minalbef")
 TABLE, BEST = "validation.csv", "best"           # in the run's folder
@@ -59,7 +59,7 @@ class Validation:
     def __call__(self, task: nn.Module, step: int, untrained: Collection[str] = ()) -> None:
         """Measure the weights after so many steps, and keep them if they are the best so far."""
         clock = time.perf_counter()
-        with evaluating(task):
+        with evaluation_mode(task):
             figures = {name: round(float(value), DIGITS) for name, value in self.measure(task).items()}
         name, figure = next(iter(figures.items()))
         better = all(figure > float(row[name]) for row in self.rows)

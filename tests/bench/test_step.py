@@ -99,7 +99,7 @@ def test_it_measures_what_it_says_dropout_full_texts_and_the_share_of_masked_wor
     work = Steps(replace(config, image_size=16, batch=64, queue_size=8))
     student = work.task.student                                  # the image encoder has none, as in the original
     dropouts = [layer for part in (student.text_encoder, student.fusion) for layer in part.modules()
-                if isinstance(layer, layers.Dropout)]
+                if isinstance(layer, torch.nn.Dropout)]
     assert student.training and all(layer.p == 0.1 and layer.training for layer in dropouts) and len(dropouts) > 3 + 3
     batch = step.make_batch(replace(config, batch=64))
     assert batch.keep.all() and batch.tokens.shape == (64, 25) and batch.tokens[:, 1:].min() >= step.FIRST_WORD
@@ -125,9 +125,9 @@ def test_bfloat16_is_the_type_of_the_products_and_is_measured():
 
 def test_layers_computed_again_or_compiled_are_timed_and_their_work_is_counted_once(monkeypatch, measured):
     compiled, again, timed = [], [], []
-    plain, count, again_plain = step.Steps.__call__, step.count_flops, train.again
+    plain, count, recompute = step.Steps.__call__, step.count_flops, layers.checkpoint
     monkeypatch.setattr(torch, "compile", lambda f: compiled.append(f.__self__) or f)
-    monkeypatch.setattr(train, "again", lambda *args, **options: again.append(1) or again_plain(*args, **options))
+    monkeypatch.setattr(layers, "checkpoint", lambda *args, **options: again.append(1) or recompute(*args, **options))
     monkeypatch.setattr(step, "count_flops", lambda: timed.append(len(again)) or count())
     monkeypatch.setattr(step.Steps, "__call__",
                         lambda self: again.clear() or plain(self) or timed.append(len(again)))

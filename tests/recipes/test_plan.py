@@ -104,7 +104,7 @@ def test_negatives_of_other_processes_cost_keys_and_values_of_their_pictures():
 
 def test_the_last_layer_of_a_match_asks_once():
     config = preset("paper-4m")
-    one, all_words = (fusion(config, 8, 24, queries, False, False).flops for queries in (1, None))
+    one, all_words = (fusion(config, 8, 24, queries, False, False).low for queries in (1, None))
     assert 1 / config.fusion_depth > 1 - one / all_words > 0.5 / config.fusion_depth
 
 

@@ -145,7 +145,7 @@ def test_machines_whose_names_lead_nowhere_are_told_what_to_say(tmp_path, machin
 def test_a_second_command_in_a_run_folder_is_refused_and_the_first_ends_undisturbed(tmp_path, whole, note):
     steps, run = 40, tmp_path / "run"
     process, others = start(run, steps, 1), ([], ["seed=1"], ["warm_steps=7"], ["lr=0.5"])
-    for happened in (lambda: (run / ".lock").exists() and (run / ".lock").stat().st_size, lambda: done(run)):
+    for happened in (lambda: (run / ".lock.json").exists(), lambda: done(run)):
         wait(process, happened)                                  # as it starts, and while it trains
         process.send_signal(signal.SIGSTOP)                      # lest it end before the others come
         for changes in others:
