@@ -170,7 +170,7 @@ def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimiz
     if config.dropout:       # steps and ranks drop different units, and a resumed run the same ones
         generator = seed_random("dropout", config.seed, step, distributed.rank())
         torch.manual_seed(int(2 ** 32 * generator.random()))
-    weights = task.weights(step) if hasattr(task, "weights") else None
+    weights = getattr(task, "weights", lambda step: None)(step)
     losses, carry = backward(model, task, batch, alpha_at(step, config), task.draws(step), config,
                              device, weights)
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
@@ -233,9 +233,9 @@ def catch_signals(aloud: bool = True) -> Iterator[list[int]]:
         if number == signal.SIGINT:              # a terminated group may get SIGTERM twice
             signal.signal(number, handlers[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for stop in (signal.SIGINT, signal.SIGTERM):
         with suppress(ValueError):               # not the main thread: a notebook's widget, say
-            handlers[number] = signal.signal(number, note)
+            handlers[stop] = signal.signal(stop, note)
     try:
         yield numbers
     finally:
@@ -252,8 +252,8 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
     -> parts of the student that no step has trained, see `untrained_parts`
 
     task: a tasks.base.TaskModule; it is moved to the device. batches(step) -> the batch of a
-        step, for this process. task.prepare([(batch, draws)]), if there is one, gets a step's micro-batches
-        and returns them ready, on the CPU.
+        step, for this process. task.prepare([(batch, draws)]), if there is one, gets a step's
+        micro-batches and returns them ready, on the CPU.
     validation: called after the steps that are due. The state is saved first: a run that is killed
         meanwhile resumes with that validation, and no figure is of weights that are lost.
     origin: what the run is made of besides its settings, such as its tokenizer's hash; it is kept,
