@@ -1,5 +1,6 @@
-"""A run on Hugging Face's hub: its folder with a model card; save_pretrained, from_pretrained, push_to_hub."""
+"""A run on Hugging Face's hub: its folder and a model card."""
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from minalbef.run import Run, load
 from minalbef.scenes import tables
 from minalbef.writing import explain, write_atomically
 
-with explain("the hub's client is not installed", "pip install 'minalbef[hub]' brings it", ImportError):
+with explain("the hub's client is not installed", "pip install 'minalbef[hub]' brings it",
+             ImportError):
     from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
 
 FILES = ("tokenizer.json", "model.safetensors", "report.json", TRAINED_ON, WORDS)
@@ -42,13 +44,16 @@ Licence of the weights: {{ license }}.
 
 
 class HubRun(Run, ModelHubMixin, library_name="minalbef", tags=["albef", "image-text-matching"]):
-    """A Run with the mixin's methods: `HubRun(run).push_to_hub("OWNER/NAME")`, and back by `load("hf://OWNER/NAME")`.
+    """A Run with the mixin's save_pretrained, from_pretrained and push_to_hub.
 
-    What is saved is the run's folder, of which other weights in memory are not part: `minalbef.save` writes those.
-    The card has the folder's figures; model_card_kwargs={"license": "cc-by-4.0"}: of the weights, by default MIT.
+    `HubRun(run).push_to_hub("OWNER/NAME")`, and `load("hf://OWNER/NAME")` brings it back.
+    It saves the run's folder, not weights that you changed in memory: `minalbef.save` writes those.
+    The card has the folder's figures. model_card_kwargs={"license": "cc-by-4.0"}: the licence of
+    the weights, by default MIT.
     """
 
-    _hub_mixin_config: dict = {}      # the folder has its own; from arguments the mixin would make one with the weights
+    # the folder has its own; the mixin would write one, weights and all, from the arguments
+    _hub_mixin_config: dict = {}
 
     def __init__(self, run: Run):
         vars(self).update(vars(run))
@@ -59,21 +64,30 @@ class HubRun(Run, ModelHubMixin, library_name="minalbef", tags=["albef", "image-
                              "train it further, or write these weights into a new folder, by "
                              "minalbef.save")
         text = settings_text(self.config, self.tokenizer, self.task)     # the mixin removed it
-        write_atomically(save_directory / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
-        for source in (self.path / name for name in FILES):
+        write_atomically(save_directory / "config.json",
+                         lambda path: path.write_text(text, encoding="utf-8"))
+        for name in FILES:
+            source = self.path / name
             if source.exists():
-                write_atomically(save_directory / source.name, lambda path: shutil.copyfile(source, path))
+                write_atomically(save_directory / name, partial(shutil.copyfile, source))
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, task: str = "", **download: Any) -> "HubRun":
-        return cls(load(model_id if Path(model_id).is_dir() else run_folder(f"hf://{model_id}", **download)))
+        folder = model_id
+        if not Path(model_id).is_dir():
+            folder = run_folder(f"hf://{model_id}", **download)
+        return cls(load(folder))
 
     def generate_model_card(self, license: str = "mit") -> ModelCard:
-        """README.md: what the run is, and the figures of its reports, each with command, date and hardware."""
-        folders = [path.parent for of in ("", "*/") for path in sorted(self.path.glob(f"{of}report.json"))]
-        reports = [report for folder in folders if "set" in (report := read_report(folder)) or folder == self.path]
-        data = ModelCardData(**self._hub_mixin_info.model_card_data.to_dict() | {"license": license})
-        return ModelCard.from_template(data, template_str=CARD, run=self, reports=reports, figures=figures,
+        """README.md: what the run is, and its figures, each with command, date and hardware."""
+        reports = []
+        for path in [*self.path.glob("report.json"), *sorted(self.path.glob("*/report.json"))]:
+            report = read_report(path.parent)
+            if "set" in report or path.parent == self.path:
+                reports.append(report)
+        about = self._hub_mixin_info.model_card_data.to_dict() | {"license": license}
+        return ModelCard.from_template(ModelCardData(**about), template_str=CARD, run=self,
+                                       reports=reports, figures=figures,
                                        summary=self.summary().replace(f" from {self.path}", ""))
 
 
