@@ -1,37 +1,50 @@
-"""Benchmark of loading pictures on this machine."""
+"""Benchmark of loading images on this machine."""
 import io
 import time
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from emojiscenes.scenes import Scenes, paint
 from minalbef.data import open_image, transform
 from minalbef.datasets.augment import augment
-from minalbef.presets import preset as preset_named
+from minalbef.presets import preset
 
 
 def measure_loading(sizes: tuple[int, ...], photo: int, number: int) -> dict:
-    """What one core loads a second, by `number` scenes of each size and a tenth of JPEGs: `minalbef bench data`."""
-    rates, source = {}, Scenes("train", siblings=0.5)
-    drawn = [source.draw(i) for i in range(number)]
+    """What one core loads per second: `minalbef bench data`.
+
+    sizes: of scenes, in pixels; photo: of JPEGs. number: scenes of each size; of JPEGs a tenth
+    """
+    rates = {}
+    source = Scenes("train", siblings=0.5)
+    scenes = [source.draw(i).scene for i in range(number)]
     for size in sizes:
-        for one in drawn:
-            paint(one.scene, size)                                  # sprites are cut and scaled once
+        for scene in scenes:
+            paint(scene, size)                   # sprites are cut and scaled once
         draw = per_second(source.draw, number)
-        painting = per_second(lambda i: paint(drawn[i].scene, size), number)
-        rates[str(size)] = {"draw": draw, "paint": painting, "both": 1 / (1 / draw + 1 / painting)}
-    file, rng, few = jpeg(), np.random.default_rng(0), max(1, number // 10)
-    def augmented() -> np.ndarray:
-        return augment(open_image(io.BytesIO(file)), photo, preset_named("paper-4m").crop, True, rng)
-    photos = {"resized": per_second(lambda i: transform(open_image(io.BytesIO(file)), photo), few),
-              "augmented": per_second(lambda i: transform(augmented(), photo), few)}
+        painting = per_second(lambda i: paint(scenes[i], size), number)
+        both = 1 / (1 / draw + 1 / painting)
+        rates[str(size)] = {"draw": draw, "paint": painting, "both": both}
+    file = jpeg()
+    rng = np.random.default_rng(0)
+    crop = preset("paper-4m").crop
+
+    def resize(i: int) -> Tensor:
+        return transform(open_image(io.BytesIO(file)), photo)
+
+    def resize_augmented(i: int) -> Tensor:
+        return transform(augment(open_image(io.BytesIO(file)), photo, crop, True, rng), photo)
+
+    photos = {"resized": per_second(resize, max(1, number // 10)),
+              "augmented": per_second(resize_augmented, max(1, number // 10))}
     return {"scenes_per_second": rates, "photos_per_second": photos, "photo_kb": len(file) / 1e3}
 
 
 def per_second(work: Callable[[int], object], number: int) -> float:
-    """How often a second of processor time: work(0), work(1), ... up to `number`."""
+    """How many of the calls work(0), work(1), ... a second of processor time takes."""
     start = time.process_time()
     for i in range(number):
         work(i)
@@ -39,10 +52,11 @@ def per_second(work: Callable[[int], object], number: int) -> float:
 
 
 def jpeg() -> bytes:
-    """A made-up photograph of 640 x 480: smooth colours and some noise, about as large a file as a real one."""
+    """A made-up photograph of 640 x 480 pixels, whose file is about as large as a real one's."""
     rng = np.random.default_rng(0)
     colours = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
     smooth = colours.resize((640, 480), Image.Resampling.BICUBIC)
     noisy = np.asarray(smooth) + rng.normal(0, 12, (480, 640, 1))
-    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file := io.BytesIO(), "JPEG", quality=90)
+    file = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
     return file.getvalue()

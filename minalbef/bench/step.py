@@ -1,11 +1,11 @@
-"""Benchmark of a pretraining step on this machine: time, memory and FLOPs, in total and by phase."""
+"""Benchmark of a pretraining step: time, memory and FLOPs, in total and by phase."""
 import json
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
@@ -19,28 +19,38 @@ from minalbef.recipes.plan import gpu_named
 from minalbef.recipes.report import command, commit, describe_device, now
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 
-ROUNDS = 5                            # parts in which the steps are timed; the fastest is nearest to a quiet machine
+ROUNDS = 5                            # of timing; the fastest is nearest to a quiet machine
 FIRST_WORD = 5                        # word ids below it are special
-# phase, module of the task, methods: what a step is made of besides the optimiser; the rest is "other"
-PARTS = (("teacher", "teacher", "encode_image encode_text image_feature text_feature fuse word_logits"),
-         ("image", "student", "encode_image"), ("text", "student", "encode_text"),
-         ("itc", "student", "image_feature text_feature"), ("itc", "", "compare align"), ("negatives", "", "pair"),
-         ("fusion", "student.fusion", "keys_values"), ("fusion", "student", "fuse"),
-         ("mlm_head", "student", "word_logits"), ("after_step", "", "after_step"))
+# phase, module of the task, methods: what a step is made of besides the optimiser, and "other"
+PARTS = (
+    ("teacher", "teacher", "encode_image encode_text image_feature text_feature fuse word_logits"),
+    ("image", "student", "encode_image"),
+    ("text", "student", "encode_text"),
+    ("itc", "student", "image_feature text_feature"),
+    ("itc", "", "compare align"),
+    ("negatives", "", "pair"),
+    ("fusion", "student.fusion", "keys_values"),
+    ("fusion", "student", "fuse"),
+    ("mlm_head", "student", "word_logits"),
+    ("after_step", "", "after_step"),
+)
 
 
 class Phases:
     """Adds up a clock's readings while named parts run; a part within a part isn't counted."""
 
     def __init__(self, clock: Callable[[], float]):
-        self.clock, self.spent, self.inside = clock, Counter(), False
+        self.clock = clock
+        self.spent: dict[str, float] = defaultdict(float)
+        self.inside = False
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         if self.inside:
             yield
             return
-        self.inside, start = True, self.clock()
+        self.inside = True
+        start = self.clock()
         try:
             yield
         finally:
@@ -50,35 +60,41 @@ class Phases:
     def watch(self, name: str, owner: Any, method: str) -> AbstractContextManager:
         """Meanwhile a method of an object, a class or a module counts as the named part."""
         plain = getattr(owner, method)
-        def call(*args, **options):
+
+        def call(*args: Any, **options: Any) -> Any:
             with self(name):
                 return plain(*args, **options)
+
         return mock.patch.object(owner, method, call)
 
 
 class Steps:
-    """Steps of pretraining on made-up data, with the queue full and the teacher trusted from the first one on."""
+    """Pretraining steps on made-up data, with a full queue and no ramp of alpha."""
 
     def __init__(self, config: Config, device: str = "cpu"):
         torch.manual_seed(config.seed)
-        self.config, self.device, self.count = replace(config, alpha_ramp=False), find_device(device), 0
+        self.config = replace(config, alpha_ramp=False)
+        self.device = find_device(device)
+        self.count = 0
         self.task = Pretrain(config).to(self.device)
         groups = train.parameter_groups(self.task, config)
         self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
         self.batch = make_batch(config)
         if self.device.type == "cuda":
             self.batch = self.batch.pin_memory()
-        shape = config.queue_size, config.embed_dim
-        features = (F.normalize(torch.randn(shape, device=self.device), dim=-1) for _ in range(2))
-        self.task.queue.push(*features, -1 - torch.arange(config.queue_size, device=self.device))
+        image = torch.randn(config.queue_size, config.embed_dim, device=self.device)
+        text = torch.randn(config.queue_size, config.embed_dim, device=self.device)
+        keys = -1 - torch.arange(config.queue_size, device=self.device)
+        self.task.queue.push(F.normalize(image, dim=-1), F.normalize(text, dim=-1), keys)
 
     def __call__(self) -> None:
         """One step, as train.fit takes it."""
-        train.train_step(self.task, self.task, self.optimiser, self.batch, self.count, self.config, self.device)
+        train.train_step(self.task, self.task, self.optimiser, self.batch, self.count, self.config,
+                         self.device)
         self.count += 1
 
     def clock(self) -> float:
-        """Seconds: process time on a CPU, which other programs do not lengthen; else wall time after a synchronise."""
+        """Seconds: process time on a CPU, else wall time after a synchronise."""
         if self.device.type == "cpu":
             return time.process_time()
         torch.cuda.synchronize(self.device)
@@ -86,25 +102,32 @@ class Steps:
 
     def by_phase(self, clock: Callable[[], float], steps: int) -> dict[str, float]:
         """What a step's phases cost, by the given clock."""
-        phases, task = Phases(clock), self.task
-        parts = [(name, task.get_submodule(path), method)
-                 for name, path, methods in PARTS for method in methods.split()]
-        parts += [("backward", torch.Tensor, "backward"), ("optimiser", torch.nn.utils, "clip_grad_norm_"),
-                  ("optimiser", self.optimiser, "step"), ("optimiser", self.optimiser, "zero_grad")]
+        phases = Phases(clock)
+        parts: list[tuple[str, Any, str]] = [
+            ("backward", torch.Tensor, "backward"),
+            ("optimiser", torch.nn.utils, "clip_grad_norm_"),
+            ("optimiser", self.optimiser, "step"),
+            ("optimiser", self.optimiser, "zero_grad"),
+        ]
+        for name, path, methods in PARTS:
+            module = self.task.get_submodule(path)
+            parts += [(name, module, method) for method in methods.split()]
         with ExitStack() as stack:
             for part in parts:
                 stack.enter_context(phases.watch(*part))
             start = clock()
             for _ in range(steps):
                 self()
-            spent = phases.spent | {"other": clock() - start - sum(phases.spent.values())}
+            rest = clock() - start - sum(phases.spent.values())
+        spent = dict(phases.spent) | {"other": rest}
         return {name: value / steps for name, value in spent.items()}
 
 
 def make_batch(config: Config) -> PretrainBatch:
-    """A batch of noise and of texts of full length, every picture its own."""
+    """A batch of noise and of texts of full length, each with an image of its own."""
     if config.vocab_size <= FIRST_WORD:
-        raise ValueError(f"vocab_size={config.vocab_size} leaves no words: {FIRST_WORD} are special; take more")
+        raise ValueError(f"vocab_size={config.vocab_size} leaves no words: {FIRST_WORD} are "
+                         "special; take more")
     b, size = config.batch, config.image_size
     tokens = torch.randint(FIRST_WORD, config.vocab_size, (b, config.text_length))
     tokens[:, 0] = 2                                 # [CLS]
@@ -113,7 +136,7 @@ def make_batch(config: Config) -> PretrainBatch:
 
 
 def find_device(name: str) -> torch.device:
-    """Raises ValueError for a device that this machine has not."""
+    """Raises ValueError for a device that this machine doesn't have."""
     names = ["cpu"]
     if torch.cuda.is_available():
         names += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
@@ -123,27 +146,70 @@ def find_device(name: str) -> torch.device:
 
 
 def count_flops() -> FlopCounterMode:
-    """Counts the FLOPs of matrix products that run inside it, forward and backward; a multiply-add is two.
+    """Counts the FLOPs of matrix products that run inside it; a multiply-add is two.
 
-    torch's own counter misses the CPU's fused attention, whose backward recomputes the scores: five products, not four.
+    torch's own counter misses the CPU's fused attention, whose backward pass recomputes the scores:
+    five products, not four.
     """
-    def forward(q, k, v, *_, **__):
+    def forward(q: torch.Size, k: torch.Size, v: torch.Size, *_: Any, **__: Any) -> int:
         return 4 * q[0] * q[1] * q[2] * k[2] * q[3]
-    def backward(gradient, q, k, v, *_, **__):
+
+    def backward(gradient: torch.Size, q: torch.Size, k: torch.Size, v: torch.Size, *_: Any,
+                 **__: Any) -> int:
         return 10 * q[0] * q[1] * q[2] * k[2] * q[3]
+
     aten = torch.ops.aten
     return FlopCounterMode(display=False, custom_mapping={
         aten._scaled_dot_product_flash_attention_for_cpu: forward,
         aten._scaled_dot_product_flash_attention_for_cpu_backward: backward})
 
 
-def measure_step(config: Config, device: str = "cpu", steps: int = 20, peak_size: int = 2048) -> dict:
-    """Time, memory and FLOPs of a pretraining step, in total and by phase: `minalbef bench step` prints it."""
-    base, on_cpu = peak_memory(), find_device(device).type == "cpu"
-    work, rounds = Steps(config, device), []
+class Timing(NamedTuple):
+    """What the clocks say of some steps, in seconds, and the peak of memory in MB."""
+
+    rounds: list[float]               # wall time, of ROUNDS parts
+    cpu: float                        # process time, of one step
+    phases: dict[str, float]          # by Steps.clock, of one step
+    peak: float | None
+
+
+def measure_step(config: Config, device: str = "cpu", steps: int = 20,
+                 peak_size: int = 2048) -> dict[str, Any]:
+    """Time, memory and FLOPs of a pretraining step, by phase too: `minalbef bench step`."""
+    base = peak_memory()
+    on_cpu = find_device(device).type == "cpu"
+    work = Steps(config, device)
     steps = max(1, steps // ROUNDS) * ROUNDS
-    with train.recompute_and_compile(work.task, config):
-        for _ in range(2):                           # the first allocates the optimiser's state, and compiles
+    timing = time_steps(work, steps)
+    # of plain layers: recomputed or compiled ones would distort it
+    with torch.compiler.set_stance("force_eager"), count_flops() as counter:
+        flops = work.by_phase(counter.get_total_flops, 1)
+    by_wall, by_cpu = matmul_peak(device, peak_size)
+    total = sum(flops.values())
+    rate = steps / sum(timing.rounds)
+    gpu = None if on_cpu else gpu_named(torch.cuda.get_device_name(work.device))
+    return {
+        "samples_per_second": rate * config.batch,
+        "seconds_per_step": 1 / rate,
+        "cpu_seconds_per_step": timing.cpu,
+        "best_samples_per_second": steps / ROUNDS * config.batch / min(timing.rounds),
+        "peak_memory_mb": timing.peak,
+        "base_memory_mb": base if on_cpu else None,
+        "flops_per_step": total,
+        "matmul_peak_gflops": by_wall,
+        "matmul_peak_gflops_by_cpu": by_cpu if on_cpu else None,
+        "share_of_matmul_peak": total * rate / by_wall / 1e9,
+        "share_of_matmul_peak_by_cpu": total / timing.cpu / by_cpu / 1e9 if on_cpu else None,
+        "share_of_bf16_peak": total * rate / gpu.bf16 / 1e12 if gpu else None,
+        "breakdown": breakdown(timing.phases, flops),
+    }
+
+
+def time_steps(work: Steps, steps: int) -> Timing:
+    """Time so many steps, after two that allocate the optimiser's state and compile."""
+    rounds = []
+    with train.recompute_and_compile(work.task, work.config):
+        for _ in range(2):
             work()
         work.clock()
         cpu = time.process_time()
@@ -154,29 +220,30 @@ def measure_step(config: Config, device: str = "cpu", steps: int = 20, peak_size
             work.clock()
             rounds.append(time.perf_counter() - start)
         cpu = (time.process_time() - cpu) / steps
-        peak = peak_memory() if on_cpu else torch.cuda.max_memory_allocated(work.device) / 1e6
-        seconds = work.by_phase(work.clock, max(1, steps // 2))
-    # of plain layers: recomputed or compiled ones would distort it
-    with torch.compiler.set_stance("force_eager"), count_flops() as counter:
-        flops = work.by_phase(counter.get_total_flops, 1)
-    (product, by_cpu), total, rate = matmul_peak(device, peak_size), sum(flops.values()), steps / sum(rounds)
-    gpu = None if on_cpu else gpu_named(torch.cuda.get_device_name(work.device))
-    return {"samples_per_second": rate * config.batch, "seconds_per_step": 1 / rate, "cpu_seconds_per_step": cpu,
-            "best_samples_per_second": steps / ROUNDS * config.batch / min(rounds), "peak_memory_mb": peak,
-            "base_memory_mb": base if on_cpu else None, "flops_per_step": total, "matmul_peak_gflops": product,
-            "matmul_peak_gflops_by_cpu": by_cpu if on_cpu else None,
-            "share_of_matmul_peak": total * rate / product / 1e9,
-            "share_of_matmul_peak_by_cpu": total / cpu / by_cpu / 1e9 if on_cpu else None,
-            "share_of_bf16_peak": total * rate / gpu.bf16 / 1e12 if gpu else None,
-            "breakdown": {name: {"seconds": spent, "share": spent / sum(seconds.values()), "gflop": flops[name] / 1e9}
-                          for name, spent in seconds.items()}}
+        peak = peak_memory()
+        if work.device.type != "cpu":
+            peak = torch.cuda.max_memory_allocated(work.device) / 1e6
+        phases = work.by_phase(work.clock, max(1, steps // 2))
+    return Timing(rounds, cpu, phases, peak)
 
 
-def show(result: dict) -> None:
+def breakdown(seconds: dict[str, float], flops: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Time and work of each phase."""
+    total = sum(seconds.values())
+    table = {}
+    for name, value in seconds.items():
+        table[name] = {"seconds": value, "share": value / total, "gflop": flops[name] / 1e9}
+    return table
+
+
+def show(result: dict[str, Any]) -> None:
     """Print as JSON, in four digits, with command, date, code and machine."""
-    def rounded(value):
-        if isinstance(value, dict):
-            return {key: rounded(inner) for key, inner in value.items()}
-        return float(f"{value:.4g}") if isinstance(value, float) else value
     about = {"command": command(), "date": now(), "commit": commit(), "device": describe_device()}
-    print(json.dumps(about | rounded(result), indent=1))
+    print(json.dumps(about | round_figures(result), indent=1))
+
+
+def round_figures(value: Any) -> Any:
+    """Numbers in four digits, in nested dictionaries."""
+    if isinstance(value, dict):
+        return {key: round_figures(inner) for key, inner in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -8,17 +8,20 @@ from minalbef.cli.limits import checked
 
 @checked
 def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, text_layers: int = 3,
-         fusion_layers: int = 3, heads: int = 3, vocab: int = 2000, batch: int = 16, queue: int = 1024,
-         text_length: int = 25, embed_dim: int = 256, dtype: Literal["float32", "bfloat16"] = "float32",
-         device: str = "cpu", threads: int = 2, steps: int = 20, compile: bool = False, checkpointing: bool = False):
-    """Time, memory and FLOPs of a pretraining step on random data: dropout 0.1, full texts, 15% of words masked.
+         fusion_layers: int = 3, heads: int = 3, vocab: int = 2000, batch: int = 16,
+         queue: int = 1024, text_length: int = 25, embed_dim: int = 256,
+         dtype: Literal["float32", "bfloat16"] = "float32",
+         device: str = "cpu", threads: int = 2, steps: int = 20, compile: bool = False,
+         checkpointing: bool = False) -> None:
+    """Time, memory and FLOPs of a pretraining step on random data.
 
-    samples_per_second is wall time. On a CPU the breakdown's seconds are process time, as are the peak and the share
-    named by_cpu: other programs affect them less. Memory is the process's peak (base: before the model was made), or a
+    Dropout is 0.1, texts are full, 15% of words are masked. samples_per_second is by wall time.
+    On a CPU the breakdown's seconds are process time, as are the peak and the share named by_cpu: other
+    programs affect them less. Memory is the process's peak (base: before the model was made), or a
     GPU's. FLOPs are those of matrix products, a multiply-add counted as two, every layer once.
 
     Args:
-        image: side of the pictures, in pixels
+        image: side of the images, in pixels
         patch: side of a patch
         width: of all three encoders
         depth: layers of the image encoder
@@ -26,7 +29,7 @@ def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, te
         fusion_layers: layers of the multimodal encoder
         heads: of every attention
         vocab: word pieces
-        batch: pairs of picture and text
+        batch: pairs of image and text
         queue: features kept of either side
         text_length: word pieces of every text
         embed_dim: of the shared space
@@ -42,17 +45,20 @@ def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, te
     from minalbef.bench.step import measure_step, show
     from minalbef.presets import preset
     torch.set_num_threads(threads)
-    config = preset("paper-4m", image_size=image, patch_size=patch, image_width=width, image_depth=depth,
-                    image_heads=heads, text_width=width, text_depth=text_layers, fusion_depth=fusion_layers,
-                    text_heads=heads, vocab_size=vocab, batch=batch, queue_size=queue, text_length=text_length,
-                    embed_dim=embed_dim, compile=compile, checkpointing=checkpointing,
-                    precision={"float32": "fp32", "bfloat16": "bf16"}[dtype])
+    config = preset(
+        "paper-4m", image_size=image, patch_size=patch, image_width=width, image_depth=depth,
+        image_heads=heads, text_width=width, text_depth=text_layers, text_heads=heads,
+        fusion_depth=fusion_layers, vocab_size=vocab, text_length=text_length, batch=batch,
+        queue_size=queue, embed_dim=embed_dim, compile=compile, checkpointing=checkpointing,
+        precision={"float32": "fp32", "bfloat16": "bf16"}[dtype])
     show(measure_step(config, device, steps))
 
 
 @checked
 def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000) -> None:
-    """What one core loads a second: scenes drawn and painted; JPEGs of 640 x 480 pixels resized, or augmented.
+    """What one core loads per second: scenes, drawn and painted; JPEGs, resized or augmented.
+
+    The JPEGs have 640 x 480 pixels.
 
     Args:
         sizes: of the scenes, in pixels

@@ -1,10 +1,10 @@
-"""What the command line takes: ranges of numbers, and which flags go together, checked before any work begins."""
+"""What the command line takes: ranges of numbers, and which flags go together."""
 import functools
 import inspect
 import logging
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from typing import Any
 
 from minalbef.config import RANGES, check_range
 
@@ -12,47 +12,81 @@ LOG = logging.getLogger("minalbef")
 RENAMED = {"--exam": "--size"}        # flags of the version before; the next one forgets them
 
 # (least, most) by flag; a flag named like a field of Config has that field's range
-LIMITS = RANGES | {name: limits for names, limits in {
-    "processes seeds": (1, 256),
+LIMITS = RANGES | {
+    "processes": (1, 256),
+    "seeds": (1, 256),
     "threads": (1, 1_024),
     "workers": (0, 1_024),
     "size": (0.001, 1),
-    "most_bad utilisation": (0, 1),
-    "among scenes number": (1, 1_000_000),
+    "most_bad": (0, 1),
+    "utilisation": (0, 1),
+    "among": (1, 1_000_000),
+    "scenes": (1, 1_000_000),
+    "number": (1, 1_000_000),
     "steps": (1, 1_000_000),
     "gpus": (1, 100_000),
     "top": (0, RANGES["top"][1]),     # 0: the paper's
     "layer": (0, 1_000),
-    "image patch photo sizes": RANGES["image_size"],
-    "width heads": RANGES["image_width"],
-    "depth text_layers fusion_layers": (0, 1_000),
-    "vocab queue": RANGES["queue_size"],
-}.items() for name in names.split()}
+    "image": RANGES["image_size"],
+    "patch": RANGES["image_size"],
+    "photo": RANGES["image_size"],
+    "sizes": RANGES["image_size"],
+    "width": RANGES["image_width"],
+    "heads": RANGES["image_width"],
+    "depth": (0, 1_000),
+    "text_layers": (0, 1_000),
+    "fusion_layers": (0, 1_000),
+    "vocab": RANGES["queue_size"],
+    "queue": RANGES["queue_size"],
+}
 
 
 def checked(command: Callable) -> Callable:
-    """The command, with its flags checked: raises ValueError for a number outside LIMITS, and for flags that don't fit.
+    """The command, with its flags checked before it begins.
 
-    Flags of its section `scenes` are for the embedded scenes alone, those of `sets` for prepared sets, which --data
-    names.
+    Raises ValueError for a number outside LIMITS, and for flags that don't fit together: those of
+    its section `scenes` are for the embedded scenes alone, those of `sets` for prepared sets, which
+    --data names.
     """
     @functools.wraps(command)
-    def call(*args, **kwargs):
-        given = inspect.signature(command).bind(*args, **kwargs).arguments
-        sections = {name: given.pop(name) for name in ("scenes", "sets") if is_dataclass(given.get(name))}
-        numbers = functools.reduce(operator.or_, map(vars, sections.values()), given)
-        for name, values in numbers.items():
-            for value in values if isinstance(values, tuple) else (values,):
-                if isinstance(value, (int, float)) and not isinstance(value, bool):
-                    check_range(f"{flag(name)} {value}", value, *LIMITS[name])
-        strange = sections.get("scenes" if given.get("data") else "sets")
-        if strange and (amiss := [flag(one.name) for one in fields(strange)
-                                  if getattr(strange, one.name) != one.default]):
-            raise ValueError(f"{', '.join(amiss)}: of use on " + (
-                "the embedded scenes alone; leave it out with --data" if given.get("data") else
-                "prepared sets alone; name one with --data, such as --data prepared/coco, or leave it out"))
-        return command(*args, **kwargs)
+    def call(*args: Any, **options: Any) -> Any:
+        flags = dict(inspect.signature(command).bind(*args, **options).arguments)
+        sections = {}
+        for name in ("scenes", "sets"):
+            if is_dataclass(flags.get(name)):
+                sections[name] = flags.pop(name)
+        values = dict(flags)
+        for section in sections.values():
+            values |= vars(section)
+        check_numbers(values)
+        if flags.get("data"):
+            refuse_changed(sections.get("scenes"), "the embedded scenes alone; leave it out "
+                                                   "with --data")
+        else:
+            refuse_changed(sections.get("sets"), "prepared sets alone; name one with --data, such "
+                                                 "as --data prepared/coco, or leave it out")
+        return command(*args, **options)
     return call
+
+
+def check_numbers(values: Mapping[str, Any]) -> None:
+    """Raises ValueError for a number outside LIMITS."""
+    for name, value in values.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                check_range(f"{flag(name)} {number}", number, *LIMITS[name])
+
+
+def refuse_changed(section: Any, purpose: str) -> None:
+    """Raises ValueError for a section's flags that differ from their defaults: of use on what."""
+    if section is None:
+        return
+    names = []
+    for item in fields(section):
+        if getattr(section, item.name) != item.default:
+            names.append(flag(item.name))
+    if names:
+        raise ValueError(f"{', '.join(names)}: of use on {purpose}")
 
 
 def current_flags(words: Sequence[str]) -> list[str]:

@@ -10,14 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from minalbef.albef import ALBEF
 from minalbef.config import Config, ModelConfig
+
+T = TypeVar("T")
 
 
 class ForwardFlops(NamedTuple):
@@ -53,8 +54,7 @@ def _count_forward(config: Config, texts: int) -> ForwardFlops:
         image_flops, image_tokens = count(lambda: model.encode_image(image))
         stem_flops, _ = count(lambda: model.image_encoder.patch_embed(image))    # type: ignore
         text_flops, text = count(lambda: model.encode_text(tokens[:1], keep[:1]))
-        keys_values_flops, _ = count(lambda: model.fusion.keys_values(image_tokens))
-        keys_values = model.fusion.keys_values(image_tokens)
+        keys_values_flops, keys_values = count(lambda: model.fusion.keys_values(image_tokens))
         match_flops, _ = count(lambda: model.fuse(
             text.expand(texts, -1, -1), keep, None, pairs=(rows, rows), queries=1,
             keys_values=keys_values))
@@ -65,7 +65,7 @@ def _count_forward(config: Config, texts: int) -> ForwardFlops:
                         predict_flops, word_flops)
 
 
-def count(call: Callable[[], Tensor]) -> tuple[int, Tensor]:
+def count(call: Callable[[], T]) -> tuple[int, T]:
     """FLOPs of the matrix products of a call, and its result."""
     with FlopCounterMode(display=False) as counter:
         result = call()

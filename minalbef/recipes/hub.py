@@ -22,7 +22,8 @@ CARD = """---
 
 # {{ run.config.name }}: ALBEF, {{ run.task }}
 
-An [ALBEF](https://arxiv.org/abs/2107.07651) (Li et al. 2021), for minalbef: `minalbef.load("hf://OWNER/NAME")`
+An [ALBEF](https://arxiv.org/abs/2107.07651) (Li et al. 2021), for minalbef:
+`minalbef.load("hf://OWNER/NAME")`
 
 ```
 {{ summary }}
@@ -30,7 +31,8 @@ An [ALBEF](https://arxiv.org/abs/2107.07651) (Li et al. 2021), for minalbef: `mi
 {% for report in reports %}
 ## Figures{% if report.set %} on {{ report.set }}/{{ report.split }}{% endif %}
 
-`{{ report.command }}`, {{ report.date }}, {{ report.device }}, commit {{ report.commit }}, seed {{ report.seed }}\
+`{{ report.command }}`, {{ report.date }}, {{ report.device }}, commit {{ report.commit }},
+seed {{ report.seed }}\
 {%- if "scenes_seed" in report %}, test scenes of seed {{ report.scenes_seed }}{% endif %}
 
 ```
@@ -73,7 +75,7 @@ class HubRun(Run, ModelHubMixin, library_name="minalbef", tags=["albef", "image-
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, task: str = "", **download: Any) -> "HubRun":
-        folder = model_id
+        folder: str | Path = model_id
         if not Path(model_id).is_dir():
             folder = run_folder(f"hf://{model_id}", **download)
         return cls(load(folder))
@@ -92,7 +94,9 @@ class HubRun(Run, ModelHubMixin, library_name="minalbef", tags=["albef", "image-
 
 
 def figures(report: dict) -> str:
-    """A report's figures in words: of a prepared set, of pretraining, or of a task on the embedded scenes."""
+    """A report's figures in words: of a prepared set, or of pretraining or a task on scenes."""
     if "set" in report:
         return evaluate.table(report)
-    return (tables.summary_table(report) if report["task"] == "pretrain" else tables.task_table([report])).strip()
+    if report["task"] == "pretrain":
+        return tables.summary_table(report).strip()
+    return tables.task_table([report]).strip()

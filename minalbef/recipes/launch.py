@@ -21,7 +21,7 @@ LAUNCHED = "MINALBEF_LAUNCHED"        # set for the processes that `launch` star
 FOLLOWED = "followed"                 # once they follow it
 POLL = 0.05                           # seconds between two polls of the training processes
 GRACE = 30                            # seconds for them to shut down
-ALONE = 3                             # of these, in which processes that lose another end on their own
+ALONE = 3                             # of these, for a process that lost another one to end
 LIBUV = sys.platform != "win32"       # PyTorch for Windows lacks it (pytorch/pytorch, issue 139990)
 # exit statuses: of an error that is one line, of a process that lost another one, of a stopped run
 MENDABLE, LOST, STOPPED = 2, 3, 130
@@ -52,7 +52,7 @@ def launch(arguments: list[str], processes: int | None = None) -> int:
     """
     processes = default_processes() if processes is None else processes
     environment = {**ENVIRONMENT, **os.environ, LAUNCHED: "yes"}
-    if processes > 1:                    # like torchrun, we host the store: no two runs share a port
+    if processes > 1:                    # we host the store, as torchrun: no two runs share a port
         store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False,
                               use_libuv=LIBUV)
         environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port),
