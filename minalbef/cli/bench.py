@@ -16,9 +16,9 @@ def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, te
     """Time, memory and FLOPs of a pretraining step on random data.
 
     Dropout is 0.1, texts are full, 15% of words are masked. samples_per_second is by wall time.
-    On a CPU the breakdown's seconds are process time, as are the peak and the share named by_cpu: other
-    programs affect them less. Memory is the process's peak (base: before the model was made), or a
-    GPU's. FLOPs are those of matrix products, a multiply-add counted as two, every layer once.
+    On a CPU the breakdown's seconds are process time, as are the peak and the share named by_cpu:
+    other programs affect them less. Memory is the process's peak (base: before the model was made),
+    or a GPU's. FLOPs are those of matrix products, a multiply-add counted as two, every layer once.
 
     Args:
         image: side of the images, in pixels

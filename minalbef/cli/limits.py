@@ -93,11 +93,11 @@ def current_flags(words: Sequence[str]) -> list[str]:
     """A command line with today's flags in place of RENAMED ones, each with a note."""
     current = []
     for word in words:
-        flag, equals, value = word.partition("=")
-        if flag in RENAMED:
-            LOG.warning("%s is now %s; the next version won't know %s", flag, RENAMED[flag], flag)
-            flag = RENAMED[flag]
-        current.append(flag + equals + value)
+        name, equals, value = word.partition("=")
+        if name in RENAMED:
+            LOG.warning("%s is now %s; the next version won't know %s", name, RENAMED[name], name)
+            name = RENAMED[name]
+        current.append(name + equals + value)
     return current
 
 
