@@ -85,7 +85,7 @@ def rank() -> int:
     return dist.get_rank() if world() > 1 else 0
 
 
-def own_rows(count: int, rank: int, world: int) -> slice:
+def rank_rows(count: int, rank: int, world: int) -> slice:
     """The rows of one process when `world` processes share `count` rows in order."""
     return slice(count * rank // world, count * (rank + 1) // world)
 
@@ -132,13 +132,13 @@ class _GatherWithGradient(torch.autograd.Function):
         return rows
 
 
-def fetch(x: Tensor, rows: Tensor, near: bool = False) -> tuple[Tensor, Tensor]:
+def fetch(x: Tensor, rows: Tensor, local: bool = False) -> tuple[Tensor, Tensor]:
     """Rows of the global batch, with gradient: x (b, ...), rows (p,) counted over all processes.
 
-    near: they are all of this process, or don't matter: nothing is sent
+    local: they are all of this process, or don't matter: nothing is sent
     -> pool (k, ...), whose first b rows are x, and index (p,) of the rows in it
     """
-    if near or world() == 1:
+    if local or world() == 1:
         return x, rows % len(x)
-    whole = _GatherWithGradient.apply(x) if x.requires_grad else gather(x)
-    return torch.cat([x, whole[rows]]), len(x) + torch.arange(len(rows), device=rows.device)
+    everything = _GatherWithGradient.apply(x) if x.requires_grad else gather(x)
+    return torch.cat([x, everything[rows]]), len(x) + torch.arange(len(rows), device=rows.device)

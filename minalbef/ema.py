@@ -24,7 +24,8 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
     already. ALBEF has none; an image encoder of yours may.
     """
     update = get_ema_multi_avg_fn(momentum)
-    update(list(teacher.parameters()), list(student.parameters()), None)   # None: it counts no steps
+    no_count = None                   # of steps: a constant momentum doesn't use it
+    update(list(teacher.parameters()), list(student.parameters()), no_count)
     for average, current in zip(teacher.buffers(), student.buffers(), strict=True):
         average.copy_(current)
 
@@ -45,7 +46,8 @@ class Distilled(nn.Module, Generic[M]):
 
     def start(self, albef: nn.Module, teacher: nn.Module | None = None) -> None:
         """Begin from a trained ALBEF and its teacher, or from a copy of the student without one."""
-        self.student.start(albef)                        # type: ignore[operator]  # a task's model has it
+        # a task's model has start, which nn.Module does not know
+        self.student.start(albef)                        # type: ignore[operator]
         self.teacher = make_teacher(self.student)
         if teacher is not None:
             self.teacher.start(teacher)                  # type: ignore[operator]

@@ -54,15 +54,15 @@ def lr_at(step: int, config: Config) -> float:
     """
     if config.schedule == "stairs":
         epoch, i = divmod(step, max(1, config.epoch // config.batch))    # no partial batches
-        risen = max(0, i - 1) // STAIR * STAIR
+        ramp = max(0, i - 1) // STAIR * STAIR
         warmup = 0 if epoch else config.warmup_steps
         progress = epoch / config.epochs
     else:
-        risen = step
+        ramp = step
         warmup = config.warmup_steps
         progress = (step - warmup) / max(1, config.steps - warmup)
-    if risen < warmup:
-        return config.lr_start + (config.lr - config.lr_start) * risen / warmup
+    if ramp < warmup:
+        return config.lr_start + (config.lr - config.lr_start) * ramp / warmup
     cosine = 1 + math.cos(math.pi * min(1.0, progress))
     return config.lr_end + (config.lr - config.lr_end) * cosine / 2
 
@@ -105,8 +105,8 @@ def split_batch(batch: Any, draws: Any, config: Config) -> list[tuple[Any, Any]]
         return [(batch, draws)]
     rows = config.batch // distributed.world()
 
-    def cut(whole: Any, i: int) -> Any:
-        return whole.part(i, count, rows) if isinstance(whole, Rows) else whole
+    def cut(examples: Any, i: int) -> Any:
+        return examples.part(i, count, rows) if isinstance(examples, Rows) else examples
 
     return [(cut(batch, i), cut(draws, i)) for i in range(count)]
 

@@ -222,10 +222,10 @@ def test_on_one_device_nothing_happens():
 
 def test_processes_share_rows_in_order_and_none_twice():
     for count, processes in ((8, 1), (8, 2), (7, 3), (2, 4)):
-        shares = [range(count)[distributed.own_rows(count, number, processes)] for number in range(processes)]
+        shares = [range(count)[distributed.rank_rows(count, number, processes)] for number in range(processes)]
         assert [row for share in shares for row in share] == list(range(count))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert range(16, 24)[distributed.own_rows(8, 1, 2)] == range(20, 24), "of a later step, too"
+    assert range(16, 24)[distributed.rank_rows(8, 1, 2)] == range(20, 24), "of a later step, too"
 
 
 def test_gather_and_total_put_the_processes_together(two):

@@ -119,8 +119,8 @@ class Steps:
             for _ in range(steps):
                 self()
             rest = clock() - start - sum(phases.spent.values())
-        spent = dict(phases.spent) | {"other": rest}
-        return {name: value / steps for name, value in spent.items()}
+        costs = dict(phases.spent) | {"other": rest}
+        return {name: value / steps for name, value in costs.items()}
 
 
 def make_batch(config: Config) -> PretrainBatch:

@@ -98,7 +98,7 @@ class RecordBatches:
         self.bad: dict[int, str] = {}            # why records are unreadable
         rank = distributed.rank()
         world = distributed.world()
-        rows = distributed.own_rows(config.batch, rank, world)
+        rows = distributed.rank_rows(config.batch, rank, world)
         source = partial(read_batch, records, collate, config, tokenizer, rows)
         self.ahead = Ahead(source, config, workers)
         self.path = None
@@ -206,7 +206,7 @@ class ValidationBatches:
     def read(self, i: int) -> Batch:
         """This process's rows of the i-th batch."""
         config = self.config
-        rows = distributed.own_rows(self.size, self.rank, self.world)
+        rows = distributed.rank_rows(self.size, self.rank, self.world)
         numbers = order(len(self.records), config.seed, 0)
         records = []
         for position in range(i * self.size, (i + 1) * self.size)[rows]:

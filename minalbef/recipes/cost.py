@@ -78,18 +78,18 @@ def step_flops(config: Config, b: float, gpus: int = 1, checkpointing: bool = Fa
     checkpointing: count the layers recomputed in the backward pass, too
     """
     rows = row_factor(config, gpus)
-    one = forward_flops(config, rows)
+    row = forward_flops(config, rows)
     words = masked_words(config, 1)
     similarities = 4 * (b * gpus + config.queue_size) * config.embed_dim
-    layers = one.image + 2 * one.text + one.match + one.predict
-    heads = rows * one.keys_values + words * one.word_head
+    layers = row.image + 2 * row.text + row.match + row.predict
+    heads = rows * row.keys_values + words * row.word_head
     # a backward pass costs two forward ones, but the pixels need no gradient
-    student = 3 * (layers + heads) - one.stem / 3 + 2 * similarities
+    student = 3 * (layers + heads) - row.stem / 3 + 2 * similarities
     if checkpointing:
         student += layers
-    teacher = one.image + one.text + similarities
+    teacher = row.image + row.text + similarities
     if config.alpha:
-        teacher += one.text + one.keys_values + one.predict + words * one.word_head
+        teacher += row.text + row.keys_values + row.predict + words * row.word_head
     return b * (student + teacher)
 
 
@@ -112,9 +112,9 @@ class Activations:
     dropped: float = 0                # of dropout masks
     inputs: float = 0                 # of layers: all that checkpointing would keep
 
-    def __add__(self, other: "Activations") -> "Activations":
-        return Activations(self.low + other.low, self.full + other.full,
-                           self.dropped + other.dropped, self.inputs + other.inputs)
+    def __add__(self, more: "Activations") -> "Activations":
+        return Activations(self.low + more.low, self.full + more.full,
+                           self.dropped + more.dropped, self.inputs + more.inputs)
 
     def __mul__(self, times: float) -> "Activations":
         return Activations(self.low * times, self.full * times, self.dropped * times,
@@ -146,14 +146,14 @@ def keys_values(tokens: float, width: int) -> Activations:
 
 def stem(config: Config, b: float) -> Activations:
     """Pixels to tokens, by patches or convolutions; keeps the image."""
-    kept = Activations(3 * b * config.image_size ** 2)
+    total = Activations(3 * b * config.image_size ** 2)
     if config.stem == "patch":
-        return kept
+        return total
     halvings = config.patch_size.bit_length() - 1
     for i in range(1, halvings + 1):
         places = b * (config.image_size >> i) ** 2
-        kept += Activations(places * (config.image_width * i // halvings))
-    return kept + Activations(3 * b * config.grid ** 2 * config.image_width)
+        total += Activations(places * (config.image_width * i // halvings))
+    return total + Activations(3 * b * config.grid ** 2 * config.image_width)
 
 
 def image_encoder(config: Config, b: float, half: bool) -> Activations:
@@ -188,18 +188,18 @@ def fusion(config: Config, texts: float, pairs: float, queries: int | None, plai
     length, d = config.text_length, config.text_width
     n = config.grid ** 2 + config.fuse_cls
     copies = 3 if half else 1
-    kept = Activations()
+    total = Activations()
     for i in range(config.fusion_depth):
         rows = texts if i == 0 else pairs
         words = queries if queries and i == config.fusion_depth - 1 else length
-        kept += (attention(rows, words, length, d, config.text_heads, plain)
-                 + keys_values(rows * length, d) + post_norm(rows * words, d, 1)
-                 + Activations(copies * rows * length * d, 0, 0, rows * length * d)
-                 + attention(pairs, words, n, d, config.text_heads, plain)
-                 + Activations(2 * pairs * n * d)
-                 + mlp(pairs * words, d, int(d * config.text_mlp_ratio))
-                 + post_norm(pairs * words, d, 0) * 2)
-    return kept
+        total += (attention(rows, words, length, d, config.text_heads, plain)
+                  + keys_values(rows * length, d) + post_norm(rows * words, d, 1)
+                  + Activations(copies * rows * length * d, 0, 0, rows * length * d)
+                  + attention(pairs, words, n, d, config.text_heads, plain)
+                  + Activations(2 * pairs * n * d)
+                  + mlp(pairs * words, d, int(d * config.text_mlp_ratio))
+                  + post_norm(pairs * words, d, 0) * 2)
+    return total
 
 
 def kept_bytes(config: Config, b: float, half: bool, plain: bool, gpus: int = 1,
@@ -220,23 +220,23 @@ def kept_bytes(config: Config, b: float, half: bool, plain: bool, gpus: int = 1,
              (fusion(config, rows * b, 3 * b, 1, plain, half), config.fusion_depth),
              (fusion(config, b, b, None, plain, half), config.fusion_depth)]
     if checkpointing:
-        image, *others = [4 * part.inputs for part, _ in parts]
-        others.append(max(part.size(half, mask_bytes) / depth for part, depth in parts if depth))
+        image, *rest = [4 * part.inputs for part, _ in parts]
+        rest.append(max(part.size(half, mask_bytes) / depth for part, depth in parts if depth))
     else:
-        image, *others = [part.size(half, mask_bytes) for part, _ in parts]
+        image, *rest = [part.size(half, mask_bytes) for part, _ in parts]
     words = masked_words(config, b)
     image_keys = rows * b * (config.grid ** 2 + config.fuse_cls)
     queue = b * gpus + config.queue_size
     tail = (keys_values(image_keys, config.text_width) * config.fusion_depth
             + Activations(4 * words * config.text_width)                 # the word head
             + Activations(2 * b * queue + 2 * queue * config.embed_dim, 4 * b * queue))
-    others.append(tail.size(half, mask_bytes))
-    others.append(4 * 5 * words * config.vocab_size)     # two models' logits, three softmaxes
+    rest.append(tail.size(half, mask_bytes))
+    rest.append(4 * 5 * words * config.vocab_size)     # two models' logits, three softmaxes
     if rows > 1:                                         # the tokens gathered from all ranks
         image_row = (1 + config.grid ** 2) * config.image_width
         text_row = config.text_length * config.text_width
-        others.append(4 * (gpus + 2) * b * (image_row + text_row))
-    return image, sum(others)
+        rest.append(4 * (gpus + 2) * b * (image_row + text_row))
+    return image, sum(rest)
 
 
 @lru_cache(maxsize=64)

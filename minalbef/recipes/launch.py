@@ -74,7 +74,7 @@ def launch(arguments: list[str], processes: int | None = None) -> int:
                 worker.kill()                    # does nothing to those that have ended
                 worker.wait()
                 close_pipe(worker)
-        codes = [LOST if late else worker.returncode for worker, late in zip(workers, stuck)]
+        codes = [LOST if hung else worker.returncode for worker, hung in zip(workers, stuck)]
         if signals:
             if codes[0] != STOPPED:              # in training it would have said so itself
                 LOG.warning("stopped; the same command goes on")
@@ -131,8 +131,8 @@ def print_failures(codes: list[int], pids: list[int], files: Sequence[BinaryIO |
     codes: exit statuses; a signal's is negative. files: each one's stderr, None if it is printed
     Those that ended because they lost another one add nothing.
     """
-    ours = (0, LOST, -signal.SIGTERM)
-    causes = [rank for rank, code in enumerate(codes) if code not in ours]
+    harmless = (0, LOST, -signal.SIGTERM)        # the latter is ours
+    causes = [rank for rank, code in enumerate(codes) if code not in harmless]
     for rank in causes:
         file = files[rank]
         if file:

@@ -51,7 +51,7 @@ class SceneBatches:
         batch = self.batches[place]
         tokens, keep = self.tokenizer.encode([pair.text for pair in batch], config.text_length)
         siblings = torch.tensor([pair.kind != "" for pair in batch])
-        rows = distributed.own_rows(config.batch, self.rank, self.world)
+        rows = distributed.rank_rows(config.batch, self.rank, self.world)
         images = [transform(paint(pair.scene, config.image_size), config.image_size)
                   for pair in batch[rows]]
         return SceneBatch(
@@ -113,6 +113,6 @@ class ProblemBatches:
 
     def __call__(self, step: int) -> Batch:
         config, share = self.config, self.config.batch // len(self.sources)
-        mine = range(step * share, (step + 1) * share)[distributed.own_rows(share, self.rank, self.world)]
+        mine = range(step * share, (step + 1) * share)[distributed.rank_rows(share, self.rank, self.world)]
         drawn = [source.draw(i) for source in self.sources for i in mine]
         return batch(self.task, drawn, self.tokenizer, config.image_size, self.hide, config.text_length)

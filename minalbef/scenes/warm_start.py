@@ -42,7 +42,7 @@ class LabelBatches:
         batch = self.config.batch
         size = self.config.image_size
         rows = range(step * batch, (step + 1) * batch)
-        rows = rows[distributed.own_rows(batch, self.rank, self.world)]
+        rows = rows[distributed.rank_rows(batch, self.rank, self.world)]
         scenes = [self.scenes.place(i) for i in rows]
         labels = torch.zeros(len(scenes), len(self.classes))
         for row, scene in zip(labels, scenes):

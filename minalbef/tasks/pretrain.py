@@ -168,7 +168,7 @@ def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draw
     batch = config.batch
     length = config.text_length
     generator = step_generator(config.seed, step)
-    rows = distributed.own_rows(batch, rank, world)
+    rows = distributed.rank_rows(batch, rank, world)
 
     def uniform(width: int) -> Tensor:
         return torch.rand(batch, width, generator=generator).clamp(1e-7, 1 - 1e-7)[rows]

@@ -53,7 +53,7 @@ class TextAssignment(nn.Module):
     def draws(self, step: int) -> AssignDraws:
         """From (seed, step) alone, cut for this process."""
         whole, generator = self.config.batch, step_generator(self.config.seed, step)
-        mine = distributed.own_rows(whole, distributed.rank(), distributed.world())
+        mine = distributed.rank_rows(whole, distributed.rank(), distributed.world())
         uniform = torch.rand(whole, 2 + whole, generator=generator).clamp(1e-7, 1 - 1e-7)[mine]
         return AssignDraws(uniform[:, 0], uniform[:, 1], uniform[:, 2:])
 
