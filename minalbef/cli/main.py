@@ -143,7 +143,7 @@ def predict(task: str, /, image: Images, text: str, run: Path | None = None, out
     """Ask a fine-tuned model about your own pictures, and draw where it looked.
 
     Args:
-        task: what to ask: {asked}
+        task: what to ask: {predicting_tasks}
         image: the picture; for {of_two_images} two, the left one first
         text: {texts}, such as "{example}"
         run: by default runs/TASK; for {of_pretrained}, if there is none, runs/demo or the shipped model
@@ -151,7 +151,7 @@ def predict(task: str, /, image: Images, text: str, run: Path | None = None, out
         boxes: for {of_boxes}, the boxes to choose among, each x y width height in pixels
     """
     from minalbef.recipes import predict as predictor
-    evaluates = predictor.find_asked(task).evaluates
+    evaluates = predictor.find_predicting_task(task).evaluates
     if run is None:
         run = Path("runs", task)
         if "pretrain" in evaluates and not run.exists():

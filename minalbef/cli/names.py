@@ -18,17 +18,17 @@ def names() -> dict[str, str]:
     from minalbef.recipes.rehearse import rehearsals
     from minalbef.scenes.tasks.table import SCENE_TASKS
     from minalbef.tasks.table import TASKS
-    tuned = [name for name, task in TASKS.items() if task.begins_from]
-    asked = [task for task in TASKS.values() if task.predict]
+    fine_tuning = [name for name, task in TASKS.items() if task.begins_from]
+    predicting = [task for task in TASKS.values() if task.predict]
     return {
         "scene_tasks": either(SCENE_TASKS),
-        "other_tasks": either(name for name in tuned if name not in SCENE_TASKS),
-        "asked": either(task.name for task in asked),
-        "of_two_images": either(task.name for task in asked if task.images == 2),
-        "of_boxes": either(task.name for task in asked if task.candidates == "boxes"),
-        "of_pretrained": either(task.name for task in asked if "pretrain" in task.evaluates),
-        "texts": either(dict.fromkeys(task.text for task in asked)),
-        "example": next(task.example for task in asked if task.example),
+        "other_tasks": either(name for name in fine_tuning if name not in SCENE_TASKS),
+        "predicting_tasks": either(task.name for task in predicting),
+        "of_two_images": either(task.name for task in predicting if task.images == 2),
+        "of_boxes": either(task.name for task in predicting if task.candidates == "boxes"),
+        "of_pretrained": either(task.name for task in predicting if "pretrain" in task.evaluates),
+        "texts": either(dict.fromkeys(task.text for task in predicting)),
+        "example": next(task.example for task in predicting if task.example),
         "presets": ", ".join(rehearsals()),
         "trained_sets": ", ".join(name for name, splits in SETS.items() if "train" in splits),
         "other_sets": ", ".join(name for name, splits in SETS.items() if "train" not in splits),

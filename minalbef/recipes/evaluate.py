@@ -164,18 +164,18 @@ def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, s
     scene_task = SCENE_TASKS[task]
     config = getattr(model, "albef", model).config
     draw = task_problems.draws(config, split, seed, size)
-    found = task_problems.evaluate(task, model, tokenizer, draw)
-    baselines = dict(found.baselines)
+    result = task_problems.evaluate(task, model, tokenizer, draw)
+    baselines = dict(result.baselines)
     if scene_task.baselines:
         baselines |= scene_task.baselines(draw)
     torch.manual_seed(seed)                              # of random weights
     for name, other, hide in baseline_models(task, model, folder, source):
         baselines[name] = task_problems.evaluate(task, other, tokenizer, draw, hide).samples
-    figures, spans, counts = intervals.summarise({"test": found.samples, "baselines": baselines})
-    if found.chosen:
-        figures["map"] = found.chosen
-    return figures | {"source": str(source or ""), "split": split, "scenes_seed": seed,
-                      "intervals": spans, "counts": counts}
+    figures, spans, counts = intervals.summarise({"test": result.samples, "baselines": baselines})
+    if result.options:
+        figures["map"] = result.options
+    return {**figures, "source": str(source or ""), "split": split, "scenes_seed": seed,
+            "intervals": spans, "counts": counts}
 
 
 def baseline_models(task: str, model: nn.Module, folder: Path, source: Path | None

@@ -52,9 +52,9 @@ def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | 
     Raises ValueError for a wrong number of images, one that cannot be read or does not hold the
     boxes, and for a text without words or too long.
     """
-    asked = find_asked(task)
+    row = find_predicting_task(task)
     images = list(images) if isinstance(images, (list, tuple)) else [images]
-    check_query(asked, len(images), text, candidates)
+    check_query(row, len(images), text, candidates)
     config = getattr(model, "albef", model).config
     if candidates is None and config.objects and task in SCENE_TASKS:
         candidates = SCENE_TASKS[task].listed_answers(config)
@@ -62,11 +62,11 @@ def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | 
     pixels = torch.stack([transform(picture, config.image_size) for picture in pictures])
     size = pictures[0].height, pictures[0].width
     query = Query(pixels, text, size, candidates, place)
-    answer = asked.predict(model, tokenizer, query)
+    answer = row.predict(model, tokenizer, query)
     return Prediction(**vars(answer), task=task, pictures=pictures, text=text)
 
 
-def find_asked(task: str) -> Task:
+def find_predicting_task(task: str) -> Task:
     """A task that predicts. Raises ValueError for another."""
     known = [name for name, row in TASKS.items() if row.predict]
     if task not in known:

@@ -19,23 +19,23 @@ from minalbef.tokenizer import Tokenizer
 FEWEST = 36                           # problems of a test set, whatever share of it is wanted
 
 
-class Evaluated(NamedTuple):
+class Evaluation(NamedTuple):
     """What an evaluation gives; samples are nested as `intervals.summarise` wants them."""
 
     samples: dict
     baselines: dict                   # without a model
-    chosen: dict[str, Any]            # options of How that were chosen on validation problems
+    options: dict[str, Any]           # of How, chosen on validation problems
 
 
-def records(task: str, some: Sequence, size: int, hide: str = "") -> list:
+def records(task: str, examples: Sequence, size: int, hide: str = "") -> list:
     """Problems as records of a task, painted at `size` pixels; hide: see Painter."""
-    return make_records(SCENE_TASKS[task].record, some, size, hide)
+    return make_records(SCENE_TASKS[task].record, examples, size, hide)
 
 
-def batch(task: str, some: Sequence, tokenizer: Tokenizer, size: int, hide: str = "",
+def batch(task: str, examples: Sequence, tokenizer: Tokenizer, size: int, hide: str = "",
           length: int = 30) -> Any:
     """Problems as the batch that the task trains on."""
-    return TASKS[task].collate(records(task, some, size, hide), tokenizer, size, length)
+    return TASKS[task].collate(records(task, examples, size, hide), tokenizer, size, length)
 
 
 def draws(config: Config, split: str, seed: int, size: float) -> Draw:
@@ -53,7 +53,7 @@ def draws(config: Config, split: str, seed: int, size: float) -> Draw:
 
 
 def evaluate(task: str, model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str = ""
-             ) -> Evaluated:
+             ) -> Evaluation:
     """A task's figures on problems from `draws`. The model is moved to a GPU if there is one.
 
     hide: an input that the model doesn't see, see Painter
@@ -62,18 +62,20 @@ def evaluate(task: str, model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide
     evaluate_records = TASKS[task].evaluate
     assert evaluate_records, f"{task} has problems and no evaluation"
     model.to(distributed.device_at_hand(config.device))
-    chosen = scene_task.choose(model, tokenizer, hide) if scene_task.choose else {}
+    chosen: dict[str, Any] = {}
+    if scene_task.choose:
+        chosen = scene_task.choose(model, tokenizer, hide)
     candidates = scene_task.listed_answers(config)
     samples: dict = {}
     baselines: dict = {}
     for name, test in scene_task.tests.items():
         group = GROUP[test.problems] if test.grouped else None
-        asked = make_records(scene_task.record, draw(test.problems, test.number),
-                             config.image_size, hide, group)
+        test_records = make_records(scene_task.record, draw(test.problems, test.number),
+                                    config.image_size, hide, group)
         options = how(model, {"answers": candidates, **test.options, **chosen})
-        figures, _ = evaluate_records(model, tokenizer, asked, options)
+        figures, _ = evaluate_records(model, tokenizer, test_records, options)
         baselines |= figures.pop("baselines", {})
         if scene_task.figures:
             figures = {new: figures[old] for old, new in scene_task.figures.items()}
         samples |= {name: figures} if name else figures
-    return Evaluated(samples, baselines, chosen)
+    return Evaluation(samples, baselines, chosen)

@@ -172,26 +172,26 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
     if how.layer == "all":
         return evaluate_layers(model, tokenizer, records, how)
     layer = (depth - 1) // 2 if how.layer is None else int(how.layer)
-    judged = judge_maps(model, tokenizer, records, replace(how, layer=layer))
+    judgements = judge_maps(model, tokenizer, records, replace(how, layer=layer))
     splits, kinds, groups = values_of(records, "split", "kind", "group")
     samples: dict = {}
     largest: dict = {}
     chance: dict = {}
     for split in dict.fromkeys(splits):
         rows = [i for i, name in enumerate(splits) if name == split]
-        some_kinds, some_groups = ([values[i] for i in rows] for values in (kinds, groups))
-        point, chosen, largest_box, random_box, area = judged[rows].unbind(1)
-        pointed = in_groups(point, some_groups)
-        known = ~chosen.isnan()
-        samples[split] = {"pointing": pointed, "proposals": in_groups(chosen, some_groups)[known],
-                          **figures_by_kind(pointed, some_kinds)}
-        largest[split] = {"proposals": in_groups(largest_box, some_groups)[known]}
+        split_kinds, split_groups = ([values[i] for i in rows] for values in (kinds, groups))
+        point, chosen, largest_box, random_box, area = judgements[rows].unbind(1)
+        pointed = in_groups(point, split_groups)
+        with_boxes = ~chosen.isnan()
+        samples[split] = {"pointing": pointed, "proposals": in_groups(chosen, split_groups)[with_boxes],
+                          **figures_by_kind(pointed, split_kinds)}
+        largest[split] = {"proposals": in_groups(largest_box, split_groups)[with_boxes]}
         chance[split] = {"pointing": area.mean().item()}
-        if known.any():
+        if with_boxes.any():
             chance[split]["proposals"] = random_box.nanmean().item()
     if set(splits) == {""}:
         samples, largest, chance = samples[""], largest[""], chance[""]
-    count = int((~judged[:, 1].isnan()).sum())
+    count = int((~judgements[:, 1].isnan()).sum())
     return samples | {"baselines": {"largest_box": largest}}, {
         "layer": layer, "proposals": count, "chance": chance}
 
@@ -199,15 +199,15 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
 def evaluate_layers(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How
                     ) -> tuple[dict, dict]:
     """`evaluate` by every layer of fusion's: that of the best, and each layer's figure as "layers"."""
-    tried = {layer: evaluate(model, tokenizer, records, replace(how, layer=layer))
-             for layer in range(model.config.fusion_depth)}
+    by_layer = {layer: evaluate(model, tokenizer, records, replace(how, layer=layer))
+                for layer in range(model.config.fusion_depth)}
 
     def figure(layer: int) -> float:
-        samples, _ = tried[layer]
+        samples, _ = by_layer[layer]
         return next(iter(validation_figures(samples, {}).values()))
 
-    best, figures = sweep(figure, tried)
-    samples, more = tried[best]
+    best, figures = sweep(figure, by_layer)
+    samples, more = by_layer[best]
     return samples, more | {"layers": {str(layer): figure for layer, figure in figures.items()}}
 
 

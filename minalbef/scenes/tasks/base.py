@@ -90,7 +90,7 @@ def problems(name: str, split: str, config: Config, seed: int) -> Problems:
     return Problems(name, split, seed, config.image_size, config.objects, restyle=restyle)
 
 
-def make_records(record: Callable[[Any, Painter], Any], some: Sequence, size: int, hide: str = "",
+def make_records(record: Callable[[Any, Painter], Any], examples: Sequence, size: int, hide: str = "",
                  group: int | None = None) -> list:
     """Problems as records, their images painted at `size` pixels.
 
@@ -98,7 +98,7 @@ def make_records(record: Callable[[Any, Painter], Any], some: Sequence, size: in
     group: so many problems in a row make a group; None: they are independent
     """
     painter = Painter(size, hide)
-    records = [record(problem, painter) for problem in some]
+    records = [record(problem, painter) for problem in examples]
     if hide == "shuffled":
         others = records[SHIFT:] + records[:SHIFT]
         records = [replace(record, text=other.text) for record, other in zip(records, others)]

@@ -45,14 +45,14 @@ def kind_of(problem: Pointed) -> str:
 
 def baselines(draw: Draw) -> dict:
     """A random box, the largest box, and a random point."""
-    asked = draw("grounding", NUMBER)
+    examples = draw("grounding", NUMBER)
 
     def samples(values: Iterable[float]) -> Clusters:
         return cluster(torch.tensor(list(values)).float(), "grounding")
 
-    return {"random_box": {"proposals": samples(map(random_box, asked))},
-            "largest_box": {"proposals": samples(map(largest_box, asked))},
-            "random_point": {"pointing": samples(p.box[2] * p.box[3] for p in asked)}}
+    return {"random_box": {"proposals": samples(map(random_box, examples))},
+            "largest_box": {"proposals": samples(map(largest_box, examples))},
+            "random_point": {"pointing": samples(p.box[2] * p.box[3] for p in examples)}}
 
 
 def choose_map(model: Any, tokenizer: Tokenizer, hide: str = "") -> dict[str, Any]:

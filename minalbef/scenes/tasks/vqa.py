@@ -44,23 +44,23 @@ def options(problem: Asked, objects: Sequence[str]) -> list[str]:
 def baselines(draw: Draw) -> dict:
     """VQA accuracy of the best constant answer to each kind of question, and of a random one of
     its possible answers."""
-    asked = draw("vqa", NUMBER)
-    objects = sorted({thing.name for problem in asked for thing in problem.scene.objects})
-    constant, chance = torch.zeros(2, len(asked))
-    for kind in dict.fromkeys(problem.kind for problem in asked):
-        rows = [i for i, problem in enumerate(asked) if problem.kind == kind]
-        score_kind([asked[i] for i in rows], objects, rows, constant, chance)
-    kinds = [problem.kind for problem in asked]
+    examples = draw("vqa", NUMBER)
+    objects = sorted({thing.name for problem in examples for thing in problem.scene.objects})
+    constant, chance = torch.zeros(2, len(examples))
+    for kind in dict.fromkeys(problem.kind for problem in examples):
+        rows = [i for i, problem in enumerate(examples) if problem.kind == kind]
+        score_kind([examples[i] for i in rows], objects, rows, constant, chance)
+    kinds = [problem.kind for problem in examples]
     return {name: {"accuracy": cluster(samples, "vqa"), **figures_by_kind(cluster(samples, "vqa"), kinds)}
             for name, samples in (("majority", constant), ("chance", chance))}
 
 
-def score_kind(asked: Sequence[Asked], objects: Sequence[str], rows: list[int], constant: Tensor,
+def score_kind(examples: Sequence[Asked], objects: Sequence[str], rows: list[int], constant: Tensor,
                chance: Tensor) -> None:
     """The two baselines on questions of one kind, into these rows of their samples, in place."""
     totals: Counter = Counter()
     scores = []                       # of each question's answers; all others score 0
-    for i, problem in zip(rows, asked):
+    for i, problem in zip(rows, examples):
         score = {answer: agreement(answer, problem) for answer in dict.fromkeys(problem.answers)}
         scores.append(score)
         totals.update(score)
