@@ -17,28 +17,27 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
         "no projection": ('return self.proj(rearrange(y, "b h n d -> b n (h d)"))',
                           'return rearrange(y, "b h n d -> b n (h d)")'),
         "queries' weights cannot learn": (
-            "(self.q(x), *offered)",
-            "(F.linear(x, self.q.weight.detach(), self.q.bias), *offered)"),
+            "self.q(x)",
+            "F.linear(x, self.q.weight.detach(), self.q.bias)"),
         "keys' and values' weights cannot learn": (
             "return self.k(source), self.v(source)",
             "return tuple(F.linear(source, part.weight.detach(), part.bias) for part in (self.k, self.v))"),
-        "values cannot learn": (
-            "offered = keys_values or self.keys_values(x if source is None else source)",
-            "k, v = keys_values or self.keys_values(x if source is None else source)\n"
-            "        offered = k, v.detach()"),
+        "values cannot learn": ("rearrange(values,", "rearrange(values.detach(),"),
         "the source cannot learn": (
             "return self.k(source), self.v(source)", "return self.k(source.detach()), self.v(source.detach())"),
         "the projection cannot learn": (
             'return self.proj(rearrange(y, "b h n d -> b n (h d)"))',
             'return F.linear(rearrange(y, "b h n d -> b n (h d)"), self.proj.weight.detach(), self.proj.bias)'),
         "weights without their gradient": ("self.record.append(weights)", "self.record.append(weights.detach())"),
-        "weights of all the keys": ("self.record.append(weights)", "self.record.append(scores.softmax(-1))"),
+        "weights of all the keys": (
+            "self.record.append(weights)",
+            "self.record.append((q / q.shape[-1] ** 0.5 @ k.mT).softmax(-1))"),
         "a mask for each query is refused": (
-            "None if keep is None else keep[:, None] if keep.ndim == 3 else keep[:, None, None, :]",
-            "None if keep is None else keep[:, None, None, :]"),
+            "keep[:, None] if keep.ndim == 3 else keep[:, None, None, :]",
+            "keep[:, None, None, :]"),
         "a mask for each query is ignored": (
-            "None if keep is None else keep[:, None] if keep.ndim == 3",
-            "None if keep is None or keep.ndim == 3"),
+            "if keep is not None:",
+            "if keep is not None and keep.ndim != 3:"),
         "the first query's mask for all": ("keep[:, None] if keep.ndim == 3", "keep[:, None, :1] if keep.ndim == 3"),
         "the first row's mask for all": ("keep[:, None, None, :]", "keep[:1, None, None, :]"),
         "padding a hundred less likely": (
@@ -46,15 +45,14 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
             "attn_mask=None if mask is None else torch.where(mask, 0.0, -100.0),"),
         "padding's weight a hundred less likely": ('-float("inf")', "-100.0"),
         "exponentials without the maximum": (
-            '.masked_fill(~mask, -float("inf"))).softmax(-1)',
-            ".masked_fill(~mask, -float(\"inf\"))).exp()\n            weights = weights / weights.sum(-1, "
-            "keepdim=True)"),
+            "weights = scores.softmax(-1)",
+            "weights = scores.exp()\n        weights = weights / weights.sum(-1, keepdim=True)"),
         "scores clamped": (
             "scores = q / q.shape[-1] ** 0.5 @ k.mT",
             "scores = (q / q.shape[-1] ** 0.5 @ k.mT).clamp(-50, 50)"),
         "three heads": ('"b n (h d) -> b h n d", h=self.heads)', '"b n (h d) -> b h n d", h=3)'),
-        "dropout forced": ("dropout_p=dropout", "dropout_p=self.dropout.p"),
-        "dropout forgotten": ("y = self.dropout(weights) @ v", "y = weights @ v")},
+        "dropout forced": ("dropout_p=p", "dropout_p=self.dropout.p"),
+        "dropout forgotten": ("return self.dropout(weights) @ v", "return weights @ v")},
     "vision.block": {
         "nothing added to attention": ("x = x + self.attn(", "x = self.attn("),
         "nothing added to the MLP": ("return x + self.mlp(self.norm2(x))", "return self.mlp(self.norm2(x))"),
@@ -351,12 +349,15 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
                            "copy.deepcopy(student, {id(p): p for p in student.parameters()})"),
         "gradients reach it": (".requires_grad_(False).eval()", ".eval()"),
         "the student stands still, too": ("copy.deepcopy(student)", "copy.deepcopy(student.requires_grad_(False))"),
-        "gradients reach the average": ("@torch.no_grad()\ndef update_teacher", "def update_teacher"),
+        "gradients reach the average": (
+            "    update(list(teacher.parameters()), list(student.parameters()), no_count)",
+            "    with torch.enable_grad():\n        for slow, fast in zip(teacher.parameters(), "
+            "student.parameters()):\n            slow.copy_(momentum * slow + (1 - momentum) * fast)"),
         "it drops out": (".requires_grad_(False).eval()", ".requires_grad_(False)"),
-        "momentum reversed": ("list(student.parameters()), 1 - momentum)", "list(student.parameters()), momentum)"),
+        "momentum reversed": ("get_ema_multi_avg_fn(momentum)", "get_ema_multi_avg_fn(1 - momentum)"),
         "the student moves": ("(list(teacher.parameters()), list(student.parameters())",
                               "(list(student.parameters()), list(teacher.parameters())"),
-        "it never moves": ("list(student.parameters()), 1 - momentum)", "list(student.parameters()), 0.0)"),
+        "it never moves": ("get_ema_multi_avg_fn(momentum)", "get_ema_multi_avg_fn(1.0)"),
         "half of it moves": ("(list(teacher.parameters()), list(student.parameters())",
                              "(list(teacher.parameters())[:2], list(student.parameters())[:2]"),
         "buffers shared": ("copy.deepcopy(student)", "copy.deepcopy(student, {id(b): b for b in student.buffers()})"),
@@ -364,7 +365,7 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
             "    return copy.deepcopy(student)",
             "    student.requires_grad_()\n    return copy.deepcopy(student)"),
         "frozen weights stay behind": (
-            "    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)",
+            "    update(list(teacher.parameters()), list(student.parameters()), no_count)",
             "    for slow, fast in zip(teacher.parameters(), student.parameters()):\n        if "
             "fast.requires_grad:\n            slow.lerp_(fast, 1 - momentum)"),
         "the student is put in training": (
@@ -372,17 +373,17 @@ MISTAKES: dict[str, dict[str, tuple[str, str]]] = {
             "    student.train()\n    return copy.deepcopy(student)"),
         "the student is put in evaluation": ("copy.deepcopy(student)", "copy.deepcopy(student.eval())"),
         "the teacher drops out after an update": (
-            "    torch._foreach_lerp_(",
-            "    teacher.train()\n    torch._foreach_lerp_("),
+            "    update(list(",
+            "    teacher.train()\n    update(list("),
         "the student is put in evaluation by an update": (
-            "    torch._foreach_lerp_(",
-            "    student.eval()\n    torch._foreach_lerp_("),
+            "    update(list(",
+            "    student.eval()\n    update(list("),
         "the student's gradients are cleared": (
-            "    torch._foreach_lerp_(",
-            "    student.zero_grad()\n    torch._foreach_lerp_("),
+            "    update(list(",
+            "    student.zero_grad()\n    update(list("),
         "the student is frozen by an update": (
-            "    torch._foreach_lerp_(",
-            "    student.requires_grad_(False)\n    torch._foreach_lerp_(")},
+            "    update(list(",
+            "    student.requires_grad_(False)\n    update(list(")},
     "feature_queue.queue": {
         "empty slots count": ("min(size, self.filled + len(ids))", "size"),
         "always from the start": ("(self.pointer + len(ids)) % size", "0"),
