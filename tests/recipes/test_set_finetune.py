@@ -454,7 +454,7 @@ def test_a_list_of_answers_that_lacks_the_right_ones_is_told_and_a_wrong_one_ref
     found = evaluate_set(tuned["vqa"], prepared / "vqa", out=tmp_path / "out", answers=listed)
     assert found["lacking"] == 6 and found["test"]["accuracy"] == 0 and found["answers"] == 2
     assert "6 questions have none of their answers among the 2 listed" in table(found)
-    for name, values, message in (("answers.json", ["cat", "cat"], "has 1 answers twice"),
+    for name, values, message in (("answers.json", ["cat", "cat"], "repeats 1 answers"),
                                   ("answers.json", {}, "is no list of answers"),
                                   ("none.json", None, "none.json is not there: name a list of answers with --answers")):
         path = tmp_path / name if values is None else write(tmp_path / name, values)
