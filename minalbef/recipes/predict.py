@@ -1,10 +1,15 @@
-"""Inference on your own images with a fine-tuned model: the answer, its probability, and a Grad-CAM map."""
+"""Inference on your own images with a fine-tuned model.
+
+It gives the answer, its probability, and a Grad-CAM map.
+"""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor, nn
@@ -21,15 +26,15 @@ from minalbef.tokenizer import Tokenizer, clean
 from minalbef.viz import plots
 from minalbef.writing import explain
 
-SHOWN = 5                             # answers that are printed
+TOP_ANSWERS = 5                       # printed with their probabilities
 SIDE = 288                            # pixels of an image's longer side in the figure
-LONGEST = 200                         # letters of the text there
-NOTHING = "(nothing)"                 # stands for an answer without words
+TEXT_LIMIT = 200                      # characters of the text in the figure
+EMPTY_ANSWER = "(nothing)"            # printed for an answer without words
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction(Answer):
-    """A model's answer, with what it was asked."""
+    """A model's answer, with the task, the images and the text."""
 
     task: str
     pictures: tuple[Image.Image, ...]
@@ -37,117 +42,166 @@ class Prediction(Answer):
 
 
 @torch.no_grad()
-def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | Sequence[Source], text: str,
-            candidates: Sequence | Tensor | None = None, place: tuple[str, int] | None = None) -> Prediction:
+def predict(task: str, model: nn.Module, tokenizer: Tokenizer, images: Source | Sequence[Source],
+            text: str, candidates: Sequence | Tensor | None = None,
+            place: tuple[str, int] | None = None) -> Prediction:
     """Ask a model of `tasks.table.load_model`: does the text match the image, what is the answer?
 
-    images: what data.open_image opens, as config.upright says; nlvr2 reads two, the left one first,
-        all others one
+    images: what data.open_image opens, upright or as stored by config.upright; nlvr2 takes two, the
+        left one first, the other tasks one
     candidates: vqa's answers to rank; by default those of the embedded scenes for a model trained
-        on them, else the answer is open-ended. grounding's boxes, (k, 4) of x, y, width, height in
-        pixels; by default none
-    place: the mode and layer of grounding's map, as of `grounding.heat_map`; by default that of the
-        other tasks
-    The maps are Grad-CAM of fusion's middle layer, the paper's third of six, averaged over the text.
-    Raises ValueError for a wrong number of images, one that cannot be read or does not hold the
-    boxes, and for a text without words or too long.
+        on them, otherwise the answer is open-ended. grounding's boxes, (k, 4) of x, y, width,
+        height in pixels; by default none
+    place: mode and layer of grounding's map, see `grounding.heat_map`; by default the other tasks'
+    The maps are Grad-CAM of fusion's middle layer, the paper's third of six, averaged over the
+    text.
+    Raises ValueError for a wrong number of images, an image that cannot be read or does not contain
+    the boxes, and a text that is too long or has no words.
     """
     row = find_predicting_task(task)
-    images = list(images) if isinstance(images, (list, tuple)) else [images]
-    check_query(row, len(images), text, candidates)
-    config = getattr(model, "albef", model).config
+    if isinstance(images, (list, tuple)):
+        sources = list(images)
+    else:
+        sources = [images]
+    check_query(row, len(sources), text, candidates)
+    albef: Any = getattr(model, "albef", model)
+    config = albef.config
     if candidates is None and config.objects and task in SCENE_TASKS:
         candidates = SCENE_TASKS[task].listed_answers(config)
-    pictures = tuple(open_image(image, config.upright) for image in images)
+    pictures = tuple(open_image(source, config.upright) for source in sources)
     pixels = torch.stack([transform(picture, config.image_size) for picture in pictures])
-    size = pictures[0].height, pictures[0].width
+    size = (pictures[0].height, pictures[0].width)
     query = Query(pixels, text, size, candidates, place)
+    assert row.predict
     answer = row.predict(model, tokenizer, query)
     return Prediction(**vars(answer), task=task, pictures=pictures, text=text)
 
 
 def find_predicting_task(task: str) -> Task:
     """A task that predicts. Raises ValueError for another."""
-    known = [name for name, row in TASKS.items() if row.predict]
-    if task not in known:
-        raise ValueError(f"no task {task!r}{nearest(task, known)}; there are {', '.join(known)}")
+    names = [name for name, row in TASKS.items() if row.predict]
+    if task not in names:
+        raise ValueError(f"no task {task!r}{nearest(task, names)}; there are {', '.join(names)}")
     return TASKS[task]
 
 
 def check_query(task: Task, images: int, text: str, candidates: Sequence | Tensor | None) -> None:
-    """Raises ValueError for what the task cannot be asked."""
+    """Raises ValueError for a query that the task cannot answer. images: how many there are"""
     if images != task.images:
-        reads = "one picture" if task.images == 1 else "two pictures, the left one first"
-        raise ValueError(f"{task.name} reads {reads}, and was given {images}; on the command line "
+        expected = "one image" if task.images == 1 else "two images, the left one first"
+        raise ValueError(f"{task.name} takes {expected}, but got {images}; on the command line, "
                          "name each with --image")
     if not clean(text):
         raise ValueError(f"the text {text!r} has no words; give it at least one")
     if candidates is None:
         return
-    kind = "answers" if all(isinstance(one, str) for one in candidates) else "boxes"
+    kind = "boxes"
+    if all(isinstance(candidate, str) for candidate in candidates):
+        kind = "answers"
     if task.candidates != kind:
-        choosers = [f"{row.candidates} for {name}" for name, row in TASKS.items() if row.candidates]
-        raise ValueError(f"{task.name} does not choose among these: {', '.join(choosers)}; "
-                         "leave them out")
+        choices = [f"{row.candidates} for {name}" for name, row in TASKS.items() if row.candidates]
+        raise ValueError(f"{task.name} does not choose among these candidates: "
+                         f"{', '.join(choices)}; leave them out")
 
 
-def describe(found: Prediction) -> str:
-    """The answer in words, with a line for each of the likeliest answers and other scores."""
-    likely = list(found.probabilities.items())[:SHOWN]
-    lines = [found.answer or NOTHING, *(f"{value:7.2f}  {name or NOTHING}" for name, value in likely)]
-    if found.similarity is not None:
-        lines.append(f"{found.similarity:7.2f}  similarity")
-    if found.written is not None:
-        lines.append(f"written without a list: {found.written or NOTHING}")
-    if found.boxes is not None:
-        lines += [f"{score:7.3f}  for the box {' '.join(f'{value:g}' for value in box.tolist())}"
-                  for box, score in zip(found.boxes, found.scores)]
+def describe(prediction: Prediction) -> str:
+    """The answer, then a line for each of the likeliest answers and for each other score."""
+    lines = [prediction.answer or EMPTY_ANSWER]
+    for name, probability in list(prediction.probabilities.items())[:TOP_ANSWERS]:
+        lines.append(f"{probability:7.2f}  {name or EMPTY_ANSWER}")
+    if prediction.similarity is not None:
+        lines.append(f"{prediction.similarity:7.2f}  similarity")
+    if prediction.written is not None:
+        lines.append(f"written without a list: {prediction.written or EMPTY_ANSWER}")
+    if prediction.boxes is not None:
+        assert prediction.scores is not None
+        for box, score in zip(prediction.boxes, prediction.scores):
+            corners = " ".join(f"{value:g}" for value in box.tolist())
+            lines.append(f"{score:7.3f}  for the box {corners}")
     return "\n".join(lines)
 
 
-def figure(found: Prediction) -> plots.Plot:
-    """Each image next to its Grad-CAM map for the answer; grounding's boxes, the chosen one bold."""
-    likely = [f"{name or NOTHING} {value:.2f}" for name, value in list(found.probabilities.items())[:3]]
-    answer, explained = found.answer or NOTHING, found.explained or NOTHING
-    panels, titles, scales = [], [], []
-    sides = ("left: ", "right: ") if len(found.pictures) == 2 else ("",)
-    for picture, heat, side in zip(found.pictures, found.maps, sides):
-        scale = SIDE / max(picture.size)
-        shown = np.array(picture.resize([max(1, round(n * scale)) for n in picture.size], Image.Resampling.BICUBIC))
-        panels += [shown, plots.overlay(shown, heat.numpy())]
-        titles += [f"{side}the picture", f"{side}what speaks for “{explained}”"]
+def figure(prediction: Prediction) -> plots.Plot:
+    """Each image next to its Grad-CAM map for the answer; grounding's best box is bold."""
+    likely = []
+    for name, probability in list(prediction.probabilities.items())[:3]:
+        likely.append(f"{name or EMPTY_ANSWER} {probability:.2f}")
+    answer = prediction.answer or EMPTY_ANSWER
+    label = prediction.explained or EMPTY_ANSWER
+    panels = []
+    titles = []
+    scales = []
+    sides = ("left: ", "right: ") if len(prediction.pictures) == 2 else ("",)
+    for picture, heat, side in zip(prediction.pictures, prediction.maps, sides):
+        pixels, scale = resize_picture(picture)
+        panels += [pixels, plots.overlay(pixels, heat.numpy())]
+        titles += [f"{side}the picture", f"{side}what speaks for “{label}”"]
         scales += [scale, scale]
     titles[0] = "\n".join([titles[0], *likely])
-    asked = plots.shorten(found.text, LONGEST)
-    heading = plots.wrap(f"“{asked}”: {answer}", 18 * len(panels))
+    text = plots.shorten(prediction.text, TEXT_LIMIT)
+    heading = plots.wrap(f"“{text}”: {answer}", 18 * len(panels))
     plot = plots.gallery(panels, titles, heading, len(panels))
-    plot.alt = (f"{found.task} asked “{asked}” and answered: {answer} ({', '.join(likely)}). "
-                f"Beside each picture the same, lit where it speaks for “{explained}”.")
+    plot.alt = (f"{prediction.task} asked “{text}” and answered: {answer} ({', '.join(likely)}). "
+                f"Beside each picture the same, lit where it speaks for “{label}”.")
     for ax, scale in zip(plot.axes, scales):
-        for box in found.boxes if found.boxes is not None else ():
-            best = found.box is not None and box.equal(found.box)
-            x, y, width, height = (scale * box).tolist()
-            ax.add_patch(Rectangle((x - 0.5, y - 0.5), width, height, fill=False, zorder=3 if best else 2,
-                                   edgecolor=plots.GREEN if best else plots.SKY, linewidth=3 if best else 1))
+        draw_boxes(ax, prediction, scale)
     return plot
+
+
+def resize_picture(picture: Image.Image) -> tuple[np.ndarray, float]:
+    """An image with SIDE pixels on its longer side, (h, w, 3), and the scale it was resized by."""
+    scale = SIDE / max(picture.size)
+    width, height = picture.size
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.array(picture.resize(size, Image.Resampling.BICUBIC)), scale
+
+
+def draw_boxes(ax: Axes, prediction: Prediction, scale: float) -> None:
+    """Draw grounding's boxes, if any, over an image that was resized by `scale`."""
+    if prediction.boxes is None:
+        return
+    for box in prediction.boxes:
+        best = prediction.box is not None and box.equal(prediction.box)
+        x, y, width, height = (scale * box).tolist()
+        style: dict[str, Any] = dict(edgecolor=plots.SKY, linewidth=1, zorder=2)
+        if best:
+            style = dict(edgecolor=plots.GREEN, linewidth=3, zorder=3)
+        ax.add_patch(Rectangle((x - 0.5, y - 0.5), width, height, fill=False, **style))
 
 
 def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | None = None,
          boxes: Sequence | None = None) -> str:
-    """`minalbef predict`: ask a run, draw the answer, -> both in words. Raises ValueError for a run of another task.
+    """`minalbef predict`: ask a run and draw the answer: -> the answer in words.
 
-    Retrieval and grounding take pretrained runs, too. Grounding uses the map that was best on the validation set.
+    Raises ValueError for a run of another task.
+    Retrieval and grounding take pretrained runs, too. Grounding uses the map that was best on the
+    validation set.
     """
     run = run_folder(run)
     if not run.exists():
-        raise ValueError(f"there is no {run}; `minalbef finetune {task}` makes one, or name another with --run")
+        raise ValueError(f"there is no {run}; `minalbef finetune {task}` makes one, or name "
+                         "another with --run")
     model, tokenizer, _ = load_model(task, run)
     require_trained(run, untrained_parts(run), TASKS[task].predict_needs)
-    place = None                                 # of grounding's map
-    if (run / "report.json").exists() and (best := read_report(run).get("map")):
-        with explain(f"{run / 'report.json'}: its map is damaged", f"`minalbef evaluate {run}` "
-                     "makes it anew", KeyError, TypeError, ValueError):
-            place = str(best["mode"]), int(best["layer"])
-    found = predict(task, model, tokenizer, images, text, boxes, place)
-    figure(found).save(out := out or output_folder(run) / "answer.png")
-    return f"{describe(found)}\n{out} shows the answer"
+    prediction = predict(task, model, tokenizer, images, text, boxes, best_map(run))
+    out = out or output_folder(run) / "answer.png"
+    figure(prediction).save(out)
+    return f"{describe(prediction)}\n{out} shows the answer"
+
+
+def best_map(run: Path) -> tuple[str, int] | None:
+    """Mode and layer of grounding's map that a run's evaluation chose, if it did.
+
+    Raises ValueError where its report is damaged.
+    """
+    report = run / "report.json"
+    if not report.exists():
+        return None
+    chosen_map = read_report(run).get("map")
+    if not chosen_map:
+        return None
+    with explain(f"{report}: its map is damaged", f"`minalbef evaluate {run}` makes it anew",
+                 KeyError, TypeError, ValueError):
+        mode = str(chosen_map["mode"])
+        layer = int(chosen_map["layer"])
+    return mode, layer

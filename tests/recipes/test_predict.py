@@ -226,7 +226,8 @@ def test_maps_of_a_pair_add_up_and_a_batch_is_its_rows_alone(pair):
 def test_an_answer_is_words_and_a_picture(ask, task, tmp_path):
     found = ask(task, BOXES if task == "grounding" else None)
     told = predict.describe(found)
-    assert told.startswith(found.answer) and all(word in told for word in list(found.probabilities)[:predict.SHOWN])
+    assert told.startswith(found.answer)
+    assert all(word in told for word in list(found.probabilities)[:predict.TOP_ANSWERS])
     plot = predict.figure(found)
     assert found.text in plot.alt and found.answer in plot.alt and len(plot.axes) == (4 if task == "nlvr2" else 2)
     assert all(len(ax.patches) == (3 if task == "grounding" else 0) for ax in plot.axes)
@@ -252,9 +253,9 @@ def test_a_picture_as_narrow_as_a_line_can_be_shown(ask):
 # ------------------------------------------------------------------------------------------------ what cannot be asked
 @pytest.mark.parametrize("task, changes, message", [
     ("captioning", {}, "no task 'captioning'.*retrieval, entailment, vqa, nlvr2, grounding"),
-    ("vqa", {"images": 2}, "vqa reads one picture, and was given 2.*--image"),
-    ("nlvr2", {"images": 1}, "nlvr2 reads two pictures, the left one first, and was given 1"),
-    ("retrieval", {"images": 0}, "was given 0"),
+    ("vqa", {"images": 2}, "vqa takes one image, but got 2.*--image"),
+    ("nlvr2", {"images": 1}, "nlvr2 takes two images, the left one first, but got 1"),
+    ("retrieval", {"images": 0}, "but got 0"),
     ("vqa", {"text": " ?! "}, "' .! ' has no words"), ("entailment", {"text": ""}, "no words"),
     ("retrieval", {"text": "an apple " * 20}, "the limit is 30"),
     ("vqa", {"text": "how many " * 20}, "the limit is 30"),
@@ -262,7 +263,7 @@ def test_a_picture_as_narrow_as_a_line_can_be_shown(ask):
     ("grounding", {"candidates": [[5, 5, 0, 9]]}, "no area"),
     ("grounding", {"candidates": [[5, 5, 9]]}, r"must be \(k, 4\)"),
     ("entailment", {"candidates": ["yes"]}, "entailment does not choose among these"),
-    ("vqa", {"candidates": BOXES}, "vqa does not choose among these: answers"),
+    ("vqa", {"candidates": BOXES}, "vqa does not choose among these candidates: answers"),
     ("nlvr2", {"candidates": BOXES}, "nlvr2 does not choose among these.*leave them out")])
 def test_what_cannot_be_asked_is_refused(models, pictures, task, changes, message):
     images = (pictures * 2)[:changes.get("images", 1 + (task == "nlvr2"))]
@@ -337,7 +338,7 @@ def test_two_pictures_are_named_at_once_or_one_by_one(runs, ask, capsys, monkeyp
     (["vqa", "--image", "a.png", "--text", "a", "--run", "runs/mine"], "no runs/mine; `minalbef finetune vqa`.*--run"),
     (["vqa", "--image", "a.png", "--text", "a", "--run", "empty"], "not a run folder"),
     (["vqa", "--image", "c.png", "--text", "a"], "c.png cannot be read"),
-    (["vqa", "--text", "a"], "given 0"), (["nlvr2", "--image", "a.png", "--text", "a"], "given 1"),
+    (["vqa", "--text", "a"], "got 0"), (["nlvr2", "--image", "a.png", "--text", "a"], "got 1"),
     (["vqa", "--image", "a.png", "--text", "a", "--boxes", "1", "1", "5", "5"], "boxes for grounding"),
     (["entailment", "--image", "a.png", "--text", "a", "--boxes", "1", "1", "5", "5"], "boxes for grounding"),
     (["grounding", "--image", "a.png", "--text", "a", "--boxes", "90", "1", "5", "5"],
