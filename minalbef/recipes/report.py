@@ -19,7 +19,7 @@ from minalbef.metrics import read_metrics
 from minalbef.writing import explain, write_atomically
 
 SCHEMA = 1
-# what is read back of a report, and is of one kind
+# the values that are read back from a report, and their types
 WORDS: dict[Any, str] = {str: "text", dict: "table"}
 TEXTS = ("task", "command", "commit", "date", "device", "set", "split", "protocol", "source")
 TABLES = ("seconds", "versions", "config", "map", "test", "baselines", "chance", "intervals",
@@ -32,24 +32,24 @@ PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 
 def output_folder(run: str | Path, whole: bool = True) -> Path:
-    """Where to write what is made of a run: into its folder, unless that must stay as it is.
+    """Where to write results of a run: its own folder, unless that must stay as it is.
 
-    For the shipped run it is runs/tiny, for one of the hub runs/hf/OWNER/NAME: runs/NAME may be a
-    run of yours.
-    whole: False for an evaluation that is not the run's own whole one, which must not take the
-        place of its report
+    For the shipped run it is runs/tiny, and for a run from the hub runs/hf/OWNER/NAME, since
+    runs/NAME may be a run of yours.
+    whole: False for a partial evaluation, which must not replace the report of the full one
     """
     folder = Path(run)
     where = folder.resolve()
     if where == (data_folder() / "tiny").resolve():
         folder = Path("runs", "tiny")
-    elif where.parent.name == "snapshots":       # of the hub's cache: models--OWNER--NAME/snapshots/COMMIT
+    elif where.parent.name == "snapshots":
+        # the hub's cache has it in models--OWNER--NAME/snapshots/COMMIT
         folder = Path("runs", "hf", *where.parts[-3].split("--")[1:])
     return folder if whole else folder / "evaluation"
 
 
 def train_seconds(folder: Path) -> float:
-    """How long a folder's training took, without pauses and lost steps.
+    """How many seconds a folder's training took, without pauses and lost steps.
 
     Raises ValueError for a damaged metrics.csv.
     """
@@ -59,20 +59,31 @@ def train_seconds(folder: Path) -> float:
 
 def write_report(folder: Path, task: str, figures: dict, config: Config,
                  seconds: dict[str, float], command: str, seed: int) -> dict:
-    """Write report.json into a run folder, whole or not at all: -> what was written.
+    """Write report.json into a run folder, atomically: -> the report as it reads back.
 
-    figures: shares of 1, nested by part, their intervals under "intervals" in the same nesting
+    figures: fractions of 1, nested by part; under "intervals", theirs in the same nesting
     seconds: by phase, such as {"train": 410.2}
-
-    Raises ValueError for a figure that is no number (NaN), OSError where the folder cannot be written.
+    Raises ValueError for NaN or infinity among the figures, OSError where the folder cannot be
+    written.
     """
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
-    settings = {name: "inf" if value == float("inf") else value  # JSON has no infinity
-                for name, value in vars(config).items()}
-    report = {"schema": SCHEMA, "task": task, "command": command, "seed": seed,
-              "commit": commit(), "date": now(), "device": describe_device(),
-              "seconds": _round(seconds, 1), "versions": versions, "config": settings}
+    settings = dict(vars(config))
+    for name, value in settings.items():
+        if value == float("inf"):
+            settings[name] = "inf"               # JSON has no infinity
+    report = {
+        "schema": SCHEMA,
+        "task": task,
+        "command": command,
+        "seed": seed,
+        "commit": commit(),
+        "date": now(),
+        "device": describe_device(),
+        "seconds": _round(seconds, 1),
+        "versions": versions,
+        "config": settings,
+    }
     report |= _round(figures, 5)
     with explain(f"a figure of {folder} is not finite", "a report holds numbers only", ValueError):
         text = json.dumps(report, indent=1, allow_nan=False)
@@ -82,9 +93,9 @@ def write_report(folder: Path, task: str, figures: dict, config: Config,
 
 
 def read_report(folder: Path) -> dict:
-    """The report of a run folder, an older one's keys by today's names (RENAMED).
+    """The report of a run folder; the keys of an older one get today's names (RENAMED).
 
-    Raises ValueError where there is none, or none that this version reads.
+    Raises ValueError where there is none, or one that this version can't read.
     """
     path = Path(folder) / "report.json"
     with explain(f"{path} cannot be read", f"`minalbef evaluate {folder}` makes it", OSError,
@@ -102,16 +113,19 @@ def read_report(folder: Path) -> dict:
 
 
 def similarity_weight(run: str | Path) -> float:
-    """The weight of similarity over temperature, added to ITM's log-odds, that the run's own
-    evaluation chose; without one `How`'s. ITM alone ranks worse."""
+    """The weight that re-ranking adds similarity over temperature with, to ITM's log-odds.
+
+    The run's own evaluation chose it; without one it is the default of `How`. ITM alone ranks
+    worse.
+    """
     try:
         return read_report(Path(run))["rerank_plus_weight"]
-    except (ValueError, KeyError):               # not evaluated, or not as pretraining is
+    except (ValueError, KeyError):               # no report, or not one of pretraining
         return How.weight
 
 
 def check_report(report: dict) -> None:
-    """Raises ValueError for a value of another kind than `write_report` writes."""
+    """Raises ValueError for a value of a type that `write_report` doesn't write."""
     for name, kind in KINDS.items():
         if name in report and not isinstance(report[name], kind):
             raise ValueError(f"{name!r} is {report[name]!r}, which is no {WORDS[kind]}")
@@ -120,7 +134,7 @@ def check_report(report: dict) -> None:
 
 
 def _check_numbers(name: str, value: Any) -> None:
-    """Raises ValueError for something else than a number among figures, nested by part."""
+    """Raises ValueError where figures, nested by part, have something other than a number."""
     if isinstance(value, dict):
         for key, inner in value.items():
             _check_numbers(f"{name} {key}", inner)
@@ -132,7 +146,7 @@ def _check_numbers(name: str, value: Any) -> None:
 
 
 def command() -> str:
-    """What the user typed, to be written beside figures."""
+    """The command line that the user typed, for the report."""
     return shlex.join(["minalbef", *sys.argv[1:]])
 
 
@@ -144,7 +158,8 @@ def now() -> str:
 def describe_device() -> str:
     """The machine in words: processor, cores we may use, threads, GPU if there is one, system."""
     name = platform.processor() or platform.machine()
-    if (info := Path("/proc/cpuinfo")).exists():
+    info = Path("/proc/cpuinfo")
+    if info.exists():
         for line in info.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 name = line.split(":", 1)[1].strip()
@@ -162,28 +177,35 @@ def describe_device() -> str:
 
 
 def commit() -> str:
-    """Which code this is: the checkout's commit, with "+" where it was changed since, else the
-    installed version."""
+    """The checkout's commit, with a "+" for uncommitted changes, or else the installed version."""
     checkout = Path(__file__).parents[2]
     if (checkout / ".git").exists():
         git = ("git", "-C", str(checkout))
-        if head := _output(*git, "rev-parse", "HEAD"):
-            changes = _output(*git, "status", "--porcelain", "-uno")
-            return head + "+" if changes else head
+        head = _output(*git, "rev-parse", "HEAD")
+        if head and _output(*git, "status", "--porcelain", "-uno"):
+            return head + "+"
+        if head:
+            return head
     return f"version {importlib.metadata.version('minalbef')}"
 
 
 def _round(value: Any, digits: int) -> Any:
+    """Round every float among figures that are nested in dicts and lists."""
     if isinstance(value, dict):
         return {key: _round(inner, digits) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_round(inner, digits) for inner in value]
-    return round(value, digits) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return round(value, digits)
+    return value
 
 
 def _output(*command: str) -> str:
+    """What a command prints, or "" if it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-        return "" if done.returncode else done.stdout.strip()
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return ""
+    if result.returncode:
+        return ""
+    return result.stdout.strip()
