@@ -1,3 +1,4 @@
-"""Whole jobs: pretrain, fine-tune, evaluate, predict, search, convert, their report.json, and what a run costs.
+"""Whole jobs: pretrain, fine-tune, evaluate, predict, search, convert; and what a run costs.
 
-Imports everything but bench and cli."""
+These modules may import everything but bench and cli.
+"""

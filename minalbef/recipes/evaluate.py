@@ -1,7 +1,8 @@
 """Evaluation of a run, written to report.json.
 
-Of `evaluate_records`: any records, of a prepared set or of scenes, by their task. On scenes a
-pretrained run has `scenes.evaluation`'s figures, and a task's run those of its baselines, too.
+`evaluate_records` evaluates any records, of a prepared set or of scenes, by their task. On scenes,
+a pretrained run gets the figures of `scenes.evaluation`, and a fine-tuned run those of its
+baselines, too.
 """
 import json
 import logging
@@ -38,13 +39,13 @@ CHOICE = "choice"                     # among captions, by the ITC and ITM of a 
 
 def evaluate(run: str | Path, data: str | Path | None = None, out: str | Path | None = None,
              **options: Any) -> dict | None:
-    """Evaluate a run and write report.json: -> the report, in the first process alone.
+    """Evaluate a run and write report.json: -> the report, in the first process only.
 
     data: a folder of `minalbef prepare`, or a split of it, by default its "test"; None: the
         embedded scenes, for a run that was trained on them
-    out: where to write, by default the run's folder, or in it evaluation/ for a part of the test
-        and SET-SPLIT for a set; of the shipped model in runs/tiny
-    options: those of `evaluate_set`, or without data of `evaluate_run`
+    out: where to write, by default the run's folder; in it, evaluation/ for a partial evaluation
+        and SET-SPLIT for a set. For the shipped model, runs/tiny takes the place of the folder
+    options: those of `evaluate_set`, or without data those of `evaluate_run`
     """
     folder = checkpoint.run_folder(run)
     target = Path(out) if out else None
@@ -61,7 +62,7 @@ def evaluate(run: str | Path, data: str | Path | None = None, out: str | Path | 
 
 
 def open_for(task: str, folder: Path, image_size: int | None = None) -> Run:
-    """A run with its model for a task; a warning names parts that its training never reached."""
+    """A run with its model for a task. Warns of parts that were never trained."""
     model: Any
     model, tokenizer, trained_for = load_model(task, folder, image_size)
     if distributed.rank() == 0:
@@ -71,15 +72,16 @@ def open_for(task: str, folder: Path, image_size: int | None = None) -> Run:
 
 
 def warn_of_untrained(run: Path) -> None:
-    """Say which parts of a run its training never reached, as the match head's without ITM."""
-    if untrained := checkpoint.untrained_parts(run):
-        LOG.warning(f"{run} never trained its {', '.join(untrained)}: figures that rest on it are "
-                    "of random weights")
+    """Warn of parts of a run that were never trained, such as the match head without ITM."""
+    untrained = checkpoint.untrained_parts(run)
+    if untrained:
+        LOG.warning(f"{run} never trained its {', '.join(untrained)}: figures that rest on it "
+                    "come from random weights")
 
 
 def evaluate_records(run: Run, records: loop.Records, task: str, how: How) -> tuple[dict, dict]:
-    """Evaluate any records by their task: -> figures with intervals and counts, and what else the
-    report should say.
+    """Evaluate any records by their task: -> figures with intervals and counts, and the rest of the
+    report.
 
     task: a name of TASKS, or CHOICE; the model must be that task's, and on how.device
     """
@@ -99,7 +101,7 @@ def evaluate_records(run: Run, records: loop.Records, task: str, how: How) -> tu
 
 def write_figures(run: Path, out: Path, task: str, figures: dict, config: Config,
                   seconds: dict[str, float], command: str) -> dict:
-    """Write report.json: -> the report. It has the step where training hasn't ended."""
+    """Write report.json: -> the report. It has the step if training hasn't ended."""
     step = checkpoint.open_run(run).step
     if step is not None:
         figures = figures | {"step": step}
@@ -112,11 +114,11 @@ def write_figures(run: Path, out: Path, task: str, figures: dict, config: Config
 def evaluate_run(folder: Path, command: str = "", source: Path | None = None, seed: int = 0,
                  size: float = 1.0, split: str = "test", among: int | None = None,
                  out: Path | None = None) -> dict:
-    """Evaluate a run of scenes on unseen ones, on a GPU if there is one; write report.json. -> the
-    report
+    """Evaluate a run of scenes on unseen ones, on a GPU if there is one: -> the report.
 
-    source: the pretrained run that a task's began from, for its baselines; without it they are left
-        out
+    It is written to report.json.
+    source: the pretrained run that a fine-tuned one started from, for its baselines; without it
+        they are left out
     seed, size, split, among: see `evaluation.evaluate`
     out: where to write, by default the run's folder
     Raises ValueError for a run that was not trained on the embedded scenes.
@@ -126,7 +128,7 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
     config = opened.config
     task = opened.task
     if among and task != "pretrain":
-        raise ValueError(f"--among is for runs of pretraining; {folder} is one of a task, whose "
+        raise ValueError(f"--among is for runs of pretraining; {folder} is a fine-tuned run, whose "
                          "test set is fixed")
     questions.need_scenes(config, folder)
     warn_of_untrained(folder)
@@ -162,7 +164,8 @@ def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, s
     """
     model, tokenizer, _ = load_model(task, folder)
     scene_task = SCENE_TASKS[task]
-    config = getattr(model, "albef", model).config
+    albef: Any = getattr(model, "albef", model)
+    config = albef.config
     draw = task_problems.draws(config, split, seed, size)
     result = task_problems.evaluate(task, model, tokenizer, draw)
     baselines = dict(result.baselines)
@@ -180,9 +183,9 @@ def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, s
 
 def baseline_models(task: str, model: nn.Module, folder: Path, source: Path | None
                     ) -> Iterator[tuple[str, nn.Module, str]]:
-    """The models that a task's run is compared with, where there are any: name, model, hidden
-    input."""
-    config = getattr(model, "albef", model).config
+    """The models that a fine-tuned run is compared with: name, model, hidden input."""
+    albef: Any = getattr(model, "albef", model)
+    config = albef.config
     for name, differs in SCENE_TASKS[task].trained.items():
         if (folder / name / "model.safetensors").exists():
             yield name, load_model(task, folder / name)[0], differs.get("hide", "")
@@ -203,7 +206,7 @@ def evaluate_pairs(folder: Path, command: str = "", seed: int = 0, size: float =
 
     seed, size, split: see `evaluation.evaluate`
     out: where to write, by default RUN/minimal-pairs-SPLIT
-    Raises ValueError for a run of something else than scenes, and for one without ITC and ITM.
+    Raises ValueError for a run that wasn't trained on scenes, and for one without ITC and ITM.
     """
     clock = time.perf_counter()
     run = open_for("retrieval", folder)
@@ -223,10 +226,11 @@ def evaluate_pairs(folder: Path, command: str = "", seed: int = 0, size: float =
 # on prepared sets
 
 
-def listed(task: str, folder: Path, answers: Path | None, free: bool) -> list[str] | None:
-    """The candidate answers, by default the set's; None for open-ended answers, and for tasks that
-    choose none.
+def candidate_answers(task: str, folder: Path, answers: Path | None, free: bool
+                      ) -> list[str] | None:
+    """The answers to choose among, by default the set's.
 
+    None for open-ended answers, and for a task that doesn't choose among answers.
     Raises ValueError for a list that is missing, or that isn't used.
     """
     if TASKS[task].candidates != "answers" or free:
@@ -234,7 +238,8 @@ def listed(task: str, folder: Path, answers: Path | None, free: bool) -> list[st
             user = f"{task} that writes freely" if free else task
             raise ValueError(f"{answers} is of no use to {user}; leave --answers out")
         return None
-    if not (path := answers or folder / "answers.json").exists():
+    path = answers or folder / "answers.json"
+    if not path.exists():
         raise ValueError(f"{path} is not there: name a list of answers with --answers, or let the "
                          "model write freely with --free; a set that is prepared with its training "
                          "questions has a list of their answers")
@@ -246,11 +251,10 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
                  top: int = 0, layer: int | str | None = None, original: bool = False,
                  tuned: Sequence[str] = (), batch: int = 32, workers: int = 0, command: str = ""
                  ) -> dict | None:
-    """Evaluate a run on a prepared split, and write report.json: -> the report, on rank 0 alone,
-    None elsewhere.
+    """Evaluate a run on a prepared split and write report.json: -> the report on rank 0, else None.
 
-    data: a folder of `minalbef prepare`, whose records decide the task, or that it is a choice
-        among captions
+    data: a folder of `minalbef prepare`, whose records decide the task; it may be a choice among
+        captions
     out: where to write, by default RUN/SET-SPLIT, for the shipped model in runs/tiny
     answers: VQA's candidates, by default the set's; free: open-ended answers instead
     top (by default the paper's for the set), layer, original, batch, workers: see loop.How
@@ -264,7 +268,7 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     name = read_about(folder)["set"]
     task = task_of(records)
     model_task = "retrieval" if task == CHOICE else task         # choices are by ITC and ITM, too
-    candidates = listed(model_task, folder, answers, free)
+    candidates = candidate_answers(model_task, folder, answers, free)
     loaded = open_for(model_task, run, image_size)
     config = loaded.config
     device = distributed.start("cpu" if config.device == "cpu" else "auto")
@@ -272,16 +276,16 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
               answers=candidates, original=original, layer=layer)
     loaded.model.to(device)
     figures, more = evaluate_records(loaded, records, task, how)
-    written = None
+    result = None
     if distributed.rank() == 0:
         out = out or report.output_folder(run) / f"{name}-{split}"
         write_submission(out, more.pop("submission", None))
         words = protocol_of(loaded, folder, split, name, tuned)
         about = {"run": str(run), "set": name, "split": split, "protocol": words}
         seconds = {"evaluate": time.perf_counter() - clock}
-        written = write_figures(run, out, task, about | more | figures, config, seconds, command)
+        result = write_figures(run, out, task, about | more | figures, config, seconds, command)
     distributed.stop()
-    return written
+    return result
 
 
 def task_of(records: Records) -> str:
@@ -293,7 +297,7 @@ def task_of(records: Records) -> str:
 
 
 def default_top(task: str, name: str, config: Config) -> int:
-    """Candidates of the second stage: the paper's for the set, or else the run's."""
+    """Candidates of the re-ranking stage: the paper's number for the set, or else the run's."""
     recipe = TASKS[task].preset_of_set.get(name, TASKS[task].preset)
     return preset(recipe).top if recipe else config.top
 
@@ -301,12 +305,13 @@ def default_top(task: str, name: str, config: Config) -> int:
 def protocol_of(run: Run, folder: Path, split: str, name: str, tuned: Sequence[str]) -> str:
     """In words, what the run was trained on and whether it saw the split. tuned: see
     `evaluate_set`"""
-    seen = trained_on(run.path)
-    hashes = {**(seen["pretrained"] or {}), **seen["tuned"]}.values()
-    again = hash_of(folder, split) in hashes
+    sets = trained_on(run.path)
+    hashes = {**(sets["pretrained"] or {}), **sets["tuned"]}.values()
+    trained_on_split = hash_of(folder, split) in hashes
     if tuned:
-        seen["pretrained" if run.task == "pretrain" else "tuned"] = dict.fromkeys(tuned)
-    return protocol(run.task, name, split, [*seen["tuned"]], seen["pretrained"], again)
+        phase = "pretrained" if run.task == "pretrain" else "tuned"
+        sets[phase] = dict.fromkeys(tuned)
+    return protocol(run.task, name, split, [*sets["tuned"]], sets["pretrained"], trained_on_split)
 
 
 def write_submission(out: Path, submission: list | None) -> None:
@@ -317,36 +322,40 @@ def write_submission(out: Path, submission: list | None) -> None:
                          lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def table(found: dict) -> str:
-    """A report of `evaluate_set` as text: each figure with its 95% interval and chance level, and
-    the protocol."""
-    if found["task"] == CHOICE:
-        return choices.table(found)
-    lines = [f"{found['task']} on {found['set']}/{found['split']}, {found['protocol']}"]
-    spans = found["intervals"]
-    lines += figure_lines("", found.get("test", {}), spans.get("test", {}), found.get("chance", {}))
-    lines += figure_lines("baseline: ", found.get("baselines", {}), spans.get("baselines", {}), {})
-    for way, figure in found.get("r_mean", {}).items():
+def table(results: dict) -> str:
+    """A report of `evaluate_set` as text: its protocol, and each figure with its 95% interval and
+    chance level."""
+    if results["task"] == CHOICE:
+        return choices.table(results)
+    lines = [f"{results['task']} on {results['set']}/{results['split']}, {results['protocol']}"]
+    spans = results["intervals"]
+    chance = results.get("chance", {})
+    baselines = results.get("baselines", {})
+    lines += figure_lines("", results.get("test", {}), spans.get("test", {}), chance)
+    lines += figure_lines("baseline: ", baselines, spans.get("baselines", {}), {})
+    for way, figure in results.get("r_mean", {}).items():
         lines.append(f"  {way + ' r mean':36} {100 * figure:6.2f}")
-    if found.get("lacking"):
-        lines.append(f"  {found['lacking']:,} questions have none of their answers among the "
-                     f"{found['answers']:,} listed")
-    for layer, figure in found.get("layers", {}).items():
+    if results.get("lacking"):
+        lines.append(f"  {results['lacking']:,} questions have none of their answers among the "
+                     f"{results['answers']:,} listed")
+    for layer, figure in results.get("layers", {}).items():
         lines.append(f"  --layer {layer}: {100 * figure:.2f}")
-    if not found["test"]:
+    if not results["test"]:
         lines.append("  the right answers are secret: send vqa_result.json to the official server")
     return "\n".join(lines)
 
 
 def figure_lines(where: str, figures: dict, spans: dict, chance: dict) -> list[str]:
-    """A line for each figure, nested ones with their path. where: what stands before it"""
+    """A line for each figure, nested ones with their path. where: the path so far"""
     lines = []
     for key, value in figures.items():
         if isinstance(value, dict):
             lines += figure_lines(f"{where}{key} ", value, spans[key], chance.get(key, {}))
             continue
         low, high = spans[key]
-        guessed = f"  chance {100 * chance[key]:.2f}" if key in chance else ""
-        lines.append(f"  {where + key.replace('_', ' '):36} {100 * value:6.2f}  "
-                     f"({100 * low:.2f} to {100 * high:.2f}){guessed}")
+        line = (f"  {where + key.replace('_', ' '):36} {100 * value:6.2f}  "
+                f"({100 * low:.2f} to {100 * high:.2f})")
+        if key in chance:
+            line += f"  chance {100 * chance[key]:.2f}"
+        lines.append(line)
     return lines
