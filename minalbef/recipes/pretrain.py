@@ -1,11 +1,12 @@
 """Pretraining: on the embedded scenes after a warm start, or on prepared sets.
 
-On prepared sets it begins from DeiT and BERT, or from scratch.
+On prepared sets it starts from DeiT and BERT, or from scratch.
 """
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -51,7 +52,8 @@ LOG = logging.getLogger("minalbef")
 CAPTIONS = 10_000                     # enough for every word of the grammar to be seen
 PAINTERS = 4                          # workers that paint scenes for a GPU, by default
 LEAST = 3                             # kinds of objects: as many as one scene shows
-NOTHING: dict = {"pretrained": {}, "tuned": {}}      # what pretraining's weights were trained on
+# what pretraining's initial weights were trained on
+NO_TRAINING: dict[str, Any] = {"pretrained": {}, "tuned": {}}
 
 
 def settings(name: str, changes: Sequence[str] = (), data: Folders = ()) -> Config:
@@ -78,7 +80,7 @@ def settings(name: str, changes: Sequence[str] = (), data: Folders = ()) -> Conf
 
 
 def for_scenes(config: Config) -> Config:
-    """The same config. Raises ValueError where scenes or warm start have no kinds of objects."""
+    """The same config, checked: raises ValueError where scenes or warm start have no objects."""
     if not config.objects:
         raise ValueError(f"preset {config.name} with objects=0 trains on photographs: name a "
                          "prepared set with --data; for the embedded scenes it takes kinds of "
@@ -123,7 +125,8 @@ def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = 
         make = Pretrain if data else ScenePretrain
     task = make(config, special=tokenizer.special, mask=tokenizer.mask, rates=rates)
     if vit:
-        pretrained.load_vit(task.student.image_encoder, vit)
+        image_encoder: Any = task.student.image_encoder
+        pretrained.load_vit(image_encoder, vit)
     if bert:
         pretrained.load_bert(task.student, bert)
     if getattr(task, "teacher", None) is not None:       # a task that you made may have none
@@ -163,11 +166,12 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
         if distributed.rank() == 0:
             new = checkpoint.begin_run(folder, config, tokenizer, "pretrain")
             if new and data:
-                record_training(folder, "pretrained", splits, NOTHING)
+                record_training(folder, "pretrained", splits, NO_TRAINING)
         validation = None
         if data:
-            batches = RecordBatches(open_records("retrieval", data, config.share), collate, config,
-                                    tokenizer, workers=workers, most_bad=most_bad, folder=folder)
+            batches: Any = RecordBatches(open_records("retrieval", data, config.share), collate, config,
+                                         tokenizer, workers=workers, most_bad=most_bad,
+                                         folder=folder)
             if distributed.rank() == 0:
                 LOG.info(forecast(config, "pretraining"))
             if hasattr(task, "validate"):                # a task that you made may not know how
@@ -179,10 +183,10 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
         untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
                               origin=origin, validation=validation)
         if distributed.rank() == 0:
-            checkpoint.save(folder, task.student, tokenizer, getattr(task, "teacher", None),
-                            untrained=untrained)
+            teacher = getattr(task, "teacher", None)
+            checkpoint.save(folder, task.student, tokenizer, teacher, untrained=untrained)
             if data:
-                record_training(folder, "pretrained", splits, NOTHING)
+                record_training(folder, "pretrained", splits, NO_TRAINING)
                 record_sets(folder, data, config, validation)
             guesses = still_guesses(folder)
             if guesses:
@@ -192,7 +196,7 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
 
 def record_sets(folder: Path, data: Sequence[str | Path], config: Config,
                 validation: Validation | None) -> None:
-    """Record the words of a run's captions, and say what a user should know of its sets."""
+    """Record the words of a run's captions, and log its validation and unreadable images."""
     records = open_records("retrieval", data, config.share)
     record_words(folder, records)
     if validation:
@@ -201,16 +205,16 @@ def record_sets(folder: Path, data: Sequence[str | Path], config: Config,
                  f"--data {place_of(data[0])[0]}/test")
     unreadable = count_unreadable(folder)
     if unreadable:
-        LOG.warning(f"could not be read, and gave way to others: {unreadable} of the images, named "
-                    f"in {folder}/unreadable*.txt")
+        LOG.warning(f"{unreadable} images could not be read and were replaced by others; they are "
+                    f"listed in {folder}/unreadable*.txt")
 
 
 def apply_warm_start(task: Pretrain, tokenizer: Tokenizer, config: Config, folder: Path,
                      quiet: bool = False, workers: int = 0) -> None:
-    """Give student and teacher the image encoder of the warm start in folder/start. In place.
+    """Load the image encoder of the warm start in folder/start into student and teacher, in place.
 
-    The warm start is trained if it isn't there; with warm_steps=0 there is none, and nothing to do.
-    Raises ValueError where it was made with other settings.
+    The warm start is trained first if it isn't there; with warm_steps=0 nothing happens.
+    Raises ValueError where it was trained with other settings.
     """
     start = folder / "start"
     if (start / "model.safetensors").exists():
@@ -241,5 +245,6 @@ def warm_up(task: Pretrain, config: Config, folder: Path, quiet: bool = False, w
     warm = WarmStart(recipe, len(batches.classes))
     ahead = Ahead(batches, recipe, workers)
     train.fit(warm, ahead, recipe, folder, quiet=quiet, title="warm start")
-    warm.start(task.student.image_encoder)
+    image_encoder: Any = task.student.image_encoder
+    warm.start(image_encoder)
     return warm

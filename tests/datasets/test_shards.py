@@ -346,7 +346,8 @@ def test_the_command_line_passes_the_share_on_and_tells_what_was_lost(prepared, 
     with pytest.raises(ValueError, match="more than 1.0%.*00001.tar"):
         train()
     train(most_bad=0.5)
-    assert (f"gave way to others: {SIZES[1]} of the images, named in {prepared / 'run'}/unreadable*.txt"
+    assert (f"{SIZES[1]} images could not be read and were replaced by others; they are listed in "
+            f"{prepared / 'run'}/unreadable*.txt"
             in caplog.text)
     with pytest.raises(ValueError, match="--vit: of use on prepared sets alone; name one with --data"):
         main.COMMANDS["pretrain"](sets=PretrainSets(vit="deit"))
