@@ -168,10 +168,11 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
             if new and data:
                 record_training(folder, "pretrained", splits, NO_TRAINING)
         validation = None
+        batches: Callable[[int], Any]
         if data:
-            batches: Any = RecordBatches(open_records("retrieval", data, config.share), collate, config,
-                                         tokenizer, workers=workers, most_bad=most_bad,
-                                         folder=folder)
+            records = open_records("retrieval", data, config.share)
+            batches = RecordBatches(records, collate, config, tokenizer, workers=workers,
+                                    most_bad=most_bad, folder=folder)
             if distributed.rank() == 0:
                 LOG.info(forecast(config, "pretraining"))
             if hasattr(task, "validate"):                # a task that you made may not know how
