@@ -172,8 +172,8 @@ def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, s
     if scene_task.baselines:
         baselines |= scene_task.baselines(draw)
     torch.manual_seed(seed)                              # of random weights
-    for name, other, hide in baseline_models(task, model, folder, source):
-        baselines[name] = task_problems.evaluate(task, other, tokenizer, draw, hide).samples
+    for name, baseline, hide in baseline_models(task, model, folder, source):
+        baselines[name] = task_problems.evaluate(task, baseline, tokenizer, draw, hide).samples
     figures, spans, counts = intervals.summarise({"test": result.samples, "baselines": baselines})
     if result.options:
         figures["map"] = result.options
