@@ -1,19 +1,21 @@
 """minalbef: ALBEF (Align before Fuse, Li et al. 2021), minimal, faithful and fast.
 
-Axes, everywhere: b batch, n image tokens, l words, d width, h heads, k keys, e shared space, v vocabulary.
+Axes, everywhere: b batch, n image tokens, l words, d width, h heads, k keys, e shared space,
+v vocabulary.
 """
 from typing import Any
 
 import lazy_loader
 
 __version__ = "0.1.0"
-# the names of __init__.pyi, each imported when it is first used: torch alone takes more than a second
+# The names of __init__.pyi, each imported when it is first used: torch alone takes over a second.
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
-    """A name of __init__.pyi. Raises AttributeError, with the nearest name, for another."""
+    """A name of __init__.pyi; any other raises AttributeError, which suggests the nearest one."""
     if name in __all__ or name.startswith("__"):
         return _load(name)
     from minalbef.config import nearest
-    raise AttributeError(f"minalbef has no {name!r}{nearest(name, __all__)}; dir(minalbef) lists what it has")
+    raise AttributeError(f"minalbef has no {name!r}{nearest(name, __all__)}; "
+                         "dir(minalbef) lists what it has")

@@ -1,3 +1,5 @@
-"""The embedded world: scenes of emoji, their captions and their pictures.
+"""The embedded world: scenes of emoji as images with captions.
 
-Imports the library (core, train, tasks, weights, evaluation), never datasets; recipes, viz, bench and cli import it."""
+It imports the library (core, train, tasks, weights, evaluation), never datasets; recipes, viz,
+bench and cli import it.
+"""

@@ -34,10 +34,14 @@ class SceneBatches:
         self.bucket = -1                       # which bucket of batches was drawn last
         self.batches: list[list[Drawn]] = []   # its batches
         check_rows(config, self.world)
-        settings: dict[str, Any] = dict(
-            seed=config.seed, size=config.image_size, objects=config.objects,
-            restyle=config.restyle, sibling_pairs=config.sibling_pairs,
-            epoch=config.epoch + config.epoch % 2)                           # pairs are whole
+        settings: dict[str, Any] = {
+            "seed": config.seed,
+            "size": config.image_size,
+            "objects": config.objects,
+            "restyle": config.restyle,
+            "sibling_pairs": config.sibling_pairs,
+            "epoch": config.epoch + config.epoch % 2,      # even, so that no pair is split
+        }
         self.before = Scenes("train", **settings)
         self.lesson = Scenes("train", siblings=1.0, lesson=True, **settings)
         self.after = Scenes("train", siblings=config.siblings, counts=COUNTS, **settings)
@@ -52,8 +56,8 @@ class SceneBatches:
         tokens, keep = self.tokenizer.encode([pair.text for pair in batch], config.text_length)
         siblings = torch.tensor([pair.kind != "" for pair in batch])
         rows = distributed.rank_rows(config.batch, self.rank, self.world)
-        images = [transform(paint(pair.scene, config.image_size), config.image_size)
-                  for pair in batch[rows]]
+        size = config.image_size
+        images = [transform(paint(pair.scene, size), size) for pair in batch[rows]]
         return SceneBatch(
             image=torch.stack(images),
             tokens=tokens[rows],
@@ -101,18 +105,32 @@ def longest_text(pairs: Sequence[Drawn]) -> int:
 
 
 class ProblemBatches:
-    """A task's training problems, without end: step -> this rank's batch."""
+    """A task's training problems, endless: step -> this rank's batch.
+
+    The kinds of problems have equal parts of a batch, and the ranks equal parts of each kind.
+    """
 
     def __init__(self, task: str, config: Config, tokenizer: Tokenizer, hide: str = ""):
-        self.task, self.config, self.tokenizer, self.hide = task, config, tokenizer, hide
-        self.rank, self.world = distributed.rank(), distributed.world()
-        self.sources = [problems(name, "train", config, config.seed) for name in SCENE_TASKS[task].problems]
-        if config.batch % (unit := len(self.sources) * self.world):
-            raise ValueError(f"batch={config.batch} is not a multiple of {unit} ({self.world} processes, for each "
-                             f"of {len(self.sources)} kinds of problems); choose one")
+        self.task = task
+        self.config = config
+        self.tokenizer = tokenizer
+        self.hide = hide
+        self.rank = distributed.rank()
+        self.world = distributed.world()
+        kinds = SCENE_TASKS[task].problems
+        self.sources = [problems(kind, "train", config, config.seed) for kind in kinds]
+        unit = len(kinds) * self.world
+        if config.batch % unit:
+            raise ValueError(f"batch={config.batch} is not a multiple of {unit} ({self.world} "
+                             f"processes, for each of {len(kinds)} kinds of problems); choose one")
 
     def __call__(self, step: int) -> Batch:
-        config, share = self.config, self.config.batch // len(self.sources)
-        mine = range(step * share, (step + 1) * share)[distributed.rank_rows(share, self.rank, self.world)]
-        drawn = [source.draw(i) for source in self.sources for i in mine]
-        return batch(self.task, drawn, self.tokenizer, config.image_size, self.hide, config.text_length)
+        config = self.config
+        count = config.batch // len(self.sources)                # problems of each kind
+        first = step * count
+        rows = range(first, first + count)[distributed.rank_rows(count, self.rank, self.world)]
+        drawings = []
+        for source in self.sources:
+            drawings += [source.draw(i) for i in rows]
+        return batch(self.task, drawings, self.tokenizer, config.image_size, self.hide,
+                     config.text_length)

@@ -1,5 +1,7 @@
-"""Evaluation of a pretrained ALBEF on unseen scenes: which records, and the baseline that knows a
-scene's objects and nothing else."""
+"""Evaluation of a pretrained ALBEF on unseen scenes.
+
+Which records are used, and the baseline that knows a scene's objects and nothing else.
+"""
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -49,38 +51,46 @@ def evaluate(run: Run, seed: int = 0, size: float = 1.0, split: str = "test",
 
 
 def evaluate_start(run: Run, seed: int = 0, size: float = 1.0, split: str = "test") -> dict:
-    """Metrics of a run's initial weights, after the warm start: retrieval by ITC, and the pointing
-    game."""
-    many = compete(run, plain(run, split, seed, 500 * size), match=False)
-    four = compete(run, families(run, split, seed, 200 * size), 4, match=False)
+    """Metrics of a run's initial weights, after the warm start.
+
+    Retrieval by ITC, and the pointing game.
+    """
+    plain_contest = compete(run, plain(run, split, seed, 500 * size), match=False)
+    family_contest = compete(run, families(run, split, seed, 200 * size), 4, match=False)
     values: dict[str, Any] = {}
-    for name, value in hits(many, 0.0).items():
+    for name, value in hits(plain_contest, 0.0).items():
         if name.startswith("itc"):
             values[name] = value.flatten()
-    values["families"] = {name: Clusters.of(value) for name, value in hits(four, 0.0).items()
-                          if name.startswith("itc")}
+    values["families"] = {}
+    for name, value in hits(family_contest, 0.0).items():
+        if name.startswith("itc"):
+            values["families"][name] = Clusters.of(value)
     values |= pointing_game(run, plain(run, split, seed, 300 * size))
     return summarise(values)[0]
 
 
 def calibrate(run: Run, seed: int = 0, size: float = 1.0) -> tuple[float, float]:
-    """Tuned on validation scenes: the weight of similarity in rerank_plus, and the threshold of
-    ITM's log-odds."""
-    seed += 1_000_000                 # other scenes than those of an evaluation on validation
-    ranked = [compete(run, plain(run, "validation", seed, 500 * size)),
-              compete(run, families(run, "validation", seed, 100 * size), 4)]
-    def reached(weight: float) -> float:
+    """The weight of similarity in rerank_plus and the threshold of ITM's log-odds.
+
+    Both are tuned on validation scenes.
+    """
+    seed += 1_000_000                 # not the scenes of an evaluation on validation
+    rankings = [compete(run, plain(run, "validation", seed, 500 * size)),
+                compete(run, families(run, "validation", seed, 100 * size), 4)]
+
+    def total_recall(weight: float) -> float:
         total = 0.0
-        for contest in ranked:
+        for contest in rankings:
             for name, value in hits(contest, weight).items():
                 if name.startswith("rerank_plus"):
                     total += value.mean().item()
         return total
+
     foils = questions.foils(run, "validation", seed, 50 * size)
     pairs = questions.wrong_pairs(run, "validation", seed, 300 * size, foils)
     pair_records = records.match_records(pairs, run.config.image_size)
     odds = matching.match_odds_by_kind(run, pair_records, how(run))
-    return max(WEIGHTS, key=reached), matching.best_threshold(odds)
+    return max(WEIGHTS, key=total_recall), matching.best_threshold(odds)
 
 
 # retrieval
@@ -88,25 +98,30 @@ def calibrate(run: Run, seed: int = 0, size: float = 1.0) -> tuple[float, float]
 
 def ranking_values(run: Run, weight: float, seed: int, size: float, split: str, among: int
                    ) -> dict[str, Any]:
-    """Recall of plain scenes and of families, of an unseen style and of unseen pairs: -> samples
-    by name."""
-    def among_many(count: float, block: int = BLOCK, ks: Sequence[int] = (1,),
-                   **options: Any) -> dict[str, Any]:
+    """Recall of plain scenes and families, also in an unseen style and with unseen pairs.
+
+    -> samples by name
+    """
+    def plain_recall(count: float, block: int = BLOCK, ks: Sequence[int] = (1,),
+                     **options: Any) -> dict[str, Any]:
         scenes = plain(run, split, seed, max(count, block) * size, block, **options)
         recalls = hits(compete(run, scenes, min(block, len(scenes))), weight, ks, TOP)
         return {name: value.flatten() for name, value in recalls.items()}
-    def among_four(scenes: list[Drawn]) -> dict[str, Any]:
+
+    def family_recall(scenes: list[Drawn]) -> dict[str, Any]:
         recalls = hits(compete(run, scenes, 4), weight)
         return {name: Clusters.of(value) for name, value in recalls.items()}
+
     group = families(run, split, seed, 500 * size)
-    values: dict[str, Any] = {"plain": among_many(2000, among, ks=(1, 5, 10))}
-    values["families"] = among_four(group)
-    values["families"]["by_kind"] = kinds_apart(values["families"], [one.kind for one in group])
-    values["unseen_style"] = among_many(1000, vendors=UNSEEN)
+    values: dict[str, Any] = {"plain": plain_recall(2000, among, ks=(1, 5, 10))}
+    values["families"] = family_recall(group)
+    kinds = [scene.kind for scene in group]
+    values["families"]["by_kind"] = kinds_apart(values["families"], kinds)
+    values["unseen_style"] = plain_recall(1000, vendors=UNSEEN)
     unseen = families(run, split, seed, 250 * size, vendors=UNSEEN)
-    values["unseen_style"]["families"] = among_four(unseen)
-    values["unseen_pairs"] = among_many(500, pairs="unseen")
-    values["unseen_pairs"]["control"] = among_many(500, pairs="control")
+    values["unseen_style"]["families"] = family_recall(unseen)
+    values["unseen_pairs"] = plain_recall(500, pairs="unseen")
+    values["unseen_pairs"]["control"] = plain_recall(500, pairs="control")
     return values
 
 
@@ -125,26 +140,26 @@ def compete(run: Run, scenes: list[Drawn], block: int | None = None, match: bool
 
 def objects_shared(scenes: Sequence[Drawn]) -> Tensor:
     """Intersection over union of an image's and a caption's objects: -> (image, text)."""
-    shown = [{thing.name for thing in example.scene.objects} for example in scenes]
-    named = [needs(example.form) for example in scenes]
+    captions = [needs(example.form) for example in scenes]
     rows = []
-    for names in shown:
-        rows.append([len(names & words) / len(names | words) for words in named])
+    for example in scenes:
+        image = questions.object_names(example.scene)
+        rows.append([len(image & text) / len(image | text) for text in captions])
     return torch.tensor(rows)
 
 
 def kinds_apart(values: dict[str, Clusters], kinds: Sequence[str]
                 ) -> dict[str, dict[str, Clusters]]:
     """Samples by name -> by kind, then by name."""
-    apart: dict[str, dict[str, Clusters]] = {kind: {} for kind in kinds}
+    samples_by_kind: dict[str, dict[str, Clusters]] = {kind: {} for kind in kinds}
     for name, samples in values.items():
         for kind, part in by_kind(samples, kinds).items():
-            apart[kind][name] = part
-    return apart
+            samples_by_kind[kind][name] = part
+    return samples_by_kind
 
 
 def rerank_gain(values: dict[str, Tensor]) -> Tensor:
-    """What re-ranking adds to R@1, the mean of both directions, a sample a query."""
+    """What re-ranking adds to R@1, as the mean of both directions: one sample per query."""
     gains = [values[f"rerank_{way}_r1"] - values[f"itc_{way}_r1"] for way in ("i2t", "t2i")]
     return sum(gains, torch.zeros_like(gains[0])) / 2
 
@@ -155,18 +170,19 @@ def rerank_gain(values: dict[str, Tensor]) -> Tensor:
 def match_values(run: Run, threshold: float, seed: int, size: float, split: str) -> dict[str, Any]:
     """ITM's answers to negatives, paraphrases and foils: -> samples by name."""
     pixels = run.config.image_size
-    ways = how(run, threshold=threshold)
+    options = how(run, threshold=threshold)
     foils = questions.foils(run, split, seed, 500 * size)
     pairs = questions.wrong_pairs(run, split, seed, 500 * size, foils)
-    refused = matching.rejections(run, records.match_records(pairs, pixels), ways)
-    said = {}
-    for suffix, one_half in (("", False), ("_in_one_half", True)):
-        paraphrases = questions.paraphrases(run, split, seed, 500 * size, one_half)
-        said |= {name + suffix: part for name, part in paraphrases.items()}
-    unmatched = matching.rejections(run, records.match_records(said, pixels), ways)
-    close = [(scene, caption, foil) for (scene, caption), (_, foil)
-             in zip(said["caption_in_one_half"], said["foil_in_one_half"])]
-    change = one_change(run, foils | {"relation_in_one_half": close})
+    refused = matching.rejections(run, records.match_records(pairs, pixels), options)
+    relations = questions.paraphrases(run, split, seed, 500 * size)
+    halves = questions.paraphrases(run, split, seed, 500 * size, one_half=True)
+    for name, part in halves.items():
+        relations[f"{name}_in_one_half"] = part
+    unmatched = matching.rejections(run, records.match_records(relations, pixels), options)
+    half_foils = []
+    for (scene, caption), (_, foil) in zip(halves["caption"], halves["foil"]):
+        half_foils.append((scene, caption, foil))
+    change = one_change(run, foils | {"relation_in_one_half": half_foils})
     return {"itm_balanced_accuracy": matching.balanced_accuracy(refused),
             "itm_refused": refused,
             "itm_accepted": {name: 1 - value for name, value in unmatched.items()},
@@ -176,15 +192,16 @@ def match_values(run: Run, threshold: float, seed: int, size: float, split: str)
 
 
 def one_change(run: Run, foils: records.Foils) -> dict[str, dict[str, Tensor]]:
-    """Does the true caption score higher than the foil? By "itc", "itm" and "blank", then by kind
-    (p,): 1, 0, or a half for a tie.
+    """Does the true caption score higher than the foil?
 
+    -> by "itc", "itm" and "blank", then by kind (p,): 1, 0, or a half for a tie
     foils: of `questions.foils`; blank: ITM with a grey image, the text-only baseline
     """
-    asked = records.choice_records(foils, run.config.image_size)
-    samples = choices.samples_by_way(run, asked, how(run))
-    kinds = [record.kind for record in asked]
-    itc, itm = choices.WAYS.index("itc"), choices.WAYS.index("itm")
+    pairs = records.choice_records(foils, run.config.image_size)
+    samples = choices.samples_by_way(run, pairs, how(run))
+    kinds = [record.kind for record in pairs]
+    itc = choices.WAYS.index("itc")
+    itm = choices.WAYS.index("itm")
     return {"itc": by_kind(samples[:, 0, itc, 0], kinds),
             "itm": by_kind(samples[:, 0, itm, 0], kinds),
             "blank": by_kind(samples[:, 1, itm, 0], kinds)}
@@ -194,21 +211,25 @@ def one_change(run: Run, foils: records.Foils) -> dict[str, dict[str, Tensor]]:
 
 
 def masked_words(run: Run, scenes: Sequence[Drawn]) -> dict[str, dict[str, Tensor]]:
-    """MLM accuracy with every word masked in turn, with its image and with a blank one: by kind
-    (w,)."""
-    asked = records.word_records(scenes, run.config.image_size)
-    samples, _ = words.evaluate(run, asked, how(run))
-    shown = samples["accuracy"]
+    """MLM accuracy with every word masked in turn: by kind (w,).
+
+    Once with the image, and once with a blank one.
+    """
+    captions = records.word_records(scenes, run.config.image_size)
+    samples, _ = words.evaluate(run, captions, how(run))
+    accuracy = samples["accuracy"]
     blank = samples["baselines"]["without_image"]["accuracy"]
-    kinds = [kind for kind in (*KINDS, "all") if kind in shown]          # the order of a table
-    return {"mlm_accuracy": {kind: shown[kind] for kind in kinds},
+    kinds = [kind for kind in (*KINDS, "all") if kind in accuracy]       # the order of a table
+    return {"mlm_accuracy": {kind: accuracy[kind] for kind in kinds},
             "mlm_accuracy_without_image": {kind: blank[kind] for kind in kinds}}
 
 
 def pointing_game(run: Run, scenes: Sequence[Drawn], scores: Sequence[str] = ("itm", "mlm")
                   ) -> dict[str, Tensor]:
-    """Does the maximum of a noun's map lie in its object? -> by name (w,), 0 to 1: pointing_itm,
-    pointing_chance."""
-    asked = records.pointing_records(scenes, run.config.image_size)
-    samples, _ = pointing.evaluate(run, asked, how(run), scores)
+    """Does the maximum of a noun's map lie in its object?
+
+    -> by name (w,), 0 to 1, such as pointing_itm and pointing_chance
+    """
+    nouns = records.pointing_records(scenes, run.config.image_size)
+    samples, _ = pointing.evaluate(run, nouns, how(run), scores)
     return {f"pointing_{name}": value for name, value in samples.items()}

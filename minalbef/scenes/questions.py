@@ -1,5 +1,7 @@
-"""Test sets of the evaluation: freshly drawn scenes, captions and foils; and a model's scores for any
-pair of scene and text."""
+"""Test sets of the evaluation: freshly drawn scenes, captions and foils.
+
+Also a model's scores for any pair of scene and text.
+"""
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from minalbef.scenes.records import Foils, image_of, match_records
 
 
 def need_scenes(config: Config, run: str | Path) -> None:
-    """Raises ValueError for a run that was trained on something else than the embedded scenes."""
+    """Raises ValueError for a run that was not trained on the embedded scenes."""
     if not config.objects:
         raise ValueError(f"{run} was not trained on the embedded scenes, so it knows nothing of "
                          "them; `evaluate` and `finetune` take your own set with --data "
@@ -34,8 +36,13 @@ def need_scenes(config: Config, run: str | Path) -> None:
 def scenes(run: Run, split: str, seed: int, **options: Any) -> Scenes:
     """Freshly drawn scenes of 2 or 3 of the run's kinds of objects, with captions that fit few
     other scenes."""
-    settings = {"seed": seed, "size": run.config.image_size, "objects": run.config.objects,
-                "counts": (0, 0.5, 0.5), "specific": True}
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "size": run.config.image_size,
+        "objects": run.config.objects,
+        "counts": (0, 0.5, 0.5),
+        "specific": True,
+    }
     return Scenes(split, **settings | options)
 
 
@@ -50,15 +57,22 @@ def plain(run: Run, split: str, seed: int, count: float, block: int = 1, **optio
 
 
 def families(run: Run, split: str, seed: int, count: float, **options: Any) -> list[Drawn]:
-    """About `count` families, each four scenes in a row: the same objects and background,
-    differing otherwise."""
+    """About `count` families, each four scenes in a row.
+
+    A family's scenes have the same objects and background, and differ in the rest.
+    """
     source = scenes(run, split, seed, **options)
-    return [scene for i in range(max(4, int(count))) for scene in source.family(i)]
+    drawings: list[Drawn] = []
+    for i in range(max(4, int(count))):
+        drawings += source.family(i)
+    return drawings
 
 
 def foils(run: Run, split: str, seed: int, count: float) -> Foils:
-    """`count` scenes for each kind of change, each with a true caption and a foil with one thing
-    changed: by kind."""
+    """`count` scenes for each kind of change, each with a true caption and a foil: by kind.
+
+    A foil is the caption with one thing changed, so that it is false.
+    """
     source = scenes(run, split, seed, counts=(0.2, 0.4, 0.4))
     trios: Foils = {kind: [] for kind in KINDS}
     for kind, part in trios.items():
@@ -70,15 +84,15 @@ def foils(run: Run, split: str, seed: int, count: float) -> Foils:
 
 def paraphrases(run: Run, split: str, seed: int, count: float, one_half: bool = False
                 ) -> dict[str, list[tuple[Scene, str]]]:
-    """Scenes with a caption, a paraphrase ("b right of a" for "a left of b"), and false ones: by
-    name.
+    """Scenes with a caption, a paraphrase and false captions: by name.
 
-    "foil" says the opposite relation, "other_direction" one at right angles
+    "paraphrase" says "b right of a" for "a left of b"; "foil" the opposite relation;
+    "other_direction" a relation at right angles
     one_half: see `Scenes.one_change`
     """
     source = scenes(run, split, seed, counts=(0.2, 0.4, 0.4))
     pairs: dict[str, list[tuple[Scene, str]]] = {
-        name: [] for name in ("caption", "paraphrase", "foil", "other_direction")}
+        "caption": [], "paraphrase": [], "foil": [], "other_direction": []}
     for i in range(max(4, int(count))):
         example, _, foil = source.one_change(i, "relation", one_half)
         scene, form = example.scene, example.form
@@ -86,9 +100,10 @@ def paraphrases(run: Run, split: str, seed: int, count: float, one_half: bool = 
         pairs["paraphrase"].append((scene, render(turn(form), Stream(example.voice))))
         pairs["foil"].append((scene, foil))
         opposite = changes(form, "relation")
-        for other in changes(form, "direction"):
-            if other not in opposite and holds(other, scene) is False:
-                pairs["other_direction"].append((scene, render(other, Stream(example.voice))))
+        for changed in changes(form, "direction"):
+            if changed not in opposite and holds(changed, scene) is False:
+                text = render(changed, Stream(example.voice))
+                pairs["other_direction"].append((scene, text))
     return pairs
 
 
@@ -102,12 +117,11 @@ def wrong_pairs(run: Run, split: str, seed: int, count: float, foils: Foils
     stream = Stream("wrong pairs", seed)
     # a small pool may hold no scene that shares an object
     pool = plain(run, split, seed, max(400, count))
-    names = [{thing.name for thing in example.scene.objects} for example in pool]
     pairs = {"true": [(example.scene, example.text) for example in pool[:count]]}
     for kind, shared in (("no_object_shared", 0), ("one_object_shared", 1)):
         pairs[kind] = []
-        for example, mine in zip(pool[:count], names):
-            fits = [other.scene for other, theirs in zip(pool, names) if len(mine & theirs) == shared]
+        for example in pool[:count]:
+            fits = scenes_that_share(pool, example, shared)
             if fits:
                 pairs[kind].append((stream.pick(fits), example.text))
     group = families(run, split, seed, count / 4)
@@ -120,6 +134,17 @@ def wrong_pairs(run: Run, split: str, seed: int, count: float, foils: Foils
     for trios in foils.values():
         pairs["one_change"] += [(scene, foil) for scene, _, foil in trios[:share]]
     return pairs
+
+
+def scenes_that_share(pool: Sequence[Drawn], example: Drawn, count: int) -> list[Scene]:
+    """The scenes of a pool that have exactly `count` kinds of objects in common with an example."""
+    names = object_names(example.scene)
+    return [drawn.scene for drawn in pool if len(names & object_names(drawn.scene)) == count]
+
+
+def object_names(scene: Scene) -> set[str]:
+    """The different names of a scene's objects."""
+    return {thing.name for thing in scene.objects}
 
 
 # a model's scores
@@ -147,19 +172,23 @@ def encode(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> 
 
 
 def match_odds(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Tensor:
-    """ITM's log-odds of pairs of image and text: -> (p,), on the CPU. Repeated images and texts
-    are encoded once."""
+    """ITM's log-odds of pairs of image and text: -> (p,), on the CPU.
+
+    Repeated images and texts are encoded once.
+    """
     pairs = match_records({"": list(zip(pictures, texts))}, run.config.image_size)
     return matching.match_odds(run, pairs, how(run))
 
 
 def similarity(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Tensor:
-    """ITC's cosine of pairs of image and text: -> (p,), on the CPU. Repeated images and texts are
-    encoded once."""
+    """ITC's cosine of pairs of image and text: -> (p,), on the CPU.
+
+    Repeated images and texts are encoded once.
+    """
     pairs = match_records({"": list(zip(pictures, texts))}, run.config.image_size)
     return matching.similarity(run, pairs, how(run))
 
 
-def how(run: Run, **more: Any) -> How:
+def how(run: Run, **options: Any) -> How:
     """How a pretrained model is evaluated here: on its device, texts truncated as in training."""
-    return How(batch=128, device=run.device, length=run.config.text_length, quiet=True, **more)
+    return How(batch=128, device=run.device, length=run.config.text_length, quiet=True, **options)

@@ -1,5 +1,5 @@
 """Scenes as the records that a pretrained model is evaluated on, whatever they were drawn for."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -22,7 +22,9 @@ Foils = dict[str, list[tuple[Scene, str, str]]]
 
 def image_of(scene: Scene | None, size: int) -> np.ndarray:
     """A scene's pixels, (size, size, 3); None is a grey image."""
-    return grey_image(size) if scene is None else paint(scene, size)
+    if scene is None:
+        return grey_image(size)
+    return paint(scene, size)
 
 
 def ranking_records(examples: Sequence[Drawn], group: int, size: int) -> list[RankingRecord]:
@@ -31,20 +33,32 @@ def ranking_records(examples: Sequence[Drawn], group: int, size: int) -> list[Ra
     for first in range(0, len(examples), group):
         rivals = examples[first:first + group]
         for i, fits in enumerate(truth(rivals)):
-            scenes = tuple(int(first + row) for row in fits.nonzero()[0])
             example = rivals[i]
-            records.append(RankingRecord(image_of(example.scene, size), example.text, first + i,
-                                         scenes, kind=example.kind, group=first // group))
+            records.append(RankingRecord(
+                image_of(example.scene, size),
+                example.text,
+                first + i,
+                tuple(int(first + row) for row in fits.nonzero()[0]),
+                kind=example.kind,
+                group=first // group))
     return records
 
 
-def match_records(pairs: dict[str, Pairs], size: int) -> list[Record]:
-    """Pairs of scene and text by kind, such as `questions.wrong_pairs`' negatives."""
-    every = [(scene, text, kind) for kind, part in pairs.items() for scene, text in part]
-    numbers = unique(scene for scene, _, _ in every)[1].tolist()
+def match_records(pairs: Mapping[str, Pairs], size: int) -> list[Record]:
+    """Pairs of scene and text by kind, such as the negatives of `questions.wrong_pairs`.
+
+    Equal scenes are one image with one id.
+    """
+    scenes: list[Scene | None] = []
+    for part in pairs.values():
+        scenes += [scene for scene, _ in part]
+    ids = iter(unique(scenes)[1].tolist())
     image = cache(lambda scene: image_of(scene, size))
-    return [Record(image(scene), text, number, kind=kind)
-            for number, (scene, text, kind) in zip(numbers, every)]
+    records = []
+    for kind, part in pairs.items():
+        for scene, text in part:
+            records.append(Record(image(scene), text, next(ids), kind=kind))
+    return records
 
 
 def choice_records(foils: Foils, size: int) -> list[ChoiceRecord]:
@@ -52,7 +66,8 @@ def choice_records(foils: Foils, size: int) -> list[ChoiceRecord]:
     records = []
     for kind, part in foils.items():
         for scene, text, foil in part:
-            records.append(ChoiceRecord((image_of(scene, size),), (text, foil), len(records), kind))
+            images = (image_of(scene, size),)
+            records.append(ChoiceRecord(images, (text, foil), len(records), kind))
     return records
 
 
@@ -98,15 +113,18 @@ def patches_inside(thing: Object, grid: int) -> Tensor:
 
 
 def unique_nouns(example: Drawn) -> list[tuple[Object, list[int]]]:
-    """Objects whose name is unique in the scene and occurs once in the caption, with the indices
-    of its words."""
+    """Objects whose name is unique in the scene and occurs once in the caption.
+
+    Each comes with the indices of its name's words in the caption.
+    """
     words = clean(example.text).split()
     names = [thing.name for thing in example.scene.objects]
     nouns = []
     for thing in example.scene.objects:
         name = thing.name.split()
-        ends = range(len(name), len(words) + 1)
-        starts = [end - len(name) for end in ends if words[end - len(name):end] == name]
+        length = len(name)
+        positions = range(len(words) - length + 1)
+        starts = [i for i in positions if words[i:i + length] == name]
         if len(starts) == 1 and names.count(thing.name) == 1:
-            nouns.append((thing, list(range(starts[0], starts[0] + len(name)))))
+            nouns.append((thing, list(range(starts[0], starts[0] + length))))
     return nouns
