@@ -1,6 +1,6 @@
-"""Retrieval within groups: of each group's captions, which fits each of its images, and back.
+"""Retrieval within groups: which of a group's captions fits each of its images, and the reverse.
 
-Ranked by ITC, by ITM among ITC's best, and by both; scores of baselines are ranked alike.
+Ranked by ITC, by ITM among ITC's best, and by both; baselines' scores are ranked the same way.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ from minalbef.evaluation.ranking import Encoded, recall, rerank
 
 @dataclass(frozen=True)
 class RankingRecord(Record):
-    """An image and its caption, which compete with the others of their group.
+    """An image and its caption, which compete with those of the other records of their group.
 
-    A group's records are neighbours, and all groups have as many.
-    fits: ids of the group's images that the caption is true of, its own among them
+    A group's records stand in a row, and all groups have the same size.
+    fits: ids of all images of the group that the caption is true of
     """
 
     fits: tuple[int, ...] = ()
@@ -29,8 +29,10 @@ class RankingRecord(Record):
 class Contest:
     """Scores of images and captions within groups: (g, image, text) each.
 
-    sim: similarity over temperature. odds: ITM's log-odds, -inf where it was not computed
-    true: the caption is true of the image. baselines: scores of baselines, by name
+    sim: similarity over temperature
+    odds: ITM's log-odds, -inf where it was not computed
+    true: the caption is true of the image
+    baselines: scores of baselines, by name
     """
 
     sim: Tensor
@@ -40,7 +42,7 @@ class Contest:
 
     @property
     def mT(self) -> "Contest":
-        """With captions as queries: (g, text, image) each."""
+        """The same with captions as queries: (g, text, image) each."""
         baselines = {name: scores.mT for name, scores in self.baselines.items()}
         return Contest(self.sim.mT, self.odds.mT, self.true.mT, baselines)
 
@@ -52,8 +54,8 @@ def compete(run: Pretrained, records: Sequence[RankingRecord], how: How,
     size = sum(record.group == records[0].group for record in records)
     assert len(records) % size == 0, "groups of unequal size"
     groups = [records[i:i + size] for i in range(0, len(records), size)]
-    tokens, keep = run.tokenizer.encode([record.text for record in records],
-                                        how.length or run.config.positions)
+    texts = [record.text for record in records]
+    tokens, keep = run.tokenizer.encode(texts, how.length or run.config.positions)
     image = encode_images(run.model, records, range(len(records)), how)
     encoded = Encoded(image, *ranking.encode_texts(run.model, tokens, keep))
     sim = ranking.similarity(run.model, encoded, size) / run.model.temperature.item()
@@ -65,10 +67,11 @@ def compete(run: Pretrained, records: Sequence[RankingRecord], how: How,
 
 def truth(group: Sequence[RankingRecord]) -> Tensor:
     """Which of a group's captions are true of which of its images: (image, text) bool."""
-    place = {record.id: i for i, record in enumerate(group)}
+    rows = {record.id: i for i, record in enumerate(group)}
     true = torch.eye(len(group), dtype=torch.bool)
     for text, record in enumerate(group):
-        true[[place[image] for image in record.fits], text] = True
+        for image in record.fits:
+            true[rows[image], text] = True
     return true
 
 
@@ -77,21 +80,23 @@ def hits(contest: Contest, weight: float, ks: Sequence[int] = (1,), top: int = 1
     """Recall@k of each query: by name (g, query), 0 to 1.
 
     i2t: image-to-text; t2i: text-to-image; baselines and the chance level: the mean of both
-    itc: ranked by similarity. rerank: its `top` best re-ranked by ITM's log-odds. rerank_plus: by
-    these plus `weight` times similarity over temperature
+    itc: ranked by similarity
+    rerank: the `top` best of itc re-ranked by ITM's log-odds
+    rerank_plus: the same by log-odds plus `weight` times similarity over temperature
     """
     values = {}
     both_ways: dict[str, list[Tensor]] = {}
-    for way, one_way in (("i2t", contest), ("t2i", contest.mT)):
-        sim, odds, true = one_way.sim, one_way.odds, one_way.true
-        reranked = {"rerank": rerank(sim, odds, top),
-                    "rerank_plus": rerank(sim, odds + weight * sim, top)}
+    for way, scores_of_way in (("i2t", contest), ("t2i", contest.mT)):
+        sim = scores_of_way.sim
+        true = scores_of_way.true
+        reranked = {"rerank": rerank(sim, scores_of_way.odds, top),
+                    "rerank_plus": rerank(sim, scores_of_way.odds + weight * sim, top)}
         for k in ks:
             values[f"itc_{way}_r{k}"] = recall(sim, true, k)
             for name, scores in reranked.items():
                 if k < top:                      # among all `top`, order doesn't matter
                     values[f"{name}_{way}_r{k}"] = recall(scores, true, k)
-            baselines = one_way.baselines | {"chance": torch.zeros_like(sim)}
+            baselines = scores_of_way.baselines | {"chance": torch.zeros_like(sim)}
             for name, scores in baselines.items():
                 both_ways.setdefault(f"{name}_r{k}", []).append(recall(scores, true, k))
     for name, recalls in both_ways.items():

@@ -1,5 +1,7 @@
-"""Does the text belong to the image? ITM's answer to single pairs, true ones and several kinds of
-negatives, and the threshold of its log-odds."""
+"""Does the text belong to the image? ITM on single pairs, and the threshold of its log-odds.
+
+Pairs are true ones and several kinds of negatives.
+"""
 from collections.abc import Sequence
 
 import torch
@@ -11,19 +13,21 @@ from minalbef.evaluation.intervals import by_kind
 from minalbef.evaluation.loop import How, Pretrained, encode_images, unique
 from minalbef.evaluation.ranking import Encoded
 
-TRUE = "true"     # the kind of records whose text and image belong together; others are negatives
+TRUE = "true"     # the kind of matched pairs; records of all other kinds are negatives
 
 
 @torch.no_grad()
 def encode_pairs(run: Pretrained, records: Sequence[Record], how: How
                  ) -> tuple[Encoded, Tensor, Tensor]:
-    """The different images (by id) and texts, encoded, and the rows of each pair in them, (p,)
-    and (p,)."""
-    first, images = unique(record.id for record in records)
+    """The different images (by id) and texts, encoded.
+
+    -> with each pair's row among the images, (p,), and among the texts, (p,)
+    """
+    first_images, images = unique(record.id for record in records)
     first_texts, texts = unique(record.text for record in records)
-    tokens, keep = run.tokenizer.encode([records[i].text for i in first_texts],
-                                        how.length or run.config.positions)
-    image = encode_images(run.model, records, first, how)
+    length = how.length or run.config.positions
+    tokens, keep = run.tokenizer.encode([records[i].text for i in first_texts], length)
+    image = encode_images(run.model, records, first_images, how)
     encoded = Encoded(image, *ranking.encode_texts(run.model, tokens, keep))
     return encoded, images.to(how.device), texts.to(how.device)
 
@@ -57,23 +61,28 @@ def rejected(odds: dict[str, Tensor], threshold: float) -> dict[str, Tensor]:
 
 
 def balanced_accuracy(rejected: dict[str, Tensor]) -> Tensor:
-    """Of `rejected`, every kind of negative weighted alike: -> (p,), p pairs of each kind."""
+    """Of `rejected`, every kind of negative weighted equally: -> (p,), p pairs of each kind."""
     count = min(map(len, rejected.values()))
-    negatives = [share[:count] for kind, share in rejected.items() if kind != TRUE]
+    negatives = [values[:count] for kind, values in rejected.items() if kind != TRUE]
     wrong = torch.stack(negatives).mean(0)
     return (1 - rejected[TRUE][:count] + wrong) / 2
 
 
 def best_threshold(odds: dict[str, Tensor], steps: int = 201) -> float:
-    """The threshold of log-odds by kind with the highest balanced accuracy, of their quantiles."""
+    """The threshold with the highest balanced accuracy, among quantiles of the log-odds.
+
+    odds: ITM's log-odds of pairs by kind
+    """
     quantiles = torch.cat([*odds.values()]).quantile(torch.linspace(0, 1, steps))
+
     def accuracy(threshold: float) -> float:
         return balanced_accuracy(rejected(odds, threshold)).mean().item()
+
     return max(quantiles.tolist(), key=accuracy)
 
 
 def evaluate(run: Pretrained, records: Sequence[Record], how: How) -> tuple[dict, dict]:
     """Rejections by kind, and `balanced_accuracy`: -> samples, what else to report; see loop."""
     refused = rejections(run, records, how)
-    return ({"refused": refused, "balanced_accuracy": balanced_accuracy(refused)},
-            {"chance": {"balanced_accuracy": 0.5}, "threshold": how.threshold})
+    samples = {"refused": refused, "balanced_accuracy": balanced_accuracy(refused)}
+    return samples, {"chance": {"balanced_accuracy": 0.5}, "threshold": how.threshold}

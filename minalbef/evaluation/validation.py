@@ -1,4 +1,4 @@
-"""Validation while a run trains: a row of validation.csv an epoch, and the best weights in RUN/best."""
+"""Validation during training: a row of validation.csv per epoch, the best weights in RUN/best."""
 import logging
 import time
 from collections.abc import Callable, Collection
@@ -14,14 +14,15 @@ from minalbef.metrics import read_table, write_table
 from minalbef.train import evaluation_mode
 
 LOG = logging.getLogger("minalbef")
-TABLE, BEST = "validation.csv", "best"           # in the run's folder
-DIGITS = 5                                       # as in a report; a resumed run compares with what the table says
+TABLE = "validation.csv"                         # both in the run's folder
+BEST = "best"
+DIGITS = 5      # as in a report: a resumed run compares its figures with those of the table
 
 
 class Validation:
     """Measures a task when an epoch ends, and keeps the weights with the highest figure.
 
-    The original does so in fine-tuning. Training isn't disturbed: its weights are the same without.
+    As the original does in fine-tuning. It doesn't change what is trained.
     """
 
     def __init__(self, measure: Callable[[Any], dict[str, float]],
@@ -30,14 +31,17 @@ class Validation:
         """measure(task): figures by name, of which the first decides; called in every process
 
         keep(task, folder, untrained): writes the task's weights into a folder; called in the first
-        process. untrained: parts that no loss has reached, see train.untrained_parts
-        config: of the run, with validate_every > 0. folder: the run's
+            process. untrained: parts that no loss has reached, see train.untrained_parts
+        config, folder: the run's; config.validate_every > 0
         """
-        self.measure, self.keep, self.config, self.folder = measure, keep, config, Path(folder)
+        self.measure = measure
+        self.keep = keep
+        self.config = config
+        self.folder = Path(folder)
         self.rows: list[dict[str, Any]] = []
 
     def resume(self, step: int) -> None:
-        """Go on from a step: later rows are of weights that are lost.
+        """Resume from a step: later rows are dropped, since their weights are lost.
 
         Raises ValueError for a damaged table.
         """
@@ -45,22 +49,23 @@ class Validation:
         self.rows = [row for row in rows if int(row["step"]) <= step]
 
     def due(self, step: int) -> bool:
-        """Whether an interval of validate_every epochs, or the run, ends with this step, unmeasured.
+        """Whether to measure after this step: at the run's end, and every validate_every epochs.
 
-        Called in all processes at once.
+        False for a step that is measured already. Called in all processes at once.
         """
         interval = self.config.validate_every * self.config.epoch / self.config.batch
         ends = int(step / interval + 1e-9) > int((step - 1) / interval + 1e-9)
         if step < 1 or not (ends or step == self.config.steps):
             return False
         missing = not self.rows or int(self.rows[-1]["step"]) < step
-        return distributed.longest(int(missing)) > 0             # all processes take part, or none
+        return distributed.longest(int(missing)) > 0     # all processes take part, or none
 
     def __call__(self, task: nn.Module, step: int, untrained: Collection[str] = ()) -> None:
         """Measure the weights after so many steps, and keep them if they are the best so far."""
         clock = time.perf_counter()
         with evaluation_mode(task):
-            figures = {name: round(float(value), DIGITS) for name, value in self.measure(task).items()}
+            measured = self.measure(task)
+        figures = {name: round(float(value), DIGITS) for name, value in measured.items()}
         name, figure = next(iter(figures.items()))
         better = all(figure > float(row[name]) for row in self.rows)
         if better and distributed.rank() == 0:
@@ -70,19 +75,19 @@ class Validation:
         self.rows.append({"step": step, "epoch": epoch, **figures, "best_step": best_step})
         if distributed.rank() == 0:
             write_table(self.folder / TABLE, self.rows)
-            with tqdm.external_write_mode():                     # above the progress bar
-                rank = "the best so far" if better else f"the best was after step {best_step}"
-                loss = f", loss {figures['loss']:.3f}" if "loss" in figures else ""
+            place = "the best so far" if better else f"the best was after step {best_step}"
+            loss = f", loss {figures['loss']:.3f}" if "loss" in figures else ""
+            with tqdm.external_write_mode():             # above the progress bar
                 LOG.info("validation after epoch %g, step %d: %s %.4f%s; %s (%.0f s)", epoch, step,
-                         name, figure, loss, rank, time.perf_counter() - clock)
+                         name, figure, loss, place, time.perf_counter() - clock)
 
     def account(self) -> str:
-        """Which weights were the best, and where they are; "" before the first validation."""
+        """Which weights are the best so far, and where; "" before the first validation."""
         if not self.rows:
             return ""
         step = int(self.rows[-1]["best_step"])
         best = next(row for row in self.rows if int(row["step"]) == step)
-        name = list(best)[2]                                     # behind step and epoch
+        name = list(best)[2]                             # after step and epoch
         return (f"the best {name} in validation is {float(best[name]):.4f}, after step {step} of "
                 f"{self.config.steps}: those weights are in {self.folder / BEST}, the last step's "
                 f"in {self.folder}")
