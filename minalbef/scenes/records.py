@@ -63,7 +63,7 @@ def match_records(pairs: Mapping[str, Pairs], size: int) -> list[Record]:
 
 def choice_records(foils: Foils, size: int) -> list[ChoiceRecord]:
     """Scenes with a true caption and a foil, by kind: see `questions.foils`."""
-    records = []
+    records: list[ChoiceRecord] = []
     for kind, part in foils.items():
         for scene, text, foil in part:
             images = (image_of(scene, size),)
@@ -73,7 +73,7 @@ def choice_records(foils: Foils, size: int) -> list[ChoiceRecord]:
 
 def minimal_pairs(source: Scenes, count: int) -> list[ChoiceRecord]:
     """So many minimal pairs of each kind: two scenes, each with a caption false of the other."""
-    records = []
+    records: list[ChoiceRecord] = []
     for kind in KINDS:
         for i in range(count):
             first, second = source.minimal_pair(i, kind)

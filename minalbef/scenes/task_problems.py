@@ -20,7 +20,7 @@ FEWEST = 36                           # problems of a test set, whatever share o
 
 
 class Evaluation(NamedTuple):
-    """What an evaluation gives; samples are nested as `intervals.summarise` wants them."""
+    """What an evaluation gives; samples are nested as `intervals.summarise` takes them."""
 
     samples: dict
     baselines: dict                   # without a model
@@ -58,7 +58,8 @@ def evaluate(task: str, model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide
 
     hide: an input that the model doesn't see, see Painter
     """
-    scene_task, config = SCENE_TASKS[task], getattr(model, "albef", model).config
+    scene_task = SCENE_TASKS[task]
+    config: Any = getattr(model, "albef", model).config
     evaluate_records = TASKS[task].evaluate
     assert evaluate_records, f"{task} has problems and no evaluation"
     model.to(distributed.device_at_hand(config.device))
@@ -77,5 +78,8 @@ def evaluate(task: str, model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide
         baselines |= figures.pop("baselines", {})
         if scene_task.figures:
             figures = {new: figures[old] for old, new in scene_task.figures.items()}
-        samples |= {name: figures} if name else figures
+        if name:
+            samples[name] = figures
+        else:
+            samples |= figures
     return Evaluation(samples, baselines, chosen)

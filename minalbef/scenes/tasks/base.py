@@ -21,7 +21,10 @@ ROWS = 256                            # records that are evaluated at once
 # a key of emojiscenes.problems.GROUP, and how many -> problems, freshly drawn
 Draw = Callable[[str, int], list]
 # baselines that are trained in the same way, but never see the image, or the text
-BLIND: dict[str, dict[str, Any]] = {"text_alone": {"hide": "image"}, "picture_alone": {"hide": "text"}}
+BLIND: dict[str, dict[str, Any]] = {
+    "text_alone": {"hide": "image"},
+    "picture_alone": {"hide": "text"},
+}
 
 
 class Painter:
@@ -31,16 +34,20 @@ class Painter:
     """
 
     def __init__(self, size: int, hide: str = ""):
-        self.size, self.hide = size, hide
+        self.size = size
+        self.hide = hide
         self.images: dict[Scene | None, np.ndarray] = {}
 
     def image(self, scene: Scene, side: str = "left") -> np.ndarray:
         """Equal scenes are one array: the four pairs of an NLVR2 statement share their images."""
-        shown = None if self.hide in ("image", side) else scene
-        if shown not in self.images:
-            grey = np.full((self.size, self.size, 3), 128, np.uint8)
-            self.images[shown] = grey if shown is None else paint(shown, self.size)
-        return self.images[shown]
+        hidden = self.hide in ("image", side)
+        key = None if hidden else scene
+        if key not in self.images:
+            if key is None:
+                self.images[key] = np.full((self.size, self.size, 3), 128, np.uint8)
+            else:
+                self.images[key] = paint(key, self.size)
+        return self.images[key]
 
     def text(self, text: str) -> str:
         return HIDDEN_TEXT if self.hide == "text" else text
@@ -63,8 +70,9 @@ class SceneTask:
     # (problem, painter) -> a record of the task; its kind, if any, has figures of its own
     record: Callable[[Any, Painter], Any]
     tests: Mapping[str, SceneTest]               # by name in the report; "" where there is only one
-    titles: tuple[tuple[str, str], ...]          # of figures in tables, with their paths in the report
-    # names of figures in the report, by those that the task's `evaluate` gives; empty: all, as they are
+    # titles of figures in tables, with their paths in the report
+    titles: tuple[tuple[str, str], ...]
+    # figures that the task's `evaluate` gives -> their names in the report; empty: all, unchanged
     figures: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)    # of fine-tuning, where they differ
     # config -> the answers to choose among
@@ -81,7 +89,9 @@ class SceneTask:
 
     def listed_answers(self, config: Config) -> list[str] | None:
         """The answers to choose among, for a run of scenes; None for a task that chooses none."""
-        return self.answers(config) if self.answers else None
+        if self.answers is None:
+            return None
+        return self.answers(config)
 
 
 def problems(name: str, split: str, config: Config, seed: int) -> Problems:
@@ -90,8 +100,8 @@ def problems(name: str, split: str, config: Config, seed: int) -> Problems:
     return Problems(name, split, seed, config.image_size, config.objects, restyle=restyle)
 
 
-def make_records(record: Callable[[Any, Painter], Any], examples: Sequence, size: int, hide: str = "",
-                 group: int | None = None) -> list:
+def make_records(record: Callable[[Any, Painter], Any], examples: Sequence, size: int,
+                 hide: str = "", group: int | None = None) -> list:
     """Problems as records, their images painted at `size` pixels.
 
     hide: see Painter; "shuffled" gives each record the text of another
@@ -100,19 +110,23 @@ def make_records(record: Callable[[Any, Painter], Any], examples: Sequence, size
     painter = Painter(size, hide)
     records = [record(problem, painter) for problem in examples]
     if hide == "shuffled":
-        others = records[SHIFT:] + records[:SHIFT]
-        records = [replace(record, text=other.text) for record, other in zip(records, others)]
+        texts = [record.text for record in records[SHIFT:] + records[:SHIFT]]
+        records = [replace(record, text=text) for record, text in zip(records, texts)]
     if group:
         records = [replace(record, group=i // group) for i, record in enumerate(records)]
     return records
 
 
 def how(model: nn.Module, options: Mapping[str, Any]) -> How:
-    """How a model is evaluated here: where it is, with texts cut as in training."""
-    config = getattr(model, "albef", model).config
-    device = next(model.parameters()).device
-    return How(**{"batch": ROWS, "device": device, "length": config.text_length, "quiet": True}
-               | options)
+    """How a model is evaluated here: on its device, texts truncated as in training."""
+    config: Any = getattr(model, "albef", model).config
+    defaults: dict[str, Any] = {
+        "batch": ROWS,
+        "device": next(model.parameters()).device,
+        "length": config.text_length,
+        "quiet": True,
+    }
+    return How(**{**defaults, **options})
 
 
 def cluster(samples: Tensor, name: str) -> Clusters:

@@ -75,7 +75,7 @@ def choose_map(model: Any, tokenizer: Tokenizer, hide: str = "") -> dict[str, An
 @cache
 def validation_problems(config: Config) -> list[Pointed]:
     """Problems to choose a map on, whatever the test."""
-    source = problems("grounding", "validation", config, VALIDATION_SEED)
+    source: Any = problems("grounding", "validation", config, VALIDATION_SEED)
     return [source.draw(i) for i in range(VALIDATION)]
 
 

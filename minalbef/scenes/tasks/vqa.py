@@ -51,8 +51,11 @@ def baselines(draw: Draw) -> dict:
         rows = [i for i, problem in enumerate(examples) if problem.kind == kind]
         score_kind([examples[i] for i in rows], objects, rows, constant, chance)
     kinds = [problem.kind for problem in examples]
-    return {name: {"accuracy": cluster(samples, "vqa"), **figures_by_kind(cluster(samples, "vqa"), kinds)}
-            for name, samples in (("majority", constant), ("chance", chance))}
+    figures = {}
+    for name, samples in (("majority", constant), ("chance", chance)):
+        clusters = cluster(samples, "vqa")
+        figures[name] = {"accuracy": clusters, **figures_by_kind(clusters, kinds)}
+    return figures
 
 
 def score_kind(examples: Sequence[Asked], objects: Sequence[str], rows: list[int], constant: Tensor,
