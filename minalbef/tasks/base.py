@@ -1,7 +1,7 @@
-"""What a task is: one `Task` object at the end of each task's file says everything about it.
+"""What defines a task: one `Task` object at the end of each task's file.
 
 `tasks.table.TASKS` lists them. Training, evaluation, prediction, the dry run, the conversion of
-checkpoints and the command line read the object and know no task by its name.
+checkpoints and the command line read this object; none of them refers to a task by its name.
 """
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,80 +14,83 @@ from minalbef.config import Config
 from minalbef.data import Record, Source
 from minalbef.train import Trainable
 
-ALIGNED = ("pretrain", "retrieval", "grounding")         # whose ALBEF lacks the word head at most
+# tasks whose ALBEF is complete, except perhaps for the word head
+ALIGNED = ("pretrain", "retrieval", "grounding")
 HEADS = ("image_proj", "text_proj", "temperature", "match_head", "word_head")
 
 
 class TaskModule(Trainable, Protocol):
-    """What `train.fit` trains: an nn.Module with a student, a teacher or None, and a start.
+    """What `train.fit` trains: an nn.Module with a student, a teacher or None, and `start`.
 
-    `ema.Distilled` has all but forward; a module with random draws of its own overrides `draws`.
+    `ema.Distilled` implements everything but `forward`. A module that needs random numbers of
+    its own overrides `draws`.
     """
 
     student: nn.Module
     teacher: nn.Module | None
 
     def __call__(self, batch: Any, alpha: float, draws: Any) -> tuple[dict[str, Tensor], Any]:
-        """Losses by name, and the state that `after_step` needs. Changes nothing.
+        """Losses by name, and the state that `after_step` needs. Has no side effects.
 
         alpha: weight of the teacher's soft targets
         """
 
     def start(self, albef: ALBEF, teacher: ALBEF | None = None) -> None:
-        """Begin from a trained ALBEF and its teacher; without one, from a copy of the student.
+        """Load the weights of a trained ALBEF and of its teacher, in place.
 
-        In place.
+        Without a teacher, the teacher starts as a copy of the student.
         """
 
 
-def plain_record(image: Source, other: Source, text: str, id: int) -> Record:
-    """An image and a caption: the record of most tasks. other: a second image, of no use here."""
+def plain_record(image: Source, second: Source, text: str, id: int) -> Record:
+    """An image and a caption, the record of most tasks; the second image is not used."""
     return Record(image, text, id)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task. Only the first three fields are needed to train; without `evaluate` or `predict`
-    the task has none.
+    """One task. The first three fields are enough to train it.
 
-    `minalbef.scenes.tasks` has its problems on the embedded scenes, in a file of the same name.
+    A task without `evaluate` or `predict` can't be evaluated or asked for a prediction. Its
+    problems on generated scenes are in `minalbef.scenes.tasks`, in a file of the same name.
     """
 
     # training
     name: str
     module: Callable[[Config], Any]              # config -> a TaskModule
     collate: Callable[..., Any]                  # (records, tokenizer, size, length) -> a batch
-    records: tuple[type, ...] = (Record,)        # it learns from; evaluated on the first of them
-    begins_from: tuple[str, ...] = ALIGNED       # tasks whose runs it is fine-tuned from
-    pretraining: str = ""                        # a task to train first, as text assignment is
+    records: tuple[type, ...] = (Record,)        # for training; evaluation takes the first type
+    begins_from: tuple[str, ...] = ALIGNED       # tasks whose runs it can be fine-tuned from
+    pretraining: str = ""                        # a task to train first, such as text_assignment
     presets: tuple[str, ...] = ()                # the paper's recipes, the default first
-    preset_of_set: Mapping[str, str] = field(default_factory=dict)       # where sets differ
-    images: int = 1                              # of a record
-    pairs: bool = False                          # its fusion reads two images
-    lacks: tuple[str, ...] = ()                  # parts of ALBEF that the original's file leaves out
-    original_head: str = "cls_head"              # what the original's file calls a classifier
+    # presets by data set, where not the default
+    preset_of_set: Mapping[str, str] = field(default_factory=dict)
+    images: int = 1                              # per record
+    pairs: bool = False                          # its fusion attends to two images
+    lacks: tuple[str, ...] = ()                  # parts of ALBEF missing in the original's files
+    original_head: str = "cls_head"              # the classifier's name in the original's files
 
     # evaluation
-    # (model, tokenizer, records, how) -> samples, and what else to report: see evaluation.loop
+    # (model, tokenizer, records, how) -> samples, and what else to report; see evaluation.loop
     evaluate: Callable[..., tuple[dict, dict]] | None = None
-    # what evaluate gives -> figures of validation.csv, of which the first chooses the best weights
+    # what evaluate returns -> figures of validation.csv; the first one selects the best weights
     validation_figures: Callable[[dict, dict], dict[str, float]] | None = None
-    evaluates: tuple[str, ...] = ()              # other tasks whose runs it evaluates, too
+    evaluates: tuple[str, ...] = ()              # other tasks whose runs it can evaluate
 
     # prediction
-    # (model, tokenizer, query) -> an answer: see tasks.prediction
+    # (model, tokenizer, query) -> an answer; see tasks.prediction
     predict: Callable[..., Any] | None = None
-    candidates: str = ""                         # what a prediction may choose among: answers, boxes
-    predict_needs: tuple[str, ...] = ()          # parts of ALBEF without which an answer is noise
-    text: str = "text"                           # what the text is to it, such as a question
-    example: str = ""                            # of a text, for the command line
+    candidates: str = ""                         # what to choose from: answers or boxes
+    predict_needs: tuple[str, ...] = ()          # parts of ALBEF that must be trained
+    text: str = "text"                           # what it calls its text, such as "question"
+    example: str = ""                            # a text, for the command line's help
 
     # the dry run
-    # (image, another, text, id) -> a record
+    # (image, second image, text, id) -> a record
     dry_run_record: Callable[[Source, Source, str, int], Any] = plain_record
-    least_batch: int = 2                         # rows that a batch needs
+    least_batch: int = 2                         # the smallest batch that can be trained on
 
     @property
     def preset(self) -> str:
         """The default recipe, or "" for a task without one."""
-        return self.presets[0] if self.presets else ""
+        return next(iter(self.presets), "")

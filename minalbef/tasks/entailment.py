@@ -1,4 +1,4 @@
-"""Visual entailment: is the sentence false of the picture, undecided by it, or true? (section 5)"""
+"""Visual entailment: is a sentence false of an image, undecided by it, or true? (section 5)"""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,30 +23,33 @@ LABELS = ("contradiction", "neutral", "entailment")      # in the original's ord
 
 @dataclass(frozen=True)
 class EntailmentRecord(Record):
-    """A picture, its id, a sentence, and one of LABELS."""
+    """An image, a sentence, the image's id, and one of LABELS."""
 
     label: str
 
 
 @dataclass(frozen=True)
 class EntailmentBatch(Batch):
-    """A Batch, and label (b,): numbers of LABELS."""
+    """A Batch with labels."""
 
-    label: Tensor
+    label: Tensor                     # (b,) indices into LABELS
 
 
-def collate(records: Sequence[EntailmentRecord], tokenizer: Tokenizer, size: int, length: int = 30) -> EntailmentBatch:
-    """`data.collate`'s batch, with labels. Raises ValueError for a label that is none of LABELS."""
+def collate(records: Sequence[EntailmentRecord], tokenizer: Tokenizer, size: int, length: int = 30
+            ) -> EntailmentBatch:
+    """`data.collate`'s batch, with labels. Raises ValueError for a label that is not in LABELS."""
     for record in records:
         if record.label not in LABELS:
-            raise ValueError(f"label {record.label!r} of {record.text!r} is none of {', '.join(LABELS)}; "
-                             "leave out what its annotators did not agree on")
+            raise ValueError(f"label {record.label!r} of {record.text!r} is none of "
+                             f"{', '.join(LABELS)}; leave out records that the annotators "
+                             "disagree on")
     batch = data.collate(records, tokenizer, size, length)
-    return EntailmentBatch(**vars(batch), label=torch.tensor([LABELS.index(record.label) for record in records]))
+    labels = [LABELS.index(record.label) for record in records]
+    return EntailmentBatch(**vars(batch), label=torch.tensor(labels))
 
 
 class EntailmentModel(nn.Module):
-    """ALBEF, and a head that reads the fused [CLS]."""
+    """ALBEF with a classifier over the fused [CLS]."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -56,36 +59,50 @@ class EntailmentModel(nn.Module):
         init_weights(self.head, config.init_std)
 
     def start(self, albef: ALBEF) -> None:
-        """Take over a trained ALBEF. In place; the head stays as it is."""
+        """Load a trained ALBEF's weights, in place. The head keeps its own."""
         self.albef.load_state_dict(albef.state_dict())
 
     def forward(self, image: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
-        """image: (b, 3, s, s); tokens, keep: (b, l) -> logits (b, 3), in the order of LABELS."""
-        albef = self.albef
-        fused = albef.fuse(albef.encode_text(tokens, keep), keep, albef.encode_image(image), queries=1)
+        """Logits (b, 3), in the order of LABELS.
+
+        image: (b, 3, s, s); tokens, keep: (b, l)
+        """
+        text_tokens = self.albef.encode_text(tokens, keep)
+        image_tokens = self.albef.encode_image(image)
+        fused = self.albef.fuse(text_tokens, keep, image_tokens, queries=1)
         return full(self.head(fused[:, 0]))
 
 
 class Entailment(Distilled[EntailmentModel]):
-    """The model and its teacher, under cross-entropy with momentum distillation (section 3.3)."""
+    """The model and its teacher: cross-entropy with momentum distillation (section 3.3)."""
 
     def __init__(self, config: Config):
         super().__init__(config, EntailmentModel(config))
 
-    def forward(self, batch: EntailmentBatch, alpha: float, draws: None = None) -> tuple[dict[str, Tensor], None]:
-        """-> losses by name, and nothing for `after_step`. Changes nothing."""
+    def forward(self, batch: EntailmentBatch, alpha: float, draws: None = None
+                ) -> tuple[dict[str, Tensor], None]:
+        """The loss by name, and no state for `after_step`."""
         inputs = batch.image, batch.tokens, batch.keep
-        with torch.no_grad():
-            opinion = self.teacher(*inputs) if alpha else None                   # (b, 3)
-        return {"entailment": distilled_cross_entropy(self.student(*inputs), batch.label, opinion, alpha).mean()}, None
+        teacher_logits = None
+        if alpha:
+            with torch.no_grad():
+                teacher_logits = self.teacher(*inputs)                   # (b, 3)
+        logits = self.student(*inputs)
+        loss = distilled_cross_entropy(logits, batch.label, teacher_logits, alpha)
+        return {"entailment": loss.mean()}, None
 
 
 @torch.no_grad()
-def evaluate(model: EntailmentModel, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
-    """Accuracy, beside that of the majority baseline: -> samples, what else to report; see evaluation.loop."""
-    def answer(some: Sequence[EntailmentRecord], batch: EntailmentBatch) -> Tensor:
+def evaluate(model: EntailmentModel, tokenizer: Tokenizer, records: Records, how: How
+             ) -> tuple[dict, dict]:
+    """Accuracy, and that of the majority baseline.
+
+    -> samples, and what else to report; see evaluation.loop
+    """
+    def answer(rows: Sequence[EntailmentRecord], batch: EntailmentBatch) -> Tensor:
         right = model(batch.image, batch.tokens, batch.keep).argmax(-1) == batch.label
         return torch.stack([right, batch.label], 1)
+
     right, label = over(model, tokenizer, records, how, collate, answer, 2).unbind(1)
     kinds, groups = values_of(records, "kind", "group")
     accuracy = in_groups(right.float(), groups)
@@ -96,16 +113,17 @@ def evaluate(model: EntailmentModel, tokenizer: Tokenizer, records: Records, how
 
 
 def validation_figures(samples: dict, more: dict) -> dict[str, float]:
-    """What validation.csv says, from `evaluate`."""
+    """The figures of validation.csv, from what `evaluate` returns."""
     return {"accuracy": samples["accuracy"].mean().item()}
 
 
 def predict(model: EntailmentModel, tokenizer: Tokenizer, query: Query) -> Answer:
-    """The likeliest label, and where the image speaks for it."""
+    """The most probable label, with a Grad-CAM map of it."""
     return predict_class(model, tokenizer, query, LABELS)
 
 
-def dry_run_record(image: Source, other: Source, text: str, id: int) -> EntailmentRecord:
+def dry_run_record(image: Source, second: Source, text: str, id: int) -> EntailmentRecord:
+    """A record for the dry run; the second image is not used."""
     return EntailmentRecord(image, text, id, LABELS[id % len(LABELS)])
 
 

@@ -1,4 +1,4 @@
-"""The one table of tasks: the paper's, and yours once you put it there."""
+"""The table of all tasks: the paper's, and yours once you add it."""
 from pathlib import Path
 
 from torch import nn
@@ -24,20 +24,20 @@ TASKS: dict[str, Task] = {file.TASK.name: file.TASK for file in FILES}
 def find_task(name: str, run: str | Path = "") -> Task:
     """A task by its name. Raises ValueError for an unknown one.
 
-    run: the folder that names the task, for the message
+    run: the run whose task it is, for the error message
     """
     if name in TASKS:
         return TASKS[name]
-    known = f"{nearest(name, TASKS)}; there are {', '.join(TASKS)}"
+    hint = f"{nearest(name, TASKS)}; there are {', '.join(TASKS)}"
     if not run:
-        raise ValueError(f"no task {name!r}{known}")
-    raise ValueError(f"{run} is a run of task {name!r}, which this version does not know{known}. "
+        raise ValueError(f"no task {name!r}{hint}")
+    raise ValueError(f"{run} is a run of task {name!r}, which this version does not know{hint}. "
                      "Put your own into minalbef.tasks.table.TASKS before you load it, or install "
                      "the version that trained it")
 
 
 def find_task_of_preset(preset: str) -> Task | None:
-    """The task whose recipe a preset is; None for a preset of scenes, which pretrain."""
+    """The task that a preset belongs to; None for presets of scenes, which pretrain."""
     for task in TASKS.values():
         if preset in task.presets:
             return task
@@ -46,9 +46,10 @@ def find_task_of_preset(preset: str) -> Task | None:
 
 def load_model(task: str, run: str | Path, image_size: int | None = None
                ) -> tuple[nn.Module, Tokenizer, str]:
-    """A run's model for a task, in evaluation mode, its tokenizer, and the task it was trained for.
+    """A run's model in evaluation mode, its tokenizer, and the task it was trained for.
 
-    image_size: resize the position embeddings for such images
+    task: the task to use it for
+    image_size: resize the position embeddings to images of this size
     Raises ValueError for a run of another task.
     """
     config, trained_for, tokenizer, weights, step = checkpoint.open_run(run)
