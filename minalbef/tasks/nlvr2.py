@@ -1,4 +1,4 @@
-"""NLVR2: is a statement true of two pictures? ALBEF with two layers for every one of fusion's (section 5)."""
+"""NLVR2: is a statement true of two images? ALBEF with every fusion layer twice (section 5)."""
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,21 +13,22 @@ from minalbef.data import Batch, Source, transform
 from minalbef.ema import Distilled
 from minalbef.evaluation.intervals import Clusters, commonest, figures_by_kind
 from minalbef.evaluation.loop import How, Records, over, values_of
-from minalbef.fusion import Fusion
+from minalbef.fusion import Fusion, KeysValues
 from minalbef.layers import full, init_weights
 from minalbef.losses import distilled_cross_entropy
 from minalbef.tasks.base import ALIGNED, HEADS, Task
 from minalbef.tasks.prediction import Answer, Query, predict_class
 from minalbef.tokenizer import Tokenizer
 
-SHARED = re.compile(r"(.*\bfusion\.layers\.)(\d+)(\.cross\.[kv]\..+)")             # what the two layers of a pair share
+# weights that the two layers of a pair share: prefix, layer and the rest of the name
+SHARED = re.compile(r"(.*\bfusion\.layers\.)(\d+)(\.cross\.[kv]\..+)")
 
 
 @dataclass(frozen=True)
 class NLVR2Record:
-    """A statement about two pictures, and whether it is true. Records of one statement share its id.
+    """A statement about two images, and whether it is true. Records of one statement share its id.
 
-    Raises ValueError unless there are two pictures and the label is True or False.
+    Raises ValueError unless there are two images and the label is True or False.
     """
 
     images: tuple[Source, Source]
@@ -39,96 +40,137 @@ class NLVR2Record:
 
     def __post_init__(self) -> None:
         if len(self.images) != 2 or self.true not in (True, False):
-            raise ValueError(f"{self.text!r} (id {self.id}) has {len(self.images)} pictures and label {self.true!r}; "
-                             "it must have two, and True or False: leave it out or mend it")
+            raise ValueError(f"{self.text!r} (id {self.id}) has {len(self.images)} images and "
+                             f"label {self.true!r}; a record needs two images and True or False: "
+                             "leave it out or correct it")
 
 
 @dataclass(frozen=True)
 class NLVR2Batch(Batch):
-    """A Batch whose `image` holds every picture once, (m, 3, s, s), and whose `ids` number statements.
+    """A Batch whose `image` has each distinct image once, (m, 3, s, s); `ids` are of statements.
 
-    Statements are asked of several pairs made of few pictures, and a picture is encoded once for all of them.
+    A statement comes with several pairs of the same few images; each image is encoded once.
     """
 
-    pairs: Tensor                     # (b, 2) rows of image: the first picture and the second
+    pairs: Tensor                     # (b, 2) rows of image: the left and the right image
     labels: Tensor                    # (b,) 1 where the statement is true, else 0
 
     def part(self, i: int, n: int, rows: int) -> "NLVR2Batch":
-        """Some statements, with the pictures that they ask about."""
-        mine = slice(i * rows // n, (i + 1) * rows // n)
-        used, pairs = self.pairs[mine].unique(return_inverse=True)
-        return NLVR2Batch(self.image[used], self.tokens[mine], self.keep[mine], self.ids[mine], pairs,
-                          self.labels[mine])
+        """Micro-batch i of n: its statements, with their images."""
+        statements = slice(i * rows // n, (i + 1) * rows // n)
+        images, pairs = self.pairs[statements].unique(return_inverse=True)
+        return NLVR2Batch(
+            image=self.image[images],
+            tokens=self.tokens[statements],
+            keep=self.keep[statements],
+            ids=self.ids[statements],
+            pairs=pairs,
+            labels=self.labels[statements],
+        )
 
 
-def collate(records: Sequence[NLVR2Record], tokenizer: Tokenizer, size: int, length: int = 25) -> NLVR2Batch:
-    """Records -> an NLVR2Batch of pictures of side `size` and statements of at most `length` tokens.
+def collate(records: Sequence[NLVR2Record], tokenizer: Tokenizer, size: int, length: int = 25
+            ) -> NLVR2Batch:
+    """Records -> a batch: images of side `size`, statements of at most `length` tokens.
 
-    Records that hold the very same picture (one object, not merely an equal one) share a row of the batch's.
+    Records share a row of `image` where their image is the same object, not merely an equal one.
     """
     tokens, keep = tokenizer.encode([record.text for record in records], length)
-    pictures = {id(image): image for record in records for image in record.images}
-    row = {name: i for i, name in enumerate(pictures)}
-    return NLVR2Batch(torch.stack([transform(image, size) for image in pictures.values()]), tokens, keep,
-                      torch.tensor([record.id for record in records]),
-                      torch.tensor([[row[id(image)] for image in record.images] for record in records]),
-                      torch.tensor([int(record.true) for record in records]))
+    images = []
+    row: dict[int, int] = {}                             # of an image, by its identity
+    pairs = []
+    for record in records:
+        for image in record.images:
+            if id(image) not in row:
+                row[id(image)] = len(images)
+                images.append(transform(image, size))
+        pairs.append([row[id(image)] for image in record.images])
+    return NLVR2Batch(
+        image=torch.stack(images),
+        tokens=tokens,
+        keep=keep,
+        ids=torch.tensor([record.id for record in records]),
+        pairs=torch.tensor(pairs),
+        labels=torch.tensor([int(record.true) for record in records]),
+    )
 
 
 class PairFusion(Fusion):
-    """Every layer twice, the first of a pair for the first image, the second for the second.
+    """Fusion with every layer twice: one attends to the left image, the next to the right one.
 
-    The two share the weights of cross-attention's keys and values, and nothing else; the first layer holds them. Called
-    as Fusion is, with a tuple in place of one image's tokens: all images', and which rows of them make a pair.
+    The two layers of a pair share the weights of cross-attention's keys and values, and nothing
+    else; the first layer holds them. It is called as Fusion is, with a tuple in place of an image's
+    tokens: the tokens of all images, and the rows of them that make a pair.
     """
 
     def __init__(self, config: Config):
         super().__init__(replace(config, fusion_depth=2 * config.fusion_depth))
         for layer in self.layers[1::2]:
-            layer.cross.k = layer.cross.v = None         # type: ignore[assignment]  # the pair's first layer has them
+            # the pair's first layer has them
+            layer.cross.k = None                         # type: ignore[assignment]
+            layer.cross.v = None                         # type: ignore[assignment]
 
-    def keys_values(                                     # type: ignore[override]  # Fusion's reads one image
-            self, shown: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Images' tokens (m, 1 + n, i), pairs of their rows (b, 2) -> every layer's (keys, values), of b rows each."""
-        image_tokens, pairs = shown
-        offered = [layer.cross.keys_values(image_tokens[:, self.first:]) for layer in self.layers[::2]]
-        return [(keys[rows], values[rows]) for keys, values in offered for rows in pairs.T]
+    def keys_values(                                     # type: ignore[override]  # of one image
+            self, images: tuple[Tensor, Tensor]) -> KeysValues:
+        """Keys and values for every layer, b rows each.
+
+        images: all images' tokens (m, 1 + n, i), and pairs of their rows (b, 2)
+        """
+        image_tokens, pairs = images
+        pairs_keys_values = []
+        for layer in self.layers[::2]:
+            keys, values = layer.cross.keys_values(image_tokens[:, self.first:])
+            for rows in pairs.T:
+                pairs_keys_values.append((keys[rows], values[rows]))
+        return pairs_keys_values
 
 
 def double(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A plain ALBEF's weights for a model of pairs: both layers of a pair begin as the one layer."""
+    """A plain ALBEF's weights for a model of pairs: every fusion layer becomes a pair of equals."""
     doubled: dict[str, Tensor] = {}
     for name, value in weights.items():
-        before, mark, after = name.rpartition("fusion.layers.")
-        number, _, part = after.partition(".")
-        doubled |= {f"{before}{mark}{2 * int(number) + i}.{part}": value for i in (0, 1)} if mark else {name: value}
+        prefix, layers, suffix = name.rpartition("fusion.layers.")
+        if not layers:
+            doubled[name] = value
+            continue
+        layer, _, part = suffix.partition(".")
+        first = 2 * int(layer)
+        for i in (first, first + 1):
+            doubled[f"{prefix}{layers}{i}.{part}"] = value
     return drop_shared(doubled)
 
 
 def drop_shared(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the second name of what a pair shares: from the original's files, which say it twice, to ours.
+    """Drop the second copy of weights that a pair shares; the original's files have both copies.
 
     Raises ValueError where the two differ.
     """
-    kept = dict(weights)
-    for found in filter(None, map(SHARED.fullmatch, weights)):
-        if int(found[2]) % 2:
-            name, first = found[0], f"{found[1]}{int(found[2]) - 1}{found[3]}"
-            if first not in weights or not torch.equal(weights[first], weights[name]):
-                raise ValueError(f"{name} differs from {first}; the two layers of a pair share them, so these are not "
-                                 "the weights of a model of pairs (`double` makes them from a plain one's)")
-            del kept[name]
-    return kept
+    rest = dict(weights)
+    for name in weights:
+        match = SHARED.fullmatch(name)
+        if match is None or int(match[2]) % 2 == 0:
+            continue
+        first = f"{match[1]}{int(match[2]) - 1}{match[3]}"
+        if first not in weights or not torch.equal(weights[first], weights[name]):
+            raise ValueError(f"{name} differs from {first}; the two layers of a pair share them, "
+                             "so these are not the weights of a model of pairs (`double` makes "
+                             "them from a plain ALBEF's)")
+        del rest[name]
+    return rest
 
 
 def add_shared(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of `drop_shared`, for writing the original's files."""
-    return weights | {f"{found[1]}{int(found[2]) + 1}{found[3]}": weights[found[0]]
-                      for found in filter(None, map(SHARED.fullmatch, weights))}
+    both = dict(weights)
+    for name, value in weights.items():
+        match = SHARED.fullmatch(name)
+        if match is not None:
+            both[f"{match[1]}{int(match[2]) + 1}{match[3]}"] = value
+    return both
 
 
 class PairModel(nn.Module):
-    """ALBEF over two images, and a head over the fused [CLS]."""
+    """ALBEF over pairs of images, with a classifier over the fused [CLS]."""
 
     def __init__(self, config: Config, head: nn.Module):
         super().__init__()
@@ -138,56 +180,81 @@ class PairModel(nn.Module):
         init_weights(head, config.init_std)
 
     def start(self, albef: ALBEF) -> None:
-        """Take over a trained ALBEF, plain or of pairs, of any image size. In place; the head stays as it is.
+        """Load a trained ALBEF's weights, in place. The head keeps its own.
 
+        albef: plain or a model of pairs, of any image size
         Raises ValueError for weights that are missing, unknown or of another shape.
         """
-        weights = albef.state_dict() if isinstance(albef.fusion, PairFusion) else double(albef.state_dict())
-        fit_weights(self.albef, resize_weights(weights, self.albef.config), "the model to start from")
+        weights = albef.state_dict()
+        if not isinstance(albef.fusion, PairFusion):
+            weights = double(weights)
+        weights = resize_weights(weights, self.albef.config)
+        fit_weights(self.albef, weights, "the model to start from")
 
     def forward(self, image: Tensor, pairs: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
-        """Images (m, 3, s, s), rows of them (b, 2), tokens and keep (b, l) -> logits (b, c)."""
-        return self.classify((self.albef.encode_image(image), pairs), self.albef.encode_text(tokens, keep), keep)
+        """Logits (b, c).
 
-    def classify(self, shown: tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor) -> Tensor:
-        """Images' tokens (m, 1 + n, i) with rows of them (b, 2), and text tokens (b, l, d) -> logits (b, c)."""
-        return full(self.head(self.albef.fuse(text_tokens, keep, shown, queries=1)[:, 0]))
+        image: (m, 3, s, s); pairs: rows of it (b, 2); tokens, keep: (b, l)
+        """
+        image_tokens = self.albef.encode_image(image)
+        text_tokens = self.albef.encode_text(tokens, keep)
+        return self.classify((image_tokens, pairs), text_tokens, keep)
+
+    def classify(self, images: tuple[Tensor, Tensor], text_tokens: Tensor, keep: Tensor) -> Tensor:
+        """Logits (b, c) from encoded images and text tokens (b, l, d).
+
+        images: all images' tokens (m, 1 + n, i), and pairs of their rows (b, 2)
+        """
+        fused = self.albef.fuse(text_tokens, keep, images, queries=1)
+        return full(self.head(fused[:, 0]))
 
 
 class NLVR2(Distilled[PairModel]):
-    """True or false of two pictures, with momentum distillation (section 5)."""
+    """True or false of two images, with momentum distillation (section 5)."""
 
     def __init__(self, config: Config):
         width = config.text_width
         head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
         super().__init__(config, PairModel(config, head))
 
-    def forward(self, batch: NLVR2Batch, alpha: float, draws: None) -> tuple[dict[str, Tensor], None]:
-        """-> the loss by name, and nothing for `after_step`. Changes nothing."""
-        given = batch.image, batch.pairs, batch.tokens, batch.keep
-        with torch.no_grad():
-            opinion = self.teacher(*given) if alpha else None                    # (b, 2)
-        return {"nlvr2": distilled_cross_entropy(self.student(*given), batch.labels, opinion, alpha).mean()}, None
+    def forward(self, batch: NLVR2Batch, alpha: float, draws: None = None
+                ) -> tuple[dict[str, Tensor], None]:
+        """The loss by name, and no state for `after_step`."""
+        inputs = batch.image, batch.pairs, batch.tokens, batch.keep
+        teacher_logits = None
+        if alpha:
+            with torch.no_grad():
+                teacher_logits = self.teacher(*inputs)                   # (b, 2)
+        logits = self.student(*inputs)
+        loss = distilled_cross_entropy(logits, batch.labels, teacher_logits, alpha)
+        return {"nlvr2": loss.mean()}, None
 
 
 def consistency(right: Tensor, ids: Tensor) -> Tensor:
-    """Which statements are right for all their pairs: (n,) 0 or 1, ids of statements (n,) -> (statements,) 0 or 1."""
+    """Which statements are answered right for all their pairs.
+
+    right: (n,) 0 or 1; ids: (n,) of statements  ->  (statements,) 0 or 1
+    """
     statements, statement = ids.unique(return_inverse=True)
     return torch.ones(len(statements)).scatter_reduce(0, statement, right.float(), "amin")
 
 
 @torch.no_grad()
-def evaluate(model: PairModel, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
-    """Accuracy, and `consistency`: -> samples, what else to report; see evaluation.loop.
+def evaluate(model: PairModel, tokenizer: Tokenizer, records: Records, how: How
+             ) -> tuple[dict, dict]:
+    """Accuracy and `consistency`.
 
-    Records of one statement share images, and are a cluster, whatever their group.
+    Records of one statement share images, so they are a cluster, whatever their group.
+    -> samples, and what else to report; see evaluation.loop
     """
-    def answer(some: Sequence[NLVR2Record], batch: NLVR2Batch) -> Tensor:
-        right = model(batch.image, batch.pairs, batch.tokens, batch.keep).argmax(-1) == batch.labels
+    def answer(rows: Sequence[NLVR2Record], batch: NLVR2Batch) -> Tensor:
+        logits = model(batch.image, batch.pairs, batch.tokens, batch.keep)
+        right = logits.argmax(-1) == batch.labels
         return torch.stack([right, batch.labels], 1)
+
     right, label = over(model, tokenizer, records, how, collate, answer, 2).unbind(1)
-    kinds, numbers = values_of(records, "kind", "id")
-    ids = torch.tensor(numbers)
+    kinds, statement_ids = values_of(records, "kind", "id")
+    ids = torch.tensor(statement_ids)
     statement = ids.unique(return_inverse=True)[1]
     accuracy = Clusters(right.float(), statement)
     majority = Clusters(commonest(label.tolist()), statement)
@@ -199,17 +266,18 @@ def evaluate(model: PairModel, tokenizer: Tokenizer, records: Records, how: How)
 
 
 def validation_figures(samples: dict, more: dict) -> dict[str, float]:
-    """What validation.csv says, from `evaluate`: accuracy decides, as in the original."""
+    """The figures of validation.csv; accuracy selects the best weights, as in the original."""
     return {name: samples[name].mean().item() for name in ("accuracy", "consistency")}
 
 
 def predict(model: PairModel, tokenizer: Tokenizer, query: Query) -> Answer:
-    """Whether the statement is true of the two images, and where they speak for the answer."""
+    """Whether the statement is true of the two images, with Grad-CAM maps of the answer."""
     return predict_class(model, tokenizer, query, ("false", "true"))
 
 
-def dry_run_record(image: Source, other: Source, text: str, id: int) -> NLVR2Record:
-    return NLVR2Record((image, other), text, id % 2 == 1, id)
+def dry_run_record(image: Source, second: Source, text: str, id: int) -> NLVR2Record:
+    """A record for the dry run, true if the id is odd."""
+    return NLVR2Record((image, second), text, id % 2 == 1, id)
 
 
 TASK = Task(

@@ -365,7 +365,7 @@ def test_collate_keeps_the_pictures_in_order_and_a_shared_one_once():
     assert [picture[:, 0, 0].argmax().item() for picture in batch.image] == [0, 2], "red, blue"
     assert batch.labels.tolist() == [1, 0] and batch.ids.tolist() == [7, 8] and batch.keep.sum(1).tolist() == [4, 3]
     assert batch.to("cpu").pairs.equal(batch.pairs)
-    with pytest.raises(ValueError, match="has 1 pictures"):
+    with pytest.raises(ValueError, match="has 1 images"):
         NLVR2Record((red,), "both dogs run", True, 7)
     with pytest.raises(ValueError, match="label 'maybe'"):
         NLVR2Record((red, blue), "both dogs run", "maybe", 7)
