@@ -1,5 +1,9 @@
-"""Text assignment, a pretraining for NLVR2: to which of two pictures does a text belong? (section 5)"""
+"""Text assignment, which pretrains for NLVR2: which of two images does a text belong to?
+
+Section 5 of the paper.
+"""
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,27 +20,36 @@ from minalbef.tasks.nlvr2 import PairModel
 from minalbef.tasks.pretrain import PretrainBatch, collate
 
 FIRST, SECOND, NEITHER = range(3)     # the labels
-OWN_SHARE = 2 / 3                     # of the texts, that see their own picture; the others see two wrong ones
-TEMPERATURE = 0.07                    # of the pictures' similarity, by which wrong ones are drawn; not learnt
+OWN_SHARE = 2 / 3                     # of texts with their own image; the rest get two negatives
+TEMPERATURE = 0.07                    # of the similarity by which negatives are drawn; not learnt
 
 
 @dataclass(frozen=True)
 class AssignDraws(Rows):
     """The random draws of one step of text assignment, for the rows of one process."""
 
-    case: Tensor                      # (b,) uniform: whether the text's own picture is shown
+    case: Tensor                      # (b,) uniform: whether the text's own image is one of the two
     side: Tensor                      # (b,) uniform: on which side
-    negative: Tensor                  # (b, B) uniform: wrong pictures
+    negative: Tensor                  # (b, B) uniform: negative images
     columns = ("negative",)
 
 
-class TextAssignment(nn.Module):
-    """To which of two pictures does a text belong, or to neither? On pretraining's data, without a teacher.
+class AssignPairs(NamedTuple):
+    """Two images for every text, as rows of all processes' batch."""
 
-    In two cases of three the text's own picture stands on one side or the other, beside a wrong one that resembles it;
-    in the third, both are wrong. A picture that the text is true of is never taken for a wrong one, and a text for
-    which not enough wrong ones are left is skipped (the original knows no ids, and fails on such a batch).
-    The projections and the temperature learn nothing here.
+    first: Tensor                     # (b,)
+    second: Tensor                    # (b,)
+    labels: Tensor                    # (b,) FIRST, SECOND or NEITHER
+    valid: Tensor                     # (b,) bool, False where there were too few negatives
+
+
+class TextAssignment(nn.Module):
+    """Which of two images does a text belong to, or neither? On pretraining's data, no teacher.
+
+    In two cases of three, one image is the text's own and the other a negative that resembles it;
+    in the third, both are negatives. An image that the text is true of is never a negative, and a
+    text with too few negatives in the batch is skipped (the original has no ids, and fails on such
+    a batch). The projections and the temperature aren't trained.
     """
 
     teacher = None
@@ -47,49 +60,63 @@ class TextAssignment(nn.Module):
         self.student = PairModel(config, nn.Linear(config.text_width, 3))
 
     def start(self, albef: ALBEF, teacher: ALBEF | None = None) -> None:
-        """Begin from a pretrained ALBEF; a teacher is of no use here. In place."""
+        """Load a pretrained ALBEF's weights, in place; the teacher isn't used."""
         self.student.start(albef)
 
     def draws(self, step: int) -> AssignDraws:
-        """From (seed, step) alone, cut for this process."""
-        whole, generator = self.config.batch, step_generator(self.config.seed, step)
-        mine = distributed.rank_rows(whole, distributed.rank(), distributed.world())
-        uniform = torch.rand(whole, 2 + whole, generator=generator).clamp(1e-7, 1 - 1e-7)[mine]
-        return AssignDraws(uniform[:, 0], uniform[:, 1], uniform[:, 2:])
+        """The draws of a step, from (seed, step) alone; this process's rows."""
+        batch = self.config.batch
+        generator = step_generator(self.config.seed, step)
+        rows = distributed.rank_rows(batch, distributed.rank(), distributed.world())
+        uniform = torch.rand(batch, 2 + batch, generator=generator)
+        uniform = uniform.clamp(1e-7, 1 - 1e-7)[rows]
+        return AssignDraws(case=uniform[:, 0], side=uniform[:, 1], negative=uniform[:, 2:])
 
-    def forward(self, batch: PretrainBatch, alpha: float, draws: AssignDraws) -> tuple[dict[str, Tensor], None]:
-        """-> the loss by name, and nothing for `after_step`. Changes nothing; alpha is of no use here."""
+    def forward(self, batch: PretrainBatch, alpha: float, draws: AssignDraws
+                ) -> tuple[dict[str, Tensor], None]:
+        """The loss by name, and no state for `after_step`; alpha isn't used."""
         albef = self.student.albef
-        image = albef.encode_image(batch.image)                                  # (b, 1 + n, i)
-        left, right, labels, valid = self.assign(image.detach(), batch, draws)
-        pool, rows = distributed.fetch(image, torch.cat([left, right]), self.config.hard_negatives == "local")
+        image = albef.encode_image(batch.image)                          # (b, 1 + n, i)
+        pairs = self.assign(image.detach(), batch, draws)
+        local = self.config.hard_negatives == "local"
+        images, rows = distributed.fetch(image, torch.cat([pairs.first, pairs.second]), local)
+        rows = rows.unflatten(0, (2, -1)).T                              # (b, 2)
         text = albef.encode_text(batch.tokens, batch.keep)
-        logits = self.student.classify((pool, rows.unflatten(0, (2, -1)).T), text, batch.keep)
-        count = distributed.total(valid.sum().float()).clamp(min=1) / distributed.world()
-        return {"assign": (F.cross_entropy(logits, labels, reduction="none") * valid).sum() / count}, None
+        logits = self.student.classify((images, rows), text, batch.keep)
+        loss = F.cross_entropy(logits, pairs.labels, reduction="none") * pairs.valid
+        count = distributed.total(pairs.valid.sum().float()).clamp(min=1) / distributed.world()
+        return {"assign": loss.sum() / count}, None
 
     @torch.no_grad()
-    def assign(self, image: Tensor, batch: PretrainBatch, draws: AssignDraws) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Two pictures for every text: (b, 1 + n, i) -> rows of the global batch, twice, labels, valid, each (b,)."""
-        b, begin = len(image), distributed.rank() * len(image)
-        feature, ids = self.student.albef.image_feature(image), distributed.gather(batch.ids)
-        with torch.autocast(image.device.type, enabled=False):                   # bf16 has too few digits to compare
-            sim = feature @ distributed.gather(feature).T / TEMPERATURE          # (b, B)
-        true = batch.ids[:, None] == ids
+    def assign(self, image: Tensor, batch: PretrainBatch, draws: AssignDraws) -> AssignPairs:
+        """Draw two images for every text. image: (b, 1 + n, i)"""
+        b = len(image)
+        begin = distributed.rank() * b
+        feature = self.student.albef.image_feature(image)
+        ids = distributed.gather(batch.ids)
+        # bf16 has too few digits to compare
+        with torch.autocast(image.device.type, enabled=False):
+            sim = feature @ distributed.gather(feature).T / TEMPERATURE  # (b, B)
+        excluded = batch.ids[:, None] == ids
         if batch.match is not None:
-            true = true | batch.match[begin:begin + b]
+            excluded = excluded | batch.match[begin:begin + b]
         if self.config.equal_texts_match and batch.texts is not None:
-            true = true | (batch.texts[:, None] == distributed.gather(batch.texts))
+            excluded = excluded | (batch.texts[:, None] == distributed.gather(batch.texts))
         if self.config.hard_negatives == "local":
-            true = true | (torch.arange(len(ids), device=ids.device) // b != distributed.rank())
-        one, some = hard_negatives(sim, true, draws.negative)
-        # the same uniforms again, without the winner: its runner-up, as if drawn after it
-        two, more = hard_negatives(sim, true | F.one_hot(one, len(ids)).bool(), draws.negative)
-        labels = torch.where(draws.case > 1 - OWN_SHARE, torch.where(draws.side > 0.5, FIRST, SECOND), NEITHER)
-        own = torch.arange(begin, begin + b, device=ids.device)
-        left = torch.where(labels == FIRST, own, one)
-        right = torch.where(labels == SECOND, own, torch.where(labels == NEITHER, two, one))
-        return left, right, labels, torch.where(labels == NEITHER, more, some)
+            process = torch.arange(len(ids), device=ids.device) // b
+            excluded = excluded | (process != distributed.rank())
+        negative1, valid1 = hard_negatives(sim, excluded, draws.negative)
+        # with the same uniforms and the first negative excluded, as if drawn after it
+        excluded = excluded | F.one_hot(negative1, len(ids)).bool()
+        negative2, valid2 = hard_negatives(sim, excluded, draws.negative)
+        side = torch.where(draws.side > 0.5, FIRST, SECOND)
+        labels = torch.where(draws.case > 1 - OWN_SHARE, side, NEITHER)
+        positive = torch.arange(begin, begin + b, device=ids.device)
+        first = torch.where(labels == FIRST, positive, negative1)
+        second = torch.where(labels == NEITHER, negative2, negative1)
+        second = torch.where(labels == SECOND, positive, second)
+        valid = torch.where(labels == NEITHER, valid2, valid1)
+        return AssignPairs(first, second, labels, valid)
 
     def after_step(self, carry: None) -> None:
         """Nothing to do."""
@@ -103,5 +130,5 @@ TASK = Task(
     pairs=True,
     lacks=("match_head", "word_head"),
     original_head="ta_head",
-    least_batch=3,                       # each text takes two negative images
+    least_batch=3,                       # a text takes up to two negatives
 )
