@@ -1,6 +1,6 @@
-"""Weakly supervised grounding: trained as retrieval; a map of the expression chooses among proposals (section 5).
+"""Weakly supervised grounding: trained as retrieval; Grad-CAM ranks the proposals (section 5).
 
-Boxes are (x, y, width, height) in pixels of the picture, as in RefCOCO+; sizes are (height, width).
+Boxes are (x, y, width, height) in pixels of the image, as in RefCOCO+; sizes are (height, width).
 """
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -24,134 +24,199 @@ from minalbef.tasks.retrieval import Retrieval, collate
 from minalbef.tokenizer import Tokenizer
 
 Box = tuple[float, float, float, float]
-RIGHT = 0.5                           # the least overlap of a chosen box with the true one that counts as right
+RIGHT = 0.5                           # the least IoU of a right box with the true one
 EXPLAINED = {"itm": "match", "itc": "similarity", "mlm": "its words"}    # by a map's mode
+Place = TypeVar("Place")
 
 
 @dataclass(frozen=True)
 class GroundingRecord(Record):
-    """A picture, its id, an expression, and what evaluation needs. Boxes are (x, y, width, height) in pixels."""
+    """An image with an expression, and what evaluation needs."""
 
     box: Box
-    proposals: tuple[Box, ...]        # none where no file of them was given
+    proposals: tuple[Box, ...]        # may be empty
     size: tuple[int, int]             # (height, width)
     split: str                        # val, testA, testB
-    ref: int                          # of the thing meant; several expressions share it
-
-Place = TypeVar("Place")
+    ref: int                          # id of the object; several expressions share it
 
 
-def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: int, mode: str = "itm",
-             words: Tensor | None = None, mask: int | None = None) -> Tensor:
-    """Where each picture shows what its own text says: (b, 3, s, s), (b, l), (b, l) -> (b, g, g), by Grad-CAM.
+def heat_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: int,
+             mode: str = "itm", words: Tensor | None = None, mask: int | None = None) -> Tensor:
+    """Where each image shows what its text says, by Grad-CAM: (b, g, g).
 
-    mode: "itm" explains the match by that layer of fusion's, "itc" the similarity by that block of the image encoder's,
-        "mlm" masked words by that layer of fusion's, and wants mask, `tokenizer.mask`
-    layer: an index, from 0; the paper takes 2, the third of fusion's six. Choose it by `sweep`
-    words: (b, l) bool, at least one in each row. "itm" takes the mean of their maps; "mlm" masks them together, a word
-        of several pieces or a phrase. None: "itm" takes the whole text, "mlm" masks each piece in turn; again the mean
+    image: (b, 3, s, s); tokens, keep: (b, l)
+    layer: index from 0; the paper takes 2, the third of fusion's six. Choose it by `sweep`
+    mode: what the map explains and through what. "itm": the match, through a layer of fusion;
+        "itc": the similarity, through a block of the image encoder; "mlm": masked words, through a
+        layer of fusion
+    words: (b, l) bool, at least one in each row. "itm" averages their maps; "mlm" masks them
+        together, such as a word of several pieces or a phrase. None: "itm" averages over the whole
+        text; "mlm" masks one piece at a time and averages
+    mask: `tokenizer.mask`, for "mlm"
     """
+    check_mode(model, layer, mode, mask)
+    if words is not None:
+        check_words(words, keep)
+        if mode == "itc":
+            raise ValueError("mode 'itc' explains the text as a whole; leave out words, or take "
+                             "mode 'itm' or 'mlm'")
+    if mode == "itc":
+        heat = image_relevance(model, image, tokens, keep, layer)        # (b, n)
+    elif mode == "itm":
+        image_tokens = _encode_image(model, image)
+        maps = _fusion_maps(model, image_tokens, tokens, keep, layer)
+        heat = text_map(maps, keep if words is None else words)
+    else:
+        assert mask is not None
+        heat = _masked_words_map(model, image, tokens, keep, layer, words, mask)
+    return heat.unflatten(1, (model.config.grid, -1))
+
+
+def _masked_words_map(model: ALBEF, image: Tensor, tokens: Tensor, keep: Tensor, layer: int,
+                      words: Tensor | None, mask: int) -> Tensor:
+    """The map of masked words (b, n): of `words` together, or the mean over single words."""
+    if words is None:
+        positions = torch.eye(keep.shape[1], dtype=torch.bool, device=keep.device)
+        masks = positions[1:, None] & keep                               # (l - 1, b, l)
+    else:
+        masks = words[None]                                              # (1, b, l)
+    image_tokens = _encode_image(model, image)
+    heats = []
+    for hidden in masks.unbind():
+        score = word_score(model, tokens, hidden)
+        masked_tokens = tokens.masked_fill(hidden, mask)
+        maps = _fusion_maps(model, image_tokens, masked_tokens, keep, layer, score)
+        heats.append(text_map(maps, hidden))
+    count = masks.any(2).sum(0)                                          # (b,)
+    return reduce(torch.add, heats) / count[:, None].clamp(min=1)
+
+
+@torch.no_grad()
+def _encode_image(model: ALBEF, image: Tensor) -> Tensor:
+    return model.encode_image(image)
+
+
+def _fusion_maps(model: ALBEF, image_tokens: Tensor, tokens: Tensor, keep: Tensor, layer: int,
+                 score: Score | None = None) -> Tensor:
+    """The map of each word, through a layer of fusion: (b, l, n)."""
+    with torch.no_grad():
+        text_tokens = model.encode_text(tokens, keep)
+    return relevance(model, image_tokens, text_tokens, keep, score, layer)
+
+
+def check_mode(model: ALBEF, layer: int, mode: str, mask: int | None) -> None:
+    """Raises ValueError for a mode or a layer that the model lacks, and for "mlm" without mask."""
     if mode not in ("itm", "itc", "mlm"):
         raise ValueError(f"mode={mode!r} is none of itm, itc, mlm")
     layers: Any = model.image_encoder.blocks if mode == "itc" else model.fusion.layers
     if not -len(layers) <= layer < len(layers):
-        raise ValueError(f"layer={layer}: mode {mode!r} of this model has {len(layers)}, from 0 to {len(layers) - 1}")
-    if words is not None:
-        check_words(words, keep)
-    if mode == "itc":
-        if words is not None:
-            raise ValueError("mode 'itc' explains the text as a whole; leave out words, or take mode 'itm' or 'mlm'")
-        return image_relevance(model, image, tokens, keep, layer).unflatten(1, (model.config.grid, -1))
-    with torch.no_grad():
-        image_tokens = model.encode_image(image)
-    def maps(tokens: Tensor, score: Score | None = None) -> Tensor:
-        with torch.no_grad():
-            text_tokens = model.encode_text(tokens, keep)
-        return relevance(model, image_tokens, text_tokens, keep, score, layer)                  # (b, l, n)
-    if mode == "itm":
-        return text_map(maps(tokens), keep if words is None else words).unflatten(1, (model.config.grid, -1))
-    if mask is None:
-        raise ValueError("mode 'mlm' masks words and needs what to put in their place: mask=tokenizer.mask")
-    places = torch.eye(keep.shape[1], dtype=torch.bool, device=keep.device)[1:, None] & keep
-    hidden = places if words is None else words[None]                                           # (places or 1, b, l)
-    heat = reduce(torch.add, (text_map(maps(tokens.masked_fill(one, mask), word_score(model, tokens, one)), one)
-                              for one in hidden.unbind()))
-    return (heat / hidden.any(2).sum(0)[:, None].clamp(min=1)).unflatten(1, (model.config.grid, -1))
+        raise ValueError(f"layer={layer}: mode {mode!r} of this model has {len(layers)}, from 0 to "
+                         f"{len(layers) - 1}")
+    if mode == "mlm" and mask is None:
+        raise ValueError("mode 'mlm' masks words and needs the mask token: mask=tokenizer.mask")
 
 
 def check_words(words: Tensor, keep: Tensor) -> None:
-    """Raises ValueError unless words are (b, l) bool as keep, some in each row, and neither padding nor [CLS]."""
+    """Raises ValueError unless words are (b, l) bool, at least one per row, no [CLS] or padding."""
     if words.shape != keep.shape or words.dtype != torch.bool:
-        raise ValueError(f"words are {tuple(words.shape)} of {words.dtype}; they must be {tuple(keep.shape)} of "
-                         "torch.bool, True where a piece belongs to them")
+        raise ValueError(f"words are {tuple(words.shape)} of {words.dtype}; they must be "
+                         f"{tuple(keep.shape)} of torch.bool, True for the words' tokens")
     wrong = ~words.any(1) | words[:, 0] | (words & ~keep).any(1)
     if wrong.any():
         raise ValueError(f"words: row {int(wrong.nonzero()[0])} names none, or [CLS], or padding; "
                          f"{int(wrong.sum())} of {len(words)} rows do; words=None takes all")
 
 
-def score_boxes(heat: Tensor, boxes: Tensor, size: tuple[int, int], power: float = 0.5) -> Tensor:
-    """What of a map lies in each box, over area ** power: (g, g), (k, 4) -> (k,).
+def score_boxes(heat: Tensor, boxes: Tensor, size: tuple[int, int], power: float = 0.5
+                ) -> Tensor:
+    """The sum of a map in each box, over area ** power: (g, g), (k, 4) -> (k,).
 
-    power: 0 favours the largest box, 1 the smallest. Raises ValueError for boxes that are none of the picture's.
+    power: 0 favours the largest box, 1 the smallest
+    Raises ValueError for boxes that don't overlap the image.
     """
     check_boxes(boxes, size)
-    heat = F.interpolate(heat[None, None], size=tuple(size), mode="bicubic")[0, 0]              # (height, width)
-    # whole pixels, as the original cuts; but a box that begins left of the picture is cut there and not wrapped round
-    corners = [[max(0, int(edge)) for edge in (y, y + h, x, x + w)] for x, y, w, h in boxes.tolist()]
-    inside = torch.stack([heat[top:bottom, left:right].sum() for top, bottom, left, right in corners])
-    return inside / boxes[:, 2:].prod(1) ** power
+    heat = F.interpolate(heat[None, None], size=tuple(size), mode="bicubic")[0, 0]
+    sums = []
+    for x, y, width, height in boxes.tolist():
+        # whole pixels, as in the original; but a negative corner doesn't index from the other end
+        rows = slice(max(0, int(y)), max(0, int(y + height)))
+        columns = slice(max(0, int(x)), max(0, int(x + width)))
+        sums.append(heat[rows, columns].sum())
+    return torch.stack(sums) / boxes[:, 2:].prod(1) ** power
 
 
 def choose_box(scores: Tensor, boxes: Tensor) -> Tensor:
-    """The best of the boxes: (k,), (k, 4) -> (4,). All 0, a box that meets no other, where no score is positive."""
-    return boxes[scores.argmax()] if (scores > 0).any() else torch.zeros_like(boxes[0])
+    """The box with the highest score: (k,), (k, 4) -> (4,).
+
+    Where no score is positive: all 0, a box that overlaps no other.
+    """
+    if not (scores > 0).any():
+        return torch.zeros_like(boxes[0])
+    return boxes[scores.argmax()]
 
 
 def check_boxes(boxes: Tensor, size: tuple[int, int]) -> None:
-    """Raises ValueError for boxes (k, 4) that have a `box_fault`, and for boxes of another shape."""
+    """Raises ValueError for boxes that aren't (k, 4), or where one has a `box_fault`."""
     if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
-        raise ValueError(f"boxes have shape {tuple(boxes.shape)}; they must be (k, 4), at least one")
+        raise ValueError(f"boxes have shape {tuple(boxes.shape)}; they must be (k, 4), with at "
+                         "least one box")
     for i, box in enumerate(boxes.tolist()):
         if fault := box_fault(box, size):
             raise ValueError(f"box {i} of {len(boxes)}, {box}, {fault}")
 
 
 def box_fault(box: object, size: tuple[float, float]) -> str:
-    """What is wrong with (x, y, width, height) in a picture of (height, width), or "". It may overhang the edge."""
-    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(
-            isinstance(value, (int, float)) and math.isfinite(value) for value in box):
+    """What is wrong with a box (x, y, width, height) in an image of (height, width), or "".
+
+    It may extend over the edge of the image.
+    """
+    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(map(_is_finite, box)):
         return "is not four finite numbers: x, y, width, height"
     x, y, width, height = box
     if width <= 0 or height <= 0:
         return "has no area; boxes are x, y, width, height"
     if x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
-        return f"lies outside the picture of {size[1]} x {size[0]} pixels"
+        return f"lies outside the image of {size[1]} x {size[0]} pixels"
     return ""
 
 
-def iou(a: Tensor, b: Tensor, least: float = 0.0) -> Tensor:
-    """Shared area over joint area: (..., 4) twice -> (...).
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
-    least: an overlap no wider or no higher than this counts as none; the original takes 1, a pixel
+
+def iou(a: Tensor, b: Tensor, least: float = 0.0) -> Tensor:
+    """Intersection over union of boxes: (..., 4), (..., 4) -> (...).
+
+    least: an intersection no wider or no higher than this counts as none; the original takes 1
     """
-    sides = torch.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
-    shared = torch.where((sides > least).all(-1), sides.prod(-1), 0)
-    return shared / (a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - shared)
+    starts = torch.maximum(a[..., :2], b[..., :2])
+    ends = torch.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    sides = ends - starts
+    intersection = torch.where((sides > least).all(-1), sides.prod(-1), 0)
+    union = a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - intersection
+    return intersection / union
 
 
 def pointing(heat: Tensor, box: Tensor, size: tuple[int, int]) -> float:
-    """Does the map's highest patch have its centre in the box? (g, g), (4,) -> 0 or 1; between where patches tie."""
+    """Whether the centre of the map's highest patch is in the box: (g, g), (4,) -> 0 or 1.
+
+    Where patches tie, the fraction of them that is.
+    """
     check_boxes(box[None], size)
-    y, x = (heat == heat.max()).nonzero(as_tuple=True)
-    centres = torch.stack([(x + 0.5) * size[1] / heat.shape[1], (y + 0.5) * size[0] / heat.shape[0]], 1)
-    return ((centres >= box[:2]) & (centres <= box[:2] + box[2:])).all(1).float().mean().item()
+    row, column = (heat == heat.max()).nonzero(as_tuple=True)
+    x = (column + 0.5) * size[1] / heat.shape[1]
+    y = (row + 0.5) * size[0] / heat.shape[0]
+    centres = torch.stack([x, y], 1)
+    inside = (centres >= box[:2]) & (centres <= box[:2] + box[2:])
+    return inside.all(1).float().mean().item()
 
 
-def sweep(evaluate: Callable[[Place], float], places: Iterable[Place]) -> tuple[Place, dict[Place, float]]:
-    """Try every place, a layer or a tuple such as (mode, layer), on validation.
+def sweep(evaluate: Callable[[Place], float], places: Iterable[Place]
+          ) -> tuple[Place, dict[Place, float]]:
+    """Evaluate every place, a layer or a tuple such as (mode, layer), on validation.
 
-    evaluate: place -> a figure, the higher the better  -> the best place, the first of equals; all figures by place
+    evaluate: place -> a figure, the higher the better
+    -> the best place, the first of equals; all figures by place
     """
     figures = {place: evaluate(place) for place in places}
     if not figures:
@@ -160,64 +225,71 @@ def sweep(evaluate: Callable[[Place], float], places: Iterable[Place]) -> tuple[
 
 
 def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
-    """Does the chosen proposal overlap the true box by half, and does the map's highest patch lie
-    in it?
+    """By split: "proposals", whether the best one has an IoU of 0.5 with the true box; `pointing`.
 
-    By split, where the records name one. Baseline: the largest proposal. Without proposals only the
-    second is measured. how.layer="all" tries every layer of fusion's and reports each; the figures
-    are then those of the best, so choose on validation, not on the test set.
-    -> samples, what else to report; see evaluation.loop
+    Baseline: the largest proposal. Without proposals only pointing is measured. Records without
+    splits are evaluated together. how.layer="all" evaluates every layer of fusion and reports the
+    figures of the best, so choose on validation, not on the test set.
+    -> samples, and what else to report; see evaluation.loop
     """
-    depth = model.config.fusion_depth
     if how.layer == "all":
         return evaluate_layers(model, tokenizer, records, how)
-    layer = (depth - 1) // 2 if how.layer is None else int(how.layer)
-    judgements = judge_maps(model, tokenizer, records, replace(how, layer=layer))
+    layer = (model.config.fusion_depth - 1) // 2
+    if how.layer is not None:
+        layer = int(how.layer)
+    scores = judge_maps(model, tokenizer, records, replace(how, layer=layer))
     splits, kinds, groups = values_of(records, "split", "kind", "group")
     samples: dict = {}
     largest: dict = {}
     chance: dict = {}
     for split in dict.fromkeys(splits):
         rows = [i for i, name in enumerate(splits) if name == split]
-        split_kinds, split_groups = ([values[i] for i in rows] for values in (kinds, groups))
-        point, chosen, largest_box, random_box, area = judgements[rows].unbind(1)
-        pointed = in_groups(point, split_groups)
-        with_boxes = ~chosen.isnan()
-        samples[split] = {"pointing": pointed, "proposals": in_groups(chosen, split_groups)[with_boxes],
-                          **figures_by_kind(pointed, split_kinds)}
-        largest[split] = {"proposals": in_groups(largest_box, split_groups)[with_boxes]}
+        row_groups = [groups[i] for i in rows]
+        point, best_box, largest_box, random_box, area = scores[rows].unbind(1)
+        has_proposals = ~best_box.isnan()
+        points = in_groups(point, row_groups)
+        samples[split] = {
+            "pointing": points,
+            "proposals": in_groups(best_box, row_groups)[has_proposals],
+            **figures_by_kind(points, [kinds[i] for i in rows]),
+        }
+        largest[split] = {"proposals": in_groups(largest_box, row_groups)[has_proposals]}
         chance[split] = {"pointing": area.mean().item()}
-        if with_boxes.any():
+        if has_proposals.any():
             chance[split]["proposals"] = random_box.nanmean().item()
     if set(splits) == {""}:
-        samples, largest, chance = samples[""], largest[""], chance[""]
-    count = int((~judgements[:, 1].isnan()).sum())
-    return samples | {"baselines": {"largest_box": largest}}, {
-        "layer": layer, "proposals": count, "chance": chance}
+        samples = samples[""]
+        largest = largest[""]
+        chance = chance[""]
+    samples = samples | {"baselines": {"largest_box": largest}}
+    count = int((~scores[:, 1].isnan()).sum())
+    return samples, {"layer": layer, "proposals": count, "chance": chance}
 
 
 def evaluate_layers(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How
                     ) -> tuple[dict, dict]:
-    """`evaluate` by every layer of fusion's: that of the best, and each layer's figure as "layers"."""
-    by_layer = {layer: evaluate(model, tokenizer, records, replace(how, layer=layer))
-                for layer in range(model.config.fusion_depth)}
+    """`evaluate` by the best layer of fusion, and each layer's figure as "layers"."""
+    results = {}
+    for layer in range(model.config.fusion_depth):
+        results[layer] = evaluate(model, tokenizer, records, replace(how, layer=layer))
 
     def figure(layer: int) -> float:
-        samples, _ = by_layer[layer]
+        samples, _ = results[layer]
         return next(iter(validation_figures(samples, {}).values()))
 
-    best, figures = sweep(figure, by_layer)
-    samples, more = by_layer[best]
+    best, figures = sweep(figure, results)
+    samples, more = results[best]
     return samples, more | {"layers": {str(layer): figure for layer, figure in figures.items()}}
 
 
 def validation_figures(samples: dict, more: dict) -> dict[str, float]:
-    """What validation.csv says, from `evaluate`, of all splits together.
+    """The figures of validation.csv, of all splits together.
 
-    The share of right proposals decides, as in the original; without proposals pointing does.
+    Accuracy on proposals selects the best weights, as in the original; without any, pointing.
     """
-    splits = [samples] if "pointing" in samples else [
-        figures for split, figures in samples.items() if split != "baselines"]
+    splits = [samples]
+    if "pointing" not in samples:
+        splits = [samples[split] for split in samples if split != "baselines"]
     figures = {}
     for name in ("proposals", "pointing"):
         parts = []
@@ -226,38 +298,61 @@ def validation_figures(samples: dict, more: dict) -> dict[str, float]:
             if isinstance(samples_of_split, Clusters):
                 samples_of_split = samples_of_split.values
             parts.append(samples_of_split)
-        whole = torch.cat(parts)
-        if len(whole):
-            figures[name] = whole.mean().item()
+        values = torch.cat(parts)
+        if len(values):
+            figures[name] = values.mean().item()
     return figures
 
 
 def judge_maps(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> Tensor:
-    """Pointing; is the chosen box right, the largest, a random one (nan without any); the true box's share: (n, 5)."""
+    """What `evaluate` reports of each record: (n, 5).
+
+    The columns are `pointing`, the three of `_score_proposals`, and the fraction of the image that
+    the true box covers.
+    """
     layer = how.layer
     assert isinstance(layer, int)
-    def answer(some: Sequence[GroundingRecord], batch: Batch) -> Tensor:
-        rows = []
-        maps = heat_map(model, batch.image, batch.tokens, batch.keep, layer, how.mode, mask=tokenizer.mask).cpu()
-        for record, heat in zip(some, maps):
-            box, boxes = torch.tensor(record.box), torch.tensor(record.proposals)
-            def meets(chosen: Tensor) -> float:
-                return float(iou(chosen, box, float(how.original)) >= RIGHT)
-            hits = [torch.nan] * 3
-            if len(boxes):
-                scores = score_boxes(heat, boxes, record.size)
-                hits = [meets(choose_box(scores, boxes)), meets(boxes[boxes[:, 2:].prod(1).argmax()]),
-                        sum(map(meets, boxes)) / len(boxes)]
-            (x, y, w, h), (height, width) = record.box, record.size                 # the box may overhang the picture
-            inside = (min(x + w, width) - max(x, 0)) * (min(y + h, height) - max(y, 0))
-            rows.append([pointing(heat, box, record.size), *hits, inside / (height * width)])
-        return torch.tensor(rows)
+
+    def answer(rows: Sequence[GroundingRecord], batch: Batch) -> Tensor:
+        maps = heat_map(model, batch.image, batch.tokens, batch.keep, layer, how.mode,
+                        mask=tokenizer.mask)
+        scores = []
+        for record, heat in zip(rows, maps.cpu()):
+            proposals = _score_proposals(heat, record, float(how.original))
+            point = pointing(heat, torch.tensor(record.box), record.size)
+            scores.append([point, *proposals, _box_fraction(record.box, record.size)])
+        return torch.tensor(scores)
+
     return over(model, tokenizer, records, how, data.collate, answer, 5).float()
+
+
+def _score_proposals(heat: Tensor, record: GroundingRecord, least: float) -> list[float]:
+    """Whether the best box by the map is right, the largest, and a random one; nan without any."""
+    if not len(record.proposals):
+        return [torch.nan] * 3
+    box = torch.tensor(record.box)
+    boxes = torch.tensor(record.proposals)
+
+    def is_right(proposal: Tensor) -> float:
+        return float(iou(proposal, box, least) >= RIGHT)
+
+    best = choose_box(score_boxes(heat, boxes, record.size), boxes)
+    largest = boxes[boxes[:, 2:].prod(1).argmax()]
+    return [is_right(best), is_right(largest), sum(map(is_right, boxes)) / len(boxes)]
+
+
+def _box_fraction(box: Box, size: tuple[int, int]) -> float:
+    """The fraction of an image that a box covers; the box may extend over the edge."""
+    x, y, box_width, box_height = box
+    height, width = size
+    inside_width = min(x + box_width, width) - max(x, 0)
+    inside_height = min(y + box_height, height) - max(y, 0)
+    return inside_width * inside_height / (height * width)
 
 
 @torch.no_grad()
 def predict(model: ALBEF, tokenizer: Tokenizer, query: Query) -> Answer:
-    """The map of the match and its maximum; with boxes, the one that scores best on the map."""
+    """The Grad-CAM map of the match and where it is highest; or the box that it scores best."""
     boxes = None
     if query.candidates is not None:
         boxes = torch.as_tensor(query.candidates, dtype=torch.float)

@@ -434,7 +434,7 @@ def test_the_originals_list_chooses_order_and_words(tmp_path):
 
 @pytest.mark.parametrize("box, says", [
     ([5, 5, 0, 3], "has no area"), ([5, 5, 3, -1], "has no area"), ([5, -9, 3, 9], "lies outside"),
-    ([60, 5, 3, 3], "lies outside the picture of 60 x 40 pixels"), ([5, 5, 3], "is not four finite numbers"),
+    ([60, 5, 3, 3], "lies outside the image of 60 x 40 pixels"), ([5, 5, 3], "is not four finite numbers"),
     (["a", 5, 3, 3], "is not four finite numbers"), ([float("nan"), 5, 3, 3], "is not four finite numbers"),
     ("box", "is not four finite numbers")])
 def test_boxes_outside_the_picture_or_of_no_area_are_left_out(tmp_path, box, says):

@@ -259,7 +259,7 @@ def test_a_picture_as_narrow_as_a_line_can_be_shown(ask):
     ("vqa", {"text": " ?! "}, "' .! ' has no words"), ("entailment", {"text": ""}, "no words"),
     ("retrieval", {"text": "an apple " * 20}, "the limit is 30"),
     ("vqa", {"text": "how many " * 20}, "the limit is 30"),
-    ("grounding", {"candidates": [[5, 5, 9, 9], [80, 5, 9, 9]]}, "box 1.*outside the picture of 80 x 50 pixels"),
+    ("grounding", {"candidates": [[5, 5, 9, 9], [80, 5, 9, 9]]}, "box 1.*outside the image of 80 x 50 pixels"),
     ("grounding", {"candidates": [[5, 5, 0, 9]]}, "no area"),
     ("grounding", {"candidates": [[5, 5, 9]]}, r"must be \(k, 4\)"),
     ("entailment", {"candidates": ["yes"]}, "entailment does not choose among these"),
@@ -342,7 +342,7 @@ def test_two_pictures_are_named_at_once_or_one_by_one(runs, ask, capsys, monkeyp
     (["vqa", "--image", "a.png", "--text", "a", "--boxes", "1", "1", "5", "5"], "boxes for grounding"),
     (["entailment", "--image", "a.png", "--text", "a", "--boxes", "1", "1", "5", "5"], "boxes for grounding"),
     (["grounding", "--image", "a.png", "--text", "a", "--boxes", "90", "1", "5", "5"],
-     "outside the picture of 80 x 50")])
+     "outside the image of 80 x 50")])
 def test_a_command_that_cannot_be_done_says_what_can(runs, monkeypatch, args, message):
     monkeypatch.chdir(runs)
     (runs / "empty").mkdir(exist_ok=True)

@@ -249,7 +249,7 @@ def test_a_box_over_the_edge_counts_inside_and_pays_for_all_of_itself():
 
 @pytest.mark.parametrize("box, message", [
     ([5.0, 5, 0, 9], "box 1 of 2, .*has no area"), ([50.0, 50, -9, 9], "has no area.*width, height"),
-    ([160.0, 5, 9, 9], "outside the picture of 160 x 120"), ([5.0, 130, 9, 9], "outside"), ([-9.0, 5, 9, 9], "outside"),
+    ([160.0, 5, 9, 9], "outside the image of 160 x 120"), ([5.0, 130, 9, 9], "outside"), ([-9.0, 5, 9, 9], "outside"),
     ([5.0, 5, float("nan"), 9], "not four finite"), ([5.0, 5, float("inf"), 9], "box 1 of 2.*not four finite")])
 def test_boxes_that_are_none_of_the_pictures_are_refused(box, message):
     with pytest.raises(ValueError, match=message):
@@ -260,7 +260,7 @@ def test_boxes_that_are_none_of_the_pictures_are_refused(box, message):
 
 @pytest.mark.parametrize("shape", [(4,), (0, 4), (2, 5)])
 def test_boxes_of_another_shape_are_refused(shape):
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="at least one box"):
         score_boxes(torch.ones(4, 4), torch.ones(shape), SIZE)
 
 
