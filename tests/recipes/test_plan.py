@@ -12,7 +12,7 @@ import pytest
 from minalbef.cli import main as command_line
 from minalbef.presets import preset
 from minalbef.recipes import plan as planner
-from minalbef.recipes.cost import count_parameters, fusion, kept_bytes, memory_bytes, step_flops
+from minalbef.recipes.cost import count_parameters, forward_flops, kept_bytes, memory_bytes, step_flops
 from minalbef.recipes.plan import GPUS, describe, gpu_named, plan
 from minalbef.tasks.pretrain import Pretrain
 
@@ -103,9 +103,11 @@ def test_negatives_of_other_processes_cost_keys_and_values_of_their_pictures():
 
 
 def test_the_last_layer_of_a_match_asks_once():
-    config = preset("paper-4m")
-    one, all_words = (fusion(config, 8, 24, queries, False, False).low for queries in (1, None))
-    assert 1 / config.fusion_depth > 1 - one / all_words > 0.5 / config.fusion_depth
+    """Of its 25 words' queries it needs one; keys and values of all words stay."""
+    row = forward_flops(preset("paper-4m", fusion_depth=1))
+    assert row.match < 0.1 * 3 * row.predict
+    row = forward_flops(preset("paper-4m", fusion_depth=6))
+    assert row.match > 0.7 * 3 * row.predict, "the other layers need all queries"
 
 
 def test_a_plan_that_fits_says_how_many_rows_would():
