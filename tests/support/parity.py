@@ -121,7 +121,7 @@ def run_here(steps: int, only: list[str]) -> None:
         return whole(task, batches, config, folder, *rest, **more)
 
     def step(self, number, losses, norm, *rest, **more):
-        if self.on:
+        if os.environ.get("RANK", "0") == "0":
             values = {name: float(f"{float(value):.{DIGITS}g}") for name, value in {**losses, "gradient": norm}.items()}
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([self.folder.name, number, values]) + "\n")
