@@ -1,48 +1,59 @@
 """Towards the paper's size on the command line: checkpoints, public sets, a dry run, a plan."""
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from minalbef.cli.train import Changes, From
+import tyro
+
+from minalbef.cli.train import Changes
 from minalbef.config import printable, read_changes
 
+RequiredFrom = Annotated[Path, tyro.conf.arg(name="from")]
 
-def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "minalbef", vocab: Path | None = None,
-            image_size: int | None = None, image_heads: int = 12, text_heads: int = 12) -> None:
-    """A checkpoint of the original's as a run folder, or the other way round, with an account of every key.
+
+def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "minalbef",
+            vocab: Path | None = None, image_size: int | None = None, image_heads: int = 12,
+            text_heads: int = 12) -> None:
+    """A checkpoint of the original's as a run folder, or the other way round.
+
+    With an account of every key.
 
     Args:
         source: the original's .pth; or a run folder
         out: the run folder to write; or the .pth
         to: which way
         vocab: bert-base-uncased's vocab.txt, which the checkpoint does not hold
-        image_size: side of the pictures in pixels, a multiple of the patch; by default the checkpoint's own
+        image_size: side of the images in pixels; by default the checkpoint's own
         image_heads: of the image encoder; a checkpoint does not tell them
         text_heads: of the text encoder and of fusion, likewise
     """
     from minalbef.recipes import convert as converter
     if to == "original":
         keys, dropped = converter.to_original(source, out)
-        print(f"{out}: {keys} keys" + (f"; the original has no place for {', '.join(dropped)}" if dropped else ""))
+        rest = f"; the original has no place for {', '.join(dropped)}" if dropped else ""
+        print(f"{out}: {keys} keys{rest}")
     else:
         print(converter.to_run(source, out, vocab, image_size, image_heads, text_heads))
         print(f"\n{out} is a run folder now")
 
 
-def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tuple[Path, ...] = (),
-            without: tuple[Path, ...] = (), look: bool = False, most_bad: float = 0.5,
-            share: float = 1.0, image_column: str = "", caption_column: str = "") -> None:
-    """Check a public set and write its records for training. Downloads nothing; docs/data.md has the sources.
+def prepare(name: str, /, source: RequiredFrom, out: Path = Path("prepared"),
+            images: tuple[Path, ...] = (), without: tuple[Path, ...] = (), look: bool = False,
+            most_bad: float = 0.5, share: float = 1.0, image_column: str = "",
+            caption_column: str = "") -> None:
+    """Check a public set and write its records for training.
+
+    Downloads nothing; docs/data.md has the sources.
 
     Args:
         name: {trained_sets}; to evaluate on alone: {other_sets}; or pairs, for your own
         source: the folder of the set's files
         out: the folder for all prepared sets; this one's is in it
-        images: folders of the pictures, if they are not below the set's files
-        without: prepared splits whose pictures are left out of training, such as prepared/coco/test
-        look: open every picture, too, which takes long
+        images: folders of the images, if they are not below the set's files
+        without: prepared splits whose images are left out of training, such as prepared/coco/test
+        look: open every image, too, which takes long
         most_bad: share of bad entries above which nothing is written
-        share: of the training pictures, for a trial; 0.01 is part of 0.1, and validation and test stay whole
-        image_column: of your own table, the column of the pictures' files, if it isn't recognised
+        share: of the training images, for a trial; 0.01 is part of 0.1
+        image_column: of your own table, the column of the images' files, if it isn't recognised
         caption_column: likewise, the column of captions
     """
     from minalbef.datasets.prepare import prepare as write
@@ -53,7 +64,9 @@ def prepare(name: str, /, source: From, out: Path = Path("prepared"), images: tu
 
 
 def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 2) -> None:
-    """Two steps of a preset at full size on a CPU, with random weights and pictures: loss, gradient, seconds, memory.
+    """Two steps of a preset at full size on a CPU, with random weights and images.
+
+    Shows loss, gradient, seconds and memory.
 
     Args:
         preset: {presets}
@@ -65,9 +78,12 @@ def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 
     rehearse.dry_run(preset, steps, **{"batch": batch} | read_changes(changes))
 
 
-def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100", utilisation: float = 0.4,
-         accumulate: int | None = None, checkpointing: bool = False) -> None:
-    """What pretraining costs on your hardware, in bf16: parameters, memory, FLOPs, hours; and what to change to fit.
+def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100",
+         utilisation: float = 0.4, accumulate: int | None = None, checkpointing: bool = False
+         ) -> None:
+    """What pretraining costs on your hardware, in bf16, and what to change to fit.
+
+    Parameters, memory, FLOPs, hours.
 
     Args:
         preset: tiny, desk, small, base, paper-4m, paper-14m
@@ -79,4 +95,5 @@ def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100"
         checkpointing: activation checkpointing: layers are recomputed in the backward pass
     """
     from minalbef.recipes import plan as planner
-    print(planner.describe(planner.plan(preset, changes, gpus, gpu, utilisation, accumulate, checkpointing)))
+    costs = planner.plan(preset, changes, gpus, gpu, utilisation, accumulate, checkpointing)
+    print(planner.describe(costs))

@@ -4,6 +4,7 @@ A command imports what it needs when it runs: torch takes longer than --help.
 """
 import argparse
 import importlib.metadata
+import itertools
 import logging
 import os
 import re
@@ -31,9 +32,15 @@ from minalbef.config import nearest, printable
 
 ABOUT = """ALBEF, rebuilt minimal, faithful and fast.
 
-Every command takes --quiet (no progress bar), --log-level LEVEL and --debug (an error with its traceback), too."""
+Every command takes --quiet (no progress bar), --log-level LEVEL and --debug (an error with its
+traceback), too."""
 # commands of older versions -> the scripts that took their place
-MOVED = {"ablate": "ablate.py", "bench effects": "effects.py", "bench learn": "learn.py", "bench tasks": "tasks.py"}
+MOVED = {
+    "ablate": "ablate.py",
+    "bench effects": "effects.py",
+    "bench learn": "learn.py",
+    "bench tasks": "tasks.py",
+}
 NARROWEST = 40                        # columns; in fewer, tyro never ends to draw its boxes
 TYRO = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
 Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
@@ -52,8 +59,9 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
     """
     from minalbef.recipes.launch import launch
     from minalbef.recipes.pretrain import settings
-    settings(preset, changes)                            # refuse a wrong option before any process starts
-    if status := launch(["pretrain", *changes, "--preset", preset, "--run", str(run)], processes):
+    settings(preset, changes)            # refuses a wrong option before any process starts
+    status = launch(["pretrain", *changes, "--preset", preset, "--run", str(run)], processes)
+    if status:
         raise SystemExit(status)
     evaluate(str(run), scenes=EvaluateScenes(size=size))
 
@@ -62,31 +70,48 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
 class EvaluateScenes:
     """Of the embedded scenes, which are evaluated without --data."""
 
-    source: From = None                   # the pretrained run that a task's began from; by default as for finetune
-    size: float = 1.0                     # share of the test set, for a quick look
-    among: int | None = None              # how many scenes a caption is ranked among: 500, or 5000 made for `small`
-    split: Literal["test", "validation"] = "test"                # validation while you tune
-    pairs: bool = False                   # minimal pairs alone, with Winoground's scores by ITC, ITM and both
+    source: From = None
+    """the pretrained run that a task's began from; by default as for finetune"""
+    size: float = 1.0
+    """share of the test set, for a quick look"""
+    among: int | None = None
+    """how many scenes a caption is ranked among: 500, or 5000 made for `small`"""
+    split: Literal["test", "validation"] = "test"
+    """validation while you tune"""
+    pairs: bool = False
+    """minimal pairs alone, with Winoground's scores by ITC, ITM and both"""
 
 
 @dataclass(frozen=True)
 class EvaluateSets:
     """Of a prepared set, which --data names."""
 
-    answers: Path | None = None           # VQA: the list to choose from, by default the set's
-    free: bool = False                    # VQA: write the answer instead
-    top: int = 0                          # candidates of the second stage; 0: the paper's for the set
-    layer: int | Literal["all"] | None = None    # grounding: fusion's layer, an index from 0; by default the middle
-    image_size: int | None = None         # side of the pictures in pixels, by default the run's
-    original: bool = False                # score as the original does: VQA's first word twice, no overlap below a pixel
-    tuned_on: tuple[str, ...] = ()        # sets that a converted run was trained on: they name the protocol
-    batch: int = 32                       # records that are read at once
-    workers: int = 0                      # processes that open pictures ahead
+    answers: Path | None = None
+    """VQA: the list to choose from, by default the set's"""
+    free: bool = False
+    """VQA: write the answer instead"""
+    top: int = 0
+    """candidates of the second stage; 0: the paper's for the set"""
+    layer: int | Literal["all"] | None = None
+    """grounding: fusion's layer, an index from 0; by default the middle"""
+    image_size: int | None = None
+    """side of the images in pixels, by default the run's"""
+    original: bool = False
+    """score as the original does: VQA's first word twice, no overlap below a pixel"""
+    tuned_on: tuple[str, ...] = ()
+    """sets that a converted run was trained on: they name the protocol"""
+    batch: int = 32
+    """records that are read at once"""
+    workers: int = 0
+    """processes that open images ahead"""
 
 
-def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | None = None, seed: int = 0,
-             scenes: Flags[EvaluateScenes] = EvaluateScenes(), sets: Flags[EvaluateSets] = EvaluateSets()) -> None:
-    """Evaluate a run on unseen scenes, or on a prepared set (there also by torchrun -m -- minalbef evaluate).
+def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | None = None,
+             seed: int = 0, scenes: Flags[EvaluateScenes] = EvaluateScenes(),
+             sets: Flags[EvaluateSets] = EvaluateSets()) -> None:
+    """Evaluate a run on unseen scenes, or on a prepared set.
+
+    On a prepared set also in several processes: torchrun -m -- minalbef evaluate.
 
     Args:
         what: the run folder; or a task, whose run is runs/TASK
@@ -97,57 +122,77 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
     from minalbef import checkpoint
     from minalbef.recipes import evaluate as recipe
     from minalbef.recipes import report
-    from minalbef.scenes import tables
     from minalbef.tasks.table import TASKS
-    from minalbef.viz import page
     if scenes.among is not None and scenes.among < 10:
-        raise ValueError(f"--among {scenes.among}: must be at least 10, as many as ITM re-ranks; the default is 500")
+        raise ValueError(f"--among {scenes.among}: must be at least 10, as many as ITM re-ranks; "
+                         "the default is 500")
     run = Path("runs", what) if what in TASKS else checkpoint.run_folder(what)
     if data:
-        given = dict(vars(sets))
-        found = recipe.evaluate_set(run, data, out=out, tuned=given.pop("tuned_on"), command=report.command(), **given)
-        return print(recipe.table(found)) if found else None             # in the first process
-    if scenes.pairs:
+        options = dict(vars(sets))
+        options["tuned"] = options.pop("tuned_on")
+        figures = recipe.evaluate_set(run, data, out=out, command=report.command(), **options)
+        if figures:                              # in the first process
+            print(recipe.table(figures))
+    elif scenes.pairs:
         if scenes.among or scenes.source:
             raise ValueError("--among and --from: of no use with --pairs; leave them out")
-        return print(recipe.table(recipe.evaluate_pairs(run, report.command(), seed, scenes.size, scenes.split, out)))
-    out = out or report.output_folder(run, (scenes.size, seed, scenes.among, scenes.split) == (1.0, 0, None, "test"))
-    began = scenes.source
-    with suppress(ValueError):                                           # there is no report yet
-        began = began or report.read_report(run).get("source") or None
-    figures = recipe.evaluate_run(run, report.command(), source_of(began), seed, scenes.size, scenes.split,
-                                  scenes.among, out)
+        figures = recipe.evaluate_pairs(run, report.command(), seed, scenes.size, scenes.split, out)
+        print(recipe.table(figures))
+    else:
+        evaluate_on_scenes(run, seed, scenes, out)
+
+
+def evaluate_on_scenes(run: Path, seed: int, scenes: EvaluateScenes, out: Path | None) -> None:
+    """Evaluate a run on unseen scenes; of a pretrained run, also write the page of its results."""
+    from minalbef.recipes import evaluate as recipe
+    from minalbef.recipes import report
+    from minalbef.scenes import tables
+    from minalbef.viz import page
+    whole = (scenes.size, seed, scenes.among, scenes.split) == (1.0, 0, None, "test")
+    out = out or report.output_folder(run, whole)
+    source = scenes.source
+    if source is None:
+        with suppress(ValueError):               # there is no report yet
+            source = report.read_report(run).get("source") or None
+    figures = recipe.evaluate_run(run, report.command(), source_of(source), seed, scenes.size,
+                                  scenes.split, scenes.among, out)
     if figures["task"] != "pretrain":
-        return print(tables.task_table([figures]))
+        print(tables.task_table([figures]))
+        return
     page.write_page(run, figures, out)
     print(tables.summary_table(figures))
-    print(f"\n{out}/report.html shows what was learnt; try: minalbef search \"a red apple left of a cat\" --run {run}")
+    print(f"\n{out}/report.html shows what was learnt; try: minalbef search "
+          f"\"a red apple left of a cat\" --run {run}")
 
 
 def explore(run: Path | None = None, /, out: Path | None = None) -> None:
-    """Write a page to explore a model in a browser: move objects, type sentences, watch its answers.
+    """Write a page to explore a model in a browser.
+
+    Move objects, type sentences, watch its answers.
 
     Args:
         run: the run folder; by default runs/demo, or else the shipped model
-        out: the file to write; by default explorer.html in the run folder, of the shipped model in runs/tiny
+        out: the file to write; by default explorer.html in the run folder (of `tiny`, runs/tiny)
     """
     from minalbef.recipes import report
     from minalbef.viz import explorer
     model = minalbef.load(source_of(run))
-    explorer.write_explorer(model, out := out or report.output_folder(model.path) / "explorer.html")
+    out = out or report.output_folder(model.path) / "explorer.html"
+    explorer.write_explorer(model, out)
     print(f"open {out} in a browser")
 
 
-def predict(task: str, /, image: Images, text: str, run: Path | None = None, out: Path | None = None,
-            boxes: tuple[tuple[float, float, float, float], ...] = ()) -> None:
-    """Ask a fine-tuned model about your own pictures, and draw where it looked.
+def predict(task: str, /, image: Images, text: str, run: Path | None = None,
+            out: Path | None = None, boxes: tuple[tuple[float, float, float, float], ...] = ()
+            ) -> None:
+    """Ask a fine-tuned model about your own images, and draw where it looked.
 
     Args:
         task: what to ask: {predicting_tasks}
-        image: the picture; for {of_two_images} two, the left one first
+        image: the image; for {of_two_images} two, the left one first
         text: {texts}, such as "{example}"
-        run: by default runs/TASK; for {of_pretrained}, if there is none, runs/demo or the shipped model
-        out: the picture to write; by default answer.png in the run folder, of the shipped model in runs/tiny
+        run: by default runs/TASK; for {of_pretrained} else runs/demo or the shipped model
+        out: the figure to write; by default answer.png in the run folder (of `tiny`, runs/tiny)
         boxes: for {of_boxes}, the boxes to choose among, each x y width height in pixels
     """
     from minalbef.recipes import predict as predictor
@@ -156,7 +201,8 @@ def predict(task: str, /, image: Images, text: str, run: Path | None = None, out
         run = Path("runs", task)
         if "pretrain" in evaluates and not run.exists():
             run = source_of(None)
-    print(predictor.main(task, [one for given in image for one in given], text, run, out, boxes or None))
+    paths = list(itertools.chain.from_iterable(image))       # --image A B or --image A --image B
+    print(predictor.main(task, paths, text, run, out, boxes or None))
 
 
 def summary(run: Path, /) -> None:
@@ -169,16 +215,18 @@ def summary(run: Path, /) -> None:
     print(describe(run))
 
 
-def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = False, workers: int = 2) -> None:
-    """Check a checkout of minalbef, as `make test` does: linter, types, tests, chapters; or what takes longer.
+def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = False,
+         workers: int = 2) -> None:
+    """Check a checkout of minalbef, as `make test` does: linter, types, tests, chapters.
 
     Args:
-        part: one of the three jobs of CI alone: lint (and types), core (tests of the code), or chapters, with the
-            course, the site and pages in a browser
+        part: one of the three jobs of CI alone: lint (and types), core (tests of the code), or
+            chapters, with the course, the site and pages in a browser
         slow: `make test-slow`: the slow tests, and the solutions
         workers: processes
     """
-    threads = max(1, (os.cpu_count() or 1) // max(1, workers))   # with more, a process would wait for a core
+    # with more threads, a process would wait for a core
+    threads = max(1, (os.cpu_count() or 1) // max(1, workers))
     environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
 
     def run(*words: str, accept: tuple[int, ...] = (0,)) -> None:
@@ -187,7 +235,8 @@ def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = 
             raise SystemExit(status)
 
     if not Path("tests").is_dir():
-        raise ValueError("the tests are in a checkout of minalbef, not in the package: go to its folder first")
+        raise ValueError("the tests are in a checkout of minalbef, not in the package: go to its "
+                         "folder first")
     chapter_tests = ["tests/notebooks", "tests/pages"]
     tests = {"all": ["tests"], "lint": [], "chapters": chapter_tests,
              "core": ["tests", *(f"--ignore={folder}" for folder in chapter_tests)]}[part]
@@ -209,55 +258,68 @@ def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = 
 
 
 COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in (
-    demo, pretrain, evaluate, finetune, options, tune, predict, search, index, explore, summary, convert, export,
-    prepare, dry_run, plan, bench, test)}
+    demo, pretrain, evaluate, finetune, options, tune, predict, search, index, explore, summary,
+    convert, export, prepare, dry_run, plan, bench, test)}
 
 
 def explain_loss(text: str) -> tuple[str, int] | None:
-    """torch's message that another process has ended -> ours and the exit status; None for another message.
+    """torch's message that another process has ended -> ours and the exit status.
 
-    Ours is empty where the launcher says which process that was.
+    Ours is empty where the launcher says which process that was. None for another message.
     """
-    signs = r"DataLoader worker \(pid|gloo/transport|NCCL communicator was aborted|remote process exited"
+    signs = (r"DataLoader worker \(pid|gloo/transport|NCCL communicator was aborted|"
+             "remote process exited")
     if not re.search(signs, text):
         return None
     from minalbef.recipes.launch import LIKELY, LOST, RESUME, followed  # torch is there already
     killed = r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(?: is killed by signal: ([\w ]+))?"
-    if loader := re.search(killed, text):
+    loader = re.search(killed, text)
+    if loader:
         signals = {signal.strsignal(number): number.name for number in signal.Signals}
         name = signals.get((loader[2] or "").strip(), loader[2])
         how = f"was killed by {name}{LIKELY.get(name, '')}" if name else "ended unexpectedly"
         return f"a loader's worker (pid {loader[1]}) {how}; {RESUME}", 1
     if followed():
         return "", LOST
-    return f"another training process has ended, and this one can't go on without it; {RESUME}", LOST
+    message = f"another training process has ended, and this one can't go on without it; {RESUME}"
+    return message, LOST
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """An error's message and the exit status: 2 wrong use, 1 it could not, 130 stopped. Raises again a bug of ours."""
-    first = (str(error).splitlines() or [type(error).__name__])[0]
+    """An error's message and the exit status: 2 wrong use, 1 it could not, 130 stopped.
+
+    Raises the error again where it is a bug of ours.
+    """
+    text = str(error)
+    first = (text.splitlines() or [type(error).__name__])[0]
     if isinstance(error, KeyboardInterrupt):                 # train.Stopped is one
-        return str(error) or "stopped", 130
-    if isinstance(error, RuntimeError) and (said := explain_loss(str(error))):
-        return said
-    if isinstance(error, MemoryError) or re.search("(allocate|enough|out of) memory|Storage size calcul", str(error)):
-        return (f"not enough memory ({first}); take a smaller batch, more passes a step (accumulate=4) or "
-                "checkpointing=true; `minalbef plan` says what a preset needs"), 1
+        return text or "stopped", 130
+    loss = explain_loss(text) if isinstance(error, RuntimeError) else None
+    if loss:
+        return loss
+    no_memory = re.search("(allocate|enough|out of) memory|Storage size calcul", text)
+    if isinstance(error, MemoryError) or no_memory:
+        return (f"not enough memory ({first}); take a smaller batch, more passes a step "
+                "(accumulate=4) or checkpointing=true; `minalbef plan` says what a preset needs"), 1
     if isinstance(error, RecursionError):
         return f"what was read is nested too deep ({first}); mend the file or leave it out", 1
     if isinstance(error, ValueError | OSError | FloatingPointError):
-        said = str(error).rpartition(f"\n{type(error).__name__}: ")[2].rstrip()     # a worker's follows its traceback
-        return said, 2 if isinstance(error, ValueError) else 1
+        # a loader's worker puts its traceback before the message
+        message = text.rpartition(f"\n{type(error).__name__}: ")[2].rstrip()
+        return message, 2 if isinstance(error, ValueError) else 1
     raise error
 
 
 def accept_any_terminal() -> None:
-    """No command fails for where its words go: a closed stream, an encoding without some letters, a narrow terminal."""
+    """No command fails for where its words go.
+
+    That is a closed stream, an encoding without some letters, or a narrow terminal.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:                       # closed by the shell: 2>&-
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
-        elif hasattr(stream, "reconfigure"):     # a notebook's or a test's stream has no encoding to change
+        elif hasattr(stream, "reconfigure"):     # a notebook's has no encoding to change
             stream.reconfigure(errors="replace" if name == "stdout" else "backslashreplace")
     if shutil.get_terminal_size().columns < NARROWEST:
         os.environ["COLUMNS"] = str(NARROWEST)
@@ -269,46 +331,57 @@ def run_command_line(call: Callable[[list[str]], object]) -> None:
     Errors that a user can mend are printed without a traceback, except with --debug.
     """
     accept_any_terminal()
-    # torch's C++ part warns each process of DDP's search for weights without gradient, which phases need
+    # torch's C++ part warns of DDP's search for weights without gradient, which phases need
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")       # Apple's GPU lacks operations; torch names them
+    # Apple's GPU lacks operations; torch names them
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     common.add_argument("--quiet", action="store_true")
     common.add_argument("--debug", action="store_true")
-    common.add_argument("--log-level", type=str.upper, choices=("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
-    given, words = common.parse_known_args()
-    if given.quiet:
+    common.add_argument("--log-level", type=str.upper, default="INFO",
+                        choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    flags, words = common.parse_known_args()
+    if flags.quiet:
         os.environ["TQDM_DISABLE"] = "1"                 # of the processes that train, too
     logging.basicConfig(format="minalbef: %(message)s", level="WARNING")
-    logging.getLogger("minalbef").setLevel("WARNING" if given.quiet else given.log_level)
+    logging.getLogger("minalbef").setLevel("WARNING" if flags.quiet else flags.log_level)
     try:
         call(words)
     except (Exception, KeyboardInterrupt) as error:
-        if given.debug:
+        if flags.debug:
             raise
-        said, status = explain(error)
-        if said:
-            print("\n".join(map(printable, f"minalbef: {said}".split("\n"))), file=sys.stderr)
+        message, status = explain(error)
+        if message:
+            lines = f"minalbef: {message}".split("\n")
+            print("\n".join(map(printable, lines)), file=sys.stderr)
         raise SystemExit(status) from None
 
 
 def run_script(command: Callable) -> None:
-    """Entry of a script: the parameters of `command` are its options, and errors are explained as minalbef's are."""
+    """Entry of a script: the parameters of `command` are its options.
+
+    Errors are explained as minalbef's are.
+    """
     run_command_line(lambda words: tyro.cli(checked(command), args=words, config=TYRO))
 
 
 def call_command(words: list[str]) -> None:
-    """Call the command that the words name. Raises ValueError for one that has moved, or that there isn't."""
+    """Call the command that the words name.
+
+    Raises ValueError for a command that has moved, or that does not exist.
+    """
     for command in (" ".join(words[:1]), " ".join(words[:2])):
         if command in MOVED:
-            raise ValueError(f"`minalbef {command}` is a script now, with the same options: in a checkout of minalbef, "
-                             f"call `python notebooks/experiments/{MOVED[command]}`")
+            raise ValueError(f"`minalbef {command}` is a script now, with the same options: in a "
+                             "checkout of minalbef, call `python notebooks/experiments/"
+                             f"{MOVED[command]}`")
     if words and words[0] in COMMANDS and {"-h", "--help"} & {*words}:
         fill_in(COMMANDS[words[0]])
     if words and words[0] not in COMMANDS and not words[0].startswith("-"):
-        raise ValueError(f"no command {words[0]!r}{nearest(words[0], COMMANDS)}; there are {', '.join(COMMANDS)}")
-    tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="minalbef", args=current_flags(words), description=ABOUT,
-                                         config=TYRO)
+        names = ", ".join(COMMANDS)
+        raise ValueError(f"no command {words[0]!r}{nearest(words[0], COMMANDS)}; there are {names}")
+    tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="minalbef", args=current_flags(words),
+                                         description=ABOUT, config=TYRO)
 
 
 def main() -> None:

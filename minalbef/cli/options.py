@@ -18,7 +18,7 @@ def options(word: str = "", /) -> None:
 
 
 def option_lines(part: type) -> list[str]:
-    """A part's fields as its source has them, without their ranges, and the headings between them."""
+    """A part's fields as its source has them, without ranges, and the headings between them."""
     lines = []
     for line in inspect.getsource(part).splitlines():
         heading = re.fullmatch(r"    (# .+)", line)

@@ -2,72 +2,88 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tyro
 
 Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
 From = Annotated[Path | None, tyro.conf.arg(name="from")]
-Flags = tyro.conf.OmitArgPrefixes     # of a section, whose flags go without its name
+Section = TypeVar("Section")
+# a section, whose flags go without its name
+Flags = Annotated[Section, tyro.conf.OmitArgPrefixes]
 
 
 @dataclass(frozen=True)
 class PretrainSets:
     """Of prepared sets, which --data names."""
 
-    vocab: Path | None = None             # BERT's vocab.txt; without it, word pieces are learnt from the captions
-    vit: str | None = None                # weights to start the image encoder from: a file, a folder or a name such
-                                          # as deit_base_patch16_224
-    bert: str | None = None               # for text encoder and fusion, such as google-bert/bert-base-uncased
-    most_bad: float = 0.01                # share of unreadable pictures above which training stops
+    vocab: Path | None = None
+    """BERT's vocab.txt; without it, word pieces are learnt from the captions"""
+    vit: str | None = None
+    """weights for the image encoder: a file, a folder or a name such as deit_base_patch16_224"""
+    bert: str | None = None
+    """for text encoder and fusion, such as google-bert/bert-base-uncased"""
+    most_bad: float = 0.01
+    """share of unreadable images above which training stops"""
 
 
 def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"),
-             data: tuple[Path, ...] = (), workers: int = 0, sets: Flags[PretrainSets] = PretrainSets()) -> None:
-    """Pretrain on the embedded scenes or on prepared sets, or resume. In parallel: torchrun -m -- minalbef pretrain.
+             data: tuple[Path, ...] = (), workers: int = 0,
+             sets: Flags[PretrainSets] = PretrainSets()) -> None:
+    """Pretrain on the embedded scenes or on prepared sets, or resume.
+
+    In several processes: torchrun -m -- minalbef pretrain.
 
     Args:
         changes: options of the preset to change, such as batch=32 lr=1e-3
-        preset: where to start: tiny, desk overnight, small with a GPU; for prepared sets base or paper-4m
+        preset: tiny, desk overnight, small with a GPU; for prepared sets base or paper-4m
         run: the folder to write
-        data: sets that `minalbef prepare` wrote to train on, such as prepared/coco prepared/shards, or splits of them
-        workers: processes that open pictures ahead, or paint them, for each that trains
+        data: sets of `minalbef prepare`, or splits, such as prepared/coco prepared/shards
+        workers: processes that open images ahead, or paint them, for each that trains
     """
     from minalbef.recipes import pretrain as recipe
-    recipe.pretrain(recipe.settings(preset, changes, data), run, data, workers=workers, **vars(sets))
+    config = recipe.settings(preset, changes, data)
+    recipe.pretrain(config, run, data, workers=workers, **vars(sets))
 
 
 @dataclass(frozen=True)
 class FinetuneScenes:
     """Of the embedded scenes, on which a task is trained without --data."""
 
-    baselines: tuple[str, ...] = ()       # which to train as well, each for as long; "all" for every one the task has
-    processes: int | None = None          # how many to train in, one thread each; by default one a GPU, two on a CPU
-    size: float = 1.0                     # share of the test set, for a quick look
+    baselines: tuple[str, ...] = ()
+    """which to train as well, each for as long; "all" for every one the task has"""
+    processes: int | None = None
+    """how many to train in, one thread each; by default one a GPU, two on a CPU"""
+    size: float = 1.0
+    """share of the test set, for a quick look"""
 
 
 @dataclass(frozen=True)
 class FinetuneSets:
     """Of prepared sets, which --data names."""
 
-    preset: str = ""                      # the recipe, by default the paper's for the task and the set
-    workers: int = 0                      # processes that open pictures, for each that trains
-    most_bad: float = 0.01                # share of unreadable pictures above which training stops
+    preset: str = ""
+    """the recipe, by default the paper's for the task and the set"""
+    workers: int = 0
+    """processes that open images, for each that trains"""
+    most_bad: float = 0.01
+    """share of unreadable images above which training stops"""
 
 
 def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None,
              data: tuple[Path, ...] = (), scenes: Flags[FinetuneScenes] = FinetuneScenes(),
              sets: Flags[FinetuneSets] = FinetuneSets()) -> None:
-    """Fine-tune a pretrained run for a task on the embedded scenes, evaluated with its baselines; or on prepared sets.
+    """Fine-tune a pretrained run for a task.
 
-    In several processes, on prepared sets: torchrun -m -- minalbef finetune.
+    On the embedded scenes it is evaluated with its baselines, too. On prepared sets, in several
+    processes: torchrun -m -- minalbef finetune.
 
     Args:
         task: {scene_tasks}; on prepared sets {other_tasks}, too
         changes: options to change, such as lr=5e-4 epochs=2
         source: the pretrained run to start from; by default runs/demo, or else the shipped model
         run: the folder to write, by default runs/TASK
-        data: sets that `minalbef prepare` wrote to train on, such as prepared/coco, or splits of them
+        data: sets of `minalbef prepare`, or splits of them, such as prepared/coco
     """
     from minalbef.datasets.store import place_of
     from minalbef.evaluation.validation import BEST
@@ -75,14 +91,16 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
     from minalbef.recipes import finetune as recipe
     from minalbef.scenes import tables
     from minalbef.tasks.table import TASKS
-    source, run = source_of(source), run or Path("runs", task)
+    source = source_of(source)
+    run = run or Path("runs", task)
     if not data:
         recipe.tune_all(task, source, run, changes, scenes.baselines, scenes.processes)
         out = report.output_folder(run, scenes.size == 1)
         figures = evaluate.evaluate_run(run, report.command(), source, size=scenes.size, out=out)
-        return print(tables.task_table([figures]))
-    recipe.finetune(task, source, run, recipe.settings(task, source, changes, data, sets.preset), data,
-                workers=sets.workers, most_bad=sets.most_bad)
+        print(tables.task_table([figures]))
+        return
+    config = recipe.settings(task, source, changes, data, sets.preset)
+    recipe.finetune(task, source, run, config, data, workers=sets.workers, most_bad=sets.most_bad)
     if os.environ.get("RANK", "0") == "0":
         weights = run / BEST if (run / BEST).exists() else run
         following = f"evaluate {weights} --data {place_of(data[0])[0]}/test"
@@ -92,8 +110,11 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
         print(f"{run} is trained; next: minalbef {following}")
 
 
-def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None, rival: str = "") -> None:
-    """The training of `finetune`, without evaluation. In several processes: torchrun -m -- minalbef tune.
+def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None,
+         rival: str = "") -> None:
+    """The training of `finetune`, without evaluation.
+
+    In several processes: torchrun -m -- minalbef tune.
 
     Args:
         task: {scene_tasks}
@@ -104,10 +125,14 @@ def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | N
     """
     from minalbef.recipes import finetune as recipe
     source = source_of(source)
-    recipe.finetune(task, source, run or Path("runs", task), recipe.settings(task, source, changes), rival=rival)
+    config = recipe.settings(task, source, changes)
+    recipe.finetune(task, source, run or Path("runs", task), config, rival=rival)
 
 
 def source_of(run: Path | None) -> Path:
-    """The pretrained run to use: the one named, or else the user's runs/demo, or else the shipped model."""
+    """The pretrained run to use: the one named, or else runs/demo, or else the shipped model."""
     from minalbef import checkpoint
-    return checkpoint.run_folder(run or ("runs/demo" if Path("runs/demo/model.safetensors").exists() else "tiny"))
+    if run is None:
+        demo = Path("runs/demo")
+        run = demo if (demo / "model.safetensors").exists() else Path("tiny")
+    return checkpoint.run_folder(run)

@@ -418,9 +418,9 @@ def describe(job: Job, split: str, notes: dict[str, Any], tally: Tally) -> list[
     expected = round(share * (images or 0))
     if notes["pictures"] < 0.99 * expected:
         lines.append(f"  {expected - notes['pictures']:,} images of the published set are missing: "
-                     "its lists here are incomplete, or entries were left out. Training learns from "
-                     "what is here, and its figures won't be the published set's. Ignore this if "
-                     "the set is your own")
+                     "its lists here are incomplete, or entries were left out. Training learns "
+                     "from what is here, and its figures won't be the published set's. Ignore "
+                     "this if the set is your own")
     if notes["lacking"]:
         lines.append(f"  {notes['lacking']:,} of {notes['records']:,} questions have none of their "
                      f"answers among the {len(job.answers):,} listed")

@@ -1,4 +1,4 @@
-"""Retrieval scoring: ITC similarity, ITM re-ranking, and recall@k where several answers are right."""
+"""Retrieval scoring: ITC similarity, ITM re-ranking, recall@k with several right answers."""
 from dataclasses import dataclass
 
 import torch
@@ -118,7 +118,7 @@ def recall(scores: Tensor, true: Tensor, k: int = 1) -> Tensor:
     wrong = (tied & ~true).sum(-1)
     alike = tied.sum(-1)
     miss = torch.ones_like(best_right[..., 0])
-    for j in range(k):                # ranks are filled from those that tie with it, while any is left
+    for j in range(k):        # ranks are filled from those that tie, while any is left
         wrong_again = (wrong - j).clamp(min=0) / (alike - j).clamp(min=1)
         miss = torch.where(ahead + j < k, miss * wrong_again, miss)
     return 1 - miss

@@ -76,7 +76,7 @@ def collate(records: Sequence[NLVR2Record], tokenizer: Tokenizer, size: int, len
     Records share a row of `image` where their image is the same object, not merely an equal one.
     """
     tokens, keep = tokenizer.encode([record.text for record in records], length)
-    images = []
+    images: list[Tensor] = []
     row: dict[int, int] = {}                             # of an image, by its identity
     pairs = []
     for record in records:
