@@ -109,9 +109,7 @@ class EvaluateSets:
 def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | None = None,
              seed: int = 0, scenes: Flags[EvaluateScenes] = EvaluateScenes(),
              sets: Flags[EvaluateSets] = EvaluateSets()) -> None:
-    """Evaluate a run on unseen scenes, or on a prepared set.
-
-    On a prepared set also in several processes: torchrun -m -- minalbef evaluate.
+    """Evaluate a run on unseen scenes, or on a prepared set (there also under torchrun -m --).
 
     Args:
         what: the run folder; or a task, whose run is runs/TASK

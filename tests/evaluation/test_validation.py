@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from helpers import Batches, same_state, small
-from minalbef import metrics, train
+from minalbef import layers, metrics, train
 from minalbef.evaluation import validation as validations
 from minalbef.evaluation.validation import Validation
 from minalbef.tasks.pretrain import Pretrain
@@ -97,21 +97,34 @@ def test_validation_leaves_no_trace_in_training(whole, tmp_path):
     assert set(whole[2].modes) == {(False, False, False)} and whole[1].student.training
 
 
-def test_an_evaluation_runs_neither_compiled_nor_recomputed(tmp_path):
+def test_an_evaluation_runs_neither_compiled_nor_recomputed(tmp_path, monkeypatch):
     config = replace(CONFIG, checkpointing=True, epochs=1.0)
+    recomputed, graphs = [], []
+
+    def count(call, *args, use_reentrant, **options):
+        recomputed.append(call)
+        return call(*args, **options)
+
+    def backend(graph, examples):
+        graphs.append(graph)
+        return graph.forward
+    monkeypatch.setattr(layers, "checkpoint", count)
+    double = torch.compile(lambda x: 2 * x, backend=backend)
+
     class Looks(Measured):
         def __call__(self, task):
-            assert not any("forward" in vars(module) for module in task.modules())
+            before = len(recomputed)
+            with torch.no_grad():
+                task.student.encode_image(torch.zeros(1, 3, config.image_size, config.image_size))
+            double(torch.ones(2))
+            assert before > 0 and len(recomputed) == before and not graphs
             return super().__call__(task)
-    class Looking(Pretrain):
-        def forward(self, *args):
-            assert any("forward" in vars(module) for module in self.modules())
-            return super().forward(*args)
-    task = Looking(config)
     measure = Looks({3: 0.1, 5: 0.2})
     validation = Validation(measure, keep, replace(config, validate_every=0.6), tmp_path)
-    train.fit(task, Batches(config), config, tmp_path, quiet=True, validation=validation)
+    train.fit(Pretrain(config), Batches(config), config, tmp_path, quiet=True, validation=validation)
     assert measure.calls == [3, 5]
+    double(torch.ones(2))
+    assert graphs, "outside of an evaluation it is compiled"
 
 
 class Killed(Exception):
