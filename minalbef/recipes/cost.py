@@ -51,21 +51,22 @@ def _count_forward(config: Config, texts: int) -> ForwardFlops:
         tokens = torch.zeros(texts, config.text_length, dtype=torch.long)
         keep = tokens == 0
         rows = torch.zeros(3, dtype=torch.long)
-        image_flops, image_tokens = count(lambda: model.encode_image(image))
-        stem_flops, _ = count(lambda: model.image_encoder.patch_embed(image))    # type: ignore
-        text_flops, text = count(lambda: model.encode_text(tokens[:1], keep[:1]))
-        keys_values_flops, keys_values = count(lambda: model.fusion.keys_values(image_tokens))
-        match_flops, _ = count(lambda: model.fuse(
+        image_flops, image_tokens = count_flops(lambda: model.encode_image(image))
+        stem_flops, _ = count_flops(
+            lambda: model.image_encoder.patch_embed(image))              # type: ignore
+        text_flops, text = count_flops(lambda: model.encode_text(tokens[:1], keep[:1]))
+        keys_values_flops, keys_values = count_flops(lambda: model.fusion.keys_values(image_tokens))
+        match_flops, _ = count_flops(lambda: model.fuse(
             text.expand(texts, -1, -1), keep, None, pairs=(rows, rows), queries=1,
             keys_values=keys_values))
-        predict_flops, words = count(lambda: model.fuse(text, keep[:1], None,
+        predict_flops, words = count_flops(lambda: model.fuse(text, keep[:1], None,
                                                         keys_values=keys_values))
-        word_flops, _ = count(lambda: model.word_logits(words[:, 0]))
+        word_flops, _ = count_flops(lambda: model.word_logits(words[:, 0]))
     return ForwardFlops(image_flops, stem_flops, text_flops, keys_values_flops, match_flops,
                         predict_flops, word_flops)
 
 
-def count(call: Callable[[], T]) -> tuple[int, T]:
+def count_flops(call: Callable[[], T]) -> tuple[int, T]:
     """FLOPs of the matrix products of a call, and its result."""
     with FlopCounterMode(display=False) as counter:
         result = call()

@@ -264,7 +264,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
         describe_sets(job)
     elif batches is None:
         batches = ProblemBatches(task, config, job.tokenizer, baseline.get("hide", ""))
-        train_assignment(job, module, baseline.get("assign", assign), origin)
+        train_text_assignment(job, module, baseline.get("assign", assign), origin)
     if rival:
         origin["baseline"] = rival
     train_and_save(job, module, batches, validation, origin, rival.replace("_", " ") or task)
@@ -301,7 +301,8 @@ def describe_sets(job: Job) -> None:
         LOG.warning(warning)
 
 
-def train_assignment(job: Job, module: TaskModule, captions: int, origin: dict[str, str]) -> None:
+def train_text_assignment(job: Job, module: TaskModule, captions: int, origin: dict[str, str]
+                          ) -> None:
     """Start a module from the pretraining of its task on scenes, as NLVR2's text assignment is.
 
     In place; with no captions, or for a task without such pretraining, nothing happens.

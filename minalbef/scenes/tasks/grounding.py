@@ -34,10 +34,11 @@ def record(problem: Pointed, painter: Painter) -> GroundingRecord:
     box, *proposals = (tuple((size * torch.tensor(box)).tolist())
                        for box in (problem.box, *problem.proposals))
     return GroundingRecord(painter.image(problem.scene), problem.text, 2 * problem.id, box,
-                           tuple(proposals), (size, size), "", problem.id, kind=kind_of(problem))
+                           tuple(proposals), (size, size), "", problem.id,
+                           kind=question_kind(problem))
 
 
-def kind_of(problem: Pointed) -> str:
+def question_kind(problem: Pointed) -> str:
     if isinstance(problem.expression, Relation):
         return "relation"
     return "place" if problem.expression.place else "size"
