@@ -59,8 +59,8 @@ def _count_forward(config: Config, texts: int) -> ForwardFlops:
         match_flops, _ = count_flops(lambda: model.fuse(
             text.expand(texts, -1, -1), keep, None, pairs=(rows, rows), queries=1,
             keys_values=keys_values))
-        predict_flops, words = count_flops(lambda: model.fuse(text, keep[:1], None,
-                                                        keys_values=keys_values))
+        predict_flops, words = count_flops(lambda: model.fuse(
+            text, keep[:1], None, keys_values=keys_values))
         word_flops, _ = count_flops(lambda: model.word_logits(words[:, 0]))
     return ForwardFlops(image_flops, stem_flops, text_flops, keys_values_flops, match_flops,
                         predict_flops, word_flops)

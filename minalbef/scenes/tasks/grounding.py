@@ -35,10 +35,10 @@ def record(problem: Pointed, painter: Painter) -> GroundingRecord:
                        for box in (problem.box, *problem.proposals))
     return GroundingRecord(painter.image(problem.scene), problem.text, 2 * problem.id, box,
                            tuple(proposals), (size, size), "", problem.id,
-                           kind=question_kind(problem))
+                           kind=expression_kind(problem))
 
 
-def question_kind(problem: Pointed) -> str:
+def expression_kind(problem: Pointed) -> str:
     if isinstance(problem.expression, Relation):
         return "relation"
     return "place" if problem.expression.place else "size"
