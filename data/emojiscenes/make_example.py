@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 HERE = Path(__file__).parent
-SIDE, GAP, TEXT = 192, 16, 52          # pixels: of a picture, between pictures, of the caption below it
+# pixels: of an image, between images, of the caption below it
+SIDE, GAP, TEXT = 192, 16, 52
 COLUMNS, ROWS, LETTERS = 6, 2, 30
 
 
