@@ -35,7 +35,7 @@ def test_what_a_report_says_of_clock_and_machine_is_not_compared():
 PLANTED = {                           # file, what stands there, what shall stand there instead, what is found
     "a loss is summed": ("losses.py", "teacher_sim, alpha)).mean()", "teacher_sim, alpha)).sum()",
                          "pretrain-1: pretrain-1 itc step 0000"),
-    "biases decay": ("train.py", "decay = 0.0 if free", "decay = 0.5 if free", "pretrain-1: warm patch step 0002")}
+    "biases decay": ("train.py", "if decays else 0.0", "if decays else 0.5", "pretrain-1: warm patch step 0002")}
 
 
 @pytest.mark.slow
