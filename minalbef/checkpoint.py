@@ -18,7 +18,7 @@ from minalbef.config import Config
 from minalbef.data import data_folder
 from minalbef.tokenizer import Tokenizer
 from minalbef.vision import resize_positions
-from minalbef.writing import explain, write_atomically
+from minalbef.writing import restate, write_atomically
 
 LOG = logging.getLogger("minalbef")
 REMOVE = "remove it to begin again"
@@ -46,7 +46,7 @@ def run_folder(path: str | Path, **download: Any) -> Path:
     problem = f"{repository} cannot be fetched from the hub"
     way_out = ("pip install 'minalbef[hub]' brings its client; check name and network, "
                "or copy the files into a folder")
-    with explain(problem, way_out, Exception):   # each layer below raises errors of its own
+    with restate(problem, way_out, Exception):   # each layer below raises errors of its own
         from huggingface_hub import snapshot_download
         patterns = ["*.json", "model.safetensors"]
         return Path(snapshot_download(repository, allow_patterns=patterns, **download))
@@ -193,7 +193,7 @@ def load_state(folder: Path, task: nn.Module, optimiser: torch.optim.Optimizer, 
         raise ValueError(f"{folder} holds a run that began from something else: {difference}. "
                          "Go on with what it began from, or choose another folder with --run")
     errors = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
-    with explain(f"{path} cannot be read", REMOVE, *errors):
+    with restate(f"{path} cannot be read", REMOVE, *errors):
         task.load_state_dict(state["task"])
         optimiser.load_state_dict(state["optimiser"])
         _check_moments(optimiser)
@@ -229,7 +229,7 @@ def read_state(path: Path, mmap: bool = False) -> dict[str, Any]:
     mmap: tensors stay in the file until they are used
     """
     errors = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError)
-    with explain(f"{path} cannot be read", REMOVE, *errors):
+    with restate(f"{path} cannot be read", REMOVE, *errors):
         with zipfile.ZipFile(path) as file:
             if damaged := file.testzip():        # torch doesn't verify the checksums that it writes
                 raise ValueError(f"bytes of {damaged} in it have changed")
@@ -311,7 +311,7 @@ def open_run(path: str | Path) -> StoredRun:
     file = folder / "model.safetensors"
     step = None
     if file.exists():
-        with explain(f"{folder} is damaged", COPY_AGAIN, OSError, SafetensorError, ValueError):
+        with restate(f"{folder} is damaged", COPY_AGAIN, OSError, SafetensorError, ValueError):
             weights = load_file(file)
     else:
         file = folder / "state.pt"
@@ -348,7 +348,7 @@ def _check_files(folder: Path) -> None:
 def _read_settings(folder: Path) -> tuple[Config, str, Tokenizer]:
     """Config, task and tokenizer of a run. Raises ValueError for the tokenizer of another run."""
     path = folder / "tokenizer.json"
-    with explain(f"{folder} is damaged", COPY_AGAIN, OSError, ValueError):
+    with restate(f"{folder} is damaged", COPY_AGAIN, OSError, ValueError):
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError("config.json holds no settings by name")
@@ -386,7 +386,7 @@ def read_teacher(path: str | Path) -> dict[str, Tensor]:
     folder = run_folder(path)
     file = folder / "teacher.safetensors"
     if file.exists():
-        with explain(f"{file} is damaged", COPY_AGAIN, OSError, SafetensorError):
+        with restate(f"{file} is damaged", COPY_AGAIN, OSError, SafetensorError):
             return load_file(file)
     state = folder / "state.pt"
     if (folder / "model.safetensors").exists() or not state.exists():

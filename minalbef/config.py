@@ -90,7 +90,7 @@ class ModelConfig(_Checked):
         power_of_two = self.patch_size >= 2 and self.patch_size & (self.patch_size - 1) == 0
         if self.stem == "conv" and not power_of_two:
             raise ValueError(f"patch_size={self.patch_size}: a conv stem halves the image again "
-                             "and again, so it wants a power of two; or take stem='patch'")
+                             "and again, so it must be a power of two; or take stem='patch'")
         if self.text_length > self.positions:
             raise ValueError(f"text_length={self.text_length} is more than positions="
                              f"{self.positions}; raise positions or lower text_length")

@@ -39,7 +39,7 @@ def device_at_hand(name: str) -> torch.device:
     return device_of("cpu" if name == "cpu" else "auto")
 
 
-def start(name: str = "auto") -> torch.device:
+def join(name: str = "auto") -> torch.device:
     """Join the processes that torchrun started, if it did: -> this process's device.
 
     name: see `device_of`. Raises ConnectionError where the processes don't reach each other.
@@ -65,7 +65,7 @@ def start(name: str = "auto") -> torch.device:
     return device
 
 
-def stop() -> None:
+def leave() -> None:
     """Leave the process group, all together."""
     if dist.is_available() and dist.is_initialized():
         dist.barrier()                           # rank 0 hosts the rendezvous store: it leaves last

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from minalbef import distributed
 from minalbef.config import Config
-from minalbef.writing import explain, write_atomically
+from minalbef.writing import restate, write_atomically
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
@@ -30,7 +30,7 @@ def read_table(path: Path, numbers: Sequence[str]) -> list[dict[str, str]]:
     if not path.exists():
         return []
     way_out = "remove it, and training goes on without its rows"
-    with explain(f"{path} is damaged", way_out, csv.Error, KeyError, ValueError):
+    with restate(f"{path} is damaged", way_out, csv.Error, KeyError, ValueError):
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, strict=True))
         if not rows:
@@ -94,7 +94,7 @@ class Log:
         if config.tensorboard:                   # on all ranks: if one fails, none waits for it
             problem = "tensorboard=true needs TensorBoard, which isn't installed"
             way_out = "pip install tensorboard, or leave it out: metrics.csv has the same figures"
-            with explain(problem, way_out, ImportError):
+            with restate(problem, way_out, ImportError):
                 from torch.utils.tensorboard import SummaryWriter
         self.rows: list[dict[str, Any]] = []
         for row in read_metrics(folder):

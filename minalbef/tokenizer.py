@@ -9,7 +9,7 @@ from tokenizers import Tokenizer as Core
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
-from minalbef.writing import explain
+from minalbef.writing import restate
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NORMALISER = normalizers.BertNormalizer(lowercase=True)
@@ -88,7 +88,7 @@ class Tokenizer:
         Raises ValueError for a file that isn't one, naming the line.
         """
         way_out = "give BERT's vocab.txt"
-        with explain(f"{path}: no readable vocabulary", way_out, OSError, UnicodeError):
+        with restate(f"{path}: no readable vocabulary", way_out, OSError, UnicodeError):
             text = Path(path).read_text(encoding="utf-8")
         vocab: dict[str, int] = {}
         for i, piece in enumerate(text.removesuffix("\n").split("\n")):
@@ -110,7 +110,7 @@ class Tokenizer:
     def load(cls, path: str | Path) -> "Tokenizer":
         """Read a tokenizer.json. Raises ValueError if it is missing or can't be read."""
         problem = f"{path}: no readable tokenizer.json"
-        with explain(problem, "copy it again", Exception):   # the library raises nothing narrower
+        with restate(problem, "copy it again", Exception):   # the library raises nothing narrower
             return cls(Core.from_str(Path(path).read_text(encoding="utf-8")))
 
     def save(self, path: str | Path) -> None:

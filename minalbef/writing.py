@@ -38,7 +38,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         kind = "a folder" if path.is_dir() else "no file, but a device or pipe"
         raise ValueError(f"{path} is {kind}; name a file to write, new or old")
     if path.is_symlink():
-        with explain(f"{path} is a symbolic link that can't be followed", "name another file",
+        with restate(f"{path} is a symbolic link that can't be followed", "name another file",
                      OSError, RuntimeError):
             path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def name_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def explain(problem: str, way_out: str, *errors: type[Exception]) -> Iterator[None]:
+def restate(problem: str, way_out: str, *errors: type[Exception]) -> Iterator[None]:
     """Raises ValueError in place of these errors: the problem, their message, and the way out."""
     try:
         yield

@@ -157,7 +157,7 @@ def worker(number: int, port: int, folder):
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
                    "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    distributed.start("cpu")
+    distributed.join("cpu")
     assert (rank(), world()) == (number, 2)
     result = {"pieces": pieces(), "global": train(folder / "global")}
     result |= {"exact": train(folder / "exact", dtype=torch.double), "words": in_passes("mlm", 2)}
@@ -183,7 +183,7 @@ def worker(number: int, port: int, folder):
     except FloatingPointError as error:
         result["poisoned"] = str(error)
     torch.save(result, folder / f"{number}.pt")
-    distributed.stop()
+    distributed.leave()
     assert world() == 1
 
 
@@ -217,7 +217,7 @@ def test_on_one_device_nothing_happens():
     assert gather(x) is x and total(x) is x
     pool, rows = fetch(x, ROWS[:3] % 4)
     assert pool is x and rows.equal(ROWS[:3] % 4)
-    distributed.stop()
+    distributed.leave()
 
 
 def test_processes_share_rows_in_order_and_none_twice():

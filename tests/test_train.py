@@ -392,7 +392,7 @@ def test_apples_gpu_is_for_one_process_and_is_said_to_be_untested(monkeypatch, c
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert distributed.device_of("auto") == distributed.device_of("mps") == torch.device("mps")
     assert distributed.device_of("cpu") == torch.device("cpu")
-    assert distributed.start("auto") == torch.device("mps") and "we haven't tested" in caplog.text
+    assert distributed.join("auto") == torch.device("mps") and "we haven't tested" in caplog.text
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert distributed.device_of("auto") == torch.device("cpu")
 

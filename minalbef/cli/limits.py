@@ -9,7 +9,8 @@ from typing import Any
 from minalbef.config import RANGES, check_range
 
 LOG = logging.getLogger("minalbef")
-RENAMED = {"--exam": "--size"}        # flags of the version before; the next one forgets them
+# flags of the version before; the next one forgets them
+RENAMED = {"--exam": "--size", "--rival": "--baseline"}
 
 # (least, most) by flag; a flag named like a field of Config has that field's range
 LIMITS = RANGES | {

@@ -260,7 +260,7 @@ COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in 
     convert, export, prepare, dry_run, plan, bench, test)}
 
 
-def explain_loss(text: str) -> tuple[str, int] | None:
+def describe_loss(text: str) -> tuple[str, int] | None:
     """torch's message that another process has ended -> ours and the exit status.
 
     Ours is empty where the launcher says which process that was. None for another message.
@@ -283,7 +283,7 @@ def explain_loss(text: str) -> tuple[str, int] | None:
     return message, LOST
 
 
-def explain(error: BaseException) -> tuple[str, int]:
+def describe_error(error: BaseException) -> tuple[str, int]:
     """An error's message and the exit status: 2 wrong use, 1 it could not, 130 stopped.
 
     Raises the error again where it is a bug of ours.
@@ -292,7 +292,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     first = (text.splitlines() or [type(error).__name__])[0]
     if isinstance(error, KeyboardInterrupt):                 # train.Stopped is one
         return text or "stopped", 130
-    loss = explain_loss(text) if isinstance(error, RuntimeError) else None
+    loss = describe_loss(text) if isinstance(error, RuntimeError) else None
     if loss:
         return loss
     no_memory = re.search("(allocate|enough|out of) memory|Storage size calcul", text)
@@ -348,7 +348,7 @@ def run_command_line(call: Callable[[list[str]], object]) -> None:
     except (Exception, KeyboardInterrupt) as error:
         if flags.debug:
             raise
-        message, status = explain(error)
+        message, status = describe_error(error)
         if message:
             lines = f"minalbef: {message}".split("\n")
             print("\n".join(map(printable, lines)), file=sys.stderr)

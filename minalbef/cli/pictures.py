@@ -73,8 +73,8 @@ def search_index(model: "Run", sentence: str, path: Path) -> tuple[list["Hit"], 
 def list_texts(model: "Run", image: Path, texts: Path) -> None:
     """Print the texts of a file that fit an image best."""
     from minalbef.recipes import search as finder
-    from minalbef.writing import explain
-    with explain(f"{texts} cannot be read", "it must be text in UTF-8, one per line", OSError,
+    from minalbef.writing import restate
+    with restate(f"{texts} cannot be read", "it must be text in UTF-8, one per line", OSError,
                  UnicodeDecodeError):
         lines = texts.read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if line.strip()]

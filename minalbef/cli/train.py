@@ -111,7 +111,7 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
 
 
 def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None,
-         rival: str = "") -> None:
+         baseline: str = "") -> None:
     """The training of `finetune`, without evaluation.
 
     In several processes: torchrun -m -- minalbef tune.
@@ -121,12 +121,12 @@ def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | N
         changes: options to change
         source: the pretrained run to start from; by default runs/demo, or else the shipped model
         run: the folder to write, by default runs/TASK
-        rival: a baseline of the task to train instead
+        baseline: a baseline of the task to train instead
     """
     from minalbef.recipes import finetune as recipe
     source = source_of(source)
     config = recipe.settings(task, source, changes)
-    recipe.finetune(task, source, run or Path("runs", task), config, rival=rival)
+    recipe.finetune(task, source, run or Path("runs", task), config, baseline=baseline)
 
 
 def source_of(run: Path | None) -> Path:

@@ -39,7 +39,7 @@ from minalbef.datasets.readers import (
 from minalbef.datasets.store import file_of, read_about, to_line
 from minalbef.datasets.tables import Columns
 from minalbef.tasks.vqa import VQARecord
-from minalbef.writing import explain, hold, holder_of, name_file, sweep, write_atomically
+from minalbef.writing import hold, holder_of, name_file, restate, sweep, write_atomically
 
 LOCK = ".preparing"
 ENDINGS = (".jsonl", ".npy", ".photos.npy")      # of a split's records, their index, photograph ids
@@ -186,7 +186,7 @@ def inputs_of(name: str, source: Path, files: dict[str, list[Path]],
 
 def common_folder(roots: list[Path]) -> Path:
     """The folder that holds all of these. Raises ValueError if they are on several drives."""
-    with explain(f"no folder holds all of {', '.join(map(str, roots))}",
+    with restate(f"no folder holds all of {', '.join(map(str, roots))}",
                  "put the images on one drive", ValueError):
         return Path(os.path.commonpath(roots))
 
@@ -399,7 +399,7 @@ def photos_in(split: Path) -> np.ndarray:
 
     Raises ValueError if there is no such split.
     """
-    with explain(f"{split} is no prepared split", "name one as FOLDER/coco/test", OSError,
+    with restate(f"{split} is no prepared split", "name one as FOLDER/coco/test", OSError,
                  ValueError, KeyError):
         return np.load(file_of(split.parent, split.stem, ".photos.npy"))
 

@@ -30,7 +30,7 @@ from minalbef.tasks.grounding import Box, GroundingRecord, box_fault
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord, clean_question
 from minalbef.tokenizer import has_words
-from minalbef.writing import explain
+from minalbef.writing import restate
 
 ANSWERS = 3_128                       # in the original's answer_list.json
 VISUAL_GENOME_TRUST = 0.5             # the original's: its answers are one person's
@@ -235,7 +235,7 @@ def load_refs(path: Path) -> list[dict[str, Any]]:
     Raises ValueError for a broken, foreign or malicious file.
     """
     # a broken pickle may raise any exception
-    with explain(f"{path} cannot be read", "it must be the pickle of the set's site; get it again",
+    with restate(f"{path} cannot be read", "it must be the pickle of the set's site; get it again",
                  Exception):
         with open(path, "rb") as file:
             # Python 2 wrote it

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TextIO, TypeVar
 
 from minalbef.data import Record
 from minalbef.tokenizer import clean, has_words
-from minalbef.writing import explain
+from minalbef.writing import restate
 
 CHUNK = 1 << 20                       # characters that are read at a time
 LARGEST = 16 * CHUNK                  # of an entry: a broken file is noticed before it is all read
@@ -376,7 +376,7 @@ def flickr_table(path: Path, root: Roots = None, on_fault: FaultHandler = refuse
         photo = photo_id(image, "flickr")
         return caption_records(image_path, json.loads(field(row, "raw")), photo)
 
-    with explain(f"{path} cannot be read", "it must be a table in UTF-8; get it again",
+    with restate(f"{path} cannot be read", "it must be a table in UTF-8; get it again",
                  OSError, UnicodeDecodeError, csv.Error):
         with open(path, newline="", encoding="utf-8-sig") as file:
             yield from parse_entries(path, csv.DictReader(file, strict=True), parse, on_fault)

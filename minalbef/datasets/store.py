@@ -17,7 +17,7 @@ from minalbef.datasets.shards import Member
 from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.evaluation.loop import Records as RecordSequence
 from minalbef.tasks.table import TASKS
-from minalbef.writing import explain
+from minalbef.writing import restate
 
 Folders = str | Path | Sequence[str | Path]                # prepared sets, or splits of them
 FILE_NAME = re.compile(r"\w[\w.-]*")  # never a path, which could lead to another folder
@@ -73,7 +73,7 @@ class Records(Dataset[Any]):
 
     def __getitem__(self, i: int) -> Any:
         i = range(len(self))[i]
-        with explain(f"record {i} of {self.path} is damaged", "prepare the set again", ValueError):
+        with restate(f"record {i} of {self.path} is damaged", "prepare the set again", ValueError):
             line = self.lines[self.offsets[i]:self.offsets[i + 1]]
             record = from_line(line.tobytes(), self.kind, self.root)
         return mark_upright(record) if self.upright else record
@@ -146,9 +146,9 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     The file may be a stranger's, so it can only name files of its own folder.
     """
     path = Path(folder) / "about.json"
-    with explain(f"{folder} holds no prepared records", "`minalbef prepare` makes them", OSError):
+    with restate(f"{folder} holds no prepared records", "`minalbef prepare` makes them", OSError):
         text = path.read_bytes()
-    with explain(f"{path} is damaged", "prepare the set again", ValueError, RecursionError):
+    with restate(f"{path} is damaged", "prepare the set again", ValueError, RecursionError):
         about = json.loads(text)
         check_about(about)
     return about

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from minalbef.data import SUFFIXES
 from minalbef.datasets.readers import Fault, entries
-from minalbef.writing import explain
+from minalbef.writing import restate
 
 # in the order of search: ours, Hugging Face's, Kaggle's of Flickr30k and of Flickr8k
 TABLES = ("captions.csv", "captions.tsv", "captions.jsonl", "captions.json", "metadata.csv",
@@ -74,7 +74,7 @@ def find_layout(table: Path, columns: Columns) -> Layout:
             if isinstance(entry, dict):
                 layouts.append(Layout(None, list(entry), find_columns(entry, columns)))
     else:
-        with explain_table(table), open(table, newline="", encoding="utf-8-sig") as file:
+        with restate_table_errors(table), open(table, newline="", encoding="utf-8-sig") as file:
             header = file.readline()
             for separator in SEPARATORS:
                 cells = next(csv_rows([header], separator, strict=False), [])
@@ -159,7 +159,7 @@ def table_rows(table: Path, columns: Columns) -> Iterator[dict[str, Any] | Fault
     if layout.separator is None:
         yield from json_rows(table, columns)
         return
-    with explain_table(table), open(table, newline="", encoding="utf-8-sig") as file:
+    with restate_table_errors(table), open(table, newline="", encoding="utf-8-sig") as file:
         rows = csv_rows(file, layout.separator)
         next(rows)
         for row in rows:
@@ -195,7 +195,7 @@ def csv_rows(lines: Iterable[str], separator: str, strict: bool = True) -> Itera
                       strict=strict)
 
 
-def explain_table(table: Path) -> AbstractContextManager[None]:
+def restate_table_errors(table: Path) -> AbstractContextManager[None]:
     """Errors of reading become a ValueError that names the table."""
-    return explain(f"{table} cannot be read", "it must be a table in UTF-8",
+    return restate(f"{table} cannot be read", "it must be a table in UTF-8",
                    OSError, UnicodeDecodeError, csv.Error)

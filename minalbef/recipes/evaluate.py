@@ -186,10 +186,10 @@ def baseline_models(task: str, model: nn.Module, folder: Path, source: Path | No
     """The models that a fine-tuned run is compared with: name, model, hidden input."""
     albef: Any = getattr(model, "albef", model)
     config = albef.config
-    for name, differs in SCENE_TASKS[task].trained.items():
+    for name, differs in SCENE_TASKS[task].trained_baselines.items():
         if (folder / name / "model.safetensors").exists():
             yield name, load_model(task, folder / name)[0], differs.get("hide", "")
-    for name, (which, hide) in SCENE_TASKS[task].untrained.items():
+    for name, (which, hide) in SCENE_TASKS[task].untrained_baselines.items():
         if which == "tuned":
             yield name, model, hide
         elif which == "random":
@@ -271,7 +271,7 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     candidates = candidate_answers(model_task, folder, answers, free)
     loaded = open_for(model_task, run, image_size)
     config = loaded.config
-    device = distributed.start("cpu" if config.device == "cpu" else "auto")
+    device = distributed.join("cpu" if config.device == "cpu" else "auto")
     how = How(batch, workers, device, top=top or default_top(model_task, name, config),
               answers=candidates, original=original, layer=layer)
     loaded.model.to(device)
@@ -284,7 +284,7 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
         about = {"run": str(run), "set": name, "split": split, "protocol": words}
         seconds = {"evaluate": time.perf_counter() - clock}
         result = write_figures(run, out, task, about | more | figures, config, seconds, command)
-    distributed.stop()
+    distributed.leave()
     return result
 
 

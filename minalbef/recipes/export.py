@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from minalbef.albef import ALBEF
 from minalbef.data import MEAN, STD
 from minalbef.run import Run
-from minalbef.writing import explain, write_atomically
+from minalbef.writing import restate, write_atomically
 
 MOST = 2 ** 20                        # rows of a batch: torch 2.6 refuses a batch without a bound
 
@@ -67,7 +67,7 @@ def export(run: Run, folder: Path) -> None:
     if missing:
         raise ValueError(f"{run.path} has no trained {', '.join(missing)}, whose outputs would be "
                          "noise; name a run that has all heads, such as one of pretraining")
-    with explain("torch cannot write ONNX here",
+    with restate("torch cannot write ONNX here",
                  "pip install 'minalbef[onnx]' brings what it needs", ImportError):
         import onnxscript  # noqa: F401
     folder = Path(folder)

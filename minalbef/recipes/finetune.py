@@ -223,7 +223,7 @@ def set_recipe(task: str, base: Config, source_task: str, data: Sequence[str | P
 
 
 def finetune(task: str, source: str | Path, folder: str | Path, config: Config | None = None,
-             data: Folders = (), rival: str = "", workers: int = 0, most_bad: float = 0.01,
+             data: Folders = (), baseline: str = "", workers: int = 0, most_bad: float = 0.01,
              assign: int = 20_000, quiet: bool = False,
              batches: Callable[[int], Any] | None = None,
              validation: Validation | None = None) -> None:
@@ -234,7 +234,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     config: by default that of `settings(task, source)`
     data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken. None: the
         embedded scenes
-    rival: on scenes, a baseline of the task to train instead
+    baseline: on scenes, a baseline of the task to train instead
     workers, most_bad: see loader.RecordBatches
     assign: captions to train NLVR2's text assignment on first, on scenes
     batches: step -> this process's batch, in place of data, such as loader.RecordBatches of your
@@ -250,9 +250,9 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     if config is None:
         config = settings(task, source, (), data)
     require_config(config)
-    baseline = trained_baselines(task, rival)[rival] if rival else {}
+    differences = trained_baselines(task, baseline)[baseline] if baseline else {}
     job = start_job(task, source, Path(folder), config, data, quiet)
-    module = baseline.get("module", find_task(task).module)(config)
+    module = differences.get("module", find_task(task).module)(config)
     begin(module, source, config)
     origin = origin_of(job.tokenizer, job.splits, source)
     if data:
@@ -263,12 +263,13 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
         origin |= validation_hash(task, data, config)
         describe_sets(job)
     elif batches is None:
-        batches = ProblemBatches(task, config, job.tokenizer, baseline.get("hide", ""))
-        train_text_assignment(job, module, baseline.get("assign", assign), origin)
-    if rival:
-        origin["baseline"] = rival
-    train_and_save(job, module, batches, validation, origin, rival.replace("_", " ") or task)
-    distributed.stop()
+        batches = ProblemBatches(task, config, job.tokenizer, differences.get("hide", ""))
+        train_text_assignment(job, module, differences.get("assign", assign), origin)
+    if baseline:
+        origin["baseline"] = baseline
+    title = baseline.replace("_", " ") or task
+    train_and_save(job, module, batches, validation, origin, title)
+    distributed.leave()
 
 
 def start_job(task: str, source: Path, folder: Path, config: Config,
@@ -284,7 +285,7 @@ def start_job(task: str, source: Path, folder: Path, config: Config,
         check_upright(config, data)
     writing.check_folder(folder)
     launch.follow_launcher()
-    distributed.start(config.device)
+    distributed.join(config.device)
     tokenizer = checkpoint.read_run(source)[2]
     torch.manual_seed(config.seed)               # of new layers
     return Job(task, source, folder, config, tokenizer, data, hashes_of(data), quiet)
@@ -365,7 +366,7 @@ def trained_baselines(task: str, *names: str) -> dict[str, dict[str, Any]]:
 
     Raises ValueError if one of `names` isn't among them.
     """
-    baselines = dict(SCENE_TASKS[task].trained)
+    baselines = dict(SCENE_TASKS[task].trained_baselines)
     for name in names:
         if name not in baselines:
             raise ValueError(f"{task} has no baseline {name!r}{nearest(name, baselines)} to train; "
@@ -388,7 +389,7 @@ def tune_all(task: str, source: Path, folder: Path, changes: tuple[str, ...] = (
     arguments = ["tune", task, *changes, "--from", str(source), "--run"]
     run_launch([*arguments, str(folder)], processes)
     for name in dict.fromkeys(names):
-        run_launch([*arguments, str(folder / name), "--rival", name], processes)
+        run_launch([*arguments, str(folder / name), "--baseline", name], processes)
 
 
 def run_launch(arguments: list[str], processes: int | None) -> None:

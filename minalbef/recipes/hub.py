@@ -9,9 +9,9 @@ from minalbef.recipes import evaluate
 from minalbef.recipes.report import read_report
 from minalbef.run import Run, load
 from minalbef.scenes import tables
-from minalbef.writing import explain, write_atomically
+from minalbef.writing import restate, write_atomically
 
-with explain("the hub's client is not installed", "pip install 'minalbef[hub]' brings it",
+with restate("the hub's client is not installed", "pip install 'minalbef[hub]' brings it",
              ImportError):
     from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
 

@@ -13,7 +13,7 @@ from minalbef import checkpoint
 from minalbef.data import list_images
 from minalbef.metrics import progress
 from minalbef.run import IMAGE_CHUNK, Run
-from minalbef.writing import explain, write_atomically
+from minalbef.writing import restate, write_atomically
 
 
 @torch.no_grad()
@@ -143,7 +143,7 @@ def _stamp(path: Path) -> list[int]:
 
 def _read(path: Path) -> tuple[dict[str, Any], Tensor]:
     """An index's notes and features. Raises ValueError for any other file."""
-    with explain(f"{path} is no index", "`minalbef index FOLDER` writes one; or name another file",
+    with restate(f"{path} is no index", "`minalbef index FOLDER` writes one; or name another file",
                  OSError, SafetensorError, KeyError, TypeError, ValueError):
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["index"])

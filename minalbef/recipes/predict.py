@@ -24,7 +24,7 @@ from minalbef.tasks.prediction import Answer, Query
 from minalbef.tasks.table import TASKS, load_model
 from minalbef.tokenizer import Tokenizer, clean
 from minalbef.viz import plots
-from minalbef.writing import explain
+from minalbef.writing import restate
 
 TOP_ANSWERS = 5                       # printed with their probabilities
 SIDE = 288                            # pixels of an image's longer side in the figure
@@ -200,7 +200,7 @@ def best_map(run: Path) -> tuple[str, int] | None:
     chosen_map = read_report(run).get("map")
     if not chosen_map:
         return None
-    with explain(f"{report}: its map is damaged", f"`minalbef evaluate {run}` makes it anew",
+    with restate(f"{report}: its map is damaged", f"`minalbef evaluate {run}` makes it anew",
                  KeyError, TypeError, ValueError):
         mode = str(chosen_map["mode"])
         layer = int(chosen_map["layer"])

@@ -158,7 +158,7 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
     else:
         for_scenes(config)
     launch.follow_launcher()
-    if distributed.start(config.device).type == "cuda" and not data:
+    if distributed.join(config.device).type == "cuda" and not data:
         workers = workers or PAINTERS
     with writing.lock(folder, config):
         splits = hashes_of(data)
@@ -192,7 +192,7 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
             guesses = still_guesses(folder)
             if guesses:
                 LOG.warning(guesses)
-    distributed.stop()
+    distributed.leave()
 
 
 def record_sets(folder: Path, data: Sequence[str | Path], config: Config,

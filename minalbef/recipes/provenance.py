@@ -10,7 +10,7 @@ from minalbef.checkpoint import TRAINED_ON, write_atomically
 from minalbef.datasets.loader import count_unreadable
 from minalbef.datasets.store import file_of, place_of, read_about
 from minalbef.tokenizer import Tokenizer
-from minalbef.writing import explain
+from minalbef.writing import restate
 
 
 def hashes_of(data: Sequence[str | Path]) -> dict[str, str]:
@@ -62,7 +62,7 @@ def trained_on(run: str | Path) -> dict[str, Any]:
     path = Path(run) / TRAINED_ON
     if not path.exists():
         return {"pretrained": None, "tuned": {}}
-    with explain(f"{path} is damaged", "copy it again, or remove it: then what the run was trained "
+    with restate(f"{path} is damaged", "copy it again, or remove it: then what the run was trained "
                  "on counts as not recorded", OSError, ValueError, RecursionError):
         record = json.loads(path.read_text(encoding="utf-8"))
         check_record(record)

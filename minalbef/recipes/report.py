@@ -16,7 +16,7 @@ from minalbef.config import Config
 from minalbef.data import data_folder
 from minalbef.evaluation.loop import How
 from minalbef.metrics import read_metrics
-from minalbef.writing import explain, write_atomically
+from minalbef.writing import restate, write_atomically
 
 SCHEMA = 1
 # the values that are read back from a report, and their types
@@ -85,7 +85,7 @@ def write_report(folder: Path, task: str, figures: dict, config: Config,
         "config": settings,
     }
     report |= _round(figures, 5)
-    with explain(f"a figure of {folder} is not finite", "a report holds numbers only", ValueError):
+    with restate(f"a figure of {folder} is not finite", "a report holds numbers only", ValueError):
         text = json.dumps(report, indent=1, allow_nan=False)
     write_atomically(Path(folder) / "report.json",
                      lambda path: path.write_text(text + "\n", encoding="utf-8"))
@@ -98,7 +98,7 @@ def read_report(folder: Path) -> dict:
     Raises ValueError where there is none, or one that this version can't read.
     """
     path = Path(folder) / "report.json"
-    with explain(f"{path} cannot be read", f"`minalbef evaluate {folder}` makes it", OSError,
+    with restate(f"{path} cannot be read", f"`minalbef evaluate {folder}` makes it", OSError,
                  ValueError, RecursionError):
         report = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(report, dict):

@@ -10,7 +10,7 @@ from minalbef.config import Config
 from minalbef.datasets.loader import order
 from minalbef.evaluation.loop import Records
 from minalbef.tokenizer import Tokenizer, clean
-from minalbef.writing import explain, write_atomically
+from minalbef.writing import restate, write_atomically
 
 SAMPLE = 10_000                       # texts that show what a vocabulary lacks
 MOST = 200_000                        # texts whose words are recorded in seconds; of more none
@@ -81,7 +81,7 @@ def trained_words(run: str | Path, config: Config,
     """
     path = Path(run) / WORDS
     if path.exists():
-        with explain(f"{path} cannot be read", "remove it, or copy it again", OSError, ValueError,
+        with restate(f"{path} cannot be read", "remove it, or copy it again", OSError, ValueError,
                      TypeError):
             return frozenset(json.loads(path.read_text(encoding="utf-8")))
     if not config.objects:

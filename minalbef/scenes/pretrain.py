@@ -80,13 +80,13 @@ class ScenePretrain(Pretrain):
         labels, valid = step.pairs.labels, step.pairs.valid
         count = len(labels)
         logits = self.match_logits(step)
-        itm = itm_loss(logits[:count], labels, valid, self.share(valid))
+        itm = itm_loss(logits[:count], labels, valid, self.per_process(valid))
         return {"itm": itm, "siblings": self.sibling_loss(logits[siblings], logits[count:])}
 
     def sibling_loss(self, true: Tensor, false: Tensor) -> Tensor:
         """ITM on minimal pairs: logits (s, 2) of each image with its text, and its sibling's."""
         label = torch.ones(len(true), dtype=torch.long, device=true.device)
-        count = (2 * self.share(label)).clamp(min=2 / distributed.world())
+        count = (2 * self.per_process(label)).clamp(min=2 / distributed.world())
         labels = torch.cat([label, 0 * label])
         return itm_loss(torch.cat([true, false]), labels, labels >= 0, count)
 

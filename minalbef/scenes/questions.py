@@ -129,10 +129,10 @@ def wrong_pairs(run: Run, split: str, seed: int, count: float, foils: Foils
     for i, example in enumerate(group):
         sibling = group[i - i % 4 + (i + 1) % 4]
         pairs["rearranged"].append((sibling.scene, example.text))
-    share = -(-count // len(KINDS))
+    per_kind = -(-count // len(KINDS))
     pairs["one_change"] = []
     for trios in foils.values():
-        pairs["one_change"] += [(scene, foil) for scene, _, foil in trios[:share]]
+        pairs["one_change"] += [(scene, foil) for scene, _, foil in trios[:per_kind]]
     return pairs
 
 

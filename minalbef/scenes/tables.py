@@ -115,9 +115,9 @@ def summary_table(report: dict) -> str:
             lines += ["", group]
         interval = ""
         if row.interval:
-            interval = "({} to {})".format(*map(share, row.interval))
-        baselines = ", ".join(f"{name} {share(value)}" for name, value in row.beside.items())
-        line = f"  {row.name:36} {share(row.value):>5}  {interval:16}  {baselines}"
+            interval = "({} to {})".format(*map(format_share, row.interval))
+        baselines = ", ".join(f"{name} {format_share(value)}" for name, value in row.beside.items())
+        line = f"  {row.name:36} {format_share(row.value):>5}  {interval:16}  {baselines}"
         lines.append(line.rstrip())
     seconds = report.get("seconds", {})
     steps = [f"{name.replace('_', ' ')} {value:.0f}" for name, value in seconds.items()]
@@ -195,7 +195,7 @@ def code_line(reports: Sequence[dict]) -> str:
     return f"Code: {'; '.join(parts)}."
 
 
-def share(value: float) -> str:
+def format_share(value: float) -> str:
     """A share of 1 in as many digits as it deserves: 0.95, 0.002, 0.0004."""
     digits = 4
     if value >= 0.01 or value == 0:

@@ -345,7 +345,7 @@ class Pretrain(Distilled[ALBEF]):
         """ITM: do image and text of each pair belong together?"""
         assert step.pairs is not None
         labels, valid = step.pairs.labels, step.pairs.valid
-        return {"itm": itm_loss(self.match_logits(step), labels, valid, self.share(valid))}
+        return {"itm": itm_loss(self.match_logits(step), labels, valid, self.per_process(valid))}
 
     def match_logits(self, step: Step) -> Tensor:
         """ITM's logits of all pairs, (p, 2), in one pass of fusion."""
@@ -369,7 +369,7 @@ class Pretrain(Distilled[ALBEF]):
             with torch.inference_mode():
                 fused = self.teacher.fuse(step.teacher.masked_text, keep, step.teacher.image)
                 teacher_logits = self.teacher.word_logits(fused.flatten(0, 1)[places])
-        count = self.share(step.draws.hidden)
+        count = self.per_process(step.draws.hidden)
         return {"mlm": mlm_loss(logits, labels, count, teacher_logits, step.alpha)}
 
     def gather(self, features: tuple[Tensor, Tensor], batch: PretrainBatch) -> Carry:
@@ -457,7 +457,7 @@ class Pretrain(Distilled[ALBEF]):
         return self.config.equal_texts_match and batch.texts is not None
 
     @staticmethod
-    def share(rows: Tensor) -> Tensor:
+    def per_process(rows: Tensor) -> Tensor:
         """Rows of all processes over the number of processes.
 
         A sum divided by it and averaged over processes, as DDP does, is the mean over all rows.

@@ -23,7 +23,7 @@ from minalbef.evaluation.ranking import Encoded
 from minalbef.metrics import read_metrics
 from minalbef.run import Run, load
 from minalbef.scenes import questions
-from minalbef.scenes.tables import competitors, rows, share
+from minalbef.scenes.tables import competitors, format_share, rows
 from minalbef.tokenizer import clean
 from minalbef.viz import examples, plots
 
@@ -44,7 +44,7 @@ def write_page(folder: Path, report: dict, out: Path) -> Path:
     loader = FileSystemLoader(Path(__file__).parent)
     engine = Environment(loader=loader, autoescape=True, undefined=StrictUndefined,
                          trim_blocks=True, lstrip_blocks=True)
-    engine.globals.update(percent=percent, share=share)
+    engine.globals.update(percent=percent, format_share=format_share)
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     text = engine.get_template("page.html").render(
         report_values(report),

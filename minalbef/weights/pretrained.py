@@ -10,7 +10,7 @@ from minalbef.checkpoint import fit_weights, part_of
 from minalbef.vision import ViT, resize_positions
 from minalbef.weights import key_table
 from minalbef.weights.original import Report, read_file
-from minalbef.writing import explain
+from minalbef.writing import restate
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
@@ -122,7 +122,7 @@ def _timm_repository(name: str) -> str:
         return name
     problem = f"{name!r} is not a file here, and looking up the name needs timm"
     way_out = f"pip install timm, or pass a file; deit_base_patch16_224's is {DEIT}"
-    with explain(problem, way_out, ImportError):
+    with restate(problem, way_out, ImportError):
         import timm
     config = None
     if timm.is_model(name):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ablate_rows import ROWS
-from minalbef.writing import explain
+from minalbef.writing import restate
 
 
 class RunKey(NamedTuple):
@@ -37,7 +37,7 @@ def read_records(out: Path) -> list[dict]:
         return []
     records = {}
     remedy = "remove the line, and its run is trained again"
-    with explain(f"{out} is damaged", remedy, ValueError, KeyError):
+    with restate(f"{out} is damaged", remedy, ValueError, KeyError):
         for line in out.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
             key = (record["row"], record["seed"], record["samples"], record["equal"])

@@ -41,7 +41,7 @@ def describe_launch() -> str:
 
 def measure() -> dict[str, dict[str, float]]:
     """Median seconds of a step, by the clock and of this process's CPU, for each kind of negatives."""
-    device = distributed.start()
+    device = distributed.join()
     config = preset("paper-4m", **SIZES)
     task = Pretrain(config).to(device)
     optimiser = torch.optim.AdamW(task.parameters(), lr=1e-4, fused=True)
@@ -81,7 +81,7 @@ def main() -> None:
             "commit": commit(),
             "device": describe_device(),
         }, indent=1))
-    distributed.stop()
+    distributed.leave()
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def test_what_has_objects_is_for_scenes():
 def test_an_unknown_rival_is_refused(tmp_path):
     source = checkpoint.run_folder("tiny")
     with pytest.raises(ValueError, match="vqa has no baseline 'text_alon' .did you mean 'text_alone'"):
-        finetune("vqa", source, tmp_path, settings("vqa", source), rival="text_alon")
+        finetune("vqa", source, tmp_path, settings("vqa", source), baseline="text_alon")
 
 
 def deep():

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from minalbef.cli.main import explain
+from minalbef.cli.main import describe_error
 from minalbef.recipes import launch
 from minalbef.writing import write_atomically
 
@@ -21,21 +21,21 @@ GLOO = ("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection c
     ("DataLoader worker (pid 7) exited unexpectedly with exit code 1. Details are lost due to multiprocessing.",
      "a loader's worker (pid 7) ended unexpectedly")])
 def test_a_loaders_worker_is_named_with_its_signal_and_the_way_out(text, said):
-    assert explain(RuntimeError(text)) == (f"{said}; the same command goes on from the last checkpoint", 1)
+    assert describe_error(RuntimeError(text)) == (f"{said}; the same command goes on from the last checkpoint", 1)
 
 
 def test_a_process_that_lost_another_says_so_and_where_the_launcher_does_it_says_nothing(monkeypatch):
-    said, status = explain(RuntimeError(GLOO))
+    said, status = describe_error(RuntimeError(GLOO))
     assert said.startswith("another training process has ended") and status == launch.LOST
     monkeypatch.setenv(launch.LAUNCHED, launch.FOLLOWED)
-    assert explain(RuntimeError(GLOO)) == ("", launch.LOST)
+    assert describe_error(RuntimeError(GLOO)) == ("", launch.LOST)
 
 
 def test_another_error_of_torch_is_raised_again_with_its_traceback():
     for text in ("mat1 and mat2 shapes cannot be multiplied", "Caught ValueError in DataLoader worker process 0.",
                  "Default process group has not been initialized", "NCCL error: invalid usage"):
         with pytest.raises(RuntimeError, match="^" + text):
-            explain(RuntimeError(text))
+            describe_error(RuntimeError(text))
 
 
 def test_a_worker_that_dies_while_a_file_is_written_is_no_failure_to_write(tmp_path):

@@ -104,10 +104,10 @@ def sources(tmp_path_factory) -> list[Path]:
     return [folder / str(i) for i in range(3)]
 
 
-def tune(source: Path, run: Path, task: str = "entailment", rival: str = "") -> None:
+def tune(source: Path, run: Path, task: str = "entailment", baseline: str = "") -> None:
     changes = ("image_size=24", "batch=6", "epochs=1", "epoch=12", "warmup_steps=1", "device=cpu")
     config = finetune.settings(task, source, changes)
-    finetune.finetune(task, source, run, config, rival=rival, quiet=True)
+    finetune.finetune(task, source, run, config, baseline=baseline, quiet=True)
 
 
 def test_fine_tuning_does_not_go_on_from_another_run(sources, tmp_path):

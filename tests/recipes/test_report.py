@@ -173,7 +173,8 @@ def test_captions_and_names_are_words_on_the_page_and_no_markup(folder, tmp_path
 
 
 def test_a_share_has_as_many_digits_as_it_deserves():
-    assert [tables.share(x) for x in (0, 0.954, 0.01, 0.0021, 0.00038)] == ["0.00", "0.95", "0.01", "0.002", "0.0004"]
+    shown = [tables.format_share(x) for x in (0, 0.954, 0.01, 0.0021, 0.00038)]
+    assert shown == ["0.00", "0.95", "0.01", "0.002", "0.0004"]
 
 
 def test_a_report_that_is_no_report_is_named(tmp_path):

@@ -496,7 +496,7 @@ def worker(rank: int, port: int, folder):
     dist.init_process_group("gloo")
     torch.save({name: distributed.total(value) / 2 for name, value in shared_step(rank, 2).items()},
                folder / f"{rank}.pt")
-    distributed.stop()
+    distributed.leave()
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ class CaptionPretrain(Pretrain):
         logits = self.student.caption_logits(tokens, keep, step.student.image)
         words = keep[:, 1:]
         loss = F.cross_entropy(logits, tokens[:, 1:][words], reduction="sum")
-        return {"lm": loss / self.share(words)}
+        return {"lm": loss / self.per_process(words)}
 
 
 def new_task() -> CaptionPretrain:

@@ -83,9 +83,9 @@ class SceneTask:
     # baselines: without a model, beside those of the task's `evaluate`
     baselines: Callable[[Draw], dict] | None = None
     # trained in the same way, by name: what differs, "hide", "module" or "assign"
-    trained: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    trained_baselines: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     # not trained: which model (pretrained, start, random, tuned), and the input that it doesn't see
-    untrained: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    untrained_baselines: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def listed_answers(self, config: Config) -> list[str] | None:
         """The answers to choose among, for a run of scenes; None for a task that chooses none."""

@@ -15,5 +15,5 @@ SCENES = SceneTask(
     tests={"": SceneTest("entailment", 1800)},
     titles=(("accuracy, three classes", "accuracy"),),
     settings={"alpha_ramp": False},
-    trained=BLIND,
+    trained_baselines=BLIND,
 )

@@ -89,8 +89,10 @@ SCENES = SceneTask(
             ("proposals, accuracy at IoU 0.5", "proposals")),
     choose=choose_map,
     baselines=baselines,
-    untrained={"pretrained": ("pretrained", ""),
-               "warm_start": ("start", ""),
-               "random_weights": ("random", ""),
-               "shuffled_text": ("tuned", "shuffled")},
+    untrained_baselines={
+        "pretrained": ("pretrained", ""),
+        "warm_start": ("start", ""),
+        "random_weights": ("random", ""),
+        "shuffled_text": ("tuned", "shuffled"),
+    },
 )

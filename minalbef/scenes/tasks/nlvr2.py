@@ -17,5 +17,8 @@ SCENES = SceneTask(
     titles=(("accuracy", "accuracy"),
             ("consistency, all four pairs of a statement", "consistency")),
     settings={"lr": 6e-4},
-    trained=BLIND | {"left_alone": {"hide": "right"}, "without_assignment": {"assign": 0}},
+    trained_baselines=BLIND | {
+        "left_alone": {"hide": "right"},
+        "without_assignment": {"assign": 0},
+    },
 )

@@ -37,6 +37,6 @@ SCENES = SceneTask(
             ("R@1 of {block}, ITM", "plain.itm_i2t_r1 / plain.itm_t2i_r1")),
     figures=FIGURES,
     baselines=baselines,
-    trained={"continued_pretraining": {"module": Pretrain}},
-    untrained={"pretrained": ("pretrained", "")},
+    trained_baselines={"continued_pretraining": {"module": Pretrain}},
+    untrained_baselines={"pretrained": ("pretrained", "")},
 )

@@ -81,5 +81,5 @@ SCENES = SceneTask(
             *((f"VQA accuracy, {kind}", f"by_kind.{kind}") for kind in ASKED)),
     answers=listed_answers,
     baselines=baselines,
-    trained=BLIND,
+    trained_baselines=BLIND,
 )
