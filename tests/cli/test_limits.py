@@ -77,7 +77,9 @@ def test_a_flag_of_the_version_before_is_understood_with_a_note(caplog):
     words = current_flags(["evaluate", "tiny", "--exam", "0.1", "--exam=0.2", "--seed", "1"])
     assert words == ["evaluate", "tiny", "--size", "0.1", "--size=0.2", "--seed", "1"]
     assert "--exam is now --size" in caplog.text
-    assert all(name.removeprefix("--") in LIMITS for name in RENAMED.values())
+    assert current_flags(["tune", "vqa", "--rival", "text_alone"])[2:] == ["--baseline", "text_alone"]
+    flags = {*LIMITS, *inspect.signature(command_line.COMMANDS["tune"]).parameters}
+    assert all(name.removeprefix("--") in flags for name in RENAMED.values()), "today's flags are there"
 
 
 @pytest.mark.parametrize("words, says", [
