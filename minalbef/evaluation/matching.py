@@ -79,10 +79,3 @@ def best_threshold(odds: dict[str, Tensor], steps: int = 201) -> float:
         return balanced_accuracy(rejected(odds, threshold)).mean().item()
 
     return max(quantiles.tolist(), key=accuracy)
-
-
-def evaluate(run: Pretrained, records: Sequence[Record], how: How) -> tuple[dict, dict]:
-    """Rejections by kind, and `balanced_accuracy`: -> samples, what else to report; see loop."""
-    refused = rejections(run, records, how)
-    samples = {"refused": refused, "balanced_accuracy": balanced_accuracy(refused)}
-    return samples, {"chance": {"balanced_accuracy": 0.5}, "threshold": how.threshold}

@@ -1,0 +1,46 @@
+"""Tasks on scenes: what hides an input hides it, and nothing else."""
+import numpy as np
+import pytest
+
+from emojiscenes.problems import Problems
+from minalbef.scenes.tasks import entailment, grounding
+from minalbef.scenes.tasks.base import HIDDEN_TEXT, SHIFT, make_records
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def expressions() -> list:
+    source = Problems("grounding", "test", 0, SIZE, 50)
+    return [source.draw(i) for i in range(2 * SHIFT)]
+
+
+def same_image(one, two) -> bool:
+    return np.array_equal(one.image, two.image)
+
+
+def test_shuffled_texts_are_those_of_other_records_and_the_rest_stays(expressions):
+    records = make_records(grounding.record, expressions, SIZE)
+    shuffled = make_records(grounding.record, expressions, SIZE, hide="shuffled")
+    texts = [record.text for record in records]
+    assert [record.text for record in shuffled] == texts[SHIFT:] + texts[:SHIFT] != texts
+    for one, two in zip(records, shuffled):
+        assert same_image(one, two) and one.box == two.box and one.id == two.id
+
+
+def test_a_hidden_input_is_the_same_for_all_and_the_other_stays():
+    source = Problems("entailment", "test", 0, SIZE, 50)
+    statements = [source.draw(i) for i in range(6)]
+    plain = make_records(entailment.record, statements, SIZE)
+    blind = make_records(entailment.record, statements, SIZE, hide="image")
+    mute = make_records(entailment.record, statements, SIZE, hide="text")
+    assert all((record.image == 128).all() for record in blind)
+    assert [record.text for record in blind] == [record.text for record in plain]
+    assert {record.text for record in mute} == {HIDDEN_TEXT}
+    assert all(map(same_image, mute, plain)) and not any(map(same_image, blind, plain))
+
+
+def test_so_many_problems_in_a_row_make_a_group(expressions):
+    records = make_records(grounding.record, expressions, SIZE, group=2)
+    assert [record.group for record in records] == [i // 2 for i in range(2 * SHIFT)]
+    assert make_records(grounding.record, expressions, SIZE)[0].group is None
