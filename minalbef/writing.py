@@ -134,7 +134,7 @@ def hold(path: Path, details: dict, refusal: Callable[[Path], str]) -> Iterator[
 
 
 def _holder_file(path: Path) -> Path:
-    """Not the lock file itself, which Windows lets nobody else read."""
+    """Not the lock file itself, which no other process can read on Windows."""
     return path.with_name(f"{path.name}.json")
 
 
