@@ -76,9 +76,9 @@ def test_figures_are_those_of_scores_by_hand(run, monkeypatch):
     """Two records of one picture each, of kinds x and y; and one of y whose second foil repeats the caption."""
     records = [ChoiceRecord((noise(0),), ("an apple", "a cat"), 7, "x"),
                ChoiceRecord((noise(1),), ("an apple", "a cat"), 8, "y"),
-               ChoiceRecord((noise(1),), ("an apple", "a cat", "an apple", "a dog"), 8, "y")]
-    itc, itm = ([2, 1], [2, 1], [1, 2, 1, 1]), ([1, 2], [3, 1], [3, 1, 1, 1])
-    grey = [[1, 0], [0, 1], [0, 0, 0, 0]]
+               ChoiceRecord((noise(1),), ("an apple", "a cat", "an apple", "a dog", "a fox"), 8, "y")]
+    itc, itm = ([2, 1], [2, 1], [1, 2, 1, 1, 1]), ([1, 2], [3, 1], [3, 1, 1, 1, 1])
+    grey = [[1, 0], [0, 1], [0, 0, 0, 0, 0]]
     def by_way(run, batch, weight):
         return [torch.tensor([[a], [b], [b], [g], [g], [g]], dtype=torch.float) for a, b, g in zip(itc, itm, grey)]
     monkeypatch.setattr(choices, "by_way", by_way)
@@ -88,8 +88,9 @@ def test_figures_are_those_of_scores_by_hand(run, monkeypatch):
     assert means == {"accuracy": dict.fromkeys(("itc", "itm", "both"), pytest.approx(2 / 3)),
                      "accuracy x": {"itc": 1, "itm": 0, "both": 0}, "accuracy y": {"itc": 0.5, "itm": 1, "both": 1}}
     assert {name: ways["itm"].mean().item() for name, ways in alone.items()} == {
-        "accuracy": pytest.approx((1 + 0 + 1 / 2) / 3), "accuracy x": 1, "accuracy y": 0.25}
-    assert more == {"chance": {"accuracy": 0.5, "accuracy x": 0.5, "accuracy y": 0.5}, "weight": How.weight}
+        "accuracy": pytest.approx((1 + 0 + 2 / 5) / 3), "accuracy x": 1, "accuracy y": pytest.approx(0.2)}
+    chance = {"accuracy": (0.5 + 0.5 + 2 / 5) / 3, "accuracy x": 0.5, "accuracy y": (0.5 + 2 / 5) / 2}
+    assert more == {"chance": pytest.approx(chance), "weight": How.weight}
     assert len(samples["accuracy"]["itm"]) == 2, "captions of one picture are a cluster"
 
 
