@@ -333,7 +333,7 @@ def test_a_share_of_the_pairs_is_part_of_a_larger_one_and_shrinks_the_run(prepar
 
 def test_pretraining_is_on_the_device_that_was_asked_for(prepared, monkeypatch):
     asked = []
-    monkeypatch.setattr(distributed, "start", lambda name="auto": asked.append(name) or torch.device("cpu"))
+    monkeypatch.setattr(distributed, "join", lambda name="auto": asked.append(name) or torch.device("cpu"))
     train_on([prepared / "out" / "shards"], prepared / "run", [*SMALL, "device=cpu"], quiet=True)
     assert asked == ["cpu"]
 

@@ -133,7 +133,7 @@ def test_scenes_are_painted_ahead_by_as_many_as_you_say_or_by_four_beside_a_gpu(
         raise Stop(workers)
     monkeypatch.setattr(pretrain, "Ahead", ahead)
     monkeypatch.setattr(pretrain, "CAPTIONS", 100)
-    monkeypatch.setattr(distributed, "start", lambda name: torch.device(device))
+    monkeypatch.setattr(distributed, "join", lambda name: torch.device(device))
     monkeypatch.setattr(sys, "argv",
                         ["minalbef", "pretrain", f"warm_steps={warm_steps}", "--run", str(tmp_path), *words.split()])
     with pytest.raises(Stop, match=f"^{workers}$"):

@@ -436,7 +436,7 @@ def test_a_run_that_kept_to_the_cpu_is_evaluated_there_and_others_where_there_is
     asked, (model, *more) = [], load_model("vqa", tuned["vqa"])
     model.albef.config = replace(model.albef.config, device=made_on)
     monkeypatch.setattr(evaluate, "load_model", lambda *_: (model, *more))
-    monkeypatch.setattr(distributed, "start", lambda name: asked.append(name) or torch.device("cpu"))
+    monkeypatch.setattr(distributed, "join", lambda name: asked.append(name) or torch.device("cpu"))
     evaluate_set(tuned["vqa"], prepared / "vqa", out=tmp_path)
     assert asked == [evaluated_on]
 
