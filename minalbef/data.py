@@ -70,7 +70,7 @@ class Rows:
             if torch.device(device).type != "cuda":
                 return x.to(device)
             if not x.is_cuda:
-                x = x.pin_memory()
+                x = x.contiguous().pin_memory()          # a strided copy would wait
             return x.to(device, non_blocking=True)
         return self.map(move)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import Batch, Source
+from minalbef.data import Batch, Rows, Source
 from minalbef.decoder import Decoder
 from minalbef.ema import Distilled
 from minalbef.evaluation import answers
@@ -65,6 +65,13 @@ class VQABatch(Batch):
             weights=self.weights[first:end],
             counts=self.counts[questions],
         )
+
+
+@dataclass(frozen=True)
+class AnswerWords(Rows):
+    """Where the answers' words are, from `word_places`; `VQA.prepare` finds them on the CPU."""
+
+    places: Tensor                    # (words,)
 
 
 def clean_question(text: str, words: int = 50) -> str:
@@ -142,29 +149,42 @@ class VQAModel(nn.Module):
         return self.decoder.keys_values(fused)
 
     def forward(self, tokens: Tensor, keep: Tensor, question: KeysValues, question_keep: Tensor,
-                rows: Tensor) -> Tensor:
+                rows: Tensor, places: Tensor | None = None) -> Tensor:
         """Logits of every word of the answers after [CLS], from the words before it: (words, v).
 
         tokens, keep: (a, m), the answers
         question: from `read`
         question_keep: (b, l)
         rows: (a,), the question that each answer belongs to
+        places: `word_places(keep)`, if it is at hand
         """
+        if places is None:
+            places = word_places(keep)
         x = self.decoder(tokens[:, :-1], keep[:, :-1], question, question_keep, rows)
-        return self.decoder.word_logits(x[keep[:, 1:]])
+        return self.decoder.word_logits(x.flatten(0, 1)[places])
+
+
+def word_places(keep: Tensor) -> Tensor:
+    """Where the words after [CLS] are, answer after answer: (a, m) bool -> (words,) of a * (m - 1).
+
+    On a GPU the CPU would wait to learn how many there are.
+    """
+    return keep[:, 1:].flatten().nonzero()[:, 0]
 
 
 def answer_loss(logits: Tensor, tokens: Tensor, keep: Tensor, teacher_logits: Tensor | None = None,
-                alpha: float = 0.0) -> Tensor:
+                alpha: float = 0.0, places: Tensor | None = None) -> Tensor:
     """Language-modelling loss of each answer, summed over its words; eq. 7 with a teacher: (a,)
 
     logits, teacher_logits: (words, v), from `VQAModel.forward`
     tokens, keep: (a, m)
+    places: `word_places(keep)`, if it is at hand
     """
-    keep = keep[:, 1:]
-    labels = tokens[:, 1:][keep]                                         # (words,)
-    loss = distilled_cross_entropy(logits, labels, teacher_logits, alpha)
-    rows = keep.nonzero()[:, 0]                                          # (words,)
+    if places is None:
+        places = word_places(keep)
+    words = tokens[:, 1:]                                                # (a, m - 1)
+    loss = distilled_cross_entropy(logits, words.flatten()[places], teacher_logits, alpha)
+    rows = places // words.shape[1]                                      # (words,)
     return loss.new_zeros(len(tokens)).index_add(0, rows, loss)
 
 
@@ -174,26 +194,32 @@ class VQA(Distilled[VQAModel]):
     def __init__(self, config: Config):
         super().__init__(config, VQAModel(config))
 
-    def forward(self, batch: VQABatch, alpha: float, draws: None = None
+    def prepare(self, passes: list[tuple[VQABatch, None]]) -> list[tuple[VQABatch, AnswerWords]]:
+        """Find the answers' words in a step's passes, on the CPU."""
+        return [(batch, AnswerWords(word_places(batch.answers_keep))) for batch, _ in passes]
+
+    def forward(self, batch: VQABatch, alpha: float, draws: AnswerWords | None = None
                 ) -> tuple[dict[str, Tensor], None]:
         """The loss by name, and no state for `after_step`.
 
+        draws: what `prepare` has found; there are no random ones
         The weighted sum of the answers' losses is divided by the number of questions.
         """
         tokens, keep = batch.answers, batch.answers_keep
+        places = draws.places if draws else word_places(keep)
         questions = torch.arange(len(batch.counts), device=batch.counts.device)
         # without output_size the CPU would wait for the GPU
         rows = questions.repeat_interleave(batch.counts, output_size=len(tokens))    # (a,)
 
         def logits(model: VQAModel) -> Tensor:
-            return model(tokens, keep, model.read(batch), batch.keep, rows)
+            return model(tokens, keep, model.read(batch), batch.keep, rows, places)
 
         teacher_logits = None
         if alpha:
             with torch.no_grad():
                 teacher_logits = logits(self.teacher)
-        loss = answer_loss(logits(self.student), tokens, keep, teacher_logits, alpha)
-        count = distributed.total(loss.new_tensor(len(batch.counts))) / distributed.world()
+        loss = answer_loss(logits(self.student), tokens, keep, teacher_logits, alpha, places)
+        count = distributed.total(loss.new_full((), len(batch.counts))) / distributed.world()
         return {"answer": (loss * batch.weights).sum() / count}, None
 
 

@@ -280,6 +280,16 @@ def test_unequal_shares_of_two_processes_average_to_the_whole(monkeypatch):
     assert_close(sum(shares) / 2, whole, atol=1e-5, rtol=1e-5)
 
 
+def test_prepared_passes_need_no_count_of_words_on_the_device_and_change_no_bit(monkeypatch):
+    task, batch = task_and_batch()
+    loss = task(batch, 0.4)[0]["answer"]
+    ((same, draws),) = task.prepare([(batch, None)])
+    monkeypatch.setattr(vqa, "word_places", None)
+    assert same is batch and task(batch, 0.4, draws)[0]["answer"].equal(loss)
+    with pytest.raises(TypeError):
+        task(batch, 0.4)
+
+
 def test_the_teacher_is_asked_only_where_it_is_trusted_and_never_trained(monkeypatch):
     task, batch = task_and_batch(dropout=0.3)
     task.train()
