@@ -21,6 +21,8 @@ LIMITS = RANGES | {
     "size": (0.001, 1),
     "most_bad": (0, 1),
     "utilisation": (0, 1),
+    "minutes": (0.1, 10_000),
+    "price": (0, 1_000_000),
     "among": (1, 1_000_000),
     "scenes": (1, 1_000_000),
     "number": (1, 1_000_000),

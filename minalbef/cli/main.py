@@ -23,6 +23,7 @@ import tyro
 import minalbef
 from minalbef.cli.bench import bench
 from minalbef.cli.full_size import convert, dry_run, plan, prepare
+from minalbef.cli.gpu_check import gpu_check
 from minalbef.cli.limits import checked, current_flags
 from minalbef.cli.names import fill_in
 from minalbef.cli.options import options
@@ -257,7 +258,7 @@ def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = 
 
 COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in (
     demo, pretrain, evaluate, finetune, options, tune, predict, search, index, explore, summary,
-    convert, export, prepare, dry_run, plan, bench, test)}
+    convert, export, prepare, dry_run, plan, gpu_check, bench, test)}
 
 
 def describe_loss(text: str) -> tuple[str, int] | None:

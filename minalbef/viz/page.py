@@ -41,9 +41,7 @@ def write_page(folder: Path, report: dict, out: Path) -> Path:
     """
     run = load(folder)
     scenes = scene_values(run) if run.config.objects else None
-    loader = FileSystemLoader(Path(__file__).parent)
-    engine = Environment(loader=loader, autoescape=True, undefined=StrictUndefined,
-                         trim_blocks=True, lstrip_blocks=True)
+    engine = make_engine()
     engine.globals.update(percent=percent, format_share=format_share)
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     text = engine.get_template("page.html").render(
@@ -57,6 +55,13 @@ def write_page(folder: Path, report: dict, out: Path) -> Path:
     path = out / "report.html"
     checkpoint.write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
     return path
+
+
+def make_engine(*folders: Path) -> Environment:
+    """Templates of these folders, then of this one, whose page.css styles every page."""
+    loader = FileSystemLoader([*folders, Path(__file__).parent])
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined,
+                       trim_blocks=True, lstrip_blocks=True)
 
 
 def percent(value: float) -> str:

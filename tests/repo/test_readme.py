@@ -28,7 +28,7 @@ LINKED = sorted(str(path.relative_to(ROOT)) for pattern in ("*.md", "docs/*.md",
 # the latter two are mostly code, which their tests run
 LONGER = {"README.md": 120, "docs/extend.md": 160, "docs/new_task.md": 160}
 TESTED_ELSEWHERE = ("docs/extend.md", "docs/new_task.md", "docs/use.md")     # their own tests run their Python
-ROOMS = "tasks|weights|evaluation|scenes|datasets|viz|recipes|bench|cli"
+ROOMS = "tasks|weights|evaluation|scenes|datasets|viz|recipes|bench|gpu_check|cli"
 
 
 def blocks(kind: str, text: str) -> list[str]:

@@ -1,0 +1,3 @@
+"""The first day with a GPU: ten checks, each in its own process, and a page with their verdicts.
+
+Imports everything but cli."""
