@@ -1,0 +1,458 @@
+// A GPU that computes nothing: answers CUDA, cuBLAS, cuDNN, NCCL and the driver, and counts calls.
+//
+// It is loaded before the real libraries (LD_PRELOAD), so torch's CUDA build meets this H100. No
+// kernel writes anything: what is read back is zero. Which kernels are launched, what is copied,
+// what the host waits for and how much memory is allocated are what a real GPU would see.
+// Calls that only have to succeed aren't here: null_gpu.py makes them, from what torch imports.
+#define _GNU_SOURCE
+#include <cudnn_version.h>
+#include <dlfcn.h>
+#include <driver_types.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <vector_types.h>
+
+// ---------------------------------------------------------------- what is counted, see gpu_counts.py
+struct {
+    _Atomic long kernels;       // torch's own, launched
+    _Atomic long triton;        // compiled ones, launched
+    _Atomic long products;      // cuBLAS: matrix products
+    _Atomic long cudnn;         // cuDNN: convolutions and attention
+    _Atomic long graphs;        // CUDA graphs, launched
+    _Atomic long collectives;   // NCCL
+    _Atomic long to_gpu, from_gpu, within_gpu, memsets;                      // copies
+    _Atomic long bytes_to_gpu, bytes_from_gpu, bytes_within_gpu;
+    _Atomic long waits;         // of the host for the GPU
+} nullgpu_counts;
+
+void (*nullgpu_on_wait)(void);  // called at each wait, to find the line that waits
+
+static void wait_for_gpu(void) {
+    nullgpu_counts.waits++;
+    if (nullgpu_on_wait) nullgpu_on_wait();
+}
+
+static _Atomic int capturing;    // a CUDA graph
+#define COUNT(call, what) int call(void) { if (!capturing) nullgpu_counts.what++; return 0; }
+#define WAIT(call) int call(void) { wait_for_gpu(); return 0; }
+
+// ----------------------------------------------------------------------------------------- kernels
+struct kernel {
+    const void *stub;           // the host function that stands for the kernel
+    const char *name;
+    long launches;
+};
+static struct kernel *kernels;
+static int kernel_count, sorted_count;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int compare_kernels(const void *a, const void *b) {
+    const char *left = ((const struct kernel *)a)->stub;
+    const char *right = ((const struct kernel *)b)->stub;
+    return (left > right) - (left < right);
+}
+
+// torch registers its kernels, over a hundred thousand, when it is loaded
+void __cudaRegisterFunction(void **module, const char *stub, char *device_function,
+                            const char *name) {
+    if (kernel_count % 4096 == 0)
+        kernels = realloc(kernels, (kernel_count + 4096) * sizeof *kernels);
+    kernels[kernel_count++] = (struct kernel){stub, name, 0};
+}
+
+static void launch(const void *stub) {
+    if (capturing) return;
+    nullgpu_counts.kernels++;
+    pthread_mutex_lock(&lock);
+    if (sorted_count < kernel_count)
+        qsort(kernels, sorted_count = kernel_count, sizeof *kernels, compare_kernels);
+    struct kernel key = {stub};
+    struct kernel *kernel = bsearch(&key, kernels, sorted_count, sizeof key, compare_kernels);
+    if (kernel) kernel->launches++;
+    pthread_mutex_unlock(&lock);
+}
+
+// the i-th kernel's name, and how often it was launched since it was last asked; NULL at the end
+const char *nullgpu_kernel(int i, long *launches) {
+    if (i >= kernel_count) return NULL;
+    *launches = kernels[i].launches;
+    kernels[i].launches = 0;
+    return kernels[i].name;
+}
+
+void **__cudaRegisterFatBinary(void *binary) {
+    static void *module;
+    return &module;
+}
+// a launch <<<grid, block>>> passes its arguments through these
+unsigned __cudaPushCallConfiguration(void) { return 0; }
+int __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared, void *stream) {
+    *grid = *block = (dim3){1, 1, 1};
+    *shared = 0;
+    *(void **)stream = NULL;
+    return 0;
+}
+int __cudaGetKernel(const void **kernel, const void *stub) {
+    *kernel = stub;
+    return 0;
+}
+int __cudaLaunchKernel(const void *stub) {
+    launch(stub);
+    return 0;
+}
+int cudaLaunchKernel(const void *stub, dim3 grid, dim3 block, void **arguments,
+                             size_t shared, cudaStream_t stream) {
+    launch(stub);
+    return 0;
+}
+int cudaLaunchKernelExC(const cudaLaunchConfig_t *how, const void *stub, void **arguments) {
+    launch(stub);
+    return 0;
+}
+int cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *stub) {
+    memset(attributes, 0, sizeof *attributes);
+    attributes->maxThreadsPerBlock = 1024;
+    attributes->binaryVersion = attributes->ptxVersion = 90;
+    return 0;
+}
+int cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *stub, int size,
+                                                          size_t shared) {
+    *blocks = 2;
+    return 0;
+}
+int cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
+        int *blocks, const void *stub, int size, size_t shared, unsigned flags) {
+    *blocks = 2;
+    return 0;
+}
+
+// ------------------------------------------------------------------------- the device: an H100 SXM
+enum { CORES = 132, SHARED = 232448, SHARED_BY_DEFAULT = 49152, REGISTERS = 65536, WARP = 32,
+       BLOCK = 1024, THREADS = 2048, L2 = 50 << 20 };
+static const size_t MEMORY = 85520809984;
+
+static __thread int current_device;
+int cudaGetDevice(int *device) { *device = current_device; return 0; }
+int cudaSetDevice(int device) { current_device = device; return 0; }
+int cudaGetDeviceCount(int *count) {
+    const char *devices = getenv("NULLGPU_DEVICES");
+    *count = devices ? atoi(devices) : 1;
+    return 0;
+}
+int cudaGetDeviceProperties(struct cudaDeviceProp *device, int number) {
+    memset(device, 0, sizeof *device);
+    strcpy(device->name, "NVIDIA H100 80GB HBM3 (null)");
+    device->major = 9;
+    device->totalGlobalMem = MEMORY;
+    device->multiProcessorCount = CORES;
+    device->sharedMemPerBlock = SHARED_BY_DEFAULT;
+    device->sharedMemPerBlockOptin = SHARED;
+    device->sharedMemPerMultiprocessor = SHARED + 1024;
+    device->regsPerBlock = device->regsPerMultiprocessor = REGISTERS;
+    device->warpSize = WARP;
+    device->maxThreadsPerBlock = device->maxThreadsDim[0] = device->maxThreadsDim[1] = BLOCK;
+    device->maxThreadsDim[2] = 64;
+    device->maxThreadsPerMultiProcessor = THREADS;
+    device->maxGridSize[0] = 2147483647;
+    device->maxGridSize[1] = device->maxGridSize[2] = 65535;
+    device->l2CacheSize = L2;
+    device->textureAlignment = 512;
+    device->unifiedAddressing = 1;
+    return 0;
+}
+// the driver numbers attributes as the runtime does
+static int attribute(enum cudaDeviceAttr name) {
+    switch (name) {
+        case cudaDevAttrComputeCapabilityMajor: return 9;
+        case cudaDevAttrComputeCapabilityMinor: return 0;
+        case cudaDevAttrMultiProcessorCount: return CORES;
+        case cudaDevAttrMaxSharedMemoryPerBlock: return SHARED_BY_DEFAULT;
+        case cudaDevAttrMaxSharedMemoryPerBlockOptin: return SHARED;
+        case cudaDevAttrMaxSharedMemoryPerMultiprocessor: return SHARED + 1024;
+        case cudaDevAttrMaxRegistersPerBlock: return REGISTERS;
+        case cudaDevAttrMaxRegistersPerMultiprocessor: return REGISTERS;
+        case cudaDevAttrWarpSize: return WARP;
+        case cudaDevAttrMaxThreadsPerBlock: return BLOCK;
+        case cudaDevAttrMaxThreadsPerMultiProcessor: return THREADS;
+        case cudaDevAttrMaxGridDimX: return 2147483647;
+        case cudaDevAttrL2CacheSize: return L2;
+        case cudaDevAttrClockRate: return 1980000;                           // kHz
+        case cudaDevAttrMemoryClockRate: return 2619000;
+        case cudaDevAttrGlobalMemoryBusWidth: return 5120;                   // bits
+        default: return 1;
+    }
+}
+int cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr name, int device) {
+    *value = attribute(name);
+    return 0;
+}
+int cudaDeviceGetPCIBusId(char *id, int size, int device) {
+    strncpy(id, "0000:00:00.0", size);
+    return 0;
+}
+int cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
+    *least = 0;
+    *greatest = -5;
+    return 0;
+}
+int cudaDeviceCanAccessPeer(int *can, int device, int peer) {
+    *can = 0;
+    return 0;
+}
+int cudaDriverGetVersion(int *version) { *version = CUDA_VERSION; return 0; }
+int cudaRuntimeGetVersion(int *version) { *version = CUDA_VERSION; return 0; }
+const char *cudaGetErrorString(cudaError_t error) { return "an error of the null GPU"; }
+const char *cudaGetErrorName(cudaError_t error) { return "cudaErrorNull"; }
+
+// ------------------------------------------------------------------------------------------ memory
+// Two ranges of addresses, so large that none is given out twice. Reading or writing the GPU's from
+// the host ends the process, as it does with a real one.
+enum { PAGE = 2 << 20 };        // CUDA, too, allocates in pages of 2 MB
+struct range {
+    char *start;
+    size_t size, end;           // end: of what was given out
+};
+static struct range gpu = {.size = 4ul << 40}, pinned = {.size = 256ul << 30};
+static unsigned pages_of[(4ul << 40) / PAGE];    // of the allocation that begins at a page
+static size_t allocated;
+
+static void *take(struct range *range, size_t bytes, int protection) {
+    if (!range->start) {
+        int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+        range->start = mmap(NULL, range->size, protection, flags, -1, 0);
+        if (range->start == MAP_FAILED) abort();
+    }
+    if (range->end + bytes > range->size) abort();
+    void *start = range->start + range->end;
+    range->end += bytes;
+    return start;
+}
+static int lies_in(struct range *range, const void *address) {
+    return range->start && (char *)address >= range->start
+        && (char *)address < range->start + range->size;
+}
+static size_t whole_pages(size_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
+
+int cudaMalloc(void **start, size_t bytes) {
+    bytes = whole_pages(bytes);
+    pthread_mutex_lock(&lock);
+    int fits = allocated + bytes <= MEMORY;
+    if (fits) {
+        *start = take(&gpu, bytes, PROT_NONE);
+        pages_of[((char *)*start - gpu.start) / PAGE] = bytes / PAGE;
+        allocated += bytes;
+    }
+    pthread_mutex_unlock(&lock);
+    return fits ? 0 : cudaErrorMemoryAllocation;
+}
+int cudaFree(void *start) {
+    if (lies_in(&gpu, start))
+        allocated -= (size_t)pages_of[((char *)start - gpu.start) / PAGE] * PAGE;
+    return 0;
+}
+int cudaMemGetInfo(size_t *free, size_t *total) {
+    *total = MEMORY;
+    *free = MEMORY - allocated;
+    return 0;
+}
+int cudaHostAlloc(void **start, size_t bytes, unsigned flags) {
+    pthread_mutex_lock(&lock);
+    *start = take(&pinned, (bytes + 4095) / 4096 * 4096, PROT_READ | PROT_WRITE);
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+int cudaMallocHost(void **start, size_t bytes) { return cudaHostAlloc(start, bytes, 0); }
+
+int cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, const void *address) {
+    memset(attributes, 0, sizeof *attributes);
+    attributes->type = cudaMemoryTypeUnregistered;
+    if (lies_in(&gpu, address)) attributes->type = cudaMemoryTypeDevice;
+    if (lies_in(&pinned, address)) attributes->type = cudaMemoryTypeHost;
+    attributes->hostPointer = attributes->devicePointer = (void *)address;
+    return 0;
+}
+int cudaGetSymbolAddress(void **address, const void *symbol) {
+    static char variable[4096];
+    *address = variable;
+    return 0;
+}
+
+// ------------------------------------------------------------------------------------------ copies
+static void copy(void *to, const void *from, size_t bytes) {
+    if (lies_in(&gpu, to) && lies_in(&gpu, from)) {
+        nullgpu_counts.within_gpu++;
+        nullgpu_counts.bytes_within_gpu += bytes;
+    } else if (lies_in(&gpu, to)) {
+        nullgpu_counts.to_gpu++;
+        nullgpu_counts.bytes_to_gpu += bytes;
+    } else {
+        nullgpu_counts.from_gpu++;
+        nullgpu_counts.bytes_from_gpu += bytes;
+        memset(to, bytes == 1, bytes);           // a single byte is a truth value: all is well
+    }
+}
+int cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
+    copy(to, from, bytes);
+    wait_for_gpu();
+    return 0;
+}
+int cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+    copy(to, from, bytes);
+    const void *host = lies_in(&gpu, to) ? from : to;
+    if (!lies_in(&gpu, host) && !lies_in(&pinned, host)) wait_for_gpu();     // it is pageable
+    return 0;
+}
+COUNT(cudaMemset, memsets)
+COUNT(cudaMemsetAsync, memsets)
+
+// ------------------------------------------------------------------------------ streams and events
+WAIT(cudaDeviceSynchronize)
+WAIT(cudaStreamSynchronize)
+WAIT(cudaEventSynchronize)
+static void *new_handle(void) {
+    static _Atomic long handle;
+    return (void *)(handle += 16);
+}
+int cudaStreamCreate(void **stream) { *stream = new_handle(); return 0; }
+int cudaStreamCreateWithFlags(void **stream) { *stream = new_handle(); return 0; }
+int cudaStreamCreateWithPriority(void **stream) { *stream = new_handle(); return 0; }
+int cudaEventCreate(void **event) { *event = new_handle(); return 0; }
+int cudaEventCreateWithFlags(void **event) { *event = new_handle(); return 0; }
+int cudaStreamGetPriority(void *stream, int *priority) { *priority = 0; return 0; }
+int cudaEventElapsedTime(float *milliseconds) { *milliseconds = 1; return 0; }
+
+// a captured CUDA graph is an empty one, and what is launched meanwhile isn't counted
+int cudaStreamBeginCapture(void) { capturing = 1; return 0; }
+int cudaStreamEndCapture(void *stream, void **graph) {
+    capturing = 0;
+    *graph = new_handle();
+    return 0;
+}
+int cudaStreamIsCapturing(void *stream, int *status) { *status = capturing; return 0; }
+int cudaStreamGetCaptureInfo(void *stream, int *status, uint64_t *id) {
+    *status = capturing;
+    if (id) *id = 1;
+    return 0;
+}
+int cudaGraphInstantiate(void **executable) { *executable = new_handle(); return 0; }
+int cudaGraphInstantiateWithFlags(void **executable) { *executable = new_handle(); return 0; }
+int cudaGraphGetNodes(void *graph, void *nodes, size_t *count) { *count = 1; return 0; }
+COUNT(cudaGraphLaunch, graphs)
+
+// ------------------------------------------------------------------------------------------ cuBLAS
+COUNT(cublasGemmEx, products)
+COUNT(cublasGemmStridedBatchedEx, products)
+COUNT(cublasSgemm_v2, products)
+COUNT(cublasSgemmEx, products)
+COUNT(cublasSgemmStridedBatched, products)
+COUNT(cublasSgemv_v2, products)
+COUNT(cublasSdot_v2, products)
+COUNT(cublasDotEx, products)
+COUNT(cublasLtMatmul, products)
+int cublasCreate_v2(void **handle) { *handle = new_handle(); return 0; }
+int cublasGetPointerMode_v2(void *handle, int *mode) { *mode = 0; return 0; }
+int cublasGetMathMode(void *handle, int *mode) { *mode = 0; return 0; }
+int cublasLtMatmulAlgoGetHeuristic(void *handle, void *matmul, void *a, void *b, void *c, void *d,
+                                   void *preference, int wanted, void *results, int *count) {
+    *count = 1;
+    return 0;
+}
+
+// ------------------------------------------------------------------------------------------- cuDNN
+COUNT(cudnnBackendExecute, cudnn)
+size_t cudnnGetVersion(void) { return CUDNN_VERSION; }
+int cudnnCreate(void **handle) { *handle = new_handle(); return 0; }
+int cudnnBackendCreateDescriptor(int kind, void **descriptor) {
+    *descriptor = new_handle();
+    return 0;
+}
+int cudnnBackendGetAttribute(void *descriptor, int name, int type, int64_t wanted, int64_t *count,
+                             void *values) {
+    enum { RESULTS_OF_HEURISTICS = 202 };        // one way to do it, about which there is no more
+    if (count) *count = name == RESULTS_OF_HEURISTICS;
+    return 0;
+}
+
+// -------------------------------------------------------------------------------------------- NCCL
+COUNT(ncclAllReduce, collectives)
+COUNT(ncclAllGather, collectives)
+COUNT(ncclReduceScatter, collectives)
+COUNT(ncclReduce, collectives)
+COUNT(ncclBroadcast, collectives)
+COUNT(ncclBcast, collectives)
+COUNT(ncclAlltoAll, collectives)
+COUNT(ncclSend, collectives)
+COUNT(ncclRecv, collectives)
+int ncclGetVersion(int *version) { *version = 22800; return 0; }
+int ncclGetUniqueId(char *id) { memset(id, 1, 128); return 0; }
+int ncclCommInitRank(void **comm) { *comm = new_handle(); return 0; }
+int ncclCommInitRankConfig(void **comm) { *comm = new_handle(); return 0; }
+int ncclCommInitRankScalable(void **comm) { *comm = new_handle(); return 0; }
+int ncclCommSplit(void *comm, int color, int key, void **new_comm) {
+    *new_comm = new_handle();
+    return 0;
+}
+int ncclCommGetAsyncError(void *comm, int *error) { *error = 0; return 0; }
+int ncclCommCount(void *comm, int *count) { *count = atoi(getenv("WORLD_SIZE")); return 0; }
+int ncclCommUserRank(void *comm, int *rank) { *rank = atoi(getenv("RANK")); return 0; }
+const char *ncclGetErrorString(int error) { return "an error of the null GPU"; }
+const char *ncclGetLastError(void *comm) { return ""; }
+
+// --------------------------------------------------------------- the driver, which Triton calls, too
+COUNT(cuLaunchKernel, triton)
+COUNT(cuLaunchKernelEx, triton)
+int cuDriverGetVersion(int *version) { *version = CUDA_VERSION; return 0; }
+int cuDeviceGetCount(int *count) { return cudaGetDeviceCount(count); }
+int cuDeviceGet(int *device, int number) { *device = number; return 0; }
+int cuDeviceGetAttribute(int *value, int name) { *value = attribute(name); return 0; }
+int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
+    *flags = 0;
+    *active = 1;
+    return 0;
+}
+static int context;
+int cuDevicePrimaryCtxRetain(void **current) { *current = &context; return 0; }
+int cuCtxGetCurrent(void **current) { *current = &context; return 0; }
+int cuCtxGetDevice(int *device) { *device = current_device; return 0; }
+int cuPointerGetAttribute(const void **value, int name, const void *address) {
+    *value = address;
+    return 0;
+}
+int cuModuleLoad(void **module) { *module = new_handle(); return 0; }
+int cuModuleLoadData(void **module) { *module = new_handle(); return 0; }
+int cuModuleLoadDataEx(void **module) { *module = new_handle(); return 0; }
+int cuModuleGetFunction(void **function) { *function = new_handle(); return 0; }
+int cuFuncGetAttribute(int *value, int name) {
+    enum { MOST_THREADS_PER_BLOCK = 0, REGISTERS_PER_THREAD = 4 };
+    *value = 0;
+    if (name == MOST_THREADS_PER_BLOCK) *value = BLOCK;
+    if (name == REGISTERS_PER_THREAD) *value = 32;
+    return 0;
+}
+int cuOccupancyMaxActiveClusters(int *clusters) { *clusters = 1; return 0; }
+int cuGetErrorString(int error, const char **text) {
+    *text = "an error of the null GPU";
+    return 0;
+}
+
+// functions of the driver by name: ours, or one that only succeeds
+static int succeed(void) { return 0; }
+static void *driver_function(const char *name) {
+    void *function = dlsym(RTLD_DEFAULT, name);
+    return function ? function : succeed;
+}
+int cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags,
+                        int *status) {
+    *function = driver_function(name);
+    if (status) *status = 0;
+    return 0;
+}
+int cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version,
+                                     uint64_t flags, int *status) {
+    return cuGetProcAddress_v2(name, function, version, flags, status);
+}

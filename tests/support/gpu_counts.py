@@ -1,0 +1,64 @@
+"""What the null GPU counted, in a process that runs on it."""
+import ctypes
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LIBRARY = ctypes.CDLL("libnullgpu.so")
+LIBRARY.nullgpu_kernel.restype = ctypes.c_char_p
+PACKAGE = Path(__file__).parents[2] / "minalbef"
+FIELDS = ("kernels", "triton", "products", "cudnn", "graphs", "collectives",
+          "to_gpu", "from_gpu", "within_gpu", "memsets",
+          "bytes_to_gpu", "bytes_from_gpu", "bytes_within_gpu",
+          "waits")
+
+
+class Counts(ctypes.Structure):
+    """`nullgpu_counts` of nullgpu.c: the fields are the same, in the same order."""
+
+    _fields_ = [(name, ctypes.c_long) for name in FIELDS]
+
+
+COUNTS = Counts.in_dll(LIBRARY, "nullgpu_counts")
+ON_WAIT = ctypes.c_void_p.in_dll(LIBRARY, "nullgpu_on_wait")
+
+
+def kernels() -> Counter[str]:
+    """How often each kernel was launched, by its mangled name, since the last call."""
+    counter: Counter[str] = Counter()
+    launches = ctypes.c_long()
+    i = 0
+    while (name := LIBRARY.nullgpu_kernel(i, ctypes.byref(launches))) is not None:
+        if launches.value:
+            counter[name.decode()] += launches.value
+        i += 1
+    return counter
+
+
+def place() -> str:
+    """The package's line that is running, as file:line; else torch's."""
+    frames = [frame for frame in traceback.extract_stack() if frame.filename != __file__]
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
+    if not (ours or frames):
+        return "a thread of torch's"
+    frame = (ours or frames)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}"
+
+
+@contextmanager
+def count() -> Iterator[dict]:
+    """Counts by name, of what runs meanwhile; "wait_lines" has the lines that wait, and how often."""
+    result: dict = {}
+    lines: Counter[str] = Counter()
+    note = ctypes.CFUNCTYPE(None)(lambda: lines.update([place()]))
+    before = [getattr(COUNTS, name) for name in FIELDS]
+    ON_WAIT.value = ctypes.cast(note, ctypes.c_void_p).value
+    try:
+        yield result
+    finally:
+        ON_WAIT.value = None
+        for name, value in zip(FIELDS, before):
+            result[name] = getattr(COUNTS, name) - value
+        result["wait_lines"] = dict(lines)
