@@ -1,5 +1,6 @@
 """Benchmark of a pretraining step: time, memory and FLOPs, in total and by phase."""
 import json
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,13 +15,23 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minalbef import train
 from minalbef.config import Config
+from minalbef.draws import step_generator
 from minalbef.recipes.cost import matmul_peak, peak_memory
 from minalbef.recipes.plan import gpu_named
 from minalbef.recipes.report import command, commit, describe_device, now
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 
+LOG = logging.getLogger("minalbef")
 ROUNDS = 5                            # of timing; the fastest is nearest to a quiet machine
+WARM_UP = 2                           # steps that allocate the optimiser's state
+COMPILING = 20                        # steps in which new lengths may still be compiled
+COUNTED = 20                          # steps whose FLOPs are counted, where texts differ in length
 FIRST_WORD = 5                        # word ids below it are special
+# Tokens of a caption: [CLS], the eight words that COCO asked its writers for at least, and so many
+# more on average, geometrically: 12 in all
+SHORTEST, MORE = 9, 3.0
+# a product takes much longer than its launch
+CPU_PRODUCT, GPU_PRODUCT = 2048, 8192
 # phase, module of the task, methods: what a step is made of besides the optimiser, and "other"
 PARTS = (
     ("teacher", "teacher", "encode_image encode_text image_feature text_feature fuse word_logits"),
@@ -69,9 +80,13 @@ class Phases:
 
 
 class Steps:
-    """Pretraining steps on made-up data, with a full queue and no ramp of alpha."""
+    """Pretraining steps on made-up data, with a full queue and no ramp of alpha.
 
-    def __init__(self, config: Config, device: str = "cpu"):
+    full_texts: all texts have config.text_length; or else lengths as real captions', drawn anew for
+        each step, in batches that are padded to their longest
+    """
+
+    def __init__(self, config: Config, device: str = "cpu", full_texts: bool = True):
         torch.manual_seed(config.seed)
         self.config = replace(config, alpha_ramp=False)
         self.device = find_device(device)
@@ -82,6 +97,7 @@ class Steps:
         self.batch = make_batch(config)
         if self.device.type == "cuda":
             self.batch = self.batch.pin_memory()
+        self.full_texts = full_texts
         image = torch.randn(config.queue_size, config.embed_dim, device=self.device)
         text = torch.randn(config.queue_size, config.embed_dim, device=self.device)
         keys = -1 - torch.arange(config.queue_size, device=self.device)
@@ -89,7 +105,10 @@ class Steps:
 
     def __call__(self) -> None:
         """One step, as train.fit takes it."""
-        train.train_step(self.task, self.task, self.optimiser, self.batch, self.count, self.config,
+        batch = self.batch
+        if not self.full_texts:
+            batch = cut_texts(batch, step_generator(self.config.seed, self.count))
+        train.train_step(self.task, self.task, self.optimiser, batch, self.count, self.config,
                          self.device)
         self.count += 1
 
@@ -135,6 +154,19 @@ def make_batch(config: Config) -> PretrainBatch:
     return PretrainBatch(torch.randn(b, 3, size, size), tokens, keep, torch.arange(b))
 
 
+def cut_texts(batch: PretrainBatch, generator: torch.Generator) -> PretrainBatch:
+    """The batch with captions of random lengths, padded to its longest."""
+    rows, most = batch.tokens.shape
+    more = torch.empty(rows).geometric_(1 / (1 + MORE), generator=generator) - 1
+    lengths = (SHORTEST + more).clamp(max=most)                          # (b,)
+    longest = int(lengths.max())
+    keep = torch.arange(longest) < lengths[:, None]                      # (b, longest)
+    tokens = batch.tokens[:, :longest] * keep
+    if batch.tokens.is_pinned():
+        return replace(batch, tokens=tokens.pin_memory(), keep=keep.pin_memory())
+    return replace(batch, tokens=tokens, keep=keep)
+
+
 def find_device(name: str) -> torch.device:
     """Raises ValueError for a device that this machine doesn't have."""
     names = ["cpu"]
@@ -164,6 +196,25 @@ def count_flops() -> FlopCounterMode:
         aten._scaled_dot_product_flash_attention_for_cpu_backward: backward})
 
 
+class Compiled(NamedTuple):
+    """What torch.compile has done in this process."""
+
+    attempts: int                     # graphs that it set out to compile
+    graphs: int                       # graphs that it compiled
+
+    def faults(self, settled: "Compiled") -> list[str]:
+        """What slows training down, of what happened since `settled`, in words."""
+        faults = []
+        late = self.attempts - settled.attempts
+        if late:
+            faults.append(f"{late} compilations after step {COMPILING}: each takes seconds, and "
+                          "should be over by then")
+        if self.attempts > self.graphs:
+            faults.append(f"{self.attempts - self.graphs} layers fell back to eager: torch gave "
+                          "up compiling them, TORCH_LOGS=recompiles says why")
+        return faults
+
+
 class Timing(NamedTuple):
     """What the clocks say of some steps, in seconds, and the peak of memory in MB."""
 
@@ -171,20 +222,34 @@ class Timing(NamedTuple):
     cpu: float                        # process time, of one step
     phases: dict[str, float]          # by Steps.clock, of one step
     peak: float | None
+    faults: list[str]                 # of compilation, in words
 
 
-def measure_step(config: Config, device: str = "cpu", steps: int = 20,
-                 peak_size: int = 2048) -> dict[str, Any]:
-    """Time, memory and FLOPs of a pretraining step, by phase too: `minalbef bench step`."""
+def compiled() -> Compiled:
+    """What torch.compile has done so far."""
+    frames = torch._dynamo.utils.counters["frames"]      # torch has no public count
+    return Compiled(frames["total"], frames["ok"])
+
+
+def measure_step(config: Config, device: str = "cpu", steps: int = 20, full_texts: bool = False,
+                 peak_size: int | None = None) -> dict[str, Any]:
+    """Time, memory and FLOPs of a pretraining step, by phase too: `minalbef bench step`.
+
+    full_texts: see Steps
+    peak_size: side of the matrices whose product the step's speed is divided by
+    """
     base = peak_memory()
     on_cpu = find_device(device).type == "cpu"
-    work = Steps(config, device)
+    work = Steps(config, device, full_texts)
     steps = max(1, steps // ROUNDS) * ROUNDS
     timing = time_steps(work, steps)
+    for fault in timing.faults:
+        LOG.warning("Fault: %s", fault)
     # of plain layers: recomputed or compiled ones would distort it
     with torch.compiler.set_stance("force_eager"), count_flops() as counter:
-        flops = work.by_phase(counter.get_total_flops, 1)
-    by_wall, by_cpu = matmul_peak(device, peak_size)
+        flops = work.by_phase(counter.get_total_flops, 1 if full_texts else min(steps, COUNTED))
+    size = peak_size or (CPU_PRODUCT if on_cpu else GPU_PRODUCT)
+    by_wall, by_cpu = matmul_peak(device, size, half=config.precision == "bf16")
     total = sum(flops.values())
     rate = steps / sum(timing.rounds)
     gpu = None if on_cpu else gpu_named(torch.cuda.get_device_name(work.device))
@@ -201,16 +266,18 @@ def measure_step(config: Config, device: str = "cpu", steps: int = 20,
         "share_of_matmul_peak": total * rate / by_wall / 1e9,
         "share_of_matmul_peak_by_cpu": total / timing.cpu / by_cpu / 1e9 if on_cpu else None,
         "share_of_bf16_peak": total * rate / gpu.bf16 / 1e12 if gpu else None,
+        "faults": timing.faults,
         "breakdown": breakdown(timing.phases, flops),
     }
 
 
 def time_steps(work: Steps, steps: int) -> Timing:
-    """Time so many steps, after two that allocate the optimiser's state and compile."""
+    """Time so many steps, after those that allocate the optimiser's state and compile."""
     rounds = []
     with train.recompute_and_compile(work.task, work.config):
-        for _ in range(2):
+        for _ in range(COMPILING if work.config.compile else WARM_UP):
             work()
+        settled = compiled()
         work.clock()
         cpu = time.process_time()
         for _ in range(ROUNDS):
@@ -223,8 +290,9 @@ def time_steps(work: Steps, steps: int) -> Timing:
         peak = peak_memory()
         if work.device.type != "cpu":
             peak = torch.cuda.max_memory_allocated(work.device) / 1e6
+        faults = compiled().faults(settled) if work.config.compile else []
         phases = work.by_phase(work.clock, max(1, steps // 2))
-    return Timing(rounds, cpu, phases, peak)
+    return Timing(rounds, cpu, phases, peak, faults)
 
 
 def breakdown(seconds: dict[str, float], flops: dict[str, float]) -> dict[str, dict[str, float]]:

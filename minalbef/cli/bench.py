@@ -12,13 +12,16 @@ def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, te
          queue: int = 1024, text_length: int = 25, embed_dim: int = 256,
          dtype: Literal["float32", "bfloat16"] = "float32",
          device: str = "cpu", threads: int = 2, steps: int = 20, compile: bool = False,
-         checkpointing: bool = False) -> None:
+         checkpointing: bool = False, full_texts: bool = False) -> None:
     """Time, memory and FLOPs of a pretraining step on random data.
 
-    Dropout is 0.1, texts are full, 15% of words are masked. samples_per_second is by wall time.
-    On a CPU the breakdown's seconds are process time, as are the peak and the share named by_cpu:
-    other programs affect them less. Memory is the process's peak (base: before the model was made),
-    or a GPU's. FLOPs are those of matrix products, a multiply-add counted as two, every layer once.
+    Dropout is 0.1, 15% of words are masked. Texts have 9 to text_length tokens, 12 on average, and
+    a batch is padded to its longest. samples_per_second is by wall time. On a CPU the breakdown's
+    seconds are process time, as are the peak and the share named by_cpu: other programs affect them
+    less. Memory is the process's peak (base: before the model was made), or a GPU's. FLOPs are
+    those of matrix products, a multiply-add counted as two, every layer once.
+    The share of the peak is that of a large product in dtype. Compiled layers run 20 steps first;
+    what is compiled later is listed in faults.
 
     Args:
         image: side of the images, in pixels
@@ -31,7 +34,7 @@ def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, te
         vocab: word pieces
         batch: pairs of image and text
         queue: features kept of either side
-        text_length: word pieces of every text
+        text_length: word pieces of a text, at most
         embed_dim: of the shared space
         dtype: of the products; bfloat16 is autocast
         device: cpu or cuda
@@ -39,6 +42,7 @@ def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, te
         steps: how many to time, rounded down to a multiple of 5, but 5 at least
         compile: torch.compile for every layer, before timing starts
         checkpointing: activation checkpointing: layers are recomputed in the backward pass
+        full_texts: all texts have text_length, to compare with another implementation
     """
     import torch
 
@@ -51,7 +55,7 @@ def step(image: int = 128, patch: int = 16, width: int = 192, depth: int = 6, te
         fusion_depth=fusion_layers, vocab_size=vocab, text_length=text_length, batch=batch,
         queue_size=queue, embed_dim=embed_dim, compile=compile, checkpointing=checkpointing,
         precision={"float32": "fp32", "bfloat16": "bf16"}[dtype])
-    show(measure_step(config, device, steps))
+    show(measure_step(config, device, steps, full_texts))
 
 
 @checked

@@ -292,10 +292,15 @@ def peak_memory() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def matmul_peak(device: str = "cpu", size: int = 2048, repeats: int = 10) -> tuple[float, float]:
-    """The best GFLOP/s of some fp32 products of square matrices: by wall clock, by CPU time."""
-    a = torch.randn(size, size, device=device)
-    b = torch.randn(size, size, device=device)
+def matmul_peak(device: str = "cpu", size: int = 2048, repeats: int = 10, half: bool = False
+                ) -> tuple[float, float]:
+    """The best GFLOP/s of some products of square matrices: by wall clock, by CPU time.
+
+    half: in bf16, or else in fp32 as torch has it: with TF32 where that is switched on
+    """
+    dtype = torch.bfloat16 if half else torch.float32
+    a = torch.randn(size, size, device=device).to(dtype)
+    b = torch.randn(size, size, device=device).to(dtype)
     wall = cpu = float("inf")
     for _ in range(repeats):
         wall_start, cpu_start = time.perf_counter(), time.process_time()

@@ -3,8 +3,6 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.metrics import read_metrics
@@ -29,8 +27,7 @@ def forecast(config: Config, task: str) -> str:
     rows = config.batch // world // config.accumulate * images
     flops = step_flops(config, rows, world, config.checkpointing) * config.accumulate
     side = 4096 if device.type == "cuda" else 512
-    with torch.autocast(device.type, torch.bfloat16, enabled=half):
-        gflops, _ = matmul_peak(str(device), side, 5)
+    gflops, _ = matmul_peak(str(device), side, 5, half)
     speed = UTILISATION * 1e9 * gflops
     memory = memory_bytes(config, rows, half, device.type == "cpu", world, config.accumulate,
                           config.checkpointing)["all"]

@@ -3,10 +3,12 @@ import copy
 import json
 import math
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from card import card
@@ -16,7 +18,7 @@ from minalbef.bench.step import Phases, Steps, measure_step
 from minalbef.cli import bench
 from minalbef.cli import main as command_line
 from minalbef.presets import preset
-from minalbef.recipes.cost import step_flops
+from minalbef.recipes.cost import matmul_peak, step_flops
 
 SIZES = dict(image_size=32, patch_size=8, image_width=24, image_depth=2, image_heads=2, text_width=24, text_depth=1,
              text_heads=2, fusion_depth=2, vocab_size=50, batch=4, queue_size=8, text_length=9, embed_dim=8)
@@ -42,7 +44,7 @@ def run(monkeypatch, *words: str):
 
 def test_the_command_prints_every_figure(monkeypatch, capsys):
     peak, sizes = step.matmul_peak, []
-    monkeypatch.setattr(step, "matmul_peak", lambda device, size: sizes.append(size) or peak(device, 64))
+    monkeypatch.setattr(step, "matmul_peak", lambda device, size, half: sizes.append(size) or peak(device, 64))
     run(monkeypatch, "bench", "step", *FLAGS)
     printed = json.loads(capsys.readouterr().out)
     assert all(printed[key] > 0 and math.isfinite(printed[key]) for key in KEYS) and "1 threads" in printed["device"]
@@ -53,8 +55,9 @@ def test_the_command_prints_every_figure(monkeypatch, capsys):
 
 
 def test_a_gpu_is_measured_by_its_own_clock_and_memory(monkeypatch, capsys):
-    waited, peak = [], step.matmul_peak
-    monkeypatch.setattr(step, "matmul_peak", lambda device, size: peak(device, 64))
+    waited, peak, products = [], step.matmul_peak, []
+    monkeypatch.setattr(step, "matmul_peak",
+                        lambda device, size, half: products.append((size, half)) or peak(device, 64, half=half))
     with card():
         monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
         run(monkeypatch, "bench", "step", "--dtype", "bfloat16", *FLAGS, "--device", "cuda")
@@ -62,6 +65,7 @@ def test_a_gpu_is_measured_by_its_own_clock_and_memory(monkeypatch, capsys):
     assert waited and "a card that is not there" in printed["device"]
     assert printed["peak_memory_mb"] == 1000 and printed["samples_per_second"] > 0
     assert printed["matmul_peak_gflops_by_cpu"] is None
+    assert products == [(8192, True)], "large enough to hide a launch, in the precision of the run"
 
 
 def asked(monkeypatch, *words: str) -> tuple:
@@ -82,14 +86,15 @@ def asked(monkeypatch, *words: str) -> tuple:
     ("--queue 70", dict(queue_size=70)), ("--text-length 11", dict(text_length=11)),
     ("--embed-dim 20", dict(embed_dim=20)), ("--compile", dict(compile=True)),
     ("--checkpointing", dict(checkpointing=True)),
-    ("--dtype bfloat16", dict(precision="bf16")), ("--device cuda", "cuda"), ("--steps 35", 35), ("--threads 3", 3)])
+    ("--dtype bfloat16", dict(precision="bf16")), ("--device cuda", "cuda"), ("--steps 35", 35), ("--threads 3", 3),
+    ("--full-texts", True)])
 def test_every_flag_reaches_what_is_measured_and_changes_nothing_else(monkeypatch, capsys, flag, changes):
     plain, found = asked(monkeypatch), asked(monkeypatch, *flag.split())
-    assert plain[1:] == ("cpu", 20, 2)
+    assert plain[1:] == ("cpu", 20, False, 2)
     if isinstance(changes, dict):
         assert found == (replace(plain[0], **changes), *plain[1:]) and found != plain
     else:
-        place = {"cuda": 1, 35: 2, 3: 3}[changes]
+        place = ("cuda", 35, True, 3).index(changes) + 1
         assert found == (*plain[:place], changes, *plain[place + 1:])
 
 
@@ -108,6 +113,61 @@ def test_it_measures_what_it_says_dropout_full_texts_and_the_share_of_masked_wor
         (_, draws), = work.task.prepare([(batch, work.task.draws(i))])
         hidden.append(len(draws.places) / (64 * 24))             # [CLS] is never masked
     assert sum(hidden) / 20 == pytest.approx(0.15, abs=0.008), "four standard deviations of 30,720 words"
+
+
+def test_texts_have_the_lengths_of_captions_and_differ_from_step_to_step(monkeypatch):
+    work = Steps(replace(CONFIG, text_length=25, batch=64), full_texts=False)
+    batches = []
+    monkeypatch.setattr(train, "train_step", lambda *given: batches.append(given[3]))
+    for _ in range(30):
+        work()
+    lengths = torch.cat([batch.keep.sum(1) for batch in batches])
+    assert (lengths.min(), lengths.max()) == (9, 25) and lengths.float().mean() == pytest.approx(12, abs=0.3)
+    assert all(batch.keep[:, -1].any() and (batch.tokens == 0).equal(~batch.keep) for batch in batches)
+    longest = [batch.tokens.shape[1] for batch in batches]
+    assert len(set(longest)) > 5 and longest[:4] != longest[4:8]
+    monkeypatch.setattr(work, "count", 0)
+    work()
+    assert batches[-1].tokens.equal(batches[0].tokens), "a step's lengths follow from its number"
+
+
+def test_a_product_is_measured_in_the_precision_of_the_run(monkeypatch):
+    halves = []
+    monkeypatch.setattr(step, "matmul_peak", lambda device, size, half: halves.append(half) or (1.0, 1.0))
+    for precision in ("fp32", "bf16"):
+        measure_step(replace(CONFIG, precision=precision), steps=5)
+    assert halves == [False, True]
+    types, matmul = [], torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: types.append(a.dtype) or matmul(a, b))
+    for half in halves:
+        matmul_peak(size=16, repeats=1, half=half)
+    assert types == [torch.float32, torch.bfloat16]
+
+
+class Recompiling(nn.Module):
+    """A layer that is compiled again for each shape that it has not met."""
+
+    def forward(self, x):
+        return x + x.ndim
+
+
+def test_a_compilation_after_step_20_is_a_fault_that_is_reported(monkeypatch, capsys, caplog):
+    layer, ranks = Recompiling(), iter([1] * 20 + [1, 2, 2, 2, 2] + [2] * 99)
+    layer.compile(backend="eager")
+    monkeypatch.setattr(train, "train_step", lambda *given: layer(torch.ones([2] * next(ranks))))
+    monkeypatch.setattr(train, "recompute_and_compile", lambda *given: nullcontext())
+    monkeypatch.setattr(Steps, "by_phase", lambda self, clock, steps: {"other": 1.0})
+    with caplog.at_level("WARNING"):
+        figures = measure_step(replace(CONFIG, compile=True), steps=5, peak_size=64)
+    assert len(figures["faults"]) == 1 and figures["faults"][0].startswith("1 compilations after step 20")
+    assert figures["faults"][0] in caplog.text
+    ranks = iter([1 + i % 3 for i in range(200)])
+    assert measure_step(replace(CONFIG, compile=True), steps=5, peak_size=64)["faults"] == []
+
+
+def test_a_layer_that_fell_back_to_eager_is_a_fault():
+    settled = step.Compiled(attempts=9, graphs=8)
+    assert "1 layers fell back to eager" in settled.faults(settled)[0]
 
 
 def test_bfloat16_is_the_type_of_the_products_and_is_measured():
@@ -132,10 +192,11 @@ def test_layers_computed_again_or_compiled_are_timed_and_their_work_is_counted_o
     monkeypatch.setattr(step.Steps, "__call__",
                         lambda self: again.clear() or plain(self) or timed.append(len(again)))
     figures = measure_step(replace(CONFIG, compile=True, checkpointing=True), steps=5, peak_size=64)
-    steps = 2 + 5 + 2                                            # to warm up, by the clock, by phase
-    assert timed == [7] * steps + [7, 0], "2 + 1 + 2 layers, fusion's for two kinds of rows; plain ones are counted"
+    steps = 20 + 5 + 2                                           # to compile, by the clock, by phase
+    assert timed[:steps + 1] == [7] * (steps + 1), "2 + 1 + 2 layers, fusion's for two kinds of rows"
+    assert timed[steps + 1:] == [0] * 5, "plain ones are counted"
     assert len(compiled) == 2 * 5, "of student and teacher"
-    assert figures["flops_per_step"] == measured["flops_per_step"]
+    assert figures["flops_per_step"] == pytest.approx(measured["flops_per_step"], rel=0.01), "other words are masked"
 
 
 def test_figures_fit_together(measured):
