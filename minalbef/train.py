@@ -253,7 +253,9 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
 
     task: a tasks.base.TaskModule; it is moved to the device. batches(step) -> the batch of a
         step, for this process. task.prepare([(batch, draws)]), if there is one, gets a step's
-        micro-batches and returns them ready, on the CPU.
+        micro-batches and returns them ready, on the CPU. task.unused_parts, if there is one, names
+        the student's parts that no step trains, such as heads of other tasks, where every step
+        trains all the others; None where that isn't so. Several GPUs are then a little slower.
     validation: called after the steps that are due. The state is saved first: a run that is killed
         meanwhile resumes with that validation, and no figure is of weights that are lost.
     origin: what the run is made of besides its settings, such as its tokenizer's hash; it is kept,
@@ -349,9 +351,27 @@ def wrap(task: nn.Module, device: torch.device) -> nn.Module:
     """The task in DDP, where several processes train it."""
     if distributed.world() == 1:
         return task
-    devices = [device] if device.type == "cuda" else None
-    # find_unused_parameters: losses that begin later, and heads of other tasks, give no gradient
+    if device.type == "cuda":
+        return in_ddp(task, [device], getattr(task, "unused_parts", None))
+    # unless it searches, DDP regroups the gradients after the first step: a run of three processes
+    # that is resumed would sum them in another order than one that was never stopped
+    return in_ddp(task, None, None)
+
+
+def in_ddp(task: nn.Module, devices: list[torch.device] | None,
+           unused_parts: Collection[str] | None) -> nn.Module:
+    """The task in DDP, which searches each step for weights without a gradient if not told of them.
+
+    If it finds any, it waits for the GPU.
+    unused_parts: see `fit`
+    """
+    unused = []
+    for name, _ in task.named_parameters():
+        if checkpoint.part_of(name.removeprefix("student.")) in (unused_parts or ()):
+            unused.append(name)
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(task, unused)
     with warnings.catch_warnings():              # torch 2.13 renames broadcast_buffers
         warnings.simplefilter("ignore", FutureWarning)
         return DistributedDataParallel(task, devices, broadcast_buffers=False,
-                                       find_unused_parameters=True)
+                                       find_unused_parameters=unused_parts is None,
+                                       gradient_as_bucket_view=True)

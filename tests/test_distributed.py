@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.testing import assert_close
 
-from helpers import Batches, pretrain, small
+from helpers import Batches, pretrain, same_state, small
 from minalbef import distributed
 from minalbef import train as loop
 from minalbef.datasets.loader import RecordBatches
@@ -125,6 +125,18 @@ def in_passes(name: str, passes: int, **changes) -> dict:
             "gathered": gathered}
 
 
+def three_steps(searches: bool) -> dict:
+    """The weights after steps of ITC and ITM in two passes; whether DDP searches for weights without a gradient."""
+    config = replace(CONFIG, match_from=0.0, accumulate=2, batch=16)
+    torch.manual_seed(0)
+    task = objective.Pretrain(config, without=("mlm",)).train()
+    optimiser = torch.optim.AdamW(loop.parameter_groups(task, config), lr=config.lr)
+    model = loop.in_ddp(task, None, None if searches else task.unused_parts)
+    for step in range(3):
+        loop.train_step(model, task, optimiser, Batches(config)(step), step, config, torch.device("cpu"))
+    return task.state_dict()
+
+
 def words_trained(folder, passes: int) -> dict:
     """The whole of `fit` with the loss of masked words alone, in so many passes a step."""
     config = replace(CONFIG, accumulate=passes, match_from=0.0)
@@ -163,6 +175,7 @@ def worker(number: int, port: int, folder):
     result |= {"exact": train(folder / "exact", dtype=torch.double), "words": in_passes("mlm", 2)}
     result |= {"trained words": words_trained(folder / "words", 2), "whole words": in_passes("mlm", 1)}
     result |= {"near": in_passes("itm", 1, hard_negatives="local")}
+    result |= {"searched": three_steps(True), "named": three_steps(False)}
     result["records"] = train_on_records(folder / "records", folder / "prepared" / "shards")
     result["local"] = train(folder / "local", replace(CONFIG, hard_negatives="local"))
     def stop():                                                  # one process alone hears of it
@@ -326,6 +339,11 @@ def test_masked_words_are_counted_over_all_passes_of_all_processes(two):
 def test_gradients_are_added_up_over_the_processes_once_a_step_however_many_passes(two):
     for found in two[0]:
         assert found["words"]["reduced"] == found["whole words"]["reduced"] != [], "once a bucket"
+
+
+def test_ddp_need_not_search_where_a_task_names_its_unused_parts(two):
+    for found in two[0]:
+        assert same_state(found["searched"], found["named"])
 
 
 def test_training_in_two_passes_on_two_processes_ends_with_the_weights_of_one_pass_on_one(two, tmp_path):

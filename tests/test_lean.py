@@ -10,11 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import SMALL_PAPER, Batches, pretrain, same_state, small
 from minalbef import train
+from minalbef.albef import ALBEF
+from minalbef.checkpoint import part_of
 from minalbef.fusion import FusionLayer
 from minalbef.layers import Layer
 from minalbef.presets import preset
 from minalbef.recipes import rehearse
 from minalbef.scenes.warm_start import LabelBatch, WarmStart
+from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import find_task_of_preset
 from minalbef.tokenizer import Tokenizer
 from minalbef.train import evaluation_mode, recompute_and_compile
@@ -45,6 +48,21 @@ def step(task, config, batch) -> tuple[dict, dict, tuple]:
     with recompute_and_compile(task, config):
         losses, carry = train.backward(task, task, batch, 0.4, task.draws(3), config, CPU)
     return losses, {name: p.grad.clone() for name, p in task.named_parameters() if p.grad is not None}, carry
+
+
+@pytest.mark.parametrize("alpha", (0.0, 0.4))
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_step_trains_all_weights_but_those_of_the_parts_that_a_task_says_are_unused(name, alpha):
+    task, config, batch = made(name)
+    train.backward(task, task, batch, alpha, task.draws(3), config, CPU)
+    for weight, p in task.student.named_parameters():
+        assert (p.grad is None) == (part_of(weight) in task.unused_parts), weight
+
+
+def test_a_task_whose_losses_begin_later_or_whose_student_is_custom_names_no_unused_parts():
+    assert pretrain(small(match_from=0.5)).unused_parts is None
+    assert Pretrain(small(), student=ALBEF(small())).unused_parts is None
+    assert Pretrain(small(), without=("itm", "mlm")).unused_parts == ("match_head", "word_head", "fusion")
 
 
 def double(batch):

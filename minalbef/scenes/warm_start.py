@@ -59,6 +59,8 @@ class WarmStart(nn.Module):
     teach places.
     """
 
+    unused_parts = ()
+
     def __init__(self, config: Config, classes: int):
         super().__init__()
         self.image_encoder = ViT(config)

@@ -76,6 +76,8 @@ class EntailmentModel(nn.Module):
 class Entailment(Distilled[EntailmentModel]):
     """The model and its teacher: cross-entropy with momentum distillation (section 3.3)."""
 
+    unused_parts = HEADS
+
     def __init__(self, config: Config):
         super().__init__(config, EntailmentModel(config))
 

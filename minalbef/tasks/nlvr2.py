@@ -212,6 +212,8 @@ class PairModel(nn.Module):
 class NLVR2(Distilled[PairModel]):
     """True or false of two images, with momentum distillation (section 5)."""
 
+    unused_parts = HEADS
+
     def __init__(self, config: Config):
         width = config.text_width
         head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))

@@ -211,6 +211,7 @@ class Pretrain(Distilled[ALBEF]):
         Raises ValueError for another objective.
         """
         super().__init__(config, ALBEF(config) if student is None else student)
+        self.custom_student = student is not None
         if rates is None:
             rates = torch.full((config.vocab_size,), config.mask_rate)
         self.register_buffer("rates", rates)
@@ -223,6 +224,17 @@ class Pretrain(Distilled[ALBEF]):
                              "ITC finds hard negatives")
         self.special, self.mask, self.itc, self.without = special, mask, itc, without
         self.queue = FeatureQueue(config.queue_size, config.embed_dim)
+
+    @property
+    def unused_parts(self) -> tuple[str, ...] | None:
+        """See train.fit; None for a student of yours, and where ITM and MLM begin later."""
+        if self.custom_student or self.config.match_from > 0:
+            return None
+        parts = {"itm": "match_head", "mlm": "word_head"}
+        unused = [parts[objective] for objective in parts if objective in self.without]
+        if len(unused) == len(parts):            # no other loss is of fused tokens
+            unused.append("fusion")
+        return tuple(unused)
 
     def draws(self, step: int) -> Draws:
         """The random draws of a step, for this process."""

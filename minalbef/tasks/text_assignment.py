@@ -15,7 +15,7 @@ from minalbef.config import Config
 from minalbef.data import Rows
 from minalbef.draws import step_generator
 from minalbef.losses import hard_negatives
-from minalbef.tasks.base import Task
+from minalbef.tasks.base import HEADS, Task
 from minalbef.tasks.nlvr2 import PairModel
 from minalbef.tasks.pretrain import PretrainBatch, collate
 
@@ -53,6 +53,7 @@ class TextAssignment(nn.Module):
     """
 
     teacher = None
+    unused_parts = HEADS
 
     def __init__(self, config: Config):
         super().__init__()

@@ -191,6 +191,8 @@ def answer_loss(logits: Tensor, tokens: Tensor, keep: Tensor, teacher_logits: Te
 class VQA(Distilled[VQAModel]):
     """The model and its teacher, trained to generate the annotators' answers (sections 3.3, 5)."""
 
+    unused_parts = HEADS
+
     def __init__(self, config: Config):
         super().__init__(config, VQAModel(config))
 
