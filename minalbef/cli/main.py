@@ -55,12 +55,15 @@ def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/
         changes: options of the preset to change, such as batch=32 lr=1e-3
         preset: where to start
         run: the folder to write
-        processes: how many to train in, one thread each; by default one a GPU, or two on a CPU
+        processes: how many to train in, one thread each; by default one a GPU, or two on a CPU,
+            or the most that can share a batch
         size: share of the test set, for a quick look
     """
     from minalbef.recipes.launch import launch
-    from minalbef.recipes.pretrain import settings
-    settings(preset, changes)            # refuses a wrong option before any process starts
+    from minalbef.recipes.pretrain import count_processes, settings
+    config = settings(preset, changes)   # refuses a wrong option before any process starts
+    if processes is None:
+        processes = count_processes(config)
     status = launch(["pretrain", *changes, "--preset", preset, "--run", str(run)], processes)
     if status:
         raise SystemExit(status)

@@ -36,7 +36,7 @@ from minalbef.recipes.vocabulary import (
     vocabulary_warning,
 )
 from minalbef.run import load
-from minalbef.scenes.batches import ProblemBatches, SceneBatches
+from minalbef.scenes.batches import ProblemBatches, SceneBatches, least_rows
 from minalbef.scenes.questions import need_scenes
 from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.tasks.base import TaskModule
@@ -378,21 +378,32 @@ def tune_all(task: str, source: Path, folder: Path, changes: tuple[str, ...] = (
              baselines: tuple[str, ...] = (), processes: int | None = None) -> None:
     """Train a task on scenes, and baselines of it, each in several processes.
 
-    baselines: their names, or "all"
+    baselines: their names, or "all". processes: by default `count_processes`
     Raises ValueError for an unknown task, option or baseline, SystemExit where training failed.
     """
-    settings(task, source, changes)              # refuse a wrong option before any process starts
+    config = settings(task, source, changes)     # refuse a wrong option before any process starts
     names = [name for name in baselines if name != "all"]
     available = trained_baselines(task, *names)
     if "all" in baselines:
         names = list(available)
+    if processes is None:
+        processes = count_processes(task, config)
     arguments = ["tune", task, *changes, "--from", str(source), "--run"]
     run_launch([*arguments, str(folder)], processes)
     for name in dict.fromkeys(names):
         run_launch([*arguments, str(folder / name), "--baseline", name], processes)
 
 
-def run_launch(arguments: list[str], processes: int | None) -> None:
+def count_processes(task: str, config: Config) -> int:
+    """How many processes train a task on scenes by default, see launch.fitting_processes."""
+    kinds = len(SCENE_TASKS[task].problems)
+    batches = [(config.batch, kinds), (config.batch, config.accumulate)]
+    if TASKS[task].pretraining:
+        batches.append((config.batch, least_rows(config)))
+    return launch.fitting_processes(*batches)
+
+
+def run_launch(arguments: list[str], processes: int) -> None:
     """Run a command of minalbef in several processes. Raises SystemExit where it failed."""
     status = launch.launch(arguments, processes)
     if status:

@@ -41,16 +41,13 @@ ENVIRONMENT = {
 }
 
 
-def launch(arguments: list[str], processes: int | None = None) -> int:
+def launch(arguments: list[str], processes: int) -> int:
     """Run a training command of minalbef in several single-threaded processes: -> its exit status.
-
-    processes: by default one per GPU; without a GPU two, or one where there is one core
 
     Ctrl-C, SIGTERM and the failure of one process stop all of them after the current step, or after
     GRACE seconds. They also stop when this process is killed: see `follow_launcher`.
     Small matrices gain little from a second thread; on a CPU of two cores two processes are faster.
     """
-    processes = default_processes() if processes is None else processes
     environment = {**ENVIRONMENT, **os.environ, LAUNCHED: "yes"}
     if processes > 1:                    # we host the store, as torchrun: no two runs share a port
         store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False,
@@ -94,6 +91,21 @@ def default_processes() -> int:
     if hasattr(os, "sched_getaffinity"):
         return min(2, len(os.sched_getaffinity(0)))
     return min(2, os.cpu_count() or 1)
+
+
+def fitting_processes(*batches: tuple[int, int]) -> int:
+    """`default_processes`, or the most below it that can share batches evenly, with a warning.
+
+    batches: rows of each, and how many of them the smallest possible share has
+    """
+    default = default_processes()
+    count = default
+    while count > 1 and not all(rows % (count * least) == 0 for rows, least in batches):
+        count -= 1
+    if count < default:
+        sizes = " and ".join(str(rows) for rows in dict(batches))
+        LOG.warning(f"{default} processes can't share {sizes} rows evenly, so {count} will train")
+    return count
 
 
 def start_worker(arguments: list[str], environment: dict[str, str],

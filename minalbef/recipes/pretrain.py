@@ -40,7 +40,7 @@ from minalbef.recipes.validate import (
 )
 from minalbef.recipes.vocabulary import record_words, sample_texts
 from minalbef.run import load
-from minalbef.scenes.batches import SceneBatches
+from minalbef.scenes.batches import SceneBatches, least_rows
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.scenes.warm_start import LabelBatches, WarmStart
 from minalbef.tasks.pretrain import Pretrain
@@ -91,6 +91,14 @@ def for_scenes(config: Config) -> Config:
         raise ValueError(f"objects={config.objects} leaves {rest} kinds for the warm start to see; "
                          f"take at most objects={kinds - LEAST}, or warm_objects=same")
     return config
+
+
+def count_processes(config: Config) -> int:
+    """How many processes pretrain on scenes by default, see launch.fitting_processes."""
+    batches = [(config.batch, least_rows(config))]
+    if config.warm_steps:
+        batches.append((config.warm_batch, 1))
+    return launch.fitting_processes(*batches)
 
 
 def read_captions(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = None

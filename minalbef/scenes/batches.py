@@ -87,13 +87,15 @@ class SceneBatches:
         return Stream("bucket", config.seed, bucket).shuffle(batches)
 
 
+def least_rows(config: Config) -> int:
+    """The fewest rows of a batch that a process can take: one per pass, or a pair of siblings."""
+    return config.accumulate * (2 if config.siblings else 1)
+
+
 def check_rows(config: Config, world: int) -> None:
     """Raises ValueError for a batch that can't be shared out among processes and their passes."""
-    unit = config.accumulate * world
-    pairs = ""
-    if config.siblings:
-        unit *= 2
-        pairs = ", in pairs of siblings"
+    unit = least_rows(config) * world
+    pairs = ", in pairs of siblings" if config.siblings else ""
     if config.batch % unit:
         raise ValueError(f"batch={config.batch} is not a multiple of {unit} ({world} processes, "
                          f"accumulate={config.accumulate}{pairs}); choose one")
