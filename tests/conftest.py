@@ -6,6 +6,14 @@ from chromium import CHROMIUM, QUIET, lack
 torch.set_num_threads(1)              # small matrices gain nothing from more, and waiting threads slow a shared machine
 
 
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no GPU here; `python -m pytest -m gpu` on a machine with one"))
+
+
 @pytest.fixture
 def note(record_property):
     """note(fault, times, outcome): a row of the table of injected faults, which stands at the end of the report."""
