@@ -1,5 +1,6 @@
 """The ten parts of `minalbef gpu-check`: their table, and what a part is given and returns."""
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,8 +53,16 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("machine", "the machine", 1, False),
-    Part("resume", "resume after kill -9", 2, False),
+    Part("machine", "the machine", 0.5, False),
+    Part("correctness", "the GPU computes what the CPU computes", 3, True),
+    Part("waits", "no step waits for the GPU", 1, True),
+    Part("speed", "speed", 4, True),
+    Part("memory", "memory as planned", 1, True),
+    Part("feed", "data come in time", 1, False),
+    Part("resume", "resume after kill -9", 2.5, False),
+    Part("processes", "several processes train as one", 1.5, True),
+    Part("small", "preset small, as forecast", 10, True),
+    Part("hours", "hours and price of base and paper-4m", 0.5, False),
 )
 MINUTES = 25.0                        # of all parts
 
@@ -73,9 +82,20 @@ def verdict(passed: bool) -> str:
     return PASS if passed else FAIL
 
 
+def tidy(value: Any) -> Any:
+    """Numbers in four digits, in nested dictionaries and lists; JSON has no infinity and no NaN."""
+    if isinstance(value, Mapping):
+        return {key: tidy(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [tidy(inner) for inner in value]
+    if isinstance(value, float):
+        return float(f"{value:.4g}") if math.isfinite(value) else str(value)
+    return value
+
+
 def write_result(folder: Path, result: Result) -> None:
     """Write a part's result, with date and commit."""
-    values = result._asdict() | {"date": now(), "commit": commit()}
+    values = tidy(result._asdict() | {"date": now(), "commit": commit()})
     text = json.dumps(values, indent=1)
     write_atomically(folder / "result.json",
                      lambda path: path.write_text(text + "\n", encoding="utf-8"))

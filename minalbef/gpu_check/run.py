@@ -83,7 +83,7 @@ def run_part(part: Part, folder: Path, seconds: float, changes: Sequence[str], p
         finally:
             kill_group(process)
     result = read_result(folder)
-    if result is not None:
+    if result is not None and process.returncode == 0:
         return result
     if not in_time:
         problem = f"killed after {seconds:.0f} s, its share of the time"
@@ -91,7 +91,10 @@ def run_part(part: Part, folder: Path, seconds: float, changes: Sequence[str], p
         problem = f"killed by {killer(-process.returncode)}"
     else:
         problem = f"ended with status {process.returncode}"
-    return Result(FAIL, f"{problem}: {last_line(log)} ({log})", finished=False)
+    figure = f"{problem}: {last_line(log)} ({log})"
+    if result is None:
+        return Result(FAIL, figure, finished=False)
+    return Result(FAIL, f"{figure}; until then: {result.figure}", result.details, finished=False)
 
 
 def worker_command(folder: Path, job: dict) -> list[str]:
