@@ -1,8 +1,8 @@
 // A GPU that computes nothing: answers CUDA, cuBLAS, cuDNN, NCCL and the driver, and counts calls.
 //
 // It is loaded before the real libraries (LD_PRELOAD), so torch's CUDA build meets this H100. No
-// kernel writes anything: what is read back is zero. Which kernels are launched, what is copied,
-// what the host waits for and how much memory is allocated are what a real GPU would see.
+// kernel writes anything, so there are no results: they read as zero. Which kernels are launched,
+// what is copied, what the host waits for and how much memory is allocated are as on a real GPU.
 // Calls that only have to succeed aren't here: null_gpu.py makes them, from what torch imports.
 #define _GNU_SOURCE
 #include <cudnn_version.h>
@@ -22,6 +22,7 @@ struct {
     _Atomic long triton;        // compiled ones, launched
     _Atomic long products;      // cuBLAS: matrix products
     _Atomic long cudnn;         // cuDNN: convolutions and attention
+    _Atomic long cudnn_plans;   // cuDNN: made, one for each shape
     _Atomic long graphs;        // CUDA graphs, launched
     _Atomic long collectives;   // NCCL
     _Atomic long to_gpu, from_gpu, within_gpu, memsets;                      // copies
@@ -36,7 +37,8 @@ static void wait_for_gpu(void) {
     if (nullgpu_on_wait) nullgpu_on_wait();
 }
 
-static _Atomic int capturing;    // a CUDA graph
+static _Atomic int capturing;            // a CUDA graph
+static _Atomic int results_are_known;    // no kernel was launched since the last copy to the GPU
 #define COUNT(call, what) int call(void) { if (!capturing) nullgpu_counts.what++; return 0; }
 #define WAIT(call) int call(void) { wait_for_gpu(); return 0; }
 
@@ -65,6 +67,7 @@ void __cudaRegisterFunction(void **module, const char *stub, char *device_functi
 }
 
 static void launch(const void *stub) {
+    results_are_known = 0;
     if (capturing) return;
     nullgpu_counts.kernels++;
     pthread_mutex_lock(&lock);
@@ -209,8 +212,8 @@ const char *cudaGetErrorString(cudaError_t error) { return "an error of the null
 const char *cudaGetErrorName(cudaError_t error) { return "cudaErrorNull"; }
 
 // ------------------------------------------------------------------------------------------ memory
-// Two ranges of addresses, so large that none is given out twice. Reading or writing the GPU's from
-// the host ends the process, as it does with a real one.
+// Two ranges of addresses, so large that none is given out twice; what is never written takes no
+// memory.
 enum { PAGE = 2 << 20 };        // CUDA, too, allocates in pages of 2 MB
 struct range {
     char *start;
@@ -220,10 +223,10 @@ static struct range gpu = {.size = 4ul << 40}, pinned = {.size = 256ul << 30};
 static unsigned pages_of[(4ul << 40) / PAGE];    // of the allocation that begins at a page
 static size_t allocated;
 
-static void *take(struct range *range, size_t bytes, int protection) {
+static void *take(struct range *range, size_t bytes) {
     if (!range->start) {
         int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-        range->start = mmap(NULL, range->size, protection, flags, -1, 0);
+        range->start = mmap(NULL, range->size, PROT_READ | PROT_WRITE, flags, -1, 0);
         if (range->start == MAP_FAILED) abort();
     }
     if (range->end + bytes > range->size) abort();
@@ -242,7 +245,7 @@ int cudaMalloc(void **start, size_t bytes) {
     pthread_mutex_lock(&lock);
     int fits = allocated + bytes <= MEMORY;
     if (fits) {
-        *start = take(&gpu, bytes, PROT_NONE);
+        *start = take(&gpu, bytes);
         pages_of[((char *)*start - gpu.start) / PAGE] = bytes / PAGE;
         allocated += bytes;
     }
@@ -261,7 +264,7 @@ int cudaMemGetInfo(size_t *free, size_t *total) {
 }
 int cudaHostAlloc(void **start, size_t bytes, unsigned flags) {
     pthread_mutex_lock(&lock);
-    *start = take(&pinned, (bytes + 4095) / 4096 * 4096, PROT_READ | PROT_WRITE);
+    *start = take(&pinned, (bytes + 4095) / 4096 * 4096);
     pthread_mutex_unlock(&lock);
     return 0;
 }
@@ -282,17 +285,30 @@ int cudaGetSymbolAddress(void **address, const void *symbol) {
 }
 
 // ------------------------------------------------------------------------------------------ copies
+// Small ones are made, since DDP sends what it reads back; large ones would only take memory.
+enum { SMALL = 1 << 16 };
+static const void *last_to_gpu;
+static size_t last_bytes;
+
 static void copy(void *to, const void *from, size_t bytes) {
     if (lies_in(&gpu, to) && lies_in(&gpu, from)) {
         nullgpu_counts.within_gpu++;
         nullgpu_counts.bytes_within_gpu += bytes;
+        if (bytes <= SMALL) memcpy(to, from, bytes);
     } else if (lies_in(&gpu, to)) {
         nullgpu_counts.to_gpu++;
         nullgpu_counts.bytes_to_gpu += bytes;
+        if (bytes <= SMALL) memcpy(to, from, bytes);
+        last_to_gpu = to;
+        last_bytes = bytes;
+        results_are_known = 1;
     } else {
         nullgpu_counts.from_gpu++;
         nullgpu_counts.bytes_from_gpu += bytes;
-        memset(to, bytes == 1, bytes);           // a single byte is a truth value: all is well
+        if (results_are_known)
+            memcpy(to, from, bytes);
+        else
+            memset(to, bytes == 1, bytes);       // a single byte is a truth value: all is well
     }
 }
 int cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
@@ -366,6 +382,7 @@ int cublasLtMatmulAlgoGetHeuristic(void *handle, void *matmul, void *a, void *b,
 // ------------------------------------------------------------------------------------------- cuDNN
 COUNT(cudnnBackendExecute, cudnn)
 size_t cudnnGetVersion(void) { return CUDNN_VERSION; }
+const char *cudnnGetErrorString(int error) { return "an error of the null GPU"; }
 int cudnnCreate(void **handle) { *handle = new_handle(); return 0; }
 int cudnnBackendCreateDescriptor(int kind, void **descriptor) {
     *descriptor = new_handle();
@@ -373,21 +390,44 @@ int cudnnBackendCreateDescriptor(int kind, void **descriptor) {
 }
 int cudnnBackendGetAttribute(void *descriptor, int name, int type, int64_t wanted, int64_t *count,
                              void *values) {
-    enum { RESULTS_OF_HEURISTICS = 202 };        // one way to do it, about which there is no more
+    // one way to do it, about which there is no more to know; it needs no workspace
+    enum { RESULTS_OF_HEURISTICS = 202, INT64 = 3, INT32 = 23 };
+    if (name == RESULTS_OF_HEURISTICS && values) nullgpu_counts.cudnn_plans++;
     if (count) *count = name == RESULTS_OF_HEURISTICS;
+    if (type == INT64 && values) *(int64_t *)values = 0;
+    if (type == INT32 && values) *(int32_t *)values = 0;
     return 0;
 }
 
 // -------------------------------------------------------------------------------------------- NCCL
 COUNT(ncclAllReduce, collectives)
-COUNT(ncclAllGather, collectives)
 COUNT(ncclReduceScatter, collectives)
 COUNT(ncclReduce, collectives)
-COUNT(ncclBroadcast, collectives)
 COUNT(ncclBcast, collectives)
 COUNT(ncclAlltoAll, collectives)
 COUNT(ncclSend, collectives)
 COUNT(ncclRecv, collectives)
+static int world(void) { return atoi(getenv("WORLD_SIZE")); }
+// The other ranks send what this one does: while DDP starts, that is what was last copied to the
+// GPU.
+static size_t receive(char *to, const void *from, size_t count, int type) {
+    static const size_t bytes_of_type[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2, 1, 1};
+    size_t bytes = count * bytes_of_type[type];
+    if (bytes == last_bytes) from = last_to_gpu;
+    if (bytes <= SMALL) memmove(to, from, bytes);
+    return bytes;
+}
+int ncclBroadcast(const void *from, void *to, size_t count, int type) {
+    nullgpu_counts.collectives++;
+    receive(to, from, count, type);
+    return 0;
+}
+int ncclAllGather(const void *from, char *to, size_t count, int type) {
+    nullgpu_counts.collectives++;
+    for (int rank = 0; rank < world(); rank++)
+        to += receive(to, from, count, type);
+    return 0;
+}
 int ncclGetVersion(int *version) { *version = 22800; return 0; }
 int ncclGetUniqueId(char *id) { memset(id, 1, 128); return 0; }
 int ncclCommInitRank(void **comm) { *comm = new_handle(); return 0; }
@@ -398,7 +438,7 @@ int ncclCommSplit(void *comm, int color, int key, void **new_comm) {
     return 0;
 }
 int ncclCommGetAsyncError(void *comm, int *error) { *error = 0; return 0; }
-int ncclCommCount(void *comm, int *count) { *count = atoi(getenv("WORLD_SIZE")); return 0; }
+int ncclCommCount(void *comm, int *count) { *count = world(); return 0; }
 int ncclCommUserRank(void *comm, int *rank) { *rank = atoi(getenv("RANK")); return 0; }
 const char *ncclGetErrorString(int error) { return "an error of the null GPU"; }
 const char *ncclGetLastError(void *comm) { return ""; }

@@ -9,7 +9,7 @@ from pathlib import Path
 LIBRARY = ctypes.CDLL("libnullgpu.so")
 LIBRARY.nullgpu_kernel.restype = ctypes.c_char_p
 PACKAGE = Path(__file__).parents[2] / "minalbef"
-FIELDS = ("kernels", "triton", "products", "cudnn", "graphs", "collectives",
+FIELDS = ("kernels", "triton", "products", "cudnn", "cudnn_plans", "graphs", "collectives",
           "to_gpu", "from_gpu", "within_gpu", "memsets",
           "bytes_to_gpu", "bytes_from_gpu", "bytes_within_gpu",
           "waits")
