@@ -5,6 +5,8 @@ import logging
 import pickle
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from minalbef import config as configs
 from minalbef.config import Config
 from minalbef.data import data_folder
+from minalbef.distributed import precision_on
 from minalbef.tokenizer import Tokenizer
 from minalbef.vision import resize_positions
 from minalbef.writing import restate, write_atomically
@@ -127,6 +130,21 @@ def begin_run(folder: Path, config: Config, tokenizer: Tokenizer, task: str) -> 
     remove_reports(folder)
     save_settings(folder, config, tokenizer, task)
     return True
+
+
+def settle_precision(config: Config, folder: Path, device: torch.device) -> Config:
+    """The settings without precision="auto": with the run's in `folder`, or else the device's.
+
+    So a run goes on in the precision in which it began, on any device.
+    """
+    if config.precision != "auto":
+        return config
+    precision = precision_on(device)
+    if (folder / "state.pt").exists():
+        with suppress(OSError, ValueError, AttributeError):      # damaged; who loads it says so
+            values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            precision = configs.from_dict({"precision": values.get("precision", "fp32")}).precision
+    return replace(config, precision=precision)
 
 
 def remove_reports(folder: Path) -> None:

@@ -160,7 +160,7 @@ class TrainConfig(_Checked):
 
     # how it is computed; what alters results by more than rounding says so
     device: str = word("auto", "cpu", "cuda", "mps")  # "auto": a GPU where there is one
-    precision: str = word("fp32", "bf16")  # "bf16": products; weights, sums and losses stay fp32
+    precision: str = word("auto", "fp32", "bf16")  # of products; auto: bf16 where a GPU has it
     accumulate: int = number(1, 1, MANY)  # passes a step; negatives then come from one pass
     checkpointing: bool = False  # of activations: a third of the memory, a quarter more time
     compile: bool = False  # layers go through torch.compile, a minute or two at first
@@ -283,7 +283,7 @@ def convert(value: Any, kind: type) -> Any:
 
 
 # of fields that came later: what held in runs that lack them, where it isn't the default
-EARLIER = {"equal_ids_match": True}
+EARLIER = {"equal_ids_match": True, "precision": "fp32"}
 
 
 def from_dict(values: dict[str, Any], source: str | Path = "the settings") -> Config:

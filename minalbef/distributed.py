@@ -39,6 +39,24 @@ def device_at_hand(name: str) -> torch.device:
     return device_of("cpu" if name == "cpu" else "auto")
 
 
+def precision_on(device: torch.device, precision: str = "auto") -> str:
+    """What products are computed in: bf16 by default on a GPU that has it, such as A100; else fp32.
+
+    Matrix products in fp32 are not in TF32, torch's default: a GPU's losses then equal a CPU's to
+    four digits, and similarities over a low temperature need them. V100 and T4 have neither format.
+    """
+    if precision != "auto":
+        return precision
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if has_bf16 else "fp32"
+
+
+def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
+    """Meanwhile products are computed in `precision_on` the device."""
+    enabled = precision_on(device, precision) == "bf16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
 def join(name: str = "auto") -> torch.device:
     """Join the processes that torchrun started, if it did: -> this process's device.
 

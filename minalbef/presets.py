@@ -43,6 +43,7 @@ TINY: Changes = SCENES | dict(
     fusion_depth=2, embed_dim=64, init_std=0.05,
     queue_size=1024, match_from=0.04, hard_from=0.08, queue_from=0.13,
     batch=64, epoch=153_600, lr=2e-3, lr_end=1e-4, warmup_steps=50, save_every=250,
+    precision="fp32",
     objects=50, siblings_from=0.34, lesson_from=0.13, warm_steps=2000,
 )
 # a laptop CPU, hours: 64 pixels, twice as many kinds of objects

@@ -132,7 +132,6 @@ def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws:
     prepare = getattr(task, "prepare", None)
     if prepare:
         passes = prepare(passes)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
     weights = weights or {}
     losses_of: list[dict[str, Tensor]] = []
     carries = []
@@ -142,7 +141,7 @@ def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws:
         last = i + 1 == len(passes)
         reduces = last or not isinstance(model, DistributedDataParallel)
         with nullcontext() if reduces else model.no_sync():          # type: ignore[operator]
-            with autocast:
+            with distributed.autocast(device, config.precision):
                 losses, carry = model(rows, alpha, noise)
             total = sum(weights.get(name, 1.0) * loss for name, loss in losses.items())
             (total / len(passes)).backward()
@@ -272,6 +271,7 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
     check_task(task, config, title)
     device = distributed.device_of(config.device)
     task.to(device).train()
+    config = checkpoint.settle_precision(config, folder, device)
     with writing.lock(folder, config):
         optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr,
                                       betas=config.betas, fused=True)

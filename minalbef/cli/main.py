@@ -79,7 +79,7 @@ class EvaluateScenes:
     size: float = 1.0
     """share of the test set, for a quick look"""
     among: int | None = None
-    """how many scenes a caption is ranked among: 500, or 5000 made for `small`"""
+    """how many scenes a caption is ranked among: 500, or 5000 for `small`"""
     split: Literal["test", "validation"] = "test"
     """validation while you tune"""
     pairs: bool = False
@@ -108,6 +108,8 @@ class EvaluateSets:
     """records that are read at once"""
     workers: int = 0
     """processes that open images ahead"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """of products; auto: bf16 where a GPU has it"""
 
 
 def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | None = None,

@@ -49,6 +49,7 @@ class How:
 
     batch: records that are read at once, by each process
     workers: processes that open images ahead, for each
+    precision: of products: fp32, bf16, or auto, see distributed.precision_on
     length: tokens at which texts are cut, by default the model's positions, in retrieval 30; words
         as in training
     top: candidates of the second stage
@@ -67,6 +68,7 @@ class How:
     batch: int = 32
     workers: int = 0
     device: torch.device = torch.device("cpu")
+    precision: str = "fp32"
     length: int | None = None
     top: int = 128
     weight: float = 0.2

@@ -50,7 +50,14 @@ def similarity(model: ALBEF, encoded: Encoded, block: int | None = None) -> Tens
     image = model.image_feature(encoded.image)
     text = model.text_feature(encoded.text, encoded.keep)
     blocks = (1, -1) if block is None else (-1, block)
-    return image.unflatten(0, blocks) @ text.unflatten(0, blocks).mT
+    return cosine(image.unflatten(0, blocks), text.unflatten(0, blocks))
+
+
+def cosine(image: Tensor, text: Tensor) -> Tensor:
+    """Features of unit length (..., i, e) and (..., t, e), in fp32: -> (..., i, t)."""
+    # in bf16 scores would tie
+    with torch.autocast(image.device.type, enabled=False):
+        return image @ text.mT
 
 
 @torch.no_grad()
@@ -62,7 +69,7 @@ def match_odds(model: ALBEF, encoded: Encoded, images: Tensor, texts: Tensor, ch
     chunk: pairs that are fused at a time. rows: images whose keys and values are in memory at once
     yes_alone: the logit for yes, by which the original ranks
     """
-    odds = encoded.text.new_empty(len(texts))
+    odds = model.temperature.new_empty(len(texts))       # in fp32, also where tokens are bf16
     for first in range(0, len(encoded.image), rows):
         in_memory = (images >= first) & (images < first + rows)
         here = in_memory.nonzero()[:, 0]

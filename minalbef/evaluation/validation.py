@@ -63,7 +63,9 @@ class Validation:
     def __call__(self, task: nn.Module, step: int, untrained: Collection[str] = ()) -> None:
         """Measure the weights after so many steps, and keep them if they are the best so far."""
         clock = time.perf_counter()
-        with evaluation_mode(task):
+        device = next(task.parameters()).device
+        precision = self.config.precision if device.type == "cuda" else "fp32"
+        with evaluation_mode(task), distributed.autocast(device, precision):
             measured = self.measure(task)
         figures = {name: round(float(value), DIGITS) for name, value in measured.items()}
         name, figure = next(iter(figures.items()))

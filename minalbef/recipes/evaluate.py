@@ -87,11 +87,13 @@ def evaluate_records(run: Run, records: loop.Records, task: str, how: How) -> tu
     """
     if task == CHOICE:
         how = replace(how, weight=report.similarity_weight(run.path))
-        samples, more = choices.evaluate(run, records, how)
+        with distributed.autocast(how.device, how.precision):
+            samples, more = choices.evaluate(run, records, how)
     else:
         evaluate_task_records = TASKS[task].evaluate
         assert evaluate_task_records, f"{task} has no evaluation"
-        samples, more = evaluate_task_records(run.model, run.tokenizer, records, how)
+        with distributed.autocast(how.device, how.precision):
+            samples, more = evaluate_task_records(run.model, run.tokenizer, records, how)
     parts = {"test": samples}
     if baselines := samples.pop("baselines", None):
         parts["baselines"] = baselines
@@ -249,15 +251,16 @@ def candidate_answers(task: str, folder: Path, answers: Path | None, free: bool
 def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | None = None,
                  answers: Path | None = None, free: bool = False, image_size: int | None = None,
                  top: int = 0, layer: int | str | None = None, original: bool = False,
-                 tuned: Sequence[str] = (), batch: int = 32, workers: int = 0, command: str = ""
-                 ) -> dict | None:
+                 tuned: Sequence[str] = (), batch: int = 32, workers: int = 0,
+                 precision: str = "auto", command: str = "") -> dict | None:
     """Evaluate a run on a prepared split and write report.json: -> the report on rank 0, else None.
 
     data: a folder of `minalbef prepare`, whose records decide the task; it may be a choice among
         captions
     out: where to write, by default RUN/SET-SPLIT, for the shipped model in runs/tiny
     answers: VQA's candidates, by default the set's; free: open-ended answers instead
-    top (by default the paper's for the set), layer, original, batch, workers: see loop.How
+    top (by default the paper's for the set), layer, original, batch, workers, precision: see
+        loop.How
     tuned: the sets that the run was trained on, if it doesn't record them
     VQA's answers go to vqa_result.json, in the official server's format.
     Raises ValueError for a run of another task, and for an image that cannot be read.
@@ -272,7 +275,8 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     loaded = open_for(model_task, run, image_size)
     config = loaded.config
     device = distributed.join("cpu" if config.device == "cpu" else "auto")
-    how = How(batch, workers, device, top=top or default_top(model_task, name, config),
+    precision = distributed.precision_on(device, precision)
+    how = How(batch, workers, device, precision, top=top or default_top(model_task, name, config),
               answers=candidates, original=original, layer=layer)
     loaded.model.to(device)
     figures, more = evaluate_records(loaded, records, task, how)
@@ -281,7 +285,8 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
         out = out or report.output_folder(run) / f"{name}-{split}"
         write_submission(out, more.pop("submission", None))
         words = protocol_of(loaded, folder, split, name, tuned)
-        about = {"run": str(run), "set": name, "split": split, "protocol": words}
+        about = {"run": str(run), "set": name, "split": split, "protocol": words,
+                 "precision": precision}
         seconds = {"evaluate": time.perf_counter() - clock}
         result = write_figures(run, out, task, about | more | figures, config, seconds, command)
     distributed.leave()

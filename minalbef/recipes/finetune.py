@@ -252,6 +252,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     require_config(config)
     differences = trained_baselines(task, baseline)[baseline] if baseline else {}
     job = start_job(task, source, Path(folder), config, data, quiet)
+    config = job.config
     module = differences.get("module", find_task(task).module)(config)
     begin(module, source, config)
     origin = origin_of(job.tokenizer, job.splits, source)
@@ -274,7 +275,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
 
 def start_job(task: str, source: Path, folder: Path, config: Config,
               data: tuple[str | Path, ...], quiet: bool) -> Job:
-    """Check where a run will be written, join the other processes, and set the seed.
+    """Check where a run will be written, join the other processes, set precision and seed.
 
     Raises ValueError where the run to start from would be overwritten.
     """
@@ -285,7 +286,8 @@ def start_job(task: str, source: Path, folder: Path, config: Config,
         check_upright(config, data)
     writing.check_folder(folder)
     launch.follow_launcher()
-    distributed.join(config.device)
+    device = distributed.join(config.device)
+    config = checkpoint.settle_precision(config, folder, device)
     tokenizer = checkpoint.read_run(source)[2]
     torch.manual_seed(config.seed)               # of new layers
     return Job(task, source, folder, config, tokenizer, data, hashes_of(data), quiet)

@@ -166,8 +166,10 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
     else:
         for_scenes(config)
     launch.follow_launcher()
-    if distributed.join(config.device).type == "cuda" and not data:
+    device = distributed.join(config.device)
+    if device.type == "cuda" and not data:
         workers = workers or PAINTERS
+    config = checkpoint.settle_precision(config, folder, device)
     with writing.lock(folder, config):
         splits = hashes_of(data)
         task, tokenizer, config = begin(config, data, vocab, vit, bert, make)

@@ -85,7 +85,7 @@ def _match_odds(model: ALBEF, encoded: Encoded, image: Tensor, text: Tensor, row
     image, text: the pairs' rows in encoded, (p,) and (p,), sorted by image
     rows: images fused at a time
     """
-    odds = encoded.text.new_empty(len(text))
+    odds = model.temperature.new_empty(len(text))
     blocks: Sequence[Tensor] = ()
     if len(image):
         blocks = image.unique().split(rows)

@@ -338,6 +338,15 @@ def test_entailment_counts_what_is_right(tuned, prepared, tmp_path):
     assert ")  chance 33.33\n" in table(found) and found["chance"] == {"accuracy": 0.33333}
 
 
+@pytest.mark.parametrize("task", [task for task in TUNED if TASKS[task].evaluate])
+def test_evaluation_in_bf16_runs_for_every_task_and_says_so(task, tuned, prepared, tmp_path):
+    found = [evaluate_set(tuned[task], prepared / SETS[task], out=tmp_path / precision, precision=precision)
+             for precision in ("auto", "bf16")]
+    assert [report["precision"] for report in found] == ["fp32", "bf16"]
+    fp32, bf16 = (report["test"] for report in found)
+    assert fp32.keys() == bf16.keys() and found[0]["counts"] == found[1]["counts"]
+
+
 @torch.no_grad()
 def test_nlvr2_counts_statements_that_are_judged_rightly_of_all_pairs(tuned, prepared, tmp_path):
     found, records, model, tokenizer = evaluated("nlvr2", tuned, prepared, tmp_path)

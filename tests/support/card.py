@@ -112,7 +112,8 @@ def card():
                              set_device=lambda device: None, synchronize=lambda device=None: None,
                              get_device_name=lambda device=None: "a card that is not there",
                              max_memory_allocated=lambda device=None: 10 ** 9,
-                             is_current_stream_capturing=lambda: False), \
+                             is_current_stream_capturing=lambda: False,
+                             is_bf16_supported=lambda including_emulation=True: False), \
             mock.patch.object(torch.accelerator, "current_accelerator", lambda check_available=False: None), \
             mock.patch.object(torch, "autocast", lambda device, *rest, **more: autocast("cpu", *rest, **more)), Card():
         yield
