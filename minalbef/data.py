@@ -2,6 +2,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Self
 
@@ -98,12 +99,22 @@ class Rows:
 
 @dataclass(frozen=True)
 class Batch(Rows):
-    """image (b, 3, s, s), tokens (b, l), keep (b, l) bool, ids (b,)"""
+    """image (b, 3, s, s), tokens (b, l), keep (b, l) bool, ids (b,)
+
+    Images are uint8 from `collate` on, a quarter of the bytes; `to` normalises them.
+    """
 
     image: Tensor
     tokens: Tensor
     keep: Tensor
     ids: Tensor
+
+    def to(self, device: torch.device | str) -> Self:
+        """Copy to a device, see Rows, and normalise the images there."""
+        batch = super().to(device)
+        if batch.image.dtype != torch.uint8:                     # they are normalised already
+            return batch
+        return replace(batch, image=normalise(batch.image))
 
 
 @dataclass(frozen=True)
@@ -280,8 +291,8 @@ def is_transparent(image: Image.Image) -> bool:
     return "A" in image.getbands() or "transparency" in image.info
 
 
-def transform(image: Source, size: int, upright: bool = False) -> Tensor:
-    """An image -> (3, s, s), resized (bicubic) and normalised for the encoder.
+def read_pixels(image: Source, size: int, upright: bool = False) -> Tensor:
+    """An image -> uint8 (3, s, s), resized (bicubic).
 
     upright: see `open_image`; for a run, its config.upright
     """
@@ -291,11 +302,34 @@ def transform(image: Source, size: int, upright: bool = False) -> Tensor:
     else:
         resized = open_image(image, upright).resize((size, size), Image.Resampling.BICUBIC)
         pixels = np.array(resized)
-    return (torch.from_numpy(pixels).permute(2, 0, 1) - _MEAN) / _STD
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 (..., 3, s, s) -> what the image encoder reads, on the same device."""
+    mean, std = _mean_and_std(pixels.device)
+    return (pixels - mean) / std
+
+
+@lru_cache
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Copied to a device once, since each copy would wait for the GPU."""
+    return _MEAN.to(device), _STD.to(device)
+
+
+def transform(image: Source, size: int, upright: bool = False) -> Tensor:
+    """An image -> (3, s, s), resized (bicubic) and normalised for the encoder.
+
+    upright: see `open_image`; for a run, its config.upright
+    """
+    return normalise(read_pixels(image, size, upright))
 
 
 def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: int = 25) -> Batch:
-    """Records -> a Batch: images (3, size, size), and captions of at most `length` tokens."""
+    """Records -> a Batch: images (3, size, size), and captions of at most `length` tokens.
+
+    Images are uint8; `Batch.to` normalises them.
+    """
     tokens, keep = tokenizer.encode([record.text for record in records], length)
-    images = torch.stack([transform(record.image, size) for record in records])
+    images = torch.stack([read_pixels(record.image, size) for record in records])
     return Batch(images, tokens, keep, torch.tensor([record.id for record in records]))

@@ -120,7 +120,10 @@ class ViT(nn.Module):
         init_weights(self.blocks, config.init_std)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Raises ValueError for an image of another size than the model's."""
+        """Raises ValueError for an image of another size than the model's, or not normalised."""
+        if image.dtype == torch.uint8:
+            raise ValueError("image is uint8, and the model reads normalised images: call "
+                             "batch.to(device), or minalbef.data.normalise(image)")
         size = self.image_size
         if image.ndim != 4 or image.shape[1:] != (3, size, size):
             raise ValueError(f"image has shape {tuple(image.shape)}; this model reads (b, 3, "

@@ -10,10 +10,12 @@ from PIL import EpsImagePlugin, Image
 from torch.testing import assert_close
 
 import emojiscenes
+from helpers import small
 from minalbef import data
-from minalbef.data import FORMATS, Record, collate, data_folder, open_image, transform
+from minalbef.data import FORMATS, MEAN, STD, Record, collate, data_folder, normalise, open_image, transform
 from minalbef.datasets.shards import Member
 from minalbef.tokenizer import Tokenizer
+from minalbef.vision import ViT
 
 RED = (204, 0, 51)                    # in PIL's palette, as is blue
 
@@ -182,6 +184,31 @@ def test_collate_makes_one_batch_of_unlike_pictures():
     assert batch.image.shape == (2, 3, 8, 8) and batch.image.dtype == torch.float32
     assert batch.tokens.shape == batch.keep.shape == (2, 4)
     assert batch.keep.sum(1).tolist() == [3, 4] and batch.ids.tolist() == [7, 9]
+
+
+def test_a_batch_of_bytes_is_normalised_to_the_bits_of_each_image_alone():
+    tokenizer = Tokenizer.train(["a cat"], 60)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    pixels[:2] = np.arange(384).reshape(2, 8, 8, 3) % 256                # every value
+    batch = collate([Record(image, "a cat", i) for i, image in enumerate(pixels)], tokenizer, 8)
+    assert batch.image.dtype == torch.uint8 and batch.image.is_contiguous()
+    mean = 255 * torch.tensor(MEAN)[:, None, None]
+    std = 255 * torch.tensor(STD)[:, None, None]
+    alone = torch.stack([(torch.from_numpy(image).permute(2, 0, 1) - mean) / std for image in pixels])
+    on_device = batch.to("cpu").image
+    assert torch.equal(on_device, alone) and on_device.stride() == alone.stride()
+    assert torch.equal(alone, torch.stack([transform(image, 8) for image in pixels]))
+    parts = [batch.part(i, 5, 5).to("cpu").image for i in range(5)]
+    assert torch.equal(torch.cat(parts), alone), "so are micro-batches"
+    assert torch.equal(batch.to("cpu").to("cpu").image, alone), "nothing is normalised twice"
+
+
+def test_a_model_refuses_images_that_nobody_normalised():
+    model = ViT(small())
+    pixels = torch.zeros(2, 3, 24, 24, dtype=torch.uint8)
+    assert model(normalise(pixels)).shape == (2, 10, 32)
+    with pytest.raises(ValueError, match="image is uint8, and the model reads normalised images"):
+        model(pixels)
 
 
 def test_the_embedded_data_is_there():

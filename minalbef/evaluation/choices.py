@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minalbef.data import Batch, Source, open_image, transform
+from minalbef.data import Batch, Source, open_image, read_pixels
 from minalbef.evaluation import ranking
 from minalbef.evaluation.intervals import Clusters
 from minalbef.evaluation.loop import How, Pretrained, Records, grey_image, over
@@ -64,11 +64,11 @@ def collate(records: Sequence[ChoiceRecord], tokenizer: Tokenizer, size: int, le
         for image in record.images:
             if record.box:
                 image = open_image(image, upright=False).crop(record.box)
-            images.append(transform(image, size))
+            images.append(read_pixels(image, size))
             image_rows.append(i)
         texts += record.texts
         text_rows += [i] * len(record.texts)
-    images.append(transform(grey_image(size), size))
+    images.append(read_pixels(grey_image(size), size))
     return Batch(torch.stack(images), *tokenizer.encode(texts, length),
                  torch.tensor([*image_rows, -1, *text_rows]))
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Subset
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.data import mark_upright, reads_upright, transform
+from minalbef.data import mark_upright, normalise, read_pixels, reads_upright
 from minalbef.metrics import progress
 from minalbef.tokenizer import Tokenizer
 
@@ -110,8 +110,11 @@ def encode_images(model: ALBEF, records: Records, rows: Sequence[int], how: How)
     upright = reads_upright(records, config)
     show = partial(pictures, size=config.image_size, upright=upright)
     loader = _loader(records, rows, how, show, pin_memory=how.device.type == "cuda")
-    return torch.cat([model.encode_image(images.to(how.device, non_blocking=True))
-                      for images in progress(loader, "pictures", how.quiet)])
+    tokens = []
+    for pixels in progress(loader, "pictures", how.quiet):
+        images = normalise(pixels.to(how.device, non_blocking=True))
+        tokens.append(model.encode_image(images))
+    return torch.cat(tokens)
 
 
 def _loader(records: Records, rows: Sequence[int], how: How, collate: Callable[..., Any],
@@ -130,8 +133,8 @@ def _with_records(collate: Callable[[Sequence[Any]], Any], upright: bool,
 
 
 def pictures(records: Sequence[Any], size: int, upright: bool = False) -> Tensor:
-    """Records' images as the model reads them: (b, 3, s, s)."""
-    return torch.stack([transform(record.image, size, upright) for record in records])
+    """Records' images: uint8 (b, 3, s, s)."""
+    return torch.stack([read_pixels(record.image, size, upright) for record in records])
 
 
 def grey_image(size: int) -> np.ndarray:

@@ -34,8 +34,9 @@ def records(task: str, examples: Sequence, size: int, hide: str = "") -> list:
 
 def batch(task: str, examples: Sequence, tokenizer: Tokenizer, size: int, hide: str = "",
           length: int = 30) -> Any:
-    """Problems as the batch that the task trains on."""
-    return TASKS[task].collate(records(task, examples, size, hide), tokenizer, size, length)
+    """Problems as the batch that the task trains on, with normalised images."""
+    examples = records(task, examples, size, hide)
+    return TASKS[task].collate(examples, tokenizer, size, length).to("cpu")
 
 
 def draws(config: Config, split: str, seed: int, size: float) -> Draw:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import fit_weights, resize_weights
 from minalbef.config import Config
-from minalbef.data import Batch, Source, transform
+from minalbef.data import Batch, Source, read_pixels
 from minalbef.ema import Distilled
 from minalbef.evaluation.intervals import Clusters, commonest, figures_by_kind
 from minalbef.evaluation.loop import How, Records, over, values_of
@@ -83,7 +83,7 @@ def collate(records: Sequence[NLVR2Record], tokenizer: Tokenizer, size: int, len
         for image in record.images:
             if id(image) not in row:
                 row[id(image)] = len(images)
-                images.append(transform(image, size))
+                images.append(read_pixels(image, size))
         pairs.append([row[id(image)] for image in record.images])
     return NLVR2Batch(
         image=torch.stack(images),

@@ -89,12 +89,17 @@ def public(tmp_path):
 
 
 def pixels_in_training(records, run: Run, monkeypatch) -> torch.Tensor:
-    """What training's reader gives the encoder by number, without crops, flips and colours."""
+    """What training's reader gives the encoder by number, without crops, flips and colours.
+
+    It resizes by PIL, as evaluation does: torch rounds otherwise, see `augment.resize`.
+    """
+    bicubic = Image.Resampling.BICUBIC
     with monkeypatch.context() as patch:
         patch.setattr(photos, "SIDES", photos.re.compile(""))  # no flips: it is in every text
         patch.setattr(photos, "rand_augment", lambda image, rng: image)
+        patch.setattr(photos, "resize", lambda image, size: image.resize((size, size), bicubic))
         config = replace(run.config, batch=len(records), epoch=len(records), crop=1.0)
-        batch = RecordBatches(records, retrieval.collate, config, run.tokenizer)(0)
+        batch = RecordBatches(records, retrieval.collate, config, run.tokenizer)(0).to("cpu")
     return batch.image[torch.tensor([batch.ids.tolist().index(record.id) for record in records])]
 
 
@@ -145,7 +150,7 @@ def test_own_pictures_have_the_same_features_wherever_they_are_read(mine, tmp_pa
     for read in (
         pixels_in_training(records, run, monkeypatch),
         pixels_in_evaluation(records, run, monkeypatch),
-        retrieval.collate(list(records), run.tokenizer, SIZE).image,
+        retrieval.collate(list(records), run.tokenizer, SIZE).to("cpu").image,
         torch.stack([*map(run.transform, files)]),
         torch.stack([run.transform(record.image) for record in records]),
     ):
@@ -199,7 +204,7 @@ def test_records_of_no_set_are_read_as_the_run_reads(public, tmp_path, monkeypat
     entailment.evaluate(
         EntailmentModel(config).eval(), run.tokenizer, asked, How(batch=2, quiet=True)
     )
-    assert torch.equal(torch.cat([batch.image for batch in seen]), pixels)
+    assert torch.equal(torch.cat([batch.to("cpu").image for batch in seen]), pixels)
 
 
 def test_training_takes_its_sets_way_into_the_runs_settings(mine, public, tmp_path):

@@ -100,7 +100,7 @@ def test_scores_are_the_models_own_whatever_the_batch(run):
                ChoiceRecord((noise(2), noise(3)), texts[1:], 2)]
     shown = [noise(0)[1:6, 2:8], noise(1), noise(2), noise(3)]
     grey = np.full((8, 8, 3), 128, np.uint8)
-    batch = choices.collate(records, run.tokenizer, run.config.image_size, run.config.positions)
+    batch = choices.collate(records, run.tokenizer, run.config.image_size, run.config.positions).to("cpu")
     with torch.no_grad():
         found = choices.by_way(run, batch, 0.3)
     for scores, record, pictures in zip(found, records, (shown[:1], shown[1:2], shown[2:])):

@@ -62,7 +62,7 @@ def test_a_long_caption_is_cut_and_a_task_without_presets_asks_for_one(program, 
     names, folder = program
     run = minalbef.load(folder)
     long = [Record(names["squares"][0], "a small cat on a big apple " * 12, 0)]
-    batch = names["collate"](long, run.tokenizer, run.config.image_size, 20)
+    batch = names["collate"](long, run.tokenizer, run.config.image_size, 20).to("cpu")
     assert batch.answers.shape == (1, 20) and names["TASK"].module(run.config)(batch, 0.0)[0]["caption"].isfinite()
     assert finetune.preset_of("caption", "captions") == "caption"
     monkeypatch.setitem(TASKS, "caption", names["Task"]("caption", names["Caption"], names["collate"]))
