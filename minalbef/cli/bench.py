@@ -69,8 +69,11 @@ def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000
         photo: side to which a JPEG is resized
         number: how many scenes; of JPEGs a tenth
     """
+    import torch
+
     from minalbef.bench.loading import measure_loading
     from minalbef.bench.step import show
+    torch.set_num_threads(1)                     # as in a loader's worker
     show(measure_loading(sizes, photo, number))
 
 

@@ -3,9 +3,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from minalbef.data import Record
+from minalbef.data import Record, open_image
 from minalbef.datasets import augment as photos
-from minalbef.datasets.augment import GREY, TEN, augment, crop_box, rand_augment, view
+from minalbef.datasets.augment import (
+    GREY,
+    TEN,
+    augment,
+    crop_box,
+    least_side,
+    rand_augment,
+    resize,
+    view,
+)
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.nlvr2 import NLVR2Record
 from minalbef.tasks.vqa import VQARecord
@@ -74,6 +83,13 @@ def test_shifts_are_seven_pixels_and_leave_grey_behind(sign):
     assert (across[:, edge] == GREY[0]).all() and (down[edge] == GREY[0]).all()
 
 
+@pytest.mark.parametrize("name, x, y", [("TranslateX", 7, 0), ("TranslateY", 0, 7)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_shift_has_the_bits_of_an_affine_map(name, x, y, sign):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8))
+    assert TEN[name](image, sign) == photos.warp(image, 1, 0, -sign * x, 0, 1, -sign * y)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_shears_move_a_row_by_0_21_of_its_number(sign):
     across, down = plain(TEN["ShearX"](RAMP, sign)), plain(TEN["ShearY"](RAMP, sign))
@@ -124,6 +140,48 @@ def test_a_crop_shows_at_least_the_share_asked_for_and_stays_inside():
         assert 3 / 4 - 0.01 <= (right - left) / (bottom - top) <= 4 / 3 + 0.01
         shares.append((right - left) * (bottom - top) / 640 / 480)
     assert 0.495 < min(shares) < 0.53 and 0.9 < max(shares) <= 1
+
+
+@pytest.mark.parametrize("width, height, size", [(90, 60, 32), (60, 90, 32), (20, 30, 48), (50, 40, 40)])
+def test_resizing_is_pils_but_for_rounding(width, height, size):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+    across = image.resize((size, height), Image.Resampling.BICUBIC)              # PIL 13 resizes tall ones down first
+    expected = np.array(across.resize((size, size), Image.Resampling.BICUBIC)).astype(int)
+    difference = abs(np.array(resize(image, size)) - expected)
+    assert difference.max() <= 2 and (difference > 0).mean() < 0.01
+    nearest = np.array(image.resize((size, size), Image.Resampling.BILINEAR)).astype(int)
+    assert abs(nearest - expected).max() > 2, "the check is blind"
+
+
+@pytest.mark.parametrize("size, crop", [(256, 0.2), (384, 0.5), (384, 1.0)])
+def test_a_jpeg_is_decoded_smaller_only_where_every_crop_stays_larger_than_the_output(size, crop):
+    chance = np.random.default_rng(2)
+    side = least_side(size, crop)
+    for width, height in ((side, side), (side, 2 * side), (9 * side, side)):
+        for _ in range(200):
+            left, top, right, bottom = crop_box(width, height, crop, chance)
+            assert min(right - left, bottom - top) >= size - 1
+    assert least_side(size, 0.0) > 100 * size, "a crop of no area never has enough pixels"
+
+
+def test_training_alone_decodes_a_large_jpeg_at_a_fraction_of_its_size(tmp_path, monkeypatch):
+    y, x = np.mgrid[:400, :600]
+    pixels = np.stack([x * 0.4, y * 0.6, (x + y) * 0.2], 2).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    whole = open_image(tmp_path / "a.jpg")
+    assert whole.size == (600, 400), "evaluation reads all of it"
+    assert open_image(tmp_path / "a.jpg", least=101).size == (300, 200)
+    assert open_image(tmp_path / "a.jpg", least=50).size == (75, 50)
+    assert open_image(tmp_path / "a.jpg", least=201).size == open_image(tmp_path / "a.png", least=50).size == (600, 400)
+    lazy = Image.open(tmp_path / "a.jpg")
+    assert open_image(lazy, least=50).size == lazy.size == (600, 400), "the caller's own image stays as it is"
+    sizes = []
+    monkeypatch.setattr(photos, "rand_augment", lambda image, chance: image)
+    monkeypatch.setattr(photos, "augment", lambda image, *rest: sizes.append(image.size) or augment(image, *rest))
+    views = [view(Record(tmp_path / f"a.{end}", "a cat", 0), 32, 0.5, 0, 0, 0).image for end in ("jpg", "png")]
+    assert sizes == [(150, 100), (600, 400)]
+    assert abs(views[0].astype(int) - views[1]).max() <= 12, "the same crop, but for a pixel"
 
 
 def test_a_picture_too_narrow_for_any_crop_is_cut_in_its_middle():
@@ -190,7 +248,7 @@ def test_grounding_sees_the_whole_picture(monkeypatch):
     monkeypatch.setattr(photos, "rand_augment", lambda image, chance: image)
     image = Image.fromarray(half())
     found = augment(image, 16, 1.0, False, np.random.default_rng(3))
-    assert (found == np.array(image.resize((16, 16), Image.Resampling.BICUBIC))).all()
+    assert (found == np.array(resize(image, 16))).all()
     assert (augment(image, 16, 0.2, False, np.random.default_rng(3)) != found).any(), "the check is blind"
 
 
