@@ -1,6 +1,7 @@
 """Batches of prepared records: shuffled, augmented, prefetched, and reproducible on resume."""
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -23,6 +24,9 @@ from minalbef.writing import name_file
 BICUBIC = Image.Resampling.BICUBIC
 LEAST = 1000                          # records, before a share of unreadable ones means anything
 IN_A_ROW = 100                        # unreadable ones: the folder is gone, so stop trying
+AHEAD = 2                             # batches that each worker has ready, at most
+SHARED_MEMORY = Path("/dev/shm")      # where Linux keeps them
+GB = 1e9
 T = TypeVar("T")
 Collate = Callable[[Sequence[Any], Tokenizer, int, int], Any]
 
@@ -34,6 +38,7 @@ def prefetch(source: Callable[..., Any], numbers: range, workers: int,
         numbers,                                 # type: ignore[arg-type]  # as good as a Dataset
         batch_size=None,
         num_workers=workers,
+        prefetch_factor=AHEAD if workers else None,
         collate_fn=source,
         worker_init_fn=_use_one_thread,
         pin_memory=pin_memory,
@@ -46,13 +51,41 @@ def _use_one_thread(worker: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"       # its threads don't survive the fork
 
 
+def check_shared_memory(config: Config, workers: int, image_bytes: int) -> None:
+    """Raises ValueError if the batches that workers have ready don't fit into shared memory.
+
+    Without room for them the workers would be killed, at some step, by SIGBUS.
+    image_bytes: of a row's images
+    """
+    if not workers or not SHARED_MEMORY.is_dir():
+        return
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world()))
+    rows = config.batch // distributed.world()
+    batches = AHEAD * workers + 1                # and the one in use
+    need = processes * batches * rows * image_bytes
+    room = shutil.disk_usage(SHARED_MEMORY).total        # not what is free: others fill it already
+    if need > room:
+        raise ValueError(
+            f"{SHARED_MEMORY} has {room / GB:.2g} GB, and {workers} workers of each of {processes} "
+            f"processes keep up to {need / GB:.2g} GB of batches there: take fewer --workers, or "
+            f"make it larger, such as by docker run --shm-size={math.ceil(2 * need / GB)}g")
+
+
 class Ahead:
     """Prefetches source(step) in worker processes, into pinned memory if there is a GPU.
 
     source must be a function of the step alone and know its rank: a worker has no process group.
     """
 
-    def __init__(self, source: Callable[[int], Any], config: Config, workers: int):
+    def __init__(self, source: Callable[[int], Any], config: Config, workers: int,
+                 image_bytes: int | None = None):
+        """image_bytes: of a row's images, by default of one in fp32
+
+        Raises ValueError for more workers than shared memory has room for.
+        """
+        if image_bytes is None:
+            image_bytes = 4 * 3 * config.image_size ** 2
+        check_shared_memory(config, workers, image_bytes)
         self.source = source
         self.steps = config.steps
         self.workers = workers
@@ -87,7 +120,8 @@ class RecordBatches:
         most_bad: training stops at a larger share of unreadable images, of at least 1,000; each
             counts once
         folder: for unreadable.txt, which lists unreadable records
-        Raises ValueError for an empty set; a call does if too many images are unreadable.
+        Raises ValueError for an empty set, or more workers than shared memory has room for; a call
+        does if too many images are unreadable.
         """
         if not len(records):
             raise ValueError("there is no record to train on; see what `minalbef prepare` "
@@ -100,7 +134,8 @@ class RecordBatches:
         world = distributed.world()
         rows = distributed.rank_rows(config.batch, rank, world)
         source = partial(read_batch, records, collate, config, tokenizer, rows)
-        self.ahead = Ahead(source, config, workers)
+        images = 2 if hasattr(records[0], "images") else 1       # NLVR2's records have two
+        self.ahead = Ahead(source, config, workers, images * 3 * config.image_size ** 2)
         self.path = None
         if folder:
             name = f"unreadable-{rank}.txt" if world > 1 else "unreadable.txt"

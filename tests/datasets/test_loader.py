@@ -1,4 +1,7 @@
 """loader: every record once an epoch, on any number of processes and after a stop; bad pictures are counted."""
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +11,10 @@ from helpers import same_state, small
 from minalbef import distributed
 from minalbef.data import Record
 from minalbef.datasets import loader
-from minalbef.datasets.loader import RecordBatches
+from minalbef.datasets.loader import Ahead, RecordBatches, ValidationBatches
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
+from minalbef.presets import preset
 from minalbef.tasks import nlvr2, retrieval, vqa
 from minalbef.train import fit
 from miniature_sets import CONFIG, TOKENIZER, WORDS, jpeg, write
@@ -82,6 +86,36 @@ def test_a_step_is_the_same_whatever_came_before_and_however_many_read_ahead():
     assert all(same(ahead(step), expected[step]) for step in (0, 1, 2, 5, 4))
     plain = retrieval.collate([Pictures(11)[i] for i in expected[0].ids], TOKENIZER, CONFIG.image_size)
     assert not torch.equal(expected[0].image, plain.image), "nothing was augmented"
+
+
+def test_images_travel_as_bytes_and_are_floats_on_the_device():
+    training = batches(Pictures(11), workers=1)(0)
+    validation = next(iter(ValidationBatches(Pictures(11), retrieval.collate, CONFIG, TOKENIZER, 8)))
+    for batch in (training, validation):
+        assert batch.image.dtype == torch.uint8 and batch.to("cpu").image.dtype == torch.float32
+
+
+def test_workers_whose_batches_do_not_fit_into_shared_memory_are_refused_before_they_start(tmp_path, monkeypatch):
+    config = preset("paper-4m")
+    monkeypatch.setattr(loader, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(loader.shutil, "disk_usage", lambda path: SimpleNamespace(total=64 * 2 ** 20))
+    monkeypatch.setattr(distributed, "world", lambda: 80)
+    monkeypatch.setattr(distributed, "rank", lambda: 0)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    config = replace(config, batch=5120)
+    with pytest.raises(ValueError, match=r"has 0.067 GB, and 12 workers of each of 8 processes keep up to 2.5 GB of "
+                                         r"batches there: take fewer --workers, .* docker run --shm-size=6g"):
+        RecordBatches(Pictures(11), retrieval.collate, config, TOKENIZER, workers=12)      # 8 x 25 x 64 x 3 x 256 x 256
+    with pytest.raises(ValueError, match="up to 10 GB"):
+        Ahead(print, config, 12)                                                           # floats, as of scenes
+    Ahead(print, config, 0)
+    monkeypatch.setattr(loader.shutil, "disk_usage", lambda path: SimpleNamespace(total=3e9))
+    RecordBatches(Pictures(11), retrieval.collate, config, TOKENIZER, workers=12)
+    pair = nlvr2.NLVR2Record((Pictures(1)[0].image,) * 2, "a cat", True, 0)
+    with pytest.raises(ValueError, match="up to 5 GB"):
+        RecordBatches([pair], nlvr2.collate, config, TOKENIZER, workers=12)
+    monkeypatch.setattr(loader, "SHARED_MEMORY", tmp_path / "none")                        # macOS, Windows
+    RecordBatches([pair], nlvr2.collate, config, TOKENIZER, workers=12)
 
 
 def test_reading_beyond_the_last_step_is_allowed():
@@ -173,6 +207,8 @@ def test_prepared_sets_feed_it_several_at_once(tmp_path):
         prepare(name, tmp_path / "in", tmp_path / "out")
     both = ConcatDataset([Records(tmp_path / "out" / "vqa", split) for split in ("train", "validation")])
     found = RecordBatches(both, vqa.collate, CONFIG, TOKENIZER, workers=1)(0)
+    assert found.image.dtype == torch.uint8
     assert sorted(found.ids.tolist()) == [1, 1, 2, 2] and found.counts.sum() == 6
     found = RecordBatches(Records(tmp_path / "out" / "nlvr2", "train"), nlvr2.collate, CONFIG, TOKENIZER)(0)
+    assert found.image.dtype == torch.uint8
     assert found.pairs.shape == (4, 2) and found.image[found.pairs].shape == (4, 2, 3, 16, 16)
