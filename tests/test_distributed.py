@@ -89,7 +89,7 @@ def train(folder, config=CONFIG, happens=None, dtype=torch.float32, task=None, b
     def disturbed(step):
         if happens and step == 2:
             happens()
-        return batches(step).map(lambda x: x.to(dtype) if x.is_floating_point() else x)
+        return batches(step).to("cpu").map(lambda x: x.to(dtype) if x.is_floating_point() else x)
     step = torch.optim.AdamW.step
     def spy(self, *args, **kwargs):
         task.note(self)

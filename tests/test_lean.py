@@ -38,7 +38,7 @@ def made(name: str, **changes):
     with torch.no_grad():
         for p in task.student.parameters():
             p += 0.02 * torch.randn_like(p)
-    return task, config, rehearse.make_batch(plan, config, tokenizer, 0)
+    return task, config, rehearse.make_batch(plan, config, tokenizer, 0).to("cpu")
 
 
 def step(task, config, batch) -> tuple[dict, dict, tuple]:
