@@ -487,7 +487,7 @@ def test_vqa_writes_freely_and_answers_may_be_secret(tuned, prepared, tmp_path):
     model, tokenizer, _ = load_model("vqa", tuned["vqa"])
     submission = json.loads((tmp_path / "out" / "vqa_result.json").read_text())
     for line, record in zip(submission, Records(secret, "test"), strict=True):
-        batch = vqa.collate_questions([record], tokenizer, 32, 32)
+        batch = vqa.collate_questions([record], tokenizer, 32, 32).to("cpu")
         written, _ = vqa.generate(model, batch, tokenizer)
         assert line == {"question_id": record.id, "answer": tokenizer.decode(written[0].tolist())}
     assert evaluate_set(tuned["vqa"], prepared / "vqa", out=tmp_path / "out",
