@@ -22,7 +22,7 @@ LIMITS = RANGES | {
     "most_bad": (0, 1),
     "utilisation": (0, 1),
     "minutes": (0.1, 10_000),
-    "price": (0, 1_000_000),
+    "price_per_hour": (0, 1_000_000),
     "among": (1, 1_000_000),
     "scenes": (1, 1_000_000),
     "number": (1, 1_000_000),

@@ -12,7 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minalbef import train
 from minalbef.gpu_check.parts import Result, Setting, verdict
-from minalbef.gpu_check.small_steps import SmallRecipe, make_recipe, recipe_names
+from minalbef.gpu_check.small_steps import (
+    SmallRecipe,
+    fp32_products,
+    make_recipe,
+    recipe_names,
+)
 
 CPU = torch.device("cpu")
 
@@ -109,7 +114,7 @@ def compare(name: str, variant: Variant, setting: Setting) -> dict[str, Any]:
                      module=copy.deepcopy(reference.module).to(setting.device))
     limit = TOLERANCES[variant.changes["precision"]]
     losses, gradient = backward(reference, CPU)
-    with exact_fp32(), FlopCounterMode(display=False) as counter, attention(variant.backend):
+    with fp32_products(tf32=False), FlopCounterMode(display=False) as counter, attention(variant.backend):
         other_losses, other_gradient = backward(tested, setting.device)
     differences = []
     for key, loss in losses.items():
@@ -133,19 +138,6 @@ def backward(recipe: SmallRecipe, device: torch.device) -> tuple[dict[str, float
     gradients = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
     values = {name: loss.item() for name, loss in losses.items()}
     return values, torch.cat(gradients).double().cpu()
-
-
-@contextmanager
-def exact_fp32() -> Iterator[None]:
-    """Meanwhile fp32 is fp32: no TF32."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from minalbef.bench.loading import jpeg, measure_loading
 from minalbef.bench.step import Steps
 from minalbef.config import Config
 from minalbef.data import Record
-from minalbef.datasets.loader import RecordBatches
+from minalbef.datasets.loader import AHEAD, RecordBatches
 from minalbef.gpu_check.machine import cores
 from minalbef.gpu_check.parts import Result, Setting, verdict
 from minalbef.presets import preset
@@ -23,7 +23,6 @@ from minalbef.tokenizer import Tokenizer
 FILES = 64                            # photographs of 640 x 480 pixels
 RECORDS = 1_000_000                   # that they are read as
 MOST_WORKERS = 12
-PREFETCH = 2                          # batches that each worker has ready, torch's default
 WAIT = 0.005                          # seconds for a batch: longer is a wait, shorter is a copy
 MOST_WAITS = 0.05                     # share of steps
 
@@ -96,7 +95,7 @@ def share_of_waits(records: Photos, config: Config, tokenizer: Tokenizer, worker
     """
     batches = RecordBatches(records, collate, config, tokenizer, workers)
     work = Steps(config, str(device))
-    ready = 2 * PREFETCH * workers
+    ready = 2 * AHEAD * workers
     waits = []
     start = 0.0
     for step in range(2 * ready):

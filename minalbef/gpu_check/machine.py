@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
+from minalbef.datasets.loader import AHEAD, SHARED_MEMORY
 from minalbef.gpu_check.parts import Result, Setting, verdict
 from minalbef.presets import preset
+from minalbef.recipes.cost import matmul_peak
 from minalbef.recipes.plan import gpu_named
 from minalbef.recipes.report import describe_device
 
 GB = 1e9
 WORKERS = 8                           # of docs/scale.md's command for `base`
-PREFETCH = 2                          # batches that each has ready, torch's default
 LEAST_DISK = 10                       # GB: two checkpoints of full size, and the run's weights
 BLOCK = 64 * 2 ** 20                  # bytes of a copy
 ROUNDS = 5                            # the fastest is nearest to a quiet machine
@@ -24,9 +25,12 @@ ROUNDS = 5                            # the fastest is nearest to a quiet machin
 def check(setting: Setting) -> Result:
     """Describe and measure the machine; PASS if shared memory and disk hold what `base` needs."""
     config = preset("base", **setting.changes)
-    needed = WORKERS * PREFETCH * config.batch * 3 * config.image_size ** 2 / GB
+    batches = AHEAD * WORKERS + 1                # and the one in use
+    needed = batches * config.batch * 3 * config.image_size ** 2 / GB
     shared = shared_memory()
     disk = shutil.disk_usage(setting.folder).free / GB
+    side = 8192 if setting.device.type == "cuda" else 512
+    gflops, _ = matmul_peak(str(setting.device), side, half=True)
     details = {
         "machine": describe_device(),
         "cores": cores(),
@@ -34,9 +38,9 @@ def check(setting: Setting) -> Result:
         "shared_memory_needed_gb": needed,
         "disk_free_gb": disk,
         "disk_write_gb_per_second": write_speed(setting.folder),
-        "bf16_product_tflops": product_speed(setting.device),
+        "bf16_product_tflops": gflops / 1e3,
     }
-    figure = f"{details['bf16_product_tflops']:.3g} TFLOP/s in bf16, {details['cores']} cores"
+    figure = f"{gflops / 1e3:.3g} TFLOP/s in bf16, {details['cores']} cores"
     if setting.device.type == "cuda":
         details |= describe_gpu(setting.device)
         figure = f"{details['card']} (driver {details['driver']}), {figure}"
@@ -47,7 +51,7 @@ def check(setting: Setting) -> Result:
         figure += f", {shared:.3g} GB of shared memory"
         if shared < needed:
             problems.append(f"/dev/shm is smaller than the {needed:.2g} GB that {WORKERS} workers "
-                            "fill: start the container with --shm-size=16g")
+                            "fill: start the container with --shm-size=8g")
     figure += f", {disk:.3g} GB of disk"
     if disk < LEAST_DISK:
         problems.append(f"the disk has less than {LEAST_DISK} GB free")
@@ -63,9 +67,9 @@ def cores() -> int:
 
 def shared_memory() -> float | None:
     """GB of /dev/shm, through which a loader's batches go; None on a system without it."""
-    if not Path("/dev/shm").exists():
+    if not SHARED_MEMORY.is_dir():
         return None
-    return shutil.disk_usage("/dev/shm").total / GB
+    return shutil.disk_usage(SHARED_MEMORY).total / GB
 
 
 def write_speed(folder: Path) -> float:
@@ -80,18 +84,6 @@ def write_speed(folder: Path) -> float:
     seconds = time.perf_counter() - start
     path.unlink()
     return 4 * BLOCK / GB / seconds
-
-
-def product_speed(device: torch.device) -> float:
-    """The best TFLOP/s of some bf16 products of square matrices."""
-    side = 8192 if device.type == "cuda" else 512
-    a = torch.randn(side, side, device=device, dtype=torch.bfloat16)
-    best = float("inf")
-    for _ in range(2 * ROUNDS):
-        start = time.perf_counter()
-        (a @ a)[0, 0].item()                     # .item() waits for the device
-        best = min(best, time.perf_counter() - start)
-    return 2 * side ** 3 / best / 1e12
 
 
 def describe_gpu(device: torch.device) -> dict[str, Any]:

@@ -8,9 +8,8 @@ import torch
 import torch.distributed as dist
 
 from minalbef import distributed, train
-from minalbef.gpu_check.correctness import exact_fp32
 from minalbef.gpu_check.parts import Result, Setting, verdict
-from minalbef.gpu_check.small_steps import make_recipe
+from minalbef.gpu_check.small_steps import fp32_products, make_recipe
 
 PRESET = "paper-4m"
 STEPS = 3
@@ -70,7 +69,7 @@ def train_share(rank: int, world: int, port: int, device_name: str, changes: dic
         model = train.in_ddp(recipe.module, devices, None)
     rows = distributed.rank_rows(recipe.config.batch, rank, max(1, world))
     losses = []
-    with exact_fp32():
+    with fp32_products(tf32=False):
         for step in range(STEPS):
             batch = recipe.batch(step).map(lambda x: x[rows])
             values, _ = train.train_step(model, recipe.module, recipe.optimiser, batch, step,

@@ -29,6 +29,7 @@ from minalbef.recipes.report import command, commit, describe_device, now
 from minalbef.writing import write_atomically
 
 POLL = 0.2                            # seconds between two looks at a part's process
+OURS = "minalbef: "                   # how a command that a part called says what went wrong
 WIDTH = 60                            # characters of its last line beside the progress bar
 
 
@@ -91,7 +92,7 @@ def run_part(part: Part, folder: Path, seconds: float, changes: Sequence[str], p
         problem = f"killed by {killer(-process.returncode)}"
     else:
         problem = f"ended with status {process.returncode}"
-    figure = f"{problem}: {last_line(log)} ({log})"
+    figure = f"{problem}: {last_line(log, OURS) or last_line(log)} ({log})"
     if result is None:
         return Result(FAIL, figure, finished=False)
     return Result(FAIL, f"{figure}; until then: {result.figure}", result.details, finished=False)
@@ -127,10 +128,11 @@ def kill_group(process: subprocess.Popen) -> None:
     process.stdin.close()
 
 
-def last_line(log: Path) -> str:
-    """The last line of a log that isn't empty, or ""."""
+def last_line(log: Path, beginning: str = "") -> str:
+    """The last line of a log that isn't empty and begins so, or ""."""
     text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and line.startswith(beginning)]
     return lines[-1] if lines else ""
 
 

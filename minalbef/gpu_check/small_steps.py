@@ -1,5 +1,6 @@
-"""Each recipe of the paper in small: its task, and batches of noise."""
-from collections.abc import Mapping
+"""Each recipe of the paper in small: its task, batches of noise, and products in TF32 or not."""
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,3 +55,16 @@ def make_recipe(name: str, changes: Mapping[str, Any], device: torch.device) -> 
                                   betas=config.betas, fused=True)
     tokenizer = Tokenizer.train([" ".join(WORDS)], config.vocab_size)
     return SmallRecipe(task, config, module, optimiser, tokenizer)
+
+
+@contextmanager
+def fp32_products(tf32: bool) -> Iterator[None]:
+    """Meanwhile products of fp32 are in TF32, or exact."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

@@ -1,13 +1,12 @@
 """Part 4: samples a second, share of the card's peak, and whether the host keeps up with the GPU."""
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 
 from minalbef.bench.step import measure_step
 from minalbef.gpu_check.parts import FAIL, Result, Setting, verdict, write_result
+from minalbef.gpu_check.small_steps import fp32_products
 from minalbef.presets import preset
 
 FEW = 2                               # rows: the GPU has so little to do that the host's time shows
@@ -35,11 +34,17 @@ def check(setting: Setting) -> Result:
 
     PASS if there is a figure in bf16, and no compilation after the first steps.
     """
-    rows = []
+    rows: list[dict] = []
+    result = Result(FAIL, "there was no time for a step")
     for mode in MODES:
-        rows += measure_mode(mode, setting)
-        result = summarise(rows)
-        write_result(setting.folder, result._replace(finished=False))    # compiling may be killed
+        for count in ROWS:
+            if setting.seconds_left() < RESERVE * setting.seconds:
+                break
+            rows.append(measure_or_explain(mode, count, setting))
+            result = summarise(rows)
+            write_result(setting.folder, result._replace(finished=False))    # it may be killed
+            if "problem" in rows[-1]:
+                break
     return result
 
 
@@ -49,36 +54,31 @@ def summarise(rows: list[dict]) -> Result:
     if not bf16:
         return Result(FAIL, f"no figure in bf16: {rows[0]['problem']}", {"steps": rows})
     best = max(bf16, key=lambda row: row["samples_per_second"])
+    host = next(row["ms"] for row in bf16 if row["mode"] == best["mode"])
     figure = (f"{best['samples_per_second']:.0f} samples/s in {best['mode']} with {best['rows']} "
               f"rows, {best['tflops']:.3g} TFLOP/s")
     if best["share_of_peak"]:
         figure += f", {best['share_of_peak']:.0%} of the card's peak"
-    figure += f"; a step takes {best['ms']:.0f} ms, and the host {best['host_ms']:.0f}"
+    figure += f"; a step takes {best['ms']:.0f} ms, and the host {host:.0f}"
     faults = [fault for row in rows for fault in row.get("faults", [])]
     if faults:
         figure += f"; {faults[0]}"
-    return Result(verdict(not faults), figure, {"best": best, "steps": rows})
+    details = {"best": best, "host_ms": host, "steps": rows}
+    return Result(verdict(not faults), figure, details)
 
 
-def measure_mode(mode: Mode, setting: Setting) -> list[dict]:
-    """A row of figures for each number of rows, up to what fits or the time allows."""
-    results: list[dict[str, Any]] = []
-    for rows in ROWS:
-        if setting.seconds_left() < RESERVE * setting.seconds:
-            break
-        print(f"{mode.name}, {rows} rows", flush=True)
-        row: dict[str, Any] = {"mode": mode.name, "rows": rows}
-        results.append(row)
-        try:
-            row |= measure(mode, rows, setting)
-        except torch.OutOfMemoryError as error:
-            row["problem"] = str(error).splitlines()[0]
-            break
-        finally:
-            gc.collect()                         # the failed step's tensors, too
-            torch.cuda.empty_cache()
-        row["host_ms"] = results[0]["ms"]
-    return results
+def measure_or_explain(mode: Mode, rows: int, setting: Setting) -> dict[str, Any]:
+    """Figures of a step with so many rows; or the "problem" where they don't fit."""
+    print(f"{mode.name}, {rows} rows", flush=True)
+    row: dict[str, Any] = {"mode": mode.name, "rows": rows}
+    try:
+        row |= measure(mode, rows, setting)
+    except torch.OutOfMemoryError as error:
+        row["problem"] = str(error).splitlines()[0]
+    finally:
+        gc.collect()                             # the failed step's tensors, too
+        torch.cuda.empty_cache()
+    return row
 
 
 def measure(mode: Mode, rows: int, setting: Setting) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def measure(mode: Mode, rows: int, setting: Setting) -> dict[str, Any]:
     config = preset("paper-4m", **{**setting.changes, "batch": rows, "compile": mode.compile,
                                    "precision": mode.precision})
     torch.cuda.reset_peak_memory_stats()
-    with precision_of_products(mode.tf32):
+    with fp32_products(mode.tf32):
         step = measure_step(config, str(setting.device), STEPS)
     return {
         "samples_per_second": step["samples_per_second"],
@@ -97,14 +97,3 @@ def measure(mode: Mode, rows: int, setting: Setting) -> dict[str, Any]:
         "peak_gb": step["peak_memory_mb"] / 1e3,
         "faults": step["faults"],
     }
-
-
-@contextmanager
-def precision_of_products(tf32: bool) -> Iterator[None]:
-    """Meanwhile products of fp32 are in TF32, or aren't."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

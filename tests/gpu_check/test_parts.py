@@ -1,5 +1,6 @@
 """The parts of gpu-check on a CPU: what they find, and that each can fail."""
 import gc
+import time
 
 import pytest
 import torch
@@ -104,7 +105,8 @@ def test_speed_goes_up_to_what_fits_and_late_compilations_fail(tmp_path, monkeyp
     problems = [row["problem"] for row in result.details["steps"] if "problem" in row]
     assert problems == ["CUDA out of memory. Tried to allocate 2 GiB."] * 4
     best = result.details["best"]
-    assert best["rows"] == 64 and best["ms"] == pytest.approx(100) and best["host_ms"] == pytest.approx(60)
+    assert best["rows"] == 64 and best["ms"] == pytest.approx(100)
+    assert result.details["host_ms"] == pytest.approx(60), "as long as two rows take"
     assert best["tflops"] == pytest.approx(10) and "640 samples/s in bf16" in result.figure
     kept = read_result(tmp_path)
     assert kept is not None and not kept.finished and kept.details["best"]["rows"] == 64, "kept if compiling is killed"
@@ -112,10 +114,11 @@ def test_speed_goes_up_to_what_fits_and_late_compilations_fail(tmp_path, monkeyp
 
 def test_speed_stops_in_time_and_says_where_nothing_fits(tmp_path, monkeypatch, no_card):
     monkeypatch.setattr(speed, "measure_step", made_up_step)
+    late = Setting(tmp_path, 100, CPU, start=time.monotonic() - 90)
+    assert speed.check(late).figure == "there was no time for a step"
     monkeypatch.setattr(speed, "ROWS", (128, 256))
     result = speed.check(setting(tmp_path))
     assert result.verdict == FAIL and "no figure in bf16: CUDA out of memory" in result.figure
-    assert speed.measure_mode(speed.MODES[0], setting(tmp_path, seconds=0)) == []
 
 
 @pytest.mark.parametrize("ratio, outcome", [(1.08, PASS), (0.93, PASS), (1.12, FAIL)])
