@@ -1,13 +1,17 @@
 """train: schedules by hand; the same run again, resumed, stopped, broken off: nothing is lost and nothing differs."""
 import contextlib
+import copy
 import csv
 import math
 import os
 import shutil
 import signal
 import sys
+import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -16,7 +20,7 @@ from torch import nn
 from card import card
 from full_disk import files_end_at
 from helpers import Batches, same_state, small
-from minalbef import distributed, metrics, train
+from minalbef import checkpoint, distributed, metrics, train
 from minalbef.albef import ALBEF
 from minalbef.presets import preset
 from minalbef.recipes.report import train_seconds
@@ -314,6 +318,87 @@ def test_a_full_disk_at_the_metrics_says_so(tmp_path):
     with contextlib.ExitStack() as full, pytest.raises(OSError, match="metrics.csv.*free some space"):
         run(tmp_path, Disturbed(3, lambda: full.enter_context(files_end_at(50))))
     assert not list(tmp_path.iterdir()), "no part of a file is left"
+
+
+# checkpoints that are written while training goes on, as of a task on a GPU
+
+@pytest.fixture
+def background(monkeypatch):
+    """States are written in the background, though all is on a CPU."""
+    writer = checkpoint.StateWriter
+    monkeypatch.setattr(checkpoint, "StateWriter", lambda background: writer(True))
+
+
+def written(monkeypatch, before=lambda step: None) -> list[dict]:
+    """The states that are written from now on, one after the other; before(step) is called before each is."""
+    states, write = [], checkpoint.write_state
+
+    def note(folder, state):
+        before(state["step"])
+        states.append(copy.deepcopy(state))
+        write(folder, state)
+    monkeypatch.setattr(checkpoint, "write_state", note)
+    return states
+
+
+def test_a_state_is_of_its_step_though_it_is_written_two_steps_later(tmp_path, monkeypatch, background, finished):
+    config, later = replace(CONFIG, save_every=5), threading.Event()
+    states = written(monkeypatch, lambda step: step > 5 or later.wait(60))
+    state = run(tmp_path, Disturbed(7, later.set), config)
+    assert later.is_set() and [state["step"] for state in states] == [5, 10, 15, 20]
+    assert same_state(state, finished[1]) and same_state(saved(tmp_path)["optimiser"], saved(finished[0])["optimiser"])
+    for file in states[:3]:
+        torch.save(file, tmp_path / "state.pt")
+        assert same_state(run(tmp_path, config=config), finished[1])
+
+
+def test_a_state_waits_until_the_one_before_is_written(tmp_path, monkeypatch, background):
+    busy = threading.Lock()
+
+    def alone(step):
+        assert busy.acquire(blocking=False)
+        time.sleep(0.2)
+        busy.release()
+    states = written(monkeypatch, alone)
+    run(tmp_path, config=replace(CONFIG, save_every=2, epoch=8 * 8))
+    assert [state["step"] for state in states] == [2, 4, 6, 8] and saved(tmp_path)["step"] == 8
+
+
+def test_a_stop_and_a_validation_find_the_state_of_their_step_written(tmp_path, monkeypatch, background, finished):
+    written(monkeypatch, lambda step: time.sleep(0.3))
+    found = []
+
+    def measure(task, step, untrained):
+        found.append((step, saved(tmp_path)["step"]))
+    validation = mock.Mock(side_effect=measure, resume=lambda step: None, due=lambda step: step == 4)
+    with pytest.raises(Stopped):
+        run(tmp_path, Disturbed(13, lambda: os.kill(os.getpid(), signal.SIGTERM)), validation=validation)
+    assert found == [(4, 4)] and saved(tmp_path)["step"] == 14
+    assert same_state(run(tmp_path), finished[1])
+
+
+def test_a_full_disk_is_said_at_the_next_save_and_leaves_the_old_checkpoint(tmp_path, background, finished):
+    config, steps = replace(CONFIG, save_every=5), []
+    class Noted(Disturbed):
+        def __call__(self, step):
+            steps.append(step)
+            return super().__call__(step)
+    with contextlib.ExitStack() as full, pytest.raises(OSError, match="could not write .*state.pt.*free some space"):
+        run(tmp_path, Noted(7, lambda: full.enter_context(files_end_at(20_000))), config)
+    assert steps[-1] == 14, "that of step 10 failed"
+    assert saved(tmp_path)["step"] == 5
+    assert {path.name for path in tmp_path.iterdir()} == {"state.pt", "metrics.csv"}, "no part of a file is left"
+    assert same_state(run(tmp_path, config=config), finished[1])
+
+
+def test_what_ends_training_is_raised_and_a_state_that_could_not_be_written_is_logged(
+        tmp_path, monkeypatch, background, caplog):
+    def full(step):
+        raise OSError("could not write it: the disk is full")
+    written(monkeypatch, full)
+    with pytest.raises(FloatingPointError, match="step 7"):
+        run(tmp_path, Poisoned(CONFIG), replace(CONFIG, save_every=5))
+    assert "the disk is full" in caplog.text and not (tmp_path / "state.pt").exists()
 
 
 def test_an_unwritable_folder_is_named(tmp_path):
