@@ -10,13 +10,12 @@
 #include <driver_types.h>
 #include <pthread.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <vector_types.h>
 
-// ---------------------------------------------------------------- what is counted, see gpu_counts.py
+// ------------------------------------------------------------- what is counted, see gpu_counts.py
 struct {
     _Atomic long kernels;       // torch's own, launched
     _Atomic long triton;        // compiled ones, launched
@@ -38,100 +37,22 @@ static void wait_for_gpu(void) {
 }
 
 static _Atomic int capturing;            // a CUDA graph
-static _Atomic int results_are_known;    // no kernel was launched since the last copy to the GPU
+static _Atomic int memory_is_known;      // no kernel was launched since the last copy to the GPU
+
+static void *new_handle(void) {
+    static _Atomic long handle;
+    return (void *)(handle += 16);
+}
+static int from_environment(const char *name, int otherwise) {
+    const char *value = getenv(name);
+    return value ? atoi(value) : otherwise;
+}
+
+// calls that are counted, that wait, that create something, and that tell a number
 #define COUNT(call, what) int call(void) { if (!capturing) nullgpu_counts.what++; return 0; }
 #define WAIT(call) int call(void) { wait_for_gpu(); return 0; }
-
-// ----------------------------------------------------------------------------------------- kernels
-struct kernel {
-    const void *stub;           // the host function that stands for the kernel
-    const char *name;
-    long launches;
-};
-static struct kernel *kernels;
-static int kernel_count, sorted_count;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-static int compare_kernels(const void *a, const void *b) {
-    const char *left = ((const struct kernel *)a)->stub;
-    const char *right = ((const struct kernel *)b)->stub;
-    return (left > right) - (left < right);
-}
-
-// torch registers its kernels, over a hundred thousand, when it is loaded
-void __cudaRegisterFunction(void **module, const char *stub, char *device_function,
-                            const char *name) {
-    if (kernel_count % 4096 == 0)
-        kernels = realloc(kernels, (kernel_count + 4096) * sizeof *kernels);
-    kernels[kernel_count++] = (struct kernel){stub, name, 0};
-}
-
-static void launch(const void *stub) {
-    results_are_known = 0;
-    if (capturing) return;
-    nullgpu_counts.kernels++;
-    pthread_mutex_lock(&lock);
-    if (sorted_count < kernel_count)
-        qsort(kernels, sorted_count = kernel_count, sizeof *kernels, compare_kernels);
-    struct kernel key = {stub};
-    struct kernel *kernel = bsearch(&key, kernels, sorted_count, sizeof key, compare_kernels);
-    if (kernel) kernel->launches++;
-    pthread_mutex_unlock(&lock);
-}
-
-// the i-th kernel's name, and how often it was launched since it was last asked; NULL at the end
-const char *nullgpu_kernel(int i, long *launches) {
-    if (i >= kernel_count) return NULL;
-    *launches = kernels[i].launches;
-    kernels[i].launches = 0;
-    return kernels[i].name;
-}
-
-void **__cudaRegisterFatBinary(void *binary) {
-    static void *module;
-    return &module;
-}
-// a launch <<<grid, block>>> passes its arguments through these
-unsigned __cudaPushCallConfiguration(void) { return 0; }
-int __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared, void *stream) {
-    *grid = *block = (dim3){1, 1, 1};
-    *shared = 0;
-    *(void **)stream = NULL;
-    return 0;
-}
-int __cudaGetKernel(const void **kernel, const void *stub) {
-    *kernel = stub;
-    return 0;
-}
-int __cudaLaunchKernel(const void *stub) {
-    launch(stub);
-    return 0;
-}
-int cudaLaunchKernel(const void *stub, dim3 grid, dim3 block, void **arguments,
-                             size_t shared, cudaStream_t stream) {
-    launch(stub);
-    return 0;
-}
-int cudaLaunchKernelExC(const cudaLaunchConfig_t *how, const void *stub, void **arguments) {
-    launch(stub);
-    return 0;
-}
-int cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *stub) {
-    memset(attributes, 0, sizeof *attributes);
-    attributes->maxThreadsPerBlock = 1024;
-    attributes->binaryVersion = attributes->ptxVersion = 90;
-    return 0;
-}
-int cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *stub, int size,
-                                                          size_t shared) {
-    *blocks = 2;
-    return 0;
-}
-int cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
-        int *blocks, const void *stub, int size, size_t shared, unsigned flags) {
-    *blocks = 2;
-    return 0;
-}
+#define CREATE(call) int call(void **handle) { *handle = new_handle(); return 0; }
+#define TELL(call, number) int call(int *value) { *value = number; return 0; }
 
 // ------------------------------------------------------------------------- the device: an H100 SXM
 enum { CORES = 132, SHARED = 232448, SHARED_BY_DEFAULT = 49152, REGISTERS = 65536, WARP = 32,
@@ -139,14 +60,10 @@ enum { CORES = 132, SHARED = 232448, SHARED_BY_DEFAULT = 49152, REGISTERS = 6553
 static const size_t MEMORY = 85520809984;
 
 static __thread int current_device;
-int cudaGetDevice(int *device) { *device = current_device; return 0; }
+TELL(cudaGetDevice, current_device)
 int cudaSetDevice(int device) { current_device = device; return 0; }
-int cudaGetDeviceCount(int *count) {
-    const char *devices = getenv("NULLGPU_DEVICES");
-    *count = devices ? atoi(devices) : 1;
-    return 0;
-}
-int cudaGetDeviceProperties(struct cudaDeviceProp *device, int number) {
+TELL(cudaGetDeviceCount, from_environment("NULLGPU_DEVICES", 1))
+int cudaGetDeviceProperties(struct cudaDeviceProp *device) {
     memset(device, 0, sizeof *device);
     strcpy(device->name, "NVIDIA H100 80GB HBM3 (null)");
     device->major = 9;
@@ -189,11 +106,11 @@ static int attribute(enum cudaDeviceAttr name) {
         default: return 1;
     }
 }
-int cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr name, int device) {
+int cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr name) {
     *value = attribute(name);
     return 0;
 }
-int cudaDeviceGetPCIBusId(char *id, int size, int device) {
+int cudaDeviceGetPCIBusId(char *id, int size) {
     strncpy(id, "0000:00:00.0", size);
     return 0;
 }
@@ -202,14 +119,95 @@ int cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
     *greatest = -5;
     return 0;
 }
-int cudaDeviceCanAccessPeer(int *can, int device, int peer) {
-    *can = 0;
+TELL(cudaDeviceCanAccessPeer, 0)
+TELL(cudaDriverGetVersion, CUDA_VERSION)
+TELL(cudaRuntimeGetVersion, CUDA_VERSION)
+const char *cudaGetErrorString(int error) { return "an error of the null GPU"; }
+const char *cudaGetErrorName(int error) { return "an error of the null GPU"; }
+
+// ----------------------------------------------------------------------------------------- kernels
+struct kernel {
+    const void *stub;           // the host function that stands for the kernel
+    const char *name;
+    long launches;
+};
+static struct kernel *kernels;
+static int kernel_count, sorted_count;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int compare_kernels(const void *a, const void *b) {
+    const char *left = ((const struct kernel *)a)->stub;
+    const char *right = ((const struct kernel *)b)->stub;
+    return (left > right) - (left < right);
+}
+
+// torch registers its kernels, over a hundred thousand, when it is loaded
+void __cudaRegisterFunction(void **module, const char *stub, char *device_function,
+                            const char *name) {
+    if (kernel_count % 4096 == 0)
+        kernels = realloc(kernels, (kernel_count + 4096) * sizeof *kernels);
+    kernels[kernel_count++] = (struct kernel){stub, name, 0};
+}
+
+static void launch(const void *stub) {
+    memory_is_known = 0;
+    if (capturing) return;
+    nullgpu_counts.kernels++;
+    pthread_mutex_lock(&lock);
+    if (sorted_count < kernel_count) {
+        qsort(kernels, kernel_count, sizeof *kernels, compare_kernels);
+        sorted_count = kernel_count;
+    }
+    struct kernel key = {stub};
+    struct kernel *kernel = bsearch(&key, kernels, sorted_count, sizeof key, compare_kernels);
+    if (kernel) kernel->launches++;
+    pthread_mutex_unlock(&lock);
+}
+
+// the i-th kernel's name, and how often it was launched since it was last asked; NULL at the end
+const char *nullgpu_kernel(int i, long *launches) {
+    if (i >= kernel_count) return NULL;
+    *launches = kernels[i].launches;
+    kernels[i].launches = 0;
+    return kernels[i].name;
+}
+
+void **__cudaRegisterFatBinary(void *binary) {
+    static void *module;
+    return &module;
+}
+// a launch <<<grid, block>>> passes its arguments through these
+unsigned __cudaPushCallConfiguration(void) { return 0; }
+int __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared, void *stream) {
+    *grid = *block = (dim3){1, 1, 1};
+    *shared = 0;
+    *(void **)stream = NULL;
     return 0;
 }
-int cudaDriverGetVersion(int *version) { *version = CUDA_VERSION; return 0; }
-int cudaRuntimeGetVersion(int *version) { *version = CUDA_VERSION; return 0; }
-const char *cudaGetErrorString(cudaError_t error) { return "an error of the null GPU"; }
-const char *cudaGetErrorName(cudaError_t error) { return "cudaErrorNull"; }
+int __cudaGetKernel(const void **kernel, const void *stub) {
+    *kernel = stub;
+    return 0;
+}
+int __cudaLaunchKernel(const void *stub) {
+    launch(stub);
+    return 0;
+}
+int cudaLaunchKernel(const void *stub) {
+    launch(stub);
+    return 0;
+}
+int cudaLaunchKernelExC(const void *how, const void *stub) {
+    launch(stub);
+    return 0;
+}
+int cudaFuncGetAttributes(struct cudaFuncAttributes *attributes) {
+    memset(attributes, 0, sizeof *attributes);
+    attributes->maxThreadsPerBlock = BLOCK;
+    attributes->binaryVersion = attributes->ptxVersion = 90;
+    return 0;
+}
+TELL(cudaOccupancyMaxActiveBlocksPerMultiprocessor, 2)
+TELL(cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, 2)
 
 // ------------------------------------------------------------------------------------------ memory
 // Two ranges of addresses, so large that none is given out twice; what is never written takes no
@@ -219,9 +217,10 @@ struct range {
     char *start;
     size_t size, end;           // end: of what was given out
 };
-static struct range gpu = {.size = 4ul << 40}, pinned = {.size = 256ul << 30};
-static unsigned pages_of[(4ul << 40) / PAGE];    // of the allocation that begins at a page
-static size_t allocated;
+#define TERABYTE (1ul << 40)
+static struct range gpu = {.size = 4 * TERABYTE}, pinned = {.size = TERABYTE / 4};
+static unsigned pages_of[4 * TERABYTE / PAGE];   // of the allocation that begins at a page
+static size_t allocated;        // now, on the GPU
 
 static void *take(struct range *range, size_t bytes) {
     if (!range->start) {
@@ -238,10 +237,10 @@ static int lies_in(struct range *range, const void *address) {
     return range->start && (char *)address >= range->start
         && (char *)address < range->start + range->size;
 }
-static size_t whole_pages(size_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
+static size_t round_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 int cudaMalloc(void **start, size_t bytes) {
-    bytes = whole_pages(bytes);
+    bytes = round_up(bytes, PAGE);
     pthread_mutex_lock(&lock);
     int fits = allocated + bytes <= MEMORY;
     if (fits) {
@@ -253,8 +252,10 @@ int cudaMalloc(void **start, size_t bytes) {
     return fits ? 0 : cudaErrorMemoryAllocation;
 }
 int cudaFree(void *start) {
+    pthread_mutex_lock(&lock);
     if (lies_in(&gpu, start))
         allocated -= (size_t)pages_of[((char *)start - gpu.start) / PAGE] * PAGE;
+    pthread_mutex_unlock(&lock);
     return 0;
 }
 int cudaMemGetInfo(size_t *free, size_t *total) {
@@ -262,30 +263,30 @@ int cudaMemGetInfo(size_t *free, size_t *total) {
     *free = MEMORY - allocated;
     return 0;
 }
-int cudaHostAlloc(void **start, size_t bytes, unsigned flags) {
+int cudaHostAlloc(void **start, size_t bytes) {
     pthread_mutex_lock(&lock);
-    *start = take(&pinned, (bytes + 4095) / 4096 * 4096);
+    *start = take(&pinned, round_up(bytes, 4096));
     pthread_mutex_unlock(&lock);
     return 0;
 }
-int cudaMallocHost(void **start, size_t bytes) { return cudaHostAlloc(start, bytes, 0); }
+int cudaMallocHost(void **start, size_t bytes) { return cudaHostAlloc(start, bytes); }
 
-int cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, const void *address) {
+int cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, void *address) {
     memset(attributes, 0, sizeof *attributes);
     attributes->type = cudaMemoryTypeUnregistered;
     if (lies_in(&gpu, address)) attributes->type = cudaMemoryTypeDevice;
     if (lies_in(&pinned, address)) attributes->type = cudaMemoryTypeHost;
-    attributes->hostPointer = attributes->devicePointer = (void *)address;
+    attributes->hostPointer = attributes->devicePointer = address;
     return 0;
 }
-int cudaGetSymbolAddress(void **address, const void *symbol) {
+int cudaGetSymbolAddress(void **address) {
     static char variable[4096];
     *address = variable;
     return 0;
 }
 
 // ------------------------------------------------------------------------------------------ copies
-// Small ones are made, since DDP sends what it reads back; large ones would only take memory.
+// DDP reads back what it has sent, so small copies are made; large ones would only take memory.
 enum { SMALL = 1 << 16 };
 static const void *last_to_gpu;
 static size_t last_bytes;
@@ -301,23 +302,22 @@ static void copy(void *to, const void *from, size_t bytes) {
         if (bytes <= SMALL) memcpy(to, from, bytes);
         last_to_gpu = to;
         last_bytes = bytes;
-        results_are_known = 1;
+        memory_is_known = 1;
     } else {
         nullgpu_counts.from_gpu++;
         nullgpu_counts.bytes_from_gpu += bytes;
-        if (results_are_known)
+        if (memory_is_known)
             memcpy(to, from, bytes);
         else
             memset(to, bytes == 1, bytes);       // a single byte is a truth value: all is well
     }
 }
-int cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
+int cudaMemcpy(void *to, const void *from, size_t bytes) {
     copy(to, from, bytes);
     wait_for_gpu();
     return 0;
 }
-int cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
-                            cudaStream_t stream) {
+int cudaMemcpyAsync(void *to, const void *from, size_t bytes) {
     copy(to, from, bytes);
     const void *host = lies_in(&gpu, to) ? from : to;
     if (!lies_in(&gpu, host) && !lies_in(&pinned, host)) wait_for_gpu();     // it is pageable
@@ -330,15 +330,11 @@ COUNT(cudaMemsetAsync, memsets)
 WAIT(cudaDeviceSynchronize)
 WAIT(cudaStreamSynchronize)
 WAIT(cudaEventSynchronize)
-static void *new_handle(void) {
-    static _Atomic long handle;
-    return (void *)(handle += 16);
-}
-int cudaStreamCreate(void **stream) { *stream = new_handle(); return 0; }
-int cudaStreamCreateWithFlags(void **stream) { *stream = new_handle(); return 0; }
-int cudaStreamCreateWithPriority(void **stream) { *stream = new_handle(); return 0; }
-int cudaEventCreate(void **event) { *event = new_handle(); return 0; }
-int cudaEventCreateWithFlags(void **event) { *event = new_handle(); return 0; }
+CREATE(cudaStreamCreate)
+CREATE(cudaStreamCreateWithFlags)
+CREATE(cudaStreamCreateWithPriority)
+CREATE(cudaEventCreate)
+CREATE(cudaEventCreateWithFlags)
 int cudaStreamGetPriority(void *stream, int *priority) { *priority = 0; return 0; }
 int cudaEventElapsedTime(float *milliseconds) { *milliseconds = 1; return 0; }
 
@@ -355,8 +351,8 @@ int cudaStreamGetCaptureInfo(void *stream, int *status, uint64_t *id) {
     if (id) *id = 1;
     return 0;
 }
-int cudaGraphInstantiate(void **executable) { *executable = new_handle(); return 0; }
-int cudaGraphInstantiateWithFlags(void **executable) { *executable = new_handle(); return 0; }
+CREATE(cudaGraphInstantiate)
+CREATE(cudaGraphInstantiateWithFlags)
 int cudaGraphGetNodes(void *graph, void *nodes, size_t *count) { *count = 1; return 0; }
 COUNT(cudaGraphLaunch, graphs)
 
@@ -370,7 +366,7 @@ COUNT(cublasSgemv_v2, products)
 COUNT(cublasSdot_v2, products)
 COUNT(cublasDotEx, products)
 COUNT(cublasLtMatmul, products)
-int cublasCreate_v2(void **handle) { *handle = new_handle(); return 0; }
+CREATE(cublasCreate_v2)
 int cublasGetPointerMode_v2(void *handle, int *mode) { *mode = 0; return 0; }
 int cublasGetMathMode(void *handle, int *mode) { *mode = 0; return 0; }
 int cublasLtMatmulAlgoGetHeuristic(void *handle, void *matmul, void *a, void *b, void *c, void *d,
@@ -383,7 +379,7 @@ int cublasLtMatmulAlgoGetHeuristic(void *handle, void *matmul, void *a, void *b,
 COUNT(cudnnBackendExecute, cudnn)
 size_t cudnnGetVersion(void) { return CUDNN_VERSION; }
 const char *cudnnGetErrorString(int error) { return "an error of the null GPU"; }
-int cudnnCreate(void **handle) { *handle = new_handle(); return 0; }
+CREATE(cudnnCreate)
 int cudnnBackendCreateDescriptor(int kind, void **descriptor) {
     *descriptor = new_handle();
     return 0;
@@ -407,8 +403,7 @@ COUNT(ncclBcast, collectives)
 COUNT(ncclAlltoAll, collectives)
 COUNT(ncclSend, collectives)
 COUNT(ncclRecv, collectives)
-static int world(void) { return atoi(getenv("WORLD_SIZE")); }
-// The other ranks send what this one does: while DDP starts, that is what was last copied to the
+// Processes don't talk. While DDP starts, all send the same, which is what they last copied to the
 // GPU.
 static size_t receive(char *to, const void *from, size_t count, int type) {
     static const size_t bytes_of_type[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2, 1, 1};
@@ -424,29 +419,29 @@ int ncclBroadcast(const void *from, void *to, size_t count, int type) {
 }
 int ncclAllGather(const void *from, char *to, size_t count, int type) {
     nullgpu_counts.collectives++;
-    for (int rank = 0; rank < world(); rank++)
+    for (int rank = 0; rank < from_environment("WORLD_SIZE", 1); rank++)
         to += receive(to, from, count, type);
     return 0;
 }
-int ncclGetVersion(int *version) { *version = 22800; return 0; }
+TELL(ncclGetVersion, 22800)
 int ncclGetUniqueId(char *id) { memset(id, 1, 128); return 0; }
-int ncclCommInitRank(void **comm) { *comm = new_handle(); return 0; }
-int ncclCommInitRankConfig(void **comm) { *comm = new_handle(); return 0; }
-int ncclCommInitRankScalable(void **comm) { *comm = new_handle(); return 0; }
+CREATE(ncclCommInitRank)
+CREATE(ncclCommInitRankConfig)
+CREATE(ncclCommInitRankScalable)
 int ncclCommSplit(void *comm, int color, int key, void **new_comm) {
     *new_comm = new_handle();
     return 0;
 }
 int ncclCommGetAsyncError(void *comm, int *error) { *error = 0; return 0; }
-int ncclCommCount(void *comm, int *count) { *count = world(); return 0; }
-int ncclCommUserRank(void *comm, int *rank) { *rank = atoi(getenv("RANK")); return 0; }
+int ncclCommCount(void *comm, int *count) { *count = from_environment("WORLD_SIZE", 1); return 0; }
+int ncclCommUserRank(void *comm, int *rank) { *rank = from_environment("RANK", 0); return 0; }
 const char *ncclGetErrorString(int error) { return "an error of the null GPU"; }
 const char *ncclGetLastError(void *comm) { return ""; }
 
-// --------------------------------------------------------------- the driver, which Triton calls, too
+// ------------------------------------------------------------ the driver, which Triton calls, too
 COUNT(cuLaunchKernel, triton)
 COUNT(cuLaunchKernelEx, triton)
-int cuDriverGetVersion(int *version) { *version = CUDA_VERSION; return 0; }
+TELL(cuDriverGetVersion, CUDA_VERSION)
 int cuDeviceGetCount(int *count) { return cudaGetDeviceCount(count); }
 int cuDeviceGet(int *device, int number) { *device = number; return 0; }
 int cuDeviceGetAttribute(int *value, int name) { *value = attribute(name); return 0; }
@@ -458,15 +453,15 @@ int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
 static int context;
 int cuDevicePrimaryCtxRetain(void **current) { *current = &context; return 0; }
 int cuCtxGetCurrent(void **current) { *current = &context; return 0; }
-int cuCtxGetDevice(int *device) { *device = current_device; return 0; }
+TELL(cuCtxGetDevice, current_device)
 int cuPointerGetAttribute(const void **value, int name, const void *address) {
     *value = address;
     return 0;
 }
-int cuModuleLoad(void **module) { *module = new_handle(); return 0; }
-int cuModuleLoadData(void **module) { *module = new_handle(); return 0; }
-int cuModuleLoadDataEx(void **module) { *module = new_handle(); return 0; }
-int cuModuleGetFunction(void **function) { *function = new_handle(); return 0; }
+CREATE(cuModuleLoad)
+CREATE(cuModuleLoadData)
+CREATE(cuModuleLoadDataEx)
+CREATE(cuModuleGetFunction)
 int cuFuncGetAttribute(int *value, int name) {
     enum { MOST_THREADS_PER_BLOCK = 0, REGISTERS_PER_THREAD = 4 };
     *value = 0;
@@ -474,7 +469,7 @@ int cuFuncGetAttribute(int *value, int name) {
     if (name == REGISTERS_PER_THREAD) *value = 32;
     return 0;
 }
-int cuOccupancyMaxActiveClusters(int *clusters) { *clusters = 1; return 0; }
+TELL(cuOccupancyMaxActiveClusters, 1)
 int cuGetErrorString(int error, const char **text) {
     *text = "an error of the null GPU";
     return 0;

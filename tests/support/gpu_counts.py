@@ -1,4 +1,4 @@
-"""What the null GPU counted, in a process that runs on it."""
+"""What the null GPU counts, for a process that runs on it."""
 import ctypes
 import traceback
 from collections import Counter
@@ -49,7 +49,7 @@ def place() -> str:
 
 @contextmanager
 def count() -> Iterator[dict]:
-    """Counts by name, of what runs meanwhile; "wait_lines" has the lines that wait, and how often."""
+    """Counts by name of what runs meanwhile, and as "wait_lines" the lines that wait."""
     result: dict = {}
     lines: Counter[str] = Counter()
     note = ctypes.CFUNCTYPE(None)(lambda: lines.update([place()]))

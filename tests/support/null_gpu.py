@@ -16,27 +16,28 @@ from checkout import python_path
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "nullgpu"
+PACKAGES = Path(torch.__file__).parents[1]
+TRITON = PACKAGES / "triton" / "backends" / "nvidia"
+INCLUDES = (PACKAGES / "nvidia" / "cu13" / "include", PACKAGES / "nvidia" / "cudnn" / "include",
+            TRITON / "include")
 # torch's libraries that call CUDA, and the source of the one that Triton builds
 LIBRARIES = ("c10_cuda", "torch_cuda", "torch_python", "caffe2_nvrtc")
 CALLS = re.compile(r"\b(?:__cuda|cuda[A-Z]|cu[A-Z](?!File)|cublas|cudnn|nccl)\w+")
 
 
 def find_lack() -> str:
-    """What the null GPU needs and this machine lacks; "" if there is all."""
+    """What the null GPU needs and this machine lacks, as a sentence; "" if there is everything."""
     if not sys.platform.startswith("linux"):
         return "the null GPU needs Linux"
     if not (shutil.which("gcc") and shutil.which("nm")):
         return "the null GPU is built with gcc and binutils, which aren't here"
-    version = torch.version.cuda or "none"
-    if version.split(".")[0] != "13":
-        return f"the null GPU answers torch's build for CUDA 13; this one's is {version}"
+    if not (torch.version.cuda or "").startswith("13."):
+        return f"the null GPU is for torch's build for CUDA 13, not for {torch.version.cuda}"
+    if not all(folder.exists() for folder in INCLUDES):
+        return "the null GPU needs the headers that pip installs with torch's CUDA build"
     if torch.cuda.is_available():
-        return "there is a GPU"
+        return "this machine has a real GPU"
     return ""
-
-
-def site_packages() -> Path:
-    return Path(torch.__file__).parents[1]
 
 
 def symbols(*options: str) -> set[str]:
@@ -49,11 +50,10 @@ def imports() -> set[str]:
     """The functions of CUDA's libraries that torch and Triton call."""
     names = set()
     for library in LIBRARIES:
-        path = site_packages() / "torch" / "lib" / f"lib{library}.so"
+        path = PACKAGES / "torch" / "lib" / f"lib{library}.so"
         names |= symbols("--dynamic", "--undefined-only", str(path))
-    driver = site_packages() / "triton" / "backends" / "nvidia" / "driver.c"
-    if driver.exists():
-        names |= set(re.findall(r"\b\w+(?=\()", driver.read_text(encoding="utf-8")))
+    driver = (TRITON / "driver.c").read_text(encoding="utf-8")
+    names |= set(re.findall(r"\b\w+(?=\()", driver))
     return {name for name in names if CALLS.fullmatch(name)}
 
 
@@ -72,27 +72,24 @@ def build() -> Path:
 
 def compile_library(source: Path, folder: Path) -> None:
     """nullgpu.c, and a function that returns 0 for each of torch's imports that it lacks."""
-    nvidia = site_packages() / "nvidia"
-    triton = site_packages() / "triton" / "backends" / "nvidia"
-    includes = nvidia / "cu13" / "include", triton / "include", nvidia / "cudnn" / "include"
     major, minor = torch.version.cuda.split(".")
     object_file, rest = folder / "nullgpu.o", folder / "rest.c"
-    subprocess.run(["gcc", "-c", "-O1", "-fPIC", "-w", f"-DCUDA_VERSION={major}0{minor}0",
-                    *(f"-I{include}" for include in includes),
-                    str(source), "-o", str(object_file)], check=True)
+    compile_c = ["gcc", "-O1", "-fPIC", "-w", f"-DCUDA_VERSION={major}0{minor}0"]
+    compile_c += [f"-I{include}" for include in INCLUDES]
+    subprocess.run([*compile_c, "-c", str(source), "-o", str(object_file)], check=True)
     missing = sorted(imports() - symbols("--defined-only", str(object_file)))
-    rest.write_text("".join(f"int {name}(void) {{ return 0; }}\n" for name in missing),
-                    encoding="utf-8")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-w", str(object_file), str(rest), "-o",
+    lines = [f"int {name}(void) {{ return 0; }}\n" for name in missing]
+    rest.write_text("".join(lines), encoding="utf-8")
+    subprocess.run([*compile_c, "-shared", str(object_file), str(rest), "-o",
                     str(folder / "libnullgpu.so")], check=True)
     for name in ("libcuda.so.1", "libcuda.so"):
         (folder / name).symlink_to("libnullgpu.so")
 
 
 def environment() -> dict[str, str]:
-    """In which Python meets a null GPU."""
+    """In which Python meets a null GPU; NULLGPU_DEVICES in it says how many, one by default."""
     folder = build()
-    python = os.pathsep.join([str(FOLDER), str(Path(__file__).parent), python_path(ROOT)])
+    python = os.pathsep.join([str(Path(__file__).parent), python_path(ROOT)])
     return os.environ | {
         "NULLGPU": "1",
         "LD_PRELOAD": str(folder / "libnullgpu.so"),

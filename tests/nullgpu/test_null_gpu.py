@@ -1,0 +1,100 @@
+"""Training on a GPU that computes nothing: where tensors are, and what a step costs.
+
+Each test starts a process of its own, since the null GPU is loaded before torch is.
+"""
+import json
+import subprocess
+import sys
+
+import pytest
+
+import null_gpu
+from helpers import SMALL_PAPER
+from null_gpu import FOLDER
+
+LACK = null_gpu.find_lack()
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(LACK), reason=LACK)]
+
+SMALL = [*(f"{field}={value}" for field, value in SMALL_PAPER.items()), "batch=8", "precision=bf16"]
+RECIPES = ("paper-4m", "retrieval-coco", "entailment", "vqa", "nlvr2-assign", "nlvr2", "grounding")
+# of a step of paper-4m, 64 rows, in bf16
+MOST_KERNELS = 3150
+MOST_PRODUCTS = 850
+MOST_CUDNN = 60
+MOST_GB = 14.6
+
+
+def run(*words: str, devices: int = 1) -> subprocess.CompletedProcess:
+    """A script of this folder on the null GPU; it must end well."""
+    environment = null_gpu.environment() | {"NULLGPU_DEVICES": str(devices)}
+    script = subprocess.run([sys.executable, *words], env=environment, capture_output=True,
+                            text=True)
+    assert script.returncode == 0, script.stderr
+    return script
+
+
+def count(*words: str) -> dict:
+    """What count.py prints of a step."""
+    return json.loads(run(str(FOLDER / "count.py"), *words).stdout)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_step_of_each_recipe_runs_on_a_gpu_and_never_waits_for_it(name, accumulate):
+    step = count(name, *SMALL, f"accumulate={accumulate}")
+    assert step["kernels"] > 100 and step["products"] > 50 and step["to_gpu"] > 1
+    assert step["waits"] == 0 and step["from_gpu"] == 0, step["wait_lines"]
+
+
+def test_a_wait_is_counted_where_it_happens(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import gpu_counts, torch\n"
+                      "x = torch.ones(3).cuda()\n"
+                      "with gpu_counts.count() as counts:\n"
+                      "    x.sum().item()\n"
+                      "    x.nonzero()\n"
+                      "    torch.ones(3).to('cuda', non_blocking=True)\n"
+                      "    torch.ones(3).pin_memory().to('cuda', non_blocking=True)\n"
+                      "import json\n"
+                      "print(json.dumps(counts))\n", encoding="utf-8")
+    counts = json.loads(run(str(script)).stdout)
+    assert counts["wait_lines"].keys() == {f"script.py:{line}" for line in (4, 5, 6)}
+
+
+def test_tensors_on_two_devices_are_an_error(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import torch\ntorch.ones(3).cuda() + torch.ones(3)\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match="two devices, cuda:0 and cpu"):
+        run(str(script))
+
+
+def test_launches_and_memory_of_the_papers_step_are_bounded():
+    step = count("paper-4m", "batch=64", "precision=bf16")
+    assert step["waits"] == 0 and step["triton"] == 0
+    assert step["kernels"] <= MOST_KERNELS
+    assert step["products"] <= MOST_PRODUCTS
+    assert step["cudnn"] <= MOST_CUDNN
+    assert step["peak_gb"] <= MOST_GB
+
+
+def test_two_processes_train_by_ddp_and_nccl():
+    script = run("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+                 str(FOLDER / "count.py"), "paper-4m", *SMALL, devices=2)
+    step = json.loads(script.stdout)
+    assert step["collectives"] > 2 and step["waits"] == 0, step["wait_lines"]
+
+
+@pytest.mark.xfail(strict=True, reason="FusionLayer has more variants than torch compiles")
+def test_captions_of_other_lengths_compile_nothing_new():
+    """Traced alone: Inductor and Triton would compile for minutes."""
+    lengths = "lengths=9,8,7,9,6,8,7"
+    script = run(str(FOLDER / "count.py"), "paper-4m", *SMALL, "text_length=10", "compile=true",
+                 "backend=eager", lengths)
+    graphs = json.loads(script.stdout)["graphs"]
+    assert graphs[2:] == [graphs[2]] * len(graphs[2:]), "of all lengths after the first three"
+    assert "recompile_limit" not in script.stderr, "the rest runs eagerly"
+
+
+def test_inductor_and_triton_compile_for_a_gpu_without_one():
+    counts = json.loads(run(str(FOLDER / "one_layer.py")).stdout)
+    assert counts["triton"] > 5 and counts["waits"] == 0
