@@ -123,7 +123,7 @@ def warp(image: Image.Image, *matrix: float) -> Image.Image:
                            fillcolor=GREY)
 
 
-def shift(image: Image.Image, x: int, y: int) -> Image.Image:
+def translate(image: Image.Image, x: int, y: int) -> Image.Image:
     """Moved by x pixels to the right and y down, grey behind."""
     canvas = Image.new("RGB", image.size, GREY)
     canvas.paste(image, (x, y))
@@ -144,7 +144,7 @@ TEN: dict[str, Callable[[Image.Image, int], Image.Image]] = {
     "Sharpness": lambda image, sign: ImageEnhance.Sharpness(image).enhance(FACTOR),
     "ShearX": lambda image, sign: warp(image, 1, -sign * SHEAR, 0, 0, 1, 0),
     "ShearY": lambda image, sign: warp(image, 1, 0, 0, -sign * SHEAR, 1, 0),
-    "TranslateX": lambda image, sign: shift(image, sign * SHIFT, 0),
-    "TranslateY": lambda image, sign: shift(image, 0, sign * SHIFT),
+    "TranslateX": lambda image, sign: translate(image, sign * SHIFT, 0),
+    "TranslateY": lambda image, sign: translate(image, 0, sign * SHIFT),
     "Rotate": lambda image, sign: rotate(image, sign * ANGLE),
 }

@@ -24,7 +24,7 @@ from minalbef.writing import name_file
 BICUBIC = Image.Resampling.BICUBIC
 LEAST = 1000                          # records, before a share of unreadable ones means anything
 IN_A_ROW = 100                        # unreadable ones: the folder is gone, so stop trying
-AHEAD = 2                             # batches that each worker has ready, at most
+PREFETCH = 2                          # batches that each worker has ready, at most
 SHARED_MEMORY = Path("/dev/shm")      # where Linux keeps them
 GB = 1e9
 T = TypeVar("T")
@@ -38,7 +38,7 @@ def prefetch(source: Callable[..., Any], numbers: range, workers: int,
         numbers,                                 # type: ignore[arg-type]  # as good as a Dataset
         batch_size=None,
         num_workers=workers,
-        prefetch_factor=AHEAD if workers else None,
+        prefetch_factor=PREFETCH if workers else None,
         collate_fn=source,
         worker_init_fn=_use_one_thread,
         pin_memory=pin_memory,
@@ -61,7 +61,7 @@ def check_shared_memory(config: Config, workers: int, image_bytes: int) -> None:
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world()))
     rows = config.batch // distributed.world()
-    batches = AHEAD * workers + 1                # and the one in use
+    batches = PREFETCH * workers + 1                # and the one in use
     need = processes * batches * rows * image_bytes
     room = shutil.disk_usage(SHARED_MEMORY).total        # not what is free: others fill it already
     if need > room:

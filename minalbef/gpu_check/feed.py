@@ -11,7 +11,7 @@ from minalbef.bench.loading import jpeg, measure_loading
 from minalbef.bench.step import Steps
 from minalbef.config import Config
 from minalbef.data import Record
-from minalbef.datasets.loader import AHEAD, RecordBatches
+from minalbef.datasets.loader import PREFETCH, RecordBatches
 from minalbef.gpu_check.machine import cores
 from minalbef.gpu_check.parts import Result, Setting, verdict
 from minalbef.presets import preset
@@ -95,7 +95,7 @@ def share_of_waits(records: Photos, config: Config, tokenizer: Tokenizer, worker
     """
     batches = RecordBatches(records, collate, config, tokenizer, workers)
     work = Steps(config, str(device))
-    ready = 2 * AHEAD * workers
+    ready = 2 * PREFETCH * workers
     waits = []
     start = 0.0
     for step in range(2 * ready):
