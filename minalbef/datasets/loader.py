@@ -61,7 +61,7 @@ def check_shared_memory(config: Config, workers: int, image_bytes: int) -> None:
         return
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world()))
     rows = config.batch // distributed.world()
-    batches = PREFETCH * workers + 1                # and the one in use
+    batches = PREFETCH * workers + 1             # and the one in use
     need = processes * batches * rows * image_bytes
     room = shutil.disk_usage(SHARED_MEMORY).total        # not what is free: others fill it already
     if need > room:

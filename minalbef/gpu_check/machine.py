@@ -25,7 +25,7 @@ ROUNDS = 5                            # the fastest is nearest to a quiet machin
 def check(setting: Setting) -> Result:
     """Describe and measure the machine; PASS if shared memory and disk hold what `base` needs."""
     config = preset("base", **setting.changes)
-    batches = PREFETCH * WORKERS + 1                # and the one in use
+    batches = PREFETCH * WORKERS + 1             # and the one in use
     needed = batches * config.batch * 3 * config.image_size ** 2 / GB
     shared = shared_memory()
     disk = shutil.disk_usage(setting.folder).free / GB
