@@ -143,7 +143,7 @@ class ALBEF(nn.Module):
 
     def encode_image(self, image: Tensor) -> Tensor:
         """(b, 3, s, s) -> (b, 1 + n, d), the first token [CLS]."""
-        return self.image_encoder(image)
+        return self.image_encoder(image.to(self.image_proj.weight.dtype))
 
     def encode_text(self, tokens: Tensor, keep: Tensor) -> Tensor:
         """tokens, keep: (b, l) -> (b, l, d)."""

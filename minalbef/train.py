@@ -18,6 +18,7 @@ from minalbef.data import Rows
 from minalbef.draws import seed_random
 from minalbef.layers import Layer
 from minalbef.metrics import Log
+from minalbef.precision import half_weights
 
 NO_DECAY = ("temperature", "cls_token", "pos_embed")
 STAIR = 100                           # steps between the rises of the original's warm-up
@@ -132,6 +133,7 @@ def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws:
     prepare = getattr(task, "prepare", None)
     if prepare:
         passes = prepare(passes)
+    half = distributed.precision_on(device, config.precision) == "bf16"
     weights = weights or {}
     losses_of: list[dict[str, Tensor]] = []
     carries = []
@@ -140,9 +142,10 @@ def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws:
         noise = noise.to(device) if isinstance(noise, Rows) else noise
         last = i + 1 == len(passes)
         reduces = last or not isinstance(model, DistributedDataParallel)
-        with nullcontext() if reduces else model.no_sync():          # type: ignore[operator]
-            with distributed.autocast(device, config.precision):
-                losses, carry = model(rows, alpha, noise)
+        synchronise = nullcontext() if reduces else model.no_sync()  # type: ignore[operator]
+        copies = half_weights(task) if half else nullcontext()
+        with synchronise, copies:                # checkpointing needs the copies in backward, too
+            losses, carry = model(rows, alpha, noise)
             total = sum(weights.get(name, 1.0) * loss for name, loss in losses.items())
             (total / len(passes)).backward()
         losses_of.append({name: loss.detach() for name, loss in losses.items()})

@@ -85,7 +85,7 @@ class WarmStart(nn.Module):
 
     def logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Class scores of the whole image (b, c), and of every patch of the stem (b, n, c)."""
-        patches = self.image_encoder.patch_embed(image)
+        patches = self.image_encoder.patch_embed(image.to(self.head.weight.dtype))
         cls = self.image_encoder.attend(patches)[:, 0]
         return full(self.head(cls)), full(self.patch_head(patches))
 
