@@ -12,7 +12,7 @@ from minalbef import data, distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Record, Rows
-from minalbef.draws import step_generator
+from minalbef.draws import draw_rows
 from minalbef.ema import Distilled
 from minalbef.feature_queue import FeatureQueue
 from minalbef.fusion import KeysValues
@@ -76,10 +76,7 @@ def own_keys(a: Tensor, b: Tensor, first: int, equal_texts: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class Draws(Rows):
-    """The random draws of one step, for the rows of one process.
-
-    They are made for the whole batch, so that processes agree.
-    """
+    """The random draws of one step, for the rows of one process."""
 
     step: int
     choose: Tensor                    # (b, l) uniform: whether a word is masked
@@ -164,21 +161,23 @@ Objective = Callable[[Step], dict[str, Tensor]]
 
 
 def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draws:
-    """The draws of a step, from (seed, step) alone: a resumed run needs no hidden state."""
+    """The draws of a step for a process's rows, from (seed, step) and the row alone."""
     batch = config.batch
     length = config.text_length
-    generator = step_generator(config.seed, step)
+
+    def draw(generator: torch.Generator, count: int) -> tuple[Tensor, ...]:
+        def uniform(width: int) -> Tensor:
+            return torch.rand(count, width, generator=generator).clamp_(1e-7, 1 - 1e-7)
+
+        choose = uniform(length)                 # in this order: each takes the generator further
+        kind = uniform(length)
+        words = torch.randint(config.vocab_size, (count, length), generator=generator)
+        negative_image = uniform(batch)
+        negative_text = uniform(batch)
+        return choose, kind, words, negative_image, negative_text
+
     rows = distributed.rank_rows(batch, rank, world)
-
-    def uniform(width: int) -> Tensor:
-        return torch.rand(batch, width, generator=generator).clamp(1e-7, 1 - 1e-7)[rows]
-
-    choose = uniform(length)                     # in this order: each takes the generator further
-    kind = uniform(length)
-    words = torch.randint(config.vocab_size, (batch, length), generator=generator)[rows]
-    negative_image = uniform(batch)
-    negative_text = uniform(batch)
-    return Draws(step, choose, kind, words, negative_image, negative_text)
+    return Draws(step, *draw_rows(config.seed, step, batch, rows, draw))
 
 
 def encode(model: ALBEF, batch: PretrainBatch, words: MaskedDraws | None) -> Encoded:

@@ -13,7 +13,7 @@ from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Rows
-from minalbef.draws import step_generator
+from minalbef.draws import draw_rows
 from minalbef.losses import hard_negatives
 from minalbef.tasks.base import HEADS, Task
 from minalbef.tasks.nlvr2 import PairModel
@@ -67,10 +67,12 @@ class TextAssignment(nn.Module):
     def draws(self, step: int) -> AssignDraws:
         """The draws of a step, from (seed, step) alone; this process's rows."""
         batch = self.config.batch
-        generator = step_generator(self.config.seed, step)
         rows = distributed.rank_rows(batch, distributed.rank(), distributed.world())
-        uniform = torch.rand(batch, 2 + batch, generator=generator)
-        uniform = uniform.clamp(1e-7, 1 - 1e-7)[rows]
+
+        def draw(generator: torch.Generator, count: int) -> tuple[Tensor]:
+            return (torch.rand(count, 2 + batch, generator=generator).clamp_(1e-7, 1 - 1e-7),)
+
+        (uniform,) = draw_rows(self.config.seed, step, batch, rows, draw)
         return AssignDraws(case=uniform[:, 0], side=uniform[:, 1], negative=uniform[:, 2:])
 
     def forward(self, batch: PretrainBatch, alpha: float, draws: AssignDraws

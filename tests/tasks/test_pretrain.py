@@ -11,8 +11,10 @@ from torch.testing import assert_close
 from emojiscenes.scenes import Scenes
 from helpers import Batches, pretrain, same_state, small
 from minalbef import distributed, train
+from minalbef import draws as draws_module
 from minalbef.checkpoint import save
 from minalbef.datasets.loader import Ahead
+from minalbef.draws import BLOCK
 from minalbef.recipes import pretrain as recipe
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.pretrain import ScenePretrain
@@ -285,11 +287,37 @@ def test_no_two_draws_of_a_step_are_one():
     assert (torch.corrcoef(uniforms.flatten(1)) - torch.eye(4)).abs().max() < 0.1
 
 
-def test_processes_draw_their_share_of_the_whole():
-    config = small()
-    whole, parts = make_draws(3, config), [make_draws(3, config, rank, 2) for rank in (0, 1)]
+@pytest.mark.parametrize("batch, world", [(4, 2), (192, 1), (192, 3), (150, 5), (150, 2)])
+def test_processes_draw_their_rows_of_the_whole(batch, world):
+    config = small(batch=batch)
+    whole = make_draws(3, config)
+    parts = [make_draws(3, config, rank, world) for rank in range(world)]
     for name in ("choose", "kind", "words", "negative_image", "negative_text"):
+        assert len(getattr(whole, name)) == batch
         assert torch.cat([getattr(part, name) for part in parts]).equal(getattr(whole, name))
+
+
+def test_each_block_of_a_step_is_drawn_anew_and_no_step_repeats_one():
+    config = small(batch=192)
+    blocks = [part for step in (3, 4) for part in make_draws(step, config).choose.split(BLOCK)]
+    for i, block in enumerate(blocks):
+        assert not any(block.equal(other) for other in blocks[:i])
+
+
+def test_a_batch_of_one_block_takes_the_draws_in_their_order_from_one_generator():
+    """So runs of up to 64 rows a step keep their numbers."""
+    config = small(batch=BLOCK)
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + 3)
+    draws = make_draws(3, config)
+    assert draws.choose.equal(torch.rand(BLOCK, config.text_length, generator=generator).clamp(1e-7))
+
+
+def test_a_process_of_eighty_draws_no_more_rows_than_its_own(monkeypatch):
+    counts = []
+    generators = draws_module.step_generator
+    monkeypatch.setattr(draws_module, "step_generator", lambda *seed: counts.append(seed) or generators(*seed))
+    make_draws(3, small(batch=5120), 7, 80)
+    assert len(counts) == 1
 
 
 # the embedded scenes
