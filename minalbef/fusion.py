@@ -53,8 +53,6 @@ class FusionLayer(Layer):
 
         queries: so many of the first words are queries
         """
-        if queries is None:
-            return self.norm1(x + self.dropout(self.attn(x, keep=keep)))
         asking = x[:, :queries]
         return self.norm1(asking + self.dropout(self.attn(asking, x, keep)))
 

@@ -1,5 +1,5 @@
 """Attention and MLP, which make up the layers of all three encoders, and the layers' base class."""
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,19 +19,6 @@ class Layer(nn.Module):
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(super().__call__, *args, use_reentrant=False, **options)
         return super().__call__(*args, **options)
-
-
-def project(x: Tensor, *maps: nn.Linear) -> Sequence[Tensor]:
-    """Linear maps of equal width: (..., d) -> each map's (..., w).
-
-    In mixed precision by one product of the joined weights, which takes fewer kernels of a GPU; in
-    fp32 on a CPU that gains nothing.
-    """
-    if maps[0].weight.dtype != torch.bfloat16:
-        return [linear(x) for linear in maps]
-    weight = torch.cat([linear.weight for linear in maps])
-    bias = torch.cat([linear.bias for linear in maps])
-    return F.linear(x, weight, bias).chunk(len(maps), -1)
 
 
 class Attention(nn.Module):
@@ -54,8 +41,7 @@ class Attention(nn.Module):
 
     def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of a source, to be used in several calls: (b, k, s) -> each (b, k, d)."""
-        keys, values = project(source, self.k, self.v)
-        return keys, values
+        return self.k(source), self.v(source)
 
     def forward(self, x: Tensor, source: Tensor | None = None, keep: Tensor | None = None,
                 keys_values: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -63,12 +49,8 @@ class Attention(nn.Module):
 
         keys_values: those of the source, if they have been computed before
         """
-        if source is None and keys_values is None:
-            queries, keys, values = project(x, self.q, self.k, self.v)
-        else:
-            queries = self.q(x)
-            keys, values = keys_values or self.keys_values(source)
-        q = rearrange(queries, "b n (h d) -> b h n d", h=self.heads)
+        keys, values = keys_values or self.keys_values(x if source is None else source)
+        q = rearrange(self.q(x), "b n (h d) -> b h n d", h=self.heads)
         k = rearrange(keys, "b k (h d) -> b h k d", h=self.heads)
         v = rearrange(values, "b k (h d) -> b h k d", h=self.heads)
         mask = None
@@ -140,7 +122,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.fc1(x)
-        if hidden.dtype == torch.bfloat16:
+        if self.fc2.weight.dtype == torch.bfloat16:      # mixed precision
             return GeluLinear.apply(hidden, self.fc2.weight, self.fc2.bias)
         return self.fc2(F.gelu(hidden))
 

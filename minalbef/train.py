@@ -21,6 +21,8 @@ from minalbef.metrics import Log
 from minalbef.precision import half_weights
 
 NO_DECAY = ("temperature", "cls_token", "pos_embed")
+# compiled forms of a layer: fusion layers have 14, and torch leaves those past its limit uncompiled
+VARIANTS = 64
 STAIR = 100                           # steps between the rises of the original's warm-up
 STOPPING = b"\nstopping when this step is done, to save it; a second Ctrl-C ends at once\n"
 
@@ -196,8 +198,12 @@ def recompute_and_compile(task: nn.Module, config: Config) -> Iterator[None]:
             layer.compile()
         trained = any(p.requires_grad for p in layer.parameters())
         layer.recompute = config.checkpointing and trained
+    limit = nullcontext()
+    if config.compile:
+        limit = torch._dynamo.config.patch(recompile_limit=VARIANTS)
     try:
-        yield
+        with limit:
+            yield
     finally:
         for layer in layers:
             layer.recompute = False

@@ -328,6 +328,32 @@ def test_evaluation_runs_no_compiled_layer(monkeypatch):
 
 
 @pytest.mark.slow
+def test_compiled_layers_stay_compiled_when_captions_differ_in_length(monkeypatch):
+    compiler, calls = torch.compile, []
+
+    def backend(graph, inputs):
+        def call(*values):
+            calls.append(graph)
+            return graph(*values)
+        return call
+    monkeypatch.setattr(torch, "compile", lambda f: compiler(f, backend=backend))
+    torch._dynamo.reset()
+    task, config, batch = made("paper-4m", compile=True)
+    task.train()
+    counts, graphs = [], set()
+    with recompute_and_compile(task, config):
+        for i, length in enumerate((9, 9, 8, 6, 7, 5)):
+            calls.clear()
+            short = replace(batch, tokens=batch.tokens[:, :length], keep=batch.keep[:, :length])
+            train.backward(task, task, short, 0.4, task.draws(i), config, CPU)
+            counts.append(len(calls))
+            new = set(map(id, calls)) - graphs
+            graphs |= new
+            assert i < 3 or not new, "a length is compiled anew"
+    assert len(set(counts)) == 1, "a layer is no longer compiled"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("precision, checkpointing", [("fp32", True), ("bf16", False)])
 def test_compiled_layers_give_the_same_losses_and_gradients(precision, checkpointing, monkeypatch):
     """Traced into graphs, forward and backward, and these run by torch: C++ would be made of them for minutes."""
