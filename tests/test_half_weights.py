@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from helpers import Batches, pretrain, same_state, small
 from minalbef import train
 from minalbef.layers import GeluLinear
-from minalbef.precision import half_weights
+from minalbef.train import half_weights
 from minalbef.vision import ViT
 
 CPU = torch.device("cpu")
