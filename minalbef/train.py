@@ -187,7 +187,7 @@ def half_weights(module: nn.Module) -> Iterator[None]:
     Their gradients arrive in fp32. Tokens are bf16 from layer to layer, sums in norms and softmax
     are fp32 inside their kernels, and losses upcast before they compare (`layers.full`). Autocast
     would cast each weight by a kernel of its own, a teacher's anew at every use, and tokens back
-    and forth around each norm: half of a step's kernels, and a quarter of its memory.
+    and forth around each norm: nearly half of a step's kernels, and a tenth of its memory.
 
     Numbers (the temperature) have no copy, nor has BatchNorm, whose running statistics are fp32.
     """
