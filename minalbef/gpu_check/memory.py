@@ -6,7 +6,7 @@ import torch
 
 from minalbef import train
 from minalbef.bench.step import Steps
-from minalbef.gpu_check.parts import Result, Setting, verdict
+from minalbef.gpu_check.parts import PASS, Result, Setting, verdict
 from minalbef.presets import preset
 from minalbef.recipes.cost import memory_bytes
 
@@ -40,7 +40,7 @@ def check(setting: Setting) -> Result:
     for row in rows:
         figures.append(f"{row['case']} {row['measured_gb']:.3g} GB, planned "
                        f"{row['planned_gb']:.3g}")
-    passed = all(row["verdict"] == "PASS" for row in rows)
+    passed = all(row["verdict"] == PASS for row in rows)
     return Result(verdict(passed), "; ".join(figures), {"cases": rows})
 
 

@@ -54,13 +54,13 @@ class Part(NamedTuple):
 
 PARTS = (
     Part("machine", "the machine", 0.5, False),
-    Part("correctness", "the GPU computes what the CPU computes", 3, True),
+    Part("correctness", "the GPU computes what the CPU computes", 4, True),
     Part("waits", "no step waits for the GPU", 1, True),
     Part("speed", "speed", 4, True),
     Part("memory", "memory as planned", 1, True),
     Part("feed", "data come in time", 1, False),
-    Part("resume", "resume after kill -9", 2.5, False),
-    Part("processes", "several processes train as one", 1.5, True),
+    Part("resume", "resume after kill -9", 2, False),
+    Part("processes", "several processes train as one", 1, True),
     Part("small", "preset small, as forecast", 10, True),
     Part("hours", "hours and price of base and paper-4m", 0.5, False),
 )

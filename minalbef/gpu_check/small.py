@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from minalbef.gpu_check.parts import SKIPPED, Result, Setting, verdict
+from minalbef.gpu_check.parts import FAIL, SKIPPED, Result, Setting, verdict
 from minalbef.metrics import read_metrics
 from minalbef.recipes.launch import ENVIRONMENT, LAUNCHED, start_worker
 from minalbef.run import load
@@ -49,7 +49,7 @@ def check(setting: Setting) -> Result:
     report = evaluate(run, SEED, SIZE, SPLIT)
     forecast = json.loads(FORECAST.read_text(encoding="utf-8"))["figures"]
     rows = [compare(name, bounds, report) for name, bounds in forecast.items()]
-    below = [row["figure"] for row in rows if row["verdict"] == "FAIL"]
+    below = [row["figure"] for row in rows if row["verdict"] == FAIL]
     figure = f"{len(rows) - len(below)} of {len(rows)} figures reach the forecast's lower bound"
     if below:
         figure += f"; below it: {', '.join(below[:MOST_NAMES])}"
