@@ -118,7 +118,7 @@ class ObjectiveConfig(_Checked):
     mask_power: float = number(0.0, 0, 1_000)  # > 0: masks frequent words less (not the paper's)
     equal_ids_match: bool = False  # True: captions of one image match (retrieval: always)
     equal_texts_match: bool = False  # True: equal captions match (not the paper's)
-    hard_negatives: str = word("global", "local")  # "local": of this process, as the original's
+    hard_negatives: str = word("global", "machine", "local")  # of which processes; original: local
 
     # a gentler beginning, as shares of the run, for small models from nothing; 0 is the paper's way
     match_from: float = number(0.0, 0, 1)  # before: ITC alone

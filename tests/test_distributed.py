@@ -107,9 +107,9 @@ def train(folder, config=CONFIG, happens=None, dtype=torch.float32, task=None, b
 def in_passes(name: str, passes: int, **changes) -> dict:
     """One loss and its gradients in so many passes; how often the gradients were reduced, and what was gathered."""
     config, reduced, gathered = replace(CONFIG, accumulate=passes, **changes), [], []
-    def noted(parts, x):
+    def noted(parts, x, group=None):
         gathered.append(x.shape)
-        return gather_all(parts, x)
+        return gather_all(parts, x, group)
     task = model = only(pretrain(config).double(), name)
     def counted(group, bucket):
         reduced.append(bucket.index())
@@ -123,6 +123,26 @@ def in_passes(name: str, passes: int, **changes) -> dict:
     gradients = {name: p.grad for name, p in task.named_parameters() if p.grad is not None}
     return {"loss": losses[name], "gradients": gradients, "ids": carry[2], "reduced": reduced, "negatives": negatives,
             "gathered": gathered}
+
+
+def on_machines(of: int) -> dict:
+    """ITM with negatives from the machine, if each has so many processes."""
+    with mock.patch.dict(os.environ, {"LOCAL_WORLD_SIZE": str(of)}):
+        return in_passes("itm", 1, hard_negatives="machine")
+
+
+def sent_in_bf16() -> set:
+    """What a step in bf16 sends of tokens and features: dimensions and types."""
+    config, kinds = replace(CONFIG, precision="bf16", match_from=0.0), set()
+    def noted(parts, x, group=None):
+        kinds.add((x.dim(), x.dtype))
+        return gather_all(parts, x, group)
+    task = pretrain(config)
+    model = nn.parallel.DistributedDataParallel(task, find_unused_parameters=True)
+    with mock.patch.object(dist, "all_gather", noted):
+        loop.backward(model, task, Batches(config)(3), 0.4, task.draws(3), config, torch.device("cpu"))
+    assert all(p.grad.isfinite().all() for p in task.parameters() if p.grad is not None)
+    return kinds
 
 
 def three_steps(searches: bool) -> dict:
@@ -176,6 +196,8 @@ def worker(number: int, port: int, folder):
     result |= {"trained words": words_trained(folder / "words", 2), "whole words": in_passes("mlm", 1)}
     result |= {"near": in_passes("itm", 1, hard_negatives="local")}
     result |= {"searched": three_steps(True), "named": three_steps(False)}
+    result |= {"one machine": on_machines(2), "two machines": on_machines(1), "whole itm": in_passes("itm", 1)}
+    result["bf16"] = sent_in_bf16()
     result["records"] = train_on_records(folder / "records", folder / "prepared" / "shards")
     result["local"] = train(folder / "local", replace(CONFIG, hard_negatives="local"))
     def stop():                                                  # one process alone hears of it
@@ -398,6 +420,48 @@ def test_local_negatives_send_features_alone_and_no_hidden_states(two):
         return {len(shape) for found in two[0] for shape in found[name]["gathered"]}
     assert ways("near") == {1, 2}, "ids (b,) and features (b, e)"
     assert ways("words") == {1, 2, 3}, "the check is blind: global ones send (b, n, d)"
+
+
+def test_negatives_from_the_machine_are_global_on_one_and_local_where_each_process_has_its_own(two):
+    for found in two[0]:
+        for name, same in (("one machine", "whole itm"), ("two machines", "near")):
+            assert found[name]["loss"].equal(found[same]["loss"])
+            assert same_state(found[name]["gradients"], found[same]["gradients"])
+
+
+def test_in_bf16_tokens_are_sent_so_and_what_is_compared_in_full(two):
+    for found in two[0]:
+        kinds = {dtype for dimensions, dtype in found["bf16"] if dimensions == 3}
+        assert kinds == {torch.bfloat16}, "image and text tokens"
+        assert (2, torch.float32) in found["bf16"] and (2, torch.bfloat16) not in found["bf16"], "features"
+
+
+def machine_worker(number: int, port: int):
+    """One of four processes, two on each of two machines: it fetches a row of each process of its machine."""
+    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number % 2), "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2",
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    distributed.join("cpu")
+    first = number // 2 * 2
+    assert distributed.peers("machine") == range(first, first + 2) and distributed.peers("global") == range(4)
+    x = (torch.arange(6.0).reshape(3, 2) + 100 * number).requires_grad_()
+    rows = torch.tensor([3 * first + 2, 3 * first + 3, 3 * first + 3])
+    pool, index = fetch(x, rows, "machine")
+    everything = torch.cat([torch.arange(6.0).reshape(3, 2) + 100 * process for process in range(4)])
+    assert pool[index].equal(everything[rows]) and pool[:3].equal(x)
+    (pool[index] * (number + 1)).sum().backward()
+    weight = 2.0 * first + 3                                     # of both processes' losses
+    expected = torch.zeros(6, 2)
+    expected[2], expected[3] = weight, 2 * weight
+    assert x.grad.equal(expected[3 * (number - first):][:3])
+    distributed.leave()
+
+
+def test_rows_are_fetched_from_the_own_machine_of_two_and_gradients_go_back():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(machine_worker, (port,), nprocs=4)
 
 
 def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_to_the_same_weights(two):

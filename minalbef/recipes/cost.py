@@ -101,7 +101,7 @@ def masked_words(config: Config, b: float) -> float:
 
 def row_factor(config: Config, gpus: int) -> int:
     """How many times its own rows a rank fuses: twice where hard negatives are other ranks'."""
-    return 2 if gpus > 1 and config.hard_negatives == "global" else 1
+    return 2 if gpus > 1 and config.hard_negatives != "local" else 1
 
 
 @dataclass(frozen=True)

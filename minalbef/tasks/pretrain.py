@@ -442,21 +442,23 @@ class Pretrain(Distilled[ALBEF]):
         """
         b = len(image)
         rows = torch.arange(b, device=image.device)
-        local = self.config.hard_negatives == "local"
-        if local:                                # rows of other processes are no negatives
+        reach = self.config.hard_negatives
+        peers = distributed.peers(reach)
+        if len(peers) < distributed.world():     # rows of other processes are no negatives
             process = torch.arange(positives[0].shape[1], device=image.device) // b
-            positives = [positive | (process != distributed.rank()) for positive in positives]
+            others = (process < peers.start) | (process >= peers.stop)
+            positives = [positive | others for positive in positives]
         if not hard:
             sims = [torch.zeros_like(sim) for sim in sims]
         wrong_text, text_valid = hard_negatives(sims[0], positives[0], draws.negative_text)
         wrong_image, image_valid = hard_negatives(sims[1], positives[1], draws.negative_image)
-        if not local:                            # texts go from process to process, of one length
+        if len(peers) > 1:                       # texts go from process to process, of one length
             padding = distributed.longest(text.shape[1]) - text.shape[1]
             text = F.pad(text, (0, 0, 0, padding))
             keep = F.pad(keep, (0, padding))
-        images, wrong_image = distributed.fetch(image, wrong_image, local)
-        keeps, _ = distributed.fetch(keep, wrong_text, local)
-        texts, wrong_text = distributed.fetch(text, wrong_text, local)
+        images, wrong_image = distributed.fetch(image, wrong_image, reach)
+        keeps, _ = distributed.fetch(keep, wrong_text, reach)
+        texts, wrong_text = distributed.fetch(text, wrong_text, reach)
         text_rows = torch.cat([rows, rows, wrong_text])
         image_rows = torch.cat([rows, wrong_image, rows])
         labels = torch.cat([torch.ones_like(rows), torch.zeros_like(rows).repeat(2)])

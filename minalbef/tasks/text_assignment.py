@@ -81,8 +81,8 @@ class TextAssignment(nn.Module):
         albef = self.student.albef
         image = albef.encode_image(batch.image)                          # (b, 1 + n, i)
         pairs = self.assign(image.detach(), batch, draws)
-        local = self.config.hard_negatives == "local"
-        images, rows = distributed.fetch(image, torch.cat([pairs.first, pairs.second]), local)
+        images, rows = distributed.fetch(image, torch.cat([pairs.first, pairs.second]),
+                                         self.config.hard_negatives)
         rows = rows.unflatten(0, (2, -1)).T                              # (b, 2)
         text = albef.encode_text(batch.tokens, batch.keep)
         logits = self.student.classify((images, rows), text, batch.keep)
@@ -105,9 +105,10 @@ class TextAssignment(nn.Module):
             excluded = excluded | batch.match[begin:begin + b]
         if self.config.equal_texts_match and batch.texts is not None:
             excluded = excluded | (batch.texts[:, None] == distributed.gather(batch.texts))
-        if self.config.hard_negatives == "local":
+        peers = distributed.peers(self.config.hard_negatives)
+        if len(peers) < distributed.world():     # rows of other processes are no negatives
             process = torch.arange(len(ids), device=ids.device) // b
-            excluded = excluded | (process != distributed.rank())
+            excluded = excluded | (process < peers.start) | (process >= peers.stop)
         negative1, valid1 = hard_negatives(sim, excluded, draws.negative)
         # with the same uniforms and the first negative excluded, as if drawn after it
         excluded = excluded | F.one_hot(negative1, len(ids)).bool()
