@@ -177,6 +177,22 @@ def test_batches_that_differ_would_be_seen(tmp_path, monkeypatch):
     assert not feed.same_batches(feed.Photos(tmp_path), config, tokenizer)
 
 
+@pytest.mark.parametrize("seconds, share", [(0.0, 0), (0.8, 1)])
+def test_steps_that_wait_for_data_are_counted_once_no_batch_is_ready_ahead(tmp_path, monkeypatch, seconds, share):
+    config = preset("paper-4m", **SMALL_PAPER, batch=4)
+    tokenizer = feed.Tokenizer.train([" ".join(feed.WORDS)], 256)
+    plain = feed.RecordBatches
+    records = feed.Photos(tmp_path)
+
+    def loader(records, collate, config, tokenizer, workers):
+        batch = plain(records, collate, config, tokenizer, 0)(0)
+        return lambda step: time.sleep(seconds if step >= 4 * workers else 0) or batch
+    monkeypatch.setattr(feed, "RecordBatches", loader)
+    monkeypatch.setattr(feed, "WAIT", 0.4)      # a busy machine's process may wait for a core, too
+    waits, rate = feed.share_of_waits(records, config, tokenizer, 1, setting(tmp_path))
+    assert waits == share and rate > 0
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_twice_is_the_undisturbed_one_bit_for_bit(tmp_path):
     result = resume.check(setting(tmp_path))
