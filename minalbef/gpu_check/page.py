@@ -9,12 +9,20 @@ from minalbef.viz.page import make_engine
 from minalbef.writing import write_atomically
 
 
+class Table(NamedTuple):
+    """Rows of figures by column; not every row has them all."""
+
+    name: str
+    columns: list[str]
+    rows: list[dict]
+
+
 class Section(NamedTuple):
     """What the page shows of a part."""
 
     part: Part
     result: Result
-    tables: Mapping[str, list[dict]]
+    tables: list[Table]
     rest: str                         # JSON
 
 
@@ -32,11 +40,14 @@ def write_page(path: Path, report: Mapping[str, Any], results: Mapping[str, Resu
 
 def make_section(part: Part, result: Result) -> Section:
     """Sort a part's details into tables and the rest."""
-    tables = {}
+    tables = []
     rest = {}
     for name, value in result.details.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            tables[name] = value
+            columns: dict[str, None] = {}        # in the order of their first row
+            for row in value:
+                columns |= dict.fromkeys(row)
+            tables.append(Table(name, list(columns), value))
         else:
             rest[name] = value
     return Section(part, result, tables, json.dumps(rest, indent=1) if rest else "")

@@ -10,7 +10,7 @@ from minalbef.gpu_check import parts, run
 from minalbef.gpu_check.parts import FAIL, PASS, SKIPPED, Part, Result
 
 FINISHES = ("from minalbef.gpu_check.parts import Result, write_result; from pathlib import Path; import sys; "
-            "print('working'); write_result(Path(sys.argv[1]), Result('PASS', 'all is well', {'rows': [{'a': 1}]}))")
+            "write_result(Path(sys.argv[1]), Result('PASS', 'all is well', {'rows': [{'a': 1}, {'b': 2}]}))")
 TABLE = tuple(Part(name, f"part {name}", 5, name == "card")
               for name in ("fine", "raises", "killed", "hangs", "card", "last"))
 CODES = {
@@ -49,9 +49,10 @@ def test_every_part_ends_with_a_verdict_and_none_stops_the_others(started, tmp_p
     written = json.loads((tmp_path / "gpu_check.json").read_text())
     assert {name: part["verdict"] for name, part in written["parts"].items()} == {
         name: result.verdict for name, result in results.items()}
-    assert written["parts"]["fine"]["details"] == {"rows": [{"a": 1}]} and written["device"] and written["commit"]
+    assert written["parts"]["fine"]["details"] == {"rows": [{"a": 1}, {"b": 2}]}
+    assert written["device"] and written["commit"]
     page = (tmp_path / "gpu_check.html").read_text(encoding="utf-8")
-    assert page.count('class="verdict') == 6 and "<th>a</th>" in page and "all is well" in page
+    assert page.count('class="verdict') == 6 and "<th>a</th><th>b</th>" in page and "all is well" in page
     assert "http" not in page.replace("https://", "http") or "src=" not in page, "it needs no network"
 
 
