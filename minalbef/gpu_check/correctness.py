@@ -85,10 +85,10 @@ def summarise(rows: list[dict]) -> Result:
     failures = [row for row in rows if row["verdict"] != PASS]
     figure = f"{len(rows) - len(failures)} of {len(rows)} agree with the CPU"
     for precision in TOLERANCES:
-        done = [row for row in rows if row["precision"] == precision and "cosine" in row]
-        if done:
-            loss = max(row["loss_difference"] for row in done)
-            cosine = min(row["cosine"] for row in done)
+        comparisons = [row for row in rows if row["precision"] == precision and "cosine" in row]
+        if comparisons:
+            loss = max(row["loss_difference"] for row in comparisons)
+            cosine = min(row["cosine"] for row in comparisons)
             figure += (f"; {precision}: losses within {loss:.1e}, gradients' cosine at least "
                        f"{cosine:.5f}")
     if failures:
@@ -113,13 +113,13 @@ def compare(name: str, variant: Variant, setting: Setting) -> dict[str, Any]:
     plain = {"precision": "fp32", "checkpointing": False, "compile": False, "dropout": 0.0}
     reference = make_recipe(name, {**setting.changes, **variant.changes, **plain}, CPU)
     reference.train(0, CPU)                      # the teacher lags behind, the queue has features
-    tested = replace(reference, config=replace(reference.config, **variant.changes),
+    candidate = replace(reference, config=replace(reference.config, **variant.changes),
                      module=copy.deepcopy(reference.module).to(setting.device))
     limit = TOLERANCES[variant.changes["precision"]]
     losses, gradient = backward(reference, CPU)
     graphs = compiled().graphs
     with fp32_products(tf32=False), attention(variant) as counter:
-        other_losses, other_gradient = backward(tested, setting.device)
+        other_losses, other_gradient = backward(candidate, setting.device)
     differences = []
     for key, loss in losses.items():
         differences.append(abs(loss - other_losses[key]) / max(1.0, abs(loss)))
@@ -130,7 +130,7 @@ def compare(name: str, variant: Variant, setting: Setting) -> dict[str, Any]:
     if variant.operation:                        # a card may lack it, and then it isn't used
         operations = [str(operation) for operation in counter.get_flop_counts()["Global"]]
         row["used"] = any(variant.operation in operation for operation in operations)
-    if tested.config.compile and compiled().graphs == graphs:
+    if candidate.config.compile and compiled().graphs == graphs:
         row |= {"verdict": FAIL, "problem": "nothing was compiled"}
     return row
 

@@ -20,11 +20,11 @@ def check(setting: Setting) -> Result:
             wait = find_wait(make_recipe(name, changes, setting.device), setting.device)
             rows.append({"recipe": name, "micro_batches": count, "waits_in": wait,
                          "verdict": verdict(not wait)})
-    waiting = [row for row in rows if row["waits_in"]]
-    figure = f"{len(rows) - len(waiting)} of {len(rows)} never wait in steps {FIRST} to {LAST}"
-    if waiting:
-        figure += f"; {waiting[0]['recipe']} waits in {waiting[0]['waits_in']}"
-    return Result(verdict(not waiting), figure, {"recipes": rows})
+    failures = [row for row in rows if row["waits_in"]]
+    figure = f"{len(rows) - len(failures)} of {len(rows)} never wait in steps {FIRST} to {LAST}"
+    if failures:
+        figure += f"; {failures[0]['recipe']} waits in {failures[0]['waits_in']}"
+    return Result(verdict(not failures), figure, {"recipes": rows})
 
 
 def find_wait(recipe: SmallRecipe, device: torch.device) -> str:
