@@ -128,7 +128,7 @@ class MLP(nn.Module):
 
 
 def full(x: Tensor) -> Tensor:
-    """Upcast to fp32 before a loss: autocast leaves bf16."""
+    """Upcast to fp32 before a loss: mixed precision leaves bf16."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
