@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from minalbef import train
 from minalbef.config import Config
 from minalbef.draws import step_generator
-from minalbef.recipes.cost import matmul_peak, peak_memory
-from minalbef.recipes.plan import gpu_named
+from minalbef.recipes.cards import gpu_named
+from minalbef.recipes.machine import matmul_peak, peak_memory
 from minalbef.recipes.report import command, commit, describe_device, now
 from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 
@@ -265,7 +265,7 @@ def measure_step(config: Config, device: str = "cpu", steps: int = 20, full_text
         "matmul_peak_gflops_by_cpu": by_cpu if on_cpu else None,
         "share_of_matmul_peak": total * rate / by_wall / 1e9,
         "share_of_matmul_peak_by_cpu": total / timing.cpu / by_cpu / 1e9 if on_cpu else None,
-        "share_of_bf16_peak": total * rate / gpu.bf16 / 1e12 if gpu else None,
+        "share_of_bf16_peak": total * rate / gpu.bf16 / 1e12 if gpu and gpu.bf16 else None,
         "faults": timing.faults,
         "breakdown": breakdown(timing.phases, flops),
     }

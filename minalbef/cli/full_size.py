@@ -79,21 +79,27 @@ def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 
 
 
 def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100",
-         utilisation: float = 0.4, accumulate: int | None = None, checkpointing: bool = False
-         ) -> None:
-    """What pretraining costs on your hardware, in bf16, and what to change to fit.
+         utilisation: float | None = None, accumulate: int | None = None,
+         checkpointing: bool = False, cores: float = 0, network: float = 100,
+         price_per_hour: float = 0) -> None:
+    """What training costs on your hardware, and what to change to fit.
 
-    Parameters, memory, FLOPs, hours.
+    Parameters, memory, FLOPs, hours, and what limits a step. In bf16 where the card has it, unless
+    you say precision=fp32.
 
     Args:
-        preset: tiny, desk, small, base, paper-4m, paper-14m
+        preset: tiny, desk, small, {presets}
         changes: options of the preset to change, such as batch=256
         gpus: how many
         gpu: which; a wrong name lists those that are known
-        utilisation: the share of its peak that is reached
+        utilisation: the share of its peak that you measured, in place of the estimate
         accumulate: passes a step, by default the preset's
         checkpointing: activation checkpointing: layers are recomputed in the backward pass
+        cores: of CPU that load images, for each GPU; 0 is as many as it takes
+        network: Gbit/s of each machine, where 8 GPUs a machine are not enough
+        price_per_hour: of one GPU, to print the run's
     """
     from minalbef.recipes import plan as planner
-    costs = planner.plan(preset, changes, gpus, gpu, utilisation, accumulate, checkpointing)
+    costs = planner.plan(preset, changes, gpus, gpu, utilisation, accumulate, checkpointing, cores,
+                         network, price_per_hour)
     print(planner.describe(costs))

@@ -1,15 +1,10 @@
-"""FLOPs and memory of a pretraining step, counted from the config: no weights, nothing is trained.
+"""FLOPs and memory of a training step, counted from the config: no weights, nothing is trained.
 
-torch counts the FLOPs, on tensors without data. Memory is added up layer by layer, since such
-tensors would not show it: they know neither autocast nor a GPU's fused attention.
+FLOPs of pretraining are added up part by part; memory is that of a step on tensors without data.
 """
-import re
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -17,6 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minalbef.albef import ALBEF
 from minalbef.config import Config, ModelConfig
+from minalbef.recipes.counting import count_work
+from minalbef.tasks.pretrain import Pretrain
+from minalbef.tasks.table import TASKS
 
 T = TypeVar("T")
 
@@ -104,208 +102,68 @@ def row_factor(config: Config, gpus: int) -> int:
     return 2 if gpus > 1 and config.hard_negatives != "local" else 1
 
 
-@dataclass(frozen=True)
-class Activations:
-    """How many numbers a forward pass keeps for the backward pass."""
-
-    low: float = 0                    # in the precision of the matmuls
-    full: float = 0                   # in fp32
-    dropped: float = 0                # of dropout masks
-    inputs: float = 0                 # of layers: all that checkpointing would keep
-
-    def __add__(self, more: "Activations") -> "Activations":
-        return Activations(self.low + more.low, self.full + more.full,
-                           self.dropped + more.dropped, self.inputs + more.inputs)
-
-    def __mul__(self, times: float) -> "Activations":
-        return Activations(self.low * times, self.full * times, self.dropped * times,
-                           self.inputs * times)
-
-    def size(self, half: bool, mask_bytes: int) -> float:
-        """In bytes. half: matmuls are in bf16."""
-        return self.low * (2 if half else 4) + self.full * 4 + self.dropped * mask_bytes
-
-
-def attention(rows: float, n: int, keys: int, width: int, heads: int, plain: bool) -> Activations:
-    """n queries per row over its keys, with query and output projections.
-
-    plain: not fused, so attention weights are kept, too
-    """
-    weights = rows * heads * n * keys if plain else 0
-    return Activations(2 * rows * n * width + 2 * weights, 0, weights)
-
-
-def mlp(tokens: float, width: int, hidden: int) -> Activations:
-    """Keeps its input, and the hidden layer before and after the GELU."""
-    return Activations(tokens * (width + 2 * hidden))
-
-
-def keys_values(tokens: float, width: int) -> Activations:
-    """Both projections are kept."""
-    return Activations(2 * tokens * width)
-
-
-def stem(config: Config, b: float) -> Activations:
-    """Pixels to tokens, by patches or convolutions; keeps the image."""
-    total = Activations(3 * b * config.image_size ** 2)
-    if config.stem == "patch":
-        return total
-    halvings = config.patch_size.bit_length() - 1
-    for i in range(1, halvings + 1):
-        places = b * (config.image_size >> i) ** 2
-        total += Activations(places * (config.image_width * i // halvings))
-    return total + Activations(3 * b * config.grid ** 2 * config.image_width)
-
-
-def image_encoder(config: Config, b: float, half: bool) -> Activations:
-    """The pre-norm ViT. In bf16 queries, keys and values each keep a copy of their input."""
-    n, d = 1 + config.grid ** 2, config.image_width
-    tokens = b * n
-    copies = 3 if half else 1
-    layer = (attention(b, n, n, d, config.image_heads, False) + keys_values(tokens, d)
-             + mlp(tokens, d, int(d * config.image_mlp_ratio))
-             + Activations(copies * tokens * d, 2 * tokens * d, 0, tokens * d))
-    return stem(config, b) + layer * config.image_depth + Activations(0, 2 * tokens * d)
-
-
-def post_norm(tokens: float, width: int, copies: int) -> Activations:
-    """The dropout mask, the LayerNorm's input, and `copies` of its output."""
-    return Activations(copies * tokens * width, tokens * width, tokens * width)
-
-
-def text_encoder(config: Config, rows: float, plain: bool, half: bool) -> Activations:
-    """The post-norm BERT layers; see `kept_bytes` for plain and half."""
-    length, d = config.text_length, config.text_width
-    words = rows * length
-    layer = (attention(rows, length, length, d, config.text_heads, plain) + keys_values(words, d)
-             + mlp(words, d, int(d * config.text_mlp_ratio)) + post_norm(words, d, 3 if half else 1)
-             + post_norm(words, d, 0) + Activations(inputs=words * d))
-    return layer * config.text_depth + post_norm(words, d, 0)
-
-
-def fusion(config: Config, texts: float, pairs: float, queries: int | None, plain: bool,
-           half: bool) -> Activations:
-    """Fusion of pairs: the first self-attention is per text, the last layer on `queries` words."""
-    length, d = config.text_length, config.text_width
-    n = config.grid ** 2 + config.fuse_cls
-    copies = 3 if half else 1
-    total = Activations()
-    for i in range(config.fusion_depth):
-        rows = texts if i == 0 else pairs
-        words = queries if queries and i == config.fusion_depth - 1 else length
-        total += (attention(rows, words, length, d, config.text_heads, plain)
-                  + keys_values(rows * length, d) + post_norm(rows * words, d, 1)
-                  + Activations(copies * rows * length * d, 0, 0, rows * length * d)
-                  + attention(pairs, words, n, d, config.text_heads, plain)
-                  + Activations(2 * pairs * n * d)
-                  + mlp(pairs * words, d, int(d * config.text_mlp_ratio))
-                  + post_norm(pairs * words, d, 0) * 2)
-    return total
-
-
-def kept_bytes(config: Config, b: float, half: bool, plain: bool, gpus: int = 1,
-               checkpointing: bool = False) -> tuple[float, float]:
-    """Bytes that a forward pass on b rows keeps: -> of the image encoder, of everything else.
-
-    half: bf16 matmuls. plain: as on a CPU, attention with dropout keeps its weights, and dropout
-        masks take four bytes; a GPU's fused attention keeps none, and masks take one
-    checkpointing: layers keep their inputs; one at a time is recomputed
-    """
-    plain = plain and config.dropout > 0         # without dropout a CPU's attention is fused, too
-    mask_bytes = 0
-    if config.dropout > 0:
-        mask_bytes = 4 if plain else 1
-    rows = row_factor(config, gpus)
-    parts = [(image_encoder(config, b, half), config.image_depth),
-             (text_encoder(config, 2 * b, plain, half), config.text_depth),
-             (fusion(config, rows * b, 3 * b, 1, plain, half), config.fusion_depth),
-             (fusion(config, b, b, None, plain, half), config.fusion_depth)]
-    if checkpointing:
-        image, *rest = [4 * part.inputs for part, _ in parts]
-        rest.append(max(part.size(half, mask_bytes) / depth for part, depth in parts if depth))
-    else:
-        image, *rest = [part.size(half, mask_bytes) for part, _ in parts]
-    words = masked_words(config, b)
-    image_keys = rows * b * (config.grid ** 2 + config.fuse_cls)
-    queue = b * gpus + config.queue_size
-    tail = (keys_values(image_keys, config.text_width) * config.fusion_depth
-            + Activations(4 * words * config.text_width)                 # the word head
-            + Activations(2 * b * queue + 2 * queue * config.embed_dim, 4 * b * queue))
-    rest.append(tail.size(half, mask_bytes))
-    rest.append(4 * 5 * words * config.vocab_size)     # two models' logits, three softmaxes
-    if rows > 1:                                         # the tokens gathered from all ranks
-        image_row = (1 + config.grid ** 2) * config.image_width
-        text_row = config.text_length * config.text_width
-        rest.append(4 * (gpus + 2) * b * (image_row + text_row))
-    return image, sum(rest)
-
-
 @lru_cache(maxsize=64)
-def count_parameters(config: Config) -> tuple[int, int]:
-    """Trainable parameters of the student: -> in all, of its image encoder."""
+def _count_parameters(config: Config, task: str) -> tuple[int, int]:
     with torch.device("meta"):
-        model = ALBEF(config)
-    image = sum(p.numel() for p in model.image_encoder.parameters())
-    return sum(p.numel() for p in model.parameters()), image
+        student = TASKS[task].module(config).student
+    image = [p for name, p in student.named_parameters() if "image_encoder." in name]
+    return sum(p.numel() for p in student.parameters()), sum(p.numel() for p in image)
+
+
+def count_parameters(config: Config, task: str = "pretrain") -> tuple[int, int]:
+    """Trainable parameters of the student: -> in all, of its image encoder."""
+    sizes = {item.name: getattr(config, item.name) for item in fields(ModelConfig)}
+    return _count_parameters(Config(**sizes), task)
 
 
 def memory_bytes(config: Config, b: float, half: bool = True, plain: bool = False, gpus: int = 1,
-                 accumulate: int = 1, checkpointing: bool = False) -> dict[str, float]:
-    """Bytes that a rank needs for micro-batches of b rows, by purpose.
+                 accumulate: int = 1, checkpointing: bool = False, task: str = "pretrain"
+                 ) -> dict[str, float]:
+    """Bytes that a rank needs for micro-batches of b rows: by purpose, and "all", their sum.
 
-    "all" is the peak, which is less than their sum. half, plain: see `kept_bytes`
+    They are those of the fullest moment. Gradients appear as activations are freed, so at the
+    start of the backward pass there are none yet, unless micro-batches accumulate them.
+    half: bf16 products. plain: on a CPU, whose attention keeps its weights where there is dropout
     """
-    parameters, image_parameters = count_parameters(config)
-    table = 4 * config.vocab_size * config.text_width
-    image, rest = kept_bytes(config, b, half, plain, gpus, checkpointing)
-    if half:
-        rest += 4 * parameters                   # bf16 weights, the teacher's too
-    buckets = 4 * parameters if gpus > 1 else 0  # DDP's
-    weights = 8 * parameters                     # the teacher's too
-    moments = 8 * parameters
-    queue = config.queue_size * (8 * config.embed_dim + 8)
-    if accumulate > 1:                           # gradients stay from the micro-batch before
-        peak = 4 * parameters + table + image + rest
-    else:
-        # gradients grow as activations are freed: at the start of the backward pass, before the
-        # image encoder, at its end. The tied word embedding has two until they are summed
-        peak = max(table + image + rest,
-                   4 * (parameters - image_parameters) + table + image,
-                   4 * parameters)
-    return {"weights and teacher": weights, "optimiser": moments,
-            "gradients": 4 * parameters + buckets, "queue": queue, "activations": image + rest,
-            "all": weights + moments + queue + buckets + peak}
+    parameters, _ = count_parameters(config, task)
+    work = count_work(config, b, task, "cpu" if plain else "cuda", "bf16" if half else "fp32",
+                      checkpointing, accumulates=accumulate > 1 or gpus > 1)
+    queue = 0.0
+    if has_queue(task):
+        queue = config.queue_size * (8 * config.embed_dim + 8)
+    parts = {
+        "weights and teacher": 8.0 * parameters,
+        "optimiser": 8.0 * parameters,
+        "queue": queue,
+        "gradients": work.gradients,
+        "activations": work.activations,
+    }
+    other = other_rows(config, task, b, gpus)
+    if other:
+        # the rows, and for the student their keys and values
+        keys_values = 2 * b * config.fusion_depth * (1 + config.grid ** 2) * config.text_width
+        parts["other ranks' rows"] = (other + keys_values) * (2 if half else 4)
+    return parts | {"all": sum(parts.values())}
 
 
-def peak_memory() -> float | None:
-    """This process's peak memory in MB; None where the system doesn't report it."""
-    status = Path("/proc/self/status")           # a child inherits its parent's getrusage
-    if status.exists():
-        peak = re.search(r"^VmHWM:\s*(\d+)", status.read_text(encoding="utf-8"), re.MULTILINE)
-        if peak:
-            return int(peak[1]) * 1024 / 1e6
-    try:
-        import resource
-    except ImportError:                          # Windows
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+def has_queue(task: str) -> bool:
+    """Whether a task contrasts with a queue and draws hard negatives, as pretraining does."""
+    module = TASKS[task].module
+    return isinstance(module, type) and issubclass(module, Pretrain)
 
 
-def matmul_peak(device: str = "cpu", size: int = 2048, repeats: int = 10, half: bool = False
-                ) -> tuple[float, float]:
-    """The best GFLOP/s of some products of square matrices: by wall clock, by CPU time.
+def other_rows(config: Config, task: str, b: float, gpus: int) -> float:
+    """How many numbers a rank gets of other ranks' tokens, to draw its hard negatives from."""
+    if not has_queue(task) or row_factor(config, gpus) == 1:
+        return 0.0
+    image = (1 + config.grid ** 2) * config.image_width
+    text = config.text_length * config.text_width
+    return b * gpus * (image + text)
 
-    half: in bf16, or else in fp32 as torch has it: with TF32 where that is switched on
-    """
-    dtype = torch.bfloat16 if half else torch.float32
-    a = torch.randn(size, size, device=device).to(dtype)
-    b = torch.randn(size, size, device=device).to(dtype)
-    wall = cpu = float("inf")
-    for _ in range(repeats):
-        wall_start, cpu_start = time.perf_counter(), time.process_time()
-        (a @ b)[0, 0].item()                     # .item() waits for the device
-        wall = min(wall, time.perf_counter() - wall_start)
-        cpu = min(cpu, time.process_time() - cpu_start)
-    gflop = 2 * size ** 3 / 1e9
-    return gflop / wall, gflop / cpu
+
+def exchanged_bytes(config: Config, task: str, b: float, gpus: int, half: bool) -> float:
+    """Bytes of features and of hard negatives' tokens that a rank gets, and of their gradients."""
+    if gpus == 1 or not has_queue(task):
+        return 0.0
+    features = 2 * 4 * b * gpus * config.embed_dim
+    return features + 2 * other_rows(config, task, b, gpus) * (2 if half else 4)

@@ -6,7 +6,9 @@ from pathlib import Path
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.metrics import read_metrics
-from minalbef.recipes.cost import matmul_peak, memory_bytes, peak_memory, step_flops
+from minalbef.recipes.cost import memory_bytes
+from minalbef.recipes.counting import count_work
+from minalbef.recipes.machine import matmul_peak, peak_memory
 from minalbef.tasks.table import TASKS
 
 FEW = 1000                            # steps; `tiny` takes 2,400, and 1,250 for a task of scenes
@@ -18,19 +20,30 @@ UTILISATION = 0.4                     # a step's assumed speed over that of a la
 
 
 def forecast(config: Config, task: str) -> str:
-    """Steps and sizes of a run, and roughly the memory and time it takes, as if it pretrained."""
+    """Steps and sizes of a run, and roughly the memory and time it takes.
+
+    task: its name, or "pretraining", as people call it. One that can't run on tensors without data
+        is forecast as if it pretrained
+    """
     world = distributed.world()
     device = distributed.device_of(config.device)
     half = config.precision == "bf16"
     config = replace(config, text_length=min(config.text_length, WORDS))
-    images = TASKS[task].images if task in TASKS else 1      # "pretraining", as people call it
-    rows = config.batch // world // config.accumulate * images
-    flops = step_flops(config, rows, world, config.checkpointing) * config.accumulate
+    name = task if task in TASKS else "pretrain"
+    rows = config.batch // world // config.accumulate
+    kind = "cpu" if device.type == "cpu" else "cuda"
+    precision = "bf16" if half else "fp32"
+    try:
+        work = count_work(config, rows, name, kind, precision, config.checkpointing)
+    except (RuntimeError, NotImplementedError):      # a task of yours that needs its numbers
+        name = "pretrain"
+        work = count_work(config, rows, name, kind, precision, config.checkpointing)
+    flops = work.flops * config.accumulate
     side = 4096 if device.type == "cuda" else 512
     gflops, _ = matmul_peak(str(device), side, 5, half)
     speed = UTILISATION * 1e9 * gflops
     memory = memory_bytes(config, rows, half, device.type == "cpu", world, config.accumulate,
-                          config.checkpointing)["all"]
+                          config.checkpointing, name)["all"]
     if device.type == "cpu":
         memory += 1e6 * (peak_memory() or 0)             # of Python and torch
     minutes = math.ceil(flops * config.steps / speed / 60)

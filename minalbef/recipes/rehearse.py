@@ -13,7 +13,7 @@ import torch
 from minalbef import train
 from minalbef.config import Config
 from minalbef.presets import preset
-from minalbef.recipes.cost import peak_memory
+from minalbef.recipes.machine import peak_memory
 from minalbef.tasks.base import Task
 from minalbef.tasks.table import TASKS, find_task_of_preset
 from minalbef.tokenizer import Tokenizer

@@ -18,7 +18,8 @@ from minalbef.bench.step import Phases, Steps, measure_step
 from minalbef.cli import bench
 from minalbef.cli import main as command_line
 from minalbef.presets import preset
-from minalbef.recipes.cost import matmul_peak, step_flops
+from minalbef.recipes.cost import step_flops
+from minalbef.recipes.machine import matmul_peak
 
 SIZES = dict(image_size=32, patch_size=8, image_width=24, image_depth=2, image_heads=2, text_width=24, text_depth=1,
              text_heads=2, fusion_depth=2, vocab_size=50, batch=4, queue_size=8, text_length=9, embed_dim=8)
