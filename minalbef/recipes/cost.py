@@ -131,18 +131,17 @@ def memory_bytes(config: Config, b: float, half: bool = True, plain: bool = Fals
     queue = 0.0
     if has_queue(task):
         queue = config.queue_size * (8 * config.embed_dim + 8)
+    # what other ranks send to draw hard negatives from, and for the student its keys and values
+    other = other_rows(config, task, b, gpus)
+    if other:
+        other += 2 * b * config.fusion_depth * (1 + config.grid ** 2) * config.text_width
     parts = {
         "weights and teacher": 8.0 * parameters,
         "optimiser": 8.0 * parameters,
-        "queue": queue,
         "gradients": work.gradients,
-        "activations": work.activations,
+        "queue": queue,
+        "activations": work.activations + other * (2 if half else 4),
     }
-    other = other_rows(config, task, b, gpus)
-    if other:
-        # the rows, and for the student their keys and values
-        keys_values = 2 * b * config.fusion_depth * (1 + config.grid ** 2) * config.text_width
-        parts["other ranks' rows"] = (other + keys_values) * (2 if half else 4)
     return parts | {"all": sum(parts.values())}
 
 

@@ -309,7 +309,7 @@ def describe_terms(plan: Plan) -> list[str]:
     lines.append(f"feed        {between(images * slow, images * fast)} images/s: "
                  f"{between(*needs)} cores per GPU load them{have}")
     lines.append(f"saves       {two_digits(work.checkpoint / GB)} GB every {work.save_every:,} "
-                 "steps")
+                 "steps, written beside training")
     return lines
 
 

@@ -22,7 +22,7 @@ from minalbef.tasks.table import TASKS
 
 # Bytes per parameter that gradient clipping, AdamW and the teacher read and write
 UPDATE_BYTES = 44
-UPDATE_KERNELS = 250                  # theirs, and copies to the GPU; counted on the null GPU
+UPDATE_KERNELS = 270                  # theirs, and copies to the GPU; counted on the null GPU
 STATE_BYTES = 16                      # per parameter of a checkpoint: weights, teacher, AdamW's two
 MACHINE = 8                           # GPUs
 HIDDEN = 0.6                          # of a step: its backward pass, while gradients are sent
@@ -40,11 +40,11 @@ class Reach(NamedTuple):
     network: float                    # share of links and network
     kernel: float                     # seconds on the GPU, until it is under way
     launch: float                     # seconds on the host, in Python and in torch
-    disk: float                       # bytes a second
+    copy: float                       # bytes a second to the host, which writes beside training
 
 
-BEST = Reach(0.8, 0.9, 0.8, 2e-6, 12e-6, 2e9)
-WORST = Reach(0.6, 0.7, 0.4, 4e-6, 20e-6, 0.5e9)
+BEST = Reach(0.8, 0.9, 0.8, 2e-6, 12e-6, 20e9)
+WORST = Reach(0.6, 0.7, 0.4, 4e-6, 20e-6, 5e9)
 # a CPU's kernels are its products' own time, and there is no host to wait for
 BEST_CPU = Reach(0.75, 0.9, 0.8, 0.0, 0.0, 2e9)
 WORST_CPU = Reach(0.55, 0.5, 0.4, 5e-6, 0.0, 0.5e9)
@@ -157,5 +157,5 @@ def estimate(load: Load, card: GPU, precision: str, reach: Reach, cores: float =
         host=load.kernels * reach.launch,
         network=rows + max(0.0, gradients - HIDDEN * (products + memory)),
         feed=load.images * image_seconds(load.side) / cores if cores else 0.0,
-        saves=load.checkpoint / reach.disk / load.save_every,
+        saves=load.checkpoint / reach.copy / load.save_every,
     )

