@@ -23,7 +23,6 @@ LIMITS = RANGES | {
     "utilisation": (0, 1),
     "cores": (0, 1_024),
     "network": (0.001, 1_000_000),
-    "price_per_hour": (0, 1_000_000),
     "minutes": (0.1, 10_000),
     "price_per_hour": (0, 1_000_000),
     "among": (1, 1_000_000),

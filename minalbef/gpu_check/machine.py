@@ -11,7 +11,7 @@ import torch
 from minalbef.datasets.loader import PREFETCH, SHARED_MEMORY
 from minalbef.gpu_check.parts import Result, Setting, verdict
 from minalbef.presets import preset
-from minalbef.recipes.cost import matmul_peak
+from minalbef.recipes.machine import matmul_peak
 from minalbef.recipes.plan import gpu_named
 from minalbef.recipes.report import describe_device
 

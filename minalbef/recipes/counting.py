@@ -81,10 +81,12 @@ class Recorder(TorchDispatchMode):
             self.flops += flop_registry[operation](*args, **kwargs, out_val=result)
             self.products += 1
         results = tensors(result)
+        inputs = tensors((args, kwargs))
+        if not inputs and not results:           # the CPU's own work
+            return result
         for x in results:
             self.note_storage(x.untyped_storage())
         self.memory.append(self.in_use)
-        inputs = tensors((args, kwargs))
         if inputs and launches(func):
             self.kernels += 1
             self.moved += sum(map(size, inputs + results))
@@ -194,6 +196,7 @@ def run_pass(task: str, config: Config, device: str) -> Pass:
             module.queue.filled = config.queue_size
         draws = module.draws(config.steps - 1)
         weights = [*module.parameters(), *module.buffers()]
+        batch.to(meta)                           # the first batch leaves constants there
         with train.recompute_and_compile(module, config), Recorder(weights) as recorder:
             train.backward(module, module, batch, config.alpha, draws, config, meta)
     return recorder.result(list(module.parameters()))

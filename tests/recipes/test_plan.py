@@ -109,15 +109,17 @@ PEAKS = [
     ("paper-4m", "batch=64 precision=bf16 checkpointing=true accumulate=4", 6.05),
     ("paper-4m", "batch=8 precision=bf16", 5.61), ("base", "precision=bf16", 10.92),
     ("small", "precision=bf16 match_from=0 queue_from=0 hard_from=0", 3.81),
-    ("vqa", "batch=32 precision=bf16 text_length=30", 11.20), ("nlvr2", "batch=16 precision=bf16 text_length=30", 10.43)]
+    ("vqa", "batch=32 precision=bf16 text_length=30", 11.20),
+    ("nlvr2", "batch=16 precision=bf16 text_length=30", 10.43)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "changes", "peak"), PEAKS)
 def test_memory_is_what_cuda_allocates_on_the_null_gpu(name, changes, peak):
     config = preset(name, **dict(change.split("=") for change in changes.split()))
+    task = find_task_of_preset(name) or TASKS["pretrain"]
     counted = memory_bytes(config, config.batch // config.accumulate, config.precision == "bf16", False, 1,
-                           config.accumulate, config.checkpointing, (find_task_of_preset(name) or TASKS["pretrain"]).name)
+                           config.accumulate, config.checkpointing, task.name)
     assert counted["all"] / 1e9 == pytest.approx(peak, rel=NEAR)
     assert sum(counted.values()) == pytest.approx(2 * counted["all"]), "the parts add up to it"
 
