@@ -118,6 +118,15 @@ def test_the_ladder_is_what_plan_counts(preset, gpus, gpu):
     assert (hours if high > 1 else minutes) in row and f", {counted.memory['all'] / 1e9:.0f} GB |" in row
 
 
+def test_the_hours_of_the_first_day_are_what_plan_counts():
+    for name, changes, checkpointing in (("base", ("epoch=567000",), False), ("retrieval-coco", (), True)):
+        for gpu in ("RTX-4090", "A100-80", "H100"):
+            counted = plan(name, changes, gpu=gpu, checkpointing=checkpointing)
+            for page in ("docs/first_gpu.md", "notebooks/16_your_data.ipynb"):
+                text = " ".join((ROOT / page).read_text(encoding="utf-8").replace('\\n",\n    "', " ").split())
+                assert counted.fits and between(*counted.hours_between) in text, (page, name, gpu)
+
+
 # Python and commands
 
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items()
