@@ -28,8 +28,8 @@ MACHINE = 8                           # GPUs
 HIDDEN = 0.6                          # of a step: its backward pass, while gradients are sent
 # An image of 640 x 480 pixels on a core: decoding it, and what grows with the side it is cropped
 # to, in seconds at 256 pixels (`minalbef bench data`, 2026-11-29, AMD EPYC)
-DECODE, AUGMENT = 0.0024, 0.0034
-PAINT = 0.001                         # seconds per scene
+DECODE, AUGMENT = 0.0028, 0.0013
+PAINT = 0.001                         # seconds per scene, with what a batch takes besides
 
 
 class Reach(NamedTuple):
