@@ -50,10 +50,10 @@ def similarity(model: ALBEF, encoded: Encoded, block: int | None = None) -> Tens
     image = model.image_feature(encoded.image)
     text = model.text_feature(encoded.text, encoded.keep)
     blocks = (1, -1) if block is None else (-1, block)
-    return cosine(image.unflatten(0, blocks), text.unflatten(0, blocks))
+    return inner_products(image.unflatten(0, blocks), text.unflatten(0, blocks))
 
 
-def cosine(image: Tensor, text: Tensor) -> Tensor:
+def inner_products(image: Tensor, text: Tensor) -> Tensor:
     """Features of unit length (..., i, e) and (..., t, e), in fp32: -> (..., i, t)."""
     # in bf16 scores would tie
     with torch.autocast(image.device.type, enabled=False):

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minalbef import train
 from minalbef.bench.step import compiled
-from minalbef.gpu_check.parts import FAIL, PASS, Result, Setting, verdict, write_result
+from minalbef.gpu_check.parts import FAIL, PASS, Result, Setting, pass_or_fail, write_result
 from minalbef.gpu_check.small_steps import (
     SmallRecipe,
     fp32_products,
@@ -95,20 +95,20 @@ def summarise(rows: list[dict]) -> Result:
         first = failures[0]
         figure += (f"; the first that doesn't: {first['recipe']}, {first['variant']} in "
                    f"{first['precision']} {first.get('problem', '')}").rstrip()
-    return Result(verdict(not failures), figure, {"comparisons": rows})
+    return Result(pass_or_fail(not failures), figure, {"comparisons": rows})
 
 
 def compare_or_explain(name: str, variant: Variant, setting: Setting) -> dict[str, Any]:
     """Figures of a variant of a recipe; or the "problem" where it fails, such as in a kernel."""
     row = {"recipe": name, "variant": variant.name, "precision": variant.changes["precision"]}
     try:
-        return row | compare(name, variant, setting)
+        return row | compare_variant(name, variant, setting)
     except Exception as error:                   # whatever it is: the others are compared
         first = (str(error).splitlines() or [""])[0]
         return row | {"verdict": FAIL, "problem": f"{type(error).__name__}: {first}"}
 
 
-def compare(name: str, variant: Variant, setting: Setting) -> dict[str, Any]:
+def compare_variant(name: str, variant: Variant, setting: Setting) -> dict[str, Any]:
     """How far a variant on the device is from plain layers in fp32 on the CPU."""
     plain = {"precision": "fp32", "checkpointing": False, "compile": False, "dropout": 0.0}
     reference = make_recipe(name, {**setting.changes, **variant.changes, **plain}, CPU)
@@ -126,7 +126,7 @@ def compare(name: str, variant: Variant, setting: Setting) -> dict[str, Any]:
     largest = torch.tensor(differences).max().item()         # NaN if one of them is
     cosine = torch.cosine_similarity(gradient, other_gradient, 0).item()
     row = {"loss_difference": largest, "cosine": cosine,
-           "verdict": verdict(largest <= limit.loss and cosine >= limit.cosine)}
+           "verdict": pass_or_fail(largest <= limit.loss and cosine >= limit.cosine)}
     if variant.operation:                        # a card may lack it, and then it isn't used
         operations = [str(operation) for operation in counter.get_flop_counts()["Global"]]
         row["used"] = any(variant.operation in operation for operation in operations)

@@ -13,7 +13,7 @@ from minalbef.config import Config
 from minalbef.data import Record
 from minalbef.datasets.loader import PREFETCH, RecordBatches
 from minalbef.gpu_check.machine import cores
-from minalbef.gpu_check.parts import Result, Setting, verdict
+from minalbef.gpu_check.parts import Result, Setting, pass_or_fail
 from minalbef.presets import preset
 from minalbef.recipes.plan import plan
 from minalbef.recipes.rehearse import WORDS
@@ -74,7 +74,7 @@ def check(setting: Setting) -> Result:
         figure = (f"{share:.0%} of steps wait for data with {workers} workers, "
                   f"{images:.0f} samples/s; {figure}")
     shutil.rmtree(setting.folder / "photos")
-    return Result(verdict(passed), figure, details)
+    return Result(pass_or_fail(passed), figure, details)
 
 
 def same_batches(records: Photos, config: Config, tokenizer: Tokenizer) -> bool:

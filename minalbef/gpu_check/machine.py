@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from minalbef.datasets.loader import PREFETCH, SHARED_MEMORY
-from minalbef.gpu_check.parts import Result, Setting, verdict
+from minalbef.gpu_check.parts import Result, Setting, pass_or_fail
 from minalbef.presets import preset
 from minalbef.recipes.machine import matmul_peak
 from minalbef.recipes.plan import gpu_named
@@ -55,7 +55,7 @@ def check(setting: Setting) -> Result:
     figure += f", {disk:.3g} GB of disk"
     if disk < LEAST_DISK:
         problems.append(f"the disk has less than {LEAST_DISK} GB free")
-    return Result(verdict(not problems), "; ".join([figure, *problems]), details)
+    return Result(pass_or_fail(not problems), "; ".join([figure, *problems]), details)
 
 
 def cores() -> int:

@@ -6,7 +6,7 @@ import torch
 
 from minalbef import train
 from minalbef.bench.step import Steps
-from minalbef.gpu_check.parts import PASS, Result, Setting, verdict
+from minalbef.gpu_check.parts import PASS, Result, Setting, pass_or_fail
 from minalbef.presets import preset
 from minalbef.recipes.cost import memory_bytes
 
@@ -33,7 +33,7 @@ def check(setting: Setting) -> Result:
     rows = []
     for case in CASES:
         print(case.name, flush=True)
-        rows.append(measure(case, setting))
+        rows.append(measure_case(case, setting))
         gc.collect()
         torch.cuda.empty_cache()
     figures = []
@@ -41,10 +41,10 @@ def check(setting: Setting) -> Result:
         figures.append(f"{row['case']} {row['measured_gb']:.3g} GB, planned "
                        f"{row['planned_gb']:.3g}")
     passed = all(row["verdict"] == PASS for row in rows)
-    return Result(verdict(passed), "; ".join(figures), {"cases": rows})
+    return Result(pass_or_fail(passed), "; ".join(figures), {"cases": rows})
 
 
-def measure(case: Case, setting: Setting) -> dict[str, Any]:
+def measure_case(case: Case, setting: Setting) -> dict[str, Any]:
     """Planned and measured memory of one case, with half the rows until it fits."""
     rows = case.rows
     while True:
@@ -68,4 +68,4 @@ def measure(case: Case, setting: Setting) -> dict[str, Any]:
         torch.cuda.empty_cache()
     peak = torch.cuda.max_memory_allocated(setting.device)
     return {"case": case.name, "rows": rows, "planned_gb": planned / GB, "measured_gb": peak / GB,
-            "ratio": peak / planned, "verdict": verdict(abs(peak / planned - 1) <= CLOSE)}
+            "ratio": peak / planned, "verdict": pass_or_fail(abs(peak / planned - 1) <= CLOSE)}

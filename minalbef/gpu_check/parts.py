@@ -77,7 +77,7 @@ def choose_parts(names: Sequence[str]) -> list[Part]:
     return [part for part in PARTS if part.name in names or not names]
 
 
-def verdict(passed: bool) -> str:
+def pass_or_fail(passed: bool) -> str:
     """PASS or FAIL."""
     return PASS if passed else FAIL
 

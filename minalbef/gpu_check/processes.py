@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from minalbef import distributed, train
-from minalbef.gpu_check.parts import PASS, Result, Setting, verdict
+from minalbef.gpu_check.parts import PASS, Result, Setting, pass_or_fail
 from minalbef.gpu_check.small_steps import fp32_products, make_recipe
 
 PRESET = "paper-4m"
@@ -29,13 +29,13 @@ def check(setting: Setting) -> Result:
         together = run(world, setting)
         difference = max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(alone, together))
         rows.append({"processes": world, "difference": difference,
-                     "verdict": verdict(difference <= CLOSE)})
+                     "verdict": pass_or_fail(difference <= CLOSE)})
     names = {1: "one process under DDP", 2: "two processes"}
     figures = [f"{names[row['processes']]}: losses within {row['difference']:.1e}" for row in rows]
     if len(worlds) == 1:
         figures.append("there is one GPU, so two processes weren't compared")
     passed = all(row["verdict"] == PASS for row in rows)
-    return Result(verdict(passed), "; ".join(figures), {"groups": rows, "losses": alone})
+    return Result(pass_or_fail(passed), "; ".join(figures), {"groups": rows, "losses": alone})
 
 
 def run(world: int, setting: Setting) -> list[float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from minalbef.gpu_check.parts import Result, Setting, verdict
+from minalbef.gpu_check.parts import Result, Setting, pass_or_fail
 from minalbef.recipes.launch import ENVIRONMENT, LAUNCHED, start_worker
 
 STEPS = 40
@@ -35,16 +35,16 @@ def check(setting: Setting) -> Result:
     whole = finish(setting.folder / "whole")
     killed = setting.folder / "killed"
     steps = [kill_after_save(killed) for _ in range(KILLS)]
-    difference = compare(whole, finish(killed))
+    difference = weights_apart(whole, finish(killed))
     allowed = 0.0
     if setting.device.type != "cpu":
-        allowed = max(FLOOR, NOISE * compare(whole, finish(setting.folder / "again")))
+        allowed = max(FLOOR, NOISE * weights_apart(whole, finish(setting.folder / "again")))
     details = {"killed_after_saving_step": steps, "steps": STEPS, "difference": difference,
                "allowed": allowed}
     how = "bit for bit" if not difference else f"within {difference:.1e} of the weights' norm"
     figure = (f"killed after it had saved steps {steps[0]} and {steps[1]} of {STEPS}: the same "
               f"weights {how} (allowed: {allowed:.1e})")
-    return Result(verdict(difference <= allowed and steps[0] < steps[1] < STEPS), figure, details)
+    return Result(pass_or_fail(difference <= allowed and steps[0] < steps[1] < STEPS), figure, details)
 
 
 def start(run: Path) -> subprocess.Popen:
@@ -76,7 +76,7 @@ def kill_after_save(run: Path) -> int:
     return torch.load(state, weights_only=True)["step"]
 
 
-def compare(one: Path, other: Path) -> float:
+def weights_apart(one: Path, other: Path) -> float:
     """The distance of two runs' weights, as a share of their norm."""
     weights, others = (load_file(run / "model.safetensors") for run in (one, other))
     squares = sum(value.double().square().sum().item() for value in weights.values())

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from minalbef.gpu_check.parts import FAIL, SKIPPED, Result, Setting, verdict
+from minalbef.gpu_check.parts import FAIL, SKIPPED, Result, Setting, pass_or_fail
 from minalbef.metrics import read_metrics
 from minalbef.recipes.launch import ENVIRONMENT, LAUNCHED, start_worker
 from minalbef.run import load
@@ -48,7 +48,7 @@ def check(setting: Setting) -> Result:
     run.model.to(setting.device)
     report = evaluate(run, SEED, SIZE, SPLIT)
     forecast = json.loads(FORECAST.read_text(encoding="utf-8"))["figures"]
-    rows = [compare(name, bounds, report) for name, bounds in forecast.items()]
+    rows = [compare_figure(name, bounds, report) for name, bounds in forecast.items()]
     below = [row["figure"] for row in rows if row["verdict"] == FAIL]
     figure = f"{len(rows) - len(below)} of {len(rows)} figures reach the forecast's lower bound"
     if below:
@@ -56,7 +56,7 @@ def check(setting: Setting) -> Result:
         if len(below) > MOST_NAMES:
             figure += " and others"
     seconds = float(read_metrics(folder)[-1]["seconds"])
-    return Result(verdict(not below), f"{figure}; trained in {seconds / 60:.1f} min",
+    return Result(pass_or_fail(not below), f"{figure}; trained in {seconds / 60:.1f} min",
                   {"figures": rows, "seconds": seconds})
 
 
@@ -69,12 +69,12 @@ def progress_of(folder: Path) -> str:
     return "starting"
 
 
-def compare(name: str, bounds: dict[str, float], report: dict) -> dict[str, Any]:
+def compare_figure(name: str, bounds: dict[str, float], report: dict) -> dict[str, Any]:
     """A figure with its interval, and the forecast's bounds."""
     low, high = lookup(report["intervals"], name)
     return {"figure": name, "value": lookup(report, name), "interval_low": low,
             "interval_high": high, "forecast_low": bounds["low"], "forecast": bounds["mean"],
-            "forecast_high": bounds["high"], "verdict": verdict(high >= bounds["low"])}
+            "forecast_high": bounds["high"], "verdict": pass_or_fail(high >= bounds["low"])}
 
 
 def lookup(figures: dict, name: str) -> Any:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 
 from minalbef.bench.step import measure_step
-from minalbef.gpu_check.parts import FAIL, Result, Setting, verdict, write_result
+from minalbef.gpu_check.parts import FAIL, Result, Setting, pass_or_fail, write_result
 from minalbef.gpu_check.small_steps import fp32_products
 from minalbef.presets import preset
 
@@ -64,7 +64,7 @@ def summarise(rows: list[dict]) -> Result:
     if faults:
         figure += f"; {faults[0]}"
     details = {"best": best, "host_ms": host, "steps": rows}
-    return Result(verdict(not faults), figure, details)
+    return Result(pass_or_fail(not faults), figure, details)
 
 
 def measure_or_explain(mode: Mode, rows: int, setting: Setting) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def measure_or_explain(mode: Mode, rows: int, setting: Setting) -> dict[str, Any
     print(f"{mode.name}, {rows} rows", flush=True)
     row: dict[str, Any] = {"mode": mode.name, "rows": rows}
     try:
-        row |= measure(mode, rows, setting)
+        row |= measure_rows(mode, rows, setting)
     except torch.OutOfMemoryError as error:
         row["problem"] = str(error).splitlines()[0]
     finally:
@@ -81,7 +81,7 @@ def measure_or_explain(mode: Mode, rows: int, setting: Setting) -> dict[str, Any
     return row
 
 
-def measure(mode: Mode, rows: int, setting: Setting) -> dict[str, Any]:
+def measure_rows(mode: Mode, rows: int, setting: Setting) -> dict[str, Any]:
     """Figures of a step."""
     config = preset("paper-4m", **{**setting.changes, "batch": rows, "compile": mode.compile,
                                    "precision": mode.precision})

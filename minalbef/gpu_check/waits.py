@@ -3,7 +3,7 @@ import traceback
 
 import torch
 
-from minalbef.gpu_check.parts import Result, Setting, verdict
+from minalbef.gpu_check.parts import Result, Setting, pass_or_fail
 from minalbef.gpu_check.small_steps import SmallRecipe, make_recipe, recipe_names
 
 FIRST, LAST = 3, 5                    # steps that must not wait; those before may
@@ -19,12 +19,12 @@ def check(setting: Setting) -> Result:
             changes = {**setting.changes, "precision": "bf16", "accumulate": count}
             wait = find_wait(make_recipe(name, changes, setting.device), setting.device)
             rows.append({"recipe": name, "micro_batches": count, "waits_in": wait,
-                         "verdict": verdict(not wait)})
+                         "verdict": pass_or_fail(not wait)})
     failures = [row for row in rows if row["waits_in"]]
     figure = f"{len(rows) - len(failures)} of {len(rows)} never wait in steps {FIRST} to {LAST}"
     if failures:
         figure += f"; {failures[0]['recipe']} waits in {failures[0]['waits_in']}"
-    return Result(verdict(not failures), figure, {"recipes": rows})
+    return Result(pass_or_fail(not failures), figure, {"recipes": rows})
 
 
 def find_wait(recipe: SmallRecipe, device: torch.device) -> str:

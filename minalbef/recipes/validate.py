@@ -14,7 +14,7 @@ from minalbef.config import Config
 from minalbef.datasets.loader import ValidationBatches
 from minalbef.datasets.store import Records, place_of, read_about
 from minalbef.evaluation.loop import How
-from minalbef.evaluation.ranking import cosine
+from minalbef.evaluation.ranking import inner_products
 from minalbef.evaluation.validation import Validation
 from minalbef.recipes.provenance import hash_of, hashes_of, record_training, trained_on
 from minalbef.tasks import retrieval
@@ -160,7 +160,7 @@ def pretraining_figures(task: Any, batches: ValidationBatches,
         features.append((image, text, distributed.gather(batch.ids)))
     image, text, ids = map(torch.cat, zip(*features))
     first = first_rows(ids)                                      # an image for each id
-    sim = cosine(image[first], text)                             # (images, captions)
+    sim = inner_products(image[first], text)                             # (images, captions)
     recalls = retrieval.recalls(sim, sim.T, ids[first], ids)
     samples = {f"itc_{name}": sample for name, sample in recalls.items()}
     figures = {"itc_r_mean": retrieval.recall_means(samples)["itc"]}

@@ -205,8 +205,8 @@ def test_weights_that_differ_would_be_seen(tmp_path):
     for name, value in (("one", 1.0), ("other", 1.01)):
         (tmp_path / name).mkdir()
         save_file({"weight": torch.tensor([3 * value, 4.0])}, tmp_path / name / "model.safetensors")
-    assert resume.compare(tmp_path / "one", tmp_path / "one") == 0
-    assert resume.compare(tmp_path / "one", tmp_path / "other") == pytest.approx(0.03 / 5)
+    assert resume.weights_apart(tmp_path / "one", tmp_path / "one") == 0
+    assert resume.weights_apart(tmp_path / "one", tmp_path / "other") == pytest.approx(0.03 / 5)
 
 
 # 8 processes, 9 small, 10 hours
@@ -243,7 +243,7 @@ def test_a_figure_reaches_its_forecast_if_its_interval_does():
     bounds = {"low": 0.9, "mean": 0.95, "high": 0.99}
     for interval, outcome in (([0.85, 0.91], PASS), ([0.995, 1.0], PASS), ([0.8, 0.89], FAIL)):
         report = {"plain": {"itc_i2t_r1": 0.9}, "intervals": {"plain": {"itc_i2t_r1": interval}}}
-        assert small.compare("plain.itc_i2t_r1", bounds, report)["verdict"] == outcome
+        assert small.compare_figure("plain.itc_i2t_r1", bounds, report)["verdict"] == outcome
 
 
 def test_hours_and_price_follow_from_the_measured_speed_by_hand(tmp_path):

@@ -243,6 +243,13 @@ def test_fine_tuning_is_planned_too(name):
     assert "limited by" in describe(made)
 
 
+def test_a_set_of_few_words_is_planned_too():
+    """A folder of captions that all say "a cat" has 13 pieces, fewer than the letters of others."""
+    small = dict(image_size=32, image_width=48, image_depth=1, image_heads=3, text_width=48, text_depth=1,
+                 text_heads=3, fusion_depth=1, vocab_size=13, queue_size=64)
+    assert plan("paper-4m", changes_of(small), gpu="A100-80").hours > 0
+
+
 def test_another_batch_says_what_would_go_with_it():
     sizes = [change for change in changes_of(SIZES) if not change.startswith(("batch", "queue_size"))]
     text = describe(plan("paper-4m", (*sizes, "batch=5120"), gpus=80))

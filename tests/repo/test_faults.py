@@ -256,7 +256,7 @@ def test_hostile_tars_are_counted_and_the_rest_is_trained_on(tmp_path, note):
     account = command("prepare", "shards", "--from", source, "--out", tmp_path / "out", "--look", "--most-bad", "0.9")
     for fault in ("3 times malformed", "1 times missing image", "1 times unreadable image", "lost with a broken"):
         assert fault in account, account
-    good = int(account.partition(" pictures, ")[2].split()[0])
+    good = int(account.partition(" images, ")[2].split()[0])
     assert good >= 5 + 6 + 2, "of the whole shard, all but one of the garbled, and two of the odd one"
     command(*on_photographs(tmp_path / "out" / "shards", tmp_path / "run"))
     assert not (tmp_path / "ran").exists(), "a picture was run as a program"
