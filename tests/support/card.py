@@ -71,8 +71,8 @@ class Card(TorchFunctionMode):
             return args[0].detach().as_subclass(Tensor) if here(args[0]) else args[0]
         if func is Tensor.to and args[1:] and isinstance(args[1], Tensor):    # as another tensor is
             args = args[0], CUDA if here(args[1]) else "cpu", args[1].dtype, *args[2:]
-        places = [x for x in (*args[1:], *kwargs.values()) if isinstance(x, torch.device) or isinstance(x, str)
-                  and x[:4] in ("cuda", "cpu")]
+        places = [x for x in (*args[1:], *kwargs.values()) if isinstance(x, (str, torch.device))
+                  and str(x)[:4] in ("cuda", "cpu")]             # "meta" is neither
         if func is Tensor.to and places:
             def stays(x):
                 return "cpu" if x is places[0] else x
