@@ -339,7 +339,8 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
         and compared on resume.
     random: parts of the student that begin at random initialisation; by default any may
     Writes metrics.csv and state.pt (atomically, every config.save_every steps, before validation
-    and when stopped; of a task on a GPU in the background). Layers stay compiled afterwards, with config.compile.
+    and when stopped; of a task on a GPU in the background). Layers stay compiled afterwards, with
+    config.compile.
 
     Raises Stopped after Ctrl-C or SIGTERM, FloatingPointError when a loss or its gradient is not
     finite (noticed when losses are logged; the last checkpoint stands), OSError when the folder

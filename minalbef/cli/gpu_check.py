@@ -6,7 +6,7 @@ from minalbef.cli.train import Changes
 
 def gpu_check(changes: Changes = (), /, minutes: float = 25.0, out: Path = Path("runs/gpu"),
               parts: tuple[str, ...] = (), price_per_hour: float = 0.0) -> None:
-    """Check a new machine and its GPU before you train on it: a page with PASS or FAIL of each part.
+    """Check a new machine and its GPU before you train: a page with PASS or FAIL for each part.
 
     Repeat the command, and it goes on with the parts that haven't finished; to repeat a part,
     remove its folder in OUT. Exit status 1 if a part fails.

@@ -4,8 +4,8 @@ The downstream tasks' sets are read in public.py, tars in shards.py, your own ta
 
 A reader is called as reader(file, root=..., on_fault=...), where root is the images' folder, or
 several. It yields records one at a time. A record holds the path of its image, which is opened when
-a batch is made; with root=None nothing checks that the file exists. A bad entry yields no record: it
-goes to on_fault as a Fault, which by default is raised.
+a batch is made; with root=None nothing checks that the file exists. A bad entry yields no record:
+it goes to on_fault as a Fault, which by default is raised.
 """
 import csv
 import json

@@ -68,7 +68,7 @@ MINUTES = 25.0                        # of all parts
 
 
 def choose_parts(names: Sequence[str]) -> list[Part]:
-    """The parts of these names, or all, in the table's order. Raises ValueError for another name."""
+    """The parts of these names, or all, in the table's order. Raises ValueError for others."""
     known = [part.name for part in PARTS]
     for name in names:
         if name not in known:

@@ -17,7 +17,7 @@ CLOSE = 1e-4                          # largest difference of a loss, or of 1 wh
 
 
 def check(setting: Setting) -> Result:
-    """Train without a process group, in one of one process, and in one of two if there are two GPUs.
+    """Train without a process group, in a group of one, and in one of two if there are two GPUs.
 
     PASS if the losses of all steps agree.
     """

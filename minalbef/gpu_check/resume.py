@@ -44,7 +44,8 @@ def check(setting: Setting) -> Result:
     how = "bit for bit" if not difference else f"within {difference:.1e} of the weights' norm"
     figure = (f"killed after it had saved steps {steps[0]} and {steps[1]} of {STEPS}: the same "
               f"weights {how} (allowed: {allowed:.1e})")
-    return Result(pass_or_fail(difference <= allowed and steps[0] < steps[1] < STEPS), figure, details)
+    passed = difference <= allowed and steps[0] < steps[1] < STEPS
+    return Result(pass_or_fail(passed), figure, details)
 
 
 def start(run: Path) -> subprocess.Popen:

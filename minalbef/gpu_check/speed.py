@@ -1,4 +1,4 @@
-"""Part 4: samples a second, share of the card's peak, and whether the host keeps up with the GPU."""
+"""Part 4: samples a second, share of the card's peak, and whether the host keeps up."""
 import gc
 from typing import Any, NamedTuple
 

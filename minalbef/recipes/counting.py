@@ -107,7 +107,7 @@ class Recorder(TorchDispatchMode):
         self.in_use -= amount
 
     def result(self, parameters: list[torch.nn.Parameter]) -> Pass:
-        """What was noted. parameters: whose gradients are told from activations."""
+        """What was noted. parameters: whose gradients are counted apart from activations."""
         gradients = np.zeros(len(self.memory))
         for parameter in parameters:
             if parameter.grad is not None:
