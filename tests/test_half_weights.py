@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from helpers import Batches, pretrain, same_state, small
 from minalbef import train
-from minalbef.layers import GeluLinear
+from minalbef.layers import GeluLinear, Layer
 from minalbef.train import half_weights
 from minalbef.vision import ViT
 
@@ -63,6 +63,16 @@ def test_the_temperature_and_norms_with_statistics_stay_in_fp32():
         assert model.conv.weight.dtype == torch.bfloat16
         assert model.norm.weight.dtype == model.temperature.dtype == torch.float32
         assert model.norm(model.conv(torch.randn(2, 3, 5, 5).bfloat16())).dtype == torch.bfloat16
+
+
+def test_copies_are_made_layer_by_layer_and_of_each_module_once():
+    """So DDP can send a layer's gradients while those of the next are computed."""
+    task = pretrain(small())
+    groups = train.parts_by_layer(task)
+    assert sorted(map(id, sum(groups, []))) == sorted(map(id, task.modules()))
+    layers = [layer for layer in task.modules() if isinstance(layer, Layer)]
+    assert [group[0] for group in groups[1:]] == layers
+    assert not any(isinstance(part, Layer) for part in groups[0])
 
 
 def test_a_weight_that_no_loss_reaches_gets_no_gradient():

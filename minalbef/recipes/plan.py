@@ -330,7 +330,7 @@ def describe_time(plan: Plan) -> list[str]:
                  f"of the peak: {steps}"]
     if plan.price:
         total = between(plan.price * plan.gpus * low, plan.price * plan.gpus * high)
-        lines.append(f"price       {plan.gpus} GPUs at {plan.price:g} an hour: {total}")
+        lines.append(f"price       {plan.gpus} x {plan.price:g} an hour: {total}")
     return lines
 
 

@@ -216,7 +216,7 @@ def test_few_cores_limit_a_step_and_many_do_not():
 def test_a_price_is_hours_times_gpus():
     made = plan("paper-4m", gpus=8, gpu="A100-80", price=1.5)
     low, high = made.hours_between
-    assert f"price       8 GPUs at 1.5 an hour: {planner.between(12 * low, 12 * high)}" in describe(made)
+    assert f"price       8 x 1.5 an hour: {planner.between(12 * low, 12 * high)}" in describe(made)
     assert "price" not in describe(replace(made, price=0))
 
 
