@@ -29,7 +29,7 @@ MISTAKES = {                          # chapter, file, what stands there, what s
                        "x = x + self.dropout(self.attn(self.norm1(x), keep=keep))"),
     "a sign in a loss": ("04_align", "losses", "return -(target *", "return (target *"),
     "the queue's order": ("04_align", "feature_queue", "slots = (self.pointer +", "slots = (self.pointer -"),
-    "the teacher's momentum": ("05_teacher", "ema", "1 - momentum)", "momentum)"),
+    "the teacher's momentum": ("05_teacher", "ema", "avg_fn(momentum)", "avg_fn(1 - momentum)"),
     "own pair as its negative": ("06_fuse", "losses", ".masked_fill(own, -torch.inf)", ""),
     "how many hidden words become others": ("07_masked_words", "masking", "(kind < 0.9), words",
                                             "(kind < 0.95), words")}
