@@ -12,9 +12,11 @@ from torch import Tensor
 from emojiscenes.grammar import KINDS
 from emojiscenes.language import needs
 from emojiscenes.scenes import Drawn
+from emojiscenes.stress import Contrast
 from minalbef.evaluation import choices, contests, matching, pointing, words
 from minalbef.evaluation.contests import Contest, hits
 from minalbef.evaluation.intervals import Clusters, by_kind, summarise
+from minalbef.evaluation.loop import unique
 from minalbef.run import Run
 from minalbef.scenes import questions, records
 from minalbef.scenes.questions import families, how, plain
@@ -36,12 +38,14 @@ def evaluate(run: Run, seed: int = 0, size: float = 1.0, split: str = "test",
     of the same objects, ranked among themselves, and by the kind of their difference.
     itc, rerank, rerank_plus: see `contests.hits`, among the ten best. The weight of similarity in
     rerank_plus and `itm_threshold` are tuned on validation scenes.
+    stress: sentences unlike those of training, by kind; see `stress_values`
     "intervals": 95% intervals; "counts": the number of samples or families
     """
     weight, threshold = calibrate(run, seed, size)
     values = ranking_values(run, weight, seed, size, split, among)
     values["rerank_gain"] = rerank_gain(values["plain"])
     values |= match_values(run, threshold, seed, size, split)
+    values["stress"] = stress_values(run, threshold, seed, size, split)
     values |= masked_words(run, plain(run, split, seed, 400 * size))
     values |= pointing_game(run, plain(run, split, seed, 500 * size))
     figures, intervals, counts = summarise(values)
@@ -205,6 +209,51 @@ def one_change(run: Run, foils: records.Foils) -> dict[str, dict[str, Tensor]]:
     return {"itc": by_kind(samples[:, 0, itc, 0], kinds),
             "itm": by_kind(samples[:, 0, itm, 0], kinds),
             "blank": by_kind(samples[:, 1, itm, 0], kinds)}
+
+
+# the stress test
+
+
+def stress_values(run: Run, threshold: float, seed: int, size: float, split: str
+                  ) -> dict[str, dict[str, Tensor]]:
+    """ITM's answers to the stress test, of emojiscenes/stress.py: -> by figure, then by kind (q,).
+
+    true_preferred: the true pair has the higher log-odds, a half for a tie
+    true_preferred_blank: the same with a grey image; away from a half, words give the foil away
+    true_accepted, false_accepted: the log-odds are over `threshold`, that of `itm_accepted`
+
+    The last kind is the first one in the unseen style.
+    """
+    contrasts = questions.contrasts(run, split, seed, 200 * size)
+    first = "relation_anywhere"
+    unseen = questions.contrasts(run, split, seed, 200 * size, [first], UNSEEN)
+    contrasts["relation_in_unseen_style"] = unseen[first]
+    values: dict[str, dict[str, Tensor]] = {
+        "true_preferred": {}, "true_preferred_blank": {}, "true_accepted": {},
+        "false_accepted": {}}
+    for kind, part in contrasts.items():
+        for name, samples in contrast_values(run, threshold, part).items():
+            values[name][kind] = samples
+    return values
+
+
+def contrast_values(run: Run, threshold: float, contrasts: Sequence[Contrast]
+                    ) -> dict[str, Tensor]:
+    """ITM's answers to questions of one kind: -> by figure (q,), see `stress_values`."""
+    true, false = zip(*contrasts)
+    scenes, texts = zip(*true, *false)
+    true_odds, false_odds = questions.match_odds(run, scenes, texts).chunk(2)
+    first, rows = unique(texts)                  # a text has one score: ties are exact
+    blank = questions.match_odds(run, [None] * len(first), [texts[i] for i in first])[rows]
+    return {"true_preferred": preferred(true_odds, false_odds),
+            "true_preferred_blank": preferred(*blank.chunk(2)),
+            "true_accepted": (true_odds > threshold).float(),
+            "false_accepted": (false_odds > threshold).float()}
+
+
+def preferred(true_odds: Tensor, false_odds: Tensor) -> Tensor:
+    """Whether the true pair scores higher, a half for a tie: -> (q,)"""
+    return (true_odds > false_odds).float() + (true_odds == false_odds).float() / 2
 
 
 # words

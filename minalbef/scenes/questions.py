@@ -13,6 +13,8 @@ from emojiscenes.grammar import KINDS, changes, render, turn
 from emojiscenes.language import Scene, holds
 from emojiscenes.scenes import Drawn, Scenes
 from emojiscenes.stream import Stream
+from emojiscenes.stress import TITLES, Contrast
+from emojiscenes.stress import draw as draw_contrasts
 from minalbef.config import Config
 from minalbef.data import transform
 from minalbef.evaluation import matching, ranking
@@ -105,6 +107,21 @@ def paraphrases(run: Run, split: str, seed: int, count: float, one_half: bool = 
                 text = render(changed, Stream(example.voice))
                 pairs["other_direction"].append((scene, text))
     return pairs
+
+
+def contrasts(run: Run, split: str, seed: int, count: float, kinds: Sequence[str] = tuple(TITLES),
+              vendors: tuple[str, ...] | None = None) -> dict[str, list[Contrast]]:
+    """`count` questions of the stress test by kind; kinds that the run's objects can't show are
+    left out.
+
+    vendors: whose drawings; None: those of training
+    """
+    by_kind = {}
+    for kind in kinds:
+        part = draw_contrasts(kind, max(4, int(count)), split, seed, run.config.objects, vendors)
+        if part:
+            by_kind[kind] = part
+    return by_kind
 
 
 def wrong_pairs(run: Run, split: str, seed: int, count: float, foils: Foils

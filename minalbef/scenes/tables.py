@@ -7,6 +7,7 @@ from minalbef.scenes.tasks.table import SCENE_TASKS
 
 ONE_CHANGE = "One change: the true caption beats one that differs by a"
 ACCEPTED = "Match: accepted of captions with a relation, said the other way round, and false ones"
+STRESS = "Stress test: the true sentence beats a false one; accepted: taken for a match"
 MASKED = "Masked words: the hidden word is guessed exactly"
 POINTING = "Pointing: the strongest patch for a word lies on its object"
 MATCH = "Match: true captions accepted, false ones refused"
@@ -41,6 +42,9 @@ ROWS += [
      {"chance": 0.5, "no picture": "itm_one_change_blank.*"}),
     (ONE_CHANGE, "relation, by similarity", "itc_one_change_accuracy.relation", {"chance": 0.5}),
     (ACCEPTED, "*", "itm_accepted.*", {}),
+    (STRESS, "*", "stress.true_preferred.*",
+     {"chance": 0.5, "no picture": "stress.true_preferred_blank.*",
+      "true accepted": "stress.true_accepted.*", "false accepted": "stress.false_accepted.*"}),
     (MASKED, "*", "mlm_accuracy.*", {"no picture": "mlm_accuracy_without_image.*"}),
     (POINTING, "by the match", "pointing_itm", {"chance": "pointing_chance"}),
     (POINTING, "by the masked word", "pointing_mlm", {"chance": "pointing_chance"}),

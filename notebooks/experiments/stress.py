@@ -1,10 +1,10 @@
 """A stress test of a model of scenes: `python notebooks/experiments/stress.py`, six minutes on one core.
 
-Sentences that the evaluation (`minalbef evaluate`) doesn't ask for, each about a newly drawn scene
-whose truth is known: pairs at the edges, colours, half-truths, other orders of words. A question is
-two pairs of image and sentence, one true and one false. A pair is accepted if ITM's probability of
-a match is over one half, whatever threshold suits the model best; the true one is preferred if its
-probability is the higher one. Beside them, the evaluation's figures for the same seed.
+All questions of emojiscenes/stress.py, in two styles of drawing; `minalbef evaluate` asks some of
+them. A question is two pairs of image and sentence, one true and one false, and each shows a newly
+drawn scene whose truth is known. A pair is accepted if ITM's probability of a match is over one
+half, whatever threshold suits the model best; the true one is preferred if its probability is the
+higher one. Beside them, the evaluation's figures for the same seed.
 
 Writes stress.json beside itself, about the shipped model. Of another model, or other scenes:
 `python notebooks/experiments/stress.py --run runs/demo --seed 1 --out runs/demo/stress.json`
@@ -12,258 +12,25 @@ Writes stress.json beside itself, about the shipped model. Of another model, or 
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import tyro
 
-from emojiscenes import language
-from emojiscenes.grammar import COLOURS, NUMBERS, OPPOSITE, phrase
-from emojiscenes.language import RELATIONS, All, Background, Noun, Object, Relation, Scene, There
-from emojiscenes.layout import draw_size, layout
-from emojiscenes.stage import Stage, flip
 from emojiscenes.stream import Stream
+from emojiscenes.stress import QUESTIONS, Contrast, stage_for
 from minalbef import Run, load
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import evaluation, questions
 from results import flatten, write_json, write_tables
 
 PATH = Path(__file__).with_suffix(".json")
-Pair = tuple[Scene, str]
-Question = tuple[Pair, Pair]                     # true, false
-Bounds = tuple[tuple[float, float] | None, tuple[float, float] | None]      # of x and of y
-
 STYLES = {"styles of training": None, "unseen style": evaluation.UNSEEN}
-SAYING = {"left": "left of", "right": "right of", "above": "above", "below": "below"}
-SIDEWAYS, UPRIGHT = ("left", "right"), ("above", "below")
-ANYWHERE: Bounds = (None, None)
-# by edge: its outer 40%, and the relations that are asked there
-EDGES: dict[str, tuple[Bounds, tuple[str, str]]] = {
-    "left": (((0.0, 0.4), None), SIDEWAYS), "right": (((0.6, 1.0), None), SIDEWAYS),
-    "top": ((None, (0.0, 0.4)), UPRIGHT), "bottom": ((None, (0.6, 1.0)), UPRIGHT)}
-# by the axis of a relation: both objects on one side of the middle; relations at right angles to it
-HALVES: dict[str, tuple[Bounds, Bounds]] = {"x": (((0.0, 0.5), None), ((0.5, 1.0), None)),
-                                            "y": ((None, (0.0, 0.5)), (None, (0.5, 1.0)))}
-PERPENDICULAR = {"x": UPRIGHT, "y": SIDEWAYS}
-# kinds of objects that every vendor draws in one colour
-COLOURED = {"apple": "red", "strawberry": "red", "ladybug": "red", "car": "red", "rose": "red",
-            "balloon": "red", "banana": "yellow", "sunflower": "yellow", "moon": "yellow",
-            "star": "yellow", "frog": "green", "snake": "green", "tree": "green", "cactus": "green",
-            "eggplant": "purple", "pig": "pink", "whale": "blue"}
-ADDITIONS = ("object", "size", "place", "relation", "background")
-
-
-# sentences
-
-def name(thing: str) -> str:
-    """An object's name with its article: an apple."""
-    return phrase(Noun(thing))
-
-
-def relate(first: str, kind: str, second: str) -> str:
-    """In training's words: an apple left of a cat."""
-    return f"{name(first)} {SAYING[kind]} {name(second)}"
-
-
-def relate_named(first: str, kind: str, second: str) -> str:
-    """As two objects and then their relation: an apple and a cat, the apple left of the cat."""
-    return f"{name(first)} and {name(second)}, the {first} {SAYING[kind]} the {second}"
-
-
-def relate_inverted(first: str, kind: str, second: str) -> str:
-    """In an order that training never has: left of a cat is an apple."""
-    return f"{SAYING[kind]} {name(second)} is {name(first)}"
-
-
-# questions
-
-def fits_always(first: Object, second: Object) -> bool:
-    """Any two objects will do."""
-    return True
-
-
-def draw_pair(stage: Stage, stream: Stream,
-              fits: Callable[[Object, Object], bool | None] = fits_always,
-              bounds: Bounds = ANYWHERE, names: Sequence[str] = ()) -> Scene:
-    """A scene of two different objects for which `fits(first, second)` is True.
-
-    bounds: of their centres. names: of the two kinds, random ones by default
-    """
-    while True:
-        kinds = names or stage.kinds(stream, 2)
-        sizes = [draw_size(stream, stream.chance(0.5)) for _ in kinds]
-        spots = layout(stream, sizes, bounds=bounds)
-        if spots is None:
-            continue
-        things = [stage.thing(kind, x, y, size, stream) for kind, (x, y, size) in zip(kinds, spots)]
-        if fits(*things):
-            return stage.with_background(tuple(things), stream)
-
-
-def ask_relation(stage: Stage, stream: Stream, kinds: Sequence[str] = tuple(RELATIONS),
-                 bounds: Bounds = ANYWHERE, one_half: bool = False, across: bool = False,
-                 straight: bool = False,
-                 sentence: Callable[[str, str, str], str] = relate) -> Question:
-    """A true relation of two objects; false: the opposite one.
-
-    kinds: of the true relation. bounds: of the objects' centres
-    one_half: both stand on one side of the middle, so that no single place tells the relation
-    across: the false relation is at right angles to the true one
-    straight: the two stand in a line along the true relation: none at right angles to it holds
-    """
-    kind = stream.pick(kinds)
-    axis = RELATIONS[kind][0]
-    other_axis = "y" if axis == "x" else "x"
-    directions = PERPENDICULAR[axis] if across else (OPPOSITE[kind],)
-
-    def foils(first: Object, second: Object) -> list[str]:
-        return [foil for foil in directions if language.related(first, foil, second) is False]
-
-    def fits(first: Object, second: Object) -> bool:
-        offset = abs(getattr(first, other_axis) - getattr(second, other_axis))
-        if straight and offset > language.NEAR:
-            return False
-        return language.related(first, kind, second) is True and bool(foils(first, second))
-
-    if one_half:
-        bounds = stream.pick(HALVES[axis])
-    scene = draw_pair(stage, stream, fits, bounds)
-    first, second = scene.objects
-    foil = stream.pick(foils(first, second))
-    true = sentence(first.name, kind, second.name)
-    false = sentence(first.name, foil, second.name)
-    return (scene, true), (scene, false)
-
-
-def ask_among_four(stage: Stage, stream: Stream) -> Question:
-    """A true relation of two of four different objects; false: the opposite one."""
-    while True:
-        scene = stage.scene(stream, (1, 1, 1, 1))
-        first, second = scene.objects[:2]
-        kinds = [kind for kind in RELATIONS if language.related(first, kind, second)]
-        if kinds:
-            kind = stream.pick(kinds)
-            true = relate(first.name, kind, second.name)
-            false = relate(first.name, OPPOSITE[kind], second.name)
-            return (scene, true), (scene, false)
-
-
-def ask_negation(stage: Stage, stream: Stream) -> Question:
-    """An apple not left of a cat: true of one scene, and false of its mirror image."""
-    kind = stream.pick(tuple(RELATIONS))
-    scene = draw_pair(stage, stream, lambda first, second: language.related(first, kind, second))
-    first, second = scene.objects
-    mirrored = replace(scene, objects=flip(scene.objects, RELATIONS[kind][0]))
-    text = f"{name(first.name)} not {SAYING[kind]} {name(second.name)}"
-    return (mirrored, text), (scene, text)
-
-
-def ask_count(stage: Stage, stream: Stream, shown: int, said: int) -> Question:
-    """The number of objects of one kind, which are alone in the picture; false: another number."""
-    scene = stage.scene(stream, (shown,))
-    noun = Noun(scene.objects[0].name)
-    return (scene, phrase(noun, shown)), (scene, phrase(noun, said))
-
-
-def ask_other_object(stage: Stage, stream: Stream, said: str) -> Question:
-    """An apple left of a cat; false: something else in place of the cat."""
-    scene = draw_pair(stage, stream, names=("apple", "cat"),
-                      fits=lambda first, second: language.related(first, "left", second))
-    return (scene, relate("apple", "left", "cat")), (scene, relate("apple", "left", said))
-
-
-def ask_colour(stage: Stage, stream: Stream, whose: str) -> Question:
-    """One of two objects by its colour; false: by another colour. stage: of COLOURED alone
-
-    whose: the false colour is the "other object"'s, the "background"'s, or seen "nowhere"
-    """
-    while True:
-        scene = draw_pair(stage, stream)
-        first, second = (thing.name for thing in scene.objects)
-        seen = {COLOURED[first], COLOURED[second], scene.background}
-        if len(seen) == 3:
-            break
-    nowhere = stream.pick([colour for colour in COLOURS if colour not in seen])
-    colours = {"other object": COLOURED[second], "background": scene.background, "nowhere": nowhere}
-    true = f"a {COLOURED[first]} {first} and {name(second)}"
-    false = f"a {colours[whose]} {first} and {name(second)}"
-    return (scene, true), (scene, false)
-
-
-def draw_addition(stage: Stage, stream: Stream, scene: Scene, about: str
-                  ) -> tuple[language.Form, str]:
-    """The first object and something more about it, true or not: as a form and in words."""
-    first, second = scene.objects
-    noun = Noun(first.name)
-    match about:
-        case "object":
-            other = Noun(stream.pick((second.name, stream.pick(stage.names))))
-            return All((There(noun), There(other))), f"{phrase(noun)} and {phrase(other)}"
-        case "size":
-            noun = replace(noun, size=stream.pick(tuple(language.SIZES)))
-            return There(noun), phrase(noun)
-        case "place":
-            noun = replace(noun, place=stream.pick(tuple(language.PLACES)))
-            return There(noun), phrase(noun)
-        case "relation":
-            kind = stream.pick(tuple(RELATIONS))
-            form = Relation(noun, kind, Noun(second.name))
-            return form, relate(first.name, kind, second.name)
-    colour = stream.pick(COLOURS)
-    form = All((There(noun), Background(colour)))
-    return form, f"{phrase(noun)} on a {colour} background"
-
-
-def ask_addition(stage: Stage, stream: Stream, about: str, added: bool) -> Question:
-    """The name of one of two objects; false: the same with something added, one of ADDITIONS.
-
-    added: whether the addition is true; if it is, no answer is wrong, and it's a control
-    """
-    while True:
-        scene = draw_pair(stage, stream)
-        form, text = draw_addition(stage, stream, scene, about)
-        if language.holds(form, scene) is added:
-            return (scene, name(scene.objects[0].name)), (scene, text)
-
-
-QUESTIONS: dict[str, Callable[[Stage, Stream], Question]] = {
-    "relation, anywhere": ask_relation,
-    "relation, within one half": partial(ask_relation, one_half=True),
-    **{f"relation, {edge} edge, {SAYING[kind]}": partial(ask_relation, kinds=(kind,), bounds=bounds)
-       for edge, (bounds, kinds) in EDGES.items() for kind in kinds},
-    "relation, among four objects": ask_among_four,
-    "right angles, anywhere": partial(ask_relation, across=True),
-    "right angles, within one half": partial(ask_relation, across=True, one_half=True),
-    "right angles, straight, side by side":
-        partial(ask_relation, kinds=SIDEWAYS, across=True, straight=True),
-    "right angles, straight, one above the other":
-        partial(ask_relation, kinds=UPRIGHT, across=True, straight=True),
-    "A and B, the A left of the B": partial(ask_relation, sentence=relate_named),
-    "left of a B is an A": partial(ask_relation, sentence=relate_inverted),
-    "not": ask_negation,
-    **{f"{NUMBERS[shown]} of a kind, not {NUMBERS[said]}":
-        partial(ask_count, shown=shown, said=said) for shown, said in (
-            (1, 2), (2, 1), (2, 3), (3, 1), (3, 2))},
-    **{f"left of a cat, not of a {said}": partial(ask_other_object, said=said)
-       for said in ("dog", "rocket")},
-    **{f"colour, {whose}": partial(ask_colour, whose=whose)
-       for whose in ("other object", "background", "nowhere")},
-    **{f"half-truth, {about}": partial(ask_addition, about=about, added=False)
-       for about in ADDITIONS},
-    **{f"control: true addition, {about}": partial(ask_addition, about=about, added=True)
-       for about in ADDITIONS},
-}
-
-
-# answers
-
 ANSWERS = ("true accepted", "false accepted", "true preferred")
 
 
-def judge(run: Run, asked: Sequence[Question]) -> dict[str, float]:
+def judge(run: Run, asked: Sequence[Contrast]) -> dict[str, float]:
     """Shares of the questions: pairs that ITM accepts, and true pairs that it prefers."""
     true, false = zip(*asked)
     odds = questions.match_odds(run, *zip(*true, *false))
@@ -276,13 +43,12 @@ def stress(run: Run, seed: int, count: int) -> dict[str, dict[str, dict[str, flo
     """The answers to all questions, `count` of each: by style of drawing and by question."""
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for style, vendors in STYLES.items():
-        stage = Stage(run.config.objects, (1.0,), vendors, "seen")
-        coloured = tuple(thing for thing in COLOURED if thing in stage.names)
-        stages = {ask_colour: Stage(coloured, (1.0,), vendors, "seen")}
         figures[style] = {}
         for title, ask in QUESTIONS.items():
-            place = stages.get(getattr(ask, "func", ask), stage)
-            asked = [ask(place, Stream("stress", seed, title, i)) for i in range(count)]
+            stage = stage_for(title, run.config.objects, vendors)
+            if stage is None:
+                continue
+            asked = [ask(stage, Stream("stress", seed, title, i)) for i in range(count)]
             figures[style][title] = judge(run, asked)
             print(f"{style:18}  {title:46}  {figures[style][title]}", flush=True)
     return figures
@@ -293,6 +59,8 @@ def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
     headings = [f"{answer}, {style}" for style in figures for answer in ANSWERS]
     lines = [f"| question | {' | '.join(headings)} |", f"|---|{'---|' * len(headings)}"]
     for title in QUESTIONS:
+        if not all(title in answers for answers in figures.values()):
+            continue                             # the run's objects can't show it
         shares = [figures[style][title][answer] for style in figures for answer in ANSWERS]
         lines.append(f"| {title} | {' | '.join(f'{share:.2f}' for share in shares)} |")
     return "\n".join(lines)

@@ -1,7 +1,6 @@
 """Scripts of notebooks/experiments: the stress test, a forecast by hand, NLVR2's layers that share more or less."""
 import json
 import math
-import re
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,8 @@ import curve
 import forecast
 import sharing
 import stress
-from emojiscenes.language import Count, Noun, Relation, holds
-from emojiscenes.stage import Stage
 from emojiscenes.stream import Stream
+from emojiscenes.stress import QUESTIONS, stage_for
 from helpers import disturb, small, texts
 from minalbef import load
 from minalbef.albef import ALBEF
@@ -97,80 +95,6 @@ def test_a_curve_is_of_the_settings_that_its_command_has_today(path):
 
 # the stress test
 
-KINDS = {said: kind for kind, said in stress.SAYING.items()}
-A, WAY = r"(?:an?|the) (\w+)", f"({'|'.join(KINDS)})"
-
-
-def ask_some(title: str, stage: Stage | None = None, count: int = 30) -> list:
-    stage = stage or Stage(50, (1.0,), None, "seen")
-    ask = stress.QUESTIONS[title]
-    return [ask(stage, Stream("test of stress", title, i)) for i in range(count)]
-
-
-def relation_of(text: str) -> Relation:
-    """What a sentence says of two objects, in one of the script's three orders."""
-    if inverted := re.fullmatch(f"{WAY} {A} is {A}", text):
-        way, second, first = inverted.groups()
-    else:
-        first, way, second = re.search(f"{A} {WAY} {A}$", text).groups()
-    return Relation(Noun(first), KINDS[way], Noun(second))
-
-
-@pytest.mark.parametrize("title", [title for title in stress.QUESTIONS if title.startswith((
-    "relation", "right angles", "A and B", "left of a B"))])
-def test_the_true_relation_holds_and_the_false_one_does_not(title):
-    for (scene, true), (same, false) in ask_some(title):
-        assert same is scene and true != false
-        assert holds(relation_of(true), scene) and holds(relation_of(false), scene) is False
-        kinds = {relation_of(true).kind, relation_of(false).kind}
-        assert (kinds in ({"left", "right"}, {"above", "below"})) != title.startswith("right angles")
-        x, y = ([getattr(thing, axis) for thing in scene.objects] for axis in "xy")
-        edge = re.search(r"(\w+) edge", title)
-        assert not edge or {"left": max(x) <= 0.4, "right": min(x) >= 0.6, "top": max(y) <= 0.4,
-                            "bottom": min(y) >= 0.6}[edge[1]]
-        assert "straight" not in title or min(abs(x[0] - x[1]), abs(y[0] - y[1])) <= 0.04
-
-
-def test_a_negation_is_true_of_the_mirror_image_alone():
-    for (mirrored, text), (scene, same) in ask_some("not"):
-        denied = relation_of(text.replace(" not ", " "))
-        assert same == text and holds(denied, scene) and holds(denied, mirrored) is False
-
-
-@pytest.mark.parametrize("shown, said", [(2, 3), (3, 2), (2, 1)])
-def test_as_many_are_shown_as_the_true_sentence_says(shown, said):
-    words = {1: "one", 2: "two", 3: "three"}
-    for (scene, true), (_, false) in ask_some(f"{words[shown]} of a kind, not {words[said]}"):
-        noun = Noun(scene.objects[0].name)
-        assert holds(Count(noun, shown), scene) and len(scene.objects) == shown
-        assert true.split()[0] == words[shown] and false.split()[0] == words[said]
-
-
-def test_a_false_colour_is_the_backgrounds_the_other_objects_or_nobodys():
-    stage = Stage(tuple(stress.COLOURED), (1.0,), None, "seen")
-    for whose in ("other object", "background", "nowhere"):
-        for (scene, true), (_, false) in ask_some(f"colour, {whose}", stage):
-            first, second = (stress.COLOURED[thing.name] for thing in scene.objects)
-            colour = false.split()[1]
-            expected = {"other object": {second}, "background": {scene.background},
-                        "nowhere": {*stress.COLOURS} - {first, second, scene.background}}[whose]
-            assert true.split()[1] == first and colour in expected and colour != first
-
-
-@pytest.mark.parametrize("about", stress.ADDITIONS)
-def test_an_addition_makes_the_sentence_longer_and_the_pair_is_of_one_scene(about):
-    for title in (f"half-truth, {about}", f"control: true addition, {about}"):
-        for (scene, short), (same, longer) in ask_some(title, count=10):
-            assert same is scene and len(longer.split()) > len(short.split())
-            assert short.split()[-1] in longer.split(), "both name the object"
-
-
-def test_an_added_background_is_the_scenes_in_the_control_alone():
-    for title, right in (("half-truth, background", False), ("control: true addition, background", True)):
-        assert all((f"on a {scene.background} background" in text) is right
-                   for _, (scene, text) in ask_some(title))
-
-
 def test_a_pair_is_accepted_over_even_odds_and_preferred_with_the_higher_ones(monkeypatch):
     odds = torch.tensor([2.0, -1.0, -3.0, 0.5, 1.0, -2.0, -1.0, -0.5])       # four true pairs, four false
     monkeypatch.setattr(questions, "match_odds", lambda run, scenes, texts: odds)
@@ -182,9 +106,9 @@ def test_a_pair_is_accepted_over_even_odds_and_preferred_with_the_higher_ones(mo
 def test_the_measured_answers_are_those_of_the_script_and_the_model():
     measured = json.loads(stress.PATH.read_text(encoding="utf-8"))
     run = load("tiny")
-    stage = Stage(run.config.objects, (1.0,), None, "seen")
     title = "not"
-    asked = [stress.QUESTIONS[title](stage, Stream("stress", measured["seed"], title, i))
+    stage = stage_for(title, run.config.objects)
+    asked = [QUESTIONS[title](stage, Stream("stress", measured["seed"], title, i))
              for i in range(measured["count"])]
     found = stress.judge(run, asked)
     assert found == pytest.approx(measured["questions"]["styles of training"][title], abs=0.005)

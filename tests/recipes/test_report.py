@@ -21,6 +21,8 @@ FIGURES = {
     "families": {"itc_i2t_r1": 0.5, "oracle_r1": 0.25, "chance_r1": 0.25},
     "unseen_style": {"itc_t2i_r1": 0.3, "chance_r1": 0.002, "families": {"itc_t2i_r1": 0.35}},
     "itm_one_change_accuracy": {"size": 0.85}, "itm_one_change_blank": {"size": 0.51},
+    "stress": {"true_preferred": {"half_truth": 0.93}, "true_preferred_blank": {"half_truth": 0.7},
+               "true_accepted": {"half_truth": 0.54}, "false_accepted": {"half_truth": 0.06}},
     "mlm_accuracy": {"object": 0.88}, "mlm_accuracy_without_image": {"object": 0.02},
     "itm_refused": {"true": 0.1, "one_change": 0.6}, "pointing_itm": 0.62, "pointing_chance": 0.12,
     "intervals": {"plain": {"itc_i2t_r1": [0.94, 0.96]}, "pointing_itm": [0.6, 0.64]},
@@ -76,6 +78,9 @@ def test_every_figure_stands_beside_what_it_means(tmp_path):
     assert best.beside == {"chance": 0.002, "objects known": 0.95, "start": 0.004}
     assert rows["Families", "picture to caption, by similarity"].beside["start"] == 0.26
     assert rows["One chan", "size"].beside == {"chance": 0.5, "no picture": 0.51}
+    assert rows["Stress t", "half truth"].value == 0.93
+    assert rows["Stress t", "half truth"].beside == {
+        "chance": 0.5, "no picture": 0.7, "true accepted": 0.54, "false accepted": 0.06}
     assert rows["Masked w", "object"].beside == {"no picture": 0.02}
     assert rows["Pointing", "by the match"].beside == {"chance": 0.12, "start": 0.3}
 
