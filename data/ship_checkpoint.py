@@ -1,24 +1,39 @@
-"""Copy a finished run into data/tiny, the checkpoint that ships with the package, and write its model card."""
+"""Copy a finished run into data/tiny, the checkpoint that ships with the package, and write its model card.
+
+`python data/ship_checkpoint.py runs/demo`. With `--add runs/tiny/evaluation` the shipped report and
+its card get the figures that an evaluation of the shipped model has and they lack; no other changes.
+"""
+import argparse
+import json
 import shutil
-import sys
 from pathlib import Path
 
 from PIL import Image
 
 from emojiscenes.language import Object, Scene
 from emojiscenes.scenes import paint
-from minalbef import load
+from minalbef import Run, load
 from minalbef.recipes import report, search
 from minalbef.scenes import tables
 
 SENTENCE = "a big rocket on a blue background"           # the README's
 EXAMPLE = Scene((Object("rocket", 0.6, 0.45, 0.42, "noto"),), "blue")
+TINY = Path(__file__).parent / "tiny"
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "report.json", "metrics.csv")
 
 
 def evaluation(facts: dict) -> str:
     """The command that gives a report's figures again: they depend on the seed of the test scenes."""
     return f"minalbef evaluate tiny --seed {facts['scenes_seed']}"
+
+
+def added_rows(facts: dict) -> str:
+    """The card's rows on figures that were measured later than the others."""
+    rows = ""
+    for name, about in facts.get("added", {}).items():
+        words = f"`{about['command']}`, commit {about['commit']}, {about['date']}, {about['device']}"
+        rows += f"| figures of the {name} test, added later | {words} |\n"
+    return rows
 
 
 def card(facts: dict, summary: str) -> str:
@@ -36,7 +51,7 @@ A small ALBEF, trained on emoji scenes by the command below; it ships so that no
 | date | {facts["date"]} |
 | hardware | {facts["device"]} |
 | seconds | {", ".join(f"{name.replace('_', ' ')} {value:.0f}" for name, value in facts["seconds"].items())} |
-
+{added_rows(facts)}
 ```
 {summary}
 ```
@@ -55,18 +70,60 @@ own, see ../emoji/LICENCES.md; the weights are under the project's MIT licence.
 """
 
 
-def main(run: Path):
-    """Ship the run folder `run`."""
-    target, facts, model = Path(__file__).parent / "tiny", report.read_report(run), load(run)
-    target.mkdir(exist_ok=True)
-    for name in FILES:
-        shutil.copy(run / name, target / name)
-    shutil.copytree(run / "start", target / "start", dirs_exist_ok=True)
-    Image.fromarray(paint(EXAMPLE, 96)).save(target / "example.png")
-    search.figure(SENTENCE, search.search(model, SENTENCE)).save(target / "search.png")
+def add_figures(shipped: dict, newer: dict) -> dict:
+    """A report with the figures that a newer one has and it lacks; all others stay as they are.
+
+    "added" says of each how it was measured. Raises ValueError for an evaluation of other scenes.
+    """
+    seed = shipped.get("scenes_seed", shipped.get("exam_seed"))
+    if newer["scenes_seed"] != seed:
+        raise ValueError(f"the newer evaluation has seed {newer['scenes_seed']}, not {seed}: "
+                         f"`minalbef evaluate tiny --seed {seed}`")
+    whole = {**shipped, "added": dict(shipped.get("added", {}))}
+    for name in newer["intervals"]:
+        if name in shipped["intervals"]:
+            continue
+        whole[name] = newer[name]
+        whole["added"][name] = {key: newer[key] for key in ("command", "commit", "date", "device")}
+        for part in ("intervals", "counts"):
+            whole[part] = {**whole[part], name: newer[part][name]}
+    return whole
+
+
+def write_card(model: Run) -> None:
+    """Write the card of the shipped model from its report."""
     model.path = Path("data/tiny")
-    (target / "README.md").write_text(card(facts, model.summary()), encoding="utf-8")
+    text = card(report.read_report(TINY), model.summary())
+    (TINY / "README.md").write_text(text, encoding="utf-8")
+
+
+def ship(run: Path) -> None:
+    """Ship the run folder `run`."""
+    model = load(run)
+    TINY.mkdir(exist_ok=True)
+    for name in FILES:
+        shutil.copy(run / name, TINY / name)
+    shutil.copytree(run / "start", TINY / "start", dirs_exist_ok=True)
+    Image.fromarray(paint(EXAMPLE, 96)).save(TINY / "example.png")
+    search.figure(SENTENCE, search.search(model, SENTENCE)).save(TINY / "search.png")
+    write_card(model)
+
+
+def add(folder: Path) -> None:
+    """Add what the report in `folder` has, and the shipped one lacks, to it and to the card."""
+    path = TINY / "report.json"
+    shipped = json.loads(path.read_text(encoding="utf-8"))
+    text = json.dumps(add_figures(shipped, report.read_report(folder)), indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+    write_card(load(TINY))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, nargs="?", default=Path("runs/demo"))
+    parser.add_argument("--add", action="store_true")
+    given = parser.parse_args()
+    if given.add:
+        add(given.run)
+    else:
+        ship(given.run)

@@ -13,13 +13,17 @@ DATA = Path(__file__).parents[2] / "data"
 CARD = (DATA / "tiny" / "README.md").read_text(encoding="utf-8")
 
 
-def write_card() -> str:
+def load_script():
     spec = importlib.util.spec_from_file_location("ship_checkpoint", DATA / "ship_checkpoint.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+def write_card() -> str:
     run = load(DATA / "tiny")
     run.path = Path("data/tiny")
-    return script.card(report.read_report(DATA / "tiny"), run.summary())
+    return load_script().card(report.read_report(DATA / "tiny"), run.summary())
 
 
 def relation_by_similarity(seed: int) -> float:
@@ -41,3 +45,34 @@ def test_the_figures_are_those_of_the_command_that_the_card_names():
     stated = report.read_report(DATA / "tiny")["itc_one_change_accuracy"]["relation"]
     assert relation_by_similarity(seed) == pytest.approx(stated, abs=1e-5)
     assert relation_by_similarity(0) != pytest.approx(stated, abs=1e-2)
+
+
+def test_the_answers_to_the_stress_test_are_those_of_the_card_and_its_threshold():
+    facts = report.read_report(DATA / "tiny")
+    run = load(DATA / "tiny")
+    for kind in ("negation", "half_truth"):
+        part = questions.contrasts(run, "test", facts["scenes_seed"], 200, [kind])[kind]
+        found = evaluation.contrast_values(run, facts["itm_threshold"], part)
+        for name, values in found.items():
+            stated = facts["stress"][name][kind]
+            assert values.mean().item() == pytest.approx(stated, abs=0.011), (name, kind)
+            assert facts["counts"]["stress"][name][kind] == len(values) == 200
+
+
+def test_added_figures_move_no_other_and_say_how_they_were_measured():
+    about = {"command": "minalbef evaluate tiny --seed 5", "commit": "b", "date": "later",
+             "device": "another"}
+    shipped = {"command": "train", "commit": "a", "exam_seed": 5, "pointing_itm": 0.8,
+               "intervals": {"pointing_itm": [0.7, 0.9]}, "counts": {"pointing_itm": 40}}
+    newer = {**about, "scenes_seed": 5, "pointing_itm": 0.9, "stress": {"half_truth": 0.5},
+             "intervals": {"pointing_itm": [0.8, 1.0], "stress": {"half_truth": [0.4, 0.6]}},
+             "counts": {"pointing_itm": 50, "stress": {"half_truth": 4}}}
+    add_figures = load_script().add_figures
+    found = add_figures(shipped, newer)
+    assert found == {
+        **shipped, "stress": {"half_truth": 0.5}, "added": {"stress": about},
+        "intervals": {"pointing_itm": [0.7, 0.9], "stress": {"half_truth": [0.4, 0.6]}},
+        "counts": {"pointing_itm": 40, "stress": {"half_truth": 4}}}
+    assert add_figures(found, {**newer, "stress": {"half_truth": 0.6}}) == found
+    with pytest.raises(ValueError, match="has seed 6, not 5: `minalbef evaluate tiny --seed 5`"):
+        add_figures(shipped, {**newer, "scenes_seed": 6})
