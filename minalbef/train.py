@@ -194,7 +194,7 @@ def half_weights(module: nn.Module) -> Iterator[None]:
     places = []
     for parts in parts_by_layer(module):
         names = [(part, name) for part in parts for name in weight_names(part)]
-        copies = CastWeights.apply(*[getattr(part, name) for part, name in names])
+        copies = CastWeights.apply(*[part._parameters[name] for part, name in names])
         for (part, name), copy in zip(names, copies):
             part.__dict__[name] = copy           # Python finds it before nn.Module's parameter
         places += names
@@ -213,14 +213,20 @@ def parts_by_layer(module: nn.Module) -> list[list[nn.Module]]:
     """
     outside: list[nn.Module] = []
     groups = [outside]
-    inside: set[nn.Module] = set()
-    for part in module.modules():                # a layer comes before its own parts
+    seen: set[nn.Module] = set()
+
+    def sort(part: nn.Module, group: list[nn.Module]) -> None:
+        if part in seen:
+            return
+        seen.add(part)
         if isinstance(part, Layer):
-            parts = list(part.modules())
-            groups.append(parts)
-            inside.update(parts)
-        elif part not in inside:
-            outside.append(part)
+            group = []
+            groups.append(group)
+        group.append(part)
+        for child in part.children():
+            sort(child, group)
+
+    sort(module, outside)
     return groups
 
 

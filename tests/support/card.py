@@ -60,7 +60,7 @@ class Card(TorchFunctionMode):
         if func == IS_CUDA:
             return here(args[0])
         if func == IS_CPU:
-            return not here(args[0])
+            return func(*args) and not here(args[0])             # "meta" is neither
         if func is Tensor.numpy and here(args[0]):
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
         if func is Tensor.pin_memory:
@@ -72,7 +72,7 @@ class Card(TorchFunctionMode):
         if func is Tensor.to and args[1:] and isinstance(args[1], Tensor):    # as another tensor is
             args = args[0], CUDA if here(args[1]) else "cpu", args[1].dtype, *args[2:]
         places = [x for x in (*args[1:], *kwargs.values()) if isinstance(x, (str, torch.device))
-                  and str(x)[:4] in ("cuda", "cpu")]             # "meta" is neither
+                  and str(x)[:4] in ("cuda", "cpu")]
         if func is Tensor.to and places:
             def stays(x):
                 return "cpu" if x is places[0] else x
