@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minalbef.albef import ALBEF
 from minalbef.config import Config, ModelConfig
-from minalbef.recipes.counting import count_work
+from minalbef.recipes.counting import Work, count_work
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import TASKS
 
@@ -117,17 +117,19 @@ def count_parameters(config: Config, task: str = "pretrain") -> tuple[int, int]:
 
 
 def memory_bytes(config: Config, b: float, half: bool = True, plain: bool = False, gpus: int = 1,
-                 accumulate: int = 1, checkpointing: bool = False, task: str = "pretrain"
-                 ) -> dict[str, float]:
+                 accumulate: int = 1, checkpointing: bool = False, task: str = "pretrain",
+                 work: Work | None = None) -> dict[str, float]:
     """Bytes that a rank needs for micro-batches of b rows: by purpose, and "all", their sum.
 
     They are those of the fullest moment. Gradients appear as activations are freed, so at the
     start of the backward pass there are none yet, unless micro-batches accumulate them.
     half: bf16 products. plain: on a CPU, whose attention keeps its weights where there is dropout
+    work: of one micro-batch, if it has been counted
     """
     parameters, _ = count_parameters(config, task)
-    work = count_work(config, b, task, "cpu" if plain else "cuda", "bf16" if half else "fp32",
-                      checkpointing, accumulates=accumulate > 1 or gpus > 1)
+    if work is None:
+        work = count_work(config, b, task, "cpu" if plain else "cuda", "bf16" if half else "fp32",
+                          checkpointing, accumulates=accumulate > 1 or gpus > 1)
     queue = 0.0
     if has_queue(task):
         queue = config.queue_size * (8 * config.embed_dim + 8)

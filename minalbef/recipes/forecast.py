@@ -2,12 +2,13 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.metrics import read_metrics
 from minalbef.recipes.cost import memory_bytes
-from minalbef.recipes.counting import count_work
+from minalbef.recipes.counting import count_work_once
 from minalbef.recipes.machine import matmul_peak, peak_memory
 from minalbef.tasks.table import TASKS
 
@@ -31,19 +32,20 @@ def forecast(config: Config, task: str) -> str:
     config = replace(config, text_length=min(config.text_length, WORDS))
     name = task if task in TASKS else "pretrain"
     rows = config.batch // world // config.accumulate
-    kind = "cpu" if device.type == "cpu" else "cuda"
-    precision = "bf16" if half else "fp32"
+    options: dict[str, Any] = dict(
+        device="cpu" if device.type == "cpu" else "cuda", precision="bf16" if half else "fp32",
+        checkpointing=config.checkpointing, accumulates=config.accumulate > 1 or world > 1)
     try:
-        work = count_work(config, rows, name, kind, precision, config.checkpointing)
+        work = count_work_once(config, rows, name, **options)
     except (RuntimeError, NotImplementedError):      # a task of yours that needs its numbers
         name = "pretrain"
-        work = count_work(config, rows, name, kind, precision, config.checkpointing)
+        work = count_work_once(config, rows, name, **options)
     flops = work.flops * config.accumulate
     side = 4096 if device.type == "cuda" else 512
     gflops, _ = matmul_peak(str(device), side, 5, half)
     speed = UTILISATION * 1e9 * gflops
     memory = memory_bytes(config, rows, half, device.type == "cpu", world, config.accumulate,
-                          config.checkpointing, name)["all"]
+                          config.checkpointing, name, work)["all"]
     if device.type == "cpu":
         memory += 1e6 * (peak_memory() or 0)             # of Python and torch
     minutes = math.ceil(flops * config.steps / speed / 60)

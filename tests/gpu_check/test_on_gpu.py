@@ -30,7 +30,7 @@ def on_null_gpu(tmp_path_factory):
     command = ["-m", "minalbef", "gpu-check", *SMALL, "--out", str(out), "--price-per-hour", "2", "--quiet"]
     compiling = ["correctness", "speed"]         # they compile until they are killed
     others = [name for name in NAMES if name not in compiling]
-    for minutes, names in (("10", compiling), ("25", others)):
+    for minutes, names in (("5", compiling), ("25", others)):
         run = null_gpu.run(*command, "--minutes", minutes, "--parts", *names, capture_output=True, text=True)
         assert run.returncode == 1, run.stderr
     return out

@@ -256,6 +256,6 @@ def test_a_package_is_found_in_a_nested_folder_and_a_bad_file_is_named(tmp_path)
 @pytest.mark.parametrize("seam", package.MISTAKES)
 def test_a_mistake_in_a_package_hears_apart_what_it_hears_in_this_process(seam):
     name, (wrong, right) = seam.split(".")[1], package.variants(seam)
-    for what, made in [*list(wrong.items())[:3], *list(right.items())[:2]]:
+    for what, made in [*list(wrong.items())[:1], *list(right.items())[:1]]:
         here, apart_says = package.tried(made, seam), package.grade(made, "any", check=False)["seams"][name]["says"]
         assert (str(here) if here else "") in apart_says and bool(here) == bool(apart_says), what

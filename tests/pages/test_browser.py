@@ -105,8 +105,9 @@ def open_and_run(browser, lab: tuple[str, str], chapter: str):
 
 CHAPTERS = {"00_tour": "text", "01_data": "slider", "02_image_encoder": "slider", "03_text_encoder": "text",
             "04_align": "slider", "05_teacher": "slider", "06_fuse": "slider", "07_masked_words": "text",
-            "08_pretrain": "slider", "09_retrieval": "slider", "10_entailment": "slider", "11_vqa": "text",
-            "12_nlvr2": "button", "13_grounding": "slider", "14_ablation": "slider", "15_scale": "checkbox"}
+            "10_entailment": "slider", "11_vqa": "text", "12_nlvr2": "button", "14_ablation": "slider"}
+# tests/notebooks/test_chapters.py runs these beside a pretended GPU, and moves their widgets there
+MOVED_ELSEWHERE = {"08_pretrain", "09_retrieval", "13_grounding", "15_scale"}
 
 
 def move(page, area, control: str, back: bool = False) -> None:
@@ -120,7 +121,7 @@ def move(page, area, control: str, back: bool = False) -> None:
         box.fill("where is a big zebra?")
         box.press("Enter")
     else:
-        area.locator({"button": "button", "checkbox": "input[type=checkbox]"}[control]).first.click()
+        area.locator(control).first.click()
 
 
 def try_explorer(page) -> None:
@@ -133,10 +134,10 @@ def try_explorer(page) -> None:
     keep(page, "00_tour-explorer")
 
 
-def test_every_chapter_with_a_widget_is_opened():
+def test_every_chapter_with_a_widget_is_opened_here_or_moved_elsewhere():
     books = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")
              if "import live" in path.read_text(encoding="utf-8")}
-    assert books == set(CHAPTERS)
+    assert books == MOVED_ELSEWHERE | set(CHAPTERS)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
