@@ -1,9 +1,24 @@
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
 
 from chromium import CHROMIUM, QUIET, lack
 
 torch.set_num_threads(1)              # small matrices gain nothing from more, and waiting threads slow a shared machine
+
+
+def pytest_configure(config):
+    if config.getoption("nbval", False):         # chapters run, and in their kernels move_widgets.py first
+        settings = tempfile.TemporaryDirectory()
+        config.add_cleanup(settings.cleanup)
+        startup = Path(settings.name) / "profile_default" / "startup"
+        startup.mkdir(parents=True)
+        shutil.copy(Path(__file__).parent / "support" / "move_widgets.py", startup)
+        os.environ["IPYTHONDIR"] = settings.name
 
 
 def pytest_collection_modifyitems(items):

@@ -112,7 +112,7 @@ def reaches_for_a_gpu(chapter: Path) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chapter", [path.stem for path in CHAPTERS if reaches_for_a_gpu(path)])
-def test_a_chapter_runs_beside_a_gpu_without_a_change_and_its_widgets_follow(chapter):
+def test_a_chapter_runs_beside_a_gpu_without_a_change(chapter):
     """A pretended GPU: no number is a GPU's, but whatever is trained goes there, and must be fetched or followed."""
     run = subprocess.run([sys.executable, ROOT / "tests" / "support" / "on_card.py", f"{chapter}.ipynb"],
                          cwd=ROOT / "notebooks", stdout=subprocess.PIPE, text=True,

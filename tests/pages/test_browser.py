@@ -103,11 +103,8 @@ def open_and_run(browser, lab: tuple[str, str], chapter: str):
     return page
 
 
-CHAPTERS = {"00_tour": "text", "01_data": "slider", "02_image_encoder": "slider", "03_text_encoder": "text",
-            "04_align": "slider", "05_teacher": "slider", "06_fuse": "slider", "07_masked_words": "text",
-            "10_entailment": "slider", "11_vqa": "text", "12_nlvr2": "button", "14_ablation": "slider"}
-# tests/notebooks/test_chapters.py runs these beside a pretended GPU, and moves their widgets there
-MOVED_ELSEWHERE = {"08_pretrain", "09_retrieval", "13_grounding", "15_scale"}
+# a chapter for each kind of control, and one with two; support/move_widgets.py moves all widgets, without a browser
+CHAPTERS = {"00_tour": "text", "01_data": "slider", "06_fuse": "slider", "12_nlvr2": "button"}
 
 
 def move(page, area, control: str, back: bool = False) -> None:
@@ -132,12 +129,6 @@ def try_explorer(page) -> None:
     frame.locator("#match", has_text=re.compile(r"^(0\.0|<)")).wait_for(timeout=60_000)
     frame.locator("#things").scroll_into_view_if_needed()
     keep(page, "00_tour-explorer")
-
-
-def test_every_chapter_with_a_widget_is_opened_here_or_moved_elsewhere():
-    books = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")
-             if "import live" in path.read_text(encoding="utf-8")}
-    assert books == MOVED_ELSEWHERE | set(CHAPTERS)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -1,7 +1,5 @@
 """Runs a chapter as with a GPU, see card.py: `on_card.py CHAPTER` prints, as JSON, cells that failed and why.
 
-Then moves the controls of its widgets, as a learner would; a widget whose image nothing changes has failed, too.
-
 What a chapter trains is cut short. So an assert of what was learnt may fail here and is passed over: what is asked is
 where tensors are. That the chapter learns is checked without a GPU.
 """
@@ -20,13 +18,10 @@ from card import card
 from minalbef import train
 from minalbef.bench import step
 from minalbef.recipes import counting, forecast
-from minalbef.viz import live
 
 STEPS = 8                             # of a training, at most
 SMALLER = {"share": 0.001, "rows": 16}           # parameters, in chapters that have them: of pairs; in a step
-TEXT = "a red apple left of a big cat"
-whole, show, count = train.fit, live.live, counting.run_pass
-widgets = []                          # the image of each, and its controls
+whole, count = train.fit, counting.run_pass
 
 
 def fit(task, batches, config, *rest, **more):
@@ -40,38 +35,10 @@ def run_pass(*given):
         return count(*given)
 
 
-def show_and_keep(*figure, **controls):
-    image, note = show(*figure, **controls)
-    widgets.append((image, controls))
-    return image, note
-
-
-def other_values(control) -> list:
-    """Values that a learner may choose next."""
-    if hasattr(control, "options"):
-        values = [option[1] if isinstance(option, tuple) else option for option in control.options]
-    elif hasattr(control, "max"):
-        values = [control.min, control.max, control.min + control.step]
-    else:
-        values = [not control.value] if isinstance(control.value, bool) else [TEXT]
-    return [value for value in values if value != control.value]
-
-
-def stands_still(image, controls: dict) -> bool:
-    """Whether no control changes a widget's image."""
-    before = image.value
-    for control in controls.values():
-        for value in other_values(control):
-            control.value = value
-            if image.value != before:
-                return False
-    return True
-
-
 def failures(chapter: str) -> list[tuple[int, str]]:
     """Cells' numbers, each with the error it ended in."""
     shell, found = InteractiveShell.instance(), []
-    train.fit, live.live, counting.run_pass = fit, show_and_keep, run_pass
+    train.fit, counting.run_pass = fit, run_pass
     step.matmul_peak = forecast.matmul_peak = lambda *given, **more: (1e3, 1e3)      # a GPU's size takes a CPU a minute
     with card():
         for number, cell in enumerate(nbformat.read(chapter, 4).cells):
@@ -83,9 +50,6 @@ def failures(chapter: str) -> list[tuple[int, str]]:
                     found.append((number, f"{type(error).__name__}: {error}"))
                 if "parameters" in cell.metadata.get("tags", []):
                     shell.user_ns |= {name: value for name, value in SMALLER.items() if name in shell.user_ns}
-        for image, controls in widgets:
-            if stands_still(image, controls):
-                found.append((-1, f"no control of the widget changes its image: {', '.join(controls)}"))
     return found
 
 
