@@ -25,6 +25,15 @@ def test_a_number_that_is_missing_on_one_side_or_not_finite_is_a_difference():
     assert parity.differences({"evaluate": {"test accuracy": 0.5}}, {"evaluate": {"test accuracy": float("nan")}})
 
 
+def test_a_new_figure_of_an_evaluation_is_named_and_no_difference_but_a_new_loss_is_one():
+    more = {"evaluate": {"test accuracy": 0.5, "test recall": 0.25}}
+    assert parity.differences({"evaluate": {"test accuracy": 0.5}}, more) == []
+    assert parity.added({"evaluate": {"test accuracy": 0.5}}, more) == ["evaluate: test recall"]
+    base, head = {"vqa-1": {}}, {"vqa-1": {"vqa answer step 0000": 2.0}}
+    assert parity.differences(base, head) == ["vqa-1: vqa answer step 0000: None became 2.0"]
+    assert parity.added(base, head) == []
+
+
 def test_what_a_report_says_of_clock_and_machine_is_not_compared():
     report = {"seconds": {"train": 3.0}, "config": {"lr": 1.0}, "test": {"accuracy": 0.5, "kinds": [0.25, 0.75]},
               "date": "today"}

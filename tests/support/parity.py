@@ -87,12 +87,18 @@ def numbers(tree, path: str = ""):
         yield path, tree
 
 
+def added(base: dict[str, dict], head: dict[str, dict]) -> list[str]:
+    """Figures that the base's evaluations lack: there is nothing to compare them with."""
+    return [f"{case}: {name}" for case in base if case.startswith("evaluate")
+            for name in sorted(head[case].keys() - base[case].keys())]
+
+
 def differences(base: dict[str, dict], head: dict[str, dict]) -> list[str]:
     """One line for each series of losses and each figure that differs, with the first step at which it does."""
     lines = []
     for case in base:
         ours, theirs, named = head[case], base[case], set()
-        for name in sorted(theirs.keys() | ours.keys()):
+        for name in sorted(theirs if case.startswith("evaluate") else theirs.keys() | ours.keys()):
             before, after = theirs.get(name), ours.get(name)
             same = (before is not None and after is not None
                     and math.isclose(before, after, rel_tol=0.5 * 10.0 ** -DIGITS))
@@ -194,6 +200,9 @@ def main() -> None:
             subprocess.run(["git", "worktree", "remove", "--force", str(base)], cwd=HERE, check=True)
     lines = differences(before, after)
     count = sum(map(len, before.values()))
+    figures = added(before, after)
+    if figures:
+        print(f"{len(figures)} figures are new, from {figures[0]} to {figures[-1]}")
     print("\n".join(lines) or f"all {count} numbers of {len(before)} cases are the same as at {options.base}")
     raise SystemExit(bool(lines))
 
