@@ -1,7 +1,7 @@
-"""Copy a finished run into data/tiny, the checkpoint that ships with the package, and write its model card.
+"""Copy a finished run into data/tiny, the checkpoint that ships, and write its model card.
 
 `python data/ship_checkpoint.py runs/demo`. With `--add runs/tiny/evaluation` the shipped report and
-its card get the figures that an evaluation of the shipped model has and they lack; no other changes.
+its card get the figures that an evaluation of the shipped model has and they lack; none changes.
 """
 import argparse
 import json
@@ -23,7 +23,7 @@ FILES = ("config.json", "tokenizer.json", "model.safetensors", "report.json", "m
 
 
 def evaluation(facts: dict) -> str:
-    """The command that gives a report's figures again: they depend on the seed of the test scenes."""
+    """The command that repeats a report's figures, with the seed of its test scenes."""
     return f"minalbef evaluate tiny --seed {facts['scenes_seed']}"
 
 
@@ -31,16 +31,18 @@ def added_rows(facts: dict) -> str:
     """The card's rows on figures that were measured later than the others."""
     rows = ""
     for name, about in facts.get("added", {}).items():
-        words = f"`{about['command']}`, commit {about['commit']}, {about['date']}, {about['device']}"
-        rows += f"| figures of the {name} test, added later | {words} |\n"
+        place = f"commit {about['commit']}, {about['date']}, {about['device']}"
+        rows += f"| figures of the {name} test, added later | `{about['command']}`, {place} |\n"
     return rows
 
 
 def card(facts: dict, summary: str) -> str:
     """The model card, all of it out of the run's report."""
+    seconds = [f"{step.replace('_', ' ')} {value:.0f}" for step, value in facts["seconds"].items()]
     return f"""# Model card: tiny
 
-A small ALBEF, trained on emoji scenes by the command below; it ships so that notebooks and searches have a model.
+A small ALBEF, trained on emoji scenes by the command below; it ships so that notebooks and searches
+have a model.
 
 | | |
 |---|---|
@@ -50,7 +52,7 @@ A small ALBEF, trained on emoji scenes by the command below; it ships so that no
 | commit | {facts["commit"]} |
 | date | {facts["date"]} |
 | hardware | {facts["device"]} |
-| seconds | {", ".join(f"{name.replace('_', ' ')} {value:.0f}" for name, value in facts["seconds"].items())} |
+| seconds | {", ".join(seconds)} |
 {added_rows(facts)}
 ```
 {summary}
@@ -64,9 +66,10 @@ A small ALBEF, trained on emoji scenes by the command below; it ships so that no
 
 ## Meant for, and not
 
-For learning how such models work. It has seen some 50 kinds of emoji on plain backgrounds and a grammar of
-a hundred-odd words: it knows nothing of photographs, of other words, or of people. The drawings have licences of their
-own, see ../emoji/LICENCES.md; the weights are under the project's MIT licence.
+For learning how such models work. It has seen some 50 kinds of emoji on plain backgrounds and a
+grammar of a hundred-odd words: it knows nothing of photographs, of other words, or of people. The
+drawings have [licences](../emojiscenes/artwork/LICENCES.md) of their own; the weights are under the
+project's MIT licence.
 """
 
 

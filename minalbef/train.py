@@ -215,7 +215,7 @@ def parts_by_layer(module: nn.Module) -> list[list[nn.Module]]:
     groups = [outside]
     seen: set[nn.Module] = set()
 
-    def sort(part: nn.Module, group: list[nn.Module]) -> None:
+    def walk(part: nn.Module, group: list[nn.Module]) -> None:
         if part in seen:
             return
         seen.add(part)
@@ -224,9 +224,9 @@ def parts_by_layer(module: nn.Module) -> list[list[nn.Module]]:
             groups.append(group)
         group.append(part)
         for child in part.children():
-            sort(child, group)
+            walk(child, group)
 
-    sort(module, outside)
+    walk(module, outside)
     return groups
 
 

@@ -1,8 +1,8 @@
-"""Draw the emoji sheets from pinned npm packages: six styles of the objects named in artwork/objects.txt.
+"""Draw the emoji sheets from pinned npm packages: the objects of artwork/objects.txt in six styles.
 
     python data/emojiscenes/make_artwork.py                    fetch by npm, draw, write artwork/
-    python data/emojiscenes/make_artwork.py --packages DIR     the same from tarballs that lie in DIR
-    python data/emojiscenes/make_artwork.py --check            draw again and compare with what is committed
+    python data/emojiscenes/make_artwork.py --packages DIR     the same, from tarballs in DIR
+    python data/emojiscenes/make_artwork.py --check            draw again, compare with the commit's
 """
 import argparse
 import hashlib
@@ -17,9 +17,11 @@ from pathlib import Path
 from PIL import Image
 
 FOLDER = Path(__file__).parent / "artwork"
-CELL, COLUMNS, MARGIN, CANVAS = 48, 16, 1, 384  # CANVAS: icons are drawn large, so that cropping costs no sharpness
+CELL, COLUMNS, MARGIN = 48, 16, 1
+CANVAS = 384                    # icons are drawn large, so that cropping costs no sharpness
 
-# fxemoji: npm says Apache-2.0, which is the code's; Mozilla's LICENSE.md puts the drawings under CC-BY-4.0
+# fxemoji: npm says Apache-2.0, which is the code's; Mozilla's LICENSE.md puts the drawings under
+# CC-BY-4.0
 VENDORS = {  # the first names the objects: artwork/objects.txt uses its icon names
     "noto": dict(
         package="@iconify-json/noto", version="1.2.9", licence="Apache-2.0", training=True,
@@ -28,11 +30,13 @@ VENDORS = {  # the first names the objects: artwork/objects.txt uses its icon na
     "fxemoji": dict(
         package="@iconify-json/fxemoji", version="1.2.2", licence="CC-BY-4.0", training=True,
         sha256="f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef",
-        attribution="FxEmojis (Firefox OS Emoji), Mozilla Foundation, https://github.com/mozilla/fxemoji"),
+        attribution="FxEmojis (Firefox OS Emoji), Mozilla Foundation, "
+                    "https://github.com/mozilla/fxemoji"),
     "twemoji": dict(
         package="@iconify-json/twemoji", version="1.2.5", licence="CC-BY-4.0", training=True,
         sha256="19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7",
-        attribution="Twemoji, Twitter, Inc. and other contributors, https://github.com/jdecked/twemoji"),
+        attribution="Twemoji, Twitter, Inc. and other contributors, "
+                    "https://github.com/jdecked/twemoji"),
     "emojione": dict(
         package="@iconify-json/emojione", version="1.2.3", licence="CC-BY-4.0", training=True,
         sha256="26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e",
@@ -40,7 +44,8 @@ VENDORS = {  # the first names the objects: artwork/objects.txt uses its icon na
     "fluent": dict(
         package="@iconify-json/fluent-emoji-flat", version="1.2.6", licence="MIT", training=True,
         sha256="7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
-        attribution="Fluent Emoji, Microsoft Corporation, https://github.com/microsoft/fluentui-emoji"),
+        attribution="Fluent Emoji, Microsoft Corporation, "
+                    "https://github.com/microsoft/fluentui-emoji"),
     "openmoji": dict(
         package="@iconify-json/openmoji", version="1.2.29", licence="CC-BY-SA-4.0", training=False,
         sha256="03181e2c156cab35cf4a62f1f7886bd971d59212e75ac3f189d5a4cae3930fc5",
@@ -49,10 +54,12 @@ VENDORS = {  # the first names the objects: artwork/objects.txt uses its icon na
 
 
 def read_objects(text: str) -> list[dict]:
-    """Read lines of `name: icon key=value ...`: key is plural, article, drop (vendors) or a vendor (its icon's name).
+    """Read lines of `name: icon key=value ...`.
 
-    What a line leaves out follows from the name: icon, regular plural, article by the first letter. An icon is Noto's
-    name of it; drop lists the vendors whose drawing shows something else. ValueError for an unknown key.
+    A key is plural, article, drop (vendors) or a vendor (its icon's name). What a line leaves out
+    follows from the name: icon, regular plural, article by the first letter. An icon is Noto's name
+    of it; drop lists the vendors whose drawing shows something else.
+    Raises ValueError for an unknown key.
     """
     objects = []
     for line in text.splitlines():
@@ -76,42 +83,60 @@ def read_objects(text: str) -> list[dict]:
 
 
 def fetch(vendor: dict, folder: Path) -> dict[str, dict]:
-    """The package's JSON files by name; its tarball lies in `folder` or npm fetches it there. ValueError if other."""
+    """The package's JSON files by name; its tarball lies in `folder`, or npm fetches it there.
+
+    Raises ValueError for a tarball other than the pinned one.
+    """
     package, version = vendor["package"], vendor["version"]
     path = folder / f"{package[1:].replace('/', '-')}-{version}.tgz"
     if not path.exists():
-        command = ["npm", "pack", f"{package}@{version}", "--silent", "--pack-destination", str(folder)]
+        command = ["npm", "pack", f"{package}@{version}", "--silent"]
+        command += ["--pack-destination", str(folder)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != vendor["sha256"]:
-        raise ValueError(f"{path} has sha256 {found}, not the pinned {vendor['sha256']}: delete it and fetch it again")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != vendor["sha256"]:
+        raise ValueError(f"{path} has sha256 {digest}, not the pinned {vendor['sha256']}: delete "
+                         "it and fetch it again")
     with tarfile.open(path) as tar:
-        return {name: json.load(tar.extractfile(f"package/{name}.json")) for name in ("icons", "chars")}
+        return {name: json.load(tar.extractfile(f"package/{name}.json"))
+                for name in ("icons", "chars")}
 
 
 def find(obj: dict, vendor: str, files: dict) -> str | None:
-    """The name of the vendor's icon for an object: as the line says, else by codepoint, else by the same name."""
-    icons, chars = files["icons"], files["chars"]
-    squeezed = obj["icon"].replace("-", "") if vendor == "fxemoji" else obj["icon"]
-    name = obj["icons"].get(vendor) or chars.get(obj["codepoint"]) or chars.get(obj["codepoint"] + "-fe0f")
-    name = name or (None if chars else squeezed)
-    known = name in icons["icons"] or name in icons.get("aliases", {})
-    if vendor in obj["icons"] and not known:
-        raise ValueError(f"{obj['name']}: {vendor} has no icon {name!r}; correct artwork/objects.txt")
-    return name if known and vendor not in obj["drop"] else None
+    """The name of the vendor's icon for an object, None where it has none.
+
+    It is as the line says, or else by codepoint, or else the object's own.
+    """
+    icons = files["icons"]
+    chars = files["chars"]
+    code = obj["codepoint"]
+    name = obj["icons"].get(vendor) or chars.get(code) or chars.get(f"{code}-fe0f")
+    if not name and not chars:                   # a vendor without codepoints
+        name = obj["icon"].replace("-", "") if vendor == "fxemoji" else obj["icon"]
+    exists = name in icons["icons"] or name in icons.get("aliases", {})
+    if vendor in obj["icons"] and not exists:
+        raise ValueError(f"{obj['name']}: {vendor} has no icon {name!r}; correct "
+                         "artwork/objects.txt")
+    return name if exists and vendor not in obj["drop"] else None
 
 
 def draw(icons: dict, name: str) -> Image.Image:
-    """One icon, cropped to what can be seen and scaled to fill a cell but for its margin -> RGBA, CELL x CELL"""
-    import resvg_py  # only to draw: 0.5.0; another version may shade an edge differently, and --check would say so
+    """One icon, cropped to what can be seen and scaled to fill a cell but for its margin.
+
+    -> RGBA, CELL x CELL
+    """
+    import resvg_py  # only to draw: 0.5.0. Another may shade an edge differently: see --check
 
     icon = icons["aliases"].get(name, {}) if name not in icons["icons"] else icons["icons"][name]
     icon = icons["icons"][icon["parent"]] | icon if "parent" in icon else icon
     width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
-    svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{CANVAS}" '
-           f'height="{CANVAS}" viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">'
+    svg = ('<svg xmlns="http://www.w3.org/2000/svg" '
+           'xmlns:xlink="http://www.w3.org/1999/xlink" '
+           f'width="{CANVAS}" height="{CANVAS}" '
+           f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">'
            f'{icon["body"]}</svg>')
-    image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg, skip_system_fonts=True)))).convert("RGBA")
+    png = bytes(resvg_py.svg_to_bytes(svg, skip_system_fonts=True))
+    image = Image.open(io.BytesIO(png)).convert("RGBA")
     image = image.crop(image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox())
     scale = (CELL - 2 * MARGIN) / max(image.size)
     size = tuple(max(1, round(side * scale)) for side in image.size)
@@ -130,25 +155,36 @@ def make(packages: Path) -> tuple[dict, dict[str, Image.Image]]:
     about = {"cell": CELL, "columns": COLUMNS, "objects": [], "vendors": {}}
     for obj in objects:
         obj["codepoint"] = codepoint[obj["icon"]]
-        about["objects"].append({key: obj[key] for key in ("name", "plural", "article", "codepoint")})
+        keys = ("name", "plural", "article", "codepoint")
+        about["objects"].append({key: obj[key] for key in keys})
     sheets = {}
     for vendor, facts in VENDORS.items():
         missing = []
-        sheet = sheets[vendor] = Image.new("RGBA", (CELL * COLUMNS, CELL * -(-len(objects) // COLUMNS)))
+        rows = -(-len(objects) // COLUMNS)
+        sheet = Image.new("RGBA", (CELL * COLUMNS, CELL * rows))
         for i, obj in enumerate(objects):
-            if name := find(obj, vendor, files[vendor]):
-                sheet.paste(draw(files[vendor]["icons"], name), (i % COLUMNS * CELL, i // COLUMNS * CELL))
+            row, column = divmod(i, COLUMNS)
+            name = find(obj, vendor, files[vendor])
+            if name:
+                sheet.paste(draw(files[vendor]["icons"], name), (column * CELL, row * CELL))
             else:
                 missing.append(obj["name"])
+        sheets[vendor] = sheet
         about["vendors"][vendor] = {"sheet": f"{vendor}.webp", **facts, "missing": missing}
     return about, sheets
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write or, with --check, compare the sheets and objects.json; exits with the name of what differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packages", type=Path, help="folder of the npm tarballs; without it they are fetched")
-    parser.add_argument("--check", action="store_true", help="write nothing, compare with what is committed")
+    """Write the sheets and objects.json or, with --check, compare them.
+
+    Exits with the name of what differs.
+    """
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packages", type=Path,
+                        help="folder of the npm tarballs; without it they are fetched")
+    parser.add_argument("--check", action="store_true",
+                        help="write nothing, compare with what is committed")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:
         about, sheets = make(args.packages or Path(temporary))
@@ -158,10 +194,13 @@ def main(argv: list[str] | None = None) -> None:
         for vendor, sheet in sheets.items():
             sheet.save(FOLDER / f"{vendor}.webp", lossless=True, quality=100, method=6, exact=True)
         return
-    differ = [] if (FOLDER / "objects.json").read_text(encoding="utf-8") == text else ["objects.json"]
+    differ = []
+    if (FOLDER / "objects.json").read_text(encoding="utf-8") != text:
+        differ.append("objects.json")
     for vendor, sheet in sheets.items():
         with Image.open(FOLDER / f"{vendor}.webp") as old:
-            differ += [f"{vendor}.webp"] if old.convert("RGBA").tobytes() != sheet.tobytes() else []
+            if old.convert("RGBA").tobytes() != sheet.tobytes():
+                differ.append(f"{vendor}.webp")
     if differ:
         raise SystemExit(f"drawn again, these differ from what is committed: {', '.join(differ)}")
     print(f"{len(sheets)} sheets of {len(about['objects'])} objects: every pixel as committed")

@@ -151,18 +151,19 @@ def ask_negation(stage: Stage, stream: Stream) -> Contrast:
     return Contrast((mirrored, text), (scene, text))
 
 
-def ask_count(stage: Stage, stream: Stream, shown: int, said: int) -> Contrast:
+def ask_count(stage: Stage, stream: Stream, count: int, false_count: int) -> Contrast:
     """The number of objects of one kind, which are alone in the picture; false: another number."""
-    scene = stage.scene(stream, (shown,))
+    scene = stage.scene(stream, (count,))
     noun = Noun(scene.objects[0].name)
-    return Contrast((scene, phrase(noun, shown)), (scene, phrase(noun, said)))
+    return Contrast((scene, phrase(noun, count)), (scene, phrase(noun, false_count)))
 
 
-def ask_other_object(stage: Stage, stream: Stream, said: str) -> Contrast:
+def ask_other_object(stage: Stage, stream: Stream, false_object: str) -> Contrast:
     """An apple left of a cat; false: something else in place of the cat."""
     scene = draw_pair(stage, stream, names=("apple", "cat"),
                       fits=lambda first, second: language.related(first, "left", second))
-    return Contrast((scene, relate("apple", "left", "cat")), (scene, relate("apple", "left", said)))
+    false = relate("apple", "left", false_object)
+    return Contrast((scene, relate("apple", "left", "cat")), (scene, false))
 
 
 def ask_colour(stage: Stage, stream: Stream, whose: str) -> Contrast:
@@ -173,10 +174,10 @@ def ask_colour(stage: Stage, stream: Stream, whose: str) -> Contrast:
     while True:
         scene = draw_pair(stage, stream)
         first, second = (thing.name for thing in scene.objects)
-        seen = {COLOURED[first], COLOURED[second], scene.background}
-        if len(seen) == 3:
+        present = {COLOURED[first], COLOURED[second], scene.background}
+        if len(present) == 3:
             break
-    nowhere = stream.pick([colour for colour in COLOURS if colour not in seen])
+    nowhere = stream.pick([colour for colour in COLOURS if colour not in present])
     colours = {"other object": COLOURED[second], "background": scene.background, "nowhere": nowhere}
     true = f"a {COLOURED[first]} {first} and {name(second)}"
     false = f"a {colours[whose]} {first} and {name(second)}"
@@ -190,8 +191,8 @@ def draw_addition(stage: Stage, stream: Stream, scene: Scene, about: str
     noun = Noun(first.name)
     match about:
         case "object":
-            other = Noun(stream.pick((second.name, stream.pick(stage.names))))
-            return All((There(noun), There(other))), f"{phrase(noun)} and {phrase(other)}"
+            partner = Noun(stream.pick((second.name, stream.pick(stage.names))))
+            return All((There(noun), There(partner))), f"{phrase(noun)} and {phrase(partner)}"
         case "size":
             noun = replace(noun, size=stream.pick(tuple(language.SIZES)))
             return There(noun), phrase(noun)
@@ -234,11 +235,11 @@ QUESTIONS: dict[str, Callable[[Stage, Stream], Contrast]] = {
     "A and B, the A left of the B": partial(ask_relation, sentence=relate_named),
     "left of a B is an A": partial(ask_relation, sentence=relate_inverted),
     "not": ask_negation,
-    **{f"{NUMBERS[shown]} of a kind, not {NUMBERS[said]}":
-        partial(ask_count, shown=shown, said=said) for shown, said in (
-            (1, 2), (2, 1), (2, 3), (3, 1), (3, 2))},
-    **{f"left of a cat, not of a {said}": partial(ask_other_object, said=said)
-       for said in ("dog", "rocket")},
+    **{f"{NUMBERS[count]} of a kind, not {NUMBERS[false_count]}":
+        partial(ask_count, count=count, false_count=false_count)
+       for count, false_count in ((1, 2), (2, 1), (2, 3), (3, 1), (3, 2))},
+    **{f"left of a cat, not of a {thing}": partial(ask_other_object, false_object=thing)
+       for thing in ("dog", "rocket")},
     **{f"colour, {whose}": partial(ask_colour, whose=whose)
        for whose in ("other object", "background", "nowhere")},
     **{f"half-truth, {about}": partial(ask_addition, about=about, added=False)

@@ -32,20 +32,21 @@ BLOCK = 512                           # bytes; CUDA's allocator hands out multip
 
 
 def norm_outputs(x: Tensor, shape: list[int], *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """The outputs of a layer norm, its mean and its deviation, without data."""
-    statistics = x.new_empty((*x.shape[:-len(shape)], *[1 for _ in shape]), dtype=torch.float32)
-    return torch.empty_like(x), statistics, torch.empty_like(statistics)
+    """A layer norm of (..., *shape) without data: -> it, mean and 1 / deviation (..., 1, ...)."""
+    statistics = (*x.shape[:-len(shape)], *len(shape) * [1])
+    mean = x.new_empty(statistics, dtype=torch.float32)
+    return torch.empty_like(x), mean, torch.empty_like(mean)
 
 
 def norm_gradients(grad: Tensor, x: Tensor, shape: list[int], mean: Tensor, deviation: Tensor,
                    weight: Tensor, bias: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:
-    """The gradients of a layer norm's input, weight and bias, without data."""
-    outputs = (x, weight, bias)
-    return tuple(torch.empty_like(y) if asked else None for y, asked in zip(outputs, wanted))
+    """Its backward pass: gradients (..., *shape), (*shape) and (*shape), None where not wanted."""
+    inputs = (x, weight, bias)
+    return tuple(torch.empty_like(y) if need else None for y, need in zip(inputs, wanted))
 
 
 # torch works these shapes out by other operations, in milliseconds each
-QUICK = {torch.ops.aten.native_layer_norm.default: norm_outputs,
+BY_HAND = {torch.ops.aten.native_layer_norm.default: norm_outputs,
          torch.ops.aten.native_layer_norm_backward.default: norm_gradients}
 
 
@@ -94,7 +95,7 @@ class Recorder(TorchDispatchMode):
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        result = QUICK.get(func, func)(*args, **kwargs)
+        result = BY_HAND.get(func, func)(*args, **kwargs)
         if operation in flop_registry:
             self.flops += flop_registry[operation](*args, **kwargs, out_val=result)
             self.products += 1

@@ -12,8 +12,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from minalbef.bench.step import Steps, count_flops
 from minalbef.cli import main as command_line
+from minalbef.config import Config
 from minalbef.presets import preset
-from minalbef.recipes import forecast
+from minalbef.recipes import counting, forecast
 from minalbef.recipes import plan as planner
 from minalbef.recipes.cards import GPUS, card_name, gpu_named
 from minalbef.recipes.cost import count_parameters, forward_flops, memory_bytes, step_flops
@@ -75,8 +76,13 @@ def check(name: str, changes: dict):
     assert step_flops(config, config.batch) == pytest.approx(counted, rel=0.03)
     assert step_flops(replace(config, text_depth=config.text_depth + 1),
                       config.batch) > 1.03 * counted, "the check is blind"
-    needed = memory_bytes(config, config.batch, half=False, plain=True)["all"]
-    assert needed == pytest.approx(held, rel=0.02)
+    assert memory_of(config) == pytest.approx(held, rel=0.02)
+    assert memory_of(replace(config, text_depth=config.text_depth + 1)) > 1.02 * held, "the check is blind"
+
+
+def memory_of(config: Config) -> float:
+    """As counted for a step on a CPU, in bytes."""
+    return memory_bytes(config, config.batch, half=False, plain=True)["all"]
 
 
 @pytest.mark.parametrize(("name", "changes"), [run[1:] for run in RUNS], ids=[run[0] for run in RUNS])
@@ -120,6 +126,31 @@ def test_memory_is_what_cuda_allocates_on_the_null_gpu(name, changes, peak):
                            config.accumulate, config.checkpointing, task.name)
     assert counted["all"] / 1e9 == pytest.approx(peak, rel=NEAR)
     assert sum(counted.values()) == pytest.approx(2 * counted["all"]), "the parts add up to it"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_norm_by_hand_has_the_shapes_and_types_of_torchs(dtype):
+    x, weight, bias = (torch.empty(shape, dtype=dtype, device="meta") for shape in ((4, 7, 6), (6,), (6,)))
+    forward, backward = torch.ops.aten.native_layer_norm.default, torch.ops.aten.native_layer_norm_backward.default
+    outputs = forward(x, [6], weight, bias, 1e-6)
+    arguments = x, x, [6], *outputs[1:], weight, bias
+    for wanted in ([True, True, True], [True, False, False]):
+        by_torch = *outputs, *backward(*arguments, wanted)
+        by_hand = (*counting.BY_HAND[forward](x, [6], weight, bias, 1e-6),
+                   *counting.BY_HAND[backward](*arguments, wanted))
+        assert [y if y is None else (y.shape, y.dtype) for y in by_hand] \
+            == [y if y is None else (y.shape, y.dtype) for y in by_torch]
+
+
+@pytest.mark.parametrize("name", ["paper-4m", "vqa"])
+def test_one_pass_counts_what_two_say_of_its_rows(name):
+    config = preset(name, **{field: value for field, value in SIZES.items() if field != "queue_size"})
+    task = (find_task_of_preset(name) or TASKS["pretrain"]).name
+    once, line = counting.count_work_once(config, 24, task), count_work(config, 24, task)
+    assert once.kernels == line.kernels and once.products == line.products
+    for figure in ("flops", "moved", "activations"):                 # masked words are whole numbers
+        assert getattr(once, figure) == pytest.approx(getattr(line, figure), rel=0.01), figure
+    assert counting.count_work_once(config, 48, task).flops > 1.9 * once.flops
 
 
 def test_checkpointing_saves_memory_and_costs_a_forward():

@@ -107,8 +107,8 @@ def test_a_path_that_is_gone_would_be_seen_on_a_page():
         "minalbef/gone.py", "data/x/", "notebooks/a1.py"}
 
 
-def test_lines_of_the_package_end_at_100_columns():
-    for path in MODULES.values():
+def test_lines_of_both_packages_end_at_100_columns():
+    for path in [*MODULES.values(), *(PACKAGE.parent / "data").rglob("*.py")]:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             assert len(line) <= 100, f"{path.name}:{number} has {len(line)} columns"
 

@@ -1,16 +1,27 @@
 """IPython runs this as the kernel of a chapter starts: the controls of its widgets are then moved, as by a learner.
 
-A widget whose image nothing changes ends its cell in an error. What is moved is put back, random numbers, too.
+A widget ends its cell in an error if no control changes its image, if the image is too small to be read, or if image
+and controls don't fit a window. What is moved is put back, random numbers, too.
 """
 
 
 def _move_widgets() -> None:
+    import io
     import random
 
     import numpy as np
     import torch
+    from PIL import Image
 
     from minalbef.viz import live
+
+    row, window = 36, 900             # pixels: a control in JupyterLab, with its margins; a small laptop's window
+
+    def sizes(image) -> tuple[float, float]:
+        """The image's width and height on the screen in pixels, at most as high as the widget lets it be."""
+        width, height = Image.open(io.BytesIO(image.value)).size
+        shown = 96 * float(image.layout.width.removesuffix("in"))
+        return shown, min(shown * height / width, float(image.layout.max_height.removesuffix("px")))
 
     def other_values(control) -> list:
         """Values that a learner may choose next."""
@@ -39,6 +50,9 @@ def _move_widgets() -> None:
 
     def show_and_move(*figure, **controls):
         image, note = show(*figure, **controls)
+        width, height = sizes(image)
+        assert width >= 200 and height >= 60, f"a widget's image is {width:.0f} x {height:.0f}"
+        assert height + row * len(controls) <= window, f"image and {len(controls)} controls don't fit a window"
         python, numpy = random.getstate(), np.random.get_state()
         with torch.random.fork_rng(devices=[]):
             assert follows(image, controls), f"no control changes the widget's image: {', '.join(controls)}"
