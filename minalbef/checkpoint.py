@@ -38,13 +38,14 @@ UNTRAINED = "untrained"               # key of the metadata: parts at random ini
 def run_folder(path: str | Path, **download: Any) -> Path:
     """The folder of a run.
 
-    "tiny" is the shipped one, unless a folder has that name; hf://OWNER/NAME is downloaded.
+    "tiny" is the shipped one, and "tiny/start" its warm start, unless a folder has that name;
+    hf://OWNER/NAME is downloaded.
     download: options of huggingface_hub.snapshot_download
     Raises ValueError if the download fails.
     """
     address = Path(path).as_posix()
-    if str(path) == "tiny" and not Path(path).exists():
-        return data_folder() / "tiny"
+    if address in ("tiny", "tiny/start") and not Path(path).exists():
+        return data_folder() / address
     if not address.startswith("hf:/"):
         return Path(path)
     repository = address.removeprefix("hf:").strip("/")

@@ -5,6 +5,7 @@ and the embedded scenes. What takes a `ModelConfig` reads the model's fields alo
 one, too. A field has one name everywhere: `config.lr` in code is the option `lr=1e-3` of a user.
 """
 import difflib
+import math
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -116,6 +117,8 @@ class ObjectiveConfig(_Checked):
     alpha_ramp: bool = True  # rises from 0 over the first epoch; False: constant (original VE)
     mask_rate: float = number(0.15, 0, 1)
     mask_power: float = number(0.0, 0, 1_000)  # > 0: masks frequent words less (not the paper's)
+    mlm_every: int = number(1, 1, MANY)  # MLM is of every so many-th row of a batch
+    share_stem: bool = False  # the teacher takes the student's patches (not the paper's)
     equal_ids_match: bool = False  # True: captions of one image match (retrieval: always)
     equal_texts_match: bool = False  # True: equal captions match (not the paper's)
     hard_negatives: str = word("global", "machine", "local")  # of which processes; original: local
@@ -131,7 +134,8 @@ class ObjectiveConfig(_Checked):
         if not self.temperature_min <= self.temperature <= self.temperature_max:
             raise ValueError(f"temperature={self.temperature} lies outside "
                              f"[{self.temperature_min}, {self.temperature_max}], where it "
-                             "will be held")
+                             "will be held; begin within, or change temperature_min or "
+                             "temperature_max")
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,7 @@ class TrainConfig(_Checked):
     weight_decay: float = number(0.02, 0, 1_000)
     decay_all: bool = False  # True: temperature, [CLS] and positions decay, too, as the original's
     betas: tuple[float, float] = (0.9, 0.999)
+    muon_lr: float = number(0.0, 0, 1_000)  # times lr, of matrices, by Muon; 0: AdamW for all
     clip: float = number(0.0, 0, MANY)  # 0: none, as the original
     save_every: int = number(1_000, 1, MANY)  # steps
     validate_every: float = number(0.0, 0, 1_000_000)  # epochs; the best goes to RUN/best; 0: never
@@ -202,6 +207,8 @@ class SceneConfig(_Checked):
     siblings: float = number(0.0, 0, 1)  # share of the batch that are minimal pairs
     sibling_pairs: int = number(0, 0, MANY)  # > 0: drawn from so many pairs, again and again
     siblings_from: float = number(0.0, 0, 1)  # share of the run before which there are none
+    sibling_negatives: bool = True  # False: ITM's wrong pairs of a sibling are of its pair alone
+    more_kinds_from: float = number(1.0, 0, 1)  # then siblings also differ in more kinds
     lesson_from: float = number(1.0, 0, 1)  # until siblings_from: relations' pairs alone, tenfold
     restyle: float = number(0.0, 0, 1)  # share of drawings with an outline or flat colours
     bucket: int = number(1, 1, MANY)  # batches sorted by length together, to pad less
@@ -219,11 +226,15 @@ class Config(SceneConfig, TrainConfig, ObjectiveConfig, ModelConfig):
     Raises ValueError for a number outside its range, and for values that do not fit together.
     """
 
+    def step_of(self, share: float) -> int:
+        """The step with which a share of the run ends: 816 for .34 of 2,400."""
+        return math.ceil(share * self.steps - 1e-6)            # .34 * 2,400 is 816.0000000000001
+
     def in_lesson(self, step: int) -> bool:
         """Whether a step is one of the lesson, which begins and ends with a bucket of batches."""
         first = step - step % self.bucket
-        begin = self.lesson_from * self.steps
-        end = self.siblings_from * self.steps
+        begin = self.step_of(self.lesson_from)
+        end = self.step_of(self.siblings_from)
         return self.siblings > 0 and begin <= first < end
 
     def to_dict(self) -> dict[str, Any]:

@@ -90,6 +90,7 @@ class Log:
         self.config = config
         self.is_main = distributed.rank() == 0
         self.steps: list[LoggedStep] = []        # since the last row
+        self.validation: dict[str, str] = {}     # the last one's figures
         self.board: Any = None                   # TensorBoard's writer
         if config.tensorboard:                   # on all ranks: if one fails, none waits for it
             problem = "tensorboard=true needs TensorBoard, which isn't installed"
@@ -158,7 +159,7 @@ class Log:
         row |= {name: round(value, 4) for name, value in means.items()}
         self.rows.append(row)
         postfix = {name: f"{value:.2f}" for name, value in means.items()}
-        postfix |= {"lr": f"{lr:.1e}", "samples/s": f"{rate:.0f}"}
+        postfix |= self.validation | {"lr": f"{lr:.1e}", "samples/s": f"{rate:.0f}"}
         self.bar.set_postfix(postfix, refresh=False)
         if self.board:
             figures = means | {"lr": lr, "alpha": alpha, "samples_per_second": rate}
@@ -176,12 +177,20 @@ class Log:
         means = distributed.total(local) / distributed.world()
         return dict(zip(values, means.tolist()))
 
-    def skip(self) -> None:
-        """Don't count the time since the last row: it wasn't training."""
+    def validated(self, figures: Mapping[str, float] | None) -> None:
+        """Show a validation's figures on the bar and in TensorBoard; its time is no training.
+
+        figures: by name, of the step of the last row; None shows none
+        """
+        figures = {f"val {name}": value for name, value in (figures or {}).items()}
+        self.validation = {name: f"{value:.3f}" for name, value in figures.items()}
         if self.is_main:
             now = time.perf_counter()
             self.clock += now - self.last
             self.last = now
+        if self.board and self.rows:             # none: a resumed run's metrics.csv is gone
+            for name, value in figures.items():
+                self.board.add_scalar(name, value, int(self.rows[-1]["step"]))
 
     def close(self) -> None:
         """End the progress bar and TensorBoard's file."""

@@ -144,9 +144,9 @@ class Tokenizer:
                                      f"included, and the limit is {length}; shorten it")
                 ids = ids[:length - len(end)] + end
             rows.append(ids)
-        tokens = torch.full((len(rows), max(map(len, rows), default=0)), self.pad)
-        for row, ids in zip(tokens, rows):
-            row[:len(ids)] = torch.tensor(ids)
+        longest = max(map(len, rows), default=0)
+        padded = [ids + [self.pad] * (longest - len(ids)) for ids in rows]
+        tokens = torch.tensor(padded, dtype=torch.long).view(len(rows), longest)
         return tokens, tokens != self.pad
 
     def decode(self, ids: Iterable[int]) -> str:

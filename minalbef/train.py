@@ -1,4 +1,5 @@
 """The training loop, one for every task. All state changes here, after the optimiser's step."""
+import gc
 import math
 import os
 import signal
@@ -22,6 +23,12 @@ from minalbef.metrics import Log
 NO_DECAY = ("temperature", "cls_token", "pos_embed")
 # compiled forms of a layer: fusion layers have 14, and torch leaves those past its limit uncompiled
 VARIANTS = 64
+# Newton-Schulz iterations towards the nearest orthogonal matrix: X <- aX + (bXX' + c(XX')^2)X.
+# The coefficients are You Jiacheng's (x.com/YouJiacheng/status/1905861218138804534)
+ITERATIONS = ((4.0848, -6.8946, 2.9270), (3.9505, -6.3029, 2.6377), (3.7418, -5.5913, 2.3037),
+              (2.8769, -3.1427, 1.2046), (2.8366, -3.0525, 1.2012))
+NESTEROV = 0.95                       # Muon's momentum
+RMS = 0.2                             # of Muon's updates, about that of AdamW's: they share a rate
 STAIR = 100                           # steps between the rises of the original's warm-up
 STOPPING = b"\nstopping when this step is done, to save it; a second Ctrl-C ends at once\n"
 
@@ -39,7 +46,8 @@ class Validates(Protocol):
 
     def resume(self, step: int) -> None: ...
     def due(self, step: int) -> bool: ...
-    def __call__(self, task: nn.Module, step: int, untrained: Collection[str]) -> None: ...
+    def __call__(self, task: nn.Module, step: int, untrained: Collection[str]
+                 ) -> Mapping[str, float] | None: ...
 
 
 class Stopped(KeyboardInterrupt):
@@ -81,8 +89,9 @@ def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
 
     Matrices alone decay; temperature and stem each have a share of their own. With decay_all,
     whatever is not 1-D decays: temperature, class token and positions too, as in the original.
+    With config.muon_lr, groups of matrices that Muon trains have "muon".
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, p in task.named_parameters():
         if not p.requires_grad:
             continue
@@ -95,9 +104,76 @@ def parameter_groups(task: nn.Module, config: Config) -> list[dict]:
             share = config.stem_lr
         if last == "temperature":
             share = config.temperature_lr
-        groups.setdefault((config.weight_decay if decays else 0.0, share), []).append(p)
-    return [dict(params=params, weight_decay=decay, share=share)
-            for (decay, share), params in groups.items()]
+        decay = config.weight_decay if decays else 0.0
+        muon = config.muon_lr > 0 and is_hidden(name, p)
+        if muon:
+            share *= config.muon_lr
+        groups.setdefault((decay, share, muon), []).append(p)
+    return [dict(params=params, weight_decay=decay, share=share) | (dict(muon=True) if muon else {})
+            for (decay, share, muon), params in groups.items()]
+
+
+def is_hidden(name: str, p: nn.Parameter) -> bool:
+    """Whether a weight is a matrix from features to features, or a convolution between them."""
+    if p.ndim == 4:
+        return p.shape[1] > 3                            # not of pixels
+    return p.ndim == 2 and (".blocks." in name or ".layers." in name)
+
+
+def choose_optimiser(task: nn.Module, config: Config) -> torch.optim.AdamW:
+    """AdamW on the groups above; with config.muon_lr, Muon on those of matrices."""
+    kind = Muon if config.muon_lr else torch.optim.AdamW
+    return kind(parameter_groups(task, config), lr=config.lr, betas=config.betas, fused=True)
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW, and Muon (Jordan et al. 2024) for groups with "muon": all directions of a matrix move.
+
+    The momentum's singular values are replaced by ones, nearly. torch.optim.Muon does this to one
+    matrix at a time; here those of one shape go together, which is faster on a CPU (tried.md), and
+    convolutions count as matrices (out, in x height x width).
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step of all groups; the matrices' gradients are None afterwards."""
+        for group in self.param_groups:
+            if group.get("muon"):
+                self.step_matrices(group)
+        return super().step(closure)                     # skips weights without a gradient
+
+    def step_matrices(self, group: dict[str, Any]) -> None:
+        """Muon's step, with decay as in AdamW, in place."""
+        by_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            state = self.state[p]
+            if not state:                                # AdamW expects its count of steps
+                state.update(step=torch.tensor(0.0), momentum=torch.zeros_like(p))
+            state["step"] += 1
+            state["momentum"].lerp_(p.grad, 1 - NESTEROV)
+            update = p.grad.lerp(state["momentum"], NESTEROV).flatten(1)
+            by_shape.setdefault(update.shape, []).append((p, update))
+            p.grad = None
+        for shape, pairs in by_shape.items():
+            updates = orthogonalise(torch.stack([update for _, update in pairs]))
+            rate = group["lr"] * RMS * max(shape) ** 0.5
+            for (p, _), update in zip(pairs, updates):
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.sub_(update.view_as(p), alpha=rate)
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """(n, a, b): the same with singular values of 0.9 to 1.15, but for those that are near zero."""
+    wide = matrices.shape[1] <= matrices.shape[2]
+    x = matrices if wide else matrices.mT
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for a, b, c in ITERATIONS:
+        square = x @ x.mT
+        polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return x if wide else x.mT
 
 
 def split_batch(batch: Any, draws: Any, config: Config) -> list[tuple[Any, Any]]:
@@ -252,7 +328,9 @@ def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimiz
     weights = getattr(task, "weights", lambda step: None)(step)
     losses, carry = backward(model, task, batch, alpha_at(step, config), task.draws(step), config,
                              device, weights)
-    norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
+    norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    if config.clip:
+        nn.utils.clip_grads_with_norm_(model.parameters(), config.clip, norm)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     task.after_step(carry)
@@ -298,6 +376,20 @@ def evaluation_mode(task: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def spare_old() -> Iterator[None]:
+    """Meanwhile the garbage collector leaves alone what exists now, modules and libraries.
+
+    It would look through all of it every few steps, which stalls one for .2 seconds.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager
@@ -359,19 +451,17 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
     task.to(device).train()
     config = checkpoint.settle_precision(config, folder, device)
     with writing.lock(folder, config):
-        optimiser = torch.optim.AdamW(parameter_groups(task, config), lr=config.lr,
-                                      betas=config.betas, fused=True)
+        optimiser = choose_optimiser(task, config)
         start = checkpoint.load_state(folder, task, optimiser, config, origin)
         check_start(start, folder)
         model = wrap(task, device)
         log = Log(folder, start, log_every, config, quiet, title)
         writer = checkpoint.StateWriter(background=device.type != "cpu")
-        with catch_signals() as signals, recompute_and_compile(task, config), writer:
+        with catch_signals() as signals, recompute_and_compile(task, config), writer, spare_old():
             if validation:
                 validation.resume(start)
             if validation and validation.due(start):
-                validation(task, start, untrained_parts(task, optimiser, random))
-                log.skip()
+                log.validated(validation(task, start, untrained_parts(task, optimiser, random)))
             for step in range(start, config.steps):
                 losses, norm = train_step(model, task, optimiser, batches(step), step, config,
                                           device)
@@ -389,8 +479,8 @@ def fit(task: nn.Module, batches: Callable[[int], Any], config: Config, folder: 
                     raise Stopped(f"stopped after step {step + 1} of {config.steps}; "
                                   "the same command goes on from there")
                 if validation and due:
-                    validation(task, step + 1, untrained_parts(task, optimiser, random))
-                    log.skip()
+                    untrained = untrained_parts(task, optimiser, random)
+                    log.validated(validation(task, step + 1, untrained))
         log.close()
         return untrained_parts(task, optimiser, random)
 

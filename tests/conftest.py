@@ -1,3 +1,4 @@
+import logging
 import os
 import shutil
 import tempfile
@@ -27,6 +28,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="no GPU here; `python -m pytest -m gpu` on a machine with one"))
+
+
+@pytest.fixture(autouse=True)
+def level_of_log():
+    """A command called in a test sets the log's level; the next test finds it as it was."""
+    log = logging.getLogger("minalbef")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture

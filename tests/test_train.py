@@ -25,7 +25,7 @@ from minalbef.albef import ALBEF
 from minalbef.presets import preset
 from minalbef.recipes.report import train_seconds
 from minalbef.tasks.pretrain import Pretrain
-from minalbef.train import Stopped, alpha_at, fit, lr_at, parameter_groups
+from minalbef.train import Muon, Stopped, alpha_at, fit, lr_at, parameter_groups
 
 CONFIG = small(image_size=16, text_width=32, alpha=0.4, match_from=0.2, queue_from=0.3, hard_from=0.6)
 
@@ -134,6 +134,47 @@ def test_clip_bounds_the_gradients_norm(tmp_path):
             patch.setattr(torch.optim.AdamW, "step", spy)
             fit(toy, lambda step: step, preset("tiny", epoch=1, batch=1, clip=clip), tmp_path / str(clip), quiet=True)
         assert math.isclose(norms[-1], norm, rel_tol=1e-4)
+
+
+# Muon
+
+def test_muon_moves_a_matrix_along_all_its_directions_alike():
+    torch.manual_seed(0)
+    weights = {"wide": torch.randn(6, 10), "tall": torch.randn(10, 6), "conv": torch.randn(4, 5, 3, 3)}
+    groups = [{"params": [nn.Parameter(weight.clone())], "muon": True} for weight in weights.values()]
+    optimiser = Muon(groups, lr=0.1, weight_decay=0.5, fused=True)
+    gradients = {name: torch.randn_like(weight) for name, weight in weights.items()}
+    for group, gradient in zip(groups, gradients.values()):
+        group["params"][0].grad = gradient.clone()
+    optimiser.step()
+    for (name, weight), group in zip(weights.items(), groups):
+        moved = (weight * (1 - 0.1 * 0.5) - group["params"][0].detach()).flatten(1)
+        left, _, right = torch.linalg.svd(gradients[name].flatten(1), full_matrices=False)
+        size = 0.1 * 0.2 * max(moved.shape) ** 0.5
+        torch.testing.assert_close(moved / size, left @ right, atol=0.1, rtol=0)
+        assert 0.9 * size < torch.linalg.svdvals(moved).min() < torch.linalg.svdvals(moved).max() < 1.15 * size
+
+
+def test_muon_takes_hidden_matrices_and_convolutions_and_adamw_the_rest():
+    task = Pretrain(replace(CONFIG, muon_lr=1.6))
+    names = {id(p): name.removeprefix("student.") for name, p in task.named_parameters()}
+    groups = parameter_groups(task, replace(CONFIG, muon_lr=1.6))
+    muon = {names[id(p)] for group in groups if group.get("muon") for p in group["params"]}
+    assert muon >= {"image_encoder.blocks.0.attn.q.weight", "text_encoder.layers.0.mlp.fc1.weight",
+                    "fusion.layers.0.cross.proj.weight", "image_encoder.patch_embed.down.1.0.weight"}
+    assert not any(part in name for name in muon for part in ("embed.weight", "_proj.weight", "head", "bias", "norm"))
+    assert "image_encoder.patch_embed.down.0.0.weight" not in muon, "it sees colours, not features"
+    assert {group["share"] for group in groups if group.get("muon")} == {1.6, 1.6 * CONFIG.stem_lr}
+    assert not any("muon" in group for group in parameter_groups(task, CONFIG))
+
+
+def test_a_run_with_muon_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
+    config = replace(CONFIG, muon_lr=1.6)
+    whole = run(tmp_path / "whole", config=config)
+    with pytest.raises(Stopped):
+        run(tmp_path / "stopped", Disturbed(9, lambda: os.kill(os.getpid(), signal.SIGTERM)), config)
+    assert same_state(run(tmp_path / "stopped", config=config), whole)
+    assert not same_state(run(tmp_path / "adamw"), whole)
 
 
 # the same run again
@@ -440,10 +481,12 @@ def test_tensorboard_has_the_figures_of_the_metrics(tmp_path, monkeypatch):
             found.append((folder, purge_step))
             super().__init__(add_scalar=lambda *what: found.append(what), flush=lambda: None, close=lambda: None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
-    run(tmp_path, config=config)
+    validation = mock.Mock(return_value={"r_mean": 0.25}, due=lambda step: step == 10)
+    run(tmp_path, config=config, validation=validation)
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
     assert found[0] == (str(tmp_path / "tensorboard"), 1)
     shown = {(name, step): value for name, value, step in found[1:]}
+    assert shown.pop(("val r_mean", 10)) == 0.25
     assert shown.keys() == {(name, step) for name in ("itc", "itm", "mlm", "lr", "alpha", "samples_per_second")
                             for step in (10, 20)}
     assert all(round(shown[name, step], 4) == float(row[name]) for name in ("itc", "mlm")
@@ -500,7 +543,7 @@ def test_the_forward_pass_asks_for_no_number(tmp_path, monkeypatch):
             patch.setattr(torch.Tensor, name, watched(name))
         fit(Watched(CONFIG), Batches(CONFIG), CONFIG, tmp_path, quiet=True)
     assert {name for name, within in asked if within} == set()
-    assert {name for name, within in asked} == {"tolist", "nonzero"}, "the check is blind"
+    assert {name for name, within in asked} == {"tolist", "nonzero", "__int__"}, "the check is blind"
     assert sum(name == "tolist" for name, _ in asked) == 4, "twice for each of two rows of the metrics"
 
 

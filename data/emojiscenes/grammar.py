@@ -7,9 +7,11 @@ from pathlib import Path
 
 from emojiscenes import language
 from emojiscenes.language import (
+    COLOURS,
     PLACES,
     All,
     Background,
+    ColouredNoun,
     Count,
     Form,
     Noun,
@@ -20,7 +22,6 @@ from emojiscenes.language import (
 )
 from emojiscenes.stream import Stream
 
-COLOURS = ("red", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 NUMBERS = ("no", "one", "two", "three", "four")
 KINDS = ("object", "size", "place", "relation", "count", "background")
 OTHER_SIZE = {"small": "big", "big": "small"}
@@ -301,14 +302,17 @@ def phrase(noun: Noun, number: int | None = None, corner: bool = True) -> str:
     corner: say "in the ... corner"
     """
     article, plural = words(noun.name)
+    qualities = [noun.size] if noun.size else []
+    if isinstance(noun, ColouredNoun):
+        qualities.append(noun.colour)
     if number is not None:
         first = NUMBERS[number]
-    elif noun.size:
-        first = "a"
+    elif qualities:
+        first = "a"                              # before all of them
     else:
         first = article
     name = noun.name if number in (None, 1) else plural
-    text = f"{first} {noun.size} {name}" if noun.size else f"{first} {name}"
+    text = " ".join([first, *qualities, name])
     if noun.place:
         return f"{text} {where(noun.place, corner)}"
     return text
@@ -348,6 +352,19 @@ def _relation_phrase(relation: Relation, stream: Stream, alone: bool) -> str:
     if verb and alone:
         middle = f"is {middle}"
     return f"{phrase(relation.a, None, corner)} {middle} {phrase(relation.b, None, corner)}"
+
+
+def reword(relation: Relation, stream: Stream) -> str:
+    """A relation of two bare nouns in an order of words that `render` never has."""
+    said = stream.pick(SAID[relation.kind])
+    said_inversely = stream.pick(SAID[OPPOSITE[relation.kind]])
+    a, b = relation.a, relation.b
+    both = f"{phrase(a)} and {phrase(b)}"
+    return stream.pick((
+        f"{both}, the {a.name} {said} the {b.name}",
+        f"{both}, the {b.name} {said_inversely} the {a.name}",
+        f"{said} {phrase(b)} is {phrase(a)}",
+        f"{phrase(b)} and, {said} it, {phrase(a)}"))
 
 
 # what a caption's words say
@@ -426,6 +443,8 @@ def changes(form: Form | Noun, kind: str, names: Collection[str] = ()) -> list:
             return [replace(form, name=new) for new in names if new != name]
         case "size", Noun(_, str(size)):
             return [replace(form, size=OTHER_SIZE[size])]
+        case "colour", ColouredNoun():
+            return [replace(form, colour=new) for new in COLOURS if new != form.colour]
         case "place", Noun(_, _, str(place)):
             return [replace(form, place=new) for new in OTHER_PLACES[place]]
         case "relation", Relation():

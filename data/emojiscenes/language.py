@@ -7,8 +7,11 @@ from math import inf
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """x, y: centre, 0 to 1, y downwards; size: side of its square over the image's; angle:
-    degrees."""
+    """x, y: centre, 0 to 1, y downwards; size: side of its square over the image's.
+
+    vendor: whose drawing; behind "+" finishes: "noto+outlined+red" has an outline and is all red
+    angle: degrees
+    """
 
     name: str
     x: float
@@ -36,6 +39,13 @@ class Noun:
     name: str
     size: str | None = None
     place: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ColouredNoun(Noun):
+    """A kind of thing, all of one colour."""
+
+    colour: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +121,12 @@ PLACES: dict[str, tuple[Band, Band]] = {          # bands of x and of y
     "bottom": (ANY, HIGH),
     "middle": (MIDDLE, MIDDLE),
 }
+COLOURS = ("red", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
+# kinds of objects that every vendor draws in one colour
+COLOURED = {"apple": "red", "strawberry": "red", "ladybug": "red", "car": "red", "rose": "red",
+            "balloon": "red", "banana": "yellow", "sunflower": "yellow", "moon": "yellow",
+            "star": "yellow", "frog": "green", "snake": "green", "tree": "green", "cactus": "green",
+            "eggplant": "purple", "pig": "pink", "whale": "blue"}
 # axis and sign: b minus a along the axis, times the sign, is false up to NEAR and true from FAR on
 RELATIONS = {"left": ("x", 1), "right": ("x", -1), "above": ("y", 1), "below": ("y", -1)}
 NEAR, FAR = 0.04, 0.14
@@ -166,11 +182,24 @@ def fits(noun: Noun, thing: Object) -> bool | None:
     """Whether a thing may be called so."""
     if noun.name != thing.name:
         return False
+    coloured = has_colour(thing, noun.colour) if isinstance(noun, ColouredNoun) else True
     if not noun.size and not noun.place:
-        return True                                            # most nouns are bare
+        return coloured                                        # most nouns are bare
     horizontal, vertical = bands_of(noun)
     size = within(thing.size, SIZES[noun.size] if noun.size else ANY)
-    return every((size, within(thing.x, horizontal), within(thing.y, vertical)))
+    return every((size, within(thing.x, horizontal), within(thing.y, vertical), coloured))
+
+
+def has_colour(thing: Object, colour: str) -> bool | None:
+    """Whether a thing is of a colour; None where its drawing has several."""
+    own = colour_of(thing)
+    return None if own is None else own == colour
+
+
+def colour_of(thing: Object) -> str | None:
+    """The one colour of a thing's drawing; None where it has several."""
+    finish = thing.vendor.rpartition("+")[2]
+    return finish if finish in COLOURS else COLOURED.get(thing.name)
 
 
 def related(a: Object, kind: str, b: Object) -> bool | None:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from emojiscenes.contrasts import CONTRASTS
 from emojiscenes.grammar import KINDS, caption, changes, directions, make_foil, render
 from emojiscenes.language import RELATIONS, All, Form, Relation, Scene, holds, needs
 from emojiscenes.painting import other_objects, paint
@@ -20,6 +21,10 @@ SPLIT_OF_TENTH = {tenth: split for split, tenths in SPLITS.items() for tenth in 
 SIBLINGS = (                                  # what siblings differ in, this often
     "relation", "relation", "place", "place", "place", "size", "size", "size", "count", "count",
     "background")
+# what the first kinds leave out, see `contrasts`
+MORE_SIBLINGS = SIBLINGS + (
+    "edge", "edge", "line", "line", "line", "line", "alone", "alone", "alone",
+    "partner", "partner", "partner", "object", "colour", "colour", "colour", "colour", "order")
 # a third of a lesson's siblings say "left of" alone; "": any direction
 LESSON = ("left", "above", "")
 WORDING = 1 << 30                             # seeds of a caption's wording
@@ -35,7 +40,8 @@ def split_of(text: str) -> str:
 class Drawn:
     """A scene and its caption, as a form and in words.
 
-    voice: text is render(form, Stream(voice)), so a foil can be said alike
+    voice: text is render(form, Stream(voice)), so a foil can be said alike; of siblings of a kind
+        of CONTRASTS its `say` in place of render
     kind: in what it differs from its sibling or family; "" for neither. noise: how the caption was
         spoilt, or ""
     """
@@ -50,33 +56,28 @@ class Drawn:
 
 
 class Scenes:
-    """Examples by number, without end; equal arguments give equal examples, everywhere and for
-    ever.
+    """Examples by number, without end; equal arguments give equal examples, everywhere, for ever.
 
     split: "train", "validation" or "test"; they share no scene and no caption
     seed: another seed, other scenes. size: side of the images of `picture`
     objects: how many kinds, from the first on, or their names
     counts: shares of scenes with 1, 2, 3, (4) objects
     siblings: share of neighbours 2g and 2g + 1 that are a minimal pair: two scenes that differ in
-        one thing
-        of a kind of SIBLINGS, each with a caption that is false of the other, so that neither words
-        nor
-        images alone tell
+        one thing, each with a caption that is false of the other, so that neither words nor images
+        alone tell
+    kinds: what siblings differ in, picked evenly: of grammar.KINDS and contrasts.CONTRASTS
     lesson: siblings differ in a relation, and two thirds of them say one direction alone, see
         LESSON
     sibling_pairs: so many neighbours, again and again, of which the share `siblings` are pairs; 0:
         each is new
     epoch: how many make an epoch: len(scenes)
     noise: shares of captions with one thing wrong, with words missing, and of other scenes'
-        captions; in
-        training only
+        captions; in training only
     vendors: whose artwork, by default of all that are for training
     restyle: share of drawings given an outline or flat colours, so that more styles are seen than
-        there are
-        vendors
+        there are vendors
     pairs: "seen"; or each scene has a pair of objects that training never shows ("unseen"), or one
-        of as many
-        that it does show ("control"): two tests that differ in this alone
+        of as many that it does show ("control"): two tests that differ in this alone
     specific: captions that few other scenes fit, by default outside training
 
     Raises ValueError for what does not exist or cannot be done.
@@ -88,7 +89,7 @@ class Scenes:
                  epoch: int = 100_000, noise: tuple[float, float, float] = (0.0, 0.0, 0.0),
                  vendors: tuple[str, ...] | None = None, pairs: str = "seen",
                  specific: bool | None = None, restyle: float = 0.0, lesson: bool = False,
-                 sibling_pairs: int = 0):
+                 sibling_pairs: int = 0, kinds: tuple[str, ...] = SIBLINGS):
         if split not in SPLITS:
             raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
         if any(noise) and split != "train":
@@ -96,6 +97,9 @@ class Scenes:
                              "only training captions may be spoilt")
         if not 0 <= restyle <= 1:
             raise ValueError(f"restyle={restyle} is a share, between 0 and 1")
+        if unknown := set(kinds) - {*KINDS, *CONTRASTS}:
+            raise ValueError(f"kinds: no kind {min(unknown)!r}; there are "
+                             f"{', '.join((*KINDS, *CONTRASTS))}")
         self.split = split
         self.seed = seed
         self.size = size
@@ -104,6 +108,7 @@ class Scenes:
         self.noise = noise
         self.lesson = lesson
         self.sibling_pairs = sibling_pairs
+        self.kinds = kinds
         self.stage = Stage(objects, counts, vendors, pairs, restyle)
         self.names = self.stage.names
         self.vendors = self.stage.vendors
@@ -149,12 +154,10 @@ class Scenes:
         return paint(example.scene, self.size)
 
     def family(self, index: int, most: int = 0) -> list[Drawn]:
-        """Four scenes of the same kinds of objects and background; each caption is true of its own
-        scene alone.
+        """Four scenes of the same objects and background; each caption is true of its own alone.
 
         They differ in "size", "place", "relation", "count" or "mixed" (a size and an arrangement),
-        in turn:
-        the `kind`.
+        in turn: the `kind`.
         most: so many objects, where counts differ in one scene one less; by default 2 or 3
         """
         kind = FAMILIES[index % len(FAMILIES)]
@@ -169,8 +172,10 @@ class Scenes:
                 return family
 
     def captions(self, example: Drawn, number: int, rivals: Sequence[Scene] = ()) -> list[Drawn]:
-        """The same with so many different captions of this split, its own first; each false of the
-        rivals."""
+        """The same with so many different captions of this split, its own first.
+
+        Each is false of the rivals.
+        """
         stream = Stream(self.split, self.seed, "captions", example.id, example.text)
         examples = {example.text: example}
         for _ in range(30 * number):
@@ -184,20 +189,18 @@ class Scenes:
                          f"ask for fewer than {number}")
 
     def one_change(self, index: int, kind: str, one_half: bool = False) -> tuple[Drawn, Form, str]:
-        """A scene with a true caption, a foil (the caption with one thing of a kind of KINDS
-        changed), and its words.
+        """A scene with a true caption, a foil, and the foil's words.
 
-        It is the first of `minimal_pair`, whose order is random: words alone can't tell the caption
-        from the
-        foil.
+        The foil is the caption with one thing of a kind of KINDS changed. It is the first of
+        `minimal_pair`, whose order is random: words alone can't tell the caption from the foil.
         """
         example, foil = self.minimal_pair(index, kind, one_half)
         return example, foil.form, foil.text
 
     def minimal_pair(self, index: int, kind: str, one_half: bool = False) -> tuple[Drawn, Drawn]:
-        """Two scenes that differ in one thing of a kind of KINDS, each with a sentence true of it
-        alone; in any order.
+        """Two scenes that differ in one thing of a kind of KINDS, in any order.
 
+        Each has a sentence that is true of it alone.
         The sentences are said alike. Outside training neither is a caption of training.
         one_half: of a relation, whose objects both stand on one side of the middle, see
             `in_one_half`
@@ -225,8 +228,7 @@ class Scenes:
         raise AssertionError("candidates never end")
 
     def _voice(self, form: Form, foil: Form, stream: Stream) -> int | None:
-        """A wording in which both sentences may stand in this split: of training, or not; None:
-        none found."""
+        """A wording in which both sentences may stand in this split; None: none found."""
         training = self.split == "train"
         for _ in range(VOICES):
             voice = stream.below(WORDING)
@@ -240,23 +242,19 @@ class Scenes:
         """Endless: two scenes that differ in one thing of a kind, each with a form that is false of
         the other.
 
-        foils: how the forms differ, see `grammar.changes`. axis: the scenes are each other's mirror
-            image
-            along it
+        kind: of KINDS or CONTRASTS
+        foils: how the forms differ, see `grammar.changes`
+        axis: the scenes are each other's mirror image along it
         crowded: often all objects stand in one half of the image, so that the half does not tell
             the relation
         """
-        while True:
-            first = self.stage.scene(stream, roomy=not crowded, crowded=crowded)
-            second: Scene | None
-            if axis:
-                second = replace(first, objects=flip(first.objects, axis))
+        for first, second in self._scene_pairs(stream, kind, axis, crowded):
+            if kind in CONTRASTS:
+                form = CONTRASTS[kind].form(first, stream)
             else:
-                change = "arrangement" if crowded else kind
-                second = self.stage.change(first, change, stream)
-            if not second:
+                form = caption(first, stream, specific, kind)
+            if form is None:
                 continue
-            form = caption(first, stream, specific, kind)
             names = _names(second) - _names(first)
             candidates = []
             for foil in changes(form, foils, names):
@@ -265,10 +263,28 @@ class Scenes:
             if candidates and holds(form, second) is False:
                 yield first, second, form, stream.pick(candidates)
 
+    def _scene_pairs(self, stream: Stream, kind: str, axis: str, crowded: bool
+                     ) -> Iterator[tuple[Scene, Scene]]:
+        """Endless: two scenes that differ in one thing of a kind; see `_minimal`."""
+        while True:
+            if kind in CONTRASTS:
+                scenes = CONTRASTS[kind].scenes(self.stage, stream)
+                if scenes:
+                    yield scenes
+                continue
+            first = self.stage.scene(stream, roomy=not crowded, crowded=crowded)
+            second: Scene | None
+            if axis:
+                second = replace(first, objects=flip(first.objects, axis))
+            else:
+                change = "arrangement" if crowded else kind
+                second = self.stage.change(first, change, stream)
+            if second:
+                yield first, second
+
     def _caption(self, scene: Scene, stream: Stream, id: int, specific: bool, kind: str = "",
                  rivals: Sequence[Scene] = ()) -> Drawn | None:
-        """The scene with a caption of this split, about `kind` and false of the rivals; None: not
-        found."""
+        """The scene with a caption of this split, about `kind`, false of the rivals; or None."""
         for _ in range(CAPTIONS):
             form = caption(scene, stream, specific, kind)
             if all(holds(form, rival) is False for rival in rivals):
@@ -280,8 +296,10 @@ class Scenes:
 
     def _tell_apart(self, scenes: list[Scene], stream: Stream, first: int, kind: str
                     ) -> list[Drawn] | None:
-        """Each scene with a caption about `kind` that is false of the other scenes; None: not
-        found. first: id."""
+        """Each scene with a caption about `kind` that is false of the other scenes; or None.
+
+        first: the first one's id
+        """
         family = []
         for id, scene in enumerate(scenes, first):
             rivals = [rival for rival in scenes if rival is not scene]
@@ -299,10 +317,12 @@ class Scenes:
             kind = "relation"
             direction = LESSON[group % len(LESSON)]
         else:
-            kind = stream.pick(SIBLINGS)
+            kind = stream.pick(self.kinds)
             direction = ""
         axis = RELATIONS[direction][0] if direction else ""
         foils = "direction" if kind == "relation" and not direction else kind
+        if kind in CONTRASTS:
+            foils = CONTRASTS[kind].foils
         crowded = kind == "relation" and not self.lesson
         for candidate in self._minimal(stream, kind, foils, True, axis, crowded):
             pair = self._word_siblings(candidate, stream, group, kind, direction)
@@ -312,14 +332,17 @@ class Scenes:
 
     def _word_siblings(self, candidate: tuple[Scene, Scene, Form, Form], stream: Stream, group: int,
                        kind: str, direction: str) -> list[Drawn] | None:
-        """Siblings with captions of this split, which say one direction alone if there is one;
-        None: not found."""
+        """Siblings with captions of this split, which say one direction alone if there is one.
+
+        None: not found.
+        """
         first, second, form, foil = candidate
+        say = CONTRASTS[kind].say if kind in CONTRASTS else render
         for _ in range(VOICES):
             pair = []
             voices = stream.below(WORDING), stream.below(WORDING)
             for id, scene, part, voice in zip(range(2), (first, second), (form, foil), voices):
-                text = render(part, Stream(voice))
+                text = say(part, Stream(voice))
                 pair.append(Drawn(scene, part, text, 2 * group + id, voice, kind))
             if all(self._fits_lesson(example.text, direction) for example in pair):
                 return pair
@@ -332,8 +355,10 @@ class Scenes:
         return not direction or directions(text) == {direction}
 
     def _spoil(self, example: Drawn) -> Drawn:
-        """Perhaps with another caption. Its form is that of the sentence; with words missing, of
-        the whole sentence."""
+        """Perhaps with another caption.
+
+        Its form is that of the sentence; with words missing, of the whole sentence.
+        """
         stream = Stream(self.split, self.seed, "noise", example.id)
         point = stream.random()
         wrong, missing, foreign = self.noise

@@ -269,7 +269,10 @@ class Stage:
     def rename(self, things: Things, stream: Stream) -> Things | None:
         """All of one kind become another."""
         old = stream.pick(things).name
-        new = stream.pick(self.names)
+        return self.put_in_place(things, old, stream.pick(self.names), stream)
+
+    def put_in_place(self, things: Things, old: str, new: str, stream: Stream) -> Things | None:
+        """All of the kind `old` become `new`; None where that may not meet the others."""
         rest = {thing.name for thing in things} - {old}
         if new == old or new in rest or self._meets_apart(new, rest):
             return None

@@ -11,7 +11,17 @@ from typing import NamedTuple
 
 from emojiscenes import language
 from emojiscenes.grammar import COLOURS, NUMBERS, OPPOSITE, phrase
-from emojiscenes.language import RELATIONS, All, Background, Noun, Object, Relation, Scene, There
+from emojiscenes.language import (
+    COLOURED,
+    RELATIONS,
+    All,
+    Background,
+    Noun,
+    Object,
+    Relation,
+    Scene,
+    There,
+)
 from emojiscenes.layout import draw_size, layout
 from emojiscenes.stage import Stage, flip
 from emojiscenes.stream import Stream
@@ -38,11 +48,6 @@ EDGES: dict[str, tuple[Bounds, tuple[str, str]]] = {
 HALVES: dict[str, tuple[Bounds, Bounds]] = {"x": (((0.0, 0.5), None), ((0.5, 1.0), None)),
                                             "y": ((None, (0.0, 0.5)), (None, (0.5, 1.0)))}
 PERPENDICULAR = {"x": UPRIGHT, "y": SIDEWAYS}
-# kinds of objects that every vendor draws in one colour
-COLOURED = {"apple": "red", "strawberry": "red", "ladybug": "red", "car": "red", "rose": "red",
-            "balloon": "red", "banana": "yellow", "sunflower": "yellow", "moon": "yellow",
-            "star": "yellow", "frog": "green", "snake": "green", "tree": "green", "cactus": "green",
-            "eggplant": "purple", "pig": "pink", "whale": "blue"}
 ADDITIONS = ("object", "size", "place", "relation", "background")
 
 

@@ -75,7 +75,7 @@ class Site:
         if not path.exists():
             raise ValueError(f"{page.relative_to(ROOT)} links to {target}, which isn't there; mend the link")
         shown = path.relative_to(ROOT).as_posix()
-        if path.suffix != ".png" and self.repository:
+        if path.suffix not in (".png", ".webp") and self.repository:
             return f"{self.github}/{'tree' if path.is_dir() else 'blob'}/main/{shown}{mark}{anchor}"
         if path.is_dir():
             return None
@@ -225,7 +225,8 @@ class Site:
             toctree("Documentation", ["Commands and installing <README>", *(f"docs/{page.stem}" for page in PROSE
                                                                         if page.parent == ROOT / "docs")]),
             toctree("Reference", ["api/index", "data/README", "data/emojiscenes/README", "data/tiny/README",
-                                  "data/emojiscenes/artwork/LICENCES", "notebooks/experiments/tried",
+                                  "data/clipart/README", "data/emojiscenes/artwork/LICENCES",
+                                  "notebooks/experiments/tried",
                                   "notebooks/experiments/registered", "CONTRIBUTING", "CHANGELOG"])]))
 
     def sources(self) -> None:

@@ -124,7 +124,8 @@ class Steps:
         phases = Phases(clock)
         parts: list[tuple[str, Any, str]] = [
             ("backward", torch.Tensor, "backward"),
-            ("optimiser", torch.nn.utils, "clip_grad_norm_"),
+            ("optimiser", torch.nn.utils, "get_total_norm"),
+            ("optimiser", torch.nn.utils, "clip_grads_with_norm_"),
             ("optimiser", self.optimiser, "step"),
             ("optimiser", self.optimiser, "zero_grad"),
         ]

@@ -7,7 +7,7 @@ import tyro
 from minalbef.cli.train import Changes
 from minalbef.config import printable, read_changes
 
-RequiredFrom = Annotated[Path, tyro.conf.arg(name="from")]
+Address = Annotated[str | None, tyro.conf.arg(name="from")]      # a Path would lose a slash of //
 
 
 def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "minalbef",
@@ -36,17 +36,18 @@ def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "m
         print(f"\n{out} is a run folder now")
 
 
-def prepare(name: str, /, source: RequiredFrom, out: Path = Path("prepared"),
+def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
             images: tuple[Path, ...] = (), without: tuple[Path, ...] = (), look: bool = False,
             most_bad: float = 0.5, share: float = 1.0, image_column: str = "",
             caption_column: str = "") -> None:
-    """Check a public set and write its records for training.
+    """Check a public set, or your own, and write its records for training.
 
-    Downloads nothing; docs/data.md has the sources.
+    Shows some images with their captions first. docs/data.md has all forms and sources.
 
     Args:
         name: {trained_sets}; to evaluate on alone: {other_sets}; or pairs, for your own
-        source: the folder of the set's files
+        source: the folder of the set's files, which are not downloaded; clipart needs none; for
+            pairs also hf-dataset://OWNER/NAME, a Hugging Face dataset, which is
         out: the folder for all prepared sets; this one's is in it
         images: folders of the images, if they are not below the set's files
         without: prepared splits whose images are left out of training, such as prepared/coco/test

@@ -16,6 +16,7 @@ RENAMED = {"--exam": "--size", "--rival": "--baseline"}
 LIMITS = RANGES | {
     "processes": (1, 256),
     "seeds": (1, 256),
+    "only": RANGES["seed"],
     "threads": (1, 1_024),
     "workers": (0, 1_024),
     "size": (0.001, 1),

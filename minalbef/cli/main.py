@@ -27,7 +27,7 @@ from minalbef.cli.gpu_check import gpu_check
 from minalbef.cli.limits import checked, current_flags
 from minalbef.cli.names import fill_in
 from minalbef.cli.options import options
-from minalbef.cli.pictures import export, index, search
+from minalbef.cli.pictures import explore_pictures, export, index, search
 from minalbef.cli.train import Changes, Flags, From, finetune, pretrain, source_of, tune
 from minalbef.config import nearest, printable
 
@@ -169,21 +169,29 @@ def evaluate_on_scenes(run: Path, seed: int, scenes: EvaluateScenes, out: Path |
           f"\"a red apple left of a cat\" --run {run}")
 
 
-def explore(run: Path | None = None, /, out: Path | None = None) -> None:
+def explore(run: Path | None = None, /, images: Path | None = None,
+            out: Path | None = None) -> None:
     """Write a page to explore a model in a browser.
 
-    Move objects, type sentences, watch its answers.
+    Move objects, type sentences, watch its answers. With --images, search and ask about your own
+    pictures: `minalbef explore runs/own --images FOLDER`.
 
     Args:
         run: the run folder; by default runs/demo, or else the shipped model
-        out: the file to write; by default explorer.html in the run folder (of `tiny`, runs/tiny)
+        images: a folder of up to 500 pictures, for a page of them in place of scenes
+        out: by default explorer.html, or pictures.html, in the run folder (of `tiny`, runs/tiny)
     """
     from minalbef.recipes import report
-    from minalbef.viz import explorer
     model = minalbef.load(source_of(run))
-    out = out or report.output_folder(model.path) / "explorer.html"
-    explorer.write_explorer(model, out)
-    print(f"open {out} in a browser")
+    folder = report.output_folder(model.path)
+    if images is None:
+        from minalbef.viz import explorer
+        out = out or folder / "explorer.html"
+        explorer.write_explorer(model, out)
+        print(f"open {out} in a browser")
+    else:
+        out = out or folder / "pictures.html"
+        explore_pictures(model, images, out)
 
 
 def predict(task: str, /, image: Images, text: str, run: Path | None = None,
@@ -217,6 +225,23 @@ def summary(run: Path, /) -> None:
     """
     from minalbef.run import summary as describe
     print(describe(run))
+
+
+def doctor(run: Path = Path("runs/demo"), /, data: tuple[Path, ...] = (),
+           number: int = 500) -> None:
+    """What is wrong with a run: its losses, its captions and images, and what it finds.
+
+    docs/losses.md says what is normal.
+
+    Args:
+        run: the run folder
+        data: the prepared sets it was trained on; by default those in prepared/ that it names
+        number: how many pairs to look at, of training and of validation
+    """
+    from minalbef.recipes import doctor as recipe
+    from minalbef.recipes.evidence import read_evidence
+    text = recipe.describe(read_evidence(run, data, number))
+    print("\n".join(map(printable, text.split("\n"))))
 
 
 def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = False,
@@ -263,7 +288,7 @@ def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = 
 
 COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in (
     demo, pretrain, evaluate, finetune, options, tune, predict, search, index, explore, summary,
-    convert, export, prepare, dry_run, plan, gpu_check, bench, test)}
+    doctor, convert, export, prepare, dry_run, plan, gpu_check, bench, test)}
 
 
 def describe_loss(text: str) -> tuple[str, int] | None:

@@ -117,6 +117,16 @@ def index(images: Path, /, run: Path | None = None, out: Path | None = None) -> 
                     f"--index {out} --run {run or model.path}"))
 
 
+def explore_pictures(model: "Run", images: Path, out: Path) -> None:
+    """Write the page of a folder's images, and print what could not be read and where it is."""
+    from minalbef.recipes import explore as recipe
+    count, broken = recipe.write_page(model, images, out)
+    report_unread(broken, images)
+    unread = f", {len(broken):,} could not be read" if broken else ""
+    print(printable(f"open {out} in a browser: {count:,} pictures{unread}, "
+                    f"{out.stat().st_size / 1e6:.1f} MB in one file, works offline"))
+
+
 def export(run: Path, /, onnx: Path) -> None:
     """A run in ONNX, for onnxruntime and other programs.
 

@@ -1,13 +1,15 @@
 """`minalbef pretrain`, `finetune` and `tune` on the command line."""
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
 Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
 From = Annotated[Path | None, tyro.conf.arg(name="from")]
+CHANGE = re.compile(r"\w+=")          # how a change of an option begins
 Section = TypeVar("Section")
 # a section, whose flags go without its name
 Flags = Annotated[Section, tyro.conf.OmitArgPrefixes]
@@ -20,9 +22,12 @@ class PretrainSets:
     vocab: Path | None = None
     """BERT's vocab.txt; without it, word pieces are learnt from the captions"""
     vit: str | None = None
-    """weights for the image encoder: a file, a folder or a name such as deit_base_patch16_224"""
+    """weights for the image encoder: a file, a folder or a name such as deit_base_patch16_224; of a
+    run, such as tiny/start, its image encoder"""
     bert: str | None = None
     """for text encoder and fusion, such as google-bert/bert-base-uncased"""
+    freeze: tuple[Literal["image", "text"], ...] = ()
+    """encoders that stay as they are"""
     most_bad: float = 0.01
     """share of unreadable images above which training stops"""
 
@@ -36,14 +41,18 @@ def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("r
 
     Args:
         changes: options of the preset to change, such as batch=32 lr=1e-3
-        preset: tiny, desk overnight, small with a GPU; for prepared sets base or paper-4m
+        preset: tiny, desk overnight, small with a GPU; for prepared sets clipart, base or paper-4m
         run: the folder to write
         data: sets of `minalbef prepare`, or splits, such as prepared/coco prepared/shards
         workers: processes that open images ahead, or paint them, for each that trains
     """
     from minalbef.recipes import pretrain as recipe
+    data, changes = part_changes(data, changes)
     config = recipe.settings(preset, changes, data)
     recipe.pretrain(config, run, data, workers=workers, **vars(sets))
+    if data and os.environ.get("RANK", "0") == "0":
+        sources = " ".join(map(str, data))
+        print(f"what went well and what didn't: minalbef doctor {run} --data {sources}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,8 @@ class FinetuneSets:
     """the recipe, by default the paper's for the task and the set"""
     workers: int = 0
     """processes that open images, for each that trains"""
+    freeze: tuple[Literal["image", "text"], ...] = ()
+    """encoders that stay as they are"""
     most_bad: float = 0.01
     """share of unreadable images above which training stops"""
 
@@ -91,6 +102,7 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
     from minalbef.recipes import finetune as recipe
     from minalbef.scenes import tables
     from minalbef.tasks.table import TASKS
+    data, changes = part_changes(data, changes)
     source = source_of(source)
     run = run or Path("runs", task)
     if not data:
@@ -100,7 +112,8 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
         print(tables.task_table([figures]))
         return
     config = recipe.settings(task, source, changes, data, sets.preset)
-    recipe.finetune(task, source, run, config, data, workers=sets.workers, most_bad=sets.most_bad)
+    recipe.finetune(task, source, run, config, data, workers=sets.workers, most_bad=sets.most_bad,
+                    freeze=sets.freeze)
     if os.environ.get("RANK", "0") == "0":
         weights = run / BEST if (run / BEST).exists() else run
         following = f"evaluate {weights} --data {place_of(data[0])[0]}/test"
@@ -127,6 +140,26 @@ def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | N
     source = source_of(source)
     config = recipe.settings(task, source, changes)
     recipe.finetune(task, source, run or Path("runs", task), config, baseline=baseline)
+
+
+def part_changes(data: tuple[Path, ...],
+                 changes: tuple[str, ...]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Sets and changes of options, where some changes follow --data, which takes them for sets.
+
+    A change is such as epochs=17, and no path that exists.
+    Raises ValueError if no set is left.
+    """
+    sets = []
+    for path in data:
+        if CHANGE.match(str(path)) and not path.exists():
+            changes = (*changes, str(path))
+        else:
+            sets.append(path)
+    if data and not sets:
+        raise ValueError(f"--data {' '.join(map(str, data))} names no prepared set, but changes of "
+                         "options; put these before --data, and a set such as prepared/coco after "
+                         "it")
+    return tuple(sets), changes
 
 
 def source_of(run: Path | None) -> Path:

@@ -1,4 +1,5 @@
 """The public sets: which files each is made of, which reader reads them, and how much they hold."""
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -6,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minalbef.datasets import choices, public, readers
+from minalbef.datasets import choices, clipart, public, readers
 from minalbef.datasets.shards import shards
 
 TARS = "*.tar"
@@ -49,6 +50,11 @@ def karpathy(name: str, part: str, **options: str) -> Sources:
 def official_coco(part: str, year: int) -> Sources:
     """COCO's own captions."""
     return lists(f"captions_{part}{year}.json", reader=readers.coco_captions)
+
+
+def clip_art(split: str) -> Sources:
+    """A split of the shipped clip art, unpacked."""
+    return lists(clipart.TABLE, reader=clipart.read_clipart, split=split)
 
 
 def flickr30k(part: str) -> list[Sources]:
@@ -96,6 +102,11 @@ def choice(*names: str) -> dict[str, list[Sources]]:
 
 # by set and split: alternatives, the original's files first; the first that is there is read
 SETS: dict[str, dict[str, list[Sources]]] = {
+    "clipart": {
+        "train": [clip_art("train")],
+        "validation": [clip_art("validation")],
+        "test": [clip_art("test")],
+    },
     "coco": {
         "train": [lists("coco_train.json"), karpathy("coco", "train"), lists("coco.json"),
                   official_coco("train", 2014), official_coco("train", 2017)],
@@ -144,7 +155,9 @@ SETS: dict[str, dict[str, list[Sources]]] = {
                       "coco_qa_one_obj.json", "coco_qa_two_obj.json",
                       "vg_qa_one_obj.json", "vg_qa_two_obj.json"),
 }
-PRETRAINING = ("pairs", "coco", "vg", "sbu", "cc3m", "cc12m", "shards")
+PRETRAINING = ("pairs", "clipart", "coco", "vg", "sbu", "cc3m", "cc12m", "shards")
+# sets that are read and trained on as your own: opened upright, validated
+OWN = ("pairs", "clipart")
 
 # images and records, None where no source says; docs/data.md names the sources
 EXPECTED = {
@@ -229,6 +242,15 @@ def find_inputs(name: str, files: dict[str, list[Path]]) -> dict[str, list[Input
                          "A table without splits, such as Kaggle's results.csv, is read by "
                          "prepare pairs")
     return inputs
+
+
+def set_with(file: str) -> str:
+    """The public set that a file of this name belongs to, the first of several; or ""."""
+    for name, splits in SETS.items():
+        for sources in itertools.chain.from_iterable(splits.values()):
+            if name not in OWN and any(file in source.files.values() for source in sources):
+                return name
+    return ""
 
 
 def describe_files(alternatives: list[Sources]) -> str:

@@ -1,15 +1,18 @@
-"""Your own images and captions: in a table, or in a text file beside each image."""
+"""Your own images and captions: in tables, in text files beside images, or as folders' names."""
+import os
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from hashlib import blake2b
-from pathlib import Path
+from itertools import groupby
+from pathlib import Path, PurePosixPath
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
-from minalbef.data import Record
+from minalbef.data import SUFFIXES, Record
+from minalbef.datasets.catalogue import set_with
 from minalbef.datasets.readers import (
     Fault,
     FaultHandler,
@@ -24,31 +27,73 @@ from minalbef.datasets.readers import (
 )
 from minalbef.datasets.tables import (
     SEPARATORS,
+    SPLIT_NAMES,
     TABLES,
     Columns,
+    Table,
     checked_layout,
-    find_table,
+    find_tables,
     image_beside,
     table_rows,
+    unknown_table,
+    walk,
 )
 
 FAULTS = ".faults.txt"                # ends the names of lists of bad entries
 SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "val": "validation",
-    "valid": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
-SAMPLES = 3                           # captions to show
+SAMPLES = 3                           # images to show, with their captions
+FEW = 3                               # captions of an image, or names of folders, to show
 # an account doubts so many captions per image, or an image with so many times the median
 MANY = 10
 TIMES_MEDIAN = 5
 KEYED = re.compile(r"\s*[\w.-]+=")    # a line of a settings file rather than a caption
+
+
+class CaptionSource(NamedTuple):
+    """Where a folder's captions are: in tables, or else in text files, or else in folders' names.
+
+    labelled: images whose folder's name is the caption
+    """
+
+    tables: list[Table] = []
+    texts: list[Path] = []
+    labelled: list[Path] = []
+
+
+class FinderBelow(Finder):
+    """Finds an image in any subfolder, too, if only one file there fits the table's path."""
+
+    def __init__(self, roots: Roots):
+        super().__init__(roots)
+        self.by_name: dict[str, list[Path]] | None = None    # of all files, once it is needed
+
+    def __call__(self, image: str) -> Path:
+        """The path of an image. Raises Fault if there is none, or if several would do."""
+        try:
+            return super().__call__(image)
+        except Fault:
+            if self.by_name is None:
+                self.by_name = files_by_name(self.roots or [])
+            wanted = PurePosixPath(image.replace("\\", "/"))
+            fitting = [path for path in self.by_name.get(wanted.name, [])
+                       if path.as_posix().endswith(f"/{wanted}")]
+            if not fitting:
+                raise
+        if len(fitting) > 1:
+            raise Fault("ambiguous image", f"image {image!r} may be {fitting[0]} or {fitting[1]}",
+                        "write its folder into the table")
+        return fitting[0]
+
+
+def files_by_name(roots: Iterable[str | Path]) -> dict[str, list[Path]]:
+    """All files below folders, by their names."""
+    files: dict[str, list[Path]] = {}
+    for root in roots:
+        for parent, names in walk(Path(os.path.abspath(root))):
+            for name in names:
+                if parent / name not in files.setdefault(name, []):
+                    files[name].append(parent / name)
+    return files
 
 
 def read_pairs(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
@@ -56,15 +101,18 @@ def read_pairs(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
     """A folder's images with captions, those of one split -> a record for each caption.
 
     Captions are in a table (see tables.py) with columns for image, caption and perhaps split, where
-    an image may have several rows; or in 1.txt beside 1.jpg, one per line. If no split is named, a
-    hash of the image's content decides, 8 : 1 : 1.
+    an image may have several rows; or in 1.txt beside 1.jpg, one per line; or an image's folder has
+    its caption as name. If no split is named, a hash of the image's content decides, 8 : 1 : 1.
     columns: their names in the table, if they aren't known ones
     Faults concern the whole folder and go to `on_fault` only once, while "train" is read.
-    Raises ValueError if there is neither a table nor a text file, and for an unknown split.
+    Raises ValueError if there are no captions, and for an unknown split.
     """
-    find = Finder(root or path)
+    path = Path(path)
+    roots = [root or path] if isinstance(root, (str, Path, type(None))) else list(root)
+    if split != "train":
+        on_fault = ignore
 
-    def parse(row: Any) -> Iterable[Record | Fault]:
+    def parse(find: Finder, row: Any) -> Iterable[Record | Fault]:
         if isinstance(row, Fault):
             raise row
         image = find(field(row, "image").strip())
@@ -80,8 +128,15 @@ def read_pairs(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
         if isinstance(captions, str):
             captions = [captions]
         return caption_records(image, captions, photo)
-    return parse_entries(path, rows(Path(path), columns), parse,
-                         on_fault if split == "train" else ignore)
+
+    source = find_source(path, columns)
+    if not source.tables:
+        found = rows(path, source, columns)
+        yield from parse_entries(path, found, partial(parse, Finder(roots)), on_fault)
+    for table in source.tables:
+        find = FinderBelow(list(dict.fromkeys([table.path.parent, *map(Path, roots)])))
+        yield from parse_entries(table.path, rows(path, CaptionSource([table]), columns),
+                                 partial(parse, find), on_fault)
 
 
 def split_of(photo: int) -> str:
@@ -99,35 +154,85 @@ def content_id(image: Path, mtime_ns: int) -> int:
     return stable_hash(blake2b(image.read_bytes()).hexdigest())
 
 
-def rows(folder: Path, columns: Columns = Columns()) -> Iterator[dict[str, Any] | Fault]:
-    """The rows of the folder's table, or else of its text files: image, caption, split, or a Fault.
+def find_source(folder: Path, columns: Columns = Columns()) -> CaptionSource:
+    """Where a folder's captions are.
 
-    Raises ValueError if there is neither, and for an unknown split: its rows would all be lost.
+    First are looked for: a table in the folder, text files beside images, tables in subfolders, and
+    subfolders whose names are captions.
+    Raises ValueError if there is nothing, and if one of several tables would do.
     """
-    table = find_table(folder, columns)
-    if not table:
-        yield from text_rows(folder)
-        return
-    for number, row in enumerate(table_rows(table, columns)):
-        if isinstance(row, dict) and row.get("split"):
-            split = str(row["split"]).strip().lower()
-            if split not in SPLIT_NAMES:
-                raise ValueError(f"{table}: row {number} has split {row['split']!r}, which is none "
-                                 f"of {', '.join(SPLIT_NAMES)}; mend it or leave it empty")
-            row["split"] = SPLIT_NAMES[split]
-        yield row
-
-
-def text_rows(folder: Path) -> Iterator[dict[str, Any] | Fault]:
-    """A row for each text file, whose lines are the captions.
-
-    Raises ValueError if there is no text file.
-    """
+    tables = find_tables(folder, False, columns)
+    if tables:
+        return CaptionSource(tables)
+    files = [parent / name for parent, names in walk(folder) for name in names]
     # --out may be below the folder, and what `prepare` wrote there is no caption
-    texts = sorted(path for path in folder.rglob("*.txt") if not path.name.endswith(FAULTS))
-    if not texts:
-        raise ValueError(f"{folder} has no {' or '.join(TABLES)}, no single other table, "
-                         "and no text file beside an image")
+    texts = [path for path in files if path.suffix == ".txt" and not path.name.endswith(FAULTS)]
+    texts += [path for path in folder.rglob("*.txt") if path.is_dir()]       # a fault to be counted
+    if any(map(image_beside, texts)):
+        return CaptionSource(texts=texts)
+    tables = find_tables(folder, True, columns)
+    unknown = unknown_table(folder)
+    if unknown and not tables:
+        tables = [Table(unknown)]
+    if tables:
+        return CaptionSource(tables)
+    for path in files:
+        if set_with(path.name):
+            raise ValueError(f"{folder} has no captions of your own, and {path.name} may be of the "
+                             f"public set {set_with(path.name)}: minalbef prepare "
+                             f"{set_with(path.name)} --from {folder} reads it. If it isn't, move "
+                             "it elsewhere")
+    images = [path for path in files if path.suffix.lower() in SUFFIXES]
+    if len({folder_label(path, folder) for path in images} - {""}) > 1:
+        random.Random(0).shuffle(images)                     # the first few show several labels
+        return CaptionSource(labelled=images)
+    if texts:
+        return CaptionSource(texts=texts)
+    raise ValueError(f"{folder} has no {' or '.join(TABLES)}, no single other table, and no text "
+                     "file beside an image, and no folders whose names could be captions; write a "
+                     "table such as captions.csv, with the columns file and caption; tars are "
+                     "read by minalbef prepare shards")
+
+
+def folder_label(image: Path, folder: Path) -> str:
+    """The name of an image's folder as a caption: golden_retriever is "golden retriever".
+
+    "" for an image in `folder` itself, or in its train, val or test.
+    """
+    names = image.relative_to(folder).parts[:-1]
+    if not names or len(names) == 1 and names[0].lower() in SPLIT_NAMES:
+        return ""
+    return re.sub("[_-]+", " ", names[-1]).strip()
+
+
+def rows(folder: Path, source: CaptionSource,
+         columns: Columns = Columns()) -> Iterator[dict[str, Any] | Fault]:
+    """The rows of a folder's captions: image, caption and perhaps split; or a Fault.
+
+    Raises ValueError for an unknown split: its rows would all be lost.
+    """
+    for path, table_split in source.tables:
+        for number, row in enumerate(table_rows(path, columns)):
+            if isinstance(row, dict) and (row.get("split") or table_split):
+                name = str(row.get("split") or table_split)
+                row["split"] = known_split(name, f"{path}: row {number}")
+            yield row
+    yield from text_rows(folder, source.texts)
+    for image in source.labelled:
+        yield label_row(folder, image)
+
+
+def known_split(name: str, where: str) -> str:
+    """The split that a name means: val is validation. Raises ValueError for an unknown name."""
+    split = SPLIT_NAMES.get(name.strip().lower())
+    if split is None:
+        raise ValueError(f"{where} has split {name!r}, which is none of {', '.join(SPLIT_NAMES)}; "
+                         "mend it or leave it empty")
+    return split
+
+
+def text_rows(folder: Path, texts: Iterable[Path]) -> Iterator[dict[str, Any] | Fault]:
+    """A row for each text file, whose lines are the captions."""
     for text in texts:
         image = image_beside(text) or text.with_suffix(".jpg")
         try:
@@ -140,18 +245,42 @@ def text_rows(folder: Path) -> Iterator[dict[str, Any] | Fault]:
             yield {"image": str(image.relative_to(folder)), "caption": captions}
 
 
+def label_row(folder: Path, image: Path) -> dict[str, Any] | Fault:
+    """The row of an image whose folder's name is its caption."""
+    label = folder_label(image, folder)
+    if not label:
+        return Fault("no label", f"{image} is in no folder whose name is a caption",
+                     "move it into one")
+    path = image.relative_to(folder)
+    split = SPLIT_NAMES.get(path.parts[0].lower(), "") if len(path.parts) > 2 else ""
+    return {"image": str(path), "caption": label, "split": split}
+
+
 def describe_source(folder: Path, columns: Columns) -> str:
     """Where captions are read from, to print.
 
     Raises ValueError for a table in which image or caption has no known column.
     """
-    table = find_table(folder, columns)
-    if not table:
+    source = find_source(folder, columns)
+    if source.texts:
         return "text files beside the images: each line is a caption"
-    layout = checked_layout(table, columns)
-    description = table.name
+    if source.labelled:
+        labels = sorted({folder_label(path, folder) for path in source.labelled} - {""})
+        return (f"the names of the images' {len(labels):,} folders, {shown(labels)}; since many "
+                "images share a caption, train with equal_texts_match=true")
+    return "; and ".join(describe_table(folder, table, columns) for table in source.tables)
+
+
+def describe_table(folder: Path, table: Table, columns: Columns) -> str:
+    """Which table is read, and how. Raises ValueError, see `describe_source`."""
+    layout = checked_layout(table.path, columns)
+    description = table.path.relative_to(folder).as_posix()
+    if table.split:
+        description += f" ({table.split})"
     if layout.separator:
         description += f", separated by {SEPARATORS[layout.separator]}"
+    if not layout.has_header:
+        return f"{description}, without a header"
     description += (f": images from {layout.columns.image!r}, "
                     f"captions from {layout.columns.caption!r}")
     if layout.columns.split:
@@ -159,16 +288,37 @@ def describe_source(folder: Path, columns: Columns) -> str:
     return description
 
 
+def describe_samples(records: Iterable[Any], root: Path) -> list[str]:
+    """The first images with their captions, to show before all are read: a line each.
+
+    root: the folder that images' paths are relative to. Records of questions and the like: none.
+    """
+    lines = []
+    image: Any
+    for image, group in groupby(records, key=lambda record: getattr(record, "image", None)):
+        captions = [record.text for record in group if isinstance(record, Record)]
+        if captions:
+            name = os.path.relpath(image, root) if isinstance(image, Path) else str(image.name)
+            lines.append(f"  {quote(name.replace(os.sep, '/'))}: {shown(captions)}")
+        if len(lines) == SAMPLES:
+            break
+    return lines
+
+
+def shown(texts: Sequence[str]) -> str:
+    """The first few of several texts, in quotation marks."""
+    more = f" and {len(texts) - FEW:,} more" if len(texts) > FEW else ""
+    return ", ".join(map(quote, texts[:FEW])) + more
+
+
 class Captions:
-    """What captions look like: a few samples, how many an image has, and what is doubtful."""
+    """How many captions an image has, and what is doubtful about them."""
 
     def __init__(self) -> None:
         self.total = 0
         self.keyed = 0
         self.first_keyed = ""
-        self.samples: list[Record] = []
         self.counts: Counter[int] = Counter()                # by image
-        self.random = random.Random(0)
 
     def watch(self, records: Iterable[Record]) -> Iterator[Record]:
         """Pass the records on, and count their captions."""
@@ -180,12 +330,6 @@ class Captions:
         """Count a record's caption."""
         self.total += 1
         self.counts[record.id] += 1
-        if len(self.samples) < SAMPLES:
-            self.samples.append(record)
-        else:                                                # each caption is equally likely
-            i = self.random.randrange(self.total)
-            if i < SAMPLES:
-                self.samples[i] = record
         if KEYED.match(record.text):
             self.keyed += 1
             self.first_keyed = self.first_keyed or record.text
@@ -199,9 +343,6 @@ class Captions:
         most = counts[-1]
         usual = median(counts)
         lines = [f"captions per image: {usual:g} (median), from {least} to {most}"]
-        for record in self.samples:
-            assert isinstance(record.image, Path)
-            lines.append(f"  {quote(record.image.name)}: {quote(record.text)}")
         if self.keyed:
             lines.append(f"doubtful: {self.keyed:,} captions look like key=value, such as "
                          f"{quote(self.first_keyed)}: are these captions?")

@@ -1,8 +1,9 @@
-"""From a public set's files to prepared records: checked, counted, and compared with other sets.
+"""From a set's files to prepared records: checked, counted, and compared with other sets.
 
-Nothing is downloaded.
+Nothing is downloaded, but for a Hugging Face dataset that you name.
 """
 import json
+import logging
 import os
 import time
 from array import array
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
@@ -19,9 +21,10 @@ import numpy as np
 from tqdm import tqdm
 
 from minalbef.config import RANGES, check_range
-from minalbef.data import changes_upright, open_image
-from minalbef.datasets import pairs, public
+from minalbef.data import Record, changes_upright, open_image
+from minalbef.datasets import clipart, hugging_face, pairs, public
 from minalbef.datasets.catalogue import (
+    OWN,
     PRETRAINING,
     Input,
     expected_counts,
@@ -36,12 +39,16 @@ from minalbef.datasets.readers import (
     photo_id,
     read_aliases,
 )
-from minalbef.datasets.store import file_of, read_about, to_line
+from minalbef.datasets.sheet import write_sheet
+from minalbef.datasets.store import Records, file_of, read_about, to_line
 from minalbef.datasets.tables import Columns
 from minalbef.tasks.vqa import VQARecord
 from minalbef.writing import hold, holder_of, name_file, restate, sweep, write_atomically
 
+LOG = logging.getLogger(__name__)
 LOCK = ".preparing"
+SHEET = "sheet.png"
+FIRST = 1_000                         # records at most, to find a few images to show first
 ENDINGS = (".jsonl", ".npy", ".photos.npy")      # of a split's records, their index, photograph ids
 
 
@@ -105,7 +112,7 @@ class Job:
     @property
     def upright(self) -> bool:
         """Whether images are opened upright: yours are, public sets' as the original opens them."""
-        return self.name == "pairs"
+        return self.name in OWN
 
     def records(self, split: str, on_fault: FaultHandler) -> Iterator[Any]:
         """A split's records; of training only those in the share. Faults go to `on_fault`."""
@@ -115,6 +122,11 @@ class Job:
                 if split != "train" or self.shares(record):
                     yield record
 
+    def samples(self) -> list[str]:
+        """The first images with their captions, to show before all are read: a line each."""
+        split = next(split for split, inputs in self.inputs.items() if inputs)
+        return pairs.describe_samples(islice(self.records(split, ignore), FIRST), self.root)
+
     def shares(self, record: Any) -> bool:
         """Whether all photographs of a record are in the share to train on."""
         if self.share == 1:
@@ -122,14 +134,17 @@ class Job:
         return all(in_share(photo, self.share) for photo in photos_of(record, self.aliases))
 
 
-def prepare(name: str, source: str | Path, out: str | Path = "prepared",
+def prepare(name: str, source: str | Path | None = None, out: str | Path = "prepared",
             images: Sequence[str | Path] = (), without: Sequence[str | Path] = (),
             look: bool = False, most_bad: float = 0.5, share: float = 1.0,
             columns: Columns = Columns()) -> str:
     """Check the files of a set in `source` and write it to out/name, for `store.Records`.
 
+    The shipped clip art needs no source; its images are unpacked into out/clipart/images, as are
+    those of a Hugging Face dataset (pairs, with source hf-dataset://OWNER/NAME).
     An older version of the set stays in use until the new one is complete, and a training run that
-    reads it continues.
+    reads it continues. A few images with their captions are logged first, and out/name/sheet.png
+    shows more of those to train on.
     images: folders of the images, if they aren't below source
     without: prepared splits, such as out/coco/test, whose images must not be trained on
     look: also open every image
@@ -140,14 +155,23 @@ def prepare(name: str, source: str | Path, out: str | Path = "prepared",
     Raises ValueError for an unknown set, for a file that is missing or broken, for too many bad
     entries, and while another process prepares the same set.
     """
-    source = Path(source)
-    out = Path(out)
     check_range(f"share={share}", share, *RANGES["share"])
-    files = files_below(source)
-    account = []
+    out = Path(out)
+    if name == "clipart":
+        source = clipart.unpack(Path(source) if source else None, out / name / "images")
+    if source is None:
+        raise ValueError(f"{name} has no source; name the folder of its files with --from (only "
+                         "clipart is shipped, and needs none)")
+    dataset = None
+    if str(source).startswith(hugging_face.SCHEME):
+        dataset = open_hub_dataset(name, str(source), images, columns)
+        images = [out / name / "images"]
+    source = Path(source)
+    files = {} if dataset else files_below(source)
+    inputs = inputs_of(name, source, files, columns, dataset)
     if name == "pairs":
-        account.append(pairs.describe_source(source, columns))
-    inputs = inputs_of(name, source, files, columns)
+        where = dataset.describe() if dataset else pairs.describe_source(source, columns)
+        LOG.info("captions from %s", where)
     roots = [Path(os.path.abspath(root)) for root in images or [source]]
     aliases = read_aliases(files["image_data.json"][0]) if "image_data.json" in files else {}
     avoid = set()
@@ -155,26 +179,44 @@ def prepare(name: str, source: str | Path, out: str | Path = "prepared",
         avoid.update(photos_in(Path(split)).tolist())
     job = Job(name=name, source=source, inputs=inputs, roots=roots, root=common_folder(roots),
               aliases=aliases, avoid=avoid, answers=[], look=look, most_bad=most_bad, share=share)
+    account: list[str] = []
     if name == "vqa":
-        answers, lines = list_answers(job, files)
+        answers, account = list_answers(job, files)
         job = replace(job, answers=answers)
-        account += lines
+    samples = job.samples()
+    if samples:
+        LOG.info("%s", "\n".join(["the first images and their captions:", *samples]))
     folder = out / name
     with hold(folder / LOCK, {}, refuse_second), name_file(folder):
         sweep(folder)
         account += replace_set(job, folder)
+        account += describe_sheet(folder)
     account += find_shared(out, name)
     account.append(f"{folder} is ready for minalbef.datasets.store.Records")
     return "\n".join(account)
 
 
-def inputs_of(name: str, source: Path, files: dict[str, list[Path]],
-              columns: Columns) -> dict[str, list[Input]]:
+def open_hub_dataset(name: str, address: str, images: Sequence[str | Path],
+                     columns: Columns) -> hugging_face.HubDataset:
+    """A Hugging Face dataset. Raises ValueError, also for what doesn't go with one."""
+    if name != "pairs":
+        raise ValueError(f"{address} is read as pairs of images and captions, not as {name}; "
+                         f"write: minalbef prepare pairs --from {address}")
+    if images:
+        raise ValueError(f"{address} holds its images; leave --images out")
+    return hugging_face.HubDataset(address, columns)
+
+
+def inputs_of(name: str, source: Path, files: dict[str, list[Path]], columns: Columns,
+              dataset: hugging_face.HubDataset | None = None) -> dict[str, list[Input]]:
     """By split, the readers of a set and their files. Raises ValueError, see `prepare`."""
     if name == "pairs":
         inputs = {}
         for split in pairs.SPLITS:
-            reader = partial(pairs.read_pairs, split=split, columns=columns)
+            if dataset:
+                reader = partial(hugging_face.read_hub_dataset, split=split, dataset=dataset)
+            else:
+                reader = partial(pairs.read_pairs, split=split, columns=columns)
             inputs[split] = [Input(reader, {"path": source})]
         return inputs
     if any(columns):
@@ -244,6 +286,18 @@ def replace_set(job: Job, folder: Path) -> list[str]:
     return account + captions.describe()
 
 
+def describe_sheet(folder: Path) -> list[str]:
+    """Draw a sheet of images to train on, if the set has captions: -> a line to print."""
+    splits = read_about(folder)["splits"]
+    if "train" not in splits:
+        return []
+    records = Records(folder, "train")
+    count = write_sheet(records, folder / SHEET) if issubclass(records.kind, Record) else 0
+    if not count:
+        return []
+    return [f"{folder / SHEET} shows {count} images to train on with their captions: look at it"]
+
+
 def check_tally(job: Job, split: str, tally: Tally, good: int, faults: Path,
                 folder: Path) -> None:
     """Raises ValueError for a split with too many bad entries, and keeps the list of them.
@@ -282,7 +336,7 @@ def write_split(job: Job, split: str, path: Path,
     with open(faults_of(path, split), "w", encoding="utf-8", errors="replace") as file:
         tally = Tally(file)
         records = usable_records(job, split, tally)
-        if job.name == "pairs":
+        if job.name in OWN:
             records = captions.watch(records)
         notes = write(path, records, job)
     files: list[str] = []

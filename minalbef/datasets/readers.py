@@ -29,7 +29,7 @@ FOLDERS = {
     "flickr": ("", "images", "flickr30k-images"),
 }
 LONGEST = 500                         # characters of a fault's message, which may quote a long text
-FORMAT_PAGE = "docs/data.md shows the format"
+FORMAT_PAGE = "docs/public.md#formats shows the format"
 SEPARATORS = re.compile(r"[\s,]*")    # between entries
 COCO = re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)")
 FLICKR = re.compile(r"flickr\.com/(?:.*/)?(\d+)_")
@@ -256,7 +256,8 @@ def check_id(names: dict[str, str], key: Any, name: str, what: str) -> None:
         raise Fault("duplicate id", f"{what} {key!r} of {name!r} is also that of {earlier!r}")
 
 
-def parse_entries(path: Path, items: Iterable[Any], parse: Callable[[Any], Iterable[R | Fault]],
+def parse_entries(path: str | Path, items: Iterable[Any],
+                  parse: Callable[[Any], Iterable[R | Fault]],
                   on_fault: FaultHandler) -> Iterator[R]:
     """The records that `parse` makes of each entry.
 

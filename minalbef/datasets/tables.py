@@ -1,5 +1,7 @@
 """Tables of images and captions as people have them: which file, separator and columns."""
 import csv
+import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -10,16 +12,37 @@ from minalbef.data import SUFFIXES
 from minalbef.datasets.readers import Fault, entries
 from minalbef.writing import restate
 
-# in the order of search: ours, Hugging Face's, Kaggle's of Flickr30k and of Flickr8k
+# in the order of search: ours, Hugging Face's, Kaggle's of Flickr30k and of Flickr8k, and the lists
+# that come with Flickr30k's and Flickr8k's images
 TABLES = ("captions.csv", "captions.tsv", "captions.jsonl", "captions.json", "metadata.csv",
-          "metadata.jsonl", "results.csv", "captions.txt")
+          "metadata.jsonl", "results.csv", "captions.txt", "results_20130124.token",
+          "Flickr8k.token.txt")
+TOKENS = TABLES[-2:]                  # without a header; a line is 1.jpg#0, a tab and a caption
 ENDINGS = (".csv", ".tsv", ".jsonl")                             # of tables with other names
 FIRST = 100                           # entries of JSON to find columns in: one may be broken
 SEPARATORS = {",": "','", "\t": "tab", ";": "';'", "|": "'|'"}
 # columns by name, in any case: ours, the original's, Hugging Face's, open_clip's, Kaggle's
 IMAGES = ("file", "image", "file_name", "filename", "filepath", "file_path", "image_path",
-          "image_name", "image_file", "path")
-CAPTIONS = ("caption", "text", "captions", "title", "comment", "sentence")
+          "image_name", "image_file", "img_path", "img", "path")
+CAPTIONS = ("caption", "text", "captions", "title", "comment", "sentence", "description", "label")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "restval": "train",               # Karpathy's, of COCO
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+class Table(NamedTuple):
+    """A table, and the split of all its rows; "" if it holds the rows of several."""
+
+    path: Path
+    split: str = ""
 
 
 class Columns(NamedTuple):
@@ -41,6 +64,7 @@ class Layout(NamedTuple):
     separator: str | None
     names: list[str]
     columns: Columns
+    has_header: bool = True
 
 
 def find_columns(names: Iterable[Any], columns: Columns) -> Columns:
@@ -68,6 +92,8 @@ def find_layout(table: Path, columns: Columns) -> Layout:
 
     Raises ValueError for a file that cannot be read.
     """
+    if table.name in TOKENS:
+        return Layout("\t", ["image", "caption"], Columns("image", "caption"), has_header=False)
     layouts = []
     if table.suffix in (".json", ".jsonl"):
         for entry in islice(entries(table), FIRST):
@@ -86,28 +112,69 @@ def find_layout(table: Path, columns: Columns) -> Layout:
     return max(layouts, key=fitness, default=Layout(None, [], Columns()))
 
 
-def find_table(folder: Path, columns: Columns) -> Path | None:
-    """The folder's table: the first of TABLES, or else the only other one with the columns needed.
+def find_tables(folder: Path, below: bool, columns: Columns) -> list[Table]:
+    """The table of images and captions in a folder, or one for each split; [] if there is none.
 
-    None if there is no table. Raises ValueError if several would do.
+    A folder's is the first of TABLES, or else the only other one with the columns needed. Several
+    tables are one for each split if names say so: train.csv and val.csv, or test/metadata.csv.
+    below: look into all subfolders, too
+    Raises ValueError if several would do.
     """
+    found: list[Path] = []
+    for parent, names in walk(folder) if below else [(folder, names_in(folder))]:
+        found += tables_among([parent / name for name in names], columns)
+    if len(found) <= 1:
+        return [Table(path) for path in found]
+    splits = [split_in(path.relative_to(folder)) for path in found]
+    if "" in splits or len(set(splits)) < len(splits):
+        listing = ", ".join(str(path.relative_to(folder)) for path in found)
+        raise ValueError(f"{folder} has several tables of images and captions: {listing}; call the "
+                         "one that you mean captions.csv, .tsv or .jsonl, or name its folder with "
+                         "--from")
+    return [Table(path, split) for path, split in zip(found, splits)]
+
+
+def tables_among(paths: list[Path], columns: Columns) -> list[Path]:
+    """The first of TABLES among a folder's files, or else all others with the columns needed."""
     for name in TABLES:
-        path = folder / name
-        # a text file of this name may just as well hold the captions of captions.jpg
-        if path.is_file() and (path.suffix != ".txt" or is_complete(path, columns)):
-            return path
-    tables = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS and path.is_file())
-    complete = [path for path in tables if is_complete(path, columns)]
-    if len(complete) > 1:
-        raise ValueError(f"{folder} has several tables of images and captions: "
-                         f"{', '.join(path.name for path in complete)}; "
-                         "call the one that you mean captions.csv, .tsv or .jsonl")
-    if complete:
-        return complete[0]
-    # the only place where captions can be, though its columns are unknown: an error will list them
-    if tables and not any(map(image_beside, folder.rglob("*.txt"))):
-        return tables[0]
+        for path in paths:
+            # a text file of this name may just as well hold the captions of captions.jpg
+            if path.name == name and (name != "captions.txt" or is_complete(path, columns)):
+                return [path]
+    return [path for path in paths if path.suffix in ENDINGS and is_complete(path, columns)]
+
+
+def unknown_table(folder: Path) -> Path | None:
+    """The first table in a folder, whatever its columns are called: an error will list them."""
+    for name in names_in(folder):
+        if name.endswith(ENDINGS):
+            return folder / name
     return None
+
+
+def split_in(path: Path) -> str:
+    """The split that a path's words name, such as val/metadata.csv; "" for none and for several."""
+    words = re.split("[^a-z]+", str(path.with_suffix("")).lower())
+    splits = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    return splits.pop() if len(splits) == 1 else ""
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of a folder's files, sorted."""
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those below it, with their files' names, sorted.
+
+    Hidden folders are left out, and what `prepare` wrote.
+    """
+    for parent, folders, names in os.walk(folder):
+        if "about.json" in names:
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Path(parent), sorted(names)
 
 
 def is_complete(table: Path, columns: Columns) -> bool:
@@ -147,7 +214,8 @@ def check_column(table: Path, layout: Layout, what: str, name: str,
     present = ", ".join(map(repr, layout.names)) or "(none)"
     lacking = f"no column {name!r}" if name else f"none called {', '.join(candidates)}"
     raise ValueError(f"{table} has the columns {present} and {lacking}; "
-                     f"name the {what}'s column with --{what}-column")
+                     f"name the {what}'s column with --{what}-column; or if these are no names, "
+                     "put a line with names above them, such as file,caption")
 
 
 def table_rows(table: Path, columns: Columns) -> Iterator[dict[str, Any] | Fault]:
@@ -160,18 +228,45 @@ def table_rows(table: Path, columns: Columns) -> Iterator[dict[str, Any] | Fault
         yield from json_rows(table, columns)
         return
     with restate_table_errors(table), open(table, newline="", encoding="utf-8-sig") as file:
+        if not layout.has_header:
+            yield from token_rows(file)
+            return
         rows = csv_rows(file, layout.separator)
         next(rows)
         for row in rows:
             while row and not row[-1].strip():
                 row.pop()
-            if len(row) > len(layout.names):
-                problem = f"{row!r} has {len(row)} fields, the header {len(layout.names)}"
-                separator = SEPARATORS[layout.separator]
-                yield Fault("malformed", problem,
-                            f"put a text with {separator} in it between quotes")
-            elif row:
-                yield pick(dict(zip(layout.names, row)), layout.columns)
+            if row:
+                yield fit_row(row, layout)
+
+
+def fit_row(row: list[str], layout: Layout) -> dict[str, Any] | Fault:
+    """A row's image, caption and split. Of a last column, all that is left is the caption.
+
+    -> a Fault for a row with too many fields
+    """
+    separator = layout.separator or ""
+    rest = len(layout.names) - 1
+    if len(row) > len(layout.names) and layout.names[-1] == layout.columns.caption:
+        row = [*row[:rest], f"{separator} ".join(row[rest:])]    # its commas were meant so
+    if len(row) > len(layout.names):
+        problem = f"{row!r} has {len(row)} fields, the header {len(layout.names)}"
+        return Fault("malformed", problem,
+                     f"put a text with {SEPARATORS[separator]} in it between quotes")
+    return pick(dict(zip(layout.names, row)), layout.columns)
+
+
+def token_rows(lines: Iterable[str]) -> Iterator[dict[str, Any] | Fault]:
+    """`table_rows` of one of TOKENS."""
+    for line in lines:
+        image, tab, caption = line.strip().partition("\t")
+        name, mark, number = image.rpartition("#")
+        if not line.strip():
+            continue
+        if tab and mark and number.isdecimal():
+            yield {"image": name, "caption": caption}
+        else:
+            yield Fault("malformed", f"{line!r} is not such as 1.jpg#0, a tab and a caption")
 
 
 def json_rows(table: Path, columns: Columns) -> Iterator[dict[str, Any] | Fault]:

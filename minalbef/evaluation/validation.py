@@ -60,8 +60,12 @@ class Validation:
         missing = not self.rows or int(self.rows[-1]["step"]) < step
         return distributed.longest(int(missing)) > 0     # all processes take part, or none
 
-    def __call__(self, task: nn.Module, step: int, untrained: Collection[str] = ()) -> None:
-        """Measure the weights after so many steps, and keep them if they are the best so far."""
+    def __call__(self, task: nn.Module, step: int, untrained: Collection[str] = ()
+                 ) -> dict[str, float]:
+        """Measure the weights after so many steps, and keep them if they are the best so far.
+
+        -> the figure that decides, and the loss if there is one, for the progress bar
+        """
         clock = time.perf_counter()
         device = next(task.parameters()).device
         precision = self.config.precision if device.type == "cuda" else "fp32"
@@ -82,6 +86,7 @@ class Validation:
             with tqdm.external_write_mode():             # above the progress bar
                 LOG.info("validation after epoch %g, step %d: %s %.4f%s; %s (%.0f s)", epoch, step,
                          name, figure, loss, place, time.perf_counter() - clock)
+        return {key: figures[key] for key in (name, "loss") if key in figures}
 
     def account(self) -> str:
         """Which weights are the best so far, and where; "" before the first validation."""

@@ -46,8 +46,10 @@ def norm_gradients(grad: Tensor, x: Tensor, shape: list[int], mean: Tensor, devi
 
 
 # torch works these shapes out by other operations, in milliseconds each
-BY_HAND = {torch.ops.aten.native_layer_norm.default: norm_outputs,
-         torch.ops.aten.native_layer_norm_backward.default: norm_gradients}
+BY_HAND = {
+    torch.ops.aten.native_layer_norm.default: norm_outputs,
+    torch.ops.aten.native_layer_norm_backward.default: norm_gradients,
+}
 
 
 class Work(NamedTuple):

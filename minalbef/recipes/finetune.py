@@ -3,7 +3,7 @@
 It trains on the embedded scenes, on prepared sets, or on your own batches.
 """
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from minalbef.evaluation.validation import BEST, Validation
 from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.forecast import forecast, still_guesses
+from minalbef.recipes.freeze import freeze_encoders
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training, trained_on
 from minalbef.recipes.validate import check_validation, validate_task, validation_hash
 from minalbef.recipes.vocabulary import (
@@ -226,7 +227,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
              data: Folders = (), baseline: str = "", workers: int = 0, most_bad: float = 0.01,
              assign: int = 20_000, quiet: bool = False,
              batches: Callable[[int], Any] | None = None,
-             validation: Validation | None = None) -> None:
+             validation: Validation | None = None, freeze: Collection[str] = ()) -> None:
     """Fine-tune a run for a task, into a run folder; called again, it resumes from the last
     checkpoint.
 
@@ -241,6 +242,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
         own Dataset
     validation: for your own batches, see recipes.validate; data have theirs, by
         config.validate_every
+    freeze: encoders that stay as they are: "image", "text"
     Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
     source = checkpoint.run_folder(source)
@@ -268,6 +270,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
         train_text_assignment(job, module, differences.get("assign", assign), origin)
     if baseline:
         origin["baseline"] = baseline
+    origin |= freeze_encoders(module, freeze)
     title = baseline.replace("_", " ") or task
     train_and_save(job, module, batches, validation, origin, title)
     distributed.leave()

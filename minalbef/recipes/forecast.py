@@ -55,10 +55,14 @@ def forecast(config: Config, task: str) -> str:
              f"{config.steps:,} steps of batch={config.batch}; image_size={config.image_size}, "
              f"lr={config.lr:g}; about {memory / 1e9:.1f} GB{each} and {time}"]
     if config.steps < FEW:
-        epochs = math.ceil(FEW * config.batch / config.epoch)
         lines.append(f"Warning: {config.steps:,} steps teach hardly anything; "
-                     f"epochs={epochs} makes them at least {FEW:,}")
+                     f"epochs={enough_epochs(config)} makes them at least {FEW:,}")
     return "\n".join(lines)
+
+
+def enough_epochs(config: Config) -> int:
+    """The epochs that make FEW steps."""
+    return math.ceil(FEW * config.batch / config.epoch)
 
 
 def still_guesses(folder: Path) -> str:

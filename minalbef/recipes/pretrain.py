@@ -3,7 +3,8 @@
 On prepared sets it starts from DeiT and BERT, or from scratch.
 """
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,12 @@ from minalbef.evaluation.validation import BEST, Validation
 from minalbef.masking import mask_rates
 from minalbef.presets import preset
 from minalbef.recipes import launch
-from minalbef.recipes.forecast import forecast, still_guesses
+from minalbef.recipes.forecast import FEW, enough_epochs, forecast, still_guesses
+from minalbef.recipes.freeze import freeze_encoders
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training
 from minalbef.recipes.validate import (
     check_validation,
+    is_own,
     validate_pretraining,
     validation_hash,
     validation_interval,
@@ -51,6 +54,7 @@ from minalbef.weights import pretrained
 LOG = logging.getLogger("minalbef")
 CAPTIONS = 10_000                     # enough for every word of the grammar to be seen
 PAINTERS = 4                          # workers that paint scenes for a GPU, by default
+LONGER = "epochs=%d in place of the preset's %g: %d steps, since fewer teach hardly anything"
 LEAST = 3                             # kinds of objects: as many as one scene shows
 # what pretraining's initial weights were trained on
 NO_TRAINING: dict[str, Any] = {"pretrained": {}, "tuned": {}}
@@ -59,7 +63,8 @@ NO_TRAINING: dict[str, Any] = {"pretrained": {}, "tuned": {}}
 def settings(name: str, changes: Sequence[str] = (), data: Folders = ()) -> Config:
     """A preset's settings to pretrain with, with your changes, such as "batch=32".
 
-    data: prepared sets; there an epoch is all their records, unless you change it
+    data: prepared sets; there an epoch is all their records, unless you change it, and of your own
+        sets and the shipped clip art there are so many epochs that FEW steps are made
     """
     data = folders_of(data)
     changed = read_changes(tuple(changes))
@@ -74,6 +79,11 @@ def settings(name: str, changes: Sequence[str] = (), data: Folders = ()) -> Conf
         config = replace(config, upright=sets_upright(data))
     check_upright(config, data)
     config = replace(config, epoch=epoch, objects=0)
+    if "epochs" not in changed and is_own(data) and config.steps < FEW:
+        epochs = enough_epochs(config)
+        if os.environ.get("RANK", "0") == "0":
+            LOG.info(LONGER, epochs, config.epochs, FEW)
+        config = replace(config, epochs=float(epochs))
     if "validate_every" not in changed:
         config = replace(config, validate_every=validation_interval(config, data))
     return config
@@ -145,7 +155,8 @@ def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = 
 def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path | None = None,
              vit: str | None = None, bert: str | None = None, workers: int = 0,
              most_bad: float = 0.01, quiet: bool = False,
-             make: Callable[..., Pretrain] | None = None) -> None:
+             make: Callable[..., Pretrain] | None = None,
+             freeze: Collection[str] = ()) -> None:
     """Pretrain into a run folder; called again, it resumes from the last checkpoint.
 
     data: folders of `minalbef prepare`, or splits of them; of a folder, "train" is taken. None: the
@@ -155,6 +166,7 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
     workers: processes that open or paint images ahead. most_bad: see loader.RecordBatches
     make: the task, called as Pretrain is, with config, special, mask and rates; by default Pretrain
         on prepared sets, and on scenes ScenePretrain, which has a loss for minimal pairs
+    freeze: encoders that stay as they are: "image", "text"
     With another image encoder, set warm_steps=0.
     Raises ValueError for what does not fit together, and when too many images cannot be read.
     """
@@ -173,6 +185,8 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
     with writing.lock(folder, config):
         splits = hashes_of(data)
         task, tokenizer, config = begin(config, data, vocab, vit, bert, make)
+        random = [name for name, given in (("image", vit), ("text", bert)) if not (given or make)]
+        frozen = freeze_encoders(task, freeze, random)
         if distributed.rank() == 0:
             new = checkpoint.begin_run(folder, config, tokenizer, "pretrain")
             if new and data:
@@ -190,7 +204,7 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
         else:
             batches = Ahead(SceneBatches(config, tokenizer), config, workers)
             apply_warm_start(task, tokenizer, config, folder, quiet, workers)
-        origin = origin_of(tokenizer, splits) | validation_hash("pretrain", data, config)
+        origin = origin_of(tokenizer, splits) | frozen | validation_hash("pretrain", data, config)
         untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
                               origin=origin, validation=validation)
         if distributed.rank() == 0:

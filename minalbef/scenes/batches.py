@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from emojiscenes.scenes import Drawn, Scenes, paint, truth
+from emojiscenes.scenes import MORE_SIBLINGS, Drawn, Scenes, paint, truth
 from emojiscenes.stream import Stream
 from minalbef import distributed
 from minalbef.config import Config
@@ -44,7 +44,9 @@ class SceneBatches:
         }
         self.before = Scenes("train", **settings)
         self.lesson = Scenes("train", siblings=1.0, lesson=True, **settings)
-        self.after = Scenes("train", siblings=config.siblings, counts=COUNTS, **settings)
+        settings |= {"siblings": config.siblings, "counts": COUNTS}
+        self.after = Scenes("train", **settings)
+        self.late = Scenes("train", kinds=MORE_SIBLINGS, **settings)
 
     def __call__(self, step: int) -> SceneBatch:
         config = self.config
@@ -72,10 +74,12 @@ class SceneBatches:
         first_step = bucket * config.bucket
         if config.in_lesson(first_step):
             scenes = self.lesson
-        elif first_step >= config.siblings_from * config.steps:
+        elif first_step < config.step_of(config.siblings_from):
+            scenes = self.before
+        elif first_step < config.step_of(config.more_kinds_from):
             scenes = self.after
         else:
-            scenes = self.before
+            scenes = self.late
         rows = range(first_step * config.batch, (first_step + config.bucket) * config.batch)
         pairs = [scenes.draw(i % len(scenes)) for i in rows]
         if config.bucket == 1:

@@ -24,9 +24,10 @@ class SceneBatch(PretrainBatch):
 
 @dataclass(frozen=True)
 class SceneDraws(MaskedDraws):
-    """MaskedDraws with the rows that are siblings, counted on the CPU."""
+    """MaskedDraws with the rows that are siblings and the others, counted on the CPU."""
 
     siblings: Tensor | None = None    # (s,) rows of the batch; None: there are none
+    others: Tensor | None = None      # (b - s,)
 
 
 class ScenePretrain(Pretrain):
@@ -49,23 +50,31 @@ class ScenePretrain(Pretrain):
         """Also find the siblings' rows, on the CPU: on a GPU, that would wait for it."""
         prepared: list[tuple[PretrainBatch, MaskedDraws]] = []
         for batch, words in super().prepare(passes):
-            siblings = None
+            siblings = others = None
             if isinstance(batch, SceneBatch) and batch.siblings is not None:
                 siblings = batch.siblings.nonzero()[:, 0]
-            prepared.append((batch, SceneDraws(**vars(words), siblings=siblings)))
+                others = (~batch.siblings).nonzero()[:, 0]
+            draws = SceneDraws(**vars(words), siblings=siblings, others=others)
+            prepared.append((batch, draws))
         return prepared
 
     def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims: Sequence[Tensor],
              positives: Sequence[Tensor], draws: Draws, hard: bool) -> Pairs:
-        """ITM's pairs, and behind them each sibling's text with the other's image."""
-        siblings = siblings_of(draws)
-        if siblings is None:
+        """ITM's pairs, and behind them each sibling's text with the other's image.
+
+        With sibling_negatives=False these are a sibling's only wrong pairs.
+        """
+        if not isinstance(draws, SceneDraws) or draws.siblings is None:
             return super().pair(image, text, keep, sims, positives, draws, hard)
+        assert draws.others is not None
+        siblings = draws.siblings
         first = distributed.rank() * len(image)
         apart = torch.zeros_like(positives[0])
         apart[siblings, first + (siblings ^ 1)] = True               # they have a loss of their own
         positives = [positive | apart for positive in positives]
         pairs = super().pair(image, text, keep, sims, positives, draws, hard)
+        if not self.config.sibling_negatives:
+            pairs = drop_negatives(pairs, draws.others)
         texts, images = pairs.rows
         texts = torch.cat([texts, siblings ^ 1])
         images = torch.cat([images, siblings])
@@ -89,6 +98,19 @@ class ScenePretrain(Pretrain):
         count = (2 * self.per_process(label)).clamp(min=2 / distributed.world())
         labels = torch.cat([label, 0 * label])
         return itm_loss(torch.cat([true, false]), labels, labels >= 0, count)
+
+
+def drop_negatives(pairs: Pairs, others: Tensor) -> Pairs:
+    """ITM's pairs without the wrong ones of siblings, whose own halves are wrong enough.
+
+    others: rows of the batch that are no siblings
+    """
+    batch = len(pairs.labels) // 3
+    rows = torch.arange(batch, device=others.device)
+    kept = torch.cat([rows, batch + others, 2 * batch + others])
+    texts, images = pairs.rows
+    return pairs._replace(rows=(texts[kept], images[kept]), labels=pairs.labels[kept],
+                          valid=pairs.valid[kept])
 
 
 def siblings_of(draws: Draws) -> Tensor | None:

@@ -13,7 +13,7 @@ from minalbef.config import Config
 from minalbef.data import Rows, transform
 from minalbef.layers import full
 from minalbef.losses import soft_cross_entropy
-from minalbef.vision import ConvStem, ViT
+from minalbef.vision import ConvStem, ViT, attend_cls
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class WarmStart(nn.Module):
     def logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Class scores of the whole image (b, c), and of every patch of the stem (b, n, c)."""
         patches = self.image_encoder.patch_embed(image.to(self.head.weight.dtype))
-        cls = self.image_encoder.attend(patches)[:, 0]
+        cls = attend_cls(self.image_encoder, patches)[:, 0]
         return full(self.head(cls)), full(self.patch_head(patches))
 
     def after_step(self, carry: None) -> None:

@@ -2,7 +2,7 @@
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,9 @@ from minalbef.fusion import KeysValues
 from minalbef.losses import hard_negatives, itc_loss, itm_loss, mlm_loss
 from minalbef.masking import mask_words
 from minalbef.tasks.base import Task
+from minalbef.text import text_cls
 from minalbef.tokenizer import Tokenizer
+from minalbef.vision import ViT, attend_cls, image_cls
 
 # the teacher's features of images and of texts (B, e), and the rows' keys (B,), of all processes
 Carry = tuple[Tensor, Tensor, Tensor]
@@ -89,10 +91,17 @@ class Draws(Rows):
 
 @dataclass(frozen=True)
 class MaskedDraws(Draws):
-    """Draws, and the words that they hide; `Pretrain.prepare` makes them."""
+    """Draws, and the words that they hide; `Pretrain.prepare` makes them.
 
-    masked: Tensor                    # (b, l) ids, words hidden
-    places: Tensor                    # (m,) where, row after row: of b * l
+    They are of r rows of the batch: the first, and every `every`-th after it.
+    """
+
+    every: int                        # config.mlm_every
+    masked: Tensor                    # (r, l) ids, words hidden
+    places: Tensor                    # (m,) where, row after row: of r * l
+    order: Tensor                     # (r, l) each row's words, hidden ones first
+    most: int                         # hidden words of the row that has most of them, at least 1
+    answers: Tensor                   # (m,) the hidden ones of rows' first `most`: of r * most
     hidden: Tensor                    # () how many in a step, over its passes
 
 
@@ -105,11 +114,14 @@ class Phase(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """What a model's encoders make of a batch; masked_text is text where no words are masked."""
+    """What a model's encoders make of a batch; masked_text is text where no words are masked.
+
+    Of the teacher, there, image and text may be [CLS] alone: (b, 1, d).
+    """
 
     image: Tensor                     # (b, 1 + n, d)
     text: Tensor                      # (b, l, d)
-    masked_text: Tensor               # (b, l, d)
+    masked_text: Tensor               # (r, l, d), of the rows of MaskedDraws
     features: tuple[Tensor, Tensor]   # (b, e) of images and of texts, of length 1
 
 
@@ -180,14 +192,44 @@ def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draw
     return Draws(step, *draw_rows(config.seed, step, batch, rows, draw))
 
 
-def encode(model: ALBEF, batch: PretrainBatch, words: MaskedDraws | None) -> Encoded:
-    """Images, texts and masked texts, the two of them in one pass."""
-    image = model.encode_image(batch.image)
+def find_hidden(hidden: Tensor) -> dict[str, Any]:
+    """Where words are hidden, (b, l) bool: `places`, `order`, `answers`, `most` of MaskedDraws."""
+    counts = hidden.sum(1)
+    most = max(int(counts.max()), 1)
+    ranks = torch.arange(most, device=hidden.device)
+    return {
+        "places": hidden.flatten().nonzero()[:, 0],
+        "order": hidden.byte().argsort(dim=1, descending=True, stable=True),
+        "answers": (ranks < counts[:, None]).flatten().nonzero()[:, 0],
+        "most": most,
+    }
+
+
+def reorder(x: Tensor, order: Tensor) -> Tensor:
+    """Each row's words in another order: (b, l, d), order (b, l) -> (b, l, d)."""
+    rows = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+    # gather takes twice as long on a CPU, both ways
+    return x.flatten(0, 1).index_select(0, (rows + order).flatten()).view_as(x)
+
+
+def encode(model: ALBEF, batch: PretrainBatch, words: MaskedDraws | None,
+           patches: Tensor | None = None) -> Encoded:
+    """Images, texts and masked texts, the two of them in one pass.
+
+    patches: what a stem made of the images, if it has been computed
+    """
+    if patches is None:
+        image = model.encode_image(batch.image)
+    else:
+        encoder: Any = model.image_encoder
+        image = encoder.attend(patches)
     if words is None:
         text = masked_text = model.encode_text(batch.tokens, batch.keep)
     else:
         tokens = torch.cat([batch.tokens, words.masked])
-        text, masked_text = model.encode_text(tokens, batch.keep.repeat(2, 1)).chunk(2)
+        keep = torch.cat([batch.keep, batch.keep[::words.every]])
+        rows = len(batch.tokens), len(words.masked)
+        text, masked_text = model.encode_text(tokens, keep).split(rows)
     features = model.image_feature(image), model.text_feature(text, batch.keep)
     return Encoded(image, text, masked_text, features)
 
@@ -211,6 +253,11 @@ class Pretrain(Distilled[ALBEF]):
         """
         super().__init__(config, ALBEF(config) if student is None else student)
         self.custom_student = student is not None
+        encoder: Any = self.student.image_encoder
+        if config.share_stem and type(encoder) is not ViT:
+            raise ValueError(f"share_stem=True needs minalbef's own image encoder, whose stem "
+                             f"stands apart, and this one is a {type(encoder).__name__}; take "
+                             "share_stem=False")
         if rates is None:
             rates = torch.full((config.vocab_size,), config.mask_rate)
         self.register_buffer("rates", rates)
@@ -260,6 +307,7 @@ class Pretrain(Distilled[ALBEF]):
     def prepare(self, passes: list[tuple[PretrainBatch, Draws]]
                 ) -> list[tuple[PretrainBatch, MaskedDraws]]:
         """Mask the words of a step's passes, on the CPU: to count them on a GPU would stall it."""
+        every = self.config.mlm_every
         masks = []
         for batch, draws in passes:
             length = batch.tokens.shape[1]
@@ -268,12 +316,12 @@ class Pretrain(Distilled[ALBEF]):
             masked, hidden = mask_words(
                 batch.tokens, self.special, self.mask, rates[batch.tokens],
                 draws.choose[:, :length], draws.kind[:, :length], draws.words[:, :length])
-            masks.append((masked, hidden.flatten().nonzero()[:, 0]))
-        count = sum(len(places) for _, places in masks) / len(passes)
+            masks.append((masked[::every], hidden[::every]))
+        count = torch.stack([hidden.sum() for _, hidden in masks]).float().mean()
         prepared = []
-        for (batch, draws), (masked, places) in zip(passes, masks):
-            hidden = torch.tensor(count, device=places.device)
-            words = MaskedDraws(**vars(draws), masked=masked, places=places, hidden=hidden)
+        for (batch, draws), (masked, hidden) in zip(passes, masks):
+            words = MaskedDraws(**vars(draws), every=every, masked=masked, hidden=count,
+                                **find_hidden(hidden))
             prepared.append((batch, words))
         return prepared
 
@@ -286,8 +334,13 @@ class Pretrain(Distilled[ALBEF]):
         phase = self.phase(draws.step)
         draws = self.prepared(batch, draws)
         words = self.hidden_words(draws, phase)
-        student = encode(self.student, batch, words)
-        teacher = self.ask_teacher(batch, words if alpha else None)
+        patches = None
+        if self.config.share_stem:
+            image = batch.image.to(self.student.image_proj.weight.dtype)
+            encoder: Any = self.student.image_encoder
+            patches = encoder.patch_embed(image)
+        student = encode(self.student, batch, words, patches)
+        teacher = self.ask_teacher(batch, words if alpha else None, patches)
         carry = self.gather(teacher.features, batch)
         similarities = self.compare(student.features, teacher.features, carry, batch, phase.queue)
         step = Step(batch, draws, alpha, phase, student, teacher, similarities)
@@ -340,9 +393,22 @@ class Pretrain(Distilled[ALBEF]):
         return draws
 
     @torch.inference_mode()
-    def ask_teacher(self, batch: PretrainBatch, words: MaskedDraws | None) -> Encoded:
-        """The teacher's encodings of a batch, with its masked texts if there are words."""
-        return encode(self.teacher, batch, words)
+    def ask_teacher(self, batch: PretrainBatch, words: MaskedDraws | None,
+                    patches: Tensor | None = None) -> Encoded:
+        """The teacher's encodings of a batch; without words to guess, [CLS] alone, which ITC reads.
+
+        patches: the student's, if they share a stem
+        """
+        if words is not None:
+            return encode(self.teacher, batch, words, patches)
+        encoder = self.teacher.image_encoder
+        if patches is None:
+            image = image_cls(encoder, batch.image.to(self.teacher.image_proj.weight.dtype))
+        else:
+            image = attend_cls(encoder, patches)
+        text = text_cls(self.teacher.text_encoder, batch.tokens, batch.keep)
+        features = self.teacher.image_feature(image), self.teacher.text_feature(text, batch.keep)
+        return Encoded(image, text, text, features)
 
     def align(self, step: Step) -> dict[str, Tensor]:
         """ITC: which text belongs to an image, and which image to a text?"""
@@ -366,22 +432,29 @@ class Pretrain(Distilled[ALBEF]):
         return self.student.match_logits(fused)
 
     def predict_words(self, step: Step) -> dict[str, Tensor]:
-        """MLM: which words are masked? Each text is fused with its own image."""
+        """MLM: which words are masked? Each text is fused with its own image.
+
+        Hidden words come first, so that the last layer computes them alone. Fusion may take words
+        in any order: positions are in the tokens, and attention is permutation-equivariant.
+        """
         assert isinstance(step.draws, MaskedDraws) and step.keys_values is not None
-        places = step.draws.places
-        keep = step.batch.keep
-        b = len(keep)
-        keys_values = [(keys[:b], values[:b]) for keys, values in step.keys_values]
-        fused = self.student.fuse(step.student.masked_text, keep, None, keys_values=keys_values)
-        logits = self.student.word_logits(fused.flatten(0, 1)[places])           # (m, v)
-        labels = step.batch.tokens.flatten()[places]
+        words = step.draws
+        own = slice(None, len(step.batch.keep), words.every)     # other processes' images follow
+        keep = step.batch.keep[own].gather(1, words.order)
+        keys_values = [(keys[own], values[own]) for keys, values in step.keys_values]
+        text = reorder(step.student.masked_text, words.order)
+        fused = self.student.fuse(text, keep, None, queries=words.most, keys_values=keys_values)
+        logits = self.student.word_logits(fused.flatten(0, 1)[words.answers])    # (m, v)
+        labels = step.batch.tokens[own].flatten()[words.places]
         teacher_logits = None
         if step.alpha:
             with torch.inference_mode():
-                fused = self.teacher.fuse(step.teacher.masked_text, keep, step.teacher.image)
-                teacher_logits = self.teacher.word_logits(fused.flatten(0, 1)[places])
-        count = self.per_process(step.draws.hidden)
-        return {"mlm": mlm_loss(logits, labels, count, teacher_logits, step.alpha)}
+                text = reorder(step.teacher.masked_text, words.order)
+                image = step.teacher.image[own]
+                fused = self.teacher.fuse(text, keep, image, queries=words.most)
+                teacher_logits = self.teacher.word_logits(fused.flatten(0, 1)[words.answers])
+        hidden = self.per_process(words.hidden)
+        return {"mlm": mlm_loss(logits, labels, hidden, teacher_logits, step.alpha)}
 
     def gather(self, features: tuple[Tensor, Tensor], batch: PretrainBatch) -> Carry:
         """The teacher's features and the batch's keys, of all processes."""

@@ -2,9 +2,11 @@
 import base64
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from jinja2 import Environment, FileSystemLoader
 from jinja2.utils import htmlsafe_json_dumps
 from torch import Tensor
@@ -22,11 +24,19 @@ def write_explorer(run: Run, out: Path, captions: int = 5000) -> None:
     """
     if run.task != "pretrain" or not run.config.objects:
         raise ValueError(f"{run.path} is not a pretrained model of the embedded scenes; "
-                         "the explorer needs one, like tiny")
+                         "the explorer needs one, like tiny. For a page of your own pictures, "
+                         "name their folder with --images")
+    write_html("explorer.html", page_values(run, captions), out)
+
+
+def write_html(template: str, values: dict[str, Any], out: Path) -> None:
+    """Write a page into one file: a template of this folder, and the values its scripts read.
+
+    Raises OSError if `out` can't be written.
+    """
     loader = FileSystemLoader(Path(__file__).parent)
-    template = Environment(loader=loader, autoescape=True).get_template("explorer.html")
-    values = htmlsafe_json_dumps(page_values(run, captions), separators=(",", ":"))
-    text = template.render(values=values)
+    page = Environment(loader=loader, autoescape=True).get_template(template)
+    text = page.render(values=htmlsafe_json_dumps(values, separators=(",", ":")))
     checkpoint.write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
 
 
@@ -41,7 +51,6 @@ def page_values(run: Run, captions: int) -> dict[str, Any]:
     start = None
     if (run.path / "start").is_dir():
         start = pack(load(run.path / "start").model.image_encoder.state_dict())
-    tokenizer = json.loads((run.path / "tokenizer.json").read_text(encoding="utf-8"))
     return {
         "config": config.to_dict(),
         "emoji": emoji() | {"objects": emoji()["objects"][:config.objects]},
@@ -49,17 +58,27 @@ def page_values(run: Run, captions: int) -> dict[str, Any]:
         "colours": RGB,
         "weights": pack(run.model.state_dict()),
         "finishes": sorted(set(FINISHES)) if config.restyle else [],
-        "vocab": tokenizer["model"]["vocab"],
+        "vocab": vocabulary(run),
         "words": sorted(words),
         "sheets": {vendor: drawings(vendor, config.objects) for vendor in sorted(vendors)},
     }
 
 
-def pack(weights: dict[str, Tensor]) -> dict[str, Any]:
-    """Tensors -> their names and shapes in order, and their values in fp16, in base64."""
-    data = b"".join(value.half().numpy().tobytes() for value in weights.values())
+def vocabulary(run: Run) -> dict[str, int]:
+    """A run's word pieces and their ids."""
+    tokenizer = json.loads((run.path / "tokenizer.json").read_text(encoding="utf-8"))
+    return tokenizer["model"]["vocab"]
+
+
+def pack(weights: Mapping[str, Tensor], dtype: torch.dtype = torch.float16) -> dict[str, Any]:
+    """Tensors -> their names and shapes in order, and their values in base64.
+
+    dtype: torch.float16 or torch.float32
+    """
+    data = b"".join(value.to(dtype).numpy().tobytes() for value in weights.values())
     shapes = [(name, list(value.shape)) for name, value in weights.items()]
-    return {"shapes": shapes, "data": base64.b64encode(data).decode()}
+    bits = torch.finfo(dtype).bits
+    return {"shapes": shapes, "bits": bits, "data": base64.b64encode(data).decode()}
 
 
 def drawings(vendor: str, count: int) -> str:

@@ -1,17 +1,6 @@
 // The answers on the page: numbers, words, guesses, cross-attention, occlusion, the table of sentences.
 "use strict";
 
-const bar = (from, to, kind = "") => {
-  const fill = make("i");
-  fill.style.cssText = `left:${100 * Math.min(from, to)}%;width:${100 * Math.abs(to - from)}%`;
-  return make("div", {className: `bar ${kind}`}, fill);
-};
-const cosineBar = (value, kind) => {
-  const found = bar(0.5, 0.5 + value / 2, kind);
-  found.append(make("u"));
-  return found;
-};
-
 function showNumbers() {
   const [now, other] = answers[0].odds === undefined ? [] : answers;
   $("brief").textContent = now ? `match ${share(now.match)}, similarity ${now.similarity.toFixed(2)}` : "";
@@ -99,20 +88,6 @@ function drawMap(canvas, heat) {
   context.imageSmoothingEnabled = false;
   context.drawImage(pixelCanvas(answer.pixels), 0, 0, 96, 96);
   drawVeil(context, heat, 96);
-}
-
-// Dims what has little, so that it reads on any picture, and rings the most.
-function drawVeil(context, heat, width) {
-  const most = Math.max(...heat), cell = width / grid;
-  heat.forEach((value, i) => {
-    const [x, y] = [i % grid * cell, Math.floor(i / grid) * cell];
-    context.fillStyle = `rgb(10 12 30 / ${0.85 * (1 - value / (most || 1))})`;
-    context.fillRect(x, y, cell + 0.5, cell + 0.5);
-    if (value !== most || !most) return;
-    context.strokeStyle = "#E69F00";
-    context.lineWidth = width / 80;
-    context.strokeRect(x + width / 160, y + width / 160, cell - width / 80, cell - width / 80);
-  });
 }
 
 // Each patch blanked in turn, with the background's colour or a photo's mean: how much does the match change?

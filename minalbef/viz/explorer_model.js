@@ -89,6 +89,10 @@ function conv(x, weight, bias, kernel, stride, padding) {
 
 // tokenizer ---------------------------------------------------------------------------------------------------------
 
+// What stands alone within a word: marks, and Chinese characters, by BERT's ranges.
+const ALONE = new RegExp("([\\p{P}$+<=>^`|]|[\\u3400-\\u4dbf\\u4e00-\\u9fff\\uf900-\\ufaff"
+  + "\\u{20000}-\\u{2a6df}\\u{2a700}-\\u{2ceaf}\\u{2f800}-\\u{2fa1f}])", "u");
+
 // WordPiece as BERT has it: each word is cut into the longest pieces of the vocabulary, from its beginning on.
 class Tokenizer {
   // vocab: {piece: its id}, as tokenizer.json has it
@@ -108,7 +112,7 @@ class Tokenizer {
   wordIds(word) {
     const plain = word.normalize("NFD").replace(/[\p{Mn}\p{Cc}\p{Cf}]/gu, "");                // without accents
     const ids = [];
-    for (const part of plain.split(/([\p{P}$+<=>^`|])/u).filter(Boolean)) {                 // marks stand alone
+    for (const part of plain.split(ALONE).filter(Boolean)) {
       const found = [];
       for (let start = 0, end; start < part.length; start = end) {
         for (end = part.length; end > start; end--) {
@@ -143,14 +147,15 @@ function fromHalf(half) {
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * fraction / 1024);
 }
 
-// fp16 in base64 -> {name: Float32Array}; shapes: pairs of name and shape, in the order of the data
-function unpackWeights({shapes, data}) {
-  const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0)), halves = new Uint16Array(bytes.buffer);
-  const weights = {};
+// fp16 or fp32 in base64 -> {name: Float32Array}; shapes: pairs of name and shape, in the order of the data
+function unpackWeights({shapes, bits, data}) {
+  const {buffer} = Uint8Array.from(atob(data), letter => letter.charCodeAt(0)), weights = {};
+  const numbers = bits === 32 ? new Float32Array(buffer) : new Uint16Array(buffer);
   let first = 0;
   for (const [name, shape] of shapes) {
     const size = shape.reduce((a, b) => a * b, 1);
-    weights[name] = Float32Array.from(halves.subarray(first, first + size), fromHalf);
+    const part = numbers.subarray(first, first + size);
+    weights[name] = bits === 32 ? part : Float32Array.from(part, fromHalf);
     first += size;
   }
   return weights;

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
-from minalbef.checkpoint import fit_weights, part_of
+from minalbef.checkpoint import fit_weights, part_of, run_folder
 from minalbef.vision import ViT, resize_positions
 from minalbef.weights import key_table
 from minalbef.weights.original import Report, read_file
@@ -14,6 +14,7 @@ from minalbef.writing import restate
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+IMAGE_ENCODER = "image_encoder."       # begins the names of a run's weights for images
 DEIT = "https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth"
 VIT_HEADS = ("head", "pre_logits")             # classifiers, which ALBEF doesn't have
 BERT_HEADS = ("pooler", "cls.seq_relationship")
@@ -28,10 +29,14 @@ def load_vit(encoder: ViT, source: str | Path | dict[str, Tensor]) -> Report:
 
     Position embeddings are resized.
     source: a file (.pth, .bin, .safetensors), a state dict, a folder in the hub's format, or a name
-        of timm's, which is downloaded: the original starts from "deit_base_patch16_224"
+        of timm's, which is downloaded: the original starts from "deit_base_patch16_224". Or a run
+        folder, such as "tiny/start": its image encoder
     Raises ValueError for what is missing, unexpected or of another shape, except a classifier.
     """
     state, source = _state(source, _timm_repository)
+    if any(key.startswith(IMAGE_ENCODER) for key in state):
+        state = {key.removeprefix(IMAGE_ENCODER): value for key, value in state.items()
+                 if key.startswith(IMAGE_ENCODER)}
     for name in NOT_PLAIN:
         if name in state:
             raise ValueError(f"{source} has {name}: it is not a plain ViT; the one that the paper "
@@ -104,7 +109,7 @@ def _state(source: str | Path | dict[str, Tensor],
     """
     if isinstance(source, dict):
         return source, "the state dict"
-    path = Path(source)
+    path = run_folder(source)
     if path.is_dir():
         files = [path / name for name in FILES if (path / name).is_file()]
         if not files:

@@ -24,6 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 GRADER = HERE / "grader"
 sys.path[:0] = [str(GRADER), str(HERE / "package")]
+import apart_sandbox  # noqa: E402
 import bundle  # noqa: E402
 import package  # noqa: E402
 
@@ -37,14 +38,12 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from apart_nbgrader import put_back, take_out
+from apart_nbgrader import configure
 
 os.environ["COURSE_SECRET"] = "{secret}"     # the tests' random inputs come from it; students must not know it
 c = get_config()
 c.CourseDirectory.course_id = "minalbef"
-# a student's cells run in a process of their own: they leave the notebook before it runs, and come back after it
-c.Autograde.autograde_preprocessors.insert(0, take_out)
-c.Autograde.autograde_preprocessors.insert(2, put_back)
+configure(c)     # the graded notebook is made from the release, and answers run in a process and a sandbox of their own
 c.Execute.timeout = 600     # seconds a cell; above apart.py's own limit, which costs an answer and no submission
 c.ClearSolutions.text_stub = "*Your answer.*"
 # zip_collect: the files of Canvas's and of Moodle's zip; a student is the platform's number
@@ -179,37 +178,23 @@ def grade(cells: list[Cell], name: str, source: str, seed: int = 0) -> Exception
         del os.environ["COURSE_SECRET"]
 
 
-def grade_apart(assignment: str, sources: dict[str, str] | None = None, more: str = "", seed: int = 0,
+def grade_apart(assignment: str, sources: dict[str, str] | None = None, seed: int = 0,
                 seconds: float = 60, check: bool = True) -> dict[str, Exception | None]:
     """Grade a submission in a process of its own, as nbgrader does: name -> what its tests raise, None for its points.
 
-    sources: by name, in place of solutions; more: a cell of the student's own above them; check: refuse imports
+    sources: by name, in place of solutions; check: refuse imports. Figures aren't drawn
     """
-    import apart  # here and not above: tests in process start none
-    from apart_nbgrader import cells_of, given_names
+    from apart_run import Part, run  # here and not above: tests in process start no other
 
     cells = read(HERE / assignment)
     first = next(cell for cell in cells if cell.kind == "code")
-    own = [("", more)] + [(cell.name, (sources or {}).get(cell.name, cell.source)) for cell in cells
-                          if cell.kind == "answer"]
-    space, problems = {"__name__": "__main__"}, {}
+    parts = [Part(cell.kind, cell.name, (sources or {}).get(cell.name, cell.source) if cell.kind == "answer" else
+                  cell.source) for cell in cells if cell is first or cell.kind in ("answer", "tests")]
     os.environ["COURSE_SECRET"] = str(seed)
     try:
-        exec(compile(first.source, "<first>", "exec"), space)
-        given = {name: space[name] for name in given_names(first.source)}
-        with apart.Session(cells_of(own, check), given, seconds=seconds) as session:
-            space |= session.names()
-            for cell in cells:
-                if cell.kind == "tests":
-                    session.fresh()
-                    problems[cell.name] = None
-                    try:
-                        exec(compile(cell.source, f"<{cell.name}>", "exec"), space)
-                    except Exception as problem:
-                        problems[cell.name] = problem
+        return run(parts, seconds, check)
     finally:
         del os.environ["COURSE_SECRET"]
-    return problems
 
 
 def write(folder: Path) -> list[str]:
@@ -270,6 +255,7 @@ def save(path: Path, made) -> None:
 
 def main(folder: Path):
     """Write the course into a folder, check it, and say what was found."""
+    apart_sandbox.trust_ours()                                   # the made-up class is ours
     for assignment in write(folder):
         cells = read(HERE / assignment)
         print(f"\n{assignment}: {sum(cell.points for cell in cells)} points")

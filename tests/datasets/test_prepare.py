@@ -93,7 +93,8 @@ def test_a_text_file_belongs_to_the_picture_of_its_name_and_is_none_itself(tmp_p
     jpeg(tmp_path / "IMG_1.JPG")
     for name in ("IMG_1.txt", "README.txt"):
         (tmp_path / name).write_text("a cat")
-    assert [row["image"] for row in pairs.rows(tmp_path)] == ["IMG_1.JPG", "README.jpg"], "the second is missing"
+    rows = pairs.rows(tmp_path, pairs.find_source(tmp_path))
+    assert [row["image"] for row in rows] == ["IMG_1.JPG", "README.jpg"], "the second is missing"
 
 
 def test_of_own_pictures_a_given_split_holds_and_faults_are_counted(tmp_path):
@@ -279,7 +280,7 @@ def test_looking_finds_broken_pictures(here):
 
 def test_wrong_folders_sets_and_files_are_named(here, tmp_path):
     source, out = here
-    with pytest.raises(ValueError, match="no set 'cocoo'; there are coco, vg"):
+    with pytest.raises(ValueError, match="no set 'cocoo'; there are clipart, coco, vg"):
         prepare("cocoo", source, out)
     with pytest.raises(ValueError,
                        match="no file of coco is there; it needs, for train: coco_train.json or dataset_coco"):

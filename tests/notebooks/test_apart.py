@@ -1,19 +1,26 @@
-"""Submissions run in a process of their own: right answers keep their points there, and cheats earn none."""
+"""Submissions run in a process and a sandbox of their own: right answers keep their points, and cheats earn none."""
+import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import apart
+import apart_nbgrader
+import apart_sandbox
 import course
 import grading
 import package
 import pytest
+import report
 import torch
 
 import minalbef
 
 ASSIGNMENTS = Path(__file__).parents[2] / "notebooks" / "assignments"
+needs_bwrap = pytest.mark.skipif(bool(apart_sandbox._bubblewrap_fails()), reason=(
+    f"no sandbox to test: {apart_sandbox._bubblewrap_fails()}"))
 SIMILARITY = ("similarity", "itc_loss", "both_ways", "sigmoid_loss", "Ring")
 
 
@@ -139,15 +146,85 @@ def test_an_answer_that_ends_or_floods_its_process_costs_itself_alone(body, why)
 
 
 def test_a_cell_that_ends_the_process_as_it_is_read_costs_the_submission_and_says_so():
-    problems = course.grade_apart("a2_alignment", more="import os\nos._exit(3)", check=False)
+    cells = course.read(ASSIGNMENTS / "a2_alignment")
+    answer = course.find(cells, "answer", "similarity").source
+    problems = course.grade_apart("a2_alignment", {"similarity": f"import os\nos._exit(3)\n{answer}"}, check=False)
     assert all("ended its process" in str(problem) for problem in problems.values())
-    problems = course.grade_apart("a2_alignment", more="1 / 0")
+    problems = course.grade_apart("a2_alignment", {"similarity": f"1 / 0\n{answer}"})
     assert not any(problems.values()), "an experiment that fails takes no answer with it"
 
 
 def test_a_forbidden_import_is_named():
     problems = course.grade_apart("a2_alignment", {"Ring": "import os\nclass Ring: pass"})
     assert "imports os" in str(problems["Ring"]) and problems["similarity"] is None
+
+
+RING = """
+class Ring(nn.Module):
+    def __init__(self, size, width):
+        super().__init__()
+        self.register_buffer("keys", torch.zeros(size, width))
+        self.register_buffer("ids", torch.zeros(size, dtype=torch.long))
+        self.pointer = self.filled = 0
+
+    def push(self, keys, ids):
+        size = len(self.ids)
+        keys, ids = keys[-size:].detach(), ids[-size:]
+        slots = (self.pointer + torch.arange(len(ids))) % size
+        self.keys[slots], self.ids[slots] = keys, ids
+        self.pointer = (self.pointer + len(ids)) % size
+        self.filled = min(size, self.filled + len(ids))
+
+    def features(self):
+        return self.keys[:self.filled], self.ids[:self.filled]
+"""
+PERCENT = RING.replace("(nn.Module)", "").replace("        super().__init__()\n", "").replace(
+    'self.register_buffer("keys", torch.zeros(size, width))', "self.keys = torch.zeros(size, width)").replace(
+    'self.register_buffer("ids", torch.zeros(size, dtype=torch.long))', "self.ids = torch.zeros(size, dtype=torch.long)"
+    ).replace("(self.pointer + len(ids)) % size", "((self.pointer + len(ids))\n            % size)")
+UNUSUAL = {
+    "a module with buffers": "from torch import nn\n" + RING,
+    "what map gives": PERCENT.replace("return self.keys[:self.filled], self.ids[:self.filled]",
+                                      "return map(lambda x: x[:self.filled], (self.keys, self.ids))"),
+    "a line that begins with the operator %, below a magic": "%timeit 1\n" + PERCENT,
+    "annotations of the future": "from __future__ import annotations\n\n" + PERCENT.replace(
+        "size, width):", "size: Size, width: Width):")}
+
+
+@pytest.mark.parametrize("form", UNUSUAL)
+def test_a_right_answer_in_an_unusual_form_keeps_its_points(form):
+    assert not course.grade_apart("a2_alignment", {"Ring": UNUSUAL[form]})["Ring"]
+
+
+@pytest.mark.parametrize("how", ["extend([%s])", "insert(len(queue), %s)", "__iadd__([%s])",
+                                 "__setitem__(slice(len(queue), None), [%s])"])
+def test_keys_may_join_the_queue_in_any_way_but_only_when_all_else_has_moved(how):
+    """Apart: the queue is a list of the tests' own class, which notes the moment."""
+    cells = course.read(ASSIGNMENTS / "a5_pretraining")
+    source = course.find(cells, "answer", "train_step").source
+    push, step = "queue.append(keys.detach())", "optimiser.step()"
+    assert push in source and source.count(step) == 1
+    other = source.replace(push, f"queue.{how % 'keys.detach()'}")
+    early = source.replace(push, "pass").replace(step, f"queue.{how % 'keys.detach()'}; {step}")
+    parts = {name: course.blank(course.find(cells, "answer", name).source) for name in course.answers(cells)}
+    assert course.grade_apart("a5_pretraining", parts | {"train_step": other})["train_step"] is None
+    assert course.grade_apart("a5_pretraining", parts | {"train_step": early})["train_step"]
+
+
+def test_a_package_may_import_itself_by_relative_imports():
+    made = {path: re.sub(r"^from mine\.", "from .", text, flags=re.M) if path.startswith("mine/") else text
+            for path, text in package.files(True).items()}
+    assert "from .layers import" in made["mine/vision.py"]
+    scores = package.grade(made, "any")
+    assert (scores["points"], scores["of"]) == (50, 50), scores
+
+
+def test_magics_leave_a_cell_and_python_stays():
+    assert grading.cleaned("%time x = 1\nif x:\n    !ls\ny = (5\n     % 3)\ns = \"\"\"\n%d\n\"\"\"") == (
+        "pass\nif x:\n    pass\ny = (5\n     % 3)\ns = \"\"\"\n%d\n\"\"\"")
+    assert grading.cleaned("def (:\n%time") == "def (:\n%time", "Python will say so itself"
+    assert not grading.refused("from .layers import MLP\nimport mine.text", "mine")
+    assert grading.refused("from .layers import MLP") and grading.refused("from mine import text")
 
 
 def test_the_process_can_neither_read_nor_write_files_nor_start_another():
@@ -165,24 +242,141 @@ def test_the_process_can_neither_read_nor_write_files_nor_start_another():
                 print(source, session.names()[f"f{i}"]())
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(getattr(os, "geteuid", int)() != 0 or os.name == "nt", reason="needs root, as in the container")
-@pytest.mark.parametrize("account", ["", "nobody"])
-def test_under_an_account_of_its_own_not_even_torch_reads_what_it_may_not(account, tmp_path, monkeypatch):
-    """Without the account torch.from_file gets around the audit hook: the instructor's page says so."""
-    if account and not all(path.stat().st_mode & 1 for path in Path(sys.executable).resolve().parents):
+# the fence of the operating system
+
+WAYS = ["unsafe", pytest.param("bwrap", marks=needs_bwrap), pytest.param("account", marks=pytest.mark.skipif(
+    getattr(os, "geteuid", int)() != 0 or os.name == "nt", reason="needs root, as in the container"))]
+in_each_way = pytest.mark.parametrize("way", WAYS)
+
+
+@pytest.fixture
+def by(way, monkeypatch, tmp_path):
+    """The way in which submissions run in this test."""
+    if way == "account" and not all(path.stat().st_mode & 1 for path in Path(sys.executable).resolve().parents):
         pytest.skip("this Python lies in a folder that no other account may enter")
-    monkeypatch.setenv("MINALBEF_STUDENT", account)
+    monkeypatch.setenv("MINALBEF_UNSAFE", "1" if way == "unsafe" else "")
+    monkeypatch.setenv("MINALBEF_STUDENT", "nobody" if way == "account" else "")
+    tmp_path.chmod(0o700)
+    if way == "account":
+        monkeypatch.setattr(apart_sandbox, "HERE", tmp_path)     # as in the container, whose checkout is root's alone
+    assert apart_sandbox.choose() == way
+
+
+@pytest.mark.slow
+@in_each_way
+def test_in_a_sandbox_not_even_torch_reads_what_it_may_not(way, by, tmp_path):
+    """Without one torch.from_file gets around the audit hook: `--unsafe` and the instructor's page say so."""
     secret = tmp_path / "solution.py"
     secret.write_text("answer")
     secret.chmod(0o600)
     source = f"import torch\ndef f():\n    return torch.from_file({str(secret)!r}, size=6, dtype=torch.uint8) + 0"
     with apart.Session([("f", source, "")]) as session:
-        if account:
-            with pytest.raises(RuntimeError, match="ermission"):
-                session.names()["f"]()
-        else:
+        if way == "unsafe":
             assert bytes(session.names()["f"]().tolist()) == b"answer"
+        else:
+            with pytest.raises(RuntimeError, match="ermission|No such file"):
+                session.names()["f"]()
+
+
+@needs_bwrap
+def test_in_bubblewraps_sandbox_a_process_sees_the_system_and_nothing_of_the_course_or_a_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINALBEF_UNSAFE", "")
+    secret = tmp_path / "solution.py"
+    secret.write_text("answer")
+    tries = {"reads an answer": f"open({str(ASSIGNMENTS / 'a2_alignment' / 'solution.py')!r}).read()",
+             "reads the graders": f"os.listdir({str(ASSIGNMENTS / 'grader')!r})",
+             "reads another file of ours": f"open({str(secret)!r}).read()",
+             "reads a home": f"os.listdir({str(Path.home())!r})[4]",
+             "writes to the system": "open('/usr/x', 'w')", "writes to /": "open('/x', 'w')",
+             "asks the network": "socket.create_connection(('192.0.2.1', 80), 5)",
+             "sees our process": f"os.kill({os.getpid()}, 0)", "is root": "os.setuid(0)"}
+    script = f"""import json, os, socket
+done = {{}}
+for what, code in {tries!r}.items():
+    try:
+        done[what] = str(eval(code))
+    except (OSError, IndexError) as problem:
+        pass
+own = os.path.join("/tmp", "own")
+open(own, "w").write("a private /tmp")
+import torch
+print(json.dumps([done, os.getuid(), open(own).read(), os.getcwd()]))"""
+    words, how = apart_sandbox.command([sys.executable, "-I", "-c", script], str(tmp_path))
+    out = subprocess.run(words, **how, stdout=subprocess.PIPE, check=True, text=True).stdout
+    assert json.loads(out) == [{}, 65534, "a private /tmp", "/tmp"] and not Path("/tmp", "own").exists()
+
+
+FORKS = """
+import sys
+def f():
+    words = [b"/bin/sleep", b"987"], [b"/bin/sleep"], True, (), None, None, -1, -1, -1, -1, -1, -1
+    pipe = sys.modules["posix"].pipe()
+    more = *pipe, False, %s, -1, None, None, None, -1, None
+    for last in ((), (True,)):                                   # Pythons differ in the number of arguments
+        try:
+            return sys.modules["_posixsubprocess"].fork_exec(*words, *more, *last)
+        except TypeError:
+            pass
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="there is no fork")
+@pytest.mark.parametrize("own_group", [False, True])
+@in_each_way
+def test_at_the_end_whatever_an_answer_has_started_is_killed(way, own_group, by):
+    """By a function below the audit hook's events; in a session, and so a process group, of its own as well."""
+    import psutil
+
+    with apart.Session([("f", FORKS % own_group, "")]) as session:
+        session.names()["f"]()
+        started = psutil.Process(session.process.pid).children(recursive=True)
+        assert any("987" in one.cmdline() for one in started), "else this test shows nothing"
+    gone, left = psutil.wait_procs(started, timeout=10)
+    assert not [one for one in left if one.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_without_a_sandbox_nothing_is_graded_unless_one_says_so_and_the_ways_out_are_named(monkeypatch, tmp_path):
+    monkeypatch.delenv("MINALBEF_UNSAFE", raising=False)
+    monkeypatch.delenv("MINALBEF_STUDENT", raising=False)
+    monkeypatch.setattr(apart_sandbox, "_bubblewrap_fails", lambda: "bubblewrap (bwrap) is not installed")
+    with pytest.raises(apart_sandbox.Refused) as refused:
+        apart.Session()
+    for way_out in ("apt-get install bubblewrap", "Containerfile", "MINALBEF_STUDENT", "--unsafe", "delete your files"):
+        assert way_out in str(refused.value)
+    with pytest.raises(apart_sandbox.Refused):
+        package.grade_all(tmp_path)
+    with pytest.raises(SystemExit, match="not installed"):
+        report.main(["grade", str(tmp_path), "a2_alignment"])
+    with pytest.raises(apart_sandbox.Refused):                   # the Formgrader's button
+        apart_nbgrader.take_out(None, {})
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", int)() != 0 or os.name == "nt", reason="needs root, as in the container")
+def test_an_account_that_is_not_there_or_can_read_the_course_is_no_sandbox(monkeypatch):
+    monkeypatch.setenv("MINALBEF_UNSAFE", "")
+    monkeypatch.setenv("MINALBEF_STUDENT", "nobody-of-this-name")
+    with pytest.raises(apart_sandbox.Refused, match="no such account"):
+        apart_sandbox.choose()
+    monkeypatch.setenv("MINALBEF_STUDENT", "root")               # it can read all
+    with pytest.raises(apart_sandbox.Refused, match="root can read"):
+        apart_sandbox.choose()
+
+
+def test_a_process_that_does_not_start_costs_no_points(monkeypatch):
+    monkeypatch.setattr(apart_sandbox, "command", lambda words, at: ([sys.executable, "-c", "1 / 0"], {"cwd": at}))
+    with pytest.raises(RuntimeError, match="(?s)process does not start.*ZeroDivisionError"):
+        apart.Session()
+
+
+def test_in_nbgraders_kernel_it_ends_the_kernel_and_is_written_down(monkeypatch, tmp_path):
+    """A cell that raised would let nbgrader go on, and give each answer nought."""
+    monkeypatch.setattr(apart_sandbox, "command", lambda words, at: ([sys.executable, "-c", "1 / 0"], {"cwd": at}))
+    monkeypatch.setattr(apart_nbgrader, "HERE", tmp_path)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit):
+        apart_nbgrader.begin(None, [], [])
+    assert "ZeroDivisionError" in (tmp_path / apart_nbgrader.SAID).read_text()
 
 
 # the package to fill

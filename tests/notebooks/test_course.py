@@ -1,6 +1,7 @@
 """The course: its tests tell right from wrong, its release gives nothing away, and using the package earns nothing."""
 import ast
 import contextlib
+import html
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ import grading
 import matplotlib.pyplot
 import package
 import pytest
+import report
 import torch
 
 import minalbef
@@ -210,6 +212,65 @@ def test_nbgrader_gives_the_solution_all_and_the_blank_and_the_cheat_nothing(tmp
     graded = (tmp_path / "autograded" / "solution" / assignment / f"{assignment}.ipynb").read_text()
     assert '"output_type": "error"' not in graded, "every cell of the solution's notebook runs"
     assert list((tmp_path / "feedback" / "cheat" / assignment).glob("*.html"))
+
+
+def handed_in(folder: Path, student: str, notebook: dict, **beside: str) -> None:
+    at = folder / "submitted" / student / "a2_alignment"
+    at.mkdir(parents=True, exist_ok=True)
+    (at / "a2_alignment.ipynb").write_text(json.dumps(notebook))
+    for name, text in beside.items():
+        (at / f"{name}.py").write_text(text)
+
+
+@pytest.mark.slow
+def test_nbgrader_grades_the_answers_of_a_submission_and_nothing_else_of_it_and_grades_what_was_corrected(tmp_path):
+    """Metadata, cells and files beside it earn nothing and cost nothing; feedback has the answers, and no grader."""
+    pytest.importorskip("nbgrader")
+    course.write(tmp_path)
+    course.nbgrader(tmp_path, "generate_assignment", "a2_alignment")
+    blank = json.loads((tmp_path / "release" / "a2_alignment" / "a2_alignment.ipynb").read_text())
+    solved = course.notebook(cells_of("a2_alignment"), {})
+    points = sum(cell.points for cell in cells_of("a2_alignment") if cell.kind == "tests")
+
+    cheat = json.loads(json.dumps(blank))                        # all tests skipped, and what they call replaced
+    for cell in cheat["cells"]:
+        cell["metadata"]["tags"] = ["skip-execution"]
+    patch = "import grading\ngrading.equal = grading.same = lambda *_, **__: None\n"
+    for at, name in ((1, None), (2, "code-1"), (3, "answer-more")):
+        cheat["cells"].insert(at, {"cell_type": "code", "execution_count": None, "outputs": [], "id": f"own{at}",
+                                   "source": patch, "metadata": {"nbgrader": {
+                                       "grade_id": name, "solution": True, "grade": False, "locked": False,
+                                       "schema_version": 3, "task": False}} if name else {}})
+    handed_in(tmp_path, "cheat", cheat, torch=patch, properties=patch, sitecustomize=patch)
+    bare = {**solved, "cells": [cell for cell in solved["cells"] if cell["metadata"].get("nbgrader", {}).get(
+        "solution")]}                                            # without imports, text and most of the tests
+    bare["cells"].append(next(cell for cell in solved["cells"] if "tests-Ring" in str(cell["metadata"])))
+    handed_in(tmp_path, "bare", bare)
+    report.grade(tmp_path, "a2_alignment")
+    scores = report.scores(tmp_path)["a2_alignment"]
+    assert {student: score for student, (score, _) in scores.items()} == {"cheat": 0, "bare": points}
+
+    graded = tmp_path / "autograded" / "cheat" / "a2_alignment"
+    assert {path.name for path in graded.iterdir()} == {"a2_alignment.ipynb", "grading.py", "properties.py"}
+    course.nbgrader(tmp_path, "generate_feedback", "a2_alignment")
+    shown = html.unescape(re.sub(r"<[^>]+>", "", (
+        tmp_path / "feedback" / "bare" / "a2_alignment" / "a2_alignment.html").read_text()))
+    for name in course.answers(cells_of("a2_alignment")):
+        source = course.find(cells_of("a2_alignment"), "answer", name).source
+        line = max(re.findall(r"BEGIN SOLUTION\n(.*?)### END", source, re.S)[0].splitlines(), key=len).strip()
+        assert shown.count(line) == 1, f"the student's {name}, once"
+    assert "apart" not in shown and "sys.path" not in shown, "grader code"
+
+    handed_in(tmp_path, "cheat", solved)                         # corrected, without a time stamp
+    before = (tmp_path / "autograded" / "bare" / "a2_alignment" / "a2_alignment.ipynb").stat().st_mtime_ns
+    assert report.changed(tmp_path, "a2_alignment") == ["cheat"]
+    report.grade(tmp_path, "a2_alignment")
+    assert report.scores(tmp_path)["a2_alignment"]["cheat"][0] == points
+    again = (tmp_path / "autograded" / "bare" / "a2_alignment" / "a2_alignment.ipynb").stat().st_mtime_ns
+    assert again == before and not report.changed(tmp_path, "a2_alignment"), "what has not changed is not graded again"
+    report.grade(tmp_path, "a2_alignment", force=True)
+    forced = (tmp_path / "autograded" / "bare" / "a2_alignment" / "a2_alignment.ipynb").stat().st_mtime_ns
+    assert forced > before
 
 
 @every_seam

@@ -1,12 +1,18 @@
 """What students are given, and what an instructor gets after grading: bundle, table of grades, similarity."""
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import bundle
 import course
+import grading
+import nbformat
 import package
 import pytest
 import report
@@ -25,11 +31,10 @@ def notebook(*sources: str, tests: bool = True) -> str:
     return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
 
 
-def released(cells: list[course.Cell]) -> str:
-    """As nbgrader releases it: no solution, no hidden test, no model answer."""
+def shown(cell: course.Cell) -> str:
+    """A cell as nbgrader releases it: no solution, no hidden test, no model answer."""
     hidden = r"### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS"
-    return notebook(*(re.sub(hidden, "", course.blank(cell.source), flags=re.S) for cell in cells
-                      if cell.kind not in ("written", "instructor")))
+    return "*Your answer.*" if cell.kind == "written" else re.sub(hidden, "", course.blank(cell.source), flags=re.S)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,8 @@ def given(tmp_path_factory):
     for path in course.SOURCES:
         at = folder / "release" / path.name
         at.mkdir(parents=True)
-        (at / f"{path.name}.ipynb").write_text(released(course.read(path)), encoding="utf-8")
+        cells = [replace(cell, source=shown(cell)) for cell in course.read(path)]
+        course.save(at / f"{path.name}.ipynb", course.notebook(cells))
         for needed in (*course.BESIDE, *course.GRADER.glob(f"{path.name[:2]}_*.csv")):
             (at / needed.name).write_bytes(needed.read_bytes())
     package.save(package.files(), folder / "package" / "release")
@@ -50,7 +56,7 @@ def test_the_students_folder_holds_no_line_of_an_answer_a_hidden_test_or_a_mista
     shown = "\n".join(text_of(path) for path in folder.rglob("*") if path.is_file())
     assert len(secret) > 1500 and not [line for line in secret if line in shown]
     names = {path.name for path in folder.rglob("*")}
-    assert not names & {"solution.py", "hidden.py", "mistakes.py", "course.py", "apart.py", "package_right.py"}
+    assert not names & {"solution.py", "hidden.py", "mistakes.py", "course.py", "apart_nbgrader.py", "package_right.py"}
     assert "COURSE_SECRET" in text_of(folder / "assignments" / "a1_encoders" / "grading.py"), "this reads files"
 
 
@@ -58,14 +64,14 @@ def test_the_students_folder_has_all_that_its_page_names_and_its_zip_holds_the_s
     folder = given.with_suffix("")
     for name in ("minalbef/__init__.py", "notebooks/00_tour.ipynb", "assignments/a2_alignment/a2_alignment.ipynb",
                  "assignments/a5_pretraining/a5_curves.csv", "package/test_mine.py", "pyproject.toml", "LICENSE",
-                 "data/tiny/model.safetensors"):
+                 "data/tiny/model.safetensors", "grader/__main__.py", "grader/release/a2_alignment/a2_alignment.ipynb"):
         assert (folder / name).exists(), name
     with zipfile.ZipFile(given) as file:
         assert set(file.namelist()) == {path.relative_to(folder.parent).as_posix() for path in folder.rglob("*")
                                         if path.is_file()}
     page = (folder / "README.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"\w+", page[page.index("**Imports.**"):page.index("`minalbef` is closed")]))
-    assert course.package.refused.__globals__["MAY_IMPORT"] <= listed
+    assert grading.MAY_IMPORT <= listed
     for system in ("Windows", "macOS", "Linux"):
         assert system in page
 
@@ -83,6 +89,58 @@ def test_the_instructors_page_says_which_points_the_package_leaves():
     for sentence in (f"Of {tested} points by tests in the notebooks, {tested - left} are for functions",
                      f"**{left} are for functions it doesn't have**", f"Another {written} points are for written"):
         assert sentence in page
+
+
+def checked(folder: Path, path: str) -> tuple[int, list[str]]:
+    """`python -m grader check`, as a student types it in the course's folder -> exit status, lines."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(folder / "data")])}
+    run = subprocess.run([sys.executable, "-m", "grader", "check", path], cwd=folder, text=True, env=env,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return run.returncode, run.stdout.splitlines()
+
+
+def test_students_hear_from_their_check_what_the_grader_will_say(given):
+    """Right, wrong, refused and blank answers, and a helper in a cell of the student's own, which isn't graded."""
+    folder, cells = given.with_suffix(""), course.read(ASSIGNMENTS / "a2_alignment")
+    source = {name: course.find(cells, "answer", name).source for name in course.answers(cells)}
+    wrong = course.variants(cells, "both_ways")[0]
+    mistake = next(iter(wrong))
+    helped = source["sigmoid_loss"].replace("    ### BEGIN SOLUTION", "    helper()")
+    made = course.notebook(cells, {
+        "itc_loss": "import os\n" + source["itc_loss"], "both_ways": wrong[mistake], "sigmoid_loss": helped,
+        "Ring": course.blank(source["Ring"])})
+    made.cells.insert(0, nbformat.v4.new_code_cell("%timeit 1\ndef helper():\n    pass"))
+    course.save(folder / "assignments" / "a2_alignment" / "a2_alignment (1).ipynb", made)
+    status, lines = checked(folder, "assignments/a2_alignment/a2_alignment (1).ipynb")
+    apart = course.grade_apart("a2_alignment", {name: cell.source for name, cell in zip(
+        source, (cell for cell in made.cells if "answer-" in str(cell.metadata) and cell.cell_type == "code"))})
+    assert status == 1 and lines[0] == "similarity: 4 of 4" and apart["similarity"] is None
+    for line, name in zip(lines[1:], ("itc_loss", "both_ways", "sigmoid_loss", "Ring")):
+        assert re.match(rf"{name}: 0 of \d: .", line) and apart[name], line
+    assert "imports os" in lines[1] and "imports os" in str(apart["itc_loss"])
+    assert lines[5].startswith("helper stands in a cell of your own, which is not graded")
+    assert lines[-1].startswith("4 of 29 by the tests that you see; those that grade you hold more")
+    status, lines = checked(folder, "assignments/a3_distillation/a2_alignment.ipynb")
+    assert status == 2 and "there is no file" in lines[-1]
+
+
+@pytest.mark.slow
+def test_a_students_check_gives_solutions_all_points_and_the_blank_release_none(given, tmp_path):
+    folder = given.with_suffix("")
+    for path in course.SOURCES:
+        cells = course.read(path)
+        points = sum(cell.points for cell in cells if cell.kind == "tests")
+        course.save(tmp_path / "any.ipynb", course.notebook(cells))
+        status, lines = checked(folder, str(tmp_path / "any.ipynb"))
+        assert status == 0 and lines[-1].startswith(f"{points} of {points} "), lines[-6:]
+        status, lines = checked(folder, f"assignments/{path.name}/{path.name}.ipynb")
+        assert status == 1 and lines[-1].startswith(f"0 of {points} "), lines
+    package.save(package.files(True), tmp_path / "work")
+    assert checked(folder, str(tmp_path / "work"))[1][-1].startswith("50 of 50 ")
+    status, lines = checked(folder, "package")
+    assert status == 1 and lines[-1].startswith("0 of 50 ")
+    package.save(package.cheat(), tmp_path / "work")
+    assert "imports minalbef" in checked(folder, str(tmp_path / "work"))[1][0]
 
 
 def test_a_course_without_a_release_says_how_to_make_one(tmp_path):
@@ -159,7 +217,7 @@ def test_a_copy_with_other_names_and_comments_leads_the_similarity_report():
     ("/c/lovelaceada_101_7345_a2_alignment-1.ipynb", "101", "a2_alignment"),
     ("/c/lovelaceada_LATE_101_7345_a2_alignment (1).ipynb", "101", "a2_alignment"),
     ("/c/Ada Lovelace_101_assignsubmission_file_/a2_alignment.ipynb", "101", "a2_alignment"),
-    ("/c/Ada Lovelace_101_assignsubmission_file_/work/a2_alignment.ipynb", "101", "a2_alignment")])
+    ("/c/Ada Lovelace_101_assignsubmission_file_/mine/a2_alignment.ipynb", "101", "a2_alignment")])
 def test_zip_collect_knows_the_file_names_of_canvas_and_moodle(path, student, name):
     lines = re.findall(r'r"(.*)"', course.CONFIG[course.CONFIG.index("named_regexp"):])
     found = re.match("".join(lines), path)

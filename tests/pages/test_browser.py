@@ -172,6 +172,7 @@ def test_formgrader_gives_the_solution_all_points_of_tests_and_the_blank_none(br
     import nbformat
     name, folder = "a1_encoders", tmp_path
     cells = course.read(course.HERE / name)
+    course.apart_sandbox.trust_ours()
     course.write(folder)
     course.nbgrader(folder, "generate_assignment", name)
     for student in ("blank", "solution"):

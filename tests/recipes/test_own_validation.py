@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from helpers import same_state
-from minalbef import checkpoint
+from minalbef import checkpoint, metrics
 from minalbef.datasets import loader
 from minalbef.datasets.prepare import prepare
 from minalbef.metrics import read_table
@@ -135,6 +135,31 @@ def test_own_sets_are_validated_by_default_at_a_few_percent_of_the_time(prepared
     config = settings("tiny", [*SMALL, "epochs=1"], [tmp_path / "prepared" / "pairs"])
     pretrain.pretrain(config, tmp_path / "run", [tmp_path / "prepared" / "pairs"], quiet=True)
     assert "nothing is validated" in caplog.text and not (tmp_path / "run" / "best").exists()
+
+
+def test_own_sets_are_trained_for_a_thousand_steps_unless_more_or_fewer_are_asked_for(prepared, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "minalbef")
+    config = settings("tiny", ["batch=8"], [prepared])
+    assert (config.epoch, config.epochs, config.steps) == (40, 200, 1000)
+    assert "epochs=200 in place of the preset's 1: 1000 steps, since fewer teach hardly anything" in caplog.text
+    assert settings("tiny", ["batch=8", "epochs=3"], [prepared]).steps == 15
+    assert settings("base", ["batch=8"], [prepared]).epochs == 200 and preset("base").epochs == 12
+    assert settings("base", ["batch=8", "epoch=4000"], [prepared]).epochs == 12, "they are enough"
+    public = shutil.copytree(prepared, tmp_path / "coco")
+    about = json.loads((public / "about.json").read_text())
+    (public / "about.json").write_text(json.dumps(about | {"set": "coco"}))
+    assert settings("base", ["batch=8"], [public]).epochs == 12, "the paper's"
+
+
+def test_the_progress_bar_shows_the_last_validation(prepared, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(metrics.tqdm, "set_postfix", lambda bar, postfix, **_: shown.append(postfix))
+    changes = [*SMALL, "epochs=6", "validate_every=2"]
+    pretrain.pretrain(settings("tiny", changes, [prepared]), tmp_path, [prepared], quiet=True)
+    row = read_table(tmp_path / "validation.csv", ())[0]
+    assert "val itc_r_mean" not in shown[0], "nothing is measured yet"
+    assert shown[1]["val itc_r_mean"] == f"{float(row['itc_r_mean']):.3f}"
+    assert shown[1]["val loss"] == f"{float(row['loss']):.3f}"
 
 
 def test_public_sets_are_not_validated_in_pretraining_and_scenes_cannot_be(prepared, tmp_path):

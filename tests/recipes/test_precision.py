@@ -40,7 +40,7 @@ def test_the_default_is_bf16_on_a_gpu_that_has_it_without_emulation_and_fp32_els
 
 def test_full_sizes_take_the_default_and_the_tuned_small_ones_their_own():
     of = {name: preset(name).precision for name in PRESETS}
-    assert of.pop("tiny") == of.pop("desk") == "fp32"
+    assert of.pop("tiny") == of.pop("desk") == of.pop("clipart") == "fp32"
     assert of.pop("small") == of.pop("base") == "bf16"
     assert set(of.values()) == {"auto"}
     old = preset("tiny").to_dict()

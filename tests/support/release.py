@@ -2,6 +2,7 @@
 import json
 from pathlib import Path
 
+import bundle
 import course
 import package
 
@@ -20,12 +21,12 @@ def secret_lines() -> set[str]:
     """Lines of answers, hidden tests, mistakes and graders that stand nowhere else."""
     ours = [path for path in ASSIGNMENTS.rglob("*.py") if path.name in (
         "solution.py", "hidden.py", "mistakes.py", "package_mistakes.py", "package_right.py", "package_adapters.py",
-        "package_tests.py", "apart.py", "apart_child.py", "apart_arguments.py", "course.py", "package.py", "report.py",
-        "make_curves.py")]
+        "package_tests.py", "course.py", "package.py", "report.py", "make_curves.py")]
     public = "\n".join(text_of(path) for path in (
         *ROOT.glob("minalbef/**/*.py"), *ROOT.glob("notebooks/[0-9]*.ipynb"), *ROOT.glob("docs/*.md"),
-        *ROOT.glob("notebooks/experiments/*.py"), *ASSIGNMENTS.glob("a*/student.py"), course.GRADER / "grading.py",
-        package.HERE / "package_conftest.py")) + "\n".join(package.files().values())
+        *ROOT.glob("notebooks/experiments/*.py"), *ASSIGNMENTS.glob("a*/student.py"),
+        *(course.GRADER / name for name in bundle.GRADER), package.HERE / "package_conftest.py"))
+    public += "\n".join(package.files().values())
     secret = {line.strip() for path in ours for line in path.read_text(encoding="utf-8").splitlines()
               if len(line.strip()) > 30}
     return {line for line in secret if line not in public}

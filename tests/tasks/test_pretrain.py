@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+from emojiscenes.contrasts import CONTRASTS
 from emojiscenes.scenes import Scenes
 from helpers import Batches, pretrain, same_state, small
 from minalbef import distributed, train
@@ -41,6 +42,16 @@ def test_a_step_equals_the_plain_computation_in_every_phase(step, names, queued,
     if hard:
         other = plain(task, batch, 0.4, task.draws(step), False, False)
         assert all(abs(other[name] - losses[name]) > 1e-4 for name in ("itc", "itm")), "the phases cannot be told apart"
+
+
+def test_padding_may_stand_anywhere_among_the_words():
+    """MLM's fusion takes hidden words first, and their mask with them."""
+    task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
+    tokens, keep = batch.tokens.clone(), batch.keep.clone()
+    tokens[:, 3], keep[:, 3] = 0, False
+    batch = replace(batch, tokens=tokens, keep=keep)
+    losses, _ = task(batch, 0.4, task.draws(15))
+    assert_close(losses["mlm"], plain(task, batch, 0.4, task.draws(15), True, True)["mlm"], atol=1e-5, rtol=1e-5)
 
 
 def test_gradients_equal_the_plain_computation():
@@ -96,6 +107,22 @@ def test_siblings_have_a_loss_of_their_own_and_the_other_losses_keep_their_count
     assert_close(losses["itm"], apart["itm"])
 
 
+def test_siblings_may_have_their_other_half_as_their_only_wrong_pair():
+    task, rows = pretrain(replace(CONFIG, sibling_negatives=False)), [2, 3, 6, 7]
+    batch, usual = with_siblings(Batches(CONFIG)(0), rows), pretrain(CONFIG)
+    pairs, losses = [], []
+    for each in (task, usual):
+        each.pair = lambda *args, of=each: pairs.append(type(of).pair(of, *args)) or pairs[-1]
+        losses.append(each(batch, 0.4, each.draws(15))[0])
+    few, all_pairs = pairs
+    others = [row for row in range(len(batch.ids)) if row not in rows]
+    kept = [*range(8), *(8 + row for row in others), *(16 + row for row in others)]
+    assert few.labels.tolist() == all_pairs.labels[kept].tolist() == [1] * 8 + [0] * 8
+    for ours, whole in zip(few.rows, all_pairs.rows):
+        assert ours.tolist() == whole[[*kept, *range(24, 28)]].tolist(), "and behind them the siblings'"
+    assert losses[0]["siblings"].equal(losses[1]["siblings"]) and not losses[0]["itm"].equal(losses[1]["itm"])
+
+
 def test_fewer_siblings_than_processes_weigh_what_they_should(monkeypatch):
     logits = torch.tensor([[0.3, 1.0], [2.0, -1.0]])
     task = pretrain(CONFIG)
@@ -125,6 +152,12 @@ def test_a_lesson_begins_and_ends_with_a_bucket():
     config = small(lesson_from=0.3, siblings_from=0.55, siblings=0.1, epoch=160, bucket=4)
     assert [step for step in range(20) if config.in_lesson(step)] == [8, 9, 10, 11]
     assert not any(replace(config, siblings=0.0).in_lesson(step) for step in range(20))
+
+
+def test_a_share_of_a_run_ends_with_the_step_that_its_digits_say():
+    config = small(epoch=8 * 2400)
+    assert config.steps == 2400 and 0.34 * 2400 > 816
+    assert [config.step_of(share) for share in (0.0, 0.04, 0.34, 0.3401, 1.0)] == [0, 96, 816, 817, 2400]
 
 
 def drawn_pairs(task, batch) -> tuple[set, set]:
@@ -260,6 +293,45 @@ def test_nothing_masked_gives_zero_and_no_nan():
     assert losses["mlm"] == 0 and all(p.grad is None or p.grad.isfinite().all() for p in task.student.parameters())
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.4])
+@pytest.mark.parametrize("every", [2, 3, 100])
+def test_mlm_of_fewer_rows_is_that_of_a_batch_whose_other_rows_hide_nothing(alpha, every):
+    batch = Batches(CONFIG)(0)
+    task, fewer = pretrain(CONFIG), pretrain(replace(CONFIG, mlm_every=every))
+    draws = task.draws(15)
+    losses, _ = fewer(batch, alpha, draws)
+    spared = torch.full_like(draws.choose, 1 - 1e-7)
+    spared[::every] = draws.choose[::every]
+    expected, _ = task(batch, alpha, replace(draws, choose=spared))
+    assert_close(losses, expected, atol=1e-5, rtol=1e-5)
+    assert abs(task(batch, alpha, draws)[0]["mlm"] - losses["mlm"]) > 1e-4, "the check is blind"
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4])
+def test_a_shared_stem_is_the_students_and_the_teacher_teaches_it_nothing(alpha):
+    batch = Batches(CONFIG)(0)
+    task, shared = pretrain(CONFIG), pretrain(replace(CONFIG, share_stem=True))
+    with torch.no_grad():
+        for each in (task, shared):
+            each.student.image_encoder.patch_embed.norm.weight.mul_(1.5)
+    losses, _ = shared(batch, alpha, task.draws(15))
+    assert abs(task(batch, alpha, task.draws(15))[0]["itc"] - losses["itc"]) > 1e-4, "the check is blind"
+    task.teacher.image_encoder.patch_embed.load_state_dict(task.student.image_encoder.patch_embed.state_dict())
+    expected, _ = task(batch, alpha, task.draws(15))
+    assert_close(losses, expected, atol=1e-5, rtol=1e-5)
+    grads = [torch.autograd.grad(sum(found.values()), each.student.parameters())
+             for found, each in ((losses, shared), (expected, task))]
+    assert_close(*grads, atol=1e-5, rtol=1e-4)
+
+
+def test_a_stem_can_be_shared_by_our_image_encoder_alone():
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 4))
+    student = pretrain(CONFIG).student
+    student.image_encoder = encoder
+    with pytest.raises(ValueError, match="share_stem=True needs .*Sequential.*share_stem=False"):
+        Pretrain(replace(CONFIG, share_stem=True), student=student)
+
+
 def test_the_teacher_never_drops_out():
     task = pretrain(small(dropout=0.5)).train()
     assert task.student.training and not any(part.training for part in task.teacher.modules())
@@ -378,6 +450,14 @@ def test_a_lesson_on_scenes_is_drawn_when_the_task_takes_it(scenes):
         siblings, lesson = batches(step).siblings, config.in_lesson(step)
         assert lesson == (4 <= step < 12)
         assert (siblings is None) == (step < 4) and (step < 4 or siblings.all() == lesson)
+
+
+def test_more_kinds_of_siblings_are_drawn_from_their_share_of_the_run_on(scenes):
+    config = replace(scenes.config, siblings=1.0, siblings_from=0.2, more_kinds_from=0.6, bucket=1)    # step 12 of 20
+    batches = SceneBatches(config, scenes.tokenizer)
+    drawn = [{pair.kind for pair in batches.draw_bucket(step)[0]} for step in range(20)]
+    new = [bool(kinds & set(CONTRASTS)) for kinds in drawn]
+    assert not any(new[:12]) and all(new[12:]) and drawn[3] == {""}
 
 
 def test_siblings_stay_together_in_a_second_epoch_of_an_odd_number_of_scenes(scenes):

@@ -15,6 +15,9 @@ from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertMo
 
 from helpers import disturb, same_state, small, texts
 from minalbef.albef import ALBEF
+from minalbef.data import data_folder
+from minalbef.presets import preset
+from minalbef.run import load
 from minalbef.tokenizer import Tokenizer
 from minalbef.vision import ViT, resize_positions
 from minalbef.weights import key_table
@@ -88,6 +91,15 @@ def test_a_vit_that_does_not_fit_is_refused_by_name(change, says):
     change(state)
     with pytest.raises(ValueError, match=says):
         load_vit(our_vit(), state)
+
+
+def test_of_a_run_the_image_encoder_is_taken():
+    encoder = ViT(preset("tiny"))
+    report = load_vit(encoder, "tiny/start")
+    start = load(data_folder() / "tiny" / "start").model.image_encoder.state_dict()
+    for name, value in encoder.state_dict().items():
+        assert_close(value, start[name], atol=0, rtol=0)
+    assert len(report.loaded) == len(start) and "start" in report.source
 
 
 def test_a_conv_stem_takes_no_vit():

@@ -188,9 +188,28 @@ def train_step(compute, student: nn.Module, teacher: nn.Module, optimiser: torch
 class Watched(list):
     """A queue that notes where student and teacher stood when keys came."""
 
+    def note(self):
+        self.seen.append([p.detach().clone() for p in (*self.student.parameters(), *self.teacher.parameters())])
+
     def append(self, keys):
         super().append(keys)
-        self.seen.append([p.detach().clone() for p in (*self.student.parameters(), *self.teacher.parameters())])
+        self.note()
+
+    def insert(self, at, keys):
+        super().insert(at, keys)
+        self.note()
+
+    def extend(self, batches):
+        super().extend(batches)
+        self.note()
+
+    def __iadd__(self, batches):
+        self.extend(batches)
+        return self
+
+    def __setitem__(self, at, batches):
+        super().__setitem__(at, batches)
+        self.note()
 
 
 def small_run(g, stale: bool = True):

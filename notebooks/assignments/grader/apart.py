@@ -1,8 +1,9 @@
 """A submission in a process of its own: its functions are called from here, and what comes back is numbers.
 
 The process (apart_child.py) gets the student's source and the arguments of each call. It has no test, no secret and no
-grader. Tensors, lists, modules and generators among the arguments are held equal on both sides, before and after each
-call, and gradients run through it, so a test is the same as if the function were here.
+grader, and it runs in a sandbox (apart_sandbox.py). Tensors, lists, modules and generators among the arguments are held
+equal on both sides, before and after each call, and gradients run through it, so a test is the same as if the function
+were here.
 """
 import builtins
 import copy
@@ -11,6 +12,7 @@ import os
 import pickle
 import queue
 import random
+import signal
 import struct
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import apart_sandbox
 import psutil  # comes with Jupyter's kernel
 import torch
 from apart_arguments import HERE_TOO, Sender, order, root
@@ -70,7 +73,19 @@ class Session:
         return Seams()
 
     def close(self) -> None:
+        """End the process, and all that it has started."""
         if self.process:
+            started = _children(self.process.pid)
+            if hasattr(os, "killpg"):
+                try:
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                except (ProcessLookupError, PermissionError):    # it has ended; macOS says so by the second
+                    pass
+            for one in started:                                  # those that left its group
+                try:
+                    one.kill()
+                except psutil.Error:
+                    pass
             self.process.kill()
             self.process.communicate()
             self.folder.cleanup()
@@ -90,28 +105,37 @@ class Session:
         self.folder = tempfile.TemporaryDirectory()              # its working directory: empty
         keep = {"PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "OMP_WAIT_POLICY"}
         env = {name: value for name, value in os.environ.items() if name in keep}
-        env |= {"OMP_NUM_THREADS": "1", "HOME": self.folder.name}
-        user = os.environ.get("MINALBEF_STUDENT")                # an account that can read neither the course nor us
-        account = {}
-        if user:
-            import pwd
-
-            account = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
-            os.chmod(self.folder.name, 0o755)
-        self.process = subprocess.Popen(
+        env |= {"OMP_NUM_THREADS": "1", "HOME": self.folder.name, "USER": "student"}
+        words, how = apart_sandbox.command(
             [sys.executable, "-I", "-B", "-c", (HERE / "apart_child.py").read_text(encoding="utf-8")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self.folder.name, env=env,
-            **account)
+            self.folder.name)
+        self.errors = tempfile.TemporaryFile()                   # the process lets go of it before an answer runs
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+                                        env=env, start_new_session=True, **how)
         self.answers: queue.Queue = queue.Queue()
         threading.Thread(target=_read, args=(self.process.stdout, self.answers), daemon=True).start()
+        self.worker = psutil.Process(self.process.pid)
+        self.left = 1000                                         # torch is imported, which is not the student's time
+        self._first_load()
+        self.worker = [self.worker, *_children(self.process.pid)][-1]        # bwrap's grandchild
         try:
-            self.left = 1000                                     # torch is imported, which is not the student's time
-            self.ask("load", {}, [], {})
             self.left = self.seconds
             self.ask("load", self._sendable(), self.cells, self.files or {})
             self.loaded = True
         except Stopped:
             pass                                                 # each call will say so
+
+    def _first_load(self) -> None:
+        """An empty submission. RuntimeError where it fails: that is the sandbox's fault, and must cost no points."""
+        try:
+            self.ask("load", {}, [], {})
+        except Stopped as problem:
+            self.errors.seek(0)
+            said = self.errors.read().decode(errors="replace").strip()
+            raise RuntimeError(f"no submission can be graded: its process does not start: {problem}; {said[-500:]}"
+                               ) from problem
+        finally:
+            self.errors.close()
 
     def _sendable(self) -> dict[str, Any]:
         """What was given, but what cannot be sent: a figure, a file."""
@@ -192,16 +216,16 @@ class Session:
                 self.left -= self._used() - before
                 return answer
             except queue.Empty:
-                if self._used() - before > self.left or time.monotonic() - start > 5 * self.seconds:
+                if self._used_by_all() - before > self.left or time.monotonic() - start > 5 * self.seconds:
                     self._stop(f"it took more than {self.seconds:g} seconds")
 
     def _used(self) -> float:
-        """Seconds of the processor that the process has had."""
-        try:
-            times = psutil.Process(self.process.pid).cpu_times()
-            return times.user + times.system
-        except psutil.Error:                                     # it has ended
-            return 0.0
+        """Seconds of the processor that the process has had, and those of its children that have ended."""
+        return _seconds(self.worker)
+
+    def _used_by_all(self) -> float:
+        """The same, with children that still run; it reads the whole table of processes."""
+        return self._used() + sum(_seconds(one) for one in _children(self.worker.pid))
 
     def _stop(self, why: str) -> None:
         self.dead = f"no answer came: {why}"
@@ -222,7 +246,8 @@ class Session:
         self.sender = sender
         self._make(told["new"], sender)
         for n, parts in told["lists"]:
-            sender.lists[n][:] = [self._value(part) for part in parts]
+            values = [self._value(part) for part in parts]
+            list.__setitem__(sender.lists[n], slice(None), values)           # its own would note that, too
         for n, flags, tensors in told["modules"]:
             module = sender.modules[n]
             for part, flag in zip(module.modules(), flags, strict=True):
@@ -298,10 +323,11 @@ class Session:
             return Remote(self, int(parts[0]), self.generation)
         raise ValueError(f"a value of kind {kind}")
 
-    def _module(self, parts: list, parameters: list, buffers: list) -> nn.Module:
-        """A module that an answer has made: built as one that it was given, or else a bare tree of its tensors."""
+    def _module(self, parts: list, parameters: list, buffers: list, number: int) -> nn.Module:
+        """A module that an answer has made: built as one that it was given, or else a tree of its tensors whose methods
+        run in the process."""
         like = next((one for one in self.sender.modules.values() if _tree(one) == [part[:2] for part in parts]), None)
-        module = copy.deepcopy(like) if like is not None else nn.Module()
+        module = copy.deepcopy(like) if like is not None else RemoteModule(Remote(self, int(number), self.generation))
         for name, _, _ in parts[1:] if like is None else ():
             owner, _, last = str(name).rpartition(".")
             module.get_submodule(owner).add_module(last, nn.Module())
@@ -335,6 +361,23 @@ class Remote:
     def _check(self) -> None:
         if self._generation and self._generation != self._session.generation:
             raise Stopped(self._session.dead or "no answer came: its process has ended")
+
+
+class RemoteModule(nn.Module):
+    """A module of a student's own class, such as a ring with buffers: its tensors are here, its methods there."""
+
+    def __init__(self, remote: Remote):
+        super().__init__()
+        self.__dict__["remote"] = remote
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.remote(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["remote"], name)
 
 
 class Hold:
@@ -413,6 +456,21 @@ def _exception(kind: type[Exception], says: str) -> Exception:
         return kind(says)
     except TypeError:                                            # UnicodeDecodeError wants five arguments
         return ValueError(says)
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    """All that a process has started, and what that has started, eldest first."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:                                         # it has ended
+        return []
+
+
+def _seconds(process: psutil.Process) -> float:
+    try:
+        return sum(process.cpu_times()[:4])                      # user, system, and of children that have ended both
+    except psutil.Error:
+        return 0.0
 
 
 def _read(stream: Any, answers: queue.Queue) -> None:

@@ -60,6 +60,7 @@ class Sender(pickle.Pickler):
             inner.dump(_Opened(x))
             self.tensors |= inner.tensors
             return "optimizer", session.optimizers[id(x)][0], inner.stream.getvalue()
+        x = vars(x).get("remote", x) if isinstance(x, nn.Module) else x      # a student's own, which is there
         if isinstance(x, session.remote):
             return ("answer" if isinstance(x._target, str) else "object"), x._target
         if isinstance(x, Closed) or isinstance(x, types.ModuleType) and root(x) not in KNOWN:

@@ -1,71 +1,63 @@
-"""A notebook's cells for a process of their own, and nbgrader's preprocessors around the cells of tests that stay."""
-import ast
+"""nbgrader's configuration: the graded notebook is made from the release, and its answers run in their own process.
+
+nbgrader loads its configuration twice, so lists are written whole: what is inserted would stand there twice. All its
+commands load it, so torch is imported where it is needed.
+"""
 import atexit
-import json
-import re
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import apart
-from grading import refused
+import apart_sandbox
+import nbformat
+from apart_rebuild import grade_id, leave_only, rebuilt
 
 HERE = Path(__file__).parent
+SAID = "sandbox_problem.txt"          # why a process could not be started, for report.py to print
 
 
-def cleaned(source: str) -> str:
-    """Python without a notebook's magics."""
-    return re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.M)
+def configure(c: Any) -> None:
+    """Set which preprocessors nbgrader runs, and in which order."""
+    from nbgrader import preprocessors as theirs  # here and not above: in its kernel they are not needed
+
+    c.Autograde.sanitize_preprocessors = [
+        from_release, theirs.ClearOutput, theirs.DeduplicateIds, theirs.OverwriteKernelspec, theirs.OverwriteCells,
+        theirs.CheckCellMetadata]
+    c.Autograde.autograde_preprocessors = [
+        take_out, theirs.Execute, put_back, theirs.LimitOutput, theirs.SaveAutoGrades, theirs.AssignLatePenalties,
+        theirs.CheckCellMetadata]
 
 
-def given_names(source: str) -> list[str]:
-    """What the cells above an answer define: imports, functions, classes, variables."""
-    names = []
-    for node in ast.parse(cleaned(source)).body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names += [alias.asname or alias.name.split(".")[0] for alias in node.names]
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            names.append(node.name)
-        elif isinstance(node, ast.Assign):
-            names += [part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)]
-    return names
-
-
-def cells_of(sources: list[tuple[str, str]], check: bool = True) -> list[tuple[str, str, str]]:
-    """(name, source) of a student's cells, for a session: without magics, and refused where they import too much."""
-    return [(name, cleaned(source), refused(source) if check else "") for name, source in sources]
+def from_release(notebook: Any, resources: dict) -> tuple[Any, dict]:
+    """First of all: the release with the submission's answers. OverwriteCells then puts the hidden tests into it."""
+    name = resources["nbgrader"]["notebook"]
+    release = nbformat.read(HERE / "release" / resources["nbgrader"]["assignment"] / f"{name}.ipynb", as_version=4)
+    return rebuilt(release, notebook), resources
 
 
 def take_out(notebook: Any, resources: dict) -> tuple[Any, dict]:
-    """Before anything runs: a student's cells leave the notebook, and the first of them starts their process instead.
+    """Before anything runs: answers leave the notebook, and the first of them starts their process instead."""
+    apart_sandbox.choose()                                       # refuses here, so that nobody gets 0 points for it
+    from apart_run import above, cells_of, given_names, parts_of
 
-    Only cells that are the instructor's, word for word, stay and run here: what a file says of itself is not asked.
-    """
-    name = resources["metadata"]["name"]
-    source = json.loads((HERE / "source" / name / f"{name}.ipynb").read_text(encoding="utf-8"))
-    ours = {"".join(cell["source"]).strip() for cell in source["cells"]
-            if cell["metadata"].get("nbgrader", {}).get("locked")}
-    cells, begin, above = [], None, ""
+    source = HERE / "source" / resources["nbgrader"]["assignment"]
+    ours = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    leave_only(Path(resources["metadata"]["path"]), ours | {"timestamp.txt"})
+    parts = parts_of(notebook)
+    cells = cells_of([(part.name, part.source) for part in parts if part.kind == "answer"])
+    begin_here = (f"import sys\nsys.path.insert(0, {str(HERE)!r})\nimport apart_nbgrader\n"
+                  f"globals().update(apart_nbgrader.begin(get_ipython(), {cells!r}, {given_names(above(parts))!r}))")
     for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        if cell.source.strip() in ours:
-            above += "" if begin else cell.source + "\n"
-            continue
-        kind, _, answer = cell.metadata.get("nbgrader", {}).get("grade_id", "").partition("-")
-        cells.append((answer if kind == "answer" else "", cell.source))
-        cell.metadata["submitted"] = cell.source
-        if answer and begin is None:
-            begin = cell
-        cell.source = ""
-    if begin is not None:
-        given = f"get_ipython(), {cells_of(cells)!r}, {given_names(above)!r}"
-        begin.source = (f"import sys\nsys.path.insert(0, {str(HERE)!r})\nimport apart_nbgrader\n"
-                        f"globals().update(apart_nbgrader.begin({given}))")
+        if cell.cell_type == "code" and grade_id(cell).startswith("answer-"):
+            cell.metadata["submitted"] = cell.source
+            cell.source, begin_here = begin_here, ""
     return notebook, resources
 
 
 def put_back(notebook: Any, resources: dict) -> tuple[Any, dict]:
-    """After everything ran: the student's cells, for those who read the graded notebook."""
+    """After everything ran: the student's answers, for those who read the graded notebook and the feedback."""
     for cell in notebook.cells:
         if "submitted" in cell.metadata:
             cell.source, cell.outputs = cell.metadata.pop("submitted"), []
@@ -74,7 +66,25 @@ def put_back(notebook: Any, resources: dict) -> tuple[Any, dict]:
 
 def begin(shell: Any, cells: list[tuple[str, str, str]], given: list[str]) -> dict[str, Any]:
     """In nbgrader's kernel, which runs tests alone: start the student's process -> its answers, by name."""
-    session = apart.Session(cells, {name: shell.user_ns[name] for name in given if name in shell.user_ns})
-    shell.events.register("pre_run_cell", lambda *_: session.fresh())
+    import apart
+
+    with _or_no_kernel():
+        session = apart.Session(cells, {name: shell.user_ns[name] for name in given if name in shell.user_ns})
+
+    def before_each_cell(*_: Any) -> None:
+        with _or_no_kernel():
+            session.fresh()
+
+    shell.events.register("pre_run_cell", before_each_cell)
     atexit.register(session.close)
     return session.names()
+
+
+@contextmanager
+def _or_no_kernel() -> Iterator[None]:
+    """What fails here isn't the student's fault. Without a kernel nbgrader gives no points at all, where it gave 0."""
+    try:
+        yield
+    except Exception as problem:
+        (HERE / SAID).write_text(f"{problem}\n", encoding="utf-8")
+        os._exit(1)

@@ -1,4 +1,4 @@
-"""What students are given: one folder, and its zip, with the package, the chapters and the releases, and no answer."""
+"""What students are given: one folder, and its zip, with package, chapters, releases and grader, and no answer."""
 import shutil
 import zipfile
 from pathlib import Path
@@ -6,6 +6,9 @@ from pathlib import Path
 ASSIGNMENTS = Path(__file__).parents[1]
 ROOT = ASSIGNMENTS.parents[1]
 GIVEN = ("pyproject.toml", "LICENSE", "minalbef", "data/emojiscenes", "data/tiny", "docs", "notebooks/experiments")
+GRADER = ("__main__.py", "check.py", "submission.py", "apart.py", "apart_arguments.py", "apart_child.py",
+          "apart_package.py", "apart_rebuild.py", "apart_run.py", "apart_sandbox.py", "grading.py", "properties.py",
+          "a5_curves.csv", "a6_statements.csv")
 NEVER = ("__pycache__", ".ipynb_checkpoints", "*.pyc", ".DS_Store")
 
 
@@ -30,6 +33,12 @@ def write(course: Path, at: Path) -> Path:
     shutil.copytree(course / "release", at / "assignments", ignore=shutil.ignore_patterns(*NEVER))
     if (course / "package" / "release").exists():
         shutil.copytree(course / "package" / "release", at / "package", ignore=shutil.ignore_patterns(*NEVER))
+    (at / "grader" / "release").mkdir(parents=True)              # for `python -m grader check`; nobody works in these
+    for name in GRADER:
+        shutil.copy(ASSIGNMENTS / "grader" / name, at / "grader")
+    shutil.copytree(at / "assignments", at / "grader" / "release", dirs_exist_ok=True)
+    if (at / "package").exists():
+        shutil.copytree(at / "package", at / "grader" / "release" / "package")
     shutil.copy(ASSIGNMENTS / "student_readme.md", at / "README.md")
     return packed(at)
 

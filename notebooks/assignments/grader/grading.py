@@ -16,9 +16,9 @@ import torch
 
 from minalbef.checks import check_same
 
-MAY_IMPORT = {"abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "einops", "enum", "functools",
-              "heapq", "itertools", "math", "matplotlib", "numbers", "numpy", "operator", "random", "re", "statistics",
-              "string", "time", "torch", "typing", "warnings"}
+MAY_IMPORT = {"__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "einops", "enum",
+              "functools", "heapq", "itertools", "math", "matplotlib", "numbers", "numpy", "operator", "random", "re",
+              "statistics", "string", "time", "torch", "typing", "warnings"}
 REFUSED = {"__import__", "compile", "eval", "exec", "importlib"}
 TAUGHT = ("layers vision text fusion albef losses masking ema feature_queue gradcam train evaluation.answers "
           "evaluation.ranking tasks.grounding tasks.nlvr2").split()
@@ -75,17 +75,42 @@ def _refuse(*args, **kwargs):
     raise AssertionError("this answer calls minalbef: write it yourself")
 
 
-def refused(source: str) -> str:
-    """Why a student's cell may not run: a sentence, or nothing."""
+def cleaned(source: str) -> str:
+    """Python without a notebook's magics and shell commands. A line that begins with the operator % stays."""
+    lines = source.split("\n")
+    for _ in lines:
+        try:
+            ast.parse("\n".join(lines))
+            break
+        except SyntaxError as problem:
+            at = (problem.lineno or 0) - 1
+            found = re.match(r"(\s*)[%!?]", lines[at]) if 0 <= at < len(lines) else None
+            if not found:
+                break                                            # Python will say so itself
+            lines[at] = f"{found[1]}pass"
+        except (ValueError, RecursionError, MemoryError):
+            break
+    return "\n".join(lines)
+
+
+def refused(source: str, package: str = "") -> str:
+    """Why a student's cell, or a module of their package, may not run: a sentence, or nothing.
+
+    package: its name, where imports of itself are fine
+    """
     try:
-        tree = ast.parse(re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.M))
+        tree = ast.parse(cleaned(source))
     except SyntaxError:
         return ""                                                # Python will say so itself
+    may_import = MAY_IMPORT | ({package} if package else set())
     for node in ast.walk(tree):
-        names = ([alias.name for alias in node.names] if isinstance(node, ast.Import) else
-                 [node.module or "."] if isinstance(node, ast.ImportFrom) else [])
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not (node.level and package):
+            names = ["." * node.level + (node.module or "")]
         for name in names:
-            if name.split(".")[0] not in MAY_IMPORT:
+            if name.split(".")[0] not in may_import:
                 return f"imports {name}; an answer may import {', '.join(sorted(MAY_IMPORT))}"
         if isinstance(node, ast.Name) and node.id in REFUSED:
             return f"uses {node.id}; an answer needs none of {', '.join(sorted(REFUSED))}"

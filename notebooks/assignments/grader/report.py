@@ -1,10 +1,12 @@
 """One table of grades for Canvas and Moodle, with late days and what went wrong; a similarity report.
 
 `python report.py tidy COURSE` puts submissions where nbgrader expects them and names those that can't be graded;
-`grade COURSE ASSIGNMENT` tidies, then calls nbgrader on all of them; `grades COURSE` writes grades.csv; `similarity
-COURSE` writes similarity.csv. Optional files in the course's folder: roster.csv, with Canvas's or Moodle's columns and
-one row a student, and deadlines.csv, with the columns assignment and due (2026-11-30 23:59).
+`grade COURSE ASSIGNMENT` tidies, then calls nbgrader on those that are new or have changed (`--force`: on all;
+`--unsafe`: without a sandbox); `grades COURSE` writes grades.csv; `similarity COURSE` writes similarity.csv. Optional
+files in the course's folder: roster.csv, with Canvas's or Moodle's columns and one row a student, and deadlines.csv,
+with the columns assignment and due (2026-11-30 23:59).
 """
+import argparse
 import csv
 import io
 import itertools
@@ -20,33 +22,17 @@ import tokenize
 from datetime import datetime, timezone
 from pathlib import Path
 
+import apart_sandbox
+from apart_rebuild import answers_of, rebuilt
+from submission import problem_of
+
 CANVAS = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
 MOODLE = ["Identifier", "Full name", "Email address"]
-LARGEST = 16 << 20                    # bytes of a notebook
 TOKENS = 12                           # a shingle's length, in tokens
 
 
 def assignments(course: Path) -> list[str]:
     return sorted(path.name for path in (course / "source").glob("a*") if path.is_dir())
-
-
-def problem_of(path: Path) -> str:
-    """Why a notebook cannot be graded; nothing where it can."""
-    try:
-        if path.stat().st_size > LARGEST:
-            return f"{path.name} is larger than {LARGEST >> 20} megabytes"
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        ids = [cell["metadata"].get("nbgrader", {}).get("grade_id", "") for cell in cells]
-        [str(cell["cell_type"]) + "".join(cell["source"]) for cell in cells]
-    except UnicodeDecodeError:
-        return f"{path.name} is not UTF-8 text"
-    except OSError as problem:
-        return f"{path.name} cannot be read: {problem}"
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return f"{path.name} is not a notebook"
-    if not any(name.startswith("tests-") for name in ids):
-        return f"{path.name} is not the assignment's notebook: it has none of its tests"
-    return ""
 
 
 def tidy(course: Path, assignment: str) -> dict[str, str]:
@@ -79,13 +65,42 @@ def tidy(course: Path, assignment: str) -> dict[str, str]:
     return problems
 
 
-def grade(course: Path, assignment: str) -> None:
-    """Autograde all submissions of an assignment. One that stops nbgrader costs itself alone."""
+def changed(course: Path, assignment: str) -> list[str]:
+    """Students whose answers are not those that were graded. nbgrader asks for the time stamp alone."""
+    students = []
+    for path in sorted((course / "submitted").glob(f"*/{assignment}/{assignment}.ipynb")):
+        student = path.parents[1].name
+        graded = course / "autograded" / student / assignment / path.name
+        if graded.exists():
+            release, new, old = (json.loads(one.read_text(encoding="utf-8")) for one in (
+                course / "release" / assignment / path.name, path, graded))
+            if answers_of(rebuilt(release, new)) != answers_of(old):
+                students.append(student)
+    return students
+
+
+def grade(course: Path, assignment: str, force: bool = False) -> None:
+    """Autograde all submissions of an assignment that are new or have changed. One that stops nbgrader costs itself
+    alone. force: those that were graded before, too, such as after a change of the tests.
+
+    RuntimeError where submissions would run without a sandbox, or by a configuration that knows of none.
+    """
+    apart_sandbox.choose()
+    if "configure(c)" not in (course / "nbgrader_config.py").read_text(encoding="utf-8"):
+        raise RuntimeError(f"{course}/nbgrader_config.py was written by an earlier version, and would run submissions "
+                           "beside their tests; move it away, call `make course`, and put its secret into the new one")
     for why in tidy(course, assignment).values():
         print(why)
-    run = subprocess.run([sys.executable, "-m", "nbgrader", "autograde", assignment], cwd=course, text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    for student in changed(course, assignment):
+        print(f"{assignment}: {student} has other answers than those that were graded; they are graded again")
+        shutil.rmtree(course / "autograded" / student / assignment)
+    problem = course / "sandbox_problem.txt"
+    problem.unlink(missing_ok=True)
+    run = subprocess.run([sys.executable, "-m", "nbgrader", "autograde", assignment, *["--force"] * force], cwd=course,
+                         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     (course / f"{assignment}.log").write_text(run.stdout, encoding="utf-8")
+    if problem.exists():
+        print(f"{assignment}: {problem.read_text(encoding='utf-8').strip()}")
     handed = sorted(path.parent.name for path in (course / "submitted").glob(f"*/{assignment}"))
     lost = [student for student in handed if not (course / "autograded" / student / assignment).exists()]
     print(f"{assignment}: {len(handed) - len(lost)} of {len(handed)} graded; nbgrader's own words: {assignment}.log")
@@ -257,14 +272,29 @@ def similarity(course: Path) -> Path:
     return path
 
 
-if __name__ == "__main__":
-    action, where, *more = sys.argv[1:]
-    where = Path(where).resolve()
-    if action == "tidy":
-        found = [why for name in more or assignments(where) for why in tidy(where, name).values()]
+def main(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=["tidy", "grade", "grades", "similarity"])
+    parser.add_argument("course", type=lambda path: Path(path).resolve())
+    parser.add_argument("assignments", nargs="*", help="all, where none is named")
+    parser.add_argument("--force", action="store_true", help="grade again what was graded and has not changed")
+    parser.add_argument("--unsafe", action="store_true", help=apart_sandbox.MEANS)
+    asked = parser.parse_args(words)
+    names = asked.assignments or assignments(asked.course)
+    if asked.action == "tidy":
+        found = [why for name in names for why in tidy(asked.course, name).values()]
         print("\n".join(found) or "all readable")
-    elif action == "grade":
-        for assignment in more or assignments(where):
-            grade(where, assignment)
+    elif asked.action == "grade":
+        if asked.unsafe:
+            apart_sandbox.without()
+        try:
+            for name in names:
+                grade(asked.course, name, asked.force)
+        except RuntimeError as problem:
+            raise SystemExit(str(problem)) from None
     else:
-        print({"grades": grades, "similarity": similarity}[action](where))
+        print({"grades": grades, "similarity": similarity}[asked.action](asked.course))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

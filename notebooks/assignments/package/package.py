@@ -5,8 +5,8 @@ checks both; `python package.py grade FOLDER` grades every FOLDER/submitted/NAME
 stand in package_adapters.py, what they must do in package_tests.py, what must lose points in package_mistakes.py, and
 what must not in package_right.py.
 """
+import argparse
 import ast
-import hashlib
 import json
 import re
 import secrets
@@ -20,9 +20,10 @@ from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "grader"))
-from grading import refused  # noqa: E402
+import apart_sandbox  # noqa: E402
 from package_mistakes import MISTAKES  # noqa: E402
 from package_right import RIGHT  # noqa: E402
+from submission import handed_in  # noqa: E402
 
 Files = dict[str, str]                # contents by path
 BLANKED = {                           # what students write; all else of these modules is given
@@ -37,6 +38,9 @@ BLANKED = {                           # what students write; all else of these m
     "masking": ["mask_words"],
     "ema": ["make_teacher", "update_teacher"],
     "feature_queue": ["FeatureQueue.features", "FeatureQueue.push"]}
+LEFT_OUT = {                          # they would give away what students write
+    "vision": ["image_cls", "attend_cls", "first_of_block"],
+    "text": ["text_cls", "first_of_layer"]}
 
 
 def functions(source: str) -> dict[str, ast.FunctionDef]:
@@ -57,12 +61,21 @@ def refilled(source: str, bodies: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def without(source: str, names: list[str]) -> str:
+    """A module without some of its functions. KeyError for one that is not there."""
+    lines, found = source.splitlines(), functions(source)
+    for node in sorted((found[name] for name in names), key=lambda node: -node.lineno):
+        del lines[node.lineno - 1:node.end_lineno]
+    return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
 @cache
 def files(solved: bool = False, hidden: bool = False) -> Files:
     """A release: the package, its seams and their tests. `solved`: with bodies; `hidden`: with graders' tests, too."""
     made = {"mine/__init__.py": '"""Your own parts of ALBEF. Write where it says raise NotImplementedError."""\n'}
     for name, blanked in BLANKED.items():
         source = (HERE.parents[2] / "minalbef" / f"{name}.py").read_text(encoding="utf-8")
+        source = without(source, LEFT_OUT.get(name, []))
         blank = dict.fromkeys(blanked, "raise NotImplementedError")
         made[f"mine/{name}.py"] = source if solved else refilled(source, blank)
     made |= {"adapters.py": (HERE / "package_adapters.py").read_text(encoding="utf-8"),
@@ -128,31 +141,11 @@ def grade(submission: Files, seed: str, check: bool = True, seconds: float = 60)
 
     check: refuse imports that an answer may not use; seconds: of the processor, for all calls of one seam
     """
-    import apart  # here and not above: who only writes a release waits for no torch
+    import apart_package  # here and not above: who only writes a release waits for no torch
     import package_tests
-    import torch
 
-    tests = {name.removeprefix("test_"): test for name, test in vars(package_tests).items() if hasattr(test, "points")}
-    nothing = {"points": 0, "of": sum(test.points for test in tests.values()), "seams": {}}
-    own = {path: text for path, text in submission.items()
-           if re.fullmatch(r"adapters\.py|mine/(?!config\.py)[\w/]+\.py", path)}
-    why = [f"{path} {reason}" for path, text in own.items() if check and
-           (reason := refused(re.sub(r"^(\s*)(from|import) mine\b", r"\1\2 torch", text, flags=re.M)))]
-    if why:
-        return nothing | {"says": "; ".join(why)}
     given = {path: text for path, text in files().items() if re.fullmatch(r"adapters\.py|mine/\w+\.py", path)}
-    seams = {}
-    with apart.Session(files={**given, **own}, seconds=seconds) as session:
-        for name, test in tests.items():
-            session.fresh()
-            words = f"{seed} test_{name}".encode()
-            g = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(words).digest()[:6]))
-            seams[name] = {"points": test.points, "of": test.points, "says": ""}
-            try:
-                test(session.seams(), g)
-            except Exception as problem:
-                seams[name] |= {"points": 0, "says": f"{type(problem).__name__}: {problem}"}
-    return {"points": sum(seam["points"] for seam in seams.values()), "of": nothing["of"], "seams": seams}
+    return apart_package.grade(submission, given, package_tests, seed, check, seconds)
 
 
 @cache
@@ -189,28 +182,9 @@ def write(folder: Path) -> None:
         raise SystemExit("the package: the solution must have all points, the blank release and the cheat none")
 
 
-def handed_in(folder: Path) -> tuple[Files, str]:
-    """A submission's files, from the folder that holds its adapters.py, nested or not; and what is wrong with it."""
-    found = sorted((path for path in folder.rglob("adapters.py") if "__MACOSX" not in path.parts),
-                   key=lambda path: len(path.parts))
-    if not found:
-        return {}, "no adapters.py: hand in adapters.py and the folder mine"
-    made, root = {}, found[0].parent
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root).as_posix()
-        try:
-            if path.stat().st_size > 1 << 20:
-                return {}, f"{name} is larger than a megabyte"
-            made[name] = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            return {}, f"{name} is not UTF-8 text"
-        except OSError as problem:
-            return {}, f"{name} cannot be read: {problem}"
-    return made, ""
-
-
 def grade_all(folder: Path) -> None:
-    """Grade what was handed in; a submission graded twice has the same inputs."""
+    """Grade what was handed in; a submission graded twice has the same inputs. Refused where there is no sandbox."""
+    apart_sandbox.choose()
     for student in sorted(path for path in (folder / "submitted").iterdir() if path.is_dir()):
         made, why = handed_in(student)
         scores = grade(made, (folder / "secret.txt").read_text(encoding="utf-8") + student.name) if not why else {
@@ -221,4 +195,18 @@ def grade_all(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"write": write, "grade": grade_all}[sys.argv[1]](Path(sys.argv[2]).resolve())
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=["write", "grade"])
+    parser.add_argument("folder", type=lambda path: Path(path).resolve())
+    parser.add_argument("--unsafe", action="store_true", help=apart_sandbox.MEANS)
+    asked = parser.parse_args()
+    if asked.unsafe:
+        apart_sandbox.without()
+    if asked.action == "write":
+        apart_sandbox.trust_ours()
+        write(asked.folder)
+    else:
+        try:
+            grade_all(asked.folder)
+        except apart_sandbox.Refused as problem:
+            raise SystemExit(str(problem)) from None

@@ -1,0 +1,44 @@
+"""What students hand in, a notebook or a package, as files: can it be read, and if not, why?"""
+import json
+from pathlib import Path
+
+LARGEST = 16 << 20                    # bytes of a notebook
+
+
+def problem_of(path: Path) -> str:
+    """Why a notebook cannot be graded; nothing where it can."""
+    try:
+        if path.stat().st_size > LARGEST:
+            return f"{path.name} is larger than {LARGEST >> 20} megabytes"
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        ids = [cell["metadata"].get("nbgrader", {}).get("grade_id", "") for cell in cells]
+        [str(cell["cell_type"]) + "".join(cell["source"]) for cell in cells]
+    except UnicodeDecodeError:
+        return f"{path.name} is not UTF-8 text"
+    except OSError as problem:
+        return f"{path.name} cannot be read: {problem}"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return f"{path.name} is not a notebook"
+    if not any(name.startswith("tests-") for name in ids):
+        return f"{path.name} is not the assignment's notebook: it has none of its tests"
+    return ""
+
+
+def handed_in(folder: Path) -> tuple[dict[str, str], str]:
+    """A package's files, from the folder that holds its adapters.py, nested or not; and what is wrong with it."""
+    found = sorted((path for path in folder.rglob("adapters.py") if "__MACOSX" not in path.parts),
+                   key=lambda path: len(path.parts))
+    if not found:
+        return {}, "no adapters.py: hand in adapters.py and the folder mine"
+    made, root = {}, found[0].parent
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        try:
+            if path.stat().st_size > 1 << 20:
+                return {}, f"{name} is larger than a megabyte"
+            made[name] = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return {}, f"{name} is not UTF-8 text"
+        except OSError as problem:
+            return {}, f"{name} cannot be read: {problem}"
+    return made, ""

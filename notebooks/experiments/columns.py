@@ -1,0 +1,96 @@
+"""What recipes read, side by side: `python notebooks/experiments/columns.py today`.
+
+From records of the speed board (speed/records), a column each, into the board's page.
+"""
+import json
+from pathlib import Path
+
+from minalbef.cli.main import run_script
+from results import write_tables
+
+BOARD = Path(__file__).parent / "speed"
+RECORDS = BOARD / "records"
+PAGE = BOARD / "README.md"
+WIDE = 0.1                             # a spread over seeds that is shown beside the mean
+
+
+def stress(answer: str, *kinds: str) -> tuple[str, ...]:
+    """The report's names of answers to the stress test's questions."""
+    return tuple(f"stress.{answer}.{kind}" for kind in kinds)
+
+
+EDGES = tuple(f"relation_at_{edge}_edge" for edge in ("left", "right", "top", "bottom"))
+COLOURS = tuple(f"false_colour_{where}"
+                for where in ("of_background", "of_other_object", "seen_nowhere"))
+KINDS = ("relation", "size", "count", "place", "background")
+ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("R@1 of 500, ITC, image to text / text to image", ("plain.itc_i2t_r1", "plain.itc_t2i_r1")),
+    ("the same, ITC and ITM", ("plain.rerank_plus_i2t_r1", "plain.rerank_plus_t2i_r1")),
+    ("in an unseen style, ITC", ("unseen_style.itc_i2t_r1", "unseen_style.itc_t2i_r1")),
+    ("in a family of 4, ITC", ("families.itc_i2t_r1", "families.itc_t2i_r1")),
+    ("in a family of 4, ITM", ("families.rerank_i2t_r1", "families.rerank_t2i_r1")),
+    ("one change, ITM: " + " / ".join(KINDS),
+     tuple(f"itm_one_change_accuracy.{kind}" for kind in KINDS)),
+    ("one change, ITC: relation", ("itc_one_change_accuracy.relation",)),
+    ("true relation accepted at the left / right / top / bottom edge",
+     stress("true_accepted", *EDGES)),
+    ("true relation accepted in an unseen style",
+     stress("true_accepted", "relation_in_unseen_style")),
+    ("another direction accepted: anywhere / within one half",
+     ("itm_accepted.other_direction", "itm_accepted.other_direction_in_one_half")),
+    ("another direction accepted: at right angles, straight",
+     stress("false_accepted", "relation_at_right_angles")),
+    ("three of a kind preferred to two", stress("true_preferred", "three_of_a_kind_not_two")),
+    ('"left of a dog" accepted where there is a cat',
+     stress("false_accepted", "left_of_a_cat_not_of_a_dog")),
+    ("false colour accepted: the background's / another object's / one that is nowhere",
+     stress("false_accepted", *COLOURS)),
+    ("short caption preferred to the same with a false addition",
+     stress("true_preferred", "half_truth")),
+    ('"A and B, the A left of the B", foil accepted',
+     stress("false_accepted", "relation_after_both_names")),
+    ('"left of a B is an A", preferred to its foil',
+     stress("true_preferred", "relation_before_both_names")),
+    ('"not", preferred to its foil', stress("true_preferred", "negation")),
+    ("masked word: object / size / place / relation",
+     tuple(f"mlm_accuracy.{kind}" for kind in ("object", "size", "place", "relation"))),
+    ("pointing, ITM / MLM", ("pointing_itm", "pointing_mlm")),
+)
+
+
+def cell(figures: dict[str, dict[str, float]], names: tuple[str, ...]) -> str:
+    """The means of some figures, and the spreads of those whose seeds differ much."""
+    found = [figures[name] for name in names if name in figures]
+    if not found:
+        return ""
+    means = " / ".join(f"{figure['mean']:.2f}" for figure in found)
+    spreads = [f"{figure['low']:.2f} to {figure['high']:.2f}" for figure in found
+               if figure["high"] - figure["low"] > WIDE]
+    return f"{means} ({'; '.join(spreads)})" if spreads else means
+
+
+def table(records: list[dict]) -> str:
+    """A row for each question, a column for each record."""
+    heads = [f"{record['what']}, {record['n']} seeds" for record in records]
+    lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(records)]
+    for label, names in ROWS:
+        cells = [cell(record["figures"], names) for record in records]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    times = [f"{record['cpu']:.0f}" for record in records]
+    lines.append("| CPU seconds of training, one process | " + " | ".join(times) + " |")
+    return "\n".join(lines)
+
+
+def main(names: tuple[str, ...], /, page: Path = PAGE) -> None:
+    """Write the table.
+
+    Args:
+        names: of the records, in the order of the columns
+        page: a Markdown page with the lines <!-- columns --> and <!-- end of columns -->
+    """
+    records = [json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8")) for name in names]
+    write_tables(page, columns=table(records))
+
+
+if __name__ == "__main__":
+    run_script(main)
