@@ -211,7 +211,7 @@ def test_a_file_without_permission_is_counted_and_the_rest_is_read(tmp_path, mon
         and "1.jpg cannot be read: Permission denied" in account
     )
     assert (
-        "1 times unreadable text" in account
+        "2 times unreadable text" in account
         and "2.txt cannot be read: Permission denied" in account
     )
     assert "2 times missing image" in account

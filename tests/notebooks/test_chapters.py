@@ -2,6 +2,7 @@
 import ast
 import csv
 import functools
+import itertools
 import json
 import math
 import os
@@ -140,8 +141,9 @@ WRONG = {                             # an answer, and the rule that it breaks
         return re.sub("[0-9]+", "", html.unescape(title).replace(".svg", ""))""", "one can see")],
     "hold_out": [("return [i % 10 == 0 for i in range(len(families))]", "no family"),
                  ("return [False for family in families]", "5 to 15%"),
-                 ("return [(family, np.random.rand())[1] < 2 * (int(family) % 10 == 3) "
-                  "and np.random.rand() < 0.999 for family in families]", "the same again")],
+                 ("""
+        place = next(CALLS) % 10
+        return [int(family) % 10 == place for family in families]""", "the same again")],
     "choose_rate": [("return min(sweep, key=lambda rate: min(sweep[rate]))", "diverged"),
                     ("return min(sweep, key=lambda rate: sweep[rate][-1])", "diverged")],
     "stop_early": [("return int(np.argmax(figures)), len(figures) - 1", "look ahead"),
@@ -160,7 +162,7 @@ def try_blank(name: str, body: str) -> None:
     blank, = (cell.source for cell in both if f"def {name}(" in cell.source and "blank=True" in cell.source)
     names = {"__name__": "__main__", "CLIPART": ROOT / "data" / "clipart", "csv": csv, "functools": functools,
              "math": math, "np": np, "torch": torch, "Tensor": torch.Tensor, "ranking": ranking,
-             "evidence": evidence, "check_same": check_same}
+             "evidence": evidence, "check_same": check_same, "CALLS": itertools.count()}
     exec(rules, names)
     head = re.search(rf"def {name}\(.*\n", blank)[0]
     exec(fill(blank, head + textwrap.indent(textwrap.dedent(body).strip(), "    ")), names)
