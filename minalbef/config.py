@@ -210,6 +210,7 @@ class SceneConfig(_Checked):
     sibling_negatives: bool = True  # False: ITM's wrong pairs of a sibling are of its pair alone
     more_kinds_from: float = number(1.0, 0, 1)  # then siblings also differ in more kinds
     lesson_from: float = number(1.0, 0, 1)  # until siblings_from: relations' pairs alone, tenfold
+    lesson_skew: float = number(2 / 3, 0, 1)  # share of these that say "left of" or "above" alone
     restyle: float = number(0.0, 0, 1)  # share of drawings with an outline or flat colours
     bucket: int = number(1, 1, MANY)  # batches sorted by length together, to pad less
     warm_steps: int = number(0, 0, MANY)  # the image encoder's supervised start, as from DeiT

@@ -1,4 +1,5 @@
 """Scenes with captions, siblings, families and foils, each a pure function of its number."""
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,12 +22,10 @@ SPLIT_OF_TENTH = {tenth: split for split, tenths in SPLITS.items() for tenth in 
 SIBLINGS = (                                  # what siblings differ in, this often
     "relation", "relation", "place", "place", "place", "size", "size", "size", "count", "count",
     "background")
-# what the first kinds leave out, see `contrasts`
-MORE_SIBLINGS = SIBLINGS + (
+# with what these leave out, see `contrasts`: the first kinds twice, or size is forgotten
+MORE_SIBLINGS = 2 * SIBLINGS + (
     "edge", "edge", "line", "line", "line", "line", "alone", "alone", "alone",
     "partner", "partner", "partner", "object", "colour", "colour", "colour", "colour", "order")
-# a third of a lesson's siblings say "left of" alone; "": any direction
-LESSON = ("left", "above", "")
 WORDING = 1 << 30                             # seeds of a caption's wording
 CAPTIONS, VOICES, SPOILS = 300, 40, 100       # tries for a caption, its wording, a spoilt caption
 
@@ -66,8 +65,8 @@ class Scenes:
         one thing, each with a caption that is false of the other, so that neither words nor images
         alone tell
     kinds: what siblings differ in, picked evenly: of grammar.KINDS and contrasts.CONTRASTS
-    lesson: siblings differ in a relation, and two thirds of them say one direction alone, see
-        LESSON
+    lesson: siblings differ in a relation
+    lesson_skew: share of these that say one direction alone, "left of" or "above"
     sibling_pairs: so many neighbours, again and again, of which the share `siblings` are pairs; 0:
         each is new
     epoch: how many make an epoch: len(scenes)
@@ -89,14 +88,15 @@ class Scenes:
                  epoch: int = 100_000, noise: tuple[float, float, float] = (0.0, 0.0, 0.0),
                  vendors: tuple[str, ...] | None = None, pairs: str = "seen",
                  specific: bool | None = None, restyle: float = 0.0, lesson: bool = False,
-                 sibling_pairs: int = 0, kinds: tuple[str, ...] = SIBLINGS):
+                 lesson_skew: float = 2 / 3, sibling_pairs: int = 0, kinds: tuple[str, ...] = SIBLINGS):
         if split not in SPLITS:
             raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
         if any(noise) and split != "train":
             raise ValueError(f"noise={noise} in the {split} split: "
                              "only training captions may be spoilt")
-        if not 0 <= restyle <= 1:
-            raise ValueError(f"restyle={restyle} is a share, between 0 and 1")
+        for name, share in (("restyle", restyle), ("lesson_skew", lesson_skew)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}={share} is a share, between 0 and 1")
         if unknown := set(kinds) - {*KINDS, *CONTRASTS}:
             raise ValueError(f"kinds: no kind {min(unknown)!r}; there are "
                              f"{', '.join((*KINDS, *CONTRASTS))}")
@@ -107,6 +107,7 @@ class Scenes:
         self.epoch = epoch
         self.noise = noise
         self.lesson = lesson
+        self.lesson_skew = lesson_skew
         self.sibling_pairs = sibling_pairs
         self.kinds = kinds
         self.stage = Stage(objects, counts, vendors, pairs, restyle)
@@ -315,7 +316,7 @@ class Scenes:
         stream = Stream(self.split, self.seed, "siblings", self.lesson, group)
         if self.lesson:
             kind = "relation"
-            direction = LESSON[group % len(LESSON)]
+            direction = lesson_direction(group, self.lesson_skew)
         else:
             kind = stream.pick(self.kinds)
             direction = ""
@@ -393,6 +394,18 @@ class Scenes:
             if stranger and holds(stranger.form, example.scene) is False:
                 return replace(stranger, scene=example.scene, noise="foreign")
         return None
+
+
+def lesson_direction(group: int, skew: float) -> str:
+    """The direction that a lesson's pair says alone, "left" and "above" in turn; "": any direction.
+
+    skew: share of groups, evenly spread, that say one alone
+    """
+    free_before = math.floor(group * (1 - skew) + 1e-9)
+    free = math.floor((group + 1) * (1 - skew) + 1e-9)
+    if free > free_before:
+        return ""
+    return ("left", "above")[(group - free_before) % 2]
 
 
 def _names(scene: Scene) -> set[str]:

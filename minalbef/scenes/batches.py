@@ -43,7 +43,8 @@ class SceneBatches:
             "epoch": config.epoch + config.epoch % 2,      # even, so that no pair is split
         }
         self.before = Scenes("train", **settings)
-        self.lesson = Scenes("train", siblings=1.0, lesson=True, **settings)
+        self.lesson = Scenes("train", siblings=1.0, lesson=True, lesson_skew=config.lesson_skew,
+                             **settings)
         settings |= {"siblings": config.siblings, "counts": COUNTS}
         self.after = Scenes("train", **settings)
         self.late = Scenes("train", kinds=MORE_SIBLINGS, **settings)

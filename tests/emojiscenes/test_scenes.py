@@ -21,7 +21,18 @@ from emojiscenes.language import (
 )
 from emojiscenes.layout import OVERLAP, clash, layout, spots_of
 from emojiscenes.painting import pair_class
-from emojiscenes.scenes import FAMILIES, SIBLINGS, Drawn, Scenes, in_one_half, other_objects, paint, split_of, truth
+from emojiscenes.scenes import (
+    FAMILIES,
+    SIBLINGS,
+    Drawn,
+    Scenes,
+    in_one_half,
+    lesson_direction,
+    other_objects,
+    paint,
+    split_of,
+    truth,
+)
 from emojiscenes.stream import Stream
 
 
@@ -248,6 +259,20 @@ def test_a_lesson_is_of_relations_and_two_thirds_of_it_say_one_direction():
     for one, other in pairs:
         assert one.kind == "relation" and one.text != other.text and names(one) == names(other)
         assert holds(one.form, other.scene) is holds(other.form, one.scene) is False
+
+
+@pytest.mark.parametrize("skew, free", [(0.0, 60), (0.5, 30), (0.8, 12), (1.0, 0)])
+def test_a_lessons_skew_is_the_share_of_pairs_that_say_one_direction(skew, free):
+    said = [lesson_direction(group, skew) for group in range(60)]
+    assert said.count("") == free and abs(said.count("left") - said.count("above")) <= 1
+    tenths = [said[i:i + 10].count("") for i in range(0, 60, 10)]
+    assert max(tenths) - min(tenths) == 0, "they are spread evenly"
+    scenes = Scenes("train", siblings=1.0, lesson=True, lesson_skew=skew)
+    for group, direction in enumerate(said[:10]):
+        texts = [scenes.draw(2 * group + i).text for i in range(2)]
+        assert not direction or all(directions(text) == {direction} for text in texts)
+    with pytest.raises(ValueError, match="lesson_skew=1.2 is a share"):
+        Scenes("train", lesson_skew=1.2)
 
 
 def test_objects_of_a_relation_often_stand_together_in_one_half(siblings):
