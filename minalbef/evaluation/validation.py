@@ -19,6 +19,33 @@ BEST = "best"
 DIGITS = 5      # as in a report: a resumed run compares its figures with those of the table
 
 
+def figures_of(run: Path) -> dict[str, float]:
+    """The figures of a run's weights in validation, with their step and epoch; {}: not validated.
+
+    run: a run folder, for its last validation; or RUN/best, for its best
+    Raises ValueError for a damaged table.
+    """
+    run = Path(run)
+    numbers = ("step", "best_step")
+    rows = read_table(run / TABLE, numbers)
+    if not rows and run.name == BEST:
+        rows = read_table(run.parent / TABLE, numbers)
+        best_step = rows[-1]["best_step"] if rows else ""
+        rows = [row for row in rows if row["step"] == best_step]
+    if not rows:
+        return {}
+    figures = {name: float(value) for name, value in rows[-1].items() if name != "best_step"}
+    return figures | {"step": int(rows[-1]["step"])}
+
+
+def describe(figures: dict[str, float]) -> str:
+    """A line for what `figures_of` returns: the figure that decides, and the loss."""
+    name = list(figures)[2]                              # after step and epoch
+    loss = f", loss {figures['loss']:.3f}" if "loss" in figures else ""
+    return (f"validation after step {figures['step']}, epoch {figures['epoch']:g}: "
+            f"{name} {figures[name]:.4f}{loss}")
+
+
 class Validation:
     """Measures a task when an epoch ends, and keeps the weights with the highest figure.
 

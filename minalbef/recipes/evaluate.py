@@ -21,7 +21,7 @@ from minalbef.checkpoint import write_atomically
 from minalbef.config import Config, check_range
 from minalbef.datasets import public
 from minalbef.datasets.store import Records, place_of, read_about
-from minalbef.evaluation import choices, intervals, loop
+from minalbef.evaluation import choices, intervals, loop, validation
 from minalbef.evaluation.loop import How
 from minalbef.presets import preset
 from minalbef.recipes import report
@@ -103,7 +103,13 @@ def evaluate_records(run: Run, records: loop.Records, task: str, how: How) -> tu
 
 def write_figures(run: Path, out: Path, task: str, figures: dict, config: Config,
                   seconds: dict[str, float], command: str) -> dict:
-    """Write report.json: -> the report. It has the step if training hasn't ended."""
+    """Write report.json: -> the report.
+
+    It has the step if training hasn't ended, and the figures in validation of what was evaluated.
+    """
+    in_validation = validation.figures_of(run)
+    if in_validation:
+        figures = figures | {"validation": in_validation}
     step = checkpoint.open_run(run).step
     if step is not None:
         figures = figures | {"step": step}
@@ -345,6 +351,8 @@ def table(results: dict) -> str:
                      f"{results['answers']:,} listed")
     for layer, figure in results.get("layers", {}).items():
         lines.append(f"  --layer {layer}: {100 * figure:.2f}")
+    if "validation" in results:
+        lines.append("  " + validation.describe(results["validation"]))
     if not results["test"]:
         lines.append("  the right answers are secret: send vqa_result.json to the official server")
     return "\n".join(lines)

@@ -23,10 +23,10 @@ SCHEMA = 1
 WORDS: dict[Any, str] = {str: "text", dict: "table"}
 TEXTS = ("task", "command", "commit", "date", "device", "set", "split", "protocol", "source")
 TABLES = ("seconds", "versions", "config", "map", "test", "baselines", "chance", "intervals",
-          "counts", "plain", "families", "start")
+          "counts", "plain", "families", "start", "validation")
 KINDS = dict.fromkeys(TEXTS, str) | dict.fromkeys(TABLES, dict)
 NUMBERS = ("seed", "seconds", "test", "baselines", "chance", "intervals", "counts", "plain",
-           "families", "start", "rerank_plus_weight", "rerank_gain", "among", "step")
+           "families", "start", "validation", "rerank_plus_weight", "rerank_gain", "among", "step")
 RENAMED = {"exam_seed": "scenes_seed"}         # keys of older reports, and what they are called now
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
 

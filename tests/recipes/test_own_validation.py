@@ -17,9 +17,10 @@ from minalbef.datasets.prepare import prepare
 from minalbef.metrics import read_table
 from minalbef.presets import preset
 from minalbef.recipes import pretrain, validate
-from minalbef.recipes.evaluate import evaluate_set
+from minalbef.recipes.evaluate import evaluate_set, table
 from minalbef.recipes.pretrain import settings
 from minalbef.recipes.provenance import trained_on
+from minalbef.recipes.report import read_report
 from minalbef.tasks.retrieval import collate
 from minalbef.tokenizer import Tokenizer
 from processes import ENVIRONMENT, LAUNCHERS, ROOT
@@ -76,6 +77,21 @@ def test_each_epoch_has_recalls_and_losses_and_the_best_weights_are_a_run(prepar
         assert found["test"][name] == pytest.approx(float(best[name]), abs=1e-4)
     assert trained_on(whole / "best") == trained_on(whole)
     assert (whole / "best" / "words.json").read_bytes() == (whole / "words.json").read_bytes()
+
+
+def test_a_report_has_the_row_of_the_weights_that_it_is_of(prepared, whole, tmp_path):
+    rows = read_table(whole / "validation.csv", ())
+    rows[-1]["best_step"] = "10"                         # not the last, whatever was the best
+    run = shutil.copytree(whole, tmp_path / "run")
+    metrics.write_table(run / "validation.csv", rows)
+    for folder, row in ((run, rows[-1]), (run / "best", rows[1])):
+        found = evaluate_set(folder, prepared / "test", out=tmp_path / "report")
+        assert found["validation"] == {name: float(value) for name, value in row.items() if name != "best_step"}
+        assert read_report(tmp_path / "report")["validation"]["step"] == int(row["step"])
+        line = f"validation after step {row['step']}, epoch {float(row['epoch']):g}: itc_r_mean "
+        assert f"{line}{float(row['itc_r_mean']):.4f}, loss {float(row['loss']):.3f}" in table(found)
+    (run / "validation.csv").unlink()
+    assert "validation" not in evaluate_set(run / "best", prepared / "test", out=tmp_path / "report")
 
 
 def test_weights_without_a_loss_so_far_are_named_in_the_best_run_as_in_any(prepared, tmp_path):
