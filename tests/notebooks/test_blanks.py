@@ -95,7 +95,7 @@ def run_once(source: str) -> dict:
 
 
 def fill(source: str, name: str, body: str) -> str:
-    """A blank's cell with `body` below the `def` line and docstring of the function of this name.
+    """A blank's cell with `body` in place of the body of the function of this name, or of a class's blank method.
 
     A body with a `def` or `class` of this name stands for the whole.
     """
@@ -105,7 +105,10 @@ def fill(source: str, name: str, body: str) -> str:
     if re.search(rf"^(def|class) {name}\b", body, re.M):
         lines[node.lineno - 1:node.end_lineno] = body.splitlines()
     else:
-        lines[node.body[0].lineno - 1:node.end_lineno] = textwrap.indent(body, "    ").splitlines()
+        blank, = (inner for inner in ast.walk(node) if isinstance(inner, ast.FunctionDef)
+                  and "NotImplementedError" in ast.unparse(inner))
+        indent = " " * blank.body[0].col_offset
+        lines[blank.body[0].lineno - 1:blank.end_lineno] = textwrap.indent(body, indent).splitlines()
     return "\n".join(lines)
 
 
