@@ -88,7 +88,8 @@ class Scenes:
                  epoch: int = 100_000, noise: tuple[float, float, float] = (0.0, 0.0, 0.0),
                  vendors: tuple[str, ...] | None = None, pairs: str = "seen",
                  specific: bool | None = None, restyle: float = 0.0, lesson: bool = False,
-                 lesson_skew: float = 2 / 3, sibling_pairs: int = 0, kinds: tuple[str, ...] = SIBLINGS):
+                 lesson_skew: float = 2 / 3, sibling_pairs: int = 0,
+                 kinds: tuple[str, ...] = SIBLINGS):
         if split not in SPLITS:
             raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
         if any(noise) and split != "train":

@@ -65,7 +65,6 @@ TUNING: dict[str, Any] = dict(
     save_every=250,
     validate_every=0.0,
 )
-WIDTH = 768                           # of the paper's image encoder, whose learning rates presets have
 # sizes of the model, which a run takes from its source and no option can change
 SIZES = ("patch_size image_width image_depth image_heads image_mlp_ratio stem vocab_size positions "
          "text_width text_depth text_heads text_mlp_ratio fusion_depth fuse_cls embed_dim").split()
@@ -194,7 +193,7 @@ def set_recipe(task: str, base: Config, source_task: str, data: Sequence[str | P
                name: str = "") -> Config:
     """The paper's recipe for a task on prepared sets, in the sizes of the run to start from.
 
-    A narrower model takes larger steps: learning rates grow as its width shrinks.
+    Small models take larger steps: learning rates grow as the run's own is above its preset's.
     base, source_task: the run's settings and its task. name: a preset, by default the first set's
     """
     if not name:
@@ -202,11 +201,12 @@ def set_recipe(task: str, base: Config, source_task: str, data: Sequence[str | P
         name = preset_of(task, about.get("set", ""))
     paper = preset(name)
     image_size = base.image_size
+    growth = 1.0
     if TASKS[source_task].preset:
-        before = preset(TASKS[source_task].preset).image_size
-        image_size = image_size * max(before, paper.image_size) // before
+        before = preset(TASKS[source_task].preset)
+        image_size = image_size * max(before.image_size, paper.image_size) // before.image_size
+        growth = max(1.0, base.lr / before.lr)
         image_size = max(1, image_size // base.patch_size) * base.patch_size
-    growth = max(1.0, WIDTH / base.image_width)
     validate_every = paper.validate_every
     if not TASKS[task].validation_figures:
         validate_every = 0.0

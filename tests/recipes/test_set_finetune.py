@@ -193,7 +193,7 @@ def test_nlvr2_begins_from_text_assignment(tuned):
                                         ("entailment", "entailment")])
 def test_the_recipe_is_the_papers_and_the_model_its_own(task, name, prepared, source, tmp_path):
     large = shutil.copytree(source, tmp_path / "run")            # as large as the paper's in pictures and batch
-    config = json.loads((large / "config.json").read_text()) | {"image_size": 256, "batch": 512}
+    config = json.loads((large / "config.json").read_text()) | {"image_size": 256, "batch": 512, "lr": 1e-4}
     (large / "config.json").write_text(json.dumps(config))
     data, base, paper, source = prepared / SETS[task], checkpoint.read_run(large)[0], preset(name), large
     config = recipe_of(task, [data, data / "test"], source)
@@ -213,6 +213,19 @@ def test_a_small_runs_recipe_has_its_batch_and_pictures_larger_by_as_much_as_the
         config, base = recipe_of(task, [prepared / SETS[task]], run), checkpoint.read_run(run)[0]
         assert (config.image_size, config.batch) == (size, base.batch), task     # 24 * 384 / 256, in patches of 8
     assert recipe_of("retrieval", [prepared / "coco"], source, changes=("image_size=64", "batch=9")).image_size == 64
+
+
+def test_a_small_models_learning_rates_grow_as_its_own_was_above_the_papers(prepared, source, tmp_path):
+    assert checkpoint.read_run(source)[0].lr == 1e-3 and preset("paper-4m").lr == 1e-4
+    paper = preset("retrieval-coco")
+    for lr, growth in ((1e-3, 10), (2e-5, 1)):                   # never below the paper's
+        run = shutil.copytree(source, tmp_path / str(lr))
+        config = json.loads((run / "config.json").read_text()) | {"lr": lr}
+        (run / "config.json").write_text(json.dumps(config))
+        config = recipe_of("retrieval", [prepared / "coco"], run)
+        for field in ("lr", "lr_start", "lr_end"):
+            assert getattr(config, field) == pytest.approx(growth * getattr(paper, field)), field
+    assert recipe_of("retrieval", [prepared / "coco"], source, changes=("lr=0.5",)).lr == 0.5
 
 
 def test_a_training_says_what_it_takes_before_it_starts(prepared, source, tmp_path, caplog):
@@ -552,7 +565,8 @@ def test_without_proposals_only_pointing_is_asked(tuned, prepared, tmp_path):
     prepare("grounding", sets, tmp_path, images=[prepared.parent / "all"])
     found = evaluate_set(tuned["grounding"], tmp_path / "grounding", out=tmp_path, layer="all")
     assert found["test"].keys() == {"testA", "testB"} and found["proposals"] == 0
-    assert all(some.keys() == {"pointing"} for some in found["test"].values()) and "proposals" not in table(found)
+    assert all(some.keys() == {"pointing"} for some in found["test"].values())
+    assert "proposals" not in table(found).partition("validation after step")[0], "its training had them"
 
 
 # protocols, and what is refused
