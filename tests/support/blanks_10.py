@@ -72,6 +72,5 @@ WRONG = {
     "confusion": ["return torch.bincount(3 * answers + labels, minlength=9).view(3, 3)", """
         return torch.bincount(3 * labels + answers, minlength=9).view(3, 3) / len(labels)""", """
         return torch.diag(torch.bincount(labels[labels == answers], minlength=3))"""]}
-NEEDS = {"labels_by_hand": ["folder = Path(run", "problems = [one for group in squares"],
+NEEDS = {"labels_by_hand": ["folder = Path(run"],
          "EntailmentModel": ["folder = Path(run"]}
-SET = {"groups": 100}                 # a parameter of the chapter that suffices, and is quicker
