@@ -17,12 +17,21 @@ let photo = null, answer = null, answers = [], occlusion = null, waiting = 0, id
 const text = () => $("text").value;
 const veil = () => document.querySelector("[name=veil]:checked").value;
 
+const round = value => Math.round(value * 1e4) / 1e4;   // what an address holds
+
 // Something changed: answer before the next frame is shown, the slow questions when all is quiet.
-function changed() {
+// kind: see `remember`
+function changed(kind) {
+  remember(kind);
   occlusion = null;
   waiting ||= requestAnimationFrame(() => { waiting = 0; update(); });
   clearTimeout(idle);
-  idle = setTimeout(() => { say(); if (veil() === "occlusion") occlude(); }, 500);
+  idle = setTimeout(() => {
+    say();
+    if (!drag) lastKind = "";
+    history.replaceState(null, "", `#${shown.said}`);    // browsers refuse it for every frame
+    if (veil() === "occlusion") occlude();
+  }, 500);
 }
 
 function update() {
@@ -61,7 +70,7 @@ $("add").onclick = () => {
   chosen = scene.objects.push(thing($("kind").value, x, y)) - 1;
   changed();
 };
-for (const one of document.querySelectorAll("[name=veil], #pixels")) one.onchange = changed;
+for (const one of document.querySelectorAll("[name=veil], #pixels")) one.onchange = () => changed();
 if (values.start) $("beside").append(make("option", {value: "start"}, "the warm start"));
 $("beside").onchange = () => {
   $("start-note").hidden = $("beside").value !== "start";
@@ -70,15 +79,16 @@ $("beside").onchange = () => {
   changed();
 };
 $("own").onchange = () => { if ($("own").files.length) useRun([...$("own").files]); $("own").value = ""; };
-$("sentences").oninput = changed;
+$("sentences").oninput = () => changed();
 
 // A file -> the picture that the model reads, resized as PIL does it, and the one that is shown.
 async function usePhoto(file) {
   let found;
+  $("photo-said").textContent = "";
   try {
     found = await createImageBitmap(file);
   } catch {
-    $("occlusion").textContent = `${file.name || "the file"} is no picture that this browser can read.`;
+    $("photo-said").textContent = `${file.name || "the file"} is no picture that this browser can read.`;
     return;
   }
   const scale = Math.min(1, 1024 / Math.max(found.width, found.height));         // a camera's would take seconds
@@ -129,10 +139,18 @@ async function begin() {
   $("text").value = `${a(ONE)} left of ${a(OTHER)}`;
   const others = [`${a(OTHER)} left of ${a(ONE)}`, `a big ${ONE} and a small ${OTHER}`, `two ${plural(OTHER)}`];
   $("sentences").value = [text(), opposite(text()), ...others, a(THIRD)].join("\n");
+  remember();
+  followAddress();
   mind.see(painter.paint(scene));                // so that the browser has compiled the loops when the reader begins
   update();
   say();
   beginTour();
+  window.addEventListener("hashchange", followAddress);
+  // what is focused on a phone must not end up under what stays at the top
+  new ResizeObserver(() => {
+    const above = matchMedia("(max-width: 700px) and (min-height: 600px)").matches ? $("view").offsetHeight + 8 : 0;
+    document.documentElement.style.scrollPaddingTop = `${above}px`;
+  }).observe($("view"));
   window.explorer = {mind, startMind, scene, painter, tokenizer, times, changed, update, occlude, minds, drawCurve};
   document.documentElement.dataset.ready = "true";                            // tests wait for it
 }

@@ -3,17 +3,14 @@
 
 function showNumbers() {
   const [now, other] = answers[0].odds === undefined ? [] : answers;
-  $("brief").textContent = now ? `match ${share(now.match)}, similarity ${now.similarity.toFixed(2)}` : "";
   $("numbers").replaceChildren(...!now ? [make("p", {}, "Type a sentence.")] : [
     make("div", {className: "number"}, "Match (ITM)", bar(0, now.match), make("b", {id: "match"}, share(now.match)),
          ...other ? [other.mind.name, bar(0, other.match, "other"),
-                     make("b", {id: "other-match"}, share(other.match))] : [],
-         make("small", {}, "the probability that sentence and picture belong together, by fusion")),
+                     make("b", {id: "other-match"}, share(other.match))] : []),
     make("div", {className: "number"}, "Similarity (ITC)", cosineBar(now.similarity, "itc"),
          make("b", {id: "similarity"}, now.similarity.toFixed(3)),
          ...other ? [other.mind.name, cosineBar(other.similarity, "other"),
-                     make("b", {id: "other-similarity"}, other.similarity.toFixed(3))] : [],
-         make("small", {}, "the cosine of two vectors, one for the picture and one for the sentence, from −1 to 1"))]);
+                     make("b", {id: "other-similarity"}, other.similarity.toFixed(3))] : [])]);
 }
 
 function showWords(words) {
@@ -38,7 +35,7 @@ function showGuesses() {
     make("span", {className: piece === truth ? "true" : ""}, piece), bar(0, p), make("span", {}, p.toFixed(2))]));
   $("guesses").replaceChildren(...asked
     ? answers.flatMap(({mind, looked}) => [...nameOf(mind), ...mind.guess(looked, text(), word).map(show)])
-    : [make("p", {className: "soft"}, "Choose a word above to mask it: the model guesses which word stood there.")]);
+    : [make("p", {className: "soft"}, "Choose a word of the sentence to mask it: the model guesses which word stood there.")]);
 }
 
 // The chosen word's weights over the patches; of several pieces the mean. Without a word those of [CLS].

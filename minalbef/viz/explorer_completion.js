@@ -27,7 +27,7 @@ function complete() {
   showOffer();
   changed();
 }
-$("text").oninput = () => { offer(); changed(); };
+$("text").oninput = () => { offer(); changed("text"); };
 $("text").onblur = () => { offered = []; showOffer(); };
 $("text").onkeydown = event => {
   if (!offered.length) return;

@@ -86,7 +86,8 @@ function alter(changes) {
   one.size = clamp(one.size, 0.1, 0.7);
   for (const axis of ["x", "y"]) one[axis] = clamp(one[axis], one.size / 2, 1 - one.size / 2);
   one.angle = Math.round((one.angle + 540) % 360 - 180);
-  changed();
+  for (const name of ["x", "y", "size"]) one[name] = round(one[name]);
+  changed(`${chosen} ${Object.keys(changes)}`);
 }
 
 function remove() {
@@ -110,6 +111,7 @@ stage.addEventListener("pointerdown", event => {
     chosen = under;
     drag = {way: "move", dx: scene.objects[under].x - x, dy: scene.objects[under].y - y};
   }
+  lastKind = "";
   if (drag) stage.setPointerCapture(event.pointerId);
   showScene();
 });

@@ -174,6 +174,7 @@ async function predict(i) {
   $("tour-answer").textContent = (i === right ? "As you said. " : `You said “${step.options[i]}”; it is `
     + `“${step.options[right]}”. `) + said;
   $("tour-next").disabled = false;
+  $("tour-next").scrollIntoView({block: "nearest"});
 }
 
 function endTour() {

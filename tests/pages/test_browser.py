@@ -127,7 +127,7 @@ def try_explorer(page) -> None:
     frame.locator("html[data-ready]").wait_for(timeout=120_000)
     frame.locator("#text").fill("a rocket")
     frame.locator("#match", has_text=re.compile(r"^(0\.0|<)")).wait_for(timeout=60_000)
-    frame.locator("#things").scroll_into_view_if_needed()
+    frame.locator("#stage").scroll_into_view_if_needed()
     keep(page, "00_tour-explorer")
 
 

@@ -1,0 +1,225 @@
+"""The explorer's layout: what stays in view on a desktop and on a phone, and controls to touch; the address."""
+from pathlib import Path
+
+import pytest
+
+from chromium import keep
+from minalbef import load
+from minalbef.viz.explorer import write_explorer
+
+pytestmark = pytest.mark.slow         # skipped without Chromium, but for CI: see the fixture `browser`
+SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("explorer") / "explorer.html"
+    write_explorer(load("tiny"), out, captions=1000)
+    return out
+
+
+@pytest.fixture
+def open_page(browser, file):
+    """open_page(size, address="", **options) -> the explorer, which has answered once.
+
+    Its errors fail the test.
+    """
+    pages = []
+    wrong = []
+
+    def open_page(size: str, address: str = "", **options):
+        width, height = SIZES[size]
+        page = browser.new_page(viewport={"width": width, "height": height}, **options)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text))
+        page.goto(file.as_uri() + address)
+        page.locator("html[data-ready]").wait_for(timeout=120_000)
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert not wrong
+
+
+def box(page, selector: str) -> tuple[float, float, float, float]:
+    """-> left, top, right and bottom in the window's pixels."""
+    found = page.locator(selector).bounding_box()
+    return (found["x"], found["y"], found["x"] + found["width"], found["y"] + found["height"])
+
+
+def is_in_view(page, selector: str) -> bool:
+    left, top, right, bottom = box(page, selector)
+    width, height = page.viewport_size["width"], page.viewport_size["height"]
+    return left >= 0 and top >= 0 and right <= width and bottom <= height
+
+
+def overlap(page, one: str, other: str) -> bool:
+    a, b = box(page, one), box(page, other)
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_picture_sentence_and_answer_are_in_view_at_first_and_where_one_scrolls(open_page, size):
+    page = open_page(size)
+    stays = ("#text", "#words", "#stage", "#things", "#numbers", "#time")
+    assert all(is_in_view(page, selector) for selector in stays)
+    left, top, right, bottom = box(page, "#stage")
+    assert right - left > (500 if size == "desktop" else 250) and right - left == bottom - top
+    for target in ("#controls", "#attention", "#table"):
+        page.locator(target).scroll_into_view_if_needed()
+        assert all(is_in_view(page, selector) for selector in stays), target
+    assert page.evaluate("scrollY") > 500
+    assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
+    assert not page.locator(".maps canvas").first.evaluate("one => one.offsetWidth <= 96")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_with_two_models_and_an_unknown_word_the_answer_is_in_view_too(open_page, size):
+    page = open_page(size)
+    page.locator("#text").fill("a zebra, an apple, a cat and a rocket left of three big sunflowers")
+    page.evaluate("""() => {
+      document.getElementById("beside").value = "start";
+      document.getElementById("beside").onchange();
+    }""")
+    page.locator("#other-match").wait_for()
+    assert "zebra" in page.locator("#unknown").inner_text()
+    assert all(is_in_view(page, one) for one in ("#text", "#stage", "#unknown", "#numbers"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_tour_is_beside_or_below_what_stays_and_never_over_it(open_page, size):
+    page = open_page(size)
+    page.locator("#tour-start").click()
+    assert page.evaluate("document.activeElement.id") == "tour-title"
+    assert not overlap(page, "#tour-title", "#view") and is_in_view(page, "#tour-title")
+    page.locator("#tour-options button").first.click()
+    page.locator("#tour-next:not([disabled])").wait_for(timeout=60_000)
+    assert is_in_view(page, "#tour-next") and is_in_view(page, "#stage")
+    assert not overlap(page, "#tour-next", "#view")
+    keep(page, f"explorer-tour-{size}")
+
+
+def test_controls_are_folded_and_open_by_keyboard(open_page):
+    page = open_page("desktop")
+    assert page.locator("#angle").is_hidden() and page.locator("#own-note").is_hidden()
+    page.locator("#controls summary").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#angle").is_visible()
+    page.locator("#angle").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("explorer.scene.objects[0].angle") == 1
+
+
+def test_a_low_window_scrolls_as_a_whole(open_page):
+    page = open_page("phone")
+    page.set_viewport_size({"width": 390, "height": 400})
+    page.locator("#table").scroll_into_view_if_needed()
+    assert box(page, "#view")[3] < 0
+
+
+def shown(page) -> tuple[str, str, float]:
+    """-> the picture's pixels, the sentence and the match."""
+    settle(page)
+    return page.evaluate("""() => {
+      const {mind, painter, scene} = explorer, text = document.getElementById("text").value;
+      const pixels = painter.paint(scene);
+      return [pixels.join(), text, mind.ask(mind.see(pixels), text).match];
+    }""")
+
+
+def settle(page) -> None:
+    """Wait until the answer to the last change is on the page: two frames."""
+    page.evaluate("""new Promise(done =>
+      requestAnimationFrame(() => requestAnimationFrame(done)))""")
+
+
+def test_a_link_shows_the_scene_and_the_sentence_that_were_seen(open_page):
+    page = open_page("desktop")
+    assert "#" not in page.url
+    page.locator("#controls summary").click()
+    page.locator("#background").select_option("blue")
+    page.locator("#kind").select_option("rocket")
+    page.locator("#add").click()
+    page.locator("#style").select_option("fluent")
+    page.locator("#finish").select_option("outlined")
+    page.locator("#stage").press("ArrowLeft")
+    page.locator("#stage").press("]")
+    page.locator("#text").fill("a cat's CAFÉ & 50% #1_")
+    page.wait_for_url("**#*1_*")
+    address = page.url[page.url.index("#"):]
+    other = open_page("phone", address)
+    assert other.locator("#address-note").is_hidden()
+    assert shown(other) == shown(page)
+    assert "fluent+outlined" in other.evaluate("explorer.scene.objects.map(one => one.style)")
+    other.evaluate("location.hash = 'sentence=a+rocket&background=white'")
+    other.locator("#text").evaluate("box => box.value === 'a rocket' || Promise.reject(box.value)")
+    assert other.evaluate("explorer.scene.objects.length") == 0
+
+
+DAMAGED = ("#", "#table", "#sentence=a+cat", "#background=blue", "#%E0%A4%A&&==",
+           "#sentence=a&background=__proto__", "#sentence=a&background=blue&object=",
+           "#sentence=a&background=blue&object=toString_0.5_0.5_0.3_0_noto",
+           "#sentence=a&background=blue&object=cat_0.5_0.5_0.3_0_nobody",
+           "#sentence=a&background=blue&object=cat_0.5_0.5_0.3_0",
+           "#sentence=a&background=blue&object=cat_0.5_0.5_0.3_0_noto+gold",
+           "#sentence=a&background=blue&object=cat_0.5_NaN_0.3_0_noto",
+           "#sentence=a&background=blue&object=cat_0.5_0.5_99_0_noto",
+           "#sentence=a&background=blue&object=cat_0.5_0.5_0.3_0_noto_1",
+           "#sentence=" + "a+cat+" * 1000 + "&background=blue")
+
+
+def test_a_damaged_or_foreign_address_leaves_the_first_scene_and_says_so(open_page):
+    page = open_page("desktop")
+    first = shown(page)
+    page = open_page("desktop", DAMAGED[1])
+    assert shown(page) == first and "names no scene" in page.locator("#address-note").inner_text()
+    page.locator("#text").fill("a cat")
+    assert page.locator("#address-note").is_hidden(), "after a change it isn't said any more"
+    page.locator("#text").fill(first[1])
+    for address in DAMAGED:
+        page.evaluate("hash => location.hash = hash", address)
+        settle(page)
+        assert shown(page) == first, address
+        assert page.locator("#address-note").is_visible() == (address != "#"), address
+    safe = "<img src=x onerror=alert(1)>"
+    page.evaluate("hash => location.hash = hash", f"#background=red&sentence={safe}")
+    settle(page)
+    assert page.locator("#text").input_value() == safe and page.locator("main img").count() == 0
+
+
+def test_a_random_scene_has_a_sentence_that_is_true_of_it(open_page):
+    page = open_page("phone")
+    seen = set()
+    matches = []
+    for _ in range(20):
+        page.locator("#draw-scene").click()
+        pixels, text, match = shown(page)
+        seen.add(text)
+        matches.append(match)
+    assert len(seen) > 15 and sum(match > 0.5 for match in matches) > 12
+    assert page.locator("#unknown").is_hidden()
+
+
+def test_several_changes_are_undone_one_by_one_and_a_drag_is_one_step(open_page):
+    page = open_page("desktop")
+    assert page.locator("#undo").is_disabled()
+    states = [shown(page)]
+    left, top, right, _ = box(page, "#stage")
+    wide = right - left
+    page.mouse.move(left + 0.25 * wide, top + 0.5 * wide)
+    page.mouse.down()
+    page.mouse.move(left + 0.4 * wide, top + 0.8 * wide, steps=10)
+    page.mouse.up()
+    states.append(shown(page))
+    page.locator("#text").press_sequentially(" now", delay=20)
+    states.append(shown(page))
+    for act in ("#draw-scene", "#add", "#remove", "#draw-scene"):
+        page.locator(act).dispatch_event("click")
+        states.append(shown(page))
+    assert len({state[:2] for state in map(tuple, states)}) > 5
+    for state in states[-2::-1]:
+        page.locator("#undo").click()
+        assert shown(page) == state
+    assert page.locator("#undo").is_disabled()
