@@ -14,6 +14,8 @@ const a = name => `${article(name)} ${name}`, plural = name => objects.find(one 
 const scene = {objects: [thing(ONE, 0.25, 0.5), thing(OTHER, 0.75, 0.5)], background: "yellow", photo: null};
 let chosen = 0, word = -1, layer = Math.min(1, config.fusion_depth - 1), head = 0, which = 0, painter, sheets = {};
 let photo = null, answer = null, answers = [], occlusion = null, waiting = 0, idle = 0, times = [];
+const SLOW = 300;                                // ms: an answer that takes longer says so beforehand
+let pace = 0;                                    // ms of the last answer
 const text = () => $("text").value;
 const veil = () => document.querySelector("[name=veil]:checked").value;
 
@@ -24,7 +26,11 @@ const round = value => Math.round(value * 1e4) / 1e4;   // what an address holds
 function changed(kind) {
   remember(kind);
   occlusion = null;
-  waiting ||= requestAnimationFrame(() => { waiting = 0; update(); });
+  waiting ||= requestAnimationFrame(() => {
+    if (pace < SLOW) return update();
+    showBusy();
+    setTimeout(update);                          // after the sign has been painted
+  });
   clearTimeout(idle);
   idle = setTimeout(() => {
     say();
@@ -34,7 +40,16 @@ function changed(kind) {
   }, 500);
 }
 
+// The picture follows the pointer at once; the answer takes its time.
+function showBusy() {
+  $("time").textContent = "Computing …";
+  $("time").classList.add("busy");
+  $("numbers").setAttribute("aria-busy", "true");
+  showScene();
+}
+
 function update() {
+  waiting = 0;
   const began = performance.now(), pixels = painter.paint(scene);
   const {words} = tokenizer.encode(text(), config.text_length);
   if (word >= words.length) word = -1;
@@ -47,7 +62,10 @@ function update() {
   showAttention();
   showTable();
   showScene();
-  times.push(performance.now() - began);
+  pace = performance.now() - began;
+  times.push(pace);
+  $("time").classList.remove("busy");
+  $("numbers").removeAttribute("aria-busy");
   $("time").textContent = `Answered in ${times.at(-1).toFixed(0)} ms.`;
 }
 
@@ -76,6 +94,7 @@ $("beside").onchange = () => {
   $("start-note").hidden = $("beside").value !== "start";
   $("own-said").hidden = $("beside").value === "start";
   [which, layer, head] = [0, Math.min(1, config.fusion_depth - 1), 0];
+  pace = $("beside").value ? SLOW : pace;        // it may be slow, and nobody knows yet
   changed();
 };
 $("own").onchange = () => { if ($("own").files.length) useRun([...$("own").files]); $("own").value = ""; };
@@ -134,7 +153,7 @@ async function begin() {
   $("known").textContent = `${known.size} words, ${names.length} kinds of emoji`;
   const count = Object.values(trained).reduce((sum, one) => sum + one.length, 0);
   $("about").textContent = `Preset ${config.name}: ${count.toLocaleString("en")} weights in fp16. Layers and heads `
-    + "count from 0, as in the package.";
+    + "are counted from 1 here, and from 0 in the package's code.";
   $("kind").value = THIRD;
   $("text").value = `${a(ONE)} left of ${a(OTHER)}`;
   const others = [`${a(OTHER)} left of ${a(ONE)}`, `a big ${ONE} and a small ${OTHER}`, `two ${plural(OTHER)}`];

@@ -49,9 +49,10 @@ function lookOf({mind, attention}, layer, head) {
 }
 
 function showAttention() {
-  const of = word < 0 ? "[CLS] looks, from which ITM reads," : `“${answer.words[word]}” looks,`;
-  $("attention-note").textContent = `Where ${of} by layer and head of fusion: bright is much, and the most has a ring. `
-    + "Choose one to lay it over the picture.";
+  const of = word < 0 ? "[CLS], from which ITM reads," : `“${answer.words[word]}”`;
+  $("attention-note").textContent = `Each map is one head of one layer of fusion, over the picture's `
+    + `${grid} × ${grid} patches: how much ${of} takes from each. Bright is much, and a ring marks the `
+    + "most. Below it, the objects that get the largest shares. Choose a map to lay it over the picture.";
   const sides = answer.attention ? answers : [], box = $("attention");
   const maps = sides.flatMap(({attention}, i) => attention.flatMap((heads, j) => heads.map((_, k) => [i, j, k])));
   const said = maps.map(([i, j, k]) => [sides[i].mind.name, j, k]).join("|");
@@ -65,8 +66,8 @@ function showAttention() {
           showAttention();
           showScene();
         };
-        return make("button", {onclick: choose}, make("canvas", {width: 96, height: 96}),
-                    `layer\u00a0${one[1] + 1}, head\u00a0${one[2] + 1}`);
+        return make("button", {onclick: choose}, make("canvas", {width: 192, height: 192}),
+                    `layer\u00a0${one[1] + 1}, head\u00a0${one[2] + 1}`, make("small"));
       }));
       side.style.setProperty("--heads", attention[0].length);
       return side;
@@ -75,16 +76,40 @@ function showAttention() {
   const chosen = veil() === "attention" && [which, layer, head].join();
   box.querySelectorAll("button").forEach((button, n) => {
     const [i, ...at] = maps[n];
-    drawMap(button.firstChild, lookOf(sides[i], ...at));
+    const heat = lookOf(sides[i], ...at);
+    drawMap(button.firstChild, heat);
+    button.lastChild.textContent = objectsUnder(heat);
     button.setAttribute("aria-pressed", String(maps[n].join() === chosen));
   });
 }
 
+// What a map shows, in words: the two objects with the largest shares of its weight, or, without
+// objects, its heaviest patch.
+function objectsUnder(heat) {
+  const owner = new Array(side * side).fill(null), shares = new Map();
+  for (const one of scene.objects) {
+    const {left, top, pixels} = painter.square(one);
+    for (let y = top; y < top + pixels; y++) {
+      owner.fill(one.name, y * side + left, y * side + left + pixels);
+    }
+  }
+  owner.forEach((name, i) => {
+    const patch = Math.floor(i / side / config.patch_size) * grid
+      + Math.floor(i % side / config.patch_size);
+    if (name) shares.set(name, (shares.get(name) ?? 0) + heat[patch] / config.patch_size ** 2);
+  });
+  const most = [...shares].sort((one, other) => other[1] - one[1]).slice(0, 2);
+  if (most.length) return most.map(([name, part]) => `${percent(part)} on the ${name}`).join(", ");
+  const patch = heat.indexOf(Math.max(...heat));
+  return `${percent(heat[patch])} on row ${Math.floor(patch / grid) + 1}, column ${patch % grid + 1}`;
+}
+const percent = part => `${Math.round(100 * part)}%`;
+
 function drawMap(canvas, heat) {
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
-  context.drawImage(pixelCanvas(answer.pixels), 0, 0, 96, 96);
-  drawVeil(context, heat, 96);
+  context.drawImage(pixelCanvas(answer.pixels), 0, 0, canvas.width, canvas.height);
+  drawVeil(context, heat, canvas.width);
 }
 
 // Each patch blanked in turn, with the background's colour or a photo's mean: how much does the match change?
@@ -136,7 +161,7 @@ function showTable() {
                 make("td", {}, bar(0, one.match, kind)), cell(sides[k], i, "similarity", one.similarity.toFixed(2)),
                 make("td", {}, cosineBar(one.similarity, kind || "itc")));
   };
-  const titles = ["sentence", "match", "", "similarity", ""].map(title => make("th", {scope: "col"}, title));
+  const titles = ["sentence", "match (ITM)", "0 to 1", "similarity (ITC)", "−1 to 1"].map(title => make("th", {scope: "col"}, title));
   $("table").replaceChildren(make("table", {}, make("tr", {}, ...titles), ...sentences.flatMap((sentence, i) =>
     sides.map((_, k) => line(i, k, k ? answers[k].mind.name : sentence)))));
 }

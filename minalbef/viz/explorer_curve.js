@@ -26,11 +26,11 @@ async function drawCurve(steps = 25) {
   const way = axis === "x" ? "from left to right" : "from top to bottom";
   $("curve-note").textContent = `${one.name} ${way}; the dotted line is where it stands now`;
   $("curve").replaceChildren(...found.flatMap(({mind, lines}) => [["match", 0], ["similarity", -0.5]].map(
-    ([kind, low]) => chart(found[1] ? `${mind.name}: ${kind}` : kind, kind, low, 1, lines, sentences, one[axis]))));
+    ([kind, low]) => chart(found[1] ? `${mind.name}: ${kind}` : kind, kind, low, 1, lines, sentences, one, axis))));
   return found[0].lines;
 }
 
-function chart(title, kind, low, high, lines, sentences, now) {
+function chart(title, kind, low, high, lines, sentences, one, axis) {
   const svg = (tag, properties, said = "") => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(properties)) element.setAttribute(name, value);
@@ -39,21 +39,27 @@ function chart(title, kind, low, high, lines, sentences, now) {
   };
   const x = value => 40 + 350 * value, y = value => 30 + 170 * (high - value) / (high - low);
   const some = line => line.filter((_, i) => i % 6 === 0).map(one => one[kind].toFixed(2)).join(", ");
+  const [from, to] = axis === "x" ? ["left", "right"] : ["top", "bottom"];
+  const place = `where the ${one.name} stands, from ${from} (0) to ${to} (1)`;
   const said = `${title} on the way: ${lines.map((line, k) => `“${sentences[k]}” ${some(line)}`).join("; ")}`;
-  const box = svg("svg", {viewBox: "0 0 400 262", role: "img", "aria-label": said});
-  box.append(svg("text", {x: 40, y: 16}, `${title} on the way`));
+  const box = svg("svg", {viewBox: "0 0 400 300", role: "img", "aria-label": said});
+  const unit = kind === "match" ? "a probability" : "a cosine";
+  box.append(svg("text", {x: 6, y: 16}, `${title}, ${unit}`), svg("text", {x: 40, y: 236}, place));
+  for (const value of [0, 0.5, 1]) {
+    box.append(svg("text", {x: x(value), y: 217, "text-anchor": "middle"}, String(value)));
+  }
   for (const value of [low, (low + high) / 2, high]) {
     box.append(svg("line", {x1: 40, x2: 390, y1: y(value), y2: y(value), stroke: "var(--line)"}),
                svg("text", {x: 34, y: y(value) + 4, "text-anchor": "end"}, String(value)));
   }
-  box.append(svg("line", {x1: x(now), x2: x(now), y1: 30, y2: 200, stroke: "var(--soft)", "stroke-dasharray": "2 4"}));
+  box.append(svg("line", {x1: x(one[axis]), x2: x(one[axis]), y1: 30, y2: 200, stroke: "var(--soft)", "stroke-dasharray": "2 4"}));
   lines.forEach((line, k) => {
     const stroke = ["var(--blue)", "var(--red)"][k], dash = k ? "7 4" : "none";
     const points = line.map(one => `${x(one.where).toFixed(1)},${y(one[kind]).toFixed(1)}`).join(" ");
     box.append(svg("polyline", {points, fill: "none", stroke, "stroke-width": 2.5, "stroke-dasharray": dash}),
-               svg("line", {x1: 40, x2: 64, y1: 226 + 22 * k, y2: 226 + 22 * k, stroke, "stroke-width": 2.5,
+               svg("line", {x1: 40, x2: 64, y1: 260 + 22 * k, y2: 260 + 22 * k, stroke, "stroke-width": 2.5,
                             "stroke-dasharray": dash}),
-               svg("text", {x: 72, y: 230 + 22 * k}, sentences[k]));
+               svg("text", {x: 72, y: 264 + 22 * k}, sentences[k]));
   });
   return box;
 }

@@ -103,9 +103,12 @@ const at = event => {
 };
 stage.addEventListener("pointerdown", event => {
   const [x, y] = at(event), one = scene.objects[chosen];
-  const near = one && Object.entries(handles(painter.square(one)))
-    .find(([_, [u, v]]) => Math.hypot(x * 480 - u, y * 480 - v) < 18);
-  const under = scene.objects.findLastIndex(one => Math.max(Math.abs(x - one.x), Math.abs(y - one.y)) < one.size / 2);
+  const finger = 22 / stage.getBoundingClientRect().width;       // half of 44 pixels
+  const away = ([u, v]) => Math.hypot(x - u / 480, y - v / 480);
+  const near = one && Object.entries(handles(painter.square(one))).find(([_, place]) =>
+    away(place) < Math.min(finger, away([480 * one.x, 480 * one.y])));
+  const under = scene.objects.findLastIndex(one =>
+    Math.max(Math.abs(x - one.x), Math.abs(y - one.y)) < Math.max(finger, one.size / 2));
   if (near) drag = {way: near[0]};
   else if (under >= 0) {
     chosen = under;

@@ -168,6 +168,8 @@ async function predict(i) {
   const step = STEPS[at_step], buttons = [...$("tour-options").children];
   buttons.forEach((button, k) => { button.disabled = true; button.setAttribute("aria-pressed", String(k === i)); });
   document.documentElement.classList.remove("guessing");
+  $("tour-answer").textContent = "Asking the model …";
+  await new Promise(done => requestAnimationFrame(() => setTimeout(done)));      // it is painted
   const [right, said] = await step.answer();
   if (step !== STEPS[at_step]) return;
   if (step.word !== undefined) { word = step.word; changed(); }

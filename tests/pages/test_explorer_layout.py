@@ -130,9 +130,10 @@ def shown(page) -> tuple[str, str, float]:
 
 
 def settle(page) -> None:
-    """Wait until the answer to the last change is on the page: two frames."""
+    """Wait until the answer to the last change is on the page: two frames, or more if it is slow."""
     page.evaluate("""new Promise(done =>
       requestAnimationFrame(() => requestAnimationFrame(done)))""")
+    page.locator("#time:not(.busy)").wait_for()
 
 
 def test_a_link_shows_the_scene_and_the_sentence_that_were_seen(open_page):
@@ -223,3 +224,75 @@ def test_several_changes_are_undone_one_by_one_and_a_drag_is_one_step(open_page)
         page.locator("#undo").click()
         assert shown(page) == state
     assert page.locator("#undo").is_disabled()
+
+
+def test_maps_say_what_they_are_and_layers_and_heads_are_counted_from_one(open_page):
+    page = open_page("desktop")
+    page.locator("#words button", has_text="cat").click()
+    settle(page)
+    assert "how much “cat” takes from each" in page.locator("#attention-note").inner_text()
+    lines = [said.split("\n") for said in page.locator(".maps button").all_inner_texts()]
+    names = [f"layer\xa0{layer}, head\xa0{head}" for layer in (1, 2) for head in (1, 2, 3)]
+    assert [line[0] for line in lines] == names
+    looked = page.evaluate("""() => {
+      const {mind, painter, scene} = explorer, looked = mind.see(painter.paint(scene));
+      const {attention} = mind.ask(looked, document.getElementById("text").value);
+      return attention.flat().map(rows => [...rows[6]]);
+    }""")
+    for weights, (_, said) in zip(looked, lines):      # the cat fills patches of rows 3, 4 and
+        parts = dict(reversed(part.split("% on the ")) for part in said.split(", "))
+        assert set(parts) == {"apple", "cat"}
+        near = sum(weights[6 * row + column] for row in (2, 3) for column in (4, 5))
+        assert abs(float(parts["cat"]) / 100 - near) < 0.5 * near + 0.1
+    assert "counted from 1" in page.locator("#about").inner_text()
+    assert "from 0 to 1" in page.locator(".rest").inner_text()
+    page.locator("#draw-curve").click()
+    page.locator("#curve-note", has_text="dotted").wait_for(timeout=60_000)
+    match, similarity = page.locator("#curve svg").all_text_contents()
+    assert "match, a probability" in match and "similarity, a cosine" in similarity
+    assert "where the apple stands, from left (0) to right (1)" in match
+
+
+TOO_SMALL = """[...document.querySelectorAll("button, select, summary, input, textarea")]
+  .map(one => one.matches("[type=radio], [type=checkbox], [type=file]") ? one.labels[0] : one)
+  .filter(one => one.checkVisibility())
+  .map(one => [one, one.getBoundingClientRect()])
+  .filter(([_, box]) => box.width < 44 || box.height < 44)
+  .map(([one, box]) => `${one.outerHTML.slice(0, 80)} ${box.width} x ${box.height}`)"""
+
+
+def test_whatever_is_touched_on_a_phone_is_44_pixels_wide_and_high(open_page):
+    page = open_page("phone", has_touch=True)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.locator("#tour-start").tap()
+    assert page.evaluate(TOO_SMALL) == []
+    page.locator("#tour-end").tap()
+    page.evaluate("Object.assign(explorer.scene.objects[1], {size: 0.1, x: 0.7, y: 0.5})")
+    page.evaluate("explorer.changed()")
+    settle(page)
+    left, top, right, _ = box(page, "#stage")
+    wide = right - left
+    page.touchscreen.tap(left + 0.7 * wide + 20, top + 0.5 * wide)
+    assert page.locator("#things [aria-pressed=true]").inner_text() == "cat", "small, but near"
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_an_answer_that_takes_long_shows_a_busy_sign_before(open_page):
+    page = open_page("desktop", reduced_motion="reduce", color_scheme="dark")
+    page.evaluate("""() => {
+      const {mind} = explorer, ask = mind.ask, time = document.getElementById("time");
+      mind.ask = (...asked) => {
+        const end = performance.now() + 120;
+        while (performance.now() < end);
+        return ask.apply(mind, asked);
+      };
+      window.said = [];
+      const note = () => said.push([time.textContent, time.classList.contains("busy")]);
+      new MutationObserver(note).observe(time, {childList: true});
+    }""")
+    for sentence in ("a cat", "a rocket"):
+        page.locator("#text").fill(sentence)
+        settle(page)
+        page.wait_for_function("said.at(-1)?.[0].startsWith('Answered')")
+    assert ["Computing …", True] in page.evaluate("said")
+    assert page.locator("#numbers[aria-busy]").count() == 0
