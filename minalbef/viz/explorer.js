@@ -154,10 +154,13 @@ async function begin() {
   const count = Object.values(trained).reduce((sum, one) => sum + one.length, 0);
   $("about").textContent = `Preset ${config.name}: ${count.toLocaleString("en")} weights in fp16. Layers and heads `
     + "are counted from 1 here, and from 0 in the package's code.";
+  $("patches").textContent = `${grid} × ${grid}`;
   $("kind").value = THIRD;
   $("text").value = `${a(ONE)} left of ${a(OTHER)}`;
   const others = [`${a(OTHER)} left of ${a(ONE)}`, `a big ${ONE} and a small ${OTHER}`, `two ${plural(OTHER)}`];
   $("sentences").value = [text(), opposite(text()), ...others, a(THIRD)].join("\n");
+  keepPicture(painter.paint({...scene, objects: [thing(ONE, 0.75, 0.5), thing(OTHER, 0.25, 0.5)]}));
+  keepPicture(painter.paint({...scene, objects: [0.25, 0.75].map(x => thing(OTHER, x, 0.5))}));
   remember();
   followAddress();
   mind.see(painter.paint(scene));                // so that the browser has compiled the loops when the reader begins

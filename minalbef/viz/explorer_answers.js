@@ -15,10 +15,15 @@ function showNumbers() {
 
 function showWords(words) {
   const focus = [...$("words").children].indexOf(document.activeElement);
+  glance = -1;                                   // what it pointed to is replaced
   $("words").replaceChildren(...words.map((said, i) => make("button", {
     className: known.has(said) ? "" : "strange", "aria-pressed": String(i === word),
     title: known.has(said) ? "mask this word" : "no training caption says this word",
-    onclick: () => { word = i === word ? -1 : i; changed(); }}, said)));
+    onclick: () => { word = i === word ? -1 : i; changed(); },
+    onpointerenter: event => { if (event.pointerType === "mouse") lightPatches(i); },
+    onpointerleave: () => lightPatches(-1),
+    onfocus: event => { if (event.target.matches(":focus-visible")) lightPatches(i); },
+    onblur: () => lightPatches(-1)}, said)));
   $("words").children[focus]?.focus();
   const strange = [...new Set(words.filter(said => !known.has(said)))];
   $("unknown").textContent = strange.length ? `No training caption says ${strange.map(one => `“${one}”`).join(", ")}: `
@@ -38,8 +43,8 @@ function showGuesses() {
     : [make("p", {className: "soft"}, "Choose a word of the sentence to mask it: the model guesses which word stood there.")]);
 }
 
-// The chosen word's weights over the patches; of several pieces the mean. Without a word those of [CLS].
-function lookOf({mind, attention}, layer, head) {
+// A word's weights over the patches; of several pieces the mean. Without a word those of [CLS].
+function lookOf({mind, attention}, layer, head, word = asked()) {
   const places = word < 0 ? [0] : mind.encode(text()).places[word];
   const found = new Float32Array(grid * grid);
   for (const place of places) {
@@ -49,10 +54,8 @@ function lookOf({mind, attention}, layer, head) {
 }
 
 function showAttention() {
-  const of = word < 0 ? "[CLS], from which ITM reads," : `“${answer.words[word]}”`;
-  $("attention-note").textContent = `Each map is one head of one layer of fusion, over the picture's `
-    + `${grid} × ${grid} patches: how much ${of} takes from each. Bright is much, and a ring marks the `
-    + "most. Below it, the objects that get the largest shares. Choose a map to lay it over the picture.";
+  const of = asked() < 0 ? "[CLS]" : `“${answer.words[asked()]}”`;
+  $("attention-title").textContent = `Cross-attention of ${of}`;
   const sides = answer.attention ? answers : [], box = $("attention");
   const maps = sides.flatMap(({attention}, i) => attention.flatMap((heads, j) => heads.map((_, k) => [i, j, k])));
   const said = maps.map(([i, j, k]) => [sides[i].mind.name, j, k]).join("|");
@@ -66,8 +69,11 @@ function showAttention() {
           showAttention();
           showScene();
         };
-        return make("button", {onclick: choose}, make("canvas", {width: 192, height: 192}),
-                    `layer\u00a0${one[1] + 1}, head\u00a0${one[2] + 1}`, make("small"));
+        const button = make("button", {onclick: choose},
+          make("canvas", {width: 192, height: 192}),
+          `layer\u00a0${one[1] + 1}, head\u00a0${one[2] + 1}`, make("small"));
+        lightFrom(button, one);
+        return button;
       }));
       side.style.setProperty("--heads", attention[0].length);
       return side;
@@ -99,9 +105,9 @@ function objectsUnder(heat) {
     if (name) shares.set(name, (shares.get(name) ?? 0) + heat[patch] / config.patch_size ** 2);
   });
   const most = [...shares].sort((one, other) => other[1] - one[1]).slice(0, 2);
-  if (most.length) return most.map(([name, part]) => `${percent(part)} on the ${name}`).join(", ");
+  if (most.length) return most.map(([name, part]) => `${percent(part)} ${name}`).join(", ");
   const patch = heat.indexOf(Math.max(...heat));
-  return `${percent(heat[patch])} on row ${Math.floor(patch / grid) + 1}, column ${patch % grid + 1}`;
+  return `${percent(heat[patch])} row ${Math.floor(patch / grid) + 1}, column ${patch % grid + 1}`;
 }
 const percent = part => `${Math.round(100 * part)}%`;
 
@@ -151,7 +157,7 @@ function say() {
 }
 
 function showTable() {
-  const sentences = $("sentences").value.split("\n").filter(line => tokenizer.words(line).length).slice(0, 12);
+  const sentences = sentencesOf();
   const sides = answers.map(({mind, looked}) => sentences.map(sentence => mind.ask(looked, sentence)));
   const cell = (side, i, kind, said) => make("td", {
     className: `value ${side[i][kind] === Math.max(...side.map(one => one[kind])) ? "best" : ""}`}, said);
@@ -164,4 +170,5 @@ function showTable() {
   const titles = ["sentence", "match (ITM)", "0 to 1", "similarity (ITC)", "−1 to 1"].map(title => make("th", {scope: "col"}, title));
   $("table").replaceChildren(make("table", {}, make("tr", {}, ...titles), ...sentences.flatMap((sentence, i) =>
     sides.map((_, k) => line(i, k, k ? answers[k].mind.name : sentence)))));
+  showMatrix(sentences, sides[0]);
 }

@@ -37,6 +37,7 @@ function showScene() {
     }
   }
   if (veil() === "attention" && answer.attention) drawVeil(drawing, lookOf(answers[which], layer, head), 480);
+  if (isLit() && answer.attention) drawVeil(drawing, meanLook(), 480);
   if (veil() === "occlusion" && occlusion?.done) drawVeil(drawing, occlusion.changes[0], 480);
   const busy = veil() === "occlusion" ? "Blanking one patch after the other …" : "";
   if (!occlusion?.done) $("occlusion").textContent = busy;
@@ -48,7 +49,7 @@ const handles = ({left, top, pixels}) => ({resize: [(left + pixels) * SCALE, (to
 
 function showChosen() {
   const one = scene.objects[chosen];
-  if (one && veil() === "none") {
+  if (one && veil() === "none" && !isLit()) {
     const square = painter.square(one), wide = square.pixels * SCALE;
     for (const [colour, width] of [["#ffffff", 4], ["#0072b2", 2]]) {          // two colours read on any background
       drawing.strokeStyle = colour;

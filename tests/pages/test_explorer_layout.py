@@ -2,6 +2,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from chromium import keep
 from minalbef import load
@@ -230,7 +231,8 @@ def test_maps_say_what_they_are_and_layers_and_heads_are_counted_from_one(open_p
     page = open_page("desktop")
     page.locator("#words button", has_text="cat").click()
     settle(page)
-    assert "how much “cat” takes from each" in page.locator("#attention-note").inner_text()
+    assert page.locator("#attention-title").inner_text() == "Cross-attention of “cat”"
+    assert "6 × 6 patches" in page.locator("#attention-note").inner_text()
     lines = [said.split("\n") for said in page.locator(".maps button").all_inner_texts()]
     names = [f"layer\xa0{layer}, head\xa0{head}" for layer in (1, 2) for head in (1, 2, 3)]
     assert [line[0] for line in lines] == names
@@ -239,11 +241,14 @@ def test_maps_say_what_they_are_and_layers_and_heads_are_counted_from_one(open_p
       const {attention} = mind.ask(looked, document.getElementById("text").value);
       return attention.flat().map(rows => [...rows[6]]);
     }""")
-    for weights, (_, said) in zip(looked, lines):      # the cat fills patches of rows 3, 4 and
-        parts = dict(reversed(part.split("% on the ")) for part in said.split(", "))
+    for weights, (_, said) in zip(looked, lines):
+        parts = dict(reversed(part.split("% ")) for part in said.split(", "))
         assert set(parts) == {"apple", "cat"}
-        near = sum(weights[6 * row + column] for row in (2, 3) for column in (4, 5))
-        assert abs(float(parts["cat"]) / 100 - near) < 0.5 * near + 0.1
+        # the cat's square, 14 pixels from (29, 17) on, covers parts of six patches of 8 pixels
+        covered = {14 + 6 * row + column: high * wide for row, high in enumerate((7, 7))
+                   for column, wide in enumerate((0, 3, 8, 3)) if wide}
+        share = sum(weights[patch] * pixels / 64 for patch, pixels in covered.items())
+        assert abs(float(parts["cat"]) / 100 - share) < 0.006
     assert "counted from 1" in page.locator("#about").inner_text()
     assert "from 0 to 1" in page.locator(".rest").inner_text()
     page.locator("#draw-curve").click()
@@ -296,3 +301,99 @@ def test_an_answer_that_takes_long_shows_a_busy_sign_before(open_page):
         page.wait_for_function("said.at(-1)?.[0].startsWith('Answered')")
     assert ["Computing …", True] in page.evaluate("said")
     assert page.locator("#numbers[aria-busy]").count() == 0
+
+
+def maps(page) -> list[str]:
+    return page.evaluate("""[...document.querySelectorAll(".maps canvas")]
+      .map(one => one.toDataURL())""")
+
+
+def lit(page) -> list[float]:
+    """How much each word is lit."""
+    return page.evaluate("""[...document.querySelectorAll("#words button")]
+      .map(one => Number(one.style.getPropertyValue("--lit")))""")
+
+
+@pytest.mark.parametrize("way", ["pointer", "keyboard"])
+def test_a_word_lights_its_patches_in_every_layer_while_it_is_pointed_at(open_page, way):
+    page = open_page("desktop")
+    before = maps(page)
+    word = page.locator("#words button", has_text="cat")
+    if way == "pointer":
+        word.hover()
+    else:
+        page.locator("#text").focus()
+        for _ in range(6):
+            page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "cat"
+    during = maps(page)
+    assert all(one != other for one, other in zip(before, during))
+    assert page.locator("#attention-title").inner_text() == "Cross-attention of “cat”"
+    keep(page, f"explorer-lit-by-{way}")
+    if way == "pointer":
+        page.mouse.move(5, 5)
+    else:
+        page.keyboard.press("Tab")
+    assert maps(page) == before
+    assert page.locator("#words [aria-pressed=true]").count() == 0, "nothing was masked"
+
+
+def test_a_patch_lights_the_words_that_take_from_it(open_page):
+    page = open_page("desktop")
+    assert lit(page) == [0] * 6
+    left, top, right, _ = box(page, "#stage")
+    page.mouse.move(left + 0.75 * (right - left), top + 0.55 * (right - left))
+    weights = page.evaluate("""() => {
+      const {mind, painter, scene} = explorer, looked = mind.see(painter.paint(scene));
+      const {attention} = mind.ask(looked, document.getElementById("text").value);
+      const rows = attention.flat(), patch = 3 * 6 + 4;
+      return [1, 2, 3, 4, 5, 6].map(i => rows.reduce((sum, one) => sum + one[i][patch], 0) / 6);
+    }""")
+    most = max(weights)
+    assert most > 2 / 36
+    assert lit(page) == pytest.approx([weight / most for weight in weights], abs=1e-3)
+    page.mouse.move(5, 5)
+    assert lit(page) == [0] * 6
+    page.locator(".maps button").first.focus()
+    page.keyboard.press("ArrowRight")
+    first = lit(page)
+    page.keyboard.press("ArrowLeft")
+    assert max(first) > 0 and lit(page) != first
+    page.locator("#text").focus()
+    assert lit(page) == [0] * 6
+
+
+def cells(page) -> list[list[float]]:
+    return [[float(cell.inner_text()) for cell in row.locator("td").all()]
+            for row in page.locator("#matrix tr").all()[1:]]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_matrix_of_sentences_by_pictures_is_a_softmax_at_the_temperature(open_page, size):
+    page = open_page(size)
+    page.locator("#sentences").fill("an apple left of a cat\ntwo cats\na rocket")
+    page.locator("#keep").click()
+    settle(page)
+    found = cells(page)
+    assert [len(row) for row in found] == [4] * 3
+    assert all(row[0] == row[3] for row in found), "the picture of now was kept"
+    assert all(abs(sum(column) - 1) < 0.02 for column in zip(*found))
+    page.locator("#cell").select_option("among pictures")
+    settle(page)
+    assert all(abs(sum(row) - 1) < 0.03 for row in cells(page))
+    page.locator("#cell").select_option("similarity")
+    settle(page)
+    cosines = torch.tensor(cells(page))
+    page.locator("#cell").select_option("among sentences")
+    page.locator("#temperature").evaluate("""one => {
+      one.value = -1;
+      one.dispatchEvent(new Event("input"));
+    }""")
+    settle(page)
+    assert page.locator("#temperature-said").inner_text().startswith("0.100")
+    softened = torch.tensor(cells(page))
+    assert torch.allclose(softened, (cosines / 0.1).softmax(0), atol=0.03)
+    page.locator("#matrix button").first.click()
+    settle(page)
+    assert [len(row) for row in cells(page)] == [3] * 3
+    assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
