@@ -14,7 +14,7 @@ const a = name => `${article(name)} ${name}`, plural = name => objects.find(one 
 const scene = {objects: [thing(ONE, 0.25, 0.5), thing(OTHER, 0.75, 0.5)], background: "yellow", photo: null};
 let chosen = 0, word = -1, layer = Math.min(1, config.fusion_depth - 1), head = 0, which = 0, painter, sheets = {};
 let photo = null, answer = null, answers = [], occlusion = null, waiting = 0, idle = 0, times = [];
-const SLOW = 300;                                // ms: an answer that takes longer says so beforehand
+const SLOW = 300;                                // ms: an answer that takes longer is announced
 let pace = 0;                                    // ms of the last answer
 const text = () => $("text").value;
 const veil = () => document.querySelector("[name=veil]:checked").value;
@@ -107,7 +107,8 @@ async function usePhoto(file) {
   try {
     found = await createImageBitmap(file);
   } catch {
-    $("photo-said").textContent = `${file.name || "the file"} is no picture that this browser can read.`;
+    $("photo-said").textContent = `${file.name || "the file"} is no picture that this browser `
+      + "can read.";
     return;
   }
   const scale = Math.min(1, 1024 / Math.max(found.width, found.height));         // a camera's would take seconds
@@ -170,8 +171,9 @@ async function begin() {
   window.addEventListener("hashchange", followAddress);
   // what is focused on a phone must not end up under what stays at the top
   new ResizeObserver(() => {
-    const above = matchMedia("(max-width: 700px) and (min-height: 600px)").matches ? $("view").offsetHeight + 8 : 0;
-    document.documentElement.style.scrollPaddingTop = `${above}px`;
+    const above = matchMedia("(max-width: 700px) and (min-height: 600px)").matches;
+    const height = above ? $("view").offsetHeight + 8 : 0;
+    document.documentElement.style.scrollPaddingTop = `${height}px`;
   }).observe($("view"));
   window.explorer = {mind, startMind, scene, painter, tokenizer, times, changed, update, occlude, minds, drawCurve};
   document.documentElement.dataset.ready = "true";                            // tests wait for it

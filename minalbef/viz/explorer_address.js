@@ -56,12 +56,14 @@ function followAddress() {
     changed();
   }
   let note = "";
-  if (said && !found) note = "The address names no scene that this page can show, so it shows its own.";
+  if (said && !found) {
+    note = "The address names no scene that this page can show, so it shows its own.";
+  }
   if (found?.own) note = "The picture behind was its sender's own; an address can't hold it.";
   $("address-note").textContent = note;
 }
 
-// the way back -------------------------------------------------------------------------------------
+// the way back ------------------------------------------------------------------------------------
 
 const past = [];
 let shown = null, lastKind = "";
@@ -86,7 +88,7 @@ function undo() {
   changed();
 }
 
-// scenes at random ---------------------------------------------------------------------------------
+// scenes at random --------------------------------------------------------------------------------
 
 const anyOf = list => list[Math.floor(Math.random() * list.length)];
 const between = (low, high) => round(low + (high - low) * Math.random());

@@ -40,7 +40,8 @@ function showGuesses() {
     make("span", {className: piece === truth ? "true" : ""}, piece), bar(0, p), make("span", {}, p.toFixed(2))]));
   $("guesses").replaceChildren(...asked
     ? answers.flatMap(({mind, looked}) => [...nameOf(mind), ...mind.guess(looked, text(), word).map(show)])
-    : [make("p", {className: "soft"}, "Choose a word of the sentence to mask it: the model guesses which word stood there.")]);
+    : [make("p", {className: "soft"}, "Choose a word of the sentence to mask it: the model "
+      + "guesses which word stood there.")]);
 }
 
 // A word's weights over the patches; of several pieces the mean. Without a word those of [CLS].
@@ -167,7 +168,8 @@ function showTable() {
                 make("td", {}, bar(0, one.match, kind)), cell(sides[k], i, "similarity", one.similarity.toFixed(2)),
                 make("td", {}, cosineBar(one.similarity, kind || "itc")));
   };
-  const titles = ["sentence", "match (ITM)", "0 to 1", "similarity (ITC)", "−1 to 1"].map(title => make("th", {scope: "col"}, title));
+  const titles = ["sentence", "match (ITM)", "0 to 1", "similarity (ITC)", "−1 to 1"]
+    .map(title => make("th", {scope: "col"}, title));
   $("table").replaceChildren(make("table", {}, make("tr", {}, ...titles), ...sentences.flatMap((sentence, i) =>
     sides.map((_, k) => line(i, k, k ? answers[k].mind.name : sentence)))));
   showMatrix(sentences, sides[0]);

@@ -26,7 +26,8 @@ async function drawCurve(steps = 25) {
   const way = axis === "x" ? "from left to right" : "from top to bottom";
   $("curve-note").textContent = `${one.name} ${way}; the dotted line is where it stands now`;
   $("curve").replaceChildren(...found.flatMap(({mind, lines}) => [["match", 0], ["similarity", -0.5]].map(
-    ([kind, low]) => chart(found[1] ? `${mind.name}: ${kind}` : kind, kind, low, 1, lines, sentences, one, axis))));
+    ([kind, low]) => chart(found[1] ? `${mind.name}: ${kind}` : kind, kind, low, 1, lines,
+                           sentences, one, axis))));
   return found[0].lines;
 }
 
@@ -52,13 +53,14 @@ function chart(title, kind, low, high, lines, sentences, one, axis) {
     box.append(svg("line", {x1: 40, x2: 390, y1: y(value), y2: y(value), stroke: "var(--line)"}),
                svg("text", {x: 34, y: y(value) + 4, "text-anchor": "end"}, String(value)));
   }
-  box.append(svg("line", {x1: x(one[axis]), x2: x(one[axis]), y1: 30, y2: 200, stroke: "var(--soft)", "stroke-dasharray": "2 4"}));
+  box.append(svg("line", {x1: x(one[axis]), x2: x(one[axis]), y1: 30, y2: 200,
+                           stroke: "var(--soft)", "stroke-dasharray": "2 4"}));
   lines.forEach((line, k) => {
     const stroke = ["var(--blue)", "var(--red)"][k], dash = k ? "7 4" : "none";
     const points = line.map(one => `${x(one.where).toFixed(1)},${y(one[kind]).toFixed(1)}`).join(" ");
     box.append(svg("polyline", {points, fill: "none", stroke, "stroke-width": 2.5, "stroke-dasharray": dash}),
-               svg("line", {x1: 40, x2: 64, y1: 260 + 22 * k, y2: 260 + 22 * k, stroke, "stroke-width": 2.5,
-                            "stroke-dasharray": dash}),
+               svg("line", {x1: 40, x2: 64, y1: 260 + 22 * k, y2: 260 + 22 * k, stroke,
+                            "stroke-width": 2.5, "stroke-dasharray": dash}),
                svg("text", {x: 72, y: 264 + 22 * k}, sentences[k]));
   });
   return box;

@@ -82,5 +82,6 @@ function markPatch(canvas, patch) {
   const context = canvas.getContext("2d"), wide = canvas.width / grid;
   context.strokeStyle = "#ffffff";
   context.lineWidth = 4;
-  context.strokeRect(patch % grid * wide + 2, Math.floor(patch / grid) * wide + 2, wide - 4, wide - 4);
+  const [x, y] = [patch % grid * wide, Math.floor(patch / grid) * wide];
+  context.strokeRect(x + 2, y + 2, wide - 4, wide - 4);
 }

@@ -15,7 +15,7 @@ function keepPicture(pixels) {
   if (kept.length > MOST_KEPT) kept.shift();
 }
 
-// now: the page's model's answers for the picture of now, one a sentence
+// now: the page's model's answers for the current picture, one a sentence
 function showMatrix(sentences, now) {
   const columns = [now, ...kept.map(({looked, answers}) => sentences.map(sentence => {
     if (!answers.has(sentence)) answers.set(sentence, mind.ask(looked, sentence));
@@ -32,7 +32,8 @@ function showMatrix(sentences, now) {
     match: (i, k) => columns[k][i].match, similarity: (i, k) => cosines[k][i],
     "among sentences": (i, k) => shares[k][i], "among pictures": (i, k) => rows[i][k]}[kind];
   $("matrix").replaceChildren(make("table", {},
-    make("tr", {}, make("th", {scope: "col"}, "sentence"), ...columns.map((_, k) => pictureHead(k))),
+    make("tr", {}, make("th", {scope: "col"}, "sentence"),
+      ...columns.map((_, k) => pictureHead(k))),
     ...sentences.map((sentence, i) => make("tr", {}, make("th", {scope: "row"}, sentence),
       ...columns.map((_, k) => shade(cell(i, k)))))));
 }
@@ -44,7 +45,7 @@ function pictureHead(k) {
     kept.splice(k - 1, 1);
     changed();
   }}, "×");
-  return make("th", {scope: "col"}, canvas, k ? remove : "now");
+  return make("th", {scope: "col"}, canvas, k ? remove : "current");
 }
 
 function shade(value) {

@@ -218,7 +218,7 @@ def numbers(page) -> tuple[float, float]:
 
 
 def settle(page) -> None:
-    """Wait until the answer to the last change is on the page: two frames, or more where it takes long."""
+    """Wait until the answer to the last change is on the page: two frames, or more if slow."""
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     page.locator("#time:not(.busy)").wait_for()
 

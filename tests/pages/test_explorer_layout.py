@@ -1,4 +1,4 @@
-"""The explorer's layout: what stays in view on a desktop and on a phone, and controls to touch; the address."""
+"""The explorer's layout at two sizes, its address and the way back, and what lights up."""
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ from chromium import keep
 from minalbef import load
 from minalbef.viz.explorer import write_explorer
 
-pytestmark = pytest.mark.slow         # skipped without Chromium, but for CI: see the fixture `browser`
+pytestmark = pytest.mark.slow         # skipped without Chromium, but for CI
 SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
 
 
@@ -131,7 +131,7 @@ def shown(page) -> tuple[str, str, float]:
 
 
 def settle(page) -> None:
-    """Wait until the answer to the last change is on the page: two frames, or more if it is slow."""
+    """Wait until the answer to the last change is on the page: two frames, or more if slow."""
     page.evaluate("""new Promise(done =>
       requestAnimationFrame(() => requestAnimationFrame(done)))""")
     page.locator("#time:not(.busy)").wait_for()
