@@ -35,8 +35,8 @@ function changed(kind) {
   idle = setTimeout(() => {
     say();
     if (!drag) lastKind = "";
-    history.replaceState(null, "", `#${shown.said}`);    // browsers refuse it for every frame
     if (veil() === "occlusion") occlude();
+    history.replaceState(null, "", `#${shown.said}`);    // browsers refuse it for every frame
   }, 500);
 }
 
@@ -53,7 +53,7 @@ function update() {
   const began = performance.now(), pixels = painter.paint(scene);
   const {words} = tokenizer.encode(text(), config.text_length);
   if (word >= words.length) word = -1;
-  answers = minds().map(one => ({mind: one, looked: one.look(pixels)}));
+  answers = minds().map(one => ({mind: one, looked: one.look(pixels), sentence: text()}));
   for (const one of words.length ? answers : []) Object.assign(one, one.mind.ask(one.looked, text()));
   answer = {pixels, words, ...answers[0]};
   showNumbers();

@@ -45,8 +45,9 @@ function showGuesses() {
 }
 
 // A word's weights over the patches; of several pieces the mean. Without a word those of [CLS].
-function lookOf({mind, attention}, layer, head, word = asked()) {
-  const places = word < 0 ? [0] : mind.encode(text()).places[word];
+// sentence: the one that was answered, which may no longer be the one in the box
+function lookOf({mind, attention, sentence}, layer, head, word = asked()) {
+  const places = mind.encode(sentence).places[word] ?? [0];
   const found = new Float32Array(grid * grid);
   for (const place of places) {
     attention[layer][head][place].slice(-grid * grid).forEach((value, i) => found[i] += value / places.length);

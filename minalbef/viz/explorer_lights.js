@@ -30,7 +30,7 @@ function lightWords(patch, at = null) {
     for (const button of buttons) button.style.removeProperty("--lit");
     return;
   }
-  const side = answers[at?.[0] ?? 0], {places} = side.mind.encode(text());
+  const side = answers[at?.[0] ?? 0], {places} = side.mind.encode(side.sentence);
   const look = n => at ? lookOf(side, at[1], at[2], n) : meanOf((i, k) => lookOf(side, i, k, n));
   const looks = places.slice(0, buttons.length).map((_, n) => look(n));
   const most = Math.max(2 / grid ** 2, ...looks.map(heat => heat[patch]));

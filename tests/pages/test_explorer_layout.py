@@ -295,7 +295,9 @@ def test_an_answer_that_takes_long_shows_a_busy_sign_before(open_page):
       const note = () => said.push([time.textContent, time.classList.contains("busy")]);
       new MutationObserver(note).observe(time, {childList: true});
     }""")
-    for sentence in ("a cat", "a rocket"):
+    page.locator("#words button").last.click()
+    page.locator(".maps button").last.click()            # it lies over the picture while one waits
+    for sentence in ("a cat", "a rocket", "apple"):
         page.locator("#text").fill(sentence)
         settle(page)
         page.wait_for_function("said.at(-1)?.[0].startsWith('Answered')")
