@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import apart
@@ -330,8 +331,13 @@ def test_at_the_end_whatever_an_answer_has_started_is_killed(way, own_group, by)
 
     with apart.Session([("f", FORKS % own_group, "")]) as session:
         session.names()["f"]()
-        started = psutil.Process(session.process.pid).children(recursive=True)
-        assert any("987" in one.cmdline() for one in started), "else this test shows nothing"
+        for _ in range(200):                                     # until the forked process has its program
+            started = psutil.Process(session.process.pid).children(recursive=True)
+            if any("987" in one.cmdline() for one in started):
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError("it was not started, so this test shows nothing")
     gone, left = psutil.wait_procs(started, timeout=10)
     assert not [one for one in left if one.status() != psutil.STATUS_ZOMBIE]
 

@@ -27,6 +27,8 @@ whole, count = train.fit, counting.run_pass
 def fit(task, batches, config, *rest, **more):
     if config.steps > STEPS:
         config = replace(config, epochs=1.0, epoch=STEPS * config.batch)
+        if more.get("validation"):
+            more["validation"].config = config           # it ends with a row, as the whole training does
     return whole(task, batches, config, *rest, **more)
 
 
