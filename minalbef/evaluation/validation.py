@@ -1,7 +1,7 @@
 """Validation during training: a row of validation.csv per epoch, the best weights in RUN/best."""
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,14 @@ def figures_of(run: Path) -> dict[str, float]:
     return figures | {"step": int(rows[-1]["step"])}
 
 
+def deciding(row: Mapping[str, Any]) -> str:
+    """The name of the figure that selects the best weights: a row's first, after step and epoch."""
+    return list(row)[2]
+
+
 def describe(figures: dict[str, float]) -> str:
     """A line for what `figures_of` returns: the figure that decides, and the loss."""
-    name = list(figures)[2]                              # after step and epoch
+    name = deciding(figures)
     loss = f", loss {figures['loss']:.3f}" if "loss" in figures else ""
     return (f"validation after step {figures['step']}, epoch {figures['epoch']:g}: "
             f"{name} {figures[name]:.4f}{loss}")
@@ -121,7 +126,7 @@ class Validation:
             return ""
         step = int(self.rows[-1]["best_step"])
         best = next(row for row in self.rows if int(row["step"]) == step)
-        name = list(best)[2]                             # after step and epoch
+        name = deciding(best)
         return (f"the best {name} in validation is {float(best[name]):.4f}, after step {step} of "
                 f"{self.config.steps}: those weights are in {self.folder / BEST}, the last step's "
                 f"in {self.folder}")

@@ -33,7 +33,7 @@ from minalbef.scenes.records import image_of
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import restate
 
-PREPARED = Path("prepared")           # where `minalbef prepare` writes, unless it is told otherwise
+PREPARED = Path("prepared")           # where `minalbef prepare` writes without --out
 SEARCHABLE = ("pretrain", "retrieval")           # tasks whose model is for ranking
 LEAST = 20                            # images and captions; a search among fewer says nothing
 BLANK = 4                             # grey levels: an image whose colours spread less is blank

@@ -101,7 +101,6 @@ def read_folder(run: Run, paths: list[Path],
     """
     pictures: list[dict[str, Any]] = []
     broken: dict[str, str] = {}
-    tokens: list[Tensor] = []
     pixels: list[Tensor] = []
     for path in progress(paths, "images", quiet=False):
         name = path.relative_to(folder).as_posix()
@@ -112,20 +111,12 @@ def read_folder(run: Run, paths: list[Path],
             continue
         pixels.append(transform(image, run.config.image_size))
         pictures.append({"name": printable(name), **thumbnail(image)})
-        if len(pixels) == IMAGE_CHUNK:
-            tokens.append(encode(run, pixels))
-            pixels = []
-    if pixels:
-        tokens.append(encode(run, pixels))
     if not pictures:
         raise ValueError(f"no image of {folder} can be read, the first because "
                          f"{next(iter(broken.values()))}")
+    chunks = torch.stack(pixels).split(IMAGE_CHUNK)
+    tokens = [run.model.encode_image(chunk.to(run.device)).cpu() for chunk in chunks]
     return pictures, torch.cat(tokens), broken
-
-
-def encode(run: Run, pixels: list[Tensor]) -> Tensor:
-    """Images' tokens, on the CPU: n times (3, s, s) -> (n, 1 + p, d)."""
-    return run.model.encode_image(torch.stack(pixels).to(run.device)).cpu()
 
 
 def thumbnail(image: Image.Image) -> dict[str, Any]:

@@ -94,7 +94,7 @@ $("beside").onchange = () => {
   $("start-note").hidden = $("beside").value !== "start";
   $("own-said").hidden = $("beside").value === "start";
   [which, layer, head] = [0, Math.min(1, config.fusion_depth - 1), 0];
-  pace = $("beside").value ? SLOW : pace;        // it may be slow, and nobody knows yet
+  pace = $("beside").value ? SLOW : pace;        // its time isn't known yet
   changed();
 };
 $("own").onchange = () => { if ($("own").files.length) useRun([...$("own").files]); $("own").value = ""; };

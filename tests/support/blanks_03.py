@@ -17,10 +17,11 @@ RIGHT = {
     "pieces": ["""
         cut, rest = [], word
         while rest:
-            fits = [end for end in range(1, len(rest) + 1) if "##" * bool(cut) + rest[:end] in vocabulary]
+            mark = "##" if cut else ""
+            fits = [end for end in range(1, len(rest) + 1) if mark + rest[:end] in vocabulary]
             if not fits:
                 return ["[UNK]"]
-            cut.append("##" * bool(cut) + rest[:fits[-1]])
+            cut.append(mark + rest[:fits[-1]])
             rest = rest[fits[-1]:]
         return cut""", """
         unknown = ["[UNK]"]
