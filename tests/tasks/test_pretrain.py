@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from emojiscenes.contrasts import CONTRASTS
+from emojiscenes.grammar import directions
 from emojiscenes.scenes import Scenes
 from helpers import Batches, pretrain, same_state, small
 from minalbef import distributed, train
@@ -450,6 +451,14 @@ def test_a_lesson_on_scenes_is_drawn_when_the_task_takes_it(scenes):
         siblings, lesson = batches(step).siblings, config.in_lesson(step)
         assert lesson == (4 <= step < 12)
         assert (siblings is None) == (step < 4) and (step < 4 or siblings.all() == lesson)
+
+
+def test_a_lesson_on_scenes_has_the_skew_of_the_settings(scenes):
+    for skew in (0.0, 1.0):
+        config = replace(scenes.config, lesson_from=0.2, bucket=1, siblings=0.5, lesson_skew=skew)
+        texts = [pair.text for pair in SceneBatches(config, scenes.tokenizer).draw_bucket(5)[0]]
+        skewed = [directions(text) in ({"left"}, {"above"}) for text in texts]
+        assert all(skewed) if skew else not all(skewed), skew
 
 
 def test_more_kinds_of_siblings_are_drawn_from_their_share_of_the_run_on(scenes):
