@@ -22,10 +22,12 @@ SPLIT_OF_TENTH = {tenth: split for split, tenths in SPLITS.items() for tenth in 
 SIBLINGS = (                                  # what siblings differ in, this often
     "relation", "relation", "place", "place", "place", "size", "size", "size", "count", "count",
     "background")
-# with what these leave out, see `contrasts`: the first kinds twice, or size is forgotten
+# with what these leave out, see `contrasts`: the first kinds twice, or size is forgotten, and more
+# backgrounds, which else are learnt late in one run of three
 MORE_SIBLINGS = 2 * SIBLINGS + (
-    "edge", "edge", "line", "line", "line", "line", "alone", "alone", "alone",
-    "partner", "partner", "partner", "object", "colour", "colour", "colour", "colour", "order")
+    "background", "background", "background", "edge", "edge", "line", "line", "line", "line",
+    "alone", "alone", "alone", "alone", "partner", "partner", "partner", "partner", "object",
+    "colour", "colour", "colour", "colour", "order")
 WORDING = 1 << 30                             # seeds of a caption's wording
 CAPTIONS, VOICES, SPOILS = 300, 40, 100       # tries for a caption, its wording, a spoilt caption
 
