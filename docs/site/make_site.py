@@ -2,8 +2,8 @@
 
 It writes Sphinx's sources into FOLDER/source, in the repository's own layout so that links between pages hold, and the
 site into FOLDER/html. No notebook is executed: the site shows the outputs that are committed.
-GITHUB_REPOSITORY=OWNER/NAME, which GitHub's Actions set, gives links to Colab and to the code; without it there are
-no links to Colab, and the code that pages link to is copied.
+Links to Colab and to the code need the repository's name on GitHub: GITHUB_REPOSITORY=OWNER/NAME, which GitHub's
+Actions set, or else the address in address.txt. Without it, there are no links to Colab, and linked code is copied.
 """
 import importlib
 import inspect
@@ -21,6 +21,7 @@ ASSIGNMENTS = ROOT / "notebooks" / "assignments"
 SOURCES = (ROOT, ROOT / "data", ASSIGNMENTS, ASSIGNMENTS / "grader", ASSIGNMENTS / "package")
 sys.path[:0] = [str(folder) for folder in SOURCES]
 
+import address  # noqa: E402
 import bundle  # noqa: E402
 import course  # noqa: E402
 import package  # noqa: E402
@@ -93,7 +94,7 @@ class Site:
             return found["words"] if link is None else f"[{found['words']}]({link})"
         text = re.sub(r"^\[!\[.*\n+", "", text, flags=re.M)              # badges are pictures from another host
         if self.repository:
-            text = text.replace("git clone REPOSITORY", f"git clone {self.github}")
+            text = address.fill(text, self.github)
         return re.sub(r"```.*?```|`[^`\n]*`|\[(?P<words>[^\[\]]*)\]\((?P<link>[^()\s]+)\)", replace, text, flags=re.S)
 
     def notebook(self, page: Path) -> dict:
@@ -264,7 +265,7 @@ def modules(names) -> list[str]:
 
 
 def main(folder: Path) -> None:
-    site = Site(folder, os.environ.get("GITHUB_REPOSITORY"))
+    site = Site(folder, os.environ.get("GITHUB_REPOSITORY") or address.on_github(address.read()))
     for part in (site.source, site.beside, site.html):
         shutil.rmtree(part, ignore_errors=True)
     site.sources()
@@ -274,7 +275,8 @@ def main(folder: Path) -> None:
                     site.html], check=True, env=os.environ | {"SITE_BESIDE": str(site.beside)})
     print(f"the site is {site.html}; open index.html in a browser")
     if not site.repository:
-        print("without links to Colab: for them call it with GITHUB_REPOSITORY=OWNER/NAME, its name on GitHub")
+        print("without links to Colab: they need the repository's address on GitHub, "
+              "`python docs/site/address.py https://github.com/OWNER/NAME`")
 
 
 if __name__ == "__main__":

@@ -166,7 +166,8 @@ def test_a_command_of_a_page_runs(command, tmp_path, monkeypatch):
     if words[0] == "git":                        # a clone of this checkout, in place of its address
         if not (ROOT / ".git").exists():
             pytest.skip("no git checkout")
-        command = command.replace("REPOSITORY", shlex.quote(str(ROOT)))
+        known = (ROOT / "docs" / "site" / "address.txt").read_text(encoding="utf-8").strip()
+        command = command.replace(known, shlex.quote(str(ROOT)))
         subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
         assert (tmp_path / "minalbef" / "Makefile").exists()
     elif words[0] == "source":                   # where make puts the environment
