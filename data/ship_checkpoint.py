@@ -10,13 +10,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from emojiscenes.language import Object, Scene
+from emojiscenes.grammar import phrase
+from emojiscenes.language import Noun, Object, Scene, There, holds
 from emojiscenes.scenes import paint
 from minalbef import Run, load
 from minalbef.recipes import report, search
 from minalbef.scenes import tables
+from minalbef.viz.plots import Plot
 
-SENTENCE = "a big rocket on a blue background"           # the README's
+QUERY = Noun("rocket", size="big", place="right")        # the README's first figure
 EXAMPLE = Scene((Object("rocket", 0.6, 0.45, 0.42, "noto"),), "blue")
 TINY = Path(__file__).parent / "tiny"
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "report.json", "metrics.csv")
@@ -100,6 +102,25 @@ def write_card(model: Run) -> None:
     (TINY / "README.md").write_text(text, encoding="utf-8")
 
 
+def search_for_query(model: Run) -> tuple[list[search.Hit], list[bool]]:
+    """The best scenes for QUERY, and whether it is true of each."""
+    hits = search.search(model, phrase(QUERY))
+    scenes = [hit.example.scene for hit in hits if hit.example]
+    return hits, [holds(There(QUERY), scene) is True for scene in scenes]
+
+
+def draw_search(model: Run) -> Plot:
+    """The README's first figure. Prints the sentence that the README needs below it."""
+    hits, true = search_for_query(model)
+    print(f"below README's first figure: {describe_search(true)}")
+    return search.figure(phrase(QUERY), hits, true)
+
+
+def describe_search(true: list[bool]) -> str:
+    """How many of the best scenes are right, as the README says it."""
+    return f"{sum(true)} of the best {len(true)} of 2,000 unseen scenes are right (green)"
+
+
 def ship(run: Path) -> None:
     """Ship the run folder `run`."""
     model = load(run)
@@ -108,7 +129,7 @@ def ship(run: Path) -> None:
         shutil.copy(run / name, TINY / name)
     shutil.copytree(run / "start", TINY / "start", dirs_exist_ok=True)
     Image.fromarray(paint(EXAMPLE, 96)).save(TINY / "example.png")
-    search.figure(SENTENCE, search.search(model, SENTENCE)).save(TINY / "search.png")
+    draw_search(model).save(TINY / "search.png")
     write_card(model)
 
 

@@ -2,8 +2,8 @@
 
 It writes Sphinx's sources into FOLDER/source, in the repository's own layout so that links between pages hold, and the
 site into FOLDER/html. No notebook is executed: the site shows the outputs that are committed.
-GITHUB_REPOSITORY=OWNER/NAME, which GitHub's Actions set, gives links to Colab and to the code; without it there are
-no links to Colab, and the code that pages link to is copied.
+Links to Colab and to the code need the repository's name on GitHub: GITHUB_REPOSITORY=OWNER/NAME, which GitHub's
+Actions set, or else the address in address.txt. Without it, there are no links to Colab, and linked code is copied.
 """
 import importlib
 import inspect
@@ -21,6 +21,7 @@ ASSIGNMENTS = ROOT / "notebooks" / "assignments"
 SOURCES = (ROOT, ROOT / "data", ASSIGNMENTS, ASSIGNMENTS / "grader", ASSIGNMENTS / "package")
 sys.path[:0] = [str(folder) for folder in SOURCES]
 
+import address  # noqa: E402
 import bundle  # noqa: E402
 import course  # noqa: E402
 import package  # noqa: E402
@@ -39,6 +40,13 @@ COLAB = """# Only in Colab: installs minalbef, and fetches the files that chapte
 !git clone --quiet --depth 1 https://github.com/{repository} minalbef-checkout
 %cd minalbef-checkout/notebooks
 %pip install --quiet .."""
+MODEL = ("The shipped model has 0.9M parameters, was trained in minutes on a CPU, and knows 50 kinds of emoji on plain "
+         "backgrounds: move objects and type sentences, which never leave your browser.")
+LINKS = ("- [Take the tour](notebooks/00_tour.ipynb), the first of seventeen chapters",
+         "- [Install it](README.md#start) and train a model like it, in 10 to 20 minutes",
+         "- [What it learned](docs/results.md), with baselines, and what it can't do",
+         "- [Teach it](notebooks/assignments/index.md): six weeks of assignments",
+         "- [Read the code](docs/architecture.md): one file per component of the paper")
 WIDGET = "*Here are controls that redraw the figure, once you run the chapter.*"
 
 
@@ -93,7 +101,7 @@ class Site:
             return found["words"] if link is None else f"[{found['words']}]({link})"
         text = re.sub(r"^\[!\[.*\n+", "", text, flags=re.M)              # badges are pictures from another host
         if self.repository:
-            text = text.replace("git clone REPOSITORY", f"git clone {self.github}")
+            text = address.fill(text, self.github)
         return re.sub(r"```.*?```|`[^`\n]*`|\[(?P<words>[^\[\]]*)\]\((?P<link>[^()\s]+)\)", replace, text, flags=re.S)
 
     def notebook(self, page: Path) -> dict:
@@ -186,15 +194,15 @@ class Site:
             section(page, "How to work"), section(page, "Hand in"), toctree("", pages)]))
 
     def api(self) -> None:
-        """Pages of docstrings: what `import minalbef` gives, the core in README's order of its files, the rooms."""
+        """Pages of docstrings: what `import minalbef` gives, the core in the architecture page's order, the rooms."""
         lines = ["API", "===", "", "What ``import minalbef`` gives; the rooms follow.", ""]
         for name in minalbef.__all__:
             found = getattr(minalbef, name)
             where = found.__name__ if inspect.ismodule(found) else f"{found.__module__}.{found.__qualname__}"
             role = "mod" if inspect.ismodule(found) else "class" if inspect.isclass(found) else "func"
             lines += [f":py:{role}:`minalbef.{name} <{where}>`", f"    {first_sentence(found)}", ""]
-        tree = re.search(r"```\nminalbef/\n.*?```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)[0]
-        core = re.findall(r"(\w+)\.py\b", tree)
+        page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+        core = re.findall(r"`(\w+)\.py`", re.search(r"^\| room \|.*?\n\n", page, re.M | re.S)[0])
         lines += [".. toctree::", "", "   core", *(f"   {room}" for room in ROOMS), ""]
         self.write("api/index.rst", "\n".join(lines))
         self.write("api/core.rst", "\n".join(["The core", "========", "", "The paper, one file per component.", "",
@@ -208,18 +216,15 @@ class Site:
                 f"minalbef.{room}", "=" * 40, "", f".. py:module:: minalbef.{room}", "", about, "", *modules(names)]))
 
     def front(self) -> None:
-        """The front page, from README's parts: what it is, the explorer, two commands, and where to go on."""
+        """The front page: the explorer, three sentences, two of them README's, a picture, and where to go on."""
         readme = self.mend((ROOT / "README.md").read_text(encoding="utf-8"), ROOT / "README.md")
-        commands = re.search(r"```bash\n(git clone .*\nmake demo.*\n)", readme)[1]
-        ways = re.search(r"^\| I want to .*?\n\n", readme, re.M | re.S)[0].replace("(#", "(README.md#")
+        about = re.search(r"^A small.*?(?=\n\n)", readme, re.M | re.S)[0]
+        picture = re.search(r"^!\[.*?(?=\n\n)", readme, re.M | re.S)[0]
         self.write("index.md", "\n".join([
-            readme[:readme.index("\n## Start")], "## Play with it", "",
-            "The shipped model, in your browser: move objects, type sentences, and watch its answers. "
-            '<a href="explorer.html">Open the explorer on a page of its own</a> (4 MB; nothing is sent anywhere).', "",
+            "# minalbef", "",
+            '<p class="links"><a href="explorer.html">Open the explorer</a>: the shipped model, to play with</p>', "",
             '<iframe class="explorer" src="explorer.html" loading="lazy" title="The explorer: a scene to change, and '
-            'what the model says of it"></iframe>', "", "## Two commands", "", "```bash", commands.strip(), "```", "",
-            "The second sets up an environment, trains and evaluates a small ALBEF and writes a report. "
-            "[All commands, and how to install](README.md).", "", "## Where to go on", "", ways,
+            'what the model says of it"></iframe>', "", about, MODEL, "", picture.replace("\n", "\n\n"), "", *LINKS, "",
             toctree("Chapters", [f"notebooks/{page.stem}" for page in CHAPTERS]),
             toctree("Course", ["notebooks/solutions/index", "notebooks/assignments/index"]),
             toctree("Documentation", ["Commands and installing <README>", *(f"docs/{page.stem}" for page in PROSE
@@ -264,7 +269,7 @@ def modules(names) -> list[str]:
 
 
 def main(folder: Path) -> None:
-    site = Site(folder, os.environ.get("GITHUB_REPOSITORY"))
+    site = Site(folder, os.environ.get("GITHUB_REPOSITORY") or address.on_github(address.read()))
     for part in (site.source, site.beside, site.html):
         shutil.rmtree(part, ignore_errors=True)
     site.sources()
@@ -274,7 +279,8 @@ def main(folder: Path) -> None:
                     site.html], check=True, env=os.environ | {"SITE_BESIDE": str(site.beside)})
     print(f"the site is {site.html}; open index.html in a browser")
     if not site.repository:
-        print("without links to Colab: for them call it with GITHUB_REPOSITORY=OWNER/NAME, its name on GitHub")
+        print("without links to Colab: they need the repository's address on GitHub, "
+              "`python docs/site/address.py https://github.com/OWNER/NAME`")
 
 
 if __name__ == "__main__":

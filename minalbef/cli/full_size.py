@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from minalbef.cli import next_steps
 from minalbef.cli.train import Changes
 from minalbef.config import printable, read_changes
 
@@ -34,6 +35,7 @@ def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "m
     else:
         print(converter.to_run(source, out, vocab, image_size, image_heads, text_heads))
         print(f"\n{out} is a run folder now")
+        next_steps.announce(f"evaluate {out} --data prepared/SET/test")
 
 
 def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
@@ -62,6 +64,7 @@ def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
     columns = Columns(image_column, caption_column)
     account = write(name, source, out, images, without, look, most_bad, share, columns)
     print("\n".join(map(printable, account.split("\n"))))
+    next_steps.announce(next_steps.after_preparing(name, out / name))
 
 
 def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 2) -> None:
@@ -77,6 +80,7 @@ def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 
     """
     from minalbef.recipes import rehearse
     rehearse.dry_run(preset, steps, **{"batch": batch} | read_changes(changes))
+    next_steps.announce(f"plan {preset}", "its hours and memory on your GPUs")
 
 
 def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100",
@@ -104,3 +108,4 @@ def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100"
     costs = planner.plan(preset, changes, gpus, gpu, utilisation, accumulate, checkpointing, cores,
                          network, price_per_hour)
     print(planner.describe(costs))
+    next_steps.announce(next_steps.after_planning(preset, costs))

@@ -1,6 +1,7 @@
 """`minalbef gpu-check` on the command line."""
 from pathlib import Path
 
+from minalbef.cli import next_steps
 from minalbef.cli.train import Changes
 
 
@@ -24,3 +25,4 @@ def gpu_check(changes: Changes = (), /, minutes: float = 25.0, out: Path = Path(
     print(f"\n{out}/gpu_check.html shows all figures")
     if any(result.verdict == FAIL for result in results.values()):
         raise SystemExit(1)
+    next_steps.announce(next_steps.after_gpu_check(results), "then pretrain: docs/first_gpu.md")

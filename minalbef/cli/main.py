@@ -21,6 +21,7 @@ from typing import Annotated, Literal
 import tyro
 
 import minalbef
+from minalbef.cli import next_steps
 from minalbef.cli.bench import bench
 from minalbef.cli.full_size import convert, dry_run, plan, prepare
 from minalbef.cli.gpu_check import gpu_check
@@ -137,11 +138,13 @@ def evaluate(what: str = "runs/demo", /, data: Path | None = None, out: Path | N
         figures = recipe.evaluate_set(run, data, out=out, command=report.command(), **options)
         if figures:                              # in the first process
             print(recipe.table(figures))
+            next_steps.announce(next_steps.predict_with(figures["task"], run))
     elif scenes.pairs:
         if scenes.among or scenes.source:
             raise ValueError("--among and --from: of no use with --pairs; leave them out")
         figures = recipe.evaluate_pairs(run, report.command(), seed, scenes.size, scenes.split, out)
         print(recipe.table(figures))
+        next_steps.announce(f"explore {run}", "change a scene and a sentence yourself")
     else:
         evaluate_on_scenes(run, seed, scenes, out)
 
@@ -162,11 +165,12 @@ def evaluate_on_scenes(run: Path, seed: int, scenes: EvaluateScenes, out: Path |
                                   scenes.split, scenes.among, out)
     if figures["task"] != "pretrain":
         print(tables.task_table([figures]))
+        next_steps.announce(next_steps.predict_with(figures["task"], run))
         return
     page.write_page(run, figures, out)
     print(tables.summary_table(figures))
-    print(f"\n{out}/report.html shows what was learnt; try: minalbef search "
-          f"\"a red apple left of a cat\" --run {run}")
+    print(f"\n{out}/report.html shows what was learnt")
+    next_steps.announce(f'search "a red apple left of a cat" --run {run}')
 
 
 def explore(run: Path | None = None, /, images: Path | None = None,
@@ -240,8 +244,10 @@ def doctor(run: Path = Path("runs/demo"), /, data: tuple[Path, ...] = (),
     """
     from minalbef.recipes import doctor as recipe
     from minalbef.recipes.evidence import read_evidence
-    text = recipe.describe(read_evidence(run, data, number))
+    evidence = read_evidence(run, data, number)
+    text = recipe.describe(evidence)
     print("\n".join(map(printable, text.split("\n"))))
+    next_steps.announce(next_steps.after_doctor(evidence, data))
 
 
 def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = False,

@@ -138,4 +138,5 @@ def export(run: Path, /, onnx: Path) -> None:
     """
     from minalbef.recipes import export as exporter
     exporter.export(minalbef.load(run), onnx)
-    print(f"{onnx} holds image.onnx, text.onnx, fusion.onnx and tokenizer.json")
+    print(f"{onnx} holds image.onnx, text.onnx, fusion.onnx and tokenizer.json; "
+          "docs/use.md shows how onnxruntime runs them, without torch")

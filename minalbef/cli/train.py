@@ -1,11 +1,12 @@
 """`minalbef pretrain`, `finetune` and `tune` on the command line."""
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import tyro
+
+from minalbef.cli import next_steps
 
 Changes = Annotated[tuple[str, ...], tyro.conf.Positional]
 From = Annotated[Path | None, tyro.conf.arg(name="from")]
@@ -50,9 +51,13 @@ def pretrain(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("r
     data, changes = part_changes(data, changes)
     config = recipe.settings(preset, changes, data)
     recipe.pretrain(config, run, data, workers=workers, **vars(sets))
-    if data and os.environ.get("RANK", "0") == "0":
+    if not next_steps.ends_here():
+        return
+    if data:
         sources = " ".join(map(str, data))
-        print(f"what went well and what didn't: minalbef doctor {run} --data {sources}")
+        next_steps.announce(f"doctor {run} --data {sources}", "what went well and what didn't")
+    else:
+        next_steps.announce(f"evaluate {run}")
 
 
 @dataclass(frozen=True)
@@ -110,17 +115,18 @@ def finetune(task: str, changes: Changes = (), /, source: From = None, run: Path
         out = report.output_folder(run, scenes.size == 1)
         figures = evaluate.evaluate_run(run, report.command(), source, size=scenes.size, out=out)
         print(tables.task_table([figures]))
+        next_steps.announce(next_steps.predict_with(task, run))
         return
     config = recipe.settings(task, source, changes, data, sets.preset)
     recipe.finetune(task, source, run, config, data, workers=sets.workers, most_bad=sets.most_bad,
                     freeze=sets.freeze)
-    if os.environ.get("RANK", "0") == "0":
+    if next_steps.ends_here():
         weights = run / BEST if (run / BEST).exists() else run
         following = f"evaluate {weights} --data {place_of(data[0])[0]}/test"
         for name, other in TASKS.items():
             if other.pretraining == task:
                 following = f"finetune {name} --from {run} --data prepared/{name}"
-        print(f"{run} is trained; next: minalbef {following}")
+        next_steps.announce(following)
 
 
 def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | None = None,
@@ -138,8 +144,11 @@ def tune(task: str, changes: Changes = (), /, source: From = None, run: Path | N
     """
     from minalbef.recipes import finetune as recipe
     source = source_of(source)
+    run = run or Path("runs", task)
     config = recipe.settings(task, source, changes)
-    recipe.finetune(task, source, run or Path("runs", task), config, baseline=baseline)
+    recipe.finetune(task, source, run, config, baseline=baseline)
+    if next_steps.ends_here() and not baseline:
+        next_steps.announce(f"evaluate {run} --from {source}")
 
 
 def part_changes(data: tuple[Path, ...],

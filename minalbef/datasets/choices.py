@@ -1,4 +1,9 @@
-"""Compositional tests: which caption fits an image? Winoground, SugarCrepe, ARO and What'sUp."""
+"""Compositional tests: which caption fits an image? Winoground, SugarCrepe, ARO and What'sUp.
+
+We lack the files. Their formats were read in Winoground's dataset card and in code that opens it;
+in SugarCrepe's data/swap_att.json (commit 42b927f) and main_eval.py (6e45274); in ARO's
+dataset_zoo/aro_datasets.py (09e1fcf); in What'sUp's (447c169), and its README (7c1f255).
+"""
 import math
 from collections.abc import Iterator
 from pathlib import Path

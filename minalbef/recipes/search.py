@@ -1,4 +1,5 @@
 """Search for scenes, for images or for texts: ranked by similarity, the best re-ranked by ITM."""
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -207,8 +208,11 @@ def describe(run: Run, query: str, hits: list[Hit]) -> str:
     return "\n".join(lines)
 
 
-def figure(sentence: str, hits: list[Hit]) -> Plot:
-    """The hits with their scores."""
+def figure(sentence: str, hits: list[Hit], true: Sequence[bool] | None = None) -> Plot:
+    """The hits with their scores, and by what they are ranked.
+
+    true: of each hit, whether the sentence is true of it, for a green or a red frame
+    """
     titles = []
     for hit in hits:
         name = shorten(printable(hit.title), TITLE)
@@ -217,4 +221,5 @@ def figure(sentence: str, hits: list[Hit]) -> Plot:
         titles.append(f"score {hit.score:.1f}\n"
                       f"match {hit.match:.2f}, similarity {hit.similarity:.2f}\n{name}")
     heading = wrap(f"“{shorten(printable(sentence), HEADING)}”", HEADING // 2)
-    return gallery([hit.image for hit in hits], titles, heading)
+    heading += f"\nranked by ITC, the best {FIRST} re-ranked by ITM and ITC"
+    return gallery([hit.image for hit in hits], titles, heading, good=true)

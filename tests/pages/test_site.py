@@ -66,8 +66,20 @@ def test_the_copy_for_colab_installs_first_and_is_the_chapter_otherwise(sources,
 def test_links_to_code_lead_to_the_repository_and_commands_name_it(sources):
     assert f"(https://github.com/{OWNER}/blob/main/minalbef/losses.py)" in text(
         sources.source / "notebooks" / "04_align.ipynb")
-    front = (sources.source / "index.md").read_text(encoding="utf-8")
-    assert f"git clone https://github.com/{OWNER} minalbef" in front and "make demo" in front
+    for page in ("README.md", "docs/first_gpu.md"):
+        shown = (sources.source / page).read_text(encoding="utf-8")
+        assert f"git clone https://github.com/{OWNER} minalbef && cd minalbef\n" in shown, page
+
+
+def test_the_front_page_is_the_explorer_three_sentences_a_picture_and_five_links(sources):
+    front = (sources.source / "index.md").read_text(encoding="utf-8").partition("```{toctree}")[0]
+    order = [front.index(part) for part in ("# minalbef", 'href="explorer.html"', "<iframe", "A small", "![", "\n- [")]
+    assert order == sorted(order) and front.count("![") == front.count("<iframe") == 1
+    links = re.findall(r"^- \[[^\]]+\]\(([^)#]+)", front, re.M)
+    assert len(links) == len(set(links)) == 5 and all((sources.source / link).exists() for link in links)
+    prose = front[front.index("A small"):front.index("\n- [")]
+    prose = re.sub(r"!\[.*\]\(.*\)|\(Li et al\., [^)]*\)", "", prose).replace("0.9M", "")
+    assert len(re.findall(r"\.(?=\s|$)", prose)) == 3
 
 
 def test_a_link_to_nothing_stops_the_build_and_code_is_no_link(sources):

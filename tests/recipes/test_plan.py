@@ -359,7 +359,8 @@ def test_the_command_prints_the_plan(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv",
                         "minalbef plan paper-4m batch=256 --gpus 2 --gpu A100-80 --utilisation 0.3".split())
     command_line.main()
-    assert capsys.readouterr().out == describe(plan("paper-4m", ("batch=256",), 2, "A100-80", 0.3)) + "\n"
+    text = describe(plan("paper-4m", ("batch=256",), 2, "A100-80", 0.3))
+    assert capsys.readouterr().out == f"{text}\nnext: minalbef gpu-check\n"
     monkeypatch.setattr(sys, "argv", "minalbef plan paper-4m --gpus 7".split())
     with pytest.raises(SystemExit):
         command_line.main()

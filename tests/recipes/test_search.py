@@ -67,6 +67,16 @@ def test_the_answer_is_a_picture(run, tmp_path):
     assert Image.open(tmp_path / "search.png").width > 500
 
 
+def test_the_figure_says_by_what_hits_are_ranked_and_frames_those_that_are_right(run):
+    hits = finder.search(run, "an apple", scenes=8, top=2)
+    plots = [finder.figure("an apple", hits, true) for true in (None, [True, False])]
+    for plot in plots:
+        words = [text.get_text() for text in plot.findobj(Text)]
+        assert "“an apple”\nranked by ITC, the best 32 re-ranked by ITM and ITC" in words
+    without, framed = ([ax.spines["top"].get_edgecolor() for ax in plot.axes] for plot in plots)
+    assert without[0] == without[1] and framed[0] != framed[1]
+
+
 def test_a_word_of_a_million_letters_is_cut_before_it_is_drawn(run, tmp_path, note):
     """matplotlib takes five seconds for 10,000 letters, and far more than in proportion for others."""
     sentence = "x" * 1_000_000

@@ -59,6 +59,16 @@ def test_the_answers_to_the_stress_test_are_those_of_the_card_and_its_threshold(
             assert facts["counts"]["stress"][name][kind] == len(values) == 200
 
 
+def test_the_first_figure_of_the_readme_shows_as_many_right_scenes_as_it_says():
+    script = load_script()
+    readme = (DATA.parent / "README.md").read_text(encoding="utf-8")
+    hits, true = script.search_for_query(load(DATA / "tiny"))
+    assert len(hits) == len(true) == 8
+    sentence = script.phrase(script.QUERY)
+    assert script.describe_search(true) in readme and f'minalbef search "{sentence}"' in readme
+    assert script.describe_search([not one for one in true]) not in readme
+
+
 def test_added_figures_move_no_other_and_say_how_they_were_measured():
     about = {"command": "minalbef evaluate tiny --seed 5", "commit": "b", "date": "later",
              "device": "another"}

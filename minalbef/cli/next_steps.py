@@ -1,0 +1,84 @@
+"""The last line of a long command: what to call next."""
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minalbef.config import printable
+
+if TYPE_CHECKING:                     # importing them loads torch, for which --help need not wait
+    from minalbef.gpu_check.parts import Result
+    from minalbef.recipes.evidence import Evidence
+    from minalbef.recipes.plan import Plan
+
+
+def announce(command: str | None, purpose: str = "") -> None:
+    """Print which command of minalbef comes next, and what for; nothing for None."""
+    if command:
+        print(printable(f"next: minalbef {command}{f' ({purpose})' if purpose else ''}"))
+
+
+def predict_with(task: str, run: Path) -> str | None:
+    """The command that asks a run about your own image; None for a task that can't be asked."""
+    from minalbef.tasks.table import TASKS
+    if task not in TASKS or not TASKS[task].predict:
+        return None
+    images = "IMAGE" if TASKS[task].images == 1 else "LEFT RIGHT"
+    return f'predict {task} --image {images} --text "{TASKS[task].text.upper()}" --run {run}'
+
+
+def ends_here() -> bool:
+    """Whether a training process is the first, and its command ends with it.
+
+    `demo` and `finetune` start processes that train, and go on themselves.
+    """
+    from minalbef.recipes.launch import followed
+    return os.environ.get("RANK", "0") == "0" and not followed()
+
+
+def after_preparing(name: str, folder: Path) -> str:
+    """The command that uses a prepared set: training, or evaluation where it has nothing else."""
+    from minalbef.datasets.catalogue import PRETRAINING, SETS
+    from minalbef.tasks.table import TASKS
+    if name == "clipart":
+        return f"pretrain --preset clipart --data {folder} --vit tiny/start --run runs/clipart"
+    if name == "pairs":
+        return f"pretrain --data {folder} --run runs/own"
+    if name in PRETRAINING:
+        return f"pretrain --preset base --data {folder} --run runs/base"
+    if name in SETS and "train" not in SETS[name]:
+        return f"evaluate RUN --data {folder}/test"
+    task = name if name in TASKS else "retrieval"
+    return f"finetune {task} --data {folder} --from RUN"
+
+
+def after_planning(preset: str, plan: "Plan") -> str | None:
+    """The command for a plan that fits: a check of the GPU, or training on a CPU."""
+    from minalbef.tasks.table import find_task_of_preset
+    if not plan.fits:
+        return None                              # the plan ends in ways out
+    if plan.gpu != "CPU":
+        return "gpu-check"
+    task = find_task_of_preset(preset)
+    return f"pretrain --preset {preset}" if task is None or task.name == "pretrain" else None
+
+
+def after_doctor(evidence: "Evidence", data: Sequence[Path]) -> str | None:
+    """The evaluation of a finished run in which nothing was found; a finding says what to try."""
+    from minalbef.datasets.store import place_of
+    from minalbef.recipes import doctor
+    found = [finding for finding in doctor.FINDINGS if finding(evidence)]
+    if found or evidence.step is not None:
+        return None
+    if evidence.config.objects:
+        return f"evaluate {evidence.folder}"
+    folder = place_of(data[0])[0] if data else Path("prepared", "SET")
+    return f"evaluate {evidence.folder} --data {folder}/test"
+
+
+def after_gpu_check(results: dict[str, "Result"]) -> str | None:
+    """Preparing a set, if every part has passed."""
+    from minalbef.gpu_check.parts import PASS
+    if all(result.verdict == PASS for result in results.values()):
+        return "prepare coco --from FOLDER"
+    return None
