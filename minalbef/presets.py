@@ -36,26 +36,27 @@ SCENES: Changes = dict(
     # minimal pairs
     siblings=0.6, siblings_from=0.38, lesson_from=0.18, restyle=0.25, bucket=8,
 )
-# a laptop CPU, minutes: scenes of 48 pixels
-TINY: Changes = SCENES | dict(
+# a laptop CPU: scenes of 48 pixels. What tiny, clipart and desk have in common
+LAPTOP: Changes = SCENES | dict(
     image_size=48, patch_size=8, image_width=96, image_depth=2, image_heads=3, image_mlp_ratio=2.0,
     vocab_size=512, text_width=96, text_depth=3, text_heads=3, text_mlp_ratio=2.0,
     fusion_depth=2, embed_dim=64, init_std=0.05,
-    queue_size=1024, match_from=0.04, hard_from=0.08, queue_from=0.13,
-    batch=64, epoch=153_600, lr=2e-3, lr_end=1e-4, warmup_steps=50, save_every=250,
-    precision="fp32",
-    objects=50, siblings_from=0.34, lesson_from=0.13, warm_steps=2000,
+    match_from=0.04, hard_from=0.08, queue_from=0.13,
+    batch=64, lr=2e-3, lr_end=1e-4, warmup_steps=50, save_every=250, precision="fp32",
+    objects=50, siblings_from=0.34, lesson_from=0.13,
 )
-# a laptop CPU, minutes: the shipped clip art, or as many drawings of your own, from the warm start.
-# Muon: R@10 of unseen drawings was .25 / .21 by ITC, one seed, and with AdamW .19 / .18. ITM's
-# negatives are drawn evenly throughout: with hard ones it kept guessing on so few drawings
-CLIPART: Changes = TINY | dict(
-    objects=0, warm_steps=0, siblings=0.0, restyle=0.0,
+# minutes
+TINY: Changes = LAPTOP | dict(queue_size=1024, epoch=153_600, warm_steps=2000)
+# minutes: the shipped clip art, or as many drawings of your own, from the warm start. Muon: R@10 of
+# unseen drawings was .25 / .21 by ITC, one seed, and with AdamW .19 / .18. ITM's negatives are
+# drawn evenly throughout: with hard ones it kept guessing on so few drawings
+CLIPART: Changes = LAPTOP | dict(
+    objects=0, warm_steps=0, siblings=0.0, restyle=0.0, queue_size=1024, epoch=153_600,
     vocab_size=1500, text_length=20, dropout=0.15, weight_decay=0.2, crop=0.4,
     queue_from=0.1, hard_from=1.0, epochs=16.0, muon_lr=1.6,
 )
-# a laptop CPU, hours: 64 pixels, twice as many kinds of objects
-DESK: Changes = TINY | dict(
+# hours: 64 pixels, twice as many kinds of objects
+DESK: Changes = LAPTOP | dict(
     image_size=64, image_width=128, image_depth=3, image_heads=4,
     text_width=128, text_depth=2, text_heads=4, fusion_depth=3, embed_dim=96,
     queue_size=2048, match_from=0.07, hard_from=0.13, queue_from=0.18,

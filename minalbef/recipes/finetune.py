@@ -46,7 +46,7 @@ from minalbef.tokenizer import Tokenizer
 
 LOG = logging.getLogger("minalbef")
 # on scenes, from `tiny`: larger images, so that position embeddings are resized, and distillation,
-# both as in the paper
+# both as in the paper; none of what makes tiny's pretraining cheaper
 TUNING: dict[str, Any] = dict(
     image_size=64,
     epochs=4.0,
@@ -62,6 +62,10 @@ TUNING: dict[str, Any] = dict(
     hard_from=0.0,
     siblings_from=0.0,
     equal_texts_match=False,
+    queue_size=1024,
+    mlm_every=1,
+    share_stem=False,
+    muon_lr=0.0,
     save_every=250,
     validate_every=0.0,
 )

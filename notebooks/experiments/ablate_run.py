@@ -30,6 +30,7 @@ from minalbef.tasks.pretrain import Carry, Draws, PretrainBatch, Step
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import write_atomically
 from outcomes import look, outcomes, outcomes_of_tasks
+from second import SECOND
 
 LOOKS = 5                             # how often a run is looked at while it learns
 
@@ -119,7 +120,7 @@ class LookBatches:
 
 def begin(row: Row, changes: dict) -> tuple[Variant, Tokenizer, Config]:
     """A row's task before training; its image encoder comes from the shipped warm start."""
-    config = preset("tiny", save_every=100, **changes)
+    config = preset("tiny", **SECOND | {"save_every": 100} | changes)
     task, tokenizer, config = pretrain.begin(config, make=partial(Variant, row))
     if row.warm:
         start = load(data_folder() / "tiny" / "start").model

@@ -1,6 +1,7 @@
-"""What recipes read, side by side: `python notebooks/experiments/columns.py today`.
+"""What recipes read, side by side: `python notebooks/experiments/columns.py today third`.
 
-From records of the speed board (speed/records), a column each, into the board's page.
+From records of the speed board (speed/records), a column each, into the board's page; or from what
+learn.py wrote: `columns.py today learn learn_paper --page docs/results.md`.
 """
 import json
 from pathlib import Path
@@ -8,10 +9,13 @@ from pathlib import Path
 from minalbef.cli.main import run_script
 from results import write_tables
 
-BOARD = Path(__file__).parent / "speed"
+HERE = Path(__file__).parent
+BOARD = HERE / "speed"
 RECORDS = BOARD / "records"
 PAGE = BOARD / "README.md"
 WIDE = 0.1                             # a spread over seeds that is shown beside the mean
+# what learn.py's files are of
+LEARNT = {"learn": "`tiny`", "learn_paper": "the paper's objectives alone"}
 
 
 def stress(answer: str, *kinds: str) -> tuple[str, ...]:
@@ -71,25 +75,35 @@ def cell(figures: dict[str, dict[str, float]], names: tuple[str, ...]) -> str:
 
 def table(records: list[dict]) -> str:
     """A row for each question, a column for each record."""
-    heads = [f"{record['what']}, {record['n']} seeds" for record in records]
+    heads = [f"{record['what']}, {record['seeds_trained']} seeds" for record in records]
     lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(records)]
     for label, names in ROWS:
         cells = [cell(record["figures"], names) for record in records]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    times = [f"{record['cpu']:.0f}" for record in records]
-    lines.append("| CPU seconds of training, one process | " + " | ".join(times) + " |")
+    if all("cpu" in record for record in records):
+        times = [f"{record['cpu']:.0f}" for record in records]
+        lines.append("| CPU seconds of training, one process | " + " | ".join(times) + " |")
     return "\n".join(lines)
+
+
+def read(name: str) -> dict:
+    """A record of the board by its name, or a result of learn.py."""
+    path = RECORDS / f"{name}.json"
+    if path.exists():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return record | {"seeds_trained": record["n"]}
+    result = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
+    return {"what": LEARNT[name], "seeds_trained": result["seeds"], "figures": result["figures"]}
 
 
 def main(names: tuple[str, ...], /, page: Path = PAGE) -> None:
     """Write the table.
 
     Args:
-        names: of the records, in the order of the columns
+        names: of the records or results, in the order of the columns
         page: a Markdown page with the lines <!-- columns --> and <!-- end of columns -->
     """
-    records = [json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8")) for name in names]
-    write_tables(page, columns=table(records))
+    write_tables(page, columns=table([read(name) for name in names]))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 fresh: the paper's objectives alone, on five times the scenes of `tiny`, each seen once
 repeated: as many steps on `tiny`'s number of scenes, each seen five times
-tiny, desk, small: the presets; small needs a GPU
+desk, small: the presets; small needs a GPU
+tiny: with desk's recipe
 
 fresh and repeated have the shape and the schedule that tiny had when they were run.
 
@@ -28,11 +29,12 @@ from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.tasks.pretrain import Draws
 from minalbef.train import Stopped
 from results import flatten, write_json
+from second import SECOND
 
 # tiny as it was when fresh and repeated were run: one layer of text, three of fusion
-TINY = preset("tiny", text_depth=1, fusion_depth=3, warm_steps=1000, epoch=179_200,
-              match_from=0.07, hard_from=0.13, queue_from=0.18, lesson_from=0.18,
-              siblings_from=0.38)
+TINY = preset("tiny", **SECOND | dict(
+    text_depth=1, fusion_depth=3, warm_steps=1000, epoch=179_200, match_from=0.07, hard_from=0.13,
+    queue_from=0.18, lesson_from=0.18, siblings_from=0.38))
 TIMES = 5                             # tiny's samples: some 100 minutes beside another run
 POINTS = 10                           # of a run
 SIZE = 0.5                            # share of the validation set's size
@@ -41,7 +43,7 @@ PHASES = {name: getattr(TINY, name) / TIMES for name in ("match_from", "hard_fro
 RUNS: dict[str, Config] = {
     "fresh": replace(TINY, siblings=0.0, epoch=TIMES * TINY.epoch, **PHASES),
     "repeated": replace(TINY, siblings=0.0, epochs=float(TIMES), **PHASES),
-    "tiny": preset("tiny"),
+    "tiny": preset("tiny", **SECOND),
     "desk": preset("desk"),
     "small": preset("small"),
 }

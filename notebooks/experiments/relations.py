@@ -30,6 +30,7 @@ from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.pretrain import ScenePretrain, siblings_of
 from minalbef.tasks.pretrain import Draws, Pairs
 from results import write_json
+from second import SECOND
 
 PATH = Path(__file__).with_suffix(".json")
 STEPS = 350                           # of the lesson
@@ -92,7 +93,8 @@ class Training:
     """`tiny` from the shipped start, trained step by step on batches that may be replaced."""
 
     def __init__(self) -> None:
-        self.task, self.tokenizer, self.config = pretrain.begin(preset("tiny"), make=Exchanged)
+        config = preset("tiny", **SECOND)
+        self.task, self.tokenizer, self.config = pretrain.begin(config, make=Exchanged)
         self.task.start(load(data_folder() / "tiny" / "start").model)
         self.batches = SceneBatches(self.config, self.tokenizer)
         self.optimiser = torch.optim.AdamW(train.parameter_groups(self.task, self.config),

@@ -1,0 +1,9 @@
+"""The settings of `tiny` with which the ablation, the curves and the trials of the lesson were made.
+
+They stand here so that the preset can change: `preset("tiny", **SECOND)`.
+"""
+
+SECOND = dict(
+    queue_size=1024, mlm_every=1, share_stem=False, muon_lr=0.0, epoch=153_600, warm_steps=2000,
+    lesson_skew=2 / 3, siblings=0.6, sibling_negatives=True, more_kinds_from=1.0,
+)
