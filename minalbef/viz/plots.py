@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
@@ -34,6 +35,8 @@ RED = "#D55E00"
 PURPLE = "#CC79A7"
 INK = "#3a3f47"                       # of words and axes; in an SVG it becomes the page's colour
 HEAT = "plasma"                       # the colour map of heat maps
+OPACITY = 0.75                        # of a heat map at its maximum
+STEEP = 60.0                          # a step of so many of 255 from pixel to pixel is an outline
 COSINE = "PuOr"                       # the colour map of cosines, from -1 to 1: white is 0
 COLOURS = {"itc": BLUE, "itm": RED, "siblings": SKY, "mlm": GREEN, "cls": PURPLE, "patch": ORANGE}
 LOSSES = {
@@ -255,22 +258,32 @@ def word_maps(picture: np.ndarray, words: Sequence[str], maps: np.ndarray,
 
 
 def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A map (y, x) in `heat_bar`'s colours over a grey image: (h, w, 3) -> uint8 (h, w, 3)."""
+    """A map (y, x) in `heat_bar`'s colours over an image: (h, w, 3) -> uint8 (h, w, 3).
+
+    The image keeps its colours, and outlines are drawn where the map would hide them.
+    """
     h, w = picture.shape[:2]
     heat = np.asarray(heat, dtype=np.float32)
     small = Image.fromarray(heat / max(heat.max(), 1e-12))
     resized = np.asarray(small.resize((w, h), Image.Resampling.BILINEAR))
     level = np.clip(resized, 0, 1)                                           # (h, w)
-    alpha = 0.8 * level[..., None]
-    grey = (picture @ np.array([0.3, 0.59, 0.11]))[..., None]
-    colour = matplotlib.colormaps[HEAT](level)[..., :3]
-    return ((1 - alpha) * grey + alpha * 255 * colour).astype(np.uint8)
+    vertical, horizontal = np.gradient(picture.astype(np.float32), axis=(0, 1))
+    slope = np.hypot(vertical, horizontal).max(-1)                           # of any colour
+    outline = np.clip(slope / STEEP, 0, 1) * level
+    return (255 * lay_over(picture / 255, level) * (1 - 0.8 * outline[..., None])).astype(np.uint8)
+
+
+def lay_over(colour: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """A map's colours over others, the more opaque the higher: (..., 3) and (...) in [0, 1]."""
+    alpha = OPACITY * level[..., None]
+    return (1 - alpha) * colour + alpha * matplotlib.colormaps[HEAT](level)[..., :3]
 
 
 @styled
 def heat_bar(plot: Plot) -> Plot:
-    """Add a bar that explains the colours of `overlay`, in place: -> the same figure."""
-    scale = ScalarMappable(cmap=HEAT)
+    """Add a bar that explains the colours of `overlay` over white, in place: -> the same figure."""
+    colours = lay_over(np.ones(3), np.linspace(0, 1, 256))
+    scale = ScalarMappable(cmap=ListedColormap(colours))
     plot.colorbar(scale, ax=plot.axes, label="of the maximum", ticks=(0, 0.5, 1))
     return plot
 

@@ -75,6 +75,30 @@ def test_an_overlay_colours_the_picture_where_the_map_is_high_and_dims_it_nowher
     assert plots.overlay(picture, heat * 0).min() >= 199
 
 
+def test_what_differs_by_hue_alone_keeps_its_outline_where_a_map_is_highest():
+    """A red square on a green of the same luminance: grey, both were one."""
+    picture = np.full((60, 60, 3), (0, 118, 0), np.uint8)
+    picture[20:40, 20:40] = (232, 0, 0)
+    grey = picture @ np.array([0.3, 0.59, 0.11])
+    assert np.ptp(grey) < 1
+    lit = plots.overlay(picture, np.ones((6, 6))).astype(int)
+    inside, edge, outside = lit[30, 30], lit[30, 20], lit[30, 10]
+    assert (edge < 0.5 * inside).all() and (edge < 0.5 * outside).all()
+    cool = plots.overlay(picture, np.zeros((6, 6)))
+    assert (abs(cool.astype(int) - picture) <= 1).all(), "without a map the image is itself"
+
+
+def test_the_bar_has_the_colours_that_an_overlay_over_white_has():
+    plot, axes = plots.grid("a map", 1, 1, 2, 2)
+    bar, = (mapped for mapped in plots.heat_bar(plot).axes if mapped is not axes[0, 0])
+    shown = bar.collections[-1].cmap
+    for level in (0.0, 0.5, 1.0):
+        ramp = np.full((6, 6), level)
+        ramp[0, 0] = 1
+        over_white = plots.overlay(np.full((60, 60, 3), 255, np.uint8), ramp)[45, 45]
+        assert np.allclose(255 * np.array(shown(level)[:3]), over_white, atol=3), level
+
+
 def test_a_running_mean_keeps_a_flat_line_and_calms_a_jumpy_one():
     assert plots.smooth(np.ones(50)).tolist() == [1.0] * 50
     jumpy = np.tile([0.0, 2.0], 100)
