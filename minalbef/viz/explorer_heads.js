@@ -119,7 +119,7 @@ async function tryHeads() {
     if (trial !== mine || mine.asked !== question()) return;
   }
   const changes = odds.map(one => Math.abs(one - before)), most = changes.indexOf(Math.max(...changes));
-  $("trial-said").textContent = `Below each head is the match if it alone is changed. Most changes with: `
+  $("trial-said").textContent = "Below each head stands the match if it alone is changed. The largest change: "
     + `${headName(HEADS[most])}, from ${share(sigmoid(before))} to ${share(sigmoid(odds[most]))}.`;
 }
 

@@ -132,7 +132,7 @@ def test_a_head_switched_off_or_patched_answers_as_torch_with_a_hook_before_its_
 def test_every_head_of_the_model_can_be_switched_off_and_changes_the_answer_as_in_torch(run, open_page):
     page = open_page("desktop")
     page.locator("#try-heads").click()
-    page.locator("#trial-said", has_text="Most changes with").wait_for(timeout=60_000)
+    page.locator("#trial-said", has_text="largest change").wait_for(timeout=60_000)
     pixels = np.array(page.evaluate("[...explorer.painter.paint(explorer.scene)]"), np.uint8).reshape(48, 48, 3)
     text = page.locator("#text").input_value()
     heads = page.evaluate("HEADS")
