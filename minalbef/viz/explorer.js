@@ -61,6 +61,7 @@ function update() {
   showGuesses();
   showAttention();
   showHeads();
+  showFlow();
   showTable();
   showScene();
   pace = performance.now() - began;

@@ -1,9 +1,10 @@
-// The panel "Inside": switches heads off, or patches them from the mirror image. The model with these
-// changes answers beside the page's. Its formulas: explorer_intervention.js.
+// The panel "Inside": switches heads off, or patches them from the mirror image. The model with
+// these changes answers beside the page's. Its formulas: explorer_intervention.js.
 "use strict";
 
-const switches = new Map();                      // "cross_1_2" -> "off" or "mirror"; other heads are on
-const changedMind = new Mind(trained, config, tokenizer, "heads changed", new Intervention(config, trained));
+const switches = new Map();                      // "cross_1_2" -> "off" or "mirror"; others are on
+const changedMind = new Mind(trained, config, tokenizer, "heads changed",
+                             new Intervention(config, trained));
 const STATE_SAID = {on: "on", off: "off", mirror: "mirror"};
 const headButtons = new Map();                   // "cross_1_2" -> its button
 let trial = null;                                // the match with each head alone changed
@@ -58,8 +59,8 @@ for (const [part, {title, depth}] of Object.entries(PARTS)) {
                                "aria-label": `layer ${layer}, all heads`}, `layer ${layer}`));
     for (const name of headsOf(part, layer)) {
       const button = make("button", {onclick: () => choose([name])},
-        make("span", {className: "hidden"}, `layer ${layer}, `), `head ${name.split("_")[2]}: `, make("b"),
-        make("small"));
+        make("span", {className: "hidden"}, `layer ${layer}, `), `head ${name.split("_")[2]}: `,
+        make("b"), make("small"));
       headButtons.set(name, button);
       box.append(button);
     }
@@ -91,7 +92,8 @@ function showEffect() {
   sides.push(["mirror image", {...mind.ask(looked, text()), guesses}]);
   const line = (title, say) => make("tr", {}, make("th", {scope: "row"}, title),
                                     ...sides.map(([_, one]) => make("td", {}, say(one))));
-  const best = one => one.guesses.map(({likely: [[piece, p]]}) => `${piece} ${share(p)}`).join(", ");
+  const best = one => one.guesses
+    .map(({likely: [[piece, p]]}) => `${piece} ${share(p)}`).join(", ");
   $("effect").replaceChildren(make("table", {},
     make("tr", {}, make("td"), ...sides.map(([title]) => make("th", {scope: "col"}, title))),
     line("Match (ITM)", one => share(one.match)),
@@ -118,9 +120,11 @@ async function tryHeads() {
     await new Promise(done => setTimeout(done));
     if (trial !== mine || mine.asked !== question()) return;
   }
-  const changes = odds.map(one => Math.abs(one - before)), most = changes.indexOf(Math.max(...changes));
-  $("trial-said").textContent = "Below each head stands the match if it alone is changed. The largest change: "
-    + `${headName(HEADS[most])}, from ${share(sigmoid(before))} to ${share(sigmoid(odds[most]))}.`;
+  const changes = odds.map(one => Math.abs(one - before));
+  const most = changes.indexOf(Math.max(...changes));
+  $("trial-said").textContent = "Below each head stands the match if it alone is changed. "
+    + `The largest change: ${headName(HEADS[most])}, from ${share(sigmoid(before))} to `
+    + `${share(sigmoid(odds[most]))}.`;
 }
 
 $("try-heads").onclick = tryHeads;

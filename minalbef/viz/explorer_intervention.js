@@ -1,5 +1,6 @@
-// Interventions in the model, the formulas: a head's output set to zero (ablation), or replaced by what
-// the plain model computes for the mirror image (activation patching). Its panel: explorer_heads.js.
+// Interventions in the model, the formulas: a head's output set to zero (ablation), or replaced by
+// what the plain model computes for the mirror image (activation patching). The panel of both:
+// explorer_heads.js.
 "use strict";
 
 // The model's attention layers by part: their weights' names, and how many layers and heads.
@@ -29,11 +30,11 @@ function mirrorImage(pixels) {
 // The model with some heads changed. Each pass that patches is two: first the plain model's for the
 // mirror image, whose heads' outputs are recorded, then the one with the changes.
 class Intervention extends ALBEF {
-  states = new Map();                            // name of an attention layer -> its heads' states
-  outputs = new Map();                           // name of an attention layer -> the mirror image's
+  states = new Map();                            // name of an attention -> its heads' states
+  outputs = new Map();                           // name of an attention -> the mirror image's
   recording = false;
 
-  // switches: {"cross_1_2": "off" or "mirror"}, layer and head counted from 1; the other heads stay on
+  // switches: "cross_1_2" -> "off" or "mirror", layer and head counted from 1; other heads stay on
   set(switches) {
     this.states.clear();
     for (const [name, state] of switches) {

@@ -1,4 +1,4 @@
-"""The explorer's heads, switched off or patched: as torch computes them, in the address, by keyboard."""
+"""The explorer's inside, as torch computes it: heads switched off or patched, and the flow of a pass."""
 from contextlib import ExitStack
 
 import numpy as np
@@ -31,7 +31,10 @@ def file(run, tmp_path_factory):
 
 @pytest.fixture
 def open_page(browser, file):
-    """open_page(size, address="", **options) -> the explorer with its panel open; its errors fail the test."""
+    """open_page(size, address="", **options) -> the explorer with its heads open.
+
+    Its errors fail the test.
+    """
     pages = []
     wrong = []
 
@@ -229,3 +232,72 @@ def test_another_model_beside_it_switches_all_heads_on_again(open_page):
     settle(page)
     page.locator("#tour-start").click()
     assert switched(page) == {}, "the tour is about the whole model"
+
+
+BLOCKS = ("patches", "image", "text", "itc", "fusion", "itm", "mlm")
+SUMS = {"image": (PARTS["image"], "image_encoder.blocks.{}.mlp"),
+        "text": (PARTS["text"], "text_encoder.layers.{}.mlp"),
+        "fusion": (PARTS["self"], PARTS["cross"], "fusion.layers.{}.mlp")}
+
+
+def layer_outputs(run, pixels: np.ndarray, text: str) -> dict[str, torch.Tensor]:
+    """What torch's attention layers and MLPs add for one image and text, by name: (n, d)."""
+    outputs = {}
+    with ExitStack() as hooks:
+        for name, module in run.model.named_modules():
+            if name.endswith((".attn", ".cross", ".mlp")):
+                def keep_output(module, inputs, output, name=name):
+                    outputs[name] = output[0]
+
+                hooks.callback(module.register_forward_hook(keep_output).remove)
+        run.match_probability(pixels, text)
+    return outputs
+
+
+def test_the_flow_shows_the_lengths_of_what_each_layer_adds_in_torch(run, open_page):
+    page = open_page("desktop")
+    page.locator("#flow summary").click()
+    pixels = np.array(page.evaluate("[...explorer.painter.paint(explorer.scene)]"), np.uint8)
+    outputs = layer_outputs(run, pixels.reshape(48, 48, 3), page.locator("#text").input_value())
+    for block, names in SUMS.items():
+        page.locator(f"#flow-blocks .{block}").click()
+        choice, token = ("patch", 15) if block == "image" else ("word", 3)
+        page.locator(f"#flow-{choice}").select_option(str(token))
+        rows = page.locator("#flow-numbers table").last.locator("tr").all()[1:]
+        for layer, row in enumerate(rows):
+            lengths = [float(cell) for cell in row.locator("td").all_inner_texts()]
+            true = [outputs[name.format(layer)][token].norm().item() for name in names]
+            assert lengths == pytest.approx(true, abs=0.006), (block, layer)
+        assert len(rows) == (3 if block == "text" else 2)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_block_of_the_flow_opens_to_its_formula_and_numbers_by_keyboard(open_page, size):
+    page = open_page(size)
+    page.locator("#flow summary").focus()
+    page.keyboard.press("Enter")
+    page.locator("#words button", has_text="left").click()
+    settle(page)
+    seen = set()
+    for block in BLOCKS:
+        page.locator(f"#flow-blocks .{block}").focus()
+        page.keyboard.press("Enter")
+        settle(page)
+        assert page.locator("#flow-blocks [aria-pressed=true]").count() == 1
+        assert page.locator("#flow-numbers .formula").first.is_visible()
+        seen.add(page.locator("#flow-numbers").inner_text())
+        assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"], block
+        page.locator("#flow-blocks").scroll_into_view_if_needed()
+        keep(page, f"explorer-flow-{block}-{size}")
+    assert len(seen) == len(BLOCKS)
+    assert "left" in page.locator("#flow-numbers table").inner_text()
+    page.locator("#flow-blocks .itm").click()
+    match = page.locator("#match").inner_text()
+    assert f"= {match}" in page.locator("#flow-numbers .formula").inner_text()
+    page.locator("#flow-blocks .itc").click()
+    similarity = page.locator("#similarity").inner_text()
+    assert f"s = v · t = {similarity}" in page.locator("#flow-numbers .formula").inner_text()
+    page.locator("#text").fill("a cat")
+    settle(page)
+    assert page.locator("#flow-word option").all_text_contents() == ["[CLS]", "a", "cat"]
+    assert f"s = v · t = {similarity}" not in page.locator("#flow-numbers .formula").inner_text()
