@@ -87,9 +87,10 @@ function showAttention() {
     const [i, ...at] = maps[n];
     const heat = lookOf(sides[i], ...at);
     drawMap(button.firstChild, heat);
-    const state = switches.get(`cross_${at[0] + 1}_${at[1] + 1}`), isUsed = sides[i].mind !== changedMind || !state;
-    button.classList.toggle("unused", !isUsed);
-    button.lastChild.textContent = isUsed ? objectsUnder(heat) : `not used: ${STATE_SAID[state]}`;
+    const state = sides[i].mind === changedMind && switches.get(`cross_${at[0] + 1}_${at[1] + 1}`);
+    const said = {off: "switched off", mirror: "from the mirror image"}[state];
+    button.classList.toggle("unused", Boolean(said));      // its weights weigh nothing
+    button.lastChild.textContent = said ?? objectsUnder(heat);
     button.setAttribute("aria-pressed", String(maps[n].join() === chosen));
   });
 }

@@ -5,7 +5,6 @@
 const switches = new Map();                      // "cross_1_2" -> "off" or "mirror"; others are on
 const changedMind = new Mind(trained, config, tokenizer, "heads changed",
                              new Intervention(config, trained));
-const STATE_SAID = {on: "on", off: "off", mirror: "mirror"};
 const headButtons = new Map();                   // "cross_1_2" -> its button
 let trial = null;                                // the match with each head alone changed
 
@@ -42,10 +41,10 @@ function setSwitches(next) {
 
 // Heads that are all in the state of the mode go on again, else all take that state.
 function choose(heads) {
-  const next = new Map(switches), isOn = heads.some(name => switches.get(name) !== mode());
+  const next = new Map(switches), areSet = heads.every(name => switches.get(name) === mode());
   for (const name of heads) {
-    if (isOn) next.set(name, mode());
-    else next.delete(name);
+    if (areSet) next.delete(name);
+    else next.set(name, mode());
   }
   setSwitches(next);
   changed();
@@ -72,7 +71,7 @@ function showHeads() {
   const isFresh = trial?.asked === question();
   for (const [name, button] of headButtons) {
     const state = switches.get(name) ?? "on", [said, alone] = button.querySelectorAll("b, small");
-    said.textContent = STATE_SAID[state];
+    said.textContent = state;
     button.setAttribute("aria-pressed", String(state !== "on"));
     alone.textContent = isFresh && trial.matches.has(name) ? share(trial.matches.get(name)) : "";
   }
