@@ -58,13 +58,13 @@ const BLOCKS = {
     vectorShown(`x of ${patchName()}`,
                 row(trace.inputs.get("image_encoder.blocks.0.norm1"), patchToken()))]},
   image: {title: "Image encoder", choices: ["patch"], show: ({image}) => [
-    formula("x ← x + attention(LN(x)),  x ← x + MLP(LN(x))"),
+    formula("x ← x + attention(LN(x))\nx ← x + MLP(LN(x))"),
     make("p", {}, "Each layer adds two vectors to each token’s. The table has their lengths."),
     sumsShown(partsOf(config.image_depth, "image_encoder.blocks",
                       [["attention", "attn"], ["MLP", "mlp"]]), patchToken()),
     vectorShown(`After all layers, ${patchName()}`, row(image, patchToken()))]},
   text: {title: "Words to text encoder", choices: ["word"], show: ({text}) => [
-    formula("x ← LN(x + attention(x)),  x ← LN(x + MLP(x))"),
+    formula("x ← LN(x + attention(x))\nx ← LN(x + MLP(x))"),
     make("p", {}, "A word begins as its embedding plus its position’s. Each layer adds two vectors "
       + "and normalises each sum. The table has the two vectors’ lengths."),
     sumsShown(partsOf(config.text_depth, "text_encoder.layers",
@@ -72,7 +72,7 @@ const BLOCKS = {
     vectorShown(`After all layers, ${tokenName()}`, row(text, wordToken()))]},
   itc: {title: "ITC: both [CLS] compared", choices: [], show: ({image, text}) => {
     const [v, t] = [trace.feature(image, "image"), trace.feature(text, "text")];
-    return [formula(`s = v · t = ${dot(v, t).toFixed(3)},  `
+    return [formula(`s = v · t = ${dot(v, t).toFixed(3)}\n`
         + "v = (W[CLS] + b) / ‖W[CLS] + b‖, t likewise"),
       make("p", {}, `Each encoder’s [CLS] is projected to ${v.length} numbers and scaled to length `
         + "1, so the dot product s is a cosine. The loss is a softmax of s / τ over the batch and "
@@ -83,19 +83,19 @@ const BLOCKS = {
     const [i, h] = $("flow-head").value.split("_").map(Number);
     const shares = trace.shares.get(`fusion.layers.${i}.cross`)[h][wordToken()].slice(-grid * grid);
     const rows = counted(grid).map(y => [`row ${y}`, ...shares.slice((y - 1) * grid, y * grid)]);
-    return [formula("x ← LN(x + self-attention(x)),  x ← LN(x + cross-attention(x, picture)),  "
+    return [formula("x ← LN(x + self-attention(x))\nx ← LN(x + cross-attention(x, picture))\n"
         + "x ← LN(x + MLP(x))"),
       formula("weights = softmax(q · kᵢ / √d): q from the word, kᵢ from patch i"),
-      make("p", {}, `The weights of “${tokenName()}” in this head, patch by patch. `
+      make("p", {}, `The weights of “${tokenName()}” in this head, by row and column of the patch. `
         + "“Cross-attention” above has the maps of all heads."),
-      tableShown(["", ...counted(grid).map(x => `column ${x}`)], rows),
+      tableShown(["", ...counted(grid).map(String)], rows),
       make("p", {}, "The lengths of what each layer adds:"),
       sumsShown(partsOf(config.fusion_depth, "fusion.layers", [["self-attention", "attn"],
                         ["cross-attention", "cross"], ["MLP", "mlp"]]), wordToken())];
   }},
   itm: {title: "ITM: yes or no", choices: [], show: ({fused}) => {
     const [no, yes] = trace.linear(matrix(1, fused.width, row(fused, 0)), "match_head").data;
-    return [formula(`[no, yes] = W[CLS] + b = [${plain(no)}, ${plain(yes)}],  `
+    return [formula(`[no, yes] = W[CLS] + b = [${plain(no)}, ${plain(yes)}]\n`
         + `p(yes) = softmax = ${share(sigmoid(yes - no))}`),
       make("p", {}, "A linear layer on fusion’s [CLS] gives two logits."),
       vectorShown("fusion’s [CLS]", row(fused, 0))];
