@@ -60,6 +60,8 @@ function update() {
   showWords(words);
   showGuesses();
   showAttention();
+  showHeads();
+  showFlow();
   showTable();
   showScene();
   pace = performance.now() - began;
@@ -90,11 +92,16 @@ $("add").onclick = () => {
 };
 for (const one of document.querySelectorAll("[name=veil], #pixels")) one.onchange = () => changed();
 if (values.start) $("beside").append(make("option", {value: "start"}, "the warm start"));
-$("beside").onchange = () => {
-  $("start-note").hidden = $("beside").value !== "start";
-  $("own-said").hidden = $("beside").value === "start";
+function setBeside(name) {
+  $("beside").value = name;
+  $("start-note").hidden = name !== "start";
+  $("own-said").hidden = name === "start";
   [which, layer, head] = [0, Math.min(1, config.fusion_depth - 1), 0];
-  pace = $("beside").value ? SLOW : pace;        // its time isn't known yet
+  pace = name ? SLOW : pace;                     // its time isn't known yet
+}
+$("beside").onchange = () => {
+  setBeside($("beside").value);
+  if ($("beside").value !== "heads") setSwitches(new Map());   // nothing is switched unseen
   changed();
 };
 $("own").onchange = () => { if ($("own").files.length) useRun([...$("own").files]); $("own").value = ""; };
@@ -175,6 +182,7 @@ async function begin() {
     const height = above ? $("view").offsetHeight + 8 : 0;
     document.documentElement.style.scrollPaddingTop = `${height}px`;
   }).observe($("view"));
-  window.explorer = {mind, startMind, scene, painter, tokenizer, times, changed, update, occlude, minds, drawCurve};
+  window.explorer = {mind, startMind, scene, painter, tokenizer, times, changed, update, occlude, minds, drawCurve,
+                     changedMind, switches, tryHeads};
   document.documentElement.dataset.ready = "true";                            // tests wait for it
 }

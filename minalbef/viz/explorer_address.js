@@ -1,28 +1,36 @@
-// The scene and the sentence in the page's address, so that a link shows what its sender saw; the
-// way back over the last changes; and scenes drawn at random.
+// The scene, the sentence and the switched heads in the page's address, so that a link shows what
+// its sender saw; the way back over the last changes; and scenes drawn at random.
 "use strict";
 
 const LONGEST = 4000;                            // characters of an address that the page reads
 
 // "sentence=a+cat&background=blue&object=cat_0.5_0.5_0.3_0_noto": name, x, y, size, angle, style
-function address() {
+function sceneAddress() {
   const parts = new URLSearchParams({sentence: text(), background: scene.background});
   for (const {name, x, y, size, angle, style} of scene.objects) {
     parts.append("object", [name, x, y, size, angle, style].join("_"));
   }
   if (scene.photo) parts.append("picture", "own");
+  return parts;
+}
+
+// The scene's, and which heads are switched.
+function address() {
+  const parts = sceneAddress();
+  writeSwitches(parts);
   return parts.toString();
 }
 
-// -> {sentence, background, objects, own: whether its picture was the sender's own}, or null for
-// what is no scene of this page
+// -> {sentence, background, objects, switches, own: whether its picture was the sender's own}, or
+// null for what is no scene of this page
 function readAddress(said) {
   const parts = new URLSearchParams(said), [sentence, background] = ["sentence", "background"]
     .map(name => parts.get(name));
   const objects = parts.getAll("object").map(readObject);
   if (sentence === null || !Object.hasOwn(values.colours, background)) return null;
-  if (objects.includes(null)) return null;
-  return {sentence, background, objects, own: parts.has("picture")};
+  const switches = readSwitches(parts);
+  if (objects.includes(null) || !switches) return null;
+  return {sentence, background, objects, switches, own: parts.has("picture")};
 }
 
 function readObject(said) {
@@ -39,12 +47,14 @@ function readObject(said) {
   return exists && !more.length ? one : null;
 }
 
-function show({sentence, background, objects}, pixels = null, picture = null) {
+// switches: without them the heads stay as they are
+function show({sentence, background, objects, switches}, pixels = null, picture = null) {
   Object.assign(scene, {objects, background, photo: pixels});
   photo = picture;
   chosen = Math.max(0, Math.min(chosen, objects.length - 1));
   word = -1;
   $("text").value = sentence;
+  if (switches) setSwitches(switches);
 }
 
 // Shows the scene of the window's address. What is no scene leaves the page as it is.

@@ -35,11 +35,12 @@ const nameOf = mind => answers[1] ? [make("p", {className: "soft whole"}, mind.n
 
 function showGuesses() {
   const asked = word >= 0;
+  for (const one of answers) one.guesses = asked ? one.mind.guess(one.looked, text(), word) : null;
   $("guess-title").textContent = asked ? `Guesses for the masked “${answer.words[word]}”` : "Guesses";
   const show = ({truth, likely}) => make("div", {className: "guess"}, ...likely.flatMap(([piece, p]) => [
     make("span", {className: piece === truth ? "true" : ""}, piece), bar(0, p), make("span", {}, p.toFixed(2))]));
   $("guesses").replaceChildren(...asked
-    ? answers.flatMap(({mind, looked}) => [...nameOf(mind), ...mind.guess(looked, text(), word).map(show)])
+    ? answers.flatMap(({mind, guesses}) => [...nameOf(mind), ...guesses.map(show)])
     : [make("p", {className: "soft"}, "Choose a word of the sentence to mask it: the model "
       + "guesses which word stood there.")]);
 }
@@ -86,7 +87,10 @@ function showAttention() {
     const [i, ...at] = maps[n];
     const heat = lookOf(sides[i], ...at);
     drawMap(button.firstChild, heat);
-    button.lastChild.textContent = objectsUnder(heat);
+    const state = sides[i].mind === changedMind && switches.get(`cross_${at[0] + 1}_${at[1] + 1}`);
+    const said = {off: "switched off", mirror: "from the mirror image"}[state];
+    button.classList.toggle("unused", Boolean(said));      // its weights weigh nothing
+    button.lastChild.textContent = said ?? objectsUnder(heat);
     button.setAttribute("aria-pressed", String(maps[n].join() === chosen));
   });
 }

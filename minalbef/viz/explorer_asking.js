@@ -25,4 +25,5 @@ let start = null, own = null;                    // made when first wanted; out 
 const startMind = () => start ??= new Mind(startWeights(trained, unpackWeights(values.start)), config, tokenizer,
                                            "warm start");
 // The models that answer: the page's, and the one beside it.
-const minds = () => [mind, ...{start: () => [startMind()], own: () => [own]}[$("beside").value]?.() ?? []];
+const BESIDE = {start: () => [startMind()], own: () => [own], heads: () => [changedMind]};
+const minds = () => [mind, ...BESIDE[$("beside").value]?.() ?? []];

@@ -205,8 +205,11 @@ class ALBEF {
       }
       if (record) record.push(weights);
     }
-    return this.linear(y, name + ".proj");
+    return this.joinHeads(y, name);
   }
+
+  // The heads' outputs, side by side in a row, to what the layer adds: (n, h * d) -> (n, d)
+  joinHeads(outputs, name) { return this.linear(outputs, name + ".proj"); }
 
   // 02: pixels, Uint8 (side, side, 3) -> tokens (1 + n, d), the first of them [CLS].
   encodeImage(pixels) {

@@ -17,9 +17,12 @@ function make(tag, properties = {}, ...children) {
 
 // A model and what it was asked last: a picture or a text that has not changed is not encoded again.
 class Mind {
-  constructor(weights, settings, tokenizer, name) {
-    Object.assign(this, {model: new ALBEF(settings, weights), tokenizer, name, texts: new Map(), last: null});
+  constructor(weights, settings, tokenizer, name, model = new ALBEF(settings, weights)) {
+    Object.assign(this, {model, tokenizer, name});
+    this.forget();
   }
+
+  forget() { Object.assign(this, {texts: new Map(), last: null}); }
 
   encode(sentence) { return this.tokenizer.encode(sentence, this.model.config.text_length); }
 

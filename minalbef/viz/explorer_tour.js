@@ -145,6 +145,7 @@ function showStep() {
   const step = STEPS[at_step];
   Object.assign(scene, {photo: null}, step.scene());
   photo = null;
+  setSwitches(new Map());
   chosen = 0;
   word = -1;
   document.querySelector("[name=veil][value=none]").checked = true;

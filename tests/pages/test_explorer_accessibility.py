@@ -1,0 +1,106 @@
+"""axe-core finds no barrier in either explorer, at two sizes and in the dark, whatever is open."""
+import pytest
+from PIL import Image
+
+from chromium import lack
+from minalbef import load
+from minalbef.recipes.explore import write_page
+from minalbef.viz.explorer import write_explorer
+
+pytestmark = pytest.mark.slow         # skipped without Chromium, but for CI
+LOOKS = {"desktop": (1400, 900, "light"), "phone": (390, 844, "light"), "dark": (1400, 900, "dark")}
+RULES = {"rules": {"target-size": {"enabled": True}}}    # of WCAG 2.2, which axe leaves out unless asked
+
+
+@pytest.fixture(scope="module")
+def axe():
+    """axe-core, which comes with this package."""
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ModuleNotFoundError:
+        lack("axe-core", "pip install -e '.[browser]' brings it")
+    return Axe()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The explorer of scenes, and that of a folder with three images."""
+    folder = tmp_path_factory.mktemp("pages")
+    write_explorer(load("tiny"), folder / "scenes.html", captions=1000)
+    images = folder / "images"
+    images.mkdir()
+    for name, colour in (("a red apple", "red"), ("a blue car", "blue"), ("a tree", "green")):
+        Image.new("RGB", (60, 60), colour).save(images / f"{name}.png")
+    write_page(load("tiny"), images, folder / "pictures.html")
+    return folder
+
+
+@pytest.fixture
+def open_page(browser, files):
+    pages = []
+
+    def open_page(name: str, look: str):
+        width, height, scheme = LOOKS[look]
+        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+        page.goto((files / f"{name}.html").as_uri())
+        page.locator("html[data-ready]").wait_for(timeout=120_000)
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+def barriers(axe, page) -> list[str]:
+    """What axe finds wrong, one line for each element."""
+    lines = []
+    for violation in axe.run(page, options=RULES).response["violations"]:
+        for node in violation["nodes"]:
+            lines.append(f"{violation['id']}: {node['html'][:200]}: {node['failureSummary']}")
+    return lines
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_explorer_of_scenes_has_none_at_first_or_with_all_open_or_in_the_tour(axe, open_page, look):
+    page = open_page("scenes", look)
+    assert barriers(axe, page) == []
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.locator("#text").fill("an apple left of a zebra")
+    page.locator("#words button", has_text="left").click()
+    page.locator("#heads [aria-label='layer 2, all heads']").last.click()
+    page.locator("#try-heads").click()
+    page.locator("#trial-said", has_text="largest change").wait_for(timeout=60_000)
+    page.locator("#draw-curve").click()
+    page.locator("#curve-note", has_text="dotted").wait_for(timeout=60_000)
+    page.locator(".maps button").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#words button[style*='--lit']").count() > 0
+    assert barriers(axe, page) == []
+    page.evaluate("""for (const one of document.querySelectorAll("#words button")) {
+      one.style.setProperty("--lit", 1);
+    }""")
+    assert barriers(axe, page) == [], "a word that is lit most, masked or unknown"
+    page.locator("#text").fill("an apple left of a ca")
+    page.locator("#completions li").first.wait_for()
+    assert barriers(axe, page) == []
+    page.locator("#tour-start").click()
+    assert barriers(axe, page) == []
+    page.locator("#tour-options button").first.click()
+    page.locator("#tour-next:not([disabled])").wait_for(timeout=60_000)
+    assert barriers(axe, page) == []
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_explorer_of_your_pictures_has_none_at_first_or_with_all_open(axe, open_page, look):
+    page = open_page("pictures", look)
+    assert barriers(axe, page) == []
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert barriers(axe, page) == []
+
+
+def test_axe_finds_a_button_without_a_name_and_a_pale_word(axe, open_page):
+    page = open_page("scenes", "desktop")
+    page.locator("#undo").evaluate("one => one.replaceChildren()")
+    page.locator("#known").evaluate("one => one.style.color = '#bbbbbb'")
+    assert {line.partition(":")[0] for line in barriers(axe, page)} == {"button-name", "color-contrast"}
