@@ -1,15 +1,18 @@
-"""The pages whose tables page_tables.py writes: tables rewrite byte for byte, sentences have the tables' figures."""
+"""Pages whose tables page_tables.py and closeup.py write: these rewrite byte for byte; sentences have their figures."""
 import json
 import statistics
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import closeup
 import page_tables
 import results
 from ablate_records import read_records
 from effects import Claim, paired_effect, read_claims
+from minalbef import load
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "notebooks" / "experiments"
@@ -139,3 +142,34 @@ def test_a_curves_points_are_those_that_its_page_names():
     assert (f"in less than {short(limits['itc']['low'])} or more than {short(limits['itc']['high'])}, by ITM in less "
             f"than {short(limits['rerank']['low'])}, or a relation in less than "
             f"{short(figures[itm]['low'], '.3f')}.") in text
+
+
+def test_the_close_up_of_relations_has_the_measured_tables(tmp_path):
+    measured = json.loads(closeup.PATH.read_text(encoding="utf-8"))
+    page = ROOT / "docs" / "relations.md"
+    copy = tmp_path / page.name
+    copy.write_text(results.MARKS.sub(r"\1\3", page.read_text(encoding="utf-8")), encoding="utf-8")
+    results.write_tables(copy, **closeup.tables(measured))
+    assert copy.read_bytes() == page.read_bytes()
+    assert f"differ in a relation {measured['within_one_half']:.0%} have both objects in one half" in TEXTS[page.name]
+
+
+def test_the_measured_families_and_contrasts_are_those_of_the_script_and_the_model():
+    measured, run = json.loads(closeup.PATH.read_text(encoding="utf-8")), load("tiny")
+    for name, figures in closeup.families(run).items():
+        assert figures == pytest.approx(measured["families"][name], abs=0.005), name
+    assert closeup.contrasts(run) == measured["contrasts"]
+
+
+def test_the_sampler_of_a_model_that_knows_nothing_draws_evenly():
+    """Of equal similarities every key that isn't masked has the same chance."""
+    run = load("tiny")
+    class Nothing:
+        temperature = 1.0
+        def encode_text(self, tokens, keep): return torch.zeros(len(tokens), 4)
+        def encode_image(self, image): return torch.zeros(len(image), 4)
+        def text_feature(self, text): return text
+        def image_feature(self, image): return image
+    shares = closeup.sampler(run, Nothing())["start"]
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+    assert shares["the sibling"] == pytest.approx(1 / 63, abs=2e-3)
