@@ -1,0 +1,326 @@
+"""The tables of four pages of docs/, see PAGES: `python notebooks/experiments/page_tables.py`.
+
+From ablation.jsonl, sweeps.json, sharing.json, the learning curves and forecast.json, which other
+scripts of this folder wrote. Trains nothing; a second.
+"""
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from ablate_records import read_records
+from effects import by_seed, line_of
+from minalbef.cli.main import run_script
+from results import write_tables
+
+HERE = Path(__file__).parent
+PAGES = ("ablation_spoilt.md", "ablation_sweeps.md", "ablation_choices.md", "curves.md")
+SPOILT = {"wrong": "one thing wrong", "missing": "words missing", "foreign": "another scene's"}
+PERCENT = (20, 40)
+# how the names of rows of spoilt captions end, and the row of clean captions
+REMEDIES = {
+    "nothing": ("", "hard"),
+    "lower weights": ("-light", "light"),
+    "distillation in ITC": ("-itc", "distil-itc"),
+    "distillation": ("-distil", "distil"),
+    "even negatives": ("-even", "itc"),
+    "label smoothing": ("-smooth", "smooth"),
+}
+SCORES = ("retrieval", "by ITC", "by ITM")
+BELIEFS = {
+    "teacher_right": "true texts, caption true",
+    "teacher_right_spoilt": "true texts, caption false",
+    "teacher_own_spoilt": "the false caption",
+}
+OPTIONS = {
+    "no-queue": "no queue",
+    "fuse-cls": "the image's [CLS] in fusion",
+    "text2": "a second text layer",
+}
+OPTION_FIGURES = ("relation", "place", "families", "size", "background", "by ITC", "retrieval",
+                  "pointing")
+PAIRS = {"300": "pairs300", "1,000": "pairs1000", "3,000": "pairs3000", "10,000": "pairs10000",
+         "new": "full"}
+SWEEPS = {
+    "queue": {"256": "queue256", "1,024": "full", "4,096": "queue4096"},
+    "temperature": {"0.03": "temp0.03", "0.07": "temp0.07", "0.2": "temp0.2", "learnt": "full"},
+    "layers of text / fusion": {"0 / 4": "layers0-4", "1 / 3": "full", "2 / 2": "layers2-2",
+                                "3 / 1": "layers3-1"},
+    "minimal pairs": PAIRS,
+}
+SWEEP_FIGURES = ("by ITC", "retrieval", "families", "relation", "place", "words")
+KINDS = ("relation", "place", "count")
+SHARES = ("nothing", "keys and values", "everything")
+CURVE_FIGURES = {
+    "1 of 500, both scores": "plain.rerank_plus_{}_r1",
+    "1 of a family, ITM": "families.rerank_{}_r1",
+    "relation, ITM": "itm_one_change_accuracy.relation",
+    "relation, ITC": "itc_one_change_accuracy.relation",
+}
+END_FIGURES = {
+    "1 of 500, ITC": "plain.itc_{}_r1",
+    "1 of a family, ITC": "families.itc_{}_r1",
+    "relation": "itm_one_change_accuracy.relation",
+    "the same in one half": "itm_one_change_accuracy.relation_in_one_half",
+    "place": "itm_one_change_accuracy.place",
+    "size": "itm_one_change_accuracy.size",
+    "count": "itm_one_change_accuracy.count",
+    "masked objects": "mlm_accuracy.object",
+    "pointing, ITM": "pointing_itm",
+    "pointing, MLM": "pointing_mlm",
+}
+FORECAST_FIGURES = {
+    "plain.itc_i2t_r1": "1 of 500, ITC",
+    "plain.rerank_plus_i2t_r1": "1 of 500, both scores",
+    "families.itc_i2t_r1": "1 of a family, ITC",
+    "families.rerank_i2t_r1": "1 of a family, ITM",
+    "itm_one_change_accuracy.relation": "relation, ITM",
+    "itm_one_change_accuracy.relation_in_one_half": "the same in one half",
+    "itc_one_change_accuracy.relation": "relation, ITC",
+    "mlm_accuracy.object": "masked objects",
+    "pointing_itm": "pointing, ITM",
+    "pointing_mlm": "pointing, MLM",
+}
+
+
+def table_of(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [line_of(*head), f"|{'---|' * len(head)}"]
+    lines += [line_of(*row) for row in rows]
+    return "\n".join(lines)
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half of Student's 95% interval of a mean."""
+    quantile = stats.t.ppf(0.975, len(values) - 1)
+    return float(quantile * statistics.stdev(values) / len(values) ** 0.5)
+
+
+def with_half(values: Sequence[float], form: str = ".2f") -> str:
+    """A mean and half of its 95% interval."""
+    return f"{statistics.mean(values):{form}} ± {half_width(values):.2f}"
+
+
+def seeds_of(records: Sequence[dict], row: str, name: str, count: int = 8) -> list[float]:
+    """A row's figure for its first seeds."""
+    return list(by_seed(records, row, name).values())[:count]
+
+
+def gain(records: Sequence[dict], row: str, other: str, name: str) -> list[float]:
+    """What `row` has over `other`, seed by seed."""
+    both = zip(seeds_of(records, row, name), seeds_of(records, other, name))
+    return [new - old for new, old in both]
+
+
+def spoilt_table(records: Sequence[dict]) -> str:
+    """Three figures by kind of spoilt captions and remedy, at 0, 20 and 40%, eight seeds."""
+    rows = []
+    for kind, words in SPOILT.items():
+        for remedy in ("nothing", "distillation", "label smoothing"):
+            end, clean = REMEDIES[remedy]
+            names = [clean, *(f"{kind}{percent}{end}" for percent in PERCENT)]
+            cells = [", ".join(with_half(seeds_of(records, row, name)) for row in names)
+                     for name in SCORES]
+            rows.append([words, remedy, *cells])
+    return table_of(["captions", "remedy", *(f"{name}: 0, 20, 40%" for name in SCORES)], rows)
+
+
+def six_sets(records: Sequence[dict], remedy: str, name: str) -> np.ndarray:
+    """A figure's mean over the six spoilt sets, for each of three seeds."""
+    end = REMEDIES[remedy][0]
+    rows = [f"{kind}{percent}{end}" for kind in SPOILT for percent in PERCENT]
+    return np.mean([seeds_of(records, row, name, 3) for row in rows], 0)
+
+
+def remedies_table(records: Sequence[dict]) -> str:
+    """Each remedy on clean and on spoilt captions, three seeds, and its gain seed by seed."""
+    rows = []
+    for remedy, (_, clean) in REMEDIES.items():
+        cells = []
+        for name in SCORES:
+            spoilt = six_sets(records, remedy, name)
+            gains = " ".join(f"{x:+.2f}" for x in spoilt - six_sets(records, "nothing", name))
+            before = np.mean(seeds_of(records, clean, name, 3))
+            cells.append(f"{before:.2f}, {spoilt.mean():.3f} ({gains})")
+        rows.append([remedy, *cells])
+    return table_of(["remedy", *(f"{name}: clean, spoilt (gain)" for name in SCORES)], rows)
+
+
+def beliefs_table(records: Sequence[dict]) -> str:
+    """The teacher's probability at five points of a run, mean over seeds, where 40% are spoilt."""
+    rows = []
+    for kind in ("wrong", "foreign"):
+        for remedy in ("nothing", "distillation"):
+            row = f"{kind}40{REMEDIES[remedy][0]}"
+            runs = [record["looks"] for record in records
+                    if record["row"] == row and "looks" in record]
+            cells = []
+            for key in BELIEFS:
+                means = np.mean([[look[key] for look in looks] for looks in runs], 0)
+                cells.append(" ".join(f"{x:.3f}" for x in means))
+            rows.append([SPOILT[kind], remedy, *cells])
+    return table_of(["captions", "remedy", *BELIEFS.values()], rows)
+
+
+def options_table(records: Sequence[dict]) -> str:
+    """Three options of tiny's recipe against `full`, five seeds, with plain 95% intervals."""
+    rows = []
+    for row, words in OPTIONS.items():
+        cells = [with_half(gain(records, row, "full", name), "+.2f") for name in OPTION_FIGURES]
+        rows.append([words, *cells])
+    return table_of(["against `full`", *OPTION_FIGURES], rows)
+
+
+def rerank_table(results: dict) -> str:
+    """R@1 by the number of candidates that ITM re-ranks."""
+    rows = []
+    for top, ways in results.items():
+        cells = []
+        for way in ("i2t", "t2i"):
+            low, high = ways[way]["interval"]
+            cells.append(f"{ways[way]['r1']:.3f} [{low:.2f}, {high:.2f}]")
+        rows.append([top, *cells])
+    return table_of(["candidates", "image to text", "text to image"], rows)
+
+
+def layer_table(results: dict) -> str:
+    """Pointing by the layer of fusion that Grad-CAM reads."""
+    rows = []
+    for name in results["itm"]:
+        cells = []
+        for score in ("itm", "mlm"):
+            low, high = results[score][name]["interval"]
+            cells.append(f"{results[score][name]['pointing']:.2f} [{low:.2f}, {high:.2f}]")
+        rows.append([name if name == "all" else int(name) + 1, *cells])
+    return table_of(["fusion's layer", "the match", "a masked word"], rows)
+
+
+def sweeps_table(records: Sequence[dict]) -> str:
+    """Four sweeps: mean and standard deviation of three seeds; ITC's difference to `full`."""
+    rows = []
+    for knob, values in SWEEPS.items():
+        for value, row in values.items():
+            cells = []
+            for name in SWEEP_FIGURES:
+                some = seeds_of(records, row, name, 3)
+                cells.append(f"{statistics.mean(some):.2f} ± {statistics.stdev(some):.2f}")
+            against = ""
+            if row != "full":
+                against = with_half(gain(records, row, "full", "by ITC")[:3], "+.2f")
+            rows.append([knob, value, *cells, against])
+    return table_of(["swept", "value", *SWEEP_FIGURES, "by ITC, against `full`"], rows)
+
+
+def kinds_table(records: Sequence[dict]) -> str:
+    """When each kind of change is refused, by the number of minimal pairs: five points of a run."""
+    rows = []
+    for value, row in {**PAIRS, "none": "no-siblings"}.items():
+        runs = [record["looks"] for record in records if record["row"] == row and record["seed"] < 3]
+        cells = []
+        for kind in KINDS:
+            means = np.mean([[look[kind] for look in looks] for looks in runs], 0)
+            cells.append(" ".join(f"{x:.2f}" for x in means))
+        rows.append([value, *cells])
+    return table_of(["pairs", *(f"{kind}: 20, 40, 60, 80, 100%" for kind in KINDS)], rows)
+
+
+def sharing_table(runs: Sequence[dict]) -> str:
+    """NLVR2's accuracy by what a pair's layers share, seed by seed."""
+    rows = []
+    for assign, words in ((True, "with text assignment"), (False, "without")):
+        cells = []
+        for share in SHARES:
+            some = [sum(map(int, run["answers"])) / 9 / len(run["answers"]) for run in runs
+                    if (run["share"], run["assign"]) == (share, assign)]
+            seeds = ", ".join(f"{x:.2f}" for x in some)
+            cells.append(f"{statistics.mean(some):.2f} ({seeds})")
+        rows.append([words, *cells])
+    return table_of(["the two layers share", *SHARES], rows)
+
+
+def curve_rows(name: str) -> list[dict]:
+    """The points that curve.py wrote."""
+    return json.loads((HERE / f"curve_{name}.json").read_text(encoding="utf-8"))["rows"]
+
+
+def mean_of_ways(row: dict, name: str) -> float:
+    """A figure of a point; the mean of both directions where it has two."""
+    return statistics.mean(row[name.format(way)] for way in ("i2t", "t2i"))
+
+
+def curves_table() -> str:
+    """Four figures at the ten points of four runs."""
+    rows = []
+    for run in ("fresh", "repeated", "tiny", "desk"):
+        cells = []
+        for name in CURVE_FIGURES.values():
+            cells.append(" ".join(f"{mean_of_ways(row, name):.2f}" for row in curve_rows(run)))
+        rows.append([run, *cells])
+    return table_of(["run", *CURVE_FIGURES], rows)
+
+
+def ends_table() -> str:
+    """What each run reached."""
+    rows = []
+    for run in ("fresh", "repeated", "tiny", "desk"):
+        row = curve_rows(run)[-1]
+        cells = [f"{row['samples']:,}", f"{row['seconds'] / 60:.0f}"]
+        for name in END_FIGURES.values():
+            ways = [f"{row[name.format(way)]:.2f}" for way in ("i2t", "t2i")]
+            cells.append(" / ".join(ways) if "{}" in name else ways[0])
+        rows.append([run, *cells])
+    return table_of(["run", "pairs", "minutes", *END_FIGURES], rows)
+
+
+def forecast_table(results: dict) -> str:
+    """What tiny's curve forecasts of desk's end, what came, and what desk's says of small."""
+    rows = []
+    for name, words in FORECAST_FIGURES.items():
+        one = results["figures"][name]
+        small = f"{one['mean']:.2f} ({one['low']:.3f} to {one['high']:.3f})"
+        rows.append([words, f"{one['tested']:.2f}", f"{one['found']:.2f}", small])
+    head = ["", "desk, forecast", "desk, found", f"small, after {results['samples']:,} pairs"]
+    return table_of(head, rows)
+
+
+def read(name: str) -> dict:
+    """The results of another script."""
+    return json.loads((HERE / name).read_text(encoding="utf-8"))
+
+
+def tables() -> dict[str, str]:
+    """All tables, by the name of their place in a page."""
+    records = read_records(HERE / "ablation.jsonl")
+    sweeps = read("sweeps.json")
+    return {
+        "spoilt": spoilt_table(records),
+        "remedies": remedies_table(records),
+        "beliefs": beliefs_table(records),
+        "options": options_table(records),
+        "rerank": rerank_table(sweeps["rerank"]),
+        "layer": layer_table(sweeps["layer"]),
+        "sweeps": sweeps_table(records),
+        "kinds": kinds_table(records),
+        "sharing": sharing_table(read("sharing.json")["runs"]),
+        "curves": curves_table(),
+        "ends": ends_table(),
+        "forecast": forecast_table(read("forecast.json")),
+    }
+
+
+def main(docs: Path = HERE.parents[1] / "docs") -> None:
+    """Write the tables of four pages from what other scripts measured.
+
+    Args:
+        docs: the folder of the pages
+    """
+    made = tables()
+    for page in PAGES:
+        write_tables(docs / page, **made)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,175 @@
+"""Pages whose tables page_tables.py and closeup.py write: these rewrite byte for byte; sentences have their figures."""
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import closeup
+import page_tables
+import results
+from ablate_records import read_records
+from effects import Claim, paired_effect, read_claims
+from minalbef import load
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "notebooks" / "experiments"
+RECORDS = read_records(RESULTS / "ablation.jsonl")
+TEXTS = {path.name: " ".join(path.read_text(encoding="utf-8").split()) for path in (ROOT / "docs").glob("*.md")}
+
+
+def short(x: float, form: str = ".2f") -> str:
+    """A figure as sentences have it: .07, -.03."""
+    return f"{x:{form}}".replace("0.", ".", 1)
+
+
+def test_the_tables_rewrite_byte_for_byte(tmp_path):
+    for name in page_tables.PAGES:
+        before = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        emptied = results.MARKS.sub(r"\1\3", before)
+        assert emptied != before
+        (tmp_path / name).write_text(emptied, encoding="utf-8")
+    page_tables.main(tmp_path)
+    for name in page_tables.PAGES:
+        assert (tmp_path / name).read_bytes() == (ROOT / "docs" / name).read_bytes()
+
+
+def test_half_of_an_interval_is_students():
+    assert page_tables.half_width([1.0, 2.0, 3.0]) == pytest.approx(4.303 / 3 ** 0.5, abs=1e-3)
+    assert page_tables.with_half([1.0, 2.0, 3.0]) == "2.00 ± 2.48"
+
+
+def test_a_gain_is_paired_by_seed():
+    def run(row: str, seed: int, right: int) -> dict:
+        return {"row": row, "seed": seed, "samples": 19_200, "equal": False, "outcomes": {"itc": f"{9 * right}"}}
+    runs = [run("hard", 1, 0), run("hard", 0, 1), run("distil", 0, 1), run("distil", 1, 1)]
+    assert page_tables.gain(runs, "distil", "hard", "by ITC") == [0, 1]
+
+
+def test_what_is_said_of_spoilt_captions_is_what_was_measured():
+    text = TEXTS["ablation_spoilt.md"]
+    claims = {claim.text: claim for claim in read_claims(RESULTS / "registered.md")}
+    level = 1 - 0.05 / len(claims)
+    helps, more = (paired_effect(RECORDS, claims[name], level).mean for name in (
+        "distillation helps where captions are spoilt", "it helps more there than on clean captions"))
+    assert f"Re-ranked retrieval gains {short(helps, '.3f')} in the mean of six sets" in text
+    assert f"we can't tell: {short(more, '.3f')}, and the interval" in text
+    best = {}
+    for remedy in ("nothing", "distillation", "label smoothing"):
+        end = page_tables.REMEDIES[remedy][0]
+        best[remedy] = short(statistics.mean(
+            max(statistics.mean(page_tables.seeds_of(RECORDS, f"{kind}{percent}{end}", name))
+                for name in ("retrieval", "by ITC"))
+            for kind in page_tables.SPOILT for percent in page_tables.PERCENT))
+    assert (f"is {best['nothing']} with no remedy, {best['distillation']} with distillation and "
+            f"{best['label smoothing']} with smoothing") in text
+
+
+def test_differences_between_remedies_are_those_of_three_seeds():
+    def between(name: str, remedy: str, other: str) -> tuple[str, str]:
+        gains = page_tables.six_sets(RECORDS, remedy, name) - page_tables.six_sets(RECORDS, other, name)
+        return short(gains.mean()), short(page_tables.half_width(gains.tolist()))
+    text = TEXTS["ablation_spoilt.md"]
+    even, half = between("retrieval", "even negatives", "distillation")
+    assert f"gain as much as distillation**, {even} ± {half} against it" in text
+    loss, half = between("by ITC", "distillation in ITC", "nothing")
+    assert f"by ITC it loses {loss.removeprefix('-')} ± {half}." in text
+    rest, half = between("retrieval", "distillation", "distillation in ITC")
+    itm, its_half = between("by ITM", "distillation", "distillation in ITC")
+    assert f"The other half, {rest} ± {half} (by ITM {itm} ± {its_half})" in text
+
+
+def test_in_how_many_seeds_distillation_lowers_the_belief_in_a_false_caption():
+    own = {}
+    for row in ("wrong40", "wrong40-distil"):
+        runs = sorted((record for record in RECORDS if record["row"] == row), key=lambda record: record["seed"])
+        own[row] = np.array([[look["teacher_own_spoilt"] for look in run["looks"]] for run in runs])
+    *first, last = (own["wrong40-distil"] < own["wrong40"]).sum(0)
+    assert f"(less in {', '.join(map(str, first))} and {last} seeds, look by look)" in TEXTS["ablation_spoilt.md"]
+
+
+def test_what_is_said_beside_the_claims_is_what_was_measured():
+    def found(rows: str, less: str, name: str) -> str:
+        effect = paired_effect(RECORDS, Claim("", rows, less, name, 0, 0, 8), 0.95)
+        return f"{short(effect.mean, '.3f')} ± {short((effect.high - effect.low) / 2, '.3f')}".replace("-.000", ".000")
+    text = TEXTS["ablation.md"]
+    tasks = {name: found("distil@distilled", "distil", name) for name in ("entailment", "vqa", "nlvr2", "grounding")}
+    assert (f"entailment gains {tasks['entailment']}, in all eight seeds; VQA {tasks['vqa']}, NLVR2 "
+            f"{tasks['nlvr2']}, grounding {tasks['grounding']}.") in text
+    assert (f"change re-ranking by {found('truth', 'hard', 'retrieval')} and R@1 by ITC by "
+            f"{found('truth', 'hard', 'by ITC')}.") in text
+    first, *others = page_tables.gain(RECORDS, "itc", "itm-mlm", "by ITM")
+    assert f"seed 0 gains {short(first)} and the others {short(min(others))} to {short(max(others))}." in text
+
+
+def test_what_is_said_of_options_and_sweeps_is_what_was_measured():
+    gains = [page_tables.gain(RECORDS, row, "full", name) for row in page_tables.OPTIONS
+             for name in page_tables.OPTION_FIGURES]
+    clear = sum(abs(statistics.mean(values)) > page_tables.half_width(values) for values in gains)
+    assert len(gains) == 24 and clear == 5 and "Of 24 figures five exclude zero" in TEXTS["ablation_sweeps.md"]
+    itc = {row: short(statistics.mean(page_tables.seeds_of(RECORDS, row, "by ITC", 3)))
+           for row in ("queue256", "full", "queue4096", "temp0.07")}
+    assert (f"ITC finds {itc['queue256']} with a queue of 256, {itc['full']} with 1,024, {itc['queue4096']} with "
+            f"4,096, and {itc['temp0.07']} with a temperature held at .07.") in TEXTS["ablation.md"]
+
+
+def test_what_is_said_of_text_assignment_is_what_was_measured():
+    runs = json.loads((RESULTS / "sharing.json").read_text(encoding="utf-8"))["runs"]
+    def accuracies(share: str, assign: bool) -> np.ndarray:
+        return np.array([sum(map(int, run["answers"])) / 9 / len(run["answers"]) for run in runs
+                         if (run["share"], run["assign"]) == (share, assign)])
+    gains = np.mean([accuracies(share, True) - accuracies(share, False) for share in page_tables.SHARES], 0)
+    first, second, third = (short(x, "+.2f") for x in gains)
+    assert (f"{first}, {second} and {third} in the mean of the three ways to share (mean {short(gains.mean())} ± "
+            f"{short(page_tables.half_width(gains.tolist()))})") in TEXTS["ablation_choices.md"]
+    behind = accuracies("keys and values", True) - accuracies("everything", True)
+    assert f"Everything is behind by {short(behind.min())} to {short(behind.max())} in each seed" in TEXTS[
+        "ablation_choices.md"]
+
+
+def test_a_curves_points_are_those_that_its_page_names():
+    text = TEXTS["curves.md"]
+    def at(run: str, samples: int, name: str) -> str:
+        return next(short(row[name]) for row in page_tables.curve_rows(run) if row["samples"] == samples)
+    itm, itc = "itm_one_change_accuracy.relation", "itc_one_change_accuracy.relation"
+    assert (f"*tiny* is right in {at('tiny', 46_080, itm)} after 46,080 pairs and {at('tiny', 61_440, itm)} after "
+            "61,440") in text
+    assert f"right in {at('desk', 89_600, itc)} after 89,600 pairs and {at('desk', 448_000, itc)} at the end" in text
+    figures = json.loads((RESULTS / "forecast.json").read_text(encoding="utf-8"))["figures"]
+    limits = {name: figures[f"families.{name}_i2t_r1"] for name in ("itc", "rerank")}
+    assert (f"in less than {short(limits['itc']['low'])} or more than {short(limits['itc']['high'])}, by ITM in less "
+            f"than {short(limits['rerank']['low'])}, or a relation in less than "
+            f"{short(figures[itm]['low'], '.3f')}.") in text
+
+
+def test_the_close_up_of_relations_has_the_measured_tables(tmp_path):
+    measured = json.loads(closeup.PATH.read_text(encoding="utf-8"))
+    page = ROOT / "docs" / "relations.md"
+    copy = tmp_path / page.name
+    copy.write_text(results.MARKS.sub(r"\1\3", page.read_text(encoding="utf-8")), encoding="utf-8")
+    results.write_tables(copy, **closeup.tables(measured))
+    assert copy.read_bytes() == page.read_bytes()
+    assert f"differ in a relation {measured['within_one_half']:.0%} have both objects in one half" in TEXTS[page.name]
+
+
+def test_the_measured_families_and_contrasts_are_those_of_the_script_and_the_model():
+    measured, run = json.loads(closeup.PATH.read_text(encoding="utf-8")), load("tiny")
+    for name, figures in closeup.families(run).items():
+        assert figures == pytest.approx(measured["families"][name], abs=0.005), name
+    assert closeup.contrasts(run) == measured["contrasts"]
+
+
+def test_the_sampler_of_a_model_that_knows_nothing_draws_evenly():
+    """Of equal similarities every key that isn't masked has the same chance."""
+    run = load("tiny")
+    class Nothing:
+        temperature = 1.0
+        def encode_text(self, tokens, keep): return torch.zeros(len(tokens), 4)
+        def encode_image(self, image): return torch.zeros(len(image), 4)
+        def text_feature(self, text): return text
+        def image_feature(self, image): return image
+    shares = closeup.sampler(run, Nothing())["start"]
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+    assert shares["the sibling"] == pytest.approx(1 / 63, abs=2e-3)
