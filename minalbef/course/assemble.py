@@ -11,7 +11,6 @@ from minalbef.config import Config
 from minalbef.course.keep import FOLDER, count_lines, run_module
 from minalbef.fusion import Images, KeysValues
 from minalbef.losses import mlm_loss
-from minalbef.run import load
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.tasks.pretrain import Carry
 from minalbef.text import TextEncoder
@@ -65,20 +64,17 @@ def describe_parts(folder: Path = FOLDER) -> str:
     return "\n".join([*lines, f"{len(own)} of {len(PARTS)} parts are yours, {total} lines"])
 
 
-def assemble(config: Config, folder: Path = FOLDER, start: str | Path | None = None,
+def assemble(config: Config, folder: Path = FOLDER, start: nn.Module | None = None,
              watch: Callable[[], None] | None = None, **options: Any) -> ScenePretrain:
     """Pretraining on scenes with your own parts, which `recipes.pretrain` takes as `make`.
 
-    The weights, before training, are those of the package's ALBEF.
-    start: a run folder whose weights to begin from
+    start: an ALBEF whose weights to begin from; None: those of a new ALBEF of the package's
     watch: called after each step, to draw curves
     options: those of Pretrain
     """
     own = own_parts(folder)
     student = ALBEF(config)
-    weights = student.state_dict()
-    if start is not None:
-        weights = load(start).model.state_dict()
+    weights = (start or student).state_dict()
     use_own_modules(student, own)
     student.load_state_dict(weights)
 
