@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
 from minalbef.config import Config
-from minalbef.course.keep import FOLDER, count_lines, run_module
 from minalbef.fusion import Images, KeysValues
 from minalbef.losses import mlm_loss
+from minalbef.recipes.keep import FOLDER, count_lines, run_module
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.tasks.pretrain import Carry
 from minalbef.text import TextEncoder
