@@ -25,7 +25,7 @@ def keep_part(part: str, names: Sequence[str], check: Callable[[ModuleType], Non
     Raises ValueError for a part that fails its check, or that uses what can't be kept: an older
     file of the part stays as it was.
     """
-    source = Source(run_cells() if cells is None else cells)
+    source = Cells(run_cells() if cells is None else cells)
     blanks = [name for name in names if source.is_blank(name)]
     if blanks:
         words = "is" if len(blanks) == 1 else "are"
@@ -37,7 +37,6 @@ def keep_part(part: str, names: Sequence[str], check: Callable[[ModuleType], Non
         check(module)
     except AssertionError as error:
         raise ValueError(f"{part} isn't kept, as it differs from the package's: {error}") from error
-    folder.mkdir(exist_ok=True)
     path = folder / f"{part}.py"
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
     print(f"{part}: kept in {path.as_posix()}, {count_lines(text)} lines")
@@ -70,7 +69,7 @@ def count_lines(text: str) -> int:
     return sum(bool(line) and not line.startswith("#") for line in lines) - strings
 
 
-class Source:
+class Cells:
     """The definitions and imports of cells that ran; of one name, the last counts."""
 
     def __init__(self, cells: Sequence[str]) -> None:
@@ -119,9 +118,10 @@ class Source:
                     raise ValueError(f"{name} uses {used}, which is neither imported nor defined "
                                      "by a def or class of a cell; write it into the function")
         order = [name for name in self.definitions if name in texts]
-        head = f'"""{part}: written by a chapter, from your cells."""'
-        return "\n\n\n".join([head + "\n" + "\n".join(sorted(imports)),
-                              *(texts[name] for name in order)]) + "\n"
+        head = [f'"""{part}: written by a chapter, from your cells."""',
+                "from __future__ import annotations\n",         # they may name what comes later
+                *sorted(imports)]
+        return "\n\n\n".join(["\n".join(head), *(texts[name] for name in order)]) + "\n"
 
 
 def cell_part(cell: str, node: Definition) -> str:

@@ -34,13 +34,19 @@ def test_a_kept_part_has_what_it_uses_and_no_more(tmp_path, capsys):
     part = keep(tmp_path, ["Layer"], cells)
     assert torch.equal(part.Layer(4, 2)(torch.tensor([-2.0, 2.0])), torch.tensor([0.0, 1.0]))
     text = (tmp_path / "part.py").read_text(encoding="utf-8")
-    assert "other" not in text and "check" not in text and "nn" not in text.split("class")[0]
+    assert "other" not in text and "check" not in text and "import nn" not in text
     assert "part: kept in" in capsys.readouterr().out
 
 
 def test_of_a_name_the_last_definition_is_kept(tmp_path):
     cells = [IMPORTS, HALF, HALF.replace("/ 2", "/ 4")]
     assert keep(tmp_path, ["half"], cells).half(8.0) == 2.0
+
+
+def test_an_annotation_may_name_a_class_that_ran_later(tmp_path):
+    cells = [IMPORTS, "def size(layer: Layer) -> int:\n    return layer.heads", LAYER + HALF]
+    part = keep(tmp_path, ["size", "Layer"], cells)
+    assert part.size(part.Layer(4, 2)) == 2
 
 
 def test_own_names_stand_in_place_of_the_packages(tmp_path):
