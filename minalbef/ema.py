@@ -33,11 +33,14 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
 class Distilled(nn.Module, Generic[M]):
     """A student and its teacher: the base of every task that learns with momentum distillation."""
 
+    make_teacher = staticmethod(make_teacher)
+    update_teacher = staticmethod(update_teacher)
+
     def __init__(self, config: Config, student: M):
         super().__init__()
         self.config = config
         self.student = student
-        self.teacher = make_teacher(student)
+        self.teacher = self.make_teacher(student)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -48,7 +51,7 @@ class Distilled(nn.Module, Generic[M]):
         """Begin from a trained ALBEF and its teacher, or from a copy of the student without one."""
         # a task's model has start, which nn.Module does not know
         self.student.start(albef)                        # type: ignore[operator]
-        self.teacher = make_teacher(self.student)
+        self.teacher = self.make_teacher(self.student)
         if teacher is not None:
             self.teacher.start(teacher)                  # type: ignore[operator]
 
@@ -57,4 +60,4 @@ class Distilled(nn.Module, Generic[M]):
 
     def after_step(self, carry: Any) -> None:
         """After the optimiser's step: move the teacher."""
-        update_teacher(self.teacher, self.student, self.config.teacher_momentum)
+        self.update_teacher(self.teacher, self.student, self.config.teacher_momentum)

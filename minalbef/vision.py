@@ -153,7 +153,12 @@ def image_cls(encoder: Any, image: Tensor) -> Tensor:
 
 
 def attend_cls(encoder: Any, patches: Tensor) -> Tensor:
-    """The first token of a ViT's `attend`: patches (b, n, d) -> (b, 1, d)."""
+    """The first token of a ViT's `attend`: patches (b, n, d) -> (b, 1, d).
+
+    All tokens of an encoder of yours.
+    """
+    if type(encoder) is not ViT:
+        return encoder.attend(patches)
     cls = encoder.cls_token.expand(len(patches), -1, -1)
     x = torch.cat([cls, patches], 1) + encoder.pos_embed
     for layer in encoder.blocks[:-1]:

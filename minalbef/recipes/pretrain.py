@@ -147,7 +147,8 @@ def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = 
         pretrained.load_vit(image_encoder, vit)
     if bert:
         pretrained.load_bert(task.student, bert)
-    if getattr(task, "teacher", None) is not None:       # a task that you made may have none
+    loaded = vit or bert
+    if loaded and getattr(task, "teacher", None) is not None:    # a task of yours may have none
         task.teacher = make_teacher(task.student)
     return task, tokenizer, config
 

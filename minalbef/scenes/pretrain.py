@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from minalbef import distributed
-from minalbef.losses import itm_loss
 from minalbef.tasks.pretrain import Draws, MaskedDraws, Pairs, Pretrain, PretrainBatch, Step
 
 LESSON = 10.0       # weight of siblings in the lesson: see notebooks/experiments/tried.md
@@ -89,7 +88,7 @@ class ScenePretrain(Pretrain):
         labels, valid = step.pairs.labels, step.pairs.valid
         count = len(labels)
         logits = self.match_logits(step)
-        itm = itm_loss(logits[:count], labels, valid, self.per_process(valid))
+        itm = self.itm_loss(logits[:count], labels, valid, self.per_process(valid))
         return {"itm": itm, "siblings": self.sibling_loss(logits[siblings], logits[count:])}
 
     def sibling_loss(self, true: Tensor, false: Tensor) -> Tensor:
@@ -97,7 +96,7 @@ class ScenePretrain(Pretrain):
         label = torch.ones(len(true), dtype=torch.long, device=true.device)
         count = (2 * self.per_process(label)).clamp(min=2 / distributed.world())
         labels = torch.cat([label, 0 * label])
-        return itm_loss(torch.cat([true, false]), labels, labels >= 0, count)
+        return self.itm_loss(torch.cat([true, false]), labels, labels >= 0, count)
 
 
 def drop_negatives(pairs: Pairs, others: Tensor) -> Pairs:

@@ -21,7 +21,7 @@ from minalbef.masking import mask_words
 from minalbef.tasks.base import Task
 from minalbef.text import text_cls
 from minalbef.tokenizer import Tokenizer
-from minalbef.vision import ViT, attend_cls, image_cls
+from minalbef.vision import attend_cls, image_cls
 
 # the teacher's features of images and of texts (B, e), and the rows' keys (B,), of all processes
 Carry = tuple[Tensor, Tensor, Tensor]
@@ -235,8 +235,17 @@ def encode(model: ALBEF, batch: PretrainBatch, words: MaskedDraws | None,
 
 
 class Pretrain(Distilled[ALBEF]):
-    """ALBEF, its teacher and its queue, under the three objectives."""
+    """ALBEF, its teacher and its queue, under the three objectives.
 
+    A subclass may replace the functions it computes with: a name each, below and in Distilled.
+    """
+
+    itc_loss = staticmethod(itc_loss)
+    itm_loss = staticmethod(itm_loss)
+    mlm_loss = staticmethod(mlm_loss)
+    hard_negatives = staticmethod(hard_negatives)
+    mask_words = staticmethod(mask_words)
+    make_queue = staticmethod(FeatureQueue)
     rates: Tensor
 
     def __init__(self, config: Config, special: tuple[int, ...] = (0, 1, 2, 3, 4), mask: int = 4,
@@ -254,10 +263,11 @@ class Pretrain(Distilled[ALBEF]):
         super().__init__(config, ALBEF(config) if student is None else student)
         self.custom_student = student is not None
         encoder: Any = self.student.image_encoder
-        if config.share_stem and type(encoder) is not ViT:
-            raise ValueError(f"share_stem=True needs minalbef's own image encoder, whose stem "
-                             f"stands apart, and this one is a {type(encoder).__name__}; take "
-                             "share_stem=False")
+        stands_apart = hasattr(encoder, "patch_embed") and hasattr(encoder, "attend")
+        if config.share_stem and not stands_apart:
+            raise ValueError("share_stem=True needs an image encoder whose stem stands apart, with "
+                             "patch_embed(image) and attend(patches) as in minalbef.ViT, and this "
+                             f"one is a {type(encoder).__name__}; take share_stem=False")
         if rates is None:
             rates = torch.full((config.vocab_size,), config.mask_rate)
         self.register_buffer("rates", rates)
@@ -269,7 +279,7 @@ class Pretrain(Distilled[ALBEF]):
             raise ValueError(f"without={sorted(unknown)}: only itm and mlm can be left out; "
                              "ITC finds hard negatives")
         self.special, self.mask, self.itc, self.without = special, mask, itc, without
-        self.queue = FeatureQueue(config.queue_size, config.embed_dim)
+        self.queue = self.make_queue(config.queue_size, config.embed_dim)
 
     @property
     def unused_parts(self) -> tuple[str, ...] | None:
@@ -313,7 +323,7 @@ class Pretrain(Distilled[ALBEF]):
             length = batch.tokens.shape[1]
             on_hand = self.rates_at_hand.device == batch.tokens.device
             rates = self.rates_at_hand if on_hand else self.rates
-            masked, hidden = mask_words(
+            masked, hidden = self.mask_words(
                 batch.tokens, self.special, self.mask, rates[batch.tokens],
                 draws.choose[:, :length], draws.kind[:, :length], draws.words[:, :length])
             masks.append((masked[::every], hidden[::every]))
@@ -413,7 +423,7 @@ class Pretrain(Distilled[ALBEF]):
     def align(self, step: Step) -> dict[str, Tensor]:
         """ITC: which text belongs to an image, and which image to a text?"""
         student, teacher, positives, _ = step.similarities
-        itc = self.itc or itc_loss
+        itc = self.itc or self.itc_loss
         to_text = itc(student[0], teacher[0], step.alpha, positives[0]) / 2
         to_image = itc(student[1], teacher[1], step.alpha, positives[1]) / 2
         return {"itc": to_text + to_image}
@@ -422,7 +432,8 @@ class Pretrain(Distilled[ALBEF]):
         """ITM: do image and text of each pair belong together?"""
         assert step.pairs is not None
         labels, valid = step.pairs.labels, step.pairs.valid
-        return {"itm": itm_loss(self.match_logits(step), labels, valid, self.per_process(valid))}
+        loss = self.itm_loss(self.match_logits(step), labels, valid, self.per_process(valid))
+        return {"itm": loss}
 
     def match_logits(self, step: Step) -> Tensor:
         """ITM's logits of all pairs, (p, 2), in one pass of fusion."""
@@ -454,7 +465,7 @@ class Pretrain(Distilled[ALBEF]):
                 fused = self.teacher.fuse(text, keep, image, queries=words.most)
                 teacher_logits = self.teacher.word_logits(fused.flatten(0, 1)[words.answers])
         hidden = self.per_process(words.hidden)
-        return {"mlm": mlm_loss(logits, labels, hidden, teacher_logits, step.alpha)}
+        return {"mlm": self.mlm_loss(logits, labels, hidden, teacher_logits, step.alpha)}
 
     def gather(self, features: tuple[Tensor, Tensor], batch: PretrainBatch) -> Carry:
         """The teacher's features and the batch's keys, of all processes."""
@@ -523,8 +534,10 @@ class Pretrain(Distilled[ALBEF]):
             positives = [positive | others for positive in positives]
         if not hard:
             sims = [torch.zeros_like(sim) for sim in sims]
-        wrong_text, text_valid = hard_negatives(sims[0], positives[0], draws.negative_text)
-        wrong_image, image_valid = hard_negatives(sims[1], positives[1], draws.negative_image)
+        wrong_text, text_valid = self.hard_negatives(
+            sims[0], positives[0], draws.negative_text)
+        wrong_image, image_valid = self.hard_negatives(
+            sims[1], positives[1], draws.negative_image)
         if len(peers) > 1:                       # texts go from process to process, of one length
             padding = distributed.longest(text.shape[1]) - text.shape[1]
             text = F.pad(text, (0, 0, 0, padding))

@@ -1,10 +1,13 @@
-"""A figure that follows its controls, in a notebook."""
+"""Figures that change in a notebook: with their controls, or while a model trains."""
 import functools
 import html
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from minalbef.viz.plots import Plot
+from minalbef.metrics import read_metrics
+from minalbef.viz.plots import Plot, curves
 
 
 def no_words(text: str) -> list[str]:
@@ -47,3 +50,30 @@ def live(draw: Callable[..., Plot], unknown: Callable[[str], list[str]] = no_wor
     row = ipywidgets.HBox([*controls.values()], layout={"flex_flow": "wrap"})
     display(ipywidgets.VBox([row, image, note]))
     return image, note
+
+
+class LossCurves:
+    """The losses of a run's folder, shown in a notebook and redrawn while it trains."""
+
+    def __init__(self, folder: Path, seconds: float = 10.0) -> None:
+        """seconds: a call sooner after the last drawing draws nothing."""
+        self.folder = folder
+        self.seconds = seconds
+        self.last = time.perf_counter()
+        self.shown: Any = None
+
+    def __call__(self) -> None:
+        """To be called after each step."""
+        if time.perf_counter() - self.last > self.seconds:
+            self.draw()
+
+    def draw(self) -> None:
+        """Show the losses so far, in place of those shown before."""
+        from IPython.display import display
+
+        rows = read_metrics(self.folder)
+        if rows and self.shown is None:
+            self.shown = display(curves(rows), display_id=True)
+        elif rows:
+            self.shown.update(curves(rows))
+        self.last = time.perf_counter()

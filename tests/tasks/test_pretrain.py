@@ -45,6 +45,23 @@ def test_a_step_equals_the_plain_computation_in_every_phase(step, names, queued,
         assert all(abs(other[name] - losses[name]) > 1e-4 for name in ("itc", "itm")), "the phases cannot be told apart"
 
 
+FUNCTIONS = ("itc_loss", "itm_loss", "mlm_loss", "hard_negatives", "mask_words", "make_queue", "make_teacher",
+             "update_teacher")
+
+
+def test_a_subclass_may_replace_each_function_that_a_step_computes_with():
+    called = set()
+
+    def watched(name: str):
+        function = getattr(Pretrain, name)
+        return staticmethod(lambda *given: called.add(name) or function(*given))
+
+    kind = type("Watched", (ScenePretrain,), {name: watched(name) for name in FUNCTIONS})
+    task, batch = kind(CONFIG), Batches(CONFIG)(0)
+    task.after_step(task(batch, 0.0, task.draws(15))[1])
+    assert called == set(FUNCTIONS)
+
+
 def test_padding_may_stand_anywhere_among_the_words():
     """MLM's fusion takes hidden words first, and their mask with them."""
     task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
@@ -325,7 +342,7 @@ def test_a_shared_stem_is_the_students_and_the_teacher_teaches_it_nothing(alpha)
     assert_close(*grads, atol=1e-5, rtol=1e-4)
 
 
-def test_a_stem_can_be_shared_by_our_image_encoder_alone():
+def test_a_stem_that_does_not_stand_apart_cannot_be_shared():
     encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 4))
     student = pretrain(CONFIG).student
     student.image_encoder = encoder

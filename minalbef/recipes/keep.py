@@ -1,0 +1,167 @@
+"""Keep a part that a chapter built: its source, from the notebook's cells, as a file of `mine`."""
+import ast
+import builtins
+import symtable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from minalbef.writing import write_atomically
+
+FOLDER = Path("mine")                 # beside the chapters, which run in their own folder
+Definition = ast.FunctionDef | ast.ClassDef
+
+
+def keep_part(part: str, names: Sequence[str], check: Callable[[ModuleType], None],
+              instead: Mapping[str, str] | None = None, cells: Sequence[str] | None = None,
+              folder: Path = FOLDER) -> None:
+    """Write functions and classes of a notebook to folder/part.py, if they pass the check.
+
+    names: they go with whatever else of the notebook they use, and the imports for it
+    check: called with the new module; raises AssertionError where it differs from the package's
+    instead: what the file says in place of an expression: {"minalbef.Attention": "Attention"}
+    cells: sources of the cells that ran; None: those of this notebook
+    With a blank unfilled, nothing is written. Prints what has become of the part.
+    Raises ValueError for a part that fails its check, or that uses what can't be kept: an older
+    file of the part stays as it was.
+    """
+    source = Cells(run_cells() if cells is None else cells)
+    blanks = [name for name in names if source.is_blank(name)]
+    if blanks:
+        words = "is" if len(blanks) == 1 else "are"
+        print(f"{part}: {', '.join(blanks)} {words} yours to write; the package's is used until then")
+        return
+    text = source.module(part, names, instead or {})
+    module = run_module(part, text)
+    try:
+        check(module)
+    except AssertionError as error:
+        raise ValueError(f"{part} isn't kept, as it differs from the package's: {error}") from error
+    path = folder / f"{part}.py"
+    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+    print(f"{part}: kept in {path.as_posix()}, {count_lines(text)} lines")
+
+
+def run_cells() -> list[str]:
+    """The sources of a notebook's cells, in the order in which they ran."""
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        raise ValueError("keep_part reads the cells of a notebook, and this is none; pass cells=")
+    return list(shell.user_ns["In"])
+
+
+def run_module(part: str, text: str) -> ModuleType:
+    """A module of `mine`, from its source."""
+    module = ModuleType(f"mine.{part}")
+    exec(compile(text, f"mine/{part}.py", "exec"), module.__dict__)
+    return module
+
+
+def count_lines(text: str) -> int:
+    """Lines of code: not empty, no comment, no docstring."""
+    strings = 0
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            strings += (node.end_lineno or node.lineno) - node.lineno + 1
+    lines = [line.strip() for line in text.splitlines()]
+    return sum(bool(line) and not line.startswith("#") for line in lines) - strings
+
+
+class Cells:
+    """The definitions and imports of cells that ran; of one name, the last counts."""
+
+    def __init__(self, cells: Sequence[str]) -> None:
+        self.definitions: dict[str, tuple[int, str, Definition]] = {}
+        self.imports: dict[str, str] = {}
+        for number, cell in enumerate(cells):
+            try:
+                statements = ast.parse(cell).body
+            except SyntaxError:                  # a magic, or a cell that failed
+                continue
+            for node in statements:
+                if isinstance(node, Definition):
+                    place = (number, cell_part(cell, node), node)
+                    self.definitions.pop(node.name, None)
+                    self.definitions[node.name] = place
+                elif isinstance(node, ast.Import | ast.ImportFrom):
+                    for alias in node.names:
+                        name = alias.asname or alias.name.partition(".")[0]
+                        self.imports[name] = import_of(node, alias)
+
+    def is_blank(self, name: str) -> bool:
+        """Whether a definition is still to be written. Raises ValueError if there is none."""
+        if name not in self.definitions:
+            raise ValueError(f"no cell that ran defines {name}; run the cell with it first")
+        node = self.definitions[name][2]
+        return any(isinstance(inner, ast.Raise) and "NotImplementedError" in ast.unparse(inner)
+                   for inner in ast.walk(node))
+
+    def module(self, part: str, names: Sequence[str], instead: Mapping[str, str]) -> str:
+        """The source of a module with these names and all that they use."""
+        texts: dict[str, str] = {}
+        imports = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name in texts:
+                continue
+            _, text, node = self.definitions[name]
+            texts[name] = replace_expressions(text, instead)
+            for used in sorted(names_of(ast.parse(texts[name]))):
+                if used in self.definitions:
+                    waiting.append(used)
+                elif used in self.imports:
+                    imports.add(self.imports[used])
+                elif not hasattr(builtins, used):
+                    raise ValueError(f"{name} uses {used}, which is neither imported nor defined "
+                                     "by a def or class of a cell; write it into the function")
+        order = [name for name in self.definitions if name in texts]
+        head = [f'"""{part}: written by a chapter, from your cells."""',
+                "from __future__ import annotations\n",         # they may name what comes later
+                *sorted(imports)]
+        return "\n\n\n".join(["\n".join(head), *(texts[name] for name in order)]) + "\n"
+
+
+def cell_part(cell: str, node: Definition) -> str:
+    """A definition's text, with its decorators."""
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    return "\n".join(cell.splitlines()[first - 1:node.end_lineno])
+
+
+def import_of(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> str:
+    """A statement that imports one name of another statement's."""
+    name = alias.name if alias.asname is None else f"{alias.name} as {alias.asname}"
+    if isinstance(node, ast.Import):
+        return f"import {name}"
+    return f"from {node.module} import {name}"
+
+
+def names_of(tree: ast.AST) -> set[str]:
+    """Names that code takes from outside of it."""
+    tables = [symtable.symtable(ast.unparse(tree), "part", "exec")]
+    names = set()
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            outer = symbol.is_global() or table.get_type() == "module"
+            if outer and symbol.is_referenced() and not symbol.is_assigned():
+                names.add(symbol.get_name())
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, Definition)}
+    return names - defined
+
+
+def replace_expressions(text: str, instead: Mapping[str, str]) -> str:
+    """Put other names in place of expressions such as `minalbef.Attention`."""
+    lines = text.splitlines()
+    places = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in instead:
+            places.append((node.lineno, node.col_offset, node.end_col_offset, ast.unparse(node)))
+    for line, first, end, expression in sorted(places, reverse=True):
+        row = lines[line - 1].encode()
+        new = row[:first] + instead[expression].encode() + row[end:]
+        lines[line - 1] = new.decode()
+    return "\n".join(lines)

@@ -1,0 +1,102 @@
+"""A reader who fills all blanks has an ALBEF of their own, which trains as the package's does."""
+import ast
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+import minalbef
+from blanks import CHAPTERS, ROOT, filled_cells, needed_by, parse
+from minalbef import train
+from minalbef.recipes import pretrain
+from minalbef.recipes.assemble import PARTS, assemble, describe_parts, own_parts
+from minalbef.recipes.keep import keep_part
+from minalbef.scenes import evaluation, questions
+from minalbef.scenes.batches import SceneBatches
+
+BUILDING = ("02", "03", "04", "05", "06", "07", "08")
+RECIPE = dict(queue_size=256, mlm_every=2, share_stem=True, muon_lr=1.6, siblings=0.7, sibling_negatives=False,
+              siblings_from=0.34, more_kinds_from=0.46, lesson_skew=0.8, epoch=121_600, warm_steps=1000)
+
+
+def keep_parts(chapter: str, folder: Path) -> int:
+    """Run the cells that keep a chapter's parts, its blanks filled: -> how many cells there are."""
+    cells = filled_cells(chapter)
+    keeping = [place for place, cell in enumerate(cells) if 'keep_part("' in cell]
+    for place in keeping:
+        names = needed_by(cells[place], cells[:place])
+        names["keep_part"] = partial(keep_part, cells=cells[:place], folder=folder)
+        exec(compile(ast.Module(parse(cells[place]), []), f"keep {chapter}", "exec"), names)
+    return len(keeping)
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory) -> Path:
+    """The parts of all chapters, kept with the answers in the blanks."""
+    folder = tmp_path_factory.mktemp("own") / "mine"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT / "notebooks")
+        assert all(keep_parts(chapter, folder) for chapter in BUILDING), CHAPTERS
+    return folder
+
+
+def test_every_part_is_kept_by_its_chapter_and_is_the_packages(mine):
+    assert own_parts(mine).keys() == PARTS.keys()        # keep_part compared each, and writes none that differs
+    said = describe_parts(mine)
+    total = int(said.splitlines()[-1].split()[-2])
+    assert f"{len(PARTS)} of {len(PARTS)} parts are yours" in said and total < 500
+
+
+def losses_of(folder: Path, steps: tuple[int, ...]) -> list[dict[str, float]]:
+    """Losses of an untrained ALBEF in some training steps: of ITC alone, in the lesson, and of siblings."""
+    changes = {**RECIPE, "batch": 16, "epoch": 160, "bucket": 1, "warm_steps": 0}
+    make = partial(assemble, folder=folder)
+    task, tokenizer, config = pretrain.begin(minalbef.preset("tiny", **changes), make=make)
+    optimiser = train.choose_optimiser(task.train(), config)
+    batches = SceneBatches(config, tokenizer)
+    rows = []
+    for step in steps:
+        losses, _ = train.train_step(task, task, optimiser, batches(step), step, config, torch.device("cpu"))
+        rows.append({name: loss.item() for name, loss in losses.items()})
+    return rows
+
+
+def test_an_albef_of_own_parts_learns_step_by_step_as_the_packages(mine, tmp_path):
+    steps = (0, 2, 5)
+    own, package = losses_of(mine, steps), losses_of(tmp_path / "none", steps)
+    assert {"itc", "itm", "siblings", "mlm"} <= own[-1].keys()
+    for a, b in zip(own, package, strict=True):
+        assert a == pytest.approx(b, rel=1e-3)
+
+
+def test_each_own_part_is_what_trains(mine):
+    task = assemble(minalbef.preset("tiny", queue_size=8), mine)
+    made = {"image": task.student.image_encoder, "queue": task.queue}
+    assert {part: type(module).__module__ for part, module in made.items()} == {"image": "mine.image",
+                                                                                "queue": "mine.queue"}
+    bases = {"text": task.student.text_encoder, "fusion": task.student.fusion, "word_head": task.student.word_head}
+    assert {part: type(module).__mro__[1].__module__ for part, module in bases.items()} == {
+        part: f"mine.{part}" for part in bases}
+    functions = {"itc": task.itc_loss, "teacher": task.update_teacher, "itm": task.hard_negatives}
+    assert {part: function.__module__ for part, function in functions.items()} == {
+        part: f"mine.{part}" for part in functions}
+
+
+@pytest.mark.slow
+def test_an_albef_of_own_parts_learns_what_the_packages_learns_in_ten_minutes(mine, tmp_path, capsys):
+    torch.set_num_threads(1)
+    config = minalbef.preset("tiny", **RECIPE)
+    pretrain.pretrain(config, tmp_path / "mine", make=partial(assemble, folder=mine), quiet=True)
+    run = minalbef.load(tmp_path / "mine")
+    with torch.no_grad():
+        contest = evaluation.compete(run, questions.plain(run, "test", 0, 2000, 500), 500, match=False)
+        recalls = [hit.float().mean().item() for name, hit in evaluation.hits(contest, 0.0).items()
+                   if name.startswith("itc")]
+        scenes, texts, foils = zip(*questions.foils(run, "test", 0, 500)["relation"])
+        yes, no = questions.match_odds(run, scenes * 2, texts + foils).view(2, -1)
+    recall, relation = sum(recalls) / len(recalls), evaluation.preferred(yes, no).mean().item()
+    with capsys.disabled():
+        print(f"\n{describe_parts(mine).splitlines()[-1]}")
+        print(f"R@1 of 500 by ITC {recall:.2f}, relation by ITM {relation:.2f}")
+    assert recall >= 0.80 and relation >= 0.90
