@@ -91,8 +91,8 @@ function showEffect() {
   sides.push(["mirror image", {...mind.ask(looked, text()), guesses}]);
   const line = (title, say) => make("tr", {}, make("th", {scope: "row"}, title),
                                     ...sides.map(([_, one]) => make("td", {}, say(one))));
-  const best = one => one.guesses
-    .map(({likely: [[piece, p]]}) => `${piece} ${share(p)}`).join(", ");
+  const best = one => one.guesses.flatMap(({likely}) => likely.slice(0, 2))
+    .map(([piece, p]) => `${piece} ${share(p)}`).join(", ");
   $("effect").replaceChildren(make("table", {},
     make("tr", {}, make("td"), ...sides.map(([title]) => make("th", {scope: "col"}, title))),
     line("Match (ITM)", one => share(one.match)),

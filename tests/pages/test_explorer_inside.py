@@ -182,6 +182,20 @@ def test_the_answer_is_shown_before_and_after_a_head_is_switched_and_a_reset_tak
     assert page.locator("#heads [aria-pressed=true]").count() == 0 and page.locator("#heads-reset").is_disabled()
 
 
+def test_the_answer_shown_after_each_switch_is_torchs_with_all_heads_switched_so_far(run, open_page):
+    page = open_page("desktop")
+    pixels = np.array(page.evaluate("[...explorer.painter.paint(explorer.scene)]"), np.uint8).reshape(48, 48, 3)
+    text = page.locator("#text").input_value()
+    switches = {}
+    for part, layer, number in (("text", 3, 2), ("image", 2, 2), ("text", 3, 1), ("self", 2, 2), ("image", 1, 1)):
+        head(page, part, layer, number).click()
+        settle(page)
+        switches[f"{part}_{layer}_{number}"] = "off"
+        similarity, match = answer(run, pixels, text, switches)
+        assert float(page.locator("#other-similarity").inner_text()) == pytest.approx(similarity, abs=1e-3), switches
+        assert float(page.locator("#other-match").inner_text().strip("<> ")) == pytest.approx(match, abs=2e-3), switches
+
+
 def switched(page) -> dict[str, str]:
     settle(page)
     return page.evaluate("Object.fromEntries(explorer.switches)")
