@@ -12,12 +12,12 @@ MASKED = "Masked words: the hidden word is guessed exactly"
 POINTING = "Pointing: the strongest patch for a word lies on its object"
 MATCH = "Match: true captions accepted, false ones refused"
 RECALL = {
-    "itc_i2t_r1": "picture to caption, by similarity",
-    "itc_t2i_r1": "caption to picture, by similarity",
-    "rerank_i2t_r1": "picture to caption, by match",
-    "rerank_t2i_r1": "caption to picture, by match",
-    "rerank_plus_i2t_r1": "picture to caption, by both",
-    "rerank_plus_t2i_r1": "caption to picture, by both",
+    "itc_i2t_r1": "image to caption, by similarity",
+    "itc_t2i_r1": "caption to image, by similarity",
+    "rerank_i2t_r1": "image to caption, by match",
+    "rerank_t2i_r1": "caption to image, by match",
+    "rerank_plus_i2t_r1": "image to caption, by both",
+    "rerank_plus_t2i_r1": "caption to image, by both",
 }
 RETRIEVAL = {
     "families": "Families: the right one of four scenes with the same objects",
@@ -39,13 +39,13 @@ for part, title in RETRIEVAL.items():
         ROWS.append((title, name, f"{part}.{key}", known))
 ROWS += [
     (ONE_CHANGE, "*", "itm_one_change_accuracy.*",
-     {"chance": 0.5, "no picture": "itm_one_change_blank.*"}),
+     {"chance": 0.5, "no image": "itm_one_change_blank.*"}),
     (ONE_CHANGE, "relation, by similarity", "itc_one_change_accuracy.relation", {"chance": 0.5}),
     (ACCEPTED, "*", "itm_accepted.*", {}),
     (STRESS, "*", "stress.true_preferred.*",
-     {"chance": 0.5, "no picture": "stress.true_preferred_blank.*",
+     {"chance": 0.5, "no image": "stress.true_preferred_blank.*",
       "true accepted": "stress.true_accepted.*", "false accepted": "stress.false_accepted.*"}),
-    (MASKED, "*", "mlm_accuracy.*", {"no picture": "mlm_accuracy_without_image.*"}),
+    (MASKED, "*", "mlm_accuracy.*", {"no image": "mlm_accuracy_without_image.*"}),
     (POINTING, "by the match", "pointing_itm", {"chance": "pointing_chance"}),
     (POINTING, "by the masked word", "pointing_mlm", {"chance": "pointing_chance"}),
     (MATCH, "both halves, evenly", "itm_balanced_accuracy", {"chance": 0.5}),

@@ -73,15 +73,15 @@ def test_a_report_that_cannot_be_read_says_how_to_make_it(tmp_path, text, why):
 
 def test_every_figure_stands_beside_what_it_means(tmp_path):
     rows = {(row.group[:8], row.name): row for row in tables.rows(write(tmp_path))}
-    best = rows["Plain: t", "picture to caption, by similarity"]
+    best = rows["Plain: t", "image to caption, by similarity"]
     assert best.value == 0.95123 and best.interval == (0.94, 0.96)
     assert best.beside == {"chance": 0.002, "objects known": 0.95, "start": 0.004}
-    assert rows["Families", "picture to caption, by similarity"].beside["start"] == 0.26
-    assert rows["One chan", "size"].beside == {"chance": 0.5, "no picture": 0.51}
+    assert rows["Families", "image to caption, by similarity"].beside["start"] == 0.26
+    assert rows["One chan", "size"].beside == {"chance": 0.5, "no image": 0.51}
     assert rows["Stress t", "half truth"].value == 0.93
     assert rows["Stress t", "half truth"].beside == {
-        "chance": 0.5, "no picture": 0.7, "true accepted": 0.54, "false accepted": 0.06}
-    assert rows["Masked w", "object"].beside == {"no picture": 0.02}
+        "chance": 0.5, "no image": 0.7, "true accepted": 0.54, "false accepted": 0.06}
+    assert rows["Masked w", "object"].beside == {"no image": 0.02}
     assert rows["Pointing", "by the match"].beside == {"chance": 0.12, "start": 0.3}
 
 

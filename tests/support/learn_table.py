@@ -11,7 +11,7 @@ ROWS = (                              # title, figures, baselines
     ("R@1 of 500, object pairs never seen together, ITC", "unseen_pairs.itc_i2t_r1 unseen_pairs.itc_t2i_r1",
      {"pairs seen together": "unseen_pairs.control.itc_i2t_r1"}),
     *((f"one change, ITM accuracy: {kind}", f"itm_one_change_accuracy.{kind}",
-       {"no picture": f"itm_one_change_blank.{kind}"})
+       {"no image": f"itm_one_change_blank.{kind}"})
       for kind in ("size", "count", "background", "place", "relation")),
     ("one change, ITM accuracy: relation within one half of the picture",
      "itm_one_change_accuracy.relation_in_one_half", {}),
@@ -22,7 +22,7 @@ ROWS = (                              # title, figures, baselines
     ("the same within one half of the picture",
      "itm_accepted.caption_in_one_half itm_accepted.paraphrase_in_one_half",
      {"its foil": "itm_accepted.foil_in_one_half", "another direction": "itm_accepted.other_direction_in_one_half"}),
-    *((f"masked word, accuracy: {kind}", f"mlm_accuracy.{kind}", {"no picture": f"mlm_accuracy_without_image.{kind}"})
+    *((f"masked word, accuracy: {kind}", f"mlm_accuracy.{kind}", {"no image": f"mlm_accuracy_without_image.{kind}"})
       for kind in ("object", "size", "place", "relation")),
     ("pointing, ITM", "pointing_itm", {"chance": "pointing_chance", "warm start": "start.pointing_itm"}),
     ("pointing, MLM", "pointing_mlm", {"warm start": "start.pointing_mlm"}))
