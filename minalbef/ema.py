@@ -33,14 +33,19 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
 class Distilled(nn.Module, Generic[M]):
     """A student and its teacher: the base of every task that learns with momentum distillation."""
 
-    make_teacher = staticmethod(make_teacher)
-    update_teacher = staticmethod(update_teacher)
-
     def __init__(self, config: Config, student: M):
         super().__init__()
         self.config = config
         self.student = student
         self.teacher = self.make_teacher(student)
+
+    def make_teacher(self, student: M) -> M:
+        """See `make_teacher`; a subclass may replace it, and the next."""
+        return make_teacher(student)
+
+    def update_teacher(self, teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+        """See `update_teacher`."""
+        update_teacher(teacher, student, momentum)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

@@ -161,9 +161,10 @@ def attend_cls(encoder: Any, patches: Tensor) -> Tensor:
         return encoder.attend(patches)
     cls = encoder.cls_token.expand(len(patches), -1, -1)
     x = torch.cat([cls, patches], 1) + encoder.pos_embed
-    for layer in encoder.blocks[:-1]:
+    blocks: Any = encoder.blocks
+    for layer in blocks[:-1]:
         x = layer(x)
-    return encoder.norm(first_of_block(encoder.blocks[-1], x))
+    return encoder.norm(first_of_block(blocks[-1], x))
 
 
 def first_of_block(block: Block, x: Tensor) -> Tensor:

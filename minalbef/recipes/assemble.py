@@ -118,7 +118,9 @@ def make_fusion(module: ModuleType, config: Config) -> nn.Module:
     It computes an image's keys and values in every pass: what its `keys_values` shares is the
     image.
     """
-    class YourFusion(module.Fusion):
+    base: Any = module.Fusion
+
+    class YourFusion(base):
         def keys_values(self, image_tokens: Tensor) -> KeysValues:
             return [(image_tokens, image_tokens)]
 

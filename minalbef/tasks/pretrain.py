@@ -237,14 +237,10 @@ def encode(model: ALBEF, batch: PretrainBatch, words: MaskedDraws | None,
 class Pretrain(Distilled[ALBEF]):
     """ALBEF, its teacher and its queue, under the three objectives.
 
-    A subclass may replace the functions it computes with: a name each, below and in Distilled.
+    A subclass may replace what a step computes with: itc_loss, itm_loss, mlm_loss, hard_negatives,
+    mask_words, make_queue, and Distilled's make_teacher and update_teacher.
     """
 
-    itc_loss = staticmethod(itc_loss)
-    itm_loss = staticmethod(itm_loss)
-    mlm_loss = staticmethod(mlm_loss)
-    hard_negatives = staticmethod(hard_negatives)
-    mask_words = staticmethod(mask_words)
     make_queue = staticmethod(FeatureQueue)
     rates: Tensor
 
@@ -280,6 +276,26 @@ class Pretrain(Distilled[ALBEF]):
                              "ITC finds hard negatives")
         self.special, self.mask, self.itc, self.without = special, mask, itc, without
         self.queue = self.make_queue(config.queue_size, config.embed_dim)
+
+    def itc_loss(self, *arguments: Any) -> Tensor:
+        """See losses.itc_loss."""
+        return itc_loss(*arguments)
+
+    def itm_loss(self, *arguments: Any) -> Tensor:
+        """See losses.itm_loss."""
+        return itm_loss(*arguments)
+
+    def mlm_loss(self, *arguments: Any) -> Tensor:
+        """See losses.mlm_loss."""
+        return mlm_loss(*arguments)
+
+    def hard_negatives(self, *arguments: Any) -> tuple[Tensor, Tensor]:
+        """See losses.hard_negatives."""
+        return hard_negatives(*arguments)
+
+    def mask_words(self, *arguments: Any) -> tuple[Tensor, Tensor]:
+        """See masking.mask_words."""
+        return mask_words(*arguments)
 
     @property
     def unused_parts(self) -> tuple[str, ...] | None:

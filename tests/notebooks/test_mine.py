@@ -9,7 +9,7 @@ import torch
 import minalbef
 from blanks import CHAPTERS, ROOT, filled_cells, needed_by, parse
 from minalbef import train
-from minalbef.recipes import pretrain
+from minalbef.recipes import finetune, pretrain
 from minalbef.recipes.assemble import PARTS, assemble, describe_parts, own_parts
 from minalbef.recipes.keep import keep_part
 from minalbef.scenes import evaluation, questions
@@ -81,6 +81,26 @@ def test_each_own_part_is_what_trains(mine):
     functions = {"itc": task.itc_loss, "teacher": task.update_teacher, "itm": task.hard_negatives}
     assert {part: function.__module__ for part, function in functions.items()} == {
         part: f"mine.{part}" for part in functions}
+
+
+def test_a_run_of_own_parts_is_an_ordinary_run_which_is_stopped_resumed_loaded_and_fine_tuned(mine, tmp_path):
+    changes = {**RECIPE, "batch": 16, "epoch": 64, "bucket": 1, "save_every": 2, "warm_steps": 0}
+    config, stopped = minalbef.preset("tiny", **changes), []
+
+    def stop() -> None:
+        stopped.append(True)
+        if len(stopped) == 3:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "mine"
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.pretrain(config, folder, make=partial(assemble, folder=mine, watch=stop), quiet=True)
+    pretrain.pretrain(config, folder, make=partial(assemble, folder=mine, watch=stop), quiet=True)
+    assert len(stopped) == 3 + 2, "it went on after step 2"
+    assert type(minalbef.load(folder).model.image_encoder) is minalbef.ViT
+    tuned = finetune.settings("entailment", folder, ["epoch=16", "epochs=1", "batch=8"])
+    minalbef.finetune("entailment", folder, tmp_path / "tuned", tuned, quiet=True)
+    assert (tmp_path / "tuned" / "model.safetensors").exists()
 
 
 @pytest.mark.slow

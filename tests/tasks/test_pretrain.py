@@ -53,7 +53,7 @@ def test_a_subclass_may_replace_each_function_that_a_step_computes_with():
     called = set()
 
     def watched(name: str):
-        function = getattr(Pretrain, name)
+        function = getattr(Pretrain(CONFIG), name)
         return staticmethod(lambda *given: called.add(name) or function(*given))
 
     kind = type("Watched", (ScenePretrain,), {name: watched(name) for name in FUNCTIONS})

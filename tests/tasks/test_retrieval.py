@@ -309,10 +309,9 @@ def test_equal_captions_of_different_pictures_match_in_batch_and_queue_if_the_op
     task.after_step(task(older, 0.0, task.draws(0))[1])
     seen, chosen = [], []
     real, drawn = shared.itc_loss, shared.hard_negatives
-    monkeypatch.setattr(shared.Pretrain, "itc_loss", staticmethod(
-        lambda *given: seen.append(given[3]) or real(*given)))
-    monkeypatch.setattr(shared.Pretrain, "hard_negatives", staticmethod(
-        lambda sim, positive, uniform: chosen.append(positive) or drawn(sim, positive, uniform)))
+    monkeypatch.setattr(shared, "itc_loss", lambda *given: seen.append(given[3]) or real(*given))
+    monkeypatch.setattr(shared, "hard_negatives", lambda sim, positive, uniform:
+                        chosen.append(positive) or drawn(sim, positive, uniform))
     task(batch, 0.0, task.draws(1))
     expected = torch.cat([torch.eye(8), torch.zeros(8, 8)], 1).bool()
     expected[0, 8] = True                                        # its own picture, in the queue
@@ -335,10 +334,9 @@ def test_captions_of_one_picture_are_positives_in_itc_if_the_option_says_so_and_
     task.after_step(task(older, 0.0, task.draws(0))[1])
     seen, kept = [], []
     real, drawn = shared.itc_loss, shared.hard_negatives
-    monkeypatch.setattr(shared.Pretrain, "itc_loss", staticmethod(
-        lambda *given: seen.append(given[3]) or real(*given)))
-    monkeypatch.setattr(shared.Pretrain, "hard_negatives", staticmethod(
-        lambda sim, positive, uniform: kept.append(positive) or drawn(sim, positive, uniform)))
+    monkeypatch.setattr(shared, "itc_loss", lambda *given: seen.append(given[3]) or real(*given))
+    monkeypatch.setattr(shared, "hard_negatives", lambda sim, positive, uniform:
+                        kept.append(positive) or drawn(sim, positive, uniform))
     task(batch, 0.0, task.draws(1))
     taught = torch.cat([torch.eye(8), torch.zeros(8, 8)], 1).bool()
     if equal_texts:
