@@ -81,7 +81,7 @@ def test_the_card_says_what_how_where_and_how_well(tmp_path):
     assert data.license == "cc-by-4.0" and data.library_name == "minalbef" and "albef" in data.tags
     for part in (found["command"], found["device"], found["date"], found["commit"], "0.90M parameters",
                  f"seed {found['seed']}, test scenes of seed {found['scenes_seed']}\n",
-                 f"caption to image, by match          {found['families']['rerank_t2i_r1']:.2f}",
+                 f"caption to image, by match            {found['families']['rerank_t2i_r1']:.2f}",
                  "Figures on coco/test", "zero-shot: it is", "43.21  (40.00 to 50.00)"):
         assert part in card
     assert "a quick look" not in card and str(tmp_path) not in card and "not been evaluated" not in card
