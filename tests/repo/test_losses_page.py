@@ -108,7 +108,7 @@ def test_the_collapsed_run_is_as_it_was_measured():
         itc, itm, mlm = (mean(found["rows"], *steps(cell), name) for name in ("itc", "itm", "mlm"))
         assert figures == [f"{itc:.2f}", f"{itm:.3f}", f"{mlm:.2f}"], cell
     search = found["search"]
-    assert (f"{search['texts']} captions find {search['firsts']} different pictures first, of {search['images']}, one "
+    assert (f"{search['texts']} captions find {search['firsts']} different images first, of {search['images']}, one "
             f"of them for {search['favourite']:.0%} of the captions") in TEXT
     assert found["command"].removesuffix(" --run runs/collapsed") in TEXT
     assert f"{found['cpu_seconds']} CPU seconds" in TEXT and found["date"][:10] in TEXT

@@ -13,13 +13,13 @@ ROWS = (                              # title, figures, baselines
     *((f"one change, ITM accuracy: {kind}", f"itm_one_change_accuracy.{kind}",
        {"no image": f"itm_one_change_blank.{kind}"})
       for kind in ("size", "count", "background", "place", "relation")),
-    ("one change, ITM accuracy: relation within one half of the picture",
+    ("one change, ITM accuracy: relation within one half of the image",
      "itm_one_change_accuracy.relation_in_one_half", {}),
     ("one change, ITC accuracy: relation", "itc_one_change_accuracy.relation", {}),
     ("a relation's caption / the same said the other way round, accepted by ITM",
      "itm_accepted.caption itm_accepted.paraphrase",
      {"its foil": "itm_accepted.foil", "another direction": "itm_accepted.other_direction"}),
-    ("the same within one half of the picture",
+    ("the same within one half of the image",
      "itm_accepted.caption_in_one_half itm_accepted.paraphrase_in_one_half",
      {"its foil": "itm_accepted.foil_in_one_half", "another direction": "itm_accepted.other_direction_in_one_half"}),
     *((f"masked word, accuracy: {kind}", f"mlm_accuracy.{kind}", {"no image": f"mlm_accuracy_without_image.{kind}"})
