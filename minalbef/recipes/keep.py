@@ -28,8 +28,8 @@ def keep_part(part: str, names: Sequence[str], check: Callable[[ModuleType], Non
     source = Cells(run_cells() if cells is None else cells)
     blanks = [name for name in names if source.is_blank(name)]
     if blanks:
-        words = "is" if len(blanks) == 1 else "are"
-        print(f"{part}: {', '.join(blanks)} {words} yours to write; the package's is used until then")
+        subject = ", ".join(blanks) + (" is" if len(blanks) == 1 else " are")
+        print(f"{part}: {subject} yours to write; the package's is used until then")
         return
     text = source.module(part, names, instead or {})
     module = run_module(part, text)

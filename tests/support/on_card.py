@@ -46,6 +46,7 @@ def failures(chapter: str) -> list[tuple[int, str]]:
         for number, cell in enumerate(nbformat.read(chapter, 4).cells):
             if cell.cell_type == "code":
                 with contextlib.redirect_stdout(io.StringIO()):
+                    shell.user_ns["In"].append(cell.source)      # keep_part reads it
                     result = shell.run_cell(cell.source, store_history=False)
                 error = result.error_before_exec or result.error_in_exec
                 if error and not isinstance(error, AssertionError):
