@@ -1,6 +1,7 @@
 """Keep a part that a chapter built: its source, from the notebook's cells, as a file of `mine`."""
 import ast
 import builtins
+import linecache
 import symtable
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -49,7 +50,11 @@ def run_cells() -> list[str]:
     shell = get_ipython()
     if shell is None:
         raise ValueError("keep_part reads the cells of a notebook, and this is none; pass cells=")
-    return list(shell.user_ns["In"])
+    cells = [cell for cell in shell.user_ns["In"] if cell]
+    if not cells:                                # nbval keeps no history, only what tracebacks read
+        names = list(shell.compile._filename_map)
+        cells = ["".join(linecache.getlines(name)) for name in names]
+    return cells
 
 
 def run_module(part: str, text: str) -> ModuleType:

@@ -267,8 +267,9 @@ def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
     small = Image.fromarray(heat / max(heat.max(), 1e-12))
     resized = np.asarray(small.resize((w, h), Image.Resampling.BILINEAR))
     level = np.clip(resized, 0, 1)                                           # (h, w)
-    vertical, horizontal = np.gradient(picture.astype(np.float32), axis=(0, 1))
-    slope = np.hypot(vertical, horizontal).max(-1)                           # of any colour
+    framed = np.pad(picture.astype(np.float32), ((1, 1), (1, 1), (0, 0)), mode="edge")
+    vertical, horizontal = np.gradient(framed, axis=(0, 1))
+    slope = np.hypot(vertical, horizontal).max(-1)[1:-1, 1:-1]               # of any colour
     outline = np.clip(slope / STEEP, 0, 1) * level
     return (255 * lay_over(picture / 255, level) * (1 - 0.8 * outline[..., None])).astype(np.uint8)
 
