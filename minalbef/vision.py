@@ -155,7 +155,7 @@ def image_cls(encoder: Any, image: Tensor) -> Tensor:
 def attend_cls(encoder: Any, patches: Tensor) -> Tensor:
     """The first token of a ViT's `attend`: patches (b, n, d) -> (b, 1, d).
 
-    All tokens of an encoder of yours.
+    An encoder that isn't a ViT gives all of them, (b, 1 + n, d).
     """
     if type(encoder) is not ViT:
         return encoder.attend(patches)

@@ -14,8 +14,12 @@ if TYPE_CHECKING:                     # importing them loads torch, for which --
 
 def announce(command: str | None, purpose: str = "") -> None:
     """Print which command of minalbef comes next, and what for; nothing for None."""
-    if command:
-        print(printable(f"next: minalbef {command}{f' ({purpose})' if purpose else ''}"))
+    if command is None:
+        return
+    line = f"next: minalbef {command}"
+    if purpose:
+        line += f" ({purpose})"
+    print(printable(line))
 
 
 def predict_with(task: str, run: Path) -> str | None:
@@ -67,8 +71,7 @@ def after_doctor(evidence: "Evidence", data: Sequence[Path]) -> str | None:
     """The evaluation of a finished run in which nothing was found; a finding says what to try."""
     from minalbef.datasets.store import place_of
     from minalbef.recipes import doctor
-    found = [finding for finding in doctor.FINDINGS if finding(evidence)]
-    if found or evidence.step is not None:
+    if doctor.findings(evidence) or evidence.step is not None:
         return None
     if evidence.config.objects:
         return f"evaluate {evidence.folder}"

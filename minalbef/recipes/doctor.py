@@ -266,13 +266,18 @@ def looked_at(e: Evidence) -> list[str]:
     return lines
 
 
+def findings(e: Evidence) -> list[str]:
+    """What is wrong with a run, a line each."""
+    return [line for finding in FINDINGS if (line := finding(e))]
+
+
 def describe(e: Evidence) -> str:
     """All findings, numbered, or that there are none; what was looked at, and what wasn't."""
     progress = f"{e.config.steps:,} steps"
     if e.step is not None:
         progress = f"step {e.step:,} of {progress}: training hasn't ended"
     lines = [f"{e.folder}: {e.task}, preset {e.config.name}, {progress}", ""]
-    found = [line for finding in FINDINGS if (line := finding(e))]
+    found = findings(e)
     for number, line in enumerate(found, 1):
         lines.append(f"{number}. {line}")
     if not found:

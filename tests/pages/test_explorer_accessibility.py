@@ -2,13 +2,13 @@
 import pytest
 from PIL import Image
 
-from chromium import lack
+from chromium import explorers, lack
 from minalbef import load
 from minalbef.recipes.explore import write_page
 from minalbef.viz.explorer import write_explorer
 
 pytestmark = pytest.mark.slow         # skipped without Chromium, but for CI
-LOOKS = {"desktop": (1400, 900, "light"), "phone": (390, 844, "light"), "dark": (1400, 900, "dark")}
+LOOKS = {"desktop": ("desktop", "light"), "phone": ("phone", "light"), "dark": ("desktop", "dark")}
 RULES = {"rules": {"target-size": {"enabled": True}}}    # of WCAG 2.2, which axe leaves out unless asked
 
 
@@ -37,19 +37,12 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def open_page(browser, files):
-    pages = []
+    with explorers(browser) as open_explorer:
+        def open_page(name: str, look: str):
+            size, scheme = LOOKS[look]
+            return open_explorer((files / f"{name}.html").as_uri(), size, color_scheme=scheme)
 
-    def open_page(name: str, look: str):
-        width, height, scheme = LOOKS[look]
-        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-        page.goto((files / f"{name}.html").as_uri())
-        page.locator("html[data-ready]").wait_for(timeout=120_000)
-        pages.append(page)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
+        yield open_page
 
 
 def barriers(axe, page) -> list[str]:

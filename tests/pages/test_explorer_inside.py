@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from chromium import keep
+from chromium import SIZES, explorers, keep
 from emojiscenes.scenes import Scenes
 from minalbef import load
 from minalbef.viz.explorer import write_explorer
 
 pytestmark = pytest.mark.slow         # skipped without Chromium, but for CI
-SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +34,14 @@ def open_page(browser, file):
 
     Its errors fail the test.
     """
-    pages = []
-    wrong = []
+    with explorers(browser) as open_explorer:
+        def open_page(size: str, address: str = "", **options):
+            page = open_explorer(file.as_uri() + address, size, **options)
+            page.locator("#inside summary").click()
+            page.locator("#effect table").wait_for()
+            return page
 
-    def open_page(size: str, address: str = "", **options):
-        width, height = SIZES[size]
-        page = browser.new_page(viewport={"width": width, "height": height}, **options)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text))
-        page.goto(file.as_uri() + address)
-        page.locator("html[data-ready]").wait_for(timeout=120_000)
-        page.locator("#inside summary").click()
-        page.locator("#effect table").wait_for()
-        pages.append(page)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
-    assert not wrong
+        yield open_page
 
 
 def settle(page) -> None:

@@ -4,12 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from chromium import keep
+from chromium import SIZES, explorers, keep
 from minalbef import load
 from minalbef.viz.explorer import write_explorer
 
 pytestmark = pytest.mark.slow         # skipped without Chromium, but for CI
-SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
 
 
 @pytest.fixture(scope="module")
@@ -25,23 +24,8 @@ def open_page(browser, file):
 
     Its errors fail the test.
     """
-    pages = []
-    wrong = []
-
-    def open_page(size: str, address: str = "", **options):
-        width, height = SIZES[size]
-        page = browser.new_page(viewport={"width": width, "height": height}, **options)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text))
-        page.goto(file.as_uri() + address)
-        page.locator("html[data-ready]").wait_for(timeout=120_000)
-        pages.append(page)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
-    assert not wrong
+    with explorers(browser) as open_explorer:
+        yield lambda size, address="", **options: open_explorer(file.as_uri() + address, size, **options)
 
 
 def box(page, selector: str) -> tuple[float, float, float, float]:

@@ -1,6 +1,8 @@
 """A headless Chromium for tests of pages: where it is, and how it starts."""
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
+SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
 
 
 def lack(what: str, way: str) -> None:
@@ -21,3 +24,28 @@ def keep(page, name: str) -> None:
     """A screenshot, for people to look at, where MINALBEF_SCREENSHOTS says."""
     if folder := os.environ.get("MINALBEF_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+@contextmanager
+def explorers(browser) -> Iterator[Callable]:
+    """-> open_explorer(address, size, **options): a page that has answered once; all are closed at the end.
+
+    Then errors and messages of any page fail the test.
+    """
+    pages = []
+    wrong = []
+
+    def open_explorer(address: str, size: str, **options):
+        width, height = SIZES[size]
+        page = browser.new_page(viewport={"width": width, "height": height}, **options)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text))
+        page.goto(address)
+        page.locator("html[data-ready]").wait_for(timeout=120_000)
+        pages.append(page)
+        return page
+
+    yield open_explorer
+    for page in pages:
+        page.close()
+    assert not wrong
