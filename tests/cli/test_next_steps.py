@@ -39,6 +39,7 @@ def suggestions() -> set[str]:
     return {command for command in found if command}
 
 
+@pytest.mark.slow
 def test_every_command_that_comes_next_exists_and_takes_its_flags(monkeypatch, capsys):
     found = suggestions()
     assert len(found) > 15
