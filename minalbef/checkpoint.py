@@ -32,19 +32,21 @@ POSITIONS = ("image_encoder.pos_embed", "albef.image_encoder.pos_embed")
 MISFITS = 4                           # weights that an error names if a file doesn't fit its model
 WORDS = "words.json"                  # words of training captions, written by recipes.vocabulary
 TRAINED_ON = "trained_on.json"        # the public splits of training, written by recipes.provenance
+SHIPPED = ("tiny", "tiny-paper", "tiny/start")        # runs that come with the package
 UNTRAINED = "untrained"               # key of the metadata: parts at random initialisation
 
 
 def run_folder(path: str | Path, **download: Any) -> Path:
     """The folder of a run.
 
-    "tiny" is the shipped one, and "tiny/start" its warm start, unless a folder has that name;
+    "tiny" and "tiny-paper" are shipped, and "tiny/start", a trained image encoder to begin from,
+    unless a folder has that name;
     hf://OWNER/NAME is downloaded.
     download: options of huggingface_hub.snapshot_download
     Raises ValueError if the download fails.
     """
     address = Path(path).as_posix()
-    if address in ("tiny", "tiny/start") and not Path(path).exists():
+    if address in SHIPPED and not Path(path).exists():
         return data_folder() / address
     if not address.startswith("hf:/"):
         return Path(path)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from minalbef import checkpoint
 from minalbef.config import Config
 from minalbef.data import data_folder
 from minalbef.evaluation.loop import How
@@ -34,14 +35,14 @@ PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "safetensors")
 def output_folder(run: str | Path, whole: bool = True) -> Path:
     """Where to write results of a run: its own folder, unless that must stay as it is.
 
-    For the shipped run it is runs/tiny, and for a run from the hub runs/hf/OWNER/NAME, since
-    runs/NAME may be a run of yours.
+    For a shipped run, such as tiny, it is runs/tiny, and for a run from the hub
+    runs/hf/OWNER/NAME, since runs/NAME may be a run of yours.
     whole: False for a partial evaluation, which must not replace the report of the full one
     """
     folder = Path(run)
     where = folder.resolve()
-    if where == (data_folder() / "tiny").resolve():
-        folder = Path("runs", "tiny")
+    if where in [(data_folder() / name).resolve() for name in checkpoint.SHIPPED]:
+        folder = Path("runs", where.name)
     elif where.parent.name == "snapshots":
         # the hub's cache has it in models--OWNER--NAME/snapshots/COMMIT
         folder = Path("runs", "hf", *where.parts[-3].split("--")[1:])

@@ -3,7 +3,7 @@
 fresh: the paper's objectives alone, on five times the scenes of `tiny`, each seen once
 repeated: as many steps on `tiny`'s number of scenes, each seen five times
 desk, small: the presets; small needs a GPU
-tiny: with desk's recipe
+tiny: the preset as it was until 2026-11-30, when it had desk's recipe
 
 fresh and repeated have the shape and the schedule that tiny had when they were run.
 

@@ -90,7 +90,7 @@ def exchange(text: str, names: tuple[str, ...]) -> str:
 
 
 class Training:
-    """`tiny` from the shipped start, trained step by step on batches that may be replaced."""
+    """`tiny` as it was until 2026-11-30, from the shipped start, on batches that may be replaced."""
 
     def __init__(self) -> None:
         config = preset("tiny", **SECOND)

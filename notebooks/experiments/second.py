@@ -1,6 +1,7 @@
-"""The settings of `tiny` with which the ablation, the curves and the trials of the lesson were made.
+"""The settings that the preset `tiny` had until 2026-11-30, where they differ from today's.
 
-They stand here so that the preset can change: `preset("tiny", **SECOND)`.
+The ablation, the curves and the trials of the lesson were measured with them, and still are:
+`preset("tiny", **SECOND)`.
 """
 
 SECOND = dict(
