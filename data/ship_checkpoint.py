@@ -89,23 +89,24 @@ project's MIT licence.
 """
 
 
-def add_figures(shipped: dict, newer: dict) -> dict:
+def add_figures(shipped: dict, newer: dict, name: str) -> dict:
     """A report with the figures that a newer one has and it lacks; all others stay as they are.
 
-    "added" says of each how it was measured. Raises ValueError for an evaluation of other scenes.
+    name: of the shipped model. "added" says of each figure how it was measured.
+    Raises ValueError for an evaluation of other scenes.
     """
     seed = shipped.get("scenes_seed", shipped.get("exam_seed"))
     if newer["scenes_seed"] != seed:
         raise ValueError(f"the newer evaluation has seed {newer['scenes_seed']}, not {seed}: "
                          f"`{evaluation(shipped, name)}`")
     whole = {**shipped, "added": dict(shipped.get("added", {}))}
-    for name in newer["intervals"]:
-        if name in shipped["intervals"]:
+    for part in newer["intervals"]:
+        if part in shipped["intervals"]:
             continue
-        whole[name] = newer[name]
-        whole["added"][name] = {key: newer[key] for key in ("command", "commit", "date", "device")}
-        for part in ("intervals", "counts"):
-            whole[part] = {**whole[part], name: newer[part][name]}
+        whole[part] = newer[part]
+        whole["added"][part] = {key: newer[key] for key in ("command", "commit", "date", "device")}
+        for table in ("intervals", "counts"):
+            whole[table] = {**whole[table], part: newer[table][part]}
     return whole
 
 
@@ -166,7 +167,7 @@ def add(folder: Path, name: str) -> None:
     """Add what the report in `folder` has, and the shipped one lacks, to it and to the card."""
     path = DATA / name / "report.json"
     shipped = json.loads(path.read_text(encoding="utf-8"))
-    text = json.dumps(add_figures(shipped, report.read_report(folder)), indent=1)
+    text = json.dumps(add_figures(shipped, report.read_report(folder), name), indent=1)
     path.write_text(text + "\n", encoding="utf-8")
     write_card(load(DATA / name), name)
 

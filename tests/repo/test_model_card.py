@@ -87,14 +87,14 @@ def test_added_figures_move_no_other_and_say_how_they_were_measured():
              "intervals": {"pointing_itm": [0.8, 1.0], "stress": {"half_truth": [0.4, 0.6]}},
              "counts": {"pointing_itm": 50, "stress": {"half_truth": 4}}}
     add_figures = load_script().add_figures
-    found = add_figures(shipped, newer)
+    found = add_figures(shipped, newer, "tiny")
     assert found == {
         **shipped, "stress": {"half_truth": 0.5}, "added": {"stress": about},
         "intervals": {"pointing_itm": [0.7, 0.9], "stress": {"half_truth": [0.4, 0.6]}},
         "counts": {"pointing_itm": 40, "stress": {"half_truth": 4}}}
-    assert add_figures(found, {**newer, "stress": {"half_truth": 0.6}}) == found
+    assert add_figures(found, {**newer, "stress": {"half_truth": 0.6}}, "tiny") == found
     with pytest.raises(ValueError, match="has seed 6, not 5: `minalbef evaluate tiny --seed 5`"):
-        add_figures(shipped, {**newer, "scenes_seed": 6})
+        add_figures(shipped, {**newer, "scenes_seed": 6}, "tiny")
 
 
 def test_the_seed_that_ships_is_the_middle_one_by_itm_in_families(tmp_path):
