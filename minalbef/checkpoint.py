@@ -40,8 +40,7 @@ def run_folder(path: str | Path, **download: Any) -> Path:
     """The folder of a run.
 
     "tiny" and "tiny-paper" are shipped, and "tiny/start", a trained image encoder to begin from,
-    unless a folder has that name;
-    hf://OWNER/NAME is downloaded.
+    unless a folder has that name; hf://OWNER/NAME is downloaded.
     download: options of huggingface_hub.snapshot_download
     Raises ValueError if the download fails.
     """

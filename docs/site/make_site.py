@@ -230,6 +230,7 @@ class Site:
             toctree("Documentation", ["Commands and installing <README>", *(f"docs/{page.stem}" for page in PROSE
                                                                         if page.parent == ROOT / "docs")]),
             toctree("Reference", ["api/index", "data/README", "data/emojiscenes/README", "data/tiny/README",
+                                  "data/tiny-paper/README",
                                   "data/clipart/README", "data/emojiscenes/artwork/LICENCES",
                                   "notebooks/experiments/tried",
                                   "notebooks/experiments/registered", "CONTRIBUTING", "CHANGELOG"])]))
