@@ -159,7 +159,7 @@ PRETRAINING = ("pairs", "clipart", "coco", "vg", "sbu", "cc3m", "cc12m", "shards
 # sets that are read and trained on as your own: opened upright, validated
 OWN = ("pairs", "clipart")
 
-# images and records, None where no source says; docs/data.md names the sources
+# images and records, None where no source says; docs/sources.md names the sources
 EXPECTED = {
     ("coco", "train"): (113_000, 567_000),
     ("coco", "validation"): (5_000, None),
