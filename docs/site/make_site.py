@@ -233,7 +233,8 @@ class Site:
                                   "data/tiny-paper/README",
                                   "data/clipart/README", "data/emojiscenes/artwork/LICENCES",
                                   "notebooks/experiments/tried",
-                                  "notebooks/experiments/registered", "CONTRIBUTING", "CHANGELOG"])]))
+                                  "notebooks/experiments/registered",
+                                  "notebooks/experiments/registered_circuit", "CONTRIBUTING", "CHANGELOG"])]))
 
     def sources(self) -> None:
         """All of it, but for the explorer."""

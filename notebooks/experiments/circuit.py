@@ -1,0 +1,332 @@
+"""The circuit of "left of" in fusion: `python notebooks/experiments/circuit.py`, after
+`python notebooks/experiments/learn.py --seeds 5`, which trains the five models that it opens.
+
+What it asks was written down before it ran, in registered_circuit.md. Of each model:
+
+needed: the fewest heads of fusion, at most three, without which relations are at chance and objects
+    are not; a head that is switched off gives the mean of what it gives over questions
+enough: those heads alone, taken from the true scene, in the pass over the false one
+moved: one direction of an object's word, along which its place lies, and along which it is moved
+
+A question is a caption with the scene of which it is true and one of which it is false. Heads and
+the length of the move are chosen on one set of questions, and every figure is of another. Writes
+circuit.json beside itself.
+"""
+import itertools
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emojiscenes.grammar import kinds_of_word
+from emojiscenes.language import Relation
+from emojiscenes.scenes import Drawn
+from minalbef import Run, load
+from minalbef.cli.main import run_script
+from minalbef.evaluation.ranking import Encoded, encode
+from minalbef.evaluation.words import piece_places
+from minalbef.recipes.report import commit, describe_device, now
+from minalbef.scenes import questions
+from results import write_json
+
+PATH = Path(__file__).with_suffix(".json")
+KINDS = ("relation", "object", "size", "place", "count", "background")
+CHOOSING, TESTING = 4100, 4200         # seeds of the questions to choose by, and of those to report
+CHOSEN_BY, TESTED_BY = 200, 500        # questions of a kind
+MOST = 3                               # heads
+CHANCE, KEPT = 0.55, 0.95              # relations at most, objects at least
+LENGTHS = (1.0, 2.0, 4.0)              # of the move, in times the way between the two objects
+
+Pair = tuple[Drawn, Drawn]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head of fusion; layer and number count from 1. kind: "self" or "cross"."""
+
+    layer: int
+    kind: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"layer {self.layer}, {self.kind}-attention, head {self.number}"
+
+    def find(self, run: Run) -> tuple[nn.Linear, slice]:
+        """The linear layer that reads the head's output, and the columns where it reads it."""
+        layer = run.model.fusion.layers[self.layer - 1]
+        attention = layer.attn if self.kind == "self" else layer.cross
+        width = attention.proj.in_features // attention.heads
+        return attention.proj, slice((self.number - 1) * width, self.number * width)
+
+
+def heads_of(run: Run) -> list[Head]:
+    """All heads of fusion."""
+    return [Head(number, kind, head + 1) for number, layer in enumerate(run.model.fusion.layers, 1)
+            for kind in ("self", "cross") for head in range(layer.attn.heads)]
+
+
+# questions
+
+
+def draw(run: Run, kind: str, seed: int, count: int) -> list[Pair]:
+    """`count` questions of the test split: a scene and its caption, and a scene that differs.
+
+    Relations are "left of" and "right of" alone.
+    """
+    source = questions.scenes(run, "test", seed, counts=(0.2, 0.4, 0.4))
+    pairs: list[Pair] = []
+    for index in itertools.count():
+        pair = source.minimal_pair(index, kind)
+        form = pair[0].form
+        if kind != "relation" or isinstance(form, Relation) and form.kind in ("left", "right"):
+            pairs.append(pair)
+        if len(pairs) == count:
+            return pairs
+    raise AssertionError("itertools.count ends never")
+
+
+class Questions:
+    """Questions whose images and captions are encoded once, up to fusion."""
+
+    def __init__(self, run: Run, pairs: Sequence[Pair]):
+        self.run = run
+        self.pairs = pairs
+        self.texts = [true.text for true, _ in pairs]
+        tokens, keep = run.tokenizer.encode(self.texts, run.config.text_length)
+        self.scenes: list[Encoded] = []                  # with the true scenes, and the false ones
+        for scenes in zip(*pairs):
+            images = questions.pixels([drawn.scene for drawn in scenes], run.config.image_size)
+            self.scenes.append(encode(run.model, images, tokens, keep))
+
+    @torch.no_grad()
+    def odds(self, which: int) -> Tensor:
+        """ITM's log-odds of the captions with the true scenes (0) or the false ones (1): (p,)"""
+        encoded = self.scenes[which]
+        fused = self.run.model.fuse(encoded.text, encoded.keep, encoded.image, queries=1)
+        logits = self.run.model.match_logits(fused)
+        return logits[:, 1] - logits[:, 0]
+
+    def right(self) -> float:
+        """How often the true scene is preferred; a tie is half right."""
+        true, false = self.odds(0), self.odds(1)
+        return ((true > false).float() + (true == false).float() / 2).mean().item()
+
+    def moved(self, odds: Tensor) -> float:
+        """How often log-odds with the false scene lie nearer to those with the true one."""
+        true, false = self.odds(0), self.odds(1)
+        return ((odds - true).abs() < (odds - false).abs()).float().mean().item()
+
+
+# heads
+
+
+@contextmanager
+def replace_outputs(run: Run, heads: Sequence[Head], outputs: dict[Head, Tensor]) -> Iterator[None]:
+    """Within it, heads give these outputs, which fit (p, l, width of a head)."""
+    def hook(head: Head, columns: slice) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Tensor]]:
+        def replace(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Tensor]:
+            x = arguments[0].clone()
+            x[..., columns] = outputs[head][:, :x.shape[1]]
+            return (x,)
+        return replace
+
+    with ExitStack() as stack:
+        for head in heads:
+            part, columns = head.find(run)
+            stack.enter_context(part.register_forward_pre_hook(hook(head, columns)))
+        yield
+
+
+def outputs_of(asked: Questions, which: int) -> dict[Head, Tensor]:
+    """What every head gives in a pass with the true scenes (0) or the false ones (1)."""
+    outputs: dict[Head, Tensor] = {}
+    hooks = []
+    for head in heads_of(asked.run):
+        part, columns = head.find(asked.run)
+
+        def note(_: nn.Module, arguments: tuple[Any, ...], head: Head = head,
+                 columns: slice = columns) -> None:
+            outputs[head] = arguments[0][..., columns].clone()
+
+        hooks.append(part.register_forward_pre_hook(note))
+    asked.odds(which)
+    for hook in hooks:
+        hook.remove()
+    return outputs
+
+
+def means_of(asked: Questions) -> dict[Head, Tensor]:
+    """What every head gives on average, at [CLS] and at the other words: by head (1, l, width)."""
+    keep = asked.scenes[0].keep
+    means = {}
+    passes = [outputs_of(asked, which) for which in (0, 1)]
+    for head in passes[0]:
+        both = torch.cat([outputs[head] for outputs in passes])
+        mean = both[:, :1].mean(0, keepdim=True)                                 # (1, 1, width)
+        if both.shape[1] > 1:                                                    # not [CLS] alone
+            words = both[:, 1:][keep[:, 1:].repeat(2, 1)].mean(0)
+            mean = torch.cat([mean, words.expand(1, both.shape[1] - 1, -1)], 1)
+        means[head] = mean
+    return means
+
+
+def means_by_kind(asked: dict[str, Questions]) -> dict[str, dict[Head, Tensor]]:
+    """The means over questions of each kind."""
+    return {kind: means_of(part) for kind, part in asked.items()}
+
+
+def without(heads: Sequence[Head], asked: Questions, means: dict[Head, Tensor]) -> float:
+    """How often the true scene is preferred while some heads are switched off."""
+    with replace_outputs(asked.run, heads, means):
+        return asked.right()
+
+
+def choose_heads(asked: dict[str, Questions], means: dict[str, dict[Head, Tensor]]) -> list[Head]:
+    """The fewest heads without which relations are at chance and objects are kept.
+
+    Of sets of one size, the one that leaves fewest relations; if no set of at most MOST heads does
+    it, the one of all that keep objects that leaves fewest.
+    """
+    heads = heads_of(asked["relation"].run)
+    best: tuple[float, list[Head]] = (1.0, [])
+    for size in range(1, MOST + 1):
+        for some in itertools.combinations(heads, size):
+            relation = without(some, asked["relation"], means["relation"])
+            if relation < best[0] and without(some, asked["object"], means["object"]) >= KEPT:
+                best = relation, list(some)
+        if best[0] <= CHANCE:
+            break
+    return best[1]
+
+
+# the direction
+
+
+def object_words(run: Run, drawn: Drawn) -> dict[str, list[int]]:
+    """Token positions of the words that name the objects of a relation: by name."""
+    places: dict[str, list[int]] = {noun.name: [] for noun in (drawn.form.a, drawn.form.b)}
+    words = drawn.text.replace(",", "").split()
+    for word, kind, pieces in zip(words, kinds_of_word(drawn.text), piece_places(run, drawn.text)):
+        for name, found in places.items():
+            if kind == "object" and word in name.split():
+                found += pieces
+    return places
+
+
+def place_of(drawn: Drawn, name: str) -> float | None:
+    """How far right the object of a name is, from 0 to 1; None if there isn't just one."""
+    found = [thing.x for thing in drawn.scene.objects if thing.name == name]
+    return found[0] if len(found) == 1 else None
+
+
+@torch.no_grad()
+def words_after_first_layer(asked: Questions, which: int) -> Tensor:
+    """Fusion's words behind its first layer: (p, l, d)"""
+    noted = []
+    layer = asked.run.model.fusion.layers[0]
+    hook = layer.register_forward_hook(lambda _, __, words: noted.append(words))
+    asked.odds(which)
+    hook.remove()
+    return noted[0]
+
+
+def fit_direction(asked: Questions) -> tuple[Tensor, float]:
+    """The direction (d,) along which an object's word moves by 1 if its object does by 1, and R².
+
+    Least squares, with a little ridge: the place from the mean of a name's pieces.
+    """
+    rows, targets = [], []
+    for which in (0, 1):
+        words = words_after_first_layer(asked, which)
+        for row, pair in enumerate(asked.pairs):
+            for name, pieces in object_words(asked.run, pair[0]).items():
+                place = place_of(pair[which], name)
+                if pieces and place is not None:
+                    rows.append(words[row, pieces].mean(0))
+                    targets.append(place)
+    x, y = torch.stack(rows).double(), torch.tensor(targets).double()
+    x_mean, y_mean = x.mean(0), y.mean()
+    x, y = x - x_mean, y - y_mean
+    penalty = 1e-3 * x.square().sum() / x.shape[1] * torch.eye(x.shape[1], dtype=torch.double)
+    weights = torch.linalg.solve(x.T @ x + penalty, x.T @ y)
+    explained = 1 - (y - x @ weights).square().sum() / y.square().sum()
+    # places vary along the covariance, so that a step along it changes the reading by its length
+    direction = x.T @ (x @ weights)
+    return (direction / (direction @ weights)).float(), explained.item()
+
+
+def shift_objects(asked: Questions, direction: Tensor, length: float) -> Tensor:
+    """Log-odds with the false scenes while the two objects' words exchange places: (p,)"""
+    change = torch.zeros_like(asked.scenes[1].text)
+    for row, (true, false) in enumerate(asked.pairs):
+        places = object_words(asked.run, true)
+        first, second = [place_of(false, name) for name in places]
+        if first is not None and second is not None:
+            for (_, pieces), way in zip(places.items(), (second - first, first - second)):
+                change[row, pieces] = length * way * direction
+    layer = asked.run.model.fusion.layers[0]
+    with layer.register_forward_hook(lambda _, __, words: words + change[:, :words.shape[1]]):
+        return asked.odds(1)
+
+
+# a model
+
+
+def measure(run: Run) -> dict[str, Any]:
+    """What the heads and the direction of a model do."""
+    chosen_by = {kind: Questions(run, draw(run, kind, CHOOSING, CHOSEN_BY))
+                 for kind in ("relation", "object")}
+    asked = {kind: Questions(run, draw(run, kind, TESTING, TESTED_BY)) for kind in KINDS}
+    heads = choose_heads(chosen_by, means_by_kind(chosen_by))
+    means = means_by_kind(asked)
+    relations = asked["relation"]
+    true = outputs_of(relations, 0)
+    with replace_outputs(run, heads, true):
+        patched = relations.odds(1)
+    direction, explained = fit_direction(chosen_by["relation"])
+    moves = {length: chosen_by["relation"].moved(
+        shift_objects(chosen_by["relation"], direction, length)) for length in LENGTHS}
+    length = max(moves, key=lambda each: moves[each])
+    return {
+        "heads": [str(head) for head in heads],
+        "right": {kind: round(part.right(), 3) for kind, part in asked.items()},
+        "right_without": {kind: round(without(heads, part, means[kind]), 3)
+                          for kind, part in asked.items()},
+        "each_alone": {str(head): round(without([head], relations, means["relation"]), 3)
+                       for head in heads_of(run)},
+        "moved_by_heads": round(relations.moved(patched), 3),
+        "place_explained": round(explained, 3),
+        "length": length,
+        "moved_by_direction": round(
+            relations.moved(shift_objects(relations, direction, length)), 3),
+    }
+
+
+def main(runs: tuple[str, ...] = (), /, out: Path = PATH) -> None:
+    """Measure models and write the figures.
+
+    Args:
+        runs: folders of runs; by default tiny and the five of learn.py
+        out: where to write the figures
+    """
+    torch.set_num_threads(1)
+    names = runs or ("tiny", *(f"runs/bench/seed{seed}" for seed in range(5)))
+    models = {}
+    for name in names:
+        models[name] = measure(load(name))
+        print(name, json.dumps(models[name], indent=1), flush=True)
+    write_json(out, {
+        "command": shlex.join(["python", *sys.argv]), "date": now(), "device": describe_device(),
+        "commit": commit(), "questions": TESTED_BY, "models": models,
+    })
+
+
+if __name__ == "__main__":
+    run_script(main)
