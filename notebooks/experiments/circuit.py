@@ -6,7 +6,9 @@ What it asks was written down before it ran, in registered_circuit.md. Of each m
 needed: the fewest heads of fusion, at most three, without which relations are at chance and objects
     are not; a head that is switched off gives the mean of what it gives over questions
 enough: those heads alone, taken from the true scene, in the pass over the false one
-moved: one direction of an object's word, along which its place lies, and along which it is moved
+groups: a layer's heads of one kind, all switched off
+moved: one direction of an object's word, along which its place lies, or how well its place fits
+    what the caption says of it, and along which it is moved
 
 A question is a caption with the scene of which it is true and one of which it is false. Heads and
 the length of the move are chosen on one set of questions, and every figure is of another. Writes
@@ -26,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from emojiscenes.grammar import kinds_of_word
-from emojiscenes.language import Relation
+from emojiscenes.language import Form, Relation
 from emojiscenes.scenes import Drawn
 from minalbef import Run, load
 from minalbef.cli.main import run_script
@@ -42,7 +44,7 @@ CHOOSING, TESTING = 4100, 4200         # seeds of the questions to choose by, an
 CHOSEN_BY, TESTED_BY = 200, 500        # questions of a kind
 MOST = 3                               # heads
 CHANCE, KEPT = 0.55, 0.95              # relations at most, objects at least
-LENGTHS = (1.0, 2.0, 4.0)              # of the move, in times the way between the two objects
+LENGTHS = (1.0, 2.0, 4.0)              # of the move, in times the one that the true scene would make
 
 Pair = tuple[Drawn, Drawn]
 
@@ -75,17 +77,22 @@ def heads_of(run: Run) -> list[Head]:
 # questions
 
 
+def is_sideways(form: Form) -> bool:
+    """Whether a form says "left of" or "right of" of two kinds of objects."""
+    return (isinstance(form, Relation) and form.kind in ("left", "right")
+            and form.a.name != form.b.name)
+
+
 def draw(run: Run, kind: str, seed: int, count: int) -> list[Pair]:
     """`count` questions of the test split: a scene and its caption, and a scene that differs.
 
-    Relations are "left of" and "right of" alone.
+    Relations are "left of" and "right of" alone, between objects of two kinds.
     """
     source = questions.scenes(run, "test", seed, counts=(0.2, 0.4, 0.4))
     pairs: list[Pair] = []
     for index in itertools.count():
         pair = source.minimal_pair(index, kind)
-        form = pair[0].form
-        if kind != "relation" or isinstance(form, Relation) and form.kind in ("left", "right"):
+        if kind != "relation" or is_sideways(pair[0].form):
             pairs.append(pair)
         if len(pairs) == count:
             return pairs
@@ -221,9 +228,22 @@ def object_words(run: Run, drawn: Drawn) -> dict[str, list[int]]:
 
 
 def place_of(drawn: Drawn, name: str) -> float | None:
-    """How far right the object of a name is, from 0 to 1; None if there isn't just one."""
-    found = [thing.x for thing in drawn.scene.objects if thing.name == name]
+    """How far right of the middle the object of a name is, to 0.5; None if there isn't just one."""
+    found = [thing.x - 0.5 for thing in drawn.scene.objects if thing.name == name]
     return found[0] if len(found) == 1 else None
+
+
+def role_of(form: Relation, name: str) -> int:
+    """1 if a form says of this object that it is on the right of the other, -1 on the left."""
+    return 1 if (name == form.a.name) == (form.kind == "right") else -1
+
+
+def target_of(what: str, pair: Pair, which: int, name: str) -> float | None:
+    """What is read from an object's word: its "place", or how well that "fits" the caption."""
+    place = place_of(pair[which], name)
+    if place is None or what == "place":
+        return place
+    return place * role_of(pair[0].form, name)
 
 
 @torch.no_grad()
@@ -237,43 +257,62 @@ def words_after_first_layer(asked: Questions, which: int) -> Tensor:
     return noted[0]
 
 
-def fit_direction(asked: Questions) -> tuple[Tensor, float]:
-    """The direction (d,) along which an object's word moves by 1 if its object does by 1, and R².
+def read_direction(asked: Questions, what: str) -> tuple[Tensor, Tensor, Tensor]:
+    """The words of objects (n, d), what is read from them (n,), and one weight each (d,).
 
-    Least squares, with a little ridge: the place from the mean of a name's pieces.
+    Least squares with a little ridge; a word is the mean of its pieces.
     """
     rows, targets = [], []
     for which in (0, 1):
         words = words_after_first_layer(asked, which)
         for row, pair in enumerate(asked.pairs):
             for name, pieces in object_words(asked.run, pair[0]).items():
-                place = place_of(pair[which], name)
-                if pieces and place is not None:
+                target = target_of(what, pair, which, name)
+                if pieces and target is not None:
                     rows.append(words[row, pieces].mean(0))
-                    targets.append(place)
+                    targets.append(target)
     x, y = torch.stack(rows).double(), torch.tensor(targets).double()
-    x_mean, y_mean = x.mean(0), y.mean()
-    x, y = x - x_mean, y - y_mean
-    penalty = 1e-3 * x.square().sum() / x.shape[1] * torch.eye(x.shape[1], dtype=torch.double)
-    weights = torch.linalg.solve(x.T @ x + penalty, x.T @ y)
-    explained = 1 - (y - x @ weights).square().sum() / y.square().sum()
-    # places vary along the covariance, so that a step along it changes the reading by its length
-    direction = x.T @ (x @ weights)
-    return (direction / (direction @ weights)).float(), explained.item()
+    centred = x - x.mean(0)
+    ridge = 1e-3 * centred.square().mean() * torch.eye(x.shape[1], dtype=torch.double)
+    return x, y, torch.linalg.solve(centred.T @ centred + ridge, centred.T @ (y - y.mean()))
 
 
-def shift_objects(asked: Questions, direction: Tensor, length: float) -> Tensor:
-    """Log-odds with the false scenes while the two objects' words exchange places: (p,)"""
+def explained(weights: Tensor, x: Tensor, y: Tensor) -> float:
+    """R² of a reading of words (n, d), up to a constant."""
+    wrong = y - x @ weights
+    return 1 - (wrong.var() / y.var()).item()
+
+
+def shift_objects(asked: Questions, what: str, direction: Tensor) -> Tensor:
+    """Log-odds with the false scenes, objects' words moved to what the true one gives: (p,)
+
+    direction: (d,), the change of a word for each unit of what is read from it
+    """
     change = torch.zeros_like(asked.scenes[1].text)
-    for row, (true, false) in enumerate(asked.pairs):
-        places = object_words(asked.run, true)
-        first, second = [place_of(false, name) for name in places]
-        if first is not None and second is not None:
-            for (_, pieces), way in zip(places.items(), (second - first, first - second)):
-                change[row, pieces] = length * way * direction
+    for row, pair in enumerate(asked.pairs):
+        for name, pieces in object_words(asked.run, pair[0]).items():
+            true, false = (target_of(what, pair, which, name) for which in (0, 1))
+            if true is not None and false is not None:
+                change[row, pieces] = (true - false) * direction
     layer = asked.run.model.fusion.layers[0]
     with layer.register_forward_hook(lambda _, __, words: words + change[:, :words.shape[1]]):
         return asked.odds(1)
+
+
+def measure_direction(chosen_by: Questions, asked: Questions, what: str) -> dict[str, float]:
+    """How well one direction reads `what`, and how often a move along it turns the answer."""
+    x, y, weights = read_direction(chosen_by, what)
+    fresh_x, fresh_y, _ = read_direction(asked, what)
+    # words vary along the covariance with the reading; a step of 1 changes the reading by 1
+    centred = x - x.mean(0)
+    direction = centred.T @ (centred @ weights)
+    direction = (direction / (direction @ weights)).float()
+    moves = {length: chosen_by.moved(shift_objects(chosen_by, what, length * direction))
+             for length in LENGTHS}
+    length = max(moves, key=lambda each: moves[each])
+    moved = asked.moved(shift_objects(asked, what, length * direction))
+    return {"explained": round(explained(weights, fresh_x, fresh_y), 3), "length": length,
+            "moved": round(moved, 3)}
 
 
 # a model
@@ -290,10 +329,12 @@ def measure(run: Run) -> dict[str, Any]:
     true = outputs_of(relations, 0)
     with replace_outputs(run, heads, true):
         patched = relations.odds(1)
-    direction, explained = fit_direction(chosen_by["relation"])
-    moves = {length: chosen_by["relation"].moved(
-        shift_objects(chosen_by["relation"], direction, length)) for length in LENGTHS}
-    length = max(moves, key=lambda each: moves[each])
+    groups = {}
+    for layer, kind in itertools.product((1, 2), ("self", "cross")):
+        group = [head for head in heads_of(run) if (head.layer, head.kind) == (layer, kind)]
+        groups[f"layer {layer}, {kind}-attention"] = {
+            name: round(without(group, asked[name], means[name]), 3)
+            for name in ("relation", "object")}
     return {
         "heads": [str(head) for head in heads],
         "right": {kind: round(part.right(), 3) for kind, part in asked.items()},
@@ -302,10 +343,9 @@ def measure(run: Run) -> dict[str, Any]:
         "each_alone": {str(head): round(without([head], relations, means["relation"]), 3)
                        for head in heads_of(run)},
         "moved_by_heads": round(relations.moved(patched), 3),
-        "place_explained": round(explained, 3),
-        "length": length,
-        "moved_by_direction": round(
-            relations.moved(shift_objects(relations, direction, length)), 3),
+        "groups": groups,
+        "directions": {what: measure_direction(chosen_by["relation"], relations, what)
+                       for what in ("place", "fits")},
     }
 
 
