@@ -43,8 +43,8 @@ class Run:
     a few at a time; quiet=False shows progress. What to rank by, with `tiny`'s R@1, image to text /
     text to image, of 500 scenes and of four with the same objects (means of three seeds,
     docs/results.md):
-    - ITC, `similarity`: fast, but misses relations: 0.88 / 0.87 and 0.48 / 0.54
-    - ITM, `match_probability` of ITC's ten best (top=10): slow: 0.89 / 0.90 and 0.86 / 0.92
+    - ITC, `similarity`: fast, but misses relations: 0.88 / 0.88 and 0.49 / 0.55
+    - ITM, `match_probability` of ITC's ten best (top=10): slow: 0.89 / 0.91 and 0.86 / 0.93
     - both, added as in `recipes.search.by_both`: the best of many: 0.95 / 0.95 and 0.86 / 0.92
     """
 
