@@ -12,7 +12,7 @@ moved: one direction of an object's word, along which its place lies, or how wel
 
 A question is a caption with the scene of which it is true and one of which it is false. Heads and
 the length of the move are chosen on one set of questions, and every figure is of another. Writes
-circuit.json beside itself.
+circuit.json beside itself and the table of docs/circuit.md.
 """
 import itertools
 import json
@@ -36,9 +36,10 @@ from minalbef.evaluation.ranking import Encoded, encode
 from minalbef.evaluation.words import piece_places
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import questions
-from results import write_json
+from results import write_json, write_tables
 
 PATH = Path(__file__).with_suffix(".json")
+PAGE = Path(__file__).parents[2] / "docs" / "circuit.md"
 KINDS = ("relation", "object", "size", "place", "count", "background")
 CHOOSING, TESTING = 4100, 4200         # seeds of the questions to choose by, and of those to report
 CHOSEN_BY, TESTED_BY = 200, 500        # questions of a kind
@@ -349,6 +350,26 @@ def measure(run: Run) -> dict[str, Any]:
     }
 
 
+def table(models: dict[str, dict[str, Any]]) -> str:
+    """A row for each seed of `learn.py`, as Markdown. models: of circuit.json"""
+    lines = ["| seed | heads switched off: relations, objects | the same heads, patched | all of layer "
+             "1's cross-attention off: relations, objects | all of layer 2's self-attention off | "
+             "place: R², answers moved | fits: R², answers moved |", "|---|---|---|---|---|---|---|"]
+    for name, found in models.items():
+        if "seed" not in name:
+            continue
+        groups = [found["groups"][group] for group in ("layer 1, cross-attention",
+                                                       "layer 2, self-attention")]
+        off = found["right_without"]
+        cells = [name.rpartition("seed")[2], f"{off['relation']:.2f}, {off['object']:.2f}",
+                 f"{found['moved_by_heads']:.2f}"]
+        cells += [f"{group['relation']:.2f}, {group['object']:.2f}" for group in groups]
+        cells += [f"{way['explained']:.2f}, {way['moved']:.2f}"
+                  for way in found["directions"].values()]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main(runs: tuple[str, ...] = (), /, out: Path = PATH) -> None:
     """Measure models and write the figures.
 
@@ -362,6 +383,8 @@ def main(runs: tuple[str, ...] = (), /, out: Path = PATH) -> None:
     for name in names:
         models[name] = measure(load(name))
         print(name, json.dumps(models[name], indent=1), flush=True)
+    if not runs:
+        write_tables(PAGE, circuit=table(models))
     write_json(out, {
         "command": shlex.join(["python", *sys.argv]), "date": now(), "device": describe_device(),
         "commit": commit(), "questions": TESTED_BY, "models": models,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import circuit
 import closeup
 import page_tables
 import results
@@ -173,3 +174,39 @@ def test_the_sampler_of_a_model_that_knows_nothing_draws_evenly():
     shares = closeup.sampler(run, Nothing())["start"]
     assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
     assert shares["the sibling"] == pytest.approx(1 / 63, abs=2e-3)
+
+
+def test_the_circuits_page_has_its_table_and_the_verdicts_follow_from_it():
+    models = json.loads(circuit.PATH.read_text(encoding="utf-8"))["models"]
+    assert circuit.table(models) in circuit.PAGE.read_text(encoding="utf-8")
+    seeds = [found for name, found in models.items() if "seed" in name]
+    needed = [0.45 <= found["right_without"]["relation"] <= 0.55 and found["right_without"]["object"] >= 0.95
+              for found in seeds]
+    reached = [sum(needed), *(sum(value >= 0.9 for value in values) for values in (
+        [found["moved_by_heads"] for found in seeds],
+        *([found["directions"][what]["moved"] for found in seeds] for what in ("place", "fits"))))]
+    assert len(seeds) == 5 and reached == [0, 1, 1, 2]
+    assert "Needed heads 0 of 5, enough heads 1, place 1, fit 2: none holds." in TEXTS["circuit.md"]
+    assert min(found["right_without"]["relation"] for found in seeds) >= 0.88
+    assert min(min(found["each_alone"].values()) for found in seeds) >= 0.93
+
+
+def test_a_head_that_is_switched_off_changes_nothing_but_its_own_part():
+    """With every head's own output put back, log-odds stay; with another's, they don't."""
+    run = load("tiny")
+    asked = circuit.Questions(run, circuit.draw(run, "relation", 1, 6))
+    odds, outputs = asked.odds(0), circuit.outputs_of(asked, 0)
+    heads = circuit.heads_of(run)
+    assert len(heads) == len(outputs) == 12 and len({str(head) for head in heads}) == 12
+    with circuit.replace_outputs(run, heads, outputs):
+        assert torch.allclose(asked.odds(0), odds, atol=1e-5)
+    with circuit.replace_outputs(run, heads, circuit.outputs_of(asked, 1)):
+        assert not torch.allclose(asked.odds(0), odds, atol=0.1)
+    assert torch.equal(asked.odds(0), odds), "hooks are gone"
+
+
+def test_a_direction_of_made_up_words_is_found():
+    words = torch.randn(400, 8, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    weights = torch.linspace(-1, 1, 8, dtype=torch.double)
+    assert circuit.explained(weights, words, words @ weights + 3) == pytest.approx(1)
+    assert circuit.explained(weights, words, words.flip(0) @ weights) < 0
