@@ -98,7 +98,7 @@ def add_figures(shipped: dict, newer: dict, name: str) -> dict:
     seed = shipped.get("scenes_seed", shipped.get("exam_seed"))
     if newer["scenes_seed"] != seed:
         raise ValueError(f"the newer evaluation has seed {newer['scenes_seed']}, not {seed}: "
-                         f"`{evaluation(shipped, name)}`")
+                         f"`minalbef evaluate {name} --seed {seed}`")
     whole = {**shipped, "added": dict(shipped.get("added", {}))}
     for part in newer["intervals"]:
         if part in shipped["intervals"]:
