@@ -33,9 +33,9 @@ ABOUT = {
 A small ALBEF, trained on emoji scenes by the command below; it ships so that notebooks and searches
 have a model.""",
     "tiny-paper": """\
-The same ALBEF as [tiny](../tiny/README.md), trained by the paper's objectives alone: as many scenes,
-but no minimal pairs (`siblings=0`). It ships so that chapters can show what ITC, ITM and MLM learn
-by themselves, and what minimal pairs add.""",
+The same ALBEF as [tiny](../tiny/README.md), trained by the paper's objectives alone: as many
+scenes, but no minimal pairs (`siblings=0`). It ships so that chapters can show what ITC, ITM and
+MLM learn by themselves, and what minimal pairs add.""",
 }
 
 

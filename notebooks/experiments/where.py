@@ -1,7 +1,5 @@
-"""Where is "left of"? Activation patching: `python notebooks/experiments/where.py`, after
-`python notebooks/experiments/learn.py siblings=0 --seeds 1 --run runs/paper`.
-
-That trains with the paper's objectives alone; the script compares the model with tiny.
+"""Where is "left of"? Activation patching of tiny and tiny-paper, which has the paper's objectives
+alone: `python notebooks/experiments/where.py`.
 
 A caption is true of one scene and false of another, its mirror image. ITM reads the caption with
 the false scene; one head's output, at some of the words, is replaced by what it was with the true
@@ -26,7 +24,7 @@ from minalbef.scenes import questions
 from results import write_json
 
 PATH = Path(__file__).with_suffix(".json")
-MODELS = {"the paper's objectives alone": "runs/paper/seed0", "with minimal pairs": "tiny"}
+MODELS = {"the paper's objectives alone": "tiny-paper", "with minimal pairs": "tiny"}
 PAIRS = 300
 SEED = 1700
 KINDS = {"left of": "relation", "big": "size"}           # of the words that a question is about

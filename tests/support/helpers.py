@@ -20,14 +20,14 @@ SMALL_PAPER = dict(              # what makes a preset of the paper small
 
 
 def small(**changes) -> Config:
-    """`tiny` in a size for tests: 3 x 3 patches, image width 32, text width 48, 4 heads, 20 steps of 8."""
+    """`tiny` in a size for tests: 3 x 3 patches, image width 32, text width 48, 4 heads, 20 steps of 8; AdamW alone."""
     settings = dict(
         image_size=24, image_width=32, image_heads=4, text_width=48, text_heads=4, fusion_depth=2, embed_dim=24,
         vocab_size=64, text_length=9, positions=12, queue_size=20, batch=8, epoch=160, lr=1e-3, warmup_steps=4,
         temperature_lr=0.03, stem_lr=0.2, weight_decay=0.02, clip=1.0, pos_scale=0.4, teacher_momentum=0.99, alpha=0.0,
         mask_rate=0.5, mask_power=0.0, temperature=0.07, temperature_min=0.02, temperature_max=0.5, save_every=1000,
         match_from=0, queue_from=0, hard_from=0, siblings_from=0, lesson_from=1, objects=0, siblings=0, bucket=1,
-        warm_steps=0, device="cpu")
+        warm_steps=0, device="cpu", muon_lr=0.0, mlm_every=1, share_stem=False, sibling_negatives=True)
     return preset("tiny", **({"fuse_cls": True} | settings | changes))
 
 
