@@ -16,8 +16,6 @@ from minalbef.scenes import evaluation, questions
 from minalbef.scenes.batches import SceneBatches
 
 BUILDING = ("02", "03", "04", "05", "06", "07", "08")
-RECIPE = dict(queue_size=256, mlm_every=2, share_stem=True, muon_lr=1.6, siblings=0.7, sibling_negatives=False,
-              siblings_from=0.34, more_kinds_from=0.46, lesson_skew=0.8, epoch=121_600, warm_steps=1000)
 
 
 def keep_parts(chapter: str, folder: Path) -> int:
@@ -50,7 +48,7 @@ def test_every_part_is_kept_by_its_chapter_and_is_the_packages(mine):
 
 def losses_of(folder: Path, steps: tuple[int, ...]) -> list[dict[str, float]]:
     """Losses of an untrained ALBEF in some training steps: of ITC alone, in the lesson, and of siblings."""
-    changes = {**RECIPE, "batch": 16, "epoch": 160, "bucket": 1, "warm_steps": 0}
+    changes = {"batch": 16, "epoch": 160, "bucket": 1, "warm_steps": 0}
     make = partial(assemble, folder=folder)
     task, tokenizer, config = pretrain.begin(minalbef.preset("tiny", **changes), make=make)
     optimiser = train.choose_optimiser(task.train(), config)
@@ -84,7 +82,7 @@ def test_each_own_part_is_what_trains(mine):
 
 
 def test_a_run_of_own_parts_is_an_ordinary_run_which_is_stopped_resumed_loaded_and_fine_tuned(mine, tmp_path):
-    changes = {**RECIPE, "batch": 16, "epoch": 64, "bucket": 1, "save_every": 2, "warm_steps": 0}
+    changes = {"batch": 16, "epoch": 64, "bucket": 1, "save_every": 2, "warm_steps": 0}
     config, stopped = minalbef.preset("tiny", **changes), []
 
     def stop() -> None:
@@ -106,7 +104,7 @@ def test_a_run_of_own_parts_is_an_ordinary_run_which_is_stopped_resumed_loaded_a
 @pytest.mark.slow
 def test_an_albef_of_own_parts_learns_what_the_packages_learns_in_ten_minutes(mine, tmp_path, capsys):
     torch.set_num_threads(1)
-    config = minalbef.preset("tiny", **RECIPE)
+    config = minalbef.preset("tiny")
     pretrain.pretrain(config, tmp_path / "mine", make=partial(assemble, folder=mine), quiet=True)
     run = minalbef.load(tmp_path / "mine")
     with torch.no_grad():
