@@ -383,7 +383,7 @@ def test_a_time_is_said_in_the_unit_that_suits_it(seconds, said):
 
 
 def test_the_smallest_preset_takes_no_fraction_of_an_hour():
-    assert re.search(r"2,400 steps in \d+ to \d+ seconds", describe(plan("tiny")))
+    assert re.search(r"1,900 steps in \d+ to \d+ seconds", describe(plan("tiny")))
     assert plan("tiny").terms[0].limit == "the host", "a step takes a GPU less than launching it"
 
 
