@@ -27,7 +27,7 @@ def test_steps_and_grid_by_hand():
     c = preset("tiny", image_size=40, patch_size=8, epochs=1.5, epoch=100, batch=8)
     assert (c.grid, c.steps) == (5, 18)                          # 150 // 8
     assert preset("tiny", epochs=0.001, epoch=10).steps == 1
-    assert preset("tiny", epochs=0.41, epoch=153_600).steps == 984              # 62,976 / 64; in floating point 62,975.999
+    assert preset("tiny", epochs=0.41, epoch=153_600).steps == 984        # 62,976 / 64; in floating point 62,975.999
 
 
 def test_a_share_shrinks_the_run_and_its_warm_up_and_keeps_its_phases():

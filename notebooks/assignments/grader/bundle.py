@@ -5,7 +5,8 @@ from pathlib import Path
 
 ASSIGNMENTS = Path(__file__).parents[1]
 ROOT = ASSIGNMENTS.parents[1]
-GIVEN = ("pyproject.toml", "LICENSE", "minalbef", "data/emojiscenes", "data/tiny", "data/tiny-paper", "docs", "notebooks/experiments")
+GIVEN = ("pyproject.toml", "LICENSE", "minalbef", "data/emojiscenes", "data/tiny", "data/tiny-paper", "docs",
+         "notebooks/experiments")
 GRADER = ("__main__.py", "check.py", "submission.py", "apart.py", "apart_arguments.py", "apart_child.py",
           "apart_package.py", "apart_rebuild.py", "apart_run.py", "apart_sandbox.py", "grading.py", "properties.py",
           "a5_curves.csv", "a6_statements.csv")
