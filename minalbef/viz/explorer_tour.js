@@ -145,6 +145,7 @@ function showStep() {
   const step = STEPS[at_step];
   Object.assign(scene, {photo: null}, step.scene());
   photo = null;
+  setInside(mind);                               // it is about the first model
   setSwitches(new Map());
   chosen = 0;
   word = -1;
