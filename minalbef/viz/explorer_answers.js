@@ -65,10 +65,14 @@ const mapHead = ([layer, head]) => `cross_${layer + 1}_${head + 1}`;
 const canSwitch = mind => [inside, changedMind].includes(mind);
 
 // A side of maps for each model. One that stays is left alone, with the focus that it may have; where a side with the
-// focus goes, the same map of the first takes it.
+// focus goes, the same map of the first takes it before.
 function makeMaps(sides, maps) {
   const box = $("attention"), key = ({mind, attention}) => [mind.name, attention.length, attention[0].length].join();
-  const focus = [...box.querySelectorAll("button")].indexOf(document.activeElement);
+  const gone = [...box.children].slice(Math.max(1, sides.length)).find(one => one.contains(document.activeElement));
+  if (gone) {
+    const at = [...gone.querySelectorAll("button")].indexOf(document.activeElement);
+    box.firstChild.querySelectorAll("button")[at]?.focus();
+  }
   sides.forEach((side, i) => {
     const old = box.children[i];
     if (old?.dataset.key === key(side)) return;
@@ -78,8 +82,6 @@ function makeMaps(sides, maps) {
     else box.append(made);
   });
   while (box.children.length > sides.length) box.lastChild.remove();
-  const buttons = box.querySelectorAll("button");
-  if (focus >= 0 && !box.contains(document.activeElement)) buttons[focus % buttons.length]?.focus();
   const listed = maps.map(([i, j, k]) => [`${i}_${j}_${k}`,
     `${sides[1] ? `${sides[i].mind.name}, ` : ""}layer ${j + 1}, head ${k + 1}`]);
   if (box.dataset.listed !== listed.join()) fill($("veil-map"), listed);

@@ -2,13 +2,13 @@
 // panels show.
 "use strict";
 
-let columns = [];                                // answers: the pair's, and of a model beside it
+let sideBySide = [];                             // answers: the pair's, and of a model beside it
 
 // Asks each model once. ask: a Mind -> its answer
 function askAll(ask) {
   answers = minds().map(ask);
   const given = one => answers.find(({mind}) => mind === one) ?? ask(one);
-  columns = [...pair.map(given), ...answers.filter(({mind}) => !pair.includes(mind))];
+  sideBySide = [...pair.map(given), ...answers.filter(({mind}) => !pair.includes(mind))];
 }
 
 // one: of the pair. The panels show it from now on, with the same heads changed.
@@ -47,7 +47,7 @@ function beginPair() {
 }
 
 function showNumbers() {
-  const asked = columns[0].odds === undefined ? [] : columns;
+  const asked = sideBySide[0].odds === undefined ? [] : sideBySide;
   $("names").hidden = asked.length < 2;
   $("names").lastChild.hidden = asked.length === pair.length;
   $("names").lastChild.textContent = asked[pair.length]?.mind.name ?? "";
@@ -65,6 +65,6 @@ function showNumbers() {
 
 // For a screen reader, when all is quiet.
 function say() {
-  if (answer?.words.length) $("spoken").textContent = columns.map(({mind, match, similarity}) =>
-    `${columns[1] ? `${mind.name}: ` : ""}Match ${share(match)}, similarity ${similarity.toFixed(2)}.`).join(" ");
+  if (answer?.words.length) $("spoken").textContent = sideBySide.map(({mind, match, similarity}) =>
+    `${sideBySide[1] ? `${mind.name}: ` : ""}Match ${share(match)}, similarity ${similarity.toFixed(2)}.`).join(" ");
 }
