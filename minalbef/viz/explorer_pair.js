@@ -14,7 +14,9 @@ function askAll(ask) {
 // one: of the pair. The panels show it from now on, with the same heads changed.
 function setInside(one) {
   if (one === inside) return;
+  const isLearnt = Math.abs($("temperature").value - Math.log10(learntTemperature())) < 1e-6;
   inside = one;
+  if (isLearnt) $("temperature").value = Math.log10(learntTemperature());
   for (const model of [changedMind.model, trace]) model.weights = one.model.weights;
   changedMind.tokenizer = one.tokenizer;
   changedMind.forget();
@@ -54,10 +56,11 @@ function showNumbers() {
   const id = i => ["", "paper-"].slice(0, pair.length)[i] ?? "other-";
   const line = (title, cell) => make("tr", {}, make("th", {scope: "row"}, title),
     ...asked.map((one, i) => make("td", {}, make("div", {}, ...cell(one, id(i))))));
-  const word = match => make("span", {className: match > 0.5 ? "yes" : "no"}, match > 0.5 ? "yes" : "no");
+  const word = match => match > 0.5 ? "yes" : "no";
   $("figures").replaceChildren(...asked.length ? [
     line("Match (ITM)", ({match}, id) => [
-      make("b", {id: `${id}match`}, share(match)), word(match), bar(0, match)]),
+      make("b", {id: `${id}match`}, share(match)),
+      make("span", {className: word(match)}, word(match)), bar(0, match)]),
     line("Similarity (ITC)", ({similarity}, id) => [
       make("b", {id: `${id}similarity`}, similarity.toFixed(3)), cosineBar(similarity, "itc")]),
   ] : [make("tr", {}, make("td", {}, "Type a sentence."))]);
@@ -65,6 +68,8 @@ function showNumbers() {
 
 // For a screen reader, when all is quiet.
 function say() {
-  if (answer?.words.length) $("spoken").textContent = sideBySide.map(({mind, match, similarity}) =>
-    `${sideBySide[1] ? `${mind.name}: ` : ""}Match ${share(match)}, similarity ${similarity.toFixed(2)}.`).join(" ");
+  if (!answer?.words.length) return;
+  const name = mind => sideBySide[1] ? `${mind.name}: ` : "";
+  $("spoken").textContent = sideBySide.map(({mind, match, similarity}) =>
+    `${name(mind)}Match ${share(match)}, similarity ${similarity.toFixed(2)}.`).join(" ");
 }

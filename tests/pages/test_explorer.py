@@ -440,6 +440,7 @@ def test_a_model_of_your_own_answers_as_torch_does_beside_the_pages_in_all_answe
     assert page.locator("#guesses .whole").all_inner_texts() == ["tiny", "your model"]
     assert page.locator("#attention button").count() == 2 * 3 + 3 * 4
     assert page.locator("#table tr").count() == 1 + 2 * 6
+    page.mouse.move(5, 5)                        # away from the word, which lights up
     shown = picture(page)
     page.locator("#attention button").last.hover()
     assert picture(page) != shown, "its attention can be laid over the picture"

@@ -144,6 +144,8 @@ def test_the_switch_makes_maps_guesses_flow_and_heads_show_the_other_model_by_ke
         unchanged = page.locator("#effect tr").nth(1).locator("td").first.inner_text()
         assert unchanged == page.locator(f"#{IDS[name]}match").inner_text()
         assert page.locator("#table td.value").first.is_visible()
+        temperature = load(name).model.temperature.item()
+        assert page.locator("#temperature-said").inner_text() == f"{temperature:.3f} (learnt: {temperature:.3f})"
         panels[name] = [page.locator(panel).inner_text() for panel in ("#attention", "#flow-numbers", "#effect",
                                                                        "#table", "#matrix")]
     assert all(one != other for one, other in zip(*panels.values()))
