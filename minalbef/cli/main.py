@@ -191,8 +191,8 @@ def explore(run: Path | None = None, /, images: Path | None = None,
     if images is None:
         from minalbef.viz import explorer
         out = out or folder / "explorer.html"
-        explorer.write_explorer(model, out)
-        print(f"open {out} in a browser")
+        alone = explorer.write_explorer(model, out)
+        print(f"open {out} in a browser" + (f"; one model answers there: {alone}" if alone else ""))
     else:
         out = out or folder / "pictures.html"
         explore_pictures(model, images, out)

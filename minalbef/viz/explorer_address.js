@@ -1,4 +1,4 @@
-// The scene, the sentence and the switched heads in the page's address, so that a link shows what
+// The scene, the sentence, the model inside and its switched heads in the page's address, so that a link shows what
 // its sender saw; the way back over the last changes; and scenes drawn at random.
 "use strict";
 
@@ -14,15 +14,17 @@ function sceneAddress() {
   return parts;
 }
 
-// The scene's, and which heads are switched.
+// The scene's, which model of the pair the panels show, and which heads are switched.
 function address() {
   const parts = sceneAddress();
+  if (inside !== mind) parts.append("model", inside.name);
   writeSwitches(parts);
   return parts.toString();
 }
 
-// -> {sentence, background, objects, switches, own: whether its picture was the sender's own}, or
-// null for what is no scene of this page
+// -> {sentence, background, objects, switches, model: of the pair, own: whether its picture was the
+// sender's own, lacks: whether it names a model that this page hasn't}, or null for what is no
+// scene of this page
 function readAddress(said) {
   const parts = new URLSearchParams(said), [sentence, background] = ["sentence", "background"]
     .map(name => parts.get(name));
@@ -30,7 +32,9 @@ function readAddress(said) {
   if (sentence === null || !Object.hasOwn(values.colours, background)) return null;
   const switches = readSwitches(parts);
   if (objects.includes(null) || !switches) return null;
-  return {sentence, background, objects, switches, own: parts.has("picture")};
+  const name = parts.get("model") ?? mind.name, model = pair.find(one => one.name === name);
+  return {sentence, background, objects, switches, model: model ?? mind, own: parts.has("picture"),
+          lacks: !model};
 }
 
 function readObject(said) {
@@ -47,13 +51,14 @@ function readObject(said) {
   return exists && !more.length ? one : null;
 }
 
-// switches: without them the heads stay as they are
-function show({sentence, background, objects, switches}, pixels = null, picture = null) {
+// switches, model: without them the heads, and the model inside, stay as they are
+function show({sentence, background, objects, switches, model}, pixels = null, picture = null) {
   Object.assign(scene, {objects, background, photo: pixels});
   photo = picture;
   chosen = Math.max(0, Math.min(chosen, objects.length - 1));
   word = -1;
   $("text").value = sentence;
+  if (model) setInside(model);
   if (switches) setSwitches(switches);
 }
 
@@ -70,6 +75,9 @@ function followAddress() {
     note = "The address names no scene that this page can show, so it shows its own.";
   }
   if (found?.own) note = "The picture behind was its sender's own; an address can't hold it.";
+  if (found?.lacks) {
+    note = `The address names a model that this page hasn't; the panels show ${mind.name}.`;
+  }
   $("address-note").textContent = note;
 }
 

@@ -1,17 +1,5 @@
-// The answers on the page: numbers, words, guesses, cross-attention, occlusion, the table of sentences.
+// The answers in the panels: words, guesses, cross-attention, occlusion, the table of sentences.
 "use strict";
-
-function showNumbers() {
-  const [now, other] = answers[0].odds === undefined ? [] : answers;
-  $("numbers").replaceChildren(...!now ? [make("p", {}, "Type a sentence.")] : [
-    make("div", {className: "number"}, "Match (ITM)", bar(0, now.match), make("b", {id: "match"}, share(now.match)),
-         ...other ? [other.mind.name, bar(0, other.match, "other"),
-                     make("b", {id: "other-match"}, share(other.match))] : []),
-    make("div", {className: "number"}, "Similarity (ITC)", cosineBar(now.similarity, "itc"),
-         make("b", {id: "similarity"}, now.similarity.toFixed(3)),
-         ...other ? [other.mind.name, cosineBar(other.similarity, "other"),
-                     make("b", {id: "other-similarity"}, other.similarity.toFixed(3))] : [])]);
-}
 
 function showWords(words) {
   const focus = [...$("words").children].indexOf(document.activeElement);
@@ -30,8 +18,7 @@ function showWords(words) {
     + "the model sees pieces that mean nothing to it, and still answers." : "";
 }
 
-// The name of each model, where there are two.
-const nameOf = mind => answers[1] ? [make("p", {className: "soft whole"}, mind.name)] : [];
+const nameOf = mind => make("p", {className: "soft whole"}, mind.name);
 
 function showGuesses() {
   const asked = word >= 0;
@@ -40,7 +27,7 @@ function showGuesses() {
   const show = ({truth, likely}) => make("div", {className: "guess"}, ...likely.flatMap(([piece, p]) => [
     make("span", {className: piece === truth ? "true" : ""}, piece), bar(0, p), make("span", {}, p.toFixed(2))]));
   $("guesses").replaceChildren(...asked
-    ? answers.flatMap(({mind, guesses}) => [...nameOf(mind), ...guesses.map(show)])
+    ? answers.flatMap(({mind, guesses}) => [nameOf(mind), ...guesses.map(show)])
     : [make("p", {className: "soft"}, "Choose a word of the sentence to mask it: the model "
       + "guesses which word stood there.")]);
 }
@@ -59,41 +46,65 @@ function lookOf({mind, attention, sentence}, layer, head, word = asked()) {
 function showAttention() {
   const of = asked() < 0 ? "[CLS]" : `“${answer.words[asked()]}”`;
   $("attention-title").textContent = `Cross-attention of ${of}`;
-  const sides = answer.attention ? answers : [], box = $("attention");
+  const sides = answer.attention ? answers : [];
   const maps = sides.flatMap(({attention}, i) => attention.flatMap((heads, j) => heads.map((_, k) => [i, j, k])));
-  const said = maps.map(([i, j, k]) => [sides[i].mind.name, j, k]).join("|");
-  if (box.dataset.maps !== said) {               // other models than before
-    box.dataset.maps = said;
-    box.replaceChildren(...sides.map(({mind, attention}, i) => {
-      const side = make("div", {className: "maps"}, ...nameOf(mind), ...maps.filter(one => one[0] === i).map(one => {
-        const choose = () => {
-          [which, layer, head] = one;
-          document.querySelector("[name=veil][value=attention]").checked = true;
-          showAttention();
-          showScene();
-        };
-        const button = make("button", {onclick: choose},
-          make("canvas", {width: 192, height: 192}),
-          `layer\u00a0${one[1] + 1}, head\u00a0${one[2] + 1}`, make("small"));
-        lightFrom(button, one);
-        return button;
-      }));
-      side.style.setProperty("--heads", attention[0].length);
-      return side;
-    }));
-  }
-  const chosen = veil() === "attention" && [which, layer, head].join();
-  box.querySelectorAll("button").forEach((button, n) => {
-    const [i, ...at] = maps[n];
-    const heat = lookOf(sides[i], ...at);
+  makeMaps(sides, maps);
+  $("attention").querySelectorAll("button").forEach((button, n) => {
+    const [i, ...at] = maps[n], {mind} = sides[i], name = mapHead(at);
+    const heat = lookOf(sides[i], ...at), state = switches.get(name);
     drawMap(button.firstChild, heat);
-    const state = sides[i].mind === changedMind && switches.get(`cross_${at[0] + 1}_${at[1] + 1}`);
-    const said = {off: "switched off", mirror: "from the mirror image"}[state];
+    const said = mind === changedMind && {off: "switched off", mirror: "from the mirror image"}[state];
     button.classList.toggle("unused", Boolean(said));      // its weights weigh nothing
-    button.lastChild.textContent = said ?? objectsUnder(heat);
-    button.setAttribute("aria-pressed", String(maps[n].join() === chosen));
+    button.lastChild.textContent = said || objectsUnder(heat);
+    if (canSwitch(mind)) button.setAttribute("aria-pressed", String(switches.has(name)));
+    else button.setAttribute("aria-disabled", "true");
   });
 }
+
+const mapHead = ([layer, head]) => `cross_${layer + 1}_${head + 1}`;
+const canSwitch = mind => [inside, changedMind].includes(mind);
+
+// A side of maps for each model. One that stays is left alone, with the focus that it may have; where a side with the
+// focus goes, the same map of the first takes it before.
+function makeMaps(sides, maps) {
+  const box = $("attention"), key = ({mind, attention}) => [mind.name, attention.length, attention[0].length].join();
+  const gone = [...box.children].slice(Math.max(1, sides.length)).find(one => one.contains(document.activeElement));
+  if (gone) {
+    const at = [...gone.querySelectorAll("button")].indexOf(document.activeElement);
+    box.firstChild.querySelectorAll("button")[at]?.focus();
+  }
+  sides.forEach((side, i) => {
+    const old = box.children[i];
+    if (old?.dataset.key === key(side)) return;
+    const made = makeSide(side, maps.filter(one => one[0] === i));
+    made.dataset.key = key(side);
+    if (old) old.replaceWith(made);
+    else box.append(made);
+  });
+  while (box.children.length > sides.length) box.lastChild.remove();
+  const listed = maps.map(([i, j, k]) => [`${i}_${j}_${k}`,
+    `${sides[1] ? `${sides[i].mind.name}, ` : ""}layer ${j + 1}, head ${k + 1}`]);
+  if (box.dataset.listed !== listed.join()) fill($("veil-map"), listed);
+  box.dataset.listed = listed.join();
+  $("veil-map").value = [which, layer, head].join("_");
+}
+
+function makeSide({mind, attention}, maps) {
+  const side = make("div", {className: "maps"}, nameOf(mind), ...maps.map(one => {
+    const button = make("button", {onclick: () => canSwitch(mind) && choose([mapHead(one.slice(1))])},
+      make("canvas", {width: 192, height: 192}), `layer\u00a0${one[1] + 1}, head\u00a0${one[2] + 1}`, make("small"));
+    lightFrom(button, one);
+    return button;
+  }));
+  side.style.setProperty("--heads", attention[0].length);
+  return side;
+}
+
+$("veil-map").onchange = () => {
+  [which, layer, head] = $("veil-map").value.split("_").map(Number);
+  document.querySelector("[name=veil][value=attention]").checked = true;
+  changed();
+};
 
 // What a map shows, in words: the two objects with the largest shares of its weight, or, without
 // objects, its heaviest patch.
@@ -154,12 +165,6 @@ async function occlude() {
       + `${share(sigmoid(odds))} to ${share(sigmoid(after[k][most]))}.`);
   }));
   showScene();
-}
-
-// For a screen reader, when all is quiet.
-function say() {
-  if (answer?.words.length) $("spoken").textContent = answers.map(({mind, match, similarity}) =>
-    `${answers[1] ? `${mind.name}: ` : ""}Match ${share(match)}, similarity ${similarity.toFixed(2)}.`).join(" ");
 }
 
 function showTable() {

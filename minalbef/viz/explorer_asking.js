@@ -1,4 +1,4 @@
-// Whom the page asks: its own model, the warm start, or one out of the reader's files; and the world they know.
+// Whom the page asks: its pair of models, the warm start, or one out of the reader's files; and the world they know.
 "use strict";
 
 const side = config.image_size, {vendors} = values.emoji, styles = Object.keys(values.sheets);
@@ -20,10 +20,21 @@ function startWeights(trained, learnt) {
   return weights;
 }
 
-const trained = unpackWeights(values.weights), mind = new Mind(trained, config, tokenizer, "this page's model");
-let start = null, own = null;                    // made when first wanted; out of the reader's files
-const startMind = () => start ??= new Mind(startWeights(trained, unpackWeights(values.start)), config, tokenizer,
-                                           "warm start");
-// The models that answer: the page's, and the one beside it.
-const BESIDE = {start: () => [startMind()], own: () => [own], heads: () => [changedMind]};
-const minds = () => [mind, ...BESIDE[$("beside").value]?.() ?? []];
+const trained = {}, mind = new Mind(trained, config, tokenizer, values.name);    // its weights come with readWeights
+const pair = [mind];                             // and the second model, where the page has it
+let inside = mind;                               // the one of the pair that the panels show
+let learnt, start = null, own = null;            // the warm start's weights; made when first wanted; the reader's
+const startMind = () => start ??= new Mind(startWeights(trained, learnt), config, tokenizer, "warm start");
+const otherMind = () => pair.find(one => one !== inside);
+
+// The models that answer in the panels: the one inside, and the one beside it.
+const BESIDE = {pair: () => [otherMind()], start: () => [startMind()], own: () => [own], heads: () => [changedMind]};
+const minds = () => [inside, ...BESIDE[$("beside").value]?.() ?? []];
+
+async function readWeights() {
+  Object.assign(trained, await inflateWeights(values.weights));
+  if (values.start) learnt = await inflateWeights(values.start);
+  if (!values.paper) return;
+  const {weights, settings, vocab, name} = values.paper;
+  pair.push(new Mind(await inflateWeights(weights), settings, new Tokenizer(vocab), name));
+}

@@ -26,7 +26,7 @@ async function drawCurve(steps = 25) {
   const way = axis === "x" ? "from left to right" : "from top to bottom";
   $("curve-note").textContent = `${one.name} ${way}; the dotted line is where it stands now`;
   $("curve").replaceChildren(...found.flatMap(({mind, lines}) => [["match", 0], ["similarity", -0.5]].map(
-    ([kind, low]) => chart(found[1] ? `${mind.name}: ${kind}` : kind, kind, low, 1, lines,
+    ([kind, low]) => chart(`${mind.name}: ${kind}`, kind, low, 1, lines,
                            sentences, one, axis))));
   return found[0].lines;
 }

@@ -76,7 +76,7 @@ const BLOCKS = {
         + "v = (W[CLS] + b) / ‖W[CLS] + b‖, t likewise"),
       make("p", {}, `Each encoder’s [CLS] is projected to ${v.length} numbers and scaled to length `
         + "1, so the dot product s is a cosine. The loss is a softmax of s / τ over the batch and "
-        + `the queue, τ = ${LEARNT.toFixed(3)}.`),
+        + `the queue, τ = ${learntTemperature().toFixed(3)}.`),
       vectorShown("v, the picture", v), vectorShown("t, the sentence", t)];
   }},
   fusion: {title: "Fusion", choices: ["word", "head"], show: () => {
@@ -112,15 +112,15 @@ const BLOCKS = {
 function fill(list, options) {
   const before = list.value;
   list.replaceChildren(...options.map(([value, said]) => make("option", {value}, said)));
-  list.value = options.some(([value]) => value === before) ? before : options[0][0];
+  list.value = options.some(([value]) => value === before) ? before : options[0]?.[0] ?? "";
 }
 
 function showFlow() {
   for (const button of $("flow-blocks").children) {
     button.setAttribute("aria-pressed", String(button.dataset.block === flowBlock));
   }
-  const {choices, show} = BLOCKS[flowBlock], {tokens} = mind.encode(text());
-  fill($("flow-word"), tokens.map((id, i) => [String(i), tokenizer.pieces[id]]));
+  const {choices, show} = BLOCKS[flowBlock], {tokens} = inside.encode(text());
+  fill($("flow-word"), tokens.map((id, i) => [String(i), inside.tokenizer.pieces[id]]));
   for (const name of ["patch", "word", "head"]) {
     $(`flow-${name}`).parentElement.hidden = !choices.includes(name);
   }

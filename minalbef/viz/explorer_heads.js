@@ -1,5 +1,5 @@
-// The panel "Inside": switches heads off, or patches them from the mirror image. The model with
-// these changes answers beside the page's. Its formulas: explorer_intervention.js.
+// The panel "Inside": switches heads off, or patches them from the mirror image. The model inside
+// with these changes answers beside it. Its formulas: explorer_intervention.js.
 "use strict";
 
 const switches = new Map();                      // "cross_1_2" -> "off" or "mirror"; others are on
@@ -86,9 +86,9 @@ function showEffect() {
   const sides = [["unchanged", answers[0]]];
   if (!answers[0].attention) return $("effect").replaceChildren();
   if ($("beside").value === "heads") sides.push(["heads changed", answers[1]]);
-  const looked = mind.see(mirrorImage(answer.pixels));
-  const guesses = word >= 0 ? mind.guess(looked, text(), word) : null;
-  sides.push(["mirror image", {...mind.ask(looked, text()), guesses}]);
+  const looked = inside.see(mirrorImage(answer.pixels));
+  const guesses = word >= 0 ? inside.guess(looked, text(), word) : null;
+  sides.push(["mirror image", {...inside.ask(looked, text()), guesses}]);
   const line = (title, say) => make("tr", {}, make("th", {scope: "row"}, title),
                                     ...sides.map(([_, one]) => make("td", {}, say(one))));
   const best = one => one.guesses.flatMap(({likely}) => likely.slice(0, 2))
@@ -100,15 +100,15 @@ function showEffect() {
     ...word >= 0 ? [line(`Masked “${answer.words[word]}”`, best)] : []));
 }
 
-// What the trial was asked: scene, sentence and mode, whatever is switched.
-const question = () => `${sceneAddress()} ${mode()} ${scene.photo ?? ""}`;
+// What was asked of which model in which mode, whatever is switched.
+const question = () => `${sceneAddress()} ${inside.name} ${mode()} ${scene.photo ?? ""}`;
 
 // One head after the other is changed alone, the others on: what does it do to the match?
 async function tryHeads() {
   const mine = trial = {asked: question(), matches: new Map()};
-  const {pixels} = answer, sentence = text(), before = mind.ask(mind.look(pixels), sentence).odds;
-  const model = new Intervention(config, trained);
-  const lone = new Mind(trained, config, tokenizer, "one head changed", model), odds = [];
+  const {pixels} = answer, sentence = text(), before = inside.ask(inside.look(pixels), sentence).odds;
+  const {weights} = inside.model, model = new Intervention(config, weights);
+  const lone = new Mind(weights, config, inside.tokenizer, "one head changed", model), odds = [];
   for (const [i, name] of HEADS.entries()) {
     model.set(new Map([[name, mode()]]));
     lone.forget();

@@ -50,10 +50,23 @@ stage.addEventListener("pointermove", event => {
 });
 stage.addEventListener("pointerleave", () => lightWords(-1));
 
+// The map under the pointer or with the focus, [model, layer, head]: it lies over the picture.
+let pointed = null;
+const pointedMap = () => answers[pointed?.[0]]?.attention ? pointed : null;
+
+function layOver(at) {
+  pointed = at;
+  if (answer) showScene();
+}
+
 // A map's patches, by pointer, or by arrow keys from the heaviest on.
 function lightFrom(button, at) {
   const canvas = button.firstChild;
   let patch = -1;
+  button.addEventListener("pointerenter", event => event.pointerType === "mouse" && layOver(at));
+  button.addEventListener("pointerleave", () => layOver(null));
+  button.addEventListener("focus", () => button.matches(":focus-visible") && layOver(at));
+  button.addEventListener("blur", () => layOver(null));
   button.addEventListener("pointermove", event => lightWords(patchAt(canvas, event), at));
   button.addEventListener("pointerleave", () => lightWords(-1));
   button.addEventListener("blur", () => {

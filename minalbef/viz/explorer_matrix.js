@@ -3,7 +3,7 @@
 "use strict";
 
 const MOST_KEPT = 5;
-const LEARNT = trained.temperature[0];
+const learntTemperature = () => inside.model.weights.temperature[0];
 const kept = [];                                 // pictures beside the one of now
 
 const sentencesOf = () => $("sentences").value.split("\n")
@@ -11,19 +11,23 @@ const sentencesOf = () => $("sentences").value.split("\n")
 
 function keepPicture(pixels) {
   const canvas = pixelCanvas(pixels);
-  kept.push({canvas, looked: mind.see(pixels), answers: new Map()});
+  kept.push({canvas, pixels, asked: new Map()});           // what each model was asked about it
   if (kept.length > MOST_KEPT) kept.shift();
 }
 
-// now: the page's model's answers for the current picture, one a sentence
+function askKept({pixels, asked}, sentence) {
+  if (!asked.has(inside)) asked.set(inside, {looked: inside.see(pixels), answers: new Map()});
+  const {looked, answers} = asked.get(inside);
+  if (!answers.has(sentence)) answers.set(sentence, inside.ask(looked, sentence));
+  return answers.get(sentence);
+}
+
+// now: the answers of the model inside for the current picture, one a sentence
 function showMatrix(sentences, now) {
-  const columns = [now, ...kept.map(({looked, answers}) => sentences.map(sentence => {
-    if (!answers.has(sentence)) answers.set(sentence, mind.ask(looked, sentence));
-    return answers.get(sentence);
-  }))];
+  const columns = [now, ...kept.map(one => sentences.map(sentence => askKept(one, sentence)))];
   const kind = $("cell").value, temperature = 10 ** Number($("temperature").value);
   $("temperature").disabled = !/among/.test(kind);
-  $("temperature-said").textContent = `${temperature.toFixed(3)} (learnt: ${LEARNT.toFixed(3)})`;
+  $("temperature-said").textContent = `${temperature.toFixed(3)} (learnt: ${learntTemperature().toFixed(3)})`;
   const cosines = columns.map(column => column.map(one => one.similarity));
   const softened = list => softmax(Float32Array.from(list, value => value / temperature));
   const rows = sentences.map((_, i) => softened(cosines.map(column => column[i])));
@@ -55,7 +59,6 @@ function shade(value) {
 }
 
 for (const id of ["cell", "temperature"]) $(id).oninput = () => changed();
-$("temperature").value = Math.log10(LEARNT);
 $("keep").onclick = () => {
   keepPicture(answer.pixels);
   changed();

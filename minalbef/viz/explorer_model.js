@@ -161,6 +161,24 @@ function unpackWeights({shapes, bits, data}) {
   return weights;
 }
 
+// Quantised weights, deflated: first the low bytes of all numbers, then their high ones; and a scale a row.
+async function inflateWeights({shapes, scales, data}) {
+  const fromBase64 = data => Uint8Array.from(atob(data), letter => letter.charCodeAt(0)), weights = {};
+  const stream = new Blob([fromBase64(data)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const bytes = new Uint8Array(await new Response(stream).arrayBuffer()), numbers = new Int16Array(bytes.length / 2);
+  for (let i = 0; i < numbers.length; i++) numbers[i] = bytes[i] | bytes[numbers.length + i] << 8;
+  const scale = new Float32Array(fromBase64(scales).buffer);
+  let first = 0, rowsBefore = 0;
+  for (const [name, shape] of shapes) {
+    const size = shape.reduce((a, b) => a * b, 1), rows = shape.length > 1 ? shape[0] : 1;
+    const weight = weights[name] = new Float32Array(size);
+    for (let i = 0; i < size; i++) weight[i] = numbers[first + i] * scale[rowsBefore + Math.floor(i * rows / size)];
+    first += size;
+    rowsBefore += rows;
+  }
+  return weights;
+}
+
 const IMAGE_EPS = 1e-6, TEXT_EPS = 1e-12;        // of LayerNorm: timm's for ViT, and BERT's
 const MEAN = [0.48145466, 0.4578275, 0.40821073], STD = [0.26862954, 0.26130258, 0.27577711];   // CLIP's, of pixels
 

@@ -36,8 +36,10 @@ function showScene() {
       put(sheets[finish === "flat" ? one.style : vendor], 0, 0);
     }
   }
-  if (veil() === "attention" && answer.attention) drawVeil(drawing, lookOf(answers[which], layer, head), 480);
-  if (isLit() && answer.attention) drawVeil(drawing, meanLook(), 480);
+  const chosenMap = veil() === "attention" && answer.attention ? [which, layer, head] : null;
+  const over = pointedMap() ?? chosenMap;
+  if (over) drawVeil(drawing, lookOf(answers[over[0]], over[1], over[2]), 480);
+  else if (isLit() && answer.attention) drawVeil(drawing, meanLook(), 480);
   if (veil() === "occlusion" && occlusion?.done) drawVeil(drawing, occlusion.changes[0], 480);
   const busy = veil() === "occlusion" ? "Blanking one patch after the other …" : "";
   if (!occlusion?.done) $("occlusion").textContent = busy;
@@ -49,7 +51,7 @@ const handles = ({left, top, pixels}) => ({resize: [(left + pixels) * SCALE, (to
 
 function showChosen() {
   const one = scene.objects[chosen];
-  if (one && veil() === "none" && !isLit()) {
+  if (one && veil() === "none" && !isLit() && !pointedMap()) {
     const square = painter.square(one), wide = square.pixels * SCALE;
     for (const [colour, width] of [["#ffffff", 4], ["#0072b2", 2]]) {          // two colours read on any background
       drawing.strokeStyle = colour;

@@ -62,8 +62,8 @@ const STEPS = [{
   answer() {
     const {match} = matchOf(text()), red = matchOf(`a red ${OTHER} and ${a(ONE)}`).match;
     return [match > 0.5 ? 0 : 1,
-            `${share(match)}; with “red” in place of “blue” ${share(red)}. In all its captions a colour was that of `
-            + "the background, so it had no reason to learn which noun a colour belongs to. Good figures on test "
+            `${share(match)}; with “red” in place of “blue” ${share(red)}. Its captions name the colour of `
+            + "the background; that objects have colours, too, it saw in minimal pairs alone, late in training. Test "
             + "captions don't show this: they are made like the training captions. The shipped model accepts such a "
             + "sentence in 457 of 500 drawn scenes, and one with a colour that is nowhere in 347."];
   },
@@ -91,9 +91,8 @@ const STEPS = [{
   answer() {
     const found = this.options.map(sentence => matchOf(sentence).match);
     return [found.indexOf(Math.max(...found)),
-            `${this.options.map((sentence, i) => `${sentence}: ${share(found[i])}`).join("; ")}. In its training about `
-            + "one scene in eighty has three of a kind and nothing else; three with two alike are five times as "
-            + "frequent. Add a fourth one, or one of another kind, and count again. In 500 drawn scenes of three "
+            `${this.options.map((sentence, i) => `${sentence}: ${share(found[i])}`).join("; ")}. Three of a kind `
+            + "and nothing else are rare in its training, but for minimal pairs towards its end. Add a fourth one, or one of another kind, and count again. In 500 drawn scenes of three "
             + "alike, the shipped model prefers “two” to “three” in 354."];
   },
 }, {
@@ -145,6 +144,7 @@ function showStep() {
   const step = STEPS[at_step];
   Object.assign(scene, {photo: null}, step.scene());
   photo = null;
+  setInside(mind);                               // it is about the first model
   setSwitches(new Map());
   chosen = 0;
   word = -1;

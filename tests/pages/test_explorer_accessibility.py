@@ -59,6 +59,7 @@ def test_the_explorer_of_scenes_has_none_at_first_or_with_all_open_or_in_the_tou
     page = open_page("scenes", look)
     assert barriers(axe, page) == []
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.locator("#names button").last.click()
     page.locator("#text").fill("an apple left of a zebra")
     page.locator("#words button", has_text="left").click()
     page.locator("#heads [aria-label='layer 2, all heads']").last.click()
@@ -66,6 +67,9 @@ def test_the_explorer_of_scenes_has_none_at_first_or_with_all_open_or_in_the_tou
     page.locator("#trial-said", has_text="largest change").wait_for(timeout=60_000)
     page.locator("#draw-curve").click()
     page.locator("#curve-note", has_text="dotted").wait_for(timeout=60_000)
+    page.locator(".maps button").last.click()
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.locator("#time:not(.busy)").wait_for()            # the answer, which draws words and maps anew
     page.locator(".maps button").first.focus()
     page.keyboard.press("ArrowRight")
     assert page.locator("#words button[style*='--lit']").count() > 0

@@ -1,11 +1,12 @@
 """The explorer's inside, as torch computes it: heads switched off or patched, and the flow of a pass."""
+import re
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
 
-from chromium import SIZES, explorers, keep
+from chromium import SIZES, explorers, keep, stored_run
 from emojiscenes.scenes import Scenes
 from minalbef import load
 from minalbef.viz.explorer import write_explorer
@@ -15,16 +16,14 @@ pytestmark = pytest.mark.slow         # skipped without Chromium, but for CI
 
 @pytest.fixture(scope="module")
 def run():
-    """The shipped run, with the weights of the page: rounded to fp16."""
-    run = load("tiny")
-    run.model.half().float()
-    return run
+    """The shipped run, with the weights of the page."""
+    return stored_run("tiny")
 
 
 @pytest.fixture(scope="module")
-def file(run, tmp_path_factory):
+def file(tmp_path_factory):
     out = tmp_path_factory.mktemp("explorer") / "explorer.html"
-    write_explorer(run, out, captions=1000)
+    write_explorer(load("tiny"), out, captions=1000)
     return out
 
 
@@ -170,8 +169,12 @@ def test_the_answer_is_shown_before_and_after_a_head_is_switched_and_a_reset_tak
     assert page.locator("#heads [aria-pressed=true]").count() == 0 and page.locator("#heads-reset").is_disabled()
 
 
-def test_the_answer_shown_after_each_switch_is_torchs_with_all_heads_switched_so_far(run, open_page):
+@pytest.mark.parametrize("name", ["tiny", "tiny-paper"])
+def test_the_answer_shown_after_each_switch_is_torchs_with_all_heads_switched_so_far(open_page, name):
+    run = stored_run(name)
     page = open_page("desktop")
+    page.locator("#names button", has_text=re.compile(f"^{name}$")).click()
+    settle(page)
     pixels = np.array(page.evaluate("[...explorer.painter.paint(explorer.scene)]"), np.uint8).reshape(48, 48, 3)
     text = page.locator("#text").input_value()
     switches = {}
@@ -229,7 +232,7 @@ def test_another_model_beside_it_switches_all_heads_on_again(open_page):
     page.locator("#other-model summary").click()
     page.locator("#beside").select_option("start")
     assert switched(page) == {}
-    assert page.locator("#beside option").all_text_contents() == ["no other model", "the warm start"]
+    assert page.locator("#beside option").all_text_contents() == ["no other model", "tiny-paper", "the warm start"]
     head(page, "cross", 1, 1).click()
     settle(page)
     page.locator("#tour-start").click()

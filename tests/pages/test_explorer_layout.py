@@ -48,7 +48,7 @@ def overlap(page, one: str, other: str) -> bool:
 @pytest.mark.parametrize("size", SIZES)
 def test_picture_sentence_and_answer_are_in_view_at_first_and_where_one_scrolls(open_page, size):
     page = open_page(size)
-    stays = ("#text", "#words", "#stage", "#things", "#numbers", "#time")
+    stays = ("#text", "#words", "#stage", "#things", "#numbers", "#pair-note", "#time")
     assert all(is_in_view(page, selector) for selector in stays)
     left, top, right, bottom = box(page, "#stage")
     assert right - left > (500 if size == "desktop" else 250) and right - left == bottom - top
@@ -280,7 +280,7 @@ def test_an_answer_that_takes_long_shows_a_busy_sign_before(open_page):
       new MutationObserver(note).observe(time, {childList: true});
     }""")
     page.locator("#words button").last.click()
-    page.locator(".maps button").last.click()            # it lies over the picture while one waits
+    page.locator("#veil-map").select_option(index=5)     # it lies over the picture while one waits
     for sentence in ("a cat", "a rocket", "apple"):
         page.locator("#text").fill(sentence)
         settle(page)

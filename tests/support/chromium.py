@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from minalbef import ALBEF, Run, load
+from minalbef.viz.explorer import quantise
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
@@ -24,6 +27,23 @@ def keep(page, name: str) -> None:
     """A screenshot, for people to look at, where MINALBEF_SCREENSHOTS says."""
     if folder := os.environ.get("MINALBEF_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def round_as_stored(model: ALBEF) -> ALBEF:
+    """The model with the weights that an explorer's page has of it, in place."""
+    weights = {}
+    for name, value in model.state_dict().items():
+        numbers, scales = quantise(value)
+        weights[name] = (numbers * scales).view(value.shape)
+    model.load_state_dict(weights)
+    return model
+
+
+def stored_run(name: str) -> Run:
+    """A shipped run with the weights that the explorer's page has of it."""
+    run = load(name)
+    round_as_stored(run.model)
+    return run
 
 
 @contextmanager
