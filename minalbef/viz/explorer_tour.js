@@ -63,9 +63,9 @@ const STEPS = [{
     const {match} = matchOf(text()), red = matchOf(`a red ${OTHER} and ${a(ONE)}`).match;
     return [match > 0.5 ? 0 : 1,
             `${share(match)}; with “red” in place of “blue” ${share(red)}. Its captions name the colour of `
-            + "the background; that objects have colours, too, it saw in minimal pairs alone, late in training. Test "
-            + "captions don't show this: they are made like the training captions. The shipped model accepts such a "
-            + "sentence in 457 of 500 drawn scenes, and one with a colour that is nowhere in 347."];
+            + "the background; that objects have colours, too, it saw in minimal pairs alone, late in training. The "
+            + "shipped model accepts such a sentence in 20 of 500 drawn scenes, and one with a colour that is nowhere "
+            + "in 17."];
   },
 }, {
   title: "Something that looks alike",
@@ -79,7 +79,7 @@ const STEPS = [{
             `${share(match)}; for “${a(FOURTH)}” alone it is ${share(alone)}. So what it takes for ${a(FOURTH)} hangs `
             + "on the rest of the sentence, too. Change the background, the style and the animal, and look for the "
             + "pattern. In 500 drawn scenes of an apple left of a cat, the shipped model accepts “an apple left of a "
-            + "dog” in 147, and “an apple left of a rocket” in 9."];
+            + "dog” in 217, and “an apple left of a rocket” in 4."];
   },
 }, {
   title: "How many?",
@@ -92,8 +92,9 @@ const STEPS = [{
     const found = this.options.map(sentence => matchOf(sentence).match);
     return [found.indexOf(Math.max(...found)),
             `${this.options.map((sentence, i) => `${sentence}: ${share(found[i])}`).join("; ")}. Three of a kind `
-            + "and nothing else are rare in its training, but for minimal pairs towards its end. Add a fourth one, or one of another kind, and count again. In 500 drawn scenes of three "
-            + "alike, the shipped model prefers “two” to “three” in 354."];
+            + "and nothing else are rare in its training, but for minimal pairs towards its end. Add a fourth one, or "
+            + "one of another kind, and count again. In 500 drawn scenes of three alike, the shipped model prefers "
+            + "“two” to “three” in 267."];
   },
 }, {
   title: "Upside down",
