@@ -165,7 +165,7 @@ def words_trained(folder, passes: int) -> dict:
 
 def train_on_records(folder, prepared) -> dict:
     """Pretraining on a prepared set, of which few words are masked: of some batches one, or none."""
-    changes = [*OF_RECORDS, "mask_rate=0.06", "mask_power=0", "alpha=0.4"]
+    changes = [*OF_RECORDS, "mask_rate=0.06", "mask_power=0", "mlm_every=1", "alpha=0.4"]
     task, tokenizer, config = begin(settings("tiny", changes, [prepared]), [prepared])
     records = open_records("retrieval", [prepared])
     batches = RecordBatches(records, retrieval.collate, config, tokenizer)
