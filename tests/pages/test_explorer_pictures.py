@@ -100,7 +100,7 @@ def test_what_is_no_folder_or_too_much_for_a_page_is_refused_with_a_way_out(fold
     with pytest.raises(ValueError, match="my drawings has 61 images, and a page at most 60; name one of its"):
         write_page(run, folder, out)
     monkeypatch.setattr(explore, "MOST_WEIGHTS", 500_000)
-    with pytest.raises(ValueError, match="509,000 weights besides its image encoder's, and a page runs at most"):
+    with pytest.raises(ValueError, match="509,194 weights besides its image encoder's, and a page runs at most"):
         write_page(run, folder, out)
     with pytest.raises(ValueError, match="has no fusion"):
         write_page(replace(run, absent=("fusion",)), folder, out)

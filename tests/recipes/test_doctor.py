@@ -72,7 +72,7 @@ def test_a_healthy_run_has_no_findings_and_is_told_what_was_looked_at():
 @pytest.mark.parametrize("finding, wrong, words", [
     ("too_few_steps", dict(config=preset("tiny", epoch=64 * 999)), "999 teach hardly anything; epochs=2 makes"),
     ("still_falling", dict(log=log(itc=(60.0, -2.0), itm=(0.7, 0.2))), "in the last tenth of the run"),
-    ("itc_guesses", dict(log=log(itc=(7.2, 6.9), itm=(0.7, 0.2))), "ln of the 1,088 keys is 6.99"),
+    ("itc_guesses", dict(log=log(itc=(7.2, 6.9), itm=(0.7, 0.2))), "ln of the 320 keys is 5.77"),
     ("itm_guesses", dict(log=log(itc=(7.0, 1.0), itm=(0.7, 0.631))), "its loss ended at 0.63"),
     ("only_word_frequencies", dict(words=Words(100, 1000, Counter(), 0.6)), "their entropy is 0.60"),
     ("temperature_at_floor", dict(temperature=0.02), "0.0200, and temperature_min is 0.02"),
@@ -279,7 +279,7 @@ def test_the_command_tells_of_the_shipped_model_and_of_one_before_pretraining(mo
     monkeypatch.setattr(sys, "argv", ["minalbef", "doctor", "tiny"])
     main()
     shown = capsys.readouterr().out
-    for words in ("Nothing is wrong that can be seen", "2,400 steps", "entropy of masked words"):
+    for words in ("Nothing is wrong that can be seen", "1,900 steps", "entropy of masked words"):
         assert words in shown
     start = str(checkpoint.run_folder("tiny") / "start")
     monkeypatch.setattr(sys, "argv", ["minalbef", "doctor", start, "--number", "100"])
