@@ -12,7 +12,7 @@ from minalbef.recipes.counting import count_work_once
 from minalbef.recipes.machine import matmul_peak, peak_memory
 from minalbef.tasks.table import TASKS
 
-FEW = 1000                            # steps; `tiny` takes 2,400, and 1,250 for a task of scenes
+FEW = 1000                            # steps; `tiny` takes 1,900, and 1,250 for a task of scenes
 WORDS = 30                            # where texts are cut, if text_length doesn't cut them before
 GUESSING = -math.log(1 / 3) / 3 - 2 * math.log(2 / 3) / 3    # 0.637: ITM at 1 true pair in 3
 MARGIN = 0.01                         # ITM has learnt something when its loss is lower by this

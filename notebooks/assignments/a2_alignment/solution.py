@@ -58,10 +58,10 @@ class Ring:
 
 
 # %% written curve
-# (a) Each query must now find its own among 1,088 keys, not among 64: from ln 64 = 4.16 to ln 1088 = 6.99, by ln 17 =
-# 2.83. Siblings change nothing for who knows nothing. (1) (b) Two keys share what one had: by ln 2 = 0.69. (2) (c) It
-# rises from 1.1 to 2.7, by 1.6, and about 0.9 is left: most queued keys are easy, and get little of the softmax; the
-# rise is ln(1 + mass of the queue / mass of the batch), so the queue weighs about 1.5 times the batch, not 16 times.
+# (a) Each query must now find its own among 320 keys, not among 64: from ln 64 = 4.16 to ln 320 = 5.77, by ln 5 =
+# 1.61. Siblings change nothing for who knows nothing. (1) (b) Two keys share what one had: by ln 2 = 0.69. (2) (c) It
+# rises from 1.1 to 2.0, by 0.9, and about 0.2 is left: most queued keys are easy, and get little of the softmax; the
+# rise is ln(1 + mass of the queue / mass of the batch), so the queue weighs about a fifth of the batch, not 4 times.
 # (Roughly: siblings come out of the same 64, and make the rest of the batch no harder.) (2) (d) Not by this curve: the
 # task became harder. Recall at 1 among a fixed number of unseen scenes decides. (1)
 
