@@ -31,7 +31,7 @@ import minalbef  # noqa: E402
 CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")),
-         *sorted((ROOT / "notebooks" / "experiments").glob("*.md")), *sorted((ROOT / "data").rglob("*.md"))]
+         *sorted((ROOT / "notebooks" / "experiments").rglob("*.md")), *sorted((ROOT / "data").rglob("*.md"))]
 INSTEAD = {ROOT / "notebooks/assignments/README.md": "notebooks/assignments/index.md",       # the students' side
            ROOT / "notebooks/solutions": "notebooks/solutions/index.md"}
 ROOMS = "evaluation tasks weights scenes datasets viz recipes bench gpu_check cli".split()
@@ -233,7 +233,7 @@ class Site:
                                   "data/tiny-paper/README",
                                   "data/clipart/README", "data/emojiscenes/artwork/LICENCES",
                                   "notebooks/experiments/tried",
-                                  "notebooks/experiments/registered",
+                                  "notebooks/experiments/speed/README", "notebooks/experiments/registered",
                                   "notebooks/experiments/registered_circuit", "CONTRIBUTING", "CHANGELOG"])]))
 
     def sources(self) -> None:
