@@ -41,7 +41,7 @@ class Run:
 
     Images: paths, a folder, PIL images, uint8 arrays or tensors, or a batch of them, which are read
     a few at a time; quiet=False shows progress. What to rank by, with `tiny`'s R@1, image to text /
-    text to image, of 500 scenes and of four with the same objects (means of three seeds,
+    text to image, of 500 scenes and of four with the same objects (means of five seeds,
     docs/results.md):
     - ITC, `similarity`: fast, but misses relations: 0.88 / 0.88 and 0.49 / 0.55
     - ITM, `match_probability` of ITC's ten best (top=10): slow: 0.89 / 0.91 and 0.86 / 0.93

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from chromium import CHROMIUM, QUIET, lack
+from minalbef import load
+from minalbef.viz.explorer import write_explorer
 
 torch.set_num_threads(1)              # small matrices gain nothing from more, and waiting threads slow a shared machine
 
@@ -43,6 +45,14 @@ def level_of_log():
 def note(record_property):
     """note(fault, times, outcome): a row of the table of injected faults, which stands at the end of the report."""
     return lambda *row: record_property("injected", [str(part) for part in row])
+
+
+@pytest.fixture(scope="session")
+def explorer_page(tmp_path_factory) -> Path:
+    """The explorer of the shipped model, in a file."""
+    out = tmp_path_factory.mktemp("explorer") / "explorer.html"
+    write_explorer(load("tiny"), out, captions=1000)
+    return out
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ enough: those heads alone, taken from the true scene, in the pass over the false
 groups: a layer's heads of one kind, all switched off
 moved: one direction of an object's word, along which its place lies, or how well its place fits
     what the caption says of it, and along which it is moved
+control: the same move, of as much, where another object makes the sentence false
 
 A question is a caption with the scene of which it is true and one of which it is false. Heads and
 the length of the move are chosen on one set of questions, and every figure is of another. Writes
@@ -17,10 +18,12 @@ circuit.json beside itself and the table of docs/circuit.md.
 import itertools
 import json
 import shlex
+import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +61,13 @@ class Head:
     kind: str
     number: int
 
+    @property
+    def group(self) -> str:
+        """All heads of one kind in a layer."""
+        return f"layer {self.layer}, {self.kind}-attention"
+
     def __str__(self) -> str:
-        return f"layer {self.layer}, {self.kind}-attention, head {self.number}"
+        return f"{self.group}, head {self.number}"
 
     def find(self, run: Run) -> tuple[nn.Linear, slice]:
         """The linear layer that reads the head's output, and the columns where it reads it."""
@@ -84,20 +92,15 @@ def is_sideways(form: Form) -> bool:
             and form.a.name != form.b.name)
 
 
-def draw(run: Run, kind: str, seed: int, count: int) -> list[Pair]:
+def draw(run: Run, kind: str, seed: int, count: int, sideways: bool = False) -> list[Pair]:
     """`count` questions of the test split: a scene and its caption, and a scene that differs.
 
-    Relations are "left of" and "right of" alone, between objects of two kinds.
+    sideways: captions that say "left of" or "right of", of two kinds of objects, alone
     """
     source = questions.scenes(run, "test", seed, counts=(0.2, 0.4, 0.4))
-    pairs: list[Pair] = []
-    for index in itertools.count():
-        pair = source.minimal_pair(index, kind)
-        if kind != "relation" or is_sideways(pair[0].form):
-            pairs.append(pair)
-        if len(pairs) == count:
-            return pairs
-    raise AssertionError("itertools.count ends never")
+    drawn = (source.minimal_pair(index, kind) for index in itertools.count())
+    fit = (pair for pair in drawn if not sideways or is_sideways(pair[0].form))
+    return list(itertools.islice(fit, count))
 
 
 class Questions:
@@ -284,36 +287,66 @@ def explained(weights: Tensor, x: Tensor, y: Tensor) -> float:
     return 1 - (wrong.var() / y.var()).item()
 
 
-def shift_objects(asked: Questions, what: str, direction: Tensor) -> Tensor:
-    """Log-odds with the false scenes, objects' words moved to what the true one gives: (p,)
+def true_change(what: str, pair: Pair, name: str) -> float | None:
+    """By how much what is read from an object's word is more with the true scene."""
+    true, false = (target_of(what, pair, which, name) for which in (0, 1))
+    return None if true is None or false is None else true - false
+
+
+def typical_change(what: str, asked: Questions) -> Callable[[Pair, str], float]:
+    """The mean change of some questions, to be made where no other scene says how much."""
+    def towards(pair: Pair, name: str) -> int:
+        """The sign with which a change brings the scene nearer to the caption."""
+        return role_of(pair[0].form, name) if what == "place" else 1
+
+    changes = [(true_change(what, pair, name), towards(pair, name)) for pair in asked.pairs
+               for name in object_words(asked.run, pair[0])]
+    mean = statistics.mean(change * sign for change, sign in changes if change is not None)
+    return lambda pair, name: mean * towards(pair, name)
+
+
+def shift_objects(asked: Questions, direction: Tensor,
+                  change_of: Callable[[Pair, str], float | None]) -> Tensor:
+    """Log-odds with the false scenes, objects' words moved behind fusion's first layer: (p,)
 
     direction: (d,), the change of a word for each unit of what is read from it
+    change_of: of a question and the name of an object, how many units; None leaves it
     """
-    change = torch.zeros_like(asked.scenes[1].text)
+    shift = torch.zeros_like(asked.scenes[1].text)
     for row, pair in enumerate(asked.pairs):
         for name, pieces in object_words(asked.run, pair[0]).items():
-            true, false = (target_of(what, pair, which, name) for which in (0, 1))
-            if true is not None and false is not None:
-                change[row, pieces] = (true - false) * direction
+            change = change_of(pair, name)
+            if change is not None:
+                shift[row, pieces] = change * direction
     layer = asked.run.model.fusion.layers[0]
-    with layer.register_forward_hook(lambda _, __, words: words + change[:, :words.shape[1]]):
+    with layer.register_forward_hook(lambda _, __, words: words + shift[:, :words.shape[1]]):
         return asked.odds(1)
 
 
-def measure_direction(chosen_by: Questions, asked: Questions, what: str) -> dict[str, float]:
-    """How well one direction reads `what`, and how often a move along it turns the answer."""
+def measure_direction(chosen_by: Questions, asked: Questions, others: Questions, what: str
+                      ) -> dict[str, float]:
+    """How well one direction reads `what`, and how often a move along it turns the answer.
+
+    others: questions about relations whose false scene lacks one of the objects
+    """
     x, y, weights = read_direction(chosen_by, what)
     fresh_x, fresh_y, _ = read_direction(asked, what)
     # words vary along the covariance with the reading; a step of 1 changes the reading by 1
     centred = x - x.mean(0)
     direction = centred.T @ (centred @ weights)
     direction = (direction / (direction @ weights)).float()
-    moves = {length: chosen_by.moved(shift_objects(chosen_by, what, length * direction))
+    change = partial(true_change, what)
+    moves = {length: chosen_by.moved(shift_objects(chosen_by, length * direction, change))
              for length in LENGTHS}
     length = max(moves, key=lambda each: moves[each])
-    moved = asked.moved(shift_objects(asked, what, length * direction))
+    moved = asked.moved(shift_objects(asked, length * direction, change))
+    typical = typical_change(what, asked)
     return {"explained": round(explained(weights, fresh_x, fresh_y), 3), "length": length,
-            "moved": round(moved, 3)}
+            "moved": round(moved, 3),
+            "moved_by_as_much": round(
+                asked.moved(shift_objects(asked, length * direction, typical)), 3),
+            "control": round(
+                others.moved(shift_objects(others, length * direction, typical)), 3)}
 
 
 # a model
@@ -321,9 +354,11 @@ def measure_direction(chosen_by: Questions, asked: Questions, what: str) -> dict
 
 def measure(run: Run) -> dict[str, Any]:
     """What the heads and the direction of a model do."""
-    chosen_by = {kind: Questions(run, draw(run, kind, CHOOSING, CHOSEN_BY))
+    chosen_by = {kind: Questions(run, draw(run, kind, CHOOSING, CHOSEN_BY, kind == "relation"))
                  for kind in ("relation", "object")}
-    asked = {kind: Questions(run, draw(run, kind, TESTING, TESTED_BY)) for kind in KINDS}
+    asked = {kind: Questions(run, draw(run, kind, TESTING, TESTED_BY, kind == "relation"))
+             for kind in KINDS}
+    others = Questions(run, draw(run, "object", TESTING, TESTED_BY, sideways=True))
     heads = choose_heads(chosen_by, means_by_kind(chosen_by))
     means = means_by_kind(asked)
     relations = asked["relation"]
@@ -331,11 +366,10 @@ def measure(run: Run) -> dict[str, Any]:
     with replace_outputs(run, heads, true):
         patched = relations.odds(1)
     groups = {}
-    for layer, kind in itertools.product((1, 2), ("self", "cross")):
-        group = [head for head in heads_of(run) if (head.layer, head.kind) == (layer, kind)]
-        groups[f"layer {layer}, {kind}-attention"] = {
-            name: round(without(group, asked[name], means[name]), 3)
-            for name in ("relation", "object")}
+    for title, group in itertools.groupby(heads_of(run), key=lambda head: head.group):
+        some = list(group)
+        groups[title] = {name: round(without(some, asked[name], means[name]), 3)
+                         for name in ("relation", "object")}
     return {
         "heads": [str(head) for head in heads],
         "right": {kind: round(part.right(), 3) for kind, part in asked.items()},
@@ -345,7 +379,7 @@ def measure(run: Run) -> dict[str, Any]:
                        for head in heads_of(run)},
         "moved_by_heads": round(relations.moved(patched), 3),
         "groups": groups,
-        "directions": {what: measure_direction(chosen_by["relation"], relations, what)
+        "directions": {what: measure_direction(chosen_by["relation"], relations, others, what)
                        for what in ("place", "fits")},
     }
 
@@ -356,8 +390,6 @@ def table(models: dict[str, dict[str, Any]]) -> str:
              "1's cross-attention off: relations, objects | all of layer 2's self-attention off | "
              "place: R², answers moved | fits: R², answers moved |", "|---|---|---|---|---|---|---|"]
     for name, found in models.items():
-        if "seed" not in name:
-            continue
         groups = [found["groups"][group] for group in ("layer 1, cross-attention",
                                                        "layer 2, self-attention")]
         off = found["right_without"]
@@ -374,11 +406,11 @@ def main(runs: tuple[str, ...] = (), /, out: Path = PATH) -> None:
     """Measure models and write the figures.
 
     Args:
-        runs: folders of runs; by default tiny and the five of learn.py
+        runs: folders of runs; by default the five of learn.py, of which one is tiny
         out: where to write the figures
     """
     torch.set_num_threads(1)
-    names = runs or ("tiny", *(f"runs/bench/seed{seed}" for seed in range(5)))
+    names = runs or tuple(f"runs/bench/seed{seed}" for seed in range(5))
     models = {}
     for name in names:
         models[name] = measure(load(name))

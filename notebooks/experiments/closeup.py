@@ -23,7 +23,6 @@ from emojiscenes.grammar import words
 from emojiscenes.language import Form, Noun, Object, Relation, Scene, There, holds
 from emojiscenes.scenes import Drawn, Scenes, in_one_half, truth
 from minalbef import Run, load
-from minalbef.albef import ALBEF
 from minalbef.checkpoint import run_folder
 from minalbef.cli.main import run_script
 from minalbef.data import data_folder
@@ -47,15 +46,16 @@ DIRECTIONS = ("left", "right", "above", "below")
 
 
 @torch.no_grad()
-def similarities(run: Run, model: ALBEF, batch: list[Drawn]) -> Tensor:
+def similarities(run: Run, batch: list[Drawn]) -> Tensor:
     """Of all texts with all images of a batch, over temperature: (text, image)."""
     image = questions.pixels([pair.scene for pair in batch], run.config.image_size)
     tokens, keep = run.tokenizer.encode([pair.text for pair in batch], run.config.text_length)
+    model = run.model
     texts = model.text_feature(model.encode_text(tokens, keep))
     return texts @ model.image_feature(model.encode_image(image)).T / model.temperature
 
 
-def sampler(run: Run, start: ALBEF) -> dict[str, dict[str, float]]:
+def sampler(run: Run, start: Run) -> dict[str, dict[str, float]]:
     """The probability of each kind of hard negative, for rows of a batch that have a sibling."""
     source = Scenes("test", seed=6, size=run.config.image_size, objects=run.config.objects,
                     siblings=run.config.siblings)
@@ -68,7 +68,7 @@ def sampler(run: Run, start: ALBEF) -> dict[str, dict[str, float]]:
     common = torch.tensor([[bool(a & b) for b in names] for a in names])
     kinds = {"the sibling": sibling, "another with a common object": common & ~sibling,
              "no common object": ~common}
-    first, last = similarities(run, start, batch), similarities(run, run.model, batch)
+    first, last = similarities(start, batch), similarities(run, batch)
     stages = {"start": (first, never), "trained": (last, never),
               "trained, siblings masked": (last, never | sibling)}
     shares = {}
@@ -212,7 +212,7 @@ def main(run: Path = Path("tiny"), out: Path = PATH, page: Path | None = None) -
     """
     torch.set_num_threads(1)
     trained, warm = load(run), run_folder(run) / "start"
-    start = load(warm if warm.exists() else data_folder() / "tiny" / "start").model
+    start = load(warm if warm.exists() else data_folder() / "tiny" / "start")
     results = {
         "command": shlex.join(["python", *sys.argv]),
         "date": now(),

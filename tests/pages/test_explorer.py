@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from chromium import keep, round_as_stored, stored_run
+from chromium import keep, round_as_stored, settle, stored_run
 from emojiscenes.language import Object, Scene
 from emojiscenes.scenes import Scenes, paint
 from helpers import disturb
@@ -31,10 +31,9 @@ def run():
     return load("tiny")
 
 
-@pytest.fixture(scope="module")
-def file(run, tmp_path_factory) -> Path:
-    write_explorer(run, out := tmp_path_factory.mktemp("explorer") / "explorer.html", captions=1000)
-    return out
+@pytest.fixture
+def file(explorer_page) -> Path:
+    return explorer_page
 
 
 def values(file: Path) -> dict:
@@ -274,12 +273,6 @@ def numbers(page) -> tuple[float, float]:
       const {odds, similarity} = mind.ask(mind.see(painter.paint(scene)), document.getElementById("text").value);
       return [odds, similarity];
     }"""))
-
-
-def settle(page) -> None:
-    """Wait until the answer to the last change is on the page: two frames, or more if slow."""
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    page.locator("#time:not(.busy)").wait_for()
 
 
 def drag(page, start: tuple[float, float], end: tuple[float, float]) -> None:

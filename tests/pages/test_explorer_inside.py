@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from chromium import SIZES, explorers, keep, stored_run
+from chromium import SIZES, explorers, keep, settle, stored_run
 from emojiscenes.scenes import Scenes
-from minalbef import load
-from minalbef.viz.explorer import write_explorer
 
 pytestmark = pytest.mark.slow         # skipped without Chromium, but for CI
 
@@ -20,34 +18,20 @@ def run():
     return stored_run("tiny")
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    out = tmp_path_factory.mktemp("explorer") / "explorer.html"
-    write_explorer(load("tiny"), out, captions=1000)
-    return out
-
-
 @pytest.fixture
-def open_page(browser, file):
+def open_page(browser, explorer_page):
     """open_page(size, address="", **options) -> the explorer with its heads open.
 
     Its errors fail the test.
     """
     with explorers(browser) as open_explorer:
         def open_page(size: str, address: str = "", **options):
-            page = open_explorer(file.as_uri() + address, size, **options)
+            page = open_explorer(explorer_page.as_uri() + address, size, **options)
             page.locator("#inside summary").click()
             page.locator("#effect table").wait_for()
             return page
 
         yield open_page
-
-
-def settle(page) -> None:
-    """Wait until the answer to the last change is on the page: two frames, or more if slow."""
-    page.evaluate("""new Promise(done =>
-      requestAnimationFrame(() => requestAnimationFrame(done)))""")
-    page.locator("#time:not(.busy)").wait_for()
 
 
 PARTS = {"image": "image_encoder.blocks.{}.attn", "text": "text_encoder.layers.{}.attn",

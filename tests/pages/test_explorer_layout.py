@@ -1,31 +1,21 @@
 """The explorer's layout at two sizes, its address and the way back, and what lights up."""
-from pathlib import Path
 
 import pytest
 import torch
 
-from chromium import SIZES, explorers, keep
-from minalbef import load
-from minalbef.viz.explorer import write_explorer
+from chromium import SIZES, explorers, keep, settle
 
 pytestmark = pytest.mark.slow         # skipped without Chromium, but for CI
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("explorer") / "explorer.html"
-    write_explorer(load("tiny"), out, captions=1000)
-    return out
-
-
 @pytest.fixture
-def open_page(browser, file):
+def open_page(browser, explorer_page):
     """open_page(size, address="", **options) -> the explorer, which has answered once.
 
     Its errors fail the test.
     """
     with explorers(browser) as open_explorer:
-        yield lambda size, address="", **options: open_explorer(file.as_uri() + address, size, **options)
+        yield lambda size, address="", **options: open_explorer(explorer_page.as_uri() + address, size, **options)
 
 
 def box(page, selector: str) -> tuple[float, float, float, float]:
@@ -112,13 +102,6 @@ def shown(page) -> tuple[str, str, float]:
       const pixels = painter.paint(scene);
       return [pixels.join(), text, mind.ask(mind.see(pixels), text).match];
     }""")
-
-
-def settle(page) -> None:
-    """Wait until the answer to the last change is on the page: two frames, or more if slow."""
-    page.evaluate("""new Promise(done =>
-      requestAnimationFrame(() => requestAnimationFrame(done)))""")
-    page.locator("#time:not(.busy)").wait_for()
 
 
 def test_a_link_shows_the_scene_and_the_sentence_that_were_seen(open_page):

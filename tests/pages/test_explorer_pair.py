@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from chromium import SIZES, explorers, keep, stored_run
+from chromium import SIZES, explorers, keep, settle, stored_run
 from minalbef import load
 from minalbef.layers import record_weights
-from minalbef.viz.explorer import write_explorer
 
 pytestmark = pytest.mark.slow         # skipped without Chromium, but for CI
 IDS = {"tiny": "", "tiny-paper": "paper-"}
@@ -20,28 +19,14 @@ def runs():
     return {name: stored_run(name) for name in IDS}
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    out = tmp_path_factory.mktemp("explorer") / "explorer.html"
-    write_explorer(load("tiny"), out, captions=1000)
-    return out
-
-
 @pytest.fixture
-def open_page(browser, file):
+def open_page(browser, explorer_page):
     """open_page(size, address="", **options) -> the explorer, which has answered once.
 
     Its errors and messages fail the test.
     """
     with explorers(browser) as open_explorer:
-        yield lambda size, address="", **options: open_explorer(file.as_uri() + address, size, **options)
-
-
-def settle(page) -> None:
-    """Wait until the answer to the last change is on the page: two frames, or more if slow."""
-    page.evaluate("""new Promise(done =>
-      requestAnimationFrame(() => requestAnimationFrame(done)))""")
-    page.locator("#time:not(.busy)").wait_for()
+        yield lambda size, address="", **options: open_explorer(explorer_page.as_uri() + address, size, **options)
 
 
 def name_button(page, name: str):

@@ -258,7 +258,7 @@ def test_a_card_without_bf16_is_planned_in_fp32():
 
 def test_tiny_on_a_cpu_takes_what_it_was_measured_to_take():
     low, high = plan("tiny", gpu="CPU").hours_between
-    assert low < 5 * 93.5 / 3600 < high, "a fifth took 93.5 s without its warm start, see docs/scale.md"
+    assert low < 5 * 93.5 / 3600 < high, "a fifth took 93.5 s: docs/scale.md"
 
 
 @pytest.mark.parametrize("name", ["retrieval-coco", "entailment", "vqa", "nlvr2-assign", "nlvr2", "grounding"])

@@ -46,6 +46,12 @@ def stored_run(name: str) -> Run:
     return run
 
 
+def settle(page) -> None:
+    """Wait until the answer to the last change is on the page: two frames, or more if slow."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.locator("#time:not(.busy)").wait_for()
+
+
 @contextmanager
 def explorers(browser) -> Iterator[Callable]:
     """-> open_explorer(address, size, **options): a page that has answered once; all are closed at the end.
