@@ -388,7 +388,7 @@ def table(models: dict[str, dict[str, Any]]) -> str:
     """A row for each seed of `learn.py`, as Markdown. models: of circuit.json"""
     lines = ["| seed | heads switched off: relations, objects | the same heads, patched | all of layer "
              "1's cross-attention off: relations, objects | all of layer 2's self-attention off | "
-             "place: R², answers moved | fits: R², answers moved |", "|---|---|---|---|---|---|---|"]
+             "place: R², answers moved, control | fits: R², answers moved, control |", "|---|---|---|---|---|---|---|"]
     for name, found in models.items():
         groups = [found["groups"][group] for group in ("layer 1, cross-attention",
                                                        "layer 2, self-attention")]
@@ -396,7 +396,7 @@ def table(models: dict[str, dict[str, Any]]) -> str:
         cells = [name.rpartition("seed")[2], f"{off['relation']:.2f}, {off['object']:.2f}",
                  f"{found['moved_by_heads']:.2f}"]
         cells += [f"{group['relation']:.2f}, {group['object']:.2f}" for group in groups]
-        cells += [f"{way['explained']:.2f}, {way['moved']:.2f}"
+        cells += [f"{way['explained']:.2f}, {way['moved']:.2f}, {way['control']:.2f}"
                   for way in found["directions"].values()]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -188,6 +188,10 @@ def test_the_circuits_page_has_its_table_and_the_verdicts_follow_from_it():
         *([found["directions"][what]["moved"] for found in seeds] for what in ("place", "fits"))))]
     assert len(seeds) == 5 and reached == [0, 1, 1, 2]
     assert "Needed heads 0 of 5, enough heads 1, place 1, fit 2: none holds." in TEXTS["circuit.md"]
+    place, fits = ([found["directions"][what] for found in seeds] for what in ("place", "fits"))
+    assert min(way["control"] for way in fits) >= 0.97, "it says yes to anything"
+    used = [number for number, way in enumerate(place) if way["moved"] > 0.5]
+    assert used == [1, 4] and all(place[number]["control"] < 0.45 for number in used)
     assert min(found["right_without"]["relation"] for found in seeds) >= 0.88
     assert min(min(found["each_alone"].values()) for found in seeds) >= 0.93
 

@@ -23,8 +23,8 @@ assert emojiscenes.Scenes("test").draw(0).text
 assert {path.suffix for path in Path(minalbef.__file__).parent.rglob("page.*")} >= {".html", ".css"}
 assert len([*Path(minalbef.__file__).with_name("viz").glob("explorer*.[hjc]*")]) == 25
 assert (folder / "clipart" / "images.zip").stat().st_size > 1_000_000
-if (folder / "tiny").is_dir():
-    assert minalbef.load(folder / "tiny").summary()
+for name in ("tiny", "tiny-paper"):
+    assert minalbef.load(name).path == folder / name and minalbef.load(name).summary()
 """
 
 
