@@ -47,6 +47,14 @@ LINKS = ("- [Take the tour](notebooks/00_tour.ipynb), the first of seventeen cha
          "- [What it learned](docs/results.md), with baselines, and what it can't do",
          "- [Teach it](notebooks/assignments/index.md): six weeks of assignments",
          "- [Read the code](docs/architecture.md): one file per component of the paper")
+GROUPS = {                            # of the pages of docs/, for the menu; Sphinx stops where one is missing
+    "Use it": "install use data sources public tasks choices checkpoints clipart losses",
+    "Train at scale": "scale first_gpu loading",
+    "Change it": "architecture extend new_task",
+    "Results": ("results minimal_pairs stress relations circuit curves ablation ablation_spoilt ablation_sweeps "
+                "ablation_choices ablation_rows"),
+    "Compare": "which differences related glossary",
+}
 WIDGET = "*Here are controls that redraw the figure, once you run the chapter.*"
 
 
@@ -216,19 +224,19 @@ class Site:
                 f"minalbef.{room}", "=" * 40, "", f".. py:module:: minalbef.{room}", "", about, "", *modules(names)]))
 
     def front(self) -> None:
-        """The front page: the explorer, three sentences, two of them README's, a picture, and where to go on."""
+        """The front page: what this is, the explorer, a picture, and where to go on."""
         readme = self.mend((ROOT / "README.md").read_text(encoding="utf-8"), ROOT / "README.md")
         about = re.search(r"^A small.*?(?=\n\n)", readme, re.M | re.S)[0]
         picture = re.search(r"^!\[.*?(?=\n\n)", readme, re.M | re.S)[0]
         self.write("index.md", "\n".join([
-            "# minalbef", "",
-            '<p class="links"><a href="explorer.html">Open the explorer</a>: the shipped model, to play with</p>', "",
+            "# minalbef", "", about, "",
+            '<p class="links"><a href="explorer.html">Open the explorer</a>: two small models, to play with</p>', "",
             '<iframe class="explorer" src="explorer.html" loading="lazy" title="The explorer: a scene to change, and '
-            'what the model says of it"></iframe>', "", about, MODEL, "", picture.replace("\n", "\n\n"), "", *LINKS, "",
+            'what the models say of it"></iframe>', "", MODEL, "", picture.replace("\n", "\n\n", 1), "", *LINKS, "",
             toctree("Chapters", [f"notebooks/{page.stem}" for page in CHAPTERS]),
             toctree("Course", ["notebooks/solutions/index", "notebooks/assignments/index"]),
-            toctree("Documentation", ["Commands and installing <README>", *(f"docs/{page.stem}" for page in PROSE
-                                                                        if page.parent == ROOT / "docs")]),
+            toctree("Commands", ["Commands and installing <README>"]),
+            *(toctree(title, [f"docs/{name}" for name in names.split()]) for title, names in GROUPS.items()),
             toctree("Reference", ["api/index", "data/README", "data/emojiscenes/README", "data/tiny/README",
                                   "data/tiny-paper/README",
                                   "data/clipart/README", "data/emojiscenes/artwork/LICENCES",

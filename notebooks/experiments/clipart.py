@@ -97,8 +97,8 @@ def table(results: dict) -> str:
 ROWS = (
     ("R@10, ITC, image to text", "test.itc_i2t_r10", 100, 1),
     ("R@10, ITC, text to image", "test.itc_t2i_r10", 100, 1),
-    ("R@10, re-ranked by ITM, image to text", "test.rerank_plus_i2t_r10", 100, 1),
-    ("R@10, re-ranked by ITM, text to image", "test.rerank_plus_t2i_r10", 100, 1),
+    ("R@10, re-ranked by ITM and ITC, image to text", "test.rerank_plus_i2t_r10", 100, 1),
+    ("R@10, re-ranked by ITM and ITC, text to image", "test.rerank_plus_t2i_r10", 100, 1),
     (f"of {len(WORDS)} words, different first answers", "words.firsts", 1, 0),
     ("words that find one among their first 5", "words.found", 1, 0),
     ("ITM's loss at the end of training (guessing: 0.637)", "itm", 1, 2),
