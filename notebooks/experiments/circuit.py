@@ -103,18 +103,24 @@ def draw(run: Run, kind: str, seed: int, count: int, sideways: bool = False) -> 
     return list(itertools.islice(fit, count))
 
 
+def paint(run: Run, pairs: Sequence[Pair]) -> list[Tensor]:
+    """The images of the true scenes and of the false ones: two of (p, 3, side, side)"""
+    return [questions.pixels([drawn.scene for drawn in scenes], run.config.image_size)
+            for scenes in zip(*pairs)]
+
+
 class Questions:
     """Questions whose images and captions are encoded once, up to fusion."""
 
-    def __init__(self, run: Run, pairs: Sequence[Pair]):
+    def __init__(self, run: Run, pairs: Sequence[Pair], images: Sequence[Tensor] | None = None):
+        """images: of `paint`, if several models are asked the same"""
         self.run = run
         self.pairs = pairs
         self.texts = [true.text for true, _ in pairs]
         tokens, keep = run.tokenizer.encode(self.texts, run.config.text_length)
         self.scenes: list[Encoded] = []                  # with the true scenes, and the false ones
-        for scenes in zip(*pairs):
-            images = questions.pixels([drawn.scene for drawn in scenes], run.config.image_size)
-            self.scenes.append(encode(run.model, images, tokens, keep))
+        for part in images or paint(run, pairs):
+            self.scenes.append(encode(run.model, part, tokens, keep))
 
     @torch.no_grad()
     def odds(self, which: int) -> Tensor:
@@ -127,6 +133,15 @@ class Questions:
     def right(self) -> float:
         """How often the true scene is preferred; a tie is half right."""
         true, false = self.odds(0), self.odds(1)
+        return ((true > false).float() + (true == false).float() / 2).mean().item()
+
+    @torch.no_grad()
+    def right_by_itc(self) -> float:
+        """How often the true scene's vector is nearer to the caption's; a tie is half right."""
+        model = self.run.model
+        true, false = ((model.image_feature(encoded.image)
+                        * model.text_feature(encoded.text, encoded.keep)).sum(-1)
+                       for encoded in self.scenes)
         return ((true > false).float() + (true == false).float() / 2).mean().item()
 
     def moved(self, odds: Tensor) -> float:
