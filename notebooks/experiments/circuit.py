@@ -296,6 +296,13 @@ def read_direction(asked: Questions, what: str) -> tuple[Tensor, Tensor, Tensor]
     return x, y, torch.linalg.solve(centred.T @ centred + ridge, centred.T @ (y - y.mean()))
 
 
+def direction_of(x: Tensor, weights: Tensor) -> Tensor:
+    """Along which words (n, d) vary with a reading: (d,). A step of 1 changes the reading by 1."""
+    centred = x - x.mean(0)
+    direction = centred.T @ (centred @ weights)
+    return (direction / (direction @ weights)).float()
+
+
 def explained(weights: Tensor, x: Tensor, y: Tensor) -> float:
     """R² of a reading of words (n, d), up to a constant."""
     wrong = y - x @ weights
@@ -321,13 +328,14 @@ def typical_change(what: str, asked: Questions) -> Callable[[Pair, str], float]:
 
 
 def shift_objects(asked: Questions, direction: Tensor,
-                  change_of: Callable[[Pair, str], float | None]) -> Tensor:
-    """Log-odds with the false scenes, objects' words moved behind fusion's first layer: (p,)
+                  change_of: Callable[[Pair, str], float | None], which: int = 1) -> Tensor:
+    """Log-odds with the true scenes (0) or the false ones (1), objects' words moved: (p,)
 
+    They are moved behind fusion's first layer.
     direction: (d,), the change of a word for each unit of what is read from it
     change_of: of a question and the name of an object, how many units; None leaves it
     """
-    shift = torch.zeros_like(asked.scenes[1].text)
+    shift = torch.zeros_like(asked.scenes[which].text)
     for row, pair in enumerate(asked.pairs):
         for name, pieces in object_words(asked.run, pair[0]).items():
             change = change_of(pair, name)
@@ -335,7 +343,7 @@ def shift_objects(asked: Questions, direction: Tensor,
                 shift[row, pieces] = change * direction
     layer = asked.run.model.fusion.layers[0]
     with layer.register_forward_hook(lambda _, __, words: words + shift[:, :words.shape[1]]):
-        return asked.odds(1)
+        return asked.odds(which)
 
 
 def measure_direction(chosen_by: Questions, asked: Questions, others: Questions, what: str
@@ -346,10 +354,7 @@ def measure_direction(chosen_by: Questions, asked: Questions, others: Questions,
     """
     x, y, weights = read_direction(chosen_by, what)
     fresh_x, fresh_y, _ = read_direction(asked, what)
-    # words vary along the covariance with the reading; a step of 1 changes the reading by 1
-    centred = x - x.mean(0)
-    direction = centred.T @ (centred @ weights)
-    direction = (direction / (direction @ weights)).float()
+    direction = direction_of(x, weights)
     change = partial(true_change, what)
     moves = {length: chosen_by.moved(shift_objects(chosen_by, length * direction, change))
              for length in LENGTHS}
