@@ -103,18 +103,24 @@ def draw(run: Run, kind: str, seed: int, count: int, sideways: bool = False) -> 
     return list(itertools.islice(fit, count))
 
 
+def paint(run: Run, pairs: Sequence[Pair]) -> list[Tensor]:
+    """The images of the true scenes and of the false ones: two of (p, 3, side, side)"""
+    return [questions.pixels([drawn.scene for drawn in scenes], run.config.image_size)
+            for scenes in zip(*pairs)]
+
+
 class Questions:
     """Questions whose images and captions are encoded once, up to fusion."""
 
-    def __init__(self, run: Run, pairs: Sequence[Pair]):
+    def __init__(self, run: Run, pairs: Sequence[Pair], images: Sequence[Tensor] | None = None):
+        """images: of `paint`, if several models are asked the same"""
         self.run = run
         self.pairs = pairs
         self.texts = [true.text for true, _ in pairs]
         tokens, keep = run.tokenizer.encode(self.texts, run.config.text_length)
         self.scenes: list[Encoded] = []                  # with the true scenes, and the false ones
-        for scenes in zip(*pairs):
-            images = questions.pixels([drawn.scene for drawn in scenes], run.config.image_size)
-            self.scenes.append(encode(run.model, images, tokens, keep))
+        for part in images or paint(run, pairs):
+            self.scenes.append(encode(run.model, part, tokens, keep))
 
     @torch.no_grad()
     def odds(self, which: int) -> Tensor:
@@ -127,6 +133,15 @@ class Questions:
     def right(self) -> float:
         """How often the true scene is preferred; a tie is half right."""
         true, false = self.odds(0), self.odds(1)
+        return ((true > false).float() + (true == false).float() / 2).mean().item()
+
+    @torch.no_grad()
+    def right_by_itc(self) -> float:
+        """How often the true scene's vector is nearer to the caption's; a tie is half right."""
+        model = self.run.model
+        true, false = ((model.image_feature(encoded.image)
+                        * model.text_feature(encoded.text, encoded.keep)).sum(-1)
+                       for encoded in self.scenes)
         return ((true > false).float() + (true == false).float() / 2).mean().item()
 
     def moved(self, odds: Tensor) -> float:
@@ -281,6 +296,13 @@ def read_direction(asked: Questions, what: str) -> tuple[Tensor, Tensor, Tensor]
     return x, y, torch.linalg.solve(centred.T @ centred + ridge, centred.T @ (y - y.mean()))
 
 
+def direction_of(x: Tensor, weights: Tensor) -> Tensor:
+    """Along which words (n, d) vary with a reading: (d,). A step of 1 changes the reading by 1."""
+    centred = x - x.mean(0)
+    direction = centred.T @ (centred @ weights)
+    return (direction / (direction @ weights)).float()
+
+
 def explained(weights: Tensor, x: Tensor, y: Tensor) -> float:
     """R² of a reading of words (n, d), up to a constant."""
     wrong = y - x @ weights
@@ -306,13 +328,14 @@ def typical_change(what: str, asked: Questions) -> Callable[[Pair, str], float]:
 
 
 def shift_objects(asked: Questions, direction: Tensor,
-                  change_of: Callable[[Pair, str], float | None]) -> Tensor:
-    """Log-odds with the false scenes, objects' words moved behind fusion's first layer: (p,)
+                  change_of: Callable[[Pair, str], float | None], which: int = 1) -> Tensor:
+    """Log-odds with the true scenes (0) or the false ones (1), objects' words moved: (p,)
 
+    They are moved behind fusion's first layer.
     direction: (d,), the change of a word for each unit of what is read from it
     change_of: of a question and the name of an object, how many units; None leaves it
     """
-    shift = torch.zeros_like(asked.scenes[1].text)
+    shift = torch.zeros_like(asked.scenes[which].text)
     for row, pair in enumerate(asked.pairs):
         for name, pieces in object_words(asked.run, pair[0]).items():
             change = change_of(pair, name)
@@ -320,7 +343,7 @@ def shift_objects(asked: Questions, direction: Tensor,
                 shift[row, pieces] = change * direction
     layer = asked.run.model.fusion.layers[0]
     with layer.register_forward_hook(lambda _, __, words: words + shift[:, :words.shape[1]]):
-        return asked.odds(1)
+        return asked.odds(which)
 
 
 def measure_direction(chosen_by: Questions, asked: Questions, others: Questions, what: str
@@ -331,10 +354,7 @@ def measure_direction(chosen_by: Questions, asked: Questions, others: Questions,
     """
     x, y, weights = read_direction(chosen_by, what)
     fresh_x, fresh_y, _ = read_direction(asked, what)
-    # words vary along the covariance with the reading; a step of 1 changes the reading by 1
-    centred = x - x.mean(0)
-    direction = centred.T @ (centred @ weights)
-    direction = (direction / (direction @ weights)).float()
+    direction = direction_of(x, weights)
     change = partial(true_change, what)
     moves = {length: chosen_by.moved(shift_objects(chosen_by, length * direction, change))
              for length in LENGTHS}

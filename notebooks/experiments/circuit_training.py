@@ -1,0 +1,207 @@
+"""The circuit of "left of" through training: `python notebooks/experiments/circuit_training.py --seed 4`.
+
+Measures the checkpoints that `python notebooks/experiments/checkpoints.py tiny --seed 4` keeps, a
+minute of a core for each seed. What it asks was written down before it ran, in
+registered_circuit.md. At each checkpoint, with the questions of circuit.py:
+
+objects, relations: how often the true scene is preferred, by ITM, and relations by ITC, too
+place, fits: what one direction of an object's word tells, and the answers that it turns
+head: the head of fusion without which most relations are wrong, and how many that costs
+
+Writes circuit_training.json beside itself, where the figures of other seeds stay, and the tables of
+docs/circuit.md.
+"""
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from checkpoints import FOLDER
+from circuit import (
+    CHOOSING,
+    CHOSEN_BY,
+    PAGE,
+    TESTED_BY,
+    TESTING,
+    Pair,
+    Questions,
+    draw,
+    heads_of,
+    means_of,
+    measure_direction,
+    paint,
+    without,
+)
+from minalbef import Run, load
+from minalbef.cli.main import run_script
+from minalbef.recipes.report import commit, describe_device, now
+from results import write_json, write_tables
+
+PATH = Path(__file__).with_suffix(".json")
+SHIPPED = "4"
+OBJECTS, RELATIONS, PLACE = 0.90, 0.75, 0.5      # what counts as learnt; of place, the end's share
+
+Checkpoint = dict[str, Any]
+Painted = dict[str, tuple[list[Pair], list[Tensor]]]
+
+
+def paint_questions(run: Run) -> Painted:
+    """The questions and their images, which are the same for all checkpoints of all seeds."""
+    drawn = {
+        "chosen_by": draw(run, "relation", CHOOSING, CHOSEN_BY, sideways=True),
+        "relation": draw(run, "relation", TESTING, TESTED_BY, sideways=True),
+        "object": draw(run, "object", TESTING, TESTED_BY),
+        "others": draw(run, "object", TESTING, TESTED_BY, sideways=True),
+    }
+    return {name: (pairs, paint(run, pairs)) for name, pairs in drawn.items()}
+
+
+def measure(run: Run, painted: Painted) -> Checkpoint:
+    """What a checkpoint knows, and what the direction and the heads do there."""
+    asked = {name: Questions(run, *part) for name, part in painted.items()}
+    relations = asked["relation"]
+    right = relations.right()
+    means = means_of(relations)
+    alone = {str(head): without([head], relations, means) for head in heads_of(run)}
+    costly = min(alone, key=lambda head: alone[head])
+    return {
+        "object": round(asked["object"].right(), 3),
+        "relation": round(right, 3),
+        "relation_by_itc": round(relations.right_by_itc(), 3),
+        "head": costly,
+        "cost": round(right - alone[costly], 3),
+        "directions": {what: measure_direction(asked["chosen_by"], relations, asked["others"], what)
+                       for what in ("place", "fits")},
+    }
+
+
+def measure_run(folder: Path, painted: Painted) -> list[Checkpoint]:
+    """The figures of a run's checkpoints, from `start` on."""
+    found = []
+    for part in [folder / "start", *sorted(folder.glob("step_*"))]:
+        step = int(part.name.removeprefix("step_")) if part.name != "start" else 0
+        found.append({"step": step, **measure(load(part), painted)})
+        print(folder.name, json.dumps(found[-1]), flush=True)
+    return found
+
+
+# what follows from it
+
+
+def first(found: Sequence[Checkpoint], learnt: Callable[[Checkpoint], bool]) -> int | None:
+    """The step of the first checkpoint at which something is learnt; None: at none."""
+    return next((each["step"] for each in found if learnt(each)), None)
+
+
+def firsts(found: Sequence[Checkpoint]) -> dict[str, int | None]:
+    """When objects, place, relations by ITM and relations by ITC are learnt, as registered."""
+    enough = PLACE * found[-1]["directions"]["place"]["explained"]
+    return {
+        "objects": first(found, lambda each: each["object"] >= OBJECTS),
+        "place": first(found, lambda each: each["directions"]["place"]["explained"] >= enough),
+        "relations": first(found, lambda each: each["relation"] >= RELATIONS),
+        "relations_by_itc": first(found, lambda each: each["relation_by_itc"] >= RELATIONS),
+    }
+
+
+def after_relations(found: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """The checkpoints from the first on that knows relations."""
+    begin = firsts(found)["relations"]
+    return [each for each in found if begin is not None and each["step"] >= begin]
+
+
+def verdicts(found: Sequence[Checkpoint]) -> dict[str, bool]:
+    """Of a seed, which of the registered claims hold."""
+    begun = firsts(found)
+    later = after_relations(found)
+    relations = begun["relations"]
+    if relations is None:
+        raise ValueError("the run never reached relations of "
+                         f"{RELATIONS}: the claims are about those that do")
+
+    def earlier(name: str) -> bool:
+        step = begun[name]
+        return step is not None and step < relations
+
+    turned = [each["directions"]["place"]["moved"] >= 0.5 for each in later]
+    by_itc = begun["relations_by_itc"]
+    costly = [each["cost"] >= 0.10 for each in found if each["relation"] >= RELATIONS]
+    return {
+        "places come before comparison": earlier("place"),
+        "objects come before relations": earlier("objects"),
+        "the way is chosen at once": all(each == turned[-1] for each in turned),
+        "ITC follows": by_itc is None or by_itc > relations,
+        "the reading begins in one head and spreads": any(costly) and found[-1]["cost"] < 0.10,
+    }
+
+
+def table(found: Sequence[Checkpoint]) -> str:
+    """A row for each checkpoint of a run, as Markdown."""
+    lines = ["| step | objects | relations: ITM, ITC | place: R², answers moved, control | fits: R², "
+             "answers moved, control | costliest head, cost |", "|---|---|---|---|---|---|"]
+    for each in found:
+        cells = [str(each["step"]), f"{each['object']:.2f}",
+                 f"{each['relation']:.2f}, {each['relation_by_itc']:.2f}"]
+        cells += [f"{way['explained']:.2f}, {way['moved']:.2f}, {way['control']:.2f}"
+                  for way in each["directions"].values()]
+        cells.append(f"{each['head']}, {each['cost']:.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def table_of_seeds(runs: dict[str, dict[str, Any]]) -> str:
+    """A row for each seed: when each thing was first there. runs: of circuit_training.json"""
+    lines = ["| seed | objects | place | relations by ITM | by ITC | answers moved by place: there, "
+             "at most, at the end | highest cost of a head: from there on, at the end |",
+             "|---|---|---|---|---|---|---|"]
+    for seed, run in runs.items():
+        found = run["checkpoints"]
+        later = after_relations(found)
+        moved = [each["directions"]["place"]["moved"] for each in later]
+        steps = ["never" if step is None else str(step) for step in firsts(found).values()]
+        cost = max(each["cost"] for each in later)
+        lines.append(f"| {seed} | {' | '.join(steps)} | {moved[0]:.2f}, {max(moved):.2f}, "
+                     f"{moved[-1]:.2f} | {cost:.2f}, {found[-1]['cost']:.2f} |")
+    return "\n".join(lines)
+
+
+def tables(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The tables of the page, by the name of their place."""
+    return {"training": table(runs[SHIPPED]["checkpoints"]), "seeds": table_of_seeds(runs)}
+
+
+def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = PAGE) -> None:
+    """Measure the checkpoints of tiny's seeds.
+
+    Args:
+        seed: one or more whose checkpoints there are
+        out: the file to write
+        page: the page whose tables to write
+    """
+    torch.set_num_threads(1)
+    painted = None
+    for one in seed:
+        folder = FOLDER / f"tiny-{one}"
+        if not (folder / "start").exists():
+            raise ValueError(f"{folder} has no checkpoints; `python notebooks/experiments/"
+                             f"checkpoints.py tiny --seed {one}` makes them")
+        painted = painted or paint_questions(load(folder / "start"))
+        found = measure_run(folder, painted)
+        runs = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+        runs[str(one)] = {
+            "command": shlex.join(["python", *sys.argv]), "date": now(),
+            "device": describe_device(), "commit": commit(), "questions": TESTED_BY,
+            "checkpoints": found,
+        }
+        write_json(out, runs)
+        if page and SHIPPED in runs:
+            write_tables(page, **tables(runs))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,145 @@
+"""Weights through training, and what the circuit does there and where it fails: the scripts, and the page's figures."""
+import json
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+import checkpoints
+import circuit
+import circuit_failures
+import circuit_training
+from emojiscenes.language import holds
+from minalbef import checkpoint, load
+from minalbef.cli.main import run_script
+from minalbef.presets import preset
+from minalbef.recipes import pretrain as recipe
+
+ROOT = Path(__file__).parents[2]
+SHORT = dict(epoch=64 * 4, warm_steps=2)
+
+
+def digest(folder: Path) -> str:
+    return checkpoint.digest_of(checkpoint.read_run(folder)[3])
+
+
+def stored(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_run_with_checkpoints_is_an_ordinary_run_and_its_hashes_are_compared(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoints, "RECIPES", {"tiny": SHORT})
+    monkeypatch.setattr(recipe, "CAPTIONS", 300)
+    out = tmp_path / "hashes.json"
+    make = partial(checkpoints.main, ("tiny",), seed=(3,), number=2, folder=tmp_path, out=out)
+    make()
+    folder = tmp_path / "tiny-3"
+    recipe.pretrain(preset("tiny", **SHORT, seed=3), tmp_path / "ordinary", quiet=True)
+    hashes = stored(out)["tiny-3"]["hashes"]
+    assert list(hashes) == ["start", "step_0002", "step_0004"] and len(set(hashes.values())) == 3
+    assert hashes["start"] == digest(tmp_path / "ordinary" / "start")
+    assert hashes["step_0004"] == digest(tmp_path / "ordinary") == digest(folder)
+    assert load(folder / "step_0002").config == load(folder).config
+
+    make()
+    assert "tiny-3: all 3 hashes are those of" in capsys.readouterr().out
+    wrong = stored(out)
+    wrong["tiny-3"]["hashes"]["step_0002"] = "0"
+    out.write_text(json.dumps(wrong), encoding="utf-8")
+    make()
+    assert "step_0002 and 0 more differ" in capsys.readouterr().out
+    assert stored(out) == wrong, "nothing is written over"
+    with pytest.raises(ValueError, match="is a finished run without step_0001; remove the folder"):
+        make(number=4)
+
+
+def test_the_stored_hashes_end_in_the_shipped_model():
+    hashes = stored(checkpoints.PATH)["tiny-4"]["hashes"]
+    assert hashes["step_1900"] == digest(ROOT / "data" / "tiny")
+    assert len(hashes) == 11 == len(set(hashes.values()))
+
+
+def test_checkpoints_that_are_missing_are_named_with_the_command_that_makes_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["circuit_training.py", "--seed", "7"])
+    with pytest.raises(SystemExit):
+        run_script(circuit_training.main)
+    assert "checkpoints.py tiny --seed 7` makes them" in capsys.readouterr().err
+
+
+def figures(step: int, objects: float, relations: float, itc: float, place: float, moved: float, cost: float) -> dict:
+    way = {"explained": place, "moved": moved, "control": 0.0}
+    return {"step": step, "object": objects, "relation": relations, "relation_by_itc": itc, "head": "one",
+            "cost": cost, "directions": {"place": way, "fits": way}}
+
+
+def test_the_registered_claims_are_judged_by_the_first_checkpoints():
+    found = [figures(0, .5, .5, .5, .0, .6, .0), figures(190, .9, .5, .5, .4, .9, .3),
+             figures(380, .9, .8, .5, .6, .6, .2), figures(570, .9, .9, .8, .8, .7, .05)]
+    assert circuit_training.firsts(found) == {"objects": 190, "place": 190, "relations": 380, "relations_by_itc": 570}
+    assert all(circuit_training.verdicts(found).values())
+    late = [figures(0, .5, .5, .5, .0, .6, .0), figures(190, .5, .8, .8, .4, .4, .0), figures(380, .9, .9, .9, .6, .6, .2)]
+    assert circuit_training.firsts(late)["objects"] == 380
+    assert not any(circuit_training.verdicts(late).values())
+    assert circuit_training.table_of_seeds({"9": {"checkpoints": late}}).splitlines()[-1] == \
+        "| 9 | 380 | 190 | 190 | 190 | 0.40, 0.60, 0.60 | 0.20, 0.20 |"
+
+
+@pytest.mark.parametrize("counts, expected", [
+    ((29, 29, 0, 29), "too few"), ((40, 30, 10, 40), "place"), ((40, 30, 25, 40), "not decided"),
+    ((40, 5, 0, 35), "comparison"), ((40, 5, 0, 15), "objects"), ((40, 5, 0, 25), "not decided")])
+def test_what_fails_is_judged_as_registered(counts, expected):
+    found = dict(zip(("wrong", "repaired", "control", "objects"), counts))
+    assert circuit_failures.verdict(found) == expected
+
+
+@pytest.fixture(scope="module")
+def asked() -> circuit.Questions:
+    run = load("tiny")
+    pairs = [pair for title in circuit_failures.SETS for pair in circuit_failures.draw_set(run, title, 1, 6)]
+    pairs = [tuple(replace(drawn, id=i) for drawn in pair) for i, pair in enumerate(pairs)]
+    return circuit.Questions(run, pairs)
+
+
+def test_captions_are_true_of_one_scene_and_false_of_the_other(asked):
+    for true, false in asked.pairs:
+        assert holds(true.form, true.scene) is True
+        assert holds(true.form, false.scene) is False
+        first, second = (noun.name for noun in (true.form.a, true.form.b))
+        assert f"{first} {true.form.kind} of" in true.text and true.text.endswith(second)
+        both = circuit_failures.name_both((true, false))[0].text
+        assert first in both and second in both and " of " not in both
+
+
+def test_a_corrected_word_tells_the_true_place(asked):
+    """What the second layer reads, once words are moved by what the reading lacks."""
+    reading = circuit_failures.fit_reading(asked)
+    for which in (0, 1):
+        missing = circuit_failures.lacks(asked, reading, which)
+        assert max(abs(value) for each in missing for value in each.values()) > 0.01
+        noted = []
+        second = asked.run.model.fusion.layers[1]
+        hook = second.register_forward_pre_hook(lambda _, arguments: noted.append(arguments[0]))
+        circuit_failures.correct(asked, reading.direction, missing, which)
+        hook.remove()
+        for row, pair in enumerate(asked.pairs):
+            for thing, pieces in circuit.object_words(asked.run, pair[0]).items():
+                word = noted[0][row, pieces].mean(0).double()
+                read = ((word - reading.mean) @ reading.weights).item() + reading.middle
+                assert read == pytest.approx(circuit.place_of(pair[which], thing), abs=1e-3)
+
+
+def test_corrections_are_exchanged_among_the_wrong_answers_alone():
+    found = [{"cat": 1.0, "dog": 2.0}, {"pig": 3.0, "bee": 4.0}, {"cat": 5.0, "pig": 6.0}]
+    assert circuit_failures.exchange(found, [0, 2]) == [{"cat": 5.0, "dog": 6.0}, found[1], {"cat": 1.0, "pig": 2.0}]
+
+
+def test_itc_prefers_the_nearer_scene(asked):
+    model = asked.run.model
+    with torch.no_grad():
+        text = model.text_feature(asked.scenes[0].text, asked.scenes[0].keep)
+        true, false = ((model.image_feature(scenes.image) @ text.T).diagonal() for scenes in asked.scenes)
+    assert asked.right_by_itc() == pytest.approx((true > false).float().mean().item())
