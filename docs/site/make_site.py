@@ -42,7 +42,7 @@ COLAB = """# Only in Colab: installs minalbef, and fetches the files that chapte
 %pip install --quiet .."""
 MODEL = ("The shipped model has 0.9M parameters, was trained in minutes on a CPU, and knows 50 kinds of emoji on plain "
          "backgrounds: move objects and type sentences, which never leave your browser.")
-LINKS = ("- [Take the tour](notebooks/00_tour.ipynb), the first of seventeen chapters",
+LINKS = ("- [Take the tour](notebooks/00_tour.ipynb), the first of eighteen chapters",
          "- [Install it](README.md#start) and train a model like it, in 10 to 20 minutes",
          "- [What it learned](docs/results.md), with baselines, and what it can't do",
          "- [Teach it](notebooks/assignments/index.md): six weeks of assignments",
