@@ -12,7 +12,7 @@ repaired: wrong answers that are right once words are moved by what their readin
 control: the same with the corrections of another wrong answer
 objects: wrong answers whose scene is accepted for "an apple and a cat"
 
-Writes circuit_failures.json beside itself and the table of docs/circuit.md.
+Writes circuit_failures.json beside itself and, with `--page docs/circuit.md`, that page's table.
 """
 import json
 import shlex
@@ -29,7 +29,6 @@ from circuit import (
     CHOOSING,
     CHOSEN_BY,
     LENGTHS,
-    PAGE,
     TESTED_BY,
     TESTING,
     Pair,
@@ -100,8 +99,10 @@ def draw_set(run: Run, title: str, seed: int, count: int) -> list[Pair]:
 
 def name_both(pair: Pair) -> Pair:
     """A question whose caption just names both objects: it is true of both scenes."""
-    a, b = pair[0].form.a.name, pair[0].form.b.name
-    true, false = (replace(drawn, text=f"{name(a)} and {name(b)}") for drawn in pair)
+    form = pair[0].form
+    assert isinstance(form, Relation)
+    text = f"{name(form.a.name)} and {name(form.b.name)}"
+    true, false = (replace(drawn, text=text) for drawn in pair)
     return true, false
 
 
@@ -135,11 +136,12 @@ def turned(asked: Questions, direction: Tensor) -> float:
 def lacks(asked: Questions, reading: Reading, which: int) -> list[dict[str, float]]:
     """The true place less the one that is read: of each question by the name of an object."""
     words = words_after_first_layer(asked, which)
-    found = []
+    found: list[dict[str, float]] = []
     for row, pair in enumerate(asked.pairs):
         found.append({})
         for thing, pieces in object_words(asked.run, pair[0]).items():
             place = place_of(pair[which], thing)
+            assert place is not None             # there is one of each kind
             word = words[row, pieces].mean(0).double()
             read = ((word - reading.mean) @ reading.weights).item() + reading.middle
             found[row][thing] = place - read
@@ -255,13 +257,13 @@ def table(models: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main(runs: tuple[str, ...] = (), /, out: Path = PATH, page: Path | None = PAGE) -> None:
+def main(runs: tuple[str, ...] = (), /, out: Path = PATH, page: Path | None = None) -> None:
     """Measure models and write the figures.
 
     Args:
         runs: folders of runs, named seed0 and so on; by default the five of learn.py
         out: where to write the figures
-        page: the page whose table to write
+        page: a Markdown file whose table to replace, such as docs/circuit.md
     """
     torch.set_num_threads(1)
     names = runs or tuple(f"runs/bench/seed{seed}" for seed in range(5))

@@ -8,8 +8,8 @@ objects, relations: how often the true scene is preferred, by ITM, and relations
 place, fits: what one direction of an object's word tells, and the answers that it turns
 head: the head of fusion without which most relations are wrong, and how many that costs
 
-Writes circuit_training.json beside itself, where the figures of other seeds stay, and the tables of
-docs/circuit.md.
+Writes circuit_training.json beside itself, where the figures of other seeds stay, and with `--page
+docs/circuit.md` that page's tables.
 """
 import json
 import shlex
@@ -25,7 +25,6 @@ from checkpoints import FOLDER
 from circuit import (
     CHOOSING,
     CHOSEN_BY,
-    PAGE,
     TESTED_BY,
     TESTING,
     Pair,
@@ -142,15 +141,13 @@ def verdicts(found: Sequence[Checkpoint]) -> dict[str, bool]:
 
 def table(found: Sequence[Checkpoint]) -> str:
     """A row for each checkpoint of a run, as Markdown."""
-    lines = ["| step | objects | relations: ITM, ITC | place: R², answers moved, control | fits: R², "
-             "answers moved, control | costliest head, cost |", "|---|---|---|---|---|---|"]
+    lines = ["| step | objects | relations: ITM, ITC | place: R², answers moved, control | highest "
+             "cost of a head |", "|---|---|---|---|---|"]
     for each in found:
-        cells = [str(each["step"]), f"{each['object']:.2f}",
-                 f"{each['relation']:.2f}, {each['relation_by_itc']:.2f}"]
-        cells += [f"{way['explained']:.2f}, {way['moved']:.2f}, {way['control']:.2f}"
-                  for way in each["directions"].values()]
-        cells.append(f"{each['head']}, {each['cost']:.2f}")
-        lines.append("| " + " | ".join(cells) + " |")
+        place = each["directions"]["place"]
+        lines.append(f"| {each['step']} | {each['object']:.2f} | {each['relation']:.2f}, "
+                     f"{each['relation_by_itc']:.2f} | {place['explained']:.2f}, "
+                     f"{place['moved']:.2f}, {place['control']:.2f} | {each['cost']:.2f} |")
     return "\n".join(lines)
 
 
@@ -175,13 +172,13 @@ def tables(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {"training": table(runs[SHIPPED]["checkpoints"]), "seeds": table_of_seeds(runs)}
 
 
-def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = PAGE) -> None:
+def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = None) -> None:
     """Measure the checkpoints of tiny's seeds.
 
     Args:
         seed: one or more whose checkpoints there are
         out: the file to write
-        page: the page whose tables to write
+        page: a Markdown file whose tables to replace, such as docs/circuit.md
     """
     torch.set_num_threads(1)
     painted = None

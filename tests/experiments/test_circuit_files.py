@@ -81,7 +81,8 @@ def test_the_registered_claims_are_judged_by_the_first_checkpoints():
              figures(380, .9, .8, .5, .6, .6, .2), figures(570, .9, .9, .8, .8, .7, .05)]
     assert circuit_training.firsts(found) == {"objects": 190, "place": 190, "relations": 380, "relations_by_itc": 570}
     assert all(circuit_training.verdicts(found).values())
-    late = [figures(0, .5, .5, .5, .0, .6, .0), figures(190, .5, .8, .8, .4, .4, .0), figures(380, .9, .9, .9, .6, .6, .2)]
+    late = [figures(0, .5, .5, .5, .0, .6, .0), figures(190, .5, .8, .8, .4, .4, .0),
+            figures(380, .9, .9, .9, .6, .6, .2)]
     assert circuit_training.firsts(late)["objects"] == 380
     assert not any(circuit_training.verdicts(late).values())
     assert circuit_training.table_of_seeds({"9": {"checkpoints": late}}).splitlines()[-1] == \
