@@ -13,6 +13,7 @@ html_extra_path = [os.environ["SITE_BESIDE"]]
 html_copy_source = html_show_sphinx = html_show_copyright = html_domain_indices = False
 html_math_renderer = "mathml"
 pygments_style, pygments_dark_style = "friendly", "monokai"
+highlight_language = "none"            # of blocks that name none, such as diagrams
 
 nb_execution_mode = "off"             # outputs are those of the repository
 nb_ipywidgets_js = {}                 # nothing comes from another host

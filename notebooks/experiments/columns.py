@@ -63,14 +63,15 @@ ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def cell(figures: dict[str, dict[str, float]], names: tuple[str, ...]) -> str:
-    """The means of some figures, and the spreads of those whose seeds differ much."""
-    found = [figures[name] for name in names if name in figures]
-    if not found:
-        return ""
-    means = " / ".join(f"{figure['mean']:.2f}" for figure in found)
-    spreads = [f"{figure['low']:.2f} to {figure['high']:.2f}" for figure in found
-               if figure["high"] - figure["low"] > WIDE]
-    return f"{means} ({'; '.join(spreads)})" if spreads else means
+    """The means of some figures, each with its spread if its seeds differ much."""
+    return " / ".join(with_spread(figures[name]) for name in names if name in figures)
+
+
+def with_spread(figure: dict[str, float]) -> str:
+    mean = f"{figure['mean']:.2f}"
+    if figure["high"] - figure["low"] <= WIDE:
+        return mean
+    return f"{mean} ({figure['low']:.2f} to {figure['high']:.2f})"
 
 
 def table(records: list[dict]) -> str:

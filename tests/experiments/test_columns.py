@@ -20,7 +20,7 @@ def test_every_row_is_a_figure_of_an_evaluation():
 
 def test_a_cell_has_means_and_the_spread_of_what_differs_between_seeds():
     figures = {"a": {"mean": 0.5, "low": 0.25, "high": 0.75}, "b": {"mean": 0.9, "low": 0.88, "high": 0.92}}
-    assert columns.cell(figures, ("a", "b")) == "0.50 / 0.90 (0.25 to 0.75)"
+    assert columns.cell(figures, ("a", "b")) == "0.50 (0.25 to 0.75) / 0.90"
     assert columns.cell(figures, ("b",)) == "0.90" and columns.cell(figures, ("c",)) == ""
 
 

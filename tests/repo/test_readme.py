@@ -28,6 +28,8 @@ LINKED = sorted(str(path.relative_to(ROOT)) for pattern in ("*.md", "docs/*.md",
                 for path in ROOT.glob(pattern))
 # extend and new_task are mostly code, which their tests run; half of results is two tables
 LONGER = {"README.md": 120, "docs/extend.md": 160, "docs/new_task.md": 160, "docs/results.md": 120}
+RESULTS = ("ablation", "choices", "circuit", "clipart", "curves", "minimal_pairs", "relations", "results", "stress",
+           "tasks")
 TESTED_ELSEWHERE = ("docs/extend.md", "docs/new_task.md", "docs/use.md")     # their own tests run their Python
 ROOMS = "tasks|weights|evaluation|scenes|datasets|viz|recipes|bench|gpu_check|cli"
 
@@ -255,3 +257,10 @@ def test_the_architecture_page_names_every_room_and_every_file_beside_them_once(
 def test_a_page_is_at_most_two_screens_long():
     lines = {page: len(text.splitlines()) for page, text in PAGES.items()}
     assert {page: n for page, n in lines.items() if n > LONGER.get(page, 90)} == {}
+
+
+def test_only_pages_of_results_have_more_than_900_words():
+    """Bars of tables are no words."""
+    words = {page: len(text.replace("|", " ").split()) for page, text in PAGES.items()
+             if not page.startswith(tuple(f"docs/{name}" for name in RESULTS))}
+    assert len(words) > 15 and {page: n for page, n in words.items() if n > 900} == {}
