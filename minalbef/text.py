@@ -22,7 +22,7 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(config.text_width, eps=NORM_EPS)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Raises ValueError for a text longer than the table of positions."""
+        """Raises ValueError for a text longer than the position embeddings."""
         if tokens.shape[1] > len(self.pos_embed.weight):
             raise ValueError(f"{tokens.shape[1]} tokens are more than the model's "
                              f"{len(self.pos_embed.weight)} positions; cut the text, or build the "

@@ -178,11 +178,11 @@ def explore(run: Path | None = None, /, images: Path | None = None,
     """Write a page to explore a model in a browser.
 
     Move objects, type sentences, watch its answers. With --images, search and ask about your own
-    pictures: `minalbef explore runs/own --images FOLDER`.
+    images: `minalbef explore runs/own --images FOLDER`.
 
     Args:
         run: the run folder; by default runs/demo, or else the shipped model
-        images: a folder of up to 500 pictures, for a page of them in place of scenes
+        images: a folder of up to 500 images, for a page of them in place of scenes
         out: by default explorer.html, or pictures.html, in the run folder (of `tiny`, runs/tiny)
     """
     from minalbef.recipes import report

@@ -123,7 +123,7 @@ def explore_pictures(model: "Run", images: Path, out: Path) -> None:
     count, broken = recipe.write_page(model, images, out)
     report_unread(broken, images)
     unread = f", {len(broken):,} could not be read" if broken else ""
-    print(printable(f"open {out} in a browser: {count:,} pictures{unread}, "
+    print(printable(f"open {out} in a browser: {count:,} images{unread}, "
                     f"{out.stat().st_size / 1e6:.1f} MB in one file, works offline"))
 
 

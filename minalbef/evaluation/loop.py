@@ -111,7 +111,7 @@ def encode_images(model: ALBEF, records: Records, rows: Sequence[int], how: How)
     show = partial(pictures, size=config.image_size, upright=upright)
     loader = _loader(records, rows, how, show, pin_memory=how.device.type == "cuda")
     tokens = []
-    for pixels in progress(loader, "pictures", how.quiet):
+    for pixels in progress(loader, "images", how.quiet):
         images = normalise(pixels.to(how.device, non_blocking=True))
         tokens.append(model.encode_image(images))
     return torch.cat(tokens)

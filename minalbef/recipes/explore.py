@@ -1,4 +1,4 @@
-"""The page of a run and your pictures, to search and ask in a browser: one file, without a server.
+"""The page of a run and your images, to search and ask in a browser: one file, without a server.
 
 Python encodes the images and the page's JavaScript does all else: text encoder, shared space,
 fusion and heads. So the page needs no image encoder, which is half of a model, nothing depends on
@@ -26,7 +26,7 @@ from minalbef.viz.explorer import pack, vocabulary, write_html
 
 MOST_PICTURES = 500
 MOST_WEIGHTS = 15_000_000             # 80 MB in the file
-THUMBNAIL = 160                       # pixels of a picture's longer side in the page
+THUMBNAIL = 160                       # pixels of an image's longer side in the page
 QUALITY = 80                          # of WebP: 3 to 5 KB each
 
 
@@ -72,7 +72,7 @@ def page_weights(run: Run) -> dict[str, Tensor]:
     if count > MOST_WEIGHTS:
         raise ValueError(f"{run.path} has {count:,} weights besides its image encoder's, and a "
                          f"page runs at most {MOST_WEIGHTS:,}: it is for models like tiny (0.5 "
-                         "million) to small (13 million); search your pictures with `minalbef "
+                         "million) to small (13 million); search your images with `minalbef "
                          "search --images`")
     return weights
 

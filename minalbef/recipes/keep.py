@@ -51,7 +51,9 @@ def run_cells() -> list[str]:
     if shell is None:
         raise ValueError("keep_part reads the cells of a notebook, and this is none; pass cells=")
     cells = [cell for cell in shell.user_ns["In"] if cell]
-    if not cells:                                # nbval keeps no history, only what tracebacks read
+    if not cells:
+        # nbval runs cells with store_history=False: IPython's public history stays empty, and no
+        # public name lists the sources that its compiler keeps for tracebacks
         names = list(shell.compile._filename_map)
         cells = ["".join(linecache.getlines(name)) for name in names]
     return cells

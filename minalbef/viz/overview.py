@@ -30,8 +30,8 @@ APPLE = Object("apple", x=0.73, y=0.5, size=0.38, vendor="noto")
 SCENE = Scene((CAT, APPLE), "white")
 CAPTION = "a cat to the left\nof an apple"
 ALT = (
-    "A picture enters the image encoder, a caption the text encoder; ITC compares the two. Fusion "
-    "reads the words with the picture in sight and serves ITM and MLM. A teacher, a slow copy of "
+    "An image enters the image encoder, a caption the text encoder; ITC compares the two. Fusion "
+    "reads the words with the image in sight and serves ITM and MLM. A teacher, a slow copy of "
     "all this, fills a queue of features for ITC and gives soft targets."
 )
 TEACHER = (
@@ -97,7 +97,7 @@ COMPARISONS = (                       # ITC's arrows, with two heads
 )
 NOTES = (
     Note(6.3, 2.78, "follows"),
-    Note(5.9, 1.03, "more pictures and\ncaptions to tell apart"),
+    Note(5.9, 1.03, "more images and\ncaptions to tell apart"),
     Note(7.0, 5.83, "soft targets, for ITC too"),
     Note(2.3, 4.58, "keys and values"),
     Note(2.85, 3.03, "near?"),
@@ -108,7 +108,10 @@ NOTES = (
 
 @plots.styled
 def overview(*parts: str) -> plots.Plot:
-    """ALBEF in one drawing; parts: names from PARTS to colour, by default all."""
+    """ALBEF in one drawing.
+
+    parts: names from PARTS to colour, in a small drawing without notes; by default all of it
+    """
     unknown = sorted(set(parts) - set(PARTS))
     if unknown:
         raise ValueError(f"no part of the drawing is named {unknown[0]!r}; "
@@ -118,16 +121,32 @@ def overview(*parts: str) -> plots.Plot:
     if parts:
         alt += f" In colour: {', '.join(parts)}."
         colours |= dict.fromkeys(set(PARTS) - set(parts), GREY)
-    plot, axes = plots.grid(alt, 1, 1, 9.6, 6.2)
+    if parts:
+        size = 8.5
+        plot, axes = plots.grid(alt, 1, 1, 5.8, 3.75)
+    else:
+        size = 11.0
+        plot, axes = plots.grid(alt, 1, 1, 9.6, 6.2)
     ax = axes[0, 0]
     ax.set(xlim=(0, 10), ylim=(0, 6.4))
     ax.set_axis_off()
-    draw_inputs(ax)
+    draw_inputs(ax, size)
     for box in BOXES:
-        draw_part(ax, colours[box.part], box.x, box.y, box.width, box.height, box.words)
-    draw_teacher(ax, colours["teacher"])
+        words = box.words.partition("\n")[0] if parts else box.words
+        draw_part(ax, colours[box.part], box.x, box.y, box.width, box.height, words, size)
+    draw_part(ax, colours["teacher"], 7.0, 2.2, 2.9, 2.8, linestyle="--")
+    write(ax, 8.45, 3.6 if parts else 4.3, "teacher", weight="bold", size=size)
     draw_queue(ax, colours["queue"])
+    draw_arrows(ax, colours)
+    if parts:
+        write(ax, 8.45, 0.55, "queue", weight="bold", size=size, va="top")
+    else:
+        write_notes(ax)
+    return plot
 
+
+def draw_arrows(ax: Axes, colours: dict[str, str]) -> None:
+    """The way of the tokens and features."""
     arrow = partial(FancyArrowPatch, mutation_scale=13, linewidth=1.6, shrinkA=0, shrinkB=0)
     for part, start, end, angles in ARROWS:
         colour = colours.get(part, plots.INK)
@@ -138,9 +157,16 @@ def overview(*parts: str) -> plots.Plot:
     for comparison in COMPARISONS:
         patch = arrow(comparison.start, comparison.end, arrowstyle="<|-|>", color=plots.INK)
         ax.add_patch(patch)
+
+
+def write_notes(ax: Axes) -> None:
+    """What the small drawing leaves out: the words beside arrows, of teacher and queue."""
     for note in NOTES:
         write(ax, note.x, note.y, note.words, size=8.5, va="bottom")
-    return plot
+    write(ax, 8.45, 3.35, TEACHER, size=8.5, linespacing=1.5)
+    write(ax, 7.0, 0.62, "newest", size=8, ha="left", va="top")
+    write(ax, 9.9, 0.62, "oldest", size=8, ha="right", va="top")
+    write(ax, 8.45, 0.3, "queue: the teacher's latest features", size=8.5, va="top")
 
 
 def write(ax: Axes, x: float, y: float, words: str, **options: Any) -> None:
@@ -149,8 +175,8 @@ def write(ax: Axes, x: float, y: float, words: str, **options: Any) -> None:
     ax.text(x, y, words, **(defaults | options))
 
 
-def draw_inputs(ax: Axes) -> None:
-    """The image, cut into patches, and the caption."""
+def draw_inputs(ax: Axes, size: float) -> None:
+    """The image, cut into patches, and the caption; size: of its words, in points."""
     frame = ax.inset_axes((0.35, 0.1, 1.5, 1.5), transform=ax.transData)
     picture = paint(SCENE, 144)
     plots.show(frame, picture)
@@ -158,30 +184,20 @@ def draw_inputs(ax: Axes) -> None:
         edge = i * len(picture) / 6 - 0.5
         frame.axvline(edge, color=plots.INK, linewidth=0.6, alpha=0.6)
         frame.axhline(edge, color=plots.INK, linewidth=0.6, alpha=0.6)
-    write(ax, 4.6, 0.4, f"“{CAPTION}”", style="italic")
-
-
-def draw_teacher(ax: Axes, colour: str) -> None:
-    """The teacher's frame and words."""
-    draw_part(ax, colour, 7.0, 2.2, 2.9, 2.8, linestyle="--")
-    write(ax, 8.45, 4.3, "teacher", weight="bold")
-    write(ax, 8.45, 3.35, TEACHER, size=8.5, linespacing=1.5)
+    write(ax, 4.6, 0.4, f"“{CAPTION}”", style="italic", size=size)
 
 
 def draw_queue(ax: Axes, colour: str) -> None:
-    """The queue's ten cells and words."""
+    """The queue's ten cells."""
     for i in range(10):
         draw_part(ax, colour, 7.0 + 0.29 * i, 0.75, 0.29, 0.4, boxstyle="square,pad=0")
-    write(ax, 7.0, 0.62, "newest", size=8, ha="left", va="top")
-    write(ax, 9.9, 0.62, "oldest", size=8, ha="right", va="top")
-    write(ax, 8.45, 0.3, "queue: the teacher's latest features", size=8.5, va="top")
 
 
 def draw_part(ax: Axes, colour: str, x: float, y: float, width: float, height: float,
-              words: str = "", **options: Any) -> None:
+              words: str = "", size: float = 11.0, **options: Any) -> None:
     """A part's frame, with a tint of its colour, and its words, the first line bold.
 
-    options: of matplotlib's FancyBboxPatch
+    size: of the first line, in points; options: of matplotlib's FancyBboxPatch
     """
     options = {"boxstyle": "round,pad=0,rounding_size=0.15"} | options
     ax.add_patch(FancyBboxPatch((x, y), width, height, facecolor=to_rgba(colour, 0.16),
@@ -189,7 +205,7 @@ def draw_part(ax: Axes, colour: str, x: float, y: float, width: float, height: f
     title, _, text = words.partition("\n")
     centre = x + width / 2
     middle = y + height / 2
-    write(ax, centre, middle + 0.17 if text else middle, title, weight="bold")
+    write(ax, centre, middle + 0.17 if text else middle, title, weight="bold", size=size)
     write(ax, centre, middle - 0.2, text, size=8.5)
 
 

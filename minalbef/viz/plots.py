@@ -161,7 +161,7 @@ def _draw_curve(ax: Axes, name: str, x: np.ndarray, y: np.ndarray) -> None:
     low, high = np.quantile(y, (0.0, 0.99))
     ax.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.25 * (high - low) + 1e-3)
     ax.set_title(LOSSES[name])
-    ax.set_xlabel("thousand pictures seen")
+    ax.set_xlabel("thousand images seen")
     ax.annotate(f"{mean[-1]:.2f}", (x[-1], mean[-1]), color=INK, xytext=(0, 11), ha="right",
                 textcoords="offset points")
 
@@ -192,8 +192,8 @@ def similarities(sim: np.ndarray, pictures: Sequence[np.ndarray], captions: Sequ
     true = np.asarray(true)
     n, m = sim.shape
     right = int(true[np.arange(n), sim.argmax(1)].sum())
-    alt = (f"A table of {n} captions and {m} pictures, coloured by their similarity. "
-           f"In {right} of {n} rows the most similar picture is one that the caption is true of.")
+    alt = (f"A table of {n} captions and {m} images, coloured by their similarity. "
+           f"In {right} of {n} rows the most similar image is one that the caption is true of.")
     plot, axes = grid(alt, 1, 1, 3.1 + 0.72 * m, 0.75 + 0.5 * n)
     ax = axes[0, 0]
     ax.grid(False)
@@ -223,11 +223,12 @@ def gallery(pictures: Sequence[np.ndarray], titles: Sequence[str], heading: str 
 
     good: True for a green frame, False for a red and dashed one, None for none
     """
+    columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     labels = [wrap(title, 30) for title in titles]
     lines = max(label.count("\n") for label in labels) + 1
     alt = "; ".join(title.replace("\n", ", ") for title in titles)
-    alt = f"{len(pictures)} pictures: {alt}"
+    alt = f"An image: {alt}" if len(pictures) == 1 else f"{len(pictures)} images: {alt}"
     height = rows * (2.25 + 0.19 * lines)
     if heading:
         alt = f"{heading}: {alt}"
@@ -250,9 +251,9 @@ def word_maps(picture: np.ndarray, words: Sequence[str], maps: np.ndarray,
     """The map of each word over the image, scaled to its maximum; maps: (words, y, x)."""
     pictures = [picture]
     pictures += [overlay(picture, heat) for heat in maps]
-    titles = ["the picture", *words]
+    titles = ["the image", *words]
     plot = gallery(pictures, titles, columns=min(columns, len(titles)))
-    plot.alt = ("The picture, then the same once for each word, coloured where the word looks: "
+    plot.alt = ("The image, then the same once for each word, coloured where the word looks: "
                 + ", ".join(words))
     return heat_bar(plot)
 

@@ -116,7 +116,7 @@ ROWS = {
     "no-lesson": our_row("minimal pairs, but no lesson", lesson_from=1.0, siblings_from=0.15),
     "no-warm": our_row("no warm start", warm=False, stem_lr=1.0),
     "no-queue": our_row("no queue", queue_from=1.0),
-    "fuse-cls": our_row("fusion sees the picture's [CLS]", fuse_cls=True),
+    "fuse-cls": our_row("fusion sees the image's [CLS]", fuse_cls=True),
     "text2": our_row("two text layers", text_depth=2),
 }
 for percent in (40, 20):

@@ -1,4 +1,4 @@
-"""problems, phrasing and staging: every truth checked, nothing to be learnt from text or picture alone."""
+"""problems, phrasing and staging: every truth checked, nothing to be learnt from text or image alone."""
 import hashlib
 import itertools
 from collections import Counter

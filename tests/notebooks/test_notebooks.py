@@ -148,6 +148,24 @@ def test_a_building_chapter_leaves_a_blank_with_its_answer_folded_below(notebook
         assert re.search(r"<details>.*```python\n.*```.*</details>", source(both[place + 1]), re.S)
 
 
+def words_to_read(notebook: Path) -> int:
+    """Words of a chapter's markdown, without what is folded: answers to blanks and questions."""
+    text = "\n".join(map(source, cells(notebook, "markdown")))
+    return len(re.sub(r"<details>.*?</details>", "", text, flags=re.S).split())
+
+
+@every_chapter
+def test_a_chapter_has_at_most_4500_words_besides_folded_answers(notebook):
+    assert words_to_read(notebook) <= 4500
+
+
+def test_a_chapter_of_too_many_words_would_be_seen(tmp_path):
+    notebook = tmp_path / "chapter.ipynb"
+    text = "one two <details><summary>folded</summary> away\n</details> three"
+    notebook.write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": [text]}]}), encoding="utf-8")
+    assert words_to_read(notebook) == 3
+
+
 def lines_to_read(code: str) -> int:
     """Lines of a cell without blank ones, comments and docstrings."""
     tree = parse(code)

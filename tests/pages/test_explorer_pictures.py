@@ -82,7 +82,7 @@ def test_a_command_writes_it_and_counts_what_it_could_not_read(folder, tmp_path,
                                      "--out", str(out)])
     main()
     said = capsys.readouterr().out
-    assert re.search(rf"open {out} in a browser: {DRAWINGS} pictures, 1 could not be read, \d\.\d MB in one file", said)
+    assert re.search(rf"open {out} in a browser: {DRAWINGS} images, 1 could not be read, \d\.\d MB in one file", said)
     assert "left out: " in said and "broken.png cannot be read as an image" in said and out.exists()
 
 

@@ -23,7 +23,7 @@ Draw = Callable[[str, int], list]
 # baselines that are trained in the same way, but never see the image, or the text
 BLIND: dict[str, dict[str, Any]] = {
     "text_alone": {"hide": "image"},
-    "picture_alone": {"hide": "text"},
+    "image_alone": {"hide": "text"},
 }
 
 

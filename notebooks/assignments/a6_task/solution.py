@@ -81,7 +81,7 @@ def leaky_set(groups: list[list[tuple[int, str, int]]]) -> list[tuple[int, str, 
 
 
 # %% written figure
-# (a) Trained against other problems' words: 0.96 to 0.15 for places, 0.88 to 0.23 for sizes; with the picture alone
+# (a) Trained against other problems' words: 0.96 to 0.15 for places, 0.88 to 0.23 for sizes; with the image alone
 # both would be equal. (1) (b) Who knows nothing hits one patch in ten; 0.015 misses on purpose. (1) The patch may lie
 # on the other thing that was named (the dog), which the words name as plainly, or on the other cat. (1) Count, for
 # relations alone, how often it lies on the dog, on the other cat, on nothing; with two things alike one of the first

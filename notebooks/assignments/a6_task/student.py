@@ -328,7 +328,7 @@ axes[0, 0].set(ylabel="on what was meant", ylim=(0, 1.05))
 axes[0, 0].legend(frameon=False)
 plot
 # %% [markdown]
-# (a) Which bars say that the words were used, and not the picture alone? (b) For relations the trained model is *worse*
+# (a) Which bars say that the words were used, and not the image alone? (b) For relations the trained model is *worse*
 # than a patch at random (dotted, 0.10), and worse than before its training. Why can that not be mere ignorance, and
 # where might the highest patch lie instead? Name two places, and the count that would tell them apart. (c) All kinds
 # together give 0.75. What does one number hide here, and which would you report?
