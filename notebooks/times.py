@@ -2,8 +2,8 @@
 
 That is docs/course.md, and the header of each chapter. Call it after a change of a chapter; a test compares.
 A minute reads 200 words or ten lines of code. What is folded isn't counted: answers, hints, and code that only draws.
-Each blank names its own minutes. A run is CPU seconds on one thread; execute.py measures them when it runs a chapter and
-keeps them in the chapter's metadata. `--measure NAME ...` runs chapters for that alone, and saves no output.
+Each blank names its own minutes. A run is CPU seconds, which execute.py measures when it runs a chapter, and keeps in
+the chapter's metadata. `--measure FILE ...` runs chapters for that alone, and saves no output: take OMP_NUM_THREADS=1.
 """
 import json
 import re
@@ -20,7 +20,8 @@ HEADER = re.compile(r"(\*\*Time:\*\*|\*\*It takes\*\*|\*It takes\*)\s+(.*?)(?=\.
 
 
 class Counts(NamedTuple):
-    """Of a chapter: what is visible, its blanks and their minutes, and the CPU seconds of a run if they were measured."""
+    """Of a chapter: what is visible, its blanks and their minutes, and the CPU seconds of a run that was measured."""
+
     words: int
     lines: int
     blanks: int
@@ -80,12 +81,12 @@ def run_in_words(cpu_seconds: int) -> str:
 
 
 def with_header(markdown: str, counts: Counts) -> str:
-    """A chapter's first cell with the counted minutes in its header; of a run that wasn't measured, the header's own."""
+    """A chapter's first cell with the counted minutes; those of a run that wasn't measured stay as they are."""
     found = HEADER.search(markdown)
     before = re.search(r"(?:\band )?((?:about |under |half )*\w+ minutes?) to run", " ".join(found[2].split()))
     run = run_in_words(counts.cpu_seconds) if counts.cpu_seconds else before[1]
-    told = (f"{run} to run on one CPU core, {minutes_to_read(counts)} minutes to read, and {to_five(counts.blank_minutes)} for its "
-            f"{NUMBERS.get(counts.blanks, counts.blanks)} blanks")
+    told = (f"{run} to run on one CPU core, {minutes_to_read(counts)} minutes to read, and "
+            f"{to_five(counts.blank_minutes)} for its {NUMBERS.get(counts.blanks, counts.blanks)} blanks")
     text = markdown[:found.start(2)] + told + markdown[found.end(2):]
     start = max(text.rfind(mark, 0, found.start() + 1) + skip for mark, skip in (("\n\n", 2), ("\n- ", 1)))
     end = min(text.find(mark, found.start()) % (len(text) + 1) for mark in ("\n\n", "\n- "))     # or the end
@@ -103,8 +104,9 @@ def table() -> str:
         notebook = read(chapter)
         counts, title = count(notebook), "".join(notebook["cells"][0]["source"]).partition("\n")[0]
         short = title.removeprefix("# ").partition(":")[0].replace(" · ", " ")
-        lines.append(f"| [{short}](../notebooks/{chapter.name}) | {counts.words:,} | {counts.lines} | {counts.blanks} | "
-                     f"{minutes_to_read(counts)} | {counts.blank_minutes} | {counts.cpu_seconds or 'not measured'} |")
+        cells = (f"[{short}](../notebooks/{chapter.name})", f"{counts.words:,}", counts.lines, counts.blanks,
+                 minutes_to_read(counts), counts.blank_minutes, counts.cpu_seconds or "not measured")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
@@ -128,7 +130,7 @@ def write() -> None:
 
 
 def measure(names: list[str]) -> None:
-    import execute                               # needs nbclient, which counting does without
+    import execute  # needs nbclient, which counting does without
     for name in names:
         chapter = Path(name)
         _, seconds = execute.run(chapter)

@@ -157,7 +157,7 @@ def named(text: str, known: dict[str, ast.FunctionDef]) -> tuple[Settings, set[s
 
 
 def not_run(exercise: str, solution: str, known: dict[str, ast.FunctionDef]) -> Settings:
-    """Settings that an exercise names and that its solution doesn't have; `...` where it never gives the name at all."""
+    """Settings that an exercise names and that its solution doesn't have; `...` for a name without any value."""
     fixed, free = named(part_to_run(exercise), known)
     nodes = given(solution, known | functions(solution))
     ran = [(name, value(node)) for name, node in nodes if constant(node)]
@@ -226,6 +226,7 @@ def test_other_settings_in_a_solution_would_be_seen():
 
 def test_settings_are_found_wherever_a_solution_may_give_them():
     for code in ("f(a=1)", "dict(a=1)", "x = {'a': 1}", "a = 1", "for a in (2, 1): pass", "[a for a in range(3)]",
-                 "for name, a in (('x', 2), ('y', 1)): pass", "def f(b, a=1): pass", "g(0, 1)", "g(*x, 1)", "f(a=1 if b else 2)"):
+                 "for name, a in (('x', 2), ('y', 1)): pass", "def f(b, a=1): pass", "g(0, 1)", "g(*x, 1)",
+                 "f(a=1 if b else 2)"):
         nodes = given(code, functions("def g(b, a): pass"))
         assert ("a", 1) in [(name, value(node)) for name, node in nodes if constant(node)], code

@@ -31,30 +31,33 @@ def made(*markdown: str, code: str = "x = 1\n", folded: bool = False, seconds: i
 
 
 def test_words_lines_and_blanks_are_counted_and_what_is_folded_is_not():
-    folded = "Two words. <details><summary>Answer</summary>\n\nfour words that hide\n\n</details>\n\n[a link](of/no/words.md) - $x$"
+    folded = ("Two words. <details><summary>Answer</summary>\n\nfour words that hide\n\n</details>\n\n"
+              "[a link](of/no/words.md) - $x$")
     assert times.visible_words(folded) == 2 + 1 + 2 + 1
     assert times.count(made(folded, code="x = 1\n\ny = 2\n")).lines == 2
     assert times.count(made(folded, code="x = 1\n\ny = 2\n", folded=True)).lines == 0
-    blanks = "### Blank 1: a\n\nHint. (easy, 4 minutes)\n\n### Blank 2: b\n\n(hard,\n12 minutes)\n\n## Next\n\n(easy, 9 minutes)"
+    blanks = ("### Blank 1: a\n\nHint. (easy, 4 minutes)\n\n### Blank 2: b\n\n(hard,\n12 minutes)\n\n"
+              "## Next\n\n(easy, 9 minutes)")
     assert times.blank_minutes(blanks) == [4, 12]
     with pytest.raises(ValueError, match="a blank must name its minutes"):
         times.blank_minutes("### Blank 1: a\n\nHint.\n")
 
 
 def test_a_header_that_is_no_longer_true_would_be_seen_and_mended():
-    header = ("# A\n\n- **Needs:** b.\n- **Time:** about a minute to run on one CPU core, 5 minutes to read, and 5 for its "
-              "1 blanks. It\n  runs without them.\n- **Paper:** c.")
+    header = ("# A\n\n- **Needs:** b.\n- **Time:** about a minute to run on one CPU core, 5 minutes to read, and 5 "
+              "for its 1 blanks. It\n  runs without them.\n- **Paper:** c.")
     short = made(header, "### Blank 1: a\n\n(easy, 4 minutes)", seconds=61)
     assert times.with_header(header, times.count(short)) == header
     longer = made(header, "### Blank 1: a\n\n(easy, 4 minutes)", "word " * 2000, seconds=150)
     mended = times.with_header(header, times.count(longer))
-    assert "- **Time:** about 2 minutes to run on one CPU core, 10 minutes to read, and 5 for its 1 blanks. It" in mended
+    assert "- **Time:** about 2 minutes to run on one CPU core, 10 minutes to read, and 5 for its 1 blanks." in mended
     assert mended.endswith("\n- **Paper:** c.") and times.with_header(mended, times.count(longer)) == mended
 
 
 def test_a_run_that_was_not_measured_keeps_the_words_of_its_header():
     header = "# A\n\n*It takes* half a minute to run on a laptop's CPU, an hour to read. More."
-    assert "half a minute to run on one CPU core, 5 minutes to read" in times.with_header(header, times.count(made(header)))
+    mended = times.with_header(header, times.count(made(header)))
+    assert "half a minute to run on one CPU core, 5 minutes to read" in mended and mended.endswith("blanks. More.")
 
 
 @pytest.mark.slow
