@@ -1,7 +1,7 @@
 """The repository's address: docs/site/address.txt holds it, and this puts it wherever a page needs it.
 
 `python docs/site/address.py https://github.com/OWNER/NAME` writes it into that file, and into README.md,
-docs/first_gpu.md and CITATION.cff, which can't read the file. Links to Colab and to code are made from it by
+docs/first_gpu.md and CITATION.cff, which can't read the file. Links to Colab, Binder and code are made from it by
 make_site.py. REPOSITORY stands for an address that isn't known yet.
 """
 import re
@@ -21,7 +21,7 @@ def read(root: Path = ROOT) -> str:
 
 
 def on_github(address: str) -> str | None:
-    """OWNER/NAME of an address on GitHub, which links to Colab need; None for any other."""
+    """OWNER/NAME of an address on GitHub, which links to Colab and Binder need; None for any other."""
     found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", address)
     return found[1] if found else None
 

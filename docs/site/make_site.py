@@ -2,8 +2,8 @@
 
 It writes Sphinx's sources into FOLDER/source, in the repository's own layout so that links between pages hold, and the
 site into FOLDER/html. No notebook is executed: the site shows the outputs that are committed.
-Links to Colab and to the code need the repository's name on GitHub: GITHUB_REPOSITORY=OWNER/NAME, which GitHub's
-Actions set, or else the address in address.txt. Without it, there are no links to Colab, and linked code is copied.
+Links to Colab, Binder and the code need the repository's name on GitHub: GITHUB_REPOSITORY=OWNER/NAME, which GitHub's
+Actions set, or else the address in address.txt. Without it, there are none to the first two, and linked code is copied.
 """
 import importlib
 import inspect
@@ -40,6 +40,7 @@ COLAB = """# Only in Colab: installs minalbef, and fetches the files that chapte
 !git clone --quiet --depth 1 https://github.com/{repository} minalbef-checkout
 %cd minalbef-checkout/notebooks
 %pip install --quiet .."""
+BINDER = "https://mybinder.org/v2/gh/{repository}/HEAD?urlpath=lab/tree/notebooks/{name}"   # reads .binder
 MODEL = ("The shipped model has 0.9M parameters, was trained in minutes on a CPU, and knows 50 kinds of emoji on plain "
          "backgrounds: move objects and type sentences, which never leave your browser.")
 LINKS = ("- [Take the tour](notebooks/00_tour.ipynb), the first of eighteen chapters",
@@ -143,6 +144,7 @@ class Site:
                 self.put(f"colab/{name}", json.dumps(self.for_colab(page), indent=1).encode())
                 links.append(f'<a href="https://colab.research.google.com/github/{self.repository}/blob/{BRANCH}/colab/'
                              f'{name}">Open it in Colab</a>')
+                links.append(f'<a href="{BINDER.format(repository=self.repository, name=name)}">Open it in Binder</a>')
             links.append(f'<a href="solutions/{page.stem}.html">Solutions of its exercises</a>')
             title, _, rest = made["cells"][0]["source"].partition("\n")
             made["cells"][0]["source"] = f'{title}\n\n<p class="links">{" · ".join(links)}</p>\n{rest}'
@@ -289,7 +291,7 @@ def main(folder: Path) -> None:
                     site.html], check=True, env=os.environ | {"SITE_BESIDE": str(site.beside)})
     print(f"the site is {site.html}; open index.html in a browser")
     if not site.repository:
-        print("without links to Colab: they need the repository's address on GitHub, "
+        print("without links to Colab and Binder: they need the repository's address on GitHub, "
               "`python docs/site/address.py https://github.com/OWNER/NAME`")
 
 

@@ -60,6 +60,7 @@ def test_the_copy_for_colab_installs_first_and_is_the_chapter_otherwise(sources,
             assert (ROOT / link.partition("/blob/main/")[2]).exists(), link
     page = text(sources.source / "notebooks" / chapter.name)
     assert f'"https://colab.research.google.com/github/{OWNER}/blob/gh-pages/colab/{chapter.name}"' in page
+    assert f'"https://mybinder.org/v2/gh/{OWNER}/HEAD?urlpath=lab/tree/notebooks/{chapter.name}"' in page
     assert (sources.beside / "notebooks" / chapter.name).read_bytes() == chapter.read_bytes()
 
 
@@ -113,7 +114,7 @@ def site(tmp_path_factory):
     run = subprocess.run([sys.executable, ROOT / "docs" / "site" / "make_site.py", folder], text=True, env=environment,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert run.returncode == 0, run.stdout[-3000:]
-    assert "without links to Colab" in run.stdout
+    assert "without links to Colab and Binder" in run.stdout
     return folder / "html"
 
 

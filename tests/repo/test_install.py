@@ -50,6 +50,19 @@ def test_the_lock_file_was_made_from_this_pyproject():
         "call `uv lock` and commit uv.lock")
 
 
+def test_binder_installs_the_notebooks_extra_on_a_python_that_we_support_and_torch_as_ci_does():
+    """By repo2docker's rules: a folder .binder stands for files at the top, and pip runs at the top."""
+    folder = ROOT / ".binder"
+    assert not (ROOT / "binder").exists(), "repo2docker refuses two"
+    assert {path.name for path in folder.iterdir()} == {"requirements.txt", "runtime.txt"}
+    lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    index, package = [line for line in lines if line and not line.startswith("#")]
+    assert index.removeprefix("--extra-index-url ") == re.search(r"PIP_EXTRA_INDEX_URL: (\S+)", WORKFLOW)[1]
+    assert package.startswith("-e .[") and package[5:-1] in PROJECT["optional-dependencies"]
+    version = (folder / "runtime.txt").read_text(encoding="utf-8").strip().removeprefix("python-")
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(version)
+
+
 def test_a_lock_file_that_lags_behind_would_be_seen():
     project = {"name": "x", "dependencies": ["a>=2,<3", "b", "c_d"],
                "optional-dependencies": {"more": ["e>=1", "x[y]"]}}
