@@ -189,9 +189,12 @@ def explore(run: Path | None = None, /, images: Path | None = None,
     model = minalbef.load(source_of(run))
     folder = report.output_folder(model.path)
     if images is None:
-        from minalbef.viz import explorer
+        from minalbef.viz import explorer, playback
         out = out or folder / "explorer.html"
         alone = explorer.write_explorer(model, out)
+        if playback.checkpoints_of(model):
+            script = explorer.script_beside(out)
+            print(f"{script} holds the run's checkpoints; keep it beside the page")
         print(f"open {out} in a browser" + (f"; one model answers there: {alone}" if alone else ""))
     else:
         out = out or folder / "pictures.html"

@@ -16,8 +16,9 @@ function keepPicture(pixels) {
 }
 
 function askKept({pixels, asked}, sentence) {
-  if (!asked.has(inside)) asked.set(inside, {looked: inside.see(pixels), answers: new Map()});
-  const {looked, answers} = asked.get(inside);
+  const {name} = inside;                         // which says the training step, too
+  if (!asked.has(name)) asked.set(name, {looked: inside.see(pixels), answers: new Map()});
+  const {looked, answers} = asked.get(name);
   if (!answers.has(sentence)) answers.set(sentence, inside.ask(looked, sentence));
   return answers.get(sentence);
 }

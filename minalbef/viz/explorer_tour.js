@@ -145,7 +145,8 @@ function showStep() {
   const step = STEPS[at_step];
   Object.assign(scene, {photo: null}, step.scene());
   photo = null;
-  setInside(mind);                               // it is about the first model
+  setInside(mind);                               // it is about the first model, at its end
+  setStep(END);
   setSwitches(new Map());
   chosen = 0;
   word = -1;
