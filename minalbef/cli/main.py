@@ -177,8 +177,9 @@ def explore(run: Path | None = None, /, images: Path | None = None,
             out: Path | None = None) -> None:
     """Write a page to explore a model in a browser.
 
-    Move objects, type sentences, watch its answers. With --images, search and ask about your own
-    pictures: `minalbef explore runs/own --images FOLDER`.
+    Move objects, type sentences, watch its answers. Where the run folder has checkpoints, step_0190
+    and so on, a file beside the page plays its training back. With --images, search and ask about
+    your own pictures: `minalbef explore runs/own --images FOLDER`.
 
     Args:
         run: the run folder; by default runs/demo, or else the shipped model

@@ -118,7 +118,7 @@ async function usePhoto(file) {
   try {
     found = await createImageBitmap(file);
   } catch {
-    $("photo-said").textContent = `${file.name || "the file"} is no picture that this browser `
+    $("photo-said").textContent = `${file.name || "the file"} is no image that this browser `
       + "can read.";
     return;
   }
@@ -198,6 +198,6 @@ async function begin() {
     document.documentElement.style.scrollPaddingTop = `${height}px`;
   }).observe($("view"));
   window.explorer = {mind, pair, setInside, startMind, scene, painter, tokenizer, times, changed, update, occlude, minds, drawCurve,
-                     changedMind, switches, tryHeads, checkpoints};
+                     changedMind, switches, tryHeads, checkpoints, played: () => played};
   document.documentElement.dataset.ready = "true";                            // tests wait for it
 }

@@ -84,7 +84,7 @@ async function followAddress() {
   if (said && !found) {
     note = "The address names no scene that this page can show, so it shows its own.";
   }
-  if (found?.own) note = "The picture behind was its sender's own; an address can't hold it.";
+  if (found?.own) note = "The image behind was its sender's own; an address can't hold it.";
   if (found?.lacks) {
     note = `The address names a ${found.lacks} that this page hasn't; the panels show ${mind.name}.`;
   }

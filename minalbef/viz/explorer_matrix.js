@@ -46,7 +46,7 @@ function showMatrix(sentences, now) {
 function pictureHead(k) {
   const canvas = make("canvas", {width: side, height: side});
   canvas.getContext("2d").drawImage(k ? kept[k - 1].canvas : pixelCanvas(answer.pixels), 0, 0);
-  const remove = make("button", {"aria-label": `Remove picture ${k + 1}`, onclick: () => {
+  const remove = make("button", {"aria-label": `Remove image ${k + 1}`, onclick: () => {
     kept.splice(k - 1, 1);
     changed();
   }}, "×");

@@ -14,7 +14,9 @@ from minalbef import Run, checkpoint, load
 from minalbef.config import other_settings
 
 # Weights of checkpoints are whole multiples of this: differences of whole numbers add up exactly,
-# and small ones compress well.
+# and small ones compress well. Nine of tiny's ten checkpoints, all but the end, make a file of 9.2
+# MB, and the match of 200 test scenes moves by up to .008. Twice the grid makes 7.9 MB and .018,
+# and the page's own format in 11 bits, a scale a row and no differences, 14 MB (2026-12-01).
 GRID = 2.0 ** -11
 MOST = 2 ** 15                        # multiples in 16 bits, of which one is the sign
 
