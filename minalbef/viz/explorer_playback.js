@@ -37,7 +37,7 @@ async function readCheckpoints() {
   const numbers = Int32Array.from(flat, value => Math.floor(value / grid + 0.5));
   for (const data of differences.reverse()) {
     const changes = await inflateNumbers(data);
-    changes.forEach((one, i) => numbers[i] += one >> 1 ^ -(one & 1));     // the lowest bit: the sign
+    changes.forEach((one, i) => numbers[i] += one >> 1 ^ -(one & 1));   // the lowest bit: the sign
     found.unshift(splitWeights(shapes, Float32Array.from(numbers, one => one * grid)));
   }
   training.steps.forEach((step, i) =>
@@ -52,7 +52,8 @@ async function loadTraining() {
   said.textContent = "Loading the checkpoints …";
   try {
     await (loading ??= readCheckpoints());
-    said.textContent = "Drag “Training step”, below the image and its answers, or press its arrow keys.";
+    said.textContent = "Drag “Training step”, below the image and its answers, or press its "
+      + "arrow keys.";
   } catch (error) {
     if (!(error instanceof Misfit)) throw error;
     said.textContent = problem = `The checkpoints can't be loaded: ${error.message}.`;
