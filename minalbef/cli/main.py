@@ -177,8 +177,9 @@ def explore(run: Path | None = None, /, images: Path | None = None,
             out: Path | None = None) -> None:
     """Write a page to explore a model in a browser.
 
-    Move objects, type sentences, watch its answers. With --images, search and ask about your own
-    images: `minalbef explore runs/own --images FOLDER`.
+    Move objects, type sentences, watch its answers. Where the run folder has checkpoints, step_0190
+    and so on, a file beside the page plays its training back. With --images, search and ask about
+    your own images: `minalbef explore runs/own --images FOLDER`.
 
     Args:
         run: the run folder; by default runs/demo, or else the shipped model
@@ -189,9 +190,12 @@ def explore(run: Path | None = None, /, images: Path | None = None,
     model = minalbef.load(source_of(run))
     folder = report.output_folder(model.path)
     if images is None:
-        from minalbef.viz import explorer
+        from minalbef.viz import explorer, playback
         out = out or folder / "explorer.html"
         alone = explorer.write_explorer(model, out)
+        if playback.checkpoints_of(model):
+            script = explorer.script_beside(out)
+            print(f"{script} holds the run's checkpoints; keep it beside the page")
         print(f"open {out} in a browser" + (f"; one model answers there: {alone}" if alone else ""))
     else:
         out = out or folder / "pictures.html"

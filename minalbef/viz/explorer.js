@@ -36,6 +36,7 @@ function changed(kind) {
     say();
     if (!drag) lastKind = "";
     if (veil() === "occlusion") occlude();
+    drawTraining();
     history.replaceState(null, "", `#${shown.said}`);    // browsers refuse it for every frame
   }, 500);
 }
@@ -66,6 +67,7 @@ function update() {
   showFlow();
   showTable();
   showScene();
+  showTraining();
   pace = performance.now() - began;
   times.push(pace);
   $("time").classList.remove("busy");
@@ -116,7 +118,7 @@ async function usePhoto(file) {
   try {
     found = await createImageBitmap(file);
   } catch {
-    $("photo-said").textContent = `${file.name || "the file"} is no picture that this browser `
+    $("photo-said").textContent = `${file.name || "the file"} is no image that this browser `
       + "can read.";
     return;
   }
@@ -152,6 +154,7 @@ async function begin() {
   }
   await readWeights();
   beginPair();
+  beginPlayback();
   for (const style of styles) {
     const picture = make("img", {src: `data:image/webp;base64,${values.sheets[style]}`});
     await picture.decode();
@@ -182,7 +185,7 @@ async function begin() {
   keepPicture(painter.paint({...scene, objects: [thing(ONE, 0.75, 0.5), thing(OTHER, 0.25, 0.5)]}));
   keepPicture(painter.paint({...scene, objects: [0.25, 0.75].map(x => thing(OTHER, x, 0.5))}));
   remember();
-  followAddress();
+  await followAddress();
   mind.see(painter.paint(scene));                // so that the browser has compiled the loops when the reader begins
   update();
   say();
@@ -195,6 +198,6 @@ async function begin() {
     document.documentElement.style.scrollPaddingTop = `${height}px`;
   }).observe($("view"));
   window.explorer = {mind, pair, setInside, startMind, scene, painter, tokenizer, times, changed, update, occlude, minds, drawCurve,
-                     changedMind, switches, tryHeads};
+                     changedMind, switches, tryHeads, checkpoints, played: () => played};
   document.documentElement.dataset.ready = "true";                            // tests wait for it
 }

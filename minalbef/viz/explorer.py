@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from jinja2 import Environment, FileSystemLoader
 from jinja2.utils import htmlsafe_json_dumps
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from emojiscenes.painting import FINISHES, RGB, emoji, sheet
 from emojiscenes.scenes import Scenes
 from minalbef import Run, checkpoint, load
 from minalbef.config import ModelConfig
+from minalbef.viz.playback import write_training
 
 PAPER = "tiny-paper"                  # the second model of the page
 FREE = {"vocab_size", "dropout", "init_std", "pos_scale"}     # in these a page's models may differ
@@ -27,8 +29,10 @@ SAME = {item.name for item in fields(ModelConfig)} - FREE | {"objects"}
 def write_explorer(run: Run, out: Path, captions: int = 5000) -> str:
     """Write the explorer of a run, with its warm start if it has one, and PAPER beside it.
 
+    Where the run has checkpoints, they are written into a script beside it, explorer_training.js
+    beside explorer.html.
     captions: of training, whose words the model knows
-    -> why PAPER isn't beside it, or ""; the page says so, too
+    -> why PAPER isn't in it, or ""; the page says so, too
     Raises ValueError for a run of other data or another task, OSError if `out` can't be written.
     """
     if run.task != "pretrain" or not run.config.objects:
@@ -36,8 +40,14 @@ def write_explorer(run: Run, out: Path, captions: int = 5000) -> str:
                          "the explorer needs one, like tiny. For a page of your own pictures, "
                          "name their folder with --images")
     values = page_values(run, captions)
+    values["training"] = write_training(run, stored_weights(run.model), script_beside(out))
     write_html("explorer.html", values, out)
     return values["alone"]
+
+
+def script_beside(out: Path) -> Path:
+    """The script with a run's checkpoints, beside its page."""
+    return out.with_name(f"{out.stem}_training.js")
 
 
 def write_html(template: str, values: dict[str, Any], out: Path) -> None:
@@ -47,7 +57,8 @@ def write_html(template: str, values: dict[str, Any], out: Path) -> None:
     """
     loader = FileSystemLoader(Path(__file__).parent)
     page = Environment(loader=loader, autoescape=True).get_template(template)
-    text = page.render(values=htmlsafe_json_dumps(values, separators=(",", ":")))
+    text = page.render(values=htmlsafe_json_dumps(values, separators=(",", ":")),
+                       training=values.get("training"))
     checkpoint.write_atomically(out, lambda path: path.write_text(text, encoding="utf-8"))
 
 
@@ -81,9 +92,11 @@ def page_values(run: Run, captions: int) -> dict[str, Any]:
 
 
 def name_of(run: Run) -> str:
-    """A shipped run's name, which the page's readers can look up."""
+    """The name of the shipped run with the same weights, which the page's readers can look up."""
+    digest = checkpoint.digest_of(run.model.state_dict())
     for name in checkpoint.SHIPPED:
-        if run.path.resolve() == checkpoint.run_folder(name).resolve():
+        file = checkpoint.run_folder(name) / "model.safetensors"
+        if file.is_file() and checkpoint.digest_of(load_file(file)) == digest:
             return name
     return "this run"
 
@@ -139,6 +152,15 @@ def quantise(value: Tensor) -> tuple[Tensor, Tensor]:
     scales = rows.abs().amax(1, keepdim=True) / (2 ** (BITS - 1) - 1)
     scales = torch.where(scales > 0, scales, 1.0)
     return (rows / scales).round().to(torch.int16), scales
+
+
+def stored_weights(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights as the page has them, rounded."""
+    weights = {}
+    for name, value in model.state_dict().items():
+        numbers, scales = quantise(value)
+        weights[name] = (numbers * scales).view(value.shape)
+    return weights
 
 
 def deflate(weights: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -14,17 +14,19 @@ function sceneAddress() {
   return parts;
 }
 
-// The scene's, which model of the pair the panels show, and which heads are switched.
+// The scene's, which model of the pair the panels show, the training step, and which heads are
+// switched.
 function address() {
   const parts = sceneAddress();
   if (inside !== mind) parts.append("model", inside.name);
+  if (shownStep !== END) parts.append("step", shownStep);
   writeSwitches(parts);
   return parts.toString();
 }
 
-// -> {sentence, background, objects, switches, model: of the pair, own: whether its picture was the
-// sender's own, lacks: whether it names a model that this page hasn't}, or null for what is no
-// scene of this page
+// -> {sentence, background, objects, switches, model: of the pair, step: of its training, own:
+// whether its image was the sender's own, lacks: the model or the training step that it names and
+// this page hasn't, or ""}, or null for what is no scene of this page
 function readAddress(said) {
   const parts = new URLSearchParams(said), [sentence, background] = ["sentence", "background"]
     .map(name => parts.get(name));
@@ -33,8 +35,10 @@ function readAddress(said) {
   const switches = readSwitches(parts);
   if (objects.includes(null) || !switches) return null;
   const name = parts.get("model") ?? mind.name, model = pair.find(one => one.name === name);
-  return {sentence, background, objects, switches, model: model ?? mind, own: parts.has("picture"),
-          lacks: !model};
+  const step = parts.has("step") ? stepOf(parts.get("step")) : END;
+  const lacks = !model ? "model" : step === null ? "training step" : "";
+  return {sentence, background, objects, switches, model: model ?? mind, step: step ?? END,
+          own: parts.has("picture"), lacks};
 }
 
 function readObject(said) {
@@ -51,32 +55,38 @@ function readObject(said) {
   return exists && !more.length ? one : null;
 }
 
-// switches, model: without them the heads, and the model inside, stay as they are
-function show({sentence, background, objects, switches, model}, pixels = null, picture = null) {
+// switches, model, step: without them the heads, the model inside, and its training step, stay as
+// they are
+function show({sentence, background, objects, switches, model, step}, pixels = null, picture = null) {
   Object.assign(scene, {objects, background, photo: pixels});
   photo = picture;
   chosen = Math.max(0, Math.min(chosen, objects.length - 1));
   word = -1;
   $("text").value = sentence;
   if (model) setInside(model);
+  if (step) setStep(step);
   if (switches) setSwitches(switches);
 }
 
 // Shows the scene of the window's address. What is no scene leaves the page as it is.
-function followAddress() {
+async function followAddress() {
   const said = location.hash.slice(1);
   const found = said.length <= LONGEST ? readAddress(said) : null;
+  let note = "";
+  if (found && found.step !== END) {
+    note = await loadTraining();
+    if (note) found.step = END;
+  }
   if (found) {
     show(found);
     changed();
   }
-  let note = "";
   if (said && !found) {
     note = "The address names no scene that this page can show, so it shows its own.";
   }
-  if (found?.own) note = "The picture behind was its sender's own; an address can't hold it.";
+  if (found?.own) note = "The image behind was its sender's own; an address can't hold it.";
   if (found?.lacks) {
-    note = `The address names a model that this page hasn't; the panels show ${mind.name}.`;
+    note = `The address names a ${found.lacks} that this page hasn't; the panels show ${mind.name}.`;
   }
   $("address-note").textContent = note;
 }

@@ -51,9 +51,9 @@ const patchName = () => $("flow-patch").selectedOptions[0].textContent;
 // The blocks, in order: title, the lists to choose from, and show(found) -> elements. found: what
 // Trace.run gives
 const BLOCKS = {
-  patches: {title: "Picture to patches", choices: ["patch"], show: () => [
+  patches: {title: "Image to patches", choices: ["patch"], show: () => [
     formula("xᵢ = stem(pixels around patch i) + pᵢ"),
-    make("p", {}, `The picture’s ${side} × ${side} pixels become ${grid} × ${grid} patches, each `
+    make("p", {}, `The image’s ${side} × ${side} pixels become ${grid} × ${grid} patches, each `
       + "one vector; pᵢ is the position’s embedding. [CLS] is a learnt vector that comes first."),
     vectorShown(`x of ${patchName()}`,
                 row(trace.inputs.get("image_encoder.blocks.0.norm1"), patchToken()))]},
@@ -77,13 +77,13 @@ const BLOCKS = {
       make("p", {}, `Each encoder’s [CLS] is projected to ${v.length} numbers and scaled to length `
         + "1, so the dot product s is a cosine. The loss is a softmax of s / τ over the batch and "
         + `the queue, τ = ${learntTemperature().toFixed(3)}.`),
-      vectorShown("v, the picture", v), vectorShown("t, the sentence", t)];
+      vectorShown("v, the image", v), vectorShown("t, the sentence", t)];
   }},
   fusion: {title: "Fusion", choices: ["word", "head"], show: () => {
     const [i, h] = $("flow-head").value.split("_").map(Number);
     const shares = trace.shares.get(`fusion.layers.${i}.cross`)[h][wordToken()].slice(-grid * grid);
     const rows = counted(grid).map(y => [`row ${y}`, ...shares.slice((y - 1) * grid, y * grid)]);
-    return [formula("x ← LN(x + self-attention(x))\nx ← LN(x + cross-attention(x, picture))\n"
+    return [formula("x ← LN(x + self-attention(x))\nx ← LN(x + cross-attention(x, image))\n"
         + "x ← LN(x + MLP(x))"),
       formula("weights = softmax(q · kᵢ / √d): q from the word, kᵢ from patch i"),
       make("p", {}, `The weights of “${tokenName()}” in this head, by row and column of the patch. `

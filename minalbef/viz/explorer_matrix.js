@@ -16,8 +16,9 @@ function keepPicture(pixels) {
 }
 
 function askKept({pixels, asked}, sentence) {
-  if (!asked.has(inside)) asked.set(inside, {looked: inside.see(pixels), answers: new Map()});
-  const {looked, answers} = asked.get(inside);
+  const {name} = inside;                         // which says the training step, too
+  if (!asked.has(name)) asked.set(name, {looked: inside.see(pixels), answers: new Map()});
+  const {looked, answers} = asked.get(name);
   if (!answers.has(sentence)) answers.set(sentence, inside.ask(looked, sentence));
   return answers.get(sentence);
 }
@@ -45,7 +46,7 @@ function showMatrix(sentences, now) {
 function pictureHead(k) {
   const canvas = make("canvas", {width: side, height: side});
   canvas.getContext("2d").drawImage(k ? kept[k - 1].canvas : pixelCanvas(answer.pixels), 0, 0);
-  const remove = make("button", {"aria-label": `Remove picture ${k + 1}`, onclick: () => {
+  const remove = make("button", {"aria-label": `Remove image ${k + 1}`, onclick: () => {
     kept.splice(k - 1, 1);
     changed();
   }}, "×");

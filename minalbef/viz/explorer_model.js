@@ -149,31 +149,41 @@ function fromHalf(half) {
 
 // fp16 or fp32 in base64 -> {name: Float32Array}; shapes: pairs of name and shape, in the order of the data
 function unpackWeights({shapes, bits, data}) {
-  const {buffer} = Uint8Array.from(atob(data), letter => letter.charCodeAt(0)), weights = {};
-  const numbers = bits === 32 ? new Float32Array(buffer) : new Uint16Array(buffer);
+  const {buffer} = fromBase64(data);
+  return splitWeights(shapes, bits === 32 ? new Float32Array(buffer)
+    : Float32Array.from(new Uint16Array(buffer), fromHalf));
+}
+
+const fromBase64 = data => Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+
+// All numbers, one after the other -> {name: its own}; shapes: pairs of name and shape, in their order
+function splitWeights(shapes, numbers) {
+  const weights = {};
   let first = 0;
   for (const [name, shape] of shapes) {
     const size = shape.reduce((a, b) => a * b, 1);
-    const part = numbers.subarray(first, first + size);
-    weights[name] = bits === 32 ? part : Float32Array.from(part, fromHalf);
+    weights[name] = numbers.subarray(first, first + size);
     first += size;
   }
   return weights;
 }
 
-// Quantised weights, deflated: first the low bytes of all numbers, then their high ones; and a scale a row.
-async function inflateWeights({shapes, scales, data}) {
-  const fromBase64 = data => Uint8Array.from(atob(data), letter => letter.charCodeAt(0)), weights = {};
+// Numbers of 16 bits, deflated in base64: first the low bytes of all, then their high ones -> Uint16Array
+async function inflateNumbers(data) {
   const stream = new Blob([fromBase64(data)]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const bytes = new Uint8Array(await new Response(stream).arrayBuffer()), numbers = new Int16Array(bytes.length / 2);
+  const bytes = new Uint8Array(await new Response(stream).arrayBuffer()), numbers = new Uint16Array(bytes.length / 2);
   for (let i = 0; i < numbers.length; i++) numbers[i] = bytes[i] | bytes[numbers.length + i] << 8;
+  return numbers;
+}
+
+// Quantised weights: a number each, and a scale a row.
+async function inflateWeights({shapes, scales, data}) {
+  const weights = splitWeights(shapes, new Int16Array((await inflateNumbers(data)).buffer));
   const scale = new Float32Array(fromBase64(scales).buffer);
-  let first = 0, rowsBefore = 0;
+  let rowsBefore = 0;
   for (const [name, shape] of shapes) {
-    const size = shape.reduce((a, b) => a * b, 1), rows = shape.length > 1 ? shape[0] : 1;
-    const weight = weights[name] = new Float32Array(size);
-    for (let i = 0; i < size; i++) weight[i] = numbers[first + i] * scale[rowsBefore + Math.floor(i * rows / size)];
-    first += size;
+    const rows = shape.length > 1 ? shape[0] : 1, numbers = weights[name], width = numbers.length / rows;
+    weights[name] = Float32Array.from(numbers, (one, i) => one * scale[rowsBefore + Math.floor(i / width)]);
     rowsBefore += rows;
   }
   return weights;

@@ -14,19 +14,28 @@ function askAll(ask) {
 // one: of the pair. The panels show it from now on, with the same heads changed.
 function setInside(one) {
   if (one === inside) return;
-  const isLearnt = Math.abs($("temperature").value - Math.log10(learntTemperature())) < 1e-6;
-  inside = one;
-  if (isLearnt) $("temperature").value = Math.log10(learntTemperature());
+  keepLearnt(() => inside = one);
   for (const model of [changedMind.model, trace]) model.weights = one.model.weights;
   changedMind.tokenizer = one.tokenizer;
   changedMind.forget();
   showInside();
 }
 
+// Changes the model inside; the temperature stays the learnt one, if it is.
+function keepLearnt(change) {
+  const isLearnt = Math.abs($("temperature").value - Math.log10(learntTemperature())) < 1e-6;
+  change();
+  if (isLearnt) $("temperature").value = Math.log10(learntTemperature());
+}
+
 function showInside() {
-  for (const button of $("names").querySelectorAll("button")) {
-    button.setAttribute("aria-pressed", String(button.textContent === inside.name));
-  }
+  pair.forEach((one, i) => {
+    const name = pair[1] ? $("names").querySelectorAll("button")[i] : $("names").children[i + 1];
+    name.textContent = one.name;
+    if (!pair[1]) return;
+    name.setAttribute("aria-label", `panels show ${one.name}`);
+    name.setAttribute("aria-pressed", String(one === inside));
+  });
   for (const place of document.querySelectorAll(".inside-name")) place.textContent = inside.name;
   const option = $("beside").querySelector("[value=pair]");
   if (option) option.textContent = otherMind().name;
@@ -34,13 +43,13 @@ function showInside() {
 
 function beginPair() {
   const head = child => make("th", {scope: "col"}, child);
-  const choose = one => make("button", {"aria-label": `panels show ${one.name}`, onclick: () => {
+  const choose = one => make("button", {onclick: () => {
     setInside(one);
     changed();
-  }}, one.name);
+  }});
   const [_, second] = pair;
   $("names").replaceChildren(make("td", {}, second ? "Panels show" : ""),
-    ...pair.map(one => head(second ? choose(one) : one.name)), head(""));
+    ...pair.map(one => head(second ? choose(one) : "")), head(""));
   $("pair-note").textContent = second
     ? `${second.name}: the paper’s objectives alone, no minimal pairs` : "";
   $("pair-about").hidden = !second;

@@ -238,7 +238,7 @@ async function showPicture() {
     $("look-note").textContent = `Cross-attention of “${words[word]}”, mean of the layer’s heads: bright is much, and `
       + "the most has a ring.";
   } else {
-    $("look-note").textContent = words.length ? "Choose a word, and the picture shows its cross-attention." : "";
+    $("look-note").textContent = words.length ? "Choose a word, and the image shows its cross-attention." : "";
   }
 }
 
@@ -259,9 +259,9 @@ $("mask").onclick = () => {
 
 for (let i = 0; i < config.fusion_depth; i++) $("layer").append(make("option", {}, String(i + 1)));
 $("layer").selectedIndex = Math.min(1, config.fusion_depth - 1);
-$("about-pictures").textContent = `${pictures.length} ${pictures.length === 1 ? "picture" : "pictures"} `
+$("about-pictures").textContent = `${pictures.length} ${pictures.length === 1 ? "image" : "images"} `
   + `from the folder “${values.folder}”`;
-$("about").textContent = `Preset ${config.name}: weights in fp32, the pictures’ tokens in fp16. `
+$("about").textContent = `Preset ${config.name}: weights in fp32, the images’ tokens in fp16. `
   + (known ? `Its training captions say ${known.size.toLocaleString("en")} words. ` : "")
   + (values.unread ? `${values.unread} of the folder’s images could not be read. ` : "")
   + "What you see are small copies; the model read the originals.";

@@ -68,8 +68,8 @@ function showChosen() {
   }
   const band = (at, low, high, between) => at < 0.4 ? low : at > 0.6 ? high : between;
   const place = ({x, y}) => band(y, "top ", "bottom ", "") + band(x, "left", "right", "middle");
-  stage.setAttribute("aria-label", `the picture: ${scene.objects.map(one => `${one.name}, ${place(one)}`).join("; ")
-    || "no object"}; ${scene.photo ? "your own picture" : scene.background} behind`);
+  stage.setAttribute("aria-label", `the image: ${scene.objects.map(one => `${one.name}, ${place(one)}`).join("; ")
+    || "no object"}; ${scene.photo ? "your own image" : scene.background} behind`);
   const focus = [...$("things").children].indexOf(document.activeElement);
   $("things").replaceChildren(...scene.objects.map((one, i) => make("button", {
     "aria-pressed": String(i === chosen), onclick: () => { chosen = i; showScene(); }}, one.name)));

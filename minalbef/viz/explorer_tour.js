@@ -12,7 +12,7 @@ const matchOf = sentence => mind.ask(mind.look(painter.paint(scene)), sentence);
 const STEPS = [{
   title: "Which of the two numbers reads “left”?",
   scene: pairOf("yellow"), sentence: `${a(ONE)} left of ${a(OTHER)}`,
-  text: "This sentence is true of the picture. Match and similarity are high.",
+  text: "This sentence is true of the image. Match and similarity are high.",
   question: "Now “left” becomes “right”, and the sentence is false. What falls below half of what it was?",
   options: ["both", "only match", "only similarity", "neither"],
   answer() {
@@ -23,7 +23,7 @@ const STEPS = [{
             `Match goes from ${share(before.match)} to ${share(after.match)}, similarity from `
             + `${before.similarity.toFixed(2)} to ${after.similarity.toFixed(2)}. Similarity compares two vectors, `
             + "made without a look at each other: the same objects are in both sentences, and that is nearly all it "
-            + "tells. Fusion reads word by word with the picture in sight."];
+            + "tells. Fusion reads word by word with the image in sight."];
   },
 }, {
   title: "Where does it change its mind?",
@@ -37,20 +37,20 @@ const STEPS = [{
     const where = line.find((one, i) => one.match < 0.5 && i)?.where ?? 1;
     return [where === 1 ? 3 : where < 0.45 ? 0 : where <= 0.55 ? 1 : 2,
             (where === 1 ? "It never does. " : `At ${where.toFixed(2)} of the width. `)
-            + "The curve is below. No label ever said what left means: the model has seen pictures with sentences that "
+            + "The curve is below. No label ever said what left means: the model has seen images with sentences that "
             + "are true or false of them. Move the chosen object up or to another place and draw the curve again."];
   },
 }, {
   title: "True, but not the whole truth",
   scene: pairOf("yellow"), sentence: a(ONE),
   text: `The sentence is “${a(ONE)}”, and there is one.`,
-  question: "How sure is the model that sentence and picture belong together?",
+  question: "How sure is the model that sentence and image belong together?",
   options: ["over 0.9", "between 0.5 and 0.9", "below 0.5"],
   answer() {
     const {match} = matchOf(text()), whole = matchOf(`${a(ONE)} and ${a(OTHER)}`).match;
     return [match > 0.9 ? 0 : match >= 0.5 ? 1 : 2,
             `${share(match)}; for “${a(ONE)} and ${a(OTHER)}” it is ${share(whole)}. The question was never “is it `
-            + "true?” but “does it belong to this picture?”, and captions seldom leave an object out. A probability "
+            + "true?” but “does it belong to this image?”, and captions seldom leave an object out. A probability "
             + "means what training made it mean."];
   },
 }, {
@@ -145,7 +145,8 @@ function showStep() {
   const step = STEPS[at_step];
   Object.assign(scene, {photo: null}, step.scene());
   photo = null;
-  setInside(mind);                               // it is about the first model
+  setInside(mind);                               // it is about the first model, at its end
+  setStep(END);
   setSwitches(new Map());
   chosen = 0;
   word = -1;

@@ -1,4 +1,6 @@
 """axe-core finds no barrier in either explorer, at two sizes and in the dark, whatever is open."""
+import shutil
+
 import pytest
 from PIL import Image
 
@@ -24,9 +26,11 @@ def axe():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """The explorer of scenes, and that of a folder with three images."""
+    """The explorer of scenes, of a run with a checkpoint, and that of a folder with three images."""
     folder = tmp_path_factory.mktemp("pages")
-    write_explorer(load("tiny"), folder / "scenes.html", captions=1000)
+    shutil.copytree(load("tiny").path, folder / "run")
+    shutil.copytree(load("tiny").path, folder / "run" / "step_0950")
+    write_explorer(load(folder / "run"), folder / "scenes.html", captions=1000)
     images = folder / "images"
     images.mkdir()
     for name, colour in (("a red apple", "red"), ("a blue car", "blue"), ("a tree", "green")):
@@ -59,6 +63,10 @@ def test_the_explorer_of_scenes_has_none_at_first_or_with_all_open_or_in_the_tou
     page = open_page("scenes", look)
     assert barriers(axe, page) == []
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.locator("#load-training").click()
+    page.locator("#step").fill("0")
+    page.locator("#training-curve[aria-busy=false]").wait_for(timeout=60_000)
+    assert barriers(axe, page) == []
     page.locator("#names button").last.click()
     page.locator("#text").fill("an apple left of a zebra")
     page.locator("#words button", has_text="left").click()

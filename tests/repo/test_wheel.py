@@ -21,7 +21,7 @@ assert world.parent == Path(minalbef.__file__).parents[1]
 assert (world / "artwork" / "objects.json").is_file() and (world / "artwork" / "noto.webp").stat().st_size > 100_000
 assert emojiscenes.Scenes("test").draw(0).text
 assert {path.suffix for path in Path(minalbef.__file__).parent.rglob("page.*")} >= {".html", ".css"}
-assert len([*Path(minalbef.__file__).with_name("viz").glob("explorer*.[hjc]*")]) == 25
+assert len([*Path(minalbef.__file__).with_name("viz").glob("explorer*.[hjc]*")]) == 26
 assert (folder / "clipart" / "images.zip").stat().st_size > 1_000_000
 for name in ("tiny", "tiny-paper"):
     assert minalbef.load(name).path == folder / name and minalbef.load(name).summary()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minalbef import ALBEF, Run, load
-from minalbef.viz.explorer import quantise
+from minalbef.viz.explorer import stored_weights
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
@@ -31,11 +31,7 @@ def keep(page, name: str) -> None:
 
 def round_as_stored(model: ALBEF) -> ALBEF:
     """The model with the weights that an explorer's page has of it, in place."""
-    weights = {}
-    for name, value in model.state_dict().items():
-        numbers, scales = quantise(value)
-        weights[name] = (numbers * scales).view(value.shape)
-    model.load_state_dict(weights)
+    model.load_state_dict(stored_weights(model))
     return model
 
 
