@@ -3,13 +3,14 @@
 The ways are in tests/support/blanks_NN.py, for chapter NN: RIGHT and WRONG, bodies of functions by the blank's name; a
 wrong one may come with words that the check must say.
 A blank's cell runs without the chapter: what it needs are the chapter's imports and the definitions that it names, and
-the cells that hold a text that NEEDS has for the blank.
+the cells that hold a text that NEEDS has for the blank. That is enough, since no other cell reads a blank's name: nbval
+runs the others as they are, and an answer changes nothing for them.
 """
 import ast
 
 import pytest
 
-from blanks import CHAPTERS, ROOT, answer_to, blanks_of, cells_of, fill, parse, prepare, ways_of
+from blanks import CHAPTERS, ROOT, answer_to, blanks_of, cells_of, fill, names_in, parse, prepare, ways_of
 
 LEAST = {"00": 3, "14": 3, "15": 3} | {f"{n:02}": 6 for n in (*range(1, 14), 16, 17)}
 
@@ -44,6 +45,23 @@ def test_the_answer_folded_below_a_blank_passes_its_check(chapter, name, capsys)
     run_blank(chapter, name, answer_to(chapter, name))
     said = capsys.readouterr().out
     assert "same output" in said and "yours to write" not in said, said
+
+
+def statements_beside(source: str, name: str) -> list[str]:
+    """What a cell does beside defining a name."""
+    return [ast.unparse(node) for node in parse(source) if getattr(node, "name", "") != name]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_rest_of_a_chapter_is_the_same_whether_its_blanks_are_filled_or_not(chapter):
+    cells, blanks = cells_of(chapter), blanks_of(chapter)
+    for place, cell in enumerate(cells):
+        if cell.cell_type == "code" and place not in blanks.values():
+            read = names_in(parse(cell.source)) & blanks.keys()
+            assert not read, f"{read} is a blank, and this cell reads the name: {cell.source}"
+    for name, place in blanks.items():
+        filled = fill(cells[place].source, name, answer_to(chapter, name))
+        assert statements_beside(filled, name) == statements_beside(cells[place].source, name)
 
 
 @pytest.mark.parametrize("chapter, name, body", cases("RIGHT"))
