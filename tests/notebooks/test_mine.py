@@ -14,6 +14,7 @@ from minalbef.recipes.assemble import PARTS, assemble, describe_parts, own_parts
 from minalbef.recipes.keep import keep_part
 from minalbef.scenes import evaluation, questions
 from minalbef.scenes.batches import SceneBatches
+from minalbef.scenes.pretrain import ScenePretrain
 
 BUILDING = ("02", "03", "04", "05", "06", "07", "08")
 
@@ -104,8 +105,15 @@ def test_a_run_of_own_parts_is_an_ordinary_run_which_is_stopped_resumed_loaded_a
 @pytest.mark.slow
 def test_an_albef_of_own_parts_learns_what_the_packages_learns_in_ten_minutes(mine, tmp_path, capsys):
     torch.set_num_threads(1)
-    config = minalbef.preset("tiny")
-    pretrain.pretrain(config, tmp_path / "mine", make=partial(assemble, folder=mine), quiet=True)
+
+    def begin(config: minalbef.Config, **options) -> ScenePretrain:
+        """As chapter 08 does: with the image encoder that was trained before."""
+        start = minalbef.ALBEF(config)
+        warm = minalbef.load(minalbef.data.data_folder() / "tiny" / "start")
+        start.image_encoder.load_state_dict(warm.model.image_encoder.state_dict())
+        return assemble(config, mine, start=start, **options)
+
+    pretrain.pretrain(minalbef.preset("tiny", warm_steps=0), tmp_path / "mine", make=begin, quiet=True)
     run = minalbef.load(tmp_path / "mine")
     with torch.no_grad():
         contest = evaluation.compete(run, questions.plain(run, "test", 0, 2000, 500), 500, match=False)
