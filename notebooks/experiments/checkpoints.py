@@ -89,12 +89,13 @@ def watch(recipe: str, seed: int, count: int, folder: Path) -> dict[str, str]:
 
 
 def compare(name: str, hashes: dict[str, str], stored: dict[str, Any]) -> str:
-    """Whether a run's hashes are those stored before, in words."""
-    others = [part for part in hashes if hashes[part] != stored["hashes"].get(part)]
+    """Whether a run's hashes are those stored before, of the folders that both have, in words."""
+    both = [part for part in hashes if part in stored["hashes"]]
+    others = [part for part in both if hashes[part] != stored["hashes"][part]]
     if others:
         return (f"{name}: {others[0]} and {len(others) - 1} more differ from {PATH.name}, made with "
                 f"{stored['device']}")
-    return f"{name}: all {len(hashes)} hashes are those of {PATH.name}"
+    return f"{name}: {len(both)} of {len(hashes)} hashes are in {PATH.name}, and all are the same"
 
 
 def main(recipes: Annotated[tuple[Literal["tiny", "tiny-paper", "second"], ...],

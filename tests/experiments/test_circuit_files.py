@@ -45,7 +45,7 @@ def test_a_run_with_checkpoints_is_an_ordinary_run_and_its_hashes_are_compared(t
     assert load(folder / "step_0002").config == load(folder).config
 
     make()
-    assert "tiny-3: all 3 hashes are those of" in capsys.readouterr().out
+    assert "tiny-3: 3 of 3 hashes are in checkpoints.json, and all are the same" in capsys.readouterr().out
     wrong = stored(out)
     wrong["tiny-3"]["hashes"]["step_0002"] = "0"
     out.write_text(json.dumps(wrong), encoding="utf-8")
@@ -60,6 +60,36 @@ def test_the_stored_hashes_end_in_the_shipped_model():
     hashes = stored(checkpoints.PATH)["tiny-4"]["hashes"]
     assert hashes["step_1900"] == digest(ROOT / "data" / "tiny")
     assert len(hashes) == 11 == len(set(hashes.values()))
+
+
+def test_the_page_has_the_tables_and_the_verdicts_follow_from_them():
+    page = circuit.PAGE.read_text(encoding="utf-8")
+    text = " ".join(page.split())
+    runs, models = stored(circuit_training.PATH), stored(circuit_failures.PATH)["models"]
+    for table in (*circuit_training.tables(runs).values(), circuit_failures.table(models)):
+        assert table in page
+    assert list(runs) == ["4", "1", "2"] and "n is three seeds" in text
+    ends = stored(circuit.PATH)["models"]
+    claims = []
+    for seed, run in runs.items():
+        found = run["checkpoints"]
+        claims.append(list(circuit_training.verdicts(found).values()))
+        assert found[-1]["directions"] == ends[f"runs/bench/seed{seed}"]["directions"], "the same end"
+        assert ("note" in run) == (seed != "4")
+        during = {each["step"]: each["object"] for each in found}
+        assert during[190] >= .90 and .65 < during[570] < .68
+    assert claims == 3 * [[False, True, True, True, False]]
+    controls = [[each["directions"]["place"]["control"] for each in runs[seed]["checkpoints"]] for seed in ("4", "1")]
+    assert [round(max(each), 2) for each in controls] == [.96, .89] and "up to .96 and .89" in text
+    assert max(each["cost"] for run in runs.values() for each in circuit_training.after_relations(run["checkpoints"])) < .09
+
+    said = {seed: [circuit_failures.verdict(found) for found in models[seed]["sets"].values()] for seed in ("4", "1")}
+    assert said == {"4": ["too few", "not decided", "not decided", "objects"],
+                    "1": ["not decided", "not decided", "comparison", "objects"]}
+    for seed in ("4", "1"):
+        sets = models[seed]["sets"]
+        assert sets["straight pairs"]["error"] < sets["anywhere"]["error"]
+        assert sets["unseen style"]["explained"] <= .70
 
 
 def test_checkpoints_that_are_missing_are_named_with_the_command_that_makes_them(tmp_path, monkeypatch, capsys):
