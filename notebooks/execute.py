@@ -3,21 +3,17 @@ import base64
 import io
 import os
 import sys
-from functools import partial
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from PIL import Image, ImageChops, ImageStat, PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 FOLDER = Path(__file__).parent
 
 
 def smaller(png: str) -> str:
-    """A figure in 128 colours, a third of the size; its text chunks, the alt text among them, stay.
-
-    Heat maps take 256, as few colours draw steps that aren't the map's.
-    """
+    """A figure in 128 colours, a third of the size; its text chunks, the alt text among them, stay."""
     picture = Image.open(io.BytesIO(base64.b64decode(png)))
     if picture.mode in ("RGBA", "P") and picture.convert("RGBA").getextrema()[3][0] < 255:
         return png                                       # transparency would suffer
@@ -26,13 +22,8 @@ def smaller(png: str) -> str:
         if isinstance(value, str):
             notes.add_text(key, value)
     file = io.BytesIO()
-    picture = picture.convert("RGB")
-    quantize = partial(picture.quantize, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
-    few = quantize(128)
-    error = ImageStat.Stat(ImageChops.difference(few.convert("RGB"), picture)).mean          # of 255, by channel
-    if max(error) > 1:
-        few = quantize(256)
-    few.save(file, "PNG", optimize=True, pnginfo=notes)
+    picture = picture.convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+    picture.save(file, "PNG", optimize=True, pnginfo=notes)
     small = base64.b64encode(file.getvalue()).decode()
     return small if len(small) < len(png) else png
 
