@@ -83,9 +83,11 @@ def run_in_words(cpu_seconds: int) -> str:
 def with_header(markdown: str, counts: Counts) -> str:
     """A chapter's first cell with the counted minutes; those of a run that wasn't measured stay as they are."""
     found = HEADER.search(markdown)
-    before = re.search(r"(?:\band )?((?:about |under |half )*\w+ minutes?) to run", " ".join(found[2].split()))
-    run = run_in_words(counts.cpu_seconds) if counts.cpu_seconds else before[1]
-    told = (f"{run} to run on one CPU core, {minutes_to_read(counts)} minutes to read, and "
+    before = re.search(r"((?:about |under |half )*\w+ minutes? to run)(,? on [^,;]*)?", " ".join(found[2].split()))
+    run = before[1] + (before[2] or "").removeprefix(",")
+    if counts.cpu_seconds:
+        run = f"{run_in_words(counts.cpu_seconds)} to run on one CPU core"
+    told = (f"{run}, {minutes_to_read(counts)} minutes to read, and "
             f"{to_five(counts.blank_minutes)} for its {NUMBERS.get(counts.blanks, counts.blanks)} blanks")
     text = markdown[:found.start(2)] + told + markdown[found.end(2):]
     start = max(text.rfind(mark, 0, found.start() + 1) + skip for mark, skip in (("\n\n", 2), ("\n- ", 1)))

@@ -139,7 +139,7 @@ def main() -> None:
         image = two.albef.image_encoder(some.image)
         logits = two([image[rows] for rows in some.pairs.T], some.tokens, some.keep)
         return F.cross_entropy(logits, some.labels)
-    print("NLVR2:", train(two, nlvr2))
+    print("NLVR2, which text assignment would prepare:", train(two, nlvr2))
 
     decoder = Decoder(albef)
     def vqa(step: int) -> Tensor:
