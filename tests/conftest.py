@@ -24,7 +24,14 @@ def pytest_configure(config):
         os.environ["IPYTHONDIR"] = settings.name
 
 
+def minutes(item) -> float:
+    """How long a slow test takes, where its mark says so."""
+    mark = item.get_closest_marker("slow")
+    return mark.kwargs.get("minutes", 0) if mark else 0
+
+
 def pytest_collection_modifyitems(items):
+    items.sort(key=minutes, reverse=True)        # long ones first: a last long one would leave the other workers idle
     if torch.cuda.is_available():
         return
     for item in items:

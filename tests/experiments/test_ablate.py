@@ -206,7 +206,7 @@ def test_a_damaged_result_is_named(tmp_path):
         read_records(tmp_path / "results.jsonl")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1)
 @pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc")
 def test_a_night_that_is_killed_ends_its_runs_and_goes_on_where_they_were(tmp_path):
     out, command = tmp_path / "results.jsonl", [

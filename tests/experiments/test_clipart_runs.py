@@ -27,7 +27,7 @@ def test_the_table_has_means_and_ranges_in_percent():
     assert len({len(line.split("|")) for line in text.splitlines()}) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1)
 def test_two_starts_are_trained_measured_and_written(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("<!-- clipart -->\n<!-- end of clipart -->\n")

@@ -36,7 +36,7 @@ def on_null_gpu(tmp_path_factory):
     return out
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=3)
 def test_on_the_null_gpu_every_part_ends_with_a_verdict_and_a_figure(on_null_gpu):
     results = parts_of(on_null_gpu)
     assert list(results) == NAMES
@@ -50,7 +50,7 @@ def test_on_the_null_gpu_every_part_ends_with_a_verdict_and_a_figure(on_null_gpu
         "plain", "two micro-batches", "checkpointing"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=3)
 def test_on_the_null_gpu_no_step_waits_and_no_devices_are_mixed(on_null_gpu):
     results = parts_of(on_null_gpu)
     assert results["waits"]["verdict"] == PASS, results["waits"]["figure"]

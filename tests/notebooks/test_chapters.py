@@ -56,7 +56,7 @@ def reaches_for_a_gpu(chapter: Path) -> bool:
                      "\n".join(code)) is not None
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 @pytest.mark.parametrize("chapter", [path.stem for path in CHAPTERS if reaches_for_a_gpu(path)])
 def test_a_chapter_runs_beside_a_gpu_without_a_change(chapter):
     """A pretended GPU: no number is a GPU's, but whatever is trained goes there, and must be fetched or followed."""

@@ -194,7 +194,7 @@ def test_every_cell_of_a_solution_runs(assignment, monkeypatch):
     matplotlib.pyplot.close("all")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 def test_nbgrader_gives_the_solution_all_and_the_blank_and_the_cheat_nothing(tmp_path):
     """A process of its own. One assignment, which has a table beside it; `make course` asks the same of all."""
     pytest.importorskip("nbgrader")
@@ -222,7 +222,7 @@ def handed_in(folder: Path, student: str, notebook: dict, **beside: str) -> None
         (at / f"{name}.py").write_text(text)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 def test_nbgrader_grades_the_answers_of_a_submission_and_nothing_else_of_it_and_grades_what_was_corrected(tmp_path):
     """Metadata, cells and files beside it earn nothing and cost nothing; feedback has the answers, and no grader."""
     pytest.importorskip("nbgrader")

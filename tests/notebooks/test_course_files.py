@@ -124,7 +124,7 @@ def test_students_hear_from_their_check_what_the_grader_will_say(given):
     assert status == 2 and "there is no file" in lines[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=3)
 def test_a_students_check_gives_solutions_all_points_and_the_blank_release_none(given, tmp_path):
     folder = given.with_suffix("")
     for path in course.SOURCES:

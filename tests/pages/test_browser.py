@@ -21,7 +21,7 @@ from chromium import keep, lack
 ROOT = Path(__file__).parents[2]
 RUN = 400                             # seconds for a chapter, on a busy machine
 HEIGHT = 900                          # pixels of the window, in which a widget fits
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(minutes=1)
 
 
 @contextmanager
