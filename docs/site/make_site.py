@@ -281,9 +281,8 @@ def modules(names) -> list[str]:
     return lines
 
 
-def explored_run() -> str:
+def explored_run(run: Path = ROOT / "runs" / "checkpoints" / "tiny-4") -> str:
     """The shipped model's run with its checkpoints, if they are here and its weights the same, else tiny."""
-    run = ROOT / "runs" / "checkpoints" / "tiny-4"
     if (run / "model.safetensors").is_file() and name_of(minalbef.load(run)) == "tiny":
         return str(run)
     return "tiny"

@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,13 @@ def test_the_front_page_says_what_it_is_then_the_explorer_a_picture_and_five_lin
     prose = front[front.index("A small"):front.index("\n- [")]
     prose = re.sub(r"!\[.*\]\(.*\)|\(Li et al\., [^)]*\)|<.*>|Open the explorer.*", "", prose).replace("0.9M", "")
     assert len(re.findall(r"\.(?=\s|$)", prose)) == 3
+
+
+def test_the_explorer_is_of_the_run_with_checkpoints_only_where_its_weights_are_the_shipped_ones(tmp_path):
+    assert make_site.explored_run(tmp_path) == "tiny"
+    for name, explored in (("tiny-paper", "tiny"), ("tiny", str(tmp_path / "tiny"))):
+        shutil.copytree(minalbef.load(name).path, tmp_path / name)
+        assert make_site.explored_run(tmp_path / name) == explored
 
 
 def test_a_link_to_nothing_stops_the_build_and_code_is_no_link(sources):
