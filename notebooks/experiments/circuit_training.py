@@ -9,7 +9,7 @@ place, fits: what one direction of an object's word tells, and the answers that 
 head: the head of fusion without which most relations are wrong, and how many that costs
 
 Writes circuit_training.json beside itself, where the figures of other seeds stay, and with `--page
-docs/circuit.md` that page's tables.
+docs/circuit.md` that page's table.
 """
 import json
 import shlex
@@ -42,8 +42,8 @@ from minalbef.recipes.report import commit, describe_device, now
 from results import write_json, write_tables
 
 PATH = Path(__file__).with_suffix(".json")
-SHIPPED = "4"
 OBJECTS, RELATIONS, PLACE = 0.90, 0.75, 0.5      # what counts as learnt; of place, the end's share
+SHOWN = (190, 380, 570, 760, 950, 1900)          # in the page's table: the first half, and the end
 
 Checkpoint = dict[str, Any]
 Painted = dict[str, tuple[list[Pair], list[Tensor]]]
@@ -139,37 +139,20 @@ def verdicts(found: Sequence[Checkpoint]) -> dict[str, bool]:
     }
 
 
-def table(found: Sequence[Checkpoint]) -> str:
-    """A row for each checkpoint of a run, as Markdown."""
-    lines = ["| step | objects | relations: ITM, ITC | place: R², answers moved, control | highest "
-             "cost of a head |", "|---|---|---|---|---|"]
-    for each in found:
-        place = each["directions"]["place"]
-        lines.append(f"| {each['step']} | {each['object']:.2f} | {each['relation']:.2f}, "
-                     f"{each['relation_by_itc']:.2f} | {place['explained']:.2f}, "
-                     f"{place['moved']:.2f}, {place['control']:.2f} | {each['cost']:.2f} |")
+def table(runs: dict[str, dict[str, Any]]) -> str:
+    """A row for each step of SHOWN, two columns for each seed, as Markdown. runs: of the JSON"""
+    titles = [f"seed {seed}: objects; relations by ITM, ITC | place: R², moved, control"
+              for seed in runs]
+    lines = [f"| step | {' | '.join(titles)} |", f"|---|{'---|---|' * len(runs)}"]
+    for step in SHOWN:
+        cells = [str(step)]
+        for run in runs.values():
+            each = next(each for each in run["checkpoints"] if each["step"] == step)
+            place = each["directions"]["place"]
+            cells += [f"{each['object']:.2f}; {each['relation']:.2f}, {each['relation_by_itc']:.2f}",
+                      f"{place['explained']:.2f}, {place['moved']:.2f}, {place['control']:.2f}"]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def table_of_seeds(runs: dict[str, dict[str, Any]]) -> str:
-    """A row for each seed: when each thing was first there. runs: of circuit_training.json"""
-    lines = ["| seed | objects | place | relations by ITM | by ITC | answers moved by place: there, "
-             "at most, at the end | highest cost of a head: from there on, at the end |",
-             "|---|---|---|---|---|---|---|"]
-    for seed, run in runs.items():
-        found = run["checkpoints"]
-        later = after_relations(found)
-        moved = [each["directions"]["place"]["moved"] for each in later]
-        steps = ["never" if step is None else str(step) for step in firsts(found).values()]
-        cost = max(each["cost"] for each in later)
-        lines.append(f"| {seed} | {' | '.join(steps)} | {moved[0]:.2f}, {max(moved):.2f}, "
-                     f"{moved[-1]:.2f} | {cost:.2f}, {found[-1]['cost']:.2f} |")
-    return "\n".join(lines)
-
-
-def tables(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """The tables of the page, by the name of their place."""
-    return {"training": table(runs[SHIPPED]["checkpoints"]), "seeds": table_of_seeds(runs)}
 
 
 def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = None) -> None:
@@ -178,7 +161,7 @@ def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = Non
     Args:
         seed: one or more whose checkpoints there are
         out: the file to write
-        page: a Markdown file whose tables to replace, such as docs/circuit.md
+        page: a Markdown file whose table to replace, such as docs/circuit.md
     """
     torch.set_num_threads(1)
     painted = None
@@ -196,8 +179,8 @@ def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = Non
             "checkpoints": found,
         }
         write_json(out, runs)
-        if page and SHIPPED in runs:
-            write_tables(page, **tables(runs))
+        if page:
+            write_tables(page, training=table(runs))
 
 
 if __name__ == "__main__":

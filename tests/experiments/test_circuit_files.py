@@ -66,9 +66,8 @@ def test_the_page_has_the_tables_and_the_verdicts_follow_from_them():
     page = circuit.PAGE.read_text(encoding="utf-8")
     text = " ".join(page.split())
     runs, models = stored(circuit_training.PATH), stored(circuit_failures.PATH)["models"]
-    for table in (*circuit_training.tables(runs).values(), circuit_failures.table(models)):
-        assert table in page
-    assert list(runs) == ["4", "1", "2"] and "n is three seeds" in text
+    assert circuit_training.table(runs) in page and circuit_failures.table(models) in page
+    assert list(runs) == ["4", "1", "2"] and "Through training: three seeds" in text
     ends = stored(circuit.PATH)["models"]
     claims = []
     for seed, run in runs.items():
@@ -115,8 +114,6 @@ def test_the_registered_claims_are_judged_by_the_first_checkpoints():
             figures(380, .9, .9, .9, .6, .6, .2)]
     assert circuit_training.firsts(late)["objects"] == 380
     assert not any(circuit_training.verdicts(late).values())
-    assert circuit_training.table_of_seeds({"9": {"checkpoints": late}}).splitlines()[-1] == \
-        "| 9 | 380 | 190 | 190 | 190 | 0.40, 0.60, 0.60 | 0.20, 0.20 |"
 
 
 @pytest.mark.parametrize("counts, expected", [
