@@ -121,7 +121,8 @@ def test_a_page_whose_second_model_is_lacking_or_does_not_fit_says_why(run, tmp_
     assert said.endswith("tiny-paper isn't installed where this page was written")
     found = values(tmp_path / "explorer.html")
     assert found["paper"] is None and found["alone"] == said and found["name"] == "tiny"
-    assert explorer.name_of(replace(run, path=tmp_path)) == "this run"
+    assert explorer.name_of(replace(run, path=tmp_path)) == "tiny", "a copy is found by its weights"
+    assert explorer.name_of(replace(run, model=disturb(ALBEF(run.config)))) == "this run"
 
 
 def test_a_run_of_other_data_or_another_task_is_refused(run, tmp_path):
