@@ -80,16 +80,26 @@ def run_in_words(cpu_seconds: int) -> str:
     return "under a minute" if cpu_seconds < 50 else f"about {'a minute' if minutes == 1 else f'{minutes} minutes'}"
 
 
-def with_header(markdown: str, counts: Counts) -> str:
-    """A chapter's first cell with the counted minutes; those of a run that wasn't measured stay as they are."""
-    found = HEADER.search(markdown)
-    before = re.search(r"((?:about |under |half )*\w+ minutes? to run)(,? on [^,;]*)?", " ".join(found[2].split()))
-    run = before[1] + (before[2] or "").removeprefix(",")
+def in_words(counts: Counts, before: str) -> str:
+    """A header's sentence of times; of a run that wasn't measured, its words as they were before."""
+    found = re.search(r"((?:about |under |half )*\w+ minutes? to run)(,? on [^,;]*)?", " ".join(before.split()))
+    if not found:
+        raise ValueError(f"{before!r} must say how long a run takes, as in `a minute to run on a CPU`")
+    run = found[1] + (found[2] or "").removeprefix(",")
     if counts.cpu_seconds:
         run = f"{run_in_words(counts.cpu_seconds)} to run on one CPU core"
-    told = (f"{run}, {minutes_to_read(counts)} minutes to read, and "
-            f"{to_five(counts.blank_minutes)} for its {NUMBERS.get(counts.blanks, counts.blanks)} blanks")
-    text = markdown[:found.start(2)] + told + markdown[found.end(2):]
+    if not counts.blanks:
+        return f"{run}, and {minutes_to_read(counts)} minutes to read"
+    return (f"{run}, {minutes_to_read(counts)} minutes to read, and {to_five(counts.blank_minutes)} for its "
+            f"{NUMBERS.get(counts.blanks, counts.blanks)} blanks")
+
+
+def with_header(markdown: str, counts: Counts) -> str:
+    """A chapter's first cell with the counted times, its paragraph or list item wrapped again."""
+    found = HEADER.search(markdown)
+    if not found:
+        raise ValueError(f"{markdown[:40]!r} must say its time: `- **Time:** a minute to run on a CPU.`")
+    text = markdown[:found.start(2)] + in_words(counts, found[2]) + markdown[found.end(2):]
     start = max(text.rfind(mark, 0, found.start() + 1) + skip for mark, skip in (("\n\n", 2), ("\n- ", 1)))
     end = min(text.find(mark, found.start()) % (len(text) + 1) for mark in ("\n\n", "\n- "))     # or the end
     indent = "  " if text[start:].startswith("- ") else ""
