@@ -289,7 +289,7 @@ def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = 
             # the longest first: pytest-xdist's own order, by the number of cells, has them last
             longest = ("16_your_data", "08_pretrain", "02_image_encoder")
             solutions = sorted(Path("notebooks/solutions").glob("*.ipynb"),
-                               key=lambda path: path.stem not in longest)
+                               key=lambda path: (path.stem not in longest, path.stem))
             run(*pytest, *run_cells, "--no-loadscope-reorder", *map(str, solutions))
         return
     if part in ("all", "lint"):
