@@ -23,9 +23,12 @@ const meanLook = () => meanOf((i, k) => lookOf(answers[0], i, k));
 
 // Marks each word by how much of its attention a patch gets, beside the word that gives it most; an
 // even share of all patches marks none more than in part. at: [model, layer, head] of a map, or
-// null for the average; patch: -1 for none
+// null for the average; patch: -1 for none, once what lit them is left
+let litFrom = null;
 function lightWords(patch, at = null) {
   const buttons = [...$("words").children];
+  if (patch < 0 && at !== litFrom) return;       // keys light a map while the pointer leaves another
+  litFrom = at;
   if (!answer?.attention || patch < 0) {
     for (const button of buttons) button.style.removeProperty("--lit");
     return;
@@ -68,10 +71,10 @@ function lightFrom(button, at) {
   button.addEventListener("focus", () => button.matches(":focus-visible") && layOver(at));
   button.addEventListener("blur", () => layOver(null));
   button.addEventListener("pointermove", event => lightWords(patchAt(canvas, event), at));
-  button.addEventListener("pointerleave", () => lightWords(-1));
+  button.addEventListener("pointerleave", () => lightWords(-1, at));
   button.addEventListener("blur", () => {
     patch = -1;
-    lightWords(-1);
+    lightWords(-1, at);
     if (answer?.attention) showAttention();
   });
   button.addEventListener("keydown", event => {

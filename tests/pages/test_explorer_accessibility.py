@@ -4,7 +4,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from chromium import explorers, lack
+from chromium import explorers, lack, settle
 from minalbef import load
 from minalbef.recipes.explore import write_page
 from minalbef.viz.explorer import write_explorer
@@ -80,10 +80,10 @@ def test_the_explorer_of_scenes_has_none_at_first_or_with_all_open_or_in_the_tou
     page.locator("#draw-curve").click()
     page.locator("#curve-note", has_text="dotted").wait_for(timeout=60_000)
     page.locator(".maps button").last.click()
-    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    page.locator("#time:not(.busy)").wait_for()            # the answer, which draws words and maps anew
+    settle(page)                                           # the answer, which draws words and maps anew
     page.locator(".maps button").first.focus()
     page.keyboard.press("ArrowRight")
+    page.mouse.move(1, 1)                                  # from the map that was clicked
     assert page.locator("#words button[style*='--lit']").count() > 0
     assert barriers(axe, page) == []
     page.evaluate("""for (const one of document.querySelectorAll("#words button")) {
