@@ -3,14 +3,16 @@
 The ways are in tests/support/blanks_NN.py, for chapter NN: RIGHT and WRONG, bodies of functions by the blank's name; a
 wrong one may come with words that the check must say.
 A blank's cell runs without the chapter: what it needs are the chapter's imports and the definitions that it names, and
-the cells that hold a text that NEEDS has for the blank. That is enough, since no other cell reads a blank's name: nbval
-runs the others as they are, and an answer changes nothing for them.
+the cells that hold a text that NEEDS has for the blank. That is enough, since no other cell reads a blank's name, and an
+answer leaves torch's generator as the blank does: nbval runs the others as they are. Where it doesn't, test_chapters.py
+runs the chapter with its answers.
 """
 import ast
 
 import pytest
+import torch
 
-from blanks import CHAPTERS, ROOT, answer_to, blanks_of, cells_of, fill, names_in, parse, prepare, ways_of
+from blanks import CHAPTERS, DRAWING, ROOT, answer_to, blanks_of, cells_of, fill, names_in, parse, prepare, ways_of
 
 LEAST = {"00": 3, "14": 3, "15": 3} | {f"{n:02}": 6 for n in (*range(1, 14), 16, 17)}
 
@@ -18,6 +20,7 @@ LEAST = {"00": 3, "14": 3, "15": 3} | {f"{n:02}": 6 for n in (*range(1, 14), 16,
 def run_blank(chapter: str, name: str, body: str) -> None:
     source = fill(cells_of(chapter)[blanks_of(chapter)[name]].source, name, body)
     names = prepare(chapter, name, source)
+    torch.manual_seed(0)
     exec(compile(ast.Module(parse(source), []), f"blank {name}", "exec"), names)
 
 
@@ -45,6 +48,10 @@ def test_the_answer_folded_below_a_blank_passes_its_check(chapter, name, capsys)
     run_blank(chapter, name, answer_to(chapter, name))
     said = capsys.readouterr().out
     assert "same output" in said and "yours to write" not in said, said
+    if chapter not in DRAWING:
+        filled = torch.get_rng_state()
+        run_blank(chapter, name, "raise NotImplementedError")
+        assert torch.equal(filled, torch.get_rng_state()), "then test_chapters.py must run it filled: see DRAWING"
 
 
 def statements_beside(source: str, name: str) -> list[str]:

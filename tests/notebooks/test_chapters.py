@@ -1,4 +1,5 @@
-"""Chapters elsewhere: with a mistake in the package they fail, beside a GPU they run; test_blanks.py fills blanks."""
+"""Chapters elsewhere: with a mistake in the package they fail, with their blanks filled or with a GPU they run."""
+import ast
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from blanks import DRAWING
 from checkout import python_path
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +49,33 @@ def test_a_chapter_sees_a_mistake_in_the_package(mistake, tmp_path, monkeypatch)
         client.execute()
     failed, = (cell for cell in notebook.cells if any(one.output_type == "error" for one in cell.get("outputs", ())))
     assert "check_same(" in failed.source, failed.source
+
+
+def fill(cell: str, answer: str) -> str:
+    """A cell with the answer's functions in place of its own of the same name."""
+    names = {node.name for node in ast.parse(answer).body if hasattr(node, "name")}
+    lines = cell.splitlines()
+    for node in reversed(ast.parse(cell).body):
+        if getattr(node, "name", "") in names:
+            lines[node.lineno - 1:node.end_lineno] = answer.splitlines()
+    return "\n".join(lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", [path.stem for path in CHAPTERS if path.stem[:2] in DRAWING])
+def test_the_answer_folded_below_a_blank_is_right_where_cells_below_it_draw_other_numbers(chapter):
+    notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", 4)
+    blanks = [place for place, cell in enumerate(notebook.cells) if "blank=True" in cell.source]
+    for place in blanks:
+        answer = re.search(r"```python\n(.*?)```", notebook.cells[place + 1].source, re.S)[1]
+        notebook.cells[place].source = fill(notebook.cells[place].source, answer)
+        assert "NotImplementedError" not in notebook.cells[place].source, "the answer has the blank's name"
+    del notebook.cells[blanks[-1] + 1:]
+    NotebookClient(notebook, timeout=600, kernel_name="python3",
+                   resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+    for place in blanks:
+        said = "".join(output.get("text", "") for output in notebook.cells[place].outputs)
+        assert "same output" in said and "yours to write" not in said, said
 
 
 def reaches_for_a_gpu(chapter: Path) -> bool:
