@@ -3,9 +3,9 @@
 The ways are in tests/support/blanks_NN.py, for chapter NN: RIGHT and WRONG, bodies of functions by the blank's name; a
 wrong one may come with words that the check must say.
 A blank's cell runs without the chapter: what it needs are the chapter's imports and the definitions that it names, and
-the cells that hold a text that NEEDS has for the blank. That is enough, since no other cell reads a blank's name, and an
-answer leaves torch's generator as the blank does: nbval runs the others as they are. Where it doesn't, test_chapters.py
-runs the chapter with its answers.
+the cells that hold a text that NEEDS has for the blank. That is enough, since no other cell reads a blank's name, and
+an answer leaves torch's generator as the blank does: nbval runs the others as they are. Where it doesn't,
+test_chapters.py runs the chapter with its answers.
 """
 import ast
 
