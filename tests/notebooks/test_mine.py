@@ -102,7 +102,7 @@ def test_a_run_of_own_parts_is_an_ordinary_run_which_is_stopped_resumed_loaded_a
     assert (tmp_path / "tuned" / "model.safetensors").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=10)
 def test_an_albef_of_own_parts_learns_what_the_packages_learns_in_ten_minutes(mine, tmp_path, capsys):
     torch.set_num_threads(1)
 
