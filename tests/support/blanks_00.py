@@ -41,7 +41,10 @@ WRONG = {
 """, """
     apples = pair("apple", "apple", "yellow")                                 # undecided: too near
     return Scene((*apples.objects, Object("dog", 0.5, 0.42, 0.2, "noto")), apples.background)
-"""],
+""", ("""
+    return Scene((Object("apple", 0.3, 0.2, 0.2, "noto"), Object("dog", 0.5, 0.5, 0.2, "noto"),
+                  Object("apple", 0.7, 0.8, 0.2, "noto")), "yellow")          # above one alone
+""", "above each apple")],
     "shares_by_hand": ["""
     powers = [math.exp(cosine * tau) for cosine in cosines]                   # times tau
     return [power / sum(powers) for power in powers]

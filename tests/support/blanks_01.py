@@ -149,4 +149,10 @@ WRONG = {
     return holds(form, scene) and holds(other_form, other_scene)  # true of both is enough
 """, """
     return holds(form, other_scene) is False and holds(other_form, scene) is False
+""", """
+    return (holds(form, scene) is True                            # the other's own is forgotten
+            and holds(form, other_scene) is False and holds(other_form, scene) is False)
+""", """
+    return (holds(other_form, other_scene) is True                # the first's own is forgotten
+            and holds(form, other_scene) is False and holds(other_form, scene) is False)
 """]}
