@@ -36,7 +36,8 @@ WRONG = {                             # an answer, and what the check says of it
                  ("""
         hold_out.calls = getattr(hold_out, "calls", 0) + 1
         place = hold_out.calls % 10
-        return [int(family) % 10 == place for family in families]""", "the same again")],
+        return [int(family) % 10 == place for family in families]""", "the same again"),
+                 ("return [hash(family) % 10 == 0 for family in families]", "where `hash` differs")],
     "choose_rate": [("return min(sweep, key=lambda rate: min(sweep[rate]))", "diverged"),
                     ("return min(sweep, key=lambda rate: sweep[rate][-1])", "diverged")],
     "stop_early": [("return int(np.argmax(figures)), len(figures) - 1", "look ahead"),
