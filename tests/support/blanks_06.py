@@ -91,7 +91,13 @@ WRONG = {
         return torch.cat([own, own, wrong_text]), torch.cat([own, wrong_image, own]), labels""", """
         own = torch.arange(len(wrong_image))
         labels = torch.arange(2 * len(own)) < len(own)
-        return torch.cat([own, wrong_text]), torch.cat([own, wrong_image]), labels"""],
+        return torch.cat([own, wrong_text]), torch.cat([own, wrong_image]), labels""", """
+        own = torch.arange(len(wrong_image))
+        labels = torch.arange(3 * len(own)) < len(own)       # a text as the row of an image
+        return torch.cat([own, own, own]), torch.cat([own, wrong_image, wrong_text]), labels""", """
+        own = torch.arange(len(wrong_image))
+        labels = torch.arange(3 * len(own)) < len(own)
+        return torch.cat([own, own, wrong_text]), torch.cat([own, wrong_image, wrong_image]), labels"""],
     "chances": ["return sim.softmax(-1).masked_fill(own, 0)", """
         chance = sim.softmax(-1).masked_fill(own, 0)
         return chance / chance.sum(-1, keepdim=True)""", """

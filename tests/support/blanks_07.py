@@ -65,7 +65,8 @@ WRONG = {
                  "return F.cross_entropy(logits, labels) / (count or 1)", """
         return F.cross_entropy(logits, labels, reduction="sum") / count if count else torch.nan * (
             logits.sum())""", """
-        return F.cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1)"""],
+        return F.cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1)""", """
+        return F.cross_entropy(logits, labels, reduction="sum") / max(count, 1)  # a count below 1"""],
     "frequency_loss": ["return math.log(len(counts))", """
         frequency = counts / counts.sum()
         return -(frequency * frequency.log()).sum()""", """

@@ -83,6 +83,8 @@ WRONG = {
             first = sim[row].topk(k).indices
             new[row, first] = score[row, first]
         return new""", "return score", """
+        kth = sim.topk(k, dim=1).values[:, -1:]
+        return torch.where(sim >= kth, score, -100)          # a candidate's score may be lower""", """
         new = torch.full_like(score, -torch.inf)
         for row in range(len(sim)):
             first = score[row].topk(k).indices

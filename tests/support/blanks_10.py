@@ -22,7 +22,10 @@ RIGHT = {
         return found.numpy()""", """
         label = F.one_hot(labels, 3).double()
         word_of_label = (label.T @ occurs.double()) / label.sum(0)[:, None]       # p(word | label)
-        return (word_of_label / occurs.double().mean(0)).T"""],
+        return (word_of_label / occurs.double().mean(0)).T""", """
+        own = [[labels[has == 1] == label for label in range(3)] for has in occurs.T]
+        times = [[one.float().mean() for one in row] for row in own]
+        return torch.tensor(times) / F.one_hot(labels, 3).float().mean(0)"""],
     "EntailmentModel": ["""
         words, seen = self.albef.encode_text(tokens, keep), self.albef.encode_image(image)
         return self.head(self.albef.fuse(words, keep, seen, queries=1))[:, 0]"""],
