@@ -63,7 +63,7 @@ def test_the_example_of_the_page_gives_the_runs_own_answers(tmp_path, monkeypatc
     (tmp_path / "data").symlink_to(root / "data")
     monkeypatch.chdir(tmp_path)
     page = (root / "docs" / "use.md").read_text(encoding="utf-8")
-    command, = re.findall("^minalbef (export .*)", page, re.M)
+    command, = re.findall("`minalbef (export .*?)`", page)
     monkeypatch.setattr("sys.argv", ["minalbef", *command.split()])
     main()
     for path in (tmp_path / "runs" / "onnx").glob("*.onnx"):
