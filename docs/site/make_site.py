@@ -237,7 +237,7 @@ class Site:
             '<iframe class="explorer" src="explorer.html" loading="lazy" title="The explorer: a scene to change, and '
             'what the models say of it"></iframe>', "", MODEL, "", picture.replace("\n", "\n\n", 1), "", *LINKS, "",
             toctree("Chapters", [f"notebooks/{page.stem}" for page in CHAPTERS]),
-            toctree("Course", ["notebooks/solutions/index", "notebooks/assignments/index"]),
+            toctree("Course", ["docs/course", "notebooks/solutions/index", "notebooks/assignments/index"]),
             toctree("Commands", ["Commands and installing <README>"]),
             *(toctree(title, [f"docs/{name}" for name in names.split()]) for title, names in GROUPS.items()),
             toctree("Reference", ["api/index", "data/README", "data/emojiscenes/README", "data/tiny/README",

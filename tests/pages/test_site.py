@@ -43,6 +43,12 @@ def text(path: Path) -> str:
     return "\n".join("".join(cell["source"]) for cell in cells(path))
 
 
+def test_every_page_of_docs_is_in_the_menu_once(sources):
+    index = (sources.source / "index.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^docs/(\w+)$", index, re.M)
+    assert sorted(listed) == sorted(path.stem for path in (ROOT / "docs").glob("*.md"))
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_the_copy_for_colab_installs_first_and_is_the_chapter_otherwise(sources, chapter):
     first, *rest = cells(sources.beside / "colab" / chapter.name)
