@@ -135,14 +135,14 @@ def figure(prediction: Prediction) -> plots.Plot:
     for picture, heat, side in zip(prediction.pictures, prediction.maps, sides):
         pixels, scale = resize_picture(picture)
         panels += [pixels, plots.overlay(pixels, heat.numpy())]
-        titles += [f"{side}the image", f"{side}what speaks for “{label}”"]
+        titles += [f"{side}the image", f"{side}evidence for “{label}”"]
         scales += [scale, scale]
     titles[0] = "\n".join([titles[0], *likely])
     text = plots.shorten(prediction.text, TEXT_LIMIT)
     heading = plots.wrap(f"“{text}”: {answer}", 18 * len(panels))
     plot = plots.gallery(panels, titles, heading, len(panels))
     plot.alt = (f"{prediction.task} asked “{text}” and answered: {answer} ({', '.join(likely)}). "
-                f"Beside each image the same, lit where it speaks for “{label}”.")
+                f"Beside each image the same, lit where the evidence for “{label}” is.")
     for ax, scale in zip(plot.axes, scales):
         draw_boxes(ax, prediction, scale)
     return plot
