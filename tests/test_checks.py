@@ -150,3 +150,11 @@ def test_a_blank_may_be_empty_but_not_wrong(capsys):
         check_same(unwritten, torch.exp, make_input=words)
     with pytest.raises(AssertionError, match="output"):
         check_same(torch.sin, torch.exp, make_input=words, blank=True)
+
+
+@pytest.mark.parametrize("answer, message", [(True, r"differ: output: 0 in .*, True in "), (2, "differ: output: 0 in .*, 2 in ")])
+def test_a_number_or_a_yes_that_differs_is_shown(answer, message):
+    with pytest.raises(AssertionError, match=message):
+        check_same(lambda x: 0, lambda x: answer, make_input=words)
+    with pytest.raises(AssertionError, match=r"output\[1\]: True in .*, False in "):
+        check_same(lambda x: [True, True], lambda x: [True, False], make_input=words)
