@@ -7,12 +7,13 @@ that makes it again, with its number of steps. Claims were registered in ../regi
 """
 import gc
 import json
+import math
 import shlex
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,10 +23,12 @@ import tyro
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import capfilt  # noqa: E402
+import false_captions  # noqa: E402
 import filip  # noqa: E402
 import siglip  # noqa: E402
 from after_tables import claims_table, runs_table  # noqa: E402
 from blip import BLIPPretrain  # noqa: E402
+from boxes import BoxBatches  # noqa: E402
 from coca import CoCaPretrain  # noqa: E402
 from filip import FILIPPretrain  # noqa: E402
 from in_batch import InBatch  # noqa: E402
@@ -44,12 +47,12 @@ from minalbef.scenes.pretrain import ScenePretrain  # noqa: E402
 from minalbef.tokenizer import Tokenizer  # noqa: E402
 from results import write_json, write_tables  # noqa: E402
 from siglip import SigLIPPretrain  # noqa: E402
-from xvlm import BoxBatches, XVLMPretrain  # noqa: E402
+from xvlm import XVLMPretrain  # noqa: E402
 
 PATH = Path(__file__).with_suffix(".json")
 FOLDER = Path("runs/after")
 CLAIMS = Path(__file__).parents[1] / "registered_after.md"
-# steps that are timed, two buckets of batches, behind one that isn't; in the phase that has all parts
+# steps that are timed, two buckets of batches, behind one bucket that isn't
 WARM, TIMED = 8, 16
 ALIGNED = ("itc", "itm", "mlm")
 
@@ -77,12 +80,12 @@ class Recipe:
 
 def noisy_pairs(config: Config, folder: Path) -> tuple[list, dict]:
     """The set with its false captions."""
-    return capfilt.noisy_set(config), {}
+    return false_captions.noisy_set(config), {}
 
 
 def true_pairs(config: Config, folder: Path) -> tuple[list, dict]:
     """The set without its false captions, as only a made world knows them."""
-    return [pair for pair in capfilt.noisy_set(config) if not pair.noise], {}
+    return [pair for pair in false_captions.noisy_set(config) if not pair.noise], {}
 
 
 def clean_pairs(config: Config, folder: Path) -> tuple[list, dict]:
@@ -97,7 +100,7 @@ def clean_pairs(config: Config, folder: Path) -> tuple[list, dict]:
     task, tokenizer, config = begin(RECIPES["noisy"], config)
     task.student.load_state_dict(torch.load(path))
     run = Run(task.student.eval(), tokenizer, config, folder)
-    return capfilt.clean(run, capfilt.noisy_set(config), config.seed)
+    return capfilt.clean(run, false_captions.noisy_set(config), config.seed)
 
 
 BLIP_WAYS = ("itc", "itm", "likelihood")
@@ -142,7 +145,7 @@ def make_batches(recipe: Recipe, config: Config, tokenizer: Tokenizer, pairs: Se
                  ) -> Callable[[int], Any]:
     """The recipe's batches, of its set if it has one."""
     if recipe.pairs:
-        return capfilt.SetBatches(config, tokenizer, pairs)
+        return false_captions.SetBatches(config, tokenizer, pairs)
     return recipe.batches(config, tokenizer)
 
 
@@ -180,7 +183,7 @@ def train_run(name: str, seed: int, cpu: float, steps: int | None, folder: Path,
     """Train and measure a run: -> its record. Its weights are written to the folder.
 
     steps: how many; None: as many as take `cpu` seconds. share: of the questions
-    Raises ValueError for a run whose losses stop being finite.
+    A run whose losses aren't finite at its end has no figures.
     """
     recipe = RECIPES[name]
     config = config_of(recipe, seed, steps or 1_000, changes or {})
@@ -200,12 +203,12 @@ def train_run(name: str, seed: int, cpu: float, steps: int | None, folder: Path,
     seconds = time.process_time() - clock
     ends = {loss: statistics.mean(row[loss] for row in losses[-50:] if loss in row)
             for loss in losses[-1]}
-    if not all(abs(value) < float("inf") for value in ends.values()):
-        raise ValueError(f"{name}, seed {seed}: a loss isn't finite ({ends}); try a lower lr")
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(task.student.state_dict(), weights_path(folder, name, seed))
     run = Run(task.student.eval(), tokenizer, config, folder)
-    figures = measure(run, seed, recipe.ways, recipe.similarity, share)
+    figures = {}
+    if all(math.isfinite(value) for value in ends.values()):
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(task.student.state_dict(), weights_path(folder, name, seed))
+        figures = measure(run, seed, recipe.ways, recipe.similarity, share) | about_pairs
     script = "notebooks/experiments/after/after.py"
     return {
         "recipe": name, "seed": seed, "steps": steps,
@@ -215,7 +218,7 @@ def train_run(name: str, seed: int, cpu: float, steps: int | None, folder: Path,
         "cpu_before": round(before, 1), "pairs": len(pairs),
         "parameters": sum(p.numel() for p in task.student.parameters()),
         "losses": {loss: round(value, 4) for loss, value in ends.items()},
-        "figures": figures | {key: round(value, 4) for key, value in about_pairs.items()},
+        "figures": {figure: round(value, 4) for figure, value in figures.items()},
     }
 
 
@@ -226,7 +229,9 @@ def read_runs(path: Path) -> list[dict]:
 
 def add_run(path: Path, run: dict) -> None:
     """Add a run to a file of results, which another shell may have changed meanwhile."""
-    runs = sorted([*read_runs(path), run], key=lambda run: (run["seed"], list(RECIPES).index(run["recipe"])))
+    names = list(RECIPES)
+    runs = sorted([*read_runs(path), run],
+                  key=lambda each: (each["seed"], names.index(each["recipe"])))
     write_json(path, {"command": shlex.join(["python", *sys.argv]), "date": now(),
                       "device": describe_device(), "commit": commit(), "runs": runs})
 
@@ -243,7 +248,7 @@ def names_of(names: Sequence[str]) -> list[str]:
 def main(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), /, seeds: int = 5,
          seed: tuple[int, ...] = (), cpu: float = 300.0, steps: int | None = None,
          run: Path = FOLDER, out: Path = PATH, table: Path | None = None) -> None:
-    """Train recipes with seeds at equal CPU seconds, and measure them; a run that is in the file isn't trained again.
+    """Train recipes with seeds at equal CPU seconds, and measure them; what is done isn't repeated.
 
     Args:
         names: of recipes, or all; none with --table, which then only writes
@@ -269,8 +274,8 @@ def main(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), /, seeds:
                   f"{record['figures']}", flush=True)
     runs = read_runs(out)
     if runs:
-        tables = {"after": runs_table(runs, {name: recipe.about for name, recipe in RECIPES.items()}),
-                  "claims": claims_table(runs, CLAIMS)}
+        about = {name: recipe.about for name, recipe in RECIPES.items()}
+        tables = {"after": runs_table(runs, about), "claims": claims_table(runs, CLAIMS)}
         print("\n\n".join(tables.values()))
         if table:
             write_tables(table, **tables)

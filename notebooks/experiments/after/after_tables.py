@@ -1,4 +1,4 @@
-"""The tables of "After ALBEF": what each recipe reached, and what came of each claim registered before.
+"""The tables of "After ALBEF": what each recipe reached, and what came of each registered claim.
 
 A claim compares two terms, each a recipe and a figure of measure.py, such as "xvlm itm place".
 """

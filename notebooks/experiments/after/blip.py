@@ -4,8 +4,8 @@ Changes: a third pass of the text, through layers whose words see those before t
 image, predicts each next word, with labels smoothed by 0.1. These layers share all their weights
 with text encoder and fusion, but for self-attention and its norm, as in the paper. ITC with teacher
 and queue, and ITM with hard negatives, stay ALBEF's. CapFilt is in capfilt.py.
-Leaves out: ITC's soft targets (alpha is 0 in tiny's recipe); in BLIP all layers read the image, here
-the upper two do, as ALBEF's.
+Leaves out: ITC's soft targets (alpha is 0 in tiny's recipe). In BLIP all layers read the image;
+here the upper two do, as ALBEF's.
 """
 import copy
 from typing import Any, TypeVar

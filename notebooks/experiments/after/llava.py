@@ -40,9 +40,8 @@ class LLaVA(nn.Module):
             init_weights(part, config.init_std)
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """(b, 3, s, s) -> (b, 1 + n, d), without gradient."""
-        with torch.no_grad():
-            return self.image_encoder(image)
+        """(b, 3, s, s) -> (b, 1 + n, d), of weights without a gradient."""
+        return self.image_encoder(image)
 
     def next_word_logits(self, tokens: Tensor, keep: Tensor, image_tokens: Tensor) -> Tensor:
         """See captioning.py. Patches stand before the words, and [CLS] is left out."""

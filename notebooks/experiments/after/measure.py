@@ -1,4 +1,4 @@
-"""The tests of "After ALBEF": every recipe is asked the same questions, in each way that it answers.
+"""The tests of "After ALBEF": every recipe has the same questions, in each way that it answers.
 
 Ways: "itc", "itm", "mlm", "likelihood" of a caption, "boxes". Scenes and captions are of the test
 split, and other ones with each seed. Figures are shares from 0 to 1, by name:
@@ -23,12 +23,12 @@ from captioning import log_likelihood
 from emojiscenes.grammar import KINDS, phrase, size_of
 from emojiscenes.language import Noun, Scene
 from emojiscenes.scenes import Drawn
+from emojiscenes.staging import RIGHT, box_of, overlap
 from minalbef.evaluation import ranking
 from minalbef.evaluation.words import piece_places
 from minalbef.run import Run
 from minalbef.scenes import evaluation, questions
-from minalbef.scenes.records import box_of, unique_nouns, word_records
-from xvlm import overlaps
+from minalbef.scenes.records import unique_nouns, word_records
 
 FIRST = 3000                          # of the questions' seeds, plus the run's
 RANKED, CHANGED, WORDS, POINTED = 500, 250, 250, 400
@@ -46,7 +46,7 @@ def measure(run: Run, seed: int, ways: Sequence[str], similarity: Any = None, sh
     other = mock.patch.object(ranking, "similarity", similarity) if similarity else nullcontext()
     with other, torch.no_grad():
         samples = ask(run, FIRST + seed, ways, share)
-    return {name: round(values.mean().item(), 4) for name, values in samples.items()}
+    return {name: values.mean().item() for name, values in samples.items()}
 
 
 def ask(run: Run, seed: int, ways: Sequence[str], share: float) -> dict[str, Tensor]:
@@ -143,11 +143,12 @@ def boxes_found(run: Run, scenes: Sequence[Drawn]) -> Tensor:
         things = [thing for thing, _ in unique_nouns(scene)]
         if not things:
             continue
-        tokens, keep = run.tokenizer.encode([phrase(Noun(thing.name, size_of(thing)))
-                                             for thing in things])
+        phrases = [phrase(Noun(thing.name, size_of(thing))) for thing in things]
+        tokens, keep = run.tokenizer.encode(phrases)
         image = model.encode_image(questions.pixels([scene.scene], run.config.image_size))
-        boxes = model.predict_boxes(model.encode_text(tokens, keep), keep,
-                                    image.expand(len(things), -1, -1))
-        true = torch.tensor([box_of(thing) for thing in things])
-        found.append(overlaps(boxes, true)[0] >= 0.5)
-    return torch.cat(found).float()
+        image = image.expand(len(things), -1, -1)
+        boxes = model.predict_boxes(model.encode_text(tokens, keep), keep, image)
+        for thing, (x, y, width, height) in zip(things, boxes.tolist()):
+            box = x - width / 2, y - height / 2, width, height
+            found.append(overlap(box, box_of(thing)) >= RIGHT)
+    return torch.tensor(found).float()
