@@ -1,4 +1,4 @@
-"""ALBEF's successors: what each computes, against numbers worked by hand or another way, and the command around them."""
+"""ALBEF's successors: what each computes, against numbers worked by hand or another way, and their command."""
 import math
 import sys
 from collections import Counter
@@ -511,7 +511,7 @@ def quick(monkeypatch, tmp_path, few_captions):
 def test_a_run_is_noted_made_again_by_its_command_and_not_repeated(quick, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(after, "seconds_per_step", lambda recipe, config, pairs: 0.25)
     (first,) = quick("coca", "--seed", "7", "--cpu", "1")
-    assert first["steps"] == 4 and first["command"].endswith("after.py coca --seed 7 --steps 4")
+    assert first["steps"] == 4 and " coca --seed 7 --steps 4 --out " in first["command"]
     assert first["commit"] and first["date"] and first["device"] and first["cpu"] > 0
     assert {"itc r1", "likelihood relation", "grey likelihood relation", "next all"} <= first["figures"].keys()
     assert not any(name.startswith(("itm", "word", "pointing")) for name in first["figures"])
@@ -537,6 +537,13 @@ def test_a_step_takes_some_hundredths_of_a_second(few_captions, monkeypatch):
     recipe = after.RECIPES["base"]
     per_step = after.seconds_per_step(recipe, after.config_of(recipe, 0, 100, FEW), [])
     assert 0.01 < per_step < 1
+
+
+def test_a_run_that_breaks_has_no_figures(few_captions, tmp_path, monkeypatch):
+    monkeypatch.setattr(after, "train_steps", lambda *arguments: [{"itc": 1.0}, {"itc": float("nan")}])
+    broken = after.train_run("coca", 7, 300.0, 2, tmp_path, changes=FEW)
+    assert broken["figures"] == {} and math.isnan(broken["losses"]["itc"]) and not list(tmp_path.iterdir())
+    assert after_tables.values_of([broken | {"seed": 1}], "coca itc r1") == {}
 
 
 def test_capfilt_needs_the_model_that_cleans(quick, tmp_path, capsys):

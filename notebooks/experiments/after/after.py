@@ -3,7 +3,8 @@
 Trains recipes of RECIPES with seeds, each for as many steps as take the same CPU seconds, asks each
 the questions of measure.py, and writes after.json beside this file after each run. The same command
 goes on where it was stopped; a run that was stopped begins again. Each run's record has the command
-that makes it again, with its number of steps. Claims were registered in ../registered_after.md.
+that makes it again, with its number of steps; capfilt's needs the weights of noisy's, with the same
+seed. Claims were registered in ../registered_after.md.
 """
 import gc
 import json
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +56,8 @@ FOLDER = Path("runs/after")
 CLAIMS = Path(__file__).parents[1] / "registered_after.md"
 # steps that are timed, two buckets of batches, behind one bucket that isn't
 WARM, TIMED = 8, 16
+LAST = 50                             # steps whose losses are noted
+SCRIPT = "notebooks/experiments/after/after.py"
 ALIGNED = ("itc", "itm", "mlm")
 
 
@@ -95,8 +99,8 @@ def clean_pairs(config: Config, folder: Path) -> tuple[list, dict]:
     """
     path = weights_path(folder, "noisy", config.seed)
     if not path.exists():
-        raise ValueError(f"{path} isn't there; `python notebooks/experiments/after/after.py noisy "
-                         f"--seed {config.seed}` makes it, and must run before capfilt")
+        raise ValueError(f"{path} isn't there; `python {SCRIPT} noisy --seed {config.seed}` makes "
+                         "it, and must run before capfilt")
     task, tokenizer, config = begin(RECIPES["noisy"], config)
     task.student.load_state_dict(torch.load(path))
     run = Run(task.student.eval(), tokenizer, config, folder)
@@ -135,7 +139,10 @@ def begin(recipe: Recipe, config: Config) -> tuple[Any, Tokenizer, Config]:
 
 
 def config_of(recipe: Recipe, seed: int, steps: int, changes: dict) -> Config:
-    """The recipe's settings for so many steps: tiny's with the paper's objectives alone."""
+    """The recipe's settings for so many steps: tiny's with the paper's objectives alone.
+
+    changes: of more options, for tests
+    """
     batch = changes.get("batch", preset("tiny").batch)
     settings = {"siblings": 0.0, "warm_steps": 0, "device": "cpu", **recipe.changes, **changes}
     return preset("tiny", seed=seed, epoch=steps * batch, **settings)
@@ -178,6 +185,12 @@ def weights_path(folder: Path, name: str, seed: int) -> Path:
     return folder / f"{name}-{seed}.pt"
 
 
+def last_losses(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each loss over the last steps."""
+    last = rows[-LAST:]
+    return {name: statistics.mean(row[name] for row in last if name in row) for name in rows[-1]}
+
+
 def train_run(name: str, seed: int, cpu: float, steps: int | None, folder: Path,
               share: float = 1.0, changes: dict | None = None) -> dict:
     """Train and measure a run: -> its record. Its weights are written to the folder.
@@ -186,38 +199,36 @@ def train_run(name: str, seed: int, cpu: float, steps: int | None, folder: Path,
     A run whose losses aren't finite at its end has no figures.
     """
     recipe = RECIPES[name]
-    config = config_of(recipe, seed, steps or 1_000, changes or {})
+    configure = partial(config_of, recipe, seed, changes=changes or {})
     clock = time.process_time()
-    pairs, about_pairs = recipe.pairs(config, folder) if recipe.pairs else ([], {})
-    before = time.process_time() - clock
-    per_step = None
+    pairs, figures = recipe.pairs(configure(1), folder) if recipe.pairs else ([], {})
+    record: dict[str, Any] = {"recipe": name, "seed": seed, "pairs": len(pairs),
+                              "cpu_before": round(time.process_time() - clock, 1)}
     if steps is None:
-        per_step = seconds_per_step(recipe, config, pairs)
-        steps = max(1, round(cpu / per_step))
-        config = config_of(recipe, seed, steps, changes or {})
-    task, tokenizer, config = begin(recipe, config)
+        each = seconds_per_step(recipe, configure(1_000), pairs)
+        steps = max(1, round(cpu / each))
+        record["seconds_per_step"] = round(each, 4)
+    record |= {"steps": steps, "command": f"python {SCRIPT} {name} --seed {seed} --steps {steps} "
+                                          f"--out {FOLDER}/again.json"}
+
+    task, tokenizer, config = begin(recipe, configure(steps))
     batches = make_batches(recipe, config, tokenizer, pairs)
     gc.collect()
     clock = time.process_time()
-    losses = train_steps(task, batches, config, range(steps))
-    seconds = time.process_time() - clock
-    ends = {loss: statistics.mean(row[loss] for row in losses[-50:] if loss in row)
-            for loss in losses[-1]}
-    run = Run(task.student.eval(), tokenizer, config, folder)
-    figures = {}
-    if all(math.isfinite(value) for value in ends.values()):
+    losses = last_losses(train_steps(task, batches, config, range(steps)))
+    record["cpu"] = round(time.process_time() - clock, 1)
+
+    if all(map(math.isfinite, losses.values())):
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(task.student.state_dict(), weights_path(folder, name, seed))
-        figures = measure(run, seed, recipe.ways, recipe.similarity, share) | about_pairs
-    script = "notebooks/experiments/after/after.py"
-    return {
-        "recipe": name, "seed": seed, "steps": steps,
-        "command": f"python {script} {name} --seed {seed} --steps {steps}",
+        run = Run(task.student.eval(), tokenizer, config, folder)
+        figures |= measure(run, seed, recipe.ways, recipe.similarity, share)
+    else:
+        figures = {}
+    return record | {
         "date": now(), "device": describe_device(), "commit": commit(),
-        "seconds_per_step": per_step and round(per_step, 4), "cpu": round(seconds, 1),
-        "cpu_before": round(before, 1), "pairs": len(pairs),
         "parameters": sum(p.numel() for p in task.student.parameters()),
-        "losses": {loss: round(value, 4) for loss, value in ends.items()},
+        "losses": {loss: round(value, 4) for loss, value in losses.items()},
         "figures": {figure: round(value, 4) for figure, value in figures.items()},
     }
 

@@ -1,9 +1,9 @@
 """What several successors share: ITC within the batch, as CLIP's (Radford et al. 2021, 2103.00020).
 
 Changes: both features of a pair are the student's, with their gradients; ALBEF's keys are its
-teacher's, without. So there is neither a teacher nor a queue. ITM and MLM stay as they are.
-Leaves out: nothing else changes. The recipe `in-batch` is this alone: the control of SigLIP, FILIP
-and X-VLM, whose papers have no teacher and no queue either.
+teacher's, without. So there is neither a teacher nor a queue.
+Leaves out: CLIP has no ITM and no MLM; here they stay as they are. The recipe `in-batch` is this
+alone: the control of SigLIP, FILIP and X-VLM, whose papers have no teacher and no queue either.
 """
 from typing import Any
 
