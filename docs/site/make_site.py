@@ -245,7 +245,8 @@ class Site:
                                   "data/clipart/README", "data/emojiscenes/artwork/LICENCES",
                                   "notebooks/experiments/tried",
                                   "notebooks/experiments/speed/README", "notebooks/experiments/registered",
-                                  "notebooks/experiments/registered_circuit", "CONTRIBUTING", "CHANGELOG"])]))
+                                  "notebooks/experiments/registered_circuit",
+                                  "notebooks/experiments/registered_after", "CONTRIBUTING", "CHANGELOG"])]))
 
     def sources(self) -> None:
         """All of it, but for the explorer."""

@@ -23,6 +23,7 @@ LIMITS = RANGES | {
     "most_bad": (0, 1),
     "utilisation": (0, 1),
     "cores": (0, 1_024),
+    "cpu": (0.1, 1_000_000),
     "network": (0.001, 1_000_000),
     "minutes": (0.1, 10_000),
     "price_per_hour": (0, 1_000_000),

@@ -1,0 +1,38 @@
+"""What several successors share: ITC within the batch, as CLIP's (Radford et al. 2021, 2103.00020).
+
+Changes: both features of a pair are the student's, with their gradients; ALBEF's keys are its
+teacher's, without. So there is neither a teacher nor a queue.
+Leaves out: CLIP has no ITM and no MLM; here they stay as they are. The recipe `in-batch` is this
+alone: the control of SigLIP, FILIP and X-VLM, whose papers have no teacher and no queue either.
+"""
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minalbef.scenes.pretrain import ScenePretrain
+from minalbef.tasks.pretrain import Carry, Draws, PretrainBatch, Step, encode
+
+
+class InBatch(ScenePretrain):
+    """Pretraining whose pairs are contrasted with their own batch alone."""
+
+    def make_teacher(self, student: nn.Module) -> Any:
+        """An empty module: there is no teacher to move, to save or to ask."""
+        return nn.Module()
+
+    def forward(self, batch: PretrainBatch, alpha: float, draws: Draws
+                ) -> tuple[dict[str, Tensor], Carry]:
+        """See Pretrain.forward, and Pretrain.validate, which compares in the same way."""
+        phase = self.phase(draws.step)._replace(queue=False)
+        draws = self.prepared(batch, draws)
+        student = encode(self.student, batch, self.hidden_words(draws, phase))
+        carry = self.gather(student.features, batch)
+        similarities = self.compare(student.features, student.features, carry, batch, phase.queue)
+        step = Step(batch, draws, 0.0, phase, student, student, similarities)
+        return self.losses(step), carry
+
+    @torch.no_grad()
+    def after_step(self, carry: Carry) -> None:
+        """After the optimiser: clamp the temperature, and nothing else."""
+        self.student.temperature.clamp_(self.config.temperature_min, self.config.temperature_max)
