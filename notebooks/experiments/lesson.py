@@ -116,14 +116,18 @@ def record_run(start: Start, step: Callable[[int], float], steps: int,
 
 
 def train_alone(start: Start, lessons: Lessons, arm: Arm) -> dict[str, Any]:
-    """A lesson alone, in an arm's way. The loss that is recorded weighs true and false alike."""
+    """A lesson alone, in an arm's way.
+
+    The loss that is recorded weighs true and false alike, whose shares are taken off the logits.
+    """
     start.load()
     draws = torch.Generator().manual_seed(start.config.seed)
     count = 2 * arm.pairs
     own = torch.arange(count)
     texts, images = torch.cat([own, own ^ 1]), torch.cat([own, own])
     labels = torch.cat([torch.ones(count), torch.zeros(count)]).long()
-    weights = 1 + arm.labels * (2 * labels - 1)
+    shares = torch.tensor([1 - arm.labels, 1 + arm.labels])
+    weights = shares[labels]
     for group in start.optimiser.param_groups:
         group["lr"] = arm.rate * train.lr_at(start.first, start.config) * group["share"]
 
@@ -134,7 +138,7 @@ def train_alone(start: Start, lessons: Lessons, arm: Arm) -> dict[str, Any]:
         nn.utils.clip_grad_norm_(start.task.parameters(), start.config.clip)
         start.optimiser.step()
         start.optimiser.zero_grad(set_to_none=True)
-        return losses.mean().item()
+        return F.cross_entropy(logits.detach() - shares.log(), labels).item()
 
     return record_run(start, step, arm.steps, lambda: lessons.asked, arm.until)
 
