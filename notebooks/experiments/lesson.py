@@ -60,7 +60,7 @@ WITHOUT = {
     "warmer": Arm(rate=3.0, steps=750, until=0.95),
     "larger": Arm(pairs=64, steps=400, until=0.95),
 }
-PARTS = {"skew": ARMS, "controls": CONTROLS, "weight": WEIGHTS, "without": WITHOUT}
+PARTS: tuple[dict[str, Any], ...] = (ARMS, CONTROLS, WEIGHTS, WITHOUT)
 
 
 class Lessons:
@@ -158,39 +158,41 @@ def train_full(start: Start, weight: float) -> dict[str, Any]:
         return record_run(start, step, FULL, look_again)
 
 
-def main(part: tuple[str, ...] = tuple(PARTS), seed: tuple[int, ...] = (0, 1, 2, 3, 4),
-         out: Path = PATH) -> None:
+def main(arm: tuple[str, ...] = (), seed: tuple[int, ...] = (0, 1, 2, 3, 4), out: Path = PATH
+         ) -> None:
     """Train the lessons that the file doesn't have yet.
 
     Args:
-        part: one or more of skew, controls, weight, without
+        arm: these alone, such as words
         seed: one or more, of each arm
         out: the file to write
     """
     torch.set_num_threads(1)
-    if unknown := set(part) - PARTS.keys():
-        raise ValueError(f"no part {min(unknown)!r}; there are {', '.join(PARTS)}")
-    for name in part:
+    names = [name for part in PARTS for name in part]
+    if unknown := set(arm) - set(names):
+        raise ValueError(f"no arm {min(unknown)!r}; there are {', '.join(names)}")
+    for part in PARTS:
         for one in seed:
             runs = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
-            done = {(run["arm"], run["seed"]) for run in runs}
-            arms = {arm: way for arm, way in PARTS[name].items() if (arm, one) not in done}
+            done = {run["arm"] for run in runs if run["seed"] == one}
+            arms = {name: way for name, way in part.items()
+                    if name not in done and (not arm or name in arm)}
             if not arms:
                 continue
             start = Start(one)
-            lessons = None if name == "weight" else Lessons(start, draw_pool())
-            for arm, way in arms.items():
+            lessons = None if part is WEIGHTS else Lessons(start, draw_pool())
+            for name, way in arms.items():
                 begun = time.process_time()
                 if lessons is None:
                     found = train_full(start, way)
                 else:
                     found = train_alone(start, lessons, way)
                 runs.append({
-                    "arm": arm, "seed": one, "command": shlex.join(["python", *sys.argv]),
+                    "arm": name, "seed": one, "command": shlex.join(["python", *sys.argv]),
                     "date": now(), "device": describe_device(), "commit": commit(),
                     "cpu_seconds": round(time.process_time() - begun), **found})
                 write_json(out, runs)
-                print(f"{arm}, seed {one}: left after {found['left']} steps", flush=True)
+                print(f"{name}, seed {one}: left after {found['left']} steps", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The lesson's plateau in a toy: `python notebooks/experiments/lesson_toy.py`, half a minute.
+"""The lesson's plateau in a toy: `python notebooks/experiments/lesson_toy.py`, ten seconds.
 
 A question has two signs, a word and a place, and is true where their product is 1: XOR. The word is
 1 more often than -1, by the bias. Writes lesson_toy.json and lesson_toy.png beside itself.
