@@ -1,4 +1,5 @@
 """What lesson.py trains and asks with: pairs of siblings, `tiny` up to its lesson, questions."""
+from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,10 +92,20 @@ class Start:
         self.folder.mkdir(parents=True, exist_ok=True)
         if checkpoint.load_state(self.folder, self.task, self.optimiser, self.config):
             return
-        self.task.start(load(data_folder() / "tiny" / "start").model)
+        self.take_start()
         for number in range(self.first):
             self.full_step(number)
         checkpoint.save_state(self.folder, self.task, self.optimiser, self.first, self.config)
+
+    def take_start(self) -> None:
+        """Take the weights of the start that is shipped; word embeddings if there are as many."""
+        first = deepcopy(self.task.student)
+        weights = first.state_dict()
+        for name, value in load(data_folder() / "tiny" / "start").model.state_dict().items():
+            if value.shape == weights[name].shape:
+                weights[name] = value
+        first.load_state_dict(weights)
+        self.task.start(first)
 
     def full_step(self, number: int) -> float:
         """A step of `tiny` as it is: -> the loss of siblings, 0 in a step without them."""
