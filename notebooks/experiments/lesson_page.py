@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lesson import ARMS, CONTROLS, SKEWS, WEIGHTS, WITHOUT
+from lesson_toy import BIASES
 from minalbef.cli.main import run_script
 from page_tables import half_width, table_of
 from results import write_tables
@@ -135,10 +136,9 @@ def others_table(records: Sequence[dict[str, Any]]) -> str:
 
 def toy_table(toy: dict[str, Any]) -> str:
     """Steps until the toy leaves ln 2, by bias and optimiser."""
-    biases = [row["bias"] for row in toy["results"]["SGD"]]
-    rows = [[name, *(f"{row['steps']:.0f}" for row in some)]
+    rows = [[name, *(f"{row['steps']:.0f}" if row["steps"] else "never" for row in some)]
             for name, some in toy["results"].items()]
-    return table_of(["bias", *(f"{bias:g}" for bias in biases)], rows)
+    return table_of(["bias", *(f"{bias:g}" for bias in BIASES)], rows)
 
 
 def main(records: Path = HERE / "lesson.json", toy: Path = HERE / "lesson_toy.json",
