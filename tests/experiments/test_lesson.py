@@ -127,3 +127,22 @@ def test_a_law_is_found_from_made_up_plateaus(power, verdict):
 def test_the_registered_bounds_of_a_law():
     assert lesson_page.law(-2.3, -1.2) == "1/b²" and lesson_page.law(-2.1, -0.9) == "not decided"
     assert lesson_page.law(-1.2, 0.1) == "not decided" and lesson_page.law(-1.8, -1.1) == "not decided"
+
+
+def test_a_count_of_seeds_is_judged_even_while_some_are_missing():
+    assert [lesson_page.counted(some, 5, True) for some in (3, 4)] == ["no", "yes"]
+    assert [lesson_page.counted(some, 5, False) for some in (1, 2)] == ["yes", "no"]
+    assert lesson_page.counted(0, 3, False) == lesson_page.counted(3, 4, True) == "not decided"
+    assert lesson_page.counted(0, 4, False) == "yes" and lesson_page.counted(1, 3, True) == "no"
+
+
+def test_the_page_has_its_tables_and_sentences_have_their_figures(tmp_path):
+    before = lesson_page.PAGE.read_text(encoding="utf-8")
+    page = tmp_path / "lesson.md"
+    page.write_text(results.MARKS.sub(r"\1\3", before), encoding="utf-8")
+    lesson_page.main(page=page)
+    assert page.read_text(encoding="utf-8") == before, "call notebooks/experiments/lesson_page.py"
+    text = " ".join(before.split())
+    runs = json.loads(lesson.PATH.read_text(encoding="utf-8"))
+    for sentence in said(runs):
+        assert sentence in text, sentence
