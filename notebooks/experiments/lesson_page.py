@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lesson import ARMS, CONTROLS, SKEWS, WEIGHTS, WITHOUT
+from lesson import ARMS, CONTROLS, SKEWS
 from lesson_toy import BIASES
 from minalbef.cli.main import run_script
 from page_tables import half_width, table_of
@@ -125,17 +125,6 @@ def lengths_table(records: Sequence[dict[str, Any]]) -> str:
                     rows)
 
 
-def others_table(records: Sequence[dict[str, Any]]) -> str:
-    """The runs in the full step, and those without skew: plateau, last row, and what they cost."""
-    rows = []
-    for arm in (*WEIGHTS, *WITHOUT):
-        for seed, run in sorted(runs_of(records, arm).items()):
-            last = run["rows"][-1]
-            rows.append([arm, seed, steps_in_words(run), last["step"], f"{last['loss']:.3f}",
-                         f"{last['relation']:.2f}", run["cpu_seconds"]])
-    return table_of(["lesson", "seed", "left after", "steps", "loss", "relation", "CPU seconds"], rows)
-
-
 def claims_table(records: Sequence[dict[str, Any]]) -> str:
     """A row for each claim of registered_lesson.md that seeds were counted for."""
     found = slopes(records)
@@ -179,7 +168,7 @@ def main(records: Path = HERE / "lesson.json", toy: Path = HERE / "lesson_toy.js
     """
     runs = json.loads(records.read_text(encoding="utf-8"))
     print(*(f"{slope:.2f}" for slope in slopes(runs)), "are the seeds' slopes")
-    tables = {"claims": claims_table(runs), "lengths": lengths_table(runs), "others": others_table(runs),
+    tables = {"claims": claims_table(runs), "lengths": lengths_table(runs),
               "toy": toy_table(json.loads(toy.read_text(encoding="utf-8")))}
     write_tables(page, **tables)
 

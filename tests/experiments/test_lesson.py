@@ -136,6 +136,24 @@ def test_a_count_of_seeds_is_judged_even_while_some_are_missing():
     assert lesson_page.counted(0, 4, False) == "yes" and lesson_page.counted(1, 3, True) == "no"
 
 
+def said(runs: list[dict]) -> list[str]:
+    """Sentences of the page, with the figures that the runs have."""
+    fitted = [run for arm in lesson.ARMS if arm >= "skew 0.50" for run in lesson_page.runs_of(runs, arm).values()]
+    numbers = {1: "one", 6: "six"}
+    never = sum(run["left"] is None for run in fitted)
+    sentences = [f"But {numbers[never]} of its {len(fitted)} runs never left and count as 450 steps"]
+    if lesson_page.runs_of(runs, "skew 0.80")[4]["left"] is None:
+        sentences.append("seed 4 doesn't leave at .8")
+    if lesson_page.law(*lesson_page.interval(lesson_page.slopes(runs))) == "1/b":
+        sentences.append("The slope holds 1/b and neither 1/b² nor nothing, as registered.")
+    if lesson_page.interval(lesson_page.rare_after(runs))[1] < .5 < lesson_page.interval(
+            lesson_page.rare_after(runs, "frequent"))[0]:
+        sentences.append("answers frequent words better than chance, and rare ones *worse*")
+    if not any(lesson_page.left(lesson_page.runs_of(runs, arm)) for arm in ("images", "labels")):
+        sentences.append("Words do it, images and labels don't.")
+    return sentences
+
+
 def test_the_page_has_its_tables_and_sentences_have_their_figures(tmp_path):
     before = lesson_page.PAGE.read_text(encoding="utf-8")
     page = tmp_path / "lesson.md"
@@ -144,5 +162,6 @@ def test_the_page_has_its_tables_and_sentences_have_their_figures(tmp_path):
     assert page.read_text(encoding="utf-8") == before, "call notebooks/experiments/lesson_page.py"
     text = " ".join(before.split())
     runs = json.loads(lesson.PATH.read_text(encoding="utf-8"))
+    assert len(said(runs)) == 5
     for sentence in said(runs):
         assert sentence in text, sentence
