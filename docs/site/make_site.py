@@ -53,7 +53,7 @@ GROUPS = {                            # of the pages of docs/, for the menu; Sph
     "Use it": "install use data sources public tasks choices checkpoints clipart losses",
     "Train at scale": "scale first_gpu loading",
     "Change it": "architecture extend new_task",
-    "Results": ("results minimal_pairs stress relations circuit curves ablation ablation_spoilt ablation_sweeps "
+    "Results": ("results minimal_pairs lesson stress relations circuit curves ablation ablation_spoilt ablation_sweeps "
                 "ablation_choices ablation_rows"),
     "Compare": "which differences related glossary",
 }
