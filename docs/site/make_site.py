@@ -246,7 +246,8 @@ class Site:
                                   "notebooks/experiments/tried",
                                   "notebooks/experiments/speed/README", "notebooks/experiments/registered",
                                   "notebooks/experiments/registered_circuit",
-                                  "notebooks/experiments/registered_after", "CONTRIBUTING", "CHANGELOG"])]))
+                                  "notebooks/experiments/registered_after",
+                                  "notebooks/experiments/registered_lesson", "CONTRIBUTING", "CHANGELOG"])]))
 
     def sources(self) -> None:
         """All of it, but for the explorer."""
