@@ -1,4 +1,4 @@
-"""The tables and verdicts of docs/lesson.md: `python notebooks/experiments/lesson_page.py`, a second.
+"""Tables and verdicts of docs/lesson.md: `python notebooks/experiments/lesson_page.py`, a second.
 
 From lesson.json and lesson_toy.json, as registered_lesson.md says. Trains nothing.
 """
@@ -23,7 +23,8 @@ FITTED = SKEWS[3:]                    # the skews of which the law is asked
 MIXED = SKEWS[3:-1]                   # those of them that leave questions in rare words
 LONGEST = 450                         # what a run that never left counts as
 # whether at least four of five seeds should leave the plateau, or at most one
-PREDICTED = {"skew 0.00": False, "skew 0.20": False, "words": True, "images": False, "labels": False}
+PREDICTED = {"skew 0.00": False, "skew 0.20": False, "words": True, "images": False,
+             "labels": False}
 Runs = dict[int, dict[str, Any]]      # of an arm, by seed
 
 
@@ -134,7 +135,8 @@ def claims_table(records: Sequence[dict[str, Any]]) -> str:
     rare_words = f"{in_words(rare)}, {len(rare)} seeds"
     wrong = "yes" if interval(rare)[1] < 0.5 else "not decided"
     rows = [
-        ["slope of log plateau on log skew, .5 to 1", "-1: 1/b", slope_words, law(*interval(found))],
+        ["slope of log plateau on log skew, .5 to 1", "-1: 1/b", slope_words,
+         law(*interval(found))],
         ["rare words right after the plateau, where it was left", "below .5", rare_words, wrong],
     ]
     for arm, predicted in PREDICTED.items():
