@@ -1,4 +1,4 @@
-"""The tables and verdicts of docs/lesson.md: `python notebooks/experiments/lesson_page.py`, a second.
+"""Tables and verdicts of docs/lesson.md: `python notebooks/experiments/lesson_page.py`, a second.
 
 From lesson.json and lesson_toy.json, as registered_lesson.md says. Trains nothing.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from lesson import ARMS, CONTROLS, SKEWS
 from lesson_toy import BIASES
@@ -22,7 +23,8 @@ FITTED = SKEWS[3:]                    # the skews of which the law is asked
 MIXED = SKEWS[3:-1]                   # those of them that leave questions in rare words
 LONGEST = 450                         # what a run that never left counts as
 # whether at least four of five seeds should leave the plateau, or at most one
-PREDICTED = {"skew 0.00": False, "skew 0.20": False, "words": True, "images": False, "labels": False}
+PREDICTED = {"skew 0.00": False, "skew 0.20": False, "words": True, "images": False,
+             "labels": False}
 Runs = dict[int, dict[str, Any]]      # of an arm, by seed
 
 
@@ -129,16 +131,28 @@ def claims_table(records: Sequence[dict[str, Any]]) -> str:
     """A row for each claim of registered_lesson.md that seeds were counted for."""
     found = slopes(records)
     rare = rare_after(records)
-    rows = [["slope of log plateau on log skew, .5 to 1", "-1: 1/b", f"{in_words(found)}, {len(found)} seeds",
-             law(*interval(found))],
-            ["rare words right after the plateau", "below .5", f"{in_words(rare)}, {len(rare)} seeds",
-             "yes" if interval(rare)[1] < 0.5 else "not decided"]]
+    slope_words = f"{in_words(found)}, {len(found)} seeds"
+    rare_words = f"{in_words(rare)}, {len(rare)} seeds"
+    wrong = "yes" if interval(rare)[1] < 0.5 else "not decided"
+    rows = [
+        ["slope of log plateau on log skew, .5 to 1", "-1: 1/b", slope_words,
+         law(*interval(found))],
+        ["rare words right after the plateau, where it was left", "below .5", rare_words, wrong],
+    ]
     for arm, predicted in PREDICTED.items():
         runs = runs_of(records, arm)
         if runs:
-            rows.append([f"runs that leave: {arm}", "4 of 5 or more" if predicted else "1 of 5 at most",
-                         f"{left(runs)} of {len(runs)}", counted(left(runs), len(runs), predicted)])
+            some = left(runs)
+            rows.append([f"runs that leave: {arm}",
+                         "4 of 5 or more" if predicted else "1 of 5 at most",
+                         share_in_words(some, len(runs)), counted(some, len(runs), predicted)])
     return table_of(["claim", "predicted", "found", "verdict"], rows)
+
+
+def share_in_words(some: int, runs: int) -> str:
+    """How many runs left, and the exact 95% interval of the share (Clopper and Pearson's)."""
+    low, high = stats.binomtest(some, runs).proportion_ci(0.95)
+    return f"{some} of {runs} [{low:.2f}, {high:.2f}]"
 
 
 def counted(some: int, runs: int, predicted: bool) -> str:

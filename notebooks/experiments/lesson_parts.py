@@ -71,7 +71,8 @@ def draw_pool() -> dict[bool, Siblings]:
     path = FOLDER / "pool.pt"
     if not path.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
-        pool = {mirrored: tuple(draw_siblings("train", mirrored, POOL)) for mirrored in (False, True)}
+        pool = {mirrored: tuple(draw_siblings("train", mirrored, POOL))
+                for mirrored in (False, True)}
         torch.save(pool, path)
     return {mirrored: Siblings(*part) for mirrored, part in torch.load(path).items()}
 

@@ -25,7 +25,7 @@ FACTORS = {1: "place is an input", 2: "place is a product"}
 
 def plateau(bias: float, optimiser: str, factors: int = 1, first: float = 0.05, nets: int = 8,
             batch: int = 128, hidden: int = 32, steps: int = 4000) -> tuple[Tensor, Tensor]:
-    """Train `nets` at once: -> steps until each leaves ln 2, and its accuracy on the rare word then.
+    """Train `nets` at once: -> each one's steps until it leaves ln 2, and accuracy of rare words.
 
     factors: inputs whose product is the place. first: the size of the first weights.
     Both (nets,); NaN: never left, or there was no rare word

@@ -133,6 +133,7 @@ def test_a_count_of_seeds_is_judged_even_while_some_are_missing():
     assert [lesson_page.counted(some, 5, True) for some in (3, 4)] == ["no", "yes"]
     assert [lesson_page.counted(some, 5, False) for some in (1, 2)] == ["yes", "no"]
     assert lesson_page.counted(0, 3, False) == lesson_page.counted(3, 4, True) == "not decided"
+    assert lesson_page.share_in_words(3, 5) == "3 of 5 [0.15, 0.95]"
     assert lesson_page.counted(0, 4, False) == "yes" and lesson_page.counted(1, 3, True) == "no"
 
 
