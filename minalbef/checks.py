@@ -169,8 +169,18 @@ def _compare(kind: str, a: dict[str, Tensor], b: dict[str, Tensor], names: tuple
         difference = _difference(x.double(), y.double())
         finite = x[x.isfinite()].double()
         limit = tol * max(_largest(finite), least)
-        assert difference <= limit, (f"{names[0]} and {names[1]} differ: {kind}, {position}: "
-                                     f"by {difference:.1e} where {limit:.1e} is allowed")
+        if difference > limit:
+            where = kind if position == kind else f"{kind}, {position}"
+            raise AssertionError(f"{names[0]} and {names[1]} differ: {where}: "
+                                 f"{_in_words(x, y, names, difference, limit)}")
+
+
+def _in_words(x: Tensor, y: Tensor, names: tuple[str, str], difference: float, limit: float
+              ) -> str:
+    """How x and y differ: a number that is no fraction says more than a difference does."""
+    if x.numel() == 1 and not x.is_floating_point() and not y.is_floating_point():
+        return f"{x.item()} in {names[0]}, {y.item()} in {names[1]}"
+    return f"by {difference:.1e} where {limit:.1e} is allowed"
 
 
 def _difference(x: Tensor, y: Tensor) -> float:

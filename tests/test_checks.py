@@ -133,7 +133,7 @@ def test_whole_numbers_need_no_gradient_and_none_is_claimed(capsys):
 @pytest.mark.parametrize("kind", [np.asarray, lambda x: [int(n) for n in x], lambda x: {"picture": to_picture(x)}])
 def test_arrays_numbers_and_pictures_are_compared_as_tensors_are(kind):
     check_same(lambda x: kind(x), lambda x: kind(x + 0), make_input=lambda: torch.arange(4))
-    with pytest.raises(AssertionError, match="by 1.0e"):
+    with pytest.raises(AssertionError, match="by 1.0e|: 0 in .*, 1 in "):
         check_same(lambda x: kind(x), lambda x: kind(x + 1), make_input=lambda: torch.arange(4))
 
 
@@ -150,3 +150,12 @@ def test_a_blank_may_be_empty_but_not_wrong(capsys):
         check_same(unwritten, torch.exp, make_input=words)
     with pytest.raises(AssertionError, match="output"):
         check_same(torch.sin, torch.exp, make_input=words, blank=True)
+
+
+@pytest.mark.parametrize("answer, message", [(True, "differ: output: 0 in .*, True in "),
+                                             (2, "differ: output: 0 in .*, 2 in ")])
+def test_a_number_or_a_yes_that_differs_is_shown(answer, message):
+    with pytest.raises(AssertionError, match=message):
+        check_same(lambda x: 0, lambda x: answer, make_input=words)
+    with pytest.raises(AssertionError, match=r"output\[1\]: True in .*, False in "):
+        check_same(lambda x: [True, True], lambda x: [True, False], make_input=words)

@@ -53,7 +53,7 @@ GROUPS = {                            # of the pages of docs/, for the menu; Sph
     "Use it": "install use data sources public tasks choices checkpoints clipart losses",
     "Train at scale": "scale first_gpu loading",
     "Change it": "architecture extend new_task",
-    "Results": ("results minimal_pairs stress relations circuit curves ablation ablation_spoilt ablation_sweeps "
+    "Results": ("results minimal_pairs lesson stress relations circuit curves ablation ablation_spoilt ablation_sweeps "
                 "ablation_choices ablation_rows"),
     "Compare": "which differences related glossary",
 }
@@ -246,7 +246,8 @@ class Site:
                                   "notebooks/experiments/tried",
                                   "notebooks/experiments/speed/README", "notebooks/experiments/registered",
                                   "notebooks/experiments/registered_circuit",
-                                  "notebooks/experiments/registered_after", "CONTRIBUTING", "CHANGELOG"])]))
+                                  "notebooks/experiments/registered_after",
+                                  "notebooks/experiments/registered_lesson", "CONTRIBUTING", "CHANGELOG"])]))
 
     def sources(self) -> None:
         """All of it, but for the explorer."""

@@ -32,6 +32,7 @@ from minalbef.scenes import evaluation, questions, task_problems
 from minalbef.scenes.records import minimal_pairs
 from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.tasks.table import TASKS, load_model
+from minalbef.tokenizer import Tokenizer
 
 LOG = logging.getLogger("minalbef")
 CHOICE = "choice"                     # among captions, by the ITC and ITM of a pretrained model
@@ -180,8 +181,8 @@ def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, s
     if scene_task.baselines:
         baselines |= scene_task.baselines(draw)
     torch.manual_seed(seed)                              # of random weights
-    for name, baseline, hide in baseline_models(task, model, folder, source):
-        baselines[name] = task_problems.evaluate(task, baseline, tokenizer, draw, hide).samples
+    for name, baseline, words, hide in baseline_models(task, model, tokenizer, folder, source):
+        baselines[name] = task_problems.evaluate(task, baseline, words, draw, hide).samples
     figures, spans, counts = intervals.summarise({"test": result.samples, "baselines": baselines})
     if result.options:
         figures["map"] = result.options
@@ -189,23 +190,25 @@ def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, s
             "intervals": spans, "counts": counts}
 
 
-def baseline_models(task: str, model: nn.Module, folder: Path, source: Path | None
-                    ) -> Iterator[tuple[str, nn.Module, str]]:
-    """The models that a fine-tuned run is compared with: name, model, hidden input."""
+def baseline_models(task: str, model: nn.Module, tokenizer: Tokenizer, folder: Path,
+                    source: Path | None) -> Iterator[tuple[str, nn.Module, Tokenizer, str]]:
+    """The models that a fine-tuned run is compared with: name, model, tokenizer, hidden input."""
     albef: Any = getattr(model, "albef", model)
     config = albef.config
     for name, differs in SCENE_TASKS[task].trained_baselines.items():
         if (folder / name / "model.safetensors").exists():
-            yield name, load_model(task, folder / name)[0], differs.get("hide", "")
+            yield name, load_model(task, folder / name)[0], tokenizer, differs.get("hide", "")
     for name, (which, hide) in SCENE_TASKS[task].untrained_baselines.items():
         if which == "tuned":
-            yield name, model, hide
+            yield name, model, tokenizer, hide
         elif which == "random":
-            yield name, ALBEF(config).eval(), hide
+            yield name, ALBEF(config).eval(), tokenizer, hide
         elif source:
-            run = source / "start" if which == "start" else source
-            if run.exists():
-                yield name, at_size(load(run).model, config), hide
+            path = source / "start" if which == "start" else source
+            if path.exists():
+                run = load(path)         # the start that ships with `tiny` has its own vocabulary
+                own = replace(config, vocab_size=run.config.vocab_size)
+                yield name, at_size(run.model, own), run.tokenizer, hide
 
 
 def evaluate_pairs(folder: Path, command: str = "", seed: int = 0, size: float = 1.0,

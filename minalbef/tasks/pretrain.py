@@ -379,7 +379,14 @@ class Pretrain(Distilled[ALBEF]):
         Every objective counts, in every phase, and neither teacher nor queue takes part: the rows
         compete with each other alone. So figures of different steps compare. Changes nothing.
         """
-        phase = Phase(match=True, queue=False, hard=True)
+        return self.within_batch(batch, draws, Phase(match=True, queue=False, hard=True))
+
+    def within_batch(self, batch: PretrainBatch, draws: Draws, phase: Phase
+                     ) -> tuple[dict[str, Tensor], Carry]:
+        """The student's losses, each row compared with the batch's alone; no teacher takes part.
+
+        phase: without the queue. -> losses by name, and features and keys of all processes
+        """
         draws = self.prepared(batch, draws)
         student = encode(self.student, batch, self.hidden_words(draws, phase))
         carry = self.gather(student.features, batch)

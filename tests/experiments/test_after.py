@@ -546,6 +546,15 @@ def test_a_run_that_breaks_has_no_figures(few_captions, tmp_path, monkeypatch):
     assert after_tables.values_of([broken | {"seed": 1}], "coca itc r1") == {}
 
 
+def test_a_set_of_which_nothing_is_left_is_told_and_not_trained_on(few_captions, tmp_path, monkeypatch):
+    nothing = replace(after.RECIPES["capfilt"], pairs=lambda config, folder: ([], {"filter recall": 1.0}))
+    monkeypatch.setitem(after.RECIPES, "capfilt", nothing)
+    record = after.train_run("capfilt", 7, 300.0, None, tmp_path, changes=FEW)
+    assert record["figures"] == {"filter recall": 1.0} and record["steps"] == record["pairs"] == 0
+    table = after_tables.runs_table([record], {"capfilt": "CapFilt"})
+    assert "| `capfilt` | CapFilt | 1 | 0 | 0 | – / – |" in table
+
+
 def test_capfilt_needs_the_model_that_cleans(quick, tmp_path, capsys):
     with pytest.raises(SystemExit):
         quick("capfilt", "--seed", "7", "--steps", "2")

@@ -74,7 +74,7 @@ def test_the_page_has_the_tables_and_the_verdicts_follow_from_them():
         found = run["checkpoints"]
         claims.append(list(circuit_training.verdicts(found).values()))
         assert found[-1]["directions"] == ends[f"runs/bench/seed{seed}"]["directions"], "the same end"
-        assert ("note" in run) == (seed != "4")
+        assert len(found) == 11 and found[-1]["step"] == 1900
         during = {each["step"]: each["object"] for each in found}
         assert during[190] >= .90 and .65 < during[570] < .68
     assert claims == 3 * [[False, True, True, True, False]]

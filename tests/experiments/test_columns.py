@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks" / "experiments"))
 
 import columns  # noqa: E402
+import missed  # noqa: E402
 from results import flatten  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -35,3 +36,17 @@ def test_records_stand_side_by_side_on_a_page(tmp_path, monkeypatch):
     columns.main(("old", "new"), page=page)
     text = page.read_text(encoding="utf-8")
     assert "| | old, 5 seeds | new, 5 seeds |" in text and "| pointing, ITM / MLM | 0.25 | 0.75 |" in text
+
+
+def test_the_page_of_trials_says_which_aims_are_missed():
+    before, now = (columns.read(name)["figures"] for name in ("today", "learn"))
+    assert missed.table(before, now) in missed.PAGE.read_text(encoding="utf-8")
+
+
+def test_an_aim_is_met_when_each_of_its_figures_is_by_the_digits_that_are_shown():
+    aim = missed.Aim("asked", ("a", "b"), least=.85)
+    assert aim.bound() == "at least 0.85" and missed.Aim("asked", ("a",), most=.08).bound() == "at most 0.08"
+    assert aim.is_met({"a": {"mean": .85}, "b": {"mean": .846}})
+    assert not aim.is_met({"a": {"mean": .85}, "b": {"mean": .844}})
+    assert not aim._replace(spread="low").is_met({"a": {"mean": .9, "low": .9}, "b": {"mean": .9, "low": .8}})
+    assert not missed.Aim("asked", ("a",), most=.08).is_met({"a": {"mean": .09}})

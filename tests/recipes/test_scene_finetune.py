@@ -23,7 +23,7 @@ from minalbef.cli import main
 from minalbef.data import data_folder
 from minalbef.evaluation import answers, intervals
 from minalbef.recipes import finetune, report
-from minalbef.recipes.evaluate import evaluate_run
+from minalbef.recipes.evaluate import baseline_models, evaluate_run
 from minalbef.recipes.finetune import at_size, settings, tune_all
 from minalbef.scenes import tables, task_problems
 from minalbef.scenes.batches import ProblemBatches
@@ -87,6 +87,21 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monk
     table = tables.task_table([found])
     plain = tables.at(found, "counts.test.plain.itc_i2t_r1")
     assert all(title.format(block=plain) in table for title, _ in SCENE_TASKS[task].titles) and "None" not in table
+
+
+def test_the_start_that_ships_is_a_baseline_with_its_own_vocabulary(tmp_path):
+    tiny, start = load(data_folder() / "tiny"), load(data_folder() / "tiny" / "start")
+    assert len(tiny.tokenizer) != len(start.tokenizer), "with one vocabulary this test says nothing"
+    config = settings("grounding", data_folder() / "tiny")
+    models = baseline_models("grounding", at_size(tiny.model, config), tiny.tokenizer, tmp_path, data_folder() / "tiny")
+    found = {name: parts for name, *parts in models}
+    assert list(found) == ["pretrained", "warm_start", "random_weights", "shuffled_text"]
+    for name, run in (("pretrained", tiny), ("warm_start", start)):
+        model, tokenizer, hide = found[name]
+        words, own = (each.encode(["a big cat left of a dog"]) for each in (tokenizer, run.tokenizer))
+        assert_close(model.encode_text(*words), run.model.encode_text(*own))
+        assert model.config.image_size == config.image_size and not hide
+    assert found["shuffled_text"][1:] == [tiny.tokenizer, "shuffled"]
 
 
 @pytest.mark.parametrize("task", SCENE_TASKS)

@@ -28,8 +28,8 @@ LINKED = sorted(str(path.relative_to(ROOT)) for pattern in ("*.md", "docs/*.md",
                 for path in ROOT.glob(pattern))
 # extend and new_task are mostly code, which their tests run; half of results is two tables
 LONGER = {"README.md": 120, "docs/extend.md": 160, "docs/new_task.md": 160, "docs/results.md": 120}
-RESULTS = ("ablation", "choices", "circuit", "clipart", "curves", "minimal_pairs", "relations", "results", "stress",
-           "tasks")
+RESULTS = ("ablation", "choices", "circuit", "clipart", "curves", "lesson", "minimal_pairs", "relations", "results",
+           "stress", "tasks")
 TESTED_ELSEWHERE = ("docs/extend.md", "docs/new_task.md", "docs/use.md")     # their own tests run their Python
 ROOMS = "tasks|weights|evaluation|scenes|datasets|viz|recipes|bench|gpu_check|cli"
 

@@ -185,6 +185,16 @@ def weights_path(folder: Path, name: str, seed: int) -> Path:
     return folder / f"{name}-{seed}.pt"
 
 
+def rounded(values: dict[str, float]) -> dict[str, float]:
+    """Values by name, to four digits."""
+    return {name: round(value, 4) for name, value in values.items()}
+
+
+def origin() -> dict[str, str]:
+    """When, on what and from which commit results are."""
+    return {"date": now(), "device": describe_device(), "commit": commit()}
+
+
 def last_losses(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     """The mean of each loss over the last steps."""
     last = rows[-LAST:]
@@ -196,7 +206,8 @@ def train_run(name: str, seed: int, cpu: float, steps: int | None, folder: Path,
     """Train and measure a run: -> its record. Its weights are written to the folder.
 
     steps: how many; None: as many as take `cpu` seconds. share: of the questions
-    A run whose losses aren't finite at its end has no figures.
+    A run whose losses aren't finite at its end has no figures. A set of which less than a batch is
+    left isn't trained on: there is a record of how that came about alone.
     """
     recipe = RECIPES[name]
     configure = partial(config_of, recipe, seed, changes=changes or {})
@@ -204,6 +215,9 @@ def train_run(name: str, seed: int, cpu: float, steps: int | None, folder: Path,
     pairs, figures = recipe.pairs(configure(1), folder) if recipe.pairs else ([], {})
     record: dict[str, Any] = {"recipe": name, "seed": seed, "pairs": len(pairs),
                               "cpu_before": round(time.process_time() - clock, 1)}
+    if recipe.pairs and len(pairs) < configure(1).batch:
+        nothing = {"steps": 0, "cpu": 0.0, "losses": {}}
+        return record | nothing | {"figures": rounded(figures)} | origin()
     if steps is None:
         each = seconds_per_step(recipe, configure(1_000), pairs)
         steps = max(1, round(cpu / each))
@@ -225,12 +239,8 @@ def train_run(name: str, seed: int, cpu: float, steps: int | None, folder: Path,
         figures |= measure(run, seed, recipe.ways, recipe.similarity, share)
     else:
         figures = {}
-    return record | {
-        "date": now(), "device": describe_device(), "commit": commit(),
-        "parameters": sum(p.numel() for p in task.student.parameters()),
-        "losses": {loss: round(value, 4) for loss, value in losses.items()},
-        "figures": {figure: round(value, 4) for figure, value in figures.items()},
-    }
+    record["parameters"] = sum(p.numel() for p in task.student.parameters())
+    return record | {"losses": rounded(losses), "figures": rounded(figures)} | origin()
 
 
 def read_runs(path: Path) -> list[dict]:
@@ -243,8 +253,7 @@ def add_run(path: Path, run: dict) -> None:
     names = list(RECIPES)
     runs = sorted([*read_runs(path), run],
                   key=lambda each: (each["seed"], names.index(each["recipe"])))
-    write_json(path, {"command": shlex.join(["python", *sys.argv]), "date": now(),
-                      "device": describe_device(), "commit": commit(), "runs": runs})
+    write_json(path, {"command": shlex.join(["python", *sys.argv])} | origin() | {"runs": runs})
 
 
 def names_of(names: Sequence[str]) -> list[str]:

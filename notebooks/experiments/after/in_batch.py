@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from minalbef.scenes.pretrain import ScenePretrain
-from minalbef.tasks.pretrain import Carry, Draws, PretrainBatch, Step, encode
+from minalbef.tasks.pretrain import Carry, Draws, PretrainBatch
 
 
 class InBatch(ScenePretrain):
@@ -23,14 +23,8 @@ class InBatch(ScenePretrain):
 
     def forward(self, batch: PretrainBatch, alpha: float, draws: Draws
                 ) -> tuple[dict[str, Tensor], Carry]:
-        """See Pretrain.forward, and Pretrain.validate, which compares in the same way."""
-        phase = self.phase(draws.step)._replace(queue=False)
-        draws = self.prepared(batch, draws)
-        student = encode(self.student, batch, self.hidden_words(draws, phase))
-        carry = self.gather(student.features, batch)
-        similarities = self.compare(student.features, student.features, carry, batch, phase.queue)
-        step = Step(batch, draws, 0.0, phase, student, student, similarities)
-        return self.losses(step), carry
+        """See Pretrain.forward."""
+        return self.within_batch(batch, draws, self.phase(draws.step)._replace(queue=False))
 
     @torch.no_grad()
     def after_step(self, carry: Carry) -> None:

@@ -1,0 +1,191 @@
+"""Tables and verdicts of docs/lesson.md: `python notebooks/experiments/lesson_page.py`, a second.
+
+From lesson.json and lesson_toy.json, as registered_lesson.md says. Trains nothing.
+"""
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from lesson import ARMS, CONTROLS, SKEWS
+from lesson_toy import BIASES
+from minalbef.cli.main import run_script
+from page_tables import half_width, table_of
+from results import write_tables
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "lesson.md"
+FITTED = SKEWS[3:]                    # the skews of which the law is asked
+MIXED = SKEWS[3:-1]                   # those of them that leave questions in rare words
+LONGEST = 450                         # what a run that never left counts as
+# whether at least four of five seeds should leave the plateau, or at most one
+PREDICTED = {"skew 0.00": False, "skew 0.20": False, "words": True, "images": False,
+             "labels": False}
+Runs = dict[int, dict[str, Any]]      # of an arm, by seed
+
+
+def runs_of(records: Sequence[dict[str, Any]], arm: str) -> Runs:
+    """An arm's runs by seed."""
+    return {record["seed"]: record for record in records if record["arm"] == arm}
+
+
+def name_of(skew: float) -> str:
+    """The arm of a skew."""
+    return list(ARMS)[SKEWS.index(skew)]
+
+
+def seeds_with(records: Sequence[dict[str, Any]], arms: Sequence[str]) -> list[int]:
+    """The seeds that have all of these arms."""
+    return sorted(set.intersection(*(set(runs_of(records, arm)) for arm in arms)))
+
+
+def length(run: dict[str, Any]) -> int:
+    """A plateau's length; LONGEST if it was never left."""
+    return run["left"] or LONGEST
+
+
+def slopes(records: Sequence[dict[str, Any]]) -> list[float]:
+    """Of each seed, the slope of log length on log skew."""
+    arms = [name_of(skew) for skew in FITTED]
+    found = []
+    for seed in seeds_with(records, arms):
+        lengths = [length(runs_of(records, arm)[seed]) for arm in arms]
+        found.append(float(np.polyfit(np.log(FITTED), np.log(lengths), 1)[0]))
+    return found
+
+
+def after(run: dict[str, Any]) -> dict[str, Any] | None:
+    """The first row of figures after the plateau; None: it was never left."""
+    if run["left"] is None:
+        return None
+    return next(row for row in run["rows"] if row["step"] >= run["left"])
+
+
+def rare_after(records: Sequence[dict[str, Any]], figure: str = "rare") -> list[float]:
+    """Of each seed, a figure right after the plateau, as a mean over the skews in MIXED."""
+    arms = [name_of(skew) for skew in MIXED]
+    found = []
+    for seed in seeds_with(records, arms):
+        rows = [after(runs_of(records, arm)[seed]) for arm in arms]
+        found.append(statistics.mean(row[figure] for row in rows if row is not None))
+    return found
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's 95% interval of a mean."""
+    mean, half = statistics.mean(values), half_width(values)
+    return mean - half, mean + half
+
+
+def in_words(values: Sequence[float]) -> str:
+    """A mean and its interval."""
+    low, high = interval(values)
+    return f"{statistics.mean(values):.2f} [{low:.2f}, {high:.2f}]"
+
+
+def law(low: float, high: float) -> str:
+    """What an interval of the slope says, as registered."""
+    holds = {power: low <= power <= high for power in (0, -1, -2)}
+    if holds[-1] and not holds[0] and not holds[-2]:
+        return "1/b"
+    if holds[-2] and not holds[-1]:
+        return "1/b²"
+    if low > -1 and not holds[0]:
+        return "weaker than 1/b"
+    return "not decided"
+
+
+def left(runs: Runs) -> int:
+    """How many runs left the plateau."""
+    return sum(run["left"] is not None for run in runs.values())
+
+
+def steps_in_words(run: dict[str, Any] | None) -> str:
+    """A plateau's length, or "never"; a dash where the run is missing."""
+    if run is None:
+        return "-"
+    return str(run["left"] or "never")
+
+
+def lengths_table(records: Sequence[dict[str, Any]]) -> str:
+    """Plateaus by skew, and by control, seed by seed; and what was known right after them."""
+    seeds = sorted({record["seed"] for record in records if record["arm"] in ARMS})
+    rows = []
+    for arm in (*ARMS, *CONTROLS):
+        runs = runs_of(records, arm)
+        if not runs:
+            continue
+        ends = [row for row in map(after, runs.values()) if row is not None]
+        figures = [f"{statistics.mean(row[name] for row in ends):.2f}" if ends else "-"
+                   for name in ("frequent", "rare", "relation")]
+        rows.append([arm, *(steps_in_words(runs.get(seed)) for seed in seeds), *figures])
+    return table_of(["lesson", *(f"seed {seed}" for seed in seeds), "frequent", "rare", "relation"],
+                    rows)
+
+
+def claims_table(records: Sequence[dict[str, Any]]) -> str:
+    """A row for each claim of registered_lesson.md that seeds were counted for."""
+    found = slopes(records)
+    rare = rare_after(records)
+    slope_words = f"{in_words(found)}, {len(found)} seeds"
+    rare_words = f"{in_words(rare)}, {len(rare)} seeds"
+    wrong = "yes" if interval(rare)[1] < 0.5 else "not decided"
+    rows = [
+        ["slope of log plateau on log skew, .5 to 1", "-1: 1/b", slope_words,
+         law(*interval(found))],
+        ["rare words right after the plateau, where it was left", "below .5", rare_words, wrong],
+    ]
+    for arm, predicted in PREDICTED.items():
+        runs = runs_of(records, arm)
+        if runs:
+            some = left(runs)
+            rows.append([f"runs that leave: {arm}",
+                         "4 of 5 or more" if predicted else "1 of 5 at most",
+                         share_in_words(some, len(runs)), counted(some, len(runs), predicted)])
+    return table_of(["claim", "predicted", "found", "verdict"], rows)
+
+
+def share_in_words(some: int, runs: int) -> str:
+    """How many runs left, and the exact 95% interval of the share (Clopper and Pearson's)."""
+    low, high = stats.binomtest(some, runs).proportion_ci(0.95)
+    return f"{some} of {runs} [{low:.2f}, {high:.2f}]"
+
+
+def counted(some: int, runs: int, predicted: bool) -> str:
+    """Whether the runs that left are as many as predicted; of five seeds some may be missing."""
+    if predicted:
+        sure, out = some >= 4, runs - some >= 2
+    else:
+        sure, out = runs - some >= 4, some >= 2
+    return "yes" if sure else "no" if out else "not decided"
+
+
+def toy_table(toy: dict[str, Any]) -> str:
+    """Steps until the toy leaves ln 2, by bias and optimiser."""
+    rows = [[name, *(f"{row['steps']:.0f}" if row["steps"] else "never" for row in some)]
+            for name, some in toy["results"].items()]
+    return table_of(["bias", *(f"{bias:g}" for bias in BIASES)], rows)
+
+
+def main(records: Path = HERE / "lesson.json", toy: Path = HERE / "lesson_toy.json",
+         page: Path = PAGE) -> None:
+    """Write the page's tables, and print the slope of each seed.
+
+    Args:
+        records: the file that lesson.py wrote
+        toy: the file that lesson_toy.py wrote
+        page: the Markdown file
+    """
+    runs = json.loads(records.read_text(encoding="utf-8"))
+    print(*(f"{slope:.2f}" for slope in slopes(runs)), "are the seeds' slopes")
+    tables = {"claims": claims_table(runs), "lengths": lengths_table(runs),
+              "toy": toy_table(json.loads(toy.read_text(encoding="utf-8")))}
+    write_tables(page, **tables)
+
+
+if __name__ == "__main__":
+    run_script(main)
