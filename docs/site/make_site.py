@@ -44,7 +44,7 @@ COLAB = """# Only in Colab: installs minalbef, and fetches the files that chapte
 BINDER = "https://mybinder.org/v2/gh/{repository}/HEAD?urlpath=lab/tree/notebooks/{name}"   # reads .binder
 MODEL = ("The shipped model has 0.9M parameters, was trained in minutes on a CPU, and knows 50 kinds of emoji on plain "
          "backgrounds: move objects and type sentences, which never leave your browser.")
-LINKS = ("- [Take the tour](notebooks/00_tour.ipynb), the first of eighteen chapters",
+LINKS = ("- [Take the tour](notebooks/00_tour.ipynb), the first of nineteen chapters",
          "- [Install it](README.md#start) and train a model like it, in 10 to 20 minutes",
          "- [What it learned](docs/results.md), with baselines, and what it can't do",
          "- [Teach it](notebooks/assignments/index.md): six weeks of assignments",
