@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from lesson import ARMS, CONTROLS, SKEWS
+from lesson import ARMS, CONTROLS, SKEWS, WEIGHTS, WITHOUT
 from lesson_toy import BIASES
 from minalbef.cli.main import run_script
 from page_tables import half_width, table_of
@@ -22,9 +22,10 @@ PAGE = HERE.parents[1] / "docs" / "lesson.md"
 FITTED = SKEWS[3:]                    # the skews of which the law is asked
 MIXED = SKEWS[3:-1]                   # those of them that leave questions in rare words
 LONGEST = 450                         # what a run that never left counts as
+ENOUGH = 0.95                         # accuracy of relations that is asked of lessons without skew
 # whether at least four of five seeds should leave the plateau, or at most one
 PREDICTED = {"skew 0.00": False, "skew 0.20": False, "words": True, "images": False,
-             "labels": False}
+             "labels": False, "weight 10": True, "weight 1": False}
 Runs = dict[int, dict[str, Any]]      # of an arm, by seed
 
 
@@ -112,17 +113,22 @@ def steps_in_words(run: dict[str, Any] | None) -> str:
 
 
 def lengths_table(records: Sequence[dict[str, Any]]) -> str:
-    """Plateaus by skew, and by control, seed by seed; and what was known right after them."""
+    """Plateaus of each arm, seed by seed, and what was known right after them.
+
+    Arms that no seed has left are one row.
+    """
     seeds = sorted({record["seed"] for record in records if record["arm"] in ARMS})
-    rows = []
-    for arm in (*ARMS, *CONTROLS):
+    rows, stuck = [], []
+    for arm in (*ARMS, *CONTROLS, *WEIGHTS, *WITHOUT):
         runs = runs_of(records, arm)
-        if not runs:
-            continue
         ends = [row for row in map(after, runs.values()) if row is not None]
-        figures = [f"{statistics.mean(row[name] for row in ends):.2f}" if ends else "-"
+        if not ends:
+            stuck += [arm] if len(runs) == len(seeds) else []
+            continue
+        figures = [f"{statistics.mean(row[name] for row in ends):.2f}"
                    for name in ("frequent", "rare", "relation")]
         rows.append([arm, *(steps_in_words(runs.get(seed)) for seed in seeds), *figures])
+    rows.append([", ".join(stuck), *("never" for _ in seeds), "-", "-", "-"])
     return table_of(["lesson", *(f"seed {seed}" for seed in seeds), "frequent", "rare", "relation"],
                     rows)
 
@@ -146,7 +152,17 @@ def claims_table(records: Sequence[dict[str, Any]]) -> str:
             rows.append([f"runs that leave: {arm}",
                          "4 of 5 or more" if predicted else "1 of 5 at most",
                          share_in_words(some, len(runs)), counted(some, len(runs), predicted)])
+    best = [best_relation(run) for arm in WITHOUT for run in runs_of(records, arm).values()]
+    rows.append(["without skew, longer, warmer or larger: relations of .95", "none",
+                 f"0 of {len(best)}, at best {max(best):.2f}" if max(best) < ENOUGH else
+                 f"{sum(one >= ENOUGH for one in best)} of {len(best)}",
+                 "yes" if max(best) < ENOUGH else "no"])
     return table_of(["claim", "predicted", "found", "verdict"], rows)
+
+
+def best_relation(run: dict[str, Any]) -> float:
+    """The best accuracy of relations in a run, at any of its rows."""
+    return max(row["relation"] for row in run["rows"])
 
 
 def share_in_words(some: int, runs: int) -> str:
