@@ -381,14 +381,15 @@ class Pretrain(Distilled[ALBEF]):
         """
         return self.within_batch(batch, draws, Phase(match=True, queue=False, hard=True))
 
-    def within_batch(self, batch: PretrainBatch, draws: Draws, phase: Phase
-                     ) -> tuple[dict[str, Tensor], Carry]:
+    def within_batch(self, batch: PretrainBatch, draws: Draws, phase: Phase,
+                     patches: Tensor | None = None) -> tuple[dict[str, Tensor], Carry]:
         """The student's losses, each row compared with the batch's alone; no teacher takes part.
 
-        phase: without the queue. -> losses by name, and features and keys of all processes
+        phase: without the queue. patches: what a stem made of the images, if it has been computed
+        -> losses by name, and features and keys of all processes
         """
         draws = self.prepared(batch, draws)
-        student = encode(self.student, batch, self.hidden_words(draws, phase))
+        student = encode(self.student, batch, self.hidden_words(draws, phase), patches)
         carry = self.gather(student.features, batch)
         similarities = self.compare(student.features, student.features, carry, batch, phase.queue)
         step = Step(batch, draws, 0.0, phase, student, student, similarities)

@@ -5,9 +5,11 @@
 import itertools
 import json
 import logging
+import os
 import resource
 import shlex
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -34,10 +36,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from learn import summarise  # noqa: E402
 from results import flatten, write_json, write_tables  # noqa: E402
+from train_task import find_task  # noqa: E402
 
 LOG = logging.getLogger("minalbef")
 FOLDER = Path(__file__).parent
 RECORDS = FOLDER / "records"
+TRAIN_TASK = FOLDER / "train_task.py"
 # means over seeds: at least so much, and at most
 LEAST = {"plain.rerank_plus_i2t_r1": 0.94, "plain.rerank_plus_t2i_r1": 0.94,
          "families.rerank_i2t_r1": 0.85, "families.rerank_t2i_r1": 0.90,
@@ -48,11 +52,12 @@ COUNTED = 25                           # steps whose FLOPs are counted, spread o
 SURE = 0.01                            # a new record beats the last one with a smaller p
 
 
-def train_seed(preset: str, changes: tuple[str, ...], seed: int, folder: Path, processes: int
-               ) -> dict:
+def train_seed(preset: str, changes: tuple[str, ...], seed: int, folder: Path, processes: int,
+               task: str = "scenes") -> dict:
     """Train a seed from nothing, warm start included: -> its wall and CPU seconds, and figures.
 
-    A seed that has been timed isn't trained again; a run that was broken off is, from the start.
+    task: see train_task.py. A seed that has been timed isn't trained again; a run that was broken
+    off is, from the start.
     """
     timed = folder / f"seed{seed}.json"
     if timed.exists():
@@ -60,18 +65,29 @@ def train_seed(preset: str, changes: tuple[str, ...], seed: int, folder: Path, p
     run = folder / f"seed{seed}"
     if run.exists():
         raise ValueError(f"{run} was begun and not timed to its end: remove it, and call again")
-    words = ["pretrain", *changes, f"seed={seed}", "--preset", preset, "--run", str(run), "--quiet"]
+    words = [*changes, f"seed={seed}", "--preset", preset, "--run", str(run)]
     clock = time.perf_counter()
     before = cpu_seconds()
-    status = launch.launch(words, processes)
+    command, status = call_training(task, words, processes)
     if status:
         raise SystemExit(status)
     seconds = {"wall": time.perf_counter() - clock, "cpu": cpu_seconds() - before}
-    report = evaluate_run(run, shlex.join(["minalbef", *words]), seed=1000 + seed)
+    report = evaluate_run(run, command, seed=1000 + seed)
     result = {"seed": seed, **seconds, "figures": flatten(report), "config": report["config"],
               "log": read_metrics(run)[::LOGGED]}
     write_json(timed, result)
     return result
+
+
+def call_training(task: str, words: list[str], processes: int) -> tuple[str, int]:
+    """Train by a command of its own: -> the command, and its exit status."""
+    if task == "scenes":
+        words = ["pretrain", *words, "--quiet"]
+        return shlex.join(["minalbef", *words]), launch.launch(words, processes)
+    words = [str(TRAIN_TASK), task, *words]
+    environment = {**launch.ENVIRONMENT, **os.environ}
+    status = subprocess.run([sys.executable, *words], env=environment).returncode
+    return shlex.join(["python", *words]), status
 
 
 def cpu_seconds() -> float:
@@ -80,10 +96,10 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def run_flops(config: Config) -> float:
+def run_flops(config: Config, task: str = "scenes") -> float:
     """FLOPs of the products of a whole run, from steps of each phase with untrained weights."""
-    task, tokenizer, config = begin(replace(config, device="cpu"))
-    flops = step_flops(task, SceneBatches(config, tokenizer), config)
+    made, tokenizer, config = begin(replace(config, device="cpu"), make=find_task(task))
+    flops = step_flops(made, SceneBatches(config, tokenizer), config)
     if config.warm_steps:
         warm = replace(config, batch=config.warm_batch, epochs=1.0, accumulate=1,
                        epoch=config.warm_steps * config.warm_batch)
@@ -148,7 +164,8 @@ def table(records: list[dict]) -> str:
 
 
 def main(name: str, changes: Changes = (), /, what: str = "", preset: str = "tiny", seeds: int = 5,
-         only: tuple[int, ...] = (), run: Path = Path("runs/speed"), processes: int = 1) -> None:
+         only: tuple[int, ...] = (), run: Path = Path("runs/speed"), processes: int = 1,
+         task: str = "scenes") -> None:
     """Train a recipe over seeds, and write a record and the board.
 
     Args:
@@ -160,20 +177,25 @@ def main(name: str, changes: Changes = (), /, what: str = "", preset: str = "tin
         only: train these and write no record, so that two shells can share the seeds
         run: the folder for the runs, one below it for each name
         processes: how many to train in
+        task: of train_task.py, in one process
     """
     config = settings(preset, changes)               # refuse a wrong option before anything starts
+    find_task(task)
+    if task != "scenes" and processes > 1:
+        raise ValueError(f"--task {task} trains in one process, not in {processes}; leave out "
+                         "--processes")
     if not what:
         raise ValueError('--what "..." must say what is new: it stands on the board')
     trained = []
     for seed in only or range(seeds):
-        trained.append(train_seed(preset, changes, seed, run / name, processes))
+        trained.append(train_seed(preset, changes, seed, run / name, processes, task))
     if only:
         return
     figures = summarise([each["figures"] for each in trained])
     record = {
         "name": name, "what": what, "command": shlex.join(["python", *sys.argv]),
         "date": now(), "commit": commit(), "device": describe_device(), "n": seeds,
-        "processes": processes, "flops": run_flops(config),
+        "processes": processes, "task": task, "flops": run_flops(config, task),
         "wall": round(statistics.mean(each["wall"] for each in trained), 1),
         "cpu": round(statistics.mean(each["cpu"] for each in trained), 1),
         "missed": name_missed(figures), "figures": figures, "config": trained[0]["config"],
