@@ -247,7 +247,8 @@ class Site:
                                   "notebooks/experiments/speed/README", "notebooks/experiments/registered",
                                   "notebooks/experiments/registered_circuit",
                                   "notebooks/experiments/registered_after",
-                                  "notebooks/experiments/registered_lesson", "CONTRIBUTING", "CHANGELOG"])]))
+                                  "notebooks/experiments/registered_lesson",
+                                  "notebooks/experiments/registered_loose", "CONTRIBUTING", "CHANGELOG"])]))
 
     def sources(self) -> None:
         """All of it, but for the explorer."""

@@ -18,7 +18,8 @@ PAPER = SMALL | dict(batch=32, siblings=0.0, siblings_from=1.0, match_from=0.1, 
 ALPHA = 0.4
 LIGHT = 1 - ALPHA                     # what distillation leaves of ITC's and MLM's gradient
 # the row that a group is compared with; --equal takes as many CPU seconds
-BASES = {"paper": "hard", "noise": "hard", "ours": "full", "sweeps": "full", "after": "hard"}
+BASES = {"paper": "hard", "noise": "hard", "ours": "full", "sweeps": "full", "after": "hard",
+         "loose": "hard"}
 SPOILT = {"wrong": "one thing wrong", "missing": "words missing",
           "foreign": "another scene's caption"}
 
@@ -31,7 +32,8 @@ class Row:
     samples: pairs that it sees, counting repetitions
     scenes: how many there are, in another order each epoch; 0: every scene is new
     itc: False leaves that loss out. weight: of ITC and MLM in the sum
-    teach_words: the teacher softens MLM's targets, too
+    words_weight: of MLM, times that
+    teach_words: the teacher softens MLM's targets, too. teach_itc: it softens ITC's
     smooth: label smoothing in place of the teacher; alpha is spread evenly
     noise: shares of spoilt captions, see Scenes
     truth: all true captions of a batch are positives; else only an image's own
@@ -45,7 +47,9 @@ class Row:
     scenes: int = 0
     itc: bool = True
     weight: float = 1.0
+    words_weight: float = 1.0
     teach_words: bool = True
+    teach_itc: bool = True
     smooth: bool = False
     noise: tuple[float, float, float] = (0.0, 0.0, 0.0)
     truth: bool = False
@@ -96,6 +100,10 @@ def spoilt_rows(kind: str, percent: int) -> dict[str, Row]:
                                  teach_words=False, noise=noise),
         f"{name}-light": paper_row(f"{about}, ITC and MLM weigh {LIGHT}", "after", weight=LIGHT,
                                    noise=noise),
+        f"{name}-words": paper_row(f"{about}, distillation in MLM", "loose", ALPHA,
+                                   teach_itc=False, noise=noise),
+        f"{name}-lightwords": paper_row(f"{about}, MLM weighs {LIGHT}", "loose",
+                                        words_weight=LIGHT, noise=noise),
     }
 
 

@@ -53,13 +53,15 @@ class Variant(ScenePretrain):
                 ) -> tuple[dict[str, Tensor], Carry]:
         """ScenePretrain's losses, without those that the row leaves out and with its weights."""
         match = batch.match if self.row.truth else None
-        batch = BatchWithAlpha(**vars(batch) | {"match": match, "alpha": alpha})
+        itc_alpha = alpha if self.row.teach_itc else 0.0
+        batch = BatchWithAlpha(**vars(batch) | {"match": match, "alpha": itc_alpha})
         word_alpha = alpha if self.row.teach_words else 0.0
         losses, carry = super().forward(batch, word_alpha, draws)
         if not self.row.itc:
             del losses["itc"]
-        for name in losses.keys() & {"itc", "mlm"}:
-            losses[name] = losses[name] * self.row.weight
+        weights = {"itc": self.row.weight, "mlm": self.row.weight * self.row.words_weight}
+        for name in losses.keys() & weights.keys():
+            losses[name] = losses[name] * weights[name]
         return losses, carry
 
     def align(self, step: Step) -> dict[str, Tensor]:

@@ -49,6 +49,13 @@ def test_a_row_whose_teacher_speaks_in_itc_alone_leaves_mlm_as_it_is_without_a_t
     assert_close(losses(variant(Row("", "", truth=True)), 0.4), taught)
 
 
+def test_a_row_whose_teacher_speaks_in_mlm_alone_leaves_itc_as_it_is_without_a_teacher():
+    found = losses(variant(Row("", "", teach_itc=False, truth=True)), 0.4)
+    taught, plain = losses(pretrain(CONFIG), 0.4), losses(pretrain(CONFIG), 0.0)
+    assert_close(found["itc"], plain["itc"])
+    assert_close(found["mlm"], taught["mlm"])
+
+
 def test_without_the_truth_a_row_of_the_batch_has_its_own_caption_alone():
     assert_close(losses(variant(Row("", "")), 0.0), losses(pretrain(CONFIG), 0.0, match=False))
     assert abs(losses(variant(Row("", "")), 0.0)["itc"] - losses(pretrain(CONFIG), 0.0)["itc"]) > 0.01
@@ -61,6 +68,8 @@ def test_a_loss_that_is_left_out_is_not_there():
 def test_a_rows_weight_is_of_itc_and_mlm_alone():
     whole, light = (losses(variant(Row("", "", weight=weight)), 0.0) for weight in (1.0, 0.6))
     assert_close(light, {"itc": 0.6 * whole["itc"], "itm": whole["itm"], "mlm": 0.6 * whole["mlm"]})
+    words = losses(variant(Row("", "", weight=0.5, words_weight=0.6)), 0.0)
+    assert_close(words, {"itc": 0.5 * whole["itc"], "itm": whole["itm"], "mlm": 0.3 * whole["mlm"]})
 
 
 def test_label_smoothing_spreads_the_teachers_share_evenly():
@@ -88,8 +97,8 @@ def test_every_row_is_a_preset_that_can_be_trained(name):
     row = ROWS[name]
     config = preset("tiny", **row.changes)
     assert config.objects == 20 and row.samples % config.batch == 0 and row.about and row.group in BASES
-    assert bool(config.alpha) == name.endswith(("distil", "-itc", "smooth"))
-    assert row.teach_words != name.endswith("-itc")
+    assert bool(config.alpha) == name.endswith(("distil", "-itc", "smooth", "0-words"))
+    assert row.teach_words != name.endswith("-itc") and row.teach_itc != name.endswith("0-words")
     assert row.smooth == name.endswith("smooth") and (sum(row.noise) > 0) == name.startswith(tuple(SPOILT))
     assert (row.scenes, config.siblings_from) == ((3_840, 1.0) if BASES[row.group] == "hard" else (0, 0.5)) or (
         name == "no-lesson")
@@ -99,7 +108,7 @@ def test_every_row_is_a_preset_that_can_be_trained(name):
 def test_rows_are_named_alone_or_by_group():
     assert rows_of(["hard", "ours"])[:3] == ["hard", "full", "no-siblings"]
     assert set(rows_of([])) == set(ROWS) and rows_of([]).index("foreign20") < rows_of([]).index("full")
-    assert rows_of([])[-1] == "foreign20-light" not in rows_of(["noise"]) and len(rows_of(["noise"])) == 18
+    assert rows_of([])[-1] == "foreign20-lightwords" not in rows_of(["noise"]) and len(rows_of(["noise"])) == 18
     with pytest.raises(ValueError, match=r"no row 'harf' \(did you mean 'hard'\?\); there are the groups paper, noise"):
         rows_of(["harf"])
 
