@@ -66,21 +66,22 @@ class Variant(Pretrain):
     """Pretraining as a row has it."""
 
     def __init__(self, row: Row, *args: Any, **more: Any):
-        super().__init__(*args, itc=even_itc_loss if row.even else None, **more)
+        super().__init__(*args, itc=smooth_itc_loss if row.smooth else None, **more)
         self.row = row
 
     def forward(self, batch: PretrainBatch, alpha: float, draws: Draws) -> tuple[dict[str, Tensor], Carry]:
-        taught = BatchWithAlpha(**vars(batch) | {"match": batch.match if self.row.truth else None, "alpha": alpha})
+        taught = BatchWithAlpha(**vars(batch) | {"match": batch.match if self.row.truth else None,
+                                                 "alpha": alpha if self.row.teach_itc else 0.0})
         losses, carry = super().forward(taught, alpha if self.row.teach_words else 0.0, draws)
-        if not self.row.itc:
-            del losses["itc"]
-        return losses, carry
+        weights = {"itc": self.row.weight, "mlm": self.row.weight * self.row.words_weight}
+        return {name: loss * weights.get(name, 1.0) for name, loss in losses.items()
+                if self.row.itc or name != "itc"}, carry
 
     def align(self, image, text, teacher_features, carry, batch, alpha, queued):
         return super().align(image, text, teacher_features, carry, batch, batch.alpha, queued)
 
 
-def even_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tensor) -> Tensor:
+def smooth_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tensor) -> Tensor:
     """ITC with a share alpha of its targets spread over all keys evenly, label smoothing: (b, k) thrice -> scalar."""
     return itc_loss(sim, torch.zeros_like(teacher_sim), alpha, positive)
 
@@ -130,7 +131,7 @@ def train_row(key: RunKey, folder: Path) -> dict:
         start = load(data_folder() / "tiny" / "start").model.image_encoder
         task.student.image_encoder.load_state_dict(start.state_dict())
     task.teacher = make_teacher(task.student)
-    if row.even:
+    if row.smooth:
         spread_words(task)
     batches, resumed = LookBatches(row, task, tokenizer, folder), (folder / "state.pt").exists()
     record |= {"steps": config.steps, "changes": changes | {part: value for part, value in asdict(row).items()
@@ -180,8 +181,8 @@ def read(out: Path) -> list[dict]:
 
 def cost(records: Iterable[dict], row: str) -> float | None:
     """Mean CPU seconds of a sample in the row's runs at its own samples; None where none is known."""
-    found = [one["cpu_seconds"] / one["samples"] for one in records
-             if one["row"] == row and not one["equal"] and one.get("cpu_seconds")]
+    found = [one["cpu_seconds"] / one["samples"] for one in records if one["row"] == row and not one["equal"]
+             and one["samples"] == ROWS[row].samples and one.get("cpu_seconds")]
     return statistics.mean(found) if found else None
 
 
@@ -196,10 +197,10 @@ def todo(names: Iterable[str], seeds: int, share: float, equal: bool, tasks: boo
         samples, base = share * row.samples, BASES[row.group]
         if equal:
             own, other = cost(records, name), cost(records, base)
-            if own is None or other is None:
-                raise ValueError(f"--equal needs the CPU seconds of {name} and of {base}: run both without it first")
-            samples = share * ROWS[base].samples * other / own
-        wanted += [RunKey(name, seed, max(64, int(samples) // 64 * 64), equal, tasks) for seed in range(seeds)]
+            if own is None or other is None or share < 1:
+                raise ValueError(f"--equal needs share 1, and CPU seconds of {name} and of {base}: run both without it")
+            samples = ROWS[base].samples * other / own
+        wanted += [RunKey(name, seed, max(64, int(samples + 1e-6) // 64 * 64), equal, tasks) for seed in range(seeds)]
     there = {(one["row"], one["seed"], one["equal"], equal or one["samples"]) for one in records
              if not tasks or "tasks" in one}
     return sorted((one for one in wanted if (one.row, one.seed, equal, equal or one.samples) not in there),

@@ -1,4 +1,4 @@
-"""The rows of an ablation: the paper's staircase, tiny's recipe less a part, spoilt captions, and sweeps."""
+"""The rows of an ablation: the paper's staircase, tiny's recipe less a part, spoilt captions, sweeps, afterthoughts."""
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,10 +7,10 @@ from minalbef.config import nearest
 from minalbef.datasets.loader import order
 from minalbef.scenes.scenes import Drawn, Scenes
 
-# twenty kinds of objects are soon told apart, so relations come within a budget that allows for seeds
-OURS = dict(objects=20, match_from=0.05, hard_from=0.1, queue_from=0.15, lesson_from=0.15, siblings_from=0.5)
+_ROW = dict(objects=20, text_depth=1, fusion_depth=3)     # few kinds are soon told apart, so seeds can be afforded
+OURS = _ROW | dict(match_from=0.05, hard_from=0.1, queue_from=0.15, lesson_from=0.15, siblings_from=0.5)
 # as the paper: no minimal pairs, and alpha's ramp over the first epoch of several
-PAPER = dict(batch=32, objects=20, siblings=0.0, siblings_from=1.0, match_from=0.1, hard_from=0.2, queue_from=0.25)
+PAPER = _ROW | dict(batch=32, siblings=0.0, siblings_from=1.0, match_from=0.1, hard_from=0.2, queue_from=0.25)
 ALPHA = 0.4
 
 
@@ -19,12 +19,10 @@ class Row:
     """One recipe.
 
     about: what it is. group: rows that are asked for together. changes: of the preset's options
-    samples: how many pairs it sees, counting each time; scenes: how many there are, in another order each epoch; 0:
-        each is new
-    itc: False leaves that loss out. teach_words: the teacher softens MLM's targets, too
-    even: the teacher's share of the targets is spread evenly instead, which is label smoothing
+    samples: pairs it sees, counting each time; scenes: how many there are, in another order each epoch; 0: each is new
+    itc: False leaves that loss out. weight: of ITC and MLM in the sum. warm: from the shipped warm start
+    teach_words: the teacher softens MLM's targets, too. smooth: label smoothing, its share is spread evenly
     noise: shares of spoilt captions, see Scenes. truth: all true captions of a batch are positives; else its own alone
-    warm: from the shipped warm start
     """
 
     about: str
@@ -33,8 +31,11 @@ class Row:
     samples: int = 76_800
     scenes: int = 0
     itc: bool = True
+    weight: float = 1.0
     teach_words: bool = True
-    even: bool = False
+    teach_itc: bool = True
+    words_weight: float = 1.0
+    smooth: bool = False
     noise: tuple[float, float, float] = (0.0, 0.0, 0.0)
     truth: bool = False
     warm: bool = True
@@ -63,7 +64,7 @@ def _ours(about: str, group: str = "ours", warm: bool = True, **changes) -> Row:
     return Row(about, group, OURS | changes, truth=True, warm=warm)
 
 
-BASES = {"paper": "hard", "noise": "hard", "ours": "full", "sweeps": "full"}     # whose cost --equal gives a group
+BASES = {"paper": "hard", "noise": "hard", "ours": "full", "sweeps": "full", "after": "hard", "loose": "hard"}  # --equal: whose cost
 ROWS = {
     # Table 1's staircase, each with all that stands above it, and controls
     "itm-mlm": _paper("ITM and MLM alone", changes=dict(hard_from=1.0, match_from=0.0), itc=False),
@@ -71,8 +72,11 @@ ROWS = {
     "hard": _paper("+ hard negatives"),
     "distil-itc": _paper("+ distillation in ITC", alpha=ALPHA, teach_words=False),
     "distil": _paper("+ distillation in MLM", alpha=ALPHA),
-    "smooth": _paper("label smoothing instead of distillation", alpha=ALPHA, even=True),
+    "smooth": _paper("label smoothing instead of distillation", alpha=ALPHA, smooth=True),
     "truth": _paper("oracle: all true captions of a batch are positives", truth=True),
+    "light": _paper("ITC and MLM weigh 0.6", "after", weight=1 - ALPHA),
+    "distil-words": _paper("distillation in MLM alone", "loose", alpha=ALPHA, teach_itc=False),
+    "light-words": _paper("MLM weighs 0.6", "loose", words_weight=1 - ALPHA),
     # tiny's recipe, which knows the truth and has minimal pairs, without one part
     "full": _ours("tiny's recipe"),
     "no-siblings": _ours("no minimal pairs", siblings=0.0),
@@ -84,11 +88,16 @@ ROWS = {
 }
 SPOILT = {"wrong": "one thing wrong", "missing": "words missing", "foreign": "another scene's caption"}
 for percent in (40, 20):
-    for number, kind in enumerate(SPOILT):
-        noise = tuple(percent / 100 * (i == number) for i in range(3))
-        for suffix, about, more in (("", "", {}), ("-distil", ", distillation", dict(alpha=ALPHA)),
-                                    ("-smooth", ", label smoothing", dict(alpha=ALPHA, even=True))):
-            ROWS[f"{kind}{percent}{suffix}"] = _paper(f"{percent}% {SPOILT[kind]}{about}", "noise", noise=noise, **more)
+    for kind in SPOILT:
+        for end, about, more in (("", "", {}), ("-distil", ", distillation", dict(alpha=ALPHA)),
+                                 ("-smooth", ", label smoothing", dict(alpha=ALPHA, smooth=True)),
+                                 ("-even", ", even negatives", dict(group="after", changes=dict(hard_from=1.0))),
+                                 ("-itc", ", distillation in ITC", dict(group="after", alpha=ALPHA, teach_words=False)),
+                                 ("-light", ", ITC and MLM weigh 0.6", dict(group="after", weight=1 - ALPHA)),
+                                 ("-words", ", distillation in MLM", dict(group="loose", alpha=ALPHA, teach_itc=False)),
+                                 ("-lightwords", ", MLM weighs 0.6", dict(group="loose", words_weight=1 - ALPHA))):
+            ROWS[f"{kind}{percent}{end}"] = _paper(f"{percent}% {SPOILT[kind]}{about}", **dict(group="noise") | more,
+                                                   noise=tuple(percent / 100 * (one == kind) for one in SPOILT))
 # sweeps, of which "full" is a point, too
 ROWS |= {f"queue{size}": _ours(f"queue of {size}", "sweeps", queue_size=size) for size in (256, 4096)}
 ROWS |= {f"temp{t}": _ours(f"temperature held at {t}", "sweeps", temperature=t, temperature_lr=0.0)
