@@ -18,6 +18,7 @@ highlight_language = "none"            # of blocks that name none, such as diagr
 nb_execution_mode = "off"             # outputs are those of the repository
 nb_ipywidgets_js = {}                 # nothing comes from another host
 nb_merge_streams = True
+nb_render_markdown_format = "myst"    # tables that a cell displays
 nb_code_prompt_show = "Show this cell's code"
 nb_code_prompt_hide = "Hide this cell's code"
 myst_enable_extensions = ["dollarmath"]
