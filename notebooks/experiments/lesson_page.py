@@ -121,14 +121,17 @@ def lengths_table(records: Sequence[dict[str, Any]]) -> str:
     rows, stuck = [], []
     for arm in (*ARMS, *CONTROLS, *WEIGHTS, *WITHOUT):
         runs = runs_of(records, arm)
-        ends = [row for row in map(after, runs.values()) if row is not None]
-        if not ends:
-            stuck += [arm] if len(runs) == len(seeds) else []
+        if not runs:
             continue
-        figures = [f"{statistics.mean(row[name] for row in ends):.2f}"
+        ends = [row for row in map(after, runs.values()) if row is not None]
+        if not ends and len(runs) == len(seeds):
+            stuck.append(arm)
+            continue
+        figures = [f"{statistics.mean(row[name] for row in ends):.2f}" if ends else "-"
                    for name in ("frequent", "rare", "relation")]
         rows.append([arm, *(steps_in_words(runs.get(seed)) for seed in seeds), *figures])
-    rows.append([", ".join(stuck), *("never" for _ in seeds), "-", "-", "-"])
+    if stuck:
+        rows.append([", ".join(stuck), *("never" for _ in seeds), "-", "-", "-"])
     return table_of(["lesson", *(f"seed {seed}" for seed in seeds), "frequent", "rare", "relation"],
                     rows)
 
@@ -153,10 +156,11 @@ def claims_table(records: Sequence[dict[str, Any]]) -> str:
                          "4 of 5 or more" if predicted else "1 of 5 at most",
                          share_in_words(some, len(runs)), counted(some, len(runs), predicted)])
     best = [best_relation(run) for arm in WITHOUT for run in runs_of(records, arm).values()]
-    rows.append(["without skew, longer, warmer or larger: relations of .95", "none",
-                 f"0 of {len(best)}, at best {max(best):.2f}" if max(best) < ENOUGH else
-                 f"{sum(one >= ENOUGH for one in best)} of {len(best)}",
-                 "yes" if max(best) < ENOUGH else "no"])
+    if best:
+        enough = sum(one >= ENOUGH for one in best)
+        rows.append(["without skew, longer, warmer or larger: relations of .95", "none",
+                     f"{enough} of {len(best)}, at best {max(best):.2f}",
+                     "no" if enough else "yes"])
     return table_of(["claim", "predicted", "found", "verdict"], rows)
 
 

@@ -153,7 +153,19 @@ def said(runs: list[dict]) -> list[str]:
     words, own = (lesson_page.left(lesson_page.runs_of(runs, arm)) for arm in ("words", "skew 0.80"))
     if (words, own) == (3, 4):
         sentences.append("in three of five seeds, where four were registered; the lesson's own .8 in four.")
+    heavy, light = (lesson_page.left(lesson_page.runs_of(runs, arm)) for arm in lesson.WEIGHTS)
+    if (heavy, light) == (5, 0):
+        sentences.append("siblings that weigh ten leave in five seeds, those that weigh one in none.")
+    ends = [run["rows"][-1] for run in lesson_page.runs_of(runs, "larger").values()]
+    loss, relation = (f"{sum(row[name] for row in ends) / len(ends):.2f}"[1:] for name in ("loss", "relation"))
+    sentences.append(f"its loss falls to {loss}, new relations stay at {relation}.")
     return sentences
+
+
+def test_an_arm_that_some_seeds_lack_has_a_row_of_its_own_and_those_that_none_left_share_one():
+    runs = [run for run in made_up(-1) if (run["arm"], run["seed"]) != ("skew 0.00", 4)]
+    assert "| skew 0.00 | never | never | never | never | - | - |" in lesson_page.lengths_table(runs)
+    assert "| skew 0.00, skew 0.20 | never | never | never | never | never |" in lesson_page.lengths_table(made_up(-1))
 
 
 def test_the_page_has_its_tables_and_sentences_have_their_figures(tmp_path):
@@ -164,6 +176,6 @@ def test_the_page_has_its_tables_and_sentences_have_their_figures(tmp_path):
     assert page.read_text(encoding="utf-8") == before, "call notebooks/experiments/lesson_page.py"
     text = " ".join(before.split())
     runs = json.loads(lesson.PATH.read_text(encoding="utf-8"))
-    assert len(said(runs)) == 5
+    assert len(said(runs)) == 7
     for sentence in said(runs):
         assert sentence in text, sentence

@@ -98,8 +98,8 @@ def cpu_seconds() -> float:
 
 def run_flops(config: Config, task: str = "scenes") -> float:
     """FLOPs of the products of a whole run, from steps of each phase with untrained weights."""
-    made, tokenizer, config = begin(replace(config, device="cpu"), make=find_task(task))
-    flops = step_flops(made, SceneBatches(config, tokenizer), config)
+    pretraining, tokenizer, config = begin(replace(config, device="cpu"), make=find_task(task))
+    flops = step_flops(pretraining, SceneBatches(config, tokenizer), config)
     if config.warm_steps:
         warm = replace(config, batch=config.warm_batch, epochs=1.0, accumulate=1,
                        epoch=config.warm_steps * config.warm_batch)
