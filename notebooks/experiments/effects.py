@@ -186,6 +186,11 @@ def paired_effect(records: Sequence[dict], claim: Claim, level: float) -> Effect
         if all(seed in term for term in more + less):
             total = sum(term[seed] for term in more)
             values.append(total - sum(term[seed] for term in less))
+    return student_interval(values, level)
+
+
+def student_interval(values: Sequence[float], level: float) -> Effect | None:
+    """Differences by seed with Student's interval of their mean; None for fewer than two."""
     count = len(values)
     if count < 2:
         return None

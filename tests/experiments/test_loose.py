@@ -1,0 +1,63 @@
+"""loose: verdicts on loose ends of the ablation, by the rules that were registered before the runs."""
+from pathlib import Path
+
+import pytest
+
+import loose
+from ablate_rows import ROWS
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "notebooks" / "experiments"
+CLAIMS = loose.read_loose_claims(RESULTS / "registered_loose.md")
+
+
+def record(row: str, seed: int, right: int) -> dict:
+    """A run that answers so many of ten questions, of each of three figures."""
+    answers = "9" * right + "0" * (10 - right)
+    return {"row": row, "seed": seed, "samples": ROWS[row].samples, "equal": False,
+            "outcomes": dict.fromkeys(("both", "itc", "itm"), answers)}
+
+
+def remedy(ending: str, seed: int, *right: int) -> list[dict]:
+    """A seed's runs on the three kinds of spoilt captions."""
+    return [record(f"{kind}40{ending}", seed, one) for kind, one in zip(loose.SPOILT, right, strict=True)]
+
+
+def test_the_claims_are_those_that_were_registered():
+    assert [(claim.rows, claim.less, claim.predicted, claim.least) for claim in CLAIMS] == [
+        ("words", "nothing", 0.03, 0.02), ("lightwords", "nothing", 0.03, 0.02), ("words", "lightwords", 0.0, 0.02),
+        ("hard", "itc", -0.01, 0.02)]
+    assert [claim.seeds for claim in CLAIMS] == [range(5)] * 3 + [range(8, 24)]
+
+
+def test_a_remedys_figure_is_the_mean_of_three_kinds_for_seeds_that_have_all_of_them():
+    runs = [*remedy("", 0, 1, 2, 6), *remedy("-words", 0, 4, 4, 4),
+            *remedy("", 1, 2, 2, 2), *remedy("-words", 1, 4, 5, 6)]
+    effect = loose.effect_of(runs, CLAIMS[0])
+    assert effect.values == pytest.approx((0.4 - 0.3, 0.5 - 0.2))
+    partly = [*runs, *remedy("", 2, 1, 1, 1), *remedy("-words", 2, 9, 9, 9)[:2]]
+    assert loose.effect_of(partly, CLAIMS[0]).values == effect.values
+
+
+def test_hard_negatives_are_judged_by_the_seeds_that_were_new():
+    known = [record(row, seed, right) for seed in range(8) for row, right in (("hard", 9), ("itc", 1))]
+    assert loose.effect_of(known, CLAIMS[3]) is None
+    new = [record(row, seed, right) for seed in (8, 23) for row, right in (("hard", 4), ("itc", 5))]
+    assert loose.effect_of(known + new, CLAIMS[3]).values == pytest.approx((-0.1, -0.1))
+
+
+def test_there_is_no_verdict_before_all_seeds_have_run():
+    runs = []
+    for seed in range(5):
+        said = loose.claims_table(runs, CLAIMS)
+        assert "supported" not in said and said.count("not yet") == 4
+        runs += [*remedy("", seed, 2, 2, 2), *remedy("-words", seed, 4 + seed % 2, 4, 4)]
+    first, *others = loose.claims_table(runs, CLAIMS).splitlines()[2:]
+    assert first.endswith("| 5 of 5 | supported |") and all(line.endswith("| not yet |") for line in others)
+
+
+def test_the_page_rewrites_byte_for_byte(tmp_path):
+    before = loose.PAGE.read_bytes()
+    (tmp_path / loose.PAGE.name).write_bytes(before)
+    loose.main(tmp_path / loose.PAGE.name)
+    assert (tmp_path / loose.PAGE.name).read_bytes() == before
