@@ -118,6 +118,8 @@ ROWS = {
     "smooth": paper_row("label smoothing instead of distillation", alpha=ALPHA, smooth=True),
     "truth": paper_row("oracle: all true captions of a batch are positives", truth=True),
     "light": paper_row(f"ITC and MLM weigh {LIGHT}", "after", weight=LIGHT),
+    "distil-words": paper_row("distillation in MLM alone", "loose", alpha=ALPHA, teach_itc=False),
+    "light-words": paper_row(f"MLM weighs {LIGHT}", "loose", words_weight=LIGHT),
     # tiny's recipe, which knows the truth and has minimal pairs, without one part
     "full": our_row("tiny's recipe"),
     "no-siblings": our_row("no minimal pairs", siblings=0.0),

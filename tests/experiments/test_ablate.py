@@ -97,8 +97,9 @@ def test_every_row_is_a_preset_that_can_be_trained(name):
     row = ROWS[name]
     config = preset("tiny", **row.changes)
     assert config.objects == 20 and row.samples % config.batch == 0 and row.about and row.group in BASES
-    assert bool(config.alpha) == name.endswith(("distil", "-itc", "smooth", "0-words"))
-    assert row.teach_words != name.endswith("-itc") and row.teach_itc != name.endswith("0-words")
+    words_alone = name.endswith("0-words") or name == "distil-words"
+    assert bool(config.alpha) == (words_alone or name.endswith(("distil", "-itc", "smooth")))
+    assert row.teach_words != name.endswith("-itc") and row.teach_itc != words_alone
     assert row.smooth == name.endswith("smooth") and (sum(row.noise) > 0) == name.startswith(tuple(SPOILT))
     assert (row.scenes, config.siblings_from) == ((3_840, 1.0) if BASES[row.group] == "hard" else (0, 0.5)) or (
         name == "no-lesson")

@@ -61,3 +61,28 @@ def test_the_page_rewrites_byte_for_byte(tmp_path):
     (tmp_path / loose.PAGE.name).write_bytes(before)
     loose.main(tmp_path / loose.PAGE.name)
     assert (tmp_path / loose.PAGE.name).read_bytes() == before
+
+
+def test_what_the_page_says_is_what_was_measured():
+    text = " ".join(loose.PAGE.read_text(encoding="utf-8").split())
+    records = loose.read_all()
+    words, light, beyond, _ = (loose.effect_of(records, claim) for claim in CLAIMS)
+
+    def short(x: float, form: str = ".3f") -> str:
+        return f"{x:{form}}".replace("0.", ".", 1)
+
+    def interval(effect) -> str:
+        return f"[{short(effect.low, '+.3f')}, {short(effect.high, '+.3f')}]"
+
+    assert min(words.values) > 0 and f"helps: supported**, {short(words.mean)}, in every seed" in text
+    assert f"helps, too: supported**, {short(light.mean)}, two thirds of that" in text
+    assert 0.6 < light.mean / words.mean < 0.7
+    assert f"can't tell**, {short(beyond.mean)} {interval(beyond)}" in text
+    by_itm = loose.effect_of(records, CLAIMS[2], "by ITM")
+    assert min(by_itm.values) > 0 and f"{short(by_itm.mean)} {interval(by_itm)}, in every seed" in text
+    assert all(abs(effect.mean - claim.predicted) < 0.0125
+               for effect, claim in zip((words, light, beyond), CLAIMS)) and "as predicted, within .012" in text
+    earlier = loose.read_records(loose.HERE / "ablation.jsonl")
+    again = [record for record in records if record["row"].endswith("words")]
+    gains = [short(loose.effect_of(earlier + again, claim).mean) for claim in CLAIMS[:2]]
+    assert f"the gains are {gains[0]} and {gains[1]}" in text
