@@ -82,6 +82,19 @@ def test_what_the_page_says_is_what_was_measured():
     assert min(by_itm.values) > 0 and f"{short(by_itm.mean)} {interval(by_itm)}, in every seed" in text
     assert all(abs(effect.mean - claim.predicted) < 0.0125
                for effect, claim in zip((words, light, beyond), CLAIMS)) and "as predicted, within .012" in text
+
+    def gains_on_clean(row: str, name: str) -> list[float]:
+        with_it, without = (loose.by_seed(records, one, name) for one in (row, "hard"))
+        return [with_it[seed] - without[seed] for seed in loose.WORDS_SEEDS]
+
+    rows = {"distil-words": CLAIMS[0], "light-words": CLAIMS[1]}
+    clean = [loose.student_interval(gains_on_clean(row, "retrieval"), 0.95) for row in rows]
+    assert " and ".join(f"{short(gain.mean)} {interval(gain)}" for gain in clean) + ". So" in text
+    more = []
+    for row, claim in rows.items():
+        pairs = zip(loose.effect_of(records, claim, "by ITM").values, gains_on_clean(row, "by ITM"), strict=True)
+        more.append(loose.student_interval([spoilt - gain for spoilt, gain in pairs], 0.95))
+    assert "by " + " and ".join(f"{short(gain.mean)} {interval(gain)}" for gain in more) + "." in text
     earlier = loose.read_records(loose.HERE / "ablation.jsonl")
     again = [record for record in records if record["row"].endswith("words")]
     gains = [short(loose.effect_of(earlier + again, claim).mean) for claim in CLAIMS[:2]]
