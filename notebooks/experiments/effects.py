@@ -111,19 +111,22 @@ class Effect:
         return f"[{self.low:+.3f}, {self.high:+.3f}]"
 
 
+def claim_lines(page: Path) -> list[list[str]]:
+    """The cells of each line of a page's table that begins with "| claim |"."""
+    text = page.read_text(encoding="utf-8")
+    lines = text.partition("\n| claim |")[2].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("| ").split("|")]
+            for line in lines if line.startswith("| ")]
+
+
 def read_claims(page: Path) -> list[Claim]:
     """The claims of a page's table that begins with "| claim |".
 
     Raises ValueError for a row or a figure that there isn't.
     """
-    text = page.read_text(encoding="utf-8")
-    lines = text.partition("\n| claim |")[2].splitlines()[2:]
     claims = []
-    for line in lines:
-        if line.startswith("| "):
-            cells = [cell.strip() for cell in line.strip("| ").split("|")]
-            text, rows, less, name, predicted, least, seeds = cells
-            claims.append(Claim(text, rows, less, name, float(predicted), float(least), int(seeds)))
+    for text, rows, less, name, predicted, least, seeds in claim_lines(page):
+        claims.append(Claim(text, rows, less, name, float(predicted), float(least), int(seeds)))
     for claim in claims:
         check_claim(claim, page)
     return claims

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ablate_records import read_records
 from ablate_rows import SPOILT
-from effects import Effect, by_seed, student_interval
+from effects import Effect, by_seed, claim_lines, student_interval
 from minalbef.cli.main import run_script
 from page_tables import SCORES, table_of, with_half
 from results import write_tables
@@ -46,13 +46,9 @@ class LooseClaim(NamedTuple):
 
 def read_loose_claims(page: Path) -> list[LooseClaim]:
     """The claims of a page's table that begins with "| claim |"."""
-    text = page.read_text(encoding="utf-8")
     claims = []
-    for line in text.partition("\n| claim |")[2].splitlines()[2:]:
-        if line.startswith("| "):
-            cells = [cell.strip() for cell in line.strip("| ").split("|")]
-            about, rows, less, predicted, least = cells
-            claims.append(LooseClaim(about, rows, less, float(predicted), float(least)))
+    for text, rows, less, predicted, least in claim_lines(page):
+        claims.append(LooseClaim(text, rows, less, float(predicted), float(least)))
     return claims
 
 

@@ -75,3 +75,11 @@ def test_another_task_is_trained_by_its_own_command_and_its_flops_are_counted(tm
         speed.main("few", FEW, what="x", task="batch")
     with pytest.raises(ValueError, match="in one process, not in 2"):
         speed.main("few", FEW, what="x", task="in-batch", processes=2)
+
+
+def test_the_board_is_that_of_its_records():
+    page = (speed.FOLDER / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- board -->\n{speed.table(speed.read_records())}\n<!-- end of board -->" in page
+    missed = {record["name"]: speed.name_missed(record["figures"]) for record in speed.read_records()}
+    assert missed == {record["name"]: record["missed"] for record in speed.read_records()}
+    assert len(missed) >= 4 and missed["third-again"] == []
