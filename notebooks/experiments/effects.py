@@ -114,9 +114,8 @@ class Effect:
 def claim_lines(page: Path) -> list[list[str]]:
     """The cells of each line of a page's table that begins with "| claim |"."""
     text = page.read_text(encoding="utf-8")
-    lines = text.partition("\n| claim |")[2].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip("| ").split("|")]
-            for line in lines if line.startswith("| ")]
+    lines = text.partition("\n| claim |")[2].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
 
 
 def read_claims(page: Path) -> list[Claim]:

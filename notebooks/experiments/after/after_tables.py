@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scipy import stats
-
-from effects import Effect, bonferroni, line_of
+from effects import Effect, bonferroni, claim_lines, line_of, student_interval
 from emojiscenes.grammar import KINDS
 
 WAYS = ("itc", "itm", "likelihood")
@@ -32,13 +30,9 @@ class Claim:
 
 def read_claims(page: Path) -> list[Claim]:
     """The claims of a page's table that begins with "| claim |"."""
-    text = page.read_text(encoding="utf-8")
     claims = []
-    for line in text.partition("\n| claim |")[2].splitlines()[2:]:
-        if not line.startswith("| "):
-            break
-        about, more, less, predicted, least = [cell.strip() for cell in line.strip("| ").split("|")]
-        claims.append(Claim(about, more, less, float(predicted), float(least)))
+    for text, more, less, predicted, least in claim_lines(page):
+        claims.append(Claim(text, more, less, float(predicted), float(least)))
     return claims
 
 
@@ -53,13 +47,8 @@ def values_of(runs: Sequence[dict], term: str) -> dict[int, float]:
 
 def paired_effect(more: dict[int, float], less: dict[int, float], level: float) -> Effect | None:
     """The differences of seeds that both have, with Student's interval; None for fewer than two."""
-    values = tuple(more[seed] - less[seed] for seed in sorted(more.keys() & less.keys()))
-    count = len(values)
-    if count < 2:
-        return None
-    mean = statistics.mean(values)
-    half = stats.t.ppf((1 + level) / 2, count - 1) * statistics.stdev(values) / count ** 0.5
-    return Effect(values, mean, mean - half, mean + half)
+    values = [more[seed] - less[seed] for seed in sorted(more.keys() & less.keys())]
+    return student_interval(values, level)
 
 
 def claims_table(runs: Sequence[dict], page: Path) -> str:
