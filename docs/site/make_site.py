@@ -248,7 +248,8 @@ class Site:
                                   "notebooks/experiments/registered_circuit",
                                   "notebooks/experiments/registered_after",
                                   "notebooks/experiments/registered_lesson",
-                                  "notebooks/experiments/registered_loose", "CONTRIBUTING", "CHANGELOG"])]))
+                                  "notebooks/experiments/registered_loose",
+                                  "notebooks/experiments/registered_table1", "CONTRIBUTING", "CHANGELOG"])]))
 
     def sources(self) -> None:
         """All of it, but for the explorer."""

@@ -9,8 +9,8 @@ runs/checkpoints/tiny-4/step_0190    after 190 steps, and so on
 
 A run of `tiny` takes some ten minutes of a core. The same command goes on with a run that was
 stopped. Weights aren't stored in the repository; their hashes are, in checkpoints.json beside this
-file. Where that has a run's hashes already, they are compared. The same processor and torch give
-the same bits; another processor may round otherwise.
+file, of each processor that made them: the same processor and torch give the same bits, another
+processor may round otherwise. Where that has a run's hashes already, they are compared.
 """
 import json
 import shlex
@@ -88,20 +88,35 @@ def watch(recipe: str, seed: int, count: int, folder: Path) -> dict[str, str]:
     return {part.name: checkpoint.digest_of(checkpoint.read_run(part)[3]) for part in parts}
 
 
-def compare(name: str, hashes: dict[str, str], stored: dict[str, Any]) -> str:
-    """Whether a run's hashes are those stored before, of the folders that both have, in words."""
-    both = [part for part in hashes if part in stored["hashes"]]
-    others = [part for part in both if hashes[part] != stored["hashes"][part]]
+def compare(name: str, hashes: dict[str, str], record: dict[str, Any]) -> str:
+    """Whether a run's hashes are those of a record, in the folders that both have, in words."""
+    both = [part for part in hashes if part in record["hashes"]]
+    others = [part for part in both if hashes[part] != record["hashes"][part]]
     if others:
-        return (f"{name}: {others[0]} and {len(others) - 1} more differ from {PATH.name}, made with "
-                f"{stored['device']}")
+        return (f"{name}: {others[0]} and {len(others) - 1} more of {len(both)} differ from "
+                f"{PATH.name}, made with {record['device']}")
     return f"{name}: {len(both)} of {len(hashes)} hashes are in {PATH.name}, and all are the same"
+
+
+def add_record(out: Path, name: str, hashes: dict[str, str]) -> dict[str, Any]:
+    """The record of a run on this device; a new one with these hashes, if there is none."""
+    stored = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    records = stored.setdefault(name, [])
+    for record in records:
+        if record["device"] == describe_device():
+            return record
+    records.append({
+        "command": shlex.join(["python", *sys.argv]), "date": now(),
+        "device": describe_device(), "commit": commit(), "hashes": hashes,
+    })
+    write_json(out, stored)
+    return records[-1]
 
 
 def main(recipes: Annotated[tuple[Literal["tiny", "tiny-paper", "second"], ...],
                             tyro.conf.Positional] = ("tiny",), /, seed: tuple[int, ...] = (4,),
          number: int = 10, folder: Path = FOLDER, out: Path = PATH) -> None:
-    """Pretrain recipes with seeds, keep checkpoints, and write or compare their hashes.
+    """Pretrain recipes with seeds, keep checkpoints, and note or compare their hashes.
 
     Args:
         recipes: tiny, tiny-paper without minimal pairs, second as tiny was before
@@ -115,16 +130,8 @@ def main(recipes: Annotated[tuple[Literal["tiny", "tiny-paper", "second"], ...],
         for one in seed:
             name = f"{recipe}-{one}"
             hashes = watch(recipe, one, number, folder / name)
-            stored = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-            if name in stored:
-                print(compare(name, hashes, stored[name]), flush=True)
-                continue
-            stored[name] = {
-                "command": shlex.join(["python", *sys.argv]), "date": now(),
-                "device": describe_device(), "commit": commit(), "hashes": hashes,
-            }
-            write_json(out, stored)
-            print(f"{name}: {len(hashes)} hashes written to {out}", flush=True)
+            record = add_record(out, name, hashes)
+            print(compare(name, hashes, record), flush=True)
 
 
 if __name__ == "__main__":

@@ -79,11 +79,17 @@ def measure(run: Run, painted: Painted) -> Checkpoint:
     }
 
 
+def tenths(folder: Path) -> dict[int, Path]:
+    """A run's checkpoints by step: `start`, and those after each tenth of its steps."""
+    steps = {int(part.name.removeprefix("step_")): part for part in folder.glob("step_*")}
+    chosen = [step for step in sorted(steps) if 10 * step % max(steps) == 0]
+    return {0: folder / "start"} | {step: steps[step] for step in chosen}
+
+
 def measure_run(folder: Path, painted: Painted) -> list[Checkpoint]:
     """The figures of a run's checkpoints, from `start` on."""
     found = []
-    for part in [folder / "start", *sorted(folder.glob("step_*"))]:
-        step = int(part.name.removeprefix("step_")) if part.name != "start" else 0
+    for step, part in tenths(folder).items():
         found.append({"step": step, **measure(load(part), painted)})
         print(folder.name, json.dumps(found[-1]), flush=True)
     return found

@@ -38,7 +38,7 @@ def test_a_run_with_checkpoints_is_an_ordinary_run_and_its_hashes_are_compared(t
     make()
     folder = tmp_path / "tiny-3"
     recipe.pretrain(preset("tiny", **SHORT, seed=3), tmp_path / "ordinary", quiet=True)
-    hashes = stored(out)["tiny-3"]["hashes"]
+    hashes = stored(out)["tiny-3"][0]["hashes"]
     assert list(hashes) == ["start", "step_0002", "step_0004"] and len(set(hashes.values())) == 3
     assert hashes["start"] == digest(tmp_path / "ordinary" / "start")
     assert hashes["step_0004"] == digest(tmp_path / "ordinary") == digest(folder)
@@ -47,17 +47,21 @@ def test_a_run_with_checkpoints_is_an_ordinary_run_and_its_hashes_are_compared(t
     make()
     assert "tiny-3: 3 of 3 hashes are in checkpoints.json, and all are the same" in capsys.readouterr().out
     wrong = stored(out)
-    wrong["tiny-3"]["hashes"]["step_0002"] = "0"
+    wrong["tiny-3"][0]["hashes"]["step_0002"] = "0"
     out.write_text(json.dumps(wrong), encoding="utf-8")
     make()
-    assert "step_0002 and 0 more differ" in capsys.readouterr().out
+    assert "step_0002 and 0 more of 3 differ" in capsys.readouterr().out
     assert stored(out) == wrong, "nothing is written over"
+    monkeypatch.setattr(checkpoints, "describe_device", lambda: "another processor")
+    make()
+    assert [one["device"] for one in stored(out)["tiny-3"]] == [wrong["tiny-3"][0]["device"], "another processor"]
+    assert stored(out)["tiny-3"][1]["hashes"] == hashes
     with pytest.raises(ValueError, match="is a finished run without step_0001; remove the folder"):
         make(number=4)
 
 
 def test_the_stored_hashes_end_in_the_shipped_model():
-    hashes = stored(checkpoints.PATH)["tiny-4"]["hashes"]
+    hashes = stored(checkpoints.PATH)["tiny-4"][0]["hashes"]
     assert hashes["step_1900"] == digest(ROOT / "data" / "tiny")
     assert len(hashes) == 11 == len(set(hashes.values()))
 
@@ -89,6 +93,12 @@ def test_the_page_has_the_tables_and_the_verdicts_follow_from_them():
         sets = models[seed]["sets"]
         assert sets["straight pairs"]["error"] < sets["anywhere"]["error"]
         assert sets["unseen style"]["explained"] <= .70
+
+
+def test_the_circuit_is_measured_at_tenths_of_a_run_however_many_checkpoints_it_has(tmp_path):
+    for step in range(95, 1901, 95):
+        (tmp_path / f"step_{step:04}").mkdir()
+    assert list(circuit_training.tenths(tmp_path)) == list(range(0, 1901, 190))
 
 
 def test_checkpoints_that_are_missing_are_named_with_the_command_that_makes_them(tmp_path, monkeypatch, capsys):
