@@ -1,5 +1,7 @@
 """ALBEF's successors: what each computes, against numbers worked by hand or another way, and their command."""
+import json
 import math
+import statistics
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -12,7 +14,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks" / "experiments" / "after"))
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "notebooks" / "experiments" / "after"))
 
 import after  # noqa: E402
 import after_tables  # noqa: E402
@@ -630,6 +633,56 @@ def test_registered_claims_name_recipes_and_figures_that_there_are():
         for term in (claim.more, claim.less):
             name, _, figure = term.partition(" ")
             assert (name in after.RECIPES and figure in figures) or float(term) >= 0, term
+
+
+def test_what_chapter_18_says_of_the_table_is_what_was_measured():
+    runs, claims = after.read_runs(after.PATH), after_tables.read_claims(after.CLAIMS)
+    cells = json.loads((ROOT / "notebooks" / "18_after.ipynb").read_text(encoding="utf-8"))["cells"]
+    text = next(said for said in (" ".join("".join(cell["source"]).split()) for cell in cells)
+                if said.startswith("**What we predicted and wasn't so**"))
+    wrong, _, rest = text.partition("**As predicted:**")
+    predicted, _, unsure = rest.partition("**Can't tell**")
+
+    def short(value: float, form: str = ".2f") -> str:
+        return f"{value:{form}}".replace("0.", ".", 1)
+
+    def mean(term: str) -> str:
+        return short(statistics.mean(after_tables.values_of(runs, term).values()))
+
+    said = {}
+    for claim in claims:
+        more, less = (after_tables.values_of(runs, term) for term in (claim.more, claim.less))
+        effect = after_tables.paired_effect(more, less, after_tables.bonferroni(len(claims)))
+        assert len(effect.values) == after_tables.SEEDS
+        found = f"{short(effect.mean, '+.3f')} [{short(effect.low, '+.3f')}, {short(effect.high, '+.3f')}]"
+        said[claim.more] = (found, effect.verdict(claim.least))
+    assert Counter(verdict for _, verdict in said.values()) == {
+        "supported": 6, "contradicted: below zero": 1, "contradicted: too small": 1, "can't tell": 10}
+
+    for part, terms in (
+            (wrong, {"blip likelihood place": "supported", "capfilt itc r1": "supported", "coca itc r1": "supported",
+                     "llava-trained likelihood object": "contradicted: too small",
+                     "xvlm itm r1": "contradicted: below zero", "filip itc r1": "can't tell"}),
+            (predicted, {"xvlm itm place": "supported"}),
+            (unsure, {"siglip itc r1": "can't tell", "blip itm r1": "can't tell", "xvlm pointing itm": "can't tell",
+                      "in-batch itc r1": "can't tell"})):
+        for term, verdict in terms.items():
+            assert said[term][1] == verdict and said[term][0] in part, term
+
+    for part, sentence in (
+            (wrong, f"Those of CoCa ({mean('coca likelihood place')}) and LLaVA ({mean('llava likelihood place')})"),
+            (wrong, f"R@1 is {mean('noisy itc r1')} by ITC, and {mean('capfilt itc r1')} of what the filter keeps"),
+            (wrong, f"give no more ({mean('oracle itc r1')})"),
+            (wrong, f"counts ({mean('xvlm itm count')}, `in-batch` {mean('in-batch itm count')}) and backgrounds "
+                    f"({mean('xvlm itm background')}, {mean('in-batch itm background')})"),
+            (predicted, f"false in {mean('capfilt filter precision')} (chance {mean('capfilt filter chance')})"),
+            (predicted, f"finds {mean('capfilt filter recall foreign')} of the foreign captions and "
+                        f"{mean('capfilt filter recall wrong')} of those with one thing wrong, and drops "
+                        f"{mean('capfilt filter true dropped')} of the true ones"),
+            (unsure, f"points ({mean('blip pointing itm')}; chance {mean('blip pointing chance')}; ALBEF's "
+                     f"{mean('base pointing itm')})"),
+            (unsure, f"took {min(round(run['cpu']) for run in runs)} to {max(round(run['cpu']) for run in runs)}")):
+        assert sentence in part, sentence
 
 
 def test_each_successor_is_a_change_of_under_80_lines():

@@ -54,8 +54,8 @@ from xvlm import XVLMPretrain  # noqa: E402
 PATH = Path(__file__).with_suffix(".json")
 FOLDER = Path("runs/after")
 CLAIMS = Path(__file__).parents[1] / "registered_after.md"
-# steps that are timed, two buckets of batches, behind one bucket that isn't
-WARM, TIMED = 8, 16
+# steps that are timed, eight buckets of batches, behind one bucket that isn't
+WARM, TIMED = 8, 64
 LAST = 50                             # steps whose losses are noted
 SCRIPT = "notebooks/experiments/after/after.py"
 ALIGNED = ("itc", "itm", "mlm")
