@@ -9,8 +9,8 @@ runs/checkpoints/tiny-4/step_0190    after 190 steps, and so on
 
 A run of `tiny` takes some ten minutes of a core. The same command goes on with a run that was
 stopped. Weights aren't stored in the repository; their hashes are, in checkpoints.json beside this
-file, of each processor that made them: the same processor and torch give the same bits, another
-processor may round otherwise. Where that has a run's hashes already, they are compared.
+file, of each device that made them: the same processor and torch give the same bits, another
+processor may round otherwise. A run's hashes are compared with those that are there.
 """
 import json
 import shlex
@@ -92,25 +92,25 @@ def compare(name: str, hashes: dict[str, str], record: dict[str, Any]) -> str:
     """Whether a run's hashes are those of a record, in the folders that both have, in words."""
     both = [part for part in hashes if part in record["hashes"]]
     others = [part for part in both if hashes[part] != record["hashes"][part]]
-    if others:
-        return (f"{name}: {others[0]} and {len(others) - 1} more of {len(both)} differ from "
-                f"{PATH.name}, made with {record['device']}")
-    return f"{name}: {len(both)} of {len(hashes)} hashes are in {PATH.name}, and all are the same"
+    found = f"and {others[0]} and {len(others) - 1} more differ" if others else "all are the same"
+    return (f"{name}: {len(both)} of {len(hashes)} hashes are in {PATH.name}, {found}; made with "
+            f"{record['device']}")
 
 
-def add_record(out: Path, name: str, hashes: dict[str, str]) -> dict[str, Any]:
-    """The record of a run on this device; a new one with these hashes, if there is none."""
+def note(out: Path, name: str, hashes: dict[str, str]) -> None:
+    """Compare a run's hashes with the records of it, and add one where none is of this device."""
     stored = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     records = stored.setdefault(name, [])
     for record in records:
-        if record["device"] == describe_device():
-            return record
+        print(compare(name, hashes, record), flush=True)
+    if any(record["device"] == describe_device() for record in records):
+        return
     records.append({
         "command": shlex.join(["python", *sys.argv]), "date": now(),
         "device": describe_device(), "commit": commit(), "hashes": hashes,
     })
     write_json(out, stored)
-    return records[-1]
+    print(f"{name}: {len(hashes)} hashes written to {out}", flush=True)
 
 
 def main(recipes: Annotated[tuple[Literal["tiny", "tiny-paper", "second"], ...],
@@ -129,9 +129,7 @@ def main(recipes: Annotated[tuple[Literal["tiny", "tiny-paper", "second"], ...],
     for recipe in recipes:
         for one in seed:
             name = f"{recipe}-{one}"
-            hashes = watch(recipe, one, number, folder / name)
-            record = add_record(out, name, hashes)
-            print(compare(name, hashes, record), flush=True)
+            note(out, name, watch(recipe, one, number, folder / name))
 
 
 if __name__ == "__main__":

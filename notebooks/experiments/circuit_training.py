@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from checkpoints import FOLDER
+from checkpoints import FOLDER, spaced_steps, step_folder
 from circuit import (
     CHOOSING,
     CHOSEN_BY,
@@ -80,10 +80,19 @@ def measure(run: Run, painted: Painted) -> Checkpoint:
 
 
 def tenths(folder: Path) -> dict[int, Path]:
-    """A run's checkpoints by step: `start`, and those after each tenth of its steps."""
-    steps = {int(part.name.removeprefix("step_")): part for part in folder.glob("step_*")}
-    chosen = [step for step in sorted(steps) if 10 * step % max(steps) == 0]
-    return {0: folder / "start"} | {step: steps[step] for step in chosen}
+    """A run's checkpoints by step: `start`, and those after each tenth of its steps.
+
+    Raises ValueError for a run that lacks one of them.
+    """
+    parts = {0: folder / "start"}
+    if parts[0].exists():
+        for step in spaced_steps(load(parts[0]).config, 10):
+            parts[step] = step_folder(folder, step)
+    missing = [part.name for part in parts.values() if not part.exists()]
+    if missing:
+        raise ValueError(f"{folder} lacks {missing[0]}; `python notebooks/experiments/checkpoints.py "
+                         f"tiny --seed {folder.name.removeprefix('tiny-')}` makes it")
+    return parts
 
 
 def measure_run(folder: Path, painted: Painted) -> list[Checkpoint]:
@@ -173,10 +182,7 @@ def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = Non
     painted = None
     for one in seed:
         folder = FOLDER / f"tiny-{one}"
-        if not (folder / "start").exists():
-            raise ValueError(f"{folder} has no checkpoints; `python notebooks/experiments/"
-                             f"checkpoints.py tiny --seed {one}` makes them")
-        painted = painted or paint_questions(load(folder / "start"))
+        painted = painted or paint_questions(load(tenths(folder)[0]))
         found = measure_run(folder, painted)
         runs = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
         runs[str(one)] = {

@@ -30,7 +30,7 @@ from coca import CoCa, CoCaPretrain  # noqa: E402
 from emojiscenes.language import Noun, fits  # noqa: E402
 from emojiscenes.staging import overlap  # noqa: E402
 from filip import FILIPPretrain, late_interaction, late_similarity  # noqa: E402
-from helpers import Batches, disturb, small, texts  # noqa: E402
+from helpers import Batches, disturb, short, short_interval, small, texts  # noqa: E402
 from in_batch import InBatch  # noqa: E402
 from llava import LLaVA, LLaVAPretrain  # noqa: E402
 from minalbef import ALBEF  # noqa: E402
@@ -643,18 +643,21 @@ def test_what_chapter_18_says_of_the_table_is_what_was_measured():
     wrong, _, rest = text.partition("**As predicted:**")
     predicted, _, unsure = rest.partition("**Can't tell**")
 
-    def short(value: float, form: str = ".2f") -> str:
-        return f"{value:{form}}".replace("0.", ".", 1)
-
     def mean(term: str) -> str:
         return short(statistics.mean(after_tables.values_of(runs, term).values()))
+
+    def by_size(term: str) -> list[str]:
+        return [short(value) for value in sorted(after_tables.values_of(runs, term).values())]
+
+    def runs_mean(name: str, what: str) -> float:
+        return statistics.mean(run[what] for run in runs if run["recipe"] == name)
 
     said = {}
     for claim in claims:
         more, less = (after_tables.values_of(runs, term) for term in (claim.more, claim.less))
         effect = after_tables.paired_effect(more, less, after_tables.bonferroni(len(claims)))
         assert len(effect.values) == after_tables.SEEDS
-        found = f"{short(effect.mean, '+.3f')} [{short(effect.low, '+.3f')}, {short(effect.high, '+.3f')}]"
+        found = f"{short(effect.mean, '+.3f')} {short_interval(effect)}"
         said[claim.more] = (found, effect.verdict(claim.least))
     assert Counter(verdict for _, verdict in said.values()) == {
         "supported": 6, "contradicted: below zero": 1, "contradicted: too small": 1, "can't tell": 10}
@@ -672,7 +675,18 @@ def test_what_chapter_18_says_of_the_table_is_what_was_measured():
     for part, sentence in (
             (wrong, f"Those of CoCa ({mean('coca likelihood place')}) and LLaVA ({mean('llava likelihood place')})"),
             (wrong, f"R@1 is {mean('noisy itc r1')} by ITC, and {mean('capfilt itc r1')} of what the filter keeps"),
-            (wrong, f"give no more ({mean('oracle itc r1')})"),
+            (wrong, f"{runs_mean('capfilt', 'cpu_before'):.0f} CPU seconds of cleaning. The true captions alone, "
+                    f"{round(runs_mean('oracle', 'pairs'), -2):,.0f} and not "),
+            (wrong, f" and not {round(runs_mean('capfilt', 'pairs'), -2):,.0f} pairs, give "
+                    f"{mean('oracle itc r1')}: can't tell"),
+            (wrong, f"so there are {runs_mean('coca', 'steps'):,.0f} of them"),
+            (wrong, f"X-VLM has {runs_mean('xvlm', 'steps'):,.0f} steps where `in-batch` has "
+                    f"{runs_mean('in-batch', 'steps'):,.0f}"),
+            (predicted, f"X-VLM's ITM {mean('xvlm itm place')}"),
+            (unsure, f"right in {by_size('in-batch pointing itm')[0]} in one seed and in "
+                     f"{by_size('in-batch pointing itm')[1]} or more"),
+            (unsure, f"CoCa's likelihood has {by_size('coca likelihood relation')[-1]}, in the others "
+                     f"{by_size('coca likelihood relation')[0]} to {by_size('coca likelihood relation')[-2]}"),
             (wrong, f"counts ({mean('xvlm itm count')}, `in-batch` {mean('in-batch itm count')}) and backgrounds "
                     f"({mean('xvlm itm background')}, {mean('in-batch itm background')})"),
             (predicted, f"false in {mean('capfilt filter precision')} (chance {mean('capfilt filter chance')})"),
@@ -683,6 +697,13 @@ def test_what_chapter_18_says_of_the_table_is_what_was_measured():
                      f"{mean('base pointing itm')})"),
             (unsure, f"took {min(round(run['cpu']) for run in runs)} to {max(round(run['cpu']) for run in runs)}")):
         assert sentence in part, sentence
+
+    grey = [mean(f"{name} grey likelihood {kind}") for name in ("blip", "coca", "llava", "llava-trained")
+            for kind in measure.KINDS]
+    assert f"tosses a coin ({min(grey)} to {max(grey)})" in wrong
+    relations = [mean(f"{name} {way} relation") for name in list(after.RECIPES)[:9] for way in after_tables.WAYS
+                 if after_tables.values_of(runs, f"{name} {way} relation")]
+    assert f"read by none** ({min(relations)} to {max(relations)})" in unsure
 
 
 def test_each_successor_is_a_change_of_under_80_lines():

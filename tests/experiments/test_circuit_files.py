@@ -1,5 +1,6 @@
 """Weights through training, and what the circuit does there and where it fails: the scripts, and the page's figures."""
 import json
+import shutil
 import sys
 from dataclasses import replace
 from functools import partial
@@ -45,15 +46,18 @@ def test_a_run_with_checkpoints_is_an_ordinary_run_and_its_hashes_are_compared(t
     assert load(folder / "step_0002").config == load(folder).config
 
     make()
-    assert "tiny-3: 3 of 3 hashes are in checkpoints.json, and all are the same" in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()[-2:]
+    assert said[0].endswith("3 hashes written to " + str(out)), "a first run has nothing to be compared with"
+    assert said[1].startswith("tiny-3: 3 of 3 hashes are in checkpoints.json, all are the same; made with ")
     wrong = stored(out)
     wrong["tiny-3"][0]["hashes"]["step_0002"] = "0"
     out.write_text(json.dumps(wrong), encoding="utf-8")
     make()
-    assert "step_0002 and 0 more of 3 differ" in capsys.readouterr().out
+    assert "in checkpoints.json, and step_0002 and 0 more differ; made with" in capsys.readouterr().out
     assert stored(out) == wrong, "nothing is written over"
     monkeypatch.setattr(checkpoints, "describe_device", lambda: "another processor")
     make()
+    assert "and step_0002 and 0 more differ; made with" in capsys.readouterr().out, "another's bits are compared, too"
     assert [one["device"] for one in stored(out)["tiny-3"]] == [wrong["tiny-3"][0]["device"], "another processor"]
     assert stored(out)["tiny-3"][1]["hashes"] == hashes
     with pytest.raises(ValueError, match="is a finished run without step_0001; remove the folder"):
@@ -96,9 +100,14 @@ def test_the_page_has_the_tables_and_the_verdicts_follow_from_them():
 
 
 def test_the_circuit_is_measured_at_tenths_of_a_run_however_many_checkpoints_it_has(tmp_path):
+    folder = tmp_path / "tiny-7"
+    shutil.copytree(ROOT / "data" / "tiny", folder / "start")
     for step in range(95, 1901, 95):
-        (tmp_path / f"step_{step:04}").mkdir()
-    assert list(circuit_training.tenths(tmp_path)) == list(range(0, 1901, 190))
+        (folder / f"step_{step:04}").mkdir()
+    assert list(circuit_training.tenths(folder)) == list(range(0, 1901, 190))
+    (folder / "step_1710").rmdir()
+    with pytest.raises(ValueError, match="lacks step_1710; .* tiny --seed 7` makes it"):
+        circuit_training.tenths(folder)
 
 
 def test_checkpoints_that_are_missing_are_named_with_the_command_that_makes_them(tmp_path, monkeypatch, capsys):
@@ -106,7 +115,7 @@ def test_checkpoints_that_are_missing_are_named_with_the_command_that_makes_them
     monkeypatch.setattr(sys, "argv", ["circuit_training.py", "--seed", "7"])
     with pytest.raises(SystemExit):
         run_script(circuit_training.main)
-    assert "checkpoints.py tiny --seed 7` makes them" in capsys.readouterr().err
+    assert "checkpoints.py tiny --seed 7` makes it" in capsys.readouterr().err
 
 
 def figures(step: int, objects: float, relations: float, itc: float, place: float, moved: float, cost: float) -> dict:

@@ -5,6 +5,7 @@ import pytest
 
 import loose
 from ablate_rows import ROWS
+from helpers import short, short_interval
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "notebooks" / "experiments"
@@ -68,18 +69,12 @@ def test_what_the_page_says_is_what_was_measured():
     records = loose.read_all()
     words, light, beyond, _ = (loose.effect_of(records, claim) for claim in CLAIMS)
 
-    def short(x: float, form: str = ".3f") -> str:
-        return f"{x:{form}}".replace("0.", ".", 1)
-
-    def interval(effect) -> str:
-        return f"[{short(effect.low, '+.3f')}, {short(effect.high, '+.3f')}]"
-
-    assert min(words.values) > 0 and f"helps: supported**, {short(words.mean)}, in every seed" in text
-    assert f"helps, too: supported**, {short(light.mean)}, two thirds of that" in text
+    assert min(words.values) > 0 and f"helps: supported**, {short(words.mean, '.3f')}, in every seed" in text
+    assert f"helps, too: supported**, {short(light.mean, '.3f')}, two thirds of that" in text
     assert 0.6 < light.mean / words.mean < 0.7
-    assert f"can't tell**, {short(beyond.mean)} {interval(beyond)}" in text
+    assert f"can't tell**, {short(beyond.mean, '.3f')} {short_interval(beyond)}" in text
     by_itm = loose.effect_of(records, CLAIMS[2], "by ITM")
-    assert min(by_itm.values) > 0 and f"{short(by_itm.mean)} {interval(by_itm)}, in every seed" in text
+    assert min(by_itm.values) > 0 and f"{short(by_itm.mean, '.3f')} {short_interval(by_itm)}, in every seed" in text
     assert all(abs(effect.mean - claim.predicted) < 0.0125
                for effect, claim in zip((words, light, beyond), CLAIMS)) and "as predicted, within .012" in text
 
@@ -89,13 +84,13 @@ def test_what_the_page_says_is_what_was_measured():
 
     rows = {"distil-words": CLAIMS[0], "light-words": CLAIMS[1]}
     clean = [loose.student_interval(gains_on_clean(row, "retrieval"), 0.95) for row in rows]
-    assert " and ".join(f"{short(gain.mean)} {interval(gain)}" for gain in clean) + ". So" in text
+    assert " and ".join(f"{short(gain.mean, '.3f')} {short_interval(gain)}" for gain in clean) + ". So" in text
     more = []
     for row, claim in rows.items():
         pairs = zip(loose.effect_of(records, claim, "by ITM").values, gains_on_clean(row, "by ITM"), strict=True)
         more.append(loose.student_interval([spoilt - gain for spoilt, gain in pairs], 0.95))
-    assert "by " + " and ".join(f"{short(gain.mean)} {interval(gain)}" for gain in more) + "." in text
+    assert "by " + " and ".join(f"{short(gain.mean, '.3f')} {short_interval(gain)}" for gain in more) + "." in text
     earlier = loose.read_records(loose.HERE / "ablation.jsonl")
     again = [record for record in records if record["row"].endswith("words")]
-    gains = [short(loose.effect_of(earlier + again, claim).mean) for claim in CLAIMS[:2]]
+    gains = [short(loose.effect_of(earlier + again, claim).mean, '.3f') for claim in CLAIMS[:2]]
     assert f"the gains are {gains[0]} and {gains[1]}" in text

@@ -14,17 +14,13 @@ import page_tables
 import results
 from ablate_records import read_records
 from effects import Claim, paired_effect, read_claims
+from helpers import short
 from minalbef import load
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "notebooks" / "experiments"
 RECORDS = read_records(RESULTS / "ablation.jsonl")
 TEXTS = {path.name: " ".join(path.read_text(encoding="utf-8").split()) for path in (ROOT / "docs").glob("*.md")}
-
-
-def short(x: float, form: str = ".2f") -> str:
-    """A figure as sentences have it: .07, -.03."""
-    return f"{x:{form}}".replace("0.", ".", 1)
 
 
 def test_the_tables_rewrite_byte_for_byte(tmp_path):
