@@ -191,14 +191,17 @@ def paired_effect(records: Sequence[dict], claim: Claim, level: float) -> Effect
     return student_interval(values, level)
 
 
+def half_width(values: Sequence[float], level: float = 0.95) -> float:
+    """Half of Student's interval of a mean, of at least two values."""
+    quantile = stats.t.ppf((1 + level) / 2, len(values) - 1)
+    return float(quantile * statistics.stdev(values) / len(values) ** 0.5)
+
+
 def student_interval(values: Sequence[float], level: float) -> Effect | None:
     """Differences by seed with Student's interval of their mean; None for fewer than two."""
-    count = len(values)
-    if count < 2:
+    if len(values) < 2:
         return None
-    mean = statistics.mean(values)
-    quantile = stats.t.ppf((1 + level) / 2, count - 1)
-    half = quantile * statistics.stdev(values) / count ** 0.5
+    mean, half = statistics.mean(values), half_width(values, level)
     return Effect(tuple(values), mean, mean - half, mean + half)
 
 

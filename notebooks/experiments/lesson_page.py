@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from effects import half_width
 from lesson import ARMS, CONTROLS, SKEWS, WEIGHTS, WITHOUT
 from lesson_toy import BIASES
 from minalbef.cli.main import run_script
-from page_tables import half_width, table_of
+from page_tables import table_of
 from results import write_tables
 
 HERE = Path(__file__).parent

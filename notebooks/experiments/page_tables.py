@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from ablate_records import read_records
-from effects import by_seed, line_of
+from effects import by_seed, half_width, line_of
 from minalbef.cli.main import run_script
 from results import write_tables
 
@@ -91,12 +90,6 @@ def table_of(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [line_of(*head), f"|{'---|' * len(head)}"]
     lines += [line_of(*row) for row in rows]
     return "\n".join(lines)
-
-
-def half_width(values: Sequence[float]) -> float:
-    """Half of Student's 95% interval of a mean."""
-    quantile = stats.t.ppf(0.975, len(values) - 1)
-    return float(quantile * statistics.stdev(values) / len(values) ** 0.5)
 
 
 def with_half(values: Sequence[float], form: str = ".2f") -> str:

@@ -13,7 +13,7 @@ import closeup
 import page_tables
 import results
 from ablate_records import read_records
-from effects import Claim, paired_effect, read_claims
+from effects import Claim, half_width, paired_effect, read_claims
 from helpers import short
 from minalbef import load
 
@@ -35,7 +35,7 @@ def test_the_tables_rewrite_byte_for_byte(tmp_path):
 
 
 def test_half_of_an_interval_is_students():
-    assert page_tables.half_width([1.0, 2.0, 3.0]) == pytest.approx(4.303 / 3 ** 0.5, abs=1e-3)
+    assert half_width([1.0, 2.0, 3.0]) == pytest.approx(4.303 / 3 ** 0.5, abs=1e-3)
     assert page_tables.with_half([1.0, 2.0, 3.0]) == "2.00 ± 2.48"
 
 
@@ -68,7 +68,7 @@ def test_what_is_said_of_spoilt_captions_is_what_was_measured():
 def test_differences_between_remedies_are_those_of_three_seeds():
     def between(name: str, remedy: str, other: str) -> tuple[str, str]:
         gains = page_tables.six_sets(RECORDS, remedy, name) - page_tables.six_sets(RECORDS, other, name)
-        return short(gains.mean()), short(page_tables.half_width(gains.tolist()))
+        return short(gains.mean()), short(half_width(gains.tolist()))
     text = TEXTS["ablation_spoilt.md"]
     even, half = between("retrieval", "even negatives", "distillation")
     assert f"gain as much as distillation**, {even} ± {half} against it" in text
@@ -105,7 +105,7 @@ def test_what_is_said_beside_the_claims_is_what_was_measured():
 def test_what_is_said_of_options_and_sweeps_is_what_was_measured():
     gains = [page_tables.gain(RECORDS, row, "full", name) for row in page_tables.OPTIONS
              for name in page_tables.OPTION_FIGURES]
-    clear = sum(abs(statistics.mean(values)) > page_tables.half_width(values) for values in gains)
+    clear = sum(abs(statistics.mean(values)) > half_width(values) for values in gains)
     assert len(gains) == 24 and clear == 5 and "Of 24 figures five exclude zero" in TEXTS["ablation_sweeps.md"]
     itc = {row: short(statistics.mean(page_tables.seeds_of(RECORDS, row, "by ITC", 3)))
            for row in ("queue256", "full", "queue4096", "temp0.07")}
@@ -121,7 +121,7 @@ def test_what_is_said_of_text_assignment_is_what_was_measured():
     gains = np.mean([accuracies(share, True) - accuracies(share, False) for share in page_tables.SHARES], 0)
     first, second, third = (short(x, "+.2f") for x in gains)
     assert (f"{first}, {second} and {third} in the mean of the three ways to share (mean {short(gains.mean())} ± "
-            f"{short(page_tables.half_width(gains.tolist()))})") in TEXTS["ablation_choices.md"]
+            f"{short(half_width(gains.tolist()))})") in TEXTS["ablation_choices.md"]
     behind = accuracies("keys and values", True) - accuracies("everything", True)
     assert f"Everything is behind by {short(behind.min())} to {short(behind.max())} in each seed" in TEXTS[
         "ablation_choices.md"]
