@@ -8,8 +8,8 @@ objects, relations: how often the true scene is preferred, by ITM, and relations
 place, fits: what one direction of an object's word tells, and the answers that it turns
 head: the head of fusion without which most relations are wrong, and how many that costs
 
-Writes circuit_training.json beside itself, where the figures of other seeds stay, and with `--page
-docs/circuit.md` that page's table.
+Writes circuit_training.json beside itself, where the figures of other seeds and of other processors
+stay, and with `--page docs/circuit.md` that page's table.
 """
 import json
 import shlex
@@ -36,6 +36,7 @@ from circuit import (
     paint,
     without,
 )
+from effects import line_of
 from minalbef import Run, load
 from minalbef.cli.main import run_script
 from minalbef.recipes.report import commit, describe_device, now
@@ -154,20 +155,29 @@ def verdicts(found: Sequence[Checkpoint]) -> dict[str, bool]:
     }
 
 
-def table(runs: dict[str, dict[str, Any]]) -> str:
-    """A row for each step of SHOWN, two columns for each seed, as Markdown. runs: of the JSON"""
-    titles = [f"seed {seed}: objects; relations by ITM, ITC | place: R², moved, control"
-              for seed in runs]
-    lines = [f"| step | {' | '.join(titles)} |", f"|---|{'---|---|' * len(runs)}"]
-    for step in SHOWN:
-        cells = [str(step)]
-        for run in runs.values():
-            each = next(each for each in run["checkpoints"] if each["step"] == step)
-            place = each["directions"]["place"]
-            cells += [f"{each['object']:.2f}; {each['relation']:.2f}, {each['relation_by_itc']:.2f}",
-                      f"{place['explained']:.2f}, {place['moved']:.2f}, {place['control']:.2f}"]
-        lines.append("| " + " | ".join(cells) + " |")
+def table(runs: dict[str, list[dict[str, Any]]]) -> str:
+    """A row for each run, with its figures at the steps of SHOWN, as Markdown. runs: of the JSON"""
+    steps = ", ".join(map(str, SHOWN))
+    lines = [line_of("seed", "processor", "learnt at step: objects, places, relations, ITC",
+                     f"objects at {steps}", "relations", "place: answers moved", "control"),
+             "|" + 7 * "---|"]
+    for seed, records in runs.items():
+        for record in records:
+            found = record["checkpoints"]
+            learnt = ", ".join(str(step or "never") for step in firsts(found).values())
+            shown = [each for each in found if each["step"] in SHOWN]
+            place = [each["directions"]["place"] for each in shown]
+            curves = [[each["object"] for each in shown], [each["relation"] for each in shown],
+                      [each["moved"] for each in place], [each["control"] for each in place]]
+            cells = [", ".join(f"{value:.2f}" for value in curve) for curve in curves]
+            lines.append(line_of(seed, processor_of(record), learnt, *cells))
     return "\n".join(lines)
+
+
+def processor_of(record: dict[str, Any]) -> str:
+    """The short name of the processor that a record is of."""
+    name = record["device"].partition(" (x86_64)")[0]
+    return name.replace("(R)", "").removesuffix(" Processor")
 
 
 def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = None) -> None:
@@ -180,16 +190,18 @@ def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = Non
     """
     torch.set_num_threads(1)
     painted = None
+    device = describe_device()
     for one in seed:
         folder = FOLDER / f"tiny-{one}"
         painted = painted or paint_questions(load(tenths(folder)[0]))
-        found = measure_run(folder, painted)
-        runs = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-        runs[str(one)] = {
-            "command": shlex.join(["python", *sys.argv]), "date": now(),
-            "device": describe_device(), "commit": commit(), "questions": TESTED_BY,
-            "checkpoints": found,
+        record = {
+            "command": shlex.join(["python", *sys.argv]), "date": now(), "device": device,
+            "commit": commit(), "questions": TESTED_BY,
+            "checkpoints": measure_run(folder, painted),
         }
+        runs = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+        others = [other for other in runs.get(str(one), []) if other["device"] != device]
+        runs[str(one)] = [*others, record]
         write_json(out, runs)
         if page:
             write_tables(page, training=table(runs))
