@@ -9,7 +9,7 @@ place, fits: what one direction of an object's word tells, and the answers that 
 head: the head of fusion without which most relations are wrong, and how many that costs
 
 Writes circuit_training.json beside itself, where the figures of other seeds and of other processors
-stay, and with `--page docs/circuit.md` that page's table.
+stay, and with `--page docs/circuit_training.md` that page's table.
 """
 import json
 import shlex
@@ -186,7 +186,7 @@ def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = Non
     Args:
         seed: one or more whose checkpoints there are
         out: the file to write
-        page: a Markdown file whose table to replace, such as docs/circuit.md
+        page: a Markdown file whose table to replace, such as docs/circuit_training.md
     """
     torch.set_num_threads(1)
     painted = None

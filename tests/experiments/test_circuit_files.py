@@ -71,47 +71,9 @@ def test_the_stored_hashes_end_in_the_shipped_model():
     assert len(hashes) == 11 == len(set(hashes.values()))
 
 
-def test_the_page_has_the_tables_and_the_verdicts_follow_from_them():
-    page = circuit.PAGE.read_text(encoding="utf-8")
-    text = " ".join(page.split())
-    runs, models = stored(circuit_training.PATH), stored(circuit_failures.PATH)["models"]
-    assert circuit_training.table(runs) in page and circuit_failures.table(models) in page
-    assert list(runs) == ["4", "1", "2", "3", "0"] and "Through training: five seeds" in text
-    ends = stored(circuit.PATH)["models"]
-    firsts, claims, moved, lowest, costs, controls = {}, {}, {}, [], [], []
-    for seed, (run, *again) in runs.items():
-        assert not again
-        found = run["checkpoints"]
-        firsts[seed], claims[seed] = circuit_training.firsts(found), circuit_training.verdicts(found)
-        if run["device"] == stored(circuit.PATH)["device"]:
-            assert found[-1]["directions"] == ends[f"runs/bench/seed{seed}"]["directions"], "the same end"
-        assert len(found) == 11 and found[-1]["step"] == 1900
-        place = {each["step"]: each["directions"]["place"] for each in found}
-        moved[seed] = {step: each["moved"] for step, each in place.items()}
-        controls.append(max(each["control"] for step, each in place.items() if step >= 570))
-        lowest.append(min(each["object"] for each in found[2:]))
-        costs.append(max(each["cost"] for each in found))
-    titles = list(claims["4"])
-    assert titles[2] == "the way is chosen at once"
-    assert {seed: held[titles[2]] for seed, held in claims.items()} == {
-        "4": True, "1": True, "2": True, "3": False, "0": False}
-    assert all([held[title] for title in titles if title != titles[2]] == [False, True, True, False]
-               for held in claims.values())
-    assert all(moved[seed][step] > .5 for seed in "41" for step in moved[seed] if step >= 570)
-    assert max(moved["2"][step] for step in moved["2"] if step >= 570) == pytest.approx(.25, abs=.005)
-    said = [f"{short(moved[seed][760])}" for seed in "30"] + [f"{short(moved[seed][1900])}" for seed in "30"]
-    assert "it turns {} and {} at step 760, and {} and {} at the end".format(*said) in text
-    read = []
-    for seed in "30":
-        place = {each["step"]: each["directions"]["place"] for each in runs[seed][0]["checkpoints"]}
-        read += [short(place[step]["explained"]) for step in (570, 1900)]
-    assert "(R² {} at 570, {} at the end; {}, {})".format(*read) in text
-    assert {first["relations"] for first in firsts.values()} == {570}
-    assert {first["place"] for first in firsts.values()} == {570, 760}
-    assert f"objects fall to {short(min(lowest))} to {short(max(lowest))}" in text
-    assert f"(control, up to {short(max(controls))})" in text
-    assert f"None ever costs more than {short(max(costs))}" in text
-
+def test_the_page_has_the_table_of_failures_and_its_verdicts_follow():
+    models = stored(circuit_failures.PATH)["models"]
+    assert circuit_failures.table(models) in circuit.PAGE.read_text(encoding="utf-8")
     said = {seed: [circuit_failures.verdict(found) for found in models[seed]["sets"].values()] for seed in ("4", "1")}
     assert said == {"4": ["too few", "not decided", "not decided", "objects"],
                     "1": ["not decided", "not decided", "comparison", "objects"]}
@@ -119,6 +81,59 @@ def test_the_page_has_the_tables_and_the_verdicts_follow_from_them():
         sets = models[seed]["sets"]
         assert sets["straight pairs"]["error"] < sets["anywhere"]["error"]
         assert sets["unseen style"]["explained"] <= .70
+
+
+def test_runs_of_the_first_models_processor_end_in_these_models():
+    ends = stored(circuit.PATH)
+    same = {seed: run for seed, records in stored(circuit_training.PATH).items() for run in records
+            if run["device"] == ends["device"]}
+    assert list(same) == ["4", "1", "2"]
+    for seed, run in same.items():
+        assert run["checkpoints"][-1]["directions"] == ends["models"][f"runs/bench/seed{seed}"]["directions"]
+
+
+def test_what_the_page_says_of_training_is_what_was_measured():
+    page = (ROOT / "docs" / "circuit_training.md").read_text(encoding="utf-8")
+    text = " ".join(page.split())
+    runs = stored(circuit_training.PATH)
+    assert circuit_training.table(runs) in page and list(runs) == ["4", "1", "2", "3", "0"]
+    found = {(seed, circuit_training.processor_of(run)): run["checkpoints"]
+             for seed, records in runs.items() for run in records}
+    assert len(found) == 8 and "Eight runs" in text
+    assert all(len(each) == 11 and each[-1]["step"] == 1900 for each in found.values())
+    assert [run[1] for run in found].count("Intel Xeon") == 5
+
+    def way(run: tuple[str, str], step: int, name: str = "moved") -> float:
+        return next(each["directions"]["place"][name] for each in found[run] if each["step"] == step)
+
+    xeon = {seed: (seed, "Intel Xeon") for seed in runs}
+    first, last = ([short(way(xeon[seed], step)) for seed in "30"] for step in (760, 1900))
+    control = [short(way(xeon[seed], 760, "control")) for seed in "30"]
+    assert "{} and {} of answers at step 760 (control {} and {}), and {} and {} at the end".format(
+        *first, *control, *last) in text
+    four, same = xeon["4"], ("4", "AMD EPYC")
+    assert f"({short(way(four, 950))} at step 950, {short(way(four, 1900))} at the end)" in text
+    assert f"not on the EPYC ({short(way(same, 950))}, {short(way(same, 1900))})" in text
+    assert f"on both ({short(way(xeon['1'], 1900))} and {short(way(('1', 'AMD EPYC'), 1900))} at the end)" in text
+    learnt = {run: [each["directions"]["place"] for each in part[3:]] for run, part in found.items()}
+    turning = {run for run, place in learnt.items() if max(each["moved"] for each in place) > .5}
+    assert turning == {run for run in found if run[0] != "2"} and len(turning) == 6
+    controls = [[each["control"] for each in learnt[run]] for run in turning]
+    assert f"(control, up to {short(max(map(max, controls)))})" in text
+    assert f"fewer at the end ({short(max(each[-1] for each in controls))} at most)" in text
+
+    held = {run: list(circuit_training.verdicts(part).values()) for run, part in found.items()}
+    assert [run for run, (_, _, at_once, *_) in held.items() if not at_once] == [xeon["3"], xeon["0"]]
+    assert all(each[:2] + each[3:] == [False, True, True, False] for each in held.values())
+    begun = {run: circuit_training.firsts(part) for run, part in found.items()}
+    assert sum(each["relations_by_itc"] is None for each in begun.values()) == 3
+    assert sorted(each["relations"] for each in begun.values()) == [570] * 7 + [760]
+    assert {each["place"] - each["relations"] for each in begun.values()} == {0, 190}
+    costs = {run: max(each["cost"] for each in part) for run, part in found.items()}
+    assert f"a head of layer 1 costs {short(costs.pop(xeon['1']))} as soon as" in text
+    assert f"In seven runs no head costs more than {short(max(costs.values()))}" in text
+    lowest = [min(each["object"] for each in part[2:]) for part in found.values()]
+    assert f"objects fall to {short(min(lowest))} to {short(max(lowest))}" in text
 
 
 def test_the_circuit_is_measured_at_tenths_of_a_run_however_many_checkpoints_it_has(tmp_path):
