@@ -53,8 +53,8 @@ GROUPS = {                            # of the pages of docs/, for the menu; Sph
     "Use it": "install use data sources public tasks choices checkpoints clipart losses",
     "Train at scale": "scale first_gpu loading",
     "Change it": "architecture extend new_task",
-    "Results": ("results minimal_pairs lesson stress relations circuit circuit_training curves ablation ablation_spoilt "
-                "ablation_sweeps ablation_loose ablation_choices ablation_rows"),
+    "Results": ("results minimal_pairs lesson stress relations circuit circuit_training curves ablation "
+                "ablation_spoilt ablation_sweeps ablation_loose ablation_choices ablation_rows"),
     "Compare": "which differences related glossary",
 }
 WIDGET = "*Here are controls that redraw the figure, once you run the chapter.*"
