@@ -13,10 +13,11 @@ control: the same move, of as much, where another object makes the sentence fals
 
 A question is a caption with the scene of which it is true and one of which it is false. Heads and
 the length of the move are chosen on one set of questions, and every figure is of another. Writes
-circuit.json beside itself and the table of docs/circuit.md.
+circuit.json beside itself, and with `--page docs/circuit.md` that page's table.
 """
 import itertools
 import json
+import re
 import shlex
 import statistics
 import sys
@@ -42,7 +43,6 @@ from minalbef.scenes import questions
 from results import write_json, write_tables
 
 PATH = Path(__file__).with_suffix(".json")
-PAGE = Path(__file__).parents[2] / "docs" / "circuit.md"
 KINDS = ("relation", "object", "size", "place", "count", "background")
 CHOOSING, TESTING = 4100, 4200         # seeds of the questions to choose by, and of those to report
 CHOSEN_BY, TESTED_BY = 200, 500        # questions of a kind
@@ -405,7 +405,7 @@ def measure(run: Run) -> dict[str, Any]:
 
 
 def table(models: dict[str, dict[str, Any]]) -> str:
-    """A row for each seed of `learn.py`, as Markdown. models: of circuit.json"""
+    """A row for each seed, as Markdown. models: of circuit.json"""
     lines = ["| seed | heads switched off: relations, objects | the same heads, patched | all of layer "
              "1's cross-attention off: relations, objects | all of layer 2's self-attention off | "
              "place: R², answers moved, control | fits: R², answers moved, control |", "|---|---|---|---|---|---|---|"]
@@ -413,7 +413,8 @@ def table(models: dict[str, dict[str, Any]]) -> str:
         groups = [found["groups"][group] for group in ("layer 1, cross-attention",
                                                        "layer 2, self-attention")]
         off = found["right_without"]
-        cells = [name.rpartition("seed")[2], f"{off['relation']:.2f}, {off['object']:.2f}",
+        seed = re.findall(r"\d+", name)[-1]
+        cells = [seed, f"{off['relation']:.2f}, {off['object']:.2f}",
                  f"{found['moved_by_heads']:.2f}"]
         cells += [f"{group['relation']:.2f}, {group['object']:.2f}" for group in groups]
         cells += [f"{way['explained']:.2f}, {way['moved']:.2f}, {way['control']:.2f}"
@@ -422,12 +423,13 @@ def table(models: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main(runs: tuple[str, ...] = (), /, out: Path = PATH) -> None:
+def main(runs: tuple[str, ...] = (), /, out: Path = PATH, page: Path | None = None) -> None:
     """Measure models and write the figures.
 
     Args:
         runs: folders of runs; by default the five of learn.py, of which one is tiny
         out: where to write the figures
+        page: a Markdown file whose table of `out`'s name to replace, such as docs/circuit.md
     """
     torch.set_num_threads(1)
     names = runs or tuple(f"runs/bench/seed{seed}" for seed in range(5))
@@ -435,8 +437,8 @@ def main(runs: tuple[str, ...] = (), /, out: Path = PATH) -> None:
     for name in names:
         models[name] = measure(load(name))
         print(name, json.dumps(models[name], indent=1), flush=True)
-    if not runs:
-        write_tables(PAGE, circuit=table(models))
+    if page:
+        write_tables(page, **{out.stem: table(models)})
     write_json(out, {
         "command": shlex.join(["python", *sys.argv]), "date": now(), "device": describe_device(),
         "commit": commit(), "questions": TESTED_BY, "models": models,
