@@ -54,7 +54,7 @@ GROUPS = {                            # of the pages of docs/, for the menu; Sph
     "Train at scale": "scale first_gpu loading",
     "Change it": "architecture extend new_task",
     "Results": ("results minimal_pairs lesson stress relations circuit circuit_training curves ablation "
-                "ablation_spoilt ablation_sweeps ablation_loose ablation_choices ablation_rows"),
+                "ablation_spoilt ablation_sweeps ablation_loose ablation_table1 ablation_choices ablation_rows"),
     "Compare": "which differences related glossary",
 }
 WIDGET = "*Here are controls that redraw the figure, once you run the chapter.*"

@@ -413,8 +413,8 @@ def table(models: dict[str, dict[str, Any]]) -> str:
         groups = [found["groups"][group] for group in ("layer 1, cross-attention",
                                                        "layer 2, self-attention")]
         off = found["right_without"]
-        seed = re.findall(r"\d+", name)[-1]
-        cells = [seed, f"{off['relation']:.2f}, {off['object']:.2f}",
+        seed = re.search(r"\d+$", name)
+        cells = [seed[0] if seed else name, f"{off['relation']:.2f}, {off['object']:.2f}",
                  f"{found['moved_by_heads']:.2f}"]
         cells += [f"{group['relation']:.2f}, {group['object']:.2f}" for group in groups]
         cells += [f"{way['explained']:.2f}, {way['moved']:.2f}, {way['control']:.2f}"
@@ -437,12 +437,12 @@ def main(runs: tuple[str, ...] = (), /, out: Path = PATH, page: Path | None = No
     for name in names:
         models[name] = measure(load(name))
         print(name, json.dumps(models[name], indent=1), flush=True)
-    if page:
-        write_tables(page, **{out.stem: table(models)})
     write_json(out, {
         "command": shlex.join(["python", *sys.argv]), "date": now(), "device": describe_device(),
         "commit": commit(), "questions": TESTED_BY, "models": models,
     })
+    if page:
+        write_tables(page, **{out.stem: table(models)})
 
 
 if __name__ == "__main__":

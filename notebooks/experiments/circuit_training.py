@@ -186,18 +186,18 @@ def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = Non
     """
     torch.set_num_threads(1)
     painted = None
-    device = describe_device()
     for one in seed:
         folder = FOLDER / f"tiny-{one}"
         painted = painted or paint_questions(load(tenths(folder)[0]))
         record = {
-            "command": shlex.join(["python", *sys.argv]), "date": now(), "device": device,
-            "commit": commit(), "questions": TESTED_BY,
+            "command": shlex.join(["python", *sys.argv]), "date": now(),
+            "device": describe_device(), "commit": commit(), "questions": TESTED_BY,
             "checkpoints": measure_run(folder, painted),
         }
         runs = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-        others = [other for other in runs.get(str(one), []) if other["device"] != device]
-        runs[str(one)] = [*others, record]
+        records = {processor_of(each): each for each in runs.get(str(one), [])}
+        records[processor_of(record)] = record
+        runs[str(one)] = list(records.values())
         write_json(out, runs)
         if page:
             write_tables(page, training=table(runs))

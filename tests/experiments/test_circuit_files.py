@@ -108,19 +108,19 @@ def test_what_the_page_says_of_training_is_what_was_measured():
 
     xeon = {seed: (seed, "Intel Xeon") for seed in runs}
     first, last = ([short(way(xeon[seed], step)) for seed in "30"] for step in (760, 1900))
-    control = [short(way(xeon[seed], 760, "control")) for seed in "30"]
-    assert "{} and {} of answers at step 760 (control {} and {}), and {} and {} at the end".format(
-        *first, *control, *last) in text
+    assert f"{' and '.join(first)} of answers at step 760, soon after" in text
+    assert f"learnt, and {' and '.join(last)} at the end" in text
     four, same = xeon["4"], ("4", "AMD EPYC")
-    assert f"({short(way(four, 950))} at step 950, {short(way(four, 1900))} at the end)" in text
-    assert f"not on the EPYC ({short(way(same, 950))}, {short(way(same, 1900))})" in text
+    assert f"{short(way(four, 950))} at step 950 and {short(way(four, 1900))} at the end, but " \
+           f"{short(way(same, 950))} and {short(way(same, 1900))} on the EPYC" in text
     assert f"on both ({short(way(xeon['1'], 1900))} and {short(way(('1', 'AMD EPYC'), 1900))} at the end)" in text
     learnt = {run: [each["directions"]["place"] for each in part[3:]] for run, part in found.items()}
     turning = {run for run, place in learnt.items() if max(each["moved"] for each in place) > .5}
     assert turning == {run for run in found if run[0] != "2"} and len(turning) == 6
     controls = [[each["control"] for each in learnt[run]] for run in turning]
-    assert f"(control, up to {short(max(map(max, controls)))})" in text
-    assert f"fewer at the end ({short(max(each[-1] for each in controls))} at most)" in text
+    control = " and ".join(short(way(xeon[seed], 760, "control")) for seed in "30")
+    assert f"(the control: {control} in seeds 3 and 0 at step 760, up to {short(max(map(max, controls)))} in" in text
+    assert f"at the end {short(max(each[-1] for each in controls))} at most" in text
 
     held = {run: list(circuit_training.verdicts(part).values()) for run, part in found.items()}
     assert [run for run, (_, _, at_once, *_) in held.items() if not at_once] == [xeon["3"], xeon["0"]]

@@ -1,0 +1,67 @@
+"""table1: the paper's Table 1 beside ours, by the rules that were registered before the runs."""
+from pathlib import Path
+
+import pytest
+
+import table1
+from ablate_records import read_records
+from ablate_rows import ROWS
+from effects import DOWNSTREAM, read_claims
+
+ROOT = Path(__file__).parents[2]
+CLAIMS = read_claims(table1.CLAIMS)
+
+
+def record(row: str, seed: int, right: int, **more: dict[str, str]) -> dict:
+    """A run that answers so many of ten questions of each task; of retrieval 1 of 4 by image, 3 of 4 by text."""
+    answers = dict.fromkeys(DOWNSTREAM, "9" * right + "0" * (10 - right))
+    return {"row": row, "seed": seed, "samples": ROWS[row].samples, "equal": False,
+            "outcomes": {"both": "90000999"}, "tasks": answers, **more}
+
+
+def test_the_claims_are_the_steps_of_the_papers_table_as_they_were_registered():
+    assert [(claim.rows, claim.less, claim.predicted) for claim in CLAIMS] == [
+        ("itc", "itm-mlm", 0.02), ("hard", "itc", 0.0), ("distil-itc", "hard", 0.0), ("distil", "distil-itc", 0.0),
+        ("distil@distilled", "distil", 0.01)]
+    assert {(claim.figure, claim.least, claim.seeds) for claim in CLAIMS} == {("tasks", 0.02, 5)}
+    assert list(table1.STEPS) == list(table1.PAPER) == [CLAIMS[0].less, *(claim.rows for claim in CLAIMS)]
+
+
+def test_retrieval_is_of_images_first_then_of_texts():
+    records = [record("itc", 0, 4), record("itc", 1, 6), record("hard", 0, 9)]
+    assert table1.column(records, "itc", "text retrieval") == {0: 0.25, 1: 0.25}
+    assert table1.column(records, "itc", "image retrieval") == {0: 0.75, 1: 0.75}
+    assert table1.column(records, "itc", "tasks") == pytest.approx({0: 0.4, 1: 0.6})
+    row = table1.rows_table(records).splitlines()[3]
+    assert row == "| + ITC | 2 | 0.25 | 0.75 | 0.50 | 0.50 | 0.50 | 0.50 | 0.50 |"
+
+
+def test_a_step_is_paired_by_seed_and_stands_beside_the_papers():
+    records = [record(row, seed, right) for row, rights in (("itm-mlm", (4, 5, 9)), ("itc", (5, 7)))
+               for seed, right in enumerate(rights)]
+    first, second = table1.steps_table(records).splitlines()[2:4]
+    # gains of 10 and 20 points: 15 ± 12.71 * 7.07 / 2 ** .5
+    assert first.endswith("| +0.0 ± 0.0; +3.14 | +15.0 ± 63.5; +2.09 | +15.0 ± 63.5; +2.37 | +15.0 ± 63.5; +1.89 |")
+    assert second == "| + hard negatives | –; +0.46 | –; +0.47 | –; +0.62 | –; +0.47 | –; +0.52 |", "not yet run"
+
+
+def test_fine_tuning_with_distillation_has_tasks_of_its_own_and_no_retrieval():
+    distilled = dict.fromkeys(DOWNSTREAM, "9" * 8 + "00")
+    records = [record("distil", 0, 4, tasks_distilled=distilled)]
+    last = table1.rows_table(records).splitlines()[-1]
+    assert last == "| + distillation in fine-tuning | 1 |  |  | 0.80 | 0.80 | 0.80 | 0.80 | 0.80 |"
+
+
+def test_all_runs_are_of_one_commit_and_one_machine():
+    records = read_records(table1.HERE / "table1.jsonl")
+    assert {(record["commit"][:7], record["device"]) for record in records} == {
+        ("0be5293", "Intel(R) Xeon(R) Processor (x86_64), 2 cores, 1 threads, Linux, torch 2.15.0+cu132")}
+    assert {("tasks_distilled" in record, record["row"] == "distil") for record in records} <= {(True, True),
+                                                                                              (False, False)}
+
+
+def test_the_page_rewrites_byte_for_byte(tmp_path):
+    before = table1.PAGE.read_bytes()
+    (tmp_path / table1.PAGE.name).write_bytes(before)
+    table1.main(tmp_path / table1.PAGE.name)
+    assert (tmp_path / table1.PAGE.name).read_bytes() == before
