@@ -27,7 +27,8 @@ STEPS = {
     "distil@distilled": "+ distillation in fine-tuning",
 }
 RETRIEVAL = ("text retrieval", "image retrieval")
-TASKS = {"entailment": "entailment", "nlvr2": "NLVR2", "vqa": "VQA"}      # figure -> its column
+COLUMNS = (*RETRIEVAL, "entailment", "nlvr2", "vqa")                     # of the paper
+TITLES = {"nlvr2": "NLVR2", "vqa": "VQA"}
 # the paper's Table 1: retrieval on Flickr30k, the mean of R@1, 5 and 10; then SNLI-VE, NLVR2, VQA.
 # Of our notes: they weren't checked against the paper
 PAPER = {
@@ -55,8 +56,8 @@ def retrieval_by_seed(records: Sequence[dict], row: str, name: str) -> dict[int,
     return found
 
 
-def column(records: Sequence[dict], row: str, name: str) -> dict[int, float]:
-    """A row's figure by seed; empty where it wasn't asked."""
+def figure_by_seed(records: Sequence[dict], row: str, name: str) -> dict[int, float]:
+    """A row's retrieval, or its figure of effects.py, by seed; empty where it wasn't asked."""
     if name in RETRIEVAL:
         return retrieval_by_seed(records, row, name)
     return by_seed(records, row, name)
@@ -64,31 +65,30 @@ def column(records: Sequence[dict], row: str, name: str) -> dict[int, float]:
 
 def rows_table(records: Sequence[dict]) -> str:
     """Our rows, means over seeds, as Markdown."""
-    names = (*RETRIEVAL, *TASKS, "grounding", "tasks")
-    titles = (*RETRIEVAL, *TASKS.values(), "grounding", "tasks")
+    names = (*COLUMNS, "grounding", "tasks")
     lines = []
     for row, step in STEPS.items():
-        columns = [column(records, row, name) for name in names]
+        columns = [figure_by_seed(records, row, name) for name in names]
         means = [f"{statistics.mean(each.values()):.2f}" if each else "" for each in columns]
         lines.append([step, len(columns[-1]), *means])
-    return table_of(["row", "seeds", *titles], lines)
+    return table_of(["row", "seeds", *(TITLES.get(name, name) for name in names)], lines)
 
 
 def steps_table(records: Sequence[dict]) -> str:
     """What each step adds to the row above, in points: ours by seed, then the paper's."""
-    names, titles = (*RETRIEVAL, *TASKS), (*RETRIEVAL, *TASKS.values())
     lines = []
     for above, row in pairwise(STEPS):
         cells = []
-        for place, name in enumerate(names):
-            more, less = (column(records, each, name) for each in (row, above))
+        for place, name in enumerate(COLUMNS):
+            more, less = (figure_by_seed(records, each, name) for each in (row, above))
             gains = [100 * (more[seed] - less[seed]) for seed in more.keys() & less.keys()]
             ours = "–"
             if len(gains) > 1:
                 ours = f"{statistics.mean(gains):+.1f} ± {half_width(gains):.1f}"
             cells.append(f"{ours}; {PAPER[row][place] - PAPER[above][place]:+.2f}")
         lines.append([STEPS[row], *cells])
-    return table_of(["step", *(f"{name}: ours; paper" for name in titles)], lines)
+    titles = [f"{TITLES.get(name, name)}: ours; paper" for name in COLUMNS]
+    return table_of(["step", *titles], lines)
 
 
 def main(page: Path = PAGE, results: Path = HERE / "table1.jsonl") -> None:
