@@ -155,6 +155,21 @@ def test_checkpoints_that_are_missing_are_named_with_the_command_that_makes_them
     assert "checkpoints.py tiny --seed 7` makes it" in capsys.readouterr().err
 
 
+def test_a_seed_keeps_a_run_of_each_processor_and_the_last_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(circuit_training, "tenths", lambda folder: {0: folder})
+    monkeypatch.setattr(circuit_training, "load", lambda folder: None)
+    monkeypatch.setattr(circuit_training, "paint_questions", lambda run: {})
+    out = tmp_path / "runs.json"
+    for device, found in (("One (x86_64), 2 cores", "first"), ("Two (x86_64)", "second"), ("One (x86_64), 4 cores", "third")):
+        monkeypatch.setattr(circuit_training, "describe_device", lambda device=device: device)
+        monkeypatch.setattr(circuit_training, "measure_run", lambda folder, painted, found=found: found)
+        circuit_training.main((7,), out)
+    runs = stored(out)
+    assert list(runs) == ["7"]
+    assert [(run["device"], run["checkpoints"]) for run in runs["7"]] == [
+        ("One (x86_64), 4 cores", "third"), ("Two (x86_64)", "second")]
+
+
 def figures(step: int, objects: float, relations: float, itc: float, place: float, moved: float, cost: float) -> dict:
     way = {"explained": place, "moved": moved, "control": 0.0}
     return {"step": step, "object": objects, "relation": relations, "relation_by_itc": itc, "head": "one",
