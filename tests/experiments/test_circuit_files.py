@@ -160,7 +160,8 @@ def test_a_seed_keeps_a_run_of_each_processor_and_the_last_of_one(tmp_path, monk
     monkeypatch.setattr(circuit_training, "load", lambda folder: None)
     monkeypatch.setattr(circuit_training, "paint_questions", lambda run: {})
     out = tmp_path / "runs.json"
-    for device, found in (("One (x86_64), 2 cores", "first"), ("Two (x86_64)", "second"), ("One (x86_64), 4 cores", "third")):
+    measured = [("One (x86_64), 2 cores", "first"), ("Two (x86_64)", "second"), ("One (x86_64), 4 cores", "third")]
+    for device, found in measured:
         monkeypatch.setattr(circuit_training, "describe_device", lambda device=device: device)
         monkeypatch.setattr(circuit_training, "measure_run", lambda folder, painted, found=found: found)
         circuit_training.main((7,), out)
