@@ -4,7 +4,8 @@ Changes: words see the words before them alone. The lower layers never see the i
 word stands for the text in ITC; the upper layers read the image and predict each next word. One
 pass of the text serves both losses; captions weigh 2, ITC 1. No ITM, no MLM, no teacher, no queue.
 Leaves out: attentional pooling of the image, of which fusion reads all patches and ITC [CLS], as in
-ALBEF; a learnt token behind the text, for which its last word stands in; labels as captions.
+ALBEF; a learnt token behind the text, for which its last word stands in; labels as captions; a
+token that ends a caption, as captions are scored here and not written.
 """
 from typing import Any
 

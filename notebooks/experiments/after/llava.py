@@ -5,9 +5,10 @@ language model as deep as ALBEF's text encoder and fusion together. It learns to
 to describe the image, by the likelihood of each next word. No ITC, ITM, MLM, teacher or queue; the
 image encoder never changes.
 Leaves out: LLaVA's language model knows English before, this one learns it from the captions; the
-first stage, in which the linear layer alone is trained; conversations. LLaVA's image encoder is
-CLIP's. `llava` takes the start that all recipes here begin from, which knows drawings but not these
-objects; `llava-trained` that of tiny-paper, trained by ITC on 121,600 pairs, which others paid for.
+first stage, in which the linear layer alone is trained; conversations; a token that ends a caption,
+as captions are scored here and not written. LLaVA's image encoder is CLIP's. `llava` takes the
+start that all recipes here begin from, which knows drawings but not these objects; `llava-trained`
+that of tiny-paper, trained by ITC on 121,600 pairs, which others paid for.
 """
 from typing import Any
 
