@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks" / "experiments" / "speed"))
 
 import speed  # noqa: E402
+from minalbef import load  # noqa: E402
 from minalbef.cli.main import run_script  # noqa: E402
 from minalbef.recipes.pretrain import settings  # noqa: E402
 
@@ -66,9 +67,11 @@ def test_two_of_the_seeds_can_be_trained_in_a_second_shell(monkeypatch):
     assert trained == [(("muon_lr=1.6",), 1), (("muon_lr=1.6",), 3)]
 
 
-def test_another_task_is_trained_by_its_own_command_and_its_flops_are_counted(tmp_path):
+def test_another_task_is_trained_by_its_own_command_and_its_flops_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "evaluate_run", lambda run, command, seed: {"config": load(run).config.batch})
     timed = speed.train_seed("tiny", FEW, 0, tmp_path, 1, "in-batch")
     assert timed["cpu"] > 0 and "itm" in timed["log"][0], "the student learns by the same objectives"
+    assert timed["config"] == 16, "an ordinary run, which evaluation loads"
     config = settings("tiny", (*FEW, "match_from=0"))
     assert speed.run_flops(config, "in-batch") < speed.run_flops(config), "a teacher's pass is spared"
     with pytest.raises(ValueError, match="no task 'batch'.*there are scenes, in-batch"):
