@@ -67,7 +67,7 @@ def test_the_page_rewrites_byte_for_byte(tmp_path):
 def test_what_the_page_says_is_what_was_measured():
     text = " ".join(loose.PAGE.read_text(encoding="utf-8").split())
     records = loose.read_all()
-    words, light, beyond, _ = (loose.effect_of(records, claim) for claim in CLAIMS)
+    words, light, beyond, hard = (loose.effect_of(records, claim) for claim in CLAIMS)
 
     assert min(words.values) > 0 and f"helps: supported**, {short(words.mean, '.3f')}, in every seed" in text
     assert f"helps, too: supported**, {short(light.mean, '.3f')}, two thirds of that" in text
@@ -76,7 +76,8 @@ def test_what_the_page_says_is_what_was_measured():
     by_itm = loose.effect_of(records, CLAIMS[2], "by ITM")
     assert min(by_itm.values) > 0 and f"{short(by_itm.mean, '.3f')} {short_interval(by_itm)}, in every seed" in text
     assert all(abs(effect.mean - claim.predicted) < 0.0125
-               for effect, claim in zip((words, light, beyond), CLAIMS)) and "as predicted, within .012" in text
+               for effect, claim in zip((words, light, beyond, hard), CLAIMS, strict=True))
+    assert "All four claims came as predicted, within .012" in text
 
     def gains_on_clean(row: str, name: str) -> list[float]:
         with_it, without = (loose.by_seed(records, one, name) for one in (row, "hard"))
@@ -93,4 +94,22 @@ def test_what_the_page_says_is_what_was_measured():
     earlier = loose.read_records(loose.HERE / "ablation.jsonl")
     again = [record for record in records if record["row"].endswith("words")]
     gains = [short(loose.effect_of(earlier + again, claim).mean, '.3f') for claim in CLAIMS[:2]]
-    assert f"the gains are {gains[0]} and {gains[1]}" in text
+    assert f"the first two gains are {gains[0]} and {gains[1]}" in text
+
+
+def test_what_the_page_says_of_hard_negatives_is_what_was_measured():
+    text = " ".join(loose.PAGE.read_text(encoding="utf-8").split())
+    records, claim = loose.read_all(), CLAIMS[3]
+    hard = loose.effect_of(records, claim)
+    assert f"too small**, {short(hard.mean, '.3f')} {short_interval(hard)} in sixteen new seeds; eight gain" in text
+    assert sum(value > 0 for value in hard.values) == sum(value < 0 for value in hard.values) == 8
+    earlier = loose.read_records(loose.HERE / "ablation.jsonl")
+    first, second = (loose.by_seed(earlier, row, "retrieval") for row in (claim.rows, claim.less))
+    all_seeds = loose.student_interval([*(first[seed] - second[seed] for seed in range(8)), *hard.values], 0.95)
+    assert f"on another processor, it is {short(all_seeds.mean, '.3f')} {short_interval(all_seeds)}" in text
+    for figure, said in (("count", "refused more often, by"), ("families", "found more often, by")):
+        effect = loose.effect_of(records, claim, figure)
+        assert f"{said} {short(effect.mean, '.3f')} {short_interval(effect)}" in text
+    ten = loose.effect_of(records, claim, "by ITM")
+    assert max(ten.values) < 0
+    assert f"less often, by {short(-ten.mean, '.3f')} [+{short(-ten.high, '.3f')}, +{short(-ten.low, '.3f')}]" in text
