@@ -71,6 +71,22 @@ def test_the_stored_hashes_end_in_the_shipped_model():
     assert len(hashes) == 11 == len(set(hashes.values()))
 
 
+def test_three_recipes_by_five_seeds_by_twenty_checkpoints_have_their_hashes_of_one_processor():
+    runs = stored(checkpoints.PATH)
+    assert sorted(runs) == sorted(f"{recipe}-{seed}" for recipe in checkpoints.RECIPES for seed in range(5))
+    found = {}
+    for name, records in runs.items():
+        hashes = [record["hashes"] for record in records if record["device"].startswith("Intel(R) Xeon(R)")]
+        assert [len(each) for each in hashes] == [21], "the start, and twenty steps"
+        found |= {(name, step): digest for step, digest in hashes[0].items()}
+    tiny = preset("tiny")
+    assert 190 < tiny.step_of(tiny.lesson_from) < 285
+    for seed in range(5):
+        for step in ("start", "step_0095", "step_0190"):
+            assert found.pop((f"tiny-paper-{seed}", step)) == found[f"tiny-{seed}", step], "until the lesson begins"
+    assert len(set(found.values())) == len(found) == 5 * (3 * 21 - 3), "from then on all differ"
+
+
 def test_the_page_has_the_table_of_failures_and_its_verdicts_follow():
     models = stored(circuit_failures.PATH)["models"]
     assert circuit_failures.table(models) in (ROOT / "docs" / "circuit.md").read_text(encoding="utf-8")
