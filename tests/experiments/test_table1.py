@@ -84,7 +84,7 @@ def test_what_the_page_says_is_what_was_measured():
     assert f"The mean of five seeds is {short(itc.mean, '.3f')} {short_interval(itc)}; two gain and three lose" in text
     assert sum(value > 0 for value in itc.values) == 2
     half = short((itc.high - itc.low) / 2, ".3f")
-    assert itc.high > CLAIMS[0].predicted and f"with half an interval of {half}, five seeds neither show nor" in text
+    assert itc.high > CLAIMS[0].predicted and f"half-width is {half}, so five seeds neither show nor" in text
     by_itm = paired_effect(records, replace(CLAIMS[0], figure="by ITM"), level).values
     assert f"in every seed, by {short(min(by_itm), '.2f')} to {short(max(by_itm), '.2f')}" in text
     assert max(distil_itc.high, distil.high) < hard.high < 0.02
