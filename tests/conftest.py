@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from changes import can_reach, changed_files
 from chromium import CHROMIUM, QUIET, lack
+from long_files import LONG_FILES
 from minalbef import load
 from minalbef.viz.explorer import write_explorer
 
@@ -24,14 +26,29 @@ def pytest_configure(config):
         os.environ["IPYTHONDIR"] = settings.name
 
 
+def pytest_addoption(parser):
+    parser.addoption("--changed-since", metavar="COMMIT", help="files that a change since then can reach come first")
+
+
 def minutes(item) -> float:
-    """How long a slow test takes, where its mark says so."""
+    """How long a test takes: what its mark says, or for notebooks and long files the table in support/long_files.py."""
     mark = item.get_closest_marker("slow")
-    return mark.kwargs.get("minutes", 0) if mark else 0
+    return max(LONG_FILES.get(item.path.name, 0), mark.kwargs.get("minutes", 0) if mark else 0)
 
 
-def pytest_collection_modifyitems(items):
-    items.sort(key=minutes, reverse=True)        # long ones first: a last long one would leave the other workers idle
+@pytest.hookimpl(tryfirst=True)                 # before -m looks for marks
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if item.path.parent.name == "solutions":
+            item.add_marker(pytest.mark.slow)
+    # files stay whole. Those that the change can reach come first, then long ones: a last long one would leave the
+    # other workers idle
+    longest: dict[Path, float] = {}
+    for item in items:
+        longest[item.path] = max(minutes(item), longest.get(item.path, 0))
+    changed = changed_files(config.rootpath, config.getoption("--changed-since"))
+    reached = {path: can_reach(path.relative_to(config.rootpath), changed) for path in longest}
+    items.sort(key=lambda item: (not reached[item.path], -longest[item.path]))
     if torch.cuda.is_available():
         return
     for item in items:

@@ -255,7 +255,7 @@ def doctor(run: Path = Path("runs/demo"), /, data: tuple[Path, ...] = (),
 
 
 def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = False,
-         workers: int = 2) -> None:
+         workers: int = 2, since: str = "HEAD~1") -> None:
     """Check a checkout of minalbef, as `make test` does: linter, types, tests, chapters.
 
     Args:
@@ -263,6 +263,7 @@ def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = 
             chapters, with the course, the site and pages in a browser
         slow: `make test-slow`: the slow tests, and the solutions
         workers: processes
+        since: a commit; files of tests that a change since then can reach run first
     """
     # with more threads, a process would wait for a core
     threads = max(1, (os.cpu_count() or 1) // max(1, workers))
@@ -280,24 +281,22 @@ def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = 
     tests = {"all": ["tests"], "lint": [], "chapters": chapter_tests,
              "core": ["tests", *(f"--ignore={folder}" for folder in chapter_tests)]}[part]
     has_chapters = part in ("all", "chapters")
-    pytest = ["pytest", "-q", "-n", str(workers), "--dist"]
-    run_cells = ["loadfile", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300"]
+    # whole files: what a module's fixtures make is made once
+    pytest = ["pytest", "-q", "-n", str(workers), "--dist", "loadfile", "--nbval",
+              "--nbval-current-env", "--nbval-cell-timeout=300",
+              "--no-loadscope-reorder", "--changed-since", since]   # order: tests/conftest.py
     if slow:
+        notebooks = sorted(Path("notebooks/solutions").glob("*.ipynb")) if has_chapters else []
         if tests:
-            run(*pytest, "worksteal", "-m", "slow", *tests, accept=(0, 5))       # 5: none is slow
-        if has_chapters:
-            # the longest first: pytest-xdist's own order, by the number of cells, has them last
-            longest = ("16_your_data", "08_pretrain", "02_image_encoder")
-            solutions = sorted(Path("notebooks/solutions").glob("*.ipynb"),
-                               key=lambda path: (path.stem not in longest, path.stem))
-            run(*pytest, *run_cells, "--no-loadscope-reorder", *map(str, solutions))
+            # 5: none is slow
+            run(*pytest, "-m", "slow", *tests, *map(str, notebooks), accept=(0, 5))
         return
     if part in ("all", "lint"):
         run("ruff", "check")
         run("mypy")
     chapters = sorted(Path("notebooks").glob("*.ipynb")) if has_chapters else []
     if tests:
-        run(*pytest, *run_cells, "-m", "not slow", *tests, *map(str, chapters))
+        run(*pytest, "-m", "not slow", *tests, *map(str, chapters))
 
 
 COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in (
