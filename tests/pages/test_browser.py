@@ -103,22 +103,24 @@ def open_and_run(browser, lab: tuple[str, str], chapter: str):
     return page
 
 
-# a chapter for each kind of control, and one with two; support/move_widgets.py moves all widgets, without a browser
-CHAPTERS = {"00_tour": "text", "01_data": "slider", "06_fuse": "slider", "12_nlvr2": "button"}
+# chapters with each kind of control; support/move_widgets.py moves all widgets of all chapters, without a browser
+CHAPTERS = {"00_tour": ("text", "button"), "01_data": ("slider",)}
+CONTROLS = {"text": "input[type=text]", "button": ".widget-toggle-buttons button:not(.mod-active)",
+            "slider": ".noUi-handle"}
 
 
 def move(page, area, control: str, back: bool = False) -> None:
     """Use the first control of this kind, as a learner would."""
+    first = area.locator(CONTROLS[control]).first
     if control == "slider":
-        area.locator(".noUi-handle").first.focus()
+        first.focus()
         for _ in range(8):
             page.keyboard.press("ArrowLeft" if back else "ArrowRight")
     elif control == "text":
-        box = area.locator("input[type=text]").first
-        box.fill("where is a big zebra?")
-        box.press("Enter")
+        first.fill("where is a big zebra?")
+        first.press("Enter")
     else:
-        area.locator(control).first.click()
+        first.click()
 
 
 def try_explorer(page) -> None:
@@ -142,26 +144,33 @@ def test_a_learner_runs_a_chapter_and_moves_a_widget(browser, lab, chapter):
     for i in range(pictures.count()):
         box = pictures.nth(i).bounding_box()
         assert box["width"] >= 200 and box["height"] >= 60, f"a widget's image is {box['width']} x {box['height']}"
-    area = page.locator(".jp-OutputArea-output").filter(has=pictures).first
+    for control in CHAPTERS[chapter]:
+        try_control(page, pictures, control, f"{chapter}-{control}")
+    page.close()
+
+
+def try_control(page, pictures, control: str, name: str) -> None:
+    """The first widget with this control fits the window with its image, and the control changes that image."""
+    area = page.locator(".jp-OutputArea-output").filter(has=pictures)
+    area = area.filter(has=page.locator(CONTROLS[control])).first
     for _ in range(10):                          # outputs above it may still grow, and push it down
         area.evaluate("area => area.scrollIntoView()")            # its top to the top
         page.wait_for_timeout(300)
-    keep(page, f"{chapter}-before")
+    keep(page, f"{name}-before")
     picture = area.locator(pictures).first
     box, before = picture.bounding_box(), picture.get_attribute("src")
     assert box["y"] + box["height"] <= HEIGHT, "image and controls fit the window"
-    move(page, area, CHAPTERS[chapter])
+    move(page, area, control)
     for tries in range(120):                     # half a minute each way: more of some things changes nothing
         if picture.get_attribute("src") != before:
             break
-        if tries == 60 and CHAPTERS[chapter] == "slider":
-            move(page, area, "slider", back=True)
+        if tries == 60 and control == "slider":
+            move(page, area, control, back=True)
         page.wait_for_timeout(500)
     assert picture.get_attribute("src") != before, "the picture stays as it was"
-    if CHAPTERS[chapter] == "text":
+    if control == "text":
         area.get_by_text("No training text says 'zebra'.").wait_for(timeout=60_000)
-    keep(page, f"{chapter}-after")
-    page.close()
+    keep(page, f"{name}-after")
 
 
 def test_formgrader_gives_the_solution_all_points_of_tests_and_the_blank_none(browser, tmp_path):

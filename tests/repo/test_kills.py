@@ -50,7 +50,7 @@ def machines():
 
 
 @proc
-@pytest.mark.parametrize("processes, kills", [(1, 8), (2, 4)])
+@pytest.mark.parametrize("processes, kills", [(1, 4), (2, 4)])
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(tmp_path, whole, note, processes, kills):
     steps, run, chance, changed = 15 * kills, tmp_path / "run", random.Random(processes), "dropout=0.1"
     caught, early = 0, 0
