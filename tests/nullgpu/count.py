@@ -1,4 +1,4 @@
-"""What a training step costs, counted on the null GPU: `count.py PRESET [FIELD=VALUE ...]`.
+"""What a training step costs, counted on the null GPU: `count.py PRESET[,PRESET...] [FIELD=VALUE ...]`.
 
     python tests/nullgpu/count.py paper-4m batch=64 precision=bf16
     python tests/nullgpu/count.py paper-4m batch=64 precision=bf16 compile=true lengths=25,22,24
@@ -8,7 +8,7 @@ lengths: of the longest text, in as many steps before the one that is counted, w
 top: how many kernels to name, of those that are launched most
 backend: of torch.compile; "eager" only traces, in seconds instead of minutes
 
-Prints JSON. Host times are process time: other processes make them longer.
+Prints JSON, of several presets by their names. Host times are process time: other processes make them longer.
 """
 import json
 import os
@@ -29,15 +29,24 @@ WARM_UP = ",".join(11 * ["0"])
 TIMED = 5                             # steps
 
 
-def main(name: str, *changes: str) -> None:
+def main(names: str, *changes: str) -> None:
     """Print what a step costs."""
+    settings = dict(change.split("=", 1) for change in changes)
+    torch.compile = partial(torch.compile, backend=settings.pop("backend", "inductor"))
+    steps = {name: count(name, dict(settings)) for name in names.split(",")}
+    if distributed.rank() == 0:
+        print(json.dumps(steps if len(steps) > 1 else steps[names], indent=1))
+    distributed.longest(0)                       # NCCL's barrier doesn't wait here, and gloo's does
+    distributed.leave()
+
+
+def count(name: str, settings: dict[str, str]) -> dict:
+    """What a step of a preset costs."""
     import gpu_counts
     from gpu_steps import Steps
 
-    settings = dict(change.split("=", 1) for change in changes)
     lengths = [int(length) for length in settings.pop("lengths", WARM_UP).split(",")]
     top = int(settings.pop("top", 0))
-    torch.compile = partial(torch.compile, backend=settings.pop("backend", "inductor"))
     step = Steps(name, settings)
     graphs = []
     with step.layers():
@@ -57,10 +66,7 @@ def main(name: str, *changes: str) -> None:
         counts["graphs"] = [*graphs, counters["stats"]["unique_graphs"]]
     if top:
         counts["top"] = name_kernels(kernels, top)
-    if distributed.rank() == 0:
-        print(json.dumps(counts, indent=1))
-    distributed.longest(0)                       # NCCL's barrier doesn't wait here, and gloo's does
-    distributed.leave()
+    return counts
 
 
 def time_step(step) -> float:
