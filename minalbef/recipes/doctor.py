@@ -137,22 +137,27 @@ def at_chance(search: Search) -> bool:
     """Whether chance may give the right images' mean place.
 
     A place by chance is uniform from 1 to n, so its variance is n squared over 12; captions of one
-    image count as one.
+    image count as one, and so do images of one caption.
     """
-    error = search.images / math.sqrt(12 * search.images)
+    error = rivals(search) / math.sqrt(12 * min(search.images, search.texts))
     return search.place > middle(search) - BY_CHANCE * error
+
+
+def rivals(search: Search) -> float:
+    """The images that compete for a caption, on average: its own and all wrong ones."""
+    return search.images - search.right + 1
 
 
 def middle(search: Search) -> float:
     """The mean place by chance."""
-    return (1 + search.images) / 2
+    return (1 + rivals(search)) / 2
 
 
 def figures(search: Search) -> str:
     """A search in words."""
-    return (f"of {search.images:,} images the right one comes at place {search.place:.0f} on "
+    return (f"of {rivals(search):,.0f} images the right one comes at place {search.place:.0f} on "
             f"average (by chance {middle(search):.0f}), R@{search.k} {search.recall:.2f} "
-            f"(chance {search.k / search.images:.2f})")
+            f"(chance {min(1, search.k / rivals(search)):.2f})")
 
 
 def nothing_beyond_chance(e: Evidence) -> str | None:
