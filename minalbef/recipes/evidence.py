@@ -26,7 +26,7 @@ from minalbef.masking import mask_rates
 from minalbef.metrics import read_table
 from minalbef.recipes.provenance import hash_of, hashes_of, trained_on
 from minalbef.recipes.validate import SPLIT, validation_records
-from minalbef.recipes.vocabulary import count_words
+from minalbef.recipes.vocabulary import Cut, count_cut, count_words
 from minalbef.run import Run, load
 from minalbef.scenes import questions
 from minalbef.scenes.records import image_of
@@ -48,6 +48,7 @@ class Words:
     total: int                        # words
     unknown: Counter[str]             # those that are read as [UNK], and how often
     entropy: float                    # of the words that MLM masks, in nats
+    cut: Cut = Cut(0, 0)              # what training doesn't read of them
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def sample(records: Any, config: Config, number: int) -> list[Record]:
 
 
 def read_words(texts: Sequence[str], tokenizer: Tokenizer, config: Config) -> Words:
-    """Words that are read as [UNK], and the entropy of the words that MLM masks."""
+    """Words that are read as [UNK] or cut, and the entropy of the words that MLM masks."""
     counts = count_words(texts)
     unknown = Counter({word: count for word, count in counts.items()
                        if "[UNK]" in tokenizer.tokens(word)})
@@ -239,7 +240,9 @@ def read_words(texts: Sequence[str], tokenizer: Tokenizer, config: Config) -> Wo
     masked = rates * torch.bincount(tokens[keep], minlength=len(tokenizer))
     masked[list(tokenizer.special)] = 0
     share = masked[masked > 0] / masked.sum()
-    return Words(len(texts), counts.total(), unknown, -(share * share.log()).sum().item())
+    entropy = -(share * share.log()).sum().item()
+    return Words(len(texts), counts.total(), unknown, entropy,
+                 count_cut(texts, tokenizer, config.text_length))
 
 
 def inspect_images(records: Sequence[Record], config: Config) -> Images:

@@ -601,4 +601,5 @@ TASK = Task(
     collate=collate,
     begins_from=(),
     presets=("paper-4m", "paper-14m", "base"),
+    least_rows=2,
 )

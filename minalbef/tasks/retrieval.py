@@ -210,6 +210,7 @@ TASK = Task(
     collate=collate,
     presets=("retrieval-coco", "retrieval-flickr"),
     preset_of_set={"flickr30k": "retrieval-flickr"},
+    least_rows=2,
     lacks=("word_head",),
     evaluate=evaluate,
     validation_figures=validation_figures,

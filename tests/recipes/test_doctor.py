@@ -23,6 +23,7 @@ from minalbef.recipes import doctor, evidence
 from minalbef.recipes.evidence import Evidence, Images, Search, Words, read_evidence
 from minalbef.recipes.forecast import GUESSING
 from minalbef.recipes.pretrain import pretrain, settings
+from minalbef.recipes.vocabulary import Cut
 from minalbef.tokenizer import Tokenizer
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220), "white": (250, 250, 250),
@@ -81,6 +82,7 @@ def test_a_healthy_run_has_no_findings_and_is_told_what_was_looked_at():
     ("nothing_beyond_chance", dict(unseen=Search(100, 100, 60, 0.05, 49.0, 0.1, 10)), "memorised"),
     ("itc_collapsed", dict(unseen=Search(100, 100, 20, 0.4, 5.0, 0.9, 10)), "find only 20 different images first, of"),
     ("unknown_words", dict(words=Words(100, 1000, Counter({"привет": 2}), 4.0)), "0.2% .* such as 'привет'"),
+    ("cut_captions", dict(words=Words(100, 1000, Counter(), 4.0, Cut(0.25, 0.1))), "25.0% .* 10.0% of their words"),
     ("transparent_images", dict(images=Images(100, ("a", "b", "c"), (), ()), config=preset("tiny", upright=False)),
      "3 of 100, such as 'a', 'b', 'c'"),
     ("blank_images", dict(images=Images(100, ("b",), ("a", "b", "c"), ())), "3 of 100 .* 1 of them transparent"),
