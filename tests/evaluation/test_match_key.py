@@ -177,3 +177,12 @@ def test_a_record_without_a_key_is_known_by_its_id_and_written_as_before(tmp_pat
     assert b"match" not in to_line(plain, tmp_path)
     for record in (plain, replace(plain, match=0)):
         assert from_line(to_line(record, tmp_path), Record, tmp_path) == record
+
+
+def test_each_query_is_counted_in_its_own_group():
+    """An image's two captions make the queries of one direction longer than those of the other."""
+    records = [replace(record, match=None, group=group) for record, group in zip(label_records(1), [4, 4, 7, 7, 7, 2])]
+    records.insert(1, replace(records[0], text=LABELS[2]))
+    samples, _ = evaluate(Perfect(), TOKENIZER, records, How(quiet=True))
+    for name, sample in samples.items():
+        assert sample.cluster.tolist() == ([4, 4, 7, 7, 7, 2] if "i2t" in name else [4, 4, 4, 7, 7, 7, 2])
