@@ -39,7 +39,8 @@ def data_folder() -> Path:
 class Record:
     """An image and its caption.
 
-    id: of the image; records that share it aren't negatives of each other
+    id: of the image
+    match: the match key: of records that share it, each caption is true of each image; None: the id
     kind: evaluation also reports the figures of each kind
     group: records that share images or texts, which intervals count as one cluster; retrieval
         ranks within a group
@@ -48,8 +49,14 @@ class Record:
     image: "Source"
     text: str
     id: int
+    match: int | None = field(default=None, kw_only=True)
     kind: str = field(default="", kw_only=True)
     group: int | None = field(default=None, kw_only=True)
+
+    @property
+    def match_key(self) -> int:
+        """The key by which training and every evaluation tell what belongs together."""
+        return self.id if self.match is None else self.match
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ class Rows:
 class Batch(Rows):
     """image (b, 3, s, s), tokens (b, l), keep (b, l) bool, ids (b,)
 
+    ids: of images with their captions the match keys, see Record
     Images are uint8 from `collate` on, a quarter of the bytes; `to` normalises them.
     """
 
@@ -336,4 +344,4 @@ def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: 
     """
     tokens, keep = tokenizer.encode([record.text for record in records], length)
     images = torch.stack([read_pixels(record.image, size) for record in records])
-    return Batch(images, tokens, keep, torch.tensor([record.id for record in records]))
+    return Batch(images, tokens, keep, torch.tensor([record.match_key for record in records]))

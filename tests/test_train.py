@@ -155,6 +155,25 @@ def test_muon_moves_a_matrix_along_all_its_directions_alike():
         assert 0.9 * size < torch.linalg.svdvals(moved).min() < torch.linalg.svdvals(moved).max() < 1.15 * size
 
 
+def test_muons_second_step_goes_where_the_momentum_of_both_gradients_does():
+    """Nesterov's: the gradient, moved .95 of the way to the running mean of all."""
+    torch.manual_seed(0)
+    weight, first, second = torch.randn(3, 6, 10)
+    p = nn.Parameter(weight.clone())
+    optimiser = Muon([{"params": [p], "muon": True}], lr=0.1, weight_decay=0.0, fused=True)
+    for gradient in (first, second):
+        before = p.detach().clone()
+        p.grad = gradient.clone()
+        optimiser.step()
+    mean = 0.95 * 0.05 * first + 0.05 * second
+    moved = (before - p.detach()) / (0.1 * 0.2 * 10 ** 0.5)
+    def directions(matrix):
+        left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+        return left @ right
+    torch.testing.assert_close(moved, directions(0.05 * second + 0.95 * mean), atol=0.1, rtol=0)
+    assert (moved - directions(second)).abs().max() > 0.2, "the check is blind to the momentum"
+
+
 def test_muon_takes_hidden_matrices_and_convolutions_and_adamw_the_rest():
     task = Pretrain(replace(CONFIG, muon_lr=1.6))
     names = {id(p): name.removeprefix("student.") for name, p in task.named_parameters()}

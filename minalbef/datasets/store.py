@@ -119,6 +119,8 @@ def to_line(record: Any, root: Path) -> bytes:
     values = dict(vars(record))
     if values.get("group", 0) is None:           # records of public sets are independent
         del values["group"]
+    if values.get("match", 0) is None:           # the id tells what belongs together
+        del values["match"]
     if values.get("kind") == "":
         del values["kind"]
     if "image" in values:

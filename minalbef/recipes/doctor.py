@@ -9,6 +9,7 @@ from statistics import fmean
 
 from minalbef.recipes.evidence import Evidence, Row, Search
 from minalbef.recipes.forecast import FEW, GUESSING, MARGIN, enough_epochs
+from minalbef.recipes.vocabulary import describe_cut
 
 SHARE = 10                            # the end of a run is its last tenth
 FALLING = 0.1                         # of the loss, from one tenth of the run to the next
@@ -18,7 +19,7 @@ RISING = 1.05                         # times the lowest validation loss
 BY_CHANCE = 2.5                       # standard errors of the right images' mean place
 NAMES = 3                             # examples in a line
 UNKNOWN = 0.001                       # share of the words
-UNUSUAL = 0.02                        # share of the images
+UNUSUAL = 0.02                        # share of the images, or of the captions
 
 Finding = Callable[[Evidence], str | None]
 
@@ -137,22 +138,27 @@ def at_chance(search: Search) -> bool:
     """Whether chance may give the right images' mean place.
 
     A place by chance is uniform from 1 to n, so its variance is n squared over 12; captions of one
-    image count as one.
+    image count as one, and so do images of one caption.
     """
-    error = search.images / math.sqrt(12 * search.images)
+    error = rivals(search) / math.sqrt(12 * min(search.images, search.texts))
     return search.place > middle(search) - BY_CHANCE * error
+
+
+def rivals(search: Search) -> float:
+    """The images that compete for a caption, on average: its own and all wrong ones."""
+    return search.images - search.right + 1
 
 
 def middle(search: Search) -> float:
     """The mean place by chance."""
-    return (1 + search.images) / 2
+    return (1 + rivals(search)) / 2
 
 
 def figures(search: Search) -> str:
     """A search in words."""
-    return (f"of {search.images:,} images the right one comes at place {search.place:.0f} on "
+    return (f"of {rivals(search):,.0f} images the right one comes at place {search.place:.0f} on "
             f"average (by chance {middle(search):.0f}), R@{search.k} {search.recall:.2f} "
-            f"(chance {search.k / search.images:.2f})")
+            f"(chance {min(1, search.k / rivals(search)):.2f})")
 
 
 def nothing_beyond_chance(e: Evidence) -> str | None:
@@ -199,6 +205,14 @@ def unknown_words(e: Evidence) -> str | None:
             "from your captions")
 
 
+def cut_captions(e: Evidence) -> str | None:
+    """Captions are longer than the model reads."""
+    if e.words is None or e.words.cut.texts <= UNUSUAL:
+        return None
+    return (f"captions are cut: {describe_cut(e.words.cut, e.config.text_length)}; write what "
+            "tells images apart at the beginning, or several captions for an image")
+
+
 def transparent_images(e: Evidence) -> str | None:
     """Transparent images are opened as stored, which shows what colours lie below."""
     if e.images is None or e.config.upright:
@@ -233,7 +247,7 @@ def tiny_images(e: Evidence) -> str | None:
 FINDINGS: tuple[Finding, ...] = (
     too_few_steps, still_falling, itc_guesses, itm_guesses, only_word_frequencies,
     temperature_at_floor, overfits, nothing_beyond_chance, itc_collapsed, unknown_words,
-    transparent_images, blank_images, tiny_images)
+    cut_captions, transparent_images, blank_images, tiny_images)
 
 
 # the answer
@@ -256,6 +270,8 @@ def looked_at(e: Evidence) -> list[str]:
         lines.append(f"{e.words.captions:,} training captions, {e.words.unknown.total():,} of "
                      f"their {e.words.total:,} words unknown; entropy of masked words "
                      f"{e.words.entropy:.2f}")
+        if e.words.cut.texts:
+            lines.append(f"their length: {describe_cut(e.words.cut, e.config.text_length)}")
     if e.images is not None:
         lines.append(f"{e.images.opened:,} training images: {len(e.images.transparent):,} may be "
                      f"transparent, {len(e.images.blank):,} blank, {len(e.images.tiny):,} tiny")

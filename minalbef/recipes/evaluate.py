@@ -27,10 +27,12 @@ from minalbef.presets import preset
 from minalbef.recipes import report
 from minalbef.recipes.finetune import at_size
 from minalbef.recipes.provenance import hash_of, protocol, trained_on
+from minalbef.recipes.vocabulary import cut_warning
 from minalbef.run import Run, load
 from minalbef.scenes import evaluation, questions, task_problems
 from minalbef.scenes.records import minimal_pairs
 from minalbef.scenes.tasks.table import SCENE_TASKS
+from minalbef.tasks.retrieval import LENGTH
 from minalbef.tasks.table import TASKS, load_model
 from minalbef.tokenizer import Tokenizer
 
@@ -288,6 +290,10 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     how = How(batch, workers, device, precision, top=top or default_top(model_task, name, config),
               answers=candidates, original=original, layer=layer)
     loaded.model.to(device)
+    if distributed.rank() == 0:
+        length = min(LENGTH, config.positions) if task == "retrieval" else config.positions
+        if warning := cut_warning(records, loaded.tokenizer, length):
+            LOG.warning(warning)
     figures, more = evaluate_records(loaded, records, task, how)
     result = None
     if distributed.rank() == 0:

@@ -26,7 +26,7 @@ from minalbef.masking import mask_rates
 from minalbef.metrics import read_table
 from minalbef.recipes.provenance import hash_of, hashes_of, trained_on
 from minalbef.recipes.validate import SPLIT, validation_records
-from minalbef.recipes.vocabulary import count_words
+from minalbef.recipes.vocabulary import Cut, count_cut, count_words
 from minalbef.run import Run, load
 from minalbef.scenes import questions
 from minalbef.scenes.records import image_of
@@ -48,6 +48,7 @@ class Words:
     total: int                        # words
     unknown: Counter[str]             # those that are read as [UNK], and how often
     entropy: float                    # of the words that MLM masks, in nats
+    cut: Cut = Cut(0, 0)              # what training doesn't read of them
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,19 @@ class Images:
 
 @dataclass(frozen=True)
 class Search:
-    """Each caption searches all images of a sample by ITC's similarity."""
+    """Each caption searches the images of a sample by ITC's similarity.
+
+    Its own image competes with those that it isn't true of.
+    """
 
     texts: int                        # different captions
     images: int
     firsts: int                       # different images that came first
     favourite: float                  # share of the captions that found the commonest of them
-    place: float                      # of the right image, on average, from 1
-    recall: float                     # share of captions with the right image among the first k
+    place: float                      # of a caption's image, on average, from 1
+    recall: float                     # share of captions with their image among the first k
     k: int
+    right: float = 1.0                # images that a caption is true of, on average
 
 
 @dataclass(frozen=True)
@@ -226,7 +231,7 @@ def sample(records: Any, config: Config, number: int) -> list[Record]:
 
 
 def read_words(texts: Sequence[str], tokenizer: Tokenizer, config: Config) -> Words:
-    """Words that are read as [UNK], and the entropy of the words that MLM masks."""
+    """Words that are read as [UNK] or cut, and the entropy of the words that MLM masks."""
     counts = count_words(texts)
     unknown = Counter({word: count for word, count in counts.items()
                        if "[UNK]" in tokenizer.tokens(word)})
@@ -235,7 +240,9 @@ def read_words(texts: Sequence[str], tokenizer: Tokenizer, config: Config) -> Wo
     masked = rates * torch.bincount(tokens[keep], minlength=len(tokenizer))
     masked[list(tokenizer.special)] = 0
     share = masked[masked > 0] / masked.sum()
-    return Words(len(texts), counts.total(), unknown, -(share * share.log()).sum().item())
+    entropy = -(share * share.log()).sum().item()
+    return Words(len(texts), counts.total(), unknown, entropy,
+                 count_cut(texts, tokenizer, config.text_length))
 
 
 def inspect_images(records: Sequence[Record], config: Config) -> Images:
@@ -265,24 +272,31 @@ def search(run: Run, records: Sequence[Record] | None, missing: dict[str, str], 
     if records is None:
         return None
     texts = [record.text for record in records]
-    first, image_of_text = unique(record.id for record in records)
+    first, own = unique(record.id for record in records)
     if len(first) < LEAST:
         missing[f"a search among {split} pairs"] = f"{len(first)} images are too few"
         return None
     image = run.embed_images([records[i].image for i in first])
     tokens, keep = run.tokenizer.encode(texts, run.config.text_length)
     text = run.model.text_feature(*ranking.encode_texts(run.model, tokens, keep))
-    return places(ranking.inner_products(text, image), image_of_text, texts)
+    keys = torch.tensor([record.match_key for record in records])
+    return places(ranking.inner_products(text, image), own, keys[:, None] == keys[first], texts)
 
 
-def places(sim: Tensor, image: Tensor, texts: Sequence[str]) -> Search:
-    """What a search found. sim: (t, i); image: (t,), each text's own."""
+def places(sim: Tensor, own: Tensor, true: Tensor, texts: Sequence[str]) -> Search:
+    """What a search found.
+
+    sim: (t, i); own: (t,), each text's image; true: (t, i) bool, the text is true of the image
+    """
     t, i = sim.shape
-    own = sim[torch.arange(t), image][:, None]
-    tied = (sim == own).sum(1) - 1
-    place = 1 + (sim > own).sum(1) + tied / 2                                    # (t,)
+    score = sim.gather(1, own[:, None])
+    wrong = ~true
+    ahead = (wrong & (sim > score)).sum(1)
+    tied = (wrong & (sim == score)).sum(1)
+    place = 1 + ahead + tied / 2                                                 # (t,)
     rows, _ = unique(texts)                      # equal captions find equal images
     counts = Counter(sim[rows].argmax(1).tolist())
     k = max(1, min(10, i // 10))
+    hits = ((k - ahead) / (tied + 1)).clamp(0, 1)                # ties in random order
     return Search(len(rows), i, len(counts), counts.most_common(1)[0][1] / len(rows),
-                  place.mean().item(), (place <= k).float().mean().item(), k)
+                  place.mean().item(), hits.mean().item(), k, true.sum(1).float().mean().item())

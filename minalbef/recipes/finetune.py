@@ -31,6 +31,7 @@ from minalbef.recipes.freeze import freeze_encoders
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training, trained_on
 from minalbef.recipes.validate import check_validation, validate_task, validation_hash
 from minalbef.recipes.vocabulary import (
+    cut_warning,
     record_words,
     sample_texts,
     trained_words,
@@ -300,6 +301,7 @@ def start_job(task: str, source: Path, folder: Path, config: Config,
     writing.check_folder(folder)
     launch.follow_launcher()
     device = distributed.join(config.device)
+    launch.check_rows(find_task(task), config)
     config = checkpoint.settle_precision(config, folder, device)
     tokenizer = checkpoint.read_run(source)[2]
     torch.manual_seed(config.seed)               # of new layers
@@ -311,10 +313,12 @@ def describe_sets(job: Job) -> None:
     if distributed.rank() != 0:
         return
     LOG.info(forecast(job.config, job.task))
-    texts = sample_texts(open_records(job.task, job.data), job.config.seed)
-    warning = vocabulary_warning(job.tokenizer, texts, job.source)
-    if warning:
-        LOG.warning(warning)
+    records = open_records(job.task, job.data)
+    texts = sample_texts(records, job.config.seed)
+    for warning in (vocabulary_warning(job.tokenizer, texts, job.source),
+                    cut_warning(records, job.tokenizer, job.config.text_length)):
+        if warning:
+            LOG.warning(warning)
 
 
 def train_text_assignment(job: Job, module: TaskModule, captions: int, origin: dict[str, str]
@@ -326,6 +330,7 @@ def train_text_assignment(job: Job, module: TaskModule, captions: int, origin: d
     pretraining = TASKS[job.task].pretraining
     if not (pretraining and captions):
         return
+    launch.check_rows(TASKS[pretraining], job.config)
     assignment = TASKS[pretraining].module(job.config)
     recipe = replace(job.config, epochs=1.0, epoch=captions)
     begin(assignment, job.source, job.config)

@@ -1,5 +1,6 @@
 """Training in several processes of this machine, which end whenever their command does."""
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -14,6 +15,9 @@ from typing import BinaryIO
 import torch
 import torch.distributed as dist
 
+from minalbef import distributed
+from minalbef.config import Config
+from minalbef.tasks.base import Task
 from minalbef.train import catch_signals
 
 LOG = logging.getLogger("minalbef")
@@ -106,6 +110,23 @@ def fitting_processes(*batches: tuple[int, int]) -> int:
         sizes = " and ".join(str(rows) for rows in dict(batches))
         LOG.warning(f"{default} processes can't share {sizes} rows evenly, so {count} will train")
     return count
+
+
+def check_rows(task: Task, config: Config) -> None:
+    """Raises ValueError for a batch in which rows have fewer others than the task needs negatives.
+
+    A pass of batch=1 has none: ITM would learn that every pair matches. Called after joining the
+    other processes.
+    """
+    world = distributed.world()
+    peers = len(distributed.peers(config.hard_negatives))
+    rows = config.batch // config.accumulate // world * peers
+    if rows < task.least_rows:
+        least = math.ceil(task.least_rows / peers) * config.accumulate * world
+        raise ValueError(f"batch={config.batch}: {task.name} draws negatives from the rows of a "
+                         f"pass, and {rows} (accumulate={config.accumulate}, processes: {world}, "
+                         f"hard_negatives={config.hard_negatives}) are too few; take at least "
+                         f"batch={least}")
 
 
 def start_worker(arguments: list[str], environment: dict[str, str],

@@ -41,13 +41,14 @@ from minalbef.recipes.validate import (
     validation_hash,
     validation_interval,
 )
-from minalbef.recipes.vocabulary import record_words, sample_texts
+from minalbef.recipes.vocabulary import cut_warning, record_words, sample_texts
 from minalbef.run import load
 from minalbef.scenes.batches import SceneBatches, least_rows
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.scenes.warm_start import LabelBatches, WarmStart
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.retrieval import collate
+from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import pretrained
 
@@ -182,6 +183,8 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
     device = distributed.join(config.device)
     if device.type == "cuda" and not data:
         workers = workers or PAINTERS
+    if make is None:                             # a task of yours may have no ITM
+        launch.check_rows(TASKS["pretrain"], config)
     config = checkpoint.settle_precision(config, folder, device)
     with writing.lock(folder, config):
         splits = hashes_of(data)
@@ -200,6 +203,8 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
                                     most_bad=most_bad, folder=folder)
             if distributed.rank() == 0:
                 LOG.info(forecast(config, "pretraining"))
+                if warning := cut_warning(records, tokenizer, config.text_length):
+                    LOG.warning(warning)
             if hasattr(task, "validate"):                # a task that you made may not know how
                 validation = validate_pretraining(data, config, tokenizer, folder, workers)
         else:

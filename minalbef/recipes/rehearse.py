@@ -41,8 +41,8 @@ def dry_run(name: str, steps: int = 2, say: Callable[[str], None] = print, /, **
     task = find_task_of_preset(name)
     if task is None:
         raise ValueError(f"no rehearsal of {name!r}; there are {', '.join(rehearsals())}")
-    config = preset(name, **{"batch": task.least_batch} | changes)
-    rows_per_batch = max(config.batch, task.least_batch)
+    config = preset(name, **{"batch": max(2, task.least_rows)} | changes)
+    rows_per_batch = max(config.batch, task.least_rows)
     config = replace(config, batch=rows_per_batch, precision="fp32", accumulate=1)
     torch.manual_seed(config.seed)
     tokenizer = Tokenizer.train([" ".join(WORDS)], min(config.vocab_size, 512))

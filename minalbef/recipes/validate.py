@@ -2,7 +2,7 @@
 import logging
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from minalbef import checkpoint, distributed
 from minalbef.config import Config
+from minalbef.data import Record
 from minalbef.datasets.catalogue import OWN
 from minalbef.datasets.loader import ValidationBatches
 from minalbef.datasets.store import Records, place_of, read_about
@@ -19,7 +20,7 @@ from minalbef.evaluation.ranking import inner_products
 from minalbef.evaluation.validation import Validation
 from minalbef.recipes.provenance import hash_of, hashes_of, record_training, trained_on
 from minalbef.tasks import retrieval
-from minalbef.tasks.pretrain import make_draws
+from minalbef.tasks.pretrain import PretrainBatch, make_draws
 from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
 
@@ -123,6 +124,23 @@ def validation_interval(config: Config, data: Sequence[str | Path]) -> float:
     return float(math.ceil(max(1, steps, COST * count / config.epoch)))
 
 
+@dataclass(frozen=True)
+class ValidationBatch(PretrainBatch):
+    """A PretrainBatch that also tells which images and captions are one candidate of retrieval."""
+
+    image_ids: Tensor | None = None   # (b,)
+    matched: Tensor | None = None     # (b,) bool: the record has a match key
+
+
+def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: int
+            ) -> ValidationBatch:
+    """As pretraining's: records -> a batch."""
+    batch = retrieval.collate(records, tokenizer, size, length)
+    return ValidationBatch(**vars(batch),
+                           image_ids=torch.tensor([record.id for record in records]),
+                           matched=torch.tensor([record.match is not None for record in records]))
+
+
 def validate_pretraining(data: Sequence[str | Path], config: Config, tokenizer: Tokenizer,
                          folder: Path, workers: int = 0) -> Validation | None:
     """A pretraining run's validation: recall by ITC, whose mean decides, and the losses.
@@ -134,7 +152,7 @@ def validate_pretraining(data: Sequence[str | Path], config: Config, tokenizer: 
     records = records_or_note("pretrain", data, config)
     if records is None:
         return None
-    batches = ValidationBatches(records, retrieval.collate, config, tokenizer, MOST, workers)
+    batches = ValidationBatches(records, collate, config, tokenizer, MOST, workers)
     device = distributed.device_of(config.device)
     splits = hashes_of(data)
 
@@ -153,19 +171,21 @@ def pretraining_figures(task: Any, batches: ValidationBatches,
     """Pretraining's row of validation.csv: recall by ITC among all batches, and mean losses."""
     config = replace(task.config, batch=batches.size, accumulate=1)
     losses: list[Tensor] = []
-    features: list[tuple[Tensor, Tensor, Tensor]] = []
+    features: list[tuple[Tensor, ...]] = []
     names: list[str] = []
-    for i, batch in enumerate(batches):
+    for i, rows in enumerate(batches):
         draws = make_draws(i, config, distributed.rank(), distributed.world())
-        batch = batch.to(device)
+        batch: Any = rows.to(device)             # a ValidationBatch
         values, (image, text, _) = task.validate(batch, draws.to(device))
         names = [*values]
         losses.append(torch.stack([*values.values()]))
-        features.append((image, text, distributed.gather(batch.ids)))
-    image, text, ids = map(torch.cat, zip(*features))
-    first = first_rows(ids)                                      # an image for each id
-    sim = inner_products(image[first], text)                             # (images, captions)
-    recalls = retrieval.recalls(sim, sim.T, ids[first], ids)
+        known = (batch.ids, batch.image_ids, batch.texts, batch.matched)
+        features.append((image, text, *map(distributed.gather, known)))
+    image, text, keys, ids, texts, matched = map(torch.cat, zip(*features))
+    matches = [key if has_key else None for key, has_key in zip(keys.tolist(), matched.tolist())]
+    images, captions = retrieval.candidates(ids.tolist(), texts.tolist(), matches)
+    sim = inner_products(image[images], text[captions])                  # (images, captions)
+    recalls = retrieval.recalls(sim, sim.T, keys[images], keys[captions])
     samples = {f"itc_{name}": sample for name, sample in recalls.items()}
     figures = {"itc_r_mean": retrieval.recall_means(samples)["itc"]}
     for name, sample in samples.items():
@@ -175,10 +195,3 @@ def pretraining_figures(task: Any, batches: ValidationBatches,
         figures[f"loss_{name}"] = mean
     figures["loss"] = means.sum().item()
     return figures
-
-
-def first_rows(ids: Tensor) -> Tensor:
-    """The first row of each id, in the ids' order."""
-    values, inverse = ids.unique(return_inverse=True)
-    rows = torch.arange(len(ids), device=ids.device)
-    return rows.new_full(values.shape, len(ids)).scatter_reduce(0, inverse, rows, "amin")

@@ -1,8 +1,9 @@
-"""The words that a run was trained on, recorded beside its weights, and gaps in its vocabulary."""
+"""The words of captions: recorded beside a run's weights, lacking in its vocabulary, or cut."""
 import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from emojiscenes.scenes import Scenes
 from minalbef.checkpoint import WORDS
@@ -13,6 +14,7 @@ from minalbef.tokenizer import Tokenizer, clean
 from minalbef.writing import restate, write_atomically
 
 SAMPLE = 10_000                       # texts that show what a vocabulary lacks
+LOOKED_AT = 4_000                     # captions whose length is looked at
 MOST = 200_000                        # texts whose words are recorded in seconds; of more none
 SCENES = 5000                         # whose captions contain every word of the grammar
 FEW = 0.1                             # share of words without a piece that is usual; BERT's is 7%
@@ -21,11 +23,65 @@ NAMES = 8                             # words that a warning lists
 
 def sample_texts(records: Records, seed: int, count: int = SAMPLE) -> list[str]:
     """Texts of so many random records of a set; of a VQA record it is the question."""
-    texts = []
+    texts: list[str] = []
     for i in order(len(records), seed, 0)[:count]:
-        record = records[int(i)]
-        texts.append(getattr(record, "text", None) or record.question)
+        texts += texts_of(records[int(i)])
     return texts
+
+
+def texts_of(record: Any) -> tuple[str, ...]:
+    """A record's texts: its caption, statement or expression; a choice's all; VQA's question."""
+    if hasattr(record, "texts"):
+        return record.texts
+    return (record.text if hasattr(record, "text") else record.question,)
+
+
+class Cut(NamedTuple):
+    """What a model doesn't read of its texts, as shares."""
+
+    texts: float                      # that are longer than it reads
+    words: float                      # that are lost by it, of all words
+
+
+def count_cut(texts: Iterable[str], tokenizer: Tokenizer, length: int) -> Cut:
+    """What Tokenizer.encode cuts of texts, at 30 words and at `length` tokens, [CLS] included."""
+    pieces: dict[str, int] = {}
+    count = cut = total = lost = 0
+    for text in texts:
+        room = length - 1
+        read = 0
+        for word in clean(text).split():
+            if word not in pieces:
+                pieces[word] = len(tokenizer.tokens(word))
+            room -= pieces[word]
+            if room < 0:
+                break
+            read += 1
+        words = len(clean(text, len(text)).split())
+        count += 1
+        cut += words > read
+        total += words
+        lost += words - read
+    return Cut(cut / max(count, 1), lost / max(total, 1))
+
+
+def cut_warning(records: Records, tokenizer: Tokenizer, length: int) -> str:
+    """A warning if a set's texts are longer than `length` tokens or 30 words, or "".
+
+    Of a large set, LOOKED_AT records are looked at.
+    """
+    cut = count_cut(sample_texts(records, 0, LOOKED_AT), tokenizer, length)
+    if not cut.texts:
+        return ""
+    sample = f" (of {LOOKED_AT:,} records)" if len(records) > LOOKED_AT else ""
+    return f"{describe_cut(cut, length)}{sample}"
+
+
+def describe_cut(cut: Cut, length: int) -> str:
+    """What is cut, in words."""
+    return (f"{cut.texts:.1%} of the texts are cut, and {cut.words:.1%} of their words lost: at "
+            f"most 30 words and {length} tokens are read, so texts that differ only behind them "
+            "are the same to the model")
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:

@@ -67,6 +67,7 @@ class Task:
     preset_of_set: Mapping[str, str] = field(default_factory=dict)
     images: int = 1                              # per record
     pairs: bool = False                          # its fusion attends to two images
+    least_rows: int = 1                          # of a pass: a row's negatives are other rows
     lacks: tuple[str, ...] = ()                  # parts of ALBEF missing in the original's files
     original_head: str = "cls_head"              # the classifier's name in the original's files
 
@@ -88,7 +89,6 @@ class Task:
     # the dry run
     # (image, second image, text, id) -> a record
     dry_run_record: Callable[[Source, Source, str, int], Any] = plain_record
-    least_batch: int = 2                         # the smallest batch that can be trained on
 
     @property
     def preset(self) -> str:

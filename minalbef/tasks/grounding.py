@@ -390,6 +390,7 @@ TASK = Task(
     collate=collate,
     records=(GroundingRecord, Record),
     presets=("grounding",),
+    least_rows=2,
     lacks=("word_head",),
     evaluate=evaluate,
     validation_figures=validation_figures,

@@ -49,7 +49,7 @@ def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: 
             ) -> PretrainBatch:
     """Images of side `size` and captions of at most `length` tokens: records -> a batch.
 
-    Records with equal ids match each other.
+    Records with equal match keys match each other.
     """
     batch = data.collate(records, tokenizer, size, length)
     texts = [zlib.crc32(row[keep].numpy().tobytes()) for row, keep in zip(batch.tokens, batch.keep)]
@@ -57,7 +57,7 @@ def collate(records: Sequence[Record], tokenizer: Tokenizer, size: int, length: 
 
 
 def shared_keys(a: Tensor, b: Tensor, equal_texts: bool) -> Tensor:
-    """Where `PretrainBatch.keys` are of the same image: (b,), (k,) -> (b, k) bool.
+    """Where `PretrainBatch.keys` have the same id: (b,), (k,) -> (b, k) bool.
 
     With equal_texts, also where they are of the same caption.
     """
@@ -601,4 +601,5 @@ TASK = Task(
     collate=collate,
     begins_from=(),
     presets=("paper-4m", "paper-14m", "base"),
+    least_rows=2,
 )

@@ -1,5 +1,5 @@
 """Image-text retrieval: trained on ITC and ITM, evaluated in two stages (section 5)."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -9,7 +9,7 @@ from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.evaluation.intervals import Clusters, in_groups
-from minalbef.evaluation.loop import How, Records, encode_images, values_of
+from minalbef.evaluation.loop import How, Records, encode_images, unique, values_of
 from minalbef.evaluation.ranking import (
     Encoded,
     best,
@@ -32,7 +32,7 @@ CHUNK = 256                           # texts per forward pass of the text encod
 class Retrieval(Pretrain):
     """Pretraining without MLM; ITM, the queue and hard negatives are used from the first step.
 
-    All captions with an image's id are its positives in ITC and never its negatives in ITM. The
+    All captions with an image's key are its positives in ITC and never its negatives in ITM. The
     original doesn't limit the temperature here: temperature_max=inf.
     """
 
@@ -99,13 +99,30 @@ def _match_odds(model: ALBEF, encoded: Encoded, image: Tensor, text: Tensor, row
     return odds
 
 
+def candidates(ids: Sequence[int], texts: Sequence[Hashable], matches: Sequence[int | None]
+               ) -> tuple[list[int], list[int]]:
+    """The records whose images, and those whose captions, are ranked: -> (images, captions).
+
+    ids, texts, matches: of each record
+    An image of several captions is one candidate, and so is a caption of many images that are all
+    right for it, such as a label: ten labels are ten captions. Captions that are equal by accident,
+    without a match key, are each a candidate, as in the original.
+    """
+    images, _ = unique(ids)
+    names: list[Hashable] = []
+    for i, (text, match) in enumerate(zip(texts, matches)):
+        names.append(i if match is None else (text, match))
+    captions, _ = unique(names)
+    return images, captions
+
+
 def recalls(i2t: Tensor, t2i: Tensor, image_ids: Tensor, text_ids: Tensor) -> dict[str, Tensor]:
     """Recall at 1, 5 and 10 of each query, by name.
 
     i2t, t2i: scores (i, t) and (t, i)
-    image_ids, text_ids: (i,) and (t,), equal where image and text match
+    image_ids, text_ids: match keys, (i,) and (t,), equal where image and text match
 
-    Any of an image's captions counts. Ties are broken at random; the original leaves them to
+    Any that matches counts. Ties are broken at random; the original leaves them to
     numpy's sort. Raises ValueError for an image without a text, and for a text without an image.
     """
     true = image_ids[:, None] == text_ids
@@ -150,38 +167,39 @@ def validation_figures(samples: dict, more: dict) -> dict[str, float]:
 def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
     """`recalls` by every score of `two_stage`, with names such as rerank_t2i_r5; `recall_means`.
 
-    Captions of one image share its id; any of them is right for it. Records of a group are ranked
-    among themselves.
+    Captions and images of one match key are right for each other; see `candidates`. Records of a
+    group are ranked among themselves.
     -> samples, and what else to report; see evaluation.loop
     """
-    texts, ids, groups = values_of(records, "text", "id", "group")
-    first: dict[int, int] = {}                           # an image's first record, by its id
-    for i, id in enumerate(ids):
-        first.setdefault(id, i)
+    texts, ids, matches, keys, groups = values_of(records, "text", "id", "match", "match_key",
+                                                  "group")
+    images, captions = candidates(ids, list(zip(texts, groups)), matches)
     device = how.device
     # every process encodes everything: most of the time goes to ITM
-    image = encode_images(model, records, list(first.values()), how)
+    image = encode_images(model, records, images, how)
     length = how.length or min(LENGTH, model.config.positions)
-    encoded = Encoded(image, *encode_texts(model, *tokenizer.encode(texts, length), CHUNK))
-    image_ids = torch.tensor(list(first), device=device)
-    text_ids = torch.tensor(ids, device=device)
-    image_groups = [groups[i] for i in first.values()]
-    query_groups = {"i2t": image_groups, "t2i": groups}
-    equal_scores = torch.zeros(len(first), len(ids), device=device)
+    tokens, keep = tokenizer.encode([texts[i] for i in captions], length)
+    encoded = Encoded(image, *encode_texts(model, tokens, keep, CHUNK))
+    image_keys = torch.tensor([keys[i] for i in images], device=device)
+    text_keys = torch.tensor([keys[i] for i in captions], device=device)
+    image_groups = [groups[i] for i in images]
+    text_groups = [groups[i] for i in captions]
+    query_groups = {"i2t": image_groups, "t2i": text_groups}
+    equal_scores = torch.zeros(len(images), len(captions), device=device)
     rivals = None
     if None not in groups:
-        text_groups = torch.tensor(groups, device=device)
-        rivals = torch.tensor(image_groups, device=device)[:, None] == text_groups
+        rivals = (torch.tensor(image_groups, device=device)[:, None]
+                  == torch.tensor(text_groups, device=device))
         equal_scores = equal_scores.masked_fill(~rivals, -torch.inf)
     scores = two_stage(model, encoded, how.top, how=how, rivals=rivals)
-    guesses = recalls(equal_scores, equal_scores.T, image_ids, text_ids)
+    guesses = recalls(equal_scores, equal_scores.T, image_keys, text_keys)
     samples = {}
     chance = {}
     for name, (i2t, t2i) in scores.items():
-        for query, value in recalls(i2t, t2i, image_ids, text_ids).items():
+        for query, value in recalls(i2t, t2i, image_keys, text_keys).items():
             samples[f"{name}_{query}"] = in_groups(value.cpu(), query_groups[query[:3]])
             chance[f"{name}_{query}"] = guesses[query].mean().item()
-    more = {"pictures": len(first), "captions": len(texts), "top": how.top,
+    more = {"pictures": len(images), "captions": len(captions), "top": how.top,
             "r_mean": recall_means(samples), "chance": chance}
     return samples, more
 
@@ -192,6 +210,7 @@ TASK = Task(
     collate=collate,
     presets=("retrieval-coco", "retrieval-flickr"),
     preset_of_set={"flickr30k": "retrieval-flickr"},
+    least_rows=2,
     lacks=("word_head",),
     evaluate=evaluate,
     validation_figures=validation_figures,

@@ -134,5 +134,5 @@ TASK = Task(
     pairs=True,
     lacks=("match_head", "word_head"),
     original_head="ta_head",
-    least_batch=3,                       # a text takes up to two negatives
+    least_rows=3,                        # a text takes up to two negatives
 )

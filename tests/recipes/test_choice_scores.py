@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from emojiscenes.grammar import KINDS
 from emojiscenes.scenes import Scenes
@@ -108,6 +108,16 @@ def test_scores_are_the_models_own_whatever_the_batch(run):
             itc = run.similarity(images, record.texts) / run.model.temperature.item()
             itm = run.match_probability(images, record.texts).logit()
             torch.testing.assert_close(rows, torch.stack([itc, itm, itm + 0.3 * itc]), rtol=1e-3, atol=1e-3)
+
+
+def test_a_box_is_cut_from_the_pixels_as_stored_where_the_sets_boxes_were_drawn(run, tmp_path):
+    """ARO's boxes are those of Visual Genome, which knows no EXIF."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6                          # a quarter turn
+    Image.fromarray(noise(0)).save(tmp_path / "turned.png", exif=exif)
+    shown = [choices.collate([ChoiceRecord((image,), ("a cat", "an apple"), 0, box=(2, 1, 8, 6))], run.tokenizer, 16, 9)
+             for image in (tmp_path / "turned.png", noise(0))]
+    assert shown[0].image.equal(shown[1].image)
 
 
 def test_without_a_picture_no_model_has_a_score_of_winogrounds(run):

@@ -23,6 +23,7 @@ from minalbef.recipes import doctor, evidence
 from minalbef.recipes.evidence import Evidence, Images, Search, Words, read_evidence
 from minalbef.recipes.forecast import GUESSING
 from minalbef.recipes.pretrain import pretrain, settings
+from minalbef.recipes.vocabulary import Cut
 from minalbef.tokenizer import Tokenizer
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220), "white": (250, 250, 250),
@@ -81,6 +82,7 @@ def test_a_healthy_run_has_no_findings_and_is_told_what_was_looked_at():
     ("nothing_beyond_chance", dict(unseen=Search(100, 100, 60, 0.05, 49.0, 0.1, 10)), "memorised"),
     ("itc_collapsed", dict(unseen=Search(100, 100, 20, 0.4, 5.0, 0.9, 10)), "find only 20 different images first, of"),
     ("unknown_words", dict(words=Words(100, 1000, Counter({"привет": 2}), 4.0)), "0.2% .* such as 'привет'"),
+    ("cut_captions", dict(words=Words(100, 1000, Counter(), 4.0, Cut(0.25, 0.1))), "25.0% .* 10.0% of their words"),
     ("transparent_images", dict(images=Images(100, ("a", "b", "c"), (), ()), config=preset("tiny", upright=False)),
      "3 of 100, such as 'a', 'b', 'c'"),
     ("blank_images", dict(images=Images(100, ("b",), ("a", "b", "c"), ())), "3 of 100 .* 1 of them transparent"),
@@ -128,21 +130,23 @@ def test_a_run_that_finds_no_pairs_at_all_is_not_said_to_have_memorised_any():
 
 def test_places_recalls_and_first_answers_are_those_counted_by_hand():
     sim = torch.tensor([[.9, .1, .1, .2], [.8, .7, .1, .2], [.5, .5, .5, .5], [.9, .1, .1, .2]])
-    found = evidence.places(sim, torch.tensor([0, 1, 2, 3]), ["a", "b", "c", "a"])
+    found = evidence.places(sim, torch.tensor([0, 1, 2, 3]), torch.eye(4).bool(), ["a", "b", "c", "a"])
     assert found.place == pytest.approx((1 + 2 + 2.5 + 2) / 4), "ties count half"
     assert (found.texts, found.images, found.firsts, found.favourite) == (3, 4, 1, 1.0), "equal captions count once"
-    assert (found.k, found.recall) == (1, 0.25)
+    assert (found.k, found.recall) == (1, (1 + 0 + 0.25 + 0) / 4), "ties are in random order"
 
 
 def test_by_chance_the_mean_place_is_chance_and_is_called_so():
+    def places(sim):
+        return evidence.places(sim, torch.arange(50), torch.eye(50).bool(), [str(i) for i in range(50)])
     generator = torch.Generator().manual_seed(0)
     called = 0
     for _ in range(200):
         sim = torch.rand(50, 50, generator=generator)
-        called += doctor.at_chance(evidence.places(sim, torch.arange(50), [str(i) for i in range(50)]))
+        called += doctor.at_chance(places(sim))
     assert called >= 195
     good = torch.rand(50, 50, generator=generator) + 0.4 * torch.eye(50)
-    assert not doctor.at_chance(evidence.places(good, torch.arange(50), [str(i) for i in range(50)]))
+    assert not doctor.at_chance(places(good))
 
 
 def test_the_entropy_is_mlms_loss_of_guessing_by_frequency():

@@ -27,6 +27,30 @@ def test_the_share_of_words_without_a_piece_is_counted_and_they_are_named():
     assert vocabulary.vocabulary_warning(Tokenizer.train(CAPTIONS, 500), CAPTIONS, "runs/mine") == ""
 
 
+def test_what_is_cut_is_what_the_tokenizer_does_not_read():
+    tokenizer = Tokenizer.train(["a red cat, zebras on wet grass"] * 3, 64)
+    words = "a red cat zebras on wet grass".split()
+    long = " ".join(words * 5)                                   # 35 words
+    assert vocabulary.count_cut(["A red cat!", "a cat"], tokenizer, 8) == (0, 0)
+    assert vocabulary.count_cut([long, "a cat"], tokenizer, 500) == (0.5, 5 / 37), "30 words are read"
+    assert vocabulary.count_cut([long, "a red cat"], tokenizer, 3) == (1.0, (33 + 1) / 38), "two tokens and [CLS]"
+    for length in range(2, 40):
+        lost = vocabulary.count_cut([long], tokenizer, length).words
+        read = tokenizer.decode(tokenizer.encode([long], length)[0][0].tolist()).split()
+        assert lost == pytest.approx(1 - len(read) / 35)
+    spelt = vocabulary.count_cut(["a zzz cat", "a"], Tokenizer.train(["z a cat"] * 3, 64), 4)
+    assert spelt == (0.5, 0.5), "a word that is read in part is lost, and what comes after it"
+
+
+def test_a_cut_is_told_and_no_cut_is_not(monkeypatch):
+    tokenizer = Tokenizer.train(CAPTIONS, 128)
+    assert vocabulary.cut_warning(RECORDS, tokenizer, 30) == ""
+    said = vocabulary.cut_warning(RECORDS, tokenizer, 5)
+    assert said.startswith("33.3% of the texts are cut, and 9.1% of their words lost") and "records" not in said
+    monkeypatch.setattr(vocabulary, "LOOKED_AT", 2)
+    assert "of 2 records" in vocabulary.cut_warning(RECORDS, tokenizer, 3)
+
+
 def test_the_shipped_model_lacks_what_photographs_show():
     tiny = load("tiny")
     assert "'zebra'" in vocabulary.vocabulary_warning(tiny.tokenizer, CAPTIONS, "tiny")

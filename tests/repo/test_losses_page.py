@@ -139,4 +139,4 @@ def test_the_bounds_of_findings_are_doctors():
     assert doctor.RISING == 1.05 and "rose by 5% from its lowest" in TEXT
     assert doctor.COLLAPSED == 0.2 and "fewer than a fifth of what they could be" in TEXT
     assert doctor.UNKNOWN == 0.001 and doctor.UNUSUAL == 0.02
-    assert "[UNK] in 1 word of 1,000; 2% of the images" in TEXT and TABLE in PAGE
+    assert "[UNK] in 1 word of 1,000; 2% of the captions; 2% of the images" in TEXT and TABLE in PAGE

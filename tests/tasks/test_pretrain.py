@@ -202,6 +202,24 @@ def test_captions_true_of_another_picture_are_never_negatives_in_itm():
     assert no == {(i, j) for i in range(8) for j in range(8)} - true, "all others are drawn, none that is true"
 
 
+@pytest.mark.parametrize("true_of_all, of", [("caption", "images"), ("image", "captions")])
+def test_a_row_without_a_negative_of_one_kind_still_has_one_of_the_other(true_of_all, of):
+    """A caption that is true of all images has no wrong image, and its image still has wrong captions."""
+    task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
+    match = torch.eye(8).bool()                                  # caption i is true of image j
+    if true_of_all == "caption":
+        match[0] = True
+    else:
+        match[:, 0] = True
+    *_, rows, labels, valid = task.pair(torch.randn(8, 10, 32), torch.randn(8, 9, 48), batch.keep,
+                                        [torch.zeros(8, 8)] * 2, [match.T, match], make_draws(20, CONFIG), True)
+    texts, images = rows
+    own, wrong_images, wrong_texts = valid.view(3, 8).tolist()
+    assert all(own) and wrong_images == [of == "captions", *[True] * 7] and wrong_texts == [of == "images", *[True] * 7]
+    false = valid & (labels == 0)
+    assert not match[texts[false], images[false]].any(), "what is said not to match doesn't"
+
+
 def test_captions_true_of_another_picture_are_positives_in_itc():
     task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
     features = torch.randn(2, 8, 24)

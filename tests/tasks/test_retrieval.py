@@ -290,6 +290,12 @@ def test_recalls_by_hand():
     assert found["t2i_r1"] == 0.5 and found["t2i_r5"] == 1       # captions 1 and 3 find theirs
 
 
+def test_re_ranking_by_itm_selects_the_best_weights():
+    samples = {f"{name}_t2i_r1": torch.full((4,), value) for name, value in (("itc", 0.2), ("rerank", 0.7))}
+    found = retrieval.validation_figures(samples, {"r_mean": retrieval.recall_means(samples)})
+    assert list(found.items())[0] == ("rerank_r_mean", pytest.approx(0.7)) and found["itc_r_mean"] == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize("image_ids, text_ids, named", [
     ([4, 9], [4, 4, 4], r"image ids \[9\]"), ([4], [4, 9], r"text ids \[9\]")])
 def test_what_has_no_partner_is_named(image_ids, text_ids, named):
