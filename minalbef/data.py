@@ -3,6 +3,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Self
 
@@ -39,7 +40,7 @@ def data_folder() -> Path:
 class Record:
     """An image and its caption.
 
-    id: of the image
+    id: of the image; of prepared records a hash of its content
     match: the match key: of records that share it, each caption is true of each image; None: the id
     kind: evaluation also reports the figures of each kind
     group: records that share images or texts, which intervals count as one cluster; retrieval
@@ -125,14 +126,66 @@ class Batch(Rows):
         return replace(batch, image=normalise(batch.image))
 
 
+class ChangedImage(ValueError):
+    """An image isn't the one that `minalbef prepare` read; nothing goes on with another one."""
+
+
+def content_hash(data: bytes) -> int:
+    """63 bits of a hash of an image's bytes: its id, wherever it lies and whatever its name."""
+    digest = blake2b(blake2b(data).hexdigest().encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image of a prepared record, which PIL opens like a file: what is read is checked.
+
+    offset, size: where its bytes are in a tar; size None: all of the file
+    hash: its `content_hash` when it was prepared; None: nothing is checked
+    again: the command that prepares its set again
+    """
+
+    path: Path
+    offset: int = 0
+    size: int | None = None
+    hash: int | None = None
+    again: str = field(default="prepare", compare=False)
+
+    @property
+    def name(self) -> str:
+        if self.size is None:
+            return str(self.path)
+        return f"{self.path} at byte {self.offset}"
+
+    def read(self) -> bytes:
+        """Its bytes. Raises ChangedImage for other ones, OSError for a file that is gone."""
+        # each read is hashed, which takes 3% of the time to open and augment an image: size and
+        # time of a file may stay as they were when two files change their names
+        with open(regular_file(self.path), "rb") as file:
+            file.seek(self.offset)
+            data = file.read(-1 if self.size is None else self.size)
+        if self.hash is not None and content_hash(data) != self.hash:
+            raise ChangedImage(f"{self.name} has changed since the set was prepared, and its "
+                               "caption may be another image's; put the image back, or prepare "
+                               f"the set again: minalbef {self.again}")
+        return data
+
+
+def regular_file(path: Path) -> Path:
+    """The path itself. Raises ValueError for a folder, device or pipe: opening one may hang."""
+    if path.exists() and not path.is_file():
+        raise ValueError(NO_FILE)
+    return path
+
+
 @dataclass(frozen=True)
 class Upright:
     """An image that is always opened upright, as in records of your own sets; see `open_image`."""
 
-    source: str | Path | BinaryIO | Image.Image
+    source: str | Path | BinaryIO | Image.Image | ImageFile
 
 
-Source = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor | Upright
+Source = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor | ImageFile | Upright
 
 
 def mark_upright(record: Any) -> Any:
@@ -211,7 +264,7 @@ def open_image(source: Source, upright: bool = True, least: int = 0) -> Image.Im
     least: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, which is faster, where its shorter side
         keeps at least so many pixels; 0: never
     Raises ValueError for what is not a whole image in one of FORMATS, has no pixels, has more than
-    MAX_PIXELS, or a side longer than MAX_SIDE.
+    MAX_PIXELS, or a side longer than MAX_SIDE; ChangedImage, see `ImageFile`.
     """
     if isinstance(source, Upright):
         source = source.source
@@ -230,6 +283,8 @@ def open_image(source: Source, upright: bool = True, least: int = 0) -> Image.Im
         if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
             image = image.convert("RGBA")        # the same colours, without PIL's warning
         return image.convert("RGB")
+    except ChangedImage:
+        raise
     except Exception as error:                   # decoders raise all from OSError to struct.error
         reason = error or type(error).__name__
         raise ValueError(f"{_name_of(source)} cannot be read as an image: {reason}. "
@@ -248,7 +303,7 @@ def _name_of(source: Source) -> str:
     return str(getattr(source, "name", source))
 
 
-def _to_pil(source: str | Path | BinaryIO | Image.Image | np.ndarray) -> Image.Image:
+def _to_pil(source: str | Path | BinaryIO | Image.Image | np.ndarray | ImageFile) -> Image.Image:
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, np.ndarray):
@@ -256,10 +311,9 @@ def _to_pil(source: str | Path | BinaryIO | Image.Image | np.ndarray) -> Image.I
             raise TypeError("it must be uint8, (h, w, 3)")
         return Image.fromarray(source)
     if isinstance(source, (str, Path)):
-        path = Path(source)
-        if path.exists() and not path.is_file():                 # opening a pipe would wait forever
-            raise ValueError(NO_FILE)
-    return Image.open(source, formats=FORMATS)
+        regular_file(Path(source))
+    # PIL reads an ImageFile by its `read`
+    return Image.open(source, formats=FORMATS)               # type: ignore[arg-type]
 
 
 def _check_size(image: Image.Image) -> None:
@@ -284,13 +338,13 @@ def _make_upright(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def changes_upright(source: str | Path | BinaryIO) -> tuple[bool, bool]:
+def changes_upright(source: str | Path | BinaryIO | ImageFile) -> tuple[bool, bool]:
     """Whether a file's header says that it may be transparent, and that EXIF rotates it.
 
     Nothing is decoded. For what is not an image, both are False.
     """
     try:
-        with Image.open(source, formats=FORMATS) as image:
+        with _to_pil(source) as image:
             exif = Image.Image.getexif(image)    # PngImageFile.getexif would decode all of it
             rotates = exif.get(ExifTags.Base.Orientation, 1) in range(2, 9)
             return is_transparent(image), rotates

@@ -347,7 +347,8 @@ def describe_error(error: BaseException) -> tuple[str, int]:
         return f"what was read is nested too deep ({first}); mend the file or leave it out", 1
     if isinstance(error, ValueError | OSError | FloatingPointError):
         # a loader's worker puts its traceback before the message
-        message = text.rpartition(f"\n{type(error).__name__}: ")[2].rstrip()
+        name = rf"\n(?:[\w.]+\.)?{type(error).__name__}: "
+        message = re.split(name, text)[-1].rstrip()
         return message, 2 if isinstance(error, ValueError) else 1
     raise error
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from minalbef import distributed
 from minalbef.config import Config
-from minalbef.data import Batch, open_image, reads_upright
+from minalbef.data import Batch, ChangedImage, open_image, reads_upright
 from minalbef.datasets.augment import view
 from minalbef.evaluation.loop import Records
 from minalbef.tokenizer import Tokenizer
@@ -195,6 +195,7 @@ def first_readable(numbers: np.ndarray, i: int, load: Callable[[int], T],
     """load(number) of the i-th number, or of the next one that can be read.
 
     bad: why a number can't be read; this function adds to it
+    Raises ChangedImage for an image that isn't the one that was prepared: others would follow.
     """
     attempts = min(len(numbers), IN_A_ROW)
     # in the epoch's order, since neighbours in the set may share a broken tar
@@ -202,6 +203,8 @@ def first_readable(numbers: np.ndarray, i: int, load: Callable[[int], T],
         number = int(numbers[j % len(numbers)])
         try:
             return load(number)
+        except ChangedImage:
+            raise
         except ValueError as error:
             bad[number] = str(error)
     raise ValueError(f"of {attempts} records in a row no image can be read: {bad[number]}")

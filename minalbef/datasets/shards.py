@@ -5,12 +5,11 @@ A shard is a tar. Its texts are read once, its images in any order, each from it
 import json
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from minalbef.data import Record
+from minalbef.data import ImageFile, Record
 from minalbef.datasets.readers import (
     LARGEST,
     Fault,
@@ -26,29 +25,8 @@ IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp")
 TEXT_ENDINGS = ("txt", "json")
 
 
-@dataclass(frozen=True)
-class Member:
-    """An image inside a tar, which PIL opens like a file.
-
-    offset, size: where its bytes begin, and how many they are
-    """
-
-    path: Path
-    offset: int
-    size: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.path} at byte {self.offset}"
-
-    def read(self) -> bytes:
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
-
-
 # a sample: its key, and the contents of its files by ending; images stay in the tar
-Sample = tuple[str, dict[str, bytes | Member]]
+Sample = tuple[str, dict[str, bytes | ImageFile]]
 
 
 def shards(path: Path, root: Roots = None, on_fault: FaultHandler = refuse) -> Iterator[Record]:
@@ -81,7 +59,7 @@ def read_samples(path: Path) -> Iterator[Sample]:
     """A tar's samples. Raises TarError or OSError if the tar is damaged."""
     with tarfile.open(path, "r:") as tar:
         for key, files in groupby(complete_files(tar), lambda file: split_name(file)[0]):
-            contents: dict[str, bytes | Member] = {}
+            contents: dict[str, bytes | ImageFile] = {}
             for file in files:
                 ending = split_name(file)[1]
                 if ending in TEXT_ENDINGS and file.size <= LARGEST:
@@ -89,7 +67,7 @@ def read_samples(path: Path) -> Iterator[Sample]:
                     assert text                              # None only for what is no file
                     contents[ending] = text.read()
                 else:
-                    contents[ending] = Member(Path(path), file.offset_data, file.size)
+                    contents[ending] = ImageFile(Path(path), file.offset_data, file.size)
             yield key, contents
 
 
@@ -100,7 +78,7 @@ def parse_sample(path: Path, key: str, contents: dict[str, Any]) -> Record:
         raise Fault("missing image", f"{key} has no jpg, png or webp")
     for ending in TEXT_ENDINGS:
         text = contents.get(ending)
-        if isinstance(text, Member):
+        if isinstance(text, ImageFile):
             raise Fault("malformed", f"{key}.{ending} has {text.size:,} bytes, more than the "
                         f"{LARGEST:,} that it may have")
     about = json.loads(contents.get("json", "{}"))

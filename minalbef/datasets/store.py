@@ -1,4 +1,5 @@
 """Prepared records on disk: JSON lines and an index of their offsets, for random access."""
+import hashlib
 import json
 import os
 import re
@@ -11,9 +12,8 @@ import numpy as np
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from minalbef.config import Config
-from minalbef.data import mark_upright
+from minalbef.data import ImageFile, mark_upright
 from minalbef.datasets.readers import in_share
-from minalbef.datasets.shards import Member
 from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.evaluation.loop import Records as RecordSequence
 from minalbef.tasks.table import TASKS
@@ -21,6 +21,7 @@ from minalbef.writing import restate
 
 Folders = str | Path | Sequence[str | Path]                # prepared sets, or splits of them
 FILE_NAME = re.compile(r"\w[\w.-]*")  # never a path, which could lead to another folder
+ORIGINS = ("named", "hashed")         # where a split comes from
 
 
 def record_types() -> dict[str, type]:
@@ -52,8 +53,9 @@ class Records(Dataset[Any]):
             raise ValueError(f"{folder} has no split {split!r}; "
                              f"there are {', '.join(about['splits'])}")
         self.path = file_of(folder, split, ".jsonl")
-        self.upright = is_upright(about, folder)
+        self.upright = about["upright"]
         self.kind = KINDS[about["splits"][split]["kind"]]
+        self.command = about["command"]
         self.root = Path(root or about["root"])
         try:
             self.offsets = np.lib.format.open_memmap(self.path.with_suffix(".npy"), mode="r")
@@ -75,7 +77,7 @@ class Records(Dataset[Any]):
         i = range(len(self))[i]
         with restate(f"record {i} of {self.path} is damaged", "prepare the set again", ValueError):
             line = self.lines[self.offsets[i]:self.offsets[i + 1]]
-            record = from_line(line.tobytes(), self.kind, self.root)
+            record = from_line(line.tobytes(), self.kind, self.root, self.command)
         return mark_upright(record) if self.upright else record
 
 
@@ -87,26 +89,34 @@ def check_index(offsets: np.ndarray, size: int) -> None:
         raise ValueError("the index belongs to another file")
 
 
-def from_line(line: bytes, kind: type, root: Path) -> Any:
-    """The record that `to_line` wrote. Raises ValueError for another line."""
+def from_line(line: bytes, kind: type, root: Path, command: str = "") -> Any:
+    """The record that `to_line` wrote. Raises ValueError for another line.
+
+    command: makes the set again, for an error
+    """
     values = json.loads(line)
     names = {field.name for field in fields(kind)}
     if not isinstance(values, dict) or not values.keys() <= names:
         raise ValueError("it is no record")
+    texts = [values.get("text", ""), *(values.get("texts") or ())]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"its text is {texts!r} and must be a string")
 
-    def locate(image: Any) -> Path | Member:
-        if isinstance(image, str):
-            return root / image
-        path, offset, size = image
-        return Member(root / path, offset, size)
-    for name, value in values.items():
-        if name == "image":
-            values[name] = locate(value)
-        elif name == "images":
-            values[name] = tuple(map(locate, value))
-        else:
-            values[name] = to_tuples(value)
-    return kind(**values)
+    def locate(image: Any) -> ImageFile:
+        path, digest, *place = image
+        offset, size = place or (0, None)
+        return ImageFile(root / path, offset, size, digest, command)
+    try:
+        for name, value in values.items():
+            if name == "image":
+                values[name] = locate(value)
+            elif name == "images":
+                values[name] = tuple(map(locate, value))
+            else:
+                values[name] = to_tuples(value)
+        return kind(**values)
+    except TypeError as error:                   # fields are missing, or of another type
+        raise ValueError(f"it is no record ({error})") from error
 
 
 def to_tuples(value: Any) -> Any:
@@ -130,11 +140,10 @@ def to_line(record: Any, root: Path) -> bytes:
     return json.dumps(values).encode() + b"\n"
 
 
-def relative_image(image: Path | Member, root: Path) -> str | list[str | int]:
-    """An image's path relative to root; of an image in a tar also where its bytes are."""
-    if isinstance(image, Member):
-        return [relative_path(image.path, root), image.offset, image.size]
-    return relative_path(image, root)
+def relative_image(image: ImageFile, root: Path) -> list[str | int | None]:
+    """An image's path relative to root and its hash; of an image in a tar also where it is."""
+    line = [relative_path(image.path, root), image.hash]
+    return line if image.size is None else [*line, image.offset, image.size]
 
 
 def relative_path(path: Path, root: Path) -> str:
@@ -143,9 +152,10 @@ def relative_path(path: Path, root: Path) -> str:
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:
-    """What `prepare` noted about a set. Raises ValueError for no notes, and for damaged ones.
+    """What `prepare` noted about a set, its manifest.
 
-    The file may be a stranger's, so it can only name files of its own folder.
+    Raises ValueError for no notes, for damaged ones, and for those of an older version. The file
+    may be a stranger's, so it can only name files of its own folder.
     """
     path = Path(folder) / "about.json"
     with restate(f"{folder} holds no prepared records", "`minalbef prepare` makes them", OSError):
@@ -163,6 +173,13 @@ def check_about(about: Any) -> None:
     for name in ("set", "root"):
         if not isinstance(about.get(name), str):
             raise ValueError(f"{name!r} is {about.get(name)!r} and must be a string")
+    if not FILE_NAME.fullmatch(about["set"]):
+        raise ValueError(f"'set' is {about['set']!r}, which is a path and no name")
+    if not isinstance(about.get("command"), str):
+        raise ValueError("it has no seal, and an older version of minalbef wrote it; write "
+                         f"`minalbef prepare {about['set']} --from FOLDER` as you did then")
+    if about.get("upright") not in (True, False):
+        raise ValueError(f"'upright' is {about.get('upright')!r} and must be true or false")
     for split, notes in about["splits"].items():
         if not isinstance(notes, dict) or notes.get("kind") not in [*KINDS]:
             raise ValueError(f"split {split!r} has no kind of records, which is one of "
@@ -172,21 +189,46 @@ def check_about(about: Any) -> None:
                 or not FILE_NAME.fullmatch(split):
             raise ValueError(f"split {split!r} has the file {file!r}, which is no name of a file "
                              "in this folder")
+        if not isinstance(notes.get("digest"), str) or notes.get("origin") not in ORIGINS:
+            raise ValueError(f"split {split!r} has no digest or no origin: {notes!r}")
         for what in ("records", "pictures"):
-            if not isinstance(notes.get(what, 0), int):
-                raise ValueError(f"{what!r} of split {split!r} is {notes[what]!r} and no number")
+            if not isinstance(notes.get(what), int):
+                raise ValueError(f"{what!r} of split {split!r} is {notes.get(what)!r} and no "
+                                 "number")
 
 
-def is_upright(about: dict[str, Any], folder: str | Path) -> bool:
-    """Whether a set's images are opened upright; False for a set that an older version wrote.
+def digest_of(file: str | Path) -> str:
+    """The hash of a split's records."""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "blake2b").hexdigest()[:32]
 
-    Raises ValueError for any other value.
+
+def digest_of_split(folder: str | Path, split: str) -> str:
+    """The hash of a prepared split's records, which hold the hashes of its images.
+
+    Raises ValueError where the records aren't those that `prepare` wrote.
     """
-    upright = about.get("upright", False)
-    if upright not in (True, False):
-        raise ValueError(f"{folder}/about.json is damaged: upright is {upright!r}; "
-                         "prepare the set again")
-    return upright
+    about = read_about(folder)
+    file = file_of(folder, split, ".jsonl")
+    with restate(f"{file} cannot be read", f"prepare the set again: minalbef {about['command']}",
+                 OSError):
+        digest = digest_of(file)
+    if digest != about["splits"][split]["digest"]:
+        raise ValueError(f"{file} has changed since the set was prepared; prepare the set again: "
+                         f"minalbef {about['command']}")
+    return digest
+
+
+def seal_of(folder: str | Path) -> str:
+    """The hash of a whole prepared set: its records, their images, and how these are opened.
+
+    Where the images lie isn't part of it.
+    """
+    about = read_about(folder)
+    parts = [about["set"], str(about["upright"])]
+    for split in sorted(about["splits"]):
+        parts += [split, about["splits"][split]["digest"]]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
 def sets_upright(data: Sequence[str | Path]) -> bool:
@@ -195,7 +237,7 @@ def sets_upright(data: Sequence[str | Path]) -> bool:
     stored: list[str] = []
     for name in data:
         folder, _ = place_of(name)
-        sets = upright if is_upright(read_about(folder), folder) else stored
+        sets = upright if read_about(folder)["upright"] else stored
         sets.append(str(folder))
     if upright and stored:
         raise ValueError(f"the images of {', '.join(upright)} are opened upright, those of "

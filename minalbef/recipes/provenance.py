@@ -1,5 +1,4 @@
 """What a run was trained on, recorded beside its weights, and in words: zero-shot or not?"""
-import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 from minalbef import checkpoint
 from minalbef.checkpoint import TRAINED_ON, write_atomically
 from minalbef.datasets.loader import count_unreadable
-from minalbef.datasets.store import file_of, place_of, read_about
+from minalbef.datasets.store import digest_of_split, place_of, read_about
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import restate
 
@@ -20,7 +19,7 @@ def hashes_of(data: Sequence[str | Path]) -> dict[str, str]:
         name = f"{read_about(folder)['set']}/{split}"
         if name in hashes:                       # sets of your own may share a name
             name = f"{name} ({len(hashes) + 1})"
-        hashes[name] = hash_of(folder, split)
+        hashes[name] = digest_of_split(folder, split)
     return hashes
 
 
@@ -79,12 +78,6 @@ def check_record(record: Any) -> None:
             continue                             # unknown
         if not isinstance(splits, dict) or not all(isinstance(x, str) for x in splits.values()):
             raise ValueError(f"{phase!r} is {splits!r} and must be hashes by split")
-
-
-def hash_of(folder: Path, split: str) -> str:
-    """The hash of a prepared split's records."""
-    with open(file_of(folder, split, ".jsonl"), "rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 def protocol(kind: str, name: str, split: str, tuned: Collection[str],
