@@ -7,6 +7,7 @@ several. It yields records one at a time. A record holds the path of its image, 
 a batch is made; with root=None nothing checks that the file exists. A bad entry yields no record:
 it goes to on_fault as a Fault, which by default is raised.
 """
+import codecs
 import csv
 import json
 import os
@@ -31,7 +32,7 @@ FOLDERS = {
 LONGEST = 500                         # characters of a fault's message, which may quote a long text
 FORMAT_PAGE = "docs/public.md#formats shows the format"
 SEPARATORS = re.compile(r"[\s,]*")    # between entries
-COCO = re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)")
+COCO = re.compile(r"COCO_(?:train|val|test)20\d\d_0*(\d+)(?![\w-])")   # and no crop of it
 FLICKR = re.compile(r"flickr\.com/(?:.*/)?(\d+)_")
 
 R = TypeVar("R")
@@ -44,10 +45,11 @@ class Fault(ValueError):
 
     kind: a few words to count faults by
     count: how many entries are lost
+    image: the image whose caption is lost; split: the split of the entry; if they are known
     """
 
     def __init__(self, kind: str, problem: str, way_out: str = "leave it out or mend it",
-                 count: int = 1):
+                 count: int = 1, image: Path | None = None, split: str = ""):
         if len(problem) > LONGEST:
             problem = f"{problem[:LONGEST]}..."
         # a stranger's file name may contain escape sequences, which a terminal would obey
@@ -57,6 +59,8 @@ class Fault(ValueError):
         self.problem = problem
         self.way_out = way_out
         self.count = count
+        self.image = image
+        self.split = split
 
 
 def refuse(fault: Fault) -> NoReturn:
@@ -68,13 +72,20 @@ def ignore(fault: Fault) -> None:
     """Do nothing, since another reader of the same file reports the fault."""
 
 
+def encoding_of(path: Path) -> str:
+    """UTF-8, or UTF-16 where the file begins with its mark. No other encoding is guessed."""
+    with open(path, "rb") as file:
+        mark = file.read(2)
+    return "utf-16" if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
 def entries(path: Path) -> Iterator[Any]:
     """Stream the entries of a JSON list, or of JSON lines, in little memory.
 
     Raises ValueError for a broken file.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open(path, encoding=encoding_of(path)) as file:
             yield from decode_entries(file)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}. It must be JSON, a list or lines; "
@@ -185,42 +196,52 @@ def read_aliases(path: Path) -> dict[str, str]:
 class Finder:
     """Finds a list's images below their folders.
 
-    A path is tried as the list has it, then without its first folders, which only the list's maker
-    may have had.
+    A path is tried as the list has it, then without its first folders, if only the list's maker
+    had them: /their/disk/val2014/7.jpg is val2014/7.jpg. What fits twice is a fault.
     """
 
     def __init__(self, roots: Roots, album: str = ""):
         self.folders = FOLDERS[album]
         self.roots = [roots] if isinstance(roots, (str, Path)) else roots
-        self.latest: tuple[str | Path, str, int] | None = None
+        self.skip = 0                            # folders that the latest image's path had too many
+        self.shortened: dict[str, str] = {}      # which path of the list led to a file
 
     def __call__(self, image: str) -> Path:
-        """The path of an image. Raises Fault if there is no such file."""
+        """The path of an image. Raises Fault if there is no such file, or if several would do."""
         if self.roots is None:
             return Path(image)
         # never leave the roots: of /a/b.jpg and ../a/b.jpg, try only a/b.jpg and b.jpg
-        image = os.path.splitdrive(image)[1].replace(os.sep, "/")            # Windows: C:\a\b.jpg
-        parts = PurePosixPath(f"/{image}".rpartition("/../")[2].lstrip("/")).parts
-        for root, folder, skip in self.candidates(len(parts)):
-            path = os.path.join(root, folder, *parts[skip:])
-            if os.path.isfile(path):
-                self.latest = root, folder, skip
-                return Path(path)
+        path = os.path.splitdrive(image)[1].replace(os.sep, "/")             # Windows: C:\a\b.jpg
+        parts = PurePosixPath(f"/{path}".rpartition("/../")[2].lstrip("/")).parts
+        for skip in dict.fromkeys([0, min(self.skip, max(0, len(parts) - 1)), *range(len(parts))]):
+            found = self.find(parts[skip:])
+            if len(found) > 1:
+                raise Fault("ambiguous image", f"image {image!r} may be {found[0]} or {found[1]}",
+                            "give them different names, or name only one folder with --images")
+            if found and (skip == 0 or not self.has_folder(parts[:-1])):
+                if skip and self.shortened.setdefault(found[0], image) != image:
+                    raise Fault("ambiguous image", f"image {image!r} is not there, and {found[0]} "
+                                f"is that of {self.shortened[found[0]]!r}", "get the image")
+                self.skip = skip
+                return Path(found[0])
         raise Fault("missing image", f"image {image!r} is not below "
                     f"{' or '.join(map(str, self.roots))}",
                     "get it, or name its folder with --images")
 
-    def candidates(self, depth: int) -> Iterator[tuple[str | Path, str, int]]:
-        """Where to look: a root, a folder in it, and how many parts of the path to skip.
+    def find(self, parts: Sequence[str]) -> list[str]:
+        """The files of this path below the roots: one, or several that differ."""
+        found: dict[str, str] = {}
+        for root in self.roots or ():
+            for folder in self.folders:
+                path = os.path.join(root, folder, *parts)
+                if os.path.isfile(path):
+                    found.setdefault(os.path.realpath(path), path)
+        return list(found.values())
 
-        After the path as it is comes the way that led to the latest image, then all others.
-        """
-        for skip in range(depth):
-            for root in self.roots or ():
-                for folder in self.folders:
-                    yield root, folder, skip
-            if skip == 0 and self.latest:
-                yield self.latest
+    def has_folder(self, parts: Sequence[str]) -> bool:
+        """Whether the folder that the list names is there: what isn't in it is missing."""
+        return any(os.path.isdir(os.path.join(root, folder, *parts))
+                   for root in self.roots or () for folder in self.folders)
 
 
 def field(entry: Any, name: str, types: type | tuple[type, ...] = str) -> Any:
@@ -276,7 +297,8 @@ def parse_entries(path: str | Path, items: Iterable[Any],
         for result in results:
             if isinstance(result, Fault):
                 problem = f"{path}: entry {number}: {result.problem}"
-                on_fault(Fault(result.kind, problem, result.way_out))
+                on_fault(Fault(result.kind, problem, result.way_out, result.count, result.image,
+                               result.split))
             else:
                 yield result
 
@@ -287,6 +309,7 @@ def caption_records(image: Path, texts: Iterable[Any], photo: int) -> Iterator[R
         try:
             yield Record(image, check_text(text), photo)
         except Fault as fault:
+            fault.image = image
             yield fault
 
 

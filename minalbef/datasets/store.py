@@ -203,7 +203,7 @@ def digest_of(file: str | Path) -> str:
         return hashlib.file_digest(opened, "blake2b").hexdigest()[:32]
 
 
-def digest_of_split(folder: str | Path, split: str) -> str:
+def hash_of(folder: str | Path, split: str) -> str:
     """The hash of a prepared split's records, which hold the hashes of its images.
 
     Raises ValueError where the records aren't those that `prepare` wrote.

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TextIO
 
 from minalbef.data import SUFFIXES
-from minalbef.datasets.readers import Fault, entries
+from minalbef.datasets.readers import Fault, encoding_of, entries
 from minalbef.writing import restate
 
 # in the order of search: ours, Hugging Face's, Kaggle's of Flickr30k and of Flickr8k, and the lists
@@ -51,6 +51,7 @@ class Columns(NamedTuple):
     image: str = ""
     caption: str = ""
     split: str = ""
+    group: str = ""                   # rows that must stay in one split
 
     @property
     def is_complete(self) -> bool:
@@ -84,7 +85,7 @@ def find_columns(names: Iterable[Any], columns: Columns) -> Columns:
         return ""
     image = first([columns.image] if columns.image else IMAGES)
     caption = first([columns.caption] if columns.caption else CAPTIONS)
-    return Columns(image, caption, first(["split"]))
+    return Columns(image, caption, first(["split"]), first([columns.group]))
 
 
 def find_layout(table: Path, columns: Columns) -> Layout:
@@ -100,7 +101,7 @@ def find_layout(table: Path, columns: Columns) -> Layout:
             if isinstance(entry, dict):
                 layouts.append(Layout(None, list(entry), find_columns(entry, columns)))
     else:
-        with restate_table_errors(table), open(table, newline="", encoding="utf-8-sig") as file:
+        with restate_table_errors(table), open_table(table) as file:
             header = file.readline()
             for separator in SEPARATORS:
                 cells = next(csv_rows([header], separator, strict=False), [])
@@ -124,7 +125,7 @@ def find_tables(folder: Path, below: bool, columns: Columns) -> list[Table]:
     for parent, names in walk(folder) if below else [(folder, names_in(folder))]:
         found += tables_among([parent / name for name in names], columns)
     if len(found) <= 1:
-        return [Table(path) for path in found]
+        return [Table(path, alone(split_in(path.relative_to(folder)))) for path in found]
     splits = [split_in(path.relative_to(folder)) for path in found]
     if "" in splits or len(set(splits)) < len(splits):
         listing = ", ".join(str(path.relative_to(folder)) for path in found)
@@ -157,6 +158,14 @@ def split_in(path: Path) -> str:
     words = re.split("[^a-z]+", str(path.with_suffix("")).lower())
     splits = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
     return splits.pop() if len(splits) == 1 else ""
+
+
+def alone(split: str) -> str:
+    """The split of a set of which all rows name this one; "" for train, which is then divided.
+
+    So test.csv alone is a test, and train.csv alone is all that there is.
+    """
+    return "" if split == "train" else split
 
 
 def names_in(folder: Path) -> list[str]:
@@ -200,6 +209,9 @@ def checked_layout(table: Path, columns: Columns) -> Layout:
     layout = find_layout(table, columns)
     check_column(table, layout, "image", columns.image, IMAGES)
     check_column(table, layout, "caption", columns.caption, CAPTIONS)
+    if columns.group and not layout.columns.group:
+        raise ValueError(f"{table} has no column {columns.group!r}, by which --group-column keeps "
+                         f"rows together; it has {', '.join(map(repr, layout.names))}")
     return layout
 
 
@@ -227,17 +239,35 @@ def table_rows(table: Path, columns: Columns) -> Iterator[dict[str, Any] | Fault
     if layout.separator is None:
         yield from json_rows(table, columns)
         return
-    with restate_table_errors(table), open(table, newline="", encoding="utf-8-sig") as file:
+    with restate_table_errors(table), open_table(table) as file:
         if not layout.has_header:
             yield from token_rows(file)
             return
         rows = csv_rows(file, layout.separator)
         next(rows)
         for row in rows:
+            if swallowed := swallowed_rows(row, layout):
+                yield swallowed
+                continue
             while row and not row[-1].strip():
                 row.pop()
             if row:
                 yield fit_row(row, layout)
+
+
+def swallowed_rows(row: list[str], layout: Layout) -> Fault | None:
+    """A Fault where a quotation mark that isn't closed made one field of several rows."""
+    for field in row:
+        lines = field.splitlines()[1:]
+        if not lines:
+            continue
+        for cells in csv_rows(lines, layout.separator or ",", strict=False):
+            place = layout.names.index(layout.columns.image)
+            if len(cells) > place and cells[place].strip().lower().endswith(SUFFIXES):
+                return Fault("rows within quotation marks", f"{row!r} is a row and {len(lines)} "
+                             "more, between two quotation marks", "close the first one, or write "
+                             'it twice: ""', count=len(lines) + 1)
+    return None
 
 
 def fit_row(row: list[str], layout: Layout) -> dict[str, Any] | Fault:
@@ -290,7 +320,12 @@ def csv_rows(lines: Iterable[str], separator: str, strict: bool = True) -> Itera
                       strict=strict)
 
 
+def open_table(table: Path) -> TextIO:
+    """An open table. Raises OSError."""
+    return open(table, newline="", encoding=encoding_of(table))
+
+
 def restate_table_errors(table: Path) -> AbstractContextManager[None]:
     """Errors of reading become a ValueError that names the table."""
-    return restate(f"{table} cannot be read", "it must be a table in UTF-8",
+    return restate(f"{table} cannot be read", "it must be a table in UTF-8: save it as that",
                    OSError, UnicodeDecodeError, csv.Error)

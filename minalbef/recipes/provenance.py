@@ -7,7 +7,7 @@ from typing import Any
 from minalbef import checkpoint
 from minalbef.checkpoint import TRAINED_ON, write_atomically
 from minalbef.datasets.loader import count_unreadable
-from minalbef.datasets.store import digest_of_split, place_of, read_about
+from minalbef.datasets.store import hash_of, place_of, read_about
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import restate
 
@@ -19,7 +19,7 @@ def hashes_of(data: Sequence[str | Path]) -> dict[str, str]:
         name = f"{read_about(folder)['set']}/{split}"
         if name in hashes:                       # sets of your own may share a name
             name = f"{name} ({len(hashes) + 1})"
-        hashes[name] = digest_of_split(folder, split)
+        hashes[name] = hash_of(folder, split)
     return hashes
 
 
