@@ -41,7 +41,7 @@ def convert(source: Path, out: Path, /, to: Literal["minalbef", "original"] = "m
 def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
             images: tuple[Path, ...] = (), without: tuple[Path, ...] = (), look: bool = False,
             most_bad: float = 0.5, share: float = 1.0, image_column: str = "",
-            caption_column: str = "") -> None:
+            caption_column: str = "", group_column: str = "") -> None:
     """Check a public set, or your own, and write its records for training.
 
     Shows some images with their captions first. docs/data.md has all forms and sources.
@@ -58,10 +58,11 @@ def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
         share: of the training images, for a trial; 0.01 is part of 0.1
         image_column: of your own table, the column of the images' files, if it isn't recognised
         caption_column: likewise, the column of captions
+        group_column: a column of your own table; rows with the same value stay in one split
     """
     from minalbef.datasets.prepare import prepare as write
     from minalbef.datasets.tables import Columns
-    columns = Columns(image_column, caption_column)
+    columns = Columns(image_column, caption_column, group=group_column)
     account = write(name, source, out, images, without, look, most_bad, share, columns)
     print("\n".join(map(printable, account.split("\n"))))
     next_steps.announce(next_steps.after_preparing(name, out / name))

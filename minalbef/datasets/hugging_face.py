@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from minalbef.data import FORMATS, Record
+from minalbef.data import FORMATS, Record, content_hash
 from minalbef.datasets import pairs
 from minalbef.datasets.readers import (
     Fault,
@@ -19,12 +19,11 @@ from minalbef.datasets.readers import (
     Roots,
     caption_records,
     field,
-    ignore,
     parse_entries,
     refuse,
     stable_hash,
 )
-from minalbef.datasets.tables import CAPTIONS, SPLIT_NAMES, Columns, find_columns
+from minalbef.datasets.tables import CAPTIONS, SPLIT_NAMES, Columns, alone, find_columns
 from minalbef.writing import restate
 
 SCHEME = "hf-dataset://"
@@ -53,6 +52,8 @@ class HubDataset:
                              "folder")
         features = next(iter(self.parts.values())).features
         self.columns = choose_columns(address, features, columns)
+        self.names_splits = bool(self.columns.split or len(self.parts) > 1
+                                 or alone(SPLIT_NAMES.get(next(iter(self.parts)).lower(), "")))
         self.names = getattr(features[self.columns.caption], "names", None)   # of classes
 
     def describe(self) -> str:
@@ -72,10 +73,11 @@ class HubDataset:
             part = part.cast_column(self.columns.image, datasets.Image(decode=False))
             part = part.select_columns([column for column in self.columns if column])
             for number, row in enumerate(part):
-                split = row.get(self.columns.split) or (name if len(self.parts) > 1 else "")
+                split = row.get(self.columns.split) or (name if self.names_splits else "")
                 if split:
                     split = pairs.known_split(str(split), f"{self.address}: row {number}")
                 yield {"image": row[self.columns.image], "split": split,
+                       "group": row.get(self.columns.group),
                        "caption": self.caption_of(row[self.columns.caption])}
 
     def caption_of(self, value: Any) -> Any:
@@ -131,8 +133,11 @@ def choose_columns(address: str, features: Any, columns: Columns) -> Columns:
             f"none called {', '.join(CAPTIONS)}"
         raise ValueError(f"{address} has the columns {present} and {lacking}; "
                          "name the caption's column with --caption-column")
-    split = find_columns(features, columns).split
-    return Columns(image, caption, split)
+    found = find_columns(features, columns)
+    if columns.group and not found.group:
+        raise ValueError(f"{address} has the columns {present} and no {columns.group!r}, by which "
+                         "--group-column keeps rows together")
+    return Columns(image, caption, found.split, found.group)
 
 
 def read_hub_dataset(path: Path, dataset: HubDataset, root: Roots = "images",
@@ -146,13 +151,22 @@ def read_hub_dataset(path: Path, dataset: HubDataset, root: Roots = "images",
     folder = Path(root if isinstance(root, (str, Path)) else (root or ["images"])[0])
 
     def parse(row: dict[str, Any]) -> Iterable[Record | Fault]:
-        data = image_bytes(row["image"])
-        suffix = suffix_of(data)
-        captions = field(row, "caption", (str, list))
-        digest = blake2b(data).hexdigest()
-        photo = stable_hash(digest)
-        if (row["split"] or pairs.split_of(photo)) != split:
+        named = row["split"]
+        if (named or split) != split:
             return []
+        try:
+            data = image_bytes(row["image"])
+            suffix = suffix_of(data)
+            captions = field(row, "caption", (str, list))
+        except Fault as fault:
+            if not named and split != "train":
+                return []                                    # it is told when "train" is read
+            raise fault
+        photo = content_hash(data)
+        group = row.get("group")
+        if (named or pairs.split_of(photo if group is None else stable_hash(str(group)))) != split:
+            return []
+        digest = blake2b(data).hexdigest()
         path = folder / digest[:2] / f"{digest[:16]}{suffix}"
         if not path.is_file() or path.stat().st_size != len(data):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,8 +174,7 @@ def read_hub_dataset(path: Path, dataset: HubDataset, root: Roots = "images",
         if isinstance(captions, str):
             captions = [captions]
         return caption_records(path, captions, photo)
-    yield from parse_entries(dataset.address, dataset.rows(), parse,
-                             on_fault if split == "train" else ignore)
+    yield from parse_entries(dataset.address, dataset.rows(), parse, on_fault)
 
 
 def image_bytes(image: Any) -> bytes:

@@ -4,23 +4,24 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache, partial
-from hashlib import blake2b
+from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import Any, NamedTuple
 
-from minalbef.data import SUFFIXES, Record
+from minalbef.data import SUFFIXES, ImageFile, Record
 from minalbef.datasets.catalogue import set_with
+from minalbef.datasets.looks import look_at
 from minalbef.datasets.readers import (
     Fault,
     FaultHandler,
     Finder,
     Roots,
     caption_records,
+    encoding_of,
     field,
-    ignore,
     parse_entries,
     refuse,
     stable_hash,
@@ -31,9 +32,10 @@ from minalbef.datasets.tables import (
     TABLES,
     Columns,
     Table,
+    alone,
     checked_layout,
     find_tables,
-    image_beside,
+    images_beside,
     table_rows,
     unknown_table,
     walk,
@@ -102,32 +104,47 @@ def read_pairs(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
 
     Captions are in a table (see tables.py) with columns for image, caption and perhaps split, where
     an image may have several rows; or in 1.txt beside 1.jpg, one per line; or an image's folder has
-    its caption as name. If no split is named, a hash of the image's content decides, 8 : 1 : 1.
+    its caption as name, which then is the records' match key. If no split is named, a hash decides,
+    8 : 1 : 1: of the image's content, or of the row's group.
     columns: their names in the table, if they aren't known ones
-    Faults concern the whole folder and go to `on_fault` only once, while "train" is read.
+    A fault goes to `on_fault` when its split is read; if that isn't known, "train".
     Raises ValueError if there are no captions, and for an unknown split.
     """
     path = Path(path)
     roots = [root or path] if isinstance(root, (str, Path, type(None))) else list(root)
-    if split != "train":
-        on_fault = ignore
+    labels: dict[int, str] = {}                              # of the images of label folders
 
     def parse(find: Finder, row: Any) -> Iterable[Record | Fault]:
-        if isinstance(row, Fault):
-            raise row
-        image = find(field(row, "image").strip())
-        captions = field(row, "caption", (str, list))
+        named = row.split if isinstance(row, Fault) else row.get("split")
+        if (named or split) != split:
+            return []
         try:
-            photo = content_id(image, image.stat().st_mtime_ns)
-        except OSError as error:
-            problem = f"{image} cannot be read: {error.strerror or error}"
-            raise Fault("unreadable image", problem,
-                        "check its permissions or leave it out") from error
-        if (row.get("split") or split_of(photo)) != split:
+            if isinstance(row, Fault):
+                raise row
+            image = find(field(row, "image").strip())
+            captions = field(row, "caption", (str, list))
+            photo = content_of(image)
+        except Fault as fault:
+            if not named and split != "train":
+                return []                                    # it is told when "train" is read
+            raise fault
+        group = row.get("group")
+        if (named or split_of(photo if group is None else stable_hash(str(group)))) != split:
             return []
         if isinstance(captions, str):
             captions = [captions]
-        return caption_records(image, captions, photo)
+        records = caption_records(image, captions, photo)
+        return label_records(records, photo, captions[0]) if row.get("labelled") else records
+
+    def label_records(records: Iterable[Record | Fault], photo: int, label: str
+                      ) -> Iterator[Record | Fault]:
+        if labels.setdefault(photo, label) != label:
+            raise Fault("two labels", f"an image of {quote(label)} is the same as one of "
+                        f"{quote(labels[photo])}", "leave it in one folder")
+        for record in records:
+            if isinstance(record, Record):
+                record = replace(record, match=stable_hash(f"label {label}"))
+            yield record
 
     source = find_source(path, columns)
     if not source.tables:
@@ -139,19 +156,29 @@ def read_pairs(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
                                  partial(parse, find), on_fault)
 
 
+def names_splits(path: Path, columns: Columns = Columns()) -> tuple[int, int]:
+    """How many rows of a folder name their split, and how many don't: a hash decides on these."""
+    named = unnamed = 0
+    for row in rows(path, find_source(path, columns), columns):
+        if isinstance(row, dict):
+            named += bool(row.get("split"))
+            unnamed += not row.get("split")
+    return named, unnamed
+
+
 def split_of(photo: int) -> str:
     """The split of an image by its id: 8 in 10 train, 1 in 10 validation, 1 in 10 test."""
     return SPLITS[max(0, photo % 10 - 7)]
 
 
-@lru_cache(1 << 20)                   # the reader of each split asks for it, and each caption
-def content_id(image: Path, mtime_ns: int) -> int:
-    """A number from a file's bytes, so that copies of an image share it.
-
-    mtime_ns: when the file was changed, so that a new version is read again
-    Raises OSError for a file that cannot be read.
-    """
-    return stable_hash(blake2b(image.read_bytes()).hexdigest())
+def content_of(image: Path) -> int:
+    """A hash of a file's bytes, so that copies of an image share it. Raises Fault."""
+    try:
+        return look_at(ImageFile(image)).hash
+    except OSError as error:
+        problem = f"{image} cannot be read: {error.strerror or error}"
+        raise Fault("unreadable image", problem, "check its permissions or leave it out",
+                    image=image) from error
 
 
 def find_source(folder: Path, columns: Columns = Columns()) -> CaptionSource:
@@ -168,7 +195,7 @@ def find_source(folder: Path, columns: Columns = Columns()) -> CaptionSource:
     # --out may be below the folder, and what `prepare` wrote there is no caption
     texts = [path for path in files if path.suffix == ".txt" and not path.name.endswith(FAULTS)]
     texts += [path for path in folder.rglob("*.txt") if path.is_dir()]       # a fault to be counted
-    if any(map(image_beside, texts)):
+    if any(map(images_beside, texts)):
         return CaptionSource(texts=texts)
     tables = find_tables(folder, True, columns)
     unknown = unknown_table(folder)
@@ -213,13 +240,44 @@ def rows(folder: Path, source: CaptionSource,
     """
     for path, table_split in source.tables:
         for number, row in enumerate(table_rows(path, columns)):
-            if isinstance(row, dict) and (row.get("split") or table_split):
+            if isinstance(row, Fault):
+                row.split = table_split
+            elif row.get("split") or table_split:
                 name = str(row.get("split") or table_split)
                 row["split"] = known_split(name, f"{path}: row {number}")
             yield row
-    yield from text_rows(folder, source.texts)
+    splits = folder_splits(folder, source.texts)
+    for text in source.texts:
+        row = text_row(folder, text)
+        split = splits.get(text, "")
+        if isinstance(row, Fault):
+            row.split = split
+        elif split or not splits:
+            row["split"] = split
+        else:
+            row = Fault("no split", f"{text} is in no folder train, validation or test, as others "
+                        "are", "move it into one")
+        yield row
     for image in source.labelled:
         yield label_row(folder, image)
+
+
+def folder_splits(folder: Path, texts: Sequence[Path]) -> dict[Path, str]:
+    """The splits of text files by the first folder, such as test/1.txt; {} if they name none.
+
+    A single name beside other folders may be an ordinary word: train, beside car and bus.
+    """
+    splits = {}
+    for text in texts:
+        split = SPLIT_NAMES.get(text.relative_to(folder).parts[0].lower(), "")
+        if split and text.parent != folder:
+            splits[text] = split
+    names = set(splits.values())
+    if len(names) > 1:
+        return splits
+    if len(splits) == len(texts) and names:
+        return splits if alone(*names) else {}
+    return {}
 
 
 def known_split(name: str, where: str) -> str:
@@ -231,18 +289,23 @@ def known_split(name: str, where: str) -> str:
     return split
 
 
-def text_rows(folder: Path, texts: Iterable[Path]) -> Iterator[dict[str, Any] | Fault]:
-    """A row for each text file, whose lines are the captions."""
-    for text in texts:
-        image = image_beside(text) or text.with_suffix(".jpg")
-        try:
-            lines = text.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError as error:
-            yield Fault("unreadable text", f"{text} cannot be read: {error.strerror or error}",
-                        "check its permissions or leave it out")
-        else:
-            captions = [line for line in lines if line.strip()]
-            yield {"image": str(image.relative_to(folder)), "caption": captions}
+def text_row(folder: Path, text: Path) -> dict[str, Any] | Fault:
+    """The row of a text file, whose lines are the captions of the image of this name."""
+    images = images_beside(text)
+    if len(images) > 1:
+        return Fault("ambiguous image", f"{text} may be of {images[0].name} or {images[1].name}",
+                     "give them different names")
+    image = images[0] if images else text.with_suffix(".jpg")
+    try:
+        lines = text.read_text(encoding=encoding_of(text)).splitlines()
+    except OSError as error:
+        return Fault("unreadable text", f"{text} cannot be read: {error.strerror or error}",
+                     "check its permissions or leave it out", image=image)
+    except UnicodeError as error:
+        return Fault("unreadable text", f"{text} isn't in UTF-8: {error}", "save it in UTF-8",
+                     image=image)
+    captions = [line for line in lines if line.strip()]
+    return {"image": str(image.relative_to(folder)), "caption": captions}
 
 
 def label_row(folder: Path, image: Path) -> dict[str, Any] | Fault:
@@ -253,7 +316,7 @@ def label_row(folder: Path, image: Path) -> dict[str, Any] | Fault:
                      "move it into one")
     path = image.relative_to(folder)
     split = SPLIT_NAMES.get(path.parts[0].lower(), "") if len(path.parts) > 2 else ""
-    return {"image": str(path), "caption": label, "split": split}
+    return {"image": str(path), "caption": label, "split": split, "labelled": True}
 
 
 def describe_source(folder: Path, columns: Columns) -> str:
@@ -266,8 +329,7 @@ def describe_source(folder: Path, columns: Columns) -> str:
         return "text files beside the images: each line is a caption"
     if source.labelled:
         labels = sorted({folder_label(path, folder) for path in source.labelled} - {""})
-        return (f"the names of the images' {len(labels):,} folders, {shown(labels)}; since many "
-                "images share a caption, train with equal_texts_match=true")
+        return f"the names of the images' {len(labels):,} folders, {shown(labels)}"
     return "; and ".join(describe_table(folder, table, columns) for table in source.tables)
 
 

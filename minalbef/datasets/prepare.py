@@ -5,6 +5,7 @@ Nothing is downloaded, but for a Hugging Face dataset that you name.
 import json
 import logging
 import os
+import shlex
 import time
 from array import array
 from collections import Counter
@@ -12,16 +13,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 from tqdm import tqdm
 
 from minalbef.config import RANGES, check_range
-from minalbef.data import Record, changes_upright, open_image
+from minalbef.data import SUFFIXES, ImageFile, Record, open_image
 from minalbef.datasets import clipart, hugging_face, pairs, public
 from minalbef.datasets.catalogue import (
     OWN,
@@ -31,6 +32,7 @@ from minalbef.datasets.catalogue import (
     files_below,
     find_inputs,
 )
+from minalbef.datasets.looks import find_alike, look_at, small_copy
 from minalbef.datasets.readers import (
     Fault,
     FaultHandler,
@@ -38,11 +40,13 @@ from minalbef.datasets.readers import (
     in_share,
     photo_id,
     read_aliases,
+    stable_hash,
 )
 from minalbef.datasets.sheet import write_sheet
-from minalbef.datasets.store import Records, file_of, read_about, to_line
-from minalbef.datasets.tables import Columns
+from minalbef.datasets.store import Records, digest_of, file_of, read_about, to_line
+from minalbef.datasets.tables import Columns, walk
 from minalbef.tasks.vqa import VQARecord
+from minalbef.tokenizer import clean
 from minalbef.writing import hold, holder_of, name_file, restate, sweep, write_atomically
 
 LOG = logging.getLogger(__name__)
@@ -59,23 +63,17 @@ class Tally:
         self.file = file
         self.counts: Counter[str] = Counter()
         self.first: dict[str, str] = {}
+        self.images: set[Path] = set()           # whose captions are bad
         self.avoided = 0
-        self.transparent: set[Any] = set()
-        self.turned: set[Any] = set()
+        self.transparent: set[int] = set()
+        self.turned: set[int] = set()
 
     def __call__(self, fault: Fault) -> None:
         print(fault, file=self.file)
         self.counts[fault.kind] += fault.count
         self.first.setdefault(fault.kind, str(fault))
-
-    def note(self, images: Iterable[Any]) -> None:
-        """Count the images that look different when opened upright, by their headers alone."""
-        for image in images:
-            transparent, turned = changes_upright(image)
-            if transparent:
-                self.transparent.add(image)
-            if turned:
-                self.turned.add(image)
+        if fault.image:
+            self.images.add(fault.image)
 
     def problem(self, split: str, good: int, most_bad: float) -> str:
         """What is wrong with a split without good records, or with too many bad entries; or ""."""
@@ -87,6 +85,13 @@ class Tally:
                 f"may be bad. The first of each kind: {first}")
 
 
+class Seen(NamedTuple):
+    """A record whose images have been looked at, and how each is known in other sets."""
+
+    record: Any                       # its images are ImageFiles with their hash
+    photos: list[tuple[int, int]]     # of each image: the photograph's id, and its content's hash
+
+
 @dataclass(frozen=True)
 class Job:
     """What to prepare, and all that it needs.
@@ -94,7 +99,8 @@ class Job:
     inputs: by split, the readers and their files
     roots: folders of images; root: the folder that records' paths are relative to
     aliases: of photographs, see `readers.photo_id`; avoid: photographs to leave out of training
-    answers: VQA's list of answers. The rest: see `prepare`
+    answers: VQA's list of answers. origin: of the splits, "named" or "hashed"
+    command: makes the set again. The rest: see `prepare`
     """
 
     name: str
@@ -105,6 +111,8 @@ class Job:
     aliases: dict[str, str]
     avoid: set[int]
     answers: list[str]
+    origin: str
+    command: str
     look: bool
     most_bad: float
     share: float
@@ -121,6 +129,11 @@ class Job:
             for record in reader(**files, root=self.roots, on_fault=on_fault, **options):
                 if split != "train" or self.shares(record):
                     yield record
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the set is read and trained on as your own, and so looked at more closely."""
+        return self.name in OWN
 
     def samples(self) -> list[str]:
         """The first images with their captions, to show before all are read: a line each."""
@@ -150,7 +163,8 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     look: also open every image
     most_bad: with a larger share of bad entries, nothing is written
     share: of the training images, see readers.in_share; validation and test stay whole
-    columns: of the table of your own pairs, if their names aren't known ones
+    columns: of the table of your own pairs, if their names aren't known ones, and a column by whose
+        values rows stay in one split
     -> an account, to print
     Raises ValueError for an unknown set, for a file that is missing or broken, for too many bad
     entries, and while another process prepares the same set.
@@ -176,12 +190,15 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     aliases = read_aliases(files["image_data.json"][0]) if "image_data.json" in files else {}
     avoid = set()
     for split in without:
-        avoid.update(photos_in(Path(split)).tolist())
+        avoid.update(photos_in(Path(split)).flatten().tolist())
+    origin, account = describe_origin(name, source, columns, dataset)
     job = Job(name=name, source=source, inputs=inputs, roots=roots, root=common_folder(roots),
-              aliases=aliases, avoid=avoid, answers=[], look=look, most_bad=most_bad, share=share)
-    account: list[str] = []
+              aliases=aliases, avoid=avoid, answers=[], origin=origin,
+              command=command_of(name, source, dataset, out, images, without, columns), look=look,
+              most_bad=most_bad, share=share)
     if name == "vqa":
-        answers, account = list_answers(job, files)
+        answers, lines = list_answers(job, files)
+        account += lines
         job = replace(job, answers=answers)
     samples = job.samples()
     if samples:
@@ -194,6 +211,38 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     account += find_shared(out, name)
     account.append(f"{folder} is ready for minalbef.datasets.store.Records")
     return "\n".join(account)
+
+
+def describe_origin(name: str, source: Path, columns: Columns,
+                    dataset: hugging_face.HubDataset | None) -> tuple[str, list[str]]:
+    """Where a set's splits come from, "named" or "hashed", and a line to print for both."""
+    if name != "pairs":
+        return "named", []
+    if dataset:
+        return ("named" if dataset.names_splits else "hashed"), []
+    named, unnamed = pairs.names_splits(source, columns)
+    lines = []
+    if named and unnamed:
+        lines.append(f"splits: {named:,} rows name theirs and {unnamed:,} don't; for those a hash "
+                     "decides, so name all of them if these are training data alone")
+    return ("named" if named else "hashed"), lines
+
+
+def command_of(name: str, source: Path, dataset: hugging_face.HubDataset | None, out: Path,
+               images: Sequence[str | Path], without: Sequence[str | Path], columns: Columns
+               ) -> str:
+    """The command that prepares a set again."""
+    words: list[str | Path] = ["prepare", name, "--out", out]
+    if name != "clipart":
+        words += ["--from", dataset.address if dataset else source]
+    if images and not dataset:
+        words += ["--images", *images]
+    if without:
+        words += ["--without", *without]
+    for field, column in columns._asdict().items():
+        if column:
+            words += [f"--{field}-column", column]
+    return shlex.join(map(str, words))
 
 
 def open_hub_dataset(name: str, address: str, images: Sequence[str | Path],
@@ -263,7 +312,7 @@ def replace_set(job: Job, folder: Path) -> list[str]:
     suffix = f"-{time.time_ns()}" if old else ""         # new names, since the old set is in use
     splits: dict[str, dict[str, Any]] = {}
     account = []
-    captions = pairs.Captions()
+    watched = Watched()
     with TemporaryDirectory(prefix=".", suffix=f".{os.getpid()}.tmp", dir=folder) as temporary:
         for split, inputs in job.inputs.items():
             if not inputs:
@@ -271,7 +320,7 @@ def replace_set(job: Job, folder: Path) -> list[str]:
                 continue
             path = Path(temporary, split + suffix)
             with name_file(folder / f"{split}.jsonl"):
-                notes, tally = write_split(job, split, path, captions)
+                notes, tally = write_split(job, split, path, watched)
             is_empty = job.name == "pairs" and not notes["records"] and not tally.counts
             if is_empty and (splits or split != "test"):     # if all are empty, the last one fails
                 account.append(f"{split}: no image falls into it")
@@ -281,9 +330,67 @@ def replace_set(job: Job, folder: Path) -> list[str]:
             check_tally(job, split, tally, notes["records"], faults_of(path, split), folder)
             splits[split] = notes | {"file": path.name}
             account += describe(job, split, splits[split], tally)
-        switch(job, folder, Path(temporary), splits)
+        unused = watched.without_caption(job) if job.is_own else []
+        switch(job, folder, Path(temporary), splits, len(unused))
     remove_old(job, folder, old, splits)
-    return account + captions.describe()
+    if unused:
+        account.append(f"{len(unused):,} images have no caption, such as {unused[0]}")
+    return account + watched.captions.describe() + watched.describe_shared()
+
+
+class Watched:
+    """What a set of your own has in several splits, and which of its images it uses."""
+
+    def __init__(self) -> None:
+        self.captions = pairs.Captions()
+        self.texts: dict[str, list[int]] = {}                # hashes of captions, by split
+        self.copies: dict[str, dict[int, np.ndarray]] = {}   # small copies by hash, by split
+        self.used: set[Path] = set()
+
+    def watch(self, records: Iterable[Seen], split: str) -> Iterator[Seen]:
+        """Pass a split's records on, and look at them."""
+        texts = self.texts.setdefault(split, [])
+        copies = self.copies.setdefault(split, {})
+        for seen in records:
+            record = seen.record
+            self.captions.add(record)
+            self.used.add(record.image.path)
+            if record.match is None:                         # a label is meant to be in all splits
+                texts.append(stable_hash(clean(record.text)))
+            if record.id not in copies:
+                copy = small_copy(record.image)
+                if copy is not None:
+                    copies[record.id] = copy
+            yield seen
+
+    def without_caption(self, job: Job) -> list[Path]:
+        """The images below the set's folders that no record or fault is of."""
+        if job.name != "pairs" or job.source.name.startswith(hugging_face.SCHEME):
+            return []
+        found: list[Path] = []
+        for root in job.roots:
+            for parent, names in walk(root):
+                found += [parent / name for name in names
+                          if Path(name).suffix.lower() in SUFFIXES]
+        used = {os.path.abspath(path) for path in self.used}
+        return [path for path in found if os.path.abspath(path) not in used]
+
+    def describe_shared(self) -> list[str]:
+        """Lines to print: captions and pictures of a split to evaluate on that are trained on."""
+        lines = []
+        trained = set(self.texts.get("train", ()))
+        for split in (pairs.SPLITS[2], pairs.SPLITS[1]):
+            texts = self.texts.get(split, [])
+            count = sum(text in trained for text in texts)
+            if count:
+                lines.append(f"doubtful: {count:,} of {len(texts):,} captions of {split} stand "
+                             "word for word in train, which may let a model learn them by heart; "
+                             "--group-column keeps rows of one origin in one split")
+            alike = find_alike(self.copies.get("train", {}), self.copies.get(split, {}))
+            if alike:
+                lines.append(f"doubtful: {len(alike):,} images of {split} look like one of train "
+                             "and differ in bytes only, as a PNG and a JPEG of one picture do")
+        return lines
 
 
 def describe_sheet(folder: Path) -> list[str]:
@@ -331,14 +438,15 @@ def remove_old(job: Job, folder: Path, old: list[Path], splits: Iterable[str]) -
 
 
 def write_split(job: Job, split: str, path: Path,
-                captions: pairs.Captions) -> tuple[dict[str, Any], Tally]:
+                watched: Watched) -> tuple[dict[str, Any], Tally]:
     """Write a split's records and its bad entries: -> its notes for about.json, and the tally."""
     with open(faults_of(path, split), "w", encoding="utf-8", errors="replace") as file:
         tally = Tally(file)
         records = usable_records(job, split, tally)
-        if job.name in OWN:
-            records = captions.watch(records)
+        if job.is_own:
+            records = watched.watch(records, split)
         notes = write(path, records, job)
+        watched.used |= tally.images
     files: list[str] = []
     for _, paths in job.inputs[split]:
         files += map(str, paths.values())
@@ -348,6 +456,7 @@ def write_split(job: Job, split: str, path: Path,
         "transparent": len(tally.transparent),
         "turned": len(tally.turned),
         "files": files,
+        "origin": job.origin,
         "share": job.share if split == "train" else 1.0,
     }
     return notes, tally
@@ -358,7 +467,8 @@ def faults_of(path: Path, split: str) -> Path:
     return path.with_name(f"{split}{pairs.FAULTS}")
 
 
-def switch(job: Job, folder: Path, temporary: Path, splits: dict[str, dict[str, Any]]) -> None:
+def switch(job: Job, folder: Path, temporary: Path, splits: dict[str, dict[str, Any]],
+           without_caption: int) -> None:
     """Write answers.json, and move all new files into the folder.
 
     Records come first, then about.json, which makes them the set. Lists of bad entries come last,
@@ -370,18 +480,19 @@ def switch(job: Job, folder: Path, temporary: Path, splits: dict[str, dict[str, 
     faults = list(temporary.glob(f"*{pairs.FAULTS}"))
     for path in sorted(set(temporary.iterdir()) - set(faults)):
         os.replace(path, folder / path.name)
-    about = {"set": job.name, "root": str(job.root), "upright": job.upright, "splits": splits}
+    about = {"set": job.name, "root": str(job.root), "upright": job.upright,
+             "command": job.command, "without_caption": without_caption, "splits": splits}
     text = json.dumps(about, indent=1) + "\n"
     write_atomically(folder / "about.json", lambda path: path.write_text(text, encoding="utf-8"))
     for path in faults:
         os.replace(path, folder / path.name)
 
 
-def usable_records(job: Job, split: str, tally: Tally) -> Iterator[Any]:
-    """A split's records that may be used: no image is to be avoided or, with job.look, unreadable.
+def usable_records(job: Job, split: str, tally: Tally) -> Iterator[Seen]:
+    """A split's records that may be used: images are what they should be, and none is to be avoided.
 
-    The tally also counts images that look different when opened upright: with job.look, and always
-    in a set whose images are opened upright.
+    With job.look, none is unreadable either. The tally also counts images that look different when
+    opened upright.
     """
     avoid: set[int] = set()
     if split == "train" or len(job.inputs) == 1:
@@ -389,18 +500,50 @@ def usable_records(job: Job, split: str, tally: Tally) -> Iterator[Any]:
     latest = None
     fault = None
     for record in job.records(split, tally):
-        if avoid and avoid.intersection(photos_of(record, job.aliases)):
-            tally.avoided += 1
-            continue
         images = record.images if hasattr(record, "images") else (record.image,)
-        if images != latest and (job.look or job.upright):   # an image's captions are neighbours
-            latest = images
-            tally.note(images)
-            fault = fault_of_images(images, job.upright) if job.look else None
-        if fault:
-            tally(fault)
+        try:
+            seen = look_at_record(record, images, job, tally)
+            if job.look and images != latest:                # an image's captions are neighbours
+                latest = images
+                fault = fault_of_images(images, job.upright)
+            if job.look and fault:
+                raise fault
+        except Fault as error:
+            tally(error)
+            continue
+        if avoid and not avoid.isdisjoint(chain.from_iterable(seen.photos)):
+            tally.avoided += 1
         else:
-            yield record
+            yield seen
+
+
+def look_at_record(record: Any, images: Sequence[Any], job: Job, tally: Tally) -> Seen:
+    """A record with its images' hashes. Raises Fault for what is no image."""
+    files = []
+    for image in images:
+        file = image if isinstance(image, ImageFile) else ImageFile(Path(image))
+        try:
+            look = look_at(file)
+        except OSError as error:
+            raise Fault("unreadable image", f"{file.name} cannot be read: "
+                        f"{error.strerror or error}", "check its permissions or leave it out",
+                        image=file.path) from error
+        if look.problem:
+            raise Fault("no image", f"{file.name} {look.problem}", "convert it or leave it out",
+                        image=file.path)
+        if look.transparent:
+            tally.transparent.add(look.hash)
+        if look.turned:
+            tally.turned.add(look.hash)
+        files.append(replace(file, hash=look.hash))
+    hashes = [file.hash or 0 for file in files]
+    photos = list(zip(photos_of(record, job.aliases), hashes))
+    if hasattr(record, "images"):
+        return Seen(replace(record, images=tuple(files)), photos)
+    changes: dict[str, Any] = {"image": files[0]}
+    if isinstance(record, Record):                           # questions have ids of their own
+        changes["id"] = hashes[0]
+    return Seen(replace(record, **changes), photos)
 
 
 def fault_of_images(images: Iterable[Any], upright: bool) -> Fault | None:
@@ -414,7 +557,7 @@ def fault_of_images(images: Iterable[Any], upright: bool) -> Fault | None:
     return None
 
 
-def write(path: Path, records: Iterable[Any], job: Job) -> dict[str, Any]:
+def write(path: Path, records: Iterable[Seen], job: Job) -> dict[str, Any]:
     """Write records, their index and the photographs' ids: -> notes for about.json.
 
     lacking: questions with none of their answers in VQA's list
@@ -425,16 +568,18 @@ def write(path: Path, records: Iterable[Any], job: Job) -> dict[str, Any]:
     kind = "Record"
     lacking = 0
     with open(path.with_suffix(".jsonl"), "wb") as file:
-        for record in tqdm(records, desc=path.name, unit=" records", disable=None, mininterval=1):
+        for seen in tqdm(records, desc=path.name, unit=" records", disable=None, mininterval=1):
+            record = seen.record
             offsets.append(offsets[-1] + file.write(to_line(record, job.root)))
-            photos.extend(photos_of(record, job.aliases))
+            photos.extend(chain.from_iterable(seen.photos))
             kind = type(record).__name__
             if answers and record.answers and answers.isdisjoint(record.answers):
                 lacking += 1
     np.save(path.with_suffix(".npy"), np.frombuffer(offsets, np.int64))
-    unique = np.unique(np.array(photos, np.int64))
+    unique = np.unique(np.array(photos, np.int64).reshape(-1, 2), axis=0)
     np.save(path.with_suffix(".photos.npy"), unique)
-    return {"kind": kind, "records": len(offsets) - 1, "pictures": len(unique), "lacking": lacking}
+    return {"kind": kind, "records": len(offsets) - 1, "pictures": len(np.unique(unique[:, 1])),
+            "lacking": lacking, "digest": digest_of(path.with_suffix(".jsonl"))}
 
 
 def photos_of(record: Any, aliases: dict[str, str]) -> list[int]:
@@ -449,7 +594,7 @@ def photos_of(record: Any, aliases: dict[str, str]) -> list[int]:
 
 
 def photos_in(split: Path) -> np.ndarray:
-    """Ids of all photographs of a prepared split, such as prepared/coco/test.
+    """Ids and hashes of all photographs of a prepared split, such as prepared/coco/test: (n, 2).
 
     Raises ValueError if there is no such split.
     """
@@ -530,7 +675,8 @@ def find_shared(out: Path, name: str) -> list[str]:
             if trained != tested and trained not in PRETRAINING:
                 continue
             test_photos = photos[tested, test_split]
-            shared = np.intersect1d(photos[trained, "train"], test_photos, assume_unique=True)
+            both = np.isin(test_photos, photos[trained, "train"]).any(1)         # id or content
+            shared = np.unique(test_photos[both, 1])
             if len(shared):
                 lines.append(f"{len(shared):,} images of {trained}/train are in "
                              f"{tested}/{test_split}, {len(shared) / len(test_photos):.1%} of it; "

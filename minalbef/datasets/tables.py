@@ -191,14 +191,10 @@ def is_complete(table: Path, columns: Columns) -> bool:
     return find_layout(table, columns).columns.is_complete
 
 
-def image_beside(text: Path) -> Path | None:
-    """The image with a text file's name, in the same folder."""
-    for suffix in SUFFIXES:
-        for ending in (suffix, suffix.upper()):
-            path = text.with_suffix(ending)
-            if path.is_file():
-                return path
-    return None
+def images_beside(text: Path) -> list[Path]:
+    """The images with a text file's name, in the same folder: there should be one."""
+    names = [text.with_suffix(ending) for suffix in SUFFIXES for ending in (suffix, suffix.upper())]
+    return [path for path in names if path.is_file()]
 
 
 def checked_layout(table: Path, columns: Columns) -> Layout:

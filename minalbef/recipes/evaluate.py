@@ -20,7 +20,7 @@ from minalbef.albef import ALBEF
 from minalbef.checkpoint import write_atomically
 from minalbef.config import Config, check_range
 from minalbef.datasets import public
-from minalbef.datasets.store import Records, place_of, read_about
+from minalbef.datasets.store import Records, place_of, read_about, seal_of
 from minalbef.evaluation import choices, intervals, loop, validation
 from minalbef.evaluation.loop import How
 from minalbef.presets import preset
@@ -297,7 +297,9 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     figures, more = evaluate_records(loaded, records, task, how)
     result = None
     if distributed.rank() == 0:
-        out = out or report.output_folder(run) / f"{name}-{split}"
+        # your own sets share a name, and their reports must not
+        set_name = f"{name}-{seal_of(folder)[:8]}" if name == "pairs" else name
+        out = out or report.output_folder(run) / f"{set_name}-{split}"
         write_submission(out, more.pop("submission", None))
         words = protocol_of(loaded, folder, split, name, tuned)
         about = {"run": str(run), "set": name, "split": split, "protocol": words,
