@@ -123,12 +123,10 @@ class Job:
         return self.name in OWN
 
     def records(self, split: str, on_fault: FaultHandler) -> Iterator[Any]:
-        """A split's records; of training only those in the share. Faults go to `on_fault`."""
+        """A split's records, as their readers find them. Faults go to `on_fault`."""
         options = {"aliases": self.aliases} if self.name == "vg" else {}
         for reader, files in self.inputs[split]:
-            for record in reader(**files, root=self.roots, on_fault=on_fault, **options):
-                if split != "train" or self.shares(record):
-                    yield record
+            yield from reader(**files, root=self.roots, on_fault=on_fault, **options)
 
     @property
     def is_own(self) -> bool:
@@ -140,11 +138,9 @@ class Job:
         split = next(split for split, inputs in self.inputs.items() if inputs)
         return pairs.describe_samples(islice(self.records(split, ignore), FIRST), self.root)
 
-    def shares(self, record: Any) -> bool:
-        """Whether all photographs of a record are in the share to train on."""
-        if self.share == 1:
-            return True
-        return all(in_share(photo, self.share) for photo in photos_of(record, self.aliases))
+    def takes(self, seen: Seen, split: str) -> bool:
+        """Whether all images of a record are in the share to train on, as in store.open_records."""
+        return split != "train" or all(in_share(content, self.share) for _, content in seen.photos)
 
 
 def prepare(name: str, source: str | Path | None = None, out: str | Path = "prepared",
@@ -513,7 +509,7 @@ def usable_records(job: Job, split: str, tally: Tally) -> Iterator[Seen]:
             continue
         if avoid and not avoid.isdisjoint(chain.from_iterable(seen.photos)):
             tally.avoided += 1
-        else:
+        elif job.takes(seen, split):
             yield seen
 
 

@@ -175,11 +175,6 @@ def check_about(about: Any) -> None:
             raise ValueError(f"{name!r} is {about.get(name)!r} and must be a string")
     if not FILE_NAME.fullmatch(about["set"]):
         raise ValueError(f"'set' is {about['set']!r}, which is a path and no name")
-    if not isinstance(about.get("command"), str):
-        raise ValueError("it has no seal, and an older version of minalbef wrote it; write "
-                         f"`minalbef prepare {about['set']} --from FOLDER` as you did then")
-    if about.get("upright") not in (True, False):
-        raise ValueError(f"'upright' is {about.get('upright')!r} and must be true or false")
     for split, notes in about["splits"].items():
         if not isinstance(notes, dict) or notes.get("kind") not in [*KINDS]:
             raise ValueError(f"split {split!r} has no kind of records, which is one of "
@@ -189,12 +184,16 @@ def check_about(about: Any) -> None:
                 or not FILE_NAME.fullmatch(split):
             raise ValueError(f"split {split!r} has the file {file!r}, which is no name of a file "
                              "in this folder")
-        if not isinstance(notes.get("digest"), str) or notes.get("origin") not in ORIGINS:
-            raise ValueError(f"split {split!r} has no digest or no origin: {notes!r}")
         for what in ("records", "pictures"):
-            if not isinstance(notes.get(what), int):
-                raise ValueError(f"{what!r} of split {split!r} is {notes.get(what)!r} and no "
-                                 "number")
+            if not isinstance(notes.get(what, 0), int):
+                raise ValueError(f"{what!r} of split {split!r} is {notes[what]!r} and no number")
+    sealed = all(isinstance(notes.get("digest"), str) and notes.get("origin") in ORIGINS
+                 for notes in about["splits"].values())
+    if not sealed or not isinstance(about.get("command"), str):
+        raise ValueError("its records aren't sealed by hashes, as an older version wrote it: "
+                         f"`minalbef prepare {about['set']} --from FOLDER` makes it anew")
+    if about.get("upright") not in (True, False):
+        raise ValueError(f"'upright' is {about.get('upright')!r} and must be true or false")
 
 
 def digest_of(file: str | Path) -> str:

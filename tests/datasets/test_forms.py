@@ -43,7 +43,7 @@ def prepared(path) -> dict[str, list[tuple[str, str]]]:
     read = {}
     for split in about["splits"]:
         records = Records(path.parent / "out" / "pairs", split)
-        read[split] = [("/".join(one.image.source.parts[-2:]), one.text) for one in records]
+        read[split] = [("/".join(one.image.source.path.parts[-2:]), one.text) for one in records]
     return read
 
 
@@ -168,7 +168,8 @@ def test_a_contact_sheet_shows_images_to_train_on_above_their_captions(tmp_path,
     with Image.open(path) as image:
         colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
     assert colours == {(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)}
-    (tmp_path / "in" / "0.png").write_bytes(b"broken")
+    broken = (tmp_path / "in" / "0.png").read_bytes()[:60]           # a header, and no whole image
+    (tmp_path / "in" / "0.png").write_bytes(broken)
     write(tmp_path / "in" / "captions.csv", "file,caption,split\n0.png,a cat,train\n")
     prepare("pairs", tmp_path / "in", tmp_path / "out")
     assert drawn[-2:] == ["· (this image can't be read)", "· a cat"]

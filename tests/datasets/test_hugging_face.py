@@ -95,7 +95,7 @@ def test_a_dataset_without_known_columns_lists_them_and_they_can_be_named(datase
     address = f"hf-dataset://{tmp_path}/odd"
     with pytest.raises(ValueError, match="'words' .string.* none called caption, .*--caption-column"):
         HubDataset(address)
-    assert HubDataset(address, Columns("", "words")).columns == ("picture", "words", "")
+    assert HubDataset(address, Columns("", "words")).columns == ("picture", "words", "", "")
     with pytest.raises(ValueError, match="no images in 'words'"):
         HubDataset(address, Columns("words", "words"))
     datasets.Dataset.from_dict({"url": ["a"], "caption": ["b"]}).save_to_disk(tmp_path / "links")

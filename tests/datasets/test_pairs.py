@@ -9,7 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from minalbef.datasets import pairs
+from minalbef import data
+from minalbef.datasets import pairs, readers
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import Fault
 from minalbef.datasets.store import Records, open_records
@@ -133,7 +134,7 @@ def test_a_caption_with_commas_is_whole_in_the_last_column_and_else_a_fault(tmp_
 
 def test_columns_of_json_are_found_behind_a_broken_entry(tmp_path):
     folder(tmp_path, "captions.jsonl", "\n".join(map(json.dumps, [7, {"odd": 1}, *JSON_ROWS])))
-    assert find_layout(tmp_path / "captions.jsonl", Columns()).columns == ("file_name", "text", "")
+    assert find_layout(tmp_path / "captions.jsonl", Columns()).columns == ("file_name", "text", "", "")
     good, faults = [], []
     for split in pairs.SPLITS:
         good += pairs.read_pairs(tmp_path, on_fault=faults.append, split=split)
@@ -160,7 +161,7 @@ def test_splits_go_by_their_usual_names(tmp_path, name, split):
 def test_the_account_doubts_lines_of_settings_and_uneven_numbers(tmp_path):
     folder(tmp_path, pictures=12)
     for i in range(12):
-        (tmp_path / f"{i}.txt").write_text("a cat\nfour dogs\n")
+        (tmp_path / f"{i}.txt").write_text(f"a cat {i}\nfour dogs {i}\n")
     account = prepare("pairs", tmp_path, tmp_path / "out")
     assert "captions per image: 2 (median), from 2 to 2" in account and "doubtful" not in account
     lines = ["a cat = a feline", *(f"{name}.utf8=un gat" for name in ("ach", "cat"))]
@@ -196,15 +197,14 @@ def test_a_file_without_permission_is_counted_and_the_rest_is_read(tmp_path, mon
     (tmp_path / "6.txt").write_text("a cat")
     os.symlink(tmp_path / "gone", tmp_path / "7.jpg")
     (tmp_path / "7.txt").write_text("a cat")
-    for name in ("read_bytes", "read_text"):
-        real = getattr(pairs.Path, name)
 
-        def refuse(path, *args, real=real, **named):
-            if path.name in ("1.jpg", "2.txt"):
-                raise PermissionError(13, "Permission denied", str(path))
-            return real(path, *args, **named)
+    def refuse(path, *args, **named):            # root may read everything
+        if Path(path).name in ("1.jpg", "2.txt"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return open(path, *args, **named)
 
-        monkeypatch.setattr(pairs.Path, name, refuse)
+    for module in (data, readers):
+        monkeypatch.setattr(module, "open", refuse, raising=False)
     account = prepare("pairs", tmp_path, tmp_path / "out", most_bad=0.9)
     assert (
         "1 times unreadable image, the first: " in account

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from helpers import SMALL_PAPER
 from minalbef.cli.main import main
+from minalbef.data import content_hash
 from minalbef.datasets import catalogue, pairs, public
 from minalbef.datasets.prepare import photos_of, prepare
 from minalbef.datasets.readers import photo_id
@@ -25,7 +26,7 @@ from minalbef.datasets.store import Records, open_records
 from minalbef.tasks import entailment, nlvr2, retrieval, vqa
 from minalbef.tasks.vqa import VQARecord
 from minalbef.tokenizer import Tokenizer
-from miniature_sets import TRAIN, VAL, coco, jpeg, refcoco, tar, write
+from miniature_sets import TRAIN, VAL, coco, jpeg, photo, refcoco, tar, write
 
 GROUNDING_TEST = "refcoco+_test.json"
 TOKENIZER = Tokenizer.train(["a cat two dogs what is on the wall not true un café"], 96)
@@ -51,8 +52,8 @@ def test_a_set_of_a_known_format_is_one_entry_of_the_catalogue(here, monkeypatch
 def test_a_share_leaves_the_evaluation_splits_whole_and_keeps_the_captions_of_a_picture_together(here):
     source, out = here
     names = [f"train2014/COCO_train2014_{i:012d}.jpg" for i in range(60)]
-    for name in names:
-        jpeg(source / name)
+    for i, name in enumerate(names):
+        jpeg(source / name, size=(8 + i, 8))
     coco(source, coco_train=[{"image": name, "caption": [f"a cat {i}", f"a dog {i}"]} for i, name in enumerate(names)])
     kept = {}
     for share in (0.1, 0.5, 1.0):
@@ -141,7 +142,7 @@ def test_what_is_written_is_read_back_by_number(here):
     records = Records(out / "coco", "train")
     assert len(records) == 2 and records[-1] == records[1]
     assert [record.text for record in records] == ["a cat", "un café"]
-    assert records[0].image == source / TRAIN and records[0].id == photo_id(TRAIN)
+    assert records[0].image.path == source / TRAIN and records[0].id == content_hash((source / TRAIN).read_bytes())
     assert [record.text for record in Records(out / "coco", "test")] == ["two dogs", "a cat"]
     with pytest.raises(IndexError):
         records[2]
@@ -169,8 +170,8 @@ def test_pictures_may_move(here, tmp_path):
     coco(source)
     prepare("coco", source, out)
     (tmp_path / "in").rename(tmp_path / "moved")
-    assert not Records(out / "coco", "test")[0].image.exists()
-    assert Records(out / "coco", "test", root=tmp_path / "moved")[0].image.exists()
+    assert not Records(out / "coco", "test")[0].image.path.exists()
+    assert Records(out / "coco", "test", root=tmp_path / "moved")[0].image.path.exists()
 
 
 def test_pictures_may_lie_in_several_other_folders(here, tmp_path):
@@ -179,8 +180,8 @@ def test_pictures_may_lie_in_several_other_folders(here, tmp_path):
     coco(lists, coco_val=[{"image": "b/1.jpg", "caption": "a cat"}])
     jpeg(tmp_path / "more" / "b" / "1.jpg")
     prepare("coco", lists, out, images=[source, tmp_path / "more"])
-    assert Records(out / "coco", "validation")[0].image == tmp_path / "more" / "b" / "1.jpg"
-    assert Records(out / "coco", "train")[0].image.exists()
+    assert Records(out / "coco", "validation")[0].image.path == tmp_path / "more" / "b" / "1.jpg"
+    assert Records(out / "coco", "train")[0].image.path.exists()
 
 
 def test_bad_entries_are_counted_named_and_written_down(here):
@@ -270,7 +271,7 @@ def test_who_reads_a_set_reads_on_while_it_is_prepared_again(here):
 
 def test_looking_finds_broken_pictures(here):
     source, out = here
-    (source / VAL).write_bytes(jpeg()[:-200])
+    (source / VAL).write_bytes(photo(1)[:-200])
     coco(source, coco_test=[{"image": VAL, "caption": ["two dogs", "a cat"]},
                             {"image": TRAIN, "caption": ["a cat"] * 3}])
     assert "unreadable" not in prepare("coco", source, out)
@@ -412,7 +413,7 @@ def test_official_vqa_is_taken_where_the_originals_files_are_not(here):
         write(source / f"v2_mscoco_{part}_annotations.json", {"annotations": [
             {"question_id": 10, "answers": [{"answer": "cat", "answer_id": i + 1} for i in range(10)]}]})
     account = prepare("vqa", source, out)
-    assert Records(out / "vqa", "train")[0].image == source / TRAIN
+    assert Records(out / "vqa", "train")[0].image.path == source / TRAIN
     assert Records(out / "vqa", "validation")[0].answers == ("cat",) * 10
     assert "answers.json: the 1 most frequent of 1 answers to training questions" in account
     assert json.loads((out / "vqa" / "answers.json").read_text()) == ["cat"]

@@ -216,29 +216,47 @@ def test_any_ranks_and_workers_show_each_picture_once_an_epoch_and_resume_at_any
             for i in epochs[0]] != sorted(known[i].split()[1] for i in epochs[0]), "shards are mixed"
 
 
-def test_pictures_that_broke_after_prepare_are_replaced_counted_and_named(prepared):
-    tars = sorted((prepared / "in").glob("*.tar"))
-    def overwrite(path, key, make):
-        at, size = place(path, key)
-        content = bytearray(path.read_bytes())
-        content[at:at + size] = make(bytes(content[at:at + size]))[:size].ljust(size, b"\0")
-        path.write_bytes(content)
-    overwrite(tars[0], "000000001.jpg", lambda old: b"<html>404</html>")                     # corrupt
+def overwrite(path, key: str, make) -> None:
+    """Put other bytes, of the same number, in a member's place."""
+    at, size = place(path, key)
+    content = bytearray(path.read_bytes())
+    content[at:at + size] = make(bytes(content[at:at + size]))[:size].ljust(size, b"\0")
+    path.write_bytes(content)
+
+
+def test_images_that_were_broken_or_are_gone_are_replaced_counted_and_named(tmp_path):
+    tars = img2dataset(tmp_path / "in", *SIZES)
     overwrite(tars[0], "000000003.jpg", lambda old: old[:len(old) // 2])                     # truncated
-    overwrite(tars[2], "000020000.jpg", lambda old: bomb(20_000, 20_000))        # 400 million pixels
-    tars[1].unlink()                                                                         # missing
-    tars[2].write_bytes(tars[2].read_bytes()[:place(tars[2], "000020005.jpg")[0] + 100])     # a tar cut in the middle
-    found = batches(prepared, batch=13, folder=prepared / "run", workers=1)
+    overwrite(tars[0], "000000001.jpg", lambda old: b"<html>404</html>")
+    overwrite(tars[2], "000020000.jpg", lambda old: bomb(20_000, 20_000))                    # 400 million pixels
+    account = prepare("shards", tmp_path / "in", tmp_path / "out")
+    assert "2 times no image" in account, "prepare sees what has no header of an image"
+    tars[1].unlink()
+    found = batches(tmp_path, batch=11, folder=tmp_path / "run", workers=1)
     ids = [found(step).ids.tolist() for step in range(3)]
-    names = {record.id: record.image.name for record in Records(prepared / "out" / "shards", "train")}
-    assert all(len(epoch) == 13 and len(set(epoch)) == 7 for epoch in ids) and set(ids[0]) == set(ids[1])
-    lines = (prepared / "run" / "unreadable.txt").read_text().splitlines()
-    assert len(found.bad) == len(lines) == count_unreadable(prepared / "run") == 6, "once each, not once an epoch"
+    names = {record.id: record.image.name for record in Records(tmp_path / "out" / "shards", "train")}
+    assert all(len(epoch) == 11 and len(set(epoch)) == 9 for epoch in ids) and set(ids[0]) == set(ids[1])
+    lines = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
+    assert len(found.bad) == len(lines) == count_unreadable(tmp_path / "run") == 2, "once each, not once an epoch"
     assert all(any(names[i] in line for line in lines) for i in names if i not in ids[0])
-    assert any("over the limit" in line or "decompression bomb" in line for line in lines)
-    again = batches(prepared, batch=13, folder=prepared / "run")
-    assert again(2).ids.tolist() == ids[2] and count_unreadable(prepared
-                                                                / "run") == 6, "a resumed run counts none twice"
+    again = batches(tmp_path, batch=11, folder=tmp_path / "run")
+    assert again(2).ids.tolist() == ids[2]
+    assert count_unreadable(tmp_path / "run") == 2, "a resumed run counts none twice"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("change", ["another image", "cut", "another order"])
+def test_training_stops_at_an_image_that_changed_after_prepare(prepared, change, workers):
+    tars = sorted((prepared / "in").glob("*.tar"))
+    if change == "another image":
+        overwrite(tars[0], "000000001.jpg", lambda old: photo(99))
+    elif change == "cut":
+        tars[2].write_bytes(tars[2].read_bytes()[:place(tars[2], "000020005.jpg")[0] + 100])
+    else:
+        tars[0].write_bytes(tars[2].read_bytes())
+    found = batches(prepared, batch=13, workers=workers)
+    with pytest.raises(ValueError, match="has changed since the set was prepared.*minalbef prepare shards"):
+        found(0)
 
 
 def bomb(width: int, height: int) -> bytes:
