@@ -12,8 +12,18 @@ from torch.testing import assert_close
 import emojiscenes
 from helpers import small
 from minalbef import data
-from minalbef.data import FORMATS, MEAN, STD, Record, collate, data_folder, normalise, open_image, transform
-from minalbef.datasets.shards import Member
+from minalbef.data import (
+    FORMATS,
+    MEAN,
+    STD,
+    ImageFile,
+    Record,
+    collate,
+    data_folder,
+    normalise,
+    open_image,
+    transform,
+)
 from minalbef.tokenizer import Tokenizer
 from minalbef.vision import ViT
 
@@ -107,7 +117,8 @@ def test_no_other_format_opens_and_no_postscript_runs_whatever_the_files_name(tm
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("a picture's program was run"))
     path = tmp_path / "a.jpg"
     path.write_bytes(file_of(picture("L" if kind == "PCX" else "RGB"), kind).getvalue())
-    for source in (path, str(path), io.BytesIO(path.read_bytes()), Member(path, 0, path.stat().st_size)):
+    for source in (path, str(path), io.BytesIO(path.read_bytes()),
+                   ImageFile(path), ImageFile(path, 0, path.stat().st_size)):
         with pytest.raises(ValueError,
                            match="must be a whole file of JPEG, PNG, WebP, GIF, BMP, TIFF or PPM; save it again"):
             open_image(source)

@@ -33,9 +33,9 @@ ORDER = {"image": "val2014/COCO_val2014_000000391895.jpg",
 @pytest.fixture
 def here(tmp_path):
     """A folder with the sets' pictures, as they lie once unpacked."""
-    for name in ("images/ex_0_img_0.png", "images/ex_0_img_1.png"):
+    for i, name in enumerate(("images/ex_0_img_0.png", "images/ex_0_img_1.png")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (6, 4)).save(tmp_path / name)
+        Image.new("RGB", (6 + i, 4)).save(tmp_path / name)
     for name in ("val2017/000000544519.jpg", "val2017/000000000139.jpg", "images/2353833.jpg", "vg_images/5.jpg",
                  "controlled_images/mug_on_table.jpeg", "val2014/COCO_val2014_000000391895.jpg"):
         jpeg(tmp_path / name)

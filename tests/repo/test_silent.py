@@ -83,6 +83,143 @@ def passes_of_one(folder: Path) -> Outcome:
     return outcome
 
 
+# --- manifest
+
+def drawings(folder: Path, count: int = 12) -> Path:
+    """Different images in a folder `own`, with captions in a table: -> the folder."""
+    (folder / "own").mkdir(parents=True)
+    rows = ["file,caption"]
+    for i in range(count):
+        noise = np.random.default_rng([i, 7]).integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(noise).save(folder / "own" / f"{i}.png")
+        rows.append(f"{i}.png,a drawing number {i}")
+    (folder / "own" / "captions.csv").write_text("\n".join(rows), encoding="utf-8")
+    return folder / "own"
+
+
+def prepare_own(folder: Path) -> Outcome:
+    return call("prepare", "pairs", "--from", folder / "own", "--out", folder / "prepared")
+
+
+def rotate_images(folder: Path, by: int = 1) -> None:
+    """Each image's file gets the bytes of the next one."""
+    paths = sorted(folder.glob("*.png"))
+    contents = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, contents[by:] + contents[:by]):
+        path.write_bytes(content)
+
+
+CHANGED = r"has changed since the set was prepared.* minalbef prepare pairs"
+
+
+@case("images that changed places after prepare, in training", CHANGED)
+def changed_in_training(folder: Path) -> Outcome:
+    drawings(folder)
+    prepare_own(folder)
+    rotate_images(folder / "own")
+    outcome = call("pretrain", *SMALL, "batch=4", "--data", folder / "prepared" / "pairs", "--run", folder / "run")
+    assert outcome.failed
+    return outcome
+
+
+@case("images that changed places after prepare, in evaluation", CHANGED)
+def changed_in_evaluation(folder: Path) -> Outcome:
+    drawings(folder, 40)
+    prepare_own(folder)
+    rotate_images(folder / "own")
+    outcome = call("evaluate", "tiny", "--data", folder / "prepared" / "pairs" / "train", "--out", folder / "out")
+    assert outcome.failed
+    return outcome
+
+
+@case("images that were replaced before a resume", CHANGED)
+def changed_before_a_resume(folder: Path) -> Outcome:
+    drawings(folder)
+    prepare_own(folder)
+    words = ["pretrain", *SMALL, "batch=4", "--data", folder / "prepared" / "pairs", "--run", folder / "run"]
+    assert not call(*words).failed
+    rotate_images(folder / "own")
+    outcome = call("pretrain", *SMALL, "batch=4", "epochs=2", "--data", folder / "prepared" / "pairs", "--run",
+                   folder / "run2")
+    assert outcome.failed
+    return outcome
+
+
+@case("records that were edited by hand", "train.jsonl has changed since the set was prepared")
+def edited_records(folder: Path) -> Outcome:
+    drawings(folder)
+    prepare_own(folder)
+    path = folder / "prepared" / "pairs" / "train.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"drawing number 1", b"cartoon number 1"))
+    return call("pretrain", *SMALL, "batch=4", "--data", folder / "prepared" / "pairs", "--run", folder / "run")
+
+
+@case("a set's name that leads out of its folder", "is a path and no name")
+def name_that_is_a_path(folder: Path) -> Outcome:
+    drawings(folder, 40)
+    prepare_own(folder)
+    path = folder / "prepared" / "pairs" / "about.json"
+    path.write_text(path.read_text().replace('"set": "pairs"', '"set": "../../../x"'))
+    outcome = call("evaluate", "tiny", "--data", path.parent, "--out", folder / "out")
+    assert outcome.failed and not (folder.parent / "x-test").exists()
+    return outcome
+
+
+@case("an older version's prepared folder", "an older version wrote it: .minalbef prepare pairs --from FOLDER. makes it")
+def older_folder(folder: Path) -> Outcome:
+    drawings(folder)
+    prepare_own(folder)
+    path = folder / "prepared" / "pairs" / "about.json"
+    path.write_text(re.sub(r'"digest": "\w+",?', "", path.read_text()))
+    return call("pretrain", *SMALL, "--data", path.parent, "--run", folder / "run")
+
+
+@case("two folders of images with equal names", "image '0.png' may be .*a.0.png or ")
+def equal_names(folder: Path) -> Outcome:
+    source = drawings(folder)
+    for part in ("a", "b"):
+        (folder / part).mkdir()
+        for path in source.glob("*.png"):
+            (folder / part / path.name).write_bytes(path.read_bytes())
+            if part == "b":
+                rotate_images(folder / part)
+    for path in source.glob("*.png"):
+        path.unlink()
+    outcome = call("prepare", "pairs", "--from", source, "--images", folder / "a", folder / "b", "--out", folder / "out")
+    assert outcome.failed
+    return outcome
+
+
+@case("captions of the test set that stand in training", "captions of test stand word for word in train")
+def repeated_captions(folder: Path) -> Outcome:
+    source = drawings(folder, 40)
+    rows = [f"{i}.png,a drawing number {i % 3},{'test' if i > 29 else 'train'}" for i in range(40)]
+    (source / "captions.csv").write_text("\n".join(["file,caption,split", *rows]))
+    return prepare_own(folder)
+
+
+@case("a text in another encoding", "isn't in UTF-8")
+def another_encoding(folder: Path) -> Outcome:
+    source = drawings(folder)
+    (source / "captions.csv").unlink()
+    for path in source.glob("*.png"):
+        path.with_suffix(".txt").write_text("un café", encoding="cp1252" if path.stem == "3" else "utf-8")
+    return prepare_own(folder)
+
+
+@case("an SVG called PNG", r"3.png is SVG, and must be JPEG")
+def svg(folder: Path) -> Outcome:
+    (drawings(folder) / "3.png").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    return prepare_own(folder)
+
+
+@case("an image without a caption", "1 images have no caption, such as")
+def no_caption(folder: Path) -> Outcome:
+    source = drawings(folder)
+    (source / "left.png").write_bytes((source / "3.png").read_bytes())
+    return prepare_own(folder)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_is_silent(name, tmp_path):
     pattern, make = CASES[name]
