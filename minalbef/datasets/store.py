@@ -17,9 +17,10 @@ from minalbef.datasets.shards import Member
 from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.evaluation.loop import Records as RecordSequence
 from minalbef.tasks.table import TASKS
-from minalbef.writing import restate
+from minalbef.writing import MALFORMED, restate
 
 Folders = str | Path | Sequence[str | Path]                # prepared sets, or splits of them
+TEXTS = ("text", "question")
 FILE_NAME = re.compile(r"\w[\w.-]*")  # never a path, which could lead to another folder
 
 
@@ -73,7 +74,7 @@ class Records(Dataset[Any]):
 
     def __getitem__(self, i: int) -> Any:
         i = range(len(self))[i]
-        with restate(f"record {i} of {self.path} is damaged", "prepare the set again", ValueError):
+        with restate(f"record {i} of {self.path} is damaged", "prepare the set again", *MALFORMED):
             line = self.lines[self.offsets[i]:self.offsets[i + 1]]
             record = from_line(line.tobytes(), self.kind, self.root)
         return mark_upright(record) if self.upright else record
@@ -104,6 +105,8 @@ def from_line(line: bytes, kind: type, root: Path) -> Any:
             values[name] = locate(value)
         elif name == "images":
             values[name] = tuple(map(locate, value))
+        elif name in TEXTS and not isinstance(value, str):
+            raise ValueError(f"its {name} is {value!r} and must be text")
         else:
             values[name] = to_tuples(value)
     return kind(**values)

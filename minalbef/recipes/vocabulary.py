@@ -10,7 +10,7 @@ from minalbef.config import Config
 from minalbef.datasets.loader import order
 from minalbef.evaluation.loop import Records
 from minalbef.tokenizer import Tokenizer, clean
-from minalbef.writing import restate, write_atomically
+from minalbef.writing import check_texts, read_json, write_atomically
 
 SAMPLE = 10_000                       # texts that show what a vocabulary lacks
 MOST = 200_000                        # texts whose words are recorded in seconds; of more none
@@ -24,7 +24,7 @@ def sample_texts(records: Records, seed: int, count: int = SAMPLE) -> list[str]:
     texts = []
     for i in order(len(records), seed, 0)[:count]:
         record = records[int(i)]
-        texts.append(getattr(record, "text", None) or record.question)
+        texts.append(getattr(record, "text", "") or getattr(record, "question", ""))
     return texts
 
 
@@ -81,9 +81,7 @@ def trained_words(run: str | Path, config: Config,
     """
     path = Path(run) / WORDS
     if path.exists():
-        with restate(f"{path} cannot be read", "remove it, or copy it again", OSError, ValueError,
-                     TypeError):
-            return frozenset(json.loads(path.read_text(encoding="utf-8")))
+        return frozenset(read_json(path, "remove it, or copy it again", check_texts))
     if not config.objects:
         return None
     source = Scenes("train", seed=config.seed, objects=config.objects)
