@@ -174,9 +174,9 @@ def check_weights(file: Path, here: dict[str, Any]) -> None:
             text = (opened.metadata() or {}).get(DEFINITION)
         there = None if text is None else check_fields(json.loads(text), {})
     if there is None:
-        raise ValueError(f"{file} doesn't say with which settings it was trained, as files of other "
-                         "programs and older versions don't: train the run again, or load the "
-                         "weights into an ALBEF and write it by minalbef.save")
+        raise ValueError(f"{file} doesn't say with which settings it was trained, as files of "
+                         "other programs and older versions don't: train the run again, or load "
+                         "the weights into an ALBEF and write it by minalbef.save")
     check_definition(file, there, here)
 
 

@@ -197,7 +197,8 @@ def best_map(run: Path) -> tuple[str, int] | None:
     chosen_map = report_of(run).get("map")
     if not chosen_map:
         return None
-    with restate(f"{run / 'report.json'}: its map is damaged", f"`minalbef evaluate {run}` makes it anew",
+    report = run / "report.json"
+    with restate(f"{report}: its map is damaged", f"`minalbef evaluate {run}` makes it anew",
                  KeyError, TypeError, ValueError):
         mode = str(chosen_map["mode"])
         layer = int(chosen_map["layer"])
