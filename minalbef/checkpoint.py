@@ -27,6 +27,7 @@ from minalbef.vision import resize_positions
 from minalbef.writing import (
     MALFORMED,
     check_fields,
+    check_texts,
     read_json,
     require_file,
     restate,
@@ -44,9 +45,9 @@ MISFITS = 4                           # weights that an error names if a file do
 WORDS = "words.json"                  # words of training captions, written by recipes.vocabulary
 TRAINED_ON = "trained_on.json"        # the public splits of training, written by recipes.provenance
 SHIPPED = ("tiny", "tiny-paper", "tiny/start")        # runs that come with the package
-# keys of the weights' metadata: parts at random initialisation, and what `definition` returns
-UNTRAINED = "untrained"
-DEFINITION = "definition"
+# the one key of the weights' metadata (safetensors writes several in random order), whose JSON has
+# "definition", see there, and "untrained", parts at random initialisation
+METADATA = "minalbef"
 
 
 def run_folder(path: str | Path, **download: Any) -> Path:
@@ -113,9 +114,9 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
     if not _has_weights(folder, files["model"]):
         remove_reports(folder)
     save_settings(folder, config, tokenizer, task)
-    metadata = {DEFINITION: json.dumps(definition(config, tokenizer.digest(), task))}
-    if untrained:
-        metadata[UNTRAINED] = " ".join(untrained)
+    about = {"definition": definition(config, tokenizer.digest(), task),
+             "untrained": list(untrained)}
+    metadata = {METADATA: json.dumps(about)}
     for name, state_dict in files.items():
         weights = {}
         for key, value in state_dict.items():
@@ -169,15 +170,24 @@ def check_definition(file: Path, there: dict[str, Any], here: dict[str, Any]) ->
 
 def check_weights(file: Path, here: dict[str, Any]) -> None:
     """`check_definition` of a file of weights. Raises ValueError for one that has none, too."""
-    with restate(f"{file} is damaged", COPY_AGAIN, *MALFORMED):
-        with safe_open(file, "pt") as opened:
-            text = (opened.metadata() or {}).get(DEFINITION)
-        there = None if text is None else check_fields(json.loads(text), {})
-    if there is None:
+    about = read_metadata(file)
+    if not about:
         raise ValueError(f"{file} doesn't say with which settings it was trained, as files of "
                          "other programs and older versions don't: train the run again, or load "
                          "the weights into an ALBEF and write it by minalbef.save")
-    check_definition(file, there, here)
+    check_definition(file, about["definition"], here)
+
+
+def read_metadata(file: Path) -> dict[str, Any]:
+    """The "definition" and "untrained" of a file of weights; {} if it's another program's."""
+    with restate(f"{file} is damaged", COPY_AGAIN, *MALFORMED):
+        with safe_open(file, "pt") as opened:
+            text = (opened.metadata() or {}).get(METADATA)
+        if text is None:
+            return {}
+        about = check_fields(json.loads(text), {"definition": dict})
+        check_texts(about.get("untrained"))
+        return about
 
 
 def begin_run(folder: Path, config: Config, tokenizer: Tokenizer, task: str) -> bool:
@@ -575,8 +585,7 @@ def untrained_parts(path: str | Path) -> tuple[str, ...]:
     folder = run_folder(path)
     if not (folder / "model.safetensors").exists():              # in training
         return tuple(read_state(folder / "state.pt", mmap=True)["untrained"])
-    with safe_open(folder / "model.safetensors", "pt") as file:
-        return tuple((file.metadata() or {}).get(UNTRAINED, "").split())
+    return tuple(read_metadata(folder / "model.safetensors").get("untrained", ()))
 
 
 def require_trained(path: str | Path, untrained: Collection[str], parts: Collection[str]) -> None:

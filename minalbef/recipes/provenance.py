@@ -67,8 +67,9 @@ def trained_on(run: str | Path) -> dict[str, Any]:
         return {"pretrained": None, "tuned": {}}
     way_out = "copy it again, or remove it: then what the run was trained on counts as not recorded"
     record = read_json(path, way_out, check_record)
-    weights = record.pop("weights", None)
-    if weights is not None and weights != checkpoint.hash_of_weights(run):
+    weights = record.pop("weights", None)        # those of model.safetensors, once there are any
+    whole = (Path(run) / "model.safetensors").exists()
+    if weights is not None and whole and weights != checkpoint.hash_of_weights(run):
         raise ValueError(f"{path} is the record of other weights; {way_out}")
     return record
 

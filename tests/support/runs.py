@@ -17,11 +17,9 @@ from commands import Outcome
 from minalbef import checkpoint
 
 
-def write_weights(file: Path, weights: dict[str, Tensor], **metadata: str) -> None:
+def write_weights(file: Path, weights: dict[str, Tensor], **changes) -> None:
     """Put tensors in the place of a file's. It keeps its metadata, with changes."""
-    with safe_open(file, "pt") as opened:
-        before = opened.metadata()
-    save_file(weights, file, before | metadata)
+    save_file(weights, file, {checkpoint.METADATA: json.dumps(checkpoint.read_metadata(file) | changes)})
 
 
 def change_settings(run: Path, **changes) -> None:
@@ -29,9 +27,9 @@ def change_settings(run: Path, **changes) -> None:
     values = json.loads((run / "config.json").read_text(encoding="utf-8"))
     (run / "config.json").write_text(json.dumps(values | changes), encoding="utf-8")
     config, task, tokenizer = checkpoint._read_settings(run)
-    text = json.dumps(checkpoint.definition(config, tokenizer.digest(), task))
+    definition = checkpoint.definition(config, tokenizer.digest(), task)
     for file in run.glob("*.safetensors"):
-        write_weights(file, load_file(file), definition=text)
+        write_weights(file, load_file(file), definition=definition)
 
 
 def copy_of(name: str, folder: Path) -> Path:
