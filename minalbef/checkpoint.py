@@ -7,7 +7,8 @@ import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -18,22 +19,35 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from minalbef import config as configs
-from minalbef.config import Config
+from minalbef.config import Config, ModelConfig
 from minalbef.data import data_folder
 from minalbef.distributed import precision_on
 from minalbef.tokenizer import Tokenizer
 from minalbef.vision import resize_positions
-from minalbef.writing import restate, write_atomically
+from minalbef.writing import (
+    MALFORMED,
+    check_fields,
+    check_texts,
+    read_json,
+    require_file,
+    restate,
+    write_atomically,
+)
 
 LOG = logging.getLogger("minalbef")
 REMOVE = "remove it to begin again"
 COPY_AGAIN = "copy it or train it again"
 POSITIONS = ("image_encoder.pos_embed", "albef.image_encoder.pos_embed")
+# the settings that `definition` has, and their defaults
+MEANINGFUL = (*(item.name for item in fields(ModelConfig)), "upright")
+DEFAULTS = Config()
 MISFITS = 4                           # weights that an error names if a file doesn't fit its model
 WORDS = "words.json"                  # words of training captions, written by recipes.vocabulary
 TRAINED_ON = "trained_on.json"        # the public splits of training, written by recipes.provenance
 SHIPPED = ("tiny", "tiny-paper", "tiny/start")        # runs that come with the package
-UNTRAINED = "untrained"               # key of the metadata: parts at random initialisation
+# the one key of the weights' metadata (safetensors writes several in random order), whose JSON has
+# "definition", see there, and "untrained", parts at random initialisation
+METADATA = "minalbef"
 
 
 def run_folder(path: str | Path, **download: Any) -> Path:
@@ -88,7 +102,9 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
     """Write a run folder from state dicts. Tied weights are written under each of their names.
 
     files: state dicts by file name, "model" and "teacher"
-    untrained: see `save`; it is in the files' metadata, so that copies of the weights keep it
+    untrained: see `save`
+    The files' metadata has `untrained`, so that copies of the weights keep it, and `definition`: a
+    folder whose config.json or tokenizer.json says otherwise is not read.
     """
     folder = Path(path)
     stale = {TRAINED_ON, WORDS, "teacher.safetensors", "queue.safetensors"}    # of other weights
@@ -98,9 +114,9 @@ def save_weights(path: str | Path, config: Config, tokenizer: Tokenizer, task: s
     if not _has_weights(folder, files["model"]):
         remove_reports(folder)
     save_settings(folder, config, tokenizer, task)
-    metadata = None
-    if untrained:
-        metadata = {UNTRAINED: " ".join(untrained)}
+    about = {"definition": definition(config, tokenizer.digest(), task),
+             "untrained": list(untrained)}
+    metadata = {METADATA: json.dumps(about)}
     for name, state_dict in files.items():
         weights = {}
         for key, value in state_dict.items():
@@ -122,6 +138,58 @@ def settings_text(config: Config, tokenizer: Tokenizer, task: str) -> str:
     return json.dumps(values, indent=1) + "\n"
 
 
+def definition(config: Config, tokenizer: str, task: str) -> dict[str, Any]:
+    """What gives weights their meaning: with other values they load, and score something else.
+
+    tokenizer: its digest
+    -> settings of the model and of how it reads images, without those at their default: a field
+       that comes later then doesn't matter to older weights
+    """
+    values: dict[str, Any] = {"task": task, "tokenizer": tokenizer}
+    for name in MEANINGFUL:
+        if getattr(config, name) != getattr(DEFAULTS, name):
+            values[name] = getattr(config, name)
+    return values
+
+
+def check_definition(file: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Raises ValueError where weights were written under another `definition` than the folder's.
+
+    file: the weights'. there, here: its definition, and that by config.json and tokenizer.json
+    """
+    changes = []
+    for name in {**there, **here}:
+        then, now = (values.get(name, getattr(DEFAULTS, name, None)) for values in (there, here))
+        if then != now:
+            changes.append(f"{name} was {then}, and is {now} in config.json")
+    if changes:
+        raise ValueError(f"{file} was trained with other settings than its folder now has: "
+                         f"{'; '.join(changes)}. Restore or copy config.json and tokenizer.json; "
+                         "a setting changes by training with it, or by minalbef.save")
+
+
+def check_weights(file: Path, here: dict[str, Any]) -> None:
+    """`check_definition` of a file of weights. Raises ValueError for one that has none, too."""
+    about = read_metadata(file)
+    if not about:
+        raise ValueError(f"{file} doesn't say with which settings it was trained, as files of "
+                         "other programs and older versions don't: train the run again, or load "
+                         "the weights into an ALBEF and write it by minalbef.save")
+    check_definition(file, about["definition"], here)
+
+
+def read_metadata(file: Path) -> dict[str, Any]:
+    """The "definition" and "untrained" of a file of weights; {} if it's another program's."""
+    with restate(f"{file} is damaged", COPY_AGAIN, *MALFORMED):
+        with safe_open(file, "pt") as opened:
+            text = (opened.metadata() or {}).get(METADATA)
+        if text is None:
+            return {}
+        about = check_fields(json.loads(text), {"definition": dict})
+        check_texts(about.get("untrained"))
+        return about
+
+
 def begin_run(folder: Path, config: Config, tokenizer: Tokenizer, task: str) -> bool:
     """Prepare a folder for a run, so that the run can be loaded from its first checkpoint on.
 
@@ -129,8 +197,9 @@ def begin_run(folder: Path, config: Config, tokenizer: Tokenizer, task: str) -> 
     """
     if (folder / "state.pt").exists():
         return False
-    for name in (TRAINED_ON, "teacher.safetensors", "queue.safetensors"):
-        (folder / name).unlink(missing_ok=True)
+    stale = [folder / name for name in (TRAINED_ON, "teacher.safetensors", "queue.safetensors")]
+    for path in [*stale, *folder.glob("unreadable*.txt")]:
+        path.unlink(missing_ok=True)
     remove_reports(folder)
     save_settings(folder, config, tokenizer, task)
     return True
@@ -145,10 +214,14 @@ def settle_precision(config: Config, folder: Path, device: torch.device) -> Conf
         return config
     precision = precision_on(device)
     if (folder / "state.pt").exists():
-        with suppress(OSError, ValueError, AttributeError):      # damaged; who loads it says so
-            values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            precision = configs.from_dict({"precision": values.get("precision", "fp32")}).precision
+        with suppress(ValueError):               # damaged; who loads it says so
+            precision = read_json(folder / "config.json", "", read_precision)
     return replace(config, precision=precision)
+
+
+def read_precision(values: dict[str, Any]) -> str:
+    """The precision of a run, by its config.json."""
+    return configs.from_dict({"precision": values.get("precision", "fp32")}).precision
 
 
 def remove_reports(folder: Path) -> None:
@@ -314,6 +387,7 @@ def read_state(path: Path, mmap: bool = False) -> dict[str, Any]:
     """
     errors = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError)
     with restate(f"{path} cannot be read", REMOVE, *errors):
+        require_file(path)
         with zipfile.ZipFile(path) as file:
             if damaged := file.testzip():        # torch doesn't verify the checksums that it writes
                 raise ValueError(f"bytes of {damaged} in it have changed")
@@ -369,6 +443,28 @@ def digest_of(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def hash_of_weights(path: str | Path) -> str:
+    """A hash of a run's file of weights, and so of the settings that are bound to them.
+
+    Of a run in training it's that of the last checkpoint. Raises ValueError if there is no file.
+    """
+    folder = run_folder(path)
+    file = folder / "model.safetensors"
+    if not file.exists():
+        file = folder / "state.pt"
+    with restate(f"{folder} has no weights", COPY_AGAIN, OSError, ValueError):
+        require_file(file)
+        status = file.stat()
+        return _hash_file(file.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _hash_file(path: Path, size: int, changed: int) -> str:
+    """A file's hash; its size and time of change are here for the cache."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
 class StoredRun(NamedTuple):
     """The contents of a run folder; step: the last checkpoint's, None once training has ended."""
 
@@ -392,14 +488,20 @@ def open_run(path: str | Path) -> StoredRun:
     folder = run_folder(path)
     _check_files(folder)
     config, task, tokenizer = _read_settings(folder)
+    meaning = definition(config, tokenizer.digest(), task)
     file = folder / "model.safetensors"
     step = None
     if file.exists():
         with restate(f"{folder} is damaged", COPY_AGAIN, OSError, SafetensorError, ValueError):
+            require_file(file)
             weights = load_file(file)
+        check_weights(file, meaning)
     else:
         file = folder / "state.pt"
         state = read_state(file, mmap=True)
+        digest = state["origin"].get("tokenizer", tokenizer.digest())
+        there = definition(configs.from_dict(state["config"], file), digest, task)
+        check_definition(file, there, meaning)
         weights = weights_of(state, "student")
         step = state["step"]
     diverged = [name for name, value in weights.items() if not value.isfinite().all()]
@@ -432,20 +534,13 @@ def _check_files(folder: Path) -> None:
 def _read_settings(folder: Path) -> tuple[Config, str, Tokenizer]:
     """Config, task and tokenizer of a run. Raises ValueError for the tokenizer of another run."""
     path = folder / "tokenizer.json"
+    values = read_json(folder / "config.json", COPY_AGAIN, lambda value: check_fields(value, {}))
+    task = str(values.pop("task", "pretrain"))
+    digest = values.pop("tokenizer", None)
     with restate(f"{folder} is damaged", COPY_AGAIN, OSError, ValueError):
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("config.json holds no settings by name")
-        task = str(values.pop("task", "pretrain"))
-        digest = values.pop("tokenizer", None)
         tokenizer = Tokenizer.load(path)
     config = configs.from_dict(values, folder / "config.json")
-    pieces = len(tokenizer)
-    rows = config.vocab_size
-    if pieces > rows or digest is None and pieces < rows:        # older versions wrote no hash
-        raise ValueError(f"{path} belongs to another run: it has {pieces} word pieces, and the "
-                         f"model {rows} words; copy the run again")
-    if digest is not None and digest != tokenizer.digest():
+    if digest != tokenizer.digest():
         raise ValueError(f"{path} belongs to another run: config.json names a tokenizer with other "
                          "word pieces; copy the run again")
     return config, task, tokenizer
@@ -470,8 +565,12 @@ def read_teacher(path: str | Path) -> dict[str, Tensor]:
     folder = run_folder(path)
     file = folder / "teacher.safetensors"
     if file.exists():
-        with restate(f"{file} is damaged", COPY_AGAIN, OSError, SafetensorError):
-            return load_file(file)
+        config, task, tokenizer = _read_settings(folder)
+        with restate(f"{file} is damaged", COPY_AGAIN, OSError, SafetensorError, ValueError):
+            require_file(file)
+            weights = load_file(file)
+        check_weights(file, definition(config, tokenizer.digest(), task))
+        return weights
     state = folder / "state.pt"
     if (folder / "model.safetensors").exists() or not state.exists():
         return {}
@@ -486,8 +585,7 @@ def untrained_parts(path: str | Path) -> tuple[str, ...]:
     folder = run_folder(path)
     if not (folder / "model.safetensors").exists():              # in training
         return tuple(read_state(folder / "state.pt", mmap=True)["untrained"])
-    with safe_open(folder / "model.safetensors", "pt") as file:
-        return tuple((file.metadata() or {}).get(UNTRAINED, "").split())
+    return tuple(read_metadata(folder / "model.safetensors").get("untrained", ()))
 
 
 def require_trained(path: str | Path, untrained: Collection[str], parts: Collection[str]) -> None:

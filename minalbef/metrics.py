@@ -14,7 +14,9 @@ from tqdm import tqdm
 
 from minalbef import distributed
 from minalbef.config import Config
-from minalbef.writing import restate, write_atomically
+from minalbef.writing import require_file, restate, write_atomically
+
+TICK = 1e-6                           # seconds, at least: a coarse clock may show no time passing
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
@@ -31,6 +33,7 @@ def read_table(path: Path, numbers: Sequence[str]) -> list[dict[str, str]]:
         return []
     way_out = "remove it, and training goes on without its rows"
     with restate(f"{path} is damaged", way_out, csv.Error, KeyError, ValueError):
+        require_file(path)
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, strict=True))
         if not rows:
@@ -145,7 +148,7 @@ class Log:
         if not self.is_main:
             return
         now = time.perf_counter()
-        rate = count * self.config.batch / (now - self.last)
+        rate = count * self.config.batch / max(now - self.last, TICK)
         seconds = self.seconds + now - self.clock
         self.last = now
         row = {

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer as Core
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
-from minalbef.writing import restate
+from minalbef.writing import require_file, restate
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NORMALISER = normalizers.BertNormalizer(lowercase=True)
@@ -111,7 +111,10 @@ class Tokenizer:
         """Read a tokenizer.json. Raises ValueError if it is missing or can't be read."""
         problem = f"{path}: no readable tokenizer.json"
         with restate(problem, "copy it again", Exception):   # the library raises nothing narrower
-            return cls(Core.from_str(Path(path).read_text(encoding="utf-8")))
+            require_file(Path(path))
+            core = Core.from_str(Path(path).read_text(encoding="utf-8"))
+            # not the file's normaliser and the like, which `digest` doesn't cover
+            return cls._from_pieces(core.get_vocab())
 
     def save(self, path: str | Path) -> None:
         """Write tokenizer.json, in the format of Hugging Face's tokenizers."""

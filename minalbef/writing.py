@@ -1,14 +1,16 @@
-"""Atomic writes of a run folder's files, errors that name a damaged file, and the folder's lock."""
+"""A run folder's files: atomic writes, reads whose errors name the file, and the folder's lock."""
 import errno
+import glob
 import json
 import os
 import platform
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -22,6 +24,11 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)        # of a file sys
 # any of them shows that a folder is a run's
 SIGNS = (LOCK, STATE, "metrics.csv", "warm", "assign", "unreadable.txt", "unreadable-0.txt",
          "tensorboard")
+# what a file that isn't what it should be raises in the code that reads it
+MALFORMED = (AttributeError, IndexError, KeyError, OSError, RecursionError, SafetensorError,
+             TypeError, ValueError)
+KINDS: dict[type, str] = {str: "text", dict: "values by name", list: "a list"}
+T = TypeVar("T")
 _held: set[Path] = set()                         # folders that this process has locked
 
 
@@ -42,6 +49,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
                      OSError, RuntimeError):
             path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_dead(path.parent.glob(f".{glob.escape(path.name)}.*.tmp"))    # of a killed command
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
@@ -80,6 +88,44 @@ def restate(problem: str, way_out: str, *errors: type[Exception]) -> Iterator[No
         raise ValueError(f"{problem} ({' '.join(str(error).split())[:300]}); {way_out}") from error
 
 
+def require_file(path: Path) -> None:
+    """Raises ValueError for a folder, device or pipe: whoever opens a pipe may wait forever."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file, but a folder, device or pipe")
+
+
+def read_json(path: Path, way_out: str, parse: Callable[[Any], T]) -> T:
+    """A JSON file, as `parse` returns it, which raises ValueError for values that don't belong.
+
+    Raises ValueError that names the file if it can't be read, is no JSON or is nested too deep.
+    """
+    state = "is damaged" if path.exists() else "is missing"
+    with restate(f"{path} {state}", way_out, *MALFORMED):
+        require_file(path)
+        return parse(json.loads(path.read_text(encoding="utf-8")))
+
+
+def check_fields(values: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """The values, if they are a dict that has these names, each with a value of its type.
+
+    Raises ValueError for what isn't.
+    """
+    if not isinstance(values, dict):
+        raise ValueError("it holds no values by name")
+    for name, kind in kinds.items():
+        if not isinstance(values.get(name), kind):
+            value = repr(values.get(name))[:80]
+            raise ValueError(f"{name!r} is {value} and must be {KINDS.get(kind, kind.__name__)}")
+    return values
+
+
+def check_texts(values: Any) -> list[str]:
+    """The values, if they are a list of strings. Raises ValueError for what isn't."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError("it is no list of texts")
+    return values
+
+
 @contextmanager
 def lock(folder: Path, config: Config) -> Iterator[None]:
     """Hold a run folder while a command writes it, and remove temporary files of dead processes.
@@ -96,13 +142,30 @@ def lock(folder: Path, config: Config) -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, and a run needs a folder; choose another with --run")
     check_folder(folder)
-    with hold(folder / LOCK, {"config": config.to_dict()}, lambda path: _refusal(path, config)):
+    with new_folder(folder), \
+            hold(folder / LOCK, {"config": config.to_dict()}, lambda path: _refusal(path, config)):
         _held.add(folder)
         try:
             sweep(folder)
             yield
         finally:
             _held.discard(folder)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder; if it is still empty afterwards, as after a failed start, it goes again.
+
+    So do those above it that were made with it. What was there before stays.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):                  # one has something in it
+            for path in made:
+                path.rmdir()
 
 
 @contextmanager
@@ -160,16 +223,22 @@ def check_folder(folder: Path) -> None:
 
 def _has_settings(folder: Path) -> bool:
     """Whether its config.json is a run's, which is there before the first checkpoint."""
+    kinds = {"task": str, "tokenizer": str, "vocab_size": int}
     try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        read_json(folder / "config.json", "", lambda values: check_fields(values, kinds))
+    except ValueError:
         return False
-    return isinstance(values, dict) and {"task", "tokenizer", "vocab_size"} <= values.keys()
+    return True
 
 
 def sweep(folder: Path) -> None:
     """Remove dead processes' temporary files and folders, in a folder and its subfolders."""
-    for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
+    remove_dead([*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")])
+
+
+def remove_dead(paths: Iterable[Path]) -> None:
+    """Remove those temporary files and folders whose process, named in theirs, has ended."""
+    for path in paths:
         number = path.name.split(".")[-2]
         if number.isdecimal() and not _alive(int(number)):
             with suppress(OSError):              # Windows keeps what another process has open
@@ -182,19 +251,19 @@ def sweep(folder: Path) -> None:
 def holder_of(path: Path) -> str:
     """Who holds a lock file, in words."""
     try:
-        holder = json.loads(_holder_file(path).read_text(encoding="utf-8"))
-        return f"process {holder['process']} of {holder['machine']}"
-    except (OSError, ValueError, KeyError, TypeError):       # not written yet
+        return read_json(_holder_file(path), "", lambda holder:
+                         f"process {holder['process']} of {holder['machine']}")
+    except ValueError:                           # not written yet
         return "another process"
 
 
 def _refusal(path: Path, config: Config) -> str:
     """Why a run folder can't be had: who trains there, and with which settings."""
     try:
-        holder = json.loads(_holder_file(path).read_text(encoding="utf-8"))
-        difference = other_settings(holder["config"], config)
+        difference = read_json(_holder_file(path), "",
+                               lambda holder: other_settings(holder["config"], config))
         settings = f"with other settings ({difference})" if difference else "with the same settings"
-    except (OSError, ValueError, KeyError):      # not written yet, or by another version
+    except ValueError:                           # not written yet, or by another version
         settings = "with settings unknown"
     return (f"{path.parent} is in use: {holder_of(path)} trains there, {settings}; "
             "wait until it ends, or choose another folder with --run")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from full_disk import files_end_at
@@ -31,6 +31,7 @@ from minalbef.run import Run, load, summary
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
+from runs import change_settings, write_weights
 
 TEXTS = ["a red apple", "two cats above a small lemon on a blue background", "a big dog"]
 
@@ -246,7 +247,8 @@ def test_a_run_of_any_task_is_summed_up_part_by_part(made, tmp_path, task, of, l
     assert f"fusion        {fusion:7.2f}M  {layers} layers" in said
     assert (f"\n  {of} " in said) == bool(of) and "shared space" in said
     weights = load_file(tmp_path / "model.safetensors")
-    save_file({name: value for name, value in weights.items() if "fusion" not in name}, tmp_path / "model.safetensors")
+    without = {name: value for name, value in weights.items() if "fusion" not in name}
+    write_weights(tmp_path / "model.safetensors", without)
     with pytest.raises(ValueError, match="does not fit the model: missing .*fusion.layers.0"):
         summary(tmp_path)
 
@@ -275,8 +277,7 @@ def test_a_damaged_file_is_refused(folder, name, damage):
 
 @pytest.mark.parametrize("task", ["vqa2", ["vqa"], None])
 def test_a_task_that_is_unknown_is_not_called_damaged(folder, task):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"task": task}))
+    change_settings(folder, task=task)
     with pytest.raises(ValueError, match="is a run of task .*version does not know.*there are pretrain, ") as told:
         load(folder)
     assert "damaged" not in str(told.value)
@@ -290,7 +291,7 @@ def test_a_config_with_an_unknown_option_is_of_a_later_version(folder):
         load(folder)
     assert "damaged" not in str(error.value)
     (folder / "config.json").write_text("[1]")
-    with pytest.raises(ValueError, match="damaged .config.json holds no settings by name"):
+    with pytest.raises(ValueError, match="config.json is damaged .it holds no values by name"):
         load(folder)
 
 
@@ -298,7 +299,7 @@ def test_a_config_with_an_unknown_option_is_of_a_later_version(folder):
 def test_weights_that_are_no_numbers_are_found_on_loading(folder, value):
     weights = load_file(folder / "model.safetensors")
     weights["image_proj.bias"][1] = value
-    save_file(weights, folder / "model.safetensors")
+    write_weights(folder / "model.safetensors", weights)
     with pytest.raises(ValueError, match="model.safetensors cannot be used: .* is not finite.*train it again"):
         load(folder)
 
@@ -319,7 +320,7 @@ def test_weights_that_do_not_fit_are_listed(folder):
     weights = load_file(folder / "model.safetensors")
     del weights["temperature"]
     weights |= {"extra": torch.zeros(1), "image_proj.bias": torch.zeros(5)}
-    save_file(weights, folder / "model.safetensors")
+    write_weights(folder / "model.safetensors", weights)
     with pytest.raises(ValueError, match=r"missing temperature; unexpected extra; image_proj.bias is \(5,\), wanted"):
         load(folder)
     with pytest.raises(ValueError, match="and [0-9]+ more"):

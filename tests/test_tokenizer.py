@@ -251,3 +251,16 @@ def test_a_word_too_long_to_be_read_is_not_learnt_from():
     assert time.perf_counter() - start < 5, "quadratic: it took minutes"
     assert long._core.to_str() == Tokenizer.train([*CAPTIONS, "a"], 200)._core.to_str()
     assert "z" in Tokenizer.train([*CAPTIONS, "z" * 100], 200)._core.get_vocab()
+
+
+def test_a_tokenizer_json_whose_normaliser_was_changed_gives_the_same_ids(tmp_path):
+    tokenizer = Tokenizer.train(CAPTIONS, 64)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    values = json.loads((tmp_path / "tokenizer.json").read_text())
+    values["normalizer"]["lowercase"] = False
+    values["model"]["continuing_subword_prefix"] = "@@"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    again = Tokenizer.load(tmp_path / "tokenizer.json")
+    for raw in (False, True):
+        texts = [text.upper() for text in CAPTIONS]
+        assert again.encode(texts, raw=raw)[0].equal(tokenizer.encode(texts, raw=raw)[0])

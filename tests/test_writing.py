@@ -55,7 +55,7 @@ def test_a_folder_that_another_process_holds_is_refused_with_its_number_and_sett
         pass
     pipe.send("end")
     process.join()
-    assert not list((tmp_path / "run").iterdir()), "who ends in peace leaves no lock"
+    assert not (tmp_path / "run").exists(), "who ends in peace leaves no lock, nor the empty folder that it made"
     with lock(tmp_path / "run", CONFIG):
         assert (tmp_path / "run" / ".lock").exists()
 
@@ -194,3 +194,34 @@ def test_a_write_that_fails_names_the_file_and_no_option_that_the_command_lacks(
             full(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere"), name_file(tmp_path / "a"):
         (tmp_path / "nowhere").read_text()
+
+
+def test_a_write_removes_what_a_killed_process_left_of_the_same_file(tmp_path, holder):
+    process, _ = holder(tmp_path / "elsewhere")
+    dead = multiprocessing.get_context("fork").Process(target=int)
+    dead.start()
+    dead.join()
+    for number in (dead.pid, process.pid):
+        (tmp_path / f".a[1].idx.{number}.tmp").write_text("half")
+    (tmp_path / f".b.idx.{dead.pid}.tmp").write_text("of another file, maybe of another program")
+    write_atomically(tmp_path / "a[1].idx", lambda path: path.write_text("new"))
+    assert {path.name for path in tmp_path.glob("*.idx*")} | {path.name for path in tmp_path.glob(".*.tmp")} == {
+        "a[1].idx", f".a[1].idx.{process.pid}.tmp", f".b.idx.{dead.pid}.tmp"}
+
+
+def test_a_start_that_fails_leaves_no_folder_that_it_made(tmp_path):
+    with pytest.raises(ValueError, match="vocab"):
+        pretrain.pretrain(replace(CONFIG, objects=12), tmp_path / "a" / "b" / "run", vocab=tmp_path / "vocab.txt",
+                          quiet=True)
+    assert not list(tmp_path.iterdir())
+    for name in ("empty", "full"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ZeroDivisionError):
+        with lock(tmp_path / "empty", CONFIG):
+            raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        with lock(tmp_path / "full" / "run", CONFIG):
+            (tmp_path / "full" / "run" / "metrics.csv").touch()
+            raise ZeroDivisionError
+    assert (tmp_path / "empty").is_dir(), "it was there before"
+    assert [path.name for path in (tmp_path / "full" / "run").iterdir()] == ["metrics.csv"]

@@ -12,6 +12,7 @@ from torch import Tensor
 from emojiscenes.scenes import Scenes, paint
 from minalbef.data import open_image, read_pixels
 from minalbef.datasets.augment import augment
+from minalbef.metrics import TICK
 from minalbef.presets import preset
 
 ROWS = 16                              # images of a batch
@@ -53,7 +54,7 @@ def per_second(work: Callable[[int], object], number: int) -> float:
     start = time.process_time()
     for i in range(number):
         work(i)
-    return number / (time.process_time() - start)
+    return number / max(time.process_time() - start, TICK)
 
 
 def images_per_second(read: Callable[[], Tensor], number: int) -> float:

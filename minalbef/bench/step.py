@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from minalbef import train
 from minalbef.config import Config
 from minalbef.draws import step_generator
+from minalbef.metrics import TICK
 from minalbef.recipes.cards import gpu_named
 from minalbef.recipes.machine import matmul_peak, peak_memory
 from minalbef.recipes.report import command, commit, describe_device, now
@@ -287,7 +288,7 @@ def time_steps(work: Steps, steps: int) -> Timing:
                 work()
             work.clock()
             rounds.append(time.perf_counter() - start)
-        cpu = (time.process_time() - cpu) / steps
+        cpu = max(time.process_time() - cpu, TICK) / steps
         peak = peak_memory()
         if work.device.type != "cpu":
             peak = torch.cuda.max_memory_allocated(work.device) / 1e6

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -159,8 +158,10 @@ def evaluate_on_scenes(run: Path, seed: int, scenes: EvaluateScenes, out: Path |
     out = out or report.output_folder(run, whole)
     source = scenes.source
     if source is None:
-        with suppress(ValueError):               # there is no report yet
-            source = report.read_report(run).get("source") or None
+        try:
+            source = report.report_of(run).get("source") or None
+        except ValueError as error:              # a damaged report, which is made anew
+            logging.getLogger("minalbef").warning("%s", error)
     figures = recipe.evaluate_run(run, report.command(), source_of(source), seed, scenes.size,
                                   scenes.split, scenes.among, out)
     if figures["task"] != "pretrain":

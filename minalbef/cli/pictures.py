@@ -12,6 +12,7 @@ if TYPE_CHECKING:                     # importing it loads torch, for which --he
     from minalbef.run import Run
 
 FEW = 5                               # files that a line lists
+MOST = 20                             # those that a search leaves out
 
 
 def search(what: str, /, run: Path | None = None, images: Path | None = None,
@@ -55,14 +56,17 @@ def search(what: str, /, run: Path | None = None, images: Path | None = None,
     out = out or report.output_folder(model.path) / "search.png"
     print(finder.describe(model, what, hits))
     if stale:
-        print("Note: not searched, as changed or vanished since they were indexed: "
-              f"{', '.join(map(printable, stale))}")
+        listing = ", ".join(map(printable, stale[:MOST]))
+        if len(stale) > MOST:
+            listing += f" and {len(stale) - MOST:,} more"
+        print("Note: not searched, as changed, vanished or new since the folder was indexed, which "
+              f"`minalbef index` does again: {listing}")
     finder.figure(what, hits).save(out)
     print(printable(f"{out} shows the answer"))
 
 
 def search_index(model: "Run", sentence: str, path: Path) -> tuple[list["Hit"], list[str]]:
-    """The best images of an index, and the names of those that have changed or vanished."""
+    """The best images of an index, and the names of those that changed, came or vanished since."""
     from minalbef.recipes import index as indexer
     from minalbef.recipes import search as finder
     index = indexer.read_index(model, path)

@@ -137,9 +137,11 @@ class RecordBatches:
         images = 2 if hasattr(records[0], "images") else 1       # NLVR2's records have two
         self.ahead = Ahead(source, config, workers, images * 3 * config.image_size ** 2)
         self.path = None
+        self.listed: set[str] = set()            # records in the file, also before a resume
         if folder:
             name = f"unreadable-{rank}.txt" if world > 1 else "unreadable.txt"
             self.path = Path(folder) / name
+            self.listed = listed_records(self.path)
 
     def __call__(self, step: int) -> Batch:
         batch, bad = self.ahead(step)
@@ -156,7 +158,9 @@ class RecordBatches:
             with name_file(self.path), open(self.path, "a", encoding="utf-8",
                                             errors="replace") as file:
                 for number, reason in new.items():
-                    file.write(f"record {number}: {reason}\n")
+                    if f"record {number}" not in self.listed:
+                        file.write(f"record {number}: {reason}\n")
+            self.listed |= {f"record {number}" for number in new}
         if len(self.bad) > self.most_bad * max(self.count, LEAST):
             first = min(self.bad)
             raise ValueError(f"{len(self.bad)} images of the first {self.count} records could not "
@@ -261,11 +265,18 @@ class ValidationBatches:
 
 def count_unreadable(folder: Path) -> int:
     """How many records a run's processes, before and after resuming, have listed in `folder`."""
-    records = set()
+    records: set[str] = set()
     for path in Path(folder).glob("unreadable*.txt"):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            records.add(line.partition(":")[0])
+        records |= listed_records(path)
     return len(records)
+
+
+def listed_records(path: Path) -> set[str]:
+    """The records that a file of unreadable ones lists, such as "record 3"; none without it."""
+    if not path.is_file():
+        return set()
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return {line.partition(":")[0] for line in text.splitlines()}
 
 
 @lru_cache(maxsize=2)                 # two epochs, since a batch may span them

@@ -17,9 +17,10 @@ from minalbef.datasets.readers import in_share
 from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.evaluation.loop import Records as RecordSequence
 from minalbef.tasks.table import TASKS
-from minalbef.writing import restate
+from minalbef.writing import MALFORMED, restate
 
 Folders = str | Path | Sequence[str | Path]                # prepared sets, or splits of them
+TEXTS = ("text", "question")
 FILE_NAME = re.compile(r"\w[\w.-]*")  # never a path, which could lead to another folder
 ORIGINS = ("named", "hashed")         # where a split comes from
 
@@ -75,7 +76,7 @@ class Records(Dataset[Any]):
 
     def __getitem__(self, i: int) -> Any:
         i = range(len(self))[i]
-        with restate(f"record {i} of {self.path} is damaged", "prepare the set again", ValueError):
+        with restate(f"record {i} of {self.path} is damaged", "prepare the set again", *MALFORMED):
             line = self.lines[self.offsets[i]:self.offsets[i + 1]]
             record = from_line(line.tobytes(), self.kind, self.root, self.command)
         return mark_upright(record) if self.upright else record
@@ -98,25 +99,21 @@ def from_line(line: bytes, kind: type, root: Path, command: str = "") -> Any:
     names = {field.name for field in fields(kind)}
     if not isinstance(values, dict) or not values.keys() <= names:
         raise ValueError("it is no record")
-    texts = [values.get("text", ""), *(values.get("texts") or ())]
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"its text is {texts!r} and must be a string")
 
     def locate(image: Any) -> ImageFile:
         path, digest, *place = image
         offset, size = place or (0, None)
         return ImageFile(root / path, offset, size, digest, command)
-    try:
-        for name, value in values.items():
-            if name == "image":
-                values[name] = locate(value)
-            elif name == "images":
-                values[name] = tuple(map(locate, value))
-            else:
-                values[name] = to_tuples(value)
-        return kind(**values)
-    except TypeError as error:                   # fields are missing, or of another type
-        raise ValueError(f"it is no record ({error})") from error
+    for name, value in values.items():
+        if name == "image":
+            values[name] = locate(value)
+        elif name == "images":
+            values[name] = tuple(map(locate, value))
+        elif name in TEXTS and not isinstance(value, str):
+            raise ValueError(f"its {name} is {value!r} and must be text")
+        else:
+            values[name] = to_tuples(value)
+    return kind(**values)
 
 
 def to_tuples(value: Any) -> Any:

@@ -20,7 +20,7 @@ from minalbef.albef import ALBEF
 from minalbef.checkpoint import write_atomically
 from minalbef.config import Config, check_range
 from minalbef.datasets import public
-from minalbef.datasets.store import Records, place_of, read_about, seal_of
+from minalbef.datasets.store import Records, place_of, read_about
 from minalbef.evaluation import choices, intervals, loop, validation
 from minalbef.evaluation.loop import How
 from minalbef.presets import preset
@@ -46,8 +46,8 @@ def evaluate(run: str | Path, data: str | Path | None = None, out: str | Path | 
 
     data: a folder of `minalbef prepare`, or a split of it, by default its "test"; None: the
         embedded scenes, for a run that was trained on them
-    out: where to write, by default the run's folder; in it, evaluation/ for a partial evaluation
-        and SET-SPLIT for a set. For the shipped model, runs/tiny takes the place of the folder
+    out: where to write, by default the run's folder (of the shipped model, runs/tiny); in it,
+        evaluation/ for a partial evaluation, and for a set see `report.set_folder`
     options: those of `evaluate_set`, or without data those of `evaluate_run`
     """
     folder = checkpoint.run_folder(run)
@@ -113,6 +113,7 @@ def write_figures(run: Path, out: Path, task: str, figures: dict, config: Config
     in_validation = validation.figures_of(run)
     if in_validation:
         figures = figures | {"validation": in_validation}
+    figures = figures | {"weights": checkpoint.hash_of_weights(run)}
     step = checkpoint.open_run(run).step
     if step is not None:
         figures = figures | {"step": step}
@@ -232,7 +233,7 @@ def evaluate_pairs(folder: Path, command: str = "", seed: int = 0, size: float =
     about = {"set": "minimal-pairs", "split": split, "scenes_seed": seed,
              "protocol": "newly drawn scenes"}
     seconds = {"evaluate": time.perf_counter() - clock}
-    out = out or report.output_folder(folder) / f"minimal-pairs-{split}"
+    out = out or report.output_folder(folder) / f"minimal-pairs-{report.component(split)}"
     return write_figures(folder, out, CHOICE, more | about | figures, run.config, seconds, command)
 
 
@@ -268,7 +269,7 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
 
     data: a folder of `minalbef prepare`, whose records decide the task; it may be a choice among
         captions
-    out: where to write, by default RUN/SET-SPLIT, for the shipped model in runs/tiny
+    out: where to write, by default `report.set_folder`
     answers: VQA's candidates, by default the set's; free: open-ended answers instead
     top (by default the paper's for the set), layer, original, batch, workers, precision: see
         loop.How
@@ -280,6 +281,8 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     folder, split = place_of(data, split)
     records = Records(folder, split)
     name = read_about(folder)["set"]
+    manifest = hash_of(folder, split)
+    out = out or report.set_folder(run, name, split, manifest)
     task = task_of(records)
     model_task = "retrieval" if task == CHOICE else task         # choices are by ITC and ITM, too
     candidates = candidate_answers(model_task, folder, answers, free)
@@ -297,15 +300,13 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
     figures, more = evaluate_records(loaded, records, task, how)
     result = None
     if distributed.rank() == 0:
-        # your own sets share a name, and their reports must not
-        set_name = f"{name}-{seal_of(folder)[:8]}" if name == "pairs" else name
-        out = out or report.output_folder(run) / f"{set_name}-{split}"
         write_submission(out, more.pop("submission", None))
         words = protocol_of(loaded, folder, split, name, tuned)
-        about = {"run": str(run), "set": name, "split": split, "protocol": words,
-                 "precision": precision}
+        about = {"run": str(run), "set": name, "split": split, "manifest": manifest,
+                 "protocol": words, "precision": precision}
         seconds = {"evaluate": time.perf_counter() - clock}
         result = write_figures(run, out, task, about | more | figures, config, seconds, command)
+        LOG.info("%s holds the figures", out / "report.json")
     distributed.leave()
     return result
 

@@ -28,6 +28,7 @@ from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.forecast import forecast, still_guesses
 from minalbef.recipes.freeze import freeze_encoders
+from minalbef.recipes.own_code import origin_of_code
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training, trained_on
 from minalbef.recipes.validate import check_validation, validate_task, validation_hash
 from minalbef.recipes.vocabulary import (
@@ -282,6 +283,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     if baseline:
         origin["baseline"] = baseline
     origin |= freeze_encoders(module, freeze)
+    origin |= origin_of_code(find_task(task).module, module, type(module))
     title = baseline.replace("_", " ") or task
     train_and_save(job, module, batches, validation, origin, title)
     distributed.leave()

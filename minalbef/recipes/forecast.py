@@ -37,7 +37,7 @@ def forecast(config: Config, task: str) -> str:
         checkpointing=config.checkpointing, accumulates=config.accumulate > 1 or world > 1)
     try:
         work = count_work_once(config, rows, name, **options)
-    except (RuntimeError, NotImplementedError):      # a task of yours that needs its numbers
+    except Exception:                            # of a task of yours: anything
         name = "pretrain"
         work = count_work_once(config, rows, name, **options)
     flops = work.flops * config.accumulate
@@ -67,10 +67,13 @@ def enough_epochs(config: Config) -> int:
 
 def still_guesses(folder: Path) -> str:
     """A warning where ITM's loss ended at chance level, in the last tenth of the steps; or ""."""
-    rows = [row for row in read_metrics(folder) if row.get("itm")]
+    try:
+        rows = [row for row in read_metrics(folder) if row.get("itm")]
+        losses = [float(row["itm"]) for row in rows]
+    except ValueError:                           # damaged; the run itself is saved and whole
+        return ""
     if not rows or int(rows[-1]["step"]) < SHORT:
         return ""
-    losses = [float(row["itm"]) for row in rows]
     last = losses[-max(1, len(losses) // 10):]
     mean = sum(last) / len(last)
     if mean < GUESSING - MARGIN:

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minalbef.checkpoint import TRAINED_ON, WORDS, run_folder, settings_text
+from minalbef.checkpoint import TRAINED_ON, WORDS, hash_of_weights, run_folder, settings_text
 from minalbef.recipes import evaluate
 from minalbef.recipes.report import read_report
 from minalbef.run import Run, load
@@ -85,6 +85,9 @@ class HubRun(Run, ModelHubMixin, library_name="minalbef", tags=["albef", "image-
         reports = []
         for path in [*self.path.glob("report.json"), *sorted(self.path.glob("*/report.json"))]:
             report = read_report(path.parent)
+            if report.get("weights") != hash_of_weights(self.path):
+                raise ValueError(f"{path} is of other weights than {self.path} now has; evaluate "
+                                 "the run again, or remove that report")
             if "set" in report or path.parent == self.path:
                 reports.append(report)
         about = self._hub_mixin_info.model_card_data.to_dict() | {"license": license}

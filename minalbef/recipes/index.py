@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from minalbef import checkpoint
-from minalbef.data import list_images
+from minalbef.data import image_files, list_images
 from minalbef.metrics import progress
 from minalbef.run import IMAGE_CHUNK, Run
-from minalbef.writing import restate, write_atomically
+from minalbef.writing import MALFORMED, check_fields, require_file, restate, write_atomically
 
 
 @torch.no_grad()
@@ -35,6 +35,7 @@ def write_index(run: Run, images: Path, out: Path) -> dict[str, str]:
         "run": str(run.path),
         "weights": hash_of_weights(run),
         "files": stamps,
+        "unread": [*broken],
         "upright": run.config.upright,
     }
     metadata = {"index": json.dumps(about)}
@@ -53,19 +54,19 @@ def check_out(out: Path, images: Path) -> None:
 
 
 def embed_folder(run: Run,
-                 folder: Path) -> tuple[dict[str, list[int]], dict[str, str], Tensor]:
+                 folder: Path) -> tuple[dict[str, list[Any]], dict[str, str], Tensor]:
     """A folder's images -> their stamps by path, why others cannot be read, and features (n, e).
 
     Raises ValueError if no image can be read.
     """
-    stamps: dict[str, list[int]] = {}
+    stamps: dict[str, list[Any]] = {}
     broken: dict[str, str] = {}
     features: list[Tensor] = []
     pixels: list[Tensor] = []
     for path in progress(list_images(folder), "images", quiet=False):
         name = path.relative_to(folder).as_posix()
         try:
-            stamp = _stamp(path)                 # before the image is opened: a later change shows
+            stamp = [*_stamp(path), _hash(path)]         # before it's opened: a later change shows
             pixels.append(run.transform(path))
             stamps[name] = stamp
         except (OSError, ValueError) as error:
@@ -93,21 +94,21 @@ class Index(NamedTuple):
     folder: Path
     paths: list[Path]                 # images that are unchanged since they were indexed
     features: Tensor                  # theirs, (n, e)
-    stale: list[str]                  # changed or vanished images, by path below the folder
+    stale: list[str]                  # changed, vanished or new images, by path below the folder
 
 
 def read_index(run: Run, path: Path) -> Index:
     """What `write_index` wrote, without images that have changed or vanished.
 
+    An image has changed when its size or content has: a copy of the folder is as good.
     Raises ValueError for another run's index, and for a damaged one.
     """
     about, features = _read(path)
     if about["weights"] != hash_of_weights(run):
         raise ValueError(f"{path} was written with other weights than those of {run.path}: name "
                          f"{about['run']} with --run, or index {about['folder']} again")
-    upright = about.get("upright", True)         # older versions read all images so
-    if upright != run.config.upright:
-        way = "upright" if upright else "as stored"
+    if about["upright"] != run.config.upright:
+        way = "upright" if about["upright"] else "as stored"
         raise ValueError(f"{path} was written with images opened {way}, and {run.path} reads "
                          f"them otherwise; index {about['folder']} again")
     folder = Path(about["folder"])
@@ -116,11 +117,19 @@ def read_index(run: Run, path: Path) -> Index:
     rows: list[int] = []
     for row, (name, stamp) in enumerate(about["files"].items()):
         image = folder / name
-        if image.exists() and _stamp(image) == stamp:
+        if _is_unchanged(image, stamp):
             paths.append(image)
             rows.append(row)
         else:
             stale.append(name)
+    for image in image_files(folder)[0]:
+        name = image.relative_to(folder).as_posix()
+        if name not in about["files"] and name not in about["unread"]:
+            stale.append(name)
+    width = run.config.embed_dim
+    if features.shape[1] != width:
+        raise ValueError(f"{path} has features of {features.shape[1]} numbers, and {run.path} of "
+                         f"{width}; index {about['folder']} again")
     if not paths:
         raise ValueError(f"all images of {path} have changed or vanished; "
                          f"index {about['folder']} again")
@@ -129,10 +138,9 @@ def read_index(run: Run, path: Path) -> Index:
 
 def hash_of_weights(run: Run) -> str:
     """A hash that identifies a run's weights."""
-    if run.step is not None:                     # in training, when there are no final weights yet
+    if run.step is not None:                     # in training, whose file has later ones soon
         return checkpoint.digest_of(run.model.state_dict())
-    with open(run.path / "model.safetensors", "rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+    return checkpoint.hash_of_weights(run.path)
 
 
 def _stamp(path: Path) -> list[int]:
@@ -141,13 +149,36 @@ def _stamp(path: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
+def _is_unchanged(image: Path, stamp: list[Any]) -> bool:
+    """Whether a file is there as it was indexed: the same stamp, or else the same content."""
+    size, _, content = stamp
+    if not image.is_file():
+        return False
+    now = _stamp(image)
+    return now == stamp[:2] or now[0] == size and _hash(image) == content
+
+
+def _hash(path: Path) -> str:
+    """The hash of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
 def _read(path: Path) -> tuple[dict[str, Any], Tensor]:
     """An index's notes and features. Raises ValueError for any other file."""
     with restate(f"{path} is no index", "`minalbef index FOLDER` writes one; or name another file",
-                 OSError, SafetensorError, KeyError, TypeError, ValueError):
+                 *MALFORMED):
+        require_file(path)
         with safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()["index"])
+            about = json.loads((file.metadata() or {})["index"])
             features = file.get_tensor("features").clone()
-        if not {"folder", "run", "weights"} <= about.keys() or len(about["files"]) != len(features):
+        check_fields(about, {"folder": str, "run": str, "weights": str, "files": dict,
+                             "unread": list, "upright": bool})
+        for name, stamp in about["files"].items():
+            if not isinstance(stamp, list) or [type(part) for part in stamp] != [int, int, str]:
+                raise ValueError(f"{name!r} has no size, time and hash")
+        if features.ndim != 2 or len(features) != len(about["files"]):
             raise ValueError("its parts do not fit")
+        if not features.is_floating_point() or not features.isfinite().all():
+            raise ValueError("its features are no numbers")
     return about, features

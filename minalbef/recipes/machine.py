@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from minalbef.metrics import TICK
+
 
 def peak_memory() -> float | None:
     """This process's peak memory in MB; None where the system doesn't report it."""
@@ -26,6 +28,7 @@ def matmul_peak(device: str = "cpu", size: int = 2048, repeats: int = 10, half: 
                 ) -> tuple[float, float]:
     """The best GFLOP/s of some products of square matrices: by wall clock, by CPU time.
 
+    The latter is by wall clock, too, where the CPU's clock is too coarse for a product.
     half: in bf16, or else in fp32 as torch has it: with TF32 where that is switched on
     """
     dtype = torch.bfloat16 if half else torch.float32
@@ -36,6 +39,10 @@ def matmul_peak(device: str = "cpu", size: int = 2048, repeats: int = 10, half: 
         wall_start, cpu_start = time.perf_counter(), time.process_time()
         (a @ b)[0, 0].item()                     # .item() waits for the device
         wall = min(wall, time.perf_counter() - wall_start)
-        cpu = min(cpu, time.process_time() - cpu_start)
+        seconds = time.process_time() - cpu_start
+        cpu = min(cpu, seconds or cpu)           # 0: the clock is coarser than a product
     gflop = 2 * size ** 3 / 1e9
+    wall = max(wall, TICK)
+    if cpu == float("inf"):
+        cpu = wall
     return gflop / wall, gflop / cpu

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from minalbef.checkpoint import require_trained, run_folder, untrained_parts
 from minalbef.config import nearest
 from minalbef.data import Source, open_image, transform
-from minalbef.recipes.report import output_folder, read_report
+from minalbef.recipes.report import output_folder, report_of
 from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.tasks.base import Task
 from minalbef.tasks.prediction import Answer, Query
@@ -194,12 +194,10 @@ def best_map(run: Path) -> tuple[str, int] | None:
 
     Raises ValueError where its report is damaged.
     """
-    report = run / "report.json"
-    if not report.exists():
-        return None
-    chosen_map = read_report(run).get("map")
+    chosen_map = report_of(run).get("map")
     if not chosen_map:
         return None
+    report = run / "report.json"
     with restate(f"{report}: its map is damaged", f"`minalbef evaluate {run}` makes it anew",
                  KeyError, TypeError, ValueError):
         mode = str(chosen_map["mode"])

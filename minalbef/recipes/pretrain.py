@@ -33,6 +33,7 @@ from minalbef.presets import preset
 from minalbef.recipes import launch
 from minalbef.recipes.forecast import FEW, enough_epochs, forecast, still_guesses
 from minalbef.recipes.freeze import freeze_encoders
+from minalbef.recipes.own_code import origin_of_code
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training
 from minalbef.recipes.validate import (
     check_validation,
@@ -211,6 +212,8 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
             batches = Ahead(SceneBatches(config, tokenizer), config, workers)
             apply_warm_start(task, tokenizer, config, folder, quiet, workers)
         origin = origin_of(tokenizer, splits) | frozen | validation_hash("pretrain", data, config)
+        if make is not None:
+            origin |= origin_of_code(make, task, Pretrain if data else ScenePretrain)
         untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
                               origin=origin, validation=validation)
         if distributed.rank() == 0:

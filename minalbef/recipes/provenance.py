@@ -9,7 +9,7 @@ from minalbef.checkpoint import TRAINED_ON, write_atomically
 from minalbef.datasets.loader import count_unreadable
 from minalbef.datasets.store import hash_of, place_of, read_about
 from minalbef.tokenizer import Tokenizer
-from minalbef.writing import restate
+from minalbef.writing import check_fields, read_json
 
 
 def hashes_of(data: Sequence[str | Path]) -> dict[str, str]:
@@ -36,6 +36,8 @@ def record_training(folder: Path, phase: str, splits: Mapping[str, str], before:
     record = dict(before)
     record[phase] = {**(before[phase] or {}), **splits}
     record["unreadable"] = count_unreadable(run or folder)
+    if (folder / "model.safetensors").exists():                  # else it is in training
+        record["weights"] = checkpoint.hash_of_weights(folder)
     text = json.dumps(record, indent=1) + "\n"
     write_atomically(folder / TRAINED_ON, lambda path: path.write_text(text, encoding="utf-8"))
 
@@ -56,28 +58,31 @@ def origin_of(tokenizer: Tokenizer, splits: Mapping[str, str],
 def trained_on(run: str | Path) -> dict[str, Any]:
     """A run's record, such as {"pretrained": {"coco/train": hash}, "tuned": {}}.
 
-    "pretrained" is None if unknown, as in converted runs. Raises ValueError for a damaged record.
+    "pretrained" is None if unknown, as in converted runs. Raises ValueError for a damaged record,
+    and for that of other weights.
     """
     path = Path(run) / TRAINED_ON
     if not path.exists():
         return {"pretrained": None, "tuned": {}}
-    with restate(f"{path} is damaged", "copy it again, or remove it: then what the run was trained "
-                 "on counts as not recorded", OSError, ValueError, RecursionError):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        check_record(record)
+    way_out = "copy it again, or remove it: then what the run was trained on counts as not recorded"
+    record = read_json(path, way_out, check_record)
+    weights = record.pop("weights", None)        # those of model.safetensors, once there are any
+    whole = (Path(run) / "model.safetensors").exists()
+    if weights is not None and whole and weights != checkpoint.hash_of_weights(run):
+        raise ValueError(f"{path} is the record of other weights; {way_out}")
     return record
 
 
-def check_record(record: Any) -> None:
-    """Raises ValueError for what `record_training` doesn't write."""
-    if not isinstance(record, dict):
-        raise ValueError("it names no phases of training")
+def check_record(record: Any) -> dict[str, Any]:
+    """The record. Raises ValueError for what `record_training` doesn't write."""
+    check_fields(record, {"tuned": dict})
     for phase in ("pretrained", "tuned"):
         splits = record.get(phase)
         if phase == "pretrained" and splits is None and phase in record:
             continue                             # unknown
         if not isinstance(splits, dict) or not all(isinstance(x, str) for x in splits.values()):
             raise ValueError(f"{phase!r} is {splits!r} and must be hashes by split")
+    return record
 
 
 def protocol(kind: str, name: str, split: str, tuned: Collection[str],

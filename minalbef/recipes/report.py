@@ -1,6 +1,8 @@
 """One report.json for every command: what was run, on what, how long, and every figure."""
 import importlib.metadata
 import json
+import logging
+import math
 import os
 import platform
 import shlex
@@ -15,14 +17,17 @@ import torch
 from minalbef import checkpoint
 from minalbef.config import Config
 from minalbef.data import data_folder
+from minalbef.datasets.catalogue import OWN
 from minalbef.evaluation.loop import How
 from minalbef.metrics import read_metrics
-from minalbef.writing import restate, write_atomically
+from minalbef.writing import check_fields, read_json, restate, write_atomically
 
+LOG = logging.getLogger("minalbef")
 SCHEMA = 1
 # the values that are read back from a report, and their types
 WORDS: dict[Any, str] = {str: "text", dict: "table"}
-TEXTS = ("task", "command", "commit", "date", "device", "set", "split", "protocol", "source")
+TEXTS = ("task", "command", "commit", "date", "device", "set", "split", "protocol", "source",
+         "weights", "manifest")
 TABLES = ("seconds", "versions", "config", "map", "test", "baselines", "chance", "intervals",
           "counts", "plain", "families", "start", "validation")
 KINDS = dict.fromkeys(TEXTS, str) | dict.fromkeys(TABLES, dict)
@@ -43,10 +48,30 @@ def output_folder(run: str | Path, whole: bool = True) -> Path:
     where = folder.resolve()
     if where in [(data_folder() / name).resolve() for name in checkpoint.SHIPPED]:
         folder = Path("runs", where.name)
-    elif where.parent.name == "snapshots":
+    elif where.parent.name == "snapshots" and where.parts[-3].startswith("models--"):
         # the hub's cache has it in models--OWNER--NAME/snapshots/COMMIT
-        folder = Path("runs", "hf", *where.parts[-3].split("--")[1:])
+        folder = Path("runs", "hf", *map(component, where.parts[-3].split("--")[1:]))
     return folder if whole else folder / "evaluation"
+
+
+def set_folder(run: str | Path, name: str, split: str, manifest: str) -> Path:
+    """Where to write the results of a run on a prepared set: SET-SPLIT in its `output_folder`.
+
+    manifest: the set's hash, of which a set of your own has the beginning in its folder's name: all
+        of them are called alike. Raises ValueError for a name that leads to another folder
+    """
+    folder = f"{component(name)}-{component(split)}"
+    if name in OWN:
+        folder += f"-{manifest[:8]}"
+    return output_folder(run) / folder
+
+
+def component(name: str) -> str:
+    """The name, if a file or folder can have it. Raises ValueError if it leads elsewhere."""
+    if name in ("", ".", "..") or any(letter in name for letter in "/\\\0"):
+        raise ValueError(f"{name!r} can't name a folder of results: it must be a name without "
+                         "slashes; prepare the set again")
+    return name
 
 
 def train_seconds(folder: Path) -> float:
@@ -99,17 +124,33 @@ def read_report(folder: Path) -> dict:
     Raises ValueError where there is none, or one that this version can't read.
     """
     path = Path(folder) / "report.json"
-    with restate(f"{path} cannot be read", f"`minalbef evaluate {folder}` makes it", OSError,
-                 ValueError, RecursionError):
-        report = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(report, dict):
-            raise ValueError("it holds no figures by name")
-        report = {RENAMED.get(key, key): value for key, value in report.items()}
-        if report.get("schema") == SCHEMA:
-            check_report(report)
+
+    def parse(values: Any) -> dict:
+        named = {RENAMED.get(key, key): value for key, value in check_fields(values, {}).items()}
+        if named.get("schema") == SCHEMA:
+            check_report(named)
+        return named
+
+    report = read_json(path, f"`minalbef evaluate {folder}` makes it", parse)
     if report.get("schema") != SCHEMA:
         raise ValueError(f"{path} has schema {report.get('schema')}, and this version reads "
                          f"{SCHEMA}; `minalbef evaluate {folder}` makes it anew")
+    return report
+
+
+def report_of(run: str | Path) -> dict:
+    """The report of a run's weights; {} if there is none, or, with a warning, one of other weights.
+
+    Raises ValueError for a damaged one.
+    """
+    path = Path(run) / "report.json"
+    if not path.exists():
+        return {}
+    report = read_report(Path(run))
+    if report.get("weights") != checkpoint.hash_of_weights(run):
+        LOG.warning("%s is of other weights than the run now has, and isn't used; `minalbef "
+                    "evaluate %s` makes it anew", path, run)
+        return {}
     return report
 
 
@@ -117,12 +158,9 @@ def similarity_weight(run: str | Path) -> float:
     """The weight that re-ranking adds similarity over temperature with, to ITM's log-odds.
 
     The run's own evaluation chose it; without one it is the default of `How`. ITM alone ranks
-    worse.
+    worse. Raises ValueError for a damaged report.
     """
-    try:
-        return read_report(Path(run))["rerank_plus_weight"]
-    except (ValueError, KeyError):               # no report, or not one of pretraining
-        return How.weight
+    return report_of(run).get("rerank_plus_weight", How.weight)
 
 
 def check_report(report: dict) -> None:
@@ -132,6 +170,9 @@ def check_report(report: dict) -> None:
             raise ValueError(f"{name!r} is {report[name]!r}, which is no {WORDS[kind]}")
     for name in NUMBERS:
         _check_numbers(name, report.get(name, {}))
+    weight = report.get("rerank_plus_weight", 0)
+    if isinstance(weight, list | dict) or weight < 0:
+        raise ValueError(f"'rerank_plus_weight' is {weight}, and must be a number of at least 0")
 
 
 def _check_numbers(name: str, value: Any) -> None:
@@ -142,7 +183,7 @@ def _check_numbers(name: str, value: Any) -> None:
     elif isinstance(value, list):
         for inner in value:
             _check_numbers(name, inner)
-    elif isinstance(value, bool) or not isinstance(value, int | float):
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name!r} is {value!r}, which is no number")
 
 

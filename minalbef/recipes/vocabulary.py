@@ -11,7 +11,7 @@ from minalbef.config import Config
 from minalbef.datasets.loader import order
 from minalbef.evaluation.loop import Records
 from minalbef.tokenizer import Tokenizer, clean
-from minalbef.writing import restate, write_atomically
+from minalbef.writing import check_texts, read_json, write_atomically
 
 SAMPLE = 10_000                       # texts that show what a vocabulary lacks
 LOOKED_AT = 4_000                     # captions whose length is looked at
@@ -137,9 +137,7 @@ def trained_words(run: str | Path, config: Config,
     """
     path = Path(run) / WORDS
     if path.exists():
-        with restate(f"{path} cannot be read", "remove it, or copy it again", OSError, ValueError,
-                     TypeError):
-            return frozenset(json.loads(path.read_text(encoding="utf-8")))
+        return frozenset(read_json(path, "remove it, or copy it again", check_texts))
     if not config.objects:
         return None
     source = Scenes("train", seed=config.seed, objects=config.objects)

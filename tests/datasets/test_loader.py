@@ -168,6 +168,17 @@ def test_an_unreadable_picture_gives_way_to_the_epochs_next_and_is_named(tmp_pat
     assert same(batches(Pictures(11, {3, 7}, tmp_path), workers=1)(1), batches(Pictures(11, {3, 7}, tmp_path))(1))
 
 
+def test_after_a_resume_an_unreadable_picture_is_not_listed_again(tmp_path):
+    lines = []
+    for _ in range(2):
+        found = batches(Pictures(11, {3, 7}, tmp_path), folder=tmp_path / "run")
+        for step in range(9):
+            found(step)
+        assert found.bad.keys() == {3, 7}
+        lines.append((tmp_path / "run" / "unreadable.txt").read_text().splitlines())
+    assert lines[0] == lines[1] and len(lines[0]) == 2
+
+
 def test_the_last_of_an_epoch_gives_way_to_its_first(tmp_path):
     turn = loader.order(5, CONFIG.seed, 0).tolist()
     found = batches(Pictures(5, {turn[-1]}, tmp_path))

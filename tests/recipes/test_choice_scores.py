@@ -168,7 +168,8 @@ def test_a_set_is_evaluated_from_the_command_line(run, prepared, tmp_path, monke
 
 def test_the_weight_is_the_one_that_the_runs_evaluation_chose(run, prepared, tmp_path):
     folder = saved(run, tmp_path / "run")
-    (folder / "report.json").write_text(json.dumps({"schema": 1, "rerank_plus_weight": 5.0}))
+    about = {"schema": 1, "rerank_plus_weight": 5.0, "weights": checkpoint.hash_of_weights(folder)}
+    (folder / "report.json").write_text(json.dumps(about))
     found = evaluate_set(folder, prepared, out=tmp_path / "out")
     assert found["weight"] == 5 and found["baselines"]["text_alone"]["accuracy"].keys() == {"itc", "itm", "both"}
 

@@ -1,5 +1,4 @@
 """`minalbef doctor`: each finding alone, and what it says of runs of 50 and 1,000 steps, and of shuffled captions."""
-import json
 import math
 import random
 import re
@@ -25,6 +24,7 @@ from minalbef.recipes.forecast import GUESSING
 from minalbef.recipes.pretrain import pretrain, settings
 from minalbef.recipes.vocabulary import Cut
 from minalbef.tokenizer import Tokenizer
+from runs import change_settings
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220), "white": (250, 250, 250),
            "black": (10, 10, 10), "yellow": (240, 220, 40), "pink": (250, 150, 190), "brown": (120, 70, 30)}
@@ -272,8 +272,7 @@ def test_a_damaged_log_is_named(short, tmp_path):
 
 def test_a_fine_tuned_run_is_read_as_far_as_its_task_goes(short, data, tmp_path):
     run = shutil.copytree(short, tmp_path / "run")
-    values = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps(values | {"task": "vqa"}))
+    change_settings(run, task="vqa")
     e = read_evidence(run, [data])
     assert e.log and e.words is None and "a run of vqa" in e.missing["captions, images and a search"]
     assert "50 steps" in doctor.describe(e)

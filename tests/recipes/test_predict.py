@@ -303,8 +303,8 @@ def test_the_command_tells_the_answer_and_draws_it(runs, ask, capsys, monkeypatc
     command("grounding", "--image", "a.png", "--text", TEXTS["grounding"], "--run", "runs/grounding",
             "--out", "here.png", "--boxes", *(f"{value:g}" for box in BOXES for value in box))
     assert capsys.readouterr().out.startswith(ask("grounding", BOXES).answer + "\n") and (runs / "here.png").exists()
-    report.write_report(runs / "runs/grounding", "grounding", {"map": {"mode": "itc", "layer": 0}},
-                        untrained().config, {}, "", 0)
+    figures = {"map": {"mode": "itc", "layer": 0}, "weights": checkpoint.hash_of_weights("runs/grounding")}
+    report.write_report(runs / "runs/grounding", "grounding", figures, untrained().config, {}, "", 0)
     command("grounding", "--image", "a.png", "--text", TEXTS["grounding"])
     assert capsys.readouterr().out.startswith(predict.describe(ask("grounding",
                                                                    place=("itc", 0)))), "the report's own map"

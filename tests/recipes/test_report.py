@@ -184,5 +184,5 @@ def test_a_share_has_as_many_digits_as_it_deserves():
 
 def test_a_report_that_is_no_report_is_named(tmp_path):
     (tmp_path / "report.json").write_text("[1, 2]")
-    with pytest.raises(ValueError, match="json cannot be read .it holds no figures by name.; `minalbef evaluate"):
+    with pytest.raises(ValueError, match="json is damaged .it holds no values by name.; `minalbef evaluate"):
         report.read_report(tmp_path)

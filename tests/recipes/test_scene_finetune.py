@@ -33,6 +33,7 @@ from minalbef.scenes.tasks.table import SCENE_TASKS
 from minalbef.tasks import nlvr2, vqa
 from minalbef.tasks.table import TASKS, load_model
 from minalbef.tokenizer import Tokenizer
+from runs import change_settings
 
 BASELINES = {"retrieval": {"chance", "pretrained"}, "entailment": {"majority"}, "vqa": {"majority", "chance"},
              "nlvr2": {"majority"}, "grounding": {"random_box", "largest_box", "random_point", "pretrained",
@@ -354,8 +355,7 @@ def test_a_run_of_another_kind_is_refused(source, tuned, tmp_path):
     with pytest.raises(ValueError, match="share=0.5 is for pretraining; to fine-tune on part of a set, prepare it"):
         settings("vqa", source, ["share=0.5"])
     shutil.copytree(tuned["retrieval"], run := tmp_path / "run")
-    config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps(config | {"task": "text_assignment"}))
+    change_settings(run, task="text_assignment")
     with pytest.raises(ValueError, match="is a run of text_assignment; `minalbef finetune` makes those of"):
         evaluate_run(run)
 

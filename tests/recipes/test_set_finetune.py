@@ -35,6 +35,7 @@ from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.table import TASKS, load_model
 from minalbef.tokenizer import Tokenizer
 from miniature_sets import refcoco, write
+from runs import change_settings, write_weights
 
 TUNED = [task for task, row in TASKS.items() if row.begins_from]
 QUICK = ("image_size=32", "batch=4", "epochs=2", "epoch=6", "warmup_steps=1", "save_every=2", "lr=0.01")  # three steps
@@ -193,8 +194,7 @@ def test_nlvr2_begins_from_text_assignment(tuned):
                                         ("entailment", "entailment")])
 def test_the_recipe_is_the_papers_and_the_model_its_own(task, name, prepared, source, tmp_path):
     large = shutil.copytree(source, tmp_path / "run")            # as large as the paper's in pictures and batch
-    config = json.loads((large / "config.json").read_text()) | {"image_size": 256, "batch": 512, "lr": 1e-4}
-    (large / "config.json").write_text(json.dumps(config))
+    change_settings(large, image_size=256, batch=512, lr=1e-4)
     data, base, paper, source = prepared / SETS[task], checkpoint.read_run(large)[0], preset(name), large
     config = recipe_of(task, [data, data / "test"], source)
     for field in ("image_size", "crop", "lr", "lr_end", "batch", "epochs", "alpha", "warmup_steps", "top"):
@@ -314,7 +314,9 @@ def evaluated(task: str, tuned, prepared, tmp_path, data: str = "",
     torch.manual_seed(0)
     made_up = disturb(TASKS[task].module(config).student, 0.3, 1)
     checkpoint.save(run, made_up, tokenizer, None, task)
-    shutil.copy(tuned[task] / "trained_on.json", run)
+    record = json.loads((tuned[task] / "trained_on.json").read_text())
+    del record["weights"]
+    (run / "trained_on.json").write_text(json.dumps(record))
     folder, _, split = (data or f"{SETS[task]}/test").partition("/")
     found = evaluate_set(run, prepared / folder / split, batch=4, command="a command", **options)
     assert found == report.read_report(run / f"{SETS[task]}-{split}")
@@ -675,7 +677,7 @@ def test_a_converted_checkpoint_that_lacks_other_heads_answers_alike(tuned, prep
     shutil.copytree(tuned["vqa"], run := tmp_path / "run")
     weights = {name: value for name, value in checkpoint.load_file(run / "model.safetensors").items()
                if name.removeprefix("albef.").partition(".")[0] not in TASKS["vqa"].lacks}
-    checkpoint.save_file(weights, run / "model.safetensors")
+    write_weights(run / "model.safetensors", weights)
     (run / "trained_on.json").unlink()
     lacking, whole = (evaluate_set(one, prepared / "vqa", out=tmp_path / "out") for one in (run, tuned["vqa"]))
     assert lacking["test"] == whole["test"] and "name it with --tuned-on" in lacking["protocol"]

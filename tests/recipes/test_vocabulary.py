@@ -84,7 +84,7 @@ def test_other_weights_keep_no_words_of_those_before_them_and_damaged_ones_are_n
     run = untrained()
     vocabulary.record_words(tmp_path, RECORDS)
     (tmp_path / "words.json").write_text("{")
-    with pytest.raises(ValueError, match="words.json cannot be read .*remove it"):
+    with pytest.raises(ValueError, match="words.json is damaged .*remove it"):
         vocabulary.trained_words(tmp_path, run.config)
     checkpoint.save(tmp_path, run.model, run.tokenizer)
     assert not (tmp_path / "words.json").exists()

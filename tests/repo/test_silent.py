@@ -3,15 +3,24 @@
 A case makes a folder in which something is wrong and calls commands; the last outcome is judged. Add one with
 `@case("what is wrong", "words that the output must contain")`.
 """
+import json
 import re
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import runs
+from captions import CAPTIONS, SIZES, prepare_captions
 from commands import Outcome, call
+from minalbef import load
+from minalbef.recipes import pretrain
+from minalbef.tasks.pretrain import Pretrain
 
 Case = Callable[[Path], Outcome]
 CASES: dict[str, tuple[str, Case]] = {}
@@ -165,7 +174,7 @@ def name_that_is_a_path(folder: Path) -> Outcome:
     return outcome
 
 
-@case("an older version's prepared folder", "an older version wrote it: .minalbef prepare pairs --from FOLDER. makes it")
+@case("an older version's prepared folder", "an older version wrote it: .minalbef prepare pairs --from FOLDER.")
 def older_folder(folder: Path) -> Outcome:
     drawings(folder)
     prepare_own(folder)
@@ -185,7 +194,8 @@ def equal_names(folder: Path) -> Outcome:
                 rotate_images(folder / part)
     for path in source.glob("*.png"):
         path.unlink()
-    outcome = call("prepare", "pairs", "--from", source, "--images", folder / "a", folder / "b", "--out", folder / "out")
+    outcome = call("prepare", "pairs", "--from", source, "--images", folder / "a", folder / "b", "--out",
+                   folder / "out")
     assert outcome.failed
     return outcome
 
@@ -218,6 +228,209 @@ def no_caption(folder: Path) -> Outcome:
     source = drawings(folder)
     (source / "left.png").write_bytes((source / "3.png").read_bytes())
     return prepare_own(folder)
+# --- runs
+
+DEEP = "[" * 100_000 + "]" * 100_000
+QUICK = ("--scenes", "40")            # of a search
+
+
+@case("config.json with four heads in place of three", "image_heads was 3, and is 4 in config.json.*minalbef.save")
+def other_heads(folder: Path) -> Outcome:
+    run = runs.copy_of("tiny", folder)
+    runs.change_json(run / "config.json", image_heads=4)
+    return call("search", "a cat", "--run", run, *QUICK)
+
+
+@case("images opened another way than in training", "upright was True, and is False in config.json")
+def other_opening(folder: Path) -> Outcome:
+    run = runs.copy_of("tiny", folder)
+    runs.change_json(run / "config.json", upright=False)
+    return call("summary", run)
+
+
+@case("config.json and tokenizer.json of another run", "model.safetensors was trained with other .* tokenizer was")
+def other_files(folder: Path) -> Outcome:
+    run = runs.copy_of("tiny", folder)
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(runs.checkpoint.run_folder("tiny-paper") / name, run)
+    return call("summary", run)
+
+
+@case("weights that another program wrote", "doesn't say with which settings it was trained")
+def bare_weights(folder: Path) -> Outcome:
+    file = runs.copy_of("tiny", folder) / "model.safetensors"
+    runs.save_file(runs.load_file(file), file)
+    return call("summary", file.parent)
+
+
+def search_with_report(folder: Path, text: str | None) -> Outcome:
+    run = runs.copy_of("tiny", folder)
+    runs.put(run / "report.json", text)
+    return call("search", "a cat", "--run", run, *QUICK)
+
+
+for text in ("{}", "[]", "3", DEEP, '{"schema": [1]}'):
+    @case(f"report.json is {text[:20]}", r"report.json (is damaged|has schema).*minalbef evaluate")
+    def odd_report(folder: Path, text: str = text) -> Outcome:
+        return search_with_report(folder, text)
+
+
+for weight in (-5, float("nan"), [0.5], "x"):
+    @case(f"the search's weight is {weight!r}", "report.json is damaged.*rerank_plus_weight.*number.*minalbef evaluate")
+    def odd_weight(folder: Path, weight: object = weight) -> Outcome:
+        report = runs.checkpoint.run_folder("tiny") / "report.json"
+        text = json.dumps(json.loads(report.read_text(encoding="utf-8")) | {"rerank_plus_weight": weight})
+        return search_with_report(folder, text)
+
+
+@case("report.json of other weights", "report.json is of other weights than the run now has, and isn't used")
+def other_report(folder: Path) -> Outcome:
+    report = runs.checkpoint.run_folder("tiny-paper") / "report.json"
+    return search_with_report(folder, report.read_text(encoding="utf-8"))
+
+
+@case("a model card with figures of other weights", "report.json is of other weights than .*run now has")
+def other_figures(folder: Path) -> Outcome:
+    hub = pytest.importorskip("minalbef.recipes.hub")
+    run = runs.copy_of("tiny", folder)
+    shutil.copy(runs.checkpoint.run_folder("tiny-paper") / "report.json", run)
+    return runs.outcome_of(lambda: hub.HubRun(load(run)).save_pretrained(folder / "out"))
+
+
+def read_file(name: str, folder: Path, text: str | None) -> Outcome:
+    """A file of a run with another text, None for a pipe: what a command says that reads it."""
+    run = runs.copy_of("tiny", folder)
+    runs.put(run / name, text)
+    with runs.at_most(60):
+        if name == "metrics.csv":
+            return call("doctor", run)
+        if name == "words.json":
+            return call("search", "a cat", "--run", run, *QUICK)
+        if name == "trained_on.json":
+            return call("evaluate", run, "--data", prepare_captions(folder, CAPTIONS) / "train")
+        return call("summary", run)
+
+
+for name in ("config.json", "tokenizer.json", "model.safetensors", "metrics.csv", "trained_on.json", "words.json"):
+    @case(f"a pipe in place of {name}", r"damaged .*it is no file, but a folder, device or pipe")
+    def pipe(folder: Path, name: str = name) -> Outcome:
+        return read_file(name, folder, None)
+
+
+@case("a pipe in place of report.json", r"report.json is damaged .it is no file")
+def pipe_for_report(folder: Path) -> Outcome:
+    with runs.at_most(60):
+        return search_with_report(folder, None)
+
+
+for name, text in (("config.json", DEEP), ("config.json", "3"), ("words.json", DEEP), ("words.json", "3"),
+                   ("words.json", "[1, 2]"), ("trained_on.json", DEEP), ("trained_on.json", "[]")):
+    @case(f"{name} is {text[:20]}", rf"{name} is damaged")
+    def odd_file(folder: Path, name: str = name, text: str = text) -> Outcome:
+        return read_file(name, folder, text)
+
+
+@case("trained_on.json of other weights", "trained_on.json is the record of other weights")
+def other_record(folder: Path) -> Outcome:
+    record = {"pretrained": {}, "tuned": {}, "weights": "of others"}
+    return read_file("trained_on.json", folder, json.dumps(record))
+
+
+def index_of(folder: Path) -> Path:
+    images, out = runs.photographs(folder / "images"), folder / "a.idx"
+    assert not call("index", images, "--run", "tiny", "--out", out).failed
+    return out
+
+
+def search_index(index: Path, run: str | Path = "tiny") -> Outcome:
+    return call("search", "a cat", "--run", run, "--index", index, "--out", index.with_name("search.png"))
+
+
+for changes, says in (({"folder": 3}, "'folder' is 3 and must be text"), ({"weights": ["x"]}, "'weights' is"),
+                      ({"files": {"0.png": 7, "1.png": 7, "2.png": 7}}, "'0.png' has no size, time and hash"),
+                      ({"files": {}}, "its parts do not fit"), ({"upright": "yes"}, "'upright' is 'yes'")):
+    @case(f"an index whose notes have {changes}", f"a.idx is no index .{says}.*minalbef index FOLDER")
+    def odd_index(folder: Path, changes: dict = changes) -> Outcome:
+        return search_index(runs.change_index(index_of(folder), **changes))
+
+
+@case("an index whose features have another shape", "a.idx has features of 7 numbers, and .*tiny of 64; index .* again")
+def odd_features(folder: Path) -> Outcome:
+    return search_index(runs.change_index(index_of(folder), torch.ones(3, 7)))
+
+
+@case("an index whose features are no numbers", "a.idx is no index .its features are no numbers")
+def no_features(folder: Path) -> Outcome:
+    return search_index(runs.change_index(index_of(folder), torch.full((3, 64), torch.nan)))
+
+
+@case("a pipe in place of an index", "a.idx is no index .it is no file, but a folder, device or pipe")
+def pipe_for_index(folder: Path) -> Outcome:
+    with runs.at_most(60):
+        return search_index(runs.put(folder / "a.idx", None))
+
+
+@case("an index by other weights", "a.idx was written with other weights than those of .*tiny-paper")
+def other_index(folder: Path) -> Outcome:
+    return search_index(index_of(folder), "tiny-paper")
+
+
+@case("an image that was replaced after it was indexed", "not searched, as changed.*: 1.png")
+def replaced_image(folder: Path) -> Outcome:
+    index = index_of(folder)
+    shutil.copy(folder / "images" / "0.png", folder / "images" / "1.png")
+    return search_index(index)
+
+
+@case("an image that came after the index", "not searched, as changed, vanished or new .*: 3.png")
+def new_image(folder: Path) -> Outcome:
+    index = index_of(folder)
+    runs.photographs(folder / "images", 4)
+    return search_index(index)
+
+
+@case("a set whose name leads out of the run's folder", r"'../../../x' can't name a folder of results|'set'")
+def set_elsewhere(folder: Path) -> Outcome:
+    data = prepare_captions(folder, CAPTIONS)
+    runs.change_json(data / "about.json", set="../../../x")
+    outcome = call("evaluate", runs.copy_of("tiny", folder), "--data", data / "train")
+    assert not list(folder.rglob("x-train"))
+    return outcome
+
+
+for changes in ({"text": None}, {"text": 3}, {"image": None}, {"image": 3}):
+    @case(f"a prepared record with {changes}", "damaged.*prepare .*again")
+    def odd_record(folder: Path, changes: dict = changes) -> Outcome:
+        data = prepare_captions(folder, CAPTIONS)
+        file, = data.glob("train*.jsonl")
+        lines = [json.loads(line) | changes for line in file.read_text(encoding="utf-8").splitlines()]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        file.write_text(text, encoding="utf-8")
+        ends = [len(line) for line in text.splitlines(keepends=True)]
+        np.save(file.with_suffix(".npy"), np.cumsum([0, *ends]))
+        return call("evaluate", runs.copy_of("tiny", folder), "--data", data / "train")
+
+
+def own_loss(sim, teacher_sim, alpha, positive):
+    """A loss of somebody's own."""
+    return -torch.log_softmax(sim, 1)[positive].mean()
+
+
+def resume(folder: Path, first: object, second: object) -> Outcome:
+    data = prepare_captions(folder, CAPTIONS)
+    config = pretrain.settings("tiny", [*SIZES, "vocab_size=48", "match_from=0"], [data])
+    pretrain.pretrain(config, folder / "run", [data], quiet=True, make=first)
+    return runs.outcome_of(lambda: pretrain.pretrain(config, folder / "run", [data], quiet=True, make=second))
+
+
+@case("a run with a loss of one's own goes on without it", "it had argument itc, which is missing here")
+def resumed_without(folder: Path) -> Outcome:
+    return resume(folder, partial(Pretrain, itc=own_loss), None)
+
+
+@case("a run goes on with a loss that it didn't begin with", "it did not have argument itc")
+def resumed_with(folder: Path) -> Outcome:
+    return resume(folder, None, partial(Pretrain, itc=own_loss))
 
 
 @pytest.mark.parametrize("name", CASES)
