@@ -1,7 +1,7 @@
-"""A submission with all that could run, or load, in the page of whoever reads it: each asks for an address of its own."""
+"""A submission with all that could run, or load, on the page of its reader: each asks for an address of its own."""
 
 SEEN = "http://ran.invalid/"
-RUNS = f"new/**/Image().src='{SEEN}NAME'"
+RUNS = f"void(new/**/Image().src='{SEEN}NAME')"
 HOSTILE = {
     "script": f"<script>{RUNS}</script>",
     "onerror": f'<img src="x" onerror="{RUNS}">',
