@@ -234,7 +234,7 @@ def test_feedback_has_each_answer_once_and_no_grader(graded):
         source = course.find(cells_of(CLASS), "answer", name).source
         line = max(re.findall(r"BEGIN SOLUTION\n(.*?)### END", source, re.S)[0].splitlines(), key=len).strip()
         assert shown.count(line) == 1, f"the student's {name}, once"
-    assert "apart" not in shown and "sys.path" not in shown, "grader code"
+    assert "apart_nbgrader" not in shown and "sys.path" not in shown, "grader code"
 
 
 def handed_in(folder: Path, student: str, notebook: dict, **beside: str) -> None:
