@@ -167,8 +167,12 @@ def test_a_learner_runs_a_chapter_and_moves_a_widget(browser, lab, chapter):
 
 
 @pytest.fixture(scope="module")
-def formgrader(tmp_path_factory):
-    """A course with one assignment that three have handed in: its folder, and the JupyterLab that serves it."""
+def formgrader(browser, tmp_path_factory):
+    """An assignment handed in twice, solved, and blank but for a hostile written answer, graded as
+    notebooks/assignments/README.md says: *Nbgrader, Formgrader* in JupyterLab's menu, then a button a student.
+
+    -> the course's folder, the address of the JupyterLab that serves it, a page that is signed in, scores by student
+    """
     if importlib.util.find_spec("nbgrader") is None:
         lack("nbgrader", "pip install -e '.[course]' brings it")
     import course
@@ -177,62 +181,57 @@ def formgrader(tmp_path_factory):
     course.apart_sandbox.trust_ours()
     course.write(folder)
     course.nbgrader(folder, "generate_assignment", GRADED)
-    for student in ("blank", "solution", "hostile"):
+    release = nbformat.read(folder / "release" / GRADED / f"{GRADED}.ipynb", as_version=4)
+    solved = course.notebook(course.read(course.HERE / GRADED), {})
+    for student, notebook in (("solution", solved), ("hostile", hostile(release))):
         shutil.copytree(folder / "release" / GRADED, folder / "submitted" / student / GRADED)
-    nbformat.write(course.notebook(course.read(course.HERE / GRADED), {}),
-                   folder / "submitted" / "solution" / GRADED / f"{GRADED}.ipynb")
-    path = folder / "submitted" / "hostile" / GRADED / f"{GRADED}.ipynb"
-    path.write_text(json.dumps(hostile(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
+        path = folder / "submitted" / student / GRADED / f"{GRADED}.ipynb"
+        path.write_text(json.dumps(notebook), encoding="utf-8")              # nbformat would leave out "trusted"
+
     with jupyterlab(folder) as (address, token):
-        yield folder, address, token
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.goto(f"{address}/lab?token={token}", wait_until="domcontentloaded")
+        for item in ("Nbgrader", "Formgrader"):
+            page.get_by_role("menuitem", name=item, exact=True).click(timeout=120_000)
+        form = page.frame_locator("iframe[src*=formgrader]")
+        row = form.locator("#main-table tr").filter(has_text=GRADED)
+        row.wait_for(timeout=60_000)
+        keep(page, "formgrader-assignments")
+        row.locator(".num-submissions a").click()
+        scores = {}
+        for student in ("solution", "hostile"):
+            row = form.locator("#main-table tr").filter(has=form.locator(f".student-id:text-is('{student}')"))
+            try:
+                row.locator(".autograde a").click(timeout=60_000)
+                form.get_by_text(f"Successfully autograded '{GRADED}' for student "
+                                 f"'{student}'.").wait_for(timeout=1000 * RUN)
+            finally:
+                keep(page, f"formgrader-{student}")
+            form.get_by_role("button", name="Close", exact=True).click()
+            form.locator(".modal").wait_for(state="hidden")
+            scores[student] = [float(points) for points in row.locator(".score").inner_text().split("/")]
+        keep(page, "formgrader-graded")
+        yield folder, address, page, scores
 
 
-def test_formgrader_gives_the_solution_all_points_of_tests_and_the_blank_none(browser, formgrader):
-    """As notebooks/assignments/README.md says: *Nbgrader, Formgrader* in JupyterLab's menu, then a button a student."""
+def test_formgrader_gives_the_solution_all_points_of_tests_and_the_blank_none(formgrader):
     import course
-    name, cells = GRADED, course.read(course.HERE / GRADED)
-    _, address, token = formgrader
-    page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    page.goto(f"{address}/lab?token={token}", wait_until="domcontentloaded")
-    for item in ("Nbgrader", "Formgrader"):
-        page.get_by_role("menuitem", name=item, exact=True).click(timeout=120_000)
-    form = page.frame_locator("iframe[src*=formgrader]")
-    row = form.locator("#main-table tr").filter(has_text=name)
-    row.wait_for(timeout=60_000)
-    keep(page, "formgrader-assignments")
-    row.locator(".num-submissions a").click()
-    scores = {}
-    for student in ("solution", "blank"):
-        row = form.locator("#main-table tr").filter(has=form.locator(f".student-id:text-is('{student}')"))
-        try:
-            row.locator(".autograde a").click(timeout=60_000)
-            form.get_by_text(f"Successfully autograded '{name}' for student "
-                             f"'{student}'.").wait_for(timeout=1000 * RUN)
-        finally:
-            keep(page, f"formgrader-{student}")
-        form.get_by_role("button", name="Close", exact=True).click()
-        form.locator(".modal").wait_for(state="hidden")
-        scores[student] = [float(points) for points in row.locator(".score").inner_text().split("/")]
-    keep(page, "formgrader-graded")
-    page.close()
+    cells, scores = course.read(course.HERE / GRADED), formgrader[-1]
     by_tests, of = sum(cell.points for cell in cells if cell.kind == "tests"), sum(cell.points for cell in cells)
-    assert 0 < by_tests < of and scores == {"solution": [by_tests, of], "blank": [0, of]}
+    assert 0 < by_tests < of and scores == {"solution": [by_tests, of], "hostile": [0, of]}
 
 
-def test_nothing_in_a_submission_runs_where_an_instructor_or_a_student_reads_it(browser, formgrader):
+def test_nothing_in_a_submission_runs_where_an_instructor_or_a_student_reads_it(formgrader):
     """In Formgrader's page it could call the server as the instructor: read the secret, write files, start a kernel."""
     import course
     from nbgrader.api import Gradebook
-    folder, address, token = formgrader
-    course.nbgrader(folder, "autograde", GRADED, "--student", "hostile", "--force")
+    folder, address, page, _ = formgrader
     course.nbgrader(folder, "generate_feedback", GRADED, "--student", "hostile")
     with Gradebook(f"sqlite:///{folder}/gradebook.db") as book:
         number = book.find_submission_notebook(GRADED, GRADED, "hostile").id
-    page = browser.new_page(viewport={"width": 1400, "height": 1000})
     asked = set()
     page.context.on("request", lambda request: asked.add(request.url.partition(SEEN)[2]))
     page.context.on("page", lambda other: other.close())         # a link that opens one
-    page.goto(f"{address}/lab?token={token}", wait_until="domcontentloaded")       # signs in
     feedback = folder / "feedback" / "hostile" / GRADED / f"{GRADED}.html"
     found = {}
     for what, where, shown in (
@@ -252,4 +251,3 @@ def test_nothing_in_a_submission_runs_where_an_instructor_or_a_student_reads_it(
         found[what] = asked - {""}
     found["submitted"].discard("image")          # the file as it came: JupyterLab loads its images, and runs nothing
     assert not any(found.values()), found
-    page.close()
