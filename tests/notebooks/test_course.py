@@ -203,20 +203,20 @@ def sandboxed():
         yield
 
 
-@pytest.fixture(scope="module")
-def graded(tmp_path_factory):
-    """A course's folder, and what nbgrader gave a made-up class of one assignment, which has a table beside it."""
+@pytest.mark.slow(minutes=2)
+def test_nbgrader_gives_a_class_its_points_and_grades_what_was_corrected(tmp_path):
+    """One class for all that needs nbgrader, in one test: workers that shared it would each make their own."""
     pytest.importorskip("nbgrader")
-    folder = tmp_path_factory.mktemp("course")
-    course.write(folder)
+    course.write(tmp_path)
     with sandboxed():
-        return folder, course.made_up_class(folder, CLASS)
+        scores = course.made_up_class(tmp_path, CLASS)
+    the_solution_has_all_points_and_the_blank_and_the_cheat_none(tmp_path, scores)
+    feedback_has_each_answer_once_and_no_grader(tmp_path)
+    answers_alone_are_graded_and_what_was_corrected_again(tmp_path)
 
 
-@pytest.mark.slow(minutes=1)
-def test_nbgrader_gives_the_solution_all_and_the_blank_and_the_cheat_nothing(graded):
+def the_solution_has_all_points_and_the_blank_and_the_cheat_none(folder: Path, scores: dict) -> None:
     """`make course` asks the same of all assignments."""
-    folder, scores = graded
     points = sum(cell.points for cell in cells_of(CLASS) if cell.kind == "tests")
     assert scores == {"solution": (points, points), "blank": (0, points), "cheat": (0, points)}
     release = (folder / "release" / CLASS / f"{CLASS}.ipynb").read_text()
@@ -225,9 +225,7 @@ def test_nbgrader_gives_the_solution_all_and_the_blank_and_the_cheat_nothing(gra
     assert '"output_type": "error"' not in solved, "every cell of the solution's notebook runs"
 
 
-@pytest.mark.slow
-def test_feedback_has_each_answer_once_and_no_grader(graded):
-    folder, _ = graded
+def feedback_has_each_answer_once_and_no_grader(folder: Path) -> None:
     page = (folder / "feedback" / "solution" / CLASS / f"{CLASS}.html").read_text()
     shown = html.unescape(re.sub(r"<[^>]+>", "", page))
     for name in course.answers(cells_of(CLASS)):
@@ -245,10 +243,8 @@ def handed_in(folder: Path, student: str, notebook: dict, **beside: str) -> None
         (at / f"{name}.py").write_text(text)
 
 
-@pytest.mark.slow
-def test_nbgrader_grades_the_answers_of_a_submission_and_nothing_else_of_it_and_grades_what_was_corrected(graded):
-    """Metadata, cells and files beside it earn nothing and cost nothing."""
-    folder, _ = graded
+def answers_alone_are_graded_and_what_was_corrected_again(folder: Path) -> None:
+    """Metadata, cells and files beside a notebook earn nothing and cost nothing."""
     blank = json.loads((folder / "release" / CLASS / f"{CLASS}.ipynb").read_text())
     points = sum(cell.points for cell in cells_of(CLASS) if cell.kind == "tests")
     for cell in blank["cells"]:                                  # all tests skipped, and what they call replaced
