@@ -3,15 +3,20 @@
 A case makes a folder in which something is wrong and calls commands; the last outcome is judged. Add one with
 `@case("what is wrong", "words that the output must contain")`.
 """
+import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+import report
 import torch
 from PIL import Image
 
@@ -431,6 +436,45 @@ def resumed_without(folder: Path) -> Outcome:
 @case("a run goes on with a loss that it didn't begin with", "it did not have argument itc")
 def resumed_with(folder: Path) -> Outcome:
     return resume(folder, None, partial(Pretrain, itc=own_loss))
+# --- course
+
+def hand_in(folder: Path) -> Path:
+    """Where ada's notebook belongs."""
+    at = folder / "submitted" / "ada" / "a2_alignment"
+    at.mkdir(parents=True)
+    return at / "a2_alignment.ipynb"
+
+
+def grade(folder: Path) -> Outcome:
+    """`python report.py grade COURSE a2_alignment`."""
+    (folder / "nbgrader_config.py").write_text("configure(c)", encoding="utf-8")
+    with mock.patch.dict(os.environ, MINALBEF_UNSAFE="1"), redirect_stdout(io.StringIO()) as said:
+        report.main(["grade", str(folder), "a2_alignment"])
+    return Outcome(0, said.getvalue())
+
+
+@case("a submission that isn't JSON", "ada: .*is not a notebook")
+def broken_submission(folder: Path) -> Outcome:
+    hand_in(folder).write_text('{"cells": [', encoding="utf-8")
+    return grade(folder)
+
+
+@case("a submission in an older notebook format", "ada: .*has nbformat 3")
+def older_submission(folder: Path) -> Outcome:
+    hand_in(folder).write_text('{"nbformat": 3, "worksheets": []}', encoding="utf-8")
+    return grade(folder)
+
+
+@case("a submission that is huge", "ada: .*larger than 16 megabytes")
+def huge_submission(folder: Path) -> Outcome:
+    hand_in(folder).write_text(" " * (17 << 20), encoding="utf-8")
+    return grade(folder)
+
+
+@case("a folder in a submission's place", "ada: .*is a folder")
+def folder_for_submission(folder: Path) -> Outcome:
+    hand_in(folder).mkdir()
+    return grade(folder)
 
 
 @pytest.mark.parametrize("name", CASES)

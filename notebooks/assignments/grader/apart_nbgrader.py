@@ -20,8 +20,11 @@ SAID = "sandbox_problem.txt"          # why a process could not be started, for 
 
 def configure(c: Any) -> None:
     """Set which preprocessors nbgrader runs, and in which order."""
-    from nbgrader import preprocessors as theirs  # here and not above: in its kernel they are not needed
+    from apart_pages import clean, page_of  # here and not above: in its kernel they are not needed
+    from nbgrader import preprocessors as theirs
 
+    c.HTMLExporter.filters = {"markdown2html": page_of, "clean_html": clean}
+    c.HTMLExporter.sanitize_html = True                          # outputs, too
     c.Autograde.sanitize_preprocessors = [
         from_release, theirs.ClearOutput, theirs.DeduplicateIds, theirs.OverwriteKernelspec, theirs.OverwriteCells,
         theirs.CheckCellMetadata]

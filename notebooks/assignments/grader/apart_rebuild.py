@@ -3,9 +3,13 @@
 Metadata, tags such as skip-execution, outputs, cells of the student's own and files beside it are left behind.
 """
 import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+# what an answer may link to and show: a place in the page, an image written out, a file beside the notebook
+ADDRESS = re.compile(r"#[\w-]*|data:image/(?:gif|jpeg|png|webp);base64,[\w+/=]*|(?!/)(?:(?!\.\.)[\w./-])*")
 
 
 def grade_id(cell: Mapping) -> str:
@@ -32,12 +36,23 @@ def sources(submission: Mapping) -> dict[str, str]:
     return {name: "\n\n".join(parts) for name, parts in found.items() if name}
 
 
+def harmless(markdown: str) -> str:
+    """A written answer for others to read: no HTML, no link and no image but by an `ADDRESS`.
+
+    The rest stays as text: a space after "<" ends a tag, one after "]" a link, for every reader of Markdown alike.
+    """
+    text = re.sub(r"<(?=[A-Za-z/!?])", "< ", markdown)
+    return re.sub(r"\](?=\(\s*([^\s)]*)|:\s*(\S*))", lambda link: "]" if ADDRESS.fullmatch(
+        link[1] or link[2] or "") else "] ", text)
+
+
 def rebuilt(release: Mapping, submission: Mapping) -> Any:
     """A copy of the release with a submission's answers; an answer whose cell was deleted stays blank."""
     answers, made = sources(submission), copy.deepcopy(release)
     for cell in made["cells"]:
         if is_answer(cell):
-            cell["source"] = answers.get(grade_id(cell), source_of(cell))
+            source = answers.get(grade_id(cell), source_of(cell))
+            cell["source"] = harmless(source) if cell["cell_type"] == "markdown" else source
     return made
 
 

@@ -48,8 +48,13 @@ def tidy(course: Path, assignment: str) -> dict[str, str]:
                         and re.fullmatch(rf"{assignment}[^/]*\.ipynb", path.name)
                         and not {"__MACOSX", ".ipynb_checkpoints"} & set(path.parts)),
                        key=lambda path: (path.name != want.name, len(path.parts), -path.stat().st_mtime))
-        why = problem_of(found[0]) if found else (
-            f"no {assignment}.ipynb among " + (", ".join(sorted(path.name for path in folder.iterdir())) or "no files"))
+        if found:
+            why = problem_of(found[0])
+        elif want.is_dir():
+            why = f"{want.name} is a folder, without a notebook in it"
+        else:
+            names = ", ".join(sorted(path.name for path in folder.iterdir())) or "no files"
+            why = f"no {want.name} among {names}"
         if why:
             problems[student] = f"{assignment}: {why}"
             away = course / "unreadable" / student / assignment
@@ -57,7 +62,12 @@ def tidy(course: Path, assignment: str) -> dict[str, str]:
             away.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(folder, away)
         elif found[0] != want:
-            shutil.copy2(found[0], want)
+            notebook = found[0].read_bytes()
+            if want.is_symlink():
+                want.unlink()                                    # else what it points at would be overwritten
+            elif want.is_dir():
+                shutil.rmtree(want)                              # a folder with the notebook's name, around it
+            want.write_bytes(notebook)
     kept = course / "problems.json"
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     known[assignment] = problems
@@ -86,11 +96,17 @@ def grade(course: Path, assignment: str, force: bool = False) -> None:
     RuntimeError where submissions would run without a sandbox, or by a configuration that knows of none.
     """
     apart_sandbox.choose()
+    if not (course / "nbgrader_config.py").is_file():
+        raise RuntimeError(f"{course} is no course's folder: it has no nbgrader_config.py. `make course` writes one to "
+                           "runs/course")
     if "configure(c)" not in (course / "nbgrader_config.py").read_text(encoding="utf-8"):
         raise RuntimeError(f"{course}/nbgrader_config.py was written by an earlier version, and would run submissions "
                            "beside their tests; move it away, call `make course`, and put its secret into the new one")
-    for why in tidy(course, assignment).values():
-        print(why)
+    for student, why in tidy(course, assignment).items():
+        print(f"{student}: {why}")
+    if not any((course / "submitted").glob(f"*/{assignment}")):
+        print(f"{assignment}: nothing to grade in {course}/submitted")
+        return
     for student in changed(course, assignment):
         print(f"{assignment}: {student} has other answers than those that were graded; they are graded again")
         shutil.rmtree(course / "autograded" / student / assignment)
@@ -282,7 +298,7 @@ def main(words: list[str]) -> None:
     asked = parser.parse_args(words)
     names = asked.assignments or assignments(asked.course)
     if asked.action == "tidy":
-        found = [why for name in names for why in tidy(asked.course, name).values()]
+        found = [f"{student}: {why}" for name in names for student, why in tidy(asked.course, name).items()]
         print("\n".join(found) or "all readable")
     elif asked.action == "grade":
         if asked.unsafe:

@@ -10,9 +10,14 @@ def problem_of(path: Path) -> str:
     try:
         if path.stat().st_size > LARGEST:
             return f"{path.name} is larger than {LARGEST >> 20} megabytes"
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        ids = [cell["metadata"].get("nbgrader", {}).get("grade_id", "") for cell in cells]
-        [str(cell["cell_type"]) + "".join(cell["source"]) for cell in cells]
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        if notebook["nbformat"] != 4:
+            return (f"{path.name} has nbformat {str(notebook['nbformat'])[:20]}; 4 can be graded, as which today's "
+                    "JupyterLab saves it")
+        cells = notebook["cells"]
+        ids = [str(cell["metadata"].get("nbgrader", {}).get("grade_id", "")) for cell in cells]
+        for cell in cells:
+            f"{cell['cell_type']}{''.join(cell['source'])}".encode()         # half a pair of UTF-16 can't be saved
     except UnicodeDecodeError:
         return f"{path.name} is not UTF-8 text"
     except OSError as problem:
