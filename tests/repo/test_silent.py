@@ -29,6 +29,24 @@ def unknown_set(folder: Path) -> Outcome:
     return call("prepare", "nope", "--from", folder)
 
 
+# --- rest
+
+
+@case("a list flag without a value", "--data has no value")
+def empty_list(folder: Path) -> Outcome:
+    return call("pretrain", "--data", "--run", folder / "run")
+
+
+@case("two sets, of which the first doesn't exist", "no prepared set|nope1")
+def first_of_two(folder: Path) -> Outcome:
+    return call("pretrain", "--data", folder / "nope1", "--data", folder / "nope2", "--run", folder / "run")
+
+
+@case("an option that doesn't exist", "no option has 'nope'")
+def unknown_option(folder: Path) -> Outcome:
+    return call("options", "nope")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_is_silent(name, tmp_path):
     pattern, make = CASES[name]
