@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from minalbef import checkpoint
-from minalbef.data import list_images
+from minalbef.data import NO_FILE, list_images
 from minalbef.metrics import progress
 from minalbef.run import IMAGE_CHUNK, Run
 from minalbef.writing import restate, write_atomically
@@ -145,6 +145,8 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensor]:
     """An index's notes and features. Raises ValueError for any other file."""
     with restate(f"{path} is no index", "`minalbef index FOLDER` writes one; or name another file",
                  OSError, SafetensorError, KeyError, TypeError, ValueError):
+        if path.exists() and not path.is_file():                 # opening a pipe would wait forever
+            raise ValueError(NO_FILE)
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["index"])
             features = file.get_tensor("features").clone()

@@ -3,13 +3,17 @@
 A case makes a folder in which something is wrong and calls commands; the last outcome is judged. Add one with
 `@case("what is wrong", "words that the output must contain")`.
 """
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from commands import Outcome, call
+from minalbef.data import data_folder
 
 Case = Callable[[Path], Outcome]
 CASES: dict[str, tuple[str, Case]] = {}
@@ -45,6 +49,35 @@ def first_of_two(folder: Path) -> Outcome:
 @case("an option that doesn't exist", "no option has 'nope'")
 def unknown_option(folder: Path) -> Outcome:
     return call("options", "nope")
+
+
+@case("a pipe or a folder as an index", "is no index .not a file, but a folder, device or pipe")
+def pipe_as_index(folder: Path) -> Outcome:
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "index")
+    else:
+        (folder / "index").mkdir()
+    return call("search", "an apple", "--index", folder / "index", "--run", "tiny", "--out", folder / "a.png")
+
+
+@case("a file as the folder of an export", "is a file; name a folder")
+def export_to_file(folder: Path) -> Outcome:
+    (folder / "onnx").write_text("mine")
+    return call("export", "tiny", "--onnx", folder / "onnx")
+
+
+@case("boxes that aren't numbers", "not four finite numbers")
+def infinite_box(folder: Path) -> Outcome:
+    image = data_folder() / "tiny" / "example.png"
+    return call("predict", "grounding", "--image", image, "--text", "a rocket", "--run", "tiny", "--boxes",
+                0, 0, "inf", 3, "--out", folder / "a.png")
+
+
+@case("a float TIFF whose white is unknown", "between -1 and 1, so that white is unknown")
+def unknown_white(folder: Path) -> Outcome:
+    Image.fromarray(np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)).save(folder / "a.tif")
+    return call("predict", "retrieval", "--image", folder / "a.tif", "--text", "a rocket", "--run", "tiny",
+                "--out", folder / "a.png")
 
 
 @pytest.mark.parametrize("name", CASES)
