@@ -199,7 +199,7 @@ def open_image(source: Source, upright: bool = True, least: int = 0) -> Image.Im
     """A path, open file, PIL image, uint8 array (h, w, 3) or tensor (3, h, w) -> an RGB image.
 
     upright: rotated as EXIF says, over white if transparent, deeper grey scaled to 8 bits; always
-        for an `Upright`. False: PIL's convert("RGB"), as the original does: its boxes fit those pixels
+        for an `Upright`. False: PIL's convert("RGB"), as the original: its boxes fit those pixels
     least: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, which is faster, where its shorter side
         keeps at least so many pixels; 0: never
     Raises ValueError for what is not a whole image in one of FORMATS, has no pixels, has more than
@@ -277,7 +277,7 @@ def _make_upright(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(grey: np.ndarray) -> np.ndarray:
-    """Grey of 16 or 32 bits, or of floats -> uint8; its values tell what white is: 1, 255 or 65,535.
+    """Grey of 16 or 32 bits, or of floats -> uint8; its values tell what white is.
 
     Raises ValueError where they don't.
     """
@@ -290,7 +290,7 @@ def _to_8_bits(grey: np.ndarray) -> np.ndarray:
     if is_whole and 0 <= low and high <= 65_535:
         return (grey // 257).astype(np.uint8)
     raise ValueError(f"its grey values lie between {low:g} and {high:g}, so that white is unknown: "
-                     "they must lie within 0 and 1, or be whole numbers within 0 and 255, or 65,535")
+                     "they must lie within 0 and 1, or be whole numbers up to 255 or 65,535")
 
 
 def changes_upright(source: str | Path | BinaryIO) -> tuple[bool, bool]:
