@@ -259,8 +259,8 @@ def list_images(images: Source | Sequence[Source]) -> list[Source]:
 def open_image(source: Source, upright: bool = True, least: int = 0) -> Image.Image:
     """A path, open file, PIL image, uint8 array (h, w, 3) or tensor (3, h, w) -> an RGB image.
 
-    upright: rotated as EXIF says, over white if transparent, 16 bits scaled to 8; always for an
-        `Upright`. False: PIL's convert("RGB"), as the original does: its boxes fit those pixels
+    upright: rotated as EXIF says, over white if transparent, deeper grey scaled to 8 bits; always
+        for an `Upright`. False: PIL's convert("RGB"), as the original: its boxes fit those pixels
     least: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, which is faster, where its shorter side
         keeps at least so many pixels; 0: never
     Raises ValueError for what is not a whole image in one of FORMATS, has no pixels, has more than
@@ -330,12 +330,29 @@ def _check_size(image: Image.Image) -> None:
 def _make_upright(image: Image.Image) -> Image.Image:
     """See `open_image`."""
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):               # 16-bit grey, which PIL would clip at 255
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode.startswith(("I", "F")):        # deeper grey, which PIL would clip at 255
+        image = Image.fromarray(_to_8_bits(np.asarray(image)))
     if is_transparent(image):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def _to_8_bits(grey: np.ndarray) -> np.ndarray:
+    """Grey of 16 or 32 bits, or of floats -> uint8; its values tell what white is.
+
+    Raises ValueError where they don't.
+    """
+    low, high = grey.min(), grey.max()
+    is_whole = grey.dtype.kind in "iu" or bool((grey == np.trunc(grey)).all())
+    if grey.dtype.kind == "f" and 0 <= low and high <= 1:
+        return np.rint(grey * 255).astype(np.uint8)
+    if is_whole and 0 <= low and high <= 255:
+        return grey.astype(np.uint8)
+    if is_whole and 0 <= low and high <= 65_535:
+        return (grey // 257).astype(np.uint8)
+    raise ValueError(f"its grey values lie between {low:g} and {high:g}, so that white is unknown: "
+                     "they must lie within 0 and 1, or be whole numbers up to 255 or 65,535")
 
 
 def changes_upright(source: str | Path | BinaryIO | ImageFile) -> tuple[bool, bool]:

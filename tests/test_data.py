@@ -62,6 +62,30 @@ def test_grey_becomes_three_equal_channels():
     assert (np.array(open_image(file_of(deep))) == 128).all(), "16 bits are clipped to white"
 
 
+RAMP = np.linspace(0, 1, 256).reshape(16, 16)      # of grey
+
+
+@pytest.mark.parametrize("values", [
+    RAMP.astype(np.float32), (RAMP * 255).astype(np.int32), (RAMP * 255).astype(np.float32),
+    (RAMP * 65535).astype(np.int32), (RAMP * 65535).astype(np.uint16), (RAMP * 255).astype(np.uint16)],
+    ids=["float 0..1", "int32 0..255", "float 0..255", "int32 0..65535", "uint16", "uint16 0..255"])
+def test_deep_grey_has_the_brightness_of_8_bits(values, tmp_path):
+    Image.fromarray(values).save(tmp_path / "deep.tif")
+    pixels = np.array(open_image(tmp_path / "deep.tif"))[..., 0].astype(int)
+    assert np.abs(pixels - 255 * RAMP).max() <= 1
+
+
+@pytest.mark.parametrize("values, said", [
+    ((RAMP * 100_000).astype(np.int32), "between 0 and 100000"), (np.full((4, 4), -5, np.int32), "between -5 and -5"),
+    (RAMP * 2 - 1, "between -1 and 1"), (RAMP * 1.5, "between 0 and 1.5"), (RAMP * 100_000, "between 0 and 100000"),
+    (np.where(RAMP == 0, np.nan, RAMP), "between nan and nan"), (np.where(RAMP == 0, np.inf, RAMP), "and inf")])
+def test_grey_of_an_unknown_white_is_refused(values, said, tmp_path):
+    values = values.astype(np.float32) if values.dtype == np.float64 else values
+    Image.fromarray(values).save(tmp_path / "deep.tif")
+    with pytest.raises(ValueError, match=f"deep.tif cannot be read as an image: its grey .*{said}, so that white"):
+        open_image(tmp_path / "deep.tif")
+
+
 def test_transparency_lies_over_white():
     clear = picture("RGBA")
     clear.putalpha(0)

@@ -479,3 +479,52 @@ def test_nan_in_one_process_stops_all_at_the_same_step(two):
     state = torch.load(folder / "poisoned" / "state.pt", weights_only=True)
     assert state["step"] == 3
     assert all(value.isfinite().all() for value in state["task"].values() if isinstance(value, torch.Tensor))
+
+
+@pytest.fixture
+def apple(monkeypatch, caplog):
+    """Apple's GPU is there; `apple(figures)` -> the device that is taken if it computes these, and what is said."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    cpu = distributed.golden_figures("cpu")
+
+    def take(compute, name="auto"):
+        distributed.computes_as_cpu.cache_clear()
+        caplog.clear()
+        monkeypatch.setattr(distributed, "golden_figures",
+                            lambda device: compute(cpu.clone()) if device == "mps" else cpu)
+        taken = {distributed.device_of(name).type for _ in range(3)}
+        return taken, caplog.messages
+    yield take
+    distributed.computes_as_cpu.cache_clear()
+
+
+def one_wrong(figures):
+    figures[7] += 0.01
+    return figures
+
+
+def missing(_):
+    raise NotImplementedError("The operator 'aten::x' is not currently implemented\nfor MPS")
+
+
+def test_auto_takes_apples_gpu_if_it_computes_as_the_cpu(apple):
+    assert apple(lambda figures: figures + 1e-5) == ({"mps"}, [])
+
+
+@pytest.mark.parametrize("compute, why", [(one_wrong, "differ from the CPU's by 0.01"), (missing, "'aten::x' is not"),
+                                          (lambda figures: figures * float("nan"), "by nan")])
+def test_auto_takes_the_cpu_where_apples_gpu_computes_wrongly_and_says_so_once(apple, compute, why):
+    taken, (said,) = apple(compute)
+    assert "mps" not in taken and said.startswith("device=cpu, because mps computes wrongly here: ") and why in said
+    assert apple(compute, "mps") == ({"mps"}, []), "who insists gets it"
+
+
+def test_golden_figures_are_the_same_each_time_and_leave_the_random_state():
+    torch.manual_seed(1)
+    wanted = torch.rand(3)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        figures = distributed.golden_figures("cpu")
+    assert torch.equal(torch.rand(3), wanted) and torch.equal(figures, distributed.golden_figures("cpu"))
+    assert figures.isfinite().all() and figures[0] > 0.5 and (figures.abs() > 1e-2).sum() > 1000

@@ -77,6 +77,7 @@ def data(sizes: tuple[int, ...] = (48, 64), photo: int = 256, number: int = 2000
     show(measure_loading(sizes, photo, number))
 
 
+BENCHES = {"bench step": step, "bench data": data}
 Benches = (Annotated[Any, tyro.conf.subcommand("step", constructor=step)]
            | Annotated[Any, tyro.conf.subcommand("data", constructor=data)])
 

@@ -48,8 +48,8 @@ def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
 
     Args:
         name: {trained_sets}; to evaluate on alone: {other_sets}; or pairs, for your own
-        source: the folder of the set's files, which are not downloaded; clipart needs none; for
-            pairs also hf-dataset://OWNER/NAME, a Hugging Face dataset, which is
+        source: the folder of the set's files, which you download; clipart needs none; for pairs
+            also hf-dataset://OWNER/NAME, a Hugging Face dataset, which is downloaded for you
         out: the folder for all prepared sets; this one's is in it
         images: folders of the images, if they are not below the set's files
         without: prepared splits whose images are left out of training, such as prepared/coco/test

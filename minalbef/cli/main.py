@@ -4,7 +4,6 @@ A command imports what it needs when it runs: torch takes longer than --help.
 """
 import argparse
 import importlib.metadata
-import itertools
 import logging
 import os
 import re
@@ -15,16 +14,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
 import minalbef
 from minalbef.cli import next_steps
-from minalbef.cli.bench import bench
+from minalbef.cli.bench import BENCHES, bench
 from minalbef.cli.full_size import convert, dry_run, plan, prepare
 from minalbef.cli.gpu_check import gpu_check
 from minalbef.cli.limits import checked, current_flags
+from minalbef.cli.lists import join_lists, list_flags
 from minalbef.cli.names import fill_in
 from minalbef.cli.options import options
 from minalbef.cli.pictures import explore_pictures, export, index, search
@@ -44,7 +44,6 @@ MOVED = {
 }
 NARROWEST = 40                        # columns; in fewer, tyro never ends to draw its boxes
 TYRO = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
-Images = Annotated[list[tuple[Path, ...]], tyro.conf.UseAppendAction]
 
 
 def demo(changes: Changes = (), /, preset: str = "tiny", run: Path = Path("runs/demo"),
@@ -203,7 +202,7 @@ def explore(run: Path | None = None, /, images: Path | None = None,
         explore_pictures(model, images, out)
 
 
-def predict(task: str, /, image: Images, text: str, run: Path | None = None,
+def predict(task: str, /, image: tuple[Path, ...], text: str, run: Path | None = None,
             out: Path | None = None, boxes: tuple[tuple[float, float, float, float], ...] = ()
             ) -> None:
     """Ask a fine-tuned model about your own images, and draw where it looked.
@@ -222,8 +221,7 @@ def predict(task: str, /, image: Images, text: str, run: Path | None = None,
         run = Path("runs", task)
         if "pretrain" in evaluates and not run.exists():
             run = source_of(None)
-    paths = list(itertools.chain.from_iterable(image))       # --image A B or --image A --image B
-    print(predictor.main(task, paths, text, run, out, boxes or None))
+    print(predictor.main(task, image, text, run, out, boxes or None))
 
 
 def summary(run: Path, /) -> None:
@@ -406,7 +404,10 @@ def run_script(command: Callable) -> None:
 
     Errors are explained as minalbef's are.
     """
-    run_command_line(lambda words: tyro.cli(checked(command), args=words, config=TYRO))
+    def call(words: list[str]) -> None:
+        words = join_lists(words, list_flags(command))
+        tyro.cli(checked(command), args=words, config=TYRO)
+    run_command_line(call)
 
 
 def call_command(words: list[str]) -> None:
@@ -424,7 +425,11 @@ def call_command(words: list[str]) -> None:
     if words and words[0] not in COMMANDS and not words[0].startswith("-"):
         names = ", ".join(COMMANDS)
         raise ValueError(f"no command {words[0]!r}{nearest(words[0], COMMANDS)}; there are {names}")
-    tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="minalbef", args=current_flags(words),
+    words = current_flags(words)
+    for command in (" ".join(words[:1]), " ".join(words[:2])):
+        if command in COMMANDS | BENCHES:
+            words = join_lists(words, list_flags((COMMANDS | BENCHES)[command]))
+    tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="minalbef", args=words,
                                          description=ABOUT, config=TYRO)
 
 

@@ -1,8 +1,9 @@
 """`minalbef options`: every field of a Config, with its default and the reason for it."""
 import inspect
 import re
+from dataclasses import fields
 
-from minalbef.config import PARTS
+from minalbef.config import PARTS, nearest
 
 
 def options(word: str = "", /) -> None:
@@ -11,10 +12,15 @@ def options(word: str = "", /) -> None:
     Args:
         word: only those whose line has it, such as lr or queue
     """
+    lines = []
+    names = []
     for part in PARTS:
-        for line in option_lines(part):
-            if word in line:
-                print(line)
+        lines += [line for line in option_lines(part) if word in line]
+        names += [item.name for item in fields(part)]
+    if not lines:
+        raise ValueError(f"no option has {word!r} in its line{nearest(word, names)}; "
+                         "`minalbef options` lists all")
+    print("\n".join(lines))
 
 
 def option_lines(part: type) -> list[str]:

@@ -23,8 +23,8 @@ class PretrainSets:
     vocab: Path | None = None
     """BERT's vocab.txt; without it, word pieces are learnt from the captions"""
     vit: str | None = None
-    """weights for the image encoder: a file, a folder or a name such as deit_base_patch16_224; of a
-    run, such as tiny/start, its image encoder"""
+    """weights for the image encoder: a file, a folder, a name such as deit_base_patch16_224, or a
+    run, such as tiny/start"""
     bert: str | None = None
     """for text encoder and fusion, such as google-bert/bert-base-uncased"""
     freeze: tuple[Literal["image", "text"], ...] = ()

@@ -629,15 +629,15 @@ def describe_opening(notes: dict[str, Any], upright: bool) -> list[str]:
     """A line to print if images look different when opened upright: how many, and how they are."""
     kinds = []
     if notes["transparent"]:
-        kinds.append(f"{notes['transparent']:,} transparent")
+        kinds.append(f"with transparency: {notes['transparent']:,}")
     if notes["turned"]:
-        kinds.append(f"{notes['turned']:,} turned by EXIF")
+        kinds.append(f"rotated by EXIF: {notes['turned']:,}")
     if not kinds:
         return []
-    way = "read as the original reads them: not turned, transparency dropped"
+    way = "read as the original reads them: not rotated, transparency dropped"
     if upright:
         way = "opened upright, over white"
-    return [f"  images that are {' and '.join(kinds)}: they are {way}"]
+    return [f"  images {', '.join(kinds)}; they are {way}"]
 
 
 def describe_count(count: int, what: str, expected: int | None, share: float) -> str:

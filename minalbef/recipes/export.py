@@ -61,7 +61,8 @@ def export(run: Run, folder: Path) -> None:
     """Write image.onnx, text.onnx, fusion.onnx and tokenizer.json.
 
     Batch and text length of the graphs may vary.
-    Raises ValueError without the packages of the extra `onnx`, and for a run that lacks a head.
+    Raises ValueError without the packages of the extra `onnx`, for a run that lacks a head, and
+    where a file has the folder's name.
     """
     missing = [*run.absent, *run.untrained]
     if missing:
@@ -71,6 +72,8 @@ def export(run: Run, folder: Path) -> None:
                  "pip install 'minalbef[onnx]' brings what it needs", ImportError):
         import onnxscript  # noqa: F401
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; name a folder to write, new or old")
     model = run.model
     size = run.config.image_size
     batch = torch.export.Dim("batch", max=MOST)

@@ -305,10 +305,10 @@ def test_an_index_knows_how_its_pictures_were_opened(mine, tmp_path):
 def test_prepare_counts_the_pictures_that_it_matters_for(mine, public):
     for (folder, account), way in (
         (mine, "opened upright, over white"),
-        (public, "read as the original reads them: not turned, transparency dropped"),
+        (public, "read as the original reads them: not rotated, transparency dropped"),
     ):
         assert (
-            f"  images that are 3 transparent and 2 turned by EXIF: they are {way}\n" in account
+            f"  images with transparency: 3, rotated by EXIF: 2; they are {way}\n" in account
         )
         about = json.loads((folder / "about.json").read_text())
         assert (about["splits"]["train"]["transparent"], about["splits"]["train"]["turned"]) == (

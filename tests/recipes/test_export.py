@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import ExifTags, Image
 
 from helpers import disturb, small, texts
 from minalbef.albef import ALBEF
@@ -58,6 +59,18 @@ def test_onnxruntime_computes_what_torch_does(exported, rows, length):
         np.testing.assert_allclose(given[name], value.numpy(), atol=1e-4, rtol=1e-4, err_msg=name)
 
 
+def save_hard_images(folder: Path) -> list[Path]:
+    """The example image as it is; rotated, which EXIF undoes; and with a transparent half."""
+    example = Image.open(folder / "data" / "tiny" / "example.png").convert("RGB")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    example.transpose(Image.Transpose.ROTATE_90).save(folder / "rotated.png", exif=exif)
+    clear = example.convert("RGBA")
+    clear.paste((0, 0, 0, 0), (0, 0, clear.width // 2, clear.height))
+    clear.save(folder / "clear.png")
+    return [Path("data", "tiny", "example.png"), Path("rotated.png"), Path("clear.png")]
+
+
 def test_the_example_of_the_page_gives_the_runs_own_answers(tmp_path, monkeypatch):
     root = Path(__file__).parents[2]
     (tmp_path / "data").symlink_to(root / "data")
@@ -69,12 +82,15 @@ def test_the_example_of_the_page_gives_the_runs_own_answers(tmp_path, monkeypatc
     for path in (tmp_path / "runs" / "onnx").glob("*.onnx"):
         onnx.checker.check_model(path, full_check=True)
     _, code = re.findall(r"```python\n(.*?)```", page, re.S)
-    names: dict = {}
-    exec(compile(code, "docs/use.md", "exec"), names)
-    run, pair = load("tiny"), ("data/tiny/example.png", "a big rocket on a blue background")
-    assert names["image_feature"] @ names["text_feature"].T == pytest.approx(run.similarity(*pair).item(), abs=1e-4)
-    no, yes = names["match"][0]
-    assert 1 / (1 + np.exp(no - yes)) == pytest.approx(run.match_probability(*pair).item(), abs=1e-4)
+    run, text = load("tiny"), "a big rocket on a blue background"
+    assert code.count('"data/tiny/example.png"') == code.count(f'"{text}"') == 1
+    for path in save_hard_images(tmp_path):
+        names: dict = {}
+        exec(compile(code.replace("data/tiny/example.png", str(path)), "docs/use.md", "exec"), names)
+        similarity = names["image_feature"] @ names["text_feature"].T
+        assert similarity == pytest.approx(run.similarity(path, text).item(), abs=1e-4), path
+        no, yes = names["match"][0]
+        assert 1 / (1 + np.exp(no - yes)) == pytest.approx(run.match_probability(path, text).item(), abs=1e-4), path
 
 
 def test_a_run_without_a_head_is_not_exported(exported, tmp_path):

@@ -4,7 +4,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import tyro
 from PIL import Image
 from torch.testing import assert_close
 
@@ -293,7 +292,7 @@ def runs(models, pictures, tmp_path_factory):
 
 
 def command(*args: str):
-    tyro.cli(main.predict, args=args)
+    main.call_command(["predict", *args])
 
 
 def test_the_command_tells_the_answer_and_draws_it(runs, ask, capsys, monkeypatch):
@@ -338,7 +337,7 @@ def test_two_pictures_are_named_at_once_or_one_by_one(runs, ask, capsys, monkeyp
     (["vqa", "--image", "a.png", "--text", "a", "--run", "runs/mine"], "no runs/mine; `minalbef finetune vqa`.*--run"),
     (["vqa", "--image", "a.png", "--text", "a", "--run", "empty"], "not a run folder"),
     (["vqa", "--image", "c.png", "--text", "a"], "c.png cannot be read"),
-    (["vqa", "--text", "a"], "got 0"), (["nlvr2", "--image", "a.png", "--text", "a"], "got 1"),
+    (["nlvr2", "--image", "a.png", "--text", "a"], "got 1"),
     (["vqa", "--image", "a.png", "--text", "a", "--boxes", "1", "1", "5", "5"], "boxes for grounding"),
     (["entailment", "--image", "a.png", "--text", "a", "--boxes", "1", "1", "5", "5"], "boxes for grounding"),
     (["grounding", "--image", "a.png", "--text", "a", "--boxes", "90", "1", "5", "5"],

@@ -24,6 +24,7 @@ import runs
 from captions import CAPTIONS, SIZES, prepare_captions
 from commands import Outcome, call
 from minalbef import load
+from minalbef.data import data_folder
 from minalbef.recipes import pretrain
 from minalbef.tasks.pretrain import Pretrain
 
@@ -475,6 +476,51 @@ def huge_submission(folder: Path) -> Outcome:
 def folder_for_submission(folder: Path) -> Outcome:
     hand_in(folder).mkdir()
     return grade(folder)
+# --- rest
+
+
+@case("a list flag without a value", "--data has no value")
+def empty_list(folder: Path) -> Outcome:
+    return call("pretrain", "--data", "--run", folder / "run")
+
+
+@case("two sets, of which the first doesn't exist", "no prepared set|nope1")
+def first_of_two(folder: Path) -> Outcome:
+    return call("pretrain", "--data", folder / "nope1", "--data", folder / "nope2", "--run", folder / "run")
+
+
+@case("an option that doesn't exist", "no option has 'nope'")
+def unknown_option(folder: Path) -> Outcome:
+    return call("options", "nope")
+
+
+@case("a pipe or a folder as an index", "is no index .not a file, but a folder, device or pipe")
+def pipe_as_index(folder: Path) -> Outcome:
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "index")
+    else:
+        (folder / "index").mkdir()
+    return call("search", "an apple", "--index", folder / "index", "--run", "tiny", "--out", folder / "a.png")
+
+
+@case("a file as the folder of an export", "is a file; name a folder")
+def export_to_file(folder: Path) -> Outcome:
+    (folder / "onnx").write_text("mine")
+    return call("export", "tiny", "--onnx", folder / "onnx")
+
+
+@case("boxes that aren't numbers", "not four finite numbers")
+def infinite_box(folder: Path) -> Outcome:
+    image = data_folder() / "tiny" / "example.png"
+    return call("predict", "grounding", "--image", image, "--text", "a rocket", "--run", "tiny", "--boxes",
+                0, 0, "inf", 3, "--out", folder / "a.png")
+
+
+@case("a float TIFF whose white is unknown", "between -1 and 1, so that white is unknown")
+def unknown_white(folder: Path) -> Outcome:
+    Image.fromarray(np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)).save(folder / "a.tif")
+    return call("predict", "retrieval", "--image", folder / "a.tif", "--text", "a rocket", "--run", "tiny",
+                "--out", folder / "a.png")
 
 
 @pytest.mark.parametrize("name", CASES)
