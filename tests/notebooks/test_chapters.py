@@ -122,22 +122,14 @@ def test_chapter_16_runs_whole_on_a_set_in_flickr30ks_layout_and_shows_its_figur
     assert not re.search("clip ?art|openclipart|sailing", figures)
 
 
-def reaches_for_a_gpu(chapter: Path) -> bool:
-    """Whether a chapter trains, or asks for a device; tensors of the others stay on the CPU, as everywhere."""
-    code = [cell.source for cell in nbformat.read(chapter, 4).cells if cell.cell_type == "code"]
-    return re.search(r"device_of\(|device_at_hand\(|\bfit\(|\bcuda\b|\b(pretrain|tune|finetune|evaluate)\(",
-                     "\n".join(code)) is not None
-
-
 @pytest.mark.slow(minutes=2)
-@pytest.mark.parametrize("chapter", [path.stem for path in CHAPTERS if reaches_for_a_gpu(path)])
-def test_a_chapter_runs_beside_a_gpu_without_a_change(chapter):
-    """A pretended GPU: no number is a GPU's, but whatever is trained goes there, and must be fetched or followed."""
-    run = subprocess.run([sys.executable, ROOT / "tests" / "support" / "on_card.py", f"{chapter}.ipynb"],
+def test_chapter_08_runs_beside_a_gpu_without_a_change():
+    """A pretended GPU: no number is a GPU's, but whatever is trained goes there, and must be fetched or followed.
+
+    Chapter 08 trains by hand and by `fit`, saves, loads, evaluates and draws, which is what the others do with a model
+    on a GPU. A tensor that another chapter leaves on the wrong device is seen by nobody before its reader's GPU.
+    """
+    run = subprocess.run([sys.executable, ROOT / "tests" / "support" / "on_card.py", "08_pretrain.ipynb"],
                          cwd=ROOT / "notebooks", stdout=subprocess.PIPE, text=True,
                          env=os.environ | {"PYTHONPATH": python_path(ROOT)})
-    failed = json.loads(run.stdout.splitlines()[-1])
-    if chapter == "15_scale":                                    # what it compiles wants a real one
-        failed = [(number, why) for number, why in failed
-                  if not re.search("Torch not compiled with CUDA enabled|Found no NVIDIA driver", why)]
-    assert not failed
+    assert json.loads(run.stdout.splitlines()[-1]) == []
