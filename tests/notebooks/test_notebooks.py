@@ -90,6 +90,29 @@ def test_a_cell_without_its_assert_would_be_seen():
                             "1\nplot") and not asserts_last("if x:\n    assert x") and not asserts_last("plot")
 
 
+def as_told(notebook: Path) -> list[bool]:
+    """Whether the asserts of what the text says are on, with the parameters as committed."""
+    given, = [cell for cell in cells(notebook) if "parameters" in cell["metadata"].get("tags", [])]
+    names: dict = {}
+    exec(source(given), names)
+    return [eval(ast.unparse(node.value), names) for cell in cells(notebook) for node in parse(source(cell)).body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "as_told"]
+
+
+@pytest.mark.parametrize("notebook", [path for path in NOTEBOOKS if "as_told" in path.read_text(encoding="utf-8")],
+                         ids=lambda path: path.stem)
+def test_what_a_chapter_claims_of_its_run_is_checked_at_its_parameters(notebook):
+    assert as_told(notebook) == [True]
+
+
+def test_claims_that_another_parameter_switches_off_would_be_seen(tmp_path):
+    notebook = tmp_path / "chapter.ipynb"
+    parts = [{"source": "share = 0.25", "metadata": {"tags": ["parameters"]}},
+             {"source": "as_told = share == 0.2\nassert not as_told or found", "metadata": {}}]
+    notebook.write_text(json.dumps({"cells": [{"cell_type": "code", **part} for part in parts]}), encoding="utf-8")
+    assert as_told(notebook) == [False]
+
+
 @every_chapter
 def test_every_picture_says_what_it_shows(notebook):
     shown = [(source(cell)[:60], output.get("metadata", {}).get("image/png", {}).get("alt", ""))

@@ -42,7 +42,17 @@ WRONG = {
                  "return all(set(line) == {0, 1, 2} for line in zip(*table))",
                  "return all(sum(line) == 3 for line in [*table, *zip(*table)])",
                  "return table[1] == table[0][1:] + table[0][:1]"],
-    "labels_by_hand": ["""
+    "labels_by_hand": [("""
+        labels = []
+        for one in problems:
+            told = {holds(one.form, world) for world in worlds(one.form, one.scene)}
+            labels.append(1 if len(told) > 1 else 2 if True in told else 0)
+        return labels""", "is None don't count"), ("""
+        labels = []
+        for one in problems:
+            told = {bool(holds(one.form, world)) for world in worlds(one.form, one.scene)}
+            labels.append(1 if len(told) == 2 else 2 if True in told else 0)
+        return labels""", "is None don't count"), """
         return [{False: 0, None: 1, True: 2}[holds(one.form, worlds(one.form, one.scene)[0])]
                 for one in problems]""", """
         labels = []

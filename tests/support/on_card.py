@@ -12,16 +12,13 @@ from dataclasses import replace
 
 import nbformat
 from IPython.core.interactiveshell import InteractiveShell
-from torch.overrides import _pop_mode_temporarily as off_the_card
 
 from card import card
 from minalbef import train
-from minalbef.bench import step
-from minalbef.recipes import counting, forecast
 
 STEPS = 8                             # of a training, at most
-SMALLER = {"share": 0.001, "rows": 16}           # parameters, in chapters that have them: of pairs; in a step
-whole, count = train.fit, counting.run_pass
+SMALLER = {"share": 0.001}            # parameters, in chapters that have them
+whole = train.fit
 
 
 def fit(task, batches, config, *rest, **more):
@@ -32,16 +29,10 @@ def fit(task, batches, config, *rest, **more):
     return whole(task, batches, config, *rest, **more)
 
 
-def run_pass(*given):
-    with off_the_card():              # it has no data, and a mode that sees every call takes minutes
-        return count(*given)
-
-
 def failures(chapter: str) -> list[tuple[int, str]]:
     """Cells' numbers, each with the error it ended in."""
     shell, found = InteractiveShell.instance(), []
-    train.fit, counting.run_pass = fit, run_pass
-    step.matmul_peak = forecast.matmul_peak = lambda *given, **more: (1e3, 1e3)      # a GPU's size takes a CPU a minute
+    train.fit = fit
     with card():
         for number, cell in enumerate(nbformat.read(chapter, 4).cells):
             if cell.cell_type == "code":
