@@ -14,16 +14,18 @@ from helpers import disturb, same_state, small
 from minalbef import checkpoint, load
 from minalbef.albef import ALBEF
 from minalbef.data import data_folder
+from minalbef.datasets.prepare import prepare
 from minalbef.recipes import finetune, index, search
 from minalbef.recipes.convert import to_original, to_run
 from minalbef.recipes.evaluate import evaluate_run, evaluate_set
 from minalbef.recipes.provenance import hash_of, trained_on
-from minalbef.recipes.report import read_report
+from minalbef.recipes.report import output_folder, read_report, set_folder
 from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.retrieval import Retrieval
 from minalbef.tokenizer import SPECIALS, Tokenizer
 from minalbef.train import Stopped
 from minalbef.weights.original import read_file
+from runs import photographs
 
 CHANGES = ("vocab_size=48", "fuse_cls=True", "stem=patch")     # what the original can build
 
@@ -274,3 +276,28 @@ def test_a_report_that_was_changed_by_hand_is_named(tmp_path, changes, says, not
     with pytest.raises(ValueError, match=message):
         read_report(tmp_path)
     note(f"report.json: {changes}", 1, "refused by name")
+
+
+def test_two_sets_of_your_own_never_share_a_report_and_it_knows_its_set_and_weights(tmp_path):
+    run = shutil.copytree(data_folder() / "tiny", tmp_path / "run")
+    reports = []
+    for name in ("one", "two"):
+        source = photographs(tmp_path / name, 3)
+        for i in range(3):
+            (source / f"{i}.txt").write_text(f"a cat, {name} {i}")
+        prepare("pairs", source, tmp_path / "out" / name)
+        data = tmp_path / "out" / name / "pairs"
+        split = next(iter(json.loads((data / "about.json").read_text())["splits"]))
+        reports.append(evaluate_set(run, data / split))
+        assert reports[-1]["manifest"] == hash_of(data, split)
+    assert len(list(run.glob("pairs-*/report.json"))) == 2 and reports[0] != reports[1]
+    assert {report["weights"] for report in reports} == {checkpoint.hash_of_weights(run)}
+
+
+def test_results_are_never_written_outside_of_the_runs_folder(tmp_path):
+    for name in ("../x", "/x", "..", "", "a\\b", "a/b"):
+        with pytest.raises(ValueError, match="can't name a folder of results"):
+            set_folder(tmp_path / "run", name, "test", "0" * 32)
+    assert set_folder(tmp_path / "run", "pairs", "test", "0123456789") == tmp_path / "run" / "pairs-test-01234567"
+    assert set_folder(tmp_path / "run", "coco", "test", "0123456789") == tmp_path / "run" / "coco-test"
+    assert output_folder(tmp_path / "snapshots" / "run") == tmp_path / "snapshots" / "run", "not the hub's cache"
