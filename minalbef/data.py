@@ -126,8 +126,13 @@ class Batch(Rows):
         return replace(batch, image=normalise(batch.image))
 
 
-class ChangedImage(ValueError):
-    """An image isn't the one that `minalbef prepare` read; nothing goes on with another one."""
+class ChangedImage(Exception):
+    """An image isn't the one that `minalbef prepare` read; nothing goes on with another one.
+
+    No ValueError, as an unreadable image is: those are replaced by the next one, or left out.
+    """
+
+    exit_status = 2                   # of a command that ends with it
 
 
 def content_hash(data: bytes) -> int:

@@ -344,11 +344,12 @@ def describe_error(error: BaseException) -> tuple[str, int]:
                 "(accumulate=4) or checkpointing=true; `minalbef plan` says what a preset needs"), 1
     if isinstance(error, RecursionError):
         return f"what was read is nested too deep ({first}); mend the file or leave it out", 1
-    if isinstance(error, ValueError | OSError | FloatingPointError):
+    explained = isinstance(error, ValueError | OSError | FloatingPointError)
+    if explained or hasattr(error, "exit_status"):           # as data.ChangedImage has
         # a loader's worker puts its traceback before the message
         name = rf"\n(?:[\w.]+\.)?{type(error).__name__}: "
         message = re.split(name, text)[-1].rstrip()
-        return message, 2 if isinstance(error, ValueError) else 1
+        return message, getattr(error, "exit_status", 2 if isinstance(error, ValueError) else 1)
     raise error
 
 

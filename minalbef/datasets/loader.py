@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from minalbef import distributed
 from minalbef.config import Config
-from minalbef.data import Batch, ChangedImage, open_image, reads_upright
+from minalbef.data import Batch, open_image, reads_upright
 from minalbef.datasets.augment import view
 from minalbef.evaluation.loop import Records
 from minalbef.tokenizer import Tokenizer
@@ -207,8 +207,6 @@ def first_readable(numbers: np.ndarray, i: int, load: Callable[[int], T],
         number = int(numbers[j % len(numbers)])
         try:
             return load(number)
-        except ChangedImage:
-            raise
         except ValueError as error:
             bad[number] = str(error)
     raise ValueError(f"of {attempts} records in a row no image can be read: {bad[number]}")

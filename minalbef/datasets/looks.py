@@ -28,7 +28,7 @@ class Look(NamedTuple):
 def look_at(image: ImageFile) -> Look:
     """Look at an image's file, once as long as it stays as it is. Raises OSError."""
     status = image.path.stat()
-    return _look_at(image, status.st_mtime_ns, status.st_size)
+    return _look_at(image, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
 
 
 @lru_cache(1 << 20)                   # the reader of each split asks for it, and each caption

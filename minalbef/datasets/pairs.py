@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from minalbef.data import SUFFIXES, ImageFile, Record
 from minalbef.datasets.catalogue import set_with
 from minalbef.datasets.looks import look_at
 from minalbef.datasets.readers import (
+    MISSING,
     Fault,
     FaultHandler,
     Finder,
@@ -34,6 +35,7 @@ from minalbef.datasets.tables import (
     Table,
     alone,
     checked_layout,
+    find_layout,
     find_tables,
     images_beside,
     table_rows,
@@ -68,12 +70,15 @@ class FinderBelow(Finder):
     def __init__(self, roots: Roots):
         super().__init__(roots)
         self.by_name: dict[str, list[Path]] | None = None    # of all files, once it is needed
+        self.exact = set()                                   # a table of yours fits into memory
 
     def __call__(self, image: str) -> Path:
         """The path of an image. Raises Fault if there is none, or if several would do."""
         try:
             return super().__call__(image)
-        except Fault:
+        except Fault as fault:
+            if fault.kind != MISSING:
+                raise
             if self.by_name is None:
                 self.by_name = files_by_name(self.roots or [])
             wanted = PurePosixPath(image.replace("\\", "/"))
@@ -156,14 +161,27 @@ def read_pairs(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
                                  partial(parse, find), on_fault)
 
 
-def names_splits(path: Path, columns: Columns = Columns()) -> tuple[int, int]:
-    """How many rows of a folder name their split, and how many don't: a hash decides on these."""
+class Names(NamedTuple):
+    """What a folder's rows say of their splits."""
+
+    named: int                        # rows that name theirs
+    unnamed: int                      # rows of which a hash decides
+    torn: int                         # groups of which rows name several splits
+
+
+def names_splits(path: Path, columns: Columns = Columns()) -> Names:
+    """How many rows of a folder name their split, and how many don't."""
     named = unnamed = 0
+    groups: dict[str, set[str]] = {}
     for row in rows(path, find_source(path, columns), columns):
-        if isinstance(row, dict):
-            named += bool(row.get("split"))
-            unnamed += not row.get("split")
-    return named, unnamed
+        if not isinstance(row, dict):
+            continue
+        split = row.get("split") or ""
+        named += bool(split)
+        unnamed += not split
+        if split and row.get("group") is not None:
+            groups.setdefault(str(row["group"]), set()).add(split)
+    return Names(named, unnamed, sum(len(splits) > 1 for splits in groups.values()))
 
 
 def split_of(photo: int) -> str:
@@ -239,17 +257,21 @@ def rows(folder: Path, source: CaptionSource,
     Raises ValueError for an unknown split: its rows would all be lost.
     """
     for path, table_split in source.tables:
+        splits = {} if table_split else splits_of_images(path, columns)
         for number, row in enumerate(table_rows(path, columns)):
             if isinstance(row, Fault):
                 row.split = table_split
             elif row.get("split") or table_split:
                 name = str(row.get("split") or table_split)
                 row["split"] = known_split(name, f"{path}: row {number}")
+            elif splits:
+                row["split"] = splits.get(row.get("image"), "")
             yield row
-    splits = folder_splits(folder, source.texts)
-    for text in source.texts:
+    texts = {text: text.relative_to(folder) for text in source.texts}
+    splits = folder_splits(texts.values())
+    for text, place in texts.items():
         row = text_row(folder, text)
-        split = splits.get(text, "")
+        split = splits.get(place, "")
         if isinstance(row, Fault):
             row.split = split
         elif split or not splits:
@@ -262,21 +284,36 @@ def rows(folder: Path, source: CaptionSource,
         yield label_row(folder, image)
 
 
-def folder_splits(folder: Path, texts: Sequence[Path]) -> dict[Path, str]:
-    """The splits of text files by the first folder, such as test/1.txt; {} if they name none.
+def splits_of_images(table: Path, columns: Columns) -> dict[Any, str]:
+    """The splits of a table's images by their folders, such as test/1.jpg; {} if they name none."""
+    if find_layout(table, columns).columns.split:
+        return {}
+    images = {row["image"]: PurePosixPath(row["image"].replace("\\", "/"))
+              for row in table_rows(table, columns)
+              if isinstance(row, dict) and isinstance(row.get("image"), str)}
+    splits = folder_splits(images.values())
+    if len(splits) < len(set(images.values())):
+        return {}                                            # some lie elsewhere: no names of splits
+    return {image: splits[path] for image, path in images.items()}
+
+
+def folder_splits(files: Iterable[PurePath]) -> dict[PurePath, str]:
+    """The splits of files by a folder's name, such as data/test/1.txt; {} if they name none.
 
     A single name beside other folders may be an ordinary word: train, beside car and bus.
     """
-    splits = {}
-    for text in texts:
-        split = SPLIT_NAMES.get(text.relative_to(folder).parts[0].lower(), "")
-        if split and text.parent != folder:
-            splits[text] = split
+    files = list(files)
+    splits: dict[PurePath, str] = {}
+    for file in files:
+        named = [SPLIT_NAMES[part.lower()] for part in file.parts[:-1]
+                 if part.lower() in SPLIT_NAMES]
+        if named:
+            splits[file] = named[0]
     names = set(splits.values())
     if len(names) > 1:
         return splits
-    if len(splits) == len(texts) and names:
-        return splits if alone(*names) else {}
+    if names and len(splits) == len(files) and alone(*names):
+        return splits
     return {}
 
 
@@ -304,6 +341,9 @@ def text_row(folder: Path, text: Path) -> dict[str, Any] | Fault:
     except UnicodeError as error:
         return Fault("unreadable text", f"{text} isn't in UTF-8: {error}", "save it in UTF-8",
                      image=image)
+    if any("\0" in line for line in lines):
+        return Fault("unreadable text", f"{text} isn't in UTF-8: it has NUL characters, as UTF-16 "
+                     "has", "save it in UTF-8", image=image)
     captions = [line for line in lines if line.strip()]
     return {"image": str(image.relative_to(folder)), "caption": captions}
 
@@ -315,7 +355,8 @@ def label_row(folder: Path, image: Path) -> dict[str, Any] | Fault:
         return Fault("no label", f"{image} is in no folder whose name is a caption",
                      "move it into one")
     path = image.relative_to(folder)
-    split = SPLIT_NAMES.get(path.parts[0].lower(), "") if len(path.parts) > 2 else ""
+    named = [SPLIT_NAMES[part.lower()] for part in path.parts[:-2] if part.lower() in SPLIT_NAMES]
+    split = named[0] if named else ""
     return {"image": str(path), "caption": label, "split": split, "labelled": True}
 
 

@@ -43,8 +43,9 @@ from minalbef.datasets.readers import (
     stable_hash,
 )
 from minalbef.datasets.sheet import write_sheet
-from minalbef.datasets.store import Records, digest_of, file_of, read_about, to_line
+from minalbef.datasets.store import Records, digest_of, file_of, read_about, seal, to_line
 from minalbef.datasets.tables import Columns, walk
+from minalbef.evaluation.choices import ChoiceRecord
 from minalbef.tasks.vqa import VQARecord
 from minalbef.tokenizer import clean
 from minalbef.writing import hold, holder_of, name_file, restate, sweep, write_atomically
@@ -53,6 +54,7 @@ LOG = logging.getLogger(__name__)
 LOCK = ".preparing"
 SHEET = "sheet.png"
 FIRST = 1_000                         # records at most, to find a few images to show first
+MOST_BAD = 0.5                        # share of a split's entries that may be bad, by default
 ENDINGS = (".jsonl", ".npy", ".photos.npy")      # of a split's records, their index, photograph ids
 
 
@@ -145,7 +147,7 @@ class Job:
 
 def prepare(name: str, source: str | Path | None = None, out: str | Path = "prepared",
             images: Sequence[str | Path] = (), without: Sequence[str | Path] = (),
-            look: bool = False, most_bad: float = 0.5, share: float = 1.0,
+            look: bool = False, most_bad: float = MOST_BAD, share: float = 1.0,
             columns: Columns = Columns()) -> str:
     """Check the files of a set in `source` and write it to out/name, for `store.Records`.
 
@@ -190,8 +192,8 @@ def prepare(name: str, source: str | Path | None = None, out: str | Path = "prep
     origin, account = describe_origin(name, source, columns, dataset)
     job = Job(name=name, source=source, inputs=inputs, roots=roots, root=common_folder(roots),
               aliases=aliases, avoid=avoid, answers=[], origin=origin,
-              command=command_of(name, source, dataset, out, images, without, columns), look=look,
-              most_bad=most_bad, share=share)
+              command="", look=look, most_bad=most_bad, share=share)
+    job = replace(job, command=command_of(job, dataset, out, images, without, columns))
     if name == "vqa":
         answers, lines = list_answers(job, files)
         account += lines
@@ -216,28 +218,37 @@ def describe_origin(name: str, source: Path, columns: Columns,
         return "named", []
     if dataset:
         return ("named" if dataset.names_splits else "hashed"), []
-    named, unnamed = pairs.names_splits(source, columns)
+    named, unnamed, torn = pairs.names_splits(source, columns)
     lines = []
+    if torn:
+        lines.append(f"doubtful: {torn:,} groups of --group-column {columns.group} have rows that "
+                     "name different splits")
     if named and unnamed:
         lines.append(f"splits: {named:,} rows name theirs and {unnamed:,} don't; for those a hash "
                      "decides, so name all of them if these are training data alone")
     return ("named" if named else "hashed"), lines
 
 
-def command_of(name: str, source: Path, dataset: hugging_face.HubDataset | None, out: Path,
+def command_of(job: Job, dataset: hugging_face.HubDataset | None, out: Path,
                images: Sequence[str | Path], without: Sequence[str | Path], columns: Columns
                ) -> str:
-    """The command that prepares a set again."""
-    words: list[str | Path] = ["prepare", name, "--out", out]
-    if name != "clipart":
-        words += ["--from", dataset.address if dataset else source]
+    """The command that prepares a set again, in any folder."""
+    words: list[str | Path] = ["prepare", job.name, "--out", out.resolve()]
+    if job.name != "clipart":
+        words += ["--from", dataset.address if dataset else job.source.resolve()]
     if images and not dataset:
-        words += ["--images", *images]
+        words += ["--images", *(Path(image).resolve() for image in images)]
     if without:
-        words += ["--without", *without]
+        words += ["--without", *(Path(split).resolve() for split in without)]
     for field, column in columns._asdict().items():
         if column:
             words += [f"--{field}-column", column]
+    if job.share < 1:
+        words += ["--share", f"{job.share:g}"]
+    if job.look:
+        words.append("--look")
+    if job.most_bad != MOST_BAD:
+        words += ["--most-bad", f"{job.most_bad:g}"]
     return shlex.join(map(str, words))
 
 
@@ -326,11 +337,11 @@ def replace_set(job: Job, folder: Path) -> list[str]:
             check_tally(job, split, tally, notes["records"], faults_of(path, split), folder)
             splits[split] = notes | {"file": path.name}
             account += describe(job, split, splits[split], tally)
-        unused = watched.without_caption(job) if job.is_own else []
+        unused = watched.unused(job) if job.is_own else []
         switch(job, folder, Path(temporary), splits, len(unused))
     remove_old(job, folder, old, splits)
     if unused:
-        account.append(f"{len(unused):,} images have no caption, such as {unused[0]}")
+        account.append(f"{len(unused):,} images are in no record, such as {unused[0]}")
     return account + watched.captions.describe() + watched.describe_shared()
 
 
@@ -359,7 +370,7 @@ class Watched:
                     copies[record.id] = copy
             yield seen
 
-    def without_caption(self, job: Job) -> list[Path]:
+    def unused(self, job: Job) -> list[Path]:
         """The images below the set's folders that no record or fault is of."""
         if job.name != "pairs" or job.source.name.startswith(hugging_face.SCHEME):
             return []
@@ -380,7 +391,7 @@ class Watched:
             count = sum(text in trained for text in texts)
             if count:
                 lines.append(f"doubtful: {count:,} of {len(texts):,} captions of {split} stand "
-                             "word for word in train, which may let a model learn them by heart; "
+                             "word for word in train, so its figures are too good; "
                              "--group-column keeps rows of one origin in one split")
             alike = find_alike(self.copies.get("train", {}), self.copies.get(split, {}))
             if alike:
@@ -464,7 +475,7 @@ def faults_of(path: Path, split: str) -> Path:
 
 
 def switch(job: Job, folder: Path, temporary: Path, splits: dict[str, dict[str, Any]],
-           without_caption: int) -> None:
+           unused: int) -> None:
     """Write answers.json, and move all new files into the folder.
 
     Records come first, then about.json, which makes them the set. Lists of bad entries come last,
@@ -477,7 +488,8 @@ def switch(job: Job, folder: Path, temporary: Path, splits: dict[str, dict[str, 
     for path in sorted(set(temporary.iterdir()) - set(faults)):
         os.replace(path, folder / path.name)
     about = {"set": job.name, "root": str(job.root), "upright": job.upright,
-             "command": job.command, "without_caption": without_caption, "splits": splits}
+             "command": job.command, "unused": unused, "splits": splits}
+    about["seal"] = seal(about)
     text = json.dumps(about, indent=1) + "\n"
     write_atomically(folder / "about.json", lambda path: path.write_text(text, encoding="utf-8"))
     for path in faults:
@@ -534,9 +546,13 @@ def look_at_record(record: Any, images: Sequence[Any], job: Job, tally: Tally) -
         files.append(replace(file, hash=look.hash))
     hashes = [file.hash or 0 for file in files]
     photos = list(zip(photos_of(record, job.aliases), hashes))
+    changes: dict[str, Any]
     if hasattr(record, "images"):
-        return Seen(replace(record, images=tuple(files)), photos)
-    changes: dict[str, Any] = {"image": files[0]}
+        changes = {"images": tuple(files)}
+        if isinstance(record, ChoiceRecord) and len(files) == 1:
+            changes["id"] = hashes[0]
+        return Seen(replace(record, **changes), photos)
+    changes = {"image": files[0]}
     if isinstance(record, Record):                           # questions have ids of their own
         changes["id"] = hashes[0]
     return Seen(replace(record, **changes), photos)

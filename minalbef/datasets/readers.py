@@ -29,6 +29,7 @@ FOLDERS = {
     "vg": ("", "images", "VG_100K", "VG_100K_2"),
     "flickr": ("", "images", "flickr30k-images"),
 }
+MISSING = "missing image"             # a kind of fault
 LONGEST = 500                         # characters of a fault's message, which may quote a long text
 FORMAT_PAGE = "docs/public.md#formats shows the format"
 SEPARATORS = re.compile(r"[\s,]*")    # between entries
@@ -204,7 +205,8 @@ class Finder:
         self.folders = FOLDERS[album]
         self.roots = [roots] if isinstance(roots, (str, Path)) else roots
         self.skip = 0                            # folders that the latest image's path had too many
-        self.shortened: dict[str, str] = {}      # which path of the list led to a file
+        self.shortened: dict[str, str] = {}      # which shortened path of the list led to a file
+        self.exact: set[str] | None = None       # files found as the list has them; None: not kept
 
     def __call__(self, image: str) -> Path:
         """The path of an image. Raises Fault if there is no such file, or if several would do."""
@@ -219,14 +221,26 @@ class Finder:
                 raise Fault("ambiguous image", f"image {image!r} may be {found[0]} or {found[1]}",
                             "give them different names, or name only one folder with --images")
             if found and (skip == 0 or not self.has_folder(parts[:-1])):
-                if skip and self.shortened.setdefault(found[0], image) != image:
-                    raise Fault("ambiguous image", f"image {image!r} is not there, and {found[0]} "
-                                f"is that of {self.shortened[found[0]]!r}", "get the image")
+                self.check_owner(found[0], image, skip)
                 self.skip = skip
                 return Path(found[0])
-        raise Fault("missing image", f"image {image!r} is not below "
+        raise Fault(MISSING, f"image {image!r} is not below "
                     f"{' or '.join(map(str, self.roots))}",
                     "get it, or name its folder with --images")
+
+    def check_owner(self, file: str, image: str, skip: int) -> None:
+        """Raises Fault for a file that another path of the list has led to, if one was cut."""
+        owner = image
+        if skip:
+            owner = self.shortened.setdefault(file, image)
+            if self.exact and file in self.exact:
+                owner = file
+        elif self.exact is not None:
+            owner = self.shortened.get(file, image)
+            self.exact.add(file)
+        if owner != image:
+            raise Fault("ambiguous image", f"image {image!r} and {owner!r} would be the same file, "
+                        f"{file}", "get the one that is missing, or mend its path")
 
     def find(self, parts: Sequence[str]) -> list[str]:
         """The files of this path below the roots: one, or several that differ."""

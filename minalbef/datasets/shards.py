@@ -73,9 +73,13 @@ def read_samples(path: Path) -> Iterator[Sample]:
 
 def parse_sample(path: Path, key: str, contents: dict[str, Any]) -> Record:
     """The record of a tar's sample. Raises Fault without image or words, and for a huge text."""
-    image = next((contents[ending] for ending in IMAGE_ENDINGS if ending in contents), None)
-    if image is None:
+    images = [ending for ending in IMAGE_ENDINGS if ending in contents]
+    if not images:
         raise Fault("missing image", f"{key} has no jpg, png or webp")
+    if len(images) > 1:
+        raise Fault("ambiguous image", f"{key} has a {images[0]} and a {images[1]}",
+                    "give them different names")
+    image = contents[images[0]]
     for ending in TEXT_ENDINGS:
         text = contents.get(ending)
         if isinstance(text, ImageFile):

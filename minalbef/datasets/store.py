@@ -23,6 +23,7 @@ Folders = str | Path | Sequence[str | Path]                # prepared sets, or s
 TEXTS = ("text", "question")
 FILE_NAME = re.compile(r"\w[\w.-]*")  # never a path, which could lead to another folder
 ORIGINS = ("named", "hashed")         # where a split comes from
+HASHED = 1 << 26                      # bytes of records: up to so many are hashed when opened
 
 
 def record_types() -> dict[str, type]:
@@ -60,7 +61,10 @@ class Records(Dataset[Any]):
         self.root = Path(root or about["root"])
         try:
             self.offsets = np.lib.format.open_memmap(self.path.with_suffix(".npy"), mode="r")
-            check_index(self.offsets, self.path.stat().st_size)
+            size = self.path.stat().st_size
+            check_index(self.offsets, size)
+            if size <= HASHED and digest_of(self.path) != about["splits"][split]["digest"]:
+                raise ValueError("the records have changed since the set was prepared")
             # both files stay open: `prepare` may replace the set meanwhile. Memory maps have no
             # file offset, which workers would share
             self.lines = np.memmap(self.path, np.uint8, "r")
@@ -191,6 +195,8 @@ def check_about(about: Any) -> None:
                          f"`minalbef prepare {about['set']} --from FOLDER` makes it anew")
     if about.get("upright") not in (True, False):
         raise ValueError(f"'upright' is {about.get('upright')!r} and must be true or false")
+    if about.get("seal") != seal(about):
+        raise ValueError("it has changed since the set was prepared")
 
 
 def digest_of(file: str | Path) -> str:
@@ -220,10 +226,14 @@ def seal_of(folder: str | Path) -> str:
 
     Where the images lie isn't part of it.
     """
-    about = read_about(folder)
+    return read_about(folder)["seal"]
+
+
+def seal(about: dict[str, Any]) -> str:
+    """The hash of what about.json says of a set, except for where it lies and how it was made."""
     parts = [about["set"], str(about["upright"])]
-    for split in sorted(about["splits"]):
-        parts += [split, about["splits"][split]["digest"]]
+    for split, notes in sorted(about["splits"].items()):
+        parts += [split, notes["digest"], notes["origin"], notes["kind"]]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from minalbef.data import content_hash
 from minalbef.datasets import catalogue, choices
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import photo_id
@@ -143,9 +144,12 @@ def test_what_is_prepared_reads_back_as_it_was(name, here):
     write(here / file, entries)
     account = prepare(name, here, here / "out", look=True)
     reader = choices.winoground if name == "winoground" else choices.single_image
-    found = [replace(record, images=tuple(image.path for image in record.images))
-             for record in Records(here / "out" / name, "test")]
-    assert found == [*reader(here / file, here)]
+    records = [*Records(here / "out" / name, "test")]
+    assert [replace(record, images=tuple(image.path for image in record.images)) for record in records] == [
+        replace(record, id=records[i].id) for i, record in enumerate(reader(here / file, here))]
+    for record in records:
+        pair = len(record.images) == 2
+        assert record.id == (photo_id("ex_0_img_0.png") if pair else content_hash(record.images[0].read()))
     assert f"test: {2 if name == 'winoground' else 1} images" in account.partition("\n")[0]
 
 

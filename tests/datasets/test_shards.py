@@ -16,7 +16,7 @@ from helpers import same_state
 from minalbef import checkpoint, distributed
 from minalbef.cli import main
 from minalbef.cli.train import PretrainSets
-from minalbef.data import open_image
+from minalbef.data import ChangedImage, open_image
 from minalbef.datasets import loader
 from minalbef.datasets.loader import RecordBatches, count_unreadable
 from minalbef.datasets.prepare import prepare
@@ -255,7 +255,7 @@ def test_training_stops_at_an_image_that_changed_after_prepare(prepared, change,
     else:
         tars[0].write_bytes(tars[2].read_bytes())
     found = batches(prepared, batch=13, workers=workers)
-    with pytest.raises(ValueError, match="has changed since the set was prepared.*minalbef prepare shards"):
+    with pytest.raises(ChangedImage, match="has changed since the set was prepared.*minalbef prepare shards"):
         found(0)
 
 

@@ -147,6 +147,16 @@ def changed_in_evaluation(folder: Path) -> Outcome:
     return outcome
 
 
+@case("images that changed places after prepare, for the doctor", CHANGED)
+def changed_for_the_doctor(folder: Path) -> Outcome:
+    drawings(folder, 40)
+    prepare_own(folder)
+    rotate_images(folder / "own")
+    outcome = call("doctor", "tiny", "--data", folder / "prepared" / "pairs")
+    assert outcome.failed
+    return outcome
+
+
 @case("images that were replaced before a resume", CHANGED)
 def changed_before_a_resume(folder: Path) -> Outcome:
     drawings(folder)
@@ -160,7 +170,7 @@ def changed_before_a_resume(folder: Path) -> Outcome:
     return outcome
 
 
-@case("records that were edited by hand", "train.jsonl has changed since the set was prepared")
+@case("records that were edited by hand", "records have changed since the set was prepared")
 def edited_records(folder: Path) -> Outcome:
     drawings(folder)
     prepare_own(folder)
@@ -229,7 +239,7 @@ def svg(folder: Path) -> Outcome:
     return prepare_own(folder)
 
 
-@case("an image without a caption", "1 images have no caption, such as")
+@case("an image without a caption", "1 images are in no record, such as")
 def no_caption(folder: Path) -> Outcome:
     source = drawings(folder)
     (source / "left.png").write_bytes((source / "3.png").read_bytes())
