@@ -280,15 +280,18 @@ def search(run: Run, records: Sequence[Record] | None, missing: dict[str, str], 
     tokens, keep = run.tokenizer.encode(texts, run.config.text_length)
     text = run.model.text_feature(*ranking.encode_texts(run.model, tokens, keep))
     keys = torch.tensor([record.match_key for record in records])
-    return places(ranking.inner_products(text, image), own, keys[:, None] == keys[first], texts)
+    return places(ranking.inner_products(text, image), own, texts, keys[:, None] == keys[first])
 
 
-def places(sim: Tensor, own: Tensor, true: Tensor, texts: Sequence[str]) -> Search:
+def places(sim: Tensor, own: Tensor, texts: Sequence[str], true: Tensor | None = None) -> Search:
     """What a search found.
 
-    sim: (t, i); own: (t,), each text's image; true: (t, i) bool, the text is true of the image
+    sim: (t, i); own: (t,), each text's image
+    true: (t, i) bool, the text is true of the image; None: of its own alone
     """
     t, i = sim.shape
+    if true is None:
+        true = own[:, None] == torch.arange(i)
     score = sim.gather(1, own[:, None])
     wrong = ~true
     ahead = (wrong & (sim > score)).sum(1)

@@ -120,9 +120,9 @@ def recalls(i2t: Tensor, t2i: Tensor, image_ids: Tensor, text_ids: Tensor) -> di
     """Recall at 1, 5 and 10 of each query, by name.
 
     i2t, t2i: scores (i, t) and (t, i)
-    image_ids, text_ids: match keys, (i,) and (t,), equal where image and text match
+    image_ids, text_ids: (i,) and (t,), equal where image and text match
 
-    Any that matches counts. Ties are broken at random; the original leaves them to
+    Any of an image's captions counts. Ties are broken at random; the original leaves them to
     numpy's sort. Raises ValueError for an image without a text, and for a text without an image.
     """
     true = image_ids[:, None] == text_ids

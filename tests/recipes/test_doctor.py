@@ -130,7 +130,7 @@ def test_a_run_that_finds_no_pairs_at_all_is_not_said_to_have_memorised_any():
 
 def test_places_recalls_and_first_answers_are_those_counted_by_hand():
     sim = torch.tensor([[.9, .1, .1, .2], [.8, .7, .1, .2], [.5, .5, .5, .5], [.9, .1, .1, .2]])
-    found = evidence.places(sim, torch.tensor([0, 1, 2, 3]), torch.eye(4).bool(), ["a", "b", "c", "a"])
+    found = evidence.places(sim, torch.tensor([0, 1, 2, 3]), ["a", "b", "c", "a"])
     assert found.place == pytest.approx((1 + 2 + 2.5 + 2) / 4), "ties count half"
     assert (found.texts, found.images, found.firsts, found.favourite) == (3, 4, 1, 1.0), "equal captions count once"
     assert (found.k, found.recall) == (1, (1 + 0 + 0.25 + 0) / 4), "ties are in random order"
@@ -138,7 +138,7 @@ def test_places_recalls_and_first_answers_are_those_counted_by_hand():
 
 def test_by_chance_the_mean_place_is_chance_and_is_called_so():
     def places(sim):
-        return evidence.places(sim, torch.arange(50), torch.eye(50).bool(), [str(i) for i in range(50)])
+        return evidence.places(sim, torch.arange(50), [str(i) for i in range(50)])
     generator = torch.Generator().manual_seed(0)
     called = 0
     for _ in range(200):
