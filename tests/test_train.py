@@ -537,6 +537,7 @@ def test_apples_gpu_is_for_one_process_and_is_said_to_be_untested(monkeypatch, c
     with pytest.raises(ValueError, match="device='mps': process 0 of this machine has no GPU"):
         distributed.device_of("mps")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(distributed, "computes_as_cpu", lambda device: True)
     assert distributed.device_of("auto") == distributed.device_of("mps") == torch.device("mps")
     assert distributed.device_of("cpu") == torch.device("cpu")
     assert distributed.join("auto") == torch.device("mps") and "we haven't tested" in caplog.text

@@ -25,14 +25,14 @@ class Look(NamedTuple):
     turned: bool
 
 
-def look_at(image: ImageFile) -> Look:
+def look_of(image: ImageFile) -> Look:
     """Look at an image's file, once as long as it stays as it is. Raises OSError."""
     status = image.path.stat()
-    return _look_at(image, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
+    return _look_of(image, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
 
 
 @lru_cache(1 << 20)                   # the reader of each split asks for it, and each caption
-def _look_at(image: ImageFile, *stamp: int) -> Look:
+def _look_of(image: ImageFile, *stamp: int) -> Look:
     data = image.read()
     transparent, turned = changes_upright(BytesIO(data))
     return Look(content_hash(data), problem_of(data), transparent, turned)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from minalbef.data import SUFFIXES, ImageFile, Record
 from minalbef.datasets.catalogue import set_with
-from minalbef.datasets.looks import look_at
+from minalbef.datasets.looks import look_of
 from minalbef.datasets.readers import (
     MISSING,
     Fault,
@@ -192,7 +192,7 @@ def split_of(photo: int) -> str:
 def content_of(image: Path) -> int:
     """A hash of a file's bytes, so that copies of an image share it. Raises Fault."""
     try:
-        return look_at(ImageFile(image)).hash
+        return look_of(ImageFile(image)).hash
     except OSError as error:
         problem = f"{image} cannot be read: {error.strerror or error}"
         raise Fault("unreadable image", problem, "check its permissions or leave it out",
@@ -293,7 +293,7 @@ def splits_of_images(table: Path, columns: Columns) -> dict[Any, str]:
               if isinstance(row, dict) and isinstance(row.get("image"), str)}
     splits = folder_splits(images.values())
     if len(splits) < len(set(images.values())):
-        return {}                                            # some lie elsewhere: no names of splits
+        return {}                                # some lie elsewhere: no names of splits
     return {image: splits[path] for image, path in images.items()}
 
 

@@ -32,7 +32,7 @@ from minalbef.datasets.catalogue import (
     files_below,
     find_inputs,
 )
-from minalbef.datasets.looks import find_alike, look_at, small_copy
+from minalbef.datasets.looks import find_alike, look_of, small_copy
 from minalbef.datasets.readers import (
     Fault,
     FaultHandler,
@@ -497,7 +497,7 @@ def switch(job: Job, folder: Path, temporary: Path, splits: dict[str, dict[str, 
 
 
 def usable_records(job: Job, split: str, tally: Tally) -> Iterator[Seen]:
-    """A split's records that may be used: images are what they should be, and none is to be avoided.
+    """A split's records that may be used: their images are images, and none is to be avoided.
 
     With job.look, none is unreadable either. The tally also counts images that look different when
     opened upright.
@@ -531,7 +531,7 @@ def look_at_record(record: Any, images: Sequence[Any], job: Job, tally: Tally) -
     for image in images:
         file = image if isinstance(image, ImageFile) else ImageFile(Path(image))
         try:
-            look = look_at(file)
+            look = look_of(file)
         except OSError as error:
             raise Fault("unreadable image", f"{file.name} cannot be read: "
                         f"{error.strerror or error}", "check its permissions or leave it out",

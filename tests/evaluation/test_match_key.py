@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from helpers import small
 from minalbef.albef import ALBEF
-from minalbef.data import Record
+from minalbef.data import ImageFile, Record
 from minalbef.datasets.loader import ValidationBatches
 from minalbef.datasets.store import from_line, to_line
 from minalbef.evaluation.loop import How
@@ -172,7 +172,7 @@ def test_text_assignment_draws_no_image_of_the_same_label():
 
 
 def test_a_record_without_a_key_is_known_by_its_id_and_written_as_before(tmp_path):
-    plain = Record(tmp_path / "a.png", "a cat", 7)
+    plain = Record(ImageFile(tmp_path / "a.png", hash=7), "a cat", 7)
     assert plain.match_key == 7 and replace(plain, match=3).match_key == 3
     assert b"match" not in to_line(plain, tmp_path)
     for record in (plain, replace(plain, match=0)):

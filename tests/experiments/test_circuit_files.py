@@ -61,7 +61,7 @@ def test_a_run_with_checkpoints_is_an_ordinary_run_and_its_hashes_are_compared(t
     assert "and step_0002 and 0 more differ; made with" in capsys.readouterr().out, "another's bits are compared, too"
     assert [one["device"] for one in stored(out)["tiny-3"]] == [wrong["tiny-3"][0]["device"], "another processor"]
     assert stored(out)["tiny-3"][1]["hashes"] == hashes
-    with pytest.raises(ValueError, match="is a finished run without step_0001; remove the folder"):
+    with pytest.raises(ValueError, match="began from something else: its argument steps differs"):
         make(number=4)
 
 

@@ -220,11 +220,12 @@ def run_ci(folder: Path, **stubs: str) -> tuple[int, str, str]:
 def test_ci_installs_chromium_or_says_that_it_needs_it(tmp_path):
     make = "echo make $@, MINALBEF_CI=$MINALBEF_CI; exit 3"
     code, out, error = run_ci(tmp_path, id="echo 1000", make=make)
-    assert code == 1 and not out and "needs Chromium" in error and "apt-get install chromium" in error
+    assert code == 1 and not out and "needs chromium bubblewrap" in error
+    assert "apt-get install chromium bubblewrap" in error
     code, out, error = run_ci(tmp_path, id="echo 0", make=make, **{"apt-get": "echo apt-get $@"})
-    installs = ["apt-get update -q", "apt-get install -y -q chromium"]
+    installs = ["apt-get update -q", "apt-get install -y -q chromium bubblewrap"]
     assert code == 3 and not error and out.splitlines() == [*installs, "make .venv/stamp, MINALBEF_CI=1"]
-    code, out, error = run_ci(tmp_path, id="echo 1000", make=make, **{"google-chrome": ""})
+    code, out, error = run_ci(tmp_path, id="echo 1000", make=make, bwrap="", **{"google-chrome": ""})
     assert code == 3 and "apt-get" not in out + error, "it is there already"
     assert "'.[course,browser," in (ROOT / ".ci" / "run").read_text()
 

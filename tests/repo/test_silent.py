@@ -415,7 +415,7 @@ def set_elsewhere(folder: Path) -> Outcome:
 
 
 for changes in ({"text": None}, {"text": 3}, {"image": None}, {"image": 3}):
-    @case(f"a prepared record with {changes}", "damaged.*prepare .*again")
+    @case(f"a prepared record with {changes}", "records have changed since the set was prepared; prepare the set again")
     def odd_record(folder: Path, changes: dict = changes) -> Outcome:
         data = prepare_captions(folder, CAPTIONS)
         file, = data.glob("train*.jsonl")
@@ -504,7 +504,7 @@ def unknown_option(folder: Path) -> Outcome:
     return call("options", "nope")
 
 
-@case("a pipe or a folder as an index", "is no index .not a file, but a folder, device or pipe")
+@case("a pipe or a folder as an index", "is no index .it is no file, but a folder, device or pipe")
 def pipe_as_index(folder: Path) -> Outcome:
     if hasattr(os, "mkfifo"):
         os.mkfifo(folder / "index")
