@@ -1,5 +1,4 @@
 """pretraining on your own pictures is validated: what is measured, how often, and what is kept."""
-import json
 import logging
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ from minalbef.recipes.provenance import trained_on
 from minalbef.recipes.report import read_report
 from minalbef.tasks.retrieval import collate
 from minalbef.tokenizer import Tokenizer
+from miniature_sets import change_about
 from processes import ENVIRONMENT, LAUNCHERS, ROOT
 
 COLOURS = "red green blue white black brown grey pink".split()
@@ -162,8 +162,7 @@ def test_own_sets_are_trained_for_a_thousand_steps_unless_more_or_fewer_are_aske
     assert settings("base", ["batch=8"], [prepared]).epochs == 200 and preset("base").epochs == 12
     assert settings("base", ["batch=8", "epoch=4000"], [prepared]).epochs == 12, "they are enough"
     public = shutil.copytree(prepared, tmp_path / "coco")
-    about = json.loads((public / "about.json").read_text())
-    (public / "about.json").write_text(json.dumps(about | {"set": "coco"}))
+    change_about(public, set="coco")
     assert settings("base", ["batch=8"], [public]).epochs == 12, "the paper's"
 
 
@@ -180,8 +179,7 @@ def test_the_progress_bar_shows_the_last_validation(prepared, tmp_path, monkeypa
 
 def test_public_sets_are_not_validated_in_pretraining_and_scenes_cannot_be(prepared, tmp_path):
     public = shutil.copytree(prepared, tmp_path / "coco")
-    about = json.loads((public / "about.json").read_text())
-    (public / "about.json").write_text(json.dumps(about | {"set": "coco"}))
+    change_about(public, set="coco")
     assert settings("tiny", [], [public]).validate_every == 0 == preset("base").validate_every
     assert settings("tiny", ["validate_every=2"], [public]).validate_every == 2
     with pytest.raises(ValueError, match="validate_every=1 is for prepared sets"):

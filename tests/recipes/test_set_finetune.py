@@ -34,7 +34,7 @@ from minalbef.tasks import grounding, nlvr2, vqa
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.table import TASKS, load_model
 from minalbef.tokenizer import Tokenizer
-from miniature_sets import refcoco, write
+from miniature_sets import change_about, refcoco, write
 from runs import change_settings, write_weights
 
 TUNED = [task for task, row in TASKS.items() if row.begins_from]
@@ -239,8 +239,7 @@ def test_a_training_says_what_it_takes_before_it_starts(prepared, source, tmp_pa
 
 def test_flickrs_recipe_is_taken_for_flickr(prepared, source, tmp_path):
     shutil.copytree(prepared / "coco", tmp_path / "mine")
-    about = tmp_path / "mine" / "about.json"
-    about.write_text(about.read_text().replace('"set": "coco"', '"set": "flickr30k"'))
+    change_about(tmp_path / "mine", set="flickr30k")
     assert recipe_of("retrieval", [tmp_path / "mine"], source).epochs == preset("retrieval-flickr").epochs == 10
 
 
@@ -611,8 +610,7 @@ def test_a_run_records_what_it_was_trained_on_and_hands_it_on(prepared, tmp_path
     assert asked(run).startswith("pretrained on coco/train: not zero-shot")
     assert asked(run, "train") == "pretrained on coco/train: trained on this very split"
     shutil.copytree(prepared / "coco", tmp_path / "mine")
-    about = tmp_path / "mine" / "about.json"
-    about.write_text(about.read_text().replace('"set": "coco"', '"set": "mine"'))
+    change_about(tmp_path / "mine", set="mine")
     assert asked(run, "train",
                  tmp_path / "mine").endswith("trained on this very split"), "under another name, too"
     assert asked(run, "test", tmp_path / "mine") == "zero-shot: pretrained on coco/train, not on mine"
@@ -821,9 +819,8 @@ def with_validation(prepared, tmp_path_factory) -> Path:
     """The prepared sets, whose test split is the validation split, too."""
     folder = shutil.copytree(prepared, tmp_path_factory.mktemp("validated") / "prepared")
     for path in folder.glob("*/about.json"):
-        about = json.loads(path.read_text())
-        about["splits"]["validation"] = about["splits"]["test"]
-        path.write_text(json.dumps(about))
+        splits = json.loads(path.read_text())["splits"]
+        change_about(path.parent, splits=splits | {"validation": splits["test"]})
     return folder
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from helpers import small
 from minalbef.datasets.readers import Fault
+from minalbef.datasets.store import seal
 from minalbef.tokenizer import Tokenizer
 
 TRAIN = "train2014/COCO_train2014_000000057870.jpg"
@@ -117,3 +118,10 @@ def img2dataset(folder, *sizes: int, format=tarfile.USTAR_FORMAT, change=lambda 
                  "start_time": 0.0, "end_time": 1.0, "status_dict": {"success": size, "HTTP Error 404: Not Found": 2}}
         (folder / f"{shard:05d}_stats.json").write_text(json.dumps(stats, indent=4), encoding="utf-8")
     return tars
+
+
+def change_about(folder, **changes) -> None:
+    """Change what a prepared set's about.json says, as if it had been prepared so."""
+    path = folder / "about.json"
+    about = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps(about | {"seal": seal(about)}), encoding="utf-8")
