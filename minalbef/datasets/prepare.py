@@ -371,8 +371,8 @@ class Watched:
             yield seen
 
     def unused(self, job: Job) -> list[Path]:
-        """The images below the set's folders that no record or fault is of."""
-        if job.name != "pairs" or job.source.name.startswith(hugging_face.SCHEME):
+        """The images below the folders of your own pairs that no record or fault is of."""
+        if job.name != "pairs":
             return []
         found: list[Path] = []
         for root in job.roots:
