@@ -307,4 +307,4 @@ def test_the_first_cell_for_colab_installs_the_package_and_fetches_the_files(tmp
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in (first, check)])
     NotebookClient(made, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = "".join(output["text"] for output in made.cells[1].outputs)
-    assert shown.startswith(str(target)) and "preset tiny" in shown
+    assert shown.startswith(str(target)) and "preset tiny" in shown, (shown, made.cells[0].outputs, os.listdir(target))
