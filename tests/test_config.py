@@ -110,7 +110,7 @@ def test_a_hostile_value_is_in_the_fields_range_or_refused_by_name(field):
             least, most = RANGES[field.name]
             assert least <= made <= most and made in (value, float(value))
         else:
-            assert field.name == "name" or made is False
+            assert field.name == "name" or made is False, field.name
 
 
 def test_a_part_of_the_settings_stands_alone_and_a_config_has_all_four():

@@ -16,11 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from minalbef import train
 from minalbef.config import Config
 from minalbef.draws import step_generator
+from minalbef.fast import loop
+from minalbef.fast.pretrain import in_form
 from minalbef.metrics import TICK
+from minalbef.pretrain import Pretrain, PretrainBatch
 from minalbef.recipes.cards import gpu_named
 from minalbef.recipes.machine import matmul_peak, peak_memory
 from minalbef.recipes.report import command, commit, describe_device, now
-from minalbef.tasks.pretrain import Pretrain, PretrainBatch
 
 LOG = logging.getLogger("minalbef")
 ROUNDS = 5                            # of timing; the fastest is nearest to a quiet machine
@@ -92,7 +94,7 @@ class Steps:
         self.config = replace(config, alpha_ramp=False)
         self.device = find_device(device)
         self.count = 0
-        self.task = Pretrain(config).to(self.device)
+        self.task = in_form(Pretrain, config)(config).to(self.device)
         groups = train.parameter_groups(self.task, config)
         self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
         self.batch = make_batch(config)
@@ -276,7 +278,7 @@ def measure_step(config: Config, device: str = "cpu", steps: int = 20, full_text
 def time_steps(work: Steps, steps: int) -> Timing:
     """Time so many steps, after those that allocate the optimiser's state and compile."""
     rounds = []
-    with train.recompute_and_compile(work.task, work.config):
+    with loop.recompute_and_compile(work.task, work.config):
         for _ in range(COMPILING if work.config.compile else WARM_UP):
             work()
         settled = compiled()

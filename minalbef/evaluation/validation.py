@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from minalbef import distributed
 from minalbef.config import Config
+from minalbef.layers import evaluation_mode
 from minalbef.metrics import read_table, write_table
-from minalbef.train import evaluation_mode
 
 LOG = logging.getLogger("minalbef")
 TABLE = "validation.csv"                         # both in the run's folder

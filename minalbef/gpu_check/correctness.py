@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from minalbef import train
 from minalbef.bench.step import compiled
+from minalbef.fast import loop
 from minalbef.gpu_check.parts import FAIL, PASS, Result, Setting, pass_or_fail, write_result
 from minalbef.gpu_check.small_steps import (
     SmallRecipe,
@@ -138,8 +138,8 @@ def compare_variant(name: str, variant: Variant, setting: Setting) -> dict[str, 
 def backward(recipe: SmallRecipe, device: torch.device) -> tuple[dict[str, float], Tensor]:
     """The losses of step 1, and all gradients in one vector on the CPU."""
     module, config = recipe.module, recipe.config
-    with train.recompute_and_compile(module, config):
-        losses, _ = train.backward(module, module, recipe.batch(1), config.alpha, module.draws(1),
+    with loop.recompute_and_compile(module, config):
+        losses, _ = loop.backward(module, module, recipe.batch(1), config.alpha, module.draws(1),
                                    config, device)
     gradients = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
     values = {name: loss.item() for name, loss in losses.items()}

@@ -15,9 +15,9 @@ from minalbef.datasets.loader import PREFETCH, RecordBatches
 from minalbef.gpu_check.machine import cores
 from minalbef.gpu_check.parts import Result, Setting, pass_or_fail
 from minalbef.presets import preset
+from minalbef.pretrain import collate
 from minalbef.recipes.plan import plan
 from minalbef.recipes.rehearse import WORDS
-from minalbef.tasks.pretrain import collate
 from minalbef.tokenizer import Tokenizer
 
 FILES = 64                            # photographs of 640 x 480 pixels

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from minalbef import train
 from minalbef.bench.step import Steps
+from minalbef.fast import loop
 from minalbef.gpu_check.parts import PASS, Result, Setting, pass_or_fail
 from minalbef.presets import preset
 from minalbef.recipes.cost import memory_bytes
@@ -56,7 +56,7 @@ def measure_case(case: Case, setting: Setting) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
         try:
             work = Steps(config, str(setting.device), full_texts=True)
-            with train.recompute_and_compile(work.task, config):
+            with loop.recompute_and_compile(work.task, config):
                 for _ in range(STEPS):
                     work()
             break

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from minalbef import distributed, train
+from minalbef.fast import loop
 from minalbef.gpu_check.parts import PASS, Result, Setting, pass_or_fail
 from minalbef.gpu_check.small_steps import fp32_products, make_recipe
 
@@ -66,7 +67,7 @@ def train_share(rank: int, world: int, port: int, device_name: str, changes: dic
     model = recipe.module
     if world:
         devices = [device] if device.type == "cuda" else None
-        model = train.in_ddp(recipe.module, devices, None)
+        model = loop.in_ddp(recipe.module, devices, None)
     rows = distributed.rank_rows(recipe.config.batch, rank, max(1, world))
     losses = []
     with fp32_products(tf32=False):

@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minalbef.albef import ALBEF
 from minalbef.config import Config, ModelConfig
+from minalbef.fast.cls import image_cls, text_cls
+from minalbef.pretrain import Pretrain
 from minalbef.recipes.counting import Work, count_work
-from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import TASKS
-from minalbef.text import text_cls
-from minalbef.vision import ConvStem, image_cls
+from minalbef.vision import ConvStem
 
 T = TypeVar("T")
 

@@ -20,8 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from minalbef import distributed, train
+from minalbef import distributed
 from minalbef.config import Config, ModelConfig, ObjectiveConfig
+from minalbef.fast import loop
 from minalbef.recipes.rehearse import WORDS, make_batch
 from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
@@ -211,15 +212,15 @@ def run_pass(task: str, config: Config, device: str) -> Pass:
         with meta:
             module = TASKS[task].module(config)
         module.train()
-        if hasattr(module, "rates_at_hand"):     # words are masked on the CPU
-            module.rates_at_hand = torch.full((config.vocab_size,), config.mask_rate)
+        if hasattr(module, "cpu_rates"):     # words are masked on the CPU
+            module.cpu_rates = torch.full((config.vocab_size,), config.mask_rate)
         if hasattr(module, "queue"):
             module.queue.filled = config.queue_size
         draws = module.draws(config.steps - 1)
         weights = [*module.parameters(), *module.buffers()]
         batch.to(meta)                           # the first batch leaves constants there
-        with train.recompute_and_compile(module, config), Recorder(weights) as recorder:
-            train.backward(module, module, batch, config.alpha, draws, config, meta)
+        with loop.recompute_and_compile(module, config), Recorder(weights) as recorder:
+            loop.backward(module, module, batch, config.alpha, draws, config, meta)
     return recorder.result(list(module.parameters()))
 
 

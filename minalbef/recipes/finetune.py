@@ -283,7 +283,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     if baseline:
         origin["baseline"] = baseline
     origin |= freeze_encoders(module, freeze)
-    origin |= origin_of_code(find_task(task).module, module, type(module))
+    origin |= origin_of_code(find_task(task).module, module, (type(module),))
     title = baseline.replace("_", " ") or task
     train_and_save(job, module, batches, validation, origin, title)
     distributed.leave()

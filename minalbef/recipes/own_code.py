@@ -15,16 +15,17 @@ LIBRARIES = ("minalbef", "emojiscenes", "torch", *sys.stdlib_module_names)
 PLAIN = (bool, int, float, str, type(None))
 
 
-def origin_of_code(make: Callable[..., Any], task: nn.Module, usual: type) -> dict[str, str]:
+def origin_of_code(make: Callable[..., Any], task: nn.Module, usual: tuple[type, ...]
+                   ) -> dict[str, str]:
     """A task of yours as entries of a run's origin, see `provenance.origin_of`.
 
     make: what made the task, maybe a partial with arguments
-    usual: the class of the task by default
+    usual: the classes that the task has by default, plain and fast
     -> its class, the arguments that you gave, and hashes of the functions and classes that are
        neither minalbef's nor an installed library's. {} for the default task.
     """
     origin = {}
-    if type(task) is not usual:
+    if type(task) not in usual:
         origin["task class"] = name_of(type(task))
     parts: list[Any] = [make]
     while isinstance(make, partial):

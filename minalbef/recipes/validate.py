@@ -18,9 +18,9 @@ from minalbef.datasets.store import Records, place_of, read_about
 from minalbef.evaluation.loop import How
 from minalbef.evaluation.ranking import inner_products
 from minalbef.evaluation.validation import Validation
+from minalbef.pretrain import PretrainBatch, make_draws
 from minalbef.recipes.provenance import hash_of, hashes_of, record_training, trained_on
 from minalbef.tasks import retrieval
-from minalbef.tasks.pretrain import PretrainBatch, make_draws
 from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
 

@@ -1,6 +1,7 @@
 """Image-text retrieval: trained on ITC and ITM, evaluated in two stages (section 5)."""
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,10 +20,11 @@ from minalbef.evaluation.ranking import (
     rerank,
     similarity,
 )
+from minalbef.fast.pretrain import in_form
 from minalbef.metrics import progress
+from minalbef.pretrain import Pretrain, collate
 from minalbef.tasks.base import ALIGNED, Task
 from minalbef.tasks.prediction import predict_match
-from minalbef.tasks.pretrain import Pretrain, collate
 from minalbef.tokenizer import Tokenizer
 
 LENGTH = 30                           # tokens of a caption in evaluation, as in the original
@@ -36,10 +38,10 @@ class Retrieval(Pretrain):
     original doesn't limit the temperature here: temperature_max=inf.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, **options: Any):
         config = replace(config, match_from=0.0, queue_from=0.0, hard_from=0.0,
                          equal_ids_match=True)
-        super().__init__(config, without=("mlm",))
+        super().__init__(config, **{"without": ("mlm",), **options})
 
 
 def two_stage(model: ALBEF, encoded: Encoded, top: int = 128, rows: int = 64,
@@ -206,7 +208,7 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
 
 TASK = Task(
     name="retrieval",
-    module=Retrieval,
+    module=lambda config: in_form(Retrieval, config)(config),
     collate=collate,
     presets=("retrieval-coco", "retrieval-flickr"),
     preset_of_set={"flickr30k": "retrieval-flickr"},

@@ -8,10 +8,10 @@ from torch import Tensor
 from emojiscenes.scenes import Drawn, Scenes, truth
 from minalbef import checkpoint
 from minalbef.evaluation.intervals import Clusters
+from minalbef.pretrain import Pretrain
 from minalbef.recipes import finetune
 from minalbef.run import Run
 from minalbef.scenes import evaluation, questions, task_problems
-from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import load_model
 from minalbef.tokenizer import Tokenizer
 

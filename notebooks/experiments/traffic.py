@@ -15,11 +15,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from minalbef import distributed, train
+from minalbef import distributed
 from minalbef.bench.step import make_batch
+from minalbef.fast import loop
+from minalbef.fast.pretrain import FastPretrain
 from minalbef.presets import preset
 from minalbef.recipes.report import commit, describe_device, now
-from minalbef.tasks.pretrain import Pretrain
 
 KINDS = ("global", "local")           # hard negatives: of the global batch, or of the own process
 ROUNDS = 24
@@ -43,7 +44,7 @@ def measure() -> dict[str, dict[str, float]]:
     """Median seconds of a step, by the clock and of this process's CPU, for each kind of negatives."""
     device = distributed.join()
     config = preset("paper-4m", **SIZES)
-    task = Pretrain(config).to(device)
+    task = FastPretrain(config).to(device)
     optimiser = torch.optim.AdamW(task.parameters(), lr=1e-4, fused=True)
     model = nn.parallel.DistributedDataParallel(task, find_unused_parameters=True)
     batch = make_batch(replace(config, batch=config.batch // distributed.world()))
@@ -55,7 +56,7 @@ def measure() -> dict[str, dict[str, float]]:
         task.config = replace(config, hard_negatives=kind)
         start = time.perf_counter()
         cpu_start = time.process_time()
-        _, carry = train.backward(model, task, batch, 0.4, task.draws(step), task.config, device)
+        _, carry = loop.backward(model, task, batch, 0.4, task.draws(step), task.config, device)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         task.after_step(carry)

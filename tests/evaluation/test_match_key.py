@@ -15,10 +15,9 @@ from minalbef.data import ImageFile, Record
 from minalbef.datasets.loader import ValidationBatches
 from minalbef.datasets.store import from_line, to_line
 from minalbef.evaluation.loop import How
+from minalbef.pretrain import Pretrain, collate
 from minalbef.recipes import doctor, evidence, validate
 from minalbef.run import Run
-from minalbef.tasks import pretrain as shared
-from minalbef.tasks.pretrain import Pretrain, collate
 from minalbef.tasks.retrieval import Retrieval, evaluate, validation_figures
 from minalbef.tasks.text_assignment import TextAssignment
 from minalbef.tokenizer import Tokenizer
@@ -145,9 +144,9 @@ def test_in_training_images_of_one_label_are_positives_and_never_negatives_in_ba
     older, batch = (collate(records[i:i + 8], TOKENIZER, 24) for i in (0, 7))    # labels 0 to 7; 7, 8, 9, 0 to 4
     task.after_step(task(older, 0.0, task.draws(0))[1])
     positives, excluded = [], []
-    real, drawn = shared.itc_loss, shared.hard_negatives
-    monkeypatch.setattr(shared, "itc_loss", lambda *given: positives.append(given[3]) or real(*given))
-    monkeypatch.setattr(shared, "hard_negatives", lambda sim, own, uniform:
+    real, drawn = task.itc_loss, task.hard_negatives
+    monkeypatch.setattr(task, "itc_loss", lambda *given: positives.append(given[3]) or real(*given))
+    monkeypatch.setattr(task, "hard_negatives", lambda sim, own, uniform:
                         excluded.append(own) or drawn(sim, own, uniform))
     batch = replace(batch, ids=torch.where(batch.ids == 4, 3, batch.ids))        # labels 3 and 4 are one
     task(batch, 0.0, task.draws(1))

@@ -14,6 +14,7 @@ from minalbef.bench.step import Steps, count_flops
 from minalbef.cli import main as command_line
 from minalbef.config import Config
 from minalbef.presets import preset
+from minalbef.pretrain import Pretrain
 from minalbef.recipes import counting, forecast
 from minalbef.recipes import plan as planner
 from minalbef.recipes.cards import GPUS, card_name, gpu_named
@@ -22,7 +23,6 @@ from minalbef.recipes.counting import count_work
 from minalbef.recipes.plan import describe, plan
 from minalbef.recipes.step_time import BEST, Terms, estimate, image_seconds
 from minalbef.tasks.base import Task
-from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import TASKS, find_task_of_preset
 
 NEAR = 0.05

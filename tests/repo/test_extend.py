@@ -41,7 +41,7 @@ def test_another_contrastive_loss_trains(page):
 def test_an_objective_that_is_left_out_is_not_computed(page):
     assert losses(page[1] / "no-mlm") == {"itc", "itm"}
     with pytest.raises(ValueError, match=r"without=\['itc'\]: only itm and mlm can be left out"):
-        minalbef.tasks.pretrain.Pretrain(minalbef.preset("tiny"), without=("itc",))
+        minalbef.pretrain.Pretrain(minalbef.preset("tiny"), without=("itc",))
 
 
 def test_encoders_of_ones_own_train_and_are_loaded_again(page):

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 
 from minalbef import distributed, train
+from minalbef.fast import loop
 from minalbef.presets import preset
+from minalbef.pretrain import Pretrain
 from minalbef.recipes import rehearse
-from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import TASKS, find_task_of_preset
 from minalbef.tokenizer import Tokenizer
 
@@ -32,13 +33,13 @@ class Steps:
             self.task.rates_at_hand = self.task.rates.cpu()
         groups = train.parameter_groups(self.task, self.config)
         self.optimiser = torch.optim.AdamW(groups, betas=self.config.betas, fused=True)
-        self.model = train.wrap(self.task, self.device)
+        self.model = loop.wrap(self.task, self.device)
         self.batches: dict[int, Any] = {}
         self.count = 0
 
     def layers(self) -> AbstractContextManager[None]:
         """Meanwhile layers are recomputed and compiled as the config says."""
-        return train.recompute_and_compile(self.task, self.config)
+        return loop.recompute_and_compile(self.task, self.config)
 
     def batch(self, length: int) -> Any:
         """This process's rows, in pinned memory. length: of the longest text, 0 for the limit"""

@@ -19,9 +19,9 @@ from minalbef.data import Record
 from minalbef.ema import update_teacher
 from minalbef.evaluation import ranking
 from minalbef.evaluation.ranking import encode
-from minalbef.tasks import pretrain as shared
+from minalbef.feature_queue import FeatureQueue
+from minalbef.pretrain import Draws, Pretrain, PretrainBatch
 from minalbef.tasks import retrieval
-from minalbef.tasks.pretrain import Draws, PretrainBatch
 from minalbef.tasks.retrieval import Retrieval, collate, recalls, two_stage
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
@@ -50,11 +50,11 @@ def training(monkeypatch) -> dict[str, float]:
     task, batch, recorded = original()
     update_teacher(task.teacher, task.student, CONFIG.teacher_momentum)   # as the original does, before its features
     seen: dict[str, list] = {}
-    for home, name in ((shared, "itc_loss"), (shared, "hard_negatives"), (shared, "itm_loss")):
+    for home, name in ((Pretrain, "itc_loss"), (Pretrain, "hard_negatives"), (Pretrain, "itm_loss")):
         def spy(*args, name=name, real=getattr(home, name)):
             seen.setdefault(name, []).append((args, real(*args)))
             return seen[name][-1][1]
-        monkeypatch.setattr(home, name, spy)
+        monkeypatch.setattr(home, name, staticmethod(spy))
     task.student.match_head.register_forward_hook(lambda _, x, logits: seen.update(fused=x[0]))
     result = {}
     for key, alpha in (("a0", 0.0), ("nodistill", 0.0), ("a04", 0.4)):
@@ -138,30 +138,30 @@ def changed_arguments(change):
 
 
 MISTAKES = {
-    "ids do not count in ITC": (shared, "itc_loss", lambda real: lambda sim, teacher_sim, alpha, positive: real(
+    "ids do not count in ITC": (Pretrain, "itc_loss", lambda real: lambda sim, teacher_sim, alpha, positive: real(
         sim, teacher_sim, alpha)),
     "targets are not normalised": (losses, "itc_targets", lambda real: lambda positive, teacher_sim, alpha:
                                    alpha * teacher_sim.softmax(-1) + (1 - alpha) * positive),
     "the teacher is not asked": (losses, "itc_targets", changed_arguments(lambda positive, teacher_sim, alpha: (
         positive, teacher_sim, 0.0))),
-    "another caption of the picture is a negative": (shared, "hard_negatives", changed_arguments(
+    "another caption of the picture is a negative": (Pretrain, "hard_negatives", changed_arguments(
         lambda sim, own, uniform: (sim, torch.eye(4, dtype=torch.bool), uniform))),
-    "the hardest are avoided": (shared, "hard_negatives", changed_arguments(lambda sim, *rest: (-sim, *rest))),
-    "ITM's classes are swapped": (shared.Pretrain, "pair", lambda real: lambda *args: (
+    "the hardest are avoided": (Pretrain, "hard_negatives", changed_arguments(lambda sim, *rest: (-sim, *rest))),
+    "ITM's classes are swapped": (Pretrain, "pair", lambda real: lambda *args: (
         out := real(*args))._replace(labels=1 - out.labels)),
-    "ITM by positives alone": (shared.Pretrain, "pair", lambda real: lambda *args: (
+    "ITM by positives alone": (Pretrain, "pair", lambda real: lambda *args: (
         out := real(*args))._replace(valid=out.valid & (out.labels == 1))),
-    "a queue that lies on its side": (shared.FeatureQueue, "features", lambda real: lambda self: (
+    "a queue that lies on its side": (FeatureQueue, "features", lambda real: lambda self: (
         self.image.T, self.text.T, self.ids)),
-    "a queue without its ids": (shared.FeatureQueue, "features", lambda real: lambda self: (
+    "a queue without its ids": (FeatureQueue, "features", lambda real: lambda self: (
         self.image, self.text, 0 * self.ids)),
-    "no queue": (shared.FeatureQueue, "features",
+    "no queue": (FeatureQueue, "features",
                  lambda real: lambda self: (self.image[:0], self.text[:0], self.ids[:0])),
-    "a queue that forgets ids": (shared.FeatureQueue, "push", changed_arguments(
+    "a queue that forgets ids": (FeatureQueue, "push", changed_arguments(
         lambda self, images, texts, ids: (self, images, texts, 0 * ids))),
-    "images and texts pushed crosswise": (shared.FeatureQueue, "push", changed_arguments(
+    "images and texts pushed crosswise": (FeatureQueue, "push", changed_arguments(
         lambda self, images, texts, ids: (self, texts, images, ids))),
-    "the temperature is held": (shared.Pretrain, "after_step", lambda real: lambda self, carry: (
+    "the temperature is held": (Pretrain, "after_step", lambda real: lambda self, carry: (
         real(self, carry), self.student.temperature.data.clamp_(0.001, 0.5))),
     "features are not of unit length": (ALBEF, "image_feature", lambda real: lambda self, tokens: self.image_proj(
         tokens[:, 0])),
@@ -183,7 +183,8 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_the_comparison_sees(mistake, monkeypatch):
     home, name, change = MISTAKES[mistake]
-    monkeypatch.setattr(home, name, change(getattr(home, name)))
+    changed = change(getattr(home, name))
+    monkeypatch.setattr(home, name, staticmethod(changed) if name in ("itc_loss", "hard_negatives") else changed)
     assert wrong(all_figures(monkeypatch))
 
 
@@ -304,7 +305,7 @@ def test_what_has_no_partner_is_named(image_ids, text_ids, named):
         recalls(scores, scores.T, torch.tensor(image_ids), torch.tensor(text_ids))
 
 
-@pytest.mark.parametrize("kind", [Retrieval, shared.Pretrain])
+@pytest.mark.parametrize("kind", [Retrieval, Pretrain])
 @pytest.mark.parametrize("option", [False, True])
 def test_equal_captions_of_different_pictures_match_in_batch_and_queue_if_the_option_says_so(kind, option, monkeypatch):
     config = small(equal_texts_match=option)
@@ -314,9 +315,9 @@ def test_equal_captions_of_different_pictures_match_in_batch_and_queue_if_the_op
         ([2 ** 40 + 1, 2, 3, 4, 5, 6, 7, 8], [2 ** 31 + 7, 91, 2 ** 31 + 7, 80, 81, 82, 83, 2 ** 32 - 1])))
     task.after_step(task(older, 0.0, task.draws(0))[1])
     seen, chosen = [], []
-    real, drawn = shared.itc_loss, shared.hard_negatives
-    monkeypatch.setattr(shared, "itc_loss", lambda *given: seen.append(given[3]) or real(*given))
-    monkeypatch.setattr(shared, "hard_negatives", lambda sim, positive, uniform:
+    real, drawn = task.itc_loss, task.hard_negatives
+    monkeypatch.setattr(task, "itc_loss", lambda *given: seen.append(given[3]) or real(*given))
+    monkeypatch.setattr(task, "hard_negatives", lambda sim, positive, uniform:
                         chosen.append(positive) or drawn(sim, positive, uniform))
     task(batch, 0.0, task.draws(1))
     expected = torch.cat([torch.eye(8), torch.zeros(8, 8)], 1).bool()
@@ -328,7 +329,7 @@ def test_equal_captions_of_different_pictures_match_in_batch_and_queue_if_the_op
 
 
 @pytest.mark.parametrize("equal_texts", [False, True])
-@pytest.mark.parametrize("kind, equal_ids", [(Retrieval, False), (shared.Pretrain, False), (shared.Pretrain, True)])
+@pytest.mark.parametrize("kind, equal_ids", [(Retrieval, False), (Pretrain, False), (Pretrain, True)])
 def test_captions_of_one_picture_are_positives_in_itc_if_the_option_says_so_and_never_negatives(
         kind, equal_ids, equal_texts, monkeypatch):
     """In retrieval they always are, as in the original; its pretraining knows each row's own pair alone."""
@@ -339,9 +340,9 @@ def test_captions_of_one_picture_are_positives_in_itc_if_the_option_says_so_and_
         ([1, 2, 2, 4, 5, 6, 7, 8], [60, 61, 62, 80, 81, 82, 80, 97])))
     task.after_step(task(older, 0.0, task.draws(0))[1])
     seen, kept = [], []
-    real, drawn = shared.itc_loss, shared.hard_negatives
-    monkeypatch.setattr(shared, "itc_loss", lambda *given: seen.append(given[3]) or real(*given))
-    monkeypatch.setattr(shared, "hard_negatives", lambda sim, positive, uniform:
+    real, drawn = task.itc_loss, task.hard_negatives
+    monkeypatch.setattr(task, "itc_loss", lambda *given: seen.append(given[3]) or real(*given))
+    monkeypatch.setattr(task, "hard_negatives", lambda sim, positive, uniform:
                         kept.append(positive) or drawn(sim, positive, uniform))
     task(batch, 0.0, task.draws(1))
     taught = torch.cat([torch.eye(8), torch.zeros(8, 8)], 1).bool()

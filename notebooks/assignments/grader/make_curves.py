@@ -16,8 +16,8 @@ import minalbef
 from minalbef import train
 from minalbef.data import data_folder
 from minalbef.ema import make_teacher
+from minalbef.pretrain import Pretrain
 from minalbef.scenes.batches import SceneBatches
-from minalbef.tasks.pretrain import Pretrain
 
 STEPS, EVERY = 200, 4
 
