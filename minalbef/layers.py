@@ -7,18 +7,10 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 
 class Layer(nn.Module):
-    """A layer of an encoder, which training may recompute in the backward pass."""
-
-    recompute = False                # activation checkpointing, see loop.recompute_and_compile
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint(super().__call__, *args, use_reentrant=False, **options)
-        return super().__call__(*args, **options)
+    """A layer of an encoder: what training may compile, and compute again in the backward pass."""
 
 
 class Attention(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from minalbef import data, distributed
+from minalbef import data
 from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.data import Batch, Record, Rows
@@ -36,6 +36,7 @@ class Pretrain(Distilled[ALBEF]):
     mask_words: Callable[..., tuple[Tensor, Tensor]] = staticmethod(mask_words)
     make_queue = staticmethod(FeatureQueue)
     rates: Tensor
+    rank, world = 0, 1                # of one process; the fast form trains in several
 
     def __init__(self, config: Config, special: tuple[int, ...] = (0, 1, 2, 3, 4), mask: int = 4,
                  rates: Tensor | None = None, student: ALBEF | None = None,
@@ -153,7 +154,7 @@ class Pretrain(Distilled[ALBEF]):
 
     def draws(self, step: int) -> "Draws":
         """The random draws of a step, for this process."""
-        return make_draws(step, self.config, distributed.rank(), distributed.world())
+        return make_draws(step, self.config, self.rank, self.world)
 
     def phase(self, step: int) -> "Phase":
         """What a step trains: everything, unless the config begins parts later."""
@@ -177,7 +178,7 @@ class Pretrain(Distilled[ALBEF]):
         equal_texts = self.equal_texts(batch)
         keys = batch.keys(equal_texts)                                           # (b,)
         rows = rows or len(keys)
-        first = distributed.rank() * len(keys)
+        first = self.rank * len(keys)
         same = shared_keys(keys, ids, equal_texts)                               # (b, k)
         positive = same
         if not self.config.equal_ids_match:
@@ -328,7 +329,7 @@ def make_draws(step: int, config: Config, rank: int = 0, world: int = 1) -> Draw
         negative_text = uniform(batch)
         return choose, kind, words, negative_image, negative_text
 
-    rows = distributed.rank_rows(batch, rank, world)
+    rows = slice(batch * rank // world, batch * (rank + 1) // world)
     return Draws(step, *draw_rows(config.seed, step, batch, rows, draw))
 
 

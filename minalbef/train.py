@@ -113,8 +113,9 @@ def train_step(model: nn.Module, task: nn.Module, optimiser: torch.optim.Optimiz
     model: the task, or DDP around it. Everything that training changes, it changes here.
     """
     assert isinstance(task, Trainable)
+    lr = lr_at(step, config)
     for group in optimiser.param_groups:
-        group["lr"] = lr_at(step, config) * group["share"]
+        group["lr"] = lr * group["share"]
     if config.dropout:       # steps and ranks drop different units, and a resumed run the same ones
         generator = seed_random("dropout", config.seed, step, distributed.rank())
         torch.manual_seed(int(2 ** 32 * generator.random()))

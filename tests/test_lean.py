@@ -13,7 +13,7 @@ from minalbef import train
 from minalbef.albef import ALBEF
 from minalbef.checkpoint import part_of
 from minalbef.fast import loop
-from minalbef.fast.loop import recompute_and_compile
+from minalbef.fast.loop import Recomputed, recompute_and_compile
 from minalbef.fast.pretrain import FastPretrain
 from minalbef.fusion import FusionLayer
 from minalbef.layers import Layer, evaluation_mode
@@ -285,12 +285,12 @@ def test_only_the_student_computes_again_and_all_is_as_before_afterwards(tmp_pat
     config = small(image_size=16, checkpointing=True, epoch=8)
     task = pretrain(config)
     with recompute_and_compile(task, config):
-        changed = {name for name, module in task.named_modules() if getattr(module, "recompute", False)}
+        changed = {name for name, module in task.named_modules() if isinstance(module, Recomputed)}
     layers = {name for name, module in task.named_modules() if isinstance(module, Layer)}
     assert changed == {name for name in layers if name.startswith("student")}
     assert any("fusion" in name for name in changed)
     train.fit(task, Batches(config), config, tmp_path, quiet=True)
-    assert not any(getattr(module, "recompute", False) for module in task.modules())
+    assert not any(isinstance(module, Recomputed) for module in task.modules())
     assert copy.deepcopy(task).state_dict().keys() == task.state_dict().keys()
 
 

@@ -2,11 +2,13 @@
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint as activation_checkpoint
 
 from minalbef import checkpoint, distributed
 from minalbef.config import Config
@@ -79,6 +81,22 @@ def backward(model: nn.Module, task: nn.Module, batch: Any, alpha: float, draws:
     return means, tuple(map(torch.cat, zip(*carries)))
 
 
+class Recomputed:
+    """A layer that keeps its input alone, and computes the rest again in the backward pass."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        call = super().__call__                          # type: ignore[misc]  # of nn.Module
+        if torch.is_grad_enabled():
+            return activation_checkpoint(call, *args, use_reentrant=False, **options)
+        return call(*args, **options)
+
+
+@lru_cache
+def recomputed(kind: Any) -> Any:
+    """A class of layers whose activations are computed again."""
+    return type(kind.__name__, (Recomputed, kind), {"__module__": kind.__module__})
+
+
 @contextmanager
 def recompute_and_compile(task: nn.Module, config: Config) -> Iterator[None]:
     """Meanwhile the encoders' layers run as config.checkpointing and config.compile say.
@@ -92,7 +110,8 @@ def recompute_and_compile(task: nn.Module, config: Config) -> Iterator[None]:
         if config.compile:
             layer.compile()
         trained = any(p.requires_grad for p in layer.parameters())
-        layer.recompute = config.checkpointing and trained
+        if config.checkpointing and trained:
+            layer.__class__ = recomputed(type(layer))
     limit = nullcontext()
     if config.compile:
         limit = torch._dynamo.config.patch(recompile_limit=VARIANTS)
@@ -101,7 +120,8 @@ def recompute_and_compile(task: nn.Module, config: Config) -> Iterator[None]:
             yield
     finally:
         for layer in layers:
-            layer.recompute = False
+            if isinstance(layer, Recomputed):
+                layer.__class__ = type(layer).__bases__[1]
 
 
 def wrap(task: nn.Module, device: torch.device) -> nn.Module:

@@ -34,6 +34,16 @@ class FastPretrain(Pretrain):
             lambda task, _: setattr(task, "cpu_rates", task.rates.cpu()))
 
     @property
+    def rank(self) -> int:                                       # type: ignore[override]
+        """This process's number."""
+        return distributed.rank()
+
+    @property
+    def world(self) -> int:                                      # type: ignore[override]
+        """How many processes train together."""
+        return distributed.world()
+
+    @property
     def unused_parts(self) -> tuple[str, ...] | None:
         """See train.fit; None for a student of yours, and where ITM and MLM begin later."""
         if self.custom_student or self.config.match_from > 0:

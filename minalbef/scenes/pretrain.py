@@ -9,7 +9,6 @@ from typing import Any, Self, TypeGuard
 import torch
 from torch import Tensor
 
-from minalbef import distributed
 from minalbef.data import move
 from minalbef.fast.pretrain import fast_form
 from minalbef.pretrain import Draws, Negatives, Pairs, Pretrain, PretrainBatch
@@ -61,7 +60,7 @@ class ScenePretrain(Pretrain):
         """See Pretrain.draw_negatives; siblings are left to their own loss."""
         if has_siblings(batch):
             siblings, _ = batch.sibling_rows()
-            first = distributed.rank() * len(sims[0])
+            first = self.rank * len(sims[0])
             apart = torch.zeros_like(excluded[0])
             apart[siblings, first + (siblings ^ 1)] = True
             excluded = [pairs | apart for pairs in excluded]
@@ -93,7 +92,7 @@ class ScenePretrain(Pretrain):
     def sibling_loss(self, true: Tensor, false: Tensor) -> Tensor:
         """ITM on minimal pairs: logits (s, 2) of each image with its text, and its sibling's."""
         label = torch.ones(len(true), dtype=torch.long, device=true.device)
-        count = (2 * self.per_process(label)).clamp(min=2 / distributed.world())
+        count = (2 * self.per_process(label)).clamp(min=2 / self.world)
         labels = torch.cat([label, 0 * label])
         return self.itm_loss(torch.cat([true, false]), labels, labels >= 0, count)
 
