@@ -111,7 +111,7 @@ def recompute_and_compile(task: nn.Module, config: Config) -> Iterator[None]:
             layer.compile()
         trained = any(p.requires_grad for p in layer.parameters())
         if config.checkpointing and trained:
-            layer.__class__ = recomputed(type(layer))
+            layer.__class__ = recomputed(type(layer))    # type: ignore[arg-type]
     limit = nullcontext()
     if config.compile:
         limit = torch._dynamo.config.patch(recompile_limit=VARIANTS)
