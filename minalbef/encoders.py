@@ -4,6 +4,8 @@ image_encoder="vit" is the paper's, "timm:NAME" a model of timm's, "yourmodule:Y
 of yours, which is called with the Config. So a run's config.json says how its model is built again.
 """
 import importlib
+import os
+import sys
 from typing import Any
 
 import torch
@@ -84,19 +86,15 @@ def size_option(name: str, size: int) -> dict[str, int]:
 
 
 def import_class(field: str, name: str) -> Any:
-    """The class that "module:Class" names.
-
-    Raises ValueError for another form, and for what can't be imported.
-    """
+    """The class that "module:Class" names. Raises ValueError for what can't be imported."""
     module, _, attribute = name.partition(":")
-    if not (module and attribute):
-        raise ValueError(f"{field}={name!r} must be timm:NAME or yourmodule:YourClass, or the "
-                         "default")
+    if os.getcwd() not in sys.path:              # the command's own path lacks it
+        sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{field}={name}: {error}; the module must be on Python's path, such as in "
-                         "the folder where you call") from error
+        raise ValueError(f"{field}={name}: {error}; the module must be in the folder where you "
+                         "call, or on Python's path") from error
 
 
 def shape_of(value: Any) -> str:
