@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers import SMALL_PAPER, Batches, pretrain, same_state, small
 from minalbef import train
 from minalbef.albef import ALBEF
+from minalbef.bench.step import WORDS, make_batch
 from minalbef.checkpoint import part_of
 from minalbef.fast import loop
 from minalbef.fast.loop import Recomputed, recompute_and_compile
@@ -18,7 +19,6 @@ from minalbef.fast.pretrain import FastPretrain
 from minalbef.fusion import FusionLayer
 from minalbef.layers import Layer, evaluation_mode
 from minalbef.presets import preset
-from minalbef.recipes import rehearse
 from minalbef.scenes.warm_start import LabelBatch, WarmStart
 from minalbef.tasks.table import find_task_of_preset
 from minalbef.tokenizer import Tokenizer
@@ -34,12 +34,12 @@ def made(name: str, **changes):
     config = preset(name, **SMALL_PAPER | dict(batch=6, dropout=0.0, device="cpu", epoch=60) | changes)
     plan = find_task_of_preset(name)
     torch.manual_seed(0)
-    tokenizer = Tokenizer.train([" ".join(rehearse.WORDS)], 256)
+    tokenizer = Tokenizer.train([" ".join(WORDS)], 256)
     task = plan.module(config)
     with torch.no_grad():
         for p in task.student.parameters():
             p += 0.02 * torch.randn_like(p)
-    return task, config, rehearse.make_batch(plan, config, tokenizer, 0).to("cpu")
+    return task, config, make_batch(plan, config, tokenizer, 0).to("cpu")
 
 
 def step(task, config, batch) -> tuple[dict, dict, tuple]:

@@ -21,8 +21,7 @@ import tyro
 import minalbef
 from minalbef.cli import next_steps
 from minalbef.cli.bench import BENCHES, bench
-from minalbef.cli.full_size import convert, dry_run, plan, prepare
-from minalbef.cli.gpu_check import gpu_check
+from minalbef.cli.full_size import convert, prepare
 from minalbef.cli.limits import checked, current_flags
 from minalbef.cli.lists import join_lists, list_flags
 from minalbef.cli.names import fill_in
@@ -300,7 +299,7 @@ def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = 
 
 COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in (
     demo, pretrain, evaluate, finetune, options, tune, predict, search, index, explore, summary,
-    doctor, convert, export, prepare, dry_run, plan, gpu_check, bench, test)}
+    doctor, convert, export, prepare, bench, test)}
 
 
 def describe_loss(text: str) -> tuple[str, int] | None:
@@ -341,7 +340,7 @@ def describe_error(error: BaseException) -> tuple[str, int]:
     no_memory = re.search("(allocate|enough|out of) memory|Storage size calcul", text)
     if isinstance(error, MemoryError) or no_memory:
         return (f"not enough memory ({first}); take a smaller batch, more passes a step "
-                "(accumulate=4) or checkpointing=true; `minalbef plan` says what a preset needs"), 1
+                "(accumulate=4) or checkpointing=true; `minalbef bench step` measures memory"), 1
     if isinstance(error, RecursionError):
         return f"what was read is nested too deep ({first}); mend the file or leave it out", 1
     explained = isinstance(error, ValueError | OSError | FloatingPointError)

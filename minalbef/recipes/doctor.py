@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from minalbef.recipes.evidence import Evidence, Row, Search
-from minalbef.recipes.forecast import FEW, GUESSING, MARGIN, enough_epochs
+from minalbef.recipes.report import FEW, GUESSING, MARGIN, enough_epochs
 from minalbef.recipes.vocabulary import describe_cut
 
 SHARE = 10                            # the end of a run is its last tenth

@@ -33,10 +33,10 @@ from minalbef.masking import mask_rates
 from minalbef.presets import preset
 from minalbef.pretrain import Pretrain
 from minalbef.recipes import launch
-from minalbef.recipes.forecast import FEW, enough_epochs, forecast, still_guesses
 from minalbef.recipes.freeze import freeze_encoders
 from minalbef.recipes.own_code import origin_of_code
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training
+from minalbef.recipes.report import FEW, describe_run, enough_epochs, still_guesses
 from minalbef.recipes.validate import (
     check_validation,
     is_own,
@@ -204,7 +204,7 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
             batches = RecordBatches(records, collate, config, tokenizer, workers=workers,
                                     most_bad=most_bad, folder=folder)
             if distributed.rank() == 0:
-                LOG.info(forecast(config, "pretraining"))
+                LOG.info(describe_run(config, "pretraining"))
                 if warning := cut_warning(records, tokenizer, config.text_length):
                     LOG.warning(warning)
             if hasattr(task, "validate"):                # a task that you made may not know how

@@ -124,8 +124,8 @@ def predict(model: EntailmentModel, tokenizer: Tokenizer, query: Query) -> Answe
     return predict_class(model, tokenizer, query, LABELS)
 
 
-def dry_run_record(image: Source, second: Source, text: str, id: int) -> EntailmentRecord:
-    """A record for the dry run; the second image is not used."""
+def dummy_record(image: Source, second: Source, text: str, id: int) -> EntailmentRecord:
+    """A made-up record; the second image is not used."""
     return EntailmentRecord(image, text, id, LABELS[id % len(LABELS)])
 
 
@@ -140,5 +140,5 @@ TASK = Task(
     validation_figures=validation_figures,
     predict=predict,
     text="statement",
-    dry_run_record=dry_run_record,
+    dummy_record=dummy_record,
 )

@@ -277,8 +277,8 @@ def predict(model: PairModel, tokenizer: Tokenizer, query: Query) -> Answer:
     return predict_class(model, tokenizer, query, ("false", "true"))
 
 
-def dry_run_record(image: Source, second: Source, text: str, id: int) -> NLVR2Record:
-    """A record for the dry run, true if the id is odd."""
+def dummy_record(image: Source, second: Source, text: str, id: int) -> NLVR2Record:
+    """A made-up record, true if the id is odd."""
     return NLVR2Record((image, second), text, id % 2 == 1, id)
 
 
@@ -297,5 +297,5 @@ TASK = Task(
     validation_figures=validation_figures,
     predict=predict,
     text="statement",
-    dry_run_record=dry_run_record,
+    dummy_record=dummy_record,
 )

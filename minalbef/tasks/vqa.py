@@ -393,8 +393,8 @@ def predict(model: VQAModel, tokenizer: Tokenizer, query: Query) -> Answer:
     return Answer(best, probabilities, maps, explained=best, written=generated)
 
 
-def dry_run_record(image: Source, second: Source, text: str, id: int) -> VQARecord:
-    """A record for the dry run, with ten annotators' answers; the second image is not used."""
+def dummy_record(image: Source, second: Source, text: str, id: int) -> VQARecord:
+    """A made-up record, with ten annotators' answers; the second image is not used."""
     annotators = ("two dogs",) * 6 + ("red",) * 3 + ("house",)
     return VQARecord(image, text, annotators, id)
 
@@ -412,5 +412,5 @@ TASK = Task(
     candidates="answers",
     text="question",
     example="how many cats are there?",
-    dry_run_record=dry_run_record,
+    dummy_record=dummy_record,
 )

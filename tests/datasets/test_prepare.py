@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from helpers import SMALL_PAPER
 from minalbef.cli.main import main
 from minalbef.data import content_hash
 from minalbef.datasets import catalogue, pairs, public, store
@@ -509,11 +508,6 @@ def test_both_commands_work_and_name_mistakes(here, monkeypatch, capsys):
     assert status == 0 and "is ready" in said and len(Records(out / "coco", "test")) == 2
     status, said = call("prepare", "coco", "--from", source / "none", "--out", out)
     assert status == 2 and said.startswith("minalbef: ") and "nothing is downloaded" in said
-    sizes = [f"{name}={value}" for name, value in SMALL_PAPER.items()]
-    status, said = call("dry-run", "entailment", *sizes, "--steps", 1)
-    assert status == 0 and "batch 2 in place of 256" in said and "step 0, entailment 1." in said
-    status, said = call("dry-run", "tiny")
-    assert status == 2 and "no rehearsal of 'tiny'" in said
 
 
 def test_every_expected_count_is_of_a_split_that_can_be_prepared():

@@ -20,8 +20,8 @@ from minalbef.datasets.prepare import prepare
 from minalbef.presets import preset
 from minalbef.recipes import doctor, evidence
 from minalbef.recipes.evidence import Evidence, Images, Search, Words, read_evidence
-from minalbef.recipes.forecast import GUESSING
 from minalbef.recipes.pretrain import pretrain, settings
+from minalbef.recipes.report import GUESSING
 from minalbef.recipes.vocabulary import Cut
 from minalbef.tokenizer import Tokenizer
 from runs import change_settings

@@ -13,7 +13,7 @@ from minalbef.evaluation.validation import TABLE
 from minalbef.presets import preset
 from minalbef.recipes import doctor
 from minalbef.recipes.evidence import read_evidence, read_numbers
-from minalbef.recipes.forecast import FEW, GUESSING
+from minalbef.recipes.report import FEW, GUESSING
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")

@@ -119,8 +119,8 @@ def test_every_command_takes_a_task_of_three_files(package, tmp_path):
     tuned, first = ("--from", "tiny"), str(images / "test0.png")
     told = run(
         package, tmp_path,
-        ("finetune", "--help"), ("predict", "--help"), ("dry-run", "--help"), ("prepare", "--help"),
-        ("dry-run", "caption", *SMALL),
+        ("finetune", "--help"), ("predict", "--help"), ("prepare", "--help"),
+        ("bench", "step", "caption", *SMALL, "batch=4", "--steps", "1"),
         ("finetune", "caption", *SHORT, *tuned, "--baselines", "all", "--size", "0.08", "--processes", "1"),
         ("evaluate", "caption", *tuned, "--size", "0.08", "--seed", "1"),
         ("predict", "caption", "--image", first, "--text", "what is there?"),
@@ -128,9 +128,9 @@ def test_every_command_takes_a_task_of_three_files(package, tmp_path):
         ("finetune", "caption", "epochs=1", "batch=16", *tuned, "--data", "prepared/captions",
          "--run", "runs/captions"),
         ("evaluate", "runs/captions", "--data", "prepared/captions/test"))
-    helps, (dry, tuned, evaluated, answer, account, trained, measured) = told[:4], told[4:11]
-    assert all("caption" in text for text in helps[:3]) and "captions" in helps[3]
-    assert "caption: " in dry and "step 1" in dry
+    helps, (timed, tuned, evaluated, answer, account, trained, measured) = told[:3], told[3:10]
+    assert all("caption" in text for text in helps[:2]) and "captions" in helps[2]
+    assert "samples_per_second" in timed
     for text in (tuned, evaluated):
         assert re.search(r"\| caption: words guessed \| 0\.\d\d \|.*text alone 0\.\d\d", text), text
     assert "answer.png shows the answer" in answer

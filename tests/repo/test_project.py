@@ -17,7 +17,7 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 
 # Imports run down only: a room may import those before it. Within the core, files run from the smallest part up.
 ROOMS = ("core", "fast", "train", "evaluation", "tasks", "weights", "top", "scenes", "datasets", "viz", "recipes",
-         "bench", "gpu_check", "cli")
+         "bench", "cli")
 CORE = """
 draws config presets distributed interrupt writing layers tokenizer masking losses ema feature_queue vision text
 encoders fusion data albef pretrain decoder gradcam checkpoint metrics

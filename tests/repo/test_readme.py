@@ -17,7 +17,6 @@ from learn_table import comparison, table
 from minalbef.cli.main import main
 from minalbef.evaluation import choices
 from minalbef.recipes import search
-from minalbef.recipes.plan import between, plan
 from minalbef.scenes.tables import task_table
 from second import SECOND
 
@@ -31,7 +30,7 @@ LONGER = {"README.md": 120, "docs/extend.md": 160, "docs/new_task.md": 160, "doc
 RESULTS = ("ablation", "choices", "circuit", "clipart", "curves", "lesson", "minimal_pairs", "relations", "results",
            "stress", "tasks")
 TESTED_ELSEWHERE = ("docs/extend.md", "docs/new_task.md", "docs/use.md")     # their own tests run their Python
-ROOMS = "tasks|weights|evaluation|scenes|datasets|viz|recipes|bench|gpu_check|cli"
+ROOMS = "tasks|weights|evaluation|scenes|datasets|viz|recipes|bench|cli"
 
 
 def blocks(kind: str, text: str) -> list[str]:
@@ -114,25 +113,6 @@ def test_the_figures_of_minimal_pairs_are_those_that_were_reported():
     shown = re.sub(r"^\| (text|image) \w+ \|.*\n", "", rows, flags=re.M)       # of a kind of change, the group's
     assert shown.count("\n| group ") == 7 and shown in PAGES["docs/choices.md"]
     assert "minalbef evaluate tiny --pairs" == measured("pairs.json")["command"]
-
-
-@pytest.mark.parametrize("preset, gpus, gpu", [("small", 1, "RTX-4090"), ("base", 1, "RTX-4090"),
-                                               ("paper-4m", 8, "A100-80"), ("paper-14m", 8, "A100-80")])
-def test_the_ladder_is_what_plan_counts(preset, gpus, gpu):
-    counted = plan(preset, gpus=gpus, gpu=gpu)
-    row, = re.findall(rf"^\| `{preset}` .*", PAGES["docs/scale.md"], flags=re.M)
-    low, high = counted.hours_between
-    hours, minutes = f"{between(low, high)} hours on", f"{between(60 * low, 60 * high)} minutes on"
-    assert (hours if high > 1 else minutes) in row and f", {counted.memory['all'] / 1e9:.0f} GB |" in row
-
-
-def test_the_hours_of_the_first_day_are_what_plan_counts():
-    for name, changes, checkpointing in (("base", ("epoch=567000",), False), ("retrieval-coco", (), True)):
-        for gpu in ("RTX-4090", "A100-80", "H100"):
-            counted = plan(name, changes, gpu=gpu, checkpointing=checkpointing)
-            for page in ("docs/first_gpu.md", "notebooks/16_your_data.ipynb"):
-                text = " ".join((ROOT / page).read_text(encoding="utf-8").replace('\\n",\n    "', " ").split())
-                assert counted.fits and between(*counted.hours_between) in text, (page, name, gpu)
 
 
 # Python and commands
