@@ -8,7 +8,7 @@ from minalbef.config import printable
 
 if TYPE_CHECKING:                     # importing them loads torch, for which --help need not wait
     from minalbef.gpu_check.parts import Result
-    from minalbef.recipes.evidence import Evidence
+    from minalbef.recipes.doctor import Diagnosis
     from minalbef.recipes.plan import Plan
 
 
@@ -67,16 +67,15 @@ def after_planning(preset: str, plan: "Plan") -> str | None:
     return f"pretrain --preset {preset}" if task is None or task.name == "pretrain" else None
 
 
-def after_doctor(evidence: "Evidence", data: Sequence[Path]) -> str | None:
+def after_doctor(diagnosis: "Diagnosis", data: Sequence[Path]) -> str | None:
     """The evaluation of a finished run in which nothing was found; a finding says what to try."""
     from minalbef.datasets.store import place_of
-    from minalbef.recipes import doctor
-    if doctor.findings(evidence) or evidence.step is not None:
+    if diagnosis.findings or diagnosis.step is not None:
         return None
-    if evidence.config.objects:
-        return f"evaluate {evidence.folder}"
+    if diagnosis.config.objects:
+        return f"evaluate {diagnosis.folder}"
     folder = place_of(data[0])[0] if data else Path("prepared", "SET")
-    return f"evaluate {evidence.folder} --data {folder}/test"
+    return f"evaluate {diagnosis.folder} --data {folder}/test"
 
 
 def after_gpu_check(results: dict[str, "Result"]) -> str | None:

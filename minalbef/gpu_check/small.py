@@ -9,7 +9,7 @@ from minalbef.gpu_check.parts import FAIL, SKIPPED, Result, Setting, pass_or_fai
 from minalbef.metrics import read_metrics
 from minalbef.recipes.launch import ENVIRONMENT, LAUNCHED, start_worker
 from minalbef.run import load
-from minalbef.scenes.evaluation import evaluate
+from minalbef.scenes.evaluation import evaluate_scenes
 
 FORECAST = Path(__file__).parents[2] / "notebooks" / "experiments" / "forecast.json"
 SEED, SIZE, SPLIT = 1500, 0.5, "validation"      # as notebooks/experiments/curve.py evaluates
@@ -46,7 +46,7 @@ def check(setting: Setting) -> Result:
     print("evaluating", flush=True)
     run = load(folder)
     run.model.to(setting.device)
-    report = evaluate(run, SEED, SIZE, SPLIT)
+    report = evaluate_scenes(run, SEED, SIZE, SPLIT)
     forecast = json.loads(FORECAST.read_text(encoding="utf-8"))["figures"]
     rows = [compare_figure(name, bounds, report) for name, bounds in forecast.items()]
     below = [row["figure"] for row in rows if row["verdict"] == FAIL]

@@ -137,7 +137,7 @@ def test_search_ranks_as_the_package_does(tiny, albef, some):
         encoded = ranking.encode(tiny.model, some.image, some.tokens, some.keep)
         images = albef.image_encoder(some.image)
         texts = albef.text_encoder(some.tokens, some.keep)
-    sim = ranking.similarity(tiny.model, encoded)[0].T                        # (texts, images)
+    sim = ranking.similarity(tiny.model, encoded).T                           # (texts, images)
     for i in range(len(texts)):
         best = sim[i].topk(4).indices
         odds = ranking.match_odds(tiny.model, encoded, best, torch.full((4,), i))

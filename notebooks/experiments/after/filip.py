@@ -62,15 +62,12 @@ class FILIPPretrain(InBatch):
 
 
 @torch.no_grad()
-def late_similarity(model: FILIP, encoded: Encoded, block: int | None = None) -> Tensor:
-    """In place of ranking.similarity, the mean of both ways: -> (g, i, t)."""
-    size = block or len(encoded.image)
-    texts = len(encoded.text) if block is None else block
-    groups = []
-    for image, text, keep in zip(encoded.image.split(size), encoded.text.split(texts),
-                                 encoded.keep.split(texts)):
-        words = model.text_feature(text)
-        parts = [late_interaction(model.image_feature(part), words, keep[:, 1:])
-                 for part in image.split(CHUNK)]
-        groups.append(torch.cat([(patches + words) / 2 for patches, words in parts]))
-    return torch.stack(groups)
+def late_similarity(model: FILIP, encoded: Encoded) -> Tensor:
+    """In place of ranking.similarity, the mean of both ways: -> (i, t)."""
+    words = model.text_feature(encoded.text)
+    similarities = []
+    for image in encoded.image.split(CHUNK):
+        by_patches, by_words = late_interaction(model.image_feature(image), words,
+                                                encoded.keep[:, 1:])
+        similarities.append((by_patches + by_words) / 2)
+    return torch.cat(similarities)
