@@ -241,15 +241,13 @@ def doctor(run: Path = Path("runs/demo"), /, data: tuple[Path, ...] = (),
 
     Args:
         run: the run folder
-        data: the prepared sets it was trained on; by default those in prepared/ that it names
+        data: the prepared sets it was trained on; none for a run of scenes
         number: how many pairs to look at, of training and of validation
     """
-    from minalbef.recipes import doctor as recipe
-    from minalbef.recipes.evidence import read_evidence
-    evidence = read_evidence(run, data, number)
-    text = recipe.describe(evidence)
-    print("\n".join(map(printable, text.split("\n"))))
-    next_steps.announce(next_steps.after_doctor(evidence, data))
+    from minalbef.recipes.doctor import examine
+    diagnosis = examine(run, data, number)
+    print("\n".join(map(printable, str(diagnosis).split("\n"))))
+    next_steps.announce(next_steps.after_doctor(diagnosis, data))
 
 
 def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = False,

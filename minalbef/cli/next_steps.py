@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from minalbef.config import printable
 
 if TYPE_CHECKING:                     # importing them loads torch, for which --help need not wait
-    from minalbef.recipes.evidence import Evidence
+    from minalbef.recipes.doctor import Diagnosis
 
 
 def announce(command: str | None, purpose: str = "") -> None:
@@ -54,13 +54,12 @@ def after_preparing(name: str, folder: Path) -> str:
     return f"finetune {task} --data {folder} --from RUN"
 
 
-def after_doctor(evidence: "Evidence", data: Sequence[Path]) -> str | None:
+def after_doctor(diagnosis: "Diagnosis", data: Sequence[Path]) -> str | None:
     """The evaluation of a finished run in which nothing was found; a finding says what to try."""
     from minalbef.datasets.store import place_of
-    from minalbef.recipes import doctor
-    if doctor.findings(evidence) or evidence.step is not None:
+    if diagnosis.findings or diagnosis.step is not None:
         return None
-    if evidence.config.objects:
-        return f"evaluate {evidence.folder}"
+    if diagnosis.config.objects:
+        return f"evaluate {diagnosis.folder}"
     folder = place_of(data[0])[0] if data else Path("prepared", "SET")
-    return f"evaluate {evidence.folder} --data {folder}/test"
+    return f"evaluate {diagnosis.folder} --data {folder}/test"

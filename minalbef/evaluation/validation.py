@@ -43,7 +43,7 @@ def deciding(row: Mapping[str, Any]) -> str:
     return list(row)[2]
 
 
-def describe(figures: dict[str, float]) -> str:
+def validation_line(figures: dict[str, float]) -> str:
     """A line for what `figures_of` returns: the figure that decides, and the loss."""
     name = deciding(figures)
     loss = f", loss {figures['loss']:.3f}" if "loss" in figures else ""

@@ -30,9 +30,9 @@ def origin_of_code(make: Callable[..., Any], task: nn.Module, usual: tuple[type,
     parts: list[Any] = [make]
     while isinstance(make, partial):
         for i, value in enumerate(make.args):
-            origin[f"argument {i + 1}"] = describe(value)
+            origin[f"argument {i + 1}"] = describe_value(value)
         for name, value in make.keywords.items():
-            origin[f"argument {name}"] = describe(value)
+            origin[f"argument {name}"] = describe_value(value)
         make = make.func
     for module in task.modules():
         parts += [type(module), *vars(module).values()]
@@ -107,7 +107,7 @@ def source_of(part: type | FunctionType) -> str:
         for name in sorted(set(names_in(part.__code__))):
             value = part.__globals__.get(name)
             if name.isupper():
-                constants += f"\n{name} = {describe(value)}"
+                constants += f"\n{name} = {describe_value(value)}"
     try:
         if part.__name__ == "<lambda>":
             raise OSError("its line has more than it")
@@ -127,7 +127,7 @@ def bytecode(code: CodeType) -> Iterator[str]:
         if isinstance(constant, CodeType):
             yield from bytecode(constant)
         else:
-            yield describe(constant)
+            yield describe_value(constant)
 
 
 def is_yours(module: str | None) -> bool:
@@ -141,16 +141,16 @@ def is_yours(module: str | None) -> bool:
     return "site-packages" not in file
 
 
-def describe(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """An argument: its value if it's plain, the name of a function or class, or else its type's."""
     if isinstance(value, PLAIN):
         return repr(value)
     if isinstance(value, tuple | list):
-        return f"({', '.join(map(describe, value))})"
+        return f"({', '.join(map(describe_value, value))})"
     if isinstance(value, frozenset | set):
-        return f"{{{', '.join(sorted(map(describe, value)))}}}"
+        return f"{{{', '.join(sorted(map(describe_value, value)))}}}"
     if isinstance(value, dict):
-        return describe([*value.items()])
+        return describe_value([*value.items()])
     if isinstance(value, type | FunctionType):
         return name_of(value)
     return name_of(type(value))

@@ -95,8 +95,8 @@ class Entailment(Distilled[EntailmentModel]):
 
 
 @torch.no_grad()
-def evaluate(model: EntailmentModel, tokenizer: Tokenizer, records: Records, how: How
-             ) -> tuple[dict, dict]:
+def evaluate_entailment(model: EntailmentModel, tokenizer: Tokenizer, records: Records, how: How
+                        ) -> tuple[dict, dict]:
     """Accuracy, and that of the majority baseline.
 
     -> samples, and what else to report; see evaluation.loop
@@ -136,7 +136,7 @@ TASK = Task(
     records=(EntailmentRecord,),
     presets=("entailment",),
     lacks=HEADS,
-    evaluate=evaluate,
+    evaluate=evaluate_entailment,
     validation_figures=validation_figures,
     predict=predict,
     text="statement",

@@ -242,8 +242,8 @@ def consistency(right: Tensor, ids: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(model: PairModel, tokenizer: Tokenizer, records: Records, how: How
-             ) -> tuple[dict, dict]:
+def evaluate_nlvr2(model: PairModel, tokenizer: Tokenizer, records: Records, how: How
+                   ) -> tuple[dict, dict]:
     """Accuracy and `consistency`.
 
     Records of one statement share images, so they are a cluster, whatever their group.
@@ -293,7 +293,7 @@ TASK = Task(
     images=2,
     pairs=True,
     lacks=HEADS,
-    evaluate=evaluate,
+    evaluate=evaluate_nlvr2,
     validation_figures=validation_figures,
     predict=predict,
     text="statement",

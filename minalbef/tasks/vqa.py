@@ -320,8 +320,8 @@ def _choose_answers(model: VQAModel, tokenizer: Tokenizer, records: Records, how
     return [candidates[int(i)] for i in best.tolist()]
 
 
-def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How
-             ) -> tuple[dict, dict]:
+def evaluate_vqa(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How
+                 ) -> tuple[dict, dict]:
     """VQA accuracy, over the questions whose answers are public.
 
     -> samples, and what else to report, such as "submission", the answers in the format of the
@@ -407,7 +407,7 @@ TASK = Task(
     begins_from=("pretrain",),
     presets=("vqa",),
     lacks=HEADS,
-    evaluate=evaluate,
+    evaluate=evaluate_vqa,
     predict=predict,
     candidates="answers",
     text="question",

@@ -25,7 +25,7 @@ from minalbef.pretrain import Draws
 from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
-from minalbef.scenes.evaluation import evaluate
+from minalbef.scenes.evaluation import evaluate_scenes
 from minalbef.scenes.pretrain import FastScenePretrain
 from minalbef.train import Stopped
 from results import flatten, write_json
@@ -105,7 +105,7 @@ def figures(config: Config, folder: Path) -> dict[str, float]:
     task, tokenizer, config = pretrain.begin(config)
     task.load_state_dict(checkpoint.read_state(folder / "state.pt")["task"])
     run = Run(task.student.eval(), tokenizer, config, folder)
-    report = flatten(evaluate(run, 1500, SIZE, "validation"))
+    report = flatten(evaluate_scenes(run, 1500, SIZE, "validation"))
     seconds = float(read_metrics(folder)[-1]["seconds"])
     return {"seconds": seconds} | {name: report[name] for name in FIGURES}
 

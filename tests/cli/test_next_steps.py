@@ -11,7 +11,7 @@ from minalbef.cli import main as command_line
 from minalbef.cli import next_steps
 from minalbef.cli.main import main
 from minalbef.datasets.catalogue import SETS
-from minalbef.recipes.evidence import read_evidence
+from minalbef.recipes.doctor import examine
 from minalbef.tasks.table import TASKS
 
 RUN, FOLDER = Path("runs", "a"), Path("prepared", "a")
@@ -21,7 +21,7 @@ def suggestions() -> set[str]:
     """Every command that a function of `next_steps` can name."""
     found = [next_steps.after_preparing(name, FOLDER) for name in ("pairs", *SETS)]
     found += [next_steps.predict_with(name, RUN) for name in TASKS]
-    found += [next_steps.after_doctor(read_evidence("tiny"), ())]
+    found += [next_steps.after_doctor(examine("tiny"), ())]
     return {command for command in found if command}
 
 
@@ -57,11 +57,11 @@ def test_a_task_that_cannot_be_asked_names_no_command_and_one_of_two_images_take
 
 
 def test_a_finding_ends_in_its_own_advice(tmp_path):
-    evidence = read_evidence("tiny")
-    assert next_steps.after_doctor(evidence, ()) == f"evaluate {evidence.folder}"
-    assert next_steps.after_doctor(replace(evidence, step=9), ()) is None, "training hasn't ended"
-    assert next_steps.after_doctor(replace(evidence, temperature=evidence.config.temperature_min), ()) is None
-    sets = replace(evidence, config=replace(evidence.config, objects=0))
+    diagnosis = examine("tiny")
+    assert next_steps.after_doctor(diagnosis, ()) == f"evaluate {diagnosis.folder}"
+    assert next_steps.after_doctor(replace(diagnosis, step=9), ()) is None, "training hasn't ended"
+    assert next_steps.after_doctor(replace(diagnosis, findings=["it is ill"]), ()) is None
+    sets = replace(diagnosis, config=replace(diagnosis.config, objects=0))
     (tmp_path / "about.json").write_text("{}", encoding="utf-8")
     assert next_steps.after_doctor(sets, (tmp_path / "train",)).endswith(f"--data {tmp_path}/test")
     assert next_steps.after_doctor(sets, ()).endswith(f"--data {Path('prepared', 'SET')}/test")

@@ -108,7 +108,7 @@ def pixels_in_evaluation(records, run: Run, monkeypatch) -> torch.Tensor:
     encode = run.model.encode_image
     with monkeypatch.context() as patch:
         patch.setattr(run.model, "encode_image", lambda image: seen.append(image) or encode(image))
-        retrieval.evaluate(run.model, run.tokenizer, records, How(batch=2, quiet=True))
+        retrieval.evaluate_retrieval(run.model, run.tokenizer, records, How(batch=2, quiet=True))
     return torch.cat(seen)
 
 
@@ -200,7 +200,7 @@ def test_records_of_no_set_are_read_as_the_run_reads(public, tmp_path, monkeypat
         lambda *args, **kwargs: seen.append(collate(*args, **kwargs)) or seen[-1],
     )
     config = run.config
-    entailment.evaluate(
+    entailment.evaluate_entailment(
         EntailmentModel(config).eval(), run.tokenizer, asked, How(batch=2, quiet=True)
     )
     assert torch.equal(torch.cat([batch.to("cpu").image for batch in seen]), pixels)

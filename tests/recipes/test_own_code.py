@@ -131,7 +131,7 @@ def test_a_notebooks_functions_are_yours_though_jupyter_is_installed(monkeypatch
 def test_the_order_of_a_sets_words_does_not_count():
     """It differs from process to process."""
     a, b = {"x": frozenset("abcdefgh")}, {"x": frozenset("hgfedcba")}
-    assert own_code.describe(a) == own_code.describe(b)
+    assert own_code.describe_value(a) == own_code.describe_value(b)
 
 
 class OwnRetrieval(retrieval.Retrieval):

@@ -66,7 +66,7 @@ def test_a_run_on_captions_of_ones_own_knows_which_words_it_has_never_seen(tmp_p
     assert finder.unknown_words(mine, "a purple Zebra, on grass") == ["purple"]
     hit = finder.search_texts(run, Path(__file__).parents[2] / "data" / "tiny" / "example.png",
                               [*CAPTIONS, "a purple zebra"])
-    assert "no training caption says 'purple'" in finder.describe(mine, "example.png", hit)
+    assert "no training caption says 'purple'" in finder.describe_hits(mine, "example.png", hit)
 
 
 def test_what_is_tuned_knows_the_words_of_its_source_too_and_of_too_many_captions_nothing_is_recorded(

@@ -18,11 +18,11 @@ from minalbef.albef import ALBEF
 from minalbef.data import Record
 from minalbef.ema import update_teacher
 from minalbef.evaluation import ranking
-from minalbef.evaluation.ranking import encode
+from minalbef.evaluation.ranking import Scores, encode, rank, score, true_pairs, two_stage
 from minalbef.feature_queue import FeatureQueue
 from minalbef.pretrain import Draws, Pretrain, PretrainBatch
 from minalbef.tasks import retrieval
-from minalbef.tasks.retrieval import Retrieval, collate, recalls, two_stage
+from minalbef.tasks.retrieval import Retrieval, collate
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 
@@ -108,11 +108,14 @@ def ranked() -> dict[str, float]:
     theirs = {name.removeprefix("eval/"): value for name, value in recorded["arrays"].items()}
     encoded = encode(task.student, image("retrieval.eval.image", 6, 3, 32, 32), theirs["input_ids"].long(),
                      theirs["attention_mask"].bool(), chunk=4)
-    scores = two_stage(task.student, encoded, recorded["eval"]["k_test"], rows=4)
+    top = recorded["eval"]["k_test"]
+    scores = two_stage(score(task.student, encoded, top=top, yes_alone=True, rows=4), top)
     # the original says -100 for what was not re-ranked, and numpy's sort then puts the last of what ties first
     filled = [x.double().nan_to_num(neginf=-100.0) for x in scores["rerank"]]
-    found = recalls(*(x + 1e-9 * torch.arange(x.shape[1]) for x in filled), *PARTNER)
-    figured = {name: value.mean().item() for name, value in found.items()}
+    figured, true = {}, true_pairs(*PARTNER)
+    for way, x, right in zip(("i2t", "t2i"), filled, (true, true.T)):
+        x = x + 1e-9 * torch.arange(x.shape[1])
+        figured |= {f"{way}_r{k}": ranking.recall(x, right, k).mean().item() for k in (1, 5, 10)}
     figured |= {f"{way}_r_mean": sum(figured[f"{way}_r{k}"] for k in (1, 5, 10)) / 3 for way in ("i2t", "t2i")}
     figured["r_mean"] = (figured["i2t_r_mean"] + figured["t2i_r_mean"]) / 2
     return {"sims_matrix_i2t": off(scores["itc"][0], theirs["sims_matrix_i2t"], 2e-5),
@@ -172,7 +175,7 @@ MISTAKES = {
         self, x, (seen[0], 0 * seen[1]), *rest)),
     "a GELU by tanh": (layers.MLP, "forward", lambda real: lambda self, x: self.fc2(
         F.gelu(self.fc1(x), approximate="tanh"))),
-    "ranked by log-odds": (retrieval, "match_odds", lambda real: lambda *args, yes_alone=False, **rest: real(
+    "ranked by log-odds": (ranking, "match_odds", lambda real: lambda *args, yes_alone=False, **rest: real(
         *args, **rest)),
     "one direction alone chooses": (ranking, "best", lambda real: lambda scores, top: real(
         scores, top) if scores.shape[-1] > scores.shape[-2] else torch.zeros_like(scores, dtype=torch.bool)),
@@ -253,21 +256,21 @@ def test_scores_are_those_of_each_pair_alone_and_padding_cannot_be_seen():
     task, batch = task_and_batch()
     model = task.student.eval()
     encoded = encode(model, batch.image[:5], batch.tokens, batch.keep)
-    scores = two_stage(model, encoded, top=2, rows=2)
+    scores = two_stage(score(model, encoded, top=2, yes_alone=True, rows=2), 2)
     junk = replace(encoded, text=encoded.text.masked_fill(~encoded.keep[..., None], 9.0))
-    for name, ways in two_stage(model, junk, top=2).items():
+    for name, ways in two_stage(score(model, junk, top=2, yes_alone=True), 2).items():
         for a, b in zip(ways, scores[name]):
             assert_close(a, b, atol=1e-5, rtol=1e-5)
     sim = model.image_feature(encoded.image) @ model.text_feature(encoded.text).T
-    for score, chosen, turned in zip(scores["rerank"], (sim, sim.T), (False, True)):
-        assert ((score > -math.inf).sum(1) == 2).all()
-        for q, c in (score > -math.inf).nonzero().tolist():
+    for reranked, chosen, turned in zip(scores["rerank"], (sim, sim.T), (False, True)):
+        assert ((reranked > -math.inf).sum(1) == 2).all()
+        for q, c in (reranked > -math.inf).nonzero().tolist():
             i, t = (c, q) if turned else (q, c)
             assert (chosen[q] > chosen[q, c]).sum() < 2
             n = int(batch.keep[t].sum())
             tokens, keep = batch.tokens[t:t + 1, :n], batch.keep[t:t + 1, :n]
             alone = model.match_logits(model.fuse(model.encode_text(tokens, keep), keep, encoded.image[i:i + 1]))
-            assert_close(score[q, c], alone[0, 1], atol=1e-5, rtol=1e-4)
+            assert_close(reranked[q, c], alone[0, 1], atol=1e-5, rtol=1e-4)
             plus = scores["rerank_plus"][turned][q, c]
             assert_close(plus, alone[0, 1] + sim[i, t], atol=1e-5, rtol=1e-4)
     assert model.config.image_width != model.config.text_width
@@ -286,9 +289,9 @@ def test_odds_are_the_same_however_many_images_are_in_memory():
 def test_recalls_by_hand():
     i2t = torch.tensor([[.1, .9, .2, .0], [.9, .8, .7, .1]])   # picture 4's second caption is first; 9's only is last
     image_ids, text_ids = torch.tensor([4, 9]), torch.tensor([4, 4, 4, 9])
-    found = {name: value.mean() for name, value in recalls(i2t, i2t.T, image_ids, text_ids).items()}
-    assert found["i2t_r1"] == 0.5 and found["i2t_r5"] == found["i2t_r10"] == 1
-    assert found["t2i_r1"] == 0.5 and found["t2i_r5"] == 1       # captions 1 and 3 find theirs
+    found = {name: value.mean() for name, value in rank(Scores(i2t), true_pairs(image_ids, text_ids)).items()}
+    assert found["itc_i2t_r1"] == 0.5 and found["itc_i2t_r5"] == found["itc_i2t_r10"] == 1
+    assert found["itc_t2i_r1"] == 0.5 and found["itc_t2i_r5"] == 1       # captions 1 and 3 find theirs
 
 
 def test_re_ranking_by_itm_selects_the_best_weights():
@@ -300,9 +303,8 @@ def test_re_ranking_by_itm_selects_the_best_weights():
 @pytest.mark.parametrize("image_ids, text_ids, named", [
     ([4, 9], [4, 4, 4], r"image ids \[9\]"), ([4], [4, 9], r"text ids \[9\]")])
 def test_what_has_no_partner_is_named(image_ids, text_ids, named):
-    scores = torch.rand(len(image_ids), len(text_ids))
     with pytest.raises(ValueError, match=named):
-        recalls(scores, scores.T, torch.tensor(image_ids), torch.tensor(text_ids))
+        true_pairs(torch.tensor(image_ids), torch.tensor(text_ids))
 
 
 @pytest.mark.parametrize("kind", [Retrieval, Pretrain])

@@ -71,15 +71,11 @@ class FILIPPretrain(InBatch):
 
 
 @torch.no_grad()
-def late_similarity(model: FILIP, encoded: Encoded, block: int | None = None) -> Tensor:
-    """In place of ranking.similarity, the mean of both ways: -> (g, i, t)."""
-    size = block or len(encoded.image)
-    texts = len(encoded.text) if block is None else block
-    groups = []
-    for image, text, keep in zip(encoded.image.split(size), encoded.text.split(texts),
-                                 encoded.keep.split(texts)):
-        words, is_word = split_keep(model.text_feature(text, keep))
-        parts = [late_interaction(model.image_feature(part), words, is_word)
-                 for part in image.split(CHUNK)]
-        groups.append(torch.cat([(patches + words) / 2 for patches, words in parts]))
-    return torch.stack(groups)
+def late_similarity(model: FILIP, encoded: Encoded) -> Tensor:
+    """In place of ranking.similarity, the mean of both ways: -> (i, t)."""
+    words, is_word = split_keep(model.text_feature(encoded.text, encoded.keep))
+    similarities = []
+    for image in encoded.image.split(CHUNK):
+        by_patches, by_words = late_interaction(model.image_feature(image), words, is_word)
+        similarities.append((by_patches + by_words) / 2)
+    return torch.cat(similarities)
