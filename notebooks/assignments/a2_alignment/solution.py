@@ -20,8 +20,8 @@ def itc_loss(sim: Tensor, ids: Tensor, key_ids: Tensor) -> Tensor:
 def both_ways(image: Tensor, text: Tensor, ids: Tensor, temperature: float,
               queue_image: Tensor, queue_text: Tensor, queue_ids: Tensor,
               loss) -> Tensor:
-    """ITC of a batch with itself and a queue: image, text (b, e), ids (b,), queue (k, e), (k,
-    e), (k,) -> scalar.
+    """ITC of a batch with itself and a queue: image, text (b, e), ids (b,), queue (k, e),
+    (k, e), (k,) -> scalar.
 
     loss(sim, ids, key_ids) -> scalar, such as itc_loss
     """

@@ -108,8 +108,8 @@ with grading.closed(), properties.in_words():
 def both_ways(image: Tensor, text: Tensor, ids: Tensor, temperature: float,
               queue_image: Tensor, queue_text: Tensor, queue_ids: Tensor,
               loss) -> Tensor:
-    """ITC of a batch with itself and a queue: image, text (b, e), ids (b,), queue (k, e), (k,
-    e), (k,) -> scalar.
+    """ITC of a batch with itself and a queue: image, text (b, e), ids (b,), queue (k, e),
+    (k, e), (k,) -> scalar.
 
     loss(sim, ids, key_ids) -> scalar, such as itc_loss
     """

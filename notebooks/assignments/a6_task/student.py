@@ -32,8 +32,8 @@ with open(Path(grading.__file__).parent / "a6_statements.csv",
     statements = list(csv.DictReader(file))
 
 
-def draw_groups(g: torch.Generator, split: str, number: int) -> list[
-    list[tuple[int, str, int]]]:
+def draw_groups(g: torch.Generator, split: str,
+                number: int) -> list[list[tuple[int, str, int]]]:
     """Groups of nine (picture, statement, label), three pictures by three statements, a
     Latin square of labels."""
     rows = [row for row in statements if row["split"] == split]

@@ -22,8 +22,8 @@ Weights = dict[str, Tensor]
 def run_attention(weights: Weights, x: Tensor, source: Tensor | None,
                   keep: Tensor | None, heads: int, dropout: float = 0.0,
                   training: bool = False) -> tuple[Tensor, Tensor]:
-    """What x (b, n, d) takes from source (b, k, s), or itself -> (b, n, d), weights (b, h, n,
-    k) before dropout.
+    """What x (b, n, d) takes from source (b, k, s), or itself -> (b, n, d), weights
+    (b, h, n, k) before dropout.
 
     keep: (b, k) or (b, n, k) bool, True = visible
     """
@@ -48,16 +48,17 @@ def run_vit(weights: Weights, config: Config, image: Tensor) -> Tensor:
 def run_text_layer(weights: Weights, x: Tensor, keep: Tensor, heads: int,
                    dropout: float = 0.0, training: bool = False) -> Tensor:
     """A post-norm layer: (b, l, d), keep (b, l) bool -> (b, l, d)."""
-    return (_filled(TextLayer(x.shape[-1], heads, len(weights["mlp.fc1.bias"]),
-                              dropout), weights, training)(x, keep))
+    wide = len(weights["mlp.fc1.bias"])
+    layer = _filled(TextLayer(x.shape[-1], heads, wide, dropout), weights, training)
+    return layer(x, keep)
 
 
 def run_fusion_layer(weights: Weights, x: Tensor, keep: Tensor, image_tokens: Tensor,
                      heads: int, queries: int | None = None,
                      image_keep: Tensor | None = None, dropout: float = 0.0,
                      training: bool = False) -> Tensor:
-    """Words attend to words, then to the image: (b, l, d), keep (b, l) bool, (b, k, i) -> (b,
-    queries or l, d).
+    """Words attend to words, then to the image: (b, l, d), keep (b, l) bool, (b, k, i) ->
+    (b, queries or l, d).
 
     queries: only the first so many words ask; image_keep: (b, k) bool, which of the image's
     tokens may be seen
@@ -76,8 +77,8 @@ def run_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float,
     return losses.itc_loss(sim, teacher_sim, alpha, positive)
 
 
-def run_hard_negatives(sim: Tensor, positive: Tensor, uniform: Tensor) -> tuple[
-    Tensor, Tensor]:
+def run_hard_negatives(sim: Tensor, positive: Tensor,
+                       uniform: Tensor) -> tuple[Tensor, Tensor]:
     """A wrong key drawn for each query, by softmax(sim): all (b, k) -> index (b,), valid
     (b,). Use `uniform` or not."""
     return losses.hard_negatives(sim, positive, uniform)
@@ -97,8 +98,8 @@ def run_mlm_loss(logits: Tensor, labels: Tensor, count: Tensor | float,
 def run_mask_words(tokens: Tensor, special: tuple[int, ...], mask_id: int,
                    rate: float | Tensor, choose: Tensor, kind: Tensor,
                    words: Tensor) -> tuple[Tensor, Tensor]:
-    """80/10/10: (b, l) ids, uniforms `choose` and `kind`, `words` to put in -> masked (b,
-    l), chosen (b, l) bool."""
+    """80/10/10: (b, l) ids, uniforms `choose` and `kind`, `words` to put in -> masked (b, l),
+    chosen (b, l) bool."""
     return masking.mask_words(tokens, special, mask_id, rate, choose, kind, words)
 
 
@@ -112,10 +113,10 @@ def run_update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) 
     ema.update_teacher(teacher, student, momentum)
 
 
-def run_queue(size: int, pushes: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[
-    Tensor, Tensor, Tensor]:
-    """Push image (b, e), text (b, e), ids (b,), batch after batch -> what stays: (k, e), (k,
-    e), (k,), in any order."""
+def run_queue(size: int, pushes: list[tuple[Tensor, Tensor, Tensor]]
+              ) -> tuple[Tensor, Tensor, Tensor]:
+    """Push image (b, e), text (b, e), ids (b,), batch after batch -> what stays: (k, e),
+    (k, e), (k,), in any order."""
     queue = FeatureQueue(size, pushes[0][0].shape[1])
     for image, text, ids in pushes:
         queue.push(image, text, ids)

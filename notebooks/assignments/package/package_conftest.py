@@ -22,8 +22,8 @@ class Closed(importlib.abc.MetaPathFinder):
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name.split(".")[0] == "minalbef":
-            raise ImportError("minalbef is closed while your package is "
-                              "graded: write it yourself")
+            raise ImportError("minalbef is closed while your package is graded: "
+                              "write it yourself")
 
 
 sys.meta_path.insert(0, Closed())
@@ -44,15 +44,15 @@ def g(request: pytest.FixtureRequest) -> torch.Generator:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Generator[
-    None, Any, Any]:
+def pytest_runtest_makereport(item: pytest.Item,
+                              call: pytest.CallInfo) -> Generator[None, Any, Any]:
     report = yield
     if call.when != "teardown":
         of = item.function.points
         right = call.when == "call" and report.passed
         says = f"{call.excinfo.typename}: {call.excinfo.value}" if call.excinfo else ""
-        SCORES[item.name.removeprefix("test_")] = (
-            {"points": of if right else 0, "of": of, "says": says})
+        score = {"points": of if right else 0, "of": of, "says": says}
+        SCORES[item.name.removeprefix("test_")] = score
     return report
 
 
@@ -60,6 +60,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     total = {what: sum(seam[what] for seam in SCORES.values())
              for what in ("points", "of")}
     scores = json.dumps({**total, "seams": SCORES}, indent=1)
-    Path(os.environ.get("MINE_SCORES", "scores.json")).write_text(
-        scores + "\n", encoding="utf-8")
+    path = Path(os.environ.get("MINE_SCORES", "scores.json"))
+    path.write_text(scores + "\n", encoding="utf-8")
     terminalreporter.write_line(f"{total['points']} of {total['of']} points")

@@ -432,8 +432,8 @@ def test_itc_loss(adapters: ModuleType, g: Generator) -> None:
 
 @points(4)
 def test_hard_negatives(adapters: ModuleType, g: Generator) -> None:
-    def drawn(sim: list[float], positive: list[int], n: int = 20_000) -> tuple[
-        Tensor, Tensor]:
+    def drawn(sim: list[float], positive: list[int],
+              n: int = 20_000) -> tuple[Tensor, Tensor]:
         mask = torch.zeros(n, len(sim), dtype=torch.bool)
         mask[:, positive] = True
         uniform = torch.rand(mask.shape, generator=g).clamp(1e-6, 1 - 1e-6)
