@@ -261,7 +261,7 @@ def test_the_site_shows_no_answer_of_an_assignment(site):
     shown = "\n".join(page(path).find("article").get_text() for path in (site / "notebooks/assignments").glob("*.html"))
     lines = [line for line in secret_lines() if line in shown]
     assert not lines and shown.count("raise NotImplementedError()") > 20
-    assert not {path.name for path in site.rglob("*")} & {"solution.py", "hidden.py", "mistakes.py", "make_curves.py"}
+    assert not {path.name for path in site.rglob("*")} & {"solution.py", "hidden.py", "mistakes.py"}
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ def secret_lines() -> set[str]:
     """Lines of answers, hidden tests, mistakes and graders that stand nowhere else."""
     ours = [path for path in ASSIGNMENTS.rglob("*.py") if path.name in (
         "solution.py", "hidden.py", "mistakes.py", "package_mistakes.py", "package_right.py", "package_adapters.py",
-        "package_tests.py", "course.py", "package.py", "report.py", "make_curves.py")]
+        "package_tests.py", "course.py", "package.py", "report.py")]
     public = "\n".join(text_of(path) for path in (
         *ROOT.glob("minalbef/**/*.py"), *ROOT.glob("notebooks/[0-9]*.ipynb"), *ROOT.glob("docs/*.md"),
         *ROOT.glob("notebooks/experiments/*.py"), *ASSIGNMENTS.glob("a*/student.py"),
