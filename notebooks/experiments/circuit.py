@@ -13,7 +13,7 @@ control: the same move, of as much, where another object makes the sentence fals
 
 A question is a caption with the scene of which it is true and one of which it is false. Heads and
 the length of the move are chosen on one set of questions, and every figure is of another. Writes
-circuit.json beside itself, and with `--page docs/circuit.md` that page's table.
+circuit.json beside itself.
 """
 import itertools
 import json
@@ -40,7 +40,7 @@ from minalbef.evaluation.ranking import Encoded, encode
 from minalbef.evaluation.words import piece_places
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import questions
-from results import write_json, write_tables
+from results import write_json
 
 PATH = Path(__file__).with_suffix(".json")
 KINDS = ("relation", "object", "size", "place", "count", "background")
@@ -423,13 +423,12 @@ def table(models: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main(runs: tuple[str, ...] = (), /, out: Path = PATH, page: Path | None = None) -> None:
+def main(runs: tuple[str, ...] = (), /, out: Path = PATH) -> None:
     """Measure models and write the figures.
 
     Args:
         runs: folders of runs; by default the five of learn.py, of which one is tiny
         out: where to write the figures
-        page: a Markdown file whose table of `out`'s name to replace, such as docs/circuit.md
     """
     torch.set_num_threads(1)
     names = runs or tuple(f"runs/bench/seed{seed}" for seed in range(5))
@@ -441,8 +440,6 @@ def main(runs: tuple[str, ...] = (), /, out: Path = PATH, page: Path | None = No
         "command": shlex.join(["python", *sys.argv]), "date": now(), "device": describe_device(),
         "commit": commit(), "questions": TESTED_BY, "models": models,
     })
-    if page:
-        write_tables(page, **{out.stem: table(models)})
 
 
 if __name__ == "__main__":

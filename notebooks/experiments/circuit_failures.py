@@ -12,7 +12,7 @@ repaired: wrong answers that are right once words are moved by what their readin
 control: the same with the corrections of another wrong answer
 objects: wrong answers whose scene is accepted for "an apple and a cat"
 
-Writes circuit_failures.json beside itself and, with `--page docs/circuit.md`, that page's table.
+Writes circuit_failures.json beside itself.
 """
 import json
 import shlex
@@ -52,7 +52,7 @@ from minalbef import Run, load
 from minalbef.cli.main import run_script
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes.evaluation import UNSEEN
-from results import write_json, write_tables
+from results import write_json
 
 PATH = Path(__file__).with_suffix(".json")
 SETS = ("anywhere", "edges", "straight pairs", "unseen style")
@@ -257,13 +257,12 @@ def table(models: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main(runs: tuple[str, ...] = (), /, out: Path = PATH, page: Path | None = None) -> None:
+def main(runs: tuple[str, ...] = (), /, out: Path = PATH) -> None:
     """Measure models and write the figures.
 
     Args:
         runs: folders of runs, named seed0 and so on; by default the five of learn.py
         out: where to write the figures
-        page: a Markdown file whose table to replace, such as docs/circuit.md
     """
     torch.set_num_threads(1)
     names = runs or tuple(f"runs/bench/seed{seed}" for seed in range(5))
@@ -280,8 +279,6 @@ def main(runs: tuple[str, ...] = (), /, out: Path = PATH, page: Path | None = No
         "command": shlex.join(["python", *sys.argv]), "date": now(), "device": describe_device(),
         "commit": commit(), "questions": TESTED_BY, "models": models,
     })
-    if page and set(USED) <= set(models):
-        write_tables(page, failures=table(models))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ place, fits: what one direction of an object's word tells, and the answers that 
 head: the head of fusion without which most relations are wrong, and how many that costs
 
 Writes circuit_training.json beside itself, where the figures of other seeds and of other processors
-stay, and with `--page docs/circuit_training.md` that page's table.
+stay.
 """
 import json
 import shlex
@@ -36,11 +36,10 @@ from circuit import (
     paint,
     without,
 )
-from effects import line_of
 from minalbef import Run, load
 from minalbef.cli.main import run_script
 from minalbef.recipes.report import commit, describe_device, now
-from results import write_json, write_tables
+from results import line_of, write_json
 
 PATH = Path(__file__).with_suffix(".json")
 OBJECTS, RELATIONS, PLACE = 0.90, 0.75, 0.5      # what counts as learnt; of place, the end's share
@@ -176,13 +175,12 @@ def processor_of(record: dict[str, Any]) -> str:
     return name.replace("(R)", "").removesuffix(" Processor")
 
 
-def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = None) -> None:
+def main(seed: tuple[int, ...] = (4,), out: Path = PATH) -> None:
     """Measure the checkpoints of tiny's seeds.
 
     Args:
         seed: one or more whose checkpoints there are
         out: the file to write
-        page: a Markdown file whose table to replace, such as docs/circuit_training.md
     """
     torch.set_num_threads(1)
     painted = None
@@ -199,8 +197,6 @@ def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = Non
         records[processor_of(record)] = record
         runs[str(one)] = list(records.values())
         write_json(out, runs)
-        if page:
-            write_tables(page, training=table(runs))
 
 
 if __name__ == "__main__":

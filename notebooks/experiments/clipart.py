@@ -21,9 +21,8 @@ from minalbef.recipes.evaluate import evaluate_set
 from minalbef.recipes.pretrain import settings
 from minalbef.recipes.report import train_seconds
 from minalbef.recipes.search import search_features
-from results import flatten, write_json, write_tables
+from results import flatten, write_json
 
-PAGE = Path(__file__).parents[2] / "docs" / "clipart.md"
 OUT = Path(__file__).with_suffix(".json")
 # queries of one word, of things that people draw
 WORDS = ("dog cat bird fish horse car boat ship truck plane flower tree apple cake pizza house hat "
@@ -78,7 +77,7 @@ def names(word: str, caption: str) -> bool:
 
 
 def table(results: dict) -> str:
-    """The page's table: means over seeds, and from the lowest to the highest."""
+    """The table of docs/clipart.md: means over seeds, and from the lowest to the highest."""
     heads = [f"{name}, {len(rows)} seed{'s' * (len(rows) > 1)}"
              for name, rows in results["seeds"].items()]
     lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
@@ -107,15 +106,14 @@ ROWS = (
 
 
 def main(changes: Changes = (), /, seeds: int = 3, run: Path = Path("runs/clipart"),
-         out: Path = OUT, page: Path = PAGE) -> None:
-    """Train with the shipped start and from scratch, and write the figures and the page's table.
+         out: Path = OUT) -> None:
+    """Train with the shipped start and from scratch, and write the figures.
 
     Args:
         changes: options of the preset to change
         seeds: how many with the shipped start, from 0; from scratch it's one
         run: the folder for the set and the runs; finished ones are not trained again
         out: the file of figures to write
-        page: whose table to replace
     """
     data = run / "prepared" / "clipart"
     if not data.exists():
@@ -137,7 +135,6 @@ def main(changes: Changes = (), /, seeds: int = 3, run: Path = Path("runs/clipar
         "seeds": found,
     }
     write_json(out, results)
-    write_tables(page, clipart=table(results))
     print(table(results))
 
 

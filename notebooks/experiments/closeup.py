@@ -6,7 +6,7 @@ slide: ITM's probability of a match while an apple moves from the left edge to t
 couples: the share of couples accepted as "left of", by arrangement and by where they stand
 contrasts: which direction is true of the sibling of a scene with a relation
 
-Writes closeup.json beside itself and, with `--page docs/relations.md`, the tables of that page.
+Writes closeup.json beside itself.
 """
 import shlex
 import sys
@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from effects import line_of
 from emojiscenes.grammar import words
 from emojiscenes.language import Form, Noun, Object, Relation, Scene, There, holds
 from emojiscenes.scenes import Drawn, Scenes, in_one_half, truth
@@ -29,7 +28,7 @@ from minalbef.data import data_folder
 from minalbef.evaluation import ranking
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import questions
-from results import write_json, write_tables
+from results import line_of, write_json
 
 PATH = Path(__file__).with_suffix(".json")
 STYLES = ("noto", "fxemoji", "twemoji", "emojione", "fluent")
@@ -202,13 +201,12 @@ def tables(results: dict) -> dict[str, str]:
     return {name: table(name, results[name]) for name in names}
 
 
-def main(run: Path = Path("tiny"), out: Path = PATH, page: Path | None = None) -> None:
+def main(run: Path = Path("tiny"), out: Path = PATH) -> None:
     """Ask a model, and write what it says.
 
     Args:
         run: the run folder, or "tiny", the shipped model
         out: the file to write
-        page: a Markdown file whose tables to replace, such as docs/relations.md
     """
     torch.set_num_threads(1)
     trained, warm = load(run), run_folder(run) / "start"
@@ -226,8 +224,6 @@ def main(run: Path = Path("tiny"), out: Path = PATH, page: Path | None = None) -
         "within_one_half": within_one_half(trained),
     }
     write_json(out, results)
-    if page:
-        write_tables(page, **tables(results))
 
 
 if __name__ == "__main__":

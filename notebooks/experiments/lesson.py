@@ -3,7 +3,7 @@
 Trains `tiny` with five seeds up to its lesson, from the start that is shipped, and keeps that in
 runs/lesson. Then lessons alone: ITM's loss of siblings, 16 pairs a step, while the image encoder
 stands still. ARMS says what differs. What it asks was written down before it ran, in
-registered_lesson.md; lesson_page.py makes docs/lesson.md's tables.
+registered_lesson.md; reports/lesson.md has its tables.
 
 Writes lesson.json beside itself after each run, and goes on from there when it is called again.
 """

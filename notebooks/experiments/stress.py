@@ -23,7 +23,7 @@ from emojiscenes.stress import QUESTIONS, Contrast, stage_for
 from minalbef import Run, load
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import evaluation, questions
-from results import flatten, write_json, write_tables
+from results import flatten, write_json
 
 PATH = Path(__file__).with_suffix(".json")
 STYLES = {"styles of training": None, "unseen style": evaluation.UNSEEN}
@@ -66,8 +66,7 @@ def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = PATH,
-         page: Path | None = None) -> None:
+def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = PATH) -> None:
     """Ask a model all questions, and write the shares of its answers.
 
     Args:
@@ -75,7 +74,6 @@ def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = 
         seed: of the scenes, here and in the evaluation
         count: how many questions of a kind
         out: the file to write
-        page: a Markdown file whose table to replace, such as docs/stress.md
     """
     torch.set_num_threads(1)
     code, model = commit(), load(run)
@@ -86,8 +84,6 @@ def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = 
              "cpu_seconds": round(time.process_time()), "questions": figures,
              "evaluation": report}
     write_json(out, about)
-    if page:
-        write_tables(page, stress=table(figures))
 
 
 if __name__ == "__main__":

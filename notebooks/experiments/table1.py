@@ -1,21 +1,16 @@
-"""The paper's Table 1 beside ours: `python notebooks/experiments/table1.py`.
+"""The paper's Table 1 beside ours: the tables of reports/ablation_table1.md.
 
-From table1.jsonl, by the rules of registered_table1.md; writes the tables of
-docs/ablation_table1.md. Trains nothing; a second.
+From table1.jsonl, by the rules of registered_table1.md.
 """
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from ablate_records import read_records
-from effects import by_seed, claims_table, half_width, read_claims
-from minalbef.cli.main import run_script
-from page_tables import table_of
-from results import write_tables
+from effects import by_seed, half_width
+from results import table_of
 
 HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs" / "ablation_table1.md"
 CLAIMS = HERE / "registered_table1.md"
 # our row -> what it adds
 STEPS = {
@@ -89,19 +84,3 @@ def steps_table(records: Sequence[dict]) -> str:
         lines.append([STEPS[row], *cells])
     titles = [f"{TITLES.get(name, name)}: ours; paper" for name in COLUMNS]
     return table_of(["step", *titles], lines)
-
-
-def main(page: Path = PAGE, results: Path = HERE / "table1.jsonl") -> None:
-    """Write the tables of the paper's Table 1 from what was measured.
-
-    Args:
-        page: where they stand
-        results: of the runs
-    """
-    records = read_records(results)
-    write_tables(page, table1_claims=claims_table(records, read_claims(CLAIMS)),
-                 table1_steps=steps_table(records), table1=rows_table(records))
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from effects import Effect, bonferroni, claim_lines, line_of, student_interval
+from effects import Effect, bonferroni, claim_lines, student_interval
 from emojiscenes.grammar import KINDS
+from results import line_of
 
 WAYS = ("itc", "itm", "likelihood")
 SEEDS = 5                             # as registered; others don't count

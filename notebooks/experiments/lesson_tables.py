@@ -1,11 +1,9 @@
-"""Tables and verdicts of docs/lesson.md: `python notebooks/experiments/lesson_page.py`, a second.
+"""Tables and verdicts of reports/lesson.md.
 
-From lesson.json and lesson_toy.json, as registered_lesson.md says. Trains nothing.
+From lesson.json and lesson_toy.json, as registered_lesson.md says.
 """
-import json
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +12,8 @@ from scipy import stats
 from effects import half_width
 from lesson import ARMS, CONTROLS, SKEWS, WEIGHTS, WITHOUT
 from lesson_toy import BIASES
-from minalbef.cli.main import run_script
-from page_tables import table_of
-from results import write_tables
+from results import table_of
 
-HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs" / "lesson.md"
 FITTED = SKEWS[3:]                    # the skews of which the law is asked
 MIXED = SKEWS[3:-1]                   # those of them that leave questions in rare words
 LONGEST = 450                         # what a run that never left counts as
@@ -190,23 +184,3 @@ def toy_table(toy: dict[str, Any]) -> str:
     rows = [[name, *(f"{row['steps']:.0f}" if row["steps"] else "never" for row in some)]
             for name, some in toy["results"].items()]
     return table_of(["bias", *(f"{bias:g}" for bias in BIASES)], rows)
-
-
-def main(records: Path = HERE / "lesson.json", toy: Path = HERE / "lesson_toy.json",
-         page: Path = PAGE) -> None:
-    """Write the page's tables, and print the slope of each seed.
-
-    Args:
-        records: the file that lesson.py wrote
-        toy: the file that lesson_toy.py wrote
-        page: the Markdown file
-    """
-    runs = json.loads(records.read_text(encoding="utf-8"))
-    print(*(f"{slope:.2f}" for slope in slopes(runs)), "are the seeds' slopes")
-    tables = {"claims": claims_table(runs), "lengths": lengths_table(runs),
-              "toy": toy_table(json.loads(toy.read_text(encoding="utf-8")))}
-    write_tables(page, **tables)
-
-
-if __name__ == "__main__":
-    run_script(main)
