@@ -58,9 +58,9 @@ def seeds_of(records: Sequence[dict], row: str, name: str, count: int = 8) -> li
     return list(by_seed(records, row, name).values())[:count]
 
 
-def gain(records: Sequence[dict], row: str, other: str, name: str) -> list[float]:
-    """What `row` has over `other`, seed by seed."""
-    both = zip(seeds_of(records, row, name), seeds_of(records, other, name))
+def gain(records: Sequence[dict], row: str, baseline: str, name: str) -> list[float]:
+    """What `row` has over `baseline`, seed by seed."""
+    both = zip(seeds_of(records, row, name), seeds_of(records, baseline, name))
     return [new - old for new, old in both]
 
 
@@ -154,8 +154,8 @@ def sweeps_table(records: Sequence[dict]) -> str:
         for value, row in values.items():
             cells = []
             for name in SWEEP_FIGURES:
-                values = seeds_of(records, row, name, 3)
-                cells.append(f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}")
+                shares = seeds_of(records, row, name, 3)
+                cells.append(f"{statistics.mean(shares):.2f} ± {statistics.stdev(shares):.2f}")
             against = ""
             if row != "full":
                 against = with_half(gain(records, row, "full", "by ITC")[:3], "+.2f")
@@ -167,7 +167,8 @@ def kinds_table(records: Sequence[dict]) -> str:
     """When each kind of change is refused, by the number of minimal pairs: five points of a run."""
     rows = []
     for value, row in {**PAIRS, "none": "no-siblings"}.items():
-        runs = [record["looks"] for record in records if record["row"] == row and record["seed"] < 3]
+        runs = [record["looks"] for record in records
+                if record["row"] == row and record["seed"] < 3]
         cells = []
         for kind in KINDS:
             means = np.mean([[look[kind] for look in looks] for looks in runs], 0)

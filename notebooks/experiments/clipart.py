@@ -60,15 +60,15 @@ def ask(run: Run, data: Path) -> dict[str, float]:
     paths = [Path(path) for path in list_images(folder)]
     features = run.embed_images(paths)
     firsts = set()
-    found = asked = 0
+    hits_of_words = queries = 0
     for word in WORDS:
         hits = search_features(run, word, paths, features, folder, SHOWN)
         firsts.add(hits[0].path)
         if any(names(word, caption) for caption in captions.values()):
-            asked += 1
-            found += any(names(word, captions[hit.path.resolve()]) for hit in hits)
-    return {"words.firsts": float(len(firsts)), "words.asked": float(asked),
-            "words.found": float(found)}
+            queries += 1
+            hits_of_words += any(names(word, captions[hit.path.resolve()]) for hit in hits)
+    return {"words.firsts": float(len(firsts)), "words.asked": float(queries),
+            "words.found": float(hits_of_words)}
 
 
 def names(word: str, caption: str) -> bool:
@@ -119,20 +119,20 @@ def main(changes: Changes = (), /, seeds: int = 3, run: Path = Path("runs/clipar
     if not data.exists():
         prepare("clipart", out=data.parent)
     settings("clipart", changes, [data])             # refuse a wrong option before anything starts
-    found: dict[str, list[dict[str, float]]] = {}
+    rows_of: dict[str, list[dict[str, float]]] = {}
     for name, start in STARTS.items():
-        found[name] = []
+        rows_of[name] = []
         for seed in range(seeds if start else 1):
             folder = run / f"{name.split()[-1]}-{seed}"
             train(changes, start, seed, data, folder)
-            found[name].append(measure(folder, data))
+            rows_of[name].append(measure(folder, data))
     facts = evaluate_set(folder / BEST, data)
     assert facts is not None
     results = {
         "command": shlex.join(["python", *sys.argv]),
         "date": facts["date"], "device": facts["device"], "commit": facts["commit"],
-        "figures": {name: summarise(rows) for name, rows in found.items()},
-        "seeds": found,
+        "figures": {name: summarise(rows) for name, rows in rows_of.items()},
+        "seeds": rows_of,
     }
     write_json(out, results)
     print(table(results))

@@ -79,9 +79,9 @@ def claims_table(records: Sequence[dict], claims: Iterable[LooseClaim]) -> str:
         cells = ["", "", "0", "not yet"]
         if effect:
             count = len(effect.values)
-            done = count == len(claim.seeds)
+            complete = count == len(claim.seeds)
             cells = [f"{effect.mean:+.3f}", effect.interval(), f"{count} of {len(claim.seeds)}",
-                     effect.verdict(claim.least) if done else "not yet"]
+                     effect.verdict(claim.least) if complete else "not yet"]
         lines.append([claim.text, f"{claim.rows} − {claim.less}", f"{claim.predicted:+.2f}",
                       f"{claim.least:+.2f}", *cells])
     return table_of(["claim", "rows", "predicted", "worth having from", "found", "interval",

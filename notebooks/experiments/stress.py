@@ -1,4 +1,4 @@
-"""A stress test of a model of scenes: `python notebooks/experiments/stress.py`, six minutes on one core.
+"""A stress test of a model of scenes: `python notebooks/experiments/stress.py`, six minutes.
 
 All questions of emojiscenes/stress.py, in two styles of drawing; `minalbef evaluate` asks some of
 them. A question is two pairs of image and sentence, one true and one false, and each shows a newly
@@ -30,13 +30,13 @@ STYLES = {"styles of training": None, "unseen style": evaluation.UNSEEN}
 ANSWERS = ("true accepted", "false accepted", "true preferred")
 
 
-def judge(run: Run, asked: Sequence[Contrast]) -> dict[str, float]:
+def judge(run: Run, pairs: Sequence[Contrast]) -> dict[str, float]:
     """Shares of the questions: pairs that ITM accepts, and true pairs that it prefers."""
-    true, false = zip(*asked)
+    true, false = zip(*pairs)
     odds = questions.match_odds(run, *zip(*true, *false))
     true_odds, false_odds = odds.chunk(2)
     answers = dict(zip(ANSWERS, (true_odds > 0, false_odds > 0, true_odds > false_odds)))
-    return {answer: round(given.float().mean().item(), 4) for answer, given in answers.items()}
+    return {answer: round(values.float().mean().item(), 4) for answer, values in answers.items()}
 
 
 def stress(run: Run, seed: int, count: int) -> dict[str, dict[str, dict[str, float]]]:
@@ -48,8 +48,8 @@ def stress(run: Run, seed: int, count: int) -> dict[str, dict[str, dict[str, flo
             stage = stage_for(title, run.config.objects, vendors)
             if stage is None:
                 continue
-            asked = [ask(stage, Stream("stress", seed, title, i)) for i in range(count)]
-            figures[style][title] = judge(run, asked)
+            contrasts = [ask(stage, Stream("stress", seed, title, i)) for i in range(count)]
+            figures[style][title] = judge(run, contrasts)
             print(f"{style:18}  {title:46}  {figures[style][title]}", flush=True)
     return figures
 

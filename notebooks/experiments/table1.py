@@ -41,14 +41,14 @@ def retrieval_by_seed(records: Sequence[dict], row: str, name: str) -> dict[int,
 
     Fine-tuning doesn't move the pretrained model's retrieval, so row@distilled has none.
     """
-    found = {}
+    figures = {}
     for record in records:
         if record["row"] == row and "outcomes" in record:
             answers = [int(digit) / 9 for digit in record["outcomes"]["both"]]
             half = len(answers) // 2           # all images are asked first, then all texts
             part = answers[:half] if name == RETRIEVAL[0] else answers[half:]
-            found[record["seed"]] = statistics.mean(part)
-    return found
+            figures[record["seed"]] = statistics.mean(part)
+    return figures
 
 
 def figure_by_seed(records: Sequence[dict], row: str, name: str) -> dict[int, float]:
@@ -77,10 +77,10 @@ def steps_table(records: Sequence[dict]) -> str:
         for place, name in enumerate(COLUMNS):
             more, less = (figure_by_seed(records, each, name) for each in (row, above))
             gains = [100 * (more[seed] - less[seed]) for seed in more.keys() & less.keys()]
-            ours = "–"
+            gain_words = "–"
             if len(gains) > 1:
-                ours = f"{statistics.mean(gains):+.1f} ± {half_width(gains):.1f}"
-            cells.append(f"{ours}; {PAPER[row][place] - PAPER[above][place]:+.2f}")
+                gain_words = f"{statistics.mean(gains):+.1f} ± {half_width(gains):.1f}"
+            cells.append(f"{gain_words}; {PAPER[row][place] - PAPER[above][place]:+.2f}")
         lines.append([STEPS[row], *cells])
     titles = [f"{TITLES.get(name, name)}: ours; paper" for name in COLUMNS]
     return table_of(["step", *titles], lines)

@@ -280,11 +280,11 @@ def main(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), /, seeds:
         out: the file of results
     """
     torch.set_num_threads(1)
-    chosen = names_of(names)
+    recipes = names_of(names)
     for number in seed or range(seeds):
-        for name in chosen:
-            done = {(each["recipe"], each["seed"]) for each in read_runs(out)}
-            if (name, number) in done:
+        for name in recipes:
+            trained = {(each["recipe"], each["seed"]) for each in read_runs(out)}
+            if (name, number) in trained:
                 print(f"{name}, seed {number}: is in {out}", flush=True)
                 continue
             record = train_run(name, number, cpu, steps, run)
