@@ -18,6 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 ASSIGNMENTS = ROOT / "notebooks" / "assignments"
+REPORTS = ROOT / "notebooks" / "experiments" / "reports"
 SOURCES = (ROOT, ROOT / "data", ASSIGNMENTS, ASSIGNMENTS / "grader", ASSIGNMENTS / "package")
 sys.path[:0] = [str(folder) for folder in SOURCES]
 
@@ -53,8 +54,6 @@ GROUPS = {                            # of the pages of docs/, for the menu; Sph
     "Use it": "install use data sources public tasks choices checkpoints clipart losses",
     "Train at scale": "scale first_gpu loading",
     "Change it": "architecture extend new_task",
-    "Results": ("results minimal_pairs lesson stress relations circuit circuit_training curves ablation "
-                "ablation_spoilt ablation_sweeps ablation_loose ablation_table1 ablation_choices ablation_rows"),
     "Compare": "which differences related glossary",
 }
 WIDGET = "*Here are controls that redraw the figure, once you run the chapter.*"
@@ -240,16 +239,14 @@ class Site:
             toctree("Course", ["docs/course", "notebooks/solutions/index", "notebooks/assignments/index"]),
             toctree("Commands", ["Commands and installing <README>"]),
             *(toctree(title, [f"docs/{name}" for name in names.split()]) for title, names in GROUPS.items()),
+            toctree("Results", ["docs/results", *report_pages()]),
             toctree("Reference", ["api/index", "data/README", "data/emojiscenes/README", "data/tiny/README",
                                   "data/tiny-paper/README",
                                   "data/clipart/README", "data/emojiscenes/artwork/LICENCES",
                                   "notebooks/experiments/tried",
-                                  "notebooks/experiments/speed/README", "notebooks/experiments/registered",
-                                  "notebooks/experiments/registered_circuit",
-                                  "notebooks/experiments/registered_after",
-                                  "notebooks/experiments/registered_lesson",
-                                  "notebooks/experiments/registered_loose",
-                                  "notebooks/experiments/registered_table1", "CONTRIBUTING", "CHANGELOG"])]))
+                                  "notebooks/experiments/speed/README",
+                                  *registered_pages(),
+                                  "CONTRIBUTING", "CHANGELOG"])]))
 
     def sources(self) -> None:
         """All of it, but for the explorer."""
@@ -259,6 +256,19 @@ class Site:
         self.assignments()
         self.api()
         self.front()
+
+
+def report_pages() -> list[str]:
+    """The index of our experiments' reports, then each of them, in the order of its links."""
+    index = (REPORTS / "README.md").read_text(encoding="utf-8")
+    names = dict.fromkeys(re.findall(r"\]\((\w+)\.md\)", index))
+    return [f"notebooks/experiments/reports/{name}" for name in ("README", *names)]
+
+
+def registered_pages() -> list[str]:
+    """Claims that were written down before their runs."""
+    pages = sorted(REPORTS.parent.glob("registered*.md"))
+    return [f"notebooks/experiments/{page.stem}" for page in pages]
 
 
 def toctree(caption: str, pages: list[str]) -> str:

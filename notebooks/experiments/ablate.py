@@ -1,4 +1,4 @@
-"""An ablation: recipes that differ in one part, over seeds, side by side, each result kept as it comes.
+"""An ablation: recipes that differ in one part, over seeds, side by side; results stay as they come.
 
 `python notebooks/experiments/ablate.py paper`; stopped, the same command goes on. The recipes are
 in ablate_rows.py; effects.py makes tables of the results.
@@ -26,7 +26,7 @@ from minalbef.recipes.launch import ENVIRONMENT, GRACE
 from outcomes import DOWNSTREAM, TASK_STEPS
 
 LOG = logging.getLogger("minalbef")
-CPU_SECONDS = 0.0065                  # of a sample, on a core of an AMD EPYC, where none was measured
+CPU_SECONDS = 0.0065                  # of a sample, on a core of an AMD EPYC, if none was measured
 BATCH = 64
 
 
@@ -135,14 +135,14 @@ def train_runs(runs: list[RunKey], folder: Path, out: Path, processes: int, quie
     with suppress(OSError):
         (folder / ".night").rmdir()
     if stopped:
-        left = len(waiting) + len(running)
-        raise train.Stopped(f"stopped with {left} runs left; the same command goes on")
+        remaining = len(waiting) + len(running)
+        raise train.Stopped(f"stopped with {remaining} runs left; the same command goes on")
     if failures:
         raise SystemExit(1)
 
 
 def move_result(folder: Path, out: Path) -> bool:
-    """Append the record of a finished run to `out` and remove its folder; False without a record."""
+    """Append a finished run's record to `out` and remove its folder; False without a record."""
     result = folder / "result.json"
     if not result.exists():
         return False
@@ -176,8 +176,8 @@ def main(rows: Annotated[tuple[str, ...], tyro.conf.Positional] = (), /, seeds: 
         seeds: how many, from 0; every row is trained with one before the next begins
         share: of the samples that a row sees, for a quick look
         equal: as many samples as take the CPU seconds of the row that the group is compared with
-        tasks: fine-tune each for entailment, VQA, NLVR2 and grounding, too, with and without distillation
-        plan: train nothing; list the runs that are missing, in order, with the time that they'll take
+        tasks: fine-tune each for four tasks, too, with and without distillation
+        plan: train nothing; list the missing runs, in order, with the time that they'll take
         processes: how many train at once, one thread each; by default as many as there are cores
         run: the folder for the runs, which are removed when they're done
         out: the file of results, a line for each run

@@ -1,4 +1,4 @@
-"""The records of an ablation: what identifies a run, and the file of results, a line for each run."""
+"""The records of an ablation: what identifies a run, and the file of results, a line a run."""
 import json
 import statistics
 from collections.abc import Iterable

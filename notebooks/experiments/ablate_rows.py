@@ -1,4 +1,4 @@
-"""The rows of an ablation: the paper's staircase, tiny's recipe less a part, spoilt captions, sweeps, afterthoughts."""
+"""The rows of an ablation: the paper's staircase, tiny less a part, spoilt captions, sweeps."""
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Weights through training: `python notebooks/experiments/checkpoints.py tiny tiny-paper --seed 4 1`.
+"""Weights through training: `python notebooks/experiments/checkpoints.py tiny --seed 4 1`.
 
 Pretrains recipes with seeds, one after the other, in one process of one thread, and keeps the
 student's weights at evenly spaced steps, in folders that `minalbef.load` reads:
@@ -91,9 +91,11 @@ def watch(recipe: str, seed: int, count: int, folder: Path) -> dict[str, str]:
 def compare(name: str, hashes: dict[str, str], record: dict[str, Any]) -> str:
     """Whether a run's hashes are those of a record, in the folders that both have, in words."""
     both = [part for part in hashes if part in record["hashes"]]
-    others = [part for part in both if hashes[part] != record["hashes"][part]]
-    found = f"and {others[0]} and {len(others) - 1} more differ" if others else "all are the same"
-    return (f"{name}: {len(both)} of {len(hashes)} hashes are in {PATH.name}, {found}; made with "
+    differing = [part for part in both if hashes[part] != record["hashes"][part]]
+    outcome = "all are the same"
+    if differing:
+        outcome = f"and {differing[0]} and {len(differing) - 1} more differ"
+    return (f"{name}: {len(both)} of {len(hashes)} hashes are in {PATH.name}, {outcome}; made with "
             f"{record['device']}")
 
 
@@ -127,9 +129,9 @@ def main(recipes: Annotated[tuple[Literal["tiny", "tiny-paper", "second"], ...],
     """
     torch.set_num_threads(1)
     for recipe in recipes:
-        for one in seed:
-            name = f"{recipe}-{one}"
-            note(out, name, watch(recipe, one, number, folder / name))
+        for run_seed in seed:
+            name = f"{recipe}-{run_seed}"
+            note(out, name, watch(recipe, run_seed, number, folder / name))
 
 
 if __name__ == "__main__":

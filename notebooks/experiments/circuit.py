@@ -13,7 +13,7 @@ control: the same move, of as much, where another object makes the sentence fals
 
 A question is a caption with the scene of which it is true and one of which it is false. Heads and
 the length of the move are chosen on one set of questions, and every figure is of another. Writes
-circuit.json beside itself, and with `--page docs/circuit.md` that page's table.
+circuit.json beside itself.
 """
 import itertools
 import json
@@ -39,8 +39,8 @@ from minalbef.cli.main import run_script
 from minalbef.evaluation.ranking import Encoded, encode
 from minalbef.evaluation.words import piece_places
 from minalbef.recipes.report import commit, describe_device, now
-from minalbef.scenes import questions
-from results import write_json, write_tables
+from minalbef.scenes import questions as scene_questions
+from results import table_of, write_json
 
 PATH = Path(__file__).with_suffix(".json")
 KINDS = ("relation", "object", "size", "place", "count", "background")
@@ -48,7 +48,7 @@ CHOOSING, TESTING = 4100, 4200         # seeds of the questions to choose by, an
 CHOSEN_BY, TESTED_BY = 200, 500        # questions of a kind
 MOST = 3                               # heads
 CHANCE, KEPT = 0.55, 0.95              # relations at most, objects at least
-LENGTHS = (1.0, 2.0, 4.0)              # of the move, in times the one that the true scene would make
+LENGTHS = (1.0, 2.0, 4.0)              # of the move, in times the true scene's
 
 Pair = tuple[Drawn, Drawn]
 
@@ -97,15 +97,15 @@ def draw(run: Run, kind: str, seed: int, count: int, sideways: bool = False) -> 
 
     sideways: captions that say "left of" or "right of", of two kinds of objects, alone
     """
-    source = questions.scenes(run, "test", seed, counts=(0.2, 0.4, 0.4))
-    drawn = (source.minimal_pair(index, kind) for index in itertools.count())
-    fit = (pair for pair in drawn if not sideways or is_sideways(pair[0].form))
+    source = scene_questions.scenes(run, "test", seed, counts=(0.2, 0.4, 0.4))
+    candidates = (source.minimal_pair(index, kind) for index in itertools.count())
+    fit = (pair for pair in candidates if not sideways or is_sideways(pair[0].form))
     return list(itertools.islice(fit, count))
 
 
 def paint(run: Run, pairs: Sequence[Pair]) -> list[Tensor]:
     """The images of the true scenes and of the false ones: two of (p, 3, side, side)"""
-    return [questions.pixels([drawn.scene for drawn in scenes], run.config.image_size)
+    return [scene_questions.pixels([example.scene for example in scenes], run.config.image_size)
             for scenes in zip(*pairs)]
 
 
@@ -170,29 +170,29 @@ def replace_outputs(run: Run, heads: Sequence[Head], outputs: dict[Head, Tensor]
         yield
 
 
-def outputs_of(asked: Questions, which: int) -> dict[Head, Tensor]:
+def outputs_of(questions: Questions, which: int) -> dict[Head, Tensor]:
     """What every head gives in a pass with the true scenes (0) or the false ones (1)."""
     outputs: dict[Head, Tensor] = {}
     hooks = []
-    for head in heads_of(asked.run):
-        part, columns = head.find(asked.run)
+    for head in heads_of(questions.run):
+        part, columns = head.find(questions.run)
 
         def note(_: nn.Module, arguments: tuple[Any, ...], head: Head = head,
                  columns: slice = columns) -> None:
             outputs[head] = arguments[0][..., columns].clone()
 
         hooks.append(part.register_forward_pre_hook(note))
-    asked.odds(which)
+    questions.odds(which)
     for hook in hooks:
         hook.remove()
     return outputs
 
 
-def means_of(asked: Questions) -> dict[Head, Tensor]:
+def means_of(questions: Questions) -> dict[Head, Tensor]:
     """What every head gives on average, at [CLS] and at the other words: by head (1, l, width)."""
-    keep = asked.scenes[0].keep
+    keep = questions.scenes[0].keep
     means = {}
-    passes = [outputs_of(asked, which) for which in (0, 1)]
+    passes = [outputs_of(questions, which) for which in (0, 1)]
     for head in passes[0]:
         both = torch.cat([outputs[head] for outputs in passes])
         mean = both[:, :1].mean(0, keepdim=True)                                 # (1, 1, width)
@@ -203,30 +203,31 @@ def means_of(asked: Questions) -> dict[Head, Tensor]:
     return means
 
 
-def means_by_kind(asked: dict[str, Questions]) -> dict[str, dict[Head, Tensor]]:
+def means_by_kind(questions: dict[str, Questions]) -> dict[str, dict[Head, Tensor]]:
     """The means over questions of each kind."""
-    return {kind: means_of(part) for kind, part in asked.items()}
+    return {kind: means_of(part) for kind, part in questions.items()}
 
 
-def without(heads: Sequence[Head], asked: Questions, means: dict[Head, Tensor]) -> float:
+def without(heads: Sequence[Head], questions: Questions, means: dict[Head, Tensor]) -> float:
     """How often the true scene is preferred while some heads are switched off."""
-    with replace_outputs(asked.run, heads, means):
-        return asked.right()
+    with replace_outputs(questions.run, heads, means):
+        return questions.right()
 
 
-def choose_heads(asked: dict[str, Questions], means: dict[str, dict[Head, Tensor]]) -> list[Head]:
+def choose_heads(questions: dict[str, Questions], means: dict[str, dict[Head, Tensor]]
+                 ) -> list[Head]:
     """The fewest heads without which relations are at chance and objects are kept.
 
     Of sets of one size, the one that leaves fewest relations; if no set of at most MOST heads does
     it, the one of all that keep objects that leaves fewest.
     """
-    heads = heads_of(asked["relation"].run)
+    heads = heads_of(questions["relation"].run)
     best: tuple[float, list[Head]] = (1.0, [])
     for size in range(1, MOST + 1):
-        for some in itertools.combinations(heads, size):
-            relation = without(some, asked["relation"], means["relation"])
-            if relation < best[0] and without(some, asked["object"], means["object"]) >= KEPT:
-                best = relation, list(some)
+        for subset in itertools.combinations(heads, size):
+            relation = without(subset, questions["relation"], means["relation"])
+            if relation < best[0] and without(subset, questions["object"], means["object"]) >= KEPT:
+                best = relation, list(subset)
         if best[0] <= CHANCE:
             break
     return best[1]
@@ -235,21 +236,22 @@ def choose_heads(asked: dict[str, Questions], means: dict[str, dict[Head, Tensor
 # the direction
 
 
-def object_words(run: Run, drawn: Drawn) -> dict[str, list[int]]:
+def object_words(run: Run, example: Drawn) -> dict[str, list[int]]:
     """Token positions of the words that name the objects of a relation: by name."""
-    places: dict[str, list[int]] = {noun.name: [] for noun in (drawn.form.a, drawn.form.b)}
-    words = drawn.text.replace(",", "").split()
-    for word, kind, pieces in zip(words, kinds_of_word(drawn.text), piece_places(run, drawn.text)):
-        for name, found in places.items():
+    places: dict[str, list[int]] = {noun.name: [] for noun in (example.form.a, example.form.b)}
+    words = example.text.replace(",", "").split()
+    kinds = kinds_of_word(example.text)
+    for word, kind, pieces in zip(words, kinds, piece_places(run, example.text)):
+        for name, place_pieces in places.items():
             if kind == "object" and word in name.split():
-                found += pieces
+                place_pieces += pieces
     return places
 
 
-def place_of(drawn: Drawn, name: str) -> float | None:
+def place_of(example: Drawn, name: str) -> float | None:
     """How far right of the middle the object of a name is, to 0.5; None if there isn't just one."""
-    found = [thing.x - 0.5 for thing in drawn.scene.objects if thing.name == name]
-    return found[0] if len(found) == 1 else None
+    positions = [thing.x - 0.5 for thing in example.scene.objects if thing.name == name]
+    return positions[0] if len(positions) == 1 else None
 
 
 def role_of(form: Relation, name: str) -> int:
@@ -266,26 +268,26 @@ def target_of(what: str, pair: Pair, which: int, name: str) -> float | None:
 
 
 @torch.no_grad()
-def words_after_first_layer(asked: Questions, which: int) -> Tensor:
+def words_after_first_layer(questions: Questions, which: int) -> Tensor:
     """Fusion's words behind its first layer: (p, l, d)"""
     noted = []
-    layer = asked.run.model.fusion.layers[0]
+    layer = questions.run.model.fusion.layers[0]
     hook = layer.register_forward_hook(lambda _, __, words: noted.append(words))
-    asked.odds(which)
+    questions.odds(which)
     hook.remove()
     return noted[0]
 
 
-def read_direction(asked: Questions, what: str) -> tuple[Tensor, Tensor, Tensor]:
+def read_direction(questions: Questions, what: str) -> tuple[Tensor, Tensor, Tensor]:
     """The words of objects (n, d), what is read from them (n,), and one weight each (d,).
 
     Least squares with a little ridge; a word is the mean of its pieces.
     """
     rows, targets = [], []
     for which in (0, 1):
-        words = words_after_first_layer(asked, which)
-        for row, pair in enumerate(asked.pairs):
-            for name, pieces in object_words(asked.run, pair[0]).items():
+        words = words_after_first_layer(questions, which)
+        for row, pair in enumerate(questions.pairs):
+            for name, pieces in object_words(questions.run, pair[0]).items():
                 target = target_of(what, pair, which, name)
                 if pieces and target is not None:
                     rows.append(words[row, pieces].mean(0))
@@ -315,19 +317,19 @@ def true_change(what: str, pair: Pair, name: str) -> float | None:
     return None if true is None or false is None else true - false
 
 
-def typical_change(what: str, asked: Questions) -> Callable[[Pair, str], float]:
+def typical_change(what: str, questions: Questions) -> Callable[[Pair, str], float]:
     """The mean change of some questions, to be made where no other scene says how much."""
     def towards(pair: Pair, name: str) -> int:
         """The sign with which a change brings the scene nearer to the caption."""
         return role_of(pair[0].form, name) if what == "place" else 1
 
-    changes = [(true_change(what, pair, name), towards(pair, name)) for pair in asked.pairs
-               for name in object_words(asked.run, pair[0])]
+    changes = [(true_change(what, pair, name), towards(pair, name)) for pair in questions.pairs
+               for name in object_words(questions.run, pair[0])]
     mean = statistics.mean(change * sign for change, sign in changes if change is not None)
     return lambda pair, name: mean * towards(pair, name)
 
 
-def shift_objects(asked: Questions, direction: Tensor,
+def shift_objects(questions: Questions, direction: Tensor,
                   change_of: Callable[[Pair, str], float | None], which: int = 1) -> Tensor:
     """Log-odds with the true scenes (0) or the false ones (1), objects' words moved: (p,)
 
@@ -335,38 +337,38 @@ def shift_objects(asked: Questions, direction: Tensor,
     direction: (d,), the change of a word for each unit of what is read from it
     change_of: of a question and the name of an object, how many units; None leaves it
     """
-    shift = torch.zeros_like(asked.scenes[which].text)
-    for row, pair in enumerate(asked.pairs):
-        for name, pieces in object_words(asked.run, pair[0]).items():
+    shift = torch.zeros_like(questions.scenes[which].text)
+    for row, pair in enumerate(questions.pairs):
+        for name, pieces in object_words(questions.run, pair[0]).items():
             change = change_of(pair, name)
             if change is not None:
                 shift[row, pieces] = change * direction
-    layer = asked.run.model.fusion.layers[0]
+    layer = questions.run.model.fusion.layers[0]
     with layer.register_forward_hook(lambda _, __, words: words + shift[:, :words.shape[1]]):
-        return asked.odds(which)
+        return questions.odds(which)
 
 
-def measure_direction(chosen_by: Questions, asked: Questions, others: Questions, what: str
+def measure_direction(chosen_by: Questions, questions: Questions, absent: Questions, what: str
                       ) -> dict[str, float]:
     """How well one direction reads `what`, and how often a move along it turns the answer.
 
-    others: questions about relations whose false scene lacks one of the objects
+    absent: questions about relations whose false scene lacks one of the objects
     """
     x, y, weights = read_direction(chosen_by, what)
-    fresh_x, fresh_y, _ = read_direction(asked, what)
+    fresh_x, fresh_y, _ = read_direction(questions, what)
     direction = direction_of(x, weights)
     change = partial(true_change, what)
     moves = {length: chosen_by.moved(shift_objects(chosen_by, length * direction, change))
              for length in LENGTHS}
     length = max(moves, key=lambda each: moves[each])
-    moved = asked.moved(shift_objects(asked, length * direction, change))
-    typical = typical_change(what, asked)
+    moved = questions.moved(shift_objects(questions, length * direction, change))
+    typical = typical_change(what, questions)
     return {"explained": round(explained(weights, fresh_x, fresh_y), 3), "length": length,
             "moved": round(moved, 3),
             "moved_by_as_much": round(
-                asked.moved(shift_objects(asked, length * direction, typical)), 3),
+                questions.moved(shift_objects(questions, length * direction, typical)), 3),
             "control": round(
-                others.moved(shift_objects(others, length * direction, typical)), 3)}
+                absent.moved(shift_objects(absent, length * direction, typical)), 3)}
 
 
 # a model
@@ -376,60 +378,64 @@ def measure(run: Run) -> dict[str, Any]:
     """What the heads and the direction of a model do."""
     chosen_by = {kind: Questions(run, draw(run, kind, CHOOSING, CHOSEN_BY, kind == "relation"))
                  for kind in ("relation", "object")}
-    asked = {kind: Questions(run, draw(run, kind, TESTING, TESTED_BY, kind == "relation"))
-             for kind in KINDS}
-    others = Questions(run, draw(run, "object", TESTING, TESTED_BY, sideways=True))
+    questions = {kind: Questions(run, draw(run, kind, TESTING, TESTED_BY, kind == "relation"))
+                 for kind in KINDS}
+    absent = Questions(run, draw(run, "object", TESTING, TESTED_BY, sideways=True))
     heads = choose_heads(chosen_by, means_by_kind(chosen_by))
-    means = means_by_kind(asked)
-    relations = asked["relation"]
+    means = means_by_kind(questions)
+    relations = questions["relation"]
     true = outputs_of(relations, 0)
     with replace_outputs(run, heads, true):
         patched = relations.odds(1)
     groups = {}
     for title, group in itertools.groupby(heads_of(run), key=lambda head: head.group):
-        some = list(group)
-        groups[title] = {name: round(without(some, asked[name], means[name]), 3)
+        group_heads = list(group)
+        groups[title] = {name: round(without(group_heads, questions[name], means[name]), 3)
                          for name in ("relation", "object")}
     return {
         "heads": [str(head) for head in heads],
-        "right": {kind: round(part.right(), 3) for kind, part in asked.items()},
+        "right": {kind: round(part.right(), 3) for kind, part in questions.items()},
         "right_without": {kind: round(without(heads, part, means[kind]), 3)
-                          for kind, part in asked.items()},
+                          for kind, part in questions.items()},
         "each_alone": {str(head): round(without([head], relations, means["relation"]), 3)
                        for head in heads_of(run)},
         "moved_by_heads": round(relations.moved(patched), 3),
         "groups": groups,
-        "directions": {what: measure_direction(chosen_by["relation"], relations, others, what)
+        "directions": {what: measure_direction(chosen_by["relation"], relations, absent, what)
                        for what in ("place", "fits")},
     }
 
 
 def table(models: dict[str, dict[str, Any]]) -> str:
     """A row for each seed, as Markdown. models: of circuit.json"""
-    lines = ["| seed | heads switched off: relations, objects | the same heads, patched | all of layer "
-             "1's cross-attention off: relations, objects | all of layer 2's self-attention off | "
-             "place: R², answers moved, control | fits: R², answers moved, control |", "|---|---|---|---|---|---|---|"]
-    for name, found in models.items():
-        groups = [found["groups"][group] for group in ("layer 1, cross-attention",
-                                                       "layer 2, self-attention")]
-        off = found["right_without"]
+    head = ["seed", "heads switched off: relations, objects", "the same heads, patched",
+            "all of layer 1's cross-attention off: relations, objects",
+            "all of layer 2's self-attention off", "place: R², answers moved, control",
+            "fits: R², answers moved, control"]
+    rows = []
+    for name, figures in models.items():
         seed = re.search(r"\d+$", name)
-        cells = [seed[0] if seed else name, f"{off['relation']:.2f}, {off['object']:.2f}",
-                 f"{found['moved_by_heads']:.2f}"]
-        cells += [f"{group['relation']:.2f}, {group['object']:.2f}" for group in groups]
-        cells += [f"{way['explained']:.2f}, {way['moved']:.2f}, {way['control']:.2f}"
-                  for way in found["directions"].values()]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        cells = [seed[0] if seed else name, both_kinds(figures["right_without"]),
+                 f"{figures['moved_by_heads']:.2f}"]
+        for group in ("layer 1, cross-attention", "layer 2, self-attention"):
+            cells.append(both_kinds(figures["groups"][group]))
+        for way in figures["directions"].values():
+            cells.append(f"{way['explained']:.2f}, {way['moved']:.2f}, {way['control']:.2f}")
+        rows.append(cells)
+    return table_of(head, rows)
 
 
-def main(runs: tuple[str, ...] = (), /, out: Path = PATH, page: Path | None = None) -> None:
+def both_kinds(figures: dict[str, float]) -> str:
+    """Of relations and of objects."""
+    return f"{figures['relation']:.2f}, {figures['object']:.2f}"
+
+
+def main(runs: tuple[str, ...] = (), /, out: Path = PATH) -> None:
     """Measure models and write the figures.
 
     Args:
         runs: folders of runs; by default the five of learn.py, of which one is tiny
         out: where to write the figures
-        page: a Markdown file whose table of `out`'s name to replace, such as docs/circuit.md
     """
     torch.set_num_threads(1)
     names = runs or tuple(f"runs/bench/seed{seed}" for seed in range(5))
@@ -441,8 +447,6 @@ def main(runs: tuple[str, ...] = (), /, out: Path = PATH, page: Path | None = No
         "command": shlex.join(["python", *sys.argv]), "date": now(), "device": describe_device(),
         "commit": commit(), "questions": TESTED_BY, "models": models,
     })
-    if page:
-        write_tables(page, **{out.stem: table(models)})
 
 
 if __name__ == "__main__":

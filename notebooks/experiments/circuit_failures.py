@@ -1,4 +1,4 @@
-"""Where "left of" fails, and which part fails there: `python notebooks/experiments/circuit_failures.py`, after
+"""Where "left of" fails, and which part: `python notebooks/experiments/circuit_failures.py`, after
 `python notebooks/experiments/learn.py --seeds 5`, which trains the five models that it opens.
 
 What it asks was written down before it ran, in registered_circuit.md. A question is "an apple left of
@@ -12,7 +12,7 @@ repaired: wrong answers that are right once words are moved by what their readin
 control: the same with the corrections of another wrong answer
 objects: wrong answers whose scene is accepted for "an apple and a cat"
 
-Writes circuit_failures.json beside itself and, with `--page docs/circuit.md`, that page's table.
+Writes circuit_failures.json beside itself.
 """
 import json
 import shlex
@@ -52,7 +52,7 @@ from minalbef import Run, load
 from minalbef.cli.main import run_script
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes.evaluation import UNSEEN
-from results import write_json, write_tables
+from results import table_of, write_json
 
 PATH = Path(__file__).with_suffix(".json")
 SETS = ("anywhere", "edges", "straight pairs", "unseen style")
@@ -102,7 +102,7 @@ def name_both(pair: Pair) -> Pair:
     form = pair[0].form
     assert isinstance(form, Relation)
     text = f"{name(form.a.name)} and {name(form.b.name)}"
-    true, false = (replace(drawn, text=text) for drawn in pair)
+    true, false = (replace(example, text=text) for example in pair)
     return true, false
 
 
@@ -127,39 +127,42 @@ def fit_reading(chosen_by: Questions) -> Reading:
     return Reading(weights, x.mean(0), y.mean().item(), direction, length)
 
 
-def turned(asked: Questions, direction: Tensor) -> float:
-    """The share of answers that turn when both objects are moved to where the true scene has them."""
-    return asked.moved(shift_objects(asked, direction, lambda pair, thing:
+def turned(questions: Questions, direction: Tensor) -> float:
+    """The share of answers that turn when both objects are moved to their true places."""
+    return questions.moved(shift_objects(questions, direction, lambda pair, thing:
                                      true_change("place", pair, thing)))
 
 
-def lacks(asked: Questions, reading: Reading, which: int) -> list[dict[str, float]]:
+def lacks(questions: Questions, reading: Reading, which: int) -> list[dict[str, float]]:
     """The true place less the one that is read: of each question by the name of an object."""
-    words = words_after_first_layer(asked, which)
-    found: list[dict[str, float]] = []
-    for row, pair in enumerate(asked.pairs):
-        found.append({})
-        for thing, pieces in object_words(asked.run, pair[0]).items():
+    words = words_after_first_layer(questions, which)
+    readings: list[dict[str, float]] = []
+    for row, pair in enumerate(questions.pairs):
+        readings.append({})
+        for thing, pieces in object_words(questions.run, pair[0]).items():
             place = place_of(pair[which], thing)
             assert place is not None             # there is one of each kind
             word = words[row, pieces].mean(0).double()
-            read = ((word - reading.mean) @ reading.weights).item() + reading.middle
-            found[row][thing] = place - read
-    return found
+            reading_of_word = ((word - reading.mean) @ reading.weights).item() + reading.middle
+            readings[row][thing] = place - reading_of_word
+    return readings
 
 
-def exchange(found: Sequence[dict[str, float]], rows: Sequence[int]) -> list[dict[str, float]]:
+def exchange(readings: Sequence[dict[str, float]], rows: Sequence[int]) -> list[dict[str, float]]:
     """The same, but of some rows each has the values of the next one, object by object."""
-    exchanged = list(found)
-    for row, other in zip(rows, [*rows[1:], *rows[:1]]):
-        exchanged[row] = dict(zip(found[row], found[other].values()))
+    exchanged = list(readings)
+    for row, next_row in zip(rows, [*rows[1:], *rows[:1]]):
+        exchanged[row] = dict(zip(readings[row], readings[next_row].values()))
     return exchanged
 
 
-def correct(asked: Questions, direction: Tensor, changes: Sequence[dict[str, float]], which: int
+def correct(questions: Questions, direction: Tensor, changes: Sequence[dict[str, float]], which: int
             ) -> Tensor:
     """Log-odds once objects' words are moved, each by its own change: (p,)"""
-    return shift_objects(asked, direction, lambda pair, thing: changes[pair[0].id][thing], which)
+    def change_of(pair: Pair, thing: str) -> float:
+        return changes[pair[0].id][thing]
+
+    return shift_objects(questions, direction, change_of, which)
 
 
 # a model
@@ -173,16 +176,16 @@ def root_mean_square(values: Sequence[float]) -> float:
 def measure_set(run: Run, painted: Painted, reading: Reading) -> dict[str, Any]:
     """How a set of questions is answered, and what becomes of wrong answers."""
     pairs, images = painted
-    asked = Questions(run, pairs, images)
+    questions = Questions(run, pairs, images)
     both = Questions(run, [name_both(pair) for pair in pairs], images)
-    x, y, _ = read_direction(asked, "place")
+    x, y, _ = read_direction(questions, "place")
     errors: list[float] = []
     counts = {"wrong": 0, "repaired": 0, "repaired_by_length": 0, "control": 0, "objects": 0,
               "right": 0, "kept": 0}
     accepted = []
     wrong_errors: list[float] = []
     for which in (0, 1):
-        odds = asked.odds(which)
+        odds = questions.odds(which)
         accepted.append((odds > 0).float().mean().item())
 
         def is_right(odds: Tensor, which: int = which) -> Tensor:
@@ -191,27 +194,28 @@ def measure_set(run: Run, painted: Painted, reading: Reading) -> dict[str, Any]:
         right = is_right(odds)
         wrong = ~right
         rows = wrong.nonzero()[:, 0].tolist()
-        missing = lacks(asked, reading, which)
+        missing = lacks(questions, reading, which)
         errors += [value for each in missing for value in each.values()]
         wrong_errors += [value for row in rows for value in missing[row].values()]
-        own = is_right(correct(asked, reading.direction, missing, which))
-        longer = is_right(correct(asked, reading.length * reading.direction, missing, which))
-        others = is_right(correct(asked, reading.direction, exchange(missing, rows), which))
+        by_own_correction = is_right(correct(questions, reading.direction, missing, which))
+        longer = is_right(correct(questions, reading.length * reading.direction, missing, which))
+        anothers = exchange(missing, rows)
+        by_anothers = is_right(correct(questions, reading.direction, anothers, which))
         counts["wrong"] += len(rows)
-        counts["repaired"] += int((own & wrong).sum())
+        counts["repaired"] += int((by_own_correction & wrong).sum())
         counts["repaired_by_length"] += int((longer & wrong).sum())
-        counts["control"] += int((others & wrong).sum())
+        counts["control"] += int((by_anothers & wrong).sum())
         counts["objects"] += int(((both.odds(which) > 0) & wrong).sum())
         counts["right"] += int(right.sum())
-        counts["kept"] += int((own & right).sum())
+        counts["kept"] += int((by_own_correction & right).sum())
     return {
         "true_accepted": round(accepted[0], 3), "false_accepted": round(accepted[1], 3),
-        "preferred": round(asked.right(), 3),
+        "preferred": round(questions.right(), 3),
         "both_named_accepted": round((both.odds(0) > 0).float().mean().item(), 3),
         "explained": round(explained(reading.weights, x, y), 3),
         "error": round(root_mean_square(errors), 3),
         "error_where_wrong": round(root_mean_square(wrong_errors), 3),
-        "moved": round(turned(asked, reading.length * reading.direction), 3),
+        "moved": round(turned(questions, reading.length * reading.direction), 3),
         **counts,
     }
 
@@ -223,12 +227,14 @@ def measure(run: Run, painted: dict[str, Painted]) -> dict[str, Any]:
     return {"length": reading.length, "sets": sets}
 
 
-def verdict(found: dict[str, Any]) -> str:
+def verdict(figures: dict[str, Any]) -> str:
     """What fails in a set of a seed, as registered."""
-    wrong = found["wrong"]
+    wrong = figures["wrong"]
     if wrong < FEWEST:
         return "too few"
-    repaired, control, objects = (found[name] / wrong for name in ("repaired", "control", "objects"))
+    repaired = figures["repaired"] / wrong
+    control = figures["control"] / wrong
+    objects = figures["objects"] / wrong
     if repaired >= 0.5 and repaired >= control + 0.25:
         return "place"
     if repaired < 0.25 and objects >= 0.75:
@@ -240,37 +246,35 @@ def verdict(found: dict[str, Any]) -> str:
 
 def table(models: dict[str, dict[str, Any]]) -> str:
     """A row for each set of the seeds that use the place, as Markdown."""
-    lines = ["| seed | questions | accepted: true, false | place: R², error, answers moved | wrong "
-             "answers | repaired, control | objects accepted | what fails |",
-             "|---|---|---|---|---|---|---|---|"]
+    head = ["seed", "questions", "accepted: true, false", "place: R², error, answers moved",
+            "wrong answers", "repaired, control", "objects accepted", "what fails"]
+    rows = []
     for seed in USED:
-        for title, found in models[seed]["sets"].items():
-            shares = ["", ""]
-            if found["wrong"]:
-                repaired, control, objects = (found[name] / found["wrong"]
-                                              for name in ("repaired", "control", "objects"))
-                shares = [f"{repaired:.2f}, {control:.2f}", f"{objects:.2f}"]
-            cells = [seed, title, f"{found['true_accepted']:.2f}, {found['false_accepted']:.2f}",
-                     f"{found['explained']:.2f}, {found['error']:.2f}, {found['moved']:.2f}",
-                     str(found["wrong"]), *shares, verdict(found)]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        for title, figures in models[seed]["sets"].items():
+            wrong = figures["wrong"]
+            repaired = objects = ""
+            if wrong:
+                repaired = f"{figures['repaired'] / wrong:.2f}, {figures['control'] / wrong:.2f}"
+                objects = f"{figures['objects'] / wrong:.2f}"
+            accepted = f"{figures['true_accepted']:.2f}, {figures['false_accepted']:.2f}"
+            place = f"{figures['explained']:.2f}, {figures['error']:.2f}, {figures['moved']:.2f}"
+            rows.append([seed, title, accepted, place, wrong, repaired, objects, verdict(figures)])
+    return table_of(head, rows)
 
 
-def main(runs: tuple[str, ...] = (), /, out: Path = PATH, page: Path | None = None) -> None:
+def main(runs: tuple[str, ...] = (), /, out: Path = PATH) -> None:
     """Measure models and write the figures.
 
     Args:
         runs: folders of runs, named seed0 and so on; by default the five of learn.py
         out: where to write the figures
-        page: a Markdown file whose table to replace, such as docs/circuit.md
     """
     torch.set_num_threads(1)
     names = runs or tuple(f"runs/bench/seed{seed}" for seed in range(5))
     first = load(names[0])
-    drawn = {title: draw_set(first, title, TESTING, TESTED_BY) for title in SETS}
-    drawn["chosen_by"] = draw_set(first, "anywhere", CHOOSING, CHOSEN_BY)
-    painted = {title: (pairs, paint(first, pairs)) for title, pairs in drawn.items()}
+    sets = {title: draw_set(first, title, TESTING, TESTED_BY) for title in SETS}
+    sets["chosen_by"] = draw_set(first, "anywhere", CHOOSING, CHOSEN_BY)
+    painted = {title: (pairs, paint(first, pairs)) for title, pairs in sets.items()}
     models = {}
     for path in names:
         seed = Path(path).name.removeprefix("seed")
@@ -280,8 +284,6 @@ def main(runs: tuple[str, ...] = (), /, out: Path = PATH, page: Path | None = No
         "command": shlex.join(["python", *sys.argv]), "date": now(), "device": describe_device(),
         "commit": commit(), "questions": TESTED_BY, "models": models,
     })
-    if page and set(USED) <= set(models):
-        write_tables(page, failures=table(models))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""The circuit of "left of" through training: `python notebooks/experiments/circuit_training.py --seed 4`.
+"""The circuit of "left of" through training.
 
-Measures the checkpoints that `python notebooks/experiments/checkpoints.py tiny --seed 4` keeps, a
-minute of a core for each seed. What it asks was written down before it ran, in
-registered_circuit.md. At each checkpoint, with the questions of circuit.py:
+`python notebooks/experiments/circuit_training.py --seed 4` measures the checkpoints that `python
+notebooks/experiments/checkpoints.py tiny --seed 4` keeps, a minute of a core for each seed. What it
+asks was written down before it ran, in registered_circuit.md. At each checkpoint, with the questions of circuit.py:
 
 objects, relations: how often the true scene is preferred, by ITM, and relations by ITC, too
 place, fits: what one direction of an object's word tells, and the answers that it turns
 head: the head of fusion without which most relations are wrong, and how many that costs
 
 Writes circuit_training.json beside itself, where the figures of other seeds and of other processors
-stay, and with `--page docs/circuit_training.md` that page's table.
+stay.
 """
 import json
 import shlex
@@ -36,11 +36,10 @@ from circuit import (
     paint,
     without,
 )
-from effects import line_of
 from minalbef import Run, load
 from minalbef.cli.main import run_script
 from minalbef.recipes.report import commit, describe_device, now
-from results import write_json, write_tables
+from results import line_of, write_json
 
 PATH = Path(__file__).with_suffix(".json")
 OBJECTS, RELATIONS, PLACE = 0.90, 0.75, 0.5      # what counts as learnt; of place, the end's share
@@ -52,30 +51,31 @@ Painted = dict[str, tuple[list[Pair], list[Tensor]]]
 
 def paint_questions(run: Run) -> Painted:
     """The questions and their images, which are the same for all checkpoints of all seeds."""
-    drawn = {
+    pairs_of = {
         "chosen_by": draw(run, "relation", CHOOSING, CHOSEN_BY, sideways=True),
         "relation": draw(run, "relation", TESTING, TESTED_BY, sideways=True),
         "object": draw(run, "object", TESTING, TESTED_BY),
         "others": draw(run, "object", TESTING, TESTED_BY, sideways=True),
     }
-    return {name: (pairs, paint(run, pairs)) for name, pairs in drawn.items()}
+    return {name: (pairs, paint(run, pairs)) for name, pairs in pairs_of.items()}
 
 
 def measure(run: Run, painted: Painted) -> Checkpoint:
     """What a checkpoint knows, and what the direction and the heads do there."""
-    asked = {name: Questions(run, *part) for name, part in painted.items()}
-    relations = asked["relation"]
+    questions = {name: Questions(run, *part) for name, part in painted.items()}
+    relations = questions["relation"]
     right = relations.right()
     means = means_of(relations)
     alone = {str(head): without([head], relations, means) for head in heads_of(run)}
     costly = min(alone, key=lambda head: alone[head])
     return {
-        "object": round(asked["object"].right(), 3),
+        "object": round(questions["object"].right(), 3),
         "relation": round(right, 3),
         "relation_by_itc": round(relations.right_by_itc(), 3),
         "head": costly,
         "cost": round(right - alone[costly], 3),
-        "directions": {what: measure_direction(asked["chosen_by"], relations, asked["others"], what)
+        "directions": {what: measure_direction(questions["chosen_by"], relations,
+                                               questions["others"], what)
                        for what in ("place", "fits")},
     }
 
@@ -91,80 +91,83 @@ def tenths(folder: Path) -> dict[int, Path]:
             parts[step] = step_folder(folder, step)
     missing = [part.name for part in parts.values() if not part.exists()]
     if missing:
-        raise ValueError(f"{folder} lacks {missing[0]}; `python notebooks/experiments/checkpoints.py "
+        raise ValueError(f"{folder} lacks {missing[0]}; "
+                         "`python notebooks/experiments/checkpoints.py "
                          f"tiny --seed {folder.name.removeprefix('tiny-')}` makes it")
     return parts
 
 
 def measure_run(folder: Path, painted: Painted) -> list[Checkpoint]:
     """The figures of a run's checkpoints, from `start` on."""
-    found = []
+    checkpoints = []
     for step, part in tenths(folder).items():
-        found.append({"step": step, **measure(load(part), painted)})
-        print(folder.name, json.dumps(found[-1]), flush=True)
-    return found
+        checkpoints.append({"step": step, **measure(load(part), painted)})
+        print(folder.name, json.dumps(checkpoints[-1]), flush=True)
+    return checkpoints
 
 
 # what follows from it
 
 
-def first(found: Sequence[Checkpoint], learnt: Callable[[Checkpoint], bool]) -> int | None:
+def first(checkpoints: Sequence[Checkpoint], learnt: Callable[[Checkpoint], bool]) -> int | None:
     """The step of the first checkpoint at which something is learnt; None: at none."""
-    return next((each["step"] for each in found if learnt(each)), None)
+    return next((each["step"] for each in checkpoints if learnt(each)), None)
 
 
-def firsts(found: Sequence[Checkpoint]) -> dict[str, int | None]:
+def firsts(checkpoints: Sequence[Checkpoint]) -> dict[str, int | None]:
     """When objects, place, relations by ITM and relations by ITC are learnt, as registered."""
-    enough = PLACE * found[-1]["directions"]["place"]["explained"]
+    enough = PLACE * checkpoints[-1]["directions"]["place"]["explained"]
     return {
-        "objects": first(found, lambda each: each["object"] >= OBJECTS),
-        "place": first(found, lambda each: each["directions"]["place"]["explained"] >= enough),
-        "relations": first(found, lambda each: each["relation"] >= RELATIONS),
-        "relations_by_itc": first(found, lambda each: each["relation_by_itc"] >= RELATIONS),
+        "objects": first(checkpoints, lambda each: each["object"] >= OBJECTS),
+        "place": first(checkpoints,
+                       lambda each: each["directions"]["place"]["explained"] >= enough),
+        "relations": first(checkpoints, lambda each: each["relation"] >= RELATIONS),
+        "relations_by_itc": first(checkpoints, lambda each: each["relation_by_itc"] >= RELATIONS),
     }
 
 
-def after_relations(found: Sequence[Checkpoint]) -> list[Checkpoint]:
+def after_relations(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     """The checkpoints from the first on that knows relations."""
-    begin = firsts(found)["relations"]
-    return [each for each in found if begin is not None and each["step"] >= begin]
+    begin = firsts(checkpoints)["relations"]
+    return [each for each in checkpoints if begin is not None and each["step"] >= begin]
 
 
-def verdicts(found: Sequence[Checkpoint]) -> dict[str, bool]:
+def verdicts(checkpoints: Sequence[Checkpoint]) -> dict[str, bool]:
     """Of a seed, which of the registered claims hold."""
-    begun = firsts(found)
-    later = after_relations(found)
-    relations = begun["relations"]
+    first_steps = firsts(checkpoints)
+    later = after_relations(checkpoints)
+    relations = first_steps["relations"]
     if relations is None:
         raise ValueError("the run never reached relations of "
                          f"{RELATIONS}: the claims are about those that do")
 
     def earlier(name: str) -> bool:
-        step = begun[name]
+        step = first_steps[name]
         return step is not None and step < relations
 
     turned = [each["directions"]["place"]["moved"] >= 0.5 for each in later]
-    by_itc = begun["relations_by_itc"]
-    costly = [each["cost"] >= 0.10 for each in found if each["relation"] >= RELATIONS]
+    by_itc = first_steps["relations_by_itc"]
+    costly = [each["cost"] >= 0.10 for each in checkpoints if each["relation"] >= RELATIONS]
     return {
         "places come before comparison": earlier("place"),
         "objects come before relations": earlier("objects"),
         "the way is chosen at once": all(each == turned[-1] for each in turned),
         "ITC follows": by_itc is None or by_itc > relations,
-        "the reading begins in one head and spreads": any(costly) and found[-1]["cost"] < 0.10,
+        "the reading begins in one head and spreads":
+            any(costly) and checkpoints[-1]["cost"] < 0.10,
     }
 
 
 def table(runs: dict[str, list[dict[str, Any]]]) -> str:
-    """A row for each run, with its place's moves at the steps of SHOWN, as Markdown. runs: of the JSON"""
+    """A row for each run, with its place's moves at the steps of SHOWN. runs: of the JSON"""
     lines = [line_of("seed", "processor", "learnt at step: objects, places, relations, ITC",
                      *(f"moved (control) at {step}" for step in SHOWN)),
              f"|{'---|' * (3 + len(SHOWN))}"]
     for seed, records in runs.items():
         for record in records:
-            found = record["checkpoints"]
-            learnt = ", ".join(str(step or "never") for step in firsts(found).values())
-            places = [each["directions"]["place"] for each in found if each["step"] in SHOWN]
+            checkpoints = record["checkpoints"]
+            learnt = ", ".join(str(step or "never") for step in firsts(checkpoints).values())
+            places = [each["directions"]["place"] for each in checkpoints if each["step"] in SHOWN]
             moves = [f"{place['moved']:.2f} ({place['control']:.2f})" for place in places]
             lines.append(line_of(seed, processor_of(record), learnt, *moves))
     return "\n".join(lines)
@@ -176,18 +179,17 @@ def processor_of(record: dict[str, Any]) -> str:
     return name.replace("(R)", "").removesuffix(" Processor")
 
 
-def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = None) -> None:
+def main(seed: tuple[int, ...] = (4,), out: Path = PATH) -> None:
     """Measure the checkpoints of tiny's seeds.
 
     Args:
         seed: one or more whose checkpoints there are
         out: the file to write
-        page: a Markdown file whose table to replace, such as docs/circuit_training.md
     """
     torch.set_num_threads(1)
     painted = None
-    for one in seed:
-        folder = FOLDER / f"tiny-{one}"
+    for number in seed:
+        folder = FOLDER / f"tiny-{number}"
         painted = painted or paint_questions(load(tenths(folder)[0]))
         record = {
             "command": shlex.join(["python", *sys.argv]), "date": now(),
@@ -195,12 +197,10 @@ def main(seed: tuple[int, ...] = (4,), out: Path = PATH, page: Path | None = Non
             "checkpoints": measure_run(folder, painted),
         }
         runs = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-        records = {processor_of(each): each for each in runs.get(str(one), [])}
+        records = {processor_of(each): each for each in runs.get(str(number), [])}
         records[processor_of(record)] = record
-        runs[str(one)] = list(records.values())
+        runs[str(number)] = list(records.values())
         write_json(out, runs)
-        if page:
-            write_tables(page, training=table(runs))
 
 
 if __name__ == "__main__":

@@ -21,9 +21,8 @@ from minalbef.recipes.evaluate import evaluate_set
 from minalbef.recipes.pretrain import settings
 from minalbef.recipes.report import train_seconds
 from minalbef.recipes.search import search_features
-from results import flatten, write_json, write_tables
+from results import flatten, write_json
 
-PAGE = Path(__file__).parents[2] / "docs" / "clipart.md"
 OUT = Path(__file__).with_suffix(".json")
 # queries of one word, of things that people draw
 WORDS = ("dog cat bird fish horse car boat ship truck plane flower tree apple cake pizza house hat "
@@ -61,15 +60,15 @@ def ask(run: Run, data: Path) -> dict[str, float]:
     paths = [Path(path) for path in list_images(folder)]
     features = run.embed_images(paths)
     firsts = set()
-    found = asked = 0
+    hits_of_words = queries = 0
     for word in WORDS:
         hits = search_features(run, word, paths, features, folder, SHOWN)
         firsts.add(hits[0].path)
         if any(names(word, caption) for caption in captions.values()):
-            asked += 1
-            found += any(names(word, captions[hit.path.resolve()]) for hit in hits)
-    return {"words.firsts": float(len(firsts)), "words.asked": float(asked),
-            "words.found": float(found)}
+            queries += 1
+            hits_of_words += any(names(word, captions[hit.path.resolve()]) for hit in hits)
+    return {"words.firsts": float(len(firsts)), "words.asked": float(queries),
+            "words.found": float(hits_of_words)}
 
 
 def names(word: str, caption: str) -> bool:
@@ -78,7 +77,7 @@ def names(word: str, caption: str) -> bool:
 
 
 def table(results: dict) -> str:
-    """The page's table: means over seeds, and from the lowest to the highest."""
+    """The table of docs/clipart.md: means over seeds, and from the lowest to the highest."""
     heads = [f"{name}, {len(rows)} seed{'s' * (len(rows) > 1)}"
              for name, rows in results["seeds"].items()]
     lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
@@ -107,37 +106,35 @@ ROWS = (
 
 
 def main(changes: Changes = (), /, seeds: int = 3, run: Path = Path("runs/clipart"),
-         out: Path = OUT, page: Path = PAGE) -> None:
-    """Train with the shipped start and from scratch, and write the figures and the page's table.
+         out: Path = OUT) -> None:
+    """Train with the shipped start and from scratch, and write the figures.
 
     Args:
         changes: options of the preset to change
         seeds: how many with the shipped start, from 0; from scratch it's one
         run: the folder for the set and the runs; finished ones are not trained again
         out: the file of figures to write
-        page: whose table to replace
     """
     data = run / "prepared" / "clipart"
     if not data.exists():
         prepare("clipart", out=data.parent)
     settings("clipart", changes, [data])             # refuse a wrong option before anything starts
-    found: dict[str, list[dict[str, float]]] = {}
+    rows_of: dict[str, list[dict[str, float]]] = {}
     for name, start in STARTS.items():
-        found[name] = []
+        rows_of[name] = []
         for seed in range(seeds if start else 1):
             folder = run / f"{name.split()[-1]}-{seed}"
             train(changes, start, seed, data, folder)
-            found[name].append(measure(folder, data))
+            rows_of[name].append(measure(folder, data))
     facts = evaluate_set(folder / BEST, data)
     assert facts is not None
     results = {
         "command": shlex.join(["python", *sys.argv]),
         "date": facts["date"], "device": facts["device"], "commit": facts["commit"],
-        "figures": {name: summarise(rows) for name, rows in found.items()},
-        "seeds": found,
+        "figures": {name: summarise(rows) for name, rows in rows_of.items()},
+        "seeds": rows_of,
     }
     write_json(out, results)
-    write_tables(page, clipart=table(results))
     print(table(results))
 
 

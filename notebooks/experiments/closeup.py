@@ -1,4 +1,4 @@
-"""Relations, close up: `python notebooks/experiments/closeup.py`, about the shipped model, 13 CPU seconds.
+"""Relations, close up, of the shipped model: `python notebooks/experiments/closeup.py`, 13 s.
 
 sampler: which kinds of wrong images ITC's similarities draw as hard negatives
 families: R@1 of four scenes with the same objects, by ITC and by ITM, by what they differ in
@@ -6,7 +6,7 @@ slide: ITM's probability of a match while an apple moves from the left edge to t
 couples: the share of couples accepted as "left of", by arrangement and by where they stand
 contrasts: which direction is true of the sibling of a scene with a relation
 
-Writes closeup.json beside itself and, with `--page docs/relations.md`, the tables of that page.
+Writes closeup.json beside itself.
 """
 import shlex
 import sys
@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from effects import line_of
 from emojiscenes.grammar import words
 from emojiscenes.language import Form, Noun, Object, Relation, Scene, There, holds
 from emojiscenes.scenes import Drawn, Scenes, in_one_half, truth
@@ -29,7 +28,7 @@ from minalbef.data import data_folder
 from minalbef.evaluation import ranking
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import questions
-from results import write_json, write_tables
+from results import line_of, write_json
 
 PATH = Path(__file__).with_suffix(".json")
 STYLES = ("noto", "fxemoji", "twemoji", "emojione", "fluent")
@@ -62,8 +61,8 @@ def sampler(run: Run, start: Run) -> dict[str, dict[str, float]]:
     batch = [source.draw(i) for i in range(64)]
     never = torch.from_numpy(truth(batch))
     place = torch.arange(64)
-    paired = torch.tensor([pair.kind != "" for pair in batch])
-    sibling = paired[:, None] & (place == place[:, None] ^ 1)            # (text, image)
+    has_sibling = torch.tensor([pair.kind != "" for pair in batch])
+    sibling = has_sibling[:, None] & (place == place[:, None] ^ 1)            # (text, image)
     names = [{thing.name for thing in pair.scene.objects} for pair in batch]
     common = torch.tensor([[bool(a & b) for b in names] for a in names])
     kinds = {"the sibling": sibling, "another with a common object": common & ~sibling,
@@ -73,10 +72,10 @@ def sampler(run: Run, start: Run) -> dict[str, dict[str, float]]:
               "trained, siblings masked": (last, never | sibling)}
     shares = {}
     for stage, (sim, masked) in stages.items():
-        both = [a.masked_fill(b, -torch.inf).softmax(-1)[paired]
+        both = [a.masked_fill(b, -torch.inf).softmax(-1)[has_sibling]
                 for a, b in ((sim, masked), (sim.T, masked.T))]
         chance = torch.cat(both)
-        shares[stage] = {kind: share((chance * which[paired].repeat(2, 1)).sum(1))
+        shares[stage] = {kind: share((chance * which[has_sibling].repeat(2, 1)).sum(1))
                          for kind, which in kinds.items()}
     return shares
 
@@ -117,15 +116,15 @@ def slide(run: Run) -> dict[str, dict[str, float]]:
         scenes = [apple_at(float(x), sentence, style) for style in STYLES for x in WAY]
         odds = questions.match_odds(run, scenes, [sentence] * len(scenes))
         p = odds.sigmoid().view(len(STYLES), -1).mean(0)
-        known = np.array([holds(form, apple_at(float(x), sentence)) for x in WAY])
-        true, false = (torch.from_numpy(np.equal(known, answer)) for answer in (True, False))
+        answers = np.array([holds(form, apple_at(float(x), sentence)) for x in WAY])
+        true, false = (torch.from_numpy(np.equal(answers, answer)) for answer in (True, False))
         figures[sentence] = {"true": share(p[true]), "false": share(p[false]),
                              "leftmost": share(p[0]), "rightmost": share(p[-1])}
     return figures
 
 
 def couples(run: Run) -> dict[str, dict[str, float]]:
-    """Of forty couples, those accepted as "left of", at the left edge, in the middle, at the right."""
+    """Of forty couples, those accepted as "left of": at the left edge, in the middle, right."""
     rng = np.random.default_rng(0)
     source = Scenes("train", seed=6, size=run.config.image_size, objects=run.config.objects,
                     siblings=1.0)
@@ -162,21 +161,21 @@ def contrasts(run: Run) -> dict[str, dict[str, int]]:
     counts: dict[str, Counter] = {direction: Counter() for direction in DIRECTIONS}
     for i in range(0, 12_000, 2):
         pair = source.draw(i), source.draw(i + 1)
-        for this, other in (pair, pair[::-1]):
+        for this, sibling in (pair, pair[::-1]):
             if this.kind == "relation" and isinstance(this.form, Relation):
                 there = [direction for direction in DIRECTIONS
-                         if holds(replace(this.form, kind=direction), other.scene)]
+                         if holds(replace(this.form, kind=direction), sibling.scene)]
                 if len(there) == 1:
                     counts[this.form.kind][there[0]] += 1
-    return {direction: dict(found) for direction, found in counts.items()}
+    return {direction: dict(counter) for direction, counter in counts.items()}
 
 
 def within_one_half(run: Run) -> float:
     """The share of siblings differing in a relation whose objects are in one half of the image."""
     source = Scenes("train", seed=6, size=run.config.image_size, objects=run.config.objects,
                     siblings=1.0)
-    drawn = [source.draw(i) for i in range(800)]
-    inside = [in_one_half(pair.form, pair.scene) for pair in drawn if pair.kind == "relation"]
+    pairs = [source.draw(i) for i in range(800)]
+    inside = [in_one_half(pair.form, pair.scene) for pair in pairs if pair.kind == "relation"]
     return round(float(np.mean(inside)), 4)
 
 
@@ -201,13 +200,12 @@ def tables(results: dict) -> dict[str, str]:
     return {name: table(name, results[name]) for name in names}
 
 
-def main(run: Path = Path("tiny"), out: Path = PATH, page: Path | None = None) -> None:
+def main(run: Path = Path("tiny"), out: Path = PATH) -> None:
     """Ask a model, and write what it says.
 
     Args:
         run: the run folder, or "tiny", the shipped model
         out: the file to write
-        page: a Markdown file whose tables to replace, such as docs/relations.md
     """
     torch.set_num_threads(1)
     trained, warm = load(run), run_folder(run) / "start"
@@ -225,8 +223,6 @@ def main(run: Path = Path("tiny"), out: Path = PATH, page: Path | None = None) -
         "within_one_half": within_one_half(trained),
     }
     write_json(out, results)
-    if page:
-        write_tables(page, **tables(results))
 
 
 if __name__ == "__main__":

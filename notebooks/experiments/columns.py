@@ -1,18 +1,15 @@
 """What recipes read, side by side: `python notebooks/experiments/columns.py today third`.
 
-From records of the speed board (speed/records), a column each, into the board's page; or from what
-learn.py wrote: `columns.py today learn learn_paper --page docs/results.md`.
+Prints a column for each: of records of the speed board (speed/records), or of what learn.py wrote
+(learn, learn_paper).
 """
 import json
 from pathlib import Path
 
 from minalbef.cli.main import run_script
-from results import write_tables
 
 HERE = Path(__file__).parent
-BOARD = HERE / "speed"
-RECORDS = BOARD / "records"
-PAGE = BOARD / "README.md"
+RECORDS = HERE / "speed" / "records"
 WIDE = 0.1                             # a spread over seeds that is shown beside the mean
 # what learn.py's files are of
 LEARNT = {"learn": "`tiny`", "learn_paper": "the paper's objectives alone"}
@@ -97,14 +94,13 @@ def read(name: str) -> dict:
     return {"what": LEARNT[name], "seeds_trained": result["seeds"], "figures": result["figures"]}
 
 
-def main(names: tuple[str, ...], /, page: Path = PAGE) -> None:
-    """Write the table.
+def main(names: tuple[str, ...], /) -> None:
+    """Print the table.
 
     Args:
         names: of the records or results, in the order of the columns
-        page: a Markdown page with the lines <!-- columns --> and <!-- end of columns -->
     """
-    write_tables(page, columns=table([read(name) for name in names]))
+    print(table([read(name) for name in names]))
 
 
 if __name__ == "__main__":

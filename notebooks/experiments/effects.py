@@ -1,4 +1,4 @@
-"""What came of an ablation: every row's figures, and a verdict on each claim that was registered before the runs.
+"""What came of an ablation: every row's figures, and verdicts on claims registered before the runs.
 
 `python notebooks/experiments/effects.py` reads the results of ablate.py.
 """
@@ -13,7 +13,7 @@ from ablate_records import read_records, seconds_per_sample
 from ablate_rows import ROWS
 from minalbef.cli.main import run_script
 from outcomes import DOWNSTREAM
-from results import write_tables
+from results import line_of
 
 KINDS = ("relation", "place", "size", "count", "background")
 # figure -> the questions that it is the mean of
@@ -44,6 +44,7 @@ UNREGISTERED = (
     ("ITC before fusion", "itc", "itm-mlm", "pointing"),
 )
 SEEDS = 8                             # of the paper's rows
+CLAIMS = Path(__file__).with_name("registered.md")
 
 
 def rows_by_ending(ending: str) -> list[str]:
@@ -210,11 +211,6 @@ def bonferroni(comparisons: int, family: float = 0.95) -> float:
     return 1 - (1 - family) / comparisons
 
 
-def line_of(*cells: object) -> str:
-    """A line of a Markdown table."""
-    return f"| {' | '.join(map(str, cells))} |"
-
-
 def claims_table(records: Sequence[dict], claims: Sequence[Claim]) -> str:
     """Claims with verdicts, as Markdown; the intervals hold together at 95%, by Bonferroni."""
     lines = [line_of("claim", "rows", "figure", "predicted", "worth having from", "found",
@@ -278,13 +274,11 @@ def rows_table(records: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
-def main(results: Path = Path("runs/ablation.jsonl"), pages: tuple[Path, ...] = (),
-         claims: Path = Path(__file__).with_name("registered.md")) -> None:
-    """The tables of an ablation: what each row reached, and a verdict on each claim registered before the runs.
+def main(results: Path = Path("runs/ablation.jsonl"), claims: Path = CLAIMS) -> None:
+    """Print a verdict on each claim that was registered before the runs, and what each row reached.
 
     Args:
         results: the file that ablate.py wrote
-        pages: Markdown files whose tables to replace, such as docs/ablation.md
         claims: the file with the table of claims
     """
     records = read_records(results)
@@ -292,12 +286,12 @@ def main(results: Path = Path("runs/ablation.jsonl"), pages: tuple[Path, ...] = 
         raise ValueError(f"{results} has no results; `python notebooks/experiments/ablate.py` "
                          "writes them, and --results names a file")
     registered = read_claims(claims)
-    tables = {"claims": claims_table(records, registered),
-              "beside": unregistered_table(records, len(registered)),
-              "rows": rows_table(records)}
-    print("\n\n".join(tables.values()))
-    for page in pages:
-        write_tables(page, **tables)
+    tables = [
+        claims_table(records, registered),
+        unregistered_table(records, len(registered)),
+        rows_table(records),
+    ]
+    print("\n\n".join(tables))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What will `small` reach? Written down before anyone trains it: `python notebooks/experiments/forecast.py`.
+"""What will `small` reach, before anyone trains it? `python notebooks/experiments/forecast.py`.
 
 The last half of a learning curve is fitted by a line: a figure's logit against the logarithm of the
 samples. It is read off where another run ends. How wrong that is, two runs tell: tiny's curve

@@ -51,7 +51,7 @@ def summarise(reports: list[dict[str, float]]) -> dict[str, dict[str, float]]:
 def main(changes: Changes = (), /, preset: str = "tiny", seeds: int = 3,
          run: Path = Path("runs/bench"), processes: int | None = None,
          out: Path | None = None) -> None:
-    """Train and evaluate several seeds; print the mean of every figure, and write them with hardware and command.
+    """Train and evaluate several seeds; print every figure's mean, and write them with the command.
 
     Args:
         changes: options of the preset to change

@@ -3,7 +3,7 @@
 Trains `tiny` with five seeds up to its lesson, from the start that is shipped, and keeps that in
 runs/lesson. Then lessons alone: ITM's loss of siblings, 16 pairs a step, while the image encoder
 stands still. ARMS says what differs. What it asks was written down before it ran, in
-registered_lesson.md; lesson_page.py makes docs/lesson.md's tables.
+registered_lesson.md; reports/lesson.md has its tables.
 
 Writes lesson.json beside itself after each run, and goes on from there when it is called again.
 """
@@ -89,30 +89,30 @@ class Lessons:
 
 
 def record_run(start: Start, step: Callable[[int], float], steps: int,
-               asked: Callable[[], dict[str, Questions]], until: float = 0.0) -> dict[str, Any]:
+               questions: Callable[[], dict[str, Questions]], until: float = 0.0) -> dict[str, Any]:
     """Call `step` up to `steps` times: -> when the plateau was left, and a row every 25 steps.
 
     step: trains step i, -> its loss, of which ln 2 is a guess
-    asked: -> the questions, their images as the encoder has them by then. until: see Arm
+    questions: -> the questions, their images as the encoder has them by then. until: see Arm
     """
     losses: list[float] = []
     rows = []
-    left = None
+    end = None
     for i in range(steps):
         losses.append(step(i))
         running = sum(losses[-EVERY:]) / EVERY
-        if left is None and i + 1 >= EVERY and running < BOUND:
-            left = i + 1
+        if end is None and i + 1 >= EVERY and running < BOUND:
+            end = i + 1
         if (i + 1) % EVERY:
             continue
         start.task.eval()
         rows.append({"step": i + 1, "loss": round(running, 4)} |
-                    {name: round(part.right(start), 3) for name, part in asked().items()})
+                    {name: round(part.right(start), 3) for name, part in questions().items()})
         start.task.train()
         print(json.dumps(rows[-1]), flush=True)
-        if until and rows[-1]["relation"] >= until or not until and left and i + 1 >= left + AFTER:
+        if until and rows[-1]["relation"] >= until or not until and end and i + 1 >= end + AFTER:
             break
-    return {"left": left, "rows": rows}
+    return {"left": end, "rows": rows}
 
 
 def train_alone(start: Start, lessons: Lessons, arm: Arm) -> dict[str, Any]:
@@ -123,8 +123,8 @@ def train_alone(start: Start, lessons: Lessons, arm: Arm) -> dict[str, Any]:
     start.load()
     draws = torch.Generator().manual_seed(start.config.seed)
     count = 2 * arm.pairs
-    own = torch.arange(count)
-    texts, images = torch.cat([own, own ^ 1]), torch.cat([own, own])
+    rows = torch.arange(count)
+    texts, images = torch.cat([rows, rows ^ 1]), torch.cat([rows, rows])
     labels = torch.cat([torch.ones(count), torch.zeros(count)]).long()
     shares = torch.tensor([1 - arm.labels, 1 + arm.labels])
     weights = shares[labels]
@@ -146,13 +146,14 @@ def train_alone(start: Start, lessons: Lessons, arm: Arm) -> dict[str, Any]:
 def train_full(start: Start, weight: float) -> dict[str, Any]:
     """The lesson as it is in `tiny`, beside all other losses; siblings weigh `weight`."""
     start.load()
-    asked = ask(start)
+    questions = ask(start)
 
     def step(i: int) -> float:
         return start.full_step(start.first + i)
 
     def look_again() -> dict[str, Questions]:            # the image encoder learns, too
-        return {name: part._replace(image=start.read(part.pixels)) for name, part in asked.items()}
+        return {name: part._replace(image=start.read(part.pixels))
+                for name, part in questions.items()}
 
     with mock.patch.object(ScenePretrain, "weights", lambda task, step: {"siblings": weight}):
         return record_run(start, step, FULL, look_again)
@@ -172,27 +173,27 @@ def main(arm: tuple[str, ...] = (), seed: tuple[int, ...] = (0, 1, 2, 3, 4), out
     if unknown := set(arm) - set(names):
         raise ValueError(f"no arm {min(unknown)!r}; there are {', '.join(names)}")
     for part in PARTS:
-        for one in seed:
+        for number in seed:
             runs = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
-            done = {run["arm"] for run in runs if run["seed"] == one}
+            names_of_runs = {run["arm"] for run in runs if run["seed"] == number}
             arms = {name: way for name, way in part.items()
-                    if name not in done and (not arm or name in arm)}
+                    if name not in names_of_runs and (not arm or name in arm)}
             if not arms:
                 continue
-            start = Start(one)
+            start = Start(number)
             lessons = None if part is WEIGHTS else Lessons(start, draw_pool())
             for name, way in arms.items():
-                begun = time.process_time()
+                clock = time.process_time()
                 if lessons is None:
-                    found = train_full(start, way)
+                    result = train_full(start, way)
                 else:
-                    found = train_alone(start, lessons, way)
+                    result = train_alone(start, lessons, way)
                 runs.append({
-                    "arm": name, "seed": one, "command": shlex.join(["python", *sys.argv]),
+                    "arm": name, "seed": number, "command": shlex.join(["python", *sys.argv]),
                     "date": now(), "device": describe_device(), "commit": commit(),
-                    "cpu_seconds": round(time.process_time() - begun), **found})
+                    "cpu_seconds": round(time.process_time() - clock), **result})
                 write_json(out, runs)
-                print(f"{name}, seed {one}: left after {found['left']} steps", flush=True)
+                print(f"{name}, seed {number}: left after {result['left']} steps", flush=True)
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ class Siblings(NamedTuple):
     texts: tuple[list[str], list[str]]    # each one's caption in FREQUENT words, and in RARE ones
 
 
-def say(drawn: Drawn, wanted: set[str], split: str, stream: Stream) -> str | None:
+def say(example: Drawn, allowed: set[str], split: str, stream: Stream) -> str | None:
     """A caption of the split, in words that say these directions alone; None: none found."""
     for _ in range(TRIES):
-        text = render(drawn.form, Stream(stream.below(WORDING)))
-        if split_of(text) == split and directions(text) <= wanted:
+        text = render(example.form, Stream(stream.below(WORDING)))
+        if split_of(text) == split and directions(text) <= allowed:
             return text
     return None
 
@@ -55,13 +55,13 @@ def draw_siblings(split: str, mirrored: bool, count: int) -> Siblings:
     while len(images) < 2 * count:
         pair = [scenes.draw(2 * group + i) for i in range(2)]
         group += 1
-        said = [[say(drawn, wanted, split, stream) for drawn in pair]
-                for wanted in (FREQUENT, RARE)]
-        if None in said[0] + said[1]:
+        captions = [[say(example, allowed, split, stream) for example in pair]
+                for allowed in (FREQUENT, RARE)]
+        if None in captions[0] + captions[1]:
             continue
-        images += [transform(paint(drawn.scene, tiny.image_size), tiny.image_size)
-                   for drawn in pair]
-        for all_texts, both in zip(texts, said):
+        images += [transform(paint(example.scene, tiny.image_size), tiny.image_size)
+                   for example in pair]
+        for all_texts, both in zip(texts, captions):
             all_texts += both
     return Siblings(torch.stack(images), texts)
 
@@ -121,7 +121,7 @@ class Start:
     @torch.no_grad()
     def read(self, images: Tensor) -> Tensor:
         """Image tokens (i, 1 + n, d). In a lesson alone the image encoder stands still."""
-        return torch.cat([self.task.student.encode_image(some) for some in images.split(200)])
+        return torch.cat([self.task.student.encode_image(part) for part in images.split(200)])
 
     def match(self, image: Tensor, tokens: Tensor, texts: Tensor, images: Tensor) -> Tensor:
         """ITM's logits (p, 2), no and yes, of pairs: texts and images name their rows."""
@@ -162,13 +162,13 @@ def ask(start: Start) -> dict[str, Questions]:
     source = questions.scenes(run, "validation", 1401, counts=(0.2, 0.4, 0.4))
     pairs = [source.one_change(i, "relation") for i in range(RELATIONS)]
     pixels = questions.pixels([true.scene for true, _, _ in pairs], start.config.image_size)
-    asked = {"relation": Questions(pixels, start.read(pixels),
+    by_kind = {"relation": Questions(pixels, start.read(pixels),
                                    start.encode([true.text for true, _, _ in pairs]),
                                    start.encode([foil for _, _, foil in pairs]))}
     mirrored = draw_siblings("validation", True, MIRRORED)
     image = start.read(mirrored.images)
-    other = torch.arange(len(image)) ^ 1
+    sibling_row = torch.arange(len(image)) ^ 1
     for name, texts in zip(("frequent", "rare"), mirrored.texts):
         tokens = start.encode(texts)
-        asked[name] = Questions(mirrored.images, image, tokens, tokens[other])
-    return asked
+        by_kind[name] = Questions(mirrored.images, image, tokens, tokens[sibling_row])
+    return by_kind

@@ -34,8 +34,8 @@ def plateau(bias: float, optimiser: str, factors: int = 1, first: float = 0.05, 
     into = (first * torch.randn(nets, 1 + factors, hidden)).requires_grad_()
     out = (first * torch.randn(nets, hidden, 1)).requires_grad_()
     stepper = getattr(torch.optim, optimiser)([into, out], lr=RATES[optimiser])
-    left = torch.full((nets,), torch.nan)
-    rare = left.clone()
+    end = torch.full((nets,), torch.nan)
+    rare = end.clone()
     running = torch.full((nets,), 2.0).log()
     for step in range(1, steps + 1):
         word = 2.0 * (torch.rand(nets, batch, 1) < (1 + bias) / 2) - 1
@@ -47,24 +47,24 @@ def plateau(bias: float, optimiser: str, factors: int = 1, first: float = 0.05, 
         stepper.step()
         stepper.zero_grad()
         running = 0.96 * running + 0.04 * loss.detach()
-        new = left.isnan() & (running < BOUND)
-        left[new] = step
+        new = end.isnan() & (running < BOUND)
+        end[new] = step
         is_rare = word[..., 0] < 0
         right = (answer * score > 0) & is_rare
         rare[new] = right.sum(1)[new] / is_rare.sum(1)[new]
-        if not left.isnan().any():
+        if not end.isnan().any():
             break
-    return left, rare
+    return end, rare
 
 
 def measure(factors: int, optimiser: str) -> list[dict[str, Any]]:
     """A row for each bias: the mean plateau, None if a net never left it, and the rare word."""
     rows = []
     for bias in BIASES:
-        left, rare = plateau(bias, optimiser, factors)
-        known = not left.isnan().any()
-        rows.append({"bias": bias, "steps": round(left.mean().item(), 1) if known else None,
-                     "rare": round(rare.mean().item(), 3) if known and bias < 1 else None})
+        end, rare = plateau(bias, optimiser, factors)
+        all_left = not end.isnan().any()
+        rows.append({"bias": bias, "steps": round(end.mean().item(), 1) if all_left else None,
+                     "rare": round(rare.mean().item(), 3) if all_left and bias < 1 else None})
         print(FACTORS[factors], optimiser, rows[-1], flush=True)
     return rows
 
@@ -73,10 +73,11 @@ def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Plateau against bias, both logarithmic, each with a thin line for 1/b."""
     figure, axes = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
     for title, rows in results.items():
-        some = [row for row in rows if row["bias"] and row["steps"]]
-        line, = axes.loglog([row["bias"] for row in some], [row["steps"] for row in some], "o-",
+        points = [row for row in rows if row["bias"] and row["steps"]]
+        line, = axes.loglog([row["bias"] for row in points], [row["steps"] for row in points], "o-",
                             label=title)
-        axes.loglog(BIASES[1:], [some[-1]["steps"] / bias for bias in BIASES[1:]], lw=0.6, ls="--",
+        by_law = [points[-1]["steps"] / bias for bias in BIASES[1:]]
+        axes.loglog(BIASES[1:], by_law, lw=0.6, ls="--",
                     color=line.get_color())
     axes.set(xlabel="bias b of the word (dashed: 1/b)", ylabel="steps until ln 2 is left",
              xticks=BIASES[1:], xticklabels=BIASES[1:])

@@ -1,7 +1,6 @@
-"""Verdicts on loose ends of the ablation: `python notebooks/experiments/loose.py`.
+"""Verdicts on loose ends of the ablation: the tables of reports/ablation_loose.md.
 
-From ablation.jsonl and ablation_loose.jsonl, by the rules of registered_loose.md; writes the tables
-of docs/ablation_loose.md. Trains nothing; a second.
+From ablation.jsonl and ablation_loose.jsonl, by the rules of registered_loose.md.
 """
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -11,13 +10,11 @@ from typing import NamedTuple
 
 from ablate_records import read_records
 from ablate_rows import SPOILT
+from ablation_tables import SCORES, with_half
 from effects import Effect, by_seed, claim_lines, student_interval
-from minalbef.cli.main import run_script
-from page_tables import SCORES, table_of, with_half
-from results import write_tables
+from results import table_of
 
 HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs" / "ablation_loose.md"
 # as registered_loose.md names them -> how the rows of 40% spoilt captions end; their mean is taken
 REMEDIES = {"nothing": "", "words": "-words", "lightwords": "-lightwords"}
 # the same on clean captions
@@ -82,9 +79,9 @@ def claims_table(records: Sequence[dict], claims: Iterable[LooseClaim]) -> str:
         cells = ["", "", "0", "not yet"]
         if effect:
             count = len(effect.values)
-            done = count == len(claim.seeds)
+            complete = count == len(claim.seeds)
             cells = [f"{effect.mean:+.3f}", effect.interval(), f"{count} of {len(claim.seeds)}",
-                     effect.verdict(claim.least) if done else "not yet"]
+                     effect.verdict(claim.least) if complete else "not yet"]
         lines.append([claim.text, f"{claim.rows} − {claim.less}", f"{claim.predicted:+.2f}",
                       f"{claim.least:+.2f}", *cells])
     return table_of(["claim", "rows", "predicted", "worth having from", "found", "interval",
@@ -116,18 +113,3 @@ def read_all(folder: Path = HERE) -> list[dict]:
     """The ablation's records, then those of its loose ends: of a run in both the second counts."""
     return (read_records(folder / "ablation.jsonl")
             + read_records(folder / "ablation_loose.jsonl"))
-
-
-def main(page: Path = PAGE) -> None:
-    """Write the tables of the loose ends from what was measured.
-
-    Args:
-        page: where they stand
-    """
-    records = read_all()
-    claims = read_loose_claims(HERE / "registered_loose.md")
-    write_tables(page, loose=claims_table(records, claims), loose_rows=rows_table(records))
-
-
-if __name__ == "__main__":
-    run_script(main)

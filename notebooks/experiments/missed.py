@@ -1,16 +1,11 @@
-"""What `tiny` was to read and doesn't yet: `python notebooks/experiments/missed.py`.
+"""What `tiny` was to read and doesn't yet: the table of tried.md.
 
 The aims were set on 2026-11-29, before the recipe that ships was found. Beside each aim that
-learn.json misses: the recipe before, and what was tried for it. Writes the table of tried.md.
+learn.json misses: the recipe before, and what was tried for it.
 """
-from pathlib import Path
 from typing import NamedTuple
 
-from columns import COLOURS, EDGES, read, stress
-from minalbef.cli.main import run_script
-from results import write_tables
-
-PAGE = Path(__file__).parent / "tried.md"
+from columns import COLOURS, EDGES, stress
 
 
 class Aim(NamedTuple):
@@ -101,16 +96,3 @@ def table(before: dict[str, dict[str, float]], now: dict[str, dict[str, float]])
         cells = aim.asked, aim.bound(), means(before, aim), means(now, aim), aim.tried
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", "Met: " + "; ".join(met) + "."])
-
-
-def main(page: Path = PAGE) -> None:
-    """Write the table.
-
-    Args:
-        page: a Markdown page with the lines <!-- missed --> and <!-- end of missed -->
-    """
-    write_tables(page, missed=table(read("today")["figures"], read("learn")["figures"]))
-
-
-if __name__ == "__main__":
-    run_script(main)

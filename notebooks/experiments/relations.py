@@ -1,4 +1,4 @@
-"""What the lesson in relations needs: `python notebooks/experiments/relations.py`, some fifteen minutes on one core.
+"""What the lesson in relations needs: `python notebooks/experiments/relations.py`, 15 minutes.
 
 Trains `tiny` up to its lesson, from the start that is shipped, and then the lesson in five ways: as
 it is; with every direction as frequent as any; with siblings of no more weight than another loss;

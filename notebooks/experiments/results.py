@@ -1,6 +1,7 @@
 """Results as files: nested figures as one level, JSON, and tables in Markdown pages."""
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from minalbef.checkpoint import write_atomically
@@ -30,15 +31,29 @@ def write_json(path: Path, results: dict | list) -> None:
     write_atomically(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
+def line_of(*cells: object) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def table_of(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [line_of(*head), f"|{'---|' * len(head)}"]
+    lines += [line_of(*row) for row in rows]
+    return "\n".join(lines)
+
+
 def write_tables(page: Path, **tables: str) -> None:
     """Put tables where a page has the lines <!-- NAME --> and <!-- end of NAME -->.
 
-    Raises ValueError for a page that has a place for none of them.
+    Raises ValueError for a page that lacks the place of one of them.
     """
     text = page.read_text(encoding="utf-8")
-    if tables.keys().isdisjoint(name for _, name, _ in MARKS.findall(text)):
-        places = " or ".join(f"<!-- {name} --> and <!-- end of {name} -->" for name in tables)
-        raise ValueError(f"{page} has no place for a table: add the lines {places}")
+    places = {name for _, name, _ in MARKS.findall(text)}
+    for name in tables:
+        if name not in places:
+            raise ValueError(f"{page} has no place for a table: add the lines <!-- {name} --> and "
+                             f"<!-- end of {name} -->")
 
     def replace(place: re.Match) -> str:
         start, name, end = place.groups()

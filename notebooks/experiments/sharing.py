@@ -1,4 +1,6 @@
-"""NLVR2: what should the two layers of a pair share? The paper's Table 7: `python notebooks/experiments/sharing.py`.
+"""What should the two layers of a pair share in NLVR2? The paper's Table 7.
+
+`python notebooks/experiments/sharing.py`.
 
 Nothing, the keys and values of cross-attention (the released code's choice, and minalbef's), or
 everything; each after text assignment, which has the same layers, and without it. From the shipped
@@ -36,8 +38,8 @@ TEST_SEED = 2100                      # of the questions, plus the run's seed
 class UntiedFusion(PairFusion):
     """A pair's layers have keys and values of their own."""
 
-    def keys_values(self, shown: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
-        image_tokens, pairs = shown
+    def keys_values(self, images: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        image_tokens, pairs = images
         result = []
         for i, layer in enumerate(self.layers):
             keys, values = layer.cross.keys_values(image_tokens[:, self.first:])

@@ -1,4 +1,4 @@
-"""A stress test of a model of scenes: `python notebooks/experiments/stress.py`, six minutes on one core.
+"""A stress test of a model of scenes: `python notebooks/experiments/stress.py`, six minutes.
 
 All questions of emojiscenes/stress.py, in two styles of drawing; `minalbef evaluate` asks some of
 them. A question is two pairs of image and sentence, one true and one false, and each shows a newly
@@ -23,20 +23,20 @@ from emojiscenes.stress import QUESTIONS, Contrast, stage_for
 from minalbef import Run, load
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import evaluation, questions
-from results import flatten, write_json, write_tables
+from results import flatten, write_json
 
 PATH = Path(__file__).with_suffix(".json")
 STYLES = {"styles of training": None, "unseen style": evaluation.UNSEEN}
 ANSWERS = ("true accepted", "false accepted", "true preferred")
 
 
-def judge(run: Run, asked: Sequence[Contrast]) -> dict[str, float]:
+def judge(run: Run, pairs: Sequence[Contrast]) -> dict[str, float]:
     """Shares of the questions: pairs that ITM accepts, and true pairs that it prefers."""
-    true, false = zip(*asked)
+    true, false = zip(*pairs)
     odds = questions.match_odds(run, *zip(*true, *false))
     true_odds, false_odds = odds.chunk(2)
     answers = dict(zip(ANSWERS, (true_odds > 0, false_odds > 0, true_odds > false_odds)))
-    return {answer: round(given.float().mean().item(), 4) for answer, given in answers.items()}
+    return {answer: round(values.float().mean().item(), 4) for answer, values in answers.items()}
 
 
 def stress(run: Run, seed: int, count: int) -> dict[str, dict[str, dict[str, float]]]:
@@ -48,8 +48,8 @@ def stress(run: Run, seed: int, count: int) -> dict[str, dict[str, dict[str, flo
             stage = stage_for(title, run.config.objects, vendors)
             if stage is None:
                 continue
-            asked = [ask(stage, Stream("stress", seed, title, i)) for i in range(count)]
-            figures[style][title] = judge(run, asked)
+            contrasts = [ask(stage, Stream("stress", seed, title, i)) for i in range(count)]
+            figures[style][title] = judge(run, contrasts)
             print(f"{style:18}  {title:46}  {figures[style][title]}", flush=True)
     return figures
 
@@ -66,8 +66,7 @@ def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = PATH,
-         page: Path | None = None) -> None:
+def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = PATH) -> None:
     """Ask a model all questions, and write the shares of its answers.
 
     Args:
@@ -75,7 +74,6 @@ def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = 
         seed: of the scenes, here and in the evaluation
         count: how many questions of a kind
         out: the file to write
-        page: a Markdown file whose table to replace, such as docs/stress.md
     """
     torch.set_num_threads(1)
     code, model = commit(), load(run)
@@ -86,8 +84,6 @@ def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = 
              "cpu_seconds": round(time.process_time()), "questions": figures,
              "evaluation": report}
     write_json(out, about)
-    if page:
-        write_tables(page, stress=table(figures))
 
 
 if __name__ == "__main__":

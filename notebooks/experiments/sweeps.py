@@ -1,4 +1,4 @@
-"""Two sweeps of the shipped model that need no training: `python notebooks/experiments/sweeps.py`, half a minute.
+"""Two sweeps that need no training: `python notebooks/experiments/sweeps.py`, half a minute.
 
 rerank: R@1 of 500 scenes, both ways, by how many of ITC's best ITM re-ranks (the paper's Table 6)
 layer: pointing by Grad-CAM, by fusion's layer, of the match and of the guess of a masked word

@@ -1,21 +1,16 @@
-"""The paper's Table 1 beside ours: `python notebooks/experiments/table1.py`.
+"""The paper's Table 1 beside ours: the tables of reports/ablation_table1.md.
 
-From table1.jsonl, by the rules of registered_table1.md; writes the tables of
-docs/ablation_table1.md. Trains nothing; a second.
+From table1.jsonl, by the rules of registered_table1.md.
 """
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from ablate_records import read_records
-from effects import by_seed, claims_table, half_width, read_claims
-from minalbef.cli.main import run_script
-from page_tables import table_of
-from results import write_tables
+from effects import by_seed, half_width
+from results import table_of
 
 HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs" / "ablation_table1.md"
 CLAIMS = HERE / "registered_table1.md"
 # our row -> what it adds
 STEPS = {
@@ -46,14 +41,14 @@ def retrieval_by_seed(records: Sequence[dict], row: str, name: str) -> dict[int,
 
     Fine-tuning doesn't move the pretrained model's retrieval, so row@distilled has none.
     """
-    found = {}
+    figures = {}
     for record in records:
         if record["row"] == row and "outcomes" in record:
             answers = [int(digit) / 9 for digit in record["outcomes"]["both"]]
             half = len(answers) // 2           # all images are asked first, then all texts
             part = answers[:half] if name == RETRIEVAL[0] else answers[half:]
-            found[record["seed"]] = statistics.mean(part)
-    return found
+            figures[record["seed"]] = statistics.mean(part)
+    return figures
 
 
 def figure_by_seed(records: Sequence[dict], row: str, name: str) -> dict[int, float]:
@@ -82,26 +77,10 @@ def steps_table(records: Sequence[dict]) -> str:
         for place, name in enumerate(COLUMNS):
             more, less = (figure_by_seed(records, each, name) for each in (row, above))
             gains = [100 * (more[seed] - less[seed]) for seed in more.keys() & less.keys()]
-            ours = "–"
+            gain_words = "–"
             if len(gains) > 1:
-                ours = f"{statistics.mean(gains):+.1f} ± {half_width(gains):.1f}"
-            cells.append(f"{ours}; {PAPER[row][place] - PAPER[above][place]:+.2f}")
+                gain_words = f"{statistics.mean(gains):+.1f} ± {half_width(gains):.1f}"
+            cells.append(f"{gain_words}; {PAPER[row][place] - PAPER[above][place]:+.2f}")
         lines.append([STEPS[row], *cells])
     titles = [f"{TITLES.get(name, name)}: ours; paper" for name in COLUMNS]
     return table_of(["step", *titles], lines)
-
-
-def main(page: Path = PAGE, results: Path = HERE / "table1.jsonl") -> None:
-    """Write the tables of the paper's Table 1 from what was measured.
-
-    Args:
-        page: where they stand
-        results: of the runs
-    """
-    records = read_records(results)
-    write_tables(page, table1_claims=claims_table(records, read_claims(CLAIMS)),
-                 table1_steps=steps_table(records), table1=rows_table(records))
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -43,10 +43,11 @@ def text(path: Path) -> str:
     return "\n".join("".join(cell["source"]) for cell in cells(path))
 
 
-def test_every_page_of_docs_is_in_the_menu_once(sources):
+@pytest.mark.parametrize("folder", ["docs", "notebooks/experiments/reports"])
+def test_every_page_is_in_the_menu_once(sources, folder):
     index = (sources.source / "index.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^docs/(\w+)$", index, re.M)
-    assert sorted(listed) == sorted(path.stem for path in (ROOT / "docs").glob("*.md"))
+    listed = re.findall(rf"^{folder}/(\w+)$", index, re.M)
+    assert sorted(listed) == sorted(path.stem for path in (ROOT / folder).glob("*.md"))
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)

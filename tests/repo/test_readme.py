@@ -1,4 +1,4 @@
-"""README and docs/: every command, line of Python, link, name and table is checked."""
+"""README, docs/ and the reports: every command, line of Python, link and name is checked."""
 import contextlib
 import functools
 import io
@@ -12,23 +12,20 @@ from pathlib import Path
 
 import pytest
 
+import learn_table
 import minalbef
-from learn_table import comparison, table
 from minalbef.cli.main import main
-from minalbef.evaluation import choices
 from minalbef.recipes import search
-from minalbef.scenes.tables import task_table
-from second import SECOND
 
 ROOT = Path(__file__).parents[2]
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-         for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+         for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")),
+                      *sorted((ROOT / "notebooks" / "experiments" / "reports").glob("*.md")))}
 LINKED = sorted(str(path.relative_to(ROOT)) for pattern in ("*.md", "docs/*.md", "data/**/*.md", "notebooks/**/*.md")
                 for path in ROOT.glob(pattern))
 # extend and new_task are mostly code, which their tests run; half of results is two tables
 LONGER = {"README.md": 120, "docs/extend.md": 160, "docs/new_task.md": 160, "docs/results.md": 120}
-RESULTS = ("ablation", "choices", "circuit", "clipart", "curves", "lesson", "minimal_pairs", "relations", "results",
-           "stress", "tasks")
+RESULTS = ("docs/choices", "docs/clipart", "docs/results", "docs/tasks", "notebooks/experiments/reports")
 TESTED_ELSEWHERE = ("docs/extend.md", "docs/new_task.md", "docs/use.md")     # their own tests run their Python
 ROOMS = "tasks|weights|evaluation|scenes|datasets|viz|recipes|bench|cli"
 
@@ -41,78 +38,14 @@ COMMANDS = sorted({line.split("#")[0].strip() for text in PAGES.values() for blo
                    for line in block.splitlines()} - {""})
 
 
-def measured(name: str):
-    return json.loads((ROOT / "notebooks" / "experiments" / name).read_text(encoding="utf-8"))
+# figures
 
-
-# tables
-
-def test_the_figures_of_pretraining_are_those_that_were_measured():
-    found = table(measured("learn.json"))
-    assert found in PAGES["docs/results.md"]
-    rows = re.search(r"## What it learns.*?\n\n(.*?)\n\n", PAGES["README.md"], re.S)[1].splitlines()
-    assert len(rows) > 5 and set(rows) <= set(found.splitlines())
-
-
-def test_the_three_recipes_are_compared_as_they_were_measured():
-    recipes = {"the paper's objectives alone": "second/learn_paper.json",
-               "4,800 minimal pairs, repeated": "second/learn_pairs.json",
-               "minimal pairs, never repeated": "second/learn.json"}
-    found = {title: measured(name) for title, name in recipes.items()}
-    assert comparison(found) in PAGES["docs/minimal_pairs.md"]
-    changed = [name for name, value in found["minimal pairs, never repeated"]["config"].items()
-               if any(value != one["config"][name] for one in found.values())]
-    assert set(changed) == {"siblings", "sibling_pairs"}, "one thing is changed, all else is equal"
-    assert {name: found["minimal pairs, never repeated"]["config"].get(name, value)
-            for name, value in SECOND.items()} == SECOND, "the page says that it is the second recipe"
-
-
-def test_the_rule_based_kind_is_as_it_was_measured():
-    lessons = measured("relations.json")["lessons"]
-    def at(name: str, step: int) -> str:
-        return next(f"{row['relation']:.2f}"[1:] for row in lessons[name] if row["step"] == step)
-    rule, siblings = "by rule, objects exchanged in the caption", "as it is"
-    assert (f"right in {at(rule, 300)} of 500 validation questions after 300 steps and {at(rule, 350)} after 350, with "
-            f"siblings in {at(siblings, 300)} and {at(siblings, 350)}.") in " ".join(
-                PAGES["docs/minimal_pairs.md"].split())
-
-
-def test_the_longer_runs_are_as_they_were_measured():
-    def figures(curve: str) -> tuple[str, ...]:
-        last = measured(curve)["rows"][-1]
-        def at(*names: str) -> str:
-            return f"{sum(last[name] for name in names) / len(names):.2f}"[1:]
-        return (at("plain.rerank_plus_i2t_r1", "plain.rerank_plus_t2i_r1"),
-                f"{at('plain.itc_i2t_r1')} / {at('plain.itc_t2i_r1')}",
-                *(at(f"itm_one_change_accuracy.{kind}") for kind in ("size", "place", "relation")))
-    both, itc, size, place, relation = figures("curve_fresh.json")
-    *repeated, last = figures("curve_repeated.json")
-    assert (f"by both scores the right one of 500 is found in {both}, by ITC alone in {itc}, and sizes are read in "
-            f"{size} of cases; places crawl to {place}, and relations stay at {relation}. Where 179,200 scenes come "
-            f"five times each, it's {', '.join(repeated)} and {last}.") in " ".join(
-                PAGES["docs/minimal_pairs.md"].split())
-
-
-def test_desks_figures_are_those_of_its_curve():
-    last = measured("curve_desk.json")["rows"][-1]
-    def both(name: str) -> str:
-        return " / ".join(f"{last[f'plain.{name}_{way}_r1']:.2f}".lstrip("0") for way in ("i2t", "t2i"))
-    assert (f"{last['seconds'] / 3600:.1f} hours on one core, measured | measured on validation scenes, one seed, ITC: "
-            f"{both('itc')} of 500 scenes; with ITM {both('rerank_plus')} |") in PAGES["docs/scale.md"]
-    relation = f"{last['itc_one_change_accuracy.relation']:.2f}"
-    assert f"In the larger preset `desk` it reaches {relation[1:]} on" in PAGES["docs/minimal_pairs.md"]
-    assert f"In the larger preset `desk` it reaches {relation}" in PAGES["docs/results.md"]
-
-
-def test_the_figures_of_tasks_are_those_that_were_reported():
-    assert task_table(measured("tasks.json")) in PAGES["docs/tasks.md"]
-
-
-def test_the_figures_of_minimal_pairs_are_those_that_were_reported():
-    rows = choices.table(measured("pairs.json")).split("\n\n")[1]
-    shown = re.sub(r"^\| (text|image) \w+ \|.*\n", "", rows, flags=re.M)       # of a kind of change, the group's
-    assert shown.count("\n| group ") == 7 and shown in PAGES["docs/choices.md"]
-    assert "minalbef evaluate tiny --pairs" == measured("pairs.json")["command"]
+def test_the_readmes_figures_are_those_that_were_measured():
+    measured = ROOT / "notebooks" / "experiments" / "learn.json"
+    table = learn_table.table(json.loads(measured.read_text(encoding="utf-8")))
+    section = re.search(r"## What it learns.*?\n\n(.*?)\n\n", PAGES["README.md"], re.S)
+    rows = section[1].splitlines()
+    assert len(rows) > 5 and set(rows) <= set(table.splitlines())
 
 
 # Python and commands
@@ -244,5 +177,5 @@ def test_a_page_is_at_most_two_screens_long():
 def test_only_pages_of_results_have_more_than_900_words():
     """Bars of tables are no words."""
     words = {page: len(text.replace("|", " ").split()) for page, text in PAGES.items()
-             if not page.startswith(tuple(f"docs/{name}" for name in RESULTS))}
+             if not page.startswith(RESULTS)}
     assert len(words) > 15 and {page: n for page, n in words.items() if n > 900} == {}

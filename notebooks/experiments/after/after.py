@@ -47,7 +47,7 @@ from minalbef.run import Run  # noqa: E402
 from minalbef.scenes.batches import SceneBatches  # noqa: E402
 from minalbef.scenes.pretrain import FastScenePretrain  # noqa: E402
 from minalbef.tokenizer import Tokenizer  # noqa: E402
-from results import write_json, write_tables  # noqa: E402
+from results import write_json  # noqa: E402
 from siglip import SigLIPPretrain  # noqa: E402
 from xvlm import XVLMPretrain  # noqa: E402
 
@@ -267,25 +267,24 @@ def names_of(names: Sequence[str]) -> list[str]:
 
 def main(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), /, seeds: int = 5,
          seed: tuple[int, ...] = (), cpu: float = 300.0, steps: int | None = None,
-         run: Path = FOLDER, out: Path = PATH, table: Path | None = None) -> None:
+         run: Path = FOLDER, out: Path = PATH) -> None:
     """Train recipes with seeds at equal CPU seconds, and measure them; what is done isn't repeated.
 
     Args:
-        names: of recipes, or all; none with --table, which then only writes
+        names: of recipes, or all; none only prints the tables
         seeds: how many, from 0
         seed: these in place of --seeds
         cpu: CPU seconds of a run, its questions aside
         steps: so many in place of --cpu, as a run's record says, to make it again
         run: the folder for weights
         out: the file of results
-        table: a page to write the tables of the results into
     """
     torch.set_num_threads(1)
-    chosen = names_of(names)
+    recipes = names_of(names)
     for number in seed or range(seeds):
-        for name in chosen:
-            done = {(each["recipe"], each["seed"]) for each in read_runs(out)}
-            if (name, number) in done:
+        for name in recipes:
+            trained = {(each["recipe"], each["seed"]) for each in read_runs(out)}
+            if (name, number) in trained:
                 print(f"{name}, seed {number}: is in {out}", flush=True)
                 continue
             record = train_run(name, number, cpu, steps, run)
@@ -295,10 +294,7 @@ def main(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), /, seeds:
     runs = read_runs(out)
     if runs:
         about = {name: recipe.about for name, recipe in RECIPES.items()}
-        tables = {"after": runs_table(runs, about), "claims": claims_table(runs, CLAIMS)}
-        print("\n\n".join(tables.values()))
-        if table:
-            write_tables(table, **tables)
+        print(f"{runs_table(runs, about)}\n\n{claims_table(runs, CLAIMS)}")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from effects import Effect, bonferroni, claim_lines, line_of, student_interval
+from effects import Effect, bonferroni, claim_lines, student_interval
 from emojiscenes.grammar import KINDS
+from results import line_of
 
 WAYS = ("itc", "itm", "likelihood")
 SEEDS = 5                             # as registered; others don't count
@@ -59,13 +60,13 @@ def claims_table(runs: Sequence[dict], page: Path) -> str:
     for claim in claims:
         effect = paired_effect(values_of(runs, claim.more), values_of(runs, claim.less),
                                bonferroni(len(claims)))
-        found = ["", "", 0, "not yet"]
+        cells = ["", "", 0, "not yet"]
         if effect:
             seeds = len(effect.values)
             verdict = effect.verdict(claim.least) if seeds == SEEDS else "not yet"
-            found = [f"{effect.mean:+.3f}", effect.interval(), seeds, verdict]
+            cells = [f"{effect.mean:+.3f}", effect.interval(), seeds, verdict]
         lines.append(line_of(claim.text, claim.more, claim.less, f"{claim.predicted:+.2f}",
-                             f"{claim.least:+.2f}", *found))
+                             f"{claim.least:+.2f}", *cells))
     return "\n".join(lines)
 
 
@@ -79,15 +80,15 @@ def runs_table(runs: Sequence[dict], about: dict[str, str]) -> str:
              "pointing", "boxes"]
     lines = [line_of(*heads), "|" + "---|" * len(heads)]
     for name, title in about.items():
-        mine = [run for run in runs if run["recipe"] == name]
-        if not mine:
+        runs_by_seed = [run for run in runs if run["recipe"] == name]
+        if not runs_by_seed:
             continue
-        cells = [f"`{name}`", title, len(mine), mean_of(mine, "steps", 0), mean_of(mine, "cpu", 0),
-                 figures_of(mine, "itc r1", "itm r1")]
+        cells = [f"`{name}`", title, len(runs_by_seed), mean_of(runs_by_seed, "steps", 0),
+                 mean_of(runs_by_seed, "cpu", 0), figures_of(runs_by_seed, "itc r1", "itm r1")]
         for kind in KINDS:
-            cells.append(figures_of(mine, *[f"{way} {kind}" for way in WAYS]))
-        cells += [figures_of(mine, "word all", "next all"), figures_of(mine, "pointing itm"),
-                  figures_of(mine, "boxes")]
+            cells.append(figures_of(runs_by_seed, *[f"{way} {kind}" for way in WAYS]))
+        cells += [figures_of(runs_by_seed, "word all", "next all"),
+                  figures_of(runs_by_seed, "pointing itm"), figures_of(runs_by_seed, "boxes")]
         lines.append(line_of(*cells))
     return "\n".join(lines)
 

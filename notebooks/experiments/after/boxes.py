@@ -29,9 +29,9 @@ class BoxBatches(SceneBatches):
 
     def __call__(self, step: int) -> BoxBatch:
         batch = super().__call__(step)
-        drawn = self.batches[step % self.config.bucket]
+        examples = self.batches[step % self.config.bucket]
         things, alone = zip(*[choose(each.scene, Stream("box", self.config.seed, each.id))
-                              for each in drawn])
+                              for each in examples])
         nouns = [Noun(thing.name, size_of(thing)) for thing in things]
         tokens, keep = self.tokenizer.encode([phrase(noun) for noun in nouns])
         may_fit = [[fits(noun, thing) is not False for thing in things] for noun in nouns]

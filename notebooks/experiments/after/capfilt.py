@@ -72,7 +72,7 @@ def clean(run: Run, pairs: Sequence[Drawn], seed: int) -> tuple[list[Drawn], dic
             if text:                             # a caption without words teaches nothing
                 written.append(replace(pair, text=text, noise="written"))
     good, good_written = accepts(run, pairs), accepts(run, written)
-    kept = [pair for pair, keep in zip(pairs, good.tolist()) if keep]
-    kept += [pair for pair, keep in zip(written, good_written.tolist()) if keep]
+    clean_pairs = [pair for pair, keep in zip(pairs, good.tolist()) if keep]
+    clean_pairs += [pair for pair, keep in zip(written, good_written.tolist()) if keep]
     names = Scenes("train", objects=run.config.objects).names
-    return kept, score(pairs, ~good) | score_written(written, good_written, names)
+    return clean_pairs, score(pairs, ~good) | score_written(written, good_written, names)

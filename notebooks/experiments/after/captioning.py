@@ -37,5 +37,5 @@ def caption_loss(logits: Tensor, tokens: Tensor, keep: Tensor, smoothing: float 
 def log_likelihood(logits: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
     """The log-probability of each caption, the sum over its words: -> (b,)."""
     log_probabilities = logits[:, :-1].log_softmax(-1)
-    chosen = log_probabilities.gather(-1, tokens[:, 1:, None])[..., 0]       # (b, l - 1)
-    return (chosen * keep[:, 1:]).sum(1)
+    words = log_probabilities.gather(-1, tokens[:, 1:, None])[..., 0]       # (b, l - 1)
+    return (words * keep[:, 1:]).sum(1)

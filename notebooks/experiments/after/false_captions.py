@@ -47,12 +47,12 @@ class SetBatches(SceneBatches):
     def draw_bucket(self, bucket: int) -> list[list[Drawn]]:
         """See SceneBatches: batches of captions of like length, in any order."""
         count = self.config.bucket * self.config.batch
-        drawn = []
+        examples = []
         for i in range(bucket * count, (bucket + 1) * count):
             epoch, place = divmod(i, len(self.pairs))
-            drawn.append(self.pairs[int(order(len(self.pairs), self.config.seed, epoch)[place])])
-        drawn.sort(key=lambda pair: longest_text([pair]))
-        batches = [drawn[i:i + self.config.batch] for i in range(0, count, self.config.batch)]
+            examples.append(self.pairs[int(order(len(self.pairs), self.config.seed, epoch)[place])])
+        examples.sort(key=lambda pair: longest_text([pair]))
+        batches = [examples[i:i + self.config.batch] for i in range(0, count, self.config.batch)]
         return Stream("bucket", self.config.seed, bucket).shuffle(batches)
 
 
@@ -73,17 +73,17 @@ def score(pairs: Sequence[Drawn], dropped: Tensor) -> dict[str, float]:
     return figures
 
 
-def score_written(written: Sequence[Drawn], kept: Tensor, names: Sequence[str]
+def score_written(written: Sequence[Drawn], accepted: Tensor, names: Sequence[str]
                   ) -> dict[str, float]:
     """A captioner: how many captions are kept, and how many name only objects that are there.
 
-    kept: (p,) bool. names: of all objects
+    accepted: (p,) bool. names: of all objects
     """
     there = torch.tensor([named(pair.text, names) <= questions.object_names(pair.scene)
                           for pair in written])
-    return {"written kept": kept.float().mean().item(),
+    return {"written kept": accepted.float().mean().item(),
             "written objects there": there.float().mean().item(),
-            "kept objects there": share_of(there, kept)}
+            "kept objects there": share_of(there, accepted)}
 
 
 def named(text: str, names: Sequence[str]) -> set[str]:
@@ -92,6 +92,6 @@ def named(text: str, names: Sequence[str]) -> set[str]:
     return {name for name in names if f" {name} " in padded or f" {words(name)[1]} " in padded}
 
 
-def share_of(some: Tensor, among: Tensor) -> float:
+def share_of(part: Tensor, among: Tensor) -> float:
     """The share of the rows `among` that are `some`, bool each; 0 of none."""
-    return (some & among).sum().item() / max(1, among.sum().item())
+    return (part & among).sum().item() / max(1, among.sum().item())

@@ -43,8 +43,8 @@ def measure(run: Run, seed: int, ways: Sequence[str], similarity: Any = None, sh
     run: the model in evaluation mode, with its tokenizer and config. seed: the run's
     similarity: in place of ranking.similarity. share: of the number of questions
     """
-    other = mock.patch.object(ranking, "similarity", similarity) if similarity else nullcontext()
-    with other, torch.no_grad():
+    patched = mock.patch.object(ranking, "similarity", similarity) if similarity else nullcontext()
+    with patched, torch.no_grad():
         samples = ask(run, FIRST + seed, ways, share)
     return {name: values.mean().item() for name, values in samples.items()}
 
@@ -54,7 +54,7 @@ def ask(run: Run, seed: int, ways: Sequence[str], share: float) -> dict[str, Ten
     plain = questions.plain(run, "test", seed, RANKED * share)
     foils = questions.foils(run, "test", seed, CHANGED * share)
     spoken = plain[:int(WORDS * share)]
-    pointed = plain[:int(POINTED * share)]
+    for_pointing = plain[:int(POINTED * share)]
     samples: dict[str, Tensor] = {}
     if "itc" in ways:
         samples |= retrieval(run, plain, "itm" in ways)
@@ -71,10 +71,10 @@ def ask(run: Run, seed: int, ways: Sequence[str], share: float) -> dict[str, Ten
             samples |= {f"{title} {kind}": right for kind, right in accuracy[name].items()}
     scores = [way for way in ("itm", "mlm") if way in ways]
     if scores:
-        for name, right in evaluation.pointing_game(run, pointed, scores).items():
+        for name, right in evaluation.pointing_game(run, for_pointing, scores).items():
             samples[name.replace("_", " ")] = right
     if "boxes" in ways:
-        samples["boxes"] = boxes_found(run, pointed)
+        samples["boxes"] = boxes_found(run, for_pointing)
     return samples
 
 
@@ -93,9 +93,9 @@ def one_change(run: Run, foils: dict, way: str, score: Score) -> dict[str, Tenso
     for kind, part in foils.items():
         scenes, true, false = zip(*part)
         grey = [None] * len(scenes)
-        for title, shown in ((way, scenes), (f"grey {way}", grey)):
-            samples[f"{title} {kind}"] = evaluation.preferred(score(run, shown, true),
-                                                              score(run, shown, false))
+        for title, pictures in ((way, scenes), (f"grey {way}", grey)):
+            samples[f"{title} {kind}"] = evaluation.preferred(score(run, pictures, true),
+                                                              score(run, pictures, false))
     return samples
 
 
@@ -138,7 +138,7 @@ def next_words(run: Run, scenes: Sequence[Drawn], title: str, grey: bool = False
 def boxes_found(run: Run, scenes: Sequence[Drawn]) -> Tensor:
     """Whether X-VLM's box of an object overlaps the true one by half or more: -> (w,)."""
     model: Any = run.model
-    found = []
+    hits = []
     for scene in scenes:
         things = [thing for thing, _ in unique_nouns(scene)]
         if not things:
@@ -150,5 +150,5 @@ def boxes_found(run: Run, scenes: Sequence[Drawn]) -> Tensor:
         boxes = model.predict_boxes(model.encode_text(tokens, keep), keep, image)
         for thing, (x, y, width, height) in zip(things, boxes.tolist()):
             box = x - width / 2, y - height / 2, width, height
-            found.append(overlap(box, box_of(thing)) >= RIGHT)
-    return torch.tensor(found).float()
+            hits.append(overlap(box, box_of(thing)) >= RIGHT)
+    return torch.tensor(hits).float()

@@ -24,8 +24,8 @@ def patches_under(boxes: Tensor, grid: int) -> Tensor:
     """Patches that each box overlaps: (b, 4) -> (b, n) bool, row-major."""
     centre = (torch.arange(grid, device=boxes.device) + 0.5) / grid
     reach = (boxes[:, 2:, None] + 1 / grid) / 2
-    near = (centre - boxes[:, :2, None]).abs() < reach                       # (b, x and y, grid)
-    return (near[:, 1, :, None] & near[:, 0, None]).flatten(1)
+    overlaps = (centre - boxes[:, :2, None]).abs() < reach                   # (b, x and y, grid)
+    return (overlaps[:, 1, :, None] & overlaps[:, 0, None]).flatten(1)
 
 
 def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class XVLMPretrain(InBatch):
         fused = model.fuse(text, keep, regions, seen, pairs=(pairs.texts, pairs.images), queries=1)
         itm = self.itm_losses(model.match_logits(fused), pairs, batch)["itm"]
 
-        found = model.predict_boxes(text, keep, image)
-        distance = (found - batch.boxes).abs().sum(1) + 1 - generalised_iou(found, batch.boxes)
+        boxes = model.predict_boxes(text, keep, image)
+        distance = (boxes - batch.boxes).abs().sum(1) + 1 - generalised_iou(boxes, batch.boxes)
         box = (distance * batch.alone).sum() / batch.alone.sum().clamp(min=1)
         return {"itc_box": itc / 2, "itm_box": itm, "box": box}

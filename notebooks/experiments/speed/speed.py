@@ -134,14 +134,14 @@ def name_missed(figures: dict[str, dict[str, float]]) -> list[str]:
                      for name, most in MOST.items() if means[name] > most]
 
 
-def chance_of(ours: list[float], theirs: list[float]) -> float:
-    """The one-sided p of an exact permutation test: that ours are no faster than theirs."""
-    values = ours + theirs
-    observed = sum(ours)
+def chance_of(new: list[float], old: list[float]) -> float:
+    """The one-sided p of an exact permutation test: that the new seconds are no fewer than the old."""
+    values = new + old
+    observed = sum(new)
     as_fast = total = 0
-    for chosen in itertools.combinations(values, len(ours)):
+    for subset in itertools.combinations(values, len(new)):
         total += 1
-        as_fast += sum(chosen) <= observed + 1e-9
+        as_fast += sum(subset) <= observed + 1e-9
     return as_fast / total
 
 
@@ -203,12 +203,12 @@ def main(name: str, changes: Changes = (), /, what: str = "", preset: str = "tin
         "seeds": [{part: each[part] for part in ("seed", "wall", "cpu", "log")}
                   for each in trained],
     }
-    for other in read_records():
-        if other["device"] == record["device"] and other["name"] != name:
+    for earlier in read_records():
+        if earlier["device"] == record["device"] and earlier["name"] != name:
             p = chance_of([each["cpu"] for each in record["seeds"]],
-                          [each["cpu"] for each in other["seeds"]])
+                          [each["cpu"] for each in earlier["seeds"]])
             sure = "surely faster" if p < SURE else "not surely faster"
-            LOG.info(f"{record['cpu'] / other['cpu']:.2f} of {other['name']}'s CPU time, "
+            LOG.info(f"{record['cpu'] / earlier['cpu']:.2f} of {earlier['name']}'s CPU time, "
                      f"p {p:.3f}: {sure}")
     RECORDS.mkdir(exist_ok=True)
     write_json(RECORDS / f"{name}.json", record)

@@ -1,11 +1,9 @@
-"""Tables and verdicts of docs/lesson.md: `python notebooks/experiments/lesson_page.py`, a second.
+"""Tables and verdicts of reports/lesson.md.
 
-From lesson.json and lesson_toy.json, as registered_lesson.md says. Trains nothing.
+From lesson.json and lesson_toy.json, as registered_lesson.md says.
 """
-import json
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +12,8 @@ from scipy import stats
 from effects import half_width
 from lesson import ARMS, CONTROLS, SKEWS, WEIGHTS, WITHOUT
 from lesson_toy import BIASES
-from minalbef.cli.main import run_script
-from page_tables import table_of
-from results import write_tables
+from results import table_of
 
-HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs" / "lesson.md"
 FITTED = SKEWS[3:]                    # the skews of which the law is asked
 MIXED = SKEWS[3:-1]                   # those of them that leave questions in rare words
 LONGEST = 450                         # what a run that never left counts as
@@ -53,11 +47,11 @@ def length(run: dict[str, Any]) -> int:
 def slopes(records: Sequence[dict[str, Any]]) -> list[float]:
     """Of each seed, the slope of log length on log skew."""
     arms = [name_of(skew) for skew in FITTED]
-    found = []
+    values = []
     for seed in seeds_with(records, arms):
         lengths = [length(runs_of(records, arm)[seed]) for arm in arms]
-        found.append(float(np.polyfit(np.log(FITTED), np.log(lengths), 1)[0]))
-    return found
+        values.append(float(np.polyfit(np.log(FITTED), np.log(lengths), 1)[0]))
+    return values
 
 
 def after(run: dict[str, Any]) -> dict[str, Any] | None:
@@ -70,11 +64,11 @@ def after(run: dict[str, Any]) -> dict[str, Any] | None:
 def rare_after(records: Sequence[dict[str, Any]], figure: str = "rare") -> list[float]:
     """Of each seed, a figure right after the plateau, as a mean over the skews in MIXED."""
     arms = [name_of(skew) for skew in MIXED]
-    found = []
+    means = []
     for seed in seeds_with(records, arms):
         rows = [after(runs_of(records, arm)[seed]) for arm in arms]
-        found.append(statistics.mean(row[figure] for row in rows if row is not None))
-    return found
+        means.append(statistics.mean(row[figure] for row in rows if row is not None))
+    return means
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -139,26 +133,26 @@ def lengths_table(records: Sequence[dict[str, Any]]) -> str:
 
 def claims_table(records: Sequence[dict[str, Any]]) -> str:
     """A row for each claim of registered_lesson.md that seeds were counted for."""
-    found = slopes(records)
+    slope_values = slopes(records)
     rare = rare_after(records)
-    slope_words = f"{in_words(found)}, {len(found)} seeds"
+    slope_words = f"{in_words(slope_values)}, {len(slope_values)} seeds"
     rare_words = f"{in_words(rare)}, {len(rare)} seeds"
     wrong = "yes" if interval(rare)[1] < 0.5 else "not decided"
     rows = [
         ["slope of log plateau on log skew, .5 to 1", "-1: 1/b", slope_words,
-         law(*interval(found))],
+         law(*interval(slope_values))],
         ["rare words right after the plateau, where it was left", "below .5", rare_words, wrong],
     ]
     for arm, predicted in PREDICTED.items():
         runs = runs_of(records, arm)
         if runs:
-            some = left(runs)
+            leave = left(runs)
             rows.append([f"runs that leave: {arm}",
                          "4 of 5 or more" if predicted else "1 of 5 at most",
-                         share_in_words(some, len(runs)), counted(some, len(runs), predicted)])
+                         share_in_words(leave, len(runs)), counted(leave, len(runs), predicted)])
     best = [best_relation(run) for arm in WITHOUT for run in runs_of(records, arm).values()]
     if best:
-        enough = sum(one >= ENOUGH for one in best)
+        enough = sum(accuracy >= ENOUGH for accuracy in best)
         rows.append(["without skew, longer, warmer or larger: relations of .95", "none",
                      f"{enough} of {len(best)}, at best {max(best):.2f}",
                      "no" if enough else "yes"])
@@ -170,43 +164,23 @@ def best_relation(run: dict[str, Any]) -> float:
     return max(row["relation"] for row in run["rows"])
 
 
-def share_in_words(some: int, runs: int) -> str:
+def share_in_words(leave: int, runs: int) -> str:
     """How many runs left, and the exact 95% interval of the share (Clopper and Pearson's)."""
-    low, high = stats.binomtest(some, runs).proportion_ci(0.95)
-    return f"{some} of {runs} [{low:.2f}, {high:.2f}]"
+    low, high = stats.binomtest(leave, runs).proportion_ci(0.95)
+    return f"{leave} of {runs} [{low:.2f}, {high:.2f}]"
 
 
-def counted(some: int, runs: int, predicted: bool) -> str:
+def counted(leave: int, runs: int, predicted: bool) -> str:
     """Whether the runs that left are as many as predicted; of five seeds some may be missing."""
     if predicted:
-        sure, out = some >= 4, runs - some >= 2
+        sure, out = leave >= 4, runs - leave >= 2
     else:
-        sure, out = runs - some >= 4, some >= 2
+        sure, out = runs - leave >= 4, leave >= 2
     return "yes" if sure else "no" if out else "not decided"
 
 
 def toy_table(toy: dict[str, Any]) -> str:
     """Steps until the toy leaves ln 2, by bias and optimiser."""
-    rows = [[name, *(f"{row['steps']:.0f}" if row["steps"] else "never" for row in some)]
-            for name, some in toy["results"].items()]
+    rows = [[name, *(f"{row['steps']:.0f}" if row["steps"] else "never" for row in rows_of_net)]
+            for name, rows_of_net in toy["results"].items()]
     return table_of(["bias", *(f"{bias:g}" for bias in BIASES)], rows)
-
-
-def main(records: Path = HERE / "lesson.json", toy: Path = HERE / "lesson_toy.json",
-         page: Path = PAGE) -> None:
-    """Write the page's tables, and print the slope of each seed.
-
-    Args:
-        records: the file that lesson.py wrote
-        toy: the file that lesson_toy.py wrote
-        page: the Markdown file
-    """
-    runs = json.loads(records.read_text(encoding="utf-8"))
-    print(*(f"{slope:.2f}" for slope in slopes(runs)), "are the seeds' slopes")
-    tables = {"claims": claims_table(runs), "lengths": lengths_table(runs),
-              "toy": toy_table(json.loads(toy.read_text(encoding="utf-8")))}
-    write_tables(page, **tables)
-
-
-if __name__ == "__main__":
-    run_script(main)

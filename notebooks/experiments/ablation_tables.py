@@ -1,22 +1,15 @@
-"""The tables of four pages of docs/, see PAGES: `python notebooks/experiments/page_tables.py`.
+"""The tables of reports/ablation_spoilt.md, ablation_sweeps.md and ablation_choices.md.
 
-From ablation.jsonl, sweeps.json, sharing.json, the learning curves and forecast.json, which other
-scripts of this folder wrote. Trains nothing; a second.
+From ablation.jsonl, sweeps.json and sharing.json, which other scripts of this folder wrote.
 """
-import json
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from ablate_records import read_records
-from effects import by_seed, half_width, line_of
-from minalbef.cli.main import run_script
-from results import write_tables
+from effects import by_seed, half_width
+from results import table_of
 
-HERE = Path(__file__).parent
-PAGES = ("ablation_spoilt.md", "ablation_sweeps.md", "ablation_choices.md", "curves.md")
 SPOILT = {"wrong": "one thing wrong", "missing": "words missing", "foreign": "another scene's"}
 PERCENT = (20, 40)
 # how the names of rows of spoilt captions end, and the row of clean captions
@@ -53,43 +46,6 @@ SWEEPS = {
 SWEEP_FIGURES = ("by ITC", "retrieval", "families", "relation", "place", "words")
 KINDS = ("relation", "place", "count")
 SHARES = ("nothing", "keys and values", "everything")
-CURVE_FIGURES = {
-    "1 of 500, both scores": "plain.rerank_plus_{}_r1",
-    "1 of a family, ITM": "families.rerank_{}_r1",
-    "relation, ITM": "itm_one_change_accuracy.relation",
-    "relation, ITC": "itc_one_change_accuracy.relation",
-}
-END_FIGURES = {
-    "1 of 500, ITC": "plain.itc_{}_r1",
-    "1 of a family, ITC": "families.itc_{}_r1",
-    "relation": "itm_one_change_accuracy.relation",
-    "the same in one half": "itm_one_change_accuracy.relation_in_one_half",
-    "place": "itm_one_change_accuracy.place",
-    "size": "itm_one_change_accuracy.size",
-    "count": "itm_one_change_accuracy.count",
-    "masked objects": "mlm_accuracy.object",
-    "pointing, ITM": "pointing_itm",
-    "pointing, MLM": "pointing_mlm",
-}
-FORECAST_FIGURES = {
-    "plain.itc_i2t_r1": "1 of 500, ITC",
-    "plain.rerank_plus_i2t_r1": "1 of 500, both scores",
-    "families.itc_i2t_r1": "1 of a family, ITC",
-    "families.rerank_i2t_r1": "1 of a family, ITM",
-    "itm_one_change_accuracy.relation": "relation, ITM",
-    "itm_one_change_accuracy.relation_in_one_half": "the same in one half",
-    "itc_one_change_accuracy.relation": "relation, ITC",
-    "mlm_accuracy.object": "masked objects",
-    "pointing_itm": "pointing, ITM",
-    "pointing_mlm": "pointing, MLM",
-}
-
-
-def table_of(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
-    lines = [line_of(*head), f"|{'---|' * len(head)}"]
-    lines += [line_of(*row) for row in rows]
-    return "\n".join(lines)
 
 
 def with_half(values: Sequence[float], form: str = ".2f") -> str:
@@ -102,9 +58,9 @@ def seeds_of(records: Sequence[dict], row: str, name: str, count: int = 8) -> li
     return list(by_seed(records, row, name).values())[:count]
 
 
-def gain(records: Sequence[dict], row: str, other: str, name: str) -> list[float]:
-    """What `row` has over `other`, seed by seed."""
-    both = zip(seeds_of(records, row, name), seeds_of(records, other, name))
+def gain(records: Sequence[dict], row: str, baseline: str, name: str) -> list[float]:
+    """What `row` has over `baseline`, seed by seed."""
+    both = zip(seeds_of(records, row, name), seeds_of(records, baseline, name))
     return [new - old for new, old in both]
 
 
@@ -198,8 +154,8 @@ def sweeps_table(records: Sequence[dict]) -> str:
         for value, row in values.items():
             cells = []
             for name in SWEEP_FIGURES:
-                some = seeds_of(records, row, name, 3)
-                cells.append(f"{statistics.mean(some):.2f} ± {statistics.stdev(some):.2f}")
+                shares = seeds_of(records, row, name, 3)
+                cells.append(f"{statistics.mean(shares):.2f} ± {statistics.stdev(shares):.2f}")
             against = ""
             if row != "full":
                 against = with_half(gain(records, row, "full", "by ITC")[:3], "+.2f")
@@ -211,7 +167,8 @@ def kinds_table(records: Sequence[dict]) -> str:
     """When each kind of change is refused, by the number of minimal pairs: five points of a run."""
     rows = []
     for value, row in {**PAIRS, "none": "no-siblings"}.items():
-        runs = [record["looks"] for record in records if record["row"] == row and record["seed"] < 3]
+        runs = [record["looks"] for record in records
+                if record["row"] == row and record["seed"] < 3]
         cells = []
         for kind in KINDS:
             means = np.mean([[look[kind] for look in looks] for looks in runs], 0)
@@ -226,94 +183,11 @@ def sharing_table(runs: Sequence[dict]) -> str:
     for assign, words in ((True, "with text assignment"), (False, "without")):
         cells = []
         for share in SHARES:
-            some = [sum(map(int, run["answers"])) / 9 / len(run["answers"]) for run in runs
-                    if (run["share"], run["assign"]) == (share, assign)]
-            seeds = ", ".join(f"{x:.2f}" for x in some)
-            cells.append(f"{statistics.mean(some):.2f} ({seeds})")
+            accuracies = []
+            for run in runs:
+                if (run["share"], run["assign"]) == (share, assign):
+                    accuracies.append(statistics.mean(map(int, run["answers"])) / 9)
+            seeds = ", ".join(f"{x:.2f}" for x in accuracies)
+            cells.append(f"{statistics.mean(accuracies):.2f} ({seeds})")
         rows.append([words, *cells])
     return table_of(["the two layers share", *SHARES], rows)
-
-
-def curve_rows(name: str) -> list[dict]:
-    """The points that curve.py wrote."""
-    return json.loads((HERE / f"curve_{name}.json").read_text(encoding="utf-8"))["rows"]
-
-
-def mean_of_ways(row: dict, name: str) -> float:
-    """A figure of a point; the mean of both directions where it has two."""
-    return statistics.mean(row[name.format(way)] for way in ("i2t", "t2i"))
-
-
-def curves_table() -> str:
-    """Four figures at the ten points of four runs."""
-    rows = []
-    for run in ("fresh", "repeated", "tiny", "desk"):
-        cells = []
-        for name in CURVE_FIGURES.values():
-            cells.append(" ".join(f"{mean_of_ways(row, name):.2f}" for row in curve_rows(run)))
-        rows.append([run, *cells])
-    return table_of(["run", *CURVE_FIGURES], rows)
-
-
-def ends_table() -> str:
-    """What each run reached."""
-    rows = []
-    for run in ("fresh", "repeated", "tiny", "desk"):
-        row = curve_rows(run)[-1]
-        cells = [f"{row['samples']:,}", f"{row['seconds'] / 60:.0f}"]
-        for name in END_FIGURES.values():
-            ways = [f"{row[name.format(way)]:.2f}" for way in ("i2t", "t2i")]
-            cells.append(" / ".join(ways) if "{}" in name else ways[0])
-        rows.append([run, *cells])
-    return table_of(["run", "pairs", "minutes", *END_FIGURES], rows)
-
-
-def forecast_table(results: dict) -> str:
-    """What tiny's curve forecasts of desk's end, what came, and what desk's says of small."""
-    rows = []
-    for name, words in FORECAST_FIGURES.items():
-        one = results["figures"][name]
-        small = f"{one['mean']:.2f} ({one['low']:.3f} to {one['high']:.3f})"
-        rows.append([words, f"{one['tested']:.2f}", f"{one['found']:.2f}", small])
-    head = ["", "desk, forecast", "desk, found", f"small, after {results['samples']:,} pairs"]
-    return table_of(head, rows)
-
-
-def read(name: str) -> dict:
-    """The results of another script."""
-    return json.loads((HERE / name).read_text(encoding="utf-8"))
-
-
-def tables() -> dict[str, str]:
-    """All tables, by the name of their place in a page."""
-    records = read_records(HERE / "ablation.jsonl")
-    sweeps = read("sweeps.json")
-    return {
-        "spoilt": spoilt_table(records),
-        "remedies": remedies_table(records),
-        "beliefs": beliefs_table(records),
-        "options": options_table(records),
-        "rerank": rerank_table(sweeps["rerank"]),
-        "layer": layer_table(sweeps["layer"]),
-        "sweeps": sweeps_table(records),
-        "kinds": kinds_table(records),
-        "sharing": sharing_table(read("sharing.json")["runs"]),
-        "curves": curves_table(),
-        "ends": ends_table(),
-        "forecast": forecast_table(read("forecast.json")),
-    }
-
-
-def main(docs: Path = HERE.parents[1] / "docs") -> None:
-    """Write the tables of four pages from what other scripts measured.
-
-    Args:
-        docs: the folder of the pages
-    """
-    made = tables()
-    for page in PAGES:
-        write_tables(docs / page, **made)
-
-
-if __name__ == "__main__":
-    run_script(main)

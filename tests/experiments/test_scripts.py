@@ -1,0 +1,177 @@
+"""The scripts of notebooks/experiments: mistakes on the command line, and what they compute."""
+import importlib
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import clipart
+import columns
+import curve
+import forecast
+import results
+import sharing
+import stress
+from helpers import disturb, small, texts
+from minalbef.albef import ALBEF
+from minalbef.cli.main import run_script
+from minalbef.scenes import questions
+from minalbef.tasks.nlvr2 import PairModel
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "notebooks" / "experiments"
+CURVES = sorted(RESULTS.glob("curve_*.json"))
+SCRIPTS = []
+for path in sorted(RESULTS.glob("*.py")):
+    if "run_script(main)" in path.read_text(encoding="utf-8"):
+        SCRIPTS.append(path.stem)
+
+
+def call(monkeypatch, script: str, *words: str) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", *words])
+    run_script(importlib.import_module(script).main)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_explains_itself(script, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stop:
+        call(monkeypatch, script, "--help")
+    assert not stop.value.code
+    assert "usage: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words, message", [
+    ("learn --seeds 0", "--seeds 0 must lie between 1 and 256"),
+    ("learn --processes 1000", "--processes 1000 must lie between 1 and 256"),
+    ("learn objects=100000", "objects=100000 must lie between 0 and 223"),
+    ("ablate --seeds 0", "--seeds 0 must lie between 1 and 256"),
+    ("ablate --share nan", "--share nan must lie between"),
+    ("ablate harf", "no row 'harf' (did you mean 'hard'?); there are the groups paper, noise"),
+    ("ablate distil --equal", "--equal needs share 1, and CPU seconds of distil and of hard"),
+    ("effects", "runs/ablation.jsonl has no results; `python notebooks/experiments/ablate.py`"),
+    ("tasks", "runs has no report of a task, such as runs/retrieval/report.json"),
+])
+def test_a_mistake_is_one_line_before_anything_is_written(
+        words, message, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        call(monkeypatch, *words.split())
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.count("\n") == 1
+    assert error.replace("\\", "/").startswith(f"minalbef: {message}")
+    assert not list(tmp_path.iterdir())
+
+
+# the forecast
+
+def share(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def curve_of(intercept: float, slope: float, *samples: int) -> list[dict]:
+    """Points of a curve that is a line in logits."""
+    rows = []
+    for n in samples:
+        value = share(intercept + slope * math.log(n))
+        rows.append({"step": n, "seconds": 1.0, "samples": n, "relation": value})
+    return rows
+
+
+def test_a_line_in_logits_is_forecast_without_a_miss():
+    run = curve_of(-8.0, 1.0, *range(1000, 11_000, 1000))
+    relation = forecast.forecast(run[:6], run, 40_000)["relation"]
+    ten = round(share(math.log(10_000) - 8), 3)
+    forty = round(share(math.log(40_000) - 8), 3)
+    assert relation == {
+        "tested": ten, "found": ten, "miss": 0, "mean": forty, "low": forty, "high": forty}
+
+
+def test_the_interval_is_twice_the_miss_on_each_side_and_no_less_than_the_median_allows():
+    """The first curve stays at logit 0, the second at 1: the forecast is 1 ± 2."""
+    before = curve_of(0.0, 0.0, 1, 2, 3, 4)
+    run = curve_of(1.0, 0.0, 1, 2, 3, 4)
+    relation = forecast.forecast(before, run, 900)["relation"]
+    assert relation["miss"] == 1
+    assert (relation["low"], relation["high"]) == (round(share(-1), 3), round(share(3), 3))
+    for row in before + run:
+        row |= {"place": row["relation"], "size": 0.5}
+    size = forecast.forecast(before, run, 900)["size"]
+    assert size["miss"] == 0
+    assert (size["low"], size["high"]) == (round(share(-2), 3), round(share(2), 3))
+
+
+def test_only_the_last_half_of_a_curve_counts_and_certainty_has_an_end():
+    first = curve_of(2.0, 0.0, 100, 200)
+    last = curve_of(40.0, 0.0, 1000, 2000)
+    logit = forecast.extend(first + last, "relation", 10_000)
+    assert logit == pytest.approx(math.log(0.998 / 0.002))
+
+
+# others
+
+def test_pairs_that_share_nothing_or_everything_begin_as_the_same_model():
+    config = small(fusion_depth=3)
+    image = torch.randn(4, 3, 24, 24)
+    pairs = torch.tensor([[0, 1], [2, 1], [3, 3]])
+    tokens, keep = texts(3, 8, lengths=[8, 5, 3])
+    albef = disturb(ALBEF(config), 0.1)
+    sizes = []
+    for what in ("nothing", "keys and values", "everything"):
+        model = PairModel(config, torch.nn.Linear(config.text_width, 2))
+        model.start(albef)
+        before = model(image, pairs, tokens, keep)
+        model = sharing.share(model, what)
+        after = model(image, pairs, tokens, keep)
+        assert torch.equal(after, before)
+        after.square().sum().backward()
+        learnt = [p for p in model.parameters() if p.grad is not None]
+        sizes.append(len(learnt))
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+@pytest.mark.parametrize("path", CURVES, ids=lambda path: path.stem)
+def test_a_curve_is_of_the_settings_that_its_command_has_today(path):
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    today = json.loads(json.dumps(curve.RUNS[path.stem[6:]].to_dict()))
+    for name, value in recorded["config"].items():
+        assert value == today[name], name
+    assert recorded["rows"][-1]["samples"] == today["epochs"] * today["epoch"]
+
+
+def test_a_pair_is_accepted_over_even_odds_and_preferred_with_the_higher_ones(monkeypatch):
+    odds = torch.tensor([2.0, -1.0, -3.0, 0.5, 1.0, -2.0, -1.0, -0.5])       # four true, four false
+    monkeypatch.setattr(questions, "match_odds", lambda run, scenes, texts: odds)
+    pairs = [(("scene", "true"), ("scene", "false"))] * 4
+    assert stress.judge(None, pairs) == {
+        "true accepted": 0.5, "false accepted": 0.25, "true preferred": 0.75}
+
+
+def test_every_row_of_recipes_side_by_side_is_a_figure_of_an_evaluation():
+    report = ROOT / "data" / "tiny" / "report.json"
+    figures = results.flatten(json.loads(report.read_text(encoding="utf-8")))
+    for _, names in columns.ROWS:
+        assert set(names) <= set(figures)
+
+
+def test_a_word_is_in_a_caption_that_has_it_or_its_plural():
+    assert clipart.names("dog", "A Dog, animal")
+    assert clipart.names("dog", "two dogs")
+    assert not clipart.names("dog", "hotdog")
+    assert not clipart.names("cat", "category")
+
+
+@pytest.mark.slow(minutes=1)
+def test_clip_arts_two_starts_are_trained_measured_and_written(tmp_path):
+    out = tmp_path / "clipart.json"
+    clipart.main(("epochs=0.1",), seeds=1, run=tmp_path / "runs", out=out)
+    recorded = json.loads(out.read_text(encoding="utf-8"))
+    for (figures,) in recorded["seeds"].values():
+        assert 0 < figures["test.itc_i2t_r10"] < 0.3
+        assert 1 <= figures["words.firsts"] <= len(clipart.WORDS)
+        assert figures["words.found"] <= figures["words.asked"]
+        assert figures["itm"] > 0 and figures["seconds"] > 0
+    assert len(clipart.table(recorded).splitlines()) == 2 + len(clipart.ROWS)
