@@ -83,13 +83,6 @@ def test_shifts_are_seven_pixels_and_leave_grey_behind(sign):
     assert (across[:, edge] == GREY[0]).all() and (down[edge] == GREY[0]).all()
 
 
-@pytest.mark.parametrize("name, x, y", [("TranslateX", 7, 0), ("TranslateY", 0, 7)])
-@pytest.mark.parametrize("sign", [1, -1])
-def test_a_shift_has_the_bits_of_an_affine_map(name, x, y, sign):
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8))
-    assert TEN[name](image, sign) == photos.warp(image, 1, 0, -sign * x, 0, 1, -sign * y)
-
-
 @pytest.mark.parametrize("sign", [1, -1])
 def test_shears_move_a_row_by_0_21_of_its_number(sign):
     across, down = plain(TEN["ShearX"](RAMP, sign)), plain(TEN["ShearY"](RAMP, sign))
@@ -234,14 +227,6 @@ def test_a_view_depends_on_seed_epoch_and_number_alone():
     assert (view(record, 24, 0.5, 7, 2, 5).image == first.image).all() and first.text == "a cat" and first.id == 3
     for other in ((8, 2, 5), (7, 3, 5), (7, 2, 6)):
         assert (view(record, 24, 0.5, *other).image != first.image).any()
-
-
-def test_training_sees_a_picture_as_stored_whose_boxes_fit_it(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6                                             # a camera held upright
-    Image.fromarray(half()).save(tmp_path / "a.png", exif=exif)
-    found = view(Record(tmp_path / "a.png", "a cat", 0), 16, 1.0, 0, 0, 0)
-    assert (found.image == view(Record(half(), "a cat", 0), 16, 1.0, 0, 0, 0).image).all()
 
 
 def test_grounding_sees_the_whole_picture(monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from minalbef.data import content_hash
-from minalbef.datasets import catalogue, choices
+from minalbef.datasets import choices
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.readers import photo_id
 from minalbef.datasets.store import Records, open_records
@@ -172,8 +172,3 @@ def test_nothing_is_trained_on_choices(here):
     prepare("sugarcrepe", here, here / "out")
     with pytest.raises(ValueError, match="holds records of ChoiceRecord, and retrieval learns from Record"):
         open_records("retrieval", [here / "out/sugarcrepe/test"])
-
-
-def test_all_sets_are_known_by_their_files():
-    assert {name for name, splits in catalogue.SETS.items() if [*splits] == ["test"]} == {*SETS}
-    assert catalogue.SETS["whatsup"]["test"][0][5].files == {"path": "vg_qa_two_obj.json"}

@@ -136,22 +136,6 @@ def test_coco_of_2017_is_read_as_it_is_unzipped(tmp_path):
         assert [record.text for record in Records(tmp_path / "out" / "coco", split)] == [f"a cat {n}" for n in range(5)]
 
 
-def test_images_with_captions_are_shown_before_any_is_written(tmp_path, caplog, monkeypatch):
-    caplog.set_level(logging.INFO)
-    pictures(tmp_path / "in")
-    rows = [f"{name},{text} {i}" for name, text in zip(NAMES, ("a", "b", "c", "d")) for i in range(4)]
-    write(tmp_path / "in" / "captions.csv", "\n".join(["file,caption,split", *(f"{row},train" for row in rows)]))
-
-    def refuse(*args):
-        raise ValueError("this is where the long part begins")
-    monkeypatch.setattr("minalbef.datasets.prepare.replace_set", refuse)
-    with pytest.raises(ValueError, match="long part"):
-        prepare("pairs", tmp_path / "in", tmp_path / "out")
-    shown = caplog.records[-1].getMessage().splitlines()
-    assert shown[0] == "the first images and their captions:" and len(shown) == 4
-    assert shown[1] == f"  '{NAMES[0]}': 'a 0', 'a 1', 'a 2' and 1 more"
-
-
 def test_a_contact_sheet_shows_images_to_train_on_above_their_captions(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(sheet.ImageDraw.ImageDraw, "text", lambda self, place, text, *rest: drawn.append(text))
@@ -199,10 +183,3 @@ def test_data_of_changes_alone_is_refused_and_a_path_with_an_equals_sign_is_a_pa
     folder = tmp_path / "a=b"
     folder.mkdir()
     assert cli.part_changes((folder, folder), ("lr=1",)) == ((folder, folder), ("lr=1",))
-
-
-def test_the_folders_of_splits_are_no_captions(tmp_path):
-    for folder in ("train", "test"):
-        pictures(tmp_path / "set" / folder)
-    with pytest.raises(ValueError, match="no folders whose names could be captions"):
-        prepare("pairs", tmp_path / "set", tmp_path / "out")

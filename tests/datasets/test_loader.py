@@ -16,7 +16,6 @@ from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.presets import preset
 from minalbef.tasks import nlvr2, retrieval, vqa
-from minalbef.train import fit
 from miniature_sets import CONFIG, TOKENIZER, WORDS, jpeg, write
 
 
@@ -118,42 +117,6 @@ def test_workers_whose_batches_do_not_fit_into_shared_memory_are_refused_before_
     RecordBatches([pair], nlvr2.collate, config, TOKENIZER, workers=12)
 
 
-def test_reading_beyond_the_last_step_is_allowed():
-    found = batches(Pictures(11))
-    last = CONFIG.steps
-    assert [len(found(step).ids) for step in (last - 1, last, last + 1)] == [4, 4, 4]
-
-
-def test_reading_draws_nothing_from_torchs_chance():
-    torch.manual_seed(0)
-    expected = torch.rand(2)
-    torch.manual_seed(0)
-    batches(Pictures(11))(0)
-    assert torch.equal(torch.rand(2), expected)
-
-
-def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_weights(tmp_path):
-    def run(folder, stop=None):
-        torch.manual_seed(0)
-        task, read = retrieval.Retrieval(CONFIG), batches(Pictures(11), workers=1)
-        def disturbed(step):
-            if step == stop:
-                raise KeyboardInterrupt
-            return read(step)
-        try:
-            fit(task, disturbed, config, folder, quiet=True)
-        except KeyboardInterrupt:
-            pass
-        return task
-    config = small(**vars_of(CONFIG, save_every=1))
-    expected = run(tmp_path / "straight")
-    run(tmp_path / "stopped", stop=4)                       # 16 records of 11 an epoch: in the middle of the second
-    state = torch.load(tmp_path / "stopped" / "state.pt", weights_only=True)
-    assert state["step"] == 4
-    assert same_state(run(tmp_path / "stopped").state_dict(), expected.state_dict())
-    assert config.steps == 8
-
-
 def test_an_unreadable_picture_gives_way_to_the_epochs_next_and_is_named(tmp_path):
     (tmp_path / "3.jpg").write_bytes(jpeg()[:-200])
     found = batches(Pictures(11, {3, 7}, tmp_path), folder=tmp_path / "run")
@@ -166,17 +129,6 @@ def test_an_unreadable_picture_gives_way_to_the_epochs_next_and_is_named(tmp_pat
     assert {line.split(":")[0] for line in lines} == {"record 3",
                                                       "record 7"} and "3.jpg cannot be read" in "".join(lines)
     assert same(batches(Pictures(11, {3, 7}, tmp_path), workers=1)(1), batches(Pictures(11, {3, 7}, tmp_path))(1))
-
-
-def test_after_a_resume_an_unreadable_picture_is_not_listed_again(tmp_path):
-    lines = []
-    for _ in range(2):
-        found = batches(Pictures(11, {3, 7}, tmp_path), folder=tmp_path / "run")
-        for step in range(9):
-            found(step)
-        assert found.bad.keys() == {3, 7}
-        lines.append((tmp_path / "run" / "unreadable.txt").read_text().splitlines())
-    assert lines[0] == lines[1] and len(lines[0]) == 2
 
 
 def test_the_last_of_an_epoch_gives_way_to_its_first(tmp_path):

@@ -19,12 +19,10 @@ from torch.utils.data import DataLoader
 from helpers import SMALL_PAPER
 from minalbef.cli.main import main
 from minalbef.data import content_hash
-from minalbef.datasets import catalogue, pairs, public, store
-from minalbef.datasets.prepare import photos_of, prepare
-from minalbef.datasets.readers import photo_id
+from minalbef.datasets import pairs, public
+from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records, open_records
 from minalbef.tasks import entailment, nlvr2, retrieval, vqa
-from minalbef.tasks.vqa import VQARecord
 from minalbef.tokenizer import Tokenizer
 from miniature_sets import TRAIN, VAL, coco, jpeg, photo, refcoco, tar, write
 
@@ -39,14 +37,6 @@ def here(tmp_path):
     for i, image in enumerate((TRAIN, VAL, "flickr30k-images/71.jpg", "VG_100K/5.jpg")):
         jpeg(tmp_path / "in" / image, mode="L" if i == 1 else "RGB", size=(12 + i, 8))
     return tmp_path / "in", tmp_path / "out"
-
-
-def test_a_set_of_a_known_format_is_one_entry_of_the_catalogue(here, monkeypatch):
-    source, out = here
-    monkeypatch.setitem(catalogue.SETS, "mine", {"train": [catalogue.lists("mine.json")]})
-    write(source / "mine.json", [{"image": TRAIN, "caption": "a cat"}, {"image": VAL, "caption": "two dogs"}])
-    prepare("mine", source, out)
-    assert [record.text for record in Records(out / "mine", "train")] == ["a cat", "two dogs"]
 
 
 def test_a_share_leaves_the_evaluation_splits_whole_and_keeps_the_captions_of_a_picture_together(here):
@@ -317,19 +307,6 @@ def test_a_damaged_index_and_an_unknown_split_are_named(here):
             Records(out / "coco", "train")
 
 
-def test_a_damaged_record_is_named(here, monkeypatch):
-    monkeypatch.setattr(store, "HASHED", 0)      # as of a set that is too large to hash whenever it is opened
-    source, out = here
-    coco(source)
-    prepare("coco", source, out)
-    path = out / "coco" / "train.jsonl"
-    for line in (b"[", b"[1]", b'{"odd": 1}'):
-        text = path.read_bytes()
-        path.write_bytes(line.ljust(text.index(b"\n")) + text[text.index(b"\n"):])
-        with pytest.raises(ValueError, match="record 0 of .*train.jsonl is damaged .*prepare the set again"):
-            Records(out / "coco", "train")[0]
-
-
 # pictures that two sets share
 
 
@@ -351,12 +328,6 @@ def test_pretraining_pictures_that_a_test_shows_are_told_and_can_be_left_out(her
     assert len(Records(out / "vg", "train")) == 1
     (source / "image_data.json").unlink()
     assert "vg/train are in" not in prepare("vg", source, out), "without the relations they look different"
-
-
-def test_visual_genomes_questions_are_told_by_their_set_and_not_by_their_weight():
-    same, image = {"vg:5": "coco:184613"}, Path("images/5.jpg")
-    asked = [VQARecord(image, "what", ("a",), 1, trust, dataset) for trust in (0.5, 1.0) for dataset in ("vg", "vqa")]
-    assert [photos_of(record, same) == [photo_id(VAL)] for record in asked] == [True, False, True, False]
 
 
 def test_a_pretraining_set_that_comes_later_is_compared_too(here):
@@ -514,17 +485,3 @@ def test_both_commands_work_and_name_mistakes(here, monkeypatch, capsys):
     assert status == 0 and "batch 2 in place of 256" in said and "step 0, entailment 1." in said
     status, said = call("dry-run", "tiny")
     assert status == 2 and "no rehearsal of 'tiny'" in said
-
-
-def test_every_expected_count_is_of_a_split_that_can_be_prepared():
-    assert all(split in catalogue.SETS[name] for name, split in catalogue.EXPECTED)
-    assert set(catalogue.PRETRAINING) < catalogue.SETS.keys() | {"pairs"}
-
-
-def test_the_index_is_of_whole_lines(here):
-    source, out = here
-    coco(source)
-    prepare("coco", source, out)
-    places, text = np.load(out / "coco" / "train.npy"), (out / "coco" / "train.jsonl").read_bytes()
-    assert places.dtype == np.int64 and len(text) == places[-1]
-    assert [text[place - 1:place] for place in places[1:]] == [b"\n", b"\n"]

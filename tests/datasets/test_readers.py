@@ -27,11 +27,6 @@ def test_lists_and_lines_read_alike_however_they_are_cut(tmp_path, monkeypatch, 
     assert list(readers.entries(write(tmp_path / "a.json", text))) == [{"a": 1}, {"a": "éé [x], {y}"}]
 
 
-@pytest.mark.parametrize("text", ["[]", "", "\n"])
-def test_an_empty_file_has_no_entries(tmp_path, text):
-    assert list(readers.entries(write(tmp_path / "a.json", text))) == []
-
-
 @pytest.mark.parametrize("text", [
     '[{"a": 1}, {"a": 2', '[{"a": 1}, {"a": 2}', '{"a": 1}\n{"a', "<html>", '[{"a": 1}, nonsense]', "[" * 100_000])
 def test_truncated_and_foreign_files_are_named(tmp_path, text):

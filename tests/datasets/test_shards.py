@@ -349,13 +349,6 @@ def test_a_share_of_the_pairs_is_part_of_a_larger_one_and_shrinks_the_run(prepar
         settings("tiny", ["share=0.00001"], data)
 
 
-def test_pretraining_is_on_the_device_that_was_asked_for(prepared, monkeypatch):
-    asked = []
-    monkeypatch.setattr(distributed, "join", lambda name="auto": asked.append(name) or torch.device("cpu"))
-    train_on([prepared / "out" / "shards"], prepared / "run", [*SMALL, "device=cpu"], quiet=True)
-    assert asked == ["cpu"]
-
-
 def test_the_command_line_passes_the_share_on_and_tells_what_was_lost(prepared, monkeypatch, caplog):
     monkeypatch.setattr(loader, "LEAST", 1)
     (prepared / "in" / "00001.tar").unlink()

@@ -11,11 +11,9 @@ import apart
 import apart_nbgrader
 import apart_sandbox
 import course
-import grading
 import package
 import pytest
 import report
-import torch
 
 import minalbef
 from chromium import lack
@@ -106,14 +104,6 @@ CHEATS["the solution read by path"] = {
 def test_a_cheat_earns_nothing_even_where_it_may_import_anything(cheat):
     problems = course.grade_apart("a2_alignment", CHEATS[cheat], check=False)
     assert len(problems) == 5 and all(problems.values())
-
-
-def test_in_one_process_with_its_tests_a_cheat_would_earn_points():
-    cells = course.read(ASSIGNMENTS / "a2_alignment")
-    assert course.grade(cells, "similarity", CHEATS["the solution read by path"]["similarity"]) is None
-    space = {"torch": torch, "Tensor": torch.Tensor}
-    exec(EVERYTHING_EQUAL, space)
-    grading.equal(space["Equal"](torch.zeros(())), torch.ones(2, 3), "not equal at all")
 
 
 @pytest.mark.parametrize("assignment", [path.name for path in course.SOURCES])
@@ -217,14 +207,6 @@ def test_a_package_may_import_itself_by_relative_imports():
     assert "from .layers import" in made["mine/vision.py"]
     scores = package.grade(made, "any")
     assert (scores["points"], scores["of"]) == (50, 50), scores
-
-
-def test_magics_leave_a_cell_and_python_stays():
-    assert grading.cleaned("%time x = 1\nif x:\n    !ls\ny = (5\n     % 3)\ns = \"\"\"\n%d\n\"\"\"") == (
-        "pass\nif x:\n    pass\ny = (5\n     % 3)\ns = \"\"\"\n%d\n\"\"\"")
-    assert grading.cleaned("def (:\n%time") == "def (:\n%time", "Python will say so itself"
-    assert not grading.refused("from .layers import MLP\nimport mine.text", "mine")
-    assert grading.refused("from .layers import MLP") and grading.refused("from mine import text")
 
 
 def test_the_process_can_neither_read_nor_write_files_nor_start_another():
@@ -458,12 +440,3 @@ def test_a_package_is_found_in_a_nested_folder_and_a_bad_file_is_named(tmp_path)
     assert package.handed_in(tmp_path / "bad") == ({}, "mine/ema.py is not UTF-8 text")
     (tmp_path / "none").mkdir()
     assert "no adapters.py" in package.handed_in(tmp_path / "none")[1]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seam", package.MISTAKES)
-def test_a_mistake_in_a_package_hears_apart_what_it_hears_in_this_process(seam):
-    name, (wrong, right) = seam.split(".")[1], package.variants(seam)
-    for what, made in [*list(wrong.items())[:1], *list(right.items())[:1]]:
-        here, apart_says = package.tried(made, seam), package.grade(made, "any", check=False)["seams"][name]["says"]
-        assert (str(here) if here else "") in apart_says and bool(here) == bool(apart_says), what

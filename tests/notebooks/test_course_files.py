@@ -80,21 +80,6 @@ def test_the_students_folder_has_all_that_its_page_names_and_its_zip_holds_the_s
         assert system in page
 
 
-def test_the_instructors_page_says_which_points_the_package_leaves():
-    tested = left = written = 0
-    for path in course.SOURCES:
-        cells = course.read(path)
-        written += sum(cell.points for cell in cells if cell.kind == "written")
-        for name in course.answers(cells):
-            points = course.find(cells, "tests", name).points
-            tested += points
-            left += points if course.variants(cells, name)[2] is None else 0
-    page = re.sub(r"\s+", " ", (ASSIGNMENTS / "README.md").read_text(encoding="utf-8"))
-    for sentence in (f"Of {tested} points by tests in the notebooks, {tested - left} are for functions",
-                     f"**{left} are for functions it doesn't have**", f"Another {written} points are for written"):
-        assert sentence in page
-
-
 def checked(folder: Path, path: str) -> tuple[int, list[str]]:
     """`python -m grader check`, as a student types it in the course's folder -> exit status, lines."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(folder / "data")])}

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from emojiscenes.language import Noun, Scene, There, holds
-from emojiscenes.scenes import Scenes
 from minalbef import load
-from minalbef.recipes import report, search
+from minalbef.recipes import report
 from minalbef.scenes import evaluation, questions
 
 DATA = Path(__file__).parents[2] / "data"
@@ -68,30 +66,6 @@ def test_the_answers_to_the_stress_test_are_those_of_the_card_and_its_threshold(
             stated = facts["stress"][name][kind]
             assert values.mean().item() == pytest.approx(stated, abs=0.011), (name, kind)
             assert facts["counts"]["stress"][name][kind] == len(values) == 200
-
-
-def test_the_first_figure_of_the_readme_shows_as_many_right_scenes_as_it_says():
-    script = load_script()
-    readme = (DATA.parent / "README.md").read_text(encoding="utf-8")
-    hits, true = script.search_for_query(load(DATA / "tiny"))
-    assert len(hits) == len(true) == 8
-    sentence = script.phrase(script.QUERY)
-    assert script.describe_search(true) in readme and f'minalbef search "{sentence}"' in readme
-    assert script.describe_search([not one for one in true]) not in readme
-
-
-def test_the_query_that_goes_less_well_is_told_with_its_count():
-    """Of the scenes that `search` draws, those with a big rocket on blue; and of the eight that it shows."""
-    readme = " ".join((DATA.parent / "README.md").read_text(encoding="utf-8").split())
-    sentence, run = "a big rocket on a blue background", load(DATA / "tiny")
-
-    def fits(scene: Scene) -> bool:
-        return scene.background == "blue" and holds(There(Noun("rocket", size="big")), scene) is True
-
-    drawn = Scenes("test", size=run.config.image_size, objects=run.config.objects)
-    all_of_them = sum(fits(drawn.draw(i).scene) for i in range(2000))
-    found = sum(fits(hit.example.scene) for hit in search.search(run, sentence))
-    assert f'best 8 for "{sentence}", which {all_of_them} of the 2,000 show, {found} are right' in readme
 
 
 def test_added_figures_move_no_other_and_say_how_they_were_measured():
