@@ -1,4 +1,5 @@
 """The repository's address: it stands in one file, and every page that needs it has the same."""
+
 import shutil
 import sys
 from pathlib import Path
@@ -45,14 +46,23 @@ def test_one_command_writes_the_address_everywhere_and_takes_it_out_again(copy, 
     assert {name: (copy / name).read_bytes() for name in ALLOWED} == before
 
 
-@pytest.mark.parametrize("wrong", ["github.com/someone/a-name", "https://github.com", "https://e.org/a name"])
+@pytest.mark.parametrize(
+    "wrong", ["github.com/someone/a-name", "https://github.com", "https://e.org/a name"]
+)
 def test_what_is_no_address_is_refused_and_nothing_is_written(copy, wrong):
     before = {name: (copy / name).read_bytes() for name in ALLOWED}
-    with pytest.raises(ValueError, match="must be an address that git can clone, such as https://github.com/OWNER/NAME"):
+    with pytest.raises(
+        ValueError,
+        match="must be an address that git can clone, such as https://github.com/OWNER/NAME",
+    ):
         address.main(wrong, copy)
     assert {name: (copy / name).read_bytes() for name in ALLOWED} == before
 
 
 def test_only_an_address_on_github_has_an_owner_and_a_name():
     assert address.on_github(REAL) == address.on_github(f"{REAL}.git") == "someone/a-name"
-    assert address.on_github("https://gitlab.com/someone/a-name") is address.on_github(address.UNKNOWN) is None
+    assert (
+        address.on_github("https://gitlab.com/someone/a-name")
+        is address.on_github(address.UNKNOWN)
+        is None
+    )

@@ -1,4 +1,5 @@
 """The card of the shipped model: written from its report, and its figures are those of the seed that it names."""
+
 import importlib.util
 import json
 import re
@@ -51,7 +52,7 @@ def test_the_figures_are_those_of_the_command_that_the_card_names(name):
     seed = int(re.search(rf"`minalbef evaluate {name} --seed (\d+)`", card_of(name))[1])
     stated = report.read_report(DATA / name)["itc_one_change_accuracy"]["relation"]
     assert relation_by_similarity(name, seed) == pytest.approx(stated, abs=1e-5)
-    if name == "tiny":                           # the other is at chance in all scenes
+    if name == "tiny":  # the other is at chance in all scenes
         assert relation_by_similarity(name, 0) != pytest.approx(stated, abs=1e-2)
 
 
@@ -69,19 +70,37 @@ def test_the_answers_to_the_stress_test_are_those_of_the_card_and_its_threshold(
 
 
 def test_added_figures_move_no_other_and_say_how_they_were_measured():
-    about = {"command": "minalbef evaluate tiny --seed 5", "commit": "b", "date": "later",
-             "device": "another"}
-    shipped = {"command": "train", "commit": "a", "exam_seed": 5, "pointing_itm": 0.8,
-               "intervals": {"pointing_itm": [0.7, 0.9]}, "counts": {"pointing_itm": 40}}
-    newer = {**about, "scenes_seed": 5, "pointing_itm": 0.9, "stress": {"half_truth": 0.5},
-             "intervals": {"pointing_itm": [0.8, 1.0], "stress": {"half_truth": [0.4, 0.6]}},
-             "counts": {"pointing_itm": 50, "stress": {"half_truth": 4}}}
+    about = {
+        "command": "minalbef evaluate tiny --seed 5",
+        "commit": "b",
+        "date": "later",
+        "device": "another",
+    }
+    shipped = {
+        "command": "train",
+        "commit": "a",
+        "exam_seed": 5,
+        "pointing_itm": 0.8,
+        "intervals": {"pointing_itm": [0.7, 0.9]},
+        "counts": {"pointing_itm": 40},
+    }
+    newer = {
+        **about,
+        "scenes_seed": 5,
+        "pointing_itm": 0.9,
+        "stress": {"half_truth": 0.5},
+        "intervals": {"pointing_itm": [0.8, 1.0], "stress": {"half_truth": [0.4, 0.6]}},
+        "counts": {"pointing_itm": 50, "stress": {"half_truth": 4}},
+    }
     add_figures = load_script().add_figures
     found = add_figures(shipped, newer, "tiny")
     assert found == {
-        **shipped, "stress": {"half_truth": 0.5}, "added": {"stress": about},
+        **shipped,
+        "stress": {"half_truth": 0.5},
+        "added": {"stress": about},
         "intervals": {"pointing_itm": [0.7, 0.9], "stress": {"half_truth": [0.4, 0.6]}},
-        "counts": {"pointing_itm": 40, "stress": {"half_truth": 4}}}
+        "counts": {"pointing_itm": 40, "stress": {"half_truth": 4}},
+    }
     assert add_figures(found, {**newer, "stress": {"half_truth": 0.6}}, "tiny") == found
     with pytest.raises(ValueError, match="has seed 6, not 5: `minalbef evaluate tiny --seed 5`"):
         add_figures(shipped, {**newer, "scenes_seed": 6}, "tiny")
