@@ -1,4 +1,5 @@
 """The shipped clip art: counts, splits, licence; and `prepare clipart`."""
+
 import csv
 import importlib.util
 import io
@@ -39,9 +40,11 @@ def prepared(tmp_path_factory) -> tuple[Path, str]:
 
 # the set
 
+
 def test_table_and_images_are_the_same_drawings_and_few_megabytes():
     with zipfile.ZipFile(FOLDER / "images.zip") as archive:
-        assert archive.namelist() == [row["file"] for row in ROWS] and len(set(archive.namelist())) == len(ROWS)
+        assert archive.namelist() == [row["file"] for row in ROWS]
+        assert len(set(archive.namelist())) == len(ROWS)
         for name in archive.namelist()[::100]:
             image = Image.open(io.BytesIO(archive.read(name)))
             assert (image.format, image.size, image.mode) == ("WEBP", (96, 96), "RGB")
@@ -53,11 +56,14 @@ def test_no_family_is_in_two_splits_and_a_hash_of_its_first_drawing_decides(make
     for row in ROWS:
         splits.setdefault(row["family"], set()).add(row["split"])
         assert row["file"].startswith(f"{row['split']}/")
-    assert all(len(some) == 1 for some in splits.values())
+    for some in splits.values():
+        assert len(some) == 1
     roots: dict[tuple[str, str], str] = {}
     for row in ROWS:
         root = row["author"], make.root_of(row["title"])
-        assert roots.setdefault(root, row["family"]) == row["family"], "one author's variants of a title"
+        assert roots.setdefault(root, row["family"]) == row["family"], (
+            "one author's variants of a title"
+        )
     assert make.split_of("animals/bat") == make.split_of("animals/bat") in SPLITS
     assert {make.split_of(f"{i}") for i in range(60)} == set(SPLITS)
 
@@ -66,9 +72,12 @@ def test_only_drawings_of_the_public_domain_are_taken(make, tmp_path):
     svg = """<svg xmlns:rdf="r"><metadata><rdf:RDF xmlns:cc="c" xmlns:dc="d"><cc:Work><dc:title>a cat</dc:title>
     <dc:subject><rdf:Bag><rdf:li>pet</rdf:li></rdf:Bag></dc:subject><cc:license rdf:resource="{}"/></cc:Work></rdf:RDF>
     </metadata></svg>"""
-    for address, taken in (("http://web.resource.org/cc/PublicDomain", True), ("", False),
-                           ("http://creativecommons.org/licenses/publicdomain/", True),
-                           ("http://creativecommons.org/licenses/GPL/2.0/", False)):
+    for address, taken in (
+        ("http://web.resource.org/cc/PublicDomain", True),
+        ("", False),
+        ("http://creativecommons.org/licenses/publicdomain/", True),
+        ("http://creativecommons.org/licenses/GPL/2.0/", False),
+    ):
         (tmp_path / "cat.svg").write_text(svg.format(address))
         drawing = make.read_drawing(tmp_path / "cat.svg", tmp_path)
         assert (drawing.title, drawing.keywords) == ("a cat", ["pet"])
@@ -77,22 +86,29 @@ def test_only_drawings_of_the_public_domain_are_taken(make, tmp_path):
 
 # prepare clipart
 
+
 def test_prepared_clip_art_has_all_drawings_which_open(prepared):
     folder, account = prepared
     for split in SPLITS:
         records = Records(folder, split)
         drawings = [row for row in ROWS if row["split"] == split]
         assert len({record.id for record in records}) == len(drawings)
-        assert open_image(records[0].image).size == (96, 96) and f"{split}: {len(drawings):,} images" in account
-        assert len(list((folder / "images" / split).iterdir())) == len(drawings), "a folder to search"
+        assert open_image(records[0].image).size == (96, 96)
+        assert f"{split}: {len(drawings):,} images" in account
+        assert len(list((folder / "images" / split).iterdir())) == len(drawings), (
+            "a folder to search"
+        )
     assert len(Records(folder, "test")) == len([row for row in ROWS if row["split"] == "test"])
     assert len(Records(folder, "train")) > 2 * len([row for row in ROWS if row["split"] == "train"])
 
 
 def test_preparing_again_leaves_images_and_records_and_removes_an_older_versions(tmp_path):
     def state() -> dict[str, bytes | int]:
-        images = {str(path): path.stat().st_mtime_ns for path in (tmp_path / "clipart").rglob("*.webp")}
+        images = {
+            str(path): path.stat().st_mtime_ns for path in (tmp_path / "clipart").rglob("*.webp")
+        }
         return images | {"test": [record.text for record in Records(tmp_path / "clipart", "test")]}
+
     prepare("clipart", out=tmp_path)
     before = state()
     old = tmp_path / "clipart" / "images" / "test" / "of-an-older-version.webp"
@@ -102,7 +118,11 @@ def test_preparing_again_leaves_images_and_records_and_removes_an_older_versions
 
 
 def test_a_missing_set_is_named_with_the_way_out(tmp_path):
-    with pytest.raises(ValueError, match="has no clip art that can be read.*data/clipart with --from"):
+    with pytest.raises(
+        ValueError, match="has no clip art that can be read.*data/clipart with --from"
+    ):
         prepare("clipart", tmp_path, tmp_path / "out")
-    with pytest.raises(ValueError, match="coco has no source; name the folder of its files with --from"):
+    with pytest.raises(
+        ValueError, match="coco has no source; name the folder of its files with --from"
+    ):
         prepare("coco", out=tmp_path / "out")

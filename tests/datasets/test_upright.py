@@ -12,20 +12,17 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 
 from minalbef import checkpoint
-from minalbef.config import from_dict
 from minalbef.data import changes_upright, transform
 from minalbef.datasets import augment as photos
 from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.evaluation.loop import How
-from minalbef.presets import preset
 from minalbef.recipes import finetune, predict, pretrain
 from minalbef.recipes import index as indexer
 from minalbef.recipes import search as finder
 from minalbef.run import Run, load
-from minalbef.tasks import entailment, retrieval
-from minalbef.tasks.entailment import EntailmentModel, EntailmentRecord
+from minalbef.tasks import retrieval
 from untrained import untrained
 
 WORDS = (
@@ -139,7 +136,8 @@ def pixels_of(files, upright: bool) -> torch.Tensor:
 @torch.no_grad()
 def test_own_pictures_have_the_same_features_wherever_they_are_read(mine, tmp_path, monkeypatch):
     """To the last digit: by training's reader, evaluation, search, index, predict and in Python."""
-    run, records = run_with(True, tmp_path), Records(mine[0], "train")
+    run = run_with(True, tmp_path)
+    records = Records(mine[0], "train")
     files = [record.image.source.path for record in records]
     assert files == sorted(path for path in (tmp_path / "mine").iterdir() if path.suffix != ".csv")
     pixels = pixels_of(files, True)
@@ -182,40 +180,14 @@ def test_a_public_sets_pictures_are_read_as_the_original_reads_them(public, tmp_
         assert torch.equal(pixels_in_training(records, run, monkeypatch), pixels)
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("upright", [False, True])
-def test_records_of_no_set_are_read_as_the_run_reads(public, tmp_path, monkeypatch, upright):
-    run, records = run_with(upright, tmp_path), list(Records(public[0], "train"))
-    pixels = pixels_of([record.image for record in records], upright)
-    assert torch.equal(pixels_in_training(records, run, monkeypatch), pixels)
-    assert torch.equal(pixels_in_evaluation(records, run, monkeypatch), pixels)
-    asked = [
-        EntailmentRecord(record.image, record.text, record.id, "neutral") for record in records
-    ]
-    seen = []
-    collate = entailment.collate
-    monkeypatch.setattr(
-        entailment,
-        "collate",
-        lambda *args, **kwargs: seen.append(collate(*args, **kwargs)) or seen[-1],
-    )
-    config = run.config
-    entailment.evaluate(
-        EntailmentModel(config).eval(), run.tokenizer, asked, How(batch=2, quiet=True)
-    )
-    assert torch.equal(torch.cat([batch.to("cpu").image for batch in seen]), pixels)
-
-
 def test_training_takes_its_sets_way_into_the_runs_settings(mine, public, tmp_path):
     run_with(True, tmp_path)
     run_with(False, tmp_path)
     small = ["batch=2", "epochs=1", "queue_size=2"]
     for data, upright in ((mine[0], True), (public[0], False)):
         config = pretrain.settings("tiny", small, [data])
-        assert (
-            config.upright is upright
-            and pretrain.settings("paper-4m", small, [data]).upright is upright
-        )
+        assert config.upright is upright
+        assert pretrain.settings("paper-4m", small, [data]).upright is upright
         for before in (True, False):
             assert (
                 finetune.settings("retrieval", tmp_path / f"run-{before}", small, [data]).upright
@@ -249,67 +221,12 @@ def test_training_takes_its_sets_way_into_the_runs_settings(mine, public, tmp_pa
         pretrain.settings("tiny", small, [mine[0], public[0]])
 
 
-def test_a_run_on_own_pictures_records_how_it_reads(mine, tmp_path):
-    config = pretrain.settings(
-        "tiny",
-        [
-            "batch=2",
-            "epochs=1",
-            "epoch=4",
-            "queue_size=2",
-            "warm_steps=0",
-            "vocab_size=80",
-            "restyle=0",
-            "siblings=0",
-        ],
-        [mine[0]],
-    )
-    pretrain.pretrain(config, tmp_path / "run", [mine[0]], quiet=True)
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["upright"] is True
-    assert load(tmp_path / "run").config.upright
-
-
-def test_what_is_older_reads_as_it_did(mine, tmp_path):
-    """Settings without the key: as stored, unless they are of scenes."""
-    about = json.loads((mine[0] / "about.json").read_text())
-    (mine[0] / "about.json").write_text(json.dumps(about | {"upright": "yes"}))
-    with pytest.raises(
-        ValueError, match="about.json is damaged .'upright' is 'yes' and must be true or false.; prepare"
-    ):
-        Records(mine[0], "train")
-    old = {key: value for key, value in preset("tiny").to_dict().items() if key != "upright"}
-    assert (
-        from_dict(old).upright
-        and not from_dict(old | {"objects": 0}).upright
-        and not from_dict({}).upright
-    )
-    assert load("tiny").config.upright
-
-
-def test_an_index_knows_how_its_pictures_were_opened(mine, tmp_path):
-    run, out = run_with(True, tmp_path), tmp_path / "index.safetensors"
-    indexer.write_index(run, tmp_path / "mine", out)
-    stored = replace(run, config=replace(run.config, upright=False))
-    with pytest.raises(
-        ValueError, match="with images opened upright, and .* otherwise; index .*mine again"
-    ):
-        indexer.read_index(stored, out)
-    indexer.write_index(stored, tmp_path / "mine", out)
-    with pytest.raises(
-        ValueError, match="with images opened as stored, and .* otherwise; index .*mine again"
-    ):
-        indexer.read_index(run, out)
-    assert len(indexer.read_index(stored, out).paths) == 6
-
-
 def test_prepare_counts_the_pictures_that_it_matters_for(mine, public):
     for (folder, account), way in (
         (mine, "opened upright, over white"),
         (public, "read as the original reads them: not rotated, transparency dropped"),
     ):
-        assert (
-            f"  images with transparency: 3, rotated by EXIF: 2; they are {way}\n" in account
-        )
+        assert f"  images with transparency: 3, rotated by EXIF: 2; they are {way}\n" in account
         about = json.loads((folder / "about.json").read_text())
         assert (about["splits"]["train"]["transparent"], about["splits"]["train"]["turned"]) == (
             3,

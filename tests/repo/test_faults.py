@@ -18,7 +18,7 @@ from full_disk import files_end_at
 from minalbef import checkpoint, load
 from minalbef.data import data_folder
 from minalbef.tokenizer import Tokenizer
-from miniature_sets import img2dataset, photo, tar
+from miniature_sets import img2dataset, photo
 from processes import ENVIRONMENT, ROOT, SMALL, Refused, command, family, wait
 
 pytestmark = pytest.mark.slow
@@ -300,7 +300,8 @@ ODD_CAPTIONS = [
     "$a^{cat",
     "<b>&cat",
 ]
-NESTED = b"[" * 100_000 + b"]" * 100_000
+
+
 BOTH = ["--look", "--most-bad", "0.9"]
 
 
@@ -342,98 +343,3 @@ def test_hostile_captions_and_images_are_counted_and_the_rest_is_trained_on(tmp_
     assert len(faults.splitlines()) == len(entries) - len(good), faults
     train_on(out / "coco", tmp_path / "run")
     assert not (tmp_path / "ran").exists(), "an image was run as a program"
-
-
-def test_hostile_tars_are_counted_and_the_rest_is_trained_on(tmp_path):
-    source = tmp_path / "in"
-    _, cut, garbled = img2dataset(source, 5, 6, 7)
-    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-    garbled.write_bytes(flip_bit(garbled.read_bytes(), 0.5))
-    members = {f"{i}.jpg": photo(i) for i in (0, 1, 2, 5)}
-    members |= {
-        "0.json": NESTED,
-        "1.txt": b"\xff\xfe",
-        "2.txt": b" " * (17 << 20),
-        "3.txt": b"a cat",
-        "4.jpg": bad_images(tmp_path)["program"],
-        "4.txt": b"a cat",
-        "5.txt": b"a cat",
-        "../6.jpg": photo(6),
-        "../6.txt": b"a cat",
-    }
-    tar(source / "00003.tar", members)
-    (source / "00004.tar").write_bytes(bytes(10_000))
-    (source / "00005.tar").write_bytes(b"")
-    out = tmp_path / "out"
-    account = command("prepare", "shards", "--from", source, "--out", out, *BOTH)
-    faults = (
-        "3 times malformed",
-        "1 times missing image",
-        "1 times no image",
-        "lost with a broken",
-    )
-    for fault in faults:
-        assert fault in account, account
-    good = int(account.partition(" images, ")[2].split()[0])
-    assert good >= 5 + 6 + 2, (
-        "the whole shard, the garbled one but for an image, two of the odd one"
-    )
-    train_on(out / "shards", tmp_path / "run")
-    assert not (tmp_path / "ran").exists(), "an image was run as a program"
-
-
-def test_odd_files_among_own_images_are_counted_and_the_rest_is_trained_on(tmp_path):
-    """Root may read everything, so a folder or a dangling link stands for what may not be read."""
-    source = tmp_path / "in"
-    source.mkdir()
-    for i in range(14):
-        (source / f"{i}.jpg").write_bytes(photo(i))
-        (source / f"{i}.txt").write_text("a cat\n")
-    for name in ("10.jpg", "11.jpg", "12.txt", "13.txt"):
-        (source / name).unlink()
-    for name in ("10.jpg", "12.txt"):
-        (source / name).mkdir()
-    for name in ("11.jpg", "13.txt"):
-        (source / name).symlink_to(tmp_path / "gone")
-    (source / "9.txt").write_bytes(b"\xff\xfe\n\x00 \n")
-    (source / "8.jpg").write_bytes(b"")
-    out = tmp_path / "out"
-    account = command("prepare", "pairs", "--from", source, "--out", out, *BOTH)
-    for fault in ("2 times missing image", "2 times unreadable text", "1 times no image"):
-        assert fault in account, account
-    train_on(out / "pairs", tmp_path / "run")
-
-
-def test_a_set_that_names_files_elsewhere_is_refused_and_deletes_nothing(tmp_path, photographs):
-    precious = tmp_path / "mine.jsonl"
-    precious.write_text("precious")
-    img2dataset(tmp_path / "in", 5)
-    for file in ("../mine", "../../mine", str(tmp_path / "mine"), 7):
-        data = shutil.copytree(photographs, tmp_path / "out" / "shards", dirs_exist_ok=True)
-        about = json.loads((data / "about.json").read_text())
-        about["splits"]["train"]["file"] = file
-        (data / "about.json").write_text(json.dumps(about))
-        with pytest.raises(Refused, match="about.json is damaged .*; prepare the set again"):
-            train_on(data, tmp_path / "run")
-        command("prepare", "shards", "--from", tmp_path / "in", "--out", tmp_path / "out")
-        assert precious.read_text() == "precious"
-
-
-def test_of_many_prepares_of_one_set_at_once_each_is_whole_or_refused(tmp_path):
-    img2dataset(tmp_path / "in", 5, 8)
-    words = [sys.executable, "-m", "minalbef", "prepare", "shards"]
-    words += ["--from", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
-    jobs = []
-    for _ in range(4):
-        job = subprocess.Popen(
-            words, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        jobs.append(job)
-    refused = 0
-    for job in jobs:
-        _, errors = job.communicate(timeout=300)
-        if job.returncode:
-            assert "shards is in use: process" in errors
-            refused += 1
-    assert refused < 4
-    train_on(tmp_path / "out" / "shards", tmp_path / "run")
