@@ -238,7 +238,10 @@ def layer_outputs(run, pixels: np.ndarray, text: str) -> dict[str, torch.Tensor]
                     outputs[name] = output[0]
 
                 hooks.callback(module.register_forward_hook(keep_output).remove)
-        run.match_probability(pixels, text)
+        tokens, mask = run.tokenizer.encode([text], run.config.text_length)
+        with torch.no_grad():
+            image = run.model.encode_image(run.transform(pixels)[None])
+            run.model.fuse(run.model.encode_text(tokens, mask), mask, image)
     return outputs
 
 

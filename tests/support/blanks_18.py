@@ -1,5 +1,11 @@
 """Chapter 18's blanks, filled in other ways than its answers: RIGHT ones, and likely WRONG ones."""
 
+import sys
+from pathlib import Path
+
+# a blank's cell runs without the cell of the chapter that adds this
+sys.path.append(str(Path(__file__).parents[2] / "notebooks" / "experiments" / "after"))
+
 RIGHT = {
     "pairs_loss": """
         target = positive.float()
