@@ -7,14 +7,7 @@ from PIL import Image, ImageFilter
 from minalbef.data import Record, open_image
 from minalbef.datasets import augment as photos
 from minalbef.datasets.augment import (
-    GREY,
-    TEN,
-    augment,
-    crop_box,
-    least_side,
-    rand_augment,
-    resize,
-    view,
+    GREY, TEN, augment, crop_box, least_side, rand_augment, resize, view,
 )
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.nlvr2 import NLVR2Record
@@ -27,9 +20,9 @@ def grey(rows) -> Image.Image:
 
 def plain(image: Image.Image) -> np.ndarray:
     """(h, w) of a picture whose channels are alike."""
-    found = np.array(image)
-    assert (found == found[..., :1]).all()
-    return found[..., 0].astype(int)
+    result = np.array(image)
+    assert (result == result[..., :1]).all()
+    return result[..., 0].astype(int)
 
 
 RAMP = grey(np.arange(32)[None].repeat(32, 0) * 4 + np.arange(32)[:, None])  # 4 x + y
@@ -49,9 +42,9 @@ def test_the_ten_are_the_papers_and_no_colour_is_among_them():
     image = grey(np.random.default_rng(0).integers(20, 200, (16, 20)))
     for name, operation in TEN.items():
         for sign in (1, -1):
-            found = operation(image, sign)
-            assert found.size == image.size and plain(found).any(), "grey stays grey"
-            assert (found != image) == (name != "Identity"), name
+            result = operation(image, sign)
+            assert result.size == image.size and plain(result).any(), "grey stays grey"
+            assert (result != image) == (name != "Identity"), name
 
 
 def test_contrast_is_stretched_to_the_whole_range():
@@ -67,8 +60,8 @@ def test_equalising_spreads_values_by_how_many_are_below():
     values.flat[100:200] = 10
     values.flat[200:255] = 20
     values.flat[255:] = 30
-    found = plain(TEN["Equalize"](grey(values), 1))
-    assert [found.flat[i] for i in (0, 100, 200, 255)] == [0, 100, 200, 255]
+    result = plain(TEN["Equalize"](grey(values), 1))
+    assert [result.flat[i] for i in (0, 100, 200, 255)] == [0, 100, 200, 255]
 
 
 def test_brightness_is_always_raised_by_36_in_100():
@@ -83,8 +76,8 @@ def test_sharpness_goes_away_from_the_smoothed_picture():
     image[2, 2] = 139
     smooth = (5 * 139 + 8 * 100) / 13  # 115
     assert plain(grey(image).filter(ImageFilter.SMOOTH))[2, 2] == smooth
-    found = plain(TEN["Sharpness"](grey(image), 1))
-    assert found[2, 2] == int(smooth + 1.36 * (139 - smooth)) and found[0, 0] == 100
+    result = plain(TEN["Sharpness"](grey(image), 1))
+    assert result[2, 2] == int(smooth + 1.36 * (139 - smooth)) and result[0, 0] == 100
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -110,14 +103,14 @@ def test_shears_move_a_row_by_0_21_of_its_number(sign):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_it_turns_by_21_degrees_about_the_middle(sign):
-    found = plain(TEN["Rotate"](RAMP, sign))
+    result = plain(TEN["Rotate"](RAMP, sign))
     angle = np.deg2rad(21)
-    assert found[0, 0] == found[-1, -1] == GREY[0], "grey behind"
+    assert result[0, 0] == result[-1, -1] == GREY[0], "grey behind"
     for y, x in ((15, 20), (8, 14), (22, 10)):
         right, down = x - 15.5, y - 15.5  # turned back to where it was
         x0 = 15.5 + right * np.cos(angle) - sign * down * np.sin(angle)
         y0 = 15.5 + sign * right * np.sin(angle) + down * np.cos(angle)
-        assert abs(found[y, x] - (4 * x0 + y0)) <= 1.5
+        assert abs(result[y, x] - (4 * x0 + y0)) <= 1.5
 
 
 def test_two_operations_are_each_applied_in_half_of_the_cases():
@@ -221,15 +214,15 @@ def test_a_picture_too_narrow_for_any_crop_is_cut_in_its_middle():
 
 
 def halves(
-    record, monkeypatch, images=lambda found: [found.image], times=40
+    record, monkeypatch, images=lambda result: [result.image], times=40
 ) -> set[tuple[bool, ...]]:
     """Which pictures of it have been seen mirrored, those of one view together; the left half is white."""
     monkeypatch.setattr(photos, "rand_augment", lambda image, chance: image)
-    found = [images(view(record, 16, 1.0, 0, 0, number)) for number in range(times)]
+    result = [images(view(record, 16, 1.0, 0, 0, number)) for number in range(times)]
     assert all(
-        image.shape == (16, 16, 3) and image.dtype == np.uint8 for some in found for image in some
+        image.shape == (16, 16, 3) and image.dtype == np.uint8 for some in result for image in some
     )
-    return {tuple(bool(image[8, 1, 0] < 128) for image in some) for some in found}
+    return {tuple(bool(image[8, 1, 0] < 128) for image in some) for some in result}
 
 
 def half() -> np.ndarray:
@@ -267,7 +260,7 @@ def test_an_answer_that_says_left_keeps_its_picture_as_it_is(monkeypatch):
 def test_two_pictures_are_flipped_apart_or_not_at_all(monkeypatch):
     def pair(text):
         return halves(
-            NLVR2Record((half(), half()), text, True, 0), monkeypatch, lambda found: found.images
+            NLVR2Record((half(), half()), text, True, 0), monkeypatch, lambda result: result.images
         )
 
     assert pair("two dogs") == {(a, b) for a in (False, True) for b in (False, True)}
@@ -288,9 +281,9 @@ def test_a_view_depends_on_seed_epoch_and_number_alone():
 def test_grounding_sees_the_whole_picture(monkeypatch):
     monkeypatch.setattr(photos, "rand_augment", lambda image, chance: image)
     image = Image.fromarray(half())
-    found = augment(image, 16, 1.0, False, np.random.default_rng(3))
-    assert (found == np.array(resize(image, 16))).all()
-    assert (augment(image, 16, 0.2, False, np.random.default_rng(3)) != found).any(), (
+    result = augment(image, 16, 1.0, False, np.random.default_rng(3))
+    assert (result == np.array(resize(image, 16))).all()
+    assert (augment(image, 16, 0.2, False, np.random.default_rng(3)) != result).any(), (
         "the check is blind"
     )
 

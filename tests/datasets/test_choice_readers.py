@@ -30,14 +30,8 @@ SUGARCREPE = {
     "negative_caption": "A blue girl with a shirt.",
 }
 RELATION = {
-    "image_id": "2353833",
-    "image_path": "2353833.jpg",
-    "bbox_x": 2,
-    "bbox_y": 1,
-    "bbox_w": 6,
-    "bbox_h": 5,
-    "relation_name": "behind",
-    "true_caption": "the door is behind the boat",
+    "image_id": "2353833", "image_path": "2353833.jpg", "bbox_x": 2, "bbox_y": 1, "bbox_w": 6,
+    "bbox_h": 5, "relation_name": "behind", "true_caption": "the door is behind the boat",
     "false_caption": "the boat is behind the door",
 }
 ATTRIBUTION = {
@@ -54,19 +48,14 @@ ATTRIBUTION = {
 CONTROLLED = {
     "image_path": "data/controlled_images/mug_on_table.jpeg",
     "caption_options": [
-        "A mug on a table",
-        "A mug under a table",
-        "A mug left of a table",
+        "A mug on a table", "A mug under a table", "A mug left of a table",
         "A mug right of a table",
     ],
 }
 ORDER = {
     "image": "val2014/COCO_val2014_000000391895.jpg",
     "caption_options": [
-        "a man on a bike",
-        "a bike on a man",
-        "on man a a bike",
-        "a on man bike a",
+        "a man on a bike", "a bike on a man", "on man a a bike", "a on man bike a",
         "bike a man on a",
     ],
 }
@@ -144,9 +133,7 @@ def test_the_order_of_cocos_captions_has_four_foils(here):
     "name, entry, image, photo",
     [
         (
-            "controlled_images_dataset",
-            CONTROLLED,
-            "controlled_images/mug_on_table.jpeg",
+            "controlled_images_dataset", CONTROLLED, "controlled_images/mug_on_table.jpeg",
             CONTROLLED["image_path"],
         ),
         (
@@ -168,10 +155,8 @@ def test_whatsups_lists_have_the_true_caption_first(here, name, entry, image, ph
     record = one(write(here / f"{name}.json", [entry]), here)
     texts = entry[1:] if isinstance(entry, list) else entry["caption_options"]
     assert record == ChoiceRecord(
-        (here / image,),
-        tuple(texts),
-        photo_id("VG_100K/5.jpg", "vg") if photo == "vg" else photo_id(photo),
-        name,
+        (here / image,), tuple(texts),
+        photo_id("VG_100K/5.jpg", "vg") if photo == "vg" else photo_id(photo), name,
     )
 
 
@@ -188,16 +173,12 @@ def test_whatsups_lists_have_the_true_caption_first(here, name, entry, image, ph
             "'val2017/000000000001.jpg' is not",
         ),
         (
-            "swap_att",
-            SUGARCREPE | {"negative_caption": " "},
-            "no words",
+            "swap_att", SUGARCREPE | {"negative_caption": " "}, "no words",
             "the text ' ' has no words",
         ),
         ("swap_att", "A girl", "malformed", "there is no 'image_path'"),
         (
-            "visual_genome_relation",
-            RELATION | {"bbox_w": 0},
-            "bad box",
+            "visual_genome_relation", RELATION | {"bbox_w": 0}, "bad box",
             "box (2, 1, 0, 5) has no area",
         ),
         (
@@ -207,21 +188,15 @@ def test_whatsups_lists_have_the_true_caption_first(here, name, entry, image, ph
             "is not four finite numbers",
         ),
         (
-            "visual_genome_relation",
-            RELATION | {"true_caption": None},
-            "no words",
+            "visual_genome_relation", RELATION | {"true_caption": None}, "no words",
             "the text None has no words",
         ),
         (
-            "coco_order",
-            ORDER | {"caption_options": ["a man"]},
-            "no choice",
+            "coco_order", ORDER | {"caption_options": ["a man"]}, "no choice",
             "only 1 caption, ['a man'], so nothing",
         ),
         (
-            "coco_order",
-            ORDER | {"caption_options": "a man"},
-            "malformed",
+            "coco_order", ORDER | {"caption_options": "a man"}, "malformed",
             "'caption_options' is 'a man'",
         ),
         ("coco_qa_one_obj", [], "malformed", "not enough values to unpack"),

@@ -218,15 +218,8 @@ def test_changes_after_data_are_changes(command, tmp_path, monkeypatch):
         f"minalbef.recipes.{name}.{name}", lambda *args, **options: calls.append(args)
     )
     words = [
-        "minalbef",
-        *command.split(),
-        "lr=7e-3",
-        "--data",
-        "out/pairs",
-        "epochs=17",
-        "batch=4",
-        "--run",
-        "run",
+        "minalbef", *command.split(), "lr=7e-3", "--data", "out/pairs", "epochs=17", "batch=4",
+        "--run", "run",
     ]
     monkeypatch.setattr("sys.argv", words)
     main()

@@ -46,9 +46,9 @@ def same(a, b) -> bool:
 
 
 def test_every_record_comes_once_an_epoch_in_an_order_of_its_own():
-    found = batches(Pictures(11))
+    reader = batches(Pictures(11))
     ids = torch.cat(
-        [found(step).ids for step in range(9)]
+        [reader(step).ids for step in range(9)]
     ).tolist()  # 36 places: three epochs and a bit
     epochs = [ids[i : i + 11] for i in (0, 11, 22)]
     for epoch in epochs:
@@ -127,19 +127,16 @@ def test_workers_whose_batches_do_not_fit_into_shared_memory_are_refused_before_
 
 def test_an_unreadable_picture_gives_way_to_the_epochs_next_and_is_named(tmp_path):
     (tmp_path / "3.jpg").write_bytes(jpeg()[:-200])
-    found = batches(Pictures(11, {3, 7}, tmp_path), folder=tmp_path / "run")
-    ids = torch.cat([found(step).ids for step in range(9)]).tolist()
+    reader = batches(Pictures(11, {3, 7}, tmp_path), folder=tmp_path / "run")
+    ids = torch.cat([reader(step).ids for step in range(9)]).tolist()
     turn = loader.order(11, CONFIG.seed, 0).tolist()
     stands = [turn[(i + 1) % 11] if number in (3, 7) else number for i, number in enumerate(turn)]
     assert ids[:11] == stands and abs(turn.index(3) - turn.index(7)) > 1, (
         "each gives way to the one behind it"
     )
     lines = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
-    assert found.bad.keys() == {3, 7} and len(lines) == 2, "each is named once, not once an epoch"
-    assert {line.split(":")[0] for line in lines} == {
-        "record 3",
-        "record 7",
-    }
+    assert reader.bad.keys() == {3, 7} and len(lines) == 2, "each is named once, not once an epoch"
+    assert {line.split(":")[0] for line in lines} == {"record 3", "record 7"}
     assert "3.jpg cannot be read" in "".join(lines)
     assert same(
         batches(Pictures(11, {3, 7}, tmp_path), workers=1)(1),
@@ -149,12 +146,12 @@ def test_an_unreadable_picture_gives_way_to_the_epochs_next_and_is_named(tmp_pat
 
 def test_the_last_of_an_epoch_gives_way_to_its_first(tmp_path):
     turn = loader.order(5, CONFIG.seed, 0).tolist()
-    found = batches(Pictures(5, {turn[-1]}, tmp_path))
-    assert torch.cat([found(step).ids for step in range(2)]).tolist()[:5] == [*turn[:-1], turn[0]]
+    reader = batches(Pictures(5, {turn[-1]}, tmp_path))
+    assert torch.cat([reader(step).ids for step in range(2)]).tolist()[:5] == [*turn[:-1], turn[0]]
 
 
 def test_too_many_unreadable_pictures_stop_training(tmp_path, monkeypatch):
-    found = batches(
+    reader = batches(
         Pictures(60, range(20, 31), tmp_path)
     )  # 11, where 10 are 1% of the least number that tells
     with pytest.raises(
@@ -163,7 +160,7 @@ def test_too_many_unreadable_pictures_stop_training(tmp_path, monkeypatch):
         r"record 20: .*20.jpg.*--look",
     ):
         for step in range(30):
-            found(step)
+            reader(step)
     lenient = batches(Pictures(60, range(20, 31), tmp_path), most_bad=0.05)
     assert len(torch.cat([lenient(step).ids for step in range(15)])) == 60
     monkeypatch.setattr(loader, "LEAST", 1)
@@ -198,12 +195,12 @@ def test_prepared_sets_feed_it_several_at_once(tmp_path):
     both = ConcatDataset(
         [Records(tmp_path / "out" / "vqa", split) for split in ("train", "validation")]
     )
-    found = RecordBatches(both, vqa.collate, CONFIG, TOKENIZER, workers=1)(0)
-    assert found.image.dtype == torch.uint8
-    assert sorted(found.ids.tolist()) == [1, 1, 2, 2] and found.counts.sum() == 6
-    found = RecordBatches(
+    reader = RecordBatches(both, vqa.collate, CONFIG, TOKENIZER, workers=1)(0)
+    assert reader.image.dtype == torch.uint8
+    assert sorted(reader.ids.tolist()) == [1, 1, 2, 2] and reader.counts.sum() == 6
+    reader = RecordBatches(
         Records(tmp_path / "out" / "nlvr2", "train"), nlvr2.collate, CONFIG, TOKENIZER
     )(0)
-    assert found.image.dtype == torch.uint8
-    assert found.pairs.shape == (4, 2)
-    assert found.image[found.pairs].shape == (4, 2, 3, 16, 16)
+    assert reader.image.dtype == torch.uint8
+    assert reader.pairs.shape == (4, 2)
+    assert reader.image[reader.pairs].shape == (4, 2, 3, 16, 16)

@@ -51,12 +51,12 @@ def splits(out: Path) -> dict[str, list]:
 
 def content(out: Path) -> Counter:
     """How often each split, image and caption is read; each image must be the one that was prepared."""
-    found = Counter()
+    counts = Counter()
     for split, records in splits(out).items():
         for record in records:
             open_image(record.image)
-            found[split, record.id, record.text] += 1
-    return found
+            counts[split, record.id, record.text] += 1
+    return counts
 
 
 # identity is content
@@ -158,12 +158,7 @@ def test_a_set_whose_name_is_a_path_is_refused(tmp_path, name):
 @pytest.mark.parametrize(
     "change",
     [
-        {"image": None},
-        {"image": 7},
-        {"image": ["x"]},
-        {"text": 7},
-        {"text": None},
-        {"id": []},
+        {"image": None}, {"image": 7}, {"image": ["x"]}, {"text": 7}, {"text": None}, {"id": []},
         {"nonsense": 1},
     ],
 )
@@ -236,8 +231,8 @@ def test_folders_train_and_test_are_splits_at_any_depth(tmp_path, form):
         split: {record.image.source.path.parts for record in records}
         for split, records in read.items()
     }
-    for split, found in paths.items():
-        for parts in found:
+    for split, counts in paths.items():
+        for parts in counts:
             assert split in parts
 
 
@@ -417,10 +412,7 @@ def test_a_caption_of_two_lines_is_one_caption(tmp_path):
 @pytest.mark.parametrize(
     "encoding, fine",
     [
-        ("utf-8", True),
-        ("utf-8-sig", True),
-        ("utf-16", True),
-        ("cp1252", False),
+        ("utf-8", True), ("utf-8-sig", True), ("utf-16", True), ("cp1252", False),
         ("shift-jis", False),
     ],
 )
@@ -472,7 +464,7 @@ def test_an_image_under_two_labels_is_a_fault_and_records_of_one_label_match(tmp
     for records in splits(tmp_path / "out" / "pairs").values():
         for record in records:
             keys.setdefault(record.text, set()).add(record.match_key)
-    assert {text: len(found) for text, found in keys.items()} == {"cat": 1, "dog": 1}
+    assert {text: len(counts) for text, counts in keys.items()} == {"cat": 1, "dog": 1}
     assert keys["cat"] != keys["dog"]
 
 

@@ -134,10 +134,7 @@ def test_a_caption_with_commas_is_whole_in_the_last_column_and_else_a_fault(tmp_
 def test_columns_of_json_are_found_behind_a_broken_entry(tmp_path):
     folder(tmp_path, "captions.jsonl", "\n".join(map(json.dumps, [7, {"odd": 1}, *JSON_ROWS])))
     assert find_layout(tmp_path / "captions.jsonl", Columns()).columns == (
-        "file_name",
-        "text",
-        "",
-        "",
+        "file_name", "text", "", "",
     )
     good = []
     faults = []
@@ -149,12 +146,8 @@ def test_columns_of_json_are_found_behind_a_broken_entry(tmp_path):
 @pytest.mark.parametrize(
     "name, split",
     [
-        ("train", "train"),
-        ("Training", "train"),
-        ("val", "validation"),
-        ("valid", "validation"),
-        ("dev", "validation"),
-        (" test ", "test"),
+        ("train", "train"), ("Training", "train"), ("val", "validation"), ("valid", "validation"),
+        ("dev", "validation"), (" test ", "test"),
     ],
 )
 def test_splits_go_by_their_usual_names(tmp_path, name, split):

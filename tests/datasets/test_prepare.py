@@ -297,12 +297,7 @@ def test_a_damaged_index_and_an_unknown_split_are_named(here):
         Records(out / "coco", "train")
     index = out / "coco" / "train.npy"
     for damage in (
-        b"",
-        index.read_bytes()[:-3],
-        b"PK\x03\x04",
-        np.array(7),
-        np.array([]),
-        np.array(["a"]),
+        b"", index.read_bytes()[:-3], b"PK\x03\x04", np.array(7), np.array([]), np.array(["a"]),
         np.array([{}]),
     ):
         if isinstance(damage, bytes):
@@ -370,10 +365,7 @@ def test_a_pretraining_set_that_comes_later_is_compared_too(here):
     records = Records(out / "shards", "train")
     batch = retrieval.collate([records[0], records[1]], TOKENIZER, 16)
     assert batch.image.shape == (2, 3, 16, 16)
-    assert [record.text for record in records] == [
-        "two dogs",
-        "a cat",
-    ]
+    assert [record.text for record in records] == ["two dogs", "a cat"]
 
 
 # the tasks

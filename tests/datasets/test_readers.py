@@ -40,12 +40,8 @@ def test_lists_and_lines_read_alike_however_they_are_cut(tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     "text",
     [
-        '[{"a": 1}, {"a": 2',
-        '[{"a": 1}, {"a": 2}',
-        '{"a": 1}\n{"a',
-        "<html>",
-        '[{"a": 1}, nonsense]',
-        "[" * 100_000,
+        '[{"a": 1}, {"a": 2', '[{"a": 1}, {"a": 2}', '{"a": 1}\n{"a', "<html>",
+        '[{"a": 1}, nonsense]', "[" * 100_000,
     ],
 )
 def test_truncated_and_foreign_files_are_named(tmp_path, text):
@@ -94,10 +90,10 @@ def test_pictures_are_found_below_the_folder_whatever_the_lists_maker_had_before
         ],
     )
     jpeg(tmp_path / "a" / "flickr30k-images" / "7.jpg")  # another album's, of the same name
-    found = [
+    images_found = [
         record.image for record in captions(path, [tmp_path / "a", tmp_path / "b"], album="vg")
     ]
-    assert found == [tmp_path / "b" / "VG_100K_2" / "7.jpg", tmp_path / "a" / TRAIN]
+    assert images_found == [tmp_path / "b" / "VG_100K_2" / "7.jpg", tmp_path / "a" / TRAIN]
     assert [str(record.image) for record in captions(path)][1] == f"/export/coco/images/{TRAIN}", (
         "root=None looks for nothing"
     )
@@ -190,9 +186,7 @@ def test_a_photograph_has_one_number_in_all_sets(tmp_path):
         tmp_path / "image_data.json",
         [
             {
-                "image_id": 2412112,
-                "url": "https://a.org/VG_100K/5.jpg",
-                "coco_id": 57870,
+                "image_id": 2412112, "url": "https://a.org/VG_100K/5.jpg", "coco_id": 57870,
                 "flickr_id": 9,
             },
             {"image_id": 6, "flickr_id": 71},
@@ -207,11 +201,8 @@ def test_a_photograph_has_one_number_in_all_sets(tmp_path):
         == photo_id("http://static.flickr.com/2723/71_b0f2.jpg")
     )
     numbers = {
-        photo_id("7.jpg", "vg", same),
-        photo_id("7.jpg", "flickr"),
-        photo_id("7.jpg"),
-        photo_id(TRAIN),
-        photo_id(VAL),
+        photo_id("7.jpg", "vg", same), photo_id("7.jpg", "flickr"), photo_id("7.jpg"),
+        photo_id(TRAIN), photo_id(VAL),
     }
     assert len(numbers) == 5, "different photographs are one"
 
@@ -343,11 +334,8 @@ def test_entailment_in_both_forms(tmp_path):
         tmp_path / "snli_ve_train.jsonl",
         [
             {
-                "Flikr30kID": "3393.jpg",
-                "sentence1": "a caption",
-                "sentence2": "A dog",
-                "gold_label": "neutral",
-                "pairID": "3393.jpg#1r1n",
+                "Flikr30kID": "3393.jpg", "sentence1": "a caption", "sentence2": "A dog",
+                "gold_label": "neutral", "pairID": "3393.jpg#1r1n",
             },
             {"Flickr30K_ID": "3393", "sentence2": "B", "gold_label": "entailment"},
         ],
@@ -396,18 +384,12 @@ def test_the_originals_questions_carry_answers_and_trust(tmp_path):
     jpeg(tmp_path / "VG_100K" / "12.jpg")
     entries = [
         {
-            "question_id": 3,
-            "question": "What?",
-            "answer": ["net", "net", "nets"],
-            "image": VAL,
+            "question_id": 3, "question": "What?", "answer": ["net", "net", "nets"], "image": VAL,
             "dataset": "vqa",
         },
         {
-            "question_id": 4,
-            "question": "Where?",
-            "answer": "on the wall",
-            "image": "image/12.jpg",
-            "dataset": "vg",
+            "question_id": 4, "question": "Where?", "answer": "on the wall",
+            "image": "image/12.jpg", "dataset": "vg",
         },
     ]
     records = list(public.vqa(write(tmp_path / "vqa_train.json", entries), tmp_path))
@@ -435,11 +417,7 @@ def test_the_originals_questions_carry_answers_and_trust(tmp_path):
 )
 def test_a_question_without_answer_and_other_faults(tmp_path, change, kind):
     good = {
-        "question_id": 2,
-        "question": "What?",
-        "answer": ["a"],
-        "image": "1.jpg",
-        "dataset": "vqa",
+        "question_id": 2, "question": "What?", "answer": ["a"], "image": "1.jpg", "dataset": "vqa",
     }
     records, counts, _ = read_all(
         public.vqa, write(tmp_path / "q.json", [good, good | {"question_id": 3} | change])
@@ -463,9 +441,7 @@ def test_official_questions_and_annotations_are_joined_for_scoring(tmp_path):
             "data_subtype": "val2014",
             "annotations": [
                 {
-                    "question_id": 578701,
-                    "image_id": 57870,
-                    "question_type": "how many",
+                    "question_id": 578701, "image_id": 57870, "question_type": "how many",
                     "answers": answers(*["2"] * 9, "3"),
                 },
                 {"question_id": 578700, "image_id": 57870, "answers": answers(*["cat"] * 10)},
@@ -545,11 +521,8 @@ def test_pairs_in_both_forms(tmp_path):
                 json.dumps,
                 [
                     {
-                        "identifier": "train-10171-0-0",
-                        "sentence": "Two dogs.",
-                        "label": "True",
-                        "directory": 77,
-                        "left_url": "http://a",
+                        "identifier": "train-10171-0-0", "sentence": "Two dogs.", "label": "True",
+                        "directory": 77, "left_url": "http://a",
                     },
                     {"identifier": "dev-850-0-1", "sentence": "Two dogs.", "label": "False"},
                 ],
@@ -567,9 +540,7 @@ def test_pairs_in_both_forms(tmp_path):
 def test_a_statement_is_its_set_and_sentence_as_in_the_official_consistency(tmp_path):
     """The official script drops the identifier's third field, the pair: dev-850-0-1 and dev-850-3-1 are the same."""
     said = {
-        "dev-850-0-0": "Two dogs.",
-        "dev-850-1-0": "Two dogs.",
-        "dev-850-1-1": "A cat.",
+        "dev-850-0-0": "Two dogs.", "dev-850-1-0": "Two dogs.", "dev-850-1-1": "A cat.",
         "dev-7-0-0": "Two dogs.",
     }
     theirs = [
@@ -592,14 +563,9 @@ def test_a_pair_with_one_picture_missing_is_left_out(tmp_path):
     jpeg(tmp_path / "a.png")
     good = {"images": ["a.png", "a.png"], "sentence": "x", "label": "True"}
     entries = [
-        good,
-        good | {"images": ["a.png", "b.png"]},
-        good | {"images": ["a.png"]},
-        good | {"images": ["a.png", None]},
-        good | {"label": "yes"},
-        good | {"label": None},
-        good | {"sentence": ""},
-        3,
+        good, good | {"images": ["a.png", "b.png"]}, good | {"images": ["a.png"]},
+        good | {"images": ["a.png", None]}, good | {"label": "yes"}, good | {"label": None},
+        good | {"sentence": ""}, 3,
     ]
     records, counts, faults = read_all(
         public.nlvr2, write(tmp_path / "nlvr_dev.json", entries), root=tmp_path
@@ -619,9 +585,7 @@ def test_expressions_with_their_boxes_and_proposals(tmp_path):
         public.refcoco, refs, instances, root=tmp_path, proposals=dets, splits=("val", "testA")
     )
     assert [(record.text, record.split, record.ref) for record in records] == [
-        ("the café", "val", 0),
-        ("red dog", "val", 0),
-        ("a man", "testA", 1),
+        ("the café", "val", 0), ("red dog", "val", 0), ("a man", "testA", 1),
     ]
     assert counts == {"no words": 1}
     first = records[0]
@@ -714,10 +678,7 @@ def test_python_2s_pickle_is_read_and_broken_ones_are_named(tmp_path):
     )
     assert public.load_refs(path) == [{"ref_id": 7, "ann_id": 8, "image_id": 9, "split": "café"}]
     for broken in (
-        b"",
-        b"\x80\x02]q\x00(}q",
-        b"junk",
-        *map(pickle.dumps, ({"a": 1}, [{"ref_id": 1}], [3])),
+        b"", b"\x80\x02]q\x00(}q", b"junk", *map(pickle.dumps, ({"a": 1}, [{"ref_id": 1}], [3])),
     ):
         path.write_bytes(broken)
         with pytest.raises(ValueError, match="get it again"):

@@ -27,16 +27,7 @@ from minalbef.datasets.store import Records
 from minalbef.recipes.pretrain import begin, pretrain, settings
 from minalbef.tasks import retrieval
 from miniature_sets import (
-    CONFIG,
-    SIZES,
-    SMALL,
-    TOKENIZER,
-    WORDS,
-    img2dataset,
-    jpeg,
-    photo,
-    read_all,
-    tar,
+    CONFIG, SIZES, SMALL, TOKENIZER, WORDS, img2dataset, jpeg, photo, read_all, tar,
 )
 
 
@@ -153,13 +144,13 @@ def test_pictures_without_a_url_are_told_apart_by_tar_and_key(tmp_path):
 
 def test_wherever_a_tar_is_cut_the_pictures_before_are_kept_and_the_others_counted(tmp_path):
     (path,) = img2dataset(tmp_path, 4)
-    whole = path.read_bytes()
+    undamaged = path.read_bytes()
     ends = [sum(place(path, f"00000000{i}.txt")) for i in range(4)]
     last = -(-ends[-1] // 512) * 512  # then come blocks of zeros
     for cut in sorted(
         {*range(0, last + 512, 256), *(end + i for end in ends for i in (-1, 0, 1)), 1, 700}
     ):
-        path.write_bytes(whole[:cut])
+        path.write_bytes(undamaged[:cut])
         records, counts, _ = read_all(shards, path)
         kept = len(records)
         assert counts == {"lost with a broken shard": max(1, 4 - kept)}, (
@@ -171,14 +162,14 @@ def test_wherever_a_tar_is_cut_the_pictures_before_are_kept_and_the_others_count
         assert sum(end <= cut for end in ends) - kept in (0, 1), (
             "the last before the cut may not look whole, no other"
         )
-    path.write_bytes(whole[: last + 512])  # one block of zeros is end enough
+    path.write_bytes(undamaged[: last + 512])  # one block of zeros is end enough
     assert len(read_all(shards, path)[0]) == 4 and not read_all(shards, path)[1]
 
 
 def test_damaged_headers_and_what_is_no_tar_are_one_fault_each(tmp_path):
     (path,) = img2dataset(tmp_path, 4)
-    whole = bytearray(path.read_bytes())
-    broken = bytearray(whole)
+    undamaged = bytearray(path.read_bytes())
+    broken = bytearray(undamaged)
     broken[place(path, "000000002.jpg")[0] - 512] ^= 0xFF  # the name's first letter
     path.write_bytes(broken)
     records, counts, faults = read_all(shards, path)
@@ -201,12 +192,12 @@ def test_damaged_headers_and_what_is_no_tar_are_one_fault_each(tmp_path):
 
 def test_noise_in_a_tar_never_stops_the_reader(tmp_path):
     (path,) = img2dataset(tmp_path, 4, format=tarfile.PAX_FORMAT)
-    whole = path.read_bytes()
+    undamaged = path.read_bytes()
     chance = random.Random(0)
     for _ in range(150):
-        broken = bytearray(whole)
+        broken = bytearray(undamaged)
         for _ in range(chance.choice((1, 8, 64))):
-            broken[chance.randrange(len(whole))] = chance.randrange(256)
+            broken[chance.randrange(len(undamaged))] = chance.randrange(256)
         path.write_bytes(broken)
         records, counts, _ = read_all(shards, path)
         assert len(records) + sum(counts.values()) >= 4, "a picture is gone and nobody was told"
@@ -248,13 +239,10 @@ def batches(here, batch: int = 6, **options) -> RecordBatches:
 def test_any_ranks_and_workers_show_each_picture_once_an_epoch_and_resume_at_any_step(
     prepared, monkeypatch, world, workers
 ):
-    whole, steps, seen, texts = (
-        batches(prepared),
-        7,
-        [],
-        Counter(),
+    undamaged, steps, seen, texts = (
+        batches(prepared), 7, [], Counter(),
     )  # 42 rows: three epochs of 13 and a bit
-    expected = [whole(step) for step in range(steps)]
+    expected = [undamaged(step) for step in range(steps)]
     monkeypatch.setattr(distributed, "world", lambda: world)
     parts = []
     for rank in range(world):
@@ -299,8 +287,8 @@ def test_images_that_were_broken_or_are_gone_are_replaced_counted_and_named(tmp_
     account = prepare("shards", tmp_path / "in", tmp_path / "out")
     assert "2 times no image" in account, "prepare sees what has no header of an image"
     tars[1].unlink()
-    found = batches(tmp_path, batch=11, folder=tmp_path / "run", workers=1)
-    ids = [found(step).ids.tolist() for step in range(3)]
+    reader = batches(tmp_path, batch=11, folder=tmp_path / "run", workers=1)
+    ids = [reader(step).ids.tolist() for step in range(3)]
     names = {
         record.id: record.image.name for record in Records(tmp_path / "out" / "shards", "train")
     }
@@ -308,7 +296,7 @@ def test_images_that_were_broken_or_are_gone_are_replaced_counted_and_named(tmp_
         assert len(epoch) == 11 and len(set(epoch)) == 9
     assert set(ids[0]) == set(ids[1])
     lines = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
-    assert len(found.bad) == len(lines) == count_unreadable(tmp_path / "run") == 2, (
+    assert len(reader.bad) == len(lines) == count_unreadable(tmp_path / "run") == 2, (
         "once each, not once an epoch"
     )
     for i in names:
@@ -329,11 +317,11 @@ def test_training_stops_at_an_image_that_changed_after_prepare(prepared, change,
         tars[2].write_bytes(tars[2].read_bytes()[: place(tars[2], "000020005.jpg")[0] + 100])
     else:
         tars[0].write_bytes(tars[2].read_bytes())
-    found = batches(prepared, batch=13, workers=workers)
+    reader = batches(prepared, batch=13, workers=workers)
     with pytest.raises(
         ChangedImage, match="has changed since the set was prepared.*minalbef prepare shards"
     ):
-        found(0)
+        reader(0)
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -364,15 +352,15 @@ def test_a_shard_that_is_gone_does_not_stop_training_below_the_share(prepared, m
 
 def test_later_epochs_do_not_dilute_the_share(prepared, monkeypatch):
     monkeypatch.setattr(loader, "LEAST", 1)
-    found = batches(prepared, batch=13, most_bad=0.3)
+    reader = batches(prepared, batch=13, most_bad=0.3)
     for step in range(20):
-        found(step)
+        reader(step)
     (prepared / "in" / "00000.tar").unlink()  # 5 of 13, in the twenty-first epoch
     with pytest.raises(
         ValueError, match="of the first 13 records could not be read, more than 30.0%"
     ):
         for step in range(20, 23):
-            found(step)
+            reader(step)
 
 
 # pretraining
@@ -411,13 +399,7 @@ def test_pretraining_on_shards_goes_on_after_a_stop_to_the_same_weights(prepared
 
 def test_pretraining_begins_from_given_weights_with_berts_word_pieces(prepared):
     pieces = [
-        "[PAD]",
-        *(f"[unused{i}]" for i in range(5)),
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        "a",
+        "[PAD]", *(f"[unused{i}]" for i in range(5)), "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a",
         *WORDS,
     ]
     (prepared / "vocab.txt").write_text("\n".join(pieces))
@@ -450,9 +432,7 @@ def test_the_command_line_passes_the_share_on_and_tells_what_was_lost(
 
     def train(**options):
         main.pretrain(
-            SMALL,
-            run=prepared / "run",
-            data=(prepared / "out" / "shards",),
+            SMALL, run=prepared / "run", data=(prepared / "out" / "shards",),
             sets=PretrainSets(**options),
         )
 

@@ -26,12 +26,7 @@ from minalbef.tasks import retrieval
 from untrained import untrained
 
 WORDS = (
-    "a cat",
-    "two dogs on a mat",
-    "a red car",
-    "an apple",
-    "the blue house",
-    "a banana on a plate",
+    "a cat", "two dogs on a mat", "a red car", "an apple", "the blue house", "a banana on a plate",
 )
 SIZE = 48  # of the run's pictures
 
@@ -59,7 +54,7 @@ def save_all(folder) -> None:
 
 
 @pytest.fixture
-def mine(tmp_path):
+def own_set(tmp_path):
     """A prepared set of own pictures, all of them to train on, and what was said of it."""
     save_all(tmp_path / "mine")
     rows = [
@@ -119,25 +114,25 @@ def run_with(upright: bool, tmp_path) -> Run:
 
 def pixels_of(files, upright: bool) -> torch.Tensor:
     """By PIL alone."""
-    found = []
+    pixels_found = []
     for path in files:
         image = Image.open(path)
         if upright:
             image = ImageOps.exif_transpose(image).convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        found.append(
+        pixels_found.append(
             transform(
                 np.array(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC)), SIZE
             )
         )
-    return torch.stack(found)
+    return torch.stack(pixels_found)
 
 
 @torch.no_grad()
-def test_own_pictures_have_the_same_features_wherever_they_are_read(mine, tmp_path, monkeypatch):
+def test_own_pictures_have_the_same_features_wherever_they_are_read(own_set, tmp_path, monkeypatch):
     """To the last digit: by training's reader, evaluation, search, index, predict and in Python."""
     run = run_with(True, tmp_path)
-    records = Records(mine[0], "train")
+    records = Records(own_set[0], "train")
     files = [record.image.source.path for record in records]
     assert files == sorted(path for path in (tmp_path / "mine").iterdir() if path.suffix != ".csv")
     pixels = pixels_of(files, True)
@@ -161,9 +156,9 @@ def test_own_pictures_have_the_same_features_wherever_they_are_read(mine, tmp_pa
     hits = finder.search_images(run, "an apple", tmp_path / "mine")
     assert {hit.path: hit.similarity for hit in hits} == sim
     for path in files:
-        found = predict.predict("retrieval", run.model, run.tokenizer, path, "an apple")
+        pixels_found = predict.predict("retrieval", run.model, run.tokenizer, path, "an apple")
         assert (
-            found.similarity
+            pixels_found.similarity
             == run.similarity(path, "an apple").item()
             == pytest.approx(sim[path], abs=1e-6)
         )
@@ -180,11 +175,11 @@ def test_a_public_sets_pictures_are_read_as_the_original_reads_them(public, tmp_
         assert torch.equal(pixels_in_training(records, run, monkeypatch), pixels)
 
 
-def test_training_takes_its_sets_way_into_the_runs_settings(mine, public, tmp_path):
+def test_training_takes_its_sets_way_into_the_runs_settings(own_set, public, tmp_path):
     run_with(True, tmp_path)
     run_with(False, tmp_path)
     small = ["batch=2", "epochs=1", "queue_size=2"]
-    for data, upright in ((mine[0], True), (public[0], False)):
+    for data, upright in ((own_set[0], True), (public[0], False)):
         config = pretrain.settings("tiny", small, [data])
         assert config.upright is upright
         assert pretrain.settings("paper-4m", small, [data]).upright is upright
@@ -202,11 +197,8 @@ def test_training_takes_its_sets_way_into_the_runs_settings(mine, public, tmp_pa
                 replace(config, upright=not upright), tmp_path / "new", [data]
             ),
             lambda: finetune.finetune(
-                "retrieval",
-                tmp_path / "run-True",
-                tmp_path / "new",
-                replace(config, upright=not upright),
-                [data],
+                "retrieval", tmp_path / "run-True", tmp_path / "new",
+                replace(config, upright=not upright), [data],
             ),
         ):
             with pytest.raises(
@@ -215,15 +207,14 @@ def test_training_takes_its_sets_way_into_the_runs_settings(mine, public, tmp_pa
             ):
                 ask()
     with pytest.raises(
-        ValueError,
-        match=".*pairs are opened upright, those of .*coco as stored.* one after the",
+        ValueError, match=".*pairs are opened upright, those of .*coco as stored.* one after the"
     ):
-        pretrain.settings("tiny", small, [mine[0], public[0]])
+        pretrain.settings("tiny", small, [own_set[0], public[0]])
 
 
-def test_prepare_counts_the_pictures_that_it_matters_for(mine, public):
+def test_prepare_counts_the_pictures_that_it_matters_for(own_set, public):
     for (folder, account), way in (
-        (mine, "opened upright, over white"),
+        (own_set, "opened upright, over white"),
         (public, "read as the original reads them: not rotated, transparency dropped"),
     ):
         assert f"  images with transparency: 3, rotated by EXIF: 2; they are {way}\n" in account
@@ -237,14 +228,9 @@ def test_prepare_counts_the_pictures_that_it_matters_for(mine, public):
 
 def test_headers_tell_what_opening_upright_changes(tmp_path):
     save_all(tmp_path / "some")
-    found = [changes_upright(path) for path in sorted((tmp_path / "some").iterdir())]
-    assert found == [
-        (True, False),
-        (True, False),
-        (False, True),
-        (False, True),
-        (True, False),
-        (False, False),
+    pixels_found = [changes_upright(path) for path in sorted((tmp_path / "some").iterdir())]
+    assert pixels_found == [
+        (True, False), (True, False), (False, True), (False, True), (True, False), (False, False),
     ]
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 8

@@ -29,10 +29,7 @@ def test_a_cell_is_full_unless_its_object_is_missing(vendor):
     about = ABOUT["vendors"][vendor]
     with Image.open(FOLDER / about["sheet"]) as sheet:
         assert sheet.mode == "RGBA"
-        assert sheet.size == (
-            cell * columns,
-            cell * -(-len(NAMES) // columns),
-        )
+        assert sheet.size == (cell * columns, cell * -(-len(NAMES) // columns))
         for i, name in enumerate(NAMES):
             x = i % columns * cell
             y = i // columns * cell
@@ -78,10 +75,7 @@ def test_plurals_articles_and_unknown_keys(make_artwork):
         "strawberry\nmonkey\nfox\nold key\nmouse: mouse-face plural=mice drop=noto,fluent"
     )
     assert [f"{obj['article']} {obj['name']}, {obj['plural']}" for obj in objects] == [
-        "a strawberry, strawberries",
-        "a monkey, monkeys",
-        "a fox, foxes",
-        "an old key, old keys",
+        "a strawberry, strawberries", "a monkey, monkeys", "a fox, foxes", "an old key, old keys",
         "a mouse, mice",
     ]
     assert objects[-1]["icon"] == "mouse-face"

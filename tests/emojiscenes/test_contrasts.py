@@ -63,9 +63,9 @@ def test_a_painted_object_has_its_colour_and_shades_of_it():
             scene = pairs("colour", 1)[0][0].scene
             thing = Object(name, 0.5, 0.5, 0.9, f"noto+{colour}")
             image = paint(type(scene)((thing,), "white", None, (255, 255, 255)), 64).reshape(-1, 3)
-            drawn = image[(image != 255).any(1)].mean(0)
-            nearest = min(RGB, key=lambda other: np.abs(drawn - RGB[other]).sum())
-            assert nearest == colour, (name, colour, drawn)
+            colour_drawn = image[(image != 255).any(1)].mean(0)
+            nearest = min(RGB, key=lambda other: np.abs(colour_drawn - RGB[other]).sum())
+            assert nearest == colour, (name, colour, colour_drawn)
             assert np.unique(image, axis=0).shape[0] > 5
 
 

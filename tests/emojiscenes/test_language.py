@@ -6,29 +6,10 @@ import random
 import pytest
 
 from emojiscenes.grammar import (
-    COLOURS,
-    KINDS,
-    WORDS,
-    caption,
-    kinds_of_word,
-    make_foil,
-    phrase,
-    render,
-    words,
+    COLOURS, KINDS, WORDS, caption, kinds_of_word, make_foil, phrase, render, words,
 )
 from emojiscenes.language import (
-    RELATIONS,
-    All,
-    Background,
-    Count,
-    Not,
-    Noun,
-    Object,
-    Relation,
-    Scene,
-    There,
-    holds,
-    needs,
+    RELATIONS, All, Background, Count, Not, Noun, Object, Relation, Scene, There, holds, needs,
 )
 from emojiscenes.stream import Stream
 
@@ -152,20 +133,14 @@ def slowly(form, things, background):
     """Three-valued truth of a scene in full sight, as numbers: 0 false, 1 unknown, 2 true. Written from the rules."""
 
     def band(value, true, false):  # true at one end, false at the other
-        return (
-            2
-            if (value - true) * (true - false) >= 0
-            else 0
-            if (value - false) * (true - false) <= 0
-            else 1
-        )
+        if (value - true) * (true - false) >= 0:
+            return 2
+        return 0 if (value - false) * (true - false) <= 0 else 1
 
     def size(thing, word):
-        return {
-            None: 2,
-            "small": band(thing.size, 0.28, 0.35),
-            "big": band(thing.size, 0.35, 0.28),
-        }[word]
+        if word is None:
+            return 2
+        return band(thing.size, 0.35, 0.28) if word == "big" else band(thing.size, 0.28, 0.35)
 
     def place(thing, words):
         low = {"left": thing.x, "right": 1 - thing.x, "top": thing.y, "bottom": 1 - thing.y}
@@ -190,15 +165,11 @@ def slowly(form, things, background):
                 "above": lambda a, b: b.y - a.y,
                 "below": lambda a, b: a.y - b.y,
             }[form.kind]
-            return max(
-                [
-                    0,
-                    *(
-                        min(noun(a, form.a), noun(b, form.b), band(ahead(a, b), 0.14, 0.04))
-                        for a, b in itertools.permutations(things, 2)
-                    ),
-                ]
-            )
+            values = [0]
+            for a, b in itertools.permutations(things, 2):
+                distance = band(ahead(a, b), 0.14, 0.04)
+                values.append(min(noun(a, form.a), noun(b, form.b), distance))
+            return max(values)
         case Background():
             return 2 * (form.colour == background)
         case All():
@@ -208,51 +179,42 @@ def slowly(form, things, background):
 
 
 VALUE = {0: False, 1: None, 2: True}
-NOUNS = [
-    Noun(name, size, place)
-    for name in ("apple", "cat")
-    for size in (None, "small", "big")
-    for place in (None, "top right", "left", "bottom", "middle")
-]
+PLACED = (None, "top right", "left", "bottom", "middle")
+NOUNS = list(
+    itertools.starmap(Noun, itertools.product(("apple", "cat"), (None, "small", "big"), PLACED))
+)
 PLAIN = [noun for noun in NOUNS if noun.place is None]
-ATOMS = [
-    *map(There, NOUNS),
-    *(Count(noun, n) for noun in PLAIN for n in range(3)),
-    *(
-        Relation(a, kind, b)
-        for a in PLAIN[:2] + NOUNS[1:2]
-        for b in (APPLE, PLAIN[3], PLAIN[5])
-        for kind in RELATIONS
-    ),
-]
+ATOMS = [There(noun) for noun in NOUNS]
+ATOMS += [Count(noun, n) for noun, n in itertools.product(PLAIN, range(3))]
+for _a, _b in itertools.product(PLAIN[:2] + NOUNS[1:2], (APPLE, PLAIN[3], PLAIN[5])):
+    ATOMS += [Relation(_a, kind, _b) for kind in RELATIONS]
+
+
+def random_things(chance):
+    """Up to three things anywhere."""
+    things = []
+    for _ in range(chance.randrange(4)):
+        name = chance.choice(("apple", "cat"))
+        x = chance.random()
+        y = chance.random()
+        size = chance.uniform(0.2, 0.45)
+        things.append(Object(name, x, y, size, "noto"))
+    return tuple(things)
 
 
 def test_in_full_sight_truth_agrees_with_the_slow_version():
     chance = random.Random(0)
-    seen = []
+    values = []
     for _ in range(200):
-        things = tuple(
-            Object(
-                chance.choice(("apple", "cat")),
-                chance.random(),
-                chance.random(),
-                chance.uniform(0.2, 0.45),
-                "noto",
-            )
-            for _ in range(chance.randrange(4))
-        )
-        one = Scene(things, "red")
+        things = random_things(chance)
         parts = chance.sample(ATOMS, 20)
-        for form in parts + [
-            All(tuple(parts[:2])),
-            Not(parts[3]),
-            Not(All((parts[4], Not(parts[5])))),
-        ]:
-            seen.append(holds(form, one))
-            assert seen[-1] is VALUE[slowly(form, things, "red")], (form, things)
-    assert min(seen.count(value) for value in (True, False, None)) > 100, (
-        "the check is blind to a value"
-    )
+        parts += [All(tuple(parts[:2])), Not(parts[3]), Not(All((parts[4], Not(parts[5]))))]
+        for form in parts:
+            value = holds(form, Scene(things, "red"))
+            assert value is VALUE[slowly(form, things, "red")], (form, things)
+            values.append(value)
+    for value in (True, False, None):
+        assert values.count(value) > 100
 
 
 def completions(curtain):
@@ -264,18 +226,12 @@ def completions(curtain):
         last = high - size / 2 - 1e-9
         return (first, last) if first <= last else ()
 
-    single = [
-        Object(name, x, y, size, "noto")
-        for name in ("apple", "cat")
-        for size in (0.2, 0.2801, 0.4)
-        for x in spots(x0, x1, size)
-        for y in spots(y0, y1, size)
-    ]
-    return [
-        (),
-        *((thing,) for thing in single),
-        *itertools.combinations_with_replacement(single, 2),
-    ]
+    single = []
+    for name, size in itertools.product(("apple", "cat"), (0.2, 0.2801, 0.4)):
+        for x, y in itertools.product(spots(x0, x1, size), spots(y0, y1, size)):
+            single.append(Object(name, x, y, size, "noto"))
+    pairs = itertools.combinations_with_replacement(single, 2)
+    return [(), *((thing,) for thing in single), *pairs]
 
 
 @pytest.mark.parametrize("curtain", [(0.55, 0.0, 1.0, 0.7), (0.3, 0.3, 0.6, 0.6)])
@@ -284,8 +240,8 @@ def completions(curtain):
 )
 def test_behind_a_curtain_truth_agrees_with_trying_everything(curtain, things):
     """Exact for single forms, and for All of parts that do not depend on each other."""
-    one = scene(*things, curtain=curtain)
-    worlds = [one.objects + hidden for hidden in completions(curtain)]
+    example = scene(*things, curtain=curtain)
+    worlds = [example.objects + hidden for hidden in completions(curtain)]
     rest = random.Random(1).sample(ATOMS, 35)
     apples = There(Noun("apple", "big"))
     rest += [
@@ -295,7 +251,7 @@ def test_behind_a_curtain_truth_agrees_with_trying_everything(curtain, things):
     ]
     for form in rest:
         values = {slowly(form, world, "red") for world in worlds}
-        assert holds(form, one) is (VALUE[values.pop()] if len(values) == 1 else None), form
+        assert holds(form, example) is (VALUE[values.pop()] if len(values) == 1 else None), form
 
 
 # grammar
@@ -306,9 +262,7 @@ def test_english_by_hand():
         phrase(Noun("cat", None, "bottom right"), 1, corner=False) == "one cat at the bottom right"
     )
     assert [phrase(Noun("cat", None, place)) for place in ("left", "top", "middle")] == [
-        "a cat on the left",
-        "a cat at the top",
-        "a cat in the middle",
+        "a cat on the left", "a cat at the top", "a cat in the middle",
     ]
     assert words("zebra") == ("a", "zebras") and words("emu") == ("an", "emus")
 
@@ -350,12 +304,8 @@ def test_words_know_their_kind():
         for kind in KINDS
     }
     assert by_kind == {
-        "object": ["traffic", "lights", "apple", "cat"],
-        "size": ["small"],
-        "place": ["top", "left"],
-        "relation": ["left"],
-        "count": ["two"],
-        "background": ["red"],
+        "object": ["traffic", "lights", "apple", "cat"], "size": ["small"],
+        "place": ["top", "left"], "relation": ["left"], "count": ["two"], "background": ["red"],
     }
     assert kinds_of_word("a cat on the left") == ["other", "object", "other", "other", "place"]
 
@@ -380,26 +330,26 @@ def rooms(count):
 
 @pytest.mark.parametrize("specific", [False, True])
 def test_captions_are_true_and_short(specific):
-    for i, one in enumerate(rooms(600)):
-        form = caption(one, Stream("caption", i), specific, ("", *KINDS)[i % 7])
-        assert holds(form, one) is True, form
+    for i, example in enumerate(rooms(600)):
+        form = caption(example, Stream("caption", i), specific, ("", *KINDS)[i % 7])
+        assert holds(form, example) is True, form
         text = render(form, Stream("words", i))
         assert 3 <= len(text.split()) <= WORDS, text
         if specific:
-            assert needs(form) == {thing.name for thing in one.objects}
+            assert needs(form) == {thing.name for thing in example.objects}
 
 
 # foils
 def test_foils_are_false_and_differ_in_one_thing():
-    found = dict.fromkeys(KINDS, 0)
-    for i, one in enumerate(rooms(400)):
-        form = caption(one, Stream("caption", i), True)
+    counts = dict.fromkeys(KINDS, 0)
+    for i, example in enumerate(rooms(400)):
+        form = caption(example, Stream("caption", i), True)
         for kind in KINDS:
-            foil = make_foil(form, one, kind, Stream("foil", i), ("apple", "cat", "dog", "emu"))
+            foil = make_foil(form, example, kind, Stream("foil", i), ("apple", "cat", "dog", "emu"))
             if foil is None:
                 continue
-            found[kind] += 1
-            assert holds(foil, one) is False
+            counts[kind] += 1
+            assert holds(foil, example) is False
             texts = [
                 render(each, Stream("words", i)).replace(",", "").split() for each in (form, foil)
             ]
@@ -410,12 +360,12 @@ def test_foils_are_false_and_differ_in_one_thing():
                 kind, set()
             )  # a, an, plural, is, are
             assert kind in changed and changed <= {kind} | others, texts
-    assert min(found.values()) > 30, found
+    assert min(counts.values()) > 30, counts
 
 
 def test_where_nothing_can_be_changed_there_is_no_foil():
-    one = scene(("apple", 0.2, 0.2, 0.25))
+    example = scene(("apple", 0.2, 0.2, 0.25))
     for kind in ("size", "place", "relation", "count", "background", "object"):
-        assert make_foil(There(APPLE), one, kind, Stream(0)) is None
-    foil = make_foil(There(Noun("apple", None, "left")), one, "place", Stream(0))
+        assert make_foil(There(APPLE), example, kind, Stream(0)) is None
+    foil = make_foil(There(Noun("apple", None, "left")), example, "place", Stream(0))
     assert foil == There(Noun("apple", None, "right"))

@@ -8,29 +8,11 @@ import numpy as np
 import pytest
 
 from emojiscenes.grammar import KINDS, directions, emoji, kinds_of_word, make_foil, render, words
-from emojiscenes.language import (
-    PLACES,
-    RELATIONS,
-    SIZES,
-    Noun,
-    Object,
-    Scene,
-    There,
-    holds,
-    within,
-)
+from emojiscenes.language import PLACES, RELATIONS, SIZES, Noun, Object, Scene, There, holds, within
 from emojiscenes.layout import OVERLAP
 from emojiscenes.painting import pair_class
 from emojiscenes.scenes import (
-    FAMILIES,
-    SIBLINGS,
-    Drawn,
-    Scenes,
-    lesson_direction,
-    other_objects,
-    paint,
-    split_of,
-    truth,
+    FAMILIES, SIBLINGS, Drawn, Scenes, lesson_direction, other_objects, paint, split_of, truth,
 )
 from emojiscenes.stream import Stream
 
@@ -53,13 +35,13 @@ def families():
     return [scenes.family(i) for i in range(40)]
 
 
-def names(drawn: Drawn) -> set[str]:
-    return {thing.name for thing in drawn.scene.objects}
+def names(samples: Drawn) -> set[str]:
+    return {thing.name for thing in samples.scene.objects}
 
 
-def repeats(drawn: Drawn) -> tuple[int, ...]:
+def repeats(samples: Drawn) -> tuple[int, ...]:
     return tuple(
-        sorted(Counter(thing.name for thing in drawn.scene.objects).values(), reverse=True)
+        sorted(Counter(thing.name for thing in samples.scene.objects).values(), reverse=True)
     )
 
 
@@ -68,29 +50,26 @@ def test_examples_are_the_same_for_ever():
     """A change of the stream moves every figure ever reported: if it must be, say so in the change log."""
     scenes = Scenes("train", siblings=0.5)
     test = Scenes("test")
-    some = [
-        scenes.draw(0),
-        scenes.draw(2),
-        scenes.draw(3),
-        *test.family(0),
+    examples = [
+        scenes.draw(0), scenes.draw(2), scenes.draw(3), *test.family(0),
         test.one_change(0, "count"),
     ]
-    assert hashlib.sha256(repr(some).encode()).hexdigest()[:16] == "0c65effd6606a7b3"
+    assert hashlib.sha256(repr(examples).encode()).hexdigest()[:16] == "0c65effd6606a7b3"
 
 
 def test_an_example_depends_on_its_number_alone():
-    one = Scenes("train", siblings=0.5)
-    other = Scenes("train", siblings=0.5)
-    forwards = [one.draw(i) for i in range(40)]
-    assert [other.draw(i) for i in reversed(range(40))] == forwards[::-1]
+    example = Scenes("train", siblings=0.5)
+    again = Scenes("train", siblings=0.5)
+    forwards = [example.draw(i) for i in range(40)]
+    assert [again.draw(i) for i in reversed(range(40))] == forwards[::-1]
     assert Scenes("train", seed=1).draw(0) != Scenes("train").draw(0) != Scenes("test").draw(0)
 
 
 # captions
 def test_captions_are_true_and_can_be_said_again(train, siblings, families):
-    for one in [*train, *siblings, *itertools.chain(*families)]:
-        assert holds(one.form, one.scene) is True
-        assert render(one.form, Stream(one.voice)) == one.text
+    for example in [*train, *siblings, *itertools.chain(*families)]:
+        assert holds(example.form, example.scene) is True
+        assert render(example.form, Stream(example.voice)) == example.text
 
 
 def test_splits_share_no_caption(train):
@@ -124,16 +103,18 @@ def test_articles_and_plurals_come_from_the_table():
 
 
 def test_objects_keep_apart_and_inside_and_clear_of_the_margins(train, siblings, families):
-    crowded = {id(one) for one in siblings if one.kind == "relation"}  # their captions say no place
-    for one in [*train, *siblings, *itertools.chain(*families)]:
-        things = one.scene.objects
+    crowded = {
+        id(example) for example in siblings if example.kind == "relation"
+    }  # their captions say no place
+    for example in [*train, *siblings, *itertools.chain(*families)]:
+        things = example.scene.objects
         for thing in things:
             half = thing.size / 2
             assert half - 1e-9 <= min(thing.x, thing.y)
             assert max(thing.x, thing.y) <= 1 - half + 1e-9
             for band in SIZES.values():
                 assert within(thing.size, band) is not None
-            assert id(one) in crowded or all(
+            assert id(example) in crowded or all(
                 within(v, band) is not None
                 for bands in PLACES.values()
                 for v, band in zip((thing.x, thing.y), bands)
@@ -153,36 +134,38 @@ def test_only_vendors_that_have_an_object_draw_it():
 
 
 def test_training_never_draws_the_unseen_style(train):
-    vendors = {thing.vendor for one in train for thing in one.scene.objects}
+    vendors = {thing.vendor for example in train for thing in example.scene.objects}
     assert vendors == {name for name, vendor in emoji()["vendors"].items() if vendor["training"]}
     assert "openmoji" not in vendors
 
 
 def test_a_stated_share_of_drawings_is_restyled_siblings_included():
     for scenes in (Scenes("train", restyle=0.25), Scenes("train", restyle=0.25, siblings=1.0)):
-        drawn = [thing.vendor for i in range(1500) for thing in scenes.draw(i).scene.objects]
-        finishes = Counter(vendor.partition("+")[2] for vendor in drawn)
-        assert finishes[""] / len(drawn) == pytest.approx(0.75, abs=0.03)
+        samples = [thing.vendor for i in range(1500) for thing in scenes.draw(i).scene.objects]
+        finishes = Counter(vendor.partition("+")[2] for vendor in samples)
+        assert finishes[""] / len(samples) == pytest.approx(0.75, abs=0.03)
         assert finishes["outlined"] / finishes["flat"] == pytest.approx(2, abs=0.4)
         assert len(finishes) == 3
-        assert {vendor.partition("+")[0] for vendor in drawn} == {
+        assert {vendor.partition("+")[0] for vendor in samples} == {
             name for name, v in emoji()["vendors"].items() if v["training"]
         }
 
 
-def classes(drawn: Drawn) -> set[int]:
-    return {pair_class(a, b) for a, b in itertools.combinations(sorted(names(drawn)), 2)}
+def classes(samples: Drawn) -> set[int]:
+    return {pair_class(a, b) for a, b in itertools.combinations(sorted(names(samples)), 2)}
 
 
 def test_unseen_pairs_never_meet_in_training(train, siblings, families):
-    for one in [*train, *siblings, *itertools.chain(*families)]:
-        assert 0 not in classes(one)
+    for example in [*train, *siblings, *itertools.chain(*families)]:
+        assert 0 not in classes(example)
     for pairs, number in (("unseen", 0), ("control", 1)):
         scenes = Scenes("test", pairs=pairs)
-        drawn = [scenes.draw(i) for i in range(150)]
-        assert all(number in classes(one) and 1 - number not in classes(one) for one in drawn)
-        for one in drawn:
-            pairs_of_names = itertools.combinations(sorted(names(one)), 2)
+        samples = [scenes.draw(i) for i in range(150)]
+        assert all(
+            number in classes(example) and 1 - number not in classes(example) for example in samples
+        )
+        for example in samples:
+            pairs_of_names = itertools.combinations(sorted(names(example)), 2)
             assert sum(pair_class(*pair) == number for pair in pairs_of_names) == 1
     assert (
         len(Scenes("test", pairs="unseen").stage.pairs)
@@ -201,57 +184,60 @@ def test_siblings_have_exactly_their_share(share):
 
 
 def test_siblings_are_minimal_pairs(siblings):
-    kinds = Counter(one.kind for one in siblings[::2])
-    for one, other in zip(siblings[::2], siblings[1::2]):
-        assert names(one) == names(other)
-        assert one.scene != other.scene
-        assert one.kind == other.kind
-        assert holds(one.form, one.scene) is holds(other.form, other.scene) is True
-        assert holds(one.form, other.scene) is holds(other.form, one.scene) is False
-        assert split_of(one.text) == split_of(other.text) == "train", "no test has these captions"
-        same_ground = (one.scene.background, one.scene.shade) == (
-            other.scene.background,
-            other.scene.shade,
+    kinds = Counter(example.kind for example in siblings[::2])
+    for example, sibling in zip(siblings[::2], siblings[1::2]):
+        assert names(example) == names(sibling)
+        assert example.scene != sibling.scene
+        assert example.kind == sibling.kind
+        assert holds(example.form, example.scene) is holds(sibling.form, sibling.scene) is True
+        assert holds(example.form, sibling.scene) is holds(sibling.form, example.scene) is False
+        assert split_of(example.text) == split_of(sibling.text) == "train", (
+            "no test has these captions"
         )
-        assert same_ground == (one.kind != "background")
-        if one.kind == "size":
-            assert [(thing.name, thing.vendor) for thing in one.scene.objects] == [
-                (thing.name, thing.vendor) for thing in other.scene.objects
+        same_background = example.scene.background == sibling.scene.background
+        same_shade = example.scene.shade == sibling.scene.shade
+        assert (same_background and same_shade) == (example.kind != "background")
+        if example.kind == "size":
+            assert [(thing.name, thing.vendor) for thing in example.scene.objects] == [
+                (thing.name, thing.vendor) for thing in sibling.scene.objects
             ]
-        assert (one.kind == "count") == (len(one.scene.objects) != len(other.scene.objects))
+        assert (example.kind == "count") == (
+            len(example.scene.objects) != len(sibling.scene.objects)
+        )
     for kind, share in Counter(SIBLINGS).items():
         assert abs(kinds[kind] / len(siblings) * 2 - share / len(SIBLINGS)) < 0.05, kinds
 
 
 def test_words_alone_do_not_tell_siblings_apart(siblings):
     for kind in set(SIBLINGS):
-        some = [one.text for one in siblings if one.kind == kind]
-        assert leans(list(zip(some[::2], some[1::2]))) < 4, kind
+        examples = [example.text for example in siblings if example.kind == kind]
+        assert leans(list(zip(examples[::2], examples[1::2]))) < 4, kind
 
 
 def test_a_lesson_is_of_relations_and_two_thirds_of_it_say_one_direction():
     scenes = Scenes("train", siblings=1.0, lesson=True)
     pairs = [(scenes.draw(2 * g), scenes.draw(2 * g + 1)) for g in range(90)]
-    said = [[directions(one.text) for one in pair] for pair in pairs]
-    for each in said[::3]:
+    texts_of_pairs = [[directions(example.text) for example in pair] for pair in pairs]
+    for each in texts_of_pairs[::3]:
         assert each == [{"left"}] * 2
-    assert all(each == [{"above"}] * 2 for each in said[1::3])
-    assert set().union(*itertools.chain(*said[2::3])) == set(RELATIONS)
-    for one, other in pairs:
-        assert one.kind == "relation"
-        assert one.text != other.text
-        assert names(one) == names(other)
-        assert holds(one.form, other.scene) is holds(other.form, one.scene) is False
+    assert all(each == [{"above"}] * 2 for each in texts_of_pairs[1::3])
+    assert set().union(*itertools.chain(*texts_of_pairs[2::3])) == set(RELATIONS)
+    for example, sibling in pairs:
+        assert example.kind == "relation"
+        assert example.text != sibling.text
+        assert names(example) == names(sibling)
+        assert holds(example.form, sibling.scene) is holds(sibling.form, example.scene) is False
 
 
 @pytest.mark.parametrize("skew, free", [(0.0, 60), (0.5, 30), (0.8, 12), (1.0, 0)])
 def test_a_lessons_skew_is_the_share_of_pairs_that_say_one_direction(skew, free):
-    said = [lesson_direction(group, skew) for group in range(60)]
-    assert said.count("") == free and abs(said.count("left") - said.count("above")) <= 1
-    tenths = [said[i : i + 10].count("") for i in range(0, 60, 10)]
+    texts_of_pairs = [lesson_direction(group, skew) for group in range(60)]
+    assert texts_of_pairs.count("") == free
+    assert abs(texts_of_pairs.count("left") - texts_of_pairs.count("above")) <= 1
+    tenths = [texts_of_pairs[i : i + 10].count("") for i in range(0, 60, 10)]
     assert max(tenths) - min(tenths) == 0, "they are spread evenly"
     scenes = Scenes("train", siblings=1.0, lesson=True, lesson_skew=skew)
-    for group, direction in enumerate(said[:10]):
+    for group, direction in enumerate(texts_of_pairs[:10]):
         texts = [scenes.draw(2 * group + i).text for i in range(2)]
         assert not direction or all(directions(text) == {direction} for text in texts)
     with pytest.raises(ValueError, match="lesson_skew=1.2 is a share"):
@@ -267,27 +253,29 @@ def test_siblings_come_again_where_only_so_many_are_allowed():
 def test_each_caption_of_a_family_is_true_of_its_own_scene_only(families):
     for family in families:
         assert len(family) == 4 and (truth(family) == np.eye(4)).all()
-        for one, other in itertools.permutations(family, 2):
-            assert holds(one.form, other.scene) is False
-        assert len({frozenset(names(one)) for one in family}) == 1
-        assert len({(one.scene.background, one.scene.shade) for one in family}) == 1
+        for example, sibling in itertools.permutations(family, 2):
+            assert holds(example.form, sibling.scene) is False
+        assert len({frozenset(names(example)) for example in family}) == 1
+        assert len({(example.scene.background, example.scene.shade) for example in family}) == 1
     assert Counter(family[0].kind for family in families) == dict.fromkeys(FAMILIES, 8)
-    assert {len(one.scene.objects) for family in families for one in family} == {2, 3}
+    assert {len(example.scene.objects) for family in families for example in family} == {2, 3}
 
 
 def test_a_family_differs_in_its_kind_alone(families):
     for family in families:
-        things = [one.scene.objects for one in family]
-        looks = [[(thing.name, thing.vendor, thing.angle) for thing in some] for some in things]
+        things = [example.scene.objects for example in family]
+        looks = [
+            [(thing.name, thing.vendor, thing.angle) for thing in examples] for examples in things
+        ]
         kind = family[0].kind
         assert kind == "count" or all(look == looks[0] for look in looks)
-        sizes = len({tuple(thing.size for thing in some) for some in things})
-        spots = len({tuple((thing.x, thing.y) for thing in some) for some in things})
+        sizes = len({tuple(thing.size for thing in examples) for examples in things})
+        spots = len({tuple((thing.x, thing.y) for thing in examples) for examples in things})
         assert kind == "count" or (sizes, spots) == {"size": (4, 1), "mixed": (2, 2)}.get(
             kind, (1, 4)
         ), kind
         if kind == "count":
-            assert {repeats(one) for one in family} == {(1, 1), (2, 1)}
+            assert {repeats(example) for example in family} == {(1, 1), (2, 1)}
 
 
 # one change
@@ -310,24 +298,24 @@ def leans(pairs) -> float:
 
 
 def test_foils_are_false_and_truths_true(changed):
-    for kind, some in changed.items():
-        for one, foil, text in some:
-            assert holds(one.form, one.scene) is True
-            assert holds(foil, one.scene) is False
-            assert one.kind == kind
-            assert text == render(foil, Stream(one.voice))
-            assert len(text.split()) == len(one.text.split())
-            assert 0 not in classes(one)
+    for kind, examples in changed.items():
+        for example, foil, text in examples:
+            assert holds(example.form, example.scene) is True
+            assert holds(foil, example.scene) is False
+            assert example.kind == kind
+            assert text == render(foil, Stream(example.voice))
+            assert len(text.split()) == len(example.text.split())
+            assert 0 not in classes(example)
 
 
 def test_words_alone_do_not_tell_a_foil_from_the_truth(changed):
-    for kind, some in changed.items():
-        assert leans([(one.text, text) for one, _, text in some]) < 4, kind
+    for kind, examples in changed.items():
+        assert leans([(example.text, text) for example, _, text in examples]) < 4, kind
     scenes = Scenes("train", counts=(0.2, 0.4, 0.4))
     pairs = []
-    for one in map(scenes.draw, range(600)):
-        if foil := make_foil(one.form, one.scene, "count", Stream(one.id)):
-            pairs.append((one.text, render(foil, Stream(one.voice))))
+    for example in map(scenes.draw, range(600)):
+        if foil := make_foil(example.form, example.scene, "count", Stream(example.id)):
+            pairs.append((example.text, render(foil, Stream(example.voice))))
     assert leans(pairs) > 4, (
         "foils of drawn captions do lean: 'three' is rarer than 'one'. The check is blind"
     )
@@ -335,40 +323,44 @@ def test_words_alone_do_not_tell_a_foil_from_the_truth(changed):
 
 # truth
 def test_truth_is_that_of_every_single_question(siblings):
-    some = siblings[:64]
-    expected = [[holds(one.form, other.scene) is True for other in some] for one in some]
-    assert (truth(some) == expected).all() and truth(some).sum() > 64
+    examples = siblings[:64]
+    for row, example in zip(truth(examples), examples):
+        expected = [holds(example.form, other.scene) is True for other in examples]
+        assert row.tolist() == expected
+    assert truth(examples).sum() > 64
 
 
 def test_a_caption_counts_as_true_of_no_scene_but_its_own_where_the_picture_cannot_tell():
     """A cat between small and big: "a big cat" is neither true nor false of it."""
     form = There(Noun("cat", "big"))
-    drawn = [
+    samples = [
         Drawn(Scene((Object("cat", 0.5, 0.5, size, "noto"),), "red"), form, "a big cat", i)
         for i, size in enumerate((0.45, 0.31, 0.2))
     ]
-    assert [holds(form, one.scene) for one in drawn] == [True, None, False]
-    assert truth(drawn).tolist() == [[True, False, False], [True, True, False], [True, False, True]]
+    assert [holds(form, example.scene) for example in samples] == [True, None, False]
+    assert truth(samples).tolist() == [
+        [True, False, False], [True, True, False], [True, False, True],
+    ]
 
 
 # noise
 def test_noise_has_its_rates_and_its_kinds():
     scenes = Scenes("train", noise=(0.1, 0.2, 0.3))
     clean = Scenes("train")
-    drawn = [scenes.draw(i) for i in range(1500)]
-    rates = Counter(one.noise for one in drawn)
+    samples = [scenes.draw(i) for i in range(1500)]
+    rates = Counter(example.noise for example in samples)
     for noise, rate in (("wrong", 0.1), ("missing", 0.2), ("foreign", 0.3)):
-        assert abs(rates[noise] / len(drawn) - rate) < 0.04, rates
-    for i, one in enumerate(drawn):
+        assert abs(rates[noise] / len(samples) - rate) < 0.04, rates
+    for i, example in enumerate(samples):
         before = clean.draw(i)
-        assert one.scene == before.scene
-        assert (one.text == before.text) == (one.noise == "")
-        if one.noise == "missing":
+        assert example.scene == before.scene
+        assert (example.text == before.text) == (example.noise == "")
+        if example.noise == "missing":
             rest = iter(before.text.split())
-            for word in one.text.split():
+            for word in example.text.split():
                 assert word in rest, "words come in their order"
-        elif one.noise:
-            assert holds(one.form, one.scene) is False
+        elif example.noise:
+            assert holds(example.form, example.scene) is False
 
 
 # pictures

@@ -10,7 +10,7 @@ from emojiscenes import language, stress
 from emojiscenes.language import Noun, Relation, holds
 from emojiscenes.stream import Stream
 
-WAYS = {said: kind for kind, said in stress.SAYING.items()}
+WAYS = {named: kind for kind, named in stress.SAYING.items()}
 A = r"(?:an?|the) (\w+)"
 WAY = f"({'|'.join(WAYS)})"
 UNSEEN = ("openmoji",)
@@ -55,9 +55,7 @@ def test_the_true_relation_holds_and_the_false_one_does_not(title):
         assert (
             not edge
             or {
-                "left": max(x) <= 0.4,
-                "right": min(x) >= 0.6,
-                "top": max(y) <= 0.4,
+                "left": max(x) <= 0.4, "right": min(x) >= 0.6, "top": max(y) <= 0.4,
                 "bottom": min(y) >= 0.6,
             }[edge[1]]
         )
@@ -72,13 +70,13 @@ def test_a_negation_is_true_of_the_mirror_image_alone():
         assert holds(denied, mirrored) is False
 
 
-@pytest.mark.parametrize("shown, said", [(2, 3), (3, 2), (2, 1)])
-def test_as_many_are_shown_as_the_true_sentence_says(shown, said):
+@pytest.mark.parametrize("shown, named", [(2, 3), (3, 2), (2, 1)])
+def test_as_many_are_shown_as_the_true_sentence_says(shown, named):
     words = {1: "one", 2: "two", 3: "three"}
-    for (scene, true), (_, false) in ask_some(f"{words[shown]} of a kind, not {words[said]}"):
+    for (scene, true), (_, false) in ask_some(f"{words[shown]} of a kind, not {words[named]}"):
         noun = Noun(scene.objects[0].name)
         assert holds(language.Count(noun, shown), scene) and len(scene.objects) == shown
-        assert true.split()[0] == words[shown] and false.split()[0] == words[said]
+        assert true.split()[0] == words[shown] and false.split()[0] == words[named]
 
 
 def test_questions_are_the_same_for_ever():
@@ -99,8 +97,8 @@ def test_questions_are_the_same_for_ever():
 
 def test_splits_seeds_and_styles_have_other_scenes():
     def scenes(*given, **options) -> set:
-        drawn = stress.draw("relation_anywhere", 10, *given, 50, **options)
-        return {question.true[0] for question in drawn}
+        questions = stress.draw("relation_anywhere", 10, *given, 50, **options)
+        return {question.true[0] for question in questions}
 
     first = scenes("test", 0)
     assert first == scenes("test", 0) and len(first) == 10

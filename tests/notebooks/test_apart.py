@@ -225,9 +225,7 @@ def test_a_right_answer_in_an_unusual_form_keeps_its_points(form):
 @pytest.mark.parametrize(
     "how",
     [
-        "extend([%s])",
-        "insert(len(queue), %s)",
-        "__iadd__([%s])",
+        "extend([%s])", "insert(len(queue), %s)", "__iadd__([%s])",
         "__setitem__(slice(len(queue), None), [%s])",
     ],
 )
@@ -426,10 +424,7 @@ def test_without_a_sandbox_nothing_is_graded_unless_one_says_so_and_the_ways_out
     with pytest.raises(apart_sandbox.Refused) as refused:
         apart.Session()
     for way_out in (
-        "apt-get install bubblewrap",
-        "Containerfile",
-        "MINALBEF_STUDENT",
-        "--unsafe",
+        "apt-get install bubblewrap", "Containerfile", "MINALBEF_STUDENT", "--unsafe",
         "delete your files",
     ):
         assert way_out in str(refused.value)

@@ -296,12 +296,8 @@ def answers_alone_are_graded_and_what_was_corrected_again(folder: Path) -> None:
                 "source": patch,
                 "metadata": {
                     "nbgrader": {
-                        "grade_id": name,
-                        "solution": True,
-                        "grade": False,
-                        "locked": False,
-                        "schema_version": 3,
-                        "task": False,
+                        "grade_id": name, "solution": True, "grade": False, "locked": False,
+                        "schema_version": 3, "task": False,
                     }
                 }
                 if name
@@ -389,10 +385,7 @@ def test_a_package_to_fill_keeps_signatures_and_docstrings_and_no_line_of_a_solu
 
 def test_a_package_that_imports_minalbef_is_refused_and_would_find_it_closed():
     scores = package.grade(package.cheat(), "any")
-    assert (scores["points"], scores["of"]) == (
-        0,
-        50,
-    )
+    assert (scores["points"], scores["of"]) == (0, 50)
     assert "mine/losses.py imports minalbef" in scores["says"]
     scores = package.grade(package.cheat(), "any", check=False)
     assert (scores["points"], scores["of"], len(scores["seams"])) == (0, 50, len(package.MISTAKES))
@@ -416,10 +409,7 @@ def test_a_package_handed_in_is_graded_by_seams_into_a_file(tmp_path):
         path.stem: json.loads(path.read_text()) for path in (tmp_path / "graded").glob("*.json")
     }
     assert {student: scores["points"] for student, scores in graded.items()} == {
-        "anna": 50,
-        "ben": 45,
-        "carl": 0,
-        "dora": 0,
+        "anna": 50, "ben": 45, "carl": 0, "dora": 0,
     }
     assert [name for name, seam in graded["ben"]["seams"].items() if seam["says"]] == ["itc_loss"]
     assert "imports os" in graded["dora"]["says"]

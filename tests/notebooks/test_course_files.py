@@ -72,11 +72,7 @@ def test_the_students_folder_holds_no_line_of_an_answer_a_hidden_test_or_a_mista
     assert len(secret) > 1500 and not [line for line in secret if line in shown]
     names = {path.name for path in folder.rglob("*")}
     assert not names & {
-        "solution.py",
-        "hidden.py",
-        "mistakes.py",
-        "course.py",
-        "apart_nbgrader.py",
+        "solution.py", "hidden.py", "mistakes.py", "course.py", "apart_nbgrader.py",
         "package_right.py",
     }
     assert "COURSE_SECRET" in text_of(folder / "assignments" / "a1_encoders" / "grading.py"), (
@@ -118,12 +114,8 @@ def checked(folder: Path, path: str) -> tuple[int, list[str]]:
     """`python -m grader check`, as a student types it in the course's folder -> exit status, lines."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(folder / "data")])}
     run = subprocess.run(
-        [sys.executable, "-m", "grader", "check", path],
-        cwd=folder,
-        text=True,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        [sys.executable, "-m", "grader", "check", path], cwd=folder, text=True, env=env,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )
     return run.returncode, run.stdout.splitlines()
 
@@ -221,9 +213,7 @@ def test_names_of_browsers_and_nested_folders_are_accepted_and_bad_files_are_nam
     submit(tmp_path, "gül", "a2_alignment.ipynb/a2_alignment.ipynb", notebook("x = 3"))
     submit(tmp_path, "hal", "a2_alignment.ipynb/notes.txt", "no notebook")
     submit(
-        tmp_path,
-        "ida",
-        "a2_alignment.ipynb",
+        tmp_path, "ida", "a2_alignment.ipynb",
         notebook("x = 1").replace('"nbformat": 4', '"nbformat": 3'),
     )
     submit(tmp_path, "jon", "a2_alignment.ipynb", notebook("x = 1").replace('"tests-x"', "7"))
@@ -253,10 +243,7 @@ def test_names_of_browsers_and_nested_folders_are_accepted_and_bad_files_are_nam
         for path in (tmp_path / "submitted").glob("*/*/a2_alignment.ipynb")
     }
     assert {student: re.findall("x = .", path.read_text()) for student, path in left.items()} == {
-        "ada": ["x = 1"],
-        "ben": ["x = 2"],
-        "gül": ["x = 3"],
-        "nat": ["x = 4"],
+        "ada": ["x = 1"], "ben": ["x = 2"], "gül": ["x = 3"], "nat": ["x = 4"],
     }
     assert (tmp_path / "nobodys.ipynb").read_text() == "{}"
     assert (tmp_path / "unreadable" / "cem" / "a2_alignment" / "a2_alignment.ipynb").exists()
@@ -331,20 +318,12 @@ def test_of_a_written_answer_nothing_runs_or_loads_and_what_is_honest_stays(wher
         assert source not in written
         for tag, attribute, value in parts_of(page(source)):
             assert tag in {"p", "a", "img"} and attribute in {"", "href", "src", "alt"}, (
-                name,
-                tag,
-                attribute,
+                name, tag, attribute,
             )
             assert tag != "a" or not value or value.startswith("http"), (name, value)
             assert attribute != "src" or ":" not in value, (name, value)
     assert {tag for tag, *_ in parts_of(page(HONEST))} >= {
-        "strong",
-        "code",
-        "table",
-        "th",
-        "td",
-        "pre",
-        "img",
+        "strong", "code", "table", "th", "td", "pre", "img",
     }
     assert "a&lt;" in page(HONEST) and ("img", "alt", "dot") in parts_of(page(HONEST))
     for link in ("[a](#there)", "[a](figures/a.png)", "![](figures/a.png)"):

@@ -38,16 +38,9 @@ def jupyterlab(folder: Path):
     with log.open("w") as said:
         server = subprocess.Popen(
             [
-                sys.executable,
-                "-m",
-                "jupyterlab",
-                "--no-browser",
-                "--allow-root",
-                "--ip=127.0.0.1",
-                f"--port={port}",
-                "--ServerApp.port_retries=0",
-                "--ServerApp.password=",
-                f"--ServerApp.root_dir={folder}",
+                sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
+                "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+                "--ServerApp.password=", f"--ServerApp.root_dir={folder}",
             ],
             cwd=folder,
             stdout=said,

@@ -15,15 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from chromium import (
-    answers,
-    asked,
-    draw_pairs,
-    explorers,
-    keep,
-    number,
-    open_details,
-    round_as_stored,
-    settle,
+    answers, asked, draw_pairs, explorers, keep, number, open_details, round_as_stored, settle,
     stored_run,
 )
 from emojiscenes.language import Object, Scene
@@ -278,22 +270,13 @@ STEPS = {
         lambda page: drag(page, (190, 310), (230, 350)),
         lambda page: first(page, "size") > 0.4,
     ),
-    "drag": (
-        lambda page: drag(page, (120, 240), (200, 120)),
-        lambda page: first(page, "y") < 0.3,
-    ),
+    "drag": (lambda page: drag(page, (120, 240), (200, 120)), lambda page: first(page, "y") < 0.3),
     "turn": (
         lambda page: page.locator("#angle").fill("20"),
         lambda page: first(page, "angle") == 20,
     ),
-    "across": (
-        lambda page: page.locator("#x").fill("0.74"),
-        lambda page: first(page, "x") == 0.74,
-    ),
-    "down": (
-        lambda page: page.locator("#y").fill("0.5"),
-        lambda page: first(page, "y") == 0.5,
-    ),
+    "across": (lambda page: page.locator("#x").fill("0.74"), lambda page: first(page, "x") == 0.74),
+    "down": (lambda page: page.locator("#y").fill("0.5"), lambda page: first(page, "y") == 0.5),
     "size": (
         lambda page: page.locator("#size").fill("0.2"),
         lambda page: abs(first(page, "size") - 0.2) < 0.01,
@@ -440,14 +423,8 @@ def own(run, tmp_path_factory) -> Path:
     source = Scenes("train", seed=5, objects=run.config.objects)
     tokenizer = Tokenizer.train([source.draw(i).text for i in range(300)], 150)
     config = replace(
-        run.config,
-        seed=5,
-        image_depth=1,
-        text_depth=2,
-        fusion_depth=3,
-        text_heads=4,
-        fuse_cls=True,
-        vocab_size=len(tokenizer),
+        run.config, seed=5, image_depth=1, text_depth=2, fusion_depth=3, text_heads=4,
+        fuse_cls=True, vocab_size=len(tokenizer),
     )
     folder = tmp_path_factory.mktemp("own")
     checkpoint.save(folder, disturb(ALBEF(config)), tokenizer)

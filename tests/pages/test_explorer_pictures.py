@@ -24,9 +24,7 @@ from minalbef.tokenizer import Tokenizer
 CLIPART = data_folder() / "clipart" / "images.zip"
 DRAWINGS = 60
 QUERIES = (
-    "apple",
-    "a red apple",
-    "a flag and a tree on the moon",
+    "apple", "a red apple", "a flag and a tree on the moon",
     "two big dogs left of a zebra's CAFÉ-bar",
 )
 
@@ -51,15 +49,8 @@ def own(tmp_path_factory) -> Path:
         captions = [Path(name).stem.replace("_", " ") for name in file.namelist()]
     tokenizer = Tokenizer.train([*captions, "the café 東京"], 600)
     config = replace(
-        preset("clipart"),
-        stem="patch",
-        fuse_cls=True,
-        image_depth=1,
-        text_depth=2,
-        fusion_depth=3,
-        text_heads=4,
-        vocab_size=len(tokenizer),
-        text_length=24,
+        preset("clipart"), stem="patch", fuse_cls=True, image_depth=1, text_depth=2, fusion_depth=3,
+        text_heads=4, vocab_size=len(tokenizer), text_length=24,
     )
     folder = tmp_path_factory.mktemp("own")
     checkpoint.save(folder, disturb(ALBEF(config)), tokenizer)

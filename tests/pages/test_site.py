@@ -248,11 +248,8 @@ def test_the_site_shows_no_answer_of_an_assignment(site):
 @pytest.mark.parametrize(
     "name, width",
     [
-        ("index", 1500),
-        ("index", 390),
-        ("notebooks/06_fuse", 390),
-        ("notebooks/assignments/a1_encoders", 1200),
-        ("api/core", 1200),
+        ("index", 1500), ("index", 390), ("notebooks/06_fuse", 390),
+        ("notebooks/assignments/a1_encoders", 1200), ("api/core", 1200),
     ],
 )
 def test_in_a_browser_a_page_fits_loads_itself_alone_and_complains_of_nothing(

@@ -24,11 +24,8 @@ def is_left_out(path: str) -> bool:
 
 
 SECRETS = (
-    ".git/config",
-    "runs/course/package/secret.txt",
-    "course/package/secret.txt",
-    "course/nbgrader_config.py",
-    "course/gradebook.db",
+    ".git/config", "runs/course/package/secret.txt", "course/package/secret.txt",
+    "course/nbgrader_config.py", "course/gradebook.db",
 )
 
 

@@ -25,13 +25,7 @@ pytestmark = pytest.mark.slow
 STEPS = 8
 # tiny's settings for photographs
 PHOTOGRAPHS = [
-    "objects=0",
-    "warm_steps=0",
-    "siblings=0",
-    "restyle=0",
-    "bucket=1",
-    "vocab_size=64",
-    "batch=4",
+    "objects=0", "warm_steps=0", "siblings=0", "restyle=0", "bucket=1", "vocab_size=64", "batch=4",
 ]
 
 
@@ -147,11 +141,7 @@ DAMAGE = {
     "a bit at 90%": lambda data: flip_bit(data, 0.9),
 }
 HARMLESS = {
-    "its last byte is missing",
-    "its first bit",
-    "a bit at 30%",
-    "a bit at 60%",
-    "a bit at 90%",
+    "its last byte is missing", "its first bit", "a bit at 30%", "a bit at 60%", "a bit at 90%",
 }
 
 
@@ -180,10 +170,7 @@ def test_a_damaged_file_of_a_run_that_is_loaded_is_named_with_the_way_out(tmp_pa
 
 
 TRAINING = (
-    "state.pt",
-    "metrics.csv",
-    "start/config.json",
-    "start/tokenizer.json",
+    "state.pt", "metrics.csv", "start/config.json", "start/tokenizer.json",
     "start/model.safetensors",
 )
 
@@ -277,28 +264,12 @@ def test_a_set_that_was_prepared_again_is_not_trained_on_by_the_run_of_the_old_o
 # what strangers' records hold, that training must never see
 
 BAD_CAPTIONS = [
-    "",
-    "  ",
-    "?!",
-    "\x00",
-    "\u200b",
-    "\u0301\u0302",
-    "a \ud800 cat",
-    None,
-    7,
-    [],
-    {"a": "cat"},
+    "", "  ", "?!", "\x00", "\u200b", "\u0301\u0302", "a \ud800 cat", None, 7, [], {"a": "cat"},
     [["a cat"]],
 ]
 ODD_CAPTIONS = [
-    "a \x00 cat",
-    "a\u200bcat",
-    "a cat " * 10_000,
-    "c" * 1_000_000,
-    "\u202ea cat",
-    "[MASK] [PAD] a cat",
-    "$a^{cat",
-    "<b>&cat",
+    "a \x00 cat", "a\u200bcat", "a cat " * 10_000, "c" * 1_000_000, "\u202ea cat",
+    "[MASK] [PAD] a cat", "$a^{cat", "<b>&cat",
 ]
 
 

@@ -66,11 +66,7 @@ def test_the_package_reads_and_writes_text_as_utf8_on_every_system():
 
 
 PATHS = (
-    r"C:\other\cat.jpg",
-    r"..\..\cat.jpg",
-    r"\\server\share\cat.jpg",
-    r"sub\cat.jpg",
-    "D:/cat.jpg",
+    r"C:\other\cat.jpg", r"..\..\cat.jpg", r"\\server\share\cat.jpg", r"sub\cat.jpg", "D:/cat.jpg",
     "../cat.jpg",
 )
 

@@ -27,18 +27,9 @@ MODULE, PROGRAM, SCENES, READER, SET = re.findall(
 )
 SHORT = ("epoch=32", "epochs=1", "batch=16", "image_size=48", "queue_size=64", "device=cpu")
 SMALL = (
-    "image_size=32",
-    "patch_size=16",
-    "image_width=32",
-    "image_depth=1",
-    "image_heads=4",
-    "vocab_size=256",
-    "text_width=48",
-    "text_heads=4",
-    "text_depth=1",
-    "fusion_depth=2",
-    "embed_dim=16",
-    "queue_size=8",
+    "image_size=32", "patch_size=16", "image_width=32", "image_depth=1", "image_heads=4",
+    "vocab_size=256", "text_width=48", "text_heads=4", "text_depth=1", "fusion_depth=2",
+    "embed_dim=16", "queue_size=8",
 )
 
 
@@ -132,12 +123,8 @@ def run(package: Path, folder: Path, *commands: tuple[str, ...]) -> list[str]:
     )
     environment = os.environ | {"PYTHONPATH": python_path(package), "COLUMNS": "100"}
     result = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(commands)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
+        [sys.executable, "-c", code, json.dumps(commands)], cwd=folder, env=environment,
+        capture_output=True, text=True, encoding="utf-8",
     )
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
     return result.stdout.split("=" * 9)
@@ -169,30 +156,15 @@ def test_every_command_takes_a_task_of_three_files(package, tmp_path):
         ("prepare", "--help"),
         ("dry-run", "caption", *SMALL),
         (
-            "finetune",
-            "caption",
-            *SHORT,
-            *tuned,
-            "--baselines",
-            "all",
-            "--size",
-            "0.08",
-            "--processes",
-            "1",
+            "finetune", "caption", *SHORT, *tuned, "--baselines", "all", "--size", "0.08",
+            "--processes", "1",
         ),
         ("evaluate", "caption", *tuned, "--size", "0.08", "--seed", "1"),
         ("predict", "caption", "--image", first, "--text", "what is there?"),
         ("prepare", "captions", "--from", "made"),
         (
-            "finetune",
-            "caption",
-            "epochs=1",
-            "batch=16",
-            *tuned,
-            "--data",
-            "prepared/captions",
-            "--run",
-            "runs/captions",
+            "finetune", "caption", "epochs=1", "batch=16", *tuned, "--data", "prepared/captions",
+            "--run", "runs/captions",
         ),
         ("evaluate", "runs/captions", "--data", "prepared/captions/test"),
     )

@@ -25,7 +25,9 @@ for _path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
 LINKED = []
 for _pattern in ("*.md", "docs/*.md", "data/**/*.md", "notebooks/**/*.md"):
     LINKED += sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(_pattern))
-TESTED_ELSEWHERE = ("docs/extend.md", "docs/new_task.md", "docs/use.md")  # their own tests run their Python
+TESTED_ELSEWHERE = (
+    "docs/extend.md", "docs/new_task.md", "docs/use.md",
+)  # their own tests run their Python
 
 
 def blocks(kind: str, text: str) -> list[str]:

@@ -61,6 +61,4 @@ WRONG = {
     """,
 }
 # parts of cells above that run whole for a blank
-NEEDS = {
-    "itc_by_ids": ["folder = Path(run", "task = retrieval.Retrieval(config)"],
-}
+NEEDS = {"itc_by_ids": ["folder = Path(run", "task = retrieval.Retrieval(config)"]}

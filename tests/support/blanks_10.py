@@ -53,7 +53,4 @@ WRONG = {
     "confusion": "return torch.bincount(3 * answers + labels, minlength=9).view(3, 3)",
 }
 # parts of cells above that run whole for a blank
-NEEDS = {
-    "labels_by_hand": ["folder = Path(run"],
-    "EntailmentModel": ["folder = Path(run"],
-}
+NEEDS = {"labels_by_hand": ["folder = Path(run"], "EntailmentModel": ["folder = Path(run"]}

@@ -61,6 +61,4 @@ WRONG = {
     "share_consistent": "return right.float().mean().item()",
 }
 # parts of cells above that run whole for a blank
-NEEDS = {
-    "TwoPictures": ["folder = Path(run"],
-}
+NEEDS = {"TwoPictures": ["folder = Path(run"]}

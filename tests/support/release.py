@@ -32,16 +32,8 @@ def secret_lines() -> set[str]:
         for path in ASSIGNMENTS.rglob("*.py")
         if path.name
         in (
-            "solution.py",
-            "hidden.py",
-            "mistakes.py",
-            "package_mistakes.py",
-            "package_right.py",
-            "package_adapters.py",
-            "package_tests.py",
-            "course.py",
-            "package.py",
-            "report.py",
+            "solution.py", "hidden.py", "mistakes.py", "package_mistakes.py", "package_right.py",
+            "package_adapters.py", "package_tests.py", "course.py", "package.py", "report.py",
             "make_curves.py",
         )
     ]

@@ -13,13 +13,7 @@ from golden_encoders import CONFIG
 from golden_rule import checksum, figures, fill, off, original_state, wrong
 from golden_tasks import gradient_differences
 from helpers import disturb, same_state, small, texts
-from minalbef.tasks.entailment import (
-    LABELS,
-    Entailment,
-    EntailmentBatch,
-    EntailmentRecord,
-    collate,
-)
+from minalbef.tasks.entailment import LABELS, Entailment, EntailmentBatch, EntailmentRecord, collate
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 
@@ -37,11 +31,8 @@ def original() -> tuple[Entailment, EntailmentBatch, dict]:
     fill(task.student, state.student, ABSENT)
     fill(task.teacher, state.teacher, ABSENT)
     batch = EntailmentBatch(
-        inputs["image"],
-        inputs["input_ids"].long(),
-        inputs["attention_mask"].bool(),
-        torch.arange(4),
-        recorded["arrays"]["targets"].long(),
+        inputs["image"], inputs["input_ids"].long(), inputs["attention_mask"].bool(),
+        torch.arange(4), recorded["arrays"]["targets"].long(),
     )
     return task, batch, recorded
 
@@ -64,10 +55,7 @@ def all_figures() -> dict[str, float]:
         answered = arrays["eval_prediction_after_forward"].softmax(-1)
         result["probabilities"] = off(task.student.eval()(*inputs).softmax(-1), answered, 2e-5)
     after = key_table.write(
-        {},
-        {name.removeprefix("albef."): p for name, p in task.teacher.named_parameters()},
-        {},
-        2,
+        {}, {name.removeprefix("albef."): p for name, p in task.teacher.named_parameters()}, {}, 2,
         False,
     )
     return result | {

@@ -21,13 +21,7 @@ from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.tasks import nlvr2, text_assignment
 from minalbef.tasks.nlvr2 import (
-    NLVR2,
-    NLVR2Batch,
-    NLVR2Record,
-    PairFusion,
-    PairModel,
-    add_shared,
-    drop_shared,
+    NLVR2, NLVR2Batch, NLVR2Record, PairFusion, PairModel, add_shared, drop_shared,
 )
 from minalbef.tasks.pretrain import PretrainBatch
 from minalbef.tasks.text_assignment import AssignDraws, TextAssignment
@@ -41,21 +35,9 @@ ABSENT = r"(albef\.)?(match_head|word_head|image_proj|text_proj|temperature)\b"
 
 def golden_config(size: str) -> Config:
     return Config(
-        image_size=32,
-        patch_size=8,
-        image_width=48,
-        image_depth=4,
-        image_heads=4,
-        vocab_size=64,
-        positions=40,
-        text_width=48,
-        text_depth=HALF[size],
-        text_heads=4,
-        fusion_depth=HALF[size],
-        dropout=0.0,
-        embed_dim=16,
-        queue_size=16,
-        batch=4,
+        image_size=32, patch_size=8, image_width=48, image_depth=4, image_heads=4, vocab_size=64,
+        positions=40, text_width=48, text_depth=HALF[size], text_heads=4, fusion_depth=HALF[size],
+        dropout=0.0, embed_dim=16, queue_size=16, batch=4,
     )
 
 
@@ -93,19 +75,11 @@ def golden_assignment(size: str) -> tuple[dict, TextAssignment, PretrainBatch, A
     golden_rule.fill(task.student, drop_shared(read.student), ABSENT)
     inputs = golden_rule.figures("encoders")["arrays"]
     batch = PretrainBatch(
-        inputs["image"],
-        inputs["input_ids"].long(),
-        inputs["attention_mask"].bool(),
+        inputs["image"], inputs["input_ids"].long(), inputs["attention_mask"].bool(),
         torch.arange(4),
     )
     assert recorded["rand_values"] == [
-        0.9,
-        0.9,
-        0.9,
-        0.1,
-        0.1,
-        0.5,
-        0.7,
+        0.9, 0.9, 0.9, 0.1, 0.1, 0.5, 0.7,
     ]  # text 2, at 0.1, asks for no side
     # equal uniforms: the likeliest are drawn, as in the original's run
     draws = AssignDraws(
@@ -243,10 +217,7 @@ def test_the_originals_file_is_written_as_it_was_read(name):
     ours = [drop_shared(weights) for weights in (read.student, read.teacher)]
     assert len(read.student) - len(ours[0]) == 4 * HALF[name.split("_")[-1]]
     again = key_table.write(
-        *map(add_shared, ours),
-        {},
-        read.fusion_from,
-        read.bert,
+        *map(add_shared, ours), {}, read.fusion_from, read.bert,
         "ta_head" if "ta" in name else "cls_head",
     )
     assert same_state(again, state)
@@ -559,9 +530,7 @@ def test_a_text_without_wrong_pictures_is_skipped():
     # of two texts the second wants two wrong pictures, where there is one
     logits = task.student(batch.image, tensor([[0, 1]]), batch.tokens[:1], batch.keep[:1])
     assert_close(
-        task(batch, 0.0, draws)[0]["assign"],
-        F.cross_entropy(logits, tensor([0])),
-        atol=2e-5,
+        task(batch, 0.0, draws)[0]["assign"], F.cross_entropy(logits, tensor([0])), atol=2e-5,
         rtol=1e-5,
     )
 
@@ -638,10 +607,7 @@ def shared_step(rank: int = 0, world: int = 1) -> dict:
 
 def worker(rank: int, port: int, folder):
     os.environ |= {
-        "RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "LOCAL_RANK": str(rank),
-        "MASTER_ADDR": "127.0.0.1",
+        "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
     torch.set_num_threads(1)

@@ -22,13 +22,7 @@ from minalbef.decoder import Decoder
 from minalbef.evaluation.loop import How
 from minalbef.tasks import vqa
 from minalbef.tasks.vqa import (
-    VQA,
-    VQABatch,
-    VQAModel,
-    VQARecord,
-    answer_loss,
-    collate,
-    encode_answers,
+    VQA, VQABatch, VQAModel, VQARecord, answer_loss, collate, encode_answers,
 )
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
@@ -142,10 +136,7 @@ def all_figures(size: str = "small") -> dict[str, float]:
         )
         result["likelihoods"] = off(-answer_loss(logits, words, words > 0), whole, 5e-6, 2e-6)
         logits = model(
-            words[:, :2],
-            words[:, :2] > 0,
-            model.read(batch),
-            batch.keep,
+            words[:, :2], words[:, :2] > 0, model.read(batch), batch.keep,
             torch.arange(3).repeat_interleave(4),
         )
         result["first words"] = off(
@@ -219,14 +210,8 @@ def task_and_batch(**changes) -> tuple[VQA, VQABatch]:
     tokens, keep = texts(3, 9, task.config.vocab_size, lengths=[9, 7, 5])
     answers, answers_keep = texts(6, 5, task.config.vocab_size, seed=1, lengths=[3, 5, 2, 4, 3, 5])
     return task, VQABatch(
-        torch.randn(3, 3, 24, 24),
-        tokens,
-        keep,
-        torch.arange(3),
-        answers,
-        answers_keep,
-        torch.tensor([0.7, 0.3, 0.5, 0.2, 0.5, 0.3]),
-        torch.tensor([2, 1, 3]),
+        torch.randn(3, 3, 24, 24), tokens, keep, torch.arange(3), answers, answers_keep,
+        torch.tensor([0.7, 0.3, 0.5, 0.2, 0.5, 0.3]), torch.tensor([2, 1, 3]),
     )
 
 
@@ -523,11 +508,7 @@ def test_an_evaluation_compares_normal_forms_only_where_annotators_differ(monkey
     written = ["The dog.", "The dog.", "two", "2", "2"]
     monkeypatch.setattr(vqa, "answer_questions", lambda *some: written)
     said = [
-        ("dog",) * 10,
-        ("dog",) * 9 + ("cat",),
-        ("two",) * 10,
-        ("two",) * 9 + ("2",),
-        ("cow",) * 10,
+        ("dog",) * 10, ("dog",) * 9 + ("cat",), ("two",) * 10, ("two",) * 9 + ("2",), ("cow",) * 10,
     ]
     records = [VQARecord(None, "what?", words, i) for i, words in enumerate(said)]
     samples, more = vqa.evaluate(None, None, records, How(answers=["2", "two", "dog"]))

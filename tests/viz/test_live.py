@@ -28,9 +28,7 @@ def screen(monkeypatch):
     text = ipywidgets.Text("a cat")
     width = ipywidgets.IntSlider(3, 1, 9)
     image, note = live(
-        draw,
-        lambda text: [word for word in text.split() if word == "zebra"],
-        text=text,
+        draw, lambda text: [word for word in text.split() if word == "zebra"], text=text,
         width=width,
     )
     return image, note, text, width, shown

@@ -12,15 +12,9 @@ from original_files import small_state
 from original_keys import PRETRAINING, SCRIPTS, full_state, shapes
 
 SMALL = {
-    "encoders": "cls_head",
-    "retrieval": "cls_head",
-    "ve": "cls_head",
-    "vqa_small": "cls_head",
-    "vqa_native": "cls_head",
-    "nlvr_small": "cls_head",
-    "nlvr_native": "cls_head",
-    "nlvr_ta_small": "ta_head",
-    "nlvr_ta_native": "ta_head",
+    "encoders": "cls_head", "retrieval": "cls_head", "ve": "cls_head", "vqa_small": "cls_head",
+    "vqa_native": "cls_head", "nlvr_small": "cls_head", "nlvr_native": "cls_head",
+    "nlvr_ta_small": "ta_head", "nlvr_ta_native": "ta_head",
 }
 
 
@@ -126,9 +120,7 @@ def test_the_queue_turns_its_columns_into_rows():
 def test_queries_keys_and_values_lie_in_this_order():
     thirds = key_table.read({"visual_encoder.blocks.0.attn.qkv.bias": torch.arange(6)}).student
     assert {name[-6]: value.tolist() for name, value in thirds.items()} == {
-        "q": [0, 1],
-        "k": [2, 3],
-        "v": [4, 5],
+        "q": [0, 1], "k": [2, 3], "v": [4, 5],
     }
 
 
@@ -159,10 +151,7 @@ def test_what_a_tasks_file_lacks_is_what_the_table_says(task):
     assert whole - held == set(TASKS[task].lacks)
     head = {"head"}
     assert held - whole == {
-        "vqa": {"decoder"},
-        "entailment": head,
-        "nlvr2": head,
-        "text_assignment": head,
+        "vqa": {"decoder"}, "entailment": head, "nlvr2": head, "text_assignment": head,
     }.get(task, set())
 
 

@@ -23,12 +23,7 @@ from minalbef.tasks.vqa import VQAModel
 from minalbef.vision import resize_positions
 from minalbef.weights import key_table
 from minalbef.weights.original import (
-    fill,
-    infer_config,
-    load_original_with_report,
-    read_file,
-    read_original,
-    task_of,
+    fill, infer_config, load_original_with_report, read_file, read_original, task_of,
 )
 from original_files import HEADS, TASKS, UNEQUAL, as_file, small_state
 from original_keys import SCRIPTS, full_state
@@ -57,10 +52,7 @@ def test_every_form_of_file_gives_the_same_weights(unequal, tmp_path, form):
         "optimizer": optimizer.state_dict(),
         "epoch": 29,
         "lr_scheduler": {
-            "base_values": [1e-4],
-            "t_initial": 30,
-            "noise_range_t": None,
-            "update_groups": True,
+            "base_values": [1e-4], "t_initial": 30, "noise_range_t": None, "update_groups": True,
         },
         "config": {
             "train_file": ["a.json"],
@@ -166,19 +158,9 @@ def test_task_and_sizes_are_read_off_the_tensors(file):
     assert task_of(original.student) == TASKS[file]
     deep = "native" in file
     sizes = dict(
-        image_size=32,
-        patch_size=8,
-        image_width=48,
-        image_depth=4,
-        image_heads=4,
-        image_mlp_ratio=4.0,
-        vocab_size=64,
-        text_length=25,
-        positions=40,
-        text_width=48,
-        text_depth=6 if deep else 2,
-        text_heads=4,
-        text_mlp_ratio=4.0,
+        image_size=32, patch_size=8, image_width=48, image_depth=4, image_heads=4,
+        image_mlp_ratio=4.0, vocab_size=64, text_length=25, positions=40, text_width=48,
+        text_depth=6 if deep else 2, text_heads=4, text_mlp_ratio=4.0,
         fusion_depth=6 if deep else 2,
     )
     if "image" in original.queue:
@@ -393,16 +375,12 @@ def test_positions_are_resized_as_the_original_does():
     for side in (3, 6):
         model, report = load_original_with_report(state, image_size=8 * side, **HEADS)
         assert_close(
-            model.image_encoder.pos_embed,
-            nn.Parameter(recorded[f"pos_embed_{side}x{side}"]),
-            atol=2e-5,
-            rtol=0,
+            model.image_encoder.pos_embed, nn.Parameter(recorded[f"pos_embed_{side}x{side}"]),
+            atol=2e-5, rtol=0,
         )
         assert report.resized == (f"image_encoder.pos_embed from 4 to {side} patches a side",)
         assert model.encode_image(torch.zeros(1, 3, 8 * side, 8 * side)).shape == (
-            1,
-            1 + side * side,
-            48,
+            1, 1 + side * side, 48,
         )
 
 
@@ -413,9 +391,7 @@ def test_the_teachers_positions_are_resized_too(unequal):
         (task.teacher, "visual_encoder_m.pos_embed"),
     ):
         assert_close(
-            model.image_encoder.pos_embed.detach(),
-            resize_positions(unequal[key], 5),
-            atol=0,
+            model.image_encoder.pos_embed.detach(), resize_positions(unequal[key], 5), atol=0,
             rtol=0,
         )
 
