@@ -7,7 +7,14 @@ from PIL import Image, ImageFilter
 from minalbef.data import Record, open_image
 from minalbef.datasets import augment as photos
 from minalbef.datasets.augment import (
-    GREY, TEN, augment, crop_box, least_side, rand_augment, resize, view,
+    GREY,
+    TEN,
+    augment,
+    crop_box,
+    least_side,
+    rand_augment,
+    resize,
+    view,
 )
 from minalbef.tasks.entailment import EntailmentRecord
 from minalbef.tasks.nlvr2 import NLVR2Record

@@ -27,7 +27,16 @@ from minalbef.datasets.store import Records
 from minalbef.recipes.pretrain import begin, pretrain, settings
 from minalbef.tasks import retrieval
 from miniature_sets import (
-    CONFIG, SIZES, SMALL, TOKENIZER, WORDS, img2dataset, jpeg, photo, read_all, tar,
+    CONFIG,
+    SIZES,
+    SMALL,
+    TOKENIZER,
+    WORDS,
+    img2dataset,
+    jpeg,
+    photo,
+    read_all,
+    tar,
 )
 
 

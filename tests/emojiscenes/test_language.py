@@ -6,10 +6,29 @@ import random
 import pytest
 
 from emojiscenes.grammar import (
-    COLOURS, KINDS, WORDS, caption, kinds_of_word, make_foil, phrase, render, words,
+    COLOURS,
+    KINDS,
+    WORDS,
+    caption,
+    kinds_of_word,
+    make_foil,
+    phrase,
+    render,
+    words,
 )
 from emojiscenes.language import (
-    RELATIONS, All, Background, Count, Not, Noun, Object, Relation, Scene, There, holds, needs,
+    RELATIONS,
+    All,
+    Background,
+    Count,
+    Not,
+    Noun,
+    Object,
+    Relation,
+    Scene,
+    There,
+    holds,
+    needs,
 )
 from emojiscenes.stream import Stream
 

@@ -12,7 +12,15 @@ from emojiscenes.language import PLACES, RELATIONS, SIZES, Noun, Object, Scene, 
 from emojiscenes.layout import OVERLAP
 from emojiscenes.painting import pair_class
 from emojiscenes.scenes import (
-    FAMILIES, SIBLINGS, Drawn, Scenes, lesson_direction, other_objects, paint, split_of, truth,
+    FAMILIES,
+    SIBLINGS,
+    Drawn,
+    Scenes,
+    lesson_direction,
+    other_objects,
+    paint,
+    split_of,
+    truth,
 )
 from emojiscenes.stream import Stream
 

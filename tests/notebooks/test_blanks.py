@@ -14,7 +14,16 @@ import pytest
 import torch
 
 from blanks import (
-    CHAPTERS, DRAWING, ROOT, answer_to, blanks_of, cells_of, fill, names_in, parse, prepare,
+    CHAPTERS,
+    DRAWING,
+    ROOT,
+    answer_to,
+    blanks_of,
+    cells_of,
+    fill,
+    names_in,
+    parse,
+    prepare,
     ways_of,
 )
 

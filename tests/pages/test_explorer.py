@@ -15,7 +15,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from chromium import (
-    answers, asked, draw_pairs, explorers, keep, number, open_details, round_as_stored, settle,
+    answers,
+    asked,
+    draw_pairs,
+    explorers,
+    keep,
+    number,
+    open_details,
+    round_as_stored,
+    settle,
     stored_run,
 )
 from emojiscenes.language import Object, Scene

@@ -11,7 +11,16 @@ import pytest
 import torch
 
 from chromium import (
-    SIZES, answers, asked, draw_pairs, explorers, keep, likeliest, number, open_details, settle,
+    SIZES,
+    answers,
+    asked,
+    draw_pairs,
+    explorers,
+    keep,
+    likeliest,
+    number,
+    open_details,
+    settle,
 )
 from minalbef import ALBEF, Run, checkpoint, load
 from minalbef.viz import playback

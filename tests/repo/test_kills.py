@@ -13,8 +13,22 @@ import pytest
 
 from helpers import same_state
 from processes import (
-    ENVIRONMENT, EVERY, LAUNCHERS, ROOT, SMALL, SOON, Refused, command, done, family, finish, kill,
-    running, saved, start, wait,
+    ENVIRONMENT,
+    EVERY,
+    LAUNCHERS,
+    ROOT,
+    SMALL,
+    SOON,
+    Refused,
+    command,
+    done,
+    family,
+    finish,
+    kill,
+    running,
+    saved,
+    start,
+    wait,
 )
 
 pytestmark = pytest.mark.slow(minutes=1)

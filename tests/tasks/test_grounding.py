@@ -15,7 +15,14 @@ from minalbef.gradcam import image_relevance, relevance, text_map
 from minalbef.layers import record_weights
 from minalbef.tasks import grounding
 from minalbef.tasks.grounding import (
-    GroundingRecord, choose_box, heat_map, iou, judge_maps, pointing, score_boxes, sweep,
+    GroundingRecord,
+    choose_box,
+    heat_map,
+    iou,
+    judge_maps,
+    pointing,
+    score_boxes,
+    sweep,
 )
 from minalbef.tokenizer import Tokenizer
 

@@ -21,7 +21,13 @@ from minalbef.albef import ALBEF
 from minalbef.config import Config
 from minalbef.tasks import nlvr2, text_assignment
 from minalbef.tasks.nlvr2 import (
-    NLVR2, NLVR2Batch, NLVR2Record, PairFusion, PairModel, add_shared, drop_shared,
+    NLVR2,
+    NLVR2Batch,
+    NLVR2Record,
+    PairFusion,
+    PairModel,
+    add_shared,
+    drop_shared,
 )
 from minalbef.tasks.pretrain import PretrainBatch
 from minalbef.tasks.text_assignment import AssignDraws, TextAssignment

@@ -22,7 +22,13 @@ from minalbef.decoder import Decoder
 from minalbef.evaluation.loop import How
 from minalbef.tasks import vqa
 from minalbef.tasks.vqa import (
-    VQA, VQABatch, VQAModel, VQARecord, answer_loss, collate, encode_answers,
+    VQA,
+    VQABatch,
+    VQAModel,
+    VQARecord,
+    answer_loss,
+    collate,
+    encode_answers,
 )
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
