@@ -198,9 +198,8 @@ def test_training_alone_decodes_a_large_jpeg_at_a_fraction_of_its_size(tmp_path,
         == (600, 400)
     )
     lazy = Image.open(tmp_path / "a.jpg")
-    assert open_image(lazy, least=50).size == lazy.size == (600, 400), (
-        "the caller's own image stays as it is"
-    )
+    # the caller's own image stays as it is
+    assert open_image(lazy, least=50).size == lazy.size == (600, 400)
     sizes = []
     monkeypatch.setattr(photos, "rand_augment", lambda image, chance: image)
     monkeypatch.setattr(
@@ -290,9 +289,8 @@ def test_grounding_sees_the_whole_picture(monkeypatch):
     image = Image.fromarray(half())
     result = augment(image, 16, 1.0, False, np.random.default_rng(3))
     assert (result == np.array(resize(image, 16))).all()
-    assert (augment(image, 16, 0.2, False, np.random.default_rng(3)) != result).any(), (
-        "the check is blind"
-    )
+    # the check is blind
+    assert (augment(image, 16, 0.2, False, np.random.default_rng(3)) != result).any()
 
 
 def test_an_unreadable_picture_is_named(tmp_path):

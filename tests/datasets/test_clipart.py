@@ -61,9 +61,8 @@ def test_no_family_is_in_two_splits_and_a_hash_of_its_first_drawing_decides(make
     roots: dict[tuple[str, str], str] = {}
     for row in ROWS:
         root = row["author"], make.root_of(row["title"])
-        assert roots.setdefault(root, row["family"]) == row["family"], (
-            "one author's variants of a title"
-        )
+        # one author's variants of a title
+        assert roots.setdefault(root, row["family"]) == row["family"]
     assert make.split_of("animals/bat") == make.split_of("animals/bat") in SPLITS
     assert {make.split_of(f"{i}") for i in range(60)} == set(SPLITS)
 
@@ -95,9 +94,8 @@ def test_prepared_clip_art_has_all_drawings_which_open(prepared):
         assert len({record.id for record in records}) == len(drawings)
         assert open_image(records[0].image).size == (96, 96)
         assert f"{split}: {len(drawings):,} images" in account
-        assert len(list((folder / "images" / split).iterdir())) == len(drawings), (
-            "a folder to search"
-        )
+        # a folder to search
+        assert len(list((folder / "images" / split).iterdir())) == len(drawings)
     assert len(Records(folder, "test")) == len([row for row in ROWS if row["split"] == "test"])
     assert len(Records(folder, "train")) > 2 * len([row for row in ROWS if row["split"] == "train"])
 

@@ -190,9 +190,8 @@ def test_a_contact_sheet_shows_images_to_train_on_above_their_captions(tmp_path,
     path = tmp_path / "out" / "pairs" / "sheet.png"
     assert f"{path} shows 24 images to train on" in account
     numbers = {int(text.split()[2]) for text in drawn}
-    assert len(drawn) == 48 and len(numbers) == 24 and max(numbers) < 28, (
-        "two captions each, none of the test"
-    )
+    # two captions each, none of the test
+    assert len(drawn) == 48 and len(numbers) == 24 and max(numbers) < 28
     with Image.open(path) as image:
         colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
     assert colours == {(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)}

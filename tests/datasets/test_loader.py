@@ -131,9 +131,8 @@ def test_an_unreadable_picture_gives_way_to_the_epochs_next_and_is_named(tmp_pat
     ids = torch.cat([reader(step).ids for step in range(9)]).tolist()
     turn = loader.order(11, CONFIG.seed, 0).tolist()
     stands = [turn[(i + 1) % 11] if number in (3, 7) else number for i, number in enumerate(turn)]
-    assert ids[:11] == stands and abs(turn.index(3) - turn.index(7)) > 1, (
-        "each gives way to the one behind it"
-    )
+    # each gives way to the one behind it
+    assert ids[:11] == stands and abs(turn.index(3) - turn.index(7)) > 1
     lines = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
     assert reader.bad.keys() == {3, 7} and len(lines) == 2, "each is named once, not once an epoch"
     assert {line.split(":")[0] for line in lines} == {"record 3", "record 7"}

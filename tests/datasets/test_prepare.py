@@ -96,9 +96,8 @@ def test_own_pictures_are_read_with_a_table_or_text_files_and_split_by_their_con
     assert read["test"]
     assert "train: " in account
     ids = {split: {record.id for record in some} for split, some in read.items()}
-    assert not ids["train"] & ids["test"] and sum(map(len, ids.values())) == 39, (
-        "a copy has its picture's id"
-    )
+    # a copy has its picture's id
+    assert not ids["train"] & ids["test"] and sum(map(len, ids.values())) == 39
     assert open_records("retrieval", [tmp_path / "out" / "pairs"])[0].text.startswith("a cat")
 
 
@@ -242,9 +241,8 @@ def test_who_reads_a_set_reads_on_while_it_is_prepared_again(here):
         coco(source, coco_test=[{"image": VAL, "caption": texts}])
         prepare("coco", source, out)
         assert [record.text for record in reader] == ["two dogs", "a cat"]
-        assert [record.text for record in pickle.loads(pickle.dumps(reader))] == texts, (
-            "a new one reads the new set"
-        )
+        # a new one reads the new set
+        assert [record.text for record in pickle.loads(pickle.dumps(reader))] == texts
         assert len([*(out / "coco").glob("*.jsonl")]) == 2, "the old files are gone"
 
 
@@ -321,9 +319,8 @@ def test_pretraining_pictures_that_a_test_shows_are_told_and_can_be_left_out(her
     account = prepare("coco", source, out)
     assert "1 images of coco/train are in coco/test, 100.0% of it" in account
     account = prepare("coco", source, out, without=[out / "coco" / "test"])
-    assert "coco/train are in" not in account and len(Records(out / "coco", "test")) == 2, (
-        "the test keeps its pictures"
-    )
+    # the test keeps its pictures
+    assert "coco/train are in" not in account and len(Records(out / "coco", "test")) == 2
     write(
         source / "vg.json",
         [{"image": "image/5.jpg", "caption": ["a cat"] * 3}, {"image": TRAIN, "caption": "a cat"}],
@@ -339,9 +336,8 @@ def test_pretraining_pictures_that_a_test_shows_are_told_and_can_be_left_out(her
     assert "vg/train are in" not in account
     assert len(Records(out / "vg", "train")) == 1
     (source / "image_data.json").unlink()
-    assert "vg/train are in" not in prepare("vg", source, out), (
-        "without the relations they look different"
-    )
+    # without the relations they look different
+    assert "vg/train are in" not in prepare("vg", source, out)
 
 
 def test_a_pretraining_set_that_comes_later_is_compared_too(here):
@@ -497,6 +493,5 @@ def test_grounding_reads_back_with_boxes_and_trains_on_the_originals_list(here):
     (source / "refcoco+_train.json").unlink()
     prepare("grounding", source, out)
     train = Records(out / "grounding", "train")[0]
-    assert train.text == "a hat" and train.proposals == (), (
-        "proposals are of pictures to be evaluated on alone"
-    )
+    # proposals are of pictures to be evaluated on alone
+    assert train.text == "a hat" and train.proposals == ()

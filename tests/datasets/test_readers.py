@@ -94,9 +94,8 @@ def test_pictures_are_found_below_the_folder_whatever_the_lists_maker_had_before
         record.image for record in captions(path, [tmp_path / "a", tmp_path / "b"], album="vg")
     ]
     assert images_found == [tmp_path / "b" / "VG_100K_2" / "7.jpg", tmp_path / "a" / TRAIN]
-    assert [str(record.image) for record in captions(path)][1] == f"/export/coco/images/{TRAIN}", (
-        "root=None looks for nothing"
-    )
+    # root=None looks for nothing
+    assert [str(record.image) for record in captions(path)][1] == f"/export/coco/images/{TRAIN}"
 
 
 def test_bad_captions_are_left_out_counted_and_named(tmp_path):
@@ -635,9 +634,8 @@ def test_boxes_outside_the_picture_or_of_no_area_are_left_out(tmp_path, box, say
         public.refcoco, refs, instances, proposals=dets, splits=("val", "testA")
     )
     assert [record.proposals for record in records] == [((0, 0, 30, 20),)] * 3
-    assert counts == {"bad proposal": 1, "no words": 1} and says in faults["bad proposal"], (
-        "told once a picture"
-    )
+    # told once a picture
+    assert counts == {"bad proposal": 1, "no words": 1} and says in faults["bad proposal"]
 
 
 def test_a_picture_without_proposals_is_left_out(tmp_path):

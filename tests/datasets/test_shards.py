@@ -168,9 +168,8 @@ def test_wherever_a_tar_is_cut_the_pictures_before_are_kept_and_the_others_count
         assert [record.text for record in records] == [f"a one {word}" for word in WORDS[:kept]]
         for i, record in enumerate(records):
             assert record.image.read() == photo(i)
-        assert sum(end <= cut for end in ends) - kept in (0, 1), (
-            "the last before the cut may not look whole, no other"
-        )
+        # the last before the cut may not look whole, no other
+        assert sum(end <= cut for end in ends) - kept in (0, 1)
     path.write_bytes(undamaged[: last + 512])  # one block of zeros is end enough
     assert len(read_all(shards, path)[0]) == 4 and not read_all(shards, path)[1]
 
@@ -305,9 +304,8 @@ def test_images_that_were_broken_or_are_gone_are_replaced_counted_and_named(tmp_
         assert len(epoch) == 11 and len(set(epoch)) == 9
     assert set(ids[0]) == set(ids[1])
     lines = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
-    assert len(reader.bad) == len(lines) == count_unreadable(tmp_path / "run") == 2, (
-        "once each, not once an epoch"
-    )
+    # once each, not once an epoch
+    assert len(reader.bad) == len(lines) == count_unreadable(tmp_path / "run") == 2
     for i in names:
         if i not in ids[0]:
             assert any(names[i] in line for line in lines)
@@ -347,9 +345,8 @@ def test_a_shard_that_is_gone_does_not_stop_training_below_the_share(prepared, m
     monkeypatch.setattr(loader, "LEAST", 13)
     (prepared / "in" / "00002.tar").unlink()
     lenient = batches(prepared, most_bad=0.6)
-    assert len(set(lenient(0).ids.tolist() + lenient(1).ids.tolist())) == 6, (
-        "the other two shards are shown"
-    )
+    # the other two shards are shown
+    assert len(set(lenient(0).ids.tolist() + lenient(1).ids.tolist())) == 6
     strict = batches(prepared, most_bad=0.5)
     with pytest.raises(
         ValueError,
@@ -401,9 +398,8 @@ def test_pretraining_on_shards_goes_on_after_a_stop_to_the_same_weights(prepared
     train_on(data, prepared / "stopped", SMALL, workers=1, quiet=True)
     assert same_state(weights(prepared / "stopped"), weights(prepared / "straight"))
     train_on(data, prepared / "other", [*SMALL, "seed=1"], quiet=True)
-    assert not same_state(weights(prepared / "other"), weights(prepared / "straight")), (
-        "the check is blind"
-    )
+    # the check is blind
+    assert not same_state(weights(prepared / "other"), weights(prepared / "straight"))
 
 
 def test_pretraining_begins_from_given_weights_with_berts_word_pieces(prepared):
@@ -428,9 +424,8 @@ def test_pretraining_begins_from_given_weights_with_berts_word_pieces(prepared):
     assert begin(settings("tiny", [*SMALL, "epoch=5"], data), data)[2].epoch == 5
     for model in (task.student, task.teacher):
         assert same_state(model.image_encoder.state_dict(), other)
-    assert not same_state(begin(plain, data)[0].student.image_encoder.state_dict(), other), (
-        "the check is blind"
-    )
+    # the check is blind
+    assert not same_state(begin(plain, data)[0].student.image_encoder.state_dict(), other)
 
 
 def test_the_command_line_passes_the_share_on_and_tells_what_was_lost(

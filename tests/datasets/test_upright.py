@@ -136,9 +136,8 @@ def test_own_pictures_have_the_same_features_wherever_they_are_read(own_set, tmp
     files = [record.image.source.path for record in records]
     assert files == sorted(path for path in (tmp_path / "mine").iterdir() if path.suffix != ".csv")
     pixels = pixels_of(files, True)
-    assert (pixels != pixels_of(files, False)).flatten(1).any(1).tolist() == [True] * 5 + [False], (
-        "the check is blind"
-    )
+    # the check is blind
+    assert (pixels != pixels_of(files, False)).flatten(1).any(1).tolist() == [True] * 5 + [False]
     for read in (
         pixels_in_training(records, run, monkeypatch),
         pixels_in_evaluation(records, run, monkeypatch),

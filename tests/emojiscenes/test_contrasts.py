@@ -41,9 +41,8 @@ def test_pairs_in_a_line_are_related_along_it_alone():
     for first, second in pairs("line"):
         (a, b), (c, d) = first.scene.objects, second.scene.objects
         assert min(abs(a.x - b.x), abs(a.y - b.y)) <= 2 * LINE + 1e-9
-        assert (abs(a.x - b.x) > abs(a.y - b.y)) == (abs(c.x - d.x) < abs(c.y - d.y)), (
-            "turned by a right angle"
-        )
+        # turned by a right angle
+        assert (abs(a.x - b.x) > abs(a.y - b.y)) == (abs(c.x - d.x) < abs(c.y - d.y))
 
 
 def test_a_colour_is_the_drawings_own_or_painted():

@@ -373,9 +373,8 @@ def test_an_expression_is_true_of_its_target_alone(samples):
         assert problem.box == (
             target.x - target.size / 2, target.y - target.size / 2, target.size, target.size,
         )
-        assert sum(thing.name == target.name for thing in problem.scene.objects) >= 2, (
-            "no distractor"
-        )
+        # no distractor
+        assert sum(thing.name == target.name for thing in problem.scene.objects) >= 2
         noun = (
             problem.expression.a if isinstance(problem.expression, Relation) else problem.expression
         )

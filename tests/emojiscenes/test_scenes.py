@@ -199,9 +199,8 @@ def test_siblings_are_minimal_pairs(siblings):
         assert example.kind == sibling.kind
         assert holds(example.form, example.scene) is holds(sibling.form, sibling.scene) is True
         assert holds(example.form, sibling.scene) is holds(sibling.form, example.scene) is False
-        assert split_of(example.text) == split_of(sibling.text) == "train", (
-            "no test has these captions"
-        )
+        # no test has these captions
+        assert split_of(example.text) == split_of(sibling.text) == "train"
         same_background = example.scene.background == sibling.scene.background
         same_shade = example.scene.shade == sibling.scene.shade
         assert (same_background and same_shade) == (example.kind != "background")
@@ -324,9 +323,8 @@ def test_words_alone_do_not_tell_a_foil_from_the_truth(changed):
     for example in map(scenes.draw, range(600)):
         if foil := make_foil(example.form, example.scene, "count", Stream(example.id)):
             pairs.append((example.text, render(foil, Stream(example.voice))))
-    assert leans(pairs) > 4, (
-        "foils of drawn captions do lean: 'three' is rarer than 'one'. The check is blind"
-    )
+    # foils of drawn captions do lean: 'three' is rarer than 'one'. The check is blind
+    assert leans(pairs) > 4
 
 
 # truth

@@ -88,9 +88,8 @@ fewer = 0.5
         for output in cell.get("outputs", ()):
             printed += output.get("text", "")
             alts += output.get("metadata", {}).get("image/png", {}).get("alt", "")
-    assert re.search(r"words, among unseen +[1-9]", printed), (
-        "it searches with these captions' words"
-    )
+    # it searches with these captions' words
+    assert re.search(r"words, among unseen +[1-9]", printed)
     assert re.search(r"in the prepared split: \d+ families", printed)
     assert "in red" in alts or "red circle" in alts
     assert not re.search("clip ?art|openclipart|sailing", alts)

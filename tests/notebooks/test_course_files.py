@@ -75,9 +75,8 @@ def test_the_students_folder_holds_no_line_of_an_answer_a_hidden_test_or_a_mista
         "solution.py", "hidden.py", "mistakes.py", "course.py", "apart_nbgrader.py",
         "package_right.py",
     }
-    assert "COURSE_SECRET" in text_of(folder / "assignments" / "a1_encoders" / "grading.py"), (
-        "this reads files"
-    )
+    # this reads files
+    assert "COURSE_SECRET" in text_of(folder / "assignments" / "a1_encoders" / "grading.py")
 
 
 def test_the_students_folder_has_all_that_its_page_names_and_its_zip_holds_the_same(given):
@@ -299,9 +298,8 @@ def test_of_a_written_answer_nothing_runs_or_loads_and_what_is_honest_stays(wher
     cells = [replace(cell, source=shown(cell)) for cell in course.read(ASSIGNMENTS / "a1_encoders")]
     release = course.notebook(cells)
     made = apart_rebuild.rebuilt(release, hostile(json.loads(nbformat.writes(release))))
-    assert apart_rebuild.rebuilt(release, made) == made, (
-        "an answer that was cleaned is not taken for a changed one"
-    )
+    # an answer that was cleaned is not taken for a changed one
+    assert apart_rebuild.rebuilt(release, made) == made
     assert made.metadata == release.metadata
     assert not any(cell.get("outputs") for cell in made.cells)
     assert [(cell.metadata, cell.id) for cell in made.cells] == [

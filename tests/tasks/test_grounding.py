@@ -190,9 +190,8 @@ def test_masked_words_are_explained_as_by_hand_and_a_batch_as_its_texts_alone(ca
                 sum(masked_by_hand(model, image[row], told, [i], layer) for i in range(1, length))
                 / (length - 1),
             )
-    assert together.amax((1, 2)).min() > 0, (
-        "masked words reach their own logits from the last layer, too"
-    )
+    # masked words reach their own logits from the last layer, too
+    assert together.amax((1, 2)).min() > 0
     assert not torch.allclose(together, each, rtol=0.01), "the check is blind"
 
 
@@ -328,12 +327,10 @@ def test_pointing_asks_where_the_highest_patch_is():
     inside = torch.tensor([90.0, 40, 20, 10])
     outside = torch.tensor([40.0, 90, 20, 20])
     assert pointing(blob, inside, SIZE) == 1 and pointing(blob, outside, SIZE) == 0
-    assert pointing(torch.zeros(4, 4), torch.tensor([0.0, 0, 80, 120]), SIZE) == 0.5, (
-        "a flat map points everywhere"
-    )
-    assert pointing(blob, torch.tensor([1.2, 0.7, 0.2, 0.2]), (2, 2)) == 1, (
-        "another size, another place"
-    )
+    # a flat map points everywhere
+    assert pointing(torch.zeros(4, 4), torch.tensor([0.0, 0, 80, 120]), SIZE) == 0.5
+    # another size, another place
+    assert pointing(blob, torch.tensor([1.2, 0.7, 0.2, 0.2]), (2, 2)) == 1
 
 
 def judged_records(*records: tuple) -> torch.Tensor:

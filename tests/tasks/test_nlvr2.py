@@ -152,9 +152,8 @@ def nlvr2_differences(size: str) -> dict[str, float]:
                 task.student, losses["nlvr2"], recorded[key], HALF[size], "cls_head"
             ).items()
         }
-        assert ("prediction_m" in seen) == bool(alpha), (
-            "without trust in the teacher it must not be asked"
-        )
+        # without trust in the teacher it must not be asked
+        assert ("prediction_m" in seen) == bool(alpha)
     result |= {
         name: worst(seen[name], arrays[f"a04/{name}"], 2e-5)
         for name in ("hidden_state", "prediction", "prediction_m")

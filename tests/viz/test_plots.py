@@ -65,9 +65,8 @@ def test_an_overlay_colours_the_picture_where_the_map_is_high_and_dims_it_nowher
     heat[1, 4] = 0.3
     lit = plots.overlay(picture, heat)
     assert np.ptp(lit[15, 45]) > 100, "yellow"
-    assert lit[45, 15].tolist() == pytest.approx([200] * 3, abs=1), (
-        "a transposed map would colour this place"
-    )
+    # a transposed map would colour this place
+    assert lit[45, 15].tolist() == pytest.approx([200] * 3, abs=1)
     assert plots.overlay(picture, heat * 0).min() >= 199
 
 

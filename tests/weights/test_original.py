@@ -415,9 +415,8 @@ def test_pretraining_goes_on_with_teacher_and_queue():
     assert task.config.batch == 4 and task.config.teacher_momentum == 0.9
     assert task.student.image_proj.weight.equal(weight("vision_proj.weight", [16, 48]))
     assert task.teacher.image_proj.weight.equal(weight("vision_proj_m.weight", [16, 48]))
-    assert task.teacher.match_head.weight.equal(task.student.match_head.weight), (
-        "the file has one of it"
-    )
+    # the file has one of it
+    assert task.teacher.match_head.weight.equal(task.student.match_head.weight)
     image, text, ids = task.queue.features()
     assert image.equal(state["image_queue"].T)
     assert text.equal(state["text_queue"].T)
