@@ -64,13 +64,6 @@ def test_the_tour_is_beside_or_below_what_stays_and_never_over_it(open_page, siz
     keep(page, f"explorer-tour-{size}")
 
 
-def test_a_low_window_scrolls_as_a_whole(open_page):
-    page = open_page("phone")
-    page.set_viewport_size({"width": 390, "height": 400})
-    page.locator("#table").scroll_into_view_if_needed()
-    assert box(page, "#view")[3] < 0
-
-
 # the address, and the way back
 
 
@@ -186,31 +179,6 @@ def test_several_changes_are_undone_one_by_one_and_a_drag_is_one_step(open_page)
         page.locator("#undo").click()
         assert state(page) == before
     assert page.locator("#undo").is_disabled()
-
-
-ANSWER_SLOWLY = """() => {
-  const {mind} = explorer, ask = mind.ask, time = document.getElementById("time");
-  mind.ask = (...given) => {
-    const end = performance.now() + 120;
-    while (performance.now() < end);
-    return ask.apply(mind, given);
-  };
-  window.notes = [];
-  const note = () => notes.push([time.textContent, time.classList.contains("busy")]);
-  new MutationObserver(note).observe(time, {childList: true});
-}"""
-
-
-def test_an_answer_that_takes_long_shows_a_busy_sign_before(open_page):
-    page = open_page(reduced_motion="reduce", color_scheme="dark")
-    page.evaluate(ANSWER_SLOWLY)
-    page.locator("#veil-map").select_option(index=5)  # it lies over the picture while one waits
-    for sentence in ("a cat", "a rocket", "apple"):
-        page.locator("#text").fill(sentence)
-        settle(page)
-        page.wait_for_function("notes.at(-1)?.[0].startsWith('Answered')")
-    assert ["Computing …", True] in page.evaluate("notes")
-    assert page.locator("#numbers[aria-busy]").count() == 0
 
 
 # what lights up

@@ -215,19 +215,6 @@ fetch = distributed.fetch
 # names and weights
 
 
-@pytest.mark.parametrize("name", ["nlvr_small", "nlvr_native", "nlvr_ta_small", "nlvr_ta_native"])
-def test_the_originals_file_is_written_as_it_was_read(name):
-    state = golden_rule.original_state(original(name)[0]["state_keys"])
-    read = original(name)[1]
-    ours = [drop_shared(weights) for weights in (read.student, read.teacher)]
-    assert len(read.student) - len(ours[0]) == 4 * HALF[name.split("_")[-1]]
-    again = key_table.write(
-        *map(add_shared, ours), {}, read.fusion_from, read.bert,
-        "ta_head" if "ta" in name else "cls_head",
-    )
-    assert same_state(again, state)
-
-
 def test_what_a_pair_shares_must_be_equal():
     weights = original("nlvr_small")[1].student
     assert not same_state(drop_shared(weights), weights)
