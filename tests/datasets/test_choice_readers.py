@@ -228,9 +228,8 @@ def test_a_bad_pair_of_winogrounds_is_left_out_and_counted(here, change, kind):
 
 
 def test_another_file_of_the_name_is_an_error(here):
-    with pytest.raises(
-        ValueError, match="swap_att.json has no entries; it must be a JSON list or object"
-    ):
+    refusal = "swap_att.json has no entries; it must be a JSON list or object"
+    with pytest.raises(ValueError, match=refusal):
         list(choices.single_image(write(here / "swap_att.json", "7"), here))
 
 
@@ -283,7 +282,6 @@ def test_a_picture_that_pretraining_saw_is_named_and_left_out(here):
 def test_nothing_is_trained_on_choices(here):
     write(here / "add_att.json", {"0": SUGARCREPE})
     prepare("sugarcrepe", here, here / "out")
-    with pytest.raises(
-        ValueError, match="holds records of ChoiceRecord, and retrieval learns from Record"
-    ):
+    refusal = "holds records of ChoiceRecord, and retrieval learns from Record"
+    with pytest.raises(ValueError, match=refusal):
         open_records("retrieval", [here / "out/sugarcrepe/test"])

@@ -116,11 +116,9 @@ def test_preparing_again_leaves_images_and_records_and_removes_an_older_versions
 
 
 def test_a_missing_set_is_named_with_the_way_out(tmp_path):
-    with pytest.raises(
-        ValueError, match="has no clip art that can be read.*data/clipart with --from"
-    ):
+    refusal = "has no clip art that can be read.*data/clipart with --from"
+    with pytest.raises(ValueError, match=refusal):
         prepare("clipart", tmp_path, tmp_path / "out")
-    with pytest.raises(
-        ValueError, match="coco has no source; name the folder of its files with --from"
-    ):
+    refusal = "coco has no source; name the folder of its files with --from"
+    with pytest.raises(ValueError, match=refusal):
         prepare("coco", out=tmp_path / "out")

@@ -138,15 +138,13 @@ def test_folders_of_images_are_captions_by_their_names(tmp_path, caplog):
 
 def test_folders_of_a_public_set_or_of_images_alone_are_no_captions(tmp_path):
     pictures(tmp_path / "in" / "train2017")
-    with pytest.raises(
-        ValueError, match="has no captions.csv .* no folders whose names could be captions"
-    ):
+    refusal = "has no captions.csv .* no folders whose names could be captions"
+    with pytest.raises(ValueError, match=refusal):
         prepare("pairs", tmp_path / "in", tmp_path / "out")
     pictures(tmp_path / "in" / "val2017", first=4)
     write(tmp_path / "in" / "annotations" / "captions_train2017.json", {})
-    with pytest.raises(
-        ValueError, match="captions_train2017.json may be of the public set coco: minalbef prepare"
-    ):
+    refusal = "captions_train2017.json may be of the public set coco: minalbef prepare"
+    with pytest.raises(ValueError, match=refusal):
         prepare("pairs", tmp_path / "in", tmp_path / "out")
 
 
@@ -230,9 +228,8 @@ def test_changes_after_data_are_changes(command, tmp_path, monkeypatch):
 
 
 def test_data_of_changes_alone_is_refused_and_a_path_with_an_equals_sign_is_a_path(tmp_path):
-    with pytest.raises(
-        ValueError, match="--data epochs=3 names no prepared set.*put these before --data"
-    ):
+    refusal = "--data epochs=3 names no prepared set.*put these before --data"
+    with pytest.raises(ValueError, match=refusal):
         cli.part_changes((tmp_path.__class__("epochs=3"),), ())
     folder = tmp_path / "a=b"
     folder.mkdir()

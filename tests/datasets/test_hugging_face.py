@@ -124,17 +124,15 @@ def test_an_imagefolder_is_read_and_the_name_of_a_class_is_a_caption(
 def test_a_dataset_without_known_columns_lists_them_and_they_can_be_named(datasets, tmp_path):
     make(datasets, words=(datasets.Value("string"), str)).save_to_disk(tmp_path / "odd")
     address = f"hf-dataset://{tmp_path}/odd"
-    with pytest.raises(
-        ValueError, match="'words' .string.* none called caption, .*--caption-column"
-    ):
+    refusal = "'words' .string.* none called caption, .*--caption-column"
+    with pytest.raises(ValueError, match=refusal):
         HubDataset(address)
     assert HubDataset(address, Columns("", "words")).columns == ("picture", "words", "", "")
     with pytest.raises(ValueError, match="no images in 'words'"):
         HubDataset(address, Columns("words", "words"))
     datasets.Dataset.from_dict({"url": ["a"], "caption": ["b"]}).save_to_disk(tmp_path / "links")
-    with pytest.raises(
-        ValueError, match="no images in any of them.*Links must be downloaded first"
-    ):
+    refusal = "no images in any of them.*Links must be downloaded first"
+    with pytest.raises(ValueError, match=refusal):
         HubDataset(f"hf-dataset://{tmp_path}/links")
     with pytest.raises(ValueError, match=r"cannot be loaded .*check name, configuration"):
         HubDataset(f"hf-dataset://{tmp_path}")
@@ -152,8 +150,6 @@ def test_rows_without_an_image_are_counted(datasets, tmp_path):
 
 def test_without_the_library_the_command_that_brings_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(
-        ValueError,
-        match=r"`datasets` is not installed .*; pip install 'minalbef\[datasets\]' brings",
-    ):
+    refusal = r"`datasets` is not installed .*; pip install 'minalbef\[datasets\]' brings"
+    with pytest.raises(ValueError, match=refusal):
         HubDataset("hf-dataset://OWNER/NAME")

@@ -170,9 +170,8 @@ def test_too_many_unreadable_pictures_stop_training(tmp_path, monkeypatch):
 
 
 def test_a_folder_without_any_picture_is_told_at_once(tmp_path):
-    with pytest.raises(
-        ValueError, match="of 11 records in a row no image can be read: .*jpg cannot be read"
-    ):
+    refusal = "of 11 records in a row no image can be read: .*jpg cannot be read"
+    with pytest.raises(ValueError, match=refusal):
         batches(Pictures(11, range(11), tmp_path))(0)
 
 

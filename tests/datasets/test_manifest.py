@@ -108,9 +108,8 @@ def test_two_images_that_change_names_are_noticed_though_size_and_time_stay(tmp_
     spare = source / "spare"
     for old, new in ((a, spare), (b, a), (spare, b)):
         old.rename(new)
-    with pytest.raises(
-        ChangedImage, match=r"0.jpg has changed since .* minalbef prepare pairs --out"
-    ):
+    refusal = r"0.jpg has changed since .* minalbef prepare pairs --out"
+    with pytest.raises(ChangedImage, match=refusal):
         content(tmp_path / "out" / "pairs")
 
 
@@ -121,9 +120,8 @@ def test_records_that_were_edited_are_refused(tmp_path):
     file.write_bytes(file.read_bytes().replace(b"a cat 0", b"a dog 0"))
     with pytest.raises(ValueError, match="train.jsonl has changed since the set was prepared"):
         hash_of(tmp_path / "out" / "pairs", "train")
-    with pytest.raises(
-        ValueError, match="train.jsonl .* the records have changed since the set was prepared"
-    ):
+    refusal = "train.jsonl .* the records have changed since the set was prepared"
+    with pytest.raises(ValueError, match=refusal):
         Records(tmp_path / "out" / "pairs", "train")
     prepare("pairs", tmp_path / "in", tmp_path / "out")
     assert seal_of(tmp_path / "out" / "pairs") == seal, "the same files, the same seal"
@@ -140,9 +138,8 @@ def test_a_folder_that_an_older_version_prepared_is_refused_with_the_command_tha
     about = json.loads(path.read_text())
     del about["command"]
     path.write_text(json.dumps(about))
-    with pytest.raises(
-        ValueError, match="older version wrote it: `minalbef prepare pairs --from FOLDER` makes it"
-    ):
+    refusal = "older version wrote it: `minalbef prepare pairs --from FOLDER` makes it"
+    with pytest.raises(ValueError, match=refusal):
         Records(tmp_path / "out" / "pairs", "train")
 
 
@@ -265,9 +262,8 @@ def test_a_group_stays_in_one_split(tmp_path):
         for records in splits(tmp_path / "out" / "pairs").values()
     ]
     assert sum(map(len, texts)) == 8
-    with pytest.raises(
-        ValueError, match="has no column 'clan', by which --group-column keeps rows together"
-    ):
+    refusal = "has no column 'clan', by which --group-column keeps rows together"
+    with pytest.raises(ValueError, match=refusal):
         prepare("pairs", tmp_path / "in", tmp_path / "out", columns=Columns(group="clan"))
 
 
@@ -365,9 +361,8 @@ def test_captions_without_words_count_in_the_split_in_which_they_are(tmp_path):
         for i, path in enumerate(paths)
     ]
     (tmp_path / "in" / "captions.csv").write_text("\n".join(["file,caption,split", *rows]))
-    with pytest.raises(
-        ValueError, match="pairs/test: 2 good records and 18 bad entries; at most 50% may be bad"
-    ):
+    refusal = "pairs/test: 2 good records and 18 bad entries; at most 50% may be bad"
+    with pytest.raises(ValueError, match=refusal):
         prepare("pairs", tmp_path / "in", tmp_path / "out")
     account = prepare("pairs", tmp_path / "in", tmp_path / "out", most_bad=0.95)
     assert "18 times no words" in account
@@ -488,9 +483,8 @@ def test_a_missing_image_is_not_the_one_of_its_name_in_another_folder(tmp_path):
     (tmp_path / "b").mkdir()
     with pytest.raises(Fault, match="'b/1.jpg' is not below"):
         find("b/1.jpg")
-    with pytest.raises(
-        Fault, match="'c/1.jpg' and '/their/disk/1.jpg' would be the same file, .*1.jpg"
-    ):
+    refusal = "'c/1.jpg' and '/their/disk/1.jpg' would be the same file, .*1.jpg"
+    with pytest.raises(Fault, match=refusal):
         find("c/1.jpg")
 
 

@@ -103,9 +103,8 @@ def test_of_several_other_tables_none_is_guessed(tmp_path):
     (tmp_path / "b.csv").write_text("a,b\n1,2\n")
     assert table_of(tmp_path).name == "a.csv", "the other has no such columns"
     (tmp_path / "b.csv").write_text(separated(",", "image", "text"))
-    with pytest.raises(
-        ValueError, match="several tables of images and captions: a.csv, b.csv; call the one"
-    ):
+    refusal = "several tables of images and captions: a.csv, b.csv; call the one"
+    with pytest.raises(ValueError, match=refusal):
         prepare("pairs", tmp_path, tmp_path / "out")
     (tmp_path / "captions.csv").write_text(separated(",", "image", "text"))
     assert table_of(tmp_path).name == "captions.csv"
@@ -234,8 +233,7 @@ def test_a_file_without_permission_is_counted_and_the_rest_is_read(tmp_path, mon
 
 def test_a_table_whose_quote_never_ends_is_refused(tmp_path):
     folder(tmp_path, "captions.csv", 'file,caption\n0.jpg,"a cat\n1.jpg,a dog\n')
-    with pytest.raises(
-        ValueError, match="captions.csv cannot be read .unexpected end of data"
-    ) as told:
+    refusal = "captions.csv cannot be read .unexpected end of data"
+    with pytest.raises(ValueError, match=refusal) as told:
         read_rows(tmp_path)
     assert isinstance(told.value.__cause__, csv.Error)

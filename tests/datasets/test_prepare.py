@@ -160,10 +160,8 @@ def test_too_many_bad_entries_stop_it_and_nothing_looks_whole(here):
         coco_train=[{"image": TRAIN, "caption": "a cat"}]
         + [{"image": "gone.jpg", "caption": "x"}] * 2,
     )
-    with pytest.raises(
-        ValueError,
-        match=r"coco/train: 1 good records and 2 bad entries; at most 50% may be bad.*'gone.jpg'",
-    ):
+    refusal = r"coco/train: 1 good records and 2 bad entries; at most 50% may be bad.*'gone.jpg'"
+    with pytest.raises(ValueError, match=refusal):
         prepare("coco", source, out)
     with pytest.raises(ValueError, match="holds no prepared records"):
         Records(out / "coco", "test")
@@ -266,10 +264,8 @@ def test_wrong_folders_sets_and_files_are_named(here, tmp_path):
     source, out = here
     with pytest.raises(ValueError, match="no set 'cocoo'; there are clipart, coco, vg"):
         prepare("cocoo", source, out)
-    with pytest.raises(
-        ValueError,
-        match="no file of coco is there; it needs, for train: coco_train.json or dataset_coco",
-    ):
+    refusal = "no file of coco is there; it needs, for train: coco_train.json or dataset_coco"
+    with pytest.raises(ValueError, match=refusal):
         prepare("coco", source, out)
     with pytest.raises(ValueError, match="is no folder; nothing is downloaded"):
         prepare("coco", tmp_path / "nowhere", out)
@@ -289,9 +285,8 @@ def test_a_damaged_index_and_an_unknown_split_are_named(here):
         Records(out / "coco", "val")
     with open(out / "coco" / "train.jsonl", "ab") as file:
         file.write(b"{}\n")
-    with pytest.raises(
-        ValueError, match="the index belongs to another file; prepare the set again"
-    ):
+    refusal = "the index belongs to another file; prepare the set again"
+    with pytest.raises(ValueError, match=refusal):
         Records(out / "coco", "train")
     index = out / "coco" / "train.npy"
     for damage in (
@@ -302,9 +297,8 @@ def test_a_damaged_index_and_an_unknown_split_are_named(here):
             index.write_bytes(damage)
         else:
             np.save(index, damage)
-        with pytest.raises(
-            ValueError, match="train.jsonl and its index cannot be read: .*; prepare the set again"
-        ):
+        refusal = "train.jsonl and its index cannot be read: .*; prepare the set again"
+        with pytest.raises(ValueError, match=refusal):
             Records(out / "coco", "train")
 
 

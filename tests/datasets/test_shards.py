@@ -214,9 +214,8 @@ def test_noise_in_a_tar_never_stops_the_reader(tmp_path):
 def test_prepare_stops_above_a_share_of_lost_pictures_and_tells_it_below(tmp_path):
     tars = img2dataset(tmp_path / "in", 10, 10)
     tars[1].write_bytes(tars[1].read_bytes()[: place(tars[1], "000010004.jpg")[0]])
-    with pytest.raises(
-        ValueError, match="14 good records and 6 bad entries; at most 25% may be bad"
-    ):
+    refusal = "14 good records and 6 bad entries; at most 25% may be bad"
+    with pytest.raises(ValueError, match=refusal):
         prepare("shards", tmp_path / "in", tmp_path / "out", most_bad=0.25)
     account = prepare("shards", tmp_path / "in", tmp_path / "out", most_bad=0.35)
     assert "6 times lost with a broken shard, the first: " in account
@@ -325,9 +324,8 @@ def test_training_stops_at_an_image_that_changed_after_prepare(prepared, change,
     else:
         tars[0].write_bytes(tars[2].read_bytes())
     reader = batches(prepared, batch=13, workers=workers)
-    with pytest.raises(
-        ChangedImage, match="has changed since the set was prepared.*minalbef prepare shards"
-    ):
+    refusal = "has changed since the set was prepared.*minalbef prepare shards"
+    with pytest.raises(ChangedImage, match=refusal):
         reader(0)
 
 
@@ -348,10 +346,8 @@ def test_a_shard_that_is_gone_does_not_stop_training_below_the_share(prepared, m
     # the other two shards are shown
     assert len(set(lenient(0).ids.tolist() + lenient(1).ids.tolist())) == 6
     strict = batches(prepared, most_bad=0.5)
-    with pytest.raises(
-        ValueError,
-        match="7 images of the first 1[23] records could not be read, more than 50.0%.*--most-bad",
-    ):
+    refusal = "7 images of the first 1[23] records could not be read, more than 50.0%.*--most-bad"
+    with pytest.raises(ValueError, match=refusal):
         for step in range(4):
             strict(step)
 
@@ -362,9 +358,8 @@ def test_later_epochs_do_not_dilute_the_share(prepared, monkeypatch):
     for step in range(20):
         reader(step)
     (prepared / "in" / "00000.tar").unlink()  # 5 of 13, in the twenty-first epoch
-    with pytest.raises(
-        ValueError, match="of the first 13 records could not be read, more than 30.0%"
-    ):
+    refusal = "of the first 13 records could not be read, more than 30.0%"
+    with pytest.raises(ValueError, match=refusal):
         for step in range(20, 23):
             reader(step)
 
@@ -447,7 +442,6 @@ def test_the_command_line_passes_the_share_on_and_tells_what_was_lost(
         f"{SIZES[1]} images could not be read and were replaced by others; they are listed in "
         f"{prepared / 'run'}/unreadable*.txt" in caplog.text
     )
-    with pytest.raises(
-        ValueError, match="--vit: of use on prepared sets alone; name one with --data"
-    ):
+    refusal = "--vit: of use on prepared sets alone; name one with --data"
+    with pytest.raises(ValueError, match=refusal):
         main.COMMANDS["pretrain"](sets=PretrainSets(vit="deit"))

@@ -200,14 +200,11 @@ def test_training_takes_its_sets_way_into_the_runs_settings(own_set, public, tmp
                 replace(config, upright=not upright), [data],
             ),
         ):
-            with pytest.raises(
-                ValueError,
-                match=f"upright={not upright}: .* as about.json says; take upright={upright}",
-            ):
+            refusal = f"upright={not upright}: .* as about.json says; take upright={upright}"
+            with pytest.raises(ValueError, match=refusal):
                 ask()
-    with pytest.raises(
-        ValueError, match=".*pairs are opened upright, those of .*coco as stored.* one after the"
-    ):
+    refusal = ".*pairs are opened upright, those of .*coco as stored.* one after the"
+    with pytest.raises(ValueError, match=refusal):
         pretrain.settings("tiny", small, [own_set[0], public[0]])
 
 

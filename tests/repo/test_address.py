@@ -51,10 +51,8 @@ def test_one_command_writes_the_address_everywhere_and_takes_it_out_again(copy, 
 )
 def test_what_is_no_address_is_refused_and_nothing_is_written(copy, wrong):
     before = {name: (copy / name).read_bytes() for name in ALLOWED}
-    with pytest.raises(
-        ValueError,
-        match="must be an address that git can clone, such as https://github.com/OWNER/NAME",
-    ):
+    refusal = "must be an address that git can clone, such as https://github.com/OWNER/NAME"
+    with pytest.raises(ValueError, match=refusal):
         address.main(wrong, copy)
     assert {name: (copy / name).read_bytes() for name in ALLOWED} == before
 

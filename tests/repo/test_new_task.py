@@ -54,10 +54,8 @@ def test_a_task_of_ones_own_is_saved_loaded_and_evaluated(program):
     assert run.task == "caption"
     assert run.similarity(names["squares"][0], "a cat").shape == (1, 1)
     task = TASKS.pop("caption")
-    with pytest.raises(
-        ValueError,
-        match="'caption', which this version does not know.*table.TASKS before you load it",
-    ):
+    refusal = "'caption', which this version does not know.*table.TASKS before you load it"
+    with pytest.raises(ValueError, match=refusal):
         minalbef.load(folder)
     TASKS["caption"] = task
     with pytest.raises(ValueError, match="tiny is a run of pretrain, not of caption"):
@@ -75,9 +73,8 @@ def test_a_long_caption_is_cut_and_a_task_without_presets_asks_for_one(program, 
     monkeypatch.setitem(
         TASKS, "caption", names["Task"]("caption", names["Caption"], names["collate"])
     )
-    with pytest.raises(
-        ValueError, match="task 'caption' has no recipe for prepared sets: name one with --preset"
-    ):
+    refusal = "task 'caption' has no recipe for prepared sets: name one with --preset"
+    with pytest.raises(ValueError, match=refusal):
         finetune.preset_of("caption", "captions")
 
 

@@ -96,9 +96,8 @@ def test_a_file_that_executes_code_is_refused_unexecuted(tmp_path, new):
         path,
         _use_new_zipfile_serialization=new,
     )
-    with pytest.raises(
-        ValueError, match=r"file.pth holds a \S*open, which cannot be read without running code"
-    ):
+    refusal = r"file.pth holds a \S*open, which cannot be read without running code"
+    with pytest.raises(ValueError, match=refusal):
         read_file(path)
     assert not evil.exists()
     torch.load(path, weights_only=False)["config"].close()
@@ -108,9 +107,8 @@ def test_a_file_that_executes_code_is_refused_unexecuted(tmp_path, new):
 def test_the_way_out_of_foreign_objects_works(unequal, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"model": unequal, "args": argparse.Namespace(lr=1e-4)}, "file.pth")
-    with pytest.raises(
-        ValueError, match="file.pth holds a argparse.Namespace.*If you trust it"
-    ) as refused:
+    refusal = "file.pth holds a argparse.Namespace.*If you trust it"
+    with pytest.raises(ValueError, match=refusal) as refused:
         load_original("file.pth", **HEADS)
     exec(str(refused.value).rpartition("once: ")[2])
     assert same_state(read_file("weights.pth"), unequal)
@@ -128,9 +126,8 @@ def test_a_damaged_file_is_refused(unequal, tmp_path, damage):
             damage, content[: len(content) // 2]
         )
     )
-    with pytest.raises(
-        ValueError, match=r"file\.\w+ is damaged or holds no weights .*fetch it again"
-    ):
+    refusal = r"file\.\w+ is damaged or holds no weights .*fetch it again"
+    with pytest.raises(ValueError, match=refusal):
         read_file(path)
 
 
@@ -146,9 +143,8 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path, held):
 def test_a_missing_file_and_another_models_are_refused(tmp_path):
     with pytest.raises(ValueError, match="nowhere.pth: there is no such file"):
         load_original(tmp_path / "nowhere.pth")
-    with pytest.raises(
-        ValueError, match="keys that no model of the original's has: layer1.weight, fc.bias"
-    ):
+    refusal = "keys that no model of the original's has: layer1.weight, fc.bias"
+    with pytest.raises(ValueError, match=refusal):
         load_original({"layer1.weight": torch.ones(1), "fc.bias": torch.ones(1)})
     with pytest.raises(ValueError, match="it lacks 'image_encoder.patch_embed.proj.weight'"):
         load_original({"itm_head.weight": torch.ones(2, 4)})
@@ -389,9 +385,8 @@ def test_the_teachers_positions_are_resized_too(unequal):
 
 
 def test_an_image_size_that_does_not_fit_is_refused(unequal):
-    with pytest.raises(
-        ValueError, match="image_size=30 is not a multiple of patch_size=8; the nearest that is: 32"
-    ):
+    refusal = "image_size=30 is not a multiple of patch_size=8; the nearest that is: 32"
+    with pytest.raises(ValueError, match=refusal):
         load_original(unequal, image_size=30, **HEADS)
 
 
