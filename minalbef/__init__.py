@@ -3,6 +3,8 @@
 Axes, everywhere: b batch, n image tokens, l words, d width, h heads, k keys, e shared space,
 v vocabulary.
 """
+import sys
+from types import ModuleType
 from typing import Any
 
 import lazy_loader
@@ -19,3 +21,15 @@ def __getattr__(name: str) -> Any:
     from minalbef.config import nearest
     raise AttributeError(f"minalbef has no {name!r}{nearest(name, __all__)}; "
                          "dir(minalbef) lists what it has")
+
+
+class _Package(ModuleType):
+    """`minalbef.pretrain` is the function; its file's classes are imported from the file."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Python sets an imported file as an attribute: not where a function has its name
+        if not (isinstance(value, ModuleType) and name == "pretrain"):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -59,6 +59,7 @@ class ModelConfig(_Checked):
     """The model: two encoders and fusion."""
 
     # image encoder, section 3.1: ViT-B/16
+    image_encoder: str = "vit"  # or timm:NAME, or yourmodule:YourClass
     image_size: int = number(256, 1, 10_000)  # fine-tuning goes to 384 and resizes the positions
     patch_size: int = number(16, 1, 10_000)
     image_width: int = number(768, 1, 100_000)
@@ -69,6 +70,7 @@ class ModelConfig(_Checked):
     pos_scale: float = number(0.0, 0, 1_000)  # > 0: positions start as sines of this deviation
 
     # text encoder and fusion, section 3.1: the lower and the upper half of BERT-base
+    text_encoder: str = "bert"  # or yourmodule:YourClass
     vocab_size: int = number(30_522, 1, MANY)
     text_length: int = number(25, 2, 100_000)  # word pieces with [CLS]; texts were cut at 30 words
     positions: int = number(512, 2, 100_000)  # rows of BERT's table; text_length of them are used
@@ -85,6 +87,8 @@ class ModelConfig(_Checked):
     def check(self) -> None:
         """Raises ValueError for sizes that do not fit together."""
         super().check()
+        check_encoder("image_encoder", self.image_encoder, "vit, timm:NAME")
+        check_encoder("text_encoder", self.text_encoder, "bert")
         check_multiple("image_size", self.image_size, "patch_size", self.patch_size)
         check_multiple("image_width", self.image_width, "image_heads", self.image_heads)
         check_multiple("text_width", self.text_width, "text_heads", self.text_heads)
@@ -164,6 +168,7 @@ class TrainConfig(_Checked):
     validate_every: float = number(0.0, 0, 1_000_000)  # epochs; the best goes to RUN/best; 0: never
 
     # how it is computed; what alters results by more than rounding says so
+    fast: bool = True  # False: the plain step and loop, as one reads them; in one process
     device: str = word("auto", "cpu", "cuda", "mps")  # "auto": a GPU where there is one
     precision: str = word("auto", "fp32", "bf16")  # of products; auto: bf16 where a GPU has it
     accumulate: int = number(1, 1, MANY)  # passes a step; negatives then come from one pass
@@ -248,14 +253,15 @@ PARTS = (ModelConfig, ObjectiveConfig, TrainConfig, SceneConfig)
 RANGES = {item.name: item.metadata["range"] for item in fields(Config) if "range" in item.metadata}
 
 
-def require_config(config: Any) -> None:
-    """Raises ValueError for what is no Config, such as a preset's name."""
+def require_config(config: Any) -> "Config":
+    """The config; raises ValueError for what is no Config, such as a preset's name."""
     if not isinstance(config, Config):
         raise ValueError(f"config={config!r} must be a Config; make one with minalbef.preset(name)")
+    return config
 
 
 # may differ on resume: they change rounding and dropout's masks
-FREE = ("device", "checkpointing", "compile", "tensorboard")
+FREE = ("fast", "device", "checkpointing", "compile", "tensorboard")
 
 
 def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
@@ -336,6 +342,12 @@ def check_kind(name: str, value: Any, default: Any) -> None:
     kind: Any = type(default)
     if not isinstance(value, (int, float) if kind is float else kind):
         raise ValueError(f"{name}={value!r} must be {_KINDS[kind]}, such as {default!r}")
+
+
+def check_encoder(name: str, value: str, ours: str) -> None:
+    """Raises ValueError for what names no encoder, see encoders.py."""
+    if value != ours.partition(",")[0] and not value.partition(":")[2]:
+        raise ValueError(f"{name}={value!r} must be {ours} or yourmodule:YourClass")
 
 
 def check_range(label: str, value: float, least: float, most: float) -> None:

@@ -74,14 +74,8 @@ class Rows:
         return type(self)(**values)
 
     def to(self, device: torch.device | str) -> Self:
-        """Copy to a device; to a GPU asynchronously, through pinned memory."""
-        def move(x: Tensor) -> Tensor:
-            if torch.device(device).type != "cuda":
-                return x.to(device)
-            if not x.is_cuda:
-                x = x.contiguous().pin_memory()          # a strided copy would wait
-            return x.to(device, non_blocking=True)
-        return self.map(move)
+        """Copy to a device, see `move`."""
+        return self.map(lambda x: move(x, device))
 
     def pin_memory(self) -> Self:
         """Copy to pinned memory; a DataLoader calls this."""
@@ -103,6 +97,15 @@ class Rows:
                     value = split(value, 1)
             values[name] = value
         return type(self)(**values)
+
+
+def move(x: Tensor, device: torch.device | str) -> Tensor:
+    """Copy to a device; to a GPU asynchronously, through pinned memory."""
+    if torch.device(device).type != "cuda":
+        return x.to(device)
+    if not x.is_cuda:
+        x = x.contiguous().pin_memory()          # a strided copy would wait
+    return x.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """The teacher: an exponential moving average of the student (section 3.3)."""
 import copy
+from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from minalbef.config import Config
 
@@ -20,12 +20,10 @@ def make_teacher(student: M) -> M:
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """teacher = momentum * teacher + (1 - momentum) * student, in place.
 
-    Buffers are copied, as torch's AveragedModel does: BatchNorm's running statistics are averages
-    already. ALBEF has none; an image encoder of yours may.
+    Buffers are copied: BatchNorm's running statistics are averages already. ALBEF has none; an
+    image encoder of yours may.
     """
-    update = get_ema_multi_avg_fn(momentum)
-    no_count = None                   # of steps: a constant momentum doesn't use it
-    update(list(teacher.parameters()), list(student.parameters()), no_count)
+    torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)
     for average, current in zip(teacher.buffers(), student.buffers(), strict=True):
         average.copy_(current)
 
@@ -33,19 +31,14 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
 class Distilled(nn.Module, Generic[M]):
     """A student and its teacher: the base of every task that learns with momentum distillation."""
 
+    make_teacher: Callable[..., Any] = staticmethod(make_teacher)
+    update_teacher: Callable[..., None] = staticmethod(update_teacher)
+
     def __init__(self, config: Config, student: M):
         super().__init__()
         self.config = config
         self.student = student
-        self.teacher = self.make_teacher(student)
-
-    def make_teacher(self, student: M) -> M:
-        """See `make_teacher`; a subclass may replace it, and the next."""
-        return make_teacher(student)
-
-    def update_teacher(self, teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-        """See `update_teacher`."""
-        update_teacher(teacher, student, momentum)
+        self.teacher: M = self.make_teacher(student)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

@@ -7,18 +7,10 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 
 class Layer(nn.Module):
-    """A layer of an encoder, which training may recompute in the backward pass."""
-
-    recompute = False                # activation checkpointing, see train.recompute_and_compile
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint(super().__call__, *args, use_reentrant=False, **options)
-        return super().__call__(*args, **options)
+    """A layer of an encoder: what training may compile, and compute again in the backward pass."""
 
 
 class Attention(nn.Module):
@@ -91,6 +83,23 @@ def record_weights(module: nn.Module, name: str = "") -> Iterator[list[Tensor]]:
     finally:
         for attention in parts:
             attention.record = None
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode, and each of its parts back into its own mode afterwards.
+
+    Compiled layers run uncompiled: evaluation's shapes would fill their cache, and training would
+    fall back to eager.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 class GeluLinear(torch.autograd.Function):

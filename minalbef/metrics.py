@@ -24,6 +24,16 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
     return read_table(folder / "metrics.csv", ("step", "seconds"))
 
 
+def read_numbers(path: Path) -> list[dict[str, float]]:
+    """The rows of a file from `write_table` as numbers, without empty cells; none without the file.
+
+    Raises ValueError for a damaged file.
+    """
+    with restate(f"{path} is damaged", "copy it again, or remove it", ValueError):
+        rows = read_table(path, ("step",))
+        return [{name: float(value) for name, value in row.items() if value} for row in rows]
+
+
 def read_table(path: Path, numbers: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a file from `write_table`; none without the file.
 

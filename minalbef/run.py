@@ -45,7 +45,7 @@ class Run:
     docs/results.md):
     - ITC, `similarity`: fast, but misses relations: 0.88 / 0.88 and 0.49 / 0.55
     - ITM, `match_probability` of ITC's ten best (top=10): slow: 0.89 / 0.91 and 0.86 / 0.93
-    - both, added as in `recipes.search.by_both`: the best of many: 0.95 / 0.95 and 0.86 / 0.92
+    - both, added as in `recipes.search`: the best of many: 0.95 / 0.95 and 0.86 / 0.92
     """
 
     model: ALBEF
@@ -211,13 +211,13 @@ class Run:
             if encoder is not ordinary:
                 encoders[part] = encoder.__name__
         weights = dict(self.model.named_parameters())
-        return describe(self.path, self.config, self.task, weights, encoders, self.absent,
-                        self.untrained, self.step)
+        return describe_model(self.path, self.config, self.task, weights, encoders, self.absent,
+                              self.untrained, self.step)
 
 
-def describe(path: Path, config: Config, task: str, weights: Mapping[str, Tensor],
-             encoders: Mapping[str, str], absent: Collection[str] = (),
-             untrained: Collection[str] = (), step: int | None = None) -> str:
+def describe_model(path: Path, config: Config, task: str, weights: Mapping[str, Tensor],
+                   encoders: Mapping[str, str], absent: Collection[str] = (),
+                   untrained: Collection[str] = (), step: int | None = None) -> str:
     """A model in a few lines: its parts, with their number of parameters.
 
     weights: by name, of an ALBEF or of a task's model
@@ -296,11 +296,11 @@ def summary(path: str | Path) -> str:
         if names - ordinary:
             encoders[part] = "an encoder of your own"
     if encoders:
-        return describe(path, config, task, weights, encoders, (), untrained, step)
+        return describe_model(path, config, task, weights, encoders, (), untrained, step)
     model = entry.module(config).student
     absent = fit_weights(model, weights, weights_file(path, step), entry.lacks)
     parts = {part_of(name) for name in absent}
-    return describe(path, config, task, weights, {}, parts, untrained, step)
+    return describe_model(path, config, task, weights, {}, parts, untrained, step)
 
 
 def load(path: str | Path, build: Callable[[Config], ALBEF] = ALBEF) -> Run:

@@ -1,6 +1,4 @@
 """The text encoder: embeddings and the lower BERT layers, post-norm (section 3.1)."""
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -75,27 +73,6 @@ class TextEncoder(nn.Module):
     def word_table(self) -> Tensor:
         """The word embeddings, to which the word head is tied: (v, d)."""
         return self.embeddings.word_embed.weight
-
-
-def text_cls(encoder: Any, tokens: Tensor, keep: Tensor) -> Tensor:
-    """A text's [CLS] in less time: (b, l) -> (b, 1, d); all tokens of an encoder of yours.
-
-    To rounding the first of all tokens, of which the last layer computes no other.
-    """
-    if type(encoder) is not TextEncoder or not encoder.layers:
-        return encoder(tokens, keep)
-    x = encoder.dropout(encoder.embeddings(tokens))
-    layers: Any = encoder.layers
-    for layer in layers[:-1]:
-        x = layer(x, keep)
-    return first_of_layer(layers[-1], x, keep)
-
-
-def first_of_layer(layer: TextLayer, x: Tensor, keep: Tensor) -> Tensor:
-    """The first token of `TextLayer`: (b, l, d) -> (b, 1, d)."""
-    first = x[:, :1]
-    first = layer.norm1(first + layer.dropout(layer.attn(first, x, keep)))
-    return layer.norm2(first + layer.dropout(layer.mlp(first)))
 
 
 class WordHead(nn.Module):

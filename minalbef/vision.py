@@ -1,5 +1,5 @@
 """The image encoder: a ViT, pre-norm, with timm's names (section 3.1)."""
-from typing import Any
+import math
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ NORM_EPS = 1e-6                       # timm's for ViT; BERT has another
 
 def grid_positions(grid: int, width: int) -> Tensor:
     """Sines and cosines of row and column, of unit variance: -> (grid * grid, width)."""
-    quarter = -(-width // 4)
+    quarter = math.ceil(width / 4)
     frequencies = torch.pi * 2.0 ** (torch.arange(quarter) * 4 / quarter - 1)
     angles = torch.outer(torch.arange(grid) / grid, frequencies)
     waves = torch.cat([angles.sin(), angles.cos()], 1)                       # (grid, 2 quarter)
@@ -140,35 +140,3 @@ class ViT(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
-
-
-def image_cls(encoder: Any, image: Tensor) -> Tensor:
-    """An image's [CLS] in less time: (b, 3, s, s) -> (b, 1, d); all tokens of an encoder of yours.
-
-    To rounding the first of all tokens, of which the last block computes no other.
-    """
-    if type(encoder) is not ViT:
-        return encoder(image)
-    return attend_cls(encoder, encoder.patch_embed(image))
-
-
-def attend_cls(encoder: Any, patches: Tensor) -> Tensor:
-    """The first token of a ViT's `attend`: patches (b, n, d) -> (b, 1, d).
-
-    An encoder that isn't a ViT gives all of them, (b, 1 + n, d).
-    """
-    if type(encoder) is not ViT:
-        return encoder.attend(patches)
-    cls = encoder.cls_token.expand(len(patches), -1, -1)
-    x = torch.cat([cls, patches], 1) + encoder.pos_embed
-    blocks: Any = encoder.blocks
-    for layer in blocks[:-1]:
-        x = layer(x)
-    return encoder.norm(first_of_block(blocks[-1], x))
-
-
-def first_of_block(block: Block, x: Tensor) -> Tensor:
-    """The first token of `Block`: (b, n, d) -> (b, 1, d)."""
-    normed = block.norm1(x)
-    first = x[:, :1] + block.attn(normed[:, :1], normed)
-    return first + block.mlp(block.norm2(first))

@@ -26,9 +26,9 @@ from minalbef.checkpoint import fit_weights, load_state, save, save_state, write
 from minalbef.data import data_folder, transform
 from minalbef.ema import make_teacher
 from minalbef.layers import record_weights
+from minalbef.pretrain import Pretrain
 from minalbef.recipes.predict import predict
 from minalbef.run import Run, load, summary
-from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
 from runs import change_settings, write_weights

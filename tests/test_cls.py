@@ -6,9 +6,8 @@ from torch.testing import assert_close
 
 from helpers import small
 from minalbef.albef import ALBEF
+from minalbef.fast.cls import attend_cls, image_cls, text_cls
 from minalbef.layers import Layer
-from minalbef.text import text_cls
-from minalbef.vision import attend_cls, image_cls
 
 
 @pytest.mark.parametrize("stem", ["patch", "conv"])

@@ -110,7 +110,7 @@ def test_a_hostile_value_is_in_the_fields_range_or_refused_by_name(field):
             least, most = RANGES[field.name]
             assert least <= made <= most and made in (value, float(value))
         else:
-            assert field.name == "name" or made is False
+            assert field.name == "name" or made is False, field.name
 
 
 def test_a_part_of_the_settings_stands_alone_and_a_config_has_all_four():
@@ -204,3 +204,16 @@ def test_defaults_are_the_papers():
 def test_a_name_is_shown_as_one_line_without_control_characters():
     assert printable("a cat/é 日本 🐈.png") == "a cat/é 日本 🐈.png"
     assert printable("\x1b[2J\n\t\x9b\u202e\udcff") == r"\x1b[2J\n\t\x9b\u202e\udcff"
+
+
+@pytest.mark.parametrize("name, recipe", [
+    ("retrieval-coco", (384, 0.5, 5, 1e-5, 256, 0.4, 256)), ("retrieval-flickr", (384, 0.5, 10, 1e-5, 256, 0.4, 128)),
+    ("entailment", (384, 0.5, 5, 2e-5, 256, 0.4, 128)), ("vqa", (384, 0.5, 8, 2e-5, 256, 0.4, 128)),
+    ("nlvr2-assign", (256, 0.2, 1, 2e-5, 512, 0, 128)), ("nlvr2", (384, 0.5, 10, 2e-5, 128, 0.4, 128)),
+    ("grounding", (384, 1.0, 5, 1e-5, 256, 0.4, 128))])
+def test_presets_are_the_papers_recipes(name, recipe):
+    c = preset(name)
+    assert (c.image_size, c.crop, c.epochs, c.lr, c.batch, c.alpha, c.top) == recipe
+    assert c.weight_decay == 0.02 and c.lr_start == 1e-5 <= c.lr
+    assert c.lr_end == (1e-5 if name == "nlvr2-assign" else 1e-6)
+    assert c.image_depth == 12 and c.queue_size == 65_536 and c.warmup_steps < c.steps

@@ -9,8 +9,9 @@ from torch.testing import assert_close
 
 from helpers import Batches, pretrain, same_state, small
 from minalbef import train
+from minalbef.fast import half
+from minalbef.fast.half import half_weights
 from minalbef.layers import GeluLinear, Layer
-from minalbef.train import half_weights
 from minalbef.vision import ViT
 
 CPU = torch.device("cpu")
@@ -68,7 +69,7 @@ def test_the_temperature_and_norms_with_statistics_stay_in_fp32():
 def test_copies_are_made_layer_by_layer_and_of_each_module_once():
     """So DDP can send a layer's gradients while those of the next are computed."""
     task = pretrain(small())
-    groups = train.parts_by_layer(task)
+    groups = half.parts_by_layer(task)
     assert sorted(map(id, sum(groups, []))) == sorted(map(id, task.modules()))
     layers = [layer for layer in task.modules() if isinstance(layer, Layer)]
     assert [group[0] for group in groups[1:]] == layers

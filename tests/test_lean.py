@@ -11,16 +11,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers import SMALL_PAPER, Batches, pretrain, same_state, small
 from minalbef import train
 from minalbef.albef import ALBEF
+from minalbef.bench.step import WORDS, make_batch
 from minalbef.checkpoint import part_of
+from minalbef.fast import loop
+from minalbef.fast.loop import Recomputed, recompute_and_compile
+from minalbef.fast.pretrain import FastPretrain
 from minalbef.fusion import FusionLayer
-from minalbef.layers import Layer
+from minalbef.layers import Layer, evaluation_mode
 from minalbef.presets import preset
-from minalbef.recipes import rehearse
 from minalbef.scenes.warm_start import LabelBatch, WarmStart
-from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import find_task_of_preset
 from minalbef.tokenizer import Tokenizer
-from minalbef.train import evaluation_mode, recompute_and_compile
 from minalbef.vision import ViT
 
 CPU = torch.device("cpu")
@@ -33,12 +34,12 @@ def made(name: str, **changes):
     config = preset(name, **SMALL_PAPER | dict(batch=6, dropout=0.0, device="cpu", epoch=60) | changes)
     plan = find_task_of_preset(name)
     torch.manual_seed(0)
-    tokenizer = Tokenizer.train([" ".join(rehearse.WORDS)], 256)
+    tokenizer = Tokenizer.train([" ".join(WORDS)], 256)
     task = plan.module(config)
     with torch.no_grad():
         for p in task.student.parameters():
             p += 0.02 * torch.randn_like(p)
-    return task, config, rehearse.make_batch(plan, config, tokenizer, 0).to("cpu")
+    return task, config, make_batch(plan, config, tokenizer, 0).to("cpu")
 
 
 def step(task, config, batch) -> tuple[dict, dict, tuple]:
@@ -46,7 +47,7 @@ def step(task, config, batch) -> tuple[dict, dict, tuple]:
     task.zero_grad()
     torch.manual_seed(1)                                         # of dropout
     with recompute_and_compile(task, config):
-        losses, carry = train.backward(task, task, batch, 0.4, task.draws(3), config, CPU)
+        losses, carry = loop.backward(task, task, batch, 0.4, task.draws(3), config, CPU)
     return losses, {name: p.grad.clone() for name, p in task.named_parameters() if p.grad is not None}, carry
 
 
@@ -54,15 +55,15 @@ def step(task, config, batch) -> tuple[dict, dict, tuple]:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_step_trains_all_weights_but_those_of_the_parts_that_a_task_says_are_unused(name, alpha):
     task, config, batch = made(name)
-    train.backward(task, task, batch, alpha, task.draws(3), config, CPU)
+    loop.backward(task, task, batch, alpha, task.draws(3), config, CPU)
     for weight, p in task.student.named_parameters():
         assert (p.grad is None) == (part_of(weight) in task.unused_parts), weight
 
 
 def test_a_task_whose_losses_begin_later_or_whose_student_is_custom_names_no_unused_parts():
     assert pretrain(small(match_from=0.5)).unused_parts is None
-    assert Pretrain(small(), student=ALBEF(small())).unused_parts is None
-    assert Pretrain(small(), without=("itm", "mlm")).unused_parts == ("match_head", "word_head", "fusion")
+    assert FastPretrain(small(), student=ALBEF(small())).unused_parts is None
+    assert FastPretrain(small(), without=("itm", "mlm")).unused_parts == ("match_head", "word_head", "fusion")
 
 
 def double(batch):
@@ -160,8 +161,8 @@ def test_the_warm_start_runs_in_bf16():
     torch.manual_seed(0)
     task = WarmStart(config, 5)
     batch = LabelBatch(torch.randn(6, 3, 24, 24), torch.eye(6, 5) + torch.eye(6, 5).roll(1))
-    fine, _ = train.backward(task, task, batch, 0.0, None, replace(config, precision="fp32"), CPU)
-    low, _ = train.backward(task, task, batch, 0.0, None, config, CPU)
+    fine, _ = loop.backward(task, task, batch, 0.0, None, replace(config, precision="fp32"), CPU)
+    low, _ = loop.backward(task, task, batch, 0.0, None, config, CPU)
     for name, value in fine.items():
         assert low[name].dtype == torch.float32 and low[name] != value
         assert low[name] == pytest.approx(value.item(), rel=0.02)
@@ -170,16 +171,15 @@ def test_the_warm_start_runs_in_bf16():
 def test_similarities_are_compared_in_fp32():
     """At a temperature of .02 a step of bf16 in a similarity near 50 is .25; the loss would be off by as much."""
     config = small(image_size=16)
-    task, batch, seen = pretrain(config), Batches(config)(0), []
-    align = task.align
+    task, batch, sims = pretrain(config), Batches(config)(0), []
+    loss_of = task.itc_loss
 
-    def spy(parts):
-        losses = align(parts)
-        seen.append((parts.similarities.student, losses["itc"]))
-        return losses
-    task.align = spy
-    step(task, replace(config, precision="bf16"), batch)
-    (sims, loss), = seen
+    def spy(sim, *rest):
+        sims.append(sim)
+        return loss_of(sim, *rest)
+    task.itc_loss = spy
+    losses, *_ = step(task, replace(config, precision="bf16"), batch)
+    loss = losses["itc"]
     assert all(sim.dtype == torch.float32 for sim in sims) and loss.dtype == torch.float32
     assert any((sim.bfloat16().float() != sim).any() for sim in sims), "they were rounded on the way"
 
@@ -244,7 +244,7 @@ def test_a_step_asks_a_gpu_for_no_number(name, passes):
     for number in (20, 21):                                      # in the second the optimiser's state is there
         draws = task.draws(number)
         with spy:
-            _, carry = train.backward(task, task, batch, 0.4, draws, config, CPU)
+            _, carry = loop.backward(task, task, batch, 0.4, draws, config, CPU)
             nn.utils.clip_grad_norm_(task.parameters(), 1.0)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
@@ -285,12 +285,12 @@ def test_only_the_student_computes_again_and_all_is_as_before_afterwards(tmp_pat
     config = small(image_size=16, checkpointing=True, epoch=8)
     task = pretrain(config)
     with recompute_and_compile(task, config):
-        changed = {name for name, module in task.named_modules() if getattr(module, "recompute", False)}
+        changed = {name for name, module in task.named_modules() if isinstance(module, Recomputed)}
     layers = {name for name, module in task.named_modules() if isinstance(module, Layer)}
     assert changed == {name for name in layers if name.startswith("student")}
     assert any("fusion" in name for name in changed)
     train.fit(task, Batches(config), config, tmp_path, quiet=True)
-    assert not any(getattr(module, "recompute", False) for module in task.modules())
+    assert not any(isinstance(module, Recomputed) for module in task.modules())
     assert copy.deepcopy(task).state_dict().keys() == task.state_dict().keys()
 
 
@@ -345,7 +345,7 @@ def test_compiled_layers_stay_compiled_when_captions_differ_in_length(monkeypatc
         for i, length in enumerate((9, 9, 8, 6, 7, 5)):
             calls.clear()
             short = replace(batch, tokens=batch.tokens[:, :length], keep=batch.keep[:, :length])
-            train.backward(task, task, short, 0.4, task.draws(i), config, CPU)
+            loop.backward(task, task, short, 0.4, task.draws(i), config, CPU)
             counts.append(len(calls))
             new = set(map(id, calls)) - graphs
             graphs |= new

@@ -6,9 +6,9 @@ from torch.testing import assert_close
 
 import minalbef
 from helpers import Batches, same_state, small, texts
-from minalbef import ALBEF, train
+from minalbef import ALBEF, encoders, train
+from minalbef.pretrain import Pretrain
 from minalbef.run import summary
-from minalbef.tasks.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
 
 CONFIG = small()
@@ -81,7 +81,7 @@ def test_to_be_tried_leaves_a_text_encoder_as_it_was():
     encoder.layers.layers[0].dropout.eval()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     random = torch.get_rng_state()
-    minalbef.albef.check_text_encoder(encoder, CONFIG)
+    encoders.check_text_encoder(encoder, CONFIG)
     assert same_state(before, encoder.state_dict()) and random.equal(torch.get_rng_state())
     assert encoder.training and not encoder.layers.layers[0].dropout.training
 

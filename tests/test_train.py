@@ -22,10 +22,12 @@ from full_disk import files_end_at
 from helpers import Batches, same_state, small
 from minalbef import checkpoint, distributed, metrics, train
 from minalbef.albef import ALBEF
+from minalbef.fast.muon import Muon
+from minalbef.fast.pretrain import FastPretrain
 from minalbef.presets import preset
+from minalbef.pretrain import Pretrain
 from minalbef.recipes.report import train_seconds
-from minalbef.tasks.pretrain import Pretrain
-from minalbef.train import Muon, Stopped, alpha_at, fit, lr_at, parameter_groups
+from minalbef.train import Stopped, alpha_at, fit, lr_at, parameter_groups
 
 CONFIG = small(image_size=16, text_width=32, alpha=0.4, match_from=0.2, queue_from=0.3, hard_from=0.6)
 
@@ -551,7 +553,7 @@ def test_the_forward_pass_asks_for_no_number(tmp_path, monkeypatch):
     def watched(name):
         plain = getattr(torch.Tensor, name)
         return lambda x, *args: asked.append((name, bool(inside))) or plain(x, *args)
-    class Watched(Pretrain):
+    class Watched(FastPretrain):
         def forward(self, batch, alpha, draws):
             inside.append(draws.step)
             found = super().forward(batch, alpha, draws)

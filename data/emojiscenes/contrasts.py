@@ -81,17 +81,17 @@ def coloured(stage: Stage, stream: Stream) -> TwoScenes:
     scene = _pair(stage, stream, (None, None))
     if scene is None:
         return None
-    thing, other = scene.objects
+    thing, partner = scene.objects
     if stream.chance(0.5):
-        other = recolour(other, stream.pick(COLOURS), scene.background)
-    likely = [scene.background, colour_of(other), COLOURED.get(thing.name)]
+        partner = recolour(partner, stream.pick(COLOURS), scene.background)
+    likely = [scene.background, colour_of(partner), COLOURED.get(thing.name)]
     colours = [colour for colour in likely if colour] + [stream.pick(COLOURS)] * 2
     first, second = stream.shuffle(colours)[:2]
     if first == second or scene.background == "black" and "black" in (first, second):
         return None                            # an outline is black, too
     painted = [recolour(thing, colour, scene.background) for colour in (first, second)]
-    return (replace(scene, objects=(painted[0], other)),
-            replace(scene, objects=(painted[1], other)))
+    return (replace(scene, objects=(painted[0], partner)),
+            replace(scene, objects=(painted[1], partner)))
 
 
 def recolour(thing: Object, colour: str, background: str) -> Object:
@@ -106,12 +106,12 @@ def recolour(thing: Object, colour: str, background: str) -> Object:
 
 def name_colour(scene: Scene, stream: Stream) -> Form | None:
     """The first object with its colour, and the other: together, or in a relation."""
-    thing, other = scene.objects
+    thing, partner = scene.objects
     colour = colour_of(thing)
     assert colour is not None, "the thing was painted"
     noun = ColouredNoun(thing.name, colour=colour)
-    rest = Noun(other.name)
-    kinds = [kind for kind in RELATIONS if related(thing, kind, other)]
+    rest = Noun(partner.name)
+    kinds = [kind for kind in RELATIONS if related(thing, kind, partner)]
     if kinds and stream.chance(0.5):
         return Relation(noun, stream.pick(kinds), rest)
     return All((There(noun), There(rest)))

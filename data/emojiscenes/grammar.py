@@ -356,15 +356,15 @@ def _relation_phrase(relation: Relation, stream: Stream, alone: bool) -> str:
 
 def reword(relation: Relation, stream: Stream) -> str:
     """A relation of two bare nouns in an order of words that `render` never has."""
-    said = stream.pick(SAID[relation.kind])
+    wording = stream.pick(SAID[relation.kind])
     said_inversely = stream.pick(SAID[OPPOSITE[relation.kind]])
     a, b = relation.a, relation.b
     both = f"{phrase(a)} and {phrase(b)}"
     return stream.pick((
-        f"{both}, the {a.name} {said} the {b.name}",
+        f"{both}, the {a.name} {wording} the {b.name}",
         f"{both}, the {b.name} {said_inversely} the {a.name}",
-        f"{said} {phrase(b)} is {phrase(a)}",
-        f"{phrase(b)} and, {said} it, {phrase(a)}"))
+        f"{wording} {phrase(b)} is {phrase(a)}",
+        f"{phrase(b)} and, {wording} it, {phrase(a)}"))
 
 
 # what a caption's words say

@@ -192,8 +192,8 @@ def fits(noun: Noun, thing: Object) -> bool | None:
 
 def has_colour(thing: Object, colour: str) -> bool | None:
     """Whether a thing is of a colour; None where its drawing has several."""
-    own = colour_of(thing)
-    return None if own is None else own == colour
+    natural = colour_of(thing)
+    return None if natural is None else natural == colour
 
 
 def colour_of(thing: Object) -> str | None:

@@ -63,7 +63,7 @@ def make_form(things: Sequence[Object], stream: Stream, kinds: tuple[str, ...],
     names a colour."""
     kind = stream.pick(kinds)
     thing = stream.pick(things)
-    unlike = [other for other in things if other.name != thing.name]
+    unlike = [candidate for candidate in things if candidate.name != thing.name]
     if kind == "object" or kind == "relation" and not unlike:
         return There(Noun(thing.name))
     if kind == "colour":
@@ -159,7 +159,7 @@ def ask(kind: str, things: Sequence[Object], stream: Stream, colours: Sequence[s
         ) -> Question:
     """A question of a kind of ASKED about scenes that show some of these things."""
     thing = stream.pick(things)
-    names = list(dict.fromkeys(other.name for other in things))
+    names = list(dict.fromkeys(candidate.name for candidate in things))
     unlike = [name for name in names if name != thing.name]
     if kind == "what":
         return _ask_what(thing, names, unlike, stream)
@@ -370,14 +370,14 @@ def claim(kind: str, things: Sequence[Object], stream: Stream) -> tuple[Claim, s
     """Something of a kind of CLAIMED about two images that show some of these things, and its
     English."""
     number = 0
-    other = None
+    extra = None
     if kind in ("total", "same number"):
         number = 2 + stream.below(3)
         form: Fact = Count(Noun(stream.pick(things).name), number)
     elif kind == "same background":
         form = There(Noun(stream.pick(things).name))
     elif kind == "one and other":
-        form, other = _make_two(things, stream)
+        form, extra = _make_two(things, stream)
     else:
         about = ("object", "object", "size", "place", "count", "relation")
         form = _make_fact(things, stream, about)
@@ -385,10 +385,10 @@ def claim(kind: str, things: Sequence[Object], stream: Stream) -> tuple[Claim, s
     name = noun_of(form).name
     way = stream.pick(SAYINGS[f"not {kind}" if negated else kind])
     first = say(form, stream)
-    second = say(other, stream) if other else words(name)[1]
+    second = say(extra, stream) if extra else words(name)[1]
     verb = "are" if isinstance(form, Count) and form.n > 1 else "is"
     text = way.format(first, second, name, **{"is": verb})
-    return Claim(kind, form, negated, other, number), text
+    return Claim(kind, form, negated, extra, number), text
 
 
 def _make_two(things: Sequence[Object], stream: Stream) -> tuple[Fact, Fact]:

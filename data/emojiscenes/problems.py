@@ -310,9 +310,9 @@ class Problems:
             left_change, right_change = self._change_both(kind, left, right, stream)
             if left_change is None or right_change is None:
                 continue
-            lefts = stream.shuffle((left, left_change))
-            rights = stream.shuffle((right, right_change))
-            problems = self._claim(kind, lefts, rights, stream, number)
+            left_scenes = stream.shuffle((left, left_change))
+            right_scenes = stream.shuffle((right, right_change))
+            problems = self._claim(kind, left_scenes, right_scenes, stream, number)
             if problems:
                 return problems
 
@@ -326,13 +326,13 @@ class Problems:
         change = stream.pick(CHANGES[kind])
         return (self.stage.change(left, change, stream), self.stage.change(right, change, stream))
 
-    def _claim(self, kind: str, lefts: list[Scene], rights: list[Scene], stream: Stream, number: int
-               ) -> list[Paired] | None:
+    def _claim(self, kind: str, left_scenes: list[Scene], right_scenes: list[Scene],
+               stream: Stream, number: int) -> list[Paired] | None:
         """A claim that is true of two of the four pairs; None: not found."""
         things: list[Object] = []
-        for scene in (*lefts, *rights):
+        for scene in (*left_scenes, *right_scenes):
             things += scene.objects
-        pairs = [(left, right) for left in lefts for right in rights]
+        pairs = [(left, right) for left in left_scenes for right in right_scenes]
         for _ in range(CLAIM_TRIES):
             claim, text = phrasing.claim(kind, things, stream)
             cells = [phrasing.true_of(claim, left, right) for left, right in pairs]
@@ -425,7 +425,7 @@ class Problems:
 def _alike(things: Sequence[Object]) -> list[Object]:
     """The things of the first kind of which there are several."""
     for thing in things:
-        group = [other for other in things if other.name == thing.name]
+        group = [candidate for candidate in things if candidate.name == thing.name]
         if len(group) > 1:
             return group
     raise AssertionError("every scene of grounding has two things of one kind")

@@ -35,7 +35,7 @@ PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
          *sorted((ROOT / "notebooks" / "experiments").rglob("*.md")), *sorted((ROOT / "data").rglob("*.md"))]
 INSTEAD = {ROOT / "notebooks/assignments/README.md": "notebooks/assignments/index.md",       # the students' side
            ROOT / "notebooks/solutions": "notebooks/solutions/index.md"}
-ROOMS = "evaluation tasks weights scenes datasets viz recipes bench gpu_check cli".split()
+ROOMS = "evaluation tasks weights scenes datasets viz recipes bench cli".split()
 BRANCH = "gh-pages"                   # where .github/workflows/ci.yml puts the site, and Colab looks for chapters
 COLAB = """# Only in Colab: installs minalbef, and fetches the files that chapters read
 !git clone --quiet --depth 1 https://github.com/{repository} minalbef-checkout

@@ -1,182 +1,196 @@
-"""Benchmark of a pretraining step: time, memory and FLOPs, in total and by phase."""
-import json
-import logging
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
-from typing import Any, NamedTuple
-from unittest import mock
+"""Training steps on this machine: samples a second, memory, hours of the whole run, FLOPs by part.
 
+Images are noise and captions are random words; the embedded scenes are those of the run.
+"""
+import json
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.nn.modules import module as every_module
 from torch.utils.flop_counter import FlopCounterMode
 
-from minalbef import train
-from minalbef.config import Config
-from minalbef.draws import step_generator
+from minalbef import checkpoint, distributed, train
+from minalbef.config import Config, read_changes, replace_checked
+from minalbef.fast import loop
 from minalbef.metrics import TICK
-from minalbef.recipes.cards import gpu_named
-from minalbef.recipes.machine import matmul_peak, peak_memory
+from minalbef.presets import PRESETS, preset
+from minalbef.pretrain import Pretrain
+from minalbef.recipes import launch
+from minalbef.recipes.pretrain import begin
 from minalbef.recipes.report import command, commit, describe_device, now
-from minalbef.tasks.pretrain import Pretrain, PretrainBatch
+from minalbef.scenes.batches import SceneBatches
+from minalbef.tasks.base import Task
+from minalbef.tasks.table import TASKS, find_task_of_preset
+from minalbef.tokenizer import Tokenizer
 
-LOG = logging.getLogger("minalbef")
-ROUNDS = 5                            # of timing; the fastest is nearest to a quiet machine
 WARM_UP = 2                           # steps that allocate the optimiser's state
 COMPILING = 20                        # steps in which new lengths may still be compiled
-COUNTED = 20                          # steps whose FLOPs are counted, where texts differ in length
-FIRST_WORD = 5                        # word ids below it are special
-# Tokens of a caption: [CLS], the eight words that COCO asked its writers for at least, and so many
-# more on average, geometrically: 12 in all
-SHORTEST, MORE = 9, 3.0
-# a product takes much longer than its launch
-CPU_PRODUCT, GPU_PRODUCT = 2048, 8192
-# phase, module of the task, methods: what a step is made of besides the optimiser, and "other"
-PARTS = (
-    ("teacher", "teacher", "encode_image encode_text image_feature text_feature fuse word_logits"),
-    ("image", "student", "encode_image"),
-    ("text", "student", "encode_text"),
-    ("itc", "student", "image_feature text_feature"),
-    ("itc", "", "compare align"),
-    ("negatives", "", "pair"),
-    ("fusion", "student.fusion", "keys_values"),
-    ("fusion", "student", "fuse"),
-    ("mlm_head", "student", "word_logits"),
-    ("after_step", "", "after_step"),
-)
+COUNTED = 3                           # steps whose FLOPs are counted
+BATCHES = 4                           # of noise, which take turns
+WORDS = ("a bird sits on the red roof of an old house while two men in green coats walk their dogs "
+         "along a wide river").split()
+# Words of a caption: the eight that COCO asked its writers for at least, and so many more on
+# average, geometrically
+SHORTEST, MORE = 8, 3.0
+PART = re.compile(r"(student|teacher)\.(?:albef\.)?(?!albef$)(\w+)")
+REST = "backward passes and losses"
 
 
-class Phases:
-    """Adds up a clock's readings while named parts run; a part within a part isn't counted."""
+def find_recipe(name: str, changes: Sequence[str] = ()) -> tuple[Config, str]:
+    """The settings of a preset or of a run folder, with your changes, and its task.
 
-    def __init__(self, clock: Callable[[], float]):
-        self.clock = clock
-        self.spent: dict[str, float] = defaultdict(float)
-        self.inside = False
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        if self.inside:
-            yield
-            return
-        self.inside = True
-        start = self.clock()
-        try:
-            yield
-        finally:
-            self.inside = False
-            self.spent[name] += self.clock() - start
-
-    def watch(self, name: str, owner: Any, method: str) -> AbstractContextManager:
-        """Meanwhile a method of an object, a class or a module counts as the named part."""
-        plain = getattr(owner, method)
-
-        def call(*args: Any, **options: Any) -> Any:
-            with self(name):
-                return plain(*args, **options)
-
-        return mock.patch.object(owner, method, call)
+    Raises ValueError for neither.
+    """
+    options = read_changes(tuple(changes))
+    if name in PRESETS or not (checkpoint.run_folder(name) / "config.json").exists():
+        task = find_task_of_preset(name)
+        return preset(name, **options), task.name if task else "pretrain"
+    config, task_name, *_ = checkpoint.read_run(name)
+    return replace_checked(config, **options), task_name
 
 
 class Steps:
-    """Pretraining steps on made-up data, with a full queue and no ramp of alpha.
+    """Training steps as `train.fit` takes them, with a full queue.
 
-    full_texts: all texts have config.text_length; or else lengths as real captions', drawn anew for
-        each step, in batches that are padded to their longest
+    Processes that torchrun started share them.
     """
 
-    def __init__(self, config: Config, device: str = "cpu", full_texts: bool = True):
+    def __init__(self, config: Config, task: str = "pretrain", full_texts: bool = False):
+        """full_texts: all captions have config.text_length; or else lengths like COCO's
+
+        Raises ValueError for a device that isn't there, or a batch that is too small for the task.
+        """
+        self.device = distributed.join(config.device)
+        launch.check_rows(TASKS[task], config)
         torch.manual_seed(config.seed)
-        self.config = replace(config, alpha_ramp=False)
-        self.device = find_device(device)
-        self.count = 0
-        self.task = Pretrain(config).to(self.device)
-        groups = train.parameter_groups(self.task, config)
-        self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-        self.batch = make_batch(config)
-        if self.device.type == "cuda":
-            self.batch = self.batch.pin_memory()
-        self.full_texts = full_texts
-        image = torch.randn(config.queue_size, config.embed_dim, device=self.device)
-        text = torch.randn(config.queue_size, config.embed_dim, device=self.device)
-        keys = -1 - torch.arange(config.queue_size, device=self.device)
-        self.task.queue.push(F.normalize(image, dim=-1), F.normalize(text, dim=-1), keys)
+        self.batch: Callable[[int], Any]
+        if task == "pretrain" and config.objects:
+            self.task, tokenizer, config = begin(config)
+            self.batch = SceneBatches(config, tokenizer)
+        else:
+            self.task = TASKS[task].module(config)
+            tokenizer = Tokenizer.train([" ".join(WORDS)], min(config.vocab_size, 512))
+            batches = []
+            for step in range(BATCHES):
+                batch = make_batch(TASKS[task], config, tokenizer, step, full_texts)
+                batches.append(batch.pin_memory() if self.device.type == "cuda" else batch)
+            self.batch = lambda step: batches[step % BATCHES]
+        self.config = config
+        self.task.to(self.device).train()
+        if isinstance(self.task, Pretrain):
+            fill_queue(self.task, config.queue_size, self.device)
+        self.optimiser = train.choose_optimiser(self.task, config)
+        self.model = loop.wrap(self.task, self.device)
 
-    def __call__(self) -> None:
-        """One step, as train.fit takes it."""
-        batch = self.batch
-        if not self.full_texts:
-            batch = cut_texts(batch, step_generator(self.config.seed, self.count))
-        train.train_step(self.task, self.task, self.optimiser, batch, self.count, self.config,
+    def __call__(self, step: int, batch: Any = None) -> None:
+        """Take the step of this number. batch: by default that of the step"""
+        batch = self.batch(step) if batch is None else batch
+        train.train_step(self.model, self.task, self.optimiser, batch, step, self.config,
                          self.device)
-        self.count += 1
 
-    def clock(self) -> float:
-        """Seconds: process time on a CPU, else wall time after a synchronise."""
-        if self.device.type == "cpu":
-            return time.process_time()
-        torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def by_phase(self, clock: Callable[[], float], steps: int) -> dict[str, float]:
-        """What a step's phases cost, by the given clock."""
-        phases = Phases(clock)
-        parts: list[tuple[str, Any, str]] = [
-            ("backward", torch.Tensor, "backward"),
-            ("optimiser", torch.nn.utils, "get_total_norm"),
-            ("optimiser", torch.nn.utils, "clip_grads_with_norm_"),
-            ("optimiser", self.optimiser, "step"),
-            ("optimiser", self.optimiser, "zero_grad"),
-        ]
-        for name, path, methods in PARTS:
-            module = self.task.get_submodule(path)
-            parts += [(name, module, method) for method in methods.split()]
-        with ExitStack() as stack:
-            for part in parts:
-                stack.enter_context(phases.watch(*part))
-            start = clock()
-            for _ in range(steps):
-                self()
-            rest = clock() - start - sum(phases.spent.values())
-        costs = dict(phases.spent) | {"other": rest}
-        return {name: value / steps for name, value in costs.items()}
+    def wait(self) -> None:
+        """Until the GPU has finished."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
 
-def make_batch(config: Config) -> PretrainBatch:
-    """A batch of noise and of texts of full length, each with an image of its own."""
-    if config.vocab_size <= FIRST_WORD:
-        raise ValueError(f"vocab_size={config.vocab_size} leaves no words: {FIRST_WORD} are "
-                         "special; take more")
-    b, size = config.batch, config.image_size
-    tokens = torch.randint(FIRST_WORD, config.vocab_size, (b, config.text_length))
-    tokens[:, 0] = 2                                 # [CLS]
-    keep = torch.ones_like(tokens, dtype=torch.bool)
-    return PretrainBatch(torch.randn(b, 3, size, size), tokens, keep, torch.arange(b))
+def make_batch(task: Task, config: Config, tokenizer: Tokenizer, step: int,
+               full_texts: bool = True) -> Any:
+    """This process's batch of noise images and random words, fixed by seed and step."""
+    rank = distributed.rank()
+    rows = config.batch // distributed.world()
+    rng = np.random.default_rng([config.seed, step, rank])
+    records = []
+    for i in range(rows):
+        image, second_image = rng.integers(0, 256, (2, 48, 64, 3), np.uint8)
+        length = config.text_length
+        if not full_texts:
+            length = SHORTEST + rng.geometric(1 / (1 + MORE)) - 1
+        text = " ".join(rng.choice(WORDS, length))
+        record_id = config.batch * step + rows * rank + i
+        records.append(task.dummy_record(image, second_image, text, record_id))
+    return task.collate(records, tokenizer, config.image_size, config.text_length)
 
 
-def cut_texts(batch: PretrainBatch, generator: torch.Generator) -> PretrainBatch:
-    """The batch with captions of random lengths, padded to its longest."""
-    rows, most = batch.tokens.shape
-    more = torch.empty(rows).geometric_(1 / (1 + MORE), generator=generator) - 1
-    lengths = (SHORTEST + more).clamp(max=most)                          # (b,)
-    longest = int(lengths.max())
-    keep = torch.arange(longest) < lengths[:, None]                      # (b, longest)
-    tokens = batch.tokens[:, :longest] * keep
-    if batch.tokens.is_pinned():
-        return replace(batch, tokens=tokens.pin_memory(), keep=keep.pin_memory())
-    return replace(batch, tokens=tokens, keep=keep)
+def fill_queue(task: Pretrain, size: int, device: torch.device) -> None:
+    """Fill the queue with random features, in place."""
+    image, text = F.normalize(torch.randn(2, size, task.config.embed_dim, device=device), dim=-1)
+    task.queue.push(image, text, -1 - torch.arange(size, device=device))
 
 
-def find_device(name: str) -> torch.device:
-    """Raises ValueError for a device that this machine doesn't have."""
-    names = ["cpu"]
-    if torch.cuda.is_available():
-        names += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if name not in names:
-        raise ValueError(f"device={name!r} is not there; this machine has {', '.join(names)}")
-    return torch.device(name)
+def measure_step(config: Config, task: str = "pretrain", steps: int = 10, full_texts: bool = False
+                 ) -> dict[str, Any]:
+    """Speed, memory and FLOPs of a recipe's steps, and the hours of its whole run.
+
+    steps: how many to time; they are spread over the run, whose losses may begin later
+    full_texts: see Steps
+    """
+    work = Steps(config, task, full_texts)
+    config = work.config
+    numbers = [int((i + 0.5) / steps * config.steps) for i in range(steps)]
+    with loop.recompute_and_compile(work.task, config):
+        for i in range(COMPILING if config.compile else WARM_UP):
+            work(numbers[-1 - i % steps])                # at first the last, which has all losses
+        seconds, cpu_seconds = time_steps(work, numbers)
+    memory = peak_memory(work.device)
+    parts = count_parts(work, numbers[::max(1, steps // COUNTED)])
+    flops = sum(parts.values())
+    return {
+        "steps_of_the_run": config.steps,
+        "hours_of_the_run": config.steps * seconds / 3600,
+        "samples_per_second": config.batch / seconds,
+        "seconds_per_step": seconds,
+        "cpu_seconds_per_step": cpu_seconds,
+        "peak_memory_gb": memory,
+        "precision": distributed.precision_on(work.device, config.precision),
+        "processes": distributed.world(),
+        "gflop_per_sample": flops * distributed.world() / config.batch / 1e9,
+        "tflop_per_second": flops / seconds / 1e12,
+        "gflop_by_part": {name: value / 1e9 for name, value in parts.items()},
+    }
+
+
+def time_steps(work: Steps, numbers: Sequence[int]) -> tuple[float, float]:
+    """Seconds of a step, by the clock and of this process's CPU.
+
+    A CPU paints scenes between steps; for a GPU they are ready, as from a loader's workers.
+    """
+    batches: list[Any] = [None] * len(numbers)
+    if work.device.type == "cuda":
+        batches = [work.batch(number).pin_memory() for number in numbers]
+    work.wait()
+    start = time.perf_counter()
+    cpu_start = time.process_time()
+    for number, batch in zip(numbers, batches):
+        work(number, batch)
+    work.wait()
+    seconds = max(time.perf_counter() - start, TICK)
+    return seconds / len(numbers), (time.process_time() - cpu_start) / len(numbers)
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """GB: a GPU's peak, or this process's; None where the system doesn't report it."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    status = Path("/proc/self/status")           # a child inherits its parent's getrusage
+    if status.exists():
+        peak = re.search(r"^VmHWM:\s*(\d+)", status.read_text(encoding="utf-8"), re.MULTILINE)
+        if peak:
+            return int(peak[1]) * 1024 / 1e9
+    try:
+        import resource
+    except ImportError:                          # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def count_flops() -> FlopCounterMode:
@@ -198,118 +212,46 @@ def count_flops() -> FlopCounterMode:
         aten._scaled_dot_product_flash_attention_for_cpu_backward: backward})
 
 
-class Compiled(NamedTuple):
-    """What torch.compile has done in this process."""
+def count_parts(work: Steps, numbers: Sequence[int]) -> dict[str, float]:
+    """Mean FLOPs of these steps: of each part's forward passes, and of all else; see `count_flops`.
 
-    attempts: int                     # graphs that it set out to compile
-    graphs: int                       # graphs that it compiled
-
-    def faults(self, settled: "Compiled") -> list[str]:
-        """What slows training down, of what happened since `settled`, in words."""
-        faults = []
-        late = self.attempts - settled.attempts
-        if late:
-            faults.append(f"{late} compilations after step {COMPILING}: each takes seconds, and "
-                          "should be over by then")
-        if self.attempts > self.graphs:
-            faults.append(f"{self.attempts - self.graphs} layers fell back to eager: torch gave "
-                          "up compiling them, TORCH_LOGS=recompiles says why")
-        return faults
-
-
-class Timing(NamedTuple):
-    """What the clocks say of some steps, in seconds, and the peak of memory in MB."""
-
-    rounds: list[float]               # wall time, of ROUNDS parts
-    cpu: float                        # process time, of one step
-    phases: dict[str, float]          # by Steps.clock, of one step
-    peak: float | None
-    faults: list[str]                 # of compilation, in words
-
-
-def compiled() -> Compiled:
-    """What torch.compile has done so far."""
-    frames = torch._dynamo.utils.counters["frames"]      # torch has no public count
-    return Compiled(frames["total"], frames["ok"])
-
-
-def measure_step(config: Config, device: str = "cpu", steps: int = 20, full_texts: bool = False,
-                 peak_size: int | None = None) -> dict[str, Any]:
-    """Time, memory and FLOPs of a pretraining step, by phase too: `minalbef bench step`.
-
-    full_texts: see Steps
-    peak_size: side of the matrices whose product the step's speed is divided by
+    Layers are neither recomputed nor compiled meanwhile: each counts once.
     """
-    base = peak_memory()
-    on_cpu = find_device(device).type == "cpu"
-    work = Steps(config, device, full_texts)
-    steps = max(1, steps // ROUNDS) * ROUNDS
-    timing = time_steps(work, steps)
-    for fault in timing.faults:
-        LOG.warning("Fault: %s", fault)
-    # of plain layers: recomputed or compiled ones would distort it
-    with torch.compiler.set_stance("force_eager"), count_flops() as counter:
-        flops = work.by_phase(counter.get_total_flops, 1 if full_texts else min(steps, COUNTED))
-    size = peak_size or (CPU_PRODUCT if on_cpu else GPU_PRODUCT)
-    by_wall, by_cpu = matmul_peak(device, size, half=config.precision == "bf16")
-    total = sum(flops.values())
-    rate = steps / sum(timing.rounds)
-    gpu = None if on_cpu else gpu_named(torch.cuda.get_device_name(work.device))
-    return {
-        "samples_per_second": rate * config.batch,
-        "seconds_per_step": 1 / rate,
-        "cpu_seconds_per_step": timing.cpu,
-        "best_samples_per_second": steps / ROUNDS * config.batch / min(timing.rounds),
-        "peak_memory_mb": timing.peak,
-        "base_memory_mb": base if on_cpu else None,
-        "flops_per_step": total,
-        "matmul_peak_gflops": by_wall,
-        "matmul_peak_gflops_by_cpu": by_cpu if on_cpu else None,
-        "share_of_matmul_peak": total * rate / by_wall / 1e9,
-        "share_of_matmul_peak_by_cpu": total / timing.cpu / by_cpu / 1e9 if on_cpu else None,
-        "share_of_bf16_peak": total * rate / gpu.bf16 / 1e12 if gpu and gpu.bf16 else None,
-        "faults": timing.faults,
-        "breakdown": breakdown(timing.phases, flops),
-    }
+    part_of: dict[Any, str] = {}
+    for path, part in work.task.named_modules():
+        if match := PART.fullmatch(path):
+            part_of |= dict.fromkeys(part.modules(), " ".join(match.groups()))
+    flops: Counter[str] = Counter()
+    active = []
+    counter = count_flops()
+
+    def enter(module: Any, inputs: Any) -> None:
+        if module in part_of:                    # a part may be entered by one of its layers
+            active.append(counter.get_total_flops())
+
+    def leave(module: Any, inputs: Any, output: Any) -> None:
+        if module in part_of:
+            before = active.pop()
+            if not active:
+                flops[part_of[module]] += counter.get_total_flops() - before
+
+    hooks = (every_module.register_module_forward_pre_hook(enter),
+             every_module.register_module_forward_hook(leave))
+    try:
+        with torch.compiler.set_stance("force_eager"), counter:
+            for number in numbers:
+                work(number)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    flops[REST] = counter.get_total_flops() - flops.total()
+    return {name: value / len(numbers) for name, value in flops.items() if value}
 
 
-def time_steps(work: Steps, steps: int) -> Timing:
-    """Time so many steps, after those that allocate the optimiser's state and compile."""
-    rounds = []
-    with train.recompute_and_compile(work.task, work.config):
-        for _ in range(COMPILING if work.config.compile else WARM_UP):
-            work()
-        settled = compiled()
-        work.clock()
-        cpu = time.process_time()
-        for _ in range(ROUNDS):
-            start = time.perf_counter()
-            for _ in range(steps // ROUNDS):
-                work()
-            work.clock()
-            rounds.append(time.perf_counter() - start)
-        cpu = max(time.process_time() - cpu, TICK) / steps
-        peak = peak_memory()
-        if work.device.type != "cpu":
-            peak = torch.cuda.max_memory_allocated(work.device) / 1e6
-        faults = compiled().faults(settled) if work.config.compile else []
-        phases = work.by_phase(work.clock, max(1, steps // 2))
-    return Timing(rounds, cpu, phases, peak, faults)
-
-
-def breakdown(seconds: dict[str, float], flops: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Time and work of each phase."""
-    total = sum(seconds.values())
-    table = {}
-    for name, value in seconds.items():
-        table[name] = {"seconds": value, "share": value / total, "gflop": flops[name] / 1e9}
-    return table
-
-
-def show(result: dict[str, Any]) -> None:
+def show(figures: dict[str, Any]) -> None:
     """Print as JSON, in four digits, with command, date, code and machine."""
     about = {"command": command(), "date": now(), "commit": commit(), "device": describe_device()}
-    print(json.dumps(about | round_figures(result), indent=1))
+    print(json.dumps(about | round_figures(figures), indent=1))
 
 
 def round_figures(value: Any) -> Any:

@@ -1,12 +1,11 @@
-"""Towards the paper's size on the command line: checkpoints, public sets, a dry run, a plan."""
+"""Checkpoints of the original's and prepared sets on the command line."""
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from minalbef.cli import next_steps
-from minalbef.cli.train import Changes
-from minalbef.config import printable, read_changes
+from minalbef.config import printable
 
 Address = Annotated[str | None, tyro.conf.arg(name="from")]      # a Path would lose a slash of //
 
@@ -66,47 +65,3 @@ def prepare(name: str, /, source: Address = None, out: Path = Path("prepared"),
     account = write(name, source, out, images, without, look, most_bad, share, columns)
     print("\n".join(map(printable, account.split("\n"))))
     next_steps.announce(next_steps.after_preparing(name, out / name))
-
-
-def dry_run(preset: str, changes: Changes = (), /, steps: int = 2, batch: int = 2) -> None:
-    """Two steps of a preset at full size on a CPU, with random weights and images.
-
-    Shows loss, gradient, seconds and memory.
-
-    Args:
-        preset: {presets}
-        changes: options of the preset to change
-        steps: how many
-        batch: rows, in place of the preset's
-    """
-    from minalbef.recipes import rehearse
-    rehearse.dry_run(preset, steps, **{"batch": batch} | read_changes(changes))
-    next_steps.announce(f"plan {preset}", "its hours and memory on your GPUs")
-
-
-def plan(preset: str, changes: Changes = (), /, gpus: int = 1, gpu: str = "H100",
-         utilisation: float | None = None, accumulate: int | None = None,
-         checkpointing: bool = False, cores: float = 0, network: float = 100,
-         price_per_hour: float = 0) -> None:
-    """What training costs on your hardware, and what to change to fit.
-
-    Parameters, memory, FLOPs, hours, and what limits a step. In bf16 where the card has it, unless
-    you say precision=fp32.
-
-    Args:
-        preset: tiny, desk, small, {presets}
-        changes: options of the preset to change, such as batch=256
-        gpus: how many
-        gpu: which; a wrong name lists those that are known
-        utilisation: the share of its peak that you measured, in place of the estimate
-        accumulate: passes a step, by default the preset's
-        checkpointing: activation checkpointing: layers are recomputed in the backward pass
-        cores: of CPU that load images, for each GPU; 0 is as many as it takes
-        network: Gbit/s of each machine, where 8 GPUs a machine are not enough
-        price_per_hour: of one GPU, to print the run's
-    """
-    from minalbef.recipes import plan as planner
-    costs = planner.plan(preset, changes, gpus, gpu, utilisation, accumulate, checkpointing, cores,
-                         network, price_per_hour)
-    print(planner.describe(costs))
-    next_steps.announce(next_steps.after_planning(preset, costs))

@@ -21,8 +21,7 @@ import tyro
 import minalbef
 from minalbef.cli import next_steps
 from minalbef.cli.bench import BENCHES, bench
-from minalbef.cli.full_size import convert, dry_run, plan, prepare
-from minalbef.cli.gpu_check import gpu_check
+from minalbef.cli.full_size import convert, prepare
 from minalbef.cli.limits import checked, current_flags
 from minalbef.cli.lists import join_lists, list_flags
 from minalbef.cli.names import fill_in
@@ -242,15 +241,13 @@ def doctor(run: Path = Path("runs/demo"), /, data: tuple[Path, ...] = (),
 
     Args:
         run: the run folder
-        data: the prepared sets it was trained on; by default those in prepared/ that it names
+        data: the prepared sets it was trained on; none for a run of scenes
         number: how many pairs to look at, of training and of validation
     """
-    from minalbef.recipes import doctor as recipe
-    from minalbef.recipes.evidence import read_evidence
-    evidence = read_evidence(run, data, number)
-    text = recipe.describe(evidence)
-    print("\n".join(map(printable, text.split("\n"))))
-    next_steps.announce(next_steps.after_doctor(evidence, data))
+    from minalbef.recipes.doctor import examine
+    diagnosis = examine(run, data, number)
+    print("\n".join(map(printable, str(diagnosis).split("\n"))))
+    next_steps.announce(next_steps.after_doctor(diagnosis, data))
 
 
 def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = False,
@@ -300,7 +297,7 @@ def test(part: Literal["all", "lint", "core", "chapters"] = "all", slow: bool = 
 
 COMMANDS = {command.__name__.replace("_", "-"): checked(command) for command in (
     demo, pretrain, evaluate, finetune, options, tune, predict, search, index, explore, summary,
-    doctor, convert, export, prepare, dry_run, plan, gpu_check, bench, test)}
+    doctor, convert, export, prepare, bench, test)}
 
 
 def describe_loss(text: str) -> tuple[str, int] | None:
@@ -341,7 +338,7 @@ def describe_error(error: BaseException) -> tuple[str, int]:
     no_memory = re.search("(allocate|enough|out of) memory|Storage size calcul", text)
     if isinstance(error, MemoryError) or no_memory:
         return (f"not enough memory ({first}); take a smaller batch, more passes a step "
-                "(accumulate=4) or checkpointing=true; `minalbef plan` says what a preset needs"), 1
+                "(accumulate=4) or checkpointing=true; `minalbef bench step` measures memory"), 1
     if isinstance(error, RecursionError):
         return f"what was read is nested too deep ({first}); mend the file or leave it out", 1
     explained = isinstance(error, ValueError | OSError | FloatingPointError)

@@ -15,8 +15,6 @@ def fill_in(command: Callable) -> None:
 def names() -> dict[str, str]:
     """What a docstring may name, as words."""
     from minalbef.datasets.catalogue import SETS
-    from minalbef.gpu_check.parts import PARTS
-    from minalbef.recipes.rehearse import rehearsals
     from minalbef.scenes.tasks.table import SCENE_TASKS
     from minalbef.tasks.table import TASKS
     fine_tuning = [name for name, task in TASKS.items() if task.begins_from]
@@ -30,8 +28,6 @@ def names() -> dict[str, str]:
         "of_pretrained": either(task.name for task in predicting if "pretrain" in task.evaluates),
         "texts": either(dict.fromkeys(task.text for task in predicting)),
         "example": next(task.example for task in predicting if task.example),
-        "presets": ", ".join(rehearsals()),
-        "gpu_check_parts": ", ".join(part.name for part in PARTS),
         "trained_sets": ", ".join(name for name, splits in SETS.items() if "train" in splits),
         "other_sets": ", ".join(name for name, splits in SETS.items() if "train" not in splits),
     }

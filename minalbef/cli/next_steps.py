@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 from minalbef.config import printable
 
 if TYPE_CHECKING:                     # importing them loads torch, for which --help need not wait
-    from minalbef.gpu_check.parts import Result
-    from minalbef.recipes.evidence import Evidence
-    from minalbef.recipes.plan import Plan
+    from minalbef.recipes.doctor import Diagnosis
 
 
 def announce(command: str | None, purpose: str = "") -> None:
@@ -56,32 +54,12 @@ def after_preparing(name: str, folder: Path) -> str:
     return f"finetune {task} --data {folder} --from RUN"
 
 
-def after_planning(preset: str, plan: "Plan") -> str | None:
-    """The command for a plan that fits: a check of the GPU, or training on a CPU."""
-    from minalbef.tasks.table import find_task_of_preset
-    if not plan.fits:
-        return None                              # the plan ends in ways out
-    if plan.gpu != "CPU":
-        return "gpu-check"
-    task = find_task_of_preset(preset)
-    return f"pretrain --preset {preset}" if task is None or task.name == "pretrain" else None
-
-
-def after_doctor(evidence: "Evidence", data: Sequence[Path]) -> str | None:
+def after_doctor(diagnosis: "Diagnosis", data: Sequence[Path]) -> str | None:
     """The evaluation of a finished run in which nothing was found; a finding says what to try."""
     from minalbef.datasets.store import place_of
-    from minalbef.recipes import doctor
-    if doctor.findings(evidence) or evidence.step is not None:
+    if diagnosis.findings or diagnosis.step is not None:
         return None
-    if evidence.config.objects:
-        return f"evaluate {evidence.folder}"
+    if diagnosis.config.objects:
+        return f"evaluate {diagnosis.folder}"
     folder = place_of(data[0])[0] if data else Path("prepared", "SET")
-    return f"evaluate {evidence.folder} --data {folder}/test"
-
-
-def after_gpu_check(results: dict[str, "Result"]) -> str | None:
-    """Preparing a set, if every part has passed."""
-    from minalbef.gpu_check.parts import PASS
-    if all(result.verdict == PASS for result in results.values()):
-        return "prepare coco --from FOLDER"
-    return None
+    return f"evaluate {diagnosis.folder} --data {folder}/test"

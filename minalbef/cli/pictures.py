@@ -54,7 +54,7 @@ def search(what: str, /, run: Path | None = None, images: Path | None = None,
     else:
         hits = finder.search(model, what, scenes)
     out = out or report.output_folder(model.path) / "search.png"
-    print(finder.describe(model, what, hits))
+    print(finder.describe_hits(model, what, hits))
     if stale:
         listing = ", ".join(map(printable, stale[:MOST]))
         if len(stale) > MOST:
@@ -83,7 +83,7 @@ def list_texts(model: "Run", image: Path, texts: Path) -> None:
         lines = texts.read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if line.strip()]
     hits = finder.search_texts(model, image, lines)
-    print(finder.describe(model, str(image), hits))
+    print(finder.describe_hits(model, str(image), hits))
 
 
 def report_unread(broken: dict[str, str], folder: Path) -> None:

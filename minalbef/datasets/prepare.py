@@ -336,7 +336,7 @@ def replace_set(job: Job, folder: Path) -> list[str]:
                 continue
             check_tally(job, split, tally, notes["records"], faults_of(path, split), folder)
             splits[split] = notes | {"file": path.name}
-            account += describe(job, split, splits[split], tally)
+            account += describe_split(job, split, splits[split], tally)
         unused = watched.unused(job) if job.is_own else []
         switch(job, folder, Path(temporary), splits, len(unused))
     remove_old(job, folder, old, splits)
@@ -615,7 +615,7 @@ def photos_in(split: Path) -> np.ndarray:
         return np.load(file_of(split.parent, split.stem, ".photos.npy"))
 
 
-def describe(job: Job, split: str, notes: dict[str, Any], tally: Tally) -> list[str]:
+def describe_split(job: Job, split: str, notes: dict[str, Any], tally: Tally) -> list[str]:
     """Lines to print: how much there is and should be, and what was left out and why."""
     images, records = expected_counts(job.name, split, map(Path, notes["files"]))
     share = notes["share"]

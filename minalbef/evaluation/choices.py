@@ -79,14 +79,13 @@ def by_way(run: Pretrained, batch: Batch, weight: float) -> list[Tensor]:
     encoded = ranking.encode(run.model, batch.image, batch.tokens, batch.keep)
     images, texts = batch.ids.split([len(batch.image), len(batch.tokens)])
     same_record = (images[:, None] == texts) | (images[:, None] < 0)
-    sim = ranking.similarity(run.model, encoded)[0] / run.model.temperature
-    odds = torch.full_like(sim, -torch.inf)
-    odds[same_record] = ranking.match_odds(run.model, encoded, *same_record.nonzero(as_tuple=True))
-    scores = torch.stack([sim, odds, odds + weight * sim])                       # (way, p + 1, t)
+    scores = ranking.score(run.model, encoded, rivals=same_record).over(run.model.temperature)
+    assert scores.itm is not None
+    ways = torch.stack([scores.itc, scores.itm, scores.both(weight)])            # (way, p + 1, t)
     by_record = []
     for i in range(int(texts.max()) + 1):
-        shown = scores[:, images == i][..., texts == i]
-        grey = scores[:, -1:, texts == i].expand_as(shown)
+        shown = ways[:, images == i][..., texts == i]
+        grey = ways[:, -1:, texts == i].expand_as(shown)
         by_record.append(torch.cat([shown, grey]))
     return by_record
 
@@ -112,7 +111,7 @@ def samples_by_way(run: Pretrained, records: Records, how: How) -> Tensor:
     return samples.float().unflatten(1, (2, len(WAYS), count))
 
 
-def evaluate(run: Pretrained, records: Records, how: How) -> tuple[dict, dict]:
+def evaluate_choices(run: Pretrained, records: Records, how: How) -> tuple[dict, dict]:
     """Each score, of all records and of each kind, by way: -> samples, what else to report; see
     loop.
 

@@ -31,8 +31,8 @@ def patches_in_box(box: tuple[float, float, float, float], grid: int) -> Tensor:
     return (near_y[:, None] & near_x).flatten()
 
 
-def evaluate(run: Pretrained, records: Sequence[PointingRecord], how: How,
-             scores: Sequence[str] = ("itm", "mlm")) -> tuple[dict, dict]:
+def evaluate_pointing(run: Pretrained, records: Sequence[PointingRecord], how: How,
+                      scores: Sequence[str] = ("itm", "mlm")) -> tuple[dict, dict]:
     """Does the maximum of the words' map lie in the object? -> samples by score; see loop.
 
     scores: what the map explains, see `word_maps`. "chance" is the part of the patches inside

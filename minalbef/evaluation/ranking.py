@@ -1,10 +1,15 @@
-"""Retrieval scoring: ITC similarity, ITM re-ranking, recall@k with several right answers."""
+"""Retrieval: one score of images and texts by ITC and ITM, re-ranking in two stages, recall@k."""
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from minalbef import distributed
 from minalbef.albef import ALBEF
+from minalbef.metrics import progress
+
+KS = (1, 5, 10)                       # the paper's recalls
 
 
 @dataclass(frozen=True)
@@ -41,28 +46,83 @@ def encode_texts(model: ALBEF, tokens: Tensor, keep: Tensor, chunk: int = 128
     return torch.cat([model.encode_text(*part) for part in parts]), keep
 
 
-@torch.no_grad()
-def similarity(model: ALBEF, encoded: Encoded, block: int | None = None) -> Tensor:
-    """Cosine in the shared space: -> (g, i, t).
+# scores
 
-    block: within blocks of so many images and as many texts; None: of all with all, g = 1
+
+@dataclass(frozen=True)
+class Scores:
+    """How well images and texts fit, (i, t) each; -inf for pairs that don't compete.
+
+    itc: cosine in the shared space, or cosine over temperature
+    itm: log-odds of a match, -inf where they weren't computed; None: ITC alone
     """
+
+    itc: Tensor
+    itm: Tensor | None = None
+
+    def both(self, weight: float | Tensor) -> Tensor:
+        """ITM's log-odds plus `weight` times ITC's similarity; -inf where ITM has no score."""
+        assert self.itm is not None
+        total = self.itm + weight * self.itc
+        return total.masked_fill(self.itm == -torch.inf, -torch.inf)
+
+    def over(self, temperature: float | Tensor) -> "Scores":
+        """The same, with ITC's similarity over temperature."""
+        return Scores(self.itc / temperature, self.itm)
+
+
+@torch.no_grad()
+def score(model: ALBEF, encoded: Encoded, *, itm: bool = True, top: int | None = None,
+          rivals: Tensor | None = None, yes_alone: bool = False, rows: int = 500,
+          share: bool = False, quiet: bool = True) -> Scores:
+    """Every image with every text, by ITC and by ITM.
+
+    itm: False for ITC alone, which is one product
+    top: ITM scores each image's and each text's `top` best by ITC alone; None: all pairs
+    rivals: (i, t) bool, which pairs compete; all others score -inf. None: all do
+    yes_alone, rows: see `match_odds`
+    share: the processes share ITM's pairs; all of them call this alike
+    """
+    itc = similarity(model, encoded)
+    if rivals is None:
+        rivals = torch.ones_like(itc, dtype=torch.bool)
+    itc = itc.masked_fill(~rivals, -torch.inf)
+    if not itm:
+        return Scores(itc)
+    pairs = rivals
+    if top is not None:
+        pairs = rivals & (best(itc, top) | best(itc.T, top).T)
+    image, text = pairs.nonzero(as_tuple=True)
+    if share:            # an image's pairs stay in one process: its keys and values are shared
+        local = image * distributed.world() // len(itc) == distributed.rank()
+        image = image[local]
+        text = text[local]
+    odds = torch.zeros_like(itc)
+    odds[image, text] = match_odds(model, encoded, image, text, rows=rows, yes_alone=yes_alone,
+                                   quiet=quiet)
+    if share:
+        odds = distributed.total(odds)
+    return Scores(itc, odds.masked_fill(~pairs, -torch.inf))
+
+
+@torch.no_grad()
+def similarity(model: ALBEF, encoded: Encoded) -> Tensor:
+    """ITC's cosine of every image with every text: -> (i, t)."""
     image = model.image_feature(encoded.image)
     text = model.text_feature(encoded.text, encoded.keep)
-    blocks = (1, -1) if block is None else (-1, block)
-    return inner_products(image.unflatten(0, blocks), text.unflatten(0, blocks))
+    return inner_products(image, text)
 
 
 def inner_products(image: Tensor, text: Tensor) -> Tensor:
-    """Features of unit length (..., i, e) and (..., t, e), in fp32: -> (..., i, t)."""
+    """Features of unit length (i, e) and (t, e), in fp32: -> (i, t)."""
     # in bf16 scores would tie
     with torch.autocast(image.device.type, enabled=False):
-        return image @ text.mT
+        return image @ text.T
 
 
 @torch.no_grad()
 def match_odds(model: ALBEF, encoded: Encoded, images: Tensor, texts: Tensor, chunk: int = 256,
-               rows: int = 500, yes_alone: bool = False) -> Tensor:
+               rows: int = 500, yes_alone: bool = False, quiet: bool = True) -> Tensor:
     """ITM's log-odds that text and image belong together: -> (p,). Above 0 is a match.
 
     images, texts: each pair's rows in encoded, (p,) and (p,)
@@ -70,20 +130,22 @@ def match_odds(model: ALBEF, encoded: Encoded, images: Tensor, texts: Tensor, ch
     yes_alone: the logit for yes, by which the original ranks
     """
     odds = model.temperature.new_empty(len(texts))       # in fp32, also where tokens are bf16
-    for first in range(0, len(encoded.image), rows):
-        in_memory = (images >= first) & (images < first + rows)
-        here = in_memory.nonzero()[:, 0]
-        if not len(here):
-            continue
-        keys_values = model.fusion.keys_values(encoded.image[first:first + rows])
+    blocks: Sequence[Tensor] = images.unique().split(rows) if len(images) else ()
+    for block in progress(blocks, "matching", quiet):
+        keys_values = model.fusion.keys_values(encoded.image[block])
+        here = torch.isin(images, block).nonzero()[:, 0]
         by_text = here[texts[here].argsort(stable=True)]         # so that a chunk has few texts
         for pairs in by_text.split(chunk):
             text, place = texts[pairs].unique(return_inverse=True)
+            image = torch.searchsorted(block, images[pairs])
             fused = model.fuse(encoded.text[text], encoded.keep[text], None, queries=1,
-                               pairs=(place, images[pairs] - first), keys_values=keys_values)
+                               pairs=(place, image), keys_values=keys_values)
             no, yes = model.match_logits(fused).T
             odds[pairs] = yes if yes_alone else yes - no
     return odds
+
+
+# ranks
 
 
 def best(scores: Tensor, top: int) -> Tensor:
@@ -92,25 +154,43 @@ def best(scores: Tensor, top: int) -> Tensor:
     return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, chosen, True)
 
 
-def match_best(model: ALBEF, encoded: Encoded, sim: Tensor, top: int = 10) -> Tensor:
-    """ITM's log-odds for the `top` best of every image and every text, -inf for all others.
-
-    sim: (g, i, t)  ->  the same shape
-    """
-    _, i, t = sim.shape
-    candidates = best(sim, top) | best(sim.mT, top).mT
-    block, image, text = candidates.nonzero(as_tuple=True)
-    odds = torch.full_like(sim, -torch.inf)
-    odds[candidates] = match_odds(model, encoded, block * i + image, block * t + text)
-    return odds
-
-
 def rerank(sim: Tensor, score: Tensor, top: int = 10) -> Tensor:
     """The `top` best of each row by `sim`, ordered by `score`; all others behind them.
 
     sim, score: (..., q, c)  ->  the same shape
     """
     return score.masked_fill(~best(sim, top), -torch.inf)
+
+
+def two_stage(scores: Scores, top: int = 128, weight: float = 1.0
+              ) -> dict[str, tuple[Tensor, Tensor]]:
+    """Scores of texts for every image (i, t) and of images for every text (t, i), by name.
+
+    itc: by ITC. rerank: each query's `top` best by ITC, re-ranked by ITM; -inf for all others (the
+    original's -100). rerank_plus: the same by `Scores.both`, as later models of the family rank.
+
+    top: the original takes 128 on Flickr30k, 256 on COCO
+    """
+    ways = {"itc": (scores.itc, scores.itc.T)}
+    if scores.itm is not None:
+        for name, second in (("rerank", scores.itm), ("rerank_plus", scores.both(weight))):
+            ways[name] = rerank(scores.itc, second, top), rerank(scores.itc.T, second.T, top)
+    return ways
+
+
+def rank(scores: Scores, true: Tensor, ks: Sequence[int] = KS, top: int = 128,
+         weight: float = 1.0) -> dict[str, Tensor]:
+    """Recall@k of each query by every way of `two_stage`: by name such as itc_t2i_r1, (q,) each.
+
+    i2t: image to text; t2i: text to image. true: (i, t) bool
+    """
+    figures = {}
+    for name, (i2t, t2i) in two_stage(scores, top, weight).items():
+        for k in ks:
+            figures[f"{name}_i2t_r{k}"] = recall(i2t, true, k)
+        for k in ks:
+            figures[f"{name}_t2i_r{k}"] = recall(t2i, true.T, k)
+    return figures
 
 
 def recall(scores: Tensor, true: Tensor, k: int = 1) -> Tensor:
@@ -129,3 +209,16 @@ def recall(scores: Tensor, true: Tensor, k: int = 1) -> Tensor:
         wrong_again = (wrong - j).clamp(min=0) / (alike - j).clamp(min=1)
         miss = torch.where(ahead + j < k, miss * wrong_again, miss)
     return 1 - miss
+
+
+def true_pairs(image_ids: Tensor, text_ids: Tensor) -> Tensor:
+    """Which images and texts match, by ids that are then equal: (i,), (t,) -> (i, t) bool.
+
+    Raises ValueError for an image without a text, and for a text without an image.
+    """
+    true = image_ids[:, None] == text_ids
+    for side, ids, matched in (("image", image_ids, true.any(1)), ("text", text_ids, true.any(0))):
+        if not matched.all():
+            raise ValueError(f"{side} ids {ids[~matched].tolist()[:10]} have no partner on the "
+                             "other side, so no answer to them can be right; leave them out")
+    return true

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from minalbef import distributed
 from minalbef.config import Config
+from minalbef.layers import evaluation_mode
 from minalbef.metrics import read_table, write_table
-from minalbef.train import evaluation_mode
 
 LOG = logging.getLogger("minalbef")
 TABLE = "validation.csv"                         # both in the run's folder
@@ -43,7 +43,7 @@ def deciding(row: Mapping[str, Any]) -> str:
     return list(row)[2]
 
 
-def describe(figures: dict[str, float]) -> str:
+def validation_line(figures: dict[str, float]) -> str:
     """A line for what `figures_of` returns: the figure that decides, and the loss."""
     name = deciding(figures)
     loss = f", loss {figures['loss']:.3f}" if "loss" in figures else ""

@@ -114,7 +114,7 @@ def word_maps(run: Pretrained, hidden: Hidden, image_tokens: Tensor, score: str 
     return torch.cat(maps)
 
 
-def evaluate(run: Pretrained, records: Sequence[WordsRecord], how: How) -> tuple[dict, dict]:
+def evaluate_words(run: Pretrained, records: Sequence[WordsRecord], how: How) -> tuple[dict, dict]:
     """Accuracy of single words by kind, and of "all"; "without_image" is its text-only baseline.
 
     A word counts if all its pieces are predicted. -> samples, what else to report; see loop

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from minalbef.albef import ALBEF
 from minalbef.config import Config
+from minalbef.fast.pretrain import in_form
 from minalbef.fusion import Images, KeysValues
 from minalbef.losses import mlm_loss
+from minalbef.pretrain import Keys
 from minalbef.recipes.keep import FOLDER, count_lines, run_module
 from minalbef.scenes.pretrain import ScenePretrain
-from minalbef.tasks.pretrain import Carry
 from minalbef.text import TextEncoder
 
 # the chapter that keeps a part, and what it is
@@ -78,8 +79,10 @@ def assemble(config: Config, folder: Path = FOLDER, start: nn.Module | None = No
     use_own_modules(student, own)
     student.load_state_dict(weights)
 
-    class YourPretrain(ScenePretrain):
-        def after_step(self, carry: Carry) -> None:
+    base: Any = in_form(ScenePretrain, config)
+
+    class YourPretrain(base):
+        def after_step(self, carry: Keys) -> None:
             if "step" in own:
                 own["step"].after_step(self, carry, self.config)
             else:

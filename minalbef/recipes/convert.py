@@ -13,9 +13,10 @@ from minalbef.albef import ALBEF
 from minalbef.checkpoint import part_of
 from minalbef.config import replace_checked
 from minalbef.ema import make_teacher
+from minalbef.fast.pretrain import in_form
 from minalbef.feature_queue import FeatureQueue
+from minalbef.pretrain import Pretrain
 from minalbef.tasks.nlvr2 import PairModel, add_shared, drop_shared
-from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
@@ -119,7 +120,8 @@ def pretrain_from_original(source: str | Path | dict[str, Tensor],
         raise ValueError(f"{file.source} is of {file.task} and lacks "
                          f"{', '.join(TASKS[file.task].lacks)}; "
                          "pretraining goes on from a checkpoint of pretraining")
-    task = Pretrain(replace_checked(file.config, **changes), special, mask)
+    config = replace_checked(file.config, **changes)
+    task = in_form(Pretrain, config)(config, special, mask)
     fill(task.student, file)
     task.teacher = make_teacher(task.student)
     if file.original.teacher:

@@ -1,304 +1,266 @@
 """`minalbef doctor`: what is wrong with a run, and what to do about it.
 
-A finding is a function from the evidence to a line, or None where nothing is found or nothing is
-known. FINDINGS lists them all. docs/losses.md says what losses are normal.
+docs/losses.md says what losses are normal.
 """
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
+from typing import Any, NamedTuple
 
-from minalbef.recipes.evidence import Evidence, Row, Search
-from minalbef.recipes.forecast import FEW, GUESSING, MARGIN, enough_epochs
-from minalbef.recipes.vocabulary import describe_cut
+import torch
+from torch import Tensor
 
-SHARE = 10                            # the end of a run is its last tenth
-FALLING = 0.1                         # of the loss, from one tenth of the run to the next
-AT_FLOOR = 1.01                       # times temperature_min
+from minalbef import checkpoint
+from minalbef.config import Config
+from minalbef.data import Record, open_image, reads_upright
+from minalbef.datasets.loader import order
+from minalbef.datasets.store import open_records
+from minalbef.evaluation.intervals import Clusters, interval
+from minalbef.evaluation.loop import unique
+from minalbef.evaluation.ranking import Scores, encode_texts, inner_products, rank, true_pairs
+from minalbef.metrics import read_numbers
+from minalbef.recipes.provenance import hashes_of, trained_on
+from minalbef.recipes.report import still_guesses
+from minalbef.recipes.validate import SPLIT, validation_records
+from minalbef.recipes.vocabulary import count_cut, count_words, describe_cut
+from minalbef.run import Run, load
+from minalbef.scenes import questions
+from minalbef.scenes.records import image_of
+from minalbef.tokenizer import Tokenizer
+
+SEARCHABLE = ("pretrain", "retrieval")           # tasks whose model is for ranking
+LEAST = 20                            # images; a search among fewer says nothing
 COLLAPSED = 0.2                       # different first answers, over as many as there could be
-RISING = 1.05                         # times the lowest validation loss
-BY_CHANCE = 2.5                       # standard errors of the right images' mean place
-NAMES = 3                             # examples in a line
 UNKNOWN = 0.001                       # share of the words
-UNUSUAL = 0.02                        # share of the images, or of the captions
+UNUSUAL = 0.02                        # share of the captions
+NAMES = 3                             # examples in a line
+NO_LOSSES = ("step", "samples", "seconds", "lr", "alpha", "samples_per_second")
 
-Finding = Callable[[Evidence], str | None]
+
+@dataclass
+class Diagnosis:
+    """What is wrong with a run; notes: what was looked at, and what couldn't be. A line each."""
+
+    folder: Path
+    task: str
+    config: Config
+    step: int | None                  # of the weights, if training hasn't ended
+    findings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        progress = f"{self.config.steps:,} steps"
+        if self.step is not None:
+            progress = f"step {self.step:,} of {progress}: training hasn't ended"
+        lines = [f"{self.folder}: {self.task}, preset {self.config.name}, {progress}", ""]
+        for number, line in enumerate(self.findings, 1):
+            lines.append(f"{number}. {line}")
+        if not self.findings:
+            lines.append("Nothing is wrong that can be seen in what was looked at.")
+        lines.append("")
+        for line in self.notes:
+            lines.append(f"- {line}")
+        return "\n".join(lines)
+
+
+def examine(run: str | Path, data: Sequence[str | Path] = (), number: int = 500) -> Diagnosis:
+    """Look at a run's log, at samples of its captions and images, and search among these.
+
+    data: the prepared sets of its training; none for a run of scenes
+    number: how many pairs to look at, of training and of validation
+    Raises ValueError for a run that can't be read.
+    """
+    folder = checkpoint.run_folder(run)
+    config, task, tokenizer, _, step = checkpoint.open_run(folder)
+    diagnosis = Diagnosis(folder, task, config, step)
+    look_at_log(diagnosis)
+    if task not in SEARCHABLE:
+        diagnosis.notes.append("no captions, images and search: "
+                               f"a run of {task} doesn't learn from pairs")
+        return diagnosis
+    model: Run | None = None
+    try:
+        opened = load(folder)
+        opened.require("image_proj", "text_proj")
+        model = opened
+    except ValueError as error:                  # with an encoder of yours, say
+        diagnosis.notes.append(f"no search: {error}")
+    pairs: dict[str, list[Record]] = {}
+    if data:
+        check_sets(diagnosis, data)
+        pairs["train"] = sample(diagnosis, open_records("retrieval", data, config.share), number)
+        held_out = validation_records("retrieval", data)
+        if held_out is None:
+            diagnosis.notes.append(f"no search among {SPLIT} pairs: the set has none, or the run "
+                                   "was trained on them")
+        else:
+            pairs[SPLIT] = sample(diagnosis, held_out, number)
+        look_at_captions(diagnosis, [record.text for record in pairs["train"]], tokenizer)
+    elif not config.objects:
+        diagnosis.notes.append("no captions, images and search: name its set with --data")
+    elif model is not None:
+        pairs = {split: scene_pairs(model, split, number) for split in ("train", SPLIT)}
+    if model is not None:
+        look_at_searches(diagnosis, model, pairs)
+    return diagnosis
 
 
 # the log
 
 
-def ending(log: Sequence[Row], name: str, before: int = 0) -> float | None:
-    """The mean of a column over the last tenth of its rows, or over the tenth `before` it."""
-    values = [row[name] for row in log if name in row]
-    count = max(1, len(values) // SHARE)
-    values = values[:len(values) - before * count][-count:]
-    return fmean(values) if values else None
+def look_at_log(diagnosis: Diagnosis) -> None:
+    """The losses' means over the last tenth of the run: do ITC and ITM still guess?"""
+    folder = diagnosis.folder
+    config = diagnosis.config
+    rows = read_numbers(folder / "metrics.csv")
+    if not rows:
+        diagnosis.notes.append(f"no log: {folder} has no metrics.csv")
+        return
+    losses = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        if name not in NO_LOSSES:
+            values = [row[name] for row in rows if name in row]
+            losses[name] = fmean(values[-max(1, len(values) // 10):])
+    listing = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+    diagnosis.notes.append(f"the log, {len(rows):,} rows up to step {rows[-1]['step']:,.0f}; "
+                           f"losses of its last tenth: {listing}")
+    keys = config.batch // config.accumulate
+    if config.queue_from < 1:
+        keys += min(config.queue_size, config.steps * config.batch)
+    if losses.get("itc", 0) >= 0.95 * math.log(keys):
+        diagnosis.findings.append(
+            f"ITC guesses: its loss ended at {losses['itc']:.2f}, and ln of the {keys:,} keys is "
+            f"{math.log(keys):.2f}; train longer, try another lr (now {config.lr:g}), or begin "
+            "with weights that know images (--vit)")
+    if warning := still_guesses(folder):
+        diagnosis.findings.append(warning)
 
 
-def loss_names(log: Sequence[Row]) -> list[str]:
-    """The columns of metrics.csv that are losses: those behind samples_per_second."""
-    known = ("step", "samples", "seconds", "lr", "alpha", "samples_per_second")
-    return [name for name in dict.fromkeys(name for row in log for name in row)
-            if name not in known]
+# its pairs
 
 
-def itc_guessing(e: Evidence) -> float:
-    """ITC's loss where every key is as likely: ln of their number, batch and queue, at the end."""
-    keys = e.config.batch // e.config.accumulate
-    if e.config.queue_from < 1:
-        keys += min(e.config.queue_size, e.config.steps * e.config.batch)
-    return math.log(keys)
+def check_sets(diagnosis: Diagnosis, data: Sequence[str | Path]) -> None:
+    """Note sets that a run wasn't trained on."""
+    record = trained_on(diagnosis.folder)
+    hashes = {*(record["pretrained"] or {}).values(), *record["tuned"].values()}
+    if hashes and not hashes & {*hashes_of(data).values()}:
+        names = ", ".join(map(str, data))
+        diagnosis.notes.append(f"not its own training pairs: {names} isn't what it was trained "
+                               "on, or was prepared again since")
 
 
-def too_few_steps(e: Evidence) -> str | None:
-    """Fewer than FEW steps are planned."""
-    if e.config.steps >= FEW:
-        return None
-    epochs = enough_epochs(e.config)
-    return (f"too few steps: {e.config.steps:,} teach hardly anything; epochs={epochs} makes them "
-            f"at least {FEW:,}")
+def scene_pairs(run: Run, split: str, number: int) -> list[Record]:
+    """Embedded scenes with their captions."""
+    size = run.config.image_size
+    examples = questions.plain(run, split, run.config.seed, number)
+    return [Record(image_of(example.scene, size), example.text, i)
+            for i, example in enumerate(examples)]
 
 
-def still_falling(e: Evidence) -> str | None:
-    """The sum of the losses fell in the last tenth of the run, against the tenth before it."""
-    now = before = 0.0
-    for name in loss_names(e.log):
-        now += ending(e.log, name) or 0.0
-        before += ending(e.log, name, before=1) or 0.0
-    if e.step is not None or not e.log or now > (1 - FALLING) * before:
-        return None
-    return (f"still falling: the sum of the losses fell from {before:.2f} to {now:.2f} in the last "
-            f"tenth of the run; train longer (epochs={2 * e.config.epochs:g}, into a new folder)")
+def sample(diagnosis: Diagnosis, records: Any, number: int) -> list[Record]:
+    """So many random records, always the same ones, without those whose image can't be read."""
+    upright = reads_upright(records, diagnosis.config)
+    readable = []
+    errors = []
+    for i in order(len(records), 0, 0)[:number]:
+        record = records[int(i)]
+        try:
+            open_image(record.image, upright)
+        except ValueError as error:
+            errors.append(error)
+        else:
+            readable.append(record)
+    if errors:
+        diagnosis.findings.append(
+            f"unreadable images: {len(errors):,} of {len(errors) + len(readable):,} records, such "
+            f"as {errors[0]}; training leaves them out: mend them, and prepare the set again")
+    return readable
 
 
-def itm_guesses(e: Evidence) -> str | None:
-    """ITM's loss ended where saying "no" in two of three cases is."""
-    loss = ending(e.log, "itm")
-    if loss is None or loss < GUESSING - MARGIN:
-        return None
-    return (f"ITM guesses: its loss ended at {loss:.3f}, and knowing only that one pair in three "
-            f"is true gives {GUESSING:.3f}; rank by similarity alone, train longer, or begin with "
-            "even negatives (hard_from=0.5)")
+def look_at_captions(diagnosis: Diagnosis, texts: Sequence[str], tokenizer: Tokenizer) -> None:
+    """Words that are read as [UNK], and captions that are longer than the model reads."""
+    counts = count_words(texts)
+    length = diagnosis.config.text_length
+    unknown = Counter({word: count for word, count in counts.items()
+                       if "[UNK]" in tokenizer.tokens(word)})
+    share = unknown.total() / max(1, counts.total())
+    diagnosis.notes.append(f"{len(texts):,} training captions, {unknown.total():,} of their "
+                           f"{counts.total():,} words unknown")
+    if share > UNKNOWN:
+        names = ", ".join(repr(word) for word, _ in unknown.most_common(NAMES))
+        diagnosis.findings.append(
+            f"unknown words: {share:.1%} of the captions' words are read as [UNK], such as "
+            f"{names}; without --vocab, `minalbef pretrain --data` learns word pieces from your "
+            "captions")
+    cut = count_cut(texts, tokenizer, length)
+    if cut.texts > UNUSUAL:
+        diagnosis.findings.append(
+            f"captions are cut: {describe_cut(cut, length)}; write what tells images apart at "
+            "the beginning, or several captions for an image")
 
 
-def itc_guesses(e: Evidence) -> str | None:
-    """ITC's loss ended where all keys are as likely."""
-    loss = ending(e.log, "itc")
-    guess = itc_guessing(e)
-    if loss is None or loss < 0.95 * guess:
-        return None
-    return (f"ITC guesses: its loss ended at {loss:.2f}, and ln of the {math.exp(guess):,.0f} keys "
-            f"is {guess:.2f}; train longer, try another lr (now {e.config.lr:g}), or begin with "
-            "weights that know images (--vit)")
+# a search
 
 
-def temperature_at_floor(e: Evidence) -> str | None:
-    """The temperature is held at temperature_min."""
-    floor = e.config.temperature_min
-    if e.temperature is None or e.temperature > AT_FLOOR * floor:
-        return None
-    return (f"temperature at its floor: {e.temperature:.4f}, and temperature_min is {floor:g}, so "
-            "every small difference decides and ITC learns from the nearest wrong answer alone; "
-            f"take a lower temperature_lr (now {e.config.temperature_lr:g}; tiny has 0.05) or lr")
+class Search(NamedTuple):
+    """Each caption of a sample searches the sample's images by ITC."""
+
+    text: str                         # what was found, in words
+    at_chance: bool                   # whether chance may give such a recall
+    collapsed: bool                   # whether different captions find the same images
 
 
-def overfits(e: Evidence) -> str | None:
-    """The validation loss rose from its lowest while the training loss fell."""
-    rows = [row for row in e.validation if "loss" in row]
-    if len(rows) < 3:
-        return None
-    best = min(rows, key=lambda row: row["loss"])
-    last = rows[-1]
-    names = [name.removeprefix("loss_") for name in best if name.startswith("loss_")]
-    now = sum(ending(e.log, name) or 0.0 for name in names)
-    then_log = [row for row in e.log if row["step"] <= best["step"]]
-    then = sum(ending(then_log, name) or 0.0 for name in names)
-    if last["loss"] < RISING * best["loss"] or now >= then:
-        return None
-    return (f"it overfits: after step {best['step']:,.0f} the validation loss rose from "
-            f"{best['loss']:.2f} to {last['loss']:.2f}, while the training loss fell from "
-            f"{then:.2f} to {now:.2f}; take {e.folder}/best, train on more pairs, or begin with "
-            "trained weights")
+@torch.no_grad()
+def search(run: Run, records: Sequence[Record]) -> Search:
+    """Search the images of some pairs by each of their captions."""
+    texts = [record.text for record in records]
+    first, own = unique(record.id for record in records)
+    image = run.embed_images([records[i].image for i in first])
+    tokens, keep = run.tokenizer.encode(texts, run.config.text_length)
+    text = run.model.text_feature(*encode_texts(run.model, tokens, keep))
+    scores = Scores(inner_products(image, text).cpu())
+    keys = torch.tensor([record.match_key for record in records])
+    true = true_pairs(keys[first], keys)
+    k = max(1, min(10, len(first) // 10))
+    name = f"itc_t2i_r{k}"
+    hits = rank(scores, true, (k,))[name]
+    chance = rank(Scores(torch.zeros_like(scores.itc)), true, (k,))[name].mean().item()
+    low, _ = interval(Clusters(hits, own))       # captions of one image hang together
+    rows, _ = unique(texts)                      # equal captions find equal images
+    firsts = different_firsts(scores.itc.T[rows])
+    words = (f"{len(rows):,} different captions find {firsts:,} different images first, of "
+             f"{len(first):,}; R@{k} {hits.mean():.2f} (chance {chance:.2f})")
+    at_chance = low <= chance + 1e-4             # an interval has four digits
+    return Search(words, at_chance, firsts <= COLLAPSED * min(len(rows), len(first)))
 
 
-# what was learnt
+def different_firsts(scores: Tensor) -> int:
+    """How many different candidates come first for a query: (q, c) -> 1 to q."""
+    return scores.argmax(1).unique().numel()
 
 
-def only_word_frequencies(e: Evidence) -> str | None:
-    """MLM's loss is no lower than the entropy of the words that it masks."""
-    loss = ending(e.log, "mlm")
-    if loss is None or e.words is None or loss < e.words.entropy - 0.05:
-        return None
-    return (f"MLM knows only how frequent words are: its loss ended at {loss:.2f}, and their "
-            f"entropy is {e.words.entropy:.2f}; train longer, or try another lr "
-            f"(now {e.config.lr:g})")
-
-
-def at_chance(search: Search) -> bool:
-    """Whether chance may give the right images' mean place.
-
-    A place by chance is uniform from 1 to n, so its variance is n squared over 12; captions of one
-    image count as one, and so do images of one caption.
-    """
-    error = rivals(search) / math.sqrt(12 * min(search.images, search.texts))
-    return search.place > middle(search) - BY_CHANCE * error
-
-
-def rivals(search: Search) -> float:
-    """The images that compete for a caption, on average: its own and all wrong ones."""
-    return search.images - search.right + 1
-
-
-def middle(search: Search) -> float:
-    """The mean place by chance."""
-    return (1 + rivals(search)) / 2
-
-
-def figures(search: Search) -> str:
-    """A search in words."""
-    return (f"of {rivals(search):,.0f} images the right one comes at place {search.place:.0f} on "
-            f"average (by chance {middle(search):.0f}), R@{search.k} {search.recall:.2f} "
-            f"(chance {min(1, search.k / rivals(search)):.2f})")
-
-
-def nothing_beyond_chance(e: Evidence) -> str | None:
-    """Held-out captions find their images no better than chance; shuffled captions give that."""
-    if e.unseen is None or not at_chance(e.unseen):
-        return None
-    line = f"nothing is learnt that holds for unseen pairs: {figures(e.unseen)}; "
-    if e.seen is not None and not at_chance(e.seen):
-        return (f"{line}training pairs are found ({figures(e.seen)}), so they are "
-                "memorised. Are captions shuffled, or shifted by a row? Look at some beside their "
-                "images. If they fit, it takes more pairs, or trained weights to begin with")
-    return f"{line}training pairs aren't found either: train longer, or try another lr"
-
-
-def itc_collapsed(e: Evidence) -> str | None:
-    """Different captions find the same images."""
-    search = e.unseen or e.seen
-    if search is None:
-        return None
-    possible = min(search.texts, search.images)
-    if search.firsts > COLLAPSED * possible:
-        return None
-    return (f"ITC has collapsed: {search.texts:,} different captions find only {search.firsts} "
-            f"different images first, of {search.images:,}, and {search.favourite:.0%} of them "
-            "the same one; train longer, or take a lower lr or a larger batch")
-
-
-# the set
-
-
-def examples(names: Sequence[str]) -> str:
-    """The first names, in quotes."""
-    return ", ".join(repr(name) for name in names[:NAMES])
-
-
-def unknown_words(e: Evidence) -> str | None:
-    """Words are read as [UNK]."""
-    if e.words is None or e.words.unknown.total() <= UNKNOWN * e.words.total:
-        return None
-    names = [word for word, _ in e.words.unknown.most_common(NAMES)]
-    share = e.words.unknown.total() / e.words.total
-    return (f"unknown words: {share:.1%} of the captions' words are read as [UNK], such as "
-            f"{examples(names)}; without --vocab, `minalbef pretrain --data` learns word pieces "
-            "from your captions")
-
-
-def cut_captions(e: Evidence) -> str | None:
-    """Captions are longer than the model reads."""
-    if e.words is None or e.words.cut.texts <= UNUSUAL:
-        return None
-    return (f"captions are cut: {describe_cut(e.words.cut, e.config.text_length)}; write what "
-            "tells images apart at the beginning, or several captions for an image")
-
-
-def transparent_images(e: Evidence) -> str | None:
-    """Transparent images are opened as stored, which shows what colours lie below."""
-    if e.images is None or e.config.upright:
-        return None
-    if len(e.images.transparent) <= UNUSUAL * e.images.opened:
-        return None
-    return (f"transparent images: {len(e.images.transparent):,} of {e.images.opened:,}, such as "
-            f"{examples(e.images.transparent)}, and transparency is dropped, which often leaves "
-            "black; `minalbef prepare pairs` puts them over white")
-
-
-def blank_images(e: Evidence) -> str | None:
-    """Images have one colour, once they are opened as in training."""
-    if e.images is None or len(e.images.blank) <= UNUSUAL * e.images.opened:
-        return None
-    clear = len({*e.images.blank} & {*e.images.transparent})
-    cause = f", {clear:,} of them transparent (white on white?)" if clear else ""
-    return (f"blank images: {len(e.images.blank):,} of {e.images.opened:,} have nearly one colour"
-            f"{cause}, such as {examples(e.images.blank)}; leave them out, or put transparent "
-            "ones over a colour")
-
-
-def tiny_images(e: Evidence) -> str | None:
-    """Images are enlarged to more than twice their size."""
-    if e.images is None or len(e.images.tiny) <= UNUSUAL * e.images.opened:
-        return None
-    return (f"tiny images: {len(e.images.tiny):,} of {e.images.opened:,} have a side of less than "
-            f"half of image_size={e.config.image_size}, such as {examples(e.images.tiny)}; leave "
-            "them out, or take a smaller image_size")
-
-
-FINDINGS: tuple[Finding, ...] = (
-    too_few_steps, still_falling, itc_guesses, itm_guesses, only_word_frequencies,
-    temperature_at_floor, overfits, nothing_beyond_chance, itc_collapsed, unknown_words,
-    cut_captions, transparent_images, blank_images, tiny_images)
-
-
-# the answer
-
-
-def looked_at(e: Evidence) -> list[str]:
-    """What was read, with its main figures."""
-    lines = []
-    if e.log:
-        losses = []
-        for name in loss_names(e.log):
-            losses.append(f"{name} {ending(e.log, name):.3f}")
-        lines.append(f"the log, {len(e.log):,} rows up to step {e.log[-1]['step']:,.0f}; losses of "
-                     f"its last tenth: {', '.join(losses)}")
-    if e.validation:
-        lines.append(f"validation.csv, {len(e.validation):,} rows")
-    if e.temperature is not None:
-        lines.append(f"the temperature, {e.temperature:.3f}")
-    if e.words is not None:
-        lines.append(f"{e.words.captions:,} training captions, {e.words.unknown.total():,} of "
-                     f"their {e.words.total:,} words unknown; entropy of masked words "
-                     f"{e.words.entropy:.2f}")
-        if e.words.cut.texts:
-            lines.append(f"their length: {describe_cut(e.words.cut, e.config.text_length)}")
-    if e.images is not None:
-        lines.append(f"{e.images.opened:,} training images: {len(e.images.transparent):,} may be "
-                     f"transparent, {len(e.images.blank):,} blank, {len(e.images.tiny):,} tiny")
-    for name, found in (("training", e.seen), ("validation", e.unseen)):
-        if found is not None:
-            lines.append(f"a search among {name} pairs: {figures(found)}; {found.firsts:,} "
-                         f"different first answers to {found.texts:,} captions")
-    return lines
-
-
-def findings(e: Evidence) -> list[str]:
-    """What is wrong with a run, a line each."""
-    return [line for finding in FINDINGS if (line := finding(e))]
-
-
-def describe(e: Evidence) -> str:
-    """All findings, numbered, or that there are none; what was looked at, and what wasn't."""
-    progress = f"{e.config.steps:,} steps"
-    if e.step is not None:
-        progress = f"step {e.step:,} of {progress}: training hasn't ended"
-    lines = [f"{e.folder}: {e.task}, preset {e.config.name}, {progress}", ""]
-    found = findings(e)
-    for number, line in enumerate(found, 1):
-        lines.append(f"{number}. {line}")
-    if not found:
-        lines.append("Nothing is wrong that can be seen in what was looked at.")
-    lines += ["", "Looked at:", *(f"- {line}" for line in looked_at(e))]
-    if e.missing:
-        lines += ["", "Not looked at:", *(f"- {name}: {why}" for name, why in e.missing.items())]
-    return "\n".join(lines)
+def look_at_searches(diagnosis: Diagnosis, run: Run, pairs: dict[str, list[Record]]) -> None:
+    """Is nothing found beyond chance, are only training pairs found, has ITC collapsed?"""
+    searches = {}
+    for split, records in pairs.items():
+        images = len({record.id for record in records})
+        if images < LEAST:
+            diagnosis.notes.append(f"no search among {split} pairs: {images} images are too few")
+            continue
+        searches[split] = search(run, records)
+        diagnosis.notes.append(f"a search among {split} pairs: {searches[split].text}")
+    if SPLIT in searches and searches[SPLIT].at_chance:
+        advice = "train longer, or try another lr"
+        if "train" in searches and not searches["train"].at_chance:
+            advice = ("training pairs are found, so they are memorised. Are captions shuffled, or "
+                      "shifted by a row? Look at some beside their images. If they fit, it takes "
+                      "more pairs, or trained weights to begin with")
+        diagnosis.findings.append("nothing is learnt that holds for unseen pairs: "
+                                  f"{searches[SPLIT].text}; {advice}")
+    last = searches.get(SPLIT) or searches.get("train")
+    if last is not None and last.collapsed:
+        diagnosis.findings.append(f"ITC has collapsed: {last.text}; train longer, or take a lower "
+                                  "lr or a larger batch")

@@ -91,7 +91,7 @@ def evaluate_records(run: Run, records: loop.Records, task: str, how: How) -> tu
     if task == CHOICE:
         how = replace(how, weight=report.similarity_weight(run.path))
         with distributed.autocast(how.device, how.precision):
-            samples, more = choices.evaluate(run, records, how)
+            samples, more = choices.evaluate_choices(run, records, how)
     else:
         evaluate_task_records = TASKS[task].evaluate
         assert evaluate_task_records, f"{task} has no evaluation"
@@ -131,7 +131,7 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
     It is written to report.json.
     source: the pretrained run that a fine-tuned one started from, for its baselines; without it
         they are left out
-    seed, size, split, among: see `evaluation.evaluate`
+    seed, size, split, among: see `evaluation.evaluate_scenes`
     out: where to write, by default the run's folder
     Raises ValueError for a run that was not trained on the embedded scenes.
     """
@@ -146,7 +146,7 @@ def evaluate_run(folder: Path, command: str = "", source: Path | None = None, se
     warn_of_untrained(folder)
     seconds = {"train": report.train_seconds(folder)}
     if task == "pretrain":
-        figures = evaluation.evaluate(_on_device(folder), seed, size, split,
+        figures = evaluation.evaluate_scenes(_on_device(folder), seed, size, split,
                                       among or evaluation.BLOCK)
         if (folder / "start").exists():
             start = _on_device(folder / "start")
@@ -179,13 +179,13 @@ def evaluate_task(task: str, folder: Path, source: Path | None, seed: int = 0, s
     albef: Any = getattr(model, "albef", model)
     config = albef.config
     draw = task_problems.draws(config, split, seed, size)
-    result = task_problems.evaluate(task, model, tokenizer, draw)
+    result = task_problems.evaluate_problems(task, model, tokenizer, draw)
     baselines = dict(result.baselines)
     if scene_task.baselines:
         baselines |= scene_task.baselines(draw)
     torch.manual_seed(seed)                              # of random weights
     for name, baseline, words, hide in baseline_models(task, model, tokenizer, folder, source):
-        baselines[name] = task_problems.evaluate(task, baseline, words, draw, hide).samples
+        baselines[name] = task_problems.evaluate_problems(task, baseline, words, draw, hide).samples
     figures, spans, counts = intervals.summarise({"test": result.samples, "baselines": baselines})
     if result.options:
         figures["map"] = result.options
@@ -218,7 +218,7 @@ def evaluate_pairs(folder: Path, command: str = "", seed: int = 0, size: float =
                    split: str = "test", out: Path | None = None) -> dict:
     """Evaluate a run of scenes on 500 minimal pairs of each kind; write report.json: -> the report.
 
-    seed, size, split: see `evaluation.evaluate`
+    seed, size, split: see `evaluation.evaluate_scenes`
     out: where to write, by default RUN/minimal-pairs-SPLIT
     Raises ValueError for a run that wasn't trained on scenes, and for one without ITC and ITM.
     """
@@ -307,8 +307,29 @@ def evaluate_set(run: Path, data: str | Path, split: str = "test", out: Path | N
         seconds = {"evaluate": time.perf_counter() - clock}
         result = write_figures(run, out, task, about | more | figures, config, seconds, command)
         LOG.info("%s holds the figures", out / "report.json")
+        spans = figures["intervals"].get("test", {})
+        if names := at_chance(figures.get("test", {}), spans, more.get("chance", {})):
+            LOG.warning("no better than chance, by their 95%% intervals: %s", ", ".join(names))
     distributed.leave()
     return result
+
+
+def at_chance(figures: dict, spans: dict, chance: Any) -> list[str]:
+    """The names of a report's figures whose 95% interval isn't above their chance level.
+
+    figures, spans: nested alike; chance: by name, or a level for all below a name
+    """
+    names = []
+    for name, value in figures.items():
+        level = chance.get(name) if isinstance(chance, dict) else chance
+        if level is None:
+            continue
+        if isinstance(value, dict):
+            for inner in at_chance(value, spans[name], level):
+                names.append(f"{name} {inner}")
+        elif spans[name][0] <= level < 1:
+            names.append(name)
+    return names
 
 
 def task_of(records: Records) -> str:
@@ -364,7 +385,7 @@ def table(results: dict) -> str:
     for layer, figure in results.get("layers", {}).items():
         lines.append(f"  --layer {layer}: {100 * figure:.2f}")
     if "validation" in results:
-        lines.append("  " + validation.describe(results["validation"]))
+        lines.append("  " + validation.validation_line(results["validation"]))
     if not results["test"]:
         lines.append("  the right answers are secret: send vqa_result.json to the official server")
     return "\n".join(lines)

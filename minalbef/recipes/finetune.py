@@ -26,10 +26,10 @@ from minalbef.datasets.store import (
 from minalbef.evaluation.validation import BEST, Validation
 from minalbef.presets import preset
 from minalbef.recipes import launch
-from minalbef.recipes.forecast import forecast, still_guesses
 from minalbef.recipes.freeze import freeze_encoders
 from minalbef.recipes.own_code import origin_of_code
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training, trained_on
+from minalbef.recipes.report import describe_run, still_guesses
 from minalbef.recipes.validate import check_validation, validate_task, validation_hash
 from minalbef.recipes.vocabulary import (
     cut_warning,
@@ -283,7 +283,7 @@ def finetune(task: str, source: str | Path, folder: str | Path, config: Config |
     if baseline:
         origin["baseline"] = baseline
     origin |= freeze_encoders(module, freeze)
-    origin |= origin_of_code(find_task(task).module, module, type(module))
+    origin |= origin_of_code(find_task(task).module, module, (type(module),))
     title = baseline.replace("_", " ") or task
     train_and_save(job, module, batches, validation, origin, title)
     distributed.leave()
@@ -311,10 +311,10 @@ def start_job(task: str, source: Path, folder: Path, config: Config,
 
 
 def describe_sets(job: Job) -> None:
-    """Log how long training on prepared sets will take, and warn of words that the run lacks."""
+    """Log the steps of training on prepared sets, and warn of words that the run lacks."""
     if distributed.rank() != 0:
         return
-    LOG.info(forecast(job.config, job.task))
+    LOG.info(describe_run(job.config, job.task))
     records = open_records(job.task, job.data)
     texts = sample_texts(records, job.config.seed)
     for warning in (vocabulary_warning(job.tokenizer, texts, job.source),

@@ -17,8 +17,8 @@ import torch.distributed as dist
 
 from minalbef import distributed
 from minalbef.config import Config
+from minalbef.interrupt import catch_signals
 from minalbef.tasks.base import Task
-from minalbef.train import catch_signals
 
 LOG = logging.getLogger("minalbef")
 LAUNCHED = "MINALBEF_LAUNCHED"        # set for the processes that `launch` starts: "yes", then

@@ -15,23 +15,24 @@ LIBRARIES = ("minalbef", "emojiscenes", "torch", *sys.stdlib_module_names)
 PLAIN = (bool, int, float, str, type(None))
 
 
-def origin_of_code(make: Callable[..., Any], task: nn.Module, usual: type) -> dict[str, str]:
+def origin_of_code(make: Callable[..., Any], task: nn.Module, usual: tuple[type, ...]
+                   ) -> dict[str, str]:
     """A task of yours as entries of a run's origin, see `provenance.origin_of`.
 
     make: what made the task, maybe a partial with arguments
-    usual: the class of the task by default
+    usual: the classes that the task has by default, plain and fast
     -> its class, the arguments that you gave, and hashes of the functions and classes that are
        neither minalbef's nor an installed library's. {} for the default task.
     """
     origin = {}
-    if type(task) is not usual:
+    if type(task) not in usual:
         origin["task class"] = name_of(type(task))
     parts: list[Any] = [make]
     while isinstance(make, partial):
         for i, value in enumerate(make.args):
-            origin[f"argument {i + 1}"] = describe(value)
+            origin[f"argument {i + 1}"] = describe_value(value)
         for name, value in make.keywords.items():
-            origin[f"argument {name}"] = describe(value)
+            origin[f"argument {name}"] = describe_value(value)
         make = make.func
     for module in task.modules():
         parts += [type(module), *vars(module).values()]
@@ -106,7 +107,7 @@ def source_of(part: type | FunctionType) -> str:
         for name in sorted(set(names_in(part.__code__))):
             value = part.__globals__.get(name)
             if name.isupper():
-                constants += f"\n{name} = {describe(value)}"
+                constants += f"\n{name} = {describe_value(value)}"
     try:
         if part.__name__ == "<lambda>":
             raise OSError("its line has more than it")
@@ -126,7 +127,7 @@ def bytecode(code: CodeType) -> Iterator[str]:
         if isinstance(constant, CodeType):
             yield from bytecode(constant)
         else:
-            yield describe(constant)
+            yield describe_value(constant)
 
 
 def is_yours(module: str | None) -> bool:
@@ -140,16 +141,16 @@ def is_yours(module: str | None) -> bool:
     return "site-packages" not in file
 
 
-def describe(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """An argument: its value if it's plain, the name of a function or class, or else its type's."""
     if isinstance(value, PLAIN):
         return repr(value)
     if isinstance(value, tuple | list):
-        return f"({', '.join(map(describe, value))})"
+        return f"({', '.join(map(describe_value, value))})"
     if isinstance(value, frozenset | set):
-        return f"{{{', '.join(sorted(map(describe, value)))}}}"
+        return f"{{{', '.join(sorted(map(describe_value, value)))}}}"
     if isinstance(value, dict):
-        return describe([*value.items()])
+        return describe_value([*value.items()])
     if isinstance(value, type | FunctionType):
         return name_of(value)
     return name_of(type(value))

@@ -104,7 +104,7 @@ def check_query(task: Task, images: int, text: str, candidates: Sequence | Tenso
                          f"{', '.join(choices)}; leave them out")
 
 
-def describe(prediction: Prediction) -> str:
+def describe_prediction(prediction: Prediction) -> str:
     """The answer, then a line for each of the likeliest answers and for each other score."""
     lines = [prediction.answer or EMPTY_ANSWER]
     for name, probability in list(prediction.probabilities.items())[:TOP_ANSWERS]:
@@ -186,7 +186,7 @@ def main(task: str, images: Sequence[Source], text: str, run: Path, out: Path | 
     prediction = predict(task, model, tokenizer, images, text, boxes, best_map(run))
     out = out or output_folder(run) / "answer.png"
     figure(prediction).save(out)
-    return f"{describe(prediction)}\n{out} shows the answer"
+    return f"{describe_prediction(prediction)}\n{out} shows the answer"
 
 
 def best_map(run: Path) -> tuple[str, int] | None:

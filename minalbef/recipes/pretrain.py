@@ -28,13 +28,15 @@ from minalbef.datasets.store import (
 )
 from minalbef.ema import make_teacher
 from minalbef.evaluation.validation import BEST, Validation
+from minalbef.fast.pretrain import fast_form, in_form
 from minalbef.masking import mask_rates
 from minalbef.presets import preset
+from minalbef.pretrain import Pretrain
 from minalbef.recipes import launch
-from minalbef.recipes.forecast import FEW, enough_epochs, forecast, still_guesses
 from minalbef.recipes.freeze import freeze_encoders
 from minalbef.recipes.own_code import origin_of_code
 from minalbef.recipes.provenance import hashes_of, origin_of, record_training
+from minalbef.recipes.report import FEW, describe_run, enough_epochs, still_guesses
 from minalbef.recipes.validate import (
     check_validation,
     is_own,
@@ -47,7 +49,6 @@ from minalbef.run import load
 from minalbef.scenes.batches import SceneBatches, least_rows
 from minalbef.scenes.pretrain import ScenePretrain
 from minalbef.scenes.warm_start import LabelBatches, WarmStart
-from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.retrieval import collate
 from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
@@ -141,8 +142,8 @@ def begin(config: Config, data: Sequence[str | Path] = (), vocab: Path | None = 
     tokenizer, rates = read_captions(config, data, vocab)
     config = replace(config, vocab_size=len(tokenizer))
     torch.manual_seed(config.seed)
-    if make is None:
-        make = Pretrain if data else ScenePretrain
+    if make in (None, Pretrain, ScenePretrain):
+        make = in_form(make or (Pretrain if data else ScenePretrain), config)
     task = make(config, special=tokenizer.special, mask=tokenizer.mask, rates=rates)
     if vit:
         image_encoder: Any = task.student.image_encoder
@@ -203,7 +204,7 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
             batches = RecordBatches(records, collate, config, tokenizer, workers=workers,
                                     most_bad=most_bad, folder=folder)
             if distributed.rank() == 0:
-                LOG.info(forecast(config, "pretraining"))
+                LOG.info(describe_run(config, "pretraining"))
                 if warning := cut_warning(records, tokenizer, config.text_length):
                     LOG.warning(warning)
             if hasattr(task, "validate"):                # a task that you made may not know how
@@ -213,7 +214,8 @@ def pretrain(config: Config, folder: str | Path, data: Folders = (), vocab: Path
             apply_warm_start(task, tokenizer, config, folder, quiet, workers)
         origin = origin_of(tokenizer, splits) | frozen | validation_hash("pretrain", data, config)
         if make is not None:
-            origin |= origin_of_code(make, task, Pretrain if data else ScenePretrain)
+            usual = Pretrain if data else ScenePretrain
+            origin |= origin_of_code(make, task, (usual, fast_form(usual)))
         untrained = train.fit(task, batches, config, folder, quiet=quiet, title="ALBEF",
                               origin=origin, validation=validation)
         if distributed.rank() == 0:

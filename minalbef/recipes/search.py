@@ -1,5 +1,5 @@
 """Search for scenes, for images or for texts: ranked by similarity, the best re-ranked by ITM."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -45,7 +45,7 @@ class Hit:
 
     similarity: cosine
     match: ITM's probability
-    score: by which hits are sorted, see `scores`
+    score: by which hits are sorted, see `rank_candidates`
     title: the scene's caption, the file's path below the folder that was searched, or the text
     """
 
@@ -80,7 +80,7 @@ def square(image: Image.Image) -> np.ndarray:
 def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hit]:
     """The `top` best of so many unseen scenes for a sentence, best first.
 
-    They are ranked by ITM and similarity together, see `scores`.
+    They are ranked by ITM and similarity together, see `rank_candidates`.
     Raises ValueError for a sentence without words or with more than the model reads, and for a run
     that was trained on other data.
     """
@@ -92,12 +92,11 @@ def search(run: Run, sentence: str, scenes: int = 2000, top: int = 8) -> list[Hi
     source = Scenes("test", size=run.config.image_size, objects=run.config.objects)
     examples = [source.draw(i) for i in range(scenes)]
     image_tokens = questions.image_tokens(run, [example.scene for example in examples])
-    encoded = Encoded(image_tokens, run.model.encode_text(tokens, keep), keep)
-    sim = ranking.similarity(run.model, encoded)[0, :, 0]                        # (scenes,)
-    best = sim.topk(min(FIRST, scenes)).indices
-    odds = ranking.match_odds(run.model, encoded, best, torch.zeros_like(best))
+    text = run.model.encode_text(tokens, keep)
+    sim = ranking.similarity(run.model, Encoded(image_tokens, text, keep))[:, 0]  # (scenes,)
     hits = []
-    for i, similarity, match, score in by_both(run, sim, best, odds)[:top]:
+    for i, similarity, match, score in rank_candidates(
+            run, sim, lambda numbers: Encoded(image_tokens[numbers], text, keep))[:top]:
         hits.append(Hit(similarity, match, score, examples[i].text, examples[i]))
     return hits
 
@@ -114,7 +113,8 @@ def search_features(run: Run, sentence: str, paths: list[Path], features: Tensor
     """`search_images`, given the images' features (images, e), such as from an index."""
     sim = run.embed_texts(sentence)[0] @ features.to(run.device).T                # (images,)
     hits = []
-    for i, similarity, match, score in rerank(run, sim, paths, [sentence])[:top]:
+    for i, similarity, match, score in rank_candidates(
+            run, sim, lambda numbers: encode(run, [paths[i] for i in numbers], [sentence]))[:top]:
         title = paths[i].relative_to(folder).as_posix()
         hits.append(Hit(similarity, match, score, title, path=paths[i]))
     return hits
@@ -124,46 +124,35 @@ def search_texts(run: Run, image: Path, texts: list[str], top: int = 8) -> list[
     """The `top` best of your texts for an image, as `search` ranks scenes."""
     sim = run.similarity(image, texts)[0]                                         # (texts,)
     hits = []
-    for i, similarity, match, score in rerank(run, sim, [image], texts)[:top]:
+    for i, similarity, match, score in rank_candidates(
+            run, sim, lambda numbers: encode(run, [image], [texts[i] for i in numbers]))[:top]:
         hits.append(Hit(similarity, match, score, texts[i]))
     return hits
 
 
-@torch.no_grad()
-def rerank(run: Run, sim: Tensor, paths: list[Path], texts: list[str]) -> list[Ranked]:
-    """Re-rank the FIRST of many images for one text, or of many texts for one image, by `by_both`.
-
-    sim: (images,) or (texts,)
-    """
-    run.require("fusion", "match_head")
-    best = sim.topk(min(FIRST, len(sim))).indices
-    if len(paths) > 1:
-        paths = [paths[i] for i in best]
-    if len(texts) > 1:
-        texts = [texts[i] for i in best]
+def encode(run: Run, paths: list[Path], texts: list[str]) -> Encoded:
+    """Files and texts through their encoders."""
     tokens, keep = run.tokenizer.encode(texts, run.config.text_length, truncate=False)
     pixels = torch.stack([run.transform(path) for path in paths])
-    encoded = ranking.encode(run.model, pixels, tokens, keep)
-    pairs = torch.cartesian_prod(torch.arange(len(paths)), torch.arange(len(texts)))     # (k, 2)
-    images, captions = pairs.to(run.device).T
-    odds = ranking.match_odds(run.model, encoded, images, captions)
-    return by_both(run, sim, best, odds)
+    return ranking.encode(run.model, pixels, tokens, keep)
 
 
-def scores(run: Run, sim: Tensor, odds: Tensor) -> Tensor:
-    """What hits are sorted by: ITM's log-odds + the run's weight * cosine / temperature."""
-    return odds + similarity_weight(run.path) * sim / run.model.temperature
+@torch.no_grad()
+def rank_candidates(run: Run, sim: Tensor, encode: Callable[[list[int]], Encoded]) -> list[Ranked]:
+    """The FIRST by similarity, best first by ITM's log-odds + a weight * cosine / temperature.
 
-
-def by_both(run: Run, sim: Tensor, best: Tensor, odds: Tensor) -> list[Ranked]:
-    """Sort the candidates `best` by `scores`, best first.
-
-    sim: (n,) of all candidates; best: (k,) numbers of those to sort; odds: (k,), theirs by ITM
+    The weight is the run's, see `similarity_weight`.
+    sim: (n,) the query's cosine with each candidate
+    encode: numbers of candidates -> these candidates and the query
     """
-    both = scores(run, sim[best], odds)
-    figures = torch.stack([sim[best], odds.sigmoid(), both], 1)                   # (k, 3)
+    run.require("fusion", "match_head")
+    first = sim.topk(min(FIRST, len(sim))).indices
+    scores = ranking.score(run.model, encode(first.tolist())).over(run.model.temperature)
+    assert scores.itm is not None
+    both = scores.both(similarity_weight(run.path)).flatten()
+    figures = torch.stack([sim[first], scores.itm.flatten().sigmoid(), both], 1)  # (k, 3)
     order = both.argsort(descending=True, stable=True)
-    rows = zip(best[order].tolist(), figures[order].tolist())
+    rows = zip(first[order].tolist(), figures[order].tolist())
     return [Ranked(number, *row) for number, row in rows]
 
 
@@ -179,7 +168,7 @@ def unknown_words(run: Run, *texts: str) -> list[str]:
     return [word for word in words if word not in vocabulary]
 
 
-def describe(run: Run, query: str, hits: list[Hit]) -> str:
+def describe_hits(run: Run, query: str, hits: list[Hit]) -> str:
     """The hits in words: scores, titles, and a note on words that the model has never seen.
 
     query: the sentence; an image's path if the hits are texts

@@ -16,11 +16,11 @@ from minalbef.datasets.catalogue import OWN
 from minalbef.datasets.loader import ValidationBatches
 from minalbef.datasets.store import Records, place_of, read_about
 from minalbef.evaluation.loop import How
-from minalbef.evaluation.ranking import inner_products
+from minalbef.evaluation.ranking import Scores, inner_products, rank, true_pairs
 from minalbef.evaluation.validation import Validation
+from minalbef.pretrain import PretrainBatch, make_draws
 from minalbef.recipes.provenance import hash_of, hashes_of, record_training, trained_on
 from minalbef.tasks import retrieval
-from minalbef.tasks.pretrain import PretrainBatch, make_draws
 from minalbef.tasks.table import TASKS
 from minalbef.tokenizer import Tokenizer
 
@@ -184,9 +184,8 @@ def pretraining_figures(task: Any, batches: ValidationBatches,
     image, text, keys, ids, texts, matched = map(torch.cat, zip(*features))
     matches = [key if has_key else None for key, has_key in zip(keys.tolist(), matched.tolist())]
     images, captions = retrieval.candidates(ids.tolist(), texts.tolist(), matches)
-    sim = inner_products(image[images], text[captions])                  # (images, captions)
-    recalls = retrieval.recalls(sim, sim.T, keys[images], keys[captions])
-    samples = {f"itc_{name}": sample for name, sample in recalls.items()}
+    scores = Scores(inner_products(image[images], text[captions]))
+    samples = rank(scores, true_pairs(keys[images], keys[captions]))
     figures = {"itc_r_mean": retrieval.recall_means(samples)["itc"]}
     for name, sample in samples.items():
         figures[name] = sample.mean().item()

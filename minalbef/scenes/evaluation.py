@@ -2,21 +2,21 @@
 
 Which records are used, and the baseline that knows a scene's objects and nothing else.
 """
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from emojiscenes.grammar import KINDS
-from emojiscenes.language import needs
-from emojiscenes.scenes import Drawn
+from emojiscenes.language import Scene, needs
+from emojiscenes.scenes import Drawn, truth
 from emojiscenes.stress import Contrast
-from minalbef.evaluation import choices, contests, matching, pointing, words
-from minalbef.evaluation.contests import Contest, hits
+from minalbef.evaluation import choices, pointing, words
 from minalbef.evaluation.intervals import Clusters, by_kind, summarise
 from minalbef.evaluation.loop import unique
+from minalbef.evaluation.ranking import Scores, rank, score
 from minalbef.run import Run
 from minalbef.scenes import questions, records
 from minalbef.scenes.questions import families, how, plain
@@ -27,8 +27,8 @@ WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 UNSEEN = ("openmoji",)
 
 
-def evaluate(run: Run, seed: int = 0, size: float = 1.0, split: str = "test",
-             among: int = BLOCK) -> dict:
+def evaluate_scenes(run: Run, seed: int = 0, size: float = 1.0, split: str = "test",
+                    among: int = BLOCK) -> dict:
     """All metrics of a report, from 0 to 1.
 
     seed: of the freshly drawn scenes; size: share of their number
@@ -36,7 +36,7 @@ def evaluate(run: Run, seed: int = 0, size: float = 1.0, split: str = "test",
 
     plain: scenes of 2 or 3 objects, in blocks of `among`, at least one block. families: four scenes
     of the same objects, ranked among themselves, and by the kind of their difference.
-    itc, rerank, rerank_plus: see `contests.hits`, among the ten best. The weight of similarity in
+    itc, rerank, rerank_plus: see `recalls`, among the ten best. The weight of similarity in
     rerank_plus and `itm_threshold` are tuned on validation scenes.
     stress: sentences unlike those of training, by kind; see `stress_values`
     "intervals": 95% intervals; "counts": the number of samples or families
@@ -59,16 +59,13 @@ def evaluate_start(run: Run, seed: int = 0, size: float = 1.0, split: str = "tes
 
     Retrieval by ITC, and the pointing game.
     """
-    plain_contest = compete(run, plain(run, split, seed, 500 * size), match=False)
-    family_contest = compete(run, families(run, split, seed, 200 * size), 4, match=False)
-    values: dict[str, Any] = {}
-    for name, value in hits(plain_contest, 0.0).items():
-        if name.startswith("itc"):
-            values[name] = value.flatten()
-    values["families"] = {}
-    for name, value in hits(family_contest, 0.0).items():
-        if name.startswith("itc"):
-            values["families"][name] = Clusters.of(value)
+    scenes = plain(run, split, seed, 500 * size)
+    group = families(run, split, seed, 200 * size)
+    plain_recalls = recalls(compete(run, scenes, match=False), 0.0)
+    family_recalls = recalls(compete(run, group, 4, match=False), 0.0)
+    itc = ("itc_i2t_r1", "itc_t2i_r1")
+    values: dict[str, Any] = {name: plain_recalls[name] for name in itc}
+    values["families"] = {name: in_families(family_recalls[name]) for name in itc}
     values |= pointing_game(run, plain(run, split, seed, 300 * size))
     return summarise(values)[0]
 
@@ -85,16 +82,14 @@ def calibrate(run: Run, seed: int = 0, size: float = 1.0) -> tuple[float, float]
     def total_recall(weight: float) -> float:
         total = 0.0
         for contest in rankings:
-            for name, value in hits(contest, weight).items():
+            for name, value in recalls(contest, weight).items():
                 if name.startswith("rerank_plus"):
                     total += value.mean().item()
         return total
 
     foils = questions.foils(run, "validation", seed, 50 * size)
     pairs = questions.wrong_pairs(run, "validation", seed, 300 * size, foils)
-    pair_records = records.match_records(pairs, run.config.image_size)
-    odds = matching.match_odds_by_kind(run, pair_records, how(run))
-    return max(WEIGHTS, key=total_recall), matching.best_threshold(odds)
+    return max(WEIGHTS, key=total_recall), best_threshold(odds_by_kind(run, pairs))
 
 
 # retrieval
@@ -109,12 +104,11 @@ def ranking_values(run: Run, weight: float, seed: int, size: float, split: str, 
     def plain_recall(count: float, block: int = BLOCK, ks: Sequence[int] = (1,),
                      **options: Any) -> dict[str, Any]:
         scenes = plain(run, split, seed, max(count, block) * size, block, **options)
-        recalls = hits(compete(run, scenes, min(block, len(scenes))), weight, ks, TOP)
-        return {name: value.flatten() for name, value in recalls.items()}
+        return recalls(compete(run, scenes, block), weight, ks)
 
     def family_recall(scenes: list[Drawn]) -> dict[str, Any]:
-        recalls = hits(compete(run, scenes, 4), weight)
-        return {name: Clusters.of(value) for name, value in recalls.items()}
+        figures = recalls(compete(run, scenes, 4), weight)
+        return {name: in_families(value) for name, value in figures.items()}
 
     group = families(run, split, seed, 500 * size)
     values: dict[str, Any] = {"plain": plain_recall(2000, among, ks=(1, 5, 10))}
@@ -129,17 +123,57 @@ def ranking_values(run: Run, weight: float, seed: int, size: float, split: str, 
     return values
 
 
-def compete(run: Run, scenes: list[Drawn], block: int | None = None, match: bool = True) -> Contest:
-    """Score captions against images, within blocks of so many; match=False: without ITM.
+@dataclass(frozen=True)
+class Contest:
+    """Scenes and captions that compete within blocks: (i, t) each.
 
-    Its baseline is the "oracle", which ranks by shared objects.
+    scores: similarity over temperature and log-odds, -inf for pairs of different blocks
+    true: bool, the caption is true of the scene
+    oracle: scores of a baseline that knows the objects alone
     """
-    block = block or min(BLOCK, len(scenes))
-    ranked = records.ranking_records(scenes, block, run.config.image_size)
-    contest = contests.compete(run, ranked, how(run, top=TOP), match)
+
+    scores: Scores
+    true: Tensor
+    oracle: Tensor
+
+
+@torch.no_grad()
+def compete(run: Run, scenes: list[Drawn], block: int = BLOCK, match: bool = True) -> Contest:
+    """Score captions against images, within blocks of so many; match=False: without ITM."""
+    encoded = questions.encode(run, [scene.scene for scene in scenes],
+                               [scene.text for scene in scenes])
+    group = torch.arange(len(scenes), device=run.device) // block
+    rivals = group[:, None] == group
+    scores = score(run.model, encoded, itm=match, top=TOP, rivals=rivals)
     blocks = [scenes[i:i + block] for i in range(0, len(scenes), block)]
-    shared = torch.stack([objects_shared(part) for part in blocks])
-    return replace(contest, baselines={"oracle": shared})
+    true = torch.block_diag(*(torch.from_numpy(truth(part)).T for part in blocks))
+    oracle = torch.block_diag(*map(objects_shared, blocks))
+    return Contest(scores.over(run.model.temperature.item()), true.to(run.device),
+                   oracle.to(run.device).masked_fill(~rivals, -torch.inf))
+
+
+def recalls(contest: Contest, weight: float, ks: Sequence[int] = (1,)) -> dict[str, Tensor]:
+    """Recall@k of each query: by name (q,), 0 to 1, on the CPU.
+
+    itc, rerank, rerank_plus: see `ranking.two_stage`, in both directions
+    oracle, chance: the mean of both directions
+    """
+    figures = {}
+    for name, value in rank(contest.scores, contest.true, ks, TOP, weight).items():
+        way, _, r_at_k = name.rsplit("_", 2)
+        if way == "itc" or int(r_at_k[1:]) < TOP:        # among all TOP, order doesn't matter
+            figures[name] = value
+    equal = torch.where(contest.oracle == -torch.inf, -torch.inf, 0.0)
+    for name, baseline in (("oracle", contest.oracle), ("chance", equal)):
+        values = rank(Scores(baseline), contest.true, ks)
+        for k in ks:
+            figures[f"{name}_r{k}"] = (values[f"itc_i2t_r{k}"] + values[f"itc_t2i_r{k}"]) / 2
+    return {name: value.cpu() for name, value in figures.items()}
+
+
+def in_families(samples: Tensor) -> Clusters:
+    """Samples of scenes as clusters of four, a family each."""
+    return Clusters.of(samples.view(-1, 4))
 
 
 def objects_shared(scenes: Sequence[Drawn]) -> Tensor:
@@ -173,26 +207,63 @@ def rerank_gain(values: dict[str, Tensor]) -> Tensor:
 
 def match_values(run: Run, threshold: float, seed: int, size: float, split: str) -> dict[str, Any]:
     """ITM's answers to negatives, paraphrases and foils: -> samples by name."""
-    pixels = run.config.image_size
-    options = how(run, threshold=threshold)
     foils = questions.foils(run, split, seed, 500 * size)
     pairs = questions.wrong_pairs(run, split, seed, 500 * size, foils)
-    refused = matching.rejections(run, records.match_records(pairs, pixels), options)
+    refused = rejected(odds_by_kind(run, pairs), threshold)
     relations = questions.paraphrases(run, split, seed, 500 * size)
     halves = questions.paraphrases(run, split, seed, 500 * size, one_half=True)
     for name, part in halves.items():
         relations[f"{name}_in_one_half"] = part
-    unmatched = matching.rejections(run, records.match_records(relations, pixels), options)
+    unmatched = rejected(odds_by_kind(run, relations), threshold)
     half_foils = []
     for (scene, caption), (_, foil) in zip(halves["caption"], halves["foil"]):
         half_foils.append((scene, caption, foil))
     change = one_change(run, foils | {"relation_in_one_half": half_foils})
-    return {"itm_balanced_accuracy": matching.balanced_accuracy(refused),
+    return {"itm_balanced_accuracy": balanced_accuracy(refused),
             "itm_refused": refused,
             "itm_accepted": {name: 1 - value for name, value in unmatched.items()},
             "itm_one_change_accuracy": change["itm"],
             "itm_one_change_blank": {kind: change["blank"][kind] for kind in foils},
             "itc_one_change_accuracy": {kind: change["itc"][kind] for kind in foils}}
+
+
+def odds_by_kind(run: Run, pairs: Mapping[str, Sequence[tuple[Scene, str]]]) -> dict[str, Tensor]:
+    """ITM's log-odds of pairs of scene and text: by kind (p,)."""
+    kinds = []
+    scenes = []
+    texts = []
+    for kind, part in pairs.items():
+        for scene, text in part:
+            kinds.append(kind)
+            scenes.append(scene)
+            texts.append(text)
+    return by_kind(questions.match_odds(run, scenes, texts), kinds)
+
+
+def rejected(odds: dict[str, Tensor], threshold: float) -> dict[str, Tensor]:
+    """Which pairs are no match at a threshold: by kind (p,), 0 or 1."""
+    return {kind: (value <= threshold).float() for kind, value in odds.items()}
+
+
+def balanced_accuracy(rejected: dict[str, Tensor]) -> Tensor:
+    """Of `rejected`, every kind of negative weighted equally: -> (p,), p pairs of each kind."""
+    count = min(map(len, rejected.values()))
+    negatives = [values[:count] for kind, values in rejected.items() if kind != "true"]
+    wrong = torch.stack(negatives).mean(0)
+    return (1 - rejected["true"][:count] + wrong) / 2
+
+
+def best_threshold(odds: dict[str, Tensor], steps: int = 201) -> float:
+    """The threshold with the highest balanced accuracy, among quantiles of the log-odds.
+
+    odds: ITM's log-odds of pairs by kind
+    """
+    quantiles = torch.cat([*odds.values()]).quantile(torch.linspace(0, 1, steps))
+
+    def accuracy(threshold: float) -> float:
+        return balanced_accuracy(rejected(odds, threshold)).mean().item()
+
+    return max(quantiles.tolist(), key=accuracy)
 
 
 def one_change(run: Run, foils: records.Foils) -> dict[str, dict[str, Tensor]]:
@@ -265,7 +336,7 @@ def masked_words(run: Run, scenes: Sequence[Drawn]) -> dict[str, dict[str, Tenso
     Once with the image, and once with a blank one.
     """
     captions = records.word_records(scenes, run.config.image_size)
-    samples, _ = words.evaluate(run, captions, how(run))
+    samples, _ = words.evaluate_words(run, captions, how(run))
     accuracy = samples["accuracy"]
     blank = samples["baselines"]["without_image"]["accuracy"]
     kinds = [kind for kind in (*KINDS, "all") if kind in accuracy]       # the order of a table
@@ -280,5 +351,5 @@ def pointing_game(run: Run, scenes: Sequence[Drawn], scores: Sequence[str] = ("i
     -> by name (w,), 0 to 1, such as pointing_itm and pointing_chance
     """
     nouns = records.pointing_records(scenes, run.config.image_size)
-    samples, _ = pointing.evaluate(run, nouns, how(run), scores)
+    samples, _ = pointing.evaluate_pointing(run, nouns, how(run), scores)
     return {f"pointing_{name}": value for name, value in samples.items()}

@@ -1,15 +1,17 @@
 """Pretraining on scenes: the paper's task, and an ITM loss for minimal pairs (not the paper's).
 
-An example of how to extend `Pretrain`: a batch that knows more, and two steps overridden.
+An example of how to extend `Pretrain`: a batch that knows more, and three methods overridden.
 """
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeGuard
 
 import torch
 from torch import Tensor
 
-from minalbef import distributed
-from minalbef.tasks.pretrain import Draws, MaskedDraws, Pairs, Pretrain, PretrainBatch, Step
+from minalbef.data import move
+from minalbef.fast.pretrain import fast_form
+from minalbef.pretrain import Draws, Negatives, Pairs, Pretrain, PretrainBatch
 
 LESSON = 10.0       # weight of siblings in the lesson: see notebooks/experiments/tried.md
 
@@ -19,14 +21,28 @@ class SceneBatch(PretrainBatch):
     """A PretrainBatch in which some rows are halves of minimal pairs: siblings, i and i ^ 1."""
 
     siblings: Tensor | None = None    # (b,) bool; None: there are none
+    # (s,) and (b - s,) rows that are siblings, and the others; `to` finds them
+    rows: tuple[Tensor, Tensor] | None = None
 
+    def to(self, device: torch.device | str) -> Self:
+        """See Batch.to. The siblings' rows are found before: on a GPU that would wait for it."""
+        if self.siblings is None or self.rows is not None:
+            return super().to(device)
+        siblings, others = self.sibling_rows()
+        rows = move(siblings, device), move(others, device)
+        return replace(super().to(device), rows=rows)
 
-@dataclass(frozen=True)
-class SceneDraws(MaskedDraws):
-    """MaskedDraws with the rows that are siblings and the others, counted on the CPU."""
+    def part(self, i: int, n: int, rows: int) -> Self:
+        """See Rows.part."""
+        part = super().part(i, n, rows)
+        return replace(part, rows=None)          # they were rows of the whole
 
-    siblings: Tensor | None = None    # (s,) rows of the batch; None: there are none
-    others: Tensor | None = None      # (b - s,)
+    def sibling_rows(self) -> tuple[Tensor, Tensor]:
+        """Which rows are siblings, and which aren't: (s,) and (b - s,)."""
+        if self.rows is not None:
+            return self.rows
+        assert self.siblings is not None
+        return self.siblings.nonzero()[:, 0], (~self.siblings).nonzero()[:, 0]
 
 
 class ScenePretrain(Pretrain):
@@ -39,64 +55,54 @@ class ScenePretrain(Pretrain):
         """Per-loss weights; losses not listed weigh 1. In the lesson siblings outweigh all else."""
         return {"siblings": LESSON} if self.config.in_lesson(step) else {}
 
-    def needs_preparing(self, batch: PretrainBatch) -> bool:
-        """Also for siblings, whose rows `prepare` finds."""
-        siblings = isinstance(batch, SceneBatch) and batch.siblings is not None
-        return siblings or super().needs_preparing(batch)
+    def draw_negatives(self, sims: Sequence[Tensor], excluded: Sequence[Tensor],
+                       batch: PretrainBatch, draws: Draws, hard: bool) -> Negatives:
+        """See Pretrain.draw_negatives; siblings are left to their own loss."""
+        if has_siblings(batch):
+            siblings, _ = batch.sibling_rows()
+            first = self.rank * len(sims[0])
+            apart = torch.zeros_like(excluded[0])
+            apart[siblings, first + (siblings ^ 1)] = True
+            excluded = [pairs | apart for pairs in excluded]
+        return super().draw_negatives(sims, excluded, batch, draws, hard)
 
-    def prepare(self, passes: list[tuple[PretrainBatch, Draws]]
-                ) -> list[tuple[PretrainBatch, MaskedDraws]]:
-        """Also find the siblings' rows, on the CPU: on a GPU, that would wait for it."""
-        prepared: list[tuple[PretrainBatch, MaskedDraws]] = []
-        for batch, words in super().prepare(passes):
-            siblings = others = None
-            if isinstance(batch, SceneBatch) and batch.siblings is not None:
-                siblings = batch.siblings.nonzero()[:, 0]
-                others = (~batch.siblings).nonzero()[:, 0]
-            draws = SceneDraws(**vars(words), siblings=siblings, others=others)
-            prepared.append((batch, draws))
-        return prepared
-
-    def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims: Sequence[Tensor],
-             positives: Sequence[Tensor], draws: Draws, hard: bool) -> Pairs:
+    def pair(self, negatives: Negatives, batch: PretrainBatch) -> Pairs:
         """ITM's pairs, and behind them each sibling's text with the other's image.
 
         With sibling_negatives=False these are a sibling's only wrong pairs.
         """
-        if not isinstance(draws, SceneDraws) or draws.siblings is None:
-            return super().pair(image, text, keep, sims, positives, draws, hard)
-        assert draws.others is not None
-        siblings = draws.siblings
-        first = distributed.rank() * len(image)
-        apart = torch.zeros_like(positives[0])
-        apart[siblings, first + (siblings ^ 1)] = True               # they have a loss of their own
-        positives = [positive | apart for positive in positives]
-        pairs = super().pair(image, text, keep, sims, positives, draws, hard)
+        pairs = super().pair(negatives, batch)
+        if not has_siblings(batch):
+            return pairs
+        siblings, others = batch.sibling_rows()
         if not self.config.sibling_negatives:
-            pairs = drop_negatives(pairs, draws.others)
-        texts, images = pairs.rows
-        texts = torch.cat([texts, siblings ^ 1])
-        images = torch.cat([images, siblings])
-        return pairs._replace(rows=(texts, images))
+            pairs = drop_negatives(pairs, others)
+        return pairs._replace(texts=torch.cat([pairs.texts, siblings ^ 1]),
+                              images=torch.cat([pairs.images, siblings]))
 
-    def match(self, step: Step) -> dict[str, Tensor]:
-        """ITM on its own pairs, and on the siblings."""
-        siblings = siblings_of(step.draws)
-        if siblings is None:
-            return super().match(step)
-        assert step.pairs is not None
-        labels, valid = step.pairs.labels, step.pairs.valid
-        count = len(labels)
-        logits = self.match_logits(step)
-        itm = self.itm_loss(logits[:count], labels, valid, self.per_process(valid))
-        return {"itm": itm, "siblings": self.sibling_loss(logits[siblings], logits[count:])}
+    def itm_losses(self, logits: Tensor, pairs: Pairs, batch: PretrainBatch) -> dict[str, Tensor]:
+        """ITM on its own pairs, and on the siblings, whose wrong pairs are behind them."""
+        count = len(pairs.labels)
+        losses = super().itm_losses(logits[:count], pairs, batch)
+        if has_siblings(batch):
+            siblings = pairs.images[count:]
+            losses["siblings"] = self.sibling_loss(logits[siblings], logits[count:])
+        return losses
 
     def sibling_loss(self, true: Tensor, false: Tensor) -> Tensor:
         """ITM on minimal pairs: logits (s, 2) of each image with its text, and its sibling's."""
         label = torch.ones(len(true), dtype=torch.long, device=true.device)
-        count = (2 * self.per_process(label)).clamp(min=2 / distributed.world())
+        count = (2 * self.per_process(label)).clamp(min=2 / self.world)
         labels = torch.cat([label, 0 * label])
         return self.itm_loss(torch.cat([true, false]), labels, labels >= 0, count)
+
+
+FastScenePretrain: Any = fast_form(ScenePretrain)
+
+
+def has_siblings(batch: PretrainBatch) -> TypeGuard[SceneBatch]:
+    """Whether a batch has minimal pairs."""
+    return isinstance(batch, SceneBatch) and batch.siblings is not None
 
 
 def drop_negatives(pairs: Pairs, others: Tensor) -> Pairs:
@@ -107,11 +113,4 @@ def drop_negatives(pairs: Pairs, others: Tensor) -> Pairs:
     batch = len(pairs.labels) // 3
     rows = torch.arange(batch, device=others.device)
     kept = torch.cat([rows, batch + others, 2 * batch + others])
-    texts, images = pairs.rows
-    return pairs._replace(rows=(texts[kept], images[kept]), labels=pairs.labels[kept],
-                          valid=pairs.valid[kept])
-
-
-def siblings_of(draws: Draws) -> Tensor | None:
-    """The rows that are siblings, (s,); None where the batch has none."""
-    return draws.siblings if isinstance(draws, SceneDraws) else None
+    return Pairs(*(part[kept] for part in pairs))

@@ -17,11 +17,11 @@ from emojiscenes.stress import TITLES, Contrast
 from emojiscenes.stress import draw as draw_contrasts
 from minalbef.config import Config
 from minalbef.data import transform
-from minalbef.evaluation import matching, ranking
-from minalbef.evaluation.loop import How
+from minalbef.evaluation import ranking
+from minalbef.evaluation.loop import How, unique
 from minalbef.evaluation.ranking import Encoded
 from minalbef.run import Run
-from minalbef.scenes.records import Foils, image_of, match_records
+from minalbef.scenes.records import Foils, image_of
 
 
 def need_scenes(config: Config, run: str | Path) -> None:
@@ -185,7 +185,19 @@ def image_tokens(run: Run, pictures: Sequence[Scene | None], chunk: int = 128) -
 def encode(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Encoded:
     """Scenes and captions through their encoders."""
     tokens, keep = run.tokenizer.encode(list(texts), run.config.text_length)
-    return ranking.encode(run.model, pixels(pictures, run.config.image_size), tokens, keep)
+    return Encoded(image_tokens(run, pictures), *ranking.encode_texts(run.model, tokens, keep))
+
+
+def encode_pairs(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]
+                 ) -> tuple[Encoded, Tensor, Tensor]:
+    """The different scenes and texts, encoded.
+
+    -> with each pair's row among the images, (p,), and among the texts, (p,)
+    """
+    first_images, images = unique(pictures)
+    first_texts, rows = unique(texts)
+    encoded = encode(run, [pictures[i] for i in first_images], [texts[i] for i in first_texts])
+    return encoded, images.to(run.device), rows.to(run.device)
 
 
 def match_odds(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Tensor:
@@ -193,8 +205,7 @@ def match_odds(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str])
 
     Repeated images and texts are encoded once.
     """
-    pairs = match_records({"": list(zip(pictures, texts))}, run.config.image_size)
-    return matching.match_odds(run, pairs, how(run))
+    return ranking.match_odds(run.model, *encode_pairs(run, pictures, texts)).cpu()
 
 
 def similarity(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str]) -> Tensor:
@@ -202,8 +213,8 @@ def similarity(run: Run, pictures: Sequence[Scene | None], texts: Sequence[str])
 
     Repeated images and texts are encoded once.
     """
-    pairs = match_records({"": list(zip(pictures, texts))}, run.config.image_size)
-    return matching.similarity(run, pairs, how(run))
+    encoded, images, rows = encode_pairs(run, pictures, texts)
+    return ranking.similarity(run.model, encoded)[images, rows].cpu()
 
 
 def how(run: Run, **options: Any) -> How:

@@ -1,22 +1,18 @@
 """Scenes as the records that a pretrained model is evaluated on, whatever they were drawn for."""
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
 
 import numpy as np
 from torch import Tensor
 
 from emojiscenes.grammar import KINDS, kinds_of_word
 from emojiscenes.language import Object, Scene
-from emojiscenes.scenes import Drawn, Scenes, paint, truth
-from minalbef.data import Record
+from emojiscenes.scenes import Drawn, Scenes, paint
 from minalbef.evaluation.choices import ChoiceRecord
-from minalbef.evaluation.contests import RankingRecord
-from minalbef.evaluation.loop import grey_image, unique
+from minalbef.evaluation.loop import grey_image
 from minalbef.evaluation.pointing import PointingRecord, patches_in_box
 from minalbef.evaluation.words import WordsRecord
 from minalbef.tokenizer import clean
 
-Pairs = Sequence[tuple[Scene | None, str]]
 Foils = dict[str, list[tuple[Scene, str, str]]]
 
 
@@ -25,40 +21,6 @@ def image_of(scene: Scene | None, size: int) -> np.ndarray:
     if scene is None:
         return grey_image(size)
     return paint(scene, size)
-
-
-def ranking_records(examples: Sequence[Drawn], group: int, size: int) -> list[RankingRecord]:
-    """Scenes with their captions, in groups of so many that compete with one another."""
-    records = []
-    for first in range(0, len(examples), group):
-        rivals = examples[first:first + group]
-        for i, fits in enumerate(truth(rivals)):
-            example = rivals[i]
-            records.append(RankingRecord(
-                image_of(example.scene, size),
-                example.text,
-                first + i,
-                tuple(int(first + row) for row in fits.nonzero()[0]),
-                kind=example.kind,
-                group=first // group))
-    return records
-
-
-def match_records(pairs: Mapping[str, Pairs], size: int) -> list[Record]:
-    """Pairs of scene and text by kind, such as the negatives of `questions.wrong_pairs`.
-
-    Equal scenes are one image with one id.
-    """
-    scenes: list[Scene | None] = []
-    for part in pairs.values():
-        scenes += [scene for scene, _ in part]
-    ids = iter(unique(scenes)[1].tolist())
-    image = cache(lambda scene: image_of(scene, size))
-    records = []
-    for kind, part in pairs.items():
-        for scene, text in part:
-            records.append(Record(image(scene), text, next(ids), kind=kind))
-    return records
 
 
 def choice_records(foils: Foils, size: int) -> list[ChoiceRecord]:

@@ -53,8 +53,8 @@ def draws(config: Config, split: str, seed: int, size: float) -> Draw:
     return draw
 
 
-def evaluate(task: str, model: nn.Module, tokenizer: Tokenizer, draw: Draw, hide: str = ""
-             ) -> Evaluation:
+def evaluate_problems(task: str, model: nn.Module, tokenizer: Tokenizer, draw: Draw,
+                      hide: str = "") -> Evaluation:
     """A task's figures on problems from `draws`. The model is moved to a GPU if there is one.
 
     hide: an input that the model doesn't see, see Painter

@@ -11,9 +11,10 @@ from emojiscenes.scenes import Scenes, other_objects, paint
 from minalbef import distributed
 from minalbef.config import Config
 from minalbef.data import Rows, transform
+from minalbef.fast.cls import attend_cls
 from minalbef.layers import full
 from minalbef.losses import soft_cross_entropy
-from minalbef.vision import ConvStem, ViT, attend_cls
+from minalbef.vision import ConvStem, ViT
 
 
 @dataclass(frozen=True)

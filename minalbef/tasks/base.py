@@ -1,6 +1,6 @@
 """What defines a task: one `Task` object at the end of each task's file.
 
-`tasks.table.TASKS` lists them. Training, evaluation, prediction, the dry run, the conversion of
+`tasks.table.TASKS` lists them. Training, evaluation, prediction, the benchmark, the conversion of
 checkpoints and the command line read this object; none of them refers to a task by its name.
 """
 from collections.abc import Callable, Mapping
@@ -86,9 +86,9 @@ class Task:
     text: str = "text"                           # what it calls its text, such as "question"
     example: str = ""                            # a text, for the command line's help
 
-    # the dry run
+    # made-up data, for bench
     # (image, second image, text, id) -> a record
-    dry_run_record: Callable[[Source, Source, str, int], Any] = plain_record
+    dummy_record: Callable[[Source, Source, str, int], Any] = plain_record
 
     @property
     def preset(self) -> str:

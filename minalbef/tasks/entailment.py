@@ -95,8 +95,8 @@ class Entailment(Distilled[EntailmentModel]):
 
 
 @torch.no_grad()
-def evaluate(model: EntailmentModel, tokenizer: Tokenizer, records: Records, how: How
-             ) -> tuple[dict, dict]:
+def evaluate_entailment(model: EntailmentModel, tokenizer: Tokenizer, records: Records, how: How
+                        ) -> tuple[dict, dict]:
     """Accuracy, and that of the majority baseline.
 
     -> samples, and what else to report; see evaluation.loop
@@ -124,8 +124,8 @@ def predict(model: EntailmentModel, tokenizer: Tokenizer, query: Query) -> Answe
     return predict_class(model, tokenizer, query, LABELS)
 
 
-def dry_run_record(image: Source, second: Source, text: str, id: int) -> EntailmentRecord:
-    """A record for the dry run; the second image is not used."""
+def dummy_record(image: Source, second: Source, text: str, id: int) -> EntailmentRecord:
+    """A made-up record; the second image is not used."""
     return EntailmentRecord(image, text, id, LABELS[id % len(LABELS)])
 
 
@@ -136,9 +136,9 @@ TASK = Task(
     records=(EntailmentRecord,),
     presets=("entailment",),
     lacks=HEADS,
-    evaluate=evaluate,
+    evaluate=evaluate_entailment,
     validation_figures=validation_figures,
     predict=predict,
     text="statement",
-    dry_run_record=dry_run_record,
+    dummy_record=dummy_record,
 )

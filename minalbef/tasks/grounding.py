@@ -224,7 +224,8 @@ def sweep(evaluate: Callable[[Place], float], places: Iterable[Place]
     return max(figures, key=figures.__getitem__), figures
 
 
-def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> tuple[dict, dict]:
+def evaluate_grounding(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How
+                       ) -> tuple[dict, dict]:
     """By split: "proposals", whether the best one has an IoU of 0.5 with the true box; `pointing`.
 
     Baseline: the largest proposal. Without proposals only pointing is measured. Records without
@@ -268,10 +269,11 @@ def evaluate(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How) -> 
 
 def evaluate_layers(model: ALBEF, tokenizer: Tokenizer, records: Records, how: How
                     ) -> tuple[dict, dict]:
-    """`evaluate` by the best layer of fusion, and each layer's figure as "layers"."""
+    """`evaluate_grounding` by the best layer of fusion, and each layer's figure as "layers"."""
     results = {}
     for layer in range(model.config.fusion_depth):
-        results[layer] = evaluate(model, tokenizer, records, replace(how, layer=layer))
+        layer_how = replace(how, layer=layer)
+        results[layer] = evaluate_grounding(model, tokenizer, records, layer_how)
 
     def figure(layer: int) -> float:
         samples, _ = results[layer]
@@ -392,7 +394,7 @@ TASK = Task(
     presets=("grounding",),
     least_rows=2,
     lacks=("word_head",),
-    evaluate=evaluate,
+    evaluate=evaluate_grounding,
     validation_figures=validation_figures,
     evaluates=ALIGNED,
     predict=predict,

@@ -242,8 +242,8 @@ def consistency(right: Tensor, ids: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(model: PairModel, tokenizer: Tokenizer, records: Records, how: How
-             ) -> tuple[dict, dict]:
+def evaluate_nlvr2(model: PairModel, tokenizer: Tokenizer, records: Records, how: How
+                   ) -> tuple[dict, dict]:
     """Accuracy and `consistency`.
 
     Records of one statement share images, so they are a cluster, whatever their group.
@@ -277,8 +277,8 @@ def predict(model: PairModel, tokenizer: Tokenizer, query: Query) -> Answer:
     return predict_class(model, tokenizer, query, ("false", "true"))
 
 
-def dry_run_record(image: Source, second: Source, text: str, id: int) -> NLVR2Record:
-    """A record for the dry run, true if the id is odd."""
+def dummy_record(image: Source, second: Source, text: str, id: int) -> NLVR2Record:
+    """A made-up record, true if the id is odd."""
     return NLVR2Record((image, second), text, id % 2 == 1, id)
 
 
@@ -293,9 +293,9 @@ TASK = Task(
     images=2,
     pairs=True,
     lacks=HEADS,
-    evaluate=evaluate,
+    evaluate=evaluate_nlvr2,
     validation_figures=validation_figures,
     predict=predict,
     text="statement",
-    dry_run_record=dry_run_record,
+    dummy_record=dummy_record,
 )

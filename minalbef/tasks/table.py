@@ -5,11 +5,12 @@ from torch import nn
 
 from minalbef import checkpoint
 from minalbef.config import nearest, replace_checked
+from minalbef.fast.pretrain import in_form
+from minalbef.pretrain import Pretrain, collate
 from minalbef.tasks import (
     entailment,
     grounding,
     nlvr2,
-    pretrain,
     retrieval,
     text_assignment,
     vqa,
@@ -17,8 +18,16 @@ from minalbef.tasks import (
 from minalbef.tasks.base import Task
 from minalbef.tokenizer import Tokenizer
 
-FILES = (pretrain, retrieval, entailment, vqa, text_assignment, nlvr2, grounding)
-TASKS: dict[str, Task] = {file.TASK.name: file.TASK for file in FILES}
+PRETRAIN = Task(
+    name="pretrain",
+    module=lambda config: in_form(Pretrain, config)(config),
+    collate=collate,
+    begins_from=(),
+    presets=("paper-4m", "paper-14m", "base"),
+    least_rows=2,
+)
+FILES = (retrieval, entailment, vqa, text_assignment, nlvr2, grounding)
+TASKS: dict[str, Task] = {"pretrain": PRETRAIN} | {file.TASK.name: file.TASK for file in FILES}
 
 
 def find_task(name: str, run: str | Path = "") -> Task:

@@ -15,9 +15,9 @@ from minalbef.config import Config
 from minalbef.data import Rows
 from minalbef.draws import draw_rows
 from minalbef.losses import hard_negatives
+from minalbef.pretrain import PretrainBatch, collate
 from minalbef.tasks.base import HEADS, Task
 from minalbef.tasks.nlvr2 import PairModel
-from minalbef.tasks.pretrain import PretrainBatch, collate
 
 FIRST, SECOND, NEITHER = range(3)     # the labels
 OWN_SHARE = 2 / 3                     # of texts with their own image; the rest get two negatives

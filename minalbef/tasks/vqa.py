@@ -320,8 +320,8 @@ def _choose_answers(model: VQAModel, tokenizer: Tokenizer, records: Records, how
     return [candidates[int(i)] for i in best.tolist()]
 
 
-def evaluate(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How
-             ) -> tuple[dict, dict]:
+def evaluate_vqa(model: VQAModel, tokenizer: Tokenizer, records: Records, how: How
+                 ) -> tuple[dict, dict]:
     """VQA accuracy, over the questions whose answers are public.
 
     -> samples, and what else to report, such as "submission", the answers in the format of the
@@ -393,8 +393,8 @@ def predict(model: VQAModel, tokenizer: Tokenizer, query: Query) -> Answer:
     return Answer(best, probabilities, maps, explained=best, written=generated)
 
 
-def dry_run_record(image: Source, second: Source, text: str, id: int) -> VQARecord:
-    """A record for the dry run, with ten annotators' answers; the second image is not used."""
+def dummy_record(image: Source, second: Source, text: str, id: int) -> VQARecord:
+    """A made-up record, with ten annotators' answers; the second image is not used."""
     annotators = ("two dogs",) * 6 + ("red",) * 3 + ("house",)
     return VQARecord(image, text, annotators, id)
 
@@ -407,10 +407,10 @@ TASK = Task(
     begins_from=("pretrain",),
     presets=("vqa",),
     lacks=HEADS,
-    evaluate=evaluate,
+    evaluate=evaluate_vqa,
     predict=predict,
     candidates="answers",
     text="question",
     example="how many cats are there?",
-    dry_run_record=dry_run_record,
+    dummy_record=dummy_record,
 )

@@ -145,7 +145,7 @@ def matrix(run: Run, scenes: Sequence[Drawn]) -> plots.Plot:
     """Each caption with each image, by similarity."""
     captions = [scene.text for scene in scenes]
     encoded = questions.encode(run, [scene.scene for scene in scenes], captions)
-    sim = ranking.similarity(run.model, encoded)[0].T.numpy()                # (text, image)
+    sim = ranking.similarity(run.model, encoded).T.numpy()                   # (text, image)
     pictures = [paint(scene.scene, SIDE) for scene in scenes]
     return plots.similarities(sim, pictures, captions, truth(scenes))
 
@@ -154,7 +154,7 @@ def retrieval(run: Run, scenes: Sequence[Drawn]) -> dict[str, list[dict]]:
     """Searches in both directions: by caption for an image, and by image for a caption."""
     captions = [scene.text for scene in scenes]
     encoded = questions.encode(run, [scene.scene for scene in scenes], captions)
-    sim = ranking.similarity(run.model, encoded)[0].T                        # (text, image)
+    sim = ranking.similarity(run.model, encoded).T                           # (text, image)
     true = torch.from_numpy(truth(scenes))
     return {
         "captions": searches(run, scenes, encoded, sim, true, by_image=False),

@@ -4,7 +4,7 @@ import multiprocessing
 import signal
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -21,12 +21,12 @@ from minalbef.data import data_folder
 from minalbef.ema import make_teacher
 from minalbef.losses import itc_loss
 from minalbef.presets import preset
+from minalbef.pretrain import Draws, Keys, PretrainBatch
 from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
 from minalbef.scenes.batches import SceneBatches
-from minalbef.scenes.pretrain import SceneBatch, ScenePretrain
-from minalbef.tasks.pretrain import Carry, Draws, PretrainBatch, Step
+from minalbef.scenes.pretrain import FastScenePretrain
 from minalbef.tokenizer import Tokenizer
 from minalbef.writing import write_atomically
 from outcomes import look, outcomes, outcomes_of_tasks
@@ -35,26 +35,20 @@ from second import SECOND
 LOOKS = 5                             # how often a run is looked at while it learns
 
 
-@dataclass(frozen=True)
-class BatchWithAlpha(SceneBatch):
-    """A batch that carries the teacher's weight in ITC, since MLM may have another."""
-
-    alpha: float = 0.0
-
-
-class Variant(ScenePretrain):
+class Variant(FastScenePretrain):
     """Pretraining as a row has it."""
 
     def __init__(self, row: Row, *args: Any, **options: Any):
-        super().__init__(*args, itc=smooth_itc_loss if row.smooth else None, **options)
+        super().__init__(*args, **options)
         self.row = row
+        self.itc_alpha = 0.0                     # MLM may have another
 
     def forward(self, batch: PretrainBatch, alpha: float, draws: Draws
-                ) -> tuple[dict[str, Tensor], Carry]:
+                ) -> tuple[dict[str, Tensor], Keys]:
         """ScenePretrain's losses, without those that the row leaves out and with its weights."""
         match = batch.match if self.row.truth else None
-        itc_alpha = alpha if self.row.teach_itc else 0.0
-        batch = BatchWithAlpha(**vars(batch) | {"match": match, "alpha": itc_alpha})
+        batch = replace(batch, match=match)
+        self.itc_alpha = alpha if self.row.teach_itc else 0.0
         word_alpha = alpha if self.row.teach_words else 0.0
         losses, carry = super().forward(batch, word_alpha, draws)
         if not self.row.itc:
@@ -64,10 +58,10 @@ class Variant(ScenePretrain):
             losses[name] = losses[name] * weights[name]
         return losses, carry
 
-    def align(self, step: Step) -> dict[str, Tensor]:
-        """ITC with the batch's own alpha: forward passes on that of MLM."""
-        assert isinstance(step.batch, BatchWithAlpha)
-        return super().align(step._replace(alpha=step.batch.alpha))
+    def itc_loss(self, sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tensor) -> Tensor:
+        """ITC with an alpha of its own: forward passes on that of MLM."""
+        loss = smooth_itc_loss if self.row.smooth else itc_loss
+        return loss(sim, teacher_sim, self.itc_alpha, positive)
 
 
 def smooth_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tensor) -> Tensor:

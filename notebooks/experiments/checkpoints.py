@@ -26,10 +26,10 @@ from minalbef import checkpoint
 from minalbef.cli.main import run_script
 from minalbef.config import Config
 from minalbef.presets import preset
+from minalbef.pretrain import Draws, Keys
 from minalbef.recipes.pretrain import pretrain
 from minalbef.recipes.report import commit, describe_device, now
-from minalbef.scenes.pretrain import ScenePretrain
-from minalbef.tasks.pretrain import Carry, Draws
+from minalbef.scenes.pretrain import FastScenePretrain
 from minalbef.tokenizer import Tokenizer
 from results import write_json
 from second import SECOND
@@ -40,7 +40,7 @@ FOLDER = Path("runs/checkpoints")
 RECIPES: dict[str, dict[str, Any]] = {"tiny": {}, "tiny-paper": {"siblings": 0.0}, "second": SECOND}
 
 
-class Watched(ScenePretrain):
+class Watched(FastScenePretrain):
     """Pretraining on scenes that writes the student's weights after some of its steps."""
 
     def __init__(self, config: Config, folder: Path, steps: list[int], **options: Any):
@@ -55,7 +55,7 @@ class Watched(ScenePretrain):
         self.done = step + 1
         return super().draws(step)
 
-    def after_step(self, carry: Carry) -> None:
+    def after_step(self, carry: Keys) -> None:
         """See Pretrain.after_step; then the student's weights are this step's."""
         super().after_step(carry)
         if self.done in self.steps:

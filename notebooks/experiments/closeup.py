@@ -90,14 +90,13 @@ def families(run: Run) -> dict[str, dict[str, float]]:
     """R@1 of ITC and ITM within 300 families, both directions, by what their scenes differ in."""
     group = questions.families(run, "test", 6, 300)
     encoded = questions.encode(run, [pair.scene for pair in group], [pair.text for pair in group])
-    sim = ranking.similarity(run.model, encoded, 4)                      # (family, image, text)
-    texts = torch.arange(len(group)).view(-1, 1, 4).expand(-1, 4, 4)
-    odds = ranking.match_odds(run.model, encoded, texts.mT.flatten(), texts.flatten())
-    own = torch.eye(4, dtype=torch.bool).expand_as(sim)
+    family = torch.arange(len(group)) // 4
+    scores = ranking.score(run.model, encoded, rivals=family[:, None] == family)
+    recalls = ranking.rank(scores, torch.eye(len(group), dtype=torch.bool), (1,))
     right = {}
-    for name, scores in (("ITC", sim), ("ITM", odds.view_as(sim))):
-        to_text, to_image = ranking.recall(scores, own), ranking.recall(scores.mT, own)
-        right[name] = (to_text.mean(-1) + to_image.mean(-1)) / 2         # (family,)
+    for name, way in (("ITC", "itc"), ("ITM", "rerank")):
+        both = (recalls[f"{way}_i2t_r1"] + recalls[f"{way}_t2i_r1"]) / 2
+        right[name] = both.view(-1, 4).mean(1)                           # (family,)
     kind_of = np.array([pair.kind for pair in group[::4]])
     return {name: {kind: share(values[torch.from_numpy(kind_of == kind)])
                    for kind in dict.fromkeys(kind_of.tolist())} for name, values in right.items()}

@@ -21,12 +21,12 @@ import torch
 from minalbef import checkpoint, preset
 from minalbef.config import Config
 from minalbef.metrics import read_metrics
+from minalbef.pretrain import Draws
 from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
-from minalbef.scenes.evaluation import evaluate
-from minalbef.scenes.pretrain import ScenePretrain
-from minalbef.tasks.pretrain import Draws
+from minalbef.scenes.evaluation import evaluate_scenes
+from minalbef.scenes.pretrain import FastScenePretrain
 from minalbef.train import Stopped
 from results import flatten, write_json
 from second import SECOND
@@ -65,7 +65,7 @@ pointing_itm pointing_mlm
 def train_until(step: int, config: Config, folder: Path) -> None:
     """Train a run from where it is until that many steps are done."""
 
-    class Pausing(ScenePretrain):
+    class Pausing(FastScenePretrain):
         """Asks `fit` to stop before the next step."""
 
         def draws(self, number: int) -> Draws:
@@ -105,7 +105,7 @@ def figures(config: Config, folder: Path) -> dict[str, float]:
     task, tokenizer, config = pretrain.begin(config)
     task.load_state_dict(checkpoint.read_state(folder / "state.pt")["task"])
     run = Run(task.student.eval(), tokenizer, config, folder)
-    report = flatten(evaluate(run, 1500, SIZE, "validation"))
+    report = flatten(evaluate_scenes(run, 1500, SIZE, "validation"))
     seconds = float(read_metrics(folder)[-1]["seconds"])
     return {"seconds": seconds} | {name: report[name] for name in FIGURES}
 

@@ -8,10 +8,10 @@ from torch import Tensor
 from emojiscenes.scenes import Drawn, Scenes, truth
 from minalbef import checkpoint
 from minalbef.evaluation.intervals import Clusters
+from minalbef.pretrain import Pretrain
 from minalbef.recipes import finetune
 from minalbef.run import Run
 from minalbef.scenes import evaluation, questions, task_problems
-from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.table import load_model
 from minalbef.tokenizer import Tokenizer
 
@@ -35,8 +35,8 @@ def recall_at_1(run: Run, pairs: Sequence[Drawn], block: int, name: str) -> Tens
 
     name: "itc", or "rerank" for ITC's ten best re-ranked by ITM
     """
-    hits = evaluation.hits(evaluation.compete(run, list(pairs), block), 0.0)
-    return torch.stack([hits[f"{name}_i2t_r1"].flatten(), hits[f"{name}_t2i_r1"].flatten()])
+    recalls = evaluation.recalls(evaluation.compete(run, list(pairs), block), 0.0)
+    return torch.stack([recalls[f"{name}_i2t_r1"], recalls[f"{name}_t2i_r1"]])
 
 
 def outcomes(run: Run, seed: int) -> dict[str, str]:
@@ -82,7 +82,7 @@ def outcomes_of_tasks(task: Pretrain, tokenizer: Tokenizer, folder: Path, alpha:
         finetune.finetune(name, start, folder / name, config, assign=64 * TASK_STEPS, quiet=True)
         draw = task_problems.draws(config, "test", TEST_SEED + seed, 0.3)
         model, tuned_tokenizer, _ = load_model(name, folder / name)
-        samples = task_problems.evaluate(name, model, tuned_tokenizer, draw).samples
+        samples = task_problems.evaluate_problems(name, model, tuned_tokenizer, draw).samples
         answers[name] = digits(samples["pointing" if name == "grounding" else "accuracy"])
     return answers
 

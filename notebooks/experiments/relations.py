@@ -21,14 +21,15 @@ from emojiscenes import scenes
 from emojiscenes.scenes import Drawn, Scenes
 from minalbef import checkpoint, load, train
 from minalbef.data import data_folder
+from minalbef.fast.pretrain import Encoded, Pool
 from minalbef.presets import preset
+from minalbef.pretrain import Negatives, Pairs, PretrainBatch
 from minalbef.recipes import pretrain
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.run import Run
 from minalbef.scenes import evaluation, questions
 from minalbef.scenes.batches import SceneBatches
-from minalbef.scenes.pretrain import ScenePretrain, siblings_of
-from minalbef.tasks.pretrain import Draws, Pairs
+from minalbef.scenes.pretrain import FastScenePretrain, ScenePretrain, has_siblings
 from results import write_json
 from second import SECOND
 
@@ -44,26 +45,31 @@ REPEATED = f"{PAIRS:,} pairs, repeated"
 BY_RULE = "by rule, objects exchanged in the caption"
 
 
-class Exchanged(ScenePretrain):
+class Exchanged(FastScenePretrain):
     """Pretraining that, once it has `false` captions, takes an image's own in place of its sibling's."""
 
     false: tuple[Tensor, Tensor] | None = None           # tokens and keep, (s, l)
 
-    def pair(self, image: Tensor, text: Tensor, keep: Tensor, sims: Sequence[Tensor],
-             positives: Sequence[Tensor], draws: Draws, hard: bool) -> Pairs:
-        pairs = super().pair(image, text, keep, sims, positives, draws, hard)
-        siblings = siblings_of(draws)
-        if self.false is None or siblings is None:
+    def fetch(self, encoded: Encoded, keep: Tensor, negatives: Negatives
+              ) -> tuple[Pool, Negatives]:
+        """ITM's rows, and behind them the false captions."""
+        pool, negatives = super().fetch(encoded, keep, negatives)
+        if self.false is not None:
+            tokens, false_keep = self.false
+            false = self.student.encode_text(tokens, false_keep)
+            pool = pool._replace(text=torch.cat([pool.text, false]),
+                                 keep=torch.cat([pool.keep, false_keep]))
+        return pool, negatives
+
+    def pair(self, negatives: Negatives, batch: PretrainBatch) -> Pairs:
+        """ITM's pairs, of which the siblings' take the false captions."""
+        pairs = super().pair(negatives, batch)
+        if self.false is None or not has_siblings(batch):
             return pairs
-        tokens, false_keep = self.false
-        text_rows, image_rows = (rows.clone() for rows in pairs.rows)
-        count = len(tokens)                              # siblings are the last rows
-        text_rows[-count:] = len(pairs.texts) + siblings
-        image_rows[-count:] = siblings
-        false = self.student.encode_text(tokens, false_keep)
-        return pairs._replace(texts=torch.cat([pairs.texts, false]),
-                              keep=torch.cat([pairs.keep, false_keep]),
-                              rows=(text_rows, image_rows))
+        count = len(self.false[0])                       # siblings are the last rows
+        siblings = pairs.images[-count:]
+        texts = torch.cat([pairs.texts[:-count], len(batch.tokens) + siblings])
+        return pairs._replace(texts=texts)
 
 
 class FirstSiblings:

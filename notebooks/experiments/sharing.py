@@ -84,7 +84,7 @@ def run(what: str, assign: bool, seed: int, folder: Path) -> dict:
     train.fit(task, problems, config, folder / "task", quiet=True)
     seconds = time.process_time() - start
     draw = task_problems.draws(config, "test", TEST_SEED + seed, 0.3)
-    samples = task_problems.evaluate("nlvr2", task.student.eval(), tiny.tokenizer, draw).samples
+    samples = task_problems.evaluate_problems("nlvr2", task.student.eval(), tiny.tokenizer, draw).samples
     return {"seconds": round(seconds, 1), "answers": digits(samples["accuracy"])}
 
 

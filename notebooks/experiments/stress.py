@@ -80,7 +80,7 @@ def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = 
     torch.set_num_threads(1)
     code, model = commit(), load(run)
     figures = stress(model, seed, count)
-    report = flatten(evaluation.evaluate(model, seed))
+    report = flatten(evaluation.evaluate_scenes(model, seed))
     about = {"command": shlex.join(["python", *sys.argv]), "date": now(),
              "device": describe_device(), "commit": code, "seed": seed, "count": count,
              "cpu_seconds": round(time.process_time()), "questions": figures,

@@ -30,14 +30,13 @@ def rerank(run: Run) -> dict[str, dict]:
     """R@1 with its interval, by number of candidates and direction."""
     pairs = questions.plain(run, **TEST, count=500)
     encoded = questions.encode(run, [pair.scene for pair in pairs], [pair.text for pair in pairs])
-    sim = ranking.similarity(run.model, encoded)
-    true = torch.from_numpy(truth(pairs)).T[None]
-    odds = ranking.match_best(run.model, encoded, sim, max(TOPS))
+    scores = ranking.score(run.model, encoded, top=max(TOPS))
+    true = torch.from_numpy(truth(pairs)).T
     figures = {}
     for top in TOPS:
-        to_text = ranking.recall(ranking.rerank(sim, odds, top), true)
-        to_image = ranking.recall(ranking.rerank(sim.mT, odds.mT, top), true.mT)
-        figures[str(top)] = {"i2t": figure("r1", to_text), "t2i": figure("r1", to_image)}
+        recalls = ranking.rank(scores, true, (1,), top)
+        figures[str(top)] = {way: figure("r1", recalls[f"rerank_{way}_r1"])
+                             for way in ("i2t", "t2i")}
     return figures
 
 

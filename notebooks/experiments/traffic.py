@@ -3,7 +3,7 @@
     bash tests/support/two_machines.sh notebooks/experiments/traffic.py
 
 RATE=1gbit before it: over a cable of that bandwidth. `torchrun --nproc-per-node=2` for the script: on one machine.
-Steps with negatives of the global batch and of the own process alone take turns, at the sizes of `minalbef bench step`.
+Steps with negatives of the global batch and of the own process alone take turns, at SIZES.
 Prints JSON: seconds a step by the clock and of the first process's processor, medians.
 """
 import json
@@ -15,11 +15,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from minalbef import distributed, train
-from minalbef.bench.step import make_batch
+from minalbef import distributed
+from minalbef.bench.step import WORDS, make_batch
+from minalbef.fast import loop
+from minalbef.fast.pretrain import FastPretrain
 from minalbef.presets import preset
 from minalbef.recipes.report import commit, describe_device, now
-from minalbef.tasks.pretrain import Pretrain
+from minalbef.tasks.table import TASKS
+from minalbef.tokenizer import Tokenizer
 
 KINDS = ("global", "local")           # hard negatives: of the global batch, or of the own process
 ROUNDS = 24
@@ -43,11 +46,11 @@ def measure() -> dict[str, dict[str, float]]:
     """Median seconds of a step, by the clock and of this process's CPU, for each kind of negatives."""
     device = distributed.join()
     config = preset("paper-4m", **SIZES)
-    task = Pretrain(config).to(device)
+    task = FastPretrain(config).to(device)
     optimiser = torch.optim.AdamW(task.parameters(), lr=1e-4, fused=True)
     model = nn.parallel.DistributedDataParallel(task, find_unused_parameters=True)
-    batch = make_batch(replace(config, batch=config.batch // distributed.world()))
-    batch = replace(batch, ids=batch.ids + len(batch.ids) * distributed.rank())
+    tokenizer = Tokenizer.train([" ".join(WORDS)], 512)
+    batch = make_batch(TASKS["pretrain"], config, tokenizer, 0)
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     cpu_seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for step in range(2 * ROUNDS):
@@ -55,7 +58,7 @@ def measure() -> dict[str, dict[str, float]]:
         task.config = replace(config, hard_negatives=kind)
         start = time.perf_counter()
         cpu_start = time.process_time()
-        _, carry = train.backward(model, task, batch, 0.4, task.draws(step), task.config, device)
+        _, carry = loop.backward(model, task, batch, 0.4, task.draws(step), task.config, device)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         task.after_step(carry)

@@ -45,7 +45,7 @@ def numbers(command) -> set[str]:
 
 def test_every_number_of_the_command_line_has_limits():
     found = set().union(*map(numbers, COMMANDS))
-    assert found <= LIMITS.keys() and {"size", "most_bad", "processes", "gpus", "workers", "steps"} <= found
+    assert found <= LIMITS.keys() and {"size", "most_bad", "processes", "workers", "steps"} <= found
     assert all(hasattr(command, "__wrapped__") for command in COMMANDS[-3:])
 
 
@@ -92,8 +92,8 @@ def test_a_flag_of_the_version_before_is_understood_with_a_note(caplog):
     ("evaluate tiny --size 0", "--size 0.0 must"), ("demo --processes -1", "--processes -1 must lie between 1 and 256"),
     ("prepare coco --from here --most-bad 2", "--most-bad 2.0 must lie between 0 and 1"),
     ("pretrain --workers -3", "--workers -3 must lie between 0 and 1,024"),
-    ("search apple --scenes 0", "--scenes 0 must"), ("plan base --gpus 0", "--gpus 0 must"),
-    ("dry-run base --steps 0", "--steps 0 must"),
+    ("search apple --scenes 0", "--scenes 0 must"),
+    ("bench step base --steps 0", "--steps 0 must"),
     ("pretrain --preset base", "preset base with objects=0 trains on photographs: name a prepared set with --data"),
     ("demo --preset vqa", "preset vqa with objects=0 trains on photographs"),
     ("pretrain objects=0", "preset tiny with objects=0 trains on photographs"),

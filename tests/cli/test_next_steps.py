@@ -11,31 +11,17 @@ from minalbef.cli import main as command_line
 from minalbef.cli import next_steps
 from minalbef.cli.main import main
 from minalbef.datasets.catalogue import SETS
-from minalbef.gpu_check.parts import FAIL, PASS, SKIPPED, Result
-from minalbef.recipes.evidence import read_evidence
-from minalbef.recipes.plan import plan
-from minalbef.recipes.rehearse import rehearsals
+from minalbef.recipes.doctor import examine
 from minalbef.tasks.table import TASKS
 
 RUN, FOLDER = Path("runs", "a"), Path("prepared", "a")
-PRESETS = ("tiny", "desk", "small", *rehearsals())
-GPU = {"speed": Result(PASS, ""), "memory": Result(PASS, "")}
-
-
-def call(monkeypatch, capsys, *words: str) -> list[str]:
-    """What `minalbef WORDS` prints, as lines."""
-    monkeypatch.setattr(sys, "argv", ["minalbef", *words])
-    main()
-    return capsys.readouterr().out.splitlines()
 
 
 def suggestions() -> set[str]:
     """Every command that a function of `next_steps` can name."""
-    fitting = [(name, replace(plan(name, gpu=gpu), accumulate=1)) for name in PRESETS for gpu in ("H100", "CPU")]
-    found = [next_steps.after_planning(name, costs) for name, costs in fitting]
-    found += [next_steps.after_preparing(name, FOLDER) for name in ("pairs", *SETS)]
+    found = [next_steps.after_preparing(name, FOLDER) for name in ("pairs", *SETS)]
     found += [next_steps.predict_with(name, RUN) for name in TASKS]
-    found += [next_steps.after_doctor(read_evidence("tiny"), ()), next_steps.after_gpu_check(GPU)]
+    found += [next_steps.after_doctor(examine("tiny"), ())]
     return {command for command in found if command}
 
 
@@ -70,27 +56,15 @@ def test_a_task_that_cannot_be_asked_names_no_command_and_one_of_two_images_take
     assert capsys.readouterr().out == ""
 
 
-def test_a_finding_a_failed_part_and_a_plan_that_does_not_fit_end_in_their_own_advice(tmp_path):
-    evidence = read_evidence("tiny")
-    assert next_steps.after_doctor(evidence, ()) == f"evaluate {evidence.folder}"
-    assert next_steps.after_doctor(replace(evidence, step=9), ()) is None, "training hasn't ended"
-    assert next_steps.after_doctor(replace(evidence, temperature=evidence.config.temperature_min), ()) is None
-    sets = replace(evidence, config=replace(evidence.config, objects=0))
+def test_a_finding_ends_in_its_own_advice(tmp_path):
+    diagnosis = examine("tiny")
+    assert next_steps.after_doctor(diagnosis, ()) == f"evaluate {diagnosis.folder}"
+    assert next_steps.after_doctor(replace(diagnosis, step=9), ()) is None, "training hasn't ended"
+    assert next_steps.after_doctor(replace(diagnosis, findings=["it is ill"]), ()) is None
+    sets = replace(diagnosis, config=replace(diagnosis.config, objects=0))
     (tmp_path / "about.json").write_text("{}", encoding="utf-8")
     assert next_steps.after_doctor(sets, (tmp_path / "train",)).endswith(f"--data {tmp_path}/test")
     assert next_steps.after_doctor(sets, ()).endswith(f"--data {Path('prepared', 'SET')}/test")
-    assert next_steps.after_gpu_check(GPU | {"feed": Result(FAIL, "")}) is None
-    assert next_steps.after_gpu_check(GPU | {"feed": Result(SKIPPED, "")}) is None
-    assert next_steps.after_planning("paper-14m", plan("paper-14m", gpu="RTX-4090")) is None
-
-
-def test_a_dry_run_and_a_plan_end_by_naming_the_next_command(monkeypatch, capsys):
-    small = "image_size=32 patch_size=16 image_depth=1 text_depth=1 fusion_depth=1 image_width=32 text_width=32 " \
-            "image_heads=2 text_heads=2 queue_size=8 vocab_size=400"
-    shown = call(monkeypatch, capsys, "dry-run", "paper-4m", *small.split(), "--steps", "1")
-    assert shown[-1] == "next: minalbef plan paper-4m (its hours and memory on your GPUs)"
-    assert call(monkeypatch, capsys, "plan", "small")[-1] == "next: minalbef gpu-check"
-    assert call(monkeypatch, capsys, "plan", "tiny", "--gpu", "CPU")[-1] == "next: minalbef pretrain --preset tiny"
 
 
 def test_training_that_another_command_started_does_not_say_what_comes_next(monkeypatch):

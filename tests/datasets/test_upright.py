@@ -100,7 +100,7 @@ def pixels_in_evaluation(records, run: Run, monkeypatch) -> torch.Tensor:
     encode = run.model.encode_image
     with monkeypatch.context() as patch:
         patch.setattr(run.model, "encode_image", lambda image: seen.append(image) or encode(image))
-        retrieval.evaluate(run.model, run.tokenizer, records, How(batch=2, quiet=True))
+        retrieval.evaluate_retrieval(run.model, run.tokenizer, records, How(batch=2, quiet=True))
     return torch.cat(seen)
 
 

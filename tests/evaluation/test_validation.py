@@ -14,7 +14,7 @@ from helpers import Batches, same_state, small
 from minalbef import layers, metrics, train
 from minalbef.evaluation import validation as validations
 from minalbef.evaluation.validation import Validation
-from minalbef.tasks.pretrain import Pretrain
+from minalbef.pretrain import Pretrain
 
 # 20 steps of 8, an epoch of 5 steps
 CONFIG = small(image_size=16, text_width=32, alpha=0.4, epoch=40, epochs=4.0, dropout=0.1,

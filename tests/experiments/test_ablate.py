@@ -20,7 +20,7 @@ from emojiscenes.language import holds
 from emojiscenes.scenes import Scenes
 from helpers import Batches, disturb, pretrain, small
 from minalbef.presets import preset
-from minalbef.tasks.pretrain import Pretrain
+from minalbef.pretrain import Pretrain
 from minalbef.tokenizer import Tokenizer
 from processes import family
 

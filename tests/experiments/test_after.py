@@ -29,7 +29,7 @@ from captioning import add_end, caption_loss, causal, log_likelihood  # noqa: E4
 from coca import CoCa, CoCaPretrain  # noqa: E402
 from emojiscenes.language import Noun, fits  # noqa: E402
 from emojiscenes.staging import overlap  # noqa: E402
-from filip import FILIPPretrain, late_interaction, late_similarity  # noqa: E402
+from filip import FILIPPretrain, late_interaction, late_similarity, split_keep  # noqa: E402
 from helpers import Batches, disturb, short, short_interval, small, texts  # noqa: E402
 from in_batch import InBatch  # noqa: E402
 from llava import LLaVA, LLaVAPretrain  # noqa: E402
@@ -151,9 +151,11 @@ def test_in_training_images_ask_by_patches_and_texts_by_words():
     task, batch = new_task(FILIPPretrain), Batches(CONFIG)(0)
     model = task.student
     image = model.image_feature(model.encode_image(batch.image))
-    text = model.text_feature(model.encode_text(batch.tokens, batch.keep))
+    feature = model.text_feature(model.encode_text(batch.tokens, batch.keep), batch.keep)
+    text, is_word = split_keep(feature)
     assert image.shape == (8, 9, 24) and text.shape == (8, batch.tokens.shape[1] - 1, 24)
-    by_patches, by_words = late_interaction(image, text, batch.keep[:, 1:])
+    assert is_word.equal(batch.keep[:, 1:])
+    by_patches, by_words = late_interaction(image, text, is_word)
     true = (batch.match | (batch.ids[:, None] == batch.ids)).T
     temperature = model.temperature
     expected = (itc_loss(by_patches / temperature, by_patches, 0.0, true)
@@ -161,15 +163,14 @@ def test_in_training_images_ask_by_patches_and_texts_by_words():
     assert_close(losses_of(task)["itc"], expected)
 
 
-def test_evaluation_ranks_by_the_mean_of_both_ways_within_blocks(monkeypatch):
+def test_evaluation_ranks_by_the_mean_of_both_ways(monkeypatch):
     model, batch = new_task(FILIPPretrain).student, Batches(CONFIG)(0)
     with torch.no_grad():
         encoded = Encoded(model.encode_image(batch.image), model.encode_text(batch.tokens, batch.keep), batch.keep)
-        ways = late_interaction(model.image_feature(encoded.image), model.text_feature(encoded.text), batch.keep[:, 1:])
+        text = model.text_feature(encoded.text, batch.keep)
+        ways = late_interaction(model.image_feature(encoded.image), *split_keep(text))
     whole = late_similarity(model, encoded)
-    assert_close(whole, (ways[0] + ways[1])[None] / 2)
-    blocks = late_similarity(model, encoded, 4)
-    assert_close(blocks, torch.stack([whole[0, :4, :4], whole[0, 4:, 4:]]))
+    assert_close(whole, (ways[0] + ways[1]) / 2)
     monkeypatch.setattr("filip.CHUNK", 3)
     assert_close(late_similarity(model, encoded), whole)
 
@@ -254,7 +255,7 @@ def test_blip_keeps_itc_and_itm_and_smooths_the_labels_of_captions():
     own = log_probabilities.gather(1, tokens[:, 1:][words][:, None])[:, 0]
     by_hand = -(0.9 * own + 0.1 * log_probabilities.mean(1)).mean()
     assert_close(losses["caption"], by_hand)
-    assert_close(losses["itc"], losses_of(new_task(lambda config: after.ScenePretrain(
+    assert_close(losses["itc"], losses_of(new_task(lambda config: after.FastScenePretrain(
         config, student=BLIP(config))))["itc"], msg="ITC is ALBEF's, with teacher and queue")
 
 

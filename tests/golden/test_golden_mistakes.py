@@ -15,29 +15,31 @@ from golden_pretrain import groups, training, without_teacher
 from golden_rule import off, wrong
 from golden_schedule import schedules
 from helpers import Batches, pretrain, small
-from minalbef import distributed, ema, fusion, layers, text, vision
+from minalbef import distributed, fusion, layers, text, vision
 from minalbef.albef import ALBEF
-from minalbef.ema import update_teacher
+from minalbef.ema import Distilled, update_teacher
+from minalbef.fast.pretrain import FastPretrain
 from minalbef.feature_queue import FeatureQueue
 from minalbef.fusion import Fusion, FusionLayer
 from minalbef.layers import Attention
-from minalbef.tasks import pretrain as pretraining
-from minalbef.tasks.pretrain import Pretrain
+from minalbef.pretrain import Pretrain
 from minalbef.text import Embeddings, TextLayer, WordHead
 from minalbef.train import lr_at, parameter_groups
 from minalbef.vision import Block, ViT
-from plain_losses import plain
 
 first_step = partial(training, 1)
 
 
 def unequal() -> dict[str, float]:
-    """A step of a model of unequal sizes (image 32, text 48, shared 24, queue 20) against the plain computation."""
+    """A step of a model of unequal sizes (image 32, text 48, shared 24, queue 20), plain and fast."""
     config = small()
-    task, batch = pretrain(config), Batches(config)(0)
-    losses, _ = task(batch, 0.4, task.draws(3))
-    return {name: off(losses[name], value, 1e-5, 1e-5)
-            for name, value in plain(task, batch, 0.4, task.draws(3), True, True).items()}
+    batch = Batches(config)(0)
+    losses = []
+    for kind in (Pretrain, FastPretrain):
+        task = pretrain(config, kind=kind)
+        losses.append(task(batch, 0.4, task.draws(3))[0])
+    plain, fast = losses
+    return {name: off(fast[name], value, 1e-5, 1e-5) for name, value in plain.items()}
 
 
 # Ways to change a function: each gives one that stands in its place
@@ -124,12 +126,12 @@ def from_the_first_slot(self, *given):
     push(self, *given)
 
 
-forward, push, pair = Pretrain.forward, FeatureQueue.push, Pretrain.pair
+forward, push, draw = Pretrain.forward, FeatureQueue.push, Pretrain.draw_negatives
 layer, look = TextLayer.forward, FusionLayer.look
 attention_init, cross_init, queue_init, albef_init = (kind.__init__
                                                       for kind in (Attention, FusionLayer, FeatureQueue, ALBEF))
 mask_words, mlm_loss, hard_negatives, itc_loss = (
-    getattr(pretraining, name) for name in ("mask_words", "mlm_loss", "hard_negatives", "itc_loss"))
+    getattr(Pretrain, name) for name in ("mask_words", "mlm_loss", "hard_negatives", "itc_loss"))
 
 # what is done wrong: the comparison that sees it, and [(where, name, what stands there instead)]
 MISTAKES = {
@@ -167,26 +169,26 @@ MISTAKES = {
     "positions resized with antialias": (encoders, [(vision, "F", functional(interpolate=dict(antialias=True)))]),
 
     "negatives not masked": (first_step,
-                             [(pretraining, "hard_negatives", other(hard_negatives, own=lambda v: v.own & False))]),
-    "negatives the wrong way": (first_step, [(Pretrain, "pair", lambda self, image, words, keep, sims, *rest: pair(
-        self, image, words, keep, sims[::-1], *rest))]),
+                             [(Pretrain, "hard_negatives", other(hard_negatives, own=lambda v: v.own & False))]),
+    "negatives the wrong way": (first_step, [(Pretrain, "draw_negatives", lambda self, sims, *rest: draw(
+        self, sims[::-1], *rest))]),
     "negatives without gradient": (first_step, [(distributed, "fetch", lambda x, rows, near: (x.detach(), rows))]),
     "matching labels swapped": (first_step, [(ALBEF, "match_logits", after(ALBEF.match_logits, lambda y: y.flip(-1)))]),
-    "no temperature for the teacher": (first_step, [(pretraining, "itc_loss", other(
+    "no temperature for the teacher": (first_step, [(Pretrain, "itc_loss", other(
         itc_loss, teacher_sim=lambda v: v.teacher_sim * 0.07))]),
-    "alpha the wrong way": (first_step, [(pretraining, "itc_loss", other(itc_loss, alpha=lambda v: 1 - v.alpha))]),
-    "alpha ignored in MLM": (first_step, [(pretraining, "mlm_loss", other(mlm_loss, alpha=lambda v: 0.0))]),
-    "ITC's two ways summed": (first_step, [(pretraining, "itc_loss", after(itc_loss, lambda y: 2 * y))]),
-    "MLM's mean over all words": (first_step, [(pretraining, "mlm_loss", other(mlm_loss, count=lambda v: 48.0))]),
-    "[CLS] masked": (training, [(pretraining, "mask_words", other(mask_words, special=lambda v: (0,)))]),
-    "padding masked": (first_step, [(pretraining, "mask_words", other(mask_words, special=lambda v: (2,)))]),
+    "alpha the wrong way": (first_step, [(Pretrain, "itc_loss", other(itc_loss, alpha=lambda v: 1 - v.alpha))]),
+    "alpha ignored in MLM": (first_step, [(Pretrain, "mlm_loss", other(mlm_loss, alpha=lambda v: 0.0))]),
+    "ITC's two ways summed": (first_step, [(Pretrain, "itc_loss", after(itc_loss, lambda y: 2 * y))]),
+    "MLM's mean over all words": (first_step, [(Pretrain, "mlm_loss", other(mlm_loss, count=lambda v: 48.0))]),
+    "[CLS] masked": (training, [(Pretrain, "mask_words", other(mask_words, special=lambda v: (0,)))]),
+    "padding masked": (first_step, [(Pretrain, "mask_words", other(mask_words, special=lambda v: (2,)))]),
     "no word left as it is": (first_step,
-                              [(pretraining, "mask_words", other(mask_words, kind=lambda v: v.kind.clamp(max=0.85)))]),
+                              [(Pretrain, "mask_words", other(mask_words, kind=lambda v: v.kind.clamp(max=0.85)))]),
     "queue transposed": (first_step, [(FeatureQueue, "features", lambda self: (self.image.T, self.text.T, self.ids))]),
     "queue's sides swapped": (first_step, [(FeatureQueue, "features", lambda self: (self.text, self.image, self.ids))]),
     "queue filled from its first slot": (first_step, [(FeatureQueue, "push", from_the_first_slot)]),
     "the student as its own teacher": (first_step, [(Pretrain, "forward", taught_by_itself)]),
-    "another momentum": (first_step, [(ema, "update_teacher", lambda teacher, student, _: update_teacher(
+    "another momentum": (first_step, [(Distilled, "update_teacher", lambda teacher, student, _: update_teacher(
         teacher, student, 0.99))]),
     "the teacher stands still": (first_step, [(Pretrain, "after_step", no_update)]),
     "the teacher follows after its "
@@ -207,7 +209,11 @@ MISTAKES = {
 @pytest.fixture
 def make(monkeypatch):
     """Puts a mistake's changes in their places, for one test."""
-    return lambda changes: [monkeypatch.setattr(*change) for change in changes]
+    def change(where, name, mistake):
+        if isinstance(vars(where).get(name), staticmethod):
+            mistake = staticmethod(mistake)
+        monkeypatch.setattr(where, name, mistake)
+    return lambda changes: [change(*each) for each in changes]
 
 
 @pytest.mark.parametrize("name", MISTAKES)

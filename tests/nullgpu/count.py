@@ -51,13 +51,13 @@ def count(name: str, settings: dict[str, str]) -> dict:
     graphs = []
     with step.layers():
         for length in lengths:
-            step(length)
+            step.take(length)
             graphs.append(counters["stats"]["unique_graphs"])
-        step.batch(0)
+        step.of_length(0)
         torch.cuda.reset_peak_memory_stats()
         gpu_counts.kernels()
         with gpu_counts.count() as counts:
-            step()
+            step.take()
         kernels = gpu_counts.kernels()
         counts["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
         counts["host_ms"] = [time_step(step) for _ in range(TIMED)]
@@ -72,7 +72,7 @@ def count(name: str, settings: dict[str, str]) -> dict:
 def time_step(step) -> float:
     """Milliseconds of process time."""
     start = time.process_time()
-    step()
+    step.take()
     return round(1e3 * (time.process_time() - start), 1)
 
 

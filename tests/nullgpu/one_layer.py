@@ -5,8 +5,8 @@ import torch
 
 import gpu_counts
 from helpers import SMALL_PAPER
+from minalbef.fast.loop import recompute_and_compile
 from minalbef.presets import preset
-from minalbef.train import recompute_and_compile
 from minalbef.vision import ViT
 
 config = preset("paper-4m", compile=True, **SMALL_PAPER)

@@ -240,7 +240,7 @@ def test_the_site_shows_no_answer_of_an_assignment(site):
     assert [line for line in secret_lines() if line in text] == []
     assert text.count("raise NotImplementedError()") > 20
     names = {path.name for path in site.rglob("*")}
-    assert not names & {"solution.py", "hidden.py", "mistakes.py", "make_curves.py"}
+    assert not names & {"solution.py", "hidden.py", "mistakes.py"}
 
 
 @pytest.mark.slow

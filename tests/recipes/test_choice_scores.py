@@ -16,7 +16,7 @@ from minalbef.albef import ALBEF
 from minalbef.cli.main import main
 from minalbef.datasets.prepare import prepare
 from minalbef.evaluation import choices
-from minalbef.evaluation.choices import ChoiceRecord, accuracy, evaluate, table, winoground_scores
+from minalbef.evaluation.choices import ChoiceRecord, accuracy, evaluate_choices, table, winoground_scores
 from minalbef.evaluation.loop import How
 from minalbef.recipes import provenance
 from minalbef.recipes.evaluate import evaluate_pairs, evaluate_set
@@ -82,7 +82,7 @@ def test_figures_are_those_of_scores_by_hand(run, monkeypatch):
     def by_way(run, batch, weight):
         return [torch.tensor([[a], [b], [b], [g], [g], [g]], dtype=torch.float) for a, b, g in zip(itc, itm, grey)]
     monkeypatch.setattr(choices, "by_way", by_way)
-    samples, more = evaluate(run, records, QUIET)
+    samples, more = evaluate_choices(run, records, QUIET)
     alone = samples.pop("baselines")["text_alone"]
     means = {name: {way: value.mean().item() for way, value in ways.items()} for name, ways in samples.items()}
     assert means == {"accuracy": dict.fromkeys(("itc", "itm", "both"), pytest.approx(2 / 3)),
@@ -122,10 +122,10 @@ def test_a_box_is_cut_from_the_pixels_as_stored_where_the_sets_boxes_were_drawn(
 
 def test_without_a_picture_no_model_has_a_score_of_winogrounds(run):
     records = [ChoiceRecord((noise(i), noise(i + 50)), ("an apple", "a cat"), i) for i in range(7)]
-    samples, more = evaluate(run, records, QUIET)
+    samples, more = evaluate_choices(run, records, QUIET)
     assert all(value.mean() == 0 for ways in samples.pop("baselines")["text_alone"].values() for value in ways.values())
     assert more["chance"] == choices.CHANCE and [*samples] == ["text", "image", "group"]
-    other, _ = evaluate(run, records, replace(QUIET, batch=1))
+    other, _ = evaluate_choices(run, records, replace(QUIET, batch=1))
     assert all(samples[name]["both"].values.equal(other[name]["both"].values) for name in samples)
 
 

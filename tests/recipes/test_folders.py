@@ -15,12 +15,12 @@ from minalbef import checkpoint, load
 from minalbef.albef import ALBEF
 from minalbef.data import data_folder
 from minalbef.datasets.prepare import prepare
+from minalbef.pretrain import Pretrain
 from minalbef.recipes import finetune, index, search
 from minalbef.recipes.convert import to_original, to_run
 from minalbef.recipes.evaluate import evaluate_run, evaluate_set
 from minalbef.recipes.provenance import hash_of, trained_on
 from minalbef.recipes.report import output_folder, read_report, set_folder
-from minalbef.tasks.pretrain import Pretrain
 from minalbef.tasks.retrieval import Retrieval
 from minalbef.tokenizer import SPECIALS, Tokenizer
 from minalbef.train import Stopped

@@ -4,8 +4,8 @@ from safetensors.torch import load_file
 
 from captions import CAPTIONS, SIZES, prepare_captions, stop_at
 from helpers import same_state
+from minalbef.pretrain import Pretrain
 from minalbef.recipes import finetune, pretrain
-from minalbef.tasks.pretrain import Pretrain
 from minalbef.train import Stopped
 
 

@@ -211,7 +211,7 @@ def test_each_picture_of_a_pair_has_the_map_of_the_layers_that_look_at_it(pair, 
 @pytest.mark.parametrize("task", SCENE_TASKS)
 def test_an_answer_is_words_and_a_picture(ask, task, tmp_path):
     found = ask(task, BOXES if task == "grounding" else None)
-    told = predict.describe(found)
+    told = predict.describe_prediction(found)
     assert told.startswith(found.answer)
     assert all(word in told for word in list(found.probabilities)[:predict.TOP_ANSWERS])
     plot = predict.figure(found)
@@ -281,14 +281,15 @@ def command(*args: str):
 def test_the_command_tells_the_answer_and_draws_it(runs, ask, capsys, monkeypatch):
     monkeypatch.chdir(runs)
     command("vqa", "--image", "a.png", "--text", TEXTS["vqa"])
-    assert capsys.readouterr().out.startswith(predict.describe(ask("vqa"))) and (runs / "runs/vqa/answer.png").exists()
+    assert capsys.readouterr().out.startswith(predict.describe_prediction(ask("vqa")))
+    assert (runs / "runs/vqa/answer.png").exists()
     command("grounding", "--image", "a.png", "--text", TEXTS["grounding"], "--run", "runs/grounding",
             "--out", "here.png", "--boxes", *(f"{value:g}" for box in BOXES for value in box))
     assert capsys.readouterr().out.startswith(ask("grounding", BOXES).answer + "\n") and (runs / "here.png").exists()
     figures = {"map": {"mode": "itc", "layer": 0}, "weights": checkpoint.hash_of_weights("runs/grounding")}
     report.write_report(runs / "runs/grounding", "grounding", figures, untrained().config, {}, "", 0)
     command("grounding", "--image", "a.png", "--text", TEXTS["grounding"])
-    assert capsys.readouterr().out.startswith(predict.describe(ask("grounding",
+    assert capsys.readouterr().out.startswith(predict.describe_prediction(ask("grounding",
                                                                    place=("itc", 0)))), "the report's own map"
 
 
@@ -311,7 +312,7 @@ def test_two_pictures_are_named_at_once_or_one_by_one(runs, ask, capsys, monkeyp
     monkeypatch.chdir(runs)
     for images in (["--image", "a.png", "b.png"], ["--image", "a.png", "--image", "b.png"]):
         command("nlvr2", *images, "--text", TEXTS["nlvr2"])
-        assert capsys.readouterr().out.startswith(predict.describe(ask("nlvr2")))
+        assert capsys.readouterr().out.startswith(predict.describe_prediction(ask("nlvr2")))
 
 
 @pytest.mark.parametrize("args, message", [

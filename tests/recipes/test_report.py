@@ -2,13 +2,16 @@
 import csv
 import json
 import re
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 import torch
 
+from helpers import small
 from minalbef import checkpoint
+from minalbef.metrics import Log, read_metrics
 from minalbef.presets import preset
 from minalbef.recipes import report
 from minalbef.scenes import questions, tables
@@ -186,3 +189,11 @@ def test_a_report_that_is_no_report_is_named(tmp_path):
     (tmp_path / "report.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match="json is damaged .it holds no values by name.; `minalbef evaluate"):
         report.read_report(tmp_path)
+
+
+def test_a_step_in_no_time_is_logged(monkeypatch, tmp_path):
+    monkeypatch.setattr(time, "perf_counter", lambda: 7.0)
+    log = Log(tmp_path, 0, 1, small(), quiet=True, title="test")
+    log.step(0, {"itc": torch.tensor(1.0)}, torch.tensor(1.0), lr=1e-3, alpha=0.4)
+    log.close()
+    assert len(read_metrics(tmp_path)) == 1

@@ -71,7 +71,7 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source):
     def fresh(name, number):                             # the least number that an evaluation asks
         source = task_problems.problems(name, "test", config, 0)
         return [source.draw(i) for i in range(36)]
-    samples = task_problems.evaluate(task, model, tokenizer, fresh).samples
+    samples = task_problems.evaluate_problems(task, model, tokenizer, fresh).samples
     for title, paths in SCENE_TASKS[task].titles:
         for path in paths.split(" / "):
             value = tables.at(found["test"], path)
@@ -169,7 +169,7 @@ def test_texts_are_cut_where_the_settings_say_in_training_and_in_the_exam(task, 
     config, tokenizer = settings(task, source, ["batch=16", "text_length=7"]), checkpoint.read_run(source)[2]
     assert ProblemBatches(task, config, tokenizer)(0).tokens.shape[1] == 7
     model = TASKS[task].module(config).student.eval()
-    task_problems.evaluate(task, model, tokenizer, lambda name, number: draw(name, number)[:8])
+    task_problems.evaluate_problems(task, model, tokenizer, lambda name, number: draw(name, number)[:8])
     assert set(seen) - {10_000} == {7}, "VQA's answers are not cut"
 
 
@@ -186,7 +186,7 @@ def test_consistency_is_all_four_pairs_of_a_statement(monkeypatch, tuned):
     truth = torch.tensor([int(p.true) for p in draw("nlvr2", 36)])
     truth[5] = 1 - truth[5]
     monkeypatch.setattr(nlvr2.PairModel, "forward", lambda *_: torch.eye(2)[truth])
-    found = task_problems.evaluate("nlvr2", model, tokenizer, draw).samples
+    found = task_problems.evaluate_problems("nlvr2", model, tokenizer, draw).samples
     assert_close(found["accuracy"].mean(), torch.tensor(35 / 36))
     assert_close(found["consistency"].mean(), torch.tensor(8 / 9))
 
@@ -196,7 +196,7 @@ def test_who_knows_the_answer_gets_what_the_annotators_agree_on(monkeypatch, tun
     drawn, listed = draw("vqa", 36), answer_list(50)
     chosen = torch.tensor([[listed.index(p.answer)] for p in drawn])
     monkeypatch.setattr(vqa, "rank", lambda *_, **options: (chosen, None))
-    found = task_problems.evaluate("vqa", model, tokenizer, draw).samples
+    found = task_problems.evaluate_problems("vqa", model, tokenizer, draw).samples
     assert found["accuracy"].values.min() >= 0.99, "seven or more of ten annotators say it, numbers too"
     assert {"two", "three"} & {p.answer for p in drawn} and answers.normalise("two") == "2"
     assert set(found["by_kind"]) == {p.kind for p in drawn}
@@ -205,7 +205,7 @@ def test_who_knows_the_answer_gets_what_the_annotators_agree_on(monkeypatch, tun
 def test_pairs_of_one_statement_are_one_cluster(monkeypatch, tuned):
     model, tokenizer, _ = load_model("nlvr2", tuned["nlvr2"])
     monkeypatch.setattr(nlvr2.PairModel, "forward", lambda *_: torch.eye(2)[torch.ones(36, dtype=torch.long)])
-    found = task_problems.evaluate("nlvr2", model, tokenizer, draw).samples
+    found = task_problems.evaluate_problems("nlvr2", model, tokenizer, draw).samples
     assert len(found["accuracy"]) == 9 and found["accuracy"].cluster.tolist() == [i // 4 for i in range(36)]
     assert sum(map(len, found["by_kind"].values())) == 9
     assert intervals.interval(found["accuracy"]) == [0.5, 0.5], "two of a statement's four are true, always"
@@ -227,7 +227,7 @@ def test_no_constant_answer_beats_the_majority_and_baselines_are_scored_as_model
     p = next(p for p in drawn if p.kind == "compare" and len(set(p.answers)) == 1)
     assert simple["chance"]["accuracy"].values[drawn.index(p)] == 0.5, "the question names both that may be right"
     monkeypatch.setattr(vqa, "rank", lambda model, batch, *_, **how: (torch.full((len(batch.tokens), 1), yes), None))
-    samples = task_problems.evaluate("vqa", model, tokenizer, lambda *_: drawn).samples
+    samples = task_problems.evaluate_problems("vqa", model, tokenizer, lambda *_: drawn).samples
     said_yes = samples["by_kind"]["yes or no"].mean().item()
     assert said_yes == pytest.approx(polar["yes"]) and said_yes != 0.5, "the annotators count, not the one right answer"
 
@@ -265,8 +265,8 @@ def test_groundings_map_is_chosen_on_validation_whatever_is_evaluated(monkeypatc
 def test_simple_baselines_by_hand(tuned):
     assert_close(intervals.commonest(["a", "b", "b"]), torch.tensor([0.0, 1.0, 1.0]))
     model, tokenizer, _ = load_model("entailment", tuned["entailment"])
-    found = task_problems.evaluate("entailment", model, tokenizer, draw).baselines["majority"]["accuracy"].mean()
-    assert_close(found, torch.tensor(1 / 3))
+    found = task_problems.evaluate_problems("entailment", model, tokenizer, draw)
+    assert_close(found.baselines["majority"]["accuracy"].mean(), torch.tensor(1 / 3))
     boxes = grounding_scenes.baselines(draw)
     assert 0 < boxes["random_point"]["pointing"].mean() < 0.2 and 0.1 < boxes["random_box"]["proposals"].mean() < 0.3
 

@@ -34,7 +34,7 @@ def test_hits_are_ordered_and_score_as_the_model_does_alone(run):
               for hit in hits]
     assert scores == sorted(scores, reverse=True)
     assert [hit.score for hit in hits] == pytest.approx(scores, rel=1e-4)
-    lines = finder.describe(run, sentence, hits).splitlines()
+    lines = finder.describe_hits(run, sentence, hits).splitlines()
     assert lines[0].split()[:3] == ["score", "match", "similarity"]
     assert [line.split()[0] for line in lines[1:6]] == [f"{score:.2f}" for score in scores]
     assert lines[6].startswith("Sorted by score: the log-odds of match + 0.2 x similarity / 0.07")
@@ -56,9 +56,9 @@ def test_words_that_training_never_said_are_named(run):
     assert finder.unknown_words(run, "A red apple, left of two bananas!") == []
     assert finder.unknown_words(run, "a zeppelin above a gnu above an apple") == ["zeppelin", "gnu"]
     hits = finder.search(run, "a zeppelin", scenes=8, top=2)
-    text = finder.describe(run, "a zeppelin", hits)
+    text = finder.describe_hits(run, "a zeppelin", hits)
     assert "'zeppelin'" in text and all(hit.example.text in text for hit in hits)
-    assert "Note" not in finder.describe(run, "an apple", hits)
+    assert "Note" not in finder.describe_hits(run, "an apple", hits)
 
 
 def test_the_answer_is_a_picture(run, tmp_path):
@@ -81,7 +81,7 @@ def test_a_word_of_a_million_letters_is_cut_before_it_is_drawn(run, tmp_path, no
     """matplotlib takes five seconds for 10,000 letters, and far more than in proportion for others."""
     sentence = "x" * 1_000_000
     hits = finder.search(run, sentence, scenes=8, top=2)
-    assert "(1,000,000 letters)" in finder.describe(run, sentence, hits)
+    assert "(1,000,000 letters)" in finder.describe_hits(run, sentence, hits)
     plot = finder.figure(sentence, hits)
     assert max(len(text.get_text()) for text in plot.findobj(Text)) < 1000
     plot.save(tmp_path / "search.png")
@@ -92,7 +92,7 @@ def test_a_word_of_a_million_letters_is_cut_before_it_is_drawn(run, tmp_path, no
 def test_a_note_names_ten_words_at_most(run):
     hits = finder.search(run, "an apple", scenes=8, top=2)
     sentence = " ".join(f"gnu{i}" for i in range(12))
-    said = finder.describe(run, sentence, hits)
+    said = finder.describe_hits(run, sentence, hits)
     assert "says 'gnu0', 'gnu1'," in said and "'gnu9' and 2 more words, so the model" in said
 
 
@@ -114,7 +114,7 @@ def test_a_folder_of_pictures_is_searched_as_scenes_are(run, tmp_path, monkeypat
     hits = finder.search_images(run, "a pizza", tmp_path, top=5)
     assert [hit.title for hit in hits] == [f"{i:02d}.png" for i in range(5)], "in the order of the scenes"
     assert [hit.match for hit in hits] == pytest.approx([hit.match for hit in scenes[:5]], abs=1e-5)
-    assert "00.png" in finder.describe(run, "a pizza", hits)
+    assert "00.png" in finder.describe_hits(run, "a pizza", hits)
     run = replace(run, model=copy.deepcopy(run.model))           # others use it, too
     run.model.match_head.weight.data *= 1e4          # so sure that probabilities are 1 and 0, and odds still differ
     sure = finder.search_images(run, "a pizza", tmp_path, top=40)

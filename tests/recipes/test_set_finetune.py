@@ -345,7 +345,7 @@ def test_nlvr2_counts_statements_that_are_judged_rightly_of_all_pairs(tuned, pre
     truth[3] = 1 - truth[3]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nlvr2.PairModel, "forward", lambda *_: torch.eye(2)[truth])
-        samples, _ = nlvr2.evaluate(model, tokenizer, Records(prepared / "nlvr2", "test"), How())
+        samples, _ = nlvr2.evaluate_nlvr2(model, tokenizer, Records(prepared / "nlvr2", "test"), How())
     assert samples["accuracy"].values.tolist() == [1, 1, 1, 0, 1, 1] and samples["consistency"].tolist() == [1, 0, 1]
 
 
@@ -522,7 +522,7 @@ def test_every_layer_is_tried_and_the_best_taken(tuned, prepared, tmp_path, monk
         patch.setattr(grounding, "judge_maps", lambda *_: torch.zeros(0, 5))
         for depth, third in ((6, 2), (3, 1), (2, 0)):
             model = SimpleNamespace(config=SimpleNamespace(fusion_depth=depth, image_size=32, positions=32))
-            assert grounding.evaluate(model, None, [], How())[1]["layer"] == third, "the paper's third of six"
+            assert grounding.evaluate_grounding(model, None, [], How())[1]["layer"] == third, "the paper's third of six"
     with pytest.raises(ValueError, match="layer=7: mode 'itm' of this model has 2, from 0 to 1"):
         evaluate_set(tuned["grounding"], prepared / "grounding", out=tmp_path, layer=7)
 

@@ -9,7 +9,7 @@ import torch
 from golden_rule import figures
 from minalbef.albef import ALBEF
 from minalbef.presets import preset
-from minalbef.tasks.pretrain import Pretrain
+from minalbef.pretrain import Pretrain
 from minalbef.weights import key_table
 from original_keys import PRETRAINING
 

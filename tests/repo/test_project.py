@@ -15,11 +15,11 @@ PACKAGE = ROOT / "minalbef"
 MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 # Imports run down only: a room may import those before it. Within the core, files run from the smallest part up.
-ROOMS = ("core", "train", "evaluation", "tasks", "weights", "top", "scenes", "datasets", "viz", "recipes",
-         "bench", "gpu_check", "cli")
+ROOMS = ("core", "fast", "train", "evaluation", "tasks", "weights", "top", "scenes", "datasets", "viz", "recipes",
+         "bench", "cli")
 CORE = """
-draws config presets distributed writing layers tokenizer masking losses ema feature_queue vision text fusion data albef
-decoder gradcam checkpoint metrics
+draws config presets distributed interrupt writing layers tokenizer masking losses ema feature_queue vision text
+encoders fusion data albef pretrain decoder gradcam checkpoint metrics
 """.split()
 TOP = ("run", "checks", "__init__", "__main__")    # what callers use; built from the library's rooms
 LIBRARY = ROOMS[:ROOMS.index("top")]

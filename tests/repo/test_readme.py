@@ -166,7 +166,7 @@ def test_every_link_leads_somewhere(page):
             assert anchor in headings(target.read_text(encoding="utf-8")), link
 
 
-ROOMS = "tasks|weights|evaluation|scenes|datasets|viz|recipes|bench|gpu_check|cli"
+ROOMS = "tasks|weights|evaluation|scenes|datasets|viz|recipes|bench|cli"
 NAMES = set()
 for _text in PAGES.values():
     NAMES |= set(re.findall(rf"`(?:minalbef\.)?((?:{ROOMS})(?:\.\w+)+)\b", _text))

@@ -21,8 +21,8 @@ from captions import CAPTIONS, SIZES, prepare_captions
 from commands import Outcome, call
 from minalbef import load
 from minalbef.data import data_folder
+from minalbef.pretrain import Pretrain
 from minalbef.recipes import pretrain
-from minalbef.tasks.pretrain import Pretrain
 
 Case = Callable[[Path], Outcome]
 CASES: dict[str, tuple[str, Case]] = {}

@@ -22,12 +22,12 @@ from emojiscenes.stress import draw as draw_contrasts
 from helpers import disturb, small
 from minalbef import load
 from minalbef.albef import ALBEF
-from minalbef.evaluation import choices, matching, pointing, ranking, words
-from minalbef.evaluation.contests import Contest, hits
-from minalbef.evaluation.ranking import Encoded, recall, rerank
+from minalbef.evaluation import choices, pointing, ranking, words
+from minalbef.evaluation.ranking import Encoded, Scores, recall, rerank
 from minalbef.presets import preset
 from minalbef.run import Run
 from minalbef.scenes import evaluation, questions, tables
+from minalbef.scenes.evaluation import Contest, recalls
 from minalbef.scenes.records import patches_inside, unique_nouns
 from minalbef.tokenizer import Tokenizer
 
@@ -46,7 +46,7 @@ def run() -> Run:
 
 @pytest.fixture(scope="module")
 def figures(run) -> dict:
-    return evaluation.evaluate(run, seed=3, size=0.05)
+    return evaluation.evaluate_scenes(run, seed=3, size=0.05)
 
 
 # recall
@@ -74,6 +74,14 @@ def test_recall_is_the_mean_over_all_ways_to_break_ties():
             found = [any(true[i] for i in sorted(order, key=lambda i: -scores[i])[:k])
                      for order in permutations(range(5))]
             assert recall(scores, true, k).item() == pytest.approx(sum(found) / len(found), abs=1e-6)
+
+
+def test_a_caption_that_fits_another_image_is_a_hit_there():
+    scores = Scores(torch.tensor([[0.2, 0.1], [0.9, 0.3]]))      # both images prefer the first caption
+    first_alone, first_fits_both = torch.eye(2, dtype=torch.bool), torch.tensor([[True, False], [True, True]])
+    found = [{name: value.tolist() for name, value in ranking.rank(scores, true, (1,)).items()}
+             for true in (first_alone, first_fits_both)]
+    assert found == [{"itc_i2t_r1": [1, 0], "itc_t2i_r1": [0, 1]}, {"itc_i2t_r1": [1, 1], "itc_t2i_r1": [1, 1]}]
 
 
 def test_recall_of_blocks_is_that_of_each():
@@ -111,18 +119,21 @@ def test_pairs_are_scored_as_one_by_one(run):
 def test_itm_is_asked_for_the_best_of_both_ways(run):
     model = run.model
     encoded = Encoded(torch.randn(12, 37, 96), torch.randn(12, 5, 96), torch.ones(12, 5, dtype=torch.bool))
-    sim = ranking.similarity(model, encoded, 4)
-    second = Encoded(encoded.image[4:8], encoded.text[4:8], encoded.keep[4:8])
-    assert_close(sim[1], ranking.similarity(model, second)[0])
-    odds = ranking.match_best(model, encoded, sim, top=2)
-    for g in range(3):
-        for i in range(4):
-            for t in range(4):
-                asked = (sim[g, i] > sim[g, i, t]).sum() < 2 or (sim[g, :, t] > sim[g, i, t]).sum() < 2
-                assert odds[g, i, t].isfinite() == asked
-                if asked:
-                    pair = torch.tensor([4 * g + i]), torch.tensor([4 * g + t])
-                    assert_close(odds[g, i, t], ranking.match_odds(model, encoded, *pair)[0], rtol=1e-4, atol=1e-5)
+    block = torch.arange(12) // 4
+    rivals = block[:, None] == block
+    scores = ranking.score(model, encoded, top=2, rivals=rivals)
+    assert (scores.itc == -math.inf).equal(~rivals)
+    assert_close(scores.itc[rivals], ranking.similarity(model, encoded)[rivals])
+    for i in range(12):
+        for t in range(12):
+            better = ((scores.itc[i] > scores.itc[i, t]).sum(), (scores.itc[:, t] > scores.itc[i, t]).sum())
+            asked = rivals[i, t] and min(better) < 2
+            assert scores.itm[i, t].isfinite() == asked
+            if asked:
+                pair = torch.tensor([i]), torch.tensor([t])
+                assert_close(scores.itm[i, t], ranking.match_odds(model, encoded, *pair)[0], rtol=1e-4, atol=1e-5)
+    assert ranking.score(model, encoded, itm=False).itm is None
+    assert ranking.score(model, encoded).itm.isfinite().all()
 
 
 def test_what_comes_twice_is_scored_alike(run):
@@ -156,11 +167,11 @@ def test_the_oracle_knows_objects_and_no_more():
     assert_close(recall(shared.T, true.T), torch.tensor([1 / 2, 1 / 2, 1, 1]))
 
 
-def test_hits_of_a_contest_by_hand():
-    sim = torch.tensor([[[3., 2.], [2., 1.]]])                   # pictures by captions: everyone wants the first
-    odds = torch.tensor([[[0., 1.], [4., 3.5]]])
-    contest = Contest(sim, odds, torch.eye(2, dtype=torch.bool)[None], {"oracle": torch.ones(1, 2, 2)})
-    found = {name: value.tolist()[0] for name, value in hits(contest, 2.0).items()}
+def test_recalls_of_a_contest_by_hand():
+    sim = torch.tensor([[3., 2.], [2., 1.]])                     # pictures by captions: everyone wants the first
+    odds = torch.tensor([[0., 1.], [4., 3.5]])
+    contest = Contest(Scores(sim, odds), torch.eye(2, dtype=torch.bool), torch.ones(2, 2))
+    found = {name: value.tolist() for name, value in recalls(contest, 2.0).items()}
     assert found["itc_i2t_r1"] == [1, 0] and found["itc_t2i_r1"] == [1, 0]
     assert found["rerank_i2t_r1"] == [0, 0] and found["rerank_t2i_r1"] == [0, 1]
     assert found["rerank_plus_i2t_r1"] == [1, 0] and found["rerank_plus_t2i_r1"] == [0, 1]
@@ -170,8 +181,9 @@ def test_hits_of_a_contest_by_hand():
 def test_a_model_that_knows_the_truth_scores_one(run):
     drawn = questions.families(run, "test", 0, 10)
     contest = evaluation.compete(run, drawn, 4)
-    assert contest.true.shape == (10, 4, 4) and contest.true.equal(torch.eye(4, dtype=torch.bool).expand(10, 4, 4))
-    knowing = hits(replace(contest, sim=contest.true.float(), odds=contest.true.float()), 1.0)
+    assert contest.true.equal(torch.eye(40, dtype=torch.bool))
+    truth = torch.where(contest.scores.itc == -math.inf, -math.inf, contest.true.float())
+    knowing = recalls(replace(contest, scores=Scores(truth, truth)), 1.0)
     assert all(value.mean() == 1 for name, value in knowing.items() if name.split("_")[0] in ("itc", "rerank"))
     assert knowing["oracle_r1"].mean() == knowing["chance_r1"].mean() == 0.25
 
@@ -182,9 +194,9 @@ def test_a_model_that_knows_the_truth_scores_one(run):
 def test_balanced_accuracy_counts_every_kind_alike():
     odds = {"true": torch.tensor([1., 1., -1., 1.]), "easy": torch.tensor([-2., -2., -2., -2.]),
             "hard": torch.tensor([2., 2., -2., 2., -2., -2.])}
-    share = matching.balanced_accuracy(matching.rejected(odds, 0.0))
+    share = evaluation.balanced_accuracy(evaluation.rejected(odds, 0.0))
     assert share.mean().item() == pytest.approx((3 / 4 + (1 + 1 / 4) / 2) / 2)
-    assert matching.rejected(odds, 1.0)["true"].mean() == 1, "at the threshold is not over it"
+    assert evaluation.rejected(odds, 1.0)["true"].mean() == 1, "at the threshold is not over it"
 
 
 def test_a_paraphrase_is_true_and_says_the_opposite_direction(run):
@@ -402,7 +414,7 @@ def test_figures_of_the_shipped_model_are_those_that_were_noted_when_it_shipped(
     On another processor a near tie may fall the other way.
     """
     before = json.loads((Path(__file__).parent / "figures_of_tiny.json").read_text("utf-8"))
-    figures = evaluation.evaluate(load("tiny"), seed=11, size=0.02, among=40)
+    figures = evaluation.evaluate_scenes(load("tiny"), seed=11, size=0.02, among=40)
     now = dict(leaves({name: value for name, value in figures.items()
                        if name not in ("intervals", "counts", "stress")}))
     assert now.keys() == before.keys()
@@ -446,7 +458,7 @@ def test_what_is_calibrated_is_calibrated_on_other_scenes_of_validation(run, mon
     evaluation.calibrate(run, seed=3, size=0.01)
     assert set(asked) == {("validation", 1_000_003)}, "of the test nothing may be set"
     asked.clear()
-    evaluation.evaluate(run, seed=3, size=0.01, split="validation")
+    evaluation.evaluate_scenes(run, seed=3, size=0.01, split="validation")
     assert set(asked) == {("validation", 3), ("validation", 1_000_003)}, "on validation there is no other split"
 
 
@@ -454,14 +466,14 @@ def test_an_evaluation_on_a_gpu_has_the_figures_of_one_on_the_cpu(run, figures):
     run = replace(run, model=copy.deepcopy(run.model))
     with card():
         run.model.to("cuda")
-        assert run.device == CUDA and evaluation.evaluate(run, seed=3, size=0.05) == figures
+        assert run.device == CUDA and evaluation.evaluate_scenes(run, seed=3, size=0.05) == figures
         picture, said = Image.new("RGB", (48, 48)), ["a red apple", "a cat"]
         for answer in (run.similarity, run.match_probability):
             assert answer([picture] * 3, said).is_cuda and answer([picture] * 3, said).shape == (3, 2)
 
 
 def test_as_many_scenes_compete_as_you_say(run):
-    found = evaluation.evaluate(run, seed=3, size=0.01, among=4000)     # of 4,000 and of 500 here a hundredth
+    found = evaluation.evaluate_scenes(run, seed=3, size=0.01, among=4000)     # of 4,000 and of 500 here a hundredth
     assert found["among"] == 4000 and found["counts"]["plain"]["itc_i2t_r1"] == 40
     assert found["plain"]["chance_r1"] < 0.04
     assert found["counts"]["unseen_pairs"]["itc_i2t_r1"] == 8, "of the rest 500 compete as ever"

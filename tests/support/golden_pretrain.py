@@ -8,9 +8,9 @@ from torch import nn
 
 from golden_encoders import CONFIG
 from golden_rule import chance, checksum, figures, fill, image, off, original_state
+from minalbef.fast.pretrain import FastPretrain
 from minalbef.losses import itc_targets
-from minalbef.tasks import pretrain
-from minalbef.tasks.pretrain import Draws, Pretrain, PretrainBatch
+from minalbef.pretrain import Draws, Pretrain, PretrainBatch
 from minalbef.train import parameter_groups
 from minalbef.weights import key_table
 
@@ -20,13 +20,13 @@ LOGITS = 1e-4                           # the original's float32 and float64 dif
 LARGE = dict(atol=2e-5, rtol=2e-6)
 
 
-def task_at_start(temperature: float | None = None) -> Pretrain:
+def task_at_start(temperature: float | None = None, kind: type[Pretrain] = FastPretrain) -> Pretrain:
     """The original's model before its first losses, and its queue, full, its pointer at 12 of 16.
 
     The original moves the teacher and clamps the temperature before a step, ours after it: so once more at first.
     """
     state = key_table.read(original_state(figures("encoders")["state_keys"]))
-    task = Pretrain(CONFIG)
+    task = kind(CONFIG)
     fill(task.student, state.student)
     fill(task.teacher, state.teacher, absent="match_head|temperature")          # the original's teacher has none
     task.queue.push(state.queue["image"], state.queue["text"], torch.full((16,), -1))
@@ -61,10 +61,10 @@ def overheard():
     heard = {name: [] for name in ("itc_loss", "hard_negatives", "mask_words", "itm_loss", "mlm_loss")}
     with contextlib.ExitStack() as stack:
         for name, calls in heard.items():
-            def spy(*arguments, real=getattr(pretrain, name), calls=calls):
+            def spy(*arguments, real=getattr(Pretrain, name), calls=calls):
                 calls.append((arguments, real(*arguments)))
                 return calls[-1][1]
-            stack.enter_context(mock.patch.object(pretrain, name, spy))
+            stack.enter_context(mock.patch.object(Pretrain, name, staticmethod(spy)))
         yield heard
 
 
@@ -143,9 +143,9 @@ def within(heard: dict, theirs: dict) -> dict[str, float]:
     return differences
 
 
-def without_teacher() -> dict[str, float]:
+def without_teacher(kind: type[Pretrain] = FastPretrain) -> dict[str, float]:
     """One step at alpha 0, and the temperature held in its range: {what: worst difference over tolerance}."""
-    recorded, task = figures("pretrain"), task_at_start()
+    recorded, task = figures("pretrain"), task_at_start(kind=kind)
     theirs = recorded["arrays"]
     with mock.patch.object(task.teacher, "fuse", side_effect=AssertionError("at alpha 0 the teacher need not fuse")):
         differences, heard, _ = one_step(task, 1, 0.0, recorded["a0"])
@@ -153,7 +153,7 @@ def without_teacher() -> dict[str, float]:
         differences[f"sim_{side}_targets"] = off(itc_targets(arguments[3], *arguments[1:3]),
                                                  theirs[f"a0/sim_{side}_targets"], 1e-5)
     for temperature, name in ((0.9, "clamp_temp_0.9"), (1e-5, "clamp_temp_1e-05")):
-        task = task_at_start(temperature)
+        task = task_at_start(temperature, kind)
         losses, _ = task(batch_at(1), 0.4, draws_at(1))
         differences[name] = max(off(losses["itc"], recorded[name]["loss_ita"], **LARGE),
                                 off(task.student.temperature, recorded[name]["temp_after"], 1e-8))

@@ -9,9 +9,10 @@ from torch import nn
 
 from minalbef import distributed
 from minalbef.config import Config
+from minalbef.fast.pretrain import fast_form
 from minalbef.presets import preset
+from minalbef.pretrain import Pretrain
 from minalbef.scenes.pretrain import SceneBatch, ScenePretrain
-from minalbef.tasks.pretrain import Pretrain
 
 CLS, MASK, FIRST_WORD = 2, 4, 5
 SMALL_PAPER = dict(              # what makes a preset of the paper small
@@ -107,10 +108,10 @@ class Batches:
         return SceneBatch(image, tokens, keep, ids, match, siblings=siblings)
 
 
-def pretrain(config: Config, seed: int = 0, kind: type[Pretrain] = ScenePretrain) -> Pretrain:
+def pretrain(config: Config, seed: int = 0, kind: type[Pretrain] = fast_form(ScenePretrain)) -> Pretrain:
     """Student and teacher that differ, words of unequal mask rates, and a queue with features of two older batches.
 
-    kind: ScenePretrain is Pretrain where the batch has no siblings, as a test of its own says
+    kind: FastScenePretrain is Pretrain where the batch has no siblings, as tests of their own say
     """
     torch.manual_seed(seed)
     task = kind(config, rates=config.mask_rate * torch.linspace(0.6, 1.4, config.vocab_size))

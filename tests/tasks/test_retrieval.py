@@ -18,11 +18,11 @@ from minalbef.albef import ALBEF
 from minalbef.data import Record
 from minalbef.ema import update_teacher
 from minalbef.evaluation import ranking
-from minalbef.evaluation.ranking import encode
-from minalbef.tasks import pretrain as shared
+from minalbef.evaluation.ranking import Scores, encode, rank, score, true_pairs, two_stage
+from minalbef.feature_queue import FeatureQueue
+from minalbef.pretrain import Draws, Pretrain, PretrainBatch
 from minalbef.tasks import retrieval
-from minalbef.tasks.pretrain import Draws, PretrainBatch
-from minalbef.tasks.retrieval import Retrieval, collate, recalls, two_stage
+from minalbef.tasks.retrieval import Retrieval, collate
 from minalbef.tokenizer import Tokenizer
 from minalbef.weights import key_table
 
@@ -50,11 +50,11 @@ def training(monkeypatch) -> dict[str, float]:
     task, batch, recorded = original()
     update_teacher(task.teacher, task.student, CONFIG.teacher_momentum)   # as the original does, before its features
     seen: dict[str, list] = {}
-    for home, name in ((shared, "itc_loss"), (shared, "hard_negatives"), (shared, "itm_loss")):
+    for home, name in ((Pretrain, "itc_loss"), (Pretrain, "hard_negatives"), (Pretrain, "itm_loss")):
         def spy(*args, name=name, real=getattr(home, name)):
             seen.setdefault(name, []).append((args, real(*args)))
             return seen[name][-1][1]
-        monkeypatch.setattr(home, name, spy)
+        monkeypatch.setattr(home, name, staticmethod(spy))
     task.student.match_head.register_forward_hook(lambda _, x, logits: seen.update(fused=x[0]))
     result = {}
     for key, alpha in (("a0", 0.0), ("nodistill", 0.0), ("a04", 0.4)):
@@ -108,11 +108,14 @@ def ranked() -> dict[str, float]:
     theirs = {name.removeprefix("eval/"): value for name, value in recorded["arrays"].items()}
     encoded = encode(task.student, image("retrieval.eval.image", 6, 3, 32, 32), theirs["input_ids"].long(),
                      theirs["attention_mask"].bool(), chunk=4)
-    scores = two_stage(task.student, encoded, recorded["eval"]["k_test"], rows=4)
+    top = recorded["eval"]["k_test"]
+    scores = two_stage(score(task.student, encoded, top=top, yes_alone=True, rows=4), top)
     # the original says -100 for what was not re-ranked, and numpy's sort then puts the last of what ties first
     filled = [x.double().nan_to_num(neginf=-100.0) for x in scores["rerank"]]
-    found = recalls(*(x + 1e-9 * torch.arange(x.shape[1]) for x in filled), *PARTNER)
-    figured = {name: value.mean().item() for name, value in found.items()}
+    figured, true = {}, true_pairs(*PARTNER)
+    for way, x, right in zip(("i2t", "t2i"), filled, (true, true.T)):
+        x = x + 1e-9 * torch.arange(x.shape[1])
+        figured |= {f"{way}_r{k}": ranking.recall(x, right, k).mean().item() for k in (1, 5, 10)}
     figured |= {f"{way}_r_mean": sum(figured[f"{way}_r{k}"] for k in (1, 5, 10)) / 3 for way in ("i2t", "t2i")}
     figured["r_mean"] = (figured["i2t_r_mean"] + figured["t2i_r_mean"]) / 2
     return {"sims_matrix_i2t": off(scores["itc"][0], theirs["sims_matrix_i2t"], 2e-5),
@@ -138,30 +141,30 @@ def changed_arguments(change):
 
 
 MISTAKES = {
-    "ids do not count in ITC": (shared, "itc_loss", lambda real: lambda sim, teacher_sim, alpha, positive: real(
+    "ids do not count in ITC": (Pretrain, "itc_loss", lambda real: lambda sim, teacher_sim, alpha, positive: real(
         sim, teacher_sim, alpha)),
     "targets are not normalised": (losses, "itc_targets", lambda real: lambda positive, teacher_sim, alpha:
                                    alpha * teacher_sim.softmax(-1) + (1 - alpha) * positive),
     "the teacher is not asked": (losses, "itc_targets", changed_arguments(lambda positive, teacher_sim, alpha: (
         positive, teacher_sim, 0.0))),
-    "another caption of the picture is a negative": (shared, "hard_negatives", changed_arguments(
+    "another caption of the picture is a negative": (Pretrain, "hard_negatives", changed_arguments(
         lambda sim, own, uniform: (sim, torch.eye(4, dtype=torch.bool), uniform))),
-    "the hardest are avoided": (shared, "hard_negatives", changed_arguments(lambda sim, *rest: (-sim, *rest))),
-    "ITM's classes are swapped": (shared.Pretrain, "pair", lambda real: lambda *args: (
+    "the hardest are avoided": (Pretrain, "hard_negatives", changed_arguments(lambda sim, *rest: (-sim, *rest))),
+    "ITM's classes are swapped": (Pretrain, "pair", lambda real: lambda *args: (
         out := real(*args))._replace(labels=1 - out.labels)),
-    "ITM by positives alone": (shared.Pretrain, "pair", lambda real: lambda *args: (
+    "ITM by positives alone": (Pretrain, "pair", lambda real: lambda *args: (
         out := real(*args))._replace(valid=out.valid & (out.labels == 1))),
-    "a queue that lies on its side": (shared.FeatureQueue, "features", lambda real: lambda self: (
+    "a queue that lies on its side": (FeatureQueue, "features", lambda real: lambda self: (
         self.image.T, self.text.T, self.ids)),
-    "a queue without its ids": (shared.FeatureQueue, "features", lambda real: lambda self: (
+    "a queue without its ids": (FeatureQueue, "features", lambda real: lambda self: (
         self.image, self.text, 0 * self.ids)),
-    "no queue": (shared.FeatureQueue, "features",
+    "no queue": (FeatureQueue, "features",
                  lambda real: lambda self: (self.image[:0], self.text[:0], self.ids[:0])),
-    "a queue that forgets ids": (shared.FeatureQueue, "push", changed_arguments(
+    "a queue that forgets ids": (FeatureQueue, "push", changed_arguments(
         lambda self, images, texts, ids: (self, images, texts, 0 * ids))),
-    "images and texts pushed crosswise": (shared.FeatureQueue, "push", changed_arguments(
+    "images and texts pushed crosswise": (FeatureQueue, "push", changed_arguments(
         lambda self, images, texts, ids: (self, texts, images, ids))),
-    "the temperature is held": (shared.Pretrain, "after_step", lambda real: lambda self, carry: (
+    "the temperature is held": (Pretrain, "after_step", lambda real: lambda self, carry: (
         real(self, carry), self.student.temperature.data.clamp_(0.001, 0.5))),
     "features are not of unit length": (ALBEF, "image_feature", lambda real: lambda self, tokens: self.image_proj(
         tokens[:, 0])),
@@ -172,7 +175,7 @@ MISTAKES = {
         self, x, (seen[0], 0 * seen[1]), *rest)),
     "a GELU by tanh": (layers.MLP, "forward", lambda real: lambda self, x: self.fc2(
         F.gelu(self.fc1(x), approximate="tanh"))),
-    "ranked by log-odds": (retrieval, "match_odds", lambda real: lambda *args, yes_alone=False, **rest: real(
+    "ranked by log-odds": (ranking, "match_odds", lambda real: lambda *args, yes_alone=False, **rest: real(
         *args, **rest)),
     "one direction alone chooses": (ranking, "best", lambda real: lambda scores, top: real(
         scores, top) if scores.shape[-1] > scores.shape[-2] else torch.zeros_like(scores, dtype=torch.bool)),
@@ -183,7 +186,8 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_the_comparison_sees(mistake, monkeypatch):
     home, name, change = MISTAKES[mistake]
-    monkeypatch.setattr(home, name, change(getattr(home, name)))
+    changed = change(getattr(home, name))
+    monkeypatch.setattr(home, name, staticmethod(changed) if name in ("itc_loss", "hard_negatives") else changed)
     assert wrong(all_figures(monkeypatch))
 
 
@@ -252,21 +256,21 @@ def test_scores_are_those_of_each_pair_alone_and_padding_cannot_be_seen():
     task, batch = task_and_batch()
     model = task.student.eval()
     encoded = encode(model, batch.image[:5], batch.tokens, batch.keep)
-    scores = two_stage(model, encoded, top=2, rows=2)
+    scores = two_stage(score(model, encoded, top=2, yes_alone=True, rows=2), 2)
     junk = replace(encoded, text=encoded.text.masked_fill(~encoded.keep[..., None], 9.0))
-    for name, ways in two_stage(model, junk, top=2).items():
+    for name, ways in two_stage(score(model, junk, top=2, yes_alone=True), 2).items():
         for a, b in zip(ways, scores[name]):
             assert_close(a, b, atol=1e-5, rtol=1e-5)
     sim = model.image_feature(encoded.image) @ model.text_feature(encoded.text).T
-    for score, chosen, turned in zip(scores["rerank"], (sim, sim.T), (False, True)):
-        assert ((score > -math.inf).sum(1) == 2).all()
-        for q, c in (score > -math.inf).nonzero().tolist():
+    for reranked, chosen, turned in zip(scores["rerank"], (sim, sim.T), (False, True)):
+        assert ((reranked > -math.inf).sum(1) == 2).all()
+        for q, c in (reranked > -math.inf).nonzero().tolist():
             i, t = (c, q) if turned else (q, c)
             assert (chosen[q] > chosen[q, c]).sum() < 2
             n = int(batch.keep[t].sum())
             tokens, keep = batch.tokens[t:t + 1, :n], batch.keep[t:t + 1, :n]
             alone = model.match_logits(model.fuse(model.encode_text(tokens, keep), keep, encoded.image[i:i + 1]))
-            assert_close(score[q, c], alone[0, 1], atol=1e-5, rtol=1e-4)
+            assert_close(reranked[q, c], alone[0, 1], atol=1e-5, rtol=1e-4)
             plus = scores["rerank_plus"][turned][q, c]
             assert_close(plus, alone[0, 1] + sim[i, t], atol=1e-5, rtol=1e-4)
     assert model.config.image_width != model.config.text_width
@@ -285,9 +289,9 @@ def test_odds_are_the_same_however_many_images_are_in_memory():
 def test_recalls_by_hand():
     i2t = torch.tensor([[.1, .9, .2, .0], [.9, .8, .7, .1]])   # picture 4's second caption is first; 9's only is last
     image_ids, text_ids = torch.tensor([4, 9]), torch.tensor([4, 4, 4, 9])
-    found = {name: value.mean() for name, value in recalls(i2t, i2t.T, image_ids, text_ids).items()}
-    assert found["i2t_r1"] == 0.5 and found["i2t_r5"] == found["i2t_r10"] == 1
-    assert found["t2i_r1"] == 0.5 and found["t2i_r5"] == 1       # captions 1 and 3 find theirs
+    found = {name: value.mean() for name, value in rank(Scores(i2t), true_pairs(image_ids, text_ids)).items()}
+    assert found["itc_i2t_r1"] == 0.5 and found["itc_i2t_r5"] == found["itc_i2t_r10"] == 1
+    assert found["itc_t2i_r1"] == 0.5 and found["itc_t2i_r5"] == 1       # captions 1 and 3 find theirs
 
 
 def test_re_ranking_by_itm_selects_the_best_weights():
@@ -299,12 +303,11 @@ def test_re_ranking_by_itm_selects_the_best_weights():
 @pytest.mark.parametrize("image_ids, text_ids, named", [
     ([4, 9], [4, 4, 4], r"image ids \[9\]"), ([4], [4, 9], r"text ids \[9\]")])
 def test_what_has_no_partner_is_named(image_ids, text_ids, named):
-    scores = torch.rand(len(image_ids), len(text_ids))
     with pytest.raises(ValueError, match=named):
-        recalls(scores, scores.T, torch.tensor(image_ids), torch.tensor(text_ids))
+        true_pairs(torch.tensor(image_ids), torch.tensor(text_ids))
 
 
-@pytest.mark.parametrize("kind", [Retrieval, shared.Pretrain])
+@pytest.mark.parametrize("kind", [Retrieval, Pretrain])
 @pytest.mark.parametrize("option", [False, True])
 def test_equal_captions_of_different_pictures_match_in_batch_and_queue_if_the_option_says_so(kind, option, monkeypatch):
     config = small(equal_texts_match=option)
@@ -314,9 +317,9 @@ def test_equal_captions_of_different_pictures_match_in_batch_and_queue_if_the_op
         ([2 ** 40 + 1, 2, 3, 4, 5, 6, 7, 8], [2 ** 31 + 7, 91, 2 ** 31 + 7, 80, 81, 82, 83, 2 ** 32 - 1])))
     task.after_step(task(older, 0.0, task.draws(0))[1])
     seen, chosen = [], []
-    real, drawn = shared.itc_loss, shared.hard_negatives
-    monkeypatch.setattr(shared, "itc_loss", lambda *given: seen.append(given[3]) or real(*given))
-    monkeypatch.setattr(shared, "hard_negatives", lambda sim, positive, uniform:
+    real, drawn = task.itc_loss, task.hard_negatives
+    monkeypatch.setattr(task, "itc_loss", lambda *given: seen.append(given[3]) or real(*given))
+    monkeypatch.setattr(task, "hard_negatives", lambda sim, positive, uniform:
                         chosen.append(positive) or drawn(sim, positive, uniform))
     task(batch, 0.0, task.draws(1))
     expected = torch.cat([torch.eye(8), torch.zeros(8, 8)], 1).bool()
@@ -328,7 +331,7 @@ def test_equal_captions_of_different_pictures_match_in_batch_and_queue_if_the_op
 
 
 @pytest.mark.parametrize("equal_texts", [False, True])
-@pytest.mark.parametrize("kind, equal_ids", [(Retrieval, False), (shared.Pretrain, False), (shared.Pretrain, True)])
+@pytest.mark.parametrize("kind, equal_ids", [(Retrieval, False), (Pretrain, False), (Pretrain, True)])
 def test_captions_of_one_picture_are_positives_in_itc_if_the_option_says_so_and_never_negatives(
         kind, equal_ids, equal_texts, monkeypatch):
     """In retrieval they always are, as in the original; its pretraining knows each row's own pair alone."""
@@ -339,9 +342,9 @@ def test_captions_of_one_picture_are_positives_in_itc_if_the_option_says_so_and_
         ([1, 2, 2, 4, 5, 6, 7, 8], [60, 61, 62, 80, 81, 82, 80, 97])))
     task.after_step(task(older, 0.0, task.draws(0))[1])
     seen, kept = [], []
-    real, drawn = shared.itc_loss, shared.hard_negatives
-    monkeypatch.setattr(shared, "itc_loss", lambda *given: seen.append(given[3]) or real(*given))
-    monkeypatch.setattr(shared, "hard_negatives", lambda sim, positive, uniform:
+    real, drawn = task.itc_loss, task.hard_negatives
+    monkeypatch.setattr(task, "itc_loss", lambda *given: seen.append(given[3]) or real(*given))
+    monkeypatch.setattr(task, "hard_negatives", lambda sim, positive, uniform:
                         kept.append(positive) or drawn(sim, positive, uniform))
     task(batch, 0.0, task.draws(1))
     taught = torch.cat([torch.eye(8), torch.zeros(8, 8)], 1).bool()

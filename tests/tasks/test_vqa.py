@@ -492,7 +492,7 @@ def test_an_evaluation_compares_normal_forms_only_where_annotators_differ(monkey
         ("dog",) * 10, ("dog",) * 9 + ("cat",), ("two",) * 10, ("two",) * 9 + ("2",), ("cow",) * 10,
     ]
     records = [VQARecord(None, "what?", words, i) for i, words in enumerate(said)]
-    samples, more = vqa.evaluate(None, None, records, How(answers=["2", "two", "dog"]))
+    samples, more = vqa.evaluate_vqa(None, None, records, How(answers=["2", "two", "dog"]))
     assert samples["accuracy"].tolist() == pytest.approx([0, 1, 1, 1, 0])
     assert more["chance"]["accuracy"] == pytest.approx((1 + 1 + 1 + 2 + 0) / 3 / 5)
     assert more["lacking"] == 1

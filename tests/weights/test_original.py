@@ -14,10 +14,10 @@ from helpers import disturb, pretrain, same_state, small, texts
 from minalbef import load_original
 from minalbef.albef import ALBEF
 from minalbef.config import Config
+from minalbef.pretrain import PretrainBatch
 from minalbef.recipes.convert import pretrain_from_original
 from minalbef.tasks.entailment import EntailmentModel
 from minalbef.tasks.nlvr2 import PairModel
-from minalbef.tasks.pretrain import PretrainBatch
 from minalbef.tasks.table import TASKS as TABLE
 from minalbef.tasks.vqa import VQAModel
 from minalbef.vision import resize_positions

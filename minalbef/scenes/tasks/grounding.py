@@ -66,7 +66,7 @@ def choose_map(model: Any, tokenizer: Tokenizer, hide: str = "") -> dict[str, An
     def accuracy(place: tuple[str, int]) -> float:
         mode, layer = place
         options = how(model, {"batch": ROWS, "mode": mode, "layer": layer})
-        samples, _ = grounding.evaluate(model, tokenizer, records, options)
+        samples, _ = grounding.evaluate_grounding(model, tokenizer, records, options)
         return samples["proposals"].mean().item()
 
     mode, layer = grounding.sweep(accuracy, places)[0]

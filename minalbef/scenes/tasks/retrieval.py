@@ -3,8 +3,9 @@ import torch
 
 from emojiscenes.problems import Told
 from minalbef.data import Record
+from minalbef.fast.pretrain import in_form
+from minalbef.pretrain import Pretrain
 from minalbef.scenes.tasks.base import Draw, Painter, SceneTask, SceneTest, cluster
-from minalbef.tasks.pretrain import Pretrain
 
 FAMILIES = 800                        # scenes, in families of four
 FIGURES = {"itc_i2t_r1": "itc_i2t_r1", "itc_t2i_r1": "itc_t2i_r1",
@@ -37,6 +38,7 @@ SCENES = SceneTask(
             ("R@1 of {block}, ITM", "plain.itm_i2t_r1 / plain.itm_t2i_r1")),
     figures=FIGURES,
     baselines=baselines,
-    trained_baselines={"continued_pretraining": {"module": Pretrain}},
+    trained_baselines={"continued_pretraining": {
+        "module": lambda config: in_form(Pretrain, config)(config)}},
     untrained_baselines={"pretrained": ("pretrained", "")},
 )

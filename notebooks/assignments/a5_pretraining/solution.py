@@ -2,30 +2,38 @@
 
 
 # %% answer mask_words
-def mask_words(tokens: Tensor, starts: Tensor, special: tuple[int, ...], mask_id: int, rate: float,
-               choose: Tensor, kind: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-    """Hide whole words: all tensors (b, l); starts: bool, True where a word begins; choose, kind: uniform; words: ids.
+def mask_words(tokens: Tensor, starts: Tensor, special: tuple[int, ...], mask_id: int,
+               rate: float, choose: Tensor, kind: Tensor,
+               words: Tensor) -> tuple[Tensor, Tensor]:
+    """Hide whole words: all tensors (b, l); starts: bool, True where a word begins; choose,
+    kind: uniform; words: ids.
 
-    -> masked (b, l), what the model reads; labels (b, l): the id to be guessed where one was chosen, else -100
+    -> masked (b, l), what the model reads; labels (b, l): the id to be guessed where one was
+    chosen, else -100
     """
-    first = (torch.arange(tokens.shape[1]) * starts).cummax(-1).values       # where each piece's word begins
-    choose, kind = choose.gather(-1, first), kind.gather(-1, first)
-    chosen = (choose < rate) & ~torch.isin(tokens, torch.tensor(special))
-    masked = torch.where(chosen & (kind < 0.8), mask_id, tokens)
-    masked = torch.where(chosen & (kind >= 0.8) & (kind < 0.9), words, masked)
-    return masked, torch.where(chosen, tokens, -100)
+    # where each piece's word begins
+    first = (torch.arange(tokens.shape[1]) * starts).cummax(-1).values
+    choose = choose.gather(-1, first)
+    kind = kind.gather(-1, first)
+    hide = (choose < rate) & ~torch.isin(tokens, torch.tensor(special))
+    masked = torch.where(hide & (kind < 0.8), mask_id, tokens)
+    masked = torch.where(hide & (kind >= 0.8) & (kind < 0.9), words, masked)
+    return masked, torch.where(hide, tokens, -100)
 
 
 # %% answer word_loss
 def word_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """How unlikely the hidden words are: logits (b, l, v), labels (b, l), -100 where nothing is asked -> scalar."""
-    asked = labels != -100
-    chance = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]       # (b, l)
-    return -(chance * asked).sum() / asked.sum().clamp(min=1)
+    """How unlikely the hidden words are: logits (b, l, v), labels (b, l), -100 where nothing
+    is asked -> scalar."""
+    hidden = labels != -100
+    log_p = logits.log_softmax(-1)                               # (b, l, v)
+    chance = log_p.gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    return -(chance * hidden).sum() / hidden.sum().clamp(min=1)
 
 
 # %% answer learning_rate
-def learning_rate(step: int, steps: int, warmup: int, hold: int, top: float, start: float, end: float) -> float:
+def learning_rate(step: int, steps: int, warmup: int, hold: int, top: float,
+                  start: float, end: float) -> float:
     """The rate of a step, counted from 0: up in a line, level, down along half a cosine, level."""
     if step < warmup:
         return start + (top - start) * step / warmup
@@ -34,11 +42,14 @@ def learning_rate(step: int, steps: int, warmup: int, hold: int, top: float, sta
 
 
 # %% answer train_step
-def train_step(compute, student: nn.Module, teacher: nn.Module, optimiser: torch.optim.Optimizer, queue: list,
-               clip: float, momentum: float) -> float:
-    """One step of pretraining. compute() -> ({name: loss}, keys (b, e)); queue: batches' keys, oldest first -> the sum.
+def train_step(compute, student: nn.Module, teacher: nn.Module,
+               optimiser: torch.optim.Optimizer, queue: list, clip: float,
+               momentum: float) -> float:
+    """One step of pretraining. compute() -> ({name: loss}, keys (b, e)); queue: batches' keys,
+    oldest first -> the sum.
 
-    Raises FloatingPointError where the sum is not finite; then student, teacher and queue are as before.
+    Raises FloatingPointError where the sum is not finite; then student, teacher and queue are
+    as before.
     """
     losses, keys = compute()
     loss = sum(losses.values())
@@ -62,27 +73,30 @@ def diagnosis() -> dict[str, int]:
 
 
 # %% written reasons
-# A: all five curves are the clean run's up to step 80, when the queue is switched on; then ITC lies above, by about
-# 0.4, and ITM and MLM are as before, but for noise; temperature and gradient follow ITC. Each query's own key stands
-# there twice, once as a positive, once among the queue's negatives: of the two, which are equal, the softmax can give
-# neither more than half. Were all other keys easy, the loss would rest at ln 2 = 0.69 and not at 0; the others take
-# their share, so it rises by less. (2) B: ITM alone; it rests at 0.637. Each pair comes three times, once with yes and
-# twice with no. Nothing can tell these apart, so the best is to say 1/3: the entropy of (1/3, 2/3) is 0.6365. It is the
-# loss of who knows nothing, too, so only standing still betrays it. (2) C: ITC lags from the first steps on, before
-# there is a queue, and its gradient is longer; it still falls. The keys are those of a teacher with the first, random
-# projections: the student learns to meet a fixed random view of the encoders' features, and never its own. ITM and MLM
-# do not use the teacher here, and follow the clean run within noise. (1) For instance: after one step the teacher's
-# weights differ from before; own pairs are never among the drawn negatives; the queue's newest ids are not the batch's
-# when the loss is computed. (1)
+# A: all five curves are the clean run's up to step 80, when the queue is switched on; then ITC lies
+# above, by about 0.4, and ITM and MLM are as before, but for noise; temperature and gradient follow
+# ITC. Each query's own key stands there twice, once as a positive, once among the queue's
+# negatives: of the two, which are equal, the softmax can give neither more than half. Were all
+# other keys easy, the loss would rest at ln 2 = 0.69 and not at 0; the others take their share, so
+# it rises by less. (2) B: ITM alone; it rests at 0.637. Each pair comes three times, once with yes
+# and twice with no. Nothing can tell these apart, so the best is to say 1/3: the entropy of (1/3,
+# 2/3) is 0.6365. It is the loss of who knows nothing, too, so only standing still betrays it. (2)
+# C: ITC lags from the first steps on, before there is a queue, and its gradient is longer; it still
+# falls. The keys are those of a teacher with the first, random projections: the student learns to
+# meet a fixed random view of the encoders' features, and never its own. ITM and MLM do not use the
+# teacher here, and follow the clean run within noise. (1) For instance: after one step the
+# teacher's weights differ from before; own pairs are never among the drawn negatives; the queue's
+# newest ids are not the batch's when the loss is computed. (1)
 
 
 # %% written thought
-# (a) It need not think where it sees no [MASK]: what it makes of words in sight has never been asked for, so features
-# of whole sentences, which all other tasks read, are worse, and it does not notice a wrong word. (2) (b) Nearly the
-# same for plain descent while steps are small: each part's gradient is taken at a point a little moved. AdamW divides
-# by the gradient's own size, so eight steps at an eighth of the rate are about as long as one, but noisier in
-# direction, and the moments forget eight times as fast. The teacher moves eight times (momentum to the eighth power),
-# and the queue gets the first part's keys before the last part's loss. (2) (c) The size of the loss, and with it any
-# weight put on the sum: the step is rate times 1, whatever the gradient's length was, so only its direction and the
-# rate count. AdamW divides by a running size of the gradient anyway, so a factor cancels, as long as it is nearly
-# constant. (2)
+# (a) It need not think where it sees no [MASK]: what it makes of words in sight has never been
+# asked for, so features of whole sentences, which all other tasks read, are worse, and it does not
+# notice a wrong word. (2) (b) Nearly the same for plain descent while steps are small: each part's
+# gradient is taken at a point a little moved. AdamW divides by the gradient's own size, so eight
+# steps at an eighth of the rate are about as long as one, but noisier in direction, and the moments
+# forget eight times as fast. The teacher moves eight times (momentum to the eighth power), and the
+# queue gets the first part's keys before the last part's loss. (2) (c) The size of the loss, and
+# with it any weight put on the sum: the step is rate times 1, whatever the gradient's length was,
+# so only its direction and the rate count. AdamW divides by a running size of the gradient anyway,
+# so a factor cancels, as long as it is nearly constant. (2)

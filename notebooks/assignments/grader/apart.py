@@ -1,9 +1,10 @@
-"""A submission in a process of its own: its functions are called from here, and what comes back is numbers.
+"""A submission in a process of its own: its functions are called from here, and what comes back
+is numbers.
 
-The process (apart_child.py) gets the student's source and the arguments of each call. It has no test, no secret and no
-grader, and it runs in a sandbox (apart_sandbox.py). Tensors, lists, modules and generators among the arguments are held
-equal on both sides, before and after each call, and gradients run through it, so a test is the same as if the function
-were here.
+The process (apart_child.py) gets the student's source and the arguments of each call. It has no
+test, no secret and no grader, and it runs in a sandbox (apart_sandbox.py). Tensors, lists,
+modules and generators among the arguments are held equal on both sides, before and after each
+call, and gradients run through it, so a test is the same as if the function were here.
 """
 import builtins
 import copy
@@ -32,11 +33,22 @@ from torch import Tensor, nn
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
 HERE = Path(__file__).parent
-SECONDS = 60                          # of processor time, for all calls of one cell of tests; by the clock 5 times it
+# of processor time, for all calls of one cell of tests; by the clock 5 times it
+SECONDS = 60
 BYTES = 64 << 20                      # of one answer
-DTYPES = {str(kind).removeprefix("torch."): kind for kind in (
-    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16,
-    torch.float32, torch.float64, torch.complex64)}
+DTYPES = {
+    "bool": torch.bool,
+    "uint8": torch.uint8,
+    "int8": torch.int8,
+    "int16": torch.int16,
+    "int32": torch.int32,
+    "int64": torch.int64,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "complex64": torch.complex64,
+}
 
 
 class Stopped(AssertionError):
@@ -44,13 +56,21 @@ class Stopped(AssertionError):
 
 
 class Session:
-    """A submission's process. `names()` are its answers, to be called like functions; `close()` ends it."""
+    """A submission's process. `names()` are its answers, to be called like functions;
+    `close()` ends it."""
 
-    def __init__(self, cells: list[tuple[str, str, str]] = (), given: dict[str, Any] | None = None,
+    def __init__(self, cells: list[tuple[str, str, str]] = (),
+                 above: dict[str, Any] | None = None,
                  files: dict[str, str] | None = None, seconds: float = SECONDS):
-        """cells: (name, source, why it is refused or ""); given: what stands above them; files: a package's instead"""
-        self.cells, self.given, self.files, self.seconds = list(cells), given or {}, files, seconds
-        self.process, self.generation, self.dead = None, 0, ""
+        """cells: (name, source, why it is refused or ""); given: what stands above them;
+        files: a package's instead"""
+        self.cells = list(cells)
+        self.given = above or {}
+        self.files = files
+        self.seconds = seconds
+        self.process = None
+        self.generation = 0
+        self.dead = ""
         self._start()
 
     def __enter__(self) -> "Session":
@@ -79,11 +99,13 @@ class Session:
             if hasattr(os, "killpg"):
                 try:
                     os.killpg(self.process.pid, signal.SIGKILL)
-                except (ProcessLookupError, PermissionError):    # it has ended; macOS says so by the second
+                except (ProcessLookupError, PermissionError):
+                    # it has ended; macOS says so by the second
                     pass
-            for one in started:                                  # those that left its group
+            # those that left its group
+            for child in started:
                 try:
-                    one.kill()
+                    child.kill()
                 except psutil.Error:
                     pass
             self.process.kill()
@@ -92,32 +114,45 @@ class Session:
         self.process = None
 
     def fresh(self) -> None:
-        """Before each cell of tests: the full time again, and a new process where one answer has ended the last."""
+        """Before each cell of tests: the full time again, and a new process where one answer
+        has ended the last."""
         self.left = self.seconds
         if self.dead and self.loaded:
             self._start()
 
     def _start(self) -> None:
         self.close()
-        self.numbers, self.known, self.seen = WeakTensorKeyDictionary(), {}, {}
-        self.generators, self.optimizers, self.held = {}, {}, Counter()
-        self.generation, self.next, self.left, self.dead, self.loaded = self.generation + 1, 2, self.seconds, "", False
-        self.folder = tempfile.TemporaryDirectory()              # its working directory: empty
+        self.numbers = WeakTensorKeyDictionary()
+        self.known = {}
+        self.seen = {}
+        self.generators = {}
+        self.optimizers = {}
+        self.held = Counter()
+        self.generation += 1
+        self.next = 2
+        self.left = self.seconds
+        self.dead = ""
+        self.loaded = False
+        self.folder = tempfile.TemporaryDirectory()      # its working directory: empty
         keep = {"PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "OMP_WAIT_POLICY"}
         env = {name: value for name, value in os.environ.items() if name in keep}
         env |= {"OMP_NUM_THREADS": "1", "HOME": self.folder.name, "USER": "student"}
-        words, how = apart_sandbox.command(
-            [sys.executable, "-I", "-B", "-c", (HERE / "apart_child.py").read_text(encoding="utf-8")],
-            self.folder.name)
-        self.errors = tempfile.TemporaryFile()                   # the process lets go of it before an answer runs
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+        child = (HERE / "apart_child.py").read_text(encoding="utf-8")
+        words, how = apart_sandbox.command([sys.executable, "-I", "-B", "-c", child],
+                                           self.folder.name)
+        # the process lets go of it before an answer runs
+        self.errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=self.errors,
                                         env=env, start_new_session=True, **how)
         self.answers: queue.Queue = queue.Queue()
-        threading.Thread(target=_read, args=(self.process.stdout, self.answers), daemon=True).start()
+        threading.Thread(target=_read, args=(self.process.stdout, self.answers),
+                         daemon=True).start()
         self.worker = psutil.Process(self.process.pid)
-        self.left = 1000                                         # torch is imported, which is not the student's time
+        self.left = 1000             # torch is imported, which is not the student's time
         self._first_load()
-        self.worker = [self.worker, *_children(self.process.pid)][-1]        # bwrap's grandchild
+        if started := _children(self.process.pid):
+            self.worker = started[-1]                            # bwrap's grandchild
         try:
             self.left = self.seconds
             self.ask("load", self._sendable(), self.cells, self.files or {})
@@ -126,14 +161,15 @@ class Session:
             pass                                                 # each call will say so
 
     def _first_load(self) -> None:
-        """An empty submission. RuntimeError where it fails: that is the sandbox's fault, and must cost no points."""
+        """An empty submission. RuntimeError where it fails: that is the sandbox's fault, and
+        must cost no points."""
         try:
             self.ask("load", {}, [], {})
         except Stopped as problem:
             self.errors.seek(0)
-            said = self.errors.read().decode(errors="replace").strip()
-            raise RuntimeError(f"no submission can be graded: its process does not start: {problem}; {said[-500:]}"
-                               ) from problem
+            message = self.errors.read().decode(errors="replace").strip()
+            raise RuntimeError("no submission can be graded: its process does not "
+                               f"start: {problem}; {message[-500:]}") from problem
         finally:
             self.errors.close()
 
@@ -147,44 +183,51 @@ class Session:
             try:
                 Sender(self).send(value)
                 sendable[name] = value
-            except (TypeError, AttributeError, pickle.PicklingError, ValueError, RecursionError):
+            except (TypeError, AttributeError, pickle.PicklingError, ValueError,
+                    RecursionError):
                 continue
         return sendable
 
     # one request, one answer
 
     def ask(self, kind: str, *args: Any) -> Any:
-        """Send a request -> its value. What an answer raises is raised here, as the nearest of Python's own."""
+        """Send a request -> its value. What an answer raises is raised here, as the nearest
+        of Python's own."""
         if self.dead:
             raise Stopped(self.dead)
         sender = Sender(self)
         request = sender.send((kind, *args))
-        forget = [n for n, one in self.known.items() if one() is None and not self.held[n]]
+        forget = [
+            n for n, ref in self.known.items() if ref() is None and not self.held[n]]
         for n in forget:
             del self.known[n]
             self.seen.pop(n, None)
         tensors = []
-        for n, one in self.known.items():
-            if (x := one()) is None:
+        for n, ref in self.known.items():
+            if (x := ref()) is None:
                 continue
             now = state(x)
             if now != self.seen.get(n):
-                tensors.append((n, (*now[0], x.stride()), isinstance(x, nn.Parameter), now[1], now[3] and (
-                    *now[3], x.grad.stride())))
+                tensors.append((n, (*now[0], x.stride()), isinstance(x, nn.Parameter),
+                                now[1], now[3] and (*now[3], x.grad.stride())))
                 self.seen[n] = now
         rng = raw(torch.get_rng_state())
-        news = {"forget": forget, "tensors": [(n, order(value), *more, grad and order(grad))
-                                              for n, value, *more, grad in tensors],
-                "rng": (rng[2], rng[0], rng[1], (1,)), "grad": torch.is_grad_enabled(),
+        news = {"forget": forget,
+                "tensors": [(n, order(value), *more, grad and order(grad))
+                            for n, value, *more, grad in tensors],
+                "rng": (rng[2], rng[0], rng[1], (1,)),
+                "grad": torch.is_grad_enabled(),
                 "random": random.getstate()}
         frame = pickle.dumps(news, 5) + request
-        told, self.blobs = self._exchange(struct.pack("<Q", len(frame)) + frame)
+        reply, self.blobs = self._exchange(struct.pack("<Q", len(frame)) + frame)
         try:
-            return self._receive(told, sender)
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError, RecursionError) as problem:
-            if told.get("raise") and problem.args == (told["raise"][1],):
+            return self._receive(reply, sender)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError,
+                AttributeError, RecursionError) as problem:
+            if reply.get("raise") and problem.args == (reply["raise"][1],):
                 raise
-            return self._stop(f"its answer cannot be read ({type(problem).__name__}: {problem})")
+            return self._stop("its answer cannot be "
+                              f"read ({type(problem).__name__}: {problem})")
 
     def _exchange(self, frame: bytes) -> tuple[dict, list[bytes]]:
         try:
@@ -198,34 +241,38 @@ class Session:
         if isinstance(answer, str):
             self._stop(answer)
         try:
-            told = json.loads(answer[0])
-            sizes = [int(size) for size in told["sizes"]]
+            reply = json.loads(answer[0])
+            sizes = [int(size) for size in reply["sizes"]]
             ends = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
             if min(sizes) < 0 or ends[-1] != len(answer[1]):
                 raise ValueError("sizes")
-            return told, [answer[1][a:b] for a, b in zip(ends, ends[1:])]
+            return reply, [answer[1][a:b] for a, b in zip(ends, ends[1:])]
         except (ValueError, KeyError, TypeError, RecursionError):
             self._stop("it broke its connection")
 
     def _wait(self) -> Any:
         """The next answer. By the processor's time, so that a busy machine costs no points."""
-        start, before = time.monotonic(), self._used()
+        start = time.monotonic()
+        before = self._used()
         while True:
             try:
                 answer = self.answers.get(timeout=0.5)
                 self.left -= self._used() - before
                 return answer
             except queue.Empty:
-                if self._used_by_all() - before > self.left or time.monotonic() - start > 5 * self.seconds:
+                if (self._used_by_all() - before > self.left
+                        or time.monotonic() - start > 5 * self.seconds):
                     self._stop(f"it took more than {self.seconds:g} seconds")
 
     def _used(self) -> float:
-        """Seconds of the processor that the process has had, and those of its children that have ended."""
+        """Seconds of the processor that the process has had, and those of its children that
+        have ended."""
         return _seconds(self.worker)
 
     def _used_by_all(self) -> float:
         """The same, with children that still run; it reads the whole table of processes."""
-        return self._used() + sum(_seconds(one) for one in _children(self.worker.pid))
+        return self._used() + sum(_seconds(child)
+                                  for child in _children(self.worker.pid))
 
     def _stop(self, why: str) -> None:
         self.dead = f"no answer came: {why}"
@@ -234,85 +281,101 @@ class Session:
 
     # what came back
 
-    def _receive(self, told: dict, sender: "Sender") -> Any:
-        torch.set_rng_state(self._tensor(told["rng"]))
-        if told["random"] is not None:
-            version, numbers, last = told["random"]
+    def _receive(self, reply: dict, sender: "Sender") -> Any:
+        torch.set_rng_state(self._tensor(reply["rng"]))
+        if reply["random"] is not None:
+            version, numbers, last = reply["random"]
             random.setstate((version, tuple(numbers), last))
-        for n, value, requires_grad, leaf, grad in told["tensors"]:
+        for n, value, requires_grad, leaf, grad in reply["tensors"]:
             if (x := self._alive(n)) is not None:
-                _update(x, self._tensor(value), requires_grad, leaf, None if grad is None else self._tensor(grad))
+                _update(x, self._tensor(value), requires_grad, leaf,
+                        None if grad is None else self._tensor(grad))
                 self.seen[n] = state(x)
         self.sender = sender
-        self._make(told["new"], sender)
-        for n, parts in told["lists"]:
+        self._make(reply["new"], sender)
+        for n, parts in reply["lists"]:
             values = [self._value(part) for part in parts]
-            list.__setitem__(sender.lists[n], slice(None), values)           # its own would note that, too
-        for n, flags, tensors in told["modules"]:
+            # its own would note that, too
+            list.__setitem__(sender.lists[n], slice(None), values)
+        for n, flags, tensors in reply["modules"]:
             module = sender.modules[n]
             for part, flag in zip(module.modules(), flags, strict=True):
                 part.training = bool(flag)
             for name, number in tensors:
-                _set(module, str(name), self.fresh_tensors.get(number, None) if self._alive(number) is None
-                     else self._alive(number))
-        for n, value in told["generators"]:
+                x = self._alive(number)
+                if x is None:
+                    x = self.fresh_tensors.get(number)
+                _set(module, str(name), x)
+        for n, value in reply["generators"]:
             sender.generators[n].set_state(self._tensor(value))
-        if "raise" in told:
-            name, says = told["raise"]
+        if "raise" in reply:
+            name, says = reply["raise"]
             kind = getattr(builtins, str(name), Exception)
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
-                kind, says = AssertionError, f"it stopped with {name}"
+                kind = AssertionError
+                says = f"it stopped with {name}"
             self.fresh_tensors = {}
             raise _exception(kind, str(says))
-        value = self._value(told["value"])
+        value = self._value(reply["value"])
         self.fresh_tensors = {}
         return value
 
     def _make(self, new: list, sender: "Sender") -> None:
         """The tensors that a call has made, in the graph of what it was given."""
-        self.fresh_tensors, grown = {}, []
+        self.fresh_tensors = {}
+        grown = []
         for n, value, requires_grad, parameter, shared in new:
-            made, other = self._tensor(value), self._alive(shared)
-            if other is not None and other.shape == made.shape and other.dtype == made.dtype:
-                made = other.detach()                            # one memory, as there
+            tensor = self._tensor(value)
+            base = self._alive(shared)
+            if (base is not None and base.shape == tensor.shape
+                    and base.dtype == tensor.dtype):
+                tensor = base.detach()                            # one memory, as there
             if parameter:
-                made = nn.Parameter(made, requires_grad)
+                tensor = nn.Parameter(tensor, requires_grad)
             elif requires_grad:
-                grown.append((n, made))
-            self.fresh_tensors[n] = made
+                grown.append((n, tensor))
+            self.fresh_tensors[n] = tensor
         if grown:
-            ins = {m: x for m, one in self.known.items() if (x := one()) is not None and x.requires_grad and (
-                m in sender.tensors or x.is_leaf and m % 2 == 0)}
-            made = FromChild.apply(self, self.generation, [n for n, _ in grown], [x for _, x in grown], list(ins),
-                                   torch.zeros((), requires_grad=True), *ins.values())
-            self.fresh_tensors |= zip((n for n, _ in grown), made)
+            ins = {m: x
+                   for m, ref in self.known.items()
+                   if (x := ref()) is not None and x.requires_grad
+                   and (m in sender.tensors or x.is_leaf and m % 2 == 0)}
+            tensor = FromChild.apply(self, self.generation, [n for n, _ in grown],
+                                     [x for _, x in grown], list(ins),
+                                     torch.zeros((), requires_grad=True), *ins.values())
+            self.fresh_tensors |= zip((n for n, _ in grown), tensor)
         for n, x in self.fresh_tensors.items():
-            self.numbers[x], self.known[n] = n, TensorWeakRef(x)
+            self.numbers[x] = n
+            self.known[n] = TensorWeakRef(x)
             self.seen[n] = state(x)
 
     def _alive(self, n: int | None) -> Tensor | None:
-        one = self.known.get(n)
-        return one() if one else None
+        ref = self.known.get(n)
+        return ref() if ref else None
 
-    def _tensor(self, told: list) -> Tensor:
-        kind, shape, index = told
-        data, dtype = self.blobs[index], DTYPES[kind]
-        if dtype is torch.bool:                                  # a byte that is neither 0 nor 1 would be both
+    def _tensor(self, spec: list) -> Tensor:
+        kind, shape, index = spec
+        data = self.blobs[index]
+        dtype = DTYPES[kind]
+        # a byte that is neither 0 nor 1 would be both
+        if dtype is torch.bool:
             data = bytes(map(bool, data))
         return restored(data, kind, tuple(int(size) for size in shape), _dense(shape))
 
-    def _value(self, told: Any) -> Any:
-        if not isinstance(told, list):
-            if isinstance(told, dict):
+    def _value(self, spec: Any) -> Any:
+        if not isinstance(spec, list):
+            if isinstance(spec, dict):
                 raise ValueError("an object")
-            return told
-        kind, *parts = told
+            return spec
+        kind, *parts = spec
         if kind in ("tuple", "list", "set"):
-            return {"tuple": tuple, "list": list, "set": set}[kind](self._value(part) for part in parts)
+            return {"tuple": tuple, "list": list, "set": set}[kind](
+                self._value(part) for part in parts)
         if kind == "dict":
             return {self._value(key): self._value(part) for key, part in parts}
         if kind == "tensor":
-            return self.fresh_tensors[parts[0]] if parts[0] in self.fresh_tensors else self.known[parts[0]]()
+            return (self.fresh_tensors[parts[0]] if parts[0] in self.fresh_tensors
+                    else self.known[parts[0]]())
         if kind == "raw":
             return self._tensor(parts)
         if kind == "array":
@@ -323,14 +386,20 @@ class Session:
             return Remote(self, int(parts[0]), self.generation)
         raise ValueError(f"a value of kind {kind}")
 
-    def _module(self, parts: list, parameters: list, buffers: list, number: int) -> nn.Module:
-        """A module that an answer has made: built as one that it was given, or else a tree of its tensors whose methods
-        run in the process."""
-        like = next((one for one in self.sender.modules.values() if _tree(one) == [part[:2] for part in parts]), None)
-        module = copy.deepcopy(like) if like is not None else RemoteModule(Remote(self, int(number), self.generation))
-        for name, _, _ in parts[1:] if like is None else ():
-            owner, _, last = str(name).rpartition(".")
-            module.get_submodule(owner).add_module(last, nn.Module())
+    def _module(self, parts: list, parameters: list, buffers: list,
+                number: int) -> nn.Module:
+        """A module that an answer has made: built as one that it was given, or else a tree
+        of its tensors whose methods run in the process."""
+        tree = [part[:2] for part in parts]
+        for candidate in self.sender.modules.values():
+            if _tree(candidate) == tree:
+                module = copy.deepcopy(candidate)
+                break
+        else:
+            module = RemoteModule(Remote(self, int(number), self.generation))
+            for name, _, _ in parts[1:]:
+                owner, _, last = str(name).rpartition(".")
+                module.get_submodule(owner).add_module(last, nn.Module())
         for name, number in [*parameters, *buffers]:
             _set(module, str(name), self._value(["tensor", number]))
         for part, (_, _, training) in zip(module.modules(), parts, strict=True):
@@ -339,10 +408,13 @@ class Session:
 
 
 class Remote:
-    """An answer, or what one has made, such as a ring of keys: calls and attributes are asked for."""
+    """An answer, or what one has made, such as a ring of keys: calls and attributes are
+    asked for."""
 
     def __init__(self, session: Session, target: str | int, generation: int = 0):
-        self._session, self._target, self._generation = session, target, generation
+        self._session = session
+        self._target = target
+        self._generation = generation
         self.__name__ = str(target)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -364,7 +436,8 @@ class Remote:
 
 
 class RemoteModule(nn.Module):
-    """A module of a student's own class, such as a ring with buffers: its tensors are here, its methods there."""
+    """A module of a student's own class, such as a ring with buffers: its tensors are here,
+    its methods there."""
 
     def __init__(self, remote: Remote):
         super().__init__()
@@ -383,9 +456,10 @@ class RemoteModule(nn.Module):
 class Hold:
     """Numbers that a graph's backward will ask for, after the tensors themselves are gone here."""
 
-    def __init__(self, held: Counter, numbers: list[int]):
-        self.held, self.numbers = held, numbers
-        held.update(numbers)
+    def __init__(self, counts: Counter, numbers: list[int]):
+        self.held = counts
+        self.numbers = numbers
+        counts.update(numbers)
 
     def __del__(self) -> None:
         self.held.subtract(self.numbers)
@@ -395,8 +469,12 @@ class FromChild(torch.autograd.Function):
     """What a call has made of tensors; backward is another request."""
 
     @staticmethod
-    def forward(ctx: Any, session: Session, generation: int, outs: list, values: list, ins: list, *inputs: Tensor):
-        ctx.session, ctx.generation, ctx.outs, ctx.ins = session, generation, outs, ins
+    def forward(ctx: Any, session: Session, generation: int, outs: list, values: list,
+                ins: list, *inputs: Tensor):
+        ctx.session = session
+        ctx.generation = generation
+        ctx.outs = outs
+        ctx.ins = ins
         ctx.hold = Hold(session.held, [*outs, *ins])
         ctx.set_materialize_grads(False)
         return tuple(values)
@@ -405,10 +483,10 @@ class FromChild(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None):
         if ctx.generation != ctx.session.generation:
             raise Stopped("no answer came: its process has ended")
-        asked = [(n, grad) for n, grad in zip(ctx.outs, grads) if grad is not None]
-        values = [raw(grad) for _, grad in asked]
-        slopes = ctx.session.ask("backward", [n for n, _ in asked], [order((*v, _dense(v[1]))) for v in values],
-                                 ctx.ins)
+        pairs = [(n, grad) for n, grad in zip(ctx.outs, grads) if grad is not None]
+        values = [raw(grad) for _, grad in pairs]
+        slopes = ctx.session.ask("backward", [n for n, _ in pairs],
+                                 [order((*v, _dense(v[1]))) for v in values], ctx.ins)
         return (None,) * 6 + tuple(slopes)
 
 
@@ -419,14 +497,16 @@ def _dense(shape: Any) -> tuple[int, ...]:
     return tuple(reversed(strides)) if len(shape) else ()
 
 
-def _update(x: Tensor, value: Tensor, requires_grad: bool, leaf: bool, grad: Tensor | None) -> None:
+def _update(x: Tensor, value: Tensor, requires_grad: bool, leaf: bool,
+            grad: Tensor | None) -> None:
     if x.shape == value.shape and x.dtype == value.dtype:
         x.data.copy_(value)
     else:
         x.data = value
     if not x.is_leaf:
         return
-    if not leaf and not x.requires_grad:                         # something of a graph was written into it
+    if not leaf and not x.requires_grad:
+        # something of a graph was written into it
         with torch.enable_grad():
             x.add_(torch.zeros(x.shape, dtype=x.dtype, requires_grad=True))
         return
@@ -439,22 +519,24 @@ def _set(module: nn.Module, name: str, x: Tensor | None) -> None:
     """Put a tensor in the place of a module's parameter or buffer, whatever was there."""
     owner, _, last = name.rpartition(".")
     part = module.get_submodule(owner)
-    held = part._parameters if isinstance(x, nn.Parameter) else part._buffers
-    if x is not None and held.get(last) is not x:
-        for other in (part._parameters, part._buffers):
-            if other is not held:
-                other.pop(last, None)
-        held[last] = x
+    slots = part._parameters if isinstance(x, nn.Parameter) else part._buffers
+    if x is not None and slots.get(last) is not x:
+        for registry in (part._parameters, part._buffers):
+            if registry is not slots:
+                registry.pop(last, None)
+        slots[last] = x
 
 
 def _tree(module: nn.Module) -> list[list[str]]:
-    return [[name, f"{type(part).__module__}.{type(part).__qualname__}"] for name, part in module.named_modules()]
+    return [[name, f"{type(part).__module__}.{type(part).__qualname__}"]
+            for name, part in module.named_modules()]
 
 
 def _exception(kind: type[Exception], says: str) -> Exception:
     try:
         return kind(says)
-    except TypeError:                                            # UnicodeDecodeError wants five arguments
+    except TypeError:
+        # UnicodeDecodeError wants five arguments
         return ValueError(says)
 
 
@@ -468,7 +550,8 @@ def _children(pid: int) -> list[psutil.Process]:
 
 def _seconds(process: psutil.Process) -> float:
     try:
-        return sum(process.cpu_times()[:4])                      # user, system, and of children that have ended both
+        # user, system, and of children that have ended both
+        return sum(process.cpu_times()[:4])
     except psutil.Error:
         return 0.0
 
@@ -487,4 +570,5 @@ def _read(stream: Any, answers: queue.Queue) -> None:
     answers.put(None)
 
 
-Session.remote = Remote                # apart_arguments.py tells it from other arguments
+# apart_arguments.py tells it from other arguments
+Session.remote = Remote

@@ -1,7 +1,9 @@
-"""A process for one submission: it runs the student's source, answers calls with tensors, and knows no test.
+"""A process for one submission: it runs the student's source, answers calls with tensors, and
+knows no test.
 
-apart.py starts it, by its text and not by its path: nothing here tells where the course lies. Requests arrive as
-pickles, from the grader, who is trusted. Answers leave as JSON and raw bytes, which decode to plain values alone.
+apart.py starts it, by its text and not by its path: nothing here tells where the course lies.
+Requests arrive as pickles, from the grader, who is trusted. Answers leave as JSON and raw
+bytes, which decode to plain values alone.
 """
 import __future__
 
@@ -28,15 +30,29 @@ import torch.nn.functional  # noqa: F401
 from torch import Tensor, nn
 
 CLOSED = ("minalbef", "emojiscenes", "grading")
-LIBRARIES = tuple({os.path.realpath(folder) + os.sep for folder in sys.path if os.path.isdir(folder)
-                   and os.path.realpath(folder).startswith((os.path.realpath(sys.prefix), os.path.realpath(
-                       sys.base_prefix), os.path.dirname(os.__file__)))} | {
-                   os.path.abspath(folder) + os.sep for folder in sys.path if folder.startswith(sys.prefix)})
-ITERATORS = (map, filter, zip, enumerate, reversed, range, types.GeneratorType, type({}.keys()), type({}.values()),
-             type({}.items()))
+ITERATORS = (map, filter, zip, enumerate, reversed, range, types.GeneratorType,
+             type({}.keys()), type({}.values()), type({}.items()))
 MOST = 100_000                        # that one gives
-FORBIDDEN = ("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "mmap.", "sqlite3.", "gc.", "pty.", "winreg.",
-             "_winapi.", "msvcrt.", "fcntl.", "signal.", "tempfile.", "webbrowser.", "urllib.", "http.", "pathlib.")
+FORBIDDEN = ("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "mmap.", "sqlite3.",
+             "gc.", "pty.", "winreg.", "_winapi.", "msvcrt.", "fcntl.", "signal.",
+             "tempfile.", "webbrowser.", "urllib.", "http.", "pathlib.")
+
+
+def library_folders():
+    """Where Python's own modules and the installed ones are, as sys.path names them."""
+    own = (os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix),
+           os.path.dirname(os.__file__))
+    folders = set()
+    for folder in sys.path:
+        real = os.path.realpath(folder)
+        if os.path.isdir(folder) and real.startswith(own):
+            folders.add(real + os.sep)
+        if folder.startswith(sys.prefix):
+            folders.add(os.path.abspath(folder) + os.sep)
+    return tuple(folders)
+
+
+LIBRARIES = library_folders()
 
 
 class Closed:
@@ -52,25 +68,33 @@ class Closed:
 class ClosedImports(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in CLOSED:
-            raise ImportError(f"{name.split('.')[0]} is closed while you are graded: write it yourself")
+            raise ImportError(f"{name.split('.')[0]} is closed while you are graded: "
+                              "write it yourself")
 
 
 def seal():
-    """From here on: no file but the libraries' own, no process, no socket. An audit hook cannot be taken out again."""
+    """From here on: no file but the libraries' own, no process, no socket. An audit hook
+    cannot be taken out again."""
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
-    def hook(event, args, within=LIBRARIES, forbidden=FORBIDDEN, closed=CLOSED, type=type, str=str, int=int, len=len,
-             any=any, PermissionError=PermissionError, ImportError=ImportError):     # builtins can be replaced
+    def hook(event, args, within=LIBRARIES, forbidden=FORBIDDEN, closed=CLOSED,
+             type=type, str=str, int=int, len=len, any=any,
+             PermissionError=PermissionError, ImportError=ImportError):
+        # builtins can be replaced
         if event in ("open", "os.listdir", "os.scandir"):
             path = args[0]
             if type(path) is int and event == "open":
                 return
-            inside = [path[len(one):] for one in within if path.startswith(one)] if type(path) is str else []
-            if (not inside or any(rest.startswith(closed) for rest in inside) or ".." in path
-                    or event == "open" and args[2] & writing):
+            inside = []
+            if type(path) is str:
+                inside = [path[len(folder):] for folder in within
+                          if path.startswith(folder)]
+            if (not inside or any(rest.startswith(closed) for rest in inside)
+                or ".." in path or event == "open" and args[2] & writing):
                 raise PermissionError("an answer reads and writes no files")
         elif event == "import" and str.split(args[0], ".")[0] in closed:
-            raise ImportError("minalbef is closed while you are graded: write it yourself")
+            raise ImportError("minalbef is closed while you are graded: "
+                              "write it yourself")
         elif event.startswith(forbidden):
             raise PermissionError(f"an answer needs no {event}")
 
@@ -87,7 +111,8 @@ class Sources(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         stem = name.replace(".", "/")
         for at, folder in ((f"{stem}/__init__.py", True), (f"{stem}.py", False)):
             if at in self.files:
-                return importlib.util.spec_from_loader(name, self, origin=at, is_package=folder)
+                return importlib.util.spec_from_loader(name, self, origin=at,
+                                                       is_package=folder)
 
     def create_module(self, spec):
         return None
@@ -101,12 +126,16 @@ class Sources(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def restored(raw, kind, shape, stride):
     dtype = getattr(torch, kind)
-    flat = torch.frombuffer(bytearray(raw), dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+    flat = torch.empty(0, dtype=dtype)
+    if raw:
+        flat = torch.frombuffer(bytearray(raw), dtype=dtype)
     value = flat.reshape(shape)
-    try:                                                         # as the caller's lies in memory: a view may fail
-        other = torch.empty_strided(shape, stride, dtype=dtype)
-        return other.copy_(value) if torch.numel(other) else value
-    except RuntimeError:                                         # expanded: no memory of its own
+    # as the caller's lies in memory: a view may fail
+    try:
+        strided = torch.empty_strided(shape, stride, dtype=dtype)
+        return strided.copy_(value) if torch.numel(strided) else value
+    except RuntimeError:
+        # expanded: no memory of its own
         return value
 
 
@@ -114,30 +143,45 @@ def raw(x):
     """Dtype, shape and bytes of a tensor of whatever class: nothing of a student's is called."""
     with torch._C.DisableTorchFunctionSubclass():
         x = x.detach().cpu().contiguous()
-        return str(x.dtype).removeprefix("torch."), tuple(x.shape), x.reshape(-1).view(torch.uint8).numpy().tobytes()
+        return (str(x.dtype).removeprefix("torch."), tuple(x.shape),
+                x.reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def state(x):
     grad = x.grad if x.is_leaf else None
-    return raw(x), bool(x.requires_grad), x.grad_fn is None, None if grad is None else raw(grad)
+    return (raw(x), bool(x.requires_grad), x.grad_fn is None,
+            None if grad is None else raw(grad))
 
 
 class Child:
     def __init__(self):
-        self.tensors, self.numbers, self.seen, self.graphs = {}, {}, {}, {}
-        self.optimizers, self.generators, self.objects = {}, {}, {}
-        self.new, self.main = [], sys.modules["__main__"]
-        self.answers, self.failures, self.next = {}, {}, 1       # odd numbers are the child's, even ones the grader's
+        self.tensors = {}
+        self.numbers = {}
+        self.seen = {}
+        self.graphs = {}
+        self.optimizers = {}
+        self.generators = {}
+        self.objects = {}
+        self.new = []
+        self.main = sys.modules["__main__"]
+        self.answers = {}
+        self.failures = {}
+        self.next = 1                # odd numbers are the child's, even ones the grader's
 
     # requests
 
-    def load(self, given, cells, files):
-        """A notebook's cells, (name, source, why it is refused), after what is given; or a package's files."""
-        self.answers, self.failures = {}, {}
-        for name in [name for name in sys.modules if name.split(".")[0] in ("mine", "adapters")]:
-            del sys.modules[name]
-        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, Sources)]
-        space = {"__name__": "__main__", "__builtins__": builtins, **given}
+    def load(self, above, cells, files):
+        """A notebook's cells, (name, source, why it is refused), after what is given; or a
+        package's files."""
+        self.answers = {}
+        self.failures = {}
+        for name in list(sys.modules):
+            if name.split(".")[0] in ("mine", "adapters"):
+                del sys.modules[name]
+        for finder in list(sys.meta_path):
+            if isinstance(finder, Sources):
+                sys.meta_path.remove(finder)
+        space = {"__name__": "__main__", "__builtins__": builtins, **above}
         main = types.ModuleType("__main__")
         main.__dict__.update(space)
         sys.modules["__main__"] = main
@@ -145,32 +189,40 @@ class Child:
             sys.meta_path.insert(0, Sources(files))
             try:
                 import adapters
-                self.answers = {name: part for name, part in vars(adapters).items() if callable(part)}
+                self.answers = {name: part
+                                for name, part in vars(adapters).items()
+                                if callable(part)}
             except BaseException as problem:
-                self.failures[""] = f"adapters.py cannot be imported: {type(problem).__name__}: {problem}"
+                self.failures[""] = ("adapters.py cannot be imported: "
+                                     f"{type(problem).__name__}: {problem}")
         for name, source, refused in cells:
             before = main.__dict__.get(name)
             why = refused or self.run(source, main.__dict__)
-            found = main.__dict__.get(name)
-            if name and (found is before or refused):
-                self.failures[name] = refused or f"its cell stopped: {why}" if why else "its cell does not define it"
+            answer = main.__dict__.get(name)
+            if name and (answer is before or refused):
+                self.failures[name] = (refused or f"its cell stopped: {why}" if why
+                                       else "its cell does not define it")
             elif name:
-                self.answers[name] = found
+                self.answers[name] = answer
         return None
 
     def run(self, source, space):
-        """Statement by statement, so that an experiment that fails takes no answer with it. -> the first problem"""
-        first, flags = None, 0
+        """Statement by statement, so that an experiment that fails takes no answer with it.
+        -> the first problem"""
+        first = None
+        flags = 0
         try:
             body = ast.parse(source).body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
             return f"{type(problem).__name__}: {problem}"
         for node in body:
             if isinstance(node, ast.ImportFrom) and node.module == "__future__":
-                flags |= sum({getattr(__future__, one.name).compiler_flag for one in node.names
-                              if hasattr(__future__, one.name)})
+                flags |= sum({getattr(__future__, feature.name).compiler_flag
+                              for feature in node.names
+                              if hasattr(__future__, feature.name)})
             try:
-                exec(compile(ast.Module([node], []), "<answer>", "exec", flags, True), space)
+                exec(compile(ast.Module([node], []), "<answer>", "exec", flags, True),
+                     space)
             except BaseException as problem:
                 first = first or f"{type(problem).__name__}: {problem}"
         return first
@@ -178,7 +230,9 @@ class Child:
     def call(self, target, args, kwargs):
         if isinstance(target, str):
             if target not in self.answers:
-                raise NameError(f"{target}: {self.failures.get(target) or self.failures.get('') or 'not there'}")
+                raise NameError(
+                    f"{target}: "
+                    f"{self.failures.get(target) or self.failures.get('') or 'not there'}")
             return self.answers[target](*args, **kwargs)
         return self.objects[target](*args, **kwargs)
 
@@ -189,16 +243,20 @@ class Child:
         """Gradients of a call's results for its tensors."""
         graphs = [self.graphs[n] for n in outs]
         slopes = torch.autograd.grad(graphs, [self.tensors[n] for n in ins],
-                                     [restored(*one) for one in grads], retain_graph=True, allow_unused=True)
+                                     [restored(*grad) for grad in grads],
+                                     retain_graph=True, allow_unused=True)
         return [None if slope is None else Raw(slope) for slope in slopes]
 
     # what arrives
 
     def take(self, n, raw_value, parameter, requires_grad, grad):
-        value, x = restored(*raw_value), self.tensors.get(n)
+        value = restored(*raw_value)
+        x = self.tensors.get(n)
         if x is None:
-            x = nn.Parameter(value, requires_grad) if parameter else value.requires_grad_(requires_grad)
-            self.tensors[n], self.numbers[id(x)] = x, n
+            x = (nn.Parameter(value, requires_grad) if parameter
+                 else value.requires_grad_(requires_grad))
+            self.tensors[n] = x
+            self.numbers[id(x)] = n
         elif x.shape == value.shape and x.dtype == value.dtype:
             x.data.copy_(value)
         else:
@@ -222,7 +280,8 @@ class Child:
     # what leaves
 
     def tell(self, value, blobs, depth=0):
-        """A value as JSON: plain values by themselves, tensors by number, all else as something to call."""
+        """A value as JSON: plain values by themselves, tensors by number, all else as
+        something to call."""
         if value is None or type(value) in (bool, int, float, str):
             return value
         if isinstance(value, Raw):
@@ -232,17 +291,26 @@ class Child:
         if isinstance(value, nn.Module):
             return self.tell_module(value, blobs)
         if isinstance(value, numpy.ndarray):
-            return ["array", *blob(raw(torch.from_numpy(numpy.ascontiguousarray(value))), blobs)]
+            return ["array",
+                    *blob(raw(torch.from_numpy(numpy.ascontiguousarray(value))), blobs)]
         if isinstance(value, numpy.generic):
             return self.tell(value.item(), blobs, depth)
-        if isinstance(value, ITERATORS):                         # as the caller would draw them
+        # as the caller would draw them
+        if isinstance(value, ITERATORS):
             value = list(itertools.islice(value, MOST))
         if depth < 20 and isinstance(value, (tuple, list, deque, set, frozenset)):
-            kind = "tuple" if isinstance(value, tuple) else "set" if isinstance(value, (set, frozenset)) else "list"
+            kind = "list"
+            if isinstance(value, tuple):
+                kind = "tuple"
+            elif isinstance(value, (set, frozenset)):
+                kind = "set"
             return [kind, *(self.tell(part, blobs, depth + 1) for part in value)]
         if depth < 20 and isinstance(value, dict):
-            return ["dict", *([self.tell(key, blobs, depth + 1), self.tell(part, blobs, depth + 1)]
-                              for key, part in value.items())]
+            pairs = []
+            for key, part in value.items():
+                pairs.append([self.tell(key, blobs, depth + 1),
+                              self.tell(part, blobs, depth + 1)])
+            return ["dict", *pairs]
         for kind in (bool, int, float, str):
             if isinstance(value, kind):
                 return kind(value)
@@ -254,27 +322,41 @@ class Child:
         """Of a tensor that both know, or from now on."""
         if id(x) in self.numbers:
             return self.numbers[id(x)]
-        n, self.next = self.next, self.next + 2
-        shared = next((m for m, other in self.tensors.items() if other.data_ptr() == x.data_ptr() and x.numel()
-                       and other.shape == x.shape and other.stride() == x.stride()), None)
+        n = self.next
+        self.next += 2
+        shared = self.sharing_memory(x)
         self.graphs[n] = x
-        if x.is_leaf and not (x.requires_grad and not isinstance(x, nn.Parameter)):
-            kept = x
-        else:                                                    # as an argument it starts a graph of its own
-            kept = x.detach().requires_grad_(x.requires_grad)
-        self.tensors[n], self.numbers[id(x)], self.numbers[id(kept)] = kept, n, n
-        self.seen[n] = state(kept)
-        self.new.append([n, blob(raw(x), blobs), bool(x.requires_grad), isinstance(x, nn.Parameter), shared])
+        argument = x
+        if not x.is_leaf or x.requires_grad and not isinstance(x, nn.Parameter):
+            # as an argument it starts a graph of its own
+            argument = x.detach().requires_grad_(x.requires_grad)
+        self.tensors[n] = argument
+        self.numbers[id(x)] = n
+        self.numbers[id(argument)] = n
+        self.seen[n] = state(argument)
+        self.new.append([n, blob(raw(x), blobs), bool(x.requires_grad),
+                         isinstance(x, nn.Parameter), shared])
         return n
 
+    def sharing_memory(self, x):
+        """The number of a tensor that is another view of the same memory, or None."""
+        for n, twin in self.tensors.items():
+            same_memory = twin.data_ptr() == x.data_ptr() and x.numel()
+            if same_memory and twin.shape == x.shape and twin.stride() == x.stride():
+                return n
+
     def tell_module(self, module, blobs):
-        parts = [[name, type(part).__module__ + "." + type(part).__qualname__, bool(part.training)]
-                 for name, part in module.named_modules()]
-        number, self.next = self.next, self.next + 2
-        self.objects[number] = module                            # its methods stay here, to be called
-        return ["module", parts, [[name, self.number(p, blobs)] for name, p in
-                                  module.named_parameters(remove_duplicate=False)],
-                [[name, self.number(b, blobs)] for name, b in module.named_buffers(remove_duplicate=False)], number]
+        parts = [[name, type(part).__module__ + "." + type(part).__qualname__,
+                  bool(part.training)] for name, part in module.named_modules()]
+        number = self.next
+        self.next += 2
+        # its methods stay here, to be called
+        self.objects[number] = module
+        return ["module", parts,
+                [[name, self.number(p, blobs)]
+                 for name, p in module.named_parameters(remove_duplicate=False)],
+                [[name, self.number(b, blobs)]
+                 for name, b in module.named_buffers(remove_duplicate=False)], number]
 
     def changes(self, reader, blobs):
         """What the call did to the caller's tensors, lists, modules and generators."""
@@ -283,17 +365,25 @@ class Child:
             now = state(x)
             if now != self.seen.get(n):
                 value, requires_grad, leaf, grad = now
-                tensors.append([n, blob(value, blobs), requires_grad, leaf, grad and blob(grad, blobs)])
+                tensors.append([n, blob(value, blobs), requires_grad, leaf,
+                                grad and blob(grad, blobs)])
                 self.seen[n] = now
-        lists = [[n, [self.tell(part, blobs) for part in items(one)]] for n, (one, was) in reader.lists.items()
-                 if len(items(one)) != len(was) or any(a is not b for a, b in zip(items(one), was))]
+        lists = [[n, [self.tell(part, blobs) for part in items(values)]]
+                 for n, (values, was) in reader.lists.items()
+                 if len(items(values)) != len(was)
+                 or any(a is not b for a, b in zip(items(values), was))]
         modules = []
         for n, (module, was) in reader.modules.items():
             if (now := outline(module)) != was:
-                modules.append([n, now[0], [[name, self.number(x, blobs)] for name, x in held(module)]])
-        generators = [[n, list(blob(raw(g.get_state()), blobs))] for n, g in self.generators.items()
-                      if n in reader.generators]
-        return {"tensors": tensors, "lists": lists, "modules": modules, "generators": generators}
+                modules.append([n, now[0],
+                                [[name, self.number(x, blobs)]
+                                 for name, x in held(module)]])
+        generators = [[n, list(blob(raw(g.get_state()), blobs))]
+                      for n, g in self.generators.items() if n in reader.generators]
+        return {"tensors": tensors,
+                "lists": lists,
+                "modules": modules,
+                "generators": generators}
 
 
 class Raw:
@@ -309,24 +399,32 @@ def blob(raw_value, blobs):
     return [kind, list(shape), len(blobs) - 1]
 
 
-def items(one):
-    return list.__getitem__(one, slice(None))                    # not by an iterator of its own
+def items(values):
+    # not by an iterator of its own
+    return list.__getitem__(values, slice(None))
 
 
 def held(module):
-    return [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    return [*module.named_parameters(remove_duplicate=False),
+            *module.named_buffers(remove_duplicate=False)]
 
 
 def outline(module):
-    return [bool(part.training) for part in module.modules()], [(name, id(x)) for name, x in held(module)]
+    return [bool(part.training) for part in module.modules()], [
+        (name, id(x)) for name, x in held(module)]
 
 
 class Reader(pickle.Unpickler):
-    """What the grader sent: tensors and generators by number, functions and classes of its tests by their code."""
+    """What the grader sent: tensors and generators by number, functions and classes of its
+    tests by their code."""
 
     def __init__(self, child, stream):
         super().__init__(stream)
-        self.child, self.lists, self.modules, self.generators, self.order = child, {}, {}, set(), []
+        self.child = child
+        self.lists = {}
+        self.modules = {}
+        self.generators = set()
+        self.order = []
 
     def persistent_load(self, pid):
         kind, n, *more = pid
@@ -345,7 +443,8 @@ class Reader(pickle.Unpickler):
             return self.lists[n][0]
         if kind == "optimizer":
             if n not in self.child.optimizers:
-                self.child.optimizers[n] = Reader(self.child, io.BytesIO(more[0])).load()
+                self.child.optimizers[n] = (
+                    Reader(self.child, io.BytesIO(more[0])).load())
             return self.child.optimizers[n]
         if kind == "object":
             return self.child.objects[n]
@@ -357,9 +456,15 @@ class Reader(pickle.Unpickler):
         if module.startswith("minalbef.") and "adapters" in sys.modules:
             module = module.replace("minalbef", "mine")
         if module == "apart_arguments":
-            return {"make_function": make_function, "fill_function": fill_function, "make_class": make_class,
-                    "fill_class": fill_class, "make_module": self.make_module, "make_list": self.make_list,
-                    "fill_list": fill_list, "make_cell": types.CellType, "make_object": object.__new__,
+            return {"make_function": make_function,
+                    "fill_function": fill_function,
+                    "make_class": make_class,
+                    "fill_class": fill_class,
+                    "make_module": self.make_module,
+                    "make_list": self.make_list,
+                    "fill_list": fill_list,
+                    "make_cell": types.CellType,
+                    "make_object": object.__new__,
                     "import_module": importlib.import_module}[name]
         return super().find_class(module, name)
 
@@ -369,30 +474,35 @@ class Reader(pickle.Unpickler):
         return module
 
     def make_list(self, kind, n):
-        made = kind.__new__(kind)
-        self.lists[n] = made, None
-        return made
+        result = kind.__new__(kind)
+        self.lists[n] = result, None
+        return result
 
     def read(self):
         """The request; then the contents of its lists, which may hold each other."""
-        request, filled = self.load(), 0
+        request = self.load()
+        filled = 0
         while filled < len(self.order):
             self.lists[self.order[filled]][0].extend(self.load())
             filled += 1
-        self.lists = {n: (one, items(one)) for n, (one, _) in self.lists.items()}
-        self.modules = {n: (module, outline(module)) for n, (module, _) in self.modules.items()}
+        self.lists = {n: (values, items(values))
+                      for n, (values, _) in self.lists.items()}
+        self.modules = {n: (module, outline(module))
+                        for n, (module, _) in self.modules.items()}
         return request
 
 
 def make_function(code, name):
-    return types.FunctionType(marshal.loads(code), {"__builtins__": builtins}, name, None, tuple(
-        types.CellType() for _ in marshal.loads(code).co_freevars))
+    return types.FunctionType(
+        marshal.loads(code), {"__builtins__": builtins}, name, None,
+        tuple(types.CellType() for _ in marshal.loads(code).co_freevars))
 
 
 def fill_function(function, values):
     spaces, defaults, keywords, cells, attributes = values
     function.__globals__.update(spaces)
-    function.__defaults__, function.__kwdefaults__ = defaults, keywords
+    function.__defaults__ = defaults
+    function.__kwdefaults__ = keywords
     for cell, content in zip(function.__closure__ or (), cells):
         if content:
             cell.cell_contents = content[0]
@@ -403,15 +513,15 @@ def make_class(name, bases):
     return type(name, bases, {})
 
 
-def fill_class(made, parts):
+def fill_class(target, parts):
     for name, part in parts.items():
-        setattr(made, name, part)
+        setattr(target, name, part)
 
 
-def fill_list(made, values):
+def fill_list(target, values):
     attributes, items = values
-    made.__dict__.update(attributes)
-    list.extend(made, items)
+    target.__dict__.update(attributes)
+    list.extend(target, items)
 
 
 def bound():
@@ -420,19 +530,21 @@ def bound():
         import resource
     except ImportError:                                          # Windows
         return
-    for what, most in (("RLIMIT_DATA", 4 << 30), ("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0)):
+    for what, most in (("RLIMIT_DATA", 4 << 30), ("RLIMIT_FSIZE", 0),
+                       ("RLIMIT_CORE", 0)):
         resource.setrlimit(getattr(resource, what), (most, most))
 
 
 def serve(stream, out):
     """Answer requests until the grader closes the pipe."""
-    child, start = Child(), True
+    child = Child()
+    start = True
     while head := stream.read(8):
         data = io.BytesIO(stream.read(struct.unpack("<Q", head)[0]))
         news = pickle.load(data)
         child.forget(news["forget"])
-        for one in news["tensors"]:
-            child.take(*one)
+        for tensor in news["tensors"]:
+            child.take(*tensor)
         if start:
             bound()
             seal()
@@ -440,7 +552,10 @@ def serve(stream, out):
         torch.set_rng_state(restored(*news["rng"]))
         random.setstate(news["random"])
         torch.set_grad_enabled(news["grad"])
-        blobs, child.new, reader, answer = [], [], Reader(child, data), {}
+        blobs = []
+        child.new = []
+        reader = Reader(child, data)
+        answer = {}
         try:
             kind, *args = reader.read()
             answer["value"] = child.tell(getattr(child, kind)(*args), blobs)
@@ -451,20 +566,25 @@ def serve(stream, out):
             answer = {"raise": [base.__name__, str(problem)[:500]]}
         with torch.no_grad():
             answer |= child.changes(reader, blobs)
-        answer["random"] = None if random.getstate() == news["random"] else random.getstate()
-        answer |= {"new": child.new, "rng": blob(raw(torch.get_rng_state()), blobs), "sizes": [len(b) for b in blobs]}
-        told = json.dumps(answer).encode()
+        answer["random"] = (None if random.getstate() == news["random"]
+                            else random.getstate())
+        answer |= {"new": child.new,
+                   "rng": blob(raw(torch.get_rng_state()), blobs),
+                   "sizes": [len(b) for b in blobs]}
+        reply = json.dumps(answer).encode()
         data = b"".join(blobs)
-        out.write(struct.pack("<QQ", len(told), len(data)) + told + data)
+        out.write(struct.pack("<QQ", len(reply), len(data)) + reply + data)
         out.flush()
 
 
 if __name__ == "__main__":
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    requests = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb")
     quiet = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(quiet, number)
     sys.meta_path.insert(0, ClosedImports())
     del quiet, number
-    torch.optim.SGD([nn.Parameter(torch.ones(1))]).step()        # imports what the first step of any optimiser does
+    # imports what the first step of any optimiser does
+    torch.optim.SGD([nn.Parameter(torch.ones(1))]).step()
     serve(requests, answers)

@@ -1,6 +1,8 @@
-"""Where a submission's process runs: in bubblewrap's sandbox, as an account without rights or, if told, in neither.
+"""Where a submission's process runs: in bubblewrap's sandbox, as an account without rights or,
+if told, in neither.
 
-The audit hook of apart_child.py is a fence inside Python; code below Python gets over it. The system's fence is here.
+The audit hook of apart_child.py is a fence inside Python; code below Python gets over it. The
+system's fence is here.
 """
 import functools
 import importlib.util
@@ -12,17 +14,21 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PACKAGES = ("minalbef", "emojiscenes")        # hidden, too, where they are installed among the libraries
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/etc/ld.so.cache",
-          "/etc/alternatives", "/sys/devices/system/cpu")
+# hidden, too, where they are installed among the libraries
+PACKAGES = ("minalbef", "emojiscenes")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store",
+          "/etc/ld.so.cache", "/etc/alternatives", "/sys/devices/system/cpu")
 PYTHON = ("bin", "lib", "lib64", "pyvenv.cfg")
 UNSAFE = "MINALBEF_UNSAFE"
 ACCOUNT = "MINALBEF_STUDENT"
-MEANS = (f"`--unsafe` ({UNSAFE}=1) grades without a sandbox. Submissions then run under your account, behind Python's "
-         "audit hook alone: code that gets around the hook can read the solutions, change grades, delete your files "
+MEANS = (f"`--unsafe` ({UNSAFE}=1) grades without a sandbox. Submissions then run "
+         "under your account, behind Python's audit hook alone: code that gets "
+         "around the hook can read the solutions, change grades, delete your files "
          "and use your network")
-WAYS_OUT = (f"Do one of these: install bubblewrap (Debian, Ubuntu: apt-get install bubblewrap); grade in the container "
-            f"of notebooks/assignments/Containerfile; as root, name an account without rights in {ACCOUNT}. {MEANS}")
+WAYS_OUT = ("Do one of these: install bubblewrap (Debian, Ubuntu: apt-get install "
+            "bubblewrap); grade in the container of "
+            "notebooks/assignments/Containerfile; as root, name an account without "
+            f"rights in {ACCOUNT}. {MEANS}")
 
 
 class Refused(RuntimeError):
@@ -30,7 +36,8 @@ class Refused(RuntimeError):
 
 
 def choose() -> str:
-    """How submissions run here: "unsafe", "account" or "bwrap". Refused, with the ways out, where none may be."""
+    """How submissions run here: "unsafe", "account" or "bwrap". Refused, with the ways out,
+    where none may be."""
     if os.environ.get(UNSAFE, "0") not in ("", "0"):
         return "unsafe"
     if user := os.environ.get(ACCOUNT):
@@ -59,7 +66,8 @@ def trust_ours() -> None:
 
 
 def command(words: list[str], folder: str) -> tuple[list[str], dict[str, Any]]:
-    """A command as it is called in its sandbox, and what else Popen must know. folder: where it works, empty."""
+    """A command as it is called in its sandbox, and what else Popen must know. folder: where
+    it works, empty."""
     way = choose()
     if way == "bwrap":
         return [*bubblewrap(), *words], {"cwd": folder}
@@ -70,9 +78,11 @@ def command(words: list[str], folder: str) -> tuple[list[str], dict[str, Any]]:
 
 
 def bubblewrap() -> list[str]:
-    """bwrap with the system and Python bound read-only: no home, no course, no network, no process but its own."""
-    words = ["bwrap", "--unshare-all", "--uid", "65534", "--gid", "65534", "--die-with-parent", "--new-session",
-             "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--setenv", "HOME", "/tmp"]
+    """bwrap with the system and Python bound read-only: no home, no course, no network, no
+    process but its own."""
+    words = ["bwrap", "--unshare-all", "--uid", "65534", "--gid", "65534",
+             "--die-with-parent", "--new-session", "--proc", "/proc", "--dev", "/dev",
+             "--tmpfs", "/tmp", "--setenv", "HOME", "/tmp"]
     bound = []
     for path in SYSTEM:
         if os.path.islink(path):
@@ -91,16 +101,22 @@ def bubblewrap() -> list[str]:
 
 
 def _python() -> list[str]:
-    """Where this Python and its libraries are: a virtual environment and the Python that it was made from."""
-    prefixes = {sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix),
+    """Where this Python and its libraries are: a virtual environment and the Python that it
+    was made from."""
+    prefixes = {sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix),
+                os.path.realpath(sys.base_prefix),
                 str(Path(sys.executable).resolve().parents[1])}
-    found = [os.path.join(prefix, name) for prefix in sorted(prefixes) for name in PYTHON]
-    return [path for path in found if os.path.exists(path)]
+    paths = [os.path.join(prefix, name) for prefix in sorted(prefixes)
+             for name in PYTHON]
+    return [path for path in paths if os.path.exists(path)]
 
 
 def _secrets() -> list[str]:
     """Folders that no submission may see, should they lie among the libraries."""
-    folders = {str(HERE), *(str(path) for path in HERE.parents if (path / "notebooks" / "assignments").is_dir())}
+    folders = {str(HERE),
+               *(str(path)
+                 for path in HERE.parents
+                 if (path / "notebooks" / "assignments").is_dir())}
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
         if spec is not None:
@@ -116,24 +132,28 @@ def _within(path: str, folders: list[str]) -> bool:
 def _bubblewrap_fails() -> str:
     if not shutil.which("bwrap"):
         return "bubblewrap (bwrap) is not installed"
-    return _fails([*bubblewrap(), sys.executable, "-I", "-c", "pass"], "bubblewrap is installed but fails here")
+    return _fails([*bubblewrap(), sys.executable, "-I", "-c", "pass"],
+                  "bubblewrap is installed but fails here")
 
 
 @functools.cache
 def _account_fails(user: str, secret: Path) -> str:
-    """Why an account is no sandbox: it isn't there, Python doesn't start as it, or it can read the course."""
+    """Why an account is no sandbox: it isn't there, Python doesn't start as it, or it can
+    read the course."""
     try:
         account = _account(user)
     except KeyError:
         return f"{ACCOUNT} names {user!r}, and there is no such account"
     code = "import os, sys; print(os.access(sys.argv[1], os.R_OK))"
     try:
-        run = subprocess.run([sys.executable, "-I", "-c", code, str(secret)], cwd="/", stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, text=True, timeout=60, **account)
+        run = subprocess.run([sys.executable, "-I", "-c", code, str(secret)], cwd="/",
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             timeout=60, **account)
     except (OSError, subprocess.SubprocessError) as problem:
         return f"no process can be started as the account {user}: {problem}"
     if run.returncode:
-        return f"this Python does not start as the account {user}: {run.stderr.strip()[-300:]}"
+        return (f"this Python does not start as the account {user}: "
+                f"{run.stderr.strip()[-300:]}")
     if run.stdout.strip() == "True":
         return f"the account {user} can read {secret}; do chmod -R go-rwx there"
     return ""
@@ -147,7 +167,8 @@ def _account(user: str) -> dict[str, Any]:
 
 def _fails(words: list[str], what: str) -> str:
     try:
-        run = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+        run = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             text=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as problem:
         return f"{what}: {problem}"
     return f"{what}: {run.stdout.strip()[-300:]}" if run.returncode else ""

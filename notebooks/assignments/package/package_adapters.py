@@ -1,8 +1,10 @@
-"""The seams: all that the tests of your package call. Built otherwise? Change a seam's body, not its signature.
+"""The seams: all that the tests of your package call. Built otherwise? Change a seam's body,
+not its signature.
 
-Weights come by the package's names of parameters: {"q.weight": ..., "q.bias": ...}, and gradients must reach them.
-`dropout` counts in training alone. b batch, n tokens, k keys, l words, d width
-(They are modelled on the adapters of Stanford's CS336: https://github.com/stanford-cs336/assignment1-basics)
+Weights come by the package's names of parameters: {"q.weight": ..., "q.bias": ...}, and
+gradients must reach them. `dropout` counts in training alone. b batch, n tokens, k keys, l
+words, d width (They are modelled on the adapters of Stanford's CS336:
+https://github.com/stanford-cs336/assignment1-basics)
 """
 from torch import Tensor, nn
 
@@ -17,14 +19,17 @@ from minalbef.vision import Block, ViT
 Weights = dict[str, Tensor]
 
 
-def run_attention(weights: Weights, x: Tensor, source: Tensor | None, keep: Tensor | None, heads: int,
-                  dropout: float = 0.0, training: bool = False) -> tuple[Tensor, Tensor]:
-    """What x (b, n, d) takes from source (b, k, s), or itself -> (b, n, d), weights (b, h, n, k) before dropout.
+def run_attention(weights: Weights, x: Tensor, source: Tensor | None,
+                  keep: Tensor | None, heads: int, dropout: float = 0.0,
+                  training: bool = False) -> tuple[Tensor, Tensor]:
+    """What x (b, n, d) takes from source (b, k, s), or itself -> (b, n, d), weights
+    (b, h, n, k) before dropout.
 
     keep: (b, k) or (b, n, k) bool, True = visible
     """
     source_width = None if source is None else source.shape[-1]
-    attend = _filled(Attention(x.shape[-1], heads, source_width, dropout), weights, training)
+    attend = _filled(Attention(x.shape[-1], heads, source_width, dropout), weights,
+                     training)
     with record_weights(attend) as recorded:
         attend(x, source, keep)
     return attend(x, source, keep), recorded[0]
@@ -40,32 +45,43 @@ def run_vit(weights: Weights, config: Config, image: Tensor) -> Tensor:
     return _filled(ViT(config), weights)(image)
 
 
-def run_text_layer(weights: Weights, x: Tensor, keep: Tensor, heads: int, dropout: float = 0.0,
-                   training: bool = False) -> Tensor:
+def run_text_layer(weights: Weights, x: Tensor, keep: Tensor, heads: int,
+                   dropout: float = 0.0, training: bool = False) -> Tensor:
     """A post-norm layer: (b, l, d), keep (b, l) bool -> (b, l, d)."""
-    return _filled(TextLayer(x.shape[-1], heads, len(weights["mlp.fc1.bias"]), dropout), weights, training)(x, keep)
+    wide = len(weights["mlp.fc1.bias"])
+    layer = _filled(TextLayer(x.shape[-1], heads, wide, dropout), weights, training)
+    return layer(x, keep)
 
 
-def run_fusion_layer(weights: Weights, x: Tensor, keep: Tensor, image_tokens: Tensor, heads: int,
-                     queries: int | None = None, image_keep: Tensor | None = None, dropout: float = 0.0,
+def run_fusion_layer(weights: Weights, x: Tensor, keep: Tensor, image_tokens: Tensor,
+                     heads: int, queries: int | None = None,
+                     image_keep: Tensor | None = None, dropout: float = 0.0,
                      training: bool = False) -> Tensor:
-    """Words attend to words, then to the image: (b, l, d), keep (b, l) bool, (b, k, i) -> (b, queries or l, d).
+    """Words attend to words, then to the image: (b, l, d), keep (b, l) bool, (b, k, i) ->
+    (b, queries or l, d).
 
-    queries: only the first so many words ask; image_keep: (b, k) bool, which of the image's tokens may be seen
+    queries: only the first so many words ask; image_keep: (b, k) bool, which of the image's
+    tokens may be seen
     """
     wide = len(weights["mlp.fc1.bias"])
-    layer = _filled(FusionLayer(x.shape[-1], heads, wide, image_tokens.shape[-1], dropout), weights, training)
-    return layer.look(layer.read(x, keep, queries), layer.cross.keys_values(image_tokens), image_keep)
+    layer = _filled(FusionLayer(x.shape[-1], heads, wide, image_tokens.shape[-1],
+                                dropout), weights, training)
+    return layer.look(layer.read(x, keep, queries),
+                      layer.cross.keys_values(image_tokens), image_keep)
 
 
-def run_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tensor | None = None) -> Tensor:
-    """Queries against keys, (b, k) over temperature, with the teacher's opinion; `positive`: (b, k) bool -> scalar."""
+def run_itc_loss(sim: Tensor, teacher_sim: Tensor, alpha: float,
+                 positive: Tensor | None = None) -> Tensor:
+    """Queries against keys, (b, k) over temperature, with the teacher's opinion; `positive`:
+    (b, k) bool -> scalar."""
     return losses.itc_loss(sim, teacher_sim, alpha, positive)
 
 
-def run_hard_negatives(sim: Tensor, own: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """A wrong key drawn for each query, by softmax(sim): all (b, k) -> index (b,), valid (b,). Use `uniform` or not."""
-    return losses.hard_negatives(sim, own, uniform)
+def run_hard_negatives(sim: Tensor, positive: Tensor,
+                       uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """A wrong key drawn for each query, by softmax(sim): all (b, k) -> index (b,), valid
+    (b,). Use `uniform` or not."""
+    return losses.hard_negatives(sim, positive, uniform)
 
 
 def run_itm_loss(logits: Tensor, labels: Tensor, valid: Tensor, count: float) -> Tensor:
@@ -73,15 +89,17 @@ def run_itm_loss(logits: Tensor, labels: Tensor, valid: Tensor, count: float) ->
     return losses.itm_loss(logits, labels, valid, count)
 
 
-def run_mlm_loss(logits: Tensor, labels: Tensor, count: Tensor | float, teacher_logits: Tensor | None,
-                 alpha: float) -> Tensor:
+def run_mlm_loss(logits: Tensor, labels: Tensor, count: Tensor | float,
+                 teacher_logits: Tensor | None, alpha: float) -> Tensor:
     """Hidden words: (m, v), (m,) -> the sum over words, over count; 0 where nothing is hidden."""
     return losses.mlm_loss(logits, labels, count, teacher_logits, alpha)
 
 
-def run_mask_words(tokens: Tensor, special: tuple[int, ...], mask_id: int, rate: float | Tensor,
-                   choose: Tensor, kind: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-    """80/10/10: (b, l) ids, uniforms `choose` and `kind`, `words` to put in -> masked (b, l), chosen (b, l) bool."""
+def run_mask_words(tokens: Tensor, special: tuple[int, ...], mask_id: int,
+                   rate: float | Tensor, choose: Tensor, kind: Tensor,
+                   words: Tensor) -> tuple[Tensor, Tensor]:
+    """80/10/10: (b, l) ids, uniforms `choose` and `kind`, `words` to put in -> masked (b, l),
+    chosen (b, l) bool."""
     return masking.mask_words(tokens, special, mask_id, rate, choose, kind, words)
 
 
@@ -95,8 +113,10 @@ def run_update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) 
     ema.update_teacher(teacher, student, momentum)
 
 
-def run_queue(size: int, pushes: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Push image (b, e), text (b, e), ids (b,), batch after batch -> what stays: (k, e), (k, e), (k,), in any order."""
+def run_queue(size: int, pushes: list[tuple[Tensor, Tensor, Tensor]]
+              ) -> tuple[Tensor, Tensor, Tensor]:
+    """Push image (b, e), text (b, e), ids (b,), batch after batch -> what stays: (k, e),
+    (k, e), (k,), in any order."""
     queue = FeatureQueue(size, pushes[0][0].shape[1])
     for image, text, ids in pushes:
         queue.push(image, text, ids)
@@ -104,11 +124,14 @@ def run_queue(size: int, pushes: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[T
 
 
 def _filled(module: nn.Module, weights: Weights, training: bool = False) -> nn.Module:
-    """A module with the weights given in the place of its parameters: a copy of them would cut gradients off."""
+    """A module with the weights given in the place of its parameters: a copy of them would
+    cut gradients off."""
     if weights.keys() != module.state_dict().keys():
-        raise ValueError(f"weights are {sorted(weights)}; the module has {sorted(module.state_dict())}")
+        raise ValueError(f"weights are {sorted(weights)}; the module has "
+                         f"{sorted(module.state_dict())}")
     for name, weight in weights.items():
-        owner, last = module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
+        owner = module.get_submodule(name.rpartition(".")[0])
+        last = name.rpartition(".")[2]
         delattr(owner, last)
         setattr(owner, last, weight)
     return module.train(training)

@@ -1,5 +1,7 @@
-"""How test_mine.py counts your points: minalbef is closed, inputs come from MINE_SEED. Graders run it elsewhere."""
+"""How test_mine.py counts your points: minalbef is closed, inputs come from MINE_SEED.
+Graders run it elsewhere."""
 import hashlib
+import importlib
 import importlib.abc
 import json
 import os
@@ -20,39 +22,44 @@ class Closed(importlib.abc.MetaPathFinder):
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name.split(".")[0] == "minalbef":
-            raise ImportError("minalbef is closed while your package is graded: write it yourself")
+            raise ImportError("minalbef is closed while your package is graded: "
+                              "write it yourself")
 
 
 sys.meta_path.insert(0, Closed())
 
 
 @pytest.fixture
-def mine() -> ModuleType:
+def adapters() -> ModuleType:
     """The seams; imported here, so that a mistake in an import is said and no crash."""
-    import adapters
-
-    return adapters
+    return importlib.import_module("adapters")
 
 
 @pytest.fixture
 def g(request: pytest.FixtureRequest) -> torch.Generator:
     """Random numbers of a submission's and a test's own."""
     words = f"{os.environ.get('MINE_SEED', '0')} {request.node.name}"
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(words.encode()).digest()[:6]))
+    return torch.Generator().manual_seed(
+        int.from_bytes(hashlib.sha256(words.encode()).digest()[:6]))
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Generator[None, Any, Any]:
+def pytest_runtest_makereport(item: pytest.Item,
+                              call: pytest.CallInfo) -> Generator[None, Any, Any]:
     report = yield
     if call.when != "teardown":
-        of, right = item.function.points, call.when == "call" and report.passed
+        of = item.function.points
+        right = call.when == "call" and report.passed
         says = f"{call.excinfo.typename}: {call.excinfo.value}" if call.excinfo else ""
-        SCORES[item.name.removeprefix("test_")] = {"points": of if right else 0, "of": of, "says": says}
+        score = {"points": of if right else 0, "of": of, "says": says}
+        SCORES[item.name.removeprefix("test_")] = score
     return report
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    total = {what: sum(seam[what] for seam in SCORES.values()) for what in ("points", "of")}
+    total = {what: sum(seam[what] for seam in SCORES.values())
+             for what in ("points", "of")}
     scores = json.dumps({**total, "seams": SCORES}, indent=1)
-    Path(os.environ.get("MINE_SCORES", "scores.json")).write_text(scores + "\n", encoding="utf-8")
+    path = Path(os.environ.get("MINE_SCORES", "scores.json"))
+    path.write_text(scores + "\n", encoding="utf-8")
     terminalreporter.write_line(f"{total['points']} of {total['of']} points")

@@ -45,7 +45,7 @@ from minalbef.recipes import pretrain  # noqa: E402
 from minalbef.recipes.report import commit, describe_device, now  # noqa: E402
 from minalbef.run import Run  # noqa: E402
 from minalbef.scenes.batches import SceneBatches  # noqa: E402
-from minalbef.scenes.pretrain import ScenePretrain  # noqa: E402
+from minalbef.scenes.pretrain import FastScenePretrain  # noqa: E402
 from minalbef.tokenizer import Tokenizer  # noqa: E402
 from results import write_json, write_tables  # noqa: E402
 from siglip import SigLIPPretrain  # noqa: E402
@@ -109,7 +109,7 @@ def clean_pairs(config: Config, folder: Path) -> tuple[list, dict]:
 
 BLIP_WAYS = ("itc", "itm", "likelihood")
 RECIPES = {
-    "base": Recipe("ALBEF: tiny-paper's recipe", ScenePretrain),
+    "base": Recipe("ALBEF: tiny-paper's recipe", FastScenePretrain),
     "in-batch": Recipe("ALBEF without teacher and queue", InBatch),
     "siglip": Recipe("SigLIP's loss", SigLIPPretrain, changes=siglip.CHANGES),
     "filip": Recipe("FILIP's late interaction", FILIPPretrain, similarity=filip.late_similarity),

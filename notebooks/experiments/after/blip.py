@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from captioning import add_end, caption_loss, causal
 from minalbef import ALBEF, Config
-from minalbef.scenes.pretrain import ScenePretrain
-from minalbef.tasks.pretrain import Objective, Phase, Step
+from minalbef.pretrain import Draws, Phase, PretrainBatch
+from minalbef.scenes.pretrain import FastScenePretrain
 
 SMOOTHING = 0.1
 M = TypeVar("M", bound=nn.Module)
@@ -45,19 +45,18 @@ class BLIP(ALBEF):
         return self.word_logits(self.causal_fusion(text, visible, image_tokens))
 
 
-class BLIPPretrain(ScenePretrain):
+class BLIPPretrain(FastScenePretrain):
     """Pretraining by ITC, ITM and captioning."""
 
     def __init__(self, config: Config, **options: Any):
         super().__init__(config, student=BLIP(config), without=("mlm",), **options)
         self.end = self.special[3]                       # [SEP]
 
-    def objectives(self, phase: Phase) -> list[Objective]:
-        """Captioning begins where MLM does in ALBEF's recipe."""
-        return [*super().objectives(phase), *([self.caption] if phase.match else [])]
-
-    def caption(self, step: Step) -> dict[str, Tensor]:
-        """Captioning of each image, up to the token that ends it."""
-        tokens, keep = add_end(step.batch.tokens, step.batch.keep, self.end)
-        logits = self.student.next_word_logits(tokens, keep, step.student.image)
+    def own_losses(self, batch: PretrainBatch, image: Tensor, text: Tensor, draws: Draws,
+                   phase: Phase) -> dict[str, Tensor]:
+        """Captioning of each image, up to the token that ends it, from where MLM begins in ALBEF."""
+        if not phase.match:
+            return {}
+        tokens, keep = add_end(batch.tokens, batch.keep, self.end)
+        logits = self.student.next_word_logits(tokens, keep, image)
         return {"caption": caption_loss(logits, tokens, keep, SMOOTHING)}

@@ -16,7 +16,7 @@ from captioning import caption_loss, causal
 from in_batch import InBatch
 from minalbef import ALBEF, Config
 from minalbef.fusion import Images
-from minalbef.tasks.pretrain import Objective, Phase, Step
+from minalbef.pretrain import Draws, Phase, PretrainBatch
 from minalbef.text import TextEncoder
 
 
@@ -60,13 +60,11 @@ class CoCaPretrain(InBatch):
         """The paper's weight of captioning."""
         return {"caption": 2.0}
 
-    def objectives(self, phase: Phase) -> list[Objective]:
-        """Captioning begins where ITM and MLM do in ALBEF's recipe."""
-        return [*super().objectives(phase), *([self.caption] if phase.match else [])]
-
-    def caption(self, step: Step) -> dict[str, Tensor]:
-        """Captioning, from the text that ITC has encoded already."""
-        batch = step.batch
-        fused = self.student.fuse(step.student.text, batch.keep, step.student.image)
+    def own_losses(self, batch: PretrainBatch, image: Tensor, text: Tensor, draws: Draws,
+                   phase: Phase) -> dict[str, Tensor]:
+        """Captioning of ITC's text, from where ITM and MLM begin in ALBEF's recipe."""
+        if not phase.match:
+            return {}
+        fused = self.student.fuse(text, batch.keep, image)
         logits = self.student.word_logits(fused)
         return {"caption": caption_loss(logits, batch.tokens, batch.keep)}

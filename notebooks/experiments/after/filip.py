@@ -17,7 +17,6 @@ from in_batch import InBatch
 from minalbef import ALBEF, Config
 from minalbef.evaluation.ranking import Encoded
 from minalbef.layers import full
-from minalbef.tasks.pretrain import Carry, PretrainBatch, Similarities
 
 CHUNK = 50                            # images compared at a time; 500 of them would take gigabytes
 
@@ -41,8 +40,27 @@ class FILIP(ALBEF):
         return F.normalize(full(self.image_proj(image_tokens[:, 1:])), dim=-1)
 
     def text_feature(self, text_tokens: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Each word in the shared space: (b, l, d) -> (b, l - 1, e), of length 1."""
-        return F.normalize(full(self.text_proj(text_tokens[:, 1:])), dim=-1)
+        """Each word in the shared space, of length 1, and whether it is no padding, as 1 or 0.
+
+        (b, l, d) -> (b, l - 1, e + 1)
+        """
+        assert keep is not None
+        words = F.normalize(full(self.text_proj(text_tokens[:, 1:])), dim=-1)
+        return torch.cat([words, keep[:, 1:, None].to(words.dtype)], 2)
+
+
+    def image_to_text(self, image: Tensor, texts: Tensor) -> Tensor:
+        """ITC of images with texts, by their patches; the texts' last column is `keep`."""
+        return late_interaction(image, *split_keep(texts))[0] / self.temperature
+
+    def text_to_image(self, text: Tensor, images: Tensor) -> Tensor:
+        """ITC of texts with images, by their words."""
+        return late_interaction(images, *split_keep(text))[1].T / self.temperature
+
+
+def split_keep(text: Tensor) -> tuple[Tensor, Tensor]:
+    """FILIP.text_feature -> the words' features (t, l, e), and which are no padding, (t, l)."""
+    return text[..., :-1], text[..., -1] > 0
 
 
 class FILIPPretrain(InBatch):
@@ -51,26 +69,13 @@ class FILIPPretrain(InBatch):
     def __init__(self, config: Config, **options: Any):
         super().__init__(config, student=FILIP(config), **options)
 
-    def compare(self, features: tuple[Tensor, Tensor], teacher_features: tuple[Tensor, Tensor],
-                carry: Carry, batch: PretrainBatch, queued: bool) -> Similarities:
-        """See Pretrain.compare: images with texts by patches, texts with images by words."""
-        by_patches, by_words = late_interaction(*features, batch.keep[:, 1:])
-        student = (by_patches / self.student.temperature, by_words.T / self.student.temperature)
-        teacher = (student[0].detach(), student[1].detach())
-        positives, excluded = self.positives(batch, carry[2], len(carry[2]))
-        return Similarities(student, teacher, positives, excluded)
-
 
 @torch.no_grad()
-def late_similarity(model: FILIP, encoded: Encoded, block: int | None = None) -> Tensor:
-    """In place of ranking.similarity, the mean of both ways: -> (g, i, t)."""
-    size = block or len(encoded.image)
-    texts = len(encoded.text) if block is None else block
-    groups = []
-    for image, text, keep in zip(encoded.image.split(size), encoded.text.split(texts),
-                                 encoded.keep.split(texts)):
-        words = model.text_feature(text)
-        parts = [late_interaction(model.image_feature(part), words, keep[:, 1:])
-                 for part in image.split(CHUNK)]
-        groups.append(torch.cat([(patches + words) / 2 for patches, words in parts]))
-    return torch.stack(groups)
+def late_similarity(model: FILIP, encoded: Encoded) -> Tensor:
+    """In place of ranking.similarity, the mean of both ways: -> (i, t)."""
+    words, is_word = split_keep(model.text_feature(encoded.text, encoded.keep))
+    similarities = []
+    for image in encoded.image.split(CHUNK):
+        by_patches, by_words = late_interaction(model.image_feature(image), words, is_word)
+        similarities.append((by_patches + by_words) / 2)
+    return torch.cat(similarities)

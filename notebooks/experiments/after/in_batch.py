@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minalbef.scenes.pretrain import ScenePretrain
-from minalbef.tasks.pretrain import Carry, Draws, PretrainBatch
+from minalbef.pretrain import Draws, Keys, PretrainBatch
+from minalbef.scenes.pretrain import FastScenePretrain
 
 
-class InBatch(ScenePretrain):
+class InBatch(FastScenePretrain):
     """Pretraining whose pairs are contrasted with their own batch alone."""
 
     def make_teacher(self, student: nn.Module) -> Any:
@@ -22,11 +22,12 @@ class InBatch(ScenePretrain):
         return nn.Module()
 
     def forward(self, batch: PretrainBatch, alpha: float, draws: Draws
-                ) -> tuple[dict[str, Tensor], Carry]:
+                ) -> tuple[dict[str, Tensor], Keys]:
         """See Pretrain.forward."""
-        return self.within_batch(batch, draws, self.phase(draws.step)._replace(queue=False))
+        phase = self.phase(draws.step)._replace(queue=False)
+        return self.losses(batch, 0.0, draws, None, phase)
 
     @torch.no_grad()
-    def after_step(self, carry: Carry) -> None:
+    def after_step(self, carry: Keys) -> None:
         """After the optimiser: clamp the temperature, and nothing else."""
         self.student.temperature.clamp_(self.config.temperature_min, self.config.temperature_max)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from captioning import caption_loss, causal
 from minalbef import Config
 from minalbef.layers import init_weights
-from minalbef.tasks.pretrain import PretrainBatch
+from minalbef.pretrain import PretrainBatch
 from minalbef.text import Embeddings, TextLayer, WordHead
 from minalbef.vision import ViT
 

@@ -80,10 +80,10 @@ def ask(run: Run, seed: int, ways: Sequence[str], share: float) -> dict[str, Ten
 
 def retrieval(run: Run, scenes: list[Drawn], match: bool) -> dict[str, Tensor]:
     """R@1 by ITC; match: also by ITM."""
-    hits = evaluation.hits(evaluation.compete(run, scenes, match=match), 0.0)
-    samples = {"itc r1": torch.stack([hits["itc_i2t_r1"], hits["itc_t2i_r1"]])}
+    recalls = evaluation.recalls(evaluation.compete(run, scenes, match=match), 0.0)
+    samples = {"itc r1": torch.stack([recalls["itc_i2t_r1"], recalls["itc_t2i_r1"]])}
     if match:
-        samples["itm r1"] = torch.stack([hits["rerank_i2t_r1"], hits["rerank_t2i_r1"]])
+        samples["itm r1"] = torch.stack([recalls["rerank_i2t_r1"], recalls["rerank_t2i_r1"]])
     return samples
 
 

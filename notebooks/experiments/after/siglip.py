@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from in_batch import InBatch
 from minalbef import ALBEF, Config
-from minalbef.tasks.pretrain import Step
 
 CHANGES = {"temperature": 0.1}
 
@@ -39,7 +38,6 @@ class SigLIPPretrain(InBatch):
     def __init__(self, config: Config, **options: Any):
         super().__init__(config, student=SigLIP(config), **options)
 
-    def align(self, step: Step) -> dict[str, Tensor]:
-        """One loss of all pairs: images to texts and texts to images are the same pairs."""
-        logits = step.similarities.student[0] + self.student.bias
-        return {"itc": sigmoid_loss(logits, step.similarities.positives[0])}
+    def itc_loss(self, sim: Tensor, teacher_sim: Tensor, alpha: float, positive: Tensor) -> Tensor:
+        """One loss of all pairs, whether images or texts are the queries. There is no teacher."""
+        return sigmoid_loss(sim + self.student.bias, positive)

@@ -17,7 +17,7 @@ from in_batch import InBatch
 from minalbef import ALBEF, Config
 from minalbef.layers import MLP, init_weights
 from minalbef.losses import itc_loss
-from minalbef.tasks.pretrain import Objective, Phase, Step
+from minalbef.pretrain import Draws, Phase
 
 
 def patches_under(boxes: Tensor, grid: int) -> Tensor:
@@ -58,13 +58,12 @@ class XVLMPretrain(InBatch):
     def __init__(self, config: Config, **options: Any):
         super().__init__(config, student=XVLM(config), **options)
 
-    def objectives(self, phase: Phase) -> list[Objective]:
-        """Boxes begin where ITM and MLM do."""
-        return [*super().objectives(phase), *([self.locate] if phase.match else [])]
-
-    def locate(self, step: Step) -> dict[str, Tensor]:
-        """ITC and ITM of boxes and phrases, and the boxes themselves."""
-        model, batch, image = self.student, step.batch, step.student.image
+    def own_losses(self, batch: Any, image: Tensor, text: Tensor, draws: Draws, phase: Phase
+                   ) -> dict[str, Tensor]:
+        """ITC and ITM of boxes and phrases, and the boxes; they begin where ITM and MLM do."""
+        if not phase.match:
+            return {}
+        model = self.student
         keep = batch.phrase_keep
         text = model.encode_text(batch.phrases, keep)
         inside = patches_under(batch.boxes, self.config.grid)
@@ -75,11 +74,11 @@ class XVLMPretrain(InBatch):
         itc = itc_loss(sim, sim, 0.0, positives[0]) + itc_loss(sim.T, sim.T, 0.0, positives[1])
 
         sims = sim.detach(), sim.T.detach()
-        pairs = self.pair(regions, text, keep, sims, positives, step.draws, step.phase.hard)
+        negatives = self.draw_negatives(sims, positives, batch, draws, phase.hard)
+        pairs = self.pair(negatives, batch)
         seen = torch.cat([torch.ones_like(inside[:, :1]), inside], 1)
-        fused = model.fuse(pairs.texts, pairs.keep, pairs.images, seen, pairs=pairs.rows, queries=1)
-        count = self.per_process(pairs.valid)
-        itm = self.itm_loss(model.match_logits(fused), pairs.labels, pairs.valid, count)
+        fused = model.fuse(text, keep, regions, seen, pairs=(pairs.texts, pairs.images), queries=1)
+        itm = self.itm_losses(model.match_logits(fused), pairs, batch)["itm"]
 
         found = model.predict_boxes(text, keep, image)
         distance = (found - batch.boxes).abs().sum(1) + 1 - generalised_iou(found, batch.boxes)

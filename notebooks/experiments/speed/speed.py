@@ -24,6 +24,7 @@ from minalbef.bench.step import count_flops
 from minalbef.cli.main import run_script
 from minalbef.cli.train import Changes
 from minalbef.config import Config
+from minalbef.fast import loop
 from minalbef.metrics import read_metrics
 from minalbef.recipes import launch
 from minalbef.recipes.evaluate import evaluate_run
@@ -116,7 +117,7 @@ def step_flops(task: Any, batches: Callable[[int], Any], config: Config) -> floa
     total = 0.0
     for step in steps:
         with count_flops() as counter:
-            train.backward(task, task, batches(step), train.alpha_at(step, config),
+            loop.backward(task, task, batches(step), train.alpha_at(step, config),
                            task.draws(step), config, torch.device("cpu"))
             optimiser.step()
         task.zero_grad()

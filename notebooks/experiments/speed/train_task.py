@@ -16,9 +16,9 @@ from minalbef.cli.main import run_script  # noqa: E402
 from minalbef.cli.train import Changes  # noqa: E402
 from minalbef.config import nearest  # noqa: E402
 from minalbef.recipes.pretrain import pretrain, settings  # noqa: E402
-from minalbef.scenes.pretrain import ScenePretrain  # noqa: E402
+from minalbef.scenes.pretrain import FastScenePretrain  # noqa: E402
 
-TASKS: dict[str, Callable[..., Any]] = {"scenes": ScenePretrain, "in-batch": InBatch}
+TASKS: dict[str, Callable[..., Any]] = {"scenes": FastScenePretrain, "in-batch": InBatch}
 
 
 def find_task(name: str) -> Callable[..., Any]:

@@ -1,0 +1,176 @@
+"""The encoders that a config names: the paper's, timm's, or your own, checked once.
+
+image_encoder="vit" is the paper's, "timm:NAME" a model of timm's, "yourmodule:YourClass" a class
+of yours, which is called with the Config. So a run's config.json says how its model is built again.
+"""
+import importlib
+import os
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minalbef.config import Config
+from minalbef.layers import evaluation_mode
+from minalbef.text import TextEncoder
+from minalbef.vision import ViT
+
+
+def image_encoder(config: Config, encoder: nn.Module | None = None) -> nn.Module:
+    """What config.image_encoder names, or `encoder` in its place.
+
+    It maps (b, 3, s, s) to tokens (b, 1 + n, config.image_width), the first of them [CLS].
+    Raises ValueError for one that doesn't, and for a name that can't be imported.
+    """
+    name = config.image_encoder
+    if encoder is None and name == "vit":
+        return ViT(config)
+    if encoder is None and name.startswith("timm:"):
+        encoder = TimmEncoder(config, name.removeprefix("timm:"))
+    if encoder is None:
+        encoder = import_class("image_encoder", name)(config)
+    check_image_encoder(encoder, config)
+    return encoder
+
+
+def text_encoder(config: Config, encoder: nn.Module | None = None) -> nn.Module:
+    """What config.text_encoder names, or `encoder` in its place.
+
+    It maps (b, l) to (b, l, config.text_width), and has TextEncoder's `pool` and `word_table`.
+    Raises ValueError for one that doesn't, and for a name that can't be imported.
+    """
+    name = config.text_encoder
+    if encoder is None and name == "bert":
+        return TextEncoder(config)
+    if encoder is None:
+        encoder = import_class("text_encoder", name)(config)
+    check_text_encoder(encoder, config)
+    return encoder
+
+
+class TimmEncoder(nn.Module):
+    """A model of timm's: its feature map or tokens, their mean as [CLS], mapped to the width."""
+
+    def __init__(self, config: Config, name: str):
+        super().__init__()
+        import timm
+        size = config.image_size
+        try:
+            options: Any = size_option(name, size)
+            self.model: Any = timm.create_model(name, num_classes=0, **options)
+        except RuntimeError as error:
+            raise ValueError(f"image_encoder=timm:{name}: {error}; timm.list_models() lists the "
+                             "names") from error
+        with torch.no_grad(), evaluation_mode(self.model):
+            width = self.tokens(torch.zeros(1, 3, size, size)).shape[2]
+        self.proj = nn.Linear(width, config.image_width)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.proj(self.tokens(image))
+
+    def tokens(self, image: Tensor) -> Tensor:
+        """(b, 3, s, s) -> (b, 1 + n, timm's width), the first the mean unless it has a [CLS]."""
+        x = self.model.forward_features(image)
+        if x.ndim == 4:                          # a feature map, (b, d, y, x)
+            x = x.flatten(2).mT
+        if getattr(self.model, "num_prefix_tokens", 0):
+            extra = self.model.num_prefix_tokens
+            return torch.cat([x[:, :1], x[:, extra:]], 1)
+        return torch.cat([x.mean(1, keepdim=True), x], 1)
+
+
+def size_option(name: str, size: int) -> dict[str, int]:
+    """Transformers of timm's are built for a size; convolutions take any."""
+    return {"img_size": size} if "vit" in name or "swin" in name else {}
+
+
+def import_class(field: str, name: str) -> Any:
+    """The class that "module:Class" names. Raises ValueError for what can't be imported."""
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:              # the command's own path lacks it
+        sys.path.append(os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{field}={name}: {error}; the module must be in the folder where you "
+                         "call, or on Python's path") from error
+
+
+def shape_of(value: Any) -> str:
+    """A tensor's shape, or what a value is instead, for messages."""
+    if isinstance(value, Tensor):
+        return str(tuple(value.shape))
+    return f"a {type(value).__name__}"
+
+
+def require_module(part: str, encoder: Any) -> None:
+    """Raises ValueError for an encoder that is no nn.Module."""
+    if not isinstance(encoder, nn.Module):
+        raise ValueError(f"{part}={type(encoder).__name__} must be an nn.Module, so that its "
+                         "weights are trained and saved")
+
+
+@torch.no_grad()
+def check_image_encoder(encoder: nn.Module, config: Config) -> None:
+    """Raises ValueError unless an encoder maps images to tokens of config.image_width.
+
+    (b, 3, s, s) -> (b, 1 + n, d), the first token [CLS]. The encoder is called once, on two black
+    images, in evaluation mode: its state stays as it is.
+    """
+    require_module("image_encoder", encoder)
+    name = type(encoder).__name__
+    size = config.image_size
+    width = config.image_width
+    weight = next(encoder.parameters(), torch.zeros(()))
+    with evaluation_mode(encoder):
+        tokens = encoder(torch.zeros(2, 3, size, size, device=weight.device, dtype=weight.dtype))
+    is_batch = isinstance(tokens, Tensor) and tokens.ndim == 3 and len(tokens) == 2
+    if not is_batch or tokens.shape[1] < 2:
+        raise ValueError(
+            f"image_encoder={name} gives {shape_of(tokens)} for images (2, 3, {size}, {size}), and "
+            f"must give tokens (2, 1 + n, {width}), [CLS] first: reshape them, and put a learnt "
+            "token or their mean first")
+    token_width = tokens.shape[2]
+    if token_width != width:
+        raise ValueError(
+            f"image_encoder={name} gives tokens of width {token_width}, and config.image_width is "
+            f"{width}: end the encoder in nn.Linear({token_width}, {width}), or make the preset "
+            f"with image_width={token_width} and image_heads that divide it")
+
+
+@torch.no_grad()
+def check_text_encoder(encoder: Any, config: Config) -> None:
+    """Raises ValueError unless an encoder maps word ids (b, l) to tokens (b, l, config.text_width).
+
+    It also needs what TextEncoder has: pool(x, keep) and word_table(). Each of the three is called
+    once, on two texts of [PAD], in evaluation mode: the encoder's state stays as it is.
+    """
+    require_module("text_encoder", encoder)
+    name = type(encoder).__name__
+    length = config.text_length
+    width = config.text_width
+    words = config.vocab_size
+    for method in ("pool", "word_table"):
+        if not callable(getattr(encoder, method, None)):
+            raise ValueError(
+                f"text_encoder={name} has no {method}(): ALBEF calls pool(x, keep) for the vector "
+                f"that stands for each text, (b, {width}), and word_table() for the embeddings "
+                f"that the word head is tied to, ({words}, {width})")
+    device = next(encoder.parameters(), torch.zeros(())).device
+    tokens = torch.zeros(2, length, dtype=torch.long, device=device)
+    keep = torch.ones(2, length, dtype=torch.bool, device=device)
+    with evaluation_mode(encoder):
+        x = encoder(tokens, keep)
+        require_shape(f"text_encoder={name}", x, (2, length, width))
+        require_shape(f"text_encoder={name}: pool(x, keep)", encoder.pool(x, keep), (2, width))
+        require_shape(f"text_encoder={name}: word_table()", encoder.word_table(), (words, width))
+
+
+def require_shape(what: str, value: Any, shape: tuple[int, ...]) -> None:
+    """Raises ValueError for another shape, the last dimension of which is config.text_width."""
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        raise ValueError(
+            f"{what} gives {shape_of(value)}, and must give {shape}. The sizes are those of the "
+            f"config (text_width={shape[-1]}, vocab_size): end the encoder in an nn.Linear, or "
+            "make the preset with the encoder's sizes")

@@ -1,0 +1,79 @@
+"""notebooks/albef.py, the paper in one file: it computes what the package computes."""
+import runpy
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from helpers import SMALL_PAPER, texts
+from minalbef.presets import preset
+from minalbef.pretrain import Pretrain, PretrainBatch, make_draws
+from minalbef.train import alpha_at, choose_optimiser, lr_at
+
+FILE = Path(__file__).parents[2] / "notebooks" / "albef.py"
+STEPS = 5
+SETTINGS = SMALL_PAPER | dict(batch=6, dropout=0.0, device="cpu", epoch=6 * 10, epochs=2.0,
+                              warmup_steps=3, lr=1e-3, fast=False)
+LENGTH = 9
+
+
+@pytest.fixture
+def one_file():
+    return runpy.run_path(str(FILE))
+
+
+def batch_at(step: int) -> PretrainBatch:
+    tokens, keep = texts(6, LENGTH, 256, seed=step)
+    dice = torch.Generator().manual_seed(step)
+    return PretrainBatch(torch.randn(6, 3, 32, 32, generator=dice), tokens, keep,
+                         6 * step + torch.arange(6))
+
+
+def steps_of_the_package(task: Pretrain) -> list[dict[str, float]]:
+    config = task.config
+    optimiser = choose_optimiser(task, config)
+    rows = []
+    for step in range(STEPS):
+        for group in optimiser.param_groups:
+            group["lr"] = lr_at(step, config)
+        losses, keys = task(batch_at(step), alpha_at(step, config), task.draws(step))
+        sum(losses.values()).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        task.after_step(keys)
+        rows.append({name: loss.item() for name, loss in losses.items()})
+    return rows
+
+
+def test_five_steps_are_the_packages(one_file):
+    assert len(FILE.read_text(encoding="utf-8").splitlines()) <= 450
+    config = preset("paper-4m", **SETTINGS)
+    torch.manual_seed(0)
+    task = Pretrain(config)
+
+    names = {field.name for field in fields(one_file["Config"])}
+    shared = {name: value for name, value in vars(config).items() if name in names}
+    small = one_file["Config"](**shared | {"steps": config.steps, "epoch_steps": 10})
+    copied = one_file["Pretrain"](small)
+    for part in ("student", "teacher"):
+        getattr(copied, part).load_state_dict(getattr(task, part).state_dict())
+
+    def draw(_, generator, rows, length):
+        draws = make_draws(steps.pop(0), config)
+        choose, kind, words = draws.of_words(slice(None), length)
+        return {"choose": choose, "kind": kind, "words": words,
+                "image": draws.negative_image, "text": draws.negative_text}
+
+    steps = list(range(STEPS))
+    one_file["Pretrain"].forward.__globals__["draw"] = draw
+    training = one_file["train"](copied, lambda step: vars_of(batch_at(step)), small)
+    losses = [next(training) for _ in range(STEPS)]
+    expected = steps_of_the_package(task)
+    assert_close(losses, expected, atol=1e-5, rtol=1e-5)
+    assert expected[0] != expected[-1]
+
+
+def vars_of(batch: PretrainBatch) -> tuple:
+    return batch.image, batch.tokens, batch.keep, batch.ids
