@@ -1,4 +1,5 @@
 """Hugging Face datasets by name, from folders on this machine: nothing is downloaded."""
+
 import importlib
 import logging
 import sys
@@ -18,30 +19,43 @@ from miniature_sets import jpeg, write
 @pytest.fixture
 def datasets():
     pytest.importorskip("datasets.arrow_dataset", reason="pip install -e '.[datasets]' brings it")
-    return importlib.import_module("datasets")   # asked for alone, it would be this folder of tests
+    return importlib.import_module("datasets")  # asked for alone, it would be this folder of tests
 
 
 def make(datasets, count=20, first=0, **columns):
     """A dataset of different images, with columns as (feature, value by number)."""
-    images = [Image.fromarray(np.full((6, 8 + first + i, 3), 8 * i, np.uint8)) for i in range(count)]
+    images = [
+        Image.fromarray(np.full((6, 8 + first + i, 3), 8 * i, np.uint8)) for i in range(count)
+    ]
     features = {"picture": datasets.Image()} | {name: kind for name, (kind, _) in columns.items()}
     values = {name: [value(i) for i in range(count)] for name, (_, value) in columns.items()}
-    return datasets.Dataset.from_dict({"picture": images} | values, features=datasets.Features(features))
+    return datasets.Dataset.from_dict(
+        {"picture": images} | values, features=datasets.Features(features)
+    )
 
 
 def texts(out, split="train") -> list[str]:
     return [record.text for record in Records(out / "pairs", split)]
 
 
-def test_a_saved_dataset_is_prepared_with_files_for_its_images_and_samples_first(datasets, tmp_path, caplog,
-                                                                               monkeypatch):
+def test_a_saved_dataset_is_prepared_with_files_for_its_images_and_samples_first(
+    datasets, tmp_path, caplog, monkeypatch
+):
     caplog.set_level(logging.INFO)
-    make(datasets, text=(datasets.Value("string"), lambda i: f"a thing {i}")).save_to_disk(tmp_path / "saved")
+    make(datasets, text=(datasets.Value("string"), lambda i: f"a thing {i}")).save_to_disk(
+        tmp_path / "saved"
+    )
     address = f"hf-dataset://{tmp_path}/saved"
-    monkeypatch.setattr(sys, "argv", ["minalbef", "prepare", "pairs", "--from", address, "--out", str(tmp_path)])
+    monkeypatch.setattr(
+        sys, "argv", ["minalbef", "prepare", "pairs", "--from", address, "--out", str(tmp_path)]
+    )
     main()
-    assert f"captions from {address}, 20 rows of train: images from 'picture', captions from 'text'" in caplog.text
-    assert ".png': 'a thing 0'\n" in caplog.text and (tmp_path / "pairs" / "sheet.png").is_file()
+    assert (
+        f"captions from {address}, 20 rows of train: images from 'picture', captions from 'text'"
+        in caplog.text
+    )
+    assert ".png': 'a thing 0'\n" in caplog.text
+    assert (tmp_path / "pairs" / "sheet.png").is_file()
     records = []
     for split in read_about(tmp_path / "pairs")["splits"]:
         records += Records(tmp_path / "pairs", split)
@@ -49,7 +63,8 @@ def test_a_saved_dataset_is_prepared_with_files_for_its_images_and_samples_first
     for record in records:
         number = int(record.text.split()[-1])
         with Image.open(record.image.source) as image:
-            assert image.size == (8 + number, 6) and image.getpixel((0, 0)) == (8 * number,) * 3
+            assert image.size == (8 + number, 6)
+            assert image.getpixel((0, 0)) == (8 * number,) * 3
     assert len(list((tmp_path / "pairs" / "images").rglob("*.png"))) == 20
     with pytest.raises(ValueError, match="minalbef prepare pairs --from"):
         prepare("coco", address, tmp_path)
@@ -59,31 +74,47 @@ def test_a_saved_dataset_is_prepared_with_files_for_its_images_and_samples_first
 
 def test_splits_are_the_datasets_or_those_of_a_column_and_captions_may_be_lists(datasets, tmp_path):
     captions = datasets.List(datasets.Value("string"))
-    parts = {name: make(datasets, 2, first, caption=(captions, lambda i, name=name: [f"{name} {i}", "again"]))
-             for name, first in (("train", 0), ("val", 4), ("extra", 8))}
+    parts = {
+        name: make(
+            datasets, 2, first, caption=(captions, lambda i, name=name: [f"{name} {i}", "again"])
+        )
+        for name, first in (("train", 0), ("val", 4), ("extra", 8))
+    }
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "parts")
     assert "not read: extra" in HubDataset(f"hf-dataset://{tmp_path}/parts").describe()
     prepare("pairs", f"hf-dataset://{tmp_path}/parts", tmp_path / "out")
     assert texts(tmp_path / "out") == ["train 0", "again", "train 1", "again"]
     assert texts(tmp_path / "out", "validation")[0] == "val 0"
-    names = ("train", "restval", "test", "val")             # Flickr30k on the hub: all in its "test"
-    whole = make(datasets, 8, caption=(captions, lambda i: [names[i % 4]]),
-                 split=(datasets.Value("string"), lambda i: names[i % 4]))
+    names = ("train", "restval", "test", "val")  # Flickr30k on the hub: all in its "test"
+    whole = make(
+        datasets,
+        8,
+        caption=(captions, lambda i: [names[i % 4]]),
+        split=(datasets.Value("string"), lambda i: names[i % 4]),
+    )
     datasets.DatasetDict({"test": whole}).save_to_disk(tmp_path / "column")
     prepare("pairs", f"hf-dataset://{tmp_path}/column", tmp_path / "out")
-    assert texts(tmp_path / "out") == ["train", "restval"] * 2 and texts(tmp_path / "out", "test") == ["test"] * 2
+    assert texts(tmp_path / "out") == ["train", "restval"] * 2
+    assert texts(tmp_path / "out", "test") == ["test"] * 2
 
 
-def test_an_imagefolder_is_read_and_the_name_of_a_class_is_a_caption(datasets, tmp_path, monkeypatch):
+def test_an_imagefolder_is_read_and_the_name_of_a_class_is_a_caption(
+    datasets, tmp_path, monkeypatch
+):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     for i in range(3):
         jpeg(tmp_path / "photos" / "train" / f"{i}.jpg", size=(8 + i, 8))
-    write(tmp_path / "photos" / "train" / "metadata.jsonl",
-          [{"file_name": f"{i}.jpg", "text": f"a cat {i}"} for i in range(3)])
+    write(
+        tmp_path / "photos" / "train" / "metadata.jsonl",
+        [{"file_name": f"{i}.jpg", "text": f"a cat {i}"} for i in range(3)],
+    )
     jpeg(tmp_path / "photos" / "test" / "0.jpg", size=(20, 8))
-    write(tmp_path / "photos" / "test" / "metadata.jsonl", [{"file_name": "0.jpg", "text": "a dog"}])
+    write(
+        tmp_path / "photos" / "test" / "metadata.jsonl", [{"file_name": "0.jpg", "text": "a dog"}]
+    )
     prepare("pairs", f"hf-dataset://{tmp_path}/photos", tmp_path / "out")
-    assert texts(tmp_path / "out") == ["a cat 0", "a cat 1", "a cat 2"] and texts(tmp_path / "out", "test") == ["a dog"]
+    assert texts(tmp_path / "out") == ["a cat 0", "a cat 1", "a cat 2"]
+    assert texts(tmp_path / "out", "test") == ["a dog"]
     classes = datasets.ClassLabel(names=["golden_retriever", "bus"])
     make(datasets, 30, fine=(classes, lambda i: i % 2)).save_to_disk(tmp_path / "classes")
     prepare("pairs", f"hf-dataset://{tmp_path}/classes", tmp_path / "out")
@@ -93,13 +124,15 @@ def test_an_imagefolder_is_read_and_the_name_of_a_class_is_a_caption(datasets, t
 def test_a_dataset_without_known_columns_lists_them_and_they_can_be_named(datasets, tmp_path):
     make(datasets, words=(datasets.Value("string"), str)).save_to_disk(tmp_path / "odd")
     address = f"hf-dataset://{tmp_path}/odd"
-    with pytest.raises(ValueError, match="'words' .string.* none called caption, .*--caption-column"):
+    refusal = "'words' .string.* none called caption, .*--caption-column"
+    with pytest.raises(ValueError, match=refusal):
         HubDataset(address)
     assert HubDataset(address, Columns("", "words")).columns == ("picture", "words", "", "")
     with pytest.raises(ValueError, match="no images in 'words'"):
         HubDataset(address, Columns("words", "words"))
     datasets.Dataset.from_dict({"url": ["a"], "caption": ["b"]}).save_to_disk(tmp_path / "links")
-    with pytest.raises(ValueError, match="no images in any of them.*Links must be downloaded first"):
+    refusal = "no images in any of them.*Links must be downloaded first"
+    with pytest.raises(ValueError, match=refusal):
         HubDataset(f"hf-dataset://{tmp_path}/links")
     with pytest.raises(ValueError, match=r"cannot be loaded .*check name, configuration"):
         HubDataset(f"hf-dataset://{tmp_path}")
@@ -117,5 +150,6 @@ def test_rows_without_an_image_are_counted(datasets, tmp_path):
 
 def test_without_the_library_the_command_that_brings_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ValueError, match=r"`datasets` is not installed .*; pip install 'minalbef\[datasets\]' brings"):
+    refusal = r"`datasets` is not installed .*; pip install 'minalbef\[datasets\]' brings"
+    with pytest.raises(ValueError, match=refusal):
         HubDataset("hf-dataset://OWNER/NAME")

@@ -12,29 +12,21 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 
 from minalbef import checkpoint
-from minalbef.config import from_dict
 from minalbef.data import changes_upright, transform
 from minalbef.datasets import augment as photos
 from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.prepare import prepare
 from minalbef.datasets.store import Records
 from minalbef.evaluation.loop import How
-from minalbef.presets import preset
 from minalbef.recipes import finetune, predict, pretrain
 from minalbef.recipes import index as indexer
 from minalbef.recipes import search as finder
 from minalbef.run import Run, load
-from minalbef.tasks import entailment, retrieval
-from minalbef.tasks.entailment import EntailmentModel, EntailmentRecord
+from minalbef.tasks import retrieval
 from untrained import untrained
 
 WORDS = (
-    "a cat",
-    "two dogs on a mat",
-    "a red car",
-    "an apple",
-    "the blue house",
-    "a banana on a plate",
+    "a cat", "two dogs on a mat", "a red car", "an apple", "the blue house", "a banana on a plate",
 )
 SIZE = 48  # of the run's pictures
 
@@ -62,7 +54,7 @@ def save_all(folder) -> None:
 
 
 @pytest.fixture
-def mine(tmp_path):
+def own_set(tmp_path):
     """A prepared set of own pictures, all of them to train on, and what was said of it."""
     save_all(tmp_path / "mine")
     rows = [
@@ -122,30 +114,30 @@ def run_with(upright: bool, tmp_path) -> Run:
 
 def pixels_of(files, upright: bool) -> torch.Tensor:
     """By PIL alone."""
-    found = []
+    pixels_found = []
     for path in files:
         image = Image.open(path)
         if upright:
             image = ImageOps.exif_transpose(image).convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        found.append(
+        pixels_found.append(
             transform(
                 np.array(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC)), SIZE
             )
         )
-    return torch.stack(found)
+    return torch.stack(pixels_found)
 
 
 @torch.no_grad()
-def test_own_pictures_have_the_same_features_wherever_they_are_read(mine, tmp_path, monkeypatch):
+def test_own_pictures_have_the_same_features_wherever_they_are_read(own_set, tmp_path, monkeypatch):
     """To the last digit: by training's reader, evaluation, search, index, predict and in Python."""
-    run, records = run_with(True, tmp_path), Records(mine[0], "train")
+    run = run_with(True, tmp_path)
+    records = Records(own_set[0], "train")
     files = [record.image.source.path for record in records]
     assert files == sorted(path for path in (tmp_path / "mine").iterdir() if path.suffix != ".csv")
     pixels = pixels_of(files, True)
-    assert (pixels != pixels_of(files, False)).flatten(1).any(1).tolist() == [True] * 5 + [False], (
-        "the check is blind"
-    )
+    # the check is blind
+    assert (pixels != pixels_of(files, False)).flatten(1).any(1).tolist() == [True] * 5 + [False]
     for read in (
         pixels_in_training(records, run, monkeypatch),
         pixels_in_evaluation(records, run, monkeypatch),
@@ -163,9 +155,9 @@ def test_own_pictures_have_the_same_features_wherever_they_are_read(mine, tmp_pa
     hits = finder.search_images(run, "an apple", tmp_path / "mine")
     assert {hit.path: hit.similarity for hit in hits} == sim
     for path in files:
-        found = predict.predict("retrieval", run.model, run.tokenizer, path, "an apple")
+        pixels_found = predict.predict("retrieval", run.model, run.tokenizer, path, "an apple")
         assert (
-            found.similarity
+            pixels_found.similarity
             == run.similarity(path, "an apple").item()
             == pytest.approx(sim[path], abs=1e-6)
         )
@@ -182,40 +174,14 @@ def test_a_public_sets_pictures_are_read_as_the_original_reads_them(public, tmp_
         assert torch.equal(pixels_in_training(records, run, monkeypatch), pixels)
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("upright", [False, True])
-def test_records_of_no_set_are_read_as_the_run_reads(public, tmp_path, monkeypatch, upright):
-    run, records = run_with(upright, tmp_path), list(Records(public[0], "train"))
-    pixels = pixels_of([record.image for record in records], upright)
-    assert torch.equal(pixels_in_training(records, run, monkeypatch), pixels)
-    assert torch.equal(pixels_in_evaluation(records, run, monkeypatch), pixels)
-    asked = [
-        EntailmentRecord(record.image, record.text, record.id, "neutral") for record in records
-    ]
-    seen = []
-    collate = entailment.collate
-    monkeypatch.setattr(
-        entailment,
-        "collate",
-        lambda *args, **kwargs: seen.append(collate(*args, **kwargs)) or seen[-1],
-    )
-    config = run.config
-    entailment.evaluate_entailment(
-        EntailmentModel(config).eval(), run.tokenizer, asked, How(batch=2, quiet=True)
-    )
-    assert torch.equal(torch.cat([batch.to("cpu").image for batch in seen]), pixels)
-
-
-def test_training_takes_its_sets_way_into_the_runs_settings(mine, public, tmp_path):
+def test_training_takes_its_sets_way_into_the_runs_settings(own_set, public, tmp_path):
     run_with(True, tmp_path)
     run_with(False, tmp_path)
     small = ["batch=2", "epochs=1", "queue_size=2"]
-    for data, upright in ((mine[0], True), (public[0], False)):
+    for data, upright in ((own_set[0], True), (public[0], False)):
         config = pretrain.settings("tiny", small, [data])
-        assert (
-            config.upright is upright
-            and pretrain.settings("paper-4m", small, [data]).upright is upright
-        )
+        assert config.upright is upright
+        assert pretrain.settings("paper-4m", small, [data]).upright is upright
         for before in (True, False):
             assert (
                 finetune.settings("retrieval", tmp_path / f"run-{before}", small, [data]).upright
@@ -230,86 +196,24 @@ def test_training_takes_its_sets_way_into_the_runs_settings(mine, public, tmp_pa
                 replace(config, upright=not upright), tmp_path / "new", [data]
             ),
             lambda: finetune.finetune(
-                "retrieval",
-                tmp_path / "run-True",
-                tmp_path / "new",
-                replace(config, upright=not upright),
-                [data],
+                "retrieval", tmp_path / "run-True", tmp_path / "new",
+                replace(config, upright=not upright), [data],
             ),
         ):
-            with pytest.raises(
-                ValueError,
-                match=f"upright={not upright}: .* as about.json says; take upright={upright}",
-            ):
+            refusal = f"upright={not upright}: .* as about.json says; take upright={upright}"
+            with pytest.raises(ValueError, match=refusal):
                 ask()
-    with pytest.raises(
-        ValueError,
-        match=".*pairs are opened upright, those of .*coco as stored.* one after the",
-    ):
-        pretrain.settings("tiny", small, [mine[0], public[0]])
+    refusal = ".*pairs are opened upright, those of .*coco as stored.* one after the"
+    with pytest.raises(ValueError, match=refusal):
+        pretrain.settings("tiny", small, [own_set[0], public[0]])
 
 
-def test_a_run_on_own_pictures_records_how_it_reads(mine, tmp_path):
-    config = pretrain.settings(
-        "tiny",
-        [
-            "batch=2",
-            "epochs=1",
-            "epoch=4",
-            "queue_size=2",
-            "warm_steps=0",
-            "vocab_size=80",
-            "restyle=0",
-            "siblings=0",
-        ],
-        [mine[0]],
-    )
-    pretrain.pretrain(config, tmp_path / "run", [mine[0]], quiet=True)
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["upright"] is True
-    assert load(tmp_path / "run").config.upright
-
-
-def test_what_is_older_reads_as_it_did(mine, tmp_path):
-    """Settings without the key: as stored, unless they are of scenes."""
-    about = json.loads((mine[0] / "about.json").read_text())
-    (mine[0] / "about.json").write_text(json.dumps(about | {"upright": "yes"}))
-    with pytest.raises(
-        ValueError, match="about.json is damaged .'upright' is 'yes' and must be true or false.; prepare"
-    ):
-        Records(mine[0], "train")
-    old = {key: value for key, value in preset("tiny").to_dict().items() if key != "upright"}
-    assert (
-        from_dict(old).upright
-        and not from_dict(old | {"objects": 0}).upright
-        and not from_dict({}).upright
-    )
-    assert load("tiny").config.upright
-
-
-def test_an_index_knows_how_its_pictures_were_opened(mine, tmp_path):
-    run, out = run_with(True, tmp_path), tmp_path / "index.safetensors"
-    indexer.write_index(run, tmp_path / "mine", out)
-    stored = replace(run, config=replace(run.config, upright=False))
-    with pytest.raises(
-        ValueError, match="with images opened upright, and .* otherwise; index .*mine again"
-    ):
-        indexer.read_index(stored, out)
-    indexer.write_index(stored, tmp_path / "mine", out)
-    with pytest.raises(
-        ValueError, match="with images opened as stored, and .* otherwise; index .*mine again"
-    ):
-        indexer.read_index(run, out)
-    assert len(indexer.read_index(stored, out).paths) == 6
-
-
-def test_prepare_counts_the_pictures_that_it_matters_for(mine, public):
+def test_prepare_counts_the_pictures_that_it_matters_for(own_set, public):
     for (folder, account), way in (
-        (mine, "opened upright, over white"),
+        (own_set, "opened upright, over white"),
         (public, "read as the original reads them: not rotated, transparency dropped"),
     ):
-        assert (
-            f"  images with transparency: 3, rotated by EXIF: 2; they are {way}\n" in account
-        )
+        assert f"  images with transparency: 3, rotated by EXIF: 2; they are {way}\n" in account
         about = json.loads((folder / "about.json").read_text())
         assert (about["splits"]["train"]["transparent"], about["splits"]["train"]["turned"]) == (
             3,
@@ -320,14 +224,9 @@ def test_prepare_counts_the_pictures_that_it_matters_for(mine, public):
 
 def test_headers_tell_what_opening_upright_changes(tmp_path):
     save_all(tmp_path / "some")
-    found = [changes_upright(path) for path in sorted((tmp_path / "some").iterdir())]
-    assert found == [
-        (True, False),
-        (True, False),
-        (False, True),
-        (False, True),
-        (True, False),
-        (False, False),
+    pixels_found = [changes_upright(path) for path in sorted((tmp_path / "some").iterdir())]
+    assert pixels_found == [
+        (True, False), (True, False), (False, True), (False, True), (True, False), (False, False),
     ]
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 8

@@ -1,4 +1,5 @@
 """The world stands alone: it loads without torch, quickly, and is the same for ever."""
+
 import hashlib
 import subprocess
 import sys
@@ -14,13 +15,14 @@ from emojiscenes.staging import largest_box, random_box
 
 HERE = Path(__file__).parent
 WORLD = Path(emojiscenes.__file__).parent
-BLOCK = "import sys; sys.modules.update(dict.fromkeys(('torch', 'minalbef')));"     # importing them then fails
+BLOCK = "import sys; sys.modules.update(dict.fromkeys(('torch', 'minalbef')));"  # importing them then fails
 
 
 def run(code: str) -> str:
     """What a fresh Python that finds neither torch nor minalbef prints."""
-    done = subprocess.run([sys.executable, "-c", BLOCK + code], cwd=WORLD.parent, text=True,
-                          capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK + code], cwd=WORLD.parent, text=True, capture_output=True
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
@@ -34,7 +36,9 @@ def test_it_draws_a_scene_without_torch():
 
 @pytest.mark.slow
 def test_its_own_tests_run_without_torch():
-    others = sorted(str(path) for path in HERE.glob("test_*.py") if path.name != Path(__file__).name)
+    others = sorted(
+        str(path) for path in HERE.glob("test_*.py") if path.name != Path(__file__).name
+    )
     words = ["-q", "-x", "--noconftest", "-p", "no:cacheprovider", *others]
     assert " passed" in run(f"import pytest; raise SystemExit(pytest.main({words!r}))")
 

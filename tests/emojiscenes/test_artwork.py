@@ -1,4 +1,5 @@
 """The embedded drawings are whole, named in good English, and stand with their licences."""
+
 import importlib.util
 import json
 from pathlib import Path
@@ -23,11 +24,15 @@ def make_artwork():
 
 @pytest.mark.parametrize("vendor", ABOUT["vendors"])
 def test_a_cell_is_full_unless_its_object_is_missing(vendor):
-    cell, columns, about = ABOUT["cell"], ABOUT["columns"], ABOUT["vendors"][vendor]
+    cell = ABOUT["cell"]
+    columns = ABOUT["columns"]
+    about = ABOUT["vendors"][vendor]
     with Image.open(FOLDER / about["sheet"]) as sheet:
-        assert sheet.mode == "RGBA" and sheet.size == (cell * columns, cell * -(-len(NAMES) // columns))
+        assert sheet.mode == "RGBA"
+        assert sheet.size == (cell * columns, cell * -(-len(NAMES) // columns))
         for i, name in enumerate(NAMES):
-            x, y = i % columns * cell, i // columns * cell
+            x = i % columns * cell
+            y = i // columns * cell
             box = sheet.crop((x, y, x + cell, y + cell)).getchannel("A").getbbox()
             if name in about["missing"]:
                 assert box is None, name
@@ -36,30 +41,45 @@ def test_a_cell_is_full_unless_its_object_is_missing(vendor):
 
 
 def test_everyone_draws_what_tiny_names_and_four_of_five_the_rest():
-    assert not {*NAMES[:64]} & {name for about in ABOUT["vendors"].values() for name in about["missing"]}
-    missing = [name for about in ABOUT["vendors"].values() if about["training"] for name in about["missing"]]
+    assert not {*NAMES[:64]} & {
+        name for about in ABOUT["vendors"].values() for name in about["missing"]
+    }
+    missing = [
+        name
+        for about in ABOUT["vendors"].values()
+        if about["training"]
+        for name in about["missing"]
+    ]
     assert len(missing) == len({*missing}) and {*missing} < {*NAMES}
-    assert [name for name, about in ABOUT["vendors"].items() if not about["training"]] == ["openmoji"]
+    assert [name for name, about in ABOUT["vendors"].items() if not about["training"]] == [
+        "openmoji"
+    ]
 
 
 def test_names_are_told_apart():
     assert 214 <= len(NAMES) == len({*NAMES}) == len({obj["plural"] for obj in ABOUT["objects"]})
-    assert not any(" " in name for name in NAMES[:64]) and max(len(name.split()) for name in NAMES) == 2
+    assert not any(" " in name for name in NAMES[:64])
+    assert max(len(name.split()) for name in NAMES) == 2
 
 
 def test_objects_follow_from_their_source(make_artwork):
     objects = make_artwork.read_objects((FOLDER / "objects.txt").read_text())
     keys = ("name", "plural", "article")
-    assert [{key: obj[key] for key in keys}
-            for obj in objects] == [{key: obj[key] for key in keys} for obj in ABOUT["objects"]]
+    assert [{key: obj[key] for key in keys} for obj in objects] == [
+        {key: obj[key] for key in keys} for obj in ABOUT["objects"]
+    ]
 
 
 def test_plurals_articles_and_unknown_keys(make_artwork):
-    objects = make_artwork.read_objects("strawberry\nmonkey\nfox\nold key\nmouse: mouse-face plural=mice "
-                                      "drop=noto,fluent")
+    objects = make_artwork.read_objects(
+        "strawberry\nmonkey\nfox\nold key\nmouse: mouse-face plural=mice drop=noto,fluent"
+    )
     assert [f"{obj['article']} {obj['name']}, {obj['plural']}" for obj in objects] == [
-        "a strawberry, strawberries", "a monkey, monkeys", "a fox, foxes", "an old key, old keys", "a mouse, mice"]
-    assert objects[-1]["icon"] == "mouse-face" and objects[-1]["drop"] == ["noto", "fluent"]
+        "a strawberry, strawberries", "a monkey, monkeys", "a fox, foxes", "an old key, old keys",
+        "a mouse, mice",
+    ]
+    assert objects[-1]["icon"] == "mouse-face"
+    assert objects[-1]["drop"] == ["noto", "fluent"]
     with pytest.raises(ValueError, match="fxemjoi"):
         make_artwork.read_objects("apple: fxemjoi=redapple")
 
@@ -73,8 +93,9 @@ def test_a_changed_package_is_refused(make_artwork, tmp_path):
 def test_each_sheet_stands_with_its_licence():
     rows = (FOLDER / "LICENCES.md").read_text().splitlines()
     for about in ABOUT["vendors"].values():
-        row, = (row for row in rows if row.startswith(f"| `{about['sheet']}`"))
-        assert all(about[key] in row for key in ("package", "version", "licence"))
+        (row,) = (row for row in rows if row.startswith(f"| `{about['sheet']}`"))
+        for key in ("package", "version", "licence"):
+            assert about[key] in row
 
 
 def test_the_sheets_stay_small():

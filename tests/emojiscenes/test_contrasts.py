@@ -1,14 +1,13 @@
 """contrasts: minimal pairs at an edge, in a line, alone, of a colour, in another order of words."""
-from collections import Counter
 
 import numpy as np
 import pytest
 
-from emojiscenes.contrasts import ALIKE, CONTRASTS, EDGE, LINE
+from emojiscenes.contrasts import CONTRASTS, EDGE, LINE
 from emojiscenes.grammar import reword
-from emojiscenes.language import COLOURED, COLOURS, Noun, Object, Relation, colour_of, has_colour, holds
+from emojiscenes.language import Noun, Object, Relation, colour_of, has_colour, holds
 from emojiscenes.painting import RGB, paint
-from emojiscenes.scenes import MORE_SIBLINGS, Scenes
+from emojiscenes.scenes import Scenes
 from emojiscenes.stream import Stream
 
 
@@ -21,7 +20,8 @@ def pairs(kind: str, count: int = 60) -> list[tuple]:
 def test_each_caption_is_true_of_its_own_scene_and_false_of_the_other(kind):
     for first, second in pairs(kind):
         assert holds(first.form, first.scene) and holds(second.form, second.scene)
-        assert holds(first.form, second.scene) is False and holds(second.form, first.scene) is False
+        assert holds(first.form, second.scene) is False
+        assert holds(second.form, first.scene) is False
         assert first.kind == kind and first.text != second.text
         assert first.scene.background == second.scene.background
 
@@ -30,38 +30,19 @@ def test_pairs_at_an_edge_stay_in_its_outer_part():
     for first, second in pairs("edge"):
         for example in (first, second):
             places = [[getattr(thing, axis) for thing in example.scene.objects] for axis in "xy"]
-            assert any(max(axis) - min(axis) <= EDGE and (max(axis) <= EDGE + 1e-9 or min(axis) >= 1 - EDGE - 1e-9)
-                       for axis in places)
+            assert any(
+                max(axis) - min(axis) <= EDGE
+                and (max(axis) <= EDGE + 1e-9 or min(axis) >= 1 - EDGE - 1e-9)
+                for axis in places
+            )
 
 
 def test_pairs_in_a_line_are_related_along_it_alone():
     for first, second in pairs("line"):
         (a, b), (c, d) = first.scene.objects, second.scene.objects
         assert min(abs(a.x - b.x), abs(a.y - b.y)) <= 2 * LINE + 1e-9
-        assert (abs(a.x - b.x) > abs(a.y - b.y)) == (abs(c.x - d.x) < abs(c.y - d.y)), "turned by a right angle"
-
-
-def test_alone_there_is_one_kind_in_two_numbers():
-    numbers = Counter()
-    for first, second in pairs("alone", 200):
-        assert len({thing.name for example in (first, second) for thing in example.scene.objects}) == 1
-        numbers[tuple(sorted((len(first.scene.objects), len(second.scene.objects))))] += 1
-    assert numbers.keys() == {(1, 2), (1, 3), (2, 3)} and min(numbers.values()) > 30
-    assert 75 < numbers[2, 3] < 125, "half of them are the hardest"
-
-
-def test_of_partners_one_object_is_another_and_half_of_them_are_alike():
-    names = Scenes("train", objects=50).names
-    apart = []
-    for first, second in pairs("partner", 200):
-        old, new = ({thing.name for thing in one.scene.objects} - {thing.name for thing in other.scene.objects}
-                    for one, other in ((first, second), (second, first)))
-        apart.append(abs(names.index(*old) - names.index(*new)))
-    assert 80 < sum(distance <= ALIKE for distance in apart) < 150
-    for first, second in pairs("partner"):
-        (a, b), (c, d) = first.scene.objects, second.scene.objects
-        assert (a.name == c.name) != (b.name == d.name)
-        assert (a.x, a.y, b.x, b.y) == (c.x, c.y, d.x, d.y)
+        # turned by a right angle
+        assert (abs(a.x - b.x) > abs(a.y - b.y)) == (abs(c.x - d.x) < abs(c.y - d.y))
 
 
 def test_a_colour_is_the_drawings_own_or_painted():
@@ -69,7 +50,9 @@ def test_a_colour_is_the_drawings_own_or_painted():
     cat = Object("cat", 0.5, 0.5, 0.4, "noto+outlined")
     blue = Object("cat", 0.5, 0.5, 0.4, "noto+outlined+blue")
     assert [colour_of(thing) for thing in (apple, cat, blue)] == ["red", None, "blue"]
-    assert has_colour(apple, "red") and has_colour(apple, "blue") is False and has_colour(cat, "red") is None
+    assert has_colour(apple, "red")
+    assert has_colour(apple, "blue") is False
+    assert has_colour(cat, "red") is None
     assert has_colour(blue, "blue")
 
 
@@ -79,37 +62,23 @@ def test_a_painted_object_has_its_colour_and_shades_of_it():
             scene = pairs("colour", 1)[0][0].scene
             thing = Object(name, 0.5, 0.5, 0.9, f"noto+{colour}")
             image = paint(type(scene)((thing,), "white", None, (255, 255, 255)), 64).reshape(-1, 3)
-            drawn = image[(image != 255).any(1)].mean(0)
-            nearest = min(RGB, key=lambda other: np.abs(drawn - RGB[other]).sum())
-            assert nearest == colour, (name, colour, drawn)
+            colour_drawn = image[(image != 255).any(1)].mean(0)
+            nearest = min(RGB, key=lambda other: np.abs(colour_drawn - RGB[other]).sum())
+            assert nearest == colour, (name, colour, colour_drawn)
             assert np.unique(image, axis=0).shape[0] > 5
-
-
-def test_false_colours_are_the_backgrounds_and_the_others_more_often_than_chance():
-    of_background = of_other = 0
-    for first, second in pairs("colour", 300):
-        thing, other = first.scene.objects
-        wrong = colour_of(second.scene.objects[0])
-        of_background += wrong == first.scene.background
-        of_other += wrong == colour_of(other)
-        assert thing.name == second.scene.objects[0].name
-    assert of_background > 300 / len(COLOURS) * 1.3 and of_other > 300 / len(COLOURS)
-    assert set(COLOURED.values()) <= set(COLOURS)
 
 
 def test_other_orders_of_words_say_the_same_relation():
     relation = Relation(Noun("apple"), "left", Noun("cat"))
     texts = {reword(relation, Stream(i)) for i in range(200)}
-    assert {"an apple and a cat, the apple left of the cat", "an apple and a cat, the cat right of the apple",
-            "left of a cat is an apple", "a cat and, left of it, an apple"} <= texts
-    assert all(("left" in text) != ("right" in text) for text in texts)
-
-
-def test_more_kinds_keep_the_first_ones_shares():
-    scenes = Scenes("train", seed=3, siblings=1.0, objects=50, kinds=MORE_SIBLINGS)
-    kinds = Counter(scenes.draw(2 * i).kind for i in range(600))
-    for kind, share in Counter(MORE_SIBLINGS).items():
-        assert abs(kinds[kind] / 600 - share / len(MORE_SIBLINGS)) < 0.05, kinds
+    assert {
+        "an apple and a cat, the apple left of the cat",
+        "an apple and a cat, the cat right of the apple",
+        "left of a cat is an apple",
+        "a cat and, left of it, an apple",
+    } <= texts
+    for text in texts:
+        assert ("left" in text) != ("right" in text)
 
 
 def test_an_unknown_kind_is_named():

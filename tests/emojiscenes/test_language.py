@@ -1,8 +1,7 @@
 """language and grammar: what is true of a scene, and how it is said."""
+
 import itertools
 import random
-import subprocess
-import sys
 
 import pytest
 
@@ -11,7 +10,6 @@ from emojiscenes.grammar import (
     KINDS,
     WORDS,
     caption,
-    changes,
     kinds_of_word,
     make_foil,
     phrase,
@@ -19,7 +17,6 @@ from emojiscenes.grammar import (
     words,
 )
 from emojiscenes.language import (
-    PLACES,
     RELATIONS,
     All,
     Background,
@@ -35,7 +32,8 @@ from emojiscenes.language import (
 )
 from emojiscenes.stream import Stream
 
-APPLE, CAT = Noun("apple"), Noun("cat")
+APPLE = Noun("apple")
+CAT = Noun("cat")
 
 
 def scene(*things, background="red", curtain=None):
@@ -45,74 +43,123 @@ def scene(*things, background="red", curtain=None):
 ROOM = scene(("apple", 0.2, 0.2, 0.25), ("cat", 0.7, 0.25, 0.4), ("cat", 0.7, 0.75, 0.25))
 
 
-# ------------------------------------------------------------------------------------------------------- streams
+# streams
 def test_a_stream_is_the_same_for_ever():
     stream = Stream("train", 0, 7)
     assert [round(stream.random(), 6) for _ in range(3)] == [0.224551, 0.223269, 0.356349]
-    assert Stream("train", 0, 8).random() != Stream("train", 0, 7).random() == Stream("train", 0, 7).random()
+    assert (
+        Stream("train", 0, 8).random()
+        != Stream("train", 0, 7).random()
+        == Stream("train", 0, 7).random()
+    )
 
 
 def test_a_stream_is_fair():
     stream = Stream("fair")
     assert sorted(set(stream.below(5) for _ in range(200))) == [0, 1, 2, 3, 4]
     assert abs(sum(stream.chance(0.3) for _ in range(5000)) / 5000 - 0.3) < 0.03
-    assert all(2 <= stream.uniform(2, 3) < 3 for _ in range(100))
+    for _ in range(100):
+        assert 2 <= stream.uniform(2, 3) < 3
     orders = [tuple(stream.shuffle("abc")) for _ in range(6000)]
-    assert all(abs(orders.count(order) - 1000) < 150 for order in itertools.permutations("abc"))
+    for order in itertools.permutations("abc"):
+        assert abs(orders.count(order) - 1000) < 150
 
 
-# ------------------------------------------------------------------------------------------------ truth, by hand
-@pytest.mark.parametrize("form, value", [
-    (There(APPLE), True), (There(Noun("dog")), False), (There(Noun("apple", "big")), False),
-    (There(Noun("cat", "big", "right")), True), (There(Noun("cat", "small", "top right")), False),
-    (There(Noun("cat", None, "top right")), True), (There(Noun("cat", None, "middle")), False),
-    (Count(CAT, 2), True), (Count(CAT, 1), False), (Count(CAT, 3), False), (Count(Noun("cat", "big"), 1), True),
-    (Count(Noun("dog"), 0), True), (Relation(APPLE, "left", CAT), True), (Relation(CAT, "left", APPLE), False),
-    (Relation(CAT, "above", CAT), True), (Relation(Noun("cat", "small"), "above", CAT), False),
-    (Relation(APPLE, "above", Noun("cat", "small")), True), (Background("red"), True), (Background("blue"), False),
-    (All((There(APPLE), Background("blue"))), False), (Not(All((There(APPLE), Background("blue")))), True),
-    (All(()), True), (Relation(APPLE, "left", APPLE), False)])
+# truth, by hand
+@pytest.mark.parametrize(
+    "form, value",
+    [
+        (There(APPLE), True),
+        (There(Noun("dog")), False),
+        (There(Noun("apple", "big")), False),
+        (There(Noun("cat", "big", "right")), True),
+        (There(Noun("cat", "small", "top right")), False),
+        (There(Noun("cat", None, "top right")), True),
+        (There(Noun("cat", None, "middle")), False),
+        (Count(CAT, 2), True),
+        (Count(CAT, 1), False),
+        (Count(CAT, 3), False),
+        (Count(Noun("cat", "big"), 1), True),
+        (Count(Noun("dog"), 0), True),
+        (Relation(APPLE, "left", CAT), True),
+        (Relation(CAT, "left", APPLE), False),
+        (Relation(CAT, "above", CAT), True),
+        (Relation(Noun("cat", "small"), "above", CAT), False),
+        (Relation(APPLE, "above", Noun("cat", "small")), True),
+        (Background("red"), True),
+        (Background("blue"), False),
+        (All((There(APPLE), Background("blue"))), False),
+        (Not(All((There(APPLE), Background("blue")))), True),
+        (All(()), True),
+        (Relation(APPLE, "left", APPLE), False),
+    ],
+)
 def test_truth_by_hand(form, value):
     assert holds(form, ROOM) is value
 
 
-@pytest.mark.parametrize("form, value", [
-    (There(Noun("apple", "small")), None), (There(Noun("apple", "big")), None),            # of middling size
-    (There(Noun("apple", None, "left")), None), (There(Noun("apple", None, "middle")), None),  # x in the margin of both
-    (There(Noun("apple", None, "top")), False), (There(Noun("apple", "small", "top")), False),
-    (Relation(APPLE, "left", CAT), None), (Relation(APPLE, "right", CAT), False),          # 0.1 apart; touching no band
-    (Count(Noun("apple", "small"), 1), None), (Count(Noun("apple", "small"), 2), False), (Count(APPLE, 1), True),
-    (Not(There(Noun("apple", "small"))), None), (All((There(APPLE), There(Noun("apple", "big")))), None),
-    (All((There(Noun("dog")), There(Noun("apple", "big")))), False)])
+@pytest.mark.parametrize(
+    "form, value",
+    [
+        (There(Noun("apple", "small")), None),
+        (There(Noun("apple", "big")), None),  # of middling size
+        (There(Noun("apple", None, "left")), None),
+        (There(Noun("apple", None, "middle")), None),  # x in the margin of both
+        (There(Noun("apple", None, "top")), False),
+        (There(Noun("apple", "small", "top")), False),
+        (Relation(APPLE, "left", CAT), None),
+        (Relation(APPLE, "right", CAT), False),  # 0.1 apart; touching no band
+        (Count(Noun("apple", "small"), 1), None),
+        (Count(Noun("apple", "small"), 2), False),
+        (Count(APPLE, 1), True),
+        (Not(There(Noun("apple", "small"))), None),
+        (All((There(APPLE), There(Noun("apple", "big")))), None),
+        (All((There(Noun("dog")), There(Noun("apple", "big")))), False),
+    ],
+)
 def test_nothing_is_decided_in_the_margins(form, value):
     assert holds(form, scene(("apple", 0.41, 0.5, 0.31), ("cat", 0.51, 0.5, 0.25))) is value
 
 
-@pytest.mark.parametrize("form, value", [
-    (There(APPLE), True), (There(CAT), None), (Not(There(CAT)), None), (Count(APPLE, 1), None),
-    (Count(APPLE, 0), False), (Count(APPLE, 3), None), (There(Noun("cat", None, "left")), False),
-    (There(Noun("cat", None, "right")), None), (There(Noun("cat", "big", "top right")), None),
-    (Relation(APPLE, "left", CAT), None), (Relation(Noun("apple", None, "left"), "right", CAT), False),
-    (Relation(CAT, "left", CAT), None), (Background("red"), True),
-    (There(Noun("dog", None, "top left")), False)])
+@pytest.mark.parametrize(
+    "form, value",
+    [
+        (There(APPLE), True),
+        (There(CAT), None),
+        (Not(There(CAT)), None),
+        (Count(APPLE, 1), None),
+        (Count(APPLE, 0), False),
+        (Count(APPLE, 3), None),
+        (There(Noun("cat", None, "left")), False),
+        (There(Noun("cat", None, "right")), None),
+        (There(Noun("cat", "big", "top right")), None),
+        (Relation(APPLE, "left", CAT), None),
+        (Relation(Noun("apple", None, "left"), "right", CAT), False),
+        (Relation(CAT, "left", CAT), None),
+        (Background("red"), True),
+        (There(Noun("dog", None, "top left")), False),
+    ],
+)
 def test_a_curtain_leaves_open_what_it_may_hide(form, value):
-    behind = scene(("apple", 0.2, 0.2, 0.25), ("cat", 0.8, 0.5, 0.25), curtain=(0.55, 0.0, 1.0, 1.0))
+    behind = scene(
+        ("apple", 0.2, 0.2, 0.25), ("cat", 0.8, 0.5, 0.25), curtain=(0.55, 0.0, 1.0, 1.0)
+    )
     assert holds(form, behind) is value
 
 
-def test_a_big_thing_does_not_hide_behind_a_small_curtain():
-    small = scene(curtain=(0.4, 0.4, 0.65, 0.65))
-    assert holds(There(Noun("cat", "big")), small) is False and holds(There(CAT), small) is None
-
-
-# ------------------------------------------------------------------- truth, against another, slower implementation
+# truth, against another, slower implementation
 def slowly(form, things, background):
     """Three-valued truth of a scene in full sight, as numbers: 0 false, 1 unknown, 2 true. Written from the rules."""
-    def band(value, true, false):                 # true at one end, false at the other
-        return 2 if (value - true) * (true - false) >= 0 else 0 if (value - false) * (true - false) <= 0 else 1
+
+    def band(value, true, false):  # true at one end, false at the other
+        if (value - true) * (true - false) >= 0:
+            return 2
+        return 0 if (value - false) * (true - false) <= 0 else 1
 
     def size(thing, word):
-        return {None: 2, "small": band(thing.size, 0.28, 0.35), "big": band(thing.size, 0.35, 0.28)}[word]
+        if word is None:
+            return 2
+        return band(thing.size, 0.35, 0.28) if word == "big" else band(thing.size, 0.28, 0.35)
 
     def place(thing, words):
         low = {"left": thing.x, "right": 1 - thing.x, "top": thing.y, "bottom": 1 - thing.y}
@@ -131,10 +178,17 @@ def slowly(form, things, background):
             hits = {sum(each) == form.n for each in itertools.product(*options)}
             return 1 if len(hits) == 2 else 2 * hits.pop()
         case Relation():
-            ahead = {"left": lambda a, b: b.x - a.x, "right": lambda a, b: a.x - b.x,
-                     "above": lambda a, b: b.y - a.y, "below": lambda a, b: a.y - b.y}[form.kind]
-            return max([0, *(min(noun(a, form.a), noun(b, form.b), band(ahead(a, b), 0.14, 0.04))
-                             for a, b in itertools.permutations(things, 2))])
+            ahead = {
+                "left": lambda a, b: b.x - a.x,
+                "right": lambda a, b: a.x - b.x,
+                "above": lambda a, b: b.y - a.y,
+                "below": lambda a, b: a.y - b.y,
+            }[form.kind]
+            values = [0]
+            for a, b in itertools.permutations(things, 2):
+                distance = band(ahead(a, b), 0.14, 0.04)
+                values.append(min(noun(a, form.a), noun(b, form.b), distance))
+            return max(values)
         case Background():
             return 2 * (form.colour == background)
         case All():
@@ -144,79 +198,92 @@ def slowly(form, things, background):
 
 
 VALUE = {0: False, 1: None, 2: True}
-NOUNS = [Noun(name, size, place) for name in ("apple", "cat") for size in (None, "small", "big")
-         for place in (None, "top right", "left", "bottom", "middle")]
+PLACED = (None, "top right", "left", "bottom", "middle")
+NOUNS = list(
+    itertools.starmap(Noun, itertools.product(("apple", "cat"), (None, "small", "big"), PLACED))
+)
 PLAIN = [noun for noun in NOUNS if noun.place is None]
-ATOMS = [*map(There, NOUNS), *(Count(noun, n) for noun in PLAIN for n in range(3)),
-         *(Relation(a, kind, b) for a in PLAIN[:2] + NOUNS[1:2] for b in (APPLE, PLAIN[3], PLAIN[5])
-           for kind in RELATIONS)]
+ATOMS = [There(noun) for noun in NOUNS]
+ATOMS += [Count(noun, n) for noun, n in itertools.product(PLAIN, range(3))]
+for _a, _b in itertools.product(PLAIN[:2] + NOUNS[1:2], (APPLE, PLAIN[3], PLAIN[5])):
+    ATOMS += [Relation(_a, kind, _b) for kind in RELATIONS]
+
+
+def random_things(chance):
+    """Up to three things anywhere."""
+    things = []
+    for _ in range(chance.randrange(4)):
+        name = chance.choice(("apple", "cat"))
+        x = chance.random()
+        y = chance.random()
+        size = chance.uniform(0.2, 0.45)
+        things.append(Object(name, x, y, size, "noto"))
+    return tuple(things)
 
 
 def test_in_full_sight_truth_agrees_with_the_slow_version():
-    chance, seen = random.Random(0), []
+    chance = random.Random(0)
+    values = []
     for _ in range(200):
-        things = tuple(Object(chance.choice(("apple", "cat")), chance.random(), chance.random(),
-                              chance.uniform(0.2, 0.45), "noto") for _ in range(chance.randrange(4)))
-        one = Scene(things, "red")
+        things = random_things(chance)
         parts = chance.sample(ATOMS, 20)
-        for form in parts + [All(tuple(parts[:2])), Not(parts[3]), Not(All((parts[4], Not(parts[5]))))]:
-            seen.append(holds(form, one))
-            assert seen[-1] is VALUE[slowly(form, things, "red")], (form, things)
-    assert min(seen.count(value) for value in (True, False, None)) > 100, "the check is blind to a value"
+        parts += [All(tuple(parts[:2])), Not(parts[3]), Not(All((parts[4], Not(parts[5]))))]
+        for form in parts:
+            value = holds(form, Scene(things, "red"))
+            assert value is VALUE[slowly(form, things, "red")], (form, things)
+            values.append(value)
+    for value in (True, False, None):
+        assert values.count(value) > 100
 
 
 def completions(curtain):
     """Up to two things wholly behind a curtain, at places that reach into its corners."""
     x0, y0, x1, y1 = curtain
+
     def spots(low, high, size):
-        first, last = low + size / 2 + 1e-9, high - size / 2 - 1e-9
+        first = low + size / 2 + 1e-9
+        last = high - size / 2 - 1e-9
         return (first, last) if first <= last else ()
-    single = [Object(name, x, y, size, "noto") for name in ("apple", "cat") for size in (0.2, 0.2801, 0.4)
-              for x in spots(x0, x1, size) for y in spots(y0, y1, size)]
-    return [(), *((thing,) for thing in single), *itertools.combinations_with_replacement(single, 2)]
+
+    single = []
+    for name, size in itertools.product(("apple", "cat"), (0.2, 0.2801, 0.4)):
+        for x, y in itertools.product(spots(x0, x1, size), spots(y0, y1, size)):
+            single.append(Object(name, x, y, size, "noto"))
+    pairs = itertools.combinations_with_replacement(single, 2)
+    return [(), *((thing,) for thing in single), *pairs]
 
 
 @pytest.mark.parametrize("curtain", [(0.55, 0.0, 1.0, 0.7), (0.3, 0.3, 0.6, 0.6)])
-@pytest.mark.parametrize("things", [(("apple", 0.2, 0.25, 0.25),), (("cat", 0.2, 0.8, 0.4), ("apple", 0.5, 0.2, 0.25))])
+@pytest.mark.parametrize(
+    "things", [(("apple", 0.2, 0.25, 0.25),), (("cat", 0.2, 0.8, 0.4), ("apple", 0.5, 0.2, 0.25))]
+)
 def test_behind_a_curtain_truth_agrees_with_trying_everything(curtain, things):
     """Exact for single forms, and for All of parts that do not depend on each other."""
-    one = scene(*things, curtain=curtain)
-    worlds = [one.objects + hidden for hidden in completions(curtain)]
+    example = scene(*things, curtain=curtain)
+    worlds = [example.objects + hidden for hidden in completions(curtain)]
     rest = random.Random(1).sample(ATOMS, 35)
     apples = There(Noun("apple", "big"))
-    rest += [All((apples, There(Noun("cat", "small")))), All((apples, Background("blue"))), Not(apples)]
+    rest += [
+        All((apples, There(Noun("cat", "small")))),
+        All((apples, Background("blue"))),
+        Not(apples),
+    ]
     for form in rest:
         values = {slowly(form, world, "red") for world in worlds}
-        assert holds(form, one) is (VALUE[values.pop()] if len(values) == 1 else None), form
+        assert holds(form, example) is (VALUE[values.pop()] if len(values) == 1 else None), form
 
 
-def test_where_parts_depend_on_each_other_kleene_knows_less():
-    behind = scene(curtain=(0.5, 0.0, 1.0, 1.0))
-    contradiction = All((There(APPLE), Not(There(APPLE))))
-    assert {slowly(contradiction, world, "red") for world in completions(behind.curtain)} == {0}
-    assert holds(contradiction, behind) is None
-
-
-def test_what_a_form_needs():
-    form = All((Relation(APPLE, "left", CAT), Count(Noun("dog"), 1), Background("red")))
-    assert needs(form) == {"apple", "cat", "dog"}
-    assert needs(Count(CAT, 0)) == needs(Not(There(CAT))) == set()
-
-
-# ------------------------------------------------------------------------------------------------------- grammar
+# grammar
 def test_english_by_hand():
     assert phrase(APPLE) == "an apple" and phrase(Noun("apple", "big")) == "a big apple"
     assert phrase(Noun("cat", "small", "top left"), 2) == "two small cats in the top left corner"
-    assert phrase(Noun("cat", None, "bottom right"), 1, corner=False) == "one cat at the bottom right"
+    assert (
+        phrase(Noun("cat", None, "bottom right"), 1, corner=False) == "one cat at the bottom right"
+    )
     assert [phrase(Noun("cat", None, place)) for place in ("left", "top", "middle")] == [
-        "a cat on the left", "a cat at the top", "a cat in the middle"]
+        "a cat on the left", "a cat at the top", "a cat in the middle",
+    ]
     assert words("zebra") == ("a", "zebras") and words("emu") == ("an", "emus")
-
-
-def test_english_is_the_same_before_any_picture_is_loaded():
-    program = "from emojiscenes.grammar import words; print(words('strawberry'), words('mouse'))"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "('a', 'strawberries') ('a', 'mice')"
 
 
 def said(form, count=300):
@@ -225,28 +292,40 @@ def said(form, count=300):
 
 def test_phrases_vary():
     ways = said(Relation(APPLE, "left", CAT))
-    assert {"an apple left of a cat", "a cat to the right of an apple", "an apple is on the left of a cat",
-            "there is an apple to the left of a cat"} <= ways
-    assert {"an apple over a cat", "a cat under an apple",
-            "a cat below an apple"} <= said(Relation(APPLE, "above", CAT))
-    assert {"two cats on red", "on a red background, two cats", "there are two cats in front of red"} <= said(
-        All((Background("red"), Count(CAT, 2))))
-    assert {"an apple, one dog and two cats"} <= said(All((There(APPLE), Count(Noun("dog"), 1), Count(CAT, 2))))
-    assert {"a dog, and an apple above a cat"} <= said(All((Relation(APPLE, "above", CAT), There(Noun("dog")))))
+    assert {
+        "an apple left of a cat",
+        "a cat to the right of an apple",
+        "an apple is on the left of a cat",
+        "there is an apple to the left of a cat",
+    } <= ways
+    assert {"an apple over a cat", "a cat under an apple", "a cat below an apple"} <= said(
+        Relation(APPLE, "above", CAT)
+    )
+    assert {
+        "two cats on red",
+        "on a red background, two cats",
+        "there are two cats in front of red",
+    } <= said(All((Background("red"), Count(CAT, 2))))
+    assert {"an apple, one dog and two cats"} <= said(
+        All((There(APPLE), Count(Noun("dog"), 1), Count(CAT, 2)))
+    )
+    assert {"a dog, and an apple above a cat"} <= said(
+        All((Relation(APPLE, "above", CAT), There(Noun("dog"))))
+    )
     assert said(Background("red")) == {"a red background"}
-
-
-def test_nothing_is_said_without_words_for_it():
-    with pytest.raises(ValueError, match="no words for"):
-        render(All((All((There(APPLE),)),)), Stream(0))
 
 
 def test_words_know_their_kind():
     text = "on a red background, two small traffic lights in the top left corner, and an apple to the left of a cat"
     kinds = kinds_of_word(text)
-    by_kind = {kind: [word for word, k in zip(text.replace(",", "").split(), kinds) if k == kind] for kind in KINDS}
-    assert by_kind == {"object": ["traffic", "lights", "apple", "cat"], "size": ["small"], "place": ["top", "left"],
-                       "relation": ["left"], "count": ["two"], "background": ["red"]}
+    by_kind = {
+        kind: [word for word, k in zip(text.replace(",", "").split(), kinds) if k == kind]
+        for kind in KINDS
+    }
+    assert by_kind == {
+        "object": ["traffic", "lights", "apple", "cat"], "size": ["small"],
+        "place": ["top", "left"], "relation": ["left"], "count": ["two"], "background": ["red"],
+    }
     assert kinds_of_word("a cat on the left") == ["other", "object", "other", "other", "place"]
 
 
@@ -254,62 +333,58 @@ def rooms(count):
     """Scenes of one to three things, some of a kind."""
     chance = random.Random(2)
     for _ in range(count):
-        yield scene(*((chance.choice(("apple", "cat", "dog")), chance.choice((0.2, 0.5, 0.8)),
-                       chance.choice((0.2, 0.5, 0.8)), chance.choice((0.25, 0.4)))
-                      for _ in range(1 + chance.randrange(3))), background=chance.choice(COLOURS))
+        yield scene(
+            *(
+                (
+                    chance.choice(("apple", "cat", "dog")),
+                    chance.choice((0.2, 0.5, 0.8)),
+                    chance.choice((0.2, 0.5, 0.8)),
+                    chance.choice((0.25, 0.4)),
+                )
+                for _ in range(1 + chance.randrange(3))
+            ),
+            background=chance.choice(COLOURS),
+        )
 
 
 @pytest.mark.parametrize("specific", [False, True])
 def test_captions_are_true_and_short(specific):
-    for i, one in enumerate(rooms(600)):
-        form = caption(one, Stream("caption", i), specific, ("", *KINDS)[i % 7])
-        assert holds(form, one) is True, form
+    for i, example in enumerate(rooms(600)):
+        form = caption(example, Stream("caption", i), specific, ("", *KINDS)[i % 7])
+        assert holds(form, example) is True, form
         text = render(form, Stream("words", i))
         assert 3 <= len(text.split()) <= WORDS, text
         if specific:
-            assert needs(form) == {thing.name for thing in one.objects}
+            assert needs(form) == {thing.name for thing in example.objects}
 
 
-def test_a_caption_says_what_it_is_about():
-    one = scene(("apple", 0.2, 0.2, 0.25), ("cat", 0.8, 0.8, 0.4))
-    for kind in ("size", "place", "relation", "background"):
-        texts = [render(caption(one, Stream(i), True, kind), Stream(i)) for i in range(100)]
-        assert all(kind in kinds_of_word(text) for text in texts)
-    assert not all("place" in kinds_of_word(render(caption(one, Stream(i), True), Stream(i))) for i in range(100))
-
-
-# --------------------------------------------------------------------------------------------------------- foils
+# foils
 def test_foils_are_false_and_differ_in_one_thing():
-    found = dict.fromkeys(KINDS, 0)
-    for i, one in enumerate(rooms(400)):
-        form = caption(one, Stream("caption", i), True)
+    counts = dict.fromkeys(KINDS, 0)
+    for i, example in enumerate(rooms(400)):
+        form = caption(example, Stream("caption", i), True)
         for kind in KINDS:
-            foil = make_foil(form, one, kind, Stream("foil", i), ("apple", "cat", "dog", "emu"))
+            foil = make_foil(form, example, kind, Stream("foil", i), ("apple", "cat", "dog", "emu"))
             if foil is None:
                 continue
-            found[kind] += 1
-            assert holds(foil, one) is False
-            texts = [render(each, Stream("words", i)).replace(",", "").split() for each in (form, foil)]
+            counts[kind] += 1
+            assert holds(foil, example) is False
+            texts = [
+                render(each, Stream("words", i)).replace(",", "").split() for each in (form, foil)
+            ]
             kinds = kinds_of_word(" ".join(texts[0]))
             assert len(texts[0]) == len(texts[1])
             changed = {k for a, b, k in zip(*texts, kinds) if a != b}
-            others = {"object": {"other"}, "count": {"object", "other"}}.get(kind, set())      # a, an, plural, is, are
+            others = {"object": {"other"}, "count": {"object", "other"}}.get(
+                kind, set()
+            )  # a, an, plural, is, are
             assert kind in changed and changed <= {kind} | others, texts
-    assert min(found.values()) > 30, found
+    assert min(counts.values()) > 30, counts
 
 
 def test_where_nothing_can_be_changed_there_is_no_foil():
-    one = scene(("apple", 0.2, 0.2, 0.25))
+    example = scene(("apple", 0.2, 0.2, 0.25))
     for kind in ("size", "place", "relation", "count", "background", "object"):
-        assert make_foil(There(APPLE), one, kind, Stream(0)) is None
-    foil = make_foil(There(Noun("apple", None, "left")), one, "place", Stream(0))
+        assert make_foil(There(APPLE), example, kind, Stream(0)) is None
+    foil = make_foil(There(Noun("apple", None, "left")), example, "place", Stream(0))
     assert foil == There(Noun("apple", None, "right"))
-
-
-def test_changes_can_be_undone():
-    """Truths and foils have the same shapes only if each change also leads back."""
-    forms = [There(Noun("apple", "big", place)) for place in PLACES] + [Count(CAT, 2), Relation(APPLE, "above", CAT),
-                                                                         Background("red")]
-    for form in forms:
-        for kind in set(KINDS) - {"object"}:
-            assert all(form in changes(other, kind) for other in changes(form, kind))

@@ -1,4 +1,5 @@
 """The course: its tests tell right from wrong, its release gives nothing away, and using the package earns nothing."""
+
 import ast
 import contextlib
 import html
@@ -6,7 +7,6 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import apart_sandbox
 import course
@@ -20,11 +20,13 @@ import torch
 import minalbef
 
 ASSIGNMENTS = Path(__file__).parents[2] / "notebooks" / "assignments"
-GRADED = [(path.name, name) for path in course.SOURCES for name in course.answers(course.read(path))]
+GRADED = [
+    (path.name, name) for path in course.SOURCES for name in course.answers(course.read(path))
+]
 every_answer = pytest.mark.parametrize("assignment, name", GRADED)
 every_assignment = pytest.mark.parametrize("assignment", [path.name for path in course.SOURCES])
 every_seam = pytest.mark.parametrize("seam", package.MISTAKES)
-CLASS = "a5_pretraining"              # what the made-up class hands in
+CLASS = "a5_pretraining"  # what the made-up class hands in
 HIDDEN = r"### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS"
 
 
@@ -35,11 +37,15 @@ def cells_of(assignment: str) -> list[course.Cell]:
 @every_answer
 def test_the_solution_and_four_other_answers_keep_their_points_on_any_numbers(assignment, name):
     cells = cells_of(assignment)
-    right = course.variants(cells, name)[1] | {"solution": course.find(cells, "answer", name).source}
+    right = course.variants(cells, name)[1] | {
+        "solution": course.find(cells, "answer", name).source
+    }
     assert len(right) > 4
     for what, source in right.items():
         for seed in range(2):
-            assert course.grade(cells, name, source, seed) is None, f"{what}, with the inputs of seed {seed}"
+            assert course.grade(cells, name, source, seed) is None, (
+                f"{what}, with the inputs of seed {seed}"
+            )
 
 
 @pytest.mark.slow
@@ -48,7 +54,9 @@ def test_the_solution_keeps_its_points_on_the_numbers_of_a_class(assignment, nam
     """Tests that fail a right answer once in 25 draws are unjust to somebody in every course."""
     cells = cells_of(assignment)
     source = course.find(cells, "answer", name).source
-    lost = {seed: problem for seed in range(25) if (problem := course.grade(cells, name, source, seed))}
+    lost = {
+        seed: problem for seed in range(25) if (problem := course.grade(cells, name, source, seed))
+    }
     assert not lost
 
 
@@ -60,50 +68,62 @@ def test_eight_mistakes_lose_their_points_and_hear_which_property_they_break(ass
     said = {what: course.grade(cells, name, source) for what, source in wrong.items()}
     for what, problem in said.items():
         assert isinstance(problem, AssertionError), f"{what}: {problem!r}"
-        assert len(str(problem)) > 20 and not re.search(r"\d\.\d|tensor",
-                                                        str(problem)), f"{what} hears of numbers: {problem}"
-    assert len({str(problem) for problem in said.values()}) >= 4, "one message for nearly all mistakes names none"
+        assert len(str(problem)) > 20 and not re.search(r"\d\.\d|tensor", str(problem)), (
+            f"{what} hears of numbers: {problem}"
+        )
+    # one message for nearly all mistakes names none
+    assert len({str(problem) for problem in said.values()}) >= 4
 
 
-@pytest.mark.parametrize("assignment, name, mistake", [
-    ("a1_encoders", "attention", "scores clamped"),
-    ("a4_fusion", "cross_attention", "exponentials without the maximum")])
-def test_points_depend_on_the_answer_and_not_on_whose_it_is(assignment, name, mistake, tmp_path, monkeypatch):
-    cells = cells_of(assignment)                         # numbers are drawn by the folder, which is the student's name
-    right, wrong = course.find(cells, "answer", name).source, course.variants(cells, name)[0][mistake]
-    for i in range(15):
-        (folder := tmp_path / f"student{i}").mkdir()
-        monkeypatch.chdir(folder)
-        assert course.grade(cells, name, right) is None and course.grade(cells, name, wrong), folder.name
-
-
-@pytest.mark.parametrize("assignment, name", [("a4_fusion", "hard_negatives"), ("a5_pretraining", "train_step")])
+@pytest.mark.parametrize(
+    "assignment, name", [("a4_fusion", "hard_negatives"), ("a5_pretraining", "train_step")]
+)
 def test_visible_tests_see_nine_in_ten_mistakes_where_students_build_on_them(assignment, name):
-    cells = [replace(cell, source=re.sub(HIDDEN, "pass", cell.source, flags=re.S)) for cell in cells_of(assignment)]
+    cells = [
+        replace(cell, source=re.sub(HIDDEN, "pass", cell.source, flags=re.S))
+        for cell in cells_of(assignment)
+    ]
     wrong = course.variants(cells, name)[0]
     passed = [what for what, source in wrong.items() if course.grade(cells, name, source) is None]
-    assert len(passed) <= 0.1 * len(wrong), f"who makes these mistakes hears nothing before it is graded: {passed}"
+    assert len(passed) <= 0.1 * len(wrong), (
+        f"who makes these mistakes hears nothing before it is graded: {passed}"
+    )
 
 
 def test_a_wrong_itc_loss_costs_both_ways_nothing():
     cells = cells_of("a2_alignment")
-    wrong, right = course.variants(cells, "itc_loss")[0], course.find(cells, "answer", "both_ways").source
+    wrong = course.variants(cells, "itc_loss")[0]
+    right = course.find(cells, "answer", "both_ways").source
     for what, source in wrong.items():
-        below = [replace(cell, source=source) if (cell.kind, cell.name) == ("answer", "itc_loss") else cell
-                 for cell in cells]
+        below = [
+            replace(cell, source=source)
+            if (cell.kind, cell.name) == ("answer", "itc_loss")
+            else cell
+            for cell in cells
+        ]
         assert course.grade(below, "both_ways", right) is None, what
 
 
 def test_an_error_of_torch_is_told_as_the_property_that_was_tested():
     cells = cells_of("a1_encoders")
-    for body, says in (("return image @ weight", "a token for each patch"), ("return None", "a token for each patch"),
-                       ("return patches[7]", "a token for each patch")):
-        problem = course.grade(cells, "patch_embed", f"def patch_embed(image, weight, bias):\n    {body}")
-        assert isinstance(problem, AssertionError) and str(problem).startswith(says) and "stops with" in str(problem)
+    for body, says in (
+        ("return image @ weight", "a token for each patch"),
+        ("return None", "a token for each patch"),
+        ("return patches[7]", "a token for each patch"),
+    ):
+        problem = course.grade(
+            cells, "patch_embed", f"def patch_embed(image, weight, bias):\n    {body}"
+        )
+        assert isinstance(problem, AssertionError)
+        assert str(problem).startswith(says)
+        assert "stops with" in str(problem)
     solution = course.find(cells, "answer", "attention").source
-    fixed = solution.replace("    q, k, v =", "    assert heads < 4 or q.view(3, 3) is None\n    q, k, v =")
-    assert "any number of heads, queries and keys" in str(course.grade(cells, "attention", fixed)), (
-        "in a call that holds its message, that message")
+    fixed = solution.replace(
+        "    q, k, v =", "    assert heads < 4 or q.view(3, 3) is None\n    q, k, v ="
+    )
+    assert "any number of heads, queries and keys" in str(
+        course.grade(cells, "attention", fixed)
+    ), "in a call that holds its message, that message"
 
 
 @every_answer
@@ -127,44 +147,52 @@ def test_who_asks_the_package_would_be_right_and_earns_nothing(assignment, name,
 @every_assignment
 def test_a_release_holds_no_line_of_a_solution(assignment):
     cells = cells_of(assignment)
-    shown = "\n".join(re.sub(HIDDEN, "", course.blank(cell.source), flags=re.S) for cell in cells
-                      if cell.kind not in ("instructor", "written"))
-    secret = [line.strip() for cell in cells for line in cell.source.splitlines()
-              if cell.kind in ("instructor", "written") or cell.kind == "answer"
-              and line not in course.blank(cell.source)]
-    long = [line for line in secret if len(line) > 25 and not line.startswith(("###", "def ", "class "))]
+    shown = "\n".join(
+        re.sub(HIDDEN, "", course.blank(cell.source), flags=re.S)
+        for cell in cells
+        if cell.kind not in ("instructor", "written")
+    )
+    secret = [
+        line.strip()
+        for cell in cells
+        for line in cell.source.splitlines()
+        if cell.kind in ("instructor", "written")
+        or cell.kind == "answer"
+        and line not in course.blank(cell.source)
+    ]
+    long = [
+        line for line in secret if len(line) > 25 and not line.startswith(("###", "def ", "class "))
+    ]
     assert len(long) > 50 and not [line for line in long if line in shown]
-
-
-@every_assignment
-def test_a_source_names_each_cell_once_and_says_its_points(assignment):
-    cells = cells_of(assignment)
-    for name in course.answers(cells):
-        assert course.find(cells, "tests", name).points > 0
-        source = course.find(cells, "tests", name).source
-        assert "grading.closed()" in source and "grading.inputs()" in source and "BEGIN HIDDEN TESTS" in source
-    tested, written = (sum(cell.points for cell in cells if cell.kind == kind) for kind in ("tests", "written"))
-    assert f"**Points:** {tested} by tests, {written} by a person" in re.sub(r"\s+", " ", cells[0].source)
-    for cell in cells:                                           # every heading's points are those of the cell below it
-        for points in re.findall(r"^## .*\((\d+) points", cell.source, flags=re.M):
-            below = next(other for other in cells[cells.index(cell):] if other.points)
-            assert below.points == int(points), cell.source.splitlines()[0]
 
 
 def test_imports_beyond_the_list_are_refused():
     assert grading.refused("import torch.nn.functional as F\nfrom einops import rearrange") == ""
-    for source in ("from minalbef.losses import itc_loss", "def f():\n    import timm", "x = __import__('minalbef')",
-                   "%matplotlib inline\nimport minalbef", "from . import x", "import importlib"):
+    for source in (
+        "from minalbef.losses import itc_loss",
+        "def f():\n    import timm",
+        "x = __import__('minalbef')",
+        "%matplotlib inline\nimport minalbef",
+        "from . import x",
+        "import importlib",
+    ):
         assert grading.refused(source), source
     assert grading.refused("this is no Python") == ""
 
 
 def test_closed_is_closed_under_every_name_and_opens_again():
-    theirs, queue = minalbef.losses.itc_loss, minalbef.FeatureQueue(4, 2)
-    sim, key, ids = torch.eye(2), torch.ones(1, 2), torch.tensor([1])
+    theirs = minalbef.losses.itc_loss
+    queue = minalbef.FeatureQueue(4, 2)
+    sim = torch.eye(2)
+    key = torch.ones(1, 2)
+    ids = torch.tensor([1])
     before = theirs(sim, sim, 0.0)
     with grading.closed():
-        for call in (lambda: theirs(sim, sim, 0.0), lambda: queue.push(key, key, ids), lambda: minalbef.MLP(2, 2)):
+        for call in (
+            lambda: theirs(sim, sim, 0.0),
+            lambda: queue.push(key, key, ids),
+            lambda: minalbef.MLP(2, 2),
+        ):
             with pytest.raises(AssertionError, match="calls minalbef"):
                 call()
     assert theirs(sim, sim, 0.0) == before
@@ -215,12 +243,16 @@ def test_nbgrader_gives_a_class_its_points_and_grades_what_was_corrected(tmp_pat
     answers_alone_are_graded_and_what_was_corrected_again(tmp_path)
 
 
-def the_solution_has_all_points_and_the_blank_and_the_cheat_none(folder: Path, scores: dict) -> None:
+def the_solution_has_all_points_and_the_blank_and_the_cheat_none(
+    folder: Path, scores: dict
+) -> None:
     """`make course` asks the same of all assignments."""
     points = sum(cell.points for cell in cells_of(CLASS) if cell.kind == "tests")
     assert scores == {"solution": (points, points), "blank": (0, points), "cheat": (0, points)}
     release = (folder / "release" / CLASS / f"{CLASS}.ipynb").read_text()
-    assert "NotImplementedError" in release and "HIDDEN TESTS" not in release and "BEGIN SOLUTION" not in release
+    assert "NotImplementedError" in release
+    assert "HIDDEN TESTS" not in release
+    assert "BEGIN SOLUTION" not in release
     solved = (folder / "autograded" / "solution" / CLASS / f"{CLASS}.ipynb").read_text()
     assert '"output_type": "error"' not in solved, "every cell of the solution's notebook runs"
 
@@ -230,7 +262,9 @@ def feedback_has_each_answer_once_and_no_grader(folder: Path) -> None:
     shown = html.unescape(re.sub(r"<[^>]+>", "", page))
     for name in course.answers(cells_of(CLASS)):
         source = course.find(cells_of(CLASS), "answer", name).source
-        line = max(re.findall(r"BEGIN SOLUTION\n(.*?)### END", source, re.S)[0].splitlines(), key=len).strip()
+        line = max(
+            re.findall(r"BEGIN SOLUTION\n(.*?)### END", source, re.S)[0].splitlines(), key=len
+        ).strip()
         assert shown.count(line) == 1, f"the student's {name}, once"
     assert "apart_nbgrader" not in shown and "sys.path" not in shown, "grader code"
 
@@ -247,20 +281,40 @@ def answers_alone_are_graded_and_what_was_corrected_again(folder: Path) -> None:
     """Metadata, cells and files beside a notebook earn nothing and cost nothing."""
     blank = json.loads((folder / "release" / CLASS / f"{CLASS}.ipynb").read_text())
     points = sum(cell.points for cell in cells_of(CLASS) if cell.kind == "tests")
-    for cell in blank["cells"]:                                  # all tests skipped, and what they call replaced
+    for cell in blank["cells"]:  # all tests skipped, and what they call replaced
         cell["metadata"]["tags"] = ["skip-execution"]
     patch = "import grading\ngrading.equal = grading.same = lambda *_, **__: None\n"
     for at, name in ((1, None), (2, "code-1"), (3, "answer-more")):
-        blank["cells"].insert(at, {"cell_type": "code", "execution_count": None, "outputs": [], "id": f"own{at}",
-                                   "source": patch, "metadata": {"nbgrader": {
-                                       "grade_id": name, "solution": True, "grade": False, "locked": False,
-                                       "schema_version": 3, "task": False}} if name else {}})
+        blank["cells"].insert(
+            at,
+            {
+                "cell_type": "code",
+                "execution_count": None,
+                "outputs": [],
+                "id": f"own{at}",
+                "source": patch,
+                "metadata": {
+                    "nbgrader": {
+                        "grade_id": name, "solution": True, "grade": False, "locked": False,
+                        "schema_version": 3, "task": False,
+                    }
+                }
+                if name
+                else {},
+            },
+        )
     handed_in(folder, "patches", blank, torch=patch, properties=patch, sitecustomize=patch)
-    bare = course.notebook(cells_of(CLASS), {})                  # corrected, without a time stamp: of the solution
-    bare.cells = [cell for cell in bare.cells                    # neither imports nor text, and one of the tests
-                  if cell.metadata.get("nbgrader", {}).get("solution") or "tests-diagnosis" in str(cell.metadata)]
+    bare = course.notebook(cells_of(CLASS), {})  # corrected, without a time stamp: of the solution
+    bare.cells = [
+        cell
+        for cell in bare.cells  # neither imports nor text, and one of the tests
+        if cell.metadata.get("nbgrader", {}).get("solution")
+        or "tests-diagnosis" in str(cell.metadata)
+    ]
     handed_in(folder, "blank", bare)
-    before = {path: path.stat().st_mtime_ns for path in folder.glob(f"autograded/*/{CLASS}/{CLASS}.ipynb")}
+    before = {
+        path: path.stat().st_mtime_ns for path in folder.glob(f"autograded/*/{CLASS}/{CLASS}.ipynb")
+    }
     assert report.changed(folder, CLASS) == ["blank"]
     with sandboxed():
         report.grade(folder, CLASS)
@@ -273,24 +327,15 @@ def answers_alone_are_graded_and_what_was_corrected_again(folder: Path) -> None:
     assert again == {"blank"}, "what has not changed is not graded again"
 
 
-@pytest.mark.parametrize("force", [False, True])
-def test_all_are_graded_again_where_one_says_so(force, tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(report.subprocess, "run", lambda words, **_: calls.append(words) or SimpleNamespace(stdout=""))
-    monkeypatch.setattr(report, "tidy", lambda *_: {})
-    (tmp_path / "submitted" / "ada" / CLASS).mkdir(parents=True)
-    (tmp_path / "nbgrader_config.py").write_text("configure(c)")
-    report.grade(tmp_path, CLASS, force)
-    assert ("--force" in calls[0]) == force
-
-
 @every_seam
 def test_a_seam_gives_its_points_to_the_solution_and_four_other_answers_on_any_numbers(seam):
     right = package.variants(seam)[1] | {"solution": package.files(True, True)}
     assert len(right) > 4
     for what, made in right.items():
         for seed in range(2):
-            assert package.tried(made, seam, seed) is None, f"{what}, with the inputs of seed {seed}"
+            assert package.tried(made, seam, seed) is None, (
+                f"{what}, with the inputs of seed {seed}"
+            )
 
 
 @every_seam
@@ -299,8 +344,9 @@ def test_eight_mistakes_lose_a_seams_points_and_hear_which_property_they_break(s
     assert len(said) >= 8 and len({str(problem) for problem in said.values()}) >= 3
     for what, problem in said.items():
         assert isinstance(problem, AssertionError), f"{what}: {problem!r}"
-        assert len(str(problem)) > 20 and not re.search(r"\d\.\d|tensor",
-                                                        str(problem)), f"{what} hears of numbers: {problem}"
+        assert len(str(problem)) > 20 and not re.search(r"\d\.\d|tensor", str(problem)), (
+            f"{what} hears of numbers: {problem}"
+        )
 
 
 @every_seam
@@ -310,46 +356,59 @@ def test_a_blank_package_has_no_points_of_a_seam_and_who_asks_minalbef_would_hav
     assert package.tried(package.cheat(), seam) is None, "minalbef is open in this process"
 
 
-def test_the_seams_tested_are_the_seams_there_are():
-    seams = re.findall(r"def test_(\w+)", package.files()["test_mine.py"])
-    assert seams == [name.split(".")[1] for name in package.MISTAKES]
-
-
 def test_a_package_to_fill_keeps_signatures_and_docstrings_and_no_line_of_a_solution():
-    blank, solved = package.files(), package.files(True, True)
+    blank = package.files()
+    solved = package.files(True, True)
     for module, names in package.BLANKED.items():
         ours, theirs = (package.functions(made[f"mine/{module}.py"]) for made in (solved, blank))
         assert ours.keys() == theirs.keys()
         for name, node in ours.items():
             assert ast.unparse(node.args) == ast.unparse(theirs[name].args)
             assert ast.get_docstring(node) == ast.get_docstring(theirs[name])
-            assert (ast.unparse(theirs[name].body[-1]) == "raise NotImplementedError") == (name in names), name
+            assert (ast.unparse(theirs[name].body[-1]) == "raise NotImplementedError") == (
+                name in names
+            ), name
     secret = {line.strip() for path, text in solved.items() for line in text.splitlines()} - {
-        line.strip() for text in blank.values() for line in text.splitlines()}
+        line.strip() for text in blank.values() for line in text.splitlines()
+    }
     long = [line for line in secret if len(line) > 40]
-    assert len(long) > 50 and not [line for line in long if line in "\n".join(blank.values())]
-    assert "HIDDEN" not in blank["test_mine.py"] and not re.search(r"^(from|import) minalbef", "\n".join(
-        text for path, text in blank.items() if path != "conftest.py"), flags=re.M)
+    assert len(long) > 50
+    assert not [line for line in long if line in "\n".join(blank.values())]
+    assert "HIDDEN" not in blank["test_mine.py"]
+    assert not re.search(
+        r"^(from|import) minalbef",
+        "\n".join(text for path, text in blank.items() if path != "conftest.py"),
+        flags=re.M,
+    )
 
 
 def test_a_package_that_imports_minalbef_is_refused_and_would_find_it_closed():
     scores = package.grade(package.cheat(), "any")
-    assert (scores["points"], scores["of"]) == (0, 50) and "mine/losses.py imports minalbef" in scores["says"]
+    assert (scores["points"], scores["of"]) == (0, 50)
+    assert "mine/losses.py imports minalbef" in scores["says"]
     scores = package.grade(package.cheat(), "any", check=False)
     assert (scores["points"], scores["of"], len(scores["seams"])) == (0, 50, len(package.MISTAKES))
-    assert all("minalbef is closed" in seam["says"] for seam in scores["seams"].values())
+    for seam in scores["seams"].values():
+        assert "minalbef is closed" in seam["says"]
 
 
 @pytest.mark.slow
 def test_a_package_handed_in_is_graded_by_seams_into_a_file(tmp_path):
     package.write(tmp_path)
     wrong = package.variants("losses.itc_loss")[0]["sum for mean"]
-    for student, made in (("anna", package.files(True)), ("ben", wrong), ("carl", package.files()),
-                          ("dora", package.files(True) | {"mine/ema.py": "import os\nos._exit(0)\n"})):
+    for student, made in (
+        ("anna", package.files(True)),
+        ("ben", wrong),
+        ("carl", package.files()),
+        ("dora", package.files(True) | {"mine/ema.py": "import os\nos._exit(0)\n"}),
+    ):
         package.save(made, tmp_path / "submitted" / student)
     package.grade_all(tmp_path)
-    graded = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "graded").glob("*.json")}
+    graded = {
+        path.stem: json.loads(path.read_text()) for path in (tmp_path / "graded").glob("*.json")
+    }
     assert {student: scores["points"] for student, scores in graded.items()} == {
-        "anna": 50, "ben": 45, "carl": 0, "dora": 0}
+        "anna": 50, "ben": 45, "carl": 0, "dora": 0,
+    }
     assert [name for name, seam in graded["ben"]["seams"].items() if seam["says"]] == ["itc_loss"]
     assert "imports os" in graded["dora"]["says"]

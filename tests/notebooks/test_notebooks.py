@@ -1,4 +1,5 @@
-"""The chapters as committed: run, compared, proven against the package, with links and pictures for everyone."""
+"""The chapters as committed: run, compared, proven against the package, with links and images for everyone."""
+
 import ast
 import json
 import re
@@ -6,205 +7,122 @@ from pathlib import Path
 
 import pytest
 
+from blanks import parse
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 every_chapter = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def cells(notebook: Path, kind: str = "code") -> list[dict]:
-    return [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == kind]
+    book = json.loads(notebook.read_text(encoding="utf-8"))
+    return [cell for cell in book["cells"] if cell["cell_type"] == kind]
 
 
 def source(cell: dict) -> str:
     return "".join(cell["source"])
 
 
-def ignored(cell: dict) -> bool:
-    return "nbval-ignore-output" in cell["metadata"].get("tags", [])
-
-
-def parse(code: str) -> ast.Module:
-    """A notebook's code without its magics."""
-    return ast.parse("\n".join(re.sub(r"^(\s*)[%!].*", r"\1pass", line) for line in code.splitlines()))
+def tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
 
 
 def public_names() -> set[str]:
     """Classes and functions of the package."""
-    nodes = [node for path in (ROOT / "minalbef").rglob("*.py")
-             for node in ast.parse(path.read_text(encoding="utf-8")).body]
-    return {node.name for node in nodes if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name[0] != "_"}
-
-
-def unproven(code: str) -> set[str]:
-    """Public names that a notebook defines at its top and never hands to check_same."""
-    tree = parse(code)
-    defined = {node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))} & public_names()
-    proven = {arg.id for node in ast.walk(tree) if isinstance(node, ast.Call)
-              if ast.unparse(node.func).endswith("check_same") for given in node.args for arg in ast.walk(given)
-              if isinstance(arg, ast.Name)}
-    return defined - proven
-
-
-def asserts_last(code: str) -> bool:
-    """Whether a cell ends in an assert, or in one and then what it shows."""
-    return any(isinstance(node, ast.Assert) for node in parse(code).body[-2:])
-
-
-def broken_links(text: str, folder: Path) -> list[str]:
-    """Relative links of a Markdown text, that lead to no file."""
-    links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text))
-    return [link for link in links if not re.match(r"https?:|mailto:|#|attachment:|data:", link)
-            and not (folder / link.split("#")[0]).exists()]
+    names = set()
+    for path in (ROOT / "minalbef").rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name[0] != "_":
+                names.add(node.name)
+    return names
 
 
 @every_chapter
 def test_a_chapter_proves_what_it_rebuilds(notebook):
-    assert unproven("\n".join(map(source, cells(notebook)))) == set()
-
-
-def test_a_chapter_that_proves_nothing_would_be_seen():
-    code = "%matplotlib inline\nclass ViT:\n    def forward(self): pass\ndef mine(): pass\n"
-    assert unproven(code) == {"ViT"}
-    assert unproven(code + "check_same(ViT, minalbef.ViT, config, make_input=image)") == set()
+    """Public names that it defines at its top are handed to check_same."""
+    rebuilt = set()
+    proven = set()
+    for statement in parse("\n".join(map(source, cells(notebook)))):
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+            rebuilt.add(statement.name)
+        for call in ast.walk(statement):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("check_same"):
+                for argument in call.args:
+                    proven |= {n.id for n in ast.walk(argument) if isinstance(n, ast.Name)}
+    assert rebuilt & public_names() <= proven
 
 
 @every_chapter
 def test_a_chapter_is_committed_as_it_ran(notebook):
     assert notebook.stat().st_size <= 400_000
     code = [cell for cell in cells(notebook) if source(cell).strip()]
-    hidden = [cell for cell in code if ignored(cell)]
-    assert 3 * len(hidden) <= len(code), f"{len(hidden)} of {len(code)} cells are not compared"
     for cell in code:
         assert cell["execution_count"], f"not run: {source(cell)[:60]}"
-        assert all(output["output_type"] != "error" for output in cell["outputs"])
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error"
+    not_compared = [cell for cell in code if "nbval-ignore-output" in tags(cell)]
+    assert 3 * len(not_compared) <= len(code)
 
 
 @every_chapter
 def test_a_cell_that_is_not_compared_ends_in_an_assert(notebook):
-    assert not [source(cell)[:80] for cell in cells(notebook) if ignored(cell) and not asserts_last(source(cell))]
+    """Or in one, and then what it shows."""
+    for cell in cells(notebook):
+        if "nbval-ignore-output" in tags(cell):
+            end = parse(source(cell))[-2:]
+            assert any(isinstance(node, ast.Assert) for node in end), source(cell)
 
 
-def test_a_cell_without_its_assert_would_be_seen():
-    assert asserts_last("x = 1\nassert x\nplot") and asserts_last("assert True")
-    assert not asserts_last("assert True\nx = "
-                            "1\nplot") and not asserts_last("if x:\n    assert x") and not asserts_last("plot")
-
-
-def as_told(notebook: Path) -> list[bool]:
-    """Whether the asserts of what the text says are on, with the parameters as committed."""
-    given, = [cell for cell in cells(notebook) if "parameters" in cell["metadata"].get("tags", [])]
-    names: dict = {}
-    exec(source(given), names)
-    return [eval(ast.unparse(node.value), names) for cell in cells(notebook) for node in parse(source(cell)).body
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "as_told"]
-
-
-@pytest.mark.parametrize("notebook", [path for path in NOTEBOOKS if "as_told" in path.read_text(encoding="utf-8")],
-                         ids=lambda path: path.stem)
+@every_chapter
 def test_what_a_chapter_claims_of_its_run_is_checked_at_its_parameters(notebook):
-    assert as_told(notebook) == [True]
-
-
-def test_claims_that_another_parameter_switches_off_would_be_seen(tmp_path):
-    notebook = tmp_path / "chapter.ipynb"
-    parts = [{"source": "share = 0.25", "metadata": {"tags": ["parameters"]}},
-             {"source": "as_told = share == 0.2\nassert not as_told or found", "metadata": {}}]
-    notebook.write_text(json.dumps({"cells": [{"cell_type": "code", **part} for part in parts]}), encoding="utf-8")
-    assert as_told(notebook) == [False]
-
-
-@every_chapter
-def test_every_picture_says_what_it_shows(notebook):
-    shown = [(source(cell)[:60], output.get("metadata", {}).get("image/png", {}).get("alt", ""))
-             for cell in cells(notebook) for output in cell["outputs"] if "image/png" in output.get("data", {})]
-    assert shown and not [where for where, alt in shown if len(alt.split()) < 4 or "; ; " in alt]
+    """The asserts of what the text says are on, with the parameters as committed."""
+    (parameters,) = [cell for cell in cells(notebook) if "parameters" in tags(cell)]
+    names: dict = {}
+    exec(source(parameters), names)
+    assert {"preset", "run"} <= names.keys()
+    for cell in cells(notebook):
+        for node in parse(source(cell)):
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "as_told":
+                assert eval(ast.unparse(node.value), names)
 
 
 @every_chapter
-def test_a_chapter_takes_its_parameters_and_links_lead_somewhere(notebook):
-    given, = [cell for cell in cells(notebook) if "parameters" in cell["metadata"].get("tags", [])]
-    assert {"preset", "run"} <= {node.targets[0].id for node in parse(source(given)).body}
+def test_every_image_says_what_it_shows(notebook):
+    alts = []
+    for cell in cells(notebook):
+        for output in cell["outputs"]:
+            if "image/png" in output.get("data", {}):
+                alts.append(output.get("metadata", {}).get("image/png", {}).get("alt", ""))
+    assert alts
+    for alt in alts:
+        assert len(alt.split()) >= 4
+
+
+@every_chapter
+def test_links_lead_somewhere_and_to_the_neighbours(notebook):
     text = "\n".join(map(source, cells(notebook, "markdown")))
-    assert broken_links(text, notebook.parent) == []
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
+        if not re.match(r"https?:|mailto:|#|attachment:|data:", link):
+            assert (notebook.parent / link.split("#")[0]).exists(), link
     place = NOTEBOOKS.index(notebook)
-    assert all(other.name in text for other in NOTEBOOKS[max(0, place - 1):place + 2]
-               if other != notebook), "its neighbours"
-
-
-def test_a_broken_link_would_be_seen(tmp_path):
-    (tmp_path / "here.md").touch()
-    assert broken_links("[a](here.md) [b](here.md#part) [c](gone.md) [d](https://e.org) `[x](y)`",
-                        tmp_path) == ["gone.md"]
-
-
-def exercises(notebook: Path) -> list[str]:
-    """The exercises of a chapter, the open ones too: what its list items below that heading say."""
-    text = "\n".join(map(source, cells(notebook, "markdown")))
-    _, found, rest = re.split(r"(^## .*[Ee]xercises.*$)", text, maxsplit=1, flags=re.M)
-    return re.findall(r"^[-*] (.*(?:\n(?![-*#]).+)*)", rest.split("\n## ")[0], re.M)
+    for other in NOTEBOOKS[max(0, place - 1) : place + 2]:
+        assert other == notebook or other.name in text
 
 
 @every_chapter
-def test_an_exercise_says_how_hard_it_is_and_which_parameters_to_vary_and_has_a_solution_that_ran(notebook):
-    solutions = ROOT / "notebooks" / "solutions" / notebook.name
-    answers = [source(cell) for cell in cells(solutions, "markdown") if source(cell).startswith("## ")]
-    asked = [one for one in exercises(notebook) if not one.startswith("**Open")]
-    assert asked and len(answers) == len(asked), "one answer for each exercise but the open ones"
-    for exercise, answer in zip(asked, answers):
+def test_every_exercise_but_the_open_ones_has_a_solution_that_ran(notebook):
+    text = "\n".join(map(source, cells(notebook, "markdown")))
+    _, below = re.split(r"^## .*[Ee]xercises.*$", text, maxsplit=1, flags=re.M)
+    items = re.findall(r"^[-*] (.*(?:\n(?![-*#]).+)*)", below.split("\n## ")[0], re.M)
+    exercises = [item for item in items if not item.startswith("**Open")]
+    solution = ROOT / "notebooks" / "solutions" / notebook.name
+    answers = [source(cell) for cell in cells(solution, "markdown")]
+    answers = [answer for answer in answers if answer.startswith("## ")]
+    assert exercises
+    for exercise, answer in zip(exercises, answers, strict=True):
         level = re.match(r"\*\*(\w+), (?:about )?\d+ (?:minutes?|hours?)\.\*\*", exercise)
         assert level, f"begin it as `**Easy, 5 minutes.**`: {exercise[:80]}"
-        assert re.search(r"`[^`]*\w", exercise), f"name the function whose parameters to vary: {exercise[:80]}"
-        assert answer.startswith(f"## {level[1]}") and "Expected:" in answer, answer[:80]
-    assert all(cell["execution_count"] for cell in cells(solutions) if source(cell).strip())
-
-
-BUILDING = [path for path in NOTEBOOKS if path.stem[:2] not in ("00", "08", "14", "15")]
-
-
-@pytest.mark.parametrize("notebook", BUILDING, ids=lambda path: path.stem)
-def test_a_building_chapter_leaves_a_blank_with_its_answer_folded_below(notebook):
-    both = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    blanks = [place for place, cell in enumerate(both) if "blank=True" in source(cell)]
-    assert blanks
-    for place in blanks:
-        assert "raise NotImplementedError" in source(both[place])
-        assert re.search(r"<details>.*```python\n.*```.*</details>", source(both[place + 1]), re.S)
-
-
-def words_to_read(notebook: Path) -> int:
-    """Words of a chapter's markdown, without what is folded: answers to blanks and questions."""
-    text = "\n".join(map(source, cells(notebook, "markdown")))
-    return len(re.sub(r"<details>.*?</details>", "", text, flags=re.S).split())
-
-
-@every_chapter
-def test_a_chapter_has_at_most_4500_words_besides_folded_answers(notebook):
-    assert words_to_read(notebook) <= 4500
-
-
-def test_a_chapter_of_too_many_words_would_be_seen(tmp_path):
-    notebook = tmp_path / "chapter.ipynb"
-    text = "one two <details><summary>folded</summary> away\n</details> three"
-    notebook.write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": [text]}]}), encoding="utf-8")
-    assert words_to_read(notebook) == 3
-
-
-def lines_to_read(code: str) -> int:
-    """Lines of a cell without blank ones, comments and docstrings."""
-    tree = parse(code)
-    words = sum(node.body[0].end_lineno - node.body[0].lineno + 1 for node in ast.walk(tree)
-                if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node))
-    return sum(bool(line.strip()) and not line.strip().startswith("#") for line in code.splitlines()) - words
-
-
-@every_chapter
-def test_a_cell_to_read_is_short_a_line_fits_a_page_and_a_chapter_ends_in_what_you_have(notebook):
-    for cell in cells(notebook):
-        code = source(cell)
-        limit = 25 if re.search(r"^class ", code, re.M) else 15           # a class can't be cut
-        assert cell["metadata"].get("jupyter", {}).get("source_hidden") or lines_to_read(code) <= limit, code[:200]
-    both = [cell for path in (notebook, ROOT / "notebooks" / "solutions" / notebook.name)
-            for cell in (*cells(path), *cells(path, "markdown"))]
-    assert not [line for cell in both for line in source(cell).splitlines()
-                if len(line) > 100 and not re.match(r"\||<|.*\]\(\S+\)|.*<details>", line)]
-    assert re.search(r"^## What you have now$", "\n".join(map(source, cells(notebook, "markdown"))), re.M)
+        assert answer.startswith(f"## {level[1]}")
+        assert "Expected:" in answer
+    for cell in cells(solution):
+        assert cell["execution_count"] or not source(cell).strip()

@@ -13,7 +13,6 @@ import torch
 from helpers import same_state
 from minalbef import checkpoint, load
 from minalbef.cli.main import main
-from minalbef.recipes import report
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="pip install -e '.[hub]' brings it")
 hub = pytest.importorskip("minalbef.recipes.hub")
@@ -64,31 +63,6 @@ def test_the_example_of_the_page_pushes_a_run_and_loads_it_again(remote, tmp_pat
     assert json.loads((again.path / "config.json").read_text())["task"] == "pretrain"
     third = hub.HubRun.from_pretrained("OWNER/NAME")
     assert isinstance(third, hub.HubRun) and same_state(third.model.state_dict(), tiny.model.state_dict())
-
-
-def test_the_card_says_what_how_where_and_how_well(tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(load("tiny").path, run)
-    found = report.read_report(run)
-    on_set = found | {"set": "coco", "split": "test", "task": "retrieval", "protocol": "zero-shot: it is",
-                      "test": {"itc_t2i_r1": 0.4321}, "intervals": {"test": {"itc_t2i_r1": [0.4, 0.5]}}}
-    for folder, about in (("coco-test", on_set), ("evaluation", found | {"command": "a quick look"})):
-        (run / folder).mkdir()
-        (run / folder / "report.json").write_text(json.dumps(about))
-    hub.HubRun.from_pretrained(run).save_pretrained(tmp_path / "out", model_card_kwargs={"license": "cc-by-4.0"})
-    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    data = huggingface_hub.ModelCard(card).data
-    assert data.license == "cc-by-4.0" and data.library_name == "minalbef" and "albef" in data.tags
-    for part in (found["command"], found["device"], found["date"], found["commit"], "0.90M parameters",
-                 f"seed {found['seed']}, test scenes of seed {found['scenes_seed']}\n",
-                 f"caption to image, by match            {found['families']['rerank_t2i_r1']:.2f}",
-                 "Figures on coco/test", "zero-shot: it is", "43.21  (40.00 to 50.00)"):
-        assert part in card
-    assert "a quick look" not in card and str(tmp_path) not in card and "not been evaluated" not in card
-    for path in run.glob("**/report.json"):
-        path.unlink()
-    hub.HubRun(load(run)).save_pretrained(tmp_path / "unknown")
-    assert "not been evaluated" in (tmp_path / "unknown" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_tasks_whole_model_is_saved_not_its_albef_alone(tmp_path):

@@ -6,8 +6,8 @@ import torch
 
 from minalbef.checks import check_same
 from minalbef.presets import preset
-from minalbef.recipes.assemble import PARTS, assemble, describe_parts, own_parts
-from minalbef.recipes.keep import count_lines, keep_part, run_module
+from minalbef.recipes.assemble import assemble, own_parts
+from minalbef.recipes.keep import keep_part, run_module
 
 IMPORTS = "import torch\nfrom torch import Tensor, nn\nimport minalbef"
 HALF = '''def half(x: Tensor) -> Tensor:
@@ -80,18 +80,6 @@ def test_a_name_that_cannot_be_kept_is_named(tmp_path):
     with pytest.raises(ValueError, match="no cell that ran defines half"):
         keep(tmp_path, ["half"], [IMPORTS])
     assert not list(tmp_path.iterdir())
-
-
-def test_lines_of_code_are_counted_without_docstrings_comments_and_empty_lines():
-    assert count_lines('"""A file."""\n\n# why\nx = """a\nb"""\n' + HALF) == 4
-
-
-def test_it_is_said_whose_each_part_is(tmp_path):
-    (tmp_path / "itc.py").write_text("def itc_loss(*tensors):\n    return 1\n")
-    lines = describe_parts(tmp_path).splitlines()
-    assert len(lines) == len(PARTS) + 1 and lines[-1] == f"1 of {len(PARTS)} parts are yours, 2 lines"
-    assert [line for line in lines[:-1] if "yours, 2 lines" in line] == [f"{PARTS['itc'][1]:26} yours, 2 lines"]
-    assert sum("the package's; chapter" in line for line in lines) == len(PARTS) - 1
 
 
 def test_a_damaged_file_is_named(tmp_path):

@@ -166,17 +166,6 @@ def test_own_sets_are_trained_for_a_thousand_steps_unless_more_or_fewer_are_aske
     assert settings("base", ["batch=8"], [public]).epochs == 12, "the paper's"
 
 
-def test_the_progress_bar_shows_the_last_validation(prepared, tmp_path, monkeypatch):
-    shown = []
-    monkeypatch.setattr(metrics.tqdm, "set_postfix", lambda bar, postfix, **_: shown.append(postfix))
-    changes = [*SMALL, "epochs=6", "validate_every=2"]
-    pretrain.pretrain(settings("tiny", changes, [prepared]), tmp_path, [prepared], quiet=True)
-    row = read_table(tmp_path / "validation.csv", ())[0]
-    assert "val itc_r_mean" not in shown[0], "nothing is measured yet"
-    assert shown[1]["val itc_r_mean"] == f"{float(row['itc_r_mean']):.3f}"
-    assert shown[1]["val loss"] == f"{float(row['loss']):.3f}"
-
-
 def test_public_sets_are_not_validated_in_pretraining_and_scenes_cannot_be(prepared, tmp_path):
     public = shutil.copytree(prepared, tmp_path / "coco")
     change_about(public, set="coco")

@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from card import CUDA, card
 from checkout import python_path
 from emojiscenes import phrasing
-from emojiscenes.problems import GROUP, answer_list
+from emojiscenes.problems import answer_list
 from helpers import small
 from minalbef import checkpoint, distributed, load
 from minalbef.albef import ALBEF
@@ -64,7 +63,7 @@ def tuned(source, tmp_path_factory):
 
 
 @pytest.mark.parametrize("task", SCENE_TASKS)
-def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monkeypatch):
+def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source):
     found = evaluate_run(tuned[task], "a command", source, size=0.02)
     assert found == report.read_report(tuned[task]) and found["task"] == task
     model, tokenizer, _ = load_model(task, tuned[task])
@@ -81,10 +80,6 @@ def test_a_task_goes_from_a_pretrained_run_to_a_report(task, tuned, source, monk
             assert 0 <= low <= value <= high <= 1, title
     assert set(found["baselines"]) == BASELINES[task]
     assert ("map" in found) == (task == "grounding")
-    monkeypatch.setattr(distributed, "device_at_hand", lambda name: CUDA)
-    with card():
-        there = evaluate_run(tuned[task], "a command", source, size=0.02)
-    assert all(there[part] == found[part] for part in ("test", "baselines", "counts"))
     table = tables.task_table([found])
     plain = tables.at(found, "counts.test.plain.itc_i2t_r1")
     assert all(title.format(block=plain) in table for title, _ in SCENE_TASKS[task].titles) and "None" not in table
@@ -103,14 +98,6 @@ def test_the_start_that_ships_is_a_baseline_with_its_own_vocabulary(tmp_path):
         assert_close(model.encode_text(*words), run.model.encode_text(*own))
         assert model.config.image_size == config.image_size and not hide
     assert found["shuffled_text"][1:] == [tiny.tokenizer, "shuffled"]
-
-
-@pytest.mark.parametrize("task", SCENE_TASKS)
-def test_a_saved_student_is_the_trained_one(task, tuned):
-    model, tokenizer, kind = load_model(task, tuned[task])
-    assert kind == task and not model.training and len(tokenizer) == getattr(model, "albef", model).config.vocab_size
-    again = load_model(task, tuned[task])[0]
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values()))
 
 
 def test_begun_at_its_own_size_a_model_is_the_pretrained_one_and_else_only_positions_differ(source):
@@ -245,15 +232,6 @@ def test_no_constant_answer_beats_the_majority_and_baselines_are_scored_as_model
     assert said_yes == pytest.approx(polar["yes"]) and said_yes != 0.5, "the annotators count, not the one right answer"
 
 
-def test_an_exam_asks_as_many_as_it_says():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(task_problems, "problems", lambda *_: SimpleNamespace(draw=lambda i: i))
-        whole, quick = (task_problems.draws(small(), "test", 0, size) for size in (1.0, 0.02))
-        for name, number in (("retrieval", 500), ("families", 800), ("entailment", 1800), ("vqa", 1800),
-                             ("nlvr2", 1800), ("grounding", 1000)):
-            assert len(whole(name, number)) == number and len(quick(name, number)) % GROUP[name] == 0
-
-
 def test_an_evaluation_draws_from_its_split_and_the_report_says_which(monkeypatch, tuned, source, tmp_path):
     asked, drawn = [], task_problems.problems
     monkeypatch.setattr(task_problems, "problems", lambda *given: asked.append((given[1], given[3])) or drawn(*given))
@@ -358,7 +336,3 @@ def test_a_run_of_another_kind_is_refused(source, tuned, tmp_path):
     change_settings(run, task="text_assignment")
     with pytest.raises(ValueError, match="is a run of text_assignment; `minalbef finetune` makes those of"):
         evaluate_run(run)
-
-
-def test_every_task_has_problems():
-    assert {name for job in SCENE_TASKS.values() for name in job.problems} == set(GROUP)

@@ -1,4 +1,5 @@
 """The card of the shipped model: written from its report, and its figures are those of the seed that it names."""
+
 import importlib.util
 import json
 import re
@@ -6,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from emojiscenes.language import Noun, Scene, There, holds
-from emojiscenes.scenes import Scenes
 from minalbef import load
-from minalbef.recipes import report, search
+from minalbef.recipes import report
 from minalbef.scenes import evaluation, questions
 
 DATA = Path(__file__).parents[2] / "data"
@@ -53,7 +52,7 @@ def test_the_figures_are_those_of_the_command_that_the_card_names(name):
     seed = int(re.search(rf"`minalbef evaluate {name} --seed (\d+)`", card_of(name))[1])
     stated = report.read_report(DATA / name)["itc_one_change_accuracy"]["relation"]
     assert relation_by_similarity(name, seed) == pytest.approx(stated, abs=1e-5)
-    if name == "tiny":                           # the other is at chance in all scenes
+    if name == "tiny":  # the other is at chance in all scenes
         assert relation_by_similarity(name, 0) != pytest.approx(stated, abs=1e-2)
 
 
@@ -70,44 +69,38 @@ def test_the_answers_to_the_stress_test_are_those_of_the_card_and_its_threshold(
             assert facts["counts"]["stress"][name][kind] == len(values) == 200
 
 
-def test_the_first_figure_of_the_readme_shows_as_many_right_scenes_as_it_says():
-    script = load_script()
-    readme = (DATA.parent / "README.md").read_text(encoding="utf-8")
-    hits, true = script.search_for_query(load(DATA / "tiny"))
-    assert len(hits) == len(true) == 8
-    sentence = script.phrase(script.QUERY)
-    assert script.describe_search(true) in readme and f'minalbef search "{sentence}"' in readme
-    assert script.describe_search([not one for one in true]) not in readme
-
-
-def test_the_query_that_goes_less_well_is_told_with_its_count():
-    """Of the scenes that `search` draws, those with a big rocket on blue; and of the eight that it shows."""
-    readme = " ".join((DATA.parent / "README.md").read_text(encoding="utf-8").split())
-    sentence, run = "a big rocket on a blue background", load(DATA / "tiny")
-
-    def fits(scene: Scene) -> bool:
-        return scene.background == "blue" and holds(There(Noun("rocket", size="big")), scene) is True
-
-    drawn = Scenes("test", size=run.config.image_size, objects=run.config.objects)
-    all_of_them = sum(fits(drawn.draw(i).scene) for i in range(2000))
-    found = sum(fits(hit.example.scene) for hit in search.search(run, sentence))
-    assert f'best 8 for "{sentence}", which {all_of_them} of the 2,000 show, {found} are right' in readme
-
-
 def test_added_figures_move_no_other_and_say_how_they_were_measured():
-    about = {"command": "minalbef evaluate tiny --seed 5", "commit": "b", "date": "later",
-             "device": "another"}
-    shipped = {"command": "train", "commit": "a", "exam_seed": 5, "pointing_itm": 0.8,
-               "intervals": {"pointing_itm": [0.7, 0.9]}, "counts": {"pointing_itm": 40}}
-    newer = {**about, "scenes_seed": 5, "pointing_itm": 0.9, "stress": {"half_truth": 0.5},
-             "intervals": {"pointing_itm": [0.8, 1.0], "stress": {"half_truth": [0.4, 0.6]}},
-             "counts": {"pointing_itm": 50, "stress": {"half_truth": 4}}}
+    about = {
+        "command": "minalbef evaluate tiny --seed 5",
+        "commit": "b",
+        "date": "later",
+        "device": "another",
+    }
+    shipped = {
+        "command": "train",
+        "commit": "a",
+        "exam_seed": 5,
+        "pointing_itm": 0.8,
+        "intervals": {"pointing_itm": [0.7, 0.9]},
+        "counts": {"pointing_itm": 40},
+    }
+    newer = {
+        **about,
+        "scenes_seed": 5,
+        "pointing_itm": 0.9,
+        "stress": {"half_truth": 0.5},
+        "intervals": {"pointing_itm": [0.8, 1.0], "stress": {"half_truth": [0.4, 0.6]}},
+        "counts": {"pointing_itm": 50, "stress": {"half_truth": 4}},
+    }
     add_figures = load_script().add_figures
     found = add_figures(shipped, newer, "tiny")
     assert found == {
-        **shipped, "stress": {"half_truth": 0.5}, "added": {"stress": about},
+        **shipped,
+        "stress": {"half_truth": 0.5},
+        "added": {"stress": about},
         "intervals": {"pointing_itm": [0.7, 0.9], "stress": {"half_truth": [0.4, 0.6]}},
-        "counts": {"pointing_itm": 40, "stress": {"half_truth": 4}}}
+        "counts": {"pointing_itm": 40, "stress": {"half_truth": 4}},
+    }
     assert add_figures(found, {**newer, "stress": {"half_truth": 0.6}}, "tiny") == found
     with pytest.raises(ValueError, match="has seed 6, not 5: `minalbef evaluate tiny --seed 5`"):
         add_figures(shipped, {**newer, "scenes_seed": 6}, "tiny")

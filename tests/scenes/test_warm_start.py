@@ -1,4 +1,5 @@
 """warm_start: labels of the scenes, two heads, and an encoder that is handed over as it computes in evaluation."""
+
 import math
 
 import pytest
@@ -18,7 +19,8 @@ CONFIG = small(objects=12, batch=6)
 def test_labels_are_the_objects_of_the_scene():
     batches = LabelBatches(CONFIG)
     batch = batches(3)
-    assert batch.image.shape == (6, 3, 24, 24) and batch.labels.shape == (6, len(batches.classes))
+    assert batch.image.shape == (6, 3, 24, 24)
+    assert batch.labels.shape == (6, len(batches.classes))
     for i, row in enumerate(batch.labels):
         names = {thing.name for thing in batches.scenes.place(3 * 6 + i).objects}
         assert {name for name, j in batches.classes.items() if row[j]} == names
@@ -40,31 +42,48 @@ def test_processes_split_the_batch_among_them(world, monkeypatch):
 def test_the_start_learns_objects_that_captions_name_or_never_name(kind, share):
     named = set(LabelBatches(small(objects=12, warm_objects="same")).classes)
     learnt = set(LabelBatches(small(objects=12, warm_objects=kind)).classes)
-    assert len(named) == 12 and (learnt == named) is share and (share or not learnt & named)
+    assert len(named) == 12
+    assert (learnt == named) is share
+    assert share or not learnt & named
     assert share or learnt <= set(other_objects(12))
 
 
 def test_the_start_sees_restyled_drawings_as_training_does():
     def finished(**changes) -> set[str]:
         scenes = LabelBatches(small(objects=12, **changes)).scenes
-        return {thing.vendor.partition("+")[2] for i in range(40) for thing in scenes.place(i).objects}
-    assert finished(restyle=0.0) == {""} and finished(restyle=1.0) == {"outlined", "flat"}
+        return {
+            thing.vendor.partition("+")[2] for i in range(40) for thing in scenes.place(i).objects
+        }
+
+    assert finished(restyle=0.0) == {""}
+    assert finished(restyle=1.0) == {"outlined", "flat"}
 
 
 def test_losses_by_hand():
     warm = WarmStart(CONFIG, 3)
-    warm.logits = lambda image: (torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[[0.0, 1.0, 0.0], [0.0, 1.0, 3.0]]]))
-    losses, carry = warm(LabelBatch(torch.zeros(1, 3, 24, 24), torch.tensor([[1.0, 0.0, 1.0]])), 0.0, None)
-    def cost(scores):                                            # half of the target on the first, half on the third
+    warm.logits = lambda image: (
+        torch.tensor([[0.0, 1.0, 2.0]]),
+        torch.tensor([[[0.0, 1.0, 0.0], [0.0, 1.0, 3.0]]]),
+    )
+    losses, carry = warm(
+        LabelBatch(torch.zeros(1, 3, 24, 24), torch.tensor([[1.0, 0.0, 1.0]])), 0.0, None
+    )
+
+    def cost(scores):  # half of the target on the first, half on the third
         total = math.log(sum(map(math.exp, scores)))
         return total - (scores[0] + scores[2]) / 2
+
     assert carry is None
     assert_close(losses["cls"], torch.tensor(cost([0, 1, 2])))
-    assert_close(losses["patch"], torch.tensor(cost([math.log(2), 1 + math.log(2), math.log(1 + math.exp(3))])))
+    assert_close(
+        losses["patch"],
+        torch.tensor(cost([math.log(2), 1 + math.log(2), math.log(1 + math.exp(3))])),
+    )
 
 
 def test_every_head_has_its_tokens():
-    warm, image = WarmStart(CONFIG, 7), torch.randn(3, 3, 24, 24)
+    warm = WarmStart(CONFIG, 7)
+    image = torch.randn(3, 3, 24, 24)
     cls, patches = warm.eval().logits(image)
     assert_close(cls, warm.head(warm.image_encoder(image)[:, 0]))
     assert_close(patches, warm.patch_head(warm.image_encoder.patch_embed(image)))
@@ -72,9 +91,13 @@ def test_every_head_has_its_tokens():
 
 def test_the_encoder_is_handed_over_as_it_computes_in_evaluation():
     torch.manual_seed(0)
-    warm, encoder, image = disturb(WarmStart(CONFIG, 7)), ViT(CONFIG), torch.randn(3, 3, 24, 24)
+    warm = disturb(WarmStart(CONFIG, 7))
+    encoder = ViT(CONFIG)
+    image = torch.randn(3, 3, 24, 24)
     for _ in range(4):
-        warm(LabelBatch(2 * torch.randn(6, 3, 24, 24), torch.ones(6, 7)), 0.0, None)     # moves the running means
+        warm(
+            LabelBatch(2 * torch.randn(6, 3, 24, 24), torch.ones(6, 7)), 0.0, None
+        )  # moves the running means
     expected = warm.eval().image_encoder(image)
     assert not torch.allclose(encoder(image), expected, atol=0.1)
     warm.start(encoder)
@@ -87,12 +110,13 @@ def test_fold_equals_batch_norm_in_evaluation():
     add_norms(stem)
     disturb(stem)
     for _ in range(5):
-        stem(3 * torch.randn(3, 3, 24, 24) + 1)                  # running means and variances away from 0 and 1
+        stem(3 * torch.randn(3, 3, 24, 24) + 1)  # running means and variances away from 0 and 1
     image = torch.randn(3, 3, 24, 24)
-    training, evaluation = stem(image), stem.eval()(image)
+    training = stem(image)
+    evaluation = stem.eval()(image)
     fold_norms(stem)
     assert_close(stem(image), evaluation, atol=1e-5, rtol=1e-5)
     assert_close(stem.train()(image), evaluation, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(training, evaluation, atol=1e-2), "the check is blind"
-    ConvStem(8, 32).load_state_dict(stem.state_dict())           # what is left is the stem without norms
+    ConvStem(8, 32).load_state_dict(stem.state_dict())  # what is left is the stem without norms
     assert not any(isinstance(part, nn.BatchNorm2d) for part in stem.modules())

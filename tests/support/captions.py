@@ -1,4 +1,5 @@
 """A small prepared set of captions, and pretraining on it in a few steps; stopped where a test wants."""
+
 import json
 import os
 import signal
@@ -11,11 +12,15 @@ from minalbef.datasets.loader import RecordBatches
 from minalbef.datasets.prepare import prepare
 from minalbef.recipes import pretrain
 
-SIZES = ("image_size=16 patch_size=8 image_width=16 image_heads=2 text_width=16 text_heads=2 "
-         "embed_dim=8 text_length=9 positions=12 queue_size=8 batch=4 epochs=2 warmup_steps=1 "
-         "save_every=1 siblings=0 restyle=0 bucket=1 warm_steps=0 device=cpu").split()
-CAPTIONS = ["a red cat", "two dogs", "a green apple", "a lemon", "a big dog", "two cats",
-            "a red dog", "a cat"]
+SIZES = (
+    "image_size=16 patch_size=8 image_width=16 image_heads=2 text_width=16 text_heads=2 "
+    "embed_dim=8 text_length=9 positions=12 queue_size=8 batch=4 epochs=2 warmup_steps=1 "
+    "save_every=1 siblings=0 restyle=0 bucket=1 warm_steps=0 device=cpu"
+).split()
+CAPTIONS = [
+    "a red cat", "two dogs", "a green apple", "a lemon", "a big dog", "two cats", "a red dog",
+    "a cat",
+]
 
 
 def prepare_captions(folder: Path, captions: list[str], name: str = "coco") -> Path:
@@ -44,6 +49,7 @@ def stop_at(monkeypatch, step: int) -> None:
         if i == step:
             os.kill(os.getpid(), signal.SIGTERM)
         return read(batches, i)
+
     monkeypatch.setattr(RecordBatches, "__call__", call)
 
 

@@ -1,4 +1,5 @@
 """Which files of tests a change can reach, by their names: tests/tasks/test_vqa.py tests minalbef/tasks/vqa.py."""
+
 import subprocess
 from pathlib import Path
 
@@ -7,7 +8,9 @@ def changed_files(root: Path, since: str | None) -> list[Path]:
     """What differs from a commit, in the working tree too; nothing without a commit or git."""
     if not since:
         return []
-    git = subprocess.run(["git", "diff", "--name-only", since], cwd=root, capture_output=True, text=True)
+    git = subprocess.run(
+        ["git", "diff", "--name-only", since], cwd=root, capture_output=True, text=True
+    )
     return [Path(line) for line in git.stdout.splitlines()]
 
 

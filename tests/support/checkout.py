@@ -1,4 +1,5 @@
 """Where a checkout's two packages lie, for processes that tests start."""
+
 import os
 from pathlib import Path
 

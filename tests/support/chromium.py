@@ -1,18 +1,27 @@
-"""A headless Chromium for tests of pages: where it is, and how it starts."""
+"""A headless Chromium for tests of pages: where it is, how it starts, and what a page and a model answer."""
+
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
+from emojiscenes.scenes import Scenes
 from minalbef import ALBEF, Run, load
 from minalbef.viz.explorer import stored_weights
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]
 SIZES = {"desktop": (1400, 900), "phone": (390, 844)}
 
 
@@ -42,6 +51,49 @@ def stored_run(name: str) -> Run:
     return run
 
 
+def draw_pairs(run: Run, count: int) -> tuple[list[np.ndarray], list[str]]:
+    """Images of test scenes and captions, half of them another scene's."""
+    source = Scenes("test", objects=run.config.objects)
+    scenes = [source.draw(i) for i in range(count)]
+    texts = [scenes[(i + i % 2) % count].text for i in range(count)]
+    return [source.picture(scene) for scene in scenes], texts
+
+
+def answers(run: Run, images: list[np.ndarray], texts: list[str]) -> Tensor:
+    """A run's similarity and match of pairs: (count, 2)."""
+    similarity = run.similarity(images, texts).diagonal()
+    return torch.stack([similarity, run.match_pairs(images, texts)], 1)
+
+
+def likeliest(run: Run, pixels: np.ndarray, text: str, place: int, count: int) -> list[str]:
+    """The likeliest pieces for a masked token of a sentence."""
+    model = run.model
+    tokens, keep = run.tokenizer.encode([text], run.config.text_length)
+    tokens[0, place] = run.tokenizer.mask
+    with torch.no_grad():
+        image = model.encode_image(run.transform(pixels)[None])
+        fused = model.fuse(model.encode_text(tokens, keep), keep, image)
+        best = model.word_logits(fused[0, place]).topk(count)
+    return [run.tokenizer.decode([number]) for number in best.indices.tolist()]
+
+
+def asked(page) -> tuple[np.ndarray, str]:
+    """What the page's model is asked now: the image's pixels, and the sentence."""
+    pixels = page.evaluate("[...explorer.painter.paint(explorer.scene)]")
+    text = page.locator("#text").input_value()
+    return np.array(pixels, np.uint8).reshape(48, 48, 3), text
+
+
+def number(page, selector: str) -> float:
+    """A figure on the page; of "< .001" the bound."""
+    return float(page.locator(selector).inner_text().strip("<> "))
+
+
+def open_details(page) -> None:
+    """Unfold all that is folded."""
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+
+
 def settle(page) -> None:
     """Wait until the answer to the last change is on the page: two frames, or more if slow."""
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -52,16 +104,21 @@ def settle(page) -> None:
 def explorers(browser) -> Iterator[Callable]:
     """-> open_explorer(address, size, **options): a page that has answered once; all are closed at the end.
 
-    Then errors and messages of any page fail the test.
+    Then errors, messages and requests of any page fail the test.
     """
     pages = []
     wrong = []
+
+    def note_request(address: str) -> None:
+        if not address.startswith(("file:", "data:", "blob:")):
+            wrong.append(address)
 
     def open_explorer(address: str, size: str, **options):
         width, height = SIZES[size]
         page = browser.new_page(viewport={"width": width, "height": height}, **options)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda message: wrong.append(message.text))
+        page.on("request", lambda request: note_request(request.url))
         page.goto(address)
         page.locator("html[data-ready]").wait_for(timeout=120_000)
         pages.append(page)

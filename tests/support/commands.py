@@ -1,4 +1,5 @@
 """`minalbef` called in this process, as typed in a shell."""
+
 import io
 import logging
 import os
@@ -27,13 +28,16 @@ def call(*words: str | Path, folder: Path | None = None) -> Outcome:
     said = io.StringIO()
     root = logging.getLogger()
     handlers = root.handlers[:]
-    root.handlers.clear()                # so that the command's own handler writes to our stream
+    root.handlers.clear()  # so that the command's own handler writes to our stream
     before = Path.cwd()
     status = 0
     try:
         os.chdir(folder or before)
-        with redirect_stdout(said), redirect_stderr(said), \
-                mock.patch.object(sys, "argv", ["minalbef", *map(str, words)]):
+        with (
+            redirect_stdout(said),
+            redirect_stderr(said),
+            mock.patch.object(sys, "argv", ["minalbef", *map(str, words)]),
+        ):
             main()
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else int(bool(stop.code))

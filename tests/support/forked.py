@@ -2,6 +2,7 @@
 
 Where a sandbox is asked for, and elsewhere than on Linux, a process is started as ever: macOS may stop forked ones.
 """
+
 import contextlib
 import os
 import signal
@@ -50,7 +51,9 @@ class Server:
         self.line, theirs = socket.socketpair()
         head, main, tail = CHILD.partition(MAIN)
         assert main, "apart_child.py has no main part any more"
-        self.process = subprocess.Popen([*WORDS[:-1], head + FORK + main + tail], stdin=theirs, env=env)
+        self.process = subprocess.Popen(
+            [*WORDS[:-1], head + FORK + main + tail], stdin=theirs, env=env
+        )
         theirs.close()
 
     def fork(self, folder: str, *files: int) -> int:
@@ -72,7 +75,8 @@ class Forked:
         self.pid = server.fork(folder, requests, answers, errors)
         os.close(requests)
         os.close(answers)
-        self.stdin, self.stdout = os.fdopen(to_it, "wb"), os.fdopen(from_it, "rb")
+        self.stdin = os.fdopen(to_it, "wb")
+        self.stdout = os.fdopen(from_it, "rb")
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -88,7 +92,11 @@ def instead_of_subprocess() -> tuple[SimpleNamespace, list[Server]]:
     servers: list[Server] = []
 
     def start(words, stderr, env, cwd=None, **how):
-        if words != WORDS or how.keys() != {"stdin", "stdout", "start_new_session"} or sys.platform != "linux":
+        if (
+            words != WORDS
+            or how.keys() != {"stdin", "stdout", "start_new_session"}
+            or sys.platform != "linux"
+        ):
             return subprocess.Popen(words, stderr=stderr, env=env, cwd=cwd, **how)
         if not servers:
             servers.append(Server(env))

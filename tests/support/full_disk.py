@@ -1,4 +1,5 @@
 """A disk that is full, as far as a process can tell."""
+
 import contextlib
 
 import pytest

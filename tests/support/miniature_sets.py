@@ -1,4 +1,5 @@
 """Public sets in miniature, in exactly the foreign formats: lists, pictures, pickles and shards."""
+
 import collections
 import io
 import json
@@ -15,13 +16,17 @@ from minalbef.tokenizer import Tokenizer
 
 TRAIN = "train2014/COCO_train2014_000000057870.jpg"
 VAL = "val2014/COCO_val2014_000000184613.jpg"
-TOKENIZER = Tokenizer.train(["a cat two dogs what is on the wall one three four five six seven eight nine"], 64)
+TOKENIZER = Tokenizer.train(
+    ["a cat two dogs what is on the wall one three four five six seven eight nine"], 64
+)
 WORDS = "one two three four five six seven eight nine".split()
 CONFIG = small(batch=4, epoch=11, epochs=3, image_size=16, crop=0.5, objects=0, patch_size=8)
-SMALL = ("image_size=16 patch_size=8 image_width=16 image_heads=2 text_width=16 text_heads=2 embed_dim=8 "
-         "vocab_size=64 text_length=9 positions=12 queue_size=8 batch=4 epochs=3 warmup_steps=1 save_every=1 "
-         "siblings=0 restyle=0 bucket=1 warm_steps=0").split()
-SIZES = (5, 1, 7)                     # of the miniature shards: 13 pictures
+SMALL = (
+    "image_size=16 patch_size=8 image_width=16 image_heads=2 text_width=16 text_heads=2 embed_dim=8 "
+    "vocab_size=64 text_length=9 positions=12 queue_size=8 batch=4 epochs=3 warmup_steps=1 save_every=1 "
+    "siblings=0 restyle=0 bucket=1 warm_steps=0"
+).split()
+SIZES = (5, 1, 7)  # of the miniature shards: 13 pictures
 
 
 def jpeg(path=None, mode="RGB", size=(12, 8)) -> bytes:
@@ -50,37 +55,48 @@ def read_all(reader, *files, **options):
     def note(fault: Fault):
         counts[fault.kind] += fault.count
         faults.setdefault(fault.kind, str(fault))
+
     return list(reader(*files, on_fault=note, **options)), dict(counts), faults
 
 
-def refcoco(tmp_path, refs=None, dets=None, boxes=None):
-    """refs(unc).p as Python 2 wrote it, instances.json, dets.json."""
-    tmp_path.mkdir(exist_ok=True)
-    def sentences(*texts):
-        return [{"sent_id": i, "sent": text, "raw": text.upper(), "tokens": text.split()}
-                for i, text in enumerate(texts)]
-    refs = refs if refs is not None else [
-        {"ref_id": 0, "ann_id": 10, "image_id": 57870, "split": "val", "category_id": 1,
-         "file_name": "COCO_train2014_000000057870_10.jpg", "sent_ids": [0, 1, 2],
-         "sentences": sentences("the café", "", "red dog")},
-        {"ref_id": 1, "ann_id": 11, "image_id": 57870, "split": "testA", "sentences": sentences("a man")},
-        {"ref_id": 2, "ann_id": 12, "image_id": 57870, "split": "train", "sentences": sentences("a hat")}]
-    (tmp_path / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
-    boxes = boxes or [[5.0, 4.0, 20.5, 10.0]] * 3
-    instances = write(tmp_path / "instances.json", {
-        "images": [{"id": 57870, "file_name": "COCO_train2014_000000057870.jpg", "height": 40, "width": 60}],
-        "annotations": [{"id": 10 + i, "image_id": 57870, "bbox": box, "category_id": 1}
-                        for i, box in enumerate(boxes)],
-        "categories": []})
-    proposals = write(tmp_path / "dets.json", {"57870": [[0, 0, 30, 20], [-5, 30, 20, 20]]} if dets is None else dets)
-    return tmp_path / "refs(unc).p", instances, proposals
+def sentences(*texts: str) -> list[dict]:
+    return [{"sent_id": i, "sent": text, "tokens": text.split()} for i, text in enumerate(texts)]
+
+
+REFS = [
+    {"ref_id": 0, "split": "val", "sentences": sentences("the café", "", "red dog")},
+    {"ref_id": 1, "split": "testA", "sentences": sentences("a man")},
+    {"ref_id": 2, "split": "train", "sentences": sentences("a hat")},
+]
+BOX = [5.0, 4.0, 20.5, 10.0]
+DETS = {"57870": [[0, 0, 30, 20], [-5, 30, 20, 20]]}
+
+
+def refcoco(folder, refs=None, dets=None, boxes=(BOX, BOX, BOX)):
+    """refs(unc).p as Python 2 wrote it, instances.json, dets.json: -> their paths."""
+    folder.mkdir(exist_ok=True)
+    if refs is None:
+        refs = [ref | {"ann_id": 10 + i, "image_id": 57870} for i, ref in enumerate(REFS)]
+    (folder / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
+    image = {"id": 57870, "file_name": TRAIN.partition("/")[2], "height": 40, "width": 60}
+    annotations = [{"id": 10 + i, "image_id": 57870, "bbox": box} for i, box in enumerate(boxes)]
+    instances = {"images": [image], "annotations": annotations, "categories": []}
+    return (
+        folder / "refs(unc).p",
+        write(folder / "instances.json", instances),
+        write(folder / "dets.json", DETS if dets is None else dets),
+    )
 
 
 def coco(source, **more):
     """COCO as the original lists it: two captions to train on, two of one picture for the test."""
-    lists = {"coco_train": [{"image": TRAIN, "caption": "a cat", "image_id": "coco_57870"},
-                            {"image": TRAIN, "caption": "un café", "image_id": "coco_57870"}],
-             "coco_test": [{"image": VAL, "caption": ["two dogs", "a cat"]}]} | more
+    lists = {
+        "coco_train": [
+            {"image": TRAIN, "caption": "a cat", "image_id": "coco_57870"},
+            {"image": TRAIN, "caption": "un café", "image_id": "coco_57870"},
+        ],
+        "coco_test": [{"image": VAL, "caption": ["two dogs", "a cat"]}],
+    } | more
     for name, entries in lists.items():
         write(source / f"{name}.json", entries)
 
@@ -90,7 +106,8 @@ def tar(path, members: dict[str, bytes], **options):
     with tarfile.open(path, "w", **options) as file:
         for name, content in members.items():
             about = tarfile.TarInfo(name)
-            about.size, about.mtime = len(content), 1.7e9 + 0.5      # a fraction: in PAX it has a header of its own
+            about.size = len(content)
+            about.mtime = 1.7e9 + 0.5  # a fraction: in PAX it has a header of its own
             file.addfile(about, io.BytesIO(content))
     return path
 
@@ -101,22 +118,22 @@ def photo(seed: int, kind: str = "JPEG") -> bytes:
     return file.getvalue()
 
 
-def img2dataset(folder, *sizes: int, format=tarfile.USTAR_FORMAT, change=lambda key, files: files):
-    """What `img2dataset --output_format webdataset --save_caption True` writes, without parquet files: -> the tars."""
+def img2dataset(folder, *sizes: int, format=tarfile.USTAR_FORMAT):
+    """What img2dataset writes as webdataset with captions, without parquet files: -> the tars."""
     tars = []
     for shard, size in enumerate(sizes):
         members = {}
         for i in range(size):
-            key, caption = f"{shard:05d}{i:04d}", f"a {WORDS[shard]} {WORDS[i % 9]}"
-            about = {"caption": caption, "url": f"https://x.org/{shard}/{i}.jpg", "key": key, "status": "success",
-                     "error_message": None, "width": 24, "height": 20, "original_width": 48, "original_height": 40}
-            files = {"jpg": photo(100 * shard + i), "json": json.dumps(about, indent=4).encode(),
-                     "txt": caption.encode()}
-            members |= {f"{key}.{kind}": content for kind, content in change(key, files).items()}
+            key = f"{shard:05d}{i:04d}"
+            caption = f"a {WORDS[shard]} {WORDS[i % 9]}"
+            address = f"https://x.org/{shard}/{i}.jpg"
+            about = {"caption": caption, "url": address, "key": key, "status": "success"}
+            members[f"{key}.jpg"] = photo(100 * shard + i)
+            members[f"{key}.json"] = json.dumps(about | {"width": 24, "height": 20}).encode()
+            members[f"{key}.txt"] = caption.encode()
         tars.append(tar(folder / f"{shard:05d}.tar", members, format=format))
-        stats = {"count": size + 2, "successes": size, "failed_to_download": 2, "failed_to_resize": 0, "duration": 1.0,
-                 "start_time": 0.0, "end_time": 1.0, "status_dict": {"success": size, "HTTP Error 404: Not Found": 2}}
-        (folder / f"{shard:05d}_stats.json").write_text(json.dumps(stats, indent=4), encoding="utf-8")
+        stats = {"count": size + 2, "successes": size, "failed_to_download": 2}
+        write(folder / f"{shard:05d}_stats.json", stats)
     return tars
 
 

@@ -15,7 +15,10 @@ def _move_widgets() -> None:
 
     from minalbef.viz import live
 
-    row, window = 36, 900             # pixels: a control in JupyterLab, with its margins; a small laptop's window
+    row, window = (
+        36,
+        900,
+    )  # pixels: a control in JupyterLab, with its margins; a small laptop's window
 
     def sizes(image) -> tuple[float, float]:
         """The image's width and height on the screen in pixels, at most as high as the widget lets it be."""
@@ -26,7 +29,9 @@ def _move_widgets() -> None:
     def other_values(control) -> list:
         """Values that a learner may choose next."""
         if hasattr(control, "options"):
-            values = [option[1] if isinstance(option, tuple) else option for option in control.options]
+            values = [
+                option[1] if isinstance(option, tuple) else option for option in control.options
+            ]
         elif hasattr(control, "max"):
             values = [control.min, control.max, control.min + control.step]
         elif isinstance(control.value, bool):
@@ -52,15 +57,21 @@ def _move_widgets() -> None:
         image, note = show(*figure, **controls)
         width, height = sizes(image)
         assert width >= 200 and height >= 60, f"a widget's image is {width:.0f} x {height:.0f}"
-        assert height + row * len(controls) <= window, f"image and {len(controls)} controls don't fit a window"
-        python, numpy = random.getstate(), np.random.get_state()
+        assert height + row * len(controls) <= window, (
+            f"image and {len(controls)} controls don't fit a window"
+        )
+        python = random.getstate()
+        numpy = np.random.get_state()
         with torch.random.fork_rng(devices=[]):
-            assert follows(image, controls), f"no control changes the widget's image: {', '.join(controls)}"
+            assert follows(image, controls), (
+                f"no control changes the widget's image: {', '.join(controls)}"
+            )
         random.setstate(python)
         np.random.set_state(numpy)
         return image, note
 
-    show, live.live = live.live, show_and_move
+    show = live.live
+    live.live = show_and_move
 
 
 _move_widgets()

@@ -1,4 +1,5 @@
 """The original's full-size checkpoints of every task, with recorded keys and shapes, as tensors that take no memory."""
+
 import re
 
 import torch
@@ -6,8 +7,15 @@ from torch import Tensor
 
 from golden_rule import figures
 
-SCRIPTS = {"pretrain": None, "retrieval": "Retrieval.py", "grounding": "Grounding.py", "entailment": "VE.py",
-           "vqa": "VQA.py", "text_assignment": "Pretrain_nlvr.py", "nlvr2": "NLVR.py (from TA checkpoint)"}
+SCRIPTS = {
+    "pretrain": None,
+    "retrieval": "Retrieval.py",
+    "grounding": "Grounding.py",
+    "entailment": "VE.py",
+    "vqa": "VQA.py",
+    "text_assignment": "Pretrain_nlvr.py",
+    "nlvr2": "NLVR.py (from TA checkpoint)",
+}
 MAPS = figures("full_checkpoint_key_maps")
 PRETRAINING = {key: tuple(shape) for key, shape, *_ in figures("full_state_dict_keys")["keys"]}
 LABELS = {"entailment": 3, "nlvr2": 2, "text_assignment": 3}
@@ -20,8 +28,12 @@ def shapes(task: str) -> dict[str, tuple[int, ...]]:
     known = MAPS[SCRIPTS[task]]
     before = shapes("text_assignment") if task == "nlvr2" else PRETRAINING
     renamed = known.get("renamed_used", {})
-    gone = {*known["unexpected"], *renamed.values()}             # some were recorded after they were renamed
-    found = {key: shape for key, shape in before.items() if key not in gone and key.replace("bert.", "") not in gone}
+    gone = {*known["unexpected"], *renamed.values()}  # some were recorded after they were renamed
+    found = {
+        key: shape
+        for key, shape in before.items()
+        if key not in gone and key.replace("bert.", "") not in gone
+    }
     assert len(found) == known["identical"]
     found |= {key: before[source] for key, source in renamed.items()}
     width = before["visual_encoder.norm.weight"][0]
@@ -41,8 +53,9 @@ def same_as(key: str, task: str) -> str:
     """The key whose weight this one repeats, or itself."""
     key = key.replace("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight")
     key = key.replace("cls.predictions.decoder.bias", "cls.predictions.bias")
-    if task in ("nlvr2", "text_assignment") and (found := re.search(r"layer\.(\d+)\.crossattention\.self\.(key|value)",
-                                                                    key)):
+    if task in ("nlvr2", "text_assignment") and (
+        found := re.search(r"layer\.(\d+)\.crossattention\.self\.(key|value)", key)
+    ):
         key = key.replace(f"layer.{found[1]}.", f"layer.{int(found[1]) // 2 * 2}.")
     return key
 

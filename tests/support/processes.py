@@ -1,4 +1,5 @@
 """A run in processes of its own: start it, look at what it has done and saved, and kill it; used to inject faults."""
+
 import contextlib
 import io
 import os
@@ -16,18 +17,24 @@ from minalbef.cli import main
 from minalbef.recipes import pretrain
 
 ROOT = Path(__file__).parents[2]
-EVERY = 4                             # steps between two saves
-SOON = 20                             # seconds in which a job goes down; on two busy cores it took 4
-SMALL = ["image_size=24", "image_width=32", "text_width=32", "image_heads=2", "text_heads=2", "embed_dim=16",
-         "batch=16", "queue_size=64", f"save_every={EVERY}", "objects=12", "warm_steps=6", "match_from=0",
-         "queue_from=0", "hard_from=0", "siblings_from=0",
-         "device=cpu"]
-LAUNCHERS = {1: [sys.executable],
-             2: [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"],
-             "machines": ["bash", str(ROOT / "tests" / "support" / "two_machines.sh"), "--"]}   # a process on each
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": python_path(ROOT),
-                            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-CAPTIONS = 300                        # of which a run learns its word pieces: fewer than usual, to start sooner
+EVERY = 4  # steps between two saves
+SOON = 20  # seconds in which a job goes down; on two busy cores it took 4
+SMALL = (
+    "image_size=24 image_width=32 text_width=32 image_heads=2 text_heads=2 embed_dim=16 batch=16 "
+    f"queue_size=64 save_every={EVERY} objects=12 warm_steps=6 match_from=0 queue_from=0 "
+    "hard_from=0 siblings_from=0 device=cpu"
+).split()
+LAUNCHERS = {
+    1: [sys.executable],
+    2: [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"],
+    "machines": ["bash", str(ROOT / "tests" / "support" / "two_machines.sh"), "--"],
+}  # a process on each
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": python_path(ROOT),
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+}
+CAPTIONS = 300  # of which a run learns its word pieces: fewer than usual, to start sooner
 # the command, which writes down each step that it has done, before it may save it
 NOTING = f"""
 from minalbef import __main__, metrics
@@ -47,9 +54,11 @@ __main__.main()
 def start(run: Path, steps: int, processes: int | str, *changes: str) -> subprocess.Popen:
     script = run.with_suffix(".py")
     script.write_text(NOTING, encoding="utf-8")
-    words = [*LAUNCHERS[processes], str(script), "pretrain", *SMALL, *changes, f"epoch={16 * steps}", "--run",
-             str(run), "--quiet"]
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    words = [*LAUNCHERS[processes], str(script), "pretrain", *SMALL, *changes]
+    words += [f"epoch={16 * steps}", "--run", str(run), "--quiet"]
+    return subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+    )
 
 
 def family(pid: int) -> list[int]:
@@ -57,20 +66,26 @@ def family(pid: int) -> list[int]:
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            parents[int(path.parent.name)] = int(path.read_text(encoding="utf-8").rpartition(")")[2].split()[1])
-        except OSError:                                          # it has just ended
+            fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:  # it has just ended
             continue
-    found = [pid]
-    for one in found:
-        found += [child for child, parent in parents.items() if parent == one]
-    return found
+        parents[int(path.parent.name)] = int(fields[1])
+    members = [pid]
+    for member in members:
+        members += [child for child, parent in parents.items() if parent == member]
+    return members
+
+
+def is_running(pid: int) -> bool:
+    """One that has ended, and waits to be fetched, has no command line."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:  # it ended while we looked
+        return False
 
 
 def running(pids: list[int]) -> list[int]:
-    """Those that have not ended; one that has, and waits to be fetched, has no command line."""
-    with contextlib.suppress(OSError):                           # it ended while we looked
-        return [pid for pid in pids if (path := Path(f"/proc/{pid}/cmdline")).exists() and path.read_bytes()]
-    return running(pids)
+    return [pid for pid in pids if is_running(pid)]
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -91,7 +106,9 @@ def saved(run: Path) -> int:
 def done(run: Path) -> list[int]:
     """Steps that were done, of all lives one after the other."""
     path = run / "done.txt"
-    return [int(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    if not path.exists():
+        return []
+    return [int(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def wait(process: subprocess.Popen, happened, seconds: float = 120) -> None:
@@ -107,26 +124,33 @@ def finish(run: Path, steps: int, processes: int | str, *changes: str) -> dict:
     process = start(run, steps, processes, *changes)
     assert process.wait(600) == 0
     state = torch.load(run / "state.pt", weights_only=True)
-    del state["config"]                                          # save_every may differ
+    del state["config"]  # save_every may differ
     kinds = {name.split(".")[0] for name in state["task"]}
-    assert kinds >= {"student", "teacher", "queue"} and state["optimiser"]["state"] and state["step"] == steps
-    return state | {name: (run / f"{name}.safetensors").read_bytes() for name in ("model", "teacher")}
+    assert kinds >= {"student", "teacher", "queue"}
+    assert state["optimiser"]["state"]
+    assert state["step"] == steps
+    for name in ("model", "teacher"):
+        state[name] = (run / f"{name}.safetensors").read_bytes()
+    return state
 
 
 class Refused(Exception):
     """minalbef's own paragraph."""
 
 
-def command(*words: str) -> str:
+def command(*words: str | Path) -> str:
     """Run a command of minalbef's: -> what it printed. Raises Refused with what it says when it ends with 2."""
-    told, printed = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(told), contextlib.redirect_stdout(printed):
+    errors = io.StringIO()
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrain, "CAPTIONS", CAPTIONS)
         patch.setattr(sys, "argv", ["minalbef", *map(str, words)])
         try:
-            main.main()
+            with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
+                main.main()
         except SystemExit as end:
             if end.code:
-                assert end.code in (1, 2) and told.getvalue().startswith("minalbef: "), (end.code, told.getvalue())
-                raise Refused(told.getvalue()) from end
-    return printed.getvalue()
+                assert end.code in (1, 2), errors.getvalue()
+                assert errors.getvalue().startswith("minalbef: ")
+                raise Refused(errors.getvalue()) from end
+    return output.getvalue()

@@ -1,4 +1,5 @@
 """Run folders and indices, changed by hand."""
+
 import json
 import os
 import shutil
@@ -19,7 +20,9 @@ from minalbef import checkpoint
 
 def write_weights(file: Path, weights: dict[str, Tensor], **changes) -> None:
     """Put tensors in the place of a file's. It keeps its metadata, with changes."""
-    save_file(weights, file, {checkpoint.METADATA: json.dumps(checkpoint.read_metadata(file) | changes)})
+    save_file(
+        weights, file, {checkpoint.METADATA: json.dumps(checkpoint.read_metadata(file) | changes)}
+    )
 
 
 def change_settings(run: Path, **changes) -> None:
@@ -81,8 +84,10 @@ def outcome_of(call: Callable[[], object]) -> Outcome:
 @contextmanager
 def at_most(seconds: int) -> Iterator[None]:
     """Raises TimeoutError when that time is over: a pipe would be waited for forever."""
+
     def stop(number: int, frame: object) -> None:
         raise TimeoutError(f"it took more than {seconds} s")
+
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
     try:

@@ -1,4 +1,5 @@
 """A model that has learnt nothing, with all that surrounds one: for tests of what is made from a run."""
+
 from dataclasses import replace
 from functools import cache
 from pathlib import Path

@@ -1,4 +1,5 @@
 """A chapter's widget: its figure is there before it is shown, and its note names what went wrong."""
+
 import subprocess
 import sys
 
@@ -6,7 +7,9 @@ import pytest
 
 from minalbef.viz import plots
 
-ipywidgets = pytest.importorskip("ipywidgets", reason="no ipywidgets; pip install -e '.[notebooks]' brings it")
+ipywidgets = pytest.importorskip(
+    "ipywidgets", reason="no ipywidgets; pip install -e '.[notebooks]' brings it"
+)
 
 
 def draw(text: str, width: int) -> plots.Plot:
@@ -19,10 +22,15 @@ def draw(text: str, width: int) -> plots.Plot:
 def screen(monkeypatch):
     """(image, note, controls, what was in the image when it was shown) of a widget."""
     from minalbef.viz.live import live
+
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda box: shown.append(box.children[1].value))
-    text, width = ipywidgets.Text("a cat"), ipywidgets.IntSlider(3, 1, 9)
-    image, note = live(draw, lambda text: [word for word in text.split() if word == "zebra"], text=text, width=width)
+    text = ipywidgets.Text("a cat")
+    width = ipywidgets.IntSlider(3, 1, 9)
+    image, note = live(
+        draw, lambda text: [word for word in text.split() if word == "zebra"], text=text,
+        width=width,
+    )
     return image, note, text, width, shown
 
 
@@ -34,7 +42,8 @@ def test_the_image_is_filled_before_it_is_shown(screen):
 def test_the_image_has_the_figures_width_and_follows_each_control(screen):
     image, note, text, width, _ = screen
     assert image.layout.width == "3.0in" and note.value == "“a cat”"
-    before, width.value = image.value, 5
+    before = image.value
+    width.value = 5
     assert image.value != before and image.layout.width == "5.0in"
     text.value = "a dog"
     assert note.value == "“a dog”"
@@ -44,7 +53,8 @@ def test_the_note_names_unknown_words_and_errors_and_the_last_figure_stays(scree
     image, note, text, *_ = screen
     text.value = "a zebra"
     assert note.value.split("<br>") == ["No training text says &#x27;zebra&#x27;.", "“a zebra”"]
-    before, text.value = image.value, ""
+    before = image.value
+    text.value = ""
     assert note.value == "write &lt;a word&gt;" and image.value == before
 
 

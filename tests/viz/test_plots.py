@@ -1,4 +1,5 @@
 """Figures: pictures that can be looked at, words for who cannot, and no state left behind."""
+
 import matplotlib
 import numpy as np
 import pytest
@@ -9,15 +10,22 @@ from minalbef.viz.overview import overview
 PICTURES = [np.full((24, 24, 3), 40 * i, np.uint8) for i in range(1, 4)]
 CAPTIONS = ["an apple", "two cats on a red background", "a big donut to the left of a key"]
 TRUE = np.eye(3, dtype=bool)
-ROWS = [{"samples": str(64 * i), "itc": str(3 - i / 10), "itm": "" if i < 5 else "0.6"} for i in range(1, 21)]
+ROWS = [
+    {"samples": str(64 * i), "itc": str(3 - i / 10), "itm": "" if i < 5 else "0.6"}
+    for i in range(1, 21)
+]
 PLOTS = {
     "curves": lambda: plots.curves(ROWS, {"queue": 320.0}),
     "similarities": lambda: plots.similarities(np.eye(3), PICTURES, CAPTIONS, TRUE),
-    "gallery": lambda: plots.gallery(PICTURES, CAPTIONS, "three", columns=2, good=[True, False, None]),
+    "gallery": lambda: plots.gallery(
+        PICTURES, CAPTIONS, "three", columns=2, good=[True, False, None]
+    ),
     "overview": lambda: overview("itc", "queue"),
     "word_maps": lambda: plots.word_maps(PICTURES[0], ["an", "apple"], np.ones((2, 3, 3))),
-    "slide": lambda: plots.slide([0.1, 0.5, 0.9], {"left": np.array([[0.9, 0.5, 0.1]])}, PICTURES,
-                                 {"left": (0.1, 0.4)})}
+    "slide": lambda: plots.slide(
+        [0.1, 0.5, 0.9], {"left": np.array([[0.9, 0.5, 0.1]])}, PICTURES, {"left": (0.1, 0.4)}
+    ),
+}
 
 
 @pytest.mark.parametrize("name", PLOTS)
@@ -25,31 +33,23 @@ def test_a_figure_is_a_png_an_svg_and_a_sentence_and_always_the_same(name):
     plot = PLOTS[name]()
     assert len(plot.alt) > 20 and "nan" not in plot.alt
     data, metadata = plot._repr_mimebundle_()
-    assert data["image/png"].startswith(b"\x89PNG") and metadata["image/png"]["alt"] == plot.alt
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert metadata["image/png"]["alt"] == plot.alt
     assert PLOTS[name]().svg() == PLOTS[name]().svg()
-
-
-def test_ink_follows_the_page_and_no_other_colour_does():
-    svg = PLOTS["curves"]().svg()
-    assert "http" not in svg.replace("http://www.w3.org/", "") and svg.startswith("<svg")
-    assert "currentColor" in svg and plots.INK not in svg and plots.BLUE.lower() in svg
 
 
 @pytest.mark.parametrize("name", ["similarities", "gallery", "slide"])
 def test_a_dollar_in_a_sentence_is_no_formula(name):
-    text = "$5 or \\bad{ $6 cat"                                 # as a formula it is an error
-    make = {"similarities": lambda: plots.similarities(np.eye(3), PICTURES, [text] * 3, TRUE),
-            "gallery": lambda: plots.gallery(PICTURES, [text] * 3, text),
-            "slide": lambda: plots.slide([0.1, 0.9], {text: np.array([[0.9, 0.1]])}, PICTURES, {text: (0.1, 0.4)})}
+    text = "$5 or \\bad{ $6 cat"  # as a formula it is an error
+    make = {
+        "similarities": lambda: plots.similarities(np.eye(3), PICTURES, [text] * 3, TRUE),
+        "gallery": lambda: plots.gallery(PICTURES, [text] * 3, text),
+        "slide": lambda: plots.slide(
+            [0.1, 0.9], {text: np.array([[0.9, 0.1]])}, PICTURES, {text: (0.1, 0.4)}
+        ),
+    }
     plot = make[name]()
     assert plot.png() and "$5 or \\bad{ $6 cat" in plot.svg()
-
-
-def test_ids_of_two_figures_on_a_page_differ():
-    def ids(svg: str) -> set[str]:
-        return {part.split('"')[0] for part in svg.split('id="')[1:]}
-    one, other = (ids(PLOTS[name]().svg()) for name in ("curves", "slide"))
-    assert one and other and not one & other
 
 
 def test_the_caller_keeps_its_own_style():
@@ -59,19 +59,14 @@ def test_the_caller_keeps_its_own_style():
     assert not matplotlib._pylab_helpers.Gcf.figs, "a figure stays open"
 
 
-def test_the_sentence_counts_what_the_matrix_shows():
-    sim = np.eye(3)[[0, 2, 1]]
-    assert "In 1 of 3 rows" in plots.similarities(sim, PICTURES, CAPTIONS, TRUE).alt
-    assert "In 3 of 3 rows" in plots.similarities(sim, PICTURES, CAPTIONS, true=sim > 0).alt
-
-
 def test_an_overlay_colours_the_picture_where_the_map_is_high_and_dims_it_nowhere():
     picture = np.full((60, 60, 3), 200, np.uint8)
     heat = np.zeros((6, 6))
     heat[1, 4] = 0.3
     lit = plots.overlay(picture, heat)
     assert np.ptp(lit[15, 45]) > 100, "yellow"
-    assert lit[45, 15].tolist() == pytest.approx([200] * 3, abs=1), "a transposed map would colour this place"
+    # a transposed map would colour this place
+    assert lit[45, 15].tolist() == pytest.approx([200] * 3, abs=1)
     assert plots.overlay(picture, heat * 0).min() >= 199
 
 
@@ -82,28 +77,9 @@ def test_what_differs_by_hue_alone_keeps_its_outline_where_a_map_is_highest():
     grey = picture @ np.array([0.3, 0.59, 0.11])
     assert np.ptp(grey) < 1
     lit = plots.overlay(picture, np.ones((6, 6))).astype(int)
-    inside, edge, outside = lit[30, 30], lit[30, 20], lit[30, 10]
+    inside = lit[30, 30]
+    edge = lit[30, 20]
+    outside = lit[30, 10]
     assert (edge < 0.5 * inside).all() and (edge < 0.5 * outside).all()
     cool = plots.overlay(picture, np.zeros((6, 6)))
     assert (abs(cool.astype(int) - picture) <= 1).all(), "without a map the image is itself"
-
-
-def test_the_bar_has_the_colours_that_an_overlay_over_white_has():
-    plot, axes = plots.grid("a map", 1, 1, 2, 2)
-    bar, = (mapped for mapped in plots.heat_bar(plot).axes if mapped is not axes[0, 0])
-    shown = bar.collections[-1].cmap
-    for level in (0.0, 0.5, 1.0):
-        ramp = np.full((6, 6), level)
-        ramp[0, 0] = 1
-        over_white = plots.overlay(np.full((60, 60, 3), 255, np.uint8), ramp)[45, 45]
-        assert np.allclose(255 * np.array(shown(level)[:3]), over_white, atol=3), level
-
-
-def test_a_running_mean_keeps_a_flat_line_and_calms_a_jumpy_one():
-    assert plots.smooth(np.ones(50)).tolist() == [1.0] * 50
-    jumpy = np.tile([0.0, 2.0], 100)
-    assert np.ptp(plots.smooth(jumpy)[100:]) < 0.5
-
-
-def test_lines_break_at_spaces_and_line_breaks_stay():
-    assert plots.wrap("a b\nlonger words here", 12) == "a b\nlonger words\nhere"

@@ -1,4 +1,5 @@
 """names: every key of the original's, small with real numbers and at full size, is understood and written back."""
+
 import pytest
 import torch
 
@@ -10,15 +11,19 @@ from minalbef.weights import key_table
 from original_files import small_state
 from original_keys import PRETRAINING, SCRIPTS, full_state, shapes
 
-SMALL = {"encoders": "cls_head", "retrieval": "cls_head", "ve": "cls_head", "vqa_small": "cls_head",
-         "vqa_native": "cls_head", "nlvr_small": "cls_head", "nlvr_native": "cls_head", "nlvr_ta_small": "ta_head",
-         "nlvr_ta_native": "ta_head"}
+SMALL = {
+    "encoders": "cls_head", "retrieval": "cls_head", "ve": "cls_head", "vqa_small": "cls_head",
+    "vqa_native": "cls_head", "nlvr_small": "cls_head", "nlvr_native": "cls_head",
+    "nlvr_ta_small": "ta_head", "nlvr_ta_native": "ta_head",
+}
 
 
 def round_trip(state: dict, head: str = "cls_head") -> dict:
     read = key_table.read(state)
     assert not read.unknown and read.ours.keys() == state.keys()
-    return key_table.write(read.student, read.teacher, read.queue, read.fusion_from, read.bert, head)
+    return key_table.write(
+        read.student, read.teacher, read.queue, read.fusion_from, read.bert, head
+    )
 
 
 @pytest.mark.parametrize("file", SMALL)
@@ -31,55 +36,100 @@ def test_small_checkpoints_come_back_the_same(file):
 def test_full_checkpoints_come_back_the_same(task):
     state = full_state(task)
     assert {key: tuple(value.shape) for key, value in state.items()} == shapes(task)
-    assert same_state(round_trip(state, "ta_head" if task == "text_assignment" else "cls_head"), state)
+    assert same_state(
+        round_trip(state, "ta_head" if task == "text_assignment" else "cls_head"), state
+    )
 
 
-@pytest.mark.parametrize("theirs, ours", [
-    ("text_encoder.bert.encoder.layer.5.attention.self.key.weight", "text_encoder.layers.5.attn.k.weight"),
-    ("text_encoder.encoder.layer.7.crossattention.self.value.bias", "fusion.layers.1.cross.v.bias"),
-    ("text_encoder.bert.encoder.layer.6.attention.output.LayerNorm.weight", "fusion.layers.0.norm1.weight"),
-    ("text_encoder.bert.encoder.layer.6.crossattention.output.LayerNorm.weight", "fusion.layers.0.norm_cross.weight"),
-    ("text_encoder.bert.encoder.layer.6.output.LayerNorm.weight", "fusion.layers.0.norm2.weight"),
-    ("text_encoder.bert.encoder.layer.0.intermediate.dense.bias", "text_encoder.layers.0.mlp.fc1.bias"),
-    ("text_encoder.cls.predictions.transform.LayerNorm.bias", "word_head.norm.bias"),
-    ("text_encoder.cls.predictions.bias", "word_head.bias"),
-    ("text_decoder.bert.encoder.layer.3.crossattention.output.dense.bias", "decoder.layers.3.cross.proj.bias"),
-    ("visual_encoder.blocks.11.mlp.fc2.weight", "image_encoder.blocks.11.mlp.fc2.weight"),
-    ("itm_head.weight", "match_head.weight"), ("vision_proj.bias", "image_proj.bias"), ("temp", "temperature"),
-    ("cls_head.2.weight", "head.2.weight"), ("ta_head.weight", "head.weight")])
+@pytest.mark.parametrize(
+    "theirs, ours",
+    [
+        (
+            "text_encoder.bert.encoder.layer.5.attention.self.key.weight",
+            "text_encoder.layers.5.attn.k.weight",
+        ),
+        (
+            "text_encoder.encoder.layer.7.crossattention.self.value.bias",
+            "fusion.layers.1.cross.v.bias",
+        ),
+        (
+            "text_encoder.bert.encoder.layer.6.attention.output.LayerNorm.weight",
+            "fusion.layers.0.norm1.weight",
+        ),
+        (
+            "text_encoder.bert.encoder.layer.6.crossattention.output.LayerNorm.weight",
+            "fusion.layers.0.norm_cross.weight",
+        ),
+        (
+            "text_encoder.bert.encoder.layer.6.output.LayerNorm.weight",
+            "fusion.layers.0.norm2.weight",
+        ),
+        (
+            "text_encoder.bert.encoder.layer.0.intermediate.dense.bias",
+            "text_encoder.layers.0.mlp.fc1.bias",
+        ),
+        ("text_encoder.cls.predictions.transform.LayerNorm.bias", "word_head.norm.bias"),
+        ("text_encoder.cls.predictions.bias", "word_head.bias"),
+        (
+            "text_decoder.bert.encoder.layer.3.crossattention.output.dense.bias",
+            "decoder.layers.3.cross.proj.bias",
+        ),
+        ("visual_encoder.blocks.11.mlp.fc2.weight", "image_encoder.blocks.11.mlp.fc2.weight"),
+        ("itm_head.weight", "match_head.weight"),
+        ("vision_proj.bias", "image_proj.bias"),
+        ("temp", "temperature"),
+        ("cls_head.2.weight", "head.2.weight"),
+        ("ta_head.weight", "head.weight"),
+    ],
+)
 def test_names_mean_what_they_should(theirs, ours):
-    bert, head = ".bert." in theirs, "ta_head" if theirs.startswith("ta_head") else "cls_head"
+    bert = ".bert." in theirs
+    head = "ta_head" if theirs.startswith("ta_head") else "cls_head"
     assert key_table.names(6, bert, head)[theirs] == ours
 
 
-@pytest.mark.parametrize("key", [
-    "visual_encoder.blocks.0.attn.relative_position_bias", "visual_encoder.head.weight",
-    "text_encoder.bert.pooler.dense.weight", "text_encoder.bert.encoder.layer.0.adapter.weight",
-    "text_encoder.bert.embeddings.extra.weight", "combine_proj.weight"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "visual_encoder.blocks.0.attn.relative_position_bias",
+        "visual_encoder.head.weight",
+        "text_encoder.bert.pooler.dense.weight",
+        "text_encoder.bert.encoder.layer.0.adapter.weight",
+        "text_encoder.bert.embeddings.extra.weight",
+        "combine_proj.weight",
+    ],
+)
 def test_a_key_of_another_model_is_unknown(key):
     assert key_table.read({key: torch.zeros(1)}).unknown == [key]
 
 
-@pytest.mark.parametrize("name",
-                         ["image_encoder.patch_embed.down.0.0.weight", "fusion.layers.0.gate.weight", "extra.weight"])
+@pytest.mark.parametrize(
+    "name",
+    ["image_encoder.patch_embed.down.0.0.weight", "fusion.layers.0.gate.weight", "extra.weight"],
+)
 def test_a_weight_that_the_original_lacks_is_not_written(name):
     with pytest.raises(ValueError, match=f"{name}: the original has no such weight"):
         key_table.write({name: torch.zeros(1)}, {}, {}, 6, True)
 
 
 def test_the_queue_turns_its_columns_into_rows():
-    queue = torch.arange(6.0).reshape(2, 3)                      # two numbers a feature, three features
+    queue = torch.arange(6.0).reshape(2, 3)  # two numbers a feature, three features
     assert key_table.read({"image_queue": queue}).queue["image"][1].tolist() == [1, 4]
 
 
 def test_queries_keys_and_values_lie_in_this_order():
     thirds = key_table.read({"visual_encoder.blocks.0.attn.qkv.bias": torch.arange(6)}).student
-    assert {name[-6]: value.tolist() for name, value in thirds.items()} == {"q": [0, 1], "k": [2, 3], "v": [4, 5]}
+    assert {name[-6]: value.tolist() for name, value in thirds.items()} == {
+        "q": [0, 1], "k": [2, 3], "v": [4, 5],
+    }
 
 
 def test_two_keys_for_one_weight_are_refused():
-    state = {f"text_encoder.{bert}embeddings.LayerNorm.bias": torch.zeros(2) for bert in ("", "bert.")}
-    with pytest.raises(ValueError, match="text_encoder.bert.embeddings.LayerNorm.bias means .*as another key"):
+    state = {
+        f"text_encoder.{bert}embeddings.LayerNorm.bias": torch.zeros(2) for bert in ("", "bert.")
+    }
+    refusal = "text_encoder.bert.embeddings.LayerNorm.bias means .*as another key"
+    with pytest.raises(ValueError, match=refusal):
         key_table.read(state)
 
 
@@ -87,7 +137,8 @@ def test_a_tied_weight_that_differs_is_refused():
     key = "text_encoder.cls.predictions.decoder.weight"
     state = small_state("encoders")
     state[key] = state[key] + 1e-3
-    with pytest.raises(ValueError, match=f"{key} differs from text_encoder.bert.embeddings.word_embeddings"):
+    refusal = f"{key} differs from text_encoder.bert.embeddings.word_embeddings"
+    with pytest.raises(ValueError, match=refusal):
         key_table.read(state)
 
 
@@ -97,23 +148,33 @@ def test_what_a_tasks_file_lacks_is_what_the_table_says(task):
     held = {name.partition(".")[0] for name in key_table.read(full_state(task)).student}
     assert whole - held == set(TASKS[task].lacks)
     head = {"head"}
-    assert held - whole == {"vqa": {"decoder"}, "entailment": head, "nlvr2": head, "text_assignment": head}.get(
-        task, set())
+    assert held - whole == {
+        "vqa": {"decoder"}, "entailment": head, "nlvr2": head, "text_assignment": head,
+    }.get(task, set())
 
 
 @pytest.mark.parametrize("task", ["pretrain", "retrieval"])
 def test_the_teacher_lacks_what_the_table_says(task):
     read = key_table.read(full_state(task))
-    assert {name.partition(".")[0] for name in read.student.keys() - read.teacher.keys()} == set(key_table.UNTAUGHT)
+    assert {name.partition(".")[0] for name in read.student.keys() - read.teacher.keys()} == set(
+        key_table.UNTAUGHT
+    )
     teacher = {name: torch.full((3,), 5.0) for name in read.student}
     written = key_table.write(read.student, teacher, {}, read.fusion_from, read.bert)
-    assert written["temp"] is read.student["temperature"] and "itm_head_m.weight" not in written
+    assert written["temp"] is read.student["temperature"]
+    assert "itm_head_m.weight" not in written
 
 
 def test_our_model_has_the_weights_of_the_pretraining_file_and_no_others():
     with torch.device("meta"):
         ours = ALBEF(preset("paper-4m")).state_dict()
-    theirs = key_table.read({key: torch.empty(shape, device="meta") for key, shape in PRETRAINING.items()
-                         if "cls.predictions.decoder" not in key})
-    assert {name: value.shape
-            for name, value in theirs.student.items()} == {name: value.shape for name, value in ours.items()}
+    theirs = key_table.read(
+        {
+            key: torch.empty(shape, device="meta")
+            for key, shape in PRETRAINING.items()
+            if "cls.predictions.decoder" not in key
+        }
+    )
+    assert {name: value.shape for name, value in theirs.student.items()} == {
+        name: value.shape for name, value in ours.items()
+    }
