@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from effects import by_seed, half_width
-from results import table_of
+from results import joined, table_of
 
 SPOILT = {"wrong": "one thing wrong", "missing": "words missing", "foreign": "another scene's"}
 PERCENT = (20, 40)
@@ -70,18 +70,26 @@ def spoilt_table(records: Sequence[dict]) -> str:
     for kind, words in SPOILT.items():
         for remedy in ("nothing", "distillation", "label smoothing"):
             end, clean = REMEDIES[remedy]
-            names = [clean, *(f"{kind}{percent}{end}" for percent in PERCENT)]
-            cells = [", ".join(with_half(seeds_of(records, row, name)) for row in names)
-                     for name in SCORES]
-            rows.append([words, remedy, *cells])
-    return table_of(["captions", "remedy", *(f"{name}: 0, 20, 40%" for name in SCORES)], rows)
+            names = (clean, f"{kind}20{end}", f"{kind}40{end}")
+            line = [words, remedy]
+            for score in SCORES:
+                cells = [with_half(seeds_of(records, name, score)) for name in names]
+                line.append(", ".join(cells))
+            rows.append(line)
+    head = ["captions", "remedy"]
+    for score in SCORES:
+        head.append(f"{score}: 0, 20, 40%")
+    return table_of(head, rows)
 
 
 def six_sets(records: Sequence[dict], remedy: str, name: str) -> np.ndarray:
     """A figure's mean over the six spoilt sets, for each of three seeds."""
     end = REMEDIES[remedy][0]
-    rows = [f"{kind}{percent}{end}" for kind in SPOILT for percent in PERCENT]
-    return np.mean([seeds_of(records, row, name, 3) for row in rows], 0)
+    sets = []
+    for kind in SPOILT:
+        for percent in PERCENT:
+            sets.append(seeds_of(records, f"{kind}{percent}{end}", name, 3))
+    return np.mean(sets, 0)
 
 
 def remedies_table(records: Sequence[dict]) -> str:
@@ -91,11 +99,20 @@ def remedies_table(records: Sequence[dict]) -> str:
         cells = []
         for name in SCORES:
             spoilt = six_sets(records, remedy, name)
-            gains = " ".join(f"{x:+.2f}" for x in spoilt - six_sets(records, "nothing", name))
+            gains = joined(spoilt - six_sets(records, "nothing", name), "+.2f")
             before = np.mean(seeds_of(records, clean, name, 3))
             cells.append(f"{before:.2f}, {spoilt.mean():.3f} ({gains})")
         rows.append([remedy, *cells])
     return table_of(["remedy", *(f"{name}: clean, spoilt (gain)" for name in SCORES)], rows)
+
+
+def mean_looks(records: Sequence[dict], row: str, key: str, count: int = 8) -> np.ndarray:
+    """What was seen at each look during a row's runs, a mean over its first seeds."""
+    runs = []
+    for record in records:
+        if record["row"] == row and record["seed"] < count and "looks" in record:
+            runs.append([look[key] for look in record["looks"]])
+    return np.mean(runs, 0)
 
 
 def beliefs_table(records: Sequence[dict]) -> str:
@@ -104,12 +121,10 @@ def beliefs_table(records: Sequence[dict]) -> str:
     for kind in ("wrong", "foreign"):
         for remedy in ("nothing", "distillation"):
             row = f"{kind}40{REMEDIES[remedy][0]}"
-            runs = [record["looks"] for record in records
-                    if record["row"] == row and "looks" in record]
             cells = []
             for key in BELIEFS:
-                means = np.mean([[look[key] for look in looks] for looks in runs], 0)
-                cells.append(" ".join(f"{x:.3f}" for x in means))
+                means = mean_looks(records, row, key)
+                cells.append(joined(means, ".3f"))
             rows.append([SPOILT[kind], remedy, *cells])
     return table_of(["captions", "remedy", *BELIEFS.values()], rows)
 
@@ -167,12 +182,10 @@ def kinds_table(records: Sequence[dict]) -> str:
     """When each kind of change is refused, by the number of minimal pairs: five points of a run."""
     rows = []
     for value, row in {**PAIRS, "none": "no-siblings"}.items():
-        runs = [record["looks"] for record in records
-                if record["row"] == row and record["seed"] < 3]
         cells = []
         for kind in KINDS:
-            means = np.mean([[look[kind] for look in looks] for looks in runs], 0)
-            cells.append(" ".join(f"{x:.2f}" for x in means))
+            means = mean_looks(records, row, kind, 3)
+            cells.append(joined(means))
         rows.append([value, *cells])
     return table_of(["pairs", *(f"{kind}: 20, 40, 60, 80, 100%" for kind in KINDS)], rows)
 
@@ -187,7 +200,7 @@ def sharing_table(runs: Sequence[dict]) -> str:
             for run in runs:
                 if (run["share"], run["assign"]) == (share, assign):
                     accuracies.append(statistics.mean(map(int, run["answers"])) / 9)
-            seeds = ", ".join(f"{x:.2f}" for x in accuracies)
+            seeds = joined(accuracies, between=", ")
             cells.append(f"{statistics.mean(accuracies):.2f} ({seeds})")
         rows.append([words, *cells])
     return table_of(["the two layers share", *SHARES], rows)

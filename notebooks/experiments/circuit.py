@@ -79,8 +79,11 @@ class Head:
 
 def heads_of(run: Run) -> list[Head]:
     """All heads of fusion."""
-    return [Head(number, kind, head + 1) for number, layer in enumerate(run.model.fusion.layers, 1)
-            for kind in ("self", "cross") for head in range(layer.attn.heads)]
+    heads = []
+    for number, layer in enumerate(run.model.fusion.layers, 1):
+        for kind in ("self", "cross"):
+            heads += [Head(number, kind, head + 1) for head in range(layer.attn.heads)]
+    return heads
 
 
 # questions
@@ -98,15 +101,23 @@ def draw(run: Run, kind: str, seed: int, count: int, sideways: bool = False) -> 
     sideways: captions that say "left of" or "right of", of two kinds of objects, alone
     """
     source = scene_questions.scenes(run, "test", seed, counts=(0.2, 0.4, 0.4))
-    candidates = (source.minimal_pair(index, kind) for index in itertools.count())
-    fit = (pair for pair in candidates if not sideways or is_sideways(pair[0].form))
-    return list(itertools.islice(fit, count))
+    pairs: list[Pair] = []
+    for index in itertools.count():
+        pair = source.minimal_pair(index, kind)
+        if not sideways or is_sideways(pair[0].form):
+            pairs.append(pair)
+        if len(pairs) == count:
+            break
+    return pairs
 
 
 def paint(run: Run, pairs: Sequence[Pair]) -> list[Tensor]:
     """The images of the true scenes and of the false ones: two of (p, 3, side, side)"""
-    return [scene_questions.pixels([example.scene for example in scenes], run.config.image_size)
-            for scenes in zip(*pairs)]
+    images = []
+    for examples in zip(*pairs):
+        scenes = [example.scene for example in examples]
+        images.append(scene_questions.pixels(scenes, run.config.image_size))
+    return images
 
 
 class Questions:
@@ -192,9 +203,10 @@ def means_of(questions: Questions) -> dict[Head, Tensor]:
     """What every head gives on average, at [CLS] and at the other words: by head (1, l, width)."""
     keep = questions.scenes[0].keep
     means = {}
-    passes = [outputs_of(questions, which) for which in (0, 1)]
-    for head in passes[0]:
-        both = torch.cat([outputs[head] for outputs in passes])
+    true = outputs_of(questions, 0)
+    false = outputs_of(questions, 1)
+    for head in true:
+        both = torch.cat([true[head], false[head]])
         mean = both[:, :1].mean(0, keepdim=True)                                 # (1, 1, width)
         if both.shape[1] > 1:                                                    # not [CLS] alone
             words = both[:, 1:][keep[:, 1:].repeat(2, 1)].mean(0)
@@ -313,7 +325,8 @@ def explained(weights: Tensor, x: Tensor, y: Tensor) -> float:
 
 def true_change(what: str, pair: Pair, name: str) -> float | None:
     """By how much what is read from an object's word is more with the true scene."""
-    true, false = (target_of(what, pair, which, name) for which in (0, 1))
+    true = target_of(what, pair, 0, name)
+    false = target_of(what, pair, 1, name)
     return None if true is None or false is None else true - false
 
 
@@ -323,9 +336,13 @@ def typical_change(what: str, questions: Questions) -> Callable[[Pair, str], flo
         """The sign with which a change brings the scene nearer to the caption."""
         return role_of(pair[0].form, name) if what == "place" else 1
 
-    changes = [(true_change(what, pair, name), towards(pair, name)) for pair in questions.pairs
-               for name in object_words(questions.run, pair[0])]
-    mean = statistics.mean(change * sign for change, sign in changes if change is not None)
+    changes = []
+    for pair in questions.pairs:
+        for name in object_words(questions.run, pair[0]):
+            change = true_change(what, pair, name)
+            if change is not None:
+                changes.append(change * towards(pair, name))
+    mean = statistics.mean(changes)
     return lambda pair, name: mean * towards(pair, name)
 
 
@@ -392,13 +409,15 @@ def measure(run: Run) -> dict[str, Any]:
         group_heads = list(group)
         groups[title] = {name: round(without(group_heads, questions[name], means[name]), 3)
                          for name in ("relation", "object")}
+    alone = {}
+    for head in heads_of(run):
+        alone[str(head)] = round(without([head], relations, means["relation"]), 3)
     return {
-        "heads": [str(head) for head in heads],
+        "heads": list(map(str, heads)),
         "right": {kind: round(part.right(), 3) for kind, part in questions.items()},
         "right_without": {kind: round(without(heads, part, means[kind]), 3)
                           for kind, part in questions.items()},
-        "each_alone": {str(head): round(without([head], relations, means["relation"]), 3)
-                       for head in heads_of(run)},
+        "each_alone": alone,
         "moved_by_heads": round(relations.moved(patched), 3),
         "groups": groups,
         "directions": {what: measure_direction(chosen_by["relation"], relations, absent, what)

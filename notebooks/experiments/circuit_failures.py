@@ -102,8 +102,7 @@ def name_both(pair: Pair) -> Pair:
     form = pair[0].form
     assert isinstance(form, Relation)
     text = f"{name(form.a.name)} and {name(form.b.name)}"
-    true, false = (replace(example, text=text) for example in pair)
-    return true, false
+    return replace(pair[0], text=text), replace(pair[1], text=text)
 
 
 # the reading
@@ -195,8 +194,10 @@ def measure_set(run: Run, painted: Painted, reading: Reading) -> dict[str, Any]:
         wrong = ~right
         rows = wrong.nonzero()[:, 0].tolist()
         missing = lacks(questions, reading, which)
-        errors += [value for each in missing for value in each.values()]
-        wrong_errors += [value for row in rows for value in missing[row].values()]
+        for each in missing:
+            errors += each.values()
+        for row in rows:
+            wrong_errors += missing[row].values()
         by_own_correction = is_right(correct(questions, reading.direction, missing, which))
         longer = is_right(correct(questions, reading.length * reading.direction, missing, which))
         anothers = exchange(missing, rows)

@@ -28,7 +28,7 @@ from minalbef.data import data_folder
 from minalbef.evaluation import ranking
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import questions
-from results import line_of, write_json
+from results import table_of, write_json
 
 PATH = Path(__file__).with_suffix(".json")
 STYLES = ("noto", "fxemoji", "twemoji", "emojione", "fluent")
@@ -72,11 +72,12 @@ def sampler(run: Run, start: Run) -> dict[str, dict[str, float]]:
               "trained, siblings masked": (last, never | sibling)}
     shares = {}
     for stage, (sim, masked) in stages.items():
-        both = [a.masked_fill(b, -torch.inf).softmax(-1)[has_sibling]
-                for a, b in ((sim, masked), (sim.T, masked.T))]
-        chance = torch.cat(both)
-        shares[stage] = {kind: share((chance * which[has_sibling].repeat(2, 1)).sum(1))
-                         for kind, which in kinds.items()}
+        to_image = sim.masked_fill(masked, -torch.inf).softmax(-1)
+        to_text = sim.T.masked_fill(masked.T, -torch.inf).softmax(-1)
+        chance = torch.cat([to_image[has_sibling], to_text[has_sibling]])
+        shares[stage] = {}
+        for kind, which in kinds.items():
+            shares[stage][kind] = share((chance * which[has_sibling].repeat(2, 1)).sum(1))
     return shares
 
 
@@ -97,8 +98,12 @@ def families(run: Run) -> dict[str, dict[str, float]]:
         both = (recalls[f"{way}_i2t_r1"] + recalls[f"{way}_t2i_r1"]) / 2
         right[name] = both.view(-1, 4).mean(1)                           # (family,)
     kind_of = np.array([pair.kind for pair in group[::4]])
-    return {name: {kind: share(values[torch.from_numpy(kind_of == kind)])
-                   for kind in dict.fromkeys(kind_of.tolist())} for name, values in right.items()}
+    figures: dict[str, dict[str, float]] = {}
+    for name, values in right.items():
+        figures[name] = {}
+        for kind in dict.fromkeys(kind_of.tolist()):
+            figures[name][kind] = share(values[torch.from_numpy(kind_of == kind)])
+    return figures
 
 
 def apple_at(x: float, sentence: str, style: str = "noto") -> Scene:
@@ -117,7 +122,8 @@ def slide(run: Run) -> dict[str, dict[str, float]]:
         odds = questions.match_odds(run, scenes, [sentence] * len(scenes))
         p = odds.sigmoid().view(len(STYLES), -1).mean(0)
         answers = np.array([holds(form, apple_at(float(x), sentence)) for x in WAY])
-        true, false = (torch.from_numpy(np.equal(answers, answer)) for answer in (True, False))
+        true = torch.from_numpy(np.equal(answers, True))
+        false = torch.from_numpy(np.equal(answers, False))
         figures[sentence] = {"true": share(p[true]), "false": share(p[false]),
                              "leftmost": share(p[0]), "rightmost": share(p[-1])}
     return figures
@@ -149,9 +155,11 @@ def couples(run: Run) -> dict[str, dict[str, float]]:
                "the first above, false: accepted": above > 0,
                "the first below, false: accepted": below > 0,
                "true scores above the other three": best}
-    return {name: {place: share(values[i])
-                   for place, i in (("left", 0), ("middle", 4), ("right", 8))}
-            for name, values in answers.items()}
+    figures = {}
+    for name, values in answers.items():
+        figures[name] = {
+            "left": share(values[0]), "middle": share(values[4]), "right": share(values[8])}
+    return figures
 
 
 def contrasts(run: Run) -> dict[str, dict[str, int]]:
@@ -163,8 +171,10 @@ def contrasts(run: Run) -> dict[str, dict[str, int]]:
         pair = source.draw(i), source.draw(i + 1)
         for this, sibling in (pair, pair[::-1]):
             if this.kind == "relation" and isinstance(this.form, Relation):
-                there = [direction for direction in DIRECTIONS
-                         if holds(replace(this.form, kind=direction), sibling.scene)]
+                there = []
+                for direction in DIRECTIONS:
+                    if holds(replace(this.form, kind=direction), sibling.scene):
+                        there.append(direction)
                 if len(there) == 1:
                     counts[this.form.kind][there[0]] += 1
     return {direction: dict(counter) for direction, counter in counts.items()}
@@ -184,14 +194,14 @@ def table(name: str, figures: dict) -> str:
     columns = list(next(iter(figures.values())))
     if name == "contrasts":
         columns = list(DIRECTIONS)
-    lines = [line_of("", *columns), f"|{'---|' * (1 + len(columns))}"]
+    rows = []
     for row, values in figures.items():
-        cells = []
+        cells = [row]
         for column in columns:
             value = values.get(column, "")
             cells.append(f"{value:.2f}" if isinstance(value, float) else f"{value}")
-        lines.append(line_of(row, *cells))
-    return "\n".join(lines)
+        rows.append(cells)
+    return table_of(["", *columns], rows)
 
 
 def tables(results: dict) -> dict[str, str]:

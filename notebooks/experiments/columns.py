@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from minalbef.cli.main import run_script
+from results import table_of
 
 HERE = Path(__file__).parent
 RECORDS = HERE / "speed" / "records"
@@ -74,14 +75,13 @@ def with_spread(figure: dict[str, float]) -> str:
 def table(records: list[dict]) -> str:
     """A row for each question, a column for each record."""
     heads = [f"{record['what']}, {record['seeds_trained']} seeds" for record in records]
-    lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(records)]
+    rows = []
     for label, names in ROWS:
-        cells = [cell(record["figures"], names) for record in records]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+        rows.append([label, *(cell(record["figures"], names) for record in records)])
     if all("cpu" in record for record in records):
-        times = [f"{record['cpu']:.0f}" for record in records]
-        lines.append("| CPU seconds of training, one process | " + " | ".join(times) + " |")
-    return "\n".join(lines)
+        times = [round(record["cpu"]) for record in records]
+        rows.append(["CPU seconds of training, one process", *times])
+    return table_of(["", *heads], rows)
 
 
 def read(name: str) -> dict:

@@ -2,7 +2,7 @@
 import statistics
 
 from forecast import curve
-from results import table_of
+from results import joined, table_of
 
 RUNS = ("fresh", "repeated", "tiny", "desk")
 CURVE_FIGURES = {
@@ -48,7 +48,7 @@ def curves_table() -> str:
     for run in RUNS:
         cells = []
         for name in CURVE_FIGURES.values():
-            cells.append(" ".join(f"{mean_of_ways(row, name):.2f}" for row in curve(run)))
+            cells.append(joined(mean_of_ways(row, name) for row in curve(run)))
         rows.append([run, *cells])
     return table_of(["run", *CURVE_FIGURES], rows)
 
@@ -60,8 +60,8 @@ def ends_table() -> str:
         row = curve(run)[-1]
         cells = [f"{row['samples']:,}", f"{row['seconds'] / 60:.0f}"]
         for name in END_FIGURES.values():
-            ways = [f"{row[name.format(way)]:.2f}" for way in ("i2t", "t2i")]
-            cells.append(" / ".join(ways) if "{}" in name else ways[0])
+            ways = [row[name.format(way)] for way in ("i2t", "t2i")]
+            cells.append(joined(ways if "{}" in name else ways[:1], between=" / "))
         rows.append([run, *cells])
     return table_of(["run", "pairs", "minutes", *END_FIGURES], rows)
 

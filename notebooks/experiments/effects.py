@@ -182,13 +182,14 @@ def paired_effect(records: Sequence[dict], claim: Claim, level: float) -> Effect
 
     None for fewer than two seeds.
     """
-    more = [by_seed(records, term, claim.figure) for term in claim.rows.split(" + ")]
-    less = [by_seed(records, term, claim.figure) for term in claim.less.split(" + ")]
+    terms = []                                   # sign, figures by seed
+    for rows, sign in ((claim.rows, 1), (claim.less, -1)):
+        for row in rows.split(" + "):
+            terms.append((sign, by_seed(records, row, claim.figure)))
     values = []
     for seed in range(claim.seeds):
-        if all(seed in term for term in more + less):
-            total = sum(term[seed] for term in more)
-            values.append(total - sum(term[seed] for term in less))
+        if all(seed in figures for _, figures in terms):
+            values.append(sum(sign * figures[seed] for sign, figures in terms))
     return student_interval(values, level)
 
 

@@ -176,8 +176,10 @@ def main(arm: tuple[str, ...] = (), seed: tuple[int, ...] = (0, 1, 2, 3, 4), out
         for number in seed:
             runs = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
             names_of_runs = {run["arm"] for run in runs if run["seed"] == number}
-            arms = {name: way for name, way in part.items()
-                    if name not in names_of_runs and (not arm or name in arm)}
+            arms = {}
+            for name, way in part.items():
+                if name not in names_of_runs and (not arm or name in arm):
+                    arms[name] = way
             if not arms:
                 continue
             start = Start(number)

@@ -53,16 +53,16 @@ def draw_siblings(split: str, mirrored: bool, count: int) -> Siblings:
     texts: tuple[list[str], list[str]] = [], []
     group = 0
     while len(images) < 2 * count:
-        pair = [scenes.draw(2 * group + i) for i in range(2)]
+        pair = scenes.draw(2 * group), scenes.draw(2 * group + 1)
         group += 1
-        captions = [[say(example, allowed, split, stream) for example in pair]
-                for allowed in (FREQUENT, RARE)]
-        if None in captions[0] + captions[1]:
+        frequent = [say(example, FREQUENT, split, stream) for example in pair]
+        rare = [say(example, RARE, split, stream) for example in pair]
+        if None in frequent + rare:
             continue
-        images += [transform(paint(example.scene, tiny.image_size), tiny.image_size)
-                   for example in pair]
-        for all_texts, both in zip(texts, captions):
-            all_texts += both
+        for example in pair:
+            images.append(transform(paint(example.scene, tiny.image_size), tiny.image_size))
+        texts[0].extend(frequent)
+        texts[1].extend(rare)
     return Siblings(torch.stack(images), texts)
 
 

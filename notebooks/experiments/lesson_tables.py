@@ -46,7 +46,7 @@ def length(run: dict[str, Any]) -> int:
 
 def slopes(records: Sequence[dict[str, Any]]) -> list[float]:
     """Of each seed, the slope of log length on log skew."""
-    arms = [name_of(skew) for skew in FITTED]
+    arms = list(map(name_of, FITTED))
     values = []
     for seed in seeds_with(records, arms):
         lengths = [length(runs_of(records, arm)[seed]) for arm in arms]
@@ -63,11 +63,15 @@ def after(run: dict[str, Any]) -> dict[str, Any] | None:
 
 def rare_after(records: Sequence[dict[str, Any]], figure: str = "rare") -> list[float]:
     """Of each seed, a figure right after the plateau, as a mean over the skews in MIXED."""
-    arms = [name_of(skew) for skew in MIXED]
+    arms = list(map(name_of, MIXED))
     means = []
     for seed in seeds_with(records, arms):
-        rows = [after(runs_of(records, arm)[seed]) for arm in arms]
-        means.append(statistics.mean(row[figure] for row in rows if row is not None))
+        values = []
+        for arm in arms:
+            row = after(runs_of(records, arm)[seed])
+            if row is not None:
+                values.append(row[figure])
+        means.append(statistics.mean(values))
     return means
 
 
@@ -113,6 +117,7 @@ def lengths_table(records: Sequence[dict[str, Any]]) -> str:
     Arms that no seed has left are one row.
     """
     seeds = sorted({record["seed"] for record in records if record["arm"] in ARMS})
+    figures = ("frequent", "rare", "relation")
     rows, stuck = [], []
     for arm in (*ARMS, *CONTROLS, *WEIGHTS, *WITHOUT):
         runs = runs_of(records, arm)
@@ -122,13 +127,15 @@ def lengths_table(records: Sequence[dict[str, Any]]) -> str:
         if not ends and len(runs) == len(seeds):
             stuck.append(arm)
             continue
-        figures = [f"{statistics.mean(row[name] for row in ends):.2f}" if ends else "-"
-                   for name in ("frequent", "rare", "relation")]
-        rows.append([arm, *(steps_in_words(runs.get(seed)) for seed in seeds), *figures])
+        line = [arm]
+        for seed in seeds:
+            line.append(steps_in_words(runs.get(seed)))
+        for name in figures:
+            line.append(f"{statistics.mean(row[name] for row in ends):.2f}" if ends else "-")
+        rows.append(line)
     if stuck:
-        rows.append([", ".join(stuck), *("never" for _ in seeds), "-", "-", "-"])
-    return table_of(["lesson", *(f"seed {seed}" for seed in seeds), "frequent", "rare", "relation"],
-                    rows)
+        rows.append([", ".join(stuck), *["never"] * len(seeds), *"-" * len(figures)])
+    return table_of(["lesson", *(f"seed {seed}" for seed in seeds), *figures], rows)
 
 
 def claims_table(records: Sequence[dict[str, Any]]) -> str:
@@ -150,7 +157,9 @@ def claims_table(records: Sequence[dict[str, Any]]) -> str:
             rows.append([f"runs that leave: {arm}",
                          "4 of 5 or more" if predicted else "1 of 5 at most",
                          share_in_words(leave, len(runs)), counted(leave, len(runs), predicted)])
-    best = [best_relation(run) for arm in WITHOUT for run in runs_of(records, arm).values()]
+    best: list[float] = []
+    for arm in WITHOUT:
+        best += map(best_relation, runs_of(records, arm).values())
     if best:
         enough = sum(accuracy >= ENOUGH for accuracy in best)
         rows.append(["without skew, longer, warmer or larger: relations of .95", "none",
@@ -181,6 +190,10 @@ def counted(leave: int, runs: int, predicted: bool) -> str:
 
 def toy_table(toy: dict[str, Any]) -> str:
     """Steps until the toy leaves ln 2, by bias and optimiser."""
-    rows = [[name, *(f"{row['steps']:.0f}" if row["steps"] else "never" for row in rows_of_net)]
-            for name, rows_of_net in toy["results"].items()]
+    rows = []
+    for name, results in toy["results"].items():
+        line = [name]
+        for row in results:
+            line.append(f"{row['steps']:.0f}" if row["steps"] else "never")
+        rows.append(line)
     return table_of(["bias", *(f"{bias:g}" for bias in BIASES)], rows)

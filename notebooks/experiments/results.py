@@ -1,7 +1,7 @@
 """Results as files: nested figures as one level, JSON, and tables in Markdown pages."""
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from minalbef.checkpoint import write_atomically
@@ -29,6 +29,11 @@ def write_json(path: Path, results: dict | list) -> None:
     """Write results as JSON, atomically: a reader finds the old file or the new one."""
     text = json.dumps(results, indent=1) + "\n"
     write_atomically(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def joined(values: Iterable[float], form: str = ".2f", between: str = " ") -> str:
+    """Figures in a cell of a table."""
+    return between.join(format(value, form) for value in values)
 
 
 def line_of(*cells: object) -> str:

@@ -23,7 +23,7 @@ from emojiscenes.stress import QUESTIONS, Contrast, stage_for
 from minalbef import Run, load
 from minalbef.recipes.report import commit, describe_device, now
 from minalbef.scenes import evaluation, questions
-from results import flatten, write_json
+from results import flatten, table_of, write_json
 
 PATH = Path(__file__).with_suffix(".json")
 STYLES = {"styles of training": None, "unseen style": evaluation.UNSEEN}
@@ -56,14 +56,18 @@ def stress(run: Run, seed: int, count: int) -> dict[str, dict[str, dict[str, flo
 
 def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
     """The answers as Markdown, a question a line: `figures` of `stress`."""
-    headings = [f"{answer}, {style}" for style in figures for answer in ANSWERS]
-    lines = [f"| question | {' | '.join(headings)} |", f"|---|{'---|' * len(headings)}"]
+    head = ["question"]
+    for style in figures:
+        head += [f"{answer}, {style}" for answer in ANSWERS]
+    rows = []
     for title in QUESTIONS:
         if not all(title in answers for answers in figures.values()):
             continue                             # the run's objects can't show it
-        shares = [figures[style][title][answer] for style in figures for answer in ANSWERS]
-        lines.append(f"| {title} | {' | '.join(f'{share:.2f}' for share in shares)} |")
-    return "\n".join(lines)
+        line = [title]
+        for answers in figures.values():
+            line += [f"{answers[title][answer]:.2f}" for answer in ANSWERS]
+        rows.append(line)
+    return table_of(head, rows)
 
 
 def main(run: Path = Path("tiny"), seed: int = 0, count: int = 500, out: Path = PATH) -> None:

@@ -44,10 +44,10 @@ def retrieval_by_seed(records: Sequence[dict], row: str, name: str) -> dict[int,
     figures = {}
     for record in records:
         if record["row"] == row and "outcomes" in record:
-            answers = [int(digit) / 9 for digit in record["outcomes"]["both"]]
-            half = len(answers) // 2           # all images are asked first, then all texts
-            part = answers[:half] if name == RETRIEVAL[0] else answers[half:]
-            figures[record["seed"]] = statistics.mean(part)
+            digits = record["outcomes"]["both"]
+            half = len(digits) // 2            # all images are asked first, then all texts
+            part = digits[:half] if name == RETRIEVAL[0] else digits[half:]
+            figures[record["seed"]] = statistics.mean(map(int, part)) / 9
     return figures
 
 
@@ -63,9 +63,11 @@ def rows_table(records: Sequence[dict]) -> str:
     names = (*COLUMNS, "grounding", "tasks")
     lines = []
     for row, step in STEPS.items():
-        columns = [figure_by_seed(records, row, name) for name in names]
-        means = [f"{statistics.mean(each.values()):.2f}" if each else "" for each in columns]
-        lines.append([step, len(columns[-1]), *means])
+        means = []
+        for name in names:
+            figures = figure_by_seed(records, row, name)
+            means.append(f"{statistics.mean(figures.values()):.2f}" if figures else "")
+        lines.append([step, len(figures), *means])
     return table_of(["row", "seeds", *(TITLES.get(name, name) for name in names)], lines)
 
 

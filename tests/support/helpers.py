@@ -135,13 +135,3 @@ def same_state(a: dict, b: dict) -> bool:
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same_state, a, b))
     return a == b
-
-
-def short(value: float, form: str = ".2f") -> str:
-    """A figure as sentences have it: .07, -.03."""
-    return f"{value:{form}}".replace("0.", ".", 1)
-
-
-def short_interval(effect) -> str:
-    """An effect's interval likewise: [-.021, +.050]."""
-    return f"[{short(effect.low, '+.3f')}, {short(effect.high, '+.3f')}]"

@@ -30,13 +30,21 @@ class BoxBatches(SceneBatches):
     def __call__(self, step: int) -> BoxBatch:
         batch = super().__call__(step)
         examples = self.batches[step % self.config.bucket]
-        things, alone = zip(*[choose(each.scene, Stream("box", self.config.seed, each.id))
-                              for each in examples])
-        nouns = [Noun(thing.name, size_of(thing)) for thing in things]
-        tokens, keep = self.tokenizer.encode([phrase(noun) for noun in nouns])
-        may_fit = [[fits(noun, thing) is not False for thing in things] for noun in nouns]
+        things = []
+        nouns = []
+        alone = []
+        for example in examples:
+            stream = Stream("box", self.config.seed, example.id)
+            thing, is_alone = choose(example.scene, stream)
+            things.append(thing)
+            nouns.append(Noun(thing.name, size_of(thing)))
+            alone.append(is_alone)
+        tokens, keep = self.tokenizer.encode(list(map(phrase, nouns)))
+        may_fit = []
+        for noun in nouns:
+            may_fit.append([fits(noun, thing) is not False for thing in things])
         return BoxBatch(**vars(batch), phrases=tokens, phrase_keep=keep,
-                        boxes=torch.tensor([box_of(thing) for thing in things]),
+                        boxes=torch.tensor(list(map(box_of, things))),
                         alone=torch.tensor(alone), fits=torch.tensor(may_fit))
 
 

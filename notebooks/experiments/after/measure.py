@@ -132,7 +132,11 @@ def next_words(run: Run, scenes: Sequence[Drawn], title: str, grey: bool = False
             answers["all"].append(answer)
             if kind:
                 answers[kind].append(answer)
-    return {f"{title} {kind}": torch.tensor(part).float() for kind, part in answers.items() if part}
+    figures = {}
+    for kind, part in answers.items():
+        if part:
+            figures[f"{title} {kind}"] = torch.tensor(part).float()
+    return figures
 
 
 def boxes_found(run: Run, scenes: Sequence[Drawn]) -> Tensor:

@@ -127,11 +127,16 @@ def step_flops(task: Any, batches: Callable[[int], Any], config: Config) -> floa
 
 def name_missed(figures: dict[str, dict[str, float]]) -> list[str]:
     """What of the target the means of a record miss, in words. figures: of `summarise`."""
-    means = {name: figures[name]["mean"] for name in (*LEAST, *MOST)}
-    missed = [f"{name} {means[name]:.3f}, not {least}" for name, least in LEAST.items()
-              if means[name] < least]
-    return missed + [f"{name} {means[name]:.3f}, not at most {most}"
-                     for name, most in MOST.items() if means[name] > most]
+    missed = []
+    for name, least in LEAST.items():
+        mean = figures[name]["mean"]
+        if mean < least:
+            missed.append(f"{name} {mean:.3f}, not {least}")
+    for name, most in MOST.items():
+        mean = figures[name]["mean"]
+        if mean > most:
+            missed.append(f"{name} {mean:.3f}, not at most {most}")
+    return missed
 
 
 def chance_of(new: list[float], old: list[float]) -> float:
