@@ -74,15 +74,6 @@ def refilled(source: str, bodies: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def without(source: str, names: list[str]) -> str:
-    """A module without some of its functions. KeyError for one that is not there."""
-    lines = source.splitlines()
-    nodes = functions(source)
-    for node in sorted((nodes[name] for name in names), key=lambda node: -node.lineno):
-        del lines[node.lineno - 1:node.end_lineno]
-    return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).rstrip() + "\n"
-
-
 @cache
 def files(solved: bool = False, hidden: bool = False) -> Files:
     """A release: the package, its seams and their tests. `solved`: with bodies; `hidden`:
