@@ -40,7 +40,7 @@ WORDS = ("a bird sits on the red roof of an old house while two men in green coa
 # average, geometrically
 SHORTEST, MORE = 8, 3.0
 PART = re.compile(r"(student|teacher)\.(?:albef\.)?(?!albef$)(\w+)")
-REST = "backward passes and losses"
+REST = "backward passes, losses, optimiser"
 
 
 def find_recipe(name: str, changes: Sequence[str] = ()) -> tuple[Config, str]:
