@@ -18,7 +18,7 @@ from torch.nn.modules import module as every_module
 from torch.utils.flop_counter import FlopCounterMode
 
 from minalbef import checkpoint, distributed, train
-from minalbef.config import Config, read_changes, replace_checked
+from minalbef.config import Config, nearest, read_changes, replace_checked
 from minalbef.fast import loop
 from minalbef.metrics import TICK
 from minalbef.presets import PRESETS, preset
@@ -41,7 +41,7 @@ WORDS = ("a bird sits on the red roof of an old house while two men in green coa
 # average, geometrically
 SHORTEST, MORE = 8, 3.0
 PART = re.compile(r"(student|teacher)\.(?:albef\.)?(?!albef$)(\w+)")
-REST = "backward passes and losses"
+REST = "backward passes, losses, optimiser"
 
 
 def find_recipe(name: str, changes: Sequence[str] = ()) -> tuple[Config, str]:
@@ -50,9 +50,12 @@ def find_recipe(name: str, changes: Sequence[str] = ()) -> tuple[Config, str]:
     Raises ValueError for neither.
     """
     options = read_changes(tuple(changes))
-    if name in PRESETS or not (checkpoint.run_folder(name) / "config.json").exists():
+    if name in PRESETS:
         task = find_task_of_preset(name)
         return preset(name, **options), task.name if task else "pretrain"
+    if not (checkpoint.run_folder(name) / "config.json").exists():
+        raise ValueError(f"{name!r} is neither a run folder nor a preset{nearest(name, PRESETS)}; "
+                         f"presets are {', '.join(PRESETS)}")
     config, task_name, *_ = checkpoint.read_run(name)
     return replace_checked(config, **options), task_name
 

@@ -14,8 +14,8 @@ def step(what: str = "tiny", changes: Changes = (), /, steps: int = 10,
 
     Data are made up, except embedded scenes. Peak memory is the GPU's, or the process's on a CPU.
     FLOPs are those of matrix products, a multiply-add is two; each layer counts once. The hours
-    leave out loading of images, validation and a warm start. In several processes:
-    torchrun -m -- minalbef bench step.
+    leave out loading of images, validation and a warm start. In several processes, torchrun -m --
+    minalbef bench step, FLOPs by part and by second are one process's.
 
     Args:
         what: a preset, such as tiny, base or vqa; or a run folder

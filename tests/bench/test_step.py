@@ -132,7 +132,8 @@ def test_a_step_is_that_of_the_training_loop(tmp_path):
 
 
 @pytest.mark.parametrize(("words", "says"), [
-    ("papr-4m", "no preset 'papr-4m' (did you mean 'paper-"),
+    ("papr-4m", "'papr-4m' is neither a run folder nor a preset (did you mean 'paper-"),
+    ("runs/none", "'runs/none' is neither a run folder nor a preset"),
     ("paper-4m batch=1", "batch=1: pretrain draws negatives"),
     ("paper-4m device=cuda", "device='cuda'"), ("paper-4m batch", "'batch' is no change"),
     ("paper-4m image_sise=32", "did you mean 'image_size'"), ("tiny --steps 0", "--steps 0 must")])

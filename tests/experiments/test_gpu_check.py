@@ -1,6 +1,7 @@
 """gpu_check on a CPU: every check passes there, and each can fail."""
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -130,14 +131,17 @@ def test_what_does_not_fit_is_said(monkeypatch):
 @pytest.mark.skipif(bool(null_gpu.find_lack()), reason=null_gpu.find_lack())
 def test_on_the_null_gpu_no_check_mixes_devices(tmp_path):
     """It computes nothing: the figures differ, and every check comes to its end."""
-    code = ("import sys, gpu_check; from minalbef.cli.main import run_script; "
-            "gpu_check.VARIANTS = gpu_check.VARIANTS[:2]; gpu_check.ROWS = (4,); "
+    folder = str(Path(gpu_check.__file__).parent)
+    code = (f"import sys; sys.path.insert(0, {folder!r}); import gpu_check; "
+            "from minalbef.cli.main import run_script; gpu_check.ROWS = (4,); "
+            "gpu_check.VARIANTS = gpu_check.VARIANTS[:2]; "
             "gpu_check.MODES.pop('bf16, compiled'); run_script(gpu_check.main)")
     changes = [f"{name}={value}" for name, value in CHANGES.items()]
     words = ["-c", code, *changes, "--workers", "1", "--out", str(tmp_path / "a.json")]
     run = null_gpu.run(*words, capture_output=True, text=True)
+    assert run.returncode == 1, run.stderr
     checks = json.loads((tmp_path / "a.json").read_text())["checks"]
-    assert run.returncode == 1 and "FAIL recipes" in run.stdout and "same device" not in run.stdout
+    assert "FAIL recipes" in run.stdout and "same device" not in run.stdout
     assert not [row for row in checks["recipes"]["details"] if "problem" in row]
     assert "samples/s" in checks["speed"]["figure"] and "samples/s" in checks["feed"]["figure"]
 
