@@ -1,11 +1,12 @@
 """What every evaluation shares: how to evaluate, and how records are read, in batches.
 
-An evaluation is `evaluate(model, tokenizer, records, how)` of a task, or `evaluate(run, records,
-how)` of what a pretrained model is measured by as it is: choices, masked words and pointing. Both
-return samples by name, in the order of the records and nested as `intervals.summarise` takes them,
-and what else the report should say, with the chance level under "chance", nested alike. The
-records, of whatever set, say what belongs together (group) and what to report apart (kind). An
-image that cannot be read is an error: figures on fewer images compare with nothing.
+An evaluation is a task's (`evaluate_retrieval(model, tokenizer, records, how)` and so on), or of
+what a pretrained model is measured by as it is (`evaluate_choices(run, records, how)`,
+`evaluate_words`, `evaluate_pointing`). Both return samples by name, in the order of the records
+and nested as `intervals.summarise` takes them, and what else the report should say, with the
+chance level under "chance", nested alike. The records, of whatever set, say what belongs together
+(group) and what to report apart (kind). An image that cannot be read is an error: figures on fewer
+images compare with nothing.
 """
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass

@@ -254,7 +254,7 @@ def test_groundings_map_is_chosen_on_validation_whatever_is_evaluated(monkeypatc
     monkeypatch.setattr(grounding_scenes, "validation_problems", grounding_scenes.validation_problems.__wrapped__)
     monkeypatch.setattr(grounding_scenes, "problems", note_problems)
     monkeypatch.setattr(grounding_scenes, "make_records", lambda record, problems, *_: problems)
-    monkeypatch.setattr(grounding_scenes.grounding, "evaluate", note_evaluation)
+    monkeypatch.setattr(grounding_scenes.grounding, "evaluate_grounding", note_evaluation)
     assert grounding_scenes.choose_map(ALBEF(small(objects=50)), None) == {"mode": "mlm", "layer": 0}
     assert asked == [("grounding", "validation", 1_000_000)], "the test has no say"
     assert [records for records, _, _ in evaluated] == [list(range(200))] * 6
