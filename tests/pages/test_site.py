@@ -297,6 +297,8 @@ def test_the_first_cell_for_colab_installs_the_package_and_fetches_the_files(tmp
 
     target = tmp_path / "installed"              # pip installs there, without the libraries that are here
     target.mkdir()                               # 0 means no isolation: pip reads it as the value of build_isolation
+    # a kernel of its own: that of the chapters' tests imports minalbef when it starts
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     for name, value in {"PIP_TARGET": target, "PIP_NO_DEPS": 1, "PIP_NO_BUILD_ISOLATION": 0, "PYTHONPATH": target,
                         "PIP_NO_INDEX": 1, "GIT_CONFIG_COUNT": 1, "GIT_CONFIG_VALUE_0": f"https://github.com/{OWNER}",
                         "GIT_CONFIG_KEY_0": f"url.{ROOT.as_uri()}.insteadOf"}.items():
