@@ -55,6 +55,7 @@ class HubDataset:
         self.names_splits = bool(self.columns.split or len(self.parts) > 1
                                  or alone(SPLIT_NAMES.get(next(iter(self.parts)).lower(), "")))
         self.names = getattr(features[self.columns.caption], "names", None)   # of classes
+        self.has_labels = self.names is not None or self.columns.has_labels
 
     def describe(self) -> str:
         """Where images and captions are read from, to print."""
@@ -146,9 +147,10 @@ def read_hub_dataset(path: Path, dataset: HubDataset, root: Roots = "images",
 
     path: its address, which `dataset` knows. root: the folder to write the images into; of several
         the first. What lies there already stays
-    Without splits, a hash of each image decides, as for `pairs.read_pairs`.
+    Without splits, a hash of each image decides; a class's name is a label: see `pairs.read_pairs`.
     """
     folder = Path(root if isinstance(root, (str, Path)) else (root or ["images"])[0])
+    labels = pairs.Labels()
 
     def parse(row: dict[str, Any]) -> Iterable[Record | Fault]:
         named = row["split"]
@@ -173,6 +175,8 @@ def read_hub_dataset(path: Path, dataset: HubDataset, root: Roots = "images",
             path.write_bytes(data)
         if isinstance(captions, str):
             captions = [captions]
+        if dataset.has_labels:
+            return labels.records(path, captions, photo)
         return caption_records(path, captions, photo)
     yield from parse_entries(dataset.address, dataset.rows(), parse, on_fault)
 

@@ -109,15 +109,16 @@ def read_pairs(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
 
     Captions are in a table (see tables.py) with columns for image, caption and perhaps split, where
     an image may have several rows; or in 1.txt beside 1.jpg, one per line; or an image's folder has
-    its caption as name, which then is the records' match key. If no split is named, a hash decides,
-    8 : 1 : 1: of the image's content, or of the row's group.
+    its caption as name. That is a label, and so is what stands in a column of LABELS: the records'
+    match key. If no split is named, a hash decides, 8 : 1 : 1: of the image's content, or of the
+    row's group.
     columns: their names in the table, if they aren't known ones
     A fault goes to `on_fault` when its split is read; if that isn't known, "train".
     Raises ValueError if there are no captions, and for an unknown split.
     """
     path = Path(path)
     roots = [root or path] if isinstance(root, (str, Path, type(None))) else list(root)
-    labels: dict[int, str] = {}                              # of the images of label folders
+    labels = Labels()
 
     def parse(find: Finder, row: Any) -> Iterable[Record | Fault]:
         named = row.split if isinstance(row, Fault) else row.get("split")
@@ -138,18 +139,9 @@ def read_pairs(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
             return []
         if isinstance(captions, str):
             captions = [captions]
-        records = caption_records(image, captions, photo)
-        return label_records(records, photo, captions[0]) if row.get("labelled") else records
-
-    def label_records(records: Iterable[Record | Fault], photo: int, label: str
-                      ) -> Iterator[Record | Fault]:
-        if labels.setdefault(photo, label) != label:
-            raise Fault("two labels", f"an image of {quote(label)} is the same as one of "
-                        f"{quote(labels[photo])}", "leave it in one folder")
-        for record in records:
-            if isinstance(record, Record):
-                record = replace(record, match=stable_hash(f"label {label}"))
-            yield record
+        if row.get("labelled"):
+            return labels.records(image, captions, photo)
+        return caption_records(image, captions, photo)
 
     source = find_source(path, columns)
     if not source.tables:
@@ -159,6 +151,29 @@ def read_pairs(path: Path, root: Roots = None, on_fault: FaultHandler = refuse,
         find = FinderBelow(list(dict.fromkeys([table.path.parent, *map(Path, roots)])))
         yield from parse_entries(table.path, rows(path, CaptionSource([table]), columns),
                                  partial(parse, find), on_fault)
+
+
+class Labels:
+    """The labels of a split's images, of which an image has one."""
+
+    def __init__(self) -> None:
+        self.by_photo: dict[int, str] = {}
+
+    def records(self, image: Path, labels: Iterable[Any], photo: int
+                ) -> Iterator[Record | Fault]:
+        """An image's record, whose match key is its label. photo: the image's hash
+
+        Raises Fault for an image of two labels: one key can't say that both are right.
+        """
+        for record in caption_records(image, labels, photo):
+            if isinstance(record, Record):
+                known = self.by_photo.setdefault(photo, record.text)
+                if known != record.text:
+                    raise Fault("two labels", f"an image of {quote(record.text)} is the same as "
+                                f"one of {quote(known)}", "leave it with one; or call their "
+                                "column caption, and each is right for its own images alone")
+                record = replace(record, match=stable_hash(f"label {record.text}"))
+            yield record
 
 
 class Names(NamedTuple):
@@ -422,6 +437,8 @@ class Captions:
         self.keyed = 0
         self.first_keyed = ""
         self.counts: Counter[int] = Counter()                # by image
+        self.images: dict[int, int] = {}                     # the first of each caption
+        self.shared: set[int] = set()                        # captions of several images
 
     def watch(self, records: Iterable[Record]) -> Iterator[Record]:
         """Pass the records on, and count their captions."""
@@ -433,6 +450,10 @@ class Captions:
         """Count a record's caption."""
         self.total += 1
         self.counts[record.id] += 1
+        if record.match is None:
+            text = stable_hash(record.text)
+            if self.images.setdefault(text, record.id) != record.id:
+                self.shared.add(text)
         if KEYED.match(record.text):
             self.keyed += 1
             self.first_keyed = self.first_keyed or record.text
@@ -449,6 +470,10 @@ class Captions:
         if self.keyed:
             lines.append(f"doubtful: {self.keyed:,} captions look like key=value, such as "
                          f"{quote(self.first_keyed)}: are these captions?")
+        if len(self.shared) > len(self.images) / 2:
+            lines.append(f"doubtful: {len(self.shared):,} of {len(self.images):,} captions are of "
+                         "several images, and recall counts one image of each as right: if they "
+                         "are labels, call their column label")
         if usual > MANY or most > MANY and most > TIMES_MEDIAN * usual:
             lines.append("doubtful: so many captions per image, or such different numbers of "
                          "them, are rarely meant: does every line describe its image?")

@@ -25,6 +25,8 @@ SEPARATORS = {",": "','", "\t": "tab", ";": "';'", "|": "'|'"}
 IMAGES = ("file", "image", "file_name", "filename", "filepath", "file_path", "image_path",
           "image_name", "image_file", "img_path", "img", "path")
 CAPTIONS = ("caption", "text", "captions", "title", "comment", "sentence", "description", "label")
+# columns of labels: a label is right for every image that has it, a caption for its own
+LABELS = ("label", "labels", "class", "class_name", "category")
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -57,6 +59,11 @@ class Columns(NamedTuple):
     def is_complete(self) -> bool:
         """Whether both image and caption have a column."""
         return bool(self.image and self.caption)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the captions are labels, by their column's name."""
+        return self.caption.strip().lower() in LABELS
 
 
 class Layout(NamedTuple):
@@ -305,8 +312,12 @@ def json_rows(table: Path, columns: Columns) -> Iterator[dict[str, Any] | Fault]
 
 
 def pick(entry: dict[str, Any], columns: Columns) -> dict[str, Any]:
-    """An entry's image, caption and split under these names, as far as it has them."""
-    return {field: entry[name] for field, name in columns._asdict().items() if name in entry}
+    """An entry's image, caption and split under these names, as far as it has them.
+
+    "labelled": whether the caption is a label
+    """
+    picked = {field: entry[name] for field, name in columns._asdict().items() if name in entry}
+    return picked | {"labelled": columns.has_labels}
 
 
 def csv_rows(lines: Iterable[str], separator: str, strict: bool = True) -> Iterator[list[str]]:

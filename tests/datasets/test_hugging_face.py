@@ -119,6 +119,8 @@ def test_an_imagefolder_is_read_and_the_name_of_a_class_is_a_caption(
     make(datasets, 30, fine=(classes, lambda i: i % 2)).save_to_disk(tmp_path / "classes")
     prepare("pairs", f"hf-dataset://{tmp_path}/classes", tmp_path / "out")
     assert set(texts(tmp_path / "out")) == {"golden retriever", "bus"}
+    keys = {(record.text, record.match_key) for record in Records(tmp_path / "out" / "pairs", "train")}
+    assert len(keys) == 2, "all images of a class match its name"
 
 
 def test_a_dataset_without_known_columns_lists_them_and_they_can_be_named(datasets, tmp_path):

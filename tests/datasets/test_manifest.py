@@ -448,6 +448,32 @@ def test_a_tars_sample_of_two_images_is_a_fault(tmp_path):
     assert "5 has a jpg and a png" in prepare("shards", tmp_path / "in", tmp_path / "out")
 
 
+@pytest.mark.parametrize("name, ending", [("label", "csv"), ("Class_Name", "csv"), ("category", "jsonl")])
+def test_labels_in_a_column_match_all_their_images_and_one_image_has_one(tmp_path, name, ending):
+    paths = pictures(tmp_path / "in", 40)
+    rows = [(path.name, WORDS[i % 4]) for i, path in enumerate(paths)] + [("0.jpg", "bee")]
+    lines = [f"file,{name}", *(",".join(row) for row in rows)]
+    if ending == "jsonl":
+        lines = [json.dumps({"file": file, name: label}) for file, label in rows]
+    (tmp_path / "in" / f"captions.{ending}").write_text("\n".join(lines))
+    account = prepare("pairs", tmp_path / "in", tmp_path / "out", columns=Columns(caption=name))
+    assert "1 times two labels" in account and "doubtful" not in account
+    keys = {}
+    for records in splits(tmp_path / "out" / "pairs").values():
+        for record in records:
+            keys.setdefault(record.text, set()).add(record.match_key)
+    assert len(keys) == 4 and all(len(found) == 1 for found in keys.values())
+    assert len(set.union(*keys.values())) == 4
+
+
+def test_captions_that_many_images_share_are_said_where_they_are_no_labels(tmp_path):
+    paths = pictures(tmp_path / "in", 40)
+    for captions, doubtful in ((4, True), (40, False)):
+        table(tmp_path / "in", {path.name: f"a thing {i % captions}" for i, path in enumerate(paths)})
+        account = prepare("pairs", tmp_path / "in", tmp_path / f"out{captions}")
+        assert ("4 of 4 captions are of several images" in account) == doubtful
+
+
 def test_an_image_under_two_labels_is_a_fault_and_records_of_one_label_match(tmp_path):
     pictures(tmp_path / "in" / "cat", 6)
     pictures(tmp_path / "in" / "dog", 6, 6)

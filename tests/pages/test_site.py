@@ -297,6 +297,8 @@ def test_the_first_cell_for_colab_installs_the_package_and_fetches_the_files(
     import nbformat
     from nbclient import NotebookClient
 
+    # a kernel of its own: that of the chapters' tests imports minalbef when it starts
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     target = tmp_path / "installed"  # pip installs there, without the libraries that are here
     target.mkdir()
     settings = {
