@@ -8,7 +8,6 @@ from minalbef.config import printable
 
 if TYPE_CHECKING:                     # importing them loads torch, for which --help need not wait
     from minalbef.gpu_check.parts import Result
-    from minalbef.recipes.evidence import Evidence
     from minalbef.recipes.plan import Plan
 
 
@@ -56,6 +55,18 @@ def after_preparing(name: str, folder: Path) -> str:
     return f"finetune {task} --data {folder} --from RUN"
 
 
+def after_finetuning(task: str, run: Path, data: Sequence[Path]) -> str:
+    """The evaluation of the best weights, or the task that text assignment prepares for."""
+    from minalbef.datasets.store import place_of
+    from minalbef.evaluation.validation import BEST
+    from minalbef.tasks.table import TASKS
+    for name, other in TASKS.items():
+        if other.pretraining == task:
+            return f"finetune {name} --from {run} --data prepared/{name}"
+    weights = run / BEST if (run / BEST).exists() else run
+    return f"evaluate {weights} --data {place_of(data[0])[0]}/test"
+
+
 def after_planning(preset: str, plan: "Plan") -> str | None:
     """The command for a plan that fits: a check of the GPU, or training on a CPU."""
     from minalbef.tasks.table import find_task_of_preset
@@ -65,18 +76,6 @@ def after_planning(preset: str, plan: "Plan") -> str | None:
         return "gpu-check"
     task = find_task_of_preset(preset)
     return f"pretrain --preset {preset}" if task is None or task.name == "pretrain" else None
-
-
-def after_doctor(evidence: "Evidence", data: Sequence[Path]) -> str | None:
-    """The evaluation of a finished run in which nothing was found; a finding says what to try."""
-    from minalbef.datasets.store import place_of
-    from minalbef.recipes import doctor
-    if doctor.findings(evidence) or evidence.step is not None:
-        return None
-    if evidence.config.objects:
-        return f"evaluate {evidence.folder}"
-    folder = place_of(data[0])[0] if data else Path("prepared", "SET")
-    return f"evaluate {evidence.folder} --data {folder}/test"
 
 
 def after_gpu_check(results: dict[str, "Result"]) -> str | None:

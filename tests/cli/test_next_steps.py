@@ -12,7 +12,6 @@ from minalbef.cli import next_steps
 from minalbef.cli.main import main
 from minalbef.datasets.catalogue import SETS
 from minalbef.gpu_check.parts import FAIL, PASS, SKIPPED, Result
-from minalbef.recipes.evidence import read_evidence
 from minalbef.recipes.plan import plan
 from minalbef.recipes.rehearse import rehearsals
 from minalbef.tasks.table import TASKS
@@ -35,7 +34,8 @@ def suggestions() -> set[str]:
     found = [next_steps.after_planning(name, costs) for name, costs in fitting]
     found += [next_steps.after_preparing(name, FOLDER) for name in ("pairs", *SETS)]
     found += [next_steps.predict_with(name, RUN) for name in TASKS]
-    found += [next_steps.after_doctor(read_evidence("tiny"), ()), next_steps.after_gpu_check(GPU)]
+    found += [next_steps.after_finetuning(name, RUN, [FOLDER]) for name in TASKS]
+    found += [next_steps.after_gpu_check(GPU)]
     return {command for command in found if command}
 
 
@@ -70,15 +70,14 @@ def test_a_task_that_cannot_be_asked_names_no_command_and_one_of_two_images_take
     assert capsys.readouterr().out == ""
 
 
-def test_a_finding_a_failed_part_and_a_plan_that_does_not_fit_end_in_their_own_advice(tmp_path):
-    evidence = read_evidence("tiny")
-    assert next_steps.after_doctor(evidence, ()) == f"evaluate {evidence.folder}"
-    assert next_steps.after_doctor(replace(evidence, step=9), ()) is None, "training hasn't ended"
-    assert next_steps.after_doctor(replace(evidence, temperature=evidence.config.temperature_min), ()) is None
-    sets = replace(evidence, config=replace(evidence.config, objects=0))
-    (tmp_path / "about.json").write_text("{}", encoding="utf-8")
-    assert next_steps.after_doctor(sets, (tmp_path / "train",)).endswith(f"--data {tmp_path}/test")
-    assert next_steps.after_doctor(sets, ()).endswith(f"--data {Path('prepared', 'SET')}/test")
+def test_text_assignment_is_for_nlvr2_and_the_best_weights_are_evaluated(tmp_path):
+    assert next_steps.after_finetuning("text_assignment", RUN, [FOLDER]).startswith(f"finetune nlvr2 --from {RUN} ")
+    (tmp_path / "best").mkdir()
+    command = next_steps.after_finetuning("vqa", tmp_path, [FOLDER])
+    assert command == f"evaluate {tmp_path / 'best'} --data {FOLDER}/test"
+
+
+def test_a_failed_part_and_a_plan_that_does_not_fit_end_in_their_own_advice():
     assert next_steps.after_gpu_check(GPU | {"feed": Result(FAIL, "")}) is None
     assert next_steps.after_gpu_check(GPU | {"feed": Result(SKIPPED, "")}) is None
     assert next_steps.after_planning("paper-14m", plan("paper-14m", gpu="RTX-4090")) is None

@@ -21,8 +21,8 @@ from minalbef.datasets.store import Records
 from minalbef.evaluation.loop import How
 from minalbef.presets import preset
 from minalbef.recipes import finetune, predict, pretrain
-from minalbef.recipes import index as indexer
 from minalbef.recipes import search as finder
+from minalbef.recipes.features import embed_folder
 from minalbef.run import Run, load
 from minalbef.tasks import entailment, retrieval
 from minalbef.tasks.entailment import EntailmentModel, EntailmentRecord
@@ -138,7 +138,7 @@ def pixels_of(files, upright: bool) -> torch.Tensor:
 
 @torch.no_grad()
 def test_own_pictures_have_the_same_features_wherever_they_are_read(mine, tmp_path, monkeypatch):
-    """To the last digit: by training's reader, evaluation, search, index, predict and in Python."""
+    """To the last digit: by training's reader, evaluation, search, predict and in Python."""
     run, records = run_with(True, tmp_path), Records(mine[0], "train")
     files = [record.image.source.path for record in records]
     assert files == sorted(path for path in (tmp_path / "mine").iterdir() if path.suffix != ".csv")
@@ -156,9 +156,9 @@ def test_own_pictures_have_the_same_features_wherever_they_are_read(mine, tmp_pa
         assert torch.equal(read, pixels)
     features = run.model.image_feature(run.model.encode_image(pixels))
     assert torch.equal(run.embed_images(tmp_path / "mine"), features)
-    indexer.write_index(run, tmp_path / "mine", tmp_path / "index.safetensors")
-    _, paths, indexed, _ = indexer.read_index(run, tmp_path / "index.safetensors")
-    assert paths == files and torch.equal(indexed, features)
+    for _ in range(2):                           # of the images, then of the file that was kept
+        kept = embed_folder(run, tmp_path / "mine", tmp_path)
+        assert kept.paths == files and torch.equal(kept.features, features)
     sim = dict(zip(files, (run.embed_texts("an apple")[0] @ features.T).tolist()))
     hits = finder.search_images(run, "an apple", tmp_path / "mine")
     assert {hit.path: hit.similarity for hit in hits} == sim
@@ -284,22 +284,6 @@ def test_what_is_older_reads_as_it_did(mine, tmp_path):
         and not from_dict({}).upright
     )
     assert load("tiny").config.upright
-
-
-def test_an_index_knows_how_its_pictures_were_opened(mine, tmp_path):
-    run, out = run_with(True, tmp_path), tmp_path / "index.safetensors"
-    indexer.write_index(run, tmp_path / "mine", out)
-    stored = replace(run, config=replace(run.config, upright=False))
-    with pytest.raises(
-        ValueError, match="with images opened upright, and .* otherwise; index .*mine again"
-    ):
-        indexer.read_index(stored, out)
-    indexer.write_index(stored, tmp_path / "mine", out)
-    with pytest.raises(
-        ValueError, match="with images opened as stored, and .* otherwise; index .*mine again"
-    ):
-        indexer.read_index(run, out)
-    assert len(indexer.read_index(stored, out).paths) == 6
 
 
 def test_prepare_counts_the_pictures_that_it_matters_for(mine, public):

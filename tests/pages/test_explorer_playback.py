@@ -12,7 +12,7 @@ import torch
 from chromium import SIZES, explorers, keep, settle
 from emojiscenes.scenes import Scenes
 from minalbef import ALBEF, Run, checkpoint, load
-from minalbef.cli.main import explore
+from minalbef.cli.use import explore
 from minalbef.viz import explorer, playback
 from minalbef.viz.explorer import write_explorer
 

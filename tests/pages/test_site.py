@@ -303,7 +303,7 @@ def test_the_first_cell_for_colab_installs_the_package_and_fetches_the_files(tmp
         monkeypatch.setenv(name, str(value))
     first = cells(sources.beside / "colab" / "00_tour.ipynb")[0]["source"]
     check = ("from pathlib import Path\nimport minalbef\nassert Path('experiments/tasks.json').exists()\n"
-             "print(minalbef.__file__)\nprint(minalbef.load('tiny').summary())")
+             "print(minalbef.__file__)\nprint(minalbef.load('tiny'))")
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in (first, check)])
     NotebookClient(made, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = "".join(output["text"] for output in made.cells[1].outputs)

@@ -118,10 +118,15 @@ DAMAGE = {"empty": lambda data: b"", "cut": lambda data: data[:len(data) // 2],
           **{f"a bit at {place:.0%}": lambda data, place=place: flipped(data, place) for place in (0, 0.3, 0.6, 0.9)}}
 
 
+def search(run: Path) -> list:
+    """A command that reads a run, and little else."""
+    return ["search", "a cat", "--run", run, "--scenes", "8"]
+
+
 @pytest.mark.parametrize("name, reader", [
     ("state.pt", training), ("metrics.csv", training), ("start/config.json", training),
     ("start/tokenizer.json", training), ("start/model.safetensors", training),
-    ("config.json", "summary"), ("tokenizer.json", "summary"), ("model.safetensors", "summary"),
+    ("config.json", "search"), ("tokenizer.json", "search"), ("model.safetensors", "search"),
     ("about.json", on_photographs), ("train.npy", on_photographs),
     ("train.jsonl", on_photographs)])
 def test_a_damaged_file_is_named_with_the_way_out(tmp_path, trained, photographs, note, name, reader):
@@ -134,8 +139,8 @@ def test_a_damaged_file_is_named_with_the_way_out(tmp_path, trained, photographs
     for what, damage in DAMAGE.items():
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         path.write_bytes(damage(sound))
-        if reader == "summary":
-            words = ["summary", folder]
+        if reader == "search":
+            words = search(folder)
         else:
             words = training(folder) if reader is training else on_photographs(folder, tmp_path / "run")
         try:
@@ -181,7 +186,7 @@ def take_other_origin(run: Path) -> None:
     (set_step(1_000_000), training, "state.pt cannot be read .step 1000000 is not one of its 8"),
     (remove_state, training, "holds a trained model .* without the state of its training"),
     (take_other_origin, training, "began from something else: its tokenizer differs"),
-    (take_other_tokenizer, lambda run: ["summary", run], "tokenizer.json belongs to another run")])
+    (take_other_tokenizer, search, "tokenizer.json belongs to another run")])
 def test_a_run_whose_parts_do_not_belong_together_is_refused(tmp_path, trained, note, spoil, reader,
                                                              says):
     run = shutil.copytree(trained, tmp_path / "run")

@@ -24,7 +24,7 @@ assert {path.suffix for path in Path(minalbef.__file__).parent.rglob("page.*")} 
 assert len([*Path(minalbef.__file__).with_name("viz").glob("explorer*.[hjc]*")]) == 26
 assert (folder / "clipart" / "images.zip").stat().st_size > 1_000_000
 for name in ("tiny", "tiny-paper"):
-    assert minalbef.load(name).path == folder / name and minalbef.load(name).summary()
+    assert minalbef.load(name).path == folder / name and str(minalbef.load(name))
 """
 
 
