@@ -29,7 +29,7 @@ from minalbef.cli.train import demo, finetune, pretrain
 from minalbef.cli.use import explore, export, predict, search
 from minalbef.config import nearest, printable
 
-ABOUT = """ALBEF, rebuilt minimal, faithful and fast. `minalbef COMMAND --help` shows a command's flags.
+ABOUT = """ALBEF, rebuilt minimal, faithful and fast. `minalbef COMMAND --help` shows its flags.
 
 Every command takes --quiet (no progress bar), --log-level LEVEL and --debug (an error with its
 traceback), too."""
